@@ -1,0 +1,125 @@
+// Package access holds the nouns for who may do what in Castellan itself:
+// users, roles, scopes, API tokens, sessions and the audit log.
+//
+// It is not for what containers may do; that is policy. The zero value of
+// every type permits nothing.
+package access
+
+import (
+	"slices"
+	"time"
+)
+
+// Role is what a user is trusted with. The empty role may do nothing.
+type Role string
+
+// The roles, each including the one before.
+const (
+	Viewer        Role = "viewer"        // sees everything but users and tokens
+	Operator      Role = "operator"      // changes what Castellan does, not who may use it
+	Administrator Role = "administrator" // also users, tokens and the audit log
+)
+
+// Roles lists the roles from least to most.
+func Roles() []Role { return []Role{Viewer, Operator, Administrator} }
+
+// Scope is one right that a route asks for and an API token carries.
+type Scope string
+
+// The scopes.
+const (
+	ReadWorkloads Scope = "workloads:read"
+	ReadEvents    Scope = "events:read"
+	ReadAgents    Scope = "agents:read"
+	ReportAgent   Scope = "agents:report" // what an agent's token carries; no role includes it
+	ManageUsers   Scope = "users:manage"
+	ManageTokens  Scope = "tokens:manage" // everyone's; one's own need no scope
+	ReadAudit     Scope = "audit:read"
+)
+
+// Scopes lists every scope.
+func Scopes() []Scope {
+	return []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReportAgent, ManageUsers, ManageTokens, ReadAudit}
+}
+
+// Scopes returns the rights of a role; an unknown role has none.
+func (r Role) Scopes() []Scope {
+	read := []Scope{ReadWorkloads, ReadEvents, ReadAgents}
+	switch r {
+	case Viewer, Operator:
+		return read
+	case Administrator:
+		return append(read, ManageUsers, ManageTokens, ReadAudit)
+	}
+	return nil
+}
+
+// Valid reports whether r is one of Roles.
+func (r Role) Valid() bool { return slices.Contains(Roles(), r) }
+
+// User is a person who signs in to the console.
+type User struct {
+	ID           int64      `json:"id"`
+	Name         string     `json:"name"` // unique, lower case
+	Role         Role       `json:"role"`
+	PasswordHash string     `json:"-"` // argon2id, in the PHC string form
+	MustChange   bool       `json:"must_change_password,omitempty"`
+	Disabled     bool       `json:"disabled,omitempty"`
+	Created      time.Time  `json:"created"`
+	LastSignIn   *time.Time `json:"last_sign_in,omitempty"`
+}
+
+// Token is an API token. The secret is shown once, when it is made, and only
+// its SHA-256 is kept (it is 256 random bits, so a slow hash adds nothing).
+type Token struct {
+	ID       int64      `json:"id"`
+	Name     string     `json:"name"`
+	Owner    string     `json:"owner"` // the user who made it, or "local" for the command line on the server
+	Hash     []byte     `json:"-"`
+	Prefix   string     `json:"prefix"` // the first characters, to recognise it by
+	Scopes   []Scope    `json:"scopes"`
+	Created  time.Time  `json:"created"`
+	Expires  *time.Time `json:"expires,omitempty"` // nil: never
+	LastUsed *time.Time `json:"last_used,omitempty"`
+}
+
+// Session is one sign-in of a user in a browser.
+type Session struct {
+	Hash    []byte    // SHA-256 of the cookie's value
+	UserID  int64     //
+	CSRF    string    // token that every changing request of this session carries
+	Created time.Time //
+	Expires time.Time // absolute end
+	Used    time.Time // for the idle limit
+	Address string    // of the browser, as the server saw it
+}
+
+// Audit is one change, and who made it.
+type Audit struct {
+	ID      int64     `json:"id"`
+	Time    time.Time `json:"time"`
+	Actor   string    `json:"actor"`   // "user:name", "token:name", "local:uid", "system"
+	Address string    `json:"address"` // network address of the actor, when there is one
+	Action  string    `json:"action"`  // "user.create", "session.start", "session.refused", …
+	Target  string    `json:"target"`  // what was changed
+	Outcome string    `json:"outcome"` // "done", or why it was refused
+	Detail  string    `json:"detail,omitempty"`
+}
+
+// Identity is who asks, as one request established it. The zero value may do
+// nothing.
+type Identity struct {
+	Actor  string  `json:"actor"` // as in Audit
+	UserID int64   `json:"user_id,omitempty"`
+	Name   string  `json:"name"`
+	Role   Role    `json:"role,omitempty"`
+	Scopes []Scope `json:"scopes"`
+	// MustChange says that the user's password was set by somebody else: until
+	// it is changed the identity carries no scopes.
+	MustChange bool `json:"must_change_password,omitempty"`
+	// Address is the network address the request came from, for the audit log.
+	Address string `json:"address,omitempty"`
+}
+
+// May reports whether the identity carries the scope.
+func (i Identity) May(s Scope) bool { return slices.Contains(i.Scopes, s) }

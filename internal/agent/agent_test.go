@@ -1,0 +1,353 @@
+package agent_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/castellan-security/castellan/internal/agent"
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/link"
+)
+
+// world is the doors of one agent, played by the test.
+type world struct {
+	sense   chan []event.Event
+	engine  chan asset.Inventory
+	running []event.Running
+
+	mu      sync.Mutex
+	answer  func(link.Report) (link.Receipt, error)
+	reports []link.Report
+}
+
+func (w *world) Run(ctx context.Context, emit func([]event.Event)) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case e := <-w.sense:
+			emit(e)
+		}
+	}
+}
+
+func (w *world) Watch(ctx context.Context, see func(asset.Inventory)) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case inv := <-w.engine:
+			see(inv)
+		}
+	}
+}
+
+func (w *world) Status() []asset.Sensor {
+	return []asset.Sensor{{Name: "process", State: asset.SensorRunning, Lost: 7}}
+}
+func (w *world) Close() error { return nil }
+func (w *world) Describe(context.Context) (asset.Host, []asset.Rung) {
+	return asset.Host{Kernel: "6.1.0"}, nil
+}
+func (w *world) Processes(context.Context) ([]event.Running, error) { return w.running, nil }
+func (w *world) Usage() asset.Usage                                 { return asset.Usage{} }
+
+func (w *world) Report(_ context.Context, r link.Report) (link.Receipt, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.answer != nil {
+		if receipt, err := w.answer(r); err != nil || receipt.WantSnapshot {
+			return receipt, err
+		}
+	}
+	w.reports = append(w.reports, r)
+	return link.Receipt{}, nil
+}
+
+// taken returns every event that the server took, in order.
+func (w *world) taken() (all []event.Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range w.reports {
+		all = append(all, r.Events...)
+	}
+	return all
+}
+
+// workloads returns the last word on every workload.
+func (w *world) workloads() map[string]asset.Workload {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	last := map[string]asset.Workload{}
+	for _, r := range w.reports {
+		for _, wl := range r.Workloads {
+			last[wl.ID] = wl
+		}
+	}
+	return last
+}
+
+func (w *world) last() link.Report {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.reports[len(w.reports)-1]
+}
+
+func (w *world) respond(f func(link.Report) (link.Receipt, error)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.answer = f
+}
+
+// inWorld runs play beside a running agent in a bubble of fake time, then
+// stops the agent.
+func inWorld(t *testing.T, cfg agent.Config, play func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{sense: make(chan []event.Event), engine: make(chan asset.Inventory)}
+		cfg.ID = "A"
+		a := agent.New(cfg, agent.Parts{Engine: w, Sensors: w, Host: w, Server: w}, slog.New(slog.DiscardHandler))
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- a.Run(ctx) }()
+		play(t, w)
+		stop()
+		if err := <-done; err != nil {
+			t.Errorf("Run returned %v, want nil", err)
+		}
+	})
+}
+
+func exec(pid uint32, path string, args ...string) event.Event {
+	return event.Event{
+		Kind: event.KindExec, Time: time.Now(),
+		Process: event.Process{Key: event.Key{PID: pid, Start: uint64(pid) * 1e9}, Executable: path},
+		Exec:    &event.Exec{Args: args},
+	}
+}
+
+func settle(d time.Duration) {
+	time.Sleep(d) // fake time: the bubble moves on when everybody waits
+	synctest.Wait()
+}
+
+func TestEventsArriveInOrderAndNumbered(t *testing.T) {
+	inWorld(t, agent.Config{}, func(t *testing.T, w *world) {
+		w.sense <- []event.Event{exec(1, "/a"), exec(2, "/b")}
+		w.sense <- []event.Event{exec(3, "/c")}
+		settle(2 * agent.DefaultFlush)
+		got := w.taken()
+		var said []string
+		for _, e := range got {
+			said = append(said, fmt.Sprint(e.AgentID, e.Seq, e.Process.Executable))
+			if e.Boot == "" || e.Boot != got[0].Boot {
+				t.Errorf("event %d has boot %q, want one and the same", e.Seq, e.Boot)
+			}
+		}
+		if diff := cmp.Diff([]string{"A1/a", "A2/b", "A3/c"}, said); diff != "" {
+			t.Errorf("events (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestServerAwayThenBack(t *testing.T) {
+	inWorld(t, agent.Config{}, func(t *testing.T, w *world) {
+		w.respond(func(link.Report) (link.Receipt, error) {
+			return link.Receipt{}, fault.New(fault.Unavailable, "connection refused")
+		})
+		for pid := range uint32(50) {
+			w.sense <- []event.Event{exec(pid+1, "/a")}
+			settle(time.Second)
+		}
+		w.respond(nil)
+		settle(time.Minute)
+		got := w.taken()
+		if len(got) != 50 {
+			t.Fatalf("%d events arrived, want 50", len(got))
+		}
+		for i, e := range got {
+			if e.Seq != uint64(i+1) {
+				t.Fatalf("event %d has seq %d", i, e.Seq)
+			}
+		}
+		if lost := w.last().Agent.Losses[1].Count; lost != 0 {
+			t.Errorf("%d events counted lost, want 0", lost)
+		}
+	})
+}
+
+func TestQueueOverflowIsCounted(t *testing.T) {
+	inWorld(t, agent.Config{QueueSize: 20_000}, func(t *testing.T, w *world) {
+		w.respond(func(link.Report) (link.Receipt, error) {
+			return link.Receipt{}, fault.New(fault.Unavailable, "connection refused")
+		})
+		const offered = 200
+		for pid := range uint32(offered) {
+			w.sense <- []event.Event{exec(pid+1, "/a")}
+		}
+		w.respond(nil)
+		settle(time.Minute)
+		stored := len(w.taken())
+		lost := w.last().Agent.Losses[1]
+		if stored == 0 || stored == offered {
+			t.Fatalf("%d of %d events arrived, want some to have been dropped", stored, offered)
+		}
+		if lost.Where != "agent queue" || lost.Count != uint64(offered-stored) {
+			t.Errorf("loss %+v with %d of %d arrived", lost, stored, offered)
+		}
+	})
+}
+
+func TestRefusedReportDoesNotStopTheRest(t *testing.T) {
+	inWorld(t, agent.Config{}, func(t *testing.T, w *world) {
+		w.respond(func(r link.Report) (link.Receipt, error) {
+			for _, e := range r.Events {
+				if e.Process.Executable == "/bad" {
+					return link.Receipt{}, fault.New(fault.Invalid, "bad event")
+				}
+			}
+			return link.Receipt{}, nil
+		})
+		w.sense <- []event.Event{exec(1, "/bad")}
+		settle(time.Second)
+		w.sense <- []event.Event{exec(2, "/good")}
+		settle(time.Minute)
+		got := w.taken()
+		if len(got) != 1 || got[0].Process.Executable != "/good" {
+			t.Fatalf("arrived: %v, want /good alone", got)
+		}
+		if lost := w.last().Agent.Losses[1].Count; lost != 1 {
+			t.Errorf("%d counted lost, want 1", lost)
+		}
+	})
+}
+
+func TestStopHandsOverWhatIsHeld(t *testing.T) {
+	var w *world
+	inWorld(t, agent.Config{Flush: time.Hour, Heartbeat: 2 * time.Hour}, func(t *testing.T, it *world) {
+		w = it
+		settle(time.Second)
+		w.sense <- []event.Event{exec(1, "/last")}
+		synctest.Wait()
+	})
+	if got := w.taken(); len(got) != 1 {
+		t.Errorf("%d events after stop, want 1", len(got))
+	}
+}
+
+func id(c string) string { return strings.Repeat(c, 64) }
+
+func TestWorkloads(t *testing.T) {
+	up := asset.Engine{Name: "docker", Connected: true}
+	for _, tc := range []struct {
+		name string
+		play func(w *world)
+		want map[string]asset.State
+	}{
+		{"created and ended", func(w *world) {
+			w.engine <- asset.Inventory{Engine: up, Workloads: []asset.Workload{{ID: id("a"), State: asset.Running}}}
+			w.engine <- asset.Inventory{Engine: up, Workloads: []asset.Workload{{ID: id("a"), State: asset.Exited}}}
+		}, map[string]asset.State{id("a"): asset.Exited}},
+		{"ended while the engine was away", func(w *world) {
+			w.engine <- asset.Inventory{Engine: up, Workloads: []asset.Workload{{ID: id("a"), State: asset.Running}, {ID: id("b"), State: asset.Running}}, Complete: true}
+			w.engine <- asset.Inventory{Engine: asset.Engine{Error: "gone"}}
+			settle(time.Minute)
+			w.engine <- asset.Inventory{Engine: up, Workloads: []asset.Workload{{ID: id("b"), State: asset.Running}}, Complete: true}
+		}, map[string]asset.State{id("a"): asset.Lost, id("b"): asset.Running}},
+		{"seen by the kernel only", func(w *world) {
+			e := exec(1, "/a")
+			e.WorkloadID = id("c")
+			w.sense <- []event.Event{e}
+		}, map[string]asset.State{id("c"): asset.Running}},
+		{"gone before it was inspected", func(w *world) {
+			w.engine <- asset.Inventory{Engine: up, Workloads: []asset.Workload{{ID: id("a"), Name: "full", State: asset.Running}}}
+			w.engine <- asset.Inventory{Engine: up, Workloads: []asset.Workload{{ID: id("a"), State: asset.Exited, Partial: true}}}
+		}, map[string]asset.State{id("a"): asset.Exited}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			inWorld(t, agent.Config{}, func(t *testing.T, w *world) {
+				tc.play(w)
+				settle(10 * time.Second)
+				got := map[string]asset.State{}
+				for id, wl := range w.workloads() {
+					got[id] = wl.State
+					if wl.AgentID != "A" || wl.Group == "" {
+						t.Errorf("workload %s has agent %q and group %q", asset.ShortID(id), wl.AgentID, wl.Group)
+					}
+					if tc.name == "gone before it was inspected" && (wl.Name != "full" || wl.Partial) {
+						t.Errorf("a partial word replaced the full one: %+v", wl)
+					}
+				}
+				if diff := cmp.Diff(tc.want, got); diff != "" {
+					t.Errorf("states (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+func TestServerThatForgotIsToldEverything(t *testing.T) {
+	inWorld(t, agent.Config{}, func(t *testing.T, w *world) {
+		w.engine <- asset.Inventory{Engine: asset.Engine{Connected: true}, Workloads: []asset.Workload{{ID: id("a"), State: asset.Running}}, Complete: true}
+		w.sense <- []event.Event{exec(9, "/a", "a", "b")}
+		settle(10 * time.Second)
+		asked := false
+		w.respond(func(r link.Report) (link.Receipt, error) {
+			if r.Snapshot {
+				return link.Receipt{}, nil
+			}
+			asked = true
+			return link.Receipt{WantSnapshot: true}, nil
+		})
+		settle(2 * agent.DefaultHeartbeat)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if !asked {
+			t.Fatal("no report was answered with a wish for a snapshot")
+		}
+		for _, r := range w.reports[len(w.reports)-3:] {
+			if r.Snapshot && r.Complete && len(r.Workloads) == 1 && len(r.Processes) == 1 {
+				return
+			}
+		}
+		t.Error("no report carried the snapshot, the workload and the process")
+	})
+}
+
+func TestEventsAreCompletedFromTheProcessTable(t *testing.T) {
+	key := func(pid uint32) event.Key { return event.Key{PID: pid, Start: uint64(pid) * 1e9} }
+	inWorld(t, agent.Config{}, func(t *testing.T, w *world) {
+		settle(time.Second)
+		w.sense <- []event.Event{
+			exec(10, "/bin/sh", "sh"),
+			{Kind: event.KindFork, Process: event.Process{Key: key(11), Parent: key(10), Name: "sh"}},
+			{Kind: event.KindExec, Process: event.Process{Key: key(11), Parent: key(10), Executable: "/bin/ls"},
+				Exec: &event.Exec{Args: []string{"ls"}, Ancestors: []event.Ancestor{{Key: key(10), Name: "sh"}}}},
+			{Kind: event.KindExit, Process: event.Process{Key: key(11), Parent: key(10)}, Exit: &event.Exit{Code: 2}},
+		}
+		settle(time.Second)
+		got := w.taken()
+		if len(got) != 4 {
+			t.Fatalf("%d events, want 4", len(got))
+		}
+		if p := got[1].Process.Executable; p != "/bin/sh" {
+			t.Errorf("forked process runs %q, want its parent's /bin/sh", p)
+		}
+		if p := got[2].Exec.Ancestors[0].Executable; p != "/bin/sh" {
+			t.Errorf("ancestor runs %q, want /bin/sh", p)
+		}
+		if p := got[3].Process.Executable; p != "/bin/ls" {
+			t.Errorf("ended process ran %q, want /bin/ls", p)
+		}
+	})
+}

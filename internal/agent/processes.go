@@ -1,0 +1,132 @@
+package agent
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/event"
+)
+
+// processes is the table of what runs on this host. It completes events with
+// what the kernel does not hand over each time: the path of a forked or ending
+// process and of the ancestors.
+//
+// It is keyed by pid: at one time a pid belongs to one process. The start time
+// tells an old owner of a pid from the new one.
+type processes struct {
+	mu  sync.Mutex
+	byP map[uint32]*event.Running
+}
+
+func newProcesses() *processes { return &processes{byP: map[uint32]*event.Running{}} }
+
+// observe takes one event in and completes it.
+func (p *processes) observe(e *event.Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch e.Kind {
+	case event.KindFork:
+		p.forked(e)
+	case event.KindExec:
+		p.executed(e)
+	case event.KindExit:
+		p.ended(e)
+	}
+}
+
+func (p *processes) forked(e *event.Event) {
+	child := &event.Running{WorkloadID: e.WorkloadID, Process: e.Process, Started: e.Time}
+	if parent := p.find(e.Process.Parent); parent != nil {
+		// A fork runs what its parent runs until it executes something else.
+		child.Process.Executable = parent.Process.Executable
+		child.Args, child.Origin = parent.Args, parent.Origin
+		e.Process.Executable = parent.Process.Executable
+	}
+	p.byP[e.Process.Key.PID] = child
+}
+
+func (p *processes) executed(e *event.Event) {
+	started := e.Time
+	if old := p.find(e.Process.Key); old != nil {
+		started = old.Started
+	}
+	r := &event.Running{WorkloadID: e.WorkloadID, Process: e.Process, Started: started}
+	if e.Exec != nil {
+		r.Args, r.Origin, r.Entered = e.Exec.Args, e.Exec.Origin, e.Exec.Entered
+		for i := range e.Exec.Ancestors {
+			a := &e.Exec.Ancestors[i]
+			if known := p.find(a.Key); known != nil && a.Executable == "" {
+				a.Executable = known.Process.Executable
+			}
+		}
+	}
+	p.byP[e.Process.Key.PID] = r
+}
+
+func (p *processes) ended(e *event.Event) {
+	known := p.find(e.Process.Key)
+	if known == nil {
+		return
+	}
+	if e.Process.Executable == "" {
+		e.Process.Executable = known.Process.Executable
+	}
+	delete(p.byP, e.Process.Key.PID)
+}
+
+// find returns the process with this key, or nil.
+func (p *processes) find(k event.Key) *event.Running {
+	if r := p.byP[k.PID]; r != nil && r.Process.Key.Same(k) {
+		return r
+	}
+	return nil
+}
+
+// merge adds what /proc lists and no sensor told of.
+func (p *processes) merge(running []event.Running) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, r := range running {
+		if p.find(r.Process.Key) == nil {
+			p.byP[r.Process.Key.PID] = &r
+		}
+	}
+}
+
+// reconcile drops what was known before the time asked and is not in running,
+// and returns how many that were.
+func (p *processes) reconcile(running []event.Running, asked time.Time) int {
+	present := make(map[uint32]event.Key, len(running))
+	for _, r := range running {
+		present[r.Process.Key.PID] = r.Process.Key
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	gone := 0
+	for pid, r := range p.byP {
+		if k, ok := present[pid]; ok && k.Same(r.Process.Key) {
+			continue
+		}
+		if r.Started.Before(asked) {
+			delete(p.byP, pid)
+			gone++
+		}
+	}
+	return gone
+}
+
+// list returns what runs, oldest first, n at most.
+func (p *processes) list(n int) []event.Running {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := make([]event.Running, 0, len(p.byP))
+	for _, r := range p.byP {
+		all = append(all, *r)
+	}
+	slices.SortFunc(all, func(a, b event.Running) int {
+		return cmp.Or(cmp.Compare(a.Process.Key.Start, b.Process.Key.Start), cmp.Compare(a.Process.Key.PID, b.Process.Key.PID))
+	})
+	return all[:min(n, len(all))]
+}

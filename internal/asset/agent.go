@@ -1,0 +1,104 @@
+// Package asset holds the nouns for what Castellan guards: workloads and the
+// hosts that agents watch.
+//
+// Values only, no input or output; the zero value of every type is safe. It is
+// not for what happened to them (see event) nor for what is permitted.
+package asset
+
+import "time"
+
+// Agent is one Castellan agent, its host, and how well it can see there.
+type Agent struct {
+	ID       string    `json:"id"`   // random, made once, kept in the agent's data folder
+	Boot     string    `json:"boot"` // new at each start of the agent; sequence numbers belong to it
+	Hostname string    `json:"hostname"`
+	Version  string    `json:"version"`
+	Started  time.Time `json:"started"`
+	Seen     time.Time `json:"seen"` // when the server last heard from it, by the server's clock
+	Host     Host      `json:"host"`
+	Engine   Engine    `json:"engine"`
+	Sensors  []Sensor  `json:"sensors"`
+	Rungs    []Rung    `json:"rungs"`
+	Losses   []Loss    `json:"losses"`
+	Usage    Usage     `json:"usage"`
+	Events   uint64    `json:"events"` // reported since Started
+}
+
+// Host is the machine under an agent.
+type Host struct {
+	OS       string   `json:"os"`     // PRETTY_NAME of os-release
+	Kernel   string   `json:"kernel"` // uname -r
+	Arch     string   `json:"arch"`   // as GOARCH says it
+	BootID   string   `json:"boot_id"`
+	CPUs     int      `json:"cpus"`
+	Memory   uint64   `json:"memory_bytes"`
+	Cgroup   string   `json:"cgroup"` // v1, hybrid or v2
+	BTF      bool     `json:"btf"`
+	LSMs     []string `json:"lsms,omitempty"`
+	Instance string   `json:"instance,omitempty"` // ARN of the ECS container instance, when introspection told it
+	Cluster  string   `json:"cluster,omitempty"`
+	// Missing says, one sentence each, what this kernel cannot give and what
+	// that means for the user.
+	Missing []string `json:"missing,omitempty"`
+}
+
+// Engine is the container engine as the agent last found it.
+type Engine struct {
+	Name       string `json:"name,omitempty"`
+	Version    string `json:"version,omitempty"`
+	APIVersion string `json:"api_version,omitempty"`
+	Connected  bool   `json:"connected"`
+	Error      string `json:"error,omitempty"` // why it is not connected
+}
+
+// SensorState says whether a sensor sees anything.
+type SensorState string
+
+// The states of a sensor.
+const (
+	SensorRunning SensorState = "running"
+	SensorOff     SensorState = "off"    // switched off by configuration
+	SensorFailed  SensorState = "failed" // wanted, but this kernel or these rights don't allow it
+)
+
+// Sensor is one kernel sensor with its counters since the agent started.
+type Sensor struct {
+	Name   string      `json:"name"`
+	State  SensorState `json:"state"`
+	Reason string      `json:"reason,omitempty"` // for failed and off
+	Remedy string      `json:"remedy,omitempty"`
+	Events uint64      `json:"events"`
+	Lost   uint64      `json:"lost"` // records the kernel could not hand over
+}
+
+// Rung is how strongly one kind of control can be enforced on this host.
+type Rung struct {
+	Control string `json:"control"` // exec, file, network, privilege
+	Best    string `json:"best"`    // the highest rung this kernel offers; "report only" if none
+	// Enforces is false for a rung that only observes.
+	Enforces bool   `json:"enforces"`
+	Why      string `json:"why"` // what was probed and what it answered
+}
+
+// Loss counts events that were seen or could have been seen, and are not
+// stored. Counting starts with the agent.
+type Loss struct {
+	Where string `json:"where"` // kernel ring, agent queue, server, …
+	Count uint64 `json:"count"`
+}
+
+// Usage is what the agent itself costs.
+type Usage struct {
+	CPUSeconds float64 `json:"cpu_seconds"`
+	RSS        uint64  `json:"rss_bytes"`
+	Goroutines int     `json:"goroutines"`
+}
+
+// Lost returns the sum of all losses.
+func (a Agent) Lost() uint64 {
+	var n uint64
+	for _, l := range a.Losses {
+		n += l.Count
+	}
+	return n
+}

@@ -1,0 +1,11 @@
+package asset
+
+// Inventory is what a container engine says at once: everything it knows, or
+// what changed.
+type Inventory struct {
+	Engine    Engine
+	Workloads []Workload
+	// Complete is true when Workloads is everything the engine knows. Whatever
+	// was known before and is not in it has ended unseen.
+	Complete bool
+}

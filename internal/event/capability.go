@@ -1,0 +1,73 @@
+package event
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+)
+
+// Capabilities is a set of Linux capabilities as the kernel's bit mask:
+// capabilities(7), numbers of include/uapi/linux/capability.h.
+type Capabilities uint64
+
+// capabilityNames are indexed by bit; the last is of kernel 5.9.
+var capabilityNames = [...]string{
+	"CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL",
+	"SETGID", "SETUID", "SETPCAP", "LINUX_IMMUTABLE", "NET_BIND_SERVICE",
+	"NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
+	"SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT",
+	"SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME",
+	"SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL",
+	"SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM",
+	"BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE",
+}
+
+// Names returns the capabilities of the set in the kernel's order, without the
+// CAP_ prefix; a bit without a name is "CAP_<number>".
+func (c Capabilities) Names() []string {
+	names := make([]string, 0, len(capabilityNames))
+	for bit := range 64 {
+		if c&(1<<bit) == 0 {
+			continue
+		}
+		if bit < len(capabilityNames) {
+			names = append(names, capabilityNames[bit])
+			continue
+		}
+		names = append(names, "CAP_"+strconv.Itoa(bit))
+	}
+	return names
+}
+
+// MarshalJSON writes the names as a list.
+func (c Capabilities) MarshalJSON() ([]byte, error) { return json.Marshal(c.Names()) }
+
+// UnmarshalJSON reads a list of names; an unknown name is an error.
+func (c *Capabilities) UnmarshalJSON(b []byte) error {
+	var names []string
+	if err := json.Unmarshal(b, &names); err != nil {
+		return fmt.Errorf("parse capabilities: %w", err)
+	}
+	*c = 0
+	for _, n := range names {
+		bit, ok := capabilityBit(n)
+		if !ok {
+			return fmt.Errorf("parse capabilities: %q is not a capability", n)
+		}
+		*c |= 1 << bit
+	}
+	return nil
+}
+
+func capabilityBit(name string) (int, bool) {
+	for bit, n := range capabilityNames {
+		if n == name {
+			return bit, true
+		}
+	}
+	var bit int
+	if _, err := fmt.Sscanf(name, "CAP_%d", &bit); err == nil && bit >= 0 && bit < 64 {
+		return bit, true
+	}
+	return 0, false
+}
