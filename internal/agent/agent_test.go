@@ -208,6 +208,29 @@ func TestQueueOverflowIsCounted(t *testing.T) {
 	})
 }
 
+func TestLongArgumentsTravelInSmallReports(t *testing.T) {
+	inWorld(t, agent.Config{QueueSize: 64 << 20, Heartbeat: time.Hour}, func(t *testing.T, w *world) {
+		settle(time.Second)
+		const each, many = 100_000, 200
+		batch := make([]event.Event, many)
+		for i := range batch {
+			batch[i] = exec(uint32(i+1), "/a", strings.Repeat("x", each))
+		}
+		w.sense <- batch
+		settle(time.Second)
+		if got := len(w.taken()); got != many {
+			t.Errorf("%d events arrived, want %d", got, many)
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for _, r := range w.reports {
+			if n := len(r.Events) * each; n > 5<<20 {
+				t.Errorf("a report carries %d bytes of arguments", n)
+			}
+		}
+	})
+}
+
 func TestRefusedReportDoesNotStopTheRest(t *testing.T) {
 	inWorld(t, agent.Config{}, func(t *testing.T, w *world) {
 		w.respond(func(r link.Report) (link.Receipt, error) {
@@ -269,6 +292,13 @@ func TestWorkloads(t *testing.T) {
 			e.WorkloadID = id("c")
 			w.sense <- []event.Event{e}
 		}, map[string]asset.State{id("c"): asset.Running}},
+		{"seen by the kernel only, and ended", func(w *world) {
+			e := exec(1, "/a")
+			e.WorkloadID = id("c")
+			w.sense <- []event.Event{e}
+			settle(5 * time.Second)
+			w.sense <- []event.Event{{Kind: event.KindExit, WorkloadID: id("c"), Process: e.Process, Exit: &event.Exit{}}}
+		}, map[string]asset.State{id("c"): asset.Exited}},
 		{"gone before it was inspected", func(w *world) {
 			w.engine <- asset.Inventory{Engine: up, Workloads: []asset.Workload{{ID: id("a"), Name: "full", State: asset.Running}}}
 			w.engine <- asset.Inventory{Engine: up, Workloads: []asset.Workload{{ID: id("a"), State: asset.Exited, Partial: true}}}

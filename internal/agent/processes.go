@@ -117,6 +117,19 @@ func (p *processes) reconcile(running []event.Running, asked time.Time) int {
 	return gone
 }
 
+// workloads returns the workloads in which something runs.
+func (p *processes) workloads() map[string]bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	alive := map[string]bool{}
+	for _, r := range p.byP {
+		if r.WorkloadID != "" {
+			alive[r.WorkloadID] = true
+		}
+	}
+	return alive
+}
+
 // list returns what runs, oldest first, n at most.
 func (p *processes) list(n int) []event.Running {
 	p.mu.Lock()

@@ -14,6 +14,10 @@ const DefaultQueueSize = 16 << 20
 // payload and the slice headers, rounded up.
 const eventOverhead = 600
 
+// reportSize bounds the events of one report in bytes, far below what a link
+// carries at once, so that long argument lists never make a report too large.
+const reportSize = 4 << 20
+
 // queue holds events in order until the server has them. It never blocks who
 // pushes: what does not fit is dropped and counted, newest first, because the
 // older ones tell how it began.
@@ -59,12 +63,20 @@ func (q *queue) wake() {
 	}
 }
 
-// peek returns up to n of the oldest events without removing them.
-func (q *queue) peek(n int) []event.Event {
+// peek returns the oldest events without removing them: up to n, and no more
+// than reportSize bytes but for a single large one. more says that others wait.
+func (q *queue) peek(n int) (events []event.Event, more bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n = min(n, len(q.events))
-	return append([]event.Event(nil), q.events[:n]...)
+	total := 0
+	for i := range q.events[:n] {
+		if total += size(&q.events[i]); total > reportSize && i > 0 {
+			n = i
+			break
+		}
+	}
+	return append([]event.Event(nil), q.events[:n]...), n < len(q.events)
 }
 
 // drop removes the n oldest events: the server has them, or never will.

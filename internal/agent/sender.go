@@ -24,7 +24,8 @@ type sender struct {
 	a        *Agent
 	snapshot bool // the server wants everything
 	pause    time.Duration
-	away     bool // the last report did not get through
+	away     bool      // the last report did not get through
+	looked   time.Time // when it was last looked for strangers that ended
 }
 
 func newSender(a *Agent) *sender { return &sender{a: a, snapshot: true} }
@@ -34,7 +35,12 @@ func (s *sender) run(ctx context.Context) {
 	heartbeat := time.NewTicker(s.a.cfg.Heartbeat)
 	defer heartbeat.Stop()
 	for {
-		s.a.workloads.adopt(time.Now())
+		now := time.Now()
+		s.a.workloads.adopt(now)
+		if now.Sub(s.looked) >= s.a.cfg.Heartbeat {
+			s.looked = now
+			s.a.workloads.strangersWithout(s.a.procs.workloads, now)
+		}
 		more, err := s.report(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -77,7 +83,7 @@ func (s *sender) drain(ctx context.Context) {
 
 // report sends one report and says whether there is more to send at once.
 func (s *sender) report(ctx context.Context) (more bool, err error) {
-	batch := s.a.queue.peek(link.MaxEvents)
+	batch, waiting := s.a.queue.peek(link.MaxEvents)
 	changed := s.a.workloads.pending(link.MaxWorkloads)
 	r := link.Report{
 		Agent:     s.a.describe(),
@@ -104,7 +110,7 @@ func (s *sender) report(ctx context.Context) (more bool, err error) {
 		s.a.workloads.all()
 		return true, nil
 	}
-	return len(batch) == link.MaxEvents || len(changed.workloads) == link.MaxWorkloads, nil
+	return waiting || len(changed.workloads) == link.MaxWorkloads, nil
 }
 
 // failed decides what an error means: away and worth waiting for, or a report

@@ -206,6 +206,27 @@ func (w *workloads) all() {
 	w.complete = w.engine.Connected
 }
 
+// strangersWithout ends the partial workloads in which nothing runs any more:
+// no engine will tell of their end. alive returns the workloads with processes.
+func (w *workloads) strangersWithout(alive func() map[string]bool, now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var living map[string]bool
+	for id, wl := range w.known {
+		if !wl.Partial || over(wl.State) || now.Sub(wl.Created) < strangerAfter {
+			continue
+		}
+		if living == nil {
+			living = alive()
+		}
+		if !living[id] {
+			at := now.UTC()
+			wl.State, wl.Finished, wl.Updated = asset.Exited, &at, at
+			w.keep(wl)
+		}
+	}
+}
+
 func (w *workloads) currentEngine() asset.Engine {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -1,0 +1,20 @@
+// Package bpf is the door to the kernel's eyes: sensors written as eBPF
+// programs, loaded once, that put what they see into one ring buffer.
+//
+// A sensor is one C file and one Go file (process.bpf.c, process.go) and one
+// line in the list in sensor.go. What sensors share is in the headers:
+//
+//   - sensor.bpf.h: the head of a record, the ring buffer, the counters
+//   - container.bpf.h: the container of a task, by the names of its cgroups
+//   - resident.bpf.h: who was first in a container
+//   - path.bpf.h: from a dentry to a path
+//   - kernel.bpf.h: the kernel's structs, with the fields that are read and no
+//     others; CO-RE moves each access to where the running kernel has the field
+//
+// The package needs Linux 5.8 or later with BTF, and CAP_BPF with CAP_PERFMON
+// (or CAP_SYS_ADMIN). It uses BTF raw tracepoints and task iterators only, so
+// it also works where the kernel has no trampolines (fentry, LSM).
+//
+// It is not for deciding anything about an event, nor for asking what this
+// kernel could enforce; see internal/adapter/kernel for the latter.
+package bpf

@@ -1,0 +1,360 @@
+//go:build ignore
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The process sensor: fork, exec and exit of every process, containers and
+ * host. Kernel threads are left out: they run no program.
+ *
+ * sched_process_fork, _exec and _exit (include/trace/events/sched.h) exist
+ * since 2.6.31 with the first arguments as used here.
+ */
+#include "sensor.bpf.h"
+#include "resident.bpf.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+enum kind { KIND_FORK = 1, KIND_EXEC, KIND_EXIT };
+
+enum flag {
+	FLAG_ARGS_CUT = 1 << 8,
+	FLAG_EXECUTABLE_CUT = 1 << 9,
+	FLAG_DELETED = 1 << 10,
+	FLAG_SETUID = 1 << 11,
+	FLAG_SETGID = 1 << 12,
+	FLAG_ENTERED = 1 << 13,
+	FLAG_MEMORY = 1 << 14, /* the file is a memfd, whatever the origin says */
+	FLAG_CWD_CUT = 1 << 15,
+};
+
+enum origin {
+	ORIGIN_UNKNOWN,
+	ORIGIN_IMAGE,
+	ORIGIN_WRITTEN,
+	ORIGIN_MOUNT,
+	ORIGIN_MEMORY,
+	ORIGIN_HOST,
+};
+
+#define MAX_ARGS SCRATCH_TAIL
+#define MAX_ANCESTORS 8
+#define MAX_REQUESTED 4096 /* PATH_MAX */
+
+struct ancestor {
+	u64 start;
+	u32 tgid;
+	u32 reserved;
+	u8 comm[TASK_COMM_LEN];
+};
+
+/* Followed by the ancestors, and by as many bytes of executable, working
+ * directory (both as put_path writes them), requested path and arguments. */
+struct exec {
+	struct header head;
+	u64 inode;
+	u64 capabilities;
+	u32 device;
+	u8 origin;
+	u8 ancestors;
+	u16 executable_len;
+	u16 cwd_len;
+	u16 requested_len;
+	u16 args_len;
+	u16 reserved;
+};
+
+struct exit {
+	struct header head;
+	u32 code; /* as wait(2) gives it */
+	u32 reserved;
+};
+
+/* Compilers drop the types of local variables; bpf2go needs these. */
+const enum kind *unused_kind __attribute__((unused));
+const enum flag *unused_flag __attribute__((unused));
+const enum origin *unused_origin __attribute__((unused));
+const struct header *unused_header __attribute__((unused));
+const struct ancestor *unused_ancestor __attribute__((unused));
+const struct exec *unused_exec __attribute__((unused));
+const struct exit *unused_exit __attribute__((unused));
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
+{
+	struct header r;
+
+	if (child->pid != child->tgid || child->flags & PF_KTHREAD)
+		return 0; /* a thread */
+	fill(&r, SENSOR_PROCESS, child, find_container(child));
+	r.kind = KIND_FORK;
+	submit(&r, sizeof(r));
+	return 0;
+}
+
+/* -- Exit ------------------------------------------------------------------- */
+
+/* Processes of several threads whose end was told. Two last threads that end
+ * at the same moment both see that no thread lives; the first one tells. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct process_key);
+	__type(value, u8);
+} ended SEC(".maps");
+
+/* first_to_tell is asked by a thread that sees no living one. */
+static __always_inline bool first_to_tell(struct task_struct *leader, struct signal_struct *signal)
+{
+	struct process_key key = {};
+	u8 yes = 1;
+
+	/* A process that never had a second thread needs no map: the time that
+	 * threads have run is added up when they are gone. */
+	if (signal->nr_threads <= 1 && !signal->sum_sched_runtime)
+		return true;
+	key.start = leader->start_boottime;
+	key.tgid = leader->tgid;
+	return !bpf_map_update_elem(&ended, &key, &yes, BPF_NOEXIST);
+}
+
+/* The second argument (group_dead, since 6.16) would do instead of counting
+ * the living threads, but asking for it makes older kernels refuse us. */
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(on_exit, struct task_struct *task)
+{
+	struct task_struct *leader = task->group_leader;
+	struct signal_struct *signal = task->signal;
+	struct exit r;
+
+	if (task->flags & PF_KTHREAD || signal->live.counter > 0)
+		return 0;
+	if (!first_to_tell(leader, signal))
+		return 0;
+	fill(&r.head, SENSOR_PROCESS, leader, find_container(task));
+	r.head.kind = KIND_EXIT;
+	/* As wait_task_zombie (kernel/exit.c) finds the status. */
+	r.code = signal->flags & SIGNAL_GROUP_EXIT ? signal->group_exit_code : leader->exit_code;
+	r.reserved = 0;
+	submit(&r, sizeof(r));
+	return 0;
+}
+
+/* -- Exec ------------------------------------------------------------------- */
+
+/* Run once at the start: whoever is in a container by then did not come into
+ * it later. In the order of process ids, so the oldest is met first. */
+SEC("iter/task")
+int settle_running(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct container *c;
+	struct host *host;
+
+	if (!task || task->pid != task->tgid || !task->mm)
+		return 0;
+	host = get_host(task);
+	c = find_container(task);
+	if (host && c && !sees_host(host, task))
+		settle(host, task, c);
+	return 0;
+}
+
+/* adopts tells whether orphans of the task's pid namespace become children of
+ * parent: it is that namespace's first process, or a subreaper. */
+static __always_inline bool adopts(struct task_struct *parent, struct pid_namespace *ns)
+{
+	struct signal_struct *signal = BPF_CORE_READ(parent, signal);
+
+	return BPF_CORE_READ(ns, child_reaper) == parent ||
+	       BPF_CORE_READ_BITFIELD_PROBED(signal, is_child_subreaper);
+}
+
+/* entered tells whether the task came into its container from outside.
+ *
+ * What a runtime does at docker exec: "runc exec" on the host starts
+ * "runc init", which joins the container's cgroup and namespaces and then
+ * executes the program, while its parent stays outside: "runc exec", and when
+ * that has ended, the shim. A process that began inside has a parent inside.
+ * If that dies, the first process of the pid namespace adopts it; the shim
+ * does only where the container shares the host's pid namespace, and the pause
+ * container where a task shares one. So a parent outside says "entered" if it
+ * is in another pid namespace, or is not one that adopts. */
+static __always_inline bool entered(struct task_struct *task, struct container *c,
+				    struct resident *first)
+{
+	struct task_struct *parent = BPF_CORE_READ(task, real_parent, group_leader);
+	struct pid_namespace *ns, *parent_ns;
+	struct container *outer;
+
+	if (BPF_CORE_READ(parent, cgroups) == BPF_CORE_READ(task, cgroups))
+		return false;
+	if (first->key.tgid == task->tgid && first->key.start == task->start_boottime)
+		return false;
+	if (innermost(task, &ns) == 1)
+		return false; /* an init that the map has forgotten */
+	outer = find_container(parent);
+	if (outer && outer->cgroup.id == c->cgroup.id &&
+	    outer->cgroup.hierarchy == c->cgroup.hierarchy)
+		return false;
+	innermost(parent, &parent_ns);
+	return ns != parent_ns || !adopts(parent, ns);
+}
+
+/* upper returns the dentry that an overlay inode has in the upper layer, NULL
+ * when it is only in lower ones. struct ovl_inode (fs/overlayfs/ovl_entry.h)
+ * has __upperdentry right behind vfs_inode since 4.19. It is read by the size
+ * of struct inode because overlay is a module on most distributions, whose
+ * types the kernel's own BTF does not have. */
+static __always_inline u64 upper(struct inode *inode)
+{
+	u64 dentry = 0;
+
+	bpf_probe_read_kernel(&dentry, sizeof(dentry),
+			      (void *)inode + bpf_core_type_size(struct inode));
+	return dentry;
+}
+
+static __always_inline enum origin origin(struct inode *inode, struct resident *first)
+{
+	struct super_block *sb = BPF_CORE_READ(inode, i_sb);
+
+	if (!first)
+		return ORIGIN_UNKNOWN;
+	if ((u64)sb != first->root)
+		return ORIGIN_MOUNT;
+	if (BPF_CORE_READ(sb, s_magic) != OVERLAYFS_SUPER_MAGIC)
+		return ORIGIN_UNKNOWN;
+	return upper(inode) ? ORIGIN_WRITTEN : ORIGIN_IMAGE;
+}
+
+/* in_memory tells whether the file was never in a folder: its dentry is a root
+ * of its own, without being that of a mount, and called "memfd:…"
+ * (mm/memfd.c; since 3.17). */
+static __always_inline bool in_memory(struct file *file)
+{
+	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
+
+	return BPF_CORE_READ(dentry, d_parent) == dentry &&
+	       first_six(BPF_CORE_READ(dentry, d_name.name)) == SIX('m', 'e', 'm', 'f', 'd', ':');
+}
+
+/* fill_file writes what is known of the executed file but its path. */
+static __always_inline void fill_file(struct exec *r, struct file *file)
+{
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	u16 mode = BPF_CORE_READ(inode, i_mode);
+
+	r->inode = BPF_CORE_READ(inode, i_ino);
+	r->device = BPF_CORE_READ(inode, i_sb, s_dev);
+	if (!BPF_CORE_READ(inode, i_nlink))
+		r->head.flags |= FLAG_DELETED;
+	if (mode & S_ISUID)
+		r->head.flags |= FLAG_SETUID;
+	if (mode & S_ISGID)
+		r->head.flags |= FLAG_SETGID;
+	if (in_memory(file))
+		r->head.flags |= FLAG_MEMORY;
+}
+
+/* fill_origin writes where the file and the process came from. */
+static __always_inline void fill_origin(struct exec *r, struct task_struct *task,
+					struct container *c, struct file *file)
+{
+	struct host *host = get_host(task);
+	struct resident *first;
+
+	r->origin = ORIGIN_HOST;
+	if (!c || !host || sees_host(host, task))
+		return;
+	first = settle(host, task, c);
+	r->origin = r->head.flags & FLAG_MEMORY ? ORIGIN_MEMORY :
+						  origin(BPF_CORE_READ(file, f_inode), first);
+	if (first && entered(task, c, first))
+		r->head.flags |= FLAG_ENTERED;
+}
+
+/* put_ancestors writes up to MAX_ANCESTORS parents, and returns how many. */
+static __always_inline u32 put_ancestors(struct scratch *s, struct task_struct *task)
+{
+	struct ancestor *a = (void *)&s->b[sizeof(struct exec)];
+	u32 n = 0;
+
+	for (int i = 0; i < MAX_ANCESTORS; i++) {
+		task = task->real_parent->group_leader;
+		if (!task->tgid)
+			break; /* the idle task, parent of the first processes */
+		a[i].start = task->start_boottime;
+		a[i].tgid = task->tgid;
+		a[i].reserved = 0;
+		bpf_probe_read_kernel(a[i].comm, TASK_COMM_LEN, &task->comm);
+		n = i + 1;
+	}
+	return n;
+}
+
+/* put_args writes the arguments as they stand in the new program's memory. They
+ * were just copied there, so the pages are present. */
+static __always_inline u32 put_args(struct exec *r, struct scratch *s, struct task_struct *task,
+				    u32 at)
+{
+	u64 begin = task->mm->arg_start;
+	u64 len = task->mm->arg_end - begin;
+
+	if (len > MAX_ARGS) {
+		len = MAX_ARGS;
+		r->head.flags |= FLAG_ARGS_CUT;
+	}
+	at &= SCRATCH_HEAD - 1;
+	if (bpf_probe_read_user(&s->b[at], len, (void *)begin)) {
+		r->head.flags |= FLAG_ARGS_CUT;
+		return 0;
+	}
+	return len;
+}
+
+/* Called when the new program is in place and has not run an instruction. The
+ * file is the one that runs: for a script, its interpreter (since 5.8). */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+{
+	struct scratch *s = get_scratch();
+	struct file *file = BPF_CORE_READ(bprm, file);
+	struct fs_struct *fs = BPF_CORE_READ(task, fs);
+	u64 root_mnt = (u64)BPF_CORE_READ(fs, root.mnt);
+	u64 root_dentry = (u64)BPF_CORE_READ(fs, root.dentry);
+	struct container *c = find_container(task);
+	struct exec *r = (void *)s;
+	u32 at, n;
+
+	if (!s)
+		return 0;
+	fill(&r->head, SENSOR_PROCESS, task, c);
+	r->head.kind = KIND_EXEC;
+	r->reserved = 0;
+	bpf_probe_read_kernel(&r->capabilities, sizeof(r->capabilities),
+			      &task->cred->cap_effective);
+	fill_file(r, file);
+	fill_origin(r, task, c, file);
+	r->ancestors = put_ancestors(s, task);
+	at = sizeof(*r) + r->ancestors * sizeof(struct ancestor);
+
+	n = put_path((u64)BPF_CORE_READ(file, f_path.mnt), (u64)BPF_CORE_READ(file, f_path.dentry),
+		     root_mnt, root_dentry, at);
+	r->executable_len = n & PATH_BYTES;
+	at += n & PATH_BYTES;
+	if (n & PATH_CUT)
+		r->head.flags |= FLAG_EXECUTABLE_CUT;
+
+	n = put_path((u64)BPF_CORE_READ(fs, pwd.mnt), (u64)BPF_CORE_READ(fs, pwd.dentry),
+		     root_mnt, root_dentry, at);
+	r->cwd_len = n & PATH_BYTES;
+	at += n & PATH_BYTES;
+	if (n & PATH_CUT)
+		r->head.flags |= FLAG_CWD_CUT;
+
+	r->requested_len = put_string(s, at, MAX_REQUESTED, BPF_CORE_READ(bprm, filename));
+	at += r->requested_len;
+	r->args_len = put_args(r, s, task, at);
+	at += r->args_len;
+	if (at <= sizeof(*s)) /* always; the verifier wants to hear it */
+		submit(s, at);
+	return 0;
+}

@@ -1,0 +1,71 @@
+// Package kernel reads the machine under the agent from /proc and /sys: what
+// it is, what its kernel can enforce, which processes run, and what the agent
+// itself costs.
+//
+// It is not for watching (see adapter/bpf) nor for containers (adapter/docker):
+// it says how things stand at the moment of asking.
+package kernel
+
+import (
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Options say where the machine is looked at. The zero value means this
+// machine as it is mounted here.
+type Options struct {
+	// Proc is the proc file system of the host, /proc by default. An agent in a
+	// container names the place where the host's is mounted, e.g. /host/proc.
+	Proc string
+	// Sys is the sysfs of the host, /sys by default.
+	Sys string
+	// Probe tries out one kind of BPF program ("lsm", "tp_btf", "cgroup", "tcx")
+	// and says why the kernel refuses it. By default it loads one that changes
+	// nothing and lets go of it at once: some kernels list BPF among their
+	// security modules and refuse it all the same, so /sys alone proves nothing.
+	Probe func(kind string) error
+	// Booted returns the moment of boot by the wall clock; by default it is
+	// asked of the kernel at each scan, since the wall clock can be set.
+	Booted func() time.Time
+}
+
+// Host is one machine. Its methods may be called concurrently.
+type Host struct {
+	proc   string
+	sys    string
+	probe  func(kind string) error
+	booted func() time.Time
+}
+
+// New returns the machine that o describes. It looks at nothing yet.
+func New(o Options) *Host {
+	h := &Host{proc: o.Proc, sys: o.Sys, probe: o.Probe, booted: o.Booted}
+	if h.proc == "" {
+		h.proc = "/proc"
+	}
+	if h.sys == "" {
+		h.sys = "/sys"
+	}
+	if h.probe == nil {
+		h.probe = h.tryBPF
+	}
+	if h.booted == nil {
+		h.booted = booted
+	}
+	return h
+}
+
+// inProc and inSys name a file of the host's trees.
+func (h *Host) inProc(parts ...string) string { return filepath.Join(h.proc, filepath.Join(parts...)) }
+func (h *Host) inSys(parts ...string) string  { return filepath.Join(h.sys, filepath.Join(parts...)) }
+
+// booted is the moment of boot by today's wall clock, suspend included.
+func booted() time.Time {
+	var since unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &since); err != nil {
+		return time.Time{}
+	}
+	return time.Now().Add(-time.Duration(since.Nano()))
+}

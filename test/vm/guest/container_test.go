@@ -1,0 +1,191 @@
+package guest_test
+
+import (
+	"bufio"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/castellan-security/castellan/test/vm/guest"
+)
+
+const cgroupRoot = "/sys/fs/cgroup"
+
+// layout is how a host mounts its cgroups, and where its engine puts
+// containers.
+type layout struct {
+	name string
+	v1   []string // controllers of version 1, each with a hierarchy of its own
+	v2   string   // where version 2 is mounted; empty if it is not
+	// apart says that the engine makes its cgroups in version 1 alone, as older
+	// ones do on hybrid hosts.
+	apart bool
+	mode  string // as asset.Host names it
+}
+
+func layouts() []layout {
+	controllers := []string{"memory", "pids", "devices", "cpu"}
+	unified := filepath.Join(cgroupRoot, "unified")
+	return []layout{
+		{name: "v1", v1: controllers, mode: "v1"},
+		{name: "hybrid", v1: controllers, v2: unified, mode: "hybrid"},
+		{name: "hybrid with containers in v1 alone", v1: controllers, v2: unified, apart: true, mode: "hybrid"},
+		{name: "v2", v2: cgroupRoot, mode: "v2"},
+	}
+}
+
+// mount sets the layout up until the test ends, and returns the roots of the
+// hierarchies in which its engine makes cgroups.
+func (l layout) mount(t *testing.T) []string {
+	t.Helper()
+	var roots []string
+	if len(l.v1) > 0 {
+		mountAt(t, cgroupRoot, "tmpfs", "")
+	}
+	for _, controller := range l.v1 {
+		root := filepath.Join(cgroupRoot, controller)
+		mountAt(t, root, "cgroup", controller)
+		roots = append(roots, root)
+	}
+	if l.v2 != "" {
+		mountAt(t, l.v2, "cgroup2", "")
+		if !l.apart {
+			roots = append(roots, l.v2)
+		}
+	}
+	return roots
+}
+
+// mountAt mounts until the test ends. A controller that the last layout used
+// comes free only after a while.
+func mountAt(t *testing.T, target, kind, data string) {
+	t.Helper()
+	if err := os.MkdirAll(target, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "mount "+kind+" "+data, func() bool {
+		err := unix.Mount(kind, target, kind, 0, data)
+		if err != nil && !isErrno(err, unix.EBUSY) {
+			t.Fatalf("mount %s at %s: %v", kind, target, err)
+		}
+		return err == nil
+	})
+	t.Cleanup(func() {
+		if err := unix.Unmount(target, 0); err != nil {
+			t.Errorf("unmount %s: %v", target, err)
+		}
+	})
+}
+
+// container stands in for what an engine makes: cgroups that carry its id, and
+// a root of overlay layers with the subject in the lower one.
+type container struct {
+	id      string
+	cgroups []string
+	root    string
+}
+
+// newContainer makes a container below the roots of a layout's hierarchies.
+func newContainer(t *testing.T, id string, roots []string) container {
+	t.Helper()
+	c := container{id: id, root: overlay(t)}
+	for _, root := range roots {
+		dir := filepath.Join(root, "docker", id)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		c.cgroups = append(c.cgroups, dir)
+		t.Cleanup(func() { removeCgroup(t, dir); removeCgroup(t, filepath.Dir(dir)) })
+	}
+	return c
+}
+
+// removeCgroup waits for the last process to leave.
+func removeCgroup(t *testing.T, dir string) {
+	eventually(t, "remove "+dir, func() bool {
+		err := unix.Rmdir(dir)
+		return err == nil || isErrno(err, unix.ENOENT)
+	})
+}
+
+// overlay mounts a root file system of an image layer and an empty upper one.
+func overlay(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	in := func(name string) string { return filepath.Join(dir, name) }
+	for _, name := range []string{"image/bin", "image/proc", "upper", "work", "root"} {
+		if err := os.MkdirAll(in(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	subject, err := os.ReadFile(guest.Subject)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(in("image"), guest.Subject), subject, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	mountAt(t, in("root"), "overlay", "lowerdir="+in("image")+",upperdir="+in("upper")+",workdir="+in("work"))
+	return in("root")
+}
+
+// command is a program of the container, first in its own pid and mount
+// namespaces.
+func (c container) command(t *testing.T, args ...string) *exec.Cmd {
+	enter := append([]string{"enter", strings.Join(c.cgroups, ","), c.root, guest.Subject}, args...)
+	cmd := exec.CommandContext(t.Context(), guest.Subject, enter...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS}
+	cmd.Stderr = os.Stdout
+	return cmd
+}
+
+// run runs the subject in the container and returns its exit code.
+func (c container) run(t *testing.T, args ...string) int {
+	t.Helper()
+	cmd := c.command(t, args...)
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		t.Fatalf("run subject: %v", err)
+	}
+	return cmd.ProcessState.ExitCode()
+}
+
+// wait starts a process of the container that runs until the test ends, and
+// returns its process id.
+func (c container) wait(t *testing.T) int {
+	t.Helper()
+	cmd := c.command(t, "wait")
+	input, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	output, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { end(t, cmd, input) })
+	line, err := bufio.NewReader(output).ReadString('\n')
+	if err != nil || line != "ready\n" {
+		t.Fatalf("the waiting process said %q (%v), want ready", line, err)
+	}
+	return cmd.Process.Pid
+}
+
+// end lets a waiting process go.
+func end(t *testing.T, cmd *exec.Cmd, input io.Closer) {
+	if err := input.Close(); err != nil {
+		t.Errorf("close its input: %v", err)
+	}
+	// Wait's error is that the test's context, which ended, killed it.
+	if err := cmd.Wait(); cmd.ProcessState == nil {
+		t.Errorf("wait for process %d: %v", cmd.Process.Pid, err)
+	}
+}

@@ -1,0 +1,70 @@
+package guest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/castellan-security/castellan/test/vm"
+	"github.com/castellan-security/castellan/test/vm/guest"
+)
+
+// patience is how long a test polls for what happens by itself; an emulated
+// processor is slow.
+const patience = 20 * time.Second
+
+func TestMain(m *testing.M) {
+	if _, err := os.Stat(guest.Marker); err != nil || os.Getpid() != 1 {
+		fmt.Println("these tests run only inside the virtual machine: go test ./test/vm")
+		return
+	}
+	status := m.Run()
+	fmt.Printf("%s%d\n", vm.EndMark, status)
+	// With -no-reboot this ends the emulator, on every architecture.
+	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART); err != nil {
+		fmt.Println("stop guest:", err)
+	}
+}
+
+// exitCode runs a program to its end and returns its exit code.
+func exitCode(t *testing.T, program string, args ...string) int {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput()
+	var ended *exec.ExitError
+	if errors.As(err, &ended) {
+		if len(out) > 0 {
+			t.Logf("%s: %s", program, out)
+		}
+		return ended.ExitCode()
+	}
+	if err != nil {
+		t.Fatalf("run %s: %v", program, err)
+	}
+	return 0
+}
+
+// eventually polls until done, and fails the test after its patience.
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	// Not the test's own context: that has ended when cleanups poll.
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%s: not within %v", what, patience)
+		case <-tick.C:
+		}
+	}
+}
+
+func isErrno(err error, want syscall.Errno) bool { return errors.Is(err, want) }
