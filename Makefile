@@ -1,0 +1,73 @@
+# make alone prints the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+export CGO_ENABLED := 0
+GO ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+LDFLAGS := -s -w -X main.release=$(VERSION)
+DATA_DIR ?= /var/lib/castellan
+
+.PHONY: help up demo demo-down build install check test race bench generate generated golden fuzz clean setup-test
+
+help: ## print the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: build ## install what is missing, build, and run server and agent here (as root)
+	test/setup/docker.sh up
+	exec bin/castellan up --data-dir $(DATA_DIR)
+
+demo: build ## start a small shop as containers to look at
+	test/setup/docker.sh up
+	test/setup/demo.sh
+	$(GO) run ./demo up
+
+demo-down: ## remove the shop
+	$(GO) run ./demo down
+
+build: ## build bin/castellan
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/castellan ./cmd/castellan
+
+install: build ## put castellan into /usr/local/bin
+	install -m 0755 bin/castellan /usr/local/bin/castellan
+
+check: ## formatting, vet, staticcheck and the fast tests; needs only Go
+	@test -z "$$(gofmt -l cmd demo internal proto test)" || { gofmt -l cmd demo internal proto test; echo "gofmt would change these files"; exit 1; }
+	$(GO) vet ./...
+	GOARCH=arm64 $(GO) vet ./cmd/... ./internal/...
+	$(GO) tool staticcheck ./...
+	$(GO) test -short ./cmd/... ./internal/... ./demo/...
+
+setup-test: ## install what the tests need
+	test/setup/docker.sh
+	test/setup/demo.sh
+	test/setup/vm.sh
+	test/setup/browser.sh
+
+test: setup-test ## every test, with what it needs installed; nothing is skipped
+	$(MAKE) check
+	CASTELLAN_TEST_REQUIRE=root,bpf,docker,vm,browser $(GO) test -timeout 40m -p 2 ./...
+
+race: ## the concurrent packages under the race detector; needs gcc
+	CGO_ENABLED=1 $(GO) test -race ./internal/agent/... ./internal/server/... ./internal/link/...
+
+bench: build ## measure, and print a table of ratios
+	test/setup/docker.sh
+	test/setup/bench.sh
+	$(GO) run ./test/bench
+
+generate: ## make generated files anew: BPF objects, templates, agent link
+	test/setup/generate.sh
+	GOBIN=$(CURDIR)/bin $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go connectrpc.com/connect/cmd/protoc-gen-connect-go
+	$(GO) generate ./...
+
+generated: generate ## fail if generated files differ from what is checked in
+	git diff --exit-code
+
+golden: ## rewrite golden files; read the diff afterwards
+	CASTELLAN_GOLDEN=write $(GO) test ./cmd/... ./internal/server/...
+
+fuzz: ## run every fuzz target for FUZZTIME (10s)
+	test/setup/fuzz.sh $(or $(FUZZTIME),10s)
+
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/castellan-security/castellan/internal/fault"
+)
+
+// Exit codes, as every help text names them.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+	// exitViolated = 3 is kept for a policy that was violated; no command of
+	// this version judges one.
+)
+
+const exitHelp = `
+Exit codes: 0 done, 1 failed, 2 wrong usage.`
+
+// usageError marks what the user typed as wrong, so that it exits with 2.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+// report prints an error as a person needs it, cause first, then the remedy,
+// and returns the exit code.
+func report(w io.Writer, err error) int {
+	if err == nil {
+		return exitDone
+	}
+	if errors.Is(err, errUnwell) {
+		return exitFailed
+	}
+	fmt.Fprintf(w, "castellan: %s\n", printable(err.Error()))
+	if remedy := fault.Remedy(err); remedy != "" {
+		fmt.Fprintf(w, "  remedy: %s\n", printable(remedy))
+	}
+	var usage usageError
+	if errors.As(err, &usage) {
+		fmt.Fprintf(w, "  see: castellan help\n")
+		return exitUsage
+	}
+	return exitFailed
+}

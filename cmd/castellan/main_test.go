@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain lets scripts run castellan as a command: the test binary itself.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"castellan": func() { os.Exit(run()) }})
+}
+
+// TestScripts runs what users type. `make golden` rewrites what they see.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		UpdateScripts:       os.Getenv("CASTELLAN_GOLDEN") == "write",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			// A unix socket's path must be short, so the data is not below the
+			// script's own long path.
+			data, err := os.MkdirTemp("", "castellan-")
+			if err != nil {
+				return err
+			}
+			e.Defer(func() { os.RemoveAll(data) })
+			e.Setenv("CASTELLAN_DATA_DIR", data)
+			e.Setenv("NO_COLOR", "1")
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			e.Setenv("ADDRESS", l.Addr().String())
+			return l.Close()
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"up": waitUp, "pick": pick},
+	})
+}
+
+// waitUp waits until the server of this script's data folder answers.
+func waitUp(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: up")
+	}
+	socket := filepath.Join(ts.Getenv("CASTELLAN_DATA_DIR"), "castellan.sock")
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if err := ask(ctx, ts); err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			ts.Fatalf("no server at %s after 30 s", socket)
+		case <-tick.C:
+		}
+	}
+}
+
+func ask(ctx context.Context, ts *testscript.TestScript) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	// The test binary is castellan when it is called so.
+	cmd := exec.CommandContext(ctx, self, "status")
+	cmd.Args[0] = "castellan"
+	cmd.Env = append(os.Environ(), "CASTELLAN_DATA_DIR="+ts.Getenv("CASTELLAN_DATA_DIR"))
+	return cmd.Run()
+}
+
+// pick sets a variable to the first match of a pattern in a file:
+// pick NAME FILE PATTERN.
+func pick(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: pick NAME FILE PATTERN")
+	}
+	re, err := regexp.Compile(args[2])
+	ts.Check(err)
+	m := re.FindStringSubmatch(ts.ReadFile(args[1]))
+	if m == nil {
+		ts.Fatalf("%s has no %s", args[1], args[2])
+	}
+	ts.Setenv(args[0], m[len(m)-1])
+}
+
+func TestTable(t *testing.T) {
+	var b strings.Builder
+	g := &globals{streams: streams{out: &b}, colour: "never"}
+	err := g.table([]string{"NAME", "STATE", "IMAGE"}, [][]cell{
+		{text("web"), {"running", good}, text("shop/web:1")},
+		{text("größe"), {"exited", plain}, text("a\x1b[31mb")},
+		{text(strings.Repeat("n", 100)), {"lost", warn}, text("x")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("%-48s  STATE    IMAGE\n%-48s  running  shop/web:1\n%-48s  exited   a␛[31mb\n%s…  lost     x\n", "NAME", "web", "größe", strings.Repeat("n", 47))
+	if got := b.String(); got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+func TestColourOnlyWhenAsked(t *testing.T) {
+	for _, tc := range []struct {
+		colour string
+		want   string
+	}{{"always", "\x1b[31mx\x1b[0m"}, {"never", "x"}, {"auto", "x"}} {
+		g := &globals{streams: streams{out: &strings.Builder{}}, colour: tc.colour}
+		if got := g.paint("x", bad); got != tc.want {
+			t.Errorf("--color %s, not a terminal: %q, want %q", tc.colour, got, tc.want)
+		}
+	}
+}
+
+func TestReadStream(t *testing.T) {
+	stream := ": hello\n\nid: 7\nevent: event\ndata: {\"a\":1}\n\ndata: one\ndata: two\n\nevent: dropped\ndata: 3\n\nid: 9\ndata: cut off"
+	var got []message
+	if err := readStream(strings.NewReader(stream), func(m message) error { got = append(got, m); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	want := []message{{"event", "7", `{"a":1}`}, {"", "", "one\ntwo"}, {"dropped", "", "3"}}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func FuzzReadStream(f *testing.F) {
+	f.Add([]byte("id: 1\ndata: x\n\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		err := readStream(strings.NewReader(string(b)), func(m message) error {
+			if m.data == "" {
+				t.Fatal("a message without data was handed over")
+			}
+			return nil
+		})
+		if err != nil && !strings.Contains(err.Error(), "token too long") {
+			t.Fatal(err)
+		}
+	})
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/castellan-security/castellan/internal/adapter/db"
+	"github.com/castellan-security/castellan/internal/server"
+	"github.com/castellan-security/castellan/internal/store"
+)
+
+// serverOptions are the flags of a server.
+type serverOptions struct {
+	listen    string
+	names     []string
+	retention store.Retention
+}
+
+func (o *serverOptions) flags(c *cobra.Command) {
+	const day = 24 * time.Hour
+	f := c.Flags()
+	f.StringVar(&o.listen, "listen", "127.0.0.1:8600", "address of console, API and agent link")
+	f.StringSliceVar(&o.names, "name", nil, "further names and addresses for the server's certificate")
+	f.DurationVar(&o.retention.Events, "keep-events", 30*day, "how long events are kept; 0 keeps them for ever")
+	f.Int64Var(&o.retention.MaxEvents, "max-events", 50_000_000, "how many events are kept, oldest go first; 0 is no limit")
+	f.DurationVar(&o.retention.Workloads, "keep-workloads", 90*day, "how long ended workloads are kept")
+	f.DurationVar(&o.retention.Audit, "keep-audit", 2*365*day, "how long the audit log is kept")
+}
+
+func newServer(g *globals) *cobra.Command {
+	var o serverOptions
+	c := &cobra.Command{
+		Use:   "server",
+		Short: "Run the server alone: console, API, store",
+		Long: `Run the server alone: console, API and store. Agents on other hosts report to
+it with a token: castellan tokens create NAME --scope agents:report
+` + exitHelp,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			log, err := g.logger()
+			if err != nil {
+				return err
+			}
+			return g.serve(c.Context(), o, log)
+		},
+	}
+	o.flags(c)
+	return c
+}
+
+func (g *globals) serve(ctx context.Context, o serverOptions, log *slog.Logger) error {
+	h, err := g.openServer(ctx, o, log)
+	if err != nil {
+		return err
+	}
+	defer h.close(log)
+	done := make(chan error, 1)
+	go func() { done <- h.server.Run(ctx) }()
+	select {
+	case <-h.server.Ready():
+		fmt.Fprintf(g.out, "\nCastellan %s serves.\n\n", version())
+		h.introduce(g)
+		fmt.Fprintf(g.out, "\nCtrl-C stops it.\n\n")
+	case err := <-done:
+		return err
+	}
+	return <-done
+}
+
+// openServer opens the store, makes the first administrator if there is no
+// user, and returns a server that does not listen yet.
+func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Logger) (*hallServer, error) {
+	if g.dataDir == "" {
+		return nil, usagef("no data folder: say --data-dir or set CASTELLAN_DATA_DIR")
+	}
+	st, err := db.Open(ctx, db.Options{Path: databasePath(g.dataDir)}, log.With("door", "db"))
+	if err != nil {
+		return nil, err
+	}
+	s, err := server.New(server.Config{
+		DataDir:   g.dataDir,
+		Listen:    o.listen,
+		Names:     o.names,
+		Retention: o.retention,
+		Version:   version(),
+	}, st, log.With("hall", "server"))
+	if err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	password, err := s.Accounts().Bootstrap(ctx)
+	if err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	return &hallServer{server: s, closer: st.Close, password: password, dataDir: g.dataDir}, nil
+}

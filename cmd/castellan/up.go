@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"github.com/castellan-security/castellan/internal/agent"
+	"github.com/castellan-security/castellan/internal/server"
+)
+
+func newUp(g *globals) *cobra.Command {
+	var so serverOptions
+	var ao agentOptions
+	c := &cobra.Command{
+		Use:   "up",
+		Short: "Run server and agent in one process on this host",
+		Long: `Run server and agent in one process on this host: the quickest way to see
+what the containers here do. Needs nothing but root and a Linux kernel with BTF;
+without Docker it waits for Docker, without root it shows what it can.
+
+The first start prints the administrator's password, once. Ctrl-C or SIGTERM
+stops it and loses nothing that was seen.
+` + exitHelp,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			log, err := g.logger()
+			if err != nil {
+				return err
+			}
+			return g.up(c.Context(), so, ao, log)
+		},
+	}
+	so.flags(c)
+	ao.flags(c)
+	return c
+}
+
+// up runs both halls until ctx ends or one of them fails. The agent stops
+// first, so that its last events find the server still there.
+func (g *globals) up(ctx context.Context, so serverOptions, ao agentOptions, log *slog.Logger) error {
+	h, err := g.openServer(ctx, so, log)
+	if err != nil {
+		return err
+	}
+	defer h.close(log)
+	id, err := agent.Identity(g.dataDir)
+	if err != nil {
+		return err
+	}
+	parts, err := openParts(ctx, ao, log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := parts.Sensors.Close(); err != nil {
+			log.Error("sensors not detached", "error", err)
+		}
+	}()
+	parts.Server = h.server.Intake()
+	a := agent.New(agent.Config{ID: id, Version: version()}, parts, log.With("hall", "agent"))
+
+	serving, stopServer := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopServer()
+	watching, stopAgent := context.WithCancel(ctx)
+	defer stopAgent()
+	var wg sync.WaitGroup
+	var serverErr, agentErr error
+	wg.Go(func() {
+		defer stopAgent()
+		serverErr = h.server.Run(serving)
+	})
+	wg.Go(func() {
+		defer stopServer()
+		select {
+		case <-h.server.Ready():
+			g.welcome(h, parts)
+		case <-watching.Done():
+			return
+		}
+		agentErr = a.Run(watching)
+	})
+	wg.Wait()
+	if serverErr != nil {
+		return serverErr
+	}
+	return agentErr
+}
+
+// welcome tells a person what runs and where to go next.
+func (g *globals) welcome(h *hallServer, parts agent.Parts) {
+	fmt.Fprintf(g.out, "\nCastellan %s is up.\n\n", version())
+	h.introduce(g)
+	for _, s := range parts.Sensors.Status() {
+		state := string(s.State)
+		if s.Reason != "" {
+			state += ": " + printable(s.Reason)
+		}
+		fmt.Fprintf(g.out, "  %-12s %s\n", s.Name+" sensor", state)
+		if s.Remedy != "" {
+			fmt.Fprintf(g.out, "  %-12s remedy: %s\n", "", printable(s.Remedy))
+		}
+	}
+	fmt.Fprintf(g.out, "\nIn another terminal: castellan status, castellan workloads, castellan events --follow\nCtrl-C stops it.\n\n")
+}
+
+// hallServer is an open server with its store and what to tell about it.
+type hallServer struct {
+	server   *server.Server
+	closer   func() error
+	password string // of the first administrator, when it was made just now
+	dataDir  string
+}
+
+func (h *hallServer) introduce(g *globals) {
+	fmt.Fprintf(g.out, "  %-12s https://%s\n", "console", h.server.Addr())
+	if h.password != "" {
+		fmt.Fprintf(g.out, "  %-12s admin, password %s   (shown this once)\n", "sign in", h.password)
+	} else {
+		fmt.Fprintf(g.out, "  %-12s with the password you chose; lost it? castellan users password admin\n", "sign in")
+	}
+	fmt.Fprintf(g.out, "  %-12s %s\n", "certificate", "signed by this server's own authority, "+h.server.CAFingerprint())
+	fmt.Fprintf(g.out, "  %-12s %s\n", "data", h.dataDir)
+}
+
+func (h *hallServer) close(log *slog.Logger) {
+	if err := h.closer(); err != nil {
+		log.Error("store not closed", "error", err)
+	}
+}
+
+// databasePath is where the server keeps its database.
+func databasePath(dataDir string) string { return filepath.Join(dataDir, "castellan.db") }
