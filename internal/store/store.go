@@ -91,7 +91,8 @@ type EventStats interface {
 	// EventRate returns events per kind in buckets of step (at least a minute)
 	// over [since, until), for one workload or, with "", for all. Buckets start
 	// at multiples of step since the Unix epoch; events are counted by the
-	// minute of the agent's clock. Buckets without events are left out.
+	// minute of the agent's clock. Buckets without events are left out; one
+	// that since or until cuts is counted whole.
 	EventRate(ctx context.Context, workloadID string, since, until time.Time, step time.Duration) ([]Rate, error)
 	// Notable returns the newest execs since then that entered from outside or
 	// whose file did not come with the image (written, mount, memory), newest
@@ -145,8 +146,8 @@ type Users interface {
 type UserChanges interface {
 	// CreateUser returns Conflict when the name is taken.
 	CreateUser(ctx context.Context, u access.User) (access.User, error)
-	// UpdateUser replaces by ID. It refuses, as Conflict, to leave no enabled
-	// administrator.
+	// UpdateUser replaces by ID; a new name keeps the user's tokens. It refuses,
+	// as Conflict, to take the last enabled administrator away.
 	UpdateUser(ctx context.Context, u access.User) error
 	// DeleteUser also ends the user's sessions and removes their tokens; it
 	// refuses as UpdateUser does.

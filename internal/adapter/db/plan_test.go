@@ -1,0 +1,178 @@
+package db_test
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/access"
+	"github.com/castellan-security/castellan/internal/adapter/db"
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/store"
+)
+
+// mayScan lists the walks over a whole table that are meant, and why.
+var mayScan = map[string]string{
+	"SELECT coalesce(sum(events), 0) FROM blocks":  "one small row for 256 events",
+	"SELECT coalesce(min(id), ?) FROM blocks":      "the first row",
+	"SELECT id FROM blocks WHERE max_received < ?": "one small row for 256 events, once a retention run",
+	"SELECT id FROM blocks WHERE min_received < ?": "as above",
+	"SELECT body FROM agents ORDER BY id":          "one row an agent, and all are wanted",
+	"SELECT id, name, role, password_hash":         "one row a user, and all are wanted",
+	"SELECT count(id) FROM users WHERE role = ?":   "one row a user",
+	"DELETE FROM sources WHERE id IN":              "one row a start of an agent, once a retention run",
+	"INSERT INTO sessions":                         "a single row by primary key",
+}
+
+// fullScan is a walk over all rows, be it of the table or of an index; not
+// that over the rows of an INSERT.
+var fullScan = regexp.MustCompile(`^SCAN [a-z]\w*`)
+
+// TestStatementsUseIndexes runs everything and looks at the plan of every
+// statement that was sent.
+func TestStatementsUseIndexes(t *testing.T) {
+	d := openFor(t, db.Options{Path: t.TempDir() + "/castellan.db"})
+	const n = 3_000
+	fill(t, d, n)
+	useEverything(t, d, n)
+	statements := d.Statements()
+	if len(statements) < 60 {
+		t.Errorf("only %d statements were seen", len(statements))
+	}
+	for _, st := range statements {
+		if strings.HasPrefix(st, "PRAGMA") || strings.HasPrefix(st, "BEGIN") || st == "COMMIT" || st == "ROLLBACK" {
+			continue
+		}
+		steps, err := d.Explain(t.Context(), st)
+		if err != nil {
+			t.Errorf("%s: %v", st, err)
+		}
+		for _, step := range steps {
+			if fullScan.MatchString(step) && !excused(st) {
+				t.Errorf("%s\n\treads a whole table: %s", st, step)
+			}
+			if strings.Contains(step, "TEMP B-TREE") && !strings.Contains(st, "event_rates") && !strings.Contains(st, "FROM tokens") {
+				t.Errorf("%s\n\tsorts: %s", st, step)
+			}
+		}
+		if strings.Contains(st, "*") && !strings.Contains(st, "count(") {
+			t.Errorf("%s\n\tdoes not name its columns", st)
+		}
+	}
+}
+
+func excused(statement string) bool {
+	for prefix := range mayScan {
+		if strings.HasPrefix(statement, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// useEverything calls every method with every filter.
+func useEverything(t *testing.T, d *db.DB, n int) {
+	t.Helper()
+	ctx := t.Context()
+	must := mustOf(t)
+	for _, nq := range consoleQueries(n) {
+		_, err := d.Events(ctx, nq.q)
+		must(err)
+		nq.q.After = 1
+		page, err := d.Events(ctx, nq.q)
+		must(err)
+		for _, e := range page.Events {
+			_, err := d.Events(ctx, store.EventQuery{AgentID: e.AgentID, Process: e.Process.Key})
+			must(err)
+			_, err = d.Event(ctx, e.ID)
+			must(err)
+		}
+	}
+	_, err := d.Notable(ctx, fleetStart, 5)
+	must(err)
+	for _, step := range []time.Duration{time.Minute, time.Hour} {
+		_, err = d.EventRate(ctx, workloadID(1, 1), fleetStart, fleetStart.Add(time.Hour), step)
+		must(err)
+	}
+	useWorkloads(t, d)
+	useAccess(t, d)
+	_, err = d.Health(ctx)
+	must(err)
+	_, err = d.Prune(ctx, store.Retention{
+		Events: time.Hour, MaxEvents: int64(n / 2), Workloads: time.Hour, Audit: time.Hour,
+	}, fleetStart.Add(time.Hour+time.Minute))
+	must(err)
+}
+
+func useWorkloads(t *testing.T, d *db.DB) {
+	t.Helper()
+	ctx := t.Context()
+	if err := d.PutWorkloads(ctx, []asset.Workload{{ID: "w"}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Workload(ctx, "w"); err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range []store.WorkloadQuery{
+		{}, {After: "w"}, {AgentID: "a"}, {Group: "g"}, {Cluster: "c"}, {States: []asset.State{asset.Running}}, {States: []asset.State{asset.Exited, asset.Lost}},
+		{Text: "x"}, {AgentID: "a", Group: "g", Cluster: "c", Text: "x", After: "w"},
+	} {
+		if _, err := d.Workloads(ctx, q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.PutAgent(ctx, asset.Agent{ID: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Agent(ctx, "a"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Agents(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mustOf(t *testing.T) func(error) {
+	return func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func useAccess(t *testing.T, d *db.DB) {
+	t.Helper()
+	ctx, must := t.Context(), mustOf(t)
+	u, err := d.CreateUser(ctx, access.User{Name: "anna", Role: access.Administrator})
+	must(err)
+	must(d.UpdateUser(ctx, u))
+	_, err = d.User(ctx, u.ID)
+	must(err)
+	_, err = d.UserByName(ctx, u.Name)
+	must(err)
+	_, err = d.Users(ctx)
+	must(err)
+	must(d.PutSession(ctx, access.Session{Hash: []byte{1}, UserID: u.ID}))
+	_, err = d.Session(ctx, []byte{1}, fleetStart)
+	if err == nil {
+		t.Error("an expired session was returned")
+	}
+	must(d.DeleteSessions(ctx, []byte{1}, u.ID))
+	must(d.DeleteSessions(ctx, nil, u.ID))
+	tok, err := d.PutToken(ctx, access.Token{Name: "ci", Owner: "anna", Hash: []byte{2}})
+	must(err)
+	_, err = d.PutToken(ctx, tok)
+	must(err)
+	for _, q := range []store.TokenQuery{{}, {ID: 1}, {Owner: "anna"}, {Hash: []byte{2}}} {
+		_, err = d.Tokens(ctx, q)
+		must(err)
+	}
+	must(d.DeleteToken(ctx, tok.ID))
+	must(d.AppendAudit(ctx, access.Audit{Action: "x"}))
+	for _, before := range []int64{0, 5} {
+		_, err = d.Audit(ctx, before, 3)
+		must(err)
+	}
+}

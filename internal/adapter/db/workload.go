@@ -1,0 +1,196 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/store"
+)
+
+const sqlPutWorkload = `INSERT INTO workloads
+	(id, agent, grp, cluster, state, rank, created, ended, partial, search, body) VALUES (?,?,?,?,?,?,?,?,?,?,?)
+	ON CONFLICT (id) DO UPDATE SET agent = excluded.agent, grp = excluded.grp, cluster = excluded.cluster,
+	state = excluded.state, rank = excluded.rank, created = excluded.created, ended = excluded.ended,
+	partial = excluded.partial, search = excluded.search, body = excluded.body
+	WHERE excluded.partial = 0 OR workloads.partial = 1`
+
+// PutWorkloads implements store.Workloads.
+func (d *DB) PutWorkloads(ctx context.Context, ws []asset.Workload) error {
+	if len(ws) == 0 {
+		return nil
+	}
+	return d.write(ctx, "store workloads", func(ctx context.Context, w *writer) error {
+		for i := range ws {
+			if err := w.putWorkload(ctx, &ws[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (w *writer) putWorkload(ctx context.Context, v *asset.Workload) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode workload %s: %w", v.ID, err)
+	}
+	rank, ended, partial := int64(1), int64(0), int64(0)
+	if v.State == asset.Running {
+		rank = 0
+	}
+	if v.State == asset.Exited || v.State == asset.Lost {
+		if ended = nanosOf(v.Finished); ended == 0 {
+			ended = nanos(v.Updated)
+		}
+	}
+	if v.Partial {
+		partial = 1
+	}
+	_, err = w.exec(ctx, sqlPutWorkload, v.ID, v.AgentID, string(v.Group), v.ECS.Cluster, string(v.State),
+		rank, nanos(v.Created), ended, partial, searchText(v), string(body))
+	return err
+}
+
+// searchText is what WorkloadQuery.Text looks at.
+func searchText(v *asset.Workload) string {
+	return strings.Join([]string{v.Name, string(v.Group), v.Image.Reference, v.ID}, "\n")
+}
+
+// Workload implements store.Workloads.
+func (d *DB) Workload(ctx context.Context, id string) (v asset.Workload, err error) {
+	err = d.read(ctx, "read workload", func(s *snapshot) error {
+		var body []byte
+		err := s.row(ctx, "SELECT body FROM workloads WHERE id = ?", []any{id}, &body)
+		if errors.Is(err, sql.ErrNoRows) {
+			return fault.New(fault.NotFound, "no workload %q", id)
+		}
+		if err != nil {
+			return err
+		}
+		return s.decode(body, &v)
+	})
+	return v, err
+}
+
+// decode reads JSON that this package wrote.
+func (s *snapshot) decode(body []byte, dest any) error {
+	if err := json.Unmarshal(body, dest); err != nil {
+		return corrupt(s.d.path, fmt.Errorf("decode a row: %w", err))
+	}
+	return nil
+}
+
+// Workloads implements store.Workloads. An After that retention has removed
+// meanwhile is Invalid: start again from the first page.
+func (d *DB) Workloads(ctx context.Context, q store.WorkloadQuery) (ws []asset.Workload, err error) {
+	if len(q.States) > maxChoices || len(q.Text) > maxTextBytes {
+		return nil, fault.New(fault.Invalid, "at most %d states and %d bytes of text can be asked for", maxChoices, maxTextBytes)
+	}
+	err = d.read(ctx, "read workloads", func(s *snapshot) error {
+		var f fragments
+		filterWorkloads(&f, q)
+		if q.After != "" {
+			var rank, created int64
+			err := s.row(ctx, "SELECT rank, created FROM workloads WHERE id = ?", []any{q.After}, &rank, &created)
+			if errors.Is(err, sql.ErrNoRows) {
+				return fault.New(fault.Invalid, "no workload %q to continue behind", q.After)
+			}
+			if err != nil {
+				return err
+			}
+			// rank >= ? lets the index skip to the place; the rest is exact.
+			f.add("rank >= ?", rank)
+			f.add("(rank > ? OR created < ? OR created = ? AND id > ?)", rank, created, created, q.After)
+		}
+		query := "SELECT body FROM workloads WHERE " + strings.Join(append(f.parts, "rank >= 0"), " AND ") +
+			" ORDER BY rank, created DESC, id LIMIT ?"
+		return s.query(ctx, query, append(f.args, pageSizeOf(q.Limit)), func(r *sql.Rows) (bool, error) {
+			var body []byte
+			var v asset.Workload
+			if err := r.Scan(&body); err != nil {
+				return false, err
+			}
+			err := s.decode(body, &v)
+			ws = append(ws, v)
+			return true, err
+		})
+	})
+	return ws, err
+}
+
+func filterWorkloads(f *fragments, q store.WorkloadQuery) {
+	for _, e := range [...]struct{ part, value string }{
+		{"agent = ?", q.AgentID}, {"grp = ?", q.Group}, {"cluster = ?", q.Cluster},
+	} {
+		if e.value != "" {
+			f.add(e.part, e.value)
+		}
+	}
+	if len(q.States) == 1 {
+		f.add("state = ?", string(q.States[0])) // in order by its index; several are not
+	}
+	if len(q.States) > 1 {
+		args := make([]any, len(q.States))
+		for i, s := range q.States {
+			args[i] = string(s)
+		}
+		// An expression, so that the rows come in order from the other index
+		// instead of being sorted.
+		f.add("state || '' IN ("+marks(len(args))+")", args...)
+	}
+	if q.Text != "" {
+		f.add(`search LIKE ? ESCAPE '\'`, likePattern(q.Text))
+	}
+}
+
+// PutAgent implements store.Agents.
+func (d *DB) PutAgent(ctx context.Context, a asset.Agent) error {
+	body, err := json.Marshal(a)
+	if err != nil {
+		return fmt.Errorf("encode agent %s: %w", a.ID, err)
+	}
+	return d.write(ctx, "store agent", func(ctx context.Context, w *writer) error {
+		_, err := w.exec(ctx, "INSERT INTO agents (id, body) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET body = excluded.body",
+			a.ID, string(body))
+		return err
+	})
+}
+
+// Agent implements store.Agents.
+func (d *DB) Agent(ctx context.Context, id string) (a asset.Agent, err error) {
+	err = d.read(ctx, "read agent", func(s *snapshot) error {
+		var body []byte
+		err := s.row(ctx, "SELECT body FROM agents WHERE id = ?", []any{id}, &body)
+		if errors.Is(err, sql.ErrNoRows) {
+			return fault.New(fault.NotFound, "no agent %q", id)
+		}
+		if err != nil {
+			return err
+		}
+		return s.decode(body, &a)
+	})
+	return a, err
+}
+
+// Agents implements store.Agents, ordered by id.
+func (d *DB) Agents(ctx context.Context) (as []asset.Agent, err error) {
+	err = d.read(ctx, "read agents", func(s *snapshot) error {
+		return s.query(ctx, "SELECT body FROM agents ORDER BY id", nil, func(r *sql.Rows) (bool, error) {
+			var body []byte
+			var a asset.Agent
+			if err := r.Scan(&body); err != nil {
+				return false, err
+			}
+			err := s.decode(body, &a)
+			as = append(as, a)
+			return true, err
+		})
+	})
+	return as, err
+}
