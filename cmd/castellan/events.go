@@ -51,7 +51,7 @@ func newEvents(g *globals) *cobra.Command {
 		Long: `Show what happened, newest last, or with --follow what happens from now on.
 
 Marks behind an event: "entered" came into the container from outside (docker
-exec, ECS Exec, nsenter); "written", "mount" and "memory" say that the executed
+exec, ECS Exec); "written", "mount" and "memory" say that the executed
 file did not come with the image.
 ` + exitHelp,
 		Example: `  castellan events --follow

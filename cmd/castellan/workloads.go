@@ -34,7 +34,7 @@ by its container id, the beginning of that, its name or its group.
 	}
 	o.flags(c)
 	f := outputFlag(c)
-	c.Flags().BoolVarP(&all, "all", "a", false, "workloads that ended, too")
+	c.Flags().BoolVarP(&all, "all", "a", false, "what ended, too: workloads, or the processes of the one named")
 	for name, help := range map[string]string{
 		"group": "group: cluster/service/container", "cluster": "ECS cluster", "agent": "agent: its id",
 		"text": "part of name, group, image or id",
@@ -48,7 +48,7 @@ by its container id, the beginning of that, its name or its group.
 			return err
 		}
 		if len(args) == 1 {
-			return g.workload(c.Context(), api, args[0], *f)
+			return g.workload(c.Context(), api, args[0], all, *f)
 		}
 		q := url.Values{"limit": {strconv.Itoa(limit)}}
 		for name, v := range filters {
@@ -133,7 +133,7 @@ type processAnswer struct {
 	Processes []event.Running `json:"processes"`
 }
 
-func (g *globals) workload(ctx context.Context, api *client, name string, f form) error {
+func (g *globals) workload(ctx context.Context, api *client, name string, all bool, f form) error {
 	w, err := find(ctx, api, name)
 	if err != nil {
 		return err
@@ -149,10 +149,20 @@ func (g *globals) workload(ctx context.Context, api *client, name string, f form
 	return g.print(f, answer, func() error {
 		g.describeWorkload(w)
 		fmt.Fprintln(g.out)
-		if len(procs.Processes) == 0 {
-			fmt.Fprintln(g.out, g.paint("no processes", faint))
+		shown := procs.Processes
+		if !all {
+			shown = slices.DeleteFunc(slices.Clone(shown), func(p event.Running) bool { return p.Ended != nil })
 		}
-		return g.tree(procs.Processes)
+		if len(shown) == 0 {
+			fmt.Fprintln(g.out, g.paint("no process runs", faint))
+		}
+		if err := g.tree(shown); err != nil {
+			return err
+		}
+		if ended := len(procs.Processes) - len(shown); ended > 0 {
+			fmt.Fprintln(g.out, g.paint(fmt.Sprintf("%d more ended in the last minutes: --all shows them", ended), faint))
+		}
+		return nil
 	})
 }
 

@@ -354,6 +354,28 @@ func TestServerThatForgotIsToldEverything(t *testing.T) {
 	})
 }
 
+func TestForkThatExecutesAtOnceIsOneEvent(t *testing.T) {
+	key := func(pid uint32) event.Key { return event.Key{PID: pid, Start: uint64(pid) * 1e9} }
+	inWorld(t, agent.Config{}, func(t *testing.T, w *world) {
+		settle(time.Second)
+		w.sense <- []event.Event{
+			{Kind: event.KindFork, Process: event.Process{Key: key(11), Parent: key(10)}},
+			{Kind: event.KindFork, Process: event.Process{Key: key(12), Parent: key(10)}},
+			exec(11, "/bin/ls", "ls"),
+			{Kind: event.KindExit, Process: event.Process{Key: key(11)}, Exit: &event.Exit{}},
+		}
+		settle(time.Second)
+		var got []string
+		for _, e := range w.taken() {
+			got = append(got, fmt.Sprint(e.Seq, e.Kind, e.Process.Key.PID))
+		}
+		want := []string{"1process.fork12", "2process.exec11", "3process.exit11"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("events (-want +got):\n%s", diff)
+		}
+	})
+}
+
 func TestEventsAreCompletedFromTheProcessTable(t *testing.T) {
 	key := func(pid uint32) event.Key { return event.Key{PID: pid, Start: uint64(pid) * 1e9} }
 	inWorld(t, agent.Config{}, func(t *testing.T, w *world) {
@@ -361,6 +383,8 @@ func TestEventsAreCompletedFromTheProcessTable(t *testing.T) {
 		w.sense <- []event.Event{
 			exec(10, "/bin/sh", "sh"),
 			{Kind: event.KindFork, Process: event.Process{Key: key(11), Parent: key(10), Name: "sh"}},
+		}
+		w.sense <- []event.Event{
 			{Kind: event.KindExec, Process: event.Process{Key: key(11), Parent: key(10), Executable: "/bin/ls"},
 				Exec: &event.Exec{Args: []string{"ls"}, Ancestors: []event.Ancestor{{Key: key(10), Name: "sh"}}}},
 			{Kind: event.KindExit, Process: event.Process{Key: key(11), Parent: key(10)}, Exit: &event.Exit{Code: 2}},

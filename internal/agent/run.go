@@ -163,7 +163,29 @@ func (a *Agent) sensed(events []event.Event) {
 			a.workloads.sensed(id, events[i].Time)
 		}
 	}
-	a.queue.push(events)
+	a.queue.push(foldForks(events))
+}
+
+// foldForks leaves out the forks whose process executes a file within the same
+// batch: the exec names the process, its start and its parents, so the fork
+// would say nothing new, and nearly every fork is of that kind. It works in
+// place.
+func foldForks(events []event.Event) []event.Event {
+	executes := make(map[event.Key]bool, len(events)/2)
+	for i := range events {
+		if events[i].Kind == event.KindExec {
+			executes[events[i].Process.Key] = true
+		}
+	}
+	kept := events[:0]
+	for i := range events {
+		if events[i].Kind == event.KindFork && executes[events[i].Process.Key] {
+			continue
+		}
+		kept = append(kept, events[i])
+	}
+	clear(events[len(kept):])
+	return kept
 }
 
 // inventory takes what the engine says.

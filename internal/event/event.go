@@ -21,7 +21,7 @@ type Kind string
 
 // The kinds of event.
 const (
-	KindFork Kind = "process.fork" // a process was created; Process is the child
+	KindFork Kind = "process.fork" // a process was created that did not execute a file at once; Process is the child
 	KindExec Kind = "process.exec" // a process began to run another file
 	KindExit Kind = "process.exit" // a process ended
 )
@@ -151,7 +151,8 @@ type Exec struct {
 	SetGID        bool         `json:"setgid,omitempty"`
 	Capabilities  Capabilities `json:"capabilities"` // effective, after the exec
 	// Entered says that the process came into the container from outside
-	// (docker exec, ECS Exec, nsenter), not from one of its own processes.
+	// (docker exec, ECS Exec), not from one of its own processes. A program that
+	// joins namespaces but not the cgroup (nsenter) counts as the host's.
 	Entered   bool       `json:"entered,omitempty"`
 	Ancestors []Ancestor `json:"ancestors,omitempty"` // parent first, nearest MaxAncestors
 }
