@@ -281,6 +281,22 @@ func TestWorkloads(t *testing.T) {
 			w.engine <- asset.Inventory{Engine: up, Workloads: []asset.Workload{{ID: id("a"), State: asset.Running}}}
 			w.engine <- asset.Inventory{Engine: up, Workloads: []asset.Workload{{ID: id("a"), State: asset.Exited}}}
 		}, map[string]asset.State{id("a"): asset.Exited}},
+		{"started again", func(w *world) {
+			for _, s := range []asset.State{asset.Running, asset.Exited, asset.Running, asset.Exited, asset.Running} {
+				w.engine <- asset.Inventory{Engine: up, Workloads: []asset.Workload{{ID: id("a"), State: s}}}
+			}
+			// As many others end as are remembered.
+			for i := range 5000 {
+				w.engine <- asset.Inventory{Engine: up, Workloads: []asset.Workload{{ID: fmt.Sprintf("%064x", i), State: asset.Exited}}}
+			}
+			settle(time.Minute)
+			w.mu.Lock()
+			w.reports = nil
+			w.mu.Unlock()
+			e := exec(1, "/a")
+			e.WorkloadID = id("a")
+			w.sense <- []event.Event{e} // it is known still: nothing new to say
+		}, map[string]asset.State{}},
 		{"ended while the engine was away", func(w *world) {
 			w.engine <- asset.Inventory{Engine: up, Workloads: []asset.Workload{{ID: id("a"), State: asset.Running}, {ID: id("b"), State: asset.Running}}, Complete: true}
 			w.engine <- asset.Inventory{Engine: asset.Engine{Error: "gone"}}

@@ -77,6 +77,9 @@ func (w *workloads) keep(wl asset.Workload) {
 	w.known[wl.ID] = wl
 	w.touch(wl.ID)
 	if !over(wl.State) {
+		if was && over(old.State) { // started again
+			w.ended = slices.DeleteFunc(w.ended, func(id string) bool { return id == wl.ID })
+		}
 		return
 	}
 	if !was || !over(old.State) {

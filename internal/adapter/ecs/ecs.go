@@ -1,0 +1,172 @@
+// Package ecs is the door to what Amazon ECS itself says on a container
+// instance: the ECS agent's introspection endpoint, and the task metadata
+// endpoint (version 4) where Castellan runs as a task. It fills in the identity
+// that labels alone don't tell, or that a container was started without.
+//
+// It is not for the AWS API. That matters for one word: the name of the service
+// that owns a task. No label and no introspection tells it; task metadata does
+// (ECS agent 1.63.1 or later), but only for the task that asks, which is
+// Castellan's own. For every other task the service stays empty, and its group
+// is named after its family, until the AWS API is asked.
+package ecs
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/asset"
+)
+
+const (
+	// DefaultIntrospectionURL is where the ECS agent answers on a container
+	// instance. Castellan must share the host's network to reach it.
+	DefaultIntrospectionURL = "http://localhost:51678"
+	// metadataEnv is set by ECS in every container of a task.
+	metadataEnv = "ECS_CONTAINER_METADATA_URI_V4"
+
+	// answerWithin bounds one question. Both endpoints answer from memory on the
+	// same host; two questions stay well below the second that Identify has.
+	answerWithin = 300 * time.Millisecond
+	// freshFor is how long an answer about tasks is used for containers that are
+	// in it; one that is not in it is asked for again after newsAfter.
+	freshFor  = time.Minute
+	newsAfter = time.Second
+	// awayFor is how long nobody is asked again after nobody answered: on plain
+	// Docker nobody ever will.
+	awayFor = time.Minute
+)
+
+// Options say where to ask.
+type Options struct {
+	// IntrospectionURL is the address of the ECS agent; empty means
+	// DefaultIntrospectionURL.
+	IntrospectionURL string
+	// MetadataURL is the task metadata endpoint of Castellan's own container;
+	// empty means what ECS_CONTAINER_METADATA_URI_V4 says, and without that
+	// nobody is asked.
+	MetadataURL string
+}
+
+// Identifier asks ECS who the containers of this host are. Its methods may be
+// called concurrently.
+type Identifier struct {
+	log  *slog.Logger
+	http *http.Client
+
+	mu       sync.Mutex
+	instance source[instance]
+	tasks    source[map[string]asset.ECS] // by container id
+	own      source[ownTask]
+}
+
+// New returns an identifier that has not asked anybody yet.
+func New(o Options, log *slog.Logger) *Identifier {
+	agent := strings.TrimSuffix(o.IntrospectionURL, "/")
+	if agent == "" {
+		agent = DefaultIntrospectionURL
+	}
+	metadata := strings.TrimSuffix(o.MetadataURL, "/")
+	if metadata == "" {
+		metadata = strings.TrimSuffix(os.Getenv(metadataEnv), "/")
+	}
+	i := &Identifier{
+		log: log,
+		http: &http.Client{
+			Timeout: answerWithin,
+			// No proxy: neither endpoint is ever behind one, and what a proxy
+			// answers is not ECS.
+			Transport: &http.Transport{Proxy: nil, MaxIdleConns: 2, IdleConnTimeout: freshFor, DisableCompression: true},
+			CheckRedirect: func(*http.Request, []*http.Request) error {
+				return http.ErrUseLastResponse
+			},
+		},
+		instance: source[instance]{url: agent + "/v1/metadata", limit: maxInstanceBody, parse: parseInstance},
+		tasks:    source[map[string]asset.ECS]{url: agent + "/v1/tasks", limit: maxTasksBody, parse: parseTasks},
+	}
+	if metadata != "" {
+		i.own = source[ownTask]{url: metadata + "/task", limit: maxTaskBody, parse: parseOwnTask}
+	}
+	return i
+}
+
+// Instance names the ECS container instance and the cluster of this host. Both
+// are empty when no ECS agent answers.
+func (i *Identifier) Instance(ctx context.Context) (arn, cluster string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	at, _ := i.instance.get(ctx, i, freshFor)
+	return at.arn, at.cluster
+}
+
+// Identify fills the empty ECS fields of ws in place, each container found by
+// its id. What labels said is kept. Where nobody answers nothing changes; an
+// endpoint that is away is asked again after a minute. It returns within a
+// second, sooner when ctx ends.
+func (i *Identifier) Identify(ctx context.Context, ws []asset.Workload) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for n := range ws {
+		w := &ws[n]
+		if !complete(w.ECS) {
+			fill(&w.ECS, i.task(ctx, w.ID))
+		}
+		if w.ECS.Service == "" {
+			own, _ := i.own.get(ctx, i, freshFor)
+			fill(&w.ECS, own.of(*w))
+		}
+		w.Group = asset.GroupOf(*w)
+	}
+}
+
+// task returns what introspection says of a container.
+func (i *Identifier) task(ctx context.Context, id string) asset.ECS {
+	tasks, ok := i.tasks.get(ctx, i, freshFor)
+	if !ok {
+		return asset.ECS{}
+	}
+	e, known := tasks[id]
+	if !known {
+		tasks, _ = i.tasks.get(ctx, i, newsAfter)
+		e, known = tasks[id]
+	}
+	if known && e.Cluster == "" {
+		at, _ := i.instance.get(ctx, i, freshFor) // task ARNs of before 2018 don't tell it
+		e.Cluster = at.cluster
+	}
+	return e
+}
+
+// complete reports whether e says all that introspection could.
+func complete(e asset.ECS) bool {
+	return e.TaskARN != "" && e.Cluster != "" && e.Family != "" && e.Revision != "" && e.Container != ""
+}
+
+// fill copies into e what it lacks, unless from is of another task.
+func fill(e *asset.ECS, from asset.ECS) {
+	if e.TaskARN != "" && from.TaskARN != e.TaskARN {
+		return
+	}
+	for _, f := range []struct {
+		to   *string
+		from string
+	}{
+		{&e.Account, from.Account},
+		{&e.Region, from.Region},
+		{&e.Cluster, from.Cluster},
+		{&e.Service, from.Service},
+		{&e.Family, from.Family},
+		{&e.Revision, from.Revision},
+		{&e.TaskARN, from.TaskARN},
+		{&e.TaskID, from.TaskID},
+		{&e.Container, from.Container},
+	} {
+		if *f.to == "" {
+			*f.to = f.from
+		}
+	}
+}

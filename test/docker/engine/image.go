@@ -1,0 +1,156 @@
+package engine
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"runtime"
+	"strings"
+
+	"github.com/moby/moby/client"
+)
+
+// Image is an image of one layer, made on the spot.
+type Image struct {
+	Reference  string // name:tag
+	Files      []File
+	Entrypoint []string
+	Cmd        []string
+	Env        []string
+	Labels     map[string]string
+}
+
+// File is one file of an image; folders come by themselves.
+type File struct {
+	Path string // absolute
+	Mode int64  // 0o755 unless said
+	Body []byte
+	Link string // makes it a symbolic link
+}
+
+// Busybox is an image with a shell: the static program of Debian's package
+// busybox-static, and links to it for the commands that tests use.
+func Busybox() (Image, error) {
+	const program = "/bin/busybox"
+	body, err := os.ReadFile(program)
+	if errors.Is(err, os.ErrNotExist) {
+		body, err = os.ReadFile("/usr/bin/busybox")
+	}
+	if err != nil {
+		return Image{}, fmt.Errorf("read busybox (apt-get install busybox-static): %w", err)
+	}
+	i := Image{Reference: "busybox:test", Files: []File{{Path: program, Body: body}}, Cmd: []string{"sleep", "3600"}}
+	for _, name := range []string{"sh", "true", "false", "sleep", "cat", "cp", "echo", "ls", "id", "kill", "chmod"} {
+		i.Files = append(i.Files, File{Path: "/bin/" + name, Link: "busybox"})
+	}
+	i.Files = append(i.Files, File{Path: "/tmp/.keep", Mode: 0o644})
+	return i, nil
+}
+
+// Load gives the engine an image.
+func (e *Engine) Load(ctx context.Context, i Image) error {
+	archive, err := i.archive()
+	if err != nil {
+		return fmt.Errorf("make image %s: %w", i.Reference, err)
+	}
+	result, err := e.Client.ImageLoad(ctx, bytes.NewReader(archive), client.ImageLoadWithQuiet(true))
+	if err != nil {
+		return fmt.Errorf("load image %s: %w", i.Reference, err)
+	}
+	said, err := io.ReadAll(result)
+	err = errors.Join(err, result.Close())
+	if err == nil && strings.Contains(string(said), `"error"`) {
+		err = errors.New(string(said))
+	}
+	if err != nil {
+		return fmt.Errorf("load image %s: %w", i.Reference, err)
+	}
+	return nil
+}
+
+// archive returns the image in the form of docker save.
+func (i Image) archive() ([]byte, error) {
+	layer, err := i.layer()
+	if err != nil {
+		return nil, err
+	}
+	config, err := json.Marshal(map[string]any{
+		"architecture": runtime.GOARCH,
+		"os":           "linux",
+		"config":       map[string]any{"Entrypoint": i.Entrypoint, "Cmd": i.Cmd, "Env": i.Env, "Labels": i.Labels},
+		"rootfs":       map[string]any{"type": "layers", "diff_ids": []string{fmt.Sprintf("sha256:%x", sha256.Sum256(layer))}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := json.Marshal([]map[string]any{{
+		"Config": "config.json", "RepoTags": []string{i.Reference}, "Layers": []string{"layer.tar"},
+	}})
+	if err != nil {
+		return nil, err
+	}
+	return pack([]File{
+		{Path: "/config.json", Mode: 0o644, Body: config},
+		{Path: "/layer.tar", Mode: 0o644, Body: layer},
+		{Path: "/manifest.json", Mode: 0o644, Body: manifest},
+	})
+}
+
+func (i Image) layer() ([]byte, error) {
+	var files []File
+	made := map[string]bool{}
+	for _, f := range i.Files {
+		for _, dir := range parents(f.Path) {
+			if !made[dir] {
+				made[dir] = true
+				files = append(files, File{Path: dir + "/"})
+			}
+		}
+		files = append(files, f)
+	}
+	return pack(files)
+}
+
+// parents returns the folders above a path, the topmost first.
+func parents(p string) []string {
+	var dirs []string
+	for d := path.Dir(p); d != "/"; d = path.Dir(d) {
+		dirs = append([]string{d}, dirs...)
+	}
+	return dirs
+}
+
+// pack makes a tar archive; a path with a slash at its end is a folder.
+func pack(files []File) ([]byte, error) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, f := range files {
+		h := &tar.Header{Name: strings.TrimPrefix(f.Path, "/"), Mode: f.Mode, Typeflag: tar.TypeReg, Size: int64(len(f.Body)), Format: tar.FormatPAX}
+		if h.Mode == 0 {
+			h.Mode = 0o755
+		}
+		switch {
+		case f.Link != "":
+			h.Typeflag, h.Linkname, h.Mode = tar.TypeSymlink, f.Link, 0o777
+		case strings.HasSuffix(f.Path, "/"):
+			h.Typeflag = tar.TypeDir
+		}
+		if err := w.WriteHeader(h); err != nil {
+			return nil, fmt.Errorf("pack %s: %w", f.Path, err)
+		}
+		if _, err := w.Write(f.Body); err != nil {
+			return nil, fmt.Errorf("pack %s: %w", f.Path, err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
