@@ -285,7 +285,8 @@ func TestWorkloads(t *testing.T) {
 			for _, s := range []asset.State{asset.Running, asset.Exited, asset.Running, asset.Exited, asset.Running} {
 				w.engine <- asset.Inventory{Engine: up, Workloads: []asset.Workload{{ID: id("a"), State: s}}}
 			}
-			// As many others end as are remembered.
+			settle(time.Minute)
+			// More others end than are remembered.
 			for i := range 5000 {
 				w.engine <- asset.Inventory{Engine: up, Workloads: []asset.Workload{{ID: fmt.Sprintf("%064x", i), State: asset.Exited}}}
 			}
