@@ -12,9 +12,9 @@ import (
 	"unicode/utf8"
 )
 
-// maxShown bounds one text, in bytes: what an agent sends is bounded
+// MaxShown bounds one text, in bytes: what an agent sends is bounded
 // already, and beyond this nobody reads. The API has the whole of it.
-const maxShown = 8 << 10
+const MaxShown = 8 << 10
 
 // maxMarks bounds how many combining marks stand on one letter: real scripts
 // need a few, a text that paints over its neighbours needs dozens.
@@ -28,14 +28,14 @@ type Piece struct {
 }
 
 // Pieces is the one way in which text that came from a container is shown:
-// control characters become their pictures (␛), everything that is invisible,
-// turns the direction of writing or breaks lines becomes its number (\u202e),
-// and a text beyond maxShown is cut with a note that says so. Escaping for
+// control characters become their escapes (\x1b, \n), everything else that is
+// invisible or turns the direction of writing becomes its number (\u202e),
+// and a text beyond MaxShown is cut with a note that says so. Escaping for
 // HTML is not done here.
 func Pieces(s string) []Piece {
 	cut := 0
-	if len(s) > maxShown {
-		end := maxShown
+	if len(s) > MaxShown {
+		end := MaxShown
 		for end > 0 && !utf8.RuneStart(s[end]) {
 			end--
 		}
@@ -83,10 +83,14 @@ func standIn(r rune, size int) string {
 		return ""
 	case r == utf8.RuneError && size == 1:
 		return "\ufffd"
-	case r < 0x20:
-		return string(rune(0x2400) + r) // the pictures of control characters
-	case r == 0x7f:
-		return "\u2421"
+	case r == '\n':
+		return `\n`
+	case r == '\r':
+		return `\r`
+	case r == '\t':
+		return `\t`
+	case r < 0x20 || r == 0x7f:
+		return fmt.Sprintf(`\x%02x`, r)
 	case !unicode.IsPrint(r), unicode.Is(unicode.Cf, r), unicode.Is(unicode.Variation_Selector, r), isBlank(r):
 		if r > 0xffff {
 			return fmt.Sprintf(`\U%08x`, r)
@@ -122,7 +126,7 @@ func CommandLine(args []string) string {
 		if i > 0 {
 			b.WriteByte(' ')
 		}
-		if b.Len() > maxShown {
+		if b.Len() > MaxShown {
 			b.WriteString(a)
 			continue
 		}

@@ -1,0 +1,108 @@
+package console
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/store"
+)
+
+// agentView is an agent with what its state means.
+type agentView struct {
+	asset.Agent
+	Tone   tone
+	Health string   // one word or two
+	Why    []string // what is not well besides losses, one sentence each
+}
+
+// agentViews judges each agent at now.
+func agentViews(agents []asset.Agent, now time.Time) []agentView {
+	out := make([]agentView, 0, len(agents))
+	for _, a := range agents {
+		out = append(out, judge(a, now))
+	}
+	return out
+}
+
+// judge says how well an agent sees. Lost events make it impossible to say
+// that nothing happened, so they count as unwell for as long as they count.
+func judge(a asset.Agent, now time.Time) agentView {
+	v := agentView{Agent: a, Tone: good, Health: "reporting"}
+	worse := func(t tone, health, why string) {
+		if why != "" {
+			v.Why = append(v.Why, why)
+		}
+		if v.Tone == good || v.Tone == warn && t == danger {
+			v.Tone, v.Health = t, health
+		}
+	}
+	if now.Sub(a.Seen) > silentAfter {
+		worse(danger, "silent", "Nothing heard from it for "+strings.TrimSuffix(ago(a.Seen, now), " ago")+". What happens on its host is not seen now.")
+	}
+	for _, s := range a.Sensors {
+		if s.State == asset.SensorFailed {
+			worse(danger, "sensor failed", "The sensor "+s.Name+" does not run: "+s.Reason+".")
+		}
+	}
+	if a.Lost() > 0 {
+		worse(warn, "losing events", "") // the page counts them, see agentTroubles
+	}
+	if !a.Engine.Connected {
+		worse(warn, "no engine", "It has no connection to the container engine: "+orElse(a.Engine.Error, "no reason given")+".")
+	}
+	return v
+}
+
+func orElse(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
+
+func (c *Console) agents(w http.ResponseWriter, r *http.Request, v visit) error {
+	agents, err := c.Store.Agents(r.Context())
+	if err != nil {
+		return err
+	}
+	return c.show(w, r, http.StatusOK,
+		agentsBody(c.page(r, v, "agents", "Agents"), agentViews(agents, v.now), c.Conditions.Losses()))
+}
+
+// agentData is the page of one agent.
+type agentData struct {
+	agentView
+	Workloads []asset.Workload
+	Tree      tree // of the host's own processes
+}
+
+func (c *Console) agent(w http.ResponseWriter, r *http.Request, v visit) error {
+	a, err := c.Store.Agent(r.Context(), r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	running, err := c.Store.Workloads(r.Context(), store.WorkloadQuery{
+		AgentID: a.ID, States: []asset.State{asset.Running}, Limit: store.DefaultPage,
+	})
+	if err != nil {
+		return err
+	}
+	procs, known := c.Tables.Host(a.ID)
+	d := agentData{agentView: judge(a, v.now), Workloads: running, Tree: newTree(hostPrograms(procs), known, a.ID)}
+	return c.show(w, r, http.StatusOK, agentBody(c.page(r, v, "agents", a.Hostname), d))
+}
+
+// hostPrograms leaves out the kernel's own threads, which no file stands
+// behind: they are many, and never news.
+func hostPrograms(procs []event.Running) []event.Running {
+	out := make([]event.Running, 0, len(procs))
+	for _, p := range procs {
+		if p.Process.Executable != "" || len(p.Args) > 0 {
+			out = append(out, p)
+		}
+	}
+	return out
+}

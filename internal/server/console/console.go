@@ -1,0 +1,116 @@
+// Package console is what a person sees in a browser: pages made on the server,
+// a little script for what moves, and nothing from anywhere else.
+//
+// It shows what the store and the live tables say and hands every change to
+// account.Service, which decides whether it is permitted. It is not for the
+// API, for sessions (the server puts the identity into the request's context),
+// nor for deciding anything about a container.
+package console
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/access"
+)
+
+//go:generate go tool templ generate
+
+// Deps is what the console needs. Store, Account, Tables, Feed and Conditions
+// must be set.
+type Deps struct {
+	Store      Store
+	Account    Account
+	Tables     Tables
+	Feed       Feed
+	Conditions Conditions
+	// Status translates an error to an HTTP status; nil means 500 for all.
+	Status  func(error) int
+	Version string           // shown at the foot of every page
+	Clock   func() time.Time // nil means time.Now
+	Log     *slog.Logger     // nil discards
+}
+
+// Console answers browsers. It is safe for concurrent use.
+type Console struct {
+	Deps
+	assets *assets
+	mux    http.Handler
+}
+
+// New returns the console. It is to be mounted at "/", behind whatever puts
+// the identity of the request's session into its context (account.With).
+func New(d Deps) (*Console, error) {
+	if d.Clock == nil {
+		d.Clock = time.Now
+	}
+	if d.Log == nil {
+		d.Log = slog.New(slog.DiscardHandler)
+	}
+	if d.Status == nil {
+		d.Status = func(error) int { return http.StatusInternalServerError }
+	}
+	files, err := loadAssets()
+	if err != nil {
+		return nil, fmt.Errorf("load the console's files: %w", err)
+	}
+	c := &Console{Deps: d, assets: files}
+	c.mux = c.routes()
+	return c, nil
+}
+
+// ServeHTTP answers one request; see routes for what there is.
+func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	guardHeaders(w.Header())
+	c.mux.ServeHTTP(w, r)
+}
+
+func (c *Console) routes() http.Handler {
+	m := http.NewServeMux()
+	m.Handle("GET "+staticPrefix, c.assets)
+	m.HandleFunc("GET /favicon.ico", c.favicon)
+	m.HandleFunc("GET /sign-in", c.signInPage)
+	m.HandleFunc("POST /sign-in", c.signIn)
+
+	seen := func(scope access.Scope, pattern string, h view) { m.HandleFunc(pattern, c.signedIn(scope, h)) }
+	done := func(scope access.Scope, pattern string, h view) {
+		m.HandleFunc(pattern, c.signedIn(scope, c.confirmed(h)))
+	}
+
+	seen(access.ReadWorkloads, "GET /{$}", c.overview)
+	seen(access.ReadWorkloads, "GET /workloads", c.workloads)
+	seen(access.ReadWorkloads, "GET /workloads/{id}", c.workload)
+	seen(access.ReadWorkloads, "GET /workloads/{id}/live", c.workloadLive)
+	seen(access.ReadEvents, "GET /events", c.events)
+	seen(access.ReadEvents, "GET /events/live", c.eventsLive)
+	seen(access.ReadEvents, "GET /events/{id}", c.event)
+	seen(access.ReadAgents, "GET /agents", c.agents)
+	seen(access.ReadAgents, "GET /agents/{id}", c.agent)
+	seen(access.ManageUsers, "GET /users", c.users)
+	done(access.ManageUsers, "POST /users", c.createUser)
+	done(access.ManageUsers, "POST /users/{id}/{change}", c.changeUser)
+	seen(access.ReadAudit, "GET /audit", c.audit)
+	seen("", "GET /tokens", c.tokens)
+	done("", "POST /tokens", c.createToken)
+	done("", "POST /tokens/{id}/revoke", c.revokeToken)
+	seen("", "GET /account", c.account)
+	seen("", "GET "+passwordPath, c.passwordPage)
+	done("", "POST "+passwordPath, c.changePassword)
+	done("", "POST /account/sign-out-everywhere", c.signOutEverywhere)
+	done("", "POST "+signOutPath, c.signOut)
+	m.HandleFunc("/", c.signedIn("", c.nowhere))
+	return http.NewCrossOriginProtection().Handler(m)
+}
+
+// guardHeaders sets what keeps a browser from doing anything with a page but
+// showing it: no script, style, frame or connection that is not ours, and no
+// inline ones, so that text from a container can never become one.
+func guardHeaders(h http.Header) {
+	h.Set("Content-Security-Policy", "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "same-origin")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+}

@@ -1,0 +1,111 @@
+package console
+
+import (
+	"context"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/access"
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/server/account"
+	"github.com/castellan-security/castellan/internal/server/live"
+	"github.com/castellan-security/castellan/internal/store"
+)
+
+// Store is what the console reads; store.Store satisfies it.
+type Store interface {
+	Events
+	Stats
+	Inventory
+	Agents
+}
+
+// Events reads what sensors saw.
+type Events interface {
+	Events(ctx context.Context, q store.EventQuery) (store.EventPage, error)
+	Event(ctx context.Context, id int64) (event.Event, error)
+}
+
+// Stats counts events and picks out those worth a look.
+type Stats interface {
+	EventRate(ctx context.Context, workloadID string, since, until time.Time, step time.Duration) ([]store.Rate, error)
+	Notable(ctx context.Context, since time.Time, limit int) ([]event.Event, error)
+}
+
+// Inventory reads the workloads.
+type Inventory interface {
+	Workload(ctx context.Context, id string) (asset.Workload, error)
+	Workloads(ctx context.Context, q store.WorkloadQuery) ([]asset.Workload, error)
+}
+
+// Agents reads who reports.
+type Agents interface {
+	Agent(ctx context.Context, id string) (asset.Agent, error)
+	Agents(ctx context.Context) ([]asset.Agent, error)
+}
+
+// Account decides about users, sign-ins and tokens; *account.Service satisfies
+// it. It refuses what an identity may not do, whatever a page showed.
+type Account interface {
+	SignIns
+	Passwords
+	Users
+	UserChanges
+	Tokens
+	Audit
+}
+
+// SignIns starts and ends sessions.
+type SignIns interface {
+	SignIn(ctx context.Context, name, password, address string) (cookie string, session access.Session, err error)
+	SignOut(ctx context.Context, cookie string, who access.Identity) error
+	SignOutAll(ctx context.Context, who access.Identity) error
+}
+
+// Passwords changes the password of who asks.
+type Passwords interface {
+	ChangePassword(ctx context.Context, who access.Identity, old, new string) error
+}
+
+// Users lists and adds those who may sign in.
+type Users interface {
+	Users(ctx context.Context, who access.Identity) ([]access.User, error)
+	CreateUser(ctx context.Context, who access.Identity, n account.NewUser) (access.User, error)
+}
+
+// UserChanges changes and removes them.
+type UserChanges interface {
+	UpdateUser(ctx context.Context, who access.Identity, id int64, c account.UserChange) (access.User, error)
+	DeleteUser(ctx context.Context, who access.Identity, id int64) error
+}
+
+// Tokens looks after API tokens.
+type Tokens interface {
+	Tokens(ctx context.Context, who access.Identity) ([]access.Token, error)
+	CreateToken(ctx context.Context, who access.Identity, n account.NewToken) (access.Token, string, error)
+	DeleteToken(ctx context.Context, who access.Identity, id int64) error
+}
+
+// Audit reads who changed what.
+type Audit interface {
+	Audit(ctx context.Context, who access.Identity, before int64, limit int) ([]access.Audit, error)
+}
+
+// Tables are the processes that run now; *live.Tables satisfies it.
+type Tables interface {
+	Tree(workloadID string) (procs []event.Running, known bool)
+	Host(agentID string) (procs []event.Running, known bool)
+}
+
+// Feed tells what is new; *live.Feed satisfies it.
+type Feed interface {
+	Subscribe(ctx context.Context, match func(*event.Event) bool) (*live.Subscription, error)
+	Changed(ctx context.Context, workloadID string) (<-chan struct{}, error)
+}
+
+// Conditions are what is wrong with the server now, and what it lost;
+// *live.Conditions satisfies it.
+type Conditions interface {
+	List() []live.Condition
+	Losses() []asset.Loss
+}

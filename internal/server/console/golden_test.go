@@ -1,0 +1,69 @@
+package console
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/a-h/templ"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/server/console/consoletest"
+)
+
+// TestGolden holds a few fragments to the byte: CASTELLAN_GOLDEN=write rewrites
+// them (make golden); read the difference then.
+func TestGolden(t *testing.T) {
+	now := time.Date(2026, 11, 23, 14, 30, 20, 0, time.UTC)
+	shop := consoletest.New(now)
+	p := page{Now: now, files: &assets{base: "/static/0/"}}
+	var procs []event.Running
+	for _, r := range shop.Running {
+		if r.WorkloadID == consoletest.Storefront {
+			procs = append(procs, r)
+		}
+	}
+	var hostile event.Event
+	for _, e := range shop.Events {
+		if e.WorkloadID == consoletest.Hostile {
+			hostile = e
+		}
+	}
+	since, until := lastHour(now)
+	for name, part := range map[string]templ.Component{
+		"tree":        treePart(newTree(procs, true, consoletest.AgentID), now),
+		"tree_silent": treePart(newTree(nil, false, consoletest.AgentID), now),
+		"hostile_row": eventRow(p, hostile, eventFilter(nil), true),
+		"isolation":   isolationPart(p, workloadData{Traits: isolation(shop.Workloads[5])}),
+		"losses":      lossAlarm(p, shop.Agents[1].Losses),
+		"chart_empty": chartPart(newChart(nil, since, until)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var b bytes.Buffer
+			if err := part.Render(t.Context(), &b); err != nil {
+				t.Fatal(err)
+			}
+			got := strings.ReplaceAll(b.String(), "><", ">\n<") + "\n"
+			file := filepath.Join("testdata", name+".html")
+			if os.Getenv("CASTELLAN_GOLDEN") == "write" {
+				if err := os.MkdirAll("testdata", 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(got, string(want)); diff != "" {
+				t.Errorf("fragment (-got +want):\n%s", diff)
+			}
+		})
+	}
+}

@@ -1,0 +1,178 @@
+package console
+
+import (
+	"cmp"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/server/live"
+	"github.com/castellan-security/castellan/internal/store"
+)
+
+// What the overview shows at most; each panel leads to the whole list.
+const (
+	notableShown  = 8
+	notableWindow = 24 * time.Hour
+	notableRead   = 200 // to say how many there were, "200+" beyond
+	groupsShown   = 200
+)
+
+// silentAfter is how long an agent may say nothing before it counts as silent:
+// it reports every few seconds.
+const silentAfter = 30 * time.Second
+
+// groupCount is one group and what runs in it.
+type groupCount struct {
+	Group   asset.Group
+	Running int
+	Image   string
+	Oldest  time.Time
+	Risky   int // workloads with a setting that asks for attention at once
+}
+
+// overviewData is the first page.
+type overviewData struct {
+	Groups     []groupCount
+	Running    int
+	Capped     bool // more workloads run than one page of the store holds
+	More       bool // there are more notable events than were counted
+	Agents     []agentView
+	Chart      chart
+	Notable    []event.Event
+	Entered    int
+	Foreign    int // execs of files that are not from the image
+	Conditions []live.Condition
+	Losses     []asset.Loss // of the server and of all agents, by place
+}
+
+func (c *Console) overview(w http.ResponseWriter, r *http.Request, v visit) error {
+	d, err := c.readOverview(r, v.now)
+	if err != nil {
+		return err
+	}
+	return c.show(w, r, http.StatusOK, overviewBody(c.page(r, v, "overview", "Overview"), d))
+}
+
+// readOverview asks the store once for each panel.
+func (c *Console) readOverview(r *http.Request, now time.Time) (overviewData, error) {
+	ctx := r.Context()
+	running, err := c.Store.Workloads(ctx, store.WorkloadQuery{States: []asset.State{asset.Running}, Limit: store.MaxPage})
+	if err != nil {
+		return overviewData{}, err
+	}
+	agents, err := c.Store.Agents(ctx)
+	if err != nil {
+		return overviewData{}, err
+	}
+	since, until := lastHour(now)
+	rates, err := c.Store.EventRate(ctx, "", since, until, time.Minute)
+	if err != nil {
+		return overviewData{}, err
+	}
+	notable, err := c.Store.Notable(ctx, now.Add(-notableWindow), notableRead)
+	if err != nil {
+		return overviewData{}, err
+	}
+	d := overviewData{
+		Groups: byGroup(running), Running: len(running), Capped: len(running) == store.MaxPage,
+		Agents: agentViews(agents, now), Chart: newChart(rates, since, until),
+		Conditions: c.Conditions.List(), Losses: allLosses(c.Conditions.Losses(), agents),
+	}
+	for _, e := range notable {
+		if e.Exec != nil && e.Exec.Entered {
+			d.Entered++
+		}
+		if e.Exec != nil && foreign(e.Exec.Origin) {
+			d.Foreign++
+		}
+	}
+	d.More = len(notable) == notableRead
+	d.Notable = notable[:min(len(notable), notableShown)]
+	return d, nil
+}
+
+// foreign reports an origin that the image does not vouch for.
+func foreign(o event.Origin) bool {
+	return o == event.OriginWritten || o == event.OriginMemory || o == event.OriginMount
+}
+
+func byGroup(running []asset.Workload) []groupCount {
+	groups := map[asset.Group]*groupCount{}
+	for _, w := range running {
+		g := groups[w.Group]
+		if g == nil {
+			g = &groupCount{Group: w.Group, Image: w.Image.Reference, Oldest: began(w)}
+			groups[w.Group] = g
+		}
+		g.Running++
+		if began(w).Before(g.Oldest) {
+			g.Oldest = began(w)
+		}
+		if slices.ContainsFunc(isolation(w), func(t trait) bool { return t.Tone == danger }) ||
+			slices.ContainsFunc(w.Settings.Mounts, func(m asset.Mount) bool { return mountTrait(m).Tone == danger }) {
+			g.Risky++
+		}
+	}
+	out := make([]groupCount, 0, len(groups))
+	for _, name := range slices.Sorted(maps.Keys(groups)) {
+		out = append(out, *groups[name])
+	}
+	return out
+}
+
+// began is when a workload started, or was made if it never did.
+func began(w asset.Workload) time.Time {
+	if w.Started != nil {
+		return *w.Started
+	}
+	return w.Created
+}
+
+// allLosses adds up the losses of the server and the agents by place, the
+// greatest first.
+func allLosses(server []asset.Loss, agents []asset.Agent) []asset.Loss {
+	sum := map[string]uint64{}
+	for _, l := range server {
+		sum["server: "+l.Where] += l.Count
+	}
+	for _, a := range agents {
+		for _, l := range a.Losses {
+			sum[l.Where] += l.Count
+		}
+	}
+	var out []asset.Loss
+	for where, n := range sum {
+		if n > 0 {
+			out = append(out, asset.Loss{Where: where, Count: n})
+		}
+	}
+	slices.SortFunc(out, func(a, b asset.Loss) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), strings.Compare(a.Where, b.Where))
+	})
+	return out
+}
+
+// lost is the sum of all losses.
+func (d overviewData) lost() uint64 { return totalLost(d.Losses) }
+
+func totalLost(losses []asset.Loss) (n uint64) {
+	for _, l := range losses {
+		n += l.Count
+	}
+	return n
+}
+
+// unwell counts agents that are not in good health.
+func (d overviewData) unwell() (n int) {
+	for _, a := range d.Agents {
+		if a.Tone != good {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,83 @@
+package console
+
+import (
+	"net/http"
+
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/server/account"
+)
+
+// notices are what a page says after something was done, by the word in the
+// address: the sentence itself never travels.
+var notices = map[string]string{
+	"password":      "Your password is changed. Sign in with the new one.",
+	"everywhere":    "You are signed out everywhere.",
+	"signed-out":    "You are signed out.",
+	"user-created":  "The user is created. The first sign-in asks for a new password.",
+	"user-role":     "The role is changed. The user has to sign in again.",
+	"user-disable":  "The user is disabled and signed out.",
+	"user-enable":   "The user may sign in again.",
+	"user-reset":    "The password is reset. The next sign-in asks for a new one.",
+	"user-delete":   "The user is deleted, with sessions and tokens.",
+	"token-revoked": "The token is revoked. Requests with it are refused from now on.",
+}
+
+// signInForm is what the sign-in page shows again after a refusal.
+type signInForm struct {
+	Name    string
+	Next    string
+	Problem string
+}
+
+func (c *Console) signInPage(w http.ResponseWriter, r *http.Request) {
+	next := localPath(r.URL.Query().Get("next"))
+	if _, csrf, ok := account.From(r.Context()); ok && csrf != "" {
+		http.Redirect(w, r, next, http.StatusSeeOther)
+		return
+	}
+	c.askAgain(w, r, http.StatusOK, signInForm{Next: next})
+}
+
+func (c *Console) askAgain(w http.ResponseWriter, r *http.Request, status int, f signInForm) {
+	v := visit{now: c.Clock()}
+	if err := c.show(w, r, status, signInBody(c.page(r, v, "", "Sign in"), f)); err != nil {
+		c.fail(w, r, v, err)
+	}
+}
+
+// signIn starts a session. A form from another site is refused before this is
+// reached (http.CrossOriginProtection), since there is no session yet whose
+// token it could carry.
+func (c *Console) signIn(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	if err := r.ParseForm(); err != nil {
+		c.fail(w, r, visit{now: c.Clock()}, fault.New(fault.Invalid, "read the form: %w", err))
+		return
+	}
+	f := signInForm{Name: r.PostForm.Get("name"), Next: localPath(r.PostForm.Get("next"))}
+	cookie, session, err := c.Account.SignIn(r.Context(), f.Name, r.PostForm.Get("password"), address(r))
+	if err != nil {
+		said, ok := refused(err)
+		if !ok {
+			c.fail(w, r, visit{now: c.Clock()}, err)
+			return
+		}
+		f.Problem = said
+		c.askAgain(w, r, c.Status(err), f)
+		return
+	}
+	http.SetCookie(w, account.Cookie(cookie, session))
+	http.Redirect(w, r, f.Next, http.StatusSeeOther)
+}
+
+func (c *Console) signOut(w http.ResponseWriter, r *http.Request, v visit) error {
+	k, err := r.Cookie(account.CookieName)
+	if err == nil {
+		if err := c.Account.SignOut(r.Context(), k.Value, v.who); err != nil && !fault.Is(err, fault.NotFound) {
+			return err
+		}
+	}
+	http.SetCookie(w, account.NoCookie())
+	redirect(w, r, "/sign-in?done=signed-out")
+	return nil
+}

@@ -1,0 +1,129 @@
+package console
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/server/query"
+	"github.com/castellan-security/castellan/internal/store"
+)
+
+// recentShown is how many events the page of one workload shows.
+const recentShown = 12
+
+// workloadsData is the list of workloads.
+type workloadsData struct {
+	Filter  filter
+	List    []asset.Workload
+	Older   string // address of the next page, or ""
+	Problem string // what is wrong with the filter
+	Running int    // on this page
+}
+
+func (c *Console) workloads(w http.ResponseWriter, r *http.Request, v visit) error {
+	d := workloadsData{Filter: workloadFilter(r.URL.Query())}
+	status := http.StatusOK
+	q, err := query.Workloads(d.Filter.values("after", r.URL.Query().Get("after")))
+	if err != nil {
+		said, ok := refused(err)
+		if !ok {
+			return err
+		}
+		d.Problem, status = said, c.Status(err)
+	} else if err := c.listWorkloads(r, &d, q); err != nil {
+		return err
+	}
+	return c.show(w, r, status, workloadsBody(c.page(r, v, "workloads", "Workloads"), d))
+}
+
+// listWorkloads reads one more than a page, to know whether there is another.
+func (c *Console) listWorkloads(r *http.Request, d *workloadsData, q store.WorkloadQuery) error {
+	q.Limit = store.DefaultPage + 1
+	list, err := c.Store.Workloads(r.Context(), q)
+	if fault.Is(err, fault.NotFound) && q.After != "" {
+		d.Problem = "The list has changed meanwhile. Begin at its first page."
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if len(list) > store.DefaultPage {
+		list = list[:store.DefaultPage]
+		d.Older = d.Filter.address("after", list[len(list)-1].ID)
+	}
+	d.List = list
+	for _, w := range list {
+		if w.State == asset.Running {
+			d.Running++
+		}
+	}
+	return nil
+}
+
+// workloadData is the page of one workload.
+type workloadData struct {
+	asset.Workload
+	Host   string // of its agent
+	Traits []trait
+	Tree   tree
+	Recent []event.Event
+	Chart  chart
+}
+
+func (c *Console) workload(w http.ResponseWriter, r *http.Request, v visit) error {
+	ctx := r.Context()
+	one, err := c.Store.Workload(ctx, r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	d := workloadData{Workload: one, Host: one.AgentID, Traits: isolation(one)}
+	switch a, err := c.Store.Agent(ctx, one.AgentID); {
+	case err == nil:
+		d.Host = a.Hostname
+	case !fault.Is(err, fault.NotFound):
+		return err
+	}
+	recent, err := c.Store.Events(ctx, store.EventQuery{
+		WorkloadID: one.ID, Kinds: []event.Kind{event.KindExec, event.KindExit}, Limit: recentShown,
+	})
+	if err != nil {
+		return err
+	}
+	d.Recent = recent.Events
+	since, until := lastHour(v.now)
+	rates, err := c.Store.EventRate(ctx, one.ID, since, until, time.Minute)
+	if err != nil {
+		return err
+	}
+	d.Chart = newChart(rates, since, until)
+	procs, known := c.Tables.Tree(one.ID)
+	d.Tree = newTree(procs, known, one.AgentID)
+	return c.show(w, r, http.StatusOK, workloadBody(c.page(r, v, "workloads", workloadName(one)), d))
+}
+
+// risky returns the traits that ask for attention.
+func (d workloadData) risky() (n int) {
+	for _, t := range d.Traits {
+		if t.Tone == danger {
+			n++
+		}
+	}
+	for _, m := range d.Settings.Mounts {
+		if mountTrait(m).Tone == danger {
+			n++
+		}
+	}
+	return n
+}
+
+// task is "family:revision", as the task definition is called.
+func task(e asset.ECS) string {
+	if e.Family == "" {
+		return ""
+	}
+	return strings.TrimSuffix(e.Family+":"+e.Revision, ":")
+}

@@ -1,0 +1,214 @@
+package intake
+
+import (
+	"context"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/link"
+)
+
+// Limits of one text from an agent. The sensors stay below them; more comes
+// only from an agent that is not ours.
+const (
+	maxPath     = 4_096    // PATH_MAX
+	maxName     = 64       // comm has 15
+	maxArgs     = 1_024    // arguments of one exec
+	maxArgBytes = 64 << 10 // all arguments of one exec together
+	// maxText and maxItems bound what descriptions of agents and workloads hold.
+	maxText  = 4_096
+	maxItems = 512
+)
+
+// containerID reports whether id is 64 lower-case hex digits.
+func containerID(id string) bool {
+	if len(id) != 64 {
+		return false
+	}
+	for _, c := range []byte(id) {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+// cleanEvent bounds what an event holds and reports whether it makes sense at
+// all. It changes no payload in place: the agent in this process shares it.
+func cleanEvent(e *event.Event, now time.Time) bool {
+	if e.WorkloadID != "" && !containerID(e.WorkloadID) || e.Process.Key.IsZero() {
+		return false
+	}
+	switch e.Kind {
+	case event.KindFork:
+		e.Exec, e.Exit = nil, nil
+	case event.KindExec:
+		if e.Exec == nil {
+			return false
+		}
+		e.Exec, e.Exit = cleanExec(e.Exec), nil
+	case event.KindExit:
+		if e.Exit == nil {
+			return false
+		}
+		e.Exec = nil
+	default:
+		return false // of a newer agent, or of none
+	}
+	cleanProcess(&e.Process)
+	e.ID, e.Version = 0, event.Version
+	if !sane(e.Time) {
+		e.Time = now // the agent's clock says nothing; the server's says when it came
+	}
+	return true
+}
+
+// sane reports whether t can be stored as nanoseconds since 1970 and belongs to
+// a clock that was ever set.
+func sane(t time.Time) bool { return t.Year() >= 2000 && t.Year() < 2200 }
+
+func cleanProcess(p *event.Process) {
+	p.Name = clip(p.Name, maxName)
+	p.Executable = clip(p.Executable, maxPath)
+}
+
+func cleanExec(x *event.Exec) *event.Exec {
+	c := *x
+	c.Requested = clip(x.Requested, maxPath)
+	c.Cwd = clip(x.Cwd, maxPath)
+	c.Args, c.ArgsTruncated = cleanArgs(x.Args, x.ArgsTruncated)
+	c.Origin = cleanOrigin(x.Origin)
+	c.Ancestors = slices.Clone(x.Ancestors[:min(len(x.Ancestors), event.MaxAncestors)])
+	for i := range c.Ancestors {
+		a := &c.Ancestors[i]
+		a.Name, a.Executable = clip(a.Name, maxName), clip(a.Executable, maxPath)
+	}
+	return &c
+}
+
+// cleanArgs returns args itself when there is nothing to change.
+func cleanArgs(args []string, truncated bool) ([]string, bool) {
+	bytes, bad := 0, len(args) > maxArgs
+	for _, a := range args {
+		bytes += len(a)
+		bad = bad || !clean(a)
+	}
+	if !bad && bytes <= maxArgBytes {
+		return args, truncated
+	}
+	out := make([]string, 0, min(len(args), maxArgs))
+	room := maxArgBytes
+	for _, a := range args {
+		if len(out) == maxArgs || room <= 0 {
+			return out, true
+		}
+		c := clip(a, room)
+		truncated = truncated || len(a) > room
+		room -= len(c)
+		out = append(out, c)
+	}
+	return out, truncated
+}
+
+func cleanOrigin(o event.Origin) event.Origin {
+	switch o {
+	case event.OriginImage, event.OriginWritten, event.OriginMount, event.OriginMemory, event.OriginHost:
+		return o
+	}
+	return event.OriginUnknown
+}
+
+// cleanProcesses does for a process table what takeEvents does for events.
+func (in *Intake) cleanProcesses(ctx context.Context, r *link.Report, now time.Time) ([]event.Running, error) {
+	out := make([]event.Running, 0, len(r.Processes))
+	own := map[string]bool{}
+	for _, p := range r.Processes {
+		if p.WorkloadID != "" && !containerID(p.WorkloadID) || p.Process.Key.IsZero() {
+			continue
+		}
+		mine, asked := own[p.WorkloadID]
+		if !asked {
+			var err error
+			if _, mine, err = in.known.group(ctx, in, p.WorkloadID, r.Agent.ID, now); err != nil {
+				return nil, err
+			}
+			own[p.WorkloadID] = mine
+		}
+		if !mine {
+			continue
+		}
+		cleanProcess(&p.Process)
+		p.Args, _ = cleanArgs(p.Args, false)
+		p.Origin = cleanOrigin(p.Origin)
+		out = append(out, p)
+	}
+	if n := len(r.Processes) - len(out); n > 0 {
+		in.log.Warn("processes left out of a table", "agent_id", r.Agent.ID, "count", n)
+	}
+	return out, nil
+}
+
+// clean reports whether s is text that can be stored: valid, without NUL.
+func clean(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
+
+// clip returns s as clean text of at most n bytes.
+func clip(s string, n int) string {
+	if len(s) <= n && clean(s) {
+		return s
+	}
+	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\ufffd"), "\x00", "\ufffd")
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n-- // not within a letter
+	}
+	return s[:n]
+}
+
+// bound clips every text and every list in what v points to: descriptions of
+// agents and workloads, whose fields only ever become more.
+func bound(v any) { boundValue(reflect.ValueOf(v).Elem()) }
+
+func boundValue(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.String:
+		if v.CanSet() {
+			v.SetString(clip(v.String(), maxText))
+		}
+	case reflect.Pointer:
+		if !v.IsNil() && v.Elem().Kind() == reflect.Struct {
+			boundValue(v.Elem())
+		}
+	case reflect.Slice:
+		boundSlice(v)
+	case reflect.Struct:
+		if v.Type().PkgPath() == assetPkg {
+			for i := range v.NumField() {
+				boundValue(v.Field(i))
+			}
+		}
+	}
+}
+
+// assetPkg is where the structs come from that have fields to bound; times and
+// addresses bound themselves.
+var assetPkg = reflect.TypeFor[asset.Agent]().PkgPath()
+
+func boundSlice(v reflect.Value) {
+	if v.IsNil() || !v.CanSet() {
+		return
+	}
+	n := min(v.Len(), maxItems)
+	c := reflect.MakeSlice(v.Type(), n, n) // a copy: the agent in this process shares it
+	reflect.Copy(c, v)
+	for i := range n {
+		boundValue(c.Index(i))
+	}
+	v.Set(c)
+}

@@ -1,0 +1,90 @@
+package server
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/castellan-security/castellan/internal/access"
+)
+
+// metrics are the server's own counters, in a registry of its own.
+type metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.HistogramVec
+	panics   prometheus.Counter
+}
+
+func newMetrics(s *Server) *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "castellan_http_request_seconds", Help: "Time from a request to the end of its answer, by part and status.",
+			Buckets: []float64{.001, .005, .01, .025, .05, .1, .25, .5, 1, 5, 30},
+		}, []string{"part", "status"}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "castellan_http_panics_total", Help: "Requests whose handler panicked: defects, each with an error_id in the log.",
+		}),
+	}
+	m.registry.MustRegister(m.requests, m.panics, &lossCollector{s},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// answered counts one request. Streams count too, with the time they lived.
+func (m *metrics) answered(part string, status int, took time.Duration) {
+	if status == 0 {
+		status = http.StatusOK
+	}
+	m.requests.WithLabelValues(part, strconv.Itoa(status)).Observe(took.Seconds())
+}
+
+// lossCollector shows what the live parts count.
+type lossCollector struct{ s *Server }
+
+var (
+	lossDesc = prometheus.NewDesc("castellan_events_lost_total",
+		"Events that reached the server and are not stored, or processes that a tree had no room for.", []string{"where"}, nil)
+	storedDesc = prometheus.NewDesc("castellan_events_stored_total",
+		"Events stored since the server started.", nil, nil)
+	conditionDesc = prometheus.NewDesc("castellan_condition",
+		"1 for each part of the server that is not well.", []string{"part"}, nil)
+)
+
+// Describe is prometheus.Collector.
+func (c *lossCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- lossDesc
+	ch <- storedDesc
+	ch <- conditionDesc
+}
+
+// Collect is prometheus.Collector.
+func (c *lossCollector) Collect(ch chan<- prometheus.Metric) {
+	for _, l := range c.s.conditions.Losses() {
+		ch <- prometheus.MustNewConstMetric(lossDesc, prometheus.CounterValue, float64(l.Count), l.Where)
+	}
+	ch <- prometheus.MustNewConstMetric(storedDesc, prometheus.CounterValue, float64(c.s.intake.Stored()))
+	for _, w := range c.s.conditions.List() {
+		ch <- prometheus.MustNewConstMetric(conditionDesc, prometheus.GaugeValue, 1, w.Name)
+	}
+}
+
+// addOperations adds what whoever operates the server asks, outside of the API:
+// /healthz answers while the process serves, /readyz while the store answers
+// too, both without a word of detail; /metrics needs agents:read.
+func (s *Server) addOperations(mux *http.ServeMux) {
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if _, err := s.storeHealth(r.Context()); err != nil {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	mux.Handle("GET /metrics", s.scoped(access.ReadAgents,
+		promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 2})))
+}

@@ -1,0 +1,323 @@
+package server_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/access"
+)
+
+// document is what these tests read of an OpenAPI document.
+type document struct {
+	OpenAPI    string                          `json:"openapi"`
+	Paths      map[string]map[string]operation `json:"paths"`
+	Components struct {
+		Schemas         map[string]*schema         `json:"schemas"`
+		SecuritySchemes map[string]json.RawMessage `json:"securitySchemes"`
+	} `json:"components"`
+}
+
+type operation struct {
+	ID        string                `json:"operationId"`
+	Security  []map[string][]string `json:"security"`
+	Responses map[string]struct {
+		Content map[string]struct {
+			Schema *schema `json:"schema"`
+		} `json:"content"`
+	} `json:"responses"`
+}
+
+// schema is the part of JSON Schema that the document uses. types is a word or
+// a list of words.
+type schema struct {
+	Ref        string             `json:"$ref"`
+	Types      any                `json:"type"`
+	Format     string             `json:"format"`
+	Properties map[string]*schema `json:"properties"`
+	Required   []string           `json:"required"`
+	Items      *schema            `json:"items"`
+	Additional any                `json:"additionalProperties"`
+	Enum       []any              `json:"enum"`
+	OneOf      []*schema          `json:"oneOf"`
+	AnyOf      []*schema          `json:"anyOf"`
+}
+
+// check returns what of v does not match s, as sentences.
+func (d *document) check(s *schema, v any, at string) []string {
+	if name, ok := strings.CutPrefix(s.Ref, "#/components/schemas/"); ok {
+		ref := d.Components.Schemas[name]
+		if ref == nil {
+			return []string{at + ": schema " + name + " is not in the document"}
+		}
+		return d.check(ref, v, at)
+	}
+	if len(s.OneOf)+len(s.AnyOf) > 0 {
+		for _, o := range append(s.OneOf, s.AnyOf...) {
+			if len(d.check(o, v, at)) == 0 {
+				return nil
+			}
+		}
+		return []string{at + ": matches none of its forms"}
+	}
+	if got := kind(v); s.Types != nil && !s.permits(got) {
+		return []string{fmt.Sprintf("%s: is %s, the document says %v", at, got, s.Types)}
+	}
+	if len(s.Enum) > 0 && !slices.Contains(s.Enum, v) {
+		return []string{fmt.Sprintf("%s: %v is none of %v", at, v, s.Enum)}
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		return d.checkObject(s, v, at)
+	case []any:
+		var wrong []string
+		for i := range v {
+			if s.Items != nil {
+				wrong = append(wrong, d.check(s.Items, v[i], fmt.Sprintf("%s[%d]", at, i))...)
+			}
+		}
+		return wrong
+	case string:
+		if s.Format == "date-time" {
+			if _, err := time.Parse(time.RFC3339, v); err != nil {
+				return []string{at + ": " + err.Error()}
+			}
+		}
+	}
+	return nil
+}
+
+func (d *document) checkObject(s *schema, v map[string]any, at string) []string {
+	var wrong []string
+	for _, name := range s.Required {
+		if _, ok := v[name]; !ok {
+			wrong = append(wrong, at+"."+name+": required and missing")
+		}
+	}
+	for name, field := range v {
+		p := s.Properties[name]
+		if p == nil {
+			if s.Additional == false {
+				wrong = append(wrong, at+"."+name+": not in the document")
+			}
+			continue
+		}
+		wrong = append(wrong, d.check(p, field, at+"."+name)...)
+	}
+	return wrong
+}
+
+func (s *schema) permits(got string) bool {
+	words := []any{s.Types}
+	if list, ok := s.Types.([]any); ok {
+		words = list
+	}
+	return slices.Contains(words, any(got)) || got == "integer" && slices.Contains(words, any("number"))
+}
+
+func kind(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "null"
+	case bool:
+		return "boolean"
+	case string:
+		return "string"
+	case []any:
+		return "array"
+	case map[string]any:
+		return "object"
+	case float64:
+		if v == float64(int64(v)) {
+			return "integer"
+		}
+	}
+	return "number"
+}
+
+func (h *house) document(t *testing.T) *document {
+	t.Helper()
+	a := h.ask(t, "GET", "/api/v1/openapi.json", nil)
+	if a.status != http.StatusOK {
+		t.Fatalf("got %d", a.status)
+	}
+	d := &document{}
+	a.into(t, d)
+	return d
+}
+
+func TestDocumentIsServed(t *testing.T) {
+	h := open(t, nil)
+	d := h.document(t)
+	if !strings.HasPrefix(d.OpenAPI, "3.1") || len(d.Components.SecuritySchemes) != 2 {
+		t.Errorf("got version %q with %d ways in", d.OpenAPI, len(d.Components.SecuritySchemes))
+	}
+	if a := h.ask(t, "GET", "/api/v1/openapi.yaml", nil); a.status != http.StatusOK || !strings.HasPrefix(string(a.body), "components:") {
+		t.Errorf("yaml: got %d %.40s", a.status, a.body)
+	}
+	if a := h.ask(t, "GET", "/docs", nil, h.as(access.Viewer)...); strings.Contains(string(a.body), "unpkg") {
+		t.Error("a page with scripts from elsewhere is served")
+	}
+}
+
+// samples are requests for the operations that need more than their path. "-"
+// leaves an operation out: another test is about it.
+var samples = map[string]struct {
+	path string
+	body any
+	as   access.Role // "" is nobody
+}{
+	"get-workload":           {path: "/api/v1/workloads/" + shop, as: access.Viewer},
+	"get-workload-processes": {path: "/api/v1/workloads/" + shop + "/processes", as: access.Viewer},
+	"get-event":              {path: "/api/v1/events/1", as: access.Viewer},
+	"get-event-rate":         {path: "/api/v1/events/rate?since=1h", as: access.Viewer},
+	"follow-events":          {path: "-"}, // TestStream…
+	"get-agent":              {path: "/api/v1/agents/" + agentID, as: access.Viewer},
+	"get-agent-processes":    {path: "/api/v1/agents/" + agentID + "/processes", as: access.Viewer},
+	"sign-in":                {path: "/api/v1/session", body: map[string]string{"name": "viewer", "password": password}},
+	"sign-out":               {path: "/api/v1/session", as: access.Viewer},
+	"change-password":        {path: "-"}, // TestPasswordChangeEndsTheSession
+	"create-user":            {path: "/api/v1/users", body: map[string]string{"name": "new", "role": "viewer", "password": password}, as: access.Administrator},
+	"update-user":            {path: "/api/v1/users/{new}", body: map[string]any{"role": "operator"}, as: access.Administrator},
+	"delete-user":            {path: "/api/v1/users/{new}", as: access.Administrator},
+	"create-token":           {path: "/api/v1/tokens", body: map[string]any{"name": "new", "scopes": []string{"events:read"}, "expires": time.Now().Add(time.Hour)}, as: access.Administrator},
+	"delete-token":           {path: "/api/v1/tokens/2", as: access.Administrator},
+}
+
+// TestEveryRouteAnswersAsTheDocumentSays asks each operation of the served
+// document and holds the answer against its schema.
+func TestEveryRouteAnswersAsTheDocumentSays(t *testing.T) {
+	h := open(t, nil)
+	h.report(t, "sh", "curl")
+	d := h.document(t)
+	newUser := ""
+	for _, path := range slices.Sorted(maps.Keys(d.Paths)) {
+		for _, method := range []string{"get", "post", "patch", "delete"} { // in the order of a life
+			op, ok := d.Paths[path][method]
+			if !ok {
+				continue
+			}
+			sample, ok := samples[op.ID]
+			if !ok {
+				sample.path, sample.as = path, access.Administrator
+			}
+			if sample.path == "-" {
+				continue
+			}
+			if strings.Contains(sample.path, "{new}") && newUser == "" {
+				t.Fatalf("%s comes before a user is made", op.ID)
+			}
+			var header []string
+			if sample.as != "" {
+				header = h.as(sample.as)
+			}
+			a := h.ask(t, strings.ToUpper(method), strings.ReplaceAll(sample.path, "{new}", newUser), sample.body, header...)
+			if a.status/100 != 2 {
+				t.Errorf("%s: got %d %s", op.ID, a.status, a.body)
+				continue
+			}
+			if op.ID == "create-user" {
+				var u access.User
+				a.into(t, &u)
+				newUser = strconv.FormatInt(u.ID, 10)
+			}
+			d.hold(t, op, a)
+		}
+	}
+}
+
+// hold compares one answer with what its operation promises.
+func (d *document) hold(t *testing.T, op operation, a answer) {
+	t.Helper()
+	promised, ok := op.Responses[strconv.Itoa(a.status)]
+	if !ok {
+		promised, ok = op.Responses["default"]
+	}
+	if !ok {
+		t.Errorf("%s: status %d is not in the document", op.ID, a.status)
+		return
+	}
+	if len(promised.Content) == 0 {
+		if len(a.body) > 0 {
+			t.Errorf("%s: got a body where none is promised: %s", op.ID, a.body)
+		}
+		return
+	}
+	media, ok := promised.Content[a.header.Get("Content-Type")]
+	if !ok {
+		t.Errorf("%s: %q is not in the document", op.ID, a.header.Get("Content-Type"))
+		return
+	}
+	var v any
+	a.into(t, &v)
+	for _, wrong := range d.check(media.Schema, v, op.ID) {
+		t.Error(wrong)
+	}
+}
+
+func TestProblemsAnswerAsTheDocumentSays(t *testing.T) {
+	h := open(t, nil)
+	d := h.document(t)
+	for path, ops := range d.Paths {
+		for method, op := range ops {
+			if len(op.Security) == 0 {
+				continue // open to everybody
+			}
+			filled := strings.NewReplacer("{id}", "1").Replace(path)
+			a := h.ask(t, strings.ToUpper(method), filled, nil)
+			if a.status != http.StatusUnauthorized {
+				t.Errorf("%s without identity: got %d, want 401", op.ID, a.status)
+			}
+			d.hold(t, op, a)
+		}
+	}
+	d.hold(t, d.Paths["/api/v1/events"]["get"], h.ask(t, "GET", "/api/v1/events?limit=x&kinds=y", nil, h.as(access.Viewer)...))
+	d.hold(t, d.Paths["/api/v1/events"]["get"], h.ask(t, "GET", "/api/v1/events?since=x", nil, h.as(access.Viewer)...))
+}
+
+// TestDocumentAndTableAgree holds the security that the document declares
+// against the table that says by hand who may ask what.
+func TestDocumentAndTableAgree(t *testing.T) {
+	h := open(t, nil)
+	d := h.document(t)
+	declared := map[string][]string{}
+	for path, ops := range d.Paths {
+		for method, op := range ops {
+			key := strings.ToUpper(method) + " " + strings.TrimPrefix(path, "/api/v1")
+			for _, way := range op.Security {
+				for _, scopes := range way {
+					declared[key] = append(declared[key], scopes...)
+				}
+			}
+		}
+	}
+	scopeOf := func(r access.Role, scopes []string) bool {
+		for _, s := range scopes {
+			if !slices.Contains(r.Scopes(), access.Scope(s)) {
+				return false
+			}
+		}
+		return true
+	}
+	for _, r := range routes {
+		path := strings.NewReplacer(shop, "{id}", agentID, "{id}", "/999", "/{id}", "/users/2", "/users/{id}", "/events/1", "/events/{id}").Replace(r.path)
+		scopes, ok := declared[r.method+" "+path]
+		if _, there := d.Paths["/api/v1"+path]; !there {
+			t.Errorf("%s %s is not in the document", r.method, path)
+			continue
+		}
+		for _, role := range access.Roles() {
+			may := slices.Index(access.Roles(), role) >= slices.Index(access.Roles(), r.least)
+			// Tokens of one's own need no scope, but a token needs one to make more.
+			if may && ok && !scopeOf(role, scopes) {
+				t.Errorf("%s %s: the document asks %v, which a %s lacks", r.method, path, scopes, role)
+			}
+		}
+	}
+}

@@ -1,0 +1,214 @@
+// Package server is the hall where everything that agents report comes
+// together: it serves the console, the API and the agent link, keeps the store
+// in shape, and stops cleanly.
+//
+// It sequences; what it serves is decided elsewhere: accounts in account,
+// reports in intake, pages in console. It is not for drivers and formats of the
+// store (see internal/adapter/db).
+//
+// An agent on another host proves with an API token that it may report, not
+// which agent it is; certificates of each agent's own (mutual TLS, joining with
+// a short-lived token) are not built yet.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/server/account"
+	"github.com/castellan-security/castellan/internal/server/console"
+	"github.com/castellan-security/castellan/internal/server/intake"
+	"github.com/castellan-security/castellan/internal/server/live"
+	"github.com/castellan-security/castellan/internal/server/pki"
+	"github.com/castellan-security/castellan/internal/store"
+)
+
+// DefaultListen is where a server listens unless told otherwise: this host only.
+const DefaultListen = "127.0.0.1:8600"
+
+// stopWithin is how long requests may take to end when the server stops.
+const stopWithin = 5 * time.Second
+
+// Config is what a server must be told. DataDir is required.
+type Config struct {
+	DataDir   string
+	Listen    string   // host:port; DefaultListen
+	Names     []string // further names and addresses for the certificate
+	Retention store.Retention
+	Version   string           // shown to users
+	Clock     func() time.Time // time.Now
+	Accounts  account.Options
+}
+
+// Server is one running server. Make it with New and call Run once.
+type Server struct {
+	cfg        Config
+	st         store.Store
+	log        *slog.Logger
+	authority  *pki.Authority
+	accounts   *account.Service
+	tables     *live.Tables
+	feed       *live.Feed
+	conditions *live.Conditions
+	intake     *intake.Intake
+	metrics    *metrics
+	health     healthCache
+	handler    http.Handler // of the TLS listener
+	local      http.Handler // of the socket
+	started    time.Time
+
+	// stopping ends when the server begins to stop, so that streams end.
+	stopping context.Context
+	stop     context.CancelFunc
+
+	ready chan struct{}
+	addr  net.Addr // set before ready is closed
+}
+
+// New makes what the server needs under DataDir (certificates) and returns a
+// server that does not listen yet. It does not close the store.
+func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
+	if cfg.Listen == "" {
+		cfg.Listen = DefaultListen
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	if cfg.Accounts.Clock == nil {
+		cfg.Accounts.Clock = cfg.Clock
+	}
+	authority, err := pki.Open(filepath.Join(cfg.DataDir, "pki"), certificateNames(cfg), cfg.Clock)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg: cfg, st: st, log: log, authority: authority,
+		accounts:   account.New(st, cfg.Accounts, log),
+		tables:     live.NewTables(cfg.Clock),
+		feed:       live.NewFeed(),
+		conditions: live.NewConditions(cfg.Clock),
+		started:    cfg.Clock(),
+		ready:      make(chan struct{}),
+	}
+	s.intake = intake.New(st, s.tables, s.feed, s.conditions, cfg.Clock, log)
+	s.metrics = newMetrics(s)
+	s.stopping, s.stop = context.WithCancel(context.Background())
+	if err := s.build(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// build puts the handlers together.
+func (s *Server) build() error {
+	c, err := console.New(console.Deps{
+		Store: s.st, Account: s.accounts, Tables: s.tables, Feed: s.feed, Conditions: s.conditions,
+		Status: Status, Version: s.cfg.Version, Clock: s.cfg.Clock, Log: s.log,
+	})
+	if err != nil {
+		return fmt.Errorf("build the console: %w", err)
+	}
+	api := s.newAPI()
+	linkPath, linkHandler := link.Handler(s.intake, s.log)
+
+	all := http.NewServeMux()
+	all.Handle(apiPrefix+"/", api)
+	all.Handle(linkPath, s.needScope(linkHandler))
+	s.addOperations(all)
+	all.Handle("/", c)
+	s.handler = s.guard(all)
+
+	local := http.NewServeMux()
+	local.Handle(apiPrefix+"/", api)
+	s.addOperations(local)
+	s.local = s.guard(local)
+	return nil
+}
+
+// Intake is where an agent in this process reports.
+func (s *Server) Intake() link.Server { return s.intake }
+
+// Accounts decides who may use this server.
+func (s *Server) Accounts() *account.Service { return s.accounts }
+
+// CAFingerprint returns the fingerprint of the server's certificate authority,
+// "sha256:" and hex: what an agent is given to trust this server alone.
+func (s *Server) CAFingerprint() string { return s.authority.Fingerprint() }
+
+// Ready is closed when the server listens; Addr tells where.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// Addr returns the address that the server listens on, or "" before Ready.
+func (s *Server) Addr() string {
+	select {
+	case <-s.ready:
+		return s.addr.String()
+	default:
+		return ""
+	}
+}
+
+// Run listens and serves until ctx ends, then lets requests end for up to five
+// seconds and returns nil. What keeps it from listening is an error with a
+// remedy.
+func (s *Server) Run(ctx context.Context) error {
+	tcp, err := s.listen(ctx)
+	if err != nil {
+		return err
+	}
+	socket, err := listenLocal(ctx, SocketPath(s.cfg.DataDir))
+	if err != nil {
+		return errors.Join(err, tcp.Close())
+	}
+	s.addr = tcp.Addr()
+	close(s.ready)
+	s.log.Info("server listens", "address", s.addr.String(), "socket", socket.Addr().String(), "ca_fingerprint", s.CAFingerprint())
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	outer, inner := s.httpServer(s.handler), s.localServer()
+	failed := make(chan error, 2)
+	var wg sync.WaitGroup
+	serve := func(run func() error) {
+		wg.Go(func() {
+			if err := run(); !errors.Is(err, http.ErrServerClosed) {
+				failed <- err
+				cancel()
+			}
+		})
+	}
+	serve(func() error { return outer.ServeTLS(tcp, "", "") })
+	serve(func() error { return inner.Serve(socket) })
+	wg.Go(func() { s.upkeep(ctx) })
+
+	<-ctx.Done()
+	s.stop()
+	err = errors.Join(shutdown(outer), shutdown(inner))
+	wg.Wait()
+	close(failed)
+	for e := range failed {
+		err = errors.Join(err, fmt.Errorf("serve: %w", e))
+	}
+	s.log.Info("server stopped")
+	return err
+}
+
+// shutdown lets requests end, then cuts off those that don't: that is how
+// streams end whose client never reads, and no error.
+func shutdown(h *http.Server) error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
+	defer cancel()
+	err := h.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return h.Close()
+	}
+	return err
+}

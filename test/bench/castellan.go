@@ -1,0 +1,203 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/asset"
+)
+
+// ready bounds how long a server or an agent may take to be there.
+const ready = 30 * time.Second
+
+// house is a castellan server as a process of its own, on loopback.
+type house struct {
+	o           options
+	data        string
+	address     string
+	fingerprint string
+	token       string
+	cmd         *exec.Cmd
+	log         bytes.Buffer
+}
+
+var fingerprintForm = regexp.MustCompile(`sha256:[0-9A-Fa-f:]+`)
+
+// openHouse starts a server.
+func openHouse(ctx context.Context, o options) (*house, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.MkdirTemp(o.dir, "server-")
+	if err != nil {
+		return nil, err
+	}
+	h := &house{o: o, data: data, address: address}
+	h.cmd = exec.CommandContext(ctx, o.program, "server", "--data-dir", h.data, "--listen", address, "--log-level", "warn")
+	h.cmd.Stderr = &h.log
+	h.cmd.Stdout = &h.log
+	h.cmd.Cancel = func() error { return h.cmd.Process.Signal(syscall.SIGTERM) }
+	if err := h.cmd.Start(); err != nil {
+		return nil, err
+	}
+	err = poll(ctx, func() bool { return h.ask(ctx, nil, "status") == nil })
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("server did not start: %w\n%s", err, h.log.String()), h.close())
+	}
+	h.fingerprint = fingerprintForm.FindString(h.log.String())
+	var made struct{ Secret string }
+	if err := h.ask(ctx, &made, "tokens", "create", "bench", "--scope", "agents:report"); err != nil {
+		return nil, errors.Join(err, h.close())
+	}
+	h.token = made.Secret
+	return h, nil
+}
+
+// ask runs a castellan command against this server and decodes its JSON.
+func (h *house) ask(ctx context.Context, v any, args ...string) error {
+	cmd := exec.CommandContext(ctx, h.o.program, append(args, "--data-dir", h.data, "-o", "json")...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("castellan %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
+	}
+	if v == nil {
+		return nil
+	}
+	return json.Unmarshal(out, v)
+}
+
+func (h *house) close() error { return end(h.cmd) }
+
+// watcher is a castellan agent as a process of its own.
+type watcher struct {
+	h   *house
+	cmd *exec.Cmd
+	log bytes.Buffer
+}
+
+// watch starts an agent and waits until its sensors run.
+func (h *house) watch(ctx context.Context) (*watcher, error) {
+	w := &watcher{h: h}
+	w.cmd = exec.CommandContext(ctx, h.o.program, "agent",
+		"--data-dir", filepath.Join(h.o.dir, "agent"), "--server", "https://"+h.address,
+		"--ca-fingerprint", h.fingerprint, "--docker-host", "unix://"+filepath.Join(h.o.dir, "no-engine.sock"), "--log-level", "warn")
+	w.cmd.Env = append(os.Environ(), "CASTELLAN_TOKEN="+h.token)
+	w.cmd.Stderr = &w.log
+	w.cmd.Cancel = func() error { return w.cmd.Process.Signal(syscall.SIGTERM) }
+	started := time.Now()
+	if err := w.cmd.Start(); err != nil {
+		return nil, err
+	}
+	err := poll(ctx, func() bool {
+		a, err := w.state(ctx)
+		return err == nil && a.Seen.After(started) && len(a.Sensors) > 0 && a.Sensors[0].State == asset.SensorRunning
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("agent did not start: %w\n%s", err, w.log.String()), end(w.cmd))
+	}
+	return w, nil
+}
+
+// state is the agent as the server last heard of it.
+func (w *watcher) state(ctx context.Context) (asset.Agent, error) {
+	var page struct{ Agents []asset.Agent }
+	if err := w.h.ask(ctx, &page, "agents"); err != nil {
+		return asset.Agent{}, err
+	}
+	if len(page.Agents) != 1 {
+		return asset.Agent{}, fmt.Errorf("%d agents, want one", len(page.Agents))
+	}
+	return page.Agents[0], nil
+}
+
+func (w *watcher) close() error { return end(w.cmd) }
+
+// cost is what a process has used so far.
+type cost struct {
+	cpu  time.Duration
+	peak int64 // bytes resident, at most so far
+}
+
+func costOf(pid int) (cost, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return cost{}, err
+	}
+	_, rest, ok := strings.Cut(string(stat), ") ")
+	fields := strings.Fields(rest)
+	if !ok || len(fields) < 13 {
+		return cost{}, fmt.Errorf("/proc/%d/stat: odd form", pid)
+	}
+	var ticks int64
+	for _, f := range fields[11:13] {
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return cost{}, err
+		}
+		ticks += n
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return cost{}, err
+	}
+	var peak int64
+	for line := range strings.Lines(string(status)) {
+		if v, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			if peak, err = strconv.ParseInt(strings.Fields(v)[0], 10, 64); err != nil {
+				return cost{}, err
+			}
+		}
+	}
+	return cost{cpu: time.Duration(ticks) * 10 * time.Millisecond, peak: peak << 10}, nil
+}
+
+// end stops a process as a service manager would and waits for it.
+func end(cmd *exec.Cmd) error {
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	err := cmd.Wait()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == -1 {
+		return nil // ended by our own signal
+	}
+	return err
+}
+
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// poll asks every 50 ms until ok or the time is up.
+func poll(ctx context.Context, ok func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, ready)
+	defer cancel()
+	for !ok() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return nil
+}

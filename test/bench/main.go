@@ -1,0 +1,115 @@
+// Command bench measures Castellan on this machine and prints one table:
+// ratios of the same work with the agent on and off, in one run, beside the
+// aims. It needs root, bin/castellan, nginx and wrk; `make bench` sees to that.
+//
+// It is not a test: nothing fails because a machine is slow or busy.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// options are what a run can be told.
+type options struct {
+	program string        // path of castellan
+	dir     string        // scratch folder
+	rounds  int           // of each on/off pair
+	span    time.Duration // of one measurement
+	events  int64         // in the database whose pages are timed
+	only    string        // one section's name
+}
+
+// row is one line of the table.
+type row struct{ what, figure, aim string }
+
+func main() {
+	// The storm is this program started again, inside the container's cgroup.
+	if len(os.Args) > 1 && os.Args[1] == stormCommand {
+		if err := stormMain(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	var o options
+	flag.StringVar(&o.program, "castellan", "bin/castellan", "program to measure")
+	flag.IntVar(&o.rounds, "rounds", 5, "rounds of each pair")
+	flag.DurationVar(&o.span, "span", 5*time.Second, "length of one measurement")
+	flag.Int64Var(&o.events, "events", 10_000_000, "events in the database whose pages are timed")
+	flag.StringVar(&o.only, "only", "", "measure one section: storm, rate, nginx, store")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := bench(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// sections are what is measured, in the order of the table.
+var sections = []struct {
+	name string
+	run  func(context.Context, options) ([]row, error)
+}{
+	{"storm", benchStorm},
+	{"rate", benchRate},
+	{"nginx", benchNginx},
+	{"store", benchStore},
+}
+
+func bench(ctx context.Context, o options) error {
+	if os.Geteuid() != 0 {
+		return errors.New("needs root, for the agent")
+	}
+	dir, err := os.MkdirTemp("", "castellan-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	o.dir = dir
+	if o.program, err = filepath.Abs(o.program); err != nil {
+		return err
+	}
+	fmt.Printf("%s, %d cores, load %s, %s\n\n", kernelRelease(), runtime.NumCPU(), load(), time.Now().Format(time.DateOnly))
+	fmt.Printf("%-58s %-28s %s\n", "WHAT", "FIGURE", "AIM")
+	for _, s := range sections {
+		if o.only != "" && o.only != s.name {
+			continue
+		}
+		rows, err := s.run(ctx, o)
+		for _, r := range rows {
+			fmt.Printf("%-58s %-28s %s\n", r.what, r.figure, r.aim)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	fmt.Printf("\nload at the end %s\n", load())
+	return nil
+}
+
+func load() string {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	return strings.Join(strings.Fields(string(b))[:3], " ")
+}
+
+func kernelRelease() string {
+	b, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return "unknown kernel"
+	}
+	return "Linux " + strings.TrimSpace(string(b))
+}

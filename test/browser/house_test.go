@@ -1,0 +1,112 @@
+// Package browser looks at the console as a person does: in Chromium, served
+// by a real server over a real store. Containers are not needed: what agents
+// would report is the shop of consoletest.
+package browser
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/adapter/db"
+	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/server"
+	"github.com/castellan-security/castellan/internal/server/console/consoletest"
+)
+
+// newPassword is what a user chooses in the place of a password that was set.
+const newPassword = "correct horse battery staple"
+
+// house is a running server with the shop in it.
+type house struct {
+	*server.Server
+	base     string // https://127.0.0.1:port
+	password string // of admin
+	shop     consoletest.Shop
+	seq      uint64
+	pid      uint32
+}
+
+// open starts a server on a free port and a fresh folder; it ends with the test.
+func open(t *testing.T) *house {
+	t.Helper()
+	dir := t.TempDir()
+	log := slog.New(slog.DiscardHandler)
+	st, err := db.Open(t.Context(), db.Options{Path: filepath.Join(dir, "castellan.db"), ProcessCrashOnly: true}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := server.New(server.Config{DataDir: dir, Listen: "127.0.0.1:0", Version: "0.1.0-test"}, st, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	h := &house{Server: s, pid: 90_000}
+	if h.password, err = s.Accounts().Bootstrap(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-s.Ready():
+	case err := <-done:
+		done <- err
+		t.Fatal(err)
+	}
+	h.base = "https://" + s.Addr()
+	h.move(t)
+	return h
+}
+
+// move brings the shop in, as its agents would report it.
+func (h *house) move(t *testing.T) {
+	t.Helper()
+	h.shop = consoletest.New(time.Now())
+	for _, a := range h.shop.Agents {
+		r := link.Report{Agent: a, Snapshot: true, Complete: true}
+		for _, w := range h.shop.Workloads {
+			if w.AgentID == a.ID {
+				r.Workloads = append(r.Workloads, w)
+			}
+		}
+		if a.ID == consoletest.AgentID {
+			r.Events, r.Processes = h.shop.Events, h.shop.Running
+		}
+		h.report(t, r)
+	}
+	h.seq = uint64(len(h.shop.Events))
+}
+
+func (h *house) report(t *testing.T, r link.Report) {
+	t.Helper()
+	if _, err := h.Intake().Report(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// start lets a process start in the storefront and returns its pid.
+func (h *house) start(t *testing.T, args ...string) uint32 {
+	t.Helper()
+	h.seq++
+	h.pid++
+	key := func(pid uint32) event.Key { return event.Key{PID: pid, Start: uint64(pid) * 1_000_003} }
+	h.report(t, link.Report{Agent: h.shop.Agents[0], Events: []event.Event{{
+		Version: event.Version, AgentID: consoletest.AgentID, Boot: consoletest.Boot, Seq: h.seq, Time: time.Now(),
+		Kind: event.KindExec, WorkloadID: consoletest.Storefront,
+		Process: event.Process{Key: key(h.pid), ContainerPID: 77, Parent: key(4_012), Name: "convert", Executable: args[0], UID: 1000, EUID: 1000, GID: 1000},
+		Exec:    &event.Exec{Args: args, Origin: event.OriginImage},
+	}}})
+	return h.pid
+}
