@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -97,8 +98,18 @@ func (g *globals) watch(ctx context.Context, o agentOptions, l linkOptions, log 
 		return err
 	}
 	parts.Server = client
+	calmCollector()
 	err = agent.New(agent.Config{ID: id, Version: version()}, parts, log.With("hall", "agent")).Run(ctx)
 	return errors.Join(err, parts.Sensors.Close())
+}
+
+// calmCollector lets the garbage of bursts pile up higher than usual before it
+// is collected, within what an agent may take: its live heap is small, and
+// collecting it at every few megabytes would double what a burst costs.
+func calmCollector() {
+	const percent, limit = 200, 32 << 20
+	debug.SetGCPercent(percent)
+	debug.SetMemoryLimit(limit)
 }
 
 // readToken takes an API token from a file, or from the environment when no

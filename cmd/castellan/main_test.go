@@ -108,7 +108,7 @@ func TestTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := fmt.Sprintf("%-48s  STATE    IMAGE\n%-48s  running  shop/web:1\n%-48s  exited   a␛[31mb\n%s…  lost     x\n", "NAME", "web", "größe", strings.Repeat("n", 47))
+	want := fmt.Sprintf("%-48s  STATE    IMAGE\n%-48s  running  shop/web:1\n%-48s  exited   a\\x1b[31mb\n%s…  lost     x\n", "NAME", "web", "größe", strings.Repeat("n", 47))
 	if got := b.String(); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}

@@ -59,21 +59,25 @@ func (g *globals) serve(ctx context.Context, o serverOptions, log *slog.Logger) 
 		return err
 	}
 	defer h.close(log)
+	serving, stop := context.WithCancel(ctx)
+	defer stop()
 	done := make(chan error, 1)
-	go func() { done <- h.server.Run(ctx) }()
+	go func() { done <- h.server.Run(serving) }()
 	select {
 	case <-h.server.Ready():
-		fmt.Fprintf(g.out, "\nCastellan %s serves.\n\n", version())
-		h.introduce(g)
-		fmt.Fprintf(g.out, "\nCtrl-C stops it.\n\n")
 	case err := <-done:
 		return err
 	}
-	return <-done
+	err = g.welcome(ctx, h, "serves")
+	if err != nil {
+		stop()
+	} else {
+		fmt.Fprintf(g.out, "\nCtrl-C stops it.\n\n")
+	}
+	return errors.Join(err, <-done)
 }
 
-// openServer opens the store, makes the first administrator if there is no
-// user, and returns a server that does not listen yet.
+// openServer opens the store and returns a server that does not listen yet.
 func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Logger) (*hallServer, error) {
 	if g.dataDir == "" {
 		return nil, usagef("no data folder: say --data-dir or set CASTELLAN_DATA_DIR")
@@ -92,9 +96,5 @@ func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Log
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	password, err := s.Accounts().Bootstrap(ctx)
-	if err != nil {
-		return nil, errors.Join(err, st.Close())
-	}
-	return &hallServer{server: s, closer: st.Close, password: password, dataDir: g.dataDir}, nil
+	return &hallServer{server: s, closer: st.Close, dataDir: g.dataDir}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 
@@ -78,10 +79,13 @@ func (g *globals) up(ctx context.Context, so serverOptions, ao agentOptions, log
 		defer stopServer()
 		select {
 		case <-h.server.Ready():
-			g.welcome(h, parts)
 		case <-watching.Done():
 			return
 		}
+		if agentErr = g.welcome(watching, h, "is up"); agentErr != nil {
+			return
+		}
+		g.showSensors(parts)
 		agentErr = a.Run(watching)
 	})
 	wg.Wait()
@@ -91,10 +95,29 @@ func (g *globals) up(ctx context.Context, so serverOptions, ao agentOptions, log
 	return agentErr
 }
 
-// welcome tells a person what runs and where to go next.
-func (g *globals) welcome(h *hallServer, parts agent.Parts) {
-	fmt.Fprintf(g.out, "\nCastellan %s is up.\n\n", version())
-	h.introduce(g)
+// welcome tells a person what runs and how to sign in. The first administrator
+// is made here, when the server listens already: a password that was made by a
+// start which then failed would never be seen.
+func (g *globals) welcome(ctx context.Context, h *hallServer, state string) error {
+	// Not to be cut short by a signal: made but not shown would be lost, too.
+	password, err := h.server.Accounts().Bootstrap(context.WithoutCancel(ctx))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(g.out, "\nCastellan %s %s.\n\n", version(), state)
+	fmt.Fprintf(g.out, "  %-12s https://%s\n", "console", h.server.Addr())
+	if password != "" {
+		fmt.Fprintf(g.out, "  %-12s admin, password %s   (shown this once)\n", "sign in", password)
+	} else {
+		fmt.Fprintf(g.out, "  %-12s with the password you chose; lost it? castellan users password admin\n", "sign in")
+	}
+	fmt.Fprintf(g.out, "  %-12s %s\n", "certificate", "signed by this server's own authority, "+h.server.CAFingerprint())
+	fmt.Fprintf(g.out, "  %-12s %s\n", "data", h.dataDir)
+	return nil
+}
+
+// showSensors says what the agent sees, and where to go next.
+func (g *globals) showSensors(parts agent.Parts) {
 	for _, s := range parts.Sensors.Status() {
 		state := string(s.State)
 		if s.Reason != "" {
@@ -105,26 +128,18 @@ func (g *globals) welcome(h *hallServer, parts agent.Parts) {
 			fmt.Fprintf(g.out, "  %-12s remedy: %s\n", "", printable(s.Remedy))
 		}
 	}
-	fmt.Fprintf(g.out, "\nIn another terminal: castellan status, castellan workloads, castellan events --follow\nCtrl-C stops it.\n\n")
+	me := os.Args[0]
+	if g.dataDir != defaultDataDir() {
+		me += " --data-dir " + g.dataDir
+	}
+	fmt.Fprintf(g.out, "\nIn another terminal:\n  %[1]s status\n  %[1]s workloads\n  %[1]s events --follow\nCtrl-C stops it.\n\n", me)
 }
 
 // hallServer is an open server with its store and what to tell about it.
 type hallServer struct {
-	server   *server.Server
-	closer   func() error
-	password string // of the first administrator, when it was made just now
-	dataDir  string
-}
-
-func (h *hallServer) introduce(g *globals) {
-	fmt.Fprintf(g.out, "  %-12s https://%s\n", "console", h.server.Addr())
-	if h.password != "" {
-		fmt.Fprintf(g.out, "  %-12s admin, password %s   (shown this once)\n", "sign in", h.password)
-	} else {
-		fmt.Fprintf(g.out, "  %-12s with the password you chose; lost it? castellan users password admin\n", "sign in")
-	}
-	fmt.Fprintf(g.out, "  %-12s %s\n", "certificate", "signed by this server's own authority, "+h.server.CAFingerprint())
-	fmt.Fprintf(g.out, "  %-12s %s\n", "data", h.dataDir)
+	server  *server.Server
+	closer  func() error
+	dataDir string
 }
 
 func (h *hallServer) close(log *slog.Logger) {

@@ -21,8 +21,6 @@ const (
 	dialTimeout   = 10 * time.Second
 	reportTimeout = 30 * time.Second
 	idleTimeout   = 2 * time.Minute
-	// compressAbove bytes a report is worth compressing: snapshots and bursts.
-	compressAbove = 16 << 10
 	// maxAnswer bounds what a server can make an agent hold.
 	maxAnswer = 1 << 20
 )
@@ -74,8 +72,10 @@ func NewClient(o ClientOptions) (*Client, error) {
 	}}}
 	return &Client{
 		server: u.Host, http: c,
+		// Reports are not compressed: it would be the largest part of what a busy
+		// agent costs, and agents are near their server.
 		link: linkv1connect.NewLinkServiceClient(c, "https://"+u.Host,
-			connect.WithSendGzip(), connect.WithCompressMinBytes(compressAbove), connect.WithReadMaxBytes(maxAnswer)),
+			connect.WithReadMaxBytes(maxAnswer)),
 	}, nil
 }
 

@@ -22,9 +22,16 @@ import (
 // ready bounds how long a server or an agent may take to be there.
 const ready = 30 * time.Second
 
+// place is somewhere an agent can report to.
+type place interface {
+	where() (address, fingerprint, token string)
+	heard(ctx context.Context) (asset.Agent, error)
+	close() error
+}
+
 // house is a castellan server as a process of its own, on loopback.
 type house struct {
-	o           options
+	program     string
 	data        string
 	address     string
 	fingerprint string
@@ -45,7 +52,7 @@ func openHouse(ctx context.Context, o options) (*house, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &house{o: o, data: data, address: address}
+	h := &house{program: o.program, data: data, address: address}
 	h.cmd = exec.CommandContext(ctx, o.program, "server", "--data-dir", h.data, "--listen", address, "--log-level", "warn")
 	h.cmd.Stderr = &h.log
 	h.cmd.Stdout = &h.log
@@ -68,7 +75,7 @@ func openHouse(ctx context.Context, o options) (*house, error) {
 
 // ask runs a castellan command against this server and decodes its JSON.
 func (h *house) ask(ctx context.Context, v any, args ...string) error {
-	cmd := exec.CommandContext(ctx, h.o.program, append(args, "--data-dir", h.data, "-o", "json")...)
+	cmd := exec.CommandContext(ctx, h.program, append(args, "--data-dir", h.data, "-o", "json")...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -83,20 +90,36 @@ func (h *house) ask(ctx context.Context, v any, args ...string) error {
 
 func (h *house) close() error { return end(h.cmd) }
 
+func (h *house) where() (address, fingerprint, token string) {
+	return h.address, h.fingerprint, h.token
+}
+
+// heard is the agent as the server last heard of it.
+func (h *house) heard(ctx context.Context) (asset.Agent, error) {
+	var page struct{ Agents []asset.Agent }
+	if err := h.ask(ctx, &page, "agents"); err != nil {
+		return asset.Agent{}, err
+	}
+	if len(page.Agents) != 1 {
+		return asset.Agent{}, fmt.Errorf("%d agents, want one", len(page.Agents))
+	}
+	return page.Agents[0], nil
+}
+
 // watcher is a castellan agent as a process of its own.
 type watcher struct {
-	h   *house
 	cmd *exec.Cmd
 	log bytes.Buffer
 }
 
-// watch starts an agent and waits until its sensors run.
-func (h *house) watch(ctx context.Context) (*watcher, error) {
-	w := &watcher{h: h}
-	w.cmd = exec.CommandContext(ctx, h.o.program, "agent",
-		"--data-dir", filepath.Join(h.o.dir, "agent"), "--server", "https://"+h.address,
-		"--ca-fingerprint", h.fingerprint, "--docker-host", "unix://"+filepath.Join(h.o.dir, "no-engine.sock"), "--log-level", "warn")
-	w.cmd.Env = append(os.Environ(), "CASTELLAN_TOKEN="+h.token)
+// watch starts an agent that reports to p and waits until its sensors run.
+func watch(ctx context.Context, o options, p place) (*watcher, error) {
+	address, fingerprint, token := p.where()
+	w := &watcher{}
+	w.cmd = exec.CommandContext(ctx, o.program, "agent",
+		"--data-dir", filepath.Join(o.dir, "agent"), "--server", "https://"+address,
+		"--ca-fingerprint", fingerprint, "--docker-host", "unix://"+filepath.Join(o.dir, "no-engine.sock"), "--log-level", "warn")
+	w.cmd.Env = append(os.Environ(), "CASTELLAN_TOKEN="+token)
 	w.cmd.Stderr = &w.log
 	w.cmd.Cancel = func() error { return w.cmd.Process.Signal(syscall.SIGTERM) }
 	started := time.Now()
@@ -104,25 +127,13 @@ func (h *house) watch(ctx context.Context) (*watcher, error) {
 		return nil, err
 	}
 	err := poll(ctx, func() bool {
-		a, err := w.state(ctx)
+		a, err := p.heard(ctx)
 		return err == nil && a.Seen.After(started) && len(a.Sensors) > 0 && a.Sensors[0].State == asset.SensorRunning
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("agent did not start: %w\n%s", err, w.log.String()), end(w.cmd))
 	}
 	return w, nil
-}
-
-// state is the agent as the server last heard of it.
-func (w *watcher) state(ctx context.Context) (asset.Agent, error) {
-	var page struct{ Agents []asset.Agent }
-	if err := w.h.ask(ctx, &page, "agents"); err != nil {
-		return asset.Agent{}, err
-	}
-	if len(page.Agents) != 1 {
-		return asset.Agent{}, fmt.Errorf("%d agents, want one", len(page.Agents))
-	}
-	return page.Agents[0], nil
 }
 
 func (w *watcher) close() error { return end(w.cmd) }

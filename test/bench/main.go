@@ -43,8 +43,8 @@ func main() {
 	}
 	var o options
 	flag.StringVar(&o.program, "castellan", "bin/castellan", "program to measure")
-	flag.IntVar(&o.rounds, "rounds", 5, "rounds of each pair")
-	flag.DurationVar(&o.span, "span", 5*time.Second, "length of one measurement")
+	flag.IntVar(&o.rounds, "rounds", 9, "rounds of each pair")
+	flag.DurationVar(&o.span, "span", 3*time.Second, "length of one measurement")
 	flag.Int64Var(&o.events, "events", 10_000_000, "events in the database whose pages are timed")
 	flag.StringVar(&o.only, "only", "", "measure one section: storm, rate, nginx, store")
 	flag.Parse()

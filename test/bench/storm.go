@@ -106,16 +106,26 @@ func startOne(program string) error {
 	}
 }
 
+// tiny writes the tiny program, once, and returns its path.
+func tiny(o options) (string, error) {
+	path := filepath.Join(o.dir, "tiny")
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	b, err := tinyProgram()
+	if err != nil {
+		return "", err
+	}
+	return path, os.WriteFile(path, b, 0o755)
+}
+
 // storm runs the storm inside a container's cgroup and returns how many
 // programs it started, and how many a second.
-func storm(ctx context.Context, o options, cgroup string, rate int) (started int64, perSecond float64, err error) {
-	tiny := filepath.Join(o.dir, "tiny")
-	if _, err := os.Stat(tiny); err != nil {
-		b, err := tinyProgram()
-		if err != nil {
-			return 0, 0, err
-		}
-		if err := os.WriteFile(tiny, b, 0o755); err != nil {
+//
+// program "" is the tiny one.
+func storm(ctx context.Context, o options, cgroup, program string, rate int) (started int64, perSecond float64, err error) {
+	if program == "" {
+		if program, err = tiny(o); err != nil {
 			return 0, 0, err
 		}
 	}
@@ -128,7 +138,7 @@ func storm(ctx context.Context, o options, cgroup string, rate int) (started int
 		return 0, 0, err
 	}
 	defer dir.Close()
-	cmd := exec.CommandContext(ctx, self, stormCommand, "-program", tiny, "-span", o.span.String(), "-rate", strconv.Itoa(rate))
+	cmd := exec.CommandContext(ctx, self, stormCommand, "-program", program, "-span", o.span.String(), "-rate", strconv.Itoa(rate))
 	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()

@@ -21,11 +21,11 @@ import (
 
 // Sizes of the ring buffer that all sensors share, in bytes.
 const (
-	// DefaultRingBytes holds more than a second of 5,000 short-lived processes
-	// a second (about 900 bytes each for fork, exec and exit), which is longer
+	// DefaultRingBytes holds most of a second of 5,000 short-lived processes a
+	// second (about 900 bytes each for fork, exec and exit), which is longer
 	// than the agent ever stands still. The pages count twice towards the
 	// agent's resident memory, because the kernel maps the ring twice in a row.
-	DefaultRingBytes = 8 << 20
+	DefaultRingBytes = 4 << 20
 	// MaxRingBytes keeps a typing error from pinning the host's memory.
 	MaxRingBytes = 512 << 20
 )
