@@ -40,12 +40,13 @@ check: ## formatting, vet, staticcheck and the fast tests; needs only Go
 setup-test: ## install what the tests need
 	test/setup/docker.sh
 	test/setup/demo.sh
+	$(GO) run ./demo prepare
 	test/setup/vm.sh
 	test/setup/browser.sh
 
 test: setup-test ## every test, with what it needs installed; nothing is skipped
 	$(MAKE) check
-	CASTELLAN_TEST_REQUIRE=root,bpf,docker,vm,browser $(GO) test -timeout 40m -p 2 ./...
+	CASTELLAN_TEST_REQUIRE=root,bpf,docker,vm,vm-arm64,browser $(GO) test -timeout 40m -p 2 ./...
 
 race: ## the concurrent packages under the race detector; needs gcc
 	CGO_ENABLED=1 $(GO) test -race ./internal/agent/... ./internal/server/... ./internal/link/...

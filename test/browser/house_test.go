@@ -1,6 +1,7 @@
 // Package browser looks at the console as a person does: in Chromium, served
-// by a real server over a real store. Containers are not needed: what agents
-// would report is the shop of consoletest.
+// by a real server over a real store. Most of it needs no containers: what
+// agents would report is the shop of consoletest. TestDemo looks at the demo
+// itself, running on an engine of its own and watched by a real agent.
 package browser
 
 import (
@@ -30,8 +31,17 @@ type house struct {
 	pid      uint32
 }
 
-// open starts a server on a free port and a fresh folder; it ends with the test.
+// open starts a server with the shop in it; it ends with the test.
 func open(t *testing.T) *house {
+	t.Helper()
+	h := serve(t)
+	h.move(t)
+	return h
+}
+
+// serve starts a server on a free port and a fresh folder that nobody has
+// reported to; it ends with the test.
+func serve(t *testing.T) *house {
 	t.Helper()
 	dir := t.TempDir()
 	log := slog.New(slog.DiscardHandler)
@@ -66,7 +76,6 @@ func open(t *testing.T) *house {
 		t.Fatal(err)
 	}
 	h.base = "https://" + s.Addr()
-	h.move(t)
 	return h
 }
 
