@@ -52,7 +52,6 @@ race: ## the concurrent packages under the race detector; needs gcc
 	CGO_ENABLED=1 $(GO) test -race ./internal/agent/... ./internal/server/... ./internal/link/...
 
 bench: build ## measure, and print a table of ratios
-	test/setup/docker.sh
 	test/setup/bench.sh
 	$(GO) run ./test/bench
 

@@ -82,10 +82,6 @@ type silentError struct{}
 
 func (silentError) Error() string { return "" }
 
-// silentAfter is how long after its last report an agent counts as silent:
-// three heartbeats.
-const silentAfter = 15 * time.Second
-
 // trouble is something that needs a person.
 type trouble struct{ what, remedy string }
 
@@ -95,7 +91,7 @@ func troubles(s statusAnswer, agents []asset.Agent, now time.Time) []trouble {
 		all = append(all, trouble{c.Name + ": " + c.What + " (since " + ago(c.Since, now) + ")", c.Remedy})
 	}
 	for _, a := range agents {
-		if now.Sub(a.Seen) > silentAfter {
+		if a.Silent(now) {
 			all = append(all, trouble{fmt.Sprintf("agent %s has been silent for %s", a.Hostname, ago(a.Seen, now)), "is castellan agent running there, and does it reach this server?"})
 			continue
 		}

@@ -94,6 +94,14 @@ type Usage struct {
 	Goroutines int     `json:"goroutines"`
 }
 
+// SilentAfter is how long after its last report an agent counts as silent:
+// three of the heartbeats that it sends when nothing happens.
+const SilentAfter = 15 * time.Second
+
+// Silent reports whether the server has not heard from the agent lately. What
+// is shown of its host may then be old.
+func (a Agent) Silent(now time.Time) bool { return now.Sub(a.Seen) > SilentAfter }
+
 // Lost returns the sum of all losses.
 func (a Agent) Lost() uint64 {
 	var n uint64

@@ -10,21 +10,17 @@ import (
 	"github.com/castellan-security/castellan/internal/store"
 )
 
-// silentAfter is three heartbeats of an agent: what was not heard of for so
-// long is probably not there.
-const silentAfter = 15 * time.Second
-
 // overview is the state of the whole, as the command status prints it.
 type overview struct {
 	Version       string           `json:"version" doc:"Version of the server"`
 	Started       time.Time        `json:"started" doc:"When the server started"`
 	CAFingerprint string           `json:"ca_fingerprint" doc:"Fingerprint of the server's certificate authority, to be given to agents"`
 	Store         *store.Health    `json:"store,omitempty" doc:"What the store says of itself; absent while it does not answer"`
-	Conditions    []live.Condition `json:"conditions" doc:"What is wrong with the server now"`
+	Conditions    []live.Condition `json:"conditions" nullable:"false" doc:"What is wrong with the server now"`
 	Agents        agentCount       `json:"agents"`
 	Workloads     workloadCount    `json:"workloads"`
 	EventsStored  uint64           `json:"events_stored" doc:"Events stored since the server started"`
-	Losses        []asset.Loss     `json:"losses" doc:"Events seen and not stored: on the server since it started, on each agent since that started"`
+	Losses        []asset.Loss     `json:"losses" nullable:"false" doc:"Events seen and not stored: on the server since it started, on each agent since that started"`
 }
 
 type agentCount struct {
@@ -50,14 +46,14 @@ func (a *api) statusRoutes() {
 func (a *api) status(q ask[empty]) (*body[overview], error) {
 	o := overview{
 		Version: a.cfg.Version, Started: a.started, CAFingerprint: a.CAFingerprint(),
-		Conditions: a.conditions.List(), Losses: a.conditions.Losses(), EventsStored: a.intake.Stored(),
+		Conditions: list(a.conditions.List()), Losses: list(a.conditions.Losses()), EventsStored: a.intake.Stored(),
 	}
 	// A store that does not answer is among the conditions; the rest is still
 	// worth telling.
 	h, err := a.storeHealth(q.ctx)
 	a.condition(q.ctx, partHealth, err)
 	if err != nil {
-		o.Conditions = a.conditions.List()
+		o.Conditions = list(a.conditions.List())
 		return &body[overview]{o}, nil
 	}
 	o.Store = &h
@@ -68,7 +64,7 @@ func (a *api) status(q ask[empty]) (*body[overview], error) {
 	now := a.cfg.Clock()
 	o.Agents.Total = len(agents)
 	for _, g := range agents {
-		if now.Sub(g.Seen) > silentAfter {
+		if g.Silent(now) {
 			o.Agents.Silent++
 		}
 		for _, l := range g.Losses {

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -40,8 +39,6 @@ type house struct {
 	log         bytes.Buffer
 }
 
-var fingerprintForm = regexp.MustCompile(`sha256:[0-9A-Fa-f:]+`)
-
 // openHouse starts a server.
 func openHouse(ctx context.Context, o options) (*house, error) {
 	address, err := freeAddress()
@@ -60,11 +57,14 @@ func openHouse(ctx context.Context, o options) (*house, error) {
 	if err := h.cmd.Start(); err != nil {
 		return nil, err
 	}
-	err = poll(ctx, func() bool { return h.ask(ctx, nil, "status") == nil })
+	var status struct {
+		Fingerprint string `json:"ca_fingerprint"`
+	}
+	err = poll(ctx, func() bool { return h.ask(ctx, &status, "status") == nil })
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("server did not start: %w\n%s", err, h.log.String()), h.close())
 	}
-	h.fingerprint = fingerprintForm.FindString(h.log.String())
+	h.fingerprint = status.Fingerprint
 	var made struct{ Secret string }
 	if err := h.ask(ctx, &made, "tokens", "create", "bench", "--scope", "agents:report"); err != nil {
 		return nil, errors.Join(err, h.close())

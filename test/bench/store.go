@@ -59,6 +59,13 @@ func benchStore(ctx context.Context, o options) (rows []row, err error) {
 	if err := st.PutWorkloads(ctx, workloads()); err != nil {
 		return nil, err
 	}
+	for host := range fleet {
+		a := asset.Agent{ID: agentID(host), Boot: "BOOT", Hostname: fmt.Sprintf("host-%d", host), Started: time.Now(), Seen: time.Now(),
+			Sensors: []asset.Sensor{{Name: "process", State: asset.SensorRunning}}}
+		if err := st.PutAgent(ctx, a); err != nil {
+			return nil, err
+		}
+	}
 	var rates []float64
 	const slice = 500_000
 	for from := int64(0); from < o.events; from += slice {
@@ -130,7 +137,8 @@ func generated(host int, i int64) event.Event {
 			Executable: "/usr/bin/" + name, UID: 1000, EUID: 1000, GID: 1000},
 	}
 	if process%50 != 0 { // the fiftieth is the host's own
-		e.WorkloadID = workloadID(host, int(process%perHost))
+		n := int(process % perHost)
+		e.WorkloadID, e.Group = workloadID(host, n), fmt.Sprintf("shop/service-%d/app", n)
 	}
 	switch e.Kind {
 	case event.KindExec:

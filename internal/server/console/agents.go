@@ -39,7 +39,7 @@ func judge(a asset.Agent, now time.Time) agentView {
 			v.Tone, v.Health = t, health
 		}
 	}
-	if now.Sub(a.Seen) > silentAfter {
+	if a.Silent(now) {
 		worse(danger, "silent", "Nothing heard from it for "+strings.TrimSuffix(ago(a.Seen, now), " ago")+". What happens on its host is not seen now.")
 	}
 	for _, s := range a.Sensors {

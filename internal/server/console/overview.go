@@ -22,10 +22,6 @@ const (
 	groupsShown   = 200
 )
 
-// silentAfter is how long an agent may say nothing before it counts as silent:
-// it reports every few seconds.
-const silentAfter = 30 * time.Second
-
 // groupCount is one group and what runs in it.
 type groupCount struct {
 	Group   asset.Group
