@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // Capabilities is a set of Linux capabilities as the kernel's bit mask:
@@ -65,9 +66,7 @@ func capabilityBit(name string) (int, bool) {
 			return bit, true
 		}
 	}
-	var bit int
-	if _, err := fmt.Sscanf(name, "CAP_%d", &bit); err == nil && bit >= 0 && bit < 64 {
-		return bit, true
-	}
-	return 0, false
+	digits, ok := strings.CutPrefix(name, "CAP_")
+	bit, err := strconv.ParseUint(digits, 10, 8)
+	return int(bit), ok && err == nil && bit < 64
 }
