@@ -101,8 +101,8 @@ func tell(ctx context.Context, port int) error {
 The shop is open at %s and has served its first order.
 
 Try next:
-  castellan workloads                       the shop as castellan sees it
-  castellan events --follow                 what happens in it, as it happens
+  bin/castellan workloads                   the shop as castellan sees it
+  bin/castellan events --follow             what happens in it, as it happens
   docker exec -it %s sh
                                             a shell where none belongs
   demo/attacks/reverse-shell.sh             one of the attacks in demo/attacks

@@ -52,7 +52,7 @@ install() {
 		chmod +x "$mask"
 		trap 'rm -f "$mask"' EXIT
 	fi
-	apt_install "$@" || { apt-get update -q >/dev/null && apt_install "$@"; } ||
+	apt_install "$@" 2>/dev/null || { apt-get update -q >/dev/null && apt_install "$@"; } ||
 		die "cannot install $*: see apt-get install $*"
 	[ -z "$(missing)" ] || die "installed, and still missing: $(missing)"
 	rm -f "$mask"

@@ -21,7 +21,7 @@ install() {
 	done
 	[ "$(id -u)" = 0 ] || die "no $1 and not root: run apt-get install $2 as root"
 	echo "vm.sh: installing $2"
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$2" >/dev/null ||
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$2" >/dev/null 2>&1 ||
 		{ apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive \
 			apt-get install -y -q --no-install-recommends "$2" >/dev/null; } ||
 		die "cannot install $2: see apt-get install $2"
