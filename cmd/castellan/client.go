@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -215,14 +214,4 @@ func kindOf(status int) fault.Kind {
 		return fault.Invalid
 	}
 	return fault.Unknown
-}
-
-// isTerminal reports whether f is a terminal that somebody sits at.
-func isTerminal(f any) bool {
-	file, ok := f.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := file.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

@@ -111,8 +111,17 @@ func (g *globals) coloured() bool {
 	case "never":
 		return false
 	}
-	f, ok := g.out.(*os.File)
-	return ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
+	_, ok := terminal(g.out)
+	return ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}
+
+// terminal returns the descriptor of a stream that somebody sits at.
+func terminal(stream any) (fd int, ok bool) {
+	f, ok := stream.(*os.File)
+	if !ok {
+		return 0, false
+	}
+	return int(f.Fd()), term.IsTerminal(int(f.Fd()))
 }
 
 // table prints rows in aligned columns under a heading. The last column is as

@@ -81,7 +81,7 @@ func (g *globals) tokenCreate(o *askOptions) *cobra.Command {
 			return err
 		}
 		return g.print(*f, made, func() error {
-			if isTerminal(g.out) {
+			if _, ok := terminal(g.out); ok {
 				fmt.Fprintln(g.err, "The secret, shown this once:")
 			}
 			_, err := fmt.Fprintln(g.out, made.Secret)

@@ -151,8 +151,8 @@ func (g *globals) withPassword(o askOptions, do func(api *client, password strin
 }
 
 func (g *globals) readPassword() (string, error) {
-	f, ok := g.in.(interface{ Fd() uintptr })
-	if !ok || !term.IsTerminal(int(f.Fd())) {
+	fd, ok := terminal(g.in)
+	if !ok {
 		line, err := bufio.NewReader(g.in).ReadString('\n')
 		if err != nil && line == "" {
 			return "", fault.New(fault.Invalid, "read password from standard input: %w", err)
@@ -161,7 +161,7 @@ func (g *globals) readPassword() (string, error) {
 	}
 	ask := func(prompt string) (string, error) {
 		fmt.Fprint(g.err, prompt)
-		b, err := term.ReadPassword(int(f.Fd()))
+		b, err := term.ReadPassword(fd)
 		fmt.Fprintln(g.err)
 		return string(b), err
 	}
