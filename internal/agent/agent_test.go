@@ -371,6 +371,38 @@ func TestServerThatForgotIsToldEverything(t *testing.T) {
 	})
 }
 
+func TestWhatRanBeforeKeepsOneKey(t *testing.T) {
+	const start = uint64(5e9)
+	coarse, exact := event.Key{PID: 10, Start: start}, event.Key{PID: 10, Start: start + 1_234_567}
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{sense: make(chan []event.Event), engine: make(chan asset.Inventory),
+			running: []event.Running{{Process: event.Process{Key: coarse, Executable: "/bin/shop"}, Started: time.Now()}}}
+		a := agent.New(agent.Config{ID: "A"}, agent.Parts{Engine: w, Sensors: w, Host: w, Server: w}, slog.New(slog.DiscardHandler))
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- a.Run(ctx) }()
+		child := exec(11, "/bin/ls", "ls")
+		child.Process.Parent = exact
+		child.Exec.Ancestors = []event.Ancestor{{Key: exact, Name: "shop"}}
+		w.sense <- []event.Event{child, {Kind: event.KindExit, Process: event.Process{Key: exact}, Exit: &event.Exit{}}}
+		settle(time.Second)
+		stop()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		got := w.taken()
+		if len(got) != 2 {
+			t.Fatalf("%d events, want 2", len(got))
+		}
+		if p, a := got[0].Process.Parent, got[0].Exec.Ancestors[0]; p != coarse || a.Key != coarse || a.Executable != "/bin/shop" {
+			t.Errorf("parent %v, ancestor %+v; want %v of /bin/shop", p, a, coarse)
+		}
+		if e := got[1]; e.Process.Key != coarse || e.Process.Executable != "/bin/shop" {
+			t.Errorf("ended %+v, want %v of /bin/shop", e.Process, coarse)
+		}
+	})
+}
+
 func TestForkThatExecutesAtOnceIsOneEvent(t *testing.T) {
 	key := func(pid uint32) event.Key { return event.Key{PID: pid, Start: uint64(pid) * 1e9} }
 	inWorld(t, agent.Config{}, func(t *testing.T, w *world) {

@@ -26,6 +26,7 @@ func newProcesses() *processes { return &processes{byP: map[uint32]*event.Runnin
 func (p *processes) observe(e *event.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.oneKey(e)
 	switch e.Kind {
 	case event.KindFork:
 		p.forked(e)
@@ -33,6 +34,26 @@ func (p *processes) observe(e *event.Event) {
 		p.executed(e)
 	case event.KindExit:
 		p.ended(e)
+	}
+}
+
+// oneKey gives every process in e the key under which it is known. What ran
+// before the agent is known by its start in ticks, from /proc; the kernel's
+// sensors tell nanoseconds, and the server matches keys to the letter.
+func (p *processes) oneKey(e *event.Event) {
+	as := func(k *event.Key) {
+		if known := p.find(*k); known != nil {
+			*k = known.Process.Key
+		}
+	}
+	if e.Kind != event.KindFork { // a new process is nobody that is known
+		as(&e.Process.Key)
+	}
+	as(&e.Process.Parent)
+	if e.Exec != nil {
+		for i := range e.Exec.Ancestors {
+			as(&e.Exec.Ancestors[i].Key)
+		}
 	}
 }
 

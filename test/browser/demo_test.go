@@ -131,6 +131,7 @@ func (s *shop) enters(t *testing.T, b *tab) {
 	s.run(t, "docker", "exec", s.storefront(t), "sh", "-c", "echo burglar-at-the-door")
 	b.wait(shows("burglar-at-the-door"))
 	b.wait(shows("from outside"))
+	picture(b, "demo-entered")
 	t.Logf("on screen %v after docker exec was started", time.Since(began).Round(time.Millisecond))
 }
 
@@ -138,9 +139,11 @@ func (s *shop) enters(t *testing.T, b *tab) {
 func (s *shop) lives(t *testing.T, b *tab) {
 	id := s.storefront(t)
 	b.open("/workloads/" + id)
-	b.wait(shows("/bin/storefront"))
+	// The shop ran before the agent: what it starts now must hang below it.
+	b.wait(`[...document.querySelectorAll('main li')].some(l => l.querySelector(':scope > .proc')?.innerText.includes('/bin/storefront') && l.querySelector('li'))`)
 	s.run(t, "docker", "exec", "--detach", id, "sleep", "4711")
 	b.wait(shows("sleep 4711"))
+	picture(b, "demo-workload")
 	s.run(t, "docker", "exec", id, "bash", "-c", `for p in /proc/[0-9]*; do read -r -d "" c < $p/cmdline; [ "$c" = sleep ] && kill ${p#/proc/}; done; true`)
 	b.wait(`[...document.querySelectorAll('main li')].some(l => l.innerText.includes('sleep 4711') && /signal|ended|killed/.test(l.innerText))`)
 }
@@ -151,4 +154,6 @@ func (s *shop) attacked(t *testing.T, b *tab) {
 	s.run(t, "bash", "demo/attacks/download-run.sh")
 	b.wait(shows("/tmp/"))
 	b.wait(shows("written"))
+	b.open("/")
+	picture(b, "demo-overview")
 }
