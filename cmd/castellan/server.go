@@ -59,22 +59,11 @@ func (g *globals) serve(ctx context.Context, o serverOptions, log *slog.Logger) 
 		return err
 	}
 	defer h.close(log)
-	serving, stop := context.WithCancel(ctx)
-	defer stop()
-	done := make(chan error, 1)
-	go func() { done <- h.server.Run(serving) }()
-	select {
-	case <-h.server.Ready():
-	case err := <-done:
+	if err := g.welcome(ctx, h, "serves"); err != nil {
 		return err
 	}
-	err = g.welcome(ctx, h, "serves")
-	if err != nil {
-		stop()
-	} else {
-		fmt.Fprintf(g.out, "\nCtrl-C stops it.\n\n")
-	}
-	return errors.Join(err, <-done)
+	fmt.Fprintf(g.out, "\nCtrl-C stops it.\n\n")
+	return h.server.Run(ctx)
 }
 
 // openServer opens the store and returns a server that does not listen yet.

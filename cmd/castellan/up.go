@@ -65,6 +65,10 @@ func (g *globals) up(ctx context.Context, so serverOptions, ao agentOptions, log
 	parts.Server = h.server.Intake()
 	a := agent.New(agent.Config{ID: id, Version: version()}, parts, log.With("hall", "agent"))
 
+	if err := g.welcome(ctx, h, "is up"); err != nil {
+		return err
+	}
+	g.showSensors(parts)
 	serving, stopServer := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServer()
 	watching, stopAgent := context.WithCancel(ctx)
@@ -77,15 +81,6 @@ func (g *globals) up(ctx context.Context, so serverOptions, ao agentOptions, log
 	})
 	wg.Go(func() {
 		defer stopServer()
-		select {
-		case <-h.server.Ready():
-		case <-watching.Done():
-			return
-		}
-		if agentErr = g.welcome(watching, h, "is up"); agentErr != nil {
-			return
-		}
-		g.showSensors(parts)
 		agentErr = a.Run(watching)
 	})
 	wg.Wait()
@@ -95,10 +90,14 @@ func (g *globals) up(ctx context.Context, so serverOptions, ao agentOptions, log
 	return agentErr
 }
 
-// welcome tells a person what runs and how to sign in. The first administrator
-// is made here, when the server listens already: a password that was made by a
-// start which then failed would never be seen.
+// welcome lets the server listen, and tells a person what runs and how to sign
+// in. The first administrator is made in between: the password of a start that
+// failed on a taken port would never be seen, and nobody may be answered before
+// there is an administrator.
 func (g *globals) welcome(ctx context.Context, h *hallServer, state string) error {
+	if err := h.server.Listen(ctx); err != nil {
+		return err
+	}
 	// Not to be cut short by a signal: made but not shown would be lost, too.
 	password, err := h.server.Accounts().Bootstrap(context.WithoutCancel(ctx))
 	if err != nil {

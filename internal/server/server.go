@@ -50,6 +50,8 @@ type Config struct {
 
 // Server is one running server. Make it with New and call Run once.
 type Server struct {
+	tcp, socket net.Listener // set by Listen
+
 	cfg        Config
 	st         store.Store
 	log        *slog.Logger
@@ -156,10 +158,11 @@ func (s *Server) Addr() string {
 	}
 }
 
-// Run listens and serves until ctx ends, then lets requests end for up to five
-// seconds and returns nil. What keeps it from listening is an error with a
-// remedy.
-func (s *Server) Run(ctx context.Context) error {
+// Listen opens the port and the socket; who connects waits until Run serves.
+// What must be done when it is certain that the server can listen, and before
+// anybody is answered, goes between the two. What keeps it from listening is
+// an error with a remedy. Call it once at most; Run closes what it opened.
+func (s *Server) Listen(ctx context.Context) error {
 	tcp, err := s.listen(ctx)
 	if err != nil {
 		return err
@@ -168,10 +171,20 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, tcp.Close())
 	}
-	s.addr = tcp.Addr()
+	s.tcp, s.socket, s.addr = tcp, socket, tcp.Addr()
 	close(s.ready)
 	s.log.Info("server listens", "address", s.addr.String(), "socket", socket.Addr().String(), "ca_fingerprint", s.CAFingerprint())
+	return nil
+}
 
+// Run serves until ctx ends, then lets requests end for up to five seconds and
+// returns nil. It listens first, unless Listen was called.
+func (s *Server) Run(ctx context.Context) error {
+	if s.tcp == nil {
+		if err := s.Listen(ctx); err != nil {
+			return err
+		}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	outer, inner := s.httpServer(s.handler), s.localServer()
@@ -185,13 +198,13 @@ func (s *Server) Run(ctx context.Context) error {
 			}
 		})
 	}
-	serve(func() error { return outer.ServeTLS(tcp, "", "") })
-	serve(func() error { return inner.Serve(socket) })
+	serve(func() error { return outer.ServeTLS(s.tcp, "", "") })
+	serve(func() error { return inner.Serve(s.socket) })
 	wg.Go(func() { s.upkeep(ctx) })
 
 	<-ctx.Done()
 	s.stop()
-	err = errors.Join(shutdown(outer), shutdown(inner))
+	err := errors.Join(shutdown(outer), shutdown(inner))
 	wg.Wait()
 	close(failed)
 	for e := range failed {
