@@ -183,7 +183,7 @@ func refused(resp *http.Response) error {
 			detail += "; " + strings.TrimSpace(e.Location+" "+e.Message)
 		}
 	}
-	f := fault.New(kindOf(resp.StatusCode), "server: %s", detail)
+	f := fault.New(server.Kind(resp.StatusCode), "server: %s", detail)
 	switch {
 	case p.Remedy != "":
 		return f.With(p.Remedy)
@@ -193,25 +193,4 @@ func refused(resp *http.Response) error {
 		return f.With("use a token with the scope that this needs")
 	}
 	return f
-}
-
-func kindOf(status int) fault.Kind {
-	switch status {
-	case http.StatusNotFound:
-		return fault.NotFound
-	case http.StatusUnauthorized:
-		return fault.Unauthenticated
-	case http.StatusForbidden:
-		return fault.Denied
-	case http.StatusConflict:
-		return fault.Conflict
-	case http.StatusTooManyRequests, http.StatusInsufficientStorage:
-		return fault.Exhausted
-	case http.StatusServiceUnavailable, http.StatusBadGateway:
-		return fault.Unavailable
-	}
-	if status/100 == 4 {
-		return fault.Invalid
-	}
-	return fault.Unknown
 }

@@ -174,7 +174,7 @@ func (g *globals) followOnce(ctx context.Context, api *client, q url.Values, f f
 			if err := json.Unmarshal([]byte(m.data), &p); err != nil {
 				return fmt.Errorf("read error of the stream: %w", err)
 			}
-			return fault.New(kindOf(p.Status), "server: %s", p.Detail).With(p.Remedy)
+			return fault.New(server.Kind(p.Status), "server: %s", p.Detail).With(p.Remedy)
 		}
 		return nil
 	})

@@ -136,3 +136,18 @@ func ShortID(id string) string {
 }
 
 const shortIDLen = 12
+
+// IsContainerID reports whether id is a container id in full, 64 lower-case hex
+// digits: the only form that may become part of a path or a key.
+func IsContainerID(id string) bool {
+	const idLen = 64
+	if len(id) != idLen {
+		return false
+	}
+	for i := range len(id) {
+		if c := id[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}

@@ -87,6 +87,29 @@ func Status(err error) int {
 	return http.StatusInternalServerError
 }
 
+// Kind is the other direction, for programs that ask a server: what an answer
+// of that status means for who asked.
+func Kind(status int) fault.Kind {
+	switch status {
+	case http.StatusNotFound:
+		return fault.NotFound
+	case http.StatusUnauthorized:
+		return fault.Unauthenticated
+	case http.StatusForbidden:
+		return fault.Denied
+	case http.StatusConflict:
+		return fault.Conflict
+	case http.StatusTooManyRequests, http.StatusInsufficientStorage:
+		return fault.Exhausted
+	case http.StatusServiceUnavailable, http.StatusBadGateway:
+		return fault.Unavailable
+	}
+	if status/100 == 4 {
+		return fault.Invalid
+	}
+	return fault.Unknown
+}
+
 // statusGone is for a client that hung up; nobody reads it but the log.
 const statusGone = 499
 

@@ -168,7 +168,7 @@ func (w *walk) readBlock(ctx context.Context, f filter, query string, block int6
 		if err != nil {
 			return false, err
 		}
-		if !matches(&e, f.words) {
+		if !store.Matches(&e, f.words) {
 			continue
 		}
 		if len(page.Events) == w.limit {
@@ -196,30 +196,6 @@ func (w *walk) partial(ctx context.Context, page store.EventPage, block int64) (
 	}
 	page.Reached = timeOf(reached)
 	return page, err
-}
-
-// matches decides a search on the event itself.
-func matches(e *event.Event, words []string) bool {
-	for _, want := range words {
-		if !occurs(e, want) {
-			return false
-		}
-	}
-	return true
-}
-
-func occurs(e *event.Event, want string) bool {
-	if holds(e.Process.Executable, want) || holds(e.Process.Name, want) {
-		return true
-	}
-	if e.Exec != nil {
-		for _, a := range e.Exec.Args {
-			if holds(a, want) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // Event implements store.Events.

@@ -243,7 +243,7 @@ func (p *planner) findWords(ctx context.Context, want string) error {
 	}
 	for i, stem := range stems {
 		var terms []int64
-		if i == len(stems)-1 && isWord(want[len(want)-1]) {
+		if i == len(stems)-1 && store.IsWord(want[len(want)-1]) {
 			terms, err = p.s.termsBeginning(ctx, dimWord, stem, maxVariants+1)
 		} else {
 			var id int64

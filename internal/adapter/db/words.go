@@ -3,6 +3,8 @@ package db
 import (
 	"strings"
 	"unicode/utf8"
+
+	"github.com/castellan-security/castellan/internal/store"
 )
 
 // Words are runs of letters, digits, underscores and bytes beyond ASCII. What
@@ -19,19 +21,15 @@ const (
 	innerDigits = 1
 )
 
-func isWord(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c >= utf8.RuneSelf
-}
-
 // eachStem calls see with the stem of every word of s, appended to buf[:0].
 func eachStem(s string, buf []byte, see func(stem []byte)) {
 	for i := 0; i < len(s); {
-		if !isWord(s[i]) {
+		if !store.IsWord(s[i]) {
 			i++
 			continue
 		}
 		start := i
-		for i < len(s) && isWord(s[i]) {
+		for i < len(s) && store.IsWord(s[i]) {
 			i++
 		}
 		see(appendStem(buf[:0], s[start:i]))
@@ -71,39 +69,6 @@ func wholeRunes(b []byte) []byte {
 		b = b[:len(b)-1]
 	}
 	return b
-}
-
-// holds reports whether want occurs in text at the start of a word, ignoring
-// the case of ASCII letters. A want that begins with another character than
-// a word's may occur anywhere.
-func holds(text, want string) bool {
-	text, want = asciiLower(text), asciiLower(want)
-	for from := 0; ; {
-		i := strings.Index(text[from:], want)
-		if i < 0 {
-			return false
-		}
-		at := from + i
-		if at == 0 || !isWord(want[0]) || !isWord(text[at-1]) {
-			return true
-		}
-		from = at + 1
-	}
-}
-
-func asciiLower(s string) string {
-	for i := 0; i < len(s); i++ {
-		if 'A' <= s[i] && s[i] <= 'Z' {
-			b := []byte(s)
-			for ; i < len(b); i++ {
-				if 'A' <= b[i] && b[i] <= 'Z' {
-					b[i] += 'a' - 'A'
-				}
-			}
-			return string(b)
-		}
-	}
-	return s
 }
 
 // likePattern matches want anywhere, for LIKE … ESCAPE '\'.

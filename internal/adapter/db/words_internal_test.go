@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/castellan-security/castellan/internal/store"
 )
 
 func TestStems(t *testing.T) {
@@ -62,7 +64,7 @@ func TestHolds(t *testing.T) {
 		{"longer", "a", "ab", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := holds(c.text, c.want); got != c.holds {
+			if got := store.Holds(c.text, c.want); got != c.holds {
 				t.Errorf("holds(%q, %q) = %v, want %v", c.text, c.want, got, c.holds)
 			}
 		})

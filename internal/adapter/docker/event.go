@@ -112,7 +112,7 @@ func parseEvent(line []byte) (m message, ok bool, err error) {
 	default:
 		return message{}, false, nil
 	}
-	if !isID(m.id) {
+	if !asset.IsContainerID(m.id) {
 		return message{}, false, errors.New("parse engine event: no container id in it")
 	}
 	return m, true, nil

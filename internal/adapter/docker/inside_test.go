@@ -158,7 +158,7 @@ func FuzzParseEvent(f *testing.F) {
 		if !ok {
 			return
 		}
-		if err != nil || !isID(m.id) {
+		if err != nil || !asset.IsContainerID(m.id) {
 			t.Fatalf("event of container %q with error %v", m.id, err)
 		}
 		c := &change{}

@@ -121,18 +121,3 @@ func command(path string, args []string) []string {
 	}
 	return out
 }
-
-// isID reports whether s is a container id in full, which alone may become part
-// of a path.
-func isID(s string) bool {
-	const idLen = 64
-	if len(s) != idLen {
-		return false
-	}
-	for i := range len(s) {
-		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
-}

@@ -119,7 +119,7 @@ func (s *session) takeStock(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	all = slices.DeleteFunc(all, func(c summary) bool { return !isID(c.ID) })
+	all = slices.DeleteFunc(all, func(c summary) bool { return !asset.IsContainerID(c.ID) })
 	complete := len(all) <= maxContainers
 	if !complete {
 		s.log.Warn("too many containers, the ended ones are left out first", "containers", len(all), "limit", maxContainers)

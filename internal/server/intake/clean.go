@@ -25,23 +25,10 @@ const (
 	maxItems = 512
 )
 
-// containerID reports whether id is 64 lower-case hex digits.
-func containerID(id string) bool {
-	if len(id) != 64 {
-		return false
-	}
-	for _, c := range []byte(id) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
-}
-
 // cleanEvent bounds what an event holds and reports whether it makes sense at
 // all. It changes no payload in place: the agent in this process shares it.
 func cleanEvent(e *event.Event, now time.Time) bool {
-	if e.WorkloadID != "" && !containerID(e.WorkloadID) || e.Process.Key.IsZero() {
+	if e.WorkloadID != "" && !asset.IsContainerID(e.WorkloadID) || e.Process.Key.IsZero() {
 		return false
 	}
 	switch e.Kind {
@@ -128,7 +115,7 @@ func (in *Intake) cleanProcesses(ctx context.Context, r *link.Report, now time.T
 	out := make([]event.Running, 0, len(r.Processes))
 	own := map[string]bool{}
 	for _, p := range r.Processes {
-		if p.WorkloadID != "" && !containerID(p.WorkloadID) || p.Process.Key.IsZero() {
+		if p.WorkloadID != "" && !asset.IsContainerID(p.WorkloadID) || p.Process.Key.IsZero() {
 			continue
 		}
 		mine, asked := own[p.WorkloadID]

@@ -19,7 +19,7 @@ func (in *Intake) takeWorkloads(ctx context.Context, r *link.Report, now time.Ti
 	good := make([]asset.Workload, 0, len(r.Workloads))
 	var malformed, foreign uint64
 	for _, w := range r.Workloads {
-		if !containerID(w.ID) {
+		if !asset.IsContainerID(w.ID) {
 			malformed++
 			continue
 		}
