@@ -36,7 +36,7 @@ func (o *agentOptions) flags(c *cobra.Command) {
 
 func newAgent(g *globals) *cobra.Command {
 	var o agentOptions
-	var l linkOptions
+	var r remote
 	c := &cobra.Command{
 		Use:   "agent",
 		Short: "Run the agent alone, reporting to a server",
@@ -54,38 +54,26 @@ The server prints the fingerprint of its certificate authority at its start.
 			if err != nil {
 				return err
 			}
-			return g.watch(c.Context(), o, l, log)
+			return g.watch(c.Context(), o, r, log)
 		},
 	}
 	o.flags(c)
-	l.flags(c)
+	r.flags(c, "address of the server, https://host:port", "file that holds an API token of scope agents:report")
 	return c
 }
 
-// linkOptions are how an agent finds its server.
-type linkOptions struct {
-	server, tokenFile, fingerprint string
-}
-
-func (l *linkOptions) flags(c *cobra.Command) {
-	f := c.Flags()
-	f.StringVar(&l.server, "server", env("CASTELLAN_SERVER", ""), "address of the server, https://host:port (CASTELLAN_SERVER)")
-	f.StringVar(&l.tokenFile, "token-file", "", "file that holds an API token of scope agents:report (default: CASTELLAN_TOKEN)")
-	f.StringVar(&l.fingerprint, "ca-fingerprint", env("CASTELLAN_CA_FINGERPRINT", ""), "fingerprint of the server's certificate authority; without it the system's authorities are trusted (CASTELLAN_CA_FINGERPRINT)")
-}
-
-func (g *globals) watch(ctx context.Context, o agentOptions, l linkOptions, log *slog.Logger) error {
-	if l.server == "" {
+func (g *globals) watch(ctx context.Context, o agentOptions, r remote, log *slog.Logger) error {
+	if r.server == "" {
 		return usagef("no server: say --server https://host:8600 (or use castellan up to run both here)")
 	}
 	if g.dataDir == "" {
 		return usagef("no data folder: say --data-dir or set CASTELLAN_DATA_DIR")
 	}
-	token, err := readToken(l.tokenFile)
+	token, err := readToken(r.tokenFile)
 	if err != nil {
 		return err
 	}
-	client, err := link.NewClient(link.ClientOptions{Server: l.server, Token: token, CAFingerprint: l.fingerprint})
+	client, err := link.NewClient(link.ClientOptions{Server: r.server, Token: token, CAFingerprint: r.fingerprint})
 	if err != nil {
 		return err
 	}

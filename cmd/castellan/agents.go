@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -41,7 +40,7 @@ kernel offers for enforcement, and with what was lost there.
 		if len(args) == 0 {
 			return g.print(*f, page, func() error { return g.agents(page.Agents) })
 		}
-		a, err := findAgent(c.Context(), page.Agents, args[0])
+		a, err := findAgent(page.Agents, args[0])
 		if err != nil {
 			return err
 		}
@@ -50,7 +49,7 @@ kernel offers for enforcement, and with what was lost there.
 	return c
 }
 
-func findAgent(_ context.Context, all []asset.Agent, name string) (asset.Agent, error) {
+func findAgent(all []asset.Agent, name string) (asset.Agent, error) {
 	var found []asset.Agent
 	for _, a := range all {
 		if a.ID == name || a.Hostname == name || strings.HasPrefix(a.ID, name) {

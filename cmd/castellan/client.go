@@ -30,16 +30,23 @@ const (
 	answerTime = 30 * time.Second
 )
 
-// askOptions are the flags of a command that asks a server.
-type askOptions struct {
+// remote is how a server elsewhere is found and trusted.
+type remote struct {
 	server, tokenFile, fingerprint string
 }
 
-func (o *askOptions) flags(c *cobra.Command) {
+func (r *remote) flags(c *cobra.Command, server, token string) {
 	f := c.Flags()
-	f.StringVar(&o.server, "server", env("CASTELLAN_SERVER", ""), "address of the server, https://host:port; without it the one on this host is asked (CASTELLAN_SERVER)")
-	f.StringVar(&o.tokenFile, "token-file", "", "file that holds an API token (default: CASTELLAN_TOKEN)")
-	f.StringVar(&o.fingerprint, "ca-fingerprint", env("CASTELLAN_CA_FINGERPRINT", ""), "fingerprint of the server's certificate authority; without it the system's authorities are trusted (CASTELLAN_CA_FINGERPRINT)")
+	f.StringVar(&r.server, "server", env("CASTELLAN_SERVER", ""), server+" (CASTELLAN_SERVER)")
+	f.StringVar(&r.tokenFile, "token-file", "", token+" (default: CASTELLAN_TOKEN)")
+	f.StringVar(&r.fingerprint, "ca-fingerprint", env("CASTELLAN_CA_FINGERPRINT", ""), "fingerprint of the server's certificate authority; without it the system's authorities are trusted (CASTELLAN_CA_FINGERPRINT)")
+}
+
+// askOptions are the flags of a command that asks a server.
+type askOptions struct{ remote }
+
+func (o *askOptions) flags(c *cobra.Command) {
+	o.remote.flags(c, "address of the server, https://host:port; without it the one on this host is asked", "file that holds an API token")
 }
 
 // client asks one server.
