@@ -5,7 +5,10 @@
 // not for what happened to them (see event) nor for what is permitted.
 package asset
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // Agent is one Castellan agent, its host, and how well it can see there.
 type Agent struct {
@@ -22,6 +25,21 @@ type Agent struct {
 	Losses   []Loss    `json:"losses"`
 	Usage    Usage     `json:"usage"`
 	Events   uint64    `json:"events"` // reported since Started
+	// Clock is how far the agent's clock is ahead of the server's, as of the
+	// last report; behind is negative. It includes the time of the transport.
+	Clock time.Duration `json:"clock_ahead_ns"`
+	Spool Spool         `json:"spool"`
+	// Settings are those that the agent works by now.
+	Settings AgentSettings `json:"settings"`
+}
+
+// Spool is what waits on an agent's disk for its server.
+type Spool struct {
+	Events uint64    `json:"events"`
+	Bytes  uint64    `json:"bytes"`
+	Limit  uint64    `json:"limit_bytes"`
+	Oldest time.Time `json:"oldest,omitzero"` // of the events in it
+	Error  string    `json:"error,omitempty"` // why nothing is kept on disk; events are then held in memory
 }
 
 // Host is the machine under an agent.
@@ -37,6 +55,9 @@ type Host struct {
 	LSMs     []string `json:"lsms,omitempty"`
 	Instance string   `json:"instance,omitempty"` // ARN of the ECS container instance, when introspection told it
 	Cluster  string   `json:"cluster,omitempty"`
+	// Addresses are those of the host's own interfaces, bridges included,
+	// loopback left out.
+	Addresses []netip.Addr `json:"addresses,omitempty"`
 	// Missing says, one sentence each, what this kernel cannot give and what
 	// that means for the user.
 	Missing []string `json:"missing,omitempty"`
@@ -109,4 +130,20 @@ func (a Agent) Lost() uint64 {
 		n += l.Count
 	}
 	return n
+}
+
+// AgentSettings are what an operator decides about an agent from the server. The
+// zero value changes nothing that the agent's own flags say.
+type AgentSettings struct {
+	// SensorsOff names sensors that are to be off, in addition to the agent's
+	// own flags: nobody can switch on from afar what the host's owner has
+	// switched off.
+	SensorsOff []string `json:"sensors_off,omitempty"`
+	// SensitivePaths are files whose reading is to be told, in addition to the
+	// built-in rules: absolute paths as containers see them, "*" for any part of
+	// one name.
+	SensitivePaths []string `json:"sensitive_paths,omitempty"`
+	// Window is how long what was told of a container is only counted; 0 is the
+	// agent's default, less than 0 means that everything is told.
+	Window time.Duration `json:"window_ns,omitempty"`
 }

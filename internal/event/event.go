@@ -7,6 +7,7 @@ package event
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,35 +20,62 @@ const Version = 1
 // Kind names what happened, as "sensor.action".
 type Kind string
 
-// The kinds of event.
-const (
-	KindFork Kind = "process.fork" // a process was created that did not execute a file at once; Process is the child
-	KindExec Kind = "process.exec" // a process began to run another file
-	KindExit Kind = "process.exit" // a process ended
-)
-
-// Kinds lists every kind, in the order in which they are shown.
-func Kinds() []Kind { return []Kind{KindExec, KindFork, KindExit} }
-
 // Event is one thing that a sensor saw.
 //
 // Text in it (paths, arguments, names) comes from programs that may be
 // hostile: any byte but NUL can occur on the wire; decoders replace what is
 // not valid UTF-8.
 type Event struct {
-	ID         int64     `json:"id"`      // given by the store, increasing; 0 before
-	Version    int       `json:"version"` // form of this event, see Version
-	AgentID    string    `json:"agent_id"`
-	Boot       string    `json:"boot"` // the agent's start that Seq belongs to
-	Seq        uint64    `json:"seq"`  // increasing by one within a boot; a gap is a loss
-	Time       time.Time `json:"time"` // by the agent's clock
-	Received   time.Time `json:"received"`
-	Kind       Kind      `json:"kind"`
+	ID         int64     `json:"id"`                    // given by the store, increasing; 0 before
+	Version    int       `json:"version"`               // form of this event, see Version
+	AgentID    string    `json:"agent_id"`              // who reported it
+	Boot       string    `json:"boot"`                  // the agent's start that Seq belongs to
+	Seq        uint64    `json:"seq"`                   // increasing by one within a boot; a gap is a loss
+	Time       time.Time `json:"time"`                  // by the agent's clock
+	Received   time.Time `json:"received"`              // by the server's clock
+	Kind       Kind      `json:"kind"`                  // what happened: see the kinds
 	WorkloadID string    `json:"workload_id,omitempty"` // empty for a process of the host itself
 	Group      string    `json:"group,omitempty"`       // of the workload, when known
-	Process    Process   `json:"process"`
-	Exec       *Exec     `json:"exec,omitempty"`
-	Exit       *Exit     `json:"exit,omitempty"`
+	// Count is how many times it happened; 0 means once. Sensors tell the first
+	// of what is alike at once and count the others: those follow as one event
+	// of the same content, with the time from which they were counted in Time
+	// and that of the last in Last. The sum over all events is what happened.
+	Count   uint64    `json:"count,omitempty"`
+	Last    time.Time `json:"last,omitzero"` // see Count
+	Process Process   `json:"process"`       // whose doing it was
+
+	Exec       *Exec       `json:"exec,omitempty"`
+	Exit       *Exit       `json:"exit,omitempty"`
+	File       *File       `json:"file,omitempty"`
+	Connection *Connection `json:"connection,omitempty"`
+	DNS        *DNS        `json:"dns,omitempty"`
+	Privilege  *Privilege  `json:"privilege,omitempty"`
+	Memory     *Memory     `json:"memory,omitempty"`
+	Resource   *Resource   `json:"resource,omitempty"`
+}
+
+// Times returns how many times it happened, at least 1.
+func (e *Event) Times() uint64 { return max(e.Count, 1) }
+
+// Clone returns a copy that shares no payload with e. Texts and lists of texts
+// are shared: nobody changes them.
+func (e *Event) Clone() Event {
+	c := *e
+	c.Exec, c.Exit, c.File = clone(e.Exec), clone(e.Exit), clone(e.File)
+	c.Connection, c.DNS, c.Privilege = clone(e.Connection), clone(e.DNS), clone(e.Privilege)
+	c.Memory, c.Resource = clone(e.Memory), clone(e.Resource)
+	if c.Exec != nil {
+		c.Exec.Ancestors = slices.Clone(c.Exec.Ancestors)
+	}
+	return c
+}
+
+func clone[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	c := *p
+	return &c
 }
 
 // Key identifies a process on one host from boot to shutdown: a pid is used
@@ -108,14 +136,14 @@ func (k *Key) UnmarshalText(b []byte) error {
 // Process is the process that an event is about, as it was right after the
 // event.
 type Process struct {
-	Key          Key    `json:"key"`
+	Key          Key    `json:"key"`                     // pid on the host and start in nanoseconds since boot
 	ContainerPID uint32 `json:"container_pid,omitempty"` // in its innermost pid namespace
-	Parent       Key    `json:"parent,omitzero"`
-	Name         string `json:"name"`                 // the kernel's comm, 15 bytes at most
-	Executable   string `json:"executable,omitempty"` // path as the process's own root shows it
-	UID          uint32 `json:"uid"`                  // real, in the initial user namespace
-	EUID         uint32 `json:"euid"`
-	GID          uint32 `json:"gid"`
+	Parent       Key    `json:"parent,omitzero"`         // empty for the first processes
+	Name         string `json:"name"`                    // the kernel's comm, 15 bytes at most
+	Executable   string `json:"executable,omitempty"`    // path as the process's own root shows it
+	UID          uint32 `json:"uid"`                     // real, in the initial user namespace
+	EUID         uint32 `json:"euid"`                    // effective
+	GID          uint32 `json:"gid"`                     // real
 }
 
 // Origin says where an executed file came from.
@@ -137,19 +165,19 @@ type Exec struct {
 	// Requested is the path given to execve where it differs from the file that
 	// runs: a script whose interpreter runs, or a symbolic link.
 	Requested     string   `json:"requested,omitempty"`
-	Args          []string `json:"args"`
-	ArgsTruncated bool     `json:"args_truncated,omitempty"`
-	Cwd           string   `json:"cwd,omitempty"`
+	Args          []string `json:"args"`                     // with the program's own name as the first
+	ArgsTruncated bool     `json:"args_truncated,omitempty"` // there were more, or they could not be read
+	Cwd           string   `json:"cwd,omitempty"`            // working directory
 	// PathTruncated says that a path was deeper or longer than the sensor
 	// follows; its end is right, its beginning is cut.
 	PathTruncated bool         `json:"path_truncated,omitempty"`
-	Origin        Origin       `json:"origin,omitempty"`
+	Origin        Origin       `json:"origin,omitempty"`  // where the executed file came from: image, written, mount, memory, host
 	Deleted       bool         `json:"deleted,omitempty"` // the file had no name left when it ran
-	Inode         uint64       `json:"inode,omitempty"`
-	Device        uint32       `json:"device,omitempty"` // the kernel's dev_t
-	SetUID        bool         `json:"setuid,omitempty"`
-	SetGID        bool         `json:"setgid,omitempty"`
-	Capabilities  Capabilities `json:"capabilities"` // effective, after the exec
+	Inode         uint64       `json:"inode,omitempty"`   // of the file, on Device
+	Device        uint32       `json:"device,omitempty"`  // the kernel's dev_t
+	SetUID        bool         `json:"setuid,omitempty"`  // the file has that bit
+	SetGID        bool         `json:"setgid,omitempty"`  // the file has that bit
+	Capabilities  Capabilities `json:"capabilities"`      // effective, after the exec
 	// Entered says that the process came into the container from outside
 	// (docker exec, ECS Exec), not from one of its own processes. A program that
 	// joins namespaces but not the cgroup (nsenter) counts as the host's.
@@ -163,15 +191,15 @@ const MaxAncestors = 8
 
 // Ancestor is one step of a parent chain.
 type Ancestor struct {
-	Key        Key    `json:"key"`
-	Name       string `json:"name"`
+	Key        Key    `json:"key"`                  // pid and start
+	Name       string `json:"name"`                 // the kernel's comm
 	Executable string `json:"executable,omitempty"` // when the agent knew it
 }
 
 // Exit is the payload of KindExit.
 type Exit struct {
-	Code       int           `json:"code"`             // 0 to 255; 0 when a signal ended it
-	Signal     int           `json:"signal,omitempty"` // 0 when it ended by itself
-	CoreDumped bool          `json:"core_dumped,omitempty"`
-	Lifetime   time.Duration `json:"lifetime_ns"`
+	Code       int           `json:"code"`                  // 0 to 255; 0 when a signal ended it
+	Signal     int           `json:"signal,omitempty"`      // 0 when it ended by itself
+	CoreDumped bool          `json:"core_dumped,omitempty"` // the signal left a core dump
+	Lifetime   time.Duration `json:"lifetime_ns"`           // from its start to its end
 }

@@ -1,0 +1,37 @@
+package event
+
+// Privilege is the payload of the privilege.… kinds. Which fields are set
+// depends on the call; docs/events.md has a row for each.
+type Privilege struct {
+	Call   string `json:"call"`             // the system call, or "exec" for what an exec gave
+	Source string `json:"source,omitempty"` // mount: what is mounted; as the process passed it
+	Target string `json:"target,omitempty"` // mount point, path, module, keyring
+	Type   string `json:"type,omitempty"`   // mount: type of file system; bpf: kind of program; setns: kind of namespace
+	// Flags are the call's flags and commands in words: "bind", "newuser",
+	// "attach", "prog_load".
+	Flags      []string     `json:"flags,omitempty"`
+	Process    Key          `json:"process,omitzero"`      // the other process, for ptrace and process_vm_writev
+	WorkloadID string       `json:"workload_id,omitempty"` // of the other process; empty for the same or the host's
+	Gained     Capabilities `json:"gained,omitempty"`      // capabilities that are new
+	OldUID     uint32       `json:"old_uid,omitempty"`     // effective user before
+	NewUID     uint32       `json:"new_uid,omitempty"`     // effective user after
+	Device     uint32       `json:"device,omitempty"`      // the device's dev_t
+	Error      string       `json:"error,omitempty"`       // why it failed: EPERM, …
+}
+
+// Memory is the payload of the memory.… kinds.
+type Memory struct {
+	Call       string   `json:"call"`                 // mmap, mprotect, memfd_create, …
+	Path       string   `json:"path,omitempty"`       // the mapped file, or the memfd's name; empty for anonymous memory
+	Origin     Origin   `json:"origin,omitempty"`     // where that file came from
+	Protection []string `json:"protection,omitempty"` // read, write, execute: as asked for
+	Length     uint64   `json:"length,omitempty"`     // bytes
+	Error      string   `json:"error,omitempty"`      // why it failed: EACCES, …
+}
+
+// Resource is the payload of the resource.… kinds.
+type Resource struct {
+	What  string `json:"what"`            // memory, cpu, pids, descriptors
+	Used  uint64 `json:"used,omitempty"`  // bytes, processes, or thousandths of a CPU
+	Limit uint64 `json:"limit,omitempty"` // in the same unit; 0 when there is none
+}
