@@ -31,7 +31,8 @@ const (
 	ReadWorkloads Scope = "workloads:read"
 	ReadEvents    Scope = "events:read"
 	ReadAgents    Scope = "agents:read"
-	ReportAgent   Scope = "agents:report" // what an agent's token carries; no role includes it
+	ManageAgents  Scope = "agents:manage" // settings of agents
+	EnrolAgents   Scope = "agents:enrol"  // invite agents, and revoke them
 	ManageUsers   Scope = "users:manage"
 	ManageTokens  Scope = "tokens:manage" // everyone's; one's own need no scope
 	ReadAudit     Scope = "audit:read"
@@ -39,17 +40,19 @@ const (
 
 // Scopes lists every scope.
 func Scopes() []Scope {
-	return []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReportAgent, ManageUsers, ManageTokens, ReadAudit}
+	return []Scope{ReadWorkloads, ReadEvents, ReadAgents, ManageAgents, EnrolAgents, ManageUsers, ManageTokens, ReadAudit}
 }
 
 // Scopes returns the rights of a role; an unknown role has none.
 func (r Role) Scopes() []Scope {
 	read := []Scope{ReadWorkloads, ReadEvents, ReadAgents}
 	switch r {
-	case Viewer, Operator:
+	case Viewer:
 		return read
+	case Operator:
+		return append(read, ManageAgents)
 	case Administrator:
-		return append(read, ManageUsers, ManageTokens, ReadAudit)
+		return append(read, ManageAgents, EnrolAgents, ManageUsers, ManageTokens, ReadAudit)
 	}
 	return nil
 }
@@ -92,6 +95,30 @@ type Session struct {
 	Expires time.Time // absolute end
 	Used    time.Time // for the idle limit
 	Address string    // of the browser, as the server saw it
+}
+
+// Invitation lets one agent join, once. The secret is shown when it is made,
+// and only its SHA-256 is kept.
+type Invitation struct {
+	ID      int64      `json:"id"`
+	Hash    []byte     `json:"-"`
+	Name    string     `json:"name,omitempty"` // what it is for, in the words of who made it
+	By      string     `json:"by"`             // actor, as in Audit
+	Created time.Time  `json:"created"`
+	Expires time.Time  `json:"expires"`
+	Used    *time.Time `json:"used,omitempty"`
+	AgentID string     `json:"agent_id,omitempty"` // who used it
+}
+
+// Certificate is one certificate that was given to an agent.
+type Certificate struct {
+	Serial   string     `json:"serial"` // hex
+	AgentID  string     `json:"agent_id"`
+	Hostname string     `json:"hostname,omitempty"` // as the agent said when it asked
+	Address  string     `json:"address,omitempty"`  // from where it asked
+	Issued   time.Time  `json:"issued"`
+	Expires  time.Time  `json:"expires"`
+	Revoked  *time.Time `json:"revoked,omitempty"`
 }
 
 // Audit is one change, and who made it.

@@ -2,16 +2,20 @@ package link
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/proto/linkv1"
 	"github.com/castellan-security/castellan/proto/linkv1/linkv1connect"
 )
 
@@ -21,62 +25,102 @@ const (
 	dialTimeout   = 10 * time.Second
 	reportTimeout = 30 * time.Second
 	idleTimeout   = 2 * time.Minute
+	// pingAfter a connection that was silent for so long is asked whether the
+	// server is there, and given up after pingWait: a server that vanished is
+	// noticed within 15 s.
+	pingAfter = 10 * time.Second
+	pingWait  = 5 * time.Second
 	// maxAnswer bounds what a server can make an agent hold.
 	maxAnswer = 1 << 20
 )
 
-// ClientOptions say how an agent finds and trusts its server.
+// ClientOptions say how an agent finds its server, how it trusts it, and how it
+// proves itself. All are required.
 type ClientOptions struct {
 	Server string // https://host:port
-	Token  string // API token of scope agents:report
-	// CAFingerprint pins the server's own certificate authority, in the form of
-	// Fingerprint. Empty: the system's authorities are trusted.
-	CAFingerprint string
+	// Authority is the only one that is trusted to vouch for the server.
+	Authority *x509.Certificate
+	// Certificate is asked at each new connection.
+	Certificate func() *tls.Certificate
 }
 
-// Client carries reports to a server on another host. It is safe for
-// concurrent use.
+// Client carries reports and directives between an agent and a server on
+// another host. It is safe for concurrent use.
 //
-// The token says that this is an agent, not which one: agents that hold a
-// token with agents:report trust each other about their ids. Certificates of
-// each agent's own are what will change that.
+// The certificate says which agent this is; the server takes nobody's word for
+// it. The server is trusted when Authority signed its certificate, and no other
+// authority of this host's system is asked.
 type Client struct {
 	server string
-	link   linkv1connect.LinkServiceClient
-	http   *http.Client
+	conf   *tls.Config
+	now    atomic.Pointer[carriage]
+}
+
+// carriage is one connection with what it needs, from Renewed to Renewed.
+type carriage struct {
+	link linkv1connect.LinkServiceClient
+	http *http.Client
+	over chan struct{} // closed when another one took its place
 }
 
 // NewClient returns a client; it does not connect yet. The error is Invalid
 // and says which option is wrong.
 func NewClient(o ClientOptions) (*Client, error) {
-	u, err := url.Parse(o.Server)
-	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/") != "" {
-		return nil, fault.New(fault.Invalid, "server %q: want https://host:port", o.Server)
-	}
-	if o.Token == "" {
-		return nil, fault.New(fault.Invalid, "no token for server %s", u.Host).
-			With("make one on the server: castellan tokens create NAME --scope agents:report")
-	}
-	conf, err := TLS(u.Hostname(), o.CAFingerprint)
+	u, err := serverURL(o.Server)
 	if err != nil {
 		return nil, err
 	}
-	c := &http.Client{CheckRedirect: noRedirect, Transport: bearer{token: o.Token, next: &http.Transport{
+	if o.Authority == nil || o.Certificate == nil {
+		return nil, fault.New(fault.Invalid, "no certificate for server %s", u.Host).With(joinRemedy)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(o.Authority)
+	c := &Client{server: u.Host, conf: &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		RootCAs:    roots,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return o.Certificate(), nil
+		},
+	}}
+	c.now.Store(c.over(httpClient(c.conf)))
+	return c, nil
+}
+
+// joinRemedy is what helps an agent without a certificate that counts.
+const joinRemedy = "join with a new invitation: castellan agents invite (on the server), then castellan agent join --again"
+
+func serverURL(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/") != "" {
+		return nil, fault.New(fault.Invalid, "server %q: want https://host:port", s)
+	}
+	return u, nil
+}
+
+// over returns what calls go over: an HTTP client with nothing open yet.
+func (c *Client) over(h *http.Client) *carriage {
+	return &carriage{
+		http: h, over: make(chan struct{}),
+		// Reports are not compressed: it would be the largest part of what a busy
+		// agent costs, and agents are near their server.
+		link: linkv1connect.NewLinkServiceClient(h, "https://"+c.server,
+			connect.WithReadMaxBytes(maxAnswer), connect.WithCodec(boundedCodec{})),
+	}
+}
+
+// httpClient returns an HTTP client of one connection that notices when the
+// other side is gone.
+func httpClient(conf *tls.Config) *http.Client {
+	return &http.Client{CheckRedirect: noRedirect, Transport: &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
 		TLSClientConfig:     conf,
 		TLSHandshakeTimeout: dialTimeout,
 		ForceAttemptHTTP2:   true,
+		HTTP2:               &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingWait},
 		MaxIdleConns:        2,
 		IdleConnTimeout:     idleTimeout,
-	}}}
-	return &Client{
-		server: u.Host, http: c,
-		// Reports are not compressed: it would be the largest part of what a busy
-		// agent costs, and agents are near their server.
-		link: linkv1connect.NewLinkServiceClient(c, "https://"+u.Host,
-			connect.WithReadMaxBytes(maxAnswer)),
-	}, nil
+	}}
 }
 
 // Report is Server.
@@ -88,35 +132,109 @@ func (c *Client) Report(ctx context.Context, r Report) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
-	if n := proto.Size(msg); n > MaxMessage {
-		return Receipt{}, fault.New(fault.Invalid, "report has %d bytes; at most %d are taken", n, MaxMessage)
-	}
 	timed, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	res, err := c.link.Report(timed, connect.NewRequest(msg))
+	res, err := c.now.Load().link.Report(timed, connect.NewRequest(msg))
 	if err != nil {
 		return Receipt{}, errorFromWire(ctx, c.server, err)
 	}
 	return Receipt{WantSnapshot: res.Msg.GetWantSnapshot()}, nil
 }
 
-// Close lets go of idle connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+// Directives is Server.
+func (c *Client) Directives(ctx context.Context, who Caller, take func(Directive)) error {
+	for {
+		now := c.now.Load()
+		err := c.directives(ctx, now, who, take)
+		select {
+		case <-now.over:
+			// A renewed certificate, not a loss: what holds now comes anew.
+			if ctx.Err() == nil {
+				continue
+			}
+		default:
+		}
+		return err
+	}
+}
 
-// noRedirect keeps the token from being sent anywhere else.
+// directives listens on one carriage until that is replaced.
+func (c *Client) directives(ctx context.Context, on *carriage, who Caller, take func(Directive)) error {
+	listening, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-on.over:
+			cancel()
+		case <-listening.Done():
+		}
+	}()
+	stream, err := on.link.Directives(listening, connect.NewRequest(&linkv1.DirectivesRequest{Boot: who.Boot, Version: who.Version}))
+	if err != nil {
+		return errorFromWire(ctx, c.server, err)
+	}
+	defer stream.Close()
+	for stream.Receive() {
+		d, err := directiveFromWire(stream.Msg())
+		if err != nil {
+			return err
+		}
+		take(d)
+	}
+	if err := stream.Err(); err != nil {
+		return errorFromWire(ctx, c.server, err)
+	}
+	return unreachable(c.server, errors.New("the server ended the directives"))
+}
+
+// Renew asks for a new certificate by the one of now; see Joiner.Renew.
+func (c *Client) Renew(ctx context.Context, csr []byte) (Credentials, error) {
+	timed, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
+	res, err := c.now.Load().link.Renew(timed, connect.NewRequest(&linkv1.RenewRequest{Csr: csr}))
+	if err != nil {
+		return Credentials{}, errorFromWire(ctx, c.server, err)
+	}
+	return credentialsFromWire(res.Msg), nil
+}
+
+// Renewed makes the client prove itself by what ClientOptions.Certificate
+// returns from now on. Calls that are under way end on the old connection.
+func (c *Client) Renewed() {
+	old := c.now.Swap(c.over(httpClient(c.conf)))
+	close(old.over)
+	old.http.CloseIdleConnections()
+}
+
+// Close lets go of idle connections.
+func (c *Client) Close() { c.now.Load().http.CloseIdleConnections() }
+
+// noRedirect keeps reports from being sent anywhere else.
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-// bearer adds the token to every request.
-type bearer struct {
-	token string
-	next  *http.Transport
+// Join asks the server at an address for an agent's first certificate. The
+// server is trusted when fingerprint names its authority, or, without one, when
+// the system's authorities vouch for it. Errors are those of Joiner.Join, and
+// Unavailable.
+func Join(ctx context.Context, server, fingerprint string, r JoinRequest) (Credentials, error) {
+	u, err := serverURL(server)
+	if err != nil {
+		return Credentials{}, err
+	}
+	conf, err := TLS(u.Hostname(), fingerprint)
+	if err != nil {
+		return Credentials{}, err
+	}
+	h := httpClient(conf)
+	defer h.CloseIdleConnections()
+	timed, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
+	res, err := linkv1connect.NewJoinServiceClient(h, "https://"+u.Host, connect.WithReadMaxBytes(maxAnswer)).
+		Join(timed, connect.NewRequest(&linkv1.JoinRequest{
+			Token: r.Token, Csr: r.CSR, AgentId: r.AgentID, Hostname: text(r.Hostname), Version: text(r.Version),
+		}))
+	if err != nil {
+		return Credentials{}, errorFromWire(ctx, u.Host, err)
+	}
+	return credentialsFromWire(res.Msg), nil
 }
-
-func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
-	r = r.Clone(r.Context())
-	r.Header.Set("Authorization", "Bearer "+b.token)
-	return b.next.RoundTrip(r)
-}
-
-// CloseIdleConnections is what http.Client.CloseIdleConnections looks for.
-func (b bearer) CloseIdleConnections() { b.next.CloseIdleConnections() }

@@ -3,8 +3,10 @@ package link
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"log/slog"
+	"net"
 
 	"connectrpc.com/connect"
 
@@ -41,7 +43,7 @@ func errorToWire(ctx context.Context, err error, log *slog.Logger) *connect.Erro
 			return connect.NewError(connect.CodeCanceled, errors.New("the call was given up"))
 		}
 		id := rand.Text()
-		log.Error("report failed", "error_id", id, "error", err)
+		log.Error("call of an agent failed", "error_id", id, "error", err)
 		return connect.NewError(connect.CodeInternal, errors.New("unexpected error "+id+"; the server's log says more"))
 	}
 	code := connect.CodeInternal
@@ -64,6 +66,12 @@ func errorFromWire(ctx context.Context, server string, err error) error {
 		return ctx.Err()
 	}
 	var ce *connect.Error
+	if why := refusedCertificate(err); why != "" {
+		return fault.New(fault.Denied, "server %s: %s", server, why).With(joinRemedy)
+	}
+	if own := new(fault.Error); errors.As(err, &own) {
+		return own // of this side: see boundedCodec
+	}
 	if !errors.As(err, &ce) {
 		return unreachable(server, err)
 	}
@@ -78,7 +86,34 @@ func errorFromWire(ctx context.Context, server string, err error) error {
 	return unreachable(server, err)
 }
 
+// Alerts of TLS by which a server refuses a client's certificate: RFC 8446,
+// section 6.2.
+const (
+	alertBadCertificate     = tls.AlertError(42)
+	alertRevokedCertificate = tls.AlertError(44)
+	alertExpiredCertificate = tls.AlertError(45)
+	alertUnknownCertificate = tls.AlertError(46)
+	alertUnknownAuthority   = tls.AlertError(48)
+)
+
+// refusedCertificate says why the server's TLS did not take this agent's
+// certificate; "" when that is not what happened.
+func refusedCertificate(err error) string {
+	var op *net.OpError
+	if !errors.As(err, &op) || op.Op != "remote error" {
+		return ""
+	}
+	// The alert has a type of crypto/tls's own, and the same text.
+	switch op.Err.Error() {
+	case alertExpiredCertificate.Error():
+		return "this agent's certificate has expired"
+	case alertUnknownAuthority.Error(), alertBadCertificate.Error(), alertUnknownCertificate.Error(), alertRevokedCertificate.Error():
+		return "this agent's certificate is not of the server's authority"
+	}
+	return ""
+}
+
 func unreachable(server string, err error) error {
 	return fault.New(fault.Unavailable, "reach server %s: %w", server, err).
-		With("check that the server runs, its address, its --ca-fingerprint, and the network between")
+		With("check that the server runs, its address, and the network between; an agent that joined trusts the authority of then alone")
 }

@@ -2,11 +2,16 @@ package link
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"net/http"
+	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/proto/linkv1"
 	"github.com/castellan-security/castellan/proto/linkv1/linkv1connect"
 )
@@ -19,39 +24,245 @@ const (
 	// maxAtOnce bounds how many reports are read at the same time, and with
 	// MaxMessage the memory that all agents together can take.
 	maxAtOnce = 16
+	// smallReport is what most reports stay below; of those maxSmall are read at
+	// once, because each waits for the store, which commits many together.
+	smallReport = 256 << 10
+	maxSmall    = 512
+	// maxAsked bounds what asks for a certificate or for directives: a request
+	// for a certificate has less than 10 KiB.
+	maxAsked = 64 << 10
+	// directiveWrite is how long an agent may take to accept one directive. Who
+	// is slower is cut off and asks again.
+	directiveWrite = 10 * time.Second
 )
 
-// Handler returns the path and the HTTP handler that carries calls to s over
-// Connect. Who may call is decided before it. log gets the errors that are not
-// shown to the caller.
-func Handler(s Server, log *slog.Logger) (path string, h http.Handler) {
-	path, inner := linkv1connect.NewLinkServiceHandler(&handler{s, log}, connect.WithReadMaxBytes(MaxMessage))
-	slots := make(chan struct{}, maxAtOnce)
+// Gate says which agent a request comes from. It is the only thing that a
+// handler trusts about that: what stands inside a request is compared with it.
+type Gate interface {
+	// Admit returns the id of the agent whose certificate the request's
+	// connection proved, and a context for the work, which ends with the reason
+	// as its cause when the agent is revoked meanwhile. leave is called when the
+	// work is done. Errors: Unauthenticated without a certificate, Denied with
+	// one that does not count, or no longer.
+	Admit(r *http.Request) (agentID string, ctx context.Context, leave func(), err error)
+}
+
+// Handler returns the path and the HTTP handler that carries the calls of
+// agents with a certificate over Connect: reports and directives to s, renewals
+// to j. gate is asked before anything of a request is read. log gets the errors
+// that are not shown to the caller.
+func Handler(s Server, j Joiner, gate Gate, log *slog.Logger) (path string, h http.Handler) {
+	path, inner := linkv1connect.NewLinkServiceHandler(&handler{server: s, joiner: j, log: log},
+		connect.WithReadMaxBytes(MaxMessage), connect.WithCodec(boundedCodec{}))
+	small := http.MaxBytesHandler(inner, maxAsked)
+	large, few := make(chan struct{}, maxAtOnce), make(chan struct{}, maxSmall)
+	refuse := connect.NewErrorWriter()
 	return path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		agentID, ctx, leave, err := gate.Admit(r)
+		if err != nil {
+			// The connection is of no use any more; the client makes another one if
+			// it gets another certificate. Who hung up already reads no answer.
+			w.Header().Set("Connection", "close")
+			_ = refuse.Write(w, r, errorToWire(r.Context(), err, log))
+			return
+		}
+		defer leave()
+		if strings.Contains(r.Header.Get("Content-Type"), "json") {
+			// Connect would read it, without the limits of boundedCodec.
+			w.WriteHeader(http.StatusUnsupportedMediaType)
+			return
+		}
+		ctx = context.WithValue(ctx, callKey{}, call{agentID: agentID, control: http.NewResponseController(w)})
+		r = r.WithContext(ctx)
+		if r.URL.Path != linkv1connect.LinkServiceReportProcedure {
+			small.ServeHTTP(w, r)
+			return
+		}
+		slots := large
+		if r.ContentLength >= 0 && r.ContentLength <= smallReport && r.Header.Get("Content-Encoding") == "" {
+			slots = few
+		}
 		select {
 		case slots <- struct{}{}:
 			defer func() { <-slots }()
-			inner.ServeHTTP(w, r)
-		case <-r.Context().Done():
+		case <-ctx.Done():
 		}
+		if ctx.Err() != nil {
+			// Not silence: an empty answer would say that everything is stored.
+			err := fault.New(fault.Unavailable, "the server has too much to do")
+			if cause := context.Cause(ctx); fault.Of(cause) != fault.Unknown {
+				_ = refuse.Write(w, r, errorToWire(ctx, cause, log))
+				return
+			}
+			_ = refuse.Write(w, r, errorToWire(ctx, err, log))
+			return
+		}
+		inner.ServeHTTP(w, r)
 	})
+}
+
+// IsStream reports whether a request asks for directives: its answer stays
+// open, so the time limits of other requests are not for it.
+func IsStream(r *http.Request) bool {
+	return r.URL.Path == linkv1connect.LinkServiceDirectivesProcedure
+}
+
+// callKey is where Handler keeps the call in the context.
+type callKey struct{}
+
+// call is what the gate said of one request.
+type call struct {
+	agentID string
+	control *http.ResponseController
+}
+
+func callOf(ctx context.Context) call {
+	c, _ := ctx.Value(callKey{}).(call)
+	return c
 }
 
 // handler is the server's end of the carriage.
 type handler struct {
 	server Server
+	joiner Joiner
 	log    *slog.Logger
 }
 
-// Report is linkv1connect.LinkServiceHandler.
+// Report is linkv1connect.LinkServiceHandler. An agent speaks for itself alone.
 func (h *handler) Report(ctx context.Context, req *connect.Request[linkv1.ReportRequest]) (*connect.Response[linkv1.ReportResponse], error) {
 	r, err := fromWire(req.Msg)
 	if err != nil {
-		return nil, errorToWire(ctx, err, h.log)
+		return nil, h.refuse(ctx, err)
+	}
+	if own := callOf(ctx).agentID; own == "" || r.Agent.ID != own {
+		return nil, h.refuse(ctx, fault.New(fault.Denied, "the certificate is of agent %s, the report of another one", own).
+			With("the data folder holds the id of one agent and the certificate of another: join anew with castellan agent join --again"))
 	}
 	receipt, err := h.server.Report(ctx, r)
 	if err != nil {
-		return nil, errorToWire(ctx, err, h.log)
+		return nil, h.refuse(ctx, err)
 	}
 	return connect.NewResponse(&linkv1.ReportResponse{WantSnapshot: receipt.WantSnapshot}), nil
+}
+
+// Directives is linkv1connect.LinkServiceHandler.
+func (h *handler) Directives(ctx context.Context, req *connect.Request[linkv1.DirectivesRequest], out *connect.ServerStream[linkv1.Directive]) error {
+	c := callOf(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	// The headers go at once: the agent then knows that it is connected.
+	err := h.sendInTime(c, func() error { return out.Send(nil) })
+	if err != nil {
+		return err
+	}
+	who := Caller{AgentID: c.agentID, Boot: req.Msg.GetBoot(), Version: req.Msg.GetVersion()}
+	err = h.server.Directives(ctx, who, func(d Directive) {
+		w, err := directiveToWire(d)
+		if err != nil {
+			h.log.Error("directive cannot be written", "directive_kind", d.Kind, "error", err)
+			return
+		}
+		if err := h.sendInTime(c, func() error { return out.Send(w) }); err != nil {
+			cancel(fault.New(fault.Unavailable, "send directive: %w", err))
+		}
+	})
+	return h.refuse(ctx, err)
+}
+
+// sendInTime bounds one write to an agent that does not read.
+func (h *handler) sendInTime(c call, send func() error) error {
+	if c.control == nil {
+		return send()
+	}
+	if err := c.control.SetWriteDeadline(time.Now().Add(directiveWrite)); err != nil {
+		h.log.Debug("no time limit for a directive", "error", err)
+	}
+	err := send()
+	if e := c.control.SetWriteDeadline(time.Time{}); e != nil {
+		h.log.Debug("time limit of a directive not lifted", "error", e)
+	}
+	return err
+}
+
+// Renew is linkv1connect.LinkServiceHandler.
+func (h *handler) Renew(ctx context.Context, req *connect.Request[linkv1.RenewRequest]) (*connect.Response[linkv1.Credentials], error) {
+	c, err := h.joiner.Renew(ctx, callOf(ctx).agentID, req.Msg.GetCsr())
+	if err != nil {
+		return nil, h.refuse(ctx, err)
+	}
+	return connect.NewResponse(credentialsToWire(c)), nil
+}
+
+// refuse shows err to the agent, or why its call was ended from here.
+func (h *handler) refuse(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if cause := context.Cause(ctx); cause != nil && fault.Of(cause) != fault.Unknown {
+		err = cause
+	}
+	return errorToWire(ctx, err, h.log)
+}
+
+// JoinHandler returns the path and the HTTP handler by which agents without a
+// certificate ask for one. Anybody may call it: j decides. address tells where
+// a request comes from.
+func JoinHandler(j Joiner, address func(*http.Request) string, log *slog.Logger) (path string, h http.Handler) {
+	path, inner := linkv1connect.NewJoinServiceHandler(&joinHandler{joiner: j, log: log}, connect.WithReadMaxBytes(maxAsked))
+	return path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx := context.WithValue(r.Context(), addressKey{}, address(r))
+		inner.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+// addressKey is where JoinHandler keeps the caller's address in the context.
+type addressKey struct{}
+
+type joinHandler struct {
+	joiner Joiner
+	log    *slog.Logger
+}
+
+// Join is linkv1connect.JoinServiceHandler.
+func (h *joinHandler) Join(ctx context.Context, req *connect.Request[linkv1.JoinRequest]) (*connect.Response[linkv1.Credentials], error) {
+	address, _ := ctx.Value(addressKey{}).(string)
+	m := req.Msg
+	c, err := h.joiner.Join(ctx, JoinRequest{
+		Token: m.GetToken(), CSR: m.GetCsr(), AgentID: m.GetAgentId(),
+		Hostname: m.GetHostname(), Version: m.GetVersion(), Address: address,
+	})
+	if err != nil {
+		return nil, errorToWire(ctx, err, h.log)
+	}
+	return connect.NewResponse(credentialsToWire(c)), nil
+}
+
+func credentialsToWire(c Credentials) *linkv1.Credentials {
+	return &linkv1.Credentials{Certificate: c.Certificate, Authority: c.Authority, AgentId: c.AgentID}
+}
+
+func credentialsFromWire(w *linkv1.Credentials) Credentials {
+	return Credentials{AgentID: w.GetAgentId(), Certificate: w.GetCertificate(), Authority: w.GetAuthority()}
+}
+
+func directiveToWire(d Directive) (*linkv1.Directive, error) {
+	w := &linkv1.Directive{Id: text(d.ID), Kind: text(d.Kind), IssuedUnixNs: nanos(d.Issued)}
+	if d.Settings == nil {
+		return w, nil
+	}
+	var err error
+	w.BodyJson, err = json.Marshal(d.Settings)
+	return w, err
+}
+
+func directiveFromWire(w *linkv1.Directive) (Directive, error) {
+	d := Directive{ID: w.GetId(), Kind: w.GetKind(), Issued: at(w.GetIssuedUnixNs())}
+	if d.Kind != DirectiveSettings {
+		return d, nil
+	}
+	d.Settings = &asset.AgentSettings{}
+	if err := json.Unmarshal(w.GetBodyJson(), d.Settings); err != nil {
+		return Directive{}, fault.New(fault.Invalid, "read settings: %w", err)
+	}
+	return d, nil
 }

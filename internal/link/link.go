@@ -9,6 +9,7 @@ package link
 
 import (
 	"context"
+	"time"
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
@@ -20,6 +21,7 @@ const (
 	MaxEvents    = 2_000
 	MaxWorkloads = 1_000
 	MaxProcesses = 100_000
+	MaxSamples   = 10_000
 )
 
 // Server is the agent's view of its server.
@@ -32,6 +34,63 @@ type Server interface {
 	// Errors carry a fault.Kind: Unavailable and Exhausted are worth another
 	// try after a pause, all others are not.
 	Report(ctx context.Context, r Report) (Receipt, error)
+	// Directives calls take with what the server wants of this agent: first
+	// all that holds now, then each change within a second, one call at a time.
+	// It returns when ctx ends, when the connection is lost (Unavailable) or
+	// when the agent may no longer report (Denied).
+	Directives(ctx context.Context, who Caller, take func(Directive)) error
+}
+
+// Caller is the start of an agent that asks for directives.
+type Caller struct {
+	AgentID string // across machines the certificate says it, whatever stands here
+	Boot    string
+	Version string
+}
+
+// Directive is one thing that the server wants of an agent. An agent ignores,
+// and logs, a kind that it does not know: it is of a newer server.
+type Directive struct {
+	ID     string    // the same for the same wish, so that it is obeyed once
+	Kind   string    // see the Directive… constants
+	Issued time.Time // by the server's clock
+	// Settings is set for DirectiveSettings.
+	Settings *asset.AgentSettings
+}
+
+// The kinds of directive.
+const (
+	DirectiveSettings = "settings" // work by these settings from now on
+	DirectiveSnapshot = "snapshot" // report everything anew
+)
+
+// Joiner gives an agent its certificate.
+type Joiner interface {
+	// Join exchanges a token that is good once for a certificate. Errors:
+	// Denied for a token that is unknown, used or too old; Conflict when the
+	// agent's id belongs to another one; Invalid for a request that is none.
+	Join(ctx context.Context, r JoinRequest) (Credentials, error)
+	// Renew gives an agent that has proven itself by a certificate that still
+	// holds a new one, with the same id. Denied when it is revoked; Exhausted
+	// when it asked too often.
+	Renew(ctx context.Context, agentID string, csr []byte) (Credentials, error)
+}
+
+// JoinRequest is what an agent says of itself when it joins.
+type JoinRequest struct {
+	Token    string
+	CSR      []byte // PKCS #10, DER
+	AgentID  string
+	Hostname string
+	Version  string
+	Address  string // network address it came from, as the server saw it
+}
+
+// Credentials are what an agent proves itself with, beside its key.
+type Credentials struct {
+	AgentID     string
+	Certificate []byte // DER
+	Authority   []byte // DER
 }
 
 // Report is what an agent says at once: at least every few seconds, at once
@@ -39,7 +98,15 @@ type Server interface {
 type Report struct {
 	Agent     asset.Agent
 	Workloads []asset.Workload // changed since the last acknowledged report
-	Events    []event.Event    // in order of Seq
+	Events    []event.Event    // in order of Seq, all of one Boot
+	// Boot is the start of the agent that Events belong to: empty for
+	// Agent.Boot, else a former start, whose events were still in the spool.
+	Boot string
+	// Samples are what workloads use. They may come twice or not at all.
+	Samples []asset.Sample
+	// Sent is when the report left, by the agent's clock: with the time of its
+	// arrival it tells how far the two clocks are apart.
+	Sent time.Time
 	// Processes is the whole process table, when Snapshot is true: at the
 	// agent's start and whenever the server asked for it.
 	Processes []event.Running

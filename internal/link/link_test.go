@@ -3,6 +3,11 @@ package link_test
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
@@ -34,12 +39,28 @@ func (f serverFunc) Report(ctx context.Context, r link.Report) (link.Receipt, er
 	return f(ctx, r)
 }
 
+func (serverFunc) Directives(ctx context.Context, _ link.Caller, _ func(link.Directive)) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// gate takes everybody for the agent of full; the certificates of agents are
+// tested with the server.
+type gate struct{}
+
+func (gate) Admit(r *http.Request) (string, context.Context, func(), error) {
+	return full().Agent.ID, r.Context(), func() {}, nil
+}
+
+// none is the certificate of who has none.
+func none() *tls.Certificate { return &tls.Certificate{} }
+
 // serve carries calls to f over TLS and returns a client that trusts exactly
 // that server, and what the server logs.
 func serve(t *testing.T, f serverFunc) (*link.Client, *bytes.Buffer) {
 	t.Helper()
 	logged := &bytes.Buffer{}
-	path, h := link.Handler(f, slog.New(slog.NewTextHandler(logged, nil)))
+	path, h := link.Handler(f, nil, gate{}, slog.New(slog.NewTextHandler(logged, nil)))
 	mux := http.NewServeMux()
 	mux.Handle(path, h)
 	return client(t, mux), logged
@@ -51,13 +72,8 @@ func client(t *testing.T, h http.Handler) *link.Client {
 	ts.EnableHTTP2 = true
 	ts.StartTLS()
 	t.Cleanup(ts.Close)
-	// httptest's certificate is its own authority; it is sent once, so it is
-	// sent twice here, as leaf and as root.
-	c := &ts.TLS.Certificates[0]
-	c.Certificate = append(c.Certificate, c.Certificate[0])
-	cl, err := link.NewClient(link.ClientOptions{
-		Server: ts.URL, Token: "cst_test", CAFingerprint: link.Fingerprint(ts.Certificate()),
-	})
+	// httptest's certificate is its own authority.
+	cl, err := link.NewClient(link.ClientOptions{Server: ts.URL, Authority: ts.Certificate(), Certificate: none})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,6 +150,20 @@ func TestReportArrivesAsItWasSent(t *testing.T) {
 	}
 }
 
+// carried returns r as the server gets it.
+func carried(t *testing.T, r link.Report) link.Report {
+	t.Helper()
+	var got link.Report
+	c, _ := serve(t, func(_ context.Context, r link.Report) (link.Receipt, error) {
+		got = r
+		return link.Receipt{}, nil
+	})
+	if _, err := c.Report(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
 func TestHostileTextIsMadeValid(t *testing.T) {
 	r := full()
 	r.Events[1].Exec.Args = []string{"ok", "\xff\xfe", strings.Repeat("x", 10)}
@@ -195,8 +225,8 @@ func TestWhatTheNetworkDoesIsUnavailable(t *testing.T) {
 		{"a redirect is not followed", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "https://192.0.2.1/", http.StatusTemporaryRedirect)
 		}, fault.Unavailable},
-		{"token refused", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }, fault.Unauthenticated},
-		{"token without the scope", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, fault.Denied},
+		{"certificate wanted", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }, fault.Unauthenticated},
+		{"certificate refused", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, fault.Denied},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := client(t, c.h).Report(t.Context(), full())
@@ -219,6 +249,7 @@ func TestLimitsAreHeldOnBothSides(t *testing.T) {
 		"events":    {Events: make([]event.Event, link.MaxEvents+1)},
 		"workloads": {Workloads: make([]asset.Workload, link.MaxWorkloads+1)},
 		"processes": {Processes: make([]event.Running, link.MaxProcesses+1)},
+		"samples":   {Samples: make([]asset.Sample, link.MaxSamples+1)},
 		"bytes":     huge,
 	} {
 		if _, err := c.Report(t.Context(), r); !fault.Is(err, fault.Invalid) {
@@ -230,29 +261,51 @@ func TestLimitsAreHeldOnBothSides(t *testing.T) {
 	}
 }
 
-func TestOnlyThePinnedAuthorityIsTrusted(t *testing.T) {
+func TestOnlyTheAuthorityOfTheJoinIsTrusted(t *testing.T) {
 	ts := httptest.NewTLSServer(http.NotFoundHandler())
 	defer ts.Close()
 	for name, fingerprint := range map[string]string{"another": "sha256:" + strings.Repeat("00", 32), "the system's": ""} {
-		c, err := link.NewClient(link.ClientOptions{Server: ts.URL, Token: "t", CAFingerprint: fingerprint})
-		if err != nil {
-			t.Fatal(err)
+		_, err := link.Join(t.Context(), ts.URL, fingerprint, link.JoinRequest{})
+		if !fault.Is(err, fault.Unavailable) || fault.Remedy(err) == "" {
+			t.Errorf("join, %s: got %v, want unavailable with a remedy", name, err)
 		}
-		if _, err := c.Report(t.Context(), full()); !fault.Is(err, fault.Unavailable) || fault.Remedy(err) == "" {
-			t.Errorf("%s: got %v, want unavailable with a remedy", name, err)
-		}
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same := &x509.Certificate{
+		SerialNumber: ts.Certificate().SerialNumber, RawSubject: ts.Certificate().RawSubject, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: ts.Certificate().NotBefore, NotAfter: ts.Certificate().NotAfter,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, same, same, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	namesake, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := link.NewClient(link.ClientOptions{Server: ts.URL, Authority: namesake, Certificate: none})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Report(t.Context(), full()); !fault.Is(err, fault.Unavailable) || fault.Remedy(err) == "" {
+		t.Errorf("report, an authority of the same name: got %v, want unavailable with a remedy", err)
 	}
 }
 
 func TestOptionsThatAreWrong(t *testing.T) {
-	good := link.ClientOptions{Server: "https://h:1", Token: "t"}
+	good := link.ClientOptions{Server: "https://h:1", Authority: &x509.Certificate{}, Certificate: none}
+	if _, err := link.NewClient(good); err != nil {
+		t.Fatal(err)
+	}
 	for name, change := range map[string]func(*link.ClientOptions){
-		"http":              func(o *link.ClientOptions) { o.Server = "http://h:1" },
-		"no scheme":         func(o *link.ClientOptions) { o.Server = "h:1" },
-		"a path":            func(o *link.ClientOptions) { o.Server = "https://h:1/api" },
-		"no token":          func(o *link.ClientOptions) { o.Token = "" },
-		"short fingerprint": func(o *link.ClientOptions) { o.CAFingerprint = "sha256:abcd" },
-		"other hash":        func(o *link.ClientOptions) { o.CAFingerprint = "md5:" + strings.Repeat("00", 32) },
+		"http":           func(o *link.ClientOptions) { o.Server = "http://h:1" },
+		"no scheme":      func(o *link.ClientOptions) { o.Server = "h:1" },
+		"a path":         func(o *link.ClientOptions) { o.Server = "https://h:1/api" },
+		"no authority":   func(o *link.ClientOptions) { o.Authority = nil },
+		"no certificate": func(o *link.ClientOptions) { o.Certificate = nil },
 	} {
 		o := good
 		change(&o)
@@ -260,9 +313,170 @@ func TestOptionsThatAreWrong(t *testing.T) {
 			t.Errorf("%s: got %v, want invalid", name, err)
 		}
 	}
-	good.CAFingerprint = strings.ToUpper(strings.Repeat("ab:", 31) + "ab") // as openssl prints it
-	if _, err := link.NewClient(good); err != nil {
+	for _, fingerprint := range []string{"sha256:abcd", "md5:" + strings.Repeat("00", 32)} {
+		if _, err := link.TLS("h", fingerprint); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%s: got %v, want invalid", fingerprint, err)
+		}
+	}
+	if _, err := link.TLS("h", strings.ToUpper(strings.Repeat("ab:", 31)+"ab")); err != nil {
 		t.Errorf("openssl's form: got %v", err)
+	}
+}
+
+func TestAnAgentSpeaksForItselfAlone(t *testing.T) {
+	called := false
+	c, _ := serve(t, func(context.Context, link.Report) (link.Receipt, error) {
+		called = true
+		return link.Receipt{}, nil
+	})
+	r := full()
+	r.Agent.ID = "ANOTHERAGENT"
+	if _, err := c.Report(t.Context(), r); !fault.Is(err, fault.Denied) || called {
+		t.Errorf("got %v, taken %v; want denied", err, called)
+	}
+}
+
+// refusing lets nobody in.
+type refusing struct{}
+
+func (refusing) Admit(*http.Request) (string, context.Context, func(), error) {
+	return "", nil, nil, fault.New(fault.Denied, "revoked").With("join again")
+}
+
+func TestWhoIsRefusedSendsNothing(t *testing.T) {
+	path, h := link.Handler(serverFunc(nil), nil, refusing{}, slog.New(slog.DiscardHandler))
+	body := &counted{r: strings.NewReader("0123456789")}
+	for _, call := range []string{"Report", "Directives", "Renew"} {
+		req := httptest.NewRequest(http.MethodPost, path+call, body)
+		req.Header.Set("Content-Type", "application/proto")
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, req)
+		if body.n != 0 || rec.Code != http.StatusForbidden && !strings.Contains(rec.Body.String(), "permission_denied") {
+			t.Errorf("%s: got %d %s after %d bytes", call, rec.Code, rec.Body, body.n)
+		}
+	}
+	mux := http.NewServeMux()
+	mux.Handle(path, h)
+	c := client(t, mux)
+	if _, err := c.Report(t.Context(), full()); !fault.Is(err, fault.Denied) || fault.Remedy(err) != "join again" {
+		t.Errorf("report: got %v (remedy %q)", err, fault.Remedy(err))
+	}
+	err := c.Directives(t.Context(), link.Caller{}, func(link.Directive) { t.Error("a directive came") })
+	if !fault.Is(err, fault.Denied) || fault.Remedy(err) != "join again" {
+		t.Errorf("directives: got %v (remedy %q)", err, fault.Remedy(err))
+	}
+}
+
+// ending is a gate whose calls end with a reason.
+type ending struct{ ctx context.Context }
+
+func (g ending) Admit(*http.Request) (string, context.Context, func(), error) {
+	return full().Agent.ID, g.ctx, func() {}, nil
+}
+
+// TestWhoWaitsInVainIsTold holds that a report which nobody read is never
+// answered as one that is stored.
+func TestWhoWaitsInVainIsTold(t *testing.T) {
+	ctx, end := context.WithCancelCause(t.Context())
+	entered := make(chan struct{})
+	path, h := link.Handler(serverFunc(func(ctx context.Context, _ link.Report) (link.Receipt, error) {
+		entered <- struct{}{}
+		<-ctx.Done()
+		return link.Receipt{}, ctx.Err()
+	}), nil, ending{ctx}, slog.New(slog.DiscardHandler))
+	mux := http.NewServeMux()
+	mux.Handle(path, h)
+	const read, waiting = 16, 4 // large ones are read at once; what comes then waits
+	large := full()
+	for range link.MaxEvents - len(large.Events) {
+		e := large.Events[0]
+		e.Process.Executable = strings.Repeat("x", 200)
+		large.Events = append(large.Events, e)
+	}
+	errs := make(chan error, read+waiting)
+	ask := func(c *link.Client, n int) {
+		for range n {
+			go func() {
+				_, err := c.Report(t.Context(), large)
+				errs <- err
+			}()
+		}
+	}
+	// On connections of their own: what waits unread holds up its connection.
+	ask(client(t, mux), read)
+	for range read {
+		<-entered
+	}
+	ask(client(t, mux), waiting)
+	end(fault.New(fault.Denied, "revoked").With("join again"))
+	for range read + waiting {
+		if err := <-errs; !fault.Is(err, fault.Denied) || fault.Remedy(err) != "join again" {
+			t.Errorf("got %v, want denied", err)
+		}
+	}
+}
+
+func TestOnlyTheBoundedFormIsRead(t *testing.T) {
+	path, h := link.Handler(serverFunc(nil), nil, gate{}, slog.New(slog.DiscardHandler))
+	for _, kind := range []string{"application/json", "application/connect+json", "application/json; charset=utf-8"} {
+		req := httptest.NewRequest(http.MethodPost, path+"Report", strings.NewReader("{}"))
+		req.Header.Set("Content-Type", kind)
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, req)
+		if rec.Code != http.StatusUnsupportedMediaType {
+			t.Errorf("%s: got %d", kind, rec.Code)
+		}
+	}
+}
+
+type counted struct {
+	r io.Reader
+	n int
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += n
+	return n, err
+}
+
+// directing is a link.Server that plays directives.
+type directing struct {
+	serverFunc
+	play func(context.Context, link.Caller, func(link.Directive)) error
+}
+
+func (d directing) Directives(ctx context.Context, who link.Caller, take func(link.Directive)) error {
+	return d.play(ctx, who, take)
+}
+
+func TestDirectivesArriveAsTheyWereGiven(t *testing.T) {
+	at := time.Date(2026, 11, 23, 10, 0, 0, 1, time.UTC)
+	given := []link.Directive{
+		{ID: "a", Kind: link.DirectiveSettings, Issued: at, Settings: &asset.AgentSettings{SensorsOff: []string{"file"}, SensitivePaths: []string{"/k/*"}, Window: time.Minute}},
+		{ID: "b", Kind: link.DirectiveSnapshot, Issued: at},
+		{ID: "c", Kind: "of a newer server", Issued: at},
+	}
+	var who link.Caller
+	path, h := link.Handler(directing{play: func(_ context.Context, w link.Caller, take func(link.Directive)) error {
+		who = w
+		for _, d := range given {
+			take(d)
+		}
+		return fault.New(fault.Denied, "revoked").With("join again")
+	}}, nil, gate{}, slog.New(slog.DiscardHandler))
+	mux := http.NewServeMux()
+	mux.Handle(path, h)
+	var got []link.Directive
+	err := client(t, mux).Directives(t.Context(), link.Caller{AgentID: "SOMEBODYELSE", Boot: "B", Version: "1"}, func(d link.Directive) { got = append(got, d) })
+	if !fault.Is(err, fault.Denied) || fault.Remedy(err) != "join again" {
+		t.Errorf("got %v, want denied with a remedy", err)
+	}
+	if diff := cmp.Diff(given, got); diff != "" {
+		t.Errorf("directives (-want +got):\n%s", diff)
+	}
+	if want := (link.Caller{AgentID: full().Agent.ID, Boot: "B", Version: "1"}); who != want {
+		t.Errorf("the server was told of %v, want %v", who, want)
 	}
 }
 
@@ -292,7 +506,7 @@ func TestRecordedReportIsStillRead(t *testing.T) {
 	path, h := link.Handler(serverFunc(func(_ context.Context, r link.Report) (link.Receipt, error) {
 		got = r
 		return link.Receipt{}, nil
-	}), slog.New(slog.DiscardHandler))
+	}), nil, gate{}, slog.New(slog.DiscardHandler))
 	req := httptest.NewRequest(http.MethodPost, path+"Report", bytes.NewReader(b))
 	req.Header.Set("Content-Type", "application/proto")
 	rec := httptest.NewRecorder()

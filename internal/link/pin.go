@@ -37,6 +37,13 @@ func Fingerprint(cert *x509.Certificate) string {
 	return fingerprintPrefix + hex.EncodeToString(sum[:])
 }
 
+// SameFingerprint reports whether a fingerprint, as a person gave it, is the
+// certificate's; one that is none is nobody's.
+func SameFingerprint(cert *x509.Certificate, fingerprint string) bool {
+	want, err := parseFingerprint(fingerprint)
+	return err == nil && Fingerprint(cert) == want
+}
+
 // parseFingerprint also takes the form with colons that openssl prints.
 func parseFingerprint(s string) (string, error) {
 	digits := strings.ToLower(strings.TrimPrefix(strings.TrimSpace(s), fingerprintPrefix))

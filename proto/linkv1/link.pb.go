@@ -4,8 +4,10 @@
 // 	protoc        v3.21.12
 // source: link.proto
 
-// The agent link, version 1. An agent dials out and calls Report; there is no
-// call in the other direction. Fields are only ever added; numbers are never
+// The agent link, version 1. An agent dials out: it calls Report with what it
+// has, and Directives, whose answer stays open for what the server wants of it.
+// Both need the agent's own certificate, which Join gives for a token that is
+// good once, and Renew before it ends. Nobody ever dials an agent. Fields are only ever added; numbers are never
 // used again. A reader ignores fields that it does not know, so an old agent
 // and a new server understand each other and the other way round.
 
@@ -26,6 +28,306 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type JoinRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	Csr           []byte                 `protobuf:"bytes,2,opt,name=csr,proto3" json:"csr,omitempty"` // PKCS #10, DER; the key never leaves the agent
+	Hostname      string                 `protobuf:"bytes,3,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	AgentId       string                 `protobuf:"bytes,4,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"` // as the agent's data folder has it
+	Version       string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinRequest) Reset() {
+	*x = JoinRequest{}
+	mi := &file_link_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinRequest) ProtoMessage() {}
+
+func (x *JoinRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
+func (*JoinRequest) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *JoinRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *JoinRequest) GetCsr() []byte {
+	if x != nil {
+		return x.Csr
+	}
+	return nil
+}
+
+func (x *JoinRequest) GetHostname() string {
+	if x != nil {
+		return x.Hostname
+	}
+	return ""
+}
+
+func (x *JoinRequest) GetAgentId() string {
+	if x != nil {
+		return x.AgentId
+	}
+	return ""
+}
+
+func (x *JoinRequest) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+type RenewRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Csr           []byte                 `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewRequest) Reset() {
+	*x = RenewRequest{}
+	mi := &file_link_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewRequest) ProtoMessage() {}
+
+func (x *RenewRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
+func (*RenewRequest) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *RenewRequest) GetCsr() []byte {
+	if x != nil {
+		return x.Csr
+	}
+	return nil
+}
+
+type Credentials struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Certificate   []byte                 `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"` // DER
+	Authority     []byte                 `protobuf:"bytes,2,opt,name=authority,proto3" json:"authority,omitempty"`     // DER of the authority that signed it
+	AgentId       string                 `protobuf:"bytes,3,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Credentials) Reset() {
+	*x = Credentials{}
+	mi := &file_link_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Credentials) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Credentials) ProtoMessage() {}
+
+func (x *Credentials) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Credentials.ProtoReflect.Descriptor instead.
+func (*Credentials) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Credentials) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *Credentials) GetAuthority() []byte {
+	if x != nil {
+		return x.Authority
+	}
+	return nil
+}
+
+func (x *Credentials) GetAgentId() string {
+	if x != nil {
+		return x.AgentId
+	}
+	return ""
+}
+
+type DirectivesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Boot          string                 `protobuf:"bytes,1,opt,name=boot,proto3" json:"boot,omitempty"`
+	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DirectivesRequest) Reset() {
+	*x = DirectivesRequest{}
+	mi := &file_link_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DirectivesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DirectivesRequest) ProtoMessage() {}
+
+func (x *DirectivesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DirectivesRequest.ProtoReflect.Descriptor instead.
+func (*DirectivesRequest) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *DirectivesRequest) GetBoot() string {
+	if x != nil {
+		return x.Boot
+	}
+	return ""
+}
+
+func (x *DirectivesRequest) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+type Directive struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	BodyJson      []byte                 `protobuf:"bytes,3,opt,name=body_json,json=bodyJson,proto3" json:"body_json,omitempty"` // what the kind says: asset.AgentSettings, …
+	IssuedUnixNs  int64                  `protobuf:"fixed64,4,opt,name=issued_unix_ns,json=issuedUnixNs,proto3" json:"issued_unix_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Directive) Reset() {
+	*x = Directive{}
+	mi := &file_link_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Directive) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Directive) ProtoMessage() {}
+
+func (x *Directive) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Directive.ProtoReflect.Descriptor instead.
+func (*Directive) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Directive) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Directive) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Directive) GetBodyJson() []byte {
+	if x != nil {
+		return x.BodyJson
+	}
+	return nil
+}
+
+func (x *Directive) GetIssuedUnixNs() int64 {
+	if x != nil {
+		return x.IssuedUnixNs
+	}
+	return 0
+}
+
 type ReportRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The agent's own description and the workloads change rarely and are read
@@ -37,13 +339,18 @@ type ReportRequest struct {
 	Processes     []*Running `protobuf:"bytes,4,rep,name=processes,proto3" json:"processes,omitempty"`
 	Snapshot      bool       `protobuf:"varint,5,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
 	Complete      bool       `protobuf:"varint,6,opt,name=complete,proto3" json:"complete,omitempty"`
+	// The start of the agent that the events belong to: empty for agent_json's
+	// own, another one for what a former start left in the spool.
+	Boot          string    `protobuf:"bytes,7,opt,name=boot,proto3" json:"boot,omitempty"`
+	Samples       []*Sample `protobuf:"bytes,8,rep,name=samples,proto3" json:"samples,omitempty"`
+	SentUnixNs    int64     `protobuf:"fixed64,9,opt,name=sent_unix_ns,json=sentUnixNs,proto3" json:"sent_unix_ns,omitempty"` // by the agent's clock
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReportRequest) Reset() {
 	*x = ReportRequest{}
-	mi := &file_link_proto_msgTypes[0]
+	mi := &file_link_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -55,7 +362,7 @@ func (x *ReportRequest) String() string {
 func (*ReportRequest) ProtoMessage() {}
 
 func (x *ReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[0]
+	mi := &file_link_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -68,7 +375,7 @@ func (x *ReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
 func (*ReportRequest) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{0}
+	return file_link_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ReportRequest) GetAgentJson() []byte {
@@ -113,6 +420,191 @@ func (x *ReportRequest) GetComplete() bool {
 	return false
 }
 
+func (x *ReportRequest) GetBoot() string {
+	if x != nil {
+		return x.Boot
+	}
+	return ""
+}
+
+func (x *ReportRequest) GetSamples() []*Sample {
+	if x != nil {
+		return x.Samples
+	}
+	return nil
+}
+
+func (x *ReportRequest) GetSentUnixNs() int64 {
+	if x != nil {
+		return x.SentUnixNs
+	}
+	return 0
+}
+
+type Sample struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	WorkloadId      string                 `protobuf:"bytes,1,opt,name=workload_id,json=workloadId,proto3" json:"workload_id,omitempty"`
+	TimeUnixNs      int64                  `protobuf:"fixed64,2,opt,name=time_unix_ns,json=timeUnixNs,proto3" json:"time_unix_ns,omitempty"`
+	CpuNs           int64                  `protobuf:"varint,3,opt,name=cpu_ns,json=cpuNs,proto3" json:"cpu_ns,omitempty"`
+	ThrottledNs     int64                  `protobuf:"varint,4,opt,name=throttled_ns,json=throttledNs,proto3" json:"throttled_ns,omitempty"`
+	CpuLimitMilli   uint64                 `protobuf:"varint,5,opt,name=cpu_limit_milli,json=cpuLimitMilli,proto3" json:"cpu_limit_milli,omitempty"`
+	Memory          uint64                 `protobuf:"varint,6,opt,name=memory,proto3" json:"memory,omitempty"`
+	MemoryLimit     uint64                 `protobuf:"varint,7,opt,name=memory_limit,json=memoryLimit,proto3" json:"memory_limit,omitempty"`
+	Pids            uint64                 `protobuf:"varint,8,opt,name=pids,proto3" json:"pids,omitempty"`
+	PidsLimit       uint64                 `protobuf:"varint,9,opt,name=pids_limit,json=pidsLimit,proto3" json:"pids_limit,omitempty"`
+	Descriptors     uint64                 `protobuf:"varint,10,opt,name=descriptors,proto3" json:"descriptors,omitempty"`
+	DiskRead        uint64                 `protobuf:"varint,11,opt,name=disk_read,json=diskRead,proto3" json:"disk_read,omitempty"`
+	DiskWritten     uint64                 `protobuf:"varint,12,opt,name=disk_written,json=diskWritten,proto3" json:"disk_written,omitempty"`
+	NetworkReceived uint64                 `protobuf:"varint,13,opt,name=network_received,json=networkReceived,proto3" json:"network_received,omitempty"`
+	NetworkSent     uint64                 `protobuf:"varint,14,opt,name=network_sent,json=networkSent,proto3" json:"network_sent,omitempty"`
+	OomKills        uint64                 `protobuf:"varint,15,opt,name=oom_kills,json=oomKills,proto3" json:"oom_kills,omitempty"`
+	Missing         []string               `protobuf:"bytes,16,rep,name=missing,proto3" json:"missing,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Sample) Reset() {
+	*x = Sample{}
+	mi := &file_link_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sample) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sample) ProtoMessage() {}
+
+func (x *Sample) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sample.ProtoReflect.Descriptor instead.
+func (*Sample) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Sample) GetWorkloadId() string {
+	if x != nil {
+		return x.WorkloadId
+	}
+	return ""
+}
+
+func (x *Sample) GetTimeUnixNs() int64 {
+	if x != nil {
+		return x.TimeUnixNs
+	}
+	return 0
+}
+
+func (x *Sample) GetCpuNs() int64 {
+	if x != nil {
+		return x.CpuNs
+	}
+	return 0
+}
+
+func (x *Sample) GetThrottledNs() int64 {
+	if x != nil {
+		return x.ThrottledNs
+	}
+	return 0
+}
+
+func (x *Sample) GetCpuLimitMilli() uint64 {
+	if x != nil {
+		return x.CpuLimitMilli
+	}
+	return 0
+}
+
+func (x *Sample) GetMemory() uint64 {
+	if x != nil {
+		return x.Memory
+	}
+	return 0
+}
+
+func (x *Sample) GetMemoryLimit() uint64 {
+	if x != nil {
+		return x.MemoryLimit
+	}
+	return 0
+}
+
+func (x *Sample) GetPids() uint64 {
+	if x != nil {
+		return x.Pids
+	}
+	return 0
+}
+
+func (x *Sample) GetPidsLimit() uint64 {
+	if x != nil {
+		return x.PidsLimit
+	}
+	return 0
+}
+
+func (x *Sample) GetDescriptors() uint64 {
+	if x != nil {
+		return x.Descriptors
+	}
+	return 0
+}
+
+func (x *Sample) GetDiskRead() uint64 {
+	if x != nil {
+		return x.DiskRead
+	}
+	return 0
+}
+
+func (x *Sample) GetDiskWritten() uint64 {
+	if x != nil {
+		return x.DiskWritten
+	}
+	return 0
+}
+
+func (x *Sample) GetNetworkReceived() uint64 {
+	if x != nil {
+		return x.NetworkReceived
+	}
+	return 0
+}
+
+func (x *Sample) GetNetworkSent() uint64 {
+	if x != nil {
+		return x.NetworkSent
+	}
+	return 0
+}
+
+func (x *Sample) GetOomKills() uint64 {
+	if x != nil {
+		return x.OomKills
+	}
+	return 0
+}
+
+func (x *Sample) GetMissing() []string {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
 type ReportResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	WantSnapshot  bool                   `protobuf:"varint,1,opt,name=want_snapshot,json=wantSnapshot,proto3" json:"want_snapshot,omitempty"`
@@ -122,7 +614,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_link_proto_msgTypes[1]
+	mi := &file_link_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -134,7 +626,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[1]
+	mi := &file_link_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -147,7 +639,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{1}
+	return file_link_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ReportResponse) GetWantSnapshot() bool {
@@ -167,13 +659,21 @@ type Event struct {
 	Process       *Process               `protobuf:"bytes,6,opt,name=process,proto3" json:"process,omitempty"`
 	Exec          *Exec                  `protobuf:"bytes,7,opt,name=exec,proto3" json:"exec,omitempty"`
 	Exit          *Exit                  `protobuf:"bytes,8,opt,name=exit,proto3" json:"exit,omitempty"`
+	Count         uint64                 `protobuf:"varint,9,opt,name=count,proto3" json:"count,omitempty"`
+	LastUnixNs    int64                  `protobuf:"fixed64,10,opt,name=last_unix_ns,json=lastUnixNs,proto3" json:"last_unix_ns,omitempty"`
+	File          *File                  `protobuf:"bytes,11,opt,name=file,proto3" json:"file,omitempty"`
+	Connection    *Connection            `protobuf:"bytes,12,opt,name=connection,proto3" json:"connection,omitempty"`
+	Dns           *Dns                   `protobuf:"bytes,13,opt,name=dns,proto3" json:"dns,omitempty"`
+	Privilege     *Privilege             `protobuf:"bytes,14,opt,name=privilege,proto3" json:"privilege,omitempty"`
+	Memory        *Memory                `protobuf:"bytes,15,opt,name=memory,proto3" json:"memory,omitempty"`
+	Resource      *Resource              `protobuf:"bytes,16,opt,name=resource,proto3" json:"resource,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_link_proto_msgTypes[2]
+	mi := &file_link_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -185,7 +685,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[2]
+	mi := &file_link_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -198,7 +698,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{2}
+	return file_link_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Event) GetVersion() uint32 {
@@ -257,6 +757,810 @@ func (x *Event) GetExit() *Exit {
 	return nil
 }
 
+func (x *Event) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Event) GetLastUnixNs() int64 {
+	if x != nil {
+		return x.LastUnixNs
+	}
+	return 0
+}
+
+func (x *Event) GetFile() *File {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+func (x *Event) GetConnection() *Connection {
+	if x != nil {
+		return x.Connection
+	}
+	return nil
+}
+
+func (x *Event) GetDns() *Dns {
+	if x != nil {
+		return x.Dns
+	}
+	return nil
+}
+
+func (x *Event) GetPrivilege() *Privilege {
+	if x != nil {
+		return x.Privilege
+	}
+	return nil
+}
+
+func (x *Event) GetMemory() *Memory {
+	if x != nil {
+		return x.Memory
+	}
+	return nil
+}
+
+func (x *Event) GetResource() *Resource {
+	if x != nil {
+		return x.Resource
+	}
+	return nil
+}
+
+type File struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	Claimed       bool                   `protobuf:"varint,3,opt,name=claimed,proto3" json:"claimed,omitempty"`
+	PathTruncated bool                   `protobuf:"varint,4,opt,name=path_truncated,json=pathTruncated,proto3" json:"path_truncated,omitempty"`
+	Origin        string                 `protobuf:"bytes,5,opt,name=origin,proto3" json:"origin,omitempty"`
+	FileSystem    string                 `protobuf:"bytes,6,opt,name=file_system,json=fileSystem,proto3" json:"file_system,omitempty"`
+	Inode         uint64                 `protobuf:"varint,7,opt,name=inode,proto3" json:"inode,omitempty"`
+	Device        uint32                 `protobuf:"varint,8,opt,name=device,proto3" json:"device,omitempty"`
+	Type          string                 `protobuf:"bytes,9,opt,name=type,proto3" json:"type,omitempty"`
+	Mode          uint32                 `protobuf:"varint,10,opt,name=mode,proto3" json:"mode,omitempty"`
+	Uid           *uint32                `protobuf:"varint,11,opt,name=uid,proto3,oneof" json:"uid,omitempty"`
+	Gid           *uint32                `protobuf:"varint,12,opt,name=gid,proto3,oneof" json:"gid,omitempty"`
+	Flags         []string               `protobuf:"bytes,13,rep,name=flags,proto3" json:"flags,omitempty"`
+	Sensitive     string                 `protobuf:"bytes,14,opt,name=sensitive,proto3" json:"sensitive,omitempty"`
+	Error         string                 `protobuf:"bytes,15,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *File) Reset() {
+	*x = File{}
+	mi := &file_link_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *File) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*File) ProtoMessage() {}
+
+func (x *File) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use File.ProtoReflect.Descriptor instead.
+func (*File) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *File) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *File) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *File) GetClaimed() bool {
+	if x != nil {
+		return x.Claimed
+	}
+	return false
+}
+
+func (x *File) GetPathTruncated() bool {
+	if x != nil {
+		return x.PathTruncated
+	}
+	return false
+}
+
+func (x *File) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *File) GetFileSystem() string {
+	if x != nil {
+		return x.FileSystem
+	}
+	return ""
+}
+
+func (x *File) GetInode() uint64 {
+	if x != nil {
+		return x.Inode
+	}
+	return 0
+}
+
+func (x *File) GetDevice() uint32 {
+	if x != nil {
+		return x.Device
+	}
+	return 0
+}
+
+func (x *File) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *File) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *File) GetUid() uint32 {
+	if x != nil && x.Uid != nil {
+		return *x.Uid
+	}
+	return 0
+}
+
+func (x *File) GetGid() uint32 {
+	if x != nil && x.Gid != nil {
+		return *x.Gid
+	}
+	return 0
+}
+
+func (x *File) GetFlags() []string {
+	if x != nil {
+		return x.Flags
+	}
+	return nil
+}
+
+func (x *File) GetSensitive() string {
+	if x != nil {
+		return x.Sensitive
+	}
+	return ""
+}
+
+func (x *File) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+type Address struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ip            []byte                 `protobuf:"bytes,1,opt,name=ip,proto3" json:"ip,omitempty"` // 4 or 16 bytes
+	Port          uint32                 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	Zone          string                 `protobuf:"bytes,3,opt,name=zone,proto3" json:"zone,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Address) Reset() {
+	*x = Address{}
+	mi := &file_link_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Address) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Address) ProtoMessage() {}
+
+func (x *Address) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Address.ProtoReflect.Descriptor instead.
+func (*Address) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Address) GetIp() []byte {
+	if x != nil {
+		return x.Ip
+	}
+	return nil
+}
+
+func (x *Address) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *Address) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+type Connection struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Protocol        string                 `protobuf:"bytes,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Local           *Address               `protobuf:"bytes,2,opt,name=local,proto3" json:"local,omitempty"`
+	Remote          *Address               `protobuf:"bytes,3,opt,name=remote,proto3" json:"remote,omitempty"`
+	NetNs           uint32                 `protobuf:"varint,4,opt,name=net_ns,json=netNs,proto3" json:"net_ns,omitempty"`
+	Incoming        bool                   `protobuf:"varint,5,opt,name=incoming,proto3" json:"incoming,omitempty"`
+	Error           string                 `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	Resumed         bool                   `protobuf:"varint,7,opt,name=resumed,proto3" json:"resumed,omitempty"`
+	BytesSent       uint64                 `protobuf:"varint,8,opt,name=bytes_sent,json=bytesSent,proto3" json:"bytes_sent,omitempty"`
+	BytesReceived   uint64                 `protobuf:"varint,9,opt,name=bytes_received,json=bytesReceived,proto3" json:"bytes_received,omitempty"`
+	PacketsSent     uint64                 `protobuf:"varint,10,opt,name=packets_sent,json=packetsSent,proto3" json:"packets_sent,omitempty"`
+	PacketsReceived uint64                 `protobuf:"varint,11,opt,name=packets_received,json=packetsReceived,proto3" json:"packets_received,omitempty"`
+	DurationNs      int64                  `protobuf:"varint,12,opt,name=duration_ns,json=durationNs,proto3" json:"duration_ns,omitempty"`
+	Name            string                 `protobuf:"bytes,13,opt,name=name,proto3" json:"name,omitempty"` // the peer is the server's to find out
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Connection) Reset() {
+	*x = Connection{}
+	mi := &file_link_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Connection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Connection) ProtoMessage() {}
+
+func (x *Connection) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Connection.ProtoReflect.Descriptor instead.
+func (*Connection) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Connection) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *Connection) GetLocal() *Address {
+	if x != nil {
+		return x.Local
+	}
+	return nil
+}
+
+func (x *Connection) GetRemote() *Address {
+	if x != nil {
+		return x.Remote
+	}
+	return nil
+}
+
+func (x *Connection) GetNetNs() uint32 {
+	if x != nil {
+		return x.NetNs
+	}
+	return 0
+}
+
+func (x *Connection) GetIncoming() bool {
+	if x != nil {
+		return x.Incoming
+	}
+	return false
+}
+
+func (x *Connection) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *Connection) GetResumed() bool {
+	if x != nil {
+		return x.Resumed
+	}
+	return false
+}
+
+func (x *Connection) GetBytesSent() uint64 {
+	if x != nil {
+		return x.BytesSent
+	}
+	return 0
+}
+
+func (x *Connection) GetBytesReceived() uint64 {
+	if x != nil {
+		return x.BytesReceived
+	}
+	return 0
+}
+
+func (x *Connection) GetPacketsSent() uint64 {
+	if x != nil {
+		return x.PacketsSent
+	}
+	return 0
+}
+
+func (x *Connection) GetPacketsReceived() uint64 {
+	if x != nil {
+		return x.PacketsReceived
+	}
+	return 0
+}
+
+func (x *Connection) GetDurationNs() int64 {
+	if x != nil {
+		return x.DurationNs
+	}
+	return 0
+}
+
+func (x *Connection) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type Dns struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Protocol      string                 `protobuf:"bytes,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Server        *Address               `protobuf:"bytes,2,opt,name=server,proto3" json:"server,omitempty"`
+	Client        *Address               `protobuf:"bytes,3,opt,name=client,proto3" json:"client,omitempty"`
+	Id            uint32                 `protobuf:"varint,4,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
+	Type          string                 `protobuf:"bytes,6,opt,name=type,proto3" json:"type,omitempty"`
+	Code          string                 `protobuf:"bytes,7,opt,name=code,proto3" json:"code,omitempty"`
+	Answers       []string               `protobuf:"bytes,8,rep,name=answers,proto3" json:"answers,omitempty"`
+	Truncated     bool                   `protobuf:"varint,9,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	Size          uint32                 `protobuf:"varint,10,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Dns) Reset() {
+	*x = Dns{}
+	mi := &file_link_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Dns) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Dns) ProtoMessage() {}
+
+func (x *Dns) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Dns.ProtoReflect.Descriptor instead.
+func (*Dns) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Dns) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *Dns) GetServer() *Address {
+	if x != nil {
+		return x.Server
+	}
+	return nil
+}
+
+func (x *Dns) GetClient() *Address {
+	if x != nil {
+		return x.Client
+	}
+	return nil
+}
+
+func (x *Dns) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Dns) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Dns) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Dns) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *Dns) GetAnswers() []string {
+	if x != nil {
+		return x.Answers
+	}
+	return nil
+}
+
+func (x *Dns) GetTruncated() bool {
+	if x != nil {
+		return x.Truncated
+	}
+	return false
+}
+
+func (x *Dns) GetSize() uint32 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+type Privilege struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Call          string                 `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
+	Source        string                 `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
+	Target        string                 `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`
+	Type          string                 `protobuf:"bytes,4,opt,name=type,proto3" json:"type,omitempty"`
+	Flags         []string               `protobuf:"bytes,5,rep,name=flags,proto3" json:"flags,omitempty"`
+	Process       *Key                   `protobuf:"bytes,6,opt,name=process,proto3" json:"process,omitempty"`
+	WorkloadId    string                 `protobuf:"bytes,7,opt,name=workload_id,json=workloadId,proto3" json:"workload_id,omitempty"`
+	Gained        uint64                 `protobuf:"varint,8,opt,name=gained,proto3" json:"gained,omitempty"`
+	OldUid        uint32                 `protobuf:"varint,9,opt,name=old_uid,json=oldUid,proto3" json:"old_uid,omitempty"`
+	NewUid        uint32                 `protobuf:"varint,10,opt,name=new_uid,json=newUid,proto3" json:"new_uid,omitempty"`
+	Device        uint32                 `protobuf:"varint,11,opt,name=device,proto3" json:"device,omitempty"`
+	Error         string                 `protobuf:"bytes,12,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Privilege) Reset() {
+	*x = Privilege{}
+	mi := &file_link_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Privilege) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Privilege) ProtoMessage() {}
+
+func (x *Privilege) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Privilege.ProtoReflect.Descriptor instead.
+func (*Privilege) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Privilege) GetCall() string {
+	if x != nil {
+		return x.Call
+	}
+	return ""
+}
+
+func (x *Privilege) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Privilege) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *Privilege) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Privilege) GetFlags() []string {
+	if x != nil {
+		return x.Flags
+	}
+	return nil
+}
+
+func (x *Privilege) GetProcess() *Key {
+	if x != nil {
+		return x.Process
+	}
+	return nil
+}
+
+func (x *Privilege) GetWorkloadId() string {
+	if x != nil {
+		return x.WorkloadId
+	}
+	return ""
+}
+
+func (x *Privilege) GetGained() uint64 {
+	if x != nil {
+		return x.Gained
+	}
+	return 0
+}
+
+func (x *Privilege) GetOldUid() uint32 {
+	if x != nil {
+		return x.OldUid
+	}
+	return 0
+}
+
+func (x *Privilege) GetNewUid() uint32 {
+	if x != nil {
+		return x.NewUid
+	}
+	return 0
+}
+
+func (x *Privilege) GetDevice() uint32 {
+	if x != nil {
+		return x.Device
+	}
+	return 0
+}
+
+func (x *Privilege) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+type Memory struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Call          string                 `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
+	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	Origin        string                 `protobuf:"bytes,3,opt,name=origin,proto3" json:"origin,omitempty"`
+	Protection    []string               `protobuf:"bytes,4,rep,name=protection,proto3" json:"protection,omitempty"`
+	Length        uint64                 `protobuf:"varint,5,opt,name=length,proto3" json:"length,omitempty"`
+	Error         string                 `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Memory) Reset() {
+	*x = Memory{}
+	mi := &file_link_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Memory) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Memory) ProtoMessage() {}
+
+func (x *Memory) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Memory.ProtoReflect.Descriptor instead.
+func (*Memory) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Memory) GetCall() string {
+	if x != nil {
+		return x.Call
+	}
+	return ""
+}
+
+func (x *Memory) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Memory) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *Memory) GetProtection() []string {
+	if x != nil {
+		return x.Protection
+	}
+	return nil
+}
+
+func (x *Memory) GetLength() uint64 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
+func (x *Memory) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+type Resource struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	What          string                 `protobuf:"bytes,1,opt,name=what,proto3" json:"what,omitempty"`
+	Used          uint64                 `protobuf:"varint,2,opt,name=used,proto3" json:"used,omitempty"`
+	Limit         uint64                 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Resource) Reset() {
+	*x = Resource{}
+	mi := &file_link_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Resource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Resource) ProtoMessage() {}
+
+func (x *Resource) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Resource.ProtoReflect.Descriptor instead.
+func (*Resource) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Resource) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *Resource) GetUsed() uint64 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+func (x *Resource) GetLimit() uint64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
 type Key struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Pid           uint32                 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
@@ -267,7 +1571,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_link_proto_msgTypes[3]
+	mi := &file_link_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -279,7 +1583,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[3]
+	mi := &file_link_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -292,7 +1596,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{3}
+	return file_link_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Key) GetPid() uint32 {
@@ -325,7 +1629,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_link_proto_msgTypes[4]
+	mi := &file_link_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -337,7 +1641,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[4]
+	mi := &file_link_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -350,7 +1654,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{4}
+	return file_link_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Process) GetKey() *Key {
@@ -431,7 +1735,7 @@ type Exec struct {
 
 func (x *Exec) Reset() {
 	*x = Exec{}
-	mi := &file_link_proto_msgTypes[5]
+	mi := &file_link_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -443,7 +1747,7 @@ func (x *Exec) String() string {
 func (*Exec) ProtoMessage() {}
 
 func (x *Exec) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[5]
+	mi := &file_link_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -456,7 +1760,7 @@ func (x *Exec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exec.ProtoReflect.Descriptor instead.
 func (*Exec) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{5}
+	return file_link_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Exec) GetRequested() string {
@@ -568,7 +1872,7 @@ type Ancestor struct {
 
 func (x *Ancestor) Reset() {
 	*x = Ancestor{}
-	mi := &file_link_proto_msgTypes[6]
+	mi := &file_link_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -580,7 +1884,7 @@ func (x *Ancestor) String() string {
 func (*Ancestor) ProtoMessage() {}
 
 func (x *Ancestor) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[6]
+	mi := &file_link_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -593,7 +1897,7 @@ func (x *Ancestor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ancestor.ProtoReflect.Descriptor instead.
 func (*Ancestor) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{6}
+	return file_link_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Ancestor) GetKey() *Key {
@@ -629,7 +1933,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_link_proto_msgTypes[7]
+	mi := &file_link_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -641,7 +1945,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[7]
+	mi := &file_link_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -654,7 +1958,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{7}
+	return file_link_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -701,7 +2005,7 @@ type Running struct {
 
 func (x *Running) Reset() {
 	*x = Running{}
-	mi := &file_link_proto_msgTypes[8]
+	mi := &file_link_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -713,7 +2017,7 @@ func (x *Running) String() string {
 func (*Running) ProtoMessage() {}
 
 func (x *Running) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[8]
+	mi := &file_link_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -726,7 +2030,7 @@ func (x *Running) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Running.ProtoReflect.Descriptor instead.
 func (*Running) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{8}
+	return file_link_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Running) GetWorkloadId() string {
@@ -790,7 +2094,27 @@ var File_link_proto protoreflect.FileDescriptor
 const file_link_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"link.proto\x12\x11castellan.link.v1\"\xf9\x01\n" +
+	"link.proto\x12\x11castellan.link.v1\"\x86\x01\n" +
+	"\vJoinRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x10\n" +
+	"\x03csr\x18\x02 \x01(\fR\x03csr\x12\x1a\n" +
+	"\bhostname\x18\x03 \x01(\tR\bhostname\x12\x19\n" +
+	"\bagent_id\x18\x04 \x01(\tR\aagentId\x12\x18\n" +
+	"\aversion\x18\x05 \x01(\tR\aversion\" \n" +
+	"\fRenewRequest\x12\x10\n" +
+	"\x03csr\x18\x01 \x01(\fR\x03csr\"h\n" +
+	"\vCredentials\x12 \n" +
+	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x1c\n" +
+	"\tauthority\x18\x02 \x01(\fR\tauthority\x12\x19\n" +
+	"\bagent_id\x18\x03 \x01(\tR\aagentId\"A\n" +
+	"\x11DirectivesRequest\x12\x12\n" +
+	"\x04boot\x18\x01 \x01(\tR\x04boot\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\"r\n" +
+	"\tDirective\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x1b\n" +
+	"\tbody_json\x18\x03 \x01(\fR\bbodyJson\x12$\n" +
+	"\x0eissued_unix_ns\x18\x04 \x01(\x10R\fissuedUnixNs\"\xe4\x02\n" +
 	"\rReportRequest\x12\x1d\n" +
 	"\n" +
 	"agent_json\x18\x01 \x01(\fR\tagentJson\x12%\n" +
@@ -798,9 +2122,34 @@ const file_link_proto_rawDesc = "" +
 	"\x06events\x18\x03 \x03(\v2\x18.castellan.link.v1.EventR\x06events\x128\n" +
 	"\tprocesses\x18\x04 \x03(\v2\x1a.castellan.link.v1.RunningR\tprocesses\x12\x1a\n" +
 	"\bsnapshot\x18\x05 \x01(\bR\bsnapshot\x12\x1a\n" +
-	"\bcomplete\x18\x06 \x01(\bR\bcomplete\"5\n" +
+	"\bcomplete\x18\x06 \x01(\bR\bcomplete\x12\x12\n" +
+	"\x04boot\x18\a \x01(\tR\x04boot\x123\n" +
+	"\asamples\x18\b \x03(\v2\x19.castellan.link.v1.SampleR\asamples\x12 \n" +
+	"\fsent_unix_ns\x18\t \x01(\x10R\n" +
+	"sentUnixNs\"\x82\x04\n" +
+	"\x06Sample\x12\x1f\n" +
+	"\vworkload_id\x18\x01 \x01(\tR\n" +
+	"workloadId\x12 \n" +
+	"\ftime_unix_ns\x18\x02 \x01(\x10R\n" +
+	"timeUnixNs\x12\x15\n" +
+	"\x06cpu_ns\x18\x03 \x01(\x03R\x05cpuNs\x12!\n" +
+	"\fthrottled_ns\x18\x04 \x01(\x03R\vthrottledNs\x12&\n" +
+	"\x0fcpu_limit_milli\x18\x05 \x01(\x04R\rcpuLimitMilli\x12\x16\n" +
+	"\x06memory\x18\x06 \x01(\x04R\x06memory\x12!\n" +
+	"\fmemory_limit\x18\a \x01(\x04R\vmemoryLimit\x12\x12\n" +
+	"\x04pids\x18\b \x01(\x04R\x04pids\x12\x1d\n" +
+	"\n" +
+	"pids_limit\x18\t \x01(\x04R\tpidsLimit\x12 \n" +
+	"\vdescriptors\x18\n" +
+	" \x01(\x04R\vdescriptors\x12\x1b\n" +
+	"\tdisk_read\x18\v \x01(\x04R\bdiskRead\x12!\n" +
+	"\fdisk_written\x18\f \x01(\x04R\vdiskWritten\x12)\n" +
+	"\x10network_received\x18\r \x01(\x04R\x0fnetworkReceived\x12!\n" +
+	"\fnetwork_sent\x18\x0e \x01(\x04R\vnetworkSent\x12\x1b\n" +
+	"\toom_kills\x18\x0f \x01(\x04R\boomKills\x12\x18\n" +
+	"\amissing\x18\x10 \x03(\tR\amissing\"5\n" +
 	"\x0eReportResponse\x12#\n" +
-	"\rwant_snapshot\x18\x01 \x01(\bR\fwantSnapshot\"\x9a\x02\n" +
+	"\rwant_snapshot\x18\x01 \x01(\bR\fwantSnapshot\"\x90\x05\n" +
 	"\x05Event\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12 \n" +
@@ -811,7 +2160,101 @@ const file_link_proto_rawDesc = "" +
 	"workloadId\x124\n" +
 	"\aprocess\x18\x06 \x01(\v2\x1a.castellan.link.v1.ProcessR\aprocess\x12+\n" +
 	"\x04exec\x18\a \x01(\v2\x17.castellan.link.v1.ExecR\x04exec\x12+\n" +
-	"\x04exit\x18\b \x01(\v2\x17.castellan.link.v1.ExitR\x04exit\"-\n" +
+	"\x04exit\x18\b \x01(\v2\x17.castellan.link.v1.ExitR\x04exit\x12\x14\n" +
+	"\x05count\x18\t \x01(\x04R\x05count\x12 \n" +
+	"\flast_unix_ns\x18\n" +
+	" \x01(\x10R\n" +
+	"lastUnixNs\x12+\n" +
+	"\x04file\x18\v \x01(\v2\x17.castellan.link.v1.FileR\x04file\x12=\n" +
+	"\n" +
+	"connection\x18\f \x01(\v2\x1d.castellan.link.v1.ConnectionR\n" +
+	"connection\x12(\n" +
+	"\x03dns\x18\r \x01(\v2\x16.castellan.link.v1.DnsR\x03dns\x12:\n" +
+	"\tprivilege\x18\x0e \x01(\v2\x1c.castellan.link.v1.PrivilegeR\tprivilege\x121\n" +
+	"\x06memory\x18\x0f \x01(\v2\x19.castellan.link.v1.MemoryR\x06memory\x127\n" +
+	"\bresource\x18\x10 \x01(\v2\x1b.castellan.link.v1.ResourceR\bresource\"\x82\x03\n" +
+	"\x04File\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\x12\x18\n" +
+	"\aclaimed\x18\x03 \x01(\bR\aclaimed\x12%\n" +
+	"\x0epath_truncated\x18\x04 \x01(\bR\rpathTruncated\x12\x16\n" +
+	"\x06origin\x18\x05 \x01(\tR\x06origin\x12\x1f\n" +
+	"\vfile_system\x18\x06 \x01(\tR\n" +
+	"fileSystem\x12\x14\n" +
+	"\x05inode\x18\a \x01(\x04R\x05inode\x12\x16\n" +
+	"\x06device\x18\b \x01(\rR\x06device\x12\x12\n" +
+	"\x04type\x18\t \x01(\tR\x04type\x12\x12\n" +
+	"\x04mode\x18\n" +
+	" \x01(\rR\x04mode\x12\x15\n" +
+	"\x03uid\x18\v \x01(\rH\x00R\x03uid\x88\x01\x01\x12\x15\n" +
+	"\x03gid\x18\f \x01(\rH\x01R\x03gid\x88\x01\x01\x12\x14\n" +
+	"\x05flags\x18\r \x03(\tR\x05flags\x12\x1c\n" +
+	"\tsensitive\x18\x0e \x01(\tR\tsensitive\x12\x14\n" +
+	"\x05error\x18\x0f \x01(\tR\x05errorB\x06\n" +
+	"\x04_uidB\x06\n" +
+	"\x04_gid\"A\n" +
+	"\aAddress\x12\x0e\n" +
+	"\x02ip\x18\x01 \x01(\fR\x02ip\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port\x12\x12\n" +
+	"\x04zone\x18\x03 \x01(\tR\x04zone\"\xba\x03\n" +
+	"\n" +
+	"Connection\x12\x1a\n" +
+	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x120\n" +
+	"\x05local\x18\x02 \x01(\v2\x1a.castellan.link.v1.AddressR\x05local\x122\n" +
+	"\x06remote\x18\x03 \x01(\v2\x1a.castellan.link.v1.AddressR\x06remote\x12\x15\n" +
+	"\x06net_ns\x18\x04 \x01(\rR\x05netNs\x12\x1a\n" +
+	"\bincoming\x18\x05 \x01(\bR\bincoming\x12\x14\n" +
+	"\x05error\x18\x06 \x01(\tR\x05error\x12\x18\n" +
+	"\aresumed\x18\a \x01(\bR\aresumed\x12\x1d\n" +
+	"\n" +
+	"bytes_sent\x18\b \x01(\x04R\tbytesSent\x12%\n" +
+	"\x0ebytes_received\x18\t \x01(\x04R\rbytesReceived\x12!\n" +
+	"\fpackets_sent\x18\n" +
+	" \x01(\x04R\vpacketsSent\x12)\n" +
+	"\x10packets_received\x18\v \x01(\x04R\x0fpacketsReceived\x12\x1f\n" +
+	"\vduration_ns\x18\f \x01(\x03R\n" +
+	"durationNs\x12\x12\n" +
+	"\x04name\x18\r \x01(\tR\x04name\"\xa1\x02\n" +
+	"\x03Dns\x12\x1a\n" +
+	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x122\n" +
+	"\x06server\x18\x02 \x01(\v2\x1a.castellan.link.v1.AddressR\x06server\x122\n" +
+	"\x06client\x18\x03 \x01(\v2\x1a.castellan.link.v1.AddressR\x06client\x12\x0e\n" +
+	"\x02id\x18\x04 \x01(\rR\x02id\x12\x12\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\x12\x12\n" +
+	"\x04type\x18\x06 \x01(\tR\x04type\x12\x12\n" +
+	"\x04code\x18\a \x01(\tR\x04code\x12\x18\n" +
+	"\aanswers\x18\b \x03(\tR\aanswers\x12\x1c\n" +
+	"\ttruncated\x18\t \x01(\bR\ttruncated\x12\x12\n" +
+	"\x04size\x18\n" +
+	" \x01(\rR\x04size\"\xc4\x02\n" +
+	"\tPrivilege\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\tR\x04call\x12\x16\n" +
+	"\x06source\x18\x02 \x01(\tR\x06source\x12\x16\n" +
+	"\x06target\x18\x03 \x01(\tR\x06target\x12\x12\n" +
+	"\x04type\x18\x04 \x01(\tR\x04type\x12\x14\n" +
+	"\x05flags\x18\x05 \x03(\tR\x05flags\x120\n" +
+	"\aprocess\x18\x06 \x01(\v2\x16.castellan.link.v1.KeyR\aprocess\x12\x1f\n" +
+	"\vworkload_id\x18\a \x01(\tR\n" +
+	"workloadId\x12\x16\n" +
+	"\x06gained\x18\b \x01(\x04R\x06gained\x12\x17\n" +
+	"\aold_uid\x18\t \x01(\rR\x06oldUid\x12\x17\n" +
+	"\anew_uid\x18\n" +
+	" \x01(\rR\x06newUid\x12\x16\n" +
+	"\x06device\x18\v \x01(\rR\x06device\x12\x14\n" +
+	"\x05error\x18\f \x01(\tR\x05error\"\x96\x01\n" +
+	"\x06Memory\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\tR\x04call\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x16\n" +
+	"\x06origin\x18\x03 \x01(\tR\x06origin\x12\x1e\n" +
+	"\n" +
+	"protection\x18\x04 \x03(\tR\n" +
+	"protection\x12\x16\n" +
+	"\x06length\x18\x05 \x01(\x04R\x06length\x12\x14\n" +
+	"\x05error\x18\x06 \x01(\tR\x05error\"H\n" +
+	"\bResource\x12\x12\n" +
+	"\x04what\x18\x01 \x01(\tR\x04what\x12\x12\n" +
+	"\x04used\x18\x02 \x01(\x04R\x04used\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x04R\x05limit\"-\n" +
 	"\x03Key\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x14\n" +
 	"\x05start\x18\x02 \x01(\x04R\x05start\"\xf4\x01\n" +
@@ -864,9 +2307,14 @@ const file_link_proto_rawDesc = "" +
 	"\aentered\x18\x05 \x01(\bR\aentered\x12&\n" +
 	"\x0fstarted_unix_ns\x18\x06 \x01(\x10R\rstartedUnixNs\x12\"\n" +
 	"\rended_unix_ns\x18\a \x01(\x10R\vendedUnixNs\x12+\n" +
-	"\x04exit\x18\b \x01(\v2\x17.castellan.link.v1.ExitR\x04exit2\\\n" +
+	"\x04exit\x18\b \x01(\v2\x17.castellan.link.v1.ExitR\x04exit2\xfa\x01\n" +
 	"\vLinkService\x12M\n" +
-	"\x06Report\x12 .castellan.link.v1.ReportRequest\x1a!.castellan.link.v1.ReportResponseB=Z;github.com/castellan-security/castellan/proto/linkv1;linkv1b\x06proto3"
+	"\x06Report\x12 .castellan.link.v1.ReportRequest\x1a!.castellan.link.v1.ReportResponse\x12R\n" +
+	"\n" +
+	"Directives\x12$.castellan.link.v1.DirectivesRequest\x1a\x1c.castellan.link.v1.Directive0\x01\x12H\n" +
+	"\x05Renew\x12\x1f.castellan.link.v1.RenewRequest\x1a\x1e.castellan.link.v1.Credentials2U\n" +
+	"\vJoinService\x12F\n" +
+	"\x04Join\x12\x1e.castellan.link.v1.JoinRequest\x1a\x1e.castellan.link.v1.CredentialsB=Z;github.com/castellan-security/castellan/proto/linkv1;linkv1b\x06proto3"
 
 var (
 	file_link_proto_rawDescOnce sync.Once
@@ -880,37 +2328,68 @@ func file_link_proto_rawDescGZIP() []byte {
 	return file_link_proto_rawDescData
 }
 
-var file_link_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_link_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_link_proto_goTypes = []any{
-	(*ReportRequest)(nil),  // 0: castellan.link.v1.ReportRequest
-	(*ReportResponse)(nil), // 1: castellan.link.v1.ReportResponse
-	(*Event)(nil),          // 2: castellan.link.v1.Event
-	(*Key)(nil),            // 3: castellan.link.v1.Key
-	(*Process)(nil),        // 4: castellan.link.v1.Process
-	(*Exec)(nil),           // 5: castellan.link.v1.Exec
-	(*Ancestor)(nil),       // 6: castellan.link.v1.Ancestor
-	(*Exit)(nil),           // 7: castellan.link.v1.Exit
-	(*Running)(nil),        // 8: castellan.link.v1.Running
+	(*JoinRequest)(nil),       // 0: castellan.link.v1.JoinRequest
+	(*RenewRequest)(nil),      // 1: castellan.link.v1.RenewRequest
+	(*Credentials)(nil),       // 2: castellan.link.v1.Credentials
+	(*DirectivesRequest)(nil), // 3: castellan.link.v1.DirectivesRequest
+	(*Directive)(nil),         // 4: castellan.link.v1.Directive
+	(*ReportRequest)(nil),     // 5: castellan.link.v1.ReportRequest
+	(*Sample)(nil),            // 6: castellan.link.v1.Sample
+	(*ReportResponse)(nil),    // 7: castellan.link.v1.ReportResponse
+	(*Event)(nil),             // 8: castellan.link.v1.Event
+	(*File)(nil),              // 9: castellan.link.v1.File
+	(*Address)(nil),           // 10: castellan.link.v1.Address
+	(*Connection)(nil),        // 11: castellan.link.v1.Connection
+	(*Dns)(nil),               // 12: castellan.link.v1.Dns
+	(*Privilege)(nil),         // 13: castellan.link.v1.Privilege
+	(*Memory)(nil),            // 14: castellan.link.v1.Memory
+	(*Resource)(nil),          // 15: castellan.link.v1.Resource
+	(*Key)(nil),               // 16: castellan.link.v1.Key
+	(*Process)(nil),           // 17: castellan.link.v1.Process
+	(*Exec)(nil),              // 18: castellan.link.v1.Exec
+	(*Ancestor)(nil),          // 19: castellan.link.v1.Ancestor
+	(*Exit)(nil),              // 20: castellan.link.v1.Exit
+	(*Running)(nil),           // 21: castellan.link.v1.Running
 }
 var file_link_proto_depIdxs = []int32{
-	2,  // 0: castellan.link.v1.ReportRequest.events:type_name -> castellan.link.v1.Event
-	8,  // 1: castellan.link.v1.ReportRequest.processes:type_name -> castellan.link.v1.Running
-	4,  // 2: castellan.link.v1.Event.process:type_name -> castellan.link.v1.Process
-	5,  // 3: castellan.link.v1.Event.exec:type_name -> castellan.link.v1.Exec
-	7,  // 4: castellan.link.v1.Event.exit:type_name -> castellan.link.v1.Exit
-	3,  // 5: castellan.link.v1.Process.key:type_name -> castellan.link.v1.Key
-	3,  // 6: castellan.link.v1.Process.parent:type_name -> castellan.link.v1.Key
-	6,  // 7: castellan.link.v1.Exec.ancestors:type_name -> castellan.link.v1.Ancestor
-	3,  // 8: castellan.link.v1.Ancestor.key:type_name -> castellan.link.v1.Key
-	4,  // 9: castellan.link.v1.Running.process:type_name -> castellan.link.v1.Process
-	7,  // 10: castellan.link.v1.Running.exit:type_name -> castellan.link.v1.Exit
-	0,  // 11: castellan.link.v1.LinkService.Report:input_type -> castellan.link.v1.ReportRequest
-	1,  // 12: castellan.link.v1.LinkService.Report:output_type -> castellan.link.v1.ReportResponse
-	12, // [12:13] is the sub-list for method output_type
-	11, // [11:12] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	8,  // 0: castellan.link.v1.ReportRequest.events:type_name -> castellan.link.v1.Event
+	21, // 1: castellan.link.v1.ReportRequest.processes:type_name -> castellan.link.v1.Running
+	6,  // 2: castellan.link.v1.ReportRequest.samples:type_name -> castellan.link.v1.Sample
+	17, // 3: castellan.link.v1.Event.process:type_name -> castellan.link.v1.Process
+	18, // 4: castellan.link.v1.Event.exec:type_name -> castellan.link.v1.Exec
+	20, // 5: castellan.link.v1.Event.exit:type_name -> castellan.link.v1.Exit
+	9,  // 6: castellan.link.v1.Event.file:type_name -> castellan.link.v1.File
+	11, // 7: castellan.link.v1.Event.connection:type_name -> castellan.link.v1.Connection
+	12, // 8: castellan.link.v1.Event.dns:type_name -> castellan.link.v1.Dns
+	13, // 9: castellan.link.v1.Event.privilege:type_name -> castellan.link.v1.Privilege
+	14, // 10: castellan.link.v1.Event.memory:type_name -> castellan.link.v1.Memory
+	15, // 11: castellan.link.v1.Event.resource:type_name -> castellan.link.v1.Resource
+	10, // 12: castellan.link.v1.Connection.local:type_name -> castellan.link.v1.Address
+	10, // 13: castellan.link.v1.Connection.remote:type_name -> castellan.link.v1.Address
+	10, // 14: castellan.link.v1.Dns.server:type_name -> castellan.link.v1.Address
+	10, // 15: castellan.link.v1.Dns.client:type_name -> castellan.link.v1.Address
+	16, // 16: castellan.link.v1.Privilege.process:type_name -> castellan.link.v1.Key
+	16, // 17: castellan.link.v1.Process.key:type_name -> castellan.link.v1.Key
+	16, // 18: castellan.link.v1.Process.parent:type_name -> castellan.link.v1.Key
+	19, // 19: castellan.link.v1.Exec.ancestors:type_name -> castellan.link.v1.Ancestor
+	16, // 20: castellan.link.v1.Ancestor.key:type_name -> castellan.link.v1.Key
+	17, // 21: castellan.link.v1.Running.process:type_name -> castellan.link.v1.Process
+	20, // 22: castellan.link.v1.Running.exit:type_name -> castellan.link.v1.Exit
+	5,  // 23: castellan.link.v1.LinkService.Report:input_type -> castellan.link.v1.ReportRequest
+	3,  // 24: castellan.link.v1.LinkService.Directives:input_type -> castellan.link.v1.DirectivesRequest
+	1,  // 25: castellan.link.v1.LinkService.Renew:input_type -> castellan.link.v1.RenewRequest
+	0,  // 26: castellan.link.v1.JoinService.Join:input_type -> castellan.link.v1.JoinRequest
+	7,  // 27: castellan.link.v1.LinkService.Report:output_type -> castellan.link.v1.ReportResponse
+	4,  // 28: castellan.link.v1.LinkService.Directives:output_type -> castellan.link.v1.Directive
+	2,  // 29: castellan.link.v1.LinkService.Renew:output_type -> castellan.link.v1.Credentials
+	2,  // 30: castellan.link.v1.JoinService.Join:output_type -> castellan.link.v1.Credentials
+	27, // [27:31] is the sub-list for method output_type
+	23, // [23:27] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_link_proto_init() }
@@ -918,15 +2397,16 @@ func file_link_proto_init() {
 	if File_link_proto != nil {
 		return
 	}
+	file_link_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_link_proto_rawDesc), len(file_link_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   22,
 			NumExtensions: 0,
-			NumServices:   1,
+			NumServices:   2,
 		},
 		GoTypes:           file_link_proto_goTypes,
 		DependencyIndexes: file_link_proto_depIdxs,

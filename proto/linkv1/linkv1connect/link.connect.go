@@ -2,8 +2,10 @@
 //
 // Source: link.proto
 
-// The agent link, version 1. An agent dials out and calls Report; there is no
-// call in the other direction. Fields are only ever added; numbers are never
+// The agent link, version 1. An agent dials out: it calls Report with what it
+// has, and Directives, whose answer stays open for what the server wants of it.
+// Both need the agent's own certificate, which Join gives for a token that is
+// good once, and Renew before it ends. Nobody ever dials an agent. Fields are only ever added; numbers are never
 // used again. A reader ignores fields that it does not know, so an old agent
 // and a new server understand each other and the other way round.
 package linkv1connect
@@ -27,6 +29,8 @@ const _ = connect.IsAtLeastVersion1_13_0
 const (
 	// LinkServiceName is the fully-qualified name of the LinkService service.
 	LinkServiceName = "castellan.link.v1.LinkService"
+	// JoinServiceName is the fully-qualified name of the JoinService service.
+	JoinServiceName = "castellan.link.v1.JoinService"
 )
 
 // These constants are the fully-qualified names of the RPCs defined in this package. They're
@@ -39,6 +43,12 @@ const (
 const (
 	// LinkServiceReportProcedure is the fully-qualified name of the LinkService's Report RPC.
 	LinkServiceReportProcedure = "/castellan.link.v1.LinkService/Report"
+	// LinkServiceDirectivesProcedure is the fully-qualified name of the LinkService's Directives RPC.
+	LinkServiceDirectivesProcedure = "/castellan.link.v1.LinkService/Directives"
+	// LinkServiceRenewProcedure is the fully-qualified name of the LinkService's Renew RPC.
+	LinkServiceRenewProcedure = "/castellan.link.v1.LinkService/Renew"
+	// JoinServiceJoinProcedure is the fully-qualified name of the JoinService's Join RPC.
+	JoinServiceJoinProcedure = "/castellan.link.v1.JoinService/Join"
 )
 
 // LinkServiceClient is a client for the castellan.link.v1.LinkService service.
@@ -47,6 +57,11 @@ type LinkServiceClient interface {
 	// it is stored. The same report may be sent again; events are recognised by
 	// (agent id, boot, seq).
 	Report(context.Context, *connect.Request[linkv1.ReportRequest]) (*connect.Response[linkv1.ReportResponse], error)
+	// Directives answers with what is wanted of this agent: first all that holds
+	// now, then each change. It ends when the agent's certificate is revoked.
+	Directives(context.Context, *connect.Request[linkv1.DirectivesRequest]) (*connect.ServerStreamForClient[linkv1.Directive], error)
+	// Renew exchanges a certificate that still holds for a new one.
+	Renew(context.Context, *connect.Request[linkv1.RenewRequest]) (*connect.Response[linkv1.Credentials], error)
 }
 
 // NewLinkServiceClient constructs a client for the castellan.link.v1.LinkService service. By
@@ -66,17 +81,41 @@ func NewLinkServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(linkServiceMethods.ByName("Report")),
 			connect.WithClientOptions(opts...),
 		),
+		directives: connect.NewClient[linkv1.DirectivesRequest, linkv1.Directive](
+			httpClient,
+			baseURL+LinkServiceDirectivesProcedure,
+			connect.WithSchema(linkServiceMethods.ByName("Directives")),
+			connect.WithClientOptions(opts...),
+		),
+		renew: connect.NewClient[linkv1.RenewRequest, linkv1.Credentials](
+			httpClient,
+			baseURL+LinkServiceRenewProcedure,
+			connect.WithSchema(linkServiceMethods.ByName("Renew")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // linkServiceClient implements LinkServiceClient.
 type linkServiceClient struct {
-	report *connect.Client[linkv1.ReportRequest, linkv1.ReportResponse]
+	report     *connect.Client[linkv1.ReportRequest, linkv1.ReportResponse]
+	directives *connect.Client[linkv1.DirectivesRequest, linkv1.Directive]
+	renew      *connect.Client[linkv1.RenewRequest, linkv1.Credentials]
 }
 
 // Report calls castellan.link.v1.LinkService.Report.
 func (c *linkServiceClient) Report(ctx context.Context, req *connect.Request[linkv1.ReportRequest]) (*connect.Response[linkv1.ReportResponse], error) {
 	return c.report.CallUnary(ctx, req)
+}
+
+// Directives calls castellan.link.v1.LinkService.Directives.
+func (c *linkServiceClient) Directives(ctx context.Context, req *connect.Request[linkv1.DirectivesRequest]) (*connect.ServerStreamForClient[linkv1.Directive], error) {
+	return c.directives.CallServerStream(ctx, req)
+}
+
+// Renew calls castellan.link.v1.LinkService.Renew.
+func (c *linkServiceClient) Renew(ctx context.Context, req *connect.Request[linkv1.RenewRequest]) (*connect.Response[linkv1.Credentials], error) {
+	return c.renew.CallUnary(ctx, req)
 }
 
 // LinkServiceHandler is an implementation of the castellan.link.v1.LinkService service.
@@ -85,6 +124,11 @@ type LinkServiceHandler interface {
 	// it is stored. The same report may be sent again; events are recognised by
 	// (agent id, boot, seq).
 	Report(context.Context, *connect.Request[linkv1.ReportRequest]) (*connect.Response[linkv1.ReportResponse], error)
+	// Directives answers with what is wanted of this agent: first all that holds
+	// now, then each change. It ends when the agent's certificate is revoked.
+	Directives(context.Context, *connect.Request[linkv1.DirectivesRequest], *connect.ServerStream[linkv1.Directive]) error
+	// Renew exchanges a certificate that still holds for a new one.
+	Renew(context.Context, *connect.Request[linkv1.RenewRequest]) (*connect.Response[linkv1.Credentials], error)
 }
 
 // NewLinkServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -100,10 +144,26 @@ func NewLinkServiceHandler(svc LinkServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(linkServiceMethods.ByName("Report")),
 		connect.WithHandlerOptions(opts...),
 	)
+	linkServiceDirectivesHandler := connect.NewServerStreamHandler(
+		LinkServiceDirectivesProcedure,
+		svc.Directives,
+		connect.WithSchema(linkServiceMethods.ByName("Directives")),
+		connect.WithHandlerOptions(opts...),
+	)
+	linkServiceRenewHandler := connect.NewUnaryHandler(
+		LinkServiceRenewProcedure,
+		svc.Renew,
+		connect.WithSchema(linkServiceMethods.ByName("Renew")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/castellan.link.v1.LinkService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case LinkServiceReportProcedure:
 			linkServiceReportHandler.ServeHTTP(w, r)
+		case LinkServiceDirectivesProcedure:
+			linkServiceDirectivesHandler.ServeHTTP(w, r)
+		case LinkServiceRenewProcedure:
+			linkServiceRenewHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -115,4 +175,82 @@ type UnimplementedLinkServiceHandler struct{}
 
 func (UnimplementedLinkServiceHandler) Report(context.Context, *connect.Request[linkv1.ReportRequest]) (*connect.Response[linkv1.ReportResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("castellan.link.v1.LinkService.Report is not implemented"))
+}
+
+func (UnimplementedLinkServiceHandler) Directives(context.Context, *connect.Request[linkv1.DirectivesRequest], *connect.ServerStream[linkv1.Directive]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("castellan.link.v1.LinkService.Directives is not implemented"))
+}
+
+func (UnimplementedLinkServiceHandler) Renew(context.Context, *connect.Request[linkv1.RenewRequest]) (*connect.Response[linkv1.Credentials], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("castellan.link.v1.LinkService.Renew is not implemented"))
+}
+
+// JoinServiceClient is a client for the castellan.link.v1.JoinService service.
+type JoinServiceClient interface {
+	Join(context.Context, *connect.Request[linkv1.JoinRequest]) (*connect.Response[linkv1.Credentials], error)
+}
+
+// NewJoinServiceClient constructs a client for the castellan.link.v1.JoinService service. By
+// default, it uses the Connect protocol with the binary Protobuf Codec, asks for gzipped responses,
+// and sends uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the
+// connect.WithGRPC() or connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewJoinServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) JoinServiceClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	joinServiceMethods := linkv1.File_link_proto.Services().ByName("JoinService").Methods()
+	return &joinServiceClient{
+		join: connect.NewClient[linkv1.JoinRequest, linkv1.Credentials](
+			httpClient,
+			baseURL+JoinServiceJoinProcedure,
+			connect.WithSchema(joinServiceMethods.ByName("Join")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// joinServiceClient implements JoinServiceClient.
+type joinServiceClient struct {
+	join *connect.Client[linkv1.JoinRequest, linkv1.Credentials]
+}
+
+// Join calls castellan.link.v1.JoinService.Join.
+func (c *joinServiceClient) Join(ctx context.Context, req *connect.Request[linkv1.JoinRequest]) (*connect.Response[linkv1.Credentials], error) {
+	return c.join.CallUnary(ctx, req)
+}
+
+// JoinServiceHandler is an implementation of the castellan.link.v1.JoinService service.
+type JoinServiceHandler interface {
+	Join(context.Context, *connect.Request[linkv1.JoinRequest]) (*connect.Response[linkv1.Credentials], error)
+}
+
+// NewJoinServiceHandler builds an HTTP handler from the service implementation. It returns the path
+// on which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewJoinServiceHandler(svc JoinServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	joinServiceMethods := linkv1.File_link_proto.Services().ByName("JoinService").Methods()
+	joinServiceJoinHandler := connect.NewUnaryHandler(
+		JoinServiceJoinProcedure,
+		svc.Join,
+		connect.WithSchema(joinServiceMethods.ByName("Join")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/castellan.link.v1.JoinService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case JoinServiceJoinProcedure:
+			joinServiceJoinHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedJoinServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedJoinServiceHandler struct{}
+
+func (UnimplementedJoinServiceHandler) Join(context.Context, *connect.Request[linkv1.JoinRequest]) (*connect.Response[linkv1.Credentials], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("castellan.link.v1.JoinService.Join is not implemented"))
 }
