@@ -11,10 +11,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/ringbuf"
-	"github.com/cilium/ebpf/rlimit"
-
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
 )
@@ -37,19 +33,32 @@ type Options struct {
 	// RingBytes is the size of the ring buffer: 0 for DefaultRingBytes, else a
 	// power of two, at least the page size.
 	RingBytes int
+	// Proc is the host's proc file system, for what only it tells of a process;
+	// empty for /proc.
+	Proc string
+	// Settings are in force until Apply brings others.
+	Settings asset.AgentSettings
 }
 
 // Sensors are the loaded sensors of one host. Its methods may be called
 // concurrently.
 type Sensors struct {
-	log    *slog.Logger
-	reader *ringbuf.Reader // of the ring buffer; nil when no sensor runs
+	log *slog.Logger
+	off []string // by Options, for good
+
+	proc string // see Options
 
 	running sync.Mutex // held by Run
+	inits   inits
+	lister  lister
 
 	mu     sync.Mutex
 	closed bool
+	on     *shared   // nil when no sensor ever ran
 	all    []*loaded // in the order of Names; the slice itself never changes
+	ring   uint32    // bytes
+	// resumed says that Run has told what there was before the sensors.
+	resumed bool
 }
 
 // Open loads and attaches the sensors. A sensor that this kernel or these
@@ -60,82 +69,91 @@ func Open(ctx context.Context, o Options, log *slog.Logger) (*Sensors, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	s := &Sensors{log: log}
+	s := &Sensors{log: log, off: o.Off, proc: cmp.Or(o.Proc, "/proc"), ring: uint32(cmp.Or(o.RingBytes, DefaultRingBytes))}
 	for _, one := range sensors() {
-		l := &loaded{sensor: one, state: asset.SensorFailed}
-		if slices.Contains(o.Off, one.name) {
-			l.state, l.reason = asset.SensorOff, "switched off by configuration"
-		}
-		s.all = append(s.all, l)
+		s.all = append(s.all, &loaded{sensor: one, state: asset.SensorOff})
 	}
-	if err := s.load(ctx, o); err != nil {
+	if err := s.Apply(ctx, o.Settings); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
-// load loads every sensor that is wanted. Its error is ctx's; all others
-// become states of sensors.
-func (s *Sensors) load(ctx context.Context, o Options) error {
-	var shared map[string]*ebpf.Map
-	defer func() { closeMaps(shared) }()
+// Apply puts settings in force: it loads and detaches sensors, and tells the
+// others what changed. Names of sensors that this build does not have are
+// ignored: they are a newer server's. The error is ctx's, or that of a window
+// that the kernel did not take; what becomes of a sensor is in Status.
+func (s *Sensors) Apply(ctx context.Context, settings asset.AgentSettings) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return fault.New(fault.Unavailable, "sensors are closed")
+	}
+	if s.on != nil {
+		if err := s.on.set(settings); err != nil {
+			return err
+		}
+	}
 	for _, l := range s.all {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("load sensors: %w", err)
 		}
-		if l.state == asset.SensorOff {
+		reason := ""
+		if slices.Contains(settings.SensorsOff, l.name) {
+			reason = "switched off by the server's settings"
+		}
+		if slices.Contains(s.off, l.name) {
+			reason = "switched off by configuration"
+		}
+		if reason != "" {
+			s.switchOff(l, reason)
 			continue
 		}
-		spec, err := l.spec()
-		if err == nil {
-			spec.Maps[eventsMap].MaxEntries = uint32(cmp.Or(o.RingBytes, DefaultRingBytes))
-			if shared == nil {
-				shared, err = s.share(spec)
-			}
-		}
-		if err == nil {
-			err = l.load(spec, shared)
-		}
-		if err != nil {
-			l.reason, l.remedy = explain(err)
-			s.log.WarnContext(ctx, "sensor does not run", "sensor", l.name, "error", err)
-			continue
-		}
-		l.state = asset.SensorRunning
+		s.switchOn(ctx, l, settings)
 	}
 	return nil
 }
 
-// share makes the maps that all sensors have in common, and the reader of the
-// ring buffer.
-func (s *Sensors) share(spec *ebpf.CollectionSpec) (map[string]*ebpf.Map, error) {
-	// Before 5.11 maps count against RLIMIT_MEMLOCK, 64 KiB by default.
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, fmt.Errorf("raise the limit of locked memory: %w", err)
-	}
-	shared := map[string]*ebpf.Map{}
-	for _, name := range []string{eventsMap, cgroupsMap} {
-		m, err := ebpf.NewMap(spec.Maps[name])
-		if err != nil {
-			closeMaps(shared)
-			return nil, fmt.Errorf("create map %s: %w", name, err)
+// switchOff detaches a sensor; s.mu is held.
+func (s *Sensors) switchOff(l *loaded, reason string) {
+	s.refresh(l)
+	if s.on != nil {
+		if err := l.close(s.on); err != nil {
+			s.log.Error("sensor is not detached cleanly", "sensor", l.name, "error", err)
 		}
-		shared[name] = m
 	}
-	reader, err := ringbuf.NewReader(shared[eventsMap])
-	if err != nil {
-		closeMaps(shared)
-		return nil, fmt.Errorf("map the ring buffer: %w", err)
-	}
-	s.reader = reader
-	return shared, nil
+	l.state, l.reason, l.remedy = asset.SensorOff, reason, ""
 }
 
-// closeMaps closes our handles: the programs, and the reader, have their own.
-func closeMaps(maps map[string]*ebpf.Map) {
-	for _, m := range maps {
-		m.Close()
+// switchOn loads a sensor, or configures one that runs; s.mu is held.
+func (s *Sensors) switchOn(ctx context.Context, l *loaded, settings asset.AgentSettings) {
+	var err error
+	if l.programs != nil {
+		if l.configure != nil {
+			err = l.configure(l.programs.Maps, settings)
+		}
+		if err != nil {
+			s.log.ErrorContext(ctx, "settings do not reach a sensor", "sensor", l.name, "error", err)
+		}
+		return
 	}
+	spec, err := l.spec()
+	if err == nil && s.on == nil {
+		if s.on, err = openShared(spec, s.ring); err == nil {
+			err = s.on.set(settings)
+		}
+	}
+	if err == nil {
+		spec.Maps[eventsMap].MaxEntries = s.ring
+		err = l.load(spec, s.on)
+	}
+	if err != nil {
+		l.state = asset.SensorFailed
+		l.reason, l.remedy = explain(err)
+		s.log.WarnContext(ctx, "sensor does not run", "sensor", l.name, "error", err)
+		return
+	}
+	l.state, l.reason, l.remedy = asset.SensorRunning, "", ""
 }
 
 func (o Options) check() error {
@@ -177,11 +195,19 @@ func (s *Sensors) refresh(l *loaded) {
 		return
 	}
 	sent, lost, err := l.count()
+	if err == nil && len(l.calls) > 0 {
+		var missed uint64
+		missed, err = s.on.calls.missed()
+		lost += missed
+	}
 	if err != nil {
 		s.log.Error("counters of a sensor cannot be read", "sensor", l.name, "error", err)
 		return
 	}
-	l.sent, l.lost = sent, lost
+	if l.window != nil {
+		lost += l.window.lost
+	}
+	l.sent, l.lost = l.sentBefore+sent, l.lostBefore+lost
 }
 
 // Close detaches the sensors and frees what they hold. A Run that is under way
@@ -193,19 +219,23 @@ func (s *Sensors) Close() error {
 		return nil
 	}
 	s.closed = true
+	s.lister.close()
 	var errs []error
 	for _, l := range s.all {
 		s.refresh(l)
 		if l.state == asset.SensorRunning {
 			l.state, l.reason = asset.SensorOff, "closed"
 		}
-		if err := l.close(); err != nil {
+		if s.on == nil {
+			continue
+		}
+		if err := l.close(s.on); err != nil {
 			errs = append(errs, fmt.Errorf("detach sensor %s: %w", l.name, err))
 		}
 	}
-	if s.reader != nil {
-		if err := s.reader.Close(); err != nil {
-			errs = append(errs, fmt.Errorf("close the ring buffer: %w", err))
+	if s.on != nil {
+		if err := s.on.close(); err != nil {
+			errs = append(errs, fmt.Errorf("close what sensors share: %w", err))
 		}
 	}
 	return errors.Join(errs...)

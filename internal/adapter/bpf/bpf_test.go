@@ -45,7 +45,10 @@ func TestSwitchedOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []asset.Sensor{{Name: "process", State: asset.SensorOff, Reason: "switched off by configuration"}}
+	var want []asset.Sensor
+	for _, name := range bpf.Names() {
+		want = append(want, asset.Sensor{Name: name, State: asset.SensorOff, Reason: "switched off by configuration"})
+	}
 	if d := cmp.Diff(s.Status(), want); d != "" {
 		t.Errorf("status (-got +want):\n%s", d)
 	}
@@ -74,9 +77,13 @@ func TestWithoutRights(t *testing.T) {
 	if err := json.Unmarshal(out, &got); err != nil {
 		t.Fatal(err)
 	}
-	if len(got) != 1 || got[0].State != asset.SensorFailed ||
-		!strings.Contains(got[0].Reason, "not permitted") || !strings.Contains(got[0].Remedy, "CAP_BPF") {
-		t.Errorf("status without rights: %+v", got)
+	if len(got) != len(bpf.Names()) {
+		t.Errorf("status of %d sensors, want %d", len(got), len(bpf.Names()))
+	}
+	for _, s := range got {
+		if s.State != asset.SensorFailed || !strings.Contains(s.Reason, "not permitted") || !strings.Contains(s.Remedy, "CAP_BPF") {
+			t.Errorf("status without rights: %+v", s)
+		}
 	}
 }
 
@@ -109,8 +116,11 @@ func TestRunEndsWithClose(t *testing.T) {
 // says how much happened, on this host where others run programs too.
 func TestFlood(t *testing.T) {
 	const execs, perExec = 200, 3
-	tiny := open(t, bpf.Options{RingBytes: os.Getpagesize()})
-	roomy := open(t, bpf.Options{})
+	each := processAlone()
+	each.Settings.Window = -1
+	roomy := open(t, each)
+	each.RingBytes = os.Getpagesize()
+	tiny := open(t, each)
 
 	outer, before := total(t, roomy), total(t, tiny)
 	inner := total(t, roomy)

@@ -50,6 +50,9 @@ func (c *Clock) Time(boot uint64) time.Time {
 	return time.Unix(0, int64(boot)+int64(c.offset)).UTC()
 }
 
+// bootNow returns the time since boot in nanoseconds, as the sensors tell it.
+func bootNow() uint64 { return uint64(now(unix.CLOCK_BOOTTIME)) }
+
 // readClocks reads both clocks; of three tries it takes the one in which the
 // least time passed in between.
 func readClocks() (boot, wall time.Duration) {

@@ -20,6 +20,14 @@
 
 #define CONTAINER_ID_LEN 32 /* bytes: 64 hex digits as the engine writes them */
 
+/* A process as long as the host runs: a pid is used again, with its start it is
+ * not. */
+struct process_key {
+	u64 start;
+	u32 tgid;
+	u32 reserved;
+};
+
 /* Ids of cgroups are unique within one hierarchy only. */
 struct cgroup_key {
 	u64 id;
@@ -89,22 +97,31 @@ static __always_inline bool read_id(const char *digits, u8 *id)
 	return !bad;
 }
 
+/* name_length returns the length of a cgroup's name, cut. What it reads into is
+ * gone from the stack when it is done. */
+static __always_inline long name_length(const char *name)
+{
+	char buf[MAX_CGROUP_NAME];
+
+	return bpf_probe_read_kernel_str(buf, sizeof(buf), name) - 1;
+}
+
 /* find_id returns where in a cgroup's name an id begins, or -1. The address is
  * a number because global functions of 5.10 take nothing else; everything is
  * read by helpers, which survive a wrong one. */
 __attribute__((noinline)) int find_id(u64 address)
 {
-	char buf[MAX_CGROUP_NAME];
 	const char *name = (void *)address;
-	long len = bpf_probe_read_kernel_str(buf, sizeof(buf), name) - 1;
+	long len = name_length(name);
 	long begin = 0;
+	char before;
 	u8 id[CONTAINER_ID_LEN];
 
 	if (len > ID_DIGITS + SUFFIX_LEN && len < MAX_CGROUP_NAME - 1) {
 		begin = len - SUFFIX_LEN - ID_DIGITS;
 		if (first_six(name + len - SUFFIX_LEN) != SUFFIX)
 			return -1;
-		if (bpf_probe_read_kernel(buf, 1, name + begin - 1) || buf[0] != '-')
+		if (bpf_probe_read_kernel(&before, 1, name + begin - 1) || before != '-')
 			return -1;
 	} else if (len != ID_DIGITS) {
 		return -1;

@@ -145,13 +145,89 @@ func TestDecodeManyArguments(t *testing.T) {
 // Whatever part of a record is missing, it is an error and no panic.
 func TestDecodeShort(t *testing.T) {
 	exit := append(putHeader(processKindKIND_EXIT, 0), make([]byte, exitLen-headerLen)...)
-	for _, whole := range [][]byte{putExec(0, "tool\x00", "bin\x00", "x\x00", "arg\x00"), exit} {
+	for _, whole := range [][]byte{putExec(0, "tool\x00", "bin\x00", "x\x00", "arg\x00"), exit, putRepeat(77)} {
 		for n := range whole {
 			var e event.Event
 			if err := decodeProcess(newDecoder(stoppedClock()), whole[:n], &e); !errors.Is(err, errShort) {
 				t.Fatalf("%d of %d bytes: %v, want %v", n, len(whole), err, errShort)
 			}
 		}
+	}
+}
+
+// putRepeat builds what is sent of a process whose exec is like one told as id.
+func putRepeat(id uint64) []byte {
+	b := append(putHeader(processKindKIND_REPEAT, 0), make([]byte, repeatLen-headerLen)...)
+	binary.LittleEndian.PutUint64(b[unsafe.Offsetof(processBeginning{}.Id):], id)
+	return b
+}
+
+// toldWindow returns a window in which one exec was told, as 77.
+func toldWindow(t testing.TB) *window {
+	t.Helper()
+	w := &window{told: map[uint64]*told{}}
+	var e event.Event
+	b := putExec(0, "tool\x00bin\x00", "", "", "tool\x00a b\x00")
+	binary.LittleEndian.PutUint32(b[unsafe.Offsetof(processHeader{}.Tgid):], 12)
+	if err := decodeProcess(newDecoder(stoppedClock()), b, &e); err != nil {
+		t.Fatal(err)
+	}
+	e.Time = time.Unix(1, 0)
+	w.remember(77, 1, &e)
+	return w
+}
+
+func TestDecodeRepeat(t *testing.T) {
+	d := newDecoder(stoppedClock())
+	d.window = toldWindow(t)
+	want := d.window.find(77).Clone()
+	want.Time = time.Unix(0, 5_000).UTC()
+	want.Process.Key = event.Key{PID: 42, Start: 4_000}
+
+	var got event.Event
+	if err := decodeProcess(d, putRepeat(77), &got); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(got, want); d != "" {
+		t.Errorf("event (-got +want):\n%s", d)
+	}
+	if got := d.window.find(77).Process.Key.PID; got != 12 {
+		t.Errorf("what is remembered is of %d now, want 12", got)
+	}
+	if err := decodeProcess(d, putRepeat(78), &got); err == nil {
+		t.Error("a repeat of nothing: no error")
+	}
+}
+
+// putRunning builds the record of a process that runs.
+func putRunning(executable string) []byte {
+	var at runningRunning
+	b := append(putHeader(0, 0), make([]byte, runningLen-headerLen)...)
+	b[unsafe.Offsetof(at.Origin)] = byte(processOriginORIGIN_IMAGE)
+	binary.LittleEndian.PutUint16(b[unsafe.Offsetof(at.ExecutableLen):], uint16(len(executable)))
+	return append(b, executable...)
+}
+
+func TestDecodeRunning(t *testing.T) {
+	b := append(putRunning("tool\x00bin\x00"), putRunning("")...)
+	want := event.Running{
+		WorkloadID: strings.Repeat("ab", containerID), Origin: event.OriginImage, Started: time.Unix(0, 4_000).UTC(),
+		Process: event.Process{
+			Key: event.Key{PID: 42, Start: 4_000}, ContainerPID: 7, Parent: event.Key{PID: 41, Start: 3_000},
+			Name: "to\uFFFDol", Executable: "/bin/tool",
+		},
+	}
+	d := newDecoder(stoppedClock())
+	var got event.Running
+	rest, err := decodeRunning(d, b, &got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(got, want); d != "" {
+		t.Errorf("process (-got +want):\n%s", d)
+	}
+	if rest, err = decodeRunning(d, rest, &got); err != nil || len(rest) != 0 || got.Process.Executable != "" {
+		t.Errorf("second: %+v, %d bytes left, %v", got.Process, len(rest), err)
 	}
 }
 
@@ -167,13 +243,18 @@ func TestTextsAreBounded(t *testing.T) {
 }
 
 func FuzzDecodeProcess(f *testing.F) {
+	known := toldWindow(f)
+	f.Add(putRepeat(77))
+	f.Add(putRepeat(0))
 	f.Add(putHeader(processKindKIND_FORK, 0))
 	f.Add(append(putHeader(processKindKIND_EXIT, 0), make([]byte, exitLen-headerLen)...))
 	f.Add(putExec(0, "tool\x00bin\x00", "", "./tool\x00", "tool\x00\x00a b\x00"))
 	f.Add(putExec(processFlagFLAG_EXECUTABLE_CUT, "\x00\x00", "\xff", "", "no end"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var e event.Event
-		if err := decodeProcess(newDecoder(stoppedClock()), b, &e); err != nil {
+		d := newDecoder(stoppedClock())
+		d.window = known
+		if err := decodeProcess(d, b, &e); err != nil {
 			return
 		}
 		all := []string{e.Process.Name, e.Process.Executable, e.WorkloadID}
@@ -187,6 +268,30 @@ func FuzzDecodeProcess(f *testing.F) {
 			if !utf8.ValidString(s) {
 				t.Errorf("%q is no UTF-8", s)
 			}
+		}
+	})
+}
+
+func FuzzDecodeRunning(f *testing.F) {
+	f.Add(putRunning("tool\x00bin\x00"))
+	f.Add(append(putRunning("\xff"), putRunning("")...))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		d := newDecoder(stoppedClock())
+		for len(b) > 0 {
+			var r event.Running
+			rest, err := decodeRunning(d, b, &r)
+			if err != nil {
+				return
+			}
+			if len(rest) >= len(b) {
+				t.Fatalf("%d bytes are left of %d", len(rest), len(b))
+			}
+			for _, s := range []string{r.Process.Name, r.Process.Executable, r.WorkloadID} {
+				if !utf8.ValidString(s) {
+					t.Errorf("%q is no UTF-8", s)
+				}
+			}
+			b = rest
 		}
 	})
 }

@@ -7,13 +7,19 @@
 //   - sensor.bpf.h: the head of a record, the ring buffer, the counters
 //   - container.bpf.h: the container of a task, by the names of its cgroups
 //   - resident.bpf.h: who was first in a container
+//   - window.bpf.h: what is alike is counted, not told
+//   - untold.bpf.h: processes whose beginning has not been told
+//   - syscall.bpf.h: system calls when they return; one program for all sensors
+//   - layer.bpf.h: which layer of a container a file is from
+//   - socket.bpf.h: sockets and packets
 //   - path.bpf.h: from a dentry to a path
 //   - kernel.bpf.h: the kernel's structs, with the fields that are read and no
 //     others; CO-RE moves each access to where the running kernel has the field
 //
 // The package needs Linux 5.8 or later with BTF, and CAP_BPF with CAP_PERFMON
-// (or CAP_SYS_ADMIN). It uses BTF raw tracepoints and task iterators only, so
-// it also works where the kernel has no trampolines (fentry, LSM).
+// (or CAP_SYS_ADMIN; the network and DNS sensors CAP_NET_ADMIN too). It uses BTF
+// raw tracepoints, iterators and programs of cgroups only, so it also works
+// where the kernel has no trampolines (fentry, LSM).
 //
 // It is not for deciding anything about an event, nor for asking what this
 // kernel could enforce; see internal/adapter/kernel for the latter.

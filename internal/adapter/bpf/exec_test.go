@@ -15,7 +15,7 @@ import (
 )
 
 func TestContainerOfCgroup(t *testing.T) {
-	w := watch(t)
+	w := watchEach(t)
 	v2, v1 := hierarchies()
 	id, other := newID(t), newID(t)
 	tests := []struct {
@@ -51,7 +51,7 @@ func TestContainerOfCgroup(t *testing.T) {
 }
 
 func TestExecOnHost(t *testing.T) {
-	w := watch(t)
+	w := watchEach(t)
 	h := start(t, nil, "exec=/bin/true", "true", "two words", "", "-x")
 	h.finish()
 	got := w.exec(h.pid())
@@ -101,7 +101,7 @@ func TestExecOnHost(t *testing.T) {
 }
 
 func TestExecCredentials(t *testing.T) {
-	w := watch(t)
+	w := watchEach(t)
 	all := start(t, nil, "exec=/bin/true", "true")
 	all.finish()
 	if got := w.exec(all.pid()).Exec.Capabilities; got != ownCapabilities(t) {
@@ -144,7 +144,7 @@ func ownCapabilities(t *testing.T) event.Capabilities {
 }
 
 func TestExecSetUID(t *testing.T) {
-	w := watch(t)
+	w := watchEach(t)
 	path := copyOf(t, "/bin/true", t.TempDir(), "both")
 	if err := os.Chmod(path, 0o755|os.ModeSetuid|os.ModeSetgid); err != nil {
 		t.Fatal(err)
@@ -157,7 +157,7 @@ func TestExecSetUID(t *testing.T) {
 }
 
 func TestExecScript(t *testing.T) {
-	w := watch(t)
+	w := watchEach(t)
 	script := filepath.Join(t.TempDir(), "script")
 	if err := os.WriteFile(script, []byte("#!/bin/sh -e\nexit 3\n"), 0o755); err != nil {
 		t.Fatal(err)
@@ -181,7 +181,7 @@ func TestExecScript(t *testing.T) {
 }
 
 func TestExecMemfd(t *testing.T) {
-	w := watch(t)
+	w := watchEach(t)
 	v2, _ := hierarchies()
 	h := startIn(t, v2, "castellan-test-memfd/docker/"+newID(t), "overlay="+newRoot(t), "memfd=/bin/tool", "payload", "exit=4")
 	h.finish()
@@ -195,7 +195,7 @@ func TestExecMemfd(t *testing.T) {
 }
 
 func TestExecDeleted(t *testing.T) {
-	w := watch(t)
+	w := watchEach(t)
 	path := copyOf(t, "/bin/true", t.TempDir(), "gone")
 	h := start(t, nil, "deleted="+path, "gone")
 	h.finish()
@@ -206,7 +206,7 @@ func TestExecDeleted(t *testing.T) {
 }
 
 func TestExecOrigin(t *testing.T) {
-	w := watch(t)
+	w := watchEach(t)
 	v2, v1 := hierarchies()
 	tests := []struct {
 		name, hierarchy, path string
@@ -241,7 +241,7 @@ func TestExecOrigin(t *testing.T) {
 // A file of the host that a container's process runs while it still sees the
 // host's mounts is no file of the image.
 func TestExecBeforeRootChanges(t *testing.T) {
-	w := watch(t)
+	w := watchEach(t)
 	v2, _ := hierarchies()
 	h := startIn(t, v2, "castellan-test-setup/docker/"+newID(t), "exec=/bin/true", "true")
 	h.finish()
@@ -280,7 +280,7 @@ func copyOf(t *testing.T, source, dir, name string) string {
 }
 
 func TestEntered(t *testing.T) {
-	w := watch(t)
+	w := watchEach(t)
 	v2, _ := hierarchies()
 	root := newRoot(t)
 	dir := cgroup(t, v2, "castellan-test-entered/docker/"+newID(t))
@@ -325,7 +325,7 @@ func TestEnteredAfterLateStart(t *testing.T) {
 	}
 	untilName(t, early.pid(), "tool")
 
-	w := watch(t)
+	w := watchEach(t)
 	late := start(t, nil, "overlay="+newRoot(t), "exec=/bin/tool", "late", "exit=0")
 	put(t, dir, late.pid())
 	late.finish()
@@ -336,7 +336,7 @@ func TestEnteredAfterLateStart(t *testing.T) {
 }
 
 func TestArguments(t *testing.T) {
-	w := watch(t)
+	w := watchEach(t)
 	long := strings.Repeat("x", 9_000)
 	h := start(t, nil, "exec=/bin/true", "true", "\xff\xfe", long)
 	h.finish()
@@ -356,7 +356,7 @@ func TestArguments(t *testing.T) {
 }
 
 func TestPaths(t *testing.T) {
-	w := watch(t)
+	w := watchEach(t)
 	base := t.TempDir()
 	tests := []struct {
 		name, dir string

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,6 +36,8 @@ type watcher struct {
 	mu     sync.Mutex
 	events []event.Event
 	news   chan struct{} // closed and replaced when events come
+
+	stop func() // ends the reading, after what was counted is told
 }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -62,16 +65,35 @@ func open(t *testing.T, o bpf.Options) *bpf.Sensors {
 // watch opens the sensors and collects until the test ends.
 func watch(t *testing.T) *watcher {
 	t.Helper()
-	w := &watcher{t: t, sensors: open(t, bpf.Options{}), news: make(chan struct{})}
+	return watchWith(t, bpf.Options{})
+}
+
+// watchEach opens the process sensor alone, to tell each event by itself.
+func watchEach(t *testing.T) *watcher {
+	t.Helper()
+	o := processAlone()
+	o.Settings.Window = -1
+	return watchWith(t, o)
+}
+
+// processAlone are options for the process sensor alone.
+func processAlone() bpf.Options {
+	return bpf.Options{Off: slices.DeleteFunc(bpf.Names(), func(name string) bool { return name == "process" })}
+}
+
+func watchWith(t *testing.T, o bpf.Options) *watcher {
+	t.Helper()
+	w := &watcher{t: t, sensors: open(t, o), news: make(chan struct{})}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- w.sensors.Run(ctx, w.see) }()
-	t.Cleanup(func() {
+	w.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Errorf("Run ended with %v, want the context's error", err)
 		}
 	})
+	t.Cleanup(w.stop)
 	return w
 }
 

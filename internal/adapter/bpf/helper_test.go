@@ -57,6 +57,16 @@ func help(words []string) error {
 			if err := forkOnly(value); err != nil {
 				return err
 			}
+		case "again": // start the rest that many times, one after the other
+			return startAgain(value, words[i+1:])
+		case "forks": // like fork=0, that many times
+			if err := forkAgain(value); err != nil {
+				return err
+			}
+		case "hold": // start a process that executes nothing and waits for our end
+			if err := forkAndHold(); err != nil {
+				return err
+			}
 		case "threads": // start and end threads
 			if err := startThreads(value); err != nil {
 				return err
@@ -71,6 +81,18 @@ func help(words []string) error {
 				return err
 			}
 			os.Exit(state.ExitCode())
+		case "newns": // leave the host's mount namespace
+			if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+				return err
+			}
+		case "calls": // make the privileged calls of that name
+			if err := makeCalls(value); err != nil {
+				return err
+			}
+		case "script": // make system calls
+			if err := callScript(value); err != nil {
+				return err
+			}
 		case "status": // of sensors that we open
 			if err := printStatus(); err != nil {
 				return err

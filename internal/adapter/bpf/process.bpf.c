@@ -7,12 +7,20 @@
  * sched_process_fork, _exec and _exit (include/trace/events/sched.h) exist
  * since 2.6.31 with the first arguments as used here.
  */
+#define SPEAKS_ITSELF
 #include "sensor.bpf.h"
-#include "resident.bpf.h"
+#include "layer.bpf.h"
+#include "window.bpf.h"
+#include "siphash.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-enum kind { KIND_FORK = 1, KIND_EXEC, KIND_EXIT };
+enum kind {
+	KIND_FORK = 1,
+	KIND_EXEC,
+	KIND_EXIT,
+	KIND_REPEAT, /* an exec like one that was told: struct beginning up to like */
+};
 
 enum flag {
 	FLAG_ARGS_CUT = 1 << 8,
@@ -23,15 +31,6 @@ enum flag {
 	FLAG_ENTERED = 1 << 13,
 	FLAG_MEMORY = 1 << 14, /* the file is a memfd, whatever the origin says */
 	FLAG_CWD_CUT = 1 << 15,
-};
-
-enum origin {
-	ORIGIN_UNKNOWN,
-	ORIGIN_IMAGE,
-	ORIGIN_WRITTEN,
-	ORIGIN_MOUNT,
-	ORIGIN_MEMORY,
-	ORIGIN_HOST,
 };
 
 #define MAX_ARGS SCRATCH_TAIL
@@ -67,6 +66,14 @@ struct exit {
 	u32 reserved;
 };
 
+/* Most hosts run a few hundred different command lines a minute. The agent remembers the event
+ * of each, with arguments of at most MAX_ALIKE_ARGS. */
+WINDOW(struct alike, 8192);
+
+/* Execs with longer arguments are told each time: they are rare, and each would
+ * be remembered for a window. */
+#define MAX_ALIKE_ARGS 2048
+
 /* Compilers drop the types of local variables; bpf2go needs these. */
 const enum kind *unused_kind __attribute__((unused));
 const enum flag *unused_flag __attribute__((unused));
@@ -75,17 +82,57 @@ const struct header *unused_header __attribute__((unused));
 const struct ancestor *unused_ancestor __attribute__((unused));
 const struct exec *unused_exec __attribute__((unused));
 const struct exit *unused_exit __attribute__((unused));
+const struct beginning *unused_beginning __attribute__((unused));
 
+static __always_inline void key_of_task(struct task_struct *leader, struct process_key *key)
+{
+	key->start = leader->start_boottime;
+	key->tgid = leader->tgid;
+	key->reserved = 0;
+}
+
+/* alike_where writes where something happened: which container and parent. */
+static __always_inline void alike_where(struct alike *a, enum kind kind, struct header *h,
+					struct container *c)
+{
+	__builtin_memset(a, 0, sizeof(*a));
+	a->kind = kind;
+	a->parent_start = h->parent_start;
+	a->parent_tgid = h->parent_tgid;
+	if (c) {
+		a->cgroup = c->cgroup.id;
+		a->hierarchy = c->cgroup.hierarchy;
+	}
+}
+
+/* -- Fork ------------------------------------------------------------------- */
+
+/* A fork is only noted: an exec tells all that there is to tell of it. */
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 {
-	struct header r;
+	struct taking *t = get_taking();
+	struct container *c;
+	struct process_key key;
+	struct beginning *u;
 
-	if (child->pid != child->tgid || child->flags & PF_KTHREAD)
+	if (!t || child->pid != child->tgid || child->flags & PF_KTHREAD)
 		return 0; /* a thread */
-	fill(&r, SENSOR_PROCESS, child, find_container(child));
-	r.kind = KIND_FORK;
-	submit(&r, sizeof(r));
+	u = &t->taken;
+	c = find_container(child);
+	fill(&u->head, SENSOR_PROCESS, child, c);
+	u->head.kind = KIND_FORK;
+	u->id = 0;
+	alike_where(&u->like, KIND_FORK, &u->head, c);
+	u->like.content = child->real_parent->self_exec_id;
+	key_of_task(child, &key);
+	if (window_length() && !bpf_map_update_elem(&untold, &key, u, BPF_ANY))
+		return 0;
+	speak(u->head.parent_start, u->head.parent_tgid);
+	/* Again, because speak took its space. */
+	fill(&u->head, SENSOR_PROCESS, child, c);
+	u->head.kind = KIND_FORK;
+	submit(u, UNTOLD_RECORD);
 	return 0;
 }
 
@@ -115,6 +162,43 @@ static __always_inline bool first_to_tell(struct task_struct *leader, struct sig
 	return !bpf_map_update_elem(&ended, &key, &yes, BPF_NOEXIST);
 }
 
+/* exit_untold ends a process whose beginning was not told. If processes like it
+ * have ended so before, it is counted with them, and false is returned: there
+ * is nothing to tell. Else its beginning is told, and the exit is to be told
+ * with repeat as its id, under same. */
+static __always_inline bool exit_untold(struct taking *t, struct alike *same, u32 code, u64 *repeat)
+{
+	struct beginning *u = &t->taken;
+	u64 now = bpf_ktime_get_boot_ns(), length = window_length();
+	struct repeats *begun = bpf_map_lookup_elem(&window, &u->like);
+	struct repeats *ended;
+	u64 id;
+
+	*repeat = ALONE;
+	if (begun && (u->head.kind == KIND_REPEAT || counts(begun, now, length))) {
+		same->content = begun->id;
+		same->flags = code;
+		same->kind = KIND_EXIT;
+		ended = bpf_map_lookup_elem(&window, same);
+		if (counts(ended, now, length)) {
+			count_one(begun, now);
+			count_one(ended, now);
+			return false;
+		}
+		*repeat = begin(&window, same, ended, now, length);
+		id = ALONE;
+	} else if (u->head.kind == KIND_FORK) {
+		id = begin(&window, &u->like, begun, now, length);
+	} else {
+		id = ALONE;
+	}
+	if (id == ALONE)
+		send(u, UNTOLD_RECORD);
+	else
+		submit_once(&window, &u->like, id, u, UNTOLD_RECORD);
+	return true;
+}
+
 /* The second argument (group_dead, since 6.16) would do instead of counting
  * the living threads, but asking for it makes older kernels refuse us. */
 SEC("tp_btf/sched_process_exit")
@@ -122,18 +206,27 @@ int BPF_PROG(on_exit, struct task_struct *task)
 {
 	struct task_struct *leader = task->group_leader;
 	struct signal_struct *signal = task->signal;
-	struct exit r;
+	struct taking *t = get_taking();
+	struct process_key key;
+	struct alike *same;
+	struct exit *r = (void *)get_scratch();
+	u64 repeat = ALONE;
 
-	if (task->flags & PF_KTHREAD || signal->live.counter > 0)
+	if (!t || !r || task->flags & PF_KTHREAD || signal->live.counter > 0)
 		return 0;
 	if (!first_to_tell(leader, signal))
 		return 0;
-	fill(&r.head, SENSOR_PROCESS, leader, find_container(task));
-	r.head.kind = KIND_EXIT;
 	/* As wait_task_zombie (kernel/exit.c) finds the status. */
-	r.code = signal->flags & SIGNAL_GROUP_EXIT ? signal->group_exit_code : leader->exit_code;
-	r.reserved = 0;
-	submit(&r, sizeof(r));
+	r->code = signal->flags & SIGNAL_GROUP_EXIT ? signal->group_exit_code : leader->exit_code;
+	r->reserved = 0;
+	same = &t->like;
+	__builtin_memset(same, 0, sizeof(*same));
+	key_of_task(leader, &key);
+	if (take(t, &key) && !exit_untold(t, same, r->code, &repeat))
+		return 0;
+	fill(&r->head, SENSOR_PROCESS, leader, find_container(task));
+	r->head.kind = KIND_EXIT;
+	submit_once(&window, same, repeat, r, sizeof(*r));
 	return 0;
 }
 
@@ -196,44 +289,6 @@ static __always_inline bool entered(struct task_struct *task, struct container *
 		return false;
 	innermost(parent, &parent_ns);
 	return ns != parent_ns || !adopts(parent, ns);
-}
-
-/* upper returns the dentry that an overlay inode has in the upper layer, NULL
- * when it is only in lower ones. struct ovl_inode (fs/overlayfs/ovl_entry.h)
- * has __upperdentry right behind vfs_inode since 4.19. It is read by the size
- * of struct inode because overlay is a module on most distributions, whose
- * types the kernel's own BTF does not have. */
-static __always_inline u64 upper(struct inode *inode)
-{
-	u64 dentry = 0;
-
-	bpf_probe_read_kernel(&dentry, sizeof(dentry),
-			      (void *)inode + bpf_core_type_size(struct inode));
-	return dentry;
-}
-
-static __always_inline enum origin origin(struct inode *inode, struct resident *first)
-{
-	struct super_block *sb = BPF_CORE_READ(inode, i_sb);
-
-	if (!first)
-		return ORIGIN_UNKNOWN;
-	if ((u64)sb != first->root)
-		return ORIGIN_MOUNT;
-	if (BPF_CORE_READ(sb, s_magic) != OVERLAYFS_SUPER_MAGIC)
-		return ORIGIN_UNKNOWN;
-	return upper(inode) ? ORIGIN_WRITTEN : ORIGIN_IMAGE;
-}
-
-/* in_memory tells whether the file was never in a folder: its dentry is a root
- * of its own, without being that of a mount, and called "memfd:…"
- * (mm/memfd.c; since 3.17). */
-static __always_inline bool in_memory(struct file *file)
-{
-	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
-
-	return BPF_CORE_READ(dentry, d_parent) == dentry &&
-	       first_six(BPF_CORE_READ(dentry, d_name.name)) == SIX('m', 'e', 'm', 'f', 'd', ':');
 }
 
 /* fill_file writes what is known of the executed file but its path. */
@@ -310,6 +365,105 @@ static __always_inline u32 put_args(struct exec *r, struct scratch *s, struct ta
 	return len;
 }
 
+/* What the hash of an exec is made of beside strings, in the scratch. */
+struct context {
+	u64 root_mnt;
+	u64 root_dentry;
+	u64 program; /* which one the parent runs */
+	u32 cwd_device;
+	u32 requested_len;
+};
+
+/* Where it begins: behind the head of the record. A multiple of eight. */
+#define CONTEXT_AT 512
+
+/* fingerprint writes what makes an exec like another. It returns false for one
+ * that is to be told in any case. The head of the record is filled. */
+static __always_inline bool fingerprint(struct alike *a, struct scratch *s,
+					struct task_struct *task, struct linux_binprm *bprm,
+					struct container *c)
+{
+	struct context *x = (void *)&s->b[CONTEXT_AT];
+	struct exec *r = (void *)s;
+	struct fs_struct *fs = task->fs;
+	u64 begin = task->mm->arg_start;
+	u64 len = task->mm->arg_end - begin;
+	u32 at = CONTEXT_AT + sizeof(*x);
+
+	if (r->head.flags & FLAG_ENTERED || len > MAX_ALIKE_ARGS)
+		return false;
+	alike_where(a, KIND_EXEC, &r->head, c);
+	a->inode = r->inode;
+	a->device = r->device;
+	a->capabilities = r->capabilities;
+	a->uid = r->head.uid;
+	a->euid = r->head.euid;
+	a->gid = r->head.gid;
+	a->flags = r->head.flags | (u32)r->origin << 24;
+	a->cwd = fs->pwd.dentry->d_inode->i_ino;
+	x->root_mnt = (u64)fs->root.mnt;
+	x->root_dentry = (u64)fs->root.dentry;
+	x->program = task->real_parent->self_exec_id;
+	x->cwd_device = fs->pwd.dentry->d_sb->s_dev;
+	x->requested_len = put_string(s, at, MAX_REQUESTED, BPF_CORE_READ(bprm, filename));
+	at += x->requested_len;
+	len &= 2 * MAX_ALIKE_ARGS - 1;
+	if (bpf_probe_read_user(&s->b[at & (SCRATCH_HEAD - 1)], len, (void *)begin))
+		return false;
+	a->content = siphash(CONTEXT_AT, at + len - CONTEXT_AT);
+	return true;
+}
+
+/* is_repeat tells whether an exec is like one that was told within the window.
+ * Then it is noted, and counted when it is over. If not, *id is the one under
+ * which it is to be told. */
+static __always_inline bool is_repeat(struct taking *t, struct alike *like, struct exec *r, u64 *id)
+{
+	struct repeats *told = bpf_map_lookup_elem(&window, like);
+	u64 now = r->head.time, length = window_length();
+	struct beginning *u = &t->taken;
+	struct process_key key = { .start = r->head.start, .tgid = r->head.tgid };
+
+	if (!counts(told, now, length)) {
+		*id = begin(&window, like, told, now, length);
+		return false;
+	}
+	told->last = now;
+	__builtin_memcpy(&u->head, &r->head, sizeof(u->head));
+	u->head.kind = KIND_REPEAT;
+	u->id = told->id;
+	u->like = *like;
+	return !bpf_map_update_elem(&untold, &key, u, BPF_ANY);
+}
+
+/* leave_untold is for a process that executes another file before its
+ * beginning was told: a repeat is over, of a fork the exec tells everything. */
+static __always_inline void leave_untold(struct taking *t, struct task_struct *task)
+{
+	struct repeats *begun;
+	struct process_key key;
+
+	key_of_task(task, &key);
+	if (!take(t, &key) || t->taken.head.kind != KIND_REPEAT)
+		return;
+	begun = bpf_map_lookup_elem(&window, &t->taken.like);
+	if (begun)
+		count_one(begun, bpf_ktime_get_boot_ns());
+	else
+		send(&t->taken, UNTOLD_RECORD);
+}
+
+/* speak_parents tells what was not told of those above an exec. */
+static __always_inline void speak_parents(struct scratch *s)
+{
+	struct exec *r = (void *)s;
+	struct ancestor *a = (void *)&s->b[sizeof(*r)];
+
+	for (int i = MAX_ANCESTORS - 1; i >= 0; i--)
+		if (i < r->ancestors)
+			speak(a[i].start, a[i].tgid);
+}
+
 /* Called when the new program is in place and has not run an instruction. The
  * file is the one that runs: for a script, its interpreter (since 5.8). */
 SEC("tp_btf/sched_process_exec")
@@ -322,10 +476,15 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	u64 root_dentry = (u64)BPF_CORE_READ(fs, root.dentry);
 	struct container *c = find_container(task);
 	struct exec *r = (void *)s;
+	struct taking *t = get_taking();
+	struct alike *like;
+	u64 id = ALONE;
 	u32 at, n;
 
-	if (!s)
+	if (!s || !t)
 		return 0;
+	like = &t->like;
+	leave_untold(t, task);
 	fill(&r->head, SENSOR_PROCESS, task, c);
 	r->head.kind = KIND_EXEC;
 	r->reserved = 0;
@@ -333,7 +492,10 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 			      &task->cred->cap_effective);
 	fill_file(r, file);
 	fill_origin(r, task, c, file);
+	if (fingerprint(like, s, task, bprm, c) && is_repeat(t, like, r, &id))
+		return 0;
 	r->ancestors = put_ancestors(s, task);
+	speak_parents(s);
 	at = sizeof(*r) + r->ancestors * sizeof(struct ancestor);
 
 	n = put_path((u64)BPF_CORE_READ(file, f_path.mnt), (u64)BPF_CORE_READ(file, f_path.dentry),
@@ -354,7 +516,11 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	at += r->requested_len;
 	r->args_len = put_args(r, s, task, at);
 	at += r->args_len;
-	if (at <= sizeof(*s)) /* always; the verifier wants to hear it */
-		submit(s, at);
+	r->head.repeat = id == ALONE ? 0 : id;
+	barrier_var(at);
+	if (at > sizeof(*s))
+		return 0; /* never; the verifier wants to hear it */
+	if (!send(s, at))
+		unsent(&window, like, id);
 	return 0;
 }

@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"bytes"
+	"crypto/rand"
 	"fmt"
 	"path"
 	"strings"
@@ -9,10 +10,12 @@ import (
 	"unicode/utf8"
 	"unsafe"
 
+	"github.com/cilium/ebpf"
+
 	"github.com/castellan-security/castellan/internal/event"
 )
 
-//go:generate go tool bpf2go -cc clang -strip llvm-strip -target amd64,arm64 -type header -type ancestor -type exec -type exit -type kind -type flag -type origin process process.bpf.c -- -O2 -Wall -Werror -mcpu=v2
+//go:generate go tool bpf2go -cc clang -strip llvm-strip -target amd64,arm64 -type header -type ancestor -type exec -type exit -type kind -type flag -type origin -type beginning process process.bpf.c -- -O2 -Wall -Werror -mcpu=v2
 
 const (
 	ancestorLen = int(unsafe.Sizeof(processAncestor{}))
@@ -32,7 +35,8 @@ const (
 	statusCode   = 0xff
 )
 
-// processSensor reports fork, exec and exit of every process.
+// processSensor reports fork, exec and exit of every process. What is like
+// something told before is counted: see untold.bpf.h.
 //
 // Kernel threads are left out. Fork and exit carry no executable: whoever
 // follows the process knows it from its exec. Origin tells of the file that
@@ -47,9 +51,26 @@ func processSensor() sensor {
 	return sensor{
 		name:   "process",
 		number: 1, // SENSOR_PROCESS
-		spec:   loadProcess,
+		spec:   loadKeyed,
 		decode: decodeProcess,
+		tick:   tellUntold,
+		forget: forgetUntold,
 	}
+}
+
+// loadKeyed is loadProcess with a key of its own for hashes: see siphash.bpf.h.
+func loadKeyed() (*ebpf.CollectionSpec, error) {
+	spec, err := loadProcess()
+	if err != nil {
+		return nil, err
+	}
+	var key [16]byte
+	// It never fails: see crypto/rand.
+	_, _ = rand.Read(key[:])
+	if err := spec.Variables["hash_key"].Set(key); err != nil {
+		return nil, fmt.Errorf("set the key of hashes: %w", err)
+	}
+	return spec, nil
 }
 
 // decodeProcess reads one record of the process sensor into e.
@@ -68,6 +89,8 @@ func decodeProcess(d *decoder, record []byte, e *event.Event) error {
 	case processKindKIND_EXIT:
 		e.Kind = event.KindExit
 		return decodeExit(h, record, e)
+	case processKindKIND_REPEAT:
+		return decodeRepeat(d, record, e)
 	}
 	return fmt.Errorf("unknown kind %d", h.kind)
 }

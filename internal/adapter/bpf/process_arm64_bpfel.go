@@ -13,12 +13,37 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type processAlike struct {
+	_            structs.HostLayout
+	Cgroup       uint64
+	ParentStart  uint64
+	Inode        uint64
+	Content      uint64
+	Cwd          uint64
+	Capabilities uint64
+	Hierarchy    uint32
+	ParentTgid   uint32
+	Device       uint32
+	Uid          uint32
+	Euid         uint32
+	Gid          uint32
+	Kind         uint32
+	Flags        uint32
+}
+
 type processAncestor struct {
 	_        structs.HostLayout
 	Start    uint64
 	Tgid     uint32
 	Reserved uint32
 	Comm     [16]uint8
+}
+
+type processBeginning struct {
+	_    structs.HostLayout
+	Head processHeader
+	Id   uint64
+	Like processAlike
 }
 
 type processCgroupKey struct {
@@ -78,6 +103,7 @@ type processHeader struct {
 	Reserved      uint16
 	Flags         uint32
 	Time          uint64
+	Repeat        uint64
 	Start         uint64
 	ParentStart   uint64
 	Tgid          uint32
@@ -99,9 +125,10 @@ type processHost struct {
 type processKind uint32
 
 const (
-	processKindKIND_FORK processKind = 1
-	processKindKIND_EXEC processKind = 2
-	processKindKIND_EXIT processKind = 3
+	processKindKIND_FORK   processKind = 1
+	processKindKIND_EXEC   processKind = 2
+	processKindKIND_EXIT   processKind = 3
+	processKindKIND_REPEAT processKind = 4
 )
 
 type processOrigin uint32
@@ -122,6 +149,14 @@ type processProcessKey struct {
 	Reserved uint32
 }
 
+type processRepeats struct {
+	_     structs.HostLayout
+	Id    uint64
+	Since uint64
+	Last  uint64
+	Count uint64
+}
+
 type processResident struct {
 	_    structs.HostLayout
 	Key  processProcessKey
@@ -135,28 +170,46 @@ type processScratch struct {
 	Reserved uint32
 }
 
+type processSettings struct {
+	_      structs.HostLayout
+	Window uint64
+}
+
+type processTaking struct {
+	_     structs.HostLayout
+	Taken processBeginning
+	Chain [8]processProcessKey
+	Like  processAlike
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	processMapCgroups        = "cgroups"
-	processMapCounters       = "counters"
-	processMapEnded          = "ended"
-	processMapEvents         = "events"
-	processMapHosts          = "hosts"
-	processMapResidents      = "residents"
-	processMapScratches      = "scratches"
-	processProgOnExec        = "on_exec"
-	processProgOnExit        = "on_exit"
-	processProgOnFork        = "on_fork"
-	processProgSettleRunning = "settle_running"
-	processVarUnusedAncestor = "unused_ancestor"
-	processVarUnusedExec     = "unused_exec"
-	processVarUnusedExit     = "unused_exit"
-	processVarUnusedFlag     = "unused_flag"
-	processVarUnusedHeader   = "unused_header"
-	processVarUnusedKind     = "unused_kind"
-	processVarUnusedOrigin   = "unused_origin"
+	processMapCgroups         = "cgroups"
+	processMapCounters        = "counters"
+	processMapEnded           = "ended"
+	processMapEvents          = "events"
+	processMapHosts           = "hosts"
+	processMapResidents       = "residents"
+	processMapScratches       = "scratches"
+	processMapSettings        = "settings"
+	processMapTakings         = "takings"
+	processMapUntold          = "untold"
+	processMapWindow          = "window"
+	processProgOnExec         = "on_exec"
+	processProgOnExit         = "on_exit"
+	processProgOnFork         = "on_fork"
+	processProgSettleRunning  = "settle_running"
+	processVarHashKey         = "hash_key"
+	processVarUnusedAncestor  = "unused_ancestor"
+	processVarUnusedBeginning = "unused_beginning"
+	processVarUnusedExec      = "unused_exec"
+	processVarUnusedExit      = "unused_exit"
+	processVarUnusedFlag      = "unused_flag"
+	processVarUnusedHeader    = "unused_header"
+	processVarUnusedKind      = "unused_kind"
+	processVarUnusedOrigin    = "unused_origin"
 )
 
 // loadProcess returns the embedded CollectionSpec for process.
@@ -218,19 +271,25 @@ type processMapSpecs struct {
 	Hosts     *ebpf.MapSpec `ebpf:"hosts"`
 	Residents *ebpf.MapSpec `ebpf:"residents"`
 	Scratches *ebpf.MapSpec `ebpf:"scratches"`
+	Settings  *ebpf.MapSpec `ebpf:"settings"`
+	Takings   *ebpf.MapSpec `ebpf:"takings"`
+	Untold    *ebpf.MapSpec `ebpf:"untold"`
+	Window    *ebpf.MapSpec `ebpf:"window"`
 }
 
 // processVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type processVariableSpecs struct {
-	UnusedAncestor *ebpf.VariableSpec `ebpf:"unused_ancestor"`
-	UnusedExec     *ebpf.VariableSpec `ebpf:"unused_exec"`
-	UnusedExit     *ebpf.VariableSpec `ebpf:"unused_exit"`
-	UnusedFlag     *ebpf.VariableSpec `ebpf:"unused_flag"`
-	UnusedHeader   *ebpf.VariableSpec `ebpf:"unused_header"`
-	UnusedKind     *ebpf.VariableSpec `ebpf:"unused_kind"`
-	UnusedOrigin   *ebpf.VariableSpec `ebpf:"unused_origin"`
+	HashKey         *ebpf.VariableSpec `ebpf:"hash_key"`
+	UnusedAncestor  *ebpf.VariableSpec `ebpf:"unused_ancestor"`
+	UnusedBeginning *ebpf.VariableSpec `ebpf:"unused_beginning"`
+	UnusedExec      *ebpf.VariableSpec `ebpf:"unused_exec"`
+	UnusedExit      *ebpf.VariableSpec `ebpf:"unused_exit"`
+	UnusedFlag      *ebpf.VariableSpec `ebpf:"unused_flag"`
+	UnusedHeader    *ebpf.VariableSpec `ebpf:"unused_header"`
+	UnusedKind      *ebpf.VariableSpec `ebpf:"unused_kind"`
+	UnusedOrigin    *ebpf.VariableSpec `ebpf:"unused_origin"`
 }
 
 // processObjects contains all objects after they have been loaded into the kernel.
@@ -260,6 +319,10 @@ type processMaps struct {
 	Hosts     *ebpf.Map `ebpf:"hosts"`
 	Residents *ebpf.Map `ebpf:"residents"`
 	Scratches *ebpf.Map `ebpf:"scratches"`
+	Settings  *ebpf.Map `ebpf:"settings"`
+	Takings   *ebpf.Map `ebpf:"takings"`
+	Untold    *ebpf.Map `ebpf:"untold"`
+	Window    *ebpf.Map `ebpf:"window"`
 }
 
 func (m *processMaps) Close() error {
@@ -271,6 +334,10 @@ func (m *processMaps) Close() error {
 		m.Hosts,
 		m.Residents,
 		m.Scratches,
+		m.Settings,
+		m.Takings,
+		m.Untold,
+		m.Window,
 	)
 }
 
@@ -278,13 +345,15 @@ func (m *processMaps) Close() error {
 //
 // It can be passed to loadProcessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type processVariables struct {
-	UnusedAncestor *ebpf.Variable `ebpf:"unused_ancestor"`
-	UnusedExec     *ebpf.Variable `ebpf:"unused_exec"`
-	UnusedExit     *ebpf.Variable `ebpf:"unused_exit"`
-	UnusedFlag     *ebpf.Variable `ebpf:"unused_flag"`
-	UnusedHeader   *ebpf.Variable `ebpf:"unused_header"`
-	UnusedKind     *ebpf.Variable `ebpf:"unused_kind"`
-	UnusedOrigin   *ebpf.Variable `ebpf:"unused_origin"`
+	HashKey         *ebpf.Variable `ebpf:"hash_key"`
+	UnusedAncestor  *ebpf.Variable `ebpf:"unused_ancestor"`
+	UnusedBeginning *ebpf.Variable `ebpf:"unused_beginning"`
+	UnusedExec      *ebpf.Variable `ebpf:"unused_exec"`
+	UnusedExit      *ebpf.Variable `ebpf:"unused_exit"`
+	UnusedFlag      *ebpf.Variable `ebpf:"unused_flag"`
+	UnusedHeader    *ebpf.Variable `ebpf:"unused_header"`
+	UnusedKind      *ebpf.Variable `ebpf:"unused_kind"`
+	UnusedOrigin    *ebpf.Variable `ebpf:"unused_origin"`
 }
 
 // processPrograms contains all programs after they have been loaded into the kernel.

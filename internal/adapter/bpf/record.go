@@ -26,6 +26,9 @@ const flagContainer = 1 << 0
 // sensor could cause it.
 var errShort = errors.New("record is too short")
 
+// errNothing says that a record is understood and is no event by itself.
+var errNothing = errors.New("no event")
+
 func u16(b []byte, at uintptr) uint16 { return binary.LittleEndian.Uint16(b[at:]) }
 func u32(b []byte, at uintptr) uint32 { return binary.LittleEndian.Uint32(b[at:]) }
 func u64(b []byte, at uintptr) uint64 { return binary.LittleEndian.Uint64(b[at:]) }
@@ -43,6 +46,9 @@ type decoder struct {
 	clock *Clock
 	texts texts
 	path  []byte // space to put a path together in
+	inits *inits // may be nil
+	// window is that of the sensor whose record is read; nil without one.
+	window *window
 }
 
 func newDecoder(c *Clock) *decoder { return &decoder{clock: c, texts: texts{}} }
@@ -54,6 +60,10 @@ func sensorOf(record []byte) (byte, error) {
 	}
 	return record[unsafe.Offsetof(processHeader{}.Sensor)], nil
 }
+
+// repeatOf returns the id by which the kernel counts what is like the record;
+// the record has a whole head.
+func repeatOf(record []byte) uint64 { return u64(record, unsafe.Offsetof(processHeader{}.Repeat)) }
 
 // head reads the head of a record into e, and returns the rest of what it says.
 func (d *decoder) head(b []byte, e *event.Event) (header, error) {
@@ -85,6 +95,7 @@ func (d *decoder) head(b []byte, e *event.Event) (header, error) {
 	}
 	if h.flags&flagContainer != 0 {
 		e.WorkloadID = d.workload(b[unsafe.Offsetof(at.Container):])
+		d.inits.note(e.WorkloadID, &e.Process)
 	}
 	return h, nil
 }

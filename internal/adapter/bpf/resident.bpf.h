@@ -8,12 +8,6 @@
 
 #include "container.bpf.h"
 
-struct process_key {
-	u64 start;
-	u32 tgid;
-	u32 reserved;
-};
-
 /* The first process that ran a program in a container: its init. */
 struct resident {
 	struct process_key key;

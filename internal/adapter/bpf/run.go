@@ -4,8 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
+	"sync"
 	"time"
+	"unsafe"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/castellan-security/castellan/internal/event"
@@ -21,17 +26,30 @@ const linger = 25 * time.Millisecond
 // maxBatch bounds what is handed over at once.
 const maxBatch = 512
 
+// Times of the work beside reading.
+const (
+	// tickEvery is how often sensors look at what their programs only noted.
+	tickEvery = time.Second
+	// sweepEvery is how often counts are looked at; what was counted is told at
+	// most this much later than its window says.
+	sweepEvery = 5 * time.Second
+)
+
 // Run hands over what happens until ctx ends, in batches that emit may keep,
-// and then returns ctx's error; what the kernel had handed over by then is
-// still emitted. While emit blocks, the ring buffer fills, and what finds no
-// room is counted as lost. When no sensor runs, Run waits for ctx. A second Run
-// at the same time is refused as a Conflict, one after Close as Unavailable.
+// and then returns ctx's error; what the kernel had handed over or counted by
+// then is still emitted. While emit blocks, the ring buffer fills, and what
+// finds no room is counted as lost. When no sensor runs, Run waits for ctx. A
+// second Run at the same time is refused as a Conflict, one after Close as
+// Unavailable.
 func (s *Sensors) Run(ctx context.Context, emit func([]event.Event)) error {
 	if !s.running.TryLock() {
 		return fault.New(fault.Conflict, "sensors are being read already")
 	}
 	defer s.running.Unlock()
-	if s.reader == nil {
+	s.mu.Lock()
+	on := s.on
+	s.mu.Unlock()
+	if on == nil {
 		<-ctx.Done()
 		return ctx.Err()
 	}
@@ -39,7 +57,7 @@ func (s *Sensors) Run(ctx context.Context, emit func([]event.Event)) error {
 	flushed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(flushed)
-		if err := s.reader.Flush(); err != nil {
+		if err := on.reader.Flush(); err != nil {
 			s.log.DebugContext(ctx, "ring buffer closed before it was flushed", "error", err)
 		}
 	})
@@ -48,36 +66,139 @@ func (s *Sensors) Run(ctx context.Context, emit func([]event.Event)) error {
 			<-flushed
 		}
 	}()
-	return s.read(ctx, emit)
+	var resuming sync.WaitGroup
+	resuming.Go(func() { s.resume(ctx) })
+	defer resuming.Wait()
+	r := &reading{s: s, reader: on.reader, d: newDecoder(NewClock(nil)), emit: emit}
+	r.d.inits = &s.inits
+	return r.run(ctx)
 }
 
-// read reads until a flush, which the end of ctx causes.
-func (s *Sensors) read(ctx context.Context, emit func([]event.Event)) error {
-	d := newDecoder(NewClock(nil))
-	var (
-		record ringbuf.Record
-		batch  []event.Event
-	)
-	for {
-		err := s.reader.ReadInto(&record)
-		if err != nil {
-			if len(batch) > 0 {
-				emit(batch)
+// resume tells what there was before the sensors, once. It runs beside the
+// reading, because it can be more than the ring buffer holds.
+func (s *Sensors) resume(ctx context.Context) {
+	iterators := s.resumers()
+	for name, p := range iterators {
+		if ctx.Err() == nil {
+			if err := iterate([]*ebpf.Program{p}); err != nil {
+				s.log.ErrorContext(ctx, "what there was before is not told", "program", name, "error", err)
 			}
+		}
+		p.Close()
+	}
+}
+
+// resumers returns the iterators that tell what there was before, the first
+// time; the caller closes them.
+func (s *Sensors) resumers() map[string]*ebpf.Program {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.resumed || s.closed {
+		return nil
+	}
+	s.resumed = true
+	all := map[string]*ebpf.Program{}
+	for _, l := range s.all {
+		if l.programs == nil {
+			continue
+		}
+		for name, p := range l.programs.Programs {
+			if !strings.HasPrefix(name, resumePrefix) {
+				continue
+			}
+			copied, err := p.Clone()
+			if err != nil {
+				s.log.Error("what there was before is not told", "program", name, "error", err)
+				continue
+			}
+			all[l.name+" "+name] = copied
+		}
+	}
+	return all
+}
+
+// reading is one Run.
+type reading struct {
+	s             *Sensors
+	reader        *ringbuf.Reader
+	d             *decoder
+	emit          func([]event.Event)
+	batch         []event.Event
+	ticked, swept time.Time
+}
+
+// run reads until a flush, which the end of ctx causes.
+func (r *reading) run(ctx context.Context) error {
+	var record ringbuf.Record
+	for {
+		r.reader.SetDeadline(time.Now().Add(tickEvery))
+		err := r.reader.ReadInto(&record)
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			r.d.clock.Measure()
+			r.beside(false)
+			r.flush()
+			continue
+		case err != nil:
+			r.beside(true)
+			r.flush()
 			return ended(ctx, err)
 		}
-		if len(batch) == 0 {
-			d.clock.Measure()
+		if len(r.batch) == 0 {
+			r.d.clock.Measure()
 		}
-		batch = s.decode(d, record.RawSample, batch)
+		r.batch = r.s.decode(r.d, record.RawSample, r.batch)
 		empty := record.Remaining == 0
-		if empty && len(batch) > 0 || len(batch) == maxBatch {
-			emit(batch)
-			batch = nil
+		if empty || len(r.batch) >= maxBatch {
+			r.beside(false)
+			r.flush()
 		}
 		if empty {
 			pause(ctx, linger)
 		}
+	}
+}
+
+func (r *reading) flush() {
+	if len(r.batch) > 0 {
+		r.emit(r.batch)
+		r.batch = nil
+	}
+}
+
+// beside does what is to be done beside reading, when its time has come, or
+// with last in any case.
+func (r *reading) beside(last bool) {
+	now := time.Now()
+	ticks := last || now.Sub(r.ticked) >= tickEvery
+	sweeps := last || now.Sub(r.swept) >= sweepEvery
+	if !ticks && !sweeps {
+		return
+	}
+	hand := func(e event.Event) { r.batch = append(r.batch, e) }
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	for _, l := range r.s.all {
+		if l.programs == nil {
+			continue
+		}
+		var err error
+		r.d.window = l.window
+		if ticks && l.tick != nil {
+			err = l.tick(l.programs.Maps, r.d, last, hand)
+		}
+		if sweeps {
+			err = errors.Join(err, l.window.sweep(bootNow(), r.s.on.window(), last, r.d.clock, hand))
+		}
+		if err != nil {
+			r.s.log.Error("what a sensor only noted is not told", "sensor", l.name, "error", err)
+		}
+	}
+	if ticks {
+		r.ticked = now
+	}
+	if sweeps {
+		r.swept = now
 	}
 }
 
@@ -107,8 +228,14 @@ func (s *Sensors) decode(d *decoder, record []byte, batch []event.Event) []event
 		err = fmt.Errorf("no sensor has number %d", number)
 	}
 	var e event.Event
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d.window = l.window
 	if err == nil {
 		err = l.decode(d, record, &e)
+	}
+	if errors.Is(err, errNothing) {
+		return batch
 	}
 	if err != nil {
 		if l.undecoded.Add(1) == 1 {
@@ -116,6 +243,7 @@ func (s *Sensors) decode(d *decoder, record []byte, batch []event.Event) []event
 		}
 		return batch
 	}
+	l.window.remember(repeatOf(record), u64(record, unsafe.Offsetof(processHeader{}.Time)), &e)
 	return append(batch, e)
 }
 

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/cilium/ebpf"
@@ -20,12 +20,31 @@ type sensor struct {
 	number byte // enum sensor_id of sensor.bpf.h: begins its records
 	spec   func() (*ebpf.CollectionSpec, error)
 	decode func(d *decoder, record []byte, e *event.Event) error
+	// calls says which programs handle the ends of which system calls, by their
+	// names in calls_amd64.go: see syscall.bpf.h.
+	calls map[string][]string
+	// configure hands settings to the programs, after loading and at each
+	// change; nil when the sensor has none.
+	configure func(maps map[string]*ebpf.Map, s asset.AgentSettings) error
+	// tick runs about every second on the goroutine that reads records, for
+	// what the programs only note in maps; last is true once, at the end. nil
+	// when there is nothing to do.
+	tick func(maps map[string]*ebpf.Map, d *decoder, last bool, hand func(event.Event)) error
+	// forget clears what the programs left in maps of all sensors, when they
+	// are detached; nil when there is nothing to clear.
+	forget func(maps map[string]*ebpf.Map) error
 }
 
 // sensors lists every sensor of this build.
 func sensors() []sensor {
+	told := newNames()
 	return []sensor{
 		processSensor(),
+		fileSensor(),
+		memorySensor(),
+		privilegeSensor(),
+		networkSensor(told),
+		dnsSensor(told),
 	}
 }
 
@@ -42,8 +61,14 @@ func Names() []string {
 const (
 	eventsMap   = "events"
 	cgroupsMap  = "cgroups"
+	settingsMap = "settings"
 	countersMap = "counters"
+	untoldMap   = "untold"
 )
+
+// resumePrefix begins the names of iterators that tell what there was before
+// the sensors: Run runs them when it reads what they tell.
+const resumePrefix = "resume_"
 
 // Keys of the counters map: COUNT_SENT and COUNT_LOST of sensor.bpf.h.
 const (
@@ -59,30 +84,45 @@ type loaded struct {
 
 	programs   *ebpf.Collection // nil unless running
 	links      []link.Link
-	sent, lost uint64 // as last read from the kernel
+	window     *window // nil without one
+	sent, lost uint64  // as last read from the kernel
+	// sentBefore and lostBefore are of earlier times that it ran.
+	sentBefore, lostBefore uint64
 	// undecoded counts records that reached us and could not be understood.
 	undecoded atomic.Uint64
 }
 
 // load loads and attaches the sensor, with the shared maps in place of its own.
-func (l *loaded) load(spec *ebpf.CollectionSpec, shared map[string]*ebpf.Map) error {
-	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared})
+func (l *loaded) load(spec *ebpf.CollectionSpec, on *shared) error {
+	own := map[string]*ebpf.Map{}
+	for name, m := range on.maps {
+		if spec.Maps[name] != nil {
+			own[name] = m
+		}
+	}
+	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: own})
 	if err != nil {
 		return fmt.Errorf("load programs: %w", err)
 	}
-	l.programs = c
-	if err := l.attach(spec); err != nil {
-		return errors.Join(err, l.close())
+	l.programs, l.window = c, newWindow(c.Maps)
+	if l.configure != nil {
+		err = l.configure(c.Maps, on.settings)
+	}
+	if err == nil {
+		err = l.attach(spec, on)
+	}
+	if err != nil {
+		return errors.Join(err, l.close(on))
 	}
 	return nil
 }
 
-// attach attaches all tracepoints. Iterators run before, to tell the programs
+// attach attaches all programs. Iterators run before, to tell the programs
 // what there is already, and after, for what began in between.
-func (l *loaded) attach(spec *ebpf.CollectionSpec) error {
+func (l *loaded) attach(spec *ebpf.CollectionSpec, on *shared) error {
 	var iterators []*ebpf.Program
 	for name, p := range l.programs.Programs {
-		if spec.Programs[name].AttachType == ebpf.AttachTraceIter {
+		if spec.Programs[name].AttachType == ebpf.AttachTraceIter && !strings.HasPrefix(name, resumePrefix) {
 			iterators = append(iterators, p)
 		}
 	}
@@ -90,16 +130,39 @@ func (l *loaded) attach(spec *ebpf.CollectionSpec) error {
 		return err
 	}
 	for name, p := range l.programs.Programs {
-		if slices.Contains(iterators, p) {
+		if spec.Programs[name].AttachType == ebpf.AttachTraceIter {
 			continue
 		}
-		at, err := link.AttachTracing(link.TracingOptions{Program: p})
-		if err != nil {
+		if err := l.attachOne(spec.Programs[name], p, on); err != nil {
 			return fmt.Errorf("attach %s: %w", name, err)
 		}
-		l.links = append(l.links, at)
 	}
 	return iterate(iterators)
+}
+
+// attachOne attaches a program where its section says: to a system call, to
+// the root of the cgroups, or to a tracepoint.
+func (l *loaded) attachOne(spec *ebpf.ProgramSpec, p *ebpf.Program, on *shared) error {
+	if names, ok := l.calls[spec.Name]; ok {
+		return errors.Join(unknownCalls(names), on.calls.handle(p, names))
+	}
+	var at link.Link
+	var err error
+	switch spec.Type {
+	case ebpf.CGroupSKB, ebpf.CGroupSock, ebpf.CGroupSockAddr, ebpf.SockOps:
+		var root int
+		if root, err = on.cgroupRoot(); err != nil {
+			return err
+		}
+		at, err = link.AttachRawLink(link.RawLinkOptions{Target: root, Program: p, Attach: spec.AttachType})
+	default:
+		at, err = link.AttachTracing(link.TracingOptions{Program: p})
+	}
+	if err != nil {
+		return err
+	}
+	l.links = append(l.links, at)
+	return nil
 }
 
 // iterate runs programs over what they iterate, once.
@@ -160,14 +223,21 @@ func sum(counters *ebpf.Map, key uint32) (uint64, error) {
 }
 
 // close detaches the sensor and frees its programs.
-func (l *loaded) close() error {
+func (l *loaded) close(on *shared) error {
 	var errs []error
+	for _, names := range l.calls {
+		errs = append(errs, on.calls.forget(names))
+	}
 	for _, at := range l.links {
 		errs = append(errs, at.Close())
 	}
 	if l.programs != nil {
+		if l.forget != nil {
+			errs = append(errs, l.forget(l.programs.Maps))
+		}
 		l.programs.Close()
 	}
-	l.links, l.programs = nil, nil
+	l.links, l.programs, l.window = nil, nil, nil
+	l.sentBefore, l.lostBefore = l.sent, l.lost
 	return errors.Join(errs...)
 }

@@ -102,3 +102,31 @@ func reportPrograms(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkRunning lists this host's processes and 5,000 more.
+func BenchmarkRunning(b *testing.B) {
+	need.Root(b)
+	need.BPF(b, "tp_btf")
+	for range 5_000 {
+		cmd := exec.CommandContext(b.Context(), "/bin/sleep", "1000")
+		if err := cmd.Start(); err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { _ = cmd.Wait() })
+	}
+	s, err := bpf.Open(b.Context(), processAlone(), quiet())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			b.Error(err)
+		}
+	}()
+	for b.Loop() {
+		all, err := s.Running(b.Context())
+		if err != nil || len(all) < 5_000 {
+			b.Fatalf("%d processes, %v", len(all), err)
+		}
+	}
+}

@@ -1,0 +1,147 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+)
+
+//go:generate go tool bpf2go -cc clang -strip llvm-strip -target amd64,arm64 syscall syscall.bpf.c -- -O2 -Wall -Werror -mcpu=v2
+
+// What syscall.bpf.c has for the loader: the table of handlers, and one bit for
+// each number that has one.
+const (
+	callsMap        = "calls"
+	handledVariable = "handled"
+)
+
+// compatCalls is COMPAT_CALLS of syscall.bpf.h: where the handlers of 32-bit
+// programs begin.
+const compatCalls uint32 = 512
+
+// switchboard hands the ends of system calls to the sensors that want them. It
+// sits at sys_exit only while one of them does: every call of every process
+// pays for it.
+type switchboard struct {
+	programs *ebpf.Collection
+	at       link.Link
+	handlers map[uint32]bool
+}
+
+// handle makes p the handler of the named calls; those that this architecture
+// does not have are left out.
+func (s *switchboard) handle(p *ebpf.Program, names []string) error {
+	if s.programs == nil {
+		if err := s.open(); err != nil {
+			return err
+		}
+	}
+	for _, n := range slots(names) {
+		if err := s.programs.Maps[callsMap].Put(n, p); err != nil {
+			return fmt.Errorf("handle system call %d: %w", n, err)
+		}
+		s.handlers[n] = true
+	}
+	return s.mark()
+}
+
+// mark tells the program at sys_exit which numbers have a handler.
+func (s *switchboard) mark() error {
+	var handled [compatCalls / 64]uint64
+	for n := range s.handlers {
+		n %= compatCalls
+		handled[n/64] |= 1 << (n % 64)
+	}
+	if err := s.programs.Variables[handledVariable].Set(handled); err != nil {
+		return fmt.Errorf("mark handled system calls: %w", err)
+	}
+	return nil
+}
+
+// forget removes the handlers of the named calls.
+func (s *switchboard) forget(names []string) error {
+	for _, n := range slots(names) {
+		if !s.handlers[n] {
+			continue
+		}
+		if err := s.programs.Maps[callsMap].Delete(n); err != nil {
+			return fmt.Errorf("forget system call %d: %w", n, err)
+		}
+		delete(s.handlers, n)
+	}
+	if len(s.handlers) > 0 {
+		return s.mark()
+	}
+	return s.close()
+}
+
+func (s *switchboard) open() error {
+	spec, err := loadSyscall()
+	if err != nil {
+		return err
+	}
+	c, err := ebpf.NewCollection(spec)
+	if err != nil {
+		return fmt.Errorf("load the switchboard of system calls: %w", err)
+	}
+	at, err := link.AttachTracing(link.TracingOptions{Program: c.Programs["on_sys_exit"]})
+	if err != nil {
+		c.Close()
+		return fmt.Errorf("attach the switchboard of system calls: %w", err)
+	}
+	s.programs, s.at, s.handlers = c, at, map[uint32]bool{}
+	return nil
+}
+
+// missed counts calls whose end was not looked at, because one of our programs
+// ran on that CPU already.
+func (s *switchboard) missed() (uint64, error) {
+	if s.programs == nil {
+		return 0, nil
+	}
+	stats, err := s.programs.Programs["on_sys_exit"].Stats()
+	if err != nil {
+		return 0, fmt.Errorf("read statistics of the switchboard: %w", err)
+	}
+	return stats.RecursionMisses, nil
+}
+
+func (s *switchboard) close() error {
+	if s.programs == nil {
+		return nil
+	}
+	err := s.at.Close()
+	s.programs.Close()
+	s.programs, s.at, s.handlers = nil, nil, nil
+	return err
+}
+
+// slots returns where in the table the named calls are.
+func slots(names []string) []uint32 {
+	var out []uint32
+	for _, name := range names {
+		if n, ok := callNumbers[name]; ok {
+			out = append(out, n)
+		}
+		if n, ok := compatCallNumbers[name]; ok {
+			out = append(out, compatCalls+n)
+		}
+	}
+	return out
+}
+
+// unknownCalls returns the names that no architecture has: a spelling mistake
+// of ours.
+func unknownCalls(names []string) error {
+	var errs []error
+	for _, name := range names {
+		_, native := callNumbers[name]
+		_, compat := compatCallNumbers[name]
+		if !native && !compat && len(compatCallNumbers) > 0 {
+			errs = append(errs, fmt.Errorf("no system call is called %q", name))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * System calls: what they were asked and what they answered, when they return.
+ *
+ * One program sits at sys_exit (syscall.bpf.c) and jumps to the handler of the
+ * call, if a sensor has one. A handler is a program of section "tp_btf/sys_exit"
+ * that the sensor's Go file lists under calls; it looks like
+ *
+ *   SEC("tp_btf/sys_exit")
+ *   int BPF_PROG(on_mount, struct pt_regs *regs, long ret)
+ *
+ * Memory of the process may have changed since the kernel read it, by another
+ * thread: a path in it is what the process claims. What hangs on the task (its
+ * open files, its root) is what the kernel knows.
+ */
+#ifndef CASTELLAN_SYSCALL_BPF_H
+#define CASTELLAN_SYSCALL_BPF_H
+
+#include "kernel.bpf.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+/* HAS_TASK says that bpf_get_current_task_btf (5.11) is there: what hangs on its
+ * task costs a load, where elsewhere it costs the call of a helper. */
+#define HAS_TASK                                                                                  \
+	bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_current_task_btf)
+
+#if defined(__TARGET_ARCH_x86)
+#define TS_COMPAT 0x0002 /* arch/x86/include/asm/thread_info.h: in a call of a 32-bit program */
+
+static __always_inline bool is_compat(void)
+{
+	struct task_struct *task;
+
+	if (HAS_TASK)
+		return bpf_get_current_task_btf()->thread_info.status & TS_COMPAT;
+	task = (void *)bpf_get_current_task();
+	return BPF_CORE_READ(task, thread_info.status) & TS_COMPAT;
+}
+
+static __always_inline u32 call_number(struct pt_regs *regs)
+{
+	return regs->orig_ax;
+}
+
+/* call_arg returns argument n, 0 to 5. n is a constant. */
+static __always_inline u64 call_arg(struct pt_regs *regs, int n)
+{
+	bool compat = is_compat();
+
+	switch (n) {
+	case 0:
+		return compat ? (u32)regs->bx : regs->di;
+	case 1:
+		return compat ? (u32)regs->cx : regs->si;
+	case 2:
+		return compat ? (u32)regs->dx : regs->dx;
+	case 3:
+		return compat ? (u32)regs->si : regs->r10;
+	case 4:
+		return compat ? (u32)regs->di : regs->r8;
+	default:
+		return compat ? (u32)regs->bp : regs->r9;
+	}
+}
+#else
+static __always_inline bool is_compat(void)
+{
+	return false; /* 32-bit programs of arm64 hosts are not followed */
+}
+
+static __always_inline u32 call_number(struct pt_regs *regs)
+{
+	return regs->syscallno;
+}
+
+static __always_inline u64 call_arg(struct pt_regs *regs, int n)
+{
+	return n == 0 ? regs->orig_x0 : regs->regs[n];
+}
+#endif
+
+#define MAX_CALLS 512	     /* numbers of one table; the highest of 6.18 is below 480 */
+#define COMPAT_CALLS MAX_CALLS /* where those of 32-bit programs begin */
+
+/* has_failed tells an error from a result: -4095 to -1 are errors. */
+static __always_inline bool has_failed(long ret)
+{
+	return (unsigned long)ret >= (unsigned long)-4095;
+}
+
+/* file_of returns the open file that the current process has under a number, or
+ * NULL. */
+static __always_inline struct file *file_of(int fd)
+{
+	struct file *file = NULL;
+	struct fdtable *table;
+	struct file **open;
+	u32 max;
+
+	if (HAS_TASK) {
+		table = bpf_get_current_task_btf()->files->fdt;
+		max = table->max_fds;
+		open = table->fd;
+	} else {
+		table = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), files, fdt);
+		max = BPF_CORE_READ(table, max_fds);
+		open = BPF_CORE_READ(table, fd);
+	}
+	if (fd < 0 || (u32)fd >= max)
+		return NULL;
+	bpf_probe_read_kernel(&file, sizeof(file), &open[fd]);
+	return file;
+}
+
+#endif
