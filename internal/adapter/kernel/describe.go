@@ -24,16 +24,17 @@ func (h *Host) Describe(ctx context.Context) (asset.Host, []asset.Rung) {
 		found.offers = h.offers(found)
 	}
 	return asset.Host{
-		OS:      h.distribution(),
-		Kernel:  readLine(h.inProc("sys", "kernel", "osrelease")),
-		Arch:    runtime.GOARCH,
-		BootID:  readLine(h.inProc("sys", "kernel", "random", "boot_id")),
-		CPUs:    h.cpus(),
-		Memory:  h.memory(),
-		Cgroup:  found.cgroup,
-		BTF:     found.btf,
-		LSMs:    found.lsms,
-		Missing: missing(found),
+		OS:        h.distribution(),
+		Kernel:    readLine(h.inProc("sys", "kernel", "osrelease")),
+		Arch:      runtime.GOARCH,
+		BootID:    readLine(h.inProc("sys", "kernel", "random", "boot_id")),
+		CPUs:      h.cpus(),
+		Memory:    h.memory(),
+		Cgroup:    found.cgroup,
+		BTF:       found.btf,
+		LSMs:      found.lsms,
+		Addresses: h.hostAddresses(),
+		Missing:   missing(found),
 	}, rungs(found)
 }
 

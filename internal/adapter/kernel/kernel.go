@@ -1,6 +1,6 @@
 // Package kernel reads the machine under the agent from /proc and /sys: what
-// it is, what its kernel can enforce, which processes run, and what the agent
-// itself costs.
+// it is, what its kernel can enforce, which processes run, what its containers
+// use, and what the agent itself costs.
 //
 // It is not for watching (see adapter/bpf) nor for containers (adapter/docker):
 // it says how things stand at the moment of asking.
@@ -8,6 +8,7 @@ package kernel
 
 import (
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,6 +38,9 @@ type Host struct {
 	sys    string
 	probe  func(kind string) error
 	booted func() time.Time
+
+	sampling sync.Mutex
+	sampled  map[string]*sampled // by workload, as of the last call of Samples
 }
 
 // New returns the machine that o describes. It looks at nothing yet.
