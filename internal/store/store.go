@@ -8,6 +8,7 @@ package store
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/access"
@@ -21,8 +22,13 @@ import (
 type Store interface {
 	Events
 	EventStats
+	Flows
+	Samples
 	Workloads
 	Agents
+	AgentSettings
+	Invitations
+	Certificates
 	Users
 	UserChanges
 	Sessions
@@ -65,13 +71,21 @@ type EventQuery struct {
 	AgentID    string
 	WorkloadID string
 	Group      string
-	HostOnly   bool           // only events of no workload
-	Executable string         // exact path; a trailing "*" matches any rest
-	Process    event.Key      // with AgentID: events of this process
-	Origins    []event.Origin // of execs
-	Entered    bool           // only execs that came in from outside
-	// Text is words, all of which occur in executable, name or arguments, each
-	// at the start of a word there; the case of ASCII letters is ignored.
+	HostOnly   bool      // only events of no workload
+	Executable string    // exact path; a trailing "*" matches any rest
+	Process    event.Key // with AgentID: events of this process
+	// Path is a file that the event is about (File.Path and To, Memory.Path,
+	// Privilege.Target): exact, or with a trailing "*" for any rest.
+	Path string
+	// Peer is who was at the other end: an address, address:port, the name
+	// that was asked for (Connection.Name, DNS.Name), or a workload's id or
+	// group.
+	Peer    string
+	Origins []event.Origin // of execs
+	Entered bool           // only execs that came in from outside
+	// Text is words, all of which occur in executable, name, arguments, path,
+	// peer or DNS name, each at the start of a word there; the case of ASCII
+	// letters is ignored.
 	Text   string
 	Since  time.Time // by the agent's clock, inclusive
 	Until  time.Time // exclusive
@@ -107,6 +121,61 @@ type Rate struct {
 	Count int64      `json:"count"`
 }
 
+// Flows keeps who talks with whom: one line per hour, workload, direction,
+// protocol, peer and port, added to as events are appended.
+type Flows interface {
+	// Flows returns the lines that overlap the query's time added up per peer
+	// and port, busiest first, at most MaxFlows.
+	Flows(ctx context.Context, q FlowQuery) ([]Flow, error)
+}
+
+// MaxFlows bounds one answer about flows.
+const MaxFlows = 5_000
+
+// FlowQuery selects flows; zero fields don't filter.
+type FlowQuery struct {
+	WorkloadID string
+	Group      string
+	// Since and Until are by the agents' clock; hours that they cut are counted
+	// whole.
+	Since, Until time.Time
+	Limit        int // 0 is MaxFlows
+}
+
+// Flow is all connections of one workload, in one direction, with one peer at
+// one port.
+type Flow struct {
+	WorkloadID string     `json:"workload_id,omitempty"` // empty: the host itself
+	Group      string     `json:"group,omitempty"`
+	AgentID    string     `json:"agent_id"`
+	Kind       event.Kind `json:"kind"` // network.connect, network.accept, network.listen or network.raw
+	Protocol   string     `json:"protocol"`
+	Address    netip.Addr `json:"address,omitzero"` // of the peer
+	Port       uint16     `json:"port,omitempty"`   // the peer's for connect, the workload's own for accept and listen
+	Name       string     `json:"name,omitempty"`   // as asked of the DNS, the newest
+	Peer       event.Peer `json:"peer,omitzero"`    // the newest
+	Count      uint64     `json:"count"`            // connections, failed ones included
+	Failed     uint64     `json:"failed,omitempty"`
+	Error      string     `json:"error,omitempty"` // of the newest that failed
+	// Bytes are those of connections that ended.
+	BytesSent     uint64    `json:"bytes_sent"`
+	BytesReceived uint64    `json:"bytes_received"`
+	First         time.Time `json:"first"`
+	Last          time.Time `json:"last"`
+}
+
+// Samples keeps what workloads use over time.
+type Samples interface {
+	// PutSamples stores samples; one that is stored already is replaced.
+	PutSamples(ctx context.Context, samples []asset.Sample) error
+	// Samples returns those of one workload with since <= Time < until, oldest
+	// first: the last of each step, or all if step is 0; at most MaxSamples.
+	Samples(ctx context.Context, workloadID string, since, until time.Time, step time.Duration) ([]asset.Sample, error)
+}
+
+// MaxSamples bounds one answer about samples.
+const MaxSamples = 2_000
+
 // Workloads keeps what is guarded.
 type Workloads interface {
 	// PutWorkloads inserts or replaces by ID. A Partial workload never
@@ -133,6 +202,36 @@ type Agents interface {
 	PutAgent(ctx context.Context, a asset.Agent) error
 	Agent(ctx context.Context, id string) (asset.Agent, error)
 	Agents(ctx context.Context) ([]asset.Agent, error)
+}
+
+// AgentSettings keeps what operators decided about agents.
+type AgentSettings interface {
+	// PutAgentSettings replaces those of one agent, or with "" those of all
+	// agents that have none of their own. The zero value removes them.
+	PutAgentSettings(ctx context.Context, agentID string, s asset.AgentSettings) error
+	// AgentSettings returns what is kept under that id; the zero value when
+	// nothing is.
+	AgentSettings(ctx context.Context, agentID string) (asset.AgentSettings, error)
+}
+
+// Invitations keeps the tokens by which agents join.
+type Invitations interface {
+	PutInvitation(ctx context.Context, i access.Invitation) (access.Invitation, error)
+	// UseInvitation marks the invitation with this hash as used, once: Denied
+	// when there is none, or it is used or expired by now.
+	UseInvitation(ctx context.Context, hash []byte, agentID string, now time.Time) (access.Invitation, error)
+	// Invitations returns all, newest first.
+	Invitations(ctx context.Context) ([]access.Invitation, error)
+}
+
+// Certificates keeps which agents hold which certificates.
+type Certificates interface {
+	PutCertificate(ctx context.Context, c access.Certificate) error
+	// Certificates returns those of one agent, or with "" all, newest first.
+	Certificates(ctx context.Context, agentID string) ([]access.Certificate, error)
+	// RevokeCertificates revokes all of the agent's, and returns how many still
+	// held; 0 is no error.
+	RevokeCertificates(ctx context.Context, agentID string, now time.Time) (int, error)
 }
 
 // Users reads who may sign in.
@@ -204,7 +303,7 @@ type Upkeep interface {
 // Received: an agent whose clock is wrong must not make evidence go early);
 // zero keeps forever.
 type Retention struct {
-	Events    time.Duration
+	Events    time.Duration // also flows and samples
 	MaxEvents int64         // the oldest go first; 0 is no limit
 	Workloads time.Duration // after they ended
 	Audit     time.Duration

@@ -30,6 +30,11 @@ func occurs(e *event.Event, want string) bool {
 			}
 		}
 	}
+	for text := range Objects(e) {
+		if Holds(text, want) {
+			return true
+		}
+	}
 	return false
 }
 

@@ -19,11 +19,13 @@ const (
 	maxEventBytes = 256 << 10
 )
 
-// appending is one call of AppendEvents on its way. Its owner puts it into the
-// queue; whoever has the turn takes it out, stores it, and closes done.
+// appending is one call of AppendEvents on its way, or another write of which
+// many agents make one each. Its owner puts it into the queue; whoever has the
+// turn takes it out, stores it, and closes done.
 type appending struct {
 	events []event.Event
 	ids    []int64
+	other  func(context.Context, *writer) error // nil for events
 	done   chan struct{}
 	err    error
 }
@@ -41,9 +43,6 @@ func (d *DB) AppendEvents(ctx context.Context, events []event.Event) error {
 		return nil
 	}
 	a := &appending{events: events, ids: make([]int64, len(events)), done: make(chan struct{})}
-	d.queueMu.Lock()
-	d.queue = append(d.queue, a)
-	d.queueMu.Unlock()
 	if err := d.await(ctx, a); err != nil {
 		return err
 	}
@@ -53,9 +52,19 @@ func (d *DB) AppendEvents(ctx context.Context, events []event.Event) error {
 	return nil
 }
 
-// await returns when a is stored or can no longer be. It stores whatever
-// waits when the turn falls to it, its own batch or not.
+// writeAlong is write for what each of many agents says again and again: it
+// shares its commit with whatever waits. It must not fail for what it writes,
+// because all that share the commit fail with it.
+func (d *DB) writeAlong(ctx context.Context, fn func(context.Context, *writer) error) error {
+	return d.await(ctx, &appending{other: fn, done: make(chan struct{})})
+}
+
+// await puts a into the queue and returns when it is stored or can no longer
+// be. It stores whatever waits when the turn falls to it, its own or not.
 func (d *DB) await(ctx context.Context, a *appending) error {
+	d.queueMu.Lock()
+	d.queue = append(d.queue, a)
+	d.queueMu.Unlock()
 	for {
 		select {
 		case <-a.done:
@@ -72,7 +81,7 @@ func (d *DB) await(ctx context.Context, a *appending) error {
 			d.commitQueue(context.WithoutCancel(ctx))
 			d.release()
 		case <-ctx.Done():
-			return d.giveUp(a, fmt.Errorf("append events: %w", ctx.Err()))
+			return d.giveUp(a, fmt.Errorf("wait for the store: %w", ctx.Err()))
 		}
 	}
 }
@@ -101,7 +110,7 @@ func (d *DB) commitQueue(ctx context.Context) {
 		return
 	}
 	err := d.w.transact(ctx, func(ctx context.Context, w *writer) error { return w.ingest(ctx, group) })
-	d.finish(group, d.fault("append events", err))
+	d.finish(group, d.fault("store what agents report", err))
 }
 
 func (d *DB) takeGroup() []*appending {
@@ -150,13 +159,44 @@ func textBytes(e *event.Event) int {
 	n := len(e.AgentID) + len(e.Boot) + len(e.Kind) + len(e.WorkloadID) + len(e.Group) +
 		len(e.Process.Name) + len(e.Process.Executable)
 	if x := e.Exec; x != nil {
-		n += len(x.Requested) + len(x.Cwd) + len(x.Origin)
-		for _, a := range x.Args {
-			n += len(a) + 1
-		}
+		n += len(x.Requested) + len(x.Cwd) + len(x.Origin) + sumBytes(x.Args)
 		for _, a := range x.Ancestors {
 			n += len(a.Name) + len(a.Executable) + 1
 		}
+	}
+	return n + objectBytes(e)
+}
+
+func objectBytes(e *event.Event) int {
+	n := 0
+	if f := e.File; f != nil {
+		n += len(f.Path) + len(f.To) + len(f.Origin) + len(f.FileSystem) + len(f.Type) + sumBytes(f.Flags) + len(f.Sensitive) + len(f.Error)
+	}
+	if c := e.Connection; c != nil {
+		n += len(c.Protocol) + len(c.Error) + len(c.Name) + len(c.Local.Addr().Zone()) + len(c.Remote.Addr().Zone()) +
+			len(c.Peer.Kind) + len(c.Peer.WorkloadID) + len(c.Peer.Group) + len(c.Peer.AgentID)
+	}
+	if d := e.DNS; d != nil {
+		n += len(d.Protocol) + len(d.Name) + len(d.Type) + len(d.Code) + sumBytes(d.Answers) +
+			len(d.Server.Addr().Zone()) + len(d.Client.Addr().Zone())
+	}
+	if p := e.Privilege; p != nil {
+		n += len(p.Call) + len(p.Source) + len(p.Target) + len(p.Type) + sumBytes(p.Flags) + len(p.WorkloadID) + len(p.Error)
+	}
+	if m := e.Memory; m != nil {
+		n += len(m.Call) + len(m.Path) + len(m.Origin) + sumBytes(m.Protection) + len(m.Error)
+	}
+	if r := e.Resource; r != nil {
+		n += len(r.What)
+	}
+	return n
+}
+
+// sumBytes counts one byte more for each, because empty ones are stored too.
+func sumBytes(texts []string) int {
+	n := len(texts)
+	for _, t := range texts {
+		n += len(t)
 	}
 	return n
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,6 +66,84 @@ func BenchmarkAppend(b *testing.B) {
 			})
 		}
 	}
+}
+
+// BenchmarkAppendObjects stores reports of file events alone, of whose paths
+// the named share has never been seen, and of connections and files mixed with
+// processes.
+func BenchmarkAppendObjects(b *testing.B) {
+	for _, kind := range []struct {
+		name  string
+		fleet func() *fleet
+		batch func(f *fleet) []event.Event
+	}{
+		{"files, half new", func() *fleet { return newFleet(1) }, fileBatch(2)},
+		{"files, all new", func() *fleet { return newFleet(1) }, fileBatch(1)},
+		{"port scan", func() *fleet { return newFleet(1) }, scanBatch},
+		{"mixed", func() *fleet { return newMixed(1) }, func(f *fleet) []event.Event { return f.batch(reportSize) }},
+	} {
+		b.Run(kind.name, func(b *testing.B) {
+			d := openFor(b, db.Options{Path: filepath.Join(b.TempDir(), "bench.db")})
+			f := kind.fleet()
+			n, cpu := 0, time.Duration(0)
+			var took []time.Duration
+			for b.Loop() {
+				b.StopTimer()
+				batch := kind.batch(f)
+				before, start := cpuTime(b), time.Now()
+				b.StartTimer()
+				if err := d.AppendEvents(b.Context(), batch); err != nil {
+					b.Fatal(err)
+				}
+				took = append(took, time.Since(start))
+				cpu += cpuTime(b) - before
+				n += len(batch)
+			}
+			h, err := d.Health(b.Context())
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "events/s")
+			b.ReportMetric(float64(cpu.Nanoseconds())/float64(n)/1000, "cpu-µs/event")
+			b.ReportMetric(float64(h.Bytes)/float64(n), "bytes/event")
+			// What it comes to when the lists have grown.
+			var last time.Duration
+			quarter := took[len(took)*3/4:]
+			for _, d := range quarter {
+				last += d
+			}
+			b.ReportMetric(float64(len(quarter)*reportSize)/last.Seconds(), "events/s-last-quarter")
+		})
+	}
+}
+
+// fileBatch makes reports of writes to files, one of so many a new one.
+func fileBatch(oneOf int) func(*fleet) []event.Event {
+	return func(f *fleet) []event.Event {
+		batch := f.batch(reportSize)
+		for i := range batch {
+			e := &batch[i]
+			path := fmt.Sprintf("/srv/app/data/file-%d.json", f.rnd.IntN(200))
+			if f.rnd.IntN(oneOf) == 0 {
+				path = fmt.Sprintf("/var/lib/app/cache/%x/%016x.tmp", f.rnd.IntN(256), f.rnd.Uint64())
+			}
+			e.Kind, e.Exec, e.Exit = event.KindFileWrite, nil, nil
+			e.File = &event.File{Path: path, Flags: []string{"write", "create"}, Origin: event.OriginWritten, FileSystem: "overlay", Inode: 7, Mode: 0o644}
+		}
+		return batch
+	}
+}
+
+// scanBatch makes reports of connections to a new peer each.
+func scanBatch(f *fleet) []event.Event {
+	batch := f.batch(reportSize)
+	for i := range batch {
+		e := &batch[i]
+		peer := netip.AddrFrom4([4]byte{10, byte(f.rnd.IntN(256)), byte(f.rnd.IntN(256)), byte(f.rnd.IntN(256))})
+		e.Kind, e.Exec, e.Exit, e.WorkloadID = event.KindConnect, nil, nil, workloadID(1, 1)
+		e.Connection = &event.Connection{Protocol: "tcp", Remote: netip.AddrPortFrom(peer, uint16(1+f.rnd.IntN(65_000)))}
+	}
+	return batch
 }
 
 // cpuTime is what the process has used: unlike the clock it does not depend on
@@ -187,8 +266,10 @@ func filled(b testing.TB, n int) *db.DB {
 	return d
 }
 
-func fill(b testing.TB, d *db.DB, n int) {
-	f := newFleet(1)
+func fill(b testing.TB, d *db.DB, n int) { fillFrom(b, d, newFleet(1), n) }
+
+func fillFrom(b testing.TB, d *db.DB, f *fleet, n int) {
+	b.Helper()
 	start, stored := time.Now(), 0
 	for stored < n {
 		batch := f.batch(min(reportSize, n-stored))
@@ -314,6 +395,43 @@ func BenchmarkQueries(b *testing.B) {
 	measure(b, "health", func() (string, error) {
 		_, err := d.Health(ctx)
 		return "", err
+	})
+}
+
+// BenchmarkObjectQueries asks about paths and peers of CASTELLAN_BENCH_EVENTS
+// events (one million), and for flows and samples.
+func BenchmarkObjectQueries(b *testing.B) {
+	n := benchEvents(b, 1_000_000)
+	d := openFor(b, db.Options{Path: filepath.Join(b.TempDir(), "bench.db")})
+	fillFrom(b, d, newMixed(1), n)
+	ctx := b.Context()
+	for _, nq := range objectQueries() {
+		measure(b, nq.name, func() (string, error) {
+			page, err := d.Events(ctx, nq.q)
+			return fmt.Sprintf("rows=%d partial=%v", len(page.Events), page.Partial), err
+		})
+	}
+	end := fleetStart.Add(time.Duration(n) * fleetStep)
+	for name, q := range map[string]store.FlowQuery{
+		"flows of an hour":       {Since: end.Add(-time.Hour)},
+		"flows of a workload":    {WorkloadID: workloadID(3, 0)},
+		"flows of a group a day": {Group: groupName(1, 2), Since: end.Add(-24 * time.Hour)},
+	} {
+		measure(b, name, func() (string, error) {
+			flows, err := d.Flows(ctx, q)
+			return fmt.Sprintf("flows=%d", len(flows)), err
+		})
+	}
+	samples := make([]asset.Sample, 40_000)
+	for i := range samples {
+		samples[i] = asset.Sample{WorkloadID: "w", Time: fleetStart.Add(time.Duration(i) * 10 * time.Second), Memory: uint64(i)}
+	}
+	if err := d.PutSamples(ctx, samples); err != nil {
+		b.Fatal(err)
+	}
+	measure(b, "samples of four days", func() (string, error) {
+		got, err := d.Samples(ctx, "w", fleetStart, fleetStart.AddDate(0, 0, 5), 5*time.Minute)
+		return fmt.Sprintf("samples=%d", len(got)), err
 	})
 }
 

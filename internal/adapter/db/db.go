@@ -191,7 +191,7 @@ func (d *DB) write(ctx context.Context, what string, fn func(context.Context, *w
 }
 
 // maxStatements bounds the prepared statements kept; the fixed ones are about
-// thirty, the rest are combinations of filters.
+// forty, the rest are combinations of filters.
 const maxStatements = 256
 
 // prepared returns the statement from the cache, or makes it.

@@ -16,9 +16,22 @@
 // (query.go). Blocks also carry the range of their times, and so bound Since
 // and Until.
 //
+// Paths and peers (addresses, names, workloads) would be terms without end, and
+// hostile ones. They are hashed into a fixed number of buckets, whose blocks
+// are kept by segment (bucket.go); so are words bounded (index.go), and what
+// finds no room makes its block a candidate for every search. Terms without
+// postings go with the retention (prune.go).
+//
 // A query whose terms meet in many blocks but never in one event could still
 // read the whole table. Therefore every query has a budget of reads; where it
 // ends, the page says Partial and how far it came.
+//
+// # What is added up
+//
+// While events are appended, sums are kept in the same transaction: how often
+// what happened each minute (rate.go), and who talked with whom each hour
+// (flow.go), bounded whatever is scanned or made up. They live as long as
+// events.
 //
 // # What "stored" means
 //

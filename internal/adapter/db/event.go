@@ -148,7 +148,7 @@ func (w *walk) page(ctx context.Context, f filter) (store.EventPage, error) {
 
 // blockCost is what reading a block takes out of the budget.
 func (f *filter) blockCost() int {
-	if f.where.join {
+	if f.where.join || !f.exact() {
 		return statementCost + blockSize*(1+searchCost)
 	}
 	return statementCost + blockSize
@@ -159,7 +159,7 @@ func (f *filter) blockCost() int {
 func (w *walk) readBlock(ctx context.Context, f filter, query string, block int64, page *store.EventPage) (bool, error) {
 	lo, hi := max(w.lo, firstOf(block)), min(w.hi, lastOf(block))
 	args := append([]any{lo, hi}, f.where.args...)
-	raw, err := w.s.rows(ctx, query, args, f.words == nil, w.limit-len(page.Events)+1)
+	raw, err := w.s.rows(ctx, query, args, f.exact(), w.limit-len(page.Events)+1)
 	if err != nil {
 		return false, err
 	}
@@ -168,7 +168,7 @@ func (w *walk) readBlock(ctx context.Context, f filter, query string, block int6
 		if err != nil {
 			return false, err
 		}
-		if !store.Matches(&e, f.words) {
+		if !f.holds(&e) {
 			continue
 		}
 		if len(page.Events) == w.limit {

@@ -10,6 +10,9 @@ import (
 // SetBudget makes queries partial after so many reads.
 func (d *DB) SetBudget(reads int) { d.maxReads = reads }
 
+// SetMaxWords makes the dictionary full with so many words.
+func (d *DB) SetMaxWords(words int64) { d.w.maxWords = words }
+
 // Statements returns every statement that was run since Open.
 func (d *DB) Statements() []string {
 	d.stmtMu.Lock()

@@ -16,6 +16,7 @@ type fleet struct {
 	agents []*fleetAgent
 	clock  time.Time
 	made   int
+	mixed  bool // with files and connections too
 }
 
 type fleetAgent struct {
@@ -92,7 +93,13 @@ func (f *fleet) life(at int, a *fleetAgent) []event.Event {
 		exec.Exec.Args = []string{"/tmp/.hidden/xmrig", "-o", "stratum+tcp://pool.minerals.example:3333"}
 	}
 	exit.Exit = &event.Exit{Code: f.rnd.IntN(2), Lifetime: time.Duration(f.rnd.IntN(1e9))}
-	life := []event.Event{fork, exec, exit}
+	life := []event.Event{fork, exec}
+	if f.mixed {
+		during := exec
+		during.Exec = nil
+		life = append(life, f.objects(during)...)
+	}
+	life = append(life, exit)
 	for i := range life {
 		f.clock = f.clock.Add(fleetStep)
 		f.made++

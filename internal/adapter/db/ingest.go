@@ -19,12 +19,6 @@ const blockSize = 256
 func blockOf(id int64) int64 { return id / blockSize }
 
 const (
-	// maxBlockWords bounds the new terms that one block may bring into the
-	// dictionary by its words, so that a flood of random arguments cannot swell
-	// it: one for two events at the worst, where ordinary ones bring none.
-	maxBlockWords = 128
-	// maxWordBytes is how much of one event's text is indexed.
-	maxWordBytes = 4 << 10
 	// maxSources bounds the sequence numbers kept in memory.
 	maxSources = 10_000
 	// minuteSpan and hourSpan are the resolutions of EventRate, in seconds.
@@ -39,15 +33,19 @@ type ingestState struct {
 	nextEvent  int64
 	nextTerm   int64
 	nextSource int64
+	words      int64 // in the dictionary
 	terms      map[termKey]int64
 	sources    map[sourceKey]*source
 
-	// The newest block: which terms are posted for it already, which texts
-	// have been taken apart, and how many new terms it brought.
+	// The newest block: which terms and buckets are posted for it already,
+	// which texts have been taken apart, and how many new terms it brought.
 	block  int64
 	posted map[int64]struct{}
+	marked map[int64]struct{}
 	texts  map[string]struct{}
 	fresh  int
+
+	flows flowState
 }
 
 type sourceKey struct{ agent, boot string }
@@ -76,9 +74,11 @@ type ingest struct {
 	payload  []byte
 	stem     []byte
 	postings []posting
+	marks    []bucketMark
 	rates    map[rateKey]int64
 	blocks   map[int64]*blockSpan
 	touched  map[*source]struct{}
+	flows    map[flowKey]*flowLine
 }
 
 const eventWidth = 15
@@ -91,12 +91,19 @@ func (w *writer) ingest(ctx context.Context, group []*appending) error {
 	in := &ingest{
 		w: w, stem: make([]byte, 0, maxStem),
 		rates: map[rateKey]int64{}, blocks: map[int64]*blockSpan{}, touched: map[*source]struct{}{},
+		flows: map[flowKey]*flowLine{},
 	}
 	// Only between transactions: what one has changed is not in the file yet.
 	if len(w.state.sources) >= maxSources {
 		clear(w.state.sources)
 	}
+	w.state.flows.trim()
 	for _, a := range group {
+		if a.other != nil {
+			if err := a.other(ctx, w); err != nil {
+				return err
+			}
+		}
 		for i := range a.events {
 			id, err := in.add(ctx, &a.events[i])
 			if err != nil {
@@ -114,20 +121,26 @@ func (w *writer) load(ctx context.Context) error {
 	if s.loaded {
 		return nil
 	}
-	for name, dest := range map[string]*int64{"event": &s.nextEvent, "term": &s.nextTerm, "source": &s.nextSource} {
+	for name, dest := range s.counters() {
 		if err := w.row(ctx, "SELECT value FROM counters WHERE name = ?", []any{name}, dest); err != nil {
 			return err
 		}
 	}
 	s.terms, s.sources = map[termKey]int64{}, map[sourceKey]*source{}
+	s.flows.reset()
 	s.openBlock(blockOf(s.nextEvent))
 	s.loaded = true
 	return nil
 }
 
+// counters are what the table of that name keeps.
+func (s *ingestState) counters() map[string]*int64 {
+	return map[string]*int64{"event": &s.nextEvent, "term": &s.nextTerm, "source": &s.nextSource, "word": &s.words}
+}
+
 func (s *ingestState) openBlock(block int64) {
 	s.block, s.fresh = block, 0
-	s.posted, s.texts = map[int64]struct{}{}, map[string]struct{}{}
+	s.posted, s.marked, s.texts = map[int64]struct{}{}, map[int64]struct{}{}, map[string]struct{}{}
 }
 
 // add takes one event; its id is 0 when it is stored already.
@@ -156,97 +169,18 @@ func (in *ingest) add(ctx context.Context, e *event.Event) (int64, error) {
 		return 0, err
 	}
 	in.count(id, e, t)
+	if err := in.flow(ctx, e, t); err != nil {
+		return 0, err
+	}
 	return id, in.row(ctx, id, src.id, e, t)
 }
 
-// eventTerms are the terms of an event's own columns.
-type eventTerms struct{ agent, workload, group, kind, executable, origin int64 }
+// maxTimes bounds what one event adds to the sums, and each sum: an agent's word
+// must not make them overflow, and nothing happens more often.
+const maxTimes = 1 << 40
 
-func (in *ingest) terms(ctx context.Context, e *event.Event) (t eventTerms, err error) {
-	for _, f := range [...]struct {
-		dest  *int64
-		dim   dimension
-		value string
-	}{
-		{&t.agent, dimAgent, e.AgentID},
-		{&t.workload, dimWorkload, e.WorkloadID},
-		{&t.group, dimGroup, e.Group},
-		{&t.kind, dimKind, string(e.Kind)},
-		{&t.executable, dimExecutable, e.Process.Executable},
-	} {
-		if *f.dest, err = in.post(ctx, f.dim, f.value); err != nil {
-			return t, err
-		}
-	}
-	if e.Exec == nil {
-		return t, nil
-	}
-	if e.Exec.Entered {
-		if _, err := in.post(ctx, dimFlag, flagEntered); err != nil {
-			return t, err
-		}
-	}
-	t.origin, err = in.post(ctx, dimOrigin, string(e.Exec.Origin))
-	return t, err
-}
-
-// post says that a term occurs in the newest block.
-func (in *ingest) post(ctx context.Context, dim dimension, value string) (int64, error) {
-	id, err := in.w.term(ctx, dim, value)
-	if err != nil {
-		return 0, err
-	}
-	s := &in.w.state
-	if _, ok := s.posted[id]; !ok {
-		s.posted[id] = struct{}{}
-		in.postings = append(in.postings, posting{id, s.block})
-	}
-	return id, nil
-}
-
-// index posts the words of an event's texts.
-func (in *ingest) index(ctx context.Context, e *event.Event) error {
-	left := maxWordBytes
-	if err := in.indexText(ctx, e.Process.Executable, &left); err != nil {
-		return err
-	}
-	if err := in.indexText(ctx, e.Process.Name, &left); err != nil {
-		return err
-	}
-	if e.Exec == nil {
-		return nil
-	}
-	for _, a := range e.Exec.Args {
-		if err := in.indexText(ctx, a, &left); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// indexText posts the words of one text, unless the block has seen it: most
-// events repeat the texts of their neighbours.
-func (in *ingest) indexText(ctx context.Context, text string, left *int) error {
-	s := &in.w.state
-	if _, ok := s.texts[text]; ok || text == "" {
-		return nil
-	}
-	if len(text) > *left || s.fresh > maxBlockWords {
-		_, err := in.post(ctx, dimFlag, flagWordy)
-		return err
-	}
-	*left -= len(text)
-	s.texts[text] = struct{}{}
-	var failed error
-	eachStem(text, in.stem, func(stem []byte) {
-		if failed == nil {
-			_, failed = in.post(ctx, dimWord, string(stem))
-		}
-	})
-	return failed
-}
-
-// count keeps the sums: per block, and per minute and hour.
+// count keeps the sums: per block its rows, per minute and hour what happened.
+// A row may stand for many times (event.Count); charts show those.
 func (in *ingest) count(id int64, e *event.Event, t eventTerms) {
 	at, received := nanos(e.Time), millis(e.Received)
 	b := in.blocks[blockOf(id)]
@@ -259,10 +193,12 @@ func (in *ingest) count(id int64, e *event.Event, t eventTerms) {
 	b.minReceived, b.maxReceived = min(b.minReceived, received), max(b.maxReceived, received)
 
 	second := e.Time.Unix()
+	times := int64(min(e.Times(), maxTimes))
 	for _, span := range [...]int64{minuteSpan, hourSpan} {
 		start := second - floorMod(second, span)
-		in.rates[rateKey{0, span, start, t.kind}]++
-		in.rates[rateKey{t.workload, span, start, t.kind}]++
+		for _, workload := range [...]int64{0, t.workload} {
+			in.rates[rateKey{workload, span, start, t.kind}] += times
+		}
 	}
 }
 
@@ -297,7 +233,7 @@ func (in *ingest) flush(ctx context.Context) error {
 		return nil
 	}
 	for _, step := range [...]func(context.Context) error{
-		in.flushRows, in.flushPostings, in.flushBlocks, in.flushRates, in.flushSources, in.flushCounters,
+		in.flushRows, in.flushPostings, in.flushMarks, in.flushBlocks, in.flushRates, in.flushFlows, in.flushSources, in.w.putCounters,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -337,10 +273,10 @@ func (in *ingest) flushRates(ctx context.Context) error {
 	})
 	values := make([]any, 0, 5*len(keys))
 	for _, k := range keys {
-		values = append(values, k.workload, k.span, k.start, k.kind, in.rates[k])
+		values = append(values, k.workload, k.span, k.start, k.kind, min(in.rates[k], maxTimes))
 	}
 	return in.w.bulk(ctx, "INSERT INTO event_rates (workload, span, start, kind, events) VALUES ",
-		" ON CONFLICT (workload, span, start, kind) DO UPDATE SET events = events + excluded.events", 5, values)
+		" ON CONFLICT (workload, span, start, kind) DO UPDATE SET events = min(events + excluded.events, 1 << 40)", 5, values)
 }
 
 func (in *ingest) flushSources(ctx context.Context) error {
@@ -353,10 +289,14 @@ func (in *ingest) flushSources(ctx context.Context) error {
 	return nil
 }
 
-func (in *ingest) flushCounters(ctx context.Context) error {
-	s := &in.w.state
-	for name, value := range map[string]int64{"event": s.nextEvent, "term": s.nextTerm, "source": s.nextSource} {
-		if _, err := in.w.exec(ctx, "UPDATE counters SET value = ? WHERE name = ?", value, name); err != nil {
+// putCounters writes them back, and belongs to the end of every transaction
+// that made a term.
+func (w *writer) putCounters(ctx context.Context) error {
+	if !w.state.loaded {
+		return errors.New("the counters were not read before they are written")
+	}
+	for name, value := range w.state.counters() {
+		if _, err := w.exec(ctx, "UPDATE counters SET value = ? WHERE name = ?", *value, name); err != nil {
 			return err
 		}
 	}

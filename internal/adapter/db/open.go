@@ -174,9 +174,10 @@ func checkHeader(path string) (fresh bool, err error) {
 }
 
 // smallTables are few pages however many events there are, and without them
-// nobody could sign in.
+// nobody could sign in and no agent report.
 var smallTables = [...]string{
-	"counters", "sources", "agents", "users", "sessions", "tokens", "goose_db_version",
+	"counters", "sources", "agents", "agent_settings", "invitations", "certificates", "users", "sessions", "tokens",
+	"goose_db_version",
 }
 
 // check verifies the structure of an existing file, as far as its size lets a

@@ -3,11 +3,10 @@ package db
 import (
 	"encoding/binary"
 	"errors"
-	"math"
-	"strings"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/store"
 )
 
 // payloadForm is the first byte of a payload. Within a form fields are only
@@ -22,6 +21,12 @@ const wordBreak = "\x1f"
 const (
 	hasExec = 1 << iota
 	hasExit
+	hasFile
+	hasConnection
+	hasDNS
+	hasPrivilege
+	hasMemory
+	hasResource
 )
 
 const (
@@ -32,13 +37,21 @@ const (
 	execSetGID
 )
 
-// appendWords writes the text that can be searched: name, then arguments.
+// appendWords writes the text that can be searched, in the order in which
+// decodePayload takes it: name, arguments, then what store.Objects has.
 func appendWords(b []byte, e *event.Event) []byte {
 	b = append(b, e.Process.Name...)
 	if e.Exec != nil {
 		for _, a := range e.Exec.Args {
-			b = append(b, wordBreak...)
-			b = append(b, a...)
+			b = append(append(b, wordBreak...), a...)
+		}
+	}
+	if !hasObjects(e) {
+		return b
+	}
+	for text := range store.Objects(e) {
+		if text != "" {
+			b = append(append(b, wordBreak...), text...)
 		}
 	}
 	return b
@@ -55,24 +68,28 @@ func appendPayload(b []byte, e *event.Event) []byte {
 	} {
 		b = binary.AppendUvarint(b, v)
 	}
-	var parts byte
-	if e.Exec != nil {
-		parts |= hasExec
-	}
-	if e.Exit != nil {
-		parts |= hasExit
-	}
-	b = append(b, parts)
+	b = append(b, flag(e.Exec != nil, hasExec)|flag(e.Exit != nil, hasExit)|flag(e.File != nil, hasFile)|
+		flag(e.Connection != nil, hasConnection)|flag(e.DNS != nil, hasDNS)|flag(e.Privilege != nil, hasPrivilege)|
+		flag(e.Memory != nil, hasMemory)|flag(e.Resource != nil, hasResource))
 	if e.Exec != nil {
 		b = appendExec(b, e.Exec)
 	}
-	if x := e.Exit; x != nil {
-		b = binary.AppendVarint(b, int64(x.Code))
-		b = binary.AppendVarint(b, int64(x.Signal))
-		b = append(b, flag(x.CoreDumped, 1))
-		b = binary.AppendVarint(b, int64(x.Lifetime))
+	if e.Exit != nil {
+		b = appendExit(b, e.Exit)
 	}
-	return b
+	b = appendObjects(b, e)
+	if e.Count == 0 && e.Last.IsZero() {
+		return b
+	}
+	b = binary.AppendUvarint(b, e.Count)
+	return binary.AppendVarint(b, nanos(e.Last))
+}
+
+func appendExit(b []byte, x *event.Exit) []byte {
+	b = binary.AppendVarint(b, int64(x.Code))
+	b = binary.AppendVarint(b, int64(x.Signal))
+	b = append(b, flag(x.CoreDumped, 1))
+	return binary.AppendVarint(b, int64(x.Lifetime))
 }
 
 func appendExec(b []byte, x *event.Exec) []byte {
@@ -95,25 +112,6 @@ func appendExec(b []byte, x *event.Exec) []byte {
 		b = appendText(b, a.Executable)
 	}
 	return b
-}
-
-func flag(on bool, bit byte) byte {
-	if on {
-		return bit
-	}
-	return 0
-}
-
-func appendText(b []byte, s string) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
-}
-
-// appendCount keeps nil apart from empty, as JSON does.
-func appendCount(b []byte, n int, isNil bool) []byte {
-	if isNil {
-		return append(b, 0)
-	}
-	return binary.AppendUvarint(b, uint64(n)+1)
 }
 
 var errPayload = errors.New("the stored form of an event is damaged")
@@ -141,18 +139,14 @@ func decodePayload(payload []byte, words string, e *event.Event) error {
 		e.Exit = &event.Exit{Code: int(r.varint()), Signal: int(r.varint()), CoreDumped: r.byte() == 1}
 		e.Exit.Lifetime = time.Duration(r.varint())
 	}
+	r.objects(parts, e)
+	if len(r.b) > 0 {
+		e.Count, e.Last = r.uvarint(), fromNanos(r.varint())
+	}
 	if r.bad {
 		return errPayload
 	}
 	return nil
-}
-
-// payloadReader reads the fields in order; after the first that is damaged
-// every further one is zero and bad is true.
-type payloadReader struct {
-	b     []byte
-	words string
-	bad   bool
 }
 
 func (r *payloadReader) exec() *event.Exec {
@@ -182,144 +176,4 @@ func (r *payloadReader) exec() *event.Exec {
 		}
 	}
 	return x
-}
-
-func (r *payloadReader) fail() { r.bad, r.b = true, nil }
-
-func (r *payloadReader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.b)
-	if n <= 0 {
-		r.fail()
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *payloadReader) varint() int64 {
-	v, n := binary.Varint(r.b)
-	if n <= 0 {
-		r.fail()
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *payloadReader) small() uint64 {
-	v := r.uvarint()
-	if v > math.MaxInt32 {
-		r.fail()
-		return 0
-	}
-	return v
-}
-
-func (r *payloadReader) uint32() uint32 {
-	v := r.uvarint()
-	if v > math.MaxUint32 {
-		r.fail()
-		return 0
-	}
-	return uint32(v)
-}
-
-func (r *payloadReader) byte() byte {
-	if len(r.b) == 0 {
-		r.fail()
-		return 0
-	}
-	v := r.b[0]
-	r.b = r.b[1:]
-	return v
-}
-
-func (r *payloadReader) text() string {
-	n := r.uvarint()
-	if n > uint64(len(r.b)) {
-		r.fail()
-		return ""
-	}
-	s := string(r.b[:n])
-	r.b = r.b[n:]
-	return s
-}
-
-// count reads a length that cannot be more than the bytes that are left,
-// because every element takes at least one.
-func (r *payloadReader) count() (int, bool) {
-	n := r.uvarint()
-	if n == 0 {
-		return 0, false
-	}
-	if n-1 > uint64(len(r.b)) {
-		r.fail()
-		return 0, false
-	}
-	return int(n - 1), true
-}
-
-func (r *payloadReader) word(n uint64) string {
-	if n > uint64(len(r.words)) {
-		r.fail()
-		return ""
-	}
-	s := r.words[:n]
-	r.words = r.words[n:]
-	return s
-}
-
-func (r *payloadReader) nextWord(n uint64) string {
-	rest, ok := strings.CutPrefix(r.words, wordBreak)
-	if !ok {
-		r.fail()
-		return ""
-	}
-	r.words = rest
-	return r.word(n)
-}
-
-// nanos is how times are stored; the zero time is 0.
-func nanos(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixNano()
-}
-
-func fromNanos(n int64) time.Time {
-	if n == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, n).UTC()
-}
-
-// millis is how Received is stored.
-func millis(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMilli()
-}
-
-func fromMillis(n int64) time.Time {
-	if n == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(n).UTC()
-}
-
-func nanosOf(t *time.Time) int64 {
-	if t == nil {
-		return 0
-	}
-	return nanos(*t)
-}
-
-func timeOf(n int64) *time.Time {
-	if n == 0 {
-		return nil
-	}
-	t := fromNanos(n)
-	return &t
 }

@@ -14,15 +14,17 @@ import (
 
 // mayScan lists the walks over a whole table that are meant, and why.
 var mayScan = map[string]string{
-	"SELECT coalesce(sum(events), 0) FROM blocks":  "one small row for 256 events",
-	"SELECT coalesce(min(id), ?) FROM blocks":      "the first row",
-	"SELECT id FROM blocks WHERE max_received < ?": "one small row for 256 events, once a retention run",
-	"SELECT id FROM blocks WHERE min_received < ?": "as above",
-	"SELECT body FROM agents ORDER BY id":          "one row an agent, and all are wanted",
-	"SELECT id, name, role, password_hash":         "one row a user, and all are wanted",
-	"SELECT count(id) FROM users WHERE role = ?":   "one row a user",
-	"DELETE FROM sources WHERE id IN":              "one row a start of an agent, once a retention run",
-	"INSERT INTO sessions":                         "a single row by primary key",
+	"SELECT coalesce(sum(events), 0) FROM blocks":                                                  "one small row for 256 events",
+	"SELECT coalesce(min(id), ?) FROM blocks":                                                      "the first row",
+	"SELECT id FROM blocks WHERE max_received < ?":                                                 "one small row for 256 events, once a retention run",
+	"SELECT id FROM blocks WHERE min_received < ?":                                                 "as above",
+	"SELECT body FROM agents ORDER BY id":                                                          "one row an agent, and all are wanted",
+	"SELECT id, name, role, password_hash":                                                         "one row a user, and all are wanted",
+	"SELECT count(id) FROM users WHERE role = ?":                                                   "one row a user",
+	"DELETE FROM sources WHERE id IN":                                                              "one row a start of an agent, once a retention run",
+	"INSERT INTO sessions":                                                                         "a single row by primary key",
+	"SELECT id, hash, name, actor, created, expires, used, agent FROM invitations ORDER BY":        "one row an invitation of the last weeks, and all are wanted",
+	"SELECT serial, agent, hostname, address, issued, expires, revoked FROM certificates ORDER BY": "a few rows an agent, and all are wanted",
 }
 
 // fullScan is a walk over all rows, be it of the table or of an index; not
@@ -35,9 +37,19 @@ func TestStatementsUseIndexes(t *testing.T) {
 	d := openFor(t, db.Options{Path: t.TempDir() + "/castellan.db"})
 	const n = 3_000
 	fill(t, d, n)
+	mixed := newMixed(2)
+	for range 5 {
+		batch := mixed.batch(500)
+		for i := range batch {
+			batch[i].Boot = "boot-2"
+		}
+		if err := d.AppendEvents(t.Context(), batch); err != nil {
+			t.Fatal(err)
+		}
+	}
 	useEverything(t, d, n)
 	statements := d.Statements()
-	if len(statements) < 60 {
+	if len(statements) < 100 {
 		t.Errorf("only %d statements were seen", len(statements))
 	}
 	for _, st := range statements {
@@ -76,7 +88,7 @@ func useEverything(t *testing.T, d *db.DB, n int) {
 	t.Helper()
 	ctx := t.Context()
 	must := mustOf(t)
-	for _, nq := range consoleQueries(n) {
+	for _, nq := range append(consoleQueries(n), objectQueries()...) {
 		_, err := d.Events(ctx, nq.q)
 		must(err)
 		nq.q.After = 1
@@ -97,6 +109,8 @@ func useEverything(t *testing.T, d *db.DB, n int) {
 	}
 	useWorkloads(t, d)
 	useAccess(t, d)
+	useEnrolment(t, d)
+	useFlows(t, d)
 	_, err = d.Health(ctx)
 	must(err)
 	_, err = d.Prune(ctx, store.Retention{
@@ -131,6 +145,52 @@ func useWorkloads(t *testing.T, d *db.DB) {
 	if _, err := d.Agents(ctx); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func useFlows(t *testing.T, d *db.DB) {
+	t.Helper()
+	ctx, must := t.Context(), mustOf(t)
+	for _, q := range []store.FlowQuery{
+		{}, {WorkloadID: workloadID(1, 1)}, {Group: groupName(1, 1)}, {WorkloadID: workloadID(1, 1), Group: groupName(1, 1)},
+	} {
+		q.Since = fleetStart
+		_, err := d.Flows(ctx, q)
+		must(err)
+	}
+	old := fleetStart.Add(-48 * time.Hour)
+	must(d.PutSamples(ctx, []asset.Sample{
+		{WorkloadID: "w", Time: old}, {WorkloadID: "w", Time: fleetStart.Add(time.Minute)}, {WorkloadID: "x", Time: fleetStart.AddDate(1, 0, 0)},
+	}))
+	for _, step := range []time.Duration{0, time.Minute} {
+		_, err := d.Samples(ctx, "w", old, fleetStart, step)
+		must(err)
+	}
+	_, err := d.Prune(ctx, store.Retention{}, fleetStart) // thins out
+	must(err)
+}
+
+func useEnrolment(t *testing.T, d *db.DB) {
+	t.Helper()
+	ctx, must := t.Context(), mustOf(t)
+	must(d.PutAgentSettings(ctx, "a", asset.AgentSettings{Window: 1}))
+	_, err := d.AgentSettings(ctx, "a")
+	must(err)
+	must(d.PutAgentSettings(ctx, "a", asset.AgentSettings{}))
+	i, err := d.PutInvitation(ctx, access.Invitation{Hash: []byte{3}, Expires: fleetStart.Add(1)})
+	must(err)
+	_, err = d.PutInvitation(ctx, i)
+	must(err)
+	_, err = d.UseInvitation(ctx, []byte{3}, "a", fleetStart)
+	must(err)
+	_, err = d.Invitations(ctx)
+	must(err)
+	must(d.PutCertificate(ctx, access.Certificate{Serial: "1", AgentID: "a"}))
+	for _, agent := range []string{"", "a"} {
+		_, err = d.Certificates(ctx, agent)
+		must(err)
+	}
+	_, err = d.RevokeCertificates(ctx, "a", fleetStart)
+	must(err)
 }
 
 func mustOf(t *testing.T) func(error) {

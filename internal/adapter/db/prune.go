@@ -18,6 +18,11 @@ const (
 	// which it is worth it: below, new events use them again.
 	vacuumPages = 2_000 // as vacuumStatement says
 	vacuumShare = 4
+
+	// keepInvitations and keepCertificates are how long after their end one can
+	// still see who was invited by whom, and which agent held what.
+	keepInvitations  = 7 * 24 * time.Hour
+	keepCertificates = 90 * 24 * time.Hour
 )
 
 // Prune implements store.Upkeep. It stops between two transactions when ctx
@@ -70,7 +75,10 @@ func pruneSteps(r store.Retention, now time.Time) []pruneStep {
 			deleteOld(`DELETE FROM event_rates WHERE (workload, span, start, kind) IN
 				(SELECT workload, span, start, kind FROM event_rates WHERE span = 60 AND start < ? LIMIT ?)`, cut.Unix()-minuteSpan),
 			deleteOld(`DELETE FROM event_rates WHERE (workload, span, start, kind) IN
-				(SELECT workload, span, start, kind FROM event_rates WHERE span = 3600 AND start < ? LIMIT ?)`, cut.Unix()-hourSpan))
+				(SELECT workload, span, start, kind FROM event_rates WHERE span = 3600 AND start < ? LIMIT ?)`, cut.Unix()-hourSpan),
+			pruneFlows(cut),
+			deleteOld(`DELETE FROM samples WHERE (workload, time) IN
+				(SELECT workload, time FROM samples WHERE time < ? LIMIT ?)`, nanos(cut)))
 	}
 	if r.MaxEvents > 0 {
 		steps = append(steps, func(ctx context.Context, w *writer) (int64, bool, error) { return w.pruneMany(ctx, r.MaxEvents) })
@@ -85,6 +93,12 @@ func pruneSteps(r store.Retention, now time.Time) []pruneStep {
 	}
 	return append(steps,
 		deleteOld("DELETE FROM sessions WHERE hash IN (SELECT hash FROM sessions WHERE expires <= ? LIMIT ?)", nanos(now)),
+		deleteOld("DELETE FROM invitations WHERE id IN (SELECT id FROM invitations WHERE expires < ? LIMIT ?)", nanos(now.Add(-keepInvitations))),
+		deleteOld("DELETE FROM certificates WHERE serial IN (SELECT serial FROM certificates WHERE expires < ? LIMIT ?)", nanos(now.Add(-keepCertificates))),
+		deleteOld(`DELETE FROM samples WHERE (workload, time) IN
+			(SELECT workload, time FROM samples WHERE time > ? LIMIT ?)`, nanos(now.Add(samplesAhead))),
+		thinSamples(now),
+		pruneMarks,
 		pruneSources)
 }
 
@@ -173,7 +187,7 @@ const (
 	// sweepTermsOnce is how many terms one transaction looks at, and
 	// maxSweepTerms one call of Prune.
 	sweepTermsOnce = 500
-	maxSweepTerms  = 50_000
+	maxSweepTerms  = 100_000
 )
 
 // sweep is how far the search for unused terms has come.
@@ -195,21 +209,28 @@ func (d *DB) sweepTerms(ctx context.Context) error {
 	return err
 }
 
+// oldestBlock returns the first that may hold events. The writer's own newest
+// block counts, even when it is empty: what was posted for it is not posted
+// again.
+func (w *writer) oldestBlock(ctx context.Context) (int64, error) {
+	if err := w.load(ctx); err != nil {
+		return 0, err
+	}
+	var oldest int64
+	err := w.row(ctx, "SELECT coalesce(min(id), ?) FROM blocks", []any{w.state.block}, &oldest)
+	return min(oldest, w.state.block), err
+}
+
 func (w *writer) sweepSome(ctx context.Context) (bool, error) {
-	// The writer's own newest block counts as there, even when it is empty:
-	// what was posted for it is not posted again.
 	if err := w.load(ctx); err != nil {
 		return false, err
 	}
 	if w.sweep.next == 0 {
-		err := w.row(ctx, "SELECT coalesce(min(id), ?) FROM blocks", []any{w.state.block}, &w.sweep.cut)
-		if err != nil {
+		cut, err := w.oldestBlock(ctx)
+		if err != nil || cut == w.sweep.done {
 			return false, err
 		}
-		w.sweep.cut = min(w.sweep.cut, w.state.block)
-		if w.sweep.cut == w.sweep.done {
-			return false, nil
-		}
+		w.sweep.cut = cut
 	}
 	terms, err := w.ids(ctx, "SELECT id FROM terms WHERE id > ? ORDER BY id LIMIT ?", w.sweep.next, sweepTermsOnce)
 	if err != nil {
@@ -220,6 +241,9 @@ func (w *writer) sweepSome(ctx context.Context) (bool, error) {
 			return false, err
 		}
 	}
+	if err := w.putCounters(ctx); err != nil {
+		return false, err
+	}
 	if len(terms) < sweepTermsOnce {
 		w.sweep = sweep{done: w.sweep.cut}
 		return false, nil
@@ -228,15 +252,19 @@ func (w *writer) sweepSome(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// sweepTerm keeps the kinds and flags: they are few, and sums name kinds.
+// sweepTerm keeps the agents, kinds and flags: they are few, and sums and flows
+// name them.
 func (w *writer) sweepTerm(ctx context.Context, term int64) error {
 	if _, err := w.exec(ctx, "DELETE FROM postings WHERE term = ? AND block < ?", term, w.sweep.cut); err != nil {
 		return err
 	}
 	var key termKey
-	err := w.row(ctx, `SELECT dimension, value FROM terms t WHERE id = ? AND dimension NOT IN (4, 7)
+	err := w.row(ctx, `SELECT dimension, value FROM terms t WHERE id = ? AND dimension NOT IN (1, 4, 7)
 		AND NOT EXISTS (SELECT 1 FROM postings p WHERE p.term = t.id)
-		AND NOT EXISTS (SELECT 1 FROM event_rates r WHERE r.workload = t.id)`, []any{term}, &key.dim, &key.value)
+		AND NOT EXISTS (SELECT 1 FROM event_rates r WHERE r.workload = t.id)
+		AND NOT EXISTS (SELECT 1 FROM samples s WHERE s.workload = t.id)
+		AND NOT EXISTS (SELECT 1 FROM flows f WHERE f.workload = t.id)
+		AND NOT EXISTS (SELECT 1 FROM flows g WHERE g.grp = t.id)`, []any{term}, &key.dim, &key.value)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
@@ -244,6 +272,9 @@ func (w *writer) sweepTerm(ctx context.Context, term int64) error {
 		return err
 	}
 	delete(w.state.terms, key)
+	if key.dim == dimWord {
+		w.state.words--
+	}
 	_, err = w.exec(ctx, "DELETE FROM terms WHERE id = ?", term)
 	return err
 }

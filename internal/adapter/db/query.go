@@ -15,6 +15,8 @@ const (
 	maxChoices   = 64  // kinds or origins asked for at once
 	maxTextBytes = 512 // of Text and Executable*
 	maxTextWords = 8
+	// maxPathBytes is PATH_MAX, and more than any name of the DNS has.
+	maxPathBytes = 4_096
 	// maxVariants is how many terms that begin with a text are followed one by
 	// one; where more do, their lists would cost more than they save.
 	maxVariants = 64
@@ -24,10 +26,20 @@ const (
 // and what finds the blocks (lists).
 type filter struct {
 	where fragments
-	words []string
+	words []string // of Text
+	path  string
+	peer  string
 	lists []list
 	// empty is true when a term never occurred, so nothing can match.
 	empty bool
+}
+
+// exact reports whether the statement alone decides.
+func (f *filter) exact() bool { return f.words == nil && f.path == "" && f.peer == "" }
+
+// holds decides what the statement cannot.
+func (f *filter) holds(e *event.Event) bool {
+	return store.MatchesPath(e, f.path) && store.MatchesPeer(e, f.peer) && store.Matches(e, f.words)
 }
 
 // fragments are conditions of a statement; every one is a constant, and all
@@ -56,7 +68,7 @@ func (p *planner) plan(ctx context.Context, q store.EventQuery) (filter, error) 
 		return filter{}, err
 	}
 	for _, step := range [...]func(context.Context, store.EventQuery) error{
-		p.equals, p.choices, p.executable, p.text, p.span,
+		p.equals, p.choices, p.executable, p.path, p.peer, p.text, p.span,
 	} {
 		if err := step(ctx, q); err != nil || p.f.empty {
 			return p.f, err
@@ -71,6 +83,8 @@ func bounded(q store.EventQuery) error {
 		return fault.New(fault.Invalid, "at most %d kinds or origins can be asked for", maxChoices)
 	case len(q.Text) > maxTextBytes:
 		return fault.New(fault.Invalid, "at most %d bytes of text can be searched for", maxTextBytes)
+	case len(q.Path) > maxPathBytes || len(q.Peer) > maxPathBytes:
+		return fault.New(fault.Invalid, "at most %d bytes of a path or a peer can be asked for", maxPathBytes)
 	case len(strings.Fields(q.Text)) > maxTextWords:
 		return fault.New(fault.Invalid, "at most %d words can be searched for", maxTextWords)
 	}
@@ -103,11 +117,9 @@ func (p *planner) equals(ctx context.Context, q store.EventQuery) error {
 		p.one(f.part, id)
 	}
 	if q.Entered {
-		id, err := p.s.termID(ctx, dimFlag, flagEntered)
-		if err != nil {
+		if err := p.flagged(ctx, flagEntered); err != nil {
 			return err
 		}
-		p.follow(id)
 		p.f.where.add("e.entered = 1")
 	}
 	if !q.Process.IsZero() {
@@ -216,6 +228,62 @@ func (p *planner) executable(ctx context.Context, q store.EventQuery) error {
 		p.f.where.add("x.value < ?", end)
 	}
 	return p.findWords(ctx, prefix)
+}
+
+// path plans an exact path by its bucket, the beginning of one by its folder and
+// its words.
+func (p *planner) path(ctx context.Context, q store.EventQuery) error {
+	prefix, open := strings.CutSuffix(q.Path, "*")
+	if prefix == "" {
+		return nil
+	}
+	if open && len(prefix) > maxTextBytes {
+		return fault.New(fault.Invalid, "at most %d bytes of a path's beginning can be asked for", maxTextBytes)
+	}
+	p.f.path = q.Path
+	p.f.where.add(`e.words LIKE ? ESCAPE '\'`, likePattern(prefix))
+	if err := p.flagged(ctx, flagPath); err != nil || p.f.empty {
+		return err
+	}
+	if !open {
+		p.bucket(bucketOf(bucketPath, q.Path))
+		return nil
+	}
+	deepest := ""
+	eachFolder(prefix, func(folder string) { deepest = folder })
+	if deepest != "" {
+		p.bucket(bucketOf(bucketPath, deepest))
+	}
+	return p.findWords(ctx, prefix)
+}
+
+// peer plans an address, with or without a port, a name, a workload or a
+// group: they share their buckets.
+func (p *planner) peer(ctx context.Context, q store.EventQuery) error {
+	if q.Peer == "" {
+		return nil
+	}
+	text, _ := store.ParsePeer(q.Peer)
+	p.f.peer = q.Peer
+	p.f.where.add(`e.words LIKE ? ESCAPE '\'`, likePattern(text))
+	if err := p.flagged(ctx, flagPeer); err != nil || p.f.empty {
+		return err
+	}
+	p.bucket(bucketOf(bucketPeer, text))
+	return nil
+}
+
+func (p *planner) bucket(bucket int64) {
+	p.f.lists = append(p.f.lists, &bucketList{s: p.s, pay: p.pay, dir: p.dir, bucket: bucket})
+}
+
+// flagged follows a term of dimFlag.
+func (p *planner) flagged(ctx context.Context, flag string) error {
+	id, err := p.s.termID(ctx, dimFlag, flag)
+	if err == nil {
+		p.follow(id)
+	}
+	return err
 }
 
 // text plans a search: LIKE takes out most rows, holds decides on the rest.

@@ -16,9 +16,12 @@ import (
 // plain way, page by page, with a budget that is never reached and with one
 // that makes nearly every page partial.
 func TestQueriesAgreeWithOracle(t *testing.T) {
-	const n = 35_000
+	t.Run("processes", func(t *testing.T) { agreeWithOracle(t, newFleet(1), 35_000, nil) })
+	t.Run("objects", func(t *testing.T) { agreeWithOracle(t, newMixed(1), 20_000, objectQueries()) })
+}
+
+func agreeWithOracle(t *testing.T, f *fleet, n int, more []namedQuery) {
 	d := openFor(t, db.Options{Path: t.TempDir() + "/castellan.db"})
-	f := newFleet(1)
 	var all []event.Event
 	for len(all) < n {
 		// Small reports, so that blocks are filled by several commits.
@@ -28,7 +31,7 @@ func TestQueriesAgreeWithOracle(t *testing.T) {
 		}
 		all = append(all, batch...)
 	}
-	queries := consoleQueries(n)
+	queries := append(consoleQueries(n), more...)
 	e := all[n/2]
 	queries = append(queries, namedQuery{"process", store.EventQuery{AgentID: e.AgentID, Process: e.Process.Key}})
 	for _, nq := range queries {
@@ -108,6 +111,8 @@ func selects(q store.EventQuery, e *event.Event) bool {
 		q.Until.IsZero() || e.Time.Before(q.Until),
 		q.Before == 0 || e.ID < q.Before,
 		q.After == 0 || e.ID > q.After,
+		q.Path == "" || ofPath(q.Path, e),
+		q.Peer == "" || ofPeer(q.Peer, e),
 	} {
 		if !holds {
 			return false
@@ -115,11 +120,60 @@ func selects(q store.EventQuery, e *event.Event) bool {
 	}
 	for _, want := range strings.Fields(q.Text) {
 		texts := append([]string{e.Process.Executable, e.Process.Name}, exec.Args...)
+		texts = append(texts, objectTexts(e)...)
 		if !slices.ContainsFunc(texts, func(s string) bool { return beginsWord(s, want) }) {
 			return false
 		}
 	}
 	return true
+}
+
+// objectTexts, ofPath and ofPeer are written without those of store, which the
+// store itself asks.
+func objectTexts(e *event.Event) (texts []string) {
+	if f := e.File; f != nil {
+		texts = append(texts, f.Path, f.To)
+	}
+	if c := e.Connection; c != nil {
+		texts = append(texts, c.Remote.String(), c.Name, c.Peer.WorkloadID, c.Peer.Group)
+	}
+	if e.DNS != nil {
+		texts = append(texts, e.DNS.Name)
+	}
+	if e.Privilege != nil {
+		texts = append(texts, e.Privilege.Target)
+	}
+	if e.Memory != nil {
+		texts = append(texts, e.Memory.Path)
+	}
+	return texts
+}
+
+func ofPath(want string, e *event.Event) bool {
+	var paths []string
+	if e.File != nil {
+		paths = append(paths, e.File.Path, e.File.To)
+	}
+	if e.Memory != nil {
+		paths = append(paths, e.Memory.Path)
+	}
+	if e.Privilege != nil && strings.HasPrefix(e.Privilege.Target, "/") {
+		paths = append(paths, e.Privilege.Target)
+	}
+	return slices.ContainsFunc(paths, func(p string) bool {
+		prefix, open := strings.CutSuffix(want, "*")
+		return p == want && p != "" || open && p != "" && strings.HasPrefix(p, prefix)
+	})
+}
+
+func ofPeer(want string, e *event.Event) bool {
+	if e.DNS != nil && e.DNS.Name == want {
+		return true
+	}
+	c := e.Connection
+	return c != nil && slices.Contains([]string{
+		c.Remote.Addr().String(), c.Remote.String(), c.Name, c.Peer.WorkloadID, c.Peer.Group,
+	}, want)
 }
 
 func beginsWord(s, want string) bool {

@@ -28,6 +28,9 @@ const (
 	// flagWordy marks a block with more words than are indexed, so that it
 	// stays a candidate for every search.
 	flagWordy = "wordy"
+	// flagPath and flagPeer mark blocks with any path or peer.
+	flagPath = "path"
+	flagPeer = "peer"
 )
 
 type termKey struct {
@@ -53,15 +56,35 @@ func (w *writer) term(ctx context.Context, dim dimension, value string) (int64, 
 	}
 	if n == 1 {
 		w.state.nextTerm++
-		w.state.fresh++
 	} else if err := w.row(ctx, sqlTermID, []any{int64(dim), value}, &id); err != nil {
 		return 0, err
 	}
+	w.remember(key, id)
+	return id, nil
+}
+
+// known returns the id of a term, 0 when there is none.
+func (w *writer) known(ctx context.Context, dim dimension, value string) (int64, error) {
+	key := termKey{dim, value}
+	if id, ok := w.state.terms[key]; ok {
+		return id, nil
+	}
+	var id int64
+	err := w.row(ctx, sqlTermID, []any{int64(dim), value}, &id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	if err == nil {
+		w.remember(key, id)
+	}
+	return id, err
+}
+
+func (w *writer) remember(key termKey, id int64) {
 	if len(w.state.terms) >= maxTerms {
 		clear(w.state.terms)
 	}
 	w.state.terms[key] = id
-	return id, nil
 }
 
 const (

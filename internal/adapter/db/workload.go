@@ -25,7 +25,7 @@ func (d *DB) PutWorkloads(ctx context.Context, ws []asset.Workload) error {
 	if len(ws) == 0 {
 		return nil
 	}
-	return d.write(ctx, "store workloads", func(ctx context.Context, w *writer) error {
+	return d.writeAlong(ctx, func(ctx context.Context, w *writer) error {
 		for i := range ws {
 			if err := w.putWorkload(ctx, &ws[i]); err != nil {
 				return err
@@ -147,50 +147,4 @@ func filterWorkloads(f *fragments, q store.WorkloadQuery) {
 	if q.Text != "" {
 		f.add(`search LIKE ? ESCAPE '\'`, likePattern(q.Text))
 	}
-}
-
-// PutAgent implements store.Agents.
-func (d *DB) PutAgent(ctx context.Context, a asset.Agent) error {
-	body, err := json.Marshal(a)
-	if err != nil {
-		return fmt.Errorf("encode agent %s: %w", a.ID, err)
-	}
-	return d.write(ctx, "store agent", func(ctx context.Context, w *writer) error {
-		_, err := w.exec(ctx, "INSERT INTO agents (id, body) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET body = excluded.body",
-			a.ID, string(body))
-		return err
-	})
-}
-
-// Agent implements store.Agents.
-func (d *DB) Agent(ctx context.Context, id string) (a asset.Agent, err error) {
-	err = d.read(ctx, "read agent", func(s *snapshot) error {
-		var body []byte
-		err := s.row(ctx, "SELECT body FROM agents WHERE id = ?", []any{id}, &body)
-		if errors.Is(err, sql.ErrNoRows) {
-			return fault.New(fault.NotFound, "no agent %q", id)
-		}
-		if err != nil {
-			return err
-		}
-		return s.decode(body, &a)
-	})
-	return a, err
-}
-
-// Agents implements store.Agents, ordered by id.
-func (d *DB) Agents(ctx context.Context) (as []asset.Agent, err error) {
-	err = d.read(ctx, "read agents", func(s *snapshot) error {
-		return s.query(ctx, "SELECT body FROM agents ORDER BY id", nil, func(r *sql.Rows) (bool, error) {
-			var body []byte
-			var a asset.Agent
-			if err := r.Scan(&body); err != nil {
-				return false, err
-			}
-			err := s.decode(body, &a)
-			as = append(as, a)
-			return true, err
-		})
-	})
-	return as, err
 }

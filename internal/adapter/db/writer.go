@@ -15,6 +15,8 @@ type writer struct {
 	stmts map[string]*sql.Stmt
 	state ingestState
 	sweep sweep
+	// maxWords bounds the dictionary; a field for the tests alone.
+	maxWords int64
 }
 
 func newWriter(ctx context.Context, pool *sql.DB) (*writer, error) {
@@ -22,7 +24,7 @@ func newWriter(ctx context.Context, pool *sql.DB) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &writer{conn: conn, stmts: map[string]*sql.Stmt{}}, nil
+	return &writer{conn: conn, stmts: map[string]*sql.Stmt{}, maxWords: maxWords}, nil
 }
 
 // close moves the log into the file, so that the file alone is a whole copy,

@@ -42,6 +42,14 @@ func statCases() []testCase {
 			k.ok(err)
 			same(k, "rate", got, []store.Rate{{Start: base(), Kind: event.KindExec, Count: 1}})
 		}},
+		{"what happened is counted, not the rows that tell it", func(k *kit) {
+			es := rated()
+			es[1].Count, es[1].Last = 12, es[1].Time.Add(time.Second)
+			k.ok(k.st.AppendEvents(k.ctx, es))
+			got, err := k.st.EventRate(k.ctx, "w2", base(), base().Add(time.Hour), time.Minute)
+			k.ok(err)
+			same(k, "rate", got, []store.Rate{{Start: base(), Kind: event.KindExec, Count: 12}})
+		}},
 		{"notable", func(k *kit) {
 			k.ok(k.st.AppendEvents(k.ctx, scene()))
 			got, err := k.st.Notable(k.ctx, base(), 10)

@@ -1,0 +1,93 @@
+package db_test
+
+import (
+	"database/sql"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/castellan-security/castellan/internal/adapter/db"
+	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/store"
+)
+
+// schemaFile makes a data file of statements in testdata: one that an earlier
+// build has written.
+func schemaFile(t *testing.T, name string) string {
+	t.Helper()
+	statements, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "castellan.db")
+	file, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []string{"PRAGMA page_size = 8192; PRAGMA auto_vacuum = incremental; PRAGMA journal_mode = wal", string(statements)} {
+		if _, err := file.ExecContext(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestMigrateFromFirst: what the first schema holds is there after the
+// upgrade, and goes on.
+func TestMigrateFromFirst(t *testing.T) {
+	d := openFor(t, db.Options{Path: schemaFile(t, "schema1.sql")})
+	at := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
+	page, err := d.Events(t.Context(), store.EventQuery{})
+	if err != nil || len(page.Events) != 3 {
+		t.Fatalf("got %d events, %v; want 3", len(page.Events), err)
+	}
+	want := event.Event{
+		ID: 1, Version: 1, AgentID: "agent-a", Boot: "boot-a", Seq: 1<<33 + 7, Time: at, Received: at.Add(time.Second),
+		Kind: event.KindExec, WorkloadID: "w1", Group: "prod/shop/web",
+		Process: event.Process{
+			Key: event.Key{PID: 12, Start: 34}, ContainerPID: 7, Parent: event.Key{PID: 1, Start: 99},
+			Name: "sh", Executable: "/bin/sh", UID: 1000, EUID: 1, GID: 2,
+		},
+		Exec: &event.Exec{
+			Requested: "/entry.sh", Args: []string{"sh", "-c", "ä"}, ArgsTruncated: true, Cwd: "/srv", Origin: event.OriginWritten,
+			Deleted: true, Inode: 1 << 40, Device: 44, Capabilities: 0xa80425fb, Entered: true,
+			Ancestors: []event.Ancestor{{Key: event.Key{PID: 9, Start: 5}, Name: "runc", Executable: "/usr/bin/runc"}},
+		},
+	}
+	if diff := cmp.Diff(page.Events[2], want); diff != "" {
+		t.Errorf("the oldest (-got +want):\n%s", diff)
+	}
+	next := want
+	next.Seq, next.ID, next.Exec, next.Kind = want.Seq+3, 0, nil, event.KindFileWrite
+	next.File = &event.File{Path: "/etc/shadow"}
+	if err := d.AppendEvents(t.Context(), []event.Event{want, next}); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		q    store.EventQuery
+		want int
+	}{
+		"all, nothing twice": {store.EventQuery{}, 4}, "old and new of a workload": {store.EventQuery{WorkloadID: "w1"}, 3},
+		"path": {store.EventQuery{Path: "/etc/*"}, 1}, "no path of old ones": {store.EventQuery{Path: "/bin/sh"}, 0},
+		"old text": {store.EventQuery{Text: "-c"}, 1}, "new text": {store.EventQuery{Text: "shadow"}, 1},
+	} {
+		page, err := d.Events(t.Context(), c.q)
+		if err != nil || len(page.Events) != c.want {
+			t.Errorf("%s: got %d events, %v; want %d", name, len(page.Events), err, c.want)
+		}
+	}
+	words := count(t, d, "SELECT value FROM counters WHERE name = 'word'")
+	if n := count(t, d, "SELECT count(id) FROM terms WHERE dimension = 8"); n != words {
+		t.Errorf("%d words are counted, %d are there", words, n)
+	}
+	users, err := d.Users(t.Context())
+	if err != nil || len(users) != 1 {
+		t.Errorf("got %d users, %v; want 1", len(users), err)
+	}
+}
