@@ -7,6 +7,7 @@ package agent
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
@@ -43,6 +44,35 @@ type Host interface {
 	Processes(ctx context.Context) ([]event.Running, error)
 	// Usage is what this process has cost so far.
 	Usage() asset.Usage
+}
+
+// Lister lists what runs with the exact start times that the sensors tell.
+type Lister interface {
+	// Running lists what runs now, container or not, without the kernel's own
+	// threads. An error means that Host.Processes is to be asked instead.
+	Running(ctx context.Context) ([]event.Running, error)
+}
+
+// Inspector looks at one process.
+type Inspector interface {
+	// Executable returns the path of the file that the process runs, as its own
+	// root shows it; empty when it has ended or is not ours to see.
+	Executable(k event.Key) string
+}
+
+// Addresser reads addresses of a network namespace.
+type Addresser interface {
+	// Addresses returns those of the namespace that the process is in, loopback
+	// and link-local ones left out.
+	Addresses(pid int) ([]netip.Addr, error)
+}
+
+// Sampler measures what workloads use.
+type Sampler interface {
+	// Samples measures these workloads, and tells of what happened to them
+	// meanwhile: resource.… events, to be numbered with all others. What can't
+	// be measured is left out; it returns within a second or when ctx ends.
+	Samples(ctx context.Context, ws []asset.Workload) ([]asset.Sample, []event.Event)
 }
 
 // Identifier adds the ECS identity that labels alone don't tell.

@@ -16,25 +16,47 @@ import (
 // It is keyed by pid: at one time a pid belongs to one process. The start time
 // tells an old owner of a pid from the new one.
 type processes struct {
-	mu  sync.Mutex
-	byP map[uint32]*event.Running
+	inspector Inspector // nil: nobody is asked about processes that are not known
+
+	mu   sync.Mutex
+	byP  map[uint32]*event.Running
+	past past
 }
 
-func newProcesses() *processes { return &processes{byP: map[uint32]*event.Running{}} }
+func newProcesses(i Inspector) *processes {
+	return &processes{inspector: i, byP: map[uint32]*event.Running{}, past: newPast()}
+}
 
 // observe takes one event in and completes it.
 func (p *processes) observe(e *event.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.oneKey(e)
-	switch e.Kind {
-	case event.KindFork:
+	switch {
+	case e.Count > 0: // of many, and this one of them may be long gone
+	case e.Kind == event.KindFork:
 		p.forked(e)
-	case event.KindExec:
+	case e.Kind == event.KindExec:
 		p.executed(e)
-	case event.KindExit:
+	case e.Kind == event.KindExit:
 		p.ended(e)
 	}
+	if e.Process.Executable == "" && !e.Process.Key.IsZero() {
+		e.Process.Executable = p.executable(e.Process.Key)
+	}
+}
+
+// executable returns what a process runs or ran, as far as anybody knows.
+func (p *processes) executable(k event.Key) string {
+	if known := p.find(k); known != nil && known.Process.Executable != "" {
+		return known.Process.Executable
+	}
+	path, known := p.past.find(k)
+	if !known && p.inspector != nil {
+		path = p.inspector.Executable(k)
+		p.past.add(k, path) // nothing, too, so that it is asked for once
+	}
+	return path
 }
 
 // oneKey gives every process in e the key under which it is known. What ran
@@ -55,9 +77,15 @@ func (p *processes) oneKey(e *event.Event) {
 			as(&e.Exec.Ancestors[i].Key)
 		}
 	}
+	if e.Privilege != nil {
+		as(&e.Privilege.Process)
+	}
 }
 
 func (p *processes) forked(e *event.Event) {
+	if p.find(e.Process.Key) != nil {
+		return // an exec that overtook it told more
+	}
 	child := &event.Running{WorkloadID: e.WorkloadID, Process: e.Process, Started: e.Time}
 	if parent := p.find(e.Process.Parent); parent != nil {
 		// A fork runs what its parent runs until it executes something else.
@@ -95,6 +123,7 @@ func (p *processes) ended(e *event.Event) {
 		e.Process.Executable = known.Process.Executable
 	}
 	delete(p.byP, e.Process.Key.PID)
+	p.past.add(e.Process.Key, e.Process.Executable)
 }
 
 // find returns the process with this key, or nil.

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/castellan-security/castellan/internal/agent/spool"
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/link"
@@ -27,7 +28,7 @@ const (
 	DefaultFlush = 100 * time.Millisecond
 	// farewell is how long a stopping agent tries to hand over what it holds.
 	farewell = 3 * time.Second
-	// reconcileEvery is how often the process table is compared with /proc, so
+	// reconcileEvery is how often the process table is compared with what runs, so
 	// that an exit lost by the kernel does not leave a process running for ever.
 	reconcileEvery = time.Minute
 )
@@ -38,7 +39,12 @@ type Config struct {
 	Version   string // of this build
 	Heartbeat time.Duration
 	Flush     time.Duration
-	QueueSize int // bytes of events held while the server is away; 0 is DefaultQueueSize
+	// DataDir holds the spool of what the server has not acknowledged; it
+	// exists. Empty: events are held in memory only.
+	DataDir   string
+	SpoolSize int64         // bytes on disk; 0 is spool.DefaultSize
+	SpoolAge  time.Duration // how long events wait for the server; 0 is spool.DefaultAge
+	QueueSize int           // bytes of events held while the disk can't be used; 0 is spool.DefaultMemory
 }
 
 // Parts are the doors that an agent sequences. Identifier may be nil: outside
@@ -48,7 +54,12 @@ type Parts struct {
 	Sensors    Sensors
 	Host       Host
 	Identifier Identifier
+	Lister     Lister    // nil: Host lists what runs
+	Inspector  Inspector // nil: processes that nobody told of stay without a path
+	Addresser  Addresser // nil: the engine alone tells addresses
+	Sampler    Sampler   // nil: what workloads use is not measured
 	Server     link.Server
+	Tuner      Tuner // nil: settings of the server change nothing here
 }
 
 // Agent watches one host. Make it with New and call Run once.
@@ -61,6 +72,8 @@ type Agent struct {
 	procs     *processes
 	workloads *workloads
 	queue     *queue
+	wishes    *directives
+	samples   samples
 }
 
 // New returns an agent that has not started anything yet.
@@ -71,25 +84,29 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Agent {
 	if cfg.Flush <= 0 {
 		cfg.Flush = DefaultFlush
 	}
-	if cfg.QueueSize <= 0 {
-		cfg.QueueSize = DefaultQueueSize
-	}
-	return &Agent{
+	known := newWorkloads(cfg.ID)
+	known.addresser = parts.Addresser
+	a := &Agent{
 		cfg:       cfg,
 		parts:     parts,
 		log:       log,
-		procs:     newProcesses(),
-		workloads: newWorkloads(cfg.ID),
-		queue:     newQueue(cfg.QueueSize),
+		procs:     newProcesses(parts.Inspector),
+		workloads: known,
+		queue: newQueue(spool.New(spool.Options{
+			Dir: cfg.DataDir, Size: cfg.SpoolSize, Age: cfg.SpoolAge, Memory: cfg.QueueSize,
+		}, log)),
 	}
+	a.wishes = newDirectives(parts, a.queue.wake, log)
+	return a
 }
 
 // Run watches and reports until ctx ends; then it hands over what it still
-// holds, for a few seconds at most, and returns nil. It returns an error only
-// if the sensors stop by themselves: an engine or a server that is away is
-// waited for.
+// holds, for a few seconds at most, leaves the rest on disk for its next start,
+// and returns nil. It returns an error only if the sensors stop by themselves:
+// an engine or a server that is away is waited for.
 func (a *Agent) Run(ctx context.Context) error {
 	if err := a.introduce(ctx); err != nil {
+		a.leave()
 		return err
 	}
 	watching, stop := context.WithCancel(ctx)
@@ -108,6 +125,12 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 	})
 	wg.Go(func() { a.reconcile(watching) })
+	if a.parts.Sampler != nil {
+		wg.Go(func() { a.sample(watching) })
+	}
+	wg.Go(func() {
+		a.wishes.run(watching, link.Caller{AgentID: a.self.ID, Boot: a.self.Boot, Version: a.self.Version})
+	})
 
 	s := newSender(a)
 	s.run(watching)
@@ -119,7 +142,22 @@ func (a *Agent) Run(ctx context.Context) error {
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
 	defer cancel()
 	s.drain(last)
+	a.leave()
 	return sensorErr
+}
+
+// leave closes the spool and says what is not with the server.
+func (a *Agent) leave() {
+	kept, lost, err := a.queue.Close()
+	if err != nil {
+		a.log.Error("spool not closed", "error", err)
+	}
+	if kept > 0 {
+		a.log.Info("events wait on disk for the next start", "count", kept)
+	}
+	if lost > 0 {
+		a.log.Error("events lost at stop", "count", lost)
+	}
 }
 
 // introduce finds out what does not change while the agent runs, and fills the
@@ -142,7 +180,8 @@ func (a *Agent) introduce(ctx context.Context) error {
 		Host:     host,
 		Rungs:    rungs,
 	}
-	running, err := a.parts.Host.Processes(ctx)
+	a.queue.Open(a.self.Boot)
+	running, err := a.running(ctx)
 	if err != nil {
 		// Not fatal: what starts from now on is seen by the sensors.
 		a.log.Warn("running processes not listed", "error", err)
@@ -163,29 +202,8 @@ func (a *Agent) sensed(events []event.Event) {
 			a.workloads.sensed(id, events[i].Time)
 		}
 	}
-	a.queue.push(foldForks(events))
-}
-
-// foldForks leaves out the forks whose process executes a file within the same
-// batch: the exec names the process, its start and its parents, so the fork
-// would say nothing new, and nearly every fork is of that kind. It works in
-// place.
-func foldForks(events []event.Event) []event.Event {
-	executes := make(map[event.Key]bool, len(events)/2)
-	for i := range events {
-		if events[i].Kind == event.KindExec {
-			executes[events[i].Process.Key] = true
-		}
-	}
-	kept := events[:0]
-	for i := range events {
-		if events[i].Kind == event.KindFork && executes[events[i].Process.Key] {
-			continue
-		}
-		kept = append(kept, events[i])
-	}
-	clear(events[len(kept):])
-	return kept
+	a.queue.Push(events)
+	a.queue.wake()
 }
 
 // inventory takes what the engine says.
@@ -214,7 +232,7 @@ func (a *Agent) reconcile(ctx context.Context) {
 		case <-tick.C:
 		}
 		asked := time.Now()
-		running, err := a.parts.Host.Processes(ctx)
+		running, err := a.running(ctx)
 		if err != nil {
 			if !errors.Is(err, context.Canceled) {
 				a.log.Warn("running processes not listed", "error", err)
@@ -227,21 +245,32 @@ func (a *Agent) reconcile(ctx context.Context) {
 	}
 }
 
+// running lists what runs. Where the sensors can't, /proc tells start times in
+// ticks: see event.Key.Same.
+func (a *Agent) running(ctx context.Context) ([]event.Running, error) {
+	if a.parts.Lister == nil {
+		return a.parts.Host.Processes(ctx)
+	}
+	running, err := a.parts.Lister.Running(ctx)
+	if err == nil {
+		return running, nil
+	}
+	a.log.Debug("sensors don't list what runs", "error", err)
+	return a.parts.Host.Processes(ctx)
+}
+
 // describe returns the agent as it is now.
 func (a *Agent) describe() asset.Agent {
 	d := a.self
 	d.Engine = a.workloads.currentEngine()
 	d.Sensors = a.parts.Sensors.Status()
 	d.Usage = a.parts.Host.Usage()
-	queued, dropped := a.queue.counts()
-	d.Events = queued
+	d.Settings = a.wishes.settings()
+	d.Events, d.Spool = a.queue.Offered(), a.queue.Status()
 	var kernel uint64
 	for _, s := range d.Sensors {
 		kernel += s.Lost
 	}
-	d.Losses = []asset.Loss{
-		{Where: "kernel buffer", Count: kernel},
-		{Where: "agent queue", Count: dropped},
-	}
+	d.Losses = append([]asset.Loss{{Where: "kernel buffer", Count: kernel}}, a.queue.Losses()...)
 	return d
 }

@@ -24,7 +24,8 @@ const (
 // workloads is what the agent knows of the containers on its host, and which
 // of it the server has not acknowledged.
 type workloads struct {
-	agentID string
+	agentID   string
+	addresser Addresser // nil: the engine alone tells addresses
 
 	mu        sync.Mutex
 	engine    asset.Engine
@@ -48,6 +49,7 @@ func newWorkloads(agentID string) *workloads {
 
 // put takes what the engine says and reports whether the engine came or went.
 func (w *workloads) put(inv asset.Inventory) (changed bool) {
+	inv.Workloads = w.addressed(inv.Workloads)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	changed = !w.heard || w.engine.Connected != inv.Engine.Connected
@@ -63,6 +65,26 @@ func (w *workloads) put(inv asset.Inventory) (changed bool) {
 		w.complete = true
 	}
 	return changed
+}
+
+// addressed returns the workloads with the addresses that the engine does not
+// know: those of an interface that was moved into an awsvpc task. A container
+// that has ended meanwhile keeps none.
+func (w *workloads) addressed(list []asset.Workload) []asset.Workload {
+	if w.addresser == nil {
+		return list
+	}
+	list = slices.Clone(list)
+	for i := range list {
+		s := &list[i].Settings
+		if list[i].PID == 0 || len(s.Addresses) > 0 || s.NetworkMode == "host" {
+			continue // in the host's namespace the addresses are the host's
+		}
+		if found, err := w.addresser.Addresses(list[i].PID); err == nil {
+			s.Addresses = found
+		}
+	}
+	return list
 }
 
 func (w *workloads) keep(wl asset.Workload) {

@@ -1,0 +1,174 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/event"
+)
+
+// looks counts how often it is asked.
+type looks struct {
+	paths map[uint32]string
+	asked int
+}
+
+func (l *looks) Executable(k event.Key) string {
+	l.asked++
+	return l.paths[k.PID]
+}
+
+func keyOf(pid uint32) event.Key { return event.Key{PID: pid, Start: uint64(pid) * 1e9} }
+
+func told(kind event.Kind, pid uint32) event.Event {
+	return event.Event{Kind: kind, Time: time.Unix(int64(pid), 0), Process: event.Process{Key: keyOf(pid)}}
+}
+
+func began(pid uint32, path string) event.Event {
+	e := told(event.KindExec, pid)
+	e.Process.Executable, e.Exec = path, &event.Exec{}
+	return e
+}
+
+func TestEveryKindIsCompleted(t *testing.T) {
+	host := &looks{paths: map[uint32]string{20: "/bin/before"}}
+	for _, tt := range []struct {
+		name, want string
+		e          event.Event
+		asked      int
+	}{
+		{"file of a known process", "/bin/shop", told(event.KindFileWrite, 10), 0},
+		{"connection of a known process", "/bin/shop", told(event.KindConnect, 10), 0},
+		{"memory of one that ended", "/bin/gone", told(event.KindMemfd, 11), 0},
+		{"question of one that nobody told of", "/bin/before", told(event.KindQuery, 20), 1},
+		{"of one that is not to be found", "", told(event.KindMount, 21), 1},
+		{"of no process", "", event.Event{Kind: event.KindThrottle}, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			host.asked = 0
+			p := newProcesses(host)
+			for _, e := range []event.Event{began(10, "/bin/shop"), began(11, "/bin/gone"), told(event.KindExit, 11)} {
+				p.observe(&e)
+			}
+			for range 3 {
+				e := tt.e
+				p.observe(&e)
+				if e.Process.Executable != tt.want {
+					t.Errorf("runs %q, want %q", e.Process.Executable, tt.want)
+				}
+			}
+			if host.asked != tt.asked {
+				t.Errorf("the host was asked %d times, want %d", host.asked, tt.asked)
+			}
+		})
+	}
+}
+
+func TestOtherProcessOfAPrivilegeHasOneKey(t *testing.T) {
+	p := newProcesses(nil)
+	p.merge([]event.Running{{Process: event.Process{Key: keyOf(5)}}})
+	e := told(event.KindPtrace, 6)
+	e.Privilege = &event.Privilege{Process: event.Key{PID: 5, Start: 5e9 + 1_234}}
+	p.observe(&e)
+	if e.Privilege.Process != keyOf(5) {
+		t.Errorf("the other process is %v, want %v", e.Privilege.Process, keyOf(5))
+	}
+}
+
+// What is counted is completed, and neither begins nor ends a process.
+func TestRepeatsLeaveTheTableAlone(t *testing.T) {
+	p := newProcesses(nil)
+	for _, e := range []event.Event{began(10, "/bin/shop"), began(11, "/bin/true"), told(event.KindExit, 11)} {
+		p.observe(&e)
+	}
+	for _, e := range []event.Event{began(11, "/bin/true"), told(event.KindFork, 12), told(event.KindExit, 10), told(event.KindExit, 11)} {
+		want := map[uint32]string{10: "/bin/shop", 11: "/bin/true"}[e.Process.Key.PID]
+		e.Count = 1
+		p.observe(&e)
+		if e.Process.Executable != want {
+			t.Errorf("%s of %d runs %q, want %q", e.Kind, e.Process.Key.PID, e.Process.Executable, want)
+		}
+	}
+	all := p.list(10)
+	if len(all) != 1 || all[0].Process.Key != keyOf(10) {
+		t.Errorf("the table holds %v, want %v alone", all, keyOf(10))
+	}
+}
+
+// A fork that is told late does not undo an exec.
+func TestLateForkTellsLess(t *testing.T) {
+	p := newProcesses(nil)
+	e := began(10, "/bin/shop")
+	p.observe(&e)
+	fork := told(event.KindFork, 10)
+	p.observe(&fork)
+	if got := p.list(1)[0].Process.Executable; got != "/bin/shop" || fork.Process.Executable != "/bin/shop" {
+		t.Errorf("the table says %q, the event %q, want /bin/shop", got, fork.Process.Executable)
+	}
+}
+
+func TestPastIsBounded(t *testing.T) {
+	p := newPast()
+	for pid := range uint32(3 * maxPast) {
+		p.add(keyOf(pid), fmt.Sprint(pid))
+	}
+	if len(p.paths) != maxPast {
+		t.Errorf("%d are remembered, want %d", len(p.paths), maxPast)
+	}
+	for pid, want := range map[uint32]bool{3*maxPast - 1: true, 2 * maxPast: true, 2*maxPast - 1: false} {
+		if _, known := p.find(keyOf(pid)); known != want {
+			t.Errorf("%d is remembered: %v, want %v", pid, known, want)
+		}
+	}
+}
+
+func BenchmarkObserve(b *testing.B) {
+	p := newProcesses(nil)
+	for pid := range uint32(1_000) {
+		e := began(pid+1, "/bin/shop")
+		p.observe(&e)
+	}
+	e := told(event.KindFileWrite, 500)
+	for b.Loop() {
+		e.Process.Executable = ""
+		p.observe(&e)
+	}
+}
+
+// lists is a Lister that has one process, or an error.
+type lists struct{ err error }
+
+func (l lists) Running(context.Context) ([]event.Running, error) {
+	return []event.Running{{Process: event.Process{Key: event.Key{PID: 7, Start: 7_654_321}}}}, l.err
+}
+
+// ticks is a Host whose one process has a start in ticks.
+type ticks struct{ Host }
+
+func (ticks) Processes(context.Context) ([]event.Running, error) {
+	return []event.Running{{Process: event.Process{Key: event.Key{PID: 7}}}}, nil
+}
+
+func TestExactStartsAreAskedForFirst(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		lister Lister
+		want   uint64
+	}{
+		{"sensors", lists{}, 7_654_321},
+		{"sensors are off", lists{err: errors.New("no sensor runs")}, 0},
+		{"no sensors", nil, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a := &Agent{parts: Parts{Host: ticks{}, Lister: tt.lister}, log: slog.New(slog.DiscardHandler)}
+			got, err := a.running(t.Context())
+			if err != nil || len(got) != 1 || got[0].Process.Key.Start != tt.want {
+				t.Errorf("got %v, %v, want one process that began at %d", got, err, tt.want)
+			}
+		})
+	}
+}
