@@ -180,7 +180,7 @@ type tokenPage struct {
 type tokenForm struct {
 	Body struct {
 		Name    string         `json:"name" maxLength:"200" doc:"What it is for; unique among one's own"`
-		Scopes  []access.Scope `json:"scopes" minItems:"1" maxItems:"20" nullable:"false" doc:"What it may do; never more than its maker, but for agents:report, which operators give"`
+		Scopes  []access.Scope `json:"scopes" minItems:"1" maxItems:"20" nullable:"false" doc:"What it may do; never more than its maker"`
 		Expires *time.Time     `json:"expires,omitempty" doc:"When it ends; never unless given"`
 	}
 }

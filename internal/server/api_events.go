@@ -15,16 +15,18 @@ import (
 // reads them. It is exported because huma looks only at exported fields.
 type EventFilters struct {
 	Asked
-	Kind       []string `query:"kind" doc:"Kinds of event, with commas: process.exec, process.fork, process.exit"`
+	Kind       []string `query:"kind" doc:"Kinds of event, with commas: process.exec, file.write, … A sensor stands for all its kinds: file or file.*, network, dns, privilege, memory, resource" example:"file.*"`
 	Agent      string   `query:"agent" doc:"Id of the agent that reported them"`
 	Workload   string   `query:"workload" doc:"Id of the workload, 64 hex digits"`
 	Group      string   `query:"group" doc:"Group: cluster/service/container, or docker/name" example:"shop/storefront/storefront"`
 	Host       bool     `query:"host" doc:"Only events of the hosts themselves"`
 	Executable string   `query:"executable" doc:"Path of the executable; a * at its end matches any rest" example:"/bin/*"`
 	Process    string   `query:"process" doc:"Key of the process, as process.key shows it; with agent" example:"4711-81523000000"`
+	Path       string   `query:"path" doc:"File that the event is about: exact, or with a * at its end for any rest" example:"/etc/*"`
+	Peer       string   `query:"peer" doc:"Who was at the other end: an address, address:port, a name of the DNS, or a workload's id or group" example:"10.0.3.7:5432"`
 	Origin     []string `query:"origin" doc:"Where executed files came from, with commas: image, written, mount, memory, host, unknown"`
 	Entered    bool     `query:"entered" doc:"Only execs that came into a container from outside"`
-	Text       string   `query:"text" doc:"Words, each the beginning of a word in executable, name or arguments"`
+	Text       string   `query:"text" doc:"Words, each the beginning of a word in executable, name, arguments, path, peer or name of the DNS"`
 	Since      string   `query:"since" doc:"Not before: RFC 3339, or how long ago" example:"15m"`
 	Until      string   `query:"until" doc:"Before: RFC 3339, or how long ago" example:"2026-11-23T10:00:00Z"`
 	Before     int64    `query:"before" minimum:"0" doc:"Only ids below: next of the page before"`

@@ -156,9 +156,6 @@ func permit(ctx context.Context, scope access.Scope) error {
 		With("ask an administrator for a role or a token with that right")
 }
 
-// needScope lets only agents through.
-func (s *Server) needScope(h http.Handler) http.Handler { return s.scoped(access.ReportAgent, h) }
-
 func (s *Server) scoped(scope access.Scope, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := permit(r.Context(), scope); err != nil {

@@ -110,6 +110,8 @@ func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 // part names what a request is for in the metrics.
 func part(r *http.Request) string {
 	switch {
+	case link.IsStream(r):
+		return "directives" // which last for days
 	case isReport(r):
 		return "link"
 	case isAPI(r):
@@ -157,7 +159,7 @@ func (s *Server) limited(h http.Handler) http.Handler {
 		ctx, cancel := r.Context(), context.CancelFunc(nil)
 		limit := int64(maxBody)
 		switch {
-		case isStream(r):
+		case isStream(r) || link.IsStream(r):
 			ctx, cancel = context.WithCancel(ctx)
 			defer context.AfterFunc(s.stopping, cancel)()
 			endless(w, s.log)

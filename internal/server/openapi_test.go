@@ -175,10 +175,17 @@ var samples = map[string]struct {
 }{
 	"get-workload":           {path: "/api/v1/workloads/" + shop, as: access.Viewer},
 	"get-workload-processes": {path: "/api/v1/workloads/" + shop + "/processes", as: access.Viewer},
+	"list-workload-samples":  {path: "/api/v1/workloads/" + shop + "/samples", as: access.Viewer},
 	"get-event":              {path: "/api/v1/events/1", as: access.Viewer},
 	"get-event-rate":         {path: "/api/v1/events/rate?since=1h", as: access.Viewer},
 	"follow-events":          {path: "-"}, // TestStream…
 	"get-agent":              {path: "/api/v1/agents/" + agentID, as: access.Viewer},
+	"put-settings":           {path: "/api/v1/agents/settings", body: map[string]any{"sensors_off": []string{"dns"}, "sensitive_paths": []string{"/k"}, "window_ns": 1_000_000_000}, as: access.Operator},
+	"get-agent-settings":     {path: "/api/v1/agents/" + agentID + "/settings", as: access.Viewer},
+	"put-agent-settings":     {path: "/api/v1/agents/" + agentID + "/settings", body: map[string]any{}, as: access.Operator},
+	"invite-agent":           {path: "/api/v1/agents/invitations", body: map[string]any{"name": "host-7", "expires_in_seconds": 600}, as: access.Administrator},
+	"revoke-agent":           {path: "-"}, // TestRevokedAgentIsCutOffAtOnce
+	"ask-snapshot":           {path: "-"}, // TestAgentWorksAsItIsTold
 	"get-agent-processes":    {path: "/api/v1/agents/" + agentID + "/processes", as: access.Viewer},
 	"sign-in":                {path: "/api/v1/session", body: map[string]string{"name": "viewer", "password": password}},
 	"sign-out":               {path: "/api/v1/session", as: access.Viewer},
@@ -198,7 +205,7 @@ func TestEveryRouteAnswersAsTheDocumentSays(t *testing.T) {
 	d := h.document(t)
 	newUser := ""
 	for _, path := range slices.Sorted(maps.Keys(d.Paths)) {
-		for _, method := range []string{"get", "post", "patch", "delete"} { // in the order of a life
+		for _, method := range []string{"get", "post", "put", "patch", "delete"} { // in the order of a life
 			op, ok := d.Paths[path][method]
 			if !ok {
 				continue

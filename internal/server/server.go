@@ -6,9 +6,11 @@
 // reports in intake, pages in console. It is not for drivers and formats of the
 // store (see internal/adapter/db).
 //
-// An agent on another host proves with an API token that it may report, not
-// which agent it is; certificates of each agent's own (mutual TLS, joining with
-// a short-lived token) are not built yet.
+// Who is trusted for what: an agent on another host proves by a certificate of
+// this server's own authority which agent it is, on every request, and speaks
+// for that agent alone (see enrol). The agent in this process is trusted as the
+// process is. People prove themselves with a session or an API token; no token
+// speaks for an agent, and no certificate for a person.
 package server
 
 import (
@@ -25,6 +27,8 @@ import (
 	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/server/account"
 	"github.com/castellan-security/castellan/internal/server/console"
+	"github.com/castellan-security/castellan/internal/server/direct"
+	"github.com/castellan-security/castellan/internal/server/enrol"
 	"github.com/castellan-security/castellan/internal/server/intake"
 	"github.com/castellan-security/castellan/internal/server/live"
 	"github.com/castellan-security/castellan/internal/server/pki"
@@ -61,6 +65,8 @@ type Server struct {
 	feed       *live.Feed
 	conditions *live.Conditions
 	intake     *intake.Intake
+	enrol      *enrol.Service
+	direct     *direct.Hub
 	metrics    *metrics
 	health     healthCache
 	handler    http.Handler // of the TLS listener
@@ -101,6 +107,10 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 		ready:      make(chan struct{}),
 	}
 	s.intake = intake.New(st, s.tables, s.feed, s.conditions, cfg.Clock, log)
+	s.direct = direct.New(st, cfg.Clock, log)
+	if s.enrol, err = enrol.New(context.Background(), st, authority, cfg.Clock, log); err != nil {
+		return nil, err
+	}
 	s.metrics = newMetrics(s)
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	if err := s.build(); err != nil {
@@ -113,17 +123,20 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 func (s *Server) build() error {
 	c, err := console.New(console.Deps{
 		Store: s.st, Account: s.accounts, Tables: s.tables, Feed: s.feed, Conditions: s.conditions,
+		Enrolment: s.enrol, Fingerprint: s.CAFingerprint(),
 		Status: Status, Version: s.cfg.Version, Clock: s.cfg.Clock, Log: s.log,
 	})
 	if err != nil {
 		return fmt.Errorf("build the console: %w", err)
 	}
 	api := s.newAPI()
-	linkPath, linkHandler := link.Handler(s.intake, s.log)
+	linkPath, linkHandler := link.Handler(s.Intake(), s.enrol, s.enrol, s.log)
+	joinPath, joinHandler := link.JoinHandler(s.enrol, clientAddress, s.log)
 
 	all := http.NewServeMux()
 	all.Handle(apiPrefix+"/", api)
-	all.Handle(linkPath, s.needScope(linkHandler))
+	all.Handle(linkPath, linkHandler)
+	all.Handle(joinPath, joinHandler)
 	s.addOperations(all)
 	all.Handle("/", c)
 	s.handler = s.guard(all)
@@ -135,8 +148,29 @@ func (s *Server) build() error {
 	return nil
 }
 
-// Intake is where an agent in this process reports.
-func (s *Server) Intake() link.Server { return s.intake }
+// Intake is where an agent in this process reports, and what it takes its
+// directives from. It believes what its caller says of which agent it is.
+func (s *Server) Intake() link.Server { return agents{s.intake, s.direct} }
+
+// Reserve keeps anybody from joining with the id of the agent in this process,
+// which needs no certificate.
+func (s *Server) Reserve(agentID string) { s.enrol.Reserve(agentID) }
+
+// agents is link.Server: reports go one way, directives come the other.
+type agents struct {
+	intake *intake.Intake
+	direct *direct.Hub
+}
+
+// Report is link.Server.
+func (a agents) Report(ctx context.Context, r link.Report) (link.Receipt, error) {
+	return a.intake.Report(ctx, r)
+}
+
+// Directives is link.Server.
+func (a agents) Directives(ctx context.Context, who link.Caller, take func(link.Directive)) error {
+	return a.direct.Directives(ctx, who, take)
+}
 
 // Accounts decides who may use this server.
 func (s *Server) Accounts() *account.Service { return s.accounts }

@@ -79,8 +79,8 @@ type house struct {
 }
 
 // open starts a server on a free port with a real store; wrap may replace the
-// store.
-func open(t *testing.T, wrap func(store.Store) store.Store) *house {
+// store, and change the configuration.
+func open(t *testing.T, wrap func(store.Store) store.Store, change ...func(*server.Config)) *house {
 	t.Helper()
 	// Socket paths are short, and the test's own folder may not be.
 	dir, err := os.MkdirTemp("", "castellan")
@@ -103,10 +103,14 @@ func open(t *testing.T, wrap func(store.Store) store.Store) *house {
 	if wrap != nil {
 		st = wrap(data)
 	}
-	h.Server, err = server.New(server.Config{
+	cfg := server.Config{
 		DataDir: dir, Listen: "127.0.0.1:0", Version: "test",
 		Accounts: account.Options{Hashing: account.Hashing{Memory: 64, Time: 1, Threads: 1}},
-	}, st, log)
+	}
+	for _, f := range change {
+		f(&cfg)
+	}
+	h.Server, err = server.New(cfg, st, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -428,36 +432,6 @@ func stopped(t *testing.T, dir, listen string) *server.Server {
 		t.Fatal(err)
 	}
 	return s
-}
-
-func TestAgentReportsOverTheLink(t *testing.T) {
-	h := open(t, nil)
-	connect := func(token, fingerprint string) error {
-		c, err := link.NewClient(link.ClientOptions{Server: h.base, Token: token, CAFingerprint: fingerprint})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		_, err = c.Report(t.Context(), link.Report{Agent: asset.Agent{ID: "REMOTEREMOTE", Boot: "BOOTBOOT", Hostname: "far"}})
-		return err
-	}
-	if err := connect(h.tokens[access.Operator], h.CAFingerprint()); err != nil {
-		t.Errorf("token with agents:report: got %v", err)
-	}
-	if err := connect(h.tokens[access.Viewer], h.CAFingerprint()); !fault.Is(err, fault.Denied) {
-		t.Errorf("token without: got %v, want denied", err)
-	}
-	if err := connect("cst_"+strings.Repeat("A", 43), h.CAFingerprint()); !fault.Is(err, fault.Unauthenticated) {
-		t.Errorf("unknown token: got %v, want unauthenticated", err)
-	}
-	if err := connect(h.tokens[access.Operator], "sha256:"+strings.Repeat("00", 32)); !fault.Is(err, fault.Unavailable) {
-		t.Errorf("another authority: got %v, want unavailable", err)
-	}
-	var page struct{ Agents []asset.Agent }
-	h.ask(t, "GET", "/api/v1/agents", nil, h.as(access.Viewer)...).into(t, &page)
-	if len(page.Agents) != 1 || page.Agents[0].Hostname != "far" {
-		t.Errorf("got agents %v", page.Agents)
-	}
 }
 
 func TestStopsCleanlyWithStreamsOpen(t *testing.T) {

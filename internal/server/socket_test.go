@@ -34,7 +34,7 @@ func TestLocalSocketIsTheAdministrators(t *testing.T) {
 	if !strings.HasPrefix(who.Identity.Actor, "local:") || who.Identity.Role != access.Administrator {
 		t.Errorf("got %+v, want the local administrator", who.Identity)
 	}
-	a := ask(t, c, "http://castellan", "POST", "/api/v1/tokens", map[string]any{"name": "agent", "scopes": []string{"agents:report"}})
+	a := ask(t, c, "http://castellan", "POST", "/api/v1/tokens", map[string]any{"name": "inviter", "scopes": []string{"agents:enrol"}})
 	if a.status != http.StatusCreated {
 		t.Errorf("make a token: got %d %s", a.status, a.body)
 	}

@@ -1,6 +1,7 @@
 package browser
 
 import (
+	"context"
 	_ "embed"
 	"flag"
 	"os"
@@ -31,12 +32,15 @@ func TestConsole(t *testing.T) {
 	h := open(t)
 	t.Run("sign in", func(t *testing.T) { h.signsIn(t, h.tab(t, browser, chromedp.WithNewBrowserContext())) })
 	h.signIn(t, browser)
-	t.Run("pages", func(t *testing.T) { h.pages(t, h.tab(t, browser)) })
+	t.Run("pages", func(t *testing.T) { h.pages(t, browser) })
 	t.Run("hostile text", func(t *testing.T) { h.hostile(t, h.tab(t, browser)) })
 	t.Run("keys", func(t *testing.T) { h.keys(t, h.tab(t, browser)) })
 	t.Run("colours", func(t *testing.T) { h.switches(t, h.tab(t, browser)) })
 	t.Run("filters", func(t *testing.T) { h.filters(t, h.tab(t, browser)) })
 	t.Run("live tree", func(t *testing.T) { h.liveTree(t, h.tab(t, browser)) })
+	t.Run("live views", func(t *testing.T) { h.liveViews(t, h.tab(t, browser)) })
+	t.Run("map", func(t *testing.T) { h.walksTheMap(t, h.tab(t, browser)) })
+	t.Run("invitation", func(t *testing.T) { h.invites(t, h.tab(t, browser)) })
 	t.Run("live events", func(t *testing.T) { h.liveEvents(t, h.tab(t, browser)) })
 	t.Run("overview refreshes", func(t *testing.T) { h.refreshes(t, h.tab(t, browser)) })
 	t.Run("tokens and users", func(t *testing.T) { h.manages(t, h.tab(t, browser)) })
@@ -104,31 +108,46 @@ type place struct{ name, path string }
 func (h *house) places(b *tab) []place {
 	b.open("/events?origin=written")
 	detail := eval[string](b, `document.querySelectorAll("#rows .when a")[1].getAttribute("href")`)
+	b.open("/events?kind=network.close")
+	closed := eval[string](b, `document.querySelector("#rows .when a").getAttribute("href")`)
+	b.open("/events?path=/etc/shadow")
+	shadow := eval[string](b, `document.querySelector("#rows .when a").getAttribute("href")`)
 	return []place{
 		{"overview", "/"}, {"workloads", "/workloads"}, {"workload", "/workloads/" + consoletest.Storefront},
+		{"processes", "/workloads/" + consoletest.Storefront + "/processes"}, {"files", "/workloads/" + consoletest.Storefront + "/files"},
+		{"connections", "/workloads/" + consoletest.Storefront + "/connections"}, {"dns", "/workloads/" + consoletest.Storefront + "/dns"},
+		{"resources", "/workloads/" + consoletest.API + "/resources?since=3h"}, {"files-hostile", "/workloads/" + consoletest.Hostile + "/files"},
+		{"connections-hostile", "/workloads/" + consoletest.Hostile + "/connections"}, {"dns-none", "/workloads/" + consoletest.Client + "/dns"},
+		{"network", "/network"}, {"network-none", "/network?cluster=nowhere"}, {"senses", "/events?kind=file,network,dns,privilege,memory,resource"},
 		{"hostile", "/workloads/" + consoletest.Hostile}, {"ended", "/workloads/" + consoletest.Client},
 		{"events", "/events"}, {"execs", "/events?kind=process.exec&entered=true"}, {"none", "/events?text=nothinghasthis"},
-		{"event", detail}, {"agents", "/agents"}, {"agent", "/agents/" + consoletest.Agent2ID},
+		{"event", detail}, {"event-close", closed}, {"event-file", shadow}, {"agents", "/agents"}, {"agent", "/agents/" + consoletest.Agent2ID},
 		{"users", "/users"}, {"tokens", "/tokens"}, {"audit", "/audit"}, {"account", "/account"}, {"missing", "/workloads/nosuch"},
 	}
 }
 
 // pages looks at every page on a desk and on a telephone, by day and by night.
-func (h *house) pages(t *testing.T, b *tab) {
-	b.expect("status of 404") // of the page that is missing on purpose
-	for _, p := range h.places(b) {
-		for _, width := range []int64{1280, 390} {
-			for _, scheme := range []string{"light", "dark"} {
-				name := p.name + "-" + strconv.FormatInt(width, 10) + "-" + scheme
-				b.size(width)
-				b.colours(scheme)
-				b.open(p.path)
-				if got := eval[int64](b, "document.documentElement.scrollWidth"); got > width {
-					t.Errorf("%s is %d pixels wide", name, got)
-				}
-				b.lets(t, name)
-				picture(b, name)
+func (h *house) pages(t *testing.T, browser context.Context) {
+	for _, p := range h.places(h.tab(t, browser)) {
+		t.Run(p.name, func(t *testing.T) { h.page(t, h.tab(t, browser), p) })
+	}
+}
+
+func (h *house) page(t *testing.T, b *tab, p place) {
+	if p.name == "missing" {
+		b.expect("status of 404")
+	}
+	for _, width := range []int64{1280, 390} {
+		for _, scheme := range []string{"light", "dark"} {
+			name := p.name + "-" + strconv.FormatInt(width, 10) + "-" + scheme
+			b.size(width)
+			b.colours(scheme)
+			b.open(p.path)
+			if got := eval[int64](b, "document.documentElement.scrollWidth"); got > width {
+				t.Errorf("%s is %d pixels wide", name, got)
 			}
+			b.lets(t, name)
+			picture(b, name)
 		}
 	}
 }
@@ -149,7 +168,10 @@ func picture(b *tab, name string) {
 
 // hostile looks for text of containers that became more than text.
 func (h *house) hostile(t *testing.T, b *tab) {
-	for _, path := range []string{"/", "/workloads", "/workloads/" + consoletest.Hostile, "/events?entered=true", "/agents/" + consoletest.AgentID} {
+	for _, path := range []string{
+		"/", "/workloads", "/workloads/" + consoletest.Hostile, "/events?entered=true", "/network", "/events?workload=" + consoletest.Hostile,
+		"/workloads/" + consoletest.Hostile + "/files", "/workloads/" + consoletest.Hostile + "/connections", "/workloads/" + consoletest.Hostile + "/dns",
+		"/agents/" + consoletest.AgentID} {
 		b.open(path)
 		if n := eval[int](b, `document.querySelectorAll("main img, main script, main [onerror]").length`); n != 0 {
 			t.Errorf("%s: %d elements came from text", path, n)
@@ -179,7 +201,7 @@ func (h *house) keys(t *testing.T, b *tab) {
 		t.Error("after the skip link, the next stop is not a visible one in the content")
 	}
 	for _, way := range []struct{ key, path string }{
-		{"w", "/workloads"}, {"e", "/events"}, {"a", "/agents"}, {"u", "/users"}, {"t", "/tokens"}, {"l", "/audit"}, {"m", "/account"}, {"o", "/"},
+		{"w", "/workloads"}, {"e", "/events"}, {"a", "/agents"}, {"n", "/network"}, {"u", "/users"}, {"t", "/tokens"}, {"l", "/audit"}, {"m", "/account"}, {"o", "/"},
 	} {
 		press("g", way.key)
 		b.wait("location.pathname === " + quote(way.path))

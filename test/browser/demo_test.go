@@ -2,7 +2,6 @@ package browser
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -106,11 +105,6 @@ func (s *shop) run(t *testing.T, command ...string) string {
 func (s *shop) storefront(t *testing.T) string {
 	t.Helper()
 	return s.run(t, "docker", "ps", "--quiet", "--no-trunc", "--filter", "label=com.amazonaws.ecs.container-name=storefront")
-}
-
-// shows is a script that says whether the page has the text.
-func shows(text string) string {
-	return fmt.Sprintf("document.querySelector('main').innerText.includes(%s)", quote(text))
 }
 
 func (s *shop) workloads(t *testing.T, b *tab) {

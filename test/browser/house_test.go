@@ -8,6 +8,7 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -84,16 +85,27 @@ func (h *house) move(t *testing.T) {
 	t.Helper()
 	h.shop = consoletest.New(time.Now())
 	for _, a := range h.shop.Agents {
-		r := link.Report{Agent: a, Snapshot: true, Complete: true}
+		r := link.Report{Agent: a, Snapshot: true, Complete: true, Sent: time.Now().Add(a.Clock)}
 		for _, w := range h.shop.Workloads {
 			if w.AgentID == a.ID {
 				r.Workloads = append(r.Workloads, w)
 			}
 		}
 		if a.ID == consoletest.AgentID {
-			r.Events, r.Processes = h.shop.Events, h.shop.Running
+			r.Processes, r.Samples = h.shop.Running, h.shop.Samples
 		}
 		h.report(t, r)
+	}
+	for _, a := range h.shop.Agents { // all hosts are known before a connection is
+		var events []event.Event
+		for _, e := range h.shop.Events {
+			if e.AgentID == a.ID {
+				events = append(events, e)
+			}
+		}
+		for part := range slices.Chunk(events, link.MaxEvents) {
+			h.report(t, link.Report{Agent: a, Events: part, Sent: time.Now().Add(a.Clock)})
+		}
 	}
 	h.seq = uint64(len(h.shop.Events))
 }
@@ -103,6 +115,16 @@ func (h *house) report(t *testing.T, r link.Report) {
 	if _, err := h.Intake().Report(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// sense reports that the storefront did something.
+func (h *house) sense(t *testing.T, e event.Event) {
+	t.Helper()
+	h.seq++
+	key := event.Key{PID: 4_011, Start: 4_011 * 1_000_003}
+	e.Version, e.AgentID, e.Boot, e.Seq, e.Time, e.WorkloadID = event.Version, consoletest.AgentID, consoletest.Boot, h.seq, time.Now(), consoletest.Storefront
+	e.Process = event.Process{Key: key, Name: "storefront", Executable: "/storefront", UID: 1000, EUID: 1000, GID: 1000}
+	h.report(t, link.Report{Agent: h.shop.Agents[0], Events: []event.Event{e}})
 }
 
 // start lets a process start in the storefront and returns its pid.

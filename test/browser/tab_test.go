@@ -205,6 +205,11 @@ func (b *tab) colours(scheme string) {
 	}})
 }
 
+// shows is a script that says whether the page has the text.
+func shows(text string) string {
+	return fmt.Sprintf("document.querySelector('main').innerText.includes(%s)", quote(text))
+}
+
 // click clicks the first element that a selector finds.
 func (b *tab) click(selector string) {
 	b.t.Helper()

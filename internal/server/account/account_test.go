@@ -500,7 +500,7 @@ func TestTokensNeverCarryMoreThanTheirMaker(t *testing.T) {
 	}
 	mayGive := map[access.Role][]access.Scope{
 		access.Viewer:        {access.ReadWorkloads, access.ReadEvents, access.ReadAgents},
-		access.Operator:      {access.ReadWorkloads, access.ReadEvents, access.ReadAgents, access.ReportAgent},
+		access.Operator:      {access.ReadWorkloads, access.ReadEvents, access.ReadAgents, access.ManageAgents},
 		access.Administrator: access.Scopes(),
 	}
 	for _, role := range access.Roles() {
@@ -520,7 +520,7 @@ func TestTokenLife(t *testing.T) {
 	who := f.identity(t, "otto", secret)
 	ends := f.clock.now().Add(time.Hour)
 	tok, value, err := f.CreateToken(t.Context(), who, account.NewToken{
-		Name: "script", Scopes: []access.Scope{access.ReadEvents, access.ReportAgent, access.ReadEvents}, Expires: &ends,
+		Name: "script", Scopes: []access.Scope{access.ReadEvents, access.ManageAgents, access.ReadEvents}, Expires: &ends,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -533,7 +533,7 @@ func TestTokenLife(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := access.Identity{Actor: "token:otto/script", Name: "script", Address: home, Scopes: []access.Scope{access.ReportAgent, access.ReadEvents}}
+	want := access.Identity{Actor: "token:otto/script", Name: "script", Address: home, Scopes: []access.Scope{access.ManageAgents, access.ReadEvents}}
 	slices.Sort(want.Scopes)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("identity (-want +got):\n%s", diff)
@@ -548,7 +548,7 @@ func TestTokenLife(t *testing.T) {
 	if _, err := f.UpdateUser(t.Context(), f.root, u.ID, account.UserChange{Role: &role}); err != nil {
 		t.Fatal(err)
 	}
-	if got, err = as(); err != nil || got.May(access.ReportAgent) || !got.May(access.ReadEvents) {
+	if got, err = as(); err != nil || got.May(access.ManageAgents) || !got.May(access.ReadEvents) {
 		t.Errorf("after its owner's demotion: got %v, %v, want only what a viewer may give", got.Scopes, err)
 	}
 	f.clock.pass(2 * time.Hour)

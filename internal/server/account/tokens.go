@@ -78,7 +78,7 @@ func (s *Service) ownerGrants(ctx context.Context, owner string) ([]access.Scope
 	if err != nil {
 		return nil, fmt.Errorf("read a token's owner: %w", err)
 	}
-	return roleGrants(u.Role), nil
+	return u.Role.Scopes(), nil
 }
 
 // recordUse notes the token's use at most once in usedEvery. The request goes
@@ -101,25 +101,16 @@ func (s *Service) recordUse(ctx context.Context, t access.Token, now time.Time) 
 }
 
 // Grantable lists the scopes that who may put into a token: never more than
-// they carry, but for access.ReportAgent, which no person carries and
-// operators and administrators hand to agents. A token makes tokens only with
-// access.ManageTokens, so that a stolen one cannot outlive its removal.
+// they carry. A token makes tokens only with access.ManageTokens, so that a
+// stolen one cannot outlive its removal.
 func Grantable(who access.Identity) []access.Scope {
 	switch {
 	case who.Role != "" && !who.MustChange:
-		return roleGrants(who.Role)
+		return who.Role.Scopes()
 	case who.May(access.ManageTokens):
 		return slices.Clone(who.Scopes)
 	}
 	return nil
-}
-
-func roleGrants(r access.Role) []access.Scope {
-	granted := r.Scopes()
-	if r == access.Operator || r == access.Administrator {
-		granted = append(granted, access.ReportAgent)
-	}
-	return granted
 }
 
 // ownerOf returns whose tokens are one's own; "" for nobody.

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/store"
@@ -17,6 +18,10 @@ type agentView struct {
 	Health string   // one word or two
 	Why    []string // what is not well besides losses, one sentence each
 }
+
+// clockBound is how far the clocks of server and agent may be apart before it
+// is said: the time of the transport is within it.
+const clockBound = 2 * time.Second
 
 // agentViews judges each agent at now.
 func agentViews(agents []asset.Agent, now time.Time) []agentView {
@@ -50,6 +55,12 @@ func judge(a asset.Agent, now time.Time) agentView {
 	if a.Lost() > 0 {
 		worse(warn, "losing events", "") // the page counts them, see agentTroubles
 	}
+	if apart := a.Clock.Abs(); apart > clockBound {
+		worse(warn, "clock differs", "Its clock is "+lasted(apart)+" "+clockWord(a.Clock)+" the server's: times of its events are by its clock.")
+	}
+	if a.Spool.Error != "" {
+		worse(warn, "no spool", "It keeps no events on its disk: "+a.Spool.Error+". What waits for the server is held in memory.")
+	}
 	if !a.Engine.Connected {
 		worse(warn, "no engine", "It has no connection to the container engine: "+orElse(a.Engine.Error, "no reason given")+".")
 	}
@@ -63,20 +74,38 @@ func orElse(s, other string) string {
 	return s
 }
 
+// agentsData is the list of agents, and an invitation that was just made.
+type agentsData struct {
+	List    []agentView
+	Losses  []asset.Loss // of the server
+	Invites bool         // who looks may invite further ones
+	Name    string       // as the form had it
+	Problem string
+	Command string // by which the invited agent joins; holds a secret
+	Expires time.Time
+}
+
 func (c *Console) agents(w http.ResponseWriter, r *http.Request, v visit) error {
+	return c.showAgents(w, r, v, http.StatusOK, agentsData{})
+}
+
+func (c *Console) showAgents(w http.ResponseWriter, r *http.Request, v visit, status int, d agentsData) error {
 	agents, err := c.Store.Agents(r.Context())
 	if err != nil {
 		return err
 	}
-	return c.show(w, r, http.StatusOK,
-		agentsBody(c.page(r, v, "agents", "Agents"), agentViews(agents, v.now), c.Conditions.Losses()))
+	d.List, d.Losses = agentViews(agents, v.now), c.Conditions.Losses()
+	d.Invites = c.Enrolment != nil && v.who.May(access.EnrolAgents)
+	return c.show(w, r, status, agentsBody(c.page(r, v, "agents", "Agents"), d))
 }
 
 // agentData is the page of one agent.
 type agentData struct {
 	agentView
-	Workloads []asset.Workload
-	Tree      tree // of the host's own processes
+	Certificate *access.Certificate // the newest; nil for the agent in the server itself
+	Revokes     bool                // who looks may cut it off
+	Workloads   []asset.Workload
+	Tree        tree // of the host's own processes
 }
 
 func (c *Console) agent(w http.ResponseWriter, r *http.Request, v visit) error {
@@ -92,6 +121,16 @@ func (c *Console) agent(w http.ResponseWriter, r *http.Request, v visit) error {
 	}
 	procs, known := c.Tables.Host(a.ID)
 	d := agentData{agentView: judge(a, v.now), Workloads: running, Tree: newTree(hostPrograms(procs), known, a.ID)}
+	if c.Enrolment != nil {
+		have, err := c.Enrolment.Certificates(r.Context(), v.who, a.ID)
+		if err != nil {
+			return err
+		}
+		if len(have) > 0 {
+			d.Certificate = &have[0]
+			d.Revokes = have[0].Revoked == nil && v.who.May(access.EnrolAgents)
+		}
+	}
 	return c.show(w, r, http.StatusOK, agentBody(c.page(r, v, "agents", a.Hostname), d))
 }
 

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/server/query"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
@@ -19,7 +19,7 @@ const (
 	barWidth     = 0.74 // of its minute
 )
 
-// chart is events per minute, stacked by kind.
+// chart is events per minute, stacked by sensor.
 type chart struct {
 	Layers []layer
 	Bars   []bar
@@ -30,18 +30,18 @@ type chart struct {
 	End    time.Time
 }
 
-// layer is the part of all bars that one kind has, as one path.
+// layer is the part of all bars that one sensor has, as one path.
 type layer struct {
-	Kind  event.Kind
-	Path  string
-	Total int64
+	Sensor string
+	Path   string
+	Total  int64
 }
 
 // bar is one minute.
 type bar struct {
-	Start time.Time
-	Count int64
-	Kinds map[event.Kind]int64
+	Start   time.Time
+	Count   int64
+	Sensors map[string]int64
 }
 
 // lastHour is the full minutes that the chart shows at now, and the one that
@@ -55,14 +55,14 @@ func lastHour(now time.Time) (since, until time.Time) {
 func newChart(rates []store.Rate, since, until time.Time) chart {
 	c := chart{Start: since, End: until, Bars: make([]bar, chartMinutes)}
 	for i := range c.Bars {
-		c.Bars[i] = bar{Start: since.Add(time.Duration(i) * time.Minute), Kinds: map[event.Kind]int64{}}
+		c.Bars[i] = bar{Start: since.Add(time.Duration(i) * time.Minute), Sensors: map[string]int64{}}
 	}
 	for _, r := range rates {
 		i := int(r.Start.Sub(since) / time.Minute)
 		if r.Start.Before(since) || i >= len(c.Bars) {
 			continue
 		}
-		c.Bars[i].Kinds[r.Kind] += r.Count
+		c.Bars[i].Sensors[r.Kind.Sensor()] += r.Count
 		c.Bars[i].Count += r.Count
 		c.Total += r.Count
 	}
@@ -76,14 +76,15 @@ func newChart(rates []store.Rate, since, until time.Time) chart {
 	return c
 }
 
-// stack draws the kinds upon each other, the first at the bottom.
+// stack draws the sensors upon each other, the first at the bottom. Those that
+// saw nothing are left out, but for the first.
 func (c *chart) stack() {
 	floor := make([]int64, len(c.Bars))
-	for _, k := range event.Kinds() {
-		l := layer{Kind: k}
+	for n, sensor := range query.Sensors() {
+		l := layer{Sensor: sensor}
 		var b strings.Builder
 		for i, bar := range c.Bars {
-			n := bar.Kinds[k]
+			n := bar.Sensors[sensor]
 			if n == 0 {
 				continue
 			}
@@ -93,8 +94,9 @@ func (c *chart) stack() {
 			x := float64(i) + (1-barWidth)/2
 			fmt.Fprintf(&b, "M%.2f %dH%.2fV%dH%.2fZ", x, low, x+barWidth, high, x)
 		}
-		l.Path = b.String()
-		c.Layers = append(c.Layers, l)
+		if l.Path = b.String(); l.Total > 0 || n == 0 {
+			c.Layers = append(c.Layers, l)
+		}
 	}
 }
 
@@ -118,9 +120,9 @@ func (b bar) title() string {
 		return b.Start.UTC().Format("15:04") + " no events"
 	}
 	var parts []string
-	for _, k := range event.Kinds() {
-		if n := b.Kinds[k]; n > 0 {
-			parts = append(parts, count(n)+" "+kindWord(k))
+	for _, sensor := range query.Sensors() {
+		if n := b.Sensors[sensor]; n > 0 {
+			parts = append(parts, count(n)+" "+sensorWord(sensor))
 		}
 	}
 	return b.Start.UTC().Format("15:04") + " " + strings.Join(parts, ", ")
@@ -139,11 +141,11 @@ func (c chart) summary() string {
 func (c chart) tens() []bar {
 	var out []bar
 	for group := range slices.Chunk(c.Bars, 10) {
-		sum := bar{Start: group[0].Start, Kinds: map[event.Kind]int64{}}
+		sum := bar{Start: group[0].Start, Sensors: map[string]int64{}}
 		for _, b := range group {
 			sum.Count += b.Count
-			for k, n := range b.Kinds {
-				sum.Kinds[k] += n
+			for sensor, n := range b.Sensors {
+				sum.Sensors[sensor] += n
 			}
 		}
 		out = append(out, sum)

@@ -26,6 +26,11 @@ type Deps struct {
 	Tables     Tables
 	Feed       Feed
 	Conditions Conditions
+	// Enrolment is nil where no agent can join; nothing is shown of it then.
+	Enrolment Enrolment
+	// Fingerprint is that of the server's certificate authority, which an agent
+	// that joins is told.
+	Fingerprint string
 	// Status translates an error to an HTTP status; nil means 500 for all.
 	Status  func(error) int
 	Version string           // shown at the foot of every page
@@ -83,11 +88,16 @@ func (c *Console) routes() http.Handler {
 	seen(access.ReadWorkloads, "GET /workloads", c.workloads)
 	seen(access.ReadWorkloads, "GET /workloads/{id}", c.workload)
 	seen(access.ReadWorkloads, "GET /workloads/{id}/live", c.workloadLive)
+	seen(access.ReadEvents, "GET /workloads/{id}/{tab}", c.workloadTab)
+	seen(access.ReadEvents, "GET /workloads/{id}/{tab}/live", c.tabLive)
+	seen(access.ReadEvents, "GET /network", c.network)
 	seen(access.ReadEvents, "GET /events", c.events)
 	seen(access.ReadEvents, "GET /events/live", c.eventsLive)
 	seen(access.ReadEvents, "GET /events/{id}", c.event)
 	seen(access.ReadAgents, "GET /agents", c.agents)
 	seen(access.ReadAgents, "GET /agents/{id}", c.agent)
+	done(access.EnrolAgents, "POST /agents", c.invite)
+	done(access.EnrolAgents, "POST /agents/{id}/revoke", c.revokeAgent)
 	seen(access.ManageUsers, "GET /users", c.users)
 	done(access.ManageUsers, "POST /users", c.createUser)
 	done(access.ManageUsers, "POST /users/{id}/{change}", c.changeUser)

@@ -29,10 +29,18 @@ func pages() []string {
 		"/", "/workloads", "/workloads/" + consoletest.Storefront, "/workloads/" + consoletest.Hostile,
 		"/workloads/" + consoletest.Client, "/events", "/events?kind=process.exec&entered=true", "/events/1",
 		"/agents", "/agents/" + consoletest.AgentID, "/agents/" + consoletest.Agent2ID,
-		"/users", "/tokens", "/audit", "/account",
+		"/users", "/tokens", "/audit", "/account", "/network", "/network?since=7d&cluster=shop", "/network?cluster=nowhere",
+		"/events?kind=file,network,dns,privilege,memory,resource&limit=1000",
 	}
+	for _, id := range []string{consoletest.Storefront, consoletest.Hostile, consoletest.Client} {
+		for _, tab := range []string{"processes", "files", "connections", "dns", "resources", "resources?since=24h"} {
+			paths = append(paths, "/workloads/"+id+"/"+tab)
+		}
+	}
+	kinds := map[event.Kind]bool{}
 	for _, e := range consoletest.New(testNow()).Events {
-		if e.Exec != nil && (e.Exec.Entered || e.Exec.Origin == event.OriginMount || e.Exec.SetUID) {
+		if e.Exec != nil && (e.Exec.Entered || e.Exec.Origin == event.OriginMount || e.Exec.SetUID) || e.Exec == nil && (!kinds[e.Kind] || e.WorkloadID == consoletest.Hostile) {
+			kinds[e.Kind] = true
 			paths = append(paths, "/events/"+strconv.FormatInt(e.ID, 10))
 		}
 	}
@@ -112,7 +120,7 @@ func TestEveryFormCarriesTheToken(t *testing.T) {
 
 func TestChangesNeedTheToken(t *testing.T) {
 	for _, path := range []string{
-		"/users", "/users/2/role", "/users/2/delete", "/tokens", "/tokens/1/revoke",
+		"/agents", "/agents/" + consoletest.Agent2ID + "/revoke", "/users", "/users/2/role", "/users/2/delete", "/tokens", "/tokens/1/revoke",
 		"/account/password", "/account/sign-out-everywhere", "/sign-out",
 	} {
 		for name, form := range map[string]string{"none": "csrf=", "another": "csrf=wrong&name=x"} {
@@ -281,6 +289,7 @@ func TestChanges(t *testing.T) {
 		{"reset", "/users/2/reset", "password=long+enough+one", "reset", "/users?done=user-reset"},
 		{"delete", "/users/2/delete", "", "delete", "/users?done=user-delete"},
 		{"revoke", "/tokens/1/revoke", "", "revoke", "/tokens?done=token-revoked"},
+		{"cut off", "/agents/" + consoletest.Agent2ID + "/revoke", "", "cut off " + consoletest.Agent2ID, "/agents/" + consoletest.Agent2ID + "?done=agent-revoked"},
 		{"password", "/account/password", "old=a&new=long+enough+one&again=long+enough+one", "password of admin", "/sign-in?done=password"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -293,7 +302,7 @@ func TestChanges(t *testing.T) {
 				t.Errorf("calls (-got +want):\n%s", diff)
 			}
 			h.accounts.err = fault.New(fault.Conflict, "no enabled administrator would be left").With("make another one first")
-			if tc.name == "revoke" {
+			if tc.name == "revoke" || tc.name == "cut off" {
 				return // has no form to show a refusal beside
 			}
 			w = h.post(t, access.Administrator, tc.path, tc.form)
@@ -459,5 +468,42 @@ func TestPagesOfEvents(t *testing.T) {
 	}
 	if len(seen) != want || pages != (want+99)/100 {
 		t.Errorf("got %d events on %d pages, want %d", len(seen), pages, want)
+	}
+}
+
+func TestInvitation(t *testing.T) {
+	h := shopHouse(t)
+	w := h.post(t, access.Administrator, "/agents", "name=host-9")
+	body := html.UnescapeString(w.Body.String())
+	if w.Code != http.StatusCreated || !strings.Contains(body, "castellan agent join --server https://example.com --ca-fingerprint sha256:0f3c --token cji_Secret-") {
+		t.Errorf("got %d without the command", w.Code)
+	}
+	if diff := cmp.Diff([]string{"invite host-9"}, h.accounts.calls); diff != "" {
+		t.Errorf("calls (-want +got):\n%s", diff)
+	}
+	for _, role := range []access.Role{access.Viewer, access.Operator} {
+		h := shopHouse(t)
+		for _, path := range []string{"/agents", "/agents/" + consoletest.Agent2ID + "/revoke"} {
+			if w := h.post(t, role, path, "name=x"); w.Code != http.StatusForbidden || len(h.accounts.calls) != 0 {
+				t.Errorf("%s as %s: got %d and calls %v, want 403 and none", path, role, w.Code, h.accounts.calls)
+			}
+		}
+		if body := h.get(t, role, "/agents").Body.String(); strings.Contains(body, `action="/agents"`) {
+			t.Errorf("a %s is shown the form to invite", role)
+		}
+	}
+}
+
+func TestTabsThatAreNone(t *testing.T) {
+	h := shopHouse(t)
+	for path, want := range map[string]int{
+		"/workloads/" + consoletest.Storefront + "/nonsense":       http.StatusNotFound,
+		"/workloads/" + consoletest.Storefront + "/nonsense/live":  http.StatusNotFound,
+		"/workloads/" + consoletest.Storefront + "/processes/live": http.StatusNotFound,
+		"/workloads/nosuch/files":                                  http.StatusNotFound,
+	} {
+		if w := h.get(t, access.Viewer, path); w.Code != want {
+			t.Errorf("%s: got %d, want %d", path, w.Code, want)
+		}
 	}
 }

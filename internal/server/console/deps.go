@@ -16,6 +16,7 @@ import (
 type Store interface {
 	Events
 	Stats
+	Behaviour
 	Inventory
 	Agents
 }
@@ -30,6 +31,12 @@ type Events interface {
 type Stats interface {
 	EventRate(ctx context.Context, workloadID string, since, until time.Time, step time.Duration) ([]store.Rate, error)
 	Notable(ctx context.Context, since time.Time, limit int) ([]event.Event, error)
+}
+
+// Behaviour adds up who talks with whom, and what workloads use.
+type Behaviour interface {
+	Flows(ctx context.Context, q store.FlowQuery) ([]store.Flow, error)
+	Samples(ctx context.Context, workloadID string, since, until time.Time, step time.Duration) ([]asset.Sample, error)
 }
 
 // Inventory reads the workloads.
@@ -53,6 +60,14 @@ type Account interface {
 	UserChanges
 	Tokens
 	Audit
+}
+
+// Enrolment lets agents join and cuts them off; *enrol.Service satisfies it.
+// It refuses what an identity may not do.
+type Enrolment interface {
+	Invite(ctx context.Context, who access.Identity, name string, life time.Duration) (i access.Invitation, token string, err error)
+	Certificates(ctx context.Context, who access.Identity, agentID string) ([]access.Certificate, error)
+	Revoke(ctx context.Context, who access.Identity, agentID string) (int, error)
 }
 
 // SignIns starts and ends sessions.

@@ -143,7 +143,7 @@ func what(e event.Event) string {
 	case e.Kind == event.KindFork:
 		return "child of " + strconv.FormatUint(uint64(e.Process.Parent.PID), 10)
 	}
-	return ""
+	return says(e)
 }
 
 // shortGroup splits a group so that its last part, the container, can stand

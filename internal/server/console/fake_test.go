@@ -247,7 +247,7 @@ func (f *fakeAccount) Tokens(_ context.Context, who access.Identity) ([]access.T
 	soon, used := f.now.Add(20*24*time.Hour), f.now.Add(-3*time.Minute)
 	past := f.now.Add(-24 * time.Hour)
 	return []access.Token{
-		{ID: 1, Name: "agent ip-10-0-3-17", Owner: "admin", Prefix: "cst_9fQ2", Scopes: []access.Scope{access.ReportAgent}, Created: f.now.Add(-26 * time.Hour), LastUsed: &used},
+		{ID: 1, Name: "watch ip-10-0-3-17", Owner: "admin", Prefix: "cst_9fQ2", Scopes: []access.Scope{access.ReadAgents}, Created: f.now.Add(-26 * time.Hour), LastUsed: &used},
 		{ID: 2, Name: "dashboard " + consoletest.HostileName, Owner: "mira", Prefix: "cst_Zk81", Scopes: []access.Scope{access.ReadEvents, access.ReadWorkloads}, Created: f.now.Add(-70 * 24 * time.Hour), Expires: &soon},
 		{ID: 3, Name: "old export", Owner: "mira", Prefix: "cst_1aaB", Scopes: []access.Scope{access.ReadEvents}, Created: f.now.Add(-90 * 24 * time.Hour), Expires: &past},
 	}, nil
@@ -275,7 +275,7 @@ func (f *fakeAccount) Audit(_ context.Context, who access.Identity, before int64
 		line(7, time.Minute, "user:admin", "session.start", "user:admin", "done", ""),
 		line(6, 2*time.Minute, "", "session.refused", consoletest.HostileName, "wrong password", ""),
 		line(5, time.Hour, "user:admin", "user.create", "user:jun", "done", "role viewer"),
-		line(4, 26*time.Hour, "local:0", "token.create", "agent ip-10-0-3-17", "done", "agents:report"),
+		line(4, 26*time.Hour, "local:0", "token.create", "watch ip-10-0-3-17", "done", "agents:read"),
 		line(3, 27*time.Hour, "user:mira", "user.update", "user:auditor", "denied", "lacks users:manage"),
 	}, nil
 }

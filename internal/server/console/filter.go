@@ -23,7 +23,7 @@ type filter struct {
 // address is somebody else's.
 func eventFilter(v url.Values) filter {
 	return newFilter("/events", []string{
-		"kind", "text", "workload", "group", "agent", "executable", "process",
+		"kind", "text", "workload", "group", "agent", "executable", "process", "path", "peer",
 		"origin", "entered", "host", "since", "until",
 	}, v)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -29,7 +30,7 @@ func TestGolden(t *testing.T) {
 	}
 	var hostile event.Event
 	for _, e := range shop.Events {
-		if e.WorkloadID == consoletest.Hostile {
+		if e.WorkloadID == consoletest.Hostile && e.Exec != nil {
 			hostile = e
 		}
 	}
@@ -40,6 +41,11 @@ func TestGolden(t *testing.T) {
 		"hostile_row": eventRow(p, hostile, eventFilter(nil), true),
 		"isolation":   isolationPart(p, workloadData{Traits: isolation(shop.Workloads[5])}),
 		"losses":      lossAlarm(p, shop.Agents[1].Losses),
+		"file_rows":   filesPart(p, tabData{workloadData: workloadData{Workload: shop.Workloads[5]}, Files: byPath(sensed(shop, consoletest.Hostile)), Read: 1}),
+		"name_rows":   namesPart(p, tabData{workloadData: workloadData{Workload: shop.Workloads[5]}, Names: byName(sensed(shop, consoletest.Hostile)), Read: 2, Cut: true}),
+		"flow_rows":   flowsPart(p, tabData{workloadData: workloadData{Workload: shop.Workloads[0]}, Flows: someFlows(now), Window: flowWindows()[0]}),
+		"map":         mapDrawing(newNetMap(someFlows(now), map[string]string{"h": "host-1"}, "")),
+		"plot":        plotPart(plots(shop.Samples[:40], shop.Samples[0].Time, shop.Samples[40].Time)[1]),
 		"chart_empty": chartPart(newChart(nil, since, until)),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -66,4 +72,14 @@ func TestGolden(t *testing.T) {
 			}
 		})
 	}
+}
+
+// sensed are the events of one workload, newest first.
+func sensed(shop consoletest.Shop, workload string) (out []event.Event) {
+	for _, e := range slices.Backward(shop.Events) {
+		if e.WorkloadID == workload {
+			out = append(out, e)
+		}
+	}
+	return out
 }

@@ -1,12 +1,14 @@
 package console
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/server/query"
 )
 
 // The small decisions of the templates: which word, which tone, which address.
@@ -17,7 +19,22 @@ func eventHref(e event.Event) string { return "/events/" + strconv.FormatInt(e.I
 
 // hot reports an event whose row stands out.
 func hot(e event.Event) bool {
+	switch {
+	case e.File != nil:
+		return e.File.Sensitive != "" || e.Kind == event.KindFileChmod && e.File.Mode&0o6000 != 0
+	case e.Memory != nil:
+		return e.Kind == event.KindExecMap
+	case e.Privilege != nil:
+		return slices.Contains(hotKinds, e.Kind)
+	case e.Resource != nil:
+		return e.Kind == event.KindOOM
+	}
 	return e.Exec != nil && (e.Exec.Entered || e.Exec.Origin == event.OriginWritten || e.Exec.Origin == event.OriginMemory)
+}
+
+// hotKinds are privileges that hardly any service uses, and escapes do.
+var hotKinds = []event.Kind{
+	event.KindSetns, event.KindPtrace, event.KindProcessWrite, event.KindModule, event.KindKexec, event.KindKernelKnob, event.KindDevice,
 }
 
 func sameDay(a, b time.Time) bool {
@@ -120,10 +137,28 @@ func (d eventsData) partialWords() string {
 
 // moreOpen reports a filter in effect among those that are folded away.
 func (d eventsData) moreOpen() bool {
-	for _, name := range strings.Fields("group executable workload agent process until") {
+	for _, name := range strings.Fields("group executable workload agent process path peer until") {
 		if d.Filter.get(name) != "" {
 			return true
 		}
 	}
-	return false
+	return len(d.singles()) > 0
 }
+
+// singles are the kinds in effect that the first row of the form does not offer.
+func (d eventsData) singles() (out []string) {
+	for _, k := range d.Filter.v["kind"] {
+		if strings.Contains(k, ".") && k != string(event.KindExec) && !strings.HasSuffix(k, ".*") {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
+// hasSensor reports that all kinds of a sensor are asked for.
+func (f filter) hasSensor(sensor string) bool {
+	return f.has("kind", sensor) || f.has("kind", sensor+".*")
+}
+
+// kindsOf lists the kinds of one sensor.
+func kindsOf(sensor string) []event.Kind { return query.Kinds(sensor) }

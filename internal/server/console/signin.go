@@ -19,6 +19,7 @@ var notices = map[string]string{
 	"user-enable":   "The user may sign in again.",
 	"user-reset":    "The password is reset. The next sign-in asks for a new one.",
 	"user-delete":   "The user is deleted, with sessions and tokens.",
+	"agent-revoked": "The agent is cut off: its certificates have ended.",
 	"token-revoked": "The token is revoked. Requests with it are refused from now on.",
 }
 

@@ -31,7 +31,22 @@ func kindWord(k event.Kind) string {
 	if !ok {
 		return untrusted.Text(string(k))
 	}
-	return untrusted.Text(action)
+	return untrusted.Text(strings.ReplaceAll(action, "_", " "))
+}
+
+// sensorWord is what a sensor watches, as a filter offers it.
+func sensorWord(sensor string) string {
+	switch sensor {
+	case "process":
+		return "processes"
+	case "file":
+		return "files"
+	case "dns":
+		return "DNS"
+	case "resource":
+		return "resources"
+	}
+	return sensor
 }
 
 // originMark is the short word, the icon and the tone of an origin.
@@ -84,6 +99,8 @@ func about(e event.Event) string {
 		return "A process began to run " + untrusted.Text(program(e)) + "."
 	case e.Kind == event.KindFork:
 		return name + " was created as a copy of its parent."
+	case says(e) != "":
+		return name + " " + untrusted.Text(says(e)) + "."
 	case e.Kind == event.KindExit && e.Exit != nil:
 		return name + " ended: " + exitWords(*e.Exit) + ", after " + lasted(e.Exit.Lifetime) + "."
 	}
@@ -154,8 +171,10 @@ func scopeWords(s access.Scope) string {
 		return "read events"
 	case access.ReadAgents:
 		return "read agents"
-	case access.ReportAgent:
-		return "report as an agent"
+	case access.ManageAgents:
+		return "change the settings of agents"
+	case access.EnrolAgents:
+		return "invite and revoke agents"
 	case access.ManageUsers:
 		return "manage users"
 	case access.ManageTokens:

@@ -121,8 +121,8 @@ func TestChart(t *testing.T) {
 	if c.Total != 46 || c.Peak.Count != 45 || c.Top != 50 {
 		t.Errorf("got total %d, peak %d, top %d; want 46, 45, 50", c.Total, c.Peak.Count, c.Top)
 	}
-	if got, want := c.Layers[0].Path, "M0.13 1000H0.87V400H0.13Z"; got != want {
-		t.Errorf("exec: got %s, want %s", got, want)
+	if got, want := c.Layers[0].Path, "M0.13 1000H0.87V160H0.13ZM59.13 1000H59.87V980H59.13Z"; got != want {
+		t.Errorf("processes: got %s, want %s", got, want)
 	}
 	if got, want := c.summary(), "46 events in the last hour, at most 45 in a minute, at 11:31 UTC."; got != want {
 		t.Errorf("got %q, want %q", got, want)

@@ -31,27 +31,15 @@ func cleanEvent(e *event.Event, now time.Time) bool {
 	if e.WorkloadID != "" && !asset.IsContainerID(e.WorkloadID) || e.Process.Key.IsZero() {
 		return false
 	}
-	switch e.Kind {
-	case event.KindFork:
-		e.Exec, e.Exit = nil, nil
-	case event.KindExec:
-		if e.Exec == nil {
-			return false
-		}
-		e.Exec, e.Exit = cleanExec(e.Exec), nil
-	case event.KindExit:
-		if e.Exit == nil {
-			return false
-		}
-		e.Exec = nil
-	default:
-		return false // of a newer agent, or of none
+	if !cleanPayload(e) {
+		return false
 	}
 	cleanProcess(&e.Process)
 	e.ID, e.Version = 0, event.Version
 	if !sane(e.Time) {
 		e.Time = now // the agent's clock says nothing; the server's says when it came
 	}
+	cleanCount(e)
 	return true
 }
 

@@ -1,7 +1,8 @@
 // Package intake takes what agents report: it judges it, completes it, stores
 // it, and then shows it to those who follow live.
 //
-// It trusts no agent further than its own host: every text is bounded, every
+// Which agent reports has been proven before: by its certificate (see enrol), or
+// by being in this process. It trusts no agent further than its own host: every text is bounded, every
 // event belongs to the agent that reported it, and nobody speaks for another
 // agent's workloads. It is not for how a report travels (see internal/link).
 package intake
@@ -31,7 +32,7 @@ const (
 	MaxAgents = 2_000
 	// agentEvery is how often an agent's own description is stored when nothing
 	// in it matters at once: under load it reports ten times a second.
-	agentEvery = 2 * time.Second
+	agentEvery = 5 * time.Second
 	// silentAfter an agent's workloads may be claimed by another one: its data
 	// folder was lost and it came back with a new id.
 	silentAfter = time.Minute
@@ -54,12 +55,24 @@ const PartStore = "store"
 type Store interface {
 	store.Workloads
 	store.Agents
+	Samples
 	Appender
+	Finder
 }
 
 // Appender keeps events.
 type Appender interface {
 	AppendEvents(ctx context.Context, events []event.Event) error
+}
+
+// Finder finds events that are kept.
+type Finder interface {
+	Events(ctx context.Context, q store.EventQuery) (store.EventPage, error)
+}
+
+// Samples keeps what workloads use.
+type Samples interface {
+	PutSamples(ctx context.Context, samples []asset.Sample) error
 }
 
 // Intake is link.Server. It is safe for concurrent use; reports of one agent
@@ -72,6 +85,8 @@ type Intake struct {
 	clock      func() time.Time
 	log        *slog.Logger
 	known      *known
+	open       *open
+	peers      *peers
 	stored     atomic.Uint64
 
 	mu     sync.Mutex
@@ -90,13 +105,11 @@ type reporter struct {
 	seen time.Time
 }
 
-var _ link.Server = (*Intake)(nil)
-
 // New returns an intake that stores in st and shows in the live parts.
 func New(st Store, tables *live.Tables, feed *live.Feed, conditions *live.Conditions, clock func() time.Time, log *slog.Logger) *Intake {
 	return &Intake{
 		st: st, tables: tables, feed: feed, conditions: conditions, clock: clock, log: log,
-		known: newKnown(), agents: map[string]*reporter{},
+		known: newKnown(), open: newOpen(), peers: newPeers(), agents: map[string]*reporter{},
 	}
 }
 
@@ -110,7 +123,7 @@ func (in *Intake) Report(ctx context.Context, r link.Report) (link.Receipt, erro
 	if err := r.Check(); err != nil {
 		return link.Receipt{}, err
 	}
-	if !idForm.MatchString(r.Agent.ID) || !idForm.MatchString(r.Agent.Boot) {
+	if !idForm.MatchString(r.Agent.ID) || !idForm.MatchString(r.Agent.Boot) || r.Boot != "" && !idForm.MatchString(r.Boot) {
 		return link.Receipt{}, fault.New(fault.Invalid, "report without a well-formed agent id and boot")
 	}
 	now := in.clock()
@@ -136,6 +149,14 @@ func (in *Intake) Report(ctx context.Context, r link.Report) (link.Receipt, erro
 // take judges, stores and shows one report.
 func (in *Intake) take(ctx context.Context, a *reporter, r *link.Report, now time.Time) error {
 	bound(&r.Agent)
+	r.Agent.Clock = 0
+	if sane(r.Sent) {
+		r.Agent.Clock = r.Sent.Sub(now)
+	}
+	if err := in.peers.seed(ctx, in.st, now); err != nil {
+		return err
+	}
+	in.peers.index.PutHost(r.Agent.ID, r.Agent.Host.Addresses)
 	if err := in.takeWorkloads(ctx, r, now); err != nil {
 		return err
 	}
@@ -145,13 +166,16 @@ func (in *Intake) take(ctx context.Context, a *reporter, r *link.Report, now tim
 	if err := in.takeEvents(ctx, r, now); err != nil {
 		return err
 	}
+	if err := in.takeSamples(ctx, r, now); err != nil {
+		return err
+	}
 	procs, err := in.cleanProcesses(ctx, r, now)
 	if err != nil {
 		return err
 	}
 	r.Processes = procs
 	before := in.tables.Skipped()
-	in.feed.Touch(in.tables.Apply(r.Agent.ID, *r)...)
+	in.feed.Touch(in.tables.Apply(r.Agent.ID, ofNow(*r))...)
 	in.conditions.Lose(LostTree, in.tables.Skipped()-before)
 	in.feed.Publish(r.Events)
 	return nil
@@ -173,36 +197,28 @@ func (in *Intake) takeAgent(ctx context.Context, a *reporter, r *link.Report, no
 	return nil
 }
 
+// ofNow is r without events of a former start of the agent: they are evidence,
+// but say nothing about what runs now.
+func ofNow(r link.Report) link.Report {
+	if r.Boot != "" && r.Boot != r.Agent.Boot {
+		r.Events = nil
+	}
+	return r
+}
+
 // takeEvents stores the events that are good, and leaves in r what is new: a
 // report that came twice is not shown twice.
 func (in *Intake) takeEvents(ctx context.Context, r *link.Report, now time.Time) error {
-	good := r.Events[:0:0]
-	var malformed, foreign uint64
-	var last uint64
-	for _, e := range r.Events {
-		if e.Seq <= last || !cleanEvent(&e, now) {
-			malformed++
-			continue
-		}
-		last = e.Seq
-		group, mine, err := in.known.group(ctx, in, e.WorkloadID, r.Agent.ID, now)
-		if err != nil {
-			return err
-		}
-		if !mine {
-			foreign++
-			continue
-		}
-		e.AgentID, e.Boot, e.Received, e.Group = r.Agent.ID, r.Agent.Boot, now, group
-		good = append(good, e)
+	good, err := in.judge(ctx, r, now)
+	if err != nil {
+		return err
 	}
 	if len(good) > 0 {
 		if err := in.st.AppendEvents(ctx, good); err != nil {
 			return fmt.Errorf("store events: %w", err)
 		}
+		in.open.take(r.Agent.ID, good)
 	}
-	in.lost(r.Agent.ID, LostForm, malformed)
-	in.lost(r.Agent.ID, LostOwner, foreign)
 	fresh := good[:0:0] // not in place: the feed keeps it
 	for i := range good {
 		if good[i].ID != 0 {
@@ -212,6 +228,47 @@ func (in *Intake) takeEvents(ctx context.Context, r *link.Report, now time.Time)
 	in.stored.Add(uint64(len(fresh)))
 	r.Events = fresh
 	return nil
+}
+
+// judge returns the events that make sense and are the agent's to tell,
+// completed, and counts the others. A resumed connection that was told before
+// is neither: it is left out.
+func (in *Intake) judge(ctx context.Context, r *link.Report, now time.Time) ([]event.Event, error) {
+	good := r.Events[:0:0]
+	boot := r.Boot
+	if boot == "" {
+		boot = r.Agent.Boot
+	}
+	var malformed, foreign, last uint64
+	asks := asksAtOnce
+	for _, e := range r.Events {
+		if e.Seq <= last || !cleanEvent(&e, now) {
+			malformed++
+			continue
+		}
+		last = e.Seq
+		group, mine, err := in.known.group(ctx, in, e.WorkloadID, r.Agent.ID, now)
+		if err != nil {
+			return nil, err
+		}
+		if !mine {
+			foreign++
+			continue
+		}
+		e.AgentID, e.Boot, e.Received, e.Group = r.Agent.ID, boot, now, group
+		known, err := in.told(ctx, r.Agent.ID, &e, &asks, now)
+		if err != nil {
+			return nil, err
+		}
+		if known {
+			continue
+		}
+		in.peers.name(&e)
+		good = append(good, e)
+	}
+	in.lost(r.Agent.ID, LostForm, malformed)
+	in.lost(r.Agent.ID, LostOwner, foreign)
+	return good, nil
 }
 
 // Stored returns how many events were stored since the server started.
@@ -298,6 +355,8 @@ func (in *Intake) Forget(since time.Time) {
 		if a.lastHeard().Before(since) {
 			delete(in.agents, id)
 			in.tables.Forget(id)
+			in.peers.index.Forget(id)
+			in.open.forget(id)
 		}
 	}
 }

@@ -46,6 +46,7 @@ func (in *Intake) takeWorkloads(ctx context.Context, r *link.Report, now time.Ti
 			return fmt.Errorf("store workloads: %w", err)
 		}
 	}
+	in.peers.index.Put(good, now)
 	for i := range good {
 		in.known.put(good[i].ID, owner{agent: r.Agent.ID, group: string(good[i].Group)})
 	}

@@ -108,6 +108,14 @@ func TestTreeFollowsProcesses(t *testing.T) {
 			s.report(s.fork("", 20, 1), s.exec(shop, 20, "sh"))
 		}, []string{"20 sh"}},
 		{"exit of an unknown process", func(s *stage) { s.report(s.exit(shop, 99, 0)) }, []string{}},
+		{"repeats are nobody's beginning or end", func(s *stage) {
+			again := []event.Event{s.exec(shop, 10, "sh"), s.exit(shop, 10, 0), s.exec(shop, 11, "id"), s.fork(shop, 12, 10)}
+			for i := range again {
+				again[i].Count = 5
+			}
+			s.report(s.exec(shop, 10, "sh"))
+			s.report(again[1:]...)
+		}, []string{"10 sh"}},
 		{"exec again", func(s *stage) { s.report(s.exec(shop, 10, "sh"), s.exec(shop, 10, "nginx")) }, []string{"10 nginx"}},
 		{"the same report twice", func(s *stage) {
 			es := []event.Event{s.fork(shop, 10, 1), s.exec(shop, 10, "sh"), s.exit(shop, 10, 0)}

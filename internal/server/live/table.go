@@ -65,6 +65,9 @@ func (tb *table) replace(procs []event.Running, now time.Time, touched map[strin
 
 // apply takes over one event.
 func (tb *table) apply(e *event.Event, now time.Time, touched map[string]struct{}) {
+	if e.Count > 0 {
+		return // of many like one that was told: whose process is long gone
+	}
 	key := e.Process.Key
 	id, running := tb.where[key]
 	switch e.Kind {

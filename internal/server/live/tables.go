@@ -26,13 +26,15 @@ const (
 	maxWorkloads = 10_000
 )
 
-// Tables are the process tables of all agents. They are safe for concurrent use.
+// Tables are the process tables of all agents, and what their workloads use.
+// They are safe for concurrent use.
 type Tables struct {
 	clock func() time.Time
 
 	mu     sync.Mutex
 	agents map[string]*table
-	owner  map[string]string // workload id → agent id
+	owner  map[string]string        // workload id → agent id
+	usage  map[string]WorkloadUsage // by workload id
 }
 
 // NewTables returns empty tables; clock nil means time.Now.
@@ -40,7 +42,7 @@ func NewTables(clock func() time.Time) *Tables {
 	if clock == nil {
 		clock = time.Now
 	}
-	return &Tables{clock: clock, agents: map[string]*table{}, owner: map[string]string{}}
+	return &Tables{clock: clock, agents: map[string]*table{}, owner: map[string]string{}, usage: map[string]WorkloadUsage{}}
 }
 
 // Apply takes over what a report says about processes and returns the
@@ -55,6 +57,7 @@ func (t *Tables) Apply(agentID string, r link.Report) (changed []string) {
 		// unseen, so it stands only until the snapshot comes.
 		tb = t.restart(agentID, r.Agent.Boot, tb)
 	}
+	t.use(r.Samples, now)
 	touched := map[string]struct{}{}
 	if r.Snapshot {
 		tb.replace(r.Processes, now, touched)

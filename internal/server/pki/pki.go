@@ -1,8 +1,10 @@
 // Package pki is the server's own certificate authority: one root that lives
-// for ten years and a short-lived certificate for the listener, both kept as
-// files of the data folder and renewed while the server runs.
+// for ten years, a short-lived certificate for the listener, both kept as files
+// of the data folder and renewed while the server runs, and the certificates
+// that agents prove themselves with.
 //
-// It is not for certificates of agents yet: they come with mutual TLS.
+// It signs; who gets a certificate, and whose no longer counts, is decided in
+// internal/server/enrol.
 package pki
 
 import (

@@ -4,6 +4,7 @@ import (
 	"math"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/asset"
@@ -11,9 +12,10 @@ import (
 	"github.com/castellan-security/castellan/internal/store"
 )
 
-// Events reads kind, agent, workload, group, host, executable, process,
-// origin, entered, text, since, until, before, after and limit. kind and origin
-// may be repeated or hold several words with commas; the origin "unknown" is
+// Events reads kind, agent, workload, group, host, executable, process, path,
+// peer, origin, entered, text, since, until, before, after and limit. kind and
+// origin may be repeated or hold several words with commas; a sensor ("file",
+// "file.*") stands for all its kinds, the origin "unknown" is
 // event.OriginUnknown. since and until are as in Time. The error is Invalid and
 // names the parameter.
 func Events(v url.Values, now time.Time) (store.EventQuery, error) {
@@ -24,6 +26,8 @@ func Events(v url.Values, now time.Time) (store.EventQuery, error) {
 		Group:      r.text("group", maxName),
 		HostOnly:   r.flag("host"),
 		Executable: r.text("executable", maxName),
+		Path:       r.text("path", maxPath),
+		Peer:       r.text("peer", maxName),
 		Entered:    r.flag("entered"),
 		Text:       r.text("text", maxText),
 		Since:      r.time("since", now),
@@ -33,11 +37,15 @@ func Events(v url.Values, now time.Time) (store.EventQuery, error) {
 		Limit:      r.limit(),
 	}
 	for _, w := range r.words("kind") {
-		k := event.Kind(w)
-		if !slices.Contains(event.Kinds(), k) {
-			r.fail("kind", "%q is not a kind of event; the kinds are %v", clip(w), event.Kinds())
+		kinds := Kinds(w)
+		if len(kinds) == 0 {
+			r.fail("kind", "%q is not a kind of event, nor a sensor; the kinds are %v", clip(w), event.Kinds())
 		}
-		q.Kinds = append(q.Kinds, k)
+		for _, k := range kinds {
+			if !slices.Contains(q.Kinds, k) {
+				q.Kinds = append(q.Kinds, k)
+			}
+		}
 	}
 	for _, w := range r.words("origin") {
 		o, ok := origin(w)
@@ -54,6 +62,30 @@ func Events(v url.Values, now time.Time) (store.EventQuery, error) {
 		return store.EventQuery{}, r.err
 	}
 	return q, nil
+}
+
+// Kinds returns the kinds that a word stands for: one kind ("file.write"), or
+// all of a sensor ("file", "file.*"). It is empty for a word that is neither.
+func Kinds(word string) []event.Kind {
+	sensor := strings.TrimSuffix(word, ".*")
+	var out []event.Kind
+	for _, k := range event.Kinds() {
+		if k == event.Kind(word) || k.Sensor() == sensor {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
+// Sensors lists the first parts of all kinds, in their order.
+func Sensors() []string {
+	var out []string
+	for _, k := range event.Kinds() {
+		if s := k.Sensor(); !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // check refuses combinations that can have no answer.

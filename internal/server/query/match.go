@@ -10,12 +10,12 @@ import (
 
 // Match returns a function that says of one event what the store would say for
 // q, paging (Before, After, Limit) aside. Text is as store.EventQuery tells:
-// words, each at the start of a word of executable, name or arguments.
+// words, each at the start of a word of what the event is about.
 func Match(q store.EventQuery) func(*event.Event) bool {
 	words := strings.Fields(q.Text)
 	return func(e *event.Event) bool {
 		return matchWhere(&q, e) && matchWhen(&q, e) && matchProcess(&q, e) && matchExec(&q, e) &&
-			store.Matches(e, words)
+			store.MatchesPath(e, q.Path) && store.MatchesPeer(e, q.Peer) && store.Matches(e, words)
 	}
 }
 

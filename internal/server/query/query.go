@@ -19,7 +19,8 @@ import (
 // Limits of what one question may hold. A longer one is a mistake or an attack.
 const (
 	maxText  = 256   // of a free text
-	maxName  = 1_024 // of a path, a group, an id
+	maxName  = 1_024 // of a group, an id, a name of the DNS
+	maxPath  = 4_096 // PATH_MAX
 	maxWords = 64    // of a list
 	// maxAgo is how far back a relative time may reach: ten years.
 	maxAgo = 10 * 366 * 24 * time.Hour

@@ -32,6 +32,9 @@ func TestEvents(t *testing.T) {
 		{"nothing", "", store.EventQuery{}},
 		{"kinds with commas and repeated", "kind=process.exec,process.exit&kind=process.fork",
 			store.EventQuery{Kinds: []event.Kind{event.KindExec, event.KindExit, event.KindFork}}},
+		{"all kinds of a sensor", "kind=dns.*,resource&kind=dns.query",
+			store.EventQuery{Kinds: []event.Kind{event.KindQuery, event.KindAnswer, event.KindOOM, event.KindThrottle, event.KindLimit}}},
+		{"path and peer", "path=/etc/*&peer=10.0.0.1:443", store.EventQuery{Path: "/etc/*", Peer: "10.0.0.1:443"}},
 		{"where", "agent=A&workload=w&group=a/b/c", store.EventQuery{AgentID: "A", WorkloadID: "w", Group: "a/b/c"}},
 		{"host", "host=true", store.EventQuery{HostOnly: true}},
 		{"a ticked box", "entered=on", store.EventQuery{Entered: true}},
@@ -61,6 +64,9 @@ func TestEvents(t *testing.T) {
 func TestEventsRefusesAndNamesTheParameter(t *testing.T) {
 	for _, c := range []struct{ in, names string }{
 		{"kind=file.open", "kind"},
+		{"kind=fil*", "kind"},
+		{"kind=.*", "kind"},
+		{"path=" + strings.Repeat("x", 4097), "path"},
 		{"origin=mars", "origin"},
 		{"host=perhaps", "host"},
 		{"host=1&workload=w", "host"},

@@ -17,8 +17,12 @@ type builder struct {
 func key(pid uint32) event.Key { return event.Key{PID: pid, Start: uint64(pid) * 1_000_003} }
 
 func (b *builder) add(ago time.Duration, kind event.Kind, workload, group string, p event.Process) *event.Event {
+	agent := AgentID
+	if workload == Worker {
+		agent = Agent2ID
+	}
 	b.events = append(b.events, event.Event{
-		Version: event.Version, AgentID: AgentID, Boot: Boot, Time: b.now.Add(-ago), Received: b.now.Add(-ago + 40*time.Millisecond),
+		Version: event.Version, AgentID: agent, Boot: Boot, Time: b.now.Add(-ago), Received: b.now.Add(-ago + 40*time.Millisecond),
 		Kind: kind, WorkloadID: workload, Group: group, Process: p,
 	})
 	return &b.events[len(b.events)-1]

@@ -7,6 +7,7 @@ package consoletest
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,6 +37,7 @@ type Shop struct {
 	Workloads []asset.Workload
 	Running   []event.Running
 	Events    []event.Event // in order of time, IDs and Seqs from 1
+	Samples   []asset.Sample
 }
 
 // New returns the shop as it is at now.
@@ -45,11 +47,13 @@ func New(now time.Time) Shop {
 	b := &builder{now: now}
 	b.ordinary()
 	b.attacks()
+	b.senses(s.Workloads)
+	slices.SortStableFunc(b.events, func(x, y event.Event) int { return x.Time.Compare(y.Time) })
 	for i := range b.events {
 		b.events[i].ID = int64(i + 1)
 		b.events[i].Seq = uint64(i + 1)
 	}
-	s.Events, s.Running = b.events, running(now)
+	s.Events, s.Running, s.Samples = b.events, running(now), samples(now)
 	return s
 }
 
@@ -60,11 +64,12 @@ func agents(now time.Time) []asset.Agent {
 		Host: asset.Host{
 			OS: "Amazon Linux 2023", Kernel: "6.1.119-129.201.amzn2023.x86_64", Arch: "amd64",
 			BootID: "5c1f", CPUs: 4, Memory: 16 << 30, Cgroup: "v2", BTF: true,
-			LSMs:     []string{"lockdown", "capability", "yama", "apparmor", "bpf"},
-			Instance: "arn:aws:ecs:eu-central-1:123456789012:container-instance/shop/7a1b", Cluster: "shop",
+			LSMs:      []string{"lockdown", "capability", "yama", "apparmor", "bpf"},
+			Addresses: []netip.Addr{netip.MustParseAddr("10.0.3.17"), netip.MustParseAddr("172.17.0.1")},
+			Instance:  "arn:aws:ecs:eu-central-1:123456789012:container-instance/shop/7a1b", Cluster: "shop",
 		},
 		Engine:  asset.Engine{Name: "Docker", Version: "27.5.1", APIVersion: "1.47", Connected: true},
-		Sensors: []asset.Sensor{{Name: "process", State: asset.SensorRunning, Events: 412_388}},
+		Sensors: sensors(412_388),
 		Rungs: []asset.Rung{
 			{Control: "exec", Best: "BPF LSM bprm_check_security", Enforces: true, Why: "bpf is among the active security modules, and a trial program was accepted"},
 			{Control: "file", Best: "BPF LSM file_open", Enforces: true, Why: "as for exec"},
@@ -73,17 +78,27 @@ func agents(now time.Time) []asset.Agent {
 		},
 		Usage:  asset.Usage{CPUSeconds: 331, RSS: 41 << 20, Goroutines: 24},
 		Events: 412_388,
+		Clock:  40 * time.Millisecond,
+		Spool:  asset.Spool{Limit: 256 << 20},
 	}
 	two := one
 	two.ID, two.Hostname = Agent2ID, "ip-10-0-7-203"
 	two.Seen = now.Add(-4 * time.Second)
 	two.Host.OS, two.Host.Kernel, two.Host.Arch, two.Host.Cgroup = "Amazon Linux 2", "5.10.230-223.885.amzn2.aarch64", "arm64", "v1"
 	two.Host.LSMs = []string{"lockdown", "capability", "yama", "safesetid"}
+	two.Host.Addresses = []netip.Addr{netip.MustParseAddr("10.0.7.203"), netip.MustParseAddr("172.17.0.1")}
+	two.Clock = -4200 * time.Millisecond
+	two.Spool = asset.Spool{Events: 18_204, Bytes: 5 << 20, Limit: 256 << 20, Oldest: now.Add(-7 * time.Minute)}
+	two.Settings = asset.AgentSettings{SensorsOff: []string{"dns"}, SensitivePaths: []string{"/srv/keys/*"}, Window: 30 * time.Second}
 	two.Host.Missing = []string{
 		"No BPF LSM: bpf is not among the active security modules. Programs are stopped by a signal at their start instead, which is a moment later.",
 		"No fentry: this kernel has no trampolines on arm64. Sensors use raw tracepoints, which cost slightly more.",
 	}
-	two.Sensors = []asset.Sensor{{Name: "process", State: asset.SensorRunning, Events: 96_120, Lost: 1_204}}
+	two.Sensors = sensors(96_120)
+	two.Sensors[0].Lost = 1_204
+	two.Sensors[3].State, two.Sensors[3].Reason, two.Sensors[3].Events = asset.SensorOff, "switched off by the settings from the server", 0
+	two.Sensors[5].State, two.Sensors[5].Reason, two.Sensors[5].Events = asset.SensorFailed, "the kernel has no bpf_d_path for this hook", 0
+	two.Sensors[5].Remedy = "a kernel of 5.15 or newer has it"
 	two.Rungs = []asset.Rung{
 		{Control: "exec", Best: "signal at sched_process_exec", Enforces: true, Why: "bpf is not among the active security modules; bpf_send_signal works"},
 		{Control: "file", Best: "fanotify permission events", Enforces: true, Why: "FAN_OPEN_PERM was accepted"},
@@ -94,6 +109,21 @@ func agents(now time.Time) []asset.Agent {
 	two.Events = 96_120
 	return []asset.Agent{one, two}
 }
+
+// addresses are those of the shop's containers on the bridges of their hosts.
+var addresses = map[string]string{
+	"storefront": "172.17.0.2", "api": "172.17.0.3", "store": "172.17.0.4", "client": "172.17.0.5", "worker": "172.17.0.2",
+}
+
+func sensors(n uint64) []asset.Sensor {
+	out := make([]asset.Sensor, 0, len(names))
+	for i, name := range names {
+		out = append(out, asset.Sensor{Name: name, State: asset.SensorRunning, Events: n >> (2 * i)})
+	}
+	return out
+}
+
+var names = []string{"process", "file", "network", "dns", "privilege", "memory", "resource"}
 
 func workloads(now time.Time) []asset.Workload {
 	start := now.Add(-3*time.Hour - 12*time.Minute)
@@ -115,7 +145,7 @@ func workloads(now time.Time) []asset.Workload {
 				User: "1000:1000", Entrypoint: []string{"/" + name, "--listen", ":8080"}, ReadOnlyRoot: true,
 				NetworkMode: "bridge", IPCMode: "private", CapDrop: []string{"ALL"},
 				MemoryLimit: 256 << 20, PidsLimit: 128,
-				Addresses: []netip.Addr{netip.MustParseAddr("172.17.0." + string('2'+rune(len(name)%7)))},
+				Addresses: []netip.Addr{netip.MustParseAddr(addresses[name])},
 				Ports:     []asset.Port{{Protocol: "tcp", Port: 8080}},
 			},
 		}

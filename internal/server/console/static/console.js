@@ -80,7 +80,7 @@
     own.start = () => {
       own.stop();
       const es = own.source = new EventSource(url());
-      es.onopen = () => set("live", button.dataset.liveTree ? "live" : "following");
+      es.onopen = () => set("live", button.dataset.liveRows ? "following" : "live");
       es.onerror = () => {
         if (es.readyState === EventSource.CLOSED) { set("broken", "stopped: reload"); say("Live updates have stopped. Reload the page."); }
         else set("waiting", "connecting");
@@ -102,6 +102,11 @@
     live(button, () => button.dataset.liveTree, {
       tree: (m) => morph(box, parse(m.data), (el) => { if (el.nodeName === "LI") el.classList.add("fresh"); }),
     });
+  }
+
+  function livePart(button) {
+    const box = $("#part");
+    live(button, () => button.dataset.livePart, { part: (m) => morph(box, parse(m.data)) });
   }
 
   const maxRows = 300; // what a page keeps of rows that came in by themselves
@@ -135,6 +140,7 @@
   function attach() {
     for (const [button, own] of streams) if (!button.isConnected) { own.stop(); streams.delete(button); }
     for (const b of $$("[data-live-tree]")) if (!streams.has(b)) liveTree(b);
+    for (const b of $$("[data-live-part]")) if (!streams.has(b)) livePart(b);
     for (const b of $$("[data-live-rows]")) if (!streams.has(b)) liveRows(b);
   }
   addEventListener("pagehide", () => { for (const own of streams.values()) own.stop(); });
@@ -224,4 +230,7 @@
   $("#help")?.addEventListener("click", (e) => { if (e.target.id === "help") e.target.close(); });
 
   attach();
+  // On a small screen the view that is shown may be beyond the edge of the tabs.
+  const shown = $(".tabs a[aria-current]"), strip = shown?.closest(".tabs");
+  if (strip) strip.scrollLeft = shown.offsetLeft - strip.offsetLeft - (strip.clientWidth - shown.offsetWidth) / 2;
 })();
