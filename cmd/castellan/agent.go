@@ -8,6 +8,8 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,6 +18,8 @@ import (
 	"github.com/castellan-security/castellan/internal/adapter/ecs"
 	"github.com/castellan-security/castellan/internal/adapter/kernel"
 	"github.com/castellan-security/castellan/internal/agent"
+	"github.com/castellan-security/castellan/internal/agent/spool"
+	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
 )
 
@@ -24,6 +28,8 @@ type agentOptions struct {
 	dockerHost string
 	off        []string
 	proc, sys  string
+	spoolMiB   int64
+	spoolAge   time.Duration
 }
 
 func (o *agentOptions) flags(c *cobra.Command) {
@@ -32,21 +38,21 @@ func (o *agentOptions) flags(c *cobra.Command) {
 	f.StringSliceVar(&o.off, "sensor-off", nil, "sensors to switch off, by name: "+strings.Join(bpf.Names(), ", "))
 	f.StringVar(&o.proc, "proc", "/proc", "where the host's /proc is mounted, for an agent in a container")
 	f.StringVar(&o.sys, "sys", "/sys", "where the host's /sys is mounted, for an agent in a container")
+	f.Int64Var(&o.spoolMiB, "spool-size", spool.DefaultSize>>20, "MiB on disk for events that the server has not got yet")
+	f.DurationVar(&o.spoolAge, "spool-age", spool.DefaultAge, "how long such events are kept")
 }
 
 func newAgent(g *globals) *cobra.Command {
 	var o agentOptions
-	var r remote
 	c := &cobra.Command{
 		Use:   "agent",
 		Short: "Run the agent alone, reporting to a server",
-		Long: `Run the agent alone: it watches this host's containers and reports to a server
-on another host. It dials out and listens on nothing.
+		Long: `Run the agent alone: it watches this host's containers and reports to the
+server on another host that it has joined. It dials out and listens on nothing.
 
-  castellan tokens create this-host --scope agents:report      (on the server)
-  castellan agent --server https://SERVER:8600 --token-file F --ca-fingerprint sha256:…
-
-The server prints the fingerprint of its certificate authority at its start.
+  castellan agents invite      (on the server; prints the next line)
+  castellan agent join …       (here, once)
+  castellan agent
 ` + exitHelp,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -54,41 +60,60 @@ The server prints the fingerprint of its certificate authority at its start.
 			if err != nil {
 				return err
 			}
-			return g.watch(c.Context(), o, r, log)
+			return g.watch(c.Context(), o, log)
 		},
 	}
 	o.flags(c)
-	r.flags(c, "address of the server, https://host:port", "file that holds an API token of scope agents:report")
+	c.AddCommand(newAgentJoin(g))
 	return c
 }
 
-func (g *globals) watch(ctx context.Context, o agentOptions, r remote, log *slog.Logger) error {
-	if r.server == "" {
-		return usagef("no server: say --server https://host:8600 (or use castellan up to run both here)")
-	}
-	if g.dataDir == "" {
-		return usagef("no data folder: say --data-dir or set CASTELLAN_DATA_DIR")
-	}
-	token, err := readToken(r.tokenFile)
+func (g *globals) watch(ctx context.Context, o agentOptions, log *slog.Logger) error {
+	joined, client, err := g.joined()
 	if err != nil {
 		return err
 	}
-	client, err := link.NewClient(link.ClientOptions{Server: r.server, Token: token, CAFingerprint: r.fingerprint})
-	if err != nil {
-		return err
-	}
-	id, err := agent.Identity(g.dataDir)
-	if err != nil {
-		return err
-	}
+	defer client.Close()
 	parts, err := openParts(ctx, o, log)
 	if err != nil {
 		return err
 	}
 	parts.Server = client
 	calmCollector()
-	err = agent.New(agent.Config{ID: id, Version: version()}, parts, log.With("hall", "agent")).Run(ctx)
+	log = log.With("hall", "agent")
+	keeping, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { joined.Keep(keeping, client, log) })
+	err = agent.New(g.agentConfig(joined.AgentID(), o), parts, log).Run(ctx)
+	stop()
+	wg.Wait()
 	return errors.Join(err, parts.Sensors.Close())
+}
+
+// joined opens what the agent proves itself with, and the link to its server.
+func (g *globals) joined() (*agent.Credentials, *link.Client, error) {
+	if g.dataDir == "" {
+		return nil, nil, usagef("no data folder: say --data-dir or set CASTELLAN_DATA_DIR")
+	}
+	joined, err := agent.OpenCredentials(g.dataDir)
+	if err != nil {
+		return nil, nil, err
+	}
+	id, err := agent.Identity(g.dataDir)
+	if err != nil {
+		return nil, nil, err
+	}
+	if id != joined.AgentID() {
+		return nil, nil, fault.New(fault.Corrupt, "the certificate in %s is of another agent than its id", g.dataDir).
+			With("join anew: castellan agent join --again")
+	}
+	client, err := link.NewClient(link.ClientOptions{Server: joined.Server(), Authority: joined.Authority(), Certificate: joined.Certificate})
+	return joined, client, err
+}
+
+// agentConfig is what the flags say.
+func (g *globals) agentConfig(id string, o agentOptions) agent.Config {
+	return agent.Config{ID: id, Version: version(), DataDir: g.dataDir, SpoolSize: o.spoolMiB << 20, SpoolAge: o.spoolAge}
 }
 
 // calmCollector lets the garbage of bursts pile up higher than usual before it
@@ -100,14 +125,14 @@ func calmCollector() {
 	debug.SetMemoryLimit(limit)
 }
 
-// readToken takes an API token from a file, or from the environment when no
-// file is named. It is never a flag's value: other users see those.
-func readToken(file string) (string, error) {
+// readToken takes a token from a file, or from the environment variable of that
+// name when no file is named. It is never a flag's value: other users see those.
+func readToken(file, variable string) (string, error) {
 	if file == "" {
-		if token := os.Getenv("CASTELLAN_TOKEN"); token != "" {
+		if token := os.Getenv(variable); token != "" {
 			return token, nil
 		}
-		return "", usagef("no token: say --token-file FILE or set CASTELLAN_TOKEN")
+		return "", usagef("no token: say --token-file FILE or set %s", variable)
 	}
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -123,14 +148,20 @@ func openParts(ctx context.Context, o agentOptions, log *slog.Logger) (agent.Par
 	if err != nil {
 		return agent.Parts{}, err
 	}
-	sensors, err := bpf.Open(ctx, bpf.Options{Off: o.off}, log.With("door", "bpf"))
+	sensors, err := bpf.Open(ctx, bpf.Options{Off: o.off, Proc: o.proc}, log.With("door", "bpf"))
 	if err != nil {
 		return agent.Parts{}, err
 	}
+	host := kernel.New(kernel.Options{Proc: o.proc, Sys: o.sys})
 	return agent.Parts{
 		Engine:     engine,
 		Sensors:    sensors,
-		Host:       kernel.New(kernel.Options{Proc: o.proc, Sys: o.sys}),
+		Host:       host,
+		Lister:     sensors,
+		Inspector:  host,
+		Addresser:  host,
+		Sampler:    host,
 		Identifier: ecs.New(ecs.Options{}, log.With("door", "ecs")),
+		Tuner:      sensors,
 	}, nil
 }

@@ -22,12 +22,17 @@ func newAgents(g *globals) *cobra.Command {
 		Use:   "agents [ID or host name]",
 		Short: "Show the hosts: kernel, engine, sensors, what could be enforced there",
 		Long: `Show the agents and their hosts, or one of them with its sensors, with what its
-kernel offers for enforcement, and with what was lost there.
+kernel offers for enforcement, and with what was lost there. Agents on other
+hosts join by an invitation, and may be revoked.
 ` + exitHelp,
 		Args: cobra.MaximumNArgs(1),
 	}
-	o.flags(c)
 	f := outputFlag(c)
+	for _, sub := range []*cobra.Command{g.agentInvite(&o), g.agentRevoke(&o), g.agentSettings(&o), g.agentCertificates(&o)} {
+		sub.Long = sub.Short + ".\n" + sub.Long + exitHelp
+		c.AddCommand(sub)
+	}
+	persistent(c, &o)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		api, err := g.dial(o)
 		if err != nil {
@@ -116,6 +121,7 @@ func (g *globals) describeAgent(a asset.Agent) error {
 	field("engine", engineCell(a.Engine).text)
 	field("", a.Engine.Error)
 	field("costs", fmt.Sprintf("%.1f s CPU, %s memory", a.Usage.CPUSeconds, size(a.Usage.RSS)))
+	field("told", settingsLine(a.Settings))
 	rows := make([][]cell, 0, len(a.Sensors))
 	for _, s := range a.Sensors {
 		rows = append(rows, []cell{text(s.Name), text(string(s.State)), {fmt.Sprint(s.Events), plain}, {fmt.Sprint(s.Lost), plain}, text(strings.TrimSpace(s.Reason + " " + s.Remedy))})

@@ -35,10 +35,10 @@ type remote struct {
 	server, tokenFile, fingerprint string
 }
 
-func (r *remote) flags(c *cobra.Command, server, token string) {
+func (r *remote) flags(c *cobra.Command, server, token, variable string) {
 	f := c.Flags()
 	f.StringVar(&r.server, "server", env("CASTELLAN_SERVER", ""), server+" (CASTELLAN_SERVER)")
-	f.StringVar(&r.tokenFile, "token-file", "", token+" (default: CASTELLAN_TOKEN)")
+	f.StringVar(&r.tokenFile, "token-file", "", token+" (default: "+variable+")")
 	f.StringVar(&r.fingerprint, "ca-fingerprint", env("CASTELLAN_CA_FINGERPRINT", ""), "fingerprint of the server's certificate authority; without it the system's authorities are trusted (CASTELLAN_CA_FINGERPRINT)")
 }
 
@@ -46,7 +46,7 @@ func (r *remote) flags(c *cobra.Command, server, token string) {
 type askOptions struct{ remote }
 
 func (o *askOptions) flags(c *cobra.Command) {
-	o.remote.flags(c, "address of the server, https://host:port; without it the one on this host is asked", "file that holds an API token")
+	o.remote.flags(c, "address of the server, https://host:port; without it the one on this host is asked", "file that holds an API token", "CASTELLAN_TOKEN")
 }
 
 // client asks one server.
@@ -75,7 +75,7 @@ func (g *globals) dial(o askOptions) (*client, error) {
 	if err != nil || u.Scheme != "https" || u.Host == "" {
 		return nil, usagef("--server %q: want https://host:port", o.server)
 	}
-	token, err := readToken(o.tokenFile)
+	token, err := readToken(o.tokenFile, "CASTELLAN_TOKEN")
 	if err != nil {
 		return nil, err
 	}

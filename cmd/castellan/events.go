@@ -28,14 +28,16 @@ import (
 // eventFilters are the flags that select events; their names are the API's
 // parameters and the console's address.
 var eventFilters = []struct{ name, help string }{
-	{"kind", "kinds of event: " + list(event.Kinds())},
+	{"kind", "kinds of event (docs/events.md), or whole sensors: " + list(query.Sensors())},
 	{"workload", "workload: its container id"},
 	{"group", "group: cluster/service/container"},
 	{"agent", "agent: its id"},
 	{"executable", "path of the executable; a * at the end matches any rest"},
 	{"process", "process: its key, as events show it; needs --agent"},
+	{"path", "file that the event is about; a * at the end matches any rest"},
+	{"peer", "other end: address, address:port, DNS name, workload id or group"},
 	{"origin", "where the executed file came from: " + list(query.OriginWords())},
-	{"text", "words that occur in executable, name or arguments"},
+	{"text", "words that occur in executable, name, arguments, path, peer or DNS name"},
 	{"since", "not older than: 15m, 24h, or a time as in RFC 3339"},
 	{"until", "older than: as --since"},
 }
@@ -52,11 +54,14 @@ func newEvents(g *globals) *cobra.Command {
 
 Marks behind an event: "entered" came into the container from outside (docker
 exec, ECS Exec); "written", "mount" and "memory" say that the executed
-file did not come with the image.
+file did not come with the image; "claimed" that a path is what the process
+said. ×N stands for N further times that nothing else was different.
 ` + exitHelp,
 		Example: `  castellan events --follow
   castellan events --since 1h --entered
-  castellan events --group shop/storefront/storefront --kind process.exec --text curl`,
+  castellan events --group shop/storefront/storefront --kind process.exec --text curl
+  castellan events --kind file --path '/etc/*'
+  castellan events --kind network,dns --peer example.org --follow`,
 		Args: cobra.NoArgs,
 	}
 	o.flags(c)
@@ -227,9 +232,9 @@ func (g *globals) printEvent(e *event.Event) error {
 	case where == "":
 		where = asset.ShortID(e.WorkloadID)
 	}
-	const whereWidth = 32
-	line := fmt.Sprintf("%s  %-4s  %-*s  %s",
-		g.paint(e.Time.Local().Format("15:04:05.000"), faint), action, whereWidth, cut(printable(where), whereWidth), printable(said(e)))
+	const actionWidth, whereWidth = 15, 32
+	line := fmt.Sprintf("%s  %-*s  %-*s  %s",
+		g.paint(e.Time.Local().Format("15:04:05.000"), faint), actionWidth, action, whereWidth, cut(printable(where), whereWidth), printable(said(e)))
 	if marks := g.marks(e); marks != "" {
 		line += "  " + marks
 	}
@@ -249,11 +254,17 @@ func said(e *event.Event) string {
 		if len(e.Exec.Args) == 0 || e.Exec.Args[0] != e.Process.Executable {
 			what = e.Process.Executable + ": " + what
 		}
+		if e.Count > 0 {
+			what += " ×" + strconv.FormatUint(e.Count, 10)
+		}
 		return who + " " + what
 	case e.Exit != nil && e.Exit.Signal != 0:
 		return fmt.Sprintf("%s %s killed by signal %d after %s", who, e.Process.Executable, e.Exit.Signal, lifetime(e.Exit.Lifetime))
 	case e.Exit != nil:
 		return fmt.Sprintf("%s %s exit code %d after %s", who, e.Process.Executable, e.Exit.Code, lifetime(e.Exit.Lifetime))
+	}
+	if e.Kind != event.KindFork {
+		return who + " " + e.Words()
 	}
 	return fmt.Sprintf("%s by %d", who, e.Process.Parent.PID)
 }
@@ -270,24 +281,26 @@ func lifetime(d time.Duration) string {
 
 // marks are the words that make an event worth a second look.
 func (g *globals) marks(e *event.Event) string {
-	if e.Exec == nil {
-		return ""
-	}
 	var marks []string
-	if e.Exec.Entered {
-		marks = append(marks, g.paint("entered", warn))
+	mark := func(set bool, word string, t tone) {
+		if set {
+			marks = append(marks, g.paint(word, t))
+		}
 	}
-	switch e.Exec.Origin {
-	case event.OriginWritten, event.OriginMemory:
-		marks = append(marks, g.paint(string(e.Exec.Origin), bad))
-	case event.OriginMount:
-		marks = append(marks, g.paint(string(e.Exec.Origin), warn))
+	if x := e.Exec; x != nil {
+		mark(x.Entered, "entered", warn)
+		mark(x.Origin == event.OriginWritten || x.Origin == event.OriginMemory, string(x.Origin), bad)
+		mark(x.Origin == event.OriginMount, string(x.Origin), warn)
+		mark(x.Deleted, "deleted", bad)
+		mark(x.SetUID || x.SetGID, "set-uid", warn)
 	}
-	if e.Exec.Deleted {
-		marks = append(marks, g.paint("deleted", bad))
+	if f := e.File; f != nil {
+		const setID = 0o6000
+		mark(f.Sensitive != "", "sensitive", warn)
+		mark(f.Claimed, "claimed", faint)
+		mark(e.Kind == event.KindFileChmod && f.Mode&setID != 0, "set-uid", bad)
 	}
-	if e.Exec.SetUID || e.Exec.SetGID {
-		marks = append(marks, g.paint("set-uid", warn))
-	}
+	mark(e.Connection != nil && e.Connection.Resumed, "open before", faint)
+	mark(e.Failed() != "", "failed", warn)
 	return strings.Join(marks, " ")
 }

@@ -62,7 +62,7 @@ a token.
 	root.AddGroup(&cobra.Group{ID: "run", Title: "Run"}, &cobra.Group{ID: "ask", Title: "Ask"}, &cobra.Group{ID: "manage", Title: "Manage"})
 	for group, cmds := range map[string][]*cobra.Command{
 		"run":    {newUp(g), newServer(g), newAgent(g)},
-		"ask":    {newStatus(g), newWorkloads(g), newEvents(g), newAgents(g)},
+		"ask":    {newStatus(g), newWorkloads(g), newTop(g), newEvents(g), newAgents(g)},
 		"manage": {newUsers(g), newTokens(g)},
 	} {
 		for _, c := range cmds {

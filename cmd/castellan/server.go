@@ -38,7 +38,7 @@ func newServer(g *globals) *cobra.Command {
 		Use:   "server",
 		Short: "Run the server alone: console, API, store",
 		Long: `Run the server alone: console, API and store. Agents on other hosts report to
-it with a token: castellan tokens create NAME --scope agents:report
+it once they were invited: castellan agents invite
 ` + exitHelp,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {

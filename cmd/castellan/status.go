@@ -39,7 +39,7 @@ func newStatus(g *globals) *cobra.Command {
 their sensors, and what was lost. What needs somebody is said in a sentence.
 
 Exits with 1 if something is wrong: a condition of the server, a silent agent, a
-failed sensor, or an engine that is away.
+failed sensor, an agent without its spool, or an engine that is away.
 ` + exitHelp,
 		Args: cobra.NoArgs,
 	}
@@ -101,6 +101,9 @@ func troubles(s statusAnswer, agents []asset.Agent, now time.Time) []trouble {
 				why = ": " + a.Engine.Error
 			}
 			all = append(all, trouble{fmt.Sprintf("container engine on %s is away%s", a.Hostname, why), "is it running? new containers there are known by what the kernel shows only"})
+		}
+		if a.Spool.Error != "" {
+			all = append(all, trouble{fmt.Sprintf("agent %s keeps no events on its disk: %s", a.Hostname, a.Spool.Error), "what waits for the server is held in memory there, and lost when the agent is killed"})
 		}
 		for _, sensor := range a.Sensors {
 			if sensor.State == asset.SensorFailed {

@@ -29,7 +29,7 @@ func newTokens(g *globals) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "tokens",
 		Short: "List, create and revoke API tokens",
-		Long:  "List, create and revoke API tokens: for scripts, and for agents on other hosts.\n" + exitHelp,
+		Long:  "List, create and revoke API tokens: for scripts and dashboards.\n" + exitHelp,
 		Args:  cobra.NoArgs,
 	}
 	f := outputFlag(c)
@@ -58,7 +58,7 @@ func (g *globals) tokenCreate(o *askOptions) *cobra.Command {
 	c := &cobra.Command{
 		Use:     "create NAME",
 		Short:   "Create a token and print its secret, once",
-		Example: "  castellan tokens create host-7 --scope agents:report\n  castellan tokens create dashboard --scope workloads:read,events:read --expires 720h",
+		Example: "  castellan tokens create dashboard --scope workloads:read,events:read --expires 720h",
 		Args:    cobra.ExactArgs(1),
 	}
 	c.Flags().StringSliceVar(&scopes, "scope", nil, "what it may do: "+list(access.Scopes()))

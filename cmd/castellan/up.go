@@ -63,7 +63,8 @@ func (g *globals) up(ctx context.Context, so serverOptions, ao agentOptions, log
 		}
 	}()
 	parts.Server = h.server.Intake()
-	a := agent.New(agent.Config{ID: id, Version: version()}, parts, log.With("hall", "agent"))
+	h.server.Reserve(id)
+	a := agent.New(g.agentConfig(id, ao), parts, log.With("hall", "agent"))
 
 	if err := g.welcome(ctx, h, "is up"); err != nil {
 		return err
