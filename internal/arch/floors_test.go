@@ -45,7 +45,7 @@ var fences = map[string]string{
 	"connectrpc.com/connect":       "internal/link proto",
 	"testing":                      "internal/need internal/store/storetest test",
 	"net/http/httptest":            "test",
-	"unsafe":                       "internal/adapter",
+	"unsafe":                       "internal/adapter test",
 }
 
 // neverNamed are package names that say nothing about what is inside.

@@ -42,6 +42,12 @@ func (b *inbox) Report(_ context.Context, r link.Report) (link.Receipt, error) {
 	return link.Receipt{}, nil
 }
 
+// Directives wants nothing.
+func (b *inbox) Directives(ctx context.Context, _ link.Caller, _ func(link.Directive)) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
 // wait returns when ok does, asked after each report.
 func (b *inbox) wait(t *testing.T, what string, ok func() bool) {
 	t.Helper()
@@ -109,9 +115,10 @@ func guard(t *testing.T, e *engine.Engine) *inbox {
 	if err != nil {
 		t.Fatal(err)
 	}
+	host := kernel.New(kernel.Options{})
 	b := &inbox{changed: make(chan struct{}), workloads: map[string]asset.Workload{}}
 	a := agent.New(agent.Config{ID: id, Version: "test"},
-		agent.Parts{Engine: door, Sensors: sensors, Host: kernel.New(kernel.Options{}), Server: b}, log)
+		agent.Parts{Engine: door, Sensors: sensors, Lister: sensors, Inspector: host, Sampler: host, Host: host, Server: b}, log)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()

@@ -5,7 +5,8 @@
 // The tests that run inside are ordinary Go tests in test/vm/guest. On this
 // side they are built, packed with a few kernel modules into an initial RAM
 // file system whose /init becomes the test program, booted, and read back from
-// the serial console as subtests. test/setup/vm.sh fetches the kernel.
+// the serial console as subtests. test/setup/vm.sh fetches the kernel. With
+// -run TestGuestAMD64/TestSensorsTell a guest runs that test alone.
 //
 // It is not for tests that need a container engine (see test/docker): nothing
 // but the kernel and the test program runs inside.

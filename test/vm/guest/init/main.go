@@ -1,5 +1,6 @@
 // Command init is the first process of the virtual machine: it mounts what
-// programs expect, loads the kernel modules, and becomes the test program.
+// programs expect, brings the loopback interface up, loads the kernel modules,
+// and becomes the test program.
 //
 // It is a program of its own because libraries look at /proc while they are
 // initialised, which is before the first line of a test program runs.
@@ -34,6 +35,9 @@ func main() {
 func run(args []string) error {
 	if err := mount(); err != nil {
 		return err
+	}
+	if err := loopback(); err != nil {
+		return fmt.Errorf("bring loopback up: %w", err)
 	}
 	modules, err := filepath.Glob(filepath.Join(guest.Modules, "*.ko"))
 	if err != nil {
@@ -71,4 +75,18 @@ func load(path string) error {
 	}
 	defer f.Close()
 	return unix.FinitModule(int(f.Fd()), "", 0)
+}
+
+func loopback() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	r, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	r.SetUint16(unix.IFF_UP)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, r)
 }
