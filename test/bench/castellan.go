@@ -23,7 +23,8 @@ const ready = 30 * time.Second
 
 // place is somewhere an agent can report to.
 type place interface {
-	where() (address, fingerprint, token string)
+	// invite returns what one agent needs to join.
+	invite(ctx context.Context) (address, fingerprint, token string, err error)
 	heard(ctx context.Context) (asset.Agent, error)
 	close() error
 }
@@ -34,7 +35,6 @@ type house struct {
 	data        string
 	address     string
 	fingerprint string
-	token       string
 	cmd         *exec.Cmd
 	log         bytes.Buffer
 }
@@ -65,11 +65,6 @@ func openHouse(ctx context.Context, o options) (*house, error) {
 		return nil, errors.Join(fmt.Errorf("server did not start: %w\n%s", err, h.log.String()), h.close())
 	}
 	h.fingerprint = status.Fingerprint
-	var made struct{ Secret string }
-	if err := h.ask(ctx, &made, "tokens", "create", "bench", "--scope", "agents:report"); err != nil {
-		return nil, errors.Join(err, h.close())
-	}
-	h.token = made.Secret
 	return h, nil
 }
 
@@ -90,8 +85,10 @@ func (h *house) ask(ctx context.Context, v any, args ...string) error {
 
 func (h *house) close() error { return end(h.cmd) }
 
-func (h *house) where() (address, fingerprint, token string) {
-	return h.address, h.fingerprint, h.token
+func (h *house) invite(ctx context.Context) (address, fingerprint, token string, err error) {
+	var made struct{ Token string }
+	err = h.ask(ctx, &made, "agents", "invite", "--name", "bench")
+	return h.address, h.fingerprint, made.Token, err
 }
 
 // heard is the agent as the server last heard of it.
@@ -114,19 +111,20 @@ type watcher struct {
 
 // watch starts an agent that reports to p and waits until its sensors run.
 func watch(ctx context.Context, o options, p place) (*watcher, error) {
-	address, fingerprint, token := p.where()
+	data, err := join(ctx, o, p)
+	if err != nil {
+		return nil, err
+	}
 	w := &watcher{}
 	w.cmd = exec.CommandContext(ctx, o.program, "agent",
-		"--data-dir", filepath.Join(o.dir, "agent"), "--server", "https://"+address,
-		"--ca-fingerprint", fingerprint, "--docker-host", "unix://"+filepath.Join(o.dir, "no-engine.sock"), "--log-level", "warn")
-	w.cmd.Env = append(os.Environ(), "CASTELLAN_TOKEN="+token)
+		"--data-dir", data, "--docker-host", "unix://"+filepath.Join(o.dir, "no-engine.sock"), "--log-level", "warn")
 	w.cmd.Stderr = &w.log
 	w.cmd.Cancel = func() error { return w.cmd.Process.Signal(syscall.SIGTERM) }
 	started := time.Now()
 	if err := w.cmd.Start(); err != nil {
 		return nil, err
 	}
-	err := poll(ctx, func() bool {
+	err = poll(ctx, func() bool {
 		a, err := p.heard(ctx)
 		return err == nil && a.Seen.After(started) && len(a.Sensors) > 0 && a.Sensors[0].State == asset.SensorRunning
 	})
@@ -137,6 +135,25 @@ func watch(ctx context.Context, o options, p place) (*watcher, error) {
 }
 
 func (w *watcher) close() error { return end(w.cmd) }
+
+// join lets an agent join p, unless it did before, and returns its data folder:
+// one for each place.
+func join(ctx context.Context, o options, p place) (data string, err error) {
+	address, fingerprint, token, err := p.invite(ctx)
+	if err != nil {
+		return "", err
+	}
+	data = filepath.Join(o.dir, "agent-"+strings.ReplaceAll(address, ":", "-"))
+	if _, err := os.Stat(filepath.Join(data, "joined.json")); err == nil {
+		return data, nil
+	}
+	cmd := exec.CommandContext(ctx, o.program, "agent", "join", "--data-dir", data, "--server", "https://"+address, "--ca-fingerprint", fingerprint)
+	cmd.Env = append(os.Environ(), "CASTELLAN_JOIN_TOKEN="+token)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("join: %w: %s", err, bytes.TrimSpace(out))
+	}
+	return data, nil
+}
 
 // cost is what a process has used so far.
 type cost struct {

@@ -27,6 +27,9 @@ type options struct {
 	span    time.Duration // of one measurement
 	events  int64         // in the database whose pages are timed
 	only    string        // one section's name
+	// agents and fleetRate are the simulated fleet: how many, and the events a
+	// second of all together.
+	agents, fleetRate int
 }
 
 // row is one line of the table.
@@ -35,7 +38,7 @@ type row struct{ what, figure, aim string }
 func main() {
 	// The storm is this program started again, inside the container's cgroup.
 	if len(os.Args) > 1 && os.Args[1] == stormCommand {
-		if err := stormMain(os.Args[2:]); err != nil {
+		if err := stormMain(context.Background(), os.Args[2:]); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
 		}
@@ -46,7 +49,9 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 9, "rounds of each pair")
 	flag.DurationVar(&o.span, "span", 3*time.Second, "length of one measurement")
 	flag.Int64Var(&o.events, "events", 10_000_000, "events in the database whose pages are timed")
-	flag.StringVar(&o.only, "only", "", "measure one section: storm, rate, nginx, store")
+	flag.StringVar(&o.only, "only", "", "measure one section: storm, rate, nginx, build, screen, fleet, store")
+	flag.IntVar(&o.agents, "agents", fleetAgents, "simulated agents")
+	flag.IntVar(&o.fleetRate, "fleet-rate", fleetRate, "events a second of all simulated agents")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -64,6 +69,9 @@ var sections = []struct {
 	{"storm", benchStorm},
 	{"rate", benchRate},
 	{"nginx", benchNginx},
+	{"build", benchBuild},
+	{"screen", benchScreen},
+	{"fleet", benchFleet},
 	{"store", benchStore},
 }
 

@@ -17,9 +17,6 @@ import (
 	"github.com/castellan-security/castellan/internal/event"
 )
 
-// offeredRate is what an agent must follow without a loss.
-const offeredRate = 5_000
-
 // pair is the same work with the agent off and on, in turn.
 type pair struct {
 	ratios, off []float64 // on ÷ off of each round; the work done with the agent off
@@ -75,15 +72,21 @@ func watched(ctx context.Context, o options, p place, work func() (float64, erro
 	return with, cost{cpu: after.cpu - before.cpu, peak: after.peak}, a.Lost(), nil
 }
 
-// storms are the exec storms, from the ordinary to the worst case.
+// storms are what is done as fast as it goes, from the ordinary to the worst
+// case.
 var storms = []struct {
-	what, program string // "" is the tiny program
-	here          bool   // the server is on the same host
-	aim           string
+	what string
+	job  job
+	here bool // the server is on the same host
+	aim  string
 }{
-	{"execs of /bin/true on all cores, server elsewhere: on ÷ off", "/bin/true", false, "≥ 0.95"},
-	{"execs of the smallest program there can be: on ÷ off", "", false, ""},
-	{"execs of /bin/true, server on the same host: on ÷ off", "/bin/true", true, ""},
+	{"execs of /bin/true on all cores, server elsewhere: on ÷ off", job{what: workExec, program: "/bin/true"}, false, "≥ 0.95"},
+	{"execs of the smallest program there can be: on ÷ off", job{what: workExec}, false, ""},
+	{"execs of /bin/true, server on the same host: on ÷ off", job{what: workExec, program: "/bin/true"}, true, ""},
+	{"opens for reading on all cores: on ÷ off", job{what: workRead}, false, "≥ 0.97"},
+	{"opens for writing of 1,000 files: on ÷ off", job{what: workWrite}, false, ""},
+	{"files made and removed, each another: on ÷ off", job{what: workCreate}, false, ""},
+	{"connections made and closed: on ÷ off", job{what: workConnect}, false, ""},
 }
 
 func benchStorm(ctx context.Context, o options) (rows []row, err error) {
@@ -98,13 +101,13 @@ func benchStorm(ctx context.Context, o options) (rows []row, err error) {
 			return rows, err
 		}
 		m, err := measure(ctx, o, p, func() (float64, error) {
-			_, perSecond, err := storm(ctx, o, cgroup, s.program, 0)
+			_, perSecond, err := storm(ctx, o, cgroup, s.job)
 			return perSecond, err
 		})
 		if err = errors.Join(err, p.close()); err != nil {
 			return rows, err
 		}
-		rows = append(rows, row{s.what, spread(m.ratios), s.aim}, row{"  execs a second without the agent", fmt.Sprintf("%.0f", median(m.off)), ""})
+		rows = append(rows, row{s.what, spread(m.ratios), s.aim}, row{"  a second without the agent", fmt.Sprintf("%.0f", median(m.off)), ""})
 		rows = append(rows, agentRows(o, m.costs, m.lost)...)
 	}
 	return rows, nil
@@ -130,38 +133,56 @@ func agentRows(o options, costs []cost, lost uint64) []row {
 	}
 }
 
-// benchRate offers execs at a fixed rate and counts what is stored.
+// offers are rates that an agent must follow without a loss.
+var offers = []struct {
+	what string
+	job  job
+	kind event.Kind // of the events that tell of it
+}{
+	{"execs", job{what: workExec, rate: 5_000}, event.KindExec},
+	{"opens for writing", job{what: workWrite, rate: 50_000}, event.KindFileWrite},
+	{"connections", job{what: workConnect, rate: 20_000}, event.KindConnect},
+}
+
+// benchRate offers work at fixed rates and counts what is stored of it.
 func benchRate(ctx context.Context, o options) (rows []row, err error) {
 	id, cgroup, remove, err := container()
 	if err != nil {
 		return nil, err
 	}
 	defer remove()
-	h, err := openHouse(ctx, o)
-	if err != nil {
-		return nil, err
+	for _, offer := range offers {
+		h, err := openHouse(ctx, o)
+		if err != nil {
+			return rows, err
+		}
+		var done int64
+		perSecond, c, lost, err := watched(ctx, o, h, func() (float64, error) {
+			n, perSecond, err := storm(ctx, o, cgroup, offer.job)
+			done = n
+			if offer.kind == event.KindExec {
+				done++ // the storm itself is an exec in that container, too
+			}
+			return perSecond, err
+		})
+		if err = errors.Join(err, h.close()); err != nil {
+			return rows, err
+		}
+		stored, err := stored(ctx, filepath.Join(h.data, "castellan.db"), id, offer.kind)
+		if err != nil {
+			return rows, err
+		}
+		rows = append(rows,
+			row{fmt.Sprintf("%s offered at %d a second", offer.what, offer.job.rate), fmt.Sprintf("%.0f a second", perSecond), ""},
+			row{"  of those not stored", fmt.Sprintf("%d of %d", done-stored, done), "0"})
+		rows = append(rows, agentRows(o, []cost{c}, lost)...)
 	}
-	var started int64
-	perSecond, c, lost, err := watched(ctx, o, h, func() (float64, error) {
-		n, perSecond, err := storm(ctx, o, cgroup, "", offeredRate)
-		started = n + 1 // the storm itself is an exec in that container, too
-		return perSecond, err
-	})
-	if err = errors.Join(err, h.close()); err != nil {
-		return nil, err
-	}
-	stored, err := storedExecs(ctx, filepath.Join(h.data, "castellan.db"), id)
-	if err != nil {
-		return nil, err
-	}
-	return append([]row{
-		{fmt.Sprintf("execs offered at %d a second", offeredRate), fmt.Sprintf("%.0f a second", perSecond), ""},
-		{"  of those not stored", fmt.Sprintf("%d of %d", started-stored, started), "0"},
-	}, agentRows(o, []cost{c}, lost)...), nil
+	return rows, nil
 }
 
-// storedExecs counts the execs of the tiny program in a closed server's store.
-func storedExecs(ctx context.Context, path, workload string) (n int64, err error) {
+// stored counts, in a closed server's store, what happened of a kind in a
+// workload.
+func stored(ctx context.Context, path, workload string, kind event.Kind) (n int64, err error) {
 	st, err := db.Open(ctx, db.Options{Path: path}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return 0, err
@@ -170,7 +191,7 @@ func storedExecs(ctx context.Context, path, workload string) (n int64, err error
 	now := time.Now()
 	rates, err := st.EventRate(ctx, workload, now.Add(-time.Hour), now.Add(time.Minute), time.Minute)
 	for _, r := range rates {
-		if r.Kind == event.KindExec {
+		if r.Kind == kind {
 			n += r.Count
 		}
 	}

@@ -25,6 +25,7 @@ const listenEvery = 200 * time.Millisecond
 // then it reads one, to know how the agent is.
 type sink struct {
 	address, fingerprint string
+	authority            *pki.Authority
 	server               *http.Server
 	done                 chan error
 
@@ -48,10 +49,12 @@ func openSink(o options) (*sink, error) {
 		return nil, err
 	}
 	s := &sink{address: l.Addr().String(), fingerprint: authority.Fingerprint(), done: make(chan error, 1)}
-	path, read := link.Handler(s, slog.New(slog.DiscardHandler))
+	s.authority = authority
+	path, read := link.Handler(s, s, s, slog.New(slog.DiscardHandler))
 	mux := http.NewServeMux()
+	mux.Handle(link.JoinHandler(s, func(r *http.Request) string { return r.RemoteAddr }, slog.New(slog.DiscardHandler)))
 	mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
-		if s.curious() {
+		if link.IsStream(r) || s.curious() {
 			read.ServeHTTP(w, r)
 			return
 		}
@@ -61,7 +64,10 @@ func openSink(o options) (*sink, error) {
 		// An empty message: nothing is wanted.
 		w.Header().Set("Content-Type", "application/proto")
 	})
-	s.server = &http.Server{Handler: mux, ReadHeaderTimeout: ready, TLSConfig: &tls.Config{GetCertificate: authority.Certificate, MinVersion: tls.VersionTLS13}}
+	s.server = &http.Server{Handler: mux, ReadHeaderTimeout: ready, TLSConfig: &tls.Config{
+		GetCertificate: authority.Certificate, MinVersion: tls.VersionTLS13,
+		ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: authority.Agents(),
+	}}
 	go func() { s.done <- s.server.ServeTLS(l, "", "") }()
 	return s, nil
 }
@@ -85,8 +91,36 @@ func (s *sink) Report(_ context.Context, r link.Report) (link.Receipt, error) {
 	return link.Receipt{}, nil
 }
 
-func (s *sink) where() (address, fingerprint, token string) {
-	return s.address, s.fingerprint, "cst_of-the-benchmark"
+// Directives is link.Server: nothing is wanted.
+func (s *sink) Directives(ctx context.Context, _ link.Caller, _ func(link.Directive)) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// Join is link.Joiner: everybody is welcome.
+func (s *sink) Join(ctx context.Context, r link.JoinRequest) (link.Credentials, error) {
+	return s.Renew(ctx, r.AgentID, r.CSR)
+}
+
+// Renew is link.Joiner.
+func (s *sink) Renew(_ context.Context, agentID string, csr []byte) (link.Credentials, error) {
+	cert, err := s.authority.SignAgent(agentID, csr)
+	if err != nil {
+		return link.Credentials{}, err
+	}
+	return link.Credentials{AgentID: agentID, Certificate: cert.Raw, Authority: s.authority.Root().Raw}, nil
+}
+
+// Admit is link.Gate: TLS has verified the certificate.
+func (s *sink) Admit(r *http.Request) (string, context.Context, func(), error) {
+	if len(r.TLS.PeerCertificates) == 0 {
+		return "", nil, nil, errors.New("no certificate")
+	}
+	return r.TLS.PeerCertificates[0].Subject.CommonName, r.Context(), func() {}, nil
+}
+
+func (s *sink) invite(context.Context) (address, fingerprint, token string, err error) {
+	return s.address, s.fingerprint, "cji_of-the-benchmark", nil
 }
 
 // heard is the agent as it last described itself.

@@ -55,30 +55,36 @@ func tinyProgram() ([]byte, error) {
 	return append(b, code...), nil
 }
 
-// stormMain starts programs as fast as it can, or at a rate, and prints how
-// many it started in how many nanoseconds.
-func stormMain(args []string) error {
+// stormMain does work as fast as it can, or at a rate, and prints how much it
+// did in how many nanoseconds.
+func stormMain(ctx context.Context, args []string) (err error) {
 	f := flag.NewFlagSet(stormCommand, flag.ContinueOnError)
+	what := f.String("what", workExec, "what to do")
 	program := f.String("program", "", "what to start")
+	dir := f.String("dir", "", "folder for files")
 	span := f.Duration("span", time.Second, "for how long")
-	rate := f.Int("rate", 0, "starts a second; 0 is as fast as it goes")
+	rate := f.Int("rate", 0, "pieces of work a second; 0 is as fast as it goes")
 	workers := f.Int("workers", runtime.NumCPU(), "at once")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	var started atomic.Int64
+	w, err := newWorker(ctx, *what, *program, *dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.close()) }()
+	var done atomic.Int64
 	var failed atomic.Pointer[error]
 	begin := time.Now()
 	var wg sync.WaitGroup
 	for range *workers {
 		wg.Go(func() {
 			for time.Since(begin) < *span && failed.Load() == nil {
-				if *rate > 0 && started.Load() >= int64(time.Since(begin).Seconds()*float64(*rate)) {
+				if *rate > 0 && done.Load() >= int64(time.Since(begin).Seconds()*float64(*rate)) {
 					time.Sleep(100 * time.Microsecond)
 					continue
 				}
-				started.Add(1)
-				if err := startOne(*program); err != nil {
+				if err := w.once(done.Add(1)); err != nil {
 					failed.Store(&err)
 				}
 			}
@@ -88,7 +94,7 @@ func stormMain(args []string) error {
 	if err := failed.Load(); err != nil {
 		return *err
 	}
-	fmt.Println(started.Load(), time.Since(begin).Nanoseconds())
+	fmt.Println(done.Load(), time.Since(begin).Nanoseconds())
 	return nil
 }
 
@@ -119,13 +125,18 @@ func tiny(o options) (string, error) {
 	return path, os.WriteFile(path, b, 0o755)
 }
 
-// storm runs the storm inside a container's cgroup and returns how many
-// programs it started, and how many a second.
-//
-// program "" is the tiny one.
-func storm(ctx context.Context, o options, cgroup, program string, rate int) (started int64, perSecond float64, err error) {
-	if program == "" {
-		if program, err = tiny(o); err != nil {
+// job is one storm.
+type job struct {
+	what    string
+	program string // to start; "" is the tiny one
+	rate    int    // a second; 0 is as fast as it goes
+}
+
+// storm does a job inside a container's cgroup and returns how much it did, and
+// how much a second.
+func storm(ctx context.Context, o options, cgroup string, j job) (done int64, perSecond float64, err error) {
+	if j.program == "" {
+		if j.program, err = tiny(o); err != nil {
 			return 0, 0, err
 		}
 	}
@@ -133,12 +144,18 @@ func storm(ctx context.Context, o options, cgroup, program string, rate int) (st
 	if err != nil {
 		return 0, 0, err
 	}
+	files, err := os.MkdirTemp(o.dir, "files-")
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(files)) }()
 	dir, err := os.Open(cgroup)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer dir.Close()
-	cmd := exec.CommandContext(ctx, self, stormCommand, "-program", program, "-span", o.span.String(), "-rate", strconv.Itoa(rate))
+	cmd := exec.CommandContext(ctx, self, stormCommand, "-what", j.what, "-program", j.program, "-dir", files,
+		"-span", o.span.String(), "-rate", strconv.Itoa(j.rate))
 	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
