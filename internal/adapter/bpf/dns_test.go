@@ -56,10 +56,7 @@ func answer(question []byte, stream bool) []byte {
 // resolver answers over UDP and TCP at the same address.
 func resolver(t *testing.T, ip string, port int) netip.AddrPort {
 	t.Helper()
-	u, err := net.ListenPacket("udp", net.JoinHostPort(ip, fmt.Sprint(port)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	u := bothFree(t, ip, port)
 	var group sync.WaitGroup
 	group.Go(func() {
 		b := make([]byte, 1500)
@@ -89,6 +86,29 @@ func resolver(t *testing.T, ip string, port int) netip.AddrPort {
 		}
 	})
 	return netip.MustParseAddrPort(u.LocalAddr().String())
+}
+
+// bothFree opens a UDP port whose TCP twin is free, too: other tests of this
+// host use ports at the same time.
+func bothFree(t *testing.T, ip string, port int) net.PacketConn {
+	t.Helper()
+	const tries = 50
+	var last error
+	for range tries {
+		u, err := net.ListenPacket("udp", net.JoinHostPort(ip, fmt.Sprint(port)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.Listen("tcp", u.LocalAddr().String())
+		if err == nil {
+			l.Close()
+			return u
+		}
+		last = err
+		u.Close()
+	}
+	t.Fatal(last)
+	return nil
 }
 
 func ask(t *testing.T, at netip.AddrPort, name string) error {
