@@ -254,7 +254,7 @@ func said(e *event.Event) string {
 		if len(e.Exec.Args) == 0 || e.Exec.Args[0] != e.Process.Executable {
 			what = e.Process.Executable + ": " + what
 		}
-		if e.Count > 0 {
+		if e.Count > 1 {
 			what += " ×" + strconv.FormatUint(e.Count, 10)
 		}
 		return who + " " + what

@@ -18,7 +18,7 @@ func (e *Event) Words() string {
 	if failed := e.Failed(); failed != "" {
 		said += ": " + failed
 	}
-	if e.Count > 0 {
+	if e.Count > 1 {
 		said += " (×" + strconv.FormatUint(e.Count, 10) + ")"
 	}
 	return said

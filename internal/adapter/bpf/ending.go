@@ -206,6 +206,9 @@ func (s *network) addFlow(over map[alike]*event.Event, raw []byte, d *decoder) e
 	if c.Incoming {
 		k.port = c.Local.Port()
 	}
+	if e.WorkloadID == "" {
+		k.port = 0 // the engine's resolver answers each question of a container at another one
+	}
 	first := over[k]
 	if first == nil {
 		over[k] = &e

@@ -234,7 +234,9 @@ func (s *Sensors) decode(d *decoder, record []byte, batch []event.Event) []event
 	if err == nil {
 		err = l.decode(d, record, &e)
 	}
+	at := unsafe.Offsetof(processHeader{}.Time)
 	if errors.Is(err, errNothing) {
+		l.window.ignore(repeatOf(record), u64(record, at))
 		return batch
 	}
 	if err != nil {
@@ -243,7 +245,7 @@ func (s *Sensors) decode(d *decoder, record []byte, batch []event.Event) []event
 		}
 		return batch
 	}
-	l.window.remember(repeatOf(record), u64(record, unsafe.Offsetof(processHeader{}.Time)), &e)
+	l.window.remember(repeatOf(record), u64(record, at), &e)
 	return append(batch, e)
 }
 

@@ -33,6 +33,9 @@ type told struct {
 	event event.Event
 	count uint64 // how many repeats of it were handed over
 	at    uint64 // when that was, or the event itself, in nanoseconds since boot
+	// nothing says that the record was understood and is no event: nor is what
+	// the kernel counts as being like it.
+	nothing bool
 }
 
 // window tells what the kernel only counted. It belongs to one sensor and to
@@ -66,16 +69,23 @@ func (w *window) remember(id, at uint64, e *event.Event) {
 		return
 	}
 	if t := w.told[id]; t != nil {
-		t.event = e.Clone()
+		t.event, t.nothing = e.Clone(), false
 		return // what was counted before it is still to be told
 	}
 	w.told[id] = &told{event: e.Clone(), at: at}
 }
 
+// ignore notes that what was told under id is no event.
+func (w *window) ignore(id, at uint64) {
+	if w != nil && id != 0 && w.told[id] == nil {
+		w.told[id] = &told{at: at, nothing: true}
+	}
+}
+
 // find returns the event that was told under id, or nil. It is the caller's to
 // read only.
 func (w *window) find(id uint64) *event.Event {
-	if w == nil || w.told[id] == nil {
+	if w == nil || w.told[id] == nil || w.told[id].nothing {
 		return nil
 	}
 	return &w.told[id].event
@@ -101,6 +111,9 @@ func (w *window) sweep(now uint64, length time.Duration, all bool, c *Clock, han
 		}
 		for i, r := range w.values.Interface().([]repeats)[:n] {
 			t := w.told[r.ID]
+			if t != nil && t.nothing {
+				t.count = r.Count
+			}
 			if t != nil && r.Count > t.count && (all || now-min(now, t.at) >= span) {
 				hand(t.repeat(r, c))
 				t.count, t.at = r.Count, now

@@ -89,3 +89,21 @@ func TestSweep(t *testing.T) {
 		})
 	}
 }
+
+// What is like a record that is no event is neither told nor lost.
+func TestSweepOfNothing(t *testing.T) {
+	const now = 100 * minute
+	w := newTestWindow(t, map[uint64]repeats{1: {ID: 9, Since: now - 2*minute, Last: now - minute, Count: 7}})
+	w.ignore(9, now-2*minute)
+	if w.find(9) != nil {
+		t.Error("an event is remembered that there was not")
+	}
+	err := w.sweep(now, time.Minute, true, stoppedClock(), func(e event.Event) { t.Errorf("%+v is told", e) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r repeats
+	if err := w.entries.Lookup(uint64(1), &r); err == nil || w.lost != 0 || len(w.told) != 0 {
+		t.Errorf("entry kept: %v, %d lost, %d remembered", err == nil, w.lost, len(w.told))
+	}
+}
