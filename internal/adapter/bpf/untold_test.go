@@ -80,8 +80,9 @@ func TestNothingIsLostWithoutRoomToNote(t *testing.T) {
 		return
 	}
 	for key := range execs {
-		if forks[key] != 1 || exits[key] != 1 {
-			t.Errorf("%v: %d forks and %d exits told, want one of each", key, forks[key], exits[key])
+		// A fork that found room is not told when its exec is.
+		if forks[key] > 1 || exits[key] != 1 {
+			t.Errorf("%v: %d forks and %d exits told, want at most one fork and one exit", key, forks[key], exits[key])
 		}
 	}
 }
