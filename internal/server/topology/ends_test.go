@@ -255,6 +255,7 @@ func TestAddressOfTwo(t *testing.T) {
 	check("begun at the end, by a clock that is a little late", ask(hostA, true, -49.95, 0), former)
 	check("begun after the end, with nobody there yet", ask(hostA, true, -49, 0), nobody)
 	check("failed after the end", ask(hostA, false, -49, 0), former)
+	check("many, the last after the end, with nobody there yet", ask(hostA, true, -60, -45), event.Peer{Kind: event.PeerWorkload})
 	x.Put([]asset.Workload{life(next, -40, 0)}, now)
 	check("begun before the engine said that the next had started", ask(hostA, true, -42, 0), next2)
 	check("begun long before that", ask(hostA, true, -49.5, 0), next2)

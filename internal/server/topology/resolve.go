@@ -59,25 +59,28 @@ func (x *Index) Resolve(q Question) event.Peer {
 	return p
 }
 
-// common is what can be said of both.
-func common(p, o event.Peer) event.Peer {
+// common is what can be said of many connections of which the first was with
+// one and the last with another. Where nobody was in the beginning, all were with
+// whoever came; where nobody is known at the end, somebody unknown had come.
+func common(first, last event.Peer) event.Peer {
 	switch {
-	case p == o || o.Kind != event.PeerWorkload:
-		return p
-	case p.Kind != event.PeerWorkload:
-		return o
+	case first.Kind != event.PeerWorkload && last.Kind == event.PeerWorkload:
+		return last
+	case first.Kind != event.PeerWorkload:
+		return first
 	}
-	if p.WorkloadID != o.WorkloadID {
-		p.WorkloadID = ""
+	p := event.Peer{Kind: event.PeerWorkload}
+	if first.WorkloadID == last.WorkloadID {
+		p.WorkloadID = first.WorkloadID
 	}
-	if p.Group != o.Group {
-		p.Group = ""
+	if first.Group == last.Group {
+		p.Group = first.Group
 	}
-	if p.AgentID != o.AgentID {
-		p.AgentID = ""
+	if first.AgentID == last.AgentID {
+		p.AgentID = first.AgentID
 	}
-	if p.Port != o.Port {
-		p.Port = 0
+	if first.Port == last.Port {
+		p.Port = first.Port
 	}
 	return p
 }
