@@ -60,11 +60,18 @@ type Inspector interface {
 	Executable(k event.Key) string
 }
 
-// Addresser reads addresses of a network namespace.
+// Addresser reads addresses of network namespaces, loopback and link-local ones
+// left out.
 type Addresser interface {
-	// Addresses returns those of the namespace that the process is in, loopback
-	// and link-local ones left out.
+	// Addresses returns those of the namespace that the process is in.
 	Addresses(pid int) ([]netip.Addr, error)
+	// HostAddresses returns those of the host's own namespace, in order.
+	HostAddresses() ([]netip.Addr, error)
+	// WatchAddresses calls ring, first of all at once, when addresses of the host
+	// may have changed or an interface came to it or went. It does until ctx
+	// ends, and then returns ctx's error; any other error means that no change
+	// is told any more.
+	WatchAddresses(ctx context.Context, ring func()) error
 }
 
 // Sampler measures what workloads use.

@@ -56,7 +56,7 @@ type Parts struct {
 	Identifier Identifier
 	Lister     Lister    // nil: Host lists what runs
 	Inspector  Inspector // nil: processes that nobody told of stay without a path
-	Addresser  Addresser // nil: the engine alone tells addresses
+	Addresser  Addresser // nil: the engine alone tells addresses, and the host's are those of its start
 	Sampler    Sampler   // nil: what workloads use is not measured
 	Server     link.Server
 	Tuner      Tuner // nil: settings of the server change nothing here
@@ -74,6 +74,7 @@ type Agent struct {
 	queue     *queue
 	wishes    *directives
 	samples   samples
+	addresses hostAddresses
 }
 
 // New returns an agent that has not started anything yet.
@@ -125,6 +126,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 	})
 	wg.Go(func() { a.reconcile(watching) })
+	if a.parts.Addresser != nil {
+		wg.Go(func() { a.followAddresses(watching) })
+	}
 	if a.parts.Sampler != nil {
 		wg.Go(func() { a.sample(watching) })
 	}
@@ -180,6 +184,7 @@ func (a *Agent) introduce(ctx context.Context) error {
 		Host:     host,
 		Rungs:    rungs,
 	}
+	a.addresses.put(host.Addresses)
 	a.queue.Open(a.self.Boot)
 	running, err := a.running(ctx)
 	if err != nil {
@@ -262,6 +267,7 @@ func (a *Agent) running(ctx context.Context) ([]event.Running, error) {
 // describe returns the agent as it is now.
 func (a *Agent) describe() asset.Agent {
 	d := a.self
+	d.Host.Addresses = a.addresses.get()
 	d.Engine = a.workloads.currentEngine()
 	d.Sensors = a.parts.Sensors.Status()
 	d.Usage = a.parts.Host.Usage()

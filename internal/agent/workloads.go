@@ -36,6 +36,8 @@ type workloads struct {
 	mark      uint64            // grows with every change
 	complete  bool              // known holds everything the engine knows, and the server has not been told so
 	strangers map[string]time.Time
+	// own are those whose addresses come out of their network namespace.
+	own map[string]struct{}
 }
 
 func newWorkloads(agentID string) *workloads {
@@ -44,47 +46,90 @@ func newWorkloads(agentID string) *workloads {
 		known:     map[string]asset.Workload{},
 		dirty:     map[string]uint64{},
 		strangers: map[string]time.Time{},
+		own:       map[string]struct{}{},
 	}
 }
 
 // put takes what the engine says and reports whether the engine came or went.
 func (w *workloads) put(inv asset.Inventory) (changed bool) {
-	inv.Workloads = w.addressed(inv.Workloads)
+	list, own := w.addressed(inv.Workloads)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	changed = !w.heard || w.engine.Connected != inv.Engine.Connected
 	w.heard, w.engine = true, inv.Engine
-	for _, wl := range inv.Workloads {
+	for i, wl := range list {
+		delete(w.own, wl.ID)
+		if own[i] {
+			w.own[wl.ID] = struct{}{}
+		}
 		wl.AgentID = w.agentID
 		wl.Group = asset.GroupOf(wl)
 		w.keep(wl)
 		delete(w.strangers, wl.ID)
 	}
 	if inv.Complete {
-		w.endUnseen(inv.Workloads)
+		w.endUnseen(list)
 		w.complete = true
 	}
 	return changed
 }
 
 // addressed returns the workloads with the addresses that the engine does not
-// know: those of an interface that was moved into an awsvpc task. A container
-// that has ended meanwhile keeps none.
-func (w *workloads) addressed(list []asset.Workload) []asset.Workload {
+// know, and which those are: those of an interface that was moved into an awsvpc
+// task. A container that has ended meanwhile keeps none.
+func (w *workloads) addressed(list []asset.Workload) (all []asset.Workload, own []bool) {
+	all, own = slices.Clone(list), make([]bool, len(list))
 	if w.addresser == nil {
-		return list
+		return all, own
 	}
-	list = slices.Clone(list)
-	for i := range list {
-		s := &list[i].Settings
-		if list[i].PID == 0 || len(s.Addresses) > 0 || s.NetworkMode == "host" {
+	for i := range all {
+		s := &all[i].Settings
+		if all[i].PID == 0 || len(s.Addresses) > 0 || s.NetworkMode == "host" {
 			continue // in the host's namespace the addresses are the host's
 		}
-		if found, err := w.addresser.Addresses(list[i].PID); err == nil {
+		own[i] = true
+		if found, err := w.addresser.Addresses(all[i].PID); err == nil {
 			s.Addresses = found
 		}
 	}
-	return list
+	return all, own
+}
+
+// readdress reads the addresses that the engine does not know anew, and reports
+// whether any changed: the interface of a task comes after its container.
+func (w *workloads) readdress() (changed bool) {
+	for id, pid := range w.withOwnAddresses() {
+		found, err := w.addresser.Addresses(pid)
+		if err != nil {
+			continue // it has ended, and the engine will tell
+		}
+		w.mu.Lock()
+		if wl := w.known[id]; wl.PID == pid && !slices.Equal(wl.Settings.Addresses, found) {
+			wl.Settings.Addresses = found
+			w.known[id] = wl
+			w.touch(id)
+			changed = true
+		}
+		w.mu.Unlock()
+	}
+	return changed
+}
+
+// withOwnAddresses returns those that run and whose addresses the engine does
+// not know, with their processes. Those that end are forgotten here.
+func (w *workloads) withOwnAddresses() map[string]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := map[string]int{}
+	for id := range w.own {
+		wl, known := w.known[id]
+		if !known || over(wl.State) || wl.PID == 0 {
+			delete(w.own, id)
+			continue
+		}
+		out[id] = wl.PID
+	}
+	return out
 }
 
 func (w *workloads) keep(wl asset.Workload) {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"testing"
@@ -19,6 +20,13 @@ func (n namespaces) Addresses(pid int) ([]netip.Addr, error) {
 		return nil, errors.New("no such process")
 	}
 	return []netip.Addr{a}, nil
+}
+
+func (n namespaces) HostAddresses() ([]netip.Addr, error) { return n.Addresses(0) }
+
+func (n namespaces) WatchAddresses(ctx context.Context, ring func()) error {
+	<-ctx.Done()
+	return ctx.Err()
 }
 
 func TestAddressesThatTheEngineDoesNotKnow(t *testing.T) {

@@ -37,7 +37,7 @@ type PeerKind string
 const (
 	PeerUnknown  PeerKind = ""
 	PeerWorkload PeerKind = "workload" // a container of this fleet
-	PeerHost     PeerKind = "host"     // a machine of this fleet, not one of its containers
+	PeerHost     PeerKind = "host"     // a machine of this fleet, or who is behind its address translation
 	PeerSelf     PeerKind = "self"     // the workload itself, by its own or a loopback address
 	PeerService  PeerKind = "service"  // a link-local service: instance metadata, task metadata, resolver
 	PeerPrivate  PeerKind = "private"  // a private address that nobody of this fleet has

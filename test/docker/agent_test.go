@@ -16,11 +16,16 @@ import (
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/need"
+	"github.com/castellan-security/castellan/internal/server/intake"
 	"github.com/castellan-security/castellan/test/docker/engine"
 )
 
 // inbox is a server that keeps what an agent reports.
 type inbox struct {
+	server  *intake.Intake      // who else gets the reports; nil for nobody
+	sensing asset.AgentSettings // of the sensors
+	leave   func()              // ends the agent, once; what it still held is here then
+
 	mu        sync.Mutex
 	changed   chan struct{} // closed and made anew with each report
 	events    []event.Event
@@ -28,18 +33,39 @@ type inbox struct {
 	agent     asset.Agent
 }
 
-// Report keeps the report.
-func (b *inbox) Report(_ context.Context, r link.Report) (link.Receipt, error) {
+// Report keeps the report, with the events as they are told or, where there is a
+// real server, as that stores them: see take.
+func (b *inbox) Report(ctx context.Context, r link.Report) (receipt link.Receipt, err error) {
+	if b.server != nil {
+		if receipt, err = b.server.Report(ctx, r); err != nil {
+			return receipt, err
+		}
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.agent = r.Agent
-	b.events = append(b.events, r.Events...)
+	if b.server == nil {
+		b.events = append(b.events, r.Events...)
+	}
 	for _, w := range r.Workloads {
 		b.workloads[w.ID] = w
 	}
+	b.wake()
+	return receipt, nil
+}
+
+// take keeps events that the server stored.
+func (b *inbox) take(events []event.Event) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.events = append(b.events, events...)
+	b.wake()
+}
+
+// wake is called with mu held.
+func (b *inbox) wake() {
 	close(b.changed)
 	b.changed = make(chan struct{})
-	return link.Receipt{}, nil
 }
 
 // Directives wants nothing.
@@ -101,13 +127,21 @@ func (b *inbox) workload(t *testing.T, id string, fits func(asset.Workload) bool
 // test ends, and returns what it reports.
 func guard(t *testing.T, e *engine.Engine) *inbox {
 	t.Helper()
+	b := &inbox{changed: make(chan struct{}), workloads: map[string]asset.Workload{}}
+	b.guard(t, e)
+	return b
+}
+
+// guard runs the agent; the host that it guards is the engine's.
+func (b *inbox) guard(t *testing.T, e *engine.Engine) {
+	t.Helper()
 	need.BPF(t, "tp_btf")
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	door, err := docker.New(docker.Options{Host: e.Host()}, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sensors, err := bpf.Open(t.Context(), bpf.Options{}, log)
+	sensors, err := bpf.Open(t.Context(), bpf.Options{Settings: b.sensing}, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,14 +149,14 @@ func guard(t *testing.T, e *engine.Engine) *inbox {
 	if err != nil {
 		t.Fatal(err)
 	}
-	host := kernel.New(kernel.Options{})
-	b := &inbox{changed: make(chan struct{}), workloads: map[string]asset.Workload{}}
-	a := agent.New(agent.Config{ID: id, Version: "test"},
-		agent.Parts{Engine: door, Sensors: sensors, Lister: sensors, Inspector: host, Sampler: host, Host: host, Server: b}, log)
+	host := kernel.New(kernel.Options{Network: e.PID()})
+	a := agent.New(agent.Config{ID: id, Version: "test"}, agent.Parts{
+		Engine: door, Sensors: sensors, Lister: sensors, Inspector: host, Addresser: host, Sampler: host, Host: host, Server: b,
+	}, log)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
-	t.Cleanup(func() {
+	b.leave = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("agent ended: %v", err)
@@ -131,12 +165,12 @@ func guard(t *testing.T, e *engine.Engine) *inbox {
 			t.Errorf("close sensors: %v", err)
 		}
 	})
+	t.Cleanup(b.leave)
 	b.wait(t, "the agent to watch", func() bool {
 		return b.agent.Engine.Connected && slices.ContainsFunc(b.agent.Sensors, func(s asset.Sensor) bool {
 			return s.Name == "process" && s.State == asset.SensorRunning
 		})
 	})
-	return b
 }
 
 func called(args ...string) func(event.Event) bool {

@@ -69,7 +69,7 @@ struct name_key {
 	u16 type;
 	u8 kind;
 	u8 code;
-	u32 reserved;
+	u32 addresses; /* of an answer, as hash_addresses has them */
 };
 
 WINDOW(struct name_key, 4096);
@@ -187,6 +187,69 @@ __attribute__((noinline)) u64 hash_name(struct __sk_buff *skb, u32 at, u32 usual
 	return 0;
 }
 
+#define TYPE_A 1
+#define TYPE_AAAA 28
+#define ANSWER_STEPS 192 /* labels and records: 16 addresses of long names, not compressed */
+
+struct record {
+	__be16 type;
+	__be16 class;
+	__be32 ttl;
+	__be16 length;
+} __attribute__((packed));
+
+static __always_inline u64 mix(u64 address)
+{
+	address *= 0x9e3779b97f4a7c15ull;
+	return address ^ address >> 32;
+}
+
+/* hash_addresses adds up the addresses of an answer whose records begin at "at":
+ * answers that hold the same are alike in whatever order, however long they may
+ * be kept. What comes behind many records is not looked at. */
+__attribute__((noinline)) u64 hash_addresses(struct __sk_buff *skb, u32 at, u32 records)
+{
+	struct {
+		struct record r;
+		u8 label;
+		u64 address[2];
+		/* As in hash_name: so that the verifier does not tell the rounds apart. */
+		volatile u16 at;
+		volatile u8 left;
+	} b = {};
+	u64 sum = 0;
+
+	b.at = at;
+	b.left = records > 255 ? 255 : records;
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < ANSWER_STEPS && b.left; i++) {
+		u32 length;
+
+		if (bpf_skb_load_bytes(skb, b.at, &b.label, 1))
+			break;
+		if (b.label && b.label <= MAX_LABEL) {
+			b.at += 1 + b.label;
+			continue;
+		}
+		b.at += b.label ? 2 : 1; /* the rest of the name is elsewhere, or it has ended */
+		if (bpf_skb_load_bytes(skb, b.at, &b.r, sizeof(b.r)))
+			break;
+		b.at += sizeof(b.r);
+		length = bpf_ntohs(b.r.length);
+		b.address[0] = 0;
+		b.address[1] = 0;
+		if (b.r.type == bpf_htons(TYPE_A) && length == 4 &&
+		    !bpf_skb_load_bytes(skb, b.at, b.address, 4))
+			sum += mix(b.address[0]);
+		if (b.r.type == bpf_htons(TYPE_AAAA) && length == 16 &&
+		    !bpf_skb_load_bytes(skb, b.at, b.address, 16))
+			sum += mix(b.address[0] ^ mix(b.address[1]));
+		b.at += length;
+		b.left--;
+	}
+	return sum ^ sum >> 32;
+}
+
 static __always_inline bool is_usual(struct packet *p)
 {
 	const u64 docker = bpf_cpu_to_be64(0x0000ffff7f00000bull); /* 127.0.0.11 */
@@ -291,6 +354,16 @@ static __noinline int put(struct __sk_buff *skb, struct asker *a, struct shape *
 		       put_message(skb, a, s->at, len, kind, repeat, s, LARGE_PAYLOAD);
 }
 
+static __always_inline u32 addresses_of(struct __sk_buff *skb, struct shape *s)
+{
+	struct dns_head h;
+
+	if (bpf_skb_load_bytes(skb, s->at, &h, sizeof(h)))
+		return 0;
+	return hash_addresses(skb, s->at + DNS_HEAD + (u8)s->name + QUESTION_TAIL,
+			      bpf_ntohs(h.answers));
+}
+
 /* tell sends a question or an answer, unless one like it was told. */
 static __noinline int tell(struct __sk_buff *skb, struct asker *a, struct shape *s, u32 kind)
 {
@@ -305,7 +378,11 @@ static __noinline int tell(struct __sk_buff *skb, struct asker *a, struct shape 
 	key.name = s->name;
 	key.type = s->type;
 	key.kind = kind;
-	key.code = kind == KIND_ANSWER ? s->flags & RCODE : 0;
+	if (kind == KIND_ANSWER) {
+		key.code = s->flags & RCODE;
+		/* An answer with other addresses is not like it: they are to have names. */
+		key.addresses = addresses_of(skb, s);
+	}
 	id = once(&window, &key);
 	if (id == COUNTED)
 		return 0;

@@ -41,7 +41,8 @@ type dns struct {
 // who asked; one that nobody asked for is not told.
 //
 // Over TCP only connections to port 53 or to Docker's resolver are looked at,
-// and each message is told; over UDP what is alike is counted.
+// and each message is told; over UDP what is alike is counted, and an answer with
+// other addresses is not like the one before.
 func dnsSensor(n *names) sensor {
 	s := &dns{names: n, streams: streams{}}
 	return sensor{

@@ -18,8 +18,10 @@ import (
 )
 
 // answer is what the resolver of the tests says: an alias with an address for
-// every name, nothing for those that begin with "no", and for "big" that it
-// does not fit.
+// every name, nothing for those that begin with "no", and for "big" that it does
+// not fit. To "turn" and "long" it says another address by the number of the
+// question, to the latter without compression; to "spin" the same two in an order
+// by that number, and how long they hold.
 func answer(question []byte, stream bool) []byte {
 	var p dnsmessage.Parser
 	head, err := p.Start(question)
@@ -37,10 +39,24 @@ func answer(question []byte, stream bool) []byte {
 	}
 	head.Truncated = strings.HasPrefix(name, "big") && !stream
 	b := dnsmessage.NewBuilder(nil, head)
-	b.EnableCompression()
+	if !strings.HasPrefix(name, "long") {
+		b.EnableCompression()
+	}
 	_ = b.StartQuestions()
 	_ = b.Question(q)
 	_ = b.StartAnswers()
+	if first, _, _ := strings.Cut(name, "."); q.Type == dnsmessage.TypeA && (first == "turn" || first == "long" || first == "spin") {
+		h := dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET, TTL: uint32(head.ID)}
+		last := []byte{byte(head.ID)}
+		if first == "spin" {
+			last = []byte{1 + byte(head.ID)%2, 2 - byte(head.ID)%2}
+		}
+		for _, n := range last {
+			_ = b.AResource(h, dnsmessage.AResource{A: [4]byte{127, 0, 77, n}})
+		}
+		out, _ := b.Finish()
+		return out
+	}
 	if head.RCode == 0 && !head.Truncated {
 		alias := dnsmessage.MustNewName("alias.example.")
 		_ = b.CNAMEResource(dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET, TTL: 5}, dnsmessage.CNAMEResource{CNAME: alias})
@@ -176,6 +192,43 @@ func TestDNSOverTCP(t *testing.T) {
 	got := w.dns(event.KindAnswer, "big.example", "tcp")
 	if got.Truncated || !slices.Equal(got.Answers, []string{"alias.example", "127.0.77.1"}) {
 		t.Errorf("answer over TCP: %+v", got)
+	}
+}
+
+// An answer with other addresses is another answer, with the same ones in another
+// order it is not: so each address that a program was told has its name.
+func TestAnswersThatDiffer(t *testing.T) {
+	w := watch(t)
+	at := resolver(t, "127.0.0.1", 0)
+	peer := server(t, "tcp4", "127.0.77.2:0", echo)
+	for _, tt := range []struct {
+		name    string
+		numbers []int
+		answers int
+	}{
+		{"turn", []int{1, 3, 1, 2, 1}, 3},
+		{"long", []int{1, 3, 1, 2, 1}, 3},
+		{"spin", []int{1, 2, 3, 4}, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			id := newID(t)
+			const question = `\x00\x0%d\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x04%s\x07example\x00\x00\x01\x00\x01`
+			var lines strings.Builder
+			for _, n := range tt.numbers {
+				fmt.Fprintf(&lines, "exec 3<>/dev/udp/127.0.0.1/%d; printf '"+question+"' >&3; head -c 1 <&3 >/dev/null; ", at.Port(), n, tt.name)
+			}
+			h := script(t, nil, id, lines.String()+fmt.Sprintf("exec 4<>/dev/tcp/127.0.77.2/%d; exit 0", peer.Port()))
+			h.finish()
+			connect := w.connection(event.KindConnect, func(e event.Event, c *event.Connection) bool { return e.WorkloadID == id && c.Remote == peer })
+			if want := tt.name + ".example"; connect.Connection.Name != want {
+				t.Errorf("the connection's name is %q, want %q", connect.Connection.Name, want)
+			}
+			for kind, want := range map[event.Kind]int{event.KindQuery: 1, event.KindAnswer: tt.answers} {
+				if all, _ := w.seen(func(e event.Event) bool { return e.Kind == kind && e.WorkloadID == id }); len(all) != want {
+					t.Errorf("%s told %d times, want %d", kind, len(all), want)
+				}
+			}
+		})
 	}
 }
 

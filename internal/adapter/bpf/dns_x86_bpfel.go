@@ -151,14 +151,14 @@ type dnsMessage struct {
 }
 
 type dnsNameKey struct {
-	_        structs.HostLayout
-	Cgroup   dnsCgroupKey
-	Doer     uint64
-	Name     uint64
-	Type     uint16
-	Kind     uint8
-	Code     uint8
-	Reserved uint32
+	_         structs.HostLayout
+	Cgroup    dnsCgroupKey
+	Doer      uint64
+	Name      uint64
+	Type      uint16
+	Kind      uint8
+	Code      uint8
+	Addresses uint32
 }
 
 type dnsProcessKey struct {

@@ -23,6 +23,7 @@ func (h *Host) Describe(ctx context.Context) (asset.Host, []asset.Rung) {
 	if ctx.Err() == nil {
 		found.offers = h.offers(found)
 	}
+	addresses, _ := h.HostAddresses() // none where they can't be read
 	return asset.Host{
 		OS:        h.distribution(),
 		Kernel:    readLine(h.inProc("sys", "kernel", "osrelease")),
@@ -33,7 +34,7 @@ func (h *Host) Describe(ctx context.Context) (asset.Host, []asset.Rung) {
 		Cgroup:    found.cgroup,
 		BTF:       found.btf,
 		LSMs:      found.lsms,
-		Addresses: h.hostAddresses(),
+		Addresses: addresses,
 		Missing:   missing(found),
 	}, rungs(found)
 }

@@ -22,6 +22,9 @@ type Options struct {
 	Proc string
 	// Sys is the sysfs of the host, /sys by default.
 	Sys string
+	// Network is the process in whose network namespace the host is: the first
+	// one by default, also for an agent that is in a namespace of its own.
+	Network int
 	// Probe tries out one kind of BPF program ("lsm", "tp_btf", "cgroup", "tcx")
 	// and says why the kernel refuses it. By default it loads one that changes
 	// nothing and lets go of it at once: some kernels list BPF among their
@@ -36,6 +39,7 @@ type Options struct {
 type Host struct {
 	proc   string
 	sys    string
+	netOf  int // the process that has the host's network namespace
 	probe  func(kind string) error
 	booted func() time.Time
 
@@ -45,12 +49,15 @@ type Host struct {
 
 // New returns the machine that o describes. It looks at nothing yet.
 func New(o Options) *Host {
-	h := &Host{proc: o.Proc, sys: o.Sys, probe: o.Probe, booted: o.Booted}
+	h := &Host{proc: o.Proc, sys: o.Sys, netOf: o.Network, probe: o.Probe, booted: o.Booted}
 	if h.proc == "" {
 		h.proc = "/proc"
 	}
 	if h.sys == "" {
 		h.sys = "/sys"
+	}
+	if h.netOf == 0 {
+		h.netOf = 1
 	}
 	if h.probe == nil {
 		h.probe = h.tryBPF

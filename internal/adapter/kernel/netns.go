@@ -38,15 +38,9 @@ func (h *Host) Addresses(pid int) ([]netip.Addr, error) {
 	return found[:min(len(found), addressLimit)], nil
 }
 
-// hostAddresses are those of the first process, which is in the host's own
-// namespace also where this program is not; none where that can't be read.
-func (h *Host) hostAddresses() []netip.Addr {
-	found, err := h.Addresses(1)
-	if err != nil {
-		return nil
-	}
-	return found
-}
+// HostAddresses returns the addresses of the host's own network namespace, also
+// where this program is in another one.
+func (h *Host) HostAddresses() ([]netip.Addr, error) { return h.Addresses(h.netOf) }
 
 // localIPv4 reads /proc/PID/net/fib_trie (net/ipv4/fib_trie.c): a leaf "|-- A"
 // is followed by its routes, of which "/32 host LOCAL" is an address of the

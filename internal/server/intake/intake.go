@@ -256,6 +256,7 @@ func (in *Intake) judge(ctx context.Context, r *link.Report, now time.Time) ([]e
 			continue
 		}
 		e.AgentID, e.Boot, e.Received, e.Group = r.Agent.ID, boot, now, group
+		in.peers.hear(&e)
 		known, err := in.told(ctx, r.Agent.ID, &e, &asks, now)
 		if err != nil {
 			return nil, err
@@ -263,8 +264,10 @@ func (in *Intake) judge(ctx context.Context, r *link.Report, now time.Time) ([]e
 		if known {
 			continue
 		}
-		in.peers.name(&e)
 		good = append(good, e)
+	}
+	for i := range good {
+		in.peers.name(&good[i])
 	}
 	in.lost(r.Agent.ID, LostForm, malformed)
 	in.lost(r.Agent.ID, LostOwner, foreign)

@@ -59,6 +59,10 @@ func (p *peers) seed(ctx context.Context, st Store, now time.Time) error {
 	return nil
 }
 
+// hear learns from an event who has an end of a connection. All of a report are
+// heard before the first is named: which end is told first is chance.
+func (p *peers) hear(e *event.Event) { p.index.Connects(e) }
+
 // name fills in who the peer of a connection is, and learns from it who listens.
 func (p *peers) name(e *event.Event) {
 	c := e.Connection
@@ -66,8 +70,16 @@ func (p *peers) name(e *event.Event) {
 		return
 	}
 	p.index.Listens(e)
-	c.Peer = p.index.Resolve(topology.Question{
-		AgentID: e.AgentID, WorkloadID: e.WorkloadID, Protocol: c.Protocol, Remote: c.Remote,
+	q := topology.Question{
+		AgentID: e.AgentID, WorkloadID: e.WorkloadID, Protocol: c.Protocol, Local: c.Local, Remote: c.Remote, NetNS: c.NetNS,
 		Incoming: e.Kind == event.KindAccept || c.Incoming, At: e.Time,
-	})
+		Begins: c.Error == "" && (e.Kind == event.KindConnect || e.Kind == event.KindAccept),
+	}
+	switch {
+	case e.Times() > 1:
+		q.Until = e.Last
+	case e.Kind == event.KindClose && c.Duration > 0: // who it was then it was to the end
+		q.At, q.Begins = e.Time.Add(-c.Duration), true
+	}
+	c.Peer = p.index.Resolve(q)
 }

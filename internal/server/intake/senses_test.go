@@ -238,3 +238,51 @@ func TestEventsOfAFormerStart(t *testing.T) {
 		t.Errorf("the tree shows %v, which ran before", procs)
 	}
 }
+
+// Of one report, what is told later says who had the other end of what is told
+// before; a connection that ended was with who was there when it began, and of
+// many at once only what holds for all is said.
+func TestPeersByWhatElseIsTold(t *testing.T) {
+	const third = "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc"
+	f := newFixture(t)
+	at := func(minutes int) time.Time { return f.now.Add(time.Duration(minutes) * time.Minute) }
+	life := func(id, name string, from, until int) asset.Workload {
+		w := workload(id)
+		began := at(from)
+		w.ECS.Service, w.ECS.Container, w.Started = name, name, &began
+		w.Settings.NetworkMode, w.Settings.Addresses = "bridge", []netip.Addr{netip.MustParseAddr("172.17.0.9")}
+		if until != 0 {
+			end := at(until)
+			w.State, w.Finished = asset.Exited, &end
+		}
+		return w
+	}
+	f.report(t, link.Report{Agent: describe(agentA), Workloads: []asset.Workload{
+		life(shop, "old", -60, -30), life(other, "new", -20, 0), workload(third),
+	}})
+	accept := f.talk(agentA, other, event.KindAccept, "172.17.0.8:80", "172.17.0.1:40000")
+	host := f.talk(agentA, third, event.KindConnect, "172.17.0.1:40000", "172.17.0.8:80")
+	closed := f.talk(agentA, third, event.KindClose, "172.17.0.3:40001", "172.17.0.9:80")
+	closed.Connection.Duration = 45 * time.Minute
+	many := f.talk(agentA, third, event.KindConnect, "172.17.0.3:40002", "172.17.0.9:80")
+	many.Count, many.Time, many.Last = 9, at(-40), at(-1)
+	gone := f.talk(agentA, third, event.KindConnect, "172.17.0.3:40003", "172.17.0.9:80")
+	gone.Time = at(-25)
+	failed := gone.Clone()
+	f.seq[agentA]++
+	failed.Seq, failed.Time, failed.Connection.Error = f.seq[agentA], at(-28), "EHOSTUNREACH"
+	f.report(t, link.Report{Agent: describe(agentA), Events: []event.Event{accept, host, closed, many, gone, failed}})
+	var got []event.Peer
+	for _, e := range f.stored(t) {
+		got = append(got, e.Connection.Peer)
+	}
+	old := event.Peer{Kind: event.PeerWorkload, WorkloadID: shop, Group: "shop/old/old", AgentID: agentA}
+	want := []event.Peer{
+		{Kind: event.PeerWorkload, WorkloadID: third, Group: "shop/web/web", AgentID: agentA},
+		{Kind: event.PeerWorkload, WorkloadID: other, Group: "shop/new/new", AgentID: agentA},
+		old, {Kind: event.PeerWorkload, AgentID: agentA}, {Kind: event.PeerPrivate}, old,
+	}
+	if diff := cmp.Diff(got, want); diff != "" {
+		t.Errorf("peers (-got +want):\n%s", diff)
+	}
+}

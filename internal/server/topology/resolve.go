@@ -15,12 +15,20 @@ type Question struct {
 	AgentID    string // on whose host the connection was seen
 	WorkloadID string // who had it; empty for the host itself
 	Protocol   string // tcp or udp; a port means something in its protocol alone
+	Local      netip.AddrPort
 	Remote     netip.AddrPort
+	NetNS      uint32 // inode number of the network namespace; 0 where that is not known
 	// Incoming says that the peer began: its port then tells nothing, and
 	// behind address translation its address is a gateway's or a host's. Who
 	// connected is exact at the other end.
 	Incoming bool
 	At       time.Time // by the agent's clock
+	// Begins says that the connection was made at that very moment: whoever had
+	// ended by then it was not.
+	Begins bool
+	// Until is when the last of many connections was made that are asked about
+	// together; zero for one alone.
+	Until time.Time
 }
 
 // services are link-local addresses at which the platform answers: the instance
@@ -41,6 +49,43 @@ var carrierGrade = netip.MustParsePrefix("100.64.0.0/10")
 // Resolve says who the peer is. An address that contradicting agents claim is
 // nobody's: what is not certain is not said.
 func (x *Index) Resolve(q Question) event.Peer {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	p := x.resolve(q)
+	if q.Until.After(q.At) {
+		q.At = q.Until
+		p = common(p, x.resolve(q))
+	}
+	return p
+}
+
+// common is what can be said of many connections of which the first was with
+// one and the last with another. Where nobody was in the beginning, all were with
+// whoever came; where nobody is known at the end, somebody unknown had come.
+func common(first, last event.Peer) event.Peer {
+	switch {
+	case first.Kind != event.PeerWorkload && last.Kind == event.PeerWorkload:
+		return last
+	case first.Kind != event.PeerWorkload:
+		return first
+	}
+	p := event.Peer{Kind: event.PeerWorkload}
+	if first.WorkloadID == last.WorkloadID {
+		p.WorkloadID = first.WorkloadID
+	}
+	if first.Group == last.Group {
+		p.Group = first.Group
+	}
+	if first.AgentID == last.AgentID {
+		p.AgentID = first.AgentID
+	}
+	if first.Port == last.Port {
+		p.Port = first.Port
+	}
+	return p
+}
+
+func (x *Index) resolve(q Question) event.Peer {
 	a := q.Remote.Addr().Unmap().WithZone("")
 	if !a.IsValid() {
 		return event.Peer{}
@@ -48,8 +93,9 @@ func (x *Index) Resolve(q Question) event.Peer {
 	if isService(a) {
 		return event.Peer{Kind: event.PeerService}
 	}
-	x.mu.RLock()
-	defer x.mu.RUnlock()
+	if p, ok := x.other(q); ok {
+		return p
+	}
 	if a.IsLoopback() || a.IsUnspecified() { // connecting to 0.0.0.0 is connecting to oneself
 		return x.inside(q)
 	}
@@ -68,10 +114,11 @@ func (x *Index) Resolve(q Question) event.Peer {
 }
 
 // inside answers for a loopback address: whoever listens in the same network
-// namespace, else the workload itself.
+// namespace, else whoever else is in it, else the workload itself.
 func (x *Index) inside(q Question) event.Peer {
 	in := space{agent: q.AgentID}
-	if w := x.workloads[q.WorkloadID]; w != nil {
+	w := x.workloads[q.WorkloadID]
+	if w != nil {
 		in = w.space
 	} else if q.WorkloadID != "" {
 		return event.Peer{Kind: event.PeerSelf}
@@ -79,17 +126,23 @@ func (x *Index) inside(q Question) event.Peer {
 	if p, ok := x.listening(q, in); ok {
 		return p
 	}
-	if in.owner == "" { // the engine's proxy answers at published ports on loopback, too
+	if in.owner == "" {
+		// The engine's proxy answers at published ports on loopback, too.
 		if p, ok := x.publishedAt(q, q.AgentID, q.Remote.Addr().Unmap()); ok {
 			return p
 		}
+		if w != nil {
+			return event.Peer{Kind: event.PeerHost, AgentID: q.AgentID}
+		}
+	} else if members := x.spaces[in]; len(members) > 1 {
+		return among(q, members)
 	}
 	return event.Peer{Kind: event.PeerSelf}
 }
 
 // claimed answers for an address that a workload has or had.
 func (x *Index) claimed(q Question, c claim) (event.Peer, bool) {
-	near := nearest(x.claims[c], q.At)
+	near := nearest(x.claims[c], q)
 	if len(near) == 0 {
 		return event.Peer{}, false
 	}
@@ -109,7 +162,7 @@ func (x *Index) claimed(q Question, c claim) (event.Peer, bool) {
 // is not there for the namespace alone, or the only one that exposes the port.
 // Else it can only be said whose task it is.
 func among(q Question, members []*workload) event.Peer {
-	members = nearest(members, q.At)
+	members = nearest(members, q)
 	if own := slices.DeleteFunc(slices.Clone(members), func(w *workload) bool { return w.pause }); len(own) > 0 {
 		members = own
 	}
@@ -135,7 +188,7 @@ func among(q Question, members []*workload) event.Peer {
 }
 
 // taskOf is what the groups of a task's containers have in common:
-// "cluster/service".
+// "cluster/service"; nothing of containers that are of no task.
 func taskOf(members []*workload) string {
 	common := ""
 	for _, w := range members {
@@ -143,25 +196,12 @@ func taskOf(members []*workload) string {
 		if i := strings.LastIndexByte(owner, '/'); i >= 0 {
 			owner = owner[:i]
 		}
-		if common != "" && common != owner {
+		if w.ecs.TaskARN == "" || common != "" && common != owner {
 			return ""
 		}
 		common = owner
 	}
 	return common
-}
-
-// listening answers by who opened the port in a namespace.
-func (x *Index) listening(q Question, in space) (event.Peer, bool) {
-	if q.Incoming {
-		return event.Peer{}, false
-	}
-	id, ok := x.listeners[listener{space: in, protocol: q.Protocol, port: q.Remote.Port()}]
-	w := x.workloads[id]
-	if !ok || w == nil || rank(w, q.At) == never {
-		return event.Peer{}, false
-	}
-	return peer(q, w, 0), true
 }
 
 // hostOf says which host has an address: the own one before all others, since
@@ -186,7 +226,7 @@ func (x *Index) atHost(q Question, host string, a netip.Addr) event.Peer {
 	if p, ok := x.publishedAt(q, host, a); ok {
 		return p
 	}
-	if from := x.workloads[q.WorkloadID]; host == q.AgentID && (q.WorkloadID == "" || from != nil && from.space.owner == "") {
+	if host == q.AgentID && q.WorkloadID == "" {
 		return event.Peer{Kind: event.PeerSelf}
 	}
 	return event.Peer{Kind: event.PeerHost, AgentID: host}
@@ -204,7 +244,7 @@ func (x *Index) publishedAt(q Question, host string, a netip.Addr) (event.Peer, 
 			at = append(at, w)
 		}
 	}
-	near := nearest(at, q.At)
+	near := nearest(at, q)
 	if len(near) == 0 {
 		return event.Peer{}, false
 	}
@@ -251,49 +291,6 @@ func (x *Index) closest(q Question, near []*workload) *workload {
 
 func sameSpace(ws []*workload) bool {
 	return !slices.ContainsFunc(ws, func(w *workload) bool { return w.agent != ws[0].agent || w.space != ws[0].space })
-}
-
-// How well a workload's life fits a moment; less is better.
-const (
-	then  = iota // it ran
-	after        // it had ended a short while before
-	soon         // it started a little later, by another clock
-	never
-)
-
-func rank(w *workload, at time.Time) int {
-	switch {
-	case w.from.Sub(at) > skew:
-		return never
-	case !w.until.IsZero() && at.Sub(w.until) > keepEnded:
-		return never
-	case w.from.After(at):
-		return soon
-	case !w.until.IsZero() && at.After(w.until):
-		return after
-	}
-	return then
-}
-
-// nearest returns those whose life fits the moment best. Of those that had
-// ended, the last one counts.
-func nearest(ws []*workload, at time.Time) []*workload {
-	best, latest := never, time.Time{}
-	var out []*workload
-	for _, w := range ws {
-		r := rank(w, at)
-		switch {
-		case r == never || r > best:
-			continue
-		case r < best, r == after && w.until.After(latest):
-			out = out[:0]
-		case r == after && w.until.Before(latest):
-			continue
-		}
-		best, latest = r, w.until
-		out = append(out, w)
-	}
-	return out
 }
 
 // peer is w as seen by who asks.

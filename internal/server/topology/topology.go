@@ -3,7 +3,8 @@
 //
 // It is an index in memory of what all agents tell of their hosts and
 // containers, and it answers for a moment: addresses are given to one container
-// after the other. It is not for what was connected (the store's flows), nor for
+// after the other. Where the other end of a connection was seen as well, it
+// answers by that: see Index.Connects. It is not for what was connected (the store's flows), nor for
 // names (the sensors hear what the DNS said).
 //
 // An agent can claim any address for its own host and containers. A claim that
@@ -15,14 +16,14 @@ package topology
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/asset"
-	"github.com/castellan-security/castellan/internal/event"
 )
 
-// Limits of what is remembered: some 60 MiB when all are reached.
+// Limits of what is remembered: some 80 MiB when all are reached.
 const (
 	// maxWorkloads bounds the workloads of all agents together; beyond it new
 	// ones stay unknown until others have ended.
@@ -31,14 +32,26 @@ const (
 	// one address for each interface that is moved or bridged.
 	maxAddresses = 256
 	maxPorts     = 256
-	// maxListeners bounds the ports of all shared namespaces together.
+	// maxListeners bounds the ports of all namespaces together, and maxHeard
+	// those who opened one port at different addresses.
 	maxListeners = 100_000
+	maxHeard     = 16
+	// maxWaiting bounds the workloads whose ports are known before they are.
+	maxWaiting = 2_000
+	// maxEnds bounds the ends of connections: 10 MiB.
+	maxEnds = 200_000
 	// keepEnded is how long a workload that ended still has its address: what
 	// a short-lived container did is reported after its end.
 	keepEnded = 5 * time.Minute
 	// skew is how far clocks of two hosts may be apart without a connection
 	// seeming to come before its peer.
 	skew = time.Minute
+	// startLag is how long after its first process an engine may say that a
+	// container started: the clock is the same, but it has much to do before.
+	startLag = 10 * time.Second
+	// endLag is how much earlier than its last process an engine may say that a
+	// container ended: the moment is that of the end, read at two clocks.
+	endLag = 100 * time.Millisecond
 	// sweepEvery is how often those that ended are cleared away.
 	sweepEvery = time.Minute
 )
@@ -52,7 +65,10 @@ type Index struct {
 	claims    map[claim][]*workload       // address → who has or had it
 	published map[publication][]*workload // port of a host → who answers there
 	spaces    map[space][]*workload       // network namespace → who is in it
-	listeners map[listener]string         // port of a namespace → workload
+	listeners map[listener][]heard        // port of a namespace → who opened it
+	waiting   [2]map[string]waiting       // workload → its ports, until it is known; since the last sweep, and before
+	hostNetNS map[string]uint32           // agent → its host's network namespace, as events name it
+	ends      ends
 	swept     time.Time
 }
 
@@ -73,13 +89,6 @@ type publication struct {
 // itself when owner is empty.
 type space struct{ agent, owner string }
 
-// listener is a port of a namespace.
-type listener struct {
-	space    space
-	protocol string
-	port     uint16
-}
-
 // workload is what is kept of one.
 type workload struct {
 	id, agent string
@@ -89,6 +98,8 @@ type workload struct {
 	space     space // the network namespace it is in: its own, another's, or the host's
 	addresses []netip.Addr
 	ports     []asset.Port
+	claimed   []claim
+	opened    []opened
 	pause     bool
 	from      time.Time
 	until     time.Time // zero while it runs
@@ -103,7 +114,10 @@ func New() *Index {
 		claims:    map[claim][]*workload{},
 		published: map[publication][]*workload{},
 		spaces:    map[space][]*workload{},
-		listeners: map[listener]string{},
+		listeners: map[listener][]heard{},
+		waiting:   [2]map[string]waiting{{}, {}},
+		hostNetNS: map[string]uint32{},
+		ends:      newEnds(),
 	}
 }
 
@@ -138,6 +152,7 @@ func (x *Index) Forget(agentID string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.dropHost(agentID)
+	delete(x.hostNetNS, agentID)
 }
 
 // Put takes over workloads as they are now, each of the agent it names.
@@ -170,11 +185,17 @@ func (x *Index) put(w *asset.Workload, now time.Time) {
 	}
 	x.workloads[n.id] = n
 	x.spaces[n.space] = append(x.spaces[n.space], n)
-	for _, c := range n.claims() {
-		x.claims[c] = append(x.claims[c], n)
-	}
+	x.claim(n)
+	x.place(n, old)
 	for _, p := range n.publications() {
 		x.published[p] = append(x.published[p], n)
+	}
+	// How far the addresses count of who shares its namespace is known by now.
+	for _, m := range x.spaces[space{n.agent, n.id}] {
+		if m != n {
+			x.unclaim(m)
+			x.claim(m)
+		}
 	}
 }
 
@@ -184,7 +205,7 @@ func fresh(w *asset.Workload, now time.Time) *workload {
 		id: w.ID, agent: w.AgentID, group: w.Group, ecs: w.ECS, mode: w.Settings.NetworkMode,
 		space: space{w.AgentID, spaceOf(w)}, addresses: plain(w.Settings.Addresses),
 		ports: w.Settings.Ports[:min(len(w.Settings.Ports), maxPorts)],
-		pause: w.ECS.Container == pauseContainer, from: w.Created,
+		pause: strings.HasPrefix(w.ECS.Container, pauseContainer), from: w.Created,
 	}
 	if w.Started != nil {
 		n.from = *w.Started
@@ -198,45 +219,66 @@ func fresh(w *asset.Workload, now time.Time) *workload {
 	return n
 }
 
-// pauseContainer is the name that ECS gives the container which holds the
-// network namespace of an awsvpc task.
+// pauseContainer begins the name that ECS gives a container which holds the
+// network namespace of an awsvpc task, or of one container of a task on a bridge.
 const pauseContainer = "~internal~ecs~pause"
 
 // spaceOf says whose network namespace a workload is in.
 func spaceOf(w *asset.Workload) string {
-	switch mode := w.Settings.NetworkMode; {
-	case mode == "host":
+	mode := w.Settings.NetworkMode
+	if mode == "host" {
 		return ""
-	case len(mode) > len(sharedMode) && mode[:len(sharedMode)] == sharedMode:
-		return mode[len(sharedMode):]
+	}
+	if owner, ok := strings.CutPrefix(mode, "container:"); ok && owner != "" {
+		return owner
 	}
 	return w.ID
 }
 
-const sharedMode = "container:"
+const modeNone = "none" // without any network of the engine's
 
-// claims are the addresses by which others reach it. Who shares the namespace
-// of another one is found by that one's address, unless the engine did not
-// tell it: then by its own, which came out of the namespace.
-func (w *workload) claims() []claim {
-	var out []claim
+// claim makes a workload found by its addresses. Who shares the namespace of
+// another one is found by that one's address, unless the engine did not tell it:
+// then by its own, which came out of the namespace.
+func (x *Index) claim(w *workload) {
+	routed := x.routed(w)
 	for _, a := range w.addresses {
 		c := claim{agent: w.agent, addr: a}
-		if w.routed() {
+		if routed {
 			c.agent = ""
 		}
-		out = append(out, c)
+		w.claimed = append(w.claimed, c)
+		x.claims[c] = append(x.claims[c], w)
 	}
-	return out
+}
+
+func (x *Index) unclaim(w *workload) {
+	for _, c := range w.claimed {
+		if x.claims[c] = without(x.claims[c], w); len(x.claims[c]) == 0 {
+			delete(x.claims, c)
+		}
+	}
+	w.claimed = nil
 }
 
 // routed reports whether the workload's addresses are those of an interface
 // that was moved to it: an awsvpc task, whose pause container is in no network
 // of the engine's ("none") and whose others share the pause's. Addresses of a
-// bridge mean something on their host alone, and are given anew on every host.
-func (w *workload) routed() bool {
-	return w.mode == "none" || w.space.owner != "" && w.space.owner != w.id && w.ecs.TaskARN != ""
+// bridge mean something on their host alone, and are given anew on every host;
+// so are those of a task whose pause containers are on a bridge.
+func (x *Index) routed(w *workload) bool {
+	if w.mode == modeNone {
+		return true
+	}
+	if !w.sharing() || w.ecs.TaskARN == "" {
+		return false
+	}
+	owner := x.workloads[w.space.owner]
+	return owner == nil || owner.agent != w.agent || owner.mode == modeNone
 }
+
+// sharing reports whether a workload is in the network namespace of another.
+func (w *workload) sharing() bool { return w.space.owner != "" && w.space.owner != w.id }
 
 func (w *workload) publications() []publication {
 	var out []publication
@@ -250,11 +292,7 @@ func (w *workload) publications() []publication {
 
 // release takes a workload out of everything that leads to it.
 func (x *Index) release(w *workload) {
-	for _, c := range w.claims() {
-		if x.claims[c] = without(x.claims[c], w); len(x.claims[c]) == 0 {
-			delete(x.claims, c)
-		}
-	}
+	x.unclaim(w)
 	for _, p := range w.publications() {
 		if x.published[p] = without(x.published[p], w); len(x.published[p]) == 0 {
 			delete(x.published, p)
@@ -273,32 +311,8 @@ func (x *Index) sweep(now time.Time) {
 			x.release(w)
 		}
 	}
-	for l, id := range x.listeners {
-		if _, there := x.workloads[id]; !there {
-			delete(x.listeners, l)
-		}
-	}
-}
-
-// Listens takes over that a workload opened a port: where several share an
-// address, the port says who of them is meant. The event must be of the agent
-// it names.
-func (x *Index) Listens(e *event.Event) {
-	c := e.Connection
-	if e.Kind != event.KindListen || c == nil || c.Local.Port() == 0 || e.WorkloadID == "" {
-		return
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	w := x.workloads[e.WorkloadID]
-	if w == nil || w.agent != e.AgentID {
-		return
-	}
-	l := listener{space: w.space, protocol: c.Protocol, port: c.Local.Port()}
-	if _, there := x.listeners[l]; !there && len(x.listeners) >= maxListeners {
-		return
-	}
-	x.listeners[l] = w.id
+	x.sweepListeners()
+	x.ends.age(now)
 }
 
 // plain returns the addresses that can be somebody's: not those that mean

@@ -136,7 +136,7 @@ func TestResolve(t *testing.T) {
 		{"behind NAT", hostA, web, "172.17.0.1:80", true, event.Peer{Kind: event.PeerHost, AgentID: hostA}},
 		{"host mode, from another host", hostB, dup, "10.0.1.10:7000", false, workload(front, hostA, "shop/front/front", 0)},
 		{"host mode, by loopback", hostA, probe, "127.0.0.1:7000", false, workload(front, hostA, "shop/front/front", 0)},
-		{"host mode, to the host itself", hostA, probe, "10.0.1.10:22", false, self},
+		{"host mode, to the host itself", hostA, probe, "10.0.1.10:22", false, event.Peer{Kind: event.PeerHost, AgentID: hostA}},
 		{"the host to itself", hostA, "", "10.0.1.10:22", false, self},
 		{"host by IPv6", hostB, dup, "[2001:db8::a]:22", false, event.Peer{Kind: event.PeerHost, AgentID: hostA}},
 		{"awsvpc, from another host, by who listens", hostA, web, "10.0.2.77:15001", false, workload(side, hostB, "shop/pay/envoy", 0)},

@@ -28,7 +28,7 @@ type Container struct {
 func (e *Engine) Create(ctx context.Context, c Container) (string, error) {
 	config := &container.Config{Image: c.Image, Cmd: c.Cmd, Labels: c.Labels}
 	host := &container.HostConfig{AutoRemove: c.Remove}
-	if e.bridge == "" {
+	if !e.bridged {
 		host.NetworkMode = "none"
 	}
 	if c.Change != nil {

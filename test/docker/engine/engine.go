@@ -9,6 +9,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -33,13 +34,16 @@ const (
 // containers have no network.
 type Options struct {
 	// Bridge gives containers a bridge of their own with a private network, and
-	// no way out of it: no forwarding, no masquerading, no firewall rules.
+	// no way out of it: no forwarding, no masquerading, no firewall rules. Of an
+	// engine that is Apart it is the one that Docker makes by itself.
 	Bridge bool
 	// Apart puts the engine into a network namespace of its own, where it makes
 	// networks, firewall rules and published ports as on a machine that is all
 	// its own, and from where nothing leads out. Commands that want to reach a
 	// published port run by Inside.
 	Apart bool
+	// Settings are the engine's, as daemon.json has them; nil for none.
+	Settings map[string]any
 }
 
 // Engine is a private engine. Its methods are not for concurrent use, except
@@ -51,7 +55,8 @@ type Engine struct {
 	dir        string
 	apart      bool
 	lock       *os.File // held while the engine is in use
-	bridge     string   // empty without a network
+	bridged    bool     // containers are on a bridge unless they say otherwise
+	bridge     string   // its name where it is ours
 	containerd *process
 	dockerd    *process
 }
@@ -90,7 +95,7 @@ func New(ctx context.Context, o Options) (_ *Engine, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("make folder of engine: %w", err)
 	}
-	e := &Engine{dir: dir, apart: o.Apart}
+	e := &Engine{dir: dir, apart: o.Apart, bridged: o.Bridge}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("%w\n%s", err, e.Logs()), e.Close())
@@ -99,10 +104,10 @@ func New(ctx context.Context, o Options) (_ *Engine, err error) {
 	if e.lock, err = claim(dir); err != nil {
 		return nil, err
 	}
-	if err := e.configure(); err != nil {
+	if err := e.configure(o.Settings); err != nil {
 		return nil, err
 	}
-	if o.Bridge {
+	if o.Bridge && !o.Apart {
 		e.bridge = bridgeName(dir)
 		if err := addBridge(ctx, e.bridge); err != nil {
 			return nil, err
@@ -121,10 +126,14 @@ func New(ctx context.Context, o Options) (_ *Engine, err error) {
 // same over Stop and Start.
 func (e *Engine) Host() string { return "unix://" + e.path("docker.sock") }
 
+// PID is the process of a running engine: with one that is Apart, it is in the
+// network namespace that is the host's to containers.
+func (e *Engine) PID() int { return e.dockerd.cmd.Process.Pid }
+
 // Inside returns the command as it must be run to be in the network namespace
 // of a running engine that is Apart.
 func (e *Engine) Inside(command ...string) []string {
-	ns := fmt.Sprintf("--net=/proc/%d/ns/net", e.dockerd.cmd.Process.Pid)
+	ns := fmt.Sprintf("--net=/proc/%d/ns/net", e.PID())
 	return append([]string{"nsenter", ns, "--"}, command...)
 }
 
@@ -132,7 +141,7 @@ func (e *Engine) path(name string) string { return filepath.Join(e.dir, name) }
 
 // configure writes what the daemons read, so that nothing of the machine's own
 // engine is.
-func (e *Engine) configure() error {
+func (e *Engine) configure(settings map[string]any) error {
 	toml := fmt.Sprintf(`version = 2
 root = %q
 state = %q
@@ -143,7 +152,14 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 	if err := os.WriteFile(e.path("containerd.toml"), []byte(toml), 0o600); err != nil {
 		return fmt.Errorf("configure containerd: %w", err)
 	}
-	if err := os.WriteFile(e.path("daemon.json"), []byte("{}\n"), 0o600); err != nil {
+	daemon, err := json.Marshal(settings)
+	if settings == nil {
+		daemon = []byte("{}")
+	}
+	if err == nil {
+		err = os.WriteFile(e.path("daemon.json"), daemon, 0o600)
+	}
+	if err != nil {
 		return fmt.Errorf("configure dockerd: %w", err)
 	}
 	return nil
@@ -166,9 +182,10 @@ func (e *Engine) Start(ctx context.Context) error {
 	if !e.apart {
 		args = append(args, "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false", "--userland-proxy=false")
 	}
-	if e.bridge != "" {
+	switch {
+	case e.bridge != "":
 		args = append(args, "--bridge", e.bridge)
-	} else {
+	case !e.bridged:
 		args = append(args, "--bridge", "none")
 	}
 	program := "dockerd"
