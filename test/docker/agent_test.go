@@ -101,13 +101,19 @@ func (b *inbox) workload(t *testing.T, id string, fits func(asset.Workload) bool
 // test ends, and returns what it reports.
 func guard(t *testing.T, e *engine.Engine) *inbox {
 	t.Helper()
+	return guardWith(t, e, asset.AgentSettings{})
+}
+
+// guardWith is guard with settings for the sensors.
+func guardWith(t *testing.T, e *engine.Engine, settings asset.AgentSettings) *inbox {
+	t.Helper()
 	need.BPF(t, "tp_btf")
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	door, err := docker.New(docker.Options{Host: e.Host()}, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sensors, err := bpf.Open(t.Context(), bpf.Options{}, log)
+	sensors, err := bpf.Open(t.Context(), bpf.Options{Settings: settings}, log)
 	if err != nil {
 		t.Fatal(err)
 	}

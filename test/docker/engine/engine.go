@@ -8,6 +8,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,10 @@ const (
 	stopWithin = 30 * time.Second
 )
 
+// DockerdEnv names another dockerd than the machine's to test with, such as one
+// of a later version. The file is called dockerd.
+const DockerdEnv = "CASTELLAN_TEST_DOCKERD"
+
 // Options say what an engine needs. The zero value is an engine whose
 // containers have no network.
 type Options struct {
@@ -40,6 +45,9 @@ type Options struct {
 	// its own, and from where nothing leads out. Commands that want to reach a
 	// published port run by Inside.
 	Apart bool
+	// Snapshots makes containerd keep the images, as engines do since Docker 29
+	// unless they have older data; else it is the driver overlay2.
+	Snapshots bool
 }
 
 // Engine is a private engine. Its methods are not for concurrent use, except
@@ -50,6 +58,7 @@ type Engine struct {
 
 	dir        string
 	apart      bool
+	snapshots  bool
 	lock       *os.File // held while the engine is in use
 	bridge     string   // empty without a network
 	containerd *process
@@ -90,7 +99,7 @@ func New(ctx context.Context, o Options) (_ *Engine, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("make folder of engine: %w", err)
 	}
-	e := &Engine{dir: dir, apart: o.Apart}
+	e := &Engine{dir: dir, apart: o.Apart, snapshots: o.Snapshots}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("%w\n%s", err, e.Logs()), e.Close())
@@ -143,7 +152,11 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 	if err := os.WriteFile(e.path("containerd.toml"), []byte(toml), 0o600); err != nil {
 		return fmt.Errorf("configure containerd: %w", err)
 	}
-	if err := os.WriteFile(e.path("daemon.json"), []byte("{}\n"), 0o600); err != nil {
+	daemon := "{}\n"
+	if e.snapshots {
+		daemon = `{"features": {"containerd-snapshotter": true}}` + "\n"
+	}
+	if err := os.WriteFile(e.path("daemon.json"), []byte(daemon), 0o600); err != nil {
 		return fmt.Errorf("configure dockerd: %w", err)
 	}
 	return nil
@@ -161,7 +174,10 @@ func (e *Engine) Start(ctx context.Context) error {
 		"--exec-root", e.path("exec"),
 		"--pidfile", e.path("docker.pid"),
 		"--containerd", e.path("containerd.sock"),
-		"--storage-driver", "overlay2", "--log-level", "warn",
+		"--log-level", "warn",
+	}
+	if !e.snapshots {
+		args = append(args, "--storage-driver", "overlay2")
 	}
 	if !e.apart {
 		args = append(args, "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false", "--userland-proxy=false")
@@ -171,9 +187,9 @@ func (e *Engine) Start(ctx context.Context) error {
 	} else {
 		args = append(args, "--bridge", "none")
 	}
-	program := "dockerd"
+	program := cmp.Or(os.Getenv(DockerdEnv), "dockerd")
 	if e.apart { // both programs become the next, so the process is dockerd in the end
-		program, args = "unshare", append([]string{"--net", "sh", "-c", `ip link set lo up && exec dockerd "$@"`, "dockerd"}, args...)
+		program, args = "unshare", append([]string{"--net", "sh", "-c", `ip link set lo up && exec "$0" "$@"`, program}, args...)
 	}
 	p, err := launch(e.path("dockerd.log"), program, args...)
 	if err != nil {
