@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -233,6 +234,26 @@ func FuzzInspection(f *testing.F) {
 			return
 		}
 		checkWorkload(t, in.workload())
+	})
+}
+
+// FuzzImage: whatever the engine says of an image, its layers are diff ids.
+func FuzzImage(f *testing.F) {
+	f.Add([]byte(`{"Os":"linux","Architecture":"amd64","RootFS":{"Layers":["sha256:`+strings.Repeat("a", 64)+`"]}}`), "overlay2")
+	f.Add([]byte(`{"RootFS":{"Layers":["x",""]}}`), "overlayfs")
+	f.Fuzz(func(t *testing.T, b []byte, driver string) {
+		var facts imageFacts
+		if json.Unmarshal(b, &facts) != nil {
+			return
+		}
+		id := "sha256:" + strings.Repeat("0", 64)
+		d := newImages(nil)
+		d.keep(id, facts)
+		i := asset.Image{ID: id}
+		d.describe(t.Context(), &inspection{Driver: driver}, &i)
+		if len(i.Layers) > maxLayers || slices.ContainsFunc(i.Layers, func(l string) bool { return !isDigest(l) }) {
+			t.Errorf("layers %q", i.Layers)
+		}
 	})
 }
 
