@@ -55,7 +55,8 @@ func newEvents(g *globals) *cobra.Command {
 Marks behind an event: "entered" came into the container from outside (docker
 exec, ECS Exec); "written", "mount" and "memory" say that the executed
 file did not come with the image; "claimed" that a path is what the process
-said. ×N stands for N further times that nothing else was different.
+said. ×N stands for N further times that nothing else was different. The form
+json has every field, such as the layer of the image that a file came with.
 ` + exitHelp,
 		Example: `  castellan events --follow
   castellan events --since 1h --entered

@@ -64,6 +64,9 @@ type Image struct {
 	Reference string `json:"reference"`        // as the engine was asked for it
 	ID        string `json:"id,omitempty"`     // the engine's image id, sha256:…
 	Digest    string `json:"digest,omitempty"` // the registry manifest's digest, when the engine knows it
+	// Layers are the diff ids of its layers, the base first; empty when it is not
+	// known that the container's root is made of them.
+	Layers []string `json:"layers,omitempty"`
 }
 
 // Settings are the parts of a container's configuration that matter to its

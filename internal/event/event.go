@@ -172,6 +172,7 @@ type Exec struct {
 	// follows; its end is right, its beginning is cut.
 	PathTruncated bool         `json:"path_truncated,omitempty"`
 	Origin        Origin       `json:"origin,omitempty"`  // where the executed file came from: image, written, mount, memory, host
+	Layer         Layer        `json:"layer,omitzero"`    // the layer of the image that it came with, where that is known
 	Deleted       bool         `json:"deleted,omitempty"` // the file had no name left when it ran
 	Inode         uint64       `json:"inode,omitempty"`   // of the file, on Device
 	Device        uint32       `json:"device,omitempty"`  // the kernel's dev_t

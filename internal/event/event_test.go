@@ -113,6 +113,7 @@ func TestForm(t *testing.T) {
 		WorkloadID: "w", Group: "shop/store/store",
 		Process: event.Process{Key: event.Key{PID: 12, Start: 34}, ContainerPID: 1, Name: "sh", Executable: "/bin/sh", UID: 1},
 		Exec:    &event.Exec{Args: []string{"sh"}, Origin: event.OriginWritten, Capabilities: 1, Entered: true},
+		File:    &event.File{Path: "/etc/shadow", Origin: event.OriginImage, Layer: event.Layer{Number: 3, Of: 8}},
 	}
 	b, err := json.Marshal(e)
 	if err != nil {
@@ -121,7 +122,8 @@ func TestForm(t *testing.T) {
 	const want = `{"id":7,"version":1,"agent_id":"A","boot":"B","seq":9,"time":"2026-11-23T20:15:03Z","received":"2026-11-23T20:15:03Z",` +
 		`"kind":"process.exec","workload_id":"w","group":"shop/store/store",` +
 		`"process":{"key":"12-34","container_pid":1,"name":"sh","executable":"/bin/sh","uid":1,"euid":0,"gid":0},` +
-		`"exec":{"args":["sh"],"origin":"written","capabilities":["CHOWN"],"entered":true}}`
+		`"exec":{"args":["sh"],"origin":"written","capabilities":["CHOWN"],"entered":true},` +
+		`"file":{"path":"/etc/shadow","origin":"image","layer":{"number":3,"of":8}}}`
 	if diff := cmp.Diff(want, string(b)); diff != "" {
 		t.Errorf("form (-want +got):\n%s", diff)
 	}

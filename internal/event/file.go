@@ -11,7 +11,8 @@ type File struct {
 	// absolute: which file that was could not be asked.
 	Claimed       bool   `json:"claimed,omitempty"`
 	PathTruncated bool   `json:"path_truncated,omitempty"` // the end of the path is right, its beginning is cut
-	Origin        Origin `json:"origin,omitempty"`         // the layer of the container that the file came from
+	Origin        Origin `json:"origin,omitempty"`         // where the file came from, in the words of exec.origin
+	Layer         Layer  `json:"layer,omitzero"`           // the layer of the image that it came with, where that is known
 	FileSystem    string `json:"file_system,omitempty"`    // the kernel's name of its type: overlay, tmpfs, proc, …
 	Inode         uint64 `json:"inode,omitempty"`          // on Device
 	Device        uint32 `json:"device,omitempty"`         // the kernel's dev_t

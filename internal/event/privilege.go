@@ -24,6 +24,7 @@ type Memory struct {
 	Call       string   `json:"call"`                 // mmap, mprotect, memfd_create, …
 	Path       string   `json:"path,omitempty"`       // the mapped file, or the memfd's name; empty for anonymous memory
 	Origin     Origin   `json:"origin,omitempty"`     // where that file came from
+	Layer      Layer    `json:"layer,omitzero"`       // the layer of the image that it came with, where that is known
 	Protection []string `json:"protection,omitempty"` // read, write, execute: as asked for
 	Length     uint64   `json:"length,omitempty"`     // bytes
 	Error      string   `json:"error,omitempty"`      // why it failed: EACCES, …

@@ -71,6 +71,8 @@ func TestTable(t *testing.T) {
 	}
 	fmt.Fprint(&b, "\n### exec.ancestors[]\n\n")
 	src.fields(t, &b, "Ancestor", "")
+	fmt.Fprint(&b, "\n### exec.layer, file.layer, memory.layer\n\n")
+	src.fields(t, &b, "Layer", "")
 	fmt.Fprint(&b, "\n### connection.peer\n\n")
 	src.fields(t, &b, "Peer", "connection.peer.")
 	if os.Getenv("CASTELLAN_GOLDEN") == "write" {

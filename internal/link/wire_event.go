@@ -138,7 +138,7 @@ func execToWire(x *event.Exec) *linkv1.Exec {
 		Requested: text(x.Requested), Args: texts(x.Args), ArgsTruncated: x.ArgsTruncated,
 		Cwd: text(x.Cwd), PathTruncated: x.PathTruncated, Origin: text(string(x.Origin)),
 		Deleted: x.Deleted, Inode: x.Inode, Device: x.Device, Setuid: x.SetUID, Setgid: x.SetGID,
-		Capabilities: uint64(x.Capabilities), Entered: x.Entered,
+		Capabilities: uint64(x.Capabilities), Entered: x.Entered, Layer: layerToWire(x.Layer),
 	}
 	if len(x.Ancestors) > 0 {
 		w.Ancestors = make([]*linkv1.Ancestor, len(x.Ancestors))
@@ -158,7 +158,7 @@ func execFromWire(w *linkv1.Exec) *event.Exec {
 		Requested: w.GetRequested(), Args: w.GetArgs(), ArgsTruncated: w.GetArgsTruncated(),
 		Cwd: w.GetCwd(), PathTruncated: w.GetPathTruncated(), Origin: event.Origin(w.GetOrigin()),
 		Deleted: w.GetDeleted(), Inode: w.GetInode(), Device: w.GetDevice(), SetUID: w.GetSetuid(), SetGID: w.GetSetgid(),
-		Capabilities: event.Capabilities(w.GetCapabilities()), Entered: w.GetEntered(),
+		Capabilities: event.Capabilities(w.GetCapabilities()), Entered: w.GetEntered(), Layer: layerFromWire(w.GetLayer()),
 	}
 	if n := len(w.GetAncestors()); n > 0 {
 		x.Ancestors = make([]event.Ancestor, n)

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"math"
 	"net/netip"
 	"strings"
 	"time"
@@ -17,7 +18,7 @@ func fileToWire(f *event.File) *linkv1.File {
 		Path: text(f.Path), To: text(f.To), Claimed: f.Claimed, PathTruncated: f.PathTruncated,
 		Origin: text(string(f.Origin)), FileSystem: text(f.FileSystem), Inode: f.Inode, Device: f.Device,
 		Type: text(f.Type), Mode: f.Mode, Uid: f.UID, Gid: f.GID, Flags: texts(f.Flags),
-		Sensitive: text(f.Sensitive), Error: text(f.Error),
+		Sensitive: text(f.Sensitive), Error: text(f.Error), Layer: layerToWire(f.Layer),
 	}
 }
 
@@ -29,8 +30,23 @@ func fileFromWire(w *linkv1.File) *event.File {
 		Path: w.GetPath(), To: w.GetTo(), Claimed: w.GetClaimed(), PathTruncated: w.GetPathTruncated(),
 		Origin: event.Origin(w.GetOrigin()), FileSystem: w.GetFileSystem(), Inode: w.GetInode(), Device: w.GetDevice(),
 		Type: w.GetType(), Mode: w.GetMode(), UID: w.Uid, GID: w.Gid, Flags: w.GetFlags(),
-		Sensitive: w.GetSensitive(), Error: w.GetError(),
+		Sensitive: w.GetSensitive(), Error: w.GetError(), Layer: layerFromWire(w.GetLayer()),
 	}
+}
+
+func layerToWire(l event.Layer) *linkv1.Layer {
+	if l.IsZero() {
+		return nil
+	}
+	return &linkv1.Layer{Number: uint32(l.Number), Of: uint32(l.Of)}
+}
+
+// layerFromWire returns the zero Layer for what is none.
+func layerFromWire(w *linkv1.Layer) event.Layer {
+	if w.GetOf() > math.MaxUint16 || w.GetNumber() == 0 || w.GetNumber() > w.GetOf() {
+		return event.Layer{}
+	}
+	return event.Layer{Number: uint16(w.GetNumber()), Of: uint16(w.GetOf())}
 }
 
 // connectionToWire leaves Peer out: it is the server's to find out.
@@ -110,7 +126,7 @@ func memoryToWire(m *event.Memory) *linkv1.Memory {
 	}
 	return &linkv1.Memory{
 		Call: text(m.Call), Path: text(m.Path), Origin: text(string(m.Origin)),
-		Protection: texts(m.Protection), Length: m.Length, Error: text(m.Error),
+		Protection: texts(m.Protection), Length: m.Length, Error: text(m.Error), Layer: layerToWire(m.Layer),
 	}
 }
 
@@ -120,7 +136,7 @@ func memoryFromWire(w *linkv1.Memory) *event.Memory {
 	}
 	return &event.Memory{
 		Call: w.GetCall(), Path: w.GetPath(), Origin: event.Origin(w.GetOrigin()),
-		Protection: w.GetProtection(), Length: w.GetLength(), Error: w.GetError(),
+		Protection: w.GetProtection(), Length: w.GetLength(), Error: w.GetError(), Layer: layerFromWire(w.GetLayer()),
 	}
 }
 

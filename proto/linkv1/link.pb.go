@@ -830,6 +830,7 @@ type File struct {
 	Flags         []string               `protobuf:"bytes,13,rep,name=flags,proto3" json:"flags,omitempty"`
 	Sensitive     string                 `protobuf:"bytes,14,opt,name=sensitive,proto3" json:"sensitive,omitempty"`
 	Error         string                 `protobuf:"bytes,15,opt,name=error,proto3" json:"error,omitempty"`
+	Layer         *Layer                 `protobuf:"bytes,16,opt,name=layer,proto3" json:"layer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -969,6 +970,65 @@ func (x *File) GetError() string {
 	return ""
 }
 
+func (x *File) GetLayer() *Layer {
+	if x != nil {
+		return x.Layer
+	}
+	return nil
+}
+
+type Layer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint32                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"` // from the base of the image, which is 1
+	Of            uint32                 `protobuf:"varint,2,opt,name=of,proto3" json:"of,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Layer) Reset() {
+	*x = Layer{}
+	mi := &file_link_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Layer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Layer) ProtoMessage() {}
+
+func (x *Layer) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Layer.ProtoReflect.Descriptor instead.
+func (*Layer) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Layer) GetNumber() uint32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Layer) GetOf() uint32 {
+	if x != nil {
+		return x.Of
+	}
+	return 0
+}
+
 type Address struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Ip            []byte                 `protobuf:"bytes,1,opt,name=ip,proto3" json:"ip,omitempty"` // 4 or 16 bytes
@@ -980,7 +1040,7 @@ type Address struct {
 
 func (x *Address) Reset() {
 	*x = Address{}
-	mi := &file_link_proto_msgTypes[10]
+	mi := &file_link_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -992,7 +1052,7 @@ func (x *Address) String() string {
 func (*Address) ProtoMessage() {}
 
 func (x *Address) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[10]
+	mi := &file_link_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1005,7 +1065,7 @@ func (x *Address) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Address.ProtoReflect.Descriptor instead.
 func (*Address) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{10}
+	return file_link_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Address) GetIp() []byte {
@@ -1050,7 +1110,7 @@ type Connection struct {
 
 func (x *Connection) Reset() {
 	*x = Connection{}
-	mi := &file_link_proto_msgTypes[11]
+	mi := &file_link_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1062,7 +1122,7 @@ func (x *Connection) String() string {
 func (*Connection) ProtoMessage() {}
 
 func (x *Connection) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[11]
+	mi := &file_link_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1075,7 +1135,7 @@ func (x *Connection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connection.ProtoReflect.Descriptor instead.
 func (*Connection) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{11}
+	return file_link_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Connection) GetProtocol() string {
@@ -1187,7 +1247,7 @@ type Dns struct {
 
 func (x *Dns) Reset() {
 	*x = Dns{}
-	mi := &file_link_proto_msgTypes[12]
+	mi := &file_link_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1199,7 +1259,7 @@ func (x *Dns) String() string {
 func (*Dns) ProtoMessage() {}
 
 func (x *Dns) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[12]
+	mi := &file_link_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1212,7 +1272,7 @@ func (x *Dns) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dns.ProtoReflect.Descriptor instead.
 func (*Dns) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{12}
+	return file_link_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Dns) GetProtocol() string {
@@ -1305,7 +1365,7 @@ type Privilege struct {
 
 func (x *Privilege) Reset() {
 	*x = Privilege{}
-	mi := &file_link_proto_msgTypes[13]
+	mi := &file_link_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1377,7 @@ func (x *Privilege) String() string {
 func (*Privilege) ProtoMessage() {}
 
 func (x *Privilege) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[13]
+	mi := &file_link_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1390,7 @@ func (x *Privilege) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Privilege.ProtoReflect.Descriptor instead.
 func (*Privilege) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{13}
+	return file_link_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Privilege) GetCall() string {
@@ -1425,13 +1485,14 @@ type Memory struct {
 	Protection    []string               `protobuf:"bytes,4,rep,name=protection,proto3" json:"protection,omitempty"`
 	Length        uint64                 `protobuf:"varint,5,opt,name=length,proto3" json:"length,omitempty"`
 	Error         string                 `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	Layer         *Layer                 `protobuf:"bytes,7,opt,name=layer,proto3" json:"layer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Memory) Reset() {
 	*x = Memory{}
-	mi := &file_link_proto_msgTypes[14]
+	mi := &file_link_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1443,7 +1504,7 @@ func (x *Memory) String() string {
 func (*Memory) ProtoMessage() {}
 
 func (x *Memory) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[14]
+	mi := &file_link_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1456,7 +1517,7 @@ func (x *Memory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Memory.ProtoReflect.Descriptor instead.
 func (*Memory) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{14}
+	return file_link_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Memory) GetCall() string {
@@ -1501,6 +1562,13 @@ func (x *Memory) GetError() string {
 	return ""
 }
 
+func (x *Memory) GetLayer() *Layer {
+	if x != nil {
+		return x.Layer
+	}
+	return nil
+}
+
 type Resource struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	What          string                 `protobuf:"bytes,1,opt,name=what,proto3" json:"what,omitempty"`
@@ -1512,7 +1580,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_link_proto_msgTypes[15]
+	mi := &file_link_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1524,7 +1592,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[15]
+	mi := &file_link_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1537,7 +1605,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{15}
+	return file_link_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Resource) GetWhat() string {
@@ -1571,7 +1639,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_link_proto_msgTypes[16]
+	mi := &file_link_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1583,7 +1651,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[16]
+	mi := &file_link_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1596,7 +1664,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{16}
+	return file_link_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Key) GetPid() uint32 {
@@ -1629,7 +1697,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_link_proto_msgTypes[17]
+	mi := &file_link_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1641,7 +1709,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[17]
+	mi := &file_link_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1654,7 +1722,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{17}
+	return file_link_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Process) GetKey() *Key {
@@ -1729,13 +1797,14 @@ type Exec struct {
 	Capabilities  uint64                 `protobuf:"varint,12,opt,name=capabilities,proto3" json:"capabilities,omitempty"`
 	Entered       bool                   `protobuf:"varint,13,opt,name=entered,proto3" json:"entered,omitempty"`
 	Ancestors     []*Ancestor            `protobuf:"bytes,14,rep,name=ancestors,proto3" json:"ancestors,omitempty"`
+	Layer         *Layer                 `protobuf:"bytes,15,opt,name=layer,proto3" json:"layer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Exec) Reset() {
 	*x = Exec{}
-	mi := &file_link_proto_msgTypes[18]
+	mi := &file_link_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1747,7 +1816,7 @@ func (x *Exec) String() string {
 func (*Exec) ProtoMessage() {}
 
 func (x *Exec) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[18]
+	mi := &file_link_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1760,7 +1829,7 @@ func (x *Exec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exec.ProtoReflect.Descriptor instead.
 func (*Exec) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{18}
+	return file_link_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Exec) GetRequested() string {
@@ -1861,6 +1930,13 @@ func (x *Exec) GetAncestors() []*Ancestor {
 	return nil
 }
 
+func (x *Exec) GetLayer() *Layer {
+	if x != nil {
+		return x.Layer
+	}
+	return nil
+}
+
 type Ancestor struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           *Key                   `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
@@ -1872,7 +1948,7 @@ type Ancestor struct {
 
 func (x *Ancestor) Reset() {
 	*x = Ancestor{}
-	mi := &file_link_proto_msgTypes[19]
+	mi := &file_link_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1884,7 +1960,7 @@ func (x *Ancestor) String() string {
 func (*Ancestor) ProtoMessage() {}
 
 func (x *Ancestor) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[19]
+	mi := &file_link_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1897,7 +1973,7 @@ func (x *Ancestor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ancestor.ProtoReflect.Descriptor instead.
 func (*Ancestor) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{19}
+	return file_link_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Ancestor) GetKey() *Key {
@@ -1933,7 +2009,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_link_proto_msgTypes[20]
+	mi := &file_link_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1945,7 +2021,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[20]
+	mi := &file_link_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1958,7 +2034,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{20}
+	return file_link_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -2005,7 +2081,7 @@ type Running struct {
 
 func (x *Running) Reset() {
 	*x = Running{}
-	mi := &file_link_proto_msgTypes[21]
+	mi := &file_link_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2017,7 +2093,7 @@ func (x *Running) String() string {
 func (*Running) ProtoMessage() {}
 
 func (x *Running) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[21]
+	mi := &file_link_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2030,7 +2106,7 @@ func (x *Running) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Running.ProtoReflect.Descriptor instead.
 func (*Running) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{21}
+	return file_link_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Running) GetWorkloadId() string {
@@ -2172,7 +2248,7 @@ const file_link_proto_rawDesc = "" +
 	"\x03dns\x18\r \x01(\v2\x16.castellan.link.v1.DnsR\x03dns\x12:\n" +
 	"\tprivilege\x18\x0e \x01(\v2\x1c.castellan.link.v1.PrivilegeR\tprivilege\x121\n" +
 	"\x06memory\x18\x0f \x01(\v2\x19.castellan.link.v1.MemoryR\x06memory\x127\n" +
-	"\bresource\x18\x10 \x01(\v2\x1b.castellan.link.v1.ResourceR\bresource\"\x82\x03\n" +
+	"\bresource\x18\x10 \x01(\v2\x1b.castellan.link.v1.ResourceR\bresource\"\xb2\x03\n" +
 	"\x04File\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\x12\x18\n" +
@@ -2190,9 +2266,13 @@ const file_link_proto_rawDesc = "" +
 	"\x03gid\x18\f \x01(\rH\x01R\x03gid\x88\x01\x01\x12\x14\n" +
 	"\x05flags\x18\r \x03(\tR\x05flags\x12\x1c\n" +
 	"\tsensitive\x18\x0e \x01(\tR\tsensitive\x12\x14\n" +
-	"\x05error\x18\x0f \x01(\tR\x05errorB\x06\n" +
+	"\x05error\x18\x0f \x01(\tR\x05error\x12.\n" +
+	"\x05layer\x18\x10 \x01(\v2\x18.castellan.link.v1.LayerR\x05layerB\x06\n" +
 	"\x04_uidB\x06\n" +
-	"\x04_gid\"A\n" +
+	"\x04_gid\"/\n" +
+	"\x05Layer\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\rR\x06number\x12\x0e\n" +
+	"\x02of\x18\x02 \x01(\rR\x02of\"A\n" +
 	"\aAddress\x12\x0e\n" +
 	"\x02ip\x18\x01 \x01(\fR\x02ip\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x12\n" +
@@ -2241,7 +2321,7 @@ const file_link_proto_rawDesc = "" +
 	"\anew_uid\x18\n" +
 	" \x01(\rR\x06newUid\x12\x16\n" +
 	"\x06device\x18\v \x01(\rR\x06device\x12\x14\n" +
-	"\x05error\x18\f \x01(\tR\x05error\"\x96\x01\n" +
+	"\x05error\x18\f \x01(\tR\x05error\"\xc6\x01\n" +
 	"\x06Memory\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\tR\x04call\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x16\n" +
@@ -2250,7 +2330,8 @@ const file_link_proto_rawDesc = "" +
 	"protection\x18\x04 \x03(\tR\n" +
 	"protection\x12\x16\n" +
 	"\x06length\x18\x05 \x01(\x04R\x06length\x12\x14\n" +
-	"\x05error\x18\x06 \x01(\tR\x05error\"H\n" +
+	"\x05error\x18\x06 \x01(\tR\x05error\x12.\n" +
+	"\x05layer\x18\a \x01(\v2\x18.castellan.link.v1.LayerR\x05layer\"H\n" +
 	"\bResource\x12\x12\n" +
 	"\x04what\x18\x01 \x01(\tR\x04what\x12\x12\n" +
 	"\x04used\x18\x02 \x01(\x04R\x04used\x12\x14\n" +
@@ -2268,7 +2349,7 @@ const file_link_proto_rawDesc = "" +
 	"executable\x12\x10\n" +
 	"\x03uid\x18\x06 \x01(\rR\x03uid\x12\x12\n" +
 	"\x04euid\x18\a \x01(\rR\x04euid\x12\x10\n" +
-	"\x03gid\x18\b \x01(\rR\x03gid\"\xa1\x03\n" +
+	"\x03gid\x18\b \x01(\rR\x03gid\"\xd1\x03\n" +
 	"\x04Exec\x12\x1c\n" +
 	"\trequested\x18\x01 \x01(\tR\trequested\x12\x12\n" +
 	"\x04args\x18\x02 \x03(\tR\x04args\x12%\n" +
@@ -2284,7 +2365,8 @@ const file_link_proto_rawDesc = "" +
 	"\x06setgid\x18\v \x01(\bR\x06setgid\x12\"\n" +
 	"\fcapabilities\x18\f \x01(\x04R\fcapabilities\x12\x18\n" +
 	"\aentered\x18\r \x01(\bR\aentered\x129\n" +
-	"\tancestors\x18\x0e \x03(\v2\x1b.castellan.link.v1.AncestorR\tancestors\"h\n" +
+	"\tancestors\x18\x0e \x03(\v2\x1b.castellan.link.v1.AncestorR\tancestors\x12.\n" +
+	"\x05layer\x18\x0f \x01(\v2\x18.castellan.link.v1.LayerR\x05layer\"h\n" +
 	"\bAncestor\x12(\n" +
 	"\x03key\x18\x01 \x01(\v2\x16.castellan.link.v1.KeyR\x03key\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1e\n" +
@@ -2328,7 +2410,7 @@ func file_link_proto_rawDescGZIP() []byte {
 	return file_link_proto_rawDescData
 }
 
-var file_link_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_link_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_link_proto_goTypes = []any{
 	(*JoinRequest)(nil),       // 0: castellan.link.v1.JoinRequest
 	(*RenewRequest)(nil),      // 1: castellan.link.v1.RenewRequest
@@ -2340,56 +2422,60 @@ var file_link_proto_goTypes = []any{
 	(*ReportResponse)(nil),    // 7: castellan.link.v1.ReportResponse
 	(*Event)(nil),             // 8: castellan.link.v1.Event
 	(*File)(nil),              // 9: castellan.link.v1.File
-	(*Address)(nil),           // 10: castellan.link.v1.Address
-	(*Connection)(nil),        // 11: castellan.link.v1.Connection
-	(*Dns)(nil),               // 12: castellan.link.v1.Dns
-	(*Privilege)(nil),         // 13: castellan.link.v1.Privilege
-	(*Memory)(nil),            // 14: castellan.link.v1.Memory
-	(*Resource)(nil),          // 15: castellan.link.v1.Resource
-	(*Key)(nil),               // 16: castellan.link.v1.Key
-	(*Process)(nil),           // 17: castellan.link.v1.Process
-	(*Exec)(nil),              // 18: castellan.link.v1.Exec
-	(*Ancestor)(nil),          // 19: castellan.link.v1.Ancestor
-	(*Exit)(nil),              // 20: castellan.link.v1.Exit
-	(*Running)(nil),           // 21: castellan.link.v1.Running
+	(*Layer)(nil),             // 10: castellan.link.v1.Layer
+	(*Address)(nil),           // 11: castellan.link.v1.Address
+	(*Connection)(nil),        // 12: castellan.link.v1.Connection
+	(*Dns)(nil),               // 13: castellan.link.v1.Dns
+	(*Privilege)(nil),         // 14: castellan.link.v1.Privilege
+	(*Memory)(nil),            // 15: castellan.link.v1.Memory
+	(*Resource)(nil),          // 16: castellan.link.v1.Resource
+	(*Key)(nil),               // 17: castellan.link.v1.Key
+	(*Process)(nil),           // 18: castellan.link.v1.Process
+	(*Exec)(nil),              // 19: castellan.link.v1.Exec
+	(*Ancestor)(nil),          // 20: castellan.link.v1.Ancestor
+	(*Exit)(nil),              // 21: castellan.link.v1.Exit
+	(*Running)(nil),           // 22: castellan.link.v1.Running
 }
 var file_link_proto_depIdxs = []int32{
 	8,  // 0: castellan.link.v1.ReportRequest.events:type_name -> castellan.link.v1.Event
-	21, // 1: castellan.link.v1.ReportRequest.processes:type_name -> castellan.link.v1.Running
+	22, // 1: castellan.link.v1.ReportRequest.processes:type_name -> castellan.link.v1.Running
 	6,  // 2: castellan.link.v1.ReportRequest.samples:type_name -> castellan.link.v1.Sample
-	17, // 3: castellan.link.v1.Event.process:type_name -> castellan.link.v1.Process
-	18, // 4: castellan.link.v1.Event.exec:type_name -> castellan.link.v1.Exec
-	20, // 5: castellan.link.v1.Event.exit:type_name -> castellan.link.v1.Exit
+	18, // 3: castellan.link.v1.Event.process:type_name -> castellan.link.v1.Process
+	19, // 4: castellan.link.v1.Event.exec:type_name -> castellan.link.v1.Exec
+	21, // 5: castellan.link.v1.Event.exit:type_name -> castellan.link.v1.Exit
 	9,  // 6: castellan.link.v1.Event.file:type_name -> castellan.link.v1.File
-	11, // 7: castellan.link.v1.Event.connection:type_name -> castellan.link.v1.Connection
-	12, // 8: castellan.link.v1.Event.dns:type_name -> castellan.link.v1.Dns
-	13, // 9: castellan.link.v1.Event.privilege:type_name -> castellan.link.v1.Privilege
-	14, // 10: castellan.link.v1.Event.memory:type_name -> castellan.link.v1.Memory
-	15, // 11: castellan.link.v1.Event.resource:type_name -> castellan.link.v1.Resource
-	10, // 12: castellan.link.v1.Connection.local:type_name -> castellan.link.v1.Address
-	10, // 13: castellan.link.v1.Connection.remote:type_name -> castellan.link.v1.Address
-	10, // 14: castellan.link.v1.Dns.server:type_name -> castellan.link.v1.Address
-	10, // 15: castellan.link.v1.Dns.client:type_name -> castellan.link.v1.Address
-	16, // 16: castellan.link.v1.Privilege.process:type_name -> castellan.link.v1.Key
-	16, // 17: castellan.link.v1.Process.key:type_name -> castellan.link.v1.Key
-	16, // 18: castellan.link.v1.Process.parent:type_name -> castellan.link.v1.Key
-	19, // 19: castellan.link.v1.Exec.ancestors:type_name -> castellan.link.v1.Ancestor
-	16, // 20: castellan.link.v1.Ancestor.key:type_name -> castellan.link.v1.Key
-	17, // 21: castellan.link.v1.Running.process:type_name -> castellan.link.v1.Process
-	20, // 22: castellan.link.v1.Running.exit:type_name -> castellan.link.v1.Exit
-	5,  // 23: castellan.link.v1.LinkService.Report:input_type -> castellan.link.v1.ReportRequest
-	3,  // 24: castellan.link.v1.LinkService.Directives:input_type -> castellan.link.v1.DirectivesRequest
-	1,  // 25: castellan.link.v1.LinkService.Renew:input_type -> castellan.link.v1.RenewRequest
-	0,  // 26: castellan.link.v1.JoinService.Join:input_type -> castellan.link.v1.JoinRequest
-	7,  // 27: castellan.link.v1.LinkService.Report:output_type -> castellan.link.v1.ReportResponse
-	4,  // 28: castellan.link.v1.LinkService.Directives:output_type -> castellan.link.v1.Directive
-	2,  // 29: castellan.link.v1.LinkService.Renew:output_type -> castellan.link.v1.Credentials
-	2,  // 30: castellan.link.v1.JoinService.Join:output_type -> castellan.link.v1.Credentials
-	27, // [27:31] is the sub-list for method output_type
-	23, // [23:27] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	12, // 7: castellan.link.v1.Event.connection:type_name -> castellan.link.v1.Connection
+	13, // 8: castellan.link.v1.Event.dns:type_name -> castellan.link.v1.Dns
+	14, // 9: castellan.link.v1.Event.privilege:type_name -> castellan.link.v1.Privilege
+	15, // 10: castellan.link.v1.Event.memory:type_name -> castellan.link.v1.Memory
+	16, // 11: castellan.link.v1.Event.resource:type_name -> castellan.link.v1.Resource
+	10, // 12: castellan.link.v1.File.layer:type_name -> castellan.link.v1.Layer
+	11, // 13: castellan.link.v1.Connection.local:type_name -> castellan.link.v1.Address
+	11, // 14: castellan.link.v1.Connection.remote:type_name -> castellan.link.v1.Address
+	11, // 15: castellan.link.v1.Dns.server:type_name -> castellan.link.v1.Address
+	11, // 16: castellan.link.v1.Dns.client:type_name -> castellan.link.v1.Address
+	17, // 17: castellan.link.v1.Privilege.process:type_name -> castellan.link.v1.Key
+	10, // 18: castellan.link.v1.Memory.layer:type_name -> castellan.link.v1.Layer
+	17, // 19: castellan.link.v1.Process.key:type_name -> castellan.link.v1.Key
+	17, // 20: castellan.link.v1.Process.parent:type_name -> castellan.link.v1.Key
+	20, // 21: castellan.link.v1.Exec.ancestors:type_name -> castellan.link.v1.Ancestor
+	10, // 22: castellan.link.v1.Exec.layer:type_name -> castellan.link.v1.Layer
+	17, // 23: castellan.link.v1.Ancestor.key:type_name -> castellan.link.v1.Key
+	18, // 24: castellan.link.v1.Running.process:type_name -> castellan.link.v1.Process
+	21, // 25: castellan.link.v1.Running.exit:type_name -> castellan.link.v1.Exit
+	5,  // 26: castellan.link.v1.LinkService.Report:input_type -> castellan.link.v1.ReportRequest
+	3,  // 27: castellan.link.v1.LinkService.Directives:input_type -> castellan.link.v1.DirectivesRequest
+	1,  // 28: castellan.link.v1.LinkService.Renew:input_type -> castellan.link.v1.RenewRequest
+	0,  // 29: castellan.link.v1.JoinService.Join:input_type -> castellan.link.v1.JoinRequest
+	7,  // 30: castellan.link.v1.LinkService.Report:output_type -> castellan.link.v1.ReportResponse
+	4,  // 31: castellan.link.v1.LinkService.Directives:output_type -> castellan.link.v1.Directive
+	2,  // 32: castellan.link.v1.LinkService.Renew:output_type -> castellan.link.v1.Credentials
+	2,  // 33: castellan.link.v1.JoinService.Join:output_type -> castellan.link.v1.Credentials
+	30, // [30:34] is the sub-list for method output_type
+	26, // [26:30] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_link_proto_init() }
@@ -2404,7 +2490,7 @@ func file_link_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_link_proto_rawDesc), len(file_link_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

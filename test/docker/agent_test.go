@@ -127,7 +127,13 @@ func (b *inbox) workload(t *testing.T, id string, fits func(asset.Workload) bool
 // test ends, and returns what it reports.
 func guard(t *testing.T, e *engine.Engine) *inbox {
 	t.Helper()
-	b := &inbox{changed: make(chan struct{}), workloads: map[string]asset.Workload{}}
+	return guardWith(t, e, asset.AgentSettings{})
+}
+
+// guardWith is guard with settings for the sensors.
+func guardWith(t *testing.T, e *engine.Engine, settings asset.AgentSettings) *inbox {
+	t.Helper()
+	b := &inbox{changed: make(chan struct{}), workloads: map[string]asset.Workload{}, sensing: settings}
 	b.guard(t, e)
 	return b
 }

@@ -141,6 +141,7 @@ func (s *Sensors) switchOn(ctx context.Context, l *loaded, settings asset.AgentS
 	if err == nil && s.on == nil {
 		if s.on, err = openShared(spec, s.ring); err == nil {
 			err = s.on.set(settings)
+			s.seekOverlay()
 		}
 	}
 	if err == nil {
@@ -154,6 +155,13 @@ func (s *Sensors) switchOn(ctx context.Context, l *loaded, settings asset.AgentS
 		return
 	}
 	l.state, l.reason, l.remedy = asset.SensorRunning, "", ""
+}
+
+// seekOverlay logs why layers of images are not told; s.mu is held.
+func (s *Sensors) seekOverlay() {
+	if err := s.on.overlay.tell(s.on.maps[overlaysMap]); err != nil {
+		s.log.Warn("layers of images are not told", "error", err)
+	}
 }
 
 func (o Options) check() error {

@@ -60,6 +60,9 @@ func putExec(flags processFlag, executable, cwd, requested, args string) []byte 
 
 func TestDecodeExec(t *testing.T) {
 	b := putExec(processFlagFLAG_ENTERED, "tool\x00bin\x00", "", "./tool\x00", "tool\x00\x00a b\x00")
+	b[unsafe.Offsetof(processExec{}.Origin)] = byte(processOriginORIGIN_IMAGE)
+	binary.LittleEndian.PutUint16(b[unsafe.Offsetof(processExec{}.Layer):], 3)
+	binary.LittleEndian.PutUint16(b[unsafe.Offsetof(processExec{}.Layers):], 500)
 	var got event.Event
 	if err := decodeProcess(newDecoder(stoppedClock()), b, &got); err != nil {
 		t.Fatal(err)
@@ -71,8 +74,8 @@ func TestDecodeExec(t *testing.T) {
 			Name: "to\uFFFDol", Executable: "/bin/tool",
 		},
 		Exec: &event.Exec{
-			Requested: "./tool", Args: []string{"tool", "", "a b"}, Cwd: "/", Origin: event.OriginWritten,
-			Inode: 99, Entered: true, Ancestors: []event.Ancestor{{Key: event.Key{PID: 41}, Name: "sixteen bytes ok"}},
+			Requested: "./tool", Args: []string{"tool", "", "a b"}, Cwd: "/", Origin: event.OriginImage,
+			Layer: event.Layer{Number: 3, Of: 500}, Inode: 99, Entered: true, Ancestors: []event.Ancestor{{Key: event.Key{PID: 41}, Name: "sixteen bytes ok"}},
 		},
 	}
 	if d := cmp.Diff(got, want); d != "" {

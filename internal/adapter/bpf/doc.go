@@ -10,7 +10,8 @@
 //   - window.bpf.h: what is alike is counted, not told
 //   - untold.bpf.h: processes whose beginning has not been told
 //   - syscall.bpf.h: system calls when they return; one program for all sensors
-//   - layer.bpf.h: which layer of a container a file is from
+//   - layer.bpf.h: which layer of a container a file is from; overlay.go finds
+//     where the kernel keeps that
 //   - socket.bpf.h: sockets and packets
 //   - path.bpf.h: from a dentry to a path
 //   - kernel.bpf.h: the kernel's structs, with the fields that are read and no

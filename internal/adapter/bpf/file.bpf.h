@@ -86,9 +86,11 @@ struct change {
 	u16 inside_len;
 	u16 to_name_len;
 	u16 to_len;
-	u16 reserved;
+	u16 layer;  /* of the image; as image_layer has it */
 	u32 magic; /* of the file system */
 	u8 file_system[16];
+	u16 layers;
+	u16 reserved[3];
 };
 
 /* What two events that are counted as one have in common. */
@@ -330,7 +332,9 @@ static __always_inline void begin_change(struct change *r, struct job *job,
 	r->name_len = 0;
 	r->to_len = 0;
 	r->to_name_len = 0;
-	r->reserved = 0;
+	r->layer = 0;
+	r->layers = 0;
+	__builtin_memset(r->reserved, 0, sizeof(r->reserved));
 	r->magic = 0;
 	__builtin_memset(r->file_system, 0, sizeof(r->file_system));
 }
@@ -350,6 +354,9 @@ static __always_inline u32 put_file(struct scratch *s, struct change *r, struct 
 	if (is_device(r->mode))
 		r->special = BPF_CORE_READ(inode, i_rdev);
 	r->origin = origin_of_open(leader, c, file);
+	n = r->origin == ORIGIN_IMAGE ? image_layer(file) : 0;
+	r->layer = n;
+	r->layers = n >> 16;
 	r->magic = BPF_CORE_READ(sb, s_magic);
 	bpf_probe_read_kernel_str(r->file_system, sizeof(r->file_system),
 				  BPF_CORE_READ(sb, s_type, name));

@@ -132,6 +132,7 @@ func (f *files) decode(d *decoder, b []byte, e *event.Event) error {
 	}
 	e.File = &event.File{
 		Origin:     originOf(processOrigin(b[unsafe.Offsetof(at.Origin)])),
+		Layer:      event.Layer{Number: u16(b, unsafe.Offsetof(at.Layer)), Of: u16(b, unsafe.Offsetof(at.Layers))},
 		FileSystem: d.texts.valid(untilNUL(b[unsafe.Offsetof(at.FileSystem):][:len(at.FileSystem)])),
 		Inode:      u64(b, unsafe.Offsetof(at.Inode)),
 		Device:     u32(b, unsafe.Offsetof(at.Device)),

@@ -98,9 +98,11 @@ type fileChange struct {
 	InsideLen  uint16
 	ToNameLen  uint16
 	ToLen      uint16
-	Reserved   uint16
+	Layer      uint16
 	Magic      uint32
 	FileSystem [16]uint8
+	Layers     uint16
+	Reserved   [3]uint16
 }
 
 type fileChangeKey struct {
@@ -214,6 +216,17 @@ type fileOperation struct {
 	Reserved [3]uint8
 }
 
+type fileOverlay struct {
+	_          structs.HostLayout
+	Known      uint32
+	Layers     uint32
+	DataLayers uint32
+	Entry      uint32
+	Stacked    uint32
+	Layer      uint32
+	Index      uint32
+}
+
 type fileProcessKey struct {
 	_        structs.HostLayout
 	Start    uint64
@@ -282,6 +295,7 @@ const (
 	fileMapMarks            = "marks"
 	fileMapNotables         = "notables"
 	fileMapOperations       = "operations"
+	fileMapOverlays         = "overlays"
 	fileMapResidents        = "residents"
 	fileMapScratches        = "scratches"
 	fileMapSettings         = "settings"
@@ -359,6 +373,7 @@ type fileMapSpecs struct {
 	Marks      *ebpf.MapSpec `ebpf:"marks"`
 	Notables   *ebpf.MapSpec `ebpf:"notables"`
 	Operations *ebpf.MapSpec `ebpf:"operations"`
+	Overlays   *ebpf.MapSpec `ebpf:"overlays"`
 	Residents  *ebpf.MapSpec `ebpf:"residents"`
 	Scratches  *ebpf.MapSpec `ebpf:"scratches"`
 	Settings   *ebpf.MapSpec `ebpf:"settings"`
@@ -408,6 +423,7 @@ type fileMaps struct {
 	Marks      *ebpf.Map `ebpf:"marks"`
 	Notables   *ebpf.Map `ebpf:"notables"`
 	Operations *ebpf.Map `ebpf:"operations"`
+	Overlays   *ebpf.Map `ebpf:"overlays"`
 	Residents  *ebpf.Map `ebpf:"residents"`
 	Scratches  *ebpf.Map `ebpf:"scratches"`
 	Settings   *ebpf.Map `ebpf:"settings"`
@@ -426,6 +442,7 @@ func (m *fileMaps) Close() error {
 		m.Marks,
 		m.Notables,
 		m.Operations,
+		m.Overlays,
 		m.Residents,
 		m.Scratches,
 		m.Settings,

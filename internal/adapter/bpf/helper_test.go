@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -47,9 +48,11 @@ func help(words []string) error {
 			return syscall.Exec(value, words[i+1:], os.Environ())
 		case "memfd": // execute a copy of value that was never in a folder
 			return execMemfd(value, words[i+1:])
+		case "made": // execute value after removing it and making it anew
+			return execAgain(value, words[i+1:])
 		case "deleted": // execute value after removing its name
 			return execDeleted(value, words[i+1:])
-		case "overlay": // make value/merged of value/lower and value/upper the root
+		case "overlay": // make value/merged of value/lower… and value/upper the root
 			if err := enterOverlay(value); err != nil {
 				return err
 			}
@@ -162,7 +165,11 @@ func enterOverlay(dir string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
-	options := fmt.Sprintf("lowerdir=%[1]s/lower,upperdir=%[1]s/upper,workdir=%[1]s/work", dir)
+	lower, err := lowerDirs(dir)
+	if err != nil {
+		return err
+	}
+	options := fmt.Sprintf("lowerdir=%[2]s,upperdir=%[1]s/upper,workdir=%[1]s/work", dir, lower)
 	merged := filepath.Join(dir, "merged")
 	if err := unix.Mount("overlay", merged, "overlay", 0, options); err != nil {
 		return fmt.Errorf("mount overlay: %w", err)
@@ -176,6 +183,37 @@ func enterOverlay(dir string) error {
 		return err
 	}
 	return unix.Chdir("/bin")
+}
+
+// lowerDirs lists lower layers as the option of that name does, the topmost
+// first: lower3, lower2, lower1, or lower alone. A folder called data holds data
+// alone.
+func lowerDirs(dir string) (string, error) {
+	all, err := filepath.Glob(filepath.Join(dir, "lower*"))
+	if err != nil {
+		return "", err
+	}
+	slices.Sort(all)
+	slices.Reverse(all)
+	option := strings.Join(all, ":")
+	if _, err := os.Stat(filepath.Join(dir, "data")); err == nil {
+		option += "::" + filepath.Join(dir, "data") + ",metacopy=on,redirect_dir=on"
+	}
+	return option, nil
+}
+
+func execAgain(path string, args []string) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil {
+		return err
+	}
+	if err := os.WriteFile(path, b, 0o755); err != nil {
+		return err
+	}
+	return syscall.Exec(path, args, os.Environ())
 }
 
 func forkOnly(code string) error {

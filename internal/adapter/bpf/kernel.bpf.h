@@ -84,6 +84,7 @@ struct super_block {
 	u32 s_dev;
 	unsigned long s_magic;
 	struct file_system_type *s_type;
+	void *s_fs_info;
 };
 
 struct inode {
@@ -100,6 +101,7 @@ struct dentry {
 	struct qstr d_name;
 	struct inode *d_inode;
 	struct super_block *d_sb;
+	void *d_fsdata;
 };
 
 struct vfsmount {

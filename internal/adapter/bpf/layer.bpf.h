@@ -16,6 +16,8 @@ enum origin {
 	ORIGIN_HOST,
 };
 
+#define MAX_LAYERS 500 /* OVL_MAX_STACK of fs/overlayfs/params.h */
+
 /* upper returns the dentry that an overlay inode has in the upper layer, NULL
  * when it is only in lower ones. struct ovl_inode (fs/overlayfs/ovl_entry.h)
  * has __upperdentry right behind vfs_inode since 4.19. It is read by the size
@@ -41,6 +43,65 @@ static __always_inline enum origin origin(struct inode *inode, struct resident *
 	if (BPF_CORE_READ(sb, s_magic) != OVERLAYFS_SUPER_MAGIC)
 		return ORIGIN_UNKNOWN;
 	return upper(inode) ? ORIGIN_WRITTEN : ORIGIN_IMAGE;
+}
+
+/* Where the overlay file system keeps what image_layer reads, in bytes. The
+ * loader finds it in the types of the kernel or, as for most distributions, in
+ * those of a module that may come after us: which is why these are not
+ * relocations. Until then, and where there are no types, known is 0.
+ *
+ * Structs of fs/overlayfs/ovl_entry.h. */
+struct overlay {
+	u32 known;
+	u32 layers;	 /* ovl_fs.numlayer, the upper one included; since 5.6 */
+	u32 data_layers; /* ovl_fs.numdatalayer; 0 before 6.5, which has none */
+	u32 entry;	 /* from the inode to ovl_inode.oe; 0 before 6.5: it is the dentry's d_fsdata */
+	u32 stacked;	 /* ovl_entry.numlower */
+	u32 layer;	 /* ovl_entry.lowerstack[0].layer: the topmost one that has the file */
+	u32 index;	 /* ovl_layer.idx: the upper is 0, the topmost lower 1 */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct overlay);
+} overlays SEC(".maps");
+
+static __always_inline u64 peek(u64 address)
+{
+	u64 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+	return value;
+}
+
+/* image_layer returns which lower layer of the overlay a file of ORIGIN_IMAGE is
+ * from: its number, counted from the lowest, which is 1, and in the upper 16
+ * bits how many there are. 0 is not known.
+ *
+ * Never asked for a file that was copied up: what its inode then names as lower
+ * is a layer of the same device, not the one that it came from. Layers that hold
+ * data alone are of no image that an engine unpacks. */
+static __always_inline u32 image_layer(struct file *file)
+{
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	u64 fs = (u64)BPF_CORE_READ(inode, i_sb, s_fs_info);
+	u32 zero = 0, all, index;
+	struct overlay *at = bpf_map_lookup_elem(&overlays, &zero);
+	u64 entry;
+
+	if (!at || !at->known || (at->data_layers && (u32)peek(fs + at->data_layers)))
+		return 0;
+	entry = at->entry ? peek((u64)inode + at->entry) :
+			    (u64)BPF_CORE_READ(file, f_path.dentry, d_fsdata);
+	if (!(u32)peek(entry + at->stacked))
+		return 0;
+	all = (u32)peek(fs + at->layers) - 1;
+	index = (u32)peek(peek(entry + at->layer) + at->index);
+	if (!index || index > all || all > MAX_LAYERS)
+		return 0;
+	return all << 16 | (all - index + 1);
 }
 
 /* in_memory tells whether the file was never in a folder: its dentry is a root

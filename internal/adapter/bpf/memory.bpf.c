@@ -39,7 +39,9 @@ struct mapping {
 	u16 call; /* as in the table of calls */
 	u16 path_len;
 	u8 origin;
-	u8 reserved[7];
+	u8 reserved[3];
+	u16 layer; /* of the image; as image_layer has it */
+	u16 layers;
 };
 
 /* What two events that are counted as one have in common: never an address,
@@ -118,6 +120,8 @@ static __always_inline void begin_mapping(struct mapping *r, struct mapping_key 
 	r->call = call;
 	r->path_len = 0;
 	r->origin = ORIGIN_UNKNOWN;
+	r->layer = 0;
+	r->layers = 0;
 	__builtin_memset(r->reserved, 0, sizeof(r->reserved));
 }
 
@@ -194,6 +198,9 @@ __attribute__((noinline)) int tell_mapped(u64 address, u64 length, u32 protectio
 	begin_mapping(r, key, leader, c, call);
 	r->length = length;
 	r->origin = from;
+	n = from == ORIGIN_IMAGE ? image_layer(file) : 0;
+	r->layer = n;
+	r->layers = n >> 16;
 	at = sizeof(*r);
 	n = put_path((u64)BPF_CORE_READ(file, f_path.mnt), (u64)BPF_CORE_READ(file, f_path.dentry),
 		     (u64)BPF_CORE_READ(fs, root.mnt), (u64)BPF_CORE_READ(fs, root.dentry), at);

@@ -96,6 +96,7 @@ func decodeMemory(d *decoder, b []byte, e *event.Event) error {
 	m := &event.Memory{
 		Call:   callOfSlot(u16(b, unsafe.Offsetof(at.Call))),
 		Origin: originOf(processOrigin(b[unsafe.Offsetof(at.Origin)])),
+		Layer:  event.Layer{Number: u16(b, unsafe.Offsetof(at.Layer)), Of: u16(b, unsafe.Offsetof(at.Layers))},
 		Length: u64(b, unsafe.Offsetof(at.Length)),
 	}
 	e.Memory = m

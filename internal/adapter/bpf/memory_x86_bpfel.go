@@ -121,7 +121,9 @@ type memoryMapping struct {
 	Call       uint16
 	PathLen    uint16
 	Origin     uint8
-	Reserved   [7]uint8
+	Reserved   [3]uint8
+	Layer      uint16
+	Layers     uint16
 }
 
 type memoryMappingKey struct {
@@ -133,6 +135,17 @@ type memoryMappingKey struct {
 	Kind       uint32
 	Protection uint32
 	Reserved   uint32
+}
+
+type memoryOverlay struct {
+	_          structs.HostLayout
+	Known      uint32
+	Layers     uint32
+	DataLayers uint32
+	Entry      uint32
+	Stacked    uint32
+	Layer      uint32
+	Index      uint32
 }
 
 type memoryProcessKey struct {
@@ -200,6 +213,7 @@ const (
 	memoryMapEvents         = "events"
 	memoryMapHosts          = "hosts"
 	memoryMapJobs           = "jobs"
+	memoryMapOverlays       = "overlays"
 	memoryMapResidents      = "residents"
 	memoryMapScratches      = "scratches"
 	memoryMapSettings       = "settings"
@@ -278,6 +292,7 @@ type memoryMapSpecs struct {
 	Events    *ebpf.MapSpec `ebpf:"events"`
 	Hosts     *ebpf.MapSpec `ebpf:"hosts"`
 	Jobs      *ebpf.MapSpec `ebpf:"jobs"`
+	Overlays  *ebpf.MapSpec `ebpf:"overlays"`
 	Residents *ebpf.MapSpec `ebpf:"residents"`
 	Scratches *ebpf.MapSpec `ebpf:"scratches"`
 	Settings  *ebpf.MapSpec `ebpf:"settings"`
@@ -320,6 +335,7 @@ type memoryMaps struct {
 	Events    *ebpf.Map `ebpf:"events"`
 	Hosts     *ebpf.Map `ebpf:"hosts"`
 	Jobs      *ebpf.Map `ebpf:"jobs"`
+	Overlays  *ebpf.Map `ebpf:"overlays"`
 	Residents *ebpf.Map `ebpf:"residents"`
 	Scratches *ebpf.Map `ebpf:"scratches"`
 	Settings  *ebpf.Map `ebpf:"settings"`
@@ -335,6 +351,7 @@ func (m *memoryMaps) Close() error {
 		m.Events,
 		m.Hosts,
 		m.Jobs,
+		m.Overlays,
 		m.Residents,
 		m.Scratches,
 		m.Settings,

@@ -57,7 +57,9 @@ struct exec {
 	u16 cwd_len;
 	u16 requested_len;
 	u16 args_len;
-	u16 reserved;
+	u16 layer; /* of the image; as image_layer has it */
+	u16 layers;
+	u16 reserved[3];
 };
 
 struct exit {
@@ -78,6 +80,7 @@ WINDOW(struct alike, 8192);
 const enum kind *unused_kind __attribute__((unused));
 const enum flag *unused_flag __attribute__((unused));
 const enum origin *unused_origin __attribute__((unused));
+const struct overlay *unused_overlay __attribute__((unused));
 const struct header *unused_header __attribute__((unused));
 const struct ancestor *unused_ancestor __attribute__((unused));
 const struct exec *unused_exec __attribute__((unused));
@@ -487,13 +490,16 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	leave_untold(t, task);
 	fill(&r->head, SENSOR_PROCESS, task, c);
 	r->head.kind = KIND_EXEC;
-	r->reserved = 0;
+	__builtin_memset(r->reserved, 0, sizeof(r->reserved));
 	bpf_probe_read_kernel(&r->capabilities, sizeof(r->capabilities),
 			      &task->cred->cap_effective);
 	fill_file(r, file);
 	fill_origin(r, task, c, file);
 	if (fingerprint(like, s, task, bprm, c) && is_repeat(t, like, r, &id))
 		return 0;
+	n = r->origin == ORIGIN_IMAGE ? image_layer(file) : 0;
+	r->layer = n;
+	r->layers = n >> 16;
 	r->ancestors = put_ancestors(s, task);
 	speak_parents(s);
 	at = sizeof(*r) + r->ancestors * sizeof(struct ancestor);

@@ -15,7 +15,7 @@ import (
 	"github.com/castellan-security/castellan/internal/event"
 )
 
-//go:generate go tool bpf2go -cc clang -strip llvm-strip -target amd64,arm64 -type header -type ancestor -type exec -type exit -type kind -type flag -type origin -type beginning process process.bpf.c -- -O2 -Wall -Werror -mcpu=v2
+//go:generate go tool bpf2go -cc clang -strip llvm-strip -target amd64,arm64 -type header -type ancestor -type exec -type exit -type kind -type flag -type origin -type overlay -type beginning process process.bpf.c -- -O2 -Wall -Werror -mcpu=v2
 
 const (
 	ancestorLen = int(unsafe.Sizeof(processAncestor{}))
@@ -124,6 +124,7 @@ func decodeExec(d *decoder, h header, b []byte, e *event.Event) error {
 		ArgsTruncated: has(processFlagFLAG_ARGS_CUT),
 		PathTruncated: has(processFlagFLAG_EXECUTABLE_CUT | processFlagFLAG_CWD_CUT),
 		Origin:        originOf(processOrigin(b[unsafe.Offsetof(at.Origin)])),
+		Layer:         event.Layer{Number: u16(b, unsafe.Offsetof(at.Layer)), Of: u16(b, unsafe.Offsetof(at.Layers))},
 		Deleted:       has(processFlagFLAG_DELETED),
 		Inode:         u64(b, unsafe.Offsetof(at.Inode)),
 		Device:        u32(b, unsafe.Offsetof(at.Device)),

@@ -73,7 +73,9 @@ type processExec struct {
 	CwdLen        uint16
 	RequestedLen  uint16
 	ArgsLen       uint16
-	Reserved      uint16
+	Layer         uint16
+	Layers        uint16
+	Reserved      [3]uint16
 }
 
 type processExit struct {
@@ -142,6 +144,17 @@ const (
 	processOriginORIGIN_HOST    processOrigin = 5
 )
 
+type processOverlay struct {
+	_          structs.HostLayout
+	Known      uint32
+	Layers     uint32
+	DataLayers uint32
+	Entry      uint32
+	Stacked    uint32
+	Layer      uint32
+	Index      uint32
+}
+
 type processProcessKey struct {
 	_        structs.HostLayout
 	Start    uint64
@@ -191,6 +204,7 @@ const (
 	processMapEnded           = "ended"
 	processMapEvents          = "events"
 	processMapHosts           = "hosts"
+	processMapOverlays        = "overlays"
 	processMapResidents       = "residents"
 	processMapScratches       = "scratches"
 	processMapSettings        = "settings"
@@ -210,6 +224,7 @@ const (
 	processVarUnusedHeader    = "unused_header"
 	processVarUnusedKind      = "unused_kind"
 	processVarUnusedOrigin    = "unused_origin"
+	processVarUnusedOverlay   = "unused_overlay"
 )
 
 // loadProcess returns the embedded CollectionSpec for process.
@@ -269,6 +284,7 @@ type processMapSpecs struct {
 	Ended     *ebpf.MapSpec `ebpf:"ended"`
 	Events    *ebpf.MapSpec `ebpf:"events"`
 	Hosts     *ebpf.MapSpec `ebpf:"hosts"`
+	Overlays  *ebpf.MapSpec `ebpf:"overlays"`
 	Residents *ebpf.MapSpec `ebpf:"residents"`
 	Scratches *ebpf.MapSpec `ebpf:"scratches"`
 	Settings  *ebpf.MapSpec `ebpf:"settings"`
@@ -290,6 +306,7 @@ type processVariableSpecs struct {
 	UnusedHeader    *ebpf.VariableSpec `ebpf:"unused_header"`
 	UnusedKind      *ebpf.VariableSpec `ebpf:"unused_kind"`
 	UnusedOrigin    *ebpf.VariableSpec `ebpf:"unused_origin"`
+	UnusedOverlay   *ebpf.VariableSpec `ebpf:"unused_overlay"`
 }
 
 // processObjects contains all objects after they have been loaded into the kernel.
@@ -317,6 +334,7 @@ type processMaps struct {
 	Ended     *ebpf.Map `ebpf:"ended"`
 	Events    *ebpf.Map `ebpf:"events"`
 	Hosts     *ebpf.Map `ebpf:"hosts"`
+	Overlays  *ebpf.Map `ebpf:"overlays"`
 	Residents *ebpf.Map `ebpf:"residents"`
 	Scratches *ebpf.Map `ebpf:"scratches"`
 	Settings  *ebpf.Map `ebpf:"settings"`
@@ -332,6 +350,7 @@ func (m *processMaps) Close() error {
 		m.Ended,
 		m.Events,
 		m.Hosts,
+		m.Overlays,
 		m.Residents,
 		m.Scratches,
 		m.Settings,
@@ -354,6 +373,7 @@ type processVariables struct {
 	UnusedHeader    *ebpf.Variable `ebpf:"unused_header"`
 	UnusedKind      *ebpf.Variable `ebpf:"unused_kind"`
 	UnusedOrigin    *ebpf.Variable `ebpf:"unused_origin"`
+	UnusedOverlay   *ebpf.Variable `ebpf:"unused_overlay"`
 }
 
 // processPrograms contains all programs after they have been loaded into the kernel.

@@ -196,6 +196,7 @@ func (r *reading) beside(last bool) {
 	}
 	if ticks {
 		r.ticked = now
+		r.s.seekOverlay()
 	}
 	if sweeps {
 		r.swept = now

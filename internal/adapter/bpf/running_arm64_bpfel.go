@@ -75,6 +75,17 @@ type runningHost struct {
 	Root   uint64
 }
 
+type runningOverlay struct {
+	_          structs.HostLayout
+	Known      uint32
+	Layers     uint32
+	DataLayers uint32
+	Entry      uint32
+	Stacked    uint32
+	Layer      uint32
+	Index      uint32
+}
+
 type runningProcessKey struct {
 	_        structs.HostLayout
 	Start    uint64
@@ -153,6 +164,7 @@ const (
 	runningMapCounters      = "counters"
 	runningMapEvents        = "events"
 	runningMapHosts         = "hosts"
+	runningMapOverlays      = "overlays"
 	runningMapResidents     = "residents"
 	runningMapScratches     = "scratches"
 	runningMapTakings       = "takings"
@@ -214,6 +226,7 @@ type runningMapSpecs struct {
 	Counters  *ebpf.MapSpec `ebpf:"counters"`
 	Events    *ebpf.MapSpec `ebpf:"events"`
 	Hosts     *ebpf.MapSpec `ebpf:"hosts"`
+	Overlays  *ebpf.MapSpec `ebpf:"overlays"`
 	Residents *ebpf.MapSpec `ebpf:"residents"`
 	Scratches *ebpf.MapSpec `ebpf:"scratches"`
 	Takings   *ebpf.MapSpec `ebpf:"takings"`
@@ -251,6 +264,7 @@ type runningMaps struct {
 	Counters  *ebpf.Map `ebpf:"counters"`
 	Events    *ebpf.Map `ebpf:"events"`
 	Hosts     *ebpf.Map `ebpf:"hosts"`
+	Overlays  *ebpf.Map `ebpf:"overlays"`
 	Residents *ebpf.Map `ebpf:"residents"`
 	Scratches *ebpf.Map `ebpf:"scratches"`
 	Takings   *ebpf.Map `ebpf:"takings"`
@@ -263,6 +277,7 @@ func (m *runningMaps) Close() error {
 		m.Counters,
 		m.Events,
 		m.Hosts,
+		m.Overlays,
 		m.Residents,
 		m.Scratches,
 		m.Takings,

@@ -63,6 +63,7 @@ const (
 	cgroupsMap  = "cgroups"
 	settingsMap = "settings"
 	countersMap = "counters"
+	overlaysMap = "overlays" // of layer.bpf.h
 	untoldMap   = "untold"
 )
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
@@ -25,6 +26,7 @@ type shared struct {
 	cgroups  int // descriptor of the root; -1 until a sensor needs it
 	settings asset.AgentSettings
 	reader   *ringbuf.Reader
+	overlay  overlaySearch
 }
 
 // openShared makes the maps that all sensors use, after the spec of one, and
@@ -39,6 +41,7 @@ func openShared(spec *ebpf.CollectionSpec, ringBytes uint32) (*shared, error) {
 		eventsMap:   {Name: eventsMap, Type: ebpf.RingBuf, MaxEntries: ringBytes},
 		cgroupsMap:  spec.Maps[cgroupsMap],
 		untoldMap:   spec.Maps[untoldMap],
+		overlaysMap: {Name: overlaysMap, Type: ebpf.Array, KeySize: 4, ValueSize: uint32(unsafe.Sizeof(processOverlay{})), MaxEntries: 1},
 		settingsMap: {Name: settingsMap, Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1},
 	} {
 		made, err := ebpf.NewMap(m)

@@ -78,11 +78,37 @@ func appendPayload(b []byte, e *event.Event) []byte {
 		b = appendExit(b, e.Exit)
 	}
 	b = appendObjects(b, e)
-	if e.Count == 0 && e.Last.IsZero() {
+	layers, known := layersOf(e)
+	if e.Count == 0 && e.Last.IsZero() && !known {
 		return b
 	}
 	b = binary.AppendUvarint(b, e.Count)
-	return binary.AppendVarint(b, nanos(e.Last))
+	b = binary.AppendVarint(b, nanos(e.Last))
+	if !known {
+		return b
+	}
+	for _, l := range layers {
+		b = binary.AppendUvarint(b, uint64(l.Number))
+		b = binary.AppendUvarint(b, uint64(l.Of))
+	}
+	return b
+}
+
+// layersOf returns where an event has layers, and whether any of them is known.
+func layersOf(e *event.Event) (layers []*event.Layer, known bool) {
+	if e.Exec != nil {
+		layers = append(layers, &e.Exec.Layer)
+	}
+	if e.File != nil {
+		layers = append(layers, &e.File.Layer)
+	}
+	if e.Memory != nil {
+		layers = append(layers, &e.Memory.Layer)
+	}
+	for _, l := range layers {
+		known = known || !l.IsZero()
+	}
+	return layers, known
 }
 
 func appendExit(b []byte, x *event.Exit) []byte {
@@ -142,6 +168,15 @@ func decodePayload(payload []byte, words string, e *event.Event) error {
 	r.objects(parts, e)
 	if len(r.b) > 0 {
 		e.Count, e.Last = r.uvarint(), fromNanos(r.varint())
+	}
+	if len(r.b) > 0 {
+		layers, _ := layersOf(e)
+		for _, l := range layers {
+			*l = event.Layer{Number: r.uint16(), Of: r.uint16()}
+			if l.IsZero() {
+				*l = event.Layer{}
+			}
+		}
 	}
 	if r.bad {
 		return errPayload

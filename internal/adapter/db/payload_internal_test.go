@@ -23,6 +23,8 @@ func FuzzPayload(f *testing.F) {
 		Exit: &event.Exit{Code: 1},
 	}
 	f.Add(appendPayload(nil, &e), string(appendWords(nil, &e)))
+	e.Exec.Layer = event.Layer{Number: 3, Of: 300}
+	f.Add(appendPayload(nil, &e), string(appendWords(nil, &e)))
 	for _, e := range objectEvents() {
 		f.Add(appendPayload(nil, &e), string(appendWords(nil, &e)))
 	}

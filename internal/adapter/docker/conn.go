@@ -141,16 +141,16 @@ func (c *conn) inspect(ctx context.Context, id string) (inspection, error) {
 	return in, nil
 }
 
-// repoDigests returns the names with digests under which registries know an
-// image.
-func (c *conn) repoDigests(ctx context.Context, imageID string) ([]string, error) {
+// image returns what the engine knows of an image. The error is of kind
+// NotFound when it no longer knows it.
+func (c *conn) image(ctx context.Context, imageID string) (imageFacts, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
-	var image struct{ RepoDigests []string }
-	if err := c.get(ctx, "/images/"+imageID+"/json", nil, maxInspectBody, &image); err != nil {
-		return nil, fmt.Errorf("inspect image: %w", err)
+	var f imageFacts
+	if err := c.get(ctx, "/images/"+imageID+"/json", nil, maxInspectBody, &f); err != nil {
+		return imageFacts{}, fmt.Errorf("inspect image: %w", err)
 	}
-	return image.RepoDigests, nil
+	return f, nil
 }
 
 // events opens the stream of what happens to containers, from since on by the

@@ -37,6 +37,7 @@ func web() asset.Workload {
 			Reference: "shop/web:1.4",
 			ID:        "sha256:112ac05b694aeef4c33ac1ef57515a12e6e88491682c341a557f506afbb73da8",
 			Digest:    "sha256:" + strings.Repeat("ab", 32),
+			Layers:    []string{"sha256:b52395d70fdf4185611e070e9788bc3026ae1dc7579c288d0f6097b6ddab0b10"},
 		},
 		State:   asset.Running,
 		PID:     30712,

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/castellan-security/castellan/internal/asset"
 )
@@ -74,19 +77,71 @@ func TestDigestOf(t *testing.T) {
 	}
 }
 
-func TestDigestsAreBounded(t *testing.T) {
-	d := newDigests(nil)
+func TestImagesAreBounded(t *testing.T) {
+	d := newImages(nil)
 	first := "sha256:" + strings.Repeat("0", 64)
-	d.keep(first, []string{"kept"})
+	d.keep(first, imageFacts{RepoDigests: []string{"kept"}})
 	for range maxImages + 10 {
 		if _, ok := d.recall(first); !ok {
 			t.Fatal("what is used often was forgotten")
 		}
-		d.keep(strings.Repeat("x", d.order.Len()), nil)
-		d.keep(strings.Repeat("y", d.order.Len()), nil)
+		d.keep(strings.Repeat("x", d.order.Len()), imageFacts{})
+		d.keep(strings.Repeat("y", d.order.Len()), imageFacts{})
 	}
 	if len(d.byID) > maxImages || d.order.Len() != len(d.byID) {
 		t.Errorf("%d images remembered in a list of %d, want at most %d", len(d.byID), d.order.Len(), maxImages)
+	}
+}
+
+// Layers are told only where the engine describes the image that the container
+// is of, and only as a whole.
+func TestLayersOfImage(t *testing.T) {
+	base, top := "sha256:"+strings.Repeat("a", 64), "sha256:"+strings.Repeat("b", 64)
+	const ofContainer = `"ImageManifestDescriptor":{"digest":"` + "sha256:c" + `","platform":`
+	deep := make([]string, maxLayers+1)
+	for i := range deep {
+		deep[i] = base
+	}
+	for _, tt := range []struct {
+		name, container, image string
+		layers                 []string // of the image
+		want                   []string
+	}{
+		{"the engine's own store", `"Driver":"overlay2"`, "", []string{base, top}, []string{base, top}},
+		{"the same layer twice", `"Driver":"overlay2"`, "", []string{base, base}, []string{base, base}},
+		{"another driver", `"Driver":"btrfs"`, "", []string{base, top}, nil},
+		{"containerd's store", `"Driver":"overlayfs",` + ofContainer + `{"os":"linux","architecture":"amd64"}}`, "", []string{base, top}, []string{base, top}},
+		{"containerd's, before it said which", `"Driver":"overlayfs"`, "", []string{base, top}, nil},
+		{"containerd's, for another processor", `"Driver":"overlayfs",` + ofContainer + `{"os":"linux","architecture":"arm64"}}`, "", []string{base, top}, nil},
+		{"containerd's, without a platform", `"Driver":"overlayfs",` + ofContainer + `null}`, "", []string{base, top}, nil},
+		{"a variant that goes without saying", `"Driver":"overlayfs",` + ofContainer + `{"os":"linux","architecture":"amd64","variant":"v1"}}`, "", []string{base}, []string{base}},
+		{"another variant", `"Driver":"overlayfs",` + ofContainer + `{"os":"linux","architecture":"amd64","variant":"v2"}}`, `"Variant":"v3",`, []string{base}, nil},
+		{"no diff id", `"Driver":"overlay2"`, "", []string{base, "../../etc/passwd"}, nil},
+		{"more than the kernel stacks", `"Driver":"overlay2"`, "", deep, nil},
+		{"none", `"Driver":"overlay2"`, "", nil, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			layers, err := json.Marshal(tt.layers)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var facts imageFacts
+			answer := `{"Os":"linux","Architecture":"amd64",` + tt.image + `"RootFS":{"Type":"layers","Layers":` + string(layers) + `}}`
+			if err := json.Unmarshal([]byte(answer), &facts); err != nil {
+				t.Fatal(err)
+			}
+			var in inspection
+			if err := json.Unmarshal([]byte(`{`+tt.container+`}`), &in); err != nil {
+				t.Fatal(err)
+			}
+			d := newImages(nil)
+			d.keep(base, facts)
+			got := asset.Image{ID: base, Digest: base}
+			d.describe(t.Context(), &in, &got)
+			if diff := cmp.Diff(tt.want, got.Layers); diff != "" {
+				t.Errorf("layers (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 
@@ -179,6 +234,26 @@ func FuzzInspection(f *testing.F) {
 			return
 		}
 		checkWorkload(t, in.workload())
+	})
+}
+
+// FuzzImage: whatever the engine says of an image, its layers are diff ids.
+func FuzzImage(f *testing.F) {
+	f.Add([]byte(`{"Os":"linux","Architecture":"amd64","RootFS":{"Layers":["sha256:`+strings.Repeat("a", 64)+`"]}}`), "overlay2")
+	f.Add([]byte(`{"RootFS":{"Layers":["x",""]}}`), "overlayfs")
+	f.Fuzz(func(t *testing.T, b []byte, driver string) {
+		var facts imageFacts
+		if json.Unmarshal(b, &facts) != nil {
+			return
+		}
+		id := "sha256:" + strings.Repeat("0", 64)
+		d := newImages(nil)
+		d.keep(id, facts)
+		i := asset.Image{ID: id}
+		d.describe(t.Context(), &inspection{Driver: driver}, &i)
+		if len(i.Layers) > maxLayers || slices.ContainsFunc(i.Layers, func(l string) bool { return !isDigest(l) }) {
+			t.Errorf("layers %q", i.Layers)
+		}
 	})
 }
 

@@ -27,7 +27,7 @@ type session struct {
 
 	conn    *conn
 	changes *changes
-	digests *digests
+	images  *images
 	known   map[string]entry     // until destroyed
 	looked  map[string]time.Time // containers inspected within the last settle
 }
@@ -50,7 +50,7 @@ func (s *session) run(ctx context.Context) error {
 		return err
 	}
 	defer c.close()
-	s.conn, s.changes, s.digests = c, newChanges(), newDigests(c)
+	s.conn, s.changes, s.images = c, newChanges(), newImages(c)
 	s.looked = map[string]time.Time{}
 
 	// Events first: what happens while containers are listed waits in changes.
@@ -259,9 +259,7 @@ func (s *session) inspect(ctx context.Context, ids []string) []result {
 					continue
 				}
 				w := in.workload()
-				if w.Image.Digest == "" {
-					w.Image.Digest = s.digests.of(ctx, w.Image)
-				}
+				s.images.describe(ctx, &in, &w.Image)
 				results[i].workload, results[i].spoofs = w, spoofs(in.Config.Labels)
 			}
 		})

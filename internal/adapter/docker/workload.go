@@ -65,7 +65,11 @@ type inspection struct {
 	Args    []string
 	Name    string
 	Image   string // the image's id
-	State   struct {
+	Driver  string // of storage
+	// ImageManifestDescriptor says which image of an index it is, where the
+	// engine leaves images to containerd (API 1.48 and later).
+	ImageManifestDescriptor *struct{ Platform *platform }
+	State                   struct {
 		Status     string
 		OOMKilled  bool
 		Pid        int

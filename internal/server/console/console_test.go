@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -378,6 +379,34 @@ func TestErrorsArePages(t *testing.T) {
 			}
 			if !strings.Contains(body, `href="/"`) {
 				t.Error("the page leads nowhere")
+			}
+		})
+	}
+}
+
+// The page of an event says which layer of the image its file is from, and what
+// that one is called.
+func TestEventTellsLayer(t *testing.T) {
+	h := shopHouse(t)
+	for _, tt := range []struct {
+		name   string
+		is     func(event.Event) bool
+		says   string
+		diffID string
+	}{
+		{"exec", func(e event.Event) bool { return e.Exec != nil && e.Exec.Layer.Number == 2 }, "The file came with image layer 2 of 3 and is unchanged since.", "sha256:0e5f"},
+		{"file", func(e event.Event) bool { return e.File != nil && e.File.Layer.Number == 1 }, "image layer 1 of 3", "sha256:c1d2"},
+		{"memory", func(e event.Event) bool { return e.Memory != nil && e.Memory.Layer.Number == 3 }, "image layer 3 of 3", "sha256:77a0"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			events := consoletest.New(testNow()).Events
+			i := slices.IndexFunc(events, tt.is)
+			if i < 0 {
+				t.Fatal("the shop has no such event")
+			}
+			body := h.get(t, access.Administrator, "/events/"+strconv.FormatInt(events[i].ID, 10)).Body.String()
+			if !strings.Contains(body, tt.says) || !strings.Contains(body, tt.diffID) {
+				t.Errorf("the page does not say %q and %q", tt.says, tt.diffID)
 			}
 		})
 	}

@@ -108,6 +108,14 @@ func (c *Console) event(w http.ResponseWriter, r *http.Request, v visit) error {
 	return c.show(w, r, http.StatusOK, eventBody(c.page(r, v, "events", "Event "+strconv.FormatInt(id, 10)), d))
 }
 
+// imageLayers are the layers of the workload's image; nil when not known.
+func (d eventData) imageLayers() []string {
+	if d.Workload == nil {
+		return nil
+	}
+	return d.Workload.Image.Layers
+}
+
 // chain is the way from the oldest known ancestor down to the process itself.
 func (d eventData) chain() []event.Ancestor {
 	if d.Exec == nil {

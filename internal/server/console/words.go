@@ -66,12 +66,13 @@ func originMark(o event.Origin) (word, icon string, t tone) {
 	return "unknown", "unknown", calm
 }
 
-// originSentence says where an executed file came from and what that means.
-func originSentence(x *event.Exec) string {
+// originSentence says where an executed file came from and what that means,
+// given the layers of the workload's image or none.
+func originSentence(x *event.Exec, image []string) string {
 	var s string
 	switch x.Origin {
 	case event.OriginImage:
-		s = "The file came with the image and is unchanged since."
+		s = "The file came with " + orElse(x.Layer.Words(image), "the image") + " and is unchanged since."
 	case event.OriginWritten:
 		s = "The file did not come with the image: it was written or changed after the container was made."
 	case event.OriginMount:

@@ -152,16 +152,37 @@ func TestNumbersAndTimes(t *testing.T) {
 	}
 }
 
+func TestOriginSentenceNamesTheLayer(t *testing.T) {
+	image := []string{"sha256:a", "sha256:b"}
+	for _, tt := range []struct {
+		name  string
+		layer event.Layer
+		image []string
+		want  string
+	}{
+		{"of the image", event.Layer{Number: 2, Of: 3}, image, "The file came with image layer 2 of 2 and is unchanged since."},
+		{"of the engine", event.Layer{Number: 3, Of: 3}, image, "The file came with the engine's own layer and is unchanged since."},
+		{"of an image that is not known", event.Layer{Number: 2, Of: 3}, nil, "The file came with layer 2 of 3 and is unchanged since."},
+		{"not known", event.Layer{}, image, "The file came with the image and is unchanged since."},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := originSentence(&event.Exec{Origin: event.OriginImage, Layer: tt.layer}, tt.image); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
 func TestEveryOriginHasASentence(t *testing.T) {
 	seen := map[string]event.Origin{}
 	for _, o := range []event.Origin{event.OriginUnknown, event.OriginImage, event.OriginWritten, event.OriginMount, event.OriginMemory, event.OriginHost} {
-		s := originSentence(&event.Exec{Origin: o})
+		s := originSentence(&event.Exec{Origin: o}, nil)
 		if other, ok := seen[s]; ok {
 			t.Errorf("%q and %q share the sentence %q", o, other, s)
 		}
 		seen[s] = o
 	}
-	if got := cmp.Diff(originSentence(&event.Exec{Origin: event.OriginWritten, Deleted: true}),
+	if got := cmp.Diff(originSentence(&event.Exec{Origin: event.OriginWritten, Deleted: true}, nil),
 		"The file did not come with the image: it was written or changed after the container was made. It had been deleted by the time it ran."); got != "" {
 		t.Error(got)
 	}

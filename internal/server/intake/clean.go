@@ -58,6 +58,7 @@ func cleanExec(x *event.Exec) *event.Exec {
 	c.Cwd = clip(x.Cwd, maxPath)
 	c.Args, c.ArgsTruncated = cleanArgs(x.Args, x.ArgsTruncated)
 	c.Origin = cleanOrigin(x.Origin)
+	c.Layer = cleanLayer(x.Layer, c.Origin)
 	c.Ancestors = slices.Clone(x.Ancestors[:min(len(x.Ancestors), event.MaxAncestors)])
 	for i := range c.Ancestors {
 		a := &c.Ancestors[i]
@@ -96,6 +97,14 @@ func cleanOrigin(o event.Origin) event.Origin {
 		return o
 	}
 	return event.OriginUnknown
+}
+
+// cleanLayer leaves a layer only where there can be one.
+func cleanLayer(l event.Layer, o event.Origin) event.Layer {
+	if o != event.OriginImage || l.Number == 0 || l.Number > l.Of {
+		return event.Layer{}
+	}
+	return l
 }
 
 // cleanProcesses does for a process table what takeEvents does for events.

@@ -81,6 +81,7 @@ func cleanFile(f *event.File) *event.File {
 	c := *f
 	c.Path, c.To = clip(f.Path, maxPath), clip(f.To, maxPath)
 	c.Origin = cleanOrigin(f.Origin)
+	c.Layer = cleanLayer(f.Layer, c.Origin)
 	c.FileSystem = clip(f.FileSystem, maxWord)
 	c.Type = oneOf(f.Type, "folder", "link", "fifo", "socket", "char", "block")
 	c.Mode &= maxMode
@@ -134,6 +135,7 @@ func cleanMemory(m *event.Memory) *event.Memory {
 	c := *m
 	c.Call, c.Path = clip(m.Call, maxWord), clip(m.Path, maxPath)
 	c.Origin = cleanOrigin(m.Origin)
+	c.Layer = cleanLayer(m.Layer, c.Origin)
 	c.Protection = cleanFlags(m.Protection)
 	c.Error = cleanErrno(m.Error)
 	return &c

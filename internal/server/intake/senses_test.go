@@ -124,6 +124,44 @@ func TestPayloadsAreBounded(t *testing.T) {
 	}
 }
 
+// A layer is only where there can be one: of a file of the image, and among as
+// many as it says there are.
+func TestLayersMakeSense(t *testing.T) {
+	good := event.Layer{Number: 3, Of: 8}
+	for _, tt := range []struct {
+		name   string
+		origin event.Origin
+		layer  event.Layer
+		want   event.Layer
+	}{
+		{"of the image", event.OriginImage, good, good},
+		{"of a file that was written", event.OriginWritten, good, event.Layer{}},
+		{"of a file of unknown origin", "mars", good, event.Layer{}},
+		{"none among some", event.OriginImage, event.Layer{Of: 8}, event.Layer{}},
+		{"more than there are", event.OriginImage, event.Layer{Number: 9, Of: 8}, event.Layer{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFixture(t)
+			ran := f.sense(agentA, "", event.KindExec)
+			ran.Exec = &event.Exec{Origin: tt.origin, Layer: tt.layer}
+			read := f.sense(agentA, "", event.KindFileRead)
+			read.File = &event.File{Path: "/etc/shadow", Origin: tt.origin, Layer: tt.layer}
+			mapped := f.sense(agentA, "", event.KindExecProtect)
+			mapped.Memory = &event.Memory{Call: "mmap", Origin: tt.origin, Layer: tt.layer}
+			f.report(t, link.Report{Agent: describe(agentA), Events: []event.Event{ran, read, mapped}})
+			got := f.stored(t)
+			if len(got) != 3 {
+				t.Fatalf("got %d events, want 3", len(got))
+			}
+			for _, e := range got {
+				if l := e.Layer(); l != tt.want {
+					t.Errorf("%s: got %+v, want %+v", e.Kind, l, tt.want)
+				}
+			}
+		})
+	}
+}
+
 func TestPeersAreNamedOnArrival(t *testing.T) {
 	f := newFixture(t)
 	web := workload(shop)

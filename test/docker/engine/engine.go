@@ -8,10 +8,12 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -30,6 +32,10 @@ const (
 	stopWithin = 30 * time.Second
 )
 
+// DockerdEnv names another dockerd than the machine's to test with, such as one
+// of a later version. The file is called dockerd.
+const DockerdEnv = "CASTELLAN_TEST_DOCKERD"
+
 // Options say what an engine needs. The zero value is an engine whose
 // containers have no network.
 type Options struct {
@@ -44,6 +50,9 @@ type Options struct {
 	Apart bool
 	// Settings are the engine's, as daemon.json has them; nil for none.
 	Settings map[string]any
+	// Snapshots makes containerd keep the images, as engines do since Docker 29
+	// unless they have older data; else it is the driver overlay2.
+	Snapshots bool
 }
 
 // Engine is a private engine. Its methods are not for concurrent use, except
@@ -54,6 +63,7 @@ type Engine struct {
 
 	dir        string
 	apart      bool
+	snapshots  bool
 	lock       *os.File // held while the engine is in use
 	bridged    bool     // containers are on a bridge unless they say otherwise
 	bridge     string   // its name where it is ours
@@ -95,7 +105,7 @@ func New(ctx context.Context, o Options) (_ *Engine, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("make folder of engine: %w", err)
 	}
-	e := &Engine{dir: dir, apart: o.Apart, bridged: o.Bridge}
+	e := &Engine{dir: dir, apart: o.Apart, bridged: o.Bridge, snapshots: o.Snapshots}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("%w\n%s", err, e.Logs()), e.Close())
@@ -152,6 +162,13 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 	if err := os.WriteFile(e.path("containerd.toml"), []byte(toml), 0o600); err != nil {
 		return fmt.Errorf("configure containerd: %w", err)
 	}
+	if e.snapshots {
+		settings = maps.Clone(settings)
+		if settings == nil {
+			settings = map[string]any{}
+		}
+		settings["features"] = map[string]bool{"containerd-snapshotter": true}
+	}
 	daemon, err := json.Marshal(settings)
 	if settings == nil {
 		daemon = []byte("{}")
@@ -177,7 +194,10 @@ func (e *Engine) Start(ctx context.Context) error {
 		"--exec-root", e.path("exec"),
 		"--pidfile", e.path("docker.pid"),
 		"--containerd", e.path("containerd.sock"),
-		"--storage-driver", "overlay2", "--log-level", "warn",
+		"--log-level", "warn",
+	}
+	if !e.snapshots {
+		args = append(args, "--storage-driver", "overlay2")
 	}
 	if !e.apart {
 		args = append(args, "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false", "--userland-proxy=false")
@@ -188,9 +208,9 @@ func (e *Engine) Start(ctx context.Context) error {
 	case !e.bridged:
 		args = append(args, "--bridge", "none")
 	}
-	program := "dockerd"
+	program := cmp.Or(os.Getenv(DockerdEnv), "dockerd")
 	if e.apart { // both programs become the next, so the process is dockerd in the end
-		program, args = "unshare", append([]string{"--net", "sh", "-c", `ip link set lo up && exec dockerd "$@"`, "dockerd"}, args...)
+		program, args = "unshare", append([]string{"--net", "sh", "-c", `ip link set lo up && exec "$0" "$@"`, program}, args...)
 	}
 	p, err := launch(e.path("dockerd.log"), program, args...)
 	if err != nil {

@@ -17,10 +17,11 @@ import (
 	"github.com/moby/moby/client"
 )
 
-// Image is an image of one layer, made on the spot.
+// Image is an image made on the spot, of one layer unless there are more Above.
 type Image struct {
 	Reference  string // name:tag
 	Files      []File
+	Above      [][]File // the files of further layers, the lowest first
 	Entrypoint []string
 	Cmd        []string
 	Env        []string
@@ -75,9 +76,26 @@ func (e *Engine) Load(ctx context.Context, i Image) error {
 	return nil
 }
 
+// DiffIDs returns what the layers are called, the lowest first.
+func (i Image) DiffIDs() ([]string, error) {
+	layers, err := i.layers()
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]string, len(layers))
+	for n, layer := range layers {
+		ids[n] = fmt.Sprintf("sha256:%x", sha256.Sum256(layer))
+	}
+	return ids, nil
+}
+
 // archive returns the image in the form of docker save.
 func (i Image) archive() ([]byte, error) {
-	layer, err := i.layer()
+	layers, err := i.layers()
+	if err != nil {
+		return nil, err
+	}
+	ids, err := i.DiffIDs()
 	if err != nil {
 		return nil, err
 	}
@@ -85,28 +103,45 @@ func (i Image) archive() ([]byte, error) {
 		"architecture": runtime.GOARCH,
 		"os":           "linux",
 		"config":       map[string]any{"Entrypoint": i.Entrypoint, "Cmd": i.Cmd, "Env": i.Env, "Labels": i.Labels},
-		"rootfs":       map[string]any{"type": "layers", "diff_ids": []string{fmt.Sprintf("sha256:%x", sha256.Sum256(layer))}},
+		"rootfs":       map[string]any{"type": "layers", "diff_ids": ids},
 	})
 	if err != nil {
 		return nil, err
 	}
+	files := []File{{Path: "/config.json", Mode: 0o644, Body: config}}
+	var names []string
+	for n, layer := range layers {
+		name := fmt.Sprintf("layer%d.tar", n)
+		names = append(names, name)
+		files = append(files, File{Path: "/" + name, Mode: 0o644, Body: layer})
+	}
 	manifest, err := json.Marshal([]map[string]any{{
-		"Config": "config.json", "RepoTags": []string{i.Reference}, "Layers": []string{"layer.tar"},
+		"Config": "config.json", "RepoTags": []string{i.Reference}, "Layers": names,
 	}})
 	if err != nil {
 		return nil, err
 	}
-	return pack([]File{
-		{Path: "/config.json", Mode: 0o644, Body: config},
-		{Path: "/layer.tar", Mode: 0o644, Body: layer},
-		{Path: "/manifest.json", Mode: 0o644, Body: manifest},
-	})
+	return pack(append(files, File{Path: "/manifest.json", Mode: 0o644, Body: manifest}))
 }
 
-func (i Image) layer() ([]byte, error) {
+// layers returns the archives of all layers, the lowest first.
+func (i Image) layers() ([][]byte, error) {
+	layers := make([][]byte, 0, 1+len(i.Above))
+	for _, files := range append([][]File{i.Files}, i.Above...) {
+		layer, err := packLayer(files)
+		if err != nil {
+			return nil, err
+		}
+		layers = append(layers, layer)
+	}
+	return layers, nil
+}
+
+// packLayer packs files with the folders above them.
+func packLayer(all []File) ([]byte, error) {
 	var files []File
 	made := map[string]bool{}
-	for _, f := range i.Files {
+	for _, f := range all {
 		for _, dir := range parents(f.Path) {
 			if !made[dir] {
 				made[dir] = true

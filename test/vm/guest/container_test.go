@@ -84,7 +84,7 @@ func mountAt(t *testing.T, target, kind, data string) {
 }
 
 // container stands in for what an engine makes: cgroups that carry its id, and
-// a root of overlay layers with the subject in the lower one.
+// a root of overlay layers with the subject in the lowest one.
 type container struct {
 	id      string
 	cgroups []string
@@ -114,12 +114,15 @@ func removeCgroup(t *testing.T, dir string) {
 	})
 }
 
-// overlay mounts a root file system of an image layer and an empty upper one.
+// shadow is a sensitive file, which the second layer of the image has.
+const shadow = "/etc/shadow"
+
+// overlay mounts a root file system of two image layers and an empty upper one.
 func overlay(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
-	for _, name := range []string{"image/bin", "image/proc", "upper", "work", "root"} {
+	for _, name := range []string{"base/bin", "base/proc", "top/etc", "upper", "work", "root"} {
 		if err := os.MkdirAll(in(name), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -128,10 +131,13 @@ func overlay(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(in("image"), guest.Subject), subject, 0o755); err != nil {
+	if err := os.WriteFile(filepath.Join(in("base"), guest.Subject), subject, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	mountAt(t, in("root"), "overlay", "lowerdir="+in("image")+",upperdir="+in("upper")+",workdir="+in("work"))
+	if err := os.WriteFile(filepath.Join(in("top"), shadow), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mountAt(t, in("root"), "overlay", "lowerdir="+in("top")+":"+in("base")+",upperdir="+in("upper")+",workdir="+in("work"))
 	return in("root")
 }
 

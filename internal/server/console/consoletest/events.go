@@ -92,7 +92,7 @@ func (b *builder) attacks() {
 	shell := process(31_001, 4_100, "/bin/bash")
 	shell.UID, shell.EUID, shell.GID = 0, 0, 0
 	exec(14*time.Minute, Storefront, group, shell, event.Exec{
-		Args: []string{"bash"}, Origin: event.OriginImage, Entered: true, Capabilities: 0xa80425fb, Inode: 1_042, Device: 66_305,
+		Args: []string{"bash"}, Origin: event.OriginImage, Layer: event.Layer{Number: 2, Of: 4}, Entered: true, Capabilities: 0xa80425fb, Inode: 1_042, Device: 66_305,
 		Ancestors: up(event.Ancestor{Key: key(900), Name: "containerd-shim", Executable: "/usr/bin/containerd-shim-runc-v2"}, event.Ancestor{Key: key(1), Name: "systemd", Executable: "/usr/lib/systemd/systemd"}),
 	})
 	exec(12*time.Minute, Storefront, group, process(31_010, 31_001, "/usr/bin/curl"), event.Exec{

@@ -56,7 +56,7 @@ func (b *builder) files(front, shell, db, worker, evil who) {
 	b.file(db, 30*time.Minute, event.KindFileWrite, event.File{Path: "/data/wal/000000010000000000000042", FileSystem: "ext4", Origin: event.OriginMount, Inode: 81_001, Device: 8<<20 | 1, Flags: []string{"write", "append"}}, 9_411)
 	b.file(db, 29*time.Minute, event.KindFileDelete, event.File{Path: "/data/wal/000000010000000000000039", FileSystem: "ext4", Origin: event.OriginMount}, 3)
 	b.file(worker, 20*time.Minute, event.KindFileCreate, event.File{Path: "/uploads/thumbs/cat.jpg", FileSystem: "ext4", Origin: event.OriginMount}, 38)
-	b.file(shell, 13*time.Minute, event.KindFileRead, event.File{Path: "/etc/shadow", Origin: event.OriginImage, FileSystem: "overlay", Inode: 1_977, Device: 66_305, Mode: 0o640, Sensitive: "shadow"}, 2)
+	b.file(shell, 13*time.Minute, event.KindFileRead, event.File{Path: "/etc/shadow", Origin: event.OriginImage, Layer: event.Layer{Number: 1, Of: 4}, FileSystem: "overlay", Inode: 1_977, Device: 66_305, Mode: 0o640, Sensitive: "shadow"}, 2)
 	b.file(shell, 13*time.Minute-9*time.Second, event.KindFileRead, event.File{Path: "/proc/1/environ", FileSystem: "proc", Sensitive: "environ"}, 0)
 	b.file(shell, 13*time.Minute-20*time.Second, event.KindFileRead, event.File{Path: "/root/.aws/credentials", Sensitive: "cloud", Claimed: true, Error: "ENOENT"}, 0)
 	b.file(shell, 12*time.Minute, event.KindFileCreate, event.File{Path: "/tmp/.x", Origin: event.OriginWritten, FileSystem: "overlay", Mode: 0o644}, 0)
@@ -147,7 +147,7 @@ func (b *builder) resources(worker, api, client who) {
 	e := b.by(worker, 6*time.Minute, event.KindExecMap)
 	e.Memory = &event.Memory{Call: "mmap", Path: "/tmp/libevil.so", Origin: event.OriginWritten, Protection: []string{"read", "execute"}, Length: 81_920}
 	e = b.by(worker, 6*time.Minute-time.Second, event.KindExecProtect)
-	e.Memory = &event.Memory{Call: "mprotect", Protection: []string{"read", "write", "execute"}, Length: 4_096}
+	e.Memory = &event.Memory{Call: "mmap", Path: "/usr/lib/libjit.so", Origin: event.OriginImage, Layer: event.Layer{Number: 3, Of: 4}, Protection: []string{"read", "write", "execute"}, Length: 4_096}
 	e = b.by(api, 6*time.Minute+time.Second, event.KindMemfd)
 	e.Memory = &event.Memory{Call: "memfd_create", Path: "kworker"}
 	e = b.by(client, 40*time.Minute, event.KindOOM)

@@ -139,6 +139,7 @@ func workloads(now time.Time) []asset.Workload {
 			Image: asset.Image{
 				Reference: "123456789012.dkr.ecr.eu-central-1.amazonaws.com/" + image,
 				ID:        "sha256:" + strings.Repeat("ab12", 16), Digest: "sha256:" + strings.Repeat("9f3c", 16),
+				Layers: []string{"sha256:" + strings.Repeat("c1d2", 16), "sha256:" + strings.Repeat("0e5f", 16), "sha256:" + strings.Repeat("77a0", 16)},
 			},
 			Created: start.Add(-time.Second), Started: &began, Updated: now.Add(-time.Minute),
 			Settings: asset.Settings{
