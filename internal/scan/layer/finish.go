@@ -1,0 +1,202 @@
+package layer
+
+import (
+	"cmp"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/castellan-security/castellan/internal/scan/analyse"
+)
+
+// finish waits for the analysers and returns what the layer holds. why says that
+// it broke off.
+func (c *collector) finish(why error) (*Result, error) {
+	c.endFile(why)
+	done, err := c.crew.wait()
+	if err != nil {
+		return nil, err
+	}
+	r := &c.res
+	r.Names, r.Folders = c.names.set(), c.folders.set()
+	r.Implied = c.implied.set().without(r.Folders)
+	r.Unsettled = c.crew.late
+	slices.Sort(r.Whiteouts)
+	r.Whiteouts = slices.Compact(r.Whiteouts)
+	slices.Sort(r.Opaque)
+	r.Opaque = slices.Compact(r.Opaque)
+	slices.SortFunc(done, func(a, b *taken) int {
+		return cmp.Or(strings.Compare(a.path, b.path), cmp.Compare(a.order, b.order),
+			strings.Compare(c.name(a), c.name(b)))
+	})
+	r.Files = c.files(done)
+	c.hardLinks(done)
+	r.Links = c.folderLinks()
+	return r, nil
+}
+
+func (c *collector) name(t *taken) string { return c.o.Analysers[t.analyser].Name() }
+
+// stands says whether what was at the path when that entry came is still there
+// at the end of the layer.
+func (c *collector) stands(p string, key uint64, order int64) bool {
+	if c.latest[key] != order {
+		return false
+	}
+	if len(c.cut) == 0 {
+		return true
+	}
+	var h PathHash
+	for name := range strings.SplitSeq(parent(p), "/") {
+		h = h.Child(name)
+		if c.cut[h.Key()] > order {
+			return false
+		}
+	}
+	return true
+}
+
+// files groups what was found by path, and drops what the layer itself replaced.
+func (c *collector) files(done []*taken) []File {
+	var files []File
+	for _, t := range done {
+		if !c.stands(t.path, t.key, t.order) {
+			continue
+		}
+		if t.touched {
+			c.res.Missed = append(c.res.Missed, Missed{Analyser: c.name(t), Path: t.path, Target: t.link, Hard: t.hard})
+			if t.shown.Empty() {
+				continue
+			}
+		}
+		if n := len(files); n == 0 || files[n-1].Path != t.path {
+			files = append(files, File{Path: t.path, Folder: t.folder})
+		}
+		f := &files[len(files)-1]
+		f.By = append(f.By, By{Analyser: c.name(t), Shown: t.shown})
+	}
+	for i := range files {
+		files[i].By = joinBy(files[i].By)
+	}
+	return files
+}
+
+// joinBy makes one of several findings of one analyser: a problem of its asking
+// and what it took.
+func joinBy(by []By) []By {
+	slices.SortStableFunc(by, func(a, b By) int { return strings.Compare(a.Analyser, b.Analyser) })
+	out := by[:0]
+	for _, b := range by {
+		n := len(out)
+		if n == 0 || out[n-1].Analyser != b.Analyser {
+			out = append(out, b)
+			continue
+		}
+		s := &out[n-1].Shown
+		s.Packages = append(s.Packages, b.Shown.Packages...)
+		s.Owned = append(s.Owned, b.Shown.Owned...)
+		s.Files = append(s.Files, b.Shown.Files...)
+		s.Problems = append(s.Problems, b.Shown.Problems...)
+		s.OS = cmp.Or(s.OS, b.Shown.OS)
+	}
+	return out
+}
+
+// hardLinks gives the names that are hard links what their files show, and
+// records those whose files are elsewhere.
+func (c *collector) hardLinks(done []*taken) {
+	added := map[string]File{}
+	for _, name := range slices.Sorted(maps.Keys(c.hard)) {
+		l := c.hard[name]
+		if !c.stands(name, HashPath(name).Key(), l.order) {
+			continue
+		}
+		if l.of == 0 && !c.res.Names.Has(HashPath(l.target).Key()) {
+			c.res.Hard = append(c.res.Hard, Link{name, l.target})
+			continue
+		}
+		if f := c.second(name, l, done); f.Same != "" || len(f.By) > 0 {
+			added[name] = f
+		}
+	}
+	c.res.Missed = slices.DeleteFunc(c.res.Missed, func(m Missed) bool {
+		return m.Hard && slices.ContainsFunc(byOf(added[m.Path], &c.res), func(b By) bool { return b.Analyser == m.Analyser })
+	})
+	var fresh []File
+	for name, f := range added {
+		if own := c.res.File(name); own != nil { // of what the entry itself showed
+			own.By = mergeBy(own.By, byOf(f, &c.res))
+			continue
+		}
+		fresh = append(fresh, f)
+	}
+	c.res.Files = append(c.res.Files, fresh...)
+	slices.SortFunc(c.res.Files, compareFiles)
+}
+
+func compareFiles(a, b File) int { return strings.Compare(a.Path, b.Path) }
+
+func byOf(f File, r *Result) []By {
+	if f.Same != "" {
+		return r.shownAt(f.Same)
+	}
+	return f.By
+}
+
+// second is what a file shows under a second name.
+func (c *collector) second(name string, l hardLink, done []*taken) File {
+	f := File{Path: name}
+	all := true
+	i, _ := slices.BinarySearchFunc(done, l.target, func(t *taken, p string) int { return strings.Compare(t.path, p) })
+	for ; i < len(done) && done[i].path == l.target; i++ {
+		t := done[i]
+		if t.order != l.of || t.shown.Empty() {
+			continue
+		}
+		if !ByContent(c.o.Analysers[t.analyser], l.target, name) {
+			all = false
+			continue
+		}
+		f.By = append(f.By, By{Analyser: c.name(t), Shown: t.shown})
+	}
+	if all && len(f.By) > 0 && c.stands(l.target, HashPath(l.target).Key(), l.of) {
+		return File{Path: name, Same: l.target}
+	}
+	f.By = joinBy(f.By)
+	return f
+}
+
+// ByContent says whether what an analyser found in a file counts for another
+// name of the file too: it wants that name, or it doesn't go by names.
+func ByContent(a analyse.Analyser, target, name string) bool {
+	wants := func(p string) (yes bool) {
+		defer func() { _ = recover() }() // then it is not wanted
+		return a.Wants(&analyse.Entry{Path: p, HardLink: true}, nil)
+	}
+	return wants(name) || !wants(target)
+}
+
+// folderLinks are the symbolic links whose target is not a file of this layer.
+func (c *collector) folderLinks() []Link {
+	var links []Link
+	for _, p := range slices.Sorted(maps.Keys(c.links)) {
+		l := c.links[p]
+		if !c.stands(p, HashPath(p).Key(), l.order) || c.toFile(p, l.target) {
+			continue
+		}
+		links = append(links, Link{p, l.target})
+	}
+	return links
+}
+
+func (c *collector) toFile(p, target string) bool {
+	if !strings.HasPrefix(target, "/") {
+		target = path.Join(parent(p), target)
+	}
+	target = clean(target)
+	if _, link := c.links[target]; link || tooLong(target) != "" {
+		return false
+	}
+	return c.res.Names.Has(HashPath(target).Key())
+}
