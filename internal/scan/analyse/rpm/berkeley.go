@@ -1,0 +1,149 @@
+package rpm
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// Berkeley DB's hash access method (dbinc/db_page.h of 4.8 to 5.3): pages of one
+// size, the first with what holds for all. A package is the value of a pair, kept
+// on pages of its own as soon as it is longer than a page, which headers are.
+const (
+	bdbHashMagic     = 0x061561
+	bdbMinPage       = 512
+	bdbMaxPage       = 64 << 10
+	bdbPageHead      = 26
+	bdbHashUnsorted  = 2
+	bdbOverflow      = 7
+	bdbHash          = 13
+	bdbKeyData       = 1 // kinds of item on a page
+	bdbOffPage       = 3
+	bdbOffPageSize   = 12
+	bdbInfoSize      = 72 // of the first page: up to what is read of it
+	bdbNumbersOfHead = 4  // bytes: the value of key 0, the highest number in use
+)
+
+// berkeley is a database that is being read.
+type berkeley struct {
+	db    []byte
+	page  int
+	pages int
+	order binary.ByteOrder
+	left  int // bytes of packages that there can be
+}
+
+func readBerkeley(db []byte, header func([]byte) error) error {
+	b, err := openBerkeley(db)
+	if err != nil {
+		return err
+	}
+	for n := 1; n < b.pages; n++ {
+		page := b.at(n)
+		if kind := page[25]; kind != bdbHash && kind != bdbHashUnsorted {
+			continue
+		}
+		if err := b.readPage(page, n, header); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openBerkeley reads the first page. The order of bytes is that of the machine
+// that wrote it.
+func openBerkeley(db []byte) (*berkeley, error) {
+	if len(db) < bdbInfoSize {
+		return nil, errors.New("not a database of Berkeley DB")
+	}
+	b := &berkeley{db: db, left: len(db)}
+	switch uint32(bdbHashMagic) {
+	case binary.LittleEndian.Uint32(db[12:]):
+		b.order = binary.LittleEndian
+	case binary.BigEndian.Uint32(db[12:]):
+		b.order = binary.BigEndian
+	default:
+		return nil, errors.New("not a hash of Berkeley DB")
+	}
+	if db[24] != 0 {
+		return nil, errors.New("the database is encrypted")
+	}
+	size := b.order.Uint32(db[20:])
+	if size < bdbMinPage || size > bdbMaxPage || size&(size-1) != 0 {
+		return nil, fmt.Errorf("pages of %d bytes", size)
+	}
+	b.page, b.pages = int(size), len(db)/int(size)
+	return b, nil
+}
+
+// at returns page n, which there is.
+func (b *berkeley) at(n int) []byte { return b.db[n*b.page:][:b.page] }
+
+// readPage hands over the values of a page. Items are pairs of key and value,
+// whose places are listed behind the page's head.
+func (b *berkeley) readPage(page []byte, n int, header func([]byte) error) error {
+	items := int(b.order.Uint16(page[20:]))
+	if bdbPageHead+2*items > len(page) {
+		return fmt.Errorf("page %d has %d items", n, items)
+	}
+	for i := 1; i < items; i += 2 {
+		at := int(b.order.Uint16(page[bdbPageHead+2*i:]))
+		end := int(b.order.Uint16(page[bdbPageHead+2*(i-1):])) // of what stands behind: items grow downwards
+		if at >= len(page) {
+			return fmt.Errorf("page %d: item %d is behind its end", n, i)
+		}
+		var value []byte
+		switch page[at] {
+		case bdbKeyData:
+			if end <= at || end > len(page) {
+				return fmt.Errorf("page %d: item %d is damaged", n, i)
+			}
+			value = page[at+1 : end]
+		case bdbOffPage:
+			var err error
+			if value, err = b.chain(page, at); err != nil {
+				return fmt.Errorf("page %d: item %d: %w", n, i, err)
+			}
+		default:
+			continue // duplicates, which RPM's packages don't have
+		}
+		if len(value) <= bdbNumbersOfHead {
+			continue
+		}
+		if err := header(value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// chain puts together a value that lies on pages of its own.
+func (b *berkeley) chain(page []byte, at int) ([]byte, error) {
+	if at+bdbOffPageSize > len(page) {
+		return nil, errors.New("it is cut off")
+	}
+	next, size := b.order.Uint32(page[at+4:]), b.order.Uint32(page[at+8:])
+	// Chains lie apart from each other: all together are no longer than the
+	// database, so that circles end.
+	if int64(size) > int64(b.left) {
+		return nil, fmt.Errorf("%d bytes, more than the database has left", size)
+	}
+	b.left -= int(size)
+	value := make([]byte, 0, size)
+	for len(value) < int(size) {
+		if next == 0 || int64(next) >= int64(b.pages) {
+			return nil, errors.New("its pages end too early")
+		}
+		p := b.at(int(next))
+		if p[25] != bdbOverflow {
+			return nil, fmt.Errorf("page %d does not go on with it", next)
+		}
+		held := int(b.order.Uint16(p[22:]))
+		if held == 0 || held > len(p)-bdbPageHead || len(value)+held > int(size) {
+			return nil, fmt.Errorf("page %d holds %d bytes of it", next, held)
+		}
+		value = append(value, p[bdbPageHead:bdbPageHead+held]...)
+		next = b.order.Uint32(p[16:])
+	}
+	return value, nil
+}

@@ -1,0 +1,161 @@
+// Package rpm reads the databases of RPM in the three forms that distributions
+// use: SQLite (Amazon Linux 2023, Fedora, RHEL 9), Berkeley DB (Amazon Linux 2,
+// RHEL 8 and older) and ndb (SUSE).
+//
+// It is for rpm packages that are installed. It is not for .rpm archives. The
+// databases are read where they lie in memory, without the libraries that
+// would write them.
+package rpm
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"github.com/castellan-security/castellan/internal/inventory"
+	"github.com/castellan-security/castellan/internal/scan/analyse"
+)
+
+const (
+	// maxDatabase bounds what is held of one database: that of a workstation
+	// with 5,000 packages has some 250 MB, an image's seldom 60.
+	maxDatabase = 512 << 20
+	maxPackages = 200_000
+)
+
+// folders are where distributions keep the database: the second since RPM 4.16,
+// the third is rpm-ostree's.
+var folders = [...]string{"var/lib/rpm", "usr/lib/sysimage/rpm", "usr/share/rpm"}
+
+// readers are the forms of the database by the name of its file. Each hands over
+// the header of each package.
+var readers = map[string]func(db []byte, header func([]byte) error) error{
+	"rpmdb.sqlite": readSQLite,
+	"Packages":     readBerkeley,
+	"Packages.db":  readNDB,
+}
+
+// Analyser is analyse.Analyser for RPM's databases.
+type Analyser struct{}
+
+// Name is analyse.Analyser.
+func (Analyser) Name() string { return "rpm" }
+
+// Wants is analyse.Analyser.
+func (Analyser) Wants(e *analyse.Entry, head []byte) bool {
+	if head == nil || e.Size == 0 {
+		return false
+	}
+	folder, name := path.Split(e.Path)
+	if readers[name] == nil {
+		return false
+	}
+	for _, f := range folders {
+		if strings.TrimSuffix(folder, "/") == f {
+			return true
+		}
+	}
+	return false
+}
+
+// Take is analyse.Analyser. What a changed page of SQLite's journal would say is
+// not known: whoever closes the database writes it back.
+func (Analyser) Take(ctx context.Context, e *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
+	db, err := analyse.ReadAll(r, e.Size, maxDatabase)
+	if err != nil {
+		return fmt.Errorf("read RPM's database: %w", err)
+	}
+	damaged := 0
+	var first error
+	err = readers[path.Base(e.Path)](db, func(header []byte) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		p, err := packageOf(header)
+		switch {
+		case err != nil:
+			damaged++
+			if first == nil {
+				first = err
+			}
+			return nil
+		case p.Name == "gpg-pubkey": // a key, kept as if it were a package
+			return nil
+		case len(shown.Packages) == maxPackages:
+			return fmt.Errorf("more than %d packages", maxPackages)
+		}
+		shown.Packages = append(shown.Packages, p)
+		return nil
+	})
+	if damaged > 0 {
+		shown.Problems = append(shown.Problems, inventory.Problem{
+			What: fmt.Sprintf("%d records of RPM's database are damaged, the first: %v", damaged, first)})
+	}
+	if err != nil {
+		return fmt.Errorf("read RPM's database: %w", err)
+	}
+	return nil
+}
+
+// packageOf makes a package of the header that RPM keeps of it.
+func packageOf(b []byte) (inventory.Package, error) {
+	h, err := parseHeader(b)
+	if err != nil {
+		return inventory.Package{}, err
+	}
+	p := inventory.Package{Type: "rpm", Name: h.text(tagName), Version: h.text(tagVersion), Arch: h.text(tagArch), Found: inventory.Installed}
+	if p.Name == "" || p.Version == "" {
+		return p, fmt.Errorf("header of %.100q has no name or no version", p.Name+p.Version)
+	}
+	if release := h.text(tagRelease); release != "" {
+		p.Version += "-" + release
+	}
+	epoch := ""
+	if n := h.number(tagEpoch); n > 0 {
+		epoch = fmt.Sprintf("%d:", n)
+		p.Version = epoch + p.Version
+	}
+	p.Source = inventory.Source{Name: p.Name, Version: p.Version}
+	if name, version, ok := sourceOf(h.text(tagSource)); ok {
+		p.Source = inventory.Source{Name: name, Version: epoch + version}
+	}
+	if license := h.text(tagLicense); license != "" {
+		p.Licenses = []string{license}
+	}
+	// nodejs:18:8080020240403130303:63b34585 – name, stream, build, context.
+	if name, rest, ok := strings.Cut(h.text(tagModule), ":"); ok {
+		stream, _, _ := strings.Cut(rest, ":")
+		p.Repository = name + ":" + stream
+	}
+	p.Files, err = h.files()
+	return p, err
+}
+
+// sourceOf takes the name of a source package apart: NAME-VERSION-RELEASE.src.rpm.
+func sourceOf(file string) (name, version string, ok bool) {
+	file, ok = strings.CutSuffix(file, ".rpm")
+	if !ok {
+		return "", "", false
+	}
+	file = strings.TrimSuffix(strings.TrimSuffix(file, ".src"), ".nosrc")
+	release := strings.LastIndexByte(file, '-')
+	if release <= 0 {
+		return "", "", false
+	}
+	at := strings.LastIndexByte(file[:release], '-')
+	if at <= 0 {
+		return "", "", false
+	}
+	return file[:at], file[at+1:], true
+}
+
+// cutString returns the bytes up to a NUL, within b.
+func cutString(b []byte) string {
+	if i := bytes.IndexByte(b, 0); i >= 0 {
+		b = b[:i]
+	}
+	return string(b)
+}

@@ -1,0 +1,198 @@
+// Package report writes what scans found in the forms that people and other
+// programs read. It is not for deciding anything: what is shown, accepted or
+// refused was decided before.
+//
+// All texts of packages, advisories and images are untrusted: each form escapes
+// them in its own way.
+package report
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/finding"
+	"github.com/castellan-security/castellan/internal/inventory"
+)
+
+// Report is what one scan of one subject concluded.
+type Report struct {
+	Inventory inventory.Inventory `json:"inventory"`
+	// Vulnerabilities are in the order in which they matter; accepted ones are
+	// among them.
+	Vulnerabilities []finding.Vulnerability `json:"vulnerabilities"`
+	Database        Database                `json:"database,omitzero"`
+	Gate            *Gate                   `json:"gate,omitempty"`
+	Made            time.Time               `json:"made"`
+}
+
+// Database says with which advisories the inventory was matched; the zero value
+// that it was not.
+type Database struct {
+	Built   time.Time        `json:"built"`
+	Seed    bool             `json:"seed,omitempty"` // came with the program
+	Sources []DatabaseSource `json:"sources,omitempty"`
+}
+
+// DatabaseSource is one feed in the database.
+type DatabaseSource struct {
+	Name        string    `json:"name"`
+	Newest      time.Time `json:"newest,omitzero"` // its newest change
+	Attribution string    `json:"attribution,omitempty"`
+}
+
+// Newest returns the newest change of any source.
+func (d Database) Newest() time.Time {
+	var newest time.Time
+	for _, s := range d.Sources {
+		if s.Newest.After(newest) {
+			newest = s.Newest
+		}
+	}
+	return newest
+}
+
+// Gate is what the scan was held against.
+type Gate struct {
+	// Rule is what was demanded, in words: "nothing high or worse".
+	Rule string `json:"rule"`
+	// Violations are the fingerprints of findings that break it.
+	Violations []string `json:"violations"`
+	// Problems break it too, if any: what could not be read can't be judged.
+	Problems []string `json:"problems,omitempty"`
+}
+
+// Passed says that nothing breaks the rule.
+func (g *Gate) Passed() bool { return g == nil || len(g.Violations)+len(g.Problems) == 0 }
+
+// Options are what every form is told.
+type Options struct {
+	// Tool and Version name the program that writes.
+	Tool, Version string
+	// Colour is for a terminal; Width its columns, 0 unlimited.
+	Colour bool
+	Width  int
+	// All shows each vulnerability in forms for people, not only the groups.
+	All bool
+	// Compare orders versions of an ecosystem: negative when a is lower.
+	Compare func(ecosystem, a, b string) int
+}
+
+// Format is a form in which reports can be written.
+type Format string
+
+// The forms.
+const (
+	Table     Format = "table"
+	JSON      Format = "json"
+	SARIF     Format = "sarif"
+	JUnit     Format = "junit"
+	CycloneDX Format = "cyclonedx"
+	SPDX      Format = "spdx"
+	OpenVEX   Format = "openvex"
+	Markdown  Format = "markdown"
+	HTML      Format = "html"
+)
+
+// Formats lists the forms.
+func Formats() []Format {
+	return []Format{Table, JSON, SARIF, JUnit, CycloneDX, SPDX, OpenVEX, Markdown, HTML}
+}
+
+// ParseFormat returns the form of that name.
+func ParseFormat(name string) (Format, error) {
+	if f := Format(strings.ToLower(name)); slices.Contains(Formats(), f) {
+		return f, nil
+	}
+	names := make([]string, 0, len(Formats()))
+	for _, f := range Formats() {
+		names = append(names, string(f))
+	}
+	return "", fmt.Errorf("format %q: want %s", name, strings.Join(names, ", "))
+}
+
+// writers say who writes what.
+var writers = map[Format]func(io.Writer, []Report, Options) error{
+	Table: writeTable, JSON: writeJSON, SARIF: writeSARIF, JUnit: writeJUnit, CycloneDX: writeCycloneDX,
+	SPDX: writeSPDX, OpenVEX: writeOpenVEX, Markdown: writeMarkdown, HTML: writeHTML,
+}
+
+// Write writes reports. For CycloneDX and SPDX, which describe one subject,
+// several become a JSON array of documents.
+func Write(w io.Writer, f Format, reports []Report, o Options) error {
+	write, ok := writers[f]
+	if !ok {
+		return fmt.Errorf("no such format: %q", f)
+	}
+	if err := write(w, reports, o); err != nil {
+		return fmt.Errorf("write %s: %w", f, err)
+	}
+	return nil
+}
+
+// title names the subject as a person would.
+func (r *Report) title() string {
+	if i := r.Inventory.Image; i != nil && i.Reference != "" {
+		return i.Reference
+	}
+	return r.Inventory.Subject.Name
+}
+
+// counts are how many vulnerabilities there are of each severity, accepted ones
+// apart.
+type counts struct {
+	by                                   [finding.Critical + 1]int
+	Shown, Fixable, KEV, Accepted, InUse int
+}
+
+func (r *Report) counts() counts {
+	var c counts
+	for i := range r.Vulnerabilities {
+		v := &r.Vulnerabilities[i]
+		if v.Accepted != nil {
+			c.Accepted++
+			continue
+		}
+		c.Shown++
+		c.by[min(v.Severity, finding.Critical)]++
+		if v.Fixed != "" {
+			c.Fixable++
+		}
+		if v.KEV != nil {
+			c.KEV++
+		}
+		if v.InUse {
+			c.InUse++
+		}
+	}
+	return c
+}
+
+// worstFirst lists the severities from the gravest on.
+func worstFirst() []finding.Severity {
+	return []finding.Severity{finding.Critical, finding.High, finding.Medium, finding.Low, finding.Negligible, finding.Unknown}
+}
+
+// inWords is "2 critical, 7 high".
+func (c counts) inWords() string {
+	var parts []string
+	for _, s := range worstFirst() {
+		if c.by[s] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", c.by[s], s))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// plural is "1 package", "2 packages".
+func plural(n int, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	if stem, ok := strings.CutSuffix(one, "ity"); ok {
+		return fmt.Sprintf("%d %sities", n, stem)
+	}
+	return fmt.Sprintf("%d %ss", n, one)
+}

@@ -1,0 +1,254 @@
+package report_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/castellan-security/castellan/internal/advisory"
+	"github.com/castellan-security/castellan/internal/finding"
+	"github.com/castellan-security/castellan/internal/inventory"
+	"github.com/castellan-security/castellan/internal/scan/report"
+)
+
+// made is when all reports here were made.
+var made = time.Date(2026, 11, 28, 9, 0, 0, 0, time.UTC)
+
+// hostile is what somebody could write into any text of an image or a feed.
+const hostile = "\x1b[2Jx|`<script>alert(1)</script>\u202e [a](javascript:x) @all ]]> \x00"
+
+func pkg(kind, name, version, source string, layer int, path string) inventory.Package {
+	p := inventory.Package{Type: kind, Name: name, Version: version, Found: inventory.Installed, Places: []inventory.Place{{Path: path, Layer: layer}}}
+	if source != "" {
+		p.Source = inventory.Source{Name: source, Version: version}
+		p.Ecosystem, p.Namespace, p.Arch = "Debian:12", "debian", "amd64"
+	}
+	return p
+}
+
+func vulnerability(id string, p inventory.Package, s finding.Severity, state finding.State, fixed string) finding.Vulnerability {
+	v := finding.Vulnerability{ID: id, Package: p, Severity: s, SeverityBy: "nvd", State: state, Fixed: fixed, Summary: "Something overflows in " + p.Name,
+		Remedy: "no fix is out yet", References: []string{"https://example.org/" + id}, Weaknesses: []string{"CWE-787"},
+		Advisories: []finding.Statement{{ID: id, Source: "debian", Fixed: fixed}}, Published: made.AddDate(0, -2, 0), Modified: made.AddDate(0, -1, 0),
+		Scores: []finding.Score{{Version: "3.1", Vector: "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H", Base: 9.8, By: "nvd"}}}
+	if fixed != "" {
+		v.Remedy = "upgrade " + p.Name + " to " + fixed
+	}
+	v.Print()
+	return v
+}
+
+func example() report.Report {
+	ssl := pkg("deb", "libssl3", "3.0.9-1", "openssl", 1, "/var/lib/dpkg/status")
+	cli := pkg("deb", "openssl", "3.0.9-1", "openssl", 2, "/var/lib/dpkg/status")
+	zlib := pkg("deb", "zlib1g", "1:1.2.13.dfsg-1", "zlib", 1, "/var/lib/dpkg/status")
+	lodash := pkg("npm", "lodash", "4.17.20", "", 3, "/app/node_modules/lodash/package.json")
+	lodash.Ecosystem, lodash.Licenses = "npm", []string{"MIT"}
+	twice := lodash
+	twice.Places = []inventory.Place{{Path: "/app/old/node_modules/lodash/package.json", Layer: 3}}
+	odd := pkg("pypi", hostile, "1.0", "", 3, "/app/"+hostile)
+
+	kev := vulnerability("CVE-2023-0001", ssl, finding.High, finding.Fixable, "3.0.11-1~deb12u2")
+	kev.KEV = &advisory.Exploited{CVE: kev.ID, Added: made.AddDate(0, -3, 0)}
+	kev.EPSS = &advisory.Probability{CVE: kev.ID, EPSS: 0.94, Percentile: 0.99}
+	kev.InUse = true
+	accepted := vulnerability("CVE-2023-0005", zlib, finding.Critical, finding.WontFix, "")
+	accepted.Accepted = &finding.Acceptance{Reason: "contrib/minizip is not built", By: "castellan.yaml", Expires: made.AddDate(0, 1, 0)}
+	bad := vulnerability("CVE-2024-0009", odd, finding.Low, finding.Fixable, "2.0")
+	bad.Summary, bad.Note, bad.References = hostile, hostile, []string{"javascript:alert(1)", "https://example.org/" + hostile}
+	return report.Report{
+		Inventory: inventory.Inventory{
+			Subject: inventory.Subject{Kind: inventory.KindImage, Name: "registry.example/shop:1.4"},
+			Image: &inventory.Image{Reference: "registry.example/shop:1.4", Digest: "sha256:" + strings.Repeat("ab", 32), ID: "sha256:" + strings.Repeat("cd", 32),
+				Platform: inventory.Platform{OS: "linux", Architecture: "amd64"},
+				Layers: []inventory.Layer{{Size: 29_000_000, Instruction: "ADD rootfs.tar.xz /"}, {Size: 1_200_000, Instruction: "RUN apt-get install openssl"},
+					{Size: 800, Instruction: "COPY . /app " + hostile}}},
+			OS:       inventory.OS{ID: "debian", Version: "12", Name: "Debian GNU/Linux 12 (bookworm)"},
+			Packages: []inventory.Package{ssl, zlib, cli, lodash, twice, odd},
+			Files:    []inventory.File{{Place: inventory.Place{Path: "/usr/bin/passwd", Layer: 1}, Mode: 0o4755, Why: inventory.SetUID, Owner: "passwd"}},
+			Problems: []inventory.Problem{{Place: inventory.Place{Path: "/app/broken.jar", Layer: 3}, What: "not a zip archive"}},
+			Made:     made,
+		},
+		Vulnerabilities: []finding.Vulnerability{
+			kev,
+			vulnerability("CVE-2023-0001", cli, finding.High, finding.Fixable, "3.0.11-1~deb12u2"),
+			vulnerability("CVE-2023-0002", ssl, finding.Medium, finding.Fixable, "3.0.13-1~deb12u1"),
+			vulnerability("GHSA-35jh-r3h4-6jhm", lodash, finding.High, finding.Fixable, "4.17.21"),
+			vulnerability("GHSA-35jh-r3h4-6jhm", twice, finding.High, finding.Fixable, "4.17.21"),
+			vulnerability("CVE-2023-0003", zlib, finding.Critical, finding.WontFix, ""),
+			vulnerability("CVE-2023-0004", ssl, finding.Negligible, finding.UnderInvestigation, ""),
+			accepted, bad,
+		},
+		Database: report.Database{Built: made.AddDate(0, 0, -20), Seed: true,
+			Sources: []report.DatabaseSource{{Name: "debian", Newest: made.AddDate(0, 0, -21), Attribution: "Debian security team"}}},
+		Gate: &report.Gate{Rule: "nothing high or worse", Violations: []string{kev.Fingerprint}},
+		Made: made,
+	}
+}
+
+func options() report.Options {
+	return report.Options{Tool: "castellan", Version: "1.2.3", Compare: func(_, a, b string) int { return strings.Compare(a, b) }}
+}
+
+func write(t *testing.T, f report.Format, rs ...report.Report) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := report.Write(&b, f, rs, options()); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// What people and programs get is compared with what a person has read once.
+func TestGolden(t *testing.T) {
+	for _, f := range report.Formats() {
+		t.Run(string(f), func(t *testing.T) {
+			got := write(t, f, example())
+			name := filepath.Join("testdata", "golden", string(f)+".txt")
+			if os.Getenv("CASTELLAN_GOLDEN") == "write" {
+				if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(name, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(string(got), string(want)); d != "" {
+				t.Errorf("differs (-got +want); make golden writes it anew:\n%s", d)
+			}
+		})
+	}
+}
+
+// Programs get what the published schemas say, from a full report and from an
+// empty one.
+func TestSchemas(t *testing.T) {
+	empty := report.Report{Inventory: inventory.Inventory{Subject: inventory.Subject{Kind: inventory.KindRoot, Name: "/"}}, Made: made}
+	for f, schema := range map[report.Format]string{report.SARIF: "sarif-2.1.0.json", report.CycloneDX: "bom-1.6.schema.json", report.SPDX: "spdx-schema-2.3.json"} {
+		compiled := compile(t, schema)
+		for name, r := range map[string]report.Report{"full": example(), "empty": empty} {
+			t.Run(string(f)+" "+name, func(t *testing.T) {
+				v, err := jsonschema.UnmarshalJSON(bytes.NewReader(write(t, f, r)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := compiled.Validate(v); err != nil {
+					t.Errorf("%+v", err)
+				}
+			})
+		}
+	}
+}
+
+func compile(t *testing.T, name string) *jsonschema.Schema {
+	t.Helper()
+	c := jsonschema.NewCompiler()
+	for _, file := range []string{"bom-1.6.schema.json", "spdx.schema.json", "jsf-0.82.schema.json", "sarif-2.1.0.json", "spdx-schema-2.3.json"} {
+		b, err := os.ReadFile(filepath.Join("testdata", "schema", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := jsonschema.UnmarshalJSON(bytes.NewReader(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := "file:///" + file
+		// They refer to each other beside the address that they name themselves.
+		if m, ok := v.(map[string]any); ok {
+			delete(m, "$id")
+			delete(m, "id")
+		}
+		if err := c.AddResource(id, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := c.Compile("file:///" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// Several subjects make one document where the form has room for them, and as
+// many as there are where it hasn't.
+func TestSeveral(t *testing.T) {
+	second := example()
+	second.Inventory.Subject.Name, second.Inventory.Image.Reference = "other", "other"
+	for f, want := range map[report.Format]int{report.CycloneDX: 2, report.SPDX: 2} {
+		var documents []any
+		if err := json.Unmarshal(write(t, f, example(), second), &documents); err != nil || len(documents) != want {
+			t.Errorf("%s: %d documents, %v, want %d", f, len(documents), err, want)
+		}
+	}
+	var log struct{ Runs []any }
+	if err := json.Unmarshal(write(t, report.SARIF, example(), second), &log); err != nil || len(log.Runs) != 2 {
+		t.Errorf("sarif: %d runs, %v, want 2", len(log.Runs), err)
+	}
+}
+
+func TestJUnitIsXML(t *testing.T) {
+	var suites struct {
+		Tests    int `xml:"tests,attr"`
+		Failures int `xml:"failures,attr"`
+		Suites   []struct {
+			Cases []struct {
+				Failure *struct{} `xml:"failure"`
+				Skipped *struct{} `xml:"skipped"`
+			} `xml:"testcase"`
+		} `xml:"testsuite"`
+	}
+	if err := xml.Unmarshal(write(t, report.JUnit, example()), &suites); err != nil {
+		t.Fatal(err)
+	}
+	failed, skipped := 0, 0
+	for _, c := range suites.Suites[0].Cases {
+		if c.Failure != nil {
+			failed++
+		}
+		if c.Skipped != nil {
+			skipped++
+		}
+	}
+	if suites.Tests != 10 || suites.Failures != 1 || failed != 1 || skipped != 1 {
+		t.Errorf("tests %d, failures %d (%d), skipped %d, want 10, 1 (1), 1: only what breaks the gate fails", suites.Tests, suites.Failures, failed, skipped)
+	}
+}
+
+// Nothing of an image or a feed reaches a terminal, a page or a merge request as
+// anything but text.
+func TestHostileText(t *testing.T) {
+	for f, forbidden := range map[report.Format][]string{
+		report.Table:    {"\x1b[2J", "\x00", "\u202e"},
+		report.HTML:     {"<script>alert", "href=\"javascript:", "\x1b", "\u202e"},
+		report.Markdown: {"<script>", "](javascript:", "\x1b", "\u202e", " @all"},
+		report.JUnit:    {"\x1b", "\x00", "<script>"},
+	} {
+		got := string(write(t, f, example()))
+		for _, bad := range forbidden {
+			if strings.Contains(got, bad) {
+				t.Errorf("%s contains %q", f, bad)
+			}
+		}
+	}
+}
+
+func TestParseFormat(t *testing.T) {
+	if f, err := report.ParseFormat("CycloneDX"); f != report.CycloneDX || err != nil {
+		t.Errorf("ParseFormat(CycloneDX) = %v, %v", f, err)
+	}
+	if _, err := report.ParseFormat("pdf"); err == nil || !strings.Contains(err.Error(), "sarif") {
+		t.Errorf("ParseFormat(pdf) = %v, want an error that names the forms", err)
+	}
+}

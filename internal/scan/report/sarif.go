@@ -1,0 +1,208 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/castellan-security/castellan/internal/finding"
+)
+
+// SARIF 2.1.0 (OASIS), as far as it is used here. The libraries for it carry a
+// validator into the program, which this does not need.
+type (
+	sarifLog struct {
+		Schema  string     `json:"$schema"`
+		Version string     `json:"version"`
+		Runs    []sarifRun `json:"runs"`
+	}
+	sarifRun struct {
+		Tool       sarifTool      `json:"tool"`
+		Automation *sarifID       `json:"automationDetails,omitempty"`
+		Results    []sarifResult  `json:"results"`
+		Properties map[string]any `json:"properties,omitempty"`
+	}
+	sarifID struct {
+		ID string `json:"id"`
+	}
+	sarifTool struct {
+		Driver sarifDriver `json:"driver"`
+	}
+	sarifDriver struct {
+		Name    string      `json:"name"`
+		Version string      `json:"version,omitempty"`
+		Rules   []sarifRule `json:"rules"`
+	}
+	sarifRule struct {
+		ID         string         `json:"id"`
+		Name       string         `json:"name"`
+		Short      sarifText      `json:"shortDescription"`
+		Help       sarifHelp      `json:"help"`
+		HelpURI    string         `json:"helpUri,omitempty"`
+		Default    sarifLevel     `json:"defaultConfiguration"`
+		Properties map[string]any `json:"properties"`
+	}
+	sarifText struct {
+		Text string `json:"text"`
+	}
+	sarifLevel struct {
+		Level string `json:"level"`
+	}
+	sarifHelp struct {
+		Text     string `json:"text"`
+		Markdown string `json:"markdown"`
+	}
+	sarifResult struct {
+		RuleID       string             `json:"ruleId"`
+		RuleIndex    int                `json:"ruleIndex"`
+		Level        string             `json:"level"`
+		Message      sarifText          `json:"message"`
+		Locations    []sarifLocation    `json:"locations"`
+		Fingerprints map[string]string  `json:"partialFingerprints"`
+		Suppressions []sarifSuppression `json:"suppressions,omitempty"`
+		Properties   map[string]any     `json:"properties"`
+	}
+	sarifLocation struct {
+		Physical sarifPhysical  `json:"physicalLocation"`
+		Logical  []sarifLogical `json:"logicalLocations,omitempty"`
+		Message  *sarifText     `json:"message,omitempty"`
+	}
+	sarifPhysical struct {
+		Artifact sarifArtifact `json:"artifactLocation"`
+		Region   sarifRegion   `json:"region"`
+	}
+	sarifArtifact struct {
+		URI string `json:"uri"`
+	}
+	sarifRegion struct {
+		StartLine int `json:"startLine"`
+	}
+	sarifLogical struct {
+		Name string `json:"name"`
+		Full string `json:"fullyQualifiedName"`
+		Kind string `json:"kind"`
+	}
+	sarifSuppression struct {
+		Kind          string `json:"kind"`
+		Status        string `json:"status"`
+		Justification string `json:"justification"`
+	}
+)
+
+const sarifSchema = "https://json.schemastore.org/sarif-2.1.0.json"
+
+func writeSARIF(w io.Writer, reports []Report, o Options) error {
+	log := sarifLog{Schema: sarifSchema, Version: "2.1.0", Runs: []sarifRun{}}
+	for i := range reports {
+		log.Runs = append(log.Runs, sarifRunOf(&reports[i], o))
+	}
+	return encode(w, log)
+}
+
+func sarifRunOf(r *Report, o Options) sarifRun {
+	run := sarifRun{
+		Tool:       sarifTool{sarifDriver{Name: o.Tool, Version: o.Version, Rules: []sarifRule{}}},
+		Automation: &sarifID{"castellan/scan/" + r.title()},
+		Results:    []sarifResult{},
+		Properties: map[string]any{"subject": r.title()},
+	}
+	if i := r.Inventory.Image; i != nil {
+		run.Properties["imageDigest"], run.Properties["imageID"] = i.Digest, i.ID
+	}
+	rules := map[string]int{}
+	for i := range r.Vulnerabilities {
+		v := &r.Vulnerabilities[i]
+		n, ok := rules[v.ID]
+		if !ok {
+			n = len(run.Tool.Driver.Rules)
+			rules[v.ID] = n
+			run.Tool.Driver.Rules = append(run.Tool.Driver.Rules, sarifRuleOf(v))
+		}
+		run.Results = append(run.Results, sarifResultOf(v, n))
+	}
+	return run
+}
+
+func sarifRuleOf(v *finding.Vulnerability) sarifRule {
+	summary := firstOf(clip(v.Summary, 200), "Known vulnerability "+v.ID)
+	rule := sarifRule{
+		ID: v.ID, Name: "Vulnerability", Short: sarifText{summary},
+		Help:    sarifHelp{Text: v.Remedy, Markdown: markdown(v.Remedy)},
+		Default: sarifLevel{sarifLevelOf(v.Severity)},
+		// GitHub sorts by security-severity, a CVSS score as text.
+		Properties: map[string]any{"security-severity": securitySeverity(v), "tags": []string{"security", "vulnerability", v.Severity.String()}},
+	}
+	if l := links(v.References); len(l) > 0 {
+		rule.HelpURI = l[0]
+	}
+	return rule
+}
+
+func sarifResultOf(v *finding.Vulnerability, rule int) sarifResult {
+	p := &v.Package
+	text := fmt.Sprintf("%s %s: %s. %s", p.FullName(), p.Version, v.ID, v.Remedy)
+	res := sarifResult{
+		RuleID: v.ID, RuleIndex: rule, Level: sarifLevelOf(v.Severity), Message: sarifText{text},
+		Fingerprints: map[string]string{"castellan/v1": v.Fingerprint},
+		Properties:   map[string]any{"state": v.State, "fixed": v.Fixed, "inUse": v.InUse, "exploited": v.KEV != nil},
+	}
+	for _, place := range p.Places {
+		// Where a path goes on within an archive, a viewer can open the archive.
+		file, _, _ := strings.Cut(place.Path, "!")
+		loc := sarifLocation{
+			Physical: sarifPhysical{sarifArtifact{uriPath(strings.TrimPrefix(file, "/"))}, sarifRegion{1}},
+			Logical:  []sarifLogical{{Name: p.FullName(), Full: place.Path, Kind: "package"}},
+		}
+		if place.Layer > 0 {
+			loc.Message = &sarifText{fmt.Sprintf("layer %d", place.Layer)}
+		}
+		res.Locations = append(res.Locations, loc)
+	}
+	if res.Locations == nil {
+		res.Locations = []sarifLocation{}
+	}
+	if a := v.Accepted; a != nil {
+		res.Suppressions = []sarifSuppression{{"external", "accepted", a.Reason}}
+	}
+	return res
+}
+
+// uriPath escapes a path for use as a relative URI.
+func uriPath(p string) string {
+	const hex = "0123456789ABCDEF"
+	var b strings.Builder
+	for i := range len(p) {
+		c := p[i]
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-._~/@+,=", c) >= 0 {
+			b.WriteByte(c)
+			continue
+		}
+		b.WriteByte('%')
+		b.WriteByte(hex[c>>4])
+		b.WriteByte(hex[c&15])
+	}
+	return b.String()
+}
+
+func sarifLevelOf(s finding.Severity) string {
+	switch s {
+	case finding.Critical, finding.High:
+		return "error"
+	case finding.Medium:
+		return "warning"
+	}
+	return "note"
+}
+
+// securitySeverity is the highest base score, or one that stands for the
+// severity where nobody scored.
+func securitySeverity(v *finding.Vulnerability) string {
+	var most float64
+	for _, s := range v.Scores {
+		most = max(most, s.Base)
+	}
+	if most == 0 {
+		most = [...]float64{0, 0.1, 3.9, 6.9, 8.9, 10}[min(v.Severity, finding.Critical)]
+	}
+	return fmt.Sprintf("%.1f", most)
+}
