@@ -60,18 +60,11 @@ type taken struct {
 	order    int64
 	analyser int
 	folder   bool
-	link     string // where the content is, for a link
-	hard     bool
 	shown    analyse.Shown
-	touched  bool // it wanted a content that is elsewhere
 }
 
 func (o *offer) taken(analyser int) taken {
-	t := taken{path: o.path, key: o.key, order: o.order, analyser: analyser, folder: o.entry.Mode.IsDir(), hard: o.entry.HardLink}
-	if !o.entry.Mode.IsRegular() || o.entry.HardLink {
-		t.link = o.entry.Link
-	}
-	return t
+	return taken{path: o.path, key: o.key, order: o.order, analyser: analyser, folder: o.entry.Mode.IsDir()}
 }
 
 func newCrew(ctx context.Context, o Options) *crew {
@@ -142,7 +135,7 @@ func (w *crew) failed() error {
 
 // keep records what was found, unless it is nothing.
 func (w *crew) keep(t *taken) {
-	if t.shown.Empty() && !t.touched {
+	if t.shown.Empty() {
 		return
 	}
 	w.mu.Lock()

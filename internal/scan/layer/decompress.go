@@ -8,7 +8,7 @@ import (
 	"io"
 
 	"github.com/castellan-security/castellan/internal/fault"
-	"github.com/klauspost/compress/gzip"
+	"github.com/castellan-security/castellan/internal/scan/inflate"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -24,22 +24,24 @@ const (
 // decompress pushes the tar archive in r to w. How it is compressed is decided
 // by its first bytes alone: media types lie.
 func decompress(r io.Reader, w io.Writer) error {
-	br := bufio.NewReaderSize(r, storedBuffer)
-	head, err := br.Peek(6)
-	if err != nil && err != io.EOF {
+	head := make([]byte, 6)
+	n, err := io.ReadFull(r, head)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
 		return err
 	}
+	head = head[:n]
+	all := io.MultiReader(bytes.NewReader(head), r)
 	switch {
 	case bytes.HasPrefix(head, []byte("\x1f\x8b\x08")):
-		return gunzip(br, w)
+		return gunzip(all, w)
 	case isZstd(head):
-		return unzstd(br, w)
+		return unzstd(bufio.NewReaderSize(all, storedBuffer), w)
 	}
 	if name := notTaken(head); name != "" {
 		return fault.New(fault.Unsupported, "layer is compressed with %s, which is not a format of layers", name).
 			With("build the image again with gzip or zstd layers")
 	}
-	_, err = br.WriteTo(w)
+	_, err = bufio.NewReaderSize(all, storedBuffer).WriteTo(w)
 	return err
 }
 
@@ -64,11 +66,10 @@ func notTaken(head []byte) string {
 
 // gunzip hands over the decompressor's own window, of all members.
 func gunzip(r io.Reader, w io.Writer) error {
-	z, err := gzip.NewReader(r)
+	z, err := inflate.NewGzip(r)
 	if err != nil {
 		return fmt.Errorf("gzip: %w", err)
 	}
-	defer z.Close() //nolint:errcheck // repeats an error that was returned
 	_, err = z.WriteTo(w)
 	return err
 }

@@ -64,12 +64,6 @@ func (c *collector) files(done []*taken) []File {
 		if !c.stands(t.path, t.key, t.order) {
 			continue
 		}
-		if t.touched {
-			c.res.Missed = append(c.res.Missed, Missed{Analyser: c.name(t), Path: t.path, Target: t.link, Hard: t.hard})
-			if t.shown.Empty() {
-				continue
-			}
-		}
 		if n := len(files); n == 0 || files[n-1].Path != t.path {
 			files = append(files, File{Path: t.path, Folder: t.folder})
 		}
@@ -119,10 +113,8 @@ func (c *collector) hardLinks(done []*taken) {
 		if f := c.second(name, l, done); f.Same != "" || len(f.By) > 0 {
 			added[name] = f
 		}
+		c.miss(name, l.target, true)
 	}
-	c.res.Missed = slices.DeleteFunc(c.res.Missed, func(m Missed) bool {
-		return m.Hard && slices.ContainsFunc(byOf(added[m.Path], &c.res), func(b By) bool { return b.Analyser == m.Analyser })
-	})
 	var fresh []File
 	for name, f := range added {
 		if own := c.res.File(name); own != nil { // of what the entry itself showed
@@ -142,6 +134,16 @@ func byOf(f File, r *Result) []By {
 		return r.shownAt(f.Same)
 	}
 	return f.By
+}
+
+// miss records which analysers want a link for its name, but not its target for
+// its own: the target was taken for its content at most.
+func (c *collector) miss(name, target string, hard bool) {
+	for _, a := range c.o.Analysers {
+		if WantsName(a, name) && !WantsName(a, target) {
+			c.res.Missed = append(c.res.Missed, Missed{Analyser: a.Name(), Path: name, Target: target, Hard: hard})
+		}
+	}
 }
 
 // second is what a file shows under a second name.
@@ -170,11 +172,14 @@ func (c *collector) second(name string, l hardLink, done []*taken) File {
 // ByContent says whether what an analyser found in a file counts for another
 // name of the file too: it wants that name, or it doesn't go by names.
 func ByContent(a analyse.Analyser, target, name string) bool {
-	wants := func(p string) (yes bool) {
-		defer func() { _ = recover() }() // then it is not wanted
-		return a.Wants(&analyse.Entry{Path: p, HardLink: true}, nil)
-	}
-	return wants(name) || !wants(target)
+	return WantsName(a, name) || !WantsName(a, target)
+}
+
+// WantsName says whether an analyser wants a file for its name, whatever is in
+// it. Those that go by content too may say no.
+func WantsName(a analyse.Analyser, name string) (yes bool) {
+	defer func() { _ = recover() }() // then it is not wanted
+	return a.Wants(&analyse.Entry{Path: name, Mode: 0o644, Size: analyse.HeadSize}, []byte{})
 }
 
 // folderLinks are the symbolic links whose target is not a file of this layer.
@@ -182,7 +187,12 @@ func (c *collector) folderLinks() []Link {
 	var links []Link
 	for _, p := range slices.Sorted(maps.Keys(c.links)) {
 		l := c.links[p]
-		if !c.stands(p, HashPath(p).Key(), l.order) || c.toFile(p, l.target) {
+		if !c.stands(p, HashPath(p).Key(), l.order) {
+			continue
+		}
+		target := targetOf(p, l.target)
+		c.miss(p, target, false)
+		if c.isFile(target) {
 			continue
 		}
 		links = append(links, Link{p, l.target})
@@ -190,13 +200,18 @@ func (c *collector) folderLinks() []Link {
 	return links
 }
 
-func (c *collector) toFile(p, target string) bool {
+// targetOf is the path that a symbolic link names, if no other link is on the
+// way.
+func targetOf(p, target string) string {
 	if !strings.HasPrefix(target, "/") {
-		target = path.Join(parent(p), target)
+		target = path.Join("/", parent(p), target)
 	}
-	target = clean(target)
-	if _, link := c.links[target]; link || tooLong(target) != "" {
+	return clean(target)
+}
+
+func (c *collector) isFile(p string) bool {
+	if _, link := c.links[p]; link || tooLong(p) != "" {
 		return false
 	}
-	return c.res.Names.Has(HashPath(target).Key())
+	return c.res.Names.Has(HashPath(p).Key())
 }

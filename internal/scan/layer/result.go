@@ -61,8 +61,9 @@ type By struct {
 // clean path of its target.
 type Link struct{ Path, Target string }
 
-// Missed is a name that an analyser wants while the content goes by another
-// name: Path is a symbolic link, or a hard link (Hard).
+// Missed is a name that an analyser wants for the name while the content goes by
+// another one, Target, for which it doesn't. Path is a symbolic link, with
+// further links on the way to the target not followed, or a hard link (Hard).
 type Missed struct {
 	Analyser, Path, Target string
 	Hard                   bool

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -127,7 +128,9 @@ type take struct {
 
 	cur  *block
 	rest []byte
-	read int64
+	read int64 // -1: tried to read what is elsewhere
+	// elsewhere says that the entry is a link.
+	elsewhere bool
 
 	timer *time.Timer
 	mu    sync.Mutex // guards the rest
@@ -145,6 +148,7 @@ const (
 
 func (w *crew) start(f *feed, o *offer, analyser int) *take {
 	t := &take{crew: w, feed: f, entry: *o.entry, in: make(chan *block, maxAhead), ended: make(chan struct{}), out: o.taken(analyser)}
+	t.elsewhere = o.entry.HardLink || o.entry.Mode&fs.ModeSymlink != 0
 	t.ctx, t.cancel = context.WithCancel(w.ctx)
 	t.mu.Lock()
 	t.timer = time.AfterFunc(w.limits.FileTime, t.tooLate)
@@ -174,13 +178,12 @@ func (t *take) run() {
 		err = fmt.Errorf("%w: stopped after %v", errTooLong, t.crew.limits.FileTime)
 	}
 	switch {
-	case t.out.link != "" && t.out.touched:
-		t.out.shown = analyse.Shown{} // it read a content that is elsewhere
+	case t.elsewhere && t.read < 0:
+		t.out.shown = analyse.Shown{} // it looked for content, which goes by another name
 	case err != nil:
 		why := problem(t.out.path, a.Name()+": "+err.Error())
 		t.out.shown.Problems = append(t.out.shown.Problems, why.Problems...)
 	}
-	t.out.touched = t.out.touched && t.out.link != ""
 	t.crew.keep(&t.out)
 	t.leave()
 }
@@ -249,7 +252,10 @@ func (t *take) give(b *block) bool {
 
 // Read is what the analyser reads from.
 func (t *take) Read(p []byte) (int, error) {
-	t.out.touched = true
+	if t.elsewhere {
+		t.read = -1
+		return 0, io.EOF
+	}
 	for len(t.rest) == 0 {
 		t.release()
 		select {
