@@ -60,11 +60,16 @@ type taken struct {
 	order    int64
 	analyser int
 	folder   bool
+	as       string // the name that was asked for, if it is another one
 	shown    analyse.Shown
 }
 
 func (o *offer) taken(analyser int) taken {
-	return taken{path: o.path, key: o.key, order: o.order, analyser: analyser, folder: o.entry.Mode.IsDir()}
+	t := taken{path: o.path, key: o.key, order: o.order, analyser: analyser, folder: o.entry.Mode.IsDir()}
+	if o.entry.Path != o.path {
+		t.as = o.entry.Path
+	}
+	return t
 }
 
 func newCrew(ctx context.Context, o Options) *crew {

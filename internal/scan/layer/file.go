@@ -96,30 +96,40 @@ func (c *collector) ask(head []byte) error {
 func (c *collector) askAliases(head []byte) error {
 	f := &feed{}
 	for _, a := range c.o.Aliases {
-		name := a.As
-		if c.offer.path != a.Real {
-			if a.KeepAs || !below(c.offer.path, a.Real) {
-				continue
-			}
-			name += c.offer.path[len(a.Real):]
+		o, ok := c.alias(a)
+		if !ok {
+			continue
 		}
-		e := c.entry
-		e.Path = name
-		o := offer{entry: &e, path: c.offer.path, key: c.offer.key, order: c.offer.order}
-		if a.KeepAs {
-			o.path = a.As
-		}
+		c.mark()
+		c.latest[o.key] = o.order
 		who := c.crew.wanting(&o, head)
 		if len(who) == 0 {
 			continue
 		}
-		c.mark()
 		c.file.feed = f
 		if err := c.crew.begin(f, &o, who); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// alias is the current file under another name, if it has that.
+func (c *collector) alias(a Alias) (offer, bool) {
+	e := c.entry
+	o := offer{entry: &e, path: c.offer.path, key: c.offer.key, order: c.offer.order}
+	switch {
+	case a.KeepAs:
+		e.Path, o.path = a.As, a.As
+		// It is told from the entry of that name, the hard link.
+		o.key = HashPath(a.As).Child("\x00").Key()
+		return o, c.offer.path == a.Real && (a.Before == 0 || o.order < a.Before)
+	case c.offer.path == a.Real:
+		e.Path = a.As
+		return o, true
+	}
+	e.Path = a.As + c.offer.path[min(len(a.Real), len(c.offer.path)):]
+	return o, below(c.offer.path, a.Real)
 }
 
 // offerBare offers an entry that has no content of its own.

@@ -68,7 +68,7 @@ func (c *collector) files(done []*taken) []File {
 			files = append(files, File{Path: t.path, Folder: t.folder})
 		}
 		f := &files[len(files)-1]
-		f.By = append(f.By, By{Analyser: c.name(t), Shown: t.shown})
+		f.By = append(f.By, By{Analyser: c.name(t), As: t.as, Shown: t.shown})
 	}
 	for i := range files {
 		files[i].By = joinBy(files[i].By)
@@ -108,12 +108,13 @@ func (c *collector) hardLinks(done []*taken) {
 		}
 		if l.of == 0 && !c.res.Names.Has(HashPath(l.target).Key()) {
 			c.res.Hard = append(c.res.Hard, Link{name, l.target})
+			c.miss(Missed{Path: name, Target: l.target, Hard: true})
 			continue
 		}
 		if f := c.second(name, l, done); f.Same != "" || len(f.By) > 0 {
 			added[name] = f
 		}
-		c.miss(name, l.target, true)
+		c.miss(Missed{Path: name, Target: l.target, Hard: true, Entry: l.order})
 	}
 	var fresh []File
 	for name, f := range added {
@@ -131,17 +132,18 @@ func compareFiles(a, b File) int { return strings.Compare(a.Path, b.Path) }
 
 func byOf(f File, r *Result) []By {
 	if f.Same != "" {
-		return r.shownAt(f.Same)
+		return r.Shared(f.Same)
 	}
 	return f.By
 }
 
 // miss records which analysers want a link for its name, but not its target for
 // its own: the target was taken for its content at most.
-func (c *collector) miss(name, target string, hard bool) {
+func (c *collector) miss(m Missed) {
 	for _, a := range c.o.Analysers {
-		if WantsName(a, name) && !WantsName(a, target) {
-			c.res.Missed = append(c.res.Missed, Missed{Analyser: a.Name(), Path: name, Target: target, Hard: hard})
+		if WantsName(a, m.Path) && !WantsName(a, m.Target) {
+			m.Analyser = a.Name()
+			c.res.Missed = append(c.res.Missed, m)
 		}
 	}
 }
@@ -191,7 +193,7 @@ func (c *collector) folderLinks() []Link {
 			continue
 		}
 		target := targetOf(p, l.target)
-		c.miss(p, target, false)
+		c.miss(Missed{Path: p, Target: target})
 		if c.isFile(target) {
 			continue
 		}

@@ -3,6 +3,7 @@ package layer
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -150,4 +151,25 @@ func commonFolder(a, b string) int {
 		n = i
 	}
 	return n
+}
+
+// MarshalBinary writes the set for keeping: eight bytes a key.
+func (s Set) MarshalBinary() ([]byte, error) {
+	b := make([]byte, 0, 8*len(s))
+	for _, key := range s {
+		b = binary.LittleEndian.AppendUint64(b, key)
+	}
+	return b, nil
+}
+
+// UnmarshalBinary reads what MarshalBinary wrote.
+func (s *Set) UnmarshalBinary(b []byte) error {
+	if len(b)%8 != 0 {
+		return fmt.Errorf("set of %d bytes", len(b))
+	}
+	*s = make(Set, len(b)/8)
+	for i := range *s {
+		(*s)[i] = binary.LittleEndian.Uint64(b[8*i:])
+	}
+	return nil
 }

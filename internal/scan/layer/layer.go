@@ -53,7 +53,9 @@ type Alias struct {
 	Real string // where it is in the archive, symbolic links within the layer followed
 	As   string // the name to ask for
 	// KeepAs records what is shown under As: a hard link is a file of its own.
+	// It is what Real was before the entry of that number, if one is given.
 	KeepAs bool
+	Before int64
 }
 
 // Read reads one layer to its end. l says what is known of it: a digest and a

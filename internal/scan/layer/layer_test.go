@@ -208,7 +208,7 @@ func TestEntries(t *testing.T) {
 		{name: "a hard link that is replaced", lines: []string{"file a pkg:1", "hard b a", "file b no"}, files: []string{"a content: pkg:1"}},
 		{name: "a name is not shared by hard links", lines: []string{"file d/db x", "hard copy d/db"}, files: []string{"d/db name: x"}},
 		{name: "a wanted name for an unwanted file", lines: []string{"file copy x", "hard d/db copy"},
-			missed: []layer.Missed{{Analyser: "name", Path: "d/db", Target: "copy", Hard: true}}},
+			missed: []layer.Missed{{Analyser: "name", Path: "d/db", Target: "copy", Hard: true, Entry: 2}}},
 		{name: "a wanted name that is a symbolic link", lines: []string{"link d/db ../copy"}, links: []layer.Link{{Path: "d/db", Target: "../copy"}},
 			missed: []layer.Missed{{Analyser: "name", Path: "d/db", Target: "copy"}}},
 		{name: "a hard link to a lower layer", lines: []string{"hard b x/a"}, hard: []layer.Link{{Path: "b", Target: "x/a"}}},

@@ -54,6 +54,7 @@ type File struct {
 // By is what one analyser found in a file.
 type By struct {
 	Analyser string
+	As       string // the other name for which it was asked, in a second reading
 	Shown    analyse.Shown
 }
 
@@ -67,6 +68,8 @@ type Link struct{ Path, Target string }
 type Missed struct {
 	Analyser, Path, Target string
 	Hard                   bool
+	// Entry is the number of a hard link's entry, if its target is in the layer.
+	Entry int64
 }
 
 // Add joins to r what a second reading found.
@@ -79,7 +82,7 @@ func (r *Result) Add(second *Result) {
 		}
 		have := &r.Files[i]
 		if have.Same != "" { // its own from now on
-			*have = File{Path: have.Path, By: slices.Clone(r.shownAt(have.Same))}
+			*have = File{Path: have.Path, By: r.Shared(have.Same)}
 		}
 		have.By = mergeBy(have.By, f.By)
 	}
@@ -87,11 +90,19 @@ func (r *Result) Add(second *Result) {
 	r.Unsettled = r.Unsettled || second.Unsettled
 }
 
-func (r *Result) shownAt(path string) []By {
-	if f := r.File(path); f != nil {
-		return f.By
+// Shared returns what a file shows under all its names: not what was found when
+// it was asked for by another one.
+func (r *Result) Shared(path string) (by []By) {
+	f := r.File(path)
+	if f == nil {
+		return nil
 	}
-	return nil
+	for _, b := range f.By {
+		if b.As == "" {
+			by = append(by, b)
+		}
+	}
+	return by
 }
 
 // File returns what the layer shows at a path, or nil.

@@ -195,6 +195,9 @@ func (w *walker) content(fsys fs.FS, name, p string) (err error) {
 	want := min(left, analyse.HeadSize)
 	for left > 0 {
 		n, err := io.ReadFull(f, w.buf[:want])
+		if w.c.o.Progress != nil {
+			w.c.o.Progress(n)
+		}
 		if err := w.c.Content(w.buf[:n]); err != nil {
 			return err
 		}

@@ -1,0 +1,249 @@
+package scan
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/gob"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/inventory"
+	"github.com/castellan-security/castellan/internal/scan/layer"
+)
+
+const (
+	// cacheMagic begins every file; a change of form changes it.
+	cacheMagic = "castellan layer 1\n"
+	// maxCached bounds one file: what the largest images' layers need is a tenth
+	// of it.
+	maxCached = 256 << 20
+	// staleWrite is how old a file must be to be what a killed process left.
+	staleWrite = time.Hour
+	// touchAfter is how exactly it is known when a file was last used.
+	touchAfter = time.Hour
+	// sweepShare: the folder is looked through whenever so much of its limit was
+	// written since.
+	sweepShare = 16
+)
+
+// cache keeps what is known of layers, a file a layer, by digest and by the
+// version of the analysis. Several processes may share the folder: files appear
+// whole or not at all, carry a checksum, and whatever doesn't fit is passed over
+// and written anew. A nil cache keeps nothing.
+//
+// A file is trusted as far as its folder: only the user may write there.
+type cache struct {
+	folder  string
+	limit   int64
+	version string
+	log     *slog.Logger
+
+	mu      sync.Mutex // guards the rest
+	written int64      // since the folder was last looked through
+	swept   bool
+}
+
+// versionOf tells results of other analyses apart: another version, other
+// analysers, another limit on what they may read.
+func versionOf(o Options) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%d %d\n", Analysis, o.Limits.FileBytes)
+	for _, a := range o.Analysers {
+		fmt.Fprintf(h, "%q\n", a.Name())
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
+}
+
+// file is where a layer is kept; "" for a key that is no digest.
+func (c *cache) file(key, mark string) string {
+	if inventory.CheckDigest(key) != nil {
+		return ""
+	}
+	name := strings.Replace(key, ":", "-", 1)
+	if mark != "" {
+		name += "-" + mark
+	}
+	return filepath.Join(c.folder, c.version, name)
+}
+
+// load returns what is kept of a layer, or nil.
+func (c *cache) load(key, mark string) *layer.Result {
+	if c == nil {
+		return nil
+	}
+	name := c.file(key, mark)
+	if name == "" {
+		return nil
+	}
+	r, used, err := readCached(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil || key != r.Digest && key != r.DiffID {
+		c.log.Warn("kept layer passed over", "file", name, "error", cmp.Or(err, errors.New("another layer")))
+		return nil
+	}
+	if now := time.Now(); now.Sub(used) > touchAfter {
+		if err := os.Chtimes(name, now, now); err != nil {
+			c.log.Debug("kept layer not marked as used", "file", name, "error", err)
+		}
+	}
+	return r
+}
+
+func readCached(name string) (r *layer.Result, used time.Time, err error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, used, err
+	}
+	defer f.Close() //nolint:errcheck // nothing was written
+	info, err := f.Stat()
+	if err != nil {
+		return nil, used, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxCached {
+		return nil, used, fmt.Errorf("file of %d bytes", info.Size())
+	}
+	b := make([]byte, info.Size())
+	if _, err := io.ReadFull(f, b); err != nil {
+		return nil, used, err
+	}
+	payload, ok := bytes.CutPrefix(b, []byte(cacheMagic))
+	if !ok || len(payload) < sha256.Size {
+		return nil, used, errors.New("not a kept layer")
+	}
+	sum := sha256.Sum256(payload[sha256.Size:])
+	if !bytes.Equal(sum[:], payload[:sha256.Size]) {
+		return nil, used, errors.New("damaged")
+	}
+	r = &layer.Result{}
+	if err := gob.NewDecoder(bytes.NewReader(payload[sha256.Size:])).Decode(r); err != nil {
+		return nil, used, err
+	}
+	return r, info.ModTime(), nil
+}
+
+// store keeps a layer, under a digest that was verified. Failing to is not worth
+// failing for.
+func (c *cache) store(r *layer.Result, mark string) {
+	if c == nil || r.Unsettled {
+		return
+	}
+	name := c.file(keyOf(r), mark)
+	if name == "" {
+		return
+	}
+	n, err := writeCached(name, r)
+	if err != nil {
+		c.log.Warn("layer not kept", "file", name, "error", err)
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.written += n
+	if !c.swept || c.written > c.limit/sweepShare {
+		c.swept, c.written = true, 0
+		if err := c.sweep(); err != nil {
+			c.log.Warn("kept layers not looked through", "folder", c.folder, "error", err)
+		}
+	}
+}
+
+// writeCached writes a file that appears whole or not at all.
+func writeCached(name string, r *layer.Result) (n int64, err error) {
+	b := bytes.NewBufferString(cacheMagic)
+	b.Write(make([]byte, sha256.Size))
+	if err := gob.NewEncoder(b).Encode(r); err != nil {
+		return 0, err
+	}
+	if b.Len() > maxCached {
+		return 0, fmt.Errorf("%d bytes are too many", b.Len())
+	}
+	head := len(cacheMagic) + sha256.Size
+	sum := sha256.Sum256(b.Bytes()[head:])
+	copy(b.Bytes()[len(cacheMagic):], sum[:])
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		return 0, err
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), ".writing-*")
+	if err != nil {
+		return 0, err
+	}
+	_, err = f.Write(b.Bytes())
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		return 0, errors.Join(err, os.Remove(f.Name()))
+	}
+	return int64(b.Len()), nil
+}
+
+// kept is a file of the cache.
+type kept struct {
+	name string
+	size int64
+	used time.Time
+}
+
+// sweep removes what was longest not used until the folder is within its limit.
+// Other processes may do the same at the same time.
+func (c *cache) sweep() error {
+	var files []kept
+	var total int64
+	err := filepath.WalkDir(c.folder, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return ignoreGone(err)
+		}
+		info, err := d.Info()
+		if err != nil {
+			return ignoreGone(err)
+		}
+		if !ours(d.Name()) {
+			return nil
+		}
+		if strings.HasPrefix(d.Name(), ".writing-") && time.Since(info.ModTime()) < staleWrite {
+			return nil
+		}
+		files = append(files, kept{name, info.Size(), info.ModTime()})
+		total += info.Size()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(files, func(a, b kept) int { return a.used.Compare(b.used) })
+	for _, f := range files {
+		if total <= c.limit && !strings.HasPrefix(filepath.Base(f.name), ".writing-") {
+			continue
+		}
+		if err := os.Remove(f.name); ignoreGone(err) != nil {
+			return err
+		}
+		total -= f.size
+	}
+	return nil
+}
+
+// ours says whether a file is one that a cache writes: nothing else is removed.
+func ours(name string) bool {
+	return strings.HasPrefix(name, ".writing-") || strings.HasPrefix(name, "sha256-") || strings.HasPrefix(name, "sha512-")
+}
+
+func ignoreGone(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
