@@ -31,9 +31,9 @@ type reading struct {
 	into  *layer.Result // gets what is found
 }
 
-// secondReadings returns what is to be read again, by layer.
-func (s *Scanner) secondReadings(layers []*layer.Result) map[*layer.Result][]reading {
-	v := newView(s.o.Analysers, layers)
+// secondReadings returns what is to be read again, by layer. v is the view of
+// the layers.
+func (s *Scanner) secondReadings(v *view, layers []*layer.Result) map[*layer.Result][]reading {
 	jobs := map[*layer.Result][]reading{}
 	add := func(from, into *layer.Result, a layer.Alias) {
 		r := reading{a, into}
@@ -95,9 +95,22 @@ func holder(layers []*layer.Result, path string) *layer.Result {
 	return nil
 }
 
-// again reads layers a second time where that is needed, and adds what it finds.
-func (j *job) again(ctx context.Context, layers []*layer.Result) error {
-	jobs := j.s.secondReadings(layers)
+// view puts the layers on one another, after reading those again for which that is
+// needed.
+func (j *job) view(ctx context.Context, layers []*layer.Result) (*view, error) {
+	v := newView(j.s.o.Analysers, layers)
+	jobs := j.s.secondReadings(v, layers)
+	if len(jobs) == 0 {
+		return v, nil
+	}
+	if err := j.again(ctx, layers, jobs); err != nil {
+		return nil, err
+	}
+	return newView(j.s.o.Analysers, layers), nil
+}
+
+// again reads layers a second time, and adds what it finds.
+func (j *job) again(ctx context.Context, layers []*layer.Result, jobs map[*layer.Result][]reading) error {
 	for from, readings := range jobs {
 		if second := j.s.cache.load(keyOf(from), mark(readings)); second != nil {
 			distribute(second, readings)
@@ -182,11 +195,8 @@ func mark(readings []reading) string {
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
-// again reads a folder a second time where that is needed.
+// again reads a folder a second time.
 func again(ctx context.Context, fsys fs.FS, t layer.Tree, readings []reading) error {
-	if len(readings) == 0 {
-		return nil
-	}
 	for _, rd := range readings {
 		t.Aliases = append(t.Aliases, rd.alias)
 	}

@@ -2,7 +2,6 @@ package scan
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/sha256"
 	"encoding/gob"
 	"encoding/hex"
@@ -86,52 +85,109 @@ func (c *cache) load(key, mark string) *layer.Result {
 	if name == "" {
 		return nil
 	}
-	r, used, err := readCached(name)
-	if errors.Is(err, fs.ErrNotExist) {
+	r := &layer.Result{}
+	if !c.read(name, r, func() bool { return key == r.Digest || key == r.DiffID }) {
 		return nil
-	}
-	if err != nil || key != r.Digest && key != r.DiffID {
-		c.log.Warn("kept layer passed over", "file", name, "error", cmp.Or(err, errors.New("another layer")))
-		return nil
-	}
-	if now := time.Now(); now.Sub(used) > touchAfter {
-		if err := os.Chtimes(name, now, now); err != nil {
-			c.log.Debug("kept layer not marked as used", "file", name, "error", err)
-		}
 	}
 	return r
 }
 
-func readCached(name string) (r *layer.Result, used time.Time, err error) {
+// wholeImage is what is kept of an image whose layers are all known: all that an
+// inventory has but when and of what it was made.
+type wholeImage struct {
+	Chain     string
+	Layers    []inventory.Layer // with what was worked out while they were read
+	Inventory inventory.Inventory
+}
+
+// chainOf names an image by its layers; "" if one of them has no name yet.
+func chainOf(image inventory.Image) string {
+	h := sha256.New()
+	for _, l := range image.Layers {
+		name := nameOf(l)
+		if inventory.CheckDigest(name) != nil {
+			return ""
+		}
+		fmt.Fprintln(h, name)
+	}
+	if len(image.Layers) == 0 {
+		return ""
+	}
+	return "sha256:" + hex.EncodeToString(h.Sum(nil))
+}
+
+// imageMark tells images from layers among the files.
+const imageMark = "image"
+
+func (c *cache) loadImage(chain string) *wholeImage {
+	if c == nil || chain == "" {
+		return nil
+	}
+	w := &wholeImage{}
+	if !c.read(c.file(chain, imageMark), w, func() bool { return w.Chain == chain }) {
+		return nil
+	}
+	if w.Inventory.Packages == nil {
+		w.Inventory.Packages = []inventory.Package{}
+	}
+	return w
+}
+
+func (c *cache) storeImage(w *wholeImage) {
+	if c == nil || w.Chain == "" {
+		return
+	}
+	c.write(c.file(w.Chain, imageMark), w)
+}
+
+// read reads a file into v; it is false if there is none or it is not what is
+// looked for, which is logged.
+func (c *cache) read(name string, v any, right func() bool) bool {
+	used, err := readCached(name, v)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	if err == nil && !right() {
+		err = errors.New("of something else")
+	}
+	if err != nil {
+		c.log.Warn("kept file passed over", "file", name, "error", err)
+		return false
+	}
+	if now := time.Now(); now.Sub(used) > touchAfter {
+		if err := os.Chtimes(name, now, now); err != nil {
+			c.log.Debug("kept file not marked as used", "file", name, "error", err)
+		}
+	}
+	return true
+}
+
+func readCached(name string, v any) (used time.Time, err error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, used, err
+		return used, err
 	}
 	defer f.Close() //nolint:errcheck // nothing was written
 	info, err := f.Stat()
 	if err != nil {
-		return nil, used, err
+		return used, err
 	}
 	if !info.Mode().IsRegular() || info.Size() > maxCached {
-		return nil, used, fmt.Errorf("file of %d bytes", info.Size())
+		return used, fmt.Errorf("file of %d bytes", info.Size())
 	}
 	b := make([]byte, info.Size())
 	if _, err := io.ReadFull(f, b); err != nil {
-		return nil, used, err
+		return used, err
 	}
 	payload, ok := bytes.CutPrefix(b, []byte(cacheMagic))
 	if !ok || len(payload) < sha256.Size {
-		return nil, used, errors.New("not a kept layer")
+		return used, errors.New("not a kept layer")
 	}
 	sum := sha256.Sum256(payload[sha256.Size:])
 	if !bytes.Equal(sum[:], payload[:sha256.Size]) {
-		return nil, used, errors.New("damaged")
+		return used, errors.New("damaged")
 	}
-	r = &layer.Result{}
-	if err := gob.NewDecoder(bytes.NewReader(payload[sha256.Size:])).Decode(r); err != nil {
-		return nil, used, err
-	}
-	return r, info.ModTime(), nil
+	return info.ModTime(), gob.NewDecoder(bytes.NewReader(payload[sha256.Size:])).Decode(v)
 }
 
 // store keeps a layer, under a digest that was verified. Failing to is not worth
@@ -144,9 +200,14 @@ func (c *cache) store(r *layer.Result, mark string) {
 	if name == "" {
 		return
 	}
-	n, err := writeCached(name, r)
+	c.write(name, r)
+}
+
+// write writes a file, and sees to the limit.
+func (c *cache) write(name string, v any) {
+	n, err := writeCached(name, v)
 	if err != nil {
-		c.log.Warn("layer not kept", "file", name, "error", err)
+		c.log.Warn("not kept", "file", name, "error", err)
 		return
 	}
 	c.mu.Lock()
@@ -155,16 +216,16 @@ func (c *cache) store(r *layer.Result, mark string) {
 	if !c.swept || c.written > c.limit/sweepShare {
 		c.swept, c.written = true, 0
 		if err := c.sweep(); err != nil {
-			c.log.Warn("kept layers not looked through", "folder", c.folder, "error", err)
+			c.log.Warn("kept files not looked through", "folder", c.folder, "error", err)
 		}
 	}
 }
 
 // writeCached writes a file that appears whole or not at all.
-func writeCached(name string, r *layer.Result) (n int64, err error) {
+func writeCached(name string, v any) (n int64, err error) {
 	b := bytes.NewBufferString(cacheMagic)
 	b.Write(make([]byte, sha256.Size))
-	if err := gob.NewEncoder(b).Encode(r); err != nil {
+	if err := gob.NewEncoder(b).Encode(v); err != nil {
 		return 0, err
 	}
 	if b.Len() > maxCached {

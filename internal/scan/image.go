@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"sync"
 
 	"github.com/castellan-security/castellan/internal/fault"
@@ -14,18 +15,33 @@ import (
 )
 
 // Image returns what is inside an image. Only layers that are not in the cache
-// are read. It doesn't close src.
+// are read, and none is even looked up if the very image was scanned before. It
+// doesn't close src.
 func (s *Scanner) Image(ctx context.Context, src Layers) (inventory.Inventory, error) {
 	j := s.job(src)
-	image, layers, err := j.layers(ctx)
-	if err == nil {
-		err = j.again(ctx, layers)
+	subject := inventory.Subject{Kind: inventory.KindImage, Name: j.image.Reference}
+	chain := chainOf(j.image)
+	if w := s.cache.loadImage(chain); w != nil && len(w.Layers) == len(j.image.Layers) {
+		instructions(&j.image)
+		for i, l := range w.Layers {
+			complete(&j.image.Layers[i], l.DiffID, l.Size)
+		}
+		return s.dated(w.Inventory, subject, &j.image), nil
 	}
+	image, layers, err := j.layers(ctx)
 	if err != nil {
 		return inventory.Inventory{}, err
 	}
-	subject := inventory.Subject{Kind: inventory.KindImage, Name: image.Reference}
-	return s.inventory(subject, &image, layers, strata{layers: len(layers)}), nil
+	v, err := j.view(ctx, layers)
+	if err != nil {
+		return inventory.Inventory{}, err
+	}
+	inv := s.inventory(v, layers, strata{layers: len(layers)})
+	if !slices.ContainsFunc(layers, func(r *layer.Result) bool { return r.Unsettled }) {
+		s.cache.storeImage(&wholeImage{Chain: chain, Layers: image.Layers, Inventory: inv})
+	}
+	subject.Name = image.Reference
+	return s.dated(inv, subject, &image), nil
 }
 
 // Workload returns what is inside a running workload: its image, and what it
@@ -43,14 +59,18 @@ func (s *Scanner) Workload(ctx context.Context, name string, src Layers, upper f
 		return inventory.Inventory{}, fmt.Errorf("what the workload wrote: %w", err)
 	}
 	all := append(layers, written)
-	if err := j.again(ctx, all); err != nil {
+	v, err := j.view(ctx, all)
+	if err != nil {
 		return inventory.Inventory{}, err
 	}
-	if err := again(ctx, upper, tree, s.secondReadings(all)[written]); err != nil {
-		return inventory.Inventory{}, err
+	if readings := s.secondReadings(v, all)[written]; len(readings) > 0 {
+		if err := again(ctx, upper, tree, readings); err != nil {
+			return inventory.Inventory{}, fmt.Errorf("what the workload wrote: %w", err)
+		}
+		v = newView(s.o.Analysers, all)
 	}
-	subject := inventory.Subject{Kind: inventory.KindWorkload, Name: name}
-	return s.inventory(subject, &image, all, strata{layers: len(layers), running: true}), nil
+	inv := s.inventory(v, all, strata{layers: len(layers), running: true})
+	return s.dated(inv, inventory.Subject{Kind: inventory.KindWorkload, Name: name}, &image), nil
 }
 
 // job is one scan of one image.
@@ -97,17 +117,22 @@ func (j *job) layers(ctx context.Context) (inventory.Image, []*layer.Result, err
 			return image, nil, fault.New(fault.Corrupt, "layer %d, %s, is not in the image", i+1, nameOf(*l)).
 				With("fetch or save the image again: its archive lacks a layer")
 		}
-		if l.DiffID == "" {
-			l.DiffID = r.DiffID
-		}
-		if l.Size == 0 {
-			l.Size = r.Size
-		}
+		complete(l, r.DiffID, r.Size)
 		results[i] = r
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return image, results, j.failed
+}
+
+// complete gives a layer what its source did not know.
+func complete(l *inventory.Layer, diffID string, size int64) {
+	if l.DiffID == "" {
+		l.DiffID = diffID
+	}
+	if l.Size == 0 {
+		l.Size = size
+	}
 }
 
 // recall returns what is known of a layer, from this scan or from the cache, or

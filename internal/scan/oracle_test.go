@@ -218,13 +218,11 @@ func found(root string) ([]string, error) {
 		if err != nil {
 			return nil // links in a circle
 		}
-		if d.Type().IsRegular() {
-			return show("named", file)
-		}
 		if info, err := os.Lstat(real); err == nil && info.Mode().IsRegular() {
-			// A symbolic link with a wanted name to one of several hard links is not
-			// followed: which file it is would take all names to see.
-			if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
+			// A wanted name that is a link to a file which is a hard link itself is
+			// not followed further: it would take all names to see where it ends.
+			st, ok := info.Sys().(*syscall.Stat_t)
+			if ok && (st.Nlink > 2 || st.Nlink > 1 && real != file) {
 				lines = append(lines, doubt+strings.TrimPrefix(real, root))
 				return nil
 			}

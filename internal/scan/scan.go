@@ -111,14 +111,20 @@ func New(o Options) *Scanner {
 }
 
 // inventory makes an inventory of what layers show.
-func (s *Scanner) inventory(subject inventory.Subject, image *inventory.Image, layers []*layer.Result, st strata) inventory.Inventory {
-	inv := inventory.Inventory{Subject: subject, Image: image, Packages: []inventory.Package{}, Analysis: Analysis, Made: s.o.Now().UTC()}
+func (s *Scanner) inventory(v *view, layers []*layer.Result, st strata) inventory.Inventory {
+	inv := inventory.Inventory{Packages: []inventory.Package{}, Analysis: Analysis}
 	for i, r := range layers {
 		for _, p := range r.Problems {
 			p.Place = st.place(p.Place, i)
 			inv.Problems = append(inv.Problems, p)
 		}
 	}
-	assemble(newView(s.o.Analysers, layers), st, &inv)
+	assemble(v, st, &inv)
+	return inv
+}
+
+// dated completes an inventory with what it is of and when it was made.
+func (s *Scanner) dated(inv inventory.Inventory, subject inventory.Subject, image *inventory.Image) inventory.Inventory {
+	inv.Subject, inv.Image, inv.Made = subject, image, s.o.Now().UTC()
 	return inv
 }

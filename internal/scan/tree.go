@@ -38,10 +38,14 @@ func (s *Scanner) Tree(ctx context.Context, fsys fs.FS, t Target) (inventory.Inv
 		return inventory.Inventory{}, fmt.Errorf("scan %s: %w", t.Name, err)
 	}
 	layers := []*layer.Result{r}
-	if err := again(ctx, fsys, tree, s.secondReadings(layers)[r]); err != nil {
-		return inventory.Inventory{}, fmt.Errorf("scan %s: %w", t.Name, err)
+	v := newView(s.o.Analysers, layers)
+	if readings := s.secondReadings(v, layers)[r]; len(readings) > 0 {
+		if err := again(ctx, fsys, tree, readings); err != nil {
+			return inventory.Inventory{}, fmt.Errorf("scan %s: %w", t.Name, err)
+		}
+		v = newView(s.o.Analysers, layers)
 	}
-	return s.inventory(inventory.Subject{Kind: t.Kind, Name: t.Name}, nil, layers, strata{}), nil
+	return s.dated(s.inventory(v, layers, strata{}), inventory.Subject{Kind: t.Kind, Name: t.Name}, nil), nil
 }
 
 // treeProgress tells what was read of a folder's files; how much there is, nobody

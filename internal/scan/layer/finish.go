@@ -193,7 +193,11 @@ func (c *collector) folderLinks() []Link {
 			continue
 		}
 		target := targetOf(p, l.target)
-		c.miss(Missed{Path: p, Target: target})
+		if slices.ContainsFunc(c.o.Analysers, func(a analyse.Analyser) bool { return WantsName(a, p) }) {
+			if real, ok := Resolve(target, c.linkAt); ok && real != "" {
+				c.miss(Missed{Path: p, Target: real})
+			}
+		}
 		if c.isFile(target) {
 			continue
 		}
