@@ -57,13 +57,19 @@ func (s *Scanner) secondReadings(v *view, layers []*layer.Result) map[*layer.Res
 	for _, n := range v.nodes {
 		for _, m := range n.missed {
 			if !m.Hard {
-				if real, ok := v.real(m.Target); ok && real != "" {
+				// A target that is wanted by its own name was found under that.
+				if real, ok := v.real(n.path()); ok && real != "" && !layer.WantsName(v.analysers[m.Analyser], real) {
 					everywhere(real, n.path())
 				}
 				continue
 			}
-			if from := holder(layers[:m.layer+1], m.Target); from != nil {
-				add(from, layers[m.layer], layer.Alias{Real: m.Target, As: m.Path, KeepAs: true, Before: m.Entry})
+			if m.Entry > 0 { // its target is in the same layer
+				add(layers[m.layer], layers[m.layer], layer.Alias{Real: m.Target, As: m.Path, KeepAs: true, Before: m.Entry})
+				continue
+			}
+			real, ok := v.realFile(m.Target)
+			if from := holder(layers[:m.layer], real); ok && from != nil {
+				add(from, layers[m.layer], layer.Alias{Real: real, As: m.Path, KeepAs: true})
 			}
 		}
 	}

@@ -29,10 +29,11 @@ func unpack(t testing.TB, layers [][]string) []string {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(root)
+	pointed := map[string]bool{}
 	for i, lines := range layers {
 		put := map[string]string{}
 		for _, s := range lines {
-			turns := i > 0 && len(put) > 0 && replacesLink(root, parse(s))
+			turns := i > 0 && s != lines[0] && replacesLink(root, parse(s))
 			at, err := unpackLine(root, parse(s))
 			if err == nil && (turns || i > 0 && turned(put, at, parse(s))) {
 				err = errTurned
@@ -40,6 +41,9 @@ func unpack(t testing.TB, layers [][]string) []string {
 			if err != nil {
 				return []string{errUnpack.Error() + ": " + err.Error()}
 			}
+		}
+		if isWay(root, pointed) {
+			return []string{errUnpack.Error() + ": " + errTurned.Error()}
 		}
 	}
 	lines, err := found(root)
@@ -54,6 +58,42 @@ func unpack(t testing.TB, layers [][]string) []string {
 // lower layer is on the way, Docker and containerd don't agree on what is there.
 var errTurned = errors.New("engines disagree")
 
+// isWay says whether one of the files that symbolic links pointed to has become
+// something that they lead through: links to files of their own layer are not
+// kept. It adds those that links point to now.
+func isWay(root string, pointed map[string]bool) bool {
+	for p := range pointed {
+		if info, err := os.Lstat(p); err == nil && !info.Mode().IsRegular() {
+			return true
+		}
+	}
+	_ = filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
+		if err != nil || d.Type()&fs.ModeSymlink == 0 {
+			return err
+		}
+		target, err := os.Readlink(file)
+		if err != nil {
+			return err
+		}
+		if strings.HasPrefix(target, "/") {
+			target = filepath.Join(root, target)
+		} else {
+			target = filepath.Join(filepath.Dir(file), target)
+		}
+		pointed[target] = true
+		if real, err := rooted(root, strings.TrimPrefix(file, root)); err == nil {
+			pointed[real] = true
+		}
+		for p := range pointed {
+			if info, err := os.Lstat(p); err != nil || !info.Mode().IsRegular() {
+				delete(pointed, p)
+			}
+		}
+		return nil
+	})
+	return false
+}
+
 // replacesLink says whether a symbolic link goes away that earlier entries may
 // have gone through.
 func replacesLink(root string, l line) bool {
@@ -61,7 +101,15 @@ func replacesLink(root string, l line) bool {
 	if err != nil || l.what == "gone" || l.what == "opaque" {
 		return false
 	}
-	_, err = os.Readlink(filepath.Join(folder, path.Base(l.name)))
+	at := filepath.Join(folder, path.Base(l.name))
+	info, err := os.Lstat(at)
+	if err == nil && l.what == "hard" {
+		return true // of two names for one file, one may be the other's target
+	}
+	if err == nil && info.IsDir() && l.what != "dir" {
+		return true // with the links inside
+	}
+	_, err = os.Readlink(at)
 	return err == nil
 }
 

@@ -184,26 +184,48 @@ func WantsName(a analyse.Analyser, name string) (yes bool) {
 	return a.Wants(&analyse.Entry{Path: name, Mode: 0o644, Size: analyse.HeadSize}, []byte{})
 }
 
-// folderLinks are the symbolic links whose target is not a file of this layer.
+// folderLinks are the symbolic links whose target is not a file of this layer,
+// and those on the way from a wanted name to its file.
 func (c *collector) folderLinks() []Link {
 	var links []Link
+	needed := c.wantedLinks()
 	for _, p := range slices.Sorted(maps.Keys(c.links)) {
 		l := c.links[p]
-		if !c.stands(p, HashPath(p).Key(), l.order) {
-			continue
+		if c.linkStands(p) && (needed[p] || !c.isFile(targetOf(p, l.target))) {
+			links = append(links, Link{p, l.target})
 		}
-		target := targetOf(p, l.target)
-		if slices.ContainsFunc(c.o.Analysers, func(a analyse.Analyser) bool { return WantsName(a, p) }) {
-			if real, ok := Resolve(target, c.linkAt); ok && real != "" {
-				c.miss(Missed{Path: p, Target: real})
-			}
-		}
-		if c.isFile(target) {
-			continue
-		}
-		links = append(links, Link{p, l.target})
 	}
 	return links
+}
+
+func (c *collector) linkStands(p string) bool {
+	return c.stands(p, HashPath(p).Key(), c.links[p].order)
+}
+
+// wantedLinks records the symbolic links that an analyser wants for their names,
+// and returns them with those that they lead through.
+func (c *collector) wantedLinks() map[string]bool {
+	needed := map[string]bool{}
+	for _, p := range slices.Sorted(maps.Keys(c.links)) {
+		for _, a := range c.o.Analysers {
+			if WantsName(a, p) && c.linkStands(p) {
+				c.res.Missed = append(c.res.Missed, Missed{Analyser: a.Name(), Path: p, Target: targetOf(p, c.links[p].target)})
+				c.need(p, needed)
+			}
+		}
+	}
+	return needed
+}
+
+func (c *collector) need(p string, needed map[string]bool) {
+	for range maxLinks {
+		l, ok := c.links[p]
+		if !ok || needed[p] {
+			return
+		}
+		needed[p] = true
+		p = targetOf(p, l.target)
+	}
 }
 
 // targetOf is the path that a symbolic link names, if no other link is on the

@@ -63,8 +63,8 @@ type By struct {
 type Link struct{ Path, Target string }
 
 // Missed is a name that an analyser wants for the name while the content goes by
-// another one, Target, for which it doesn't. Path is a symbolic link, all links of
-// the layer itself followed, or a hard link (Hard).
+// another one: Path is a symbolic link, whose target may be wanted too, or a hard
+// link (Hard) whose target is not.
 type Missed struct {
 	Analyser, Path, Target string
 	Hard                   bool
