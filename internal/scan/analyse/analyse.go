@@ -82,7 +82,7 @@ type Owned struct {
 	// Name is the package's; Arch is empty where the database doesn't tell it.
 	Name  string   `json:"name"`
 	Arch  string   `json:"arch,omitempty"`
-	Files []string `json:"files"` // absolute; programs and libraries only (see Runs)
+	Files []string `json:"files"` // absolute; those that analyse.Keeps takes
 }
 
 // Runs says whether a path looks like something that is executed or mapped:

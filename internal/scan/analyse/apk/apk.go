@@ -31,6 +31,9 @@ type Analyser struct{}
 // Name is analyse.Analyser.
 func (Analyser) Name() string { return "apk" }
 
+// Anchors is analyse.Anchored.
+func (Analyser) Anchors() []string { return []string{"lib/apk/db", "usr/lib/apk/db"} }
+
 // Wants is analyse.Analyser. Since apk-tools 3 the database is below /usr.
 func (Analyser) Wants(e *analyse.Entry, head []byte) bool {
 	return head != nil && (e.Path == "lib/apk/db/installed" || e.Path == "usr/lib/apk/db/installed")
@@ -92,7 +95,7 @@ func (o *record) take(line string) error {
 		if o.folder == "" {
 			file = "/" + value
 		}
-		if !analyse.Runs(file) {
+		if !analyse.Keeps(file) {
 			return nil
 		}
 		if len(o.files) == maxOwned {

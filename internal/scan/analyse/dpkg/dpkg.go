@@ -32,6 +32,9 @@ type Analyser struct{}
 // Name is analyse.Analyser.
 func (Analyser) Name() string { return "dpkg" }
 
+// Anchors is analyse.Anchored.
+func (Analyser) Anchors() []string { return []string{"var/lib/dpkg"} }
+
 // Wants is analyse.Analyser.
 func (Analyser) Wants(e *analyse.Entry, head []byte) bool {
 	if head == nil || !strings.HasPrefix(e.Path, "var/lib/dpkg/") {

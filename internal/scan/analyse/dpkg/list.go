@@ -31,7 +31,7 @@ func takeList(ctx context.Context, pkg string, sums bool, r io.Reader, shown *an
 			}
 			file = "/" + rest
 		}
-		if !analyse.Runs(file) {
+		if !analyse.Keeps(file) {
 			continue
 		}
 		if len(owned.Files) == maxOwned {

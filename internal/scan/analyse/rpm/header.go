@@ -152,7 +152,7 @@ func (h header) files() ([]string, error) {
 			continue
 		}
 		file := string(folders[n]) + string(name)
-		if !analyse.Runs(file) {
+		if !analyse.Keeps(file) {
 			continue
 		}
 		if len(out) == maxOwned {

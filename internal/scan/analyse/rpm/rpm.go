@@ -44,6 +44,9 @@ type Analyser struct{}
 // Name is analyse.Analyser.
 func (Analyser) Name() string { return "rpm" }
 
+// Anchors is analyse.Anchored.
+func (Analyser) Anchors() []string { return folders[:] }
+
 // Wants is analyse.Analyser.
 func (Analyser) Wants(e *analyse.Entry, head []byte) bool {
 	if head == nil || e.Size == 0 {

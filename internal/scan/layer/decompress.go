@@ -1,0 +1,91 @@
+package layer
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/scan/inflate"
+	"github.com/klauspost/compress/zstd"
+)
+
+const (
+	// storedBuffer is what is read of a layer at once.
+	storedBuffer = 128 << 10
+	// maxWindow is how far back a zstd stream may refer, which is what a decoder
+	// must hold: as much as the highest level of the zstd command uses. What
+	// builders of images write needs 8 MiB.
+	maxWindow = 128 << 20
+)
+
+// decompress pushes the tar archive in r to w. How it is compressed is decided
+// by its first bytes alone: media types lie.
+func decompress(r io.Reader, w io.Writer) error {
+	head := make([]byte, 6)
+	n, err := io.ReadFull(r, head)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return err
+	}
+	head = head[:n]
+	all := io.MultiReader(bytes.NewReader(head), r)
+	switch {
+	case bytes.HasPrefix(head, []byte("\x1f\x8b\x08")):
+		return gunzip(all, w)
+	case isZstd(head):
+		return unzstd(bufio.NewReaderSize(all, storedBuffer), w)
+	}
+	if name := notTaken(head); name != "" {
+		return fault.New(fault.Unsupported, "layer is compressed with %s, which is not a format of layers", name).
+			With("build the image again with gzip or zstd layers")
+	}
+	_, err = bufio.NewReaderSize(all, storedBuffer).WriteTo(w)
+	return err
+}
+
+// isZstd takes a frame, or one of those that hold something else and are
+// skipped.
+func isZstd(head []byte) bool {
+	return bytes.HasPrefix(head, []byte("\x28\xb5\x2f\xfd")) ||
+		len(head) >= 4 && head[0]&0xf0 == 0x50 && string(head[1:4]) == "\x2a\x4d\x18"
+}
+
+func notTaken(head []byte) string {
+	switch {
+	case bytes.HasPrefix(head, []byte("BZh")):
+		return "bzip2"
+	case bytes.HasPrefix(head, []byte("\xfd7zXZ\x00")):
+		return "xz"
+	case bytes.HasPrefix(head, []byte("PK\x03\x04")):
+		return "zip"
+	}
+	return ""
+}
+
+// gunzip hands over the decompressor's own window, of all members.
+func gunzip(r io.Reader, w io.Writer) error {
+	z, err := inflate.NewGzip(r)
+	if err != nil {
+		return fmt.Errorf("gzip: %w", err)
+	}
+	_, err = z.WriteTo(w)
+	return err
+}
+
+// unzstd decodes in this goroutine alone: layers are read in parallel, and
+// memory counts.
+func unzstd(r io.Reader, w io.Writer) error {
+	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+	if err != nil {
+		return fmt.Errorf("zstd: %w", err)
+	}
+	defer z.Close()
+	_, err = z.WriteTo(w)
+	if errors.Is(err, zstd.ErrWindowSizeExceeded) || errors.Is(err, zstd.ErrDecoderSizeExceeded) {
+		return fault.New(fault.Unsupported, "layer needs more than %d MiB of memory to be decompressed: %w", maxWindow>>20, err).
+			With("build the image again with a zstd window of at most 128 MiB")
+	}
+	return err
+}
