@@ -132,7 +132,7 @@ func goBuild(t *testing.T, env, args []string) string {
 	out := filepath.Join(dir, "app")
 	cmd := exec.Command(goCommand, append(append([]string{"build", "-mod=vendor", "-o", out}, args...), ".")...)
 	cmd.Dir = dir
-	cmd.Env = append(append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off", "GOTOOLCHAIN=local"), env...)
+	cmd.Env = append(append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOENV=off", "GOWORK=off", "GOTOOLCHAIN=local"), env...)
 	if b, err := cmd.CombinedOutput(); err != nil {
 		if bytes.Contains(b, []byte("GOPROXY=off")) {
 			t.Skipf("an older toolchain is not on this machine: %s", b)
