@@ -65,9 +65,19 @@ func (p *piecewise) search() error {
 			break
 		}
 		from += i
+		if from+4 > len(held) {
+			break
+		}
 		// A descriptor begins here, or one without a signature ends here.
-		for _, back := range [...]int{0, 12, 20} {
-			at := from - back
+		var back []int
+		switch binary.LittleEndian.Uint32(held[from:]) {
+		case sigDescriptor:
+			back = []int{0}
+		case sigLocal, sigCentral:
+			back = []int{12, 20}
+		}
+		for _, n := range back {
+			at := from - n
 			if at < 0 {
 				continue
 			}
