@@ -53,20 +53,41 @@ type piecewise struct {
 	done             bool
 }
 
-// search looks through what is held for the descriptor.
+// search looks through what is held for the descriptor, and reads on only when
+// that is used up: reading on moves all that is held.
 func (p *piecewise) search() error {
-	held, err := p.z.r.Peek(bufferSize)
-	if err != nil && err != io.EOF {
+	held, err := p.z.r.Peek(p.z.r.Buffered())
+	if err != nil {
 		return err
 	}
+	if p.find(held) {
+		return nil
+	}
+	if len(held) <= ahead {
+		if held, err = p.z.r.Peek(bufferSize); err != nil && err != io.EOF {
+			return err
+		}
+		if p.find(held) {
+			return nil
+		}
+		if err == io.EOF {
+			return io.ErrUnexpectedEOF
+		}
+	}
+	p.sure = len(held) - ahead
+	return nil
+}
+
+// find searches for a descriptor that follows content.
+func (p *piecewise) find(held []byte) bool {
 	for from := 0; ; from += 2 {
 		i := bytes.Index(held[from:], []byte("PK"))
 		if i < 0 {
-			break
+			return false
 		}
 		from += i
 		if from+4 > len(held) {
-			break
+			return false
 		}
 		// A descriptor begins here, or one without a signature ends here.
 		var back []int
@@ -83,15 +104,10 @@ func (p *piecewise) search() error {
 			}
 			if size, ok := endsAt(held, at, p.passed+int64(at)); ok {
 				p.sure, p.descriptor = at, size
-				return nil
+				return true
 			}
 		}
 	}
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	p.sure = len(held) - ahead
-	return nil
 }
 
 // more makes sure that something is known. The error is io.EOF at the end of
