@@ -2,6 +2,7 @@ package pull_test
 
 import (
 	"io"
+	"maps"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -170,6 +171,19 @@ func TestTOMLValues(t *testing.T) {
 		if got := pull.TOMLText(value); got != want {
 			t.Errorf("TOMLText(%s) = %q, want %q", value, got, want)
 		}
+	}
+}
+
+func TestTOMLTables(t *testing.T) {
+	doc := "a = 1\n[[package]]\nname = \"a\"\n[package.source]\ntype = \"git\"\n[[package]]\nname = \"b\"\n[metadata]\nname = \"c\"\n[[package]]\n"
+	var got []map[string]string
+	err := pull.NewTOML(strings.NewReader(doc), 0, 1e6).Tables("package", func(m map[string]string) error {
+		got = append(got, maps.Clone(m))
+		return nil
+	})
+	want := []map[string]string{{"name": `"a"`, "source.type": `"git"`}, {"name": `"b"`}, {}}
+	if diff := cmp.Diff(got, want); err != nil || diff != "" {
+		t.Errorf("%v; got, want: %s", err, diff)
 	}
 }
 

@@ -249,3 +249,45 @@ func valueLength(s string) int {
 	}
 	return len(s)
 }
+
+// maxMembers bounds the keys that are kept of one table; lock files have a dozen.
+const maxMembers = 256
+
+// Tables calls one for each table of an array of tables ([[name]]), with its
+// keys and values as they are written. Keys of tables below it carry their name
+// in front: source.type. The map is valid until the next table.
+func (t *TOML) Tables(name string, one func(members map[string]string) error) error {
+	members := map[string]string{}
+	open := false
+	flush := func() error {
+		if !open {
+			return nil
+		}
+		err := one(members)
+		clear(members)
+		return err
+	}
+	err := t.Each(func(line TOMLLine) error {
+		below, ok := strings.CutPrefix(line.Table, name+".")
+		switch {
+		case line.Header && line.Table == name:
+			err := flush()
+			open = true
+			return err
+		case line.Header && !ok:
+			err := flush()
+			open = false
+			return err
+		case line.Header || !open || line.Key == "" || len(members) >= maxMembers:
+		case line.Table == name:
+			members[line.Key] = line.Value
+		case ok:
+			members[below+"."+line.Key] = line.Value
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return flush()
+}

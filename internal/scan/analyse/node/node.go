@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	maxManifest = 16 << 20  // a package.json may hold a readme
-	maxLock     = 256 << 20 // lock files pass; those of large monorepos have 10 MiB
+	maxManifest = 16 << 20 // a package.json may hold a readme
+	maxLock     = 64 << 20 // lock files pass; those of large monorepos have 10 MiB
 	maxZip      = 1 << 30
 )
 

@@ -115,11 +115,18 @@ func (f *folders) project(j *pull.JSON) error {
 		case "dependencies", "devDependencies", "optionalDependencies", "peerDependencies":
 			return j.Object(func(key []byte) error {
 				f.direct[string(key)] = true
-				return nil
+				return tooMany(len(f.direct))
 			})
 		}
 		return nil
 	})
+}
+
+func tooMany(edges int) error {
+	if edges > maxEdges {
+		return errEdges
+	}
+	return nil
 }
 
 // installed reads one folder below node_modules.
@@ -188,7 +195,7 @@ func bunWorkspace(j *pull.JSON, direct map[string]bool) error {
 		case "dependencies", "devDependencies", "optionalDependencies", "peerDependencies":
 			return j.Object(func(key []byte) error {
 				direct[string(key)] = direct[string(key)] || kind != "devDependencies"
-				return nil
+				return tooMany(len(direct))
 			})
 		}
 		return nil

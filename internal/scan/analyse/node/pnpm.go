@@ -36,8 +36,9 @@ type pnpmWant struct {
 	dev           bool
 }
 
-// maxEdges bounds the dependencies between packages that are kept.
-const maxEdges = 1 << 20
+// maxEdges bounds the dependencies that are kept; the largest projects seen have
+// 50,000.
+const maxEdges = 1 << 18
 
 var errEdges = errors.New("too many dependencies between packages")
 
