@@ -192,6 +192,8 @@ func (j *JSON) skipNested() error {
 func (j *JSON) literal() error {
 	for n := 0; j.src.fill(); n++ {
 		switch c := j.src.buf[j.src.pos]; {
+		case n == 0 && c >= 'a' && c != 't' && c != 'f' && c != 'n':
+			return j.unexpected(c, "a value")
 		case c >= '0' && c <= '9', c >= 'a' && c <= 'z', c == '-', c == '+', c == '.', c == 'E':
 			j.src.pos++
 		case n == 0:
