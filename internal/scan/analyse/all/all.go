@@ -1,0 +1,35 @@
+// Package all lists the analysers. Adding one is a folder beside this one and a
+// line here; a test fails when the line is missing.
+package all
+
+import (
+	"github.com/castellan-security/castellan/internal/scan/analyse"
+	"github.com/castellan-security/castellan/internal/scan/analyse/dotnet"
+	"github.com/castellan-security/castellan/internal/scan/analyse/executable"
+	"github.com/castellan-security/castellan/internal/scan/analyse/golang"
+	"github.com/castellan-security/castellan/internal/scan/analyse/jar"
+	"github.com/castellan-security/castellan/internal/scan/analyse/lock"
+	"github.com/castellan-security/castellan/internal/scan/analyse/maven"
+	"github.com/castellan-security/castellan/internal/scan/analyse/node"
+	"github.com/castellan-security/castellan/internal/scan/analyse/php"
+	"github.com/castellan-security/castellan/internal/scan/analyse/python"
+	"github.com/castellan-security/castellan/internal/scan/analyse/ruby"
+	"github.com/castellan-security/castellan/internal/scan/analyse/rust"
+)
+
+// Analysers returns one of each.
+func Analysers() []analyse.Analyser {
+	return []analyse.Analyser{
+		dotnet.New(),
+		executable.New(),
+		golang.New(),
+		jar.New(),
+		lock.New(),
+		maven.New(),
+		node.New(),
+		php.New(),
+		python.New(),
+		ruby.New(),
+		rust.New(),
+	}
+}
