@@ -53,6 +53,9 @@ func expected(info *buildinfo.BuildInfo) []inventory.Package {
 		}
 	}
 	add("stdlib", executable.GoVersion(info.GoVersion))
+	if strings.HasPrefix(info.Path, "cmd/") && info.Main.Path == "" {
+		add("toolchain", executable.GoVersion(info.GoVersion))
+	}
 	for _, m := range append([]*debug.Module{&info.Main}, info.Deps...) {
 		if m.Replace != nil {
 			m = m.Replace

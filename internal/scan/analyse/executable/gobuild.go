@@ -127,6 +127,12 @@ func (h *hunt) showGo(version, modules string) error {
 	if err != nil {
 		return fmt.Errorf("build information of Go: %w", err)
 	}
+	// Advisories know Go's own commands as the toolchain.
+	if v := GoVersion(version); v != "" && strings.HasPrefix(info.Path, "cmd/") && info.Main.Path == "" {
+		if err := h.addGo("toolchain", v); err != nil {
+			return err
+		}
+	}
 	for _, m := range append(slices.Clip([]*debug.Module{&info.Main}), info.Deps...) {
 		if m.Replace != nil {
 			m = m.Replace

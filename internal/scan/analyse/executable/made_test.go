@@ -193,6 +193,7 @@ func TestMadePrograms(t *testing.T) {
 		{"not aligned", elfParts{data: unaligned, wide: true}, nil, ""},
 		{"a false mark before it", elfParts{data: append([]byte("\xff Go buildinf:\x00\x0200000000\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"), info...), wide: true}, goWant, ""},
 		{"without modules", elfParts{data: inlineInfo("go1.21.3", ""), wide: true}, goWant[2:], ""},
+		{"a command of Go", elfParts{data: inlineInfo("go1.21.3", infoStart+"path\tcmd/go\nbuild\t-compiler=gc\n"+infoEnd), wide: true}, []string{"golang stdlib 1.21.3 Go", "golang toolchain 1.21.3 Go"}, ""},
 		{"strange modules", elfParts{data: inlineInfo("go1.21.3", infoStart+"dep\ta\n"+infoEnd), wide: true}, goWant[2:], "build information of Go: could not parse Go build info: line 1: expected 2 or 3 columns; got 1"},
 		{"too many modules", elfParts{data: inlineInfo("go1.21.3", long), wide: true}, nil, "build information of Go: string of 1120032 bytes, at most 1048576 are read"},
 		{"before 1.18", old, oldWant, ""},

@@ -24,8 +24,9 @@ import (
 
 // Limits of one archive with all within it.
 const (
-	// maxDepth bounds archives in archives; an ear holds wars that hold jars.
-	maxDepth = 8
+	// maxDepth bounds archives in archives; an ear holds wars that hold jars, and
+	// those may hold the tools that they start.
+	maxDepth = 16
 	// maxEntries bounds files; the largest servers have 200,000 classes.
 	maxEntries = 2_000_000
 	// minInflated and maxRatio bound what is inflated. An archive within an
@@ -157,11 +158,11 @@ func (w *walk) entry(ctx context.Context, z *zipstream.Reader, e *zipstream.Entr
 			c.manifest, err = readManifest(r)
 			return err
 		})
-	case bytes.HasSuffix(name, []byte(pomProperties)) && bytes.HasPrefix(name, []byte(mavenFolder)):
+	case bytes.HasSuffix(name, []byte(pomProperties)) || string(name) == pomProperties[1:]:
 		place := c.place + "!" + string(name)
 		return w.open(ctx, z, place, func(r io.Reader) error {
 			p, err := readProperties(r)
-			if err == nil && len(c.poms) < maxPoms {
+			if err == nil && p.group != "" && len(c.poms) < maxPoms {
 				p.place = place
 				c.poms = append(c.poms, p)
 			}

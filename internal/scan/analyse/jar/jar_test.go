@@ -119,6 +119,8 @@ func TestTake(t *testing.T) {
 			[]string{"org.springframework:spring-core 5.3.9 inferred [Maven] /lib/x.jar"}},
 		{"plugin of Jenkins", "plugins/git.jpi", archive(t, manifest("Group-Id: org.jenkins-ci.plugins", "Short-Name: git", "Plugin-Version: 4.11.3 (private-x)")),
 			[]string{"org.jenkins-ci.plugins:git 4.11.3 installed [Maven] /plugins/git.jpi"}},
+		{"a record elsewhere", "srv/a.war", archive(t, file{"WEB-INF/classes/META-INF/maven/x.y/z/pom.properties", "groupId=x.y\nartifactId=z\nversion=1\n"}),
+			[]string{"x.y:z 1 installed [Maven] /srv/a.war"}},
 		{"no version", "lib/helper.jar", archive(t, class("com/acme/H")), nil},
 		{"sources", "lib/a-1.0-sources.jar", archive(t, pom("a", "a", "1.0")), nil},
 		{"not filled in", "lib/a.jar", archive(t, file{"META-INF/maven/a/a/pom.properties", "groupId=a\nartifactId=a\nversion=${project.version}\n"}), nil},
@@ -148,11 +150,11 @@ func TestTake(t *testing.T) {
 
 func TestHostileArchives(t *testing.T) {
 	nested := archive(t, pom("a", "a", "1"))
-	for range 12 {
+	for range 20 {
 		nested = archive(t, file{"a.jar", nested})
 	}
 	got, err := take(t, "a.jar", nested)
-	if want := []string{"problem /a.jar" + strings.Repeat("!a.jar", 8) + ": archives are nested too deep"}; err != nil || cmp.Diff(got, want) != "" {
+	if want := []string{"problem /a.jar" + strings.Repeat("!a.jar", 16) + ": archives are nested too deep"}; err != nil || cmp.Diff(got, want) != "" {
 		t.Errorf("deeply nested: %v, %q, want %q", err, got, want)
 	}
 

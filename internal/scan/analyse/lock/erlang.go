@@ -27,6 +27,9 @@ func takeMix(r io.Reader, size int64, shown *analyse.Shown) error {
 			name = strings.Trim(published, ` :"`)
 			version = firstQuoted(after)
 		}
+		if strings.ContainsAny(name, " {}[]") {
+			return nil
+		}
 		return shown.Add(declared("hex", name, version, "Hex"))
 	})
 }

@@ -57,7 +57,7 @@ func TestTake(t *testing.T) {
 			[]string{"cocoapods:Alamofire 5.6.2 declared []", "cocoapods:Firebase 9.0.0 declared []", "cocoapods:Util+X 1.0 declared [] indirect"}},
 		{"conan.lock 2", "conan.lock", `{"version":"0.5","requires":["zlib/1.2.11#abc%1674","fmt/9.0.0@user/channel#x"],"build_requires":["cmake/3.25#x"],"python_requires":[]}`,
 			[]string{"conan:zlib 1.2.11 declared [ConanCenter]", "conan:fmt 9.0.0 declared [ConanCenter]", "conan:cmake 3.25 declared [ConanCenter] dev"}},
-		{"conan.lock 1", "conan.lock", `{"graph_lock":{"nodes":{"0":{"ref":"app","options":""},"1":{"ref":"zlib/1.2.11","path":"x"}}},"version":"0.4"}`, []string{"conan:zlib 1.2.11 declared [ConanCenter]"}},
+		{"conan.lock 1", "conan.lock", `{"graph_lock":{"nodes":{"0":{"ref":"app/1.0","path":"conanfile.py"},"1":{"pref":"zlib/1.2.11#abc:def"}}},"version":"0.4"}`, []string{"conan:zlib 1.2.11 declared [ConanCenter]"}},
 		{"stack.yaml.lock", "stack.yaml.lock", "packages:\n- completed:\n    hackage: aeson-pretty-0.8.9@sha256:abc,123\n    pantry-tree:\n      size: 1\n  original:\n    hackage: aeson-pretty-0.8.9\n- completed:\n    hackage: b-1.0@sha256:abc,1\n",
 			[]string{"hackage:aeson-pretty 0.8.9 declared [Hackage]", "hackage:b 1.0 declared [Hackage]"}},
 		{"cabal.project.freeze", "cabal.project.freeze", "active-repositories: x:merge\nconstraints: any.a ==1.0,\n             a +flag,\n             any.b-c ==2.0 || ==2.1,\n             any.d ==3.0.1,\nindex-state: x\n",

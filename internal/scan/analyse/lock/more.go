@@ -56,6 +56,7 @@ func takeConan(r io.Reader, size int64, shown *analyse.Shown) error {
 		// name/version@user/channel#revision%time
 		reference, _, _ = strings.Cut(reference, "#")
 		reference, _, _ = strings.Cut(reference, "@")
+		reference, _, _ = strings.Cut(reference, ":") // before the id of a build
 		name, version, ok := strings.Cut(reference, "/")
 		if !ok {
 			return nil // the project itself
@@ -65,16 +66,20 @@ func takeConan(r io.Reader, size int64, shown *analyse.Shown) error {
 		return shown.Add(p)
 	}
 	node := func() error {
-		return j.Object(func(key []byte) error {
-			if string(key) != "ref" && string(key) != "pref" {
-				return nil
+		reference, path := "", ""
+		err := j.Object(func(key []byte) (err error) {
+			switch string(key) {
+			case "ref", "pref":
+				reference, err = j.Text()
+			case "path": // of the project itself
+				path, err = j.Text()
 			}
-			s, err := j.Text()
-			if err != nil || s == "" {
-				return err
-			}
-			return add(s, false)
+			return err
 		})
+		if err != nil || path != "" {
+			return err
+		}
+		return add(reference, false)
 	}
 	return j.Object(func(key []byte) error {
 		switch name := string(key); name {

@@ -2,8 +2,8 @@
 // as far as the file itself tells their versions, and the lock and verification
 // files of Gradle. What is inside of Java archives is read by jar.
 //
-// It is not for resolving: parents, imported lists of versions and profiles are
-// other files' and other machines' words.
+// It is not for resolving: parents and imported lists of versions are other
+// files' words. What a profile asks for counts.
 package maven
 
 import (
@@ -184,13 +184,14 @@ func takePOM(r io.Reader, shown *analyse.Shown) error {
 
 const (
 	asked   = "project/dependencies/dependency"
+	profile = "project/profiles/profile/dependencies/dependency"
 	managed = "project/dependencyManagement/dependencies/dependency"
 )
 
 // begin begins a dependency.
 func (p *pom) begin(path []string, _ xml.StartElement) error {
 	switch strings.Join(path, "/") {
-	case asked:
+	case asked, profile:
 		p.dependencies = append(p.dependencies, dependency{})
 	case managed:
 		p.managed = append(p.managed, dependency{})
@@ -205,7 +206,7 @@ func (p *pom) begin(path []string, _ xml.StartElement) error {
 func (p *pom) end(path []string, text string) {
 	last := path[len(path)-1]
 	switch around := strings.Join(path[:len(path)-1], "/"); around {
-	case asked:
+	case asked, profile:
 		p.dependencies[len(p.dependencies)-1].set(last, text)
 	case managed:
 		p.managed[len(p.managed)-1].set(last, text)

@@ -153,6 +153,11 @@ func TestLockFileForms(t *testing.T) {
 			[]string{"@s/a 1.0.0 declared", "y 3.0.0 declared"}},
 		{"pnpm 5, peers", "pnpm-lock.yaml", "lockfileVersion: 5.3\ndependencies:\n  a_b: 1.0.0_c@2.0.0\npackages:\n  /a_b/1.0.0_c@2.0.0:\n    dev: false\n  /@s/d/1.0.0_a_b@1.0.0:\n    dev: true\n",
 			[]string{"a_b 1.0.0 declared", "@s/d 1.0.0 declared dev indirect"}},
+		{"pnpm 5, hosts", "pnpm-lock.yaml", "packages:\n  registry.example.com/a/1.1.0:\n  registry.example.com/@s/b/1.3.0_c@2.0.0:\n  github.com/x/y:\n  /d/1.4.0_@types+e@7.1.14:\n  nonsense:\n",
+			[]string{"a 1.1.0 declared", "@s/b 1.3.0 declared", "d 1.4.0 declared"}},
+		{"pnpm 9, from elsewhere", "pnpm-lock.yaml", "packages:\n  a@https://example.com/a.tgz:\n    version: 2.0.0\n  b@https://example.com/b.tgz:\n    resolution: {}\n",
+			[]string{"a 2.0.0 declared", "b  declared"}},
+		{"yarn 1, quoted", "yarn.lock", "a@^1:\n  \"version\" \"1.2.3\"\n", []string{"a 1.2.3 declared"}},
 		{"bun", "bun.lock", "{\n  \"lockfileVersion\": 1, // text\n  \"workspaces\": {\"\": {\"dependencies\": {\"a\": \"^1\"}, \"devDependencies\": {\"@s/d\": \"1\",},},},\n" +
 			"  \"packages\": {\n    \"a\": [\"a@1.0.0\", \"\", {\"dependencies\": {\"b\": \"2\"}}, \"sha512-x\"],\n    \"b\": [\"b@2.0.0\", \"\", {}, \"x\"],\n    \"@s/d\": [\"@s/d@1.0.0\", \"\", {}, \"x\"],\n" +
 			"    \"w\": [\"w@workspace:packages/w\", {}],\n    \"g\": [\"g@github:x/g#abc\", {}, \"y\"],\n  },\n}\n",

@@ -120,17 +120,28 @@ func (p *pnpm) flush() error {
 	if strings.HasPrefix(version, "file:") || strings.HasPrefix(version, "link:") || strings.HasPrefix(e.key, "file:") && e.version == "" {
 		return nil
 	}
+	if e.name == "" && (version == "" || version[0] < '0' || version[0] > '9') {
+		if !strings.Contains(version, ":") {
+			return nil // an address, of which the entry tells no name
+		}
+		version = ""
+	}
 	if strings.ContainsAny(version, ":/") {
 		version = ""
 	}
 	return p.list.add(name, version, e.dev, false)
 }
 
-// splitPNPM takes the key of a package apart: /a/1.0.0_peer@2 in version 5,
-// /a@1.0.0(peer@2) in 6, a@1.0.0(peer@2) in 9.
+// splitPNPM takes the key of a package apart: /a/1.0.0_peer@2 or
+// host/a/1.0.0 in version 5, /a@1.0.0(peer@2) in 6, a@1.0.0(peer@2) in 9.
 func splitPNPM(key string) (name, version string) {
-	key, old := strings.CutPrefix(key, "/")
 	key, _, _ = strings.Cut(key, "(")
+	// The oldest have the registry's host before the name.
+	slash, at := strings.IndexByte(key, '/'), strings.IndexByte(key, '@')
+	old := slash >= 0 && (at < 0 || slash < at)
+	if old {
+		key = key[slash+1:]
+	}
 	scope := 0
 	if strings.HasPrefix(key, "@") {
 		scope = strings.IndexByte(key, '/') + 1
@@ -141,8 +152,10 @@ func splitPNPM(key string) (name, version string) {
 	}
 	i += scope
 	name, version = key[:i], key[i+1:]
-	if old && key[i] == '/' {
-		version, _, _ = strings.Cut(version, "_")
+	if key[i] == '/' {
+		if version, _, _ = strings.Cut(version, "_"); !old {
+			version = ""
+		}
 	}
 	return name, version
 }

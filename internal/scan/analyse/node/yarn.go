@@ -32,7 +32,7 @@ func takeYarn(l *list, r io.Reader, size int64) error {
 		case indent == 2:
 			key, value, _ := strings.Cut(text, " ")
 			value = strings.Trim(value, `"`)
-			switch strings.TrimSuffix(key, ":") {
+			switch strings.Trim(key, `":`) {
 			case "version":
 				e.version = value
 			case "resolution":

@@ -67,6 +67,7 @@ func TestTake(t *testing.T) {
 			"https://example.com/e.zip\ng==1.0 \\\n    --hash=sha256:x \\\n    --hash=sha256:y\n\nh (==3)\ni!=1\nj==1,==2\n./local\n",
 			[]string{"pypi:django 3.2.1 declared [PyPI]", "pypi:requests  declared [PyPI]", "pypi:a 1.0 declared [PyPI]", "pypi:b 2 declared [PyPI]", "pypi:c  declared [PyPI]",
 				"pypi:d  declared [PyPI]", "pypi:g 1.0 declared [PyPI]", "pypi:h 3 declared [PyPI]", "pypi:i  declared [PyPI]", "pypi:j  declared [PyPI]"}},
+		{"requirements with a loose end", "requirements.txt", "a==1 -C x\nb==2 \\", []string{"pypi:a 1 declared [PyPI]", "pypi:b 2 declared [PyPI]"}},
 		{"requirements in a folder", "src/requirements/base.txt", "a==1", []string{"pypi:a 1 declared [PyPI]"}},
 		{"requirements of what is installed", site + "a/requirements.txt", "a==1", []string{"not wanted"}},
 		{"another text", "src/readme.txt", "a==1", []string{"not wanted"}},

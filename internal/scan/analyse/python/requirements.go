@@ -16,10 +16,10 @@ func takeRequirements(r io.Reader, size int64, shown *analyse.Shown) error {
 	long := ""
 	for {
 		b, err := lines.Next()
-		if err == io.EOF {
+		if err == io.EOF && long == "" {
 			return nil
 		}
-		if err != nil {
+		if err != nil && err != io.EOF {
 			return err
 		}
 		s := long + string(b)
@@ -45,7 +45,7 @@ func requirement(s string) (name, version string) {
 	if s == "" || s[0] == '#' || s[0] == '-' {
 		return "", ""
 	}
-	for _, end := range []string{" #", "\t#", ";", " --", "\t--"} {
+	for _, end := range []string{" #", "\t#", ";", " -", "\t-"} {
 		s, _, _ = strings.Cut(s, end)
 	}
 	s = strings.TrimSpace(s)
