@@ -130,9 +130,9 @@ func takeCabal(r io.Reader, size int64, shown *analyse.Shown) error {
 	return eachLine(r, size, func(s string) error {
 		s = strings.TrimSpace(strings.TrimPrefix(s, "constraints:"))
 		name, version, ok := strings.Cut(s, "==")
-		name = strings.TrimPrefix(strings.TrimSpace(name), "any.")
+		name, frozen := strings.CutPrefix(strings.TrimSpace(name), "any.")
 		version = strings.TrimSpace(strings.TrimSuffix(version, ","))
-		if !ok || strings.ContainsAny(name+version, " |&") || strings.HasPrefix(name, "--") {
+		if !ok || !frozen || strings.ContainsAny(name+version, " |&") {
 			return nil
 		}
 		return shown.Add(declared("hackage", name, version, "Hackage"))

@@ -111,14 +111,16 @@ func (p *pnpm) flush() error {
 		return nil
 	}
 	name, version := splitPNPM(e.key)
+	for _, of := range []string{e.key, version} {
+		if strings.HasPrefix(of, "file:") || strings.HasPrefix(of, "link:") {
+			return nil // of the project itself
+		}
+	}
 	if e.name != "" {
 		name = e.name
 	}
 	if e.version != "" {
 		version = e.version
-	}
-	if strings.HasPrefix(version, "file:") || strings.HasPrefix(version, "link:") || strings.HasPrefix(e.key, "file:") && e.version == "" {
-		return nil
 	}
 	if e.name == "" && (version == "" || version[0] < '0' || version[0] > '9') {
 		if !strings.Contains(version, ":") {
