@@ -20,16 +20,16 @@ import (
 // Analysers returns one of each.
 func Analysers() []analyse.Analyser {
 	return []analyse.Analyser{
-		dotnet.New(),
-		executable.New(),
-		golang.New(),
+		dotnet.Analyser{},
+		executable.Analyser{},
+		golang.Analyser{},
 		jar.New(),
-		lock.New(),
-		maven.New(),
-		node.New(),
-		php.New(),
-		python.New(),
-		ruby.New(),
-		rust.New(),
+		lock.Analyser{},
+		maven.Analyser{},
+		node.Analyser{},
+		php.Analyser{},
+		python.Analyser{},
+		ruby.Analyser{},
+		rust.Analyser{},
 	}
 }

@@ -27,11 +27,8 @@ const (
 // Analyser reads packages of NuGet.
 type Analyser struct{}
 
-// New returns the analyser.
-func New() *Analyser { return &Analyser{} }
-
 // Name is dotnet.
-func (*Analyser) Name() string { return "dotnet" }
+func (Analyser) Name() string { return "dotnet" }
 
 // kind is what a file is.
 type kind int
@@ -74,12 +71,12 @@ func kindOf(path string) kind {
 }
 
 // Wants takes files by their names.
-func (*Analyser) Wants(e *analyse.Entry, head []byte) bool {
+func (Analyser) Wants(e *analyse.Entry, head []byte) bool {
 	return len(head) > 0 && kindOf(e.Path) != none
 }
 
 // Take reads one file.
-func (*Analyser) Take(_ context.Context, e *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
+func (Analyser) Take(_ context.Context, e *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
 	switch kindOf(e.Path) {
 	case deps:
 		return takeDeps(r, e.Size, shown)

@@ -23,15 +23,12 @@ const minSize = 256
 // Analyser reads programs and libraries.
 type Analyser struct{}
 
-// New returns the analyser.
-func New() *Analyser { return &Analyser{} }
-
 // Name is executable.
-func (*Analyser) Name() string { return "executable" }
+func (Analyser) Name() string { return "executable" }
 
 // Wants takes every regular file that begins as a program or a library does:
 // neither its name nor its mode says what it is.
-func (*Analyser) Wants(e *analyse.Entry, head []byte) bool {
+func (Analyser) Wants(e *analyse.Entry, head []byte) bool {
 	if len(head) < minSize || !e.Mode.IsRegular() {
 		return false
 	}
@@ -55,7 +52,7 @@ const (
 )
 
 // Take reads the file until its build information has passed.
-func (*Analyser) Take(ctx context.Context, _ *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
+func (Analyser) Take(ctx context.Context, _ *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
 	w := newWindow(r)
 	head, err := w.need(headerSize)
 	if err != nil {

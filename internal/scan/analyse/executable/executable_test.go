@@ -33,7 +33,7 @@ func take(t testing.TB, path string) ([]inventory.Package, bool) {
 	head := make([]byte, analyse.HeadSize)
 	n, _ := f.ReadAt(head, 0)
 	e := &analyse.Entry{Path: strings.TrimPrefix(path, "/"), Mode: 0o755}
-	a := executable.New()
+	a := executable.Analyser{}
 	if !a.Wants(e, head[:n]) {
 		return nil, false
 	}
@@ -187,6 +187,7 @@ func TestGoVersion(t *testing.T) {
 		"go1.22.5-1":                      "1.22.5",
 		"go1.13.15b4":                     "1.13.15",
 		"devel go1.23-9d4dae5 Tue Feb 6":  "1.23.0-devel",
+		"go1.25-20250209-RC00 cl/1 X:a":   "1.25.0-devel",
 		"devel +5e34c1a Thu":              "",
 		"unknown":                         "",
 		"go":                              "",
@@ -222,7 +223,7 @@ func TestWants(t *testing.T) {
 		{"folder", fs.ModeDir | 0o755, nil, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if got := executable.New().Wants(&analyse.Entry{Path: "x", Mode: tc.mode}, tc.head); got != tc.want {
+			if got := (executable.Analyser{}).Wants(&analyse.Entry{Path: "x", Mode: tc.mode}, tc.head); got != tc.want {
 				t.Errorf("Wants() = %v, want %v", got, tc.want)
 			}
 		})
@@ -233,19 +234,19 @@ func TestBrokenPrograms(t *testing.T) {
 	whole := program(t, inlineInfo("go1.21.3", testModules))
 	for _, size := range []int{256, 300, 0x1000, 0x1010, 0x1030, len(whole) - 1} {
 		var shown analyse.Shown
-		if err := executable.New().Take(context.Background(), &analyse.Entry{}, bytes.NewReader(whole[:size]), &shown); err != nil {
+		if err := (executable.Analyser{}).Take(context.Background(), &analyse.Entry{}, bytes.NewReader(whole[:size]), &shown); err != nil {
 			t.Errorf("cut to %d bytes: %v", size, err)
 		}
 	}
 	var shown analyse.Shown
 	broken := os.ErrClosed
 	r := iotest.DataErrReader(bytes.NewReader(whole[:0x1010]))
-	if err := executable.New().Take(context.Background(), &analyse.Entry{}, multi(r, iotest.ErrReader(broken)), &shown); err != broken {
+	if err := (executable.Analyser{}).Take(context.Background(), &analyse.Entry{}, multi(r, iotest.ErrReader(broken)), &shown); err != broken {
 		t.Errorf("Take() of a broken stream = %v, want %v", err, broken)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := executable.New().Take(ctx, &analyse.Entry{}, bytes.NewReader(whole), &shown); err != context.Canceled {
+	if err := (executable.Analyser{}).Take(ctx, &analyse.Entry{}, bytes.NewReader(whole), &shown); err != context.Canceled {
 		t.Errorf("Take() after cancel = %v, want %v", err, context.Canceled)
 	}
 }

@@ -34,6 +34,9 @@ func GoVersion(s string) string {
 	if len(numbers) == 0 {
 		return ""
 	}
+	// Releases have three numbers, before 1.21 the first of a line two; what goes
+	// on behind two is a build from between releases.
+	devel = devel || len(numbers) < 3 && strings.HasPrefix(s, "-")
 	for len(numbers) < 3 {
 		numbers = append(numbers, "0")
 	}

@@ -210,7 +210,7 @@ func TestMadePrograms(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			for _, r := range []io.Reader{bytes.NewReader(tc.parts.bytes()), iotest.HalfReader(bytes.NewReader(tc.parts.bytes()))} {
 				var shown analyse.Shown
-				err := executable.New().Take(context.Background(), &analyse.Entry{Path: "app"}, r, &shown)
+				err := (executable.Analyser{}).Take(context.Background(), &analyse.Entry{Path: "app"}, r, &shown)
 				if got := errText(err); got != tc.err {
 					t.Errorf("error = %q, want %q", got, tc.err)
 				}
@@ -237,7 +237,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	var shown analyse.Shown
 	noise := []byte("go1.devel x\x9c\x78\x01" + infoStart + "\xff Go buildinf:")
-	if err := executable.New().Take(context.Background(), &analyse.Entry{}, io.MultiReader(bytes.NewReader(begin), io.LimitReader(repeat(noise), 256<<20)), &shown); err != nil {
+	if err := (executable.Analyser{}).Take(context.Background(), &analyse.Entry{}, io.MultiReader(bytes.NewReader(begin), io.LimitReader(repeat(noise), 256<<20)), &shown); err != nil {
 		t.Fatal(err)
 	}
 	runtime.ReadMemStats(&after)
@@ -264,10 +264,10 @@ func FuzzTake(f *testing.F) {
 		var shown analyse.Shown
 		head := b[:min(len(b), analyse.HeadSize)]
 		e := &analyse.Entry{Path: "app"}
-		if !executable.New().Wants(e, head) {
+		if !(executable.Analyser{}).Wants(e, head) {
 			return
 		}
-		_ = executable.New().Take(context.Background(), e, bytes.NewReader(b), &shown)
+		_ = (executable.Analyser{}).Take(context.Background(), e, bytes.NewReader(b), &shown)
 		for _, p := range shown.Packages {
 			if p.Name == "" || p.Found != inventory.Compiled {
 				t.Errorf("package %+v", p)
@@ -289,7 +289,7 @@ func BenchmarkTake(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				var shown analyse.Shown
-				if err := executable.New().Take(context.Background(), &analyse.Entry{}, bytes.NewReader(file), &shown); err != nil {
+				if err := (executable.Analyser{}).Take(context.Background(), &analyse.Entry{}, bytes.NewReader(file), &shown); err != nil {
 					b.Fatal(err)
 				}
 			}

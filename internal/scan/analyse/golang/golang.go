@@ -24,14 +24,11 @@ const (
 // Analyser reads go.mod files.
 type Analyser struct{}
 
-// New returns the analyser.
-func New() *Analyser { return &Analyser{} }
-
 // Name is golang.
-func (*Analyser) Name() string { return "golang" }
+func (Analyser) Name() string { return "golang" }
 
 // Wants takes go.mod, but not those of modules that Go fetched or vendored.
-func (*Analyser) Wants(e *analyse.Entry, head []byte) bool {
+func (Analyser) Wants(e *analyse.Entry, head []byte) bool {
 	return len(head) > 0 && strings.HasSuffix(e.Path, "go.mod") && e.Base() == "go.mod" &&
 		!strings.Contains(e.Path, "pkg/mod/") && !strings.Contains(e.Path, "vendor/")
 }
@@ -47,7 +44,7 @@ type required struct {
 
 // Take reads the file. Where it names the toolchain, or a release of Go as the
 // lowest that will do, the standard library is shown with that version.
-func (*Analyser) Take(_ context.Context, e *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
+func (Analyser) Take(_ context.Context, e *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
 	lines := pull.NewLines(r, e.Size, maxFile)
 	var requires []required
 	replaces := map[module]module{}

@@ -135,7 +135,7 @@ func (c *contents) own(file string) int {
 }
 
 // infer puts together what the manifest, the file's name and the classes say.
-func (a *Analyser) infer(c *contents, file string) (coordinates, inventory.Evidence) {
+func (a Analyser) infer(c *contents, file string) (coordinates, inventory.Evidence) {
 	m := c.manifest
 	// The plugin of Jenkins for Maven states all of it.
 	if group, v := m.value("Group-Id"), m.version("Plugin-Version"); group != "" && v != "" {
@@ -164,6 +164,18 @@ func (a *Analyser) infer(c *contents, file string) (coordinates, inventory.Evide
 			return known, inventory.Inferred
 		}
 	}
+	// Some put the group in front of the name.
+	for i := strings.IndexByte(name, '.'); i > 0; {
+		if known := a.known(name[i+1:], version); known.group == name[:i] {
+			known.version = version
+			return known, inventory.Inferred
+		}
+		next := strings.IndexByte(name[i+1:], '.')
+		if next < 0 {
+			break
+		}
+		i += next + 1
+	}
 	p := coordinates{artifact: name, version: version}
 	p.group = c.stated(name)
 	return p, inventory.Inferred
@@ -171,7 +183,7 @@ func (a *Analyser) infer(c *contents, file string) (coordinates, inventory.Evide
 
 // known looks up an artifact; of those that changed their group with a major
 // version the number is part of the key.
-func (a *Analyser) known(name, version string) coordinates {
+func (a Analyser) known(name, version string) coordinates {
 	major, _, _ := strings.Cut(version, ".")
 	if c := a.groups[name+major]; c.artifact == name {
 		return c

@@ -53,15 +53,15 @@ type Analyser struct {
 }
 
 // New returns the analyser.
-func New() *Analyser { return &Analyser{groups: readGroups(groupsText)} }
+func New() Analyser { return Analyser{groups: readGroups(groupsText)} }
 
 // Name is jar.
-func (*Analyser) Name() string { return "jar" }
+func (Analyser) Name() string { return "jar" }
 
 // Wants takes files named like Java archives that begin like a zip archive or
 // with the script that runs one, and the record that Maven leaves in a folder
 // that is an archive taken apart.
-func (*Analyser) Wants(e *analyse.Entry, head []byte) bool {
+func (Analyser) Wants(e *analyse.Entry, head []byte) bool {
 	if len(head) == 0 {
 		return false
 	}
@@ -94,7 +94,7 @@ func isArchive(name string) bool {
 }
 
 // Take reads one archive, or one record of Maven's.
-func (a *Analyser) Take(ctx context.Context, e *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
+func (a Analyser) Take(ctx context.Context, e *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
 	if !isArchive(e.Path) {
 		p, err := readProperties(r)
 		if err != nil {
@@ -109,7 +109,7 @@ func (a *Analyser) Take(ctx context.Context, e *analyse.Entry, r io.Reader, show
 
 // walk goes through one file and the archives within it.
 type walk struct {
-	analyser *Analyser
+	analyser Analyser
 	shown    *analyse.Shown
 	budget   zipstream.Budget
 }

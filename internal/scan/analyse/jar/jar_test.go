@@ -109,6 +109,8 @@ func TestTake(t *testing.T) {
 			[]string{"org.apache.tomcat:tomcat-catalina 9.0.80 inferred [Maven] /tomcat/lib/catalina.jar"}},
 		{"group by major version", "lib/rxjava-3.1.5.jar", archive(t, class("io/reactivex/rxjava3/core/Flowable")),
 			[]string{"io.reactivex.rxjava3:rxjava 3.1.5 inferred [Maven] /lib/rxjava-3.1.5.jar"}},
+		{"group in the name", "lib/org.mortbay.jasper.apache-el-10.1.31.jar", archive(t, class("org/apache/el/X")),
+			[]string{"org.mortbay.jasper:apache-el 10.1.31 inferred [Maven] /lib/org.mortbay.jasper.apache-el-10.1.31.jar"}},
 		{"group by symbolic name", "lib/gizmo.jar", archive(t, manifest(`Bundle-SymbolicName: com.acme.tools.gizmo;singleton:="true"`, "Bundle-Version: 1.2.0"), class("com/acme/tools/gizmo/G")),
 			[]string{"com.acme.tools:gizmo 1.2.0 inferred [Maven] /lib/gizmo.jar"}},
 		{"group by vendor", "lib/gizmo-1.jar", archive(t, manifest("Implementation-Vendor-Id: com.acme", "Implementation-Version: 2"), class("com/acme/tools/gizmo/G")),

@@ -18,11 +18,8 @@ const maxFile = 64 << 20
 // Analyser reads lock files.
 type Analyser struct{}
 
-// New returns the analyser.
-func New() *Analyser { return &Analyser{} }
-
 // Name is lock.
-func (*Analyser) Name() string { return "lock" }
+func (Analyser) Name() string { return "lock" }
 
 // take reads a file that is said to have size bytes.
 type take func(r io.Reader, size int64, shown *analyse.Shown) error
@@ -63,12 +60,12 @@ func takerOf(path string) take {
 }
 
 // Wants takes files by their names.
-func (*Analyser) Wants(e *analyse.Entry, head []byte) bool {
+func (Analyser) Wants(e *analyse.Entry, head []byte) bool {
 	return len(head) > 0 && takerOf(e.Path) != nil
 }
 
 // Take reads one file.
-func (*Analyser) Take(_ context.Context, e *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
+func (Analyser) Take(_ context.Context, e *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
 	if read := takerOf(e.Path); read != nil {
 		return read(r, e.Size, shown)
 	}

@@ -31,15 +31,12 @@ const (
 // Analyser reads declarations of Java builds.
 type Analyser struct{}
 
-// New returns the analyser.
-func New() *Analyser { return &Analyser{} }
-
 // Name is maven.
-func (*Analyser) Name() string { return "maven" }
+func (Analyser) Name() string { return "maven" }
 
 // Wants takes files by their names. A pom.xml below META-INF says how an archive
 // was built, which jar reads.
-func (*Analyser) Wants(e *analyse.Entry, head []byte) bool {
+func (Analyser) Wants(e *analyse.Entry, head []byte) bool {
 	if len(head) == 0 {
 		return false
 	}
@@ -55,7 +52,7 @@ func (*Analyser) Wants(e *analyse.Entry, head []byte) bool {
 }
 
 // Take reads one file.
-func (*Analyser) Take(_ context.Context, e *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
+func (Analyser) Take(_ context.Context, e *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
 	switch e.Base() {
 	case "pom.xml":
 		return takePOM(r, shown)

@@ -25,14 +25,11 @@ const (
 // Analyser reads packages and lock files of Node.js.
 type Analyser struct{}
 
-// New returns the analyser.
-func New() *Analyser { return &Analyser{} }
-
 // Name is node.
-func (*Analyser) Name() string { return "node" }
+func (Analyser) Name() string { return "node" }
 
 // Wants takes manifests where packages are installed, and lock files elsewhere.
-func (*Analyser) Wants(e *analyse.Entry, head []byte) bool {
+func (Analyser) Wants(e *analyse.Entry, head []byte) bool {
 	if len(head) == 0 {
 		return false
 	}
@@ -90,7 +87,7 @@ func cutLast(path string) (before, last string) {
 }
 
 // Take reads one file.
-func (*Analyser) Take(ctx context.Context, e *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
+func (Analyser) Take(ctx context.Context, e *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
 	if e.Base() == "package.json" {
 		return takeManifest(e.Path, r, e.Size, shown)
 	}

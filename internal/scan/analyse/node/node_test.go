@@ -20,7 +20,7 @@ import (
 // take returns what is shown, a line a package.
 func take(path, content string) ([]string, error) {
 	e := &analyse.Entry{Path: path, Mode: 0o644, Size: int64(len(content))}
-	a := node.New()
+	a := node.Analyser{}
 	if !a.Wants(e, []byte(content[:min(len(content), analyse.HeadSize)])) {
 		return []string{"not wanted"}, nil
 	}
@@ -89,7 +89,7 @@ func TestManifests(t *testing.T) {
 	if _, err := take("node_modules/a/package.json", `{"name":"a",`); err == nil {
 		t.Error("a broken manifest is no error")
 	}
-	if node.New().Wants(&analyse.Entry{Path: "node_modules/a/package.json", Mode: fs.ModeDir}, nil) {
+	if (node.Analyser{}).Wants(&analyse.Entry{Path: "node_modules/a/package.json", Mode: fs.ModeDir}, nil) {
 		t.Error("a folder is wanted")
 	}
 }
@@ -221,7 +221,7 @@ func FuzzLocks(f *testing.F) {
 }
 
 func BenchmarkWants(b *testing.B) {
-	a := node.New()
+	a := node.Analyser{}
 	entries := []*analyse.Entry{{Path: "usr/lib/x86_64-linux-gnu/libssl.so.3"}, {Path: "app/node_modules/express/lib/router/index.js"}, {Path: "app/node_modules/express/package.json"}}
 	head := []byte("x")
 	for i := 0; b.Loop(); i++ {
@@ -236,7 +236,7 @@ func BenchmarkManifest(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		var shown analyse.Shown
-		if err := node.New().Take(context.Background(), e, strings.NewReader(content), &shown); err != nil {
+		if err := (node.Analyser{}).Take(context.Background(), e, strings.NewReader(content), &shown); err != nil {
 			b.Fatal(err)
 		}
 	}

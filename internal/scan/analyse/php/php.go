@@ -20,15 +20,12 @@ const (
 // Analyser reads packages of Composer.
 type Analyser struct{}
 
-// New returns the analyser.
-func New() *Analyser { return &Analyser{} }
-
 // Name is php.
-func (*Analyser) Name() string { return "php" }
+func (Analyser) Name() string { return "php" }
 
 // Wants takes vendor/composer/installed.json, and composer.lock outside of
 // vendor.
-func (*Analyser) Wants(e *analyse.Entry, head []byte) bool {
+func (Analyser) Wants(e *analyse.Entry, head []byte) bool {
 	if len(head) == 0 || !strings.HasSuffix(e.Path, "composer.lock") && !strings.HasSuffix(e.Path, "composer/installed.json") {
 		return false
 	}
@@ -36,7 +33,7 @@ func (*Analyser) Wants(e *analyse.Entry, head []byte) bool {
 }
 
 // Take reads one file.
-func (*Analyser) Take(_ context.Context, e *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
+func (Analyser) Take(_ context.Context, e *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
 	j := pull.NewJSON(r, e.Size, maxFile)
 	found := inventory.Declared
 	if e.Base() == "installed.json" {

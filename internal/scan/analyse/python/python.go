@@ -25,15 +25,12 @@ const (
 // Analyser reads packages and lock files of Python.
 type Analyser struct{}
 
-// New returns the analyser.
-func New() *Analyser { return &Analyser{} }
-
 // Name is python.
-func (*Analyser) Name() string { return "python" }
+func (Analyser) Name() string { return "python" }
 
 // Wants takes metadata by the names that installers give it, and lock files
 // outside of what they install.
-func (*Analyser) Wants(e *analyse.Entry, head []byte) bool {
+func (Analyser) Wants(e *analyse.Entry, head []byte) bool {
 	return len(head) > 0 && kindOf(e.Path) != none
 }
 
@@ -102,7 +99,7 @@ func outside(path string, k kind) kind {
 }
 
 // Take reads one file.
-func (*Analyser) Take(ctx context.Context, e *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
+func (Analyser) Take(ctx context.Context, e *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
 	switch kindOf(e.Path) {
 	case metadata:
 		return takeMetadata(r, e.Size, "", shown)

@@ -17,7 +17,7 @@ import (
 // take returns what is shown, a line a package.
 func take(path, content string) ([]string, error) {
 	e := &analyse.Entry{Path: path, Mode: 0o644, Size: int64(len(content))}
-	a := python.New()
+	a := python.Analyser{}
 	if !a.Wants(e, []byte(content[:min(len(content), analyse.HeadSize)])) {
 		return []string{"not wanted"}, nil
 	}
@@ -149,7 +149,7 @@ func FuzzTake(f *testing.F) {
 }
 
 func BenchmarkWants(b *testing.B) {
-	a := python.New()
+	a := python.Analyser{}
 	entries := []*analyse.Entry{{Path: "usr/lib/x86_64-linux-gnu/libssl.so.3"}, {Path: "usr/lib/python3/site-packages/django/db/models.py"}, {Path: "usr/lib/python3/site-packages/a.dist-info/METADATA"}}
 	head := []byte("x")
 	for i := 0; b.Loop(); i++ {

@@ -24,15 +24,12 @@ const (
 // Analyser reads gems.
 type Analyser struct{}
 
-// New returns the analyser.
-func New() *Analyser { return &Analyser{} }
-
 // Name is ruby.
-func (*Analyser) Name() string { return "ruby" }
+func (Analyser) Name() string { return "ruby" }
 
 // Wants takes what RubyGems writes into a folder called specifications, and lock
 // files.
-func (*Analyser) Wants(e *analyse.Entry, head []byte) bool {
+func (Analyser) Wants(e *analyse.Entry, head []byte) bool {
 	if len(head) == 0 {
 		return false
 	}
@@ -50,7 +47,7 @@ func (*Analyser) Wants(e *analyse.Entry, head []byte) bool {
 }
 
 // Take reads one file.
-func (*Analyser) Take(_ context.Context, e *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
+func (Analyser) Take(_ context.Context, e *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
 	if strings.HasSuffix(e.Path, ".gemspec") {
 		return takeSpec(r, e.Size, shown)
 	}

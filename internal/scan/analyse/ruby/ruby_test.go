@@ -15,7 +15,7 @@ import (
 // take returns what is shown, a line a package.
 func take(path, content string) ([]string, error) {
 	e := &analyse.Entry{Path: path, Mode: 0o644, Size: int64(len(content))}
-	a := ruby.New()
+	a := ruby.Analyser{}
 	if !a.Wants(e, []byte(content[:min(len(content), analyse.HeadSize)])) {
 		return []string{"not wanted"}, nil
 	}

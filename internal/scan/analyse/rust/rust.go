@@ -22,21 +22,18 @@ const (
 // Analyser reads lock files of Cargo.
 type Analyser struct{}
 
-// New returns the analyser.
-func New() *Analyser { return &Analyser{} }
-
 // Name is rust.
-func (*Analyser) Name() string { return "rust" }
+func (Analyser) Name() string { return "rust" }
 
 // Wants takes Cargo.lock, but not those of crates that Cargo fetched.
-func (*Analyser) Wants(e *analyse.Entry, head []byte) bool {
+func (Analyser) Wants(e *analyse.Entry, head []byte) bool {
 	return len(head) > 0 && strings.HasSuffix(e.Path, "Cargo.lock") && e.Base() == "Cargo.lock" && !strings.Contains(e.Path, "registry/src/")
 }
 
 // Take reads the file. A crate without a source is the project's own, or a part
 // of it, and is looked up nowhere; so is one of another registry, which has
 // names of its own.
-func (*Analyser) Take(_ context.Context, e *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
+func (Analyser) Take(_ context.Context, e *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
 	direct := map[string]bool{}
 	err := pull.NewTOML(r, e.Size, maxLock).Tables("package", func(m map[string]string) error {
 		p := inventory.Package{Type: "cargo", Name: pull.TOMLText(m["name"]), Version: pull.TOMLText(m["version"]), Found: inventory.Declared}
