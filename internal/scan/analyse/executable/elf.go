@@ -43,7 +43,30 @@ func readELF(head []byte) *layout {
 	}
 	l.sort()
 	l.addTail()
+	l.newGo = l.goNote && l.inlineOnly(head)
 	return l
+}
+
+// inlineOnly says whether the section headers, which Go's own linker puts at the
+// beginning of the file, have none that is as long as build information with
+// pointers, which spares keeping strings for it.
+func (l *layout) inlineOnly(head []byte) bool {
+	s := &l.sections
+	if s.count == 0 || s.offset+int64(s.count*s.width) > int64(len(head)) {
+		return false // they are at the end
+	}
+	n := number{head, s.order}
+	for i := range s.count {
+		at := uint64(s.offset) + uint64(i*s.width)
+		size := n.u32(at + 0x14)
+		if s.wide {
+			size = n.u64(at + 0x20)
+		}
+		if size == buildHeader {
+			return false
+		}
+	}
+	return true
 }
 
 // segment reads one program header.

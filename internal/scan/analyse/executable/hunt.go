@@ -67,7 +67,9 @@ func (h *hunt) wants(g *region) bool {
 
 // mayBeOld says whether strings must be kept because the file can be Go's of
 // before 1.18. ELF files have a note that says that they are Go's.
-func (h *hunt) mayBeOld() bool { return h.layout.goNote || !h.layout.elf }
+func (h *hunt) mayBeOld() bool {
+	return !h.layout.newGo && (h.layout.goNote || !h.layout.elf)
+}
 
 // search goes through one region.
 func (h *hunt) search(ctx context.Context, g *region) error {
@@ -111,7 +113,7 @@ func (h *hunt) look(g *region, size, to int) error {
 	if !g.writable && h.mayBeOld() {
 		return h.old.collect(h.w, g, size, to)
 	}
-	if !g.writable && h.layout.elf {
+	if !g.writable && h.layout.elf && !h.layout.goNote {
 		return h.lookForAudit(size, to)
 	}
 	return nil

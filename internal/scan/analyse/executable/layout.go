@@ -30,6 +30,8 @@ func (g *region) at(addr uint64) (int64, bool) {
 type layout struct {
 	regions []region // by offset
 	goNote  bool     // it has a note that Go's linker writes
+	// newGo says that the sections rule out that it is Go's of before 1.18.
+	newGo bool
 	elf     bool
 	// codeHoldsText says that strings lie in the region of the code, as in
 	// Mach-O files.

@@ -279,7 +279,7 @@ func FuzzTake(f *testing.F) {
 // BenchmarkTake reads the largest programs of this machine: one that Go built,
 // and libraries that say nothing.
 func BenchmarkTake(b *testing.B) {
-	for _, path := range []string{"/usr/bin/containerd", "/usr/lib/x86_64-linux-gnu/libcrypto.so.3", "/usr/bin/node"} {
+	for _, path := range []string{"/usr/bin/containerd", "/usr/local/bin/docker", "/usr/lib/x86_64-linux-gnu/libcrypto.so.3", "/usr/bin/node"} {
 		file, err := os.ReadFile(path)
 		if err != nil {
 			continue

@@ -160,7 +160,7 @@ func TestHostileArchives(t *testing.T) {
 		t.Errorf("deeply nested: %v, %q, want %q", err, got, want)
 	}
 
-	bomb := archive(t, pom("a", "a", "1"), file{"b.jar", archive(t, file{"=META-INF/MANIFEST.MF", "A: " + strings.Repeat("x", 200<<20)})})
+	bomb := archive(t, pom("a", "a", "1"), file{"b.jar", archive(t, file{"=META-INF/MANIFEST.MF", "A: " + strings.Repeat("x", 80<<20)})})
 	got, err = take(t, "a.jar", bomb)
 	if want := "archive inflates to too much"; err == nil || err.Error() != want {
 		t.Errorf("bomb: error %v, want %s", err, want)
