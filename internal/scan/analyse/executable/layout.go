@@ -32,7 +32,7 @@ type layout struct {
 	goNote  bool     // it has a note that Go's linker writes
 	// newGo says that the sections rule out that it is Go's of before 1.18.
 	newGo bool
-	elf     bool
+	elf   bool
 	// codeHoldsText says that strings lie in the region of the code, as in
 	// Mach-O files.
 	codeHoldsText bool
