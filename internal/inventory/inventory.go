@@ -108,6 +108,9 @@ const (
 	Declared  Evidence = "declared"  // a lock file or manifest names it; whether it is there is not known
 	Compiled  Evidence = "compiled"  // a program says that it was built in
 	Stated    Evidence = "stated"    // an SBOM says so
+	// Inferred is put together from a file's name and a manifest that doesn't
+	// name the package fully.
+	Inferred Evidence = "inferred"
 )
 
 // Source is a source package.

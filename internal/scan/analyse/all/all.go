@@ -5,19 +5,41 @@ package all
 import (
 	"github.com/castellan-security/castellan/internal/scan/analyse"
 	"github.com/castellan-security/castellan/internal/scan/analyse/apk"
+	"github.com/castellan-security/castellan/internal/scan/analyse/dotnet"
 	"github.com/castellan-security/castellan/internal/scan/analyse/dpkg"
+	"github.com/castellan-security/castellan/internal/scan/analyse/executable"
+	"github.com/castellan-security/castellan/internal/scan/analyse/golang"
+	"github.com/castellan-security/castellan/internal/scan/analyse/jar"
+	"github.com/castellan-security/castellan/internal/scan/analyse/lock"
+	"github.com/castellan-security/castellan/internal/scan/analyse/maven"
 	"github.com/castellan-security/castellan/internal/scan/analyse/modes"
+	"github.com/castellan-security/castellan/internal/scan/analyse/node"
 	"github.com/castellan-security/castellan/internal/scan/analyse/osrelease"
+	"github.com/castellan-security/castellan/internal/scan/analyse/php"
+	"github.com/castellan-security/castellan/internal/scan/analyse/python"
 	"github.com/castellan-security/castellan/internal/scan/analyse/rpm"
+	"github.com/castellan-security/castellan/internal/scan/analyse/ruby"
+	"github.com/castellan-security/castellan/internal/scan/analyse/rust"
 )
 
 // Analysers returns one of each.
 func Analysers() []analyse.Analyser {
 	return []analyse.Analyser{
 		apk.Analyser{},
+		dotnet.Analyser{},
 		dpkg.Analyser{},
+		executable.Analyser{},
+		golang.Analyser{},
+		jar.New(),
+		lock.Analyser{},
+		maven.Analyser{},
 		modes.Analyser{},
+		node.Analyser{},
 		osrelease.Analyser{},
+		php.Analyser{},
+		python.Analyser{},
 		rpm.Analyser{},
+		ruby.Analyser{},
+		rust.Analyser{},
 	}
 }
