@@ -67,6 +67,10 @@ type Layer struct {
 	Size      int64  `json:"size,omitempty"` // bytes as stored; 0 unknown
 	// Instruction is the build step that made it, from the image's history.
 	Instruction string `json:"instruction,omitempty"`
+	// Missing says, in words, why its content cannot be had where the image came
+	// from: a layer that only its publisher may distribute. What is inside is
+	// then unknown. Empty for every other layer.
+	Missing string `json:"missing,omitempty"`
 }
 
 // Step is one step of an image's history.
