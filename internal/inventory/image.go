@@ -82,6 +82,43 @@ type Step struct {
 	Empty       bool      `json:"empty,omitempty"` // it made no layer
 }
 
+// Instruction returns a step as its Dockerfile had it: without the shell that
+// runs it and the words by which builders mark a step that made no layer.
+func Instruction(createdBy string) string {
+	s := strings.TrimSpace(createdBy)
+	s = strings.TrimSpace(strings.TrimSuffix(s, "# buildkit"))
+	const shell, mark = "/bin/sh -c ", "#(nop)"
+	if rest, ok := strings.CutPrefix(s, shell); ok {
+		rest = strings.TrimSpace(rest)
+		if step, ok := strings.CutPrefix(rest, mark); ok {
+			return strings.TrimSpace(step)
+		}
+		return "RUN " + rest
+	}
+	if rest, ok := strings.CutPrefix(s, "RUN "+shell); ok {
+		return "RUN " + strings.TrimSpace(rest)
+	}
+	return s
+}
+
+// ExplainLayers gives each layer the step of the history that made it. A history
+// that tells of another number of layers than there are explains nothing: a
+// guess would blame the wrong line.
+func (i *Image) ExplainLayers() {
+	var made []string
+	for _, s := range i.History {
+		if !s.Empty {
+			made = append(made, s.Instruction)
+		}
+	}
+	if len(made) != len(i.Layers) {
+		return
+	}
+	for n := range i.Layers {
+		i.Layers[n].Instruction = made[n]
+	}
+}
+
 // CheckDigest returns an error unless d is a digest that this program can
 // verify: sha256 or sha512 with all its lower-case hex digits. Only then may it
 // become part of a path or a key.

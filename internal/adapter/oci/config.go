@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/inventory"
@@ -172,7 +171,7 @@ func parseHistory(raw json.RawMessage) ([]inventory.Step, error) {
 	var steps []inventory.Step
 	for _, s := range said {
 		steps = append(steps, inventory.Step{
-			Created: instant(s.Created), Instruction: cut(instruction(s.CreatedBy), maxText),
+			Created: instant(s.Created), Instruction: cut(inventory.Instruction(s.CreatedBy), maxText),
 			Author: cut(s.Author, maxText), Comment: cut(s.Comment, maxText), Empty: s.EmptyLayer,
 		})
 	}
@@ -191,41 +190,4 @@ func instant(raw json.RawMessage) time.Time {
 		return time.Time{}
 	}
 	return t.UTC()
-}
-
-// instruction takes what builders add to a line of the Dockerfile off it: the
-// shell that runs it, and the words by which they mark a step without one.
-func instruction(createdBy string) string {
-	s := strings.TrimSpace(createdBy)
-	s = strings.TrimSpace(strings.TrimSuffix(s, "# buildkit"))
-	const shell, mark = "/bin/sh -c ", "#(nop)"
-	if rest, ok := strings.CutPrefix(s, shell); ok {
-		rest = strings.TrimSpace(rest)
-		if step, ok := strings.CutPrefix(rest, mark); ok {
-			return strings.TrimSpace(step)
-		}
-		return "RUN " + rest
-	}
-	if rest, ok := strings.CutPrefix(s, "RUN "+shell); ok {
-		return "RUN " + strings.TrimSpace(rest)
-	}
-	return s
-}
-
-// explainLayers gives each layer the step of the history that made it. A
-// history that tells of another number of layers than there are tells nothing:
-// a guess would blame the wrong line.
-func explainLayers(layers []inventory.Layer, history []inventory.Step) {
-	var made []string
-	for _, s := range history {
-		if !s.Empty {
-			made = append(made, s.Instruction)
-		}
-	}
-	if len(made) != len(layers) {
-		return
-	}
-	for i := range layers {
-		layers[i].Instruction = made[i]
-	}
 }

@@ -224,6 +224,9 @@ func brokenTar(err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
+	if fault.Of(err) != fault.Unknown {
+		return fmt.Errorf("read archive: %w", err)
+	}
 	return fault.New(fault.Corrupt, "read archive: %w", err).
 		With("it was copied in part or is no tar archive; save it anew")
 }

@@ -267,7 +267,7 @@ func describe(c *configuration, layers []descriptor) (inventory.Image, error) {
 			image.Layers[i].Missing = missingForeign(l)
 		}
 	}
-	explainLayers(image.Layers, c.history)
+	image.ExplainLayers()
 	return image, nil
 }
 
