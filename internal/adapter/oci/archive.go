@@ -35,7 +35,7 @@ func openFile(ctx context.Context, path string, c Choice) (files, *Image, error)
 	}
 	if !info.Mode().IsRegular() || compression(head[:n]) != plain {
 		stream := OpenStream(file, c)
-		stream.info.Reference = path
+		stream.info.Reference = c.in(path)
 		return nil, stream, nil
 	}
 	t, err := openTarball(ctx, file)

@@ -35,6 +35,14 @@ func (c Choice) wanted() inventory.Platform {
 	return p
 }
 
+// in is how an image within a layout or an archive is called.
+func (c Choice) in(path string) string {
+	if c.Name == "" {
+		return path
+	}
+	return path + ":" + c.Name
+}
+
 // rank says how well an image of platform has suits want: 0 not at all, more
 // is better. A variant that is asked for runs what older ones of arm were built
 // for; arm64 without a variant is v8, amd64 is v1.

@@ -32,7 +32,7 @@ func (i *Image) Image() inventory.Image { return i.info }
 // to parallel at once, in any order. A layer that the image has twice is handed
 // over once, and one that is Missing not at all. Of a stream, layers come one
 // by one, with only those fields filled that are known by then, and possibly
-// more of them than the image turns out to have; and Each works once.
+// more of them than the image turns out to have; of a pipe, Each works once.
 //
 // It stops at the first error of take and returns it. Take need not read to
 // the end. Digests of layers are for take to check; that as many bytes come as
@@ -42,6 +42,7 @@ func (i *Image) Each(ctx context.Context, parallel int, skip func(inventory.Laye
 	if i.pass != nil {
 		info, err := i.pass.run(ctx, skip, take)
 		if err == nil {
+			info.Reference = i.info.Reference
 			i.info = info
 		}
 		return err

@@ -69,10 +69,7 @@ func openPath(ctx context.Context, path string, c Choice, all bool) ([]*Image, e
 	}
 	holders := share(f, len(images))
 	for _, i := range images {
-		i.info.Reference = path
-		if c.Name != "" {
-			i.info.Reference += ":" + c.Name
-		}
+		i.info.Reference = c.in(path)
 		i.closer = holders
 	}
 	return images, nil

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync/atomic"
 
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/inventory"
@@ -22,9 +21,10 @@ const streamBuffer = 128 << 10
 // OpenStream returns the image that c means in an archive that is read as it
 // comes: a tar archive of an image layout or of `docker save`, compressed or
 // not. Which image that is, and what it looks like, is known only when Each has
-// read to the end; Each works once. Closing the image closes r.
+// read to the end. Each works once, unless r is a file, and never twice at the
+// same time. Closing the image closes r.
 func OpenStream(r io.ReadCloser, c Choice) *Image {
-	return &Image{info: inventory.Image{Reference: "-"}, pass: &pass{in: r, choice: c}, closer: r}
+	return &Image{info: inventory.Image{Reference: c.in("-")}, pass: &pass{in: r, choice: c}, closer: r}
 }
 
 // ReadArchive reads an archive of one image, which is what an engine sends when
@@ -59,7 +59,9 @@ func (i *Image) alone(all bool) ([]*Image, error) {
 type pass struct {
 	in     io.Reader
 	choice Choice
-	begun  atomic.Bool
+	begun  bool
+	seeks  bool  // it is a file, which can be read again
+	start  int64 // where in that file
 
 	seen   map[string]passed // by clean name
 	held   int64             // bytes of documents
@@ -78,8 +80,8 @@ type passed struct {
 // run reads the archive and hands its layers over.
 func (p *pass) run(ctx context.Context, skip func(inventory.Layer) bool,
 	take func(context.Context, inventory.Layer, io.Reader) error) (inventory.Image, error) {
-	if p.begun.Swap(true) {
-		return inventory.Image{}, fault.New(fault.Invalid, "a stream can be read once").With("save it to a file to read it again")
+	if err := p.rewind(); err != nil {
+		return inventory.Image{}, err
 	}
 	r, done, err := decompressed(bufio.NewReaderSize(inContext{ctx, p.in}, streamBuffer))
 	if err != nil {
@@ -110,6 +112,26 @@ func (p *pass) run(ctx context.Context, skip func(inventory.Layer) bool,
 		}
 	}
 	return p.image(ctx)
+}
+
+// rewind goes to the beginning, from the second time on.
+func (p *pass) rewind() error {
+	s, seeks := p.in.(io.Seeker)
+	if !p.begun {
+		p.begun = true
+		if seeks {
+			var err error
+			p.start, err = s.Seek(0, io.SeekCurrent)
+			p.seeks = err == nil
+		}
+		return nil
+	}
+	if !p.seeks {
+		return fault.New(fault.Invalid, "a pipe can be read once, and this image must be read again").With("save it to a file first")
+	}
+	p.held, p.wasted, p.tops = 0, 0, nil
+	_, err := s.Seek(p.start, io.SeekStart)
+	return err
 }
 
 // inContext reads until its context ends.
