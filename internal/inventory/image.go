@@ -67,6 +67,10 @@ type Layer struct {
 	Size      int64  `json:"size,omitempty"` // bytes as stored; 0 unknown
 	// Instruction is the build step that made it, from the image's history.
 	Instruction string `json:"instruction,omitempty"`
+	// Missing says, in words, why its content cannot be had where the image came
+	// from: a layer that only its publisher may distribute. What is inside is
+	// then unknown. Empty for every other layer.
+	Missing string `json:"missing,omitempty"`
 }
 
 // Step is one step of an image's history.
@@ -76,6 +80,43 @@ type Step struct {
 	Author      string    `json:"author,omitempty"`
 	Comment     string    `json:"comment,omitempty"`
 	Empty       bool      `json:"empty,omitempty"` // it made no layer
+}
+
+// Instruction returns a step as its Dockerfile had it: without the shell that
+// runs it and the words by which builders mark a step that made no layer.
+func Instruction(createdBy string) string {
+	s := strings.TrimSpace(createdBy)
+	s = strings.TrimSpace(strings.TrimSuffix(s, "# buildkit"))
+	const shell, mark = "/bin/sh -c ", "#(nop)"
+	if rest, ok := strings.CutPrefix(s, shell); ok {
+		rest = strings.TrimSpace(rest)
+		if step, ok := strings.CutPrefix(rest, mark); ok {
+			return strings.TrimSpace(step)
+		}
+		return "RUN " + rest
+	}
+	if rest, ok := strings.CutPrefix(s, "RUN "+shell); ok {
+		return "RUN " + strings.TrimSpace(rest)
+	}
+	return s
+}
+
+// ExplainLayers gives each layer the step of the history that made it. A history
+// that tells of another number of layers than there are explains nothing: a
+// guess would blame the wrong line.
+func (i *Image) ExplainLayers() {
+	var made []string
+	for _, s := range i.History {
+		if !s.Empty {
+			made = append(made, s.Instruction)
+		}
+	}
+	if len(made) != len(i.Layers) {
+		return
+	}
+	for n := range i.Layers {
+		i.Layers[n].Instruction = made[n]
+	}
 }
 
 // CheckDigest returns an error unless d is a digest that this program can

@@ -35,9 +35,7 @@ func isDigest(s string) bool {
 // repository that the reference names if that is among them, else the first.
 func digestOf(reference string, repoDigests []string) string {
 	repository, _, _ := strings.Cut(reference, "@")
-	if slash, colon := strings.LastIndexByte(repository, '/'), strings.LastIndexByte(repository, ':'); colon > slash {
-		repository = repository[:colon]
-	}
+	repository = withoutTag(repository)
 	repoDigests = slices.Clone(repoDigests)
 	slices.Sort(repoDigests)
 	first := ""

@@ -8,8 +8,12 @@
 // whoever made a container (names, labels, settings) is untrusted: answers are
 // bounded in size, text in length, lists in count; see limit.go.
 //
+// It also opens the images that the engine has, as streams of their layers: see
+// OpenImage.
+//
 // It is not for starting, stopping or changing containers, and it never reads
-// their environment variables, which is where secrets are.
+// their environment variables, which is where secrets are; those of an image are
+// part of it.
 package docker
 
 import (

@@ -35,6 +35,7 @@ type fake struct {
 	mu      sync.Mutex
 	answers map[string]http.HandlerFunc // by path without the version
 	asked   []string                    // paths with the version, in order
+	queries map[string]string           // of the last request, by path without the version
 	since   []string                    // of the subscriptions
 	stream  chan string                 // events to send
 	cut     chan struct{}               // closed to end the stream
@@ -51,7 +52,7 @@ func serve(t *testing.T, api, files string) *fake {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	f := &fake{
 		api: api, files: files, socket: filepath.Join(dir, "s"),
-		answers: map[string]http.HandlerFunc{}, stream: make(chan string, 2000), cut: make(chan struct{}),
+		answers: map[string]http.HandlerFunc{}, queries: map[string]string{}, stream: make(chan string, 2000), cut: make(chan struct{}),
 	}
 	l, err := net.Listen("unix", f.socket)
 	if err != nil {
@@ -73,6 +74,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := version.ReplaceAllString(r.URL.Path, "")
 	f.mu.Lock()
 	f.asked = append(f.asked, r.URL.Path)
+	f.queries[path] = r.URL.RawQuery
 	answer := f.answers[path]
 	f.mu.Unlock()
 	w.Header().Set("Api-Version", f.api)

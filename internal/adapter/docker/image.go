@@ -16,9 +16,6 @@ const (
 	// imagesFor is how long they are: an image gets another digest when it is
 	// pushed, or pulled under another name.
 	imagesFor = 10 * time.Minute
-	// maxLayers is what the kernel stacks at most (OVL_MAX_STACK); images have
-	// some ten.
-	maxLayers = 500
 )
 
 // imageFacts is what is read of the engine's answer about an image. The zero

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/inventory"
 )
 
 func TestBackoff(t *testing.T) {
@@ -53,6 +54,58 @@ func TestClean(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestSteps(t *testing.T) {
+	step := func(by string, size int64) imageStep { return imageStep{CreatedBy: by, Size: size} }
+	for _, tt := range []struct {
+		name   string
+		said   []imageStep
+		layers int
+		want   string // of each step, e for an empty one, l for a layer
+	}{
+		{"sizes alone tell", []imageStep{step("bazel build", 5), step("bazel build", 0)}, 1, "le"},
+		{"a layer without a size", []imageStep{step("ADD x /", 5), step("WORKDIR /", 0), step("CMD x", 0)}, 2, "lle"},
+		{"a variable with a size", []imageStep{step("ADD x /", 5), step("ENV a=b", 3)}, 2, "ll"},
+		{"nothing tells", []imageStep{step("x", 0), step("y", 0)}, 1, "ll"},
+		{"none", nil, 0, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := ""
+			for _, s := range steps(tt.said, tt.layers) {
+				if s.Empty {
+					got += "e"
+				} else {
+					got += "l"
+				}
+			}
+			if got != tt.want {
+				t.Errorf("steps() = %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func FuzzImageInspection(f *testing.F) {
+	f.Add([]byte(`{"Id":"sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","Os":"linux","Config":{"Env":["a"]},"RootFS":{"Layers":[]}}`), "web:1")
+	f.Fuzz(func(t *testing.T, b []byte, name string) {
+		var in imageInspection
+		if json.Unmarshal(b, &in) != nil || in.check(inventory.Platform{}) != nil {
+			return
+		}
+		i := in.image(name)
+		for _, l := range i.Layers {
+			if inventory.CheckDigest(l.DiffID) != nil {
+				t.Fatalf("layer %+v", l)
+			}
+		}
+		if len(i.Layers) > maxLayers || len(i.Config.Env) > maxImageTexts {
+			t.Fatalf("image %+v", i)
+		}
+		if isImageName(name) && strings.ContainsAny(name, "?#%\\ \n\x00") {
+			t.Fatalf("%q is taken for a name", name)
+		}
+	})
 }
 
 func TestDigestOf(t *testing.T) {

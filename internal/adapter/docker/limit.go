@@ -38,6 +38,14 @@ const (
 	maxWords     = 64
 	maxAddresses = 64
 
+	// maxLayers bounds the layers of an image: engines stop at 127.
+	maxLayers = 1000
+	// maxImageText bounds one text of an image and maxImageTexts each list of
+	// them; all of them together are bounded by maxInspectBody.
+	maxImageBody  = 8 << 20
+	maxImageText  = 64 << 10
+	maxImageTexts = 4096
+
 	// maxPending is how many containers may have changed since they were last
 	// inspected; beyond it everything is listed anew.
 	maxPending = 4 * maxContainers
@@ -56,6 +64,13 @@ const (
 	// pulse is how often a silent engine is asked whether it is still there: a
 	// hung one keeps its connections open.
 	pulse = 30 * time.Second
+	// saveWithin is how long an engine may take before it sends the first byte of
+	// an image: those before 25 write all of it to their disk first.
+	saveWithin = 10 * time.Minute
+	// silentFor is how long it may send nothing from then on.
+	silentFor = 2 * time.Minute
+	// saveBuffer is how much of it is read at once.
+	saveBuffer = 128 << 10
 	// atOnce is how many containers are inspected at the same time: enough to
 	// hide the way there and back, too few to slow the engine down.
 	atOnce = 8

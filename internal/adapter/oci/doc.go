@@ -1,0 +1,18 @@
+// Package oci is the door through which images come: from a registry, from an
+// OCI image layout (a folder or a tar archive), and from an archive in the form
+// of `docker save`, in a file or through a pipe.
+//
+// It describes an image and hands over the bytes of its layers as they are
+// stored. Indexes, manifests and configurations are small: they are read whole,
+// within the limits of limit.go, and their digest, size and kind are checked
+// here. Layers are large: they are handed over as they come, never kept and
+// never written to disk, and whoever reads them checks their digests.
+//
+// Whatever it reads was written by somebody else. A document that is too
+// large, contradicts itself or could be read in two ways is refused with one
+// error that says what to do.
+//
+// It is not for what is inside a layer, not for pushing, and not for a
+// container engine (package docker), whose archives it can read all the same:
+// see ReadArchive.
+package oci
