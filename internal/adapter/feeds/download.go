@@ -107,19 +107,20 @@ type download struct {
 	address string
 	target  string
 	have    fileState // of the complete file that is there
-	bytes   int64
+	bytes   int64     // received, also in vain
+	reached int64     // the most that was here of the file at a time
 }
 
 // run tries until the file is here, is unchanged, or there is no hope.
 func (d *download) run(ctx context.Context) (changed bool, err error) {
 	tries := 0
 	for range maxResumes {
-		before := d.bytes
+		before := d.reached
 		changed, wait, err := d.try(ctx)
 		if err == nil {
 			return changed, nil
 		}
-		if d.bytes > before && !errors.Is(err, errChanged) {
+		if d.reached > before && !errors.Is(err, errChanged) {
 			tries = 0
 		}
 		tries++
@@ -306,6 +307,7 @@ func (d *download) copy(f *os.File, body io.Reader, offset, total int64, alive f
 			}
 			size += int64(n)
 			d.bytes += int64(n)
+			d.reached = max(d.reached, size)
 			report(size)
 		}
 		if errors.Is(err, io.EOF) {

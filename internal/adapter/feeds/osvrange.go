@@ -103,13 +103,14 @@ func (o *osvReader) readEvents() {
 // for SEMVER, and by the numbers in the versions for others, whose own orders are
 // scan's. Nothing here ends a stretch that the publisher left open.
 func appendRanges(all []advisory.Range, events []event, semver bool) []advisory.Range {
+	semver = semver && !slices.ContainsFunc(events, func(e event) bool { return !isSemver(e.version) })
 	order := natural
 	if semver {
 		order = compareSemver
 	}
 	events, end := limits(events, order)
 	if semver || !paired(events) {
-		slices.SortStableFunc(events, func(a, b event) int { return order(a.version, b.version) })
+		slices.SortStableFunc(events, func(a, b event) int { return compareEvents(a, b, order) })
 	}
 	if len(events) > 0 && !slices.ContainsFunc(events, func(e event) bool { return e.kind == introduced }) {
 		events = append([]event{{introduced, "0"}}, events...) // not permitted; it is in all versions before
@@ -142,6 +143,21 @@ func earlier(e event, limit string) event {
 		return event{fixed, limit}
 	}
 	return e
+}
+
+// compareEvents orders events by their versions. An introduction in "0" is before
+// all versions, also before the pre-releases of 0.0.0.
+func compareEvents(a, b event, order func(a, b string) int) int {
+	first := func(e event) bool { return e.kind == introduced && e.version == "0" }
+	switch {
+	case first(a) && first(b):
+		return 0
+	case first(a):
+		return -1
+	case first(b):
+		return 1
+	}
+	return order(a.version, b.version)
 }
 
 // paired reports whether each introduction is followed by its end, but for the
@@ -215,6 +231,23 @@ func compareSemver(a, b string) int {
 		return 1
 	}
 	return compareParts(preA, preB, false)
+}
+
+// isSemver reports whether v is a semantic version, or one with parts missing at
+// its end, as "0" is. Databases call others so, too: "3.0.0a".
+func isSemver(v string) bool {
+	if v == "*" {
+		return true
+	}
+	v, _, _ = strings.Cut(strings.TrimPrefix(v, "v"), "+")
+	core, _, _ := strings.Cut(v, "-")
+	parts := 0
+	for part := range strings.SplitSeq(core, ".") {
+		if parts++; !isNumber(part) {
+			return false
+		}
+	}
+	return parts <= 3
 }
 
 // compareParts compares what is between points, one by one. In the core of a

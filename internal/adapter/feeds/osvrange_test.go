@@ -3,7 +3,6 @@ package feeds
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -38,6 +37,8 @@ func TestRangesOfEvents(t *testing.T) {
 		{"limit", false, []event{{in, "1"}, {lim, "2"}}, []advisory.Range{between("1", "2")}},
 		{"no limit", false, []event{{in, "1"}, {lim, "*"}}, []advisory.Range{{Introduced: "1"}}},
 		{"pre-releases", true, []event{{fix, "1.0.0"}, {in, "1.0.0-rc.1"}}, []advisory.Range{between("1.0.0-rc.1", "1.0.0")}},
+		{"fixed in a pre-release of the first", true, []event{{in, "0"}, {fix, "0.0.0-2016"}}, []advisory.Range{{Fixed: "0.0.0-2016"}}},
+		{"not really semantic", true, []event{{in, "3.0.0a"}, {up, "3.0.1"}, {in, "0"}, {up, "2.4.2"}}, []advisory.Range{{Introduced: "3.0.0a", Last: "3.0.1"}, {Last: "2.4.2"}}},
 		{"fixed before it was introduced", true, []event{{in, "2.0.0"}, {fix, "1.0.0"}}, []advisory.Range{{Introduced: "2.0.0"}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -62,12 +63,19 @@ func vulnerable(v string, events []event) bool {
 		return false
 	}
 	events = slices.DeleteFunc(slices.Clone(events), func(e event) bool { return e.kind == limit })
-	slices.SortStableFunc(events, func(a, b event) int { return compareSemver(a.version, b.version) })
+	zero := func(e event) bool { return e.kind == introduced && e.version == "0" } // "sorts before any other version"
+	slices.SortStableFunc(events, func(a, b event) int {
+		if zero(a) || zero(b) {
+			rank := map[bool]int{true: 0, false: 1}
+			return rank[zero(a)] - rank[zero(b)]
+		}
+		return compareSemver(a.version, b.version)
+	})
 	is := false
 	for _, e := range events {
 		c := compareSemver(v, e.version)
 		switch {
-		case e.kind == introduced && c >= 0:
+		case zero(e) || e.kind == introduced && c >= 0:
 			is = true
 		case e.kind == fixed && c >= 0:
 			is = false
@@ -91,8 +99,8 @@ func inRanges(v string, ranges []advisory.Range) bool {
 func TestRangesMeanWhatTheSchemaSays(t *testing.T) {
 	var choices []event
 	for k := introduced; k <= limit; k++ {
-		for v := range 4 {
-			choices = append(choices, event{k, strconv.Itoa(v)})
+		for _, v := range []string{"0", "0.0.0-a", "1.0.0-a", "1"} {
+			choices = append(choices, event{k, v})
 		}
 	}
 	var events []event
@@ -103,8 +111,7 @@ func TestRangesMeanWhatTheSchemaSays(t *testing.T) {
 		if has(introduced) && !(has(fixed) && has(last)) {
 			tried++
 			ranges := appendRanges(nil, slices.Clone(events), true)
-			for v := range 5 {
-				s := strconv.Itoa(v)
+			for _, s := range []string{"0.0.0-Z", "0.0.0-a", "0.0.0-b", "0.0.0", "1.0.0-a", "1.0.0-b", "1.0.0", "2.0.0"} {
 				if got, want := inRanges(s, ranges), vulnerable(s, events); got != want {
 					t.Fatalf("version %s of %v: in %v is %v, want %v", s, events, ranges, got, want)
 				}

@@ -82,6 +82,7 @@ func cvesIn(page []byte) map[string]string {
 	number := regexp.MustCompile(`CVE-[0-9]{4}-[0-9]{4,19}`)
 	marks := map[string]string{}
 	for row := range strings.SplitSeq(string(page), "<tr") {
+		row, _, _ = strings.Cut(row, "</tr")
 		sum := sha256.Sum256([]byte(row))
 		for _, cve := range number.FindAllString(row, -1) {
 			if _, known := marks[cve]; !known {
