@@ -2,7 +2,6 @@ package feeds
 
 import (
 	"archive/tar"
-	"archive/zip"
 	"bytes"
 	"context"
 	"errors"
@@ -11,10 +10,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
-	"sync"
-	"sync/atomic"
 
-	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 )
@@ -61,26 +57,20 @@ func isArchive(name string) bool {
 // loose makes batches of documents that are files of their own.
 func (rd *reading) loose(names []string) func(yield func([]entry) bool) {
 	return func(yield func([]entry) bool) {
-		var batch []entry
+		b := batch{yield: yield}
 		for _, name := range names {
-			batch = append(batch, entry{name, func(buf []byte, limit int64) ([]byte, error) {
+			if !b.add(entry{name, func(buf []byte, limit int64) ([]byte, error) {
 				f, err := rd.fsys.Open(name)
 				if err != nil {
 					return nil, err
 				}
 				defer func() { _ = f.Close() }() // read only
 				return readAll(f, limit, buf)
-			}})
-			if len(batch) == batchFiles {
-				if !yield(batch) {
-					return
-				}
-				batch = nil
+			}}, 0) {
+				return
 			}
 		}
-		if len(batch) > 0 {
-			yield(batch)
-		}
+		b.flush()
 	}
 }
 
@@ -114,104 +104,54 @@ func (rd *reading) wanted(name string) bool {
 	return true
 }
 
-// zip reads a zip. Its directory is held in memory, about 300 bytes a document.
+// zip reads a zip.
 func (rd *reading) zip(name string, f fs.File) error {
-	at, size, err := randomAccess(f)
+	info, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	zr, err := zip.NewReader(at, size)
+	at, size, err := randomAccess(f, info.Size())
 	if err != nil {
-		return fmt.Errorf("not a whole zip: %w", err)
+		return err
 	}
-	if len(zr.File) > maxFiles {
-		return tooMany("files", maxFiles)
+	z, err := openZip(at, size)
+	if err != nil {
+		return err
 	}
-	inflate := &inflaters{}
-	zr.RegisterDecompressor(zip.Deflate, inflate.reader)
-	left := &atomic.Int64{}
-	left.Store(maxUnpacked)
+	var failed error
 	rd.batches(name, func(yield func([]entry) bool) {
-		var batch []entry
-		size := uint64(0)
-		for _, zf := range zr.File {
-			if !rd.wanted(zf.Name) {
-				continue
-			}
-			batch = append(batch, entry{zf.Name, func(buf []byte, limit int64) ([]byte, error) { return readZipped(zf, buf, limit, left) }})
-			size += zf.UncompressedSize64
-			if len(batch) == batchFiles || size >= batchBytes {
-				if !yield(batch) {
-					return
-				}
-				batch, size = nil, 0
-			}
-		}
-		if len(batch) > 0 {
-			yield(batch)
-		}
+		b := batch{yield: yield}
+		failed = z.files(func(f zipped) bool {
+			return !rd.wanted(f.name) || b.add(entry{f.name, func(buf []byte, limit int64) ([]byte, error) { return z.read(f, buf, limit) }}, int64(f.length))
+		})
+		b.flush()
 	})
-	return nil
+	return failed
 }
 
-func readZipped(zf *zip.File, buf []byte, limit int64, left *atomic.Int64) ([]byte, error) {
-	if zf.UncompressedSize64 > uint64(limit) {
-		return nil, tooLarge(limit)
-	}
-	if left.Load() <= 0 {
-		return nil, fmt.Errorf("the archive unpacks to more than %d bytes", int64(maxUnpacked))
-	}
-	r, err := zf.Open()
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = r.Close() }() // read only
-	data, err := readAll(r, limit, buf)
-	left.Add(-int64(len(data)))
-	return data, err
+// batch collects entries until one goroutine has enough to read.
+type batch struct {
+	yield   func([]entry) bool
+	entries []entry
+	size    int64
+	stopped bool
 }
 
-// inflaters keeps decompressors, which have 40 KB of tables each, for the next
-// document.
-type inflaters struct{ pool sync.Pool }
-
-func (p *inflaters) reader(r io.Reader) io.ReadCloser {
-	if f, ok := p.pool.Get().(*pooled); ok {
-		if err := f.Reset(r, nil); err == nil {
-			return f
-		}
+// add adds an entry and reports whether more are wanted.
+func (b *batch) add(e entry, size int64) bool {
+	b.entries = append(b.entries, e)
+	b.size += size
+	if len(b.entries) == batchFiles || b.size >= batchBytes {
+		b.flush()
 	}
-	return &pooled{resetter: flate.NewReader(r).(resetter), pool: &p.pool} // flate documents that its readers are Resetters
+	return !b.stopped
 }
 
-type resetter interface {
-	io.ReadCloser
-	flate.Resetter
-}
-
-type pooled struct {
-	resetter
-	pool *sync.Pool
-}
-
-// Close gives the decompressor back.
-func (p *pooled) Close() error {
-	p.pool.Put(p)
-	return nil
-}
-
-// randomAccess returns f for reading anywhere. A file that cannot do that is read
-// into memory.
-func randomAccess(f fs.File) (io.ReaderAt, int64, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return nil, 0, err
+func (b *batch) flush() {
+	if len(b.entries) > 0 && !b.stopped {
+		b.stopped = !b.yield(b.entries)
 	}
-	if at, ok := f.(io.ReaderAt); ok {
-		return at, info.Size(), nil
-	}
-	data, err := readAll(f, maxFile, nil)
-	return bytes.NewReader(data), int64(len(data)), err
+	b.entries, b.size = nil, 0
 }
 
 // tar reads a tar, plain or compressed, of which each document is in memory while
@@ -229,8 +169,7 @@ func (rd *reading) tar(name string, f io.Reader) error {
 	tr := tar.NewReader(&bounded{r: plain, left: limit})
 	var failed error
 	rd.batches(name, func(yield func([]entry) bool) {
-		var batch []entry
-		size := 0
+		b := batch{yield: yield}
 		for {
 			e, n, err := rd.nextInTar(tr)
 			if err != nil {
@@ -239,20 +178,11 @@ func (rd *reading) tar(name string, f io.Reader) error {
 				}
 				break
 			}
-			if e.name == "" {
-				continue
-			}
-			batch, size = append(batch, e), size+n
-			if len(batch) == batchFiles || size >= batchBytes {
-				if !yield(batch) {
-					return
-				}
-				batch, size = nil, 0
+			if e.name != "" && !b.add(e, int64(n)) {
+				return
 			}
 		}
-		if len(batch) > 0 {
-			yield(batch)
-		}
+		b.flush()
 	})
 	return failed
 }

@@ -1,6 +1,7 @@
 package feeds
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -67,13 +68,17 @@ func (d *debianReader) pkg(name string, give func(*advisory.Advisory) bool) bool
 		return true
 	}
 	for r.Next() {
-		a := &advisory.Advisory{ID: string(r.Key()), Source: d.source}
+		a := &advisory.Advisory{ID: r.Name(), Source: d.source}
 		d.weakness(a, name)
 		if r.Err() != nil {
 			return false
 		}
-		if err := checkNames(a.ID, name); err != nil {
-			d.tally.fail(fmt.Sprintf("%.60s of %.60s", a.ID, name), err)
+		err := checkNames(a.ID, name)
+		if a.ID == "" || name == "" {
+			err = errors.New("no name")
+		}
+		if err != nil {
+			d.tally.fail(fmt.Sprintf("%.60q of %.60q", a.ID, name), err)
 			continue
 		}
 		if len(a.Affected) == 0 {

@@ -242,6 +242,9 @@ func (r *Reader) Next() bool {
 // next call of any method.
 func (r *Reader) Key() []byte { return r.key }
 
+// Name is Key as a string of its own, with what is not UTF-8 replaced.
+func (r *Reader) Name() string { return toString(r.key) }
+
 // Text reads a string. Null is empty; any other value is an error. What is not
 // UTF-8 in it is replaced.
 func (r *Reader) Text() string { return toString(r.Bytes()) }
