@@ -13,6 +13,8 @@ import (
 	"testing/fstest"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/castellan-security/castellan/internal/fault"
 )
 
 // read reads a source from files and returns the identifiers that come out, in
@@ -257,6 +259,18 @@ func TestAFolderThatIsNotThere(t *testing.T) {
 	}
 	if !errors.Is(failed, fs.ErrNotExist) {
 		t.Errorf("got %v", failed)
+	}
+	for name, fsys := range map[string]fstest.MapFS{
+		"osv/npm":  {"osv/npm/modified_id.csv": {Data: []byte("x")}},
+		"amazon/2": {"amazon/2/extras-catalog.json": {Data: []byte("{}")}},
+	} {
+		s, _ := Named(name)
+		for _, err := range Parse(t.Context(), s, fsys, &tally) {
+			failed = err
+		}
+		if !fault.Is(failed, fault.NotFound) || !strings.Contains(failed.Error(), name) {
+			t.Errorf("a folder without feeds: %v", failed)
+		}
 	}
 	kev, _ := Named("kev")
 	for _, err := range Parse(t.Context(), kev, fstest.MapFS{}, &tally) {

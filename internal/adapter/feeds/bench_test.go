@@ -10,7 +10,6 @@ import (
 	"os"
 	"testing"
 	"testing/fstest"
-	"time"
 
 	"github.com/castellan-security/castellan/internal/advisory"
 )
@@ -188,10 +187,28 @@ func BenchmarkUpdateInfo(b *testing.B) {
 	})
 }
 
-var sink time.Time
-
-func BenchmarkTime(b *testing.B) {
+// BenchmarkCSAF is a document like Red Hat's of a weakness in everything: ten
+// thousand packages of a hundred products.
+func BenchmarkCSAF(b *testing.B) {
+	var products, relations, fixed bytes.Buffer
+	for r := range 100 {
+		fmt.Fprintf(&products, `{"category":"product_name","name":"R %d","product":{"name":"R %d","product_id":"r%d","product_identification_helper":{"cpe":"cpe:/a:redhat:rhel_eus:9.%d::appstream"}}},`, r, r, r, r)
+	}
+	for p := range 10_000 {
+		id := fmt.Sprintf("package-%d-0:1.2.%d-3.el9.x86_64", p/4, p)
+		fmt.Fprintf(&products, `{"category":"product_version","name":%q,"product":{"name":%q,"product_id":%q,"product_identification_helper":{"purl":"pkg:rpm/redhat/package-%d@1.2.%d-3.el9?arch=x86_64"}}},`, id, id, id, p/4, p)
+		fmt.Fprintf(&relations, `{"category":"default_component_of","full_product_name":{"name":"%s as a component of R","product_id":"r%d:%s"},"product_reference":%q,"relates_to_product_reference":"r%d"},`, id, p%100, id, id, p%100)
+		fmt.Fprintf(&fixed, `"r%d:%s",`, p%100, id)
+	}
+	doc := []byte(`{"document":{"tracking":{"id":"CVE-2024-0001"}},"product_tree":{"branches":[` + products.String() + `{"name":"x"}],"relationships":[` + relations.String() +
+		`{"category":"x"}]},"vulnerabilities":[{"cve":"CVE-2024-0001","product_status":{"fixed":[` + fixed.String() + `""]},"remediations":[{"category":"vendor_fix","product_ids":[` + fixed.String() + `""]}]}]}`)
+	c := csafReader{source: "redhat/vex", tally: &Tally{}}
+	b.SetBytes(int64(len(doc)))
+	b.ReportAllocs()
 	for range b.N {
-		sink = parseTime("2024-02-16T08:16:32.123456Z")
+		n := 0
+		if err := c.document(doc, func(a *advisory.Advisory) bool { n = len(a.Affected); return true }); err != nil || n != 10_000 {
+			b.Fatal(n, err)
+		}
 	}
 }

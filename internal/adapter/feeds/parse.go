@@ -37,7 +37,7 @@ func Parse(ctx context.Context, s Source, fsys fs.FS, tally *Tally) iter.Seq2[ad
 			rd.broken(s.Dir, err)
 			return
 		}
-		rd.files(files)
+		rd.files(s.Dir, files)
 	}
 }
 
@@ -46,7 +46,7 @@ func Parse(ctx context.Context, s Source, fsys fs.FS, tally *Tally) iter.Seq2[ad
 func ParseFile(ctx context.Context, s Source, fsys fs.FS, name string, tally *Tally) iter.Seq2[advisory.Advisory, error] {
 	return func(yield func(advisory.Advisory, error) bool) {
 		rd := &reading{ctx: ctx, source: s, fsys: fsys, tally: tally, yield: yield}
-		rd.files([]string{name})
+		rd.files(name, []string{name})
 	}
 }
 
@@ -111,8 +111,7 @@ func (rd *reading) give(a *advisory.Advisory) bool {
 		return false
 	}
 	rd.tally.Advisories++
-	rd.tally.saw(a.Modified)
-	rd.tally.saw(a.Published)
+	rd.tally.sawAdvisory(a)
 	rd.stopped = !rd.yield(*a, nil)
 	return !rd.stopped
 }
@@ -125,9 +124,9 @@ func (rd *reading) broken(file string, err error) {
 	rd.stopped = !rd.yield(advisory.Advisory{}, fmt.Errorf("read %s: %w", file, err)) || rd.ctx.Err() != nil
 }
 
-// files reads them: single documents first, because they are newer than those in
-// archives.
-func (rd *reading) files(names []string) {
+// files reads the files of where: single documents first, because they are newer
+// than those in archives.
+func (rd *reading) files(where string, names []string) {
 	rd.newer, rd.deleted = map[string]bool{}, map[string]bool{}
 	var documents, archives []string
 	for _, name := range names {
@@ -141,11 +140,18 @@ func (rd *reading) files(names []string) {
 			archives = append(archives, name)
 		}
 	}
+	if rd.source.Format == UpdateInfo {
+		documents = nil
+	}
+	if len(documents)+len(archives) == 0 {
+		rd.broken(where, fault.New(fault.NotFound, "no file that %s has", rd.source.Name).With("docs/feeds.md shows what is where"))
+		return
+	}
 	if rd.source.Format == CSAF {
 		archives = latest(archives)
 	}
 	switch {
-	case len(documents) == 0 || rd.source.Format == UpdateInfo:
+	case len(documents) == 0:
 	case rd.source.whole():
 		rd.wholes(documents)
 	default:

@@ -2,7 +2,11 @@ package feeds
 
 import (
 	"maps"
+	"strconv"
+	"strings"
 	"time"
+
+	"github.com/castellan-security/castellan/internal/advisory"
 )
 
 // maxFailures is how many broken documents are kept by name: enough to see what
@@ -35,8 +39,9 @@ type Tally struct {
 	// Failures are the first of the broken ones.
 	Failures []Failure
 	Skipped  map[Skip]int
-	// Newest is the latest modification among what was handed over: how old the
-	// feed is.
+	// Newest is the latest date among what was handed over: how old the feed is.
+	// Advisories without a date, as the Go database's export has them, count from
+	// the beginning of the year in their name.
 	Newest time.Time
 }
 
@@ -64,6 +69,26 @@ func (t *Tally) saw(modified time.Time) {
 	if modified.After(t.Newest) {
 		t.Newest = modified
 	}
+}
+
+func (t *Tally) sawAdvisory(a *advisory.Advisory) {
+	if a.Modified.IsZero() && a.Published.IsZero() {
+		t.saw(yearIn(a.ID))
+		return
+	}
+	t.saw(a.Modified)
+	t.saw(a.Published)
+}
+
+// yearIn returns the beginning of the year that an identifier names, GO-2026-6249,
+// and zero if it names none.
+func yearIn(id string) time.Time {
+	for part := range strings.SplitSeq(id, "-") {
+		if year, err := strconv.Atoi(part); err == nil && len(part) == 4 && year >= 1999 && year < 2100 {
+			return time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC)
+		}
+	}
+	return time.Time{}
 }
 
 // add adds what one of several readers counted.
