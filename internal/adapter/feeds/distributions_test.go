@@ -1,0 +1,246 @@
+package feeds_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/castellan-security/castellan/internal/adapter/feeds"
+)
+
+func TestDistributions(t *testing.T) {
+	for _, tc := range []struct{ name, source, file, want string }{
+		{"Debian's tracker", "debian", "debian/data.json", `
+			CVE-2016-5416
+			  Debian:11 source 389-ds-base [, ) will not fix "Minor issue"
+			  Debian:12 source 389-ds-base [, 1.3.5.13-1)
+			  Debian:sid source 389-ds-base [, 1.3.5.13-1)
+			CVE-2023-5363
+			  Debian:11 source openssl not affected
+			  Debian:12 source openssl [, 3.0.11-1~deb12u2) medium
+			CVE-2007-6755
+			  Debian:13 source openssl [, ) negligible
+			CVE-2025-0001
+			  Debian:13 source openssl [, ) deferred low "Minor issue; can be fixed via point release"
+			  Debian:12 source openssl [, ) deferred high "Minor issue"
+			  Debian:14 source openssl [, ) under investigation
+			  Debian:10 source openssl [, ) end of life
+			  Debian:loong source openssl [, )
+			TEMP-0000000-0CA7E3
+			  Debian:sid source linux [, ) negligible`},
+		{"Alpine's security database", "alpine", "alpine-secdb/v3.8/main.json", `
+			CVE-2016-0682
+			  Alpine:v3.8 source db not affected
+			CVE-2017-11103
+			  Alpine:v3.8 source heimdal [, 7.4.0-r1)
+			CVE-2016-6258 aliases=XSA-182
+			  Alpine:v3.8 source xen [, 4.7.0-r0)
+			XSA-207
+			  Alpine:v3.8 source xen [, 4.9.0-r2)
+			CVE-2017-12135 aliases=XSA-226
+			  Alpine:v3.8 source xen [, 4.9.0-r3)`},
+		{"Wolfi's, without a branch", "wolfi", "wolfi/security.json", `
+			CVE-2023-45283
+			  Wolfi source aactl not affected
+			CVE-2024-29902
+			  Wolfi source aactl [, 0.4.12-r10)
+			GHSA-88jx-383q-w4qc
+			  Wolfi source aactl [, 0.4.12-r10)`},
+		{"Amazon Linux 2023", "amazon/2023", "amazon/2023/core/updateinfo.xml.gz", `
+			ALAS2023-2023-001 upstream=CVE-2014-3634,CVE-2022-24903 high
+			  Amazon Linux:2023 binary rsyslog (x86_64,aarch64) [, 8.2204.0-3.amzn2023.0.2)
+			  Amazon Linux:2023 binary rsyslog-doc (noarch) [, 8.2204.0-3.amzn2023.0.2)`},
+		{"Amazon Linux 2, with an epoch", "amazon/2", "amazon/2/core/updateinfo.xml.gz", `
+			ALAS2-2018-939 upstream=CVE-2017-5754 critical
+			  Amazon Linux:2 binary kernel (x86_64) [, 4.9.70-25.242.amzn2)
+			  Amazon Linux:2 binary bind-libs (x86_64) [, 32:9.9.4-51.amzn2)`},
+		{"an extra of Amazon Linux 2", "amazon/2", "amazon/2/extras/docker/updateinfo.xml.gz", `
+			ALASDOCKER-2021-001 upstream=CVE-2021-32760 medium
+			  Amazon Linux:2 binary containerd of docker (x86_64,aarch64) [, 1.4.6-3.amzn2)`},
+		{"the state of a CVE in Amazon Linux", "amazon/cve", "amazon/cve/CVE-2025-0167.json", `
+			CVE-2025-0167 CVSS:3.1/AV:N/AC:H/PR:N/UI:R/S:C/C:L/I:N/A:N by amazon CVSS:3.1/AV:N/AC:H/PR:N/UI:R/S:C/C:L/I:N/A:N by nvd low
+			  Amazon Linux:2 source curl [, ) "Pending Fix"
+			  Amazon Linux:2 source containerd of docker not affected "Not Affected"
+			  Amazon Linux:1 source curl [, ) will not fix "No Fix Planned"`},
+		{"Ubuntu's tracker", "ubuntu", "ubuntu/cves-000000.json", `
+			CVE-2024-45700 medium
+			  Ubuntu:18.04:LTS source zabbix [, ) under investigation
+			  Ubuntu:22.04:LTS source zabbix [, 1:5.0.45+dfsg-1)
+			  Ubuntu:24.10 source zabbix [, ) end of life "end of life, was needs-triage"
+			  Ubuntu:20.04:LTS source zabbix [, ) will not fix "changes too intrusive"
+			  Ubuntu:25.04 source zabbix not affected "code not present"
+			  Ubuntu:25.10 source zabbix [, ) deferred "2025-05-01"
+			  Ubuntu:Pro:14.04:LTS source zabbix [, 1:2.2.2+dfsg-1ubuntu1+esm5)
+			  Ubuntu:26.04:LTS source zabbix [, )`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, tally := parseAll(t, source(t, tc.source), os.DirFS("testdata"), tc.file)
+			if d := cmp.Diff(textLines(tc.want), got); d != "" {
+				t.Errorf("-want +got:\n%s", d)
+			}
+			if tally.Failed > 0 {
+				t.Errorf("failures: %v", tally.Failures)
+			}
+		})
+	}
+}
+
+func TestWhatDistributionsLeaveOutIsCounted(t *testing.T) {
+	for _, tc := range []struct {
+		source, file string
+		want         map[feeds.Skip]int
+	}{
+		{"amazon/2023", "amazon/2023/core/updateinfo.xml.gz", map[feeds.Skip]int{feeds.SkipNoPackage: 1}},
+		{"amazon/cve", "amazon/cve/CVE-2025-0167.json", map[feeds.Skip]int{feeds.SkipFixed: 1, feeds.SkipRelease: 1}},
+		{"ubuntu", "ubuntu/cves-000000.json", map[feeds.Skip]int{feeds.SkipNotInRelease: 1, feeds.SkipRelease: 1}},
+	} {
+		t.Run(tc.source, func(t *testing.T) {
+			_, tally := parseAll(t, source(t, tc.source), os.DirFS("testdata"), tc.file)
+			if d := cmp.Diff(tc.want, tally.Skipped); d != "" {
+				t.Errorf("-want +got:\n%s", d)
+			}
+		})
+	}
+}
+
+// broken reads one file that cannot be read to its end, and returns what came of
+// it and the error.
+func broken(t *testing.T, name, file string, content []byte) (lines []string, tally *feeds.Tally, failed error) {
+	t.Helper()
+	tally = &feeds.Tally{}
+	for a, err := range feeds.ParseFile(context.Background(), source(t, name), fstest.MapFS{file: {Data: content}}, file, tally) {
+		if err != nil {
+			failed = err
+			continue
+		}
+		lines = append(lines, show(a)...)
+	}
+	return lines, tally, failed
+}
+
+func TestBrokenDistributions(t *testing.T) {
+	for _, tc := range []struct{ name, source, content, want string }{
+		{"Debian, cut off", "debian", `{"a":{"CVE-2024-0001":{"releases":{"sid":{"status":"open"}}},"CVE-2024-0002":{"rel`, "too early"},
+		{"Debian, a list", "debian", `[]`, "want an object"},
+		{"Alpine without a branch", "alpine", `{"packages":[]}`, "distroversion"},
+		{"Alpine, cut off", "alpine", `{"distroversion":"v3.8","packages":[{"pkg":{"name":"a","secf`, "too early"},
+		{"Alpine, a million fixes", "alpine", `{"distroversion":"v3.8","packages":[{"pkg":{"name":"a","secfixes":{"1":["CVE-2024-0001"` + strings.Repeat(`,"CVE-2024-0001"`, 1_000_000) + `]}}}]}`, "ranges"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, tally, err := broken(t, tc.source, "data.json", []byte(tc.content))
+			if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), "data.json") {
+				t.Errorf("got %v, want an error with %q and the file", err, tc.want)
+			}
+			if tally.Failed != 1 {
+				t.Errorf("tally %+v", tally)
+			}
+		})
+	}
+}
+
+func TestWhatCameBeforeABreakStands(t *testing.T) {
+	lines, _, err := broken(t, "debian", "data.json", []byte(`{"a":{"CVE-2024-0001":{"releases":{"sid":{"status":"open"}}}},"b":{"CVE-2024-0002":`))
+	if err == nil || len(lines) != 2 || lines[0] != "CVE-2024-0001" {
+		t.Errorf("got %q, %v", lines, err)
+	}
+}
+
+const oneUpdate = `<update type="security"><id>ALAS-1</id><pkglist><collection><package name="a" version="1" release="1" arch="noarch"/></collection></pkglist></update>`
+
+func TestBrokenUpdateInfo(t *testing.T) {
+	for _, tc := range []struct {
+		name, content, want string
+		good                int // advisories that come out
+	}{
+		{"cut off", `<updates>` + oneUpdate + `<update type="security"><id>ALAS-2`, "unexpected EOF", 1},
+		{"crossed tags", `<updates>` + oneUpdate + `</update></updates>`, "syntax error", 1},
+		{"a bomb of entities", `<!DOCTYPE u [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;&a;">]><updates><update type="security"><id>&b;</id></update></updates>`, "invalid character entity", 0},
+		{"a file from elsewhere", `<!DOCTYPE u [<!ENTITY x SYSTEM "file:///etc/passwd">]><updates><update type="security"><id>&x;</id></update></updates>`, "invalid character entity", 0},
+		{"a text without end", `<updates><update type="security"><description>` + strings.Repeat("x", 3<<20), "more than 1048576 bytes", 0},
+		{"a tag without end", `<updates><update a="` + strings.Repeat("x", 3<<20), "more than 1048576 bytes", 0},
+		{"deep", strings.Repeat(`<a>`, 100), "deeper", 0},
+		{"deep in an update", `<updates><update type="security">` + strings.Repeat(`<a>`, 100), "deeper", 0},
+		{"deep in what is skipped", `<updates><update type="bugfix">` + strings.Repeat(`<a>`, 100), "deeper", 0},
+		{"another encoding", `<?xml version="1.0" encoding="UTF-16"?><updates/>`, "encoding", 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			lines, _, err := broken(t, "amazon/2", "core/updateinfo.xml", []byte(tc.content))
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %.200v, want an error with %q", err, tc.want)
+			}
+			if got := len(lines) / 2; got != tc.good {
+				t.Errorf("%d advisories came out, want %d: %q", got, tc.good, lines)
+			}
+		})
+	}
+}
+
+func TestAnUpdateThatIsBrokenCostsOnlyItself(t *testing.T) {
+	pkg := `<package name="a" version="1" release="1" arch="noarch"/>`
+	for _, tc := range []struct{ name, update, want string }{
+		{"no id", `<update type="security"><pkglist><collection>` + pkg + `</collection></pkglist></update>`, "without an id"},
+		{"a long name", `<update type="security"><id>X</id><package name="` + strings.Repeat("x", 2000) + `" arch="noarch"/></update>`, "longer"},
+		{"a long id", `<update type="security"><id>` + strings.Repeat("x", 2000) + `</id>` + pkg + `</update>`, "longer"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			lines, tally, err := broken(t, "amazon/2", "core/updateinfo.xml", []byte(`<updates>`+tc.update+oneUpdate+`</updates>`))
+			if err != nil || len(lines) != 2 || tally.Failed != 1 || !strings.Contains(tally.Failures[0].Err.Error(), tc.want) {
+				t.Errorf("got %.200q, %v, %+v", lines, err, tally)
+			}
+		})
+	}
+}
+
+func TestAMillionPackagesInAnUpdate(t *testing.T) {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	_, _ = io.WriteString(z, `<updates><update type="security"><id>X</id><pkglist>`)
+	for i := range 100_000 {
+		_, _ = io.WriteString(z, `<package name="a`+strings.Repeat("b", i%500)+`" version="`+strings.Repeat("1", i/500+1)+`" arch="noarch"/>`)
+	}
+	_, _ = io.WriteString(z, `</pkglist></update>`+oneUpdate+`</updates>`)
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	lines, tally, err := broken(t, "amazon/2", "core/updateinfo.xml.gz", b.Bytes())
+	if err != nil || len(lines) != 2 || tally.Failed != 1 || !strings.Contains(tally.Failures[0].Err.Error(), "affected packages") {
+		t.Errorf("got %d lines, %v, %+v", len(lines), err, tally)
+	}
+}
+
+func TestAmazonCVE(t *testing.T) {
+	for _, tc := range []struct{ name, doc, want string }{
+		{"no list of packages", `{"cve_id":"CVE-2025-0167","description":"x"}`, "its form has changed"},
+		{"a list of something else", `{"cve_id":"CVE-2025-0167","rows":[{"a":"b"}]}`, "its form has changed"},
+		{"no CVE", `{"affected_packages":[]}`, "names no CVE"},
+		{"an empty list", `{"cve_id":"CVE-2025-0167","affected_packages":[]}`, ""},
+		{"other spellings", `{"id":"CVE-2025-0167","packages":[{"product":"Amazon Linux 2023","packageName":"curl","state":"pending_fix"}]}`, ""},
+		{"a status of tomorrow", `{"id":"CVE-2025-0167","packages":[{"product":"Amazon Linux 2023","package":"curl","state":"Thinking"}]}`, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			lines, tally, err := broken(t, "amazon/cve", "CVE-2025-0167.json", []byte(tc.doc))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tc.want != "" {
+				if tally.Failed != 1 || !strings.Contains(tally.Failures[0].Err.Error(), tc.want) {
+					t.Errorf("tally %+v, want a failure with %q", tally, tc.want)
+				}
+				return
+			}
+			if tally.Failed != 0 {
+				t.Errorf("failures %v", tally.Failures)
+			}
+			if strings.Contains(tc.doc, "curl") && (len(lines) != 2 || !strings.Contains(lines[1], "Amazon Linux:2023 source curl [, )")) {
+				t.Errorf("got %q: what is unknown must be affected", lines)
+			}
+		})
+	}
+}

@@ -1,0 +1,190 @@
+package feeds
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/castellan-security/castellan/internal/adapter/feeds/pull"
+	"github.com/castellan-security/castellan/internal/advisory"
+)
+
+// secdbReader reads Alpine's security database, one file a branch and repository,
+// and those of Wolfi and Chainguard, which have the same form without a branch:
+//
+//	{"distroversion": "v3.20", "reponame": "main", "packages": [
+//	  {"pkg": {"name": "xen", "secfixes": {"4.18.0-r1": ["CVE-2023-46837 XSA-447"], "0": ["CVE-2021-1"]}}}]}
+//
+// A name is of the package that others are built with (the origin); version "0"
+// means that it was looked at and never affected.
+type secdbReader struct {
+	source Source
+	tally  *Tally
+	json   pull.Reader
+	words  words
+}
+
+func (s *secdbReader) document(doc []byte, give func(*advisory.Advisory) bool) error {
+	// The branch may come after the packages, so it is looked for first.
+	branch, err := s.branch(doc)
+	if err != nil {
+		return err
+	}
+	ecosystem := s.source.Ecosystems[0]
+	if branch != "" {
+		ecosystem += ":" + branch
+	} else if ecosystem == "Alpine" {
+		return fmt.Errorf("the document has no distroversion")
+	}
+	r := &s.json
+	r.Reset(doc)
+	if r.Object() {
+		for r.Next() {
+			if string(r.Key()) != "packages" {
+				r.Skip()
+				continue
+			}
+			if !s.packages(ecosystem, give) {
+				return r.Err()
+			}
+		}
+	}
+	return r.End()
+}
+
+func (s *secdbReader) branch(doc []byte) (string, error) {
+	r := &s.json
+	r.Reset(doc)
+	branch := ""
+	if r.Object() {
+		for r.Next() {
+			if string(r.Key()) == "distroversion" {
+				branch = r.Text()
+			} else {
+				r.Skip()
+			}
+		}
+	}
+	if len(branch) > maxName {
+		return "", errTooLong
+	}
+	return branch, r.End()
+}
+
+func (s *secdbReader) packages(ecosystem string, give func(*advisory.Advisory) bool) bool {
+	r := &s.json
+	if !r.Array() {
+		return true
+	}
+	for r.Next() {
+		if !r.Object() {
+			continue
+		}
+		for r.Next() {
+			if string(r.Key()) != "pkg" {
+				r.Skip()
+				continue
+			}
+			if !s.pkg(ecosystem, give) {
+				return false
+			}
+		}
+	}
+	return r.Err() == nil
+}
+
+// pkg hands over the fixes of one package, and reports whether to go on. Fixes
+// may come before the name.
+func (s *secdbReader) pkg(ecosystem string, give func(*advisory.Advisory) bool) bool {
+	r := &s.json
+	name := ""
+	var fixes []fix
+	if r.Object() {
+		for r.Next() {
+			switch string(r.Key()) {
+			case "name":
+				name = r.Text()
+			case "secfixes":
+				fixes = s.secfixes(fixes[:0])
+			default:
+				r.Skip()
+			}
+		}
+	}
+	if r.Err() != nil {
+		return false
+	}
+	if err := checkNames(name); err != nil || name == "" {
+		s.tally.fail(fmt.Sprintf("package %.60s", name), fmt.Errorf("package without a usable name"))
+		return true
+	}
+	for _, f := range fixes {
+		if !give(s.advisory(ecosystem, name, f)) {
+			return false
+		}
+	}
+	return true
+}
+
+// fix is one entry below a version.
+type fix struct {
+	version string
+	ids     []string // the first is its name
+}
+
+// secfixes reads the versions of one package. One entry may hold several names of
+// a weakness, and some versions hold null for none.
+func (s *secdbReader) secfixes(fixes []fix) []fix {
+	r := &s.json
+	if r.Kind() != pull.Struct { // some packages have an empty list instead
+		r.Skip()
+		return fixes
+	}
+	r.Object()
+	for r.Next() {
+		version := s.words.of(r.Key())
+		if len(version) > maxName {
+			r.Fail(errTooLong)
+		}
+		if !r.Array() {
+			continue
+		}
+		for r.Next() {
+			if len(fixes) == maxRanges {
+				r.Fail(errRanges)
+				break
+			}
+			if ids := names(strings.Fields(r.Scalar())); len(ids) > 0 {
+				fixes = append(fixes, fix{version, ids})
+			}
+		}
+	}
+	return fixes
+}
+
+func (s *secdbReader) advisory(ecosystem, name string, f fix) *advisory.Advisory {
+	p := advisory.Affected{Ecosystem: ecosystem, Package: name, Of: advisory.OfSource}
+	if f.version == "0" {
+		p.Status = advisory.NotAffected
+	} else {
+		p.Ranges = []advisory.Range{{Fixed: f.version}}
+	}
+	id := f.ids[0]
+	for i, other := range f.ids { // "XSA-200 CVE-2016-9932"
+		if isCVE(other) && !isCVE(id) {
+			f.ids[0], f.ids[i] = f.ids[i], f.ids[0]
+			id = other
+		}
+	}
+	return &advisory.Advisory{
+		ID: id, Aliases: f.ids[1:], Source: s.source.Name,
+		References: s.references(id),
+		Affected:   []advisory.Affected{p},
+	}
+}
+
+func (s *secdbReader) references(id string) []advisory.Reference {
+	if s.source.Ecosystems[0] != "Alpine" || !isCVE(id) {
+		return nil
+	}
+	return []advisory.Reference{{Kind: "advisory", URL: "https://security.alpinelinux.org/vuln/" + id}}
+}
