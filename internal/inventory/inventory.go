@@ -83,14 +83,20 @@ type Package struct {
 	Licenses []string `json:"licenses,omitempty"`
 	// Repository names where a distribution's package was installed from, when
 	// its database says so: an Amazon Linux extra, a module stream.
-	Repository string     `json:"repository,omitempty"`
-	Places     []Place    `json:"places"`
-	Files      []string   `json:"files,omitempty"` // programs and libraries it owns; absolute, sorted
-	Digests    []string   `json:"digests,omitempty"`
-	Dev        bool       `json:"dev,omitempty"`      // declared for development only
-	Indirect   bool       `json:"indirect,omitempty"` // wanted by another package, not by the subject itself
-	Found      Evidence   `json:"found"`
-	Published  *time.Time `json:"published,omitempty"`
+	Repository string   `json:"repository,omitempty"`
+	Places     []Place  `json:"places"`
+	Files      []string `json:"files,omitempty"` // programs and libraries it owns; absolute, sorted
+	// OwnedBy names the distribution's package that brought this one, where a
+	// package manager of a distribution installed the files that show a package
+	// of a language: "python3-urllib3" for urllib3 on Debian. It is then matched
+	// only through its owner, because the distribution fixes it under a version
+	// of its own. Empty: nobody else vouches for it.
+	OwnedBy   string     `json:"owned_by,omitempty"`
+	Digests   []string   `json:"digests,omitempty"`
+	Dev       bool       `json:"dev,omitempty"`      // declared for development only
+	Indirect  bool       `json:"indirect,omitempty"` // wanted by another package, not by the subject itself
+	Found     Evidence   `json:"found"`
+	Published *time.Time `json:"published,omitempty"`
 }
 
 // Evidence says how much a package's entry is worth.
