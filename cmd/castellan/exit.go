@@ -13,12 +13,15 @@ const (
 	exitDone   = 0
 	exitFailed = 1
 	exitUsage  = 2
-	// exitViolated = 3 is kept for a policy that was violated; no command of
-	// this version judges one.
+	exitViolated = 3 // a policy was violated, which the output says
 )
 
 const exitHelp = `
 Exit codes: 0 done, 1 failed, 2 wrong usage.`
+
+// exitHelpJudged is for commands that hold something against a policy.
+const exitHelpJudged = `
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the policy is violated.`
 
 // usageError marks what the user typed as wrong, so that it exits with 2.
 type usageError struct{ err error }
@@ -38,6 +41,9 @@ func report(w io.Writer, err error) int {
 	}
 	if errors.Is(err, errUnwell) {
 		return exitFailed
+	}
+	if errors.Is(err, errViolated) {
+		return exitViolated
 	}
 	fmt.Fprintf(w, "castellan: %s\n", printable(err.Error()))
 	if remedy := fault.Remedy(err); remedy != "" {

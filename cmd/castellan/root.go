@@ -59,8 +59,9 @@ a token.
 	f.StringVar(&g.logLevel, "log-level", "info", "least severe log line shown: debug, info, warn, error")
 	f.StringVar(&g.logFormat, "log-format", "text", "form of log lines: text or json")
 	f.StringVar(&g.colour, "color", "auto", "colour in tables: auto (on a terminal, unless NO_COLOR is set), always, never")
-	root.AddGroup(&cobra.Group{ID: "run", Title: "Run"}, &cobra.Group{ID: "ask", Title: "Ask"}, &cobra.Group{ID: "manage", Title: "Manage"})
+	root.AddGroup(&cobra.Group{ID: "build", Title: "Build"}, &cobra.Group{ID: "run", Title: "Run"}, &cobra.Group{ID: "ask", Title: "Ask"}, &cobra.Group{ID: "manage", Title: "Manage"})
 	for group, cmds := range map[string][]*cobra.Command{
+		"build":  {newScan(g)},
 		"run":    {newUp(g), newServer(g), newAgent(g)},
 		"ask":    {newStatus(g), newWorkloads(g), newTop(g), newEvents(g), newAgents(g)},
 		"manage": {newUsers(g), newTokens(g)},

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/castellan-security/castellan/internal/inventory"
+	"github.com/castellan-security/castellan/internal/scan"
+)
+
+// scanOptions are the flags of a scan.
+type scanOptions struct {
+	outputs    []string
+	platform   string
+	failOn     string
+	onlyFixed  bool
+	policy     string
+	vex        []string
+	database   string
+	cache      string
+	noCache    bool
+	noMatch    bool
+	all        bool
+	dockerHost string
+	plainHTTP  bool
+	caFile     string
+}
+
+func newScan(g *globals) *cobra.Command {
+	var o scanOptions
+	c := &cobra.Command{
+		Use:   "scan TARGET",
+		Short: "Say what is in an image, a folder or this host, and what is wrong with it",
+		Long: `Scan an image, and say which packages are in it, which layer brought them, what
+is known to be wrong with them and what to do about it. Everything happens on
+this machine: nothing is sent anywhere.
+
+TARGET is what is there as a file or folder, or else the name of an image: of
+the local engine if that has it, else of its registry. A prefix says it
+outright:
+
+  registry:REFERENCE   an image of a registry     docker:NAME   of the local engine
+  oci:PATH[:NAME]      an OCI image layout        archive:PATH  of docker save; - is the standard input
+  root:PATH            a root file system         dir:PATH      a folder of source code
+  task:PATH            an ECS task definition     host          this host
+  workload:ID          a container that runs here, with what it wrote since it started
+
+  castellan scan nginx:1.27
+  castellan scan --platform all registry:ghcr.io/org/app:2 -o table -o sarif=app.sarif
+  docker save app | castellan scan - --fail-on high
+  castellan scan task-definition.json --policy castellan.yaml
+
+Advisories come from the database that castellan scan db update makes; until
+then from a small one that came with the program, and the report says how old.
+` + exitHelpJudged,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error { return g.scan(c.Context(), args[0], o) },
+	}
+	f := c.Flags()
+	f.StringArrayVarP(&o.outputs, "output", "o", []string{"table"}, "form of the report, or FORM=FILE to write it there; may be repeated: table, json, sarif, junit, cyclonedx, spdx, openvex, markdown, html")
+	f.StringVar(&o.platform, "platform", "", "platform of an image for several, as linux/arm64, or all (default: this machine's)")
+	f.StringVar(&o.failOn, "fail-on", "", "exit with 3 if something is as grave as this or graver: negligible, low, medium, high, critical, or kev for what is known to be exploited")
+	f.BoolVar(&o.onlyFixed, "only-fixed", false, "with --fail-on: count only what has a fix")
+	f.StringVar(&o.policy, "policy", "", "file with what to fail on and what is accepted, with reasons (YAML)")
+	f.StringArrayVar(&o.vex, "vex", nil, "OpenVEX document to heed; may be repeated")
+	f.StringVar(&o.database, "db", "", "advisory database (default: advisories.db in the data folder)")
+	f.StringVar(&o.cache, "cache-dir", "", "folder for what is known of layers (default: castellan in the user's cache folder)")
+	f.BoolVar(&o.noCache, "no-cache", false, "read all layers, and keep nothing")
+	f.BoolVar(&o.noMatch, "no-match", false, "only say what is in it")
+	f.BoolVar(&o.all, "all", false, "list each vulnerability in tables, too")
+	f.StringVar(&o.dockerHost, "docker-host", "", "container engine, as in DOCKER_HOST")
+	f.BoolVar(&o.plainHTTP, "plain-http", false, "speak to registries on other machines without encryption")
+	f.StringVar(&o.caFile, "ca-file", "", "further certificate authorities of registries (PEM)")
+	c.AddCommand(newScanDB(g))
+	return c
+}
+
+// scan does all that a scan is, in the order in which a mistake is cheapest.
+func (g *globals) scan(ctx context.Context, name string, o scanOptions) error {
+	outs, err := parseOutputs(o.outputs)
+	if err != nil {
+		return err
+	}
+	policy, err := g.scanPolicy(o)
+	if err != nil {
+		return err
+	}
+	log, err := g.logger()
+	if err != nil {
+		return err
+	}
+	meant, err := scan.ParseTarget(name, osFiles{})
+	if err != nil {
+		return err
+	}
+	s := &scanning{globals: g, o: o, policy: policy, log: log}
+	if !o.noMatch {
+		if s.db, s.seeded, err = scan.OpenDatabase(g.advisoryPath(o.database)); err != nil {
+			return err
+		}
+		defer s.db.Close()
+	}
+	begun := time.Now()
+	inventories, err := s.inventories(ctx, meant)
+	s.clearProgress()
+	if err != nil {
+		return err
+	}
+	reports := make([]scan.Report, 0, len(inventories))
+	for i := range inventories {
+		r, err := s.report(ctx, inventories[i])
+		if err != nil {
+			return err
+		}
+		reports = append(reports, r)
+	}
+	log.Debug("scan done", "took", time.Since(begun), "subjects", len(reports))
+	if err := g.writeReports(outs, reports, o); err != nil {
+		return err
+	}
+	return verdict(reports)
+}
+
+// errViolated says that a policy was violated; the report has said how.
+var errViolated = errors.New("the policy is violated")
+
+func verdict(reports []scan.Report) error {
+	for i := range reports {
+		if !reports[i].Gate.Passed() {
+			return errViolated
+		}
+	}
+	return nil
+}
+
+// report matches an inventory and holds it against the policy.
+func (s *scanning) report(ctx context.Context, inv inventory.Inventory) (scan.Report, error) {
+	r := scan.Report{Inventory: inv, Made: inv.Made}
+	if s.db == nil {
+		return r, nil
+	}
+	found, err := scan.Match(ctx, s.db, &inv, s.policy.options())
+	if err != nil {
+		return r, err
+	}
+	r.Vulnerabilities = found.Vulnerabilities
+	r.Database = reportDatabase(s.db.Info(), s.seeded)
+	r.Gate = s.policy.gate(&r)
+	for _, rule := range found.Expired {
+		fmt.Fprintf(s.err, "%s\n", s.paint("a rule has expired and accepts nothing any more: "+printable(rule.String()), warn))
+	}
+	for _, gap := range found.Gaps {
+		s.log.Info("packages not compared", "why", string(gap.Why), "ecosystem", gap.Ecosystem, "packages", gap.Packages, "examples", gap.Examples)
+	}
+	return r, nil
+}
+
+func reportDatabase(info scan.DatabaseInfo, seeded bool) scan.ReportDatabase {
+	d := scan.ReportDatabase{Built: info.Built, Seed: seeded}
+	for _, src := range info.Sources {
+		d.Sources = append(d.Sources, scan.ReportSource{Name: src.Name, Newest: src.Newest, Attribution: src.Attribution})
+	}
+	return d
+}
+
+// advisoryPath is where the advisory database is.
+func (g *globals) advisoryPath(given string) string {
+	if given != "" {
+		return given
+	}
+	return filepath.Join(g.dataDir, "advisories.db")
+}
+
+// output is one report that is to be written.
+type output struct {
+	form scan.ReportFormat
+	file string // empty: standard output
+}
+
+// parseOutputs reads FORM and FORM=FILE; only one can go to the standard output.
+func parseOutputs(given []string) ([]output, error) {
+	var outs []output
+	shown := 0
+	for _, text := range given {
+		name, file, toFile := strings.Cut(text, "=")
+		f, err := scan.ParseReportFormat(name)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("--output: %w", err)}
+		}
+		if toFile && file == "" {
+			return nil, usagef("--output %s: no file is named", text)
+		}
+		if !toFile {
+			shown++
+		}
+		outs = append(outs, output{f, file})
+	}
+	if shown > 1 {
+		return nil, usagef("several reports on the standard output: write all but one to files, as --output sarif=report.sarif")
+	}
+	return outs, nil
+}
+
+// writeReports writes each form; files are written whole or not at all.
+func (g *globals) writeReports(outs []output, reports []scan.Report, o scanOptions) error {
+	options := scan.ReportOptions{Tool: "castellan", Version: version(), All: o.all}
+	for _, out := range outs {
+		if out.file == "" {
+			shown := options
+			shown.Colour = g.coloured()
+			if f, ok := g.out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+				shown.Width, _, _ = term.GetSize(int(f.Fd())) // 0 on an error: unlimited
+			}
+			if err := scan.WriteReports(g.out, out.form, reports, shown); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := writeFile(out, reports, options); err != nil {
+			return fmt.Errorf("write %s: %w", out.file, err)
+		}
+		fmt.Fprintf(g.err, "%s\n", g.paint("wrote "+printable(out.file), faint))
+	}
+	return nil
+}
+
+func writeFile(out output, reports []scan.Report, o scan.ReportOptions) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(out.file), ".castellan-")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	if err := errors.Join(scan.WriteReports(f, out.form, reports, o), f.Chmod(0o644), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), out.file)
+}

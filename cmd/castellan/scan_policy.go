@@ -1,0 +1,167 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/castellan-security/castellan/internal/adapter/feeds"
+	"github.com/castellan-security/castellan/internal/advisory"
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/finding"
+	"github.com/castellan-security/castellan/internal/scan"
+)
+
+// maxPolicyBytes bounds a policy file and a VEX document: people write the one,
+// and the other is no feed.
+const maxPolicyBytes = 16 << 20
+
+// failOnKEV is the value of --fail-on for what is known to be exploited.
+const failOnKEV = "kev"
+
+// scanPolicy is what a scan is held against.
+type scanPolicy struct {
+	failOn    string
+	least     finding.Severity // of failOn, unless that is empty or failOnKEV
+	onlyFixed bool
+	rules     []scan.Rule
+	vex       []advisory.Exploitability
+}
+
+// policyFile is the form of the file.
+type policyFile struct {
+	FailOn    string      `json:"fail_on,omitempty"`
+	OnlyFixed bool        `json:"only_fixed,omitempty"`
+	Ignore    []scan.Rule `json:"ignore,omitempty"`
+	VEX       []string    `json:"vex,omitempty"` // relative to the file
+}
+
+// scanPolicy reads the policy file and the documents; flags come before the file.
+func (g *globals) scanPolicy(o scanOptions) (scanPolicy, error) {
+	p := scanPolicy{failOn: o.failOn, onlyFixed: o.onlyFixed}
+	documents := o.vex
+	if o.policy != "" {
+		file, err := readPolicy(o.policy)
+		if err != nil {
+			return p, err
+		}
+		p.rules = file.Ignore
+		p.onlyFixed = p.onlyFixed || file.OnlyFixed
+		if p.failOn == "" {
+			p.failOn = file.FailOn
+		}
+		for _, d := range file.VEX {
+			if !filepath.IsAbs(d) {
+				d = filepath.Join(filepath.Dir(o.policy), d)
+			}
+			documents = append(documents, d)
+		}
+	}
+	if p.failOn != "" && p.failOn != failOnKEV {
+		var err error
+		if p.least, err = finding.ParseSeverity(p.failOn); err != nil {
+			return p, usageError{fmt.Errorf("--fail-on: %w, or kev", err)}
+		}
+	}
+	for _, name := range documents {
+		statements, err := readVEX(name)
+		if err != nil {
+			return p, err
+		}
+		p.vex = append(p.vex, statements...)
+	}
+	return p, nil
+}
+
+func readPolicy(name string) (policyFile, error) {
+	var p policyFile
+	b, err := readSmall(name)
+	if err != nil {
+		return p, fmt.Errorf("read policy: %w", err)
+	}
+	if err := yaml.UnmarshalStrict(b, &p); err != nil {
+		return p, fault.New(fault.Invalid, "policy %s: %w", name, err).
+			With("it may have fail_on, only_fixed, vex (files) and ignore: a list with id, package or path, and reason, by and expires")
+	}
+	for i := range p.Ignore {
+		if err := p.Ignore[i].Check(); err != nil {
+			return p, fmt.Errorf("policy %s: rule %d: %w", name, i+1, err)
+		}
+		if p.Ignore[i].By == "" {
+			p.Ignore[i].By = filepath.Base(name)
+		}
+	}
+	return p, nil
+}
+
+func readVEX(name string) ([]advisory.Exploitability, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("read VEX: %w", err)
+	}
+	defer f.Close()
+	s, err := feeds.Statements(io.LimitReader(f, maxPolicyBytes))
+	if err != nil {
+		return nil, fmt.Errorf("read VEX %s: %w", name, err)
+	}
+	return s, nil
+}
+
+func readSmall(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxPolicyBytes+1))
+	if err == nil && len(b) > maxPolicyBytes {
+		err = fmt.Errorf("%s is larger than %d bytes", name, maxPolicyBytes)
+	}
+	return b, err
+}
+
+// options are what a match is told.
+func (p *scanPolicy) options() scan.MatchOptions {
+	return scan.MatchOptions{Rules: p.rules, Statements: p.vex, Now: time.Now()}
+}
+
+// gate holds a report against the policy; nil where nothing is demanded.
+func (p *scanPolicy) gate(r *scan.Report) *scan.Gate {
+	if p.failOn == "" {
+		return nil
+	}
+	g := &scan.Gate{Rule: p.inWords(), Violations: []string{}}
+	for i := range r.Vulnerabilities {
+		if v := &r.Vulnerabilities[i]; p.breaks(v) {
+			g.Violations = append(g.Violations, v.Fingerprint)
+		}
+	}
+	return g
+}
+
+func (p *scanPolicy) breaks(v *finding.Vulnerability) bool {
+	switch {
+	case v.Accepted != nil, v.State == finding.NotAffected, v.State == finding.Withdrawn:
+		return false
+	case p.onlyFixed && v.Fixed == "":
+		return false
+	case p.failOn == failOnKEV:
+		return v.KEV != nil
+	}
+	return v.Severity >= p.least
+}
+
+func (p *scanPolicy) inWords() string {
+	rule := "nothing " + p.least.String() + " or worse"
+	if p.failOn == failOnKEV {
+		rule = "nothing that is known to be exploited"
+	}
+	if p.onlyFixed {
+		rule += " that has a fix"
+	}
+	return rule
+}

@@ -1,0 +1,33 @@
+package seed_test
+
+import (
+	"testing"
+
+	"github.com/castellan-security/castellan/internal/scan/seed"
+)
+
+// What the program carries can be used, says whose it is and how old, and knows
+// weaknesses that everybody knows.
+func TestOpen(t *testing.T) {
+	db, err := seed.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Verify(t.Context()); err != nil {
+		t.Error(err)
+	}
+	info := db.Info()
+	if info.Advisories < 5_000 || info.Exploited == 0 {
+		t.Errorf("%d advisories, %d exploited", info.Advisories, info.Exploited)
+	}
+	for _, s := range info.Sources {
+		if s.Attribution == "" || s.License == "" || s.Newest.IsZero() {
+			t.Errorf("source %s: attribution %q, licence %q, newest %v", s.Name, s.Attribution, s.License, s.Newest)
+		}
+	}
+	for _, p := range []struct{ ecosystem, name string }{{"Go", "golang.org/x/net"}, {"PyPI", "django"}, {"Debian:11", "openssl"}} {
+		if _, ok := db.Lookup(p.ecosystem, p.name); !ok {
+			t.Errorf("nothing about %s of %s", p.name, p.ecosystem)
+		}
+	}
+}
