@@ -18,7 +18,7 @@ type Exploitability struct {
 	// Subcomponents, where given, are the package URLs of what in the products
 	// the statement is about; without them it is about the products themselves.
 	Subcomponents []string
-	Status        Verdict
+	Status        string // one of VEX's four
 	// Justification is one of the machine-readable reasons of VEX
 	// ("vulnerable_code_not_present", …); Impact says it in words.
 	Justification string
@@ -29,13 +29,10 @@ type Exploitability struct {
 	Author    string
 }
 
-// Verdict is the status of a VEX statement.
-type Verdict string
-
 // The statuses of VEX.
 const (
-	VerdictNotAffected        Verdict = "not_affected"
-	VerdictAffected           Verdict = "affected"
-	VerdictFixed              Verdict = "fixed"
-	VerdictUnderInvestigation Verdict = "under_investigation"
+	VEXNotAffected        = "not_affected"
+	VEXAffected           = "affected"
+	VEXFixed              = "fixed"
+	VEXUnderInvestigation = "under_investigation"
 )

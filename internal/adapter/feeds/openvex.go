@@ -148,7 +148,7 @@ func (v *vexReader) statement(head *vexHead, all *[]advisory.Exploitability) err
 		case "subcomponents":
 			subcomponents = v.subcomponents()
 		case "status":
-			e.Status = advisory.Verdict(r.Text())
+			e.Status = r.Text()
 		case "justification":
 			e.Justification = cut(r.Scalar(), maxName)
 		case "impact_statement", "status_notes":
@@ -202,9 +202,9 @@ type vexProduct struct{ names, subcomponents []string }
 // check holds a statement against what the specification wants of it.
 func check(e *advisory.Exploitability) error {
 	switch e.Status {
-	case advisory.VerdictNotAffected, advisory.VerdictAffected, advisory.VerdictFixed, advisory.VerdictUnderInvestigation:
+	case advisory.VEXNotAffected, advisory.VEXAffected, advisory.VEXFixed, advisory.VEXUnderInvestigation:
 	default:
-		return fmt.Errorf("status %.40q: want not_affected, affected, fixed or under_investigation", string(e.Status))
+		return fmt.Errorf("status %.40q: want not_affected, affected, fixed or under_investigation", e.Status)
 	}
 	if e.Vulnerability == "" {
 		return errors.New("no vulnerability is named")
@@ -212,7 +212,7 @@ func check(e *advisory.Exploitability) error {
 	if len(e.Products) == 0 {
 		return fmt.Errorf("a product of %s has no name", e.Vulnerability)
 	}
-	if e.Status == advisory.VerdictNotAffected && e.Justification == "" && e.Impact == "" {
+	if e.Status == advisory.VEXNotAffected && e.Justification == "" && e.Impact == "" {
 		return fmt.Errorf("%s is not_affected without a justification or impact_statement", e.Vulnerability)
 	}
 	return checkNames(append(slices.Concat(e.Aliases, e.Products, e.Subcomponents), e.Vulnerability)...)
