@@ -27,6 +27,9 @@ func read(t *testing.T, name string, files map[string]string, tally *Tally) (ids
 		fsys[s.Dir+"/"+n] = &fstest.MapFile{Data: []byte(text)}
 	}
 	for a, err := range Parse(t.Context(), s, fsys, tally) {
+		if fault.Is(err, fault.Invalid) { // a document: counted
+			continue
+		}
 		if err != nil {
 			failed = append(failed, err)
 			continue
@@ -73,6 +76,18 @@ func TestABrokenDocumentCostsOnlyItself(t *testing.T) {
 	ids, failed := read(t, "osv/npm", map[string]string{"all.zip": zipOf(t, files)}, &tally)
 	if len(ids) != 3 || len(failed) != 0 || tally.Failed != maxFailures+5 || len(tally.Failures) != maxFailures || tally.Documents != 3+tally.Failed {
 		t.Errorf("%q, %v, %+v", ids, failed, tally)
+	}
+	told := 0
+	s, _ := Named("osv/npm")
+	for _, err := range Parse(t.Context(), s, fstest.MapFS{"osv/npm/all.zip": {Data: []byte(zipOf(t, files))}}, &Tally{}) {
+		if err != nil {
+			if told++; !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "osv/npm/all.zip/B-") {
+				t.Errorf("got %v (%v)", err, fault.Of(err))
+			}
+		}
+	}
+	if told != maxFailures+5 {
+		t.Errorf("told of %d", told)
 	}
 	if f := tally.Failures[0]; !strings.HasPrefix(f.Document, "osv/npm/all.zip/B-") || !strings.Contains(f.Err.Error(), "too early") {
 		t.Errorf("%+v", f)

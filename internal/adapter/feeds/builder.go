@@ -52,3 +52,19 @@ func (b *builder) add(p advisory.Affected, arch string) error {
 	}
 	return nil
 }
+
+// merge adds packages, each for all of its architectures.
+func (b *builder) merge(all []advisory.Affected) error {
+	for _, p := range all {
+		arches := p.Arches
+		if p.Arches = nil; len(arches) == 0 {
+			arches = []string{""}
+		}
+		for _, arch := range arches {
+			if err := b.add(p, arch); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

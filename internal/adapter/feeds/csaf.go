@@ -2,7 +2,6 @@ package feeds
 
 import (
 	"errors"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -24,8 +23,6 @@ type csafReader struct {
 	json   pull.Reader
 	words  words
 	tree   tree
-	// What is left of the limit for packages of all parts of the document.
-	packages int
 }
 
 // publisher is who scores in the documents of a source.
@@ -39,8 +36,8 @@ func (c *csafReader) document(doc []byte, give func(*advisory.Advisory) bool) er
 	if err != nil {
 		return err
 	}
-	var parts []*advisory.Advisory
-	c.packages = maxAffected
+	var whole *advisory.Advisory
+	packages := builder{limit: maxAffected}
 	r := &c.json
 	r.Reset(doc)
 	if r.Object() {
@@ -53,9 +50,9 @@ func (c *csafReader) document(doc []byte, give func(*advisory.Advisory) bool) er
 			}
 			for r.Next() {
 				if a := c.vulnerability(head); a != nil {
-					before := len(parts)
-					if parts = join(parts, a); len(parts) > before {
-						c.packages -= len(a.Affected)
+					whole = join(whole, a)
+					if err := packages.merge(a.Affected); err != nil {
+						r.Fail(err)
 					}
 				}
 			}
@@ -64,14 +61,15 @@ func (c *csafReader) document(doc []byte, give func(*advisory.Advisory) bool) er
 	if err := r.End(); err != nil {
 		return err
 	}
-	if len(parts) == 0 {
+	if whole == nil {
 		c.tally.skip(SkipNoPackage)
+		return nil
 	}
-	for _, a := range parts {
-		if !give(a) {
-			break
-		}
+	whole.Affected = packages.all
+	if whole.Upstream = unique(whole.Upstream, whole.ID); len(whole.Upstream) > maxNames {
+		return tooMany("weaknesses", maxNames)
 	}
+	give(whole)
 	return nil
 }
 
@@ -203,7 +201,7 @@ func (c *csafReader) vulnerability(head *advisory.Advisory) *advisory.Advisory {
 	if c.json.Err() != nil {
 		return nil
 	}
-	packages := builder{limit: c.packages}
+	packages := builder{limit: maxAffected}
 	repairs := repairs{}
 	for _, state := range [...]string{"fixed", "first_fixed", "known_affected", "first_affected", "last_affected", "under_investigation", "known_not_affected"} {
 		for _, id := range s.status[state] {
@@ -237,19 +235,23 @@ func (c *csafReader) vulnerability(head *advisory.Advisory) *advisory.Advisory {
 	return &a
 }
 
-// join adds a to parts, or its weakness to the part with the same packages: as a
-// rule all weaknesses of an advisory are fixed by the same ones.
-func join(parts []*advisory.Advisory, a *advisory.Advisory) []*advisory.Advisory {
-	const looked = 8 // parts back: those of a module stream follow one another
-	for _, p := range parts[max(0, len(parts)-looked):] {
-		if reflect.DeepEqual(p.Affected, a.Affected) {
-			p.Upstream = unique(append(p.Upstream, a.Upstream...), p.ID)
-			p.Rating = max(p.Rating, a.Rating)
-			p.Scores, p.Details = nil, "" // each of one weakness
-			return parts
+// join adds what another vulnerability of the document says, whose packages are
+// in those of the whole already. As a rule all of an advisory are fixed by the
+// same packages; where one is in fewer, the advisory still counts for all that it
+// brings.
+func join(whole, a *advisory.Advisory) *advisory.Advisory {
+	if whole == nil {
+		return a
+	}
+	whole.Upstream = append(whole.Upstream, a.Upstream...)
+	whole.Rating = max(whole.Rating, a.Rating)
+	whole.Scores, whole.Details = nil, "" // each of one weakness
+	for _, w := range a.Weaknesses {
+		if !slices.Contains(whole.Weaknesses, w) && len(whole.Weaknesses) < maxWeaknesses {
+			whole.Weaknesses = append(whole.Weaknesses, w)
 		}
 	}
-	return append(parts, a)
+	return whole
 }
 
 // product adds what is said of one product.

@@ -31,9 +31,8 @@ func TestCSAF(t *testing.T) {
 			  Red Hat:8 source 389-ds-base of 389-ds:1.4 [, ) "Affected"
 			  Red Hat:9 source glibc [, 2.34-231.el9_7.10)`},
 		{"an advisory of several weaknesses", "rhsa-2024_0001", `
-			RHSA-2024:0001 upstream=CVE-2024-0001,CVE-2024-0002 high
+			RHSA-2024:0001 upstream=CVE-2024-0001,CVE-2024-0002,CVE-2024-0003 high
 			  Red Hat:9 binary a (x86_64) [, 1-2.el9)
-			RHSA-2024:0001 upstream=CVE-2024-0003 low
 			  Red Hat:9 binary b (x86_64) [, 1-2.el9)`},
 		{"another product", "rhsa-2023_7438", ``},
 	} {

@@ -1,6 +1,7 @@
 package feeds
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -47,38 +48,34 @@ func debianRelease(codename string) string {
 	return codename
 }
 
-func (d *debianReader) document(doc []byte, give func(*advisory.Advisory) bool) error {
-	r := &d.json
-	r.Reset(doc)
-	if r.Object() {
-		for r.Next() {
-			pkg := d.words.of(r.Key())
-			if !d.pkg(pkg, give) {
-				return r.Err()
-			}
-		}
-	}
-	return r.End()
+// mention is one weakness of one package, as a place in the document.
+type mention struct {
+	pkg string
+	at  int
 }
 
-// pkg reads what concerns one source package and reports whether to go on.
-func (d *debianReader) pkg(name string, give func(*advisory.Advisory) bool) bool {
-	r := &d.json
-	if !r.Object() {
-		return true
-	}
-	for r.Next() {
-		a := &advisory.Advisory{ID: r.Name(), Source: d.source}
-		d.weakness(a, name)
-		if r.Err() != nil {
-			return false
+// document goes through the packages for where each weakness is mentioned, and
+// then hands over one advisory a weakness. What was found before an error holds.
+func (d *debianReader) document(doc []byte, give func(*advisory.Advisory) bool) error {
+	var ids []string
+	mentions := map[string][]mention{}
+	err := d.index(doc, func(id string, m mention) {
+		if mentions[id] == nil {
+			ids = append(ids, id)
 		}
-		err := checkNames(a.ID, name)
-		if a.ID == "" || name == "" {
-			err = errors.New("no name")
+		mentions[id] = append(mentions[id], m)
+	})
+	for _, id := range ids {
+		a := &advisory.Advisory{ID: id, Source: d.source}
+		broken := checkNames(id)
+		for _, m := range mentions[id] {
+			d.json.Reset(doc[m.at:])
+			d.weakness(a, m.pkg)
+			broken = cmp.Or(broken, d.json.Err())
 		}
-		if err != nil {
-			d.tally.fail(fmt.Sprintf("%.60q of %.60q", a.ID, name), err)
+		a.Summary = firstSentence(a.Details)
+		if broken != nil {
+			d.tally.fail(cut(id, maxShown), broken)
 			continue
 		}
 		if len(a.Affected) == 0 {
@@ -86,10 +83,40 @@ func (d *debianReader) pkg(name string, give func(*advisory.Advisory) bool) bool
 			continue
 		}
 		if !give(a) {
-			return false
+			return nil
 		}
 	}
-	return true
+	return err
+}
+
+// index calls found for every mention of a weakness.
+func (d *debianReader) index(doc []byte, found func(id string, m mention)) error {
+	r := &d.json
+	r.Reset(doc)
+	if !r.Object() {
+		return r.End()
+	}
+	for n := 0; r.Next(); {
+		pkg := d.words.of(r.Key())
+		if !r.Object() {
+			continue
+		}
+		for r.Next() {
+			id, m := r.Name(), mention{pkg, r.Offset()}
+			if r.Skip(); r.Err() != nil {
+				break
+			}
+			if n++; n > maxMentions {
+				return tooMany("mentions of weaknesses", maxMentions)
+			}
+			if id == "" || pkg == "" || len(pkg) > maxName {
+				d.tally.fail(fmt.Sprintf("%.60q of %.60q", id, pkg), errors.New("no usable name"))
+				continue
+			}
+			found(id, m)
+		}
+	}
+	return r.End()
 }
 
 func (d *debianReader) weakness(a *advisory.Advisory, pkg string) {
@@ -100,10 +127,9 @@ func (d *debianReader) weakness(a *advisory.Advisory, pkg string) {
 	for r.Next() {
 		switch string(r.Key()) {
 		case "description":
-			a.Details = cut(r.Text(), maxDetails)
-			a.Summary = firstSentence(a.Details)
+			a.Details = cut(r.Text(), maxDetails) // the same for every package
 		case "releases":
-			a.Affected = d.releases(pkg)
+			a.Affected = d.releases(a.Affected, pkg)
 		default: // debianbug, scope
 			r.Skip()
 		}
@@ -111,12 +137,12 @@ func (d *debianReader) weakness(a *advisory.Advisory, pkg string) {
 	a.References = []advisory.Reference{{Kind: "advisory", URL: "https://security-tracker.debian.org/tracker/" + cut(a.ID, maxName)}}
 }
 
-func (d *debianReader) releases(pkg string) []advisory.Affected {
+// releases appends the states of one package.
+func (d *debianReader) releases(all []advisory.Affected, pkg string) []advisory.Affected {
 	r := &d.json
 	if !r.Object() {
-		return nil
+		return all
 	}
-	var all []advisory.Affected
 	for r.Next() {
 		if len(all) == maxAffected {
 			r.Fail(tooMany("releases", maxAffected))

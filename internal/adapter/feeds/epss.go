@@ -31,7 +31,7 @@ func Probabilities(ctx context.Context, fsys fs.FS, tally *Tally) iter.Seq2[advi
 		tally.Documents++
 		err := readEPSS(fsys, name, tally, func(p advisory.Probability) bool { return yield(p, nil) && ctx.Err() == nil })
 		if err != nil {
-			tally.fail(name, err)
+			tally.count(name, err)
 			yield(advisory.Probability{}, fmt.Errorf("read %s: %w", name, err))
 		}
 	}

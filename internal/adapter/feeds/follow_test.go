@@ -311,6 +311,17 @@ func TestFindsTheRepositoriesOfAmazonLinux(t *testing.T) {
 	}
 }
 
+func TestTheSameNumberInTwoRepositories(t *testing.T) {
+	text := func(id string) string {
+		return `<updates><update type="security"><id>` + id + `</id><package name="a" version="1" release="1" arch="noarch"/></update></updates>`
+	}
+	var tally Tally
+	ids, failed := read(t, "amazon/2", map[string]string{"core/updateinfo.xml": text("ALAS-1"), "extras/docker/updateinfo.xml": text("ALAS-1"), "extras/nginx1/updateinfo.xml": text("ALAS-2")}, &tally)
+	if want := []string{"ALAS-1", "ALAS-1/docker", "ALAS-2"}; len(failed) > 0 || !slices.Equal(ids, want) {
+		t.Errorf("got %q, %v, want %q", ids, failed, want)
+	}
+}
+
 func TestAmazonRepositoriesThatAreNotWhatTheySay(t *testing.T) {
 	for _, tc := range []struct{ name, file, content, want string }{
 		{"another file than the index names", "core/2.0/x86_64/abc/repodata/updateinfo.xml.gz", gzipOf(t, "<updates/>"), "the publisher says"},

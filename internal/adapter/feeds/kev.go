@@ -33,7 +33,7 @@ func Exploited(ctx context.Context, fsys fs.FS, tally *Tally) iter.Seq2[advisory
 			err = k.document(data, func(e advisory.Exploited) bool { return yield(e, nil) && ctx.Err() == nil })
 		}
 		if err != nil {
-			tally.fail(name, err)
+			tally.count(name, err)
 			yield(advisory.Exploited{}, fmt.Errorf("read %s: %w", name, err))
 		}
 	}

@@ -25,6 +25,9 @@ const (
 	maxAffected = 50_000
 	maxRanges   = 50_000
 	maxVersions = 200_000
+	// maxMentions is how often a feed that tells of each package by itself may name
+	// a weakness: Debian's does 200,000 times, Alpine's over all branches 300,000.
+	maxMentions = 2_000_000
 	// maxNames is the number of aliases and the like: kernel updates fix a
 	// thousand weaknesses at once.
 	maxNames = 20_000
@@ -43,6 +46,7 @@ const (
 	maxNote       = 512
 	maxScores     = 16
 	maxWeaknesses = 64
+	maxShown      = 80 // of a name that is unusable
 )
 
 // Limits of archives, against those that unpack into much more than anybody

@@ -17,17 +17,19 @@ import (
 )
 
 // Parse hands over the advisories of a source one by one, from its folder in
-// fsys, the root of the layout. What one document says is never held longer than
-// until it is handed over, but for the few that are read ahead.
+// fsys, the root of the layout. Each has a name of its own within the source.
+// What one document says is held only until it is handed over, but for the few
+// that are read ahead; feeds that tell of each package by itself, Debian's and
+// Alpine's, are put together by weakness first.
 //
-// An error stands for a whole file that could not be read to its end; what came
-// before it holds, and reading goes on with the next file. Broken documents are
-// no errors: they are counted in tally, with their names. An advisory may come
-// in several parts with the same ID, each with other packages: in the feeds of
-// Debian and Alpine each package is told of by itself.
+// An error of kind fault.Invalid is about one document, which is broken or beyond
+// a limit, with its name; the others follow. Any other error is about a whole
+// file that could not be read to its end: what came before it holds, and reading
+// goes on with the next file. All are counted in tally.
 func Parse(ctx context.Context, s Source, fsys fs.FS, tally *Tally) iter.Seq2[advisory.Advisory, error] {
 	return func(yield func(advisory.Advisory, error) bool) {
-		rd := &reading{ctx: ctx, source: s, fsys: fsys, tally: tally, yield: yield}
+		rd := newReading(ctx, s, fsys, tally, yield)
+		defer rd.end()
 		if !s.Advisories() {
 			rd.broken(s.Dir, fault.New(fault.Invalid, "%s has no advisories", s.Name))
 			return
@@ -45,7 +47,8 @@ func Parse(ctx context.Context, s Source, fsys fs.FS, tally *Tally) iter.Seq2[ad
 // whatever the source publishes.
 func ParseFile(ctx context.Context, s Source, fsys fs.FS, name string, tally *Tally) iter.Seq2[advisory.Advisory, error] {
 	return func(yield func(advisory.Advisory, error) bool) {
-		rd := &reading{ctx: ctx, source: s, fsys: fsys, tally: tally, yield: yield}
+		rd := newReading(ctx, s, fsys, tally, yield)
+		defer rd.end()
 		rd.files(name, []string{name})
 	}
 }
@@ -102,7 +105,23 @@ type reading struct {
 	// newer holds the names of single documents, which supersede those of the
 	// same name in archives; deleted those that the publisher took back.
 	newer, deleted map[string]bool
-	superseded     atomic.Int64 // counted by the goroutine that finds documents
+	superseded     atomic.Int64      // counted by the goroutine that finds documents
+	updates        map[string]string // advisories of RPM repositories: the file that each is in
+}
+
+func newReading(ctx context.Context, s Source, fsys fs.FS, tally *Tally, yield func(advisory.Advisory, error) bool) *reading {
+	rd := &reading{ctx: ctx, source: s, fsys: fsys, tally: tally, yield: yield, updates: map[string]string{}}
+	tally.failed = rd.invalid
+	return rd
+}
+
+func (rd *reading) end() { rd.tally.failed, rd.tally.within = nil, "" }
+
+// invalid hands over that a document is broken.
+func (rd *reading) invalid(f Failure) {
+	if !rd.stopped {
+		rd.stopped = !rd.yield(advisory.Advisory{}, fault.New(fault.Invalid, "read %s: %w", f.Document, f.Err))
+	}
 }
 
 // give hands an advisory over and reports whether more are wanted.
@@ -177,18 +196,23 @@ func (rd *reading) wholes(names []string) {
 	p := newParser(rd.source, rd.tally)
 	for _, name := range names {
 		rd.tally.Documents++
+		rd.tally.within = name
 		data, err := rd.readFile(name)
 		if err == nil {
 			rd.tally.Bytes += int64(len(data))
 			err = p.document(data, func(a *advisory.Advisory) bool { return rd.give(a) && rd.ctx.Err() == nil })
 		}
 		if err = cmp.Or(rd.ctx.Err(), err); err != nil {
-			rd.tally.fail(name, err)
+			rd.tally.count(name, err)
 			rd.broken(name, err)
 		}
 		if rd.stopped {
 			return
 		}
+	}
+	rd.tally.within = ""
+	if s, ok := p.(*secdbReader); ok {
+		s.finish(func(a *advisory.Advisory) bool { return rd.give(a) && rd.ctx.Err() == nil })
 	}
 }
 
@@ -240,6 +264,9 @@ func (rd *reading) batches(archive string, batches func(yield func([]entry) bool
 					return false
 				}
 			}
+			for _, f := range r.failures {
+				rd.invalid(f)
+			}
 			if err := rd.ctx.Err(); err != nil {
 				rd.broken(archive, err)
 				return false
@@ -265,13 +292,14 @@ type desk struct {
 // result is what a batch of documents holds.
 type result struct {
 	advisories []*advisory.Advisory
+	failures   []Failure
 	tally      Tally
 }
 
 // read reads a batch. Canceled is checked between documents.
 func (d *desk) read(ctx context.Context, archive string, batch []entry) *result {
 	out := &result{}
-	d.tally = Tally{}
+	d.tally = Tally{failed: func(f Failure) { out.failures = append(out.failures, f) }}
 	for _, e := range batch {
 		if ctx.Err() != nil {
 			break

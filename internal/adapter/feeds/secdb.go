@@ -1,7 +1,9 @@
 package feeds
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/castellan-security/castellan/internal/adapter/feeds/pull"
@@ -21,9 +23,15 @@ type secdbReader struct {
 	tally  *Tally
 	json   pull.Reader
 	words  words
+	// What all files say of each weakness, in the order in which they come.
+	ids   []string
+	said  map[string]*advisory.Advisory
+	fixes int
 }
 
-func (s *secdbReader) document(doc []byte, give func(*advisory.Advisory) bool) error {
+// document takes in one file. It hands over nothing: the same weakness is in all
+// branches, and finish hands over what all of them say.
+func (s *secdbReader) document(doc []byte, _ func(*advisory.Advisory) bool) error {
 	// The branch may come after the packages, so it is looked for first.
 	branch, err := s.branch(doc)
 	if err != nil {
@@ -33,7 +41,7 @@ func (s *secdbReader) document(doc []byte, give func(*advisory.Advisory) bool) e
 	if branch != "" {
 		ecosystem += ":" + branch
 	} else if ecosystem == "Alpine" {
-		return fmt.Errorf("the document has no distroversion")
+		return errors.New("the document has no distroversion")
 	}
 	r := &s.json
 	r.Reset(doc)
@@ -43,9 +51,7 @@ func (s *secdbReader) document(doc []byte, give func(*advisory.Advisory) bool) e
 				r.Skip()
 				continue
 			}
-			if !s.packages(ecosystem, give) {
-				return r.Err()
-			}
+			s.packages(ecosystem)
 		}
 	}
 	return r.End()
@@ -70,31 +76,27 @@ func (s *secdbReader) branch(doc []byte) (string, error) {
 	return branch, r.End()
 }
 
-func (s *secdbReader) packages(ecosystem string, give func(*advisory.Advisory) bool) bool {
+func (s *secdbReader) packages(ecosystem string) {
 	r := &s.json
 	if !r.Array() {
-		return true
+		return
 	}
 	for r.Next() {
 		if !r.Object() {
 			continue
 		}
 		for r.Next() {
-			if string(r.Key()) != "pkg" {
+			if string(r.Key()) == "pkg" {
+				s.pkg(ecosystem)
+			} else {
 				r.Skip()
-				continue
-			}
-			if !s.pkg(ecosystem, give) {
-				return false
 			}
 		}
 	}
-	return r.Err() == nil
 }
 
-// pkg hands over the fixes of one package, and reports whether to go on. Fixes
-// may come before the name.
-func (s *secdbReader) pkg(ecosystem string, give func(*advisory.Advisory) bool) bool {
+// pkg takes in the fixes of one package, which may come before its name.
+func (s *secdbReader) pkg(ecosystem string) {
 	r := &s.json
 	name := ""
 	var fixes []fix
@@ -102,7 +104,7 @@ func (s *secdbReader) pkg(ecosystem string, give func(*advisory.Advisory) bool) 
 		for r.Next() {
 			switch string(r.Key()) {
 			case "name":
-				name = r.Text()
+				name = s.words.of(r.Bytes())
 			case "secfixes":
 				fixes = s.secfixes(fixes[:0])
 			default:
@@ -111,18 +113,19 @@ func (s *secdbReader) pkg(ecosystem string, give func(*advisory.Advisory) bool) 
 		}
 	}
 	if r.Err() != nil {
-		return false
+		return
 	}
-	if err := checkNames(name); err != nil || name == "" {
-		s.tally.fail(fmt.Sprintf("package %.60s", name), fmt.Errorf("package without a usable name"))
-		return true
+	if name == "" || len(name) > maxName {
+		s.tally.fail(fmt.Sprintf("package %.60q", name), errors.New("no usable name"))
+		return
 	}
 	for _, f := range fixes {
-		if !give(s.advisory(ecosystem, name, f)) {
-			return false
+		if s.fixes++; s.fixes > maxMentions {
+			r.Fail(tooMany("fixes", maxMentions))
+			return
 		}
+		s.add(ecosystem, name, f)
 	}
-	return true
 }
 
 // fix is one entry below a version.
@@ -161,7 +164,8 @@ func (s *secdbReader) secfixes(fixes []fix) []fix {
 	return fixes
 }
 
-func (s *secdbReader) advisory(ecosystem, name string, f fix) *advisory.Advisory {
+// add takes in one fix of one package.
+func (s *secdbReader) add(ecosystem, name string, f fix) {
 	p := advisory.Affected{Ecosystem: ecosystem, Package: name, Of: advisory.OfSource}
 	if f.version == "0" {
 		p.Status = advisory.NotAffected
@@ -175,10 +179,35 @@ func (s *secdbReader) advisory(ecosystem, name string, f fix) *advisory.Advisory
 			id = other
 		}
 	}
-	return &advisory.Advisory{
-		ID: id, Aliases: f.ids[1:], Source: s.source.Name,
-		References: s.references(id),
-		Affected:   []advisory.Affected{p},
+	a := s.said[id]
+	if a == nil {
+		if s.said == nil {
+			s.said = map[string]*advisory.Advisory{}
+		}
+		a = &advisory.Advisory{ID: id, Source: s.source.Name, References: s.references(id)}
+		s.said[id] = a
+		s.ids = append(s.ids, id)
+	}
+	for _, alias := range f.ids[1:] {
+		if !slices.Contains(a.Aliases, alias) && len(a.Aliases) < maxNames {
+			a.Aliases = append(a.Aliases, alias)
+		}
+	}
+	a.Affected = append(a.Affected, p)
+}
+
+// finish hands over what all files say, until it is told to stop. A weakness with
+// more packages than any has is broken.
+func (s *secdbReader) finish(give func(*advisory.Advisory) bool) {
+	for _, id := range s.ids {
+		a := s.said[id]
+		if len(a.Affected) > maxAffected {
+			s.tally.fail(id, tooMany("affected packages", maxAffected))
+			continue
+		}
+		if !give(a) {
+			return
+		}
 	}
 }
 

@@ -43,6 +43,9 @@ type Tally struct {
 	// Advisories without a date, as the Go database's export has them, count from
 	// the beginning of the year in their name.
 	Newest time.Time
+
+	failed func(Failure) // told of every one
+	within string        // the file that is being read, where documents are in it
 }
 
 // Failure is one document that could not be read.
@@ -58,7 +61,19 @@ func (t *Tally) skip(why Skip) {
 	t.Skipped[why]++
 }
 
+// fail counts a broken document.
 func (t *Tally) fail(document string, err error) {
+	if t.within != "" {
+		document = t.within + ": " + document
+	}
+	t.count(document, err)
+	if t.failed != nil {
+		t.failed(Failure{document, err})
+	}
+}
+
+// count is fail for what is told of in another way.
+func (t *Tally) count(document string, err error) {
 	t.Failed++
 	if len(t.Failures) < maxFailures {
 		t.Failures = append(t.Failures, Failure{document, err})

@@ -45,7 +45,15 @@ func (rd *reading) updateInfo(name string) {
 		source: rd.source.Name, ecosystem: ecosystem, repository: repository, tally: rd.tally,
 		input: &budget{r: bufio.NewReader(&bounded{r: plain, left: maxUpdateInfo})},
 	}
-	if err := u.read(func(a *advisory.Advisory) bool { return rd.give(a) && rd.ctx.Err() == nil }); err != nil {
+	rd.tally.within = name
+	give := func(a *advisory.Advisory) bool {
+		if at, ok := rd.updates[a.ID]; ok && at != name { // the same number in two repositories
+			a.ID += "/" + path.Base(path.Dir(name))
+		}
+		rd.updates[a.ID] = name
+		return rd.give(a) && rd.ctx.Err() == nil
+	}
+	if err := u.read(give); err != nil {
 		rd.broken(name, err)
 	} else if err := rd.ctx.Err(); err != nil {
 		rd.broken(name, err)
