@@ -206,18 +206,46 @@ func references(list []advisory.Reference) []advisory.Reference {
 // line puts text on one line.
 func line(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// firstSentence is the summary of an advisory that has none of its own: the first
-// paragraph of its details that is no heading, up to its first full stop.
+// firstSentence is the summary of an advisory that has none of its own: of the
+// first paragraph of its details that is no heading, the first sentence that says
+// more than what the package is ("urllib3 is an HTTP client library.").
 func firstSentence(details string) string {
 	for paragraph := range strings.SplitSeq(details, "\n\n") {
 		paragraph = strings.TrimSpace(paragraph)
 		if paragraph == "" || strings.HasPrefix(paragraph, "#") {
 			continue
 		}
-		if i := strings.Index(paragraph, ". "); i > 0 {
-			return paragraph[:i+1]
+		for {
+			n := sentenceEnd(paragraph)
+			if n == len(paragraph) || !introduces(paragraph[:n]) {
+				return paragraph[:n]
+			}
+			paragraph = strings.TrimSpace(paragraph[n:])
 		}
-		return paragraph
 	}
 	return ""
+}
+
+// sentenceEnd returns how long the first sentence is.
+func sentenceEnd(text string) int {
+	for at := 0; ; {
+		i := strings.Index(text[at:], ". ")
+		if i < 0 {
+			return len(text)
+		}
+		at += i + 1
+		before := text[:at-1]
+		if !strings.HasSuffix(before, "e.g") && !strings.HasSuffix(before, "i.e") && !strings.HasSuffix(before, " vs") {
+			return at
+		}
+	}
+}
+
+// introduces says whether a sentence says what something is.
+func introduces(sentence string) bool {
+	const words = 4 // of a name, at most
+	name, _, ok := strings.Cut(sentence, " is ")
+	rest := strings.TrimPrefix(sentence[len(name):], " is ")
+	isA := strings.HasPrefix(rest, "a ") || strings.HasPrefix(rest, "an ") || strings.HasPrefix(rest, "the ")
+	return ok && isA && len(strings.Fields(name)) <= words
 }

@@ -312,6 +312,10 @@ func TestFirstSentence(t *testing.T) {
 		{"No stop", "No stop"},
 		{"See 1.2.3 of it.\nMore.", "See 1.2.3 of it.\nMore."},
 		{"# only a heading", ""},
+		{"urllib3 is an HTTP client. It leaks cookies. More.", "It leaks cookies."},
+		{"The flow is a mess. More.", "More."},
+		{"It is an error.", "It is an error."},
+		{"Headers, e.g. cookies, leak. More.", "Headers, e.g. cookies, leak."},
 	} {
 		t.Run(tc.details, func(t *testing.T) {
 			if got := firstSentence(tc.details); got != tc.want {

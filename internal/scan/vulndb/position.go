@@ -20,6 +20,9 @@ type Position struct {
 	loose bool
 }
 
+// Ordered says whether the version has a place in the order.
+func (p Position) Ordered() bool { return !p.loose }
+
 // enough holds the key of nearly every version without an allocation.
 const enough = 128
 

@@ -22,7 +22,7 @@ type Number uint32
 //	scores: counted; vector (reference), by (reference, one higher, 0: nobody)
 //	weaknesses: counted; the number of a CWE times two, or a reference times
 //	  two and one
-//	where its texts are: block, offset within
+//	where its texts are: block (one higher, 0: none), offset within
 
 // Record is an advisory without its texts and without what it is about.
 type Record struct {
@@ -37,8 +37,12 @@ type Record struct {
 	Scores     []advisory.Score
 	Weaknesses []string
 
+	// block is one higher than it is; 0: there are no texts.
 	block, offset uint32
 }
+
+// Described says whether there are any texts.
+func (r Record) Described() bool { return r.block != 0 }
 
 // Advisories returns how many the file has. They are numbered from 0.
 func (db *DB) Advisories() int { return len(db.section(sectionIndex)) / 4 }

@@ -32,8 +32,11 @@ func (db *DB) Texts() *TextReader { return &TextReader{db: db} }
 
 // Read returns the texts of an advisory.
 func (t *TextReader) Read(r Record) (Texts, error) {
-	if !t.loaded || t.block != r.block {
-		if err := t.load(r.block); err != nil {
+	if !r.Described() {
+		return Texts{}, nil
+	}
+	if block := r.block - 1; !t.loaded || t.block != block {
+		if err := t.load(block); err != nil {
 			return Texts{}, err
 		}
 	}
@@ -84,6 +87,9 @@ func newDecoder() (*zstd.Decoder, error) {
 	}
 	return d, nil
 }
+
+// noTexts is what appendTexts writes of an advisory that has none.
+var noTexts = string(appendTexts(nil, &advisory.Advisory{}))
 
 func appendTexts(b []byte, a *advisory.Advisory) []byte {
 	b = appendString(b, a.Summary)

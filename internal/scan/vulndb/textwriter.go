@@ -38,12 +38,16 @@ func newTextWriter(dir string) (*textWriter, error) {
 	return &textWriter{f: f, w: bufio.NewWriter(f), encoder: encoder}, nil
 }
 
-// add returns where the text will be.
+// add returns where the text will be: the number of the block, one higher than it
+// is, and the offset within. No text is nowhere.
 func (t *textWriter) add(text []byte) (block, offset int, err error) {
+	if string(text) == noTexts {
+		return 0, 0, nil
+	}
 	if len(t.block) > 0 && len(t.block)+len(text) > textBlock {
 		err = t.flush()
 	}
-	block, offset = len(t.index)/8, len(t.block)
+	block, offset = len(t.index)/8+1, len(t.block)
 	t.block = append(t.block, text...)
 	return block, offset, err
 }
