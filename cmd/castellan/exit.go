@@ -10,9 +10,9 @@ import (
 
 // Exit codes, as every help text names them.
 const (
-	exitDone   = 0
-	exitFailed = 1
-	exitUsage  = 2
+	exitDone     = 0
+	exitFailed   = 1
+	exitUsage    = 2
 	exitViolated = 3 // a policy was violated, which the output says
 )
 

@@ -78,7 +78,7 @@ then from a small one that came with the program, and the report says how old.
 	f.BoolVar(&o.all, "all", false, "list each vulnerability in tables, too")
 	f.StringVar(&o.dockerHost, "docker-host", "", "container engine, as in DOCKER_HOST")
 	f.BoolVar(&o.plainHTTP, "plain-http", false, "speak to registries on other machines without encryption")
-	f.StringVar(&o.caFile, "ca-file", "", "further certificate authorities of registries (PEM)")
+	f.StringVar(&o.caFile, "registry-ca", "", "further certificate authorities of registries (PEM)")
 	c.AddCommand(newScanDB(g))
 	return c
 }
@@ -158,7 +158,7 @@ func (s *scanning) report(ctx context.Context, inv inventory.Inventory) (scan.Re
 		fmt.Fprintf(s.err, "%s\n", s.paint("a rule has expired and accepts nothing any more: "+printable(rule.String()), warn))
 	}
 	for _, gap := range found.Gaps {
-		s.log.Info("packages not compared", "why", string(gap.Why), "ecosystem", gap.Ecosystem, "packages", gap.Packages, "examples", gap.Examples)
+		r.Gaps = append(r.Gaps, scan.ReportGap{Why: string(gap.Why), Ecosystem: gap.Ecosystem, Packages: gap.Packages, Examples: gap.Examples})
 	}
 	return r, nil
 }

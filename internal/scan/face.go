@@ -6,7 +6,7 @@ import (
 	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/scan/report"
 	"github.com/castellan-security/castellan/internal/scan/target"
-	"github.com/castellan-security/castellan/internal/scan/version"
+	order "github.com/castellan-security/castellan/internal/scan/version"
 )
 
 // What a user names, and what they get, as whoever is outside this room knows
@@ -24,6 +24,8 @@ type (
 	ReportDatabase = report.Database
 	// ReportSource is one feed of them.
 	ReportSource = report.DatabaseSource
+	// ReportGap is why packages could not be compared.
+	ReportGap = report.Gap
 	// Gate is what it was held against.
 	Gate = report.Gate
 	// ReportFormat is a form in which reports can be written.
@@ -73,7 +75,7 @@ func WriteReports(w io.Writer, f ReportFormat, reports []Report, o ReportOptions
 // compareVersions orders versions; those that have no place in the order of their
 // ecosystem are alike, so that the first one found stays.
 func compareVersions(ecosystem, a, b string) int {
-	n, err := version.Compare(ecosystem, a, b)
+	n, err := order.Compare(ecosystem, a, b)
 	if err != nil {
 		return 0
 	}

@@ -36,6 +36,7 @@ type htmlReport struct {
 	Layers   []htmlLayer
 	Rows     []htmlRow
 	Accepted []htmlRow
+	Missing  []string
 }
 
 type htmlCount struct {
@@ -109,6 +110,7 @@ func htmlReportOf(r *Report, o Options) htmlReport {
 		}
 	}
 	h.Layers = htmlLayers(r)
+	h.Missing = r.notCompared()
 	for i := range r.Vulnerabilities {
 		row := htmlRowOf(&r.Vulnerabilities[i])
 		if row.Vulnerability.Accepted != nil {

@@ -42,6 +42,9 @@ func markdownReport(b *strings.Builder, r *Report, o Options) {
 	}
 	p := page{o: Options{Compare: o.Compare}}
 	fmt.Fprintf(b, "%s.\n\n", strings.ToUpper(p.age(r)[:1])+p.age(r)[1:])
+	for _, l := range r.notCompared() {
+		fmt.Fprintf(b, "Not compared: %s.\n\n", markdown(l))
+	}
 	all := remedies(r.Vulnerabilities, o.Compare)
 	if len(all) == 0 {
 		return

@@ -24,8 +24,11 @@ type Report struct {
 	// among them.
 	Vulnerabilities []finding.Vulnerability `json:"vulnerabilities"`
 	Database        Database                `json:"database,omitzero"`
-	Gate            *Gate                   `json:"gate,omitempty"`
-	Made            time.Time               `json:"made"`
+	// Gaps are the packages of which nothing can be said: silence about them
+	// means nothing.
+	Gaps []Gap     `json:"gaps,omitempty"`
+	Gate *Gate     `json:"gate,omitempty"`
+	Made time.Time `json:"made"`
 }
 
 // Database says with which advisories the inventory was matched; the zero value
@@ -42,6 +45,43 @@ type DatabaseSource struct {
 	Newest      time.Time `json:"newest,omitzero"` // its newest change
 	Attribution string    `json:"attribution,omitempty"`
 }
+
+// Gap is why packages could not be compared with advisories, and how many.
+type Gap struct {
+	Why       string   `json:"why"`
+	Ecosystem string   `json:"ecosystem,omitempty"`
+	Packages  int      `json:"packages"`
+	Examples  []string `json:"examples,omitempty"` // the first few
+}
+
+// notCompared says of each reason how many packages of what it is, most first.
+func (r *Report) notCompared() []string {
+	var order []string
+	by := map[string][]Gap{}
+	for _, g := range r.Gaps {
+		if by[g.Why] == nil {
+			order = append(order, g.Why)
+		}
+		by[g.Why] = append(by[g.Why], g)
+	}
+	var lines []string
+	for _, why := range order {
+		slices.SortStableFunc(by[why], func(a, b Gap) int { return b.Packages - a.Packages })
+		var parts []string
+		for i, g := range by[why] {
+			if i == maxGaps {
+				parts = append(parts, fmt.Sprintf("%d more kinds", len(by[why])-maxGaps))
+				break
+			}
+			parts = append(parts, fmt.Sprintf("%d of %s", g.Packages, firstOf(g.Ecosystem, "unknown kind")))
+		}
+		lines = append(lines, strings.Join(parts, ", ")+": "+why)
+	}
+	return lines
+}
+
+// maxGaps is how many kinds of package a person is told of for one reason.
+const maxGaps = 6
 
 // Newest returns the newest change of any source.
 func (d Database) Newest() time.Time {

@@ -89,6 +89,7 @@ func example() report.Report {
 		},
 		Database: report.Database{Built: made.AddDate(0, 0, -20), Seed: true,
 			Sources: []report.DatabaseSource{{Name: "debian", Newest: made.AddDate(0, 0, -21), Attribution: "Debian security team"}}},
+		Gaps: []report.Gap{{Why: "nothing is known of this language", Ecosystem: "Hex", Packages: 2}, {Why: "nothing is known of this language", Ecosystem: "npm", Packages: 30}},
 		Gate: &report.Gate{Rule: "nothing high or worse", Violations: []string{kev.Fingerprint}},
 		Made: made,
 	}

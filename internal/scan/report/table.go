@@ -67,7 +67,21 @@ func (p *page) report(r *Report) {
 	}
 	p.accepted(r)
 	p.problems(r)
+	p.gaps(r)
 	p.gate(r)
+}
+
+// gaps says what was not compared.
+func (p *page) gaps(r *Report) {
+	lines := r.notCompared()
+	if len(lines) == 0 {
+		return
+	}
+	p.line("")
+	p.line("%s", p.paint(styleYellow, "not compared with advisories:"))
+	for _, l := range lines {
+		p.line("  %s", untrusted.Text(l))
+	}
 }
 
 // head says what was scanned, what is in it, and how bad it is.
