@@ -109,7 +109,11 @@ func isImageName(name string) bool {
 // Image describes the image as far as the engine tells; after Each, as its own
 // configuration does. The engine does not tell authors and the digests of
 // compressed layers.
-func (i *Image) Image() inventory.Image { return i.info }
+func (i *Image) Image() inventory.Image {
+	info := i.info
+	info.Layers = slices.Clone(info.Layers) // which whoever scans completes
+	return info
+}
 
 // Each hands over the layers that skip does not name, one by one and in the
 // order in which the engine sends them. They are known by their DiffID or not at

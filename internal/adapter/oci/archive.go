@@ -57,7 +57,7 @@ type item struct {
 // isNamed says whether the item is known by name; every item is by none.
 func (i item) isNamed(name string) bool {
 	return name == "" || slices.ContainsFunc(i.RepoTags, func(t string) bool { return sameName(t, name) }) ||
-		strings.HasPrefix(name, "sha256:") && strings.Contains(i.Config, strings.TrimPrefix(name, "sha256:"))
+		strings.HasPrefix(name, "sha256:") && digestInName(i.Config) == name
 }
 
 // readContents reads the table of contents of an archive.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/castellan-security/castellan/internal/adapter/oci"
 	"github.com/castellan-security/castellan/internal/inventory"
@@ -102,7 +103,7 @@ func savedNew(arch string, layers []layer, tags ...string) []byte {
 	must(json.Unmarshal(s[d["digest"].(string)], &m))
 	var entries []object
 	for _, tag := range tags {
-		entries = append(entries, with(d, object{"annotations": object{"io.containerd.image.name": "docker.io/library/" + tag}}))
+		entries = append(entries, with(d, object{"annotations": object{"io.containerd.image.name": name.DefaultRegistry + "/library/" + tag}}))
 	}
 	if tags == nil {
 		entries = []object{d}
@@ -264,6 +265,15 @@ func TestWhichImageOfAnArchive(t *testing.T) {
 			checkLayers(t, i, tc.want)
 		})
 	}
+}
+
+// An image of an archive is also known by the id under which engines know it.
+func TestArchiveByID(t *testing.T) {
+	layers := threeLayers("")
+	path := writeFile(t, savedOld("amd64", layers, "shop:1"))
+	checkLayers(t, open(t, path, oci.Choice{Name: digest(asJSON(config("amd64", layers)))}), asSaved(layers))
+	_, err := oci.OpenPath(t.Context(), path, oci.Choice{Name: digest([]byte("another"))})
+	checkError(t, err, "no image", "shop:1")
 }
 
 // Layers that skip names are not handed over, and those that fail end it.

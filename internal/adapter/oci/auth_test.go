@@ -268,6 +268,35 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// A server that runs for days asks for a cloud's password again before it ends,
+// and not for every image.
+func TestPasswordsAreAskedForAgain(t *testing.T) {
+	anonymous(t)
+	h := newHub(t)
+	s := blobs{}
+	ref := h.push(t, s, "web", "1", s.image("amd64", nil))
+	h.answer(wantsBasic)
+	asked := 0
+	r, _ := door(t, oci.Options{Credentials: func(context.Context, string) (string, string, bool, error) {
+		asked++
+		return user, password, true, nil
+	}})
+	now := time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)
+	r.WithClock(func() time.Time { return now })
+	for _, step := range []struct {
+		after time.Duration
+		want  int
+	}{{0, 1}, {time.Minute, 1}, {8 * time.Minute, 1}, {time.Minute, 2}, {12 * time.Hour, 3}} {
+		now = now.Add(step.after)
+		if _, err := r.Open(t.Context(), ref, oci.Choice{}); err != nil {
+			t.Fatal(err)
+		}
+		if asked != step.want {
+			t.Errorf("at %s asked %d times, want %d", now.Format(time.TimeOnly), asked, step.want)
+		}
+	}
+}
+
 // A public image needs no helper that works.
 func TestAnonymousDespiteBrokenHelper(t *testing.T) {
 	anonymous(t)

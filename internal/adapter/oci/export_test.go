@@ -38,3 +38,9 @@ func (r *Registry) WithStall(d time.Duration) *Registry {
 	r.stall = d
 	return r
 }
+
+// WithClock makes a registry tell the time by now.
+func (r *Registry) WithClock(now func() time.Time) *Registry {
+	r.now = now
+	return r
+}

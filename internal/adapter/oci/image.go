@@ -26,7 +26,11 @@ type opened func(ctx context.Context, layer int) (io.ReadCloser, error)
 
 // Image describes the image. For one that arrives as a stream it is complete
 // only after Each.
-func (i *Image) Image() inventory.Image { return i.info }
+func (i *Image) Image() inventory.Image {
+	info := i.info
+	info.Layers = slices.Clone(info.Layers) // which whoever scans completes
+	return info
+}
 
 // Each hands over the stored bytes of every layer that skip does not name, up
 // to parallel at once, in any order. A layer that the image has twice is handed

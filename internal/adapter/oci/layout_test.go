@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/castellan-security/castellan/internal/adapter/oci"
 	"github.com/castellan-security/castellan/internal/fault"
@@ -129,7 +130,7 @@ func TestWhichImageOfALayout(t *testing.T) {
 		{"newer arm does not run on older", []object{s.index(forPlatform(armV7, "linux", "arm", "v7"))}, oci.Choice{Platform: platform("arm", "v6")}, "", []string{"linux/arm/v6"}},
 		{"by tag", []object{named(web, "1"), named(web2, "2")}, oci.Choice{Name: "2"}, of(web2, "amd64"), nil},
 		{"by digest", []object{named(web, "1"), named(web2, "2")}, oci.Choice{Name: web["digest"].(string)}, of(web, "amd64"), nil},
-		{"by a name that is shorter than there", []object{with(web, object{"annotations": object{"io.containerd.image.name": "docker.io/library/web:latest"}}), named(web2, "2")},
+		{"by a name that is shorter than there", []object{with(web, object{"annotations": object{"io.containerd.image.name": name.DefaultRegistry + "/library/web:latest"}}), named(web2, "2")},
 			oci.Choice{Name: "web"}, of(web, "amd64"), nil},
 		{"by no name where there are two", []object{named(web, "1"), named(web2, "2")}, oci.Choice{Platform: platform("amd64", "")}, "", []string{"several images", "1 linux/amd64, 2 linux/amd64"}},
 		{"two names of one image", []object{named(web, "1"), named(web, "2")}, oci.Choice{}, of(web, "amd64"), nil},

@@ -88,6 +88,10 @@ const (
 	// spent waiting for them: slower is a connection that hangs.
 	stallWithin = time.Minute
 	stallBytes  = 64 << 10
+	// enteredFor is how long the right to read a repository is used for further
+	// images. Passwords that a cloud gives end, ECR's after hours; whoever gives
+	// them sees to it that they last longer than this.
+	enteredFor = 10 * time.Minute
 	// helperWithin is how long a credential helper may take. It may ask a person
 	// to unlock a key ring.
 	helperWithin = 30 * time.Second

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"strings"
@@ -19,8 +20,8 @@ import (
 
 // EnvMirrors names the environment variable that sends requests to mirrors
 // first: REGISTRY=MIRROR, several with commas between. A mirror may have a
-// prefix before its repositories: docker.io=mirror.example/hub. What a mirror
-// doesn't have, or can't give, is asked of the registry itself.
+// prefix before its repositories: registry.example=mirror.example/hub. What a
+// mirror doesn't have, or can't give, is asked of the registry itself.
 const EnvMirrors = "CASTELLAN_REGISTRY_MIRRORS"
 
 // Options say how registries are spoken to. The zero value does as docker does.
@@ -44,6 +45,7 @@ type Registry struct {
 	mirrors map[string]string // by registry
 	sleep   func(context.Context, time.Duration) error
 	stall   time.Duration // stallWithin
+	now     func() time.Time
 
 	mu    sync.Mutex
 	repos map[string]*repository // by name, those that were entered
@@ -60,7 +62,7 @@ func NewRegistry(o Options, log *slog.Logger) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Registry{options: o, log: log, base: base, mirrors: mirrors, sleep: sleep, stall: stallWithin, repos: map[string]*repository{}}, nil
+	return &Registry{options: o, log: log, base: base, mirrors: mirrors, sleep: sleep, stall: stallWithin, now: time.Now, repos: map[string]*repository{}}, nil
 }
 
 // Close ends idle connections.
@@ -153,14 +155,11 @@ func (r *Registry) openIn(ctx context.Context, repo name.Repository, ref name.Re
 
 // enter returns a repository with the right to read it.
 func (r *Registry) enter(ctx context.Context, repo name.Repository) (*repository, error) {
-	r.mu.Lock()
-	in := r.repos[repo.Name()]
-	r.mu.Unlock()
-	if in != nil {
+	if in := r.entered(repo); in != nil {
 		return in, nil
 	}
 	host := repo.RegistryStr()
-	in = &repository{name: repo, scheme: "https", stall: r.stall}
+	in := &repository{name: repo, scheme: "https", stall: r.stall, until: r.now().Add(enteredFor)}
 	plain := r.options.PlainHTTP || isLoopback(host)
 	registry := repo.Registry
 	if plain {
@@ -184,6 +183,16 @@ func (r *Registry) enter(ctx context.Context, repo name.Repository) (*repository
 	defer r.mu.Unlock()
 	r.repos[repo.Name()] = in
 	return in, nil
+}
+
+// entered returns a repository that was entered lately, and forgets those that
+// were entered too long ago.
+func (r *Registry) entered(repo name.Repository) *repository {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.now()
+	maps.DeleteFunc(r.repos, func(_ string, in *repository) bool { return !now.Before(in.until) })
+	return r.repos[repo.Name()]
 }
 
 // parseMirrors reads EnvMirrors.

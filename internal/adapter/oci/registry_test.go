@@ -49,10 +49,15 @@ func newHub(t *testing.T) *hub {
 func unstarted(t *testing.T) *hub {
 	t.Helper()
 	h := &hub{store: registry.New(registry.WithReferrersSupport(true), registry.Logger(log.New(io.Discard, "", 0)))}
+	h.prepare(t)
+	return h
+}
+
+// prepare gives a registry a server that can be started.
+func (h *hub) prepare(t testing.TB) {
 	h.Server = httptest.NewUnstartedServer(h)
 	h.Config.ErrorLog = log.New(io.Discard, "", 0) // of clients that go away
 	t.Cleanup(h.Close)
-	return h
 }
 
 // ServeHTTP answers as a registry does, unless the test answers.
@@ -143,7 +148,7 @@ func (p *pauses) sleep(_ context.Context, d time.Duration) error {
 	return nil
 }
 
-func door(t *testing.T, o oci.Options) (*oci.Registry, *pauses) {
+func door(t testing.TB, o oci.Options) (*oci.Registry, *pauses) {
 	t.Helper()
 	r, err := oci.NewRegistry(o, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {

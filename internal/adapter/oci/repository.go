@@ -27,6 +27,7 @@ type repository struct {
 	client     *http.Client
 	credential credential
 	stall      time.Duration // how long stallBytes may take
+	until      time.Time     // when it is entered anew
 }
 
 // get asks for a part of the repository. The caller closes the body of the
