@@ -7,7 +7,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS := -s -w -X main.release=$(VERSION)
 DATA_DIR ?= /var/lib/castellan
 
-.PHONY: help up demo demo-down build install check test peers race bench generate generated golden fuzz clean setup-test
+.PHONY: help up demo demo-down build install check test peers race bench generate generated seed golden fuzz clean setup-test
 
 help: ## print the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,10 @@ generate: ## make generated files anew: BPF objects, templates, agent link
 
 generated: generate ## fail if generated files differ from what is checked in
 	git diff --exit-code
+
+seed: build ## compile the advisories that the program carries anew, from FEEDS
+	bin/castellan scan db build --feeds $(or $(FEEDS),../shared/feeds) --db bin/seed.db osv/Go osv/PyPI osv/Debian kev
+	bin/castellan scan db export --db bin/seed.db internal/scan/seed/seed.db.zst
 
 golden: ## rewrite golden files; read the diff afterwards
 	CASTELLAN_GOLDEN=write $(GO) test ./cmd/... ./internal/event ./internal/scan/... ./internal/server/...

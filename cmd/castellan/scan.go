@@ -67,7 +67,7 @@ then from a small one that came with the program, and the report says how old.
 	f := c.Flags()
 	f.StringArrayVarP(&o.outputs, "output", "o", []string{"table"}, "form of the report, or FORM=FILE to write it there; may be repeated: table, json, sarif, junit, cyclonedx, spdx, openvex, markdown, html")
 	f.StringVar(&o.platform, "platform", "", "platform of an image for several, as linux/arm64, or all (default: this machine's)")
-	f.StringVar(&o.failOn, "fail-on", "", "exit with 3 if something is as grave as this or graver: negligible, low, medium, high, critical, or kev for what is known to be exploited")
+	f.StringVar(&o.failOn, "fail-on", "", "exit with 3 if something is as grave as this or graver, or known to be exploited: negligible, low, medium, high, critical; kev for the latter alone")
 	f.BoolVar(&o.onlyFixed, "only-fixed", false, "with --fail-on: count only what has a fix")
 	f.StringVar(&o.policy, "policy", "", "file with what to fail on and what is accepted, with reasons (YAML)")
 	f.StringArrayVar(&o.vex, "vex", nil, "OpenVEX document to heed; may be repeated")

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"sigs.k8s.io/yaml"
@@ -152,16 +153,18 @@ func (p *scanPolicy) breaks(v *finding.Vulnerability) bool {
 	case p.failOn == failOnKEV:
 		return v.KEV != nil
 	}
-	return v.Severity >= p.least
+	// What is used in attacks counts whatever it was rated, and most of all where
+	// nobody has rated it.
+	return v.Severity >= p.least || v.KEV != nil
 }
 
 func (p *scanPolicy) inWords() string {
-	rule := "nothing " + p.least.String() + " or worse"
+	rule := "nothing " + p.least.String() + " or worse, or known to be exploited,"
 	if p.failOn == failOnKEV {
 		rule = "nothing that is known to be exploited"
 	}
 	if p.onlyFixed {
 		rule += " that has a fix"
 	}
-	return rule
+	return strings.TrimSuffix(rule, ",")
 }
