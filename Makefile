@@ -64,7 +64,7 @@ generated: generate ## fail if generated files differ from what is checked in
 	git diff --exit-code
 
 golden: ## rewrite golden files; read the diff afterwards
-	CASTELLAN_GOLDEN=write $(GO) test ./cmd/... ./internal/event ./internal/server/...
+	CASTELLAN_GOLDEN=write $(GO) test ./cmd/... ./internal/event ./internal/scan/match ./internal/server/...
 
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	test/setup/fuzz.sh $(or $(FUZZTIME),10s)

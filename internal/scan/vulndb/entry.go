@@ -74,6 +74,9 @@ func (e *Entries) Next() bool {
 	if flags&flagRated != 0 {
 		e.Rating = advisory.Rating(c.byte())
 	}
+	if e.Entry.Of > advisory.OfBinary || e.Status > advisory.UnderInvestigation || e.Rating > advisory.Critical {
+		c.fail()
+	}
 	e.more = nil
 	if flags&flagMore != 0 {
 		e.more = c.bytes()
