@@ -164,16 +164,6 @@ func (p *Package) version(i int) string {
 	return string(p.db.text(p.versionRef(i)))
 }
 
-// Unbounded says that the entry holds of all versions.
-func (e *Entry) Unbounded() bool {
-	for _, s := range e.spans {
-		if s.from < 0 && s.to < 0 {
-			return true
-		}
-	}
-	return false
-}
-
 // Limits is what an entry is limited to, and what else it says.
 type Limits struct {
 	Arches     []string
