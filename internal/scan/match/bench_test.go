@@ -4,11 +4,8 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
-	"sync"
 	"testing"
 
 	"github.com/castellan-security/castellan/internal/advisory"
@@ -61,47 +58,19 @@ func mentioned(r *rand.Rand, x advisory.Affected) string {
 	return all[r.IntN(len(all))]
 }
 
-// fixture is a database of all feeds and inventories drawn from them. The feeds
-// themselves are forgotten: what they take would be what is measured.
-type fixture struct {
-	path        string
-	inventories map[string]*inventory.Inventory
-}
-
-var cached = sync.OnceValue(func() *fixture { return &fixture{} })
-
-func fixtures(b *testing.B) *fixture {
-	f := cached()
-	if f.path != "" {
-		return f
-	}
-	all := feeds(b)
-	dir, err := os.MkdirTemp("", "castellan-bench-*") // for all benchmarks, so not the first one's
-	must(b, err)
-	f.path = filepath.Join(dir, "db")
-	must(b, os.Rename(build(b, all), f.path))
-	f.inventories = map[string]*inventory.Inventory{}
-	for _, n := range []int{2_000, 100_000} {
-		r := rand.New(rand.NewPCG(1, 2))
-		f.inventories[fmt.Sprint(n, " packages, few findings")] = installed(r, all, n, 999)
-		f.inventories[fmt.Sprint(n, " packages, many findings")] = installed(r, all, n, 19)
-	}
-	return f
-}
-
 func BenchmarkMatch(b *testing.B) {
-	f := fixtures(b)
-	runtime.GC()
-	for _, name := range slices.Sorted(maps.Keys(f.inventories)) {
+	path, inventories := drawn(b)
+	runtime.GC() // the feeds themselves, or what they take would be measured
+	for _, name := range slices.Sorted(maps.Keys(inventories)) {
 		for _, brief := range []bool{false, true} {
 			b.Run(fmt.Sprintf("%s, brief %v", name, brief), func(b *testing.B) {
-				db, err := vulndb.Open(f.path)
+				db, err := vulndb.Open(path)
 				must(b, err)
 				defer db.Close()
 				b.ReportAllocs()
 				var got match.Result
 				for b.Loop() {
-					if got, err = match.Match(b.Context(), db, f.inventories[name], match.Options{Brief: brief}); err != nil {
+					if got, err = match.Match(b.Context(), db, inventories[name], match.Options{Brief: brief}); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -109,4 +78,16 @@ func BenchmarkMatch(b *testing.B) {
 			})
 		}
 	}
+}
+
+// drawn builds a database of all feeds and draws inventories from them.
+func drawn(b *testing.B) (path string, inventories map[string]*inventory.Inventory) {
+	all := feeds(b)
+	inventories = map[string]*inventory.Inventory{}
+	for _, n := range []int{2_000, 100_000} {
+		r := rand.New(rand.NewPCG(1, 2))
+		inventories[fmt.Sprint(n, " packages, few findings")] = installed(r, all, n, 999)
+		inventories[fmt.Sprint(n, " packages, many findings")] = installed(r, all, n, 19)
+	}
+	return build(b, all), inventories
 }

@@ -190,7 +190,7 @@ func (s *spoken) read(v *view) error {
 		if !ok {
 			continue
 		}
-		r, err := s.m.record(e.Advisory)
+		r, err := s.m.spokenOf(e.Advisory, true)
 		if err != nil {
 			return err
 		}

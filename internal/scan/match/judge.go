@@ -6,10 +6,15 @@ import (
 	"strings"
 
 	"github.com/castellan-security/castellan/internal/advisory"
+	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/scan/vulndb"
 )
+
+// maxFindings bounds what a database can make of an inventory; a finding takes a
+// kilobyte. A large image of an old release has some ten thousand.
+const maxFindings = 1 << 20
 
 // judge decides what all hits of one weakness come to for a package, and adds a
 // finding unless that is nothing.
@@ -17,6 +22,9 @@ func (m *matcher) judge(p *inventory.Package, g *group, s *spoken) error {
 	hits, err := m.weigh(p, g, s)
 	if err != nil || len(hits) == 0 {
 		return err
+	}
+	if len(m.found) >= maxFindings {
+		return fault.New(fault.Exhausted, "more than %d findings", maxFindings).With("scan less at once, or look at what the advisory database is made of")
 	}
 	f := m.next()
 	*f = found{p: p, index: m.index, id: g.id, aliases: g.names, advisories: make([]finding.Statement, 0, len(hits))}

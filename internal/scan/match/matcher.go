@@ -31,6 +31,10 @@ type matcher struct {
 	// What is used for one package after another.
 	entries vulndb.Entries
 	index   int
+	last    struct {
+		ecosystem string
+		releases  []release
+	}
 	views   []view
 	hits    []hit
 	groups  grouping
@@ -148,10 +152,19 @@ func (v *view) hasPlace() bool {
 
 // releasesOf returns where in the file a package is looked up.
 func (m *matcher) releasesOf(p *inventory.Package) []release {
+	const ubuntu = "Ubuntu:"
+	if p.Ecosystem == m.last.ecosystem && !strings.HasPrefix(p.Ecosystem, ubuntu) {
+		return m.last.releases // packages of a kind come together
+	}
+	m.last.ecosystem, m.last.releases = p.Ecosystem, m.findReleases(p, ubuntu)
+	return m.last.releases
+}
+
+func (m *matcher) findReleases(p *inventory.Package, ubuntu string) []release {
 	key := p.Ecosystem
 	pro := ""
-	if rest, ok := strings.CutPrefix(p.Ecosystem, "Ubuntu:"); ok && strings.Contains(p.Version, "esm") {
-		pro = "Ubuntu:Pro:" + strings.TrimPrefix(rest, "Pro:")
+	if rest, ok := strings.CutPrefix(p.Ecosystem, ubuntu); ok && strings.Contains(p.Version, "esm") {
+		pro = ubuntu + "Pro:" + strings.TrimPrefix(rest, "Pro:")
 		key = pro + "+" + p.Ecosystem
 	}
 	list, ok := m.releases[key]
@@ -250,7 +263,7 @@ func (m *matcher) hit(p *inventory.Package) error {
 			if !sameStream(v.Order(), p, fix) {
 				continue
 			}
-			r, err := m.record(e.Advisory)
+			r, err := m.spokenOf(e.Advisory, isDistribution(p))
 			if err != nil {
 				return err
 			}

@@ -39,6 +39,9 @@ func (all oracle) hits(p *inventory.Package) (ids []string) {
 
 func holds(p *inventory.Package, x *advisory.Affected) bool {
 	base := func(e string) string { b, _, _ := strings.Cut(e, ":"); return b }
+	if x.Ecosystem[0] != p.Ecosystem[0] { // most are not even of the same letter
+		return false
+	}
 	if base(x.Ecosystem) != base(p.Ecosystem) || x.Ecosystem != p.Ecosystem && x.Ecosystem != base(x.Ecosystem) && p.Ecosystem != base(p.Ecosystem) {
 		return false
 	}
@@ -223,4 +226,53 @@ func TestLikeBruteForceOnFeeds(t *testing.T) {
 	}
 	inv := installed(rand.New(rand.NewPCG(1, 2)), all, 500, 1)
 	compare(t, list, all, inv)
+}
+
+// TestManyPackages holds a large inventory, which is matched in parts at once, to
+// what its packages come to in small ones.
+func TestManyPackages(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	var all oracle
+	for i := range 100 {
+		all = append(all, random(r, i))
+	}
+	db := database(t, map[string][]advisory.Advisory{"s": all})
+	inv := &inventory.Inventory{}
+	for i := range 20_000 {
+		inv.Packages = append(inv.Packages, inventory.Package{Type: "npm", Name: fmt.Sprintf("x%d", i), Version: "1.0.0", Ecosystem: "npm"})
+		if i%50 == 0 {
+			inv.Packages = append(inv.Packages, inventory.Package{Type: "npm", Name: pick(r, packages), Version: pick(r, pools["npm"]), Ecosystem: "npm",
+				Places: []inventory.Place{{Path: fmt.Sprint(i)}}},
+				inventory.Package{Type: "conan", Name: fmt.Sprint(i), Version: "1"})
+		}
+	}
+	whole, err := match.Match(t.Context(), db, inv, match.Options{})
+	must(t, err)
+	var parts []string
+	for part := range slices.Chunk(inv.Packages, 1000) {
+		one, err := match.Match(t.Context(), db, &inventory.Inventory{Packages: part}, match.Options{})
+		must(t, err)
+		for _, v := range one.Vulnerabilities {
+			parts = append(parts, v.Fingerprint)
+		}
+	}
+	var got []string
+	for _, v := range whole.Vulnerabilities {
+		got = append(got, v.Fingerprint)
+	}
+	slices.Sort(got)
+	slices.Sort(parts)
+	if len(got) < 100 || !slices.Equal(got, parts) {
+		t.Errorf("%d findings of the whole, %d of its parts", len(got), len(parts))
+	}
+	again, err := match.Match(t.Context(), db, inv, match.Options{})
+	must(t, err)
+	if diff := cmp.Diff(whole, again); diff != "" {
+		t.Errorf("matching again differs (-first +second):\n%s", diff)
+	}
+	for _, g := range whole.Gaps {
+		if g.Ecosystem == "conan" && (g.Packages != 400 || !slices.Equal(g.Examples, []string{"0 1", "50 1", "100 1", "150 1", "200 1"})) {
+			t.Errorf("gap %+v, want all 400, the first as examples", g)
+		}
+	}
 }

@@ -11,7 +11,7 @@ type record struct {
 	vulndb.Record
 	number vulndb.Number
 	// units are the weaknesses that the advisory of a distribution is about, as
-	// a rule CVE numbers; it may fix several at once.
+	// a rule CVE numbers; it may fix several at once. See spokenOf.
 	units []string
 	// own are the identifier and the aliases, and cves the CVE numbers of what
 	// any other advisory is about: as a rule one, none if there is no number,
@@ -59,8 +59,23 @@ func (m *matcher) record(n vulndb.Number) (*record, error) {
 	}
 	r := &record{Record: plain, number: n}
 	r.own = append([]string{r.ID}, r.Aliases...)
-	r.units, r.cves = m.unitsOf(r), m.cvesOf(r)
 	m.records[n] = r
+	return r, nil
+}
+
+// spokenOf returns an advisory with what it is about, for a package of a
+// distribution or for any other.
+func (m *matcher) spokenOf(n vulndb.Number, distribution bool) (*record, error) {
+	r, err := m.record(n)
+	if err != nil {
+		return nil, err
+	}
+	if distribution && r.units == nil {
+		r.units = m.unitsOf(r)
+	}
+	if !distribution && r.cves == nil {
+		r.cves = m.cvesOf(r)
+	}
 	return r, nil
 }
 
@@ -80,8 +95,8 @@ func (m *matcher) cvesOf(r *record) (cves []string) {
 			cves = append(cves, name)
 		}
 	}
-	if cves = distinct(cves); len(cves) > 1 {
-		return nil
+	if cves = distinct(cves); len(cves) != 1 {
+		return []string{}
 	}
 	return cves
 }

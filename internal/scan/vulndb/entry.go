@@ -74,6 +74,9 @@ func (e *Entries) Next() bool {
 	if flags&flagRated != 0 {
 		e.Rating = advisory.Rating(c.byte())
 	}
+	if e.Entry.Of > advisory.OfBinary || e.Status > advisory.UnderInvestigation || e.Rating > advisory.Critical {
+		c.fail()
+	}
 	e.more = nil
 	if flags&flagMore != 0 {
 		e.more = c.bytes()
@@ -159,16 +162,6 @@ func (p *Package) version(i int) string {
 		return ""
 	}
 	return string(p.db.text(p.versionRef(i)))
-}
-
-// Unbounded says that the entry holds of all versions.
-func (e *Entry) Unbounded() bool {
-	for _, s := range e.spans {
-		if s.from < 0 && s.to < 0 {
-			return true
-		}
-	}
-	return false
 }
 
 // Limits is what an entry is limited to, and what else it says.

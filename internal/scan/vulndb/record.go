@@ -68,7 +68,7 @@ func (db *DB) Record(n Number) (Record, error) {
 		r.Weaknesses = append(r.Weaknesses, db.weakness(c.u32()))
 	}
 	r.block, r.offset = c.u32(), c.u32()
-	if c.bad {
+	if c.bad || r.Rating > advisory.Critical {
 		return Record{}, damaged("the record of advisory %d", n)
 	}
 	return r, nil
