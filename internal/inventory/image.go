@@ -126,7 +126,7 @@ func CheckDigest(d string) error {
 	algorithm, digits, _ := strings.Cut(d, ":")
 	size := map[string]int{"sha256": 32, "sha512": 64}[algorithm]
 	if size == 0 {
-		return fmt.Errorf("digest %.40q: want sha256: or sha512:", d)
+		return fmt.Errorf("digest %.40q: want sha256 or sha512 before a colon", d)
 	}
 	if len(digits) != size*2 || strings.ToLower(digits) != digits {
 		return fmt.Errorf("digest %.140q: want %d lower-case hex digits", d, size*2)

@@ -44,12 +44,19 @@ func main() {
 		}
 		return
 	}
+	if len(os.Args) > 1 && os.Args[1] == floorCommand {
+		if err := floorMain(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	var o options
 	flag.StringVar(&o.program, "castellan", "bin/castellan", "program to measure")
 	flag.IntVar(&o.rounds, "rounds", 9, "rounds of each pair")
 	flag.DurationVar(&o.span, "span", 3*time.Second, "length of one measurement")
 	flag.Int64Var(&o.events, "events", 10_000_000, "events in the database whose pages are timed")
-	flag.StringVar(&o.only, "only", "", "measure one section: storm, rate, nginx, build, screen, fleet, store")
+	flag.StringVar(&o.only, "only", "", "measure one section: storm, rate, nginx, build, scan, screen, fleet, store")
 	flag.IntVar(&o.agents, "agents", fleetAgents, "simulated agents")
 	flag.IntVar(&o.fleetRate, "fleet-rate", fleetRate, "events a second of all simulated agents")
 	flag.Parse()
@@ -70,6 +77,7 @@ var sections = []struct {
 	{"rate", benchRate},
 	{"nginx", benchNginx},
 	{"build", benchBuild},
+	{"scan", benchScan},
 	{"screen", benchScreen},
 	{"fleet", benchFleet},
 	{"store", benchStore},
