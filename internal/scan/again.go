@@ -48,6 +48,13 @@ func (s *Scanner) secondReadings(v *view, layers []*layer.Result) map[*layer.Res
 				add(r, r, layer.Alias{Real: real, As: as})
 			}
 		}
+		if n := v.walk(real, false); n != nil {
+			for _, ver := range n.versions { // a layer may have put it there by another name
+				if r := layers[ver.layer]; r.Names.Has(layer.HashPath(ver.raw).Key()) {
+					add(r, r, layer.Alias{Real: ver.raw, As: as})
+				}
+			}
+		}
 	}
 	for _, a := range s.o.Analysers {
 		if anchored, ok := a.(analyse.Anchored); ok {

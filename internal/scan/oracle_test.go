@@ -32,8 +32,12 @@ func unpack(t testing.TB, layers [][]string) []string {
 	pointed := map[string]bool{}
 	for i, lines := range layers {
 		put := map[string]string{}
+		hides := slices.ContainsFunc(lines, func(s string) bool { return strings.HasPrefix(s, "gone ") || strings.HasPrefix(s, "opaque ") })
+		if i > 0 && hides && slices.ContainsFunc(lines, func(s string) bool { return replacesLink(root, parse(s)) }) {
+			return []string{errUnpack.Error() + ": " + errTurned.Error()}
+		}
 		for _, s := range lines {
-			turns := i > 0 && s != lines[0] && replacesLink(root, parse(s))
+			turns := i > 0 && (s != lines[0] && replacesLink(root, parse(s)) || linksAside(root, put, parse(s)))
 			at, err := unpackLine(root, parse(s))
 			if err == nil && (turns || i > 0 && turned(put, at, parse(s))) {
 				err = errTurned
@@ -111,6 +115,17 @@ func replacesLink(root string, l line) bool {
 	}
 	_, err = os.Readlink(at)
 	return err == nil
+}
+
+// linksAside says whether a hard link's target was put there by another name.
+func linksAside(root string, put map[string]string, l line) bool {
+	target := path.Clean("/" + l.more)
+	folder, err := rooted(root, path.Dir(target))
+	if err != nil || l.what != "hard" {
+		return false
+	}
+	name, ok := put[filepath.Join(folder, path.Base(target))]
+	return ok && name != target[1:]
 }
 
 func turned(put map[string]string, at string, l line) bool {
@@ -371,11 +386,15 @@ func cook(recipe []byte) [][]string {
 		case 4:
 			show = append(show, "dir "+name)
 		case 5:
-			hide = append(hide, "gone "+name)
+			hide = addApart(hide, "gone "+name)
 		case 6:
-			hide = append(hide, "opaque "+path.Dir(name))
+			hide = addApart(hide, "opaque "+path.Dir(name))
 		case 7:
-			show = append(show, "hard "+name+" "+names[more%len(names)])
+			// Hard links to lower layers, which no builder writes, are in the table.
+			target := names[more%len(names)]
+			if len(layers) == 0 || slices.ContainsFunc(show, func(s string) bool { return strings.HasPrefix(s, "file "+target+" ") }) {
+				show = append(show, "hard "+name+" "+target)
+			}
 		}
 		recipe = recipe[3:]
 	}
@@ -388,4 +407,17 @@ func hardLast(s string) int {
 		return 1
 	}
 	return 0
+}
+
+// addApart adds a whiteout unless another one is for what is above or below it:
+// then their order would count.
+func addApart(lines []string, s string) []string {
+	name := parse(s).name
+	for _, l := range lines {
+		other := parse(l).name
+		if strings.HasPrefix(other+"/", name+"/") || strings.HasPrefix(name+"/", other+"/") || name == "." || other == "." {
+			return lines
+		}
+	}
+	return append(lines, s)
 }

@@ -80,6 +80,28 @@ func (u *upper) through(n *node, raw layer.PathHash, create bool) *node {
 	return u.view.walk(real, create)
 }
 
+// hide clears what the layer's whiteouts and opaque folders hide. Where they all
+// are is worked out before a link that one of them is behind may go.
+func (u *upper) hide() {
+	var gone, emptied []*node
+	for _, p := range u.Whiteouts {
+		if n := u.node(p, false); n != nil {
+			gone = append(gone, n)
+		}
+	}
+	for _, p := range u.Opaque {
+		if n := u.folder(p); n != nil {
+			emptied = append(emptied, n)
+		}
+	}
+	for _, n := range gone {
+		u.view.clear(n)
+	}
+	for _, n := range emptied {
+		u.view.clearBelow(n)
+	}
+}
+
 // covered says that the layer has something else than a folder where one is
 // needed for n: what it put there through a link is gone again.
 func (u *upper) covered(n *node) bool {

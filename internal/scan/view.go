@@ -39,6 +39,7 @@ type version struct {
 	layer  int // from 0
 	folder bool
 	by     []layer.By
+	raw    string         // the path in the layer
 	from   string         // the path for which by was found
 	has    map[thing]bool // what it shows, once somebody asked
 }
@@ -71,16 +72,7 @@ func newView(analysers []analyse.Analyser, layers []*layer.Result) *view {
 // apply puts a layer on top.
 func (v *view) apply(i int, r *layer.Result) {
 	u := &upper{view: v, Result: r, crossing: v.crossed(r)}
-	for _, p := range r.Whiteouts {
-		if n := u.node(p, false); n != nil {
-			v.clear(n)
-		}
-	}
-	for _, p := range r.Opaque {
-		if n := u.folder(p); n != nil {
-			v.clearBelow(n)
-		}
-	}
+	u.hide()
 	replaced := u.replaced()
 	for _, l := range r.Links {
 		n := u.node(l.Path, true)
@@ -89,7 +81,7 @@ func (v *view) apply(i int, r *layer.Result) {
 	}
 	for k := range r.Files {
 		f := &r.Files[k]
-		ver := version{layer: i, folder: f.Folder, by: f.By, from: f.Path}
+		ver := version{layer: i, folder: f.Folder, by: f.By, raw: f.Path, from: f.Path}
 		if f.Same != "" {
 			ver.by, ver.from = r.Shared(f.Same), f.Same
 		}
@@ -138,7 +130,7 @@ func (v *view) hardLink(i int, n *node, target string) {
 		return
 	}
 	top := t.versions[len(t.versions)-1]
-	ver := version{layer: i, from: top.from}
+	ver := version{layer: i, raw: n.path(), from: top.from}
 	for _, by := range top.by {
 		if a := v.analysers[by.Analyser]; a != nil && layer.ByContent(a, cmp.Or(by.As, target), n.path()) {
 			ver.by = append(ver.by, by)

@@ -241,5 +241,6 @@ func (c *collector) isFile(p string) bool {
 	if _, link := c.links[p]; link || tooLong(p) != "" {
 		return false
 	}
-	return c.res.Names.Has(HashPath(p).Key())
+	key := HashPath(p).Key()
+	return c.res.Names.Has(key) && !c.res.Folders.Has(key) // it may have been both
 }

@@ -194,6 +194,7 @@ func TestEntries(t *testing.T) {
 			files: []string{"y content: pkg:2"}, links: []layer.Link{{Path: "a", Target: "b"}, {Path: "b", Target: "a"}}, problems: []string{"circle"}},
 		{name: "links to files are left out", lines: []string{"file lib.so.1 x", "link lib.so lib.so.1", "link d/lib.so ../lib.so.1", "link dir nowhere"},
 			links: []layer.Link{{Path: "dir", Target: "nowhere"}}},
+		{name: "a link to a folder that was a link", lines: []string{"link a x", "dir a", "link b a"}, links: []layer.Link{{Path: "b", Target: "a"}}},
 		{name: "a link that is replaced", lines: []string{"link a b", "dir a", "file a/x pkg:1"}, files: []string{"a/x content: pkg:1"}},
 		{name: "a new link turns a way round", lines: []string{"link a m/n", "file a/x pkg:1", "link m k", "file a/y pkg:2"},
 			files: []string{"k/n/y content: pkg:2"}, links: []layer.Link{{Path: "a", Target: "m/n"}, {Path: "m", Target: "k"}}},
