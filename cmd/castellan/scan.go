@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -32,6 +33,8 @@ type scanOptions struct {
 	dockerHost string
 	plainHTTP  bool
 	caFile     string
+	limits     []string
+	bounds     scan.Limits // of limits
 }
 
 func newScan(g *globals) *cobra.Command {
@@ -79,6 +82,7 @@ then from a small one that came with the program, and the report says how old.
 	f.StringVar(&o.dockerHost, "docker-host", "", "container engine, as in DOCKER_HOST")
 	f.BoolVar(&o.plainHTTP, "plain-http", false, "speak to registries on other machines without encryption")
 	f.StringVar(&o.caFile, "registry-ca", "", "further certificate authorities of registries (PEM)")
+	f.StringArrayVar(&o.limits, "limit", nil, "what one scan may cost, as bytes=N (of one layer), entries=N (of one layer) or held=N (bytes of what was found); may be repeated")
 	c.AddCommand(newScanDB(g))
 	return c
 }
@@ -87,6 +91,9 @@ then from a small one that came with the program, and the report says how old.
 func (g *globals) scan(ctx context.Context, name string, o scanOptions) error {
 	outs, err := parseOutputs(o.outputs)
 	if err != nil {
+		return err
+	}
+	if o.bounds, err = parseLimits(o.limits); err != nil {
 		return err
 	}
 	policy, err := g.scanPolicy(o)
@@ -177,6 +184,22 @@ func (g *globals) advisoryPath(given string) string {
 		return given
 	}
 	return filepath.Join(g.dataDir, "advisories.db")
+}
+
+// parseLimits reads NAME=N.
+func parseLimits(given []string) (scan.Limits, error) {
+	var l scan.Limits
+	fields := map[string]*int64{"bytes": &l.Bytes, "entries": &l.Entries, "held": &l.Held}
+	for _, text := range given {
+		name, value, _ := strings.Cut(text, "=")
+		n, err := strconv.ParseInt(value, 10, 64)
+		if field := fields[name]; field != nil && err == nil && n > 0 {
+			*field = n
+			continue
+		}
+		return l, usagef("--limit %q: want bytes=N, entries=N or held=N", text)
+	}
+	return l, nil
 }
 
 // output is one report that is to be written.

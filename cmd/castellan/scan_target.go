@@ -50,7 +50,7 @@ func (osFiles) Head(path string, n int) ([]byte, error) {
 
 // scanner returns what scans, with its cache.
 func (s *scanning) scanner() *scan.Scanner {
-	o := scan.Options{Log: s.log, Progress: s.progress()}
+	o := scan.Options{Log: s.log, Progress: s.progress(), Limits: s.o.bounds}
 	if !s.o.noCache {
 		o.Cache = s.o.cache
 		if o.Cache == "" {
