@@ -142,8 +142,12 @@ func TestNothingFallsBetween(t *testing.T) {
 		f.file(w, "list.json")
 	})
 	w := watch(t, "unix://"+f.socket)
-	got := w.until(t, id("a"), "recorded", in(asset.Exited))
-	if got.ExitCode == nil || *got.ExitCode != 7 || !got.Partial {
+	// Asked about between its start and its end it is gone already; how it ended
+	// its events say, a moment later.
+	got := w.until(t, id("a"), "recorded with how it ended", func(w asset.Workload) bool {
+		return w.State == asset.Exited && w.ExitCode != nil
+	})
+	if *got.ExitCode != 7 || !got.Partial {
 		t.Errorf("workload = %+v, want exit code 7, partial", got)
 	}
 	f.mu.Lock()
