@@ -10,6 +10,7 @@
 //   - window.bpf.h: what is alike is counted, not told
 //   - untold.bpf.h: processes whose beginning has not been told
 //   - syscall.bpf.h: system calls when they return; one program for all sensors
+//   - read.bpf.h: the kernel's memory without a helper, where the kernel can
 //   - layer.bpf.h: which layer of a container a file is from
 //   - socket.bpf.h: sockets and packets
 //   - path.bpf.h: from a dentry to a path

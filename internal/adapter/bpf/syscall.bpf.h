@@ -17,6 +17,7 @@
 #define CASTELLAN_SYSCALL_BPF_H
 
 #include "kernel.bpf.h"
+#include "read.bpf.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
@@ -38,16 +39,15 @@ static __always_inline bool is_compat(void)
 	return BPF_CORE_READ(task, thread_info.status) & TS_COMPAT;
 }
 
-static __always_inline u32 call_number(struct pt_regs *regs)
+static __always_inline u64 call_number(struct pt_regs *regs)
 {
 	return regs->orig_ax;
 }
 
-/* call_arg returns argument n, 0 to 5. n is a constant. */
-static __always_inline u64 call_arg(struct pt_regs *regs, int n)
+/* arg_of returns argument n, 0 to 5, of a call of a 32-bit program or another one:
+ * for who needs several. n is a constant. */
+static __always_inline u64 arg_of(struct pt_regs *regs, int n, bool compat)
 {
-	bool compat = is_compat();
-
 	switch (n) {
 	case 0:
 		return compat ? (u32)regs->bx : regs->di;
@@ -69,19 +69,36 @@ static __always_inline bool is_compat(void)
 	return false; /* 32-bit programs of arm64 hosts are not followed */
 }
 
-static __always_inline u32 call_number(struct pt_regs *regs)
+static __always_inline u64 call_number(struct pt_regs *regs)
 {
-	return regs->syscallno;
+	return (u32)regs->syscallno;
 }
 
-static __always_inline u64 call_arg(struct pt_regs *regs, int n)
+static __always_inline u64 arg_of(struct pt_regs *regs, int n, bool compat)
 {
 	return n == 0 ? regs->orig_x0 : regs->regs[n];
 }
 #endif
 
+/* call_arg returns argument n, 0 to 5. n is a constant. */
+static __always_inline u64 call_arg(struct pt_regs *regs, int n)
+{
+	return arg_of(regs, n, is_compat());
+}
+
 #define MAX_CALLS 512	     /* numbers of one table; the highest of 6.18 is below 480 */
 #define COMPAT_CALLS MAX_CALLS /* where those of 32-bit programs begin */
+
+/* slot_of returns where in the table of calls a call is. */
+static __always_inline u32 slot_of(struct pt_regs *regs, bool compat)
+{
+	return call_number(regs) + (compat ? COMPAT_CALLS : 0);
+}
+
+static __always_inline u32 call_slot(struct pt_regs *regs)
+{
+	return slot_of(regs, is_compat());
+}
 
 /* has_failed tells an error from a result: -4095 to -1 are errors. */
 static __always_inline bool has_failed(long ret)
@@ -93,7 +110,6 @@ static __always_inline bool has_failed(long ret)
  * NULL. */
 static __always_inline struct file *file_of(int fd)
 {
-	struct file *file = NULL;
 	struct fdtable *table;
 	struct file **open;
 	u32 max;
@@ -109,8 +125,7 @@ static __always_inline struct file *file_of(int fd)
 	}
 	if (fd < 0 || (u32)fd >= max)
 		return NULL;
-	bpf_probe_read_kernel(&file, sizeof(file), &open[fd]);
-	return file;
+	return (void *)word_at(&open[fd]);
 }
 
 #endif
