@@ -39,9 +39,31 @@ static __always_inline bool is_compat(void)
 	return BPF_CORE_READ(task, thread_info.status) & TS_COMPAT;
 }
 
+/* Some kernels also take calls of x32 programs (__X32_SYSCALL_BIT), from any 64-bit
+ * program: with the numbers of 64-bit ones, but for those from 512 on, of which
+ * these are calls that sensors handle (arch/x86/entry/syscalls/syscall_64.tbl). */
+#define X32_CALL 0x40000000ul
+
+static __always_inline u64 x32_number(u64 number)
+{
+	switch (number) {
+	case 521:
+		return 101; /* ptrace */
+	case 528:
+		return 246; /* kexec_load */
+	case 539:
+		return 310; /* process_vm_readv */
+	case 540:
+		return 311; /* process_vm_writev */
+	}
+	return number;
+}
+
 static __always_inline u64 call_number(struct pt_regs *regs)
 {
-	return regs->orig_ax;
+	u64 number = regs->orig_ax;
+
+	return number < X32_CALL ? number : x32_number(number - X32_CALL);
 }
 
 /* arg_of returns argument n, 0 to 5, of a call of a 32-bit program or another one:
