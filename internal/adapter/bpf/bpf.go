@@ -138,6 +138,9 @@ func (s *Sensors) switchOn(ctx context.Context, l *loaded, settings asset.AgentS
 		return
 	}
 	spec, err := l.spec()
+	if err == nil && !hasFunction(castFunction) {
+		leaveCastOut(spec)
+	}
 	if err == nil && s.on == nil {
 		if s.on, err = openShared(spec, s.ring); err == nil {
 			err = s.on.set(settings)

@@ -10,11 +10,17 @@ import (
 
 //go:generate go tool bpf2go -cc clang -strip llvm-strip -target amd64,arm64 syscall syscall.bpf.c -- -O2 -Wall -Werror -mcpu=v2
 
-// What syscall.bpf.c has for the loader: the table of handlers, and one bit for
-// each number that has one.
+// What syscall.bpf.c has for the loader: the table of handlers, and for each
+// number which of its halves have one.
 const (
 	callsMap        = "calls"
 	handledVariable = "handled"
+)
+
+// Bits of handled: HANDLED_NATIVE and HANDLED_COMPAT of syscall.bpf.c.
+const (
+	handledNative byte = 1 << iota
+	handledCompat
 )
 
 // compatCalls is COMPAT_CALLS of syscall.bpf.h: where the handlers of 32-bit
@@ -49,10 +55,13 @@ func (s *switchboard) handle(p *ebpf.Program, names []string) error {
 
 // mark tells the program at sys_exit which numbers have a handler.
 func (s *switchboard) mark() error {
-	var handled [compatCalls / 64]uint64
+	var handled [compatCalls]byte
 	for n := range s.handlers {
-		n %= compatCalls
-		handled[n/64] |= 1 << (n % 64)
+		if n < compatCalls {
+			handled[n] |= handledNative
+		} else {
+			handled[n-compatCalls] |= handledCompat
+		}
 	}
 	if err := s.programs.Variables[handledVariable].Set(handled); err != nil {
 		return fmt.Errorf("mark handled system calls: %w", err)

@@ -80,16 +80,10 @@ __attribute__((noinline)) int tell_open(u64 address, u32 flags, u32 call)
  * path that the process passed. */
 __attribute__((noinline)) int tell_refused(u64 name, int dir, u32 flags, int error, u32 call);
 
-static __always_inline int opened(u32 slot, long ret, int dir, u64 name, u32 flags)
+static __always_inline int opened(u32 slot, int fd, u32 flags)
 {
-	struct file *file;
+	struct file *file = file_of(fd);
 
-	if (flags & O_PATH)
-		return 0;
-	if (has_failed(ret))
-		return name && is_refused(ret) ?
-			       tell_refused(name, dir, flags, ret, slot) : 0;
-	file = file_of(ret);
 	if (!file)
 		return 0; /* closed by another thread already */
 	if (!(flags & (O_ACCMODE | O_CREAT | O_TRUNC)) && !is_notable((u64)file))
@@ -101,38 +95,42 @@ static __always_inline int opened(u32 slot, long ret, int dir, u64 name, u32 fla
 }
 
 /* One program for all ways to open: the verifier reads all that it calls again
- * for each program. */
+ * for each program. Nearly every call of it is an open for reading that is not
+ * told, so it looks at no more than it needs for that. */
 SEC("tp_btf/sys_exit")
 int BPF_PROG(on_open, struct pt_regs *regs, long ret)
 {
-	u32 slot = call_slot(regs);
+	bool compat = is_compat(), at = true;
+	u32 slot = slot_of(regs, compat);
 	struct operation *op = bpf_map_lookup_elem(&operations, &slot);
-	u64 name = call_arg(regs, 1);
-	u64 flags = call_arg(regs, 2);
-	int dir = call_arg(regs, 0);
+	u64 flags, name;
 
 	if (!op)
 		return 0;
 	switch (op->kind) {
 	case OPENING_OPEN:
-		flags = name;
-		name = call_arg(regs, 0);
-		dir = AT_FDCWD;
+		flags = arg_of(regs, 1, compat);
+		at = false;
 		break;
 	case OPENING_CREAT:
 		flags = O_CREAT | O_TRUNC | 1;
-		name = call_arg(regs, 0);
-		dir = AT_FDCWD;
+		at = false;
 		break;
 	case OPENING_HOW: /* flags are the first field of struct open_how */
-		if (bpf_probe_read_user(&flags, sizeof(flags), (void *)flags))
+		if (bpf_probe_read_user(&flags, sizeof(flags), (void *)arg_of(regs, 2, compat)))
 			flags = O_CREAT; /* gone: what was opened is looked at */
 		break;
-	case OPENING_HANDLE:
-		name = 0;
-		break;
+	default:
+		flags = arg_of(regs, 2, compat);
 	}
-	return opened(slot, ret, dir, name, flags);
+	if (flags & O_PATH)
+		return 0;
+	if (!has_failed(ret))
+		return opened(slot, ret, flags);
+	if (!is_refused(ret) || op->kind == OPENING_HANDLE)
+		return 0;
+	name = at ? arg_of(regs, 1, compat) : arg_of(regs, 0, compat);
+	return name ? tell_refused(name, at ? arg_of(regs, 0, compat) : AT_FDCWD, flags, ret, slot) : 0;
 }
 
 /* -- Paths as they were passed ----------------------------------------------- */
@@ -322,18 +320,19 @@ __attribute__((noinline)) int tell_call(u32 slot, int error)
 SEC("tp_btf/sys_exit")
 int BPF_PROG(on_path, struct pt_regs *regs, long ret)
 {
-	u32 slot = call_slot(regs);
+	bool compat = is_compat();
+	u32 slot = slot_of(regs, compat);
 	struct operation *op = bpf_map_lookup_elem(&operations, &slot);
 	struct job *job = get_job();
 
 	if (!op || !job || (has_failed(ret) && !is_refused(ret)))
 		return 0;
-	job->args[0] = call_arg(regs, 0);
-	job->args[1] = call_arg(regs, 1);
-	job->args[2] = call_arg(regs, 2);
-	job->args[3] = call_arg(regs, 3);
-	job->args[4] = call_arg(regs, 4);
-	job->args[5] = call_arg(regs, 5);
+	job->args[0] = arg_of(regs, 0, compat);
+	job->args[1] = arg_of(regs, 1, compat);
+	job->args[2] = arg_of(regs, 2, compat);
+	job->args[3] = arg_of(regs, 3, compat);
+	job->args[4] = arg_of(regs, 4, compat);
+	job->args[5] = arg_of(regs, 5, compat);
 	job->args[NO_DIR] = AT_FDCWD;
 	job->args[NO_ARG] = 0;
 	if (op->kind == KIND_CHMOD && !(job->args[op->mode & 7] & MODE_TOLD))

@@ -202,11 +202,6 @@ static __always_inline struct container *found(struct job *job)
 	return job->container.known ? &job->container : NULL;
 }
 
-static __always_inline u32 call_slot(struct pt_regs *regs)
-{
-	return call_number(regs) + (is_compat() ? COMPAT_CALLS : 0);
-}
-
 /* is_refused tells errors that are told from those of everyday life. */
 static __always_inline bool is_refused(long ret)
 {

@@ -322,6 +322,10 @@ struct pt_regs {
 };
 #endif
 
+struct timespec64 {
+	s64 tv_sec;
+};
+
 struct linux_binprm {
 	struct file *file;
 	const char *filename;

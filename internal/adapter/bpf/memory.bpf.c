@@ -83,11 +83,6 @@ const enum kind *unused_kind __attribute__((unused));
 const enum flag *unused_flag __attribute__((unused));
 const struct mapping *unused_mapping __attribute__((unused));
 
-static __always_inline u32 call_slot(struct pt_regs *regs)
-{
-	return call_number(regs) + (is_compat() ? COMPAT_CALLS : 0);
-}
-
 /* locate keeps the container of the running process in the job, and returns 0
  * for a process of the host. */
 __attribute__((noinline)) int locate(void)

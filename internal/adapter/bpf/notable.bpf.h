@@ -11,6 +11,7 @@
 
 #include "kernel.bpf.h"
 #include "path.bpf.h"
+#include "read.bpf.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
@@ -60,7 +61,8 @@ static __always_inline bool is_marked(struct marks *m, enum notable what, u64 wo
 }
 
 /* What is read of a dentry: one piece of it, where the kernel keeps these side
- * by side (all from 5.8 to 6.18), and the short name that follows. */
+ * by side (all from 5.8 to 6.18), and the short name that follows. With HAS_CAST
+ * of the text only the first word is there. */
 struct near {
 	struct dentry *parent;
 	u64 hash_len;
@@ -73,6 +75,15 @@ static __always_inline void read_near(struct near *n, struct dentry *dentry)
 {
 	u64 at = bpf_core_field_offset(struct dentry, d_parent);
 
+	if (HAS_CAST) {
+		dentry = AS(struct dentry, dentry);
+		n->parent = dentry->d_parent;
+		n->hash_len = dentry->d_name.hash_len;
+		n->name = (const char *)dentry->d_name.name;
+		n->inode = dentry->d_inode;
+		n->text[0] = word_at(n->name);
+		return;
+	}
 	if (bpf_core_field_offset(struct dentry, d_name) == at + 8 &&
 	    bpf_core_field_offset(struct dentry, d_inode) == at + 24) {
 		bpf_probe_read_kernel(n, sizeof(*n), (void *)dentry + at);
@@ -103,6 +114,9 @@ static __always_inline u32 last_word(struct near *n, u32 len)
 	u64 low, high;
 	u32 word = 0;
 
+	/* Not beyond its end, which may be that of what can be read. */
+	if (HAS_CAST)
+		return len < 8 ? n->text[0] >> (at * 8) : word_at(n->name + len - 8) >> 32;
 	if (at < 8) {
 		low = n->text[0];
 		high = n->text[1];
@@ -195,15 +209,27 @@ __attribute__((noinline)) int is_notable(u64 address)
 	struct inode *inode;
 	struct path path;
 	struct near n;
+	u16 mode;
 
-	if (!m || bpf_probe_read_kernel(&path, sizeof(path), &file->f_path))
+	if (!m)
 		return false;
-	dentry = path.dentry;
-	mnt = path.mnt;
-	root = BPF_CORE_READ(mnt, mnt_root);
-	read_near(&n, dentry);
-	inode = n.inode;
-	if (is_device(BPF_CORE_READ(inode, i_mode)) || is_notable_name(m, &n))
+	if (HAS_CAST) {
+		mnt = AS(struct file, file)->f_path.mnt;
+		dentry = AS(struct file, file)->f_path.dentry;
+		root = AS(struct vfsmount, mnt)->mnt_root;
+		read_near(&n, dentry);
+		mode = AS(struct inode, n.inode)->i_mode;
+	} else {
+		if (bpf_probe_read_kernel(&path, sizeof(path), &file->f_path))
+			return false;
+		mnt = path.mnt;
+		dentry = path.dentry;
+		root = BPF_CORE_READ(mnt, mnt_root);
+		read_near(&n, dentry);
+		inode = n.inode;
+		mode = BPF_CORE_READ(inode, i_mode);
+	}
+	if (is_device(mode) || is_notable_name(m, &n))
 		return true;
 	if (dentry == root)
 		return is_notable_mount(m, mnt);

@@ -159,19 +159,21 @@ struct {
 
 static __always_inline struct shape *get_shape(struct pt_regs *regs)
 {
-	u32 slot = call_number(regs) + (is_compat() ? COMPAT_CALLS : 0);
+	u32 slot = call_slot(regs);
 
 	return bpf_map_lookup_elem(&shapes, &slot);
 }
 
 static __always_inline void read_args(struct work *w, struct pt_regs *regs)
 {
-	w->args[1] = call_arg(regs, 0);
-	w->args[2] = call_arg(regs, 1);
-	w->args[3] = call_arg(regs, 2);
-	w->args[4] = call_arg(regs, 3);
-	w->args[5] = call_arg(regs, 4);
-	w->args[6] = call_arg(regs, 5);
+	bool compat = is_compat();
+
+	w->args[1] = arg_of(regs, 0, compat);
+	w->args[2] = arg_of(regs, 1, compat);
+	w->args[3] = arg_of(regs, 2, compat);
+	w->args[4] = arg_of(regs, 3, compat);
+	w->args[5] = arg_of(regs, 4, compat);
+	w->args[6] = arg_of(regs, 5, compat);
 }
 
 static __always_inline u64 arg(struct work *w, u8 n)

@@ -17,6 +17,7 @@
 #define CASTELLAN_SYSCALL_BPF_H
 
 #include "kernel.bpf.h"
+#include "read.bpf.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
@@ -38,16 +39,37 @@ static __always_inline bool is_compat(void)
 	return BPF_CORE_READ(task, thread_info.status) & TS_COMPAT;
 }
 
-static __always_inline u32 call_number(struct pt_regs *regs)
+/* Some kernels also take calls of x32 programs (__X32_SYSCALL_BIT), from any 64-bit
+ * program: with the numbers of 64-bit ones, but for those from 512 on, of which
+ * these are calls that sensors handle (arch/x86/entry/syscalls/syscall_64.tbl). */
+#define X32_CALL 0x40000000ul
+
+static __always_inline u64 x32_number(u64 number)
 {
-	return regs->orig_ax;
+	switch (number) {
+	case 521:
+		return 101; /* ptrace */
+	case 528:
+		return 246; /* kexec_load */
+	case 539:
+		return 310; /* process_vm_readv */
+	case 540:
+		return 311; /* process_vm_writev */
+	}
+	return number;
 }
 
-/* call_arg returns argument n, 0 to 5. n is a constant. */
-static __always_inline u64 call_arg(struct pt_regs *regs, int n)
+static __always_inline u64 call_number(struct pt_regs *regs)
 {
-	bool compat = is_compat();
+	u64 number = regs->orig_ax;
 
+	return number < X32_CALL ? number : x32_number(number - X32_CALL);
+}
+
+/* arg_of returns argument n, 0 to 5, of a call of a 32-bit program or another one:
+ * for who needs several. n is a constant. */
+static __always_inline u64 arg_of(struct pt_regs *regs, int n, bool compat)
+{
 	switch (n) {
 	case 0:
 		return compat ? (u32)regs->bx : regs->di;
@@ -69,19 +91,36 @@ static __always_inline bool is_compat(void)
 	return false; /* 32-bit programs of arm64 hosts are not followed */
 }
 
-static __always_inline u32 call_number(struct pt_regs *regs)
+static __always_inline u64 call_number(struct pt_regs *regs)
 {
-	return regs->syscallno;
+	return (u32)regs->syscallno;
 }
 
-static __always_inline u64 call_arg(struct pt_regs *regs, int n)
+static __always_inline u64 arg_of(struct pt_regs *regs, int n, bool compat)
 {
 	return n == 0 ? regs->orig_x0 : regs->regs[n];
 }
 #endif
 
+/* call_arg returns argument n, 0 to 5. n is a constant. */
+static __always_inline u64 call_arg(struct pt_regs *regs, int n)
+{
+	return arg_of(regs, n, is_compat());
+}
+
 #define MAX_CALLS 512	     /* numbers of one table; the highest of 6.18 is below 480 */
 #define COMPAT_CALLS MAX_CALLS /* where those of 32-bit programs begin */
+
+/* slot_of returns where in the table of calls a call is. */
+static __always_inline u32 slot_of(struct pt_regs *regs, bool compat)
+{
+	return call_number(regs) + (compat ? COMPAT_CALLS : 0);
+}
+
+static __always_inline u32 call_slot(struct pt_regs *regs)
+{
+	return slot_of(regs, is_compat());
+}
 
 /* has_failed tells an error from a result: -4095 to -1 are errors. */
 static __always_inline bool has_failed(long ret)
@@ -93,7 +132,6 @@ static __always_inline bool has_failed(long ret)
  * NULL. */
 static __always_inline struct file *file_of(int fd)
 {
-	struct file *file = NULL;
 	struct fdtable *table;
 	struct file **open;
 	u32 max;
@@ -109,8 +147,7 @@ static __always_inline struct file *file_of(int fd)
 	}
 	if (fd < 0 || (u32)fd >= max)
 		return NULL;
-	bpf_probe_read_kernel(&file, sizeof(file), &open[fd]);
-	return file;
+	return (void *)word_at(&open[fd]);
 }
 
 #endif

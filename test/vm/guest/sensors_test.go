@@ -1,11 +1,14 @@
 package guest_test
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"slices"
 	"testing"
+
+	"github.com/cilium/ebpf"
 
 	"github.com/castellan-security/castellan/internal/adapter/bpf"
 	"github.com/castellan-security/castellan/internal/asset"
@@ -38,7 +41,12 @@ func TestSensorsRun(t *testing.T) {
 // verbose writes errors with all that they know: a refused program's with what
 // the verifier said of it.
 func verbose(_ []string, a slog.Attr) slog.Attr {
-	if err, ok := a.Value.Any().(error); ok {
+	err, ok := a.Value.Any().(error)
+	var refused *ebpf.VerifierError
+	if errors.As(err, &refused) {
+		err = refused
+	}
+	if ok {
 		a.Value = slog.StringValue(fmt.Sprintf("%+v", err))
 	}
 	return a
