@@ -13,7 +13,6 @@
 //   - layer.bpf.h: which layer of a container a file is from; overlay.go finds
 //     where the kernel keeps that
 //   - read.bpf.h: the kernel's memory without a helper, where the kernel can
-//   - layer.bpf.h: which layer of a container a file is from
 //   - socket.bpf.h: sockets and packets
 //   - path.bpf.h: from a dentry to a path
 //   - kernel.bpf.h: the kernel's structs, with the fields that are read and no
