@@ -181,6 +181,9 @@ func trace(string) error {
 	if err == nil {
 		err = unix.PtraceDetach(cmd.Process.Pid)
 	}
+	// The stop that was waited for may have been for another signal, of the
+	// child's own runtime: the one of attaching would then stop it for ever.
+	err = errors.Join(err, unix.Kill(cmd.Process.Pid, unix.SIGCONT))
 	return errors.Join(err, in.Close(), cmd.Wait())
 }
 
