@@ -36,7 +36,7 @@ type options struct {
 type row struct{ what, figure, aim string }
 
 func main() {
-	// The storm is this program started again, inside the container's cgroup.
+	// The work is done by this program started again, inside the container's cgroup.
 	if len(os.Args) > 1 && os.Args[1] == stormCommand {
 		if err := stormMain(context.Background(), os.Args[2:]); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
@@ -51,12 +51,19 @@ func main() {
 		}
 		return
 	}
+	if len(os.Args) > 1 && os.Args[1] == callsCommand {
+		if err := callsMain(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	var o options
 	flag.StringVar(&o.program, "castellan", "bin/castellan", "program to measure")
 	flag.IntVar(&o.rounds, "rounds", 9, "rounds of each pair")
 	flag.DurationVar(&o.span, "span", 3*time.Second, "length of one measurement")
 	flag.Int64Var(&o.events, "events", 10_000_000, "events in the database whose pages are timed")
-	flag.StringVar(&o.only, "only", "", "measure one section: storm, rate, nginx, build, scan, screen, fleet, store")
+	flag.StringVar(&o.only, "only", "", "measure one section: calls, storm, rate, nginx, build, scan, screen, fleet, store")
 	flag.IntVar(&o.agents, "agents", fleetAgents, "simulated agents")
 	flag.IntVar(&o.fleetRate, "fleet-rate", fleetRate, "events a second of all simulated agents")
 	flag.Parse()
@@ -73,6 +80,7 @@ var sections = []struct {
 	name string
 	run  func(context.Context, options) ([]row, error)
 }{
+	{"calls", benchCalls},
 	{"storm", benchStorm},
 	{"rate", benchRate},
 	{"nginx", benchNginx},

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const callsCommand = "calls"
+
+// Of linux/seccomp.h and linux/bpf_common.h: a filter that lets everything pass.
+const (
+	filterReturn = 0x06
+	seccompAllow = 0x7fff0000
+)
+
+// timed is what single calls take, in nanoseconds.
+type timed struct {
+	call float64 // that nobody watches: getppid
+	open float64 // for reading, with its close
+}
+
+// callTimes are those of a host's process, and of one behind a seccomp filter, as
+// an engine starts them.
+type callTimes struct{ plain, filtered timed }
+
+// benchCalls times single system calls inside a container's cgroup, with the
+// agent off and on.
+func benchCalls(ctx context.Context, o options) (rows []row, err error) {
+	_, cgroup, remove, err := container()
+	if err != nil {
+		return nil, err
+	}
+	defer remove()
+	p, err := openSink(o)
+	if err != nil {
+		return nil, err
+	}
+	var off, on callTimes
+	measured := func(into *callTimes) func() (float64, error) {
+		return func() (_ float64, err error) {
+			*into, err = timeCalls(ctx, o, cgroup)
+			return 0, err
+		}
+	}
+	kinds := []struct {
+		what string
+		of   func(callTimes) float64
+		more []float64
+		off  []float64
+	}{
+		{what: "a call that nobody watches", of: func(t callTimes) float64 { return t.plain.call }},
+		{what: "an open for reading and its close", of: func(t callTimes) float64 { return t.plain.open }},
+		{what: "the call, behind a seccomp filter", of: func(t callTimes) float64 { return t.filtered.call }},
+		{what: "the open and its close, behind a seccomp filter", of: func(t callTimes) float64 { return t.filtered.open }},
+	}
+	for range o.rounds {
+		if _, err = measured(&off)(); err == nil {
+			_, _, _, err = watched(ctx, o, p, measured(&on))
+		}
+		if err != nil {
+			return nil, errors.Join(err, p.close())
+		}
+		for i, k := range kinds {
+			kinds[i].off = append(k.off, k.of(off))
+			kinds[i].more = append(k.more, k.of(on)-k.of(off))
+		}
+	}
+	for _, k := range kinds {
+		rows = append(rows, row{k.what + ": more with the agent", fmt.Sprintf("%.0f ns of %.0f ns", median(k.more), median(k.off)), ""})
+	}
+	return rows, p.close()
+}
+
+// timeCalls runs the calls command in a cgroup.
+func timeCalls(ctx context.Context, o options, cgroup string) (t callTimes, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return t, err
+	}
+	dir, err := os.Open(cgroup)
+	if err != nil {
+		return t, err
+	}
+	defer dir.Close()
+	file := filepath.Join(o.dir, "opened")
+	if err := os.WriteFile(file, []byte("x"), 0o644); err != nil {
+		return t, err
+	}
+	cmd := exec.CommandContext(ctx, self, callsCommand, "-file", file, "-span", o.span.String())
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return t, fmt.Errorf("time calls: %w", err)
+	}
+	if _, err := fmt.Sscan(string(out), &t.plain.call, &t.plain.open, &t.filtered.call, &t.filtered.open); err != nil {
+		return t, fmt.Errorf("read times of calls from %q: %w", strings.TrimSpace(string(out)), err)
+	}
+	return t, nil
+}
+
+// callsMain prints what calls take without a filter and behind one.
+func callsMain(args []string) error {
+	f := flag.NewFlagSet(callsCommand, flag.ContinueOnError)
+	file := f.String("file", "", "file to open")
+	span := f.Duration("span", time.Second, "for how long")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	runtime.LockOSThread() // the filter is the thread's
+	plain, err := timeOf(*file, *span/2)
+	if err != nil {
+		return err
+	}
+	if err := filterNothing(); err != nil {
+		return err
+	}
+	filtered, err := timeOf(*file, *span/2)
+	if err != nil {
+		return err
+	}
+	fmt.Println(plain.call, plain.open, filtered.call, filtered.open)
+	return nil
+}
+
+// timeOf makes short runs of calls, and takes the shortest: on a busy machine
+// most are interrupted.
+func timeOf(file string, span time.Duration) (timed, error) {
+	const calls, opens, never = 500, 50, 1e9
+	name, err := unix.BytePtrFromString(file)
+	if err != nil {
+		return timed{}, err
+	}
+	at := uintptr(1<<64 + unix.AT_FDCWD)
+	least := timed{call: never, open: never}
+	for end := time.Now().Add(span); time.Now().Before(end); {
+		begin := time.Now()
+		for range calls {
+			unix.RawSyscall(unix.SYS_GETPPID, 0, 0, 0)
+		}
+		least.call = min(least.call, float64(time.Since(begin))/calls)
+		begin = time.Now()
+		for range opens {
+			fd, _, errno := unix.RawSyscall6(unix.SYS_OPENAT, at, uintptr(unsafe.Pointer(name)), unix.O_RDONLY, 0, 0, 0)
+			if errno != 0 {
+				return timed{}, fmt.Errorf("open %s: %w", file, errno)
+			}
+			unix.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
+		}
+		least.open = min(least.open, float64(time.Since(begin))/opens)
+	}
+	return least, nil
+}
+
+// filterNothing puts the thread behind a filter that lets everything pass.
+func filterNothing() error {
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	filter := unix.SockFilter{Code: filterReturn, K: seccompAllow}
+	program := unix.SockFprog{Len: 1, Filter: &filter}
+	err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0)
+	if err != nil {
+		return fmt.Errorf("set a filter: %w", err)
+	}
+	return nil
+}
