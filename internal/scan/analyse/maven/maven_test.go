@@ -1,41 +1,18 @@
 package maven_test
 
 import (
-	"context"
-	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/castellan-security/castellan/internal/scan/analyse"
 	"github.com/castellan-security/castellan/internal/scan/analyse/maven"
+	"github.com/castellan-security/castellan/internal/scan/analysetest"
 )
 
 // take returns what is shown, a line a package.
 func take(path, content string) ([]string, error) {
-	e := &analyse.Entry{Path: path, Mode: 0o644, Size: int64(len(content))}
-	a := maven.Analyser{}
-	if !a.Wants(e, []byte(content[:min(len(content), analyse.HeadSize)])) {
-		return []string{"not wanted"}, nil
-	}
-	var shown analyse.Shown
-	err := a.Take(context.Background(), e, strings.NewReader(content), &shown)
-	var lines []string
-	for _, p := range shown.Packages {
-		s := fmt.Sprintf("%s:%s %s %s [%s]", p.Type, p.FullName(), p.Version, p.Found, p.Ecosystem)
-		if p.Dev {
-			s += " dev"
-		}
-		if p.Indirect {
-			s += " indirect"
-		}
-		for _, l := range p.Licenses {
-			s += " " + l
-		}
-		lines = append(lines, s)
-	}
-	return lines, err
+	return analysetest.Lines(maven.Analyser{}, path, content)
 }
 
 func TestTake(t *testing.T) {
