@@ -101,9 +101,9 @@ func Instruction(createdBy string) string {
 	return s
 }
 
-// ExplainLayers gives each layer the step of the history that made it. A history
-// that tells of another number of layers than there are explains nothing: a
-// guess would blame the wrong line.
+// ExplainLayers gives each layer that has no instruction the step of the history
+// that made it. A history that tells of another number of layers than there are
+// explains nothing: a guess would blame the wrong line.
 func (i *Image) ExplainLayers() {
 	var made []string
 	for _, s := range i.History {
@@ -115,7 +115,9 @@ func (i *Image) ExplainLayers() {
 		return
 	}
 	for n := range i.Layers {
-		i.Layers[n].Instruction = made[n]
+		if i.Layers[n].Instruction == "" {
+			i.Layers[n].Instruction = made[n]
+		}
 	}
 }
 

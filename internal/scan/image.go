@@ -22,7 +22,7 @@ func (s *Scanner) Image(ctx context.Context, src Layers) (inventory.Inventory, e
 	subject := inventory.Subject{Kind: inventory.KindImage, Name: j.image.Reference}
 	chain := chainOf(j.image)
 	if w := s.cache.loadImage(chain); w != nil && len(w.Layers) == len(j.image.Layers) {
-		instructions(&j.image)
+		j.image.ExplainLayers()
 		for i, l := range w.Layers {
 			complete(&j.image.Layers[i], l.DiffID, l.Size)
 		}
@@ -108,7 +108,7 @@ func (j *job) layers(ctx context.Context) (inventory.Image, []*layer.Result, err
 		return inventory.Image{}, nil, err
 	}
 	image := j.src.Image()
-	instructions(&image)
+	image.ExplainLayers()
 	results := make([]*layer.Result, len(image.Layers))
 	for i := range image.Layers {
 		l := &image.Layers[i]
@@ -204,23 +204,4 @@ func nameOf(l inventory.Layer) string {
 		return l.Digest
 	}
 	return l.DiffID
-}
-
-// instructions gives layers the steps of the history that made them, if the
-// history speaks of all of them.
-func instructions(image *inventory.Image) {
-	var steps []inventory.Step
-	for _, s := range image.History {
-		if !s.Empty {
-			steps = append(steps, s)
-		}
-	}
-	if len(steps) != len(image.Layers) {
-		return
-	}
-	for i := range image.Layers {
-		if image.Layers[i].Instruction == "" {
-			image.Layers[i].Instruction = steps[i].Instruction
-		}
-	}
 }
