@@ -218,17 +218,7 @@ func (rd *reading) wholes(names []string) {
 
 // readFile reads a file, compressed or not.
 func (rd *reading) readFile(name string) ([]byte, error) {
-	f, err := rd.fsys.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }() // read only
-	plain, done, err := decompress(f)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	return readAll(plain, rd.source.documentLimit(), nil)
+	return readNamed(rd.fsys, name, rd.source.documentLimit())
 }
 
 // latest keeps the last of archives that are named by their dates.
