@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -247,26 +248,11 @@ func (g *globals) writeReports(outs []output, reports []scan.Report, o scanOptio
 			}
 			continue
 		}
-		if err := writeFile(out, reports, options); err != nil {
+		err := writeWhole(out.file, func(w io.Writer) error { return scan.WriteReports(w, out.form, reports, options) })
+		if err != nil {
 			return fmt.Errorf("write %s: %w", out.file, err)
 		}
 		fmt.Fprintf(g.err, "%s\n", g.paint("wrote "+printable(out.file), faint))
 	}
 	return nil
-}
-
-func writeFile(out output, reports []scan.Report, o scan.ReportOptions) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(out.file), ".castellan-")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	if err := errors.Join(scan.WriteReports(f, out.form, reports, o), f.Chmod(0o644), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), out.file)
 }

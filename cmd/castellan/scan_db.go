@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -342,27 +343,23 @@ func newDBExport(g *globals, o *dbOptions) *cobra.Command {
 		Short: "Write the database as one compressed file, for other machines",
 		Long:  "Write the database as one compressed file, and print its digest, which\nimport can be told to insist on.\n" + exitHelp,
 		Args:  cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) (err error) {
+		RunE: func(c *cobra.Command, args []string) error {
 			db, _, err := scan.OpenDatabase(g.advisoryPath(o.database))
 			if err != nil {
 				return err
 			}
 			defer db.Close()
-			f, err := os.CreateTemp(filepath.Dir(args[0]), ".castellan-")
+			var digest string
+			var size int64
+			err = writeWhole(args[0], func(w io.Writer) (err error) {
+				digest, size, err = db.Export(c.Context(), w)
+				return err
+			})
 			if err != nil {
 				return fmt.Errorf("export: %w", err)
 			}
-			defer func() {
-				if err != nil {
-					err = errors.Join(err, os.Remove(f.Name()))
-				}
-			}()
-			digest, size, err := db.Export(c.Context(), f)
-			if err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
-				return fmt.Errorf("export: %w", err)
-			}
 			fmt.Fprintf(g.out, "%s  %d bytes\n", digest, size)
-			return os.Rename(f.Name(), args[0])
+			return nil
 		},
 	}
 }
