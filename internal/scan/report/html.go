@@ -151,7 +151,7 @@ func htmlAbout(inv *inventory.Inventory) []string {
 }
 
 func htmlRemedyOf(m *remedy) htmlRemedy {
-	h := htmlRemedy{Worst: m.worst().String(), Name: strings.Join(m.names, ", "), From: m.from, To: m.to, Gone: len(m.ids()),
+	h := htmlRemedy{Worst: m.worst().String(), Name: strings.Join(m.names, ", "), From: m.from, To: m.to, Gone: len(m.ids),
 		Whence: whence(m.places), Exploited: m.exploited(), InUse: m.inUse()}
 	if m.to == "" {
 		h.To = strings.ReplaceAll(string(m.state), "-", " ")

@@ -41,7 +41,8 @@ func markdownReport(b *strings.Builder, r *Report, o Options) {
 		fmt.Fprintf(b, "Gate (%s): %s.\n\n", markdown(r.Gate.Rule), verdict)
 	}
 	p := page{o: Options{Compare: o.Compare}}
-	fmt.Fprintf(b, "%s.\n\n", strings.ToUpper(p.age(r)[:1])+p.age(r)[1:])
+	age := p.age(r)
+	fmt.Fprintf(b, "%s.\n\n", strings.ToUpper(age[:1])+age[1:])
 	for _, l := range r.notCompared() {
 		fmt.Fprintf(b, "Not compared: %s.\n\n", markdown(l))
 	}
@@ -52,7 +53,7 @@ func markdownReport(b *strings.Builder, r *Report, o Options) {
 	b.WriteString("| Worst | Gone | Package | Installed | Move to | Because of | From |\n|---|---:|---|---|---|---|---|\n")
 	for i := range all {
 		m := &all[i]
-		fmt.Fprintf(b, "| %s | %d | %s | %s | %s | %s | %s |\n", m.worst(), len(m.ids()), markdown(m.name()), markdown(m.from),
+		fmt.Fprintf(b, "| %s | %d | %s | %s | %s | %s | %s |\n", m.worst(), len(m.ids), markdown(m.name()), markdown(m.from),
 			markdown(firstOf(m.to, strings.ReplaceAll(string(m.state), "-", " "))), markdown(p.marks(m)), markdown(whence(m.places)))
 	}
 	markdownDetails(b, r)

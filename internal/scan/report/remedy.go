@@ -20,17 +20,20 @@ type remedy struct {
 	state     finding.State
 	places    []inventory.Place
 	gone      []*finding.Vulnerability // gravest first
+	ids       []string                 // of gone, each once
 }
 
-// ids are the weaknesses that are gone, each once, gravest first.
-func (r *remedy) ids() []string {
-	var ids []string
+// finish brings what was collected into order.
+func (r *remedy) finish() {
+	slices.Sort(r.names)
+	slices.SortStableFunc(r.gone, func(a, b *finding.Vulnerability) int { return cmp.Compare(b.Severity, a.Severity) })
+	seen := map[string]bool{}
 	for _, v := range r.gone {
-		if !slices.Contains(ids, v.ID) {
-			ids = append(ids, v.ID)
+		if !seen[v.ID] {
+			seen[v.ID] = true
+			r.ids = append(r.ids, v.ID)
 		}
 	}
-	return ids
 }
 
 // worst returns the gravest severity of what is gone.
@@ -110,8 +113,7 @@ func remedies(vs []finding.Vulnerability, compare func(ecosystem, a, b string) i
 		r.gone = append(r.gone, v)
 	}
 	for i := range all {
-		slices.Sort(all[i].names)
-		slices.SortStableFunc(all[i].gone, func(a, b *finding.Vulnerability) int { return cmp.Compare(b.Severity, a.Severity) })
+		all[i].finish()
 	}
 	slices.SortStableFunc(all, compareRemedies)
 	return all
@@ -150,7 +152,7 @@ func compareRemedies(a, b remedy) int {
 		first(a.exploited(), b.exploited()),
 		cmp.Compare(b.worst(), a.worst()),
 		cmp.Compare(b.epss(), a.epss()),
-		cmp.Compare(len(b.ids()), len(a.ids())),
+		cmp.Compare(len(b.ids), len(a.ids)),
 		slices.Compare(a.names, b.names),
 	)
 }

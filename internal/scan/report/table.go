@@ -168,7 +168,7 @@ func (p *page) steps(titles []string, all []remedy, belongs func(*remedy) bool) 
 			continue
 		}
 		rows = append(rows, []string{
-			p.paint(severityStyle(m.worst()), m.worst().String()), fmt.Sprint(len(m.ids())),
+			p.paint(severityStyle(m.worst()), m.worst().String()), fmt.Sprint(len(m.ids)),
 			clip(untrusted.Text(m.name()), maxCell), clip(untrusted.Text(m.from), maxCell), p.target(m), p.marks(m), untrusted.Text(whence(m.places)),
 		})
 	}
@@ -200,10 +200,9 @@ func (p *page) marks(m *remedy) string {
 	if e := m.epss(); e >= 0.01 {
 		parts = append(parts, fmt.Sprintf("EPSS %.0f%%", e*100))
 	}
-	ids := m.ids()
-	for i, id := range ids {
+	for i, id := range m.ids {
 		if i == shown {
-			parts = append(parts, fmt.Sprintf("+%d", len(ids)-shown))
+			parts = append(parts, fmt.Sprintf("+%d", len(m.ids)-shown))
 			break
 		}
 		parts = append(parts, untrusted.Text(id))
