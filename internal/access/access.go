@@ -31,6 +31,8 @@ const (
 	ReadWorkloads Scope = "workloads:read"
 	ReadEvents    Scope = "events:read"
 	ReadAgents    Scope = "agents:read"
+	ReadImages    Scope = "images:read"
+	ManageImages  Scope = "images:manage" // accept vulnerabilities, have images scanned anew
 	ManageAgents  Scope = "agents:manage" // settings of agents
 	EnrolAgents   Scope = "agents:enrol"  // invite agents, and revoke them
 	ManageUsers   Scope = "users:manage"
@@ -40,19 +42,19 @@ const (
 
 // Scopes lists every scope.
 func Scopes() []Scope {
-	return []Scope{ReadWorkloads, ReadEvents, ReadAgents, ManageAgents, EnrolAgents, ManageUsers, ManageTokens, ReadAudit}
+	return []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages, ManageImages, ManageAgents, EnrolAgents, ManageUsers, ManageTokens, ReadAudit}
 }
 
 // Scopes returns the rights of a role; an unknown role has none.
 func (r Role) Scopes() []Scope {
-	read := []Scope{ReadWorkloads, ReadEvents, ReadAgents}
+	read := []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages}
 	switch r {
 	case Viewer:
 		return read
 	case Operator:
-		return append(read, ManageAgents)
+		return append(read, ManageImages, ManageAgents)
 	case Administrator:
-		return append(read, ManageAgents, EnrolAgents, ManageUsers, ManageTokens, ReadAudit)
+		return append(read, ManageImages, ManageAgents, EnrolAgents, ManageUsers, ManageTokens, ReadAudit)
 	}
 	return nil
 }

@@ -29,6 +29,9 @@ type Agent struct {
 	// last report; behind is negative. It includes the time of the transport.
 	Clock time.Duration `json:"clock_ahead_ns"`
 	Spool Spool         `json:"spool"`
+	// Abilities name what the agent does when the server asks, beyond sensing; an
+	// agent that does not say is not asked.
+	Abilities []string `json:"abilities,omitempty"`
 	// Settings are those that the agent works by now.
 	Settings AgentSettings `json:"settings"`
 }

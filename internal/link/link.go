@@ -22,6 +22,8 @@ const (
 	MaxWorkloads = 1_000
 	MaxProcesses = 100_000
 	MaxSamples   = 10_000
+	MaxUses      = 1_000 // workloads; asset.MaxUsePaths each, and MaxUsedPaths together
+	MaxUsedPaths = 10_000
 )
 
 // Server is the agent's view of its server.
@@ -54,14 +56,16 @@ type Directive struct {
 	ID     string    // the same for the same wish, so that it is obeyed once
 	Kind   string    // see the Directive… constants
 	Issued time.Time // by the server's clock
-	// Settings is set for DirectiveSettings.
+	// Settings is set for DirectiveSettings, Scan for DirectiveScan.
 	Settings *asset.AgentSettings
+	Scan     *ScanWish
 }
 
 // The kinds of directive.
 const (
 	DirectiveSettings = "settings" // work by these settings from now on
 	DirectiveSnapshot = "snapshot" // report everything anew
+	DirectiveScan     = "scan"     // scan an image of the engine
 )
 
 // Joiner gives an agent its certificate.
@@ -104,6 +108,9 @@ type Report struct {
 	Boot string
 	// Samples are what workloads use. They may come twice or not at all.
 	Samples []asset.Sample
+	// Uses are files of images that workloads executed or mapped, each told
+	// once a workload. They may come twice or not at all.
+	Uses []asset.Use
 	// Sent is when the report left, by the agent's clock: with the time of its
 	// arrival it tells how far the two clocks are apart.
 	Sent time.Time
