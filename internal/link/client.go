@@ -134,10 +134,9 @@ func (c *Client) Report(ctx context.Context, r Report) (Receipt, error) {
 	}
 	timed, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	timed, used := traced(timed)
 	res, err := c.now.Load().link.Report(timed, connect.NewRequest(msg))
 	if err != nil {
-		return Receipt{}, errorFromWire(ctx, c.server, used.cause(err))
+		return Receipt{}, c.failed(ctx, err)
 	}
 	return Receipt{WantSnapshot: res.Msg.GetWantSnapshot()}, nil
 }
@@ -170,10 +169,9 @@ func (c *Client) directives(ctx context.Context, on *carriage, who Caller, take 
 		case <-listening.Done():
 		}
 	}()
-	listening, used := traced(listening)
 	stream, err := on.link.Directives(listening, connect.NewRequest(&linkv1.DirectivesRequest{Boot: who.Boot, Version: who.Version}))
 	if err != nil {
-		return errorFromWire(ctx, c.server, used.cause(err))
+		return c.failed(ctx, err)
 	}
 	defer stream.Close()
 	for stream.Receive() {
@@ -184,7 +182,7 @@ func (c *Client) directives(ctx context.Context, on *carriage, who Caller, take 
 		take(d)
 	}
 	if err := stream.Err(); err != nil {
-		return errorFromWire(ctx, c.server, used.cause(err))
+		return c.failed(ctx, err)
 	}
 	return unreachable(c.server, errors.New("the server ended the directives"))
 }
@@ -193,10 +191,9 @@ func (c *Client) directives(ctx context.Context, on *carriage, who Caller, take 
 func (c *Client) Renew(ctx context.Context, csr []byte) (Credentials, error) {
 	timed, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	timed, used := traced(timed)
 	res, err := c.now.Load().link.Renew(timed, connect.NewRequest(&linkv1.RenewRequest{Csr: csr}))
 	if err != nil {
-		return Credentials{}, errorFromWire(ctx, c.server, used.cause(err))
+		return Credentials{}, c.failed(ctx, err)
 	}
 	return credentialsFromWire(res.Msg), nil
 }

@@ -5,48 +5,49 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
-	"net/http/httptrace"
 	"strings"
-	"sync/atomic"
-	"time"
+
+	"golang.org/x/net/http2"
 )
 
-const (
-	// notEstablished is how net/http tells of a connection that ended between
-	// its handshake and its first request; it keeps the reason to itself.
-	notEstablished = "client conn could not be established"
-	// alertWait bounds the wait for what is left to read of a broken
-	// connection; normally there is none.
-	alertWait = time.Second
-)
+// notEstablished is how net/http tells of a connection that ended between its
+// handshake and its first request; it keeps the reason to itself.
+const notEstablished = "client conn could not be established"
 
-// connection remembers what a call went over.
-type connection struct{ last atomic.Pointer[tls.Conn] }
-
-// traced returns a context for a call, and what will know its connection.
-func traced(ctx context.Context) (context.Context, *connection) {
-	c := new(connection)
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) {
-		if t, ok := got.Conn.(*tls.Conn); ok {
-			c.last.Store(t)
+// failed gives the error of a call its kind.
+//
+// With TLS 1.3 a server refuses a client's certificate after the client's
+// handshake is done (RFC 8446, section 4.4.2.4): net/http may notice that it
+// cannot write any more before it reads the alert that says why. Then the
+// server is asked once more, by a connection that does nothing but listen.
+func (c *Client) failed(ctx context.Context, err error) error {
+	var op *net.OpError
+	unsaid := errors.As(err, &op) && op.Op == "write" || strings.Contains(err.Error(), notEstablished)
+	if ctx.Err() == nil && unsaid {
+		if why := c.listen(ctx); refusedCertificate(why) != "" {
+			err = why
 		}
-	}}), c
+	}
+	return errorFromWire(ctx, c.server, err)
 }
 
-// cause returns why a call failed. With TLS 1.3 a server refuses a client's
-// certificate after the client's handshake is done (RFC 8446, section 4.4.2.4),
-// and net/http may notice that the connection is gone before it passes on the
-// alert that says why. A connection of crypto/tls keeps that alert.
-func (c *connection) cause(err error) error {
-	conn := c.last.Load()
-	var op *net.OpError
-	broken := errors.As(err, &op) && op.Op == "write" || strings.Contains(err.Error(), notEstablished)
-	if conn == nil || !broken {
+// listen connects and waits for the first byte of the server's preface, which
+// it sends unasked (RFC 9113, section 3.4), or for its refusal.
+func (c *Client) listen(ctx context.Context) error {
+	timed, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	conf := c.conf.Clone()
+	conf.NextProtos = []string{http2.NextProtoTLS}
+	conn, err := (&tls.Dialer{Config: conf}).DialContext(timed, "tcp", c.server)
+	if err != nil {
 		return err
 	}
-	_ = conn.SetReadDeadline(time.Now().Add(alertWait)) // of a closed one it fails, and so does the read: at once
-	if _, why := conn.Read(make([]byte, 1)); refusedCertificate(why) != "" {
-		return why
+	defer conn.Close() //nolint:errcheck // nothing was written
+	if end, ok := timed.Deadline(); ok {
+		if err := conn.SetReadDeadline(end); err != nil {
+			return err
+		}
 	}
+	_, err = conn.Read(make([]byte, 1))
 	return err
 }
