@@ -31,6 +31,9 @@ const (
 	// maxAsked bounds what asks for a certificate or for directives: a request
 	// for a certificate has less than 10 KiB.
 	maxAsked = 64 << 10
+	// worthCompressing is how long an answer must be for that: a receipt is a few
+	// bytes, and readying a compressor cost more than all else of its answer.
+	worthCompressing = 4 << 10
 	// directiveWrite is how long an agent may take to accept one directive. Who
 	// is slower is cut off and asks again.
 	directiveWrite = 10 * time.Second
@@ -53,7 +56,7 @@ type Gate interface {
 // that are not shown to the caller.
 func Handler(s Server, j Joiner, gate Gate, log *slog.Logger) (path string, h http.Handler) {
 	path, inner := linkv1connect.NewLinkServiceHandler(&handler{server: s, joiner: j, log: log},
-		connect.WithReadMaxBytes(MaxMessage), connect.WithCodec(boundedCodec{}))
+		connect.WithReadMaxBytes(MaxMessage), connect.WithCodec(boundedCodec{}), connect.WithCompressMinBytes(worthCompressing))
 	small := http.MaxBytesHandler(inner, maxAsked)
 	large, few := make(chan struct{}, maxAtOnce), make(chan struct{}, maxSmall)
 	refuse := connect.NewErrorWriter()

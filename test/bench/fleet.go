@@ -54,11 +54,8 @@ func benchFleet(ctx context.Context, o options) (rows []row, err error) {
 		return nil, err
 	}
 	joined := time.Since(begin)
-	before, err := costOf(h.cmd.Process.Pid)
+	before, err := f.run(ctx, o.fleetRate)
 	if err != nil {
-		return nil, err
-	}
-	if err := f.run(ctx, o.fleetRate); err != nil {
 		return nil, err
 	}
 	after, err := costOf(h.cmd.Process.Pid)
@@ -176,13 +173,21 @@ func (f *simulated) invite(ctx context.Context) (string, error) {
 	return made.Token, nil
 }
 
-// run lets all agents report for fleetSpan.
-func (f *simulated) run(ctx context.Context, rate int) error {
+// run lets all agents report for fleetSpan, after each has connected and has
+// said everything once: what two thousand handshakes cost is another question.
+// It returns what the server had cost when the span began.
+func (f *simulated) run(ctx context.Context, rate int) (before cost, err error) {
 	listening, stop := context.WithCancel(ctx)
 	defer stop()
+	each := max(1, int(float64(rate)*fleetBeat.Seconds())/len(f.all))
+	if err := f.introduce(ctx); err != nil {
+		return cost{}, err
+	}
+	if before, err = costOf(f.house.cmd.Process.Pid); err != nil {
+		return cost{}, err
+	}
 	reporting, end := context.WithTimeout(ctx, fleetSpan)
 	defer end()
-	each := max(1, int(float64(rate)*fleetBeat.Seconds())/len(f.all))
 	begin := time.Now()
 	var reporters, listeners sync.WaitGroup
 	for i, c := range f.all {
@@ -200,11 +205,34 @@ func (f *simulated) run(ctx context.Context, rate int) error {
 	for _, c := range f.all {
 		c.Close()
 	}
-	return ctx.Err()
+	return before, ctx.Err()
 }
 
-// report is one simulated agent.
-func (f *simulated) report(ctx context.Context, host int, c *link.Client, each int) {
+// introduce lets each agent connect and report what runs on its host, a few at
+// once.
+func (f *simulated) introduce(ctx context.Context) error {
+	next := atomic.Int64{}
+	errs := make(chan error, joiners)
+	for range joiners {
+		go func() {
+			for i := int(next.Add(1) - 1); i < len(f.all); i = int(next.Add(1) - 1) {
+				if _, err := f.all[i].Report(ctx, firstReport(i)); err != nil {
+					errs <- fmt.Errorf("first report of agent %d: %w", i, err)
+					return
+				}
+			}
+			errs <- nil
+		}()
+	}
+	var err error
+	for range joiners {
+		err = errors.Join(err, <-errs)
+	}
+	return err
+}
+
+// firstReport is all that there is to say of a simulated host.
+func firstReport(host int) link.Report {
 	a := asset.Agent{ID: agentID(host), Boot: "BENCHBOOT", Hostname: agentID(host), Version: "bench", Started: time.Now()}
 	var ws []asset.Workload
 	for n := range fleetWorkloads {
@@ -212,7 +240,12 @@ func (f *simulated) report(ctx context.Context, host int, c *link.Client, each i
 		w.Group = asset.GroupOf(w)
 		ws = append(ws, w)
 	}
-	r := link.Report{Agent: a, Workloads: ws, Complete: true, Snapshot: true}
+	return link.Report{Agent: a, Workloads: ws, Complete: true, Snapshot: true}
+}
+
+// report is one simulated agent.
+func (f *simulated) report(ctx context.Context, host int, c *link.Client, each int) {
+	r := link.Report{Agent: firstReport(host).Agent}
 	// Spread over one beat, as hosts that were not started together are.
 	next := time.NewTimer(fleetBeat * time.Duration(host) / time.Duration(len(f.all)))
 	defer next.Stop()
@@ -234,7 +267,6 @@ func (f *simulated) report(ctx context.Context, host int, c *link.Client, each i
 		}
 		r.Sent = time.Now()
 		f.send(ctx, c, r)
-		r.Workloads, r.Complete, r.Snapshot = nil, false, false
 	}
 }
 

@@ -35,6 +35,9 @@ type Tables struct {
 	agents map[string]*table
 	owner  map[string]string        // workload id → agent id
 	usage  map[string]WorkloadUsage // by workload id
+	// skipped is the sum over all tables, those that were forgotten included: it
+	// is asked for at every report.
+	skipped uint64
 }
 
 // NewTables returns empty tables; clock nil means time.Now.
@@ -58,7 +61,7 @@ func (t *Tables) Apply(agentID string, r link.Report) (changed []string) {
 		tb = t.restart(agentID, r.Agent.Boot, tb)
 	}
 	t.use(r.Samples, now)
-	touched := map[string]struct{}{}
+	touched, skipped := map[string]struct{}{}, tb.skipped
 	if r.Snapshot {
 		tb.replace(r.Processes, now, touched)
 	}
@@ -66,6 +69,7 @@ func (t *Tables) Apply(agentID string, r link.Report) (changed []string) {
 		tb.apply(&r.Events[i], now, touched)
 	}
 	tb.sweep(now, touched)
+	t.skipped += tb.skipped - skipped
 	for id := range touched {
 		if _, ok := tb.trees[id]; ok && id != "" {
 			t.owner[id] = agentID
@@ -124,16 +128,12 @@ func (t *Tables) Host(agentID string) (procs []event.Running, known bool) {
 	return tb.list("", now), tb.known
 }
 
-// Skipped returns how many processes found no room in the agents' tables. They
-// are stored as events; only the trees lack them.
+// Skipped returns how many processes found no room in the agents' tables since
+// the start. They are stored as events; only the trees lack them.
 func (t *Tables) Skipped() uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var n uint64
-	for _, tb := range t.agents {
-		n += tb.skipped
-	}
-	return n
+	return t.skipped
 }
 
 // Forget drops all that an agent said.
