@@ -117,6 +117,11 @@ func imageCases() []testCase {
 				k.Errorf("after a change of image: %+v, %+v", one, two)
 			}
 		}},
+	}
+}
+
+func imageListCases() []testCase {
+	return []testCase{
 		{"listed by what needs attention", func(k *kit) {
 			for n := 1; n <= 3; n++ {
 				k.scanned(n)
@@ -216,6 +221,11 @@ func scanJobCases() []testCase {
 				k.Errorf("got %s", v.ID)
 			}
 		}},
+	}
+}
+
+func scanEndCases() []testCase {
+	return []testCase{
 		{"fails, waits, is given up, is asked for anew", func(k *kit) {
 			k.noted(1)
 			k.started("w", "a", 1, asset.Running)
@@ -308,6 +318,11 @@ func findingCases() []testCase {
 			}
 			k.wantFault(k.st.PutFindings(k.ctx, store.ImageFindings{ImageID: imageID(7)}), fault.NotFound)
 		}},
+	}
+}
+
+func fleetFindingCases() []testCase {
+	return []testCase{
 		{"in use, then exploited, then by severity and probability", func(k *kit) {
 			k.scanned(1)
 			use, kev := found("CVE-1", "a", finding.Low), found("CVE-2", "b", finding.Low)
