@@ -330,26 +330,36 @@ func TestArchiveOfTwoMinds(t *testing.T) {
 	}
 }
 
-// A layer that only its publisher may distribute is told of, never fetched.
+// A layer that only its publisher may distribute is told of, and never fetched
+// from where the image says. Where it is there all the same it is read: whoever
+// made the image may call any layer so.
 func TestForeignLayer(t *testing.T) {
-	layers := threeLayers("")
-	s := blobs{}
-	m := manifestOf(s, layers, nil)
-	ds := m["layers"].([]object)
-	ds[0] = with(ds[0], object{"mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "urls": []string{"http://169.254.169.254/latest"}})
-	delete(s, ds[0]["digest"].(string))
-	d := s.addJSON(ociManifest, m)
-	for form, path := range map[string]string{"folder": writeFolder(t, s.files(d)), "stream": writeFile(t, gzipped(archive(s.files(d))))} {
-		t.Run(form, func(t *testing.T) {
-			i := open(t, path, oci.Choice{})
-			var k taken
-			if err := i.Each(t.Context(), 2, nothing, k.take); err != nil {
-				t.Fatal(err)
-			}
-			if got := i.Image().Layers; len(k.calls) != 2 || !strings.Contains(got[0].Missing, "publisher") || got[1].Missing != "" {
-				t.Errorf("%d layers handed over, layers %+v", len(k.calls), got)
-			}
-		})
+	for _, tc := range []struct {
+		name   string
+		there  bool
+		layers int
+	}{{"left to its publisher", false, 2}, {"there all the same", true, 3}} {
+		layers := threeLayers("")
+		s := blobs{}
+		m := manifestOf(s, layers, nil)
+		ds := m["layers"].([]object)
+		ds[0] = with(ds[0], object{"mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "urls": []string{"http://169.254.169.254/latest"}})
+		if !tc.there {
+			delete(s, ds[0]["digest"].(string))
+		}
+		d := s.addJSON(ociManifest, m)
+		for form, path := range map[string]string{"folder": writeFolder(t, s.files(d)), "stream": writeFile(t, gzipped(archive(s.files(d))))} {
+			t.Run(tc.name+"/"+form, func(t *testing.T) {
+				i := open(t, path, oci.Choice{})
+				var k taken
+				if err := i.Each(t.Context(), 2, nothing, k.take); err != nil {
+					t.Fatal(err)
+				}
+				if got := i.Image().Layers; len(k.calls) != tc.layers || !strings.Contains(got[0].Missing, "publisher") || got[1].Missing != "" {
+					t.Errorf("%d layers handed over, want %d; layers %+v", len(k.calls), tc.layers, got)
+				}
+			})
+		}
 	}
 }
 

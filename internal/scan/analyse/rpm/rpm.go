@@ -122,7 +122,7 @@ func packageOf(b []byte) (inventory.Package, error) {
 		p.Version = epoch + p.Version
 	}
 	p.Source = inventory.Source{Name: p.Name, Version: p.Version}
-	if name, version, ok := sourceOf(h.text(tagSource)); ok {
+	if name, version, ok := inventory.ParseSourceRPM(h.text(tagSource)); ok {
 		p.Source = inventory.Source{Name: name, Version: epoch + version}
 	}
 	if license := h.text(tagLicense); license != "" {
@@ -135,24 +135,6 @@ func packageOf(b []byte) (inventory.Package, error) {
 	}
 	p.Files, err = h.files()
 	return p, err
-}
-
-// sourceOf takes the name of a source package apart: NAME-VERSION-RELEASE.src.rpm.
-func sourceOf(file string) (name, version string, ok bool) {
-	file, ok = strings.CutSuffix(file, ".rpm")
-	if !ok {
-		return "", "", false
-	}
-	file = strings.TrimSuffix(strings.TrimSuffix(file, ".src"), ".nosrc")
-	release := strings.LastIndexByte(file, '-')
-	if release <= 0 {
-		return "", "", false
-	}
-	at := strings.LastIndexByte(file[:release], '-')
-	if at <= 0 {
-		return "", "", false
-	}
-	return file[:at], file[at+1:], true
 }
 
 // cutString returns the bytes up to a NUL, within b.
