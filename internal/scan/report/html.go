@@ -37,6 +37,9 @@ type htmlReport struct {
 	Rows     []htmlRow
 	Accepted []htmlRow
 	Missing  []string
+	// Broken says how much breaks the gate, Uncounted that what could not be read
+	// does not.
+	Broken, Uncounted string
 }
 
 type htmlCount struct {
@@ -111,6 +114,10 @@ func htmlReportOf(r *Report, o Options) htmlReport {
 	}
 	h.Layers = htmlLayers(r)
 	h.Missing = r.notCompared()
+	h.Uncounted = r.uncounted()
+	if r.Gate != nil {
+		h.Broken = r.Gate.broken()
+	}
 	for i := range r.Vulnerabilities {
 		row := htmlRowOf(&r.Vulnerabilities[i])
 		if row.Vulnerability.Accepted != nil {
