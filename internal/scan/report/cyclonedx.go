@@ -34,11 +34,16 @@ func bomOf(r *Report, o Options) *cyclonedx.BOM {
 	}
 	components := []cyclonedx.Component{}
 	refs := refsOf(&r.Inventory)
+	mixed := isMixed(&r.Inventory)
 	for i := range r.Inventory.Packages {
-		components = append(components, componentOf(&r.Inventory.Packages[i], refs[i], r.Inventory.OS))
+		components = append(components, componentOf(&r.Inventory.Packages[i], refs[i], r.Inventory.OS, mixed))
 	}
 	if os := r.Inventory.OS; os.ID != "" {
-		components = append(components, cyclonedx.Component{BOMRef: "os", Type: cyclonedx.ComponentTypeOS, Name: os.ID, Version: os.Version, Description: os.Name})
+		c := cyclonedx.Component{BOMRef: "os", Type: cyclonedx.ComponentTypeOS, Name: os.ID, Version: os.Version, Description: os.Name}
+		if os.Codename != "" {
+			c.Properties = bomProperties([]property{{"codename", os.Codename}})
+		}
+		components = append(components, c)
 	}
 	bom.Components = &components
 	if len(r.Vulnerabilities) > 0 {
@@ -69,6 +74,7 @@ func subjectComponent(inv *inventory.Inventory) *cyclonedx.Component {
 		c.Type, c.Version = cyclonedx.ComponentTypeContainer, firstOf(i.Digest, i.ID)
 		c.Name = firstOf(i.Reference, inv.Subject.Name)
 		c.PackageURL = productOf(inv)
+		c.Properties = bomProperties(imageProperties(i))
 	}
 	if inv.Subject.Kind == inventory.KindHost || inv.Subject.Kind == inventory.KindRoot {
 		c.Type = cyclonedx.ComponentTypeOS
@@ -76,9 +82,9 @@ func subjectComponent(inv *inventory.Inventory) *cyclonedx.Component {
 	return c
 }
 
-func componentOf(p *inventory.Package, ref string, os inventory.OS) cyclonedx.Component {
+func componentOf(p *inventory.Package, ref string, os inventory.OS, mixed bool) cyclonedx.Component {
 	c := cyclonedx.Component{BOMRef: ref, Type: cyclonedx.ComponentTypeLibrary, Group: p.Namespace, Name: p.Name, Version: p.Version, PackageURL: p.PURL(os)}
-	if p.Type == "deb" || p.Type == "apk" || p.Type == "rpm" {
+	if p.FromDistribution() {
 		c.Group = ""
 	}
 	if len(p.Licenses) > 0 {
@@ -88,29 +94,17 @@ func componentOf(p *inventory.Package, ref string, os inventory.OS) cyclonedx.Co
 		}
 		c.Licenses = &choices
 	}
-	properties := []cyclonedx.Property{}
-	add := func(name, value string) {
-		if value != "" {
-			properties = append(properties, cyclonedx.Property{Name: "castellan:" + name, Value: value})
-		}
-	}
-	add("found", string(p.Found))
-	add("source_name", p.Source.Name)
-	add("source_version", p.Source.Version)
-	add("architecture", p.Arch)
+	properties := []property{{"found", string(p.Found)}, {"source_name", p.Source.Name}, {"source_version", p.Source.Version}, {"architecture", p.Arch}}
+	properties = append(properties, beyondURL(p, mixed)...)
 	occurrences := []cyclonedx.EvidenceOccurrence{}
-	for _, place := range p.Places {
+	for i, place := range p.Places {
 		occurrences = append(occurrences, cyclonedx.EvidenceOccurrence{Location: place.Path})
-		if place.Layer > 0 {
-			add("layer", strconv.Itoa(place.Layer))
-		}
+		properties = append(properties, property{"layer_of_place:" + strconv.Itoa(i), layerOf(place)})
 	}
 	if len(occurrences) > 0 {
 		c.Evidence = &cyclonedx.Evidence{Occurrences: &occurrences}
 	}
-	if len(properties) > 0 {
-		c.Properties = &properties
-	}
+	c.Properties = bomProperties(properties)
 	return c
 }
 
