@@ -54,7 +54,7 @@ The sources are described in docs/feeds.md.
 	f.StringVar(&o.database, "db", "", "advisory database (default: advisories.db in the data folder)")
 	f.BoolVar(&o.plainHTTP, "plain-http", false, "speak to registries on other machines without encryption")
 	f.StringVar(&o.caFile, "registry-ca", "", "further certificate authorities of registries (PEM)")
-	c.AddCommand(newDBUpdate(g, &o), newDBBuild(g, &o), newDBInfo(g, &o), newDBExport(g, &o), newDBImport(g, &o))
+	c.AddCommand(newDBUpdate(g, &o), newDBBuild(g, &o), newDBInfo(g, &o), newDBExport(g, &o), newDBImport(g, &o), newDBSeed(g, &o))
 	return c
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/inventory"
+	"github.com/castellan-security/castellan/internal/scan/cvss"
 )
 
 // writeCycloneDX writes CycloneDX 1.6 with packages and vulnerabilities.
@@ -160,7 +161,7 @@ func ratingsOf(v *finding.Vulnerability) *[]cyclonedx.VulnerabilityRating {
 	out := []cyclonedx.VulnerabilityRating{}
 	for _, s := range v.Scores {
 		base := s.Base
-		out = append(out, cyclonedx.VulnerabilityRating{Score: &base, Method: methodOf(s.Version), Vector: s.Vector, Severity: bomSeverity(severityOfScore(base)), Source: &cyclonedx.Source{Name: s.By}})
+		out = append(out, cyclonedx.VulnerabilityRating{Score: &base, Method: methodOf(s.Version), Vector: s.Vector, Severity: bomSeverity(cvss.Score{Version: s.Version, Base: base}.Severity()), Source: &cyclonedx.Source{Name: s.By}})
 	}
 	if v.EPSS != nil {
 		epss := float64(v.EPSS.EPSS)
@@ -182,21 +183,6 @@ func methodOf(version string) cyclonedx.ScoringMethod {
 		return cyclonedx.ScoringMethodCVSSv4
 	}
 	return cyclonedx.ScoringMethodOther
-}
-
-// severityOfScore is the qualitative scale of CVSS 3 and 4.
-func severityOfScore(base float64) finding.Severity {
-	switch {
-	case base >= 9:
-		return finding.Critical
-	case base >= 7:
-		return finding.High
-	case base >= 4:
-		return finding.Medium
-	case base > 0:
-		return finding.Low
-	}
-	return finding.Negligible
 }
 
 func bomSeverity(s finding.Severity) cyclonedx.Severity {

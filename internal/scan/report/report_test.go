@@ -229,6 +229,26 @@ func TestJUnitIsXML(t *testing.T) {
 	}
 }
 
+// A score has the word of its own version of CVSS: version 2 has none for
+// critical.
+func TestSeverityOfScores(t *testing.T) {
+	r := example()
+	r.Vulnerabilities = r.Vulnerabilities[:1]
+	r.Vulnerabilities[0].EPSS = nil
+	r.Vulnerabilities[0].Scores = []finding.Score{{Version: "2.0", Base: 10, By: "a"}, {Version: "3.1", Base: 9.8, By: "b"}, {Version: "4.0", Base: 0, By: "c"}}
+	var bom struct{ Vulnerabilities []struct{ Ratings []struct{ Severity string } } }
+	if err := json.Unmarshal(write(t, report.CycloneDX, r), &bom); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, rating := range bom.Vulnerabilities[0].Ratings {
+		got = append(got, rating.Severity)
+	}
+	if diff := cmp.Diff(got, []string{"high", "critical", "info", "high"}); diff != "" {
+		t.Errorf("got, want: %s", diff)
+	}
+}
+
 // What could not be read is told in every form that a gate is told in, and whether
 // it counts.
 func TestWhatCouldNotBeRead(t *testing.T) {
