@@ -211,6 +211,27 @@ func (r *Report) title() string {
 	return r.Inventory.Subject.Name
 }
 
+// aboutOf says what kind of thing an inventory is of, with its digest as shown.
+func aboutOf(inv *inventory.Inventory, shown func(digest string) string) []string {
+	var out []string
+	if i := inv.Image; i != nil {
+		if i.Platform.OS != "" {
+			out = append(out, i.Platform.String())
+		}
+		if d := firstOf(i.Digest, i.ID); d != "" {
+			out = append(out, shown(d))
+		}
+		if len(i.Layers) > 0 { // a bill of materials may not tell
+			out = append(out, plural(len(i.Layers), "layer"))
+		}
+	}
+	out = append(out, firstOf(inv.OS.Name, inv.OS.ID, "no operating system"), plural(len(inv.Packages), "package"))
+	if inv.Subject.Kind == inventory.KindSBOM {
+		out = append(out, "as "+inv.Subject.Name+" tells")
+	}
+	return out
+}
+
 // counts are how many vulnerabilities there are of each severity, accepted ones
 // apart.
 type counts struct {

@@ -236,7 +236,9 @@ func TestSeverityOfScores(t *testing.T) {
 	r.Vulnerabilities = r.Vulnerabilities[:1]
 	r.Vulnerabilities[0].EPSS = nil
 	r.Vulnerabilities[0].Scores = []finding.Score{{Version: "2.0", Base: 10, By: "a"}, {Version: "3.1", Base: 9.8, By: "b"}, {Version: "4.0", Base: 0, By: "c"}}
-	var bom struct{ Vulnerabilities []struct{ Ratings []struct{ Severity string } } }
+	var bom struct {
+		Vulnerabilities []struct{ Ratings []struct{ Severity string } }
+	}
 	if err := json.Unmarshal(write(t, report.CycloneDX, r), &bom); err != nil {
 		t.Fatal(err)
 	}

@@ -87,17 +87,7 @@ func (p *page) gaps(r *Report) {
 // head says what was scanned, what is in it, and how bad it is.
 func (p *page) head(r *Report) {
 	p.line("%s", p.paint(styleBold, untrusted.Text(r.title())))
-	var about []string
-	if i := r.Inventory.Image; i != nil {
-		if i.Platform.OS != "" {
-			about = append(about, i.Platform.String())
-		}
-		if d := firstOf(i.Digest, i.ID); d != "" {
-			about = append(about, short(d))
-		}
-		about = append(about, plural(len(i.Layers), "layer"))
-	}
-	about = append(about, firstOf(r.Inventory.OS.Name, r.Inventory.OS.ID, "no operating system"), plural(len(r.Inventory.Packages), "package"))
+	about := aboutOf(&r.Inventory, short)
 	p.line("  %s", p.paint(styleFaint, untrusted.Text(strings.Join(about, " · "))))
 	if r.Database.Built.IsZero() {
 		p.line("  %s", p.paint(styleYellow, "not compared with advisories: there is no database (castellan scan db update)"))

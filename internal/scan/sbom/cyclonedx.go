@@ -24,6 +24,8 @@ func (d *document) json(j *pull.JSON) error {
 				err = fault.New(fault.Unsupported, "this version does not read SPDX 3").With("write it as SPDX 2.3 or CycloneDX")
 			}
 			return err
+		case "predicate": // of an in-toto statement, in which builders attach bills to images
+			return d.json(j)
 		case "metadata":
 			return d.metadata(j)
 		case "components":

@@ -154,6 +154,7 @@ func (l *listed) locate(c *component) {
 			c.places[i].layer = p.layer
 		}
 	}
+	l.Places = make([]inventory.Place, 0, len(c.places))
 	for _, at := range c.places {
 		path := at.path
 		if path != "" && !strings.HasPrefix(path, "/") {

@@ -1,6 +1,6 @@
 // Package sbom reads bills of materials that others wrote, as inventories that
 // advisories can be matched with: CycloneDX (JSON and XML) and SPDX 2 (JSON, and
-// tags and values).
+// tags and values); in JSON also as the predicate of an in-toto statement.
 //
 // A package is what its package URL says, its distribution and its source
 // package included; what the properties of well-known writers add (syft, Trivy,
@@ -17,7 +17,6 @@ package sbom
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -141,7 +140,7 @@ func firstByte(r *bufio.Reader) (byte, error) {
 			}
 			return 0, err
 		}
-		if !bytes.ContainsRune([]byte(" \t\r\n"), rune(b)) && !strings.ContainsRune("\xef\xbb\xbf", rune(b)) && b < 0x80 {
+		if b < 0x80 && !strings.ContainsRune(" \t\r\n", rune(b)) { // what is above can only be the mark
 			return b, r.UnreadByte()
 		}
 	}

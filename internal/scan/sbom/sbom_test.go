@@ -136,6 +136,8 @@ func TestWhatPackagesAre(t *testing.T) {
 		{"lists that are there twice", `{"bomFormat":"CycloneDX","specVersion":"1.2","components":[{"purl":"pkg:gem/a@1"}],"components":[{"purl":"pkg:gem/b@1"}]}`,
 			[]string{"gem:a 1 eco=RubyGems", "gem:b 1 eco=RubyGems"}},
 		{"values of another type", bom(`{"type":1,"name":{},"version":[],"purl":null,"properties":{"a":1},"licenses":3,"evidence":[],"components":"x"},7,null,[[]]`), nil},
+		{"in a statement", `{"_type":"https://in-toto.io/Statement/v1","subject":[{"name":"a","digest":{"sha256":"00"}}],"predicateType":"https://cyclonedx.org/bom","predicate":` +
+			bom(`{"purl":"pkg:gem/a@1"}`) + `}`, []string{"gem:a 1 eco=RubyGems"}},
 		{"version only in the component", bom(`{"name":"x","version":"2","purl":"pkg:cargo/x"}`), []string{"cargo:x 2 eco=crates.io"}},
 		{"epoch of a deb", bom(fmt.Sprintf(purl, "bsdutils", "pkg:deb/debian/bsdutils@1%3A2.38.1-5?arch=amd64&distro=debian-12.4&epoch=1")),
 			[]string{"os debian 12.4 () debian 12.4", "deb:bsdutils 1:2.38.1-5 arch=amd64 source=bsdutils 1:2.38.1-5"}},
@@ -194,6 +196,7 @@ func TestRefused(t *testing.T) {
 		{"a version to come", `{"bomFormat":"CycloneDX","specVersion":"2.0"}`, fault.Unsupported, `CycloneDX "2.0"`},
 		{"SPDX 3", `{"@context":"https://spdx.org/rdf/3.0.1/spdx-context.jsonld","@graph":[]}`, fault.Unsupported, "SPDX 3"},
 		{"SPDX in XML", `<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"></rdf:RDF>`, fault.Unsupported, "not CycloneDX"},
+		{"SPDX in YAML", "SPDXID: \"SPDXRef-DOCUMENT\"\nspdxVersion: \"SPDX-2.3\"\n", fault.Unsupported, "YAML"},
 		{"two formats", `{"bomFormat":"CycloneDX","spdxVersion":"SPDX-2.3"}`, fault.Invalid, "claims to be"},
 		{"deep", bom(strings.Repeat(`{"components":[`, 600)), fault.Invalid, "nested more than 1000 deep"},
 		{"deep in XML", `<bom xmlns="http://cyclonedx.org/schema/bom/1.4">` + strings.Repeat("<components><component>", 600), fault.Invalid, "nested more than 1000 deep"},

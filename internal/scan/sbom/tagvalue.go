@@ -62,11 +62,16 @@ func (t *tagReader) next() (tag, value string, err error) {
 	}
 }
 
-// maybeTag says whether a line may stand before the version of the document: a
-// comment, or that version. Everything else is another kind of file.
+// maybeTag says whether a line may stand before the version of the document, or
+// be it. Everything else is another kind of file.
 func maybeTag(line []byte) bool {
 	s := strings.TrimPrefix(string(line[:min(len(line), maxText)]), "\ufeff")
-	return strings.HasPrefix(s, "#") || strings.HasPrefix(s, "SPDXVersion:") || strings.HasPrefix(s, "DataLicense:") || strings.HasPrefix(s, "SPDXID:")
+	for _, begin := range [...]string{"#", "---", "SPDXVersion:", "DataLicense:", "SPDXID:", "spdxVersion:"} {
+		if strings.HasPrefix(s, begin) {
+			return true
+		}
+	}
+	return false
 }
 
 // multiline reads on to </text>, and keeps the beginning.
@@ -100,6 +105,8 @@ func (t *tagReader) take(tag, value string) error {
 	switch tag {
 	case "SPDXVersion":
 		return t.claim("SPDX", value)
+	case "spdxVersion":
+		return fault.New(fault.Unsupported, "this version does not read SPDX in YAML").With("write it as SPDX 2.3 in JSON, or as CycloneDX")
 	case "DocumentName":
 		t.name = value[:min(len(value), maxText)]
 	case "PackageName":

@@ -142,6 +142,10 @@ func jsonDocument(text []byte) (Kind, string) {
 			return SBOM, "it is SPDX in JSON"
 		case "containerdefinitions", "taskdefinition":
 			return Task, "it is an ECS task definition"
+		case "predicatetype":
+			if bytes.Contains(text, []byte("spdx")) || bytes.Contains(text, []byte("cyclonedx")) {
+				return SBOM, "it is a statement with a bill of materials"
+			}
 		case "@context":
 			if bytes.Contains(text, []byte("spdx.org/rdf/3")) {
 				return SBOM, "it is SPDX 3 in JSON"
