@@ -391,3 +391,47 @@ func TestLayoutWithPipe(t *testing.T) {
 	}
 	checkError(t, openAndRead(t, dir), "is no file")
 }
+
+// A registry that does not have such a layer says so, and the rest is read; any
+// other layer must be there.
+func TestForeignLayerInRegistry(t *testing.T) {
+	anonymous(t)
+	const foreign, own = "application/vnd.oci.image.layer.nondistributable.v1.tar", "application/vnd.oci.image.layer.v1.tar"
+	for _, tc := range []struct {
+		name, mediaType string
+		there           bool
+		layers          int
+		err             string
+	}{
+		{"left to its publisher", foreign, false, 2, ""},
+		{"there all the same", foreign, true, 3, ""},
+		{"not its publisher's", own, false, 0, "404"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := newHub(t)
+			layers := threeLayers(runtime.GOARCH)
+			s := blobs{}
+			m := manifestOf(s, layers, s.addJSON(ociConfig, config(runtime.GOARCH, layers)))
+			ds := m["layers"].([]object)
+			ds[0] = with(ds[0], object{"mediaType": tc.mediaType})
+			key := ds[0]["digest"].(string)
+			if !tc.there {
+				delete(s, key)
+			}
+			r, _ := door(t, oci.Options{})
+			i, err := r.Open(t.Context(), h.push(t, s, "shop/web", "1", s.addJSON(ociManifest, m)), oci.Choice{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var k taken
+			err = i.Each(t.Context(), 2, nothing, k.take)
+			if tc.err != "" {
+				checkError(t, err, tc.err)
+				return
+			}
+			if err != nil || len(k.calls) != tc.layers {
+				t.Errorf("%d layers handed over, %v, want %d", len(k.calls), err, tc.layers)
+			}
+		})
+	}
+}

@@ -129,6 +129,9 @@ func (d *document) distribute(inv *inventory.Inventory, ecosystem func(inventory
 		if !l.FromDistribution() {
 			continue
 		}
+		if l.distro == "" && len(d.systems) == 0 && l.Type == "rpm" {
+			l.distro = builtFor(l.Namespace, l.Version)
+		}
 		key := l.distro + " " + l.Namespace
 		if counts[key]++; counts[key] == 1 {
 			systems[key] = systemOf(l.distro, l.Namespace)

@@ -28,6 +28,26 @@ func systemOf(distro, namespace string) inventory.OS {
 	return cleanSystem(os)
 }
 
+// builtFor returns the system that an rpm was built for, by the tag that
+// distributions put at the end of its release: 1.0-1.el9_2, 1.0-1.fc40,
+// 1.0-1.amzn2023. It is "" where there is none, or no namespace.
+func builtFor(namespace, version string) string {
+	if namespace == "" {
+		return ""
+	}
+	for _, tag := range [...]string{".el", ".fc", ".amzn"} {
+		i := strings.LastIndex(version, tag)
+		if i < 0 {
+			continue
+		}
+		rest := version[i+len(tag):]
+		if n := len(rest) - len(strings.TrimLeft(rest, "0123456789")); n > 0 {
+			return namespace + "-" + rest[:n]
+		}
+	}
+	return ""
+}
+
 func startsWithDigit(s string) bool { return s != "" && s[0] >= '0' && s[0] <= '9' }
 
 // families are the names that Trivy and package URLs have for systems, with

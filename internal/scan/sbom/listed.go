@@ -48,6 +48,9 @@ func (d *document) listedOf(c *component) (l listed, ok bool) {
 		}
 	}
 	l.id, l.distro = c.id, u.Qualifiers["distro"]
+	if name, release := u.Qualifiers["os_name"], u.Qualifiers["os_version"]; l.distro == "" && name != "" && release != "" {
+		l.distro = name + "-" + release // Docker's writer
+	}
 	p := &l.Package
 	p.Found, p.Licenses, p.OwnedBy = inventory.Stated, c.licenses, c.said.owner
 	if p.Version == "" {

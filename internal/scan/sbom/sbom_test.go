@@ -150,6 +150,10 @@ func TestWhatPackagesAre(t *testing.T) {
 		{"another release than most", bom(fmt.Sprintf(purl, "a", "pkg:deb/debian/a@1?distro=debian-12") + "," + fmt.Sprintf(purl, "b", "pkg:deb/debian/b@1?distro=debian-12") + "," +
 			fmt.Sprintf(purl, "c", "pkg:deb/debian/c@1?distro=debian-11") + "," + fmt.Sprintf(purl, "d", "pkg:rpm/fedora/d@1-1?distro=fedora-40")),
 			[]string{"os debian 12 () debian 12", "deb:a 1 source=a 1", "deb:b 1 source=b 1", "deb:c 1 eco=debian:11 source=c 1", "rpm:d 1-1 eco=fedora:40 source=d 1-1"}},
+		{"release only in the version", bom(fmt.Sprintf(purl, "openssl", "pkg:rpm/redhat/openssl@3.0.7-24.el9_2?arch=x86_64")), []string{"os rhel 9 () rhel 9", "rpm:openssl 3.0.7-24.el9_2 arch=x86_64 source=openssl 3.0.7-24.el9_2"}},
+		{"another release in a version of a known system", bom(fmt.Sprintf(purl, "tool", "pkg:rpm/redhat/tool@1-1.el8") + `,{"type":"operating-system","name":"rhel","version":"9.3"}`),
+			[]string{"os rhel 9.3 () rhel 9.3", "rpm:tool 1-1.el8 source=tool 1-1.el8"}},
+		{"Docker's qualifiers", bom(fmt.Sprintf(purl, "x", "pkg:deb/debian/x@1?os_distro=bookworm&os_name=debian&os_version=12")), []string{"os debian 12 () debian 12", "deb:x 1 source=x 1"}},
 		{"no distribution", bom(fmt.Sprintf(purl, "a", "pkg:deb/a@1")),
 			[]string{"deb:a 1 source=a 1", "problem 1 listed of a distribution that is not told, so that no advisory can be looked up: a 1"}},
 		{"names of two cases", bom(fmt.Sprintf(purl, "R", "pkg:apk/alpine/r@4?distro=3.20.1")), []string{"os alpine 3.20.1 () alpine 3.20.1", "apk:R 4 source=r 4"}},
