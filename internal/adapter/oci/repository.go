@@ -33,8 +33,7 @@ type repository struct {
 // get asks for a part of the repository. The caller closes the body of the
 // answer, which is 200, or 206 when a part of the part was asked for.
 func (r *repository) get(ctx context.Context, kind, id string, header http.Header) (*http.Response, error) {
-	u := url.URL{Scheme: r.scheme, Host: r.name.RegistryStr(), Path: "/v2/" + r.name.RepositoryStr() + "/" + kind + "/" + id}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.address(kind, id).String(), nil)
 	if err != nil {
 		return nil, err
 	}
