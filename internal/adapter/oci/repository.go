@@ -141,7 +141,7 @@ func (r *repository) explain(what string, err error) error {
 			return fault.New(kind, "%s: %s; asked as nobody, because: %w", what, said, t).With("mend that, or log in: docker login " + host)
 		}
 		return fault.New(kind, "%s: %s; asked as %s", what, said, r.credential.explain()).
-			With("is the name right? if so, log in with a user who may read it: docker login " + host)
+			With("is the name right? if so, log in with a user who may do that: docker login " + host)
 	case http.StatusNotFound:
 		return fault.New(fault.NotFound, "%s: %s", what, said).With("is there such a repository, and has it that tag or digest?")
 	case http.StatusTooManyRequests:

@@ -159,6 +159,13 @@ func TestWhatPackagesAre(t *testing.T) {
 		{"names of two cases", bom(fmt.Sprintf(purl, "R", "pkg:apk/alpine/r@4?distro=3.20.1")), []string{"os alpine 3.20.1 () alpine 3.20.1", "apk:R 4 source=r 4"}},
 		{"name that is too long", bom(fmt.Sprintf(purl, "x", "pkg:gem/"+strings.Repeat("x", 1025)+"@1") + "," + fmt.Sprintf(purl, "y", "pkg:gem/"+strings.Repeat("x", 9000))),
 			[]string{"problem 2 listed with names that are too long to be any; they are left out: x, y"}},
+		{"layers in annotations", `{"spdxVersion":"SPDX-2.3","packages":[{"SPDXID":"SPDXRef-Package-1","name":"bash","versionInfo":"5.2.15-2","primaryPackagePurpose":"LIBRARY",` +
+			`"externalRefs":[{"referenceCategory":"PACKAGE-MANAGER","referenceType":"purl","referenceLocator":"pkg:deb/debian/bash@5.2.15-2?arch=amd64&distro=debian-12.4"}],` +
+			`"annotations":[{"annotator":"Tool: trivy-0.58.0","annotationType":"OTHER","comment":"LayerDiffID: sha256:bb"},{"comment":"PkgType: debian"}]},` +
+			`{"SPDXID":"SPDXRef-OperatingSystem-2","name":"debian","versionInfo":"12.4","primaryPackagePurpose":"OPERATING-SYSTEM"},` +
+			`{"SPDXID":"SPDXRef-ContainerImage-3","name":"web:3","primaryPackagePurpose":"CONTAINER","annotations":[{"comment":"DiffID: sha256:aa"},{"comment":"DiffID: sha256:bb"}]}],` +
+			`"relationships":[{"spdxElementId":"SPDXRef-DOCUMENT","relatedSpdxElement":"SPDXRef-ContainerImage-3","relationshipType":"DESCRIBES"}]}`,
+			[]string{"os debian 12.4 () debian 12.4", "image web:3   2 layers", "deb:bash 5.2.15-2 arch=amd64 source=bash 5.2.15-2 at=2:"}},
 		{"several package URLs in SPDX", `{"packages":[{"SPDXID":"a","name":"x","externalRefs":[{"referenceType":"purl","referenceLocator":"pkg:npm/x@1"},` +
 			`{"referenceType":"purl","referenceLocator":"pkg:gem/x@1"}]}],"spdxVersion":"SPDX-2.2"}`, []string{"npm:x 1 eco=npm", "gem:x 1 eco=RubyGems"}},
 	} {

@@ -1,13 +1,13 @@
 package rpm
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
-	"golang.org/x/sync/semaphore"
 )
 
 // Limits of what is held of databases, whose pages are read in any order.
@@ -37,23 +37,54 @@ const (
 	opened = 8
 )
 
-// weightOf is how much of maxMemory a database of that many bytes takes: what is
-// held of it, and a header that lies on several pages.
-func weightOf(size int64) int64 { return min(size, maxHeld) + min(size, maxHeader) }
+// weightOf is how many slabs of maxMemory a database of that many bytes takes:
+// what is held of it, and a header that lies on several pages.
+func weightOf(size int64) int {
+	slabs := func(n int64) int { return int((n + slabSize - 1) / slabSize) }
+	return slabs(min(size, maxHeld)) + slabs(min(size, maxHeader))
+}
 
 // memory is what databases are held in. It is used again and again: the garbage
 // of one would be there while the next one is read.
 type memory struct {
-	free    *semaphore.Weighted // of maxMemory
-	slabs   sync.Pool           // of *[slabSize]byte
-	headers sync.Pool           // of *[]byte
+	turn    chan struct{} // who has it reserves; one at a time, so that nobody waits for another's half
+	taken   chan struct{} // as many as slabs are reserved
+	slabs   sync.Pool     // of *[slabSize]byte
+	headers sync.Pool     // of *[]byte
 }
 
 func newMemory() *memory {
-	m := &memory{free: semaphore.NewWeighted(maxMemory)}
+	m := &memory{turn: make(chan struct{}, 1), taken: make(chan struct{}, maxMemory/slabSize)}
 	m.slabs.New = func() any { return new([slabSize]byte) }
 	m.headers.New = func() any { return new([]byte) }
 	return m
+}
+
+// reserve waits until so many slabs are free, and takes them. The error is the
+// context's.
+func (m *memory) reserve(ctx context.Context, slabs int) error {
+	select {
+	case m.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-m.turn }()
+	for n := range slabs {
+		select {
+		case m.taken <- struct{}{}:
+		case <-ctx.Done():
+			m.release(n)
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// release gives slabs back.
+func (m *memory) release(slabs int) {
+	for range slabs {
+		<-m.taken
+	}
 }
 
 // held is a database whose bytes can be read in any order.

@@ -3,7 +3,9 @@ package rpm
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -227,6 +229,32 @@ func TestMemoryIsShared(t *testing.T) {
 		t.Errorf("the heap grew by %d MiB, want at most %d", grew>>20, most>>20)
 	} else {
 		t.Logf("the heap grew by %d MiB at most; held at a time %d MiB", grew>>20, maxMemory>>20)
+	}
+}
+
+// Who waits for memory and is not wanted any more leaves nothing reserved.
+func TestReserve(t *testing.T) {
+	m := newMemory()
+	all := maxMemory / slabSize
+	if err := m.reserve(t.Context(), all-1); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	waits := make(chan error)
+	go func() { waits <- m.reserve(ctx, 2) }()
+	cancel()
+	if err := <-waits; !errors.Is(err, context.Canceled) {
+		t.Errorf("reserve() = %v, want %v", err, context.Canceled)
+	}
+	if err := m.reserve(t.Context(), 1); err != nil || len(m.taken) != all {
+		t.Errorf("%d reserved, %v, want %d", len(m.taken), err, all)
+	}
+	m.release(all)
+	if err := m.reserve(t.Context(), weightOf(maxRaw)); err != nil || len(m.taken) != all {
+		t.Errorf("%d reserved for the largest, %v, want %d", len(m.taken), err, all)
+	}
+	if got := weightOf(1); got != 2 {
+		t.Errorf("weightOf(1) = %d, want 2", got)
 	}
 }
 

@@ -70,10 +70,10 @@ func (a Analyser) Take(ctx context.Context, e *analyse.Entry, r io.Reader, shown
 		a = New()
 	}
 	weight := weightOf(e.Size)
-	if err := a.memory.free.Acquire(ctx, weight); err != nil {
+	if err := a.memory.reserve(ctx, weight); err != nil {
 		return err
 	}
-	defer a.memory.free.Release(weight)
+	defer a.memory.release(weight)
 	db, err := a.memory.hold(r, e.Size)
 	if err != nil {
 		return fmt.Errorf("read RPM's database: %w", err)
