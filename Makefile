@@ -68,8 +68,7 @@ generated: generate ## fail if generated files differ from what is checked in
 	git diff --exit-code
 
 seed: build ## compile the advisories that the program carries anew, from FEEDS
-	bin/castellan scan db build --feeds $(or $(FEEDS),../shared/feeds) --db bin/seed.db osv/Go osv/PyPI osv/Debian kev
-	bin/castellan scan db export --db bin/seed.db internal/scan/seed/seed.db.zst
+	bin/castellan scan db seed --feeds $(or $(FEEDS),../shared/feeds) internal/scan/seed
 
 golden: ## rewrite golden files; read the diff afterwards
 	CASTELLAN_GOLDEN=write $(GO) test ./cmd/... ./internal/event ./internal/scan/... ./internal/server/...

@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"log"
 	"net"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -44,7 +48,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("ADDRESS", l.Addr().String())
 			return l.Close()
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"up": waitUp, "pick": pick},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"up": waitUp, "pick": pick, "registry": startRegistry},
 	})
 }
 
@@ -68,6 +72,17 @@ func waitUp(ts *testscript.TestScript, neg bool, args []string) {
 		case <-tick.C:
 		}
 	}
+}
+
+// startRegistry starts an empty registry for a script: registry NAME puts its
+// address into a variable.
+func startRegistry(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: registry NAME")
+	}
+	s := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	ts.Defer(s.Close)
+	ts.Setenv(args[0], s.Listener.Addr().String())
 }
 
 func ask(ctx context.Context, ts *testscript.TestScript) error {

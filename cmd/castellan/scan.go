@@ -52,14 +52,19 @@ the local engine if that has it, else of its registry. A prefix says it
 outright:
 
   registry:REFERENCE   an image of a registry     docker:NAME   of the local engine
-  oci:PATH[:NAME]      an OCI image layout        archive:PATH  of docker save; - is the standard input
+  oci:PATH[:NAME]      an OCI image layout        archive:PATH  of docker save
   root:PATH            a root file system         dir:PATH      a folder of source code
   task:PATH            an ECS task definition     host          this host
+  sbom:PATH            a bill of materials, CycloneDX or SPDX
   workload:ID          a container that runs here, with what it wrote since it started
+
+The PATH - is the standard input, which may be an archive of docker save, a bill
+of materials or a task definition.
 
   castellan scan nginx:1.27
   castellan scan --platform all registry:ghcr.io/org/app:2 -o table -o sarif=app.sarif
   docker save app | castellan scan - --fail-on high
+  castellan scan app.cdx.json
   castellan scan task-definition.json --policy castellan.yaml
 
 Advisories come from the database that castellan scan db update makes; until
@@ -71,7 +76,7 @@ then from a small one that came with the program, and the report says how old.
 	f := c.Flags()
 	f.StringArrayVarP(&o.outputs, "output", "o", []string{"table"}, "form of the report, or FORM=FILE to write it there; may be repeated: table, json, sarif, junit, cyclonedx, spdx, openvex, markdown, html")
 	f.StringVar(&o.platform, "platform", "", "platform of an image for several, as linux/arm64, or all (default: this machine's)")
-	f.StringVar(&o.failOn, "fail-on", "", "exit with 3 if something is as grave as this or graver, or known to be exploited: negligible, low, medium, high, critical; kev for the latter alone")
+	f.StringVar(&o.failOn, "fail-on", "", "exit with 3 if something is as grave as this or graver, or known to be exploited: negligible, low, medium, high, critical; kev for the latter alone; with a comma, or alone, unreadable for what could not be read")
 	f.BoolVar(&o.onlyFixed, "only-fixed", false, "with --fail-on: count only what has a fix")
 	f.StringVar(&o.policy, "policy", "", "file with what to fail on and what is accepted, with reasons (YAML)")
 	f.StringArrayVar(&o.vex, "vex", nil, "OpenVEX document to heed; may be repeated")
@@ -153,6 +158,7 @@ func verdict(reports []scan.Report) error {
 func (s *scanning) report(ctx context.Context, inv inventory.Inventory) (scan.Report, error) {
 	r := scan.Report{Inventory: inv, Made: inv.Made}
 	if s.db == nil {
+		r.Gate = s.policy.gate(&r)
 		return r, nil
 	}
 	found, err := scan.Match(ctx, s.db, &inv, s.policy.options())

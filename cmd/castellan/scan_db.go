@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -22,7 +21,9 @@ import (
 
 // dbOptions are the flags of the commands about the database.
 type dbOptions struct {
-	database, feeds, mirror, digest string
+	database, feeds, mirror, digest, from string
+	plainHTTP                             bool
+	caFile                                string
 }
 
 func newScanDB(g *globals) *cobra.Command {
@@ -37,7 +38,11 @@ unless you ask for it with update.
   castellan scan db update                   fetch what has changed, and compile
   castellan scan db update --mirror URL      the same from a mirror of your own
   castellan scan db build --feeds DIR        compile what was carried into an air gap
+  castellan scan db update --from registry:REFERENCE
+                                             a database that somebody has compiled
   castellan scan db export FILE              one compressed file for other machines
+  castellan scan db export registry:REFERENCE
+                                             the same as an artifact in a registry
   castellan scan db import FILE
 
 The sources are described in docs/feeds.md.
@@ -45,8 +50,11 @@ The sources are described in docs/feeds.md.
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.PersistentFlags().StringVar(&o.database, "db", "", "advisory database (default: advisories.db in the data folder)")
-	c.AddCommand(newDBUpdate(g, &o), newDBBuild(g, &o), newDBInfo(g, &o), newDBExport(g, &o), newDBImport(g, &o))
+	f := c.PersistentFlags()
+	f.StringVar(&o.database, "db", "", "advisory database (default: advisories.db in the data folder)")
+	f.BoolVar(&o.plainHTTP, "plain-http", false, "speak to registries on other machines without encryption")
+	f.StringVar(&o.caFile, "registry-ca", "", "further certificate authorities of registries (PEM)")
+	c.AddCommand(newDBUpdate(g, &o), newDBBuild(g, &o), newDBInfo(g, &o), newDBExport(g, &o), newDBImport(g, &o), newDBSeed(g, &o))
 	return c
 }
 
@@ -57,9 +65,21 @@ func newDBUpdate(g *globals, o *dbOptions) *cobra.Command {
 		Long: `Fetch what publishers have changed since the last time, all of it the first
 time, and compile the database anew. What was fetched is kept beside it, so that
 the next update is small. Without SOURCE: all that are used by default.
+
+With --from, take over a database that was exported as an OCI artifact, unless
+it is the one that is there.
 ` + exitHelp,
-		RunE: func(c *cobra.Command, args []string) error { return g.updateDB(c.Context(), *o, args) },
+		RunE: func(c *cobra.Command, args []string) error {
+			switch {
+			case o.from == "":
+				return g.updateDB(c.Context(), *o, args)
+			case o.mirror != "" || len(args) > 0:
+				return usagef("--from takes a database as it is: neither --mirror nor sources can be chosen")
+			}
+			return g.updateDBFrom(c.Context(), *o)
+		},
 	}
+	c.Flags().StringVar(&o.from, "from", "", "artifact to take the database from: registry:REFERENCE or oci:PATH[:TAG]")
 	c.Flags().StringVar(&o.feeds, "feeds", "", "folder that keeps what was fetched (default: feeds in the data folder)")
 	c.Flags().StringVar(&o.mirror, "mirror", "", "address of a mirror with the layout of docs/feeds.md, instead of the publishers")
 	return c
@@ -335,57 +355,4 @@ func day(t time.Time) string {
 		return ""
 	}
 	return t.Format(time.DateOnly)
-}
-
-func newDBExport(g *globals, o *dbOptions) *cobra.Command {
-	return &cobra.Command{
-		Use:   "export FILE",
-		Short: "Write the database as one compressed file, for other machines",
-		Long:  "Write the database as one compressed file, and print its digest, which\nimport can be told to insist on.\n" + exitHelp,
-		Args:  cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			db, _, err := scan.OpenDatabase(g.advisoryPath(o.database))
-			if err != nil {
-				return err
-			}
-			defer db.Close()
-			var digest string
-			var size int64
-			err = writeWhole(args[0], func(w io.Writer) (err error) {
-				digest, size, err = db.Export(c.Context(), w)
-				return err
-			})
-			if err != nil {
-				return fmt.Errorf("export: %w", err)
-			}
-			fmt.Fprintf(g.out, "%s  %d bytes\n", digest, size)
-			return nil
-		},
-	}
-}
-
-func newDBImport(g *globals, o *dbOptions) *cobra.Command {
-	c := &cobra.Command{
-		Use:   "import FILE",
-		Short: "Take over a database that export wrote",
-		Long:  "Take over a database that export wrote. It is verified whole before it\nreplaces the one that is there.\n" + exitHelp,
-		Args:  cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			f, err := os.Open(args[0])
-			if err != nil {
-				return fmt.Errorf("import: %w", err)
-			}
-			defer f.Close()
-			path := g.advisoryPath(o.database)
-			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-				return fmt.Errorf("import: %w", err)
-			}
-			if err := scan.ImportDatabase(c.Context(), f, o.digest, path); err != nil {
-				return err
-			}
-			return g.describeDB(path, formTable)
-		},
-	}
-	c.Flags().StringVar(&o.digest, "digest", "", "insist on this digest, as export printed it")
-	return c
 }

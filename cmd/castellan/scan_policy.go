@@ -21,16 +21,21 @@ import (
 // and the other is no feed.
 const maxPolicyBytes = 16 << 20
 
-// failOnKEV is the value of --fail-on for what is known to be exploited.
-const failOnKEV = "kev"
+// Words of --fail-on beside severities: for what is known to be exploited, and
+// for what could not be read.
+const (
+	failOnKEV        = "kev"
+	failOnUnreadable = "unreadable"
+)
 
 // scanPolicy is what a scan is held against.
 type scanPolicy struct {
-	failOn    string
-	least     finding.Severity // of failOn, unless that is empty or failOnKEV
-	onlyFixed bool
-	rules     []scan.Rule
-	vex       []advisory.Exploitability
+	failOn     string           // a severity, failOnKEV, or empty
+	least      finding.Severity // of failOn, if it is one
+	unreadable bool             // what could not be read fails, too
+	onlyFixed  bool
+	rules      []scan.Rule
+	vex        []advisory.Exploitability
 }
 
 // policyFile is the form of the file.
@@ -43,7 +48,8 @@ type policyFile struct {
 
 // scanPolicy reads the policy file and the documents; flags come before the file.
 func (g *globals) scanPolicy(o scanOptions) (scanPolicy, error) {
-	p := scanPolicy{failOn: o.failOn, onlyFixed: o.onlyFixed}
+	p := scanPolicy{onlyFixed: o.onlyFixed}
+	failOn := o.failOn
 	documents := o.vex
 	if o.policy != "" {
 		file, err := readPolicy(o.policy)
@@ -52,8 +58,8 @@ func (g *globals) scanPolicy(o scanOptions) (scanPolicy, error) {
 		}
 		p.rules = file.Ignore
 		p.onlyFixed = p.onlyFixed || file.OnlyFixed
-		if p.failOn == "" {
-			p.failOn = file.FailOn
+		if failOn == "" {
+			failOn = file.FailOn
 		}
 		for _, d := range file.VEX {
 			if !filepath.IsAbs(d) {
@@ -62,11 +68,11 @@ func (g *globals) scanPolicy(o scanOptions) (scanPolicy, error) {
 			documents = append(documents, d)
 		}
 	}
-	if p.failOn != "" && p.failOn != failOnKEV {
-		var err error
-		if p.least, err = finding.ParseSeverity(p.failOn); err != nil {
-			return p, usageError{fmt.Errorf("--fail-on: %w, or kev", err)}
-		}
+	if err := p.parseFailOn(failOn); err != nil {
+		return p, err
+	}
+	if o.noMatch && p.failOn != "" {
+		return p, usagef("--no-match compares nothing with advisories, so nothing can fail but what is %s", failOnUnreadable)
 	}
 	for _, name := range documents {
 		statements, err := readVEX(name)
@@ -76,6 +82,30 @@ func (g *globals) scanPolicy(o scanOptions) (scanPolicy, error) {
 		p.vex = append(p.vex, statements...)
 	}
 	return p, nil
+}
+
+// parseFailOn reads what to fail on: a severity or kev, unreadable, or both with a
+// comma.
+func (p *scanPolicy) parseFailOn(s string) error {
+	if s == "" {
+		return nil
+	}
+	for word := range strings.SplitSeq(s, ",") {
+		switch word = strings.TrimSpace(word); {
+		case word == failOnUnreadable:
+			p.unreadable = true
+			continue
+		case p.failOn != "":
+			return usagef("--fail-on %s: %s and %s: the lower severity means the other one too", s, p.failOn, word)
+		case word != failOnKEV:
+			var err error
+			if p.least, err = finding.ParseSeverity(word); err != nil {
+				return usageError{fmt.Errorf("--fail-on: %w, or kev, or unreadable", err)}
+			}
+		}
+		p.failOn = word
+	}
+	return nil
 }
 
 func readPolicy(name string) (policyFile, error) {
@@ -132,13 +162,20 @@ func (p *scanPolicy) options() scan.MatchOptions {
 
 // gate holds a report against the policy; nil where nothing is demanded.
 func (p *scanPolicy) gate(r *scan.Report) *scan.Gate {
-	if p.failOn == "" {
+	if p.failOn == "" && !p.unreadable {
 		return nil
 	}
 	g := &scan.Gate{Rule: p.inWords(), Violations: []string{}}
 	for i := range r.Vulnerabilities {
 		if v := &r.Vulnerabilities[i]; p.breaks(v) {
 			g.Violations = append(g.Violations, v.Fingerprint)
+		}
+	}
+	for i := range r.Inventory.Problems {
+		// A file that cannot be read may be anything; a layer that is not there is
+		// a part of the image that nobody has looked at.
+		if pr := &r.Inventory.Problems[i]; p.unreadable || pr.Lost {
+			g.Problems = append(g.Problems, pr.String())
 		}
 	}
 	return g
@@ -148,7 +185,7 @@ func (p *scanPolicy) breaks(v *finding.Vulnerability) bool {
 	switch {
 	case v.Accepted != nil, v.State == finding.NotAffected, v.State == finding.Withdrawn:
 		return false
-	case p.onlyFixed && v.Fixed == "":
+	case p.failOn == "", p.onlyFixed && v.Fixed == "":
 		return false
 	case p.failOn == failOnKEV:
 		return v.KEV != nil
@@ -160,11 +197,18 @@ func (p *scanPolicy) breaks(v *finding.Vulnerability) bool {
 
 func (p *scanPolicy) inWords() string {
 	rule := "nothing " + p.least.String() + " or worse, or known to be exploited,"
-	if p.failOn == failOnKEV {
+	switch p.failOn {
+	case "":
+		return "nothing that could not be read"
+	case failOnKEV:
 		rule = "nothing that is known to be exploited"
 	}
 	if p.onlyFixed {
 		rule += " that has a fix"
 	}
-	return strings.TrimSuffix(rule, ",")
+	rule = strings.TrimSuffix(rule, ",")
+	if p.unreadable {
+		rule += "; nothing that could not be read"
+	}
+	return rule
 }

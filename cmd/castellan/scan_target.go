@@ -29,6 +29,7 @@ type scanning struct {
 	db     *scan.Database // nil: nothing is compared
 	seeded bool           // the database came with the program
 	shown  bool           // progress is on the screen
+	stdin  io.Reader      // the standard input, once its beginning was looked at
 }
 
 // osFiles shows what is on this machine.
@@ -66,6 +67,7 @@ func (s *scanning) scanner() *scan.Scanner {
 // platforms of an image and for a task definition.
 func (s *scanning) inventories(ctx context.Context, meant scan.Meaning) ([]inventory.Inventory, error) {
 	sc := s.scanner()
+	meant = s.lookAtInput(meant)
 	switch meant.Kinds[0] {
 	case scan.TargetTask:
 		return s.task(ctx, sc, meant.Value)
@@ -78,8 +80,7 @@ func (s *scanning) inventories(ctx context.Context, meant scan.Meaning) ([]inven
 	case scan.TargetWorkload:
 		return s.workload(ctx, sc, meant.Value)
 	case scan.TargetSBOM:
-		return nil, fault.New(fault.Unsupported, "%s: this version does not read bills of materials", meant.Value).
-			With("scan the image itself")
+		return s.bill(ctx, sc, meant.Value)
 	}
 	images, closer, err := s.open(ctx, meant, s.o.platform)
 	if err != nil {
@@ -215,9 +216,9 @@ func (s *scanning) fromRegistry(ctx context.Context, reference string, c oci.Cho
 
 func (s *scanning) fromPath(ctx context.Context, path string, c oci.Choice, all bool) ([]scan.Layers, error) {
 	if path == scan.Stdin {
-		in, ok := s.in.(io.ReadCloser)
-		if !ok {
-			in = io.NopCloser(s.in)
+		in, err := s.openInput(path)
+		if err != nil {
+			return nil, err
 		}
 		return []scan.Layers{oci.OpenStream(in, c)}, nil
 	}
@@ -245,7 +246,7 @@ const maxTaskBytes = 8 << 20
 
 // task scans every image of a task definition, each once.
 func (s *scanning) task(ctx context.Context, sc *scan.Scanner, path string) ([]inventory.Inventory, error) {
-	f, err := os.Open(path)
+	f, err := s.openInput(path)
 	if err != nil {
 		return nil, fmt.Errorf("read task definition: %w", err)
 	}

@@ -80,6 +80,10 @@ func (w *world) Directives(ctx context.Context, who link.Caller, take func(link.
 	return ctx.Err()
 }
 
+func (w *world) Inventory(context.Context, link.Scanned) error {
+	return fault.New(fault.Unsupported, "takes no inventories")
+}
+
 // taken returns every event that the server took, in order.
 func (w *world) taken() (all []event.Event) {
 	w.mu.Lock()

@@ -67,9 +67,10 @@ type Layer struct {
 	Size      int64  `json:"size,omitempty"` // bytes as stored; 0 unknown
 	// Instruction is the build step that made it, from the image's history.
 	Instruction string `json:"instruction,omitempty"`
-	// Missing says, in words, why its content cannot be had where the image came
-	// from: a layer that only its publisher may distribute. What is inside is
-	// then unknown. Empty for every other layer.
+	// Missing says, in words, why its content may not be had where the image came
+	// from: a layer that only its publisher may distribute. After a scan it is set
+	// only where that was so, and what is inside is unknown. Empty for every other
+	// layer, which must be there.
 	Missing string `json:"missing,omitempty"`
 }
 

@@ -158,6 +158,17 @@ const (
 type Problem struct {
 	Place
 	What string `json:"what"` // in words, with its cause
+	// Lost says that a whole layer of the image is not in the inventory: nothing
+	// is known of it, or of what it hides.
+	Lost bool `json:"lost,omitempty"`
+}
+
+// String says what could not be read, and why.
+func (p Problem) String() string {
+	if p.Path == "" {
+		return p.What
+	}
+	return p.Path + ": " + p.What
 }
 
 // Key identifies a package across scans: what makes two entries the same
@@ -174,7 +185,7 @@ func (p *Package) Key() Key {
 // namespace in front of a slash; distributions' packages have just their name.
 func (p *Package) FullName() string {
 	switch {
-	case p.Namespace == "" || p.Type == "deb" || p.Type == "apk" || p.Type == "rpm" || p.Type == "alpm":
+	case p.Namespace == "" || p.FromDistribution():
 		return p.Name
 	case p.Type == "maven":
 		return p.Namespace + ":" + p.Name

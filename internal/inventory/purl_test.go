@@ -3,6 +3,8 @@ package inventory_test
 import (
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/castellan-security/castellan/internal/inventory"
 )
 
@@ -61,4 +63,62 @@ func TestCheckDigest(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestParsePURL(t *testing.T) {
+	for _, tc := range []struct {
+		name, url string
+		want      inventory.PackageURL
+		ok        bool
+	}{
+		{"deb", "pkg:deb/debian/libssl3@3.0.11-1~deb12u2?arch=amd64&distro=debian-12&upstream=openssl",
+			inventory.PackageURL{Type: "deb", Namespace: "debian", Name: "libssl3", Version: "3.0.11-1~deb12u2",
+				Qualifiers: map[string]string{"arch": "amd64", "distro": "debian-12", "upstream": "openssl"}}, true},
+		{"escapes", "pkg:npm/%40babel/core@7%2B1", inventory.PackageURL{Type: "npm", Namespace: "@babel", Name: "core", Version: "7+1"}, true},
+		{"subpath", "pkg:golang/github.com/docker/cli@v1#/cmd/x/", inventory.PackageURL{Type: "golang", Namespace: "github.com/docker", Name: "cli", Version: "v1", Subpath: "cmd/x"}, true},
+		{"slashes and capitals", "pkg://GEM//rails", inventory.PackageURL{Type: "gem", Name: "rails"}, true},
+		{"scope that is not escaped", "pkg:npm/@babel/core", inventory.PackageURL{Type: "npm", Namespace: "@babel", Name: "core"}, true},
+		{"broken escape", "pkg:gem/a%zz", inventory.PackageURL{Type: "gem", Name: "a%zz"}, true},
+		{"no name", "pkg:gem/@1", inventory.PackageURL{Type: "gem", Version: "1"}, false},
+		{"no type", "pkg:/rails", inventory.PackageURL{}, false},
+		{"another scheme", "https://example.org/x", inventory.PackageURL{}, false},
+		{"nothing", "", inventory.PackageURL{}, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, ok := inventory.ParsePURL(tc.url)
+			if ok != tc.ok {
+				t.Fatalf("ok = %v, want %v", ok, tc.ok)
+			}
+			if diff := cmp.Diff(got, tc.want); ok && diff != "" {
+				t.Errorf("got, want: %s", diff)
+			}
+		})
+	}
+}
+
+// What a URL names is written as a URL that names the same.
+func FuzzPURL(f *testing.F) {
+	f.Add("pkg:golang/github.com/docker/docker@v1%2Bincompatible")
+	f.Add("pkg:npm/%40babel/core@7.1.0")
+	f.Add("pkg:rpm/redhat/bind@9.16-1?epoch=32&upstream=bind-9.16-1.src.rpm")
+	f.Add("pkg:generic/a%2Fb/c%3Fd%23e%40f")
+	f.Fuzz(func(t *testing.T, s string) {
+		u, ok := inventory.ParsePURL(s)
+		if !ok {
+			return
+		}
+		p := u.Package()
+		first := p.PURL(inventory.OS{})
+		again, ok := inventory.ParsePURL(first)
+		if !ok {
+			return // its name is nothing but slashes, or its type is none
+		}
+		q := again.Package()
+		if second := q.PURL(inventory.OS{}); p.Name == q.Name && p.Namespace == q.Namespace && p.Version == q.Version && first != second {
+			t.Errorf("%q is written %q, and that %q", s, first, second)
+		}
+		if !p.FromDistribution() && p.Type != "golang" && p.Version != q.Version {
+			t.Errorf("%q has the version %q, and written as %q the version %q", s, p.Version, first, q.Version)
+		}
+	})
 }

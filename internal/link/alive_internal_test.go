@@ -106,7 +106,7 @@ func TestServerThatVanishesIsNoticed(t *testing.T) {
 			return line, nil
 		}
 		c := &Client{server: "example.com"}
-		c.now.Store(c.over(h))
+		c.now.Store(c.carried(h, h))
 		began := make(chan struct{})
 		ended := make(chan error)
 		go func() { ended <- c.Directives(t.Context(), Caller{}, func(Directive) { close(began) }) }()

@@ -24,7 +24,10 @@ import (
 const (
 	dialTimeout   = 10 * time.Second
 	reportTimeout = 30 * time.Second
-	idleTimeout   = 2 * time.Minute
+	// inventoryTimeout is how long a server reads a request: MaxInventory at
+	// three megabits a second fits.
+	inventoryTimeout = time.Minute
+	idleTimeout      = 2 * time.Minute
 	// pingAfter a connection that was silent for so long is asked whether the
 	// server is there, and given up after pingWait: a server that vanished is
 	// noticed within 15 s.
@@ -60,7 +63,17 @@ type Client struct {
 type carriage struct {
 	link linkv1connect.LinkServiceClient
 	http *http.Client
-	over chan struct{} // closed when another one took its place
+	// bulk is for inventories, on a connection of its own: a large request that
+	// the server lets wait would hold up the reports on the same connection.
+	bulk     linkv1connect.LinkServiceClient
+	bulkHTTP *http.Client
+	over     chan struct{} // closed when another one took its place
+}
+
+// close lets go of idle connections.
+func (c *carriage) close() {
+	c.http.CloseIdleConnections()
+	c.bulkHTTP.CloseIdleConnections()
 }
 
 // NewClient returns a client; it does not connect yet. The error is Invalid
@@ -82,7 +95,7 @@ func NewClient(o ClientOptions) (*Client, error) {
 			return o.Certificate(), nil
 		},
 	}}
-	c.now.Store(c.over(httpClient(c.conf)))
+	c.now.Store(c.renewed())
 	return c, nil
 }
 
@@ -97,15 +110,17 @@ func serverURL(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// over returns what calls go over: an HTTP client with nothing open yet.
-func (c *Client) over(h *http.Client) *carriage {
-	return &carriage{
-		http: h, over: make(chan struct{}),
-		// Reports are not compressed: it would be the largest part of what a busy
-		// agent costs, and agents are near their server.
-		link: linkv1connect.NewLinkServiceClient(h, "https://"+c.server,
-			connect.WithReadMaxBytes(maxAnswer), connect.WithCodec(boundedCodec{})),
+// renewed returns what calls go over, with nothing open yet.
+func (c *Client) renewed() *carriage { return c.carried(httpClient(c.conf), httpClient(c.conf)) }
+
+// carried returns what calls go over by two HTTP clients.
+func (c *Client) carried(h, bulk *http.Client) *carriage {
+	// Reports are not compressed: it would be the largest part of what a busy
+	// agent costs, and agents are near their server.
+	over := func(h *http.Client) linkv1connect.LinkServiceClient {
+		return linkv1connect.NewLinkServiceClient(h, "https://"+c.server, connect.WithReadMaxBytes(maxAnswer), connect.WithCodec(boundedCodec{}))
 	}
+	return &carriage{http: h, link: over(h), bulkHTTP: bulk, bulk: over(bulk), over: make(chan struct{})}
 }
 
 // httpClient returns an HTTP client of one connection that notices when the
@@ -187,6 +202,23 @@ func (c *Client) directives(ctx context.Context, on *carriage, who Caller, take 
 	return unreachable(c.server, errors.New("the server ended the directives"))
 }
 
+// Inventory is Server. A server that is older than inventories is Unsupported.
+func (c *Client) Inventory(ctx context.Context, s Scanned) error {
+	if err := s.Check(); err != nil {
+		return err
+	}
+	timed, cancel := context.WithTimeout(ctx, inventoryTimeout)
+	defer cancel()
+	_, err := c.now.Load().bulk.Inventory(timed, connect.NewRequest(scannedToWire(s)))
+	if connect.CodeOf(err) == connect.CodeUnimplemented { // also of a server that answers 404
+		return fault.New(fault.Unsupported, "server %s takes no inventories", c.server).With("update the server: it is older than this agent")
+	}
+	if err != nil {
+		return c.failed(ctx, err)
+	}
+	return nil
+}
+
 // Renew asks for a new certificate by the one of now; see Joiner.Renew.
 func (c *Client) Renew(ctx context.Context, csr []byte) (Credentials, error) {
 	timed, cancel := context.WithTimeout(ctx, reportTimeout)
@@ -201,13 +233,13 @@ func (c *Client) Renew(ctx context.Context, csr []byte) (Credentials, error) {
 // Renewed makes the client prove itself by what ClientOptions.Certificate
 // returns from now on. Calls that are under way end on the old connection.
 func (c *Client) Renewed() {
-	old := c.now.Swap(c.over(httpClient(c.conf)))
+	old := c.now.Swap(c.renewed())
 	close(old.over)
-	old.http.CloseIdleConnections()
+	old.close()
 }
 
 // Close lets go of idle connections.
-func (c *Client) Close() { c.now.Load().http.CloseIdleConnections() }
+func (c *Client) Close() { c.now.Load().close() }
 
 // noRedirect keeps reports from being sent anywhere else.
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/proto/linkv1"
 )
@@ -43,15 +44,20 @@ func (boundedCodec) Unmarshal(b []byte, m any) error {
 	if !ok {
 		return fmt.Errorf("read %T: no protobuf message", m)
 	}
-	if _, ok := m.(*linkv1.ReportRequest); ok {
+	switch m.(type) {
+	case *linkv1.ReportRequest:
 		if err := checkCounts(b); err != nil {
 			return err
+		}
+	case *linkv1.InventoryRequest:
+		if len(b) > maxInventoryMessage {
+			return fault.New(fault.Invalid, "answer to a scan has %d bytes; at most %d are taken", len(b), maxInventoryMessage)
 		}
 	}
 	return proto.Unmarshal(b, msg)
 }
 
-// maxParts bounds the fields of all events, processes and samples of one
+// maxParts bounds the fields of all events, processes, samples and uses of one
 // report, those of the payloads included: a snapshot of MaxProcesses with
 // twenty arguments each fits, and it takes some hundred megabytes at worst.
 const maxParts = 4 << 20
@@ -63,6 +69,8 @@ const (
 	reportEvents    = 3
 	reportProcesses = 4
 	reportSamples   = 8
+	reportUses      = 10
+	usePaths        = 2
 	// eventPayloads is the first field of an event that is a message; all that
 	// follow are messages or numbers.
 	eventPayloads = 6
@@ -71,13 +79,25 @@ const (
 // checkCounts holds the limits of a report on its bytes. What is no protobuf is
 // the parser's to say.
 func checkCounts(b []byte) error {
-	var count [reportSamples + 1]int
+	var count [reportUses + 1]int
+	var n amounts
 	parts := 0
 	eachField(b, func(num protowire.Number, value []byte) bool {
 		switch num {
 		case reportEvents, reportProcesses, reportSamples:
 			count[num]++
 			parts += countParts(value, num == reportEvents)
+		case reportUses:
+			count[num]++
+			paths := 0
+			eachField(value, func(num protowire.Number, _ []byte) bool {
+				parts++
+				if num == usePaths {
+					paths++
+				}
+				return paths <= asset.MaxUsePaths
+			})
+			n.use(paths)
 		case reportAgent, reportWorkloads:
 			count[num]++
 		}
@@ -86,7 +106,9 @@ func checkCounts(b []byte) error {
 	if parts > maxParts {
 		return fault.New(fault.Invalid, "report has more than %d parts", maxParts)
 	}
-	return checkSize(count[reportEvents], count[reportWorkloads], count[reportProcesses], count[reportSamples])
+	n.events, n.workloads, n.processes = count[reportEvents], count[reportWorkloads], count[reportProcesses]
+	n.samples, n.uses = count[reportSamples], count[reportUses]
+	return n.check()
 }
 
 // countParts counts the fields of an event, a process or a sample and, for an

@@ -34,6 +34,11 @@ const (
 	// worthCompressing is how long an answer must be for that: a receipt is a few
 	// bytes, and readying a compressor cost more than all else of its answer.
 	worthCompressing = 4 << 10
+	// maxInventoryMessage bounds an answer to a scan on the wire, and
+	// maxInventories how many of them are read at once: each can take long, and
+	// agents that wait try again.
+	maxInventoryMessage = MaxInventory + maxAsked
+	maxInventories      = 4
 	// directiveWrite is how long an agent may take to accept one directive. Who
 	// is slower is cut off and asks again.
 	directiveWrite = 10 * time.Second
@@ -51,14 +56,14 @@ type Gate interface {
 }
 
 // Handler returns the path and the HTTP handler that carries the calls of
-// agents with a certificate over Connect: reports and directives to s, renewals
-// to j. gate is asked before anything of a request is read. log gets the errors
+// agents with a certificate over Connect: reports, directives and inventories to
+// s, renewals to j. gate is asked before anything of a request is read. log gets the errors
 // that are not shown to the caller.
 func Handler(s Server, j Joiner, gate Gate, log *slog.Logger) (path string, h http.Handler) {
 	path, inner := linkv1connect.NewLinkServiceHandler(&handler{server: s, joiner: j, log: log},
 		connect.WithReadMaxBytes(MaxMessage), connect.WithCodec(boundedCodec{}), connect.WithCompressMinBytes(worthCompressing))
-	small := http.MaxBytesHandler(inner, maxAsked)
-	large, few := make(chan struct{}, maxAtOnce), make(chan struct{}, maxSmall)
+	small, inventory := http.MaxBytesHandler(inner, maxAsked), http.MaxBytesHandler(inner, maxInventoryMessage)
+	large, few, inventories := make(chan struct{}, maxAtOnce), make(chan struct{}, maxSmall), make(chan struct{}, maxInventories)
 	refuse := connect.NewErrorWriter()
 	return path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		agentID, ctx, leave, err := gate.Admit(r)
@@ -77,12 +82,14 @@ func Handler(s Server, j Joiner, gate Gate, log *slog.Logger) (path string, h ht
 		}
 		ctx = context.WithValue(ctx, callKey{}, call{agentID: agentID, control: http.NewResponseController(w)})
 		r = r.WithContext(ctx)
-		if r.URL.Path != linkv1connect.LinkServiceReportProcedure {
+		slots, next := large, inner
+		switch {
+		case r.URL.Path == linkv1connect.LinkServiceInventoryProcedure:
+			slots, next = inventories, inventory
+		case r.URL.Path != linkv1connect.LinkServiceReportProcedure:
 			small.ServeHTTP(w, r)
 			return
-		}
-		slots := large
-		if r.ContentLength >= 0 && r.ContentLength <= smallReport && r.Header.Get("Content-Encoding") == "" {
+		case r.ContentLength >= 0 && r.ContentLength <= smallReport && r.Header.Get("Content-Encoding") == "":
 			slots = few
 		}
 		select {
@@ -100,7 +107,7 @@ func Handler(s Server, j Joiner, gate Gate, log *slog.Logger) (path string, h ht
 			_ = refuse.Write(w, r, errorToWire(ctx, err, log))
 			return
 		}
-		inner.ServeHTTP(w, r)
+		next.ServeHTTP(w, r)
 	})
 }
 
@@ -196,6 +203,21 @@ func (h *handler) Renew(ctx context.Context, req *connect.Request[linkv1.RenewRe
 	return connect.NewResponse(credentialsToWire(c)), nil
 }
 
+// Inventory is linkv1connect.LinkServiceHandler.
+func (h *handler) Inventory(ctx context.Context, req *connect.Request[linkv1.InventoryRequest]) (*connect.Response[linkv1.InventoryResponse], error) {
+	s := scannedFromWire(req.Msg)
+	if s.AgentID = callOf(ctx).agentID; s.AgentID == "" {
+		return nil, h.refuse(ctx, fault.New(fault.Denied, "the certificate names no agent"))
+	}
+	if err := s.Check(); err != nil {
+		return nil, h.refuse(ctx, err)
+	}
+	if err := h.server.Inventory(ctx, s); err != nil {
+		return nil, h.refuse(ctx, err)
+	}
+	return connect.NewResponse(&linkv1.InventoryResponse{}), nil
+}
+
 // refuse shows err to the agent, or why its call was ended from here.
 func (h *handler) refuse(ctx context.Context, err error) error {
 	if err == nil {
@@ -248,24 +270,47 @@ func credentialsFromWire(w *linkv1.Credentials) Credentials {
 	return Credentials{AgentID: w.GetAgentId(), Certificate: w.GetCertificate(), Authority: w.GetAuthority()}
 }
 
-func directiveToWire(d Directive) (*linkv1.Directive, error) {
-	w := &linkv1.Directive{Id: text(d.ID), Kind: text(d.Kind), IssuedUnixNs: nanos(d.Issued)}
-	if d.Settings == nil {
-		return w, nil
+func directiveToWire(d Directive) (w *linkv1.Directive, err error) {
+	w = &linkv1.Directive{Id: text(d.ID), Kind: text(d.Kind), IssuedUnixNs: nanos(d.Issued)}
+	switch {
+	case d.Settings != nil:
+		w.BodyJson, err = json.Marshal(d.Settings)
+	case d.Scan != nil:
+		w.BodyJson, err = json.Marshal(d.Scan)
 	}
-	var err error
-	w.BodyJson, err = json.Marshal(d.Settings)
 	return w, err
 }
 
 func directiveFromWire(w *linkv1.Directive) (Directive, error) {
 	d := Directive{ID: w.GetId(), Kind: w.GetKind(), Issued: at(w.GetIssuedUnixNs())}
-	if d.Kind != DirectiveSettings {
+	var body any
+	switch d.Kind {
+	case DirectiveSettings:
+		d.Settings = &asset.AgentSettings{}
+		body = d.Settings
+	case DirectiveScan:
+		d.Scan = &ScanWish{}
+		body = d.Scan
+	default:
 		return d, nil
 	}
-	d.Settings = &asset.AgentSettings{}
-	if err := json.Unmarshal(w.GetBodyJson(), d.Settings); err != nil {
-		return Directive{}, fault.New(fault.Invalid, "read settings: %w", err)
+	if err := json.Unmarshal(w.GetBodyJson(), body); err != nil {
+		return Directive{}, fault.New(fault.Invalid, "read directive %s: %w", d.Kind, err)
 	}
 	return d, nil
+}
+
+func scannedToWire(s Scanned) *linkv1.InventoryRequest {
+	return &linkv1.InventoryRequest{
+		Job: text(s.Job), ImageId: text(s.ImageID), Inventory: s.Inventory,
+		Error: text(s.Error), Remedy: text(s.Remedy), Final: s.Final,
+	}
+}
+
+// scannedFromWire leaves out who answers: the certificate says it.
+func scannedFromWire(w *linkv1.InventoryRequest) Scanned {
+	return Scanned{
+		Job: w.GetJob(), ImageID: w.GetImageId(), Inventory: w.GetInventory(),
+		Error: w.GetError(), Remedy: w.GetRemedy(), Final: w.GetFinal(),
+	}
 }

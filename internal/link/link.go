@@ -41,6 +41,14 @@ type Server interface {
 	// It returns when ctx ends, when the connection is lost (Unavailable) or
 	// when the agent may no longer report (Denied).
 	Directives(ctx context.Context, who Caller, take func(Directive)) error
+	// Inventory answers a DirectiveScan. When it returns without an error, the
+	// answer is stored. It may be sent again after an error.
+	//
+	// Errors: Conflict when the job is not this agent's any more: it was answered,
+	// its time is over, or another agent has it; Invalid for an answer that is
+	// none; Unsupported from a server that does not scan. Unavailable and
+	// Exhausted are worth another try after a pause, until ScanWish.Until.
+	Inventory(ctx context.Context, s Scanned) error
 }
 
 // Caller is the start of an agent that asks for directives.

@@ -17,6 +17,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -44,6 +45,8 @@ func (serverFunc) Directives(ctx context.Context, _ link.Caller, _ func(link.Dir
 	return ctx.Err()
 }
 
+func (serverFunc) Inventory(context.Context, link.Scanned) error { return nil }
+
 // gate takes everybody for the agent of full; the certificates of agents are
 // tested with the server.
 type gate struct{}
@@ -64,6 +67,16 @@ func serve(t *testing.T, f serverFunc) (*link.Client, *bytes.Buffer) {
 	mux := http.NewServeMux()
 	mux.Handle(path, h)
 	return client(t, mux), logged
+}
+
+// rawClient returns an HTTP client for h that no limit of this package holds.
+func rawClient(t *testing.T, h http.Handler) (c *http.Client, server string) {
+	t.Helper()
+	ts := httptest.NewUnstartedServer(h)
+	ts.EnableHTTP2 = true
+	ts.StartTLS()
+	t.Cleanup(ts.Close)
+	return ts.Client(), ts.URL
 }
 
 func client(t *testing.T, h http.Handler) *link.Client {
@@ -139,7 +152,9 @@ func TestReportArrivesAsItWasSent(t *testing.T) {
 		return link.Receipt{WantSnapshot: true}, nil
 	})
 	sent := full()
-	sent.Workloads[0].Image.Layers = []string{"sha256:3", "sha256:4"} // newer than the recorded report
+	// Newer than the recorded report:
+	sent.Workloads[0].Image.Layers = []string{"sha256:3", "sha256:4"}
+	sent.Uses = []asset.Use{{WorkloadID: sent.Workloads[0].ID, Paths: []string{"/lib/libc.so.6", "/app/a.jar"}}}
 	receipt, err := c.Report(t.Context(), sent)
 	if err != nil {
 		t.Fatal(err)
@@ -252,6 +267,9 @@ func TestLimitsAreHeldOnBothSides(t *testing.T) {
 		"workloads": {Workloads: make([]asset.Workload, link.MaxWorkloads+1)},
 		"processes": {Processes: make([]event.Running, link.MaxProcesses+1)},
 		"samples":   {Samples: make([]asset.Sample, link.MaxSamples+1)},
+		"uses":      {Uses: make([]asset.Use, link.MaxUses+1)},
+		"paths":     {Uses: []asset.Use{{Paths: make([]string, asset.MaxUsePaths+1)}}},
+		"all paths": {Uses: slices.Repeat([]asset.Use{{Paths: make([]string, asset.MaxUsePaths)}}, link.MaxUsedPaths/asset.MaxUsePaths+1)},
 		"bytes":     huge,
 	} {
 		if _, err := c.Report(t.Context(), r); !fault.Is(err, fault.Invalid) {
@@ -348,7 +366,7 @@ func (refusing) Admit(*http.Request) (string, context.Context, func(), error) {
 func TestWhoIsRefusedSendsNothing(t *testing.T) {
 	path, h := link.Handler(serverFunc(nil), nil, refusing{}, slog.New(slog.DiscardHandler))
 	body := &counted{r: strings.NewReader("0123456789")}
-	for _, call := range []string{"Report", "Directives", "Renew"} {
+	for _, call := range []string{"Report", "Directives", "Renew", "Inventory"} {
 		req := httptest.NewRequest(http.MethodPost, path+call, body)
 		req.Header.Set("Content-Type", "application/proto")
 		rec := httptest.NewRecorder()
@@ -457,6 +475,7 @@ func TestDirectivesArriveAsTheyWereGiven(t *testing.T) {
 	given := []link.Directive{
 		{ID: "a", Kind: link.DirectiveSettings, Issued: at, Settings: &asset.AgentSettings{SensorsOff: []string{"file"}, SensitivePaths: []string{"/k/*"}, Window: time.Minute}},
 		{ID: "b", Kind: link.DirectiveSnapshot, Issued: at},
+		{ID: "s", Kind: link.DirectiveScan, Issued: at, Scan: &link.ScanWish{Job: "j", ImageID: "sha256:1", Reference: "web:1", Until: at.Add(time.Hour)}},
 		{ID: "c", Kind: "of a newer server", Issued: at},
 	}
 	var who link.Caller

@@ -1,6 +1,10 @@
 package link
 
-import "time"
+import (
+	"time"
+
+	"github.com/castellan-security/castellan/internal/fault"
+)
 
 // AbilityScan is what an agent says of itself when it scans images of its
 // engine for the server (DirectiveScan).
@@ -9,6 +13,9 @@ const AbilityScan = "scan"
 // MaxInventory bounds a compressed inventory: those of the largest images are a
 // tenth of it.
 const MaxInventory = 16 << 20
+
+// MaxScanText bounds each text of an answer in bytes: who answers cuts them.
+const MaxScanText = 4 << 10
 
 // ScanWish is the body of DirectiveScan: an image of the agent's engine is to be
 // scanned and answered by Server.Inventory.
@@ -33,4 +40,20 @@ type Scanned struct {
 	Error  string
 	Remedy string
 	Final  bool
+}
+
+// Check holds the limits of an answer: Invalid when s is larger, or neither an
+// inventory nor an error.
+func (s Scanned) Check() error {
+	switch {
+	case len(s.Inventory) > MaxInventory:
+		return fault.New(fault.Invalid, "inventory has %d bytes; at most %d are taken", len(s.Inventory), MaxInventory)
+	case max(len(s.Job), len(s.ImageID), len(s.Error), len(s.Remedy)) > MaxScanText:
+		return fault.New(fault.Invalid, "answer to a scan has a text of more than %d bytes", MaxScanText)
+	case s.Job == "" || s.ImageID == "":
+		return fault.New(fault.Invalid, "answer to a scan names no job or no image")
+	case (len(s.Inventory) == 0) == (s.Error == ""):
+		return fault.New(fault.Invalid, "answer to a scan has neither an inventory nor an error, or both")
+	}
+	return nil
 }

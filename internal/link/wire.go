@@ -25,6 +25,7 @@ func toWire(r Report) (*linkv1.ReportRequest, error) {
 		Events: eventsToWire(r.Events), Processes: runningToWire(r.Processes),
 		Snapshot: r.Snapshot, Complete: r.Complete,
 		Boot: text(r.Boot), Samples: samplesToWire(r.Samples), SentUnixNs: nanos(r.Sent),
+		Uses: usesToWire(r.Uses),
 	}
 	for i := range r.Workloads {
 		if m.WorkloadsJson[i], err = json.Marshal(r.Workloads[i]); err != nil {
@@ -37,11 +38,19 @@ func toWire(r Report) (*linkv1.ReportRequest, error) {
 // fromWire reads what toWire wrote, in this version or another. What is in a
 // report is not judged here, only its form and its size.
 func fromWire(m *linkv1.ReportRequest) (Report, error) {
-	if err := checkSize(len(m.GetEvents()), len(m.GetWorkloadsJson()), len(m.GetProcesses()), len(m.GetSamples())); err != nil {
+	n := amounts{
+		events: len(m.GetEvents()), workloads: len(m.GetWorkloadsJson()), processes: len(m.GetProcesses()),
+		samples: len(m.GetSamples()), uses: len(m.GetUses()),
+	}
+	for _, u := range m.GetUses() {
+		n.use(len(u.GetPaths()))
+	}
+	if err := n.check(); err != nil {
 		return Report{}, err
 	}
 	r := Report{
 		Boot: m.GetBoot(), Samples: samplesFromWire(m.GetSamples()), Sent: at(m.GetSentUnixNs()),
+		Uses:     usesFromWire(m.GetUses()),
 		Snapshot: m.GetSnapshot(), Complete: m.GetComplete(),
 	}
 	if err := json.Unmarshal(m.GetAgentJson(), &r.Agent); err != nil {
@@ -60,18 +69,38 @@ func fromWire(m *linkv1.ReportRequest) (Report, error) {
 	return r, nil
 }
 
-// checkSize holds the limits of one report.
-func checkSize(events, workloads, processes, samples int) error {
-	if events > MaxEvents || workloads > MaxWorkloads || processes > MaxProcesses || samples > MaxSamples {
+// amounts are how many there are of what a report holds.
+type amounts struct {
+	events, workloads, processes, samples, uses int
+	paths, pathsOfOne                           int // of uses, together and most of one
+}
+
+// use counts the paths of one more use.
+func (n *amounts) use(paths int) {
+	n.paths += paths
+	n.pathsOfOne = max(n.pathsOfOne, paths)
+}
+
+// check holds the limits of one report.
+func (n amounts) check() error {
+	if n.events > MaxEvents || n.workloads > MaxWorkloads || n.processes > MaxProcesses || n.samples > MaxSamples {
 		return fault.New(fault.Invalid, "report has %d events, %d workloads, %d processes, %d samples; at most %d, %d, %d, %d are taken",
-			events, workloads, processes, samples, MaxEvents, MaxWorkloads, MaxProcesses, MaxSamples)
+			n.events, n.workloads, n.processes, n.samples, MaxEvents, MaxWorkloads, MaxProcesses, MaxSamples)
+	}
+	if n.uses > MaxUses || n.paths > MaxUsedPaths || n.pathsOfOne > asset.MaxUsePaths {
+		return fault.New(fault.Invalid, "report has files in use of %d workloads, %d in all, %d of one; at most %d, %d, %d are taken",
+			n.uses, n.paths, n.pathsOfOne, MaxUses, MaxUsedPaths, asset.MaxUsePaths)
 	}
 	return nil
 }
 
 // Check holds the limits of one report: Invalid when r is larger.
 func (r Report) Check() error {
-	return checkSize(len(r.Events), len(r.Workloads), len(r.Processes), len(r.Samples))
+	n := amounts{events: len(r.Events), workloads: len(r.Workloads), processes: len(r.Processes), samples: len(r.Samples), uses: len(r.Uses)}
+	for i := range r.Uses {
+		n.use(len(r.Uses[i].Paths))
+	}
+	return n.check()
 }
 
 func samplesToWire(samples []asset.Sample) []*linkv1.Sample {
@@ -107,6 +136,25 @@ func samplesFromWire(samples []*linkv1.Sample) []asset.Sample {
 			NetworkReceived: w.GetNetworkReceived(), NetworkSent: w.GetNetworkSent(),
 			OOMKills: w.GetOomKills(), Missing: w.GetMissing(),
 		}
+	}
+	return out
+}
+
+func usesToWire(uses []asset.Use) []*linkv1.Use {
+	out := make([]*linkv1.Use, len(uses))
+	for i, u := range uses {
+		out[i] = &linkv1.Use{WorkloadId: text(u.WorkloadID), Paths: texts(u.Paths)}
+	}
+	return out
+}
+
+func usesFromWire(uses []*linkv1.Use) []asset.Use {
+	if len(uses) == 0 {
+		return nil
+	}
+	out := make([]asset.Use, len(uses))
+	for i, w := range uses {
+		out[i] = asset.Use{WorkloadID: w.GetWorkloadId(), Paths: w.GetPaths()}
 	}
 	return out
 }

@@ -80,6 +80,7 @@ func TestOldServerReadsNewReport(t *testing.T) {
 	}
 	// All that the first version did not have.
 	r.Boot, r.Sent, r.Samples = "FORMERBOOT", r.Agent.Started, []asset.Sample{{WorkloadID: "w", CPU: 7}}
+	r.Uses = []asset.Use{{WorkloadID: "w", Paths: []string{"/lib/libc.so.6"}}}
 	for i := range r.Events {
 		e := &r.Events[i]
 		e.Count, e.Last = 3, e.Time
@@ -118,7 +119,7 @@ func TestOldServerReadsNewReport(t *testing.T) {
 func firstVersion(t *testing.T) protoreflect.FileDescriptor {
 	t.Helper()
 	last := map[string]int32{"ReportRequest": 6, "Event": 8}
-	added := []string{"Sample", "File", "Address", "Connection", "Dns", "Privilege", "Memory", "Resource"}
+	added := []string{"Sample", "File", "Address", "Connection", "Dns", "Privilege", "Memory", "Resource", "Use", "InventoryRequest", "InventoryResponse"}
 	file := protodesc.ToFileDescriptorProto(linkv1.File_link_proto)
 	file.Service = nil
 	file.MessageType = slices.DeleteFunc(file.MessageType, func(m *descriptorpb.DescriptorProto) bool {
@@ -148,6 +149,9 @@ func TestManySmallPartsAreRefusedBeforeTheyTakeMemory(t *testing.T) {
 		"events":                  empty(reportEvents, MaxEvents+1),
 		"processes":               empty(reportProcesses, MaxProcesses+1),
 		"samples":                 empty(reportSamples, MaxSamples+1),
+		"uses":                    empty(reportUses, MaxUses+1),
+		"paths of one use":        in(reportUses, empty(usePaths, asset.MaxUsePaths+1)),
+		"paths of all uses":       bytes.Repeat(in(reportUses, empty(usePaths, asset.MaxUsePaths)), MaxUsedPaths/asset.MaxUsePaths+1),
 		"ancestors of one exec":   in(reportEvents, in(7, empty(14, maxParts+1))),
 		"arguments of a process":  in(reportProcesses, empty(3, maxParts+1)),
 		"answers of one question": in(reportEvents, in(13, empty(8, maxParts+1))),

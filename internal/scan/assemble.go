@@ -155,11 +155,6 @@ func moved(p inventory.Place, from, to string) inventory.Place {
 	return p
 }
 
-// fromDistribution are the types of packages that distributions install.
-func fromDistribution(p *inventory.Package) bool {
-	return p.Type == "deb" || p.Type == "apk" || p.Type == "rpm" || p.Type == "alpm"
-}
-
 // packageName is what Owned names a package by.
 type packageName struct{ typ, name string }
 
@@ -168,7 +163,7 @@ type packageName struct{ typ, name string }
 func (a *assembly) ownership() {
 	byName := map[packageName][]int{}
 	for i := range a.packages {
-		if p := &a.packages[i]; fromDistribution(p) {
+		if p := &a.packages[i]; p.FromDistribution() {
 			byName[packageName{p.Type, p.Name}] = append(byName[packageName{p.Type, p.Name}], i)
 		}
 	}
@@ -181,13 +176,13 @@ func (a *assembly) ownership() {
 	}
 	owners := a.wantedOwners()
 	for i := range a.packages {
-		if p := &a.packages[i]; fromDistribution(p) && len(p.Files) > 0 {
+		if p := &a.packages[i]; p.FromDistribution() && len(p.Files) > 0 {
 			p.Files = a.claim(i, p.Files, owners)
 		}
 	}
 	for i := range a.packages {
 		p := &a.packages[i]
-		if owner := owners[fileOf(p.Places[0].Path)]; !fromDistribution(p) && owner > 0 && a.before(&a.packages[owner-1], p) {
+		if owner := owners[fileOf(p.Places[0].Path)]; !p.FromDistribution() && owner > 0 && a.before(&a.packages[owner-1], p) {
 			p.OwnedBy = a.packages[owner-1].Name
 		}
 	}
@@ -204,7 +199,7 @@ func (a *assembly) ownership() {
 func (a *assembly) wantedOwners() map[string]int {
 	owners := map[string]int{}
 	for i := range a.packages {
-		if p := &a.packages[i]; !fromDistribution(p) {
+		if p := &a.packages[i]; !p.FromDistribution() {
 			owners[fileOf(p.Places[0].Path)] = 0
 		}
 	}

@@ -109,7 +109,7 @@ func (im *image) Each(ctx context.Context, parallel int, skip func(inventory.Lay
 		if im.stream {
 			l = inventory.Layer{}
 		}
-		if skip(l) {
+		if skip(l) || im.blobs[i] == nil {
 			continue
 		}
 		im.mu.Lock()

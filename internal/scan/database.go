@@ -41,6 +41,12 @@ const (
 	KindProbabilities = vulndb.KindProbabilities
 )
 
+// What a database is called where it is kept as an OCI artifact.
+const (
+	DatabaseArtifact  = vulndb.ArtifactType
+	DatabaseMediaType = vulndb.MediaType
+)
+
 // OpenDatabase opens an advisory file; with no file at path, the one that came
 // with the program, and seeded says so.
 func OpenDatabase(path string) (db *Database, seeded bool, err error) {

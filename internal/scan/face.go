@@ -49,11 +49,18 @@ const (
 	Stdin          = target.Stdin
 )
 
+// TargetHead is how much SniffTarget looks at.
+const TargetHead = target.HeadSize
+
 // ReportTable is the form for people at a terminal.
 const ReportTable = report.Table
 
 // ParseTarget returns what a TARGET means.
 func ParseTarget(s string, files target.Files) (Meaning, error) { return target.Parse(s, files) }
+
+// SniffTarget says by the first bytes of a stream what it is, "" if it is nothing
+// that is known.
+func SniffTarget(head []byte) MeaningKind { return target.Sniff(head) }
 
 // ParsePlatform reads a platform as image tools write it.
 func ParsePlatform(s string) (inventory.Platform, error) { return target.ParsePlatform(s) }

@@ -25,6 +25,7 @@ func (s *Scanner) Image(ctx context.Context, src Layers) (inventory.Inventory, e
 		j.image.ExplainLayers()
 		for i, l := range w.Layers {
 			complete(&j.image.Layers[i], l.DiffID, l.Size)
+			j.image.Layers[i].Missing = ""
 		}
 		return s.dated(w.Inventory, subject, &j.image), nil
 	}
@@ -37,7 +38,7 @@ func (s *Scanner) Image(ctx context.Context, src Layers) (inventory.Inventory, e
 		return inventory.Inventory{}, err
 	}
 	inv := s.inventory(v, layers, strata{layers: len(layers)})
-	if !slices.ContainsFunc(layers, func(r *layer.Result) bool { return r.Unsettled }) {
+	if !slices.ContainsFunc(layers, func(r *layer.Result) bool { return r.Unsettled || r.Missing != "" }) {
 		s.cache.storeImage(&wholeImage{Chain: chain, Layers: image.Layers, Inventory: inv})
 	}
 	subject.Name = image.Reference
@@ -113,7 +114,13 @@ func (j *job) layers(ctx context.Context) (inventory.Image, []*layer.Result, err
 	for i := range image.Layers {
 		l := &image.Layers[i]
 		r := j.recall(*l)
-		if r == nil {
+		switch {
+		case r != nil:
+			l.Missing = ""
+		case l.Missing != "":
+			j.progress(0, -l.Size)
+			r = &layer.Result{Digest: l.Digest, DiffID: l.DiffID, Missing: l.Missing}
+		default:
 			return image, nil, fault.New(fault.Corrupt, "layer %d, %s, is not in the image", i+1, nameOf(*l)).
 				With("fetch or save the image again: its archive lacks a layer")
 		}

@@ -439,3 +439,60 @@ func TestTreeFollowsLinksWithinIt(t *testing.T) {
 		t.Errorf("packages (-want +got):\n%s", diff)
 	}
 }
+
+// A layer that only its publisher may distribute is told of where it is not there,
+// and read where it is; any other must be there.
+func TestLayersOfPublishers(t *testing.T) {
+	const why = "only its publisher may distribute this layer"
+	for _, tc := range []struct {
+		name           string
+		foreign, there bool
+		packages       []string
+		problems       []inventory.Problem
+		err            string
+	}{
+		{"foreign and not there", true, false, []string{"content pkg:app /b 2"},
+			[]inventory.Problem{{Place: inventory.Place{Layer: 1}, What: "layer 1 was not read: " + why, Lost: true}}, ""},
+		{"foreign and there", true, true, []string{"content pkg:app /b 2", "content pkg:base /a 1"}, nil, ""},
+		{"not foreign and not there", false, false, nil, nil, "is not in the image"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			o := scan.Options{Cache: t.TempDir()}
+			whole := imageOf(t, []string{"file a pkg:base"}, []string{"file b pkg:app"})
+			im := imageOf(t, []string{"file a pkg:base"}, []string{"file b pkg:app"})
+			if tc.foreign {
+				im.info.Layers[0].Missing = why
+			}
+			if !tc.there {
+				im.blobs[0] = nil
+			}
+			inv, err := scanner(o).Image(t.Context(), im)
+			if tc.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tc.err) {
+					t.Fatalf("error = %v, want %s", err, tc.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(listing(inv), tc.packages); diff != "" {
+				t.Errorf("got, want: %s", diff)
+			}
+			if diff := cmp.Diff(inv.Problems, tc.problems); diff != "" {
+				t.Errorf("problems, got, want: %s", diff)
+			}
+			if lost := inv.Image.Layers[0].Missing != ""; lost == tc.there {
+				t.Errorf("the layer is missing: %v, and it is there: %v", lost, tc.there)
+			}
+			// What was not there is not remembered as being empty.
+			if got, _ := mustScan(t, scanner(o), whole); len(got.Problems) > 0 || len(got.Packages) != 2 {
+				t.Errorf("from a source that has it: %v, problems %v", listing(got), got.Problems)
+			}
+			// And once it is known, it need not be there.
+			if got, _ := mustScan(t, scanner(o), im); len(got.Problems) > 0 || len(got.Packages) != 2 || got.Image.Layers[0].Missing != "" {
+				t.Errorf("once it is known: %v, problems %v", listing(got), got.Problems)
+			}
+		})
+	}
+}

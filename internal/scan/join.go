@@ -21,7 +21,7 @@ func (a *assembly) join() {
 	eco, namespace := Ecosystem(a.inv.OS), namespaceOf(a.inv.OS)
 	for i := range a.packages {
 		p := &a.packages[i]
-		if fromDistribution(p) {
+		if p.FromDistribution() {
 			if p.Ecosystem == "" {
 				p.Ecosystem = eco
 			}

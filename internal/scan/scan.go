@@ -10,10 +10,12 @@
 // It is not for opening images: doors do (internal/adapter/oci, docker), and
 // satisfy Layers. It is not for what is wrong with a package (see match).
 //
-// What ends a scan: a layer that is not what its digest says, is cut off or
-// damaged, a limit, the errors of the source. An inventory that silently lacks a
-// layer would pass a gate that it must not pass. What is wrong with single
-// files, and what an analyser makes of them, is a Problem of the inventory.
+// What ends a scan: a layer that is not what its digest says, is cut off, damaged
+// or not there, a limit, the errors of the source. An inventory that silently
+// lacks a layer would pass a gate that it must not pass. What is wrong with single
+// files, and what an analyser makes of them, is a Problem of the inventory; so is
+// a layer that only its publisher may distribute, as the source says itself, and
+// which the source does not have.
 //
 // A package of a language whose files a distribution's package brought is kept
 // and marked with its owner (inventory.Package.OwnedBy): the distribution fixes
@@ -24,6 +26,7 @@ package scan
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"runtime"
@@ -117,6 +120,10 @@ func (s *Scanner) inventory(v *view, layers []*layer.Result, st strata) inventor
 		for _, p := range r.Problems {
 			p.Place = st.place(p.Place, i)
 			inv.Problems = append(inv.Problems, p)
+		}
+		if r.Missing != "" {
+			inv.Problems = append(inv.Problems, inventory.Problem{Place: st.place(inventory.Place{}, i), Lost: true,
+				What: fmt.Sprintf("layer %d was not read: %s", i+1, r.Missing)})
 		}
 	}
 	assemble(v, st, &inv)

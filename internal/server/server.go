@@ -24,6 +24,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/server/account"
 	"github.com/castellan-security/castellan/internal/server/console"
@@ -170,6 +171,11 @@ func (a agents) Report(ctx context.Context, r link.Report) (link.Receipt, error)
 // Directives is link.Server.
 func (a agents) Directives(ctx context.Context, who link.Caller, take func(link.Directive)) error {
 	return a.direct.Directives(ctx, who, take)
+}
+
+// Inventory is link.Server.
+func (a agents) Inventory(context.Context, link.Scanned) error {
+	return fault.New(fault.Unsupported, "this server takes no inventories")
 }
 
 // Accounts decides who may use this server.

@@ -87,8 +87,8 @@ type Scan struct {
 	Gaps     int       `json:"gaps,omitempty"`
 }
 
-// Counts says how many findings an image has. Accepted ones, and those that are
-// not affected or were taken back, are in no other count.
+// Counts says how many findings an image has. Accepted ones are in no other
+// count.
 type Counts struct {
 	Critical   int `json:"critical"`
 	High       int `json:"high"`
@@ -125,7 +125,7 @@ type VulnerabilityQuery struct {
 	Running   bool // only in images with running workloads
 	// Accepted asks for accepted findings alone; without it there are none.
 	Accepted bool
-	Text     string // substring of an id, package name or summary
+	Text     string // substring of an id, another name of the weakness, or a package's name
 	// Offset continues a listing; the order may have changed meanwhile.
 	Offset int
 	Limit  int // as in EventQuery
@@ -162,8 +162,9 @@ type ScanJobs interface {
 	// one waits for its scan. It returns the ids of those that were new.
 	NoteImages(ctx context.Context, seen []Image, now time.Time) ([]string, error)
 	// LeaseScan gives an agent one of the images that it has (it reported a
-	// workload of it that has not ended, or that ended last) and that waits for a
-	// scan, those with running workloads first; NotFound when there is none.
+	// workload of it that is kept) and that waits for a scan, those with running
+	// workloads first; NotFound when there is none. One whose last try was this
+	// agent's own is left to others for ScanPatience.
 	LeaseScan(ctx context.Context, l Lease) (Image, error)
 	// ScanFailed ends a try. The image waits until next, or, with a zero next,
 	// is given up. A job that is no longer the image's own changes nothing, and
@@ -171,10 +172,17 @@ type ScanJobs interface {
 	ScanFailed(ctx context.Context, imageID, job, why string, next time.Time) error
 	// ScanAgain makes an image wait for a scan, with no tries behind it.
 	ScanAgain(ctx context.Context, imageID string, now time.Time) error
+	// ScanCounts says how many images are in which state, and how many of the
+	// scanned ones were not compared with this generation of the advisories.
+	ScanCounts(ctx context.Context, database string) (counts map[ScanState]int, unmatched int, err error)
 	// Outdated makes those wait again that were scanned by an analysis older than
 	// this, and returns how many.
 	Outdated(ctx context.Context, analysis int, now time.Time) (int, error)
 }
+
+// ScanPatience is how long an image waits, beyond its next try, for another
+// agent than the one that failed.
+const ScanPatience = time.Minute
 
 // Lease is the wish for a job.
 type Lease struct {
@@ -189,7 +197,8 @@ type Findings interface {
 	// PutInventory stores what a scan found, and ends its job; Conflict when the
 	// job is not the image's own any more.
 	PutInventory(ctx context.Context, imageID, job string, inv inventory.Inventory, now time.Time) error
-	// PutFindings replaces what is known to be wrong with an image, all at once.
+	// PutFindings replaces what is known to be wrong with an image, all at once;
+	// what is not affected or was taken back is not kept.
 	// Findings keep the time at which they were first found by their
 	// fingerprint.
 	PutFindings(ctx context.Context, f ImageFindings) error

@@ -25,6 +25,7 @@ type Store interface {
 	Flows
 	Samples
 	Workloads
+	Images
 	Agents
 	AgentSettings
 	Invitations

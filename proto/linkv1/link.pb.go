@@ -264,7 +264,7 @@ type Directive struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
-	BodyJson      []byte                 `protobuf:"bytes,3,opt,name=body_json,json=bodyJson,proto3" json:"body_json,omitempty"` // what the kind says: asset.AgentSettings, …
+	BodyJson      []byte                 `protobuf:"bytes,3,opt,name=body_json,json=bodyJson,proto3" json:"body_json,omitempty"` // what the kind says: asset.AgentSettings, link.ScanWish, …
 	IssuedUnixNs  int64                  `protobuf:"fixed64,4,opt,name=issued_unix_ns,json=issuedUnixNs,proto3" json:"issued_unix_ns,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -344,6 +344,7 @@ type ReportRequest struct {
 	Boot          string    `protobuf:"bytes,7,opt,name=boot,proto3" json:"boot,omitempty"`
 	Samples       []*Sample `protobuf:"bytes,8,rep,name=samples,proto3" json:"samples,omitempty"`
 	SentUnixNs    int64     `protobuf:"fixed64,9,opt,name=sent_unix_ns,json=sentUnixNs,proto3" json:"sent_unix_ns,omitempty"` // by the agent's clock
+	Uses          []*Use    `protobuf:"bytes,10,rep,name=uses,proto3" json:"uses,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -441,6 +442,185 @@ func (x *ReportRequest) GetSentUnixNs() int64 {
 	return 0
 }
 
+func (x *ReportRequest) GetUses() []*Use {
+	if x != nil {
+		return x.Uses
+	}
+	return nil
+}
+
+type Use struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	WorkloadId    string                 `protobuf:"bytes,1,opt,name=workload_id,json=workloadId,proto3" json:"workload_id,omitempty"`
+	Paths         []string               `protobuf:"bytes,2,rep,name=paths,proto3" json:"paths,omitempty"` // absolute, as the container sees them
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Use) Reset() {
+	*x = Use{}
+	mi := &file_link_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Use) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Use) ProtoMessage() {}
+
+func (x *Use) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Use.ProtoReflect.Descriptor instead.
+func (*Use) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Use) GetWorkloadId() string {
+	if x != nil {
+		return x.WorkloadId
+	}
+	return ""
+}
+
+func (x *Use) GetPaths() []string {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
+type InventoryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	ImageId       string                 `protobuf:"bytes,2,opt,name=image_id,json=imageId,proto3" json:"image_id,omitempty"`
+	Inventory     []byte                 `protobuf:"bytes,3,opt,name=inventory,proto3" json:"inventory,omitempty"` // inventory.Inventory as JSON, compressed with zstd; empty when the scan failed
+	Error         string                 `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	Remedy        string                 `protobuf:"bytes,5,opt,name=remedy,proto3" json:"remedy,omitempty"`
+	Final         bool                   `protobuf:"varint,6,opt,name=final,proto3" json:"final,omitempty"` // another try would end the same
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InventoryRequest) Reset() {
+	*x = InventoryRequest{}
+	mi := &file_link_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InventoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InventoryRequest) ProtoMessage() {}
+
+func (x *InventoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InventoryRequest.ProtoReflect.Descriptor instead.
+func (*InventoryRequest) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *InventoryRequest) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *InventoryRequest) GetImageId() string {
+	if x != nil {
+		return x.ImageId
+	}
+	return ""
+}
+
+func (x *InventoryRequest) GetInventory() []byte {
+	if x != nil {
+		return x.Inventory
+	}
+	return nil
+}
+
+func (x *InventoryRequest) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *InventoryRequest) GetRemedy() string {
+	if x != nil {
+		return x.Remedy
+	}
+	return ""
+}
+
+func (x *InventoryRequest) GetFinal() bool {
+	if x != nil {
+		return x.Final
+	}
+	return false
+}
+
+type InventoryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InventoryResponse) Reset() {
+	*x = InventoryResponse{}
+	mi := &file_link_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InventoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InventoryResponse) ProtoMessage() {}
+
+func (x *InventoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InventoryResponse.ProtoReflect.Descriptor instead.
+func (*InventoryResponse) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{8}
+}
+
 type Sample struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	WorkloadId      string                 `protobuf:"bytes,1,opt,name=workload_id,json=workloadId,proto3" json:"workload_id,omitempty"`
@@ -465,7 +645,7 @@ type Sample struct {
 
 func (x *Sample) Reset() {
 	*x = Sample{}
-	mi := &file_link_proto_msgTypes[6]
+	mi := &file_link_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -477,7 +657,7 @@ func (x *Sample) String() string {
 func (*Sample) ProtoMessage() {}
 
 func (x *Sample) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[6]
+	mi := &file_link_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -490,7 +670,7 @@ func (x *Sample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sample.ProtoReflect.Descriptor instead.
 func (*Sample) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{6}
+	return file_link_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Sample) GetWorkloadId() string {
@@ -614,7 +794,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_link_proto_msgTypes[7]
+	mi := &file_link_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -626,7 +806,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[7]
+	mi := &file_link_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -639,7 +819,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{7}
+	return file_link_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ReportResponse) GetWantSnapshot() bool {
@@ -673,7 +853,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_link_proto_msgTypes[8]
+	mi := &file_link_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -685,7 +865,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[8]
+	mi := &file_link_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -698,7 +878,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{8}
+	return file_link_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Event) GetVersion() uint32 {
@@ -837,7 +1017,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_link_proto_msgTypes[9]
+	mi := &file_link_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -849,7 +1029,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[9]
+	mi := &file_link_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -862,7 +1042,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{9}
+	return file_link_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *File) GetPath() string {
@@ -987,7 +1167,7 @@ type Layer struct {
 
 func (x *Layer) Reset() {
 	*x = Layer{}
-	mi := &file_link_proto_msgTypes[10]
+	mi := &file_link_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -999,7 +1179,7 @@ func (x *Layer) String() string {
 func (*Layer) ProtoMessage() {}
 
 func (x *Layer) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[10]
+	mi := &file_link_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1012,7 +1192,7 @@ func (x *Layer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Layer.ProtoReflect.Descriptor instead.
 func (*Layer) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{10}
+	return file_link_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Layer) GetNumber() uint32 {
@@ -1040,7 +1220,7 @@ type Address struct {
 
 func (x *Address) Reset() {
 	*x = Address{}
-	mi := &file_link_proto_msgTypes[11]
+	mi := &file_link_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1232,7 @@ func (x *Address) String() string {
 func (*Address) ProtoMessage() {}
 
 func (x *Address) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[11]
+	mi := &file_link_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1245,7 @@ func (x *Address) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Address.ProtoReflect.Descriptor instead.
 func (*Address) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{11}
+	return file_link_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Address) GetIp() []byte {
@@ -1110,7 +1290,7 @@ type Connection struct {
 
 func (x *Connection) Reset() {
 	*x = Connection{}
-	mi := &file_link_proto_msgTypes[12]
+	mi := &file_link_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1122,7 +1302,7 @@ func (x *Connection) String() string {
 func (*Connection) ProtoMessage() {}
 
 func (x *Connection) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[12]
+	mi := &file_link_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1135,7 +1315,7 @@ func (x *Connection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connection.ProtoReflect.Descriptor instead.
 func (*Connection) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{12}
+	return file_link_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Connection) GetProtocol() string {
@@ -1247,7 +1427,7 @@ type Dns struct {
 
 func (x *Dns) Reset() {
 	*x = Dns{}
-	mi := &file_link_proto_msgTypes[13]
+	mi := &file_link_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1259,7 +1439,7 @@ func (x *Dns) String() string {
 func (*Dns) ProtoMessage() {}
 
 func (x *Dns) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[13]
+	mi := &file_link_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1272,7 +1452,7 @@ func (x *Dns) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dns.ProtoReflect.Descriptor instead.
 func (*Dns) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{13}
+	return file_link_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Dns) GetProtocol() string {
@@ -1365,7 +1545,7 @@ type Privilege struct {
 
 func (x *Privilege) Reset() {
 	*x = Privilege{}
-	mi := &file_link_proto_msgTypes[14]
+	mi := &file_link_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1377,7 +1557,7 @@ func (x *Privilege) String() string {
 func (*Privilege) ProtoMessage() {}
 
 func (x *Privilege) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[14]
+	mi := &file_link_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1390,7 +1570,7 @@ func (x *Privilege) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Privilege.ProtoReflect.Descriptor instead.
 func (*Privilege) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{14}
+	return file_link_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Privilege) GetCall() string {
@@ -1492,7 +1672,7 @@ type Memory struct {
 
 func (x *Memory) Reset() {
 	*x = Memory{}
-	mi := &file_link_proto_msgTypes[15]
+	mi := &file_link_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1504,7 +1684,7 @@ func (x *Memory) String() string {
 func (*Memory) ProtoMessage() {}
 
 func (x *Memory) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[15]
+	mi := &file_link_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1517,7 +1697,7 @@ func (x *Memory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Memory.ProtoReflect.Descriptor instead.
 func (*Memory) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{15}
+	return file_link_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Memory) GetCall() string {
@@ -1580,7 +1760,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_link_proto_msgTypes[16]
+	mi := &file_link_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1592,7 +1772,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[16]
+	mi := &file_link_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1605,7 +1785,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{16}
+	return file_link_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Resource) GetWhat() string {
@@ -1639,7 +1819,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_link_proto_msgTypes[17]
+	mi := &file_link_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1651,7 +1831,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[17]
+	mi := &file_link_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1664,7 +1844,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{17}
+	return file_link_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Key) GetPid() uint32 {
@@ -1697,7 +1877,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_link_proto_msgTypes[18]
+	mi := &file_link_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1709,7 +1889,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[18]
+	mi := &file_link_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1722,7 +1902,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{18}
+	return file_link_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Process) GetKey() *Key {
@@ -1804,7 +1984,7 @@ type Exec struct {
 
 func (x *Exec) Reset() {
 	*x = Exec{}
-	mi := &file_link_proto_msgTypes[19]
+	mi := &file_link_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1816,7 +1996,7 @@ func (x *Exec) String() string {
 func (*Exec) ProtoMessage() {}
 
 func (x *Exec) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[19]
+	mi := &file_link_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1829,7 +2009,7 @@ func (x *Exec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exec.ProtoReflect.Descriptor instead.
 func (*Exec) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{19}
+	return file_link_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Exec) GetRequested() string {
@@ -1948,7 +2128,7 @@ type Ancestor struct {
 
 func (x *Ancestor) Reset() {
 	*x = Ancestor{}
-	mi := &file_link_proto_msgTypes[20]
+	mi := &file_link_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1960,7 +2140,7 @@ func (x *Ancestor) String() string {
 func (*Ancestor) ProtoMessage() {}
 
 func (x *Ancestor) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[20]
+	mi := &file_link_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1973,7 +2153,7 @@ func (x *Ancestor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ancestor.ProtoReflect.Descriptor instead.
 func (*Ancestor) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{20}
+	return file_link_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Ancestor) GetKey() *Key {
@@ -2009,7 +2189,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_link_proto_msgTypes[21]
+	mi := &file_link_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2021,7 +2201,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[21]
+	mi := &file_link_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2034,7 +2214,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{21}
+	return file_link_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -2081,7 +2261,7 @@ type Running struct {
 
 func (x *Running) Reset() {
 	*x = Running{}
-	mi := &file_link_proto_msgTypes[22]
+	mi := &file_link_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2093,7 +2273,7 @@ func (x *Running) String() string {
 func (*Running) ProtoMessage() {}
 
 func (x *Running) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[22]
+	mi := &file_link_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2106,7 +2286,7 @@ func (x *Running) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Running.ProtoReflect.Descriptor instead.
 func (*Running) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{22}
+	return file_link_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Running) GetWorkloadId() string {
@@ -2190,7 +2370,7 @@ const file_link_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x1b\n" +
 	"\tbody_json\x18\x03 \x01(\fR\bbodyJson\x12$\n" +
-	"\x0eissued_unix_ns\x18\x04 \x01(\x10R\fissuedUnixNs\"\xe4\x02\n" +
+	"\x0eissued_unix_ns\x18\x04 \x01(\x10R\fissuedUnixNs\"\x90\x03\n" +
 	"\rReportRequest\x12\x1d\n" +
 	"\n" +
 	"agent_json\x18\x01 \x01(\fR\tagentJson\x12%\n" +
@@ -2202,7 +2382,21 @@ const file_link_proto_rawDesc = "" +
 	"\x04boot\x18\a \x01(\tR\x04boot\x123\n" +
 	"\asamples\x18\b \x03(\v2\x19.castellan.link.v1.SampleR\asamples\x12 \n" +
 	"\fsent_unix_ns\x18\t \x01(\x10R\n" +
-	"sentUnixNs\"\x82\x04\n" +
+	"sentUnixNs\x12*\n" +
+	"\x04uses\x18\n" +
+	" \x03(\v2\x16.castellan.link.v1.UseR\x04uses\"<\n" +
+	"\x03Use\x12\x1f\n" +
+	"\vworkload_id\x18\x01 \x01(\tR\n" +
+	"workloadId\x12\x14\n" +
+	"\x05paths\x18\x02 \x03(\tR\x05paths\"\xa1\x01\n" +
+	"\x10InventoryRequest\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12\x19\n" +
+	"\bimage_id\x18\x02 \x01(\tR\aimageId\x12\x1c\n" +
+	"\tinventory\x18\x03 \x01(\fR\tinventory\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\x12\x16\n" +
+	"\x06remedy\x18\x05 \x01(\tR\x06remedy\x12\x14\n" +
+	"\x05final\x18\x06 \x01(\bR\x05final\"\x13\n" +
+	"\x11InventoryResponse\"\x82\x04\n" +
 	"\x06Sample\x12\x1f\n" +
 	"\vworkload_id\x18\x01 \x01(\tR\n" +
 	"workloadId\x12 \n" +
@@ -2389,12 +2583,13 @@ const file_link_proto_rawDesc = "" +
 	"\aentered\x18\x05 \x01(\bR\aentered\x12&\n" +
 	"\x0fstarted_unix_ns\x18\x06 \x01(\x10R\rstartedUnixNs\x12\"\n" +
 	"\rended_unix_ns\x18\a \x01(\x10R\vendedUnixNs\x12+\n" +
-	"\x04exit\x18\b \x01(\v2\x17.castellan.link.v1.ExitR\x04exit2\xfa\x01\n" +
+	"\x04exit\x18\b \x01(\v2\x17.castellan.link.v1.ExitR\x04exit2\xd2\x02\n" +
 	"\vLinkService\x12M\n" +
 	"\x06Report\x12 .castellan.link.v1.ReportRequest\x1a!.castellan.link.v1.ReportResponse\x12R\n" +
 	"\n" +
 	"Directives\x12$.castellan.link.v1.DirectivesRequest\x1a\x1c.castellan.link.v1.Directive0\x01\x12H\n" +
-	"\x05Renew\x12\x1f.castellan.link.v1.RenewRequest\x1a\x1e.castellan.link.v1.Credentials2U\n" +
+	"\x05Renew\x12\x1f.castellan.link.v1.RenewRequest\x1a\x1e.castellan.link.v1.Credentials\x12V\n" +
+	"\tInventory\x12#.castellan.link.v1.InventoryRequest\x1a$.castellan.link.v1.InventoryResponse2U\n" +
 	"\vJoinService\x12F\n" +
 	"\x04Join\x12\x1e.castellan.link.v1.JoinRequest\x1a\x1e.castellan.link.v1.CredentialsB=Z;github.com/castellan-security/castellan/proto/linkv1;linkv1b\x06proto3"
 
@@ -2410,7 +2605,7 @@ func file_link_proto_rawDescGZIP() []byte {
 	return file_link_proto_rawDescData
 }
 
-var file_link_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_link_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_link_proto_goTypes = []any{
 	(*JoinRequest)(nil),       // 0: castellan.link.v1.JoinRequest
 	(*RenewRequest)(nil),      // 1: castellan.link.v1.RenewRequest
@@ -2418,64 +2613,70 @@ var file_link_proto_goTypes = []any{
 	(*DirectivesRequest)(nil), // 3: castellan.link.v1.DirectivesRequest
 	(*Directive)(nil),         // 4: castellan.link.v1.Directive
 	(*ReportRequest)(nil),     // 5: castellan.link.v1.ReportRequest
-	(*Sample)(nil),            // 6: castellan.link.v1.Sample
-	(*ReportResponse)(nil),    // 7: castellan.link.v1.ReportResponse
-	(*Event)(nil),             // 8: castellan.link.v1.Event
-	(*File)(nil),              // 9: castellan.link.v1.File
-	(*Layer)(nil),             // 10: castellan.link.v1.Layer
-	(*Address)(nil),           // 11: castellan.link.v1.Address
-	(*Connection)(nil),        // 12: castellan.link.v1.Connection
-	(*Dns)(nil),               // 13: castellan.link.v1.Dns
-	(*Privilege)(nil),         // 14: castellan.link.v1.Privilege
-	(*Memory)(nil),            // 15: castellan.link.v1.Memory
-	(*Resource)(nil),          // 16: castellan.link.v1.Resource
-	(*Key)(nil),               // 17: castellan.link.v1.Key
-	(*Process)(nil),           // 18: castellan.link.v1.Process
-	(*Exec)(nil),              // 19: castellan.link.v1.Exec
-	(*Ancestor)(nil),          // 20: castellan.link.v1.Ancestor
-	(*Exit)(nil),              // 21: castellan.link.v1.Exit
-	(*Running)(nil),           // 22: castellan.link.v1.Running
+	(*Use)(nil),               // 6: castellan.link.v1.Use
+	(*InventoryRequest)(nil),  // 7: castellan.link.v1.InventoryRequest
+	(*InventoryResponse)(nil), // 8: castellan.link.v1.InventoryResponse
+	(*Sample)(nil),            // 9: castellan.link.v1.Sample
+	(*ReportResponse)(nil),    // 10: castellan.link.v1.ReportResponse
+	(*Event)(nil),             // 11: castellan.link.v1.Event
+	(*File)(nil),              // 12: castellan.link.v1.File
+	(*Layer)(nil),             // 13: castellan.link.v1.Layer
+	(*Address)(nil),           // 14: castellan.link.v1.Address
+	(*Connection)(nil),        // 15: castellan.link.v1.Connection
+	(*Dns)(nil),               // 16: castellan.link.v1.Dns
+	(*Privilege)(nil),         // 17: castellan.link.v1.Privilege
+	(*Memory)(nil),            // 18: castellan.link.v1.Memory
+	(*Resource)(nil),          // 19: castellan.link.v1.Resource
+	(*Key)(nil),               // 20: castellan.link.v1.Key
+	(*Process)(nil),           // 21: castellan.link.v1.Process
+	(*Exec)(nil),              // 22: castellan.link.v1.Exec
+	(*Ancestor)(nil),          // 23: castellan.link.v1.Ancestor
+	(*Exit)(nil),              // 24: castellan.link.v1.Exit
+	(*Running)(nil),           // 25: castellan.link.v1.Running
 }
 var file_link_proto_depIdxs = []int32{
-	8,  // 0: castellan.link.v1.ReportRequest.events:type_name -> castellan.link.v1.Event
-	22, // 1: castellan.link.v1.ReportRequest.processes:type_name -> castellan.link.v1.Running
-	6,  // 2: castellan.link.v1.ReportRequest.samples:type_name -> castellan.link.v1.Sample
-	18, // 3: castellan.link.v1.Event.process:type_name -> castellan.link.v1.Process
-	19, // 4: castellan.link.v1.Event.exec:type_name -> castellan.link.v1.Exec
-	21, // 5: castellan.link.v1.Event.exit:type_name -> castellan.link.v1.Exit
-	9,  // 6: castellan.link.v1.Event.file:type_name -> castellan.link.v1.File
-	12, // 7: castellan.link.v1.Event.connection:type_name -> castellan.link.v1.Connection
-	13, // 8: castellan.link.v1.Event.dns:type_name -> castellan.link.v1.Dns
-	14, // 9: castellan.link.v1.Event.privilege:type_name -> castellan.link.v1.Privilege
-	15, // 10: castellan.link.v1.Event.memory:type_name -> castellan.link.v1.Memory
-	16, // 11: castellan.link.v1.Event.resource:type_name -> castellan.link.v1.Resource
-	10, // 12: castellan.link.v1.File.layer:type_name -> castellan.link.v1.Layer
-	11, // 13: castellan.link.v1.Connection.local:type_name -> castellan.link.v1.Address
-	11, // 14: castellan.link.v1.Connection.remote:type_name -> castellan.link.v1.Address
-	11, // 15: castellan.link.v1.Dns.server:type_name -> castellan.link.v1.Address
-	11, // 16: castellan.link.v1.Dns.client:type_name -> castellan.link.v1.Address
-	17, // 17: castellan.link.v1.Privilege.process:type_name -> castellan.link.v1.Key
-	10, // 18: castellan.link.v1.Memory.layer:type_name -> castellan.link.v1.Layer
-	17, // 19: castellan.link.v1.Process.key:type_name -> castellan.link.v1.Key
-	17, // 20: castellan.link.v1.Process.parent:type_name -> castellan.link.v1.Key
-	20, // 21: castellan.link.v1.Exec.ancestors:type_name -> castellan.link.v1.Ancestor
-	10, // 22: castellan.link.v1.Exec.layer:type_name -> castellan.link.v1.Layer
-	17, // 23: castellan.link.v1.Ancestor.key:type_name -> castellan.link.v1.Key
-	18, // 24: castellan.link.v1.Running.process:type_name -> castellan.link.v1.Process
-	21, // 25: castellan.link.v1.Running.exit:type_name -> castellan.link.v1.Exit
-	5,  // 26: castellan.link.v1.LinkService.Report:input_type -> castellan.link.v1.ReportRequest
-	3,  // 27: castellan.link.v1.LinkService.Directives:input_type -> castellan.link.v1.DirectivesRequest
-	1,  // 28: castellan.link.v1.LinkService.Renew:input_type -> castellan.link.v1.RenewRequest
-	0,  // 29: castellan.link.v1.JoinService.Join:input_type -> castellan.link.v1.JoinRequest
-	7,  // 30: castellan.link.v1.LinkService.Report:output_type -> castellan.link.v1.ReportResponse
-	4,  // 31: castellan.link.v1.LinkService.Directives:output_type -> castellan.link.v1.Directive
-	2,  // 32: castellan.link.v1.LinkService.Renew:output_type -> castellan.link.v1.Credentials
-	2,  // 33: castellan.link.v1.JoinService.Join:output_type -> castellan.link.v1.Credentials
-	30, // [30:34] is the sub-list for method output_type
-	26, // [26:30] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	11, // 0: castellan.link.v1.ReportRequest.events:type_name -> castellan.link.v1.Event
+	25, // 1: castellan.link.v1.ReportRequest.processes:type_name -> castellan.link.v1.Running
+	9,  // 2: castellan.link.v1.ReportRequest.samples:type_name -> castellan.link.v1.Sample
+	6,  // 3: castellan.link.v1.ReportRequest.uses:type_name -> castellan.link.v1.Use
+	21, // 4: castellan.link.v1.Event.process:type_name -> castellan.link.v1.Process
+	22, // 5: castellan.link.v1.Event.exec:type_name -> castellan.link.v1.Exec
+	24, // 6: castellan.link.v1.Event.exit:type_name -> castellan.link.v1.Exit
+	12, // 7: castellan.link.v1.Event.file:type_name -> castellan.link.v1.File
+	15, // 8: castellan.link.v1.Event.connection:type_name -> castellan.link.v1.Connection
+	16, // 9: castellan.link.v1.Event.dns:type_name -> castellan.link.v1.Dns
+	17, // 10: castellan.link.v1.Event.privilege:type_name -> castellan.link.v1.Privilege
+	18, // 11: castellan.link.v1.Event.memory:type_name -> castellan.link.v1.Memory
+	19, // 12: castellan.link.v1.Event.resource:type_name -> castellan.link.v1.Resource
+	13, // 13: castellan.link.v1.File.layer:type_name -> castellan.link.v1.Layer
+	14, // 14: castellan.link.v1.Connection.local:type_name -> castellan.link.v1.Address
+	14, // 15: castellan.link.v1.Connection.remote:type_name -> castellan.link.v1.Address
+	14, // 16: castellan.link.v1.Dns.server:type_name -> castellan.link.v1.Address
+	14, // 17: castellan.link.v1.Dns.client:type_name -> castellan.link.v1.Address
+	20, // 18: castellan.link.v1.Privilege.process:type_name -> castellan.link.v1.Key
+	13, // 19: castellan.link.v1.Memory.layer:type_name -> castellan.link.v1.Layer
+	20, // 20: castellan.link.v1.Process.key:type_name -> castellan.link.v1.Key
+	20, // 21: castellan.link.v1.Process.parent:type_name -> castellan.link.v1.Key
+	23, // 22: castellan.link.v1.Exec.ancestors:type_name -> castellan.link.v1.Ancestor
+	13, // 23: castellan.link.v1.Exec.layer:type_name -> castellan.link.v1.Layer
+	20, // 24: castellan.link.v1.Ancestor.key:type_name -> castellan.link.v1.Key
+	21, // 25: castellan.link.v1.Running.process:type_name -> castellan.link.v1.Process
+	24, // 26: castellan.link.v1.Running.exit:type_name -> castellan.link.v1.Exit
+	5,  // 27: castellan.link.v1.LinkService.Report:input_type -> castellan.link.v1.ReportRequest
+	3,  // 28: castellan.link.v1.LinkService.Directives:input_type -> castellan.link.v1.DirectivesRequest
+	1,  // 29: castellan.link.v1.LinkService.Renew:input_type -> castellan.link.v1.RenewRequest
+	7,  // 30: castellan.link.v1.LinkService.Inventory:input_type -> castellan.link.v1.InventoryRequest
+	0,  // 31: castellan.link.v1.JoinService.Join:input_type -> castellan.link.v1.JoinRequest
+	10, // 32: castellan.link.v1.LinkService.Report:output_type -> castellan.link.v1.ReportResponse
+	4,  // 33: castellan.link.v1.LinkService.Directives:output_type -> castellan.link.v1.Directive
+	2,  // 34: castellan.link.v1.LinkService.Renew:output_type -> castellan.link.v1.Credentials
+	8,  // 35: castellan.link.v1.LinkService.Inventory:output_type -> castellan.link.v1.InventoryResponse
+	2,  // 36: castellan.link.v1.JoinService.Join:output_type -> castellan.link.v1.Credentials
+	32, // [32:37] is the sub-list for method output_type
+	27, // [27:32] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_link_proto_init() }
@@ -2483,14 +2684,14 @@ func file_link_proto_init() {
 	if File_link_proto != nil {
 		return
 	}
-	file_link_proto_msgTypes[9].OneofWrappers = []any{}
+	file_link_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_link_proto_rawDesc), len(file_link_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -97,6 +97,11 @@ func (s *sink) Directives(ctx context.Context, _ link.Caller, _ func(link.Direct
 	return ctx.Err()
 }
 
+// Inventory is link.Server: none is asked for.
+func (s *sink) Inventory(context.Context, link.Scanned) error {
+	return errors.New("no inventory was asked for")
+}
+
 // Join is link.Joiner: everybody is welcome.
 func (s *sink) Join(ctx context.Context, r link.JoinRequest) (link.Credentials, error) {
 	return s.Renew(ctx, r.AgentID, r.CSR)

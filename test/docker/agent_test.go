@@ -2,6 +2,7 @@ package docker_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync"
@@ -72,6 +73,11 @@ func (b *inbox) wake() {
 func (b *inbox) Directives(ctx context.Context, _ link.Caller, _ func(link.Directive)) error {
 	<-ctx.Done()
 	return ctx.Err()
+}
+
+// Inventory is not asked for.
+func (b *inbox) Inventory(context.Context, link.Scanned) error {
+	return errors.New("no inventory was asked for")
 }
 
 // wait returns when ok does, asked after each report.

@@ -111,6 +111,11 @@ func (m *machine) Directives(ctx context.Context, who link.Caller, take func(lin
 	return m.server.Directives(ctx, who, take)
 }
 
+// Inventory is link.Server.
+func (m *machine) Inventory(ctx context.Context, s link.Scanned) error {
+	return m.server.Inventory(ctx, s)
+}
+
 // Status is agent.Sensors.
 func (m *machine) Status() []asset.Sensor {
 	return []asset.Sensor{{Name: "process", State: asset.SensorRunning}}

@@ -58,6 +58,10 @@ func (s *absent) Directives(ctx context.Context, _ link.Caller, _ func(link.Dire
 	return ctx.Err()
 }
 
+func (s *absent) Inventory(context.Context, link.Scanned) error {
+	return fault.New(fault.Unavailable, "away")
+}
+
 // burst is a machine that senses n events as fast as they are taken.
 type burst struct {
 	machine

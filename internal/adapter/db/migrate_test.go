@@ -86,6 +86,12 @@ func TestMigrateFromFirst(t *testing.T) {
 	if n := count(t, d, "SELECT count(id) FROM terms WHERE dimension = 8"); n != words {
 		t.Errorf("%d words are counted, %d are there", words, n)
 	}
+	if _, err := d.NoteImages(t.Context(), []store.Image{{ID: "sha256:w"}}, at); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := d.Image(t.Context(), "sha256:w"); err != nil || v.Running != 1 {
+		t.Errorf("image of an old workload: %+v, %v; want one that runs", v, err)
+	}
 	users, err := d.Users(t.Context())
 	if err != nil || len(users) != 1 {
 		t.Errorf("got %d users, %v; want 1", len(users), err)

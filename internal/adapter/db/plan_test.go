@@ -9,22 +9,31 @@ import (
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/adapter/db"
 	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/finding"
+	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
 // mayScan lists the walks over a whole table that are meant, and why.
 var mayScan = map[string]string{
-	"SELECT coalesce(sum(events), 0) FROM blocks":                                                  "one small row for 256 events",
-	"SELECT coalesce(min(id), ?) FROM blocks":                                                      "the first row",
-	"SELECT id FROM blocks WHERE max_received < ?":                                                 "one small row for 256 events, once a retention run",
-	"SELECT id FROM blocks WHERE min_received < ?":                                                 "as above",
-	"SELECT body FROM agents ORDER BY id":                                                          "one row an agent, and all are wanted",
-	"SELECT id, name, role, password_hash":                                                         "one row a user, and all are wanted",
-	"SELECT count(id) FROM users WHERE role = ?":                                                   "one row a user",
-	"DELETE FROM sources WHERE id IN":                                                              "one row a start of an agent, once a retention run",
-	"INSERT INTO sessions":                                                                         "a single row by primary key",
-	"SELECT id, hash, name, actor, created, expires, used, agent FROM invitations ORDER BY":        "one row an invitation of the last weeks, and all are wanted",
-	"SELECT serial, agent, hostname, address, issued, expires, revoked FROM certificates ORDER BY": "a few rows an agent, and all are wanted",
+	"SELECT coalesce(sum(events), 0) FROM blocks":                                           "one small row for 256 events",
+	"SELECT coalesce(min(id), ?) FROM blocks":                                               "the first row",
+	"SELECT id FROM blocks WHERE max_received < ?":                                          "one small row for 256 events, once a retention run",
+	"SELECT id FROM blocks WHERE min_received < ?":                                          "as above",
+	"SELECT body FROM agents ORDER BY id":                                                   "one row an agent, and all are wanted",
+	"SELECT id, name, role, password_hash":                                                  "one row a user, and all are wanted",
+	"SELECT count(id) FROM users WHERE role = ?":                                            "one row a user",
+	"DELETE FROM sources WHERE id IN":                                                       "one row a start of an agent, once a retention run",
+	"INSERT INTO sessions":                                                                  "a single row by primary key",
+	"SELECT id, hash, name, actor, created, expires, used, agent FROM invitations ORDER BY": "one row an invitation of the last weeks, and all are wanted",
+	"UPDATE images SET workloads = (SELECT count(w.image) FROM workloads w WHERE w.image = images.id)\n\t\tWHERE": "one row an image, once a retention run",
+	"SELECT number FROM images WHERE workloads = 0":                                                               "as above",
+	"DELETE FROM details WHERE id IN":                                                                             "one row a weakness, once a retention run",
+	"DELETE FROM aliases WHERE":                                                                                   "as above",
+	"SELECT count(id) FROM acceptances":                                                                           "one row a decision of a person",
+	"SELECT id, vulnerability, package, image, reason, actor":                                                     "as above, and all are wanted",
+	"SELECT weakness, max(severity)":                                                                              "adds up all findings; the inner walk is in the order of an index",
+	"SELECT serial, agent, hostname, address, issued, expires, revoked FROM certificates ORDER BY":                "a few rows an agent, and all are wanted",
 }
 
 // fullScan is a walk over all rows, be it of the table or of an index; not
@@ -64,7 +73,8 @@ func TestStatementsUseIndexes(t *testing.T) {
 			if fullScan.MatchString(step) && !excused(st) {
 				t.Errorf("%s\n\treads a whole table: %s", st, step)
 			}
-			if strings.Contains(step, "TEMP B-TREE") && !strings.Contains(st, "event_rates") && !strings.Contains(st, "FROM tokens") {
+			if strings.Contains(step, "TEMP B-TREE") && !strings.Contains(st, "event_rates") && !strings.Contains(st, "FROM tokens") &&
+				!strings.HasPrefix(st, "SELECT weakness, max(severity)") {
 				t.Errorf("%s\n\tsorts: %s", st, step)
 			}
 		}
@@ -108,6 +118,7 @@ func useEverything(t *testing.T, d *db.DB, n int) {
 		must(err)
 	}
 	useWorkloads(t, d)
+	useImages(t, d)
 	useAccess(t, d)
 	useEnrolment(t, d)
 	useFlows(t, d)
@@ -145,6 +156,66 @@ func useWorkloads(t *testing.T, d *db.DB) {
 	if _, err := d.Agents(ctx); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func useImages(t *testing.T, d *db.DB) {
+	t.Helper()
+	ctx, must := t.Context(), mustOf(t)
+	must(d.PutWorkloads(ctx, []asset.Workload{{ID: "v", AgentID: "a", Image: asset.Image{ID: "i"}}}))
+	for _, reference := range []string{"one", "two"} {
+		_, err := d.NoteImages(ctx, []store.Image{{ID: "i", References: []string{reference}}}, fleetStart)
+		must(err)
+	}
+	lease := func(job string) {
+		t.Helper()
+		_, err := d.LeaseScan(ctx, store.Lease{AgentID: "a", Job: job, Now: fleetStart.Add(time.Hour), Until: fleetStart.Add(time.Hour)})
+		must(err)
+	}
+	lease("one")
+	must(d.ScanFailed(ctx, "i", "one", "x", time.Time{}))
+	must(d.ScanAgain(ctx, "i", fleetStart))
+	lease("two")
+	must(d.PutInventory(ctx, "i", "two", inventory.Inventory{}, fleetStart))
+	for _, severity := range []finding.Severity{finding.High, finding.Low} {
+		v := finding.Vulnerability{ID: "w", Aliases: []string{"x"}, Severity: severity, Fingerprint: "f"}
+		must(d.PutFindings(ctx, store.ImageFindings{ImageID: "i", Vulnerabilities: []finding.Vulnerability{v}}))
+	}
+	_, err := d.NoteUses(ctx, "i", []string{"/a"})
+	must(err)
+	_, err = d.Uses(ctx, "i")
+	must(err)
+	_, err = d.Image(ctx, "i")
+	must(err)
+	_, err = d.Inventory(ctx, "i")
+	must(err)
+	for _, q := range []store.ImageQuery{{}, {Text: "o"}, {State: store.ScanDone}, {Running: true}, {After: "i"}, {Text: "o", State: store.ScanDone, Running: true, After: "i"}} {
+		_, err := d.Images(ctx, q)
+		must(err)
+	}
+	for _, q := range []store.VulnerabilityQuery{
+		{}, {ImageID: "i"}, {ID: "w"}, {Package: "p"}, {Severity: finding.Low}, {Fixable: true, Exploited: true, InUse: true},
+		{Running: true}, {Accepted: true}, {Text: "x"}, {ImageID: "i", Package: "p", Running: true, Text: "x"},
+	} {
+		_, err := d.Vulnerabilities(ctx, q)
+		must(err)
+		_, err = d.Weaknesses(ctx, q)
+		must(err)
+	}
+	must(d.PutFindings(ctx, store.ImageFindings{ImageID: "i"}))
+	_, err = d.Unmatched(ctx, "g", 5)
+	must(err)
+	_, _, err = d.ScanCounts(ctx, "g")
+	must(err)
+	_, err = d.Outdated(ctx, 1, fleetStart)
+	must(err)
+	acc, err := d.PutAcceptance(ctx, store.Acceptance{Vulnerability: "w"})
+	must(err)
+	_, err = d.PutAcceptance(ctx, acc)
+	must(err)
+	_, err = d.Acceptance(ctx, acc.ID)
+	must(err)
+	_, err = d.Acceptances(ctx)
+	must(err)
 }
 
 func useFlows(t *testing.T, d *db.DB) {

@@ -85,11 +85,17 @@ func pruneSteps(r store.Retention, now time.Time) []pruneStep {
 	}
 	if r.Workloads > 0 {
 		steps = append(steps, deleteOld(`DELETE FROM workloads WHERE id IN
-			(SELECT id FROM workloads WHERE ended > 0 AND ended < ? LIMIT ?)`, nanos(now.Add(-r.Workloads))))
+			(SELECT id FROM workloads WHERE ended > 0 AND ended < ? LIMIT ?)`, nanos(now.Add(-r.Workloads))),
+			recountWorkloads,
+			func(ctx context.Context, w *writer) (int64, bool, error) {
+				return w.pruneImages(ctx, nanos(now.Add(-r.Workloads)))
+			})
 	}
 	if r.Audit > 0 {
 		steps = append(steps, deleteOld(`DELETE FROM audit WHERE id IN
-			(SELECT id FROM audit WHERE time < ? ORDER BY time LIMIT ?)`, nanos(now.Add(-r.Audit))))
+			(SELECT id FROM audit WHERE time < ? ORDER BY time LIMIT ?)`, nanos(now.Add(-r.Audit))),
+			deleteOld(`DELETE FROM acceptances WHERE id IN
+				(SELECT id FROM acceptances WHERE expires < ? LIMIT ?)`, nanos(now.Add(-r.Audit))))
 	}
 	return append(steps,
 		deleteOld("DELETE FROM sessions WHERE hash IN (SELECT hash FROM sessions WHERE expires <= ? LIMIT ?)", nanos(now)),
@@ -98,6 +104,7 @@ func pruneSteps(r store.Retention, now time.Time) []pruneStep {
 		deleteOld(`DELETE FROM samples WHERE (workload, time) IN
 			(SELECT workload, time FROM samples WHERE time > ? LIMIT ?)`, nanos(now.Add(samplesAhead))),
 		thinSamples(now),
+		pruneDetails,
 		pruneMarks,
 		pruneSources)
 }

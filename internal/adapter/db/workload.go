@@ -14,10 +14,10 @@ import (
 )
 
 const sqlPutWorkload = `INSERT INTO workloads
-	(id, agent, grp, cluster, state, rank, created, ended, partial, search, body) VALUES (?,?,?,?,?,?,?,?,?,?,?)
+	(id, agent, grp, cluster, state, rank, created, ended, partial, search, image, body) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)
 	ON CONFLICT (id) DO UPDATE SET agent = excluded.agent, grp = excluded.grp, cluster = excluded.cluster,
 	state = excluded.state, rank = excluded.rank, created = excluded.created, ended = excluded.ended,
-	partial = excluded.partial, search = excluded.search, body = excluded.body
+	partial = excluded.partial, search = excluded.search, image = excluded.image, body = excluded.body
 	WHERE excluded.partial = 0 OR workloads.partial = 1`
 
 // PutWorkloads implements store.Workloads.
@@ -52,9 +52,22 @@ func (w *writer) putWorkload(ctx context.Context, v *asset.Workload) error {
 	if v.Partial {
 		partial = 1
 	}
-	_, err = w.exec(ctx, sqlPutWorkload, v.ID, v.AgentID, string(v.Group), v.ECS.Cluster, string(v.State),
-		rank, nanos(v.Created), ended, partial, searchText(v), string(body))
-	return err
+	var wasImage string
+	var wasRank int64
+	err = w.row(ctx, "SELECT image, rank FROM workloads WHERE id = ?", []any{v.ID}, &wasImage, &wasRank)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	known := err == nil
+	n, err := w.exec(ctx, sqlPutWorkload, v.ID, v.AgentID, string(v.Group), v.ECS.Cluster, string(v.State),
+		rank, nanos(v.Created), ended, partial, searchText(v), v.Image.ID, string(body))
+	if err != nil || n == 0 || known && wasImage == v.Image.ID && wasRank == rank {
+		return err
+	}
+	if err := w.countWorkloads(ctx, v.Image.ID); err != nil || wasImage == v.Image.ID {
+		return err
+	}
+	return w.countWorkloads(ctx, wasImage)
 }
 
 // searchText is what WorkloadQuery.Text looks at.

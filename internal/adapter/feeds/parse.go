@@ -43,16 +43,6 @@ func Parse(ctx context.Context, s Source, fsys fs.FS, tally *Tally) iter.Seq2[ad
 	}
 }
 
-// ParseFile is Parse for one file: a document, an archive of documents, or a list,
-// whatever the source publishes.
-func ParseFile(ctx context.Context, s Source, fsys fs.FS, name string, tally *Tally) iter.Seq2[advisory.Advisory, error] {
-	return func(yield func(advisory.Advisory, error) bool) {
-		rd := newReading(ctx, s, fsys, tally, yield)
-		defer rd.end()
-		rd.files(name, []string{name})
-	}
-}
-
 // parser turns documents of one format into advisories. It belongs to one
 // goroutine and keeps its memory from one document to the next.
 type parser interface {

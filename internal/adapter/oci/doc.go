@@ -12,7 +12,10 @@
 // large, contradicts itself or could be read in two ways is refused with one
 // error that says what to do.
 //
-// It is not for what is inside a layer, not for pushing, and not for a
+// A file that belongs to no image, the advisory database, is kept in the same
+// places as an artifact: see Artifact.
+//
+// It is not for what is inside a layer, not for pushing images, and not for a
 // container engine (package docker), whose archives it can read all the same:
 // see ReadArchive.
 package oci

@@ -216,3 +216,25 @@ func FuzzDockerConfig(f *testing.F) {
 		_, _, _ = c.find(t.Context(), repo)
 	})
 }
+
+// FuzzParseArtifact wants of what is accepted that it can be fetched.
+func FuzzParseArtifact(f *testing.F) {
+	kind := ArtifactKind{Type: "application/vnd.example", MediaType: "application/vnd.example+zstd"}
+	a := Artifact{ArtifactKind: kind, Digest: digestOf([]byte("x"), ""), Size: 1, Title: "x"}
+	b, err := a.document()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Add([]byte(seedManifest))
+	f.Add([]byte(seedIndex))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		a, d, err := parseArtifact(b, kind)
+		if err != nil {
+			return
+		}
+		if inventory.CheckDigest(d.Digest) != nil || d.Size <= 0 || d.Size > maxArtifact || a.Digest != d.Digest || a.Size != d.Size {
+			t.Fatalf("artifact %+v, file %+v", a, d)
+		}
+	})
+}

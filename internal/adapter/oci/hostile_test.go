@@ -330,26 +330,36 @@ func TestArchiveOfTwoMinds(t *testing.T) {
 	}
 }
 
-// A layer that only its publisher may distribute is told of, never fetched.
+// A layer that only its publisher may distribute is told of, and never fetched
+// from where the image says. Where it is there all the same it is read: whoever
+// made the image may call any layer so.
 func TestForeignLayer(t *testing.T) {
-	layers := threeLayers("")
-	s := blobs{}
-	m := manifestOf(s, layers, nil)
-	ds := m["layers"].([]object)
-	ds[0] = with(ds[0], object{"mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "urls": []string{"http://169.254.169.254/latest"}})
-	delete(s, ds[0]["digest"].(string))
-	d := s.addJSON(ociManifest, m)
-	for form, path := range map[string]string{"folder": writeFolder(t, s.files(d)), "stream": writeFile(t, gzipped(archive(s.files(d))))} {
-		t.Run(form, func(t *testing.T) {
-			i := open(t, path, oci.Choice{})
-			var k taken
-			if err := i.Each(t.Context(), 2, nothing, k.take); err != nil {
-				t.Fatal(err)
-			}
-			if got := i.Image().Layers; len(k.calls) != 2 || !strings.Contains(got[0].Missing, "publisher") || got[1].Missing != "" {
-				t.Errorf("%d layers handed over, layers %+v", len(k.calls), got)
-			}
-		})
+	for _, tc := range []struct {
+		name   string
+		there  bool
+		layers int
+	}{{"left to its publisher", false, 2}, {"there all the same", true, 3}} {
+		layers := threeLayers("")
+		s := blobs{}
+		m := manifestOf(s, layers, nil)
+		ds := m["layers"].([]object)
+		ds[0] = with(ds[0], object{"mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "urls": []string{"http://169.254.169.254/latest"}})
+		if !tc.there {
+			delete(s, ds[0]["digest"].(string))
+		}
+		d := s.addJSON(ociManifest, m)
+		for form, path := range map[string]string{"folder": writeFolder(t, s.files(d)), "stream": writeFile(t, gzipped(archive(s.files(d))))} {
+			t.Run(tc.name+"/"+form, func(t *testing.T) {
+				i := open(t, path, oci.Choice{})
+				var k taken
+				if err := i.Each(t.Context(), 2, nothing, k.take); err != nil {
+					t.Fatal(err)
+				}
+				if got := i.Image().Layers; len(k.calls) != tc.layers || !strings.Contains(got[0].Missing, "publisher") || got[1].Missing != "" {
+					t.Errorf("%d layers handed over, want %d; layers %+v", len(k.calls), tc.layers, got)
+				}
+			})
+		}
 	}
 }
 
@@ -380,4 +390,48 @@ func TestLayoutWithPipe(t *testing.T) {
 		t.Skipf("no named pipes here: %v", err)
 	}
 	checkError(t, openAndRead(t, dir), "is no file")
+}
+
+// A registry that does not have such a layer says so, and the rest is read; any
+// other layer must be there.
+func TestForeignLayerInRegistry(t *testing.T) {
+	anonymous(t)
+	const foreign, own = "application/vnd.oci.image.layer.nondistributable.v1.tar", "application/vnd.oci.image.layer.v1.tar"
+	for _, tc := range []struct {
+		name, mediaType string
+		there           bool
+		layers          int
+		err             string
+	}{
+		{"left to its publisher", foreign, false, 2, ""},
+		{"there all the same", foreign, true, 3, ""},
+		{"not its publisher's", own, false, 0, "404"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := newHub(t)
+			layers := threeLayers(runtime.GOARCH)
+			s := blobs{}
+			m := manifestOf(s, layers, s.addJSON(ociConfig, config(runtime.GOARCH, layers)))
+			ds := m["layers"].([]object)
+			ds[0] = with(ds[0], object{"mediaType": tc.mediaType})
+			key := ds[0]["digest"].(string)
+			if !tc.there {
+				delete(s, key)
+			}
+			r, _ := door(t, oci.Options{})
+			i, err := r.Open(t.Context(), h.push(t, s, "shop/web", "1", s.addJSON(ociManifest, m)), oci.Choice{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var k taken
+			err = i.Each(t.Context(), 2, nothing, k.take)
+			if tc.err != "" {
+				checkError(t, err, tc.err)
+				return
+			}
+			if err != nil || len(k.calls) != tc.layers {
+				t.Errorf("%d layers handed over, %v, want %d", len(k.calls), err, tc.layers)
+			}
+		})
+	}
 }

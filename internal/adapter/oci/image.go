@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/inventory"
 )
 
@@ -34,7 +35,8 @@ func (i *Image) Image() inventory.Image {
 
 // Each hands over the stored bytes of every layer that skip does not name, up
 // to parallel at once, in any order. A layer that the image has twice is handed
-// over once, and one that is Missing not at all. Of a stream, layers come one
+// over once, and one that is Missing only if it is there after all: whoever made
+// an image could call any layer its publisher's own. Of a stream, layers come one
 // by one, with only those fields filled that are known by then, and possibly
 // more of them than the image turns out to have; of a pipe, Each works once.
 //
@@ -72,7 +74,7 @@ func (i *Image) order(skip func(inventory.Layer) bool) []int {
 	var places []int
 	for n, l := range i.info.Layers {
 		id := identity{l.Digest, l.DiffID}
-		if l.Missing != "" || seen[id] {
+		if seen[id] {
 			continue
 		}
 		seen[id] = true
@@ -96,6 +98,9 @@ func (i *Image) order(skip func(inventory.Layer) bool) []int {
 func (i *Image) hand(ctx context.Context, n int, take func(context.Context, inventory.Layer, io.Reader) error) error {
 	l := i.info.Layers[n]
 	body, err := i.opened(ctx, n)
+	if l.Missing != "" && fault.Is(err, fault.NotFound) {
+		return nil // as was told
+	}
 	if err != nil {
 		return fmt.Errorf("open layer %d (%s): %w", n+1, short(l.DiffID), err)
 	}

@@ -37,6 +37,9 @@ const (
 	maxText = 64 << 10
 	// maxShown bounds foreign text in an error.
 	maxShown = 200
+	// maxArtifact bounds the file of an artifact: the advisory database of
+	// everything that is published has a tenth of a gigabyte.
+	maxArtifact = 4 << 30
 	// maxListed bounds the images that an error lists as the choice there is.
 	maxListed = 20
 )

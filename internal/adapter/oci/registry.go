@@ -90,13 +90,9 @@ func (r *Registry) open(ctx context.Context, reference string, c Choice, all boo
 		return nil, err
 	}
 	c.Name = "" // the reference has it
-	repos := []name.Repository{ref.Context()}
-	if mirror := r.mirrors[ref.Context().RegistryStr()]; mirror != "" {
-		moved, err := at(mirror, ref.Context())
-		if err != nil {
-			return nil, err
-		}
-		repos = []name.Repository{moved, ref.Context()}
+	repos, err := r.places(ref.Context())
+	if err != nil {
+		return nil, err
 	}
 	var mirrored error
 	for i, repo := range repos {
@@ -115,6 +111,20 @@ func (r *Registry) open(ctx context.Context, reference string, c Choice, all boo
 		mirrored = err
 	}
 	return nil, mirrored
+}
+
+// places are where a repository is looked for: at its mirror, if there is one,
+// and then where it is.
+func (r *Registry) places(repo name.Repository) ([]name.Repository, error) {
+	mirror := r.mirrors[repo.RegistryStr()]
+	if mirror == "" {
+		return []name.Repository{repo}, nil
+	}
+	moved, err := at(mirror, repo)
+	if err != nil {
+		return nil, err
+	}
+	return []name.Repository{moved, repo}, nil
 }
 
 // openIn opens images of a repository.
@@ -158,6 +168,18 @@ func (r *Registry) enter(ctx context.Context, repo name.Repository) (*repository
 	if in := r.entered(repo); in != nil {
 		return in, nil
 	}
+	in, err := r.enterTo(ctx, repo, transport.PullScope)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.repos[repo.Name()] = in
+	return in, nil
+}
+
+// enterTo returns a repository with the right to do what a scope names.
+func (r *Registry) enterTo(ctx context.Context, repo name.Repository, scope string) (*repository, error) {
 	host := repo.RegistryStr()
 	in := &repository{name: repo, scheme: "https", stall: r.stall, until: r.now().Add(enteredFor)}
 	plain := r.options.PlainHTTP || isLoopback(host)
@@ -174,14 +196,11 @@ func (r *Registry) enter(ctx context.Context, repo name.Repository) (*repository
 		return nil, err
 	}
 	way := transport.NewUserAgent(patient{next: guard{next: r.base, plain: plain}, log: r.log, sleep: r.sleep}, "castellan")
-	way, err = transport.NewWithContext(ctx, registry, in.credential, way, []string{repo.Scope(transport.PullScope)})
+	way, err = transport.NewWithContext(ctx, registry, in.credential, way, []string{repo.Scope(scope)})
 	if err != nil {
 		return nil, in.explain("enter registry "+host, err)
 	}
 	in.client = &http.Client{Transport: way, CheckRedirect: redirects(host)}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.repos[repo.Name()] = in
 	return in, nil
 }
 

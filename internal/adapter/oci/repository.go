@@ -33,8 +33,7 @@ type repository struct {
 // get asks for a part of the repository. The caller closes the body of the
 // answer, which is 200, or 206 when a part of the part was asked for.
 func (r *repository) get(ctx context.Context, kind, id string, header http.Header) (*http.Response, error) {
-	u := url.URL{Scheme: r.scheme, Host: r.name.RegistryStr(), Path: "/v2/" + r.name.RepositoryStr() + "/" + kind + "/" + id}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.address(kind, id).String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +141,7 @@ func (r *repository) explain(what string, err error) error {
 			return fault.New(kind, "%s: %s; asked as nobody, because: %w", what, said, t).With("mend that, or log in: docker login " + host)
 		}
 		return fault.New(kind, "%s: %s; asked as %s", what, said, r.credential.explain()).
-			With("is the name right? if so, log in with a user who may read it: docker login " + host)
+			With("is the name right? if so, log in with a user who may do that: docker login " + host)
 	case http.StatusNotFound:
 		return fault.New(fault.NotFound, "%s: %s", what, said).With("is there such a repository, and has it that tag or digest?")
 	case http.StatusTooManyRequests:

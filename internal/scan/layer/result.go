@@ -39,6 +39,9 @@ type Result struct {
 	// Unsettled says that an analyser was stopped for taking too long: another
 	// reading may find more, so the Result must not be kept.
 	Unsettled bool
+	// Missing says why the layer could not be had at all; nothing is known of it
+	// but its digests.
+	Missing string
 }
 
 // File is a file that shows something.

@@ -2,7 +2,6 @@ package match
 
 import (
 	"cmp"
-	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -54,24 +53,24 @@ func isSubject(product string, inv *inventory.Inventory) bool {
 	if product == image.Digest || product == image.ID || product == image.Reference {
 		return product != ""
 	}
-	u, ok := parseURL(product)
-	if !ok || u.kind != "oci" && u.kind != "docker" {
+	u, ok := inventory.ParsePURL(product)
+	if !ok || u.Type != "oci" && u.Type != "docker" {
 		return false
 	}
-	if u.version != "" {
-		return u.version == image.Digest || u.version == image.ID
+	if u.Version != "" {
+		return u.Version == image.Digest || u.Version == image.ID
 	}
 	name, _, _ := strings.Cut(image.Reference, "@")
 	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
-		if tag := u.qualifiers["tag"]; tag != "" && tag != name[i+1:] {
+		if tag := u.Qualifiers["tag"]; tag != "" && tag != name[i+1:] {
 			return false
 		}
 		name = name[:i]
 	}
-	if repository := u.qualifiers["repository_url"]; repository != "" {
+	if repository := u.Qualifiers["repository_url"]; repository != "" {
 		return repository == name
 	}
-	return u.name == path.Base(name) && u.namespace == ""
+	return u.Name == path.Base(name) && u.Namespace == ""
 }
 
 // holds says whether a package URL is of a package of the inventory.
@@ -122,65 +121,23 @@ func said(by, what string, why ...string) string {
 	return text
 }
 
-// packageURL is a package URL in its parts.
-type packageURL struct {
-	kind, namespace, name, version string
-	qualifiers                     map[string]string
-}
-
-// parseURL reads a package URL (ECMA-427).
-func parseURL(s string) (packageURL, bool) {
-	rest, ok := strings.CutPrefix(s, "pkg:")
-	if !ok {
-		return packageURL{}, false
-	}
-	rest, _, _ = strings.Cut(rest, "#")
-	rest, query, _ := strings.Cut(strings.TrimLeft(rest, "/"), "?")
-	u := packageURL{qualifiers: map[string]string{}}
-	if i := strings.LastIndexByte(rest, '@'); i > strings.LastIndexByte(rest, '/') {
-		u.version, rest = unescape(rest[i+1:]), rest[:i]
-	}
-	u.kind, rest, ok = strings.Cut(rest, "/")
-	if !ok {
-		return packageURL{}, false
-	}
-	u.kind = strings.ToLower(u.kind)
-	if i := strings.LastIndexByte(rest, '/'); i >= 0 {
-		u.namespace, rest = unescape(rest[:i]), rest[i+1:]
-	}
-	u.name = unescape(rest)
-	for q := range strings.SplitSeq(query, "&") {
-		if name, value, ok := strings.Cut(q, "="); ok {
-			u.qualifiers[name] = unescape(value)
-		}
-	}
-	return u, u.name != ""
-}
-
-func unescape(s string) string {
-	if u, err := url.PathUnescape(s); err == nil {
-		return u
-	}
-	return s
-}
-
 // meetsURL says whether a package is what a package URL names. What the URL leaves
 // out does not matter; of qualifiers, those that the package has as well must be
 // the same.
 func meetsURL(s string, p *inventory.Package, os inventory.OS) bool {
-	want, ok := parseURL(s)
-	if !ok || want.kind != p.Type {
+	want, ok := inventory.ParsePURL(s)
+	if !ok || want.Type != p.Type {
 		return false
 	}
-	have, ok := parseURL(p.PURL(os))
-	if !ok || !sameName(want.kind, want.name, have.name) || !sameName(want.kind, want.namespace, have.namespace) {
+	have, ok := inventory.ParsePURL(p.PURL(os))
+	if !ok || !sameName(want.Type, want.Name, have.Name) || !sameName(want.Type, want.Namespace, have.Namespace) {
 		return false
 	}
-	if want.version != "" && want.version != have.version {
+	if want.Version != "" && want.Version != have.Version {
 		return false
 	}
-	for name, value := range want.qualifiers {
-		if mine, ok := have.qualifiers[name]; ok && mine != value {
+	for name, value := range want.Qualifiers {
+		if mine, ok := have.Qualifiers[name]; ok && mine != value {
 			return false
 		}
 	}

@@ -16,7 +16,7 @@ const maxDepth = 1000
 // JSON reads one JSON document. Comments and commas before a closing bracket
 // are taken too, as some tools write them, and a byte order mark.
 //
-// A value is read by one of Object, Array, Text, Bool and Skip; one of another
+// A value is read by one of Object, Array, Text, Begin, Bool and Skip; one of another
 // kind than asked for is skipped.
 type JSON struct {
 	src     source
@@ -44,7 +44,7 @@ func (j *JSON) Object(member func(key []byte) error) error {
 		if c != '"' {
 			return j.unexpected(c, "a member's name")
 		}
-		if err := j.string(true); err != nil {
+		if err := j.string(MaxText, true); err != nil {
 			return err
 		}
 		key := j.text
@@ -110,8 +110,15 @@ func (j *JSON) each(open, shut byte, one func(i int) error) error {
 	}
 }
 
-// Text returns a string, or "" for another kind of value.
-func (j *JSON) Text() (string, error) {
+// Text returns a string, or "" for another kind of value. One of more than
+// MaxText bytes is an error.
+func (j *JSON) Text() (string, error) { return j.textOf(MaxText, true) }
+
+// Begin returns the first bytes of a string, most of them, and passes over the
+// rest; "" for another kind of value.
+func (j *JSON) Begin(most int) (string, error) { return j.textOf(most, false) }
+
+func (j *JSON) textOf(most int, whole bool) (string, error) {
 	c, err := j.next()
 	if err != nil {
 		return "", err
@@ -120,7 +127,7 @@ func (j *JSON) Text() (string, error) {
 		return "", j.Skip()
 	}
 	j.unread = false
-	if err := j.string(true); err != nil {
+	if err := j.string(most, whole); err != nil {
 		return "", err
 	}
 	return string(j.text), nil
@@ -150,7 +157,7 @@ func (j *JSON) Skip() error {
 	case '{', '[':
 		return j.skipNested()
 	case '"':
-		return j.string(false)
+		return j.string(0, false)
 	}
 	return j.literal()
 }
@@ -166,7 +173,7 @@ func (j *JSON) skipNested() error {
 		}
 		switch c {
 		case '"':
-			if err := j.string(false); err != nil {
+			if err := j.string(0, false); err != nil {
 				return err
 			}
 			continue
@@ -256,19 +263,18 @@ func (j *JSON) comment() error {
 	return j.src.failure()
 }
 
-// string takes a string and, if it shall be kept, leaves it in j.text.
-func (j *JSON) string(keep bool) error {
+// string takes a string and leaves its first bytes in j.text, most of them. One
+// that has more is an error if it is wanted whole.
+func (j *JSON) string(most int, whole bool) error {
 	j.src.pos++
 	j.text = j.text[:0]
 	for j.src.fill() {
 		piece := j.src.buf[j.src.pos:j.src.end]
 		n := plain(piece)
-		if keep {
-			if len(j.text)+n > MaxText {
-				return fmt.Errorf("string of more than %d bytes", MaxText)
-			}
-			j.text = append(j.text, piece[:n]...)
+		if whole && len(j.text)+n > most {
+			return fmt.Errorf("string of more than %d bytes", most)
 		}
+		j.text = append(j.text, piece[:min(n, most-len(j.text))]...)
 		j.src.pos += n
 		if n == len(piece) {
 			continue
@@ -280,8 +286,11 @@ func (j *JSON) string(keep bool) error {
 		if err := j.escape(); err != nil {
 			return err
 		}
-		if !keep {
-			j.text = j.text[:0]
+		if len(j.text) > most {
+			if whole {
+				return fmt.Errorf("string of more than %d bytes", most)
+			}
+			j.text = j.text[:most]
 		}
 	}
 	return j.src.failure()

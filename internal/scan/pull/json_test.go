@@ -105,6 +105,30 @@ func TestJSONSkipsWhatIsNotRead(t *testing.T) {
 	}
 }
 
+func TestJSONBegin(t *testing.T) {
+	for _, tc := range []struct{ name, doc, want string }{
+		{"short", `"ab"`, "ab"},
+		{"as long as asked for", `"abcd"`, "abcd"},
+		{"longer", `"` + strings.Repeat("abcdefgh", pull.MaxText) + `"`, "abcd"},
+		{"longer, of escapes", `"` + strings.Repeat(`\u00e9`, pull.MaxText) + `"`, "éé"},
+		{"an escape across the end", `"abcé\u00e9x"`, "abc\xc3"},
+		{"another kind", `[1]`, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			for _, r := range []io.Reader{strings.NewReader(tc.doc + ` true`), iotest.OneByteReader(strings.NewReader(tc.doc + ` true`))} {
+				j := pull.NewJSON(r, 0, 1e7)
+				got, err := j.Begin(4)
+				if err != nil || got != tc.want {
+					t.Errorf("Begin(4) = %q, %v, want %q", got, err, tc.want)
+				}
+				if next, err := j.Bool(); err != nil || !next {
+					t.Errorf("what follows = %v, %v, want true", next, err)
+				}
+			}
+		})
+	}
+}
+
 func TestJSONPassesErrorsOn(t *testing.T) {
 	broken := errors.New("broken pipe")
 	j := pull.NewJSON(io.MultiReader(strings.NewReader(`{"a":"`), iotest.ErrReader(broken)), 0, 100)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/inventory"
+	"github.com/castellan-security/castellan/internal/scan/cvss"
 )
 
 // writeCycloneDX writes CycloneDX 1.6 with packages and vulnerabilities.
@@ -34,11 +35,16 @@ func bomOf(r *Report, o Options) *cyclonedx.BOM {
 	}
 	components := []cyclonedx.Component{}
 	refs := refsOf(&r.Inventory)
+	mixed := isMixed(&r.Inventory)
 	for i := range r.Inventory.Packages {
-		components = append(components, componentOf(&r.Inventory.Packages[i], refs[i], r.Inventory.OS))
+		components = append(components, componentOf(&r.Inventory.Packages[i], refs[i], r.Inventory.OS, mixed))
 	}
 	if os := r.Inventory.OS; os.ID != "" {
-		components = append(components, cyclonedx.Component{BOMRef: "os", Type: cyclonedx.ComponentTypeOS, Name: os.ID, Version: os.Version, Description: os.Name})
+		c := cyclonedx.Component{BOMRef: "os", Type: cyclonedx.ComponentTypeOS, Name: os.ID, Version: os.Version, Description: os.Name}
+		if os.Codename != "" {
+			c.Properties = bomProperties([]property{{"codename", os.Codename}})
+		}
+		components = append(components, c)
 	}
 	bom.Components = &components
 	if len(r.Vulnerabilities) > 0 {
@@ -69,6 +75,7 @@ func subjectComponent(inv *inventory.Inventory) *cyclonedx.Component {
 		c.Type, c.Version = cyclonedx.ComponentTypeContainer, firstOf(i.Digest, i.ID)
 		c.Name = firstOf(i.Reference, inv.Subject.Name)
 		c.PackageURL = productOf(inv)
+		c.Properties = bomProperties(imageProperties(i))
 	}
 	if inv.Subject.Kind == inventory.KindHost || inv.Subject.Kind == inventory.KindRoot {
 		c.Type = cyclonedx.ComponentTypeOS
@@ -76,9 +83,9 @@ func subjectComponent(inv *inventory.Inventory) *cyclonedx.Component {
 	return c
 }
 
-func componentOf(p *inventory.Package, ref string, os inventory.OS) cyclonedx.Component {
+func componentOf(p *inventory.Package, ref string, os inventory.OS, mixed bool) cyclonedx.Component {
 	c := cyclonedx.Component{BOMRef: ref, Type: cyclonedx.ComponentTypeLibrary, Group: p.Namespace, Name: p.Name, Version: p.Version, PackageURL: p.PURL(os)}
-	if p.Type == "deb" || p.Type == "apk" || p.Type == "rpm" {
+	if p.FromDistribution() {
 		c.Group = ""
 	}
 	if len(p.Licenses) > 0 {
@@ -88,29 +95,17 @@ func componentOf(p *inventory.Package, ref string, os inventory.OS) cyclonedx.Co
 		}
 		c.Licenses = &choices
 	}
-	properties := []cyclonedx.Property{}
-	add := func(name, value string) {
-		if value != "" {
-			properties = append(properties, cyclonedx.Property{Name: "castellan:" + name, Value: value})
-		}
-	}
-	add("found", string(p.Found))
-	add("source_name", p.Source.Name)
-	add("source_version", p.Source.Version)
-	add("architecture", p.Arch)
+	properties := []property{{"found", string(p.Found)}, {"source_name", p.Source.Name}, {"source_version", p.Source.Version}, {"architecture", p.Arch}}
+	properties = append(properties, beyondURL(p, mixed)...)
 	occurrences := []cyclonedx.EvidenceOccurrence{}
-	for _, place := range p.Places {
+	for i, place := range p.Places {
 		occurrences = append(occurrences, cyclonedx.EvidenceOccurrence{Location: place.Path})
-		if place.Layer > 0 {
-			add("layer", strconv.Itoa(place.Layer))
-		}
+		properties = append(properties, property{"layer_of_place:" + strconv.Itoa(i), layerOf(place)})
 	}
 	if len(occurrences) > 0 {
 		c.Evidence = &cyclonedx.Evidence{Occurrences: &occurrences}
 	}
-	if len(properties) > 0 {
-		c.Properties = &properties
-	}
+	c.Properties = bomProperties(properties)
 	return c
 }
 
@@ -166,7 +161,7 @@ func ratingsOf(v *finding.Vulnerability) *[]cyclonedx.VulnerabilityRating {
 	out := []cyclonedx.VulnerabilityRating{}
 	for _, s := range v.Scores {
 		base := s.Base
-		out = append(out, cyclonedx.VulnerabilityRating{Score: &base, Method: methodOf(s.Version), Vector: s.Vector, Severity: bomSeverity(severityOfScore(base)), Source: &cyclonedx.Source{Name: s.By}})
+		out = append(out, cyclonedx.VulnerabilityRating{Score: &base, Method: methodOf(s.Version), Vector: s.Vector, Severity: bomSeverity(cvss.Score{Version: s.Version, Base: base}.Severity()), Source: &cyclonedx.Source{Name: s.By}})
 	}
 	if v.EPSS != nil {
 		epss := float64(v.EPSS.EPSS)
@@ -188,21 +183,6 @@ func methodOf(version string) cyclonedx.ScoringMethod {
 		return cyclonedx.ScoringMethodCVSSv4
 	}
 	return cyclonedx.ScoringMethodOther
-}
-
-// severityOfScore is the qualitative scale of CVSS 3 and 4.
-func severityOfScore(base float64) finding.Severity {
-	switch {
-	case base >= 9:
-		return finding.Critical
-	case base >= 7:
-		return finding.High
-	case base >= 4:
-		return finding.Medium
-	case base > 0:
-		return finding.Low
-	}
-	return finding.Negligible
 }
 
 func bomSeverity(s finding.Severity) cyclonedx.Severity {

@@ -37,6 +37,9 @@ type htmlReport struct {
 	Rows     []htmlRow
 	Accepted []htmlRow
 	Missing  []string
+	// Broken says how much breaks the gate, Uncounted that what could not be read
+	// does not.
+	Broken, Uncounted string
 }
 
 type htmlCount struct {
@@ -101,7 +104,7 @@ func htmlReportOf(r *Report, o Options) htmlReport {
 		h.Stale = r.Made.Sub(r.Database.Newest()) > stale
 	}
 	h.Counts = htmlCounts(h.Total.by[:])
-	h.About = htmlAbout(&r.Inventory)
+	h.About = aboutOf(&r.Inventory, func(digest string) string { return digest })
 	for _, m := range remedies(r.Vulnerabilities, o.Compare) {
 		if one := htmlRemedyOf(&m); m.to != "" {
 			h.Do = append(h.Do, one)
@@ -111,6 +114,10 @@ func htmlReportOf(r *Report, o Options) htmlReport {
 	}
 	h.Layers = htmlLayers(r)
 	h.Missing = r.notCompared()
+	h.Uncounted = r.uncounted()
+	if r.Gate != nil {
+		h.Broken = r.Gate.broken()
+	}
 	for i := range r.Vulnerabilities {
 		row := htmlRowOf(&r.Vulnerabilities[i])
 		if row.Vulnerability.Accepted != nil {
@@ -134,20 +141,6 @@ func htmlCounts(by []int) []htmlCount {
 		}
 	}
 	return out
-}
-
-func htmlAbout(inv *inventory.Inventory) []string {
-	var out []string
-	if i := inv.Image; i != nil {
-		if i.Platform.OS != "" {
-			out = append(out, i.Platform.String())
-		}
-		if d := firstOf(i.Digest, i.ID); d != "" {
-			out = append(out, d)
-		}
-		out = append(out, plural(len(i.Layers), "layer"))
-	}
-	return append(out, firstOf(inv.OS.Name, inv.OS.ID, "no operating system"), plural(len(inv.Packages), "package"))
 }
 
 func htmlRemedyOf(m *remedy) htmlRemedy {

@@ -66,8 +66,9 @@ func writeJUnit(w io.Writer, reports []Report, o Options) error {
 	return err
 }
 
-// junitSuiteOf makes a case of each vulnerability. With a gate, only what breaks
-// it fails; without one, everything that is not accepted.
+// junitSuiteOf makes a case of each vulnerability, and of what could not be read.
+// With a gate, only what breaks it fails; without one, everything that is not
+// accepted.
 func junitSuiteOf(r *Report) junitSuite {
 	s := junitSuite{Name: xmlText(r.title()), Timestamp: r.Made.UTC().Format("2006-01-02T15:04:05")}
 	breaks := map[string]bool{}
@@ -90,15 +91,32 @@ func junitSuiteOf(r *Report) junitSuite {
 		s.Cases = append(s.Cases, c)
 	}
 	for _, p := range r.Inventory.Problems {
-		s.Cases = append(s.Cases, junitCase{Class: "files that could not be read", Name: xmlText(p.Path),
-			Error: &junitFailure{Message: xmlText(p.What), Type: "unreadable"}})
-		s.Errors++
+		s.add(r.Gate, &p)
 	}
 	if len(s.Cases) == 0 { // a suite without cases is taken for one that did not run
 		s.Cases = []junitCase{{Class: s.Name, Name: "no known vulnerability"}}
 	}
 	s.Tests = len(s.Cases)
 	return s
+}
+
+// add adds what could not be read. Without a gate it is an error, as everything
+// that is found is a failure.
+func (s *junitSuite) add(g *Gate, p *inventory.Problem) {
+	c := junitCase{Class: "what could not be read", Name: xmlText(firstOf(p.Path, clip(p.What, 200)))}
+	why := &junitFailure{Message: xmlText(p.What), Type: "unreadable"}
+	switch {
+	case g == nil:
+		c.Error = why
+		s.Errors++
+	case g.counts(p):
+		c.Failure = why
+		s.Failures++
+	default:
+		c.Skipped = &junitSkipped{xmlText("could not be read, and does not count: " + p.What)}
+		s.Skipped++
+	}
+	s.Cases = append(s.Cases, c)
 }
 
 func junitFailureOf(v *finding.Vulnerability) *junitFailure {

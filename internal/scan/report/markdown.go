@@ -26,6 +26,7 @@ func markdownReport(b *strings.Builder, r *Report, o Options) {
 	switch {
 	case r.Database.Built.IsZero():
 		b.WriteString("Not compared with advisories: there is no database.\n\n")
+		markdownGate(b, r)
 		return
 	case c.Shown == 0:
 		fmt.Fprintf(b, "No known vulnerability in %s%s.\n\n", plural(len(r.Inventory.Packages), "package"), acceptedNote(c))
@@ -33,13 +34,7 @@ func markdownReport(b *strings.Builder, r *Report, o Options) {
 		fmt.Fprintf(b, "**%s** in %s: %s; %d can be fixed, %d known to be exploited%s.\n\n", plural(c.Shown, "vulnerability"),
 			plural(len(r.Inventory.Packages), "package"), c.inWords(), c.Fixable, c.KEV, acceptedNote(c))
 	}
-	if r.Gate != nil {
-		verdict := "passed"
-		if !r.Gate.Passed() {
-			verdict = "**failed**"
-		}
-		fmt.Fprintf(b, "Gate (%s): %s.\n\n", markdown(r.Gate.Rule), verdict)
-	}
+	markdownGate(b, r)
 	p := page{o: Options{Compare: o.Compare}}
 	age := p.age(r)
 	fmt.Fprintf(b, "%s.\n\n", strings.ToUpper(age[:1])+age[1:])
@@ -57,6 +52,27 @@ func markdownReport(b *strings.Builder, r *Report, o Options) {
 			markdown(firstOf(m.to, strings.ReplaceAll(string(m.state), "-", " "))), markdown(p.marks(m)), markdown(whence(m.places)))
 	}
 	markdownDetails(b, r)
+}
+
+// markdownGate says how the gate was passed, and what could not be read.
+func markdownGate(b *strings.Builder, r *Report) {
+	if r.Gate != nil {
+		verdict := "passed"
+		if !r.Gate.Passed() {
+			verdict = "**failed**: " + r.Gate.broken()
+		}
+		fmt.Fprintf(b, "Gate (%s): %s.\n\n", markdown(r.Gate.Rule), verdict)
+	}
+	for i := range r.Inventory.Problems {
+		if i == maxProblems {
+			fmt.Fprintf(b, "Could not be read: %d more.\n\n", len(r.Inventory.Problems)-maxProblems)
+			break
+		}
+		fmt.Fprintf(b, "Could not be read: %s.\n\n", markdown(clip(r.Inventory.Problems[i].String(), maxProblem)))
+	}
+	if note := r.uncounted(); note != "" {
+		fmt.Fprintf(b, "**%s.**\n\n", note)
+	}
 }
 
 func markdownDetails(b *strings.Builder, r *Report) {

@@ -100,12 +100,43 @@ type Gate struct {
 	Rule string `json:"rule"`
 	// Violations are the fingerprints of findings that break it.
 	Violations []string `json:"violations"`
-	// Problems break it too, if any: what could not be read can't be judged.
+	// Problems of the inventory break it too, as they are in words: what could not
+	// be read can't be judged. Those that don't count are not among them.
 	Problems []string `json:"problems,omitempty"`
 }
 
 // Passed says that nothing breaks the rule.
 func (g *Gate) Passed() bool { return g == nil || len(g.Violations)+len(g.Problems) == 0 }
+
+// counts says whether a problem breaks the rule.
+func (g *Gate) counts(p *inventory.Problem) bool {
+	return g != nil && slices.Contains(g.Problems, p.String())
+}
+
+// broken says in words by how much of what it is broken.
+func (g *Gate) broken() string {
+	var parts []string
+	if n := len(g.Violations); n > 0 {
+		parts = append(parts, plural(n, "finding"))
+	}
+	if n := len(g.Problems); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d that could not be read", n))
+	}
+	return strings.Join(parts, " and ")
+}
+
+// uncounted says of what could not be read and breaks no rule that it does not;
+// "" if there is no such thing, or no rule.
+func (r *Report) uncounted() string {
+	if r.Gate == nil {
+		return ""
+	}
+	n := len(r.Inventory.Problems) - len(r.Gate.Problems)
+	if n <= 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d could not be read, and nothing is known of them; unreadable in --fail-on or fail_on makes them count", n)
+}
 
 // Options are what every form is told.
 type Options struct {
@@ -178,6 +209,27 @@ func (r *Report) title() string {
 		return i.Reference
 	}
 	return r.Inventory.Subject.Name
+}
+
+// aboutOf says what kind of thing an inventory is of, with its digest as shown.
+func aboutOf(inv *inventory.Inventory, shown func(digest string) string) []string {
+	var out []string
+	if i := inv.Image; i != nil {
+		if i.Platform.OS != "" {
+			out = append(out, i.Platform.String())
+		}
+		if d := firstOf(i.Digest, i.ID); d != "" {
+			out = append(out, shown(d))
+		}
+		if len(i.Layers) > 0 { // a bill of materials may not tell
+			out = append(out, plural(len(i.Layers), "layer"))
+		}
+	}
+	out = append(out, firstOf(inv.OS.Name, inv.OS.ID, "no operating system"), plural(len(inv.Packages), "package"))
+	if inv.Subject.Kind == inventory.KindSBOM {
+		out = append(out, "as "+inv.Subject.Name+" tells")
+	}
+	return out
 }
 
 // counts are how many vulnerabilities there are of each severity, accepted ones

@@ -137,9 +137,11 @@ func TestGolden(t *testing.T) {
 // empty one.
 func TestSchemas(t *testing.T) {
 	empty := report.Report{Inventory: inventory.Inventory{Subject: inventory.Subject{Kind: inventory.KindRoot, Name: "/"}}, Made: made}
+	unread := example()
+	unread.Gate = &report.Gate{Rule: "nothing that could not be read", Problems: []string{unread.Inventory.Problems[0].String()}}
 	for f, schema := range map[report.Format]string{report.SARIF: "sarif-2.1.0.json", report.CycloneDX: "bom-1.6.schema.json", report.SPDX: "spdx-schema-2.3.json"} {
 		compiled := compile(t, schema)
-		for name, r := range map[string]report.Report{"full": example(), "empty": empty} {
+		for name, r := range map[string]report.Report{"full": example(), "empty": empty, "unread": unread} {
 			t.Run(string(f)+" "+name, func(t *testing.T) {
 				v, err := jsonschema.UnmarshalJSON(bytes.NewReader(write(t, f, r)))
 				if err != nil {
@@ -222,8 +224,66 @@ func TestJUnitIsXML(t *testing.T) {
 			skipped++
 		}
 	}
-	if suites.Tests != 10 || suites.Failures != 1 || failed != 1 || skipped != 1 {
-		t.Errorf("tests %d, failures %d (%d), skipped %d, want 10, 1 (1), 1: only what breaks the gate fails", suites.Tests, suites.Failures, failed, skipped)
+	if suites.Tests != 10 || suites.Failures != 1 || failed != 1 || skipped != 2 {
+		t.Errorf("tests %d, failures %d (%d), skipped %d, want 10, 1 (1), 2: only what breaks the gate fails", suites.Tests, suites.Failures, failed, skipped)
+	}
+}
+
+// A score has the word of its own version of CVSS: version 2 has none for
+// critical.
+func TestSeverityOfScores(t *testing.T) {
+	r := example()
+	r.Vulnerabilities = r.Vulnerabilities[:1]
+	r.Vulnerabilities[0].EPSS = nil
+	r.Vulnerabilities[0].Scores = []finding.Score{{Version: "2.0", Base: 10, By: "a"}, {Version: "3.1", Base: 9.8, By: "b"}, {Version: "4.0", Base: 0, By: "c"}}
+	var bom struct {
+		Vulnerabilities []struct{ Ratings []struct{ Severity string } }
+	}
+	if err := json.Unmarshal(write(t, report.CycloneDX, r), &bom); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, rating := range bom.Vulnerabilities[0].Ratings {
+		got = append(got, rating.Severity)
+	}
+	if diff := cmp.Diff(got, []string{"high", "critical", "info", "high"}); diff != "" {
+		t.Errorf("got, want: %s", diff)
+	}
+}
+
+// What could not be read is told in every form that a gate is told in, and whether
+// it counts.
+func TestWhatCouldNotBeRead(t *testing.T) {
+	passed := example()
+	passed.Vulnerabilities, passed.Gate = nil, &report.Gate{Rule: "nothing high or worse", Violations: []string{}}
+	failed := passed
+	failed.Gate = &report.Gate{Rule: "nothing that could not be read", Violations: []string{}, Problems: []string{passed.Inventory.Problems[0].String()}}
+	for _, tc := range []struct {
+		form         report.Format
+		counts, does []string
+	}{
+		{report.Table, []string{"failed: nothing that could not be read: 1 that could not be read", "/app/broken.jar: not a zip archive"},
+			[]string{"passed: nothing high or worse", "1 could not be read, and nothing is known of them"}},
+		{report.JSON, []string{`"problems": [`, "/app/broken.jar: not a zip archive"}, []string{`"what": "not a zip archive"`}},
+		{report.JUnit, []string{`<failure message="not a zip archive" type="unreadable">`}, []string{`<skipped message="could not be read, and does not count: not a zip archive">`}},
+		{report.SARIF, []string{`"ruleId": "castellan/unreadable"`, `"level": "error"`}, []string{`"toolExecutionNotifications"`, `"level": "warning"`}},
+		{report.Markdown, []string{"**failed**: 1 that could not be read", "Could not be read: /app/broken.jar"}, []string{"): passed.", "1 could not be read, and nothing is known"}},
+		{report.HTML, []string{"Gate failed: nothing that could not be read: 1 that could not be read"}, []string{"Gate passed", "1 could not be read, and nothing is known"}},
+	} {
+		for _, side := range []struct {
+			r    report.Report
+			want []string
+		}{{failed, tc.counts}, {passed, tc.does}} {
+			got := string(write(t, tc.form, side.r))
+			for _, want := range side.want {
+				if !strings.Contains(got, want) {
+					t.Errorf("%s, %s: lacks %q:\n%s", tc.form, side.r.Gate.Rule, want, got)
+				}
+			}
+		}
+	}
+	if failed.Gate.Passed() || !passed.Gate.Passed() {
+		t.Error("the gate does not heed what could not be read")
 	}
 }
 

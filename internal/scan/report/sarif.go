@@ -17,10 +17,21 @@ type (
 		Runs    []sarifRun `json:"runs"`
 	}
 	sarifRun struct {
-		Tool       sarifTool      `json:"tool"`
-		Automation *sarifID       `json:"automationDetails,omitempty"`
-		Results    []sarifResult  `json:"results"`
-		Properties map[string]any `json:"properties,omitempty"`
+		Tool       sarifTool `json:"tool"`
+		Automation *sarifID  `json:"automationDetails,omitempty"`
+		// Invocations have what could not be read, as notifications.
+		Invocations []sarifInvocation `json:"invocations,omitempty"`
+		Results     []sarifResult     `json:"results"`
+		Properties  map[string]any    `json:"properties,omitempty"`
+	}
+	sarifInvocation struct {
+		Successful    bool                `json:"executionSuccessful"`
+		Notifications []sarifNotification `json:"toolExecutionNotifications"`
+	}
+	sarifNotification struct {
+		Level     string          `json:"level"`
+		Message   sarifText       `json:"message"`
+		Locations []sarifLocation `json:"locations,omitempty"`
 	}
 	sarifID struct {
 		ID string `json:"id"`
@@ -120,7 +131,50 @@ func sarifRunOf(r *Report, o Options) sarifRun {
 		}
 		run.Results = append(run.Results, sarifResultOf(v, n))
 	}
+	run.addProblems(r)
 	return run
+}
+
+// unreadable is the rule of what could not be read.
+const unreadable = "castellan/unreadable"
+
+// addProblems tells what could not be read: as notifications, and what breaks the
+// gate as results of a rule of its own.
+func (run *sarifRun) addProblems(r *Report) {
+	if len(r.Inventory.Problems) == 0 {
+		return
+	}
+	told := sarifInvocation{Successful: true}
+	rule := -1
+	for i := range r.Inventory.Problems {
+		p := &r.Inventory.Problems[i]
+		n := sarifNotification{Level: "warning", Message: sarifText{p.String()}}
+		if p.Path != "" {
+			n.Locations = []sarifLocation{{Physical: sarifFile(p.Path)}}
+		}
+		if r.Gate.counts(p) {
+			n.Level = "error"
+			if rule < 0 {
+				rule = len(run.Tool.Driver.Rules)
+				run.Tool.Driver.Rules = append(run.Tool.Driver.Rules, sarifRule{
+					ID: unreadable, Name: "Unreadable", Short: sarifText{"What could not be read cannot be judged"},
+					Help:    sarifHelp{Text: "Repair or remove it, or take unreadable out of what the gate fails on.", Markdown: "Repair or remove it, or take `unreadable` out of what the gate fails on."},
+					Default: sarifLevel{"error"}, Properties: map[string]any{"tags": []string{"security"}},
+				})
+			}
+			run.Results = append(run.Results, sarifResult{RuleID: unreadable, RuleIndex: rule, Level: "error", Message: n.Message,
+				Locations: append([]sarifLocation{}, n.Locations...), Fingerprints: map[string]string{"castellan/v1": p.String()}, Properties: map[string]any{}})
+		}
+		told.Notifications = append(told.Notifications, n)
+	}
+	run.Invocations = []sarifInvocation{told}
+}
+
+// sarifFile is where a file is; of a path that goes on within an archive, the
+// archive, which a viewer can open.
+func sarifFile(path string) sarifPhysical {
+	file, _, _ := strings.Cut(path, "!")
+	return sarifPhysical{sarifArtifact{uriPath(strings.TrimPrefix(file, "/"))}, sarifRegion{1}}
 }
 
 func sarifRuleOf(v *finding.Vulnerability) sarifRule {
@@ -147,10 +201,11 @@ func sarifResultOf(v *finding.Vulnerability, rule int) sarifResult {
 		Properties:   map[string]any{"state": v.State, "fixed": v.Fixed, "inUse": v.InUse, "exploited": v.KEV != nil},
 	}
 	for _, place := range p.Places {
-		// Where a path goes on within an archive, a viewer can open the archive.
-		file, _, _ := strings.Cut(place.Path, "!")
+		if place.Path == "" {
+			continue
+		}
 		loc := sarifLocation{
-			Physical: sarifPhysical{sarifArtifact{uriPath(strings.TrimPrefix(file, "/"))}, sarifRegion{1}},
+			Physical: sarifFile(place.Path),
 			Logical:  []sarifLogical{{Name: p.FullName(), Full: place.Path, Kind: "package"}},
 		}
 		if place.Layer > 0 {

@@ -23,7 +23,10 @@ func writeSPDX(w io.Writer, reports []Report, o Options) error {
 	return one(w, documents)
 }
 
-const spdxSubject = common.ElementID("Subject")
+const (
+	spdxSubject = common.ElementID("Subject")
+	spdxOS      = common.ElementID("OperatingSystem")
+)
 
 func spdxOf(r *Report, o Options) *v2_3.Document {
 	id := uuidOf(r)
@@ -31,20 +34,26 @@ func spdxOf(r *Report, o Options) *v2_3.Document {
 		SPDXVersion: v2_3.Version, DataLicense: v2_3.DataLicense, SPDXIdentifier: "DOCUMENT", DocumentName: r.title(),
 		DocumentNamespace: "https://spdx.org/spdxdocs/castellan-" + id,
 		CreationInfo: &v2_3.CreationInfo{
-			Creators: []common.Creator{{CreatorType: "Tool", Creator: strings.TrimSuffix(o.Tool+"-"+o.Version, "-")}},
+			Creators: []common.Creator{{CreatorType: "Tool", Creator: spdxTool(o)}},
 			Created:  r.Made.UTC().Format(time.RFC3339),
 		},
 	}
-	d.Packages = append(d.Packages, spdxSubjectOf(&r.Inventory))
+	d.Packages = append(d.Packages, spdxSubjectOf(r, o))
 	d.Relationships = append(d.Relationships, related("DOCUMENT", spdxSubject, "DESCRIBES"))
+	if os := r.Inventory.OS; os.ID != "" {
+		d.Packages = append(d.Packages, spdxSystem(r, o))
+		d.Relationships = append(d.Relationships, related(spdxSubject, spdxOS, "CONTAINS"))
+	}
 	byKey := map[inventory.Key][]*finding.Vulnerability{}
 	for i := range r.Vulnerabilities {
 		v := &r.Vulnerabilities[i]
 		byKey[v.Package.Key()] = append(byKey[v.Package.Key()], v)
 	}
+	mixed := isMixed(&r.Inventory)
 	for i := range r.Inventory.Packages {
 		p := &r.Inventory.Packages[i]
 		one := spdxPackage(p, i, r.Inventory.OS)
+		one.Annotations = spdxAnnotations(beyondURL(p, mixed), r, o)
 		for _, v := range byKey[p.Key()] {
 			one.PackageExternalReferences = append(one.PackageExternalReferences, spdxAdvisories(v)...)
 		}
@@ -58,7 +67,8 @@ func related(from, to common.ElementID, how string) *v2_3.Relationship {
 	return &v2_3.Relationship{RefA: common.DocElementID{ElementRefID: from}, RefB: common.DocElementID{ElementRefID: to}, Relationship: how}
 }
 
-func spdxSubjectOf(inv *inventory.Inventory) *v2_3.Package {
+func spdxSubjectOf(r *Report, o Options) *v2_3.Package {
+	inv := &r.Inventory
 	p := &v2_3.Package{
 		PackageName: inv.Subject.Name, PackageSPDXIdentifier: spdxSubject, PackageDownloadLocation: "NOASSERTION",
 		PackageLicenseConcluded: "NOASSERTION", PackageLicenseDeclared: "NOASSERTION", PackageCopyrightText: "NOASSERTION",
@@ -68,9 +78,38 @@ func spdxSubjectOf(inv *inventory.Inventory) *v2_3.Package {
 		p.PackageName, p.PrimaryPackagePurpose = firstOf(i.Reference, inv.Subject.Name), "CONTAINER"
 		p.PackageVersion = firstOf(i.Digest, i.ID)
 		p.PackageExternalReferences = []*v2_3.PackageExternalReference{purlReference(productOf(inv))}
+		p.Annotations = spdxAnnotations(imageProperties(i), r, o)
 	}
 	return p
 }
+
+// spdxSystem is the operating system, in the form in which other writers have it.
+func spdxSystem(r *Report, o Options) *v2_3.Package {
+	os := r.Inventory.OS
+	return &v2_3.Package{
+		PackageName: os.ID, PackageSPDXIdentifier: spdxOS, PackageVersion: os.Version, PackageDescription: os.Name,
+		PackageDownloadLocation: "NOASSERTION", PackageLicenseConcluded: "NOASSERTION", PackageLicenseDeclared: "NOASSERTION",
+		PackageCopyrightText: "NOASSERTION", PrimaryPackagePurpose: "OPERATING_SYSTEM",
+		Annotations: spdxAnnotations([]property{{"codename", os.Codename}}, r, o),
+	}
+}
+
+// spdxAnnotations leaves out what is empty.
+func spdxAnnotations(all []property, r *Report, o Options) []v2_3.Annotation {
+	var out []v2_3.Annotation
+	for _, p := range all {
+		if p.value == "" {
+			continue
+		}
+		out = append(out, v2_3.Annotation{
+			Annotator: common.Annotator{Annotator: spdxTool(o), AnnotatorType: "Tool"}, AnnotationType: "OTHER",
+			AnnotationDate: r.Made.UTC().Format(time.RFC3339), AnnotationComment: propertySpace + p.name + "=" + p.value,
+		})
+	}
+	return out
+}
+
+func spdxTool(o Options) string { return strings.TrimSuffix(o.Tool+"-"+o.Version, "-") }
 
 func purlReference(u string) *v2_3.PackageExternalReference {
 	return &v2_3.PackageExternalReference{Category: common.CategoryPackageManager, RefType: common.TypePackageManagerPURL, Locator: u}

@@ -87,17 +87,7 @@ func (p *page) gaps(r *Report) {
 // head says what was scanned, what is in it, and how bad it is.
 func (p *page) head(r *Report) {
 	p.line("%s", p.paint(styleBold, untrusted.Text(r.title())))
-	var about []string
-	if i := r.Inventory.Image; i != nil {
-		if i.Platform.OS != "" {
-			about = append(about, i.Platform.String())
-		}
-		if d := firstOf(i.Digest, i.ID); d != "" {
-			about = append(about, short(d))
-		}
-		about = append(about, plural(len(i.Layers), "layer"))
-	}
-	about = append(about, firstOf(r.Inventory.OS.Name, r.Inventory.OS.ID, "no operating system"), plural(len(r.Inventory.Packages), "package"))
+	about := aboutOf(&r.Inventory, short)
 	p.line("  %s", p.paint(styleFaint, untrusted.Text(strings.Join(about, " · "))))
 	if r.Database.Built.IsZero() {
 		p.line("  %s", p.paint(styleYellow, "not compared with advisories: there is no database (castellan scan db update)"))
@@ -221,7 +211,7 @@ func whence(places []inventory.Place) string {
 	case p.Written:
 		text = "written since: " + p.Path
 	case p.Layer > 0:
-		text = fmt.Sprintf("layer %d %s", p.Layer, p.Path)
+		text = strings.TrimSuffix(fmt.Sprintf("layer %d %s", p.Layer, p.Path), " ")
 	}
 	if len(places) > 1 {
 		text += fmt.Sprintf(" +%d", len(places)-1)
@@ -266,20 +256,23 @@ func (p *page) accepted(r *Report) {
 }
 
 // maxProblems is how many problems a person is shown; the JSON form has all.
-const maxProblems = 10
+const (
+	maxProblems = 10
+	maxProblem  = 300 // bytes of one
+)
 
 func (p *page) problems(r *Report) {
 	if len(r.Inventory.Problems) == 0 {
 		return
 	}
 	p.line("")
-	p.line("%s", p.paint(styleYellow, plural(len(r.Inventory.Problems), "file")+" could not be read:"))
+	p.line("%s", p.paint(styleYellow, fmt.Sprintf("%d could not be read, or not whole:", len(r.Inventory.Problems))))
 	for i, pr := range r.Inventory.Problems {
 		if i == maxProblems {
 			p.line("  … %d more (-o json has all)", len(r.Inventory.Problems)-maxProblems)
 			break
 		}
-		p.line("  %s: %s", untrusted.Text(pr.Path), untrusted.Text(clip(pr.What, 200)))
+		p.line("  %s", untrusted.Text(clip(pr.String(), maxProblem)))
 	}
 }
 
@@ -290,9 +283,12 @@ func (p *page) gate(r *Report) {
 	p.line("")
 	if r.Gate.Passed() {
 		p.line("%s %s", p.paint(styleGreen, "passed:"), untrusted.Text(r.Gate.Rule))
-		return
+	} else {
+		p.line("%s %s: %s", p.paint(styleBadRed, "failed:"), untrusted.Text(r.Gate.Rule), r.Gate.broken())
 	}
-	p.line("%s %s: %s", p.paint(styleBadRed, "failed:"), untrusted.Text(r.Gate.Rule), plural(len(r.Gate.Violations)+len(r.Gate.Problems), "finding"))
+	if note := r.uncounted(); note != "" {
+		p.line("%s", p.paint(styleYellow, note))
+	}
 }
 
 func severityStyle(s finding.Severity) string {

@@ -1,6 +1,8 @@
 package seed_test
 
 import (
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/castellan-security/castellan/internal/scan/seed"
@@ -20,7 +22,14 @@ func TestOpen(t *testing.T) {
 	if info.Advisories < 5_000 || info.Exploited == 0 {
 		t.Errorf("%d advisories, %d exploited", info.Advisories, info.Exploited)
 	}
+	notice, err := os.ReadFile("NOTICE")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, s := range info.Sources {
+		if !strings.Contains(string(notice), s.Attribution) || !strings.Contains(string(notice), s.License) {
+			t.Errorf("NOTICE does not tell of %s: %s, %s; make seed writes it", s.Name, s.Attribution, s.License)
+		}
 		if s.Attribution == "" || s.License == "" {
 			t.Errorf("source %s: attribution %q, licence %q", s.Name, s.Attribution, s.License)
 		}

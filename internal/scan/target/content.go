@@ -13,9 +13,16 @@ import (
 	"github.com/castellan-security/castellan/internal/fault"
 )
 
-// headSize is how much of a file is looked at: documents say at their beginning
+// HeadSize is how much of a file is looked at: documents say at their beginning
 // what they are.
-const headSize = 64 << 10
+const HeadSize = 64 << 10
+
+// Sniff says what can be scanned by its first bytes, as many as HeadSize, of what
+// has no name that says it; "" for none of what is known.
+func Sniff(head []byte) Kind {
+	kind, _ := content(head)
+	return kind
+}
 
 // atPath says what a file or folder is by what is in it.
 func atPath(p string, info fs.FileInfo, files Files) (Target, error) {
@@ -27,7 +34,7 @@ func atPath(p string, info fs.FileInfo, files Files) (Target, error) {
 		// A pipe would be emptied by looking into it.
 		return Target{Kinds: []Kind{Archive}, Value: p, Guessed: "it is a pipe, so an archive is read from it"}, nil
 	}
-	head, err := files.Head(p, headSize)
+	head, err := files.Head(p, HeadSize)
 	if errors.Is(err, fs.ErrPermission) {
 		return Target{}, fault.New(fault.Denied, "look into %.200s: %w", p, err).With("run castellan as a user who may read it")
 	}
@@ -135,6 +142,10 @@ func jsonDocument(text []byte) (Kind, string) {
 			return SBOM, "it is SPDX in JSON"
 		case "containerdefinitions", "taskdefinition":
 			return Task, "it is an ECS task definition"
+		case "predicatetype":
+			if bytes.Contains(text, []byte("spdx")) || bytes.Contains(text, []byte("cyclonedx")) {
+				return SBOM, "it is a statement with a bill of materials"
+			}
 		case "@context":
 			if bytes.Contains(text, []byte("spdx.org/rdf/3")) {
 				return SBOM, "it is SPDX 3 in JSON"

@@ -6,7 +6,7 @@
 //	registry:REFERENCE      an image of a registry
 //	docker:NAME             an image of the local engine, by name, digest or id
 //	oci:PATH[:NAME|@DIGEST] an OCI image layout, a folder or a tar archive
-//	archive:PATH[:NAME|@DIGEST]  an archive of docker save; "-" is the standard input
+//	archive:PATH[:NAME|@DIGEST]  an archive of docker save
 //	dir:PATH                a folder of source code
 //	root:PATH               a root file system
 //	sbom:PATH               a bill of materials, CycloneDX or SPDX
@@ -14,7 +14,8 @@
 //	workload:ID             a running container
 //	host                    this host
 //
-// Without one it is guessed, in this order: "-" is an archive, "host" this host;
+// The path "-" is the standard input. Without a prefix it is guessed, in this
+// order: "-" is an archive unless Sniff says otherwise, "host" this host;
 // what is there as a file or folder is what its content shows; the rest is the
 // name of an image, of the local engine if that has it, else of its registry.
 // What is written like a path and isn't there is an error, not an image.

@@ -70,6 +70,8 @@ func here() files {
 		"bom.json":            text(` {"$schema":"x","bomFormat":"CycloneDX","specVersion":"1.6"}`),
 		"bom.xml":             text(`<?xml version="1.0"?><bom xmlns="http://cyclonedx.org/schema/bom/1.6">`),
 		"spdx.json":           text("\xef\xbb\xbf" + `{"SPDXID":"SPDXRef-DOCUMENT"}`),
+		"statement.json":      text(`{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":"https://spdx.dev/Document/v2.3","predicate":{}}`),
+		"provenance.json":     text(`{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":"https://slsa.dev/provenance/v1","predicate":{}}`),
 		"spdx3.json":          text(`{"@context":"https://spdx.org/rdf/3.0.1/spdx-context.jsonld","@graph":[]}`),
 		"spdx":                text("# made by hand\nSPDXVersion: SPDX-2.3\n"),
 		"spdx.yaml":           text("spdxVersion: SPDX-2.3\n"),
@@ -142,6 +144,7 @@ func TestParse(t *testing.T) {
 		{"bom.xml", is(target.SBOM, "bom.xml")},
 		{"spdx.json", is(target.SBOM, "spdx.json")},
 		{"spdx3.json", is(target.SBOM, "spdx3.json")},
+		{"statement.json", is(target.SBOM, "statement.json")},
 		{"spdx", is(target.SBOM, "spdx")},
 		{"spdx.yaml", is(target.SBOM, "spdx.yaml")},
 		{"cut.json", is(target.SBOM, "cut.json")},
@@ -194,6 +197,7 @@ func TestParseErrors(t *testing.T) {
 		{"notes.txt", "neither an archive", fault.Unsupported},
 		{"package.json", "neither an archive", fault.Unsupported},
 		{"late.json", "neither an archive", fault.Unsupported},
+		{"provenance.json", "neither an archive", fault.Unsupported},
 		{"empty", "neither an archive", fault.Unsupported},
 		{"--help", "no image has such a name", fault.Invalid},
 		{"web server", "no image has such a name", fault.Invalid},
@@ -208,6 +212,19 @@ func TestParseErrors(t *testing.T) {
 				t.Errorf("Parse() = %v (%v, %q), want %v with %q", err, fault.Of(err), fault.Remedy(err), tc.kind, tc.words)
 			}
 		})
+	}
+}
+
+func TestSniff(t *testing.T) {
+	for name, want := range map[string]target.Kind{"image.tar": target.Archive, "image.tar.gz": target.Archive, "bom.json": target.SBOM, "spdx": target.SBOM,
+		"task.json": target.Task, "notes.txt": "", "empty": ""} {
+		head, err := here().Head(name, target.HeadSize)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := target.Sniff(head); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
 	}
 }
 

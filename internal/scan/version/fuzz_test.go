@@ -28,10 +28,10 @@ func FuzzOrder(f *testing.F) {
 			t.Errorf("key of %q is %d bytes", a, len(ka))
 		}
 		ab, err := o.Compare(a, b)
-		if err != nil || ab != ka.Compare(kb) || ab != -kb.Compare(ka) {
-			t.Errorf("order %d: Compare(%q, %q) = %d, %v, by keys %d", o, a, b, ab, err, ka.Compare(kb))
+		if err != nil || ab != bytes.Compare(ka, kb) || ab != -bytes.Compare(kb, ka) {
+			t.Errorf("order %d: Compare(%q, %q) = %d, %v, by keys %d", o, a, b, ab, err, bytes.Compare(ka, kb))
 		}
-		if ab <= 0 && kb.Compare(kc) <= 0 && ka.Compare(kc) > 0 {
+		if ab <= 0 && bytes.Compare(kb, kc) <= 0 && bytes.Compare(ka, kc) > 0 {
 			t.Errorf("order %d: %q <= %q <= %q, but not the first and the last", o, a, b, c)
 		}
 		front := []byte("front")

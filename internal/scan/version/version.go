@@ -130,10 +130,6 @@ type Key []byte
 // Key returns the key of a version.
 func (o Order) Key(version string) (Key, error) { return o.AppendKey(nil, version) }
 
-// Compare returns -1, 0 or +1 as a is lower than, the same as or higher than b,
-// which must be of the same order.
-func (k Key) Compare(b Key) int { return bytes.Compare(k, b) }
-
 // enough holds the key of nearly every version without an allocation.
 const enough = 128
 

@@ -16,8 +16,12 @@ import (
 	"github.com/castellan-security/castellan/internal/fault"
 )
 
-// MediaType is what an exported database is called in a registry.
-const MediaType = "application/vnd.castellan.advisories.v1+zstd"
+// What an exported database is called in a registry: the artifact, and the file in
+// it.
+const (
+	ArtifactType = "application/vnd.castellan.advisories.v1"
+	MediaType    = ArtifactType + "+zstd"
+)
 
 // maxFile bounds what an import unpacks to. The whole of OSV is far below a
 // gigabyte.

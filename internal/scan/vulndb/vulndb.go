@@ -205,11 +205,6 @@ func (db *DB) Source(name string) (Source, bool) {
 	return Source{}, false
 }
 
-// Covers says whether the file has any advisory for packages of the ecosystem,
-// in the release that it names, of none in particular or, where the ecosystem
-// names none, of any.
-func (db *DB) Covers(ecosystem string) bool { return len(db.Releases(ecosystem)) > 0 }
-
 // Releases returns the ecosystems in the file whose advisories are about
 // packages of the one given: by the OSV schema, an advisory that names no
 // release is about all of them, and so is every advisory about a package of

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"github.com/castellan-security/castellan/internal/finding"
 	"net/netip"
 	"reflect"
 	"time"
@@ -25,6 +26,9 @@ func (k *kit) fill(v reflect.Value, n *int) {
 	case time.Time:
 		v.Set(reflect.ValueOf(base().Add(time.Duration(*n) * time.Second)))
 		return
+	case finding.Severity:
+		v.SetUint(uint64(finding.High)) // written by its name
+		return
 	case netip.AddrPort:
 		address := netip.AddrFrom4([4]byte{10, 0, byte(*n >> 8), byte(*n)})
 		v.Set(reflect.ValueOf(netip.AddrPortFrom(address, uint16(1_000+*n))))
@@ -39,6 +43,14 @@ func (k *kit) fill(v reflect.Value, n *int) {
 		v.SetInt(int64(*n))
 	case reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		v.SetUint(uint64(*n))
+	case reflect.Float32, reflect.Float64:
+		v.SetFloat(float64(*n))
+	case reflect.Map:
+		key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+		k.fill(key, n)
+		k.fill(value, n)
+		v.Set(reflect.MakeMap(v.Type()))
+		v.SetMapIndex(key, value)
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
 		k.fill(v.Elem(), n)

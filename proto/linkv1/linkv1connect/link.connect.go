@@ -47,6 +47,8 @@ const (
 	LinkServiceDirectivesProcedure = "/castellan.link.v1.LinkService/Directives"
 	// LinkServiceRenewProcedure is the fully-qualified name of the LinkService's Renew RPC.
 	LinkServiceRenewProcedure = "/castellan.link.v1.LinkService/Renew"
+	// LinkServiceInventoryProcedure is the fully-qualified name of the LinkService's Inventory RPC.
+	LinkServiceInventoryProcedure = "/castellan.link.v1.LinkService/Inventory"
 	// JoinServiceJoinProcedure is the fully-qualified name of the JoinService's Join RPC.
 	JoinServiceJoinProcedure = "/castellan.link.v1.JoinService/Join"
 )
@@ -62,6 +64,9 @@ type LinkServiceClient interface {
 	Directives(context.Context, *connect.Request[linkv1.DirectivesRequest]) (*connect.ServerStreamForClient[linkv1.Directive], error)
 	// Renew exchanges a certificate that still holds for a new one.
 	Renew(context.Context, *connect.Request[linkv1.RenewRequest]) (*connect.Response[linkv1.Credentials], error)
+	// Inventory answers a directive to scan an image: with what is in it, or why
+	// that could not be found out.
+	Inventory(context.Context, *connect.Request[linkv1.InventoryRequest]) (*connect.Response[linkv1.InventoryResponse], error)
 }
 
 // NewLinkServiceClient constructs a client for the castellan.link.v1.LinkService service. By
@@ -93,6 +98,12 @@ func NewLinkServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(linkServiceMethods.ByName("Renew")),
 			connect.WithClientOptions(opts...),
 		),
+		inventory: connect.NewClient[linkv1.InventoryRequest, linkv1.InventoryResponse](
+			httpClient,
+			baseURL+LinkServiceInventoryProcedure,
+			connect.WithSchema(linkServiceMethods.ByName("Inventory")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -101,6 +112,7 @@ type linkServiceClient struct {
 	report     *connect.Client[linkv1.ReportRequest, linkv1.ReportResponse]
 	directives *connect.Client[linkv1.DirectivesRequest, linkv1.Directive]
 	renew      *connect.Client[linkv1.RenewRequest, linkv1.Credentials]
+	inventory  *connect.Client[linkv1.InventoryRequest, linkv1.InventoryResponse]
 }
 
 // Report calls castellan.link.v1.LinkService.Report.
@@ -118,6 +130,11 @@ func (c *linkServiceClient) Renew(ctx context.Context, req *connect.Request[link
 	return c.renew.CallUnary(ctx, req)
 }
 
+// Inventory calls castellan.link.v1.LinkService.Inventory.
+func (c *linkServiceClient) Inventory(ctx context.Context, req *connect.Request[linkv1.InventoryRequest]) (*connect.Response[linkv1.InventoryResponse], error) {
+	return c.inventory.CallUnary(ctx, req)
+}
+
 // LinkServiceHandler is an implementation of the castellan.link.v1.LinkService service.
 type LinkServiceHandler interface {
 	// Report hands over what is new. Answered without an error, every event of
@@ -129,6 +146,9 @@ type LinkServiceHandler interface {
 	Directives(context.Context, *connect.Request[linkv1.DirectivesRequest], *connect.ServerStream[linkv1.Directive]) error
 	// Renew exchanges a certificate that still holds for a new one.
 	Renew(context.Context, *connect.Request[linkv1.RenewRequest]) (*connect.Response[linkv1.Credentials], error)
+	// Inventory answers a directive to scan an image: with what is in it, or why
+	// that could not be found out.
+	Inventory(context.Context, *connect.Request[linkv1.InventoryRequest]) (*connect.Response[linkv1.InventoryResponse], error)
 }
 
 // NewLinkServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -156,6 +176,12 @@ func NewLinkServiceHandler(svc LinkServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(linkServiceMethods.ByName("Renew")),
 		connect.WithHandlerOptions(opts...),
 	)
+	linkServiceInventoryHandler := connect.NewUnaryHandler(
+		LinkServiceInventoryProcedure,
+		svc.Inventory,
+		connect.WithSchema(linkServiceMethods.ByName("Inventory")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/castellan.link.v1.LinkService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case LinkServiceReportProcedure:
@@ -164,6 +190,8 @@ func NewLinkServiceHandler(svc LinkServiceHandler, opts ...connect.HandlerOption
 			linkServiceDirectivesHandler.ServeHTTP(w, r)
 		case LinkServiceRenewProcedure:
 			linkServiceRenewHandler.ServeHTTP(w, r)
+		case LinkServiceInventoryProcedure:
+			linkServiceInventoryHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -183,6 +211,10 @@ func (UnimplementedLinkServiceHandler) Directives(context.Context, *connect.Requ
 
 func (UnimplementedLinkServiceHandler) Renew(context.Context, *connect.Request[linkv1.RenewRequest]) (*connect.Response[linkv1.Credentials], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("castellan.link.v1.LinkService.Renew is not implemented"))
+}
+
+func (UnimplementedLinkServiceHandler) Inventory(context.Context, *connect.Request[linkv1.InventoryRequest]) (*connect.Response[linkv1.InventoryResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("castellan.link.v1.LinkService.Inventory is not implemented"))
 }
 
 // JoinServiceClient is a client for the castellan.link.v1.JoinService service.

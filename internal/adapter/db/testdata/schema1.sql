@@ -171,7 +171,7 @@ INSERT INTO event_rates (workload, span, start, kind, events) VALUES (13, 3600, 
 INSERT INTO workloads (id, agent, grp, cluster, state, rank, created, ended, partial, search, body) VALUES ('w1', '', '', '', 'running', 0, 1777896000000000000, 0, 0, 'web
 
 
-w1', '{"id":"w1","agent_id":"","name":"web","ecs":{},"group":"","image":{"reference":""},"state":"running","created":"2026-05-04T12:00:00Z","settings":{},"updated":"0001-01-01T00:00:00Z"}');
+w1', '{"id":"w1","agent_id":"","name":"web","ecs":{},"group":"","image":{"reference":"","id":"sha256:w"},"state":"running","created":"2026-05-04T12:00:00Z","settings":{},"updated":"0001-01-01T00:00:00Z"}');
 INSERT INTO users (id, name, role, password_hash, must_change, disabled, created, last_sign_in) VALUES (1, 'anna', 'administrator', '', 0, 0, 1777896000000000000, 0);
 INSERT INTO audit (id, time, actor, address, action, target, outcome, detail) VALUES (1, 1777896000000000000, 'user:anna', '', 'x', '', '', '');
 CREATE UNIQUE INDEX terms_value ON terms (dimension, value);

@@ -38,7 +38,7 @@ func Analysers() []analyse.Analyser {
 		osrelease.Analyser{},
 		php.Analyser{},
 		python.Analyser{},
-		rpm.Analyser{},
+		rpm.New(),
 		ruby.Analyser{},
 		rust.Analyser{},
 	}

@@ -26,24 +26,28 @@ const (
 
 // berkeley is a database that is being read.
 type berkeley struct {
-	db    []byte
+	db    *held
 	page  int
 	pages int
 	order binary.ByteOrder
 	left  int // bytes of packages that there can be
+
+	this, next []byte // pages at hand
 }
 
-func readBerkeley(db []byte, header func([]byte) error) error {
+func readBerkeley(db *held, rec *records) error {
 	b, err := openBerkeley(db)
 	if err != nil {
 		return err
 	}
 	for n := 1; n < b.pages; n++ {
-		page := b.at(n)
-		if kind := page[25]; kind != bdbHash && kind != bdbHashUnsorted {
+		if err := b.read(n, b.this); err != nil {
+			return err
+		}
+		if kind := b.this[25]; kind != bdbHash && kind != bdbHashUnsorted {
 			continue
 		}
-		if err := b.readPage(page, n, header); err != nil {
+		if err := b.readPage(b.this, n, rec); err != nil {
 			return err
 		}
 	}
@@ -52,36 +56,41 @@ func readBerkeley(db []byte, header func([]byte) error) error {
 
 // openBerkeley reads the first page. The order of bytes is that of the machine
 // that wrote it.
-func openBerkeley(db []byte) (*berkeley, error) {
-	if len(db) < bdbInfoSize {
+func openBerkeley(db *held) (*berkeley, error) {
+	var head [bdbInfoSize]byte
+	if db.size < bdbInfoSize {
 		return nil, errors.New("not a database of Berkeley DB")
 	}
-	b := &berkeley{db: db, left: len(db)}
+	if err := db.copy(head[:], 0); err != nil {
+		return nil, err
+	}
+	b := &berkeley{db: db, left: db.size}
 	switch uint32(bdbHashMagic) {
-	case binary.LittleEndian.Uint32(db[12:]):
+	case binary.LittleEndian.Uint32(head[12:]):
 		b.order = binary.LittleEndian
-	case binary.BigEndian.Uint32(db[12:]):
+	case binary.BigEndian.Uint32(head[12:]):
 		b.order = binary.BigEndian
 	default:
 		return nil, errors.New("not a hash of Berkeley DB")
 	}
-	if db[24] != 0 {
+	if head[24] != 0 {
 		return nil, errors.New("the database is encrypted")
 	}
-	size := b.order.Uint32(db[20:])
+	size := b.order.Uint32(head[20:])
 	if size < bdbMinPage || size > bdbMaxPage || size&(size-1) != 0 {
 		return nil, fmt.Errorf("pages of %d bytes", size)
 	}
-	b.page, b.pages = int(size), len(db)/int(size)
+	b.page, b.pages = int(size), db.size/int(size)
+	b.this, b.next = make([]byte, size), make([]byte, size)
 	return b, nil
 }
 
-// at returns page n, which there is.
-func (b *berkeley) at(n int) []byte { return b.db[n*b.page:][:b.page] }
+// read fills buf with page n, which there is.
+func (b *berkeley) read(n int, buf []byte) error { return b.db.copy(buf, n*b.page) }
 
 // readPage hands over the values of a page. Items are pairs of key and value,
 // whose places are listed behind the page's head.
-func (b *berkeley) readPage(page []byte, n int, header func([]byte) error) error {
+func (b *berkeley) readPage(page []byte, n int, rec *records) error {
 	items := int(b.order.Uint16(page[20:]))
 	if bdbPageHead+2*items > len(page) {
 		return fmt.Errorf("page %d has %d items", n, items)
@@ -101,7 +110,7 @@ func (b *berkeley) readPage(page []byte, n int, header func([]byte) error) error
 			value = page[at+1 : end]
 		case bdbOffPage:
 			var err error
-			if value, err = b.chain(page, at); err != nil {
+			if value, err = b.chain(page, at, rec); err != nil {
 				return fmt.Errorf("page %d: item %d: %w", n, i, err)
 			}
 		default:
@@ -110,15 +119,16 @@ func (b *berkeley) readPage(page []byte, n int, header func([]byte) error) error
 		if len(value) <= bdbNumbersOfHead {
 			continue
 		}
-		if err := header(value); err != nil {
+		if err := rec.take(value); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// chain puts together a value that lies on pages of its own.
-func (b *berkeley) chain(page []byte, at int) ([]byte, error) {
+// chain puts together a value that lies on pages of its own; nothing for one that
+// is too long.
+func (b *berkeley) chain(page []byte, at int, rec *records) ([]byte, error) {
 	if at+bdbOffPageSize > len(page) {
 		return nil, errors.New("it is cut off")
 	}
@@ -129,21 +139,26 @@ func (b *berkeley) chain(page []byte, at int) ([]byte, error) {
 		return nil, fmt.Errorf("%d bytes, more than the database has left", size)
 	}
 	b.left -= int(size)
-	value := make([]byte, 0, size)
+	if !rec.fits(int(size)) {
+		return nil, nil
+	}
+	value := b.db.room(int(size))[:0]
 	for len(value) < int(size) {
 		if next == 0 || int64(next) >= int64(b.pages) {
 			return nil, errors.New("its pages end too early")
 		}
-		p := b.at(int(next))
-		if p[25] != bdbOverflow {
+		if err := b.read(int(next), b.next); err != nil {
+			return nil, err
+		}
+		if b.next[25] != bdbOverflow {
 			return nil, fmt.Errorf("page %d does not go on with it", next)
 		}
-		held := int(b.order.Uint16(p[22:]))
-		if held == 0 || held > len(p)-bdbPageHead || len(value)+held > int(size) {
+		held := int(b.order.Uint16(b.next[22:]))
+		if held == 0 || held > len(b.next)-bdbPageHead || len(value)+held > int(size) {
 			return nil, fmt.Errorf("page %d holds %d bytes of it", next, held)
 		}
-		value = append(value, p[bdbPageHead:bdbPageHead+held]...)
-		next = b.order.Uint32(p[16:])
+		value = append(value, b.next[bdbPageHead:bdbPageHead+held]...)
+		next = b.order.Uint32(b.next[16:])
 	}
 	return value, nil
 }

@@ -16,21 +16,35 @@ const (
 	ndbBlock     = 16
 	ndbSlotSize  = 16
 	ndbFirstSlot = 32 // behind the header
+	ndbBlobHead  = 16
 )
 
-func readNDB(db []byte, header func([]byte) error) error {
-	if len(db) < ndbFirstSlot || binary.LittleEndian.Uint32(db) != ndbMagic {
+func readNDB(db *held, rec *records) error {
+	var head [ndbFirstSlot]byte
+	if db.size < ndbFirstSlot {
 		return errors.New("not a database of the form ndb")
 	}
-	pages := int64(binary.LittleEndian.Uint32(db[12:]))
-	if pages*ndbPage > int64(len(db)) {
-		return fmt.Errorf("%d pages of slots in %d bytes", pages, len(db))
+	if err := db.copy(head[:], 0); err != nil {
+		return err
+	}
+	if binary.LittleEndian.Uint32(head[:]) != ndbMagic {
+		return errors.New("not a database of the form ndb")
+	}
+	pages := int64(binary.LittleEndian.Uint32(head[12:]))
+	if pages*ndbPage > int64(db.size) {
+		return fmt.Errorf("%d pages of slots in %d bytes", pages, db.size)
 	}
 	// Packages lie apart from each other; who names one place a thousand times
 	// would have more read than there is.
-	left := len(db)
+	left := db.size
+	var page [ndbPage]byte
 	for at := ndbFirstSlot; at < int(pages)*ndbPage; at += ndbSlotSize {
-		slot := db[at:]
+		if at == ndbFirstSlot || at%ndbPage == 0 {
+			if err := db.copy(page[:], at/ndbPage*ndbPage); err != nil {
+				return err
+			}
+		}
+		slot := page[at%ndbPage:]
 		if binary.LittleEndian.Uint32(slot) != ndbSlot {
 			return fmt.Errorf("slot at %d is damaged", at)
 		}
@@ -38,33 +52,43 @@ func readNDB(db []byte, header func([]byte) error) error {
 		if pkg == 0 {
 			continue
 		}
-		blob, err := ndbAt(db, int64(block)*ndbBlock, pkg)
+		start, size, err := ndbAt(db, int64(block)*ndbBlock, pkg)
 		if err != nil {
 			return err
 		}
-		if left -= len(blob); left < 0 {
+		if left -= size; left < 0 {
 			return errors.New("packages lie over each other")
 		}
-		if err := header(blob); err != nil {
+		if !rec.fits(size) {
+			continue
+		}
+		blob := db.room(size)
+		if err := db.copy(blob, start); err != nil {
+			return err
+		}
+		if err := rec.take(blob); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// ndbAt returns the package that lies at a place.
-func ndbAt(db []byte, at int64, pkg uint32) ([]byte, error) {
-	const head = 16
-	if at+head > int64(len(db)) {
-		return nil, fmt.Errorf("package %d is behind the end", pkg)
+// ndbAt returns where the package that lies at a place begins, and how long it
+// is.
+func ndbAt(db *held, at int64, pkg uint32) (start, size int, err error) {
+	var head [ndbBlobHead]byte
+	if at+ndbBlobHead > int64(db.size) {
+		return 0, 0, fmt.Errorf("package %d is behind the end", pkg)
 	}
-	b := db[at:]
-	if binary.LittleEndian.Uint32(b) != ndbBlob || binary.LittleEndian.Uint32(b[4:]) != pkg {
-		return nil, fmt.Errorf("package %d is damaged", pkg)
+	if err := db.copy(head[:], int(at)); err != nil {
+		return 0, 0, err
 	}
-	size := int64(binary.LittleEndian.Uint32(b[12:]))
-	if head+size > int64(len(b)) {
-		return nil, fmt.Errorf("package %d is cut off", pkg)
+	if binary.LittleEndian.Uint32(head[:]) != ndbBlob || binary.LittleEndian.Uint32(head[4:]) != pkg {
+		return 0, 0, fmt.Errorf("package %d is damaged", pkg)
 	}
-	return b[head : head+size], nil
+	length := int64(binary.LittleEndian.Uint32(head[12:]))
+	if at+ndbBlobHead+length > int64(db.size) {
+		return 0, 0, fmt.Errorf("package %d is cut off", pkg)
+	}
+	return int(at) + ndbBlobHead, int(length), nil
 }

@@ -3,8 +3,9 @@
 // RHEL 8 and older) and ndb (SUSE).
 //
 // It is for rpm packages that are installed. It is not for .rpm archives. The
-// databases are read where they lie in memory, without the libraries that
-// would write them.
+// databases are read without the libraries that would write them. Their pages lie
+// in any order, so one is held whole, within maxMemory for all that are read at a
+// time: a large one compressed.
 package rpm
 
 import (
@@ -19,27 +20,25 @@ import (
 	"github.com/castellan-security/castellan/internal/scan/analyse"
 )
 
-const (
-	// maxDatabase bounds what is held of one database: that of a workstation
-	// with 5,000 packages has some 250 MB, an image's seldom 60.
-	maxDatabase = 512 << 20
-	maxPackages = 200_000
-)
+const maxPackages = 200_000
 
 // folders are where distributions keep the database: the second since RPM 4.16,
 // the third is rpm-ostree's.
 var folders = [...]string{"var/lib/rpm", "usr/lib/sysimage/rpm", "usr/share/rpm"}
 
 // readers are the forms of the database by the name of its file. Each hands over
-// the header of each package.
-var readers = map[string]func(db []byte, header func([]byte) error) error{
+// the header of each package, which is valid until the next one.
+var readers = map[string]func(*held, *records) error{
 	"rpmdb.sqlite": readSQLite,
 	"Packages":     readBerkeley,
 	"Packages.db":  readNDB,
 }
 
 // Analyser is analyse.Analyser for RPM's databases.
-type Analyser struct{}
+type Analyser struct{ memory *memory }
+
+// New returns the analyser. All databases that it reads share its memory.
+func New() Analyser { return Analyser{newMemory()} }
 
 // Name is analyse.Analyser.
 func (Analyser) Name() string { return "rpm" }
@@ -66,41 +65,72 @@ func (Analyser) Wants(e *analyse.Entry, head []byte) bool {
 
 // Take is analyse.Analyser. What a changed page of SQLite's journal would say is
 // not known: whoever closes the database writes it back.
-func (Analyser) Take(ctx context.Context, e *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
-	db, err := analyse.ReadAll(r, e.Size, maxDatabase)
+func (a Analyser) Take(ctx context.Context, e *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
+	if a.memory == nil {
+		a = New()
+	}
+	weight := weightOf(e.Size)
+	if err := a.memory.reserve(ctx, weight); err != nil {
+		return err
+	}
+	defer a.memory.release(weight)
+	db, err := a.memory.hold(r, e.Size)
 	if err != nil {
 		return fmt.Errorf("read RPM's database: %w", err)
 	}
-	damaged := 0
-	var first error
-	err = readers[path.Base(e.Path)](db, func(header []byte) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		p, err := packageOf(header)
-		switch {
-		case err != nil:
-			damaged++
-			if first == nil {
-				first = err
-			}
-			return nil
-		case p.Name == "gpg-pubkey": // a key, kept as if it were a package
-			return nil
-		case len(shown.Packages) == maxPackages:
-			return fmt.Errorf("more than %d packages", maxPackages)
-		}
-		shown.Packages = append(shown.Packages, p)
-		return nil
-	})
-	if damaged > 0 {
+	defer db.close()
+	rec := &records{ended: ctx.Err, shown: shown}
+	err = readers[path.Base(e.Path)](db, rec)
+	if rec.unread > 0 {
 		shown.Problems = append(shown.Problems, inventory.Problem{
-			What: fmt.Sprintf("%d records of RPM's database are damaged, the first: %v", damaged, first)})
+			What: fmt.Sprintf("%d records of RPM's database are damaged, the first: %v", rec.unread, rec.first)})
 	}
 	if err != nil {
 		return fmt.Errorf("read RPM's database: %w", err)
 	}
 	return nil
+}
+
+// records takes the headers of packages.
+type records struct {
+	ended  func() error // why reading must end
+	shown  *analyse.Shown
+	unread int
+	first  error // of those
+}
+
+// take adds the package that a header is of.
+func (r *records) take(header []byte) error {
+	if err := r.ended(); err != nil {
+		return err
+	}
+	p, err := packageOf(header)
+	switch {
+	case err != nil:
+		r.damaged(err)
+		return nil
+	case p.Name == "gpg-pubkey": // a key, kept as if it were a package
+		return nil
+	case len(r.shown.Packages) == maxPackages:
+		return fmt.Errorf("more than %d packages", maxPackages)
+	}
+	r.shown.Packages = append(r.shown.Packages, p)
+	return nil
+}
+
+// damaged counts a header that cannot be read.
+func (r *records) damaged(err error) {
+	if r.unread++; r.first == nil {
+		r.first = err
+	}
+}
+
+// fits says whether a header of that size is read; one that is not is counted.
+func (r *records) fits(size int) bool {
+	if size > maxHeader {
+		r.damaged(fmt.Errorf("a header of %d bytes, and at most %d are read", size, maxHeader))
+	}
+	return size <= maxHeader
 }
 
 // packageOf makes a package of the header that RPM keeps of it.
@@ -122,7 +152,7 @@ func packageOf(b []byte) (inventory.Package, error) {
 		p.Version = epoch + p.Version
 	}
 	p.Source = inventory.Source{Name: p.Name, Version: p.Version}
-	if name, version, ok := sourceOf(h.text(tagSource)); ok {
+	if name, version, ok := inventory.ParseSourceRPM(h.text(tagSource)); ok {
 		p.Source = inventory.Source{Name: name, Version: epoch + version}
 	}
 	if license := h.text(tagLicense); license != "" {
@@ -135,24 +165,6 @@ func packageOf(b []byte) (inventory.Package, error) {
 	}
 	p.Files, err = h.files()
 	return p, err
-}
-
-// sourceOf takes the name of a source package apart: NAME-VERSION-RELEASE.src.rpm.
-func sourceOf(file string) (name, version string, ok bool) {
-	file, ok = strings.CutSuffix(file, ".rpm")
-	if !ok {
-		return "", "", false
-	}
-	file = strings.TrimSuffix(strings.TrimSuffix(file, ".src"), ".nosrc")
-	release := strings.LastIndexByte(file, '-')
-	if release <= 0 {
-		return "", "", false
-	}
-	at := strings.LastIndexByte(file[:release], '-')
-	if at <= 0 {
-		return "", "", false
-	}
-	return file[:at], file[at+1:], true
 }
 
 // cutString returns the bytes up to a NUL, within b.

@@ -19,32 +19,41 @@ const (
 
 // sqliteDB is a database that is being read.
 type sqliteDB struct {
-	db     []byte
+	db     *held
 	page   int // bytes
 	usable int // of them
 	pages  int
 	left   int // pages that can still be visited: each belongs to one place
+
+	leaf, next []byte // pages at hand
 }
 
-func readSQLite(db []byte, header func([]byte) error) error {
+// rowOf takes a row; fits says before whether one of that size is wanted.
+type rowOf struct {
+	fits func(size int) bool
+	take func(row []byte) error
+}
+
+func readSQLite(db *held, rec *records) error {
 	s, err := openSQLite(db)
 	if err != nil {
 		return err
 	}
 	root := 0
-	if err := s.rows(1, 0, func(row []byte) error {
+	schema := rowOf{func(size int) bool { return size <= maxHeader }, func(row []byte) error {
 		n, err := tableRoot(row, "Packages")
 		if n > 0 {
 			root = n
 		}
 		return err
-	}); err != nil {
+	}}
+	if err := s.rows(1, 0, schema); err != nil {
 		return fmt.Errorf("read the schema: %w", err)
 	}
 	if root == 0 {
 		return errors.New("there is no table Packages")
 	}
-	return s.rows(root, 0, func(row []byte) error {
+	return s.rows(root, 0, rowOf{rec.fits, func(row []byte) error {
 		values, err := columns(row)
 		if err != nil {
 			return err
@@ -52,22 +61,29 @@ func readSQLite(db []byte, header func([]byte) error) error {
 		if len(values) < 2 {
 			return errors.New("a row without a header")
 		}
-		return header(values[1].data)
-	})
+		return rec.take(values[1].data)
+	}})
 }
 
-func openSQLite(db []byte) (*sqliteDB, error) {
-	if len(db) < sqliteHead || !bytes.HasPrefix(db, []byte(sqliteMagic)) {
+func openSQLite(db *held) (*sqliteDB, error) {
+	var head [sqliteHead]byte
+	if db.size < sqliteHead {
 		return nil, errors.New("not a database of SQLite")
 	}
-	size := int(binary.BigEndian.Uint16(db[16:]))
+	if err := db.copy(head[:], 0); err != nil {
+		return nil, err
+	}
+	if !bytes.HasPrefix(head[:], []byte(sqliteMagic)) {
+		return nil, errors.New("not a database of SQLite")
+	}
+	size := int(binary.BigEndian.Uint16(head[16:]))
 	if size == 1 {
 		size = 64 << 10
 	}
 	if size < 512 || size&(size-1) != 0 {
 		return nil, fmt.Errorf("pages of %d bytes", size)
 	}
-	s := &sqliteDB{db: db, page: size, usable: size - int(db[20]), pages: len(db) / size}
+	s := &sqliteDB{db: db, page: size, usable: size - int(head[20]), pages: db.size / size, leaf: make([]byte, size), next: make([]byte, size)}
 	s.left = s.pages
 	if s.usable < 480 { // the format's own least
 		return nil, fmt.Errorf("%d usable bytes a page", s.usable)
@@ -75,27 +91,28 @@ func openSQLite(db []byte) (*sqliteDB, error) {
 	return s, nil
 }
 
-// at returns page n, counted from 1, and where its own head begins.
-func (s *sqliteDB) at(n int) (page []byte, head int, err error) {
+// read fills buf with page n, counted from 1, and returns where its own head
+// begins.
+func (s *sqliteDB) read(n int, buf []byte) (head int, err error) {
 	if n < 1 || n > s.pages {
-		return nil, 0, fmt.Errorf("page %d of %d", n, s.pages)
+		return 0, fmt.Errorf("page %d of %d", n, s.pages)
 	}
 	if s.left--; s.left < 0 {
-		return nil, 0, errors.New("pages are used more than once")
+		return 0, errors.New("pages are used more than once")
 	}
-	page = s.db[(n-1)*s.page:][:s.page]
 	if n == 1 {
 		head = sqliteHead
 	}
-	return page, head, nil
+	return head, s.db.copy(buf, (n-1)*s.page)
 }
 
 // rows hands over the rows of the table whose tree has its root on page n.
-func (s *sqliteDB) rows(n, depth int, row func([]byte) error) error {
+func (s *sqliteDB) rows(n, depth int, row rowOf) error {
 	if depth > sqliteDepth {
 		return errors.New("the tree of pages is too deep")
 	}
-	page, head, err := s.at(n)
+	page := s.leaf
+	head, err := s.read(n, page)
 	if err != nil {
 		return err
 	}
@@ -110,29 +127,34 @@ func (s *sqliteDB) rows(n, depth int, row func([]byte) error) error {
 	if list+2*cells > s.usable {
 		return fmt.Errorf("page %d has %d cells", n, cells)
 	}
+	var below []uint32 // pages, for the page at hand is gone once they are read
 	for i := range cells {
 		at := int(binary.BigEndian.Uint16(page[list+2*i:]))
 		if at+4 > s.usable {
 			return fmt.Errorf("page %d: cell %d is behind its end", n, i)
 		}
 		if interior {
-			err = s.rows(int(binary.BigEndian.Uint32(page[at:])), depth+1, row)
-		} else {
-			err = s.cell(page, at, row)
+			below = append(below, binary.BigEndian.Uint32(page[at:]))
+			continue
 		}
-		if err != nil {
+		if err := s.cell(page, at, row); err != nil {
 			return err
 		}
 	}
 	if interior {
-		return s.rows(int(binary.BigEndian.Uint32(page[head+8:])), depth+1, row)
+		below = append(below, binary.BigEndian.Uint32(page[head+8:]))
+	}
+	for _, child := range below {
+		if err := s.rows(int(child), depth+1, row); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 // cell hands over one row: its length, its number, what of it lies here, and the
 // page on which it goes on.
-func (s *sqliteDB) cell(page []byte, at int, row func([]byte) error) error {
+func (s *sqliteDB) cell(page []byte, at int, row rowOf) error {
 	size, n := varint(page[at:s.usable])
 	if n == 0 {
 		return errors.New("a cell is cut off")
@@ -142,31 +164,32 @@ func (s *sqliteDB) cell(page []byte, at int, row func([]byte) error) error {
 		return errors.New("a cell is cut off")
 	}
 	at += n
-	if size > uint64(len(s.db)) {
+	if size > uint64(s.db.size) {
 		return fmt.Errorf("a row of %d bytes", size)
+	}
+	if !row.fits(int(size)) {
+		return nil
 	}
 	here := s.here(int(size))
 	if at+here > s.usable {
 		return errors.New("a row is cut off")
 	}
 	if here == int(size) {
-		return row(page[at : at+here])
+		return row.take(page[at : at+here])
 	}
 	if at+here+4 > s.usable {
 		return errors.New("a row is cut off")
 	}
-	// Its pages are visited once each: what is reserved is no more than there is.
-	whole := append(make([]byte, 0, size), page[at:at+here]...)
+	whole := append(s.db.room(int(size))[:0], page[at:at+here]...)
 	next := int(binary.BigEndian.Uint32(page[at+here:]))
 	for len(whole) < int(size) {
-		p, _, err := s.at(next)
-		if err != nil {
+		if _, err := s.read(next, s.next); err != nil {
 			return fmt.Errorf("a row that goes on: %w", err)
 		}
-		whole = append(whole, p[4:min(s.usable, 4+int(size)-len(whole))]...)
-		next = int(binary.BigEndian.Uint32(p))
+		whole = append(whole, s.next[4:min(s.usable, 4+int(size)-len(whole))]...)
+		next = int(binary.BigEndian.Uint32(s.next))
 	}
-	return row(whole)
+	return row.take(whole)
 }
 
 // here returns how many bytes of a row of that size lie in its cell; the formula

@@ -1,0 +1,98 @@
+package db_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/adapter/db"
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/finding"
+	"github.com/castellan-security/castellan/internal/inventory"
+	"github.com/castellan-security/castellan/internal/store"
+)
+
+const (
+	benchImages   = 1_000
+	benchFindings = 400 // of each image
+)
+
+// BenchmarkImages asks what the pages ask, of a fleet with a thousand images.
+func BenchmarkImages(b *testing.B) {
+	d := openFor(b, db.Options{Path: filepath.Join(b.TempDir(), "bench.db"), ProcessCrashOnly: true})
+	ids := fillImages(b, d)
+	ctx := b.Context()
+	for _, c := range []struct {
+		name string
+		do   func(i int) error
+	}{
+		{"list", func(int) error { _, err := d.Images(ctx, store.ImageQuery{}); return err }},
+		{"one image", func(i int) error {
+			_, err := d.Vulnerabilities(ctx, store.VulnerabilityQuery{ImageID: ids[i%len(ids)]})
+			return err
+		}},
+		{"fleet", func(int) error { _, err := d.Weaknesses(ctx, store.VulnerabilityQuery{}); return err }},
+		{"fleet, filtered", func(int) error {
+			_, err := d.Weaknesses(ctx, store.VulnerabilityQuery{Severity: finding.High, Running: true, Text: "zlib"})
+			return err
+		}},
+		{"one weakness", func(i int) error {
+			_, err := d.Vulnerabilities(ctx, store.VulnerabilityQuery{ID: fmt.Sprintf("CVE-2026-%d", i%benchFindings)})
+			return err
+		}},
+		{"compared anew, one changed", func(i int) error {
+			f := benchFinding(i)
+			f.Vulnerabilities[0].InUse = i%2 == 0
+			return d.PutFindings(ctx, store.ImageFindings{ImageID: ids[0], Database: fmt.Sprint(i), Vulnerabilities: f.Vulnerabilities})
+		}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			for i := 0; b.Loop(); i++ {
+				if err := c.do(i); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func fillImages(b *testing.B, d *db.DB) (ids []string) {
+	b.Helper()
+	ctx, must := b.Context(), func(err error) {
+		b.Helper()
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	for n := range benchImages {
+		id := fmt.Sprintf("sha256:%064d", n)
+		ids = append(ids, id)
+		must(d.PutWorkloads(ctx, []asset.Workload{{ID: fmt.Sprint("w", n), AgentID: "a", State: asset.Running, Image: asset.Image{ID: id}}}))
+		_, err := d.NoteImages(ctx, []store.Image{{ID: id, References: []string{fmt.Sprintf("shop/app-%d:1", n)}}}, fleetStart)
+		must(err)
+		v, err := d.LeaseScan(ctx, store.Lease{AgentID: "a", Job: "j", Now: fleetStart, Until: fleetStart.Add(time.Hour)})
+		must(err)
+		must(d.PutInventory(ctx, v.ID, "j", inventory.Inventory{}, fleetStart))
+		f := benchFinding(n)
+		f.ImageID, f.Database, f.Matched = id, "one", fleetStart
+		must(d.PutFindings(ctx, f))
+	}
+	return ids
+}
+
+func benchFinding(image int) store.ImageFindings {
+	var f store.ImageFindings
+	for n := range benchFindings {
+		v := finding.Vulnerability{
+			ID: fmt.Sprintf("CVE-2026-%d", n+image%100), Severity: finding.Severity(n % 6), State: finding.Fixable, Fixed: "1.2.13",
+			Summary: "A summary of usual length that says what an attacker can do with this, and under which circumstances.",
+			Remedy:  "move zlib1g to 1.2.13", References: []string{"https://example.org/advisories/one", "https://example.org/two"},
+			Package:    inventory.Package{Type: "deb", Name: fmt.Sprintf("zlib%d", n%50), Version: "1.2.11", Places: []inventory.Place{{Path: "/var/lib/dpkg/status", Layer: 1}}},
+			Advisories: []finding.Statement{{ID: "DSA-1", Source: "debian", Fixed: "1.2.13"}},
+		}
+		v.Print()
+		f.Vulnerabilities = append(f.Vulnerabilities, v)
+	}
+	return f
+}
