@@ -17,8 +17,6 @@ const (
 	// maxFindings bounds what one inventory can come to: an image of a whole
 	// desktop has a tenth of it. Each is about a kilobyte in memory.
 	maxFindings = 100_000
-	// unmatchedAtOnce is how many images are listed at a time.
-	unmatchedAtOnce = 1_000
 	// maxRest bounds the rest after a comparison.
 	maxRest = time.Second
 )
@@ -51,15 +49,17 @@ func (q *queue) soon(imageID string) {
 }
 
 // later puts images behind all others.
-func (q *queue) later(imageIDs []string, generation string) {
+func (q *queue) later(imageIDs []string, generation string) (added int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, id := range imageIDs {
 		if !q.in[id] && q.broken[id] != generation {
 			q.in[id] = true
 			q.bulk = append(q.bulk, id)
+			added++
 		}
 	}
+	return added
 }
 
 // next takes the first; "" when there is none.
@@ -139,18 +139,15 @@ func (s *Service) listUnmatched(ctx context.Context) error {
 	if generation == "" {
 		return nil
 	}
-	broken := s.queue.brokenWith(generation)
-	if broken == 0 {
+	if s.queue.brokenWith(generation) == 0 {
 		s.condition(ctx, PartComparing, nil)
 	}
-	limit := unmatchedAtOnce + broken
-	ids, err := s.st.Unmatched(ctx, generation, limit)
+	ids, err := s.st.Unmatched(ctx, generation, store.MaxPage)
 	if err != nil {
 		s.queue.wantList()
 		return fmt.Errorf("list images that were not compared: %w", err)
 	}
-	s.queue.later(ids, generation)
-	if len(ids) == limit {
+	if s.queue.later(ids, generation) > 0 && len(ids) == store.MaxPage {
 		s.queue.wantList() // there may be more behind them
 	}
 	return nil
