@@ -19,6 +19,8 @@ type serverOptions struct {
 	listen    string
 	names     []string
 	retention store.Retention
+	// advisories is the path of the advisory database.
+	advisories string
 }
 
 func (o *serverOptions) flags(c *cobra.Command) {
@@ -26,6 +28,7 @@ func (o *serverOptions) flags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&o.listen, "listen", "127.0.0.1:8600", "address of console, API and agent link")
 	f.StringSliceVar(&o.names, "name", nil, "further names and addresses for the server's certificate")
+	f.StringVar(&o.advisories, "advisories", "", "advisory database that images are compared with (default: advisories.db in the data folder)")
 	f.DurationVar(&o.retention.Events, "keep-events", 30*day, "how long events are kept; 0 keeps them for ever")
 	f.Int64Var(&o.retention.MaxEvents, "max-events", 50_000_000, "how many events are kept, oldest go first; 0 is no limit")
 	f.DurationVar(&o.retention.Workloads, "keep-workloads", 90*day, "how long ended workloads are kept")
@@ -81,6 +84,8 @@ func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Log
 		Names:     o.names,
 		Retention: o.retention,
 		Version:   version(),
+
+		Advisories: g.advisoryPath(o.advisories),
 	}, st, log.With("hall", "server"))
 	if err != nil {
 		return nil, errors.Join(err, st.Close())

@@ -24,12 +24,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/server/account"
 	"github.com/castellan-security/castellan/internal/server/console"
 	"github.com/castellan-security/castellan/internal/server/direct"
 	"github.com/castellan-security/castellan/internal/server/enrol"
+	"github.com/castellan-security/castellan/internal/server/images"
 	"github.com/castellan-security/castellan/internal/server/intake"
 	"github.com/castellan-security/castellan/internal/server/live"
 	"github.com/castellan-security/castellan/internal/server/pki"
@@ -48,9 +48,12 @@ type Config struct {
 	Listen    string   // host:port; DefaultListen
 	Names     []string // further names and addresses for the certificate
 	Retention store.Retention
-	Version   string           // shown to users
-	Clock     func() time.Time // time.Now
-	Accounts  account.Options
+	// Advisories is the path of the advisory database that images are compared
+	// with; with no file there, the one that came with the program is.
+	Advisories string
+	Version    string           // shown to users
+	Clock      func() time.Time // time.Now
+	Accounts   account.Options
 }
 
 // Server is one running server. Make it with New and call Run once.
@@ -68,6 +71,7 @@ type Server struct {
 	intake     *intake.Intake
 	enrol      *enrol.Service
 	direct     *direct.Hub
+	images     *images.Service
 	metrics    *metrics
 	health     healthCache
 	handler    http.Handler // of the TLS listener
@@ -112,6 +116,13 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 	if s.enrol, err = enrol.New(context.Background(), st, authority, cfg.Clock, log); err != nil {
 		return nil, err
 	}
+	if s.images, err = images.New(images.Options{
+		Store: st, Directions: s.direct, Joined: s.direct.Joined(), Advisories: cfg.Advisories,
+		Condition: s.condition, Clock: cfg.Clock, Log: log,
+	}); err != nil {
+		return nil, err
+	}
+	s.intake.Tell(s.images)
 	s.metrics = newMetrics(s)
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	if err := s.build(); err != nil {
@@ -151,7 +162,7 @@ func (s *Server) build() error {
 
 // Intake is where an agent in this process reports, and what it takes its
 // directives from. It believes what its caller says of which agent it is.
-func (s *Server) Intake() link.Server { return agents{s.intake, s.direct} }
+func (s *Server) Intake() link.Server { return agents{s.intake, s.direct, s.images} }
 
 // Reserve keeps anybody from joining with the id of the agent in this process,
 // which needs no certificate.
@@ -161,6 +172,7 @@ func (s *Server) Reserve(agentID string) { s.enrol.Reserve(agentID) }
 type agents struct {
 	intake *intake.Intake
 	direct *direct.Hub
+	images *images.Service
 }
 
 // Report is link.Server.
@@ -174,8 +186,8 @@ func (a agents) Directives(ctx context.Context, who link.Caller, take func(link.
 }
 
 // Inventory is link.Server.
-func (a agents) Inventory(context.Context, link.Scanned) error {
-	return fault.New(fault.Unsupported, "this server takes no inventories")
+func (a agents) Inventory(ctx context.Context, s link.Scanned) error {
+	return a.images.Inventory(ctx, s)
 }
 
 // Accounts decides who may use this server.
@@ -241,10 +253,15 @@ func (s *Server) Run(ctx context.Context) error {
 	serve(func() error { return outer.ServeTLS(s.tcp, "", "") })
 	serve(func() error { return inner.Serve(s.socket) })
 	wg.Go(func() { s.upkeep(ctx) })
+	// The last requests still tell of images: what looks after them ends last.
+	scanning, stopScanning := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopScanning()
+	wg.Go(func() { s.images.Run(scanning) })
 
 	<-ctx.Done()
 	s.stop()
 	err := errors.Join(shutdown(outer), shutdown(inner))
+	stopScanning()
 	wg.Wait()
 	close(failed)
 	for e := range failed {

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/advisory"
+	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/scan/vulndb"
@@ -43,6 +44,9 @@ type Options struct {
 	InUse func(*inventory.Package) bool
 	// Now decides what has expired; zero: the current time.
 	Now time.Time
+	// Limit bounds the findings, for inventories that somebody else made: one
+	// that comes to more is an error (Exhausted). 0: as many as there are.
+	Limit int
 }
 
 // Result is what a match found.
@@ -147,6 +151,9 @@ func (m *matcher) matchRange(ctx context.Context, from, to int) error {
 		}
 		if err := m.match(i); err != nil {
 			return fmt.Errorf("package %s: %w", m.inv.Packages[i].FullName(), err)
+		}
+		if m.o.Limit > 0 && len(m.found) > m.o.Limit {
+			return fault.New(fault.Exhausted, "more than %d findings in one inventory", m.o.Limit)
 		}
 	}
 	return nil

@@ -1,5 +1,6 @@
 // Package direct tells agents what the server wants of them: the settings to
-// work by, as soon as they change, and a snapshot when one is asked for.
+// work by, as soon as they change, a snapshot when one is asked for, and the
+// image to scan.
 //
 // Settings are kept per agent and once for all agents that have none of their
 // own. An agent takes them as wishes: it never switches on what its own host's
@@ -40,8 +41,11 @@ type Hub struct {
 	// changes makes a change and its audit one step.
 	changes sync.Mutex
 
+	joined chan struct{} // one token when a stream has begun
+
 	mu      sync.Mutex
-	streams map[string]*stream // by agent id
+	streams map[string]*stream       // by agent id
+	scans   map[string]link.ScanWish // by agent id, whether it listens or not
 }
 
 // stream is one agent that listens.
@@ -55,7 +59,8 @@ type stream struct {
 
 // New returns a hub without streams.
 func New(st Store, clock func() time.Time, log *slog.Logger) *Hub {
-	return &Hub{st: st, clock: clock, log: log, streams: map[string]*stream{}}
+	return &Hub{st: st, clock: clock, log: log, streams: map[string]*stream{},
+		joined: make(chan struct{}, 1), scans: map[string]link.ScanWish{}}
 }
 
 // Directives is that of link.Server. who.AgentID must have been proven by the
@@ -64,7 +69,7 @@ func New(st Store, clock func() time.Time, log *slog.Logger) *Hub {
 func (h *Hub) Directives(ctx context.Context, who link.Caller, take func(link.Directive)) error {
 	s := h.enter(who.AgentID)
 	defer h.leave(who.AgentID, s)
-	sent := ""
+	sent, job := "", ""
 	for {
 		d, err := h.settings(ctx, who.AgentID)
 		if err != nil {
@@ -76,6 +81,10 @@ func (h *Hub) Directives(ctx context.Context, who link.Caller, take func(link.Di
 		}
 		if asked := s.takeSnapshot(); !asked.IsZero() {
 			take(link.Directive{ID: "snapshot-" + asked.UTC().Format(time.RFC3339Nano), Kind: link.DirectiveSnapshot, Issued: asked})
+		}
+		if d, ok := h.scan(who.AgentID, job); ok {
+			take(d)
+			job = d.Scan.Job
 		}
 		select {
 		case <-ctx.Done():
@@ -96,6 +105,10 @@ func (h *Hub) enter(agentID string) *stream {
 		close(old.replaced)
 	}
 	h.streams[agentID] = s
+	select {
+	case h.joined <- struct{}{}:
+	default: // a value waits already
+	}
 	return s
 }
 

@@ -75,6 +75,15 @@ type Samples interface {
 	PutSamples(ctx context.Context, samples []asset.Sample) error
 }
 
+// Images hears what runs from which image, and which of its files. Both are
+// called within reports: they must be quick and must not wait.
+type Images interface {
+	// Noted is told of workloads that were stored.
+	Noted(ws []asset.Workload)
+	// Used is told of files of its image that a workload executed or mapped.
+	Used(workloadID string, paths ...string)
+}
+
 // Intake is link.Server. It is safe for concurrent use; reports of one agent
 // are taken one after the other.
 type Intake struct {
@@ -84,6 +93,7 @@ type Intake struct {
 	conditions *live.Conditions
 	clock      func() time.Time
 	log        *slog.Logger
+	images     Images // nil: nobody wants to hear
 	known      *known
 	open       *open
 	peers      *peers
@@ -112,6 +122,10 @@ func New(st Store, tables *live.Tables, feed *live.Feed, conditions *live.Condit
 		known: newKnown(), open: newOpen(), peers: newPeers(), agents: map[string]*reporter{},
 	}
 }
+
+// Tell has images hear of what is reported from now on. Call it before the first
+// report.
+func (in *Intake) Tell(images Images) { in.images = images }
 
 // idForm is what ids and boots of agents look like.
 var idForm = regexp.MustCompile(`^[A-Za-z0-9_-]{8,64}$`)
@@ -157,7 +171,8 @@ func (in *Intake) take(ctx context.Context, a *reporter, r *link.Report, now tim
 		return err
 	}
 	in.peers.index.PutHost(r.Agent.ID, r.Agent.Host.Addresses)
-	if err := in.takeWorkloads(ctx, r, now); err != nil {
+	stored, err := in.takeWorkloads(ctx, r, now)
+	if err != nil {
 		return err
 	}
 	if err := in.takeAgent(ctx, a, r, now); err != nil {
@@ -167,6 +182,9 @@ func (in *Intake) take(ctx context.Context, a *reporter, r *link.Report, now tim
 		return err
 	}
 	if err := in.takeSamples(ctx, r, now); err != nil {
+		return err
+	}
+	if err := in.tell(ctx, r, stored, now); err != nil {
 		return err
 	}
 	procs, err := in.cleanProcesses(ctx, r, now)

@@ -14,8 +14,9 @@ import (
 )
 
 // takeWorkloads stores the workloads that are the agent's own, and after a
-// complete report marks those as lost that its engine no longer knows.
-func (in *Intake) takeWorkloads(ctx context.Context, r *link.Report, now time.Time) error {
+// complete report marks those as lost that its engine no longer knows. It returns what it
+// stored.
+func (in *Intake) takeWorkloads(ctx context.Context, r *link.Report, now time.Time) ([]asset.Workload, error) {
 	good := make([]asset.Workload, 0, len(r.Workloads))
 	var malformed, foreign uint64
 	for _, w := range r.Workloads {
@@ -27,7 +28,7 @@ func (in *Intake) takeWorkloads(ctx context.Context, r *link.Report, now time.Ti
 		w.AgentID = r.Agent.ID
 		w.Group = asset.GroupOf(w)
 		if _, mine, err := in.known.group(ctx, in, w.ID, r.Agent.ID, now); err != nil {
-			return err
+			return nil, err
 		} else if !mine {
 			foreign++
 			continue
@@ -37,13 +38,13 @@ func (in *Intake) takeWorkloads(ctx context.Context, r *link.Report, now time.Ti
 	if r.Complete && malformed+foreign == 0 {
 		gone, err := in.gone(ctx, r.Agent.ID, good, now)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		good = append(good, gone...)
 	}
 	if len(good) > 0 {
 		if err := in.st.PutWorkloads(ctx, good); err != nil {
-			return fmt.Errorf("store workloads: %w", err)
+			return nil, fmt.Errorf("store workloads: %w", err)
 		}
 	}
 	in.peers.index.Put(good, now)
@@ -52,7 +53,7 @@ func (in *Intake) takeWorkloads(ctx context.Context, r *link.Report, now time.Ti
 	}
 	in.lost(r.Agent.ID, LostForm, malformed)
 	in.lost(r.Agent.ID, LostOwner, foreign)
-	return nil
+	return good, nil
 }
 
 // gone returns, as lost, the agent's live workloads that are not among those

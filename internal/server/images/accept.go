@@ -1,0 +1,228 @@
+package images
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/castellan-security/castellan/internal/access"
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/inventory"
+	"github.com/castellan-security/castellan/internal/store"
+)
+
+// Limits of an acceptance.
+const (
+	// maxAhead is how long one may last: who accepts looks again once a year.
+	maxAhead  = 366 * 24 * time.Hour
+	maxReason = 2_000
+	maxName   = 512
+	// auditTimeout bounds the writing of one line, which is written even when
+	// the client has gone.
+	auditTimeout = 5 * time.Second
+)
+
+// weaknessForm is what names of weaknesses look like: CVE-2024-1, GHSA-…,
+// RUSTSEC-…, ALAS2023-2024-1, RHSA-2024:1.
+var weaknessForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._:-]{2,127}$`)
+
+// NewAcceptance is a decision to be made; see store.Acceptance.
+type NewAcceptance struct {
+	Vulnerability string
+	Package       string
+	Image         string
+	Reason        string
+	Expires       time.Time
+}
+
+// Accept makes a decision to live with a weakness for a time, and has the images
+// compared that it bears on. It needs access.ManageImages.
+func (s *Service) Accept(ctx context.Context, who access.Identity, n NewAcceptance) (store.Acceptance, error) {
+	if err := need(who, access.ManageImages); err != nil {
+		return store.Acceptance{}, err
+	}
+	n.Vulnerability, n.Package, n.Image = canonical(strings.TrimSpace(n.Vulnerability)), strings.TrimSpace(n.Package), strings.TrimSpace(n.Image)
+	n.Reason = strings.TrimSpace(n.Reason)
+	s.accepted.mu.Lock()
+	defer s.accepted.mu.Unlock()
+	now := s.clock()
+	if err := n.check(now); err != nil {
+		return store.Acceptance{}, err
+	}
+	if err := s.roomFor(ctx, now); err != nil {
+		return store.Acceptance{}, err
+	}
+	a, err := s.st.PutAcceptance(ctx, store.Acceptance{
+		Vulnerability: n.Vulnerability, Package: n.Package, Image: n.Image, Reason: n.Reason,
+		By: who.Actor, Created: now, Expires: n.Expires,
+	})
+	if err != nil {
+		return a, fmt.Errorf("store the acceptance of %s: %w", n.Vulnerability, err)
+	}
+	s.accepted.dirty = true
+	s.nudge()
+	return a, s.audit(ctx, who, "vulnerability.accept", target(&a), "until "+a.Expires.UTC().Format(time.RFC3339)+": "+a.Reason)
+}
+
+// canonical writes a CVE or GHSA number as findings have it: they are looked up by
+// it.
+func canonical(name string) string {
+	upper := strings.ToUpper(name)
+	if rest, ok := strings.CutPrefix(upper, "GHSA-"); ok {
+		return "GHSA-" + strings.ToLower(rest)
+	}
+	if strings.HasPrefix(upper, "CVE-") {
+		return upper
+	}
+	return name
+}
+
+// check returns what is wrong with it.
+func (n *NewAcceptance) check(now time.Time) error {
+	switch {
+	case !weaknessForm.MatchString(n.Vulnerability):
+		return fault.New(fault.Invalid, "vulnerability: %.40q is no name of a weakness", n.Vulnerability).With("write it as findings show it, as in CVE-2024-3094")
+	case n.Reason == "":
+		return fault.New(fault.Invalid, "reason: there is none").With("say why the weakness can be lived with")
+	case !isText(n.Reason, maxReason):
+		return fault.New(fault.Invalid, "reason: want text of %d bytes at most", maxReason)
+	case !isWord(n.Package, maxName):
+		return fault.New(fault.Invalid, "package: want a name or a package URL of %d bytes at most", maxName)
+	case !isWord(n.Image, maxName):
+		return fault.New(fault.Invalid, "image: want an image's id or a name of %d bytes at most", maxName)
+	case n.Image != "" && inventory.CheckDigest(n.Image) != nil && repository(n.Image) != n.Image:
+		return fault.New(fault.Invalid, "image: %.80q names one version of the image", n.Image).
+			With("leave out tag and digest to mean all versions, or give the image's id (sha256:…) to mean one")
+	case n.Expires.IsZero():
+		return fault.New(fault.Invalid, "expires: an acceptance must end").With("choose a day within a year")
+	case !n.Expires.After(now):
+		return fault.New(fault.Invalid, "expires: %s is over", n.Expires.UTC().Format(time.RFC3339))
+	case n.Expires.After(now.Add(maxAhead)):
+		return fault.New(fault.Invalid, "expires: %s is more than a year ahead", n.Expires.UTC().Format(time.DateOnly)).
+			With("choose a day within a year, and accept again if it must be")
+	}
+	return nil
+}
+
+// isText reports whether s is text with lines of at most n bytes.
+func isText(s string, n int) bool {
+	return len(s) <= n && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' })
+}
+
+// isWord reports whether s is text without spaces of at most n bytes.
+func isWord(s string, n int) bool {
+	return len(s) <= n && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) })
+}
+
+// roomFor returns an error when too many acceptances hold.
+func (s *Service) roomFor(ctx context.Context, now time.Time) error {
+	all, err := s.st.Acceptances(ctx)
+	if err != nil {
+		return fmt.Errorf("read what is accepted: %w", err)
+	}
+	holding := 0
+	for i := range all {
+		if all[i].Holds(now) {
+			holding++
+		}
+	}
+	if holding >= store.MaxAcceptances {
+		return fault.New(fault.Exhausted, "%d acceptances hold already", holding).With("end some that are not needed any more")
+	}
+	return nil
+}
+
+// EndAcceptance takes a decision back, and has the images compared that it bore
+// on. Conflict when it has ended or expired already. It needs access.ManageImages.
+func (s *Service) EndAcceptance(ctx context.Context, who access.Identity, id int64) (store.Acceptance, error) {
+	if err := need(who, access.ManageImages); err != nil {
+		return store.Acceptance{}, err
+	}
+	s.accepted.mu.Lock()
+	defer s.accepted.mu.Unlock()
+	a, err := s.st.Acceptance(ctx, id)
+	if err != nil {
+		return a, fmt.Errorf("read acceptance %d: %w", id, err)
+	}
+	now := s.clock()
+	if !a.Holds(now) {
+		return a, fault.New(fault.Conflict, "acceptance %d has ended already", id)
+	}
+	a.Ended, a.EndedBy = now, who.Actor
+	if a, err = s.st.PutAcceptance(ctx, a); err != nil {
+		return a, fmt.Errorf("end acceptance %d: %w", id, err)
+	}
+	s.accepted.dirty = true
+	s.nudge()
+	return a, s.audit(ctx, who, "vulnerability.unaccept", target(&a), "")
+}
+
+// Acceptances returns all, newest first; ended and expired ones too. It needs
+// access.ReadImages.
+func (s *Service) Acceptances(ctx context.Context, who access.Identity) ([]store.Acceptance, error) {
+	if !who.May(access.ManageImages) {
+		if err := need(who, access.ReadImages); err != nil {
+			return nil, err
+		}
+	}
+	return s.st.Acceptances(ctx)
+}
+
+// Rescan has an image scanned anew, whatever became of it. It needs
+// access.ManageImages.
+func (s *Service) Rescan(ctx context.Context, who access.Identity, imageID string) error {
+	if err := need(who, access.ManageImages); err != nil {
+		return err
+	}
+	if err := s.st.ScanAgain(ctx, imageID, s.clock()); err != nil {
+		return fmt.Errorf("have image %s scanned again: %w", imageID, err)
+	}
+	for agentID, x := range s.leases.all() {
+		if x.imageID == imageID {
+			s.drop(agentID, x.job)
+		}
+	}
+	s.leases.ask()
+	s.nudge()
+	s.listeners.touch(imageID)
+	return s.audit(ctx, who, "image.rescan", "image:"+imageID, "")
+}
+
+// target names an acceptance in the audit log.
+func target(a *store.Acceptance) string {
+	t := "vulnerability:" + a.Vulnerability
+	if a.Package != "" {
+		t += " package:" + a.Package
+	}
+	if a.Image != "" {
+		t += " image:" + a.Image
+	}
+	return t
+}
+
+func (s *Service) audit(ctx context.Context, who access.Identity, action, target, detail string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
+	defer cancel()
+	err := s.st.AppendAudit(ctx, access.Audit{
+		Time: s.clock(), Actor: who.Actor, Address: who.Address, Action: action, Target: target, Outcome: "done", Detail: detail,
+	})
+	if err != nil {
+		return fmt.Errorf("write the audit log: %w", err)
+	}
+	return nil
+}
+
+func need(who access.Identity, scope access.Scope) error {
+	if who.May(scope) {
+		return nil
+	}
+	if who.Actor == "" {
+		return fault.New(fault.Unauthenticated, "not signed in").With("sign in, or send an API token")
+	}
+	return fault.New(fault.Denied, "%s lacks the right %s", who.Actor, scope).
+		With("ask an administrator for a role or a token with that right")
+}

@@ -1,0 +1,209 @@
+package images
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/scan"
+	"github.com/castellan-security/castellan/internal/store"
+)
+
+// accepted are the decisions to live with weaknesses, as the loop applies them.
+type accepted struct {
+	// mu is held while one is stored, too, so that a comparison knows those that
+	// are older than itself.
+	mu  sync.Mutex
+	all []store.Acceptance
+	// dirty says that all is not what the store has.
+	dirty   bool
+	revised time.Time // when what had changed by then was acted on
+}
+
+// rules returns the acceptances that concern an image, and the time as of which
+// they are all there are.
+func (a *accepted) rules(m *store.Image, clock func() time.Time) (now time.Time, rules []scan.Rule) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now = clock()
+	for i := range a.all {
+		x := &a.all[i]
+		if x.Holds(now) && concerns(x, m) {
+			rules = append(rules, scan.Rule{ID: x.Vulnerability, Package: x.Package, Reason: x.Reason, By: x.By, Expires: x.Expires})
+		}
+	}
+	return now, rules
+}
+
+// concerns reports whether an acceptance is about an image.
+func concerns(a *store.Acceptance, m *store.Image) bool {
+	if a.Image == "" || a.Image == m.ID {
+		return true
+	}
+	for _, r := range m.References {
+		if repository(r) == a.Image {
+			return true
+		}
+	}
+	return false
+}
+
+// repository returns a reference without tag and digest.
+func repository(reference string) string {
+	name, _, _ := strings.Cut(reference, "@")
+	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
+		name = name[:i]
+	}
+	return name
+}
+
+// dueAt returns when the next one expires; zero when none does.
+func (a *accepted) dueAt() (next time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i := range a.all {
+		x := &a.all[i]
+		if x.Ended.IsZero() && x.Expires.After(a.revised) && (next.IsZero() || x.Expires.Before(next)) {
+			next = x.Expires
+		}
+	}
+	return next
+}
+
+func (a *accepted) isDirty() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.dirty
+}
+
+// load reads all acceptances, and returns the time as of which they are all, and
+// that of the time before.
+func (s *Service) load(ctx context.Context) (all []store.Acceptance, since, now time.Time, err error) {
+	a := &s.accepted
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now = s.clock()
+	if all, err = s.st.Acceptances(ctx); err != nil {
+		return nil, since, now, fmt.Errorf("read what is accepted: %w", err)
+	}
+	a.all, a.dirty = all, false
+	return all, a.revised, now, nil
+}
+
+// revise has the images compared anew that an acceptance bears on which was made
+// or ended, or expired, since they were.
+func (s *Service) revise(ctx context.Context) (err error) {
+	all, since, now, err := s.load(ctx)
+	defer func() {
+		s.accepted.mu.Lock()
+		defer s.accepted.mu.Unlock()
+		if err != nil {
+			s.accepted.dirty = true
+			return
+		}
+		s.accepted.revised = now
+	}()
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	images, err := s.scanned(ctx)
+	if err != nil {
+		return err
+	}
+	if since.IsZero() {
+		since = oldest(images)
+	}
+	for i := range all {
+		changed := lastChange(&all[i], now)
+		if changed.Before(since) {
+			continue
+		}
+		ids, err := s.having(ctx, &all[i], images)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			if m := images[id]; m != nil && concerns(&all[i], m) && !m.Scan.Matched.After(changed) {
+				s.queue.soon(id)
+			}
+		}
+	}
+	s.listeners.touch("")
+	return nil
+}
+
+// lastChange returns when an acceptance last became another one.
+func lastChange(a *store.Acceptance, now time.Time) time.Time {
+	switch {
+	case !a.Ended.IsZero():
+		return a.Ended
+	case !now.Before(a.Expires):
+		return a.Expires
+	}
+	return a.Created
+}
+
+func oldest(images map[string]*store.Image) (t time.Time) {
+	for _, m := range images {
+		if t.IsZero() || m.Scan.Matched.Before(t) {
+			t = m.Scan.Matched
+		}
+	}
+	return t
+}
+
+// scanned returns the images that were compared before; the others will be.
+func (s *Service) scanned(ctx context.Context) (map[string]*store.Image, error) {
+	images := map[string]*store.Image{}
+	q := store.ImageQuery{Limit: store.MaxPage}
+	for {
+		page, err := s.st.Images(ctx, q)
+		if err != nil {
+			return nil, fmt.Errorf("list images: %w", err)
+		}
+		for i := range page {
+			if !page[i].Scan.Matched.IsZero() {
+				images[page[i].ID] = &page[i]
+			}
+		}
+		if len(page) < store.MaxPage {
+			return images, nil
+		}
+		q.After = page[len(page)-1].ID
+	}
+}
+
+// having returns the images with the weakness that an acceptance names. Findings
+// are known by their CVE and GHSA numbers; of other names only a comparison tells
+// whether one is meant.
+func (s *Service) having(ctx context.Context, a *store.Acceptance, images map[string]*store.Image) ([]string, error) {
+	var ids []string
+	if !strings.HasPrefix(a.Vulnerability, "CVE-") && !strings.HasPrefix(a.Vulnerability, "GHSA-") {
+		for id := range images {
+			ids = append(ids, id)
+		}
+		return ids, nil
+	}
+	for _, accepted := range []bool{false, true} {
+		q := store.VulnerabilityQuery{ID: a.Vulnerability, Accepted: accepted, Limit: store.MaxPage}
+		if strings.HasPrefix(a.Image, "sha256:") {
+			q.ImageID = a.Image
+		}
+		for {
+			page, err := s.st.Vulnerabilities(ctx, q)
+			if err != nil {
+				return nil, fmt.Errorf("list images with %s: %w", a.Vulnerability, err)
+			}
+			for i := range page {
+				ids = append(ids, page[i].ImageID)
+			}
+			if len(page) < store.MaxPage {
+				break
+			}
+			q.Offset += len(page)
+		}
+	}
+	return ids, nil
+}
