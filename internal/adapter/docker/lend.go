@@ -47,7 +47,7 @@ func (e *Engine) Lend(ctx context.Context, l net.Listener) error {
 	defer t.CloseIdleConnections()
 	quiet := slog.NewLogLogger(e.log.Handler(), slog.LevelDebug)
 	proxy := &httputil.ReverseProxy{
-		Transport: t, BufferPool: newBuffers(), ErrorLog: quiet,
+		Transport: t, BufferPool: &buffers{}, ErrorLog: quiet,
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host = base.Scheme, base.Host
 			r.Out.URL.Path = base.Path + r.In.URL.Path
@@ -96,15 +96,27 @@ func lent(r *http.Request) bool {
 }
 
 // buffers are those that images pass through, kept as long as the engine is
-// lent.
-type buffers struct{ pool sync.Pool }
-
-func newBuffers() *buffers {
-	return &buffers{sync.Pool{New: func() any { return make([]byte, saveBuffer) }}}
+// lent. The zero value is ready.
+type buffers struct {
+	mu   sync.Mutex
+	free [][]byte
 }
 
 // Get is httputil.BufferPool.
-func (b *buffers) Get() []byte { return b.pool.Get().([]byte) }
+func (b *buffers) Get() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n := len(b.free); n > 0 {
+		buf := b.free[n-1]
+		b.free = b.free[:n-1]
+		return buf
+	}
+	return make([]byte, saveBuffer)
+}
 
 // Put is httputil.BufferPool.
-func (b *buffers) Put(buf []byte) { b.pool.Put(buf) } //nolint:staticcheck // 24 bytes for each image
+func (b *buffers) Put(buf []byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.free = append(b.free, buf)
+}

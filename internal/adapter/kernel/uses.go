@@ -137,7 +137,10 @@ func (h *Host) ofImage(dir int, pid uint32, paths []string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	upper, err := unix.Open(h.inProc("1", "root", folder), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if h.proc != "/proc" { // an agent in a container has the host's files elsewhere
+		folder = h.inProc("1", "root", folder)
+	}
+	upper, err := unix.Open(folder, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fault.New(fault.Unsupported, "open what the container of process %d wrote: %w", pid, err)
 	}
