@@ -39,8 +39,10 @@ const (
 	// round finds those beyond it.
 	maxUseWaiting = 8_192
 	// maxTold bounds the files that are remembered as told, at some 16 bytes
-	// each, of all workloads together: a container maps some hundred.
-	maxTold = 100_000
+	// each, of all workloads together: a container maps some hundred. maxToldOne
+	// is the most of one of them, so that it leaves room for the others.
+	maxTold    = 100_000
+	maxToldOne = 10_000
 	// maxUntold bounds the files that wait for a report.
 	maxUntold = link.MaxUsedPaths
 )
@@ -185,7 +187,7 @@ func (u *uses) note(workload string, paths []string) {
 	defer u.mu.Unlock()
 	use := asset.Use{WorkloadID: workload}
 	for _, path := range paths {
-		if u.untolds >= maxUntold {
+		if u.untolds >= maxUntold || len(u.told[workload]) >= maxToldOne {
 			break
 		}
 		if u.tolds >= maxTold {

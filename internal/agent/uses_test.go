@@ -208,3 +208,24 @@ func TestManyFilesInUseTravelInReportsThatAreTaken(t *testing.T) {
 		}
 	})
 }
+
+func TestOneWorkloadLeavesRoomForOthers(t *testing.T) {
+	whileUsing(t, early("greedy", 7), func(t *testing.T, u *using) {
+		var files []string
+		for i := range 30_000 {
+			files = append(files, fmt.Sprint("/", i))
+		}
+		u.set(7, files...)
+		u.set(8, "/a")
+		u.respond(func(r link.Report) (link.Receipt, error) { return link.Receipt{}, r.Check() })
+		settle(45 * time.Minute)
+		u.sense <- []event.Event{execIn("modest", 8)}
+		settle(time.Minute)
+		if got := len(u.told("greedy")); got != 10_000 {
+			t.Errorf("%d files of the greedy one were told, want 10000", got)
+		}
+		if diff := cmp.Diff([]string{"/a"}, u.told("modest")); diff != "" {
+			t.Errorf("of the modest one (-want +got):\n%s", diff)
+		}
+	})
+}

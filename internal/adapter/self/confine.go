@@ -24,7 +24,7 @@ const (
 
 // Limits of a child, which hold for all of it: see setrlimit(2).
 const (
-	maxCPU   = 15 * 60   // seconds; 1.4 GB of image take 10
+	maxCPU   = 15 * 60   // seconds; 2.2 GB of image take 4
 	maxFile  = 256 << 20 // bytes of one file; what is kept of a layer has some megabytes
 	maxFiles = 64
 	// maxData is where the kernel ends a child whose heap grows in spite of
