@@ -101,7 +101,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Agent {
 			Dir: cfg.DataDir, Size: cfg.SpoolSize, Age: cfg.SpoolAge, Memory: cfg.QueueSize,
 		}, log)),
 	}
-	a.scans = newScans(parts, log)
+	a.scans = newScans(cfg.ID, parts, log)
 	a.uses = newUses(parts.UseReader, log)
 	a.wishes = newDirectives(parts, a.queue.wake, a.scans.wish, log)
 	return a

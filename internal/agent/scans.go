@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,6 +33,7 @@ const (
 // scans are the images that the server wants scanned. They are scanned one by
 // one, each job once.
 type scans struct {
+	agentID string
 	scanner Scanner // nil: none is ever wanted
 	server  link.Server
 	log     *slog.Logger
@@ -48,8 +50,8 @@ type scanJob struct {
 	deadline time.Time // by the own clock
 }
 
-func newScans(p Parts, log *slog.Logger) *scans {
-	return &scans{scanner: p.Scanner, server: p.Server, log: log, bell: make(chan struct{}, 1), known: map[string]bool{}}
+func newScans(agentID string, p Parts, log *slog.Logger) *scans {
+	return &scans{agentID: agentID, scanner: p.Scanner, server: p.Server, log: log, bell: make(chan struct{}, 1), known: map[string]bool{}}
 }
 
 // abilities are what the agent announces.
@@ -126,7 +128,7 @@ func (s *scans) next() (scanJob, bool) {
 // scan scans an image and makes an answer of it.
 func (s *scans) scan(ctx context.Context, job scanJob) link.Scanned {
 	began := time.Now()
-	answer := link.Scanned{Job: job.Job, ImageID: job.ImageID}
+	answer := link.Scanned{AgentID: s.agentID, Job: job.Job, ImageID: job.ImageID}
 	err := inventory.CheckDigest(job.ImageID)
 	if err == nil {
 		answer.Inventory, err = s.scanner.ScanImage(ctx, job.ImageID, job.Reference)
@@ -146,7 +148,8 @@ func (s *scans) scan(ctx context.Context, job scanJob) link.Scanned {
 	return answer
 }
 
-func cut(s string, most int) string { return s[:min(len(s), most)] }
+// cut bounds a text, which goes on the wire as UTF-8 or not at all.
+func cut(s string, most int) string { return strings.ToValidUTF8(s[:min(len(s), most)], "") }
 
 // deliver gives the server its answer, as often as it takes until ctx ends. An
 // answer that does not get through by then is of no use any more.
