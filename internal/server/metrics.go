@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/castellan-security/castellan/internal/access"
+	"github.com/castellan-security/castellan/internal/store"
 )
 
 // metrics are the server's own counters, in a registry of its own.
@@ -30,7 +32,7 @@ func newMetrics(s *Server) *metrics {
 			Name: "castellan_http_panics_total", Help: "Requests whose handler panicked: defects, each with an error_id in the log.",
 		}),
 	}
-	m.registry.MustRegister(m.requests, m.panics, &lossCollector{s},
+	m.registry.MustRegister(m.requests, m.panics, &lossCollector{s}, &imageCollector{s},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -70,6 +72,48 @@ func (c *lossCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(storedDesc, prometheus.CounterValue, float64(c.s.intake.Stored()))
 	for _, w := range c.s.conditions.List() {
 		ch <- prometheus.MustNewConstMetric(conditionDesc, prometheus.GaugeValue, 1, w.Name)
+	}
+}
+
+// imageCollector shows how far the scans of images are. A store that does not
+// answer shows nothing: it is a condition.
+type imageCollector struct{ s *Server }
+
+// scrapeTimeout bounds what one scrape asks of the store.
+const scrapeTimeout = 2 * time.Second
+
+var (
+	imagesDesc = prometheus.NewDesc("castellan_images",
+		"Images that workloads were started from, by the state of their scan.", []string{"scan"}, nil)
+	unmatchedDesc = prometheus.NewDesc("castellan_images_unmatched",
+		"Scanned images that were not compared with the advisories in force yet.", nil, nil)
+	advisoriesDesc = prometheus.NewDesc("castellan_advisories_built_timestamp_seconds",
+		"When the advisories in force were compiled.", nil, nil)
+)
+
+// Describe is prometheus.Collector.
+func (c *imageCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- imagesDesc
+	ch <- unmatchedDesc
+	ch <- advisoriesDesc
+}
+
+// Collect is prometheus.Collector.
+func (c *imageCollector) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	st, err := c.s.images.Status(ctx)
+	if err != nil {
+		return
+	}
+	for scan, n := range map[store.ScanState]int{
+		store.ScanWaiting: st.Waiting, store.ScanRunning: st.Running, store.ScanDone: st.Done, store.ScanFailed: st.Failed,
+	} {
+		ch <- prometheus.MustNewConstMetric(imagesDesc, prometheus.GaugeValue, float64(n), string(scan))
+	}
+	ch <- prometheus.MustNewConstMetric(unmatchedDesc, prometheus.GaugeValue, float64(st.Unmatched))
+	if built := st.Database.Built; !built.IsZero() {
+		ch <- prometheus.MustNewConstMetric(advisoriesDesc, prometheus.GaugeValue, float64(built.Unix()))
 	}
 }
 

@@ -245,3 +245,61 @@ func TestRights(t *testing.T) {
 		}
 	})
 }
+
+func TestScanIsToldUntilItEnds(t *testing.T) {
+	inBubble(t, func(t *testing.T, h *direct.Hub, _ *memory) {
+		const hour = time.Hour
+		wish := func(job string) link.ScanWish {
+			return link.ScanWish{Job: job, ImageID: "sha256:1", Until: time.Now().Add(hour)}
+		}
+		jobs := func(l *listener) (all []string) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			for _, d := range l.told {
+				if d.Kind == link.DirectiveScan {
+					all = append(all, d.ID)
+				}
+			}
+			return all
+		}
+		h.AskScan(one, wish("a")) // before it listens
+		l := listen(t, h, one)
+		other := listen(t, h, two)
+		if ids := h.Listening(); len(ids) != 2 || !slices.Contains(ids, one) || !slices.Contains(ids, two) {
+			t.Errorf("listening: %v", ids)
+		}
+		<-h.Joined()
+		h.AskScan(one, wish("a"))
+		if err := h.PutSettings(t.Context(), operator, one, sensorsOff("dns")); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		h.AskScan(one, wish("b"))
+		synctest.Wait()
+		if diff := cmp.Diff([]string{"scan-a", "scan-b"}, jobs(l)); diff != "" {
+			t.Errorf("told (-want +got):\n%s", diff)
+		}
+		h.EndScan(one, "a") // is not the wish any more
+		l.stop()
+		<-l.end
+		l = listen(t, h, one)
+		if diff := cmp.Diff([]string{"scan-b"}, jobs(l)); diff != "" {
+			t.Errorf("told again (-want +got):\n%s", diff)
+		}
+		h.EndScan(one, "b")
+		h.AskScan(two, wish("c"))
+		l.stop()
+		<-l.end
+		other.stop()
+		<-other.end
+		time.Sleep(hour + 1)
+		l, other = listen(t, h, one), listen(t, h, two)
+		if n := len(jobs(l)) + len(jobs(other)); n != 0 {
+			t.Errorf("told %d times of what has ended", n)
+		}
+		l.stop()
+		<-l.end
+		other.stop()
+		<-other.end
+	})
+}

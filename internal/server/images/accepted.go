@@ -17,24 +17,29 @@ type accepted struct {
 	// are older than itself.
 	mu  sync.Mutex
 	all []store.Acceptance
-	// dirty says that all is not what the store has.
+	// dirty says that the store has others since loaded.
 	dirty   bool
+	loaded  time.Time
 	revised time.Time // when what had changed by then was acted on
 }
 
-// rules returns the acceptances that concern an image, and the time as of which
-// they are all there are.
-func (a *accepted) rules(m *store.Image, clock func() time.Time) (now time.Time, rules []scan.Rule) {
+// rules returns the acceptances that concern an image now, and the time as of
+// which they are all there are.
+func (a *accepted) rules(m *store.Image, clock func() time.Time) (rules []scan.Rule, now, asOf time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now = clock()
+	asOf = now
+	if a.dirty {
+		asOf = a.loaded
+	}
 	for i := range a.all {
 		x := &a.all[i]
 		if x.Holds(now) && concerns(x, m) {
 			rules = append(rules, scan.Rule{ID: x.Vulnerability, Package: x.Package, Reason: x.Reason, By: x.By, Expires: x.Expires})
 		}
 	}
-	return now, rules
+	return rules, now, asOf
 }
 
 // concerns reports whether an acceptance is about an image.
@@ -88,7 +93,7 @@ func (s *Service) load(ctx context.Context) (all []store.Acceptance, since, now 
 	if all, err = s.st.Acceptances(ctx); err != nil {
 		return nil, since, now, fmt.Errorf("read what is accepted: %w", err)
 	}
-	a.all, a.dirty = all, false
+	a.all, a.dirty, a.loaded = all, false, now
 	return all, a.revised, now, nil
 }
 

@@ -2,6 +2,7 @@ package images_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -374,6 +375,40 @@ func TestListenersEnd(t *testing.T) {
 		}
 		if _, err := f.Changed(t.Context(), web); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+func TestImageThatCannotBeCompared(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *fleet) {
+		var many []advisory.Advisory
+		for i := range 400 {
+			many = append(many, weakness(fmt.Sprintf("CVE-2026-%04d", i), "alpha", advisory.Low))
+		}
+		f.publish(many...)
+		later(time.Minute)
+		a := f.join(one, container("a", web), container("b", worker))
+		w := a.wish(1)
+		var packages []inventory.Package
+		for i := range 300 { // 120,000 findings
+			packages = append(packages, pypi("alpha", fmt.Sprintf("1.%d", i)))
+		}
+		a.answers(w, packages...)
+		if m := f.image(w.ImageID); m.Scan.State != store.ScanDone || !m.Scan.Matched.IsZero() {
+			t.Errorf("scan %+v", m.Scan)
+		}
+		if got := f.condition(images.PartComparing); !strings.Contains(got, "more than 100000 findings") {
+			t.Errorf("condition %q", got)
+		}
+		a.answers(a.wish(2), pypi("alpha", "1")) // the other image has nothing to suffer
+		later(time.Hour)
+		if st := f.status(); st.Unmatched != 1 || f.condition(images.PartComparing) == "" {
+			t.Errorf("an hour later: %+v", st)
+		}
+		f.publish(weakness("CVE-2026-0001", "alpha", advisory.Low))
+		later(2 * time.Minute)
+		if st := f.status(); st.Unmatched != 0 || f.condition(images.PartComparing) != "" {
+			t.Errorf("with other advisories: %+v, %q", st, f.condition(images.PartComparing))
 		}
 	})
 }

@@ -122,7 +122,7 @@ func New(o Options) (*Service, error) {
 		advisories: advisories{path: o.Advisories, clock: o.Clock},
 		noted:      noted{known: map[string]bool{}, waiting: map[string]store.Image{}, sweep: true},
 		used:       used{seed: maphash.MakeSeed(), seen: map[uint64]struct{}{}, waiting: map[string][]string{}},
-		leases:     leases{of: map[string]lease{}},
+		leases:     leases{of: map[string]lease{}, none: map[string]bool{}},
 		queue:      queue{in: map[string]bool{}, broken: map[string]string{}},
 		accepted:   accepted{dirty: true},
 		wake:       make(chan struct{}, 1),

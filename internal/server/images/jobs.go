@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/fault"
-	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/store"
 )
@@ -28,13 +27,23 @@ type leases struct {
 	mu     sync.Mutex
 	of     map[string]lease // by agent
 	wanted bool             // something may be there to hand out
+	// none are agents for which nothing was there when the store was last asked.
+	none map[string]bool
 }
 
-// ask has the loop look for scans to hand out.
+// ask has the loop look for scans to hand out, for all agents.
 func (l *leases) ask() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.wanted = true
+	clear(l.none)
+}
+
+// hasNone notes that nothing is there for an agent.
+func (l *leases) hasNone(agentID string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.none[agentID] = true
 }
 
 func (l *leases) takeAsked() bool {
@@ -59,6 +68,16 @@ func (l *leases) end(agentID, job string) {
 		delete(l.of, agentID)
 		l.wanted = true
 	}
+}
+
+// mayHave returns which of the agents have no scan, and may get one.
+func (l *leases) mayHave(agents []string) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.DeleteFunc(agents, func(id string) bool {
+		_, has := l.of[id]
+		return has || l.none[id]
+	})
 }
 
 func (l *leases) all() map[string]lease {
@@ -117,18 +136,19 @@ func (s *Service) handOut(ctx context.Context) error {
 	if counts[store.ScanWaiting] == 0 && counts[store.ScanRunning] <= len(busy) {
 		return nil
 	}
+	n := len(busy)
+	free := s.leases.mayHave(s.directions.Listening())
+	if n >= maxScans || len(free) == 0 {
+		return nil
+	}
 	able, err := s.able(ctx)
 	if err != nil {
 		return err
 	}
-	free := slices.DeleteFunc(s.directions.Listening(), func(id string) bool {
-		_, has := busy[id]
-		return has || !able[id]
-	})
+	free = slices.DeleteFunc(free, func(id string) bool { return !able[id] })
 	// Not always the same ones first: none would get to its images while others
 	// have more.
 	mathrand.Shuffle(len(free), func(i, j int) { free[i], free[j] = free[j], free[i] })
-	n := len(busy)
 	for _, id := range free {
 		if n >= maxScans {
 			return nil
@@ -166,6 +186,7 @@ func (s *Service) lease(ctx context.Context, agentID string) (bool, error) {
 		l := store.Lease{AgentID: agentID, Job: rand.Text(), Now: now, Until: now.Add(leaseFor)}
 		m, err := s.st.LeaseScan(ctx, l)
 		if fault.Is(err, fault.NotFound) {
+			s.leases.hasNone(agentID)
 			return false, nil
 		}
 		if err != nil {
@@ -227,108 +248,4 @@ func (s *Service) drop(agentID, job string) {
 	s.directions.EndScan(agentID, job)
 	s.leases.end(agentID, job)
 	s.nudge()
-}
-
-// Inventory takes an agent's answer to a ScanWish: what is in the image, or why
-// it could not be scanned. Errors: Invalid for an answer that is none; Conflict
-// when the agent was not asked, or not for this, or its time is over. In both
-// cases the same answer never becomes right.
-func (s *Service) Inventory(ctx context.Context, a link.Scanned) error {
-	if inventory.CheckDigest(a.ImageID) != nil || a.Job == "" || len(a.Job) > maxWord || a.AgentID == "" {
-		return fault.New(fault.Invalid, "answer without the image, job and agent that it is of")
-	}
-	m, err := s.st.Image(ctx, a.ImageID)
-	if fault.Is(err, fault.NotFound) {
-		return notAsked(a, "nobody told of the image")
-	}
-	if err != nil {
-		return fmt.Errorf("read image %s: %w", a.ImageID, err)
-	}
-	in := input{what: answered, agent: a.AgentID, job: a.Job, now: s.clock()}
-	if len(a.Inventory) == 0 {
-		in.what, in.why, in.final = failed, words(a), a.Final
-	}
-	e := step(m.Scan, in)
-	switch e.deed {
-	case refuse:
-		return notAsked(a, e.why)
-	case keep:
-		return s.keep(ctx, a, m.Scan)
-	}
-	if err := s.endTry(ctx, a.ImageID, a.Job, e); err != nil {
-		return err
-	}
-	s.drop(a.AgentID, a.Job)
-	return nil
-}
-
-func notAsked(a link.Scanned, why string) error {
-	return fault.New(fault.Conflict, "the scan of image %s is not wanted of agent %s: %s", a.ImageID, a.AgentID, why)
-}
-
-// Limits of the texts of an answer.
-const (
-	maxWord = 128
-	maxWhy  = 1_000
-)
-
-// words joins why an agent could not scan and what helps.
-func words(a link.Scanned) string {
-	why := clip(a.Error, maxWhy)
-	if why == "" {
-		why = "the agent sent nothing and did not say why"
-	}
-	if a.Remedy != "" {
-		why += "; " + clip(a.Remedy, maxWhy)
-	}
-	return why
-}
-
-// keep stores an inventory, and has it compared. An inventory that is none ends
-// the try like one that failed.
-func (s *Service) keep(ctx context.Context, a link.Scanned, of store.Scan) error {
-	inv, err := s.decode(ctx, a.Inventory)
-	if fault.Is(err, fault.Invalid) {
-		e := step(of, input{what: failed, agent: a.AgentID, job: a.Job, now: s.clock(), why: clip(err.Error(), maxWhy)})
-		if ferr := s.endTry(ctx, a.ImageID, a.Job, e); ferr != nil {
-			return ferr
-		}
-		s.drop(a.AgentID, a.Job)
-	}
-	if err != nil {
-		return err
-	}
-	if err := s.putInventory(ctx, a, inv); err != nil {
-		return err
-	}
-	s.log.Info("image scanned", "image_id", a.ImageID, "agent_id", a.AgentID, "packages", len(inv.Packages))
-	s.queue.forget(a.ImageID)
-	s.queue.soon(a.ImageID)
-	s.listeners.touch(a.ImageID)
-	s.drop(a.AgentID, a.Job)
-	return nil
-}
-
-// decode decodes one inventory at a time.
-func (s *Service) decode(ctx context.Context, packed []byte) (inventory.Inventory, error) {
-	select {
-	case s.decoding <- struct{}{}:
-		defer func() { <-s.decoding }()
-	case <-ctx.Done():
-		return inventory.Inventory{}, fmt.Errorf("wait for another inventory: %w", ctx.Err())
-	}
-	return decode(packed)
-}
-
-func (s *Service) putInventory(ctx context.Context, a link.Scanned, inv inventory.Inventory) error {
-	s.comparing.Lock()
-	defer s.comparing.Unlock()
-	err := s.st.PutInventory(ctx, a.ImageID, a.Job, inv, s.clock())
-	if fault.Is(err, fault.Conflict) || fault.Is(err, fault.NotFound) {
-		return notAsked(a, "the scan was taken from the agent, or asked for anew")
-	}
-	if err != nil {
-		return fmt.Errorf("store the inventory of image %s: %w", a.ImageID, err)
-	}
-	return nil
 }

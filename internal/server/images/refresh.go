@@ -206,7 +206,7 @@ func (s *Service) compare(ctx context.Context, imageID string) (*store.ImageFind
 	if err != nil {
 		return nil, fmt.Errorf("read what is in use of image %s: %w", imageID, err)
 	}
-	now, rules := s.accepted.rules(&m, s.clock)
+	rules, now, asOf := s.accepted.rules(&m, s.clock)
 	generation := s.advisories.generation()
 	found, err := scan.Match(ctx, s.advisories.db, &inv, scan.MatchOptions{
 		Rules: rules, InUse: newInUse(paths).of, Now: now, Limit: maxFindings,
@@ -219,7 +219,7 @@ func (s *Service) compare(ctx context.Context, imageID string) (*store.ImageFind
 		s.condition(ctx, PartComparing, fmt.Errorf("compare image %s: %w", imageID, err))
 		return nil, nil
 	}
-	f := &store.ImageFindings{ImageID: imageID, Database: generation, Matched: now, Vulnerabilities: once(found.Vulnerabilities)}
+	f := &store.ImageFindings{ImageID: imageID, Database: generation, Matched: asOf, Vulnerabilities: once(found.Vulnerabilities)}
 	for _, g := range found.Gaps {
 		f.Gaps += g.Packages
 	}

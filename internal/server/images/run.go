@@ -163,6 +163,9 @@ func (s *Service) lastTurn(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
 	defer cancel()
 	err := s.storeUses(ctx)
+	if err == nil && s.accepted.isDirty() {
+		err = s.revise(ctx)
+	}
 	for err == nil && s.queue.hasUrgent() {
 		err = s.refreshNext(ctx)
 	}

@@ -1,7 +1,9 @@
 package images_test
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -274,6 +276,36 @@ func TestOlderAnalysisIsMadeAnew(t *testing.T) {
 		f.restart()
 		if n := len(f.join(one).asked()); n != 0 {
 			t.Errorf("asked %d times for what is new", n)
+		}
+	})
+}
+
+func TestFewScansRunAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *fleet) {
+		var nodes []*node
+		for i := range 20 {
+			c := string(rune('a' + i))
+			w := container("0", web)
+			w.ID, w.Image.ID = fmt.Sprintf("%064x", i), fmt.Sprintf("sha256:%064x", i)
+			nodes = append(nodes, f.join("AGENT-"+strings.Repeat(c, 8), w))
+		}
+		asked := func() (n int) {
+			for _, n2 := range nodes {
+				n += len(n2.asked())
+			}
+			return n
+		}
+		if n := asked(); n != 16 {
+			t.Errorf("%d at once, want 16", n)
+		}
+		for _, n := range nodes {
+			if len(n.asked()) == 1 {
+				n.answers(n.wish(1), django)
+				break
+			}
+		}
+		if n := asked(); n != 17 {
+			t.Errorf("%d after one has ended, want 17", n)
 		}
 	})
 }

@@ -23,6 +23,8 @@ const (
 	maxSeen = 250_000
 	// maxUsed bounds the paths that wait: some 20 MiB.
 	maxUsed = 100_000
+	// usesAtOnce is how many are stored in one step: a few milliseconds.
+	usesAtOnce = 500
 	// maxUsePath is PATH_MAX.
 	maxUsePath = 4_096
 )
@@ -140,7 +142,10 @@ func (s *Service) storeUses(ctx context.Context) error {
 		}
 	}
 	for imageID, paths := range byImage {
-		news, err := s.st.NoteUses(ctx, imageID, slices.Sorted(maps.Keys(paths)))
+		news, err := s.noteUses(ctx, imageID, slices.Sorted(maps.Keys(paths)))
+		if news {
+			s.queue.soon(imageID)
+		}
 		if fault.Is(err, fault.NotFound) {
 			continue // retention removed it
 		}
@@ -148,11 +153,21 @@ func (s *Service) storeUses(ctx context.Context) error {
 			s.used.back(waiting, s.clock().Add(afterTrouble))
 			return fmt.Errorf("store what is in use of image %s: %w", imageID, err)
 		}
-		if news {
-			s.queue.soon(imageID)
-		}
 	}
 	return nil
+}
+
+// noteUses stores the files in use of one image, in parts: reports of agents wait
+// while one is written.
+func (s *Service) noteUses(ctx context.Context, imageID string, paths []string) (news bool, err error) {
+	for part := range slices.Chunk(paths, usesAtOnce) {
+		n, err := s.st.NoteUses(ctx, imageID, part)
+		if err != nil {
+			return news, err
+		}
+		news = news || n
+	}
+	return news, nil
 }
 
 // imageOf returns the image of a workload, "" when it is not known.
