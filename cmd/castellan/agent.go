@@ -30,6 +30,7 @@ type agentOptions struct {
 	proc, sys  string
 	spoolMiB   int64
 	spoolAge   time.Duration
+	scanImages bool
 }
 
 func (o *agentOptions) flags(c *cobra.Command) {
@@ -40,6 +41,7 @@ func (o *agentOptions) flags(c *cobra.Command) {
 	f.StringVar(&o.sys, "sys", "/sys", "where the host's /sys is mounted, for an agent in a container")
 	f.Int64Var(&o.spoolMiB, "spool-size", spool.DefaultSize>>20, "MiB on disk for events that the server has not got yet")
 	f.DurationVar(&o.spoolAge, "spool-age", spool.DefaultAge, "how long such events are kept")
+	f.BoolVar(&o.scanImages, "scan-images", true, "scan images of this engine when the server asks, in a process of lowest priority")
 }
 
 func newAgent(g *globals) *cobra.Command {
@@ -64,7 +66,7 @@ server on another host that it has joined. It dials out and listens on nothing.
 		},
 	}
 	o.flags(c)
-	c.AddCommand(newAgentJoin(g))
+	c.AddCommand(newAgentJoin(g), newAgentScan(g))
 	return c
 }
 
@@ -74,7 +76,7 @@ func (g *globals) watch(ctx context.Context, o agentOptions, log *slog.Logger) e
 		return err
 	}
 	defer client.Close()
-	parts, err := openParts(ctx, o, log)
+	parts, err := g.openParts(ctx, o, log)
 	if err != nil {
 		return err
 	}
@@ -143,7 +145,7 @@ func readToken(file, variable string) (string, error) {
 
 // openParts opens the doors of an agent. What this host can't give is a
 // sensor that failed or an engine that is away, and no error.
-func openParts(ctx context.Context, o agentOptions, log *slog.Logger) (agent.Parts, error) {
+func (g *globals) openParts(ctx context.Context, o agentOptions, log *slog.Logger) (agent.Parts, error) {
 	engine, err := docker.New(docker.Options{Host: o.dockerHost}, log.With("door", "docker"))
 	if err != nil {
 		return agent.Parts{}, err
@@ -153,7 +155,7 @@ func openParts(ctx context.Context, o agentOptions, log *slog.Logger) (agent.Par
 		return agent.Parts{}, err
 	}
 	host := kernel.New(kernel.Options{Proc: o.proc, Sys: o.sys})
-	return agent.Parts{
+	parts := agent.Parts{
 		Engine:     engine,
 		Sensors:    sensors,
 		Host:       host,
@@ -163,5 +165,17 @@ func openParts(ctx context.Context, o agentOptions, log *slog.Logger) (agent.Par
 		Sampler:    host,
 		Identifier: ecs.New(ecs.Options{}, log.With("door", "ecs")),
 		Tuner:      sensors,
-	}, nil
+		UseReader:  host,
+	}
+	if !o.scanImages {
+		return parts, nil
+	}
+	scanner, err := g.openScanner(engine, log)
+	if err != nil {
+		// Not fatal: the agent then does not say that it scans.
+		log.Error("images are not scanned here", "error", err)
+		return parts, nil
+	}
+	parts.Scanner = scanner
+	return parts, nil
 }

@@ -33,13 +33,16 @@ func usagef(format string, args ...any) error {
 	return usageError{fmt.Errorf(format, args...)}
 }
 
+// errSaid marks a failure that the output tells already, to a program.
+var errSaid = errors.New("the output says why")
+
 // report prints an error as a person needs it, cause first, then the remedy,
 // and returns the exit code.
 func report(w io.Writer, err error) int {
 	if err == nil {
 		return exitDone
 	}
-	if errors.Is(err, errUnwell) {
+	if errors.Is(err, errUnwell) || errors.Is(err, errSaid) {
 		return exitFailed
 	}
 	if errors.Is(err, errViolated) {

@@ -53,7 +53,7 @@ func (g *globals) up(ctx context.Context, so serverOptions, ao agentOptions, log
 	if err != nil {
 		return err
 	}
-	parts, err := openParts(ctx, ao, log)
+	parts, err := g.openParts(ctx, ao, log)
 	if err != nil {
 		return err
 	}

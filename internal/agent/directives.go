@@ -46,6 +46,7 @@ type directives struct {
 	server link.Server
 	tuner  Tuner // nil: nothing here can be tuned
 	wake   func()
+	scan   func(w link.ScanWish, issued time.Time)
 	log    *slog.Logger
 
 	mu       sync.Mutex
@@ -54,8 +55,8 @@ type directives struct {
 	snapshot bool   // everything is to be sent anew
 }
 
-func newDirectives(p Parts, wake func(), log *slog.Logger) *directives {
-	return &directives{server: p.Server, tuner: p.Tuner, wake: wake, log: log}
+func newDirectives(p Parts, wake func(), scan func(link.ScanWish, time.Time), log *slog.Logger) *directives {
+	return &directives{server: p.Server, tuner: p.Tuner, wake: wake, scan: scan, log: log}
 }
 
 // run listens until ctx ends, connecting again whenever the stream is lost.
@@ -95,6 +96,8 @@ func (d *directives) obey(ctx context.Context, w link.Directive) {
 		d.answered = w.ID
 		d.mu.Unlock()
 		d.wake()
+	case w.Kind == link.DirectiveScan && w.Scan != nil:
+		d.scan(*w.Scan, w.Issued)
 	default:
 		d.log.Warn("directive not understood: the server is newer than this agent", "directive_kind", w.Kind)
 	}

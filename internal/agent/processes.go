@@ -180,6 +180,19 @@ func (p *processes) workloads() map[string]bool {
 	return alive
 }
 
+// inContainers returns what runs in containers, with the workload of each.
+func (p *processes) inContainers() map[event.Key]string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := map[event.Key]string{}
+	for _, r := range p.byP {
+		if r.WorkloadID != "" {
+			all[r.Process.Key] = r.WorkloadID
+		}
+	}
+	return all
+}
+
 // list returns what runs, oldest first, n at most.
 func (p *processes) list(n int) []event.Running {
 	p.mu.Lock()

@@ -59,7 +59,9 @@ type Parts struct {
 	Addresser  Addresser // nil: the engine alone tells addresses, and the host's are those of its start
 	Sampler    Sampler   // nil: what workloads use is not measured
 	Server     link.Server
-	Tuner      Tuner // nil: settings of the server change nothing here
+	Tuner      Tuner     // nil: settings of the server change nothing here
+	Scanner    Scanner   // nil: images are not scanned here
+	UseReader  UseReader // nil: files in use are not told
 }
 
 // Agent watches one host. Make it with New and call Run once.
@@ -74,6 +76,8 @@ type Agent struct {
 	queue     *queue
 	wishes    *directives
 	samples   samples
+	scans     *scans
+	uses      *uses
 	addresses hostAddresses
 }
 
@@ -97,7 +101,9 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Agent {
 			Dir: cfg.DataDir, Size: cfg.SpoolSize, Age: cfg.SpoolAge, Memory: cfg.QueueSize,
 		}, log)),
 	}
-	a.wishes = newDirectives(parts, a.queue.wake, log)
+	a.scans = newScans(parts, log)
+	a.uses = newUses(parts.UseReader, log)
+	a.wishes = newDirectives(parts, a.queue.wake, a.scans.wish, log)
 	return a
 }
 
@@ -131,6 +137,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	if a.parts.Sampler != nil {
 		wg.Go(func() { a.sample(watching) })
+	}
+	if a.parts.Scanner != nil {
+		wg.Go(func() { a.scans.run(watching) })
+	}
+	if a.parts.UseReader != nil {
+		wg.Go(func() { a.uses.run(watching, a.procs.inContainers) })
 	}
 	wg.Go(func() {
 		a.wishes.run(watching, link.Caller{AgentID: a.self.ID, Boot: a.self.Boot, Version: a.self.Version})
@@ -205,6 +217,7 @@ func (a *Agent) sensed(events []event.Event) {
 		a.procs.observe(&events[i])
 		if id := events[i].WorkloadID; id != "" {
 			a.workloads.sensed(id, events[i].Time)
+			a.uses.started(&events[i])
 		}
 	}
 	a.queue.Push(events)
@@ -270,6 +283,9 @@ func (a *Agent) describe() asset.Agent {
 	d.Host.Addresses = a.addresses.get()
 	d.Engine = a.workloads.currentEngine()
 	d.Sensors = a.parts.Sensors.Status()
+	if d.Engine.Connected {
+		d.Abilities = a.scans.abilities()
+	}
 	d.Usage = a.parts.Host.Usage()
 	d.Settings = a.wishes.settings()
 	d.Events, d.Spool = a.queue.Offered(), a.queue.Status()

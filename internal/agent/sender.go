@@ -59,6 +59,7 @@ func (s *sender) run(ctx context.Context) {
 		if s.a.wishes.takeSnapshot() {
 			s.snapshot = true
 			s.a.workloads.all()
+			s.a.uses.again()
 		}
 		more, err := s.report(ctx)
 		switch {
@@ -116,6 +117,7 @@ func (s *sender) report(ctx context.Context) (more bool, err error) {
 	if s.trial == everything || s.trial == noEvents {
 		changed = s.a.workloads.pending(link.MaxWorkloads)
 		r.Workloads, r.Complete, r.Samples = changed.workloads, changed.complete, s.a.samples.take()
+		r.Uses = s.a.uses.pending()
 		if s.snapshot {
 			r.Snapshot, r.Processes = true, s.a.procs.list(link.MaxProcesses)
 		}
@@ -138,6 +140,7 @@ func (s *sender) report(ctx context.Context) (more bool, err error) {
 	again := s.passed(batch.More)
 	if receipt.WantSnapshot {
 		s.a.workloads.all()
+		s.a.uses.again()
 	}
 	if tried == bare {
 		// Not at once: it may ask again for what it refuses.
@@ -166,6 +169,7 @@ func (s *sender) passed(more bool) bool {
 		s.a.log.Error("server refuses what this agent says of its workloads; some is left out", "workloads", len(s.blamed.workloads))
 		s.a.workloads.acknowledged(s.blamed)
 		s.a.samples.take()
+		s.a.uses.pending()
 		s.snapshot = false // until the server asks for it again
 		s.trial, s.width = onlyEvents, link.MaxEvents
 		return true
@@ -182,14 +186,14 @@ func (s *sender) passed(more bool) bool {
 // that the server will never take, which must not stop all that follows.
 func (s *sender) failed(ctx context.Context, err error, r link.Report, changed news) (more bool, _ error) {
 	if ctx.Err() != nil {
-		s.a.samples.back(r.Samples)
+		s.giveBack(r)
 		return false, ctx.Err()
 	}
 	kind := fault.Of(err)
 	if kind == fault.Invalid {
 		return s.refused(err, r, changed)
 	}
-	s.a.samples.back(r.Samples)
+	s.giveBack(r)
 	if !s.away || kind != s.why {
 		s.a.log.Warn("report not delivered", "error", err, "remedy", fault.Remedy(err))
 	}
@@ -198,6 +202,12 @@ func (s *sender) failed(ctx context.Context, err error, r link.Report, changed n
 		s.pause.last = lastPause // a person must act first; the spool holds what is sensed
 	}
 	return false, err
+}
+
+// giveBack keeps what a report carried and nobody got.
+func (s *sender) giveBack(r link.Report) {
+	s.a.samples.back(r.Samples)
+	s.a.uses.back(r.Uses)
 }
 
 // refused finds out what of a report the server will never take, and gives up
@@ -215,12 +225,12 @@ func (s *sender) refused(err error, r link.Report, changed news) (more bool, _ e
 		s.width = 1
 		return true, err
 	}
-	s.a.samples.back(r.Samples)
+	s.giveBack(r)
 	switch {
 	case n > 0:
 		s.trial = noEvents
 		return true, nil
-	case s.trial != bare && len(r.Workloads)+len(r.Samples)+len(r.Processes) > 0:
+	case s.trial != bare && len(r.Workloads)+len(r.Samples)+len(r.Processes)+len(r.Uses) > 0:
 		s.trial, s.blamed = bare, changed
 		return true, nil
 	}

@@ -2,7 +2,6 @@ package docker_test
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"slices"
 	"sync"
@@ -26,12 +25,16 @@ type inbox struct {
 	server  *intake.Intake      // who else gets the reports; nil for nobody
 	sensing asset.AgentSettings // of the sensors
 	leave   func()              // ends the agent, once; what it still held is here then
+	further func(*agent.Parts)  // adds doors to the agent; nil for none
+	wishes  chan link.Directive // nil: nothing is wanted
 
 	mu        sync.Mutex
 	changed   chan struct{} // closed and made anew with each report
 	events    []event.Event
 	workloads map[string]asset.Workload
 	agent     asset.Agent
+	used      map[string][]string // by workload
+	scanned   []link.Scanned
 }
 
 // Report keeps the report, with the events as they are told or, where there is a
@@ -51,6 +54,12 @@ func (b *inbox) Report(ctx context.Context, r link.Report) (receipt link.Receipt
 	for _, w := range r.Workloads {
 		b.workloads[w.ID] = w
 	}
+	for _, u := range r.Uses {
+		if b.used == nil {
+			b.used = map[string][]string{}
+		}
+		b.used[u.WorkloadID] = append(b.used[u.WorkloadID], u.Paths...)
+	}
 	b.wake()
 	return receipt, nil
 }
@@ -69,15 +78,25 @@ func (b *inbox) wake() {
 	b.changed = make(chan struct{})
 }
 
-// Directives wants nothing.
-func (b *inbox) Directives(ctx context.Context, _ link.Caller, _ func(link.Directive)) error {
-	<-ctx.Done()
-	return ctx.Err()
+// Directives hands on what is wanted.
+func (b *inbox) Directives(ctx context.Context, _ link.Caller, take func(link.Directive)) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case d := <-b.wishes:
+			take(d)
+		}
+	}
 }
 
-// Inventory is not asked for.
-func (b *inbox) Inventory(context.Context, link.Scanned) error {
-	return errors.New("no inventory was asked for")
+// Inventory keeps the answer to a scan.
+func (b *inbox) Inventory(_ context.Context, s link.Scanned) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.scanned = append(b.scanned, s)
+	b.wake()
+	return nil
 }
 
 // wait returns when ok does, asked after each report.
@@ -162,9 +181,13 @@ func (b *inbox) guard(t *testing.T, e *engine.Engine) {
 		t.Fatal(err)
 	}
 	host := kernel.New(kernel.Options{Network: e.PID()})
-	a := agent.New(agent.Config{ID: id, Version: "test"}, agent.Parts{
+	parts := agent.Parts{
 		Engine: door, Sensors: sensors, Lister: sensors, Inspector: host, Addresser: host, Sampler: host, Host: host, Server: b,
-	}, log)
+	}
+	if b.further != nil {
+		b.further(&parts)
+	}
+	a := agent.New(agent.Config{ID: id, Version: "test"}, parts, log)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()

@@ -45,7 +45,7 @@ func (s *Service) Accept(ctx context.Context, who access.Identity, n NewAcceptan
 	if err := need(who, access.ManageImages); err != nil {
 		return store.Acceptance{}, err
 	}
-	n.Vulnerability, n.Package, n.Image = strings.TrimSpace(n.Vulnerability), strings.TrimSpace(n.Package), strings.TrimSpace(n.Image)
+	n.Vulnerability, n.Package, n.Image = canonical(strings.TrimSpace(n.Vulnerability)), strings.TrimSpace(n.Package), strings.TrimSpace(n.Image)
 	n.Reason = strings.TrimSpace(n.Reason)
 	s.accepted.mu.Lock()
 	defer s.accepted.mu.Unlock()
@@ -66,6 +66,19 @@ func (s *Service) Accept(ctx context.Context, who access.Identity, n NewAcceptan
 	s.accepted.dirty = true
 	s.nudge()
 	return a, s.audit(ctx, who, "vulnerability.accept", target(&a), "until "+a.Expires.UTC().Format(time.RFC3339)+": "+a.Reason)
+}
+
+// canonical writes a CVE or GHSA number as findings have it: they are looked up by
+// it.
+func canonical(name string) string {
+	upper := strings.ToUpper(name)
+	if rest, ok := strings.CutPrefix(upper, "GHSA-"); ok {
+		return "GHSA-" + strings.ToLower(rest)
+	}
+	if strings.HasPrefix(upper, "CVE-") {
+		return upper
+	}
+	return name
 }
 
 // check returns what is wrong with it.

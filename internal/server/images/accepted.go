@@ -180,8 +180,7 @@ func (s *Service) scanned(ctx context.Context) (map[string]*store.Image, error) 
 // whether one is meant.
 func (s *Service) having(ctx context.Context, a *store.Acceptance, images map[string]*store.Image) ([]string, error) {
 	var ids []string
-	name := strings.ToUpper(a.Vulnerability)
-	if !strings.HasPrefix(name, "CVE-") && !strings.HasPrefix(name, "GHSA-") {
+	if !strings.HasPrefix(a.Vulnerability, "CVE-") && !strings.HasPrefix(a.Vulnerability, "GHSA-") {
 		for id := range images {
 			ids = append(ids, id)
 		}
