@@ -37,7 +37,7 @@ by its container id, the beginning of that, its name or its group.
 	c.Flags().BoolVarP(&all, "all", "a", false, "what ended, too: workloads, or the processes of the one named")
 	for name, help := range map[string]string{
 		"group": "group: cluster/service/container", "cluster": "ECS cluster", "agent": "agent: its id",
-		"text": "part of name, group, image or id",
+		"image": "image: its id, sha256:…", "text": "part of name, group, image or id",
 	} {
 		filters[name] = c.Flags().String(name, "", help)
 	}

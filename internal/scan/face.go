@@ -3,6 +3,7 @@ package scan
 import (
 	"io"
 
+	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/scan/report"
 	"github.com/castellan-security/castellan/internal/scan/target"
@@ -32,6 +33,8 @@ type (
 	ReportFormat = report.Format
 	// ReportOptions are what every form is told.
 	ReportOptions = report.Options
+	// Step is one thing to do, and what is gone then.
+	Step = report.Step
 )
 
 // The kinds of target.
@@ -78,6 +81,9 @@ func WriteReports(w io.Writer, f ReportFormat, reports []Report, o ReportOptions
 	}
 	return report.Write(w, f, reports, o)
 }
+
+// Steps groups findings by what makes them go, best first; see report.Steps.
+func Steps(vs []finding.Vulnerability) []Step { return report.Steps(vs, compareVersions) }
 
 // compareVersions orders versions; those that have no place in the order of their
 // ecosystem are alike, so that the first one found stays.

@@ -41,6 +41,7 @@ func (s *Server) newAPI() http.Handler {
 	a.streamRoute()
 	a.flowRoutes()
 	a.sampleRoutes()
+	a.imageRoutes()
 	a.agentRoutes()
 	a.enrolRoutes()
 	a.sessionRoutes()
@@ -70,6 +71,7 @@ func apiConfig(version string) huma.Config {
 		bySession: {Type: "apiKey", In: "cookie", Name: account.CookieName,
 			Description: "The session that POST /api/v1/session starts. Changes repeat its CSRF token in the header " + csrfHeader + "."},
 	}
+	c.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
 	// Capabilities are a number in memory and a list of names on the wire.
 	c.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[event.Capabilities](), reflect.TypeFor[[]string]())
 	return c

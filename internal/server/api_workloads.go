@@ -17,6 +17,7 @@ type workloadFilters struct {
 	Agent   string   `query:"agent" doc:"Id of the agent on whose host they run"`
 	Group   string   `query:"group" doc:"Group: cluster/service/container, or docker/name" example:"shop/storefront/storefront"`
 	Cluster string   `query:"cluster" doc:"Name of the ECS cluster"`
+	Image   string   `query:"image" doc:"The engine's id of the image that they run, sha256: and 64 hex digits"`
 	State   []string `query:"state" doc:"States, with commas: created, running, paused, exited, lost"`
 	Text    string   `query:"text" doc:"Part of name, group, image reference or id"`
 	After   string   `query:"after" doc:"Id of the last workload of the page before"`

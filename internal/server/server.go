@@ -134,7 +134,7 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 // build puts the handlers together.
 func (s *Server) build() error {
 	c, err := console.New(console.Deps{
-		Store: s.st, Account: s.accounts, Tables: s.tables, Feed: s.feed, Conditions: s.conditions,
+		Store: s.st, Account: s.accounts, Tables: s.tables, Feed: s.feed, Conditions: s.conditions, Images: s.images,
 		Enrolment: s.enrol, Fingerprint: s.CAFingerprint(),
 		Status: Status, Version: s.cfg.Version, Clock: s.cfg.Clock, Log: s.log,
 	})
@@ -192,6 +192,9 @@ func (a agents) Inventory(ctx context.Context, s link.Scanned) error {
 
 // Accounts decides who may use this server.
 func (s *Server) Accounts() *account.Service { return s.accounts }
+
+// Images knows about the images of the fleet.
+func (s *Server) Images() *images.Service { return s.images }
 
 // CAFingerprint returns the fingerprint of the server's certificate authority,
 // "sha256:" and hex: what an agent is given to trust this server alone.

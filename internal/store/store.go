@@ -191,6 +191,7 @@ type WorkloadQuery struct {
 	AgentID string
 	Group   string
 	Cluster string
+	ImageID string // the engine's id of its image
 	States  []asset.State
 	Text    string // substring of name, group, image reference or id
 	// After continues behind the last workload of a page: its ID.

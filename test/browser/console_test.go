@@ -40,6 +40,9 @@ func TestConsole(t *testing.T) {
 	t.Run("live tree", func(t *testing.T) { h.liveTree(t, h.tab(t, browser)) })
 	t.Run("live views", func(t *testing.T) { h.liveViews(t, h.tab(t, browser)) })
 	t.Run("map", func(t *testing.T) { h.walksTheMap(t, h.tab(t, browser)) })
+	t.Run("vulnerabilities narrowed", func(t *testing.T) { h.narrows(t, h.tab(t, browser)) })
+	t.Run("acceptance", func(t *testing.T) { h.accepts(t, h.tab(t, browser)) })
+	t.Run("live images", func(t *testing.T) { h.followsImages(t, h.tab(t, browser)) })
 	t.Run("invitation", func(t *testing.T) { h.invites(t, h.tab(t, browser)) })
 	t.Run("live events", func(t *testing.T) { h.liveEvents(t, h.tab(t, browser)) })
 	t.Run("overview refreshes", func(t *testing.T) { h.refreshes(t, h.tab(t, browser)) })
@@ -112,7 +115,7 @@ func (h *house) places(b *tab) []place {
 	closed := eval[string](b, `document.querySelector("#rows .when a").getAttribute("href")`)
 	b.open("/events?path=/etc/shadow")
 	shadow := eval[string](b, `document.querySelector("#rows .when a").getAttribute("href")`)
-	return []place{
+	return append(imagePlaces(), []place{
 		{"overview", "/"}, {"workloads", "/workloads"}, {"workload", "/workloads/" + consoletest.Storefront},
 		{"processes", "/workloads/" + consoletest.Storefront + "/processes"}, {"files", "/workloads/" + consoletest.Storefront + "/files"},
 		{"connections", "/workloads/" + consoletest.Storefront + "/connections"}, {"dns", "/workloads/" + consoletest.Storefront + "/dns"},
@@ -123,7 +126,7 @@ func (h *house) places(b *tab) []place {
 		{"events", "/events"}, {"execs", "/events?kind=process.exec&entered=true"}, {"none", "/events?text=nothinghasthis"},
 		{"event", detail}, {"event-close", closed}, {"event-file", shadow}, {"agents", "/agents"}, {"agent", "/agents/" + consoletest.Agent2ID},
 		{"users", "/users"}, {"tokens", "/tokens"}, {"audit", "/audit"}, {"account", "/account"}, {"missing", "/workloads/nosuch"},
-	}
+	}...)
 }
 
 // pages looks at every page on a desk and on a telephone, by day and by night.
@@ -171,7 +174,8 @@ func (h *house) hostile(t *testing.T, b *tab) {
 	for _, path := range []string{
 		"/", "/workloads", "/workloads/" + consoletest.Hostile, "/events?entered=true", "/network", "/events?workload=" + consoletest.Hostile,
 		"/workloads/" + consoletest.Hostile + "/files", "/workloads/" + consoletest.Hostile + "/connections", "/workloads/" + consoletest.Hostile + "/dns",
-		"/agents/" + consoletest.AgentID} {
+		"/agents/" + consoletest.AgentID, "/images", "/images/" + consoletest.ImageID("hostile"), "/images/" + consoletest.ImageID("hostile") + "/findings",
+		"/images/" + consoletest.ImageID("hostile") + "/packages", "/vulnerabilities", "/vulnerabilities/CVE-2020-9999"} {
 		b.open(path)
 		if n := eval[int](b, `document.querySelectorAll("main img, main script, main [onerror]").length`); n != 0 {
 			t.Errorf("%s: %d elements came from text", path, n)
@@ -201,7 +205,7 @@ func (h *house) keys(t *testing.T, b *tab) {
 		t.Error("after the skip link, the next stop is not a visible one in the content")
 	}
 	for _, way := range []struct{ key, path string }{
-		{"w", "/workloads"}, {"e", "/events"}, {"a", "/agents"}, {"n", "/network"}, {"u", "/users"}, {"t", "/tokens"}, {"l", "/audit"}, {"m", "/account"}, {"o", "/"},
+		{"w", "/workloads"}, {"i", "/images"}, {"v", "/vulnerabilities"}, {"e", "/events"}, {"a", "/agents"}, {"n", "/network"}, {"u", "/users"}, {"t", "/tokens"}, {"l", "/audit"}, {"m", "/account"}, {"o", "/"},
 	} {
 		press("g", way.key)
 		b.wait("location.pathname === " + quote(way.path))

@@ -17,6 +17,7 @@ import (
 	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/server"
 	"github.com/castellan-security/castellan/internal/server/console/consoletest"
+	"github.com/castellan-security/castellan/internal/store"
 )
 
 // newPassword is what a user chooses in the place of a password that was set.
@@ -35,22 +36,36 @@ type house struct {
 // open starts a server with the shop in it; it ends with the test.
 func open(t *testing.T) *house {
 	t.Helper()
-	h := serve(t)
+	shop := consoletest.New(time.Now())
+	h := serve(t, func(st store.Store, advisories string) error {
+		if err := shop.WriteAdvisories(t.Context(), advisories, time.Now()); err != nil {
+			return err
+		}
+		return shop.Fill(t.Context(), st, advisories)
+	})
+	h.shop = shop
 	h.move(t)
 	return h
 }
 
 // serve starts a server on a free port and a fresh folder that nobody has
-// reported to; it ends with the test.
-func serve(t *testing.T) *house {
+// reported to, unless prepare does something with its store, and with the file
+// for its advisories; it ends with the test.
+func serve(t *testing.T, prepare ...func(st store.Store, advisories string) error) *house {
 	t.Helper()
 	dir := t.TempDir()
+	advisories := filepath.Join(dir, "advisories.db")
 	log := slog.New(slog.DiscardHandler)
 	st, err := db.Open(t.Context(), db.Options{Path: filepath.Join(dir, "castellan.db"), ProcessCrashOnly: true}, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := server.New(server.Config{DataDir: dir, Listen: "127.0.0.1:0", Version: "0.1.0-test"}, st, log)
+	for _, p := range prepare {
+		if err := p(st, advisories); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := server.New(server.Config{DataDir: dir, Listen: "127.0.0.1:0", Advisories: advisories, Version: "0.1.0-test"}, st, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +98,6 @@ func serve(t *testing.T) *house {
 // move brings the shop in, as its agents would report it.
 func (h *house) move(t *testing.T) {
 	t.Helper()
-	h.shop = consoletest.New(time.Now())
 	for _, a := range h.shop.Agents {
 		r := link.Report{Agent: a, Snapshot: true, Complete: true, Sent: time.Now().Add(a.Clock)}
 		for _, w := range h.shop.Workloads {

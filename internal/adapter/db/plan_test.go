@@ -140,7 +140,7 @@ func useWorkloads(t *testing.T, d *db.DB) {
 		t.Fatal(err)
 	}
 	for _, q := range []store.WorkloadQuery{
-		{}, {After: "w"}, {AgentID: "a"}, {Group: "g"}, {Cluster: "c"}, {States: []asset.State{asset.Running}}, {States: []asset.State{asset.Exited, asset.Lost}},
+		{}, {After: "w"}, {AgentID: "a"}, {Group: "g"}, {Cluster: "c"}, {ImageID: "i"}, {ImageID: "i", States: []asset.State{asset.Running}}, {States: []asset.State{asset.Running}}, {States: []asset.State{asset.Exited, asset.Lost}},
 		{Text: "x"}, {AgentID: "a", Group: "g", Cluster: "c", Text: "x", After: "w"},
 	} {
 		if _, err := d.Workloads(ctx, q); err != nil {

@@ -139,7 +139,7 @@ func (d *DB) Workloads(ctx context.Context, q store.WorkloadQuery) (ws []asset.W
 
 func filterWorkloads(f *fragments, q store.WorkloadQuery) {
 	for _, e := range [...]struct{ part, value string }{
-		{"agent = ?", q.AgentID}, {"grp = ?", q.Group}, {"cluster = ?", q.Cluster},
+		{"agent = ?", q.AgentID}, {"grp = ?", q.Group}, {"cluster = ?", q.Cluster}, {"image = ?", q.ImageID},
 	} {
 		if e.value != "" {
 			f.add(e.part, e.value)

@@ -18,14 +18,15 @@ import (
 
 //go:generate go tool templ generate
 
-// Deps is what the console needs. Store, Account, Tables, Feed and Conditions
-// must be set.
+// Deps is what the console needs. Store, Account, Tables, Feed, Conditions and
+// Images must be set.
 type Deps struct {
 	Store      Store
 	Account    Account
 	Tables     Tables
 	Feed       Feed
 	Conditions Conditions
+	Images     Scanning
 	// Enrolment is nil where no agent can join; nothing is shown of it then.
 	Enrolment Enrolment
 	// Fingerprint is that of the server's certificate authority, which an agent
@@ -90,6 +91,17 @@ func (c *Console) routes() http.Handler {
 	seen(access.ReadWorkloads, "GET /workloads/{id}/live", c.workloadLive)
 	seen(access.ReadEvents, "GET /workloads/{id}/{tab}", c.workloadTab)
 	seen(access.ReadEvents, "GET /workloads/{id}/{tab}/live", c.tabLive)
+	seen(access.ReadImages, "GET /images", c.images)
+	seen(access.ReadImages, "GET /images/live", c.imagesLive)
+	seen(access.ReadImages, "GET /images/{id}", c.image)
+	seen(access.ReadImages, "GET /images/{id}/live", c.imageLive)
+	seen(access.ReadImages, "GET /images/{id}/{tab}", c.imageTab)
+	done(access.ManageImages, "POST /images/{id}/scan", c.rescan)
+	seen(access.ReadImages, "GET /vulnerabilities", c.vulnerabilities)
+	seen(access.ReadImages, "GET /vulnerabilities/{id}", c.vulnerability)
+	seen(access.ReadImages, "GET /acceptances", c.acceptances)
+	done(access.ManageImages, "POST /acceptances", c.accept)
+	done(access.ManageImages, "POST /acceptances/{id}/end", c.endAcceptance)
 	seen(access.ReadEvents, "GET /network", c.network)
 	seen(access.ReadEvents, "GET /events", c.events)
 	seen(access.ReadEvents, "GET /events/live", c.eventsLive)

@@ -33,6 +33,7 @@ func pages() []string {
 		"/users", "/tokens", "/audit", "/account", "/network", "/network?since=7d&cluster=shop", "/network?cluster=nowhere",
 		"/events?kind=file,network,dns,privilege,memory,resource&limit=1000",
 	}
+	paths = append(paths, imagePages()...)
 	for _, id := range []string{consoletest.Storefront, consoletest.Hostile, consoletest.Client} {
 		for _, tab := range []string{"processes", "files", "connections", "dns", "resources", "resources?since=24h"} {
 			paths = append(paths, "/workloads/"+id+"/"+tab)
@@ -123,6 +124,7 @@ func TestChangesNeedTheToken(t *testing.T) {
 	for _, path := range []string{
 		"/agents", "/agents/" + consoletest.Agent2ID + "/revoke", "/users", "/users/2/role", "/users/2/delete", "/tokens", "/tokens/1/revoke",
 		"/account/password", "/account/sign-out-everywhere", "/sign-out",
+		"/images/" + consoletest.ImageID("api:2.4.1") + "/scan", "/acceptances", "/acceptances/3/end",
 	} {
 		for name, form := range map[string]string{"none": "csrf=", "another": "csrf=wrong&name=x"} {
 			t.Run(path+" "+name, func(t *testing.T) {
@@ -236,6 +238,9 @@ func TestRolesSeeWhatTheyMay(t *testing.T) {
 		{access.Viewer, "/audit", 403, false},
 		{access.Viewer, "/tokens", 200, true},
 		{access.Viewer, "/agents", 200, true},
+		{access.Viewer, "/images", 200, true},
+		{access.Viewer, "/vulnerabilities", 200, true},
+		{access.Role("nothing"), "/images", 403, false},
 		{access.Operator, "/users", 403, false},
 		{access.Administrator, "/users", 200, true},
 		{access.Administrator, "/audit", 200, true},
@@ -365,6 +370,12 @@ func TestErrorsArePages(t *testing.T) {
 		{"bad filter", "/events?kind=nonsense", nil, 422, "is not a kind of event", ""},
 		{"bad time", "/events?since=yesterday", nil, 422, "Parameter since", ""},
 		{"bad state", "/workloads?state=dead", nil, 422, "is not a state", ""},
+		{"bad scan state", "/images?state=dead", nil, 422, "is not a state of a scan", ""},
+		{"bad severity", "/vulnerabilities?severity=awful", nil, 422, "is not a severity", ""},
+		{"bad severity of an image", "/images/" + consoletest.ImageID("api:2.4.1") + "/findings?severity=awful", nil, 422, "is not a severity", ""},
+		{"no image", "/images/sha256:nosuch", nil, 404, "No image has the id", ""},
+		{"no view of an image", "/images/" + consoletest.ImageID("api:2.4.1") + "/nonsense", nil, 404, "An image has no page called", ""},
+		{"no vulnerability", "/vulnerabilities/CVE-1999-0001", nil, 404, "No scanned image has a vulnerability called", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := shopHouse(t)
@@ -414,7 +425,8 @@ func TestEventTellsLayer(t *testing.T) {
 
 func TestOnePageAsksLittle(t *testing.T) {
 	for path, most := range map[string]int{
-		"/": 4, "/workloads": 1, "/workloads/" + consoletest.Storefront: 4, "/events": 1, "/events/1": 3, "/agents": 1, "/agents/" + consoletest.AgentID: 2,
+		"/": 5, "/workloads": 1, "/workloads/" + consoletest.Storefront: 5, "/events": 1, "/events/1": 3, "/agents": 1, "/agents/" + consoletest.AgentID: 2,
+		"/images": 2, "/images/" + consoletest.ImageID("storefront:2.4.1"): 5, "/images/" + consoletest.ImageID("storefront:2.4.1") + "/packages": 4, "/vulnerabilities": 1,
 	} {
 		h := shopHouse(t)
 		h.get(t, access.Administrator, path)

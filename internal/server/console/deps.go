@@ -7,7 +7,9 @@ import (
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/server/account"
+	"github.com/castellan-security/castellan/internal/server/images"
 	"github.com/castellan-security/castellan/internal/server/live"
 	"github.com/castellan-security/castellan/internal/store"
 )
@@ -19,6 +21,8 @@ type Store interface {
 	Behaviour
 	Inventory
 	Agents
+	Images
+	Findings
 }
 
 // Events reads what sensors saw.
@@ -49,6 +53,40 @@ type Inventory interface {
 type Agents interface {
 	Agent(ctx context.Context, id string) (asset.Agent, error)
 	Agents(ctx context.Context) ([]asset.Agent, error)
+}
+
+// Images reads the images that workloads were started from.
+type Images interface {
+	Image(ctx context.Context, id string) (store.Image, error)
+	Images(ctx context.Context, q store.ImageQuery) ([]store.Image, error)
+	Inventory(ctx context.Context, imageID string) (inventory.Inventory, error)
+}
+
+// Findings reads what is wrong with them.
+type Findings interface {
+	Vulnerabilities(ctx context.Context, q store.VulnerabilityQuery) ([]store.ImageVulnerability, error)
+	Weaknesses(ctx context.Context, q store.VulnerabilityQuery) ([]store.Weakness, error)
+}
+
+// Scanning has images scanned and findings accepted; *images.Service satisfies
+// it. It refuses what an identity may not do.
+type Scanning interface {
+	Scans
+	Acceptances
+}
+
+// Scans tells how scanning goes, and starts it anew.
+type Scans interface {
+	Rescan(ctx context.Context, who access.Identity, imageID string) error
+	Status(ctx context.Context) (images.Status, error)
+	Changed(ctx context.Context, imageID string) (<-chan struct{}, error)
+}
+
+// Acceptances keeps decisions to live with a weakness for a time.
+type Acceptances interface {
+	Accept(ctx context.Context, who access.Identity, n images.NewAcceptance) (store.Acceptance, error)
+	EndAcceptance(ctx context.Context, who access.Identity, id int64) (store.Acceptance, error)
+	Acceptances(ctx context.Context, who access.Identity) ([]store.Acceptance, error)
 }
 
 // Account decides about users, sign-ins and tokens; *account.Service satisfies

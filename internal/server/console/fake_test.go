@@ -25,6 +25,9 @@ type fakeStore struct {
 	asked   int
 	broken  error
 	partial bool
+	// acceptances are newest first; now is when they hold.
+	acceptances []store.Acceptance
+	now         time.Time
 }
 
 func (f *fakeStore) ask() error {
@@ -132,7 +135,7 @@ func (f *fakeStore) Workloads(_ context.Context, q store.WorkloadQuery) ([]asset
 	behind := q.After == ""
 	for _, w := range f.shop.Workloads {
 		if behind && (len(q.States) == 0 || slices.Contains(q.States, w.State)) &&
-			(q.Group == "" || q.Group == string(w.Group)) && (q.AgentID == "" || q.AgentID == w.AgentID) &&
+			(q.Group == "" || q.Group == string(w.Group)) && (q.AgentID == "" || q.AgentID == w.AgentID) && (q.ImageID == "" || q.ImageID == w.Image.ID) &&
 			strings.Contains(w.Name+string(w.Group)+w.Image.Reference+w.ID, q.Text) {
 			out = append(out, w)
 		}

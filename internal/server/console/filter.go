@@ -30,7 +30,18 @@ func eventFilter(v url.Values) filter {
 
 // workloadFilter does the same for the list of workloads.
 func workloadFilter(v url.Values) filter {
-	return newFilter("/workloads", []string{"state", "text", "group", "cluster", "agent"}, v)
+	return newFilter("/workloads", []string{"state", "text", "group", "cluster", "agent", "image"}, v)
+}
+
+// imageFilter does the same for the list of images.
+func imageFilter(v url.Values) filter {
+	return newFilter("/images", []string{"text", "state", "running"}, v)
+}
+
+// vulnerabilityFilter does the same for the list of vulnerabilities, and for
+// those of one image, which is at another address.
+func vulnerabilityFilter(path string, v url.Values) filter {
+	return newFilter(path, []string{"text", "severity", "fixable", "exploited", "in-use", "running", "package", "image", "accepted"}, v)
 }
 
 func newFilter(path string, names []string, v url.Values) filter {
@@ -100,7 +111,7 @@ func (f filter) at(path string, extra ...string) string {
 	for _, name := range f.names {
 		put(name)
 	}
-	for _, name := range []string{"before", "after", "limit"} {
+	for _, name := range []string{"before", "after", "offset", "limit"} {
 		put(name)
 	}
 	return b.String()

@@ -13,7 +13,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/server/console/consoletest"
+	"github.com/castellan-security/castellan/internal/store"
 )
 
 // TestGolden holds a few fragments to the byte: CASTELLAN_GOLDEN=write rewrites
@@ -34,19 +36,25 @@ func TestGolden(t *testing.T) {
 			hostile = e
 		}
 	}
+	storefront := shop.Images[0]
 	since, until := lastHour(now)
 	for name, part := range map[string]templ.Component{
-		"tree":        treePart(newTree(procs, true, consoletest.AgentID), now),
-		"tree_silent": treePart(newTree(nil, false, consoletest.AgentID), now),
-		"hostile_row": eventRow(p, hostile, eventFilter(nil), true),
-		"isolation":   isolationPart(p, workloadData{Traits: isolation(shop.Workloads[5])}),
-		"losses":      lossAlarm(p, shop.Agents[1].Losses),
-		"file_rows":   filesPart(p, tabData{workloadData: workloadData{Workload: shop.Workloads[5]}, Files: byPath(sensed(shop, consoletest.Hostile)), Read: 1}),
-		"name_rows":   namesPart(p, tabData{workloadData: workloadData{Workload: shop.Workloads[5]}, Names: byName(sensed(shop, consoletest.Hostile)), Read: 2, Cut: true}),
-		"flow_rows":   flowsPart(p, tabData{workloadData: workloadData{Workload: shop.Workloads[0]}, Flows: someFlows(now), Window: flowWindows()[0]}),
-		"map":         mapDrawing(newNetMap(someFlows(now), map[string]string{"h": "host-1"}, "")),
-		"plot":        plotPart(plots(shop.Samples[:40], shop.Samples[0].Time, shop.Samples[40].Time)[1]),
-		"chart_empty": chartPart(newChart(nil, since, until)),
+		"tree":          treePart(newTree(procs, true, consoletest.AgentID), now),
+		"tree_silent":   treePart(newTree(nil, false, consoletest.AgentID), now),
+		"hostile_row":   eventRow(p, hostile, eventFilter(nil), true),
+		"isolation":     isolationPart(p, workloadData{Traits: isolation(shop.Workloads[5])}),
+		"losses":        lossAlarm(p, shop.Agents[1].Losses),
+		"file_rows":     filesPart(p, tabData{workloadData: workloadData{Workload: shop.Workloads[5]}, Files: byPath(sensed(shop, consoletest.Hostile)), Read: 1}),
+		"name_rows":     namesPart(p, tabData{workloadData: workloadData{Workload: shop.Workloads[5]}, Names: byName(sensed(shop, consoletest.Hostile)), Read: 2, Cut: true}),
+		"flow_rows":     flowsPart(p, tabData{workloadData: workloadData{Workload: shop.Workloads[0]}, Flows: someFlows(now), Window: flowWindows()[0]}),
+		"map":           mapDrawing(newNetMap(someFlows(now), map[string]string{"h": "host-1"}, "")),
+		"plot":          plotPart(plots(shop.Samples[:40], shop.Samples[0].Time, shop.Samples[40].Time)[1]),
+		"image_layers":  layersPart(p, imageData{Layers: layersOf(storefront.Inside, storefront.Findings)}),
+		"image_step":    findingGroups(p, grouped(storefront)),
+		"image_hostile": findingGroups(p, grouped(shop.Images[len(shop.Images)-1])),
+		"weakness_row":  weaknessRow(p, store.Weakness{ID: "CVE-2024-21538", Severity: finding.Critical, Exploited: true, InUse: true, EPSS: 0.9432, Packages: []string{"lodash", consoletest.HostileName}, Fixed: []string{"lodash 4.17.21"}, Images: 1_200, Workloads: 3}),
+		"acceptance":    acceptanceItem(p, store.Acceptance{ID: 4, Vulnerability: "CVE-2020-0001", Package: consoletest.HostileName, Image: storefront.ID, Reason: consoletest.HostileArg, By: "user:mira", Created: now.Add(-time.Hour), Expires: now.Add(48 * time.Hour)}, true),
+		"chart_empty":   chartPart(newChart(nil, since, until)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			var b bytes.Buffer
@@ -82,4 +90,11 @@ func sensed(shop consoletest.Shop, workload string) (out []event.Event) {
 		}
 	}
 	return out
+}
+
+// grouped is the view of what is wrong with an image of the shop.
+func grouped(m consoletest.Image) imageData {
+	d := imageData{Image: store.Image{ID: m.ID}, Read: len(m.Findings), Manages: true}
+	d.group(m.Findings)
+	return d
 }

@@ -40,6 +40,7 @@ type house struct {
 	*console.Console
 	store    *fakeStore
 	accounts *fakeAccount
+	images   *fakeImages
 	tables   *live.Tables
 	feed     *live.Feed
 	wrong    *live.Conditions
@@ -73,16 +74,20 @@ func newHouse(shop consoletest.Shop, now time.Time) (*house, error) {
 		clock = time.Now
 	}
 	h := &house{
-		store: &fakeStore{shop: shop}, accounts: &fakeAccount{now: clock()},
+		store: &fakeStore{shop: shop, now: clock()}, accounts: &fakeAccount{now: clock()},
 		tables: live.NewTables(clock), feed: live.NewFeed(), wrong: live.NewConditions(clock), now: clock(),
 	}
+	if len(shop.Images) > 0 {
+		h.store.acceptances = shopAcceptances(h.now)
+	}
+	h.images = newImages(h.store, h.accounts)
 	for _, a := range shop.Agents {
 		h.tables.Apply(a.ID, link.Report{Agent: a, Snapshot: true, Processes: runningOn(shop, a.ID)})
 	}
 	var err error
 	h.Console, err = console.New(console.Deps{
 		Store: h.store, Account: h.accounts, Tables: h.tables, Feed: h.feed, Conditions: h.wrong,
-		Enrolment: fakeEnrolment{h.accounts}, Fingerprint: "sha256:0f3c",
+		Images: h.images, Enrolment: fakeEnrolment{h.accounts}, Fingerprint: "sha256:0f3c",
 		Status: status, Version: "0.1.0-test", Clock: clock,
 	})
 	return h, err

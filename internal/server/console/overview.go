@@ -2,14 +2,17 @@ package console
 
 import (
 	"cmp"
+	"context"
 	"maps"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/server/images"
 	"github.com/castellan-security/castellan/internal/server/live"
 	"github.com/castellan-security/castellan/internal/store"
 )
@@ -20,6 +23,7 @@ const (
 	notableWindow = 24 * time.Hour
 	notableRead   = 200 // to say how many there were, "200+" beyond
 	groupsShown   = 200
+	weakShown     = 6
 )
 
 // groupCount is one group and what runs in it.
@@ -44,6 +48,15 @@ type overviewData struct {
 	Foreign    int // execs of files that are not from the image
 	Conditions []live.Condition
 	Losses     []asset.Loss // of the server and of all agents, by place
+	// Weak is what is worst in the images that run; nil when who looks may not
+	// see images.
+	Weak *weakPoints
+}
+
+// weakPoints is what needs attention most in what runs.
+type weakPoints struct {
+	List   []store.Weakness
+	Status images.Status
 }
 
 func (c *Console) overview(w http.ResponseWriter, r *http.Request, v visit) error {
@@ -51,7 +64,22 @@ func (c *Console) overview(w http.ResponseWriter, r *http.Request, v visit) erro
 	if err != nil {
 		return err
 	}
+	if v.who.May(access.ReadImages) {
+		if d.Weak, err = c.readWeakPoints(r.Context()); err != nil {
+			return err
+		}
+	}
 	return c.show(w, r, http.StatusOK, overviewBody(c.page(r, v, "overview", "Overview"), d))
+}
+
+func (c *Console) readWeakPoints(ctx context.Context) (*weakPoints, error) {
+	w := &weakPoints{}
+	var err error
+	if w.Status, err = c.Images.Status(ctx); err != nil {
+		return nil, err
+	}
+	w.List, err = c.Store.Weaknesses(ctx, store.VulnerabilityQuery{Running: true, Limit: weakShown})
+	return w, err
 }
 
 // readOverview asks the store once for each panel.
@@ -171,4 +199,12 @@ func (d overviewData) unwell() (n int) {
 		}
 	}
 	return n
+}
+
+// fixWords stand before the versions that have the fix, or in their place.
+func fixWords(w store.Weakness) string {
+	if len(w.Fixed) == 0 {
+		return ", no fix yet"
+	}
+	return ", fixed in "
 }

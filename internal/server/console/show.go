@@ -30,6 +30,47 @@ func quoted(s string) templ.Component {
 	})
 }
 
+// part is a piece of a phrase: a text in an element, or without one.
+type part struct{ text, element string }
+
+// ours is a text of this program, theirs one that came from elsewhere; strong
+// and code are theirs in an element.
+func ours(s string) part   { return part{s, "-"} }
+func theirs(s string) part { return part{s, ""} }
+func strong(s string) part { return part{s, "strong"} }
+func code(s string) part   { return part{s, "code"} }
+
+// phrase writes parts in one run, without the blanks that a template puts
+// between its lines. Empty ones are left out.
+func phrase(parts ...part) templ.Component {
+	return templ.ComponentFunc(func(ctx context.Context, w io.Writer) error {
+		for _, p := range parts {
+			open, end := "", ""
+			switch {
+			case p.text == "":
+				continue
+			case p.element == "-":
+				if _, err := io.WriteString(w, templ.EscapeString(p.text)); err != nil {
+					return err
+				}
+				continue
+			case p.element != "":
+				open, end = "<"+p.element+">", "</"+p.element+">"
+			}
+			if _, err := io.WriteString(w, open); err != nil {
+				return err
+			}
+			if err := quoted(p.text).Render(ctx, w); err != nil {
+				return err
+			}
+			if _, err := io.WriteString(w, end); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // icon shows one symbol of the sprite; it never stands alone for a meaning.
 func (p page) icon(name string) templ.Component { return symbol(p.file("icons.svg"), name) }
 

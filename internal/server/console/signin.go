@@ -20,6 +20,9 @@ var notices = map[string]string{
 	"user-reset":    "The password is reset. The next sign-in asks for a new one.",
 	"user-delete":   "The user is deleted, with sessions and tokens.",
 	"agent-revoked": "The agent is cut off: its certificates have ended.",
+	"rescan":        "The image waits for a new scan. An agent that has it is asked within seconds.",
+	"accepted":      "It is accepted, which counts within seconds. Until that ends it is in no list of what is open.",
+	"accept-ended":  "The acceptance has ended. What it accepted counts again within seconds.",
 	"token-revoked": "The token is revoked. Requests with it are refused from now on.",
 }
 

@@ -172,6 +172,10 @@ func scopeWords(s access.Scope) string {
 		return "read events"
 	case access.ReadAgents:
 		return "read agents"
+	case access.ReadImages:
+		return "read images and their vulnerabilities"
+	case access.ManageImages:
+		return "accept vulnerabilities, have images scanned anew"
 	case access.ManageAgents:
 		return "change the settings of agents"
 	case access.EnrolAgents:

@@ -1,10 +1,12 @@
 package console
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"time"
 
+	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/fault"
@@ -67,7 +69,8 @@ func (c *Console) listWorkloads(r *http.Request, d *workloadsData, q store.Workl
 // workloadData is the page of one workload.
 type workloadData struct {
 	asset.Workload
-	Host   string // of its agent
+	Host   string       // of its agent
+	Known  *store.Image // what is known of its image, nil for nothing
 	Traits []trait
 	Tree   tree
 	Recent []event.Event
@@ -87,6 +90,9 @@ func (c *Console) workload(w http.ResponseWriter, r *http.Request, v visit) erro
 	case !fault.Is(err, fault.NotFound):
 		return err
 	}
+	if d.Known, err = c.imageOf(ctx, v, one); err != nil {
+		return err
+	}
 	recent, err := c.Store.Events(ctx, store.EventQuery{
 		WorkloadID: one.ID, Kinds: []event.Kind{event.KindExec, event.KindExit}, Limit: recentShown,
 	})
@@ -103,6 +109,19 @@ func (c *Console) workload(w http.ResponseWriter, r *http.Request, v visit) erro
 	procs, known := c.Tables.Tree(one.ID)
 	d.Tree = newTree(procs, known, one.AgentID)
 	return c.show(w, r, http.StatusOK, workloadBody(c.page(r, v, "workloads", workloadName(one)), d))
+}
+
+// imageOf returns what is known of a workload's image; nil when it is not known
+// or not for who looks.
+func (c *Console) imageOf(ctx context.Context, v visit, w asset.Workload) (*store.Image, error) {
+	if w.Image.ID == "" || !v.who.May(access.ReadImages) {
+		return nil, nil
+	}
+	m, err := c.Store.Image(ctx, w.Image.ID)
+	if fault.Is(err, fault.NotFound) {
+		return nil, nil
+	}
+	return &m, err
 }
 
 // risky returns the traits that ask for attention.

@@ -119,7 +119,7 @@ func origin(word string) (event.Origin, bool) {
 	return event.Origin(word), slices.Contains(OriginWords(), word)
 }
 
-// Workloads reads agent, group, cluster, state, text, after and limit; state
+// Workloads reads agent, group, cluster, image, state, text, after and limit; state
 // may be repeated or hold several words with commas. The error is Invalid and
 // names the parameter.
 func Workloads(v url.Values) (store.WorkloadQuery, error) {
@@ -128,6 +128,7 @@ func Workloads(v url.Values) (store.WorkloadQuery, error) {
 		AgentID: r.text("agent", maxName),
 		Group:   r.text("group", maxName),
 		Cluster: r.text("cluster", maxName),
+		ImageID: r.text("image", maxName),
 		Text:    r.text("text", maxText),
 		After:   r.text("after", maxName),
 		Limit:   r.limit(),

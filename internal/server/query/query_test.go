@@ -101,12 +101,12 @@ func TestEventsRefusesAndNamesTheParameter(t *testing.T) {
 }
 
 func TestWorkloads(t *testing.T) {
-	v := url.Values{"state": {"running,paused"}, "cluster": {"shop"}, "text": {"store"}, "after": {"abc"}, "limit": {"7"}}
+	v := url.Values{"state": {"running,paused"}, "cluster": {"shop"}, "image": {"sha256:12"}, "text": {"store"}, "after": {"abc"}, "limit": {"7"}}
 	got, err := query.Workloads(v)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := store.WorkloadQuery{Cluster: "shop", States: []asset.State{asset.Running, asset.Paused}, Text: "store", After: "abc", Limit: 7}
+	want := store.WorkloadQuery{Cluster: "shop", ImageID: "sha256:12", States: []asset.State{asset.Running, asset.Paused}, Text: "store", After: "abc", Limit: 7}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("query (-want +got):\n%s", diff)
 	}

@@ -102,7 +102,7 @@ func workloadFilters(k *kit) {
 	k.ok(k.st.PutWorkloads(k.ctx, []asset.Workload{
 		workload(1),
 		workload(2, ended),
-		workload(3, func(w *asset.Workload) { w.AgentID = agentB }),
+		workload(3, func(w *asset.Workload) { w.AgentID, w.Image.ID = agentB, "sha256:3" }),
 		workload(4, func(w *asset.Workload) { w.Group, w.ECS = "docker/100%_odd", asset.ECS{} }),
 	}))
 	for name, c := range map[string]struct {
@@ -112,6 +112,7 @@ func workloadFilters(k *kit) {
 		"agent":          {store.WorkloadQuery{AgentID: agentB}, []string{"web-3"}},
 		"group":          {store.WorkloadQuery{Group: "docker/100%_odd"}, []string{"web-4"}},
 		"cluster":        {store.WorkloadQuery{Cluster: "prod"}, []string{"web-3", "web-1", "web-2"}},
+		"image":          {store.WorkloadQuery{ImageID: "sha256:3"}, []string{"web-3"}},
 		"state":          {store.WorkloadQuery{States: []asset.State{asset.Exited, asset.Lost}}, []string{"web-2"}},
 		"text of name":   {store.WorkloadQuery{Text: "B-2"}, []string{"web-2"}},
 		"text of group":  {store.WorkloadQuery{Text: "100%_"}, []string{"web-4"}},

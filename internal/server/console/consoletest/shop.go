@@ -2,7 +2,7 @@
 // five containers, what ran in them, and what attackers left there, hostile
 // names included. Tests of the console and of the browser show it.
 //
-// It is not for production code and knows nothing of a store.
+// It is not for production code. It is values; only Fill knows of a store.
 package consoletest
 
 import (
@@ -38,6 +38,7 @@ type Shop struct {
 	Running   []event.Running
 	Events    []event.Event // in order of time, IDs and Seqs from 1
 	Samples   []asset.Sample
+	Images    []Image
 }
 
 // New returns the shop as it is at now.
@@ -53,7 +54,7 @@ func New(now time.Time) Shop {
 		b.events[i].ID = int64(i + 1)
 		b.events[i].Seq = uint64(i + 1)
 	}
-	s.Events, s.Running, s.Samples = b.events, running(now), samples(now)
+	s.Events, s.Running, s.Samples, s.Images = b.events, running(now), samples(now), shopImages(now)
 	return s
 }
 
@@ -138,7 +139,7 @@ func workloads(now time.Time) []asset.Workload {
 			},
 			Image: asset.Image{
 				Reference: "123456789012.dkr.ecr.eu-central-1.amazonaws.com/" + image,
-				ID:        "sha256:" + strings.Repeat("ab12", 16), Digest: "sha256:" + strings.Repeat("9f3c", 16),
+				ID:        ImageID(strings.TrimPrefix(image, "shop/")), Digest: "sha256:" + strings.Repeat("9f3c", 16),
 				Layers: []string{"sha256:" + strings.Repeat("c1d2", 16), "sha256:" + strings.Repeat("0e5f", 16), "sha256:" + strings.Repeat("77a0", 16)},
 			},
 			Created: start.Add(-time.Second), Started: &began, Updated: now.Add(-time.Minute),
@@ -181,7 +182,7 @@ func hostile(now time.Time) asset.Workload {
 	began := now.Add(-9 * time.Minute)
 	w := asset.Workload{
 		ID: Hostile, AgentID: AgentID, Name: HostileName, State: asset.Running, PID: 6_660,
-		Image:   asset.Image{Reference: "registry.invalid/" + strings.Repeat("very-long-", 12) + "name:latest"},
+		Image:   asset.Image{Reference: HostileReference, ID: ImageID("hostile")},
 		Created: began, Started: &began, Updated: began,
 		Settings: asset.Settings{
 			Privileged: true, NetworkMode: "host", PIDMode: "host", CapAdd: []string{"SYS_ADMIN"},

@@ -1,0 +1,75 @@
+package console
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/server/exposure"
+	"github.com/castellan-security/castellan/internal/store"
+)
+
+const (
+	// acceptancesShown bounds each list of the page; a search finds the rest.
+	acceptancesShown = 300
+	// soon is when an acceptance's end is near enough to be looked at anew.
+	soon = 14 * 24 * time.Hour
+)
+
+// acceptancesData is the page of decisions to live with weaknesses.
+type acceptancesData struct {
+	Text    string
+	Holding []store.Acceptance // what ends first, first
+	Past    []store.Acceptance // ended or expired, newest first
+	Cut     bool               // there are more than are shown
+	All     int
+	Manages bool
+}
+
+func (c *Console) acceptances(w http.ResponseWriter, r *http.Request, v visit) error {
+	ctx := r.Context()
+	all, err := c.Images.Acceptances(ctx, v.who)
+	if err != nil {
+		return err
+	}
+	d := acceptancesData{Text: strings.TrimSpace(r.URL.Query().Get("text")), Manages: v.manages(), All: len(all)}
+	for _, a := range all {
+		switch text := strings.ToLower(a.Vulnerability + " " + a.Package + " " + a.Image + " " + a.Reason + " " + a.By); {
+		case !strings.Contains(text, strings.ToLower(d.Text)):
+		case a.Holds(v.now):
+			d.Holding = append(d.Holding, a)
+		default:
+			d.Past = append(d.Past, a)
+		}
+	}
+	slices.SortStableFunc(d.Holding, func(a, b store.Acceptance) int { return a.Expires.Compare(b.Expires) })
+	d.Cut = len(d.Holding) > acceptancesShown || len(d.Past) > acceptancesShown
+	d.Holding = d.Holding[:min(len(d.Holding), acceptancesShown)]
+	d.Past = d.Past[:min(len(d.Past), acceptancesShown)]
+	return c.show(w, r, http.StatusOK, acceptancesBody(c.page(r, v, "vulnerabilities", "Acceptances"), d))
+}
+
+// ends says until when an acceptance holds, and how that looks.
+func ends(a store.Acceptance, now time.Time) (string, tone) {
+	switch left := a.Expires.Sub(now); {
+	case !a.Ended.IsZero():
+		return "ended " + day(a.Ended), calm
+	case left <= 0:
+		return "expired " + lastDay(a.Expires), calm
+	case left < soon:
+		return "until " + lastDay(a.Expires), warn
+	}
+	return "until " + lastDay(a.Expires), good
+}
+
+// scopeOf says where an acceptance holds.
+func scopeOf(a store.Acceptance) (says, imageID string) {
+	switch {
+	case a.Image == "":
+		return "every image", ""
+	case strings.HasPrefix(a.Image, "sha256:"):
+		return shortImage(a.Image), a.Image
+	}
+	return exposure.Repository(a.Image), ""
+}
