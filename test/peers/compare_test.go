@@ -34,8 +34,10 @@ func TestImages(t *testing.T) {
 	}
 	program, db := prepare(t)
 	used := make([]bool, len(imageDifferences))
+	ran := 0
 	for _, img := range images {
 		t.Run(img.Name, func(t *testing.T) {
+			ran++
 			packages, vulnerabilities := scanBoth(t, program, db, img)
 			for _, p := range peersOfImages {
 				ours := packages
@@ -47,7 +49,7 @@ func TestImages(t *testing.T) {
 		})
 	}
 	for i, d := range imageDifferences {
-		if !used[i] && !t.Failed() {
+		if !used[i] && !t.Failed() && ran == len(images) {
 			t.Errorf("nothing differs any more as %+v says", d)
 		}
 	}
