@@ -7,7 +7,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS := -s -w -X main.release=$(VERSION)
 DATA_DIR ?= /var/lib/castellan
 
-.PHONY: help up demo demo-down build install check test peers race bench generate generated seed golden fuzz clean setup-test
+.PHONY: help up demo demo-down build install check test peers compare race bench generate generated seed golden fuzz clean setup-test
 
 help: ## print the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,8 +49,11 @@ test: setup-test ## every test, with what it needs installed; nothing is skipped
 	CASTELLAN_TEST_REQUIRE=root,bpf,docker,vm,vm-arm64,browser $(GO) test -timeout 40m -p 2 ./...
 	$(MAKE) peers
 
-peers: ## hold what is found against what peers find in their own samples; a module of its own
-	cd test/peers && $(GO) vet . && $(GO) test .
+peers: ## hold what is found against what peers find in their own samples and in images; a module of its own
+	cd test/peers && $(GO) vet ./... && $(GO) test ./...
+
+compare: ## build the scanner's peers, which takes half an hour, and record anew what they find in the images of test/peers
+	test/setup/compare.sh $(PEERS)
 
 race: ## the concurrent packages under the race detector; needs gcc
 	CGO_ENABLED=1 $(GO) test -race ./internal/agent/... ./internal/server/... ./internal/link/...

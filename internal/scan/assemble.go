@@ -18,6 +18,9 @@ type strata struct {
 	// image, layers is 0.
 	layers  int
 	running bool
+	// source says that it is source code, of which lock files tell what will be
+	// installed.
+	source bool
 }
 
 // place completes a place with the layer that brought it.
@@ -53,6 +56,7 @@ func assemble(v *view, s strata, inv *inventory.Inventory) {
 		}
 	}
 	a.ownership()
+	a.absent()
 	a.join()
 	a.noteworthy()
 	inventory.SortPackages(inv.Packages)

@@ -45,7 +45,7 @@ func (s *Scanner) Tree(ctx context.Context, fsys fs.FS, t Target) (inventory.Inv
 		}
 		v = newView(s.o.Analysers, layers)
 	}
-	return s.dated(s.inventory(v, layers, strata{}), inventory.Subject{Kind: t.Kind, Name: t.Name}, nil), nil
+	return s.dated(s.inventory(v, layers, strata{source: t.Kind == inventory.KindSource}), inventory.Subject{Kind: t.Kind, Name: t.Name}, nil), nil
 }
 
 // treeProgress tells what was read of a folder's files; how much there is, nobody

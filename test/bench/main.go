@@ -27,6 +27,7 @@ type options struct {
 	span    time.Duration // of one measurement
 	events  int64         // in the database whose pages are timed
 	only    string        // one section's name
+	peers   string        // folder with programs of other scanners
 	// agents and fleetRate are the simulated fleet: how many, and the events a
 	// second of all together.
 	agents, fleetRate int
@@ -64,6 +65,7 @@ func main() {
 	flag.DurationVar(&o.span, "span", 3*time.Second, "length of one measurement")
 	flag.Int64Var(&o.events, "events", 10_000_000, "events in the database whose pages are timed")
 	flag.StringVar(&o.only, "only", "", "measure one section: calls, storm, rate, nginx, build, scan, screen, fleet, store")
+	flag.StringVar(&o.peers, "peers", "", "folder with syft, osv-scanner, grype and grypedb, to measure beside scans")
 	flag.IntVar(&o.agents, "agents", fleetAgents, "simulated agents")
 	flag.IntVar(&o.fleetRate, "fleet-rate", fleetRate, "events a second of all simulated agents")
 	flag.Parse()

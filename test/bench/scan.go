@@ -1,22 +1,14 @@
 package main
 
 import (
-	"archive/tar"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strings"
-	"syscall"
-	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -26,79 +18,167 @@ const (
 	// floorCommand is this program started again to do nothing but decompress
 	// layers: what a scan cannot be cheaper than with the usual decoders.
 	floorCommand = "floor"
-	// scanRounds is how often each is measured; the least counts, because what
-	// else runs on the machine only ever adds.
+	// scanRounds is how often each is measured at most; the least counts, because
+	// what else runs on the machine only ever adds.
 	scanRounds = 5
 	// imageBytes is about how large the image is, unpacked.
 	imageBytes = 1_400_000_000
 )
 
 // imageFolders become one layer each, as far as they fit.
-var imageFolders = []string{"/usr/bin", "/usr/lib", "/usr/share", "/usr/local", "/root/.pyenv", "/root/go/pkg/mod/cache"}
+var imageFolders = []string{"/var/lib/dpkg", "/usr/bin", "/usr/lib", "/usr/share", "/usr/local", "/root/.pyenv", "/root/go/pkg/mod/cache"}
 
-// benchScan measures a scan of an image of this machine's own files against
-// merely decompressing its layers.
-func benchScan(ctx context.Context, o options) ([]row, error) {
-	var rows []row
+// scanBench is what the measurements of scans share.
+type scanBench struct {
+	options
+	layers map[string][]imageLayer // by form
+	db     string                  // of the advisories that peers get, too
+}
+
+// benchScan measures scans of an image of this machine's own files against
+// merely decompressing its layers, and against peers if there are any.
+func benchScan(ctx context.Context, o options) (rows []row, err error) {
+	o.rounds = min(o.rounds, scanRounds)
+	b := scanBench{o, map[string][]imageLayer{}, filepath.Join(o.dir, "advisories.db")}
+	if out, err := exec.CommandContext(ctx, o.program, "scan", "db", "build", "--feeds", filepath.Dir(peerAdvisories), "--db", b.db).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build the database: %w\n%s", err, out)
+	}
 	for _, form := range []string{"gzip", "zstd"} {
-		layout := filepath.Join(o.dir, form)
-		layers, stored, err := makeLayout(layout, form)
-		if err != nil {
-			return rows, fmt.Errorf("make an image: %w", err)
-		}
-		self, err := os.Executable()
-		if err != nil {
+		more, err := b.form(ctx, form)
+		if rows = append(rows, more...); err != nil {
 			return rows, err
 		}
-		floor := func() *exec.Cmd { return exec.CommandContext(ctx, self, append([]string{floorCommand}, layers...)...) }
-		whole := func(more ...string) func() *exec.Cmd {
-			return func() *exec.Cmd {
-				return exec.CommandContext(ctx, o.program, append([]string{"scan", "oci:" + layout, "--db", filepath.Join(o.dir, "none.db"), "-o", "json=" + filepath.Join(o.dir, "scan.json")}, more...)...)
-			}
+	}
+	for _, part := range []func(context.Context) ([]row, error){b.archive, b.again, b.peersOf} {
+		more, err := part(ctx)
+		if rows = append(rows, more...); err != nil {
+			return rows, err
 		}
-		var least [3]usage
-		for i, c := range []func() *exec.Cmd{floor, whole("--no-cache"), whole("--cache-dir", filepath.Join(o.dir, "layers-"+form))} {
-			if least[i], err = leastOf(c); err != nil {
-				return rows, err
-			}
-		}
-		limit := map[string]string{"gzip": "≤ 1.10", "zstd": "≤ 1.3"}[form]
-		rows = append(rows,
-			row{fmt.Sprintf("scan of an image (%s, %.0f MB stored), CPU ÷ decompressing", form, float64(stored)/1e6), fmt.Sprintf("%.2f", least[1].cpu/least[0].cpu), limit},
-			row{"  CPU seconds: scan, decompressing", fmt.Sprintf("%.2f, %.2f", least[1].cpu, least[0].cpu), ""},
-			row{"  wall seconds: scan, decompressing", fmt.Sprintf("%.2f, %.2f", least[1].wall, least[0].wall), ""},
-			row{"  peak memory of the scan", fmt.Sprintf("%d MiB", least[1].peak>>20), "≤ 64 MiB"},
-			row{"  the same image again, its layers known", fmt.Sprintf("%.0f ms", least[2].wall*1000), "≤ 20 ms + start"})
 	}
 	return rows, nil
 }
 
-// usage is what one run of a program took.
-type usage struct {
-	cpu, wall float64 // seconds
-	peak      int64   // bytes
+// scan is a command that scans; what it finds is written to a file.
+func (b *scanBench) scan(ctx context.Context, target string, more ...string) func() (*exec.Cmd, error) {
+	return func() (*exec.Cmd, error) {
+		return exec.CommandContext(ctx, b.program, append([]string{"scan", target, "--db", b.db,
+			"-o", "json=" + filepath.Join(b.dir, "scan.json")}, more...)...), nil
+	}
 }
 
-func leastOf(command func() *exec.Cmd) (usage, error) {
-	var all []usage
-	for range scanRounds {
-		c := command()
-		begin := time.Now()
-		if out, err := c.CombinedOutput(); err != nil {
-			return usage{}, fmt.Errorf("%s: %w\n%s", c.Path, err, out)
-		}
-		wall := time.Since(begin).Seconds()
-		u, ok := c.ProcessState.SysUsage().(*syscall.Rusage)
-		if !ok {
-			return usage{}, errors.New("no account of what a program took")
-		}
-		all = append(all, usage{c.ProcessState.UserTime().Seconds() + c.ProcessState.SystemTime().Seconds(), wall, u.Maxrss << 10})
+func (b *scanBench) form(ctx context.Context, form string) (rows []row, err error) {
+	layout := filepath.Join(b.dir, form)
+	layers, err := makeLayers(layout, form)
+	if err == nil {
+		err = writeLayout(layout, form, layers)
 	}
-	least := all[0]
-	for _, u := range all {
-		least.cpu, least.wall, least.peak = min(least.cpu, u.cpu), min(least.wall, u.wall), max(least.peak, u.peak)
+	if err != nil {
+		return nil, fmt.Errorf("make an image: %w", err)
 	}
-	return least, nil
+	b.layers[form] = layers
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	var paths []string
+	for _, l := range layers {
+		paths = append(paths, l.path)
+	}
+	decompressing, err := leastOf(b.rounds, func() (*exec.Cmd, error) {
+		return exec.CommandContext(ctx, self, append([]string{floorCommand}, paths...)...), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	whole, err := leastOf(b.rounds, b.scan(ctx, "oci:"+layout, "--no-cache"))
+	if err != nil {
+		return nil, err
+	}
+	limit := map[string]string{"gzip": "≤ 1.10", "zstd": "≤ 1.3"}[form]
+	return []row{
+		{fmt.Sprintf("scan of an image (%s, %.0f MB stored), CPU ÷ decompressing", form, float64(together(layers))/1e6), fmt.Sprintf("%.2f", whole.cpu/decompressing.cpu), limit},
+		{"  decompressing", decompressing.String(), ""},
+		{"  scan", whole.String(), "≤ 64 MiB"}}, nil
+}
+
+// archive measures what `docker save` writes, whose layers are not compressed.
+func (b *scanBench) archive(ctx context.Context) ([]row, error) {
+	name := filepath.Join(b.dir, "archive.tar")
+	if err := writeArchive(name, b.layers["gzip"]); err != nil {
+		return nil, fmt.Errorf("make an archive: %w", err)
+	}
+	u, err := leastOf(b.rounds, b.scan(ctx, "archive:"+name, "--no-cache"))
+	if err != nil {
+		return nil, err
+	}
+	return []row{{"scan of a docker-archive of it", u.String(), "≤ 64 MiB"}}, nil
+}
+
+// again measures what is left to do when layers are known: nothing, or one.
+func (b *scanBench) again(ctx context.Context) ([]row, error) {
+	cache := filepath.Join(b.dir, "known")
+	first := b.scan(ctx, "oci:"+filepath.Join(b.dir, "gzip"), "--cache-dir", cache)
+	if _, err := leastOf(1, first); err != nil {
+		return nil, err
+	}
+	known, err := leastOf(scanRounds, first)
+	if err != nil {
+		return nil, err
+	}
+	start, err := leastOf(scanRounds, func() (*exec.Cmd, error) { return exec.CommandContext(ctx, b.program, "version"), nil })
+	if err != nil {
+		return nil, err
+	}
+	carried, err := leastOf(scanRounds, b.scan(ctx, "oci:"+filepath.Join(b.dir, "gzip"), "--cache-dir", cache, "--db", filepath.Join(b.dir, "none.db")))
+	if err != nil {
+		return nil, err
+	}
+	changed, layer, err := b.changed()
+	if err != nil {
+		return nil, err
+	}
+	one, err := leastOf(b.rounds, func() (*exec.Cmd, error) {
+		// The cache is as it was before the change, each time.
+		work := filepath.Join(b.dir, "known-now")
+		if err := errors.Join(os.RemoveAll(work), os.CopyFS(work, os.DirFS(cache))); err != nil {
+			return nil, err
+		}
+		return b.scan(ctx, "oci:"+changed, "--cache-dir", work)()
+	})
+	if err != nil {
+		return nil, err
+	}
+	stored := float64(together(b.layers["gzip"])) / 1e6
+	return []row{
+		{"nothing changed, beyond the program's start", fmt.Sprintf("%.0f ms, %.0f ms CPU", (known.wall-start.wall)*1000, (known.cpu-start.cpu)*1000), "≤ 20 ms"},
+		{"  wall: scan, castellan version", fmt.Sprintf("%.0f, %.0f ms, load %s", known.wall*1000, start.wall*1000, known.load), ""},
+		{"  with the database that the program carries, unpacked each time", fmt.Sprintf("%.0f ms, %.0f ms CPU", (carried.wall-start.wall)*1000, (carried.cpu-start.cpu)*1000), ""},
+		{fmt.Sprintf("one layer of %.1f MB changed, of %.0f MB", float64(layer)/1e6, stored), one.String(), ""},
+		{"  bytes read", fmt.Sprintf("%.1f MB", float64(one.read)/1e6), "the layer"}}, nil
+}
+
+// changed makes the image anew with one file more in its smallest layer, and
+// returns that layer's size.
+func (b *scanBench) changed() (layout string, size int64, err error) {
+	layout = filepath.Join(b.dir, "changed")
+	blobs := filepath.Join(layout, "blobs", "sha256")
+	if err := os.MkdirAll(blobs, 0o755); err != nil {
+		return "", 0, err
+	}
+	layers := append([]imageLayer(nil), b.layers["gzip"]...)
+	least := 0
+	for i, l := range layers {
+		if l.size < layers[least].size {
+			least = i
+		}
+		if err := os.Link(l.path, filepath.Join(blobs, filepath.Base(l.path))); err != nil {
+			return "", 0, err
+		}
+	}
+	if layers[least], err = addToLayer(blobs, layers[least]); err != nil {
+		return "", 0, err
+	}
+	return layout, layers[least].size, writeLayout(layout, "gzip", layers)
 }
 
 // floorMain decompresses files, as many at once as there are processors.
@@ -108,7 +188,7 @@ func floorMain(files []string) error {
 	for _, name := range files {
 		go func() {
 			places <- struct{}{}
-			failed <- decompress(name)
+			failed <- decompress(name, io.Discard)
 			<-places
 		}()
 	}
@@ -119,7 +199,7 @@ func floorMain(files []string) error {
 	return errors.Join(errs...)
 }
 
-func decompress(name string) error {
+func decompress(name string, to io.Writer) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
@@ -138,116 +218,6 @@ func decompress(name string) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(io.Discard, r)
-	return err
-}
-
-// makeLayout writes an OCI image layout, and returns the paths of its layers and
-// how large they are together.
-func makeLayout(dir, form string) (layers []string, stored int64, err error) {
-	blobs := filepath.Join(dir, "blobs", "sha256")
-	if err := os.MkdirAll(blobs, 0o755); err != nil {
-		return nil, 0, err
-	}
-	type descriptor struct {
-		MediaType string `json:"mediaType"`
-		Digest    string `json:"digest"`
-		Size      int64  `json:"size"`
-	}
-	var descriptors []descriptor
-	var diffs []string
-	left := int64(imageBytes)
-	for _, folder := range imageFolders {
-		if _, err := os.Stat(folder); err != nil || left <= 0 {
-			continue
-		}
-		path, digest, diff, size, err := makeLayer(blobs, folder, form, &left)
-		if err != nil {
-			return nil, 0, err
-		}
-		layers, stored, diffs = append(layers, path), stored+size, append(diffs, diff)
-		descriptors = append(descriptors, descriptor{"application/vnd.oci.image.layer.v1.tar+" + form, digest, size})
-	}
-	put := func(v any, kind string) (descriptor, error) {
-		b, err := json.Marshal(v)
-		if err != nil {
-			return descriptor{}, err
-		}
-		sum := sha256.Sum256(b)
-		name := hex.EncodeToString(sum[:])
-		return descriptor{kind, "sha256:" + name, int64(len(b))}, os.WriteFile(filepath.Join(blobs, name), b, 0o644)
-	}
-	const oci = "application/vnd.oci.image."
-	config, err := put(map[string]any{"os": "linux", "architecture": runtime.GOARCH, "config": struct{}{},
-		"rootfs": map[string]any{"type": "layers", "diff_ids": diffs}}, oci+"config.v1+json")
-	if err != nil {
-		return nil, 0, err
-	}
-	manifest, err := put(map[string]any{"schemaVersion": 2, "mediaType": oci + "manifest.v1+json", "config": config, "layers": descriptors}, oci+"manifest.v1+json")
-	if err != nil {
-		return nil, 0, err
-	}
-	index, err := json.Marshal(map[string]any{"schemaVersion": 2, "manifests": []descriptor{manifest}})
-	if err != nil {
-		return nil, 0, err
-	}
-	return layers, stored, errors.Join(os.WriteFile(filepath.Join(dir, "index.json"), index, 0o644),
-		os.WriteFile(filepath.Join(dir, "oci-layout"), []byte(`{"imageLayoutVersion":"1.0.0"}`), 0o644))
-}
-
-// makeLayer writes a folder as a compressed tar under its digest; left is how
-// much the image may still take.
-func makeLayer(blobs, folder, form string, left *int64) (path, digest, diff string, size int64, err error) {
-	f, err := os.CreateTemp(blobs, "layer-")
-	if err != nil {
-		return "", "", "", 0, err
-	}
-	defer f.Close()
-	stored, plain := sha256.New(), sha256.New()
-	var z io.WriteCloser = gzip.NewWriter(io.MultiWriter(f, stored))
-	if form == "zstd" {
-		if z, err = zstd.NewWriter(io.MultiWriter(f, stored)); err != nil {
-			return "", "", "", 0, err
-		}
-	}
-	w := tar.NewWriter(io.MultiWriter(z, plain))
-	err = filepath.WalkDir(folder, func(p string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil || *left < info.Size() {
-			return err
-		}
-		*left -= info.Size()
-		return addFile(w, p, info)
-	})
-	if err = errors.Join(err, w.Close(), z.Close()); err != nil {
-		return "", "", "", 0, err
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return "", "", "", 0, err
-	}
-	name := hex.EncodeToString(stored.Sum(nil))
-	path = filepath.Join(blobs, name)
-	return path, "sha256:" + name, "sha256:" + hex.EncodeToString(plain.Sum(nil)), info.Size(), os.Rename(f.Name(), path)
-}
-
-func addFile(w *tar.Writer, path string, info fs.FileInfo) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	h, err := tar.FileInfoHeader(info, "")
-	if err != nil {
-		return err
-	}
-	h.Name = strings.TrimPrefix(path, "/")
-	if err := w.WriteHeader(h); err != nil {
-		return err
-	}
-	_, err = io.CopyN(w, f, info.Size())
+	_, err = io.Copy(to, r)
 	return err
 }

@@ -4,6 +4,7 @@ go 1.26.3
 
 require (
 	github.com/castellan-security/castellan v0.0.0
+	github.com/google/go-cmp v0.7.0
 	github.com/google/osv-scalibr v0.5.3
 )
 

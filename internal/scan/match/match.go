@@ -79,8 +79,14 @@ const (
 	NotCovered  Why = "the advisory database has nothing about this distribution, release or language"
 	NoVersion   Why = "the version is not known"
 	OddVersion  Why = "the version has no place in the order of its ecosystem"
-	gapExamples     = 5
+	// Headers are not looked up, because advisories about a kernel's source are
+	// about code that they don't hold; the kernel that runs is another package,
+	// or the host's.
+	Headers Why = "headers of a kernel hold none of its code"
 )
+
+// gapExamples is how many packages a gap names.
+const gapExamples = 5
 
 // Match looks up all packages of an inventory. An error means that the database
 // is damaged, a rule is no rule, or the context has ended.

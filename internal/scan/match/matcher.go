@@ -121,6 +121,10 @@ func (m *matcher) match(index int) error {
 		m.gaps.add(NoEcosystem, p)
 		return nil
 	}
+	if isHeaders(p) {
+		m.gaps.add(Headers, p)
+		return nil
+	}
 	releases := m.releasesOf(p)
 	if len(releases) == 0 {
 		m.gaps.add(NotCovered, p)
@@ -144,6 +148,17 @@ func (m *matcher) match(index int) error {
 		return nil
 	}
 	return m.group(p)
+}
+
+// isHeaders says whether a package is a kernel's headers and nothing else of it:
+// linux-libc-dev, linux-headers-6.1.0-9-common, kernel-headers.
+func isHeaders(p *inventory.Package) bool {
+	if !isDistribution(p) {
+		return false
+	}
+	source := sourceOf(p).Name
+	return (source == "kernel" || source == "linux" || strings.HasPrefix(source, "linux-")) &&
+		(p.Name == "linux-libc-dev" || p.Name == "kernel-headers" || strings.HasPrefix(p.Name, "linux-headers"))
 }
 
 func (v *view) hasPlace() bool {
