@@ -3,7 +3,7 @@
 -- The engine's id of the image that a workload was started from.
 ALTER TABLE workloads ADD COLUMN image TEXT NOT NULL DEFAULT '';
 UPDATE workloads SET image = coalesce(json_extract(body, '$.image.id'), '');
-CREATE INDEX workloads_image ON workloads (image, rank, agent);
+CREATE INDEX workloads_image ON workloads (image, rank, created DESC, id, agent);
 
 -- idle is 0 while workloads of it run, pending 1 while it waits for a scan, also
 -- while an agent is at it, scanned 1 when there is an inventory. attention orders
