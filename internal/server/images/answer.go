@@ -50,6 +50,9 @@ func decode(packed []byte) (inventory.Inventory, error) {
 	if len(inv.Packages) > maxPackages {
 		return inventory.Inventory{}, bad("it has more than %d packages", maxPackages)
 	}
+	if inv.Image != nil {
+		inv.Image.Config.Env = nil // people put passwords there, and nothing here needs it
+	}
 	tidy(reflect.ValueOf(&inv).Elem())
 	inventory.SortPackages(inv.Packages)
 	return inv, nil
