@@ -13,11 +13,11 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/scan"
-	"github.com/castellan-security/castellan/internal/server/exposure"
 	"github.com/castellan-security/castellan/internal/server/images"
 	"github.com/castellan-security/castellan/internal/server/query"
 	"github.com/castellan-security/castellan/internal/store"
@@ -215,7 +215,7 @@ func findImage(ctx context.Context, api *client, name string) (store.Image, erro
 	means := func(m store.Image) bool {
 		return strings.HasPrefix(m.ID, name) || strings.HasPrefix(m.ID, "sha256:"+name) || m.Digest == name ||
 			slices.ContainsFunc(m.References, func(ref string) bool {
-				return ref == name || strings.HasSuffix(ref, "/"+name) || exposure.Repository(ref) == name
+				return ref == name || strings.HasSuffix(ref, "/"+name) || asset.Repository(ref) == name
 			})
 	}
 	found := slices.DeleteFunc(page.Images, func(m store.Image) bool { return !means(m) })

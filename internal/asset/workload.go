@@ -2,6 +2,7 @@ package asset
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -67,6 +68,15 @@ type Image struct {
 	// Layers are the diff ids of its layers, the base first; empty when it is not
 	// known that the container's root is made of them.
 	Layers []string `json:"layers,omitempty"`
+}
+
+// Repository returns an image's reference without tag and digest.
+func Repository(reference string) string {
+	name, _, _ := strings.Cut(reference, "@")
+	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
+		name = name[:i]
+	}
+	return name
 }
 
 // Settings are the parts of a container's configuration that matter to its

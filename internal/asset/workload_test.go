@@ -50,3 +50,14 @@ func TestSilent(t *testing.T) {
 		})
 	}
 }
+
+func TestRepository(t *testing.T) {
+	for in, want := range map[string]string{
+		"shop/web:1": "shop/web", "shop/web": "shop/web", "registry:5000/web": "registry:5000/web", "registry:5000/web:2": "registry:5000/web",
+		"web@sha256:12": "web", "registry:5000/web:2@sha256:12": "registry:5000/web", "": "",
+	} {
+		if got := asset.Repository(in); got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+	}
+}

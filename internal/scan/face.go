@@ -58,6 +58,9 @@ const TargetHead = target.HeadSize
 // ReportTable is the form for people at a terminal.
 const ReportTable = report.Table
 
+// StaleAfter is how old advisories may be before somebody should fetch new ones.
+const StaleAfter = report.StaleAfter
+
 // ParseTarget returns what a TARGET means.
 func ParseTarget(s string, files target.Files) (Meaning, error) { return target.Parse(s, files) }
 

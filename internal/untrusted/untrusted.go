@@ -1,6 +1,7 @@
 // Package untrusted shows text that came from containers, labels and requests
 // to people, on a page or a terminal, so that nothing in it can hide, move the
-// cursor, turn the direction of writing or paint over its neighbours.
+// cursor, turn the direction of writing or paint over its neighbours; and clips
+// it to what can be kept.
 //
 // It is not for escaping: HTML is templ's, SQL never meets text at all.
 package untrusted
@@ -143,4 +144,22 @@ func quoted(a string) string {
 		return a
 	}
 	return "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+}
+
+// Storable reports whether s can be kept as text: valid UTF-8 without NUL.
+func Storable(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
+
+// Clip returns s as text that can be kept, of at most n bytes.
+func Clip(s string, n int) string {
+	if len(s) <= n && Storable(s) {
+		return s
+	}
+	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\ufffd"), "\x00", "\ufffd")
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n-- // not within a letter
+	}
+	return s[:n]
 }

@@ -101,7 +101,7 @@ func htmlReportOf(r *Report, o Options) htmlReport {
 	p := page{o: Options{Compare: o.Compare}}
 	if h.Compared {
 		h.Age = p.age(r)
-		h.Stale = r.Made.Sub(r.Database.Newest()) > stale
+		h.Stale = r.Made.Sub(r.Database.Newest()) > StaleAfter
 	}
 	h.Counts = htmlCounts(h.Total.by[:])
 	h.About = aboutOf(&r.Inventory, func(digest string) string { return digest })

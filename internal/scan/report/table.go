@@ -116,9 +116,9 @@ func acceptedNote(c counts) string {
 	return fmt.Sprintf("; %d more accepted", c.Accepted)
 }
 
-// stale is how old advisories may be before that is said in colour: most feeds
-// change daily.
-const stale = 7 * 24 * time.Hour
+// StaleAfter is how old advisories may be before that is said in colour: most
+// feeds change daily.
+const StaleAfter = 7 * 24 * time.Hour
 
 // age says how old the advisories are, always aloud.
 func (p *page) age(r *Report) string {
@@ -131,7 +131,7 @@ func (p *page) age(r *Report) string {
 	if r.Database.Seed {
 		text += "; they came with the program: castellan scan db update fetches today's"
 	}
-	if age > stale {
+	if age > StaleAfter {
 		return p.paint(styleYellow, text)
 	}
 	return p.paint(styleFaint, text)

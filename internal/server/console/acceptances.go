@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/castellan-security/castellan/internal/server/exposure"
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
@@ -71,5 +71,5 @@ func scopeOf(a store.Acceptance) (says, imageID string) {
 	case strings.HasPrefix(a.Image, "sha256:"):
 		return shortImage(a.Image), a.Image
 	}
-	return exposure.Repository(a.Image), ""
+	return asset.Repository(a.Image), ""
 }

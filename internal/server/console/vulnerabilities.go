@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/server/exposure"
@@ -141,7 +142,7 @@ func (d vulnerabilityData) scopes() []span {
 	out := []span{{"", "every image"}}
 	for _, m := range d.Images {
 		if m.Reference != "" {
-			repository := exposure.Repository(m.Reference)
+			repository := asset.Repository(m.Reference)
 			out = addChoice(out, repository, "every image of "+repository)
 		}
 	}

@@ -10,7 +10,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/asset"
@@ -208,7 +207,7 @@ func (m *Image) complete(ctx context.Context, r Fleet) error {
 	m.Running = one.Running
 	if len(one.References) > 0 {
 		m.Reference = one.References[0]
-		m.repository = Repository(m.Reference)
+		m.repository = asset.Repository(m.Reference)
 	}
 	if one.Running == 0 {
 		return nil
@@ -256,7 +255,7 @@ func withoutIt(ctx context.Context, r Fleet, repository string, affected map[str
 	}
 	var out []Release
 	for _, m := range page {
-		i := slices.IndexFunc(m.References, func(ref string) bool { return Repository(ref) == repository })
+		i := slices.IndexFunc(m.References, func(ref string) bool { return asset.Repository(ref) == repository })
 		if i < 0 || affected[m.ID] || m.Scan.Matched.IsZero() {
 			continue
 		}
@@ -264,14 +263,4 @@ func withoutIt(ctx context.Context, r Fleet, repository string, affected map[str
 	}
 	slices.SortStableFunc(out, func(a, b Release) int { return b.Seen.Compare(a.Seen) })
 	return out[:min(len(out), maxWithout)], nil
-}
-
-// Repository is an image's reference without tag and digest.
-func Repository(reference string) string {
-	name, _, _ := strings.Cut(reference, "@")
-	slash := strings.LastIndexByte(name, '/')
-	if i := strings.LastIndexByte(name, ':'); i > slash {
-		name = name[:i]
-	}
-	return name
 }

@@ -183,14 +183,3 @@ func TestALongAnswerSaysSoAndClaimsNothing(t *testing.T) {
 		}
 	}
 }
-
-func TestRepository(t *testing.T) {
-	for in, want := range map[string]string{
-		"shop/web:1": "shop/web", "shop/web": "shop/web", "registry:5000/web": "registry:5000/web", "registry:5000/web:2": "registry:5000/web",
-		"web@sha256:12": "web", "registry:5000/web:2@sha256:12": "registry:5000/web", "": "",
-	} {
-		if got := exposure.Repository(in); got != want {
-			t.Errorf("%q: got %q, want %q", in, got, want)
-		}
-	}
-}

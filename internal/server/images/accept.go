@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/castellan-security/castellan/internal/access"
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/store"
@@ -94,7 +95,7 @@ func (n *NewAcceptance) check(now time.Time) error {
 		return fault.New(fault.Invalid, "package: want a name or a package URL of %d bytes at most", maxName)
 	case !isWord(n.Image, maxName):
 		return fault.New(fault.Invalid, "image: want an image's id or a name of %d bytes at most", maxName)
-	case n.Image != "" && inventory.CheckDigest(n.Image) != nil && repository(n.Image) != n.Image:
+	case n.Image != "" && inventory.CheckDigest(n.Image) != nil && asset.Repository(n.Image) != n.Image:
 		return fault.New(fault.Invalid, "image: %.80q names one version of the image", n.Image).
 			With("leave out tag and digest to mean all versions, or give the image's id (sha256:…) to mean one")
 	case n.Expires.IsZero():

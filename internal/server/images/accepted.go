@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/scan"
 	"github.com/castellan-security/castellan/internal/store"
 )
@@ -48,20 +49,11 @@ func concerns(a *store.Acceptance, m *store.Image) bool {
 		return true
 	}
 	for _, r := range m.References {
-		if repository(r) == a.Image {
+		if asset.Repository(r) == a.Image {
 			return true
 		}
 	}
 	return false
-}
-
-// repository returns a reference without tag and digest.
-func repository(reference string) string {
-	name, _, _ := strings.Cut(reference, "@")
-	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
-		name = name[:i]
-	}
-	return name
 }
 
 // dueAt returns when the next one expires; zero when none does.

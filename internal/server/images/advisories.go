@@ -13,10 +13,6 @@ import (
 	"github.com/castellan-security/castellan/internal/scan"
 )
 
-// staleAfter is when advisories are so old that somebody should fetch new ones;
-// the report of a scan draws the line at the same place.
-const staleAfter = 7 * 24 * time.Hour
-
 // Database is what Status says of the advisories in force.
 type Database struct {
 	Generation string    `json:"generation"` // digest of all of its content
@@ -176,7 +172,7 @@ func (a *advisories) status() Database {
 		Generation: a.info.Digest, Built: a.info.Built, Seeded: a.seed, Advisories: a.info.Advisories,
 		Sources: append([]scan.DatabaseSource{}, a.info.Sources...),
 	}
-	d.Stale = a.info.Digest != "" && a.clock().Sub(a.info.Built) > staleAfter
+	d.Stale = a.info.Digest != "" && a.clock().Sub(a.info.Built) > scan.StaleAfter
 	if a.err != nil {
 		d.Error, d.Remedy = a.err.Error(), fault.Remedy(a.err)
 	}

@@ -6,14 +6,13 @@ import (
 	"errors"
 	"io"
 	"reflect"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/untrusted"
 )
 
 // Limits of an answer. An image with 10,000 packages, far more than any that we
@@ -128,7 +127,7 @@ var inventoryPkg = reflect.TypeFor[inventory.Inventory]().PkgPath()
 func tidy(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.String:
-		v.SetString(clip(v.String(), maxText))
+		v.SetString(untrusted.Clip(v.String(), maxText))
 	case reflect.Pointer:
 		if !v.IsNil() {
 			tidy(v.Elem())
@@ -155,21 +154,6 @@ func tidyMap(v reflect.Value) {
 	}
 	for key, value := range m {
 		delete(m, key)
-		m[clip(key, maxText)] = clip(value, maxText)
+		m[untrusted.Clip(key, maxText)] = untrusted.Clip(value, maxText)
 	}
-}
-
-// clip returns s as clean text of at most n bytes.
-func clip(s string, n int) string {
-	if len(s) <= n && utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 {
-		return s
-	}
-	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\ufffd"), "\x00", "\ufffd")
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
 }

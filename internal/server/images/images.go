@@ -48,9 +48,6 @@ type Store interface {
 	store.Images
 	Fleet
 	AppendAudit(ctx context.Context, a access.Audit) error
-	// ScanCounts returns how many images are in each state, and how many of the
-	// scanned ones were not compared with this generation of the advisories.
-	ScanCounts(ctx context.Context, database string) (counts map[store.ScanState]int, unmatched int, err error)
 }
 
 // Fleet is who reports, and what runs there.

@@ -8,6 +8,7 @@ import (
 	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/store"
+	"github.com/castellan-security/castellan/internal/untrusted"
 )
 
 // Inventory takes an agent's answer to a ScanWish: what is in the image, or why
@@ -55,12 +56,12 @@ const (
 
 // words joins why an agent could not scan and what helps.
 func words(a link.Scanned) string {
-	why := clip(a.Error, maxWhy)
+	why := untrusted.Clip(a.Error, maxWhy)
 	if why == "" {
 		why = "the agent sent nothing and did not say why"
 	}
 	if a.Remedy != "" {
-		why += "; " + clip(a.Remedy, maxWhy)
+		why += "; " + untrusted.Clip(a.Remedy, maxWhy)
 	}
 	return why
 }
@@ -70,7 +71,7 @@ func words(a link.Scanned) string {
 func (s *Service) keep(ctx context.Context, a link.Scanned, of store.Scan) error {
 	inv, err := s.decode(ctx, a.Inventory)
 	if fault.Is(err, fault.Invalid) {
-		e := step(of, input{what: failed, agent: a.AgentID, job: a.Job, now: s.clock(), why: clip(err.Error(), maxWhy)})
+		e := step(of, input{what: failed, agent: a.AgentID, job: a.Job, now: s.clock(), why: untrusted.Clip(err.Error(), maxWhy)})
 		if ferr := s.endTry(ctx, a.ImageID, a.Job, e); ferr != nil {
 			return ferr
 		}

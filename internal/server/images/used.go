@@ -12,6 +12,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/inventory"
+	"github.com/castellan-security/castellan/internal/untrusted"
 )
 
 const (
@@ -71,7 +72,7 @@ func (u *used) add(workloadID string, paths []string, now time.Time) bool {
 			clear(u.seen)
 		}
 		u.seen[key] = struct{}{}
-		u.waiting[workloadID] = append(u.waiting[workloadID], clip(p, maxUsePath))
+		u.waiting[workloadID] = append(u.waiting[workloadID], untrusted.Clip(p, maxUsePath))
 		u.paths++
 	}
 	if !first || u.paths == 0 {

@@ -4,13 +4,12 @@ import (
 	"context"
 	"reflect"
 	"slices"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/untrusted"
 )
 
 // Limits of one text from an agent. The sensors stay below them; more comes
@@ -48,21 +47,21 @@ func cleanEvent(e *event.Event, now time.Time) bool {
 func sane(t time.Time) bool { return t.Year() >= 2000 && t.Year() < 2200 }
 
 func cleanProcess(p *event.Process) {
-	p.Name = clip(p.Name, maxName)
-	p.Executable = clip(p.Executable, maxPath)
+	p.Name = untrusted.Clip(p.Name, maxName)
+	p.Executable = untrusted.Clip(p.Executable, maxPath)
 }
 
 func cleanExec(x *event.Exec) *event.Exec {
 	c := *x
-	c.Requested = clip(x.Requested, maxPath)
-	c.Cwd = clip(x.Cwd, maxPath)
+	c.Requested = untrusted.Clip(x.Requested, maxPath)
+	c.Cwd = untrusted.Clip(x.Cwd, maxPath)
 	c.Args, c.ArgsTruncated = cleanArgs(x.Args, x.ArgsTruncated)
 	c.Origin = cleanOrigin(x.Origin)
 	c.Layer = cleanLayer(x.Layer, c.Origin)
 	c.Ancestors = slices.Clone(x.Ancestors[:min(len(x.Ancestors), event.MaxAncestors)])
 	for i := range c.Ancestors {
 		a := &c.Ancestors[i]
-		a.Name, a.Executable = clip(a.Name, maxName), clip(a.Executable, maxPath)
+		a.Name, a.Executable = untrusted.Clip(a.Name, maxName), untrusted.Clip(a.Executable, maxPath)
 	}
 	return &c
 }
@@ -72,7 +71,7 @@ func cleanArgs(args []string, truncated bool) ([]string, bool) {
 	bytes, bad := 0, len(args) > maxArgs
 	for _, a := range args {
 		bytes += len(a)
-		bad = bad || !clean(a)
+		bad = bad || !untrusted.Storable(a)
 	}
 	if !bad && bytes <= maxArgBytes {
 		return args, truncated
@@ -83,7 +82,7 @@ func cleanArgs(args []string, truncated bool) ([]string, bool) {
 		if len(out) == maxArgs || room <= 0 {
 			return out, true
 		}
-		c := clip(a, room)
+		c := untrusted.Clip(a, room)
 		truncated = truncated || len(a) > room
 		room -= len(c)
 		out = append(out, c)
@@ -137,24 +136,6 @@ func (in *Intake) cleanProcesses(ctx context.Context, r *link.Report, now time.T
 	return out, nil
 }
 
-// clean reports whether s is text that can be stored: valid, without NUL.
-func clean(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
-
-// clip returns s as clean text of at most n bytes.
-func clip(s string, n int) string {
-	if len(s) <= n && clean(s) {
-		return s
-	}
-	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\ufffd"), "\x00", "\ufffd")
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n-- // not within a letter
-	}
-	return s[:n]
-}
-
 // bound clips every text and every list in what v points to: descriptions of
 // agents and workloads, whose fields only ever become more.
 func bound(v any) { boundValue(reflect.ValueOf(v).Elem()) }
@@ -163,7 +144,7 @@ func boundValue(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.String:
 		if v.CanSet() {
-			v.SetString(clip(v.String(), maxText))
+			v.SetString(untrusted.Clip(v.String(), maxText))
 		}
 	case reflect.Pointer:
 		if !v.IsNil() && v.Elem().Kind() == reflect.Struct {

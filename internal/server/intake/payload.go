@@ -7,6 +7,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/untrusted"
 )
 
 // More limits of what one event may hold.
@@ -79,14 +80,14 @@ func cleanExit(x *event.Exit) *event.Exit {
 
 func cleanFile(f *event.File) *event.File {
 	c := *f
-	c.Path, c.To = clip(f.Path, maxPath), clip(f.To, maxPath)
+	c.Path, c.To = untrusted.Clip(f.Path, maxPath), untrusted.Clip(f.To, maxPath)
 	c.Origin = cleanOrigin(f.Origin)
 	c.Layer = cleanLayer(f.Layer, c.Origin)
-	c.FileSystem = clip(f.FileSystem, maxWord)
+	c.FileSystem = untrusted.Clip(f.FileSystem, maxWord)
 	c.Type = oneOf(f.Type, "folder", "link", "fifo", "socket", "char", "block")
 	c.Mode &= maxMode
 	c.Flags = cleanFlags(f.Flags)
-	c.Sensitive = clip(f.Sensitive, maxPath)
+	c.Sensitive = untrusted.Clip(f.Sensitive, maxPath)
 	c.Error = cleanErrno(f.Error)
 	return &c
 }
@@ -99,7 +100,7 @@ func cleanConnection(n *event.Connection) *event.Connection {
 	c.BytesSent, c.BytesReceived = min(n.BytesSent, maxBytes), min(n.BytesReceived, maxBytes)
 	c.PacketsSent, c.PacketsReceived = min(n.PacketsSent, maxBytes), min(n.PacketsReceived, maxBytes)
 	c.Duration = max(n.Duration, 0)
-	c.Name = clip(n.Name, maxDomain)
+	c.Name = untrusted.Clip(n.Name, maxDomain)
 	c.Peer = event.Peer{} // who it is, the server says
 	return &c
 }
@@ -108,8 +109,8 @@ func cleanDNS(d *event.DNS) *event.DNS {
 	c := *d
 	c.Protocol = oneOf(d.Protocol, "udp", "tcp")
 	c.Server, c.Client = cleanEnd(d.Server), cleanEnd(d.Client)
-	c.Name = clip(d.Name, maxDomain)
-	c.Type, c.Code = clip(d.Type, maxWord), clip(d.Code, maxWord)
+	c.Name = untrusted.Clip(d.Name, maxDomain)
+	c.Type, c.Code = untrusted.Clip(d.Type, maxWord), untrusted.Clip(d.Code, maxWord)
 	if len(d.Answers) > event.MaxAnswers {
 		c.Truncated = true
 	}
@@ -120,9 +121,9 @@ func cleanDNS(d *event.DNS) *event.DNS {
 
 func cleanPrivilege(p *event.Privilege) *event.Privilege {
 	c := *p
-	c.Call = clip(p.Call, maxWord)
-	c.Source, c.Target = clip(p.Source, maxPath), clip(p.Target, maxPath)
-	c.Type = clip(p.Type, maxWord)
+	c.Call = untrusted.Clip(p.Call, maxWord)
+	c.Source, c.Target = untrusted.Clip(p.Source, maxPath), untrusted.Clip(p.Target, maxPath)
+	c.Type = untrusted.Clip(p.Type, maxWord)
 	c.Flags = cleanFlags(p.Flags)
 	if !asset.IsContainerID(p.WorkloadID) {
 		c.WorkloadID = ""
@@ -133,7 +134,7 @@ func cleanPrivilege(p *event.Privilege) *event.Privilege {
 
 func cleanMemory(m *event.Memory) *event.Memory {
 	c := *m
-	c.Call, c.Path = clip(m.Call, maxWord), clip(m.Path, maxPath)
+	c.Call, c.Path = untrusted.Clip(m.Call, maxWord), untrusted.Clip(m.Path, maxPath)
 	c.Origin = cleanOrigin(m.Origin)
 	c.Layer = cleanLayer(m.Layer, c.Origin)
 	c.Protection = cleanFlags(m.Protection)
@@ -153,12 +154,12 @@ func cleanFlags(words []string) []string { return cleanList(words, maxFlags, max
 // cleanList returns at most n texts of at most size bytes each; list itself
 // when there is nothing to change.
 func cleanList(list []string, n, size int) []string {
-	if len(list) <= n && !slices.ContainsFunc(list, func(s string) bool { return len(s) > size || !clean(s) }) {
+	if len(list) <= n && !slices.ContainsFunc(list, func(s string) bool { return len(s) > size || !untrusted.Storable(s) }) {
 		return list
 	}
 	out := make([]string, min(len(list), n))
 	for i := range out {
-		out[i] = clip(list[i], size)
+		out[i] = untrusted.Clip(list[i], size)
 	}
 	return out
 }
