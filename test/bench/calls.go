@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,6 +30,7 @@ const (
 type timed struct {
 	call float64 // that nobody watches: getppid
 	open float64 // for reading, with its close
+	sent float64 // a byte over TCP on loopback, and received: two calls, one packet
 }
 
 // callTimes are those of a host's process, and of one behind a seccomp filter, as
@@ -62,6 +64,7 @@ func benchCalls(ctx context.Context, o options) (rows []row, err error) {
 	}{
 		{what: "a call that nobody watches", of: func(t callTimes) float64 { return t.plain.call }},
 		{what: "an open for reading and its close", of: func(t callTimes) float64 { return t.plain.open }},
+		{what: "a packet of TCP, with its write and read", of: func(t callTimes) float64 { return t.plain.sent }},
 		{what: "the call, behind a seccomp filter", of: func(t callTimes) float64 { return t.filtered.call }},
 		{what: "the open and its close, behind a seccomp filter", of: func(t callTimes) float64 { return t.filtered.open }},
 	}
@@ -105,7 +108,7 @@ func timeCalls(ctx context.Context, o options, cgroup string) (t callTimes, err 
 	if err != nil {
 		return t, fmt.Errorf("time calls: %w", err)
 	}
-	if _, err := fmt.Sscan(string(out), &t.plain.call, &t.plain.open, &t.filtered.call, &t.filtered.open); err != nil {
+	if _, err := fmt.Sscan(string(out), &t.plain.call, &t.plain.open, &t.plain.sent, &t.filtered.call, &t.filtered.open, &t.filtered.sent); err != nil {
 		return t, fmt.Errorf("read times of calls from %q: %w", strings.TrimSpace(string(out)), err)
 	}
 	return t, nil
@@ -131,20 +134,28 @@ func callsMain(args []string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println(plain.call, plain.open, filtered.call, filtered.open)
+	fmt.Println(plain.call, plain.open, plain.sent, filtered.call, filtered.open, filtered.sent)
 	return nil
 }
 
 // timeOf makes short runs of calls, and takes the shortest: on a busy machine
 // most are interrupted.
 func timeOf(file string, span time.Duration) (timed, error) {
-	const calls, opens, never = 500, 50, 1e9
+	const calls, opens, packets, never = 500, 50, 50, 1e9
 	name, err := unix.BytePtrFromString(file)
 	if err != nil {
 		return timed{}, err
 	}
 	at := uintptr(1<<64 + unix.AT_FDCWD)
-	least := timed{call: never, open: never}
+	out, in, err := talk()
+	if err != nil {
+		return timed{}, err
+	}
+	defer out.Close()
+	defer in.Close()
+	to, from := int(out.Fd()), int(in.Fd()) // blocking, which Fd makes them
+	one := []byte{1}
+	least := timed{call: never, open: never, sent: never}
 	for end := time.Now().Add(span); time.Now().Before(end); {
 		begin := time.Now()
 		for range calls {
@@ -160,8 +171,44 @@ func timeOf(file string, span time.Duration) (timed, error) {
 			unix.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
 		}
 		least.open = min(least.open, float64(time.Since(begin))/opens)
+		begin = time.Now()
+		for range packets {
+			if _, err := unix.Write(to, one); err != nil {
+				return timed{}, fmt.Errorf("write to loopback: %w", err)
+			}
+			if _, err := unix.Read(from, one); err != nil {
+				return timed{}, fmt.Errorf("read from loopback: %w", err)
+			}
+		}
+		least.sent = min(least.sent, float64(time.Since(begin))/packets)
 	}
 	return least, nil
+}
+
+// talk returns both ends of a connection over loopback.
+func talk() (out, in *os.File, err error) {
+	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		return nil, nil, err
+	}
+	defer l.Close()
+	here, err := net.DialTCP("tcp4", nil, l.Addr().(*net.TCPAddr))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer here.Close()
+	there, err := l.AcceptTCP()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer there.Close()
+	if out, err = here.File(); err != nil {
+		return nil, nil, err
+	}
+	if in, err = there.File(); err != nil {
+		return nil, nil, errors.Join(err, out.Close())
+	}
+	return out, in, nil
 }
 
 // filterNothing puts the thread behind a filter that lets everything pass.

@@ -12,7 +12,7 @@
 #define SPEAKS_ITSELF
 #include "sensor.bpf.h"
 #include "window.bpf.h"
-#include "socket.bpf.h"
+#include "packet.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -27,7 +27,6 @@ enum kind { KIND_QUERY = 1, KIND_ANSWER, KIND_SEGMENT_OUT, KIND_SEGMENT_IN };
 #define SEGMENT_RECORDS 4   /* of one packet, LARGE_PAYLOAD each */
 #define MAX_STREAM 0x10000  /* bytes of one side of a connection that are looked at */
 #define ANSWER_LIFE 30000000000ull /* nanoseconds that an answer is waited for */
-#define DNS_PORT 53
 #define MDNS_PORT 5353
 #define LLMNR_PORT 5355
 
@@ -506,23 +505,6 @@ static __noinline int segment(struct __sk_buff *skb, u32 at, bool out)
 		s.type = next >> 16;
 	}
 	return 0;
-}
-
-/* is_stream tells packets of TCP that may carry DNS. It runs for every one. */
-static __always_inline bool is_stream(struct __sk_buff *skb, u32 at)
-{
-	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	const __be32 docker = bpf_htonl(0x7f00000b);
-	struct ip_head *ip = data;
-	__be16 *ports;
-
-	at &= 0x3f; /* it is so: the verifier wants to see it */
-	ports = data + at;
-	if ((void *)(ports + 2) > end || (void *)(ip + 1) > end)
-		return false;
-	if (ports[0] == bpf_htons(DNS_PORT) || ports[1] == bpf_htons(DNS_PORT))
-		return true;
-	return at < IP6_HEAD && (ip->from == docker || ip->to == docker);
 }
 
 static __noinline int open_stream(u64 address)

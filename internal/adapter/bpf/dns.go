@@ -46,11 +46,12 @@ type dns struct {
 func dnsSensor(n *names) sensor {
 	s := &dns{names: n, streams: streams{}}
 	return sensor{
-		name:   "dns",
-		number: 4, // SENSOR_DNS
-		spec:   loadDns,
-		decode: s.decode,
-		tick:   s.tick,
+		name:    "dns",
+		number:  4, // SENSOR_DNS
+		spec:    loadDns,
+		decode:  s.decode,
+		tick:    s.tick,
+		packets: map[string]uint32{"on_dns_egress": packetDNS, "on_dns_ingress": packetDNS},
 	}
 }
 

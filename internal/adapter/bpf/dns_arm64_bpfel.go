@@ -228,6 +228,8 @@ const (
 	dnsMapCgroups       = "cgroups"
 	dnsMapCounters      = "counters"
 	dnsMapEvents        = "events"
+	dnsMapPacketsIn     = "packets_in"
+	dnsMapPacketsOut    = "packets_out"
 	dnsMapQuestions     = "questions"
 	dnsMapScratches     = "scratches"
 	dnsMapSettings      = "settings"
@@ -293,17 +295,19 @@ type dnsProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type dnsMapSpecs struct {
-	Blank     *ebpf.MapSpec `ebpf:"blank"`
-	Cgroups   *ebpf.MapSpec `ebpf:"cgroups"`
-	Counters  *ebpf.MapSpec `ebpf:"counters"`
-	Events    *ebpf.MapSpec `ebpf:"events"`
-	Questions *ebpf.MapSpec `ebpf:"questions"`
-	Scratches *ebpf.MapSpec `ebpf:"scratches"`
-	Settings  *ebpf.MapSpec `ebpf:"settings"`
-	Streams   *ebpf.MapSpec `ebpf:"streams"`
-	Takings   *ebpf.MapSpec `ebpf:"takings"`
-	Untold    *ebpf.MapSpec `ebpf:"untold"`
-	Window    *ebpf.MapSpec `ebpf:"window"`
+	Blank      *ebpf.MapSpec `ebpf:"blank"`
+	Cgroups    *ebpf.MapSpec `ebpf:"cgroups"`
+	Counters   *ebpf.MapSpec `ebpf:"counters"`
+	Events     *ebpf.MapSpec `ebpf:"events"`
+	PacketsIn  *ebpf.MapSpec `ebpf:"packets_in"`
+	PacketsOut *ebpf.MapSpec `ebpf:"packets_out"`
+	Questions  *ebpf.MapSpec `ebpf:"questions"`
+	Scratches  *ebpf.MapSpec `ebpf:"scratches"`
+	Settings   *ebpf.MapSpec `ebpf:"settings"`
+	Streams    *ebpf.MapSpec `ebpf:"streams"`
+	Takings    *ebpf.MapSpec `ebpf:"takings"`
+	Untold     *ebpf.MapSpec `ebpf:"untold"`
+	Window     *ebpf.MapSpec `ebpf:"window"`
 }
 
 // dnsVariableSpecs contains global variables before they are loaded into the kernel.
@@ -334,17 +338,19 @@ func (o *dnsObjects) Close() error {
 //
 // It can be passed to loadDnsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type dnsMaps struct {
-	Blank     *ebpf.Map `ebpf:"blank"`
-	Cgroups   *ebpf.Map `ebpf:"cgroups"`
-	Counters  *ebpf.Map `ebpf:"counters"`
-	Events    *ebpf.Map `ebpf:"events"`
-	Questions *ebpf.Map `ebpf:"questions"`
-	Scratches *ebpf.Map `ebpf:"scratches"`
-	Settings  *ebpf.Map `ebpf:"settings"`
-	Streams   *ebpf.Map `ebpf:"streams"`
-	Takings   *ebpf.Map `ebpf:"takings"`
-	Untold    *ebpf.Map `ebpf:"untold"`
-	Window    *ebpf.Map `ebpf:"window"`
+	Blank      *ebpf.Map `ebpf:"blank"`
+	Cgroups    *ebpf.Map `ebpf:"cgroups"`
+	Counters   *ebpf.Map `ebpf:"counters"`
+	Events     *ebpf.Map `ebpf:"events"`
+	PacketsIn  *ebpf.Map `ebpf:"packets_in"`
+	PacketsOut *ebpf.Map `ebpf:"packets_out"`
+	Questions  *ebpf.Map `ebpf:"questions"`
+	Scratches  *ebpf.Map `ebpf:"scratches"`
+	Settings   *ebpf.Map `ebpf:"settings"`
+	Streams    *ebpf.Map `ebpf:"streams"`
+	Takings    *ebpf.Map `ebpf:"takings"`
+	Untold     *ebpf.Map `ebpf:"untold"`
+	Window     *ebpf.Map `ebpf:"window"`
 }
 
 func (m *dnsMaps) Close() error {
@@ -353,6 +359,8 @@ func (m *dnsMaps) Close() error {
 		m.Cgroups,
 		m.Counters,
 		m.Events,
+		m.PacketsIn,
+		m.PacketsOut,
 		m.Questions,
 		m.Scratches,
 		m.Settings,

@@ -14,6 +14,7 @@
 //     where the kernel keeps that
 //   - read.bpf.h: the kernel's memory without a helper, where the kernel can
 //   - socket.bpf.h: sockets and packets
+//   - packet.bpf.h: who looks at packets; one program a direction for all sensors
 //   - path.bpf.h: from a dentry to a path
 //   - kernel.bpf.h: the kernel's structs, with the fields that are read and no
 //     others; CO-RE moves each access to where the running kernel has the field

@@ -5,3 +5,10 @@ func CallNumber(name string) (uint32, bool) {
 	n, ok := callNumbers[name]
 	return n, ok
 }
+
+// AttachPacketsSingly makes s do as on kernels that cannot have one program for
+// the packets of all sensors. It is for before the network and DNS sensors load.
+func (s *Sensors) AttachPacketsSingly() { s.on.packets.refused = true }
+
+// HasPacketBoard says whether one program looks at packets for all sensors.
+func (s *Sensors) HasPacketBoard() bool { return s.on.packets.there() }

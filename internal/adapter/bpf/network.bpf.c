@@ -15,7 +15,7 @@
 #include "sensor.bpf.h"
 #include "syscall.bpf.h"
 #include "window.bpf.h"
-#include "socket.bpf.h"
+#include "packet.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -630,10 +630,15 @@ int BPF_PROG(on_bind, struct pt_regs *regs, long ret)
 
 const struct flow_key *unused_flow_key __attribute__((unused));
 
-/* by_packets tells protocols that are followed by their packets; TCP is not. */
-static __always_inline bool by_packets(u8 protocol)
+/* chained says that other sensors look at packets after this one: set by the
+ * loader, where the kernel lets a program with functions jump to another one. */
+const volatile bool chained = false;
+
+static __always_inline int pass_on(struct __sk_buff *skb, void *handlers)
 {
-	return protocol == IPPROTO_UDP || protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6;
+	if (chained)
+		bpf_tail_call(skb, handlers, PACKET_DNS);
+	return 1;
 }
 
 SEC("cgroup_skb/egress")
@@ -651,7 +656,7 @@ int on_egress(struct __sk_buff *skb)
 		set_owner(t, current_leader());
 		tell(t, KIND_CONNECT);
 	}
-	return 1;
+	return pass_on(skb, &packets_out);
 }
 
 SEC("cgroup_skb/ingress")
@@ -662,7 +667,7 @@ int on_ingress(struct __sk_buff *skb)
 
 	if (by_packets(protocol))
 		follow(skb, at, protocol, false);
-	return 1;
+	return pass_on(skb, &packets_in);
 }
 
 /* -- What there was before -------------------------------------------------- */

@@ -47,11 +47,12 @@ type network struct {
 func networkSensor(n *names) sensor {
 	s := &network{names: n, ended: endings{told: map[uint64]*ending{}}}
 	return sensor{
-		name:   "network",
-		number: 3, // SENSOR_NETWORK
-		spec:   loadNetwork,
-		decode: s.decode,
-		tick:   s.tick,
+		name:    "network",
+		number:  3, // SENSOR_NETWORK
+		spec:    loadNetwork,
+		decode:  s.decode,
+		tick:    s.tick,
+		packets: map[string]uint32{"on_egress": packetNetwork, "on_ingress": packetNetwork},
 		calls: map[string][]string{
 			"on_accept":     {"accept", "accept4"},
 			"on_connect":    {"connect"},

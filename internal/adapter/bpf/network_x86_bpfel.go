@@ -240,6 +240,8 @@ const (
 	networkMapFailures         = "failures"
 	networkMapFlows            = "flows"
 	networkMapListeners        = "listeners"
+	networkMapPacketsIn        = "packets_in"
+	networkMapPacketsOut       = "packets_out"
 	networkMapScratches        = "scratches"
 	networkMapSettings         = "settings"
 	networkMapSlots            = "slots"
@@ -257,6 +259,7 @@ const (
 	networkProgOnSocketcall    = "on_socketcall"
 	networkProgOnState         = "on_state"
 	networkProgResumeFiles     = "resume_files"
+	networkVarChained          = "chained"
 	networkVarUnusedConnection = "unused_connection"
 	networkVarUnusedEndings    = "unused_endings"
 	networkVarUnusedFlag       = "unused_flag"
@@ -323,29 +326,32 @@ type networkProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type networkMapSpecs struct {
-	Bindings  *ebpf.MapSpec `ebpf:"bindings"`
-	Blank     *ebpf.MapSpec `ebpf:"blank"`
-	Cgroups   *ebpf.MapSpec `ebpf:"cgroups"`
-	Counters  *ebpf.MapSpec `ebpf:"counters"`
-	Ended     *ebpf.MapSpec `ebpf:"ended"`
-	Events    *ebpf.MapSpec `ebpf:"events"`
-	Failures  *ebpf.MapSpec `ebpf:"failures"`
-	Flows     *ebpf.MapSpec `ebpf:"flows"`
-	Listeners *ebpf.MapSpec `ebpf:"listeners"`
-	Scratches *ebpf.MapSpec `ebpf:"scratches"`
-	Settings  *ebpf.MapSpec `ebpf:"settings"`
-	Slots     *ebpf.MapSpec `ebpf:"slots"`
-	Socks     *ebpf.MapSpec `ebpf:"socks"`
-	Takings   *ebpf.MapSpec `ebpf:"takings"`
-	Untold    *ebpf.MapSpec `ebpf:"untold"`
-	Window    *ebpf.MapSpec `ebpf:"window"`
-	Workbench *ebpf.MapSpec `ebpf:"workbench"`
+	Bindings   *ebpf.MapSpec `ebpf:"bindings"`
+	Blank      *ebpf.MapSpec `ebpf:"blank"`
+	Cgroups    *ebpf.MapSpec `ebpf:"cgroups"`
+	Counters   *ebpf.MapSpec `ebpf:"counters"`
+	Ended      *ebpf.MapSpec `ebpf:"ended"`
+	Events     *ebpf.MapSpec `ebpf:"events"`
+	Failures   *ebpf.MapSpec `ebpf:"failures"`
+	Flows      *ebpf.MapSpec `ebpf:"flows"`
+	Listeners  *ebpf.MapSpec `ebpf:"listeners"`
+	PacketsIn  *ebpf.MapSpec `ebpf:"packets_in"`
+	PacketsOut *ebpf.MapSpec `ebpf:"packets_out"`
+	Scratches  *ebpf.MapSpec `ebpf:"scratches"`
+	Settings   *ebpf.MapSpec `ebpf:"settings"`
+	Slots      *ebpf.MapSpec `ebpf:"slots"`
+	Socks      *ebpf.MapSpec `ebpf:"socks"`
+	Takings    *ebpf.MapSpec `ebpf:"takings"`
+	Untold     *ebpf.MapSpec `ebpf:"untold"`
+	Window     *ebpf.MapSpec `ebpf:"window"`
+	Workbench  *ebpf.MapSpec `ebpf:"workbench"`
 }
 
 // networkVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type networkVariableSpecs struct {
+	Chained          *ebpf.VariableSpec `ebpf:"chained"`
 	UnusedConnection *ebpf.VariableSpec `ebpf:"unused_connection"`
 	UnusedEndings    *ebpf.VariableSpec `ebpf:"unused_endings"`
 	UnusedFlag       *ebpf.VariableSpec `ebpf:"unused_flag"`
@@ -375,23 +381,25 @@ func (o *networkObjects) Close() error {
 //
 // It can be passed to loadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type networkMaps struct {
-	Bindings  *ebpf.Map `ebpf:"bindings"`
-	Blank     *ebpf.Map `ebpf:"blank"`
-	Cgroups   *ebpf.Map `ebpf:"cgroups"`
-	Counters  *ebpf.Map `ebpf:"counters"`
-	Ended     *ebpf.Map `ebpf:"ended"`
-	Events    *ebpf.Map `ebpf:"events"`
-	Failures  *ebpf.Map `ebpf:"failures"`
-	Flows     *ebpf.Map `ebpf:"flows"`
-	Listeners *ebpf.Map `ebpf:"listeners"`
-	Scratches *ebpf.Map `ebpf:"scratches"`
-	Settings  *ebpf.Map `ebpf:"settings"`
-	Slots     *ebpf.Map `ebpf:"slots"`
-	Socks     *ebpf.Map `ebpf:"socks"`
-	Takings   *ebpf.Map `ebpf:"takings"`
-	Untold    *ebpf.Map `ebpf:"untold"`
-	Window    *ebpf.Map `ebpf:"window"`
-	Workbench *ebpf.Map `ebpf:"workbench"`
+	Bindings   *ebpf.Map `ebpf:"bindings"`
+	Blank      *ebpf.Map `ebpf:"blank"`
+	Cgroups    *ebpf.Map `ebpf:"cgroups"`
+	Counters   *ebpf.Map `ebpf:"counters"`
+	Ended      *ebpf.Map `ebpf:"ended"`
+	Events     *ebpf.Map `ebpf:"events"`
+	Failures   *ebpf.Map `ebpf:"failures"`
+	Flows      *ebpf.Map `ebpf:"flows"`
+	Listeners  *ebpf.Map `ebpf:"listeners"`
+	PacketsIn  *ebpf.Map `ebpf:"packets_in"`
+	PacketsOut *ebpf.Map `ebpf:"packets_out"`
+	Scratches  *ebpf.Map `ebpf:"scratches"`
+	Settings   *ebpf.Map `ebpf:"settings"`
+	Slots      *ebpf.Map `ebpf:"slots"`
+	Socks      *ebpf.Map `ebpf:"socks"`
+	Takings    *ebpf.Map `ebpf:"takings"`
+	Untold     *ebpf.Map `ebpf:"untold"`
+	Window     *ebpf.Map `ebpf:"window"`
+	Workbench  *ebpf.Map `ebpf:"workbench"`
 }
 
 func (m *networkMaps) Close() error {
@@ -405,6 +413,8 @@ func (m *networkMaps) Close() error {
 		m.Failures,
 		m.Flows,
 		m.Listeners,
+		m.PacketsIn,
+		m.PacketsOut,
 		m.Scratches,
 		m.Settings,
 		m.Slots,
@@ -420,6 +430,7 @@ func (m *networkMaps) Close() error {
 //
 // It can be passed to loadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type networkVariables struct {
+	Chained          *ebpf.Variable `ebpf:"chained"`
 	UnusedConnection *ebpf.Variable `ebpf:"unused_connection"`
 	UnusedEndings    *ebpf.Variable `ebpf:"unused_endings"`
 	UnusedFlag       *ebpf.Variable `ebpf:"unused_flag"`

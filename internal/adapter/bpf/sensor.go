@@ -23,6 +23,9 @@ type sensor struct {
 	// calls says which programs handle the ends of which system calls, by their
 	// names in calls_amd64.go: see syscall.bpf.h.
 	calls map[string][]string
+	// packets says which programs look at packets, and their place among those of
+	// other sensors: see packet.bpf.h.
+	packets map[string]uint32
 	// configure hands settings to the programs, after loading and at each
 	// change; nil when the sensor has none.
 	configure func(maps map[string]*ebpf.Map, s asset.AgentSettings) error
@@ -101,6 +104,9 @@ func (l *loaded) load(spec *ebpf.CollectionSpec, on *shared) error {
 			own[name] = m
 		}
 	}
+	if err := l.chain(spec, own, on); err != nil {
+		return err
+	}
 	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: own})
 	if err != nil {
 		return fmt.Errorf("load programs: %w", err)
@@ -114,6 +120,30 @@ func (l *loaded) load(spec *ebpf.CollectionSpec, on *shared) error {
 	}
 	if err != nil {
 		return errors.Join(err, l.close(on))
+	}
+	return nil
+}
+
+// chain gives programs that look at packets the tables of the others, where the
+// kernel lets them use those.
+func (l *loaded) chain(spec *ebpf.CollectionSpec, own map[string]*ebpf.Map, on *shared) error {
+	if len(l.packets) == 0 {
+		return nil
+	}
+	if err := on.packets.open(); err != nil || !on.packets.there() {
+		return err
+	}
+	chained := spec.Variables[chainedVariable]
+	if chained == nil {
+		return nil // the last one
+	}
+	for name, m := range on.packets.programs.Maps {
+		if spec.Maps[name] != nil && m.Type() == ebpf.ProgramArray {
+			own[name] = m
+		}
+	}
+	if err := chained.Set(true); err != nil {
+		return fmt.Errorf("set %s: %w", chainedVariable, err)
 	}
 	return nil
 }
@@ -154,6 +184,9 @@ func (l *loaded) attachOne(spec *ebpf.ProgramSpec, p *ebpf.Program, on *shared) 
 		var root int
 		if root, err = on.cgroupRoot(); err != nil {
 			return err
+		}
+		if place, ok := l.packets[spec.Name]; ok && on.packets.there() {
+			return on.packets.handle(p, spec.AttachType, place, root)
 		}
 		at, err = link.AttachRawLink(link.RawLinkOptions{Target: root, Program: p, Attach: spec.AttachType})
 	default:
@@ -228,6 +261,9 @@ func (l *loaded) close(on *shared) error {
 	var errs []error
 	for _, names := range l.calls {
 		errs = append(errs, on.calls.forget(names))
+	}
+	for _, place := range l.packets {
+		errs = append(errs, on.packets.forget(place))
 	}
 	for _, at := range l.links {
 		errs = append(errs, at.Close())

@@ -23,6 +23,7 @@ const DefaultWindow = time.Minute
 type shared struct {
 	maps     map[string]*ebpf.Map
 	calls    switchboard
+	packets  packetboard
 	cgroups  int // descriptor of the root; -1 until a sensor needs it
 	settings asset.AgentSettings
 	reader   *ringbuf.Reader
@@ -95,7 +96,7 @@ func (s *shared) close() error {
 	if s.reader != nil {
 		errs = append(errs, s.reader.Close())
 	}
-	errs = append(errs, s.calls.close())
+	errs = append(errs, s.calls.close(), s.packets.close())
 	for _, m := range s.maps {
 		errs = append(errs, m.Close())
 	}

@@ -28,6 +28,7 @@
 #define IPPROTO_UDP 17
 #define IPPROTO_ICMPV6 58
 #define IPPROTO_MPTCP 262
+#define DNS_PORT 53 /* RFC 1035 section 4.2 */
 #define SOCK_BINDPORT_LOCK 8 /* include/net/sock.h: the port was asked for */
 #define SOCK_DONE 1	     /* bit of sk_flags: the peer's FIN came */
 #define SOCKFS_MAGIC 0x534F434B
