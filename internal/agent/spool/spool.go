@@ -3,7 +3,8 @@
 // so that as a rule nothing is read back.
 //
 // Every event is numbered and written through to the page cache before Push
-// returns: a SIGKILL of the agent costs nothing. A power cut or a crash of the
+// returns: a SIGKILL of the agent costs nothing of that, and of the batch that was
+// being pushed some or all of what a write had not reached. A power cut or a crash of the
 // kernel costs what the kernel had not written out, as a rule the last 30
 // seconds, of a segment that was completed the last few; only segments that are
 // complete, and all of them at Close, are forced to the disk, because a sync

@@ -298,6 +298,57 @@ func TestTooOld(t *testing.T) {
 	})
 }
 
+// A write that is killed ends between two pages: of the batch that was being
+// pushed, one series may have more than the other. What was pushed before is
+// whole, what there is of the batch comes in order, and none of it is counted as
+// lost, because it was never held.
+func TestKilledWhileWriting(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, "BOOT0001", spool.Options{Dir: dir})
+	s.Push(batchOf(100))
+	before := map[string]int64{}
+	for _, p := range segments(t, dir) {
+		before[filepath.Base(p)] = size(t, p)
+	}
+	s.Push(batchOf(100))
+	for _, tc := range []struct{ low, rest float64 }{{1, 0}, {1, 0.5}, {0.3, 0}, {0.7, 0.9}} {
+		t.Run(fmt.Sprint(tc), func(t *testing.T) {
+			copied := killed(t, dir)
+			for _, p := range segments(t, copied) {
+				held, share := before[filepath.Base(p)], tc.rest
+				if strings.HasPrefix(filepath.Base(p), "low") {
+					share = tc.low
+				}
+				if err := os.Truncate(p, held+int64(float64(size(t, p)-held)*share)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s := open(t, "BOOT0002", spool.Options{Dir: copied})
+			seqs, _ := drain(t, s)
+			got := seqs["BOOT0001"]
+			ascending(t, got)
+			if len(got) < 100 || got[99] != 100 {
+				t.Errorf("of what was pushed %d arrived: %v", len(got), got)
+			}
+			if most := 100 + int(25*tc.low+75*tc.rest); len(got) > most || len(got) < most-2 {
+				t.Errorf("%d arrived, want about %d", len(got), most)
+			}
+			if l := lost(s); len(l) > 0 {
+				t.Errorf("counted as lost: %v", l)
+			}
+		})
+	}
+}
+
+func size(t testing.TB, path string) int64 {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
+}
+
 func TestDamage(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, "BOOT0001", spool.Options{Dir: dir, Cache: 1})
