@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path"
 	"strings"
 
 	"github.com/klauspost/compress/gzip"
@@ -94,7 +93,7 @@ func (rd *reading) archive(name string) {
 
 // wanted reports whether a document in an archive is to be read.
 func (rd *reading) wanted(name string) bool {
-	if !strings.HasSuffix(name, ".json") || strings.HasPrefix(path.Base(name), ".") {
+	if !rd.source.isDocument(name) {
 		return false
 	}
 	if n := documentName(name); rd.newer[n] || rd.deleted[n] {

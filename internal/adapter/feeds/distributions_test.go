@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -70,6 +71,11 @@ func TestDistributions(t *testing.T) {
 			  Amazon Linux:2 source curl [, ) "Pending Fix"
 			  Amazon Linux:2 source containerd of docker not affected "Not Affected"
 			  Amazon Linux:1 source curl [, ) will not fix "No Fix Planned"`},
+		{"the page of a CVE in Amazon Linux", "amazon/cve", "amazon/cve/CVE-2025-0725.html", `
+			CVE-2025-0725 CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:L/I:L/A:L by amazon CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:L/I:L/A:L by nvd
+			  Amazon Linux:2 source curl not affected "Not Affected"
+			  Amazon Linux:2 source kernel of kernel-5.10 [, ) "Pending Fix"
+			  Amazon Linux:2023 source kernel-livepatch-6.1.102-108.177 [, ) will not fix "No Fix Planned"`},
 		{"Ubuntu's tracker", "ubuntu", "ubuntu/cves-000000.json", `
 			CVE-2024-45700 medium
 			  Ubuntu:18.04:LTS source zabbix [, ) under investigation
@@ -230,6 +236,10 @@ func TestAmazonCVE(t *testing.T) {
 		{"an empty list", `{"cve_id":"CVE-2025-0167","affected_packages":[]}`, ""},
 		{"other spellings", `{"id":"CVE-2025-0167","packages":[{"product":"Amazon Linux 2023","packageName":"curl","state":"pending_fix"}]}`, ""},
 		{"a status of tomorrow", `{"id":"CVE-2025-0167","packages":[{"product":"Amazon Linux 2023","package":"curl","state":"Thinking"}]}`, ""},
+		{"wrapped", `{"data":{"CVE":"CVE-2025-0167","affected":[{"Platform":"Amazon Linux 2023","Package":"curl","Status":"Pending Fix"}]}}`, ""},
+		{"a page without the table", `<html><title>CVE-2025-0167</title><table><tr><th>a</th></tr><tr><td>b</td></tr></table>`, "its form has changed"},
+		{"a page that asks for a login", `<html><title>Sign in</title><form>`, "names no CVE"},
+		{"a page cut off", `<html><title>CVE-2025-0167</title><table><tr><th>Platform<th>Package<th>Status<tr><td>Amazon Linux 2023<td>curl<td>Pending Fix<tr><td`, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			lines, tally, err := broken(t, "amazon/cve", "CVE-2025-0167.json", []byte(tc.doc))
@@ -249,5 +259,58 @@ func TestAmazonCVE(t *testing.T) {
 				t.Errorf("got %q: what is unknown must be affected", lines)
 			}
 		})
+	}
+}
+
+// TestAmazonSaysEachPackageOnce lists packages several times: of each platform one
+// state is left, the worst.
+func TestAmazonSaysEachPackageOnce(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		states []string // platform, status
+		want   []string
+	}{
+		{"the same twice", []string{"2023", "Pending Fix", "2023", "Pending Fix"}, []string{`2023 source curl [, ) "Pending Fix"`}},
+		{"the worst of all", []string{"2023", "Not Affected", "2023", "No Fix Planned", "2023", "Pending Fix", "2023", "Fixed"}, []string{`2023 source curl [, ) "Pending Fix"`}},
+		{"investigated and planned", []string{"2023", "No Fix Planned", "2023", "Under Investigation"}, []string{`2023 source curl [, ) under investigation "Under Investigation"`}},
+		{"fixed is not unaffected", []string{"2023", "Not Affected", "2023", "Fixed"}, nil},
+		{"fixed only", []string{"2023", "Fixed"}, nil},
+		{"platforms are apart", []string{"1", "No Fix Planned", "2 - Core", "Pending Fix", "2 - Docker Extra", "Not Affected", "2023", "Fixed"},
+			[]string{`1 source curl [, ) will not fix "No Fix Planned"`, `2 source curl [, ) "Pending Fix"`, `2 source curl of docker not affected "Not Affected"`}},
+		{"repositories of 2023 are one", []string{"2023", "Not Affected", "2023 - Kernel-livepatch", "Pending Fix"}, []string{`2023 source curl [, ) "Pending Fix"`}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var rows []string
+			for i := 0; i < len(tc.states); i += 2 {
+				rows = append(rows, fmt.Sprintf(`{"platform":"Amazon Linux %s","package":"curl","status":%q}`, tc.states[i], tc.states[i+1]))
+			}
+			lines, tally, err := broken(t, "amazon/cve", "CVE-2025-0167.json", []byte(`{"cve_id":"CVE-2025-0167","affected_packages":[`+strings.Join(rows, ",")+`]}`))
+			if err != nil || tally.Failed > 0 {
+				t.Fatal(err, tally.Failures)
+			}
+			var want []string
+			if len(tc.want) > 0 {
+				want = append(want, "CVE-2025-0167")
+			}
+			for _, w := range tc.want {
+				want = append(want, "  Amazon Linux:"+w)
+			}
+			if d := cmp.Diff(want, lines); d != "" {
+				t.Errorf("-want +got:\n%s", d)
+			}
+		})
+	}
+}
+
+func TestAMillionStatesOfOneCVE(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(`{"cve_id":"CVE-2025-0167","affected_packages":[`)
+	for i := range 100_000 {
+		fmt.Fprintf(&b, `{"platform":"Amazon Linux 2023","package":"p%d","status":"Pending Fix"},`, i)
+	}
+	b.WriteString(`{}]}`)
+	lines, tally, err := broken(t, "amazon/cve", "CVE-2025-0167.json", []byte(b.String()))
+	if err != nil || len(lines) > 0 || tally.Failed != 1 || !strings.Contains(tally.Failures[0].Err.Error(), "affected packages") {
+		t.Errorf("got %d lines, %v, %+v", len(lines), err, tally)
 	}
 }
