@@ -480,3 +480,25 @@ func TestEverySourceCanBeFetchedFromAMirror(t *testing.T) {
 		}
 	}
 }
+
+func TestFetchesTheVEXOfUbuntu(t *testing.T) {
+	const address = "security-metadata.canonical.com/vex/vex-all.tar.xz"
+	archive, err := os.ReadFile("testdata/ubuntu-vex/vex-all.tar.xz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPublisher(t)
+	p.put(address, "<html>sign in</html>")
+	f := p.fetcher()
+	if u := update1(t, f, "ubuntu/vex"); u.Err == nil || !strings.Contains(u.Err.Error(), "not as a xz does") {
+		t.Errorf("got %v", u.Err)
+	}
+	p.put(address, string(archive)).cuts = []int{100}
+	mustUpdate(t, f, "ubuntu/vex")
+	if got := content(t, f, "ubuntu-vex/vex-all.tar.xz"); got != string(archive) {
+		t.Errorf("%d bytes are here, of %d", len(got), len(archive))
+	}
+	if u := mustUpdate(t, f, "ubuntu/vex"); u.Changed != 0 || u.Unchanged != 1 {
+		t.Errorf("got %+v, want nothing changed", u)
+	}
+}

@@ -59,6 +59,8 @@ func newParser(s Source, t *Tally) parser {
 		return &amazonCVEReader{source: s.Name, tally: t}
 	case UbuntuTracker:
 		return &ubuntuReader{source: s.Name, tally: t}
+	case UbuntuVEX:
+		return &ubuntuVEXReader{source: s.Name, tally: t}
 	case CSAF:
 		return &csafReader{source: s.Name, tally: t}
 	case DebianTracker:
@@ -76,7 +78,7 @@ func (s Source) whole() bool { return s.Format == DebianTracker || s.Format == S
 // documentLimit returns how large a document of s may be.
 func (s Source) documentLimit() int64 {
 	switch {
-	case s.Format == CSAF:
+	case s.Format == CSAF || s.Format == UbuntuVEX:
 		return maxCSAF
 	case s.whole():
 		return maxFile
@@ -230,8 +232,11 @@ func (s Source) isDocument(name string) bool {
 	if strings.HasPrefix(base, ".") {
 		return false
 	}
-	if s.Format == AmazonCVE && strings.HasSuffix(base, ".html") {
+	switch {
+	case s.Format == AmazonCVE && strings.HasSuffix(base, ".html"):
 		return isCVE(strings.TrimSuffix(base, ".html")) // and not the index
+	case s.Format == UbuntuVEX: // the notices beside them only say what is fixed
+		return strings.HasSuffix(base, ".json") && isCVE(strings.TrimSuffix(base, ".json"))
 	}
 	return strings.HasSuffix(base, ".json")
 }

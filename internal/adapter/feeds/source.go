@@ -133,6 +133,11 @@ func distributions() []Source {
 			Licence: ccBySA, Attribution: "Ubuntu CVE tracker (https://ubuntu.com/security/cves), Canonical Ltd., CC-BY-SA 4.0",
 		},
 		{
+			Name: "ubuntu/vex", Title: "Ubuntu VEX", Format: UbuntuVEX, Ecosystems: []string{"Ubuntu"},
+			Dir: "ubuntu-vex", Base: "https://security-metadata.canonical.com/vex", Home: "https://ubuntu.com/security/vex",
+			Licence: ccBySA, Attribution: "Ubuntu VEX data (https://github.com/canonical/ubuntu-security-notices), Canonical Ltd., CC-BY-SA 4.0", Default: true,
+		},
+		{
 			Name: "wolfi", Title: "Wolfi security database", Format: SecDB, Ecosystems: []string{"Wolfi"},
 			Dir: "wolfi", Base: "https://packages.wolfi.dev", Home: "https://images.chainguard.dev/security",
 			Licence: unstated, Attribution: "Wolfi security database (https://packages.wolfi.dev), Chainguard, Inc.",
