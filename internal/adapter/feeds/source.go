@@ -18,8 +18,9 @@ const (
 	bsd3   = "BSD-3-Clause"
 	// unstated is what no licence was found for: pass it on only after asking.
 	unstated = "not stated"
-	// debianText is what https://www.debian.org/license says of its texts.
-	debianText = "MIT or OPL-1.0"
+	// debianText is what https://www.debian.org/license says of its texts: since
+	// 2012 the one or the other, and of what is older the last.
+	debianText = "MIT or GPL-2.0-or-later, before 2012 OPL-1.0"
 
 	github = "Advisories of the GitHub Advisory Database (https://github.com/advisories), CC-BY 4.0"
 )
