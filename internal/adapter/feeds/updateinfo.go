@@ -84,9 +84,13 @@ type updateReader struct {
 
 func (u *updateReader) read(give func(*advisory.Advisory) bool) error {
 	u.dec = xml.NewDecoder(u.input)
+	isUpdates := false
 	for depth := 0; ; {
 		t, err := u.token()
 		if errors.Is(err, io.EOF) {
+			if !isUpdates {
+				return errors.New("no updateinfo: it has no <updates>")
+			}
 			return nil
 		}
 		if err != nil {
@@ -99,6 +103,7 @@ func (u *updateReader) read(give func(*advisory.Advisory) bool) error {
 		if !ok {
 			continue
 		}
+		isUpdates = isUpdates || start.Name.Local == "updates"
 		if start.Name.Local != "update" {
 			if depth++; depth > maxXMLDepth {
 				return errXMLDeep
