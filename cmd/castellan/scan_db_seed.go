@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,6 +84,13 @@ func noticeOf(origins []feeds.Origin) string {
 	for _, o := range origins {
 		fmt.Fprintf(&b, "- %s\n", o.Notice())
 	}
-	b.WriteString("\nThey were shortened and put into another form.\n")
+	b.WriteString("\nThey were shortened and put into another form. Nothing else is in it.\n")
+	var told []string
+	for _, o := range origins {
+		if terms := o.Terms(); terms != "" && !slices.Contains(told, terms) {
+			told = append(told, terms)
+			fmt.Fprintf(&b, "\n%s\n", terms)
+		}
+	}
 	return b.String()
 }

@@ -1,6 +1,7 @@
 package feeds
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,14 +11,16 @@ import (
 )
 
 // amazonCVEReader reads what the Amazon Linux Security Center publishes of each
-// CVE (https://explore.alas.aws.amazon.com/CVE-….json): the state of each package
-// on each platform. It is the only place that tells of weaknesses that have no
-// fix, which the updateinfo of the repositories is silent about.
+// CVE (https://explore.alas.aws.amazon.com/CVE-….json, and the page .html): the
+// state of each package on each platform. It is the only place that tells of
+// weaknesses that have no fix, which the updateinfo of the repositories is silent
+// about.
 //
 // Amazon documents no schema. What is relied on are a list of objects that have a
 // platform, a package and a status each, as the page of the same name shows them,
 // and the list of scores; names of fields are taken in the spellings below. A
-// document in which no such list is found is broken, never empty.
+// document in which no such list is found is broken, never empty. The page has the
+// same in its tables (see page).
 type amazonCVEReader struct {
 	source string
 	tally  *Tally
@@ -25,126 +28,160 @@ type amazonCVEReader struct {
 	words  words
 }
 
-// amazonRow is one line of the table.
-type amazonRow struct{ platform, pkg, status string }
+// amazonCVE is one document while it is read.
+type amazonCVE struct {
+	*advisory.Advisory
+	states table
+	rows   int  // lines that name a platform, a package and a status
+	listed bool // there is a list that such lines could be in
+}
+
+var (
+	errNoCVE    = errors.New("the document names no CVE")
+	errNoStates = errors.New("the document has no list of packages with their states: its form has changed")
+)
 
 func (z *amazonCVEReader) document(doc []byte, give func(*advisory.Advisory) bool) error {
-	r := &z.json
-	r.Reset(doc)
-	a := &advisory.Advisory{Source: z.source}
-	rows, found := 0, false
-	packages := builder{limit: maxAffected}
-	if r.Object() {
-		for r.Next() {
-			key := string(r.Key())
-			switch key {
-			case "cve_id", "cve", "id", "name", "cveId":
-				if id := r.Scalar(); isCVE(id) {
-					a.ID = id
-				}
-			case "public_date", "publicDate", "published", "public":
-				a.Published = parseTime(r.Scalar())
-			case "last_modified", "modified", "updated", "last_updated":
-				a.Modified = parseTime(r.Scalar())
-			case "description":
-				a.Details = cut(r.Scalar(), maxDetails)
-				a.Summary = firstSentence(a.Details)
-			case "severity":
-				a.Rating = rating(r.Scalar())
-			case "scores", "cvss":
-				z.scores(a)
-			default:
-				if r.Kind() != pull.List {
-					r.Skip()
-					continue
-				}
-				n, err := z.table(&packages)
-				if err != nil {
-					r.Fail(err)
-				}
-				rows += n
-				found = found || n > 0 || strings.Contains(key, "package")
-			}
-		}
+	a := &amazonCVE{Advisory: &advisory.Advisory{Source: z.source}}
+	var err error
+	if bytes.HasPrefix(bytes.TrimLeft(doc, "\ufeff \t\r\n"), []byte("<")) {
+		err = z.page(doc, a)
+	} else {
+		z.json.Reset(doc)
+		z.members(a)
+		err = z.json.End()
 	}
-	if err := r.End(); err != nil {
+	switch {
+	case err != nil:
 		return err
+	case a.ID == "":
+		return errNoCVE
+	case !a.listed:
+		return errNoStates
 	}
-	if a.ID == "" {
-		return errors.New("the document names no CVE")
-	}
-	if !found {
-		return errors.New("the document has no list of packages with their states: its form has changed")
-	}
-	a.Affected = packages.all
+	a.Affected = a.states.affected()
 	if len(a.Affected) == 0 {
-		if rows == 0 {
+		if a.rows == 0 {
 			z.tally.skip(SkipNoPackage)
 		}
 		return nil
 	}
 	a.References = []advisory.Reference{{Kind: "advisory", URL: "https://explore.alas.aws.amazon.com/" + a.ID + ".html"}}
-	give(a)
+	give(a.Advisory)
 	return nil
 }
 
-// table reads a list of states and returns how many of its lines are such.
-func (z *amazonCVEReader) table(packages *builder) (int, error) {
+// members reads an object: the document, or one that it is wrapped in.
+func (z *amazonCVEReader) members(a *amazonCVE) {
+	r := &z.json
+	if !r.Object() {
+		return
+	}
+	for r.Next() {
+		switch key := plainKey(r.Key()); key {
+		case "cveid", "cve", "id", "name":
+			if id := r.Scalar(); isCVE(id) && a.ID == "" {
+				a.ID = id
+			}
+		case "publicdate", "published", "public":
+			a.Published = parseTime(r.Scalar())
+		case "lastmodified", "modified", "updated", "lastupdated":
+			a.Modified = parseTime(r.Scalar())
+		case "description":
+			a.describe(r.Scalar())
+		case "severity":
+			a.Rating = rating(r.Scalar())
+		case "scores", "cvss":
+			z.scores(a)
+		default:
+			switch r.Kind() {
+			case pull.Struct:
+				z.members(a)
+			case pull.List:
+				z.rows(a, key)
+			default:
+				r.Skip()
+			}
+		}
+	}
+}
+
+func (a *amazonCVE) describe(text string) {
+	a.Details = cut(text, maxDetails)
+	a.Summary = firstSentence(a.Details)
+}
+
+// plainKey returns the name of a field without what tells its spellings apart:
+// affected_packages and affectedPackages are the same.
+func plainKey(key []byte) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'A' && r <= 'Z':
+			return r + 'a' - 'A'
+		case r == '_' || r == '-' || r == ' ':
+			return -1
+		}
+		return r
+	}, string(key))
+}
+
+// rows reads a list, which may be that of the states.
+func (z *amazonCVEReader) rows(a *amazonCVE, key string) {
 	r := &z.json
 	r.Array()
-	rows := 0
+	before := a.rows
 	for r.Next() {
 		if r.Kind() != pull.Struct {
 			r.Skip()
 			continue
 		}
-		var row amazonRow
+		var platform, pkg, status string
 		r.Object()
 		for r.Next() {
-			switch string(r.Key()) {
-			case "platform", "product", "os", "distribution", "release_name":
-				row.platform = z.words.of([]byte(r.Scalar()))
-			case "package", "package_name", "packageName", "pkg", "source_package":
-				row.pkg = r.Scalar()
-			case "status", "state", "fix_state":
-				row.status = z.words.of([]byte(r.Scalar()))
+			switch plainKey(r.Key()) {
+			case "platform", "platformname", "product", "productname", "os", "distribution", "releasename":
+				platform = z.words.of([]byte(r.Scalar()))
+			case "package", "packagename", "pkg", "pkgname", "sourcepackage":
+				pkg = r.Scalar()
+			case "status", "state", "fixstate", "fixstatus":
+				status = z.words.of([]byte(r.Scalar()))
 			default:
 				r.Skip()
 			}
 		}
-		if row.platform == "" || row.pkg == "" || row.status == "" {
-			continue
-		}
-		rows++
-		if err := z.state(packages, row); err != nil {
-			return rows, err
+		if err := z.row(a, platform, pkg, status); err != nil {
+			r.Fail(err)
 		}
 	}
-	return rows, nil
+	a.listed = a.listed || a.rows > before || strings.Contains(key, "package")
 }
 
-// state turns a line into a package's state. What is fixed is in the updateinfo,
-// with its version, and is left out here.
-func (z *amazonCVEReader) state(packages *builder, row amazonRow) error {
-	if err := checkNames(row.pkg, row.platform); err != nil {
+// row turns a line into a package's state, if it is one. What is fixed is in the
+// updateinfo, with its version, and is left out here.
+func (z *amazonCVEReader) row(a *amazonCVE, platform, pkg, status string) error {
+	if platform == "" || pkg == "" || status == "" {
+		return nil
+	}
+	a.rows++
+	if err := checkNames(pkg, platform); err != nil {
 		return err
 	}
-	p := advisory.Affected{Package: row.pkg, Of: advisory.OfSource, Note: cut(row.status, maxNote)}
-	p.Ecosystem, p.Repository = amazonPlatform(row.platform)
+	p := advisory.Affected{Package: pkg, Of: advisory.OfSource, Note: cut(status, maxNote)}
+	p.Ecosystem, p.Repository = amazonPlatform(platform)
 	if p.Ecosystem == "" {
 		z.tally.skip(SkipRelease)
 		return nil
 	}
-	switch word := strings.ToLower(strings.NewReplacer("_", " ", "-", " ").Replace(row.status)); word {
+	fixed := false
+	switch strings.ToLower(strings.NewReplacer("_", " ", "-", " ").Replace(status)) {
 	case "fixed":
 		z.tally.skip(SkipFixed)
-		return nil
+		fixed = true
 	case "not affected":
 		p.Status = advisory.NotAffected
-		return packages.add(p, "")
-	case "no fix planned", "will not fix", "wont fix":
+	case "no fix planned", "will not fix", "wont fix", "won't fix":
 		p.Status = advisory.WontFix
-	case "pending analysis", "under investigation", "pending investigation":
+	case "pending analysis", "under investigation", "pending investigation", "in progress":
 		p.Status = advisory.UnderInvestigation
 	case "fix deferred", "deferred":
 		p.Status = advisory.Deferred
@@ -154,12 +191,13 @@ func (z *amazonCVEReader) state(packages *builder, row amazonRow) error {
 	default:
 		z.tally.skip(SkipUnknownStatus)
 	}
-	p.Ranges = []advisory.Range{{}}
-	return packages.add(p, "")
+	return a.states.say(p, fixed)
 }
 
 // amazonPlatform turns "Amazon Linux 2 - Docker Extra" into the ecosystem and the
-// repository as the updateinfo's folders name it. The core has none.
+// repository as the updateinfo's folders name it. The core has none, and neither
+// have the repositories of Amazon Linux 2023: no package is in two of them, and
+// the page names the same package now with its repository and now without.
 func amazonPlatform(platform string) (ecosystem, repository string) {
 	rest, ok := strings.CutPrefix(platform, "Amazon Linux ")
 	if !ok {
@@ -171,15 +209,22 @@ func amazonPlatform(platform string) (ecosystem, repository string) {
 		return "", ""
 	}
 	repository = strings.ToLower(strings.TrimSpace(repository))
-	repository = strings.TrimSpace(strings.TrimSuffix(repository, "extra"))
-	if repository == "core" {
-		repository = ""
+	repository = strings.TrimSpace(strings.TrimSuffix(strings.TrimSuffix(repository, "extras"), "extra"))
+	return fmt.Sprintf("Amazon Linux:%s", release), extraOf(release, repository)
+}
+
+// extraOf is the repository by which packages of a release are kept
+// apart: an extra of Amazon Linux 2, in small letters, because its folder and the
+// states write some of them in different ones.
+func extraOf(release, name string) string {
+	if name = strings.ToLower(name); name == "core" || release != "2" {
+		return ""
 	}
-	return fmt.Sprintf("Amazon Linux:%s", release), repository
+	return name
 }
 
 // scores reads Amazon's own scores and others that it shows beside.
-func (z *amazonCVEReader) scores(a *advisory.Advisory) {
+func (z *amazonCVEReader) scores(a *amazonCVE) {
 	r := &z.json
 	if r.Kind() != pull.List {
 		r.Skip()
@@ -191,22 +236,29 @@ func (z *amazonCVEReader) scores(a *advisory.Advisory) {
 			r.Skip()
 			continue
 		}
-		s := advisory.Score{By: "amazon"}
+		var vector, kind string
 		r.Object()
 		for r.Next() {
-			switch string(r.Key()) {
+			switch plainKey(r.Key()) {
 			case "vector":
-				s.Vector = r.Scalar()
-			case "type", "score_type", "source":
-				if strings.Contains(strings.ToLower(r.Scalar()), "nvd") {
-					s.By = "nvd"
-				}
+				vector = r.Scalar()
+			case "type", "scoretype", "source":
+				kind = r.Scalar()
 			default:
 				r.Skip()
 			}
 		}
-		if s.Vector != "" && len(s.Vector) <= maxName && len(a.Scores) < maxScores {
-			a.Scores = append(a.Scores, s)
-		}
+		a.score(kind, vector)
+	}
+}
+
+// score adds a score of Amazon's or, if its kind says so, of the NVD.
+func (a *amazonCVE) score(kind, vector string) {
+	s := advisory.Score{By: "amazon", Vector: vector}
+	if strings.Contains(strings.ToLower(kind), "nvd") {
+		s.By = "nvd"
+	}
+	if vector != "" && len(vector) <= maxName && len(a.Scores) < maxScores {
+		a.Scores = append(a.Scores, s)
 	}
 }

@@ -8,12 +8,16 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path"
 	"strings"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/castellan-security/castellan/internal/adapter/feeds/xz"
 )
+
+// xzMagic is what files in the format of xz begin with.
+const xzMagic = "\xfd7zXZ\x00"
 
 const (
 	// batchFiles and batchBytes are how much one goroutine reads at a time:
@@ -50,8 +54,8 @@ func list(ctx context.Context, fsys fs.FS, dir string) ([]string, error) {
 
 // isArchive reports whether name is an archive of documents.
 func isArchive(name string) bool {
-	return strings.HasSuffix(name, ".zip") || strings.HasSuffix(name, ".tar") ||
-		strings.HasSuffix(name, ".tar.gz") || strings.HasSuffix(name, ".tgz") || strings.HasSuffix(name, ".tar.zst")
+	return strings.HasSuffix(name, ".zip") || strings.HasSuffix(name, ".tar") || strings.HasSuffix(name, ".tar.gz") ||
+		strings.HasSuffix(name, ".tgz") || strings.HasSuffix(name, ".tar.zst") || strings.HasSuffix(name, ".tar.xz")
 }
 
 // loose makes batches of documents that are files of their own.
@@ -94,7 +98,7 @@ func (rd *reading) archive(name string) {
 
 // wanted reports whether a document in an archive is to be read.
 func (rd *reading) wanted(name string) bool {
-	if !strings.HasSuffix(name, ".json") || strings.HasPrefix(path.Base(name), ".") {
+	if !rd.source.isDocument(name) {
 		return false
 	}
 	if n := documentName(name); rd.newer[n] || rd.deleted[n] {
@@ -205,10 +209,10 @@ func (rd *reading) nextInTar(tr *tar.Reader) (entry, int, error) {
 	return entry{h.Name, func([]byte, int64) ([]byte, error) { return data, nil }}, len(data), nil
 }
 
-// decompress returns what r holds, by its first bytes: gzip, zstd or neither. The
-// caller calls done.
+// decompress returns what r holds, by its first bytes: gzip, zstd, xz or none of
+// them. The caller calls done.
 func decompress(r io.Reader) (plain io.Reader, done func(), err error) {
-	var head [4]byte
+	var head [6]byte
 	n, err := io.ReadFull(r, head[:])
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 		return nil, nil, err
@@ -221,7 +225,13 @@ func decompress(r io.Reader) (plain io.Reader, done func(), err error) {
 			return nil, nil, err
 		}
 		return gz, func() { _ = gz.Close() }, nil
-	case bytes.Equal(head[:n], []byte{0x28, 0xb5, 0x2f, 0xfd}):
+	case bytes.HasPrefix(head[:n], []byte(xzMagic)):
+		x, err := xz.NewReader(r)
+		if err != nil {
+			return nil, nil, err
+		}
+		return x, func() {}, nil
+	case bytes.HasPrefix(head[:n], []byte{0x28, 0xb5, 0x2f, 0xfd}):
 		zd, err := zstd.NewReader(r, zstd.WithDecoderMaxMemory(maxZstdWindow), zstd.WithDecoderConcurrency(2))
 		if err != nil {
 			return nil, nil, err

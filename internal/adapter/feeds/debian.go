@@ -86,6 +86,9 @@ func (d *debianReader) document(doc []byte, give func(*advisory.Advisory) bool) 
 			return nil
 		}
 	}
+	if err == nil && len(ids) == 0 {
+		return errors.New("the document mentions no weakness: its form has changed")
+	}
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -70,6 +71,11 @@ func TestDistributions(t *testing.T) {
 			  Amazon Linux:2 source curl [, ) "Pending Fix"
 			  Amazon Linux:2 source containerd of docker not affected "Not Affected"
 			  Amazon Linux:1 source curl [, ) will not fix "No Fix Planned"`},
+		{"the page of a CVE in Amazon Linux", "amazon/cve", "amazon/cve/CVE-2025-0725.html", `
+			CVE-2025-0725 CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:L/I:L/A:L by amazon CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:L/I:L/A:L by nvd
+			  Amazon Linux:2 source curl not affected "Not Affected"
+			  Amazon Linux:2 source kernel of kernel-5.10 [, ) "Pending Fix"
+			  Amazon Linux:2023 source kernel-livepatch-6.1.102-108.177 [, ) will not fix "No Fix Planned"`},
 		{"Ubuntu's tracker", "ubuntu", "ubuntu/cves-000000.json", `
 			CVE-2024-45700 medium
 			  Ubuntu:18.04:LTS source zabbix [, ) under investigation
@@ -80,6 +86,24 @@ func TestDistributions(t *testing.T) {
 			  Ubuntu:25.10 source zabbix [, ) deferred "2025-05-01"
 			  Ubuntu:Pro:14.04:LTS source zabbix [, 1:2.2.2+dfsg-1ubuntu1+esm5)
 			  Ubuntu:26.04:LTS source zabbix [, )`},
+		{"Ubuntu's VEX", "ubuntu/vex", "ubuntu-vex/CVE-2024-45700.json", `
+			CVE-2024-45700
+			  Ubuntu:24.04:LTS source zabbix [, )
+			  Ubuntu:20.04:LTS source zabbix [, ) will not fix "changes too intrusive"
+			  Ubuntu:Pro:20.04:LTS source zabbix [, ) will not fix "changes too intrusive"
+			  Ubuntu:18.04:LTS source zabbix [, ) end of life
+			  Ubuntu:22.04:LTS source zabbix [, ) under investigation
+			  Ubuntu:Pro:22.04:LTS source zabbix [, ) deferred "2025-05-01"
+			  Ubuntu:26.04:LTS source zabbix not affected "code not present"`},
+		{"Ubuntu's VEX in its archive, with a CVE of which nothing is said, and a notice", "ubuntu/vex", "ubuntu-vex/vex-all.tar.xz", `
+			CVE-2024-45700
+			  Ubuntu:24.04:LTS source zabbix [, )
+			  Ubuntu:20.04:LTS source zabbix [, ) will not fix "changes too intrusive"
+			  Ubuntu:Pro:20.04:LTS source zabbix [, ) will not fix "changes too intrusive"
+			  Ubuntu:18.04:LTS source zabbix [, ) end of life
+			  Ubuntu:22.04:LTS source zabbix [, ) under investigation
+			  Ubuntu:Pro:22.04:LTS source zabbix [, ) deferred "2025-05-01"
+			  Ubuntu:26.04:LTS source zabbix not affected "code not present"`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got, tally := parseAll(t, source(t, tc.source), os.DirFS("testdata"), tc.file)
@@ -100,6 +124,7 @@ func TestWhatDistributionsLeaveOutIsCounted(t *testing.T) {
 	}{
 		{"amazon/2023", "amazon/2023/core/updateinfo.xml.gz", map[feeds.Skip]int{feeds.SkipNoPackage: 1}},
 		{"amazon/cve", "amazon/cve/CVE-2025-0167.json", map[feeds.Skip]int{feeds.SkipFixed: 1, feeds.SkipRelease: 1}},
+		{"ubuntu/vex", "ubuntu-vex/CVE-2024-45700.json", map[feeds.Skip]int{feeds.SkipFixed: 1, feeds.SkipNotInRelease: 1, feeds.SkipProduct: 1, feeds.SkipRelease: 1}},
 		{"ubuntu", "ubuntu/cves-000000.json", map[feeds.Skip]int{feeds.SkipNotInRelease: 1, feeds.SkipRelease: 1}},
 	} {
 		t.Run(tc.source, func(t *testing.T) {
@@ -230,6 +255,10 @@ func TestAmazonCVE(t *testing.T) {
 		{"an empty list", `{"cve_id":"CVE-2025-0167","affected_packages":[]}`, ""},
 		{"other spellings", `{"id":"CVE-2025-0167","packages":[{"product":"Amazon Linux 2023","packageName":"curl","state":"pending_fix"}]}`, ""},
 		{"a status of tomorrow", `{"id":"CVE-2025-0167","packages":[{"product":"Amazon Linux 2023","package":"curl","state":"Thinking"}]}`, ""},
+		{"wrapped", `{"data":{"CVE":"CVE-2025-0167","affected":[{"Platform":"Amazon Linux 2023","Package":"curl","Status":"Pending Fix"}]}}`, ""},
+		{"a page without the table", `<html><title>CVE-2025-0167</title><table><tr><th>a</th></tr><tr><td>b</td></tr></table>`, "its form has changed"},
+		{"a page that asks for a login", `<html><title>Sign in</title><form>`, "names no CVE"},
+		{"a page cut off", `<html><title>CVE-2025-0167</title><table><tr><th>Platform<th>Package<th>Status<tr><td>Amazon Linux 2023<td>curl<td>Pending Fix<tr><td`, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			lines, tally, err := broken(t, "amazon/cve", "CVE-2025-0167.json", []byte(tc.doc))
@@ -249,5 +278,106 @@ func TestAmazonCVE(t *testing.T) {
 				t.Errorf("got %q: what is unknown must be affected", lines)
 			}
 		})
+	}
+}
+
+// TestAmazonSaysEachPackageOnce lists packages several times: of each platform one
+// state is left, the worst.
+func TestAmazonSaysEachPackageOnce(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		states []string // platform, status
+		want   []string
+	}{
+		{"the same twice", []string{"2023", "Pending Fix", "2023", "Pending Fix"}, []string{`2023 source curl [, ) "Pending Fix"`}},
+		{"the worst of all", []string{"2023", "Not Affected", "2023", "No Fix Planned", "2023", "Pending Fix", "2023", "Fixed"}, []string{`2023 source curl [, ) "Pending Fix"`}},
+		{"investigated and planned", []string{"2023", "No Fix Planned", "2023", "Under Investigation"}, []string{`2023 source curl [, ) under investigation "Under Investigation"`}},
+		{"fixed is not unaffected", []string{"2023", "Not Affected", "2023", "Fixed"}, nil},
+		{"fixed only", []string{"2023", "Fixed"}, nil},
+		{"platforms are apart", []string{"1", "No Fix Planned", "2 - Core", "Pending Fix", "2 - Docker Extra", "Not Affected", "2023", "Fixed"},
+			[]string{`1 source curl [, ) will not fix "No Fix Planned"`, `2 source curl [, ) "Pending Fix"`, `2 source curl of docker not affected "Not Affected"`}},
+		{"repositories of 2023 are one", []string{"2023", "Not Affected", "2023 - Kernel-livepatch", "Pending Fix"}, []string{`2023 source curl [, ) "Pending Fix"`}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var rows []string
+			for i := 0; i < len(tc.states); i += 2 {
+				rows = append(rows, fmt.Sprintf(`{"platform":"Amazon Linux %s","package":"curl","status":%q}`, tc.states[i], tc.states[i+1]))
+			}
+			lines, tally, err := broken(t, "amazon/cve", "CVE-2025-0167.json", []byte(`{"cve_id":"CVE-2025-0167","affected_packages":[`+strings.Join(rows, ",")+`]}`))
+			if err != nil || tally.Failed > 0 {
+				t.Fatal(err, tally.Failures)
+			}
+			var want []string
+			if len(tc.want) > 0 {
+				want = append(want, "CVE-2025-0167")
+			}
+			for _, w := range tc.want {
+				want = append(want, "  Amazon Linux:"+w)
+			}
+			if d := cmp.Diff(want, lines); d != "" {
+				t.Errorf("-want +got:\n%s", d)
+			}
+		})
+	}
+}
+
+func TestAMillionStatesOfOneCVE(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(`{"cve_id":"CVE-2025-0167","affected_packages":[`)
+	for i := range 100_000 {
+		fmt.Fprintf(&b, `{"platform":"Amazon Linux 2023","package":"p%d","status":"Pending Fix"},`, i)
+	}
+	b.WriteString(`{}]}`)
+	lines, tally, err := broken(t, "amazon/cve", "CVE-2025-0167.json", []byte(b.String()))
+	if err != nil || len(lines) > 0 || tally.Failed != 1 || !strings.Contains(tally.Failures[0].Err.Error(), "affected packages") {
+		t.Errorf("got %d lines, %v, %+v", len(lines), err, tally)
+	}
+}
+
+func TestBrokenUbuntuVEX(t *testing.T) {
+	const head = `{"metadata":{"@context":"https://openvex.dev/ns/v0.2.0"},"statements":[`
+	const vulnerability = `"vulnerability":{"name":"CVE-2025-0001"}`
+	for _, tc := range []struct{ name, doc, want string }{
+		{"another form", `{"@context":"https://openvex.dev/ns","statements":[]}`, "not OpenVEX of Canonical"},
+		{"cut off", head + `{` + vulnerability + `,"prod`, "too early"},
+		{"a list of something else", head + `1]}`, "want an object"},
+		{"a long name", head + `{` + vulnerability + `,"status":"affected","products":[{"@id":"pkg:deb/ubuntu/` + strings.Repeat("x", 5000) + `?arch=source&distro=noble"}]}]}`, ""},
+		{"a million packages", head + `{` + vulnerability + `,"status":"affected","products":[` + strings.Repeat(`{"@id":"pkg:deb/ubuntu/a?arch=source&distro=noble"},`, 1_000_000) + `{}]}]}`, "source packages"},
+		{"no CVE", head + `{"vulnerability":{"name":"USN-1-1"},"status":"affected","products":[{"@id":"pkg:deb/ubuntu/a?arch=source&distro=noble"}]}]}`, ""},
+		{"what is no package", head + `{` + vulnerability + `,"status":"affected","products":[{"@id":"arch=source"},{"@id":null},{"hashes":{}},null]}]}`, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			lines, tally, err := broken(t, "ubuntu/vex", "CVE-2025-0001.json", []byte(tc.doc))
+			if err != nil || len(lines) > 0 {
+				t.Errorf("got %.200q, %v", lines, err)
+			}
+			switch {
+			case tc.want == "" && tally.Failed > 0:
+				t.Errorf("failures %v", tally.Failures)
+			case tc.want != "" && (tally.Failed != 1 || !strings.Contains(tally.Failures[0].Err.Error(), tc.want)):
+				t.Errorf("tally %+v, want a failure with %q", tally, tc.want)
+			}
+		})
+	}
+}
+
+func TestAStateOfTomorrowIsAffected(t *testing.T) {
+	lines, tally, err := broken(t, "ubuntu/vex", "CVE-2025-0001.json", []byte(`{"metadata":{"@context":"https://openvex.dev/ns/v0.3.0"},"statements":[
+		{"vulnerability":{"name":"CVE-2025-0001"},"status":"thinking","products":[{"@id":"pkg:deb/ubuntu/a@1?arch=source&distro=noble"}]}]}`))
+	want := []string{"CVE-2025-0001", "  Ubuntu:24.04:LTS source a [, )"}
+	if d := cmp.Diff(want, lines); d != "" || err != nil || tally.Skipped[feeds.SkipUnknownStatus] != 1 {
+		t.Errorf("%v, %+v, -want +got:\n%s", err, tally, d)
+	}
+}
+
+// TestABrokenArchiveOfXZ cuts an archive off: what came before stands, and the end
+// is told.
+func TestABrokenArchiveOfXZ(t *testing.T) {
+	whole, err := os.ReadFile("testdata/ubuntu-vex/vex-all.tar.xz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := broken(t, "ubuntu/vex", "vex-all.tar.xz", whole[:len(whole)/2]); err == nil || !strings.Contains(err.Error(), "the xz file is damaged") {
+		t.Errorf("got %v", err)
 	}
 }

@@ -27,13 +27,14 @@ const (
 	UpdateInfo                      // updateinfo.xml of RPM repositories
 	AmazonCVE                       // the state of each CVE in Amazon Linux, JSON
 	UbuntuTracker                   // the CVE tracker's JSON
+	UbuntuVEX                       // Canonical's OpenVEX: one document a CVE, JSON in a tar
 	CSAF                            // CSAF 2.0: advisories and VEX, JSON
 	KEV                             // CISA's known exploited vulnerabilities, JSON
 	EPSS                            // FIRST's exploit prediction scores, CSV
 )
 
 var formats = [...]string{
-	"", "OSV", "Debian security tracker", "Alpine secdb", "updateinfo", "Amazon Linux CVE", "Ubuntu CVE tracker", "CSAF", "KEV", "EPSS",
+	"", "OSV", "Debian security tracker", "Alpine secdb", "updateinfo", "Amazon Linux CVE", "Ubuntu CVE tracker", "Ubuntu VEX", "CSAF", "KEV", "EPSS",
 }
 
 // String returns the format's name.

@@ -195,6 +195,8 @@ func (u *update) run(ctx context.Context) (err error) {
 		return u.amazonCVE(ctx)
 	case UbuntuTracker:
 		return u.ubuntu(ctx)
+	case UbuntuVEX:
+		return u.get(ctx, item{path: "vex-all.tar.xz", limit: maxArchive})
 	case CSAF:
 		return u.csaf(ctx)
 	case KEV:

@@ -365,7 +365,8 @@ func TestFollowsTheStatesOfAmazonLinux(t *testing.T) {
 	p.put(explore, "<table>"+row("CVE-2025-0001", "Medium")+row("CVE-2025-0002", "Low")+"</table>")
 	p.asked()
 	mustUpdate(t, f, "amazon/cve")
-	if got, want := p.asked(), []string{explore, explore + "CVE-2025-0001.json"}; !slices.Equal(got, want) {
+	// The newest is asked for to see whether its form is still the same.
+	if got, want := p.asked(), []string{explore, explore + "CVE-2025-0002.json", explore + "CVE-2025-0001.json"}; !slices.Equal(got, want) {
 		t.Errorf("asked for %q, want %q", got, want)
 	}
 	f.now = func() time.Time { return time.Now().Add(refreshAfter + time.Hour) }
@@ -378,6 +379,47 @@ func TestFollowsTheStatesOfAmazonLinux(t *testing.T) {
 	p.put(explore, "<html>a new design</html>")
 	if u := update1(t, f, "amazon/cve"); u.Err == nil || !strings.Contains(u.Err.Error(), "its form has changed") {
 		t.Errorf("got %v", u.Err)
+	}
+}
+
+func amazonPage(cve, status string) string {
+	return "<html><head><title>" + cve + "</title></head><body><table><tr><th>Platform</th><th>Package</th><th>Status</th></tr>" +
+		"<tr><td>Amazon Linux 2023</td><td>curl</td><td>" + status + "</td></tr></table></body></html>"
+}
+
+// TestTakesThePagesOfAmazonLinux changes the form of the documents: what can be
+// read is kept until there is something else that can, and nobody is asked for
+// thousands of documents in vain.
+func TestTakesThePagesOfAmazonLinux(t *testing.T) {
+	p := newPublisher(t)
+	p.put(explore, "<table><tr><td>CVE-2025-0001</td></tr><tr><td>CVE-2025-0002</td></tr></table>")
+	for _, cve := range []string{"CVE-2025-0001", "CVE-2025-0002"} {
+		p.put(explore+cve+".json", amazonState(cve, "Pending Fix"))
+	}
+	f := p.fetcher()
+	mustUpdate(t, f, "amazon/cve")
+
+	p.put(explore, "<table><tr><td>CVE-2025-0001</td></tr><tr><td>CVE-2025-0002</td></tr><tr><td>CVE-2025-0003</td></tr></table>")
+	for _, cve := range []string{"CVE-2025-0001", "CVE-2025-0002", "CVE-2025-0003"} {
+		p.put(explore+cve+".json", `{"vulnerability":"`+cve+`"}`)
+	}
+	p.asked()
+	if u := update1(t, f, "amazon/cve"); u.Err == nil || !strings.Contains(u.Err.Error(), "in no form that this version reads") {
+		t.Errorf("got %v", u.Err)
+	}
+	if n := len(p.asked()); n > 8 {
+		t.Errorf("%d requests to see that no form can be read", n)
+	}
+
+	for _, cve := range []string{"CVE-2025-0001", "CVE-2025-0002", "CVE-2025-0003"} {
+		p.put(explore+cve+".html", amazonPage(cve, "No Fix Planned"))
+	}
+	mustUpdate(t, f, "amazon/cve")
+	if got, want := fixes(t, f, "amazon/cve"), []string{"CVE-2025-0001 ", "CVE-2025-0002 ", "CVE-2025-0003 "}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if content(t, f, "amazon/cve/CVE-2025-0001.json") != "" {
+		t.Error("the document in the old form is still there")
 	}
 }
 
@@ -436,5 +478,27 @@ func TestEverySourceCanBeFetchedFromAMirror(t *testing.T) {
 		if !strings.HasPrefix(asked, "mirror/") {
 			t.Errorf("asked %s beside the mirror", asked)
 		}
+	}
+}
+
+func TestFetchesTheVEXOfUbuntu(t *testing.T) {
+	const address = "security-metadata.canonical.com/vex/vex-all.tar.xz"
+	archive, err := os.ReadFile("testdata/ubuntu-vex/vex-all.tar.xz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPublisher(t)
+	p.put(address, "<html>sign in</html>")
+	f := p.fetcher()
+	if u := update1(t, f, "ubuntu/vex"); u.Err == nil || !strings.Contains(u.Err.Error(), "not as a xz does") {
+		t.Errorf("got %v", u.Err)
+	}
+	p.put(address, string(archive)).cuts = []int{100}
+	mustUpdate(t, f, "ubuntu/vex")
+	if got := content(t, f, "ubuntu-vex/vex-all.tar.xz"); got != string(archive) {
+		t.Errorf("%d bytes are here, of %d", len(got), len(archive))
+	}
+	if u := mustUpdate(t, f, "ubuntu/vex"); u.Changed != 0 || u.Unchanged != 1 {
+		t.Errorf("got %+v, want nothing changed", u)
 	}
 }

@@ -115,6 +115,7 @@ func FuzzDebian(f *testing.F)    { seed(f, "debian/*"); fuzzDocuments(f, "debian
 func FuzzSecDB(f *testing.F)     { seed(f, "alpine-secdb/*/*", "wolfi/*"); fuzzDocuments(f, "wolfi") }
 func FuzzAmazonCVE(f *testing.F) { seed(f, "amazon/cve/*"); fuzzDocuments(f, "amazon/cve") }
 func FuzzUbuntu(f *testing.F)    { seed(f, "ubuntu/*"); fuzzDocuments(f, "ubuntu") }
+func FuzzUbuntuVEX(f *testing.F) { seed(f, "ubuntu-vex/*.json"); fuzzDocuments(f, "ubuntu/vex") }
 func FuzzCSAF(f *testing.F)      { seed(f, "csaf/*"); fuzzDocuments(f, "redhat/vex") }
 
 func FuzzUpdateInfo(f *testing.F) {

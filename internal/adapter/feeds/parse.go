@@ -59,6 +59,8 @@ func newParser(s Source, t *Tally) parser {
 		return &amazonCVEReader{source: s.Name, tally: t}
 	case UbuntuTracker:
 		return &ubuntuReader{source: s.Name, tally: t}
+	case UbuntuVEX:
+		return &ubuntuVEXReader{source: s.Name, tally: t}
 	case CSAF:
 		return &csafReader{source: s.Name, tally: t}
 	case DebianTracker:
@@ -76,7 +78,7 @@ func (s Source) whole() bool { return s.Format == DebianTracker || s.Format == S
 // documentLimit returns how large a document of s may be.
 func (s Source) documentLimit() int64 {
 	switch {
-	case s.Format == CSAF:
+	case s.Format == CSAF || s.Format == UbuntuVEX:
 		return maxCSAF
 	case s.whole():
 		return maxFile
@@ -140,7 +142,7 @@ func (rd *reading) files(where string, names []string) {
 	var documents, archives []string
 	for _, name := range names {
 		switch {
-		case strings.HasSuffix(name, ".json"):
+		case rd.source.isDocument(name):
 			documents = append(documents, name)
 			rd.newer[documentName(name)] = true
 		case strings.HasSuffix(name, "deletions.csv"):
@@ -156,8 +158,11 @@ func (rd *reading) files(where string, names []string) {
 		rd.broken(where, fault.New(fault.NotFound, "no file that %s has", rd.source.Name).With("docs/feeds.md shows what is where"))
 		return
 	}
-	if rd.source.Format == CSAF {
+	switch rd.source.Format {
+	case CSAF:
 		archives = latest(archives)
+	case AmazonCVE:
+		documents = oneForm(documents)
 	}
 	switch {
 	case len(documents) == 0:
@@ -220,10 +225,38 @@ func latest(archives []string) []string {
 	return archives[len(archives)-1:]
 }
 
+// isDocument reports whether a file is a document of s, by its name. A folder and
+// an archive also hold what is none: lists, and what is published in other forms.
+func (s Source) isDocument(name string) bool {
+	base := path.Base(name)
+	if strings.HasPrefix(base, ".") {
+		return false
+	}
+	switch {
+	case s.Format == AmazonCVE && strings.HasSuffix(base, ".html"):
+		return isCVE(strings.TrimSuffix(base, ".html")) // and not the index
+	case s.Format == UbuntuVEX: // the notices beside them only say what is fixed
+		return strings.HasSuffix(base, ".json") && isCVE(strings.TrimSuffix(base, ".json"))
+	}
+	return strings.HasSuffix(base, ".json")
+}
+
+// oneForm leaves out pages of which there is a JSON document as well.
+func oneForm(documents []string) []string {
+	have := map[string]bool{}
+	for _, name := range documents {
+		have[name] = true
+	}
+	return slices.DeleteFunc(documents, func(name string) bool {
+		page, ok := strings.CutSuffix(name, ".html")
+		return ok && have[page+".json"]
+	})
+}
+
 // documentName is what makes two documents the same: their base name, with the
 // colon of errata as it is in files.
 func documentName(name string) string {
-	name = strings.TrimSuffix(path.Base(name), ".json")
+	name = strings.TrimSuffix(strings.TrimSuffix(path.Base(name), ".json"), ".html")
 	return strings.ToLower(strings.ReplaceAll(name, ":", "_"))
 }
 

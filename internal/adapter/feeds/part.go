@@ -175,6 +175,8 @@ func checkForm(name, path string) error {
 		ok = strings.HasPrefix(string(head), "\x1f\x8b")
 	case strings.HasSuffix(path, ".zst"):
 		ok = strings.HasPrefix(string(head), "\x28\xb5\x2f\xfd")
+	case strings.HasSuffix(path, ".xz"):
+		ok = strings.HasPrefix(string(head), xzMagic)
 	case strings.HasSuffix(path, ".json"):
 		ok = strings.HasPrefix(text, "{") || strings.HasPrefix(text, "[")
 	case strings.HasSuffix(path, ".csv"), strings.HasSuffix(path, ".txt"), strings.HasSuffix(path, ".list"):

@@ -1,12 +1,15 @@
 package feeds
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -14,6 +17,7 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/adapter/feeds/pull"
+	"github.com/castellan-security/castellan/internal/advisory"
 	"github.com/castellan-security/castellan/internal/fault"
 )
 
@@ -30,7 +34,7 @@ const (
 // amazonCVE fetches the state of each CVE in Amazon Linux, one document each. The
 // index page lists all; a document is asked for when its line there has changed,
 // and now and then, because the index doesn't show everything. A mirror has the
-// same index.
+// same index. Which form of the documents can be read is tried first.
 func (u *update) amazonCVE(ctx context.Context) error {
 	const index = "index.html"
 	if _, err := u.fetch(ctx, item{path: index, url: u.base() + "/", limit: maxIndex}); err != nil {
@@ -47,15 +51,78 @@ func (u *update) amazonCVE(ctx context.Context) error {
 	if len(marks) > maxCVEs {
 		return tooMany("CVEs", maxCVEs)
 	}
-	return u.each(ctx, u.due(marks))
+	form, err := u.amazonForm(ctx, marks)
+	if err != nil {
+		return err
+	}
+	err = u.each(ctx, u.due(marks, form))
+	return errors.Join(err, u.dropOtherForm(form))
+}
+
+// amazonForms are the forms in which the state of a CVE is published, by the ends
+// of their names. Neither is documented; see amazonCVEReader.
+var amazonForms = [...]string{".json", ".html"}
+
+// amazonForm returns the first form in which one of the newest CVEs can be read.
+// Without looking at one first, a change of the form would cost a request for each
+// CVE, and replace all that can be read by what can't.
+func (u *update) amazonForm(ctx context.Context, marks map[string]string) (string, error) {
+	const tried = 3 // what is listed is not always there at once
+	newest := slices.SortedFunc(maps.Keys(marks), func(a, b string) int { return byCVE(b, a) })
+	var failed error
+	for _, form := range amazonForms {
+		for _, cve := range newest[:min(len(newest), tried)] {
+			name := cve + form
+			_, err := u.fetch(ctx, item{path: name, limit: maxDocument, optional: true, mark: marks[cve]})
+			if err == nil {
+				err = u.readable(name)
+			}
+			if err == nil {
+				return form, nil
+			}
+			if ctx.Err() != nil || fault.Is(err, fault.Unavailable) { // the form may be the right one
+				return "", err
+			}
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", name, err))
+		}
+	}
+	return "", fmt.Errorf("the state of a CVE is published in no form that this version reads: %w", failed)
+}
+
+// dropOtherForm removes documents in another form of which there is one in this.
+func (u *update) dropOtherForm(form string) error {
+	var old []string
+	for name := range u.state.Files {
+		cve := strings.TrimSuffix(name, path.Ext(name))
+		if _, ok := u.state.Files[cve+form]; ok && name != cve+form && isCVE(cve) {
+			old = append(old, name)
+		}
+	}
+	return u.remove(old...)
+}
+
+// readable fails if a file of the source is no document that can be read.
+func (u *update) readable(name string) error {
+	data, err := os.ReadFile(u.path(name))
+	if err != nil {
+		return err
+	}
+	var tally Tally
+	return newParser(u.source, &tally).document(data, func(*advisory.Advisory) bool { return true })
+}
+
+// byCVE orders CVE numbers by their year, then by their number.
+func byCVE(a, b string) int {
+	x, y := strings.SplitN(a, "-", 3), strings.SplitN(b, "-", 3)
+	return cmp.Or(strings.Compare(x[1], y[1]), compareNumbers(x[2], y[2]))
 }
 
 // due returns the documents that are to be asked for: those that are new or whose
 // line has changed, and the oldest of those that were not asked for for long.
-func (u *update) due(marks map[string]string) []item {
+func (u *update) due(marks map[string]string, form string) []item {
 	var news, old []item
 	for cve, mark := range marks {
-		name := cve + ".json"
+		name := cve + form
 		it := item{path: name, limit: maxDocument, optional: true, mark: mark}
 		have, known := u.state.Files[name]
 		switch {

@@ -45,16 +45,24 @@ func (s *secdbReader) document(doc []byte, _ func(*advisory.Advisory) bool) erro
 	}
 	r := &s.json
 	r.Reset(doc)
+	listed := false // an empty list is a branch without fixes
 	if r.Object() {
 		for r.Next() {
 			if string(r.Key()) != "packages" {
 				r.Skip()
 				continue
 			}
+			listed = true
 			s.packages(ecosystem)
 		}
 	}
-	return r.End()
+	if err := r.End(); err != nil {
+		return err
+	}
+	if !listed {
+		return errors.New("the document has no packages: its form has changed")
+	}
+	return nil
 }
 
 func (s *secdbReader) branch(doc []byte) (string, error) {

@@ -40,7 +40,7 @@ func TestSeed(t *testing.T) {
 	want := []string{
 		"Go (OSV): 2 entries as of 2026-08-01. Go vulnerability database (https://vuln.go.dev), the Go authors, CC-BY 4.0. Licence: CC-BY-4.0.",
 		"PyPI (OSV): 1 entries as of 2024-10-10. PyPI advisory database (https://github.com/pypa/advisory-database), CC-BY 4.0; Advisories of the GitHub Advisory Database (https://github.com/advisories), CC-BY 4.0. Licence: CC-BY-4.0.",
-		"Debian (OSV): 1 entries as of 2023-04-01. Debian security advisories (https://www.debian.org/security), converted by osv.dev. Licence: MIT or OPL-1.0.",
+		"Debian (OSV): 1 entries as of 2023-04-01. Debian security advisories (https://www.debian.org/security), converted by osv.dev. Licence: MIT or GPL-2.0-or-later, before 2012 OPL-1.0.",
 		"Known exploited vulnerabilities: 2 entries as of 2025-08-25. Known exploited vulnerabilities catalogue (https://www.cisa.gov), CISA. Licence: CC0-1.0.",
 	}
 	if !slices.Equal(got, want) {
@@ -84,7 +84,7 @@ func TestHowOldAFeedWithoutDatesIs(t *testing.T) {
 func TestWhatIsPassedOnMayBe(t *testing.T) {
 	for _, name := range seedSources() {
 		s, ok := Named(name)
-		if !ok || s.Attribution == "" || !slices.Contains([]string{ccBy4, cc0, debianText}, s.Licence) {
+		if !ok || s.Attribution == "" || !slices.Contains([]string{ccBy4, cc0, debianText}, s.Licence) || (Origin{Source: s}).Terms() == "" {
 			t.Errorf("%s: %+v", name, s)
 		}
 	}

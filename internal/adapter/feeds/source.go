@@ -18,8 +18,9 @@ const (
 	bsd3   = "BSD-3-Clause"
 	// unstated is what no licence was found for: pass it on only after asking.
 	unstated = "not stated"
-	// debianText is what https://www.debian.org/license says of its texts.
-	debianText = "MIT or OPL-1.0"
+	// debianText is what https://www.debian.org/license says of its texts: since
+	// 2012 the one or the other, and of what is older the last.
+	debianText = "MIT or GPL-2.0-or-later, before 2012 OPL-1.0"
 
 	github = "Advisories of the GitHub Advisory Database (https://github.com/advisories), CC-BY 4.0"
 )
@@ -131,6 +132,11 @@ func distributions() []Source {
 			Name: "ubuntu", Title: "Ubuntu CVE tracker", Format: UbuntuTracker, Ecosystems: []string{"Ubuntu"},
 			Dir: "ubuntu", Base: "https://ubuntu.com/security", Home: "https://ubuntu.com/security/cves",
 			Licence: ccBySA, Attribution: "Ubuntu CVE tracker (https://ubuntu.com/security/cves), Canonical Ltd., CC-BY-SA 4.0",
+		},
+		{
+			Name: "ubuntu/vex", Title: "Ubuntu VEX", Format: UbuntuVEX, Ecosystems: []string{"Ubuntu"},
+			Dir: "ubuntu-vex", Base: "https://security-metadata.canonical.com/vex", Home: "https://ubuntu.com/security/vex",
+			Licence: ccBySA, Attribution: "Ubuntu VEX data (https://github.com/canonical/ubuntu-security-notices), Canonical Ltd., CC-BY-SA 4.0", Default: true,
 		},
 		{
 			Name: "wolfi", Title: "Wolfi security database", Format: SecDB, Ecosystems: []string{"Wolfi"},

@@ -62,18 +62,14 @@ func (rd *reading) updateInfo(name string) {
 }
 
 // repository tells by its path what an updateinfo is of: the release, and the
-// extra or other repository, which is empty for the core.
+// extra, which is empty for the core.
 func (rd *reading) repository(name string) (ecosystem, repository string) {
-	ecosystem = rd.source.Ecosystems[0] + ":" + path.Base(rd.source.Dir)
-	folder := strings.Split(path.Dir(name), "/")
-	last := folder[len(folder)-1]
-	switch {
-	case len(folder) >= 2 && folder[len(folder)-2] == "extras":
-		return ecosystem, last
-	case last == "core" || path.Dir(name) == rd.source.Dir || last == ".":
-		return ecosystem, ""
+	release := path.Base(rd.source.Dir)
+	ecosystem = rd.source.Ecosystems[0] + ":" + release
+	if folder := path.Dir(name); folder != rd.source.Dir && folder != "." {
+		repository = extraOf(release, path.Base(folder))
 	}
-	return ecosystem, last // kernel-livepatch, nvidia
+	return ecosystem, repository
 }
 
 // updateReader reads one updateinfo. encoding/xml knows no entities but XML's own
@@ -88,9 +84,13 @@ type updateReader struct {
 
 func (u *updateReader) read(give func(*advisory.Advisory) bool) error {
 	u.dec = xml.NewDecoder(u.input)
+	isUpdates := false
 	for depth := 0; ; {
 		t, err := u.token()
 		if errors.Is(err, io.EOF) {
+			if !isUpdates {
+				return errors.New("no updateinfo: it has no <updates>")
+			}
 			return nil
 		}
 		if err != nil {
@@ -103,6 +103,7 @@ func (u *updateReader) read(give func(*advisory.Advisory) bool) error {
 		if !ok {
 			continue
 		}
+		isUpdates = isUpdates || start.Name.Local == "updates"
 		if start.Name.Local != "update" {
 			if depth++; depth > maxXMLDepth {
 				return errXMLDeep

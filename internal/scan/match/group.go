@@ -149,8 +149,8 @@ func (m *matcher) group(p *inventory.Package) error {
 	return nil
 }
 
-// spoken is what advisories that track a weakness say of a package that they do
-// not hold: that it is fixed or not affected. It is worked out only when asked.
+// spoken is what advisories say of a package that they do not hold: that it is
+// fixed or not affected. It is worked out only when asked.
 type spoken struct {
 	m    *matcher
 	p    *inventory.Package
@@ -158,9 +158,10 @@ type spoken struct {
 	free map[string]freedom
 }
 
-// freedom says that a package does not have a weakness: by the word of its
-// release, or of Ubuntu's extended maintenance.
-type freedom struct{ plain, pro bool }
+// freedom says that a package does not have a weakness: by the word of what tracks
+// it in its release, or in Ubuntu's extended maintenance; or because it has an
+// update that was announced to fix it.
+type freedom struct{ plain, pro, announced bool }
 
 // of returns what is said of a weakness.
 func (s *spoken) of(unit string) (freedom, error) {
@@ -194,11 +195,16 @@ func (s *spoken) read(v *view) error {
 		if err != nil {
 			return err
 		}
-		if r.tracks() && r.Withdrawn.IsZero() {
-			f := s.free[r.units[0]]
-			f.pro = f.pro || v.pro
-			f.plain = f.plain || !v.pro
-			s.free[r.units[0]] = f
+		if !r.Withdrawn.IsZero() {
+			continue
+		}
+		tracks := r.tracks()
+		for _, unit := range r.units {
+			f := s.free[unit]
+			f.pro = f.pro || tracks && v.pro
+			f.plain = f.plain || tracks && !v.pro
+			f.announced = f.announced || !tracks
+			s.free[unit] = f
 		}
 	}
 	return e.Err()

@@ -102,7 +102,20 @@ func (m *matcher) weigh(p *inventory.Package, g *group, s *spoken) ([]*hit, erro
 			return nil, err
 		}
 	}
+	if statesMayLag(p) && !slices.ContainsFunc(standing, func(h *hit) bool { return h.fix != "" }) {
+		if free, err := s.of(g.id); err != nil || free.announced {
+			return nil, err
+		}
+	}
 	return standing, nil
+}
+
+// statesMayLag says of a package's distribution that what it states of each
+// weakness and the updates that it announces are fetched from different places, and
+// the states of some only once a fortnight: Amazon Linux. There an update that was
+// announced to fix a weakness has more weight than a state that knows of no fix.
+func statesMayLag(p *inventory.Package) bool {
+	return strings.HasPrefix(p.Ecosystem, "Amazon Linux:")
 }
 
 // state returns what the hits that count say of a package. Whether there is a fix

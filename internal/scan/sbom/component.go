@@ -146,16 +146,27 @@ func (d *document) put(c *component, p place) error {
 
 // add keeps what a component shows, once it is whole.
 func (d *document) add(c component) error {
-	n := weight + len(c.id) + len(c.group) + len(c.name) + len(c.version) + len(c.purl) + len(c.description)
+	if err := d.charge(&c, 0); err != nil {
+		return err
+	}
+	d.settle(c)
+	return nil
+}
+
+// charge takes what a component and more of it weigh from the budget.
+func (d *document) charge(c *component, more int) error {
+	n := more + weight + len(c.id) + len(c.group) + len(c.name) + len(c.version) + len(c.purl) + len(c.description)
 	for _, l := range c.licenses {
 		n += len(l)
 	}
-	if err := d.take(n); err != nil {
-		return err
-	}
+	return d.take(n)
+}
+
+// settle keeps what a component shows that was paid for.
+func (d *document) settle(c component) {
 	if c.kind == "operating-system" {
 		d.systems = append(d.systems, c.system())
-		return nil
+		return
 	}
 	if c.id != "" && c.kind == "container" {
 		d.subjects = append(d.subjects, c)
@@ -163,7 +174,6 @@ func (d *document) add(c component) error {
 	if l, ok := d.listedOf(&c); ok {
 		d.listed = append(d.listed, l)
 	}
-	return nil
 }
 
 // license keeps a name of a licence; texts of licences are longer.

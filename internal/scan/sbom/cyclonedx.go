@@ -1,11 +1,6 @@
 package sbom
 
-import (
-	"strings"
-
-	"github.com/castellan-security/castellan/internal/fault"
-	"github.com/castellan-security/castellan/internal/scan/pull"
-)
+import "github.com/castellan-security/castellan/internal/scan/pull"
 
 // json reads a document in JSON of either format. Members come in any order; a
 // list that is there twice is read twice.
@@ -19,11 +14,9 @@ func (d *document) json(j *pull.JSON) error {
 		case "spdxVersion":
 			return d.claimed(j, "SPDX")
 		case "@context":
-			s, err := j.Begin(maxText)
-			if err == nil && strings.Contains(s, "spdx.org/rdf/3") {
-				err = fault.New(fault.Unsupported, "this version does not read SPDX 3").With("write it as SPDX 2.3 or CycloneDX")
-			}
-			return err
+			return d.context(j)
+		case "@graph":
+			return d.graph(j)
 		case "predicate": // of an in-toto statement, in which builders attach bills to images
 			return d.json(j)
 		case "metadata":

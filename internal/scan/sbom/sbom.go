@@ -1,6 +1,7 @@
 // Package sbom reads bills of materials that others wrote, as inventories that
-// advisories can be matched with: CycloneDX (JSON and XML) and SPDX 2 (JSON, and
-// tags and values); in JSON also as the predicate of an in-toto statement.
+// advisories can be matched with: CycloneDX (JSON and XML), SPDX 2 (JSON, and tags
+// and values) and SPDX 3 (JSON-LD); in JSON also as the predicate of an in-toto
+// statement.
 //
 // A package is what its package URL says, its distribution and its source
 // package included; what the properties of well-known writers add (syft, Trivy,
@@ -177,14 +178,14 @@ func (d *document) take(n int) error {
 
 // check says whether the document is one that can be read.
 func (d *document) check() error {
-	const remedy = "write it as CycloneDX 1.2 to 1.7 or SPDX 2.2 or 2.3"
+	const remedy = "write it as CycloneDX 1.2 to 1.7, or SPDX 2.2, 2.3 or 3.0"
 	switch {
 	case d.format == "CycloneDX" && strings.HasPrefix(d.version, "1."):
 		return nil
-	case d.format == "SPDX" && strings.HasPrefix(d.version, "SPDX-2."):
+	case d.format == "SPDX" && (strings.HasPrefix(d.version, "SPDX-2.") || strings.HasPrefix(d.version, "SPDX-3.")):
 		return nil
 	case d.format == "":
-		return fault.New(fault.Invalid, "the file is no bill of materials: it says neither bomFormat nor spdxVersion").With(remedy)
+		return fault.New(fault.Invalid, "the file is no bill of materials: it says neither bomFormat nor spdxVersion, nor has the @context of SPDX 3").With(remedy)
 	}
 	return fault.New(fault.Unsupported, "this version does not read %s %.40q", d.format, d.version).With(remedy)
 }

@@ -96,6 +96,16 @@ func TestDocumentsOfOtherWriters(t *testing.T) {
 			"image alpine:3.15 sha256:44444  1 layers",
 			"apk:libc-utils 0.7.2-r3 arch=x86_64 source=libc-dev 0.7.2-r3 licences=BSD-2-Clause at=1:",
 		}},
+		{"image.spdx3.json", []string{
+			"os debian 12.5 () debian 12.5",
+			"image registry.example.org/shop:1.2 sha256:aaaaa sha256:bbbbb 2 layers",
+			"deb:bash 5.2.15-2+b7 arch=amd64 source=bash 5.2.15-2 licences=GPL-3.0-or-later at=1:",
+			"npm:left-pad 1.3.0 eco=npm licences=WTFPL OR (MIT AND BSD-3-Clause) at=2:/app/node_modules/left-pad/package.json",
+			"deb:python3-requests 2.28.1+dfsg-1 arch=all source=python3-requests 2.28.1+dfsg-1",
+			"pypi:requests 2.28.1 eco=PyPI owner=python3-requests",
+			"generic:vendored thing 1",
+			"problem 1 listed without a package URL, so that no advisory can be looked up: vendored thing 1",
+		}},
 		{"maven.cdx.xml", []string{
 			"generic:nested 3",
 			"maven:org.apache.logging.log4j:log4j-core 2.14.1 eco=Maven licences=Apache-2.0|MIT OR Apache-2.0 at=0:/app/log4j-core.jar",
@@ -125,6 +135,11 @@ func bom(components string) string {
 	return `{"bomFormat":"CycloneDX","specVersion":"1.5","components":[` + components + `]}`
 }
 
+// graph is a small SPDX 3 document around elements.
+func graph(elements string) string {
+	return `{"@context":"https://spdx.org/rdf/3.0.1/spdx-context.jsonld","@graph":[` + elements + `]}`
+}
+
 func TestWhatPackagesAre(t *testing.T) {
 	const purl = `{"type":"library","name":%q,"purl":%q}`
 	for _, tc := range []struct {
@@ -136,6 +151,22 @@ func TestWhatPackagesAre(t *testing.T) {
 		{"lists that are there twice", `{"bomFormat":"CycloneDX","specVersion":"1.2","components":[{"purl":"pkg:gem/a@1"}],"components":[{"purl":"pkg:gem/b@1"}]}`,
 			[]string{"gem:a 1 eco=RubyGems", "gem:b 1 eco=RubyGems"}},
 		{"values of another type", bom(`{"type":1,"name":{},"version":[],"purl":null,"properties":{"a":1},"licenses":3,"evidence":[],"components":"x"},7,null,[[]]`), nil},
+		{"SPDX 3 with nothing", graph(""), nil},
+		{"SPDX 3 with the graph first", `{"@graph":[{"@id":"a","@type":"software_Package","software_packageUrl":"pkg:gem/a@1"}],"@context":["x","https://spdx.org/rdf/3.1.0/spdx-context.jsonld"]}`,
+			[]string{"gem:a 1 eco=RubyGems"}},
+		{"SPDX 3 with full names", graph(`{"type":"https://spdx.org/rdf/3.0.1/terms/Software/Package","software_packageUrl":"pkg:gem/a@1"}`), []string{"gem:a 1 eco=RubyGems"}},
+		{"SPDX 3 with several package URLs", graph(`{"type":"software_Package","software_packageUrl":"pkg:gem/a@1","externalIdentifier":[` +
+			`{"externalIdentifierType":"packageURL","identifier":"pkg:npm/a@1"},{"externalIdentifierType":"purl","identifier":"pkg:gem/a@1"},{"externalIdentifierType":"swid","identifier":"pkg:cargo/a@1"}]}`),
+			[]string{"gem:a 1 eco=RubyGems", "npm:a 1 eco=npm"}},
+		{"SPDX 3 with licences that go in circles", graph(`{"type":"software_Package","spdxId":"p","software_packageUrl":"pkg:gem/a@1"},` +
+			`{"type":"Relationship","from":"p","relationshipType":"hasDeclaredLicense","to":"l"},` +
+			`{"type":"expandedlicensing_ConjunctiveLicenseSet","spdxId":"l","expandedlicensing_member":["l","l"]}`), []string{"gem:a 1 eco=RubyGems"}},
+		{"SPDX 3 with no assertion", graph(`{"type":"software_Package","spdxId":"p","software_packageUrl":"pkg:gem/a@1"},` +
+			`{"type":"Relationship","from":"p","relationshipType":"hasDeclaredLicense","to":["https://spdx.org/rdf/3.0.1/terms/Licensing/NoAssertion","https://spdx.org/licenses/MIT"]}`),
+			[]string{"gem:a 1 eco=RubyGems licences=MIT"}},
+		{"SPDX 3 with values of another type", graph(`1,null,[],{"type":["software_Package"],"software_packageUrl":{}},{"type":"software_Package","name":{},"externalIdentifier":"x","to":{"a":1},"software_attributionText":[1,{}]}`), nil},
+		{"SPDX 3 with what is no package", graph(`{"type":"software_File","name":"a","software_packageUrl":"pkg:gem/a@1"},{"type":"dataset_DatasetPackage","name":"numbers"}`), nil},
+		{"SPDX 3 in a statement", `{"_type":"https://in-toto.io/Statement/v1","predicate":` + graph(`{"type":"software_Package","software_packageUrl":"pkg:gem/a@1"}`) + `}`, []string{"gem:a 1 eco=RubyGems"}},
 		{"in a statement", `{"_type":"https://in-toto.io/Statement/v1","subject":[{"name":"a","digest":{"sha256":"00"}}],"predicateType":"https://cyclonedx.org/bom","predicate":` +
 			bom(`{"purl":"pkg:gem/a@1"}`) + `}`, []string{"gem:a 1 eco=RubyGems"}},
 		{"version only in the component", bom(`{"name":"x","version":"2","purl":"pkg:cargo/x"}`), []string{"cargo:x 2 eco=crates.io"}},
@@ -205,7 +236,13 @@ func TestRefused(t *testing.T) {
 		{"text", "hello\n", fault.Invalid, "no bill of materials"},
 		{"nothing but comments", "# a\n", fault.Invalid, "no bill of materials"},
 		{"a version to come", `{"bomFormat":"CycloneDX","specVersion":"2.0"}`, fault.Unsupported, `CycloneDX "2.0"`},
-		{"SPDX 3", `{"@context":"https://spdx.org/rdf/3.0.1/spdx-context.jsonld","@graph":[]}`, fault.Unsupported, "SPDX 3"},
+		{"SPDX 4", `{"@context":"https://spdx.org/rdf/4.0.0/spdx-context.jsonld","@graph":[]}`, fault.Unsupported, "SPDX-4.0.0"},
+		{"SPDX 3 and another", `{"@context":"https://spdx.org/rdf/3.0.1/spdx-context.jsonld","bomFormat":"CycloneDX"}`, fault.Invalid, "claims to be"},
+		{"SPDX 3 cut off", graph(`{"type":"software_Package"}`)[:90], fault.Invalid, "ends early"},
+		{"another document in JSON-LD", `{"@context":"https://openvex.dev/ns","statements":[]}`, fault.Invalid, "no bill of materials"},
+		{"SPDX 3 of more packages than a scan may hold", graph(strings.Repeat(`{"type":"software_Package"},`, 100_000) + `{}`), fault.Exhausted, "held"},
+		{"SPDX 3 of more relationships", graph(strings.Repeat(`{"type":"Relationship","from":"a","relationshipType":"hasDeclaredLicense","to":["b","c","d"]},`, 100_000) + `{}`), fault.Exhausted, "held"},
+		{"SPDX 3 of more licences", graph(strings.Repeat(`{"type":"License","spdxId":"a","name":"b"},`, 100_000) + `{}`), fault.Exhausted, "held"},
 		{"SPDX in XML", `<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"></rdf:RDF>`, fault.Unsupported, "not CycloneDX"},
 		{"SPDX in YAML", "SPDXID: \"SPDXRef-DOCUMENT\"\nspdxVersion: \"SPDX-2.3\"\n", fault.Unsupported, "YAML"},
 		{"two formats", `{"bomFormat":"CycloneDX","spdxVersion":"SPDX-2.3"}`, fault.Invalid, "claims to be"},

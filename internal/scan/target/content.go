@@ -146,8 +146,8 @@ func jsonDocument(text []byte) (Kind, string) {
 			if bytes.Contains(text, []byte("spdx")) || bytes.Contains(text, []byte("cyclonedx")) {
 				return SBOM, "it is a statement with a bill of materials"
 			}
-		case "@context":
-			if bytes.Contains(text, []byte("spdx.org/rdf/3")) {
+		case "@context", "@graph":
+			if bytes.Contains(text, []byte("spdx.org/rdf/3")) || bytes.Contains(text, []byte(`"spdxId"`)) {
 				return SBOM, "it is SPDX 3 in JSON"
 			}
 		}
