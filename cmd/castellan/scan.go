@@ -254,7 +254,7 @@ func (g *globals) writeReports(outs []output, reports []scan.Report, o scanOptio
 			}
 			continue
 		}
-		err := writeWhole(out.file, func(w io.Writer) error { return scan.WriteReports(w, out.form, reports, options) })
+		err := writeWhole(out.file, false, func(w io.Writer) error { return scan.WriteReports(w, out.form, reports, options) })
 		if err != nil {
 			return fmt.Errorf("write %s: %w", out.file, err)
 		}
