@@ -115,6 +115,7 @@ func (g *globals) scan(ctx context.Context, name string, o scanOptions) error {
 		return err
 	}
 	s := &scanning{globals: g, o: o, policy: policy, log: log}
+	s.garbage.set(knownPercent)
 	if !o.noMatch {
 		if s.db, s.seeded, err = scan.OpenDatabase(g.advisoryPath(o.database)); err != nil {
 			return err
@@ -127,6 +128,7 @@ func (g *globals) scan(ctx context.Context, name string, o scanOptions) error {
 	if err != nil {
 		return err
 	}
+	s.garbage.read()
 	reports := make([]scan.Report, 0, len(inventories))
 	for i := range inventories {
 		r, err := s.report(ctx, inventories[i])
