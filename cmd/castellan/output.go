@@ -205,8 +205,9 @@ func size(n uint64) string {
 }
 
 // writeWhole writes a file that others may read: it appears whole or not at all,
-// and what was there stays until then.
-func writeWhole(path string, write func(io.Writer) error) (err error) {
+// and what was there stays until then. One that is lasting is there after the
+// machine's sudden end too, for which the disk is waited for.
+func writeWhole(path string, lasting bool, write func(io.Writer) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".castellan-")
 	if err != nil {
 		return err
@@ -216,7 +217,11 @@ func writeWhole(path string, write func(io.Writer) error) (err error) {
 			err = errors.Join(err, os.Remove(f.Name()))
 		}
 	}()
-	if err := errors.Join(write(f), f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+	err = errors.Join(write(f), f.Chmod(0o644))
+	if err == nil && lasting {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), path)

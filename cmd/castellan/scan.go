@@ -115,6 +115,7 @@ func (g *globals) scan(ctx context.Context, name string, o scanOptions) error {
 		return err
 	}
 	s := &scanning{globals: g, o: o, policy: policy, log: log}
+	s.garbage.set(knownPercent)
 	if !o.noMatch {
 		if s.db, s.seeded, err = scan.OpenDatabase(g.advisoryPath(o.database)); err != nil {
 			return err
@@ -127,6 +128,7 @@ func (g *globals) scan(ctx context.Context, name string, o scanOptions) error {
 	if err != nil {
 		return err
 	}
+	s.garbage.read()
 	reports := make([]scan.Report, 0, len(inventories))
 	for i := range inventories {
 		r, err := s.report(ctx, inventories[i])
@@ -254,7 +256,7 @@ func (g *globals) writeReports(outs []output, reports []scan.Report, o scanOptio
 			}
 			continue
 		}
-		err := writeWhole(out.file, func(w io.Writer) error { return scan.WriteReports(w, out.form, reports, options) })
+		err := writeWhole(out.file, false, func(w io.Writer) error { return scan.WriteReports(w, out.form, reports, options) })
 		if err != nil {
 			return fmt.Errorf("write %s: %w", out.file, err)
 		}

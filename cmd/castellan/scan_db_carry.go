@@ -96,7 +96,7 @@ func (g *globals) exportDB(ctx context.Context, o dbOptions, to string) error {
 	if kind == "" {
 		var digest string
 		var size int64
-		err = writeWhole(where, func(w io.Writer) (err error) {
+		err = writeWhole(where, true, func(w io.Writer) (err error) {
 			digest, size, err = db.Export(ctx, w)
 			return err
 		})

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -32,7 +31,7 @@ func newDBSeed(g *globals, o *dbOptions) *cobra.Command {
 }
 
 // seedDB writes the database of what feeds.Seed takes, and whose it is.
-func (g *globals) seedDB(ctx context.Context, o dbOptions, dir string) (err error) {
+func (g *globals) seedDB(ctx context.Context, o dbOptions, dir string) error {
 	folder := os.DirFS(g.feedsPath(o.feeds))
 	origins, err := feeds.Seed(ctx, folder)
 	if err != nil {
@@ -48,25 +47,11 @@ func (g *globals) seedDB(ctx context.Context, o dbOptions, dir string) (err erro
 			return fmt.Errorf("compile %s: %w", origin.Source.Name, err)
 		}
 	}
-	unpacked := filepath.Join(dir, ".seed.db")
-	if err := b.Write(ctx, unpacked); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.Remove(unpacked)) }()
-	db, _, err := scan.OpenDatabase(unpacked)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	err = writeWhole(filepath.Join(dir, "seed.db.zst"), func(w io.Writer) error {
-		_, _, err := db.Export(ctx, w)
-		return err
-	})
-	if err != nil {
+	if err := b.Write(ctx, filepath.Join(dir, "seed.db")); err != nil {
 		return fmt.Errorf("write the seed: %w", err)
 	}
 	notice := noticeOf(origins)
-	err = writeWhole(filepath.Join(dir, "NOTICE"), func(w io.Writer) error {
+	err = writeWhole(filepath.Join(dir, "NOTICE"), true, func(w io.Writer) error {
 		_, err := io.WriteString(w, notice)
 		return err
 	})

@@ -30,6 +30,8 @@ type scanning struct {
 	seeded bool           // the database came with the program
 	shown  bool           // progress is on the screen
 	stdin  io.Reader      // the standard input, once its beginning was looked at
+
+	garbage collector
 }
 
 // osFiles shows what is on this machine.
@@ -51,7 +53,7 @@ func (osFiles) Head(path string, n int) ([]byte, error) {
 
 // scanner returns what scans, with its cache.
 func (s *scanning) scanner() *scan.Scanner {
-	o := scan.Options{Log: s.log, Progress: s.progress(), Limits: s.o.bounds}
+	o := scan.Options{Log: s.log, Progress: s.garbage.watching(s.progress()), Limits: s.o.bounds}
 	if !s.o.noCache {
 		o.Cache = s.o.cache
 		if o.Cache == "" {

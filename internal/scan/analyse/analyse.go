@@ -60,6 +60,14 @@ type Analyser interface {
 	Take(ctx context.Context, e *Entry, r io.Reader, shown *Shown) error
 }
 
+// Skipper is what a file's reader is where its content comes as a stream.
+type Skipper interface {
+	// Skip says that the next n bytes are of no use, so that they need not be
+	// handed over; the next Read returns what follows them. That the file ends
+	// before shows at that Read.
+	Skip(n int64)
+}
+
 // Shown is what one file shows. Paths of places are set by the caller where an
 // analyser leaves them empty; layers always.
 type Shown struct {

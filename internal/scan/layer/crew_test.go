@@ -3,6 +3,7 @@ package layer_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -194,3 +195,82 @@ type pieces struct {
 }
 
 func (p pieces) Read(b []byte) (int, error) { return p.r.Read(b[:min(len(b), p.n)]) }
+
+// TestSkipping: what is skipped need not come, and what follows it does, to each
+// analyser what it asked for.
+func TestSkipping(t *testing.T) {
+	const size = 1 << 20
+	content := make([]byte, size)
+	copy(content, "pkg:")
+	for i := 4; i < size; i += 4 {
+		binary.BigEndian.PutUint32(content[i:], uint32(i))
+	}
+	data := archive(t, "file a "+string(content), "file b pkg:b")
+	for _, tc := range []struct {
+		name  string
+		skips []int64 // before reading four bytes each time
+		want  string
+	}{
+		{"nothing", []int64{0, 0}, "0 4"},
+		{"within a block", []int64{4, 96}, "4 104"},
+		{"many blocks", []int64{4, 700_000, 100_000}, "4 700008 800012"},
+		{"to the end", []int64{size - 4}, "1048572"},
+		{"behind the end", []int64{size}, "EOF"},
+		{"farther than any file", []int64{4, 1 << 60}, "4 EOF"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			skipper := odd{"skipper", nil, func(_ context.Context, e *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
+				if e.Path != "a" {
+					return nil
+				}
+				var got []string
+				for _, n := range tc.skips {
+					r.(analyse.Skipper).Skip(n)
+					var b [4]byte
+					_, err := io.ReadFull(r, b[:])
+					at := binary.BigEndian.Uint32(b[:])
+					switch {
+					case err != nil:
+						got = append(got, err.Error())
+					case string(b[:]) == "pkg:":
+						got = append(got, "0")
+					default:
+						got = append(got, fmt.Sprint(at))
+					}
+				}
+				shown.Packages = []inventory.Package{{Name: strings.Join(got, " ")}}
+				return nil
+			}}
+			alone, err := layer.Read(t.Context(), inventory.Layer{}, bytes.NewReader(data), layer.Options{Analysers: []analyse.Analyser{skipper}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := listing(alone); len(got) != 1 || !strings.HasSuffix(got[0], "skipper: "+tc.want) {
+				t.Errorf("alone: %q, want %q", got, tc.want)
+			}
+			beside, err := layer.Read(t.Context(), inventory.Layer{}, bytes.NewReader(data), layer.Options{Analysers: []analyse.Analyser{sizes{}, skipper}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Join(listing(beside), "\n"); !strings.Contains(got, "skipper: "+tc.want) || !strings.Contains(got, "sizes: 1048576") {
+				t.Errorf("beside one that reads all: %s, want %q and the whole size", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestSkippingAHole: one that is as large as any costs nothing either.
+func TestSkippingAHole(t *testing.T) {
+	skipper := odd{"skipper", func(*analyse.Entry, []byte) bool { return true }, func(_ context.Context, _ *analyse.Entry, r io.Reader, _ *analyse.Shown) error {
+		r.(analyse.Skipper).Skip(1 << 61)
+		_, err := r.Read(make([]byte, 1))
+		return err
+	}}
+	r, err := layer.Read(t.Context(), inventory.Layer{}, hole(t), layer.Options{Analysers: []analyse.Analyser{skipper}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := listing(r); len(got) != 1 || !strings.Contains(got[0], "file is larger than is read of one") {
+		t.Errorf("files %q, want that it is too large", got)
+	}
+}

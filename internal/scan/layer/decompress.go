@@ -3,27 +3,19 @@ package layer
 import (
 	"bufio"
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/scan/inflate"
-	"github.com/klauspost/compress/zstd"
 )
 
-const (
-	// storedBuffer is what is read of a layer at once.
-	storedBuffer = 128 << 10
-	// maxWindow is how far back a zstd stream may refer, which is what a decoder
-	// must hold: as much as the highest level of the zstd command uses. What
-	// builders of images write needs 8 MiB.
-	maxWindow = 128 << 20
-)
+// storedBuffer is what is read of a layer at once.
+const storedBuffer = 128 << 10
 
 // decompress pushes the tar archive in r to w. How it is compressed is decided
 // by its first bytes alone: media types lie.
-func decompress(r io.Reader, w io.Writer) error {
+func decompress(r *stored, w io.Writer, d *decoders) error {
 	head := make([]byte, 6)
 	n, err := io.ReadFull(r, head)
 	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
@@ -35,7 +27,7 @@ func decompress(r io.Reader, w io.Writer) error {
 	case bytes.HasPrefix(head, []byte("\x1f\x8b\x08")):
 		return gunzip(all, w)
 	case isZstd(head):
-		return unzstd(bufio.NewReaderSize(all, storedBuffer), w)
+		return d.unzstd(r.ctx, bufio.NewReaderSize(all, storedBuffer), w, r.hash != nil)
 	}
 	if name := notTaken(head); name != "" {
 		return fault.New(fault.Unsupported, "layer is compressed with %s, which is not a format of layers", name).
@@ -71,21 +63,5 @@ func gunzip(r io.Reader, w io.Writer) error {
 		return fmt.Errorf("gzip: %w", err)
 	}
 	_, err = z.WriteTo(w)
-	return err
-}
-
-// unzstd decodes in this goroutine alone: layers are read in parallel, and
-// memory counts.
-func unzstd(r io.Reader, w io.Writer) error {
-	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
-	if err != nil {
-		return fmt.Errorf("zstd: %w", err)
-	}
-	defer z.Close()
-	_, err = z.WriteTo(w)
-	if errors.Is(err, zstd.ErrWindowSizeExceeded) || errors.Is(err, zstd.ErrDecoderSizeExceeded) {
-		return fault.New(fault.Unsupported, "layer needs more than %d MiB of memory to be decompressed: %w", maxWindow>>20, err).
-			With("build the image again with a zstd window of at most 128 MiB")
-	}
 	return err
 }

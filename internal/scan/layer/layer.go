@@ -81,7 +81,7 @@ func Read(ctx context.Context, l inventory.Layer, r io.Reader, o Options) (*Resu
 			return nil, err
 		}
 	}
-	walkErr := decompress(in, out)
+	walkErr := decompress(in, out, c.o.Budget.decoders)
 	if walkErr != nil && tar.Ended() && in.err == nil && !isLimit(walkErr) {
 		walkErr = nil // the archive was whole; its digest is still to be checked
 	}

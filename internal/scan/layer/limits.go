@@ -55,12 +55,15 @@ func (l Limits) withDefaults() Limits {
 
 // Budget is the memory that all layers of one scan share.
 type Budget struct {
-	limit int64
-	held  atomic.Int64
+	limit    int64
+	held     atomic.Int64
+	decoders *decoders
 }
 
 // NewBudget returns a budget of l.Held bytes.
-func NewBudget(l Limits) *Budget { return &Budget{limit: l.withDefaults().Held} }
+func NewBudget(l Limits) *Budget {
+	return &Budget{limit: l.withDefaults().Held, decoders: newDecoders()}
+}
 
 // Take uses up n bytes, or returns fault.Exhausted.
 func (b *Budget) Take(n int64) error {

@@ -158,6 +158,23 @@ func TestABombIsStopped(t *testing.T) {
 // TestHolesAreNotMade: a sparse file of 8 EiB costs nothing, also if somebody
 // wants it.
 func TestHolesAreNotMade(t *testing.T) {
+	var size int64
+	huge := odd{"huge", func(e *analyse.Entry, _ []byte) bool { size = e.Size; return true }, func(_ context.Context, _ *analyse.Entry, r io.Reader, _ *analyse.Shown) error {
+		_, err := io.Copy(io.Discard, r)
+		return err
+	}}
+	r, err := layer.Read(t.Context(), inventory.Layer{}, hole(t), layer.Options{Analysers: []analyse.Analyser{huge, byContent()}, Limits: layer.Limits{FileBytes: 32 << 20}})
+	if err != nil || size != 1<<63-1 {
+		t.Fatalf("%v; size %d", err, size)
+	}
+	if got := listing(r); len(got) != 1 || !bytes.Contains([]byte(got[0]), []byte("huge: (huge: file is larger")) {
+		t.Errorf("files %.200q, want that it is too large", got)
+	}
+}
+
+// hole is an archive of one sparse file of 8 EiB.
+func hole(t *testing.T) io.Reader {
+	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	// The writer refuses the records of sparse files: they are put in by hand.
@@ -185,18 +202,7 @@ func TestHolesAreNotMade(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var size int64
-	huge := odd{"huge", func(e *analyse.Entry, _ []byte) bool { size = e.Size; return true }, func(_ context.Context, _ *analyse.Entry, r io.Reader, _ *analyse.Shown) error {
-		_, err := io.Copy(io.Discard, r)
-		return err
-	}}
-	r, err := layer.Read(t.Context(), inventory.Layer{}, &b, layer.Options{Analysers: []analyse.Analyser{huge, byContent()}, Limits: layer.Limits{FileBytes: 32 << 20}})
-	if err != nil || size != 1<<63-1 {
-		t.Fatalf("%v; size %d", err, size)
-	}
-	if got := listing(r); len(got) != 1 || !bytes.Contains([]byte(got[0]), []byte("huge: (huge: file is larger")) {
-		t.Errorf("files %.200q, want that it is too large", got)
-	}
+	return &b
 }
 
 func pax(key, value string) string {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -31,6 +32,7 @@ var (
 
 // block is a piece of a file, shared by all analysers that read it.
 type block struct {
+	at   int64 // where in the file it begins
 	data []byte
 	refs atomic.Int32
 }
@@ -39,6 +41,7 @@ type block struct {
 type feed struct {
 	crew    *crew
 	takes   []*take // that still read
+	at      int64   // how much of the file has come
 	cur     *block
 	readers atomic.Int32 // analysers that are not done with the file
 }
@@ -48,11 +51,16 @@ type feed struct {
 func (f *feed) write(b []byte) error {
 	for len(b) > 0 && len(f.takes) > 0 {
 		if f.cur == nil {
+			if n := f.skip(int64(len(b))); n > 0 {
+				b = b[n:]
+				continue
+			}
 			f.cur = f.crew.blocks.Get().(*block)
-			f.cur.data = f.cur.data[:0]
+			f.cur.at, f.cur.data = f.at, f.cur.data[:0]
 		}
 		n := min(len(b), cap(f.cur.data)-len(f.cur.data))
 		f.cur.data = append(f.cur.data, b[:n]...)
+		f.at += int64(n)
 		b = b[n:]
 		if len(f.cur.data) == cap(f.cur.data) {
 			if err := f.flush(); err != nil {
@@ -63,10 +71,25 @@ func (f *feed) write(b []byte) error {
 	return nil
 }
 
+// skip passes over as much of the next n bytes as nobody wants.
+func (f *feed) skip(n int64) int64 {
+	for _, t := range f.takes {
+		n = min(n, t.from.Load()-f.at)
+	}
+	n = max(n, 0)
+	f.at += n
+	return n
+}
+
 // zeros passes on a hole, as long as somebody still reads.
 func (f *feed) zeros(n int64) error {
 	var zero [4096]byte
 	for n > 0 && len(f.takes) > 0 {
+		if f.cur == nil {
+			if n -= f.skip(n); n == 0 {
+				break
+			}
+		}
 		piece := min(n, int64(len(zero)))
 		if err := f.write(zero[:piece]); err != nil {
 			return err
@@ -128,7 +151,8 @@ type take struct {
 
 	cur  *block
 	rest []byte
-	read int64 // -1: tried to read what is elsewhere
+	read int64        // how much was read or skipped; -1: tried to read what is elsewhere
+	from atomic.Int64 // nothing before that is wanted
 	// elsewhere says that the entry is a link.
 	elsewhere bool
 
@@ -162,6 +186,7 @@ func (w *crew) start(f *feed, o *offer, analyser int) *take {
 func (t *take) run() {
 	a := t.crew.analysers[t.out.analyser]
 	err := t.call(a)
+	t.from.Store(math.MaxInt64)
 	t.mu.Lock()
 	before := t.state
 	if before != leftBehind {
@@ -266,7 +291,7 @@ func (t *take) Read(p []byte) (int, error) {
 				}
 				return 0, io.EOF
 			}
-			t.cur, t.rest = b, b.data
+			t.cur, t.rest = b, b.data[min(t.read-b.at, int64(len(b.data))):]
 		case <-t.ctx.Done():
 			return 0, t.ctx.Err()
 		}
@@ -278,6 +303,16 @@ func (t *take) Read(p []byte) (int, error) {
 	t.rest = t.rest[n:]
 	t.read += int64(n)
 	return n, nil
+}
+
+// Skip is analyse.Skipper.
+func (t *take) Skip(n int64) {
+	if t.elsewhere {
+		return
+	}
+	t.rest = t.rest[min(n, int64(len(t.rest))):]
+	t.read += n
+	t.from.Store(t.read)
 }
 
 // release gives the block back if nobody else reads it. A block that an analyser

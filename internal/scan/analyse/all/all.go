@@ -28,7 +28,7 @@ func Analysers() []analyse.Analyser {
 		apk.Analyser{},
 		dotnet.Analyser{},
 		dpkg.Analyser{},
-		executable.Analyser{},
+		executable.New(),
 		golang.Analyser{},
 		jar.New(),
 		lock.Analyser{},

@@ -2,8 +2,8 @@ package executable
 
 import (
 	"bytes"
-	"compress/flate"
 	"compress/zlib"
+	"encoding/binary"
 	"errors"
 	"io"
 
@@ -58,25 +58,66 @@ func (h *hunt) lookForAudit(size, to int) error {
 }
 
 // beginsZlib says whether b can be a zlib stream of one of the four levels whose
-// first block is compressed.
+// first block is compressed, and, if its codes are fixed ones, a list. It says no
+// to nearly all that isn't, so that little has to be inflated to see it.
 func beginsZlib(b []byte) bool {
 	if len(b) < 3 || b[1] != 0x01 && b[1] != 0x5e && b[1] != 0x9c && b[1] != 0xda {
 		return false
 	}
-	kind := b[2] >> 1 & 3
-	return kind == 1 || kind == 2
+	const enough = 2 + 16
+	if len(b) < enough {
+		kind := b[2] >> 1 & 3 // and no more is there to go by
+		return kind == fixedCodes || kind == dynamicCodes
+	}
+	switch b[2] >> 1 & 3 {
+	case fixedCodes:
+		// '{' is 0xab, its highest bit first.
+		const brace = 0xd5
+		return byte((uint16(b[2])|uint16(b[3])<<8)>>3) == brace
+	case dynamicCodes:
+		return beginsCodes(binary.LittleEndian.Uint64(b[2:]), binary.LittleEndian.Uint64(b[2+8:]))
+	}
+	return false
 }
 
-// beginsAudit inflates just as much as tells a list from other data.
+// Kinds of deflate's blocks (RFC 1951, 3.2.3).
+const (
+	fixedCodes   = 1
+	dynamicCodes = 2
+)
+
+// beginsCodes says whether codes can be read of a block whose first 128 bits are
+// given: that the code in which their lengths are written is complete. Of data by
+// chance one in a hundred is.
+func beginsCodes(low, high uint64) bool {
+	const literals, distances, lengths, order = 3, 8, 13, 17 // where the fields begin
+	if low>>literals&31 > 29 || low>>distances&31 > 29 {
+		return false // more codes than there are
+	}
+	sum, used := 0, 0
+	bits := low>>order | high<<(64-order) // three for each of at most 19
+	for range 4 + int(low>>lengths&15) {
+		if n := bits & 7; n > 0 {
+			sum += 1 << (7 - n)
+			used++
+		}
+		bits >>= 3
+	}
+	const complete, one = 1 << 7, 1 << 6
+	return sum == complete || used == 1 && sum == one
+}
+
+// beginsAudit inflates just as much as tells a list from other data: the lengths
+// of all codes have at most 290 bytes, what a list begins with 25.
 func (h *hunt) beginsAudit(b []byte) bool {
-	r := bytes.NewReader(b[2:min(len(b), 4<<10)])
-	if h.inflater == nil {
-		h.inflater = flate.NewReader(r)
-	} else if err := h.inflater.(flate.Resetter).Reset(r, nil); err != nil {
+	const enough = 512
+	z, err := h.spare.inflate(bytes.NewReader(b[2:min(len(b), enough)]))
+	if err != nil {
 		return false
 	}
+	defer h.spare.inflaters.Put(z)
 	begin := make([]byte, len(auditBegins))
-	_, err := io.ReadFull(h.inflater, begin)
+	_, err = io.ReadFull(z, begin)
 	return err == nil && bytes.Equal(begin, auditBegins)
 }
 

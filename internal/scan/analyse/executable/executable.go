@@ -21,7 +21,10 @@ import (
 const minSize = 256
 
 // Analyser reads programs and libraries.
-type Analyser struct{}
+type Analyser struct{ spare *spare }
+
+// New returns the analyser.
+func New() Analyser { return Analyser{newSpare()} }
 
 // Name is executable.
 func (Analyser) Name() string { return "executable" }
@@ -52,8 +55,12 @@ const (
 )
 
 // Take reads the file until its build information has passed.
-func (Analyser) Take(ctx context.Context, _ *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
-	w := newWindow(r)
+func (a Analyser) Take(ctx context.Context, _ *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
+	if a.spare == nil {
+		a = New()
+	}
+	w := a.spare.window(r)
+	defer a.spare.keep(w)
 	head, err := w.need(headerSize)
 	if err != nil {
 		return err
@@ -71,7 +78,7 @@ func (Analyser) Take(ctx context.Context, _ *analyse.Entry, r io.Reader, shown *
 	if l == nil {
 		return nil // begins like a program, and isn't
 	}
-	h := hunt{w: w, layout: l, shown: shown}
+	h := hunt{w: w, layout: l, shown: shown, spare: a.spare}
 	return h.run(ctx)
 }
 

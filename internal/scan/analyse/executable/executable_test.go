@@ -22,6 +22,9 @@ import (
 	"github.com/castellan-security/castellan/internal/scan/analyse/executable"
 )
 
+// analyser is one for all files, as in a scan.
+var analyser = executable.New()
+
 // take analyses a file on disk as a layer would offer it.
 func take(t testing.TB, path string) ([]inventory.Package, bool) {
 	t.Helper()
@@ -33,7 +36,7 @@ func take(t testing.TB, path string) ([]inventory.Package, bool) {
 	head := make([]byte, analyse.HeadSize)
 	n, _ := f.ReadAt(head, 0)
 	e := &analyse.Entry{Path: strings.TrimPrefix(path, "/"), Mode: 0o755}
-	a := executable.Analyser{}
+	a := analyser
 	if !a.Wants(e, head[:n]) {
 		return nil, false
 	}

@@ -20,10 +20,10 @@ type hunt struct {
 	shown  *analyse.Shown
 	old    oldStrings
 	audits []audit
+	spare  *spare
 	// tries counts what was inflated to find lists of crates.
-	tries    int
-	inflater io.ReadCloser
-	done     bool // all is known; no need to read on
+	tries int
+	done  bool // all is known; no need to read on
 }
 
 // run goes through the file's regions in their order.

@@ -1,6 +1,10 @@
 package executable
 
-import "io"
+import (
+	"io"
+
+	"github.com/castellan-security/castellan/internal/scan/analyse"
+)
 
 const (
 	// headerSize is how much of a file is looked at for its headers. Linkers put
@@ -8,6 +12,8 @@ const (
 	headerSize = 32 << 10
 	// chunkSize is how much is read at once.
 	chunkSize = 32 << 10
+	// usualWindow is what a window needs that does not meet build information.
+	usualWindow = overlap + 2*chunkSize
 	// maxWindow bounds what is held of a file: the longest build information
 	// seen has 60 KiB.
 	maxWindow = 2 << 20
@@ -24,8 +30,6 @@ type window struct {
 	buf  []byte // what held is a part of
 	end  error  // why there is no more
 }
-
-func newWindow(r io.Reader) *window { return &window{r: r} }
 
 // need returns at least n bytes from where the window begins, or all that are
 // left of the file, valid until more are needed. An error is the reader's own.
@@ -86,6 +90,12 @@ func (w *window) skipTo(off int64) error {
 			return w.end
 		}
 		w.held = w.buf[:0]
+		if s, ok := w.r.(analyse.Skipper); ok {
+			// The byte before is read, so that it shows when the file ends earlier.
+			n := max(off-w.position()-1, 0)
+			s.Skip(n)
+			w.off += n
+		}
 		w.read(0)
 	}
 }

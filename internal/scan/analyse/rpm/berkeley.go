@@ -32,7 +32,7 @@ type berkeley struct {
 	order binary.ByteOrder
 	left  int // bytes of packages that there can be
 
-	this, next []byte // pages at hand
+	this []byte // the page at hand
 }
 
 func readBerkeley(db *held, rec *records) error {
@@ -81,7 +81,7 @@ func openBerkeley(db *held) (*berkeley, error) {
 		return nil, fmt.Errorf("pages of %d bytes", size)
 	}
 	b.page, b.pages = int(size), db.size/int(size)
-	b.this, b.next = make([]byte, size), make([]byte, size)
+	b.this = make([]byte, size)
 	return b, nil
 }
 
@@ -101,64 +101,67 @@ func (b *berkeley) readPage(page []byte, n int, rec *records) error {
 		if at >= len(page) {
 			return fmt.Errorf("page %d: item %d is behind its end", n, i)
 		}
-		var value []byte
+		value := b.db.scatter()
 		switch page[at] {
 		case bdbKeyData:
 			if end <= at || end > len(page) {
 				return fmt.Errorf("page %d: item %d is damaged", n, i)
 			}
-			value = page[at+1 : end]
+			if err := value.add(n*b.page+at+1, end-at-1); err != nil {
+				return fmt.Errorf("page %d: item %d: %w", n, i, err)
+			}
 		case bdbOffPage:
-			var err error
-			if value, err = b.chain(page, at, rec); err != nil {
+			if err := b.chain(value, page, at, rec); err != nil {
 				return fmt.Errorf("page %d: item %d: %w", n, i, err)
 			}
 		default:
 			continue // duplicates, which RPM's packages don't have
 		}
-		if len(value) <= bdbNumbersOfHead {
+		if value.size <= bdbNumbersOfHead {
 			continue
 		}
-		if err := rec.take(value); err != nil {
+		if err := rec.take(value, value.size); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// chain puts together a value that lies on pages of its own; nothing for one that
+// chain finds where a value lies that is on pages of its own; nothing of one that
 // is too long.
-func (b *berkeley) chain(page []byte, at int, rec *records) ([]byte, error) {
+func (b *berkeley) chain(value *scattered, page []byte, at int, rec *records) error {
 	if at+bdbOffPageSize > len(page) {
-		return nil, errors.New("it is cut off")
+		return errors.New("it is cut off")
 	}
 	next, size := b.order.Uint32(page[at+4:]), b.order.Uint32(page[at+8:])
 	// Chains lie apart from each other: all together are no longer than the
 	// database, so that circles end.
 	if int64(size) > int64(b.left) {
-		return nil, fmt.Errorf("%d bytes, more than the database has left", size)
+		return fmt.Errorf("%d bytes, more than the database has left", size)
 	}
 	b.left -= int(size)
 	if !rec.fits(int(size)) {
-		return nil, nil
+		return nil
 	}
-	value := b.db.room(int(size))[:0]
-	for len(value) < int(size) {
+	for value.size < int(size) {
 		if next == 0 || int64(next) >= int64(b.pages) {
-			return nil, errors.New("its pages end too early")
+			return errors.New("its pages end too early")
 		}
-		if err := b.read(int(next), b.next); err != nil {
-			return nil, err
+		var head [bdbPageHead]byte
+		if err := b.db.copy(head[:], int(next)*b.page); err != nil {
+			return err
 		}
-		if b.next[25] != bdbOverflow {
-			return nil, fmt.Errorf("page %d does not go on with it", next)
+		if head[25] != bdbOverflow {
+			return fmt.Errorf("page %d does not go on with it", next)
 		}
-		held := int(b.order.Uint16(b.next[22:]))
-		if held == 0 || held > len(b.next)-bdbPageHead || len(value)+held > int(size) {
-			return nil, fmt.Errorf("page %d holds %d bytes of it", next, held)
+		held := int(b.order.Uint16(head[22:]))
+		if held == 0 || held > b.page-bdbPageHead || value.size+held > int(size) {
+			return fmt.Errorf("page %d holds %d bytes of it", next, held)
 		}
-		value = append(value, b.next[bdbPageHead:bdbPageHead+held]...)
-		next = b.order.Uint32(b.next[16:])
+		if err := value.add(int(next)*b.page+bdbPageHead, held); err != nil {
+			return err
+		}
+		next = b.order.Uint32(head[16:])
 	}
-	return value, nil
+	return nil
 }

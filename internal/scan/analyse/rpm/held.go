@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -18,14 +17,15 @@ const (
 	// maxHeld bounds what is held of one. What is larger than maxPlain is held
 	// compressed, which real databases are to a sixth; smaller ones are not worth
 	// the time.
-	maxHeld  = 32 << 20
+	maxHeld  = 24 << 20
 	maxPlain = 16 << 20
 	// maxHeader bounds the header of one package; one of 80,000 files, the source
 	// of a kernel, has 14 MB.
 	maxHeader = 16 << 20
 	// maxMemory is what all databases that are read at a time may take: those of
-	// all layers of a scan wait for one another.
-	maxMemory = maxHeld + maxHeader
+	// all layers of a scan wait for one another. Each may need a slab beside what
+	// is held of it, for where a header's parts lie and for the chunks at hand.
+	maxMemory = maxHeld + slabSize
 
 	// chunkSize is what is compressed at a time: as large as the largest page of
 	// any form, whose pages begin at multiples of their size.
@@ -37,27 +37,32 @@ const (
 	opened = 8
 )
 
-// weightOf is how many slabs of maxMemory a database of that many bytes takes:
-// what is held of it, and a header that lies on several pages.
+// weightOf is how many slabs of maxMemory a database of that many bytes takes.
 func weightOf(size int64) int {
-	slabs := func(n int64) int { return int((n + slabSize - 1) / slabSize) }
-	return slabs(min(size, maxHeld)) + slabs(min(size, maxHeader))
+	return int((min(size, maxHeld)+slabSize-1)/slabSize) + 1
 }
 
 // memory is what databases are held in. It is used again and again: the garbage
 // of one would be there while the next one is read.
 type memory struct {
-	turn    chan struct{} // who has it reserves; one at a time, so that nobody waits for another's half
-	taken   chan struct{} // as many as slabs are reserved
-	slabs   sync.Pool     // of *[slabSize]byte
-	headers sync.Pool     // of *[]byte
+	turn  chan struct{} // who has it reserves; one at a time, so that nobody waits for another's half
+	taken chan struct{} // as many as slabs are reserved
+	spare chan *[slabSize]byte
 }
 
 func newMemory() *memory {
-	m := &memory{turn: make(chan struct{}, 1), taken: make(chan struct{}, maxMemory/slabSize)}
-	m.slabs.New = func() any { return new([slabSize]byte) }
-	m.headers.New = func() any { return new([]byte) }
-	return m
+	const slabs = maxMemory / slabSize
+	return &memory{turn: make(chan struct{}, 1), taken: make(chan struct{}, slabs), spare: make(chan *[slabSize]byte, slabs)}
+}
+
+// slab returns one that is free.
+func (m *memory) slab() *[slabSize]byte {
+	select {
+	case s := <-m.spare:
+		return s
+	default:
+		return new([slabSize]byte)
+	}
 }
 
 // reserve waits until so many slabs are free, and takes them. The error is the
@@ -94,7 +99,7 @@ type held struct {
 	slabs  []*[slabSize]byte
 	full   int // bytes of the last slab that are taken
 	chunks []piece
-	header *[]byte
+	row    scattered // the one at hand
 
 	decoder *zstd.Decoder // nil: nothing is compressed
 	recent  [opened]decompressed
@@ -118,7 +123,7 @@ func (m *memory) hold(r io.Reader, size int64) (*held, error) {
 	if size > maxRaw {
 		return nil, fmt.Errorf("it has %d bytes, and at most %d are read", size, int64(maxRaw))
 	}
-	h := &held{memory: m, header: m.headers.Get().(*[]byte)}
+	h := &held{memory: m}
 	err := h.keep(io.LimitReader(r, size+1), size > maxPlain)
 	if err == nil && int64(h.size) > size {
 		err = fmt.Errorf("it has more than the %d bytes that were told", size)
@@ -178,7 +183,7 @@ func (h *held) add(p piece) error {
 		if len(h.slabs) == maxHeld/slabSize {
 			return fmt.Errorf("more than %d bytes of it would have to be held", maxHeld)
 		}
-		h.slabs, h.full = append(h.slabs, h.memory.slabs.Get().(*[slabSize]byte)), 0
+		h.slabs, h.full = append(h.slabs, h.memory.slab()), 0
 	}
 	to := h.slabs[len(h.slabs)-1][h.full:][:len(p.data)]
 	h.full += copy(to, p.data)
@@ -212,9 +217,11 @@ func (h *held) close() {
 		h.decoder.Close()
 	}
 	for _, s := range h.slabs {
-		h.memory.slabs.Put(s)
+		select {
+		case h.memory.spare <- s:
+		default: // there are as many as may be reserved
+		}
 	}
-	h.memory.headers.Put(h.header)
 	*h = held{}
 }
 
@@ -259,10 +266,8 @@ func (h *held) chunk(n int) ([]byte, error) {
 	return data, nil
 }
 
-// room returns n bytes for a header, at most maxHeader, until the next call.
-func (h *held) room(n int) []byte {
-	if cap(*h.header) < n {
-		*h.header = make([]byte, n)
-	}
-	return (*h.header)[:n]
+// scatter begins a row, which is valid until the next one.
+func (h *held) scatter() *scattered {
+	h.row = scattered{db: h, parts: h.row.parts[:0]}
+	return &h.row
 }

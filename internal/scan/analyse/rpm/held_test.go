@@ -58,7 +58,7 @@ func TestCompressedIsTheSame(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			packed := &held{memory: m, header: new([]byte)}
+			packed := &held{memory: m}
 			if err := packed.keep(bytes.NewReader(db), true); err != nil {
 				t.Fatal(err)
 			}
@@ -160,6 +160,52 @@ func TestLargeDatabases(t *testing.T) {
 	shown, err = takeFrom(t, New(), database(headerOf("a", 1), long, headerOf("b", 1)))
 	if err != nil || len(shown.Packages) != 2 || len(shown.Problems) != 1 || !strings.Contains(shown.Problems[0].What, "16777217 bytes") {
 		t.Errorf("%d packages, problems %v, %v, want 2 and one problem", len(shown.Packages), shown.Problems, err)
+	}
+}
+
+// What a header says that it has costs nothing before it is there.
+func TestHeadersThatLie(t *testing.T) {
+	const most = maxHeader - 4096
+	for _, tc := range []struct {
+		name    string
+		tag     uint32
+		kind    uint32
+		problem string
+	}{
+		{"folders", tagDirNames, typeArray, "at most 100000 are read"},
+		{"files", tagBaseNames, typeArray, "header is cut off"},
+		{"a name without an end", tagName, typeString, "a text of more than 65536 bytes"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			fill, count := byte(0), uint32(most)
+			if tc.kind == typeString {
+				fill, count = 'x', 1
+			}
+			entries := []uint32{
+				tagName, typeString, 0, 1, tagVersion, typeString, 4, 1, tagBaseNames, typeArray, 0, 1, tagDirNames, typeArray, 0, 1, tagDirIndexes, typeInt32, 8, 1,
+				tc.tag, tc.kind, 64, count, // the later one counts
+			}
+			h := binary.BigEndian.AppendUint32(nil, uint32(len(entries)/4))
+			h = binary.BigEndian.AppendUint32(h, 64+most)
+			for _, n := range entries {
+				h = binary.BigEndian.AppendUint32(h, n)
+			}
+			data := bytes.Repeat([]byte{fill}, 64+most)
+			copy(data, "name1.0\x00\x00\x00\x00\x00")
+			copy(data[3:], "\x00")
+			db := database(append(h, data...), headerOf("good", 2))
+			var before, after runtime.MemStats
+			a := New()
+			runtime.ReadMemStats(&before)
+			shown, err := takeFrom(t, a, db)
+			runtime.ReadMemStats(&after)
+			if err != nil || len(shown.Packages) != 1 || len(shown.Problems) != 1 || !strings.Contains(shown.Problems[0].What, tc.problem) {
+				t.Errorf("%d packages, problems %v, %v, want the good one and %q", len(shown.Packages), shown.Problems, err, tc.problem)
+			}
+			if took := int64(after.TotalAlloc - before.TotalAlloc); took > maxMemory {
+				t.Errorf("%d MiB were allocated", took>>20)
+			}
+		})
 	}
 }
 

@@ -62,11 +62,11 @@ func readNDB(db *held, rec *records) error {
 		if !rec.fits(size) {
 			continue
 		}
-		blob := db.room(size)
-		if err := db.copy(blob, start); err != nil {
+		blob := db.scatter()
+		if err := blob.add(start, size); err != nil {
 			return err
 		}
-		if err := rec.take(blob); err != nil {
+		if err := rec.take(blob, size); err != nil {
 			return err
 		}
 	}

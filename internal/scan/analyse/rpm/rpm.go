@@ -9,8 +9,8 @@
 package rpm
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -100,11 +100,11 @@ type records struct {
 }
 
 // take adds the package that a header is of.
-func (r *records) take(header []byte) error {
+func (r *records) take(header io.ReaderAt, size int) error {
 	if err := r.ended(); err != nil {
 		return err
 	}
-	p, err := packageOf(header)
+	p, err := packageOf(header, size)
 	switch {
 	case err != nil:
 		r.damaged(err)
@@ -134,12 +134,15 @@ func (r *records) fits(size int) bool {
 }
 
 // packageOf makes a package of the header that RPM keeps of it.
-func packageOf(b []byte) (inventory.Package, error) {
-	h, err := parseHeader(b)
+func packageOf(from io.ReaderAt, size int) (inventory.Package, error) {
+	h, err := parseHeader(from, size)
 	if err != nil {
 		return inventory.Package{}, err
 	}
 	p := inventory.Package{Type: "rpm", Name: h.text(tagName), Version: h.text(tagVersion), Arch: h.text(tagArch), Found: inventory.Installed}
+	if h.err != nil {
+		return p, h.err
+	}
 	if p.Name == "" || p.Version == "" {
 		return p, fmt.Errorf("header of %.100q has no name or no version", p.Name+p.Version)
 	}
@@ -164,13 +167,5 @@ func packageOf(b []byte) (inventory.Package, error) {
 		p.Repository = name + ":" + stream
 	}
 	p.Files, err = h.files()
-	return p, err
-}
-
-// cutString returns the bytes up to a NUL, within b.
-func cutString(b []byte) string {
-	if i := bytes.IndexByte(b, 0); i >= 0 {
-		b = b[:i]
-	}
-	return string(b)
+	return p, errors.Join(h.err, err)
 }

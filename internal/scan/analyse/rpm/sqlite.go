@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 )
 
 // SQLite's file format (sqlite.org/fileformat2.html), as far as reading one
@@ -25,14 +26,18 @@ type sqliteDB struct {
 	pages  int
 	left   int // pages that can still be visited: each belongs to one place
 
-	leaf, next []byte // pages at hand
+	leaf []byte // the page at hand
 }
 
 // rowOf takes a row; fits says before whether one of that size is wanted.
 type rowOf struct {
 	fits func(size int) bool
-	take func(row []byte) error
+	take func(row *scattered) error
 }
+
+// maxColumns is how much of a row says what its columns are: RPM's tables have two
+// columns, and the table of tables five.
+const maxColumns = 64
 
 func readSQLite(db *held, rec *records) error {
 	s, err := openSQLite(db)
@@ -40,7 +45,7 @@ func readSQLite(db *held, rec *records) error {
 		return err
 	}
 	root := 0
-	schema := rowOf{func(size int) bool { return size <= maxHeader }, func(row []byte) error {
+	schema := rowOf{func(size int) bool { return size <= maxHeader }, func(row *scattered) error {
 		n, err := tableRoot(row, "Packages")
 		if n > 0 {
 			root = n
@@ -53,7 +58,7 @@ func readSQLite(db *held, rec *records) error {
 	if root == 0 {
 		return errors.New("there is no table Packages")
 	}
-	return s.rows(root, 0, rowOf{rec.fits, func(row []byte) error {
+	return s.rows(root, 0, rowOf{rec.fits, func(row *scattered) error {
 		values, err := columns(row)
 		if err != nil {
 			return err
@@ -61,7 +66,8 @@ func readSQLite(db *held, rec *records) error {
 		if len(values) < 2 {
 			return errors.New("a row without a header")
 		}
-		return rec.take(values[1].data)
+		v := values[1]
+		return rec.take(io.NewSectionReader(row, int64(v.at), int64(v.size)), v.size)
 	}})
 }
 
@@ -83,7 +89,7 @@ func openSQLite(db *held) (*sqliteDB, error) {
 	if size < 512 || size&(size-1) != 0 {
 		return nil, fmt.Errorf("pages of %d bytes", size)
 	}
-	s := &sqliteDB{db: db, page: size, usable: size - int(head[20]), pages: db.size / size, leaf: make([]byte, size), next: make([]byte, size)}
+	s := &sqliteDB{db: db, page: size, usable: size - int(head[20]), pages: db.size / size, leaf: make([]byte, size)}
 	s.left = s.pages
 	if s.usable < 480 { // the format's own least
 		return nil, fmt.Errorf("%d usable bytes a page", s.usable)
@@ -103,8 +109,11 @@ func (s *sqliteDB) read(n int, buf []byte) (head int, err error) {
 	if n == 1 {
 		head = sqliteHead
 	}
-	return head, s.db.copy(buf, (n-1)*s.page)
+	return head, s.db.copy(buf, s.place(n))
 }
+
+// place is where page n begins.
+func (s *sqliteDB) place(n int) int { return (n - 1) * s.page }
 
 // rows hands over the rows of the table whose tree has its root on page n.
 func (s *sqliteDB) rows(n, depth int, row rowOf) error {
@@ -137,7 +146,7 @@ func (s *sqliteDB) rows(n, depth int, row rowOf) error {
 			below = append(below, binary.BigEndian.Uint32(page[at:]))
 			continue
 		}
-		if err := s.cell(page, at, row); err != nil {
+		if err := s.cell(n, page, at, row); err != nil {
 			return err
 		}
 	}
@@ -152,18 +161,18 @@ func (s *sqliteDB) rows(n, depth int, row rowOf) error {
 	return nil
 }
 
-// cell hands over one row: its length, its number, what of it lies here, and the
-// page on which it goes on.
-func (s *sqliteDB) cell(page []byte, at int, row rowOf) error {
-	size, n := varint(page[at:s.usable])
-	if n == 0 {
+// cell hands over one row of page n: its length, its number, what of it lies
+// here, and the page on which it goes on.
+func (s *sqliteDB) cell(n int, page []byte, at int, row rowOf) error {
+	size, k := varint(page[at:s.usable])
+	if k == 0 {
 		return errors.New("a cell is cut off")
 	}
-	at += n
-	if _, n = varint(page[at:s.usable]); n == 0 {
+	at += k
+	if _, k = varint(page[at:s.usable]); k == 0 {
 		return errors.New("a cell is cut off")
 	}
-	at += n
+	at += k
 	if size > uint64(s.db.size) {
 		return fmt.Errorf("a row of %d bytes", size)
 	}
@@ -171,23 +180,29 @@ func (s *sqliteDB) cell(page []byte, at int, row rowOf) error {
 		return nil
 	}
 	here := s.here(int(size))
+	whole := s.db.scatter()
 	if at+here > s.usable {
 		return errors.New("a row is cut off")
 	}
+	if err := whole.add(s.place(n)+at, here); err != nil {
+		return err
+	}
 	if here == int(size) {
-		return row.take(page[at : at+here])
+		return row.take(whole)
 	}
 	if at+here+4 > s.usable {
 		return errors.New("a row is cut off")
 	}
-	whole := append(s.db.room(int(size))[:0], page[at:at+here]...)
 	next := int(binary.BigEndian.Uint32(page[at+here:]))
-	for len(whole) < int(size) {
-		if _, err := s.read(next, s.next); err != nil {
+	for whole.size < int(size) {
+		var link [4]byte
+		if _, err := s.read(next, link[:]); err != nil {
 			return fmt.Errorf("a row that goes on: %w", err)
 		}
-		whole = append(whole, s.next[4:min(s.usable, 4+int(size)-len(whole))]...)
-		next = int(binary.BigEndian.Uint32(s.next))
+		if err := whole.add(s.place(next)+4, min(s.usable-4, int(size)-whole.size)); err != nil {
+			return fmt.Errorf("a row that goes on: %w", err)
+		}
+		next = int(binary.BigEndian.Uint32(link[:]))
 	}
 	return row.take(whole)
 }
@@ -206,19 +221,23 @@ func (s *sqliteDB) here(size int) int {
 	return least
 }
 
-// column is one value of a row.
+// column is one value of a row, and where in the row it lies.
 type column struct {
-	kind uint64 // of the format: 12 and more are bytes and text
-	data []byte
+	kind     uint64 // of the format: 12 and more are bytes and text
+	at, size int
 }
 
 // columns takes a row apart.
-func columns(row []byte) ([]column, error) {
-	size, n := varint(row)
-	if n == 0 || size > uint64(len(row)) {
+func columns(row *scattered) ([]column, error) {
+	head := make([]byte, min(maxColumns, row.size))
+	if _, err := row.ReadAt(head, 0); err != nil {
+		return nil, err
+	}
+	size, n := varint(head)
+	if n == 0 || size > uint64(len(head)) {
 		return nil, errors.New("the head of a row is damaged")
 	}
-	kinds, data := row[n:max(n, int(size))], row[size:]
+	kinds, at := head[n:max(n, int(size))], int(size)
 	var out []column
 	for len(kinds) > 0 {
 		kind, n := varint(kinds)
@@ -227,11 +246,11 @@ func columns(row []byte) ([]column, error) {
 		}
 		kinds = kinds[n:]
 		length := sizeOf(kind)
-		if length > uint64(len(data)) {
+		if length > uint64(row.size-at) {
 			return nil, errors.New("a row is shorter than it says")
 		}
-		out = append(out, column{kind, data[:length]})
-		data = data[length:]
+		out = append(out, column{kind, at, int(length)})
+		at += int(length)
 	}
 	return out, nil
 }
@@ -253,16 +272,26 @@ func sizeOf(kind uint64) uint64 {
 
 // tableRoot returns the root page of the named table, if a row of the schema is
 // about it: type, name, table, root page, text.
-func tableRoot(row []byte, name string) (int, error) {
+func tableRoot(row *scattered, name string) (int, error) {
 	values, err := columns(row)
 	if err != nil || len(values) < 4 {
 		return 0, err
 	}
-	if string(values[0].data) != "table" || string(values[1].data) != name {
+	var texts [4][]byte
+	for i, v := range values[:4] {
+		if v.size > maxColumns { // then it is another table's
+			return 0, nil
+		}
+		texts[i] = make([]byte, v.size)
+		if _, err := row.ReadAt(texts[i], int64(v.at)); err != nil {
+			return 0, err
+		}
+	}
+	if string(texts[0]) != "table" || string(texts[1]) != name {
 		return 0, nil
 	}
 	root := 0
-	for _, b := range values[3].data {
+	for _, b := range texts[3] {
 		root = root<<8 | int(b)
 	}
 	if values[3].kind == 9 { // the number 1 takes no bytes
