@@ -103,6 +103,9 @@ func (f *fakeStore) Images(_ context.Context, q store.ImageQuery) ([]store.Image
 		}
 		behind = behind || m.ID == q.After
 	}
+	if !behind {
+		return nil, fault.New(fault.Invalid, "no image %q to continue behind", q.After)
+	}
 	return out[:min(len(out), q.Limit)], nil
 }
 

@@ -247,3 +247,30 @@ func TestImagesFollow(t *testing.T) {
 		t.Error("the list was not sent anew")
 	}
 }
+
+func TestVulnerabilitiesFollow(t *testing.T) {
+	h := shopHouse(t)
+	h.shows(t, access.Viewer, "/vulnerabilities?severity=high", `CVE-2024-21538`)
+	stream := h.follow(t, "/vulnerabilities/live?severity=high", "")
+	m := next(t, stream)
+	if m.name != "part" || !strings.Contains(m.data, `id="vCVE-2024-21538"`) {
+		t.Fatalf("got %q: %.200s", m.name, m.data)
+	}
+	h.store.mu.Lock()
+	for i := range h.store.shop.Images {
+		h.store.shop.Images[i].Findings = nil
+	}
+	h.store.mu.Unlock()
+	h.images.touch()
+	if m = next(t, stream); strings.Contains(m.data, "CVE-2024-21538") {
+		t.Errorf("the list was not sent anew: %.300s", plainText(m.data))
+	}
+}
+
+// TestListsWhosePlaceIsGone: retention took the one that the next page is behind.
+func TestListsWhosePlaceIsGone(t *testing.T) {
+	h := shopHouse(t)
+	for _, path := range []string{"/workloads?after=" + strings.Repeat("0", 64), "/images?after=sha256:" + strings.Repeat("0", 64)} {
+		h.shows(t, access.Viewer, path, "The list has changed meanwhile. Begin at its first page.")
+	}
+}
