@@ -183,6 +183,17 @@ func TestDecisionsAboutImages(t *testing.T) {
 	}
 }
 
+func TestAcceptancesNameTheirImage(t *testing.T) {
+	h := shopHouse(t)
+	unknown := "sha256:" + strings.Repeat("9", 64)
+	for _, image := range []string{storefrontImage, unknown} {
+		h.post(t, access.Operator, "/acceptances", "vulnerability=CVE-2023-3817&reason=r&for=7d&image="+image)
+	}
+	for _, path := range []string{"/acceptances", "/vulnerabilities/CVE-2023-3817"} {
+		h.shows(t, access.Viewer, path, "in every package of shop/storefront:2.4.1", "in every package of sha256:999999999999")
+	}
+}
+
 func TestARefusedAcceptanceKeepsWhatWasTyped(t *testing.T) {
 	h := shopHouse(t)
 	w := h.post(t, access.Operator, "/acceptances", "vulnerability=CVE-2023-3817&reason=typed&until=someday&image="+storefrontImage)

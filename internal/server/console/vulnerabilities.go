@@ -106,6 +106,7 @@ type vulnerabilityData struct {
 	exposure.Exposure
 	Hosts       map[string]string
 	Acceptances []store.Acceptance // that are about it and hold
+	Names       map[string]string  // of the images that these are about, by id
 	Manages     bool               // who looks may accept
 	Form        acceptForm
 	Problem     string
@@ -149,6 +150,9 @@ func (c *Console) showVulnerability(w http.ResponseWriter, r *http.Request, v vi
 		if a.Holds(v.now) && d.called(a.Vulnerability) {
 			d.Acceptances = append(d.Acceptances, a)
 		}
+	}
+	if d.Names, err = c.imageNamesOf(ctx, d.Acceptances); err != nil {
+		return err
 	}
 	if d.Hosts, err = c.hostNames(ctx); err != nil {
 		return err

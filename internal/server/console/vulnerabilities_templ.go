@@ -1750,7 +1750,7 @@ func acceptPart(p page, d vulnerabilityData) templ.Component {
 					return templ_7745c5c3_Err
 				}
 				for _, a := range d.Acceptances {
-					templ_7745c5c3_Err = acceptanceItem(p, a, d.Manages).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = acceptanceItem(p, a, d.Names, d.Manages).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
