@@ -35,6 +35,8 @@ func (f *fakeStore) imageOf(m consoletest.Image) store.Image {
 	case m.Inside != nil:
 		out.OS, out.Platform, out.Layers, out.Packages, out.Problems = m.Inside.OS, m.Inside.Image.Platform, len(m.Inside.Image.Layers), len(m.Inside.Packages), m.Inside.Problems
 		out.Scan = store.Scan{State: store.ScanDone, Agent: consoletest.AgentID, Done: m.Seen.Add(time.Minute), Matched: m.Seen.Add(2 * time.Minute), Database: "g1", Gaps: 1}
+	case m.Gone:
+		out.Scan = store.Scan{State: store.ScanGone}
 	case m.Scanning:
 		out.Scan = store.Scan{State: store.ScanRunning, Agent: consoletest.AgentID, Tries: 1, Next: m.Seen.Add(31 * time.Hour)}
 	case m.Final:

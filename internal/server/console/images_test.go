@@ -285,3 +285,15 @@ func TestListsWhosePlaceIsGone(t *testing.T) {
 		h.shows(t, access.Viewer, path, "The list has changed meanwhile. Begin at its first page.")
 	}
 }
+
+func TestImageThatIsGone(t *testing.T) {
+	h := shopHouse(t)
+	worker := consoletest.ImageID("worker:2.4.0")
+	h.store.mu.Lock()
+	for i := range h.store.shop.Images {
+		h.store.shop.Images[i].Gone = h.store.shop.Images[i].ID == worker
+	}
+	h.store.mu.Unlock()
+	h.shows(t, access.Viewer, "/images/"+worker, "The last container of it ended before any agent could scan it.")
+	h.shows(t, access.Viewer, "/images?state=gone", "shop/worker:2.4.0", "gone before it was scanned")
+}
