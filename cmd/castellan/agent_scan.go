@@ -57,6 +57,9 @@ func (g *globals) openScanner(engine *docker.Engine, log *slog.Logger) (*imageSc
 	return &imageScanner{engine, program}, nil
 }
 
+// Analysis is that of agent.Scanner.
+func (s *imageScanner) Analysis() int { return scan.Analysis }
+
 // ScanImage is agent.Scanner.
 func (s *imageScanner) ScanImage(ctx context.Context, imageID, reference string) ([]byte, error) {
 	l, err := s.program.Listen(engineSocket)

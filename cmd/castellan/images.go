@@ -146,6 +146,8 @@ func scanCell(m store.Image) cell {
 		return cell{"failed", bad}
 	case store.ScanRunning:
 		return cell{"running", plain}
+	case store.ScanGone:
+		return cell{"gone", faint}
 	}
 	if m.Scan.Tries > 0 {
 		return cell{fmt.Sprintf("waiting (%d failed)", m.Scan.Tries), warn}

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +21,8 @@ type Scanner interface {
 	// Errors carry a fault.Kind: NotFound when the engine has no such image;
 	// Invalid, Unsupported and Exhausted when another try would end the same.
 	ScanImage(ctx context.Context, imageID, reference string) ([]byte, error)
+	// Analysis is the version of the analysis by which it scans.
+	Analysis() int
 }
 
 const (
@@ -59,7 +62,7 @@ func (s *scans) abilities() []string {
 	if s.scanner == nil {
 		return nil
 	}
-	return []string{link.AbilityScan}
+	return []string{link.AbilityScan, link.AbilityAnalysis + strconv.Itoa(s.scanner.Analysis())}
 }
 
 // wish takes a wish of the server, which was issued at a time by its clock. One

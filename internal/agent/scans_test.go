@@ -31,6 +31,9 @@ type scanning struct {
 	answers []link.Scanned
 }
 
+// Analysis is that of agent.Scanner.
+func (s *scanning) Analysis() int { return 7 }
+
 func (s *scanning) ScanImage(ctx context.Context, id, reference string) ([]byte, error) {
 	s.mu.Lock()
 	s.busy++
@@ -103,7 +106,7 @@ func TestAbilitiesFollowTheEngine(t *testing.T) {
 		}
 		s.engine <- asset.Inventory{Engine: asset.Engine{Connected: true}}
 		settle(time.Minute)
-		if diff := cmp.Diff([]string{link.AbilityScan}, s.last().Agent.Abilities); diff != "" {
+		if diff := cmp.Diff([]string{link.AbilityScan, "analysis-7"}, s.last().Agent.Abilities); diff != "" {
 			t.Errorf("with an engine (-want +got):\n%s", diff)
 		}
 	})

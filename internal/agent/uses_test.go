@@ -65,26 +65,64 @@ func execIn(workload string, pid uint32) event.Event {
 	return e
 }
 
-func whileUsing(t *testing.T, running []event.Running, play func(t *testing.T, u *using)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		u := &using{
-			world: &world{sense: make(chan []event.Event), engine: make(chan asset.Inventory), running: running},
-			files: map[uint32][]string{}, begin: time.Now(),
-		}
-		for _, r := range running {
-			u.files[r.Process.Key.PID] = []string{fmt.Sprint("/early", r.Process.Key.PID)}
-		}
-		a := agent.New(agent.Config{ID: "A"}, agent.Parts{Engine: u, Sensors: u, Host: u, Server: u, UseReader: u}, slog.New(slog.DiscardHandler))
-		ctx, stop := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- a.Run(ctx) }()
-		settle(90 * time.Second) // the first round is over
-		play(t, u)
-		stop()
+func newUsing(running []event.Running) *using {
+	u := &using{
+		world: &world{sense: make(chan []event.Event), engine: make(chan asset.Inventory), running: running},
+		files: map[uint32][]string{}, begin: time.Now(),
+	}
+	for _, r := range running {
+		u.files[r.Process.Key.PID] = []string{fmt.Sprint("/early", r.Process.Key.PID)}
+	}
+	return u
+}
+
+// watch runs an agent until stop is called, which waits for its end.
+func (u *using) watch(t *testing.T) (stop func()) {
+	a := agent.New(agent.Config{ID: "A"}, agent.Parts{Engine: u, Sensors: u, Host: u, Server: u, UseReader: u}, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- a.Run(ctx) }()
+	return func() {
+		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Run returned %v, want nil", err)
 		}
+	}
+}
+
+func whileUsing(t *testing.T, running []event.Running, play func(t *testing.T, u *using)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		u := newUsing(running)
+		stop := u.watch(t)
+		settle(90 * time.Second) // the first round is over
+		play(t, u)
+		stop()
+	})
+}
+
+// TestFilesInUseOfAnAgentThatWasKilled: what it had read and not delivered is read
+// again by the next one, at once, from what runs.
+func TestFilesInUseOfAnAgentThatWasKilled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUsing(early("w", 1, 2))
+		u.respond(func(link.Report) (link.Receipt, error) { return link.Receipt{}, fault.New(fault.Unavailable, "away") })
+		stop := u.watch(t)
+		settle(30 * time.Second)
+		if len(u.looks) < 2 {
+			t.Fatalf("%d looks, want one of each process", len(u.looks))
+		}
+		stop() // what waits is forgotten, as when it is killed
+		u.respond(nil)
+		u.begin = time.Now()
+		stop = u.watch(t)
+		settle(10 * time.Second)
+		got := u.told("w")
+		slices.Sort(got)
+		if diff := cmp.Diff([]string{"/early1", "/early2"}, got); diff != "" {
+			t.Errorf("told by the next one (-want +got):\n%s", diff)
+		}
+		stop()
 	})
 }
 

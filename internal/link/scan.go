@@ -10,6 +10,11 @@ import (
 // engine for the server (DirectiveScan).
 const AbilityScan = "scan"
 
+// AbilityAnalysis stands before the version of the analysis by which an agent
+// scans, as in "analysis-3"; an agent that does not say it is not asked for what
+// is scanned already.
+const AbilityAnalysis = "analysis-"
+
 // MaxInventory bounds a compressed inventory: those of the largest images are a
 // tenth of it.
 const MaxInventory = 16 << 20

@@ -20,7 +20,7 @@ import (
 type imageFilters struct {
 	Asked
 	Text    string `query:"text" doc:"Part of a reference, id or digest"`
-	State   string `query:"state" doc:"State of the scan: waiting, running, done, failed"`
+	State   string `query:"state" doc:"State of the scan: waiting, running, done, failed, gone"`
 	Running bool   `query:"running" doc:"Only those with running workloads"`
 	After   string `query:"after" doc:"Id of the last image of the page before"`
 	Limit   int    `query:"limit" minimum:"0" maximum:"1000" doc:"How many at most; 100 unless given"`

@@ -107,7 +107,8 @@ func (c *imageCollector) Collect(ch chan<- prometheus.Metric) {
 		return
 	}
 	for scan, n := range map[store.ScanState]int{
-		store.ScanWaiting: st.Waiting, store.ScanRunning: st.Running, store.ScanDone: st.Done, store.ScanFailed: st.Failed,
+		store.ScanWaiting: st.Waiting, store.ScanRunning: st.Running, store.ScanDone: st.Done,
+		store.ScanFailed: st.Failed, store.ScanGone: st.Gone,
 	} {
 		ch <- prometheus.MustNewConstMetric(imagesDesc, prometheus.GaugeValue, float64(n), string(scan))
 	}

@@ -67,6 +67,9 @@ const (
 	ScanRunning ScanState = "running" // Scan.Agent was asked, and has until Scan.Next
 	ScanDone    ScanState = "done"
 	ScanFailed  ScanState = "failed" // given up until somebody asks anew
+	// ScanGone: every container of it ended before any agent had scanned it. It
+	// waits again when one is there.
+	ScanGone ScanState = "gone"
 )
 
 // Scan is the scan of one image: a job as long as it is not done.
@@ -163,21 +166,44 @@ type ScanJobs interface {
 	NoteImages(ctx context.Context, seen []Image, now time.Time) ([]string, error)
 	// LeaseScan gives an agent one of the images that it has (it reported a
 	// workload of it that is kept) and that waits for a scan, those with running
-	// workloads first; NotFound when there is none. One whose last try was this
-	// agent's own is left to others for ScanPatience.
+	// workloads first; after them one that was scanned by an older analysis than
+	// this agent's, once for each analysis. NotFound when there is none. One whose
+	// last try was this agent's own is left to others for ScanPatience.
 	LeaseScan(ctx context.Context, l Lease) (Image, error)
+	// MoveScanEnd gives a job another end; Conflict when the job is not the image's
+	// own any more. What is over may be given to another agent; until it is, the
+	// job stays the image's own.
+	MoveScanEnd(ctx context.Context, imageID, job string, until time.Time) error
 	// ScanFailed ends a try. The image waits until next, or, with a zero next,
-	// is given up. A job that is no longer the image's own changes nothing, and
+	// is given up; one that is scanned already is then done as before. A job that is no longer the image's own changes nothing, and
 	// is a Conflict.
 	ScanFailed(ctx context.Context, imageID, job, why string, next time.Time) error
 	// ScanAgain makes an image wait for a scan, with no tries behind it.
 	ScanAgain(ctx context.Context, imageID string, now time.Time) error
-	// ScanCounts says how many images are in which state, and how many of the
-	// scanned ones were not compared with this generation of the advisories.
-	ScanCounts(ctx context.Context, database string) (counts map[ScanState]int, unmatched int, err error)
-	// Outdated makes those wait again that were scanned by an analysis older than
-	// this, and returns how many.
-	Outdated(ctx context.Context, analysis int, now time.Time) (int, error)
+	// SweepGone gives up images that wait and that no agent can have any more, and
+	// has those wait again that an agent has again. Their ids are returned.
+	SweepGone(ctx context.Context, g Gone) (gone, back []string, err error)
+	// ScanTotals adds up the scans of all images.
+	ScanTotals(ctx context.Context, database string, analysis int) (ScanTotals, error)
+}
+
+// ScanTotals says how many images are in which state.
+type ScanTotals struct {
+	States map[ScanState]int
+	// Unmatched of the scanned ones were not compared with that generation of the
+	// advisories; Outdated were scanned by an older analysis than that one, and
+	// nobody was asked for it.
+	Unmatched, Outdated int
+}
+
+// Gone says what counts as gone.
+type Gone struct {
+	// Before is the time before which all workloads of an image must have ended,
+	// and before which somebody must have been allowed to scan it.
+	Before time.Time
+	// Silent agents were not heard of for as long: their workloads don't count.
+	Silent []string
+	Now    time.Time
 }
 
 // ScanPatience is how long an image waits, beyond its next try, for another
@@ -190,6 +216,9 @@ type Lease struct {
 	Job     string    // a new, random id
 	Now     time.Time // jobs that are due by now, or whose time is over
 	Until   time.Time
+	// Analysis is that by which the agent scans; 0: it is not known, and what is
+	// scanned already is not asked of it.
+	Analysis int
 }
 
 // Findings keeps inventories and what was found in them.

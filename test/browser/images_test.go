@@ -47,6 +47,7 @@ func (h *house) narrows(t *testing.T, b *tab) {
 	b.wait(`location.search === "?severity=high&in-use=true"`)
 	b.wait(fmt.Sprintf(`document.querySelectorAll("table.weaknesses tbody tr").length === 2 && %s.includes("CVE-2023-5363")`, ids))
 	b.run(`document.querySelector("table.weaknesses tbody th a").focus()`)
+	b.wait(`document.querySelector("[data-live-part]").dataset.state === "live"`)
 	b.do(chromedp.KeyEvent(kb.Enter))
 	b.wait(`location.pathname === "/vulnerabilities/CVE-2024-21538"`)
 	b.ready()

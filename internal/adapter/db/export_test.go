@@ -20,6 +20,14 @@ func (d *DB) Statements() []string {
 	return append(slices.Sorted(maps.Keys(d.stmts)), slices.Sorted(maps.Keys(d.w.stmts))...)
 }
 
+// Forget forgets the statements that were run.
+func (d *DB) Forget() {
+	d.stmtMu.Lock()
+	defer d.stmtMu.Unlock()
+	clear(d.stmts)
+	clear(d.w.stmts)
+}
+
 // Explain returns how SQLite would run a statement, one step a line.
 func (d *DB) Explain(ctx context.Context, statement string) (steps []string, err error) {
 	args := make([]any, strings.Count(statement, "?"))

@@ -211,7 +211,8 @@ func (d *DB) Inventory(ctx context.Context, imageID string) (inv inventory.Inven
 		if err != nil {
 			return err
 		}
-		return unpack(d.path, body, &inv)
+		inv, err = unpackInventory(d.path, body)
+		return err
 	})
 	return inv, err
 }
@@ -227,7 +228,7 @@ func (w *writer) pruneImages(ctx context.Context, cut int64) (int64, bool, error
 	for _, n := range numbers {
 		for _, statement := range [...]string{
 			"DELETE FROM vulnerabilities WHERE image = ?", "DELETE FROM inventories WHERE image = ?",
-			"DELETE FROM image_uses WHERE image = ?", "DELETE FROM images WHERE number = ?",
+			"DELETE FROM image_facets WHERE image = ?", "DELETE FROM image_uses WHERE image = ?", "DELETE FROM images WHERE number = ?",
 		} {
 			if _, err := w.exec(ctx, statement, n); err != nil {
 				return 0, false, err
@@ -248,11 +249,13 @@ func recountWorkloads(ctx context.Context, w *writer) (int64, bool, error) {
 // pruneDetails removes what is said of weaknesses that no image has any more.
 func pruneDetails(ctx context.Context, w *writer) (int64, bool, error) {
 	n, err := w.exec(ctx, `DELETE FROM details WHERE id IN (SELECT d.id FROM details d
-		WHERE NOT EXISTS (SELECT 1 FROM vulnerabilities v WHERE v.detail = d.id) LIMIT ?)`, pruneRows)
-	if err != nil {
-		return 0, false, err
+		WHERE NOT EXISTS (SELECT 1 FROM facets f WHERE f.detail = d.id) LIMIT ?)`, pruneRows)
+	if err != nil || n > 0 {
+		// What may be looked up without its aliases must not be remembered.
+		w.memo.forget()
+		return 0, n > 0, err
 	}
 	m, err := w.exec(ctx, `DELETE FROM aliases WHERE (alias, weakness) IN (SELECT a.alias, a.weakness FROM aliases a
-		WHERE NOT EXISTS (SELECT 1 FROM vulnerabilities v WHERE v.weakness = a.weakness) LIMIT ?)`, pruneRows)
-	return 0, n == pruneRows || m == pruneRows, err
+		WHERE NOT EXISTS (SELECT 1 FROM facets f WHERE f.weakness = a.weakness) LIMIT ?)`, pruneRows)
+	return 0, m == pruneRows, err
 }

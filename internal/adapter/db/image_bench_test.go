@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/adapter/db"
+	"github.com/castellan-security/castellan/internal/advisory"
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/inventory"
@@ -14,8 +15,9 @@ import (
 )
 
 const (
-	benchImages   = 1_000
-	benchFindings = 400 // of each image
+	benchImages     = 1_000
+	benchFindings   = 400   // of each image
+	benchWeaknesses = 2_000 // of all images
 )
 
 // BenchmarkImages asks what the pages ask, of a fleet with a thousand images.
@@ -37,14 +39,26 @@ func BenchmarkImages(b *testing.B) {
 			_, err := d.Weaknesses(ctx, store.VulnerabilityQuery{Severity: finding.High, Running: true, Text: "zlib"})
 			return err
 		}},
+		{"fleet, next page", func(int) error { _, err := d.Weaknesses(ctx, store.VulnerabilityQuery{Offset: 300}); return err }},
+		{"fleet, one package", func(int) error {
+			_, err := d.Weaknesses(ctx, store.VulnerabilityQuery{Package: "zlib7"})
+			return err
+		}},
 		{"one weakness", func(i int) error {
-			_, err := d.Vulnerabilities(ctx, store.VulnerabilityQuery{ID: fmt.Sprintf("CVE-2026-%d", i%benchFindings)})
+			_, err := d.Vulnerabilities(ctx, store.VulnerabilityQuery{ID: fmt.Sprintf("CVE-2026-%d", i%benchWeaknesses)})
 			return err
 		}},
 		{"compared anew, one changed", func(i int) error {
-			f := benchFinding(i)
+			f := benchFinding(0)
 			f.Vulnerabilities[0].InUse = i%2 == 0
 			return d.PutFindings(ctx, store.ImageFindings{ImageID: ids[0], Database: fmt.Sprint(i), Vulnerabilities: f.Vulnerabilities})
+		}},
+		{"compared anew, all changed", func(i int) error {
+			f := benchFinding(7)
+			for k := range f.Vulnerabilities {
+				f.Vulnerabilities[k].EPSS = &advisory.Probability{EPSS: float32(i%2) / 2}
+			}
+			return d.PutFindings(ctx, store.ImageFindings{ImageID: ids[7], Database: fmt.Sprint(i), Vulnerabilities: f.Vulnerabilities})
 		}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
@@ -84,11 +98,12 @@ func fillImages(b *testing.B, d *db.DB) (ids []string) {
 func benchFinding(image int) store.ImageFindings {
 	var f store.ImageFindings
 	for n := range benchFindings {
+		w := (5*n + image) % benchWeaknesses
 		v := finding.Vulnerability{
-			ID: fmt.Sprintf("CVE-2026-%d", n+image%100), Severity: finding.Severity(n % 6), State: finding.Fixable, Fixed: "1.2.13",
+			ID: fmt.Sprintf("CVE-2026-%d", w), Severity: finding.Severity(w % 6), InUse: (w+image)%10 == 0, State: finding.Fixable, Fixed: "1.2.13",
 			Summary: "A summary of usual length that says what an attacker can do with this, and under which circumstances.",
 			Remedy:  "move zlib1g to 1.2.13", References: []string{"https://example.org/advisories/one", "https://example.org/two"},
-			Package:    inventory.Package{Type: "deb", Name: fmt.Sprintf("zlib%d", n%50), Version: "1.2.11", Places: []inventory.Place{{Path: "/var/lib/dpkg/status", Layer: 1}}},
+			Package:    inventory.Package{Type: "deb", Name: fmt.Sprintf("zlib%d", w%50), Version: "1.2.11", Places: []inventory.Place{{Path: "/var/lib/dpkg/status", Layer: 1}}},
 			Advisories: []finding.Statement{{ID: "DSA-1", Source: "debian", Fixed: "1.2.13"}},
 		}
 		v.Print()

@@ -1,22 +1,53 @@
 package db
 
 import (
+	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/castellan-security/castellan/internal/inventory"
 )
+
+// An inventory is kept compressed with zstd. It begins with packedForm; what
+// begins otherwise is JSON as earlier builds wrote it. Its packages are not JSON:
+// an inventory is read whenever there is something to compare it with, and
+// reading them as JSON took longer than comparing them. After the form come all
+// but the packages as JSON, a table of texts, and the packages, which name texts
+// by their numbers in the table; numbers are written as in package binary.
+const packedForm = 1
 
 // maxPacked bounds what one packed row may hold when it is opened: a damaged
 // file must not take the memory that it claims to need.
 const maxPacked = 512 << 20
 
-// pack returns a value as JSON compressed with zstd.
-func pack(v any) ([]byte, error) {
-	plain, err := json.Marshal(v)
+// packInventory returns an inventory as it is kept.
+func packInventory(inv inventory.Inventory) ([]byte, error) {
+	p := packer{numbers: map[string]uint64{}}
+	p.length(len(inv.Packages), inv.Packages == nil)
+	for i := range inv.Packages {
+		if err := p.pkg(&inv.Packages[i]); err != nil {
+			return nil, fmt.Errorf("package %s: %w", inv.Packages[i].Name, err)
+		}
+	}
+	inv.Packages = nil
+	rest, err := json.Marshal(inv)
 	if err != nil {
 		return nil, err
 	}
+	plain := append([]byte{packedForm}, binary.AppendUvarint(nil, uint64(len(rest)))...)
+	plain = append(plain, rest...)
+	plain = binary.AppendUvarint(plain, uint64(len(p.texts)))
+	for _, s := range p.texts {
+		plain = binary.AppendUvarint(plain, uint64(len(s)))
+	}
+	for _, s := range p.texts {
+		plain = append(plain, s...)
+	}
+	plain = append(plain, p.packages...)
 	e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedDefault))
 	if err != nil {
 		return nil, err
@@ -24,19 +55,248 @@ func pack(v any) ([]byte, error) {
 	return e.EncodeAll(plain, nil), e.Close()
 }
 
-// unpack reads what pack wrote; an error says that the file at path is damaged.
-func unpack(path string, packed []byte, v any) error {
+// packer writes packages.
+type packer struct {
+	numbers  map[string]uint64
+	texts    []string
+	packages []byte
+}
+
+func (p *packer) number(n uint64) { p.packages = binary.AppendUvarint(p.packages, n) }
+
+func (p *packer) text(s string) {
+	n, ok := p.numbers[s]
+	if !ok {
+		n = uint64(len(p.texts))
+		p.numbers[s] = n
+		p.texts = append(p.texts, s)
+	}
+	p.number(n)
+}
+
+// length keeps no list and an empty one apart.
+func (p *packer) length(n int, none bool) {
+	if none {
+		p.number(0)
+		return
+	}
+	p.number(uint64(n) + 1)
+}
+
+func (p *packer) list(all []string) {
+	p.length(len(all), all == nil)
+	for _, s := range all {
+		p.text(s)
+	}
+}
+
+// Bits of a package and of a place.
+const (
+	packedDev = 1 << iota
+	packedIndirect
+	packedWritten
+)
+
+// pkg writes one package; unpacker.pkg reads it.
+func (p *packer) pkg(v *inventory.Package) error {
+	for _, s := range [...]string{
+		v.Type, v.Namespace, v.Name, v.Version, v.Arch, v.Ecosystem, v.Source.Name, v.Source.Version, v.Repository, v.OwnedBy, string(v.Found),
+	} {
+		p.text(s)
+	}
+	p.list(v.Licenses)
+	p.list(v.Files)
+	p.list(v.Digests)
+	p.length(len(v.Places), v.Places == nil)
+	for _, at := range v.Places {
+		p.text(at.Path)
+		p.packages = binary.AppendVarint(p.packages, int64(at.Layer))
+		p.number(bit(at.Written, packedWritten))
+	}
+	p.number(bit(v.Dev, packedDev) | bit(v.Indirect, packedIndirect))
+	if v.Published == nil {
+		p.text("")
+		return nil
+	}
+	at, err := v.Published.MarshalText()
+	p.text(string(at))
+	return err
+}
+
+func bit(is bool, b uint64) uint64 {
+	if is {
+		return b
+	}
+	return 0
+}
+
+// unpackInventory reads what packInventory wrote; an error says that the file at
+// path is damaged.
+func unpackInventory(path string, packed []byte) (inv inventory.Inventory, err error) {
 	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxPacked))
 	if err != nil {
-		return fmt.Errorf("ready a decoder: %w", err)
+		return inv, fmt.Errorf("ready a decoder: %w", err)
 	}
 	defer d.Close()
 	plain, err := d.DecodeAll(packed, nil)
 	if err == nil {
-		err = json.Unmarshal(plain, v)
+		inv, err = parseInventory(plain)
 	}
 	if err != nil {
-		return corrupt(path, fmt.Errorf("decode a packed row: %w", err))
+		return inventory.Inventory{}, corrupt(path, fmt.Errorf("decode an inventory: %w", err))
+	}
+	return inv, nil
+}
+
+func parseInventory(plain []byte) (inv inventory.Inventory, err error) {
+	if len(plain) == 0 || plain[0] != packedForm {
+		err = json.Unmarshal(plain, &inv)
+		return inv, err
+	}
+	u := unpacker{rest: plain[1:]}
+	if err := json.Unmarshal(u.bytes(u.number()), &inv); err != nil {
+		return inv, err
+	}
+	u.table()
+	const least = 16 // bytes of a package without anything
+	n, none := u.length(least)
+	if !none {
+		inv.Packages = make([]inventory.Package, n)
+	}
+	for i := range inv.Packages {
+		if err := u.pkg(&inv.Packages[i]); err != nil {
+			return inv, fmt.Errorf("package %d: %w", i+1, err)
+		}
+	}
+	if u.broken || len(u.rest) > 0 {
+		return inv, errCut
+	}
+	return inv, nil
+}
+
+var errCut = errors.New("it does not end where it should")
+
+// unpacker reads packages. What it reads behind the end is zero, and broken.
+type unpacker struct {
+	rest   []byte
+	texts  []string
+	broken bool
+}
+
+func (u *unpacker) number() uint64 {
+	n, size := binary.Uvarint(u.rest)
+	if size <= 0 {
+		u.rest, u.broken = nil, true
+		return 0
+	}
+	u.rest = u.rest[size:]
+	return n
+}
+
+func (u *unpacker) signed() int64 {
+	n, size := binary.Varint(u.rest)
+	if size <= 0 {
+		u.rest, u.broken = nil, true
+		return 0
+	}
+	u.rest = u.rest[size:]
+	return n
+}
+
+func (u *unpacker) bytes(n uint64) []byte {
+	if n > uint64(len(u.rest)) {
+		u.rest, u.broken = nil, true
+		return nil
+	}
+	b := u.rest[:n]
+	u.rest = u.rest[n:]
+	return b
+}
+
+// length returns how many things follow, each of least bytes or more.
+func (u *unpacker) length(least int) (n int, none bool) {
+	have := u.number()
+	if have == 0 {
+		return 0, true
+	}
+	if have-1 > uint64(len(u.rest)/least) {
+		u.rest, u.broken = nil, true
+		return 0, true
+	}
+	return int(have - 1), false
+}
+
+// table reads the texts. They share one string.
+func (u *unpacker) table() {
+	n := u.number()
+	if n > uint64(len(u.rest)) {
+		u.rest, u.broken = nil, true
+		return
+	}
+	lengths, sum := make([]uint64, n), uint64(0)
+	for i := range lengths {
+		lengths[i] = u.number()
+		if sum += lengths[i]; sum > maxPacked {
+			u.rest, u.broken = nil, true
+			return
+		}
+	}
+	all := string(u.bytes(sum))
+	if u.broken {
+		return
+	}
+	u.texts = make([]string, n)
+	for i, length := range lengths {
+		u.texts[i], all = all[:length], all[length:]
+	}
+}
+
+func (u *unpacker) text() string {
+	n := u.number()
+	if n >= uint64(len(u.texts)) {
+		u.broken = true
+		return ""
+	}
+	return u.texts[n]
+}
+
+func (u *unpacker) list() []string {
+	n, none := u.length(1)
+	if none {
+		return nil
+	}
+	all := make([]string, n)
+	for i := range all {
+		all[i] = u.text()
+	}
+	return all
+}
+
+func (u *unpacker) pkg(v *inventory.Package) error {
+	for _, s := range [...]*string{
+		&v.Type, &v.Namespace, &v.Name, &v.Version, &v.Arch, &v.Ecosystem, &v.Source.Name, &v.Source.Version, &v.Repository, &v.OwnedBy,
+		(*string)(&v.Found),
+	} {
+		*s = u.text()
+	}
+	v.Licenses, v.Files, v.Digests = u.list(), u.list(), u.list()
+	const least = 3 // bytes of a place
+	if n, none := u.length(least); !none {
+		v.Places = make([]inventory.Place, n)
+	}
+	for i := range v.Places {
+		v.Places[i] = inventory.Place{Path: u.text(), Layer: int(u.signed()), Written: u.number()&packedWritten != 0}
+	}
+	bits := u.number()
+	v.Dev, v.Indirect = bits&packedDev != 0, bits&packedIndirect != 0
+	if at := u.text(); at != "" {
+		v.Published = new(time.Time)
+		if err := v.Published.UnmarshalText([]byte(at)); err != nil {
+			return err
+		}
+	}
+	if u.broken {
+		return errCut
 	}
 	return nil
 }

@@ -32,7 +32,11 @@ var mayScan = map[string]string{
 	"DELETE FROM aliases WHERE":                                                                                   "as above",
 	"SELECT count(id) FROM acceptances":                                                                           "one row a decision of a person",
 	"SELECT id, vulnerability, package, image, reason, actor":                                                     "as above, and all are wanted",
-	"SELECT weakness, max(severity)":                                                                              "adds up all findings; the inner walk is in the order of an index",
+	"UPDATE images SET state = 'waiting', pending = 1, tries = 0, error = '', next = ?\n":                         "the few agents that are silent",
+	"UPDATE images SET state = CASE scanned":                                                                      "as above",
+	"SELECT facets FROM image_facets":                                                                             "one small row an image, once a retention run",
+	"SELECT number FROM facets":                                                                                   "one small row for what images share of findings, once a retention run",
+	"SELECT v.number, v.weakness, v.rank, v.fixable FROM facets v WHERE v.accepted":                               "as above, and most are wanted; never one of each finding",
 	"SELECT serial, agent, hostname, address, issued, expires, revoked FROM certificates ORDER BY":                "a few rows an agent, and all are wanted",
 }
 
@@ -73,14 +77,51 @@ func TestStatementsUseIndexes(t *testing.T) {
 			if fullScan.MatchString(step) && !excused(st) {
 				t.Errorf("%s\n\treads a whole table: %s", st, step)
 			}
-			if strings.Contains(step, "TEMP B-TREE") && !strings.Contains(st, "event_rates") && !strings.Contains(st, "FROM tokens") &&
-				!strings.HasPrefix(st, "SELECT weakness, max(severity)") {
+			if strings.Contains(step, "TEMP B-TREE") && !strings.Contains(st, "event_rates") && !strings.Contains(st, "FROM tokens") {
 				t.Errorf("%s\n\tsorts: %s", st, step)
 			}
 		}
 		if strings.Contains(st, "*") && !strings.Contains(st, "count(") {
 			t.Errorf("%s\n\tdoes not name its columns", st)
 		}
+	}
+}
+
+// TestWeaknessesAreAddedUpOfFacets: never of single findings, and of few facets
+// where few are asked for.
+func TestWeaknessesAreAddedUpOfFacets(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		q    store.VulnerabilityQuery
+		want string
+	}{
+		{"all", store.VulnerabilityQuery{}, ""},
+		{"filtered", store.VulnerabilityQuery{Severity: finding.High, Running: true, Text: "x"}, ""},
+		{"one weakness", store.VulnerabilityQuery{ID: "w"}, "facets_weakness"},
+		{"one package", store.VulnerabilityQuery{Package: "p"}, "facets_package"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := openFor(t, db.Options{Path: t.TempDir() + "/castellan.db"})
+			useImages(t, d)
+			d.Forget()
+			if _, err := d.Weaknesses(t.Context(), c.q); err != nil {
+				t.Fatal(err)
+			}
+			var plan string
+			for _, st := range d.Statements() {
+				if !strings.HasPrefix(st, "SELECT v.number") && !strings.HasPrefix(st, "SELECT i.running") {
+					continue
+				}
+				steps, err := d.Explain(t.Context(), st)
+				if err != nil {
+					t.Fatal(err)
+				}
+				plan += strings.Join(steps, "\n") + "\n"
+			}
+			if !strings.Contains(plan, c.want) || strings.Contains(plan, "vulnerabilities") || !strings.Contains(plan, "SEARCH i USING INDEX") && c.want == "" {
+				t.Errorf("plan\n%s", plan)
+			}
+		})
 	}
 }
 
@@ -172,7 +213,10 @@ func useImages(t *testing.T, d *db.DB) {
 		must(err)
 	}
 	lease("one")
-	must(d.ScanFailed(ctx, "i", "one", "x", time.Time{}))
+	must(d.MoveScanEnd(ctx, "i", "one", fleetStart))
+	must(d.ScanFailed(ctx, "i", "one", "x", fleetStart))
+	lease("again")
+	must(d.ScanFailed(ctx, "i", "again", "x", time.Time{}))
 	must(d.ScanAgain(ctx, "i", fleetStart))
 	lease("two")
 	must(d.PutInventory(ctx, "i", "two", inventory.Inventory{}, fleetStart))
@@ -204,9 +248,9 @@ func useImages(t *testing.T, d *db.DB) {
 	must(d.PutFindings(ctx, store.ImageFindings{ImageID: "i"}))
 	_, err = d.Unmatched(ctx, "g", 5)
 	must(err)
-	_, _, err = d.ScanCounts(ctx, "g")
+	_, err = d.ScanTotals(ctx, "g", 1)
 	must(err)
-	_, err = d.Outdated(ctx, 1, fleetStart)
+	_, _, err = d.SweepGone(ctx, store.Gone{Silent: []string{"a"}, Before: fleetStart, Now: fleetStart})
 	must(err)
 	acc, err := d.PutAcceptance(ctx, store.Acceptance{Vulnerability: "w"})
 	must(err)

@@ -104,6 +104,7 @@ func pruneSteps(r store.Retention, now time.Time) []pruneStep {
 		deleteOld(`DELETE FROM samples WHERE (workload, time) IN
 			(SELECT workload, time FROM samples WHERE time > ? LIMIT ?)`, nanos(now.Add(samplesAhead))),
 		thinSamples(now),
+		pruneFacets,
 		pruneDetails,
 		pruneMarks,
 		pruneSources)

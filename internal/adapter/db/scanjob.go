@@ -3,7 +3,9 @@ package db
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/fault"
@@ -14,20 +16,12 @@ import (
 // the same image.
 func (d *DB) LeaseScan(ctx context.Context, l store.Lease) (v store.Image, err error) {
 	err = d.write(ctx, "lease a scan", func(ctx context.Context, w *writer) error {
-		var number int64
-		err := w.row(ctx, `SELECT number FROM images i WHERE pending = 1 AND next <= ?
-			AND (agent <> ? OR tries = 0 OR next <= ?)
-			AND EXISTS (SELECT 1 FROM workloads w WHERE w.image = i.id AND w.rank IN (0, 1) AND w.agent = ?)
-			ORDER BY idle, seen, id LIMIT 1`,
-			[]any{nanos(l.Now), l.AgentID, nanos(l.Now.Add(-store.ScanPatience)), l.AgentID}, &number)
-		if errors.Is(err, sql.ErrNoRows) {
-			return fault.New(fault.NotFound, "no image of agent %s waits for a scan", l.AgentID)
-		}
+		number, asked, err := w.scanFor(ctx, l)
 		if err != nil {
 			return err
 		}
-		if _, err := w.exec(ctx, "UPDATE images SET state = ?, job = ?, agent = ?, tries = tries + 1, next = ? WHERE number = ?",
-			string(store.ScanRunning), l.Job, l.AgentID, nanos(l.Until), number); err != nil {
+		if _, err := w.exec(ctx, `UPDATE images SET state = ?, pending = 1, job = ?, agent = ?, tries = tries + 1, next = ?, asked = ?
+			WHERE number = ?`, string(store.ScanRunning), l.Job, l.AgentID, nanos(l.Until), asked, number); err != nil {
 			return err
 		}
 		st, err := w.stmt(ctx, "SELECT "+imageColumns+" FROM images WHERE number = ?")
@@ -43,6 +37,39 @@ func (d *DB) LeaseScan(ctx context.Context, l store.Lease) (v store.Image, err e
 	return v, nil
 }
 
+// scanFor returns the image that a lease is given, and the analysis that it is
+// asked for: 0 where any will do.
+func (w *writer) scanFor(ctx context.Context, l store.Lease) (number int64, asked int, err error) {
+	// What waits for a newer analysis is of no use to an agent without it.
+	err = w.row(ctx, `SELECT number, asked FROM images i WHERE pending = 1 AND next <= ? AND asked <= ?
+		AND (agent <> ? OR tries = 0 OR next <= ?)
+		AND EXISTS (SELECT 1 FROM workloads w WHERE w.image = i.id AND w.rank IN (0, 1) AND w.agent = ?)
+		ORDER BY idle, seen, id LIMIT 1`,
+		[]any{nanos(l.Now), l.Analysis, l.AgentID, nanos(l.Now.Add(-store.ScanPatience)), l.AgentID}, &number, &asked)
+	if errors.Is(err, sql.ErrNoRows) && l.Analysis > 0 {
+		asked = l.Analysis
+		err = w.row(ctx, `SELECT number FROM images i WHERE scanned = 1 AND analysis < ? AND asked < ? AND pending = 0
+			AND EXISTS (SELECT 1 FROM workloads w WHERE w.image = i.id AND w.rank IN (0, 1) AND w.agent = ?)
+			ORDER BY idle, seen, id LIMIT 1`, []any{l.Analysis, l.Analysis, l.AgentID}, &number)
+	}
+	if errors.Is(err, sql.ErrNoRows) {
+		err = fault.New(fault.NotFound, "no image of agent %s waits for a scan", l.AgentID)
+	}
+	return number, asked, err
+}
+
+// MoveScanEnd implements store.ScanJobs.
+func (d *DB) MoveScanEnd(ctx context.Context, imageID, job string, until time.Time) error {
+	return d.write(ctx, "move the end of a scan", func(ctx context.Context, w *writer) error {
+		number, _, err := w.jobOf(ctx, imageID, job)
+		if err != nil {
+			return err
+		}
+		_, err = w.exec(ctx, "UPDATE images SET next = ? WHERE number = ?", nanos(until), number)
+		return err
+	})
+}
+
 // ScanFailed implements store.ScanJobs.
 func (d *DB) ScanFailed(ctx context.Context, imageID, job, why string, next time.Time) error {
 	return d.write(ctx, "end a scan", func(ctx context.Context, w *writer) error {
@@ -50,22 +77,23 @@ func (d *DB) ScanFailed(ctx context.Context, imageID, job, why string, next time
 		if err != nil {
 			return err
 		}
-		state, pending := store.ScanWaiting, 1
 		if next.IsZero() {
-			state, pending = store.ScanFailed, 0
+			_, err = w.exec(ctx, `UPDATE images SET (state, tries, error) =
+				(SELECT 'done', 0, '' WHERE scanned = 1 AND asked > analysis UNION ALL SELECT 'failed', tries, ? LIMIT 1),
+				pending = 0, job = '', next = 0 WHERE number = ?`, why, number)
+			return err
 		}
-		_, err = w.exec(ctx, "UPDATE images SET state = ?, pending = ?, job = '', next = ?, error = ? WHERE number = ?",
-			string(state), pending, nanos(next), why, number)
+		_, err = w.exec(ctx, "UPDATE images SET state = ?, job = '', next = ?, error = ? WHERE number = ?",
+			string(store.ScanWaiting), nanos(next), why, number)
 		return err
 	})
 }
 
-const sqlScanAgain = `UPDATE images SET state = 'waiting', pending = 1, job = '', tries = 0, error = '', next = ? WHERE `
-
 // ScanAgain implements store.ScanJobs.
 func (d *DB) ScanAgain(ctx context.Context, imageID string, now time.Time) error {
 	return d.write(ctx, "ask for a scan", func(ctx context.Context, w *writer) error {
-		n, err := w.exec(ctx, sqlScanAgain+"id = ?", nanos(now), imageID)
+		n, err := w.exec(ctx, `UPDATE images SET state = 'waiting', pending = 1, job = '', tries = 0, error = '', next = ?, asked = 0
+			WHERE id = ?`, nanos(now), imageID)
 		if err == nil && n == 0 {
 			return noImage(imageID)
 		}
@@ -73,31 +101,75 @@ func (d *DB) ScanAgain(ctx context.Context, imageID string, now time.Time) error
 	})
 }
 
-// Outdated implements store.ScanJobs.
-func (d *DB) Outdated(ctx context.Context, analysis int, now time.Time) (n int, err error) {
-	err = d.write(ctx, "ask for scans anew", func(ctx context.Context, w *writer) error {
-		changed, err := w.exec(ctx, sqlScanAgain+`number IN
-			(SELECT number FROM images WHERE scanned = 1 AND analysis < ?) AND pending = 0`, nanos(now), analysis)
-		n = int(changed)
+// alive holds for an image of which an agent that is not silent has a workload
+// that has not ended, or not long ago. Its arguments are a time and the silent
+// agents as JSON.
+const alive = `EXISTS (SELECT 1 FROM workloads w WHERE w.image = images.id AND (w.ended = 0 OR w.ended >= ?)
+	AND w.agent NOT IN (SELECT value FROM json_each(?)))`
+
+// SweepGone implements store.ScanJobs.
+func (d *DB) SweepGone(ctx context.Context, g store.Gone) (gone, back []string, err error) {
+	silent, err := json.Marshal(append([]string{}, g.Silent...))
+	if err != nil {
+		return nil, nil, fmt.Errorf("encode the silent agents: %w", err)
+	}
+	before := nanos(g.Before)
+	err = d.write(ctx, "give up images that are gone", func(ctx context.Context, w *writer) (err error) {
+		back, err = w.changed(ctx, `UPDATE images SET state = 'waiting', pending = 1, tries = 0, error = '', next = ?
+			WHERE state = 'gone' AND `+alive+` RETURNING id`, nanos(g.Now), before, string(silent))
+		if err != nil {
+			return err
+		}
+		// What is scanned already stays as it was.
+		gone, err = w.changed(ctx, `UPDATE images SET state = CASE scanned WHEN 1 THEN 'done' ELSE 'gone' END, pending = 0, next = 0
+			WHERE pending = 1 AND job = '' AND seen < ? AND next < ? AND NOT `+alive+` RETURNING id`, before, before, before, string(silent))
 		return err
 	})
-	return n, err
+	if err != nil {
+		return nil, nil, err
+	}
+	return gone, back, nil
 }
 
-// ScanCounts implements store.ScanJobs.
-func (d *DB) ScanCounts(ctx context.Context, database string) (counts map[store.ScanState]int, unmatched int, err error) {
-	counts = map[store.ScanState]int{}
+// changed runs a statement that returns the ids of what it has changed.
+func (w *writer) changed(ctx context.Context, query string, args ...any) (ids []string, err error) {
+	st, err := w.stmt(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := st.QueryContext(ctx, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, rows.Err()
+}
+
+// ScanTotals implements store.ScanJobs.
+func (d *DB) ScanTotals(ctx context.Context, database string, analysis int) (t store.ScanTotals, err error) {
+	t.States = map[store.ScanState]int{}
 	err = d.read(ctx, "count scans", func(s *snapshot) error {
-		for _, state := range [...]store.ScanState{store.ScanWaiting, store.ScanRunning, store.ScanDone, store.ScanFailed} {
+		for _, state := range [...]store.ScanState{store.ScanWaiting, store.ScanRunning, store.ScanDone, store.ScanFailed, store.ScanGone} {
 			var n int
 			if err := s.row(ctx, "SELECT count(id) FROM images WHERE state = ?", []any{string(state)}, &n); err != nil {
 				return err
 			}
-			counts[state] = n
+			t.States[state] = n
 		}
-		return s.row(ctx, "SELECT count(id) FROM images WHERE scanned = 1 AND database <> ?", []any{database}, &unmatched)
+		if err := s.row(ctx, "SELECT count(id) FROM images WHERE scanned = 1 AND database <> ?", []any{database}, &t.Unmatched); err != nil {
+			return err
+		}
+		return s.row(ctx, "SELECT count(id) FROM images WHERE scanned = 1 AND analysis < ? AND asked < ? AND pending = 0",
+			[]any{analysis, analysis}, &t.Outdated)
 	})
-	return counts, unmatched, err
+	return t, err
 }
 
 // NoteUses implements store.Uses.

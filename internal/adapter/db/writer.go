@@ -14,6 +14,7 @@ type writer struct {
 	conn  *sql.Conn
 	stmts map[string]*sql.Stmt
 	state ingestState
+	memo  memo
 	sweep sweep
 	// maxWords bounds the dictionary; a field for the tests alone.
 	maxWords int64
@@ -53,6 +54,7 @@ func (w *writer) transact(ctx context.Context, fn func(context.Context, *writer)
 		return nil
 	}
 	w.state = ingestState{} // read again from the file by the next batch
+	w.memo.forget()
 	// A full disk or a damaged file has rolled back by itself.
 	_, undo := w.exec(ctx, "ROLLBACK")
 	if undo != nil && !strings.Contains(undo.Error(), "no transaction is active") {

@@ -1,12 +1,14 @@
 package console
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
@@ -25,6 +27,7 @@ type acceptancesData struct {
 	Cut     bool               // there are more than are shown
 	All     int
 	Manages bool
+	Names   map[string]string // of the images that some are about, by id
 }
 
 func (c *Console) acceptances(w http.ResponseWriter, r *http.Request, v visit) error {
@@ -47,7 +50,30 @@ func (c *Console) acceptances(w http.ResponseWriter, r *http.Request, v visit) e
 	d.Cut = len(d.Holding) > acceptancesShown || len(d.Past) > acceptancesShown
 	d.Holding = d.Holding[:min(len(d.Holding), acceptancesShown)]
 	d.Past = d.Past[:min(len(d.Past), acceptancesShown)]
+	if d.Names, err = c.imageNamesOf(ctx, d.Holding, d.Past); err != nil {
+		return err
+	}
 	return c.show(w, r, http.StatusOK, acceptancesBody(c.page(r, v, "vulnerabilities", "Acceptances"), d))
+}
+
+// imageNamesOf returns what people know the images by that acceptances are about.
+func (c *Console) imageNamesOf(ctx context.Context, lists ...[]store.Acceptance) (map[string]string, error) {
+	names := map[string]string{}
+	for _, a := range slices.Concat(lists...) {
+		_, id := scopeOf(a)
+		if _, known := names[id]; id == "" || known {
+			continue
+		}
+		m, err := c.Store.Image(ctx, id)
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return nil, err
+		}
+		names[id] = ""
+		if err == nil {
+			names[id] = imageTitle(m)
+		}
+	}
+	return names, nil
 }
 
 // ends says until when an acceptance holds, and how that looks.

@@ -205,7 +205,7 @@ func acceptanceLists(p page, d acceptancesData) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			for _, a := range d.Holding {
-				templ_7745c5c3_Err = acceptanceItem(p, a, d.Manages).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = acceptanceItem(p, a, d.Names, d.Manages).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -220,7 +220,7 @@ func acceptanceLists(p page, d acceptancesData) templ.Component {
 					return templ_7745c5c3_Err
 				}
 				for _, a := range d.Past {
-					templ_7745c5c3_Err = acceptanceItem(p, a, false).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = acceptanceItem(p, a, d.Names, false).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
@@ -258,7 +258,7 @@ func acceptanceLists(p page, d acceptancesData) templ.Component {
 	})
 }
 
-func acceptanceItem(p page, a store.Acceptance, ending bool) templ.Component {
+func acceptanceItem(p page, a store.Acceptance, names map[string]string, ending bool) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {
@@ -327,9 +327,9 @@ func acceptanceItem(p page, a store.Acceptance, ending bool) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			var templ_7745c5c3_Var12 string
-			templ_7745c5c3_Var12, templ_7745c5c3_Err = templ.JoinStringErrs(untrusted.Text(says))
+			templ_7745c5c3_Var12, templ_7745c5c3_Err = templ.JoinStringErrs(untrusted.Text(orElse(names[id], says)))
 			if templ_7745c5c3_Err != nil {
-				return templ.Error{Err: templ_7745c5c3_Err, FileName: `acceptances.templ`, Line: 82, Col: 69}
+				return templ.Error{Err: templ_7745c5c3_Err, FileName: `acceptances.templ`, Line: 82, Col: 88}
 			}
 			_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var12))
 			if templ_7745c5c3_Err != nil {

@@ -98,6 +98,7 @@ func (c *Console) routes() http.Handler {
 	seen(access.ReadImages, "GET /images/{id}/{tab}", c.imageTab)
 	done(access.ManageImages, "POST /images/{id}/scan", c.rescan)
 	seen(access.ReadImages, "GET /vulnerabilities", c.vulnerabilities)
+	seen(access.ReadImages, "GET /vulnerabilities/live", c.vulnerabilitiesLive)
 	seen(access.ReadImages, "GET /vulnerabilities/{id}", c.vulnerability)
 	seen(access.ReadImages, "GET /acceptances", c.acceptances)
 	done(access.ManageImages, "POST /acceptances", c.accept)

@@ -141,6 +141,9 @@ func (f *fakeStore) Workloads(_ context.Context, q store.WorkloadQuery) ([]asset
 		}
 		behind = behind || w.ID == q.After
 	}
+	if !behind {
+		return nil, fault.New(fault.Invalid, "no workload %q to continue behind", q.After)
+	}
 	return out[:min(len(out), q.Limit)], nil
 }
 

@@ -35,6 +35,8 @@ func (f *fakeStore) imageOf(m consoletest.Image) store.Image {
 	case m.Inside != nil:
 		out.OS, out.Platform, out.Layers, out.Packages, out.Problems = m.Inside.OS, m.Inside.Image.Platform, len(m.Inside.Image.Layers), len(m.Inside.Packages), m.Inside.Problems
 		out.Scan = store.Scan{State: store.ScanDone, Agent: consoletest.AgentID, Done: m.Seen.Add(time.Minute), Matched: m.Seen.Add(2 * time.Minute), Database: "g1", Gaps: 1}
+	case m.Gone:
+		out.Scan = store.Scan{State: store.ScanGone}
 	case m.Scanning:
 		out.Scan = store.Scan{State: store.ScanRunning, Agent: consoletest.AgentID, Tries: 1, Next: m.Seen.Add(31 * time.Hour)}
 	case m.Final:
@@ -102,6 +104,9 @@ func (f *fakeStore) Images(_ context.Context, q store.ImageQuery) ([]store.Image
 			out = append(out, one)
 		}
 		behind = behind || m.ID == q.After
+	}
+	if !behind {
+		return nil, fault.New(fault.Invalid, "no image %q to continue behind", q.After)
 	}
 	return out[:min(len(out), q.Limit)], nil
 }

@@ -53,7 +53,7 @@ func TestGolden(t *testing.T) {
 		"image_step":    findingGroups(p, grouped(storefront)),
 		"image_hostile": findingGroups(p, grouped(shop.Images[len(shop.Images)-1])),
 		"weakness_row":  weaknessRow(p, store.Weakness{ID: "CVE-2024-21538", Severity: finding.Critical, Exploited: true, InUse: true, EPSS: 0.9432, Packages: []string{"lodash", consoletest.HostileName}, Fixed: []string{"lodash 4.17.21"}, Images: 1_200, Workloads: 3}),
-		"acceptance":    acceptanceItem(p, store.Acceptance{ID: 4, Vulnerability: "CVE-2020-0001", Package: consoletest.HostileName, Image: storefront.ID, Reason: consoletest.HostileArg, By: "user:mira", Created: now.Add(-time.Hour), Expires: now.Add(48 * time.Hour)}, true),
+		"acceptance":    acceptanceItem(p, store.Acceptance{ID: 4, Vulnerability: "CVE-2020-0001", Package: consoletest.HostileName, Image: storefront.ID, Reason: consoletest.HostileArg, By: "user:mira", Created: now.Add(-time.Hour), Expires: now.Add(48 * time.Hour)}, nil, true),
 		"chart_empty":   chartPart(newChart(nil, since, until)),
 	} {
 		t.Run(name, func(t *testing.T) {

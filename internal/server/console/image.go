@@ -204,7 +204,7 @@ func (c *Console) imageLive(w http.ResponseWriter, r *http.Request, v visit) err
 	if err != nil {
 		return err
 	}
-	return c.followImages(w, r, d.ID, func(s *stream) error {
+	return c.followImages(w, r, d.ID, tabPause, func(s *stream) error {
 		d, err := c.readImageOverview(r, v)
 		if err != nil {
 			return err

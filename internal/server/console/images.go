@@ -61,7 +61,7 @@ func (c *Console) readImages(r *http.Request, statusOf func(error) int) (imagesD
 func (c *Console) listImages(ctx context.Context, d *imagesData, q store.ImageQuery) error {
 	q.Limit = store.DefaultPage + 1
 	list, err := c.Store.Images(ctx, q)
-	if q.After != "" && (fault.Is(err, fault.NotFound) || fault.Is(err, fault.Invalid)) {
+	if q.After != "" && fault.Is(err, fault.Invalid) { // the one to continue behind is gone
 		d.Problem = "The list has changed meanwhile. Begin at its first page."
 		return nil
 	}
@@ -86,7 +86,7 @@ func (c *Console) imagesLive(w http.ResponseWriter, r *http.Request, v visit) er
 	if status != http.StatusOK {
 		return fault.New(fault.Invalid, "%s", d.Problem)
 	}
-	return c.followImages(w, r, "", func(s *stream) error {
+	return c.followImages(w, r, "", tabPause, func(s *stream) error {
 		d, _, err := c.readImages(r, c.Status)
 		if err != nil {
 			return err
@@ -98,8 +98,8 @@ func (c *Console) imagesLive(w http.ResponseWriter, r *http.Request, v visit) er
 }
 
 // followImages sends a view whenever something of one image ("": of any)
-// changed, until the browser goes or must come back.
-func (c *Console) followImages(w http.ResponseWriter, r *http.Request, imageID string, send func(*stream) error) error {
+// changed, at most once in a pause, until the browser goes or must come back.
+func (c *Console) followImages(w http.ResponseWriter, r *http.Request, imageID string, atMost time.Duration, send func(*stream) error) error {
 	ctx, cancel := context.WithTimeout(r.Context(), streamFor)
 	defer cancel()
 	changed, err := c.Images.Changed(ctx, imageID)
@@ -114,7 +114,7 @@ func (c *Console) followImages(w http.ResponseWriter, r *http.Request, imageID s
 			c.Log.Debug("live view of images ended", "image", imageID, "error", err)
 			return nil // the browser has gone, or asks again
 		}
-		if !pause(ctx, tabPause) {
+		if !pause(ctx, atMost) {
 			return nil
 		}
 		select {
@@ -168,6 +168,8 @@ func scanWords(m store.Image, hosts map[string]string, now time.Time) (word stri
 		return "being scanned by " + orElse(host, "an agent"), calm
 	case store.ScanFailed:
 		return "scan failed", danger
+	case store.ScanGone:
+		return "gone before it was scanned", calm
 	case store.ScanDone:
 		if m.Scan.Matched.IsZero() {
 			return "scanned, to be compared", calm
@@ -217,6 +219,8 @@ func scanStateWord(s store.ScanState) string {
 		return "scanned"
 	case store.ScanFailed:
 		return "failed"
+	case store.ScanGone:
+		return "gone"
 	}
 	return string(s)
 }

@@ -183,6 +183,17 @@ func TestDecisionsAboutImages(t *testing.T) {
 	}
 }
 
+func TestAcceptancesNameTheirImage(t *testing.T) {
+	h := shopHouse(t)
+	unknown := "sha256:" + strings.Repeat("9", 64)
+	for _, image := range []string{storefrontImage, unknown} {
+		h.post(t, access.Operator, "/acceptances", "vulnerability=CVE-2023-3817&reason=r&for=7d&image="+image)
+	}
+	for _, path := range []string{"/acceptances", "/vulnerabilities/CVE-2023-3817"} {
+		h.shows(t, access.Viewer, path, "in every package of shop/storefront:2.4.1", "in every package of sha256:999999999999")
+	}
+}
+
 func TestARefusedAcceptanceKeepsWhatWasTyped(t *testing.T) {
 	h := shopHouse(t)
 	w := h.post(t, access.Operator, "/acceptances", "vulnerability=CVE-2023-3817&reason=typed&until=someday&image="+storefrontImage)
@@ -246,4 +257,43 @@ func TestImagesFollow(t *testing.T) {
 	if m := next(t, stream); strings.Count(plainText(m.data), "being scanned by") != 2 {
 		t.Error("the list was not sent anew")
 	}
+}
+
+func TestVulnerabilitiesFollow(t *testing.T) {
+	h := shopHouse(t)
+	h.shows(t, access.Viewer, "/vulnerabilities?severity=high", `CVE-2024-21538`)
+	stream := h.follow(t, "/vulnerabilities/live?severity=high", "")
+	m := next(t, stream)
+	if m.name != "part" || !strings.Contains(m.data, `id="vCVE-2024-21538"`) {
+		t.Fatalf("got %q: %.200s", m.name, m.data)
+	}
+	h.store.mu.Lock()
+	for i := range h.store.shop.Images {
+		h.store.shop.Images[i].Findings = nil
+	}
+	h.store.mu.Unlock()
+	h.images.touch()
+	if m = next(t, stream); strings.Contains(m.data, "CVE-2024-21538") {
+		t.Errorf("the list was not sent anew: %.300s", plainText(m.data))
+	}
+}
+
+// TestListsWhosePlaceIsGone: retention took the one that the next page is behind.
+func TestListsWhosePlaceIsGone(t *testing.T) {
+	h := shopHouse(t)
+	for _, path := range []string{"/workloads?after=" + strings.Repeat("0", 64), "/images?after=sha256:" + strings.Repeat("0", 64)} {
+		h.shows(t, access.Viewer, path, "The list has changed meanwhile. Begin at its first page.")
+	}
+}
+
+func TestImageThatIsGone(t *testing.T) {
+	h := shopHouse(t)
+	worker := consoletest.ImageID("worker:2.4.0")
+	h.store.mu.Lock()
+	for i := range h.store.shop.Images {
+		h.store.shop.Images[i].Gone = h.store.shop.Images[i].ID == worker
+	}
+	h.store.mu.Unlock()
+	h.shows(t, access.Viewer, "/images/"+worker, "The last container of it ended before any agent could scan it.")
+	h.shows(t, access.Viewer, "/images?state=gone", "shop/worker:2.4.0", "gone before it was scanned")
 }

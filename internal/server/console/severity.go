@@ -185,7 +185,7 @@ func lastDay(t time.Time) string { return day(t.Add(-time.Nanosecond)) }
 // scanning adds to a sentence about some images what all of them wait for.
 func scanning(s images.Status) string {
 	if says := progress(s); says != "" {
-		return "; of all " + says
+		return "; altogether " + says
 	}
 	return ""
 }

@@ -3,6 +3,7 @@ package console
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -35,8 +36,9 @@ const (
 
 // stream writes server-sent events: https://html.spec.whatwg.org/#server-sent-events
 type stream struct {
-	w http.ResponseWriter
-	c *http.ResponseController
+	w    http.ResponseWriter
+	c    *http.ResponseController
+	last [sha256.Size]byte // of what sendNews sent
 }
 
 func newStream(w http.ResponseWriter) *stream {
@@ -66,6 +68,21 @@ func (s *stream) send(ctx context.Context, name, id string, body templ.Component
 	}
 	b.WriteByte('\n')
 	return s.write(b.Bytes())
+}
+
+// sendNews is send, but for a message that is what it was the last time, of which
+// the browser is only told that there is nothing new.
+func (s *stream) sendNews(ctx context.Context, name string, body templ.Component) error {
+	var html bytes.Buffer
+	if err := body.Render(ctx, &html); err != nil {
+		return err
+	}
+	sum := sha256.Sum256(html.Bytes())
+	if sum == s.last {
+		return s.ping()
+	}
+	s.last = sum
+	return s.send(ctx, name, "", templ.Raw(html.String()))
 }
 
 // ping writes a comment, which a browser ignores.

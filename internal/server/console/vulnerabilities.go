@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
@@ -24,27 +25,62 @@ type vulnerabilitiesData struct {
 	Status  images.Status
 	Older   string // address of the next page, or ""
 	First   string // address of the first page, "" on it
+	Live    string // where the list is followed, "" behind its first page
 	Problem string // what is wrong with the filter
 }
 
 func (c *Console) vulnerabilities(w http.ResponseWriter, r *http.Request, v visit) error {
-	d := vulnerabilitiesData{Filter: vulnerabilityFilter("/vulnerabilities", r.URL.Query())}
-	var err error
-	if d.Status, err = c.Images.Status(r.Context()); err != nil {
+	d, status, err := c.readVulnerabilities(r)
+	if err != nil {
 		return err
 	}
-	status := http.StatusOK
+	return c.show(w, r, status, vulnerabilitiesBody(c.page(r, v, "vulnerabilities", "Vulnerabilities"), d))
+}
+
+// readVulnerabilities reads what the address asks for. A filter that makes no
+// sense is told in the list, with the status that it gets.
+func (c *Console) readVulnerabilities(r *http.Request) (d vulnerabilitiesData, status int, err error) {
+	d.Filter = vulnerabilityFilter("/vulnerabilities", r.URL.Query())
+	if d.Status, err = c.Images.Status(r.Context()); err != nil {
+		return d, 0, err
+	}
 	q, err := query.Vulnerabilities(d.Filter.values("offset", r.URL.Query().Get("offset")))
 	if err != nil {
 		said, ok := refused(err)
 		if !ok {
-			return err
+			return d, 0, err
 		}
-		d.Problem, status = said, c.Status(err)
-	} else if err := c.listWeaknesses(r, &d, q); err != nil {
+		d.Problem = said
+		return d, c.Status(err), nil
+	}
+	if q.Offset == 0 {
+		d.Live = d.Filter.at("/vulnerabilities/live")
+	}
+	return d, http.StatusOK, c.listWeaknesses(r, &d, q)
+}
+
+// weaknessPause is the least time between two updates of the list: it adds up all
+// images, and is read, not watched.
+const weaknessPause = 3 * time.Second
+
+// vulnerabilitiesLive sends the list anew when it has become another one.
+func (c *Console) vulnerabilitiesLive(w http.ResponseWriter, r *http.Request, v visit) error {
+	d, status, err := c.readVulnerabilities(r)
+	if err != nil {
 		return err
 	}
-	return c.show(w, r, status, vulnerabilitiesBody(c.page(r, v, "vulnerabilities", "Vulnerabilities"), d))
+	if status != http.StatusOK {
+		return fault.New(fault.Invalid, "%s", d.Problem)
+	}
+	return c.followImages(w, r, "", weaknessPause, func(s *stream) error {
+		d, _, err := c.readVulnerabilities(r)
+		if err != nil {
+			return err
+		}
+		p := c.page(r, v, "vulnerabilities", "")
+		p.Now = c.Clock()
+		return s.sendNews(r.Context(), "part", vulnerabilitiesPart(p, d))
+	})
 }
 
 // listWeaknesses reads one more than a page, to know whether there is another.
@@ -70,6 +106,7 @@ type vulnerabilityData struct {
 	exposure.Exposure
 	Hosts       map[string]string
 	Acceptances []store.Acceptance // that are about it and hold
+	Names       map[string]string  // of the images that these are about, by id
 	Manages     bool               // who looks may accept
 	Form        acceptForm
 	Problem     string
@@ -113,6 +150,9 @@ func (c *Console) showVulnerability(w http.ResponseWriter, r *http.Request, v vi
 		if a.Holds(v.now) && d.called(a.Vulnerability) {
 			d.Acceptances = append(d.Acceptances, a)
 		}
+	}
+	if d.Names, err = c.imageNamesOf(ctx, d.Acceptances); err != nil {
+		return err
 	}
 	if d.Hosts, err = c.hostNames(ctx); err != nil {
 		return err

@@ -46,7 +46,7 @@ func (c *Console) workloads(w http.ResponseWriter, r *http.Request, v visit) err
 func (c *Console) listWorkloads(r *http.Request, d *workloadsData, q store.WorkloadQuery) error {
 	q.Limit = store.DefaultPage + 1
 	list, err := c.Store.Workloads(r.Context(), q)
-	if fault.Is(err, fault.NotFound) && q.After != "" {
+	if fault.Is(err, fault.Invalid) && q.After != "" { // the one to continue behind is gone
 		d.Problem = "The list has changed meanwhile. Begin at its first page."
 		return nil
 	}

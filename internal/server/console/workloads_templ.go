@@ -988,7 +988,7 @@ func workloadImage(p page, d workloadData) templ.Component {
 				}
 				return nil
 			})
-			templ_7745c5c3_Err = fact("Findings").Render(templ.WithChildren(ctx, templ_7745c5c3_Var37), templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = fact("Vulnerabilities").Render(templ.WithChildren(ctx, templ_7745c5c3_Var37), templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -56,12 +57,13 @@ type fleet struct {
 	stop       context.CancelFunc
 	ended      chan struct{}
 	nodes      []*node
+	analysis   int // that agents have; 0: they do not say
 }
 
 func inBubble(t *testing.T, play func(t *testing.T, f *fleet)) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		f := &fleet{t: t, dir: dir}
+		f := &fleet{t: t, dir: dir, analysis: scan.Analysis}
 		f.start()
 		defer f.end()
 		play(t, f)
@@ -197,7 +199,7 @@ func (n *node) answers(w link.ScanWish, packages ...inventory.Package) {
 func (f *fleet) answer(agentID string, w link.ScanWish, packages ...inventory.Package) error {
 	f.t.Helper()
 	inv := inventory.Inventory{
-		Subject: inventory.Subject{Kind: inventory.KindImage, Name: w.Reference}, Analysis: scan.Analysis, Packages: packages,
+		Subject: inventory.Subject{Kind: inventory.KindImage, Name: w.Reference}, Analysis: f.analysis, Packages: packages,
 		Image: &inventory.Image{ID: w.ImageID, Platform: inventory.Platform{OS: "linux", Architecture: "amd64"}, Layers: make([]inventory.Layer, 3)},
 		OS:    inventory.OS{ID: "debian", Version: "11", Codename: "bullseye"},
 	}
@@ -237,7 +239,11 @@ func packed(t testing.TB, inv inventory.Inventory) []byte {
 
 func (f *fleet) report(id string, ws ...asset.Workload) {
 	f.t.Helper()
-	f.send(link.Report{Agent: asset.Agent{ID: id, Boot: "BOOTBOOT", Hostname: id, Abilities: []string{link.AbilityScan}}, Workloads: ws})
+	abilities := []string{link.AbilityScan}
+	if f.analysis > 0 {
+		abilities = append(abilities, link.AbilityAnalysis+strconv.Itoa(f.analysis))
+	}
+	f.send(link.Report{Agent: asset.Agent{ID: id, Boot: "BOOTBOOT", Hostname: id, Abilities: abilities}, Workloads: ws})
 }
 
 func (f *fleet) send(r link.Report) {

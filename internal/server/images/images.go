@@ -92,6 +92,7 @@ type Service struct {
 	condition  func(ctx context.Context, part string, err error)
 	clock      func() time.Time
 	log        *slog.Logger
+	started    time.Time
 
 	advisories advisories
 	noted      noted
@@ -116,6 +117,7 @@ func New(o Options) (*Service, error) {
 	}
 	return &Service{
 		st: o.Store, directions: o.Directions, joined: o.Joined, condition: o.Condition, clock: o.Clock, log: o.Log,
+		started:    o.Clock(),
 		advisories: advisories{path: o.Advisories, clock: o.Clock},
 		noted:      noted{known: map[string]bool{}, waiting: map[string]store.Image{}, sweep: true},
 		used:       used{seed: maphash.MakeSeed(), seen: map[uint64]struct{}{}, waiting: map[string][]string{}},
@@ -150,23 +152,28 @@ type Status struct {
 	Running  int      `json:"running"`
 	Done     int      `json:"done"`
 	Failed   int      `json:"failed"`
+	// Gone images had no container any more before any agent scanned them.
+	Gone int `json:"gone"`
 	// Unmatched images are scanned, and not compared with these advisories yet.
 	Unmatched int `json:"unmatched"`
+	// Outdated images were scanned by an older analysis, and no agent that has
+	// them has said to have this one.
+	Outdated int `json:"outdated"`
 }
 
 // Status returns it as it is now.
 func (s *Service) Status(ctx context.Context) (Status, error) {
 	d := s.advisories.status()
-	counts, unmatched, err := s.st.ScanCounts(ctx, d.Generation)
+	t, err := s.st.ScanTotals(ctx, d.Generation, analysis)
 	if err != nil {
 		return Status{}, err
 	}
 	if d.Generation == "" {
-		unmatched = 0 // it is not known yet what is in force
+		t.Unmatched = 0 // it is not known yet what is in force
 	}
 	return Status{
-		Database: d, Waiting: counts[store.ScanWaiting], Running: counts[store.ScanRunning],
-		Done: counts[store.ScanDone], Failed: counts[store.ScanFailed], Unmatched: unmatched,
+		Database: d, Waiting: t.States[store.ScanWaiting], Running: t.States[store.ScanRunning], Done: t.States[store.ScanDone],
+		Failed: t.States[store.ScanFailed], Gone: t.States[store.ScanGone], Unmatched: t.Unmatched, Outdated: t.Outdated,
 	}, nil
 }
 

@@ -7,6 +7,8 @@ import (
 	"maps"
 	mathrand "math/rand/v2"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,10 +17,26 @@ import (
 	"github.com/castellan-security/castellan/internal/store"
 )
 
+const (
+	// goneAfter is how long after its last container an image that waits is given
+	// up: the ECS agent removes images of ended tasks within hours.
+	goneAfter = 24 * time.Hour
+	// heardEvery is how often the loop looks whether agents with a scan are alive,
+	// silentAfter how long nothing is heard of one before another may have its
+	// scan. Both together stay below a minute; an agent reports every five seconds.
+	heardEvery  = 15 * time.Second
+	silentAfter = 30 * time.Second
+	// returnWithin is how long after its own start the server takes none for gone.
+	returnWithin = 10 * time.Minute
+)
+
 // lease is a scan that an agent has.
 type lease struct {
 	imageID, job string
 	until        time.Time
+	heard        time.Time // of the agent, as far as this lease goes
+	// open says that others may have it: the agent is silent.
+	open bool
 }
 
 // leases are the scans that agents have: one each. The store has them too; they
@@ -27,6 +45,7 @@ type leases struct {
 	mu     sync.Mutex
 	of     map[string]lease // by agent
 	wanted bool             // something may be there to hand out
+	look   time.Time        // when it is looked at next whether agents are alive
 	// none are agents for which nothing was there when the store was last asked.
 	none map[string]bool
 }
@@ -58,6 +77,35 @@ func (l *leases) put(agentID string, x lease) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.of[agentID] = x
+	if l.look.IsZero() {
+		l.look = x.heard.Add(heardEvery)
+	}
+}
+
+// set changes an agent's lease, if it is still that one.
+func (l *leases) set(agentID string, x lease) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.of[agentID].job == x.job {
+		l.of[agentID] = x
+	}
+}
+
+// looked notes when it was looked whether agents are alive.
+func (l *leases) looked(now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.look = time.Time{}
+	if len(l.of) > 0 {
+		l.look = now.Add(heardEvery)
+	}
+}
+
+// lookAt returns when that is to be done next; zero when no agent has a scan.
+func (l *leases) lookAt() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.look
 }
 
 // end removes an agent's lease, if it is still that one.
@@ -121,22 +169,32 @@ func (s *Service) hand(m *store.Image) {
 	if len(m.References) > 0 {
 		w.Reference = m.References[0]
 	}
-	s.leases.put(m.Scan.Agent, lease{imageID: m.ID, job: m.Scan.Job, until: m.Scan.Next})
+	for agentID, x := range s.leases.all() {
+		if x.imageID == m.ID && x.job != m.Scan.Job {
+			s.drop(agentID, x.job) // it was silent, and another one has it now
+		}
+	}
+	s.leases.put(m.Scan.Agent, lease{imageID: m.ID, job: m.Scan.Job, until: m.Scan.Next, heard: s.clock()})
 	s.directions.AskScan(m.Scan.Agent, w)
 }
 
 // handOut gives agents that can scan and have nothing to do the images that wait.
 func (s *Service) handOut(ctx context.Context) error {
-	counts, _, err := s.st.ScanCounts(ctx, s.advisories.generation())
+	t, err := s.st.ScanTotals(ctx, s.advisories.generation(), analysis)
 	if err != nil {
 		return fmt.Errorf("count the scans: %w", err)
 	}
-	busy := s.leases.all()
-	// Those that run and are nobody's were another server's; their time ends.
-	if counts[store.ScanWaiting] == 0 && counts[store.ScanRunning] <= len(busy) {
+	n := 0 // scans that agents are at
+	for _, x := range s.leases.all() {
+		if !x.open {
+			n++
+		}
+	}
+	// Those that run and are nobody's were another server's, or their agents are
+	// silent; their time ends.
+	if t.States[store.ScanWaiting] == 0 && t.States[store.ScanRunning] <= n && t.Outdated == 0 {
 		return nil
 	}
-	n := len(busy)
 	free := s.leases.mayHave(s.directions.Listening())
 	if n >= maxScans || len(free) == 0 {
 		return nil
@@ -145,7 +203,7 @@ func (s *Service) handOut(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	free = slices.DeleteFunc(free, func(id string) bool { return !able[id] })
+	free = slices.DeleteFunc(free, func(id string) bool { _, can := able[id]; return !can })
 	// Not always the same ones first: none would get to its images while others
 	// have more.
 	mathrand.Shuffle(len(free), func(i, j int) { free[i], free[j] = free[j], free[i] })
@@ -153,7 +211,7 @@ func (s *Service) handOut(ctx context.Context) error {
 		if n >= maxScans {
 			return nil
 		}
-		got, err := s.lease(ctx, id)
+		got, err := s.lease(ctx, id, able[id])
 		if err != nil {
 			return err
 		}
@@ -164,26 +222,42 @@ func (s *Service) handOut(ctx context.Context) error {
 	return nil
 }
 
-// able returns the agents that scan when they are asked to.
-func (s *Service) able(ctx context.Context) (map[string]bool, error) {
+// able returns the agents that scan when they are asked to, each with the version
+// of its analysis, as far as it is of use here; 0 for one that does not say.
+func (s *Service) able(ctx context.Context) (map[string]int, error) {
 	agents, err := s.st.Agents(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list agents: %w", err)
 	}
-	able := map[string]bool{}
+	able := map[string]int{}
 	for i := range agents {
-		able[agents[i].ID] = slices.Contains(agents[i].Abilities, link.AbilityScan)
+		if slices.Contains(agents[i].Abilities, link.AbilityScan) {
+			able[agents[i].ID] = min(analysisOf(agents[i].Abilities), analysis)
+		}
 	}
 	return able, nil
 }
 
+// analysisOf returns the version of the analysis that abilities tell of.
+func analysisOf(abilities []string) int {
+	for _, a := range abilities {
+		if version, ok := strings.CutPrefix(a, link.AbilityAnalysis); ok {
+			n, err := strconv.Atoi(version)
+			if err == nil && n > 0 {
+				return n
+			}
+		}
+	}
+	return 0
+}
+
 // lease gives an agent one of the images that it has, and reports whether there
 // was one.
-func (s *Service) lease(ctx context.Context, agentID string) (bool, error) {
+func (s *Service) lease(ctx context.Context, agentID string, analysis int) (bool, error) {
 	const giveUpAtOnce = 16 // images in a row that were tried too often
 	for range giveUpAtOnce {
 		now := s.clock()
-		l := store.Lease{AgentID: agentID, Job: rand.Text(), Now: now, Until: now.Add(leaseFor)}
+		l := store.Lease{AgentID: agentID, Job: rand.Text(), Now: now, Until: now.Add(leaseFor), Analysis: analysis}
 		m, err := s.st.LeaseScan(ctx, l)
 		if fault.Is(err, fault.NotFound) {
 			s.leases.hasNone(agentID)
@@ -218,28 +292,6 @@ func (s *Service) endTry(ctx context.Context, imageID, job string, e effect) err
 	}
 	s.log.Warn("image not scanned", "image_id", imageID, "why", e.why, "given_up", e.deed == giveUp)
 	s.listeners.touch(imageID)
-	return nil
-}
-
-// endOverdue ends the tries whose time is over.
-func (s *Service) endOverdue(ctx context.Context) error {
-	now := s.clock()
-	for agentID, x := range s.leases.all() {
-		if !now.After(x.until) {
-			continue
-		}
-		m, err := s.st.Image(ctx, x.imageID)
-		if err != nil && !fault.Is(err, fault.NotFound) {
-			return fmt.Errorf("read image %s: %w", x.imageID, err)
-		}
-		e := step(m.Scan, input{what: overdue, agent: agentID, job: x.job, now: now})
-		if e.deed != refuse {
-			if err := s.endTry(ctx, x.imageID, x.job, e); err != nil {
-				return err
-			}
-		}
-		s.drop(agentID, x.job)
-	}
 	return nil
 }
 

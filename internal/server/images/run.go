@@ -3,7 +3,6 @@ package images
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 )
 
@@ -13,6 +12,7 @@ const stopWithin = 3 * time.Second
 // round is what the loop remembers from one turn to the next.
 type round struct {
 	look   bool // at what is looked at every lookEvery
+	sweep  bool // images that are gone
 	begun  bool
 	rest   time.Time // nothing is compared before
 	paused time.Time // the store is left alone until then
@@ -63,10 +63,10 @@ func (s *Service) turn(ctx context.Context, r *round) error {
 		s.lookAtAdvisories(ctx)
 		s.leases.ask()
 		s.queue.wantList()
-		r.look = false
+		r.look, r.sweep = false, true
 	}
 	if !r.begun {
-		if err := s.begin(ctx); err != nil {
+		if err := s.resume(ctx); err != nil {
 			return err
 		}
 		r.begun = true
@@ -78,6 +78,7 @@ func (s *Service) turn(ctx context.Context, r *round) error {
 	}{
 		{true, s.makeKnown},
 		{isDue(s.leases.firstEnd(), now), s.endOverdue},
+		{isDue(s.leases.lookAt(), now), s.openSilent},
 		{isDue(s.used.dueAt(), now), s.storeUses},
 		{s.accepted.isDirty() || isDue(s.accepted.dueAt(), now), s.revise},
 	} {
@@ -87,6 +88,12 @@ func (s *Service) turn(ctx context.Context, r *round) error {
 		if err := do.what(ctx); err != nil {
 			return err
 		}
+	}
+	if r.sweep {
+		if err := s.sweepGone(ctx); err != nil {
+			return err
+		}
+		r.sweep = false
 	}
 	if s.leases.takeAsked() {
 		if err := s.handOut(ctx); err != nil {
@@ -103,18 +110,6 @@ func (s *Service) turn(ctx context.Context, r *round) error {
 }
 
 func isDue(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }
-
-// begin takes up what a server left that ran before.
-func (s *Service) begin(ctx context.Context) error {
-	n, err := s.st.Outdated(ctx, analysis, s.clock())
-	if err != nil {
-		return fmt.Errorf("list images that an older analysis scanned: %w", err)
-	}
-	if n > 0 {
-		s.log.Info("images wait for a newer analysis", "count", n)
-	}
-	return s.resume(ctx)
-}
 
 // lookAtAdvisories puts other advisories in force when there are some.
 func (s *Service) lookAtAdvisories(ctx context.Context) {
@@ -146,7 +141,7 @@ func (s *Service) compareOne(ctx context.Context, r *round) error {
 func (s *Service) idle(r *round) time.Duration {
 	d := lookEvery
 	now := s.clock()
-	for _, at := range []time.Time{s.leases.firstEnd(), s.used.dueAt(), s.accepted.dueAt()} {
+	for _, at := range []time.Time{s.leases.firstEnd(), s.leases.lookAt(), s.used.dueAt(), s.accepted.dueAt()} {
 		if !at.IsZero() {
 			d = min(d, at.Sub(now)+time.Millisecond) // a lease is over after its last moment
 		}

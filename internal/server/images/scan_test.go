@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/scan"
 	"github.com/castellan-security/castellan/internal/store"
@@ -130,9 +131,9 @@ func TestAgentThatDies(t *testing.T) {
 		}
 		w := a.wish(1)
 		a.leave()
-		later(lease)
-		b.wantAsked(0, "before the other one's time was over")
-		later(5 * time.Minute)
+		later(20 * time.Second)
+		b.wantAsked(0, "while the other one may only be out of reach")
+		later(40 * time.Second)
 		other := b.wish(1)
 		if other.ImageID != web || other.Job == w.Job {
 			t.Errorf("the second one was asked %+v", other)
@@ -146,6 +147,114 @@ func TestAgentThatDies(t *testing.T) {
 			t.Errorf("in the end: %+v", s)
 		}
 		wantKind(t, f.answer(two, other, django), fault.Conflict) // twice
+	})
+}
+
+// TestAgentThatIsOutOfReach: while nobody else has the image, its scan stays its
+// own; its answer is good whenever it comes within its time.
+func TestAgentThatIsOutOfReach(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		back time.Duration // joined again after that, 0: only the answer comes
+	}{
+		{"its answer comes late", 0}, {"it is back before", 2 * time.Minute},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, f *fleet) {
+				began := time.Now()
+				a := f.join(one, container("a", web))
+				w := a.wish(1)
+				a.leave()
+				later(2 * time.Minute)
+				if s := f.image(web).Scan; s.State != store.ScanRunning || s.Job != w.Job || s.Next.After(time.Now()) {
+					t.Errorf("while it is away: %+v", s)
+				}
+				if tc.back > 0 {
+					f.join(one)
+					later(time.Minute)
+					if s := f.image(web).Scan; s.Job != w.Job || !s.Next.Equal(began.Add(lease)) {
+						t.Errorf("when it is back: %+v", s)
+					}
+					b := f.join(two, container("b", web))
+					b.wantAsked(0, "when it is back")
+				}
+				if err := f.answer(one, w, django); err != nil {
+					t.Fatal(err)
+				}
+				if s := f.image(web).Scan; s.State != store.ScanDone || s.Tries != 0 {
+					t.Errorf("after its answer: %+v", s)
+				}
+			})
+		})
+	}
+}
+
+// TestAgentThatHangs: it is alive and does not answer.
+func TestAgentThatHangs(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *fleet) {
+		f.join(one, container("a", web)).wish(1)
+		b := f.join(two, container("b", web))
+		later(lease)
+		b.wantAsked(0, "before the other one's time was over")
+		later(5 * time.Minute)
+		b.wantAsked(1, "after it")
+	})
+}
+
+func TestImageIsGoneBeforeItIsScanned(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *fleet) {
+		ended := func(letter string) asset.Workload {
+			w := container(letter, web)
+			at := time.Now()
+			w.State, w.Finished = asset.Exited, &at
+			return w
+		}
+		f.report(one, container("a", web)) // never listens
+		later(time.Hour)
+		f.report(one, ended("a"))
+		later(23 * time.Hour)
+		if s := f.image(web).Scan; s.State != store.ScanWaiting {
+			t.Errorf("within a day: %+v", s)
+		}
+		changes, err := f.Changed(t.Context(), web)
+		if err != nil {
+			t.Fatal(err)
+		}
+		later(2 * time.Hour)
+		if st := f.status(); f.image(web).Scan.State != store.ScanGone || st.Gone != 1 || st.Waiting != 0 {
+			t.Errorf("after it: %+v", st)
+		}
+		select {
+		case <-changes:
+		default:
+			t.Error("nobody was told")
+		}
+		a := f.join(one)
+		later(2 * time.Minute)
+		a.wantAsked(0, "for what it has no more")
+		a.leave()
+		b := f.join(two, container("b", web))
+		later(2 * time.Minute)
+		b.answers(b.wish(1), django)
+		if m := f.image(web); m.Scan.State != store.ScanDone || m.Counts.Fixable == 0 {
+			t.Errorf("when another has it: %+v", m)
+		}
+	})
+}
+
+// TestImageOfAHostThatIsGone: its containers run for ever, as far as anybody can
+// know.
+func TestImageOfAHostThatIsGone(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *fleet) {
+		f.report(one, container("a", web))
+		later(25 * time.Hour)
+		if s := f.image(web).Scan; s.State != store.ScanGone {
+			t.Errorf("its host is silent for a day: %+v", s)
+		}
+		f.restart()
+		a := f.join(one)
+		later(2 * time.Minute)
+		a.answers(a.wish(1), django)
 	})
 }
 
@@ -262,21 +371,49 @@ func TestAnswersThatAreNone(t *testing.T) {
 
 func TestOlderAnalysisIsMadeAnew(t *testing.T) {
 	inBubble(t, func(t *testing.T, f *fleet) {
+		f.analysis = scan.Analysis - 1
 		a := f.join(one, container("a", web))
 		a.answers(a.wish(1), django)
-		if n, err := f.st.Outdated(t.Context(), scan.Analysis+1, time.Now()); n != 1 || err != nil {
-			t.Fatalf("with a newer analysis %d wait, %v", n, err)
+		if st := f.status(); st.Outdated != 1 || st.Done != 1 || st.Waiting != 0 {
+			t.Errorf("scanned by an older one: %+v", st)
 		}
-		f.restart()
-		a = f.join(one)
-		a.answers(a.wish(1), xnet)
+		for range 2 {
+			f.restart()
+			a = f.join(one)
+			later(time.Hour)
+			a.wantAsked(0, "of the older one again")
+		}
+		f.analysis = scan.Analysis
+		a = f.join(one, container("b", web)) // it was upgraded
+		later(2 * time.Minute)
+		w := a.wish(1)
+		if m := f.image(web); m.Counts.Fixable == 0 {
+			t.Errorf("while it is scanned again: %+v", m)
+		}
+		a.answers(w, xnet)
 		if m := f.image(web); m.Scan.State != store.ScanDone || m.Packages != 1 || m.Counts.Fixable == 0 {
 			t.Errorf("got %+v", m)
 		}
 		f.restart()
-		if n := len(f.join(one).asked()); n != 0 {
-			t.Errorf("asked %d times for what is new", n)
+		a = f.join(one)
+		later(time.Hour)
+		a.wantAsked(0, "for what is new")
+	})
+}
+
+// TestAgentThatDoesNotSayItsAnalysis: an old one is not asked for what is there.
+func TestAgentThatDoesNotSayItsAnalysis(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *fleet) {
+		f.analysis = 0
+		a := f.join(one, container("a", web))
+		a.answers(a.wish(1), django)
+		if err := f.Rescan(t.Context(), operator, web); err != nil {
+			t.Fatal(err)
 		}
+		later(0)
+		a.answers(a.wish(2), django) // somebody wanted it
+		later(time.Hour)
+		a.wantAsked(2, "by itself")
 	})
 }
 

@@ -37,7 +37,7 @@ func Images(v url.Values) (store.ImageQuery, error) {
 
 // ScanStates lists the words that the parameter state of images takes.
 func ScanStates() []store.ScanState {
-	return []store.ScanState{store.ScanWaiting, store.ScanRunning, store.ScanDone, store.ScanFailed}
+	return []store.ScanState{store.ScanWaiting, store.ScanRunning, store.ScanDone, store.ScanFailed, store.ScanGone}
 }
 
 // Vulnerabilities reads image, id, package, severity, fixable, exploited,

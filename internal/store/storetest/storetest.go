@@ -11,6 +11,7 @@ package storetest
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -36,8 +37,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"samples", sampleCases()},
 		{"workloads", workloadCases()},
 		{"images", append(imageCases(), imageListCases()...)},
-		{"scan jobs", append(scanJobCases(), scanEndCases()...)},
-		{"findings", append(findingCases(), fleetFindingCases()...)},
+		{"scan jobs", slices.Concat(scanJobCases(), scanEndCases(), analysisCases(), goneCases())},
+		{"findings", slices.Concat(findingCases(), fleetFindingCases(), weaknessCases())},
 		{"uses", useCases()},
 		{"acceptances", acceptanceCases()},
 		{"agents", agentCases()},

@@ -20,6 +20,7 @@ type Image struct {
 	Failed                string   // why it could not be scanned
 	Final                 bool     // nobody tries again
 	Scanning              bool     // an agent is at it
+	Gone                  bool     // no container of it was left before an agent was
 	Used                  []string // files of it that workloads executed or mapped
 	InUse                 []string // packages that these belong to
 }
