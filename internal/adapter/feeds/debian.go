@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/castellan-security/castellan/internal/adapter/feeds/pull"
+	"github.com/castellan-security/castellan/internal/pull"
 	"github.com/castellan-security/castellan/internal/advisory"
 )
 

@@ -8,7 +8,7 @@ import (
 	"iter"
 	"time"
 
-	"github.com/castellan-security/castellan/internal/adapter/feeds/pull"
+	"github.com/castellan-security/castellan/internal/pull"
 	"github.com/castellan-security/castellan/internal/advisory"
 )
 

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/castellan-security/castellan/internal/adapter/feeds/pull"
+	"github.com/castellan-security/castellan/internal/pull"
 	"github.com/castellan-security/castellan/internal/advisory"
 	"github.com/castellan-security/castellan/internal/fault"
 )

@@ -3,7 +3,7 @@ package feeds
 import (
 	"strings"
 
-	"github.com/castellan-security/castellan/internal/adapter/feeds/pull"
+	"github.com/castellan-security/castellan/internal/pull"
 	"github.com/castellan-security/castellan/internal/advisory"
 )
 

@@ -10,7 +10,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/castellan-security/castellan/internal/adapter/feeds/pull"
+	"github.com/castellan-security/castellan/internal/pull"
 	"github.com/castellan-security/castellan/internal/fault"
 )
 

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/castellan-security/castellan/internal/adapter/feeds/pull"
+	"github.com/castellan-security/castellan/internal/pull"
 	"github.com/castellan-security/castellan/internal/advisory"
 )
 

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/castellan-security/castellan/internal/adapter/feeds/pull"
+	"github.com/castellan-security/castellan/internal/pull"
 	"github.com/castellan-security/castellan/internal/advisory"
 	"github.com/castellan-security/castellan/internal/inventory"
 )
