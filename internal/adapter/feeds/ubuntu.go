@@ -48,6 +48,8 @@ func ubuntuRelease(codename string) string {
 		return "25.10"
 	case "resolute":
 		return "26.04:LTS"
+	case "stonking":
+		return "26.10"
 	}
 	return ""
 }
