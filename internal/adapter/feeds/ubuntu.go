@@ -4,8 +4,8 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/castellan-security/castellan/internal/pull"
 	"github.com/castellan-security/castellan/internal/advisory"
+	"github.com/castellan-security/castellan/internal/pull"
 )
 
 // ubuntuReader reads the CVE tracker's JSON (https://ubuntu.com/security/cves.json
