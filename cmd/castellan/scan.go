@@ -168,6 +168,7 @@ func (s *scanning) report(ctx context.Context, inv inventory.Inventory) (scan.Re
 		return r, err
 	}
 	r.Vulnerabilities = found.Vulnerabilities
+	r.Unmaintained = scan.Unmaintained(inv.OS, inv.Made)
 	r.Database = reportDatabase(s.db.Info(), s.seeded)
 	r.Gate = s.policy.gate(&r)
 	for _, rule := range found.Expired {

@@ -86,10 +86,14 @@ func (rd *reading) archive(name string) {
 		return
 	}
 	defer func() { _ = f.Close() }() // read only
+	before := rd.archived.Load()
 	if strings.HasSuffix(name, ".zip") {
 		err = rd.zip(name, f)
 	} else {
 		err = rd.tar(name, f)
+	}
+	if err == nil && rd.archived.Load() == before {
+		err = errors.New("there is no document in it")
 	}
 	if err != nil && !rd.stopped {
 		rd.broken(name, err)
@@ -101,6 +105,7 @@ func (rd *reading) wanted(name string) bool {
 	if !rd.source.isDocument(name) {
 		return false
 	}
+	rd.archived.Add(1)
 	if n := documentName(name); rd.newer[n] || rd.deleted[n] {
 		rd.superseded.Add(1)
 		return false

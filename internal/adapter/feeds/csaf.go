@@ -5,8 +5,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/castellan-security/castellan/internal/adapter/feeds/pull"
 	"github.com/castellan-security/castellan/internal/advisory"
+	"github.com/castellan-security/castellan/internal/pull"
 )
 
 // csafReader reads CSAF 2.0 documents (https://docs.oasis-open.org/csaf/csaf/v2.0)

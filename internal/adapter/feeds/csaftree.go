@@ -4,7 +4,7 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/castellan-security/castellan/internal/adapter/feeds/pull"
+	"github.com/castellan-security/castellan/internal/pull"
 )
 
 // tree is the product tree of a CSAF document: what the identifiers of products

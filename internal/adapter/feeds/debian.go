@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/castellan-security/castellan/internal/adapter/feeds/pull"
 	"github.com/castellan-security/castellan/internal/advisory"
+	"github.com/castellan-security/castellan/internal/pull"
 )
 
 // debianReader reads the security tracker's JSON

@@ -361,6 +361,21 @@ func TestBrokenUbuntuVEX(t *testing.T) {
 	}
 }
 
+// TestNamesInUbuntuVEX reads package URLs as Canonical writes them, with a plus as it
+// is and escaped.
+func TestNamesInUbuntuVEX(t *testing.T) {
+	lines, tally, err := broken(t, "ubuntu/vex", "CVE-2025-0001.json", []byte(`{"metadata":{"@context":"https://openvex.dev/ns/v0.2.0"},"statements":[
+		{"vulnerability":{"name":"CVE-2025-0001"},"status":"affected","products":[
+		{"@id":"pkg:deb/ubuntu/libsigc++-2.0@2.10+dfsg?arch=source&distro=noble"},
+		{"@id":"pkg:deb/ubuntu/libxml%2B%2B2.6@2?arch=source&distro=esm-infra-legacy/trusty"},
+		{"@id":"pkg:deb/ubuntu/linux-aws-6.8@6.8.0-1001.1~22.04.1?arch=source&distro=jammy"},
+		{"@id":"pkg:deb/ubuntu/linux-image-6.8.0-1001-aws@6.8.0-1001.1~22.04.1?arch=amd64"}]}]}`))
+	want := []string{"CVE-2025-0001", "  Ubuntu:24.04:LTS source libsigc++-2.0 [, )", "  Ubuntu:Pro:14.04:LTS source libxml++2.6 [, )", "  Ubuntu:22.04:LTS source linux-aws-6.8 [, )"}
+	if d := cmp.Diff(want, lines); d != "" || err != nil {
+		t.Errorf("%v, %+v, -want +got:\n%s", err, tally, d)
+	}
+}
+
 func TestAStateOfTomorrowIsAffected(t *testing.T) {
 	lines, tally, err := broken(t, "ubuntu/vex", "CVE-2025-0001.json", []byte(`{"metadata":{"@context":"https://openvex.dev/ns/v0.3.0"},"statements":[
 		{"vulnerability":{"name":"CVE-2025-0001"},"status":"thinking","products":[{"@id":"pkg:deb/ubuntu/a@1?arch=source&distro=noble"}]}]}`))

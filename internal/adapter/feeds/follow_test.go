@@ -407,7 +407,7 @@ func TestTakesThePagesOfAmazonLinux(t *testing.T) {
 	if u := update1(t, f, "amazon/cve"); u.Err == nil || !strings.Contains(u.Err.Error(), "in no form that this version reads") {
 		t.Errorf("got %v", u.Err)
 	}
-	if n := len(p.asked()); n > 8 {
+	if n := len(p.asked()); n > 10 {
 		t.Errorf("%d requests to see that no form can be read", n)
 	}
 
@@ -420,6 +420,26 @@ func TestTakesThePagesOfAmazonLinux(t *testing.T) {
 	}
 	if content(t, f, "amazon/cve/CVE-2025-0001.json") != "" {
 		t.Error("the document in the old form is still there")
+	}
+}
+
+// TestTakesTheOtherAddressOfAmazonLinux gets the documents from where Amazon's own
+// scanner says that it has them.
+func TestTakesTheOtherAddressOfAmazonLinux(t *testing.T) {
+	const other = "alas.aws.amazon.com/cve/json/v1/"
+	p := newPublisher(t)
+	p.put(explore, "<table><tr><td>CVE-2025-0001</td></tr><tr><td>CVE-2025-0002</td></tr></table>")
+	p.put(other+"CVE-2025-0001.json", amazonState("CVE-2025-0001", "Pending Fix"))
+	p.put(other+"CVE-2025-0002.json", amazonState("CVE-2025-0002", "Pending Fix"))
+	f := p.fetcher()
+	mustUpdate(t, f, "amazon/cve")
+	if got, want := fixes(t, f, "amazon/cve"), []string{"CVE-2025-0001 ", "CVE-2025-0002 "}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	p.asked()
+	mustUpdate(t, f, "amazon/cve")
+	if got := p.asked(); slices.Contains(got, other+"CVE-2025-0001.json") {
+		t.Errorf("nothing has changed, but asked for %q", got)
 	}
 }
 

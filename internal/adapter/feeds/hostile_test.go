@@ -1,6 +1,8 @@
 package feeds_test
 
 import (
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -109,6 +111,71 @@ func TestEverySourceBearsTheWorst(t *testing.T) {
 				if took := time.Since(begun); took > 20*time.Second {
 					t.Errorf("%s: took %v", s.Name, took)
 				}
+			}
+		})
+	}
+}
+
+// TestMillions gives sources documents of their own form that are far beyond what
+// anybody publishes: each is refused by a limit, with its name.
+func TestMillions(t *testing.T) {
+	const million = 1_000_000
+	many := func(head, one, tail string, n int) string { return head + one + strings.Repeat(","+one, n-1) + tail }
+	numbered := func(head, format, tail string, n int) string {
+		var b strings.Builder
+		b.WriteString(head)
+		for i := range n {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			fmt.Fprintf(&b, format, i)
+		}
+		return b.String() + tail
+	}
+	for _, tc := range []struct{ name, source, content, want string }{
+		{"states in Ubuntu's tracker", "ubuntu", many(`{"id":"CVE-2025-0001","packages":[{"name":"a","statuses":[`, `{"release_codename":"noble","status":"needed"}`, `]}]}`, million/10), "affected packages"},
+		{"releases in Debian's tracker", "debian", numbered(`{"a":{"CVE-2025-0001":{"releases":{`, `"r%d":{"status":"open"}`, `}}}}`, million/10), "releases"},
+		{"products of Red Hat", "redhat/vex", numbered(`{"document":{"tracking":{"id":"CVE-2025-0001"}},"product_tree":{"branches":[`, `{"product":{"product_id":"p%d"}}`, `]}}`, million), "products"},
+		{"a catalogue that is too large", "kev", `{"vulnerabilities":[` + strings.Repeat(" ", 65<<20) + `]}`, "larger than"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s, ok := feeds.Named(tc.source)
+			if !ok {
+				t.Fatalf("no source %s", tc.source)
+			}
+			good, wrong := readsOf(t, s, tc.content)
+			if good > 0 || len(wrong) == 0 || !strings.Contains(strings.Join(wrong, "; "), tc.want) {
+				t.Errorf("%d came out, and %.300q is told, want %q", good, wrong, tc.want)
+			}
+		})
+	}
+	statement := `{"vulnerability":"CVE-1","products":["pkg:npm/a"],"status":"fixed"}`
+	if _, err := feeds.Statements(strings.NewReader(many(`{"@context":"https://openvex.dev/ns","statements":[`, statement, `]}`, 100_001))); err == nil || !strings.Contains(err.Error(), "statements") {
+		t.Errorf("a hundred thousand statements: %v", err)
+	}
+}
+
+// TestArchivesWithoutDocuments wants it told that there is nothing in an archive.
+func TestArchivesWithoutDocuments(t *testing.T) {
+	zeros, err := os.ReadFile("xz/testdata/zeros.xz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct{ name, source, file, content string }{
+		{"a tar of zeros, packed", "ubuntu/vex", "vex-all.tar.xz", string(zeros)},
+		{"a tar of zeros", "ubuntu/vex", "vex-all.tar", strings.Repeat("\x00", 10240)},
+		{"an empty zip", "osv/Go", "all.zip", "PK\x05\x06" + strings.Repeat("\x00", 18)},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s, _ := feeds.Named(tc.source)
+			var told []string
+			for _, err := range feeds.Parse(t.Context(), s, fstest.MapFS{s.Dir + "/" + tc.file: {Data: []byte(tc.content)}}, &feeds.Tally{}) {
+				if err != nil {
+					told = append(told, err.Error())
+				}
+			}
+			if len(told) != 1 || !strings.Contains(told[0], "no document") || !strings.Contains(told[0], tc.file) {
+				t.Errorf("told %q", told)
 			}
 		})
 	}

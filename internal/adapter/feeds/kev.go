@@ -8,8 +8,8 @@ import (
 	"iter"
 	"time"
 
-	"github.com/castellan-security/castellan/internal/adapter/feeds/pull"
 	"github.com/castellan-security/castellan/internal/advisory"
+	"github.com/castellan-security/castellan/internal/pull"
 )
 
 const (

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/castellan-security/castellan/internal/adapter/feeds/pull"
 	"github.com/castellan-security/castellan/internal/advisory"
+	"github.com/castellan-security/castellan/internal/pull"
 )
 
 // osvReader reads OSV documents, schema 1.7 (https://ossf.github.io/osv-schema).

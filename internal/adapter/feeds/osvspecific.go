@@ -3,8 +3,8 @@ package feeds
 import (
 	"strings"
 
-	"github.com/castellan-security/castellan/internal/adapter/feeds/pull"
 	"github.com/castellan-security/castellan/internal/advisory"
+	"github.com/castellan-security/castellan/internal/pull"
 )
 
 // The blocks database_specific and ecosystem_specific are of whoever wrote them:

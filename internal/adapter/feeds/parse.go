@@ -98,6 +98,7 @@ type reading struct {
 	// same name in archives; deleted those that the publisher took back.
 	newer, deleted map[string]bool
 	superseded     atomic.Int64      // counted by the goroutine that finds documents
+	archived       atomic.Int64      // documents in archives, counted by the same
 	updates        map[string]string // advisories of RPM repositories: the file that each is in
 }
 

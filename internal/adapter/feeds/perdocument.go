@@ -16,9 +16,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/castellan-security/castellan/internal/adapter/feeds/pull"
 	"github.com/castellan-security/castellan/internal/advisory"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/pull"
 )
 
 const (
@@ -51,50 +51,70 @@ func (u *update) amazonCVE(ctx context.Context) error {
 	if len(marks) > maxCVEs {
 		return tooMany("CVEs", maxCVEs)
 	}
-	form, err := u.amazonForm(ctx, marks)
+	form, err := u.readableForm(ctx, marks)
 	if err != nil {
 		return err
 	}
 	err = u.each(ctx, u.due(marks, form))
-	return errors.Join(err, u.dropOtherForm(form))
+	return errors.Join(err, u.dropOtherForm(form.end))
 }
 
-// amazonForms are the forms in which the state of a CVE is published, by the ends
-// of their names. Neither is documented; see amazonCVEReader.
-var amazonForms = [...]string{".json", ".html"}
+// amazonForm is a form in which the state of a CVE is published: the end of its
+// name, and where, if that is not where the index is.
+type amazonForm struct{ end, at string }
 
-// amazonForm returns the first form in which one of the newest CVEs can be read.
+// amazonForms are those that are known, the best attested first. None is
+// documented; see amazonCVEReader.
+var amazonForms = [...]amazonForm{
+	{end: ".json"},
+	{end: ".json", at: "https://alas.aws.amazon.com/cve/json/v1/"}, // named as their source in findings of Amazon's own scanner
+	{end: ".html"},
+}
+
+// item is the state of a CVE in this form.
+func (f amazonForm) item(cve, mark string) item {
+	it := item{path: cve + f.end, limit: maxDocument, optional: true, mark: mark}
+	if f.at != "" {
+		it.url = f.at + it.path
+	}
+	return it
+}
+
+// readableForm returns the first form in which one of the newest CVEs can be read.
 // Without looking at one first, a change of the form would cost a request for each
 // CVE, and replace all that can be read by what can't.
-func (u *update) amazonForm(ctx context.Context, marks map[string]string) (string, error) {
+func (u *update) readableForm(ctx context.Context, marks map[string]string) (amazonForm, error) {
 	const tried = 3 // what is listed is not always there at once
 	newest := slices.SortedFunc(maps.Keys(marks), func(a, b string) int { return byCVE(b, a) })
 	var failed error
 	for _, form := range amazonForms {
+		if form.at != "" && u.f.mirror != "" {
+			continue // a mirror has each under its one name
+		}
 		for _, cve := range newest[:min(len(newest), tried)] {
-			name := cve + form
-			_, err := u.fetch(ctx, item{path: name, limit: maxDocument, optional: true, mark: marks[cve]})
+			it := form.item(cve, marks[cve])
+			_, err := u.fetch(ctx, it)
 			if err == nil {
-				err = u.readable(name)
+				err = u.readable(it.path)
 			}
 			if err == nil {
 				return form, nil
 			}
-			if ctx.Err() != nil || fault.Is(err, fault.Unavailable) { // the form may be the right one
-				return "", err
+			if ctx.Err() != nil || fault.Is(err, fault.Unavailable) && form.at == "" { // the form may be the right one
+				return form, err
 			}
-			failed = errors.Join(failed, fmt.Errorf("%s: %w", name, err))
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", it.path, err))
 		}
 	}
-	return "", fmt.Errorf("the state of a CVE is published in no form that this version reads: %w", failed)
+	return amazonForm{}, fmt.Errorf("the state of a CVE is published in no form that this version reads: %w", failed)
 }
 
-// dropOtherForm removes documents in another form of which there is one in this.
-func (u *update) dropOtherForm(form string) error {
+// dropOtherForm removes documents with another end of which there is one with this.
+func (u *update) dropOtherForm(end string) error {
 	var old []string
 	for name := range u.state.Files {
 		cve := strings.TrimSuffix(name, path.Ext(name))
-		if _, ok := u.state.Files[cve+form]; ok && name != cve+form && isCVE(cve) {
+		if _, ok := u.state.Files[cve+end]; ok && name != cve+end && isCVE(cve) {
 			old = append(old, name)
 		}
 	}
@@ -119,14 +139,13 @@ func byCVE(a, b string) int {
 
 // due returns the documents that are to be asked for: those that are new or whose
 // line has changed, and the oldest of those that were not asked for for long.
-func (u *update) due(marks map[string]string, form string) []item {
+func (u *update) due(marks map[string]string, form amazonForm) []item {
 	var news, old []item
 	for cve, mark := range marks {
-		name := cve + form
-		it := item{path: name, limit: maxDocument, optional: true, mark: mark}
-		have, known := u.state.Files[name]
+		it := form.item(cve, mark)
+		have, known := u.state.Files[it.path]
 		switch {
-		case !known || have.Mark != mark:
+		case !known || have.Mark != mark || have.URL != u.url(it):
 			news = append(news, it)
 		case u.f.now().Sub(have.Checked) > refreshAfter:
 			old = append(old, it)

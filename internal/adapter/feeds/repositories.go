@@ -10,8 +10,8 @@ import (
 	"os"
 	"strings"
 
-	"github.com/castellan-security/castellan/internal/adapter/feeds/pull"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/pull"
 )
 
 // secdb fetches the security database of Alpine's branches, or that of Wolfi or

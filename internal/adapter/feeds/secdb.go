@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/castellan-security/castellan/internal/adapter/feeds/pull"
 	"github.com/castellan-security/castellan/internal/advisory"
+	"github.com/castellan-security/castellan/internal/pull"
 )
 
 // secdbReader reads Alpine's security database, one file a branch and repository,

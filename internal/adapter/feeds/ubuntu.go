@@ -4,8 +4,8 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/castellan-security/castellan/internal/adapter/feeds/pull"
 	"github.com/castellan-security/castellan/internal/advisory"
+	"github.com/castellan-security/castellan/internal/pull"
 )
 
 // ubuntuReader reads the CVE tracker's JSON (https://ubuntu.com/security/cves.json
@@ -48,6 +48,8 @@ func ubuntuRelease(codename string) string {
 		return "25.10"
 	case "resolute":
 		return "26.04:LTS"
+	case "stonking":
+		return "26.10"
 	}
 	return ""
 }

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/castellan-security/castellan/internal/adapter/feeds/pull"
 	"github.com/castellan-security/castellan/internal/advisory"
 	"github.com/castellan-security/castellan/internal/inventory"
+	"github.com/castellan-security/castellan/internal/pull"
 )
 
 // ubuntuVEXReader reads what Canonical publishes of each CVE as OpenVEX

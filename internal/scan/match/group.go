@@ -195,10 +195,10 @@ func (s *spoken) read(v *view) error {
 		if err != nil {
 			return err
 		}
-		if !r.Withdrawn.IsZero() {
+		tracks := r.tracks()
+		if !r.Withdrawn.IsZero() || !tracks && !statesMayLag(s.p) { // updates fix many at once
 			continue
 		}
-		tracks := r.tracks()
 		for _, unit := range r.units {
 			f := s.free[unit]
 			f.pro = f.pro || tracks && v.pro

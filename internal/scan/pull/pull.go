@@ -5,25 +5,27 @@
 // A reader holds one value in bounded memory and skips the rest at the speed
 // of a search. The YAML and the TOML are what programs write into lock files
 // (block mappings, tables, scalars), not the whole languages: what they don't
-// understand they skip. It is not for configuration that people write, and not
+// understand they skip. JSON is that of the ground (internal/pull), called back for
+// what it finds. It is not for configuration that people write, and not
 // for XML (see encoding/xml, which streams already).
 package pull
 
 import (
-	"errors"
 	"fmt"
 	"io"
+
+	"github.com/castellan-security/castellan/internal/pull"
 )
 
 // MaxText bounds one string that is kept; names, versions and licences are far
 // shorter. Strings that are skipped may have any length.
-const MaxText = 64 << 10
+const MaxText = pull.MaxText
 
 // bufferSize is how much of a document is held at once, for large ones.
 const bufferSize = 64 << 10
 
 // ErrTooLarge says that a document is longer than its reader was told to read.
-var ErrTooLarge = errors.New("document is too large")
+var ErrTooLarge = pull.ErrTooLarge
 
 // source hands out a document of bounded length in pieces.
 type source struct {
@@ -68,12 +70,4 @@ func (s *source) fill() bool {
 		s.err = io.ErrNoProgress
 	}
 	return false
-}
-
-// failure is why the document ended, an early end included.
-func (s *source) failure() error {
-	if s.err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return s.err
 }

@@ -30,6 +30,7 @@ type htmlReport struct {
 	Counts   []htmlCount
 	Total    counts
 	Age      string
+	Ended    string // that the system gets no fixes any more
 	Stale    bool
 	Compared bool
 	Do, Wait []htmlRemedy
@@ -101,6 +102,7 @@ func htmlReportOf(r *Report, o Options) htmlReport {
 	p := page{o: Options{Compare: o.Compare}}
 	if h.Compared {
 		h.Age = p.age(r)
+		h.Ended = r.unmaintained()
 		h.Stale = r.Made.Sub(r.Database.Newest()) > StaleAfter
 	}
 	h.Counts = htmlCounts(h.Total.by[:])

@@ -38,6 +38,9 @@ func markdownReport(b *strings.Builder, r *Report, o Options) {
 	p := page{o: Options{Compare: o.Compare}}
 	age := p.age(r)
 	fmt.Fprintf(b, "%s.\n\n", strings.ToUpper(age[:1])+age[1:])
+	if u := r.unmaintained(); u != "" {
+		fmt.Fprintf(b, "**%s.**\n\n", markdown(u))
+	}
 	for _, l := range r.notCompared() {
 		fmt.Fprintf(b, "Not compared: %s.\n\n", markdown(l))
 	}

@@ -26,7 +26,11 @@ type Report struct {
 	Database        Database                `json:"database,omitzero"`
 	// Gaps are the packages of which nothing can be said: silence about them
 	// means nothing.
-	Gaps []Gap     `json:"gaps,omitempty"`
+	Gaps []Gap `json:"gaps,omitempty"`
+	// Unmaintained says that the system gets no fixes any more, and that silence
+	// means little.
+	Unmaintained *Unmaintained `json:"unmaintained,omitempty"`
+
 	Gate *Gate     `json:"gate,omitempty"`
 	Made time.Time `json:"made"`
 }
@@ -52,6 +56,30 @@ type Gap struct {
 	Ecosystem string   `json:"ecosystem,omitempty"`
 	Packages  int      `json:"packages"`
 	Examples  []string `json:"examples,omitempty"` // the first few
+}
+
+// Unmaintained says since when a release of a distribution gets no fixes.
+type Unmaintained struct {
+	System string    `json:"system"`
+	Since  time.Time `json:"since"` // the last day on which it got some
+	// Known is the day on which that was known.
+	Known string `json:"known"`
+	// Subscribers says that who pays for it still gets fixes.
+	Subscribers bool `json:"subscribers,omitempty"`
+}
+
+// unmaintained says so in words, "" if it is not so.
+func (r *Report) unmaintained() string {
+	u := r.Unmaintained
+	if u == nil {
+		return ""
+	}
+	whom := ""
+	if u.Subscribers {
+		whom = " but for subscribers"
+	}
+	return fmt.Sprintf("%s has had no fixes since %s%s (as known on %s): what was found after that may be in it and not here",
+		u.System, u.Since.Format(time.DateOnly), whom, u.Known)
 }
 
 // notCompared says of each reason how many packages of what it is, most first.

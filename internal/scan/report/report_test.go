@@ -287,6 +287,25 @@ func TestWhatCouldNotBeRead(t *testing.T) {
 	}
 }
 
+// TestASystemWithoutFixesIsTold wants it said that silence means little.
+func TestASystemWithoutFixesIsTold(t *testing.T) {
+	old := example()
+	old.Unmaintained = &report.Unmaintained{System: "Ubuntu 18.04 LTS", Since: made.AddDate(-1, 0, 0), Known: "2026-11-28", Subscribers: true}
+	since := old.Unmaintained.Since.Format(time.DateOnly)
+	for form, want := range map[report.Format]string{
+		report.Table: "Ubuntu 18.04 LTS has had no fixes since " + since + " but for subscribers (as known on 2026-11-28)",
+		report.JSON:  `"unmaintained": {`, report.SARIF: "has had no fixes since " + since, report.HTML: "has had no fixes since " + since,
+		report.Markdown: "has had no fixes since " + since,
+	} {
+		if got := string(write(t, form, old)); !strings.Contains(got, want) {
+			t.Errorf("%s lacks %q:\n%.3000s", form, want, got)
+		}
+		if got := string(write(t, form, example())); strings.Contains(got, "has had no fixes") || strings.Contains(got, `"unmaintained"`) {
+			t.Errorf("%s tells it of a system that has", form)
+		}
+	}
+}
+
 // Nothing of an image or a feed reaches a terminal, a page or a merge request as
 // anything but text.
 func TestHostileText(t *testing.T) {

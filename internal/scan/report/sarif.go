@@ -138,13 +138,16 @@ func sarifRunOf(r *Report, o Options) sarifRun {
 // unreadable is the rule of what could not be read.
 const unreadable = "castellan/unreadable"
 
-// addProblems tells what could not be read: as notifications, and what breaks the
-// gate as results of a rule of its own.
+// addProblems tells what could not be read, and that a system gets no fixes: as
+// notifications, and what breaks the gate as results of a rule of its own.
 func (run *sarifRun) addProblems(r *Report) {
-	if len(r.Inventory.Problems) == 0 {
+	told := sarifInvocation{Successful: true}
+	if u := r.unmaintained(); u != "" {
+		told.Notifications = append(told.Notifications, sarifNotification{Level: "warning", Message: sarifText{u}})
+	}
+	if len(r.Inventory.Problems)+len(told.Notifications) == 0 {
 		return
 	}
-	told := sarifInvocation{Successful: true}
 	rule := -1
 	for i := range r.Inventory.Problems {
 		p := &r.Inventory.Problems[i]

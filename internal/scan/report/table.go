@@ -94,6 +94,9 @@ func (p *page) head(r *Report) {
 		return
 	}
 	p.line("  %s", p.age(r))
+	if u := r.unmaintained(); u != "" {
+		p.line("  %s", p.paint(styleYellow, untrusted.Text(u)))
+	}
 	c := r.counts()
 	if c.Shown == 0 {
 		p.line("  %s%s", p.paint(styleGreen, "no known vulnerability"), acceptedNote(c))

@@ -18,12 +18,17 @@
 //
 // The first error ends all loops and is kept; End returns it. It is not for
 // writing JSON, and not for telling numbers apart: they are handed over as text.
+//
+// A document that is in memory is read strictly, without copying what it holds. One
+// that passes (see NewStream) is read in bounded memory, and as the tools that write
+// manifests and lock files write: with comments, commas at ends and escapes of
+// their own.
 package pull
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
+	"io"
 	"unicode/utf8"
 )
 
@@ -32,7 +37,7 @@ import (
 const MaxDepth = 64
 
 var (
-	errShort = errors.New("the document ends too early")
+	errShort = fmt.Errorf("the document ends too early: %w", io.ErrUnexpectedEOF)
 	errDeep  = fmt.Errorf("the document nests deeper than %d levels", MaxDepth)
 )
 
@@ -52,26 +57,31 @@ const (
 )
 
 // Reader reads one document after the other. The zero value is an empty
-// document; Reset gives it another one.
+// document; Reset gives it another one, and NewStream makes one of a document that
+// passes.
 type Reader struct {
-	data []byte
+	data []byte // the document, or what is here of one that passes
 	pos  int
 	err  error
+	in   *stream // nil: all of it is in data
 
-	// One bit a level, the innermost at depth-1: is it an object, and has it
-	// had an element.
-	depth   int
-	object  uint64
-	started uint64
-
+	levels  []level // that the reader is in, the innermost last
 	key     []byte
 	scratch []byte // holds unescaped text
 }
 
+// level is an array or an object that the reader is in.
+type level uint8
+
+const (
+	object  level = 1 << iota
+	started       // has had an element
+)
+
 // Reset makes the reader read data from its beginning. The data is not changed,
 // and must not be while it is read.
 func (r *Reader) Reset(data []byte) {
-	*r = Reader{data: data, scratch: r.scratch[:0]}
+	*r = Reader{data: data, scratch: r.scratch[:0], levels: r.levels[:0]}
 	if bytes.HasPrefix(data, []byte("\xef\xbb\xbf")) { // some publishers' editors leave a byte order mark
 		r.pos = 3
 	}
@@ -79,7 +89,7 @@ func (r *Reader) Reset(data []byte) {
 
 // End returns the first error, or one if something follows the value.
 func (r *Reader) End() error {
-	if r.err == nil && r.depth == 0 && r.space() {
+	if r.err == nil && len(r.levels) == 0 && r.space() {
 		r.fail("something follows the document")
 	}
 	return r.err
@@ -88,7 +98,7 @@ func (r *Reader) End() error {
 // Err returns the first error so far.
 func (r *Reader) Err() error { return r.err }
 
-// Offset returns how many bytes were read.
+// Offset returns how many bytes were read of a document that does not pass.
 func (r *Reader) Offset() int { return r.pos }
 
 // Fail makes err the reader's error, unless it has one; all loops end.
@@ -100,21 +110,38 @@ func (r *Reader) Fail(err error) {
 
 func (r *Reader) fail(format string, args ...any) {
 	if r.err == nil {
-		r.err = fmt.Errorf("byte %d: %w", r.pos, fmt.Errorf(format, args...))
+		at := int64(r.pos)
+		if r.in != nil {
+			at += r.in.before
+		}
+		r.err = fmt.Errorf("JSON at byte %d: %w", at, fmt.Errorf(format, args...))
 	}
 }
 
 // space skips white space and reports whether something follows.
 func (r *Reader) space() bool {
-	for r.pos < len(r.data) {
-		switch r.data[r.pos] {
-		case ' ', '\t', '\n', '\r':
-			r.pos++
-		default:
-			return true
+	if r.in == nil && r.pos < len(r.data) && r.data[r.pos] > ' ' { // as a rule
+		return true
+	}
+	return r.blanks()
+}
+
+func (r *Reader) blanks() bool {
+	for {
+		for r.pos < len(r.data) {
+			switch c := r.data[r.pos]; c {
+			case ' ', '\t', '\n', '\r':
+				r.pos++
+			default:
+				if r.in == nil || !r.loose(c) {
+					return r.err == nil
+				}
+			}
+		}
+		if !r.more() {
+			return false
 		}
 	}
-	return false
 }
 
 // Kind returns what the next value is, without reading it.
@@ -152,17 +179,14 @@ func (r *Reader) enter(open byte, what string) bool {
 		r.fail("want %s", what)
 		return false
 	}
-	if r.depth == MaxDepth {
-		r.Fail(errDeep)
+	if len(r.levels) >= MaxDepth && r.tooDeep() {
 		return false
 	}
-	bit := uint64(1) << r.depth
-	r.object &^= bit
-	r.started &^= bit
+	l := level(0)
 	if open == '{' {
-		r.object |= bit
+		l = object
 	}
-	r.depth++
+	r.levels = append(r.levels, l)
 	r.pos++
 	return true
 }
@@ -185,6 +209,10 @@ func (r *Reader) null() bool {
 }
 
 func (r *Reader) literal(word string) {
+	if r.in != nil {
+		r.looseLiteral()
+		return
+	}
 	if len(r.data)-r.pos < len(word) || string(r.data[r.pos:r.pos+len(word)]) != word {
 		r.fail("want %s", word)
 		return
@@ -203,35 +231,56 @@ func (r *Reader) Next() bool {
 		r.Fail(errShort)
 		return false
 	}
-	bit := uint64(1) << (r.depth - 1)
-	object := r.object&bit != 0
+	l := &r.levels[len(r.levels)-1]
 	closing := byte(']')
-	if object {
+	if *l&object != 0 {
 		closing = '}'
 	}
 	if r.data[r.pos] == closing {
-		r.pos++
-		r.depth--
-		return false
+		return r.leave()
 	}
-	if r.started&bit != 0 {
+	if *l&started != 0 {
 		if r.data[r.pos] != ',' {
-			r.fail("want a comma or %c", closing)
+			r.fail("%q, want a comma or %c", r.data[r.pos], closing)
 			return false
 		}
 		r.pos++
+		if r.in != nil && r.space() && r.data[r.pos] == closing { // some write a comma there
+			return r.leave()
+		}
 	}
-	r.started |= bit
-	if !object {
-		return true
+	*l |= started
+	return *l&object == 0 || r.name()
+}
+
+// leave leaves the innermost array or object.
+func (r *Reader) leave() bool {
+	r.pos++
+	r.levels = r.levels[:len(r.levels)-1]
+	return false
+}
+
+// name reads the name of an element, and the colon.
+func (r *Reader) name() bool {
+	if !r.space() {
+		r.Fail(errShort)
+		return false
 	}
-	if !r.space() || r.data[r.pos] != '"' {
-		r.fail("want a name")
+	if r.data[r.pos] != '"' {
+		r.fail("%q, want a name", r.data[r.pos])
 		return false
 	}
 	r.key = r.quoted()
-	if !r.space() || r.data[r.pos] != ':' {
-		r.fail("want a colon")
+	if r.in != nil { // what passes is overwritten by what follows
+		r.in.key = append(r.in.key[:0], r.key...)
+		r.key = r.in.key
+	}
+	if !r.space() {
+		r.Fail(errShort)
+		return false
+	}
+	if r.data[r.pos] != ':' {
+		r.fail("%q, want a colon", r.data[r.pos])
 		return false
 	}
 	r.pos++
@@ -281,12 +330,22 @@ func (r *Reader) Scalar() string {
 	case String:
 		return r.Text()
 	case Number, Bool:
+		if r.in != nil {
+			return r.looseLiteral()
+		}
 		start := r.pos
 		r.Skip()
 		return string(r.data[start:r.pos])
 	}
 	r.Skip()
 	return ""
+}
+
+// True reads a value and reports whether it is the literal true.
+func (r *Reader) True() bool {
+	is := r.Kind() == Bool && r.data[r.pos] == 't'
+	r.Skip()
+	return is
 }
 
 // Strings reads an array of at most limit strings; null is none. A single string

@@ -2,7 +2,8 @@ package pull
 
 import "bytes"
 
-// Skip reads the next value and forgets it.
+// Skip reads the next value and forgets it. Of what passes only strings and the
+// balance of brackets are looked at.
 func (r *Reader) Skip() {
 	if r.err != nil {
 		return
@@ -13,8 +14,17 @@ func (r *Reader) Skip() {
 	}
 	switch c := r.data[r.pos]; c {
 	case '{', '[':
+		if r.in != nil {
+			r.looseNested()
+			return
+		}
 		r.skipNested(c)
 	case '"':
+		if r.in != nil {
+			r.pos++
+			r.pieces(0, false)
+			return
+		}
 		r.skipText()
 	case 't':
 		r.literal("true")
@@ -23,6 +33,10 @@ func (r *Reader) Skip() {
 	case 'n':
 		r.literal("null")
 	default:
+		if r.in != nil {
+			r.looseLiteral()
+			return
+		}
 		r.skipNumber()
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/castellan-security/castellan/internal/adapter/feeds/pull"
+	"github.com/castellan-security/castellan/internal/pull"
 )
 
 // tree reads a value as encoding/json would into an any, with numbers as text.
