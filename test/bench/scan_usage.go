@@ -2,10 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"strings"
 	"syscall"
@@ -49,35 +52,81 @@ func leastOf(rounds int, command func() (*exec.Cmd, error)) (usage, error) {
 	return least, nil
 }
 
+// measureCommand is this program started again to start another one and say what
+// that took. The kernel counts what its parent held until then as the memory of
+// a program that is started: that of this one, which makes images, is more than
+// what is measured.
+const measureCommand = "measure"
+
+// measurement is what a program took, as it is said by who started it.
+type measurement struct {
+	CPU, Wall  float64
+	Peak, Read int64
+	Code       int // with which the program ended
+}
+
+// runOnce runs a command by way of measureCommand.
 func runOnce(c *exec.Cmd) (usage, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return usage{}, err
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return usage{}, err
+	}
+	defer r.Close()
 	var said bytes.Buffer
-	c.Stderr = &said
+	between := &exec.Cmd{Path: self, Args: append([]string{self, measureCommand, c.Path}, c.Args[1:]...), Env: c.Env, Dir: c.Dir,
+		Stderr: &said, ExtraFiles: []*os.File{w}}
+	if err := errors.Join(between.Start(), w.Close()); err != nil {
+		return usage{}, err
+	}
+	var m measurement
+	err = json.NewDecoder(r).Decode(&m)
+	if err = errors.Join(between.Wait(), err); err != nil {
+		return usage{}, fmt.Errorf("%s: %w\n%s", strings.Join(c.Args, " "), err, said.String())
+	}
+	if m.Code != 0 && !foundSomething(c, m.Code) {
+		return usage{}, fmt.Errorf("%s: exit code %d\n%s", strings.Join(c.Args, " "), m.Code, said.String())
+	}
+	minute, _, _ := strings.Cut(load(), " ")
+	return usage{cpu: m.CPU, wall: m.Wall, peak: m.Peak, read: m.Read, load: minute}, nil
+}
+
+// measureMain is measureCommand: it writes the measurement to its fourth file.
+func measureMain(args []string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	c := exec.CommandContext(ctx, args[0], args[1:]...)
+	c.Stderr = os.Stderr
 	begin := time.Now()
 	if err := c.Start(); err != nil {
-		return usage{}, err
+		return err
 	}
 	// The account of what it read is there until it is waited for.
 	var info unix.Siginfo
 	ended := unix.Waitid(unix.P_PID, c.Process.Pid, &info, unix.WEXITED|unix.WNOWAIT, nil)
-	wall := time.Since(begin).Seconds()
+	m := measurement{Wall: time.Since(begin).Seconds()}
 	read, readErr := bytesRead(c.Process.Pid)
-	if err := c.Wait(); err != nil && !foundSomething(c, err) {
-		return usage{}, fmt.Errorf("%s: %w\n%s", strings.Join(c.Args, " "), err, said.String())
+	err := c.Wait()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		return err
 	}
 	u, ok := c.ProcessState.SysUsage().(*syscall.Rusage)
 	if !ok {
-		return usage{}, errors.New("no account of what a program took")
+		return errors.New("no account of what a program took")
 	}
-	minute, _, _ := strings.Cut(load(), " ")
-	return usage{cpu: c.ProcessState.UserTime().Seconds() + c.ProcessState.SystemTime().Seconds(), wall: wall, peak: u.Maxrss << 10, read: read, load: minute},
-		errors.Join(ended, readErr)
+	m.CPU = c.ProcessState.UserTime().Seconds() + c.ProcessState.SystemTime().Seconds()
+	m.Peak, m.Read, m.Code = u.Maxrss<<10, read, c.ProcessState.ExitCode()
+	return errors.Join(ended, readErr, json.NewEncoder(os.NewFile(3, "measurement")).Encode(m))
 }
 
 // foundSomething says whether a program ended as osv-scanner does when there are
 // vulnerabilities.
-func foundSomething(c *exec.Cmd, err error) bool {
-	var exit *exec.ExitError
-	return errors.As(err, &exit) && exit.ExitCode() == 1 && strings.HasSuffix(c.Path, "/osv-scanner")
+func foundSomething(c *exec.Cmd, code int) bool {
+	return code == 1 && strings.HasSuffix(c.Path, "/osv-scanner")
 }
 
 func bytesRead(pid int) (int64, error) {
