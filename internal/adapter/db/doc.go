@@ -33,6 +33,9 @@
 // (flow.go), bounded whatever is scanned or made up. They live as long as
 // events.
 //
+// What is wrong with images is not added up in advance but when it is asked for,
+// of what findings share (facet.go).
+//
 // # What "stored" means
 //
 // The log is written ahead (WAL) with synchronous=FULL: AppendEvents returns

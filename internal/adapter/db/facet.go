@@ -186,7 +186,7 @@ func pruneFacets(ctx context.Context, w *writer) (int64, bool, error) {
 		next = n // free now
 	}
 	if done > 0 {
-		w.memo.forget()
+		w.memo.facets = nil
 	}
 	w.memo.free = free
 	return 0, done == pruneRows, nil

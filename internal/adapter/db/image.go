@@ -251,8 +251,9 @@ func pruneDetails(ctx context.Context, w *writer) (int64, bool, error) {
 	n, err := w.exec(ctx, `DELETE FROM details WHERE id IN (SELECT d.id FROM details d
 		WHERE NOT EXISTS (SELECT 1 FROM facets f WHERE f.detail = d.id) LIMIT ?)`, pruneRows)
 	if err != nil || n > 0 {
-		// What may be looked up without its aliases must not be remembered.
-		w.memo.forget()
+		// Aliases stay until the last of these is gone: with a detail they are not
+		// written again.
+		w.memo.details = nil
 		return 0, n > 0, err
 	}
 	m, err := w.exec(ctx, `DELETE FROM aliases WHERE (alias, weakness) IN (SELECT a.alias, a.weakness FROM aliases a

@@ -8,9 +8,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/pressly/goose/v3"
 
 	"github.com/castellan-security/castellan/internal/adapter/db"
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/finding"
+	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
@@ -95,5 +99,58 @@ func TestMigrateFromFirst(t *testing.T) {
 	users, err := d.Users(t.Context())
 	if err != nil || len(users) != 1 {
 		t.Errorf("got %d users, %v; want 1", len(users), err)
+	}
+}
+
+// downTo takes a file back to an earlier schema.
+func downTo(t *testing.T, path string, version int64) {
+	t.Helper()
+	file, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	p, err := goose.NewProvider(goose.DialectSQLite3, file, os.DirFS("migrations"), goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.DownTo(t.Context(), version); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFindingsOfBeforeFacets: they are compared anew, and were found when they
+// were.
+func TestFindingsOfBeforeFacets(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "castellan.db")
+	must := mustOf(t)
+	d := openFor(t, db.Options{Path: path})
+	must(d.PutWorkloads(t.Context(), []asset.Workload{{ID: "w", AgentID: "a", Image: asset.Image{ID: "one"}}}))
+	_, err := d.NoteImages(t.Context(), []store.Image{{ID: "one"}}, fleetStart)
+	must(err)
+	_, err = d.LeaseScan(t.Context(), store.Lease{AgentID: "a", Job: "j", Now: fleetStart, Until: fleetStart.Add(time.Hour)})
+	must(err)
+	must(d.PutInventory(t.Context(), "one", "j", inventory.Inventory{}, fleetStart))
+	must(d.PutFindings(t.Context(), someFindings("one", finding.High, 1)))
+	must(d.Close())
+	downTo(t, path, 3)
+	d = openFor(t, db.Options{Path: path})
+	ids, err := d.Unmatched(t.Context(), "one", 5)
+	must(err)
+	if len(ids) != 1 {
+		t.Errorf("%d images are to be compared anew, want 1", len(ids))
+	}
+	f := someFindings("one", finding.High, 1, 2)
+	f.Matched = fleetStart.Add(time.Hour)
+	must(d.PutFindings(t.Context(), f))
+	ws, err := d.Weaknesses(t.Context(), store.VulnerabilityQuery{})
+	must(err)
+	if len(ws) != 2 || !ws[0].First.Equal(fleetStart) || !ws[1].First.Equal(f.Matched) {
+		t.Errorf("got %+v", ws)
+	}
+	vs, err := d.Vulnerabilities(t.Context(), store.VulnerabilityQuery{})
+	must(err)
+	if len(vs) != 2 {
+		t.Errorf("%d findings, want 2", len(vs))
 	}
 }
