@@ -152,6 +152,7 @@ const (
 	SetGID        Why = "set-gid"
 	WorldWritable Why = "world-writable" // and not in a sticky folder
 	Capabilities  Why = "capabilities"   // security.capability
+	PackageCache  Why = "package-cache"  // of a package manager, of no use to who runs the image
 )
 
 // Problem is something that could not be read. It never hides the rest.
