@@ -43,6 +43,7 @@ const (
 	KindSBOM     Kind = "sbom"
 	KindWorkload Kind = "workload" // an image and what was written since
 	KindHost     Kind = "host"
+	KindIaC      Kind = "iac" // documents that say how containers are built and run
 )
 
 // Subject is what was scanned.

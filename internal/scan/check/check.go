@@ -32,12 +32,12 @@ const (
 // Check is one check.
 type Check struct {
 	// ID never changes its meaning.
-	ID        string
-	Title     string
-	Severity  finding.Severity
-	Why       string
-	Remedy    string
-	Elsewhere finding.Elsewhere
+	ID        string            `json:"id"`
+	Title     string            `json:"title"`
+	Severity  finding.Severity  `json:"severity"`
+	Why       string            `json:"why"`
+	Remedy    string            `json:"remedy"`
+	Elsewhere finding.Elsewhere `json:"elsewhere,omitzero"`
 	find      finder
 }
 

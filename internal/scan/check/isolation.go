@@ -180,12 +180,15 @@ func mountedReadOnly(t *blueprint.Task, volume blueprint.Text) bool {
 
 // sensitive says that a folder of the host holds what rules it.
 func sensitive(p string) bool {
-	for _, s := range []string{"/etc", "/proc", "/sys", "/dev", "/boot", "/bin", "/sbin", "/lib", "/lib64", "/usr", "/root", "/run", "/var/run", "/var/lib/docker", "/var/lib/containerd", "/var/lib/ecs", "/etc/ecs"} {
+	if rest, ok := strings.CutPrefix(p, "/var/run"); ok && (rest == "" || rest[0] == '/') {
+		p = "/run" + rest // it is a link everywhere
+	}
+	for _, s := range []string{"/etc", "/proc", "/sys", "/dev", "/boot", "/bin", "/sbin", "/lib", "/lib64", "/usr", "/root", "/run/containerd", "/run/docker", "/run/systemd", "/run/dbus", "/run/udev", "/var/lib/docker", "/var/lib/containerd", "/var/lib/ecs", "/etc/ecs"} {
 		if p == s || strings.HasPrefix(p, s+"/") && !harmlessHost(p) {
 			return true
 		}
 	}
-	return slices.Contains([]string{"/", "/var", "/var/lib", "/home", "/mnt", "/media"}, p)
+	return slices.Contains([]string{"/", "/var", "/var/lib", "/run", "/home", "/mnt", "/media"}, p)
 }
 
 // harmlessHost names what many mount and that holds nothing.

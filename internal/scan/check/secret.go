@@ -60,11 +60,11 @@ func secretName(name string) string {
 	}
 	// A name that goes on names something about the secret: where it is, how long
 	// it lasts.
-	if slices.Contains(aboutSecrets, words[len(words)-1]) || slices.ContainsFunc(words, func(w string) bool { return w == "PUBLIC" }) {
+	if slices.Contains(aboutSecrets, words[len(words)-1]) || slices.ContainsFunc(words, func(w string) bool { return slices.Contains(switches, w) }) {
 		return ""
 	}
 	has := func(w string) bool { return slices.Contains(words, w) }
-	joined := strings.Join(words, "")
+	joined := strings.ReplaceAll(strings.Join(words, ""), "HTPASSWD", "") // a file's name
 	switch {
 	case strings.Contains(joined, "PASSWORD") || strings.Contains(joined, "PASSWD") || has("PASS") || len(words) > 1 && words[len(words)-1] == "PWD":
 		return "password"
@@ -85,7 +85,11 @@ func secretName(name string) string {
 // aboutSecrets are last words of names that are about a secret and not one.
 var aboutSecrets = strings.Fields("FILE FILES PATH DIR ARN ARNS NAME NAMES ID IDS URL URI ENDPOINT HOST PORT TTL EXPIRY EXPIRES EXPIRATION TIMEOUT LENGTH SIZE LIFETIME TYPE " +
 	"ALGORITHM ALG HEADER POLICY ENABLED DISABLED REQUIRED PREFIX SUFFIX VERSION COUNT MAX MIN ISSUER AUDIENCE REGION FIELD PARAM PARAMETER COOKIE PROVIDER SECONDS MINUTES HOURS DAYS " +
-	"AGE ROTATION MODE FORMAT SCOPE SCOPES METHOD STORE BACKEND MANAGER SERVICE ROLE USER USERNAME KEYS RETRIES INTERVAL LIMIT ENCODING ENV VAR SOURCE REF LOCATION BUCKET VALIDITY DURATION")
+	"AGE ROTATION MODE FORMAT SCOPE SCOPES METHOD STORE BACKEND MANAGER SERVICE ROLE USER USERNAME KEYS RETRIES INTERVAL LIMIT ENCODING ENV VAR SOURCE REF LOCATION BUCKET VALIDITY DURATION REALM CLASS LABEL TITLE TEXT HINT REGEX PATTERN RULES STRENGTH HASHER")
+
+// switches are words of names that say whether there is a secret, and of what is
+// none.
+var switches = strings.Fields("PUBLIC DISABLED DISABLE NO SKIP ASK ALLOW EMPTY REQUIRE REQUIRES USE WITHOUT ENABLE WITH PROMPT FORGOT RESET CHANGE VALIDATE VERIFY")
 
 // split takes a name apart at underscores, dashes, dots and humps.
 func split(name string) []string {

@@ -116,10 +116,10 @@ var (
 	archive     = regexp.MustCompile(`(?i)\.(tar|tgz|tbz2?|txz|tzst|tar\.\w+|gz|bz2|xz|zst)(["\s]|$)|file:[0-9a-f]{6}`)
 	piped       = regexp.MustCompile(`\b(curl|wget|fetch)\b[^|&;\n]*\|[&]?\s*(sudo\s+(-\w+\s+)*)?(/?\w+/)*(env\s+)?(ba|da|z|k|a)?sh\b|\b(curl|wget)\b[^|&;\n]*\|\s*(sudo\s+(-\w+\s+)*)?(python[0-9.]*|perl|ruby|node|php)\b(\s+-(\s|$)|\s*($|[&;]))`)
 	substituted = regexp.MustCompile(`\b((ba|da|z|k|a)?sh|eval)\b[^|&;\n]*(<\(|\$\(|` + "`" + `)\s*(curl|wget)\b`)
-	sudo        = regexp.MustCompile(`(^|[\s;&|(])sudo(\s|$)`)
+	sudo        = regexp.MustCompile(`(?m)(^|[;&|(]|\bthen\b|\bdo\b)\s*sudo\s`)
 	updateAlone = regexp.MustCompile(`^((apt-get|apt|apk|yum|dnf|microdnf|zypper)\s+(-\w+\s+|--[\w-]+\s+)*(update|check-update|refresh)(\s+-\w+|\s+--[\w-]+)*)$`)
 	unchecked   = regexp.MustCompile(`\bcurl\b[^|&;\n]*\s(-[a-zA-Z]*k[a-zA-Z]*|--insecure)(\s|$)|\bwget\b[^|&;\n]*--no-check-certificate|--allow-unauthenticated\b|--force-yes\b|\bapk\b[^|&;\n]*--allow-untrusted\b|--nogpgcheck\b|\bpip3?\b[^|&;\n]*--trusted-host\b|\bnpm\b[^|&;\n]*strict-ssl[ =]"?false|NODE_TLS_REJECT_UNAUTHORIZED=0|\bgit\b[^|&;\n]*http\.sslVerify[ =]"?false|GIT_SSL_NO_VERIFY=(true|1)`)
-	openMode    = regexp.MustCompile(`\bchmod\b(\s+-\w+|\s+--\w+)*\s+(0?[0-7]?[0-7][0-7][2367]|[augo]*a[augo]*\+[rx]*w[rwx]*|o\+[rx]*w[rwx]*|\+[rx]*w[rwx]*w)\b`)
+	openMode    = regexp.MustCompile(`\bchmod\b(\s+-\w+|\s+--\w+)*\s+(0?[0246]?[0-7][0-7][2367]|[augo]*a[augo]*\+[rx]*w[rwx]*|o\+[rx]*w[rwx]*|\+[rx]*w[rwx]*w)\b`)
 )
 
 // leftCache is a Dockerfile's RUN that installs and leaves the cache behind; of

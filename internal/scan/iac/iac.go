@@ -170,6 +170,9 @@ func (s *scan) take(d *blueprint.Document, files ...string) {
 
 func (s *scan) dockerfile(name string) {
 	b, err := s.read(name)
+	if err == nil && s.only == "" && !hasFrom(b) {
+		return // a fragment, or something else of such a name
+	}
 	if err == nil {
 		var build blueprint.Build
 		if build, err = dockerfile.Parse(b, name); err == nil {

@@ -87,11 +87,21 @@ func isTerraform(name string) bool {
 // isDockerfile says by its name whether a file is one.
 func isDockerfile(name string) bool {
 	base := strings.ToLower(path.Base(name))
-	if ext := path.Ext(base); ext == ".md" || ext == ".go" || ext == ".dockerignore" || ext == ".sh" || ext == ".py" || ext == ".js" || ext == ".ts" || ext == ".tmpl" || ext == ".j2" || ext == ".yaml" || ext == ".yml" || ext == ".json" {
+	if ext := path.Ext(base); ext == ".md" || ext == ".go" || ext == ".dockerignore" || ext == ".sh" || ext == ".py" || ext == ".js" || ext == ".ts" || ext == ".tmpl" || ext == ".j2" || ext == ".yaml" || ext == ".yml" || ext == ".json" || ext == ".txt" || ext == ".html" {
 		return false
 	}
 	for _, word := range []string{"dockerfile", "containerfile"} {
 		if base == word || strings.HasPrefix(base, word+".") || strings.HasPrefix(base, word+"-") || strings.HasSuffix(base, "."+word) {
+			return true
+		}
+	}
+	return false
+}
+
+// hasFrom says whether a line begins with FROM.
+func hasFrom(b []byte) bool {
+	for line := range bytes.Lines(b) {
+		if line = bytes.TrimLeft(line, " \t"); len(line) > 4 && bytes.EqualFold(line[:4], []byte("FROM")) && (line[4] == ' ' || line[4] == '\t') {
 			return true
 		}
 	}
@@ -105,8 +115,7 @@ func looksLikeDockerfile(b []byte) bool {
 		if len(line) == 0 || line[0] == '#' {
 			continue
 		}
-		upper := bytes.ToUpper(line[:min(len(line), 5)])
-		return bytes.HasPrefix(upper, []byte("FROM ")) || bytes.HasPrefix(upper, []byte("ARG "))
+		return hasFrom(line) || len(line) > 4 && bytes.EqualFold(line[:4], []byte("ARG "))
 	}
 	return false
 }

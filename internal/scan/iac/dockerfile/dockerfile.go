@@ -82,7 +82,10 @@ func split(text, name string) ([]blueprint.Step, error) {
 			}
 		}
 		whole := b.String()
-		word, args, _ := strings.Cut(strings.TrimSpace(whole), " ")
+		word, args := whole, ""
+		if at := strings.IndexAny(whole, " \t"); at >= 0 {
+			word, args = whole[:at], whole[at+1:]
+		}
 		word = strings.ToUpper(word)
 		if !strings.Contains(known, " "+word+" ") {
 			return nil, fmt.Errorf("line %d: %.40q is no instruction", first+1, word)
@@ -130,7 +133,10 @@ func heredocs(s *blueprint.Step, lines []string, i int) int {
 // flags takes --from=x and its like from the front.
 func flags(args string) (out []string, rest string) {
 	for strings.HasPrefix(args, "--") {
-		word, after, _ := strings.Cut(args, " ")
+		word, after := args, ""
+		if at := strings.IndexAny(args, " \t"); at >= 0 {
+			word, after = args[:at], args[at+1:]
+		}
 		out = append(out, word)
 		args = strings.TrimSpace(after)
 	}
