@@ -16,6 +16,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -217,7 +218,9 @@ func (s *scan) describe(n *tree.Node, d *blueprint.Document) bool {
 	case n == nil:
 		return false
 	case cloudformation.Is(n):
-		fromCloudFormation(n, d)
+		if !fromCloudFormation(n, d) {
+			s.problem(n.At.File, errors.New("it comes to more than is worked out of one template; the rest of it is unknown"))
+		}
 	case terraform.IsPlan(n):
 		fromTerraform(terraform.Plan(n, isWanted), d)
 	case isCompose(n):

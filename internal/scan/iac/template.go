@@ -6,9 +6,10 @@ import (
 	"github.com/castellan-security/castellan/internal/scan/iac/tree"
 )
 
-// fromCloudFormation adds what a template describes.
-func fromCloudFormation(n *tree.Node, d *blueprint.Document) {
-	resources := cloudformation.Read(n, isCloudFormation)
+// fromCloudFormation adds what a template describes, and says whether that is all
+// of it.
+func fromCloudFormation(n *tree.Node, d *blueprint.Document) (whole bool) {
+	resources, whole := cloudformation.Read(n, isCloudFormation)
 	subnets := map[string]bool{}
 	for _, r := range resources {
 		if r.Type == "AWS::EC2::Subnet" && blueprint.IsTrue(r.Properties.Get("MapPublicIpOnLaunch").AsBool()) {
@@ -43,6 +44,7 @@ func fromCloudFormation(n *tree.Node, d *blueprint.Document) {
 		}
 	}
 	d.Roles = append(d.Roles, a.resolved()...)
+	return whole
 }
 
 func isCloudFormation(typ string) bool {

@@ -43,11 +43,11 @@ func Is(n *tree.Node) bool {
 }
 
 // Read returns the resources of the types that are wanted, in the order of the
-// template. Those whose condition is known to be false are left out.
-func Read(n *tree.Node, wanted func(typ string) bool) []Resource {
+// template. Those whose condition is known to be false are left out. whole is false
+// if the template came to more than is worked out, and the rest is unknown.
+func Read(n *tree.Node, wanted func(typ string) bool) (out []Resource, whole bool) {
 	r := &resolver{parameters: index(n.Exact("Parameters")), resources: index(n.Exact("Resources")),
 		mappings: n.Exact("Mappings"), conditions: index(n.Exact("Conditions"))}
-	var out []Resource
 	for _, f := range n.Exact("Resources").Fields {
 		typ := f.Value.Exact("Type").AsText().V
 		if !wanted(typ) {
@@ -68,7 +68,7 @@ func Read(n *tree.Node, wanted func(typ string) bool) []Resource {
 		properties.At.End = f.Value.At.End
 		out = append(out, Resource{Name: f.Key, Type: typ, Properties: &properties})
 	}
-	return out
+	return out, r.work <= maxWork
 }
 
 // index makes the members of a map quick to find.

@@ -1,6 +1,8 @@
 package terraform
 
 import (
+	"maps"
+	"strconv"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -28,7 +30,8 @@ const (
 type scope struct {
 	r         *Reader
 	m         *module
-	arguments map[string]argument // nil: the root module
+	arguments map[string]argument   // nil: the root module
+	loop      map[string]*tree.Node // variables of for expressions around
 }
 
 // argument is what a module is called with: an expression of who calls, or a
@@ -134,7 +137,62 @@ func (s *scope) value(e hclsyntax.Expression, depth int) *tree.Node {
 	case *hclsyntax.RelativeTraversalExpr:
 		return follow(s.value(e.Source, depth+1), e.Traversal, at)
 	}
-	return tree.UnknownAt(at, "") // for, splat
+	return s.many(e, at, depth)
+}
+
+// many works out for and splat expressions.
+func (s *scope) many(e hclsyntax.Expression, at blueprint.Span, depth int) *tree.Node {
+	switch e := e.(type) {
+	case *hclsyntax.SplatExpr:
+		return tree.UnknownAt(at, s.value(e.Source, depth+1).Ref)
+	case *hclsyntax.ForExpr:
+		over := s.value(e.CollExpr, depth+1)
+		if over.Kind != tree.List && over.Kind != tree.Map || e.Group {
+			return tree.UnknownAt(at, "")
+		}
+		out := &tree.Node{Kind: tree.List, At: at, Open: over.Open}
+		if e.KeyExpr != nil {
+			out.Kind = tree.Map
+		}
+		for i, item := range over.Items {
+			s.iterate(e, out, &tree.Node{Kind: tree.Number, Text: strconv.Itoa(i), At: item.At}, item, depth)
+		}
+		for _, f := range over.Fields {
+			s.iterate(e, out, tree.TextAt(f.Key, f.KeyAt), f.Value, depth)
+		}
+		return out
+	}
+	return tree.UnknownAt(at, "")
+}
+
+// iterate adds what a for expression makes of one element.
+func (s *scope) iterate(e *hclsyntax.ForExpr, out, key, value *tree.Node, depth int) {
+	inner := *s
+	inner.loop = maps.Clone(s.loop)
+	if inner.loop == nil {
+		inner.loop = map[string]*tree.Node{}
+	}
+	inner.loop[e.ValVar] = value
+	if e.KeyVar != "" {
+		inner.loop[e.KeyVar] = key
+	}
+	if !s.spend(1+len(s.loop), depth) {
+		return
+	}
+	if e.CondExpr != nil && !blueprint.IsTrue(inner.value(e.CondExpr, depth+1).AsBool()) {
+		return // what may be there is not known to be
+	}
+	v := inner.value(e.ValExpr, depth+1)
+	if e.KeyExpr == nil {
+		out.Items = append(out.Items, v)
+		return
+	}
+	name := inner.value(e.KeyExpr, depth+1).AsText()
+	if !name.Known() {
+		out.Open = true
+		return
+	}
+	out.Fields = append(out.Fields, tree.Field{Key: name.V, KeyAt: name.At, Value: v})
 }
 
 // plain is a value that needs nothing else.
@@ -215,6 +273,9 @@ func (s *scope) key(e hclsyntax.Expression, depth int) blueprint.Text {
 // traversal works out a reference.
 func (s *scope) traversal(t hcl.Traversal, at blueprint.Span, depth int) *tree.Node {
 	root := t.RootName()
+	if v := s.loop[root]; v != nil {
+		return follow(v, t[1:], at)
+	}
 	name := ""
 	if len(t) > 1 {
 		if step, ok := t[1].(hcl.TraverseAttr); ok {
