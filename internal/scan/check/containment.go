@@ -61,7 +61,11 @@ func bounds() []Check {
 				if c.SoftMemory.Known() {
 					evidence = "memoryReservation is a wish, not a limit"
 				}
-				hits(hit{at: c.At.Head(), evidence: evidence})
+				h := hit{at: c.At.Head(), evidence: evidence}
+				if t.Origin == blueprint.Compose {
+					h.severity = finding.Low // it is a developer's machine as a rule
+				}
+				hits(h)
 			})},
 		{ID: "CAST-TASK-015", Title: "CPU is not shared out", Severity: finding.Negligible,
 			Why:       "Without a share the container has the least weight on a busy instance, and on an idle one takes what it gets.",

@@ -68,7 +68,7 @@ func contentChecks() []Check {
 		{ID: "CAST-IMAGE-022", Title: "sudo is in the image", Severity: finding.Low,
 			Why:       "It is a set-uid program that leads to root, in a container that has one user.",
 			Remedy:    "Remove the package; switch users with USER.",
-			Elsewhere: finding.Elsewhere{CIS: []string{"Docker 1.6 4.3"}, Checkov: []string{"CKV2_DOCKER_1"}},
+			Elsewhere: finding.Elsewhere{CIS: []string{"Docker 1.6 4.3"}},
 			find:      packages("sudo", "doas", "opendoas")},
 		{ID: "CAST-IMAGE-015", Title: "Compilers and debuggers are in the image", Severity: finding.Negligible,
 			Why:       "They help whoever got in to build and to look for more, and have weaknesses of their own.",

@@ -137,6 +137,11 @@ func TestSteps(t *testing.T) {
 		{"unchecked", unchecked, "curl -fsSL https://x/-k", false},
 		{"unchecked", unchecked, "npm config set strict-ssl false", true},
 		{"unchecked", unchecked, "pip install --trusted-host pypi.org x", true},
+		{"unchecked", unchecked, "NODE_TLS_REJECT_UNAUTHORIZED=0", true},
+		{"unchecked", unchecked, "PIP_TRUSTED_HOST=pypi.org", true},
+		{"chpasswd", chpasswd, "echo 'root:toor' | chpasswd", true},
+		{"chpasswd", chpasswd, "echo root:toor|/usr/sbin/chpasswd", true},
+		{"chpasswd", chpasswd, `echo "root:$PASSWORD" | chpasswd`, false},
 		{"updateAlone", updateAlone, "apt-get -y update", true},
 		{"updateAlone", updateAlone, "apt-get update && apt-get install x", false},
 	} {

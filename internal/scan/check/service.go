@@ -112,12 +112,20 @@ func clusterChecks() []Check {
 				}
 			})},
 		{ID: "CAST-CLUSTER-003", Title: "Log of ECS Exec is not encrypted", Severity: finding.Low,
-			Why:       "Sessions show what people type and see, secrets among it; the log must be closed to those who may read logs in general.",
-			Remedy:    "Set cloudWatchEncryptionEnabled or s3EncryptionEnabled, and kmsKeyId for the session.",
-			Elsewhere: finding.Elsewhere{Checkov: []string{"CKV_AWS_224"}},
+			Why:    "Sessions show what people type and see, secrets among it; the log must be closed to those who may read logs in general.",
+			Remedy: "Set cloudWatchEncryptionEnabled or s3EncryptionEnabled.",
 			find: clusters(func(c *blueprint.Cluster, hits report) {
 				if blueprint.Is(c.ExecLogging, "OVERRIDE") && blueprint.IsFalse(c.ExecEncryption) {
 					hits(hit{at: c.ExecEncryption.At, evidence: "the log is written without encryption"})
+				}
+			})},
+		{ID: "CAST-CLUSTER-004", Title: "Sessions of ECS Exec have no key of their own", Severity: finding.Negligible,
+			Why:       "With a key of KMS the session is encrypted end to end, and who may open one is also decided by who may use the key.",
+			Remedy:    "Set executeCommandConfiguration.kmsKeyId.",
+			Elsewhere: finding.Elsewhere{Checkov: []string{"CKV_AWS_224"}},
+			find: clusters(func(c *blueprint.Cluster, hits report) {
+				if blueprint.Is(c.ExecLogging, "DEFAULT", "OVERRIDE") && c.ExecKey.Absent() {
+					hits(hit{at: c.ExecLogging.At, evidence: "kmsKeyId is not set"})
 				}
 			})},
 	}

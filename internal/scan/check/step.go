@@ -71,12 +71,16 @@ func habits() []Check {
 				}
 			})},
 		{ID: "CAST-IMAGE-018", Title: "Checks of what is fetched are switched off", Severity: finding.Medium,
-			Why:       "Whoever is between the build and the server decides what goes into the image.",
-			Remedy:    "Install the certificate authority or the key that is missing, and leave the check on.",
-			Elsewhere: finding.Elsewhere{CIS: []string{"Docker 1.6 4.11"}},
-			find: runs(func(_ *blueprint.Build, s *blueprint.Step, hits report) {
-				if m := unchecked.FindString(s.Args); m != "" {
-					hits(hit{at: s.At, layer: s.Layer, subject: strings.TrimSpace(m), evidence: "RUN … " + clip(strings.TrimSpace(m))})
+			Why:    "Whoever is between the build and the server decides what goes into the image.",
+			Remedy: "Install the certificate authority or the key that is missing, and leave the check on.",
+			Elsewhere: finding.Elsewhere{CIS: []string{"Docker 1.6 4.11"}, Checkov: []string{"CKV2_DOCKER_2", "CKV2_DOCKER_3", "CKV2_DOCKER_4", "CKV2_DOCKER_5", "CKV2_DOCKER_6",
+				"CKV2_DOCKER_7", "CKV2_DOCKER_8", "CKV2_DOCKER_9", "CKV2_DOCKER_11", "CKV2_DOCKER_12", "CKV2_DOCKER_13", "CKV2_DOCKER_14", "CKV2_DOCKER_15", "CKV2_DOCKER_16"}},
+			find: steps(func(_ *blueprint.Build, s *blueprint.Step, hits report) {
+				if s.Word != "RUN" && s.Word != "ENV" || len(s.Args) > maxValue {
+					return
+				}
+				if m := strings.TrimSpace(unchecked.FindString(s.Args)); m != "" {
+					hits(hit{at: s.At, layer: s.Layer, subject: clip(m), evidence: s.Word + " … " + clip(m)})
 				}
 			})},
 		{ID: "CAST-IMAGE-019", Title: "Files are made writable for everybody", Severity: finding.Low,
@@ -90,8 +94,11 @@ func habits() []Check {
 		{ID: "CAST-IMAGE-020", Title: "Secret stands in a step", Severity: finding.High,
 			Why:       "The step is in the image's history, and the secret with it.",
 			Remedy:    "Use RUN --mount=type=secret, and change it: it is known.",
-			Elsewhere: finding.Elsewhere{CIS: []string{"Docker 1.6 4.10"}},
+			Elsewhere: finding.Elsewhere{CIS: []string{"Docker 1.6 4.10"}, Checkov: []string{"CKV2_DOCKER_17"}},
 			find: runs(func(_ *blueprint.Build, s *blueprint.Step, hits report) {
+				for _, m := range chpasswd.FindAllStringSubmatch(s.Args, -1) {
+					hits(hit{at: s.At, layer: s.Layer, subject: "password of " + m[1], evidence: "chpasswd is given the password of " + m[1]})
+				}
 				for _, f := range secretsInWords(strings.Fields(s.Args)) {
 					hits(hit{at: s.At, layer: s.Layer, subject: "argument " + f.name, evidence: fmt.Sprintf("argument %s holds %s", f.name, f.kind)})
 				}
@@ -118,7 +125,8 @@ var (
 	substituted = regexp.MustCompile(`\b((ba|da|z|k|a)?sh|eval)\b[^|&;\n]*(<\(|\$\(|` + "`" + `)\s*(curl|wget)\b`)
 	sudo        = regexp.MustCompile(`(?m)(^|[;&|(]|\bthen\b|\bdo\b)\s*sudo\s`)
 	updateAlone = regexp.MustCompile(`^((apt-get|apt|apk|yum|dnf|microdnf|zypper)\s+(-\w+\s+|--[\w-]+\s+)*(update|check-update|refresh)(\s+-\w+|\s+--[\w-]+)*)$`)
-	unchecked   = regexp.MustCompile(`\bcurl\b[^|&;\n]*\s(-[a-zA-Z]*k[a-zA-Z]*|--insecure)(\s|$)|\bwget\b[^|&;\n]*--no-check-certificate|--allow-unauthenticated\b|--force-yes\b|\bapk\b[^|&;\n]*--allow-untrusted\b|--nogpgcheck\b|\bpip3?\b[^|&;\n]*--trusted-host\b|\bnpm\b[^|&;\n]*strict-ssl[ =]"?false|NODE_TLS_REJECT_UNAUTHORIZED=0|\bgit\b[^|&;\n]*http\.sslVerify[ =]"?false|GIT_SSL_NO_VERIFY=(true|1)`)
+	unchecked   = regexp.MustCompile(`\bcurl\b[^|&;\n]*\s(-[a-zA-Z]*k[a-zA-Z]*|--insecure)(\s|$)|\bwget\b[^|&;\n]*--no-check-certificate|--allow-unauthenticated\b|--force-yes\b|\bapk\b[^|&;\n]*--allow-untrusted\b|--nogpgcheck\b|\bpip3?\b[^|&;\n]*--trusted-host\b|\bnpm\b[^|&;\n]*strict-ssl[ =]"?false|NODE_TLS_REJECT_UNAUTHORIZED[ =]"?0|PYTHONHTTPSVERIFY[ =]"?0|(?i:NPM_CONFIG_STRICT_SSL)[ =]"?false|PIP_TRUSTED_HOST[ =]|sslverify=(false|0|no)|\bgit\b[^|&;\n]*http\.sslVerify[ =]"?false|GIT_SSL_NO_VERIFY[ =]"?(true|1)`)
+	chpasswd    = regexp.MustCompile(`echo\s+(?:-\w+\s+)?['"]?([A-Za-z_][\w-]*):[^'"\s|$][^'"|$]*['"]?\s*\|\s*(?:/\w+/)*(?:\w+/)*chpasswd`)
 	openMode    = regexp.MustCompile(`\bchmod\b(\s+-\w+|\s+--\w+)*\s+(0?[0246]?[0-7][0-7][2367]|[augo]*a[augo]*\+[rx]*w[rwx]*|o\+[rx]*w[rwx]*|\+[rx]*w[rwx]*w)\b`)
 )
 
