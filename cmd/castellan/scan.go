@@ -35,6 +35,7 @@ type scanOptions struct {
 	plainHTTP  bool
 	caFile     string
 	limits     []string
+	newSince   string
 	bounds     scan.Limits // of limits
 }
 
@@ -66,6 +67,7 @@ of materials or a task definition.
   docker save app | castellan scan - --fail-on high
   castellan scan app.cdx.json
   castellan scan task-definition.json --policy castellan.yaml
+  castellan scan iac .          what is wrong with templates and Dockerfiles
 
 Advisories come from the database that castellan scan db update makes; until
 then from a small one that came with the program, and the report says how old.
@@ -74,7 +76,7 @@ then from a small one that came with the program, and the report says how old.
 		RunE: func(c *cobra.Command, args []string) error { return g.scan(c.Context(), args[0], o) },
 	}
 	f := c.Flags()
-	f.StringArrayVarP(&o.outputs, "output", "o", []string{"table"}, "form of the report, or FORM=FILE to write it there; may be repeated: table, json, sarif, junit, cyclonedx, spdx, openvex, markdown, html")
+	f.StringArrayVarP(&o.outputs, "output", "o", []string{"table"}, "form of the report, or FORM=FILE to write it there; may be repeated: table, json, sarif, junit, cyclonedx, spdx, openvex, markdown, html, trivy")
 	f.StringVar(&o.platform, "platform", "", "platform of an image for several, as linux/arm64, or all (default: this machine's)")
 	f.StringVar(&o.failOn, "fail-on", "", "exit with 3 if something is as grave as this or graver, or known to be exploited: negligible, low, medium, high, critical; kev for the latter alone; with a comma, or alone, unreadable for what could not be read")
 	f.BoolVar(&o.onlyFixed, "only-fixed", false, "with --fail-on: count only what has a fix")
@@ -89,7 +91,8 @@ then from a small one that came with the program, and the report says how old.
 	f.BoolVar(&o.plainHTTP, "plain-http", false, "speak to registries on other machines without encryption")
 	f.StringVar(&o.caFile, "registry-ca", "", "further certificate authorities of registries (PEM)")
 	f.StringArrayVar(&o.limits, "limit", nil, "what one scan may cost, as bytes=N (of one layer), entries=N (of one layer) or held=N (bytes of what was found); may be repeated")
-	c.AddCommand(newScanDB(g))
+	f.StringVar(&o.newSince, "new-since", "", "report only what is not in this former report (JSON) or image")
+	c.AddCommand(newScanDB(g), newScanIaC(g), newScanChecks(g))
 	return c
 }
 
@@ -137,6 +140,9 @@ func (g *globals) scan(ctx context.Context, name string, o scanOptions) error {
 		}
 		reports = append(reports, r)
 	}
+	if err := s.onlyNews(ctx, reports); err != nil {
+		return err
+	}
 	log.Debug("scan done", "took", time.Since(begun), "subjects", len(reports))
 	if err := g.writeReports(outs, reports, o); err != nil {
 		return err
@@ -160,6 +166,7 @@ func verdict(reports []scan.Report) error {
 func (s *scanning) report(ctx context.Context, inv inventory.Inventory) (scan.Report, error) {
 	r := scan.Report{Inventory: inv, Made: inv.Made}
 	if s.db == nil {
+		s.imageFaults(&r)
 		r.Gate = s.policy.gate(&r)
 		return r, nil
 	}
@@ -170,10 +177,9 @@ func (s *scanning) report(ctx context.Context, inv inventory.Inventory) (scan.Re
 	r.Vulnerabilities = found.Vulnerabilities
 	r.Unmaintained = scan.Unmaintained(inv.OS, inv.Made)
 	r.Database = reportDatabase(s.db.Info(), s.seeded)
+	s.imageFaults(&r)
 	r.Gate = s.policy.gate(&r)
-	for _, rule := range found.Expired {
-		fmt.Fprintf(s.err, "%s\n", s.paint("a rule has expired and accepts nothing any more: "+printable(rule.String()), warn))
-	}
+	s.tellExpired(found.Expired)
 	for _, gap := range found.Gaps {
 		r.Gaps = append(r.Gaps, scan.ReportGap{Why: string(gap.Why), Ecosystem: gap.Ecosystem, Packages: gap.Packages, Examples: gap.Examples})
 	}

@@ -116,7 +116,7 @@ func readPolicy(name string) (policyFile, error) {
 	}
 	if err := yaml.UnmarshalStrict(b, &p); err != nil {
 		return p, fault.New(fault.Invalid, "policy %s: %w", name, err).
-			With("it may have fail_on, only_fixed, vex (files) and ignore: a list with id, package or path, and reason, by and expires")
+			With("it may have fail_on, only_fixed, vex (files) and ignore: a list with id, package, path or resource, and reason, by and expires")
 	}
 	for i := range p.Ignore {
 		if err := p.Ignore[i].Check(); err != nil {
@@ -169,6 +169,14 @@ func (p *scanPolicy) gate(r *scan.Report) *scan.Gate {
 	for i := range r.Vulnerabilities {
 		if v := &r.Vulnerabilities[i]; p.breaks(v) {
 			g.Violations = append(g.Violations, v.Fingerprint)
+		}
+	}
+	if r.Documents != nil {
+		g.Rule = strings.ReplaceAll(g.Rule, ", or known to be exploited", "")
+	}
+	for i := range r.Misconfigurations {
+		if m := &r.Misconfigurations[i]; p.faultBreaks(m) {
+			g.Violations = append(g.Violations, m.Fingerprint)
 		}
 	}
 	for i := range r.Inventory.Problems {

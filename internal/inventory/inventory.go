@@ -43,6 +43,7 @@ const (
 	KindSBOM     Kind = "sbom"
 	KindWorkload Kind = "workload" // an image and what was written since
 	KindHost     Kind = "host"
+	KindIaC      Kind = "iac" // documents that say how containers are built and run
 )
 
 // Subject is what was scanned.
@@ -152,6 +153,7 @@ const (
 	SetGID        Why = "set-gid"
 	WorldWritable Why = "world-writable" // and not in a sticky folder
 	Capabilities  Why = "capabilities"   // security.capability
+	PackageCache  Why = "package-cache"  // of a package manager, of no use to who runs the image
 )
 
 // Problem is something that could not be read. It never hides the rest.

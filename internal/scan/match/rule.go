@@ -24,6 +24,9 @@ type Rule struct {
 	// that ends in "/**" means everything below. All places of a package must
 	// meet, or a copy elsewhere would be accepted with it.
 	Path string `json:"path,omitempty"`
+	// Resource is what a misconfiguration is of, or "resource/container", with the
+	// patterns of path.Match. A rule with one is about no package.
+	Resource string `json:"resource,omitempty"`
 	// Reason says why; there is none without.
 	Reason string `json:"reason"`
 	By     string `json:"by,omitempty"`
@@ -66,11 +69,14 @@ func (r *Rule) Check() error {
 	switch {
 	case strings.TrimSpace(r.Reason) == "":
 		return fault.New(fault.Invalid, "no reason").With("say why this is accepted: reason: …")
-	case r.ID == "" && r.Package == "" && r.Path == "":
-		return fault.New(fault.Invalid, "it names no id, package or path, and would accept everything")
+	case r.ID == "" && r.Package == "" && r.Path == "" && r.Resource == "":
+		return fault.New(fault.Invalid, "it names no id, package, path or resource, and would accept everything")
 	}
 	if _, err := path.Match(strings.TrimSuffix(r.Path, "/**"), ""); err != nil {
 		return fault.New(fault.Invalid, "path %q: %w", r.Path, err)
+	}
+	if _, err := path.Match(r.Resource, ""); err != nil {
+		return fault.New(fault.Invalid, "resource %q: %w", r.Resource, err)
 	}
 	return nil
 }
@@ -136,6 +142,9 @@ func namesOf(f *found) []string {
 }
 
 func (r *Rule) meets(p *inventory.Package, names []string, inv *inventory.Inventory) bool {
+	if r.Resource != "" {
+		return false
+	}
 	if r.ID != "" && !slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, r.ID) }) {
 		return false
 	}
@@ -167,7 +176,7 @@ func (r *Rule) meetsPath(p string) bool {
 // String names a rule for people.
 func (r Rule) String() string {
 	var parts []string
-	for _, part := range []struct{ name, value string }{{"id", r.ID}, {"package", r.Package}, {"path", r.Path}} {
+	for _, part := range []struct{ name, value string }{{"id", r.ID}, {"package", r.Package}, {"path", r.Path}, {"resource", r.Resource}} {
 		if part.value != "" {
 			parts = append(parts, part.name+" "+part.value)
 		}

@@ -37,7 +37,14 @@ type htmlReport struct {
 	Layers   []htmlLayer
 	Rows     []htmlRow
 	Accepted []htmlRow
-	Missing  []string
+	// Documents says that the report is of documents alone.
+	Documents              bool
+	Since                  string
+	DocumentsRead          string
+	FaultCounts            []htmlCount
+	Faults, AcceptedFaults []htmlFault
+	Special                []inventory.File
+	Missing                []string
 	// Broken says how much breaks the gate, Uncounted that what could not be read
 	// does not.
 	Broken, Uncounted string
@@ -119,6 +126,16 @@ func htmlReportOf(r *Report, o Options) htmlReport {
 	h.Uncounted = r.uncounted()
 	if r.Gate != nil {
 		h.Broken = r.Gate.broken()
+	}
+	h.Since = r.Since.inWords()
+	h.Documents, h.DocumentsRead = r.onlyDocuments(), r.Documents.inWords()
+	c, _ := r.faultCounts()
+	h.FaultCounts = htmlCounts(c.by[:])
+	h.Faults, h.AcceptedFaults = htmlFaults(r)
+	for _, f := range r.Inventory.Files {
+		if f.Why != inventory.PackageCache {
+			h.Special = append(h.Special, f)
+		}
 	}
 	for i := range r.Vulnerabilities {
 		row := htmlRowOf(&r.Vulnerabilities[i])

@@ -90,14 +90,23 @@ func junitSuiteOf(r *Report) junitSuite {
 		}
 		s.Cases = append(s.Cases, c)
 	}
+	s.addFaults(r, breaks)
 	for _, p := range r.Inventory.Problems {
 		s.add(r.Gate, &p)
 	}
 	if len(s.Cases) == 0 { // a suite without cases is taken for one that did not run
-		s.Cases = []junitCase{{Class: s.Name, Name: "no known vulnerability"}}
+		s.Cases = []junitCase{{Class: s.Name, Name: nothingFound(r)}}
 	}
 	s.Tests = len(s.Cases)
 	return s
+}
+
+// nothingFound names the case that stands for all that there is not.
+func nothingFound(r *Report) string {
+	if r.onlyDocuments() {
+		return "nothing is wrong"
+	}
+	return "no known vulnerability"
 }
 
 // add adds what could not be read. Without a gate it is an error, as everything

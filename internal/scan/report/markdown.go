@@ -23,10 +23,17 @@ func writeMarkdown(w io.Writer, reports []Report, o Options) error {
 func markdownReport(b *strings.Builder, r *Report, o Options) {
 	c := r.counts()
 	fmt.Fprintf(b, "## %s\n\n", markdown(r.title()))
+	if text := r.Since.inWords(); text != "" {
+		fmt.Fprintf(b, "%s.\n\n", markdown(text))
+	}
 	switch {
+	case r.onlyDocuments():
+		markdownDocuments(b, r)
+		return
 	case r.Database.Built.IsZero():
 		b.WriteString("Not compared with advisories: there is no database.\n\n")
 		markdownGate(b, r)
+		markdownFaults(b, r)
 		return
 	case c.Shown == 0:
 		fmt.Fprintf(b, "No known vulnerability in %s%s.\n\n", plural(len(r.Inventory.Packages), "package"), acceptedNote(c))
@@ -44,6 +51,7 @@ func markdownReport(b *strings.Builder, r *Report, o Options) {
 	for _, l := range r.notCompared() {
 		fmt.Fprintf(b, "Not compared: %s.\n\n", markdown(l))
 	}
+	markdownFaults(b, r)
 	all := remedies(r.Vulnerabilities, o.Compare)
 	if len(all) == 0 {
 		return

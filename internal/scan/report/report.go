@@ -23,7 +23,12 @@ type Report struct {
 	// Vulnerabilities are in the order in which they matter; accepted ones are
 	// among them.
 	Vulnerabilities []finding.Vulnerability `json:"vulnerabilities"`
-	Database        Database                `json:"database,omitzero"`
+	// Misconfigurations are what is set wrongly in the image, or in documents;
+	// accepted ones are among them.
+	Misconfigurations []finding.Misconfiguration `json:"misconfigurations,omitempty"`
+	Documents         *Documents                 `json:"documents,omitempty"` // that were read
+	Since             *Since                     `json:"since,omitempty"`     // what is left out
+	Database          Database                   `json:"database,omitzero"`
 	// Gaps are the packages of which nothing can be said: silence about them
 	// means nothing.
 	Gaps []Gap `json:"gaps,omitempty"`
@@ -193,11 +198,12 @@ const (
 	OpenVEX   Format = "openvex"
 	Markdown  Format = "markdown"
 	HTML      Format = "html"
+	Trivy     Format = "trivy"
 )
 
 // Formats lists the forms.
 func Formats() []Format {
-	return []Format{Table, JSON, SARIF, JUnit, CycloneDX, SPDX, OpenVEX, Markdown, HTML}
+	return []Format{Table, JSON, SARIF, JUnit, CycloneDX, SPDX, OpenVEX, Markdown, HTML, Trivy}
 }
 
 // ParseFormat returns the form of that name.
@@ -215,7 +221,7 @@ func ParseFormat(name string) (Format, error) {
 // writers say who writes what.
 var writers = map[Format]func(io.Writer, []Report, Options) error{
 	Table: writeTable, JSON: writeJSON, SARIF: writeSARIF, JUnit: writeJUnit, CycloneDX: writeCycloneDX,
-	SPDX: writeSPDX, OpenVEX: writeOpenVEX, Markdown: writeMarkdown, HTML: writeHTML,
+	SPDX: writeSPDX, OpenVEX: writeOpenVEX, Markdown: writeMarkdown, HTML: writeHTML, Trivy: writeTrivy,
 }
 
 // Write writes reports. For CycloneDX and SPDX, which describe one subject,

@@ -112,24 +112,87 @@ func write(t *testing.T, f report.Format, rs ...report.Report) []byte {
 func TestGolden(t *testing.T) {
 	for _, f := range report.Formats() {
 		t.Run(string(f), func(t *testing.T) {
-			got := write(t, f, example())
-			name := filepath.Join("testdata", "golden", string(f)+".txt")
-			if os.Getenv("CASTELLAN_GOLDEN") == "write" {
-				if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.WriteFile(name, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d := cmp.Diff(string(got), string(want)); d != "" {
-				t.Errorf("differs (-got +want); make golden writes it anew:\n%s", d)
-			}
+			compare(t, string(f), write(t, f, example()))
 		})
+	}
+}
+
+func compare(t *testing.T, golden string, got []byte) {
+	t.Helper()
+	name := filepath.Join("testdata", "golden", golden+".txt")
+	if os.Getenv("CASTELLAN_GOLDEN") == "write" {
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(got), string(want)); d != "" {
+		t.Errorf("differs (-got +want); make golden writes it anew:\n%s", d)
+	}
+}
+
+// faulty is a report of documents alone, with faults of all kinds.
+func faulty() report.Report {
+	fault := func(check, title string, s finding.Severity, file, resource, container string, line int, evidence string) finding.Misconfiguration {
+		m := finding.Misconfiguration{Check: check, Title: title, Severity: s, File: file, Resource: resource, Container: container, Evidence: evidence,
+			Start: finding.Position{Line: line, Column: 3}, End: finding.Position{Line: line + 1, Column: 1}, Why: "It is bad.", Remedy: "Remove it.",
+			Elsewhere: finding.Elsewhere{SecurityHub: []string{"ECS.4"}, Checkov: []string{"CKV_AWS_334"}}}
+		m.Print(0)
+		return m
+	}
+	ignored := fault("CAST-TASK-003", "Task shares the host's processes", finding.High, "infra/main.tf", "aws_ecs_task_definition.agent", "", 30, "process mode host")
+	ignored.Accepted = &finding.Acceptance{Reason: "it watches them", By: "main.tf", Expires: made.AddDate(0, 1, 0)}
+	bad := fault("CAST-TASK-001", "Container is privileged", finding.High, "infra/main.tf", "aws_ecs_task_definition.web", "web", 12, "privileged is true")
+	return report.Report{
+		Inventory: inventory.Inventory{Subject: inventory.Subject{Kind: inventory.KindIaC, Name: "infra"}, Made: made, Packages: []inventory.Package{},
+			Problems: []inventory.Problem{{Place: inventory.Place{Path: "infra/broken.yaml"}, What: "yaml: line 3: did not find expected key"}}},
+		Misconfigurations: []finding.Misconfiguration{
+			bad, fault("CAST-TASK-019", "Image is named by latest, or by no tag", finding.Medium, "infra/main.tf", "aws_ecs_task_definition.web", "web", 9, "image shop/web has no tag"),
+			ignored, fault("CAST-TASK-007", "Capabilities are not dropped", finding.Negligible, "infra/main.tf", "aws_ecs_task_definition.web", "web", 8, "no capability is dropped"),
+			fault("CAST-TASK-016", "Secret stands in the environment", finding.High, "infra/"+hostile+".yaml", "Resources."+hostile, hostile, 3, "variable "+hostile+" holds a password of 9 characters"),
+		},
+		Documents: &report.Documents{Files: 4, Resources: 9, Checks: 75}, Since: &report.Since{Base: "base.json", Known: 3},
+		Gate: &report.Gate{Rule: "nothing high or worse", Violations: []string{bad.Fingerprint}}, Made: made,
+	}
+}
+
+// What is said of documents is compared with what a person has read once, too.
+func TestGoldenDocuments(t *testing.T) {
+	for _, f := range []report.Format{report.Table, report.JSON, report.SARIF, report.JUnit, report.Markdown, report.HTML, report.Trivy} {
+		t.Run(string(f), func(t *testing.T) {
+			compare(t, "documents-"+string(f), write(t, f, faulty()))
+		})
+	}
+}
+
+// Faults of an image stand beside its vulnerabilities in every form that has them.
+func TestFaultsOfImages(t *testing.T) {
+	r := example()
+	m := finding.Misconfiguration{Check: "CAST-IMAGE-001", Title: "Image runs as root", Severity: finding.Medium, Resource: "image", Evidence: "no USER is set", Why: "It is root.", Remedy: "Make a user.", Layer: 2}
+	m.Print(0)
+	r.Misconfigurations = []finding.Misconfiguration{m}
+	r.Gate.Violations = append(r.Gate.Violations, m.Fingerprint)
+	for f, want := range map[report.Format][]string{
+		report.Table:    {"1 fault: 1 medium", "medium  layer 2  CAST-IMAGE-001  Image runs as root  no USER is set", "CAST-IMAGE-001  Make a user."},
+		report.SARIF:    {`"ruleId": "CAST-IMAGE-001"`},
+		report.JUnit:    {`name="CAST-IMAGE-001 Image runs as root"`, `<failure message="medium: no USER is set"`},
+		report.Markdown: {"**1 fault**: 1 medium", "CAST-IMAGE-001"},
+		report.HTML:     {"<h2>Faults</h2>", "Image runs as root"},
+		report.Trivy:    {`"Class": "config"`, `"Class": "os-pkgs"`, `"Class": "lang-pkgs"`, `"ID": "CAST-IMAGE-001"`},
+		report.JSON:     {`"check": "CAST-IMAGE-001"`},
+	} {
+		got := string(write(t, f, r))
+		for _, w := range want {
+			if !strings.Contains(got, w) {
+				t.Errorf("%s lacks %q:\n%s", f, w, got)
+			}
+		}
 	}
 }
 
@@ -141,7 +204,7 @@ func TestSchemas(t *testing.T) {
 	unread.Gate = &report.Gate{Rule: "nothing that could not be read", Problems: []string{unread.Inventory.Problems[0].String()}}
 	for f, schema := range map[report.Format]string{report.SARIF: "sarif-2.1.0.json", report.CycloneDX: "bom-1.6.schema.json", report.SPDX: "spdx-schema-2.3.json"} {
 		compiled := compile(t, schema)
-		for name, r := range map[string]report.Report{"full": example(), "empty": empty, "unread": unread} {
+		for name, r := range map[string]report.Report{"full": example(), "empty": empty, "unread": unread, "documents": faulty()} {
 			t.Run(string(f)+" "+name, func(t *testing.T) {
 				v, err := jsonschema.UnmarshalJSON(bytes.NewReader(write(t, f, r)))
 				if err != nil {
@@ -315,7 +378,7 @@ func TestHostileText(t *testing.T) {
 		report.Markdown: {"<script>", "](javascript:", "\x1b", "\u202e", " @all"},
 		report.JUnit:    {"\x1b", "\x00", "<script>"},
 	} {
-		got := string(write(t, f, example()))
+		got := string(write(t, f, example(), faulty()))
 		for _, bad := range forbidden {
 			if strings.Contains(got, bad) {
 				t.Errorf("%s contains %q", f, bad)

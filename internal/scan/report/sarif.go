@@ -87,6 +87,7 @@ type (
 	}
 	sarifRegion struct {
 		StartLine int `json:"startLine"`
+		EndLine   int `json:"endLine,omitempty"`
 	}
 	sarifLogical struct {
 		Name string `json:"name"`
@@ -131,6 +132,7 @@ func sarifRunOf(r *Report, o Options) sarifRun {
 		}
 		run.Results = append(run.Results, sarifResultOf(v, n))
 	}
+	run.addFaults(r)
 	run.addProblems(r)
 	return run
 }
@@ -177,7 +179,7 @@ func (run *sarifRun) addProblems(r *Report) {
 // archive, which a viewer can open.
 func sarifFile(path string) sarifPhysical {
 	file, _, _ := strings.Cut(path, "!")
-	return sarifPhysical{sarifArtifact{uriPath(strings.TrimPrefix(file, "/"))}, sarifRegion{1}}
+	return sarifPhysical{sarifArtifact{uriPath(strings.TrimPrefix(file, "/"))}, sarifRegion{StartLine: 1}}
 }
 
 func sarifRuleOf(v *finding.Vulnerability) sarifRule {

@@ -58,6 +58,13 @@ func writeTable(w io.Writer, reports []Report, o Options) error {
 }
 
 func (p *page) report(r *Report) {
+	if r.onlyDocuments() {
+		p.headDocuments(r)
+		p.faults(r)
+		p.problems(r)
+		p.gate(r)
+		return
+	}
 	p.head(r)
 	all := remedies(r.Vulnerabilities, p.o.Compare)
 	p.steps([]string{"DO", "GONE", "PACKAGE", "INSTALLED", "MOVE TO", "", "FROM"}, all, func(m *remedy) bool { return m.to != "" })
@@ -66,6 +73,7 @@ func (p *page) report(r *Report) {
 		p.each(r)
 	}
 	p.accepted(r)
+	p.faults(r)
 	p.problems(r)
 	p.gaps(r)
 	p.gate(r)
@@ -89,6 +97,7 @@ func (p *page) head(r *Report) {
 	p.line("%s", p.paint(styleBold, untrusted.Text(r.title())))
 	about := aboutOf(&r.Inventory, short)
 	p.line("  %s", p.paint(styleFaint, untrusted.Text(strings.Join(about, " · "))))
+	p.since(r)
 	if r.Database.Built.IsZero() {
 		p.line("  %s", p.paint(styleYellow, "not compared with advisories: there is no database (castellan scan db update)"))
 		return
@@ -246,11 +255,7 @@ func (p *page) accepted(r *Report) {
 		if v.Accepted == nil {
 			continue
 		}
-		until := "for good"
-		if !v.Accepted.Expires.IsZero() {
-			until = "until " + v.Accepted.Expires.Format(time.DateOnly)
-		}
-		rows = append(rows, []string{untrusted.Text(v.ID), untrusted.Text(v.Package.FullName()), until, untrusted.Text(v.Accepted.Reason)})
+		rows = append(rows, []string{untrusted.Text(v.ID), untrusted.Text(v.Package.FullName()), until(v.Accepted), untrusted.Text(v.Accepted.Reason)})
 	}
 	if len(rows) > 0 {
 		p.line("")

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/finding"
+	"github.com/castellan-security/castellan/internal/scan"
+)
+
+// maxFormer bounds a former report: that of an image with 5,000 findings has 20 MB.
+const maxFormer = 256 << 20
+
+// former is what was found before.
+type former struct {
+	weaknesses map[string]bool
+	faults     map[string]bool
+}
+
+// readFormer reads a report in JSON.
+func readFormer(name string) (former, error) {
+	const remedy = "give what -o json=FILE wrote"
+	f, err := os.Open(name)
+	if err != nil {
+		return former{}, fmt.Errorf("read --new-since: %w", err)
+	}
+	defer f.Close()
+	var said struct {
+		Reports []scan.Report `json:"reports"`
+	}
+	if err := json.NewDecoder(io.LimitReader(f, maxFormer)).Decode(&said); err != nil {
+		return former{}, fault.New(fault.Invalid, "read --new-since %s: %w", name, err).With(remedy)
+	}
+	if said.Reports == nil {
+		return former{}, fault.New(fault.Invalid, "read --new-since %s: no reports in it", name).With(remedy)
+	}
+	return formerOf(said.Reports), nil
+}
+
+func formerOf(reports []scan.Report) former {
+	k := former{map[string]bool{}, map[string]bool{}}
+	for i := range reports {
+		for n := range reports[i].Vulnerabilities {
+			k.weaknesses[weakness(&reports[i].Vulnerabilities[n])] = true
+		}
+		for n := range reports[i].Misconfigurations {
+			k.faults[reports[i].Misconfigurations[n].Fingerprint] = true
+		}
+	}
+	return k
+}
+
+// weakness names a vulnerability whatever the version of its package: an upgrade
+// that doesn't help brings nothing new.
+func weakness(v *finding.Vulnerability) string {
+	return v.ID + "\x00" + v.Package.Type + "\x00" + v.Package.FullName()
+}
+
+// onlyNews leaves out what is in a former report or another image, and holds the
+// rest against the policy anew.
+func (s *scanning) onlyNews(ctx context.Context, reports []scan.Report) error {
+	if s.o.newSince == "" {
+		return nil
+	}
+	known, err := s.before(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range reports {
+		known.leaveOut(&reports[i], s.o.newSince)
+		reports[i].Gate = s.policy.gate(&reports[i])
+	}
+	return nil
+}
+
+// before is what was found in BASE: a report in JSON, or what a target means.
+func (s *scanning) before(ctx context.Context) (former, error) {
+	if strings.HasSuffix(s.o.newSince, ".json") {
+		return readFormer(s.o.newSince)
+	}
+	meant, err := scan.ParseTarget(s.o.newSince, osFiles{})
+	if err != nil {
+		return former{}, err
+	}
+	inventories, err := s.inventories(ctx, meant)
+	s.clearProgress()
+	if err != nil {
+		return former{}, fmt.Errorf("scan %s: %w", s.o.newSince, err)
+	}
+	var reports []scan.Report
+	for i := range inventories {
+		r, err := s.report(ctx, inventories[i])
+		if err != nil {
+			return former{}, err
+		}
+		reports = append(reports, r)
+	}
+	return formerOf(reports), nil
+}
+
+// leaveOut takes what was known before out of a report.
+func (k former) leaveOut(r *scan.Report, base string) {
+	since := &scan.ReportSince{Base: base}
+	var news []finding.Vulnerability
+	for i := range r.Vulnerabilities {
+		if v := &r.Vulnerabilities[i]; !k.weaknesses[weakness(v)] {
+			news = append(news, *v)
+		}
+	}
+	var faults []finding.Misconfiguration
+	for i := range r.Misconfigurations {
+		if m := &r.Misconfigurations[i]; !k.faults[m.Fingerprint] {
+			faults = append(faults, *m)
+		}
+	}
+	since.Known = len(r.Vulnerabilities) - len(news) + len(r.Misconfigurations) - len(faults)
+	r.Vulnerabilities, r.Misconfigurations, r.Since = news, faults, since
+}

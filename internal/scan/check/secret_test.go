@@ -1,0 +1,152 @@
+package check
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/castellan-security/castellan/internal/scan/blueprint"
+)
+
+// What a name and a value together make a secret, and what only looks like one.
+func TestSecretIn(t *testing.T) {
+	for _, tc := range []struct{ name, value, want string }{
+		{"DB_PASSWORD", "hunter2", "a password"},
+		{"spring.datasource.password", "hunter2", "a password"},
+		{"PGPASSWORD", "1234", "a password"},
+		{"DB_PWD", "s3cret!", "a password"},
+		{"clientSecret", "f00dcafe", "a secret"},
+		{"API_KEY", "f00dcafe", "a key"},
+		{"AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYzzzzzzzzzz", "a secret"},
+		{"GITHUB_TOKEN", "f00dcafe", "a token"},
+		{"ANYTHING", "AKIAQYLPMN5HAAAAAAAA", "an AWS access key"},
+		{"ANYTHING", "ghp_" + strings.Repeat("a", 36), "a token"},
+		{"DATABASE_URL", "postgres://app:hunter2@db:5432/app", "an address with a password"},
+		{"TLS", "-----BEGIN RSA PRIVATE KEY-----\nMII", "a private key"},
+
+		{"DATABASE_URL", "postgres://app:${PASSWORD}@db/app", ""},
+		{"DATABASE_URL", "postgres://db/app", ""},
+		{"DB_PASSWORD_FILE", "/run/secrets/db", ""},
+		{"DB_PASSWORD", "/run/secrets/db", ""},
+		{"DB_PASSWORD", "{{resolve:secretsmanager:x}}", ""},
+		{"DB_PASSWORD", "", ""},
+		{"DB_PASSWORD", "<your password>", ""},
+		{"TOKEN_TTL", "3600", ""},
+		{"ACCESS_TOKEN_EXPIRES", "86400s00", ""},
+		{"TOKEN_SERVICE", "auth.internal", ""},
+		{"SECRET_ARN", "arn:aws:secretsmanager:x", ""},
+		{"SECRET_NAME", "shop/db/password", ""},
+		{"MYSQL_ALLOW_EMPTY_PASSWORD", "absolutely", ""},
+		{"PUBLIC_KEY", "MIIBIjANBgkqh", ""},
+		{"REGISTRY_AUTH_HTPASSWD_REALM", "Registry Realm", ""},
+		{"MONKEY", "bananas", ""},
+		{"KEYBOARD", "qwertz99", ""},
+		{"PWD", "/srv/app", ""},
+		{"COMPASS_MODE", "northern", ""},
+		{"JWT_ALGORITHM", "HS256HS256", ""},
+		{"AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE", ""},
+	} {
+		got := secretIn(blueprint.KnownText(tc.name, blueprint.Span{}), blueprint.KnownText(tc.value, blueprint.Span{}))
+		if got != tc.want {
+			t.Errorf("%s=%s: %q, want %q", tc.name, tc.value, got, tc.want)
+		}
+	}
+	unknown := blueprint.Text{Is: blueprint.Unknown, V: "hunter2hunter2"}
+	if got := secretIn(blueprint.KnownText("DB_PASSWORD", blueprint.Span{}), unknown); got != "" {
+		t.Errorf("an unknown value is %q", got)
+	}
+}
+
+func TestSecretsInWords(t *testing.T) {
+	for _, tc := range []struct {
+		words []string
+		want  []string
+	}{
+		{[]string{"run", "--password", "hunter2"}, []string{"password"}},
+		{[]string{"run", "--db.password=hunter2"}, []string{"db.password"}},
+		{[]string{"sh", "-c", "PGPASSWORD=hunter2 psql -h db"}, []string{"PGPASSWORD"}},
+		{[]string{"sh", "-c", "tool --token f00dcafe --verbose"}, []string{"token"}},
+		{[]string{"curl", "https://app:hunter2@example.org"}, []string{"https"}},
+		{[]string{"adduser", "--disabled-password", "app"}, nil},
+		{[]string{"run", "--password", "$PASSWORD"}, nil},
+		{[]string{"login", "--password-stdin"}, nil},
+		{[]string{"run", "--token-file", "/run/t"}, nil},
+		{[]string{"run", "--password", "--verbose"}, nil},
+		{[]string{"echo", "the password is not here"}, nil},
+	} {
+		var got []string
+		for _, f := range secretsInWords(tc.words) {
+			got = append(got, f.name)
+		}
+		if diff := cmp.Diff(got, tc.want); diff != "" {
+			t.Errorf("%q: got, want: %s", tc.words, diff)
+		}
+	}
+}
+
+func TestFloating(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		unknown bool
+		want    bool
+	}{
+		{"nginx", false, true}, {"nginx:latest", false, true}, {"registry:5000/nginx", false, true}, {"nginx:1.27", false, false},
+		{"nginx:latest@sha256:00", false, false}, {"registry:5000/nginx:1", false, false}, {"", false, false},
+		{"${…}/app:latest", true, true}, {"${…}/app", true, false}, {"${…}:${…}", true, false}, {"app:${…}", true, false},
+	} {
+		text := blueprint.KnownText(tc.name, blueprint.Span{})
+		if tc.unknown {
+			text.Is = blueprint.Unknown
+		}
+		if _, got := floating(text); got != tc.want {
+			t.Errorf("%s: %v, want %v", tc.name, got, tc.want)
+		}
+	}
+}
+
+// Patterns of steps meet what they are for, and what looks like it not.
+func TestSteps(t *testing.T) {
+	for _, tc := range []struct {
+		pattern string
+		re      interface{ MatchString(string) bool }
+		text    string
+		want    bool
+	}{
+		{"piped", piped, "curl -fsSL https://x | sh", true},
+		{"piped", piped, "wget -qO- https://x | sudo -E bash -", true},
+		{"piped", piped, "curl https://x | python3 -", true},
+		{"piped", piped, "curl https://x | tar xz", false},
+		{"piped", piped, "curl https://x | sha256sum -c", false},
+		{"piped", piped, "curl https://x -o x; cat y | sh", false},
+		{"piped", piped, "curl https://x | gpg --dearmor > /usr/share/keyrings/x.gpg", false},
+		{"piped", piped, "curl https://x | python3 -m json.tool", false},
+		{"substituted", substituted, "bash <(curl -s https://x)", true},
+		{"substituted", substituted, `sh -c "$(curl -fsSL https://x)"`, true},
+		{"substituted", substituted, `V=$(curl -s https://x) && echo $V`, false},
+		{"sudo", sudo, "sudo apt-get update", true},
+		{"sudo", sudo, "make && sudo make install", true},
+		{"sudo", sudo, "apt-get install -y sudo curl", false},
+		{"openMode", openMode, "chmod -R 777 /app", true},
+		{"openMode", openMode, "chmod a+rwx /app", true},
+		{"openMode", openMode, "chmod 0755 /app", false},
+		{"openMode", openMode, "chmod +x /app", false},
+		{"openMode", openMode, "chmod 1777 /tmp", false},
+		{"openMode", openMode, "chmod g+w /app", false},
+		{"unchecked", unchecked, "curl -fsSLk https://x", true},
+		{"unchecked", unchecked, "curl -fsSL https://x/-k", false},
+		{"unchecked", unchecked, "npm config set strict-ssl false", true},
+		{"unchecked", unchecked, "pip install --trusted-host pypi.org x", true},
+		{"unchecked", unchecked, "NODE_TLS_REJECT_UNAUTHORIZED=0", true},
+		{"unchecked", unchecked, "PIP_TRUSTED_HOST=pypi.org", true},
+		{"chpasswd", chpasswd, "echo 'root:toor' | chpasswd", true},
+		{"chpasswd", chpasswd, "echo root:toor|/usr/sbin/chpasswd", true},
+		{"chpasswd", chpasswd, `echo "root:$PASSWORD" | chpasswd`, false},
+		{"updateAlone", updateAlone, "apt-get -y update", true},
+		{"updateAlone", updateAlone, "apt-get update && apt-get install x", false},
+	} {
+		if got := tc.re.MatchString(tc.text); got != tc.want {
+			t.Errorf("%s on %q: %v, want %v", tc.pattern, tc.text, got, tc.want)
+		}
+	}
+}

@@ -1,0 +1,426 @@
+package iac_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/castellan-security/castellan/internal/scan/iac"
+)
+
+// lines returns "file:line check container subject" of what is found by some
+// checks.
+func lines(r iac.Result, checks ...string) []string {
+	var out []string
+	for _, f := range r.Faults {
+		if slices.Contains(checks, f.Check) {
+			out = append(out, strings.TrimSpace(fmt.Sprintf("%s:%d %s %s %s", f.File, f.Start.Line, f.Check, f.Resource, f.Subject)))
+		}
+	}
+	return out
+}
+
+// Each format tells the same faults, each at its own line.
+func TestFormats(t *testing.T) {
+	for _, tc := range []struct {
+		name, file, text string
+		want             []string
+	}{
+		{"what register-task-definition takes", "task.json", `{
+  "family": "shop",
+  "networkMode": "host",
+  "containerDefinitions": [
+    {
+      "name": "web",
+      "image": "shop/web",
+      "privileged": true,
+      "environment": [
+        {"name": "LOG", "value": "debug"},
+        {"name": "DB_PASSWORD", "value": "hunter2hunter2"}
+      ]
+    }
+  ]
+}`, []string{"task.json:3 CAST-TASK-002 shop", "task.json:7 CAST-TASK-019 shop shop/web", "task.json:8 CAST-TASK-001 shop", "task.json:11 CAST-TASK-016 shop environment DB_PASSWORD"}},
+		{"what describe-task-definition returns, after a mark of byte order", "d.json", "\ufeff{\"taskDefinition\": {\"family\": \"shop\", \"revision\": 3,\n\"networkMode\": \"host\",\n\"containerDefinitions\": [{\"name\": \"web\", \"image\": \"a:1\"}]}}",
+			[]string{"d.json:2 CAST-TASK-002 shop:3"}},
+		{"CloudFormation in YAML", "stack.yaml", `AWSTemplateFormatVersion: "2010-09-09"
+Parameters:
+  Mode: {Type: String, Default: host}
+  Secret: {Type: String, NoEcho: true, Default: hunter2hunter2}
+Conditions:
+  Never: !Equals [!Ref Mode, none]
+Resources:
+  Web:
+    Type: AWS::ECS::TaskDefinition
+    Properties:
+      Family: shop
+      NetworkMode: !Ref Mode
+      ContainerDefinitions:
+        - Name: web
+          Image: !Sub "${AWS::AccountId}.dkr.ecr.${AWS::Region}.amazonaws.com/web:latest"
+          Privileged: !If [Never, false, true]
+          Environment:
+            - Name: API_TOKEN
+              Value: !Ref Secret
+            - Name: DB_PASSWORD
+              Value: !Join ["", [hunter2, hunter2]]
+  Gone:
+    Type: AWS::ECS::TaskDefinition
+    Condition: Never
+    Properties:
+      NetworkMode: host
+`, []string{"stack.yaml:12 CAST-TASK-002 Resources.Web", "stack.yaml:15 CAST-TASK-019 Resources.Web ${AWS::AccountId}.dkr.ecr.${AWS::Region}.amazonaws.com/web:latest",
+			"stack.yaml:16 CAST-TASK-001 Resources.Web", "stack.yaml:21 CAST-TASK-016 Resources.Web environment DB_PASSWORD"}},
+		{"CloudFormation in JSON, as the CDK writes it", "Shop.template.json", `{
+ "Mappings": {"M": {"prod": {"mode": "host"}}},
+ "Resources": {
+  "Web": {
+   "Type": "AWS::ECS::TaskDefinition",
+   "Properties": {
+    "NetworkMode": {"Fn::FindInMap": ["M", "prod", "mode"]},
+    "PidMode": {"Fn::ImportValue": "mode"},
+    "IpcMode": {"Ref": "AWS::NoValue"},
+    "ContainerDefinitions": [{"Name": "web", "Image": "a:1",
+     "Privileged": true}]
+   }
+  }
+ }
+}`, []string{"Shop.template.json:7 CAST-TASK-002 Resources.Web", "Shop.template.json:11 CAST-TASK-001 Resources.Web"}},
+		{"Terraform with jsonencode, locals and variables", "main.tf", `variable "mode" {
+  default = "host"
+}
+variable "given" {}
+locals {
+  web = {
+    name       = "web"
+    image      = "shop/web:${var.given}"
+    privileged = true
+    environment = [
+      { name = "DB_PASSWORD", value = "hunter2hunter2" },
+      { name = "API_TOKEN", value = var.given },
+    ]
+  }
+}
+resource "aws_ecs_task_definition" "web" {
+  network_mode          = var.mode
+  pid_mode              = var.given
+  container_definitions = jsonencode([merge(local.web, { memory = 128 })])
+}
+`, []string{"main.tf:9 CAST-TASK-001 aws_ecs_task_definition.web", "main.tf:11 CAST-TASK-016 aws_ecs_task_definition.web environment DB_PASSWORD", "main.tf:17 CAST-TASK-002 aws_ecs_task_definition.web"}},
+		{"Terraform with a heredoc", "main.tf", `resource "aws_ecs_task_definition" "web" {
+  container_definitions = <<EOF
+[
+  {
+    "name": "web",
+    "image": "shop/web:latest",
+    "privileged": true
+  }
+]
+EOF
+}
+`, []string{"main.tf:6 CAST-TASK-019 aws_ecs_task_definition.web shop/web:latest", "main.tf:7 CAST-TASK-001 aws_ecs_task_definition.web"}},
+		{"Terraform in JSON", "main.tf.json", `{
+  "variable": {"mode": {"default": "host"}},
+  "resource": {"aws_ecs_task_definition": {"web": {
+    "network_mode": "${var.mode}",
+    "container_definitions": "${jsonencode([{name = \"web\", image = \"a:1\", privileged = true}])}"
+  }}}
+}`, []string{"main.tf.json:4 CAST-TASK-002 aws_ecs_task_definition.web", "main.tf.json:5 CAST-TASK-001 aws_ecs_task_definition.web"}},
+		{"plan", "plan.json", `{"format_version": "1.2",
+ "planned_values": {"root_module": {"child_modules": [{"address": "module.shop", "resources": [
+  {"address": "module.shop.aws_ecs_task_definition.web[0]", "mode": "managed", "type": "aws_ecs_task_definition", "name": "web", "values": {
+   "network_mode": "host",
+   "pid_mode": "host",
+   "container_definitions": "[{\"name\":\"web\",\"image\":\"a:1\",\"privileged\":true}]"}}
+ ]}]}},
+ "resource_changes": [{"address": "module.shop.aws_ecs_task_definition.web[0]", "change": {"after_unknown": {"pid_mode": true, "task_role_arn": true}}}]
+}`, []string{"plan.json:4 CAST-TASK-002 module.shop.aws_ecs_task_definition.web[0]", "plan.json:6 CAST-TASK-001 module.shop.aws_ecs_task_definition.web[0]"}},
+		{"compose", "compose.yml", `x-base: &base
+  privileged: true
+services:
+  web:
+    <<: *base
+    image: shop/web:latest
+    network_mode: ${MODE:-host}
+    pid: ${PID}
+    environment:
+      DB_PASSWORD: hunter2hunter2
+      API_TOKEN: ${API_TOKEN}
+    volumes:
+      - ./data:/data
+      - /var/run/docker.sock:/var/run/docker.sock:ro
+`, []string{"compose.yml:2 CAST-TASK-001 services.web", "compose.yml:6 CAST-TASK-019 services.web shop/web:latest", "compose.yml:7 CAST-TASK-002 services.web",
+			"compose.yml:10 CAST-TASK-016 services.web environment DB_PASSWORD", "compose.yml:14 CAST-TASK-010 services.web /var/run/docker.sock"}},
+		{"Dockerfile with stages", "Dockerfile", `ARG TAG=latest
+FROM golang:${TAG} AS build
+RUN set -eu; \
+  # a comment within
+  curl -fsSL https://example.org/install.sh | sh
+FROM build AS test
+FROM scratch
+COPY --from=build /app /app
+USER 0:0
+`, []string{"Dockerfile:2 CAST-IMAGE-002 Dockerfile golang:latest", "Dockerfile:3 CAST-IMAGE-012 Dockerfile set -eu; curl -fsSL https://example.org/install.sh | sh", "Dockerfile:9 CAST-IMAGE-001 Dockerfile"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := scan(t, map[string]string{tc.file: tc.text})
+			if len(r.Problems) > 0 || r.Files != 1 {
+				t.Errorf("%d files, problems %v", r.Files, r.Problems)
+			}
+			got := lines(r, "CAST-TASK-001", "CAST-TASK-002", "CAST-TASK-003", "CAST-TASK-004", "CAST-TASK-010", "CAST-TASK-016", "CAST-TASK-019", "CAST-IMAGE-001", "CAST-IMAGE-002", "CAST-IMAGE-012")
+			if diff := cmp.Diff(got, tc.want); diff != "" {
+				t.Errorf("got, want: %s", diff)
+			}
+		})
+	}
+}
+
+// A module is read as it is called, with what stands in files beside it, and not
+// once more by itself.
+func TestModules(t *testing.T) {
+	r := scan(t, map[string]string{
+		"main.tf": `module "web" {
+  source = "./modules/task"
+  mode   = "host"
+  role   = "arn:aws:iam::1:role/a"
+}
+module "api" {
+  source = "./modules/task"
+  mode   = "awsvpc"
+}
+module "far" {
+  source = "terraform-aws-modules/ecs/aws"
+}`,
+		"terraform.tfvars": `unused = 1`,
+		"modules/task/main.tf": `variable "mode" {}
+variable "role" { default = "" }
+resource "aws_ecs_task_definition" "this" {
+  network_mode          = var.mode
+  container_definitions = file("${path.module}/containers.json")
+}
+resource "aws_ecs_task_definition" "outside" {
+  container_definitions = file("../../../../etc/passwd")
+}`,
+		"modules/task/containers.json": "[{\"name\": \"web\", \"image\": \"a:1\",\n\"privileged\": true}]",
+		".terraform/modules/x/main.tf": `resource "aws_ecs_task_definition" "x" { network_mode = "host" }`,
+		"node_modules/a/Dockerfile":    "FROM a\n",
+	})
+	want := []string{"modules/task/containers.json:2 CAST-TASK-001 module.web.aws_ecs_task_definition.this",
+		"modules/task/containers.json:2 CAST-TASK-001 module.api.aws_ecs_task_definition.this",
+		"modules/task/main.tf:4 CAST-TASK-002 module.web.aws_ecs_task_definition.this"}
+	got := lines(r, "CAST-TASK-001", "CAST-TASK-002", "CAST-IMAGE-002")
+	slices.Sort(got)
+	slices.Sort(want)
+	if diff := cmp.Diff(got, want); diff != "" {
+		t.Errorf("got, want: %s", diff)
+	}
+	if len(r.Problems) > 0 {
+		t.Errorf("problems: %v", r.Problems)
+	}
+}
+
+// What is unknown is never a fault.
+func TestUnknownIsNoFault(t *testing.T) {
+	for file, text := range map[string]string{
+		"main.tf": `variable "v" {}
+resource "aws_ecs_task_definition" "web" {
+  network_mode             = var.v
+  pid_mode                 = data.x.y.z
+  task_role_arn            = module.roles.a
+  execution_role_arn       = module.roles.b
+  requires_compatibilities = var.v
+  memory                   = var.v
+  cpu                      = var.v
+  container_definitions    = templatefile("x.tpl", {})
+}
+resource "aws_ecs_task_definition" "api" {
+  task_role_arn            = var.v
+  execution_role_arn       = var.v
+  memory                   = var.v
+  cpu                      = var.v
+  requires_compatibilities = var.v
+  container_definitions    = jsonencode([merge(var.v, { name = "a" })])
+}
+resource "aws_ecs_service" "web" {
+  network_configuration { assign_public_ip = var.v }
+  enable_execute_command = var.v
+  platform_version       = var.v
+  deployment_circuit_breaker {
+    enable = var.v
+    rollback = var.v
+  }
+}
+resource "aws_ecs_cluster" "c" {
+  setting {
+    name = "containerInsights"
+    value = var.v
+  }
+}
+`,
+		"t.yaml": `Parameters: {V: {Type: String}}
+Resources:
+  T:
+    Type: AWS::ECS::TaskDefinition
+    Properties:
+      NetworkMode: !Ref V
+      Memory: !Ref V
+      Cpu: !Ref V
+      TaskRoleArn: !Ref V
+      ExecutionRoleArn: !ImportValue x
+      RequiresCompatibilities: [!Ref V]
+      ContainerDefinitions: !Ref V
+  S:
+    Type: AWS::ECS::Service
+    Properties:
+      DeploymentConfiguration: !Ref V
+      NetworkConfiguration: !Ref V
+`,
+	} {
+		r := scan(t, map[string]string{file: text})
+		if len(r.Faults) > 0 || len(r.Problems) > 0 || r.Files != 1 {
+			t.Errorf("%s: %d files, %v, problems %v", file, r.Files, r.Faults, r.Problems)
+		}
+	}
+}
+
+// Comments accept with a reason, for their line, their container or their
+// resource; what they lack is told.
+func TestComments(t *testing.T) {
+	r := scan(t, map[string]string{
+		"main.tf": `# castellan:ignore=CAST-TASK-002 the agent listens on loopback
+resource "aws_ecs_task_definition" "web" {
+  network_mode = "host"
+  pid_mode     = "host" # castellan:ignore=CKV_AWS_335 until=2027-01-31 it watches processes
+  ipc_mode     = "host" // castellan:ignore=CAST-TASK-004
+  container_definitions = jsonencode([{
+    name = "web"
+    # castellan:ignore=CAST-TASK-001 until=2026-01-31 was so once
+    privileged = true
+  }])
+}`,
+		"compose.yaml": `services:
+  # castellan:ignore=CAST-TASK-001,CAST-TASK-010 a runner of builds
+  runner:
+    image: a:1
+    privileged: true
+    volumes: ["/var/run/docker.sock:/s"]
+  other:
+    image: a:1
+    privileged: true
+`,
+	})
+	accepted := map[string]string{}
+	for _, f := range r.Faults {
+		if slices.Contains([]string{"CAST-TASK-001", "CAST-TASK-002", "CAST-TASK-003", "CAST-TASK-004", "CAST-TASK-010"}, f.Check) {
+			said := "-"
+			if f.Accepted != nil {
+				said = f.Accepted.Reason
+				if !f.Accepted.Expires.IsZero() {
+					said += f.Accepted.Expires.Format(" 2006-01-02")
+				}
+			}
+			accepted[f.File+" "+f.Resource+" "+f.Check] = said
+		}
+	}
+	if diff := cmp.Diff(accepted, map[string]string{
+		"main.tf aws_ecs_task_definition.web CAST-TASK-001": "-",
+		"main.tf aws_ecs_task_definition.web CAST-TASK-002": "the agent listens on loopback",
+		"main.tf aws_ecs_task_definition.web CAST-TASK-003": "it watches processes 2027-02-01",
+		"main.tf aws_ecs_task_definition.web CAST-TASK-004": "-",
+		"compose.yaml services.runner CAST-TASK-001":        "a runner of builds",
+		"compose.yaml services.runner CAST-TASK-010":        "a runner of builds",
+		"compose.yaml services.other CAST-TASK-001":         "-",
+	}); diff != "" {
+		t.Errorf("got, want: %s", diff)
+	}
+	var problems []string
+	for _, p := range r.Problems {
+		problems = append(problems, p.String())
+	}
+	if diff := cmp.Diff(problems, []string{
+		"main.tf: line 5: castellan:ignore=CAST-TASK-004 gives no reason, and accepts nothing",
+		"main.tf: line 8: castellan:ignore=CAST-TASK-001 held until 2026-01-31, and accepts nothing any more",
+	}); diff != "" {
+		t.Errorf("got, want: %s", diff)
+	}
+}
+
+// Fingerprints stay when lines move, and are of one fault each.
+func TestFingerprints(t *testing.T) {
+	text := `[{"family": "a", "containerDefinitions": [{"name": "web", "image": "a", "extraHosts": [{"hostname": "x", "ipAddress": "1"}, {"hostname": "x", "ipAddress": "2"}]}]}]`
+	prints := func(text string) []string {
+		var out []string
+		for _, f := range scan(t, map[string]string{"task.json": text}).Faults {
+			out = append(out, f.Fingerprint)
+		}
+		slices.Sort(out)
+		return out
+	}
+	first := prints(text)
+	if diff := cmp.Diff(first, prints("\n\n"+strings.ReplaceAll(text, ", ", ",\n"))); diff != "" {
+		t.Errorf("other lines, other fingerprints: %s", diff)
+	}
+	if n := len(slices.Compact(slices.Clone(first))); n != len(first) || n == 0 {
+		t.Errorf("%d fingerprints of %d faults", n, len(first))
+	}
+}
+
+// A file that somebody names is read whatever it is called; one that is nothing
+// that is known, or damaged, is told.
+func TestSingleFiles(t *testing.T) {
+	files := fstest.MapFS{
+		"build/image.docker":    {Data: []byte("# syntax=x\nFROM a\n")},
+		"td":                    {Data: []byte(`{"containerDefinitions": [{"name": "a", "image": "a"}]}`)},
+		"notes.txt":             {Data: []byte("hello\n")},
+		"bad.json":              {Data: []byte("{\"containerDefinitions\": [\n}")},
+		"broken/broken.tf":      {Data: []byte("resource \"aws_ecs_service\" \"a\" {\n  enable_execute_command = true\n}\nresource {{\n")},
+		"main.tf":               {Data: []byte("variable \"x\" { default = true }\n")},
+		"service.tf":            {Data: []byte("resource \"aws_ecs_service\" \"b\" {\n  enable_execute_command = var.x\n}\n")},
+		"Dockerfile.bad":        {Data: []byte("hello\n")},
+		"values.yaml":           {Data: []byte("services: [\n")},
+		"long/Dockerfile.empty": {Data: []byte("\n")},
+	}
+	for _, tc := range []struct {
+		name    string
+		files   int
+		problem string
+		finds   string
+	}{
+		{"build/image.docker", 1, "", "CAST-IMAGE-002"},
+		{"td", 1, "", "CAST-TASK-019"},
+		{"notes.txt", 0, "neither a task definition", ""},
+		{"bad.json", 0, "line 2: invalid character '}'", ""},
+		{"broken/broken.tf", 1, "line 4: ", "CAST-SERVICE-003"},
+		{"service.tf", 1, "", "CAST-SERVICE-003"},
+		{"Dockerfile.bad", 0, `line 1: "HELLO" is no instruction`, ""},
+		{"values.yaml", 0, "yaml: line", ""},
+		{"long/Dockerfile.empty", 0, "no FROM", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r, err := iac.Scan(t.Context(), files, tc.name, iac.Options{Now: now, Prefix: "there"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Files != tc.files || (len(r.Problems) > 0) != (tc.problem != "") {
+				t.Errorf("%d files, want %d; problems %v", r.Files, tc.files, r.Problems)
+			}
+			if tc.problem != "" && len(r.Problems) > 0 && !strings.Contains(r.Problems[0].String(), tc.problem) {
+				t.Errorf("problem %q, want %q", r.Problems[0], tc.problem)
+			}
+			found := false
+			for _, f := range r.Faults {
+				found = found || f.Check == tc.finds
+				if f.File != "there/"+tc.name {
+					t.Errorf("file %q, want that which was named", f.File)
+				}
+			}
+			if tc.finds != "" && !found {
+				t.Errorf("%s is not found: %v", tc.finds, r.Faults)
+			}
+		})
+	}
+}

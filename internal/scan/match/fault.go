@@ -1,0 +1,57 @@
+package match
+
+import (
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/finding"
+)
+
+// Accept accepts what rules name, and returns those rules that hold no longer and
+// would have. What is accepted already, by a comment beside it, stays so.
+func Accept(faults []finding.Misconfiguration, rules []Rule, now time.Time) (expired []Rule) {
+	for i := range rules {
+		r := &rules[i]
+		over := !r.Expires.IsZero() && !r.Expires.After(now)
+		told := false
+		for k := range faults {
+			m := &faults[k]
+			if m.Accepted != nil || !r.meetsFault(m) {
+				continue
+			}
+			if over {
+				if !told {
+					expired, told = append(expired, *r), true
+				}
+				continue
+			}
+			m.Accepted = &finding.Acceptance{Reason: r.Reason, By: r.By, Expires: r.Expires}
+		}
+	}
+	return expired
+}
+
+// meetsFault says whether a rule is about a fault: its check, by any name that it
+// has, its file and its resource.
+func (r *Rule) meetsFault(m *finding.Misconfiguration) bool {
+	if r.Package != "" {
+		return false // it is about what is installed
+	}
+	if r.ID != "" && !strings.EqualFold(r.ID, m.Check) && !slices.ContainsFunc(slices.Concat(m.Elsewhere.SecurityHub, m.Elsewhere.Prowler, m.Elsewhere.Checkov), func(id string) bool { return strings.EqualFold(id, r.ID) }) {
+		return false
+	}
+	if r.Path != "" && (m.File == "" || !r.meetsPath(m.File)) {
+		return false
+	}
+	if r.Resource == "" {
+		return true
+	}
+	for _, name := range []string{m.Resource, m.Resource + "/" + m.Container} {
+		if ok, err := path.Match(r.Resource, name); err == nil && ok {
+			return true
+		}
+	}
+	return false
+}
