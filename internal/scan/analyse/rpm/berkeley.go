@@ -111,7 +111,8 @@ func (b *berkeley) readPage(page []byte, n int, rec *records) error {
 		case bdbOffPage:
 			var err error
 			if value, err = b.chain(page, at, rec); err != nil {
-				return fmt.Errorf("page %d: item %d: %w", n, i, err)
+				rec.damaged(fmt.Errorf("page %d: item %d: %w", n, i, err))
+				continue
 			}
 		default:
 			continue // duplicates, which RPM's packages don't have

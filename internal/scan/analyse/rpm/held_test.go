@@ -261,9 +261,11 @@ func TestReserve(t *testing.T) {
 func TestBlankDigests(t *testing.T) {
 	digest := strings.Repeat("0123456789abcdef", 4)
 	for _, tc := range []struct{ name, in, want string }{
-		{"a digest", "a\x00" + digest + "\x00b", "a\x00" + strings.Repeat("\x00", 65) + "b"},
+		{"a digest", "a\x00" + digest + "\x00b", "a\x000123" + strings.Repeat("0", 56) + "cdef\x00b"},
 		{"shorter", "x" + digest[1:] + "y", "x" + digest[1:] + "y"},
-		{"at the end", "-" + digest, "-" + strings.Repeat("\x00", 64)},
+		{"at the end", "-" + digest, "-0123" + strings.Repeat("0", 56) + "cdef"},
+		{"behind a page's number", "\x00\x00\x025" + digest, "\x00\x00\x025012" + strings.Repeat("0", 57) + "cdef"},
+		{"before one", digest + "a\x00", "0123" + strings.Repeat("0", 57) + "defa\x00"},
 		{"capitals are no digest", strings.ToUpper(digest), strings.ToUpper(digest)},
 		{"nothing", "", ""},
 	} {

@@ -54,7 +54,8 @@ func readNDB(db *held, rec *records) error {
 		}
 		start, size, err := ndbAt(db, int64(block)*ndbBlock, pkg)
 		if err != nil {
-			return err
+			rec.damaged(err)
+			continue
 		}
 		if left -= size; left < 0 {
 			return errors.New("packages lie over each other")

@@ -28,10 +28,12 @@ type sqliteDB struct {
 	leaf, next []byte // pages at hand
 }
 
-// rowOf takes a row; fits says before whether one of that size is wanted.
+// rowOf takes a row; fits says before whether one of that size is wanted. One
+// that cannot be read spoils no other.
 type rowOf struct {
-	fits func(size int) bool
-	take func(row []byte) error
+	fits    func(size int) bool
+	take    func(row []byte) error
+	damaged func(error)
 }
 
 func readSQLite(db *held, rec *records) error {
@@ -41,12 +43,11 @@ func readSQLite(db *held, rec *records) error {
 	}
 	root := 0
 	schema := rowOf{func(size int) bool { return size <= maxHeader }, func(row []byte) error {
-		n, err := tableRoot(row, "Packages")
-		if n > 0 {
+		if n := tableRoot(row, "Packages"); n > 0 {
 			root = n
 		}
-		return err
-	}}
+		return nil
+	}, func(error) {}}
 	if err := s.rows(1, 0, schema); err != nil {
 		return fmt.Errorf("read the schema: %w", err)
 	}
@@ -55,14 +56,15 @@ func readSQLite(db *held, rec *records) error {
 	}
 	return s.rows(root, 0, rowOf{rec.fits, func(row []byte) error {
 		values, err := columns(row)
-		if err != nil {
-			return err
+		if err == nil && len(values) < 2 {
+			err = errors.New("a row without a header")
 		}
-		if len(values) < 2 {
-			return errors.New("a row without a header")
+		if err != nil {
+			rec.damaged(err)
+			return nil
 		}
 		return rec.take(values[1].data)
-	}})
+	}, rec.damaged})
 }
 
 func openSQLite(db *held) (*sqliteDB, error) {
@@ -91,6 +93,9 @@ func openSQLite(db *held) (*sqliteDB, error) {
 	return s, nil
 }
 
+// errTwice ends the reading: who links pages in circles has no rows to lose.
+var errTwice = errors.New("pages are used more than once")
+
 // read fills buf with page n, counted from 1, and returns where its own head
 // begins.
 func (s *sqliteDB) read(n int, buf []byte) (head int, err error) {
@@ -98,7 +103,7 @@ func (s *sqliteDB) read(n int, buf []byte) (head int, err error) {
 		return 0, fmt.Errorf("page %d of %d", n, s.pages)
 	}
 	if s.left--; s.left < 0 {
-		return 0, errors.New("pages are used more than once")
+		return 0, errTwice
 	}
 	if n == 1 {
 		head = sqliteHead
@@ -152,45 +157,62 @@ func (s *sqliteDB) rows(n, depth int, row rowOf) error {
 	return nil
 }
 
-// cell hands over one row: its length, its number, what of it lies here, and the
-// page on which it goes on.
+// cell hands over one row.
 func (s *sqliteDB) cell(page []byte, at int, row rowOf) error {
+	whole, err := s.row(page, at, row.fits)
+	switch {
+	case errors.Is(err, errTwice):
+		return err
+	case err != nil:
+		row.damaged(err)
+		return nil
+	case whole == nil:
+		return nil
+	}
+	return row.take(whole)
+}
+
+// row returns the row in a cell: its length, its number, what of it lies here,
+// and the page on which it goes on. It is nil if it does not fit.
+func (s *sqliteDB) row(page []byte, at int, fits func(size int) bool) ([]byte, error) {
 	size, n := varint(page[at:s.usable])
 	if n == 0 {
-		return errors.New("a cell is cut off")
+		return nil, errCutOff
 	}
 	at += n
 	if _, n = varint(page[at:s.usable]); n == 0 {
-		return errors.New("a cell is cut off")
+		return nil, errCutOff
 	}
 	at += n
 	if size > uint64(s.db.size) {
-		return fmt.Errorf("a row of %d bytes", size)
+		return nil, fmt.Errorf("a row of %d bytes", size)
 	}
-	if !row.fits(int(size)) {
-		return nil
+	if !fits(int(size)) {
+		return nil, nil
 	}
 	here := s.here(int(size))
 	if at+here > s.usable {
-		return errors.New("a row is cut off")
+		return nil, errCutOff
 	}
 	if here == int(size) {
-		return row.take(page[at : at+here])
+		return page[at : at+here], nil
 	}
 	if at+here+4 > s.usable {
-		return errors.New("a row is cut off")
+		return nil, errCutOff
 	}
 	whole := append(s.db.room(int(size))[:0], page[at:at+here]...)
 	next := int(binary.BigEndian.Uint32(page[at+here:]))
 	for len(whole) < int(size) {
 		if _, err := s.read(next, s.next); err != nil {
-			return fmt.Errorf("a row that goes on: %w", err)
+			return nil, fmt.Errorf("a row that goes on: %w", err)
 		}
 		whole = append(whole, s.next[4:min(s.usable, 4+int(size)-len(whole))]...)
 		next = int(binary.BigEndian.Uint32(s.next))
 	}
-	return row.take(whole)
+	return whole, nil
 }
+
+var errCutOff = errors.New("a row is cut off")
 
 // here returns how many bytes of a row of that size lie in its cell; the formula
 // is the format's.
@@ -253,13 +275,10 @@ func sizeOf(kind uint64) uint64 {
 
 // tableRoot returns the root page of the named table, if a row of the schema is
 // about it: type, name, table, root page, text.
-func tableRoot(row []byte, name string) (int, error) {
+func tableRoot(row []byte, name string) int {
 	values, err := columns(row)
-	if err != nil || len(values) < 4 {
-		return 0, err
-	}
-	if string(values[0].data) != "table" || string(values[1].data) != name {
-		return 0, nil
+	if err != nil || len(values) < 4 || string(values[0].data) != "table" || string(values[1].data) != name {
+		return 0
 	}
 	root := 0
 	for _, b := range values[3].data {
@@ -268,7 +287,7 @@ func tableRoot(row []byte, name string) (int, error) {
 	if values[3].kind == 9 { // the number 1 takes no bytes
 		root = 1
 	}
-	return root, nil
+	return root
 }
 
 // varint reads a number of 1 to 9 bytes, and returns how many; 0 if it is cut
