@@ -27,8 +27,11 @@ type audit struct {
 	packages []inventory.Package
 }
 
-// auditBegins is what every list begins with once inflated.
+// auditBegins is what every list begins with once inflated, but for blanks, of
+// which there are fewer than auditBlanks.
 var auditBegins = []byte(`{"packages":[`)
+
+const auditBlanks = 32
 
 // lookForAudit searches for zlib streams that inflate to a list of crates. The
 // section that holds it has a name only in headers that come at the very end.
@@ -57,14 +60,19 @@ func (h *hunt) lookForAudit(size, to int) error {
 	})
 }
 
-// beginsZlib says whether b can be a zlib stream of one of the four levels whose
-// first block is compressed.
+// beginsZlib says whether b can be a zlib stream of one of the four levels. A
+// block that is not compressed says its length twice.
 func beginsZlib(b []byte) bool {
-	if len(b) < 3 || b[1] != 0x01 && b[1] != 0x5e && b[1] != 0x9c && b[1] != 0xda {
+	if len(b) < 7 || b[1] != 0x01 && b[1] != 0x5e && b[1] != 0x9c && b[1] != 0xda {
 		return false
 	}
-	kind := b[2] >> 1 & 3
-	return kind == 1 || kind == 2
+	switch b[2] >> 1 & 3 {
+	case 0:
+		return b[3] == ^b[5] && b[4] == ^b[6]
+	case 1, 2:
+		return true
+	}
+	return false
 }
 
 // beginsAudit inflates just as much as tells a list from other data.
@@ -75,9 +83,23 @@ func (h *hunt) beginsAudit(b []byte) bool {
 	} else if err := h.inflater.(flate.Resetter).Reset(r, nil); err != nil {
 		return false
 	}
-	begin := make([]byte, len(auditBegins))
-	_, err := io.ReadFull(h.inflater, begin)
-	return err == nil && bytes.Equal(begin, auditBegins)
+	begin := make([]byte, len(auditBegins)+auditBlanks)
+	n, err := io.ReadFull(h.inflater, begin)
+	if err != nil && err != io.ErrUnexpectedEOF {
+		return false
+	}
+	return bytes.HasPrefix(withoutBlanks(begin[:n]), auditBegins)
+}
+
+// withoutBlanks takes out what JSON allows between its parts.
+func withoutBlanks(b []byte) []byte {
+	kept := b[:0]
+	for _, c := range b {
+		if c != ' ' && c != '\t' && c != '\n' && c != '\r' {
+			kept = append(kept, c)
+		}
+	}
+	return kept
 }
 
 // confirmAudits shows the list at whose offset a section begins.

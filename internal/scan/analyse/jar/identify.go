@@ -159,7 +159,7 @@ func (a Analyser) infer(c *contents, file string) (coordinates, inventory.Eviden
 		}
 	}
 	for _, n := range names {
-		if known := a.known(n, version); known.group != "" && c.belongsTo(known.group) {
+		if known := a.known(n, version); known.group != "" && (c.belongsTo(known.group) || c.isNamed(known.artifact)) {
 			known.version = version
 			return known, inventory.Inferred
 		}
@@ -214,6 +214,19 @@ func (c *contents) belongsTo(group string) bool {
 		}
 	}
 	return !telling && strings.Contains(text, strings.ToLower(group))
+}
+
+// isNamed says that an archive without classes, as those are that hold nothing
+// but resources or other archives, names itself as the artifact in its manifest.
+// With classes it is they that have to bear out whose it is.
+func (c *contents) isNamed(artifact string) bool {
+	if len(c.roots) > 0 {
+		return false
+	}
+	return slices.ContainsFunc([]string{"Implementation-Title", "Bundle-SymbolicName", "Automatic-Module-Name"}, func(key string) bool {
+		name := c.manifest.value(key)
+		return name == artifact || strings.ReplaceAll(name, ".", "-") == artifact
+	})
 }
 
 // stated returns the group that the manifest states, if the classes bear it out.

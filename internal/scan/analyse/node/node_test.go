@@ -146,6 +146,8 @@ func TestLockFileForms(t *testing.T) {
 			[]string{"a 1.1.0 declared", "a 1.2.0 declared", "b 1.0.0 declared indirect"}},
 		{"yarn 1, others", "yarn.lock", "a@^1, \"a@^1.2\":\n  version \"1.2.3\"\n\n\"b@file:./b\":\n  version \"0.0.0\"\n\n\"c@https://example.com/c.tgz\":\n  version \"3.0.0\"\n",
 			[]string{"a 1.2.3 declared", "c 3.0.0 declared"}},
+		{"yarn 1, fetched under another name", "yarn.lock", "a@^1:\n  version \"1.2.3\"\n  resolved \"https://registry.example.com/repo/@fork/a/-/a-1.2.3.tgz#abc\"\n\nb@^2:\n  version \"2.0.0\"\n  resolved \"https://registry.example.com/@s%2fc/-/c-2.0.0.tgz\"\n\nd@x/d#1:\n  version \"3.0.0\"\n  resolved \"https://codeload.example.com/x/d/tar.gz/1\"\n",
+			[]string{"@fork/a 1.2.3 declared", "@s/c 2.0.0 declared", "d 3.0.0 declared"}},
 		{"yarn berry, others", "yarn.lock", "__metadata:\n  version: 8\n\n\"p@workspace:.\":\n  version: 0.0.0-use.local\n  resolution: \"p@workspace:.\"\n  linkType: soft\n\n" +
 			"\"a@patch:a@npm%3A1.0.0#~/x.patch\":\n  version: 1.0.0\n  resolution: \"a@patch:a@npm%3A1.0.0#~/x.patch::version=1.0.0\"\n  linkType: hard\n",
 			[]string{"a 1.0.0 declared"}},
