@@ -58,6 +58,7 @@ func TestManifests(t *testing.T) {
 		{"installed", "app/node_modules/a/package.json", plain, []string{"a 1.0.0 installed MIT"}},
 		{"at the root", "node_modules/a/package.json", plain, []string{"a 1.0.0 installed MIT"}},
 		{"with a scope", "app/node_modules/@s/a/package.json", `{"version":"v2.0.0-rc.1","name":"@s/a","licenses":[{"type":"MIT","url":"x"},"ISC"]}`, []string{"@s/a 2.0.0-rc.1 installed MIT,ISC"}},
+		{"by Bower", "www/bower_components/a/package.json", plain, []string{"a 1.0.0 installed MIT"}},
 		{"by pnpm", "app/node_modules/.pnpm/a@1.0.0/node_modules/a/package.json", plain, []string{"a 1.0.0 installed MIT"}},
 		{"an alias", "app/node_modules/b/package.json", plain, []string{"a 1.0.0 installed MIT"}},
 		{"license as an object", "node_modules/a/package.json", `{"name":"a","version":"1","license":{"type":"MIT","url":"x"}}`, []string{"a 1 installed MIT"}},
