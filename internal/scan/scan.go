@@ -40,7 +40,7 @@ import (
 
 // Analysis is the version of the analysis. It is raised whenever an analyser
 // finds more, or otherwise, in the same files: layers are then read again.
-const Analysis = 2
+const Analysis = 3
 
 // Layers is an opened image, as a door hands it over.
 type Layers interface {

@@ -5,6 +5,7 @@ package all
 import (
 	"github.com/castellan-security/castellan/internal/scan/analyse"
 	"github.com/castellan-security/castellan/internal/scan/analyse/apk"
+	"github.com/castellan-security/castellan/internal/scan/analyse/bitnami"
 	"github.com/castellan-security/castellan/internal/scan/analyse/dotnet"
 	"github.com/castellan-security/castellan/internal/scan/analyse/dpkg"
 	"github.com/castellan-security/castellan/internal/scan/analyse/executable"
@@ -26,6 +27,7 @@ import (
 func Analysers() []analyse.Analyser {
 	return []analyse.Analyser{
 		apk.Analyser{},
+		bitnami.Analyser{},
 		dotnet.Analyser{},
 		dpkg.Analyser{},
 		executable.New(),
