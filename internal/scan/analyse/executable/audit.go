@@ -40,18 +40,20 @@ const auditBlanks = 32
 func (h *hunt) lookForAudit(size, to int) error {
 	// A zlib stream with a window of 32 KiB begins with this byte.
 	return h.w.each(size, to, []byte{0x78}, func(at int) (bool, error) {
-		held := h.w.held
-		if !beginsZlib(held[at:]) {
+		if !beginsZlib(h.w.held[at:]) {
 			return false, nil
 		}
 		if h.tries++; h.tries > maxAuditTries || len(h.audits) >= maxAudits {
 			return true, nil
 		}
-		if !h.beginsAudit(held[at:]) {
+		b, err := h.w.need(at + auditBegin)
+		if err != nil {
+			return true, err
+		}
+		if !h.beginsAudit(b[at:]) {
 			return false, nil
 		}
-		b, err := h.w.need(at + maxAudit)
-		if err != nil {
+		if b, err = h.w.need(at + maxAudit); err != nil {
 			return true, err
 		}
 		packages, err := readAudit(b[at:min(len(b), at+maxAudit)])
@@ -119,12 +121,14 @@ func beginsCodes(low, high uint64) bool {
 	return sum == complete || used == 1 && sum == one
 }
 
-// beginsAudit inflates just as much as tells a list from other data: the lengths
-// of all codes have at most 290 bytes, what a list begins with 85, blanks included;
-// not compressed and in a block for each byte it has 270.
+// auditBegin is how many bytes tell a list from other data: the lengths of all
+// codes have at most 290, what a list begins with 85, blanks included; not
+// compressed and in a block for each byte it has 270.
+const auditBegin = 512
+
+// beginsAudit inflates just as much as tells a list from other data.
 func (h *hunt) beginsAudit(b []byte) bool {
-	const enough = 512
-	z, err := h.spare.inflate(bytes.NewReader(b[2:min(len(b), enough)]))
+	z, err := h.spare.inflate(bytes.NewReader(b[2:min(len(b), auditBegin)]))
 	if err != nil {
 		return false
 	}

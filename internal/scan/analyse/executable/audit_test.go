@@ -26,6 +26,25 @@ func lists() (all []string) {
 	return all
 }
 
+// A list is found wherever in the pieces that a file is read in it begins: what
+// tells it from other data may not have been read yet.
+func TestListsAcrossPieces(t *testing.T) {
+	var list bytes.Buffer
+	w := zlib.NewWriter(&list)
+	io.WriteString(w, lists()[3]) //nolint:errcheck // into memory
+	w.Close()                     //nolint:errcheck // into memory
+	spare := newSpare()
+	for at := usualWindow - 200; at < usualWindow; at++ {
+		file := make([]byte, 3*usualWindow)
+		copy(file[at:], list.Bytes())
+		h := hunt{w: spare.window(bytes.NewReader(file)), layout: &layout{elf: true}, spare: spare}
+		err := h.search(t.Context(), &region{size: int64(len(file)), unmapped: true})
+		if err != nil || len(h.audits) != 1 || h.audits[0].offset != int64(at) || len(h.audits[0].packages) != 700 {
+			t.Errorf("at %d: %d lists, %v, want the one", at, len(h.audits), err)
+		}
+	}
+}
+
 // FuzzBeginsZlib: whatever inflates to the beginning of a list is looked at.
 func FuzzBeginsZlib(f *testing.F) {
 	short := []string{`{"packages":[]}`, `{  "packages":[]}`, "{\n\t\"packages\" : [\r\n]}", ` {"packages":[]}`, "\n{\"packages\":[]}"}
