@@ -216,6 +216,8 @@ func EcosystemOf(kind string) string {
 		return "CRAN"
 	case "github":
 		return "GitHub Actions"
+	case "bitnami":
+		return "Bitnami"
 	}
 	return ""
 }

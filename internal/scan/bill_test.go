@@ -49,7 +49,7 @@ func languagePackages() []inventory.Package {
 		{"pypi", "", "zope.interface"}, {"maven", "org.apache.logging.log4j", "log4j-core"}, {"gem", "", "RedCloth"}, {"cargo", "", "serde_json"},
 		{"nuget", "", "Newtonsoft.Json"}, {"composer", "symfony", "http-kernel"}, {"hex", "", "phoenix"}, {"pub", "", "http"},
 		{"swift", "", "github.com/apple/swift-nio"}, {"conan", "", "zlib"}, {"hackage", "", "aeson"}, {"cran", "", "readxl"},
-		{"github", "", "Tj-Actions/changed-files"}, {"conda", "", "numpy"}, {"cocoapods", "", "AFNetworking"},
+		{"github", "", "Tj-Actions/changed-files"}, {"conda", "", "numpy"}, {"cocoapods", "", "AFNetworking"}, {"bitnami", "", "postgresql"},
 	} {
 		all = append(all, inventory.Package{Type: p.kind, Namespace: p.namespace, Name: p.name, Version: "1.2.3", Ecosystem: inventory.EcosystemOf(p.kind),
 			Found: inventory.Installed, Places: []inventory.Place{{Path: "/opt/a b!inner.jar", Layer: 1}, {Path: "/app/" + p.name, Layer: 2}}})

@@ -27,6 +27,7 @@ func (a *assembly) absent() {
 	if a.strata.source {
 		return // a lock file is what will be installed
 	}
+	a.packages = a.carriedOut()
 	there := a.installed()
 	if len(there.folders) == 0 {
 		return
@@ -85,4 +86,59 @@ func lockOf(p *inventory.Package) (project string, ok bool) {
 	}
 	folder, file := path.Split(fileOf(p.Places[0].Path))
 	return strings.TrimSuffix(folder, "/"), slices.Contains(locks[p.Type], file)
+}
+
+// everywhere are the types whose packages need not be beside the file that names
+// them: in an environment of Python, among the gems, in a program. Those of npm
+// are in trees of their own, of which every image with Node.js has one.
+var everywhere = []string{"pypi", "gem", "cargo", "golang", "nuget", "maven"}
+
+// list is a file that names packages of a type.
+type list struct{ typ, file string }
+
+// carriedOut leaves out what a lock file or a manifest names and the image does
+// not have, if the file was carried out: at least half of what it names, but for
+// development, is there, in whatever version.
+func (a *assembly) carriedOut() []inventory.Package {
+	names, there := map[list]map[string]bool{}, map[inventory.Key]bool{}
+	for i := range a.packages {
+		p := &a.packages[i]
+		if !slices.Contains(everywhere, p.Type) {
+			continue
+		}
+		if p.Found != inventory.Declared {
+			there[nameOfPackage(p)], there[p.Key()] = true, true
+			continue
+		}
+		l := list{p.Type, p.Places[0].Path}
+		if names[l] == nil {
+			names[l] = map[string]bool{}
+		}
+		if !p.Dev && p.Name != "stdlib" { // which every program of Go has
+			names[l][nameOfPackage(p).Name] = true
+		}
+	}
+	done := map[list]bool{}
+	for l, all := range names {
+		found := 0
+		for name := range all {
+			if there[inventory.Key{Type: l.typ, Name: name}] {
+				found++
+			}
+		}
+		done[l] = found > 0 && 2*found >= len(all)
+	}
+	return slices.DeleteFunc(a.packages, func(p inventory.Package) bool {
+		return p.Found == inventory.Declared && len(p.Places) > 0 && done[list{p.Type, p.Places[0].Path}] && !there[p.Key()]
+	})
+}
+
+// nameOfPackage is a package in whatever version. In names of Python's dots and
+// dashes are the same.
+func nameOfPackage(p *inventory.Package) inventory.Key {
+	name := p.FullName()
+	if p.Type == "pypi" {
+		name = strings.ReplaceAll(name, ".", "-")
+	}
+	return inventory.Key{Type: p.Type, Name: name}
 }

@@ -55,3 +55,36 @@ func TestAbsent(t *testing.T) {
 		}
 	}
 }
+
+// TestCarriedOut: a list of what was to be installed says nothing of what was not,
+// once half of it is there.
+func TestCarriedOut(t *testing.T) {
+	dist := func(name, version string) string {
+		return "file venv/lib/site-packages/" + name + "-" + version + ".dist-info/METADATA Name: " + name + "\nVersion: " + version + "\n"
+	}
+	const wants = "file app/requirements.txt zope-interface==1.0\nb==2.0\nc==3.0\n"
+	s := scan.New(scan.Options{})
+	for _, tc := range []struct {
+		name  string
+		layer []string
+		want  []string
+	}{
+		{"nothing is there", []string{wants}, []string{"pypi b /app/requirements.txt 1", "pypi c /app/requirements.txt 1", "pypi zope-interface /app/requirements.txt 1"}},
+		{"less than half", []string{wants, dist("b", "2.0"), dist("pip", "24.0")},
+			[]string{"pypi b /app/requirements.txt 1", "pypi b /venv/lib/site-packages/b-2.0.dist-info/METADATA 1", "pypi c /app/requirements.txt 1",
+				"pypi pip /venv/lib/site-packages/pip-24.0.dist-info/METADATA 1", "pypi zope-interface /app/requirements.txt 1"}},
+		{"half, one in another version", []string{wants, dist("b", "2.1"), dist("zope.interface", "1.0")},
+			[]string{"pypi b /venv/lib/site-packages/b-2.1.dist-info/METADATA 1", "pypi zope.interface /venv/lib/site-packages/zope.interface-1.0.dist-info/METADATA 1"}},
+		{"what is for development does not count", []string{`file app/Pipfile.lock {"default":{"b":{"version":"==2.0"}},"develop":{"c":{"version":"==1"},"d":{"version":"==1"}}}`, dist("b", "2.0")},
+			[]string{"pypi b /app/Pipfile.lock 1", "pypi b /venv/lib/site-packages/b-2.0.dist-info/METADATA 1"}},
+		{"of another language", []string{wants, "file gems/specifications/b-2.0.gemspec # stub: b 2.0 ruby lib\n", "file gems/specifications/c-3.0.gemspec # stub: c 3.0 ruby lib\n"},
+			[]string{"gem b /gems/specifications/b-2.0.gemspec 1", "gem c /gems/specifications/c-3.0.gemspec 1", "pypi b /app/requirements.txt 1", "pypi c /app/requirements.txt 1", "pypi zope-interface /app/requirements.txt 1"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			inv, _ := mustScan(t, s, imageOf(t, tc.layer))
+			if diff := cmp.Diff(tc.want, listing(inv)); diff != "" {
+				t.Errorf("packages (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

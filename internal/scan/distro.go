@@ -1,6 +1,7 @@
 package scan
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -10,8 +11,8 @@ import (
 // Ecosystem returns where advisories for an operating system's packages are
 // looked up, in the words of the OSV schema (1.7, "Defined ecosystems"):
 //
-//	Debian:12             the major release; without one, as testing and
-//	                      unstable are, the code name: Debian:forky
+//	Debian:12             the major release; testing and unstable have none
+//	                      and go by the number that their code name will have
 //	Ubuntu:22.04:LTS      Ubuntu:24.10; every April of an even year is LTS
 //	Alpine:v3.20          Alpine:edge for what leads to the next release
 //	AlmaLinux:9  Rocky Linux:9  Mageia:9  Azure Linux:3  Photon OS:5.0
@@ -33,7 +34,7 @@ func Ecosystem(os inventory.OS) string {
 	major, _, _ := strings.Cut(os.Version, ".")
 	switch os.ID {
 	case "debian", "raspbian":
-		return with("Debian", firstOf(major, os.Codename))
+		return with("Debian", firstOf(major, debianRelease(os.Codename)))
 	case "ubuntu":
 		return ubuntu(os.Version)
 	case "alpine":
@@ -77,6 +78,16 @@ func firstOf(a, b string) string {
 		return a
 	}
 	return b
+}
+
+// debianRelease returns the number of a release of Debian by its code name, or
+// the name if it is none that is known.
+func debianRelease(codename string) string {
+	names := [...]string{"jessie", "stretch", "buster", "bullseye", "bookworm", "trixie", "forky", "duke"}
+	if i := slices.Index(names[:], codename); i >= 0 {
+		return strconv.Itoa(8 + i)
+	}
+	return codename
 }
 
 func ubuntu(version string) string {

@@ -14,7 +14,7 @@ func TestEcosystem(t *testing.T) {
 	}{
 		{inventory.OS{ID: "debian", Version: "12", Codename: "bookworm"}, "Debian:12"},
 		{inventory.OS{ID: "debian", Version: "9.13"}, "Debian:9"},
-		{inventory.OS{ID: "debian", Codename: "forky", Name: "Debian GNU/Linux forky/sid"}, "Debian:forky"},
+		{inventory.OS{ID: "debian", Codename: "forky", Name: "Debian GNU/Linux forky/sid"}, "Debian:14"},
 		{inventory.OS{ID: "debian"}, "Debian"},
 		{inventory.OS{ID: "ubuntu", Version: "22.04"}, "Ubuntu:22.04:LTS"},
 		{inventory.OS{ID: "ubuntu", Version: "24.10"}, "Ubuntu:24.10"},

@@ -34,6 +34,33 @@ func (s *Shown) Add(p inventory.Package) error {
 	return nil
 }
 
+// Incomplete counts records of a package manager without a name or a version:
+// there may be as many as a file has bytes for.
+type Incomplete struct {
+	Of    string // "dpkg's record"
+	first string
+	count int
+}
+
+// Add counts one; what is what it has instead.
+func (i *Incomplete) Add(what string) {
+	if i.count++; i.count == 1 {
+		i.first = what
+	}
+}
+
+// Tell adds a problem to shown if there were any.
+func (i *Incomplete) Tell(shown *Shown) {
+	if i.count == 0 {
+		return
+	}
+	what := fmt.Sprintf("%s of %.100q has no name or no version", i.Of, i.first)
+	if i.count > 1 {
+		what += fmt.Sprintf(", nor have %d others", i.count-1)
+	}
+	shown.Problems = append(shown.Problems, inventory.Problem{What: what})
+}
+
 // cleanLicenses leaves out what is empty, repeated, or the text of a licence
 // instead of its name.
 func cleanLicenses(all []string) []string {

@@ -68,6 +68,20 @@ func brief(vs []finding.Vulnerability) (lines []string) {
 	return lines
 }
 
+// Bitnami counts builds where semantic versioning has prereleases.
+func TestBitnamiRevisions(t *testing.T) {
+	redis := func(v string) inventory.Package {
+		return inventory.Package{Type: "bitnami", Name: "redis", Version: v, Ecosystem: "Bitnami", Places: []inventory.Place{{Path: "/opt/bitnami/redis", Layer: 1}}}
+	}
+	feed := map[string][]advisory.Advisory{"bitnami": {{ID: "BIT-redis-2024-1", Aliases: []string{"CVE-1-1"},
+		Affected: []advisory.Affected{{Ecosystem: "Bitnami", Package: "redis", Ranges: []advisory.Range{{Fixed: "7.2.4"}}}}}}}
+	for version, want := range map[string]int{"7.2.3-9": 1, "7.2.4-1": 0, "7.2.4": 0, "7.2.4-rc1": 1, "7.2.5-0": 0} {
+		if got := matched(t, feed, match.Options{}, redis(version)); len(got.Vulnerabilities) != want {
+			t.Errorf("%s: %q, want %d", version, brief(got.Vulnerabilities), want)
+		}
+	}
+}
+
 func TestMatch(t *testing.T) {
 	libssl := deb("libssl3", "3.0.9-1", "openssl", "")
 	state := func(a advisory.Affected, s advisory.Status, note string) advisory.Affected {

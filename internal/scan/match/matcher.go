@@ -215,10 +215,13 @@ func (m *matcher) next() *found {
 func (m *matcher) look(p *inventory.Package, releases []release) {
 	m.views = m.views[:0]
 	if !isDistribution(p) {
-		name := advisory.Normalize(p.Ecosystem, p.FullName())
+		name, at := advisory.Normalize(p.Ecosystem, p.FullName()), p.Version
+		if p.Type == "bitnami" {
+			at = withoutRevision(at)
+		}
 		for _, r := range releases {
 			if found, ok := m.db.Lookup(r.ecosystem, name); ok {
-				m.views = append(m.views, view{Package: found, release: r, binary: true, atBin: found.Position(p.Version)})
+				m.views = append(m.views, view{Package: found, release: r, binary: true, atBin: found.Position(at)})
 			}
 		}
 		return
@@ -242,6 +245,17 @@ func (m *matcher) look(p *inventory.Package, releases []release) {
 			m.views = append(m.views, view{Package: found, release: r, binary: true, atBin: found.Position(p.Version)})
 		}
 	}
+}
+
+// withoutRevision is the version of the application in one of Bitnami's, who count
+// behind a dash how often they built it: 17.2.0-8. Advisories don't, and by
+// semantic versioning it would be a prerelease of 17.2.0.
+func withoutRevision(v string) string {
+	before, revision, ok := strings.Cut(v, "-")
+	if !ok || strings.Trim(revision, "0123456789") != "" {
+		return v
+	}
+	return before
 }
 
 // sourceOf returns what a distribution's package was built from.

@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/adler32"
-	"math/bits"
+	"math"
 	"strings"
 )
 
@@ -47,36 +47,21 @@ func makeProgram(kind, content string) ([]byte, error) {
 		}
 		return elf(".go.buildinfo", buildInfo(version, modules)), nil
 	case "rust":
-		return elf(".dep-v0", deflated(content)), nil
+		if len(content) > math.MaxUint16 {
+			return nil, errors.New("a list of more than 64 KiB")
+		}
+		return elf(".dep-v0", stored(content)), nil
 	}
 	return nil, fmt.Errorf("no such kind of program: %q", kind)
 }
 
-// deflated is a zlib stream of one block with the fixed code and no matches, as
-// no library writes it and all read it: the standard one's bytes may change.
-func deflated(s string) []byte {
-	b := []byte{0x78, 0x9c}
-	var held uint64
-	var n int
-	put := func(code uint64, size int) {
-		held |= code << n
-		for n += size; n >= 8; n -= 8 {
-			b, held = append(b, byte(held)), held>>8
-		}
-	}
-	code := func(c uint64, size int) { put(bits.Reverse64(c)>>(64-size), size) } // first bit first
-	put(1, 1)                                                                    // the last block
-	put(1, 2)                                                                    // of the fixed code
-	for i := range len(s) {
-		if c := uint64(s[i]); c < 144 {
-			code(0x30+c, 8)
-		} else {
-			code(0x190+c-144, 9)
-		}
-	}
-	code(0, 7) // the end
-	put(0, 7)  // what is left of a byte
-	return binary.BigEndian.AppendUint32(b, adler32.Checksum([]byte(s)))
+// stored is a zlib stream of blocks that are not compressed, of at most 64 KiB
+// together: the standard library's bytes may change.
+func stored(s string) []byte {
+	b := []byte{0x78, 0x01, 0x01} // the last block, and the first
+	b = binary.LittleEndian.AppendUint16(b, uint16(len(s)))
+	b = binary.LittleEndian.AppendUint16(b, ^uint16(len(s)))
+	return binary.BigEndian.AppendUint32(append(b, s...), adler32.Checksum([]byte(s)))
 }
 
 // buildInfo is build information as Go writes it since 1.18: its strings follow

@@ -5,6 +5,7 @@ package all
 import (
 	"github.com/castellan-security/castellan/internal/scan/analyse"
 	"github.com/castellan-security/castellan/internal/scan/analyse/apk"
+	"github.com/castellan-security/castellan/internal/scan/analyse/bitnami"
 	"github.com/castellan-security/castellan/internal/scan/analyse/caches"
 	"github.com/castellan-security/castellan/internal/scan/analyse/dotnet"
 	"github.com/castellan-security/castellan/internal/scan/analyse/dpkg"
@@ -27,6 +28,7 @@ import (
 func Analysers() []analyse.Analyser {
 	return []analyse.Analyser{
 		apk.Analyser{},
+		bitnami.Analyser{},
 		caches.Analyser{},
 		dotnet.Analyser{},
 		dpkg.Analyser{},

@@ -44,7 +44,9 @@ func (Analyser) Wants(e *analyse.Entry, head []byte) bool {
 func (Analyser) Take(ctx context.Context, _ *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 0, 16<<10), maxLine)
-	var one record
+	incomplete := analyse.Incomplete{Of: "apk's record"}
+	defer incomplete.Tell(shown)
+	one := record{incomplete: &incomplete}
 	for lines.Scan() {
 		line := lines.Text()
 		if line != "" {
@@ -56,7 +58,7 @@ func (Analyser) Take(ctx context.Context, _ *analyse.Entry, r io.Reader, shown *
 		if err := errors.Join(one.show(shown), ctx.Err()); err != nil {
 			return err
 		}
-		one = record{}
+		one = record{incomplete: &incomplete}
 	}
 	if err := lines.Err(); err != nil {
 		return fmt.Errorf("read apk's database: %w", err)
@@ -69,6 +71,7 @@ type record struct {
 	name, version, arch, origin, license, folder string
 	files                                        []string
 	any                                          bool
+	incomplete                                   *analyse.Incomplete
 }
 
 func (o *record) take(line string) error {
@@ -112,8 +115,7 @@ func (o *record) show(shown *analyse.Shown) error {
 		return nil
 	}
 	if o.name == "" || o.version == "" {
-		shown.Problems = append(shown.Problems, inventory.Problem{
-			What: fmt.Sprintf("apk's record of %.100q has no name or no version", o.name+o.version)})
+		o.incomplete.Add(o.name + o.version)
 		return nil
 	}
 	if len(shown.Packages) == maxPackages {

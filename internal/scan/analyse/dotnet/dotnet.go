@@ -104,37 +104,6 @@ func add(shown *analyse.Shown, name, version string, found inventory.Evidence, d
 	return shown.Add(inventory.Package{Type: "nuget", Name: name, Version: version, Ecosystem: "NuGet", Found: found, Dev: dev, Indirect: indirect})
 }
 
-// takeDeps reads the libraries of a *.deps.json file: "Name/1.0" with its type.
-func takeDeps(r io.Reader, size int64, shown *analyse.Shown) error {
-	j := pull.NewJSON(r, size, maxJSON)
-	return j.Object(func(key []byte) error {
-		if string(key) != "libraries" {
-			return nil
-		}
-		return j.Object(func(key []byte) error {
-			name, version, _ := strings.Cut(string(key), "/")
-			kind := ""
-			err := j.Object(func(key []byte) (err error) {
-				if string(key) == "type" {
-					kind, err = j.Text()
-				}
-				return err
-			})
-			if err != nil || version == "" {
-				return err
-			}
-			switch kind {
-			case "package":
-			case "runtimepack": // the runtime that a program brings along
-				name = strings.TrimPrefix(name, "runtimepack.")
-			default: // projects and references: the program's own parts
-				return nil
-			}
-			return add(shown, name, version, inventory.Installed, false, false)
-		})
-	})
-}
-
 // takeLock reads a packages.lock.json. A package is listed for each framework
 // that the project is built for.
 func takeLock(r io.Reader, size int64, shown *analyse.Shown) error {

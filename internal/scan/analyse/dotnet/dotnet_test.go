@@ -22,6 +22,9 @@ func TestTake(t *testing.T) {
 	}{
 		{"deps.json", "app/app.deps.json", `{"runtimeTarget":{"name":".NETCoreApp,Version=v8.0"},"targets":{".NETCoreApp,Version=v8.0":{"A/1.0":{}}},"libraries":{"App/1.0.0":{"type":"project","serviceable":false},"Newtonsoft.Json/13.0.1":{"type":"package"},"runtimepack.Microsoft.NETCore.App.Runtime.linux-x64/8.0.1":{"type":"runtimepack"}}}`,
 			[]string{"nuget:Newtonsoft.Json 13.0.1 installed [NuGet]", "nuget:Microsoft.NETCore.App.Runtime.linux-x64 8.0.1 installed [NuGet]"}},
+		{"deps.json, files", "app/app.deps.json", `{"targets":{".NETCoreApp,Version=v8.0":{},".NETCoreApp,Version=v8.0/linux-x64":{"App/1.0.0":{"dependencies":{"Meta":"1.0","InFramework":"6.0"},"runtime":{"App.dll":{}}},"Meta/1.0":{"dependencies":{"Code":"2.0"}},"Code/2.0":{"runtime":{"lib/Code.dll":{}}},"InFramework/6.0":{"dependencies":{"AlsoInFramework":"6.0"},"compile":{"x.dll":{}}},"AlsoInFramework/6.0":{},"Native/3.0":{"native":{"libn.so":{}}}}},
+			"libraries":{"App/1.0.0":{"type":"project"},"Meta/1.0":{"type":"package"},"Code/2.0":{"type":"package"},"InFramework/6.0":{"type":"package"},"AlsoInFramework/6.0":{"type":"package"},"Native/3.0":{"type":"package"},"Ref/1.0":{"type":"referenceassembly"}}}`,
+			[]string{"nuget:Meta 1.0 installed [NuGet]", "nuget:Code 2.0 installed [NuGet]", "nuget:Native 3.0 installed [NuGet]"}},
 		{"packages.lock.json", "src/packages.lock.json", `{"version":1,"dependencies":{"net6.0":{"A":{"type":"Transitive","resolved":"1.0.0"},"B":{"type":"Direct","requested":"[2.0, )","resolved":"2.0.0"},"p":{"type":"Project"}},"net8.0":{"A":{"type":"Direct","resolved":"1.0.0"}}}}`,
 			[]string{"nuget:A 1.0.0 declared [NuGet]", "nuget:B 2.0.0 declared [NuGet]"}},
 		{"packages.config", "src/packages.config", "\ufeff<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<packages><package id=\"jQuery\" version=\"3.1.1\" targetFramework=\"net46\"/><package id=\"N\" version=\"1.0\" developmentDependency=\"true\"/></packages>",

@@ -1,11 +1,12 @@
 // Package dpkg reads the records of Debian's package manager: its status file,
-// the status files of images without one (distroless), and the lists of files
-// that packages own.
+// the status files of images without one (distroless), the manifests of Ubuntu's
+// chiselled images, and the lists of files that packages own.
 //
 // It is for deb packages that are installed. It is not for .deb archives.
 package dpkg
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -33,14 +34,14 @@ type Analyser struct{}
 func (Analyser) Name() string { return "dpkg" }
 
 // Anchors is analyse.Anchored.
-func (Analyser) Anchors() []string { return []string{"var/lib/dpkg"} }
+func (Analyser) Anchors() []string { return []string{"var/lib/dpkg", "var/lib/chisel"} }
 
 // Wants is analyse.Analyser.
 func (Analyser) Wants(e *analyse.Entry, head []byte) bool {
 	if head == nil || !strings.HasPrefix(e.Path, "var/lib/dpkg/") {
-		return false
+		return head != nil && e.Path == manifestFile
 	}
-	return e.Path == statusFile || isStatus(e.Path) || listed(e.Path) != ""
+	return e.Path == statusFile || isStatus(e.Path) && bytes.Contains(head, []byte("Package:")) || listed(e.Path) != ""
 }
 
 // isStatus tells the record of one package in the status folder.
@@ -67,6 +68,9 @@ func listed(p string) string {
 
 // Take is analyse.Analyser.
 func (Analyser) Take(ctx context.Context, e *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
+	if e.Path == manifestFile {
+		return takeManifest(ctx, r, shown)
+	}
 	if name := listed(e.Path); name != "" {
 		return takeList(ctx, name, strings.HasSuffix(e.Path, sumsSuffix), r, shown)
 	}
@@ -77,6 +81,8 @@ func (Analyser) Take(ctx context.Context, e *analyse.Entry, r io.Reader, shown *
 // told, and the others stand.
 func takeStatus(ctx context.Context, r io.Reader, shown *analyse.Shown) error {
 	stanzas := newStanzas(r)
+	incomplete := analyse.Incomplete{Of: "dpkg's record"}
+	defer incomplete.Tell(shown)
 	for stanzas.next() {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -86,8 +92,7 @@ func takeStatus(ctx context.Context, r io.Reader, shown *analyse.Shown) error {
 			continue
 		}
 		if s.name == "" || s.version == "" {
-			shown.Problems = append(shown.Problems, inventory.Problem{
-				What: fmt.Sprintf("dpkg's record of %.100q has no name or no version", s.name+s.version)})
+			incomplete.Add(s.name + s.version)
 			continue
 		}
 		if len(shown.Packages) == maxPackages {

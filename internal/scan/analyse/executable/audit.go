@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math/bits"
+	"slices"
 
 	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/scan/pull"
@@ -27,26 +29,31 @@ type audit struct {
 	packages []inventory.Package
 }
 
-// auditBegins is what every list begins with once inflated.
+// auditBegins is what every list begins with once inflated, but for blanks, of
+// which there are fewer than auditBlanks.
 var auditBegins = []byte(`{"packages":[`)
+
+const auditBlanks = 32
 
 // lookForAudit searches for zlib streams that inflate to a list of crates. The
 // section that holds it has a name only in headers that come at the very end.
 func (h *hunt) lookForAudit(size, to int) error {
 	// A zlib stream with a window of 32 KiB begins with this byte.
 	return h.w.each(size, to, []byte{0x78}, func(at int) (bool, error) {
-		held := h.w.held
-		if !beginsZlib(held[at:]) {
+		if !beginsZlib(h.w.held[at:]) {
 			return false, nil
 		}
 		if h.tries++; h.tries > maxAuditTries || len(h.audits) >= maxAudits {
 			return true, nil
 		}
-		if !h.beginsAudit(held[at:]) {
+		b, err := h.w.need(at + auditBegin)
+		if err != nil {
+			return true, err
+		}
+		if !h.beginsAudit(b[at:]) {
 			return false, nil
 		}
-		b, err := h.w.need(at + maxAudit)
-		if err != nil {
+		if b, err = h.w.need(at + maxAudit); err != nil {
 			return true, err
 		}
 		packages, err := readAudit(b[at:min(len(b), at+maxAudit)])
@@ -57,23 +64,29 @@ func (h *hunt) lookForAudit(size, to int) error {
 	})
 }
 
-// beginsZlib says whether b can be a zlib stream of one of the four levels whose
-// first block is compressed, and, if its codes are fixed ones, a list. It says no
-// to nearly all that isn't, so that little has to be inflated to see it.
+// beginsZlib says whether b can be a zlib stream of one of the four levels that
+// inflates to a list. It says no to nearly all that isn't, so that little has to
+// be inflated to see it: a block that is not compressed says its length twice, one
+// of fixed codes shows its first byte, and one of its own codes says them.
 func beginsZlib(b []byte) bool {
 	if len(b) < 3 || b[1] != 0x01 && b[1] != 0x5e && b[1] != 0x9c && b[1] != 0xda {
 		return false
 	}
+	kind := b[2] >> 1 & 3
+	if kind == stored {
+		return len(b) >= 7 && b[3] == ^b[5] && b[4] == ^b[6]
+	}
 	const enough = 2 + 16
-	if len(b) < enough {
-		kind := b[2] >> 1 & 3 // and no more is there to go by
+	if len(b) < enough { // no more is there to go by
 		return kind == fixedCodes || kind == dynamicCodes
 	}
-	switch b[2] >> 1 & 3 {
+	switch kind {
 	case fixedCodes:
-		// '{' is 0xab, its highest bit first.
-		const brace = 0xd5
-		return byte((uint16(b[2])|uint16(b[3])<<8)>>3) == brace
+		// Codes stand with their highest bit first; those of the first 144 bytes
+		// have eight bits and begin here.
+		const first = 0x30
+		c := bits.Reverse8(byte((uint16(b[2])|uint16(b[3])<<8)>>3)) - first
+		return c == '{' || isBlank(c)
 	case dynamicCodes:
 		return beginsCodes(binary.LittleEndian.Uint64(b[2:]), binary.LittleEndian.Uint64(b[2+8:]))
 	}
@@ -82,6 +95,7 @@ func beginsZlib(b []byte) bool {
 
 // Kinds of deflate's blocks (RFC 1951, 3.2.3).
 const (
+	stored       = 0
 	fixedCodes   = 1
 	dynamicCodes = 2
 )
@@ -95,31 +109,39 @@ func beginsCodes(low, high uint64) bool {
 		return false // more codes than there are
 	}
 	sum, used := 0, 0
-	bits := low>>order | high<<(64-order) // three for each of at most 19
+	fields := low>>order | high<<(64-order) // three for each of at most 19
 	for range 4 + int(low>>lengths&15) {
-		if n := bits & 7; n > 0 {
+		if n := fields & 7; n > 0 {
 			sum += 1 << (7 - n)
 			used++
 		}
-		bits >>= 3
+		fields >>= 3
 	}
 	const complete, one = 1 << 7, 1 << 6
 	return sum == complete || used == 1 && sum == one
 }
 
-// beginsAudit inflates just as much as tells a list from other data: the lengths
-// of all codes have at most 290 bytes, what a list begins with 25.
+// auditBegin is how many bytes tell a list from other data: the lengths of all
+// codes have at most 290, what a list begins with 85, blanks included; not
+// compressed and in a block for each byte it has 270.
+const auditBegin = 512
+
+// beginsAudit inflates just as much as tells a list from other data.
 func (h *hunt) beginsAudit(b []byte) bool {
-	const enough = 512
-	z, err := h.spare.inflate(bytes.NewReader(b[2:min(len(b), enough)]))
+	z, err := h.spare.inflate(bytes.NewReader(b[2:min(len(b), auditBegin)]))
 	if err != nil {
 		return false
 	}
 	defer h.spare.inflaters.Put(z)
-	begin := make([]byte, len(auditBegins))
-	_, err = io.ReadFull(z, begin)
-	return err == nil && bytes.Equal(begin, auditBegins)
+	begin := make([]byte, len(auditBegins)+auditBlanks)
+	n, _ := io.ReadFull(z, begin) // what is wrong further on, reading the list tells
+	return bytes.HasPrefix(withoutBlanks(begin[:n]), auditBegins)
 }
+
+// withoutBlanks takes out what JSON allows between its parts.
+func withoutBlanks(b []byte) []byte { return slices.DeleteFunc(b, isBlank) }
+
+func isBlank(c byte) bool { return c == ' ' || c == '\t' || c == '\n' || c == '\r' }
 
 // confirmAudits shows the list at whose offset a section begins.
 func (h *hunt) confirmAudits() error {

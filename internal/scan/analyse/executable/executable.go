@@ -4,8 +4,8 @@
 //
 // The headers at the beginning of a file say where such information can lie.
 // Only a window over the file is held while it passes, and reading stops as
-// soon as the answer is known. It is not for packages' files in general, and not
-// for packed or encrypted programs, which say nothing.
+// soon as the answer is known. It is not for packages' files in general. Packed
+// programs say nothing; of those that UPX made that is told.
 package executable
 
 import (
@@ -14,6 +14,7 @@ import (
 	"encoding/binary"
 	"io"
 
+	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/scan/analyse"
 )
 
@@ -78,8 +79,19 @@ func (a Analyser) Take(ctx context.Context, _ *analyse.Entry, r io.Reader, shown
 	if l == nil {
 		return nil // begins like a program, and isn't
 	}
+	if isPacked(head) {
+		shown.Problems = append(shown.Problems, inventory.Problem{What: "packed with UPX: what the program was built from cannot be read"})
+		return nil
+	}
 	h := hunt{w: w, layout: l, shown: shown, spare: a.spare}
 	return h.run(ctx)
+}
+
+// isPacked says whether a program is one that UPX made: its mark stands right
+// behind the headers.
+func isPacked(head []byte) bool {
+	const reach = 1 << 10
+	return bytes.Contains(head[:min(len(head), reach)], []byte("UPX!"))
 }
 
 // readLayout reads the headers, nil if they make no sense.

@@ -231,6 +231,18 @@ func TestWants(t *testing.T) {
 	}
 }
 
+// A program that UPX packed says that nothing can be known of it.
+func TestPackedPrograms(t *testing.T) {
+	packed := program(t, inlineInfo("go1.21.3", testModules))
+	copy(packed[0xec:], "UPX!")
+	var shown analyse.Shown
+	err := (executable.Analyser{}).Take(context.Background(), &analyse.Entry{}, bytes.NewReader(packed), &shown)
+	want := analyse.Shown{Problems: []inventory.Problem{{What: "packed with UPX: what the program was built from cannot be read"}}}
+	if diff := gocmp.Diff(shown, want); diff != "" || err != nil {
+		t.Errorf("%v (-got +want):\n%s", err, diff)
+	}
+}
+
 func TestBrokenPrograms(t *testing.T) {
 	whole := program(t, inlineInfo("go1.21.3", testModules))
 	for _, size := range []int{256, 300, 0x1000, 0x1010, 0x1030, len(whole) - 1} {

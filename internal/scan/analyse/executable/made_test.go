@@ -149,9 +149,14 @@ func oldInfo(version, modules string, size int, order binary.ByteOrder) elfParts
 	return p
 }
 
-func deflated(s string) []byte {
+func deflated(s string) []byte { return compressed(s, zlib.DefaultCompression) }
+
+func compressed(s string, level int) []byte {
 	var b bytes.Buffer
-	z := zlib.NewWriter(&b)
+	z, err := zlib.NewWriterLevel(&b, level)
+	if err != nil {
+		panic(err)
+	}
 	if _, err := io.WriteString(z, s); err != nil {
 		panic(err)
 	}
@@ -201,6 +206,8 @@ func TestMadePrograms(t *testing.T) {
 		{"before 1.18, strings lost", lost, nil, "build information of Go before 1.18 points to where nothing was found"},
 		{"before 1.18, no note", noNote, nil, "build information of Go before 1.18 points to where nothing was found"},
 		{"crates", elfParts{data: []byte("data"), tail: list, wide: true}, crateWant, ""},
+		{"crates, not compressed", elfParts{data: []byte("data"), tail: compressed(crates, zlib.NoCompression), wide: true}, crateWant, ""},
+		{"crates, with blanks", elfParts{data: []byte("data"), tail: deflated("{\n  \"packages\" : [" + crates[len(`{"packages":[`):]), wide: true}, crateWant, ""},
 		{"crates, 32 bits, big endian", elfParts{data: []byte("data"), tail: list, order: binary.BigEndian}, crateWant, ""},
 		{"crates without a section", elfParts{data: []byte("data"), tail: list, noSections: true, wide: true}, nil, ""},
 		{"crates within other data", elfParts{data: []byte("data"), tail: append([]byte("xx"), list...), wide: true}, nil, ""},

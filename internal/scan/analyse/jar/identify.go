@@ -52,7 +52,17 @@ type contents struct {
 	place    string
 	poms     []coordinates
 	manifest manifest
-	roots    []string // org/springframework/core
+	roots    []string      // org/springframework/core
+	builds   []coordinates // of pom.xml files, without versions
+}
+
+// addBuild remembers whose pom.xml an entry is: META-INF/maven/group/artifact/pom.xml.
+func (c *contents) addBuild(name string) {
+	rest, ok := strings.CutPrefix(name, mavenFolder)
+	parts := strings.Split(rest, "/")
+	if ok && len(parts) == 3 && len(c.builds) < maxPoms {
+		c.builds = append(c.builds, coordinates{group: parts[0], artifact: parts[1]})
+	}
 }
 
 // addClass remembers the package of a class.
@@ -159,7 +169,7 @@ func (a Analyser) infer(c *contents, file string) (coordinates, inventory.Eviden
 		}
 	}
 	for _, n := range names {
-		if known := a.known(n, version); known.group != "" && c.belongsTo(known.group) {
+		if known := a.known(n, version); known.group != "" && (c.belongsTo(known.group) || c.isNamed(known.artifact)) {
 			known.version = version
 			return known, inventory.Inferred
 		}
@@ -177,8 +187,48 @@ func (a Analyser) infer(c *contents, file string) (coordinates, inventory.Eviden
 		i += next + 1
 	}
 	p := coordinates{artifact: name, version: version}
-	p.group = c.stated(name)
+	for _, group := range []string{c.built(name), repositoryGroup(c.place, name, version), c.stated(name)} {
+		if p.group == "" {
+			p.group = group
+		}
+	}
 	return p, inventory.Inferred
+}
+
+// built returns the group of the pom.xml from which an artifact was built, if it
+// lies in the archive.
+func (c *contents) built(artifact string) string {
+	for _, b := range c.builds {
+		if b.artifact == artifact {
+			return b.group
+		}
+	}
+	return ""
+}
+
+// repositoryGroup returns the group of an archive that lies where Maven and
+// Gradle keep what they fetched, in folders named after all of it:
+//
+//	.m2/repository/org/foo/bar/1.0/bar-1.0.jar
+//	.gradle/caches/modules-2/files-2.1/org.foo/bar/1.0/<digest>/bar-1.0.jar
+func repositoryGroup(place, artifact, version string) string {
+	if strings.ContainsRune(place, '!') {
+		return ""
+	}
+	folder := path.Dir(place)
+	if _, rest, ok := strings.Cut(folder, "/files-2.1/"); ok {
+		parts := strings.Split(rest, "/")
+		if len(parts) == 4 && parts[1] == artifact && parts[2] == version {
+			return parts[0]
+		}
+		return ""
+	}
+	_, rest, ok := strings.Cut(folder, "/repository/")
+	group, ok2 := strings.CutSuffix(rest, "/"+artifact+"/"+version)
+	if !ok || !ok2 {
+		return ""
+	}
+	return strings.ReplaceAll(group, "/", ".")
 }
 
 // known looks up an artifact; of those that changed their group with a major
@@ -214,6 +264,19 @@ func (c *contents) belongsTo(group string) bool {
 		}
 	}
 	return !telling && strings.Contains(text, strings.ToLower(group))
+}
+
+// isNamed says that an archive without classes, as those are that hold nothing
+// but resources or other archives, names itself as the artifact in its manifest.
+// With classes it is they that have to bear out whose it is.
+func (c *contents) isNamed(artifact string) bool {
+	if len(c.roots) > 0 {
+		return false
+	}
+	return slices.ContainsFunc([]string{"Implementation-Title", "Bundle-SymbolicName", "Automatic-Module-Name"}, func(key string) bool {
+		name := c.manifest.value(key)
+		return name == artifact || strings.ReplaceAll(name, ".", "-") == artifact
+	})
 }
 
 // stated returns the group that the manifest states, if the classes bear it out.
@@ -271,7 +334,17 @@ func splitFile(file string) (name, version string) {
 		}
 	}
 	if at == 0 {
-		return file, ""
+		return splitBundle(file)
 	}
 	return strings.Join(parts[:at], "-"), strings.Join(parts[at:], "-")
+}
+
+// splitBundle cuts name_1.2.3 in two, as OSGi writes it. Two numbers alone are of
+// the language that a library of Scala is for.
+func splitBundle(file string) (name, version string) {
+	i := strings.LastIndexByte(file, '_')
+	if i <= 0 || i+1 == len(file) || !isDigit(file[i+1]) || strings.Count(file[i:], ".") < 2 {
+		return file, ""
+	}
+	return file[:i], file[i+1:]
 }

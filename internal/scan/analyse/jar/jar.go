@@ -168,6 +168,9 @@ func (w *walk) entry(ctx context.Context, z *zipstream.Reader, e *zipstream.Entr
 			}
 			return err
 		})
+	case bytes.HasSuffix(name, []byte("/pom.xml")):
+		c.addBuild(string(name))
+		return nil
 	case isArchive(string(name)):
 		place := c.place + "!" + string(name)
 		if depth >= maxDepth {

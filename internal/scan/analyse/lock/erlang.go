@@ -47,6 +47,9 @@ func takeRebar(r io.Reader, size int64, shown *analyse.Shown) error {
 			return nil
 		}
 		name, rest, _ := strings.Cut(rest, `">>`)
+		if strings.ContainsAny(name, " {}<>\",") {
+			return nil
+		}
 		p := declared("hex", name, firstQuoted(rest), "Hex")
 		_, level, _ := strings.Cut(rest, "},")
 		p.Indirect = level != "" && !strings.HasPrefix(level, "0")

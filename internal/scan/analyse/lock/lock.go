@@ -41,6 +41,8 @@ func takerOf(path string) take {
 		return takePods
 	case "conan.lock":
 		return takeConan
+	case "conanfile.txt":
+		return takeConanfile
 	case "stack.yaml.lock":
 		return takeStack
 	case "cabal.project.freeze":
@@ -52,6 +54,7 @@ func takerOf(path string) take {
 		if strings.HasSuffix(above, "/library") || strings.HasSuffix(above, "/site-library") {
 			return takeDescription
 		}
+		return takeBuilt
 	}
 	if strings.HasSuffix(folder, ".github/workflows") && (strings.HasSuffix(base, ".yml") || strings.HasSuffix(base, ".yaml")) {
 		return takeWorkflow

@@ -34,6 +34,8 @@ func TestTake(t *testing.T) {
 		{"conan.lock 2", "conan.lock", `{"version":"0.5","requires":["zlib/1.2.11#abc%1674","fmt/9.0.0@user/channel#x"],"build_requires":["cmake/3.25#x"],"python_requires":[]}`,
 			[]string{"conan:zlib 1.2.11 declared [ConanCenter]", "conan:fmt 9.0.0 declared [ConanCenter]", "conan:cmake 3.25 declared [ConanCenter] dev"}},
 		{"conan.lock 1", "conan.lock", `{"graph_lock":{"nodes":{"0":{"ref":"app/1.0","path":"conanfile.py"},"1":{"pref":"zlib/1.2.11#abc:def"}}},"version":"0.4"}`, []string{"conan:zlib 1.2.11 declared [ConanCenter]"}},
+		{"conanfile.txt", "conanfile.txt", "[requires]\nzlib/1.2.11#abc # why\nfmt/[>=9 <10]\nboost/1.80.0@user/channel\n\n[tool_requires]\ncmake/3.25\n[options]\nzlib/*:shared=True\n",
+			[]string{"conan:zlib 1.2.11 declared [ConanCenter]", "conan:fmt  declared [ConanCenter]", "conan:boost 1.80.0 declared [ConanCenter]", "conan:cmake 3.25 declared [ConanCenter] dev"}},
 		{"stack.yaml.lock", "stack.yaml.lock", "packages:\n- completed:\n    hackage: aeson-pretty-0.8.9@sha256:abc,123\n    pantry-tree:\n      size: 1\n  original:\n    hackage: aeson-pretty-0.8.9\n- completed:\n    hackage: b-1.0@sha256:abc,1\n",
 			[]string{"hackage:aeson-pretty 0.8.9 declared [Hackage]", "hackage:b 1.0 declared [Hackage]"}},
 		{"cabal.project.freeze", "cabal.project.freeze", "active-repositories: x:merge\nconstraints: any.a ==1.0,\n             a +flag,\n             any.b-c ==2.0 || ==2.1,\n             any.d ==3.0.1,\nindex-state: x\n",
@@ -42,7 +44,9 @@ func TestTake(t *testing.T) {
 			[]string{"cran:a 1.0-2 declared [CRAN]", "cran:b 2.0 declared []"}},
 		{"installed R package", "usr/lib/R/library/stats/DESCRIPTION", "Package: stats\nVersion: 4.2.3\nPriority: base\nLicense: Part of R 4.2.3\n", []string{"cran:stats 4.2.3 installed [] Part of R 4.2.3"}},
 		{"installed R package of CRAN", "usr/local/lib/R/site-library/x/DESCRIPTION", "Package: x\nVersion: 1.0\n", []string{"cran:x 1.0 installed [CRAN]"}},
-		{"another DESCRIPTION", "src/DESCRIPTION", "Package: x\n", []string{"not wanted"}},
+		{"sources of an R package", "src/DESCRIPTION", "Package: x\nVersion: 1.0\n", nil},
+		{"R package of a project's own library", "app/renv/library/R-4.2/x86_64-pc-linux-gnu/x/DESCRIPTION", "Package: x\nVersion: 1.0\nBuilt: R 4.2.3; ; 2024-01-01 00:00:00 UTC; unix\n", []string{"cran:x 1.0 installed [CRAN]"}},
+		{"rebar.lock, damaged", "rebar.lock", " {<<\"idna\">>,{pkg,<<\"idpkg,<<\"parse_trans\">>,<<\"3.3.1\">>},0},\n", nil},
 		{"workflow", "src/.github/workflows/ci.yml", "jobs:\n  a:\n    steps:\n      - uses: actions/checkout@v4.1.1\n      - name: x\n        uses: \"actions/setup-go@v5\"\n      - uses: a/b/sub@0123abc # v2.3.4\n      - uses: ./local\n      - uses: docker://alpine:3\n",
 			[]string{"github:actions/checkout v4.1.1 declared [GitHub Actions]", "github:actions/setup-go  declared [GitHub Actions]", "github:a/b v2.3.4 declared [GitHub Actions]"}},
 	} {
@@ -69,7 +73,7 @@ func TestBrokenFiles(t *testing.T) {
 }
 
 func FuzzTake(f *testing.F) {
-	paths := []string{"mix.lock", "rebar.lock", "pubspec.lock", "Package.resolved", "Podfile.lock", "conan.lock", "stack.yaml.lock", "cabal.project.freeze", "renv.lock", ".github/workflows/a.yml"}
+	paths := []string{"mix.lock", "rebar.lock", "pubspec.lock", "Package.resolved", "Podfile.lock", "conan.lock", "conanfile.txt", "DESCRIPTION", "stack.yaml.lock", "cabal.project.freeze", "renv.lock", ".github/workflows/a.yml"}
 	f.Add(0, "\"plug\": {:hex, :plug, \"1.14.0\"},\n")
 	f.Add(1, "{<<\"a\">>,{pkg,<<\"a\">>,<<\"2.9.0\">>},0},\n")
 	f.Add(3, `{"pins":[{"location":"git@github.com:x/a.git","state":{"version":"1.0.0"}}]}`)

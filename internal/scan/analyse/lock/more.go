@@ -103,6 +103,35 @@ func takeConan(r io.Reader, size int64, shown *analyse.Shown) error {
 	})
 }
 
+// takeConanfile reads a conanfile.txt: sections with a reference a line. One that
+// asks for a range tells no version.
+func takeConanfile(r io.Reader, size int64, shown *analyse.Shown) error {
+	section := ""
+	return eachLine(r, size, func(s string) error {
+		s, _, _ = strings.Cut(s, "#") // a comment, or a revision
+		s = strings.TrimSpace(s)
+		if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
+			section = s
+			return nil
+		}
+		dev := section == "[build_requires]" || section == "[tool_requires]" || section == "[test_requires]"
+		if !dev && section != "[requires]" {
+			return nil
+		}
+		s, _, _ = strings.Cut(s, "@")
+		name, version, ok := strings.Cut(s, "/")
+		if !ok {
+			return nil
+		}
+		if strings.HasPrefix(version, "[") {
+			version = ""
+		}
+		p := declared("conan", name, version, "ConanCenter")
+		p.Dev = dev
+		return shown.Add(p)
+	})
+}
+
 // takeStack reads a stack.yaml.lock: hackage: name-1.0@sha256:…
 func takeStack(r io.Reader, size int64, shown *analyse.Shown) error {
 	original := -1 // how far an original is indented, whose completed form came before
@@ -170,13 +199,33 @@ func takeRenv(r io.Reader, size int64, shown *analyse.Shown) error {
 	})
 }
 
-// takeDescription reads the DESCRIPTION of an installed package of R.
+// takeDescription reads the DESCRIPTION of a package in a library of R.
 func takeDescription(r io.Reader, size int64, shown *analyse.Shown) error {
-	p := inventory.Package{Type: "cran", Ecosystem: "CRAN", Found: inventory.Installed}
-	err := eachLine(r, size, func(s string) error {
+	p, _, err := description(r, size)
+	if err != nil {
+		return err
+	}
+	return shown.Add(p)
+}
+
+// takeBuilt reads a DESCRIPTION elsewhere. Installing a package adds for what it
+// was built; its sources do not have that.
+func takeBuilt(r io.Reader, size int64, shown *analyse.Shown) error {
+	p, built, err := description(r, size)
+	if err != nil || !built {
+		return err
+	}
+	return shown.Add(p)
+}
+
+func description(r io.Reader, size int64) (p inventory.Package, built bool, err error) {
+	p = inventory.Package{Type: "cran", Ecosystem: "CRAN", Found: inventory.Installed}
+	err = eachLine(r, size, func(s string) error {
 		key, value, _ := strings.Cut(s, ":")
 		value = strings.TrimSpace(value)
 		switch key {
+		case "Built":
+			built = strings.HasPrefix(value, "R ")
 		case "Package":
 			p.Name = value
 		case "Version":
@@ -190,10 +239,10 @@ func takeDescription(r io.Reader, size int64, shown *analyse.Shown) error {
 		}
 		return nil
 	})
-	if err != nil || p.Version == "" {
-		return err
+	if p.Version == "" {
+		p.Name = "" // nothing
 	}
-	return shown.Add(p)
+	return p, built, err
 }
 
 // takeWorkflow reads which actions a workflow uses: uses: owner/name@v4.1.0. A

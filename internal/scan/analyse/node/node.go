@@ -44,12 +44,13 @@ func (Analyser) Wants(e *analyse.Entry, head []byte) bool {
 }
 
 // isInstalled says whether a package.json lies where installers put it:
-// node_modules/name/package.json or node_modules/@scope/name/package.json.
+// node_modules/name/package.json or node_modules/@scope/name/package.json, or
+// where Bower did, which fetches what npm has, too.
 func isInstalled(path string) bool {
 	folder, _ := cutLast(path)
 	above, _ := cutLast(folder)
 	top, scope := cutLast(above)
-	if scope == "node_modules" {
+	if scope == "node_modules" || scope == "bower_components" {
 		return true
 	}
 	_, holder := cutLast(top)

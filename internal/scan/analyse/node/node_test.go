@@ -58,6 +58,7 @@ func TestManifests(t *testing.T) {
 		{"installed", "app/node_modules/a/package.json", plain, []string{"a 1.0.0 installed MIT"}},
 		{"at the root", "node_modules/a/package.json", plain, []string{"a 1.0.0 installed MIT"}},
 		{"with a scope", "app/node_modules/@s/a/package.json", `{"version":"v2.0.0-rc.1","name":"@s/a","licenses":[{"type":"MIT","url":"x"},"ISC"]}`, []string{"@s/a 2.0.0-rc.1 installed MIT,ISC"}},
+		{"by Bower", "www/bower_components/a/package.json", plain, []string{"a 1.0.0 installed MIT"}},
 		{"by pnpm", "app/node_modules/.pnpm/a@1.0.0/node_modules/a/package.json", plain, []string{"a 1.0.0 installed MIT"}},
 		{"an alias", "app/node_modules/b/package.json", plain, []string{"a 1.0.0 installed MIT"}},
 		{"license as an object", "node_modules/a/package.json", `{"name":"a","version":"1","license":{"type":"MIT","url":"x"}}`, []string{"a 1 installed MIT"}},
@@ -146,6 +147,8 @@ func TestLockFileForms(t *testing.T) {
 			[]string{"a 1.1.0 declared", "a 1.2.0 declared", "b 1.0.0 declared indirect"}},
 		{"yarn 1, others", "yarn.lock", "a@^1, \"a@^1.2\":\n  version \"1.2.3\"\n\n\"b@file:./b\":\n  version \"0.0.0\"\n\n\"c@https://example.com/c.tgz\":\n  version \"3.0.0\"\n",
 			[]string{"a 1.2.3 declared", "c 3.0.0 declared"}},
+		{"yarn 1, fetched under another name", "yarn.lock", "a@^1:\n  version \"1.2.3\"\n  resolved \"https://registry.example.com/repo/@fork/a/-/a-1.2.3.tgz#abc\"\n\nb@^2:\n  version \"2.0.0\"\n  resolved \"https://registry.example.com/@s%2fc/-/c-2.0.0.tgz\"\n\nd@x/d#1:\n  version \"3.0.0\"\n  resolved \"https://codeload.example.com/x/d/tar.gz/1\"\n",
+			[]string{"@fork/a 1.2.3 declared", "@s/c 2.0.0 declared", "d 3.0.0 declared"}},
 		{"yarn berry, others", "yarn.lock", "__metadata:\n  version: 8\n\n\"p@workspace:.\":\n  version: 0.0.0-use.local\n  resolution: \"p@workspace:.\"\n  linkType: soft\n\n" +
 			"\"a@patch:a@npm%3A1.0.0#~/x.patch\":\n  version: 1.0.0\n  resolution: \"a@patch:a@npm%3A1.0.0#~/x.patch::version=1.0.0\"\n  linkType: hard\n",
 			[]string{"a 1.0.0 declared"}},

@@ -35,6 +35,8 @@ func takeYarn(l *list, r io.Reader, size int64) error {
 			switch strings.Trim(key, `":`) {
 			case "version":
 				e.version = value
+			case "resolved":
+				e.fetched = fetchedName(value)
 			case "resolution":
 				e.resolution = value
 			case "linkType":
@@ -50,6 +52,7 @@ type yarnEntry struct {
 	version    string
 	resolution string // in the later format: a@npm:1.2.3
 	soft       bool   // a workspace
+	fetched    string // the name in the address of a registry, in the first format
 }
 
 // add adds the package, unless it is of the project itself.
@@ -72,5 +75,27 @@ func (e *yarnEntry) add(l *list) error {
 			name = other
 		}
 	}
+	if isName(e.fetched) {
+		name = e.fetched // what is there, whatever it was asked for by
+	}
 	return l.add(name, e.version, false, false)
+}
+
+// fetchedName is the name in an address of a registry, before /-/:
+// https://host/@scope/name/-/name-1.0.0.tgz. It is empty for other addresses.
+func fetchedName(address string) string {
+	before, _, ok := strings.Cut(address, "/-/")
+	_, rest, web := strings.Cut(before, "://")
+	if !ok || !web {
+		return ""
+	}
+	rest = strings.ReplaceAll(strings.ReplaceAll(rest, "%2f", "/"), "%2F", "/")
+	folder, name := cutLast(rest)
+	if folder == "" {
+		return ""
+	}
+	if _, scope := cutLast(folder); strings.HasPrefix(scope, "@") {
+		return scope + "/" + name
+	}
+	return name
 }

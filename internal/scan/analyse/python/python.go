@@ -56,9 +56,9 @@ func kindOf(path string) kind {
 	base, folder := path[i+1:], path[:max(i, 0)]
 	switch base {
 	case "METADATA":
-		return only(strings.HasSuffix(folder, ".dist-info"), metadata)
+		return only(strings.HasSuffix(folder, "dist-info") || strings.HasSuffix(folder, "DIST-INFO"), metadata)
 	case "PKG-INFO":
-		return only(strings.HasSuffix(folder, ".egg-info") || strings.HasSuffix(folder, "EGG-INFO"), metadata)
+		return only(strings.HasSuffix(folder, "egg-info") || strings.HasSuffix(folder, "EGG-INFO"), metadata)
 	case "Pipfile.lock":
 		return outside(path, pipfile)
 	case "poetry.lock":

@@ -41,6 +41,9 @@ func readBerkeley(db *held, rec *records) error {
 		return err
 	}
 	for n := 1; n < b.pages; n++ {
+		if err := rec.ended(); err != nil {
+			return err
+		}
 		if err := b.read(n, b.this); err != nil {
 			return err
 		}
@@ -112,7 +115,8 @@ func (b *berkeley) readPage(page []byte, n int, rec *records) error {
 			}
 		case bdbOffPage:
 			if err := b.chain(value, page, at, rec); err != nil {
-				return fmt.Errorf("page %d: item %d: %w", n, i, err)
+				rec.damaged(fmt.Errorf("page %d: item %d: %w", n, i, err))
+				continue
 			}
 		default:
 			continue // duplicates, which RPM's packages don't have

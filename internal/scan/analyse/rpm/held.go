@@ -191,24 +191,33 @@ func (h *held) add(p piece) error {
 	return nil
 }
 
-// blankDigests overwrites what is nothing but 64 hex digits or more in a row: the
-// SHA-256 digests of files. No program or library has such a name.
+// spared is how much of a run of digits is left as it is at either end: as long
+// as the number of a page, which may stand there and look like digits.
+const spared = 4
+
+// blankDigests overwrites what is nothing but 64 hex digits or more in a row, the
+// SHA-256 digests of files, by zeros that are digits too: where texts end stays
+// as it was.
 func blankDigests(b []byte) {
 	const digits = 64
 	run := 0
+	blank := func(end int) {
+		if run < digits {
+			return
+		}
+		for i := end - run + spared; i < end-spared; i++ {
+			b[i] = '0'
+		}
+	}
 	for i, c := range b {
 		if c >= '0' && c <= '9' || c >= 'a' && c <= 'f' {
 			run++
 			continue
 		}
-		if run >= digits {
-			clear(b[i-run : i])
-		}
+		blank(i)
 		run = 0
 	}
-	if run >= digits {
-		clear(b[len(b)-run:])
-	}
+	blank(len(b))
 }
 
 // close gives back what the database was held in.

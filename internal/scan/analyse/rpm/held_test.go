@@ -278,6 +278,38 @@ func TestMemoryIsShared(t *testing.T) {
 	}
 }
 
+// Reading ends where it must even if there is no record to take: each of these
+// has only damaged ones.
+func TestReadingEnds(t *testing.T) {
+	pages := unpacked(t, "Packages")
+	for n := 1; n < len(pages)>>12; n++ {
+		if p := pages[n<<12:][:1<<12]; p[25] == bdbOverflow {
+			clear(p)
+		}
+	}
+	rows := unpacked(t, "rpmdb.sqlite")
+	for n := len(rows) >> 13; n < len(rows)>>12; n++ { // the schema lies before
+		if p := rows[n<<12:][:1<<12]; p[0] == sqliteLeaf {
+			clear(p[64:]) // but for where its rows are
+		}
+	}
+	slots := database(headerOf("a", 1))
+	clear(slots[ndbPage:])
+	for name, db := range map[string][]byte{"Packages": pages, "rpmdb.sqlite": rows, "Packages.db": slots} {
+		t.Run(name, func(t *testing.T) {
+			h, err := newMemory().hold(bytes.NewReader(db), int64(len(db)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer h.close()
+			err = readers[name](h, &records{ended: func() error { return context.Canceled }, shown: &analyse.Shown{}})
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("%v, want %v", err, context.Canceled)
+			}
+		})
+	}
+}
+
 // Who waits for memory and is not wanted any more leaves nothing reserved.
 func TestReserve(t *testing.T) {
 	m := newMemory()
@@ -307,9 +339,11 @@ func TestReserve(t *testing.T) {
 func TestBlankDigests(t *testing.T) {
 	digest := strings.Repeat("0123456789abcdef", 4)
 	for _, tc := range []struct{ name, in, want string }{
-		{"a digest", "a\x00" + digest + "\x00b", "a\x00" + strings.Repeat("\x00", 65) + "b"},
+		{"a digest", "a\x00" + digest + "\x00b", "a\x000123" + strings.Repeat("0", 56) + "cdef\x00b"},
 		{"shorter", "x" + digest[1:] + "y", "x" + digest[1:] + "y"},
-		{"at the end", "-" + digest, "-" + strings.Repeat("\x00", 64)},
+		{"at the end", "-" + digest, "-0123" + strings.Repeat("0", 56) + "cdef"},
+		{"behind a page's number", "\x00\x00\x025" + digest, "\x00\x00\x025012" + strings.Repeat("0", 57) + "cdef"},
+		{"before one", digest + "a\x00", "0123" + strings.Repeat("0", 57) + "defa\x00"},
 		{"capitals are no digest", strings.ToUpper(digest), strings.ToUpper(digest)},
 		{"nothing", "", ""},
 	} {

@@ -40,6 +40,9 @@ func readNDB(db *held, rec *records) error {
 	var page [ndbPage]byte
 	for at := ndbFirstSlot; at < int(pages)*ndbPage; at += ndbSlotSize {
 		if at == ndbFirstSlot || at%ndbPage == 0 {
+			if err := rec.ended(); err != nil {
+				return err
+			}
 			if err := db.copy(page[:], at/ndbPage*ndbPage); err != nil {
 				return err
 			}
@@ -54,7 +57,8 @@ func readNDB(db *held, rec *records) error {
 		}
 		start, size, err := ndbAt(db, int64(block)*ndbBlock, pkg)
 		if err != nil {
-			return err
+			rec.damaged(err)
+			continue
 		}
 		if left -= size; left < 0 {
 			return errors.New("packages lie over each other")

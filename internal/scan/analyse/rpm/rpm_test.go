@@ -101,7 +101,9 @@ func TestDamage(t *testing.T) {
 		{"another file under its name", "rpmdb.sqlite", []byte("what is this"), 0, "", "not a database of SQLite"},
 		{"another file under its name", "Packages", []byte("what is this"), 0, "", "not a database of Berkeley DB"},
 		{"another file under its name", "Packages.db", []byte("what is this"), 0, "", "not a database of the form ndb"},
-		{"a circle of pages", "Packages", circle(unzipped(t, "Packages")), 0, "", "holds"},
+		{"a circle of pages", "Packages", circle(unzipped(t, "Packages")), 3, "2 records of RPM's database are damaged, the first: page ", ""},
+		{"a row that goes on nowhere", "rpmdb.sqlite", nowhere(unzipped(t, "rpmdb.sqlite")), 4, "1 records of RPM's database are damaged, the first: a row that goes on: page 0 of", ""},
+		{"a schema that is damaged", "rpmdb.sqlite", schemaless(unzipped(t, "rpmdb.sqlite")), 0, "", "there is no table Packages in a schema that is damaged: the head of a row"},
 	} {
 		t.Run(tc.name+" "+tc.file, func(t *testing.T) {
 			got, err := take(t.Context(), tc.file, tc.db)
@@ -218,6 +220,31 @@ func circle(db []byte) []byte {
 	for n := 1; n < len(db)/page; n++ {
 		if p := db[n*page:][:page]; p[25] == 7 {
 			binary.LittleEndian.PutUint32(p[16:], uint32(n))
+		}
+	}
+	return db
+}
+
+// schemaless damages the row of the schema that says where the packages are.
+func schemaless(db []byte) []byte {
+	const head = 9 // bytes before its texts: its size, its number, and what columns it has
+	for at := range db {
+		if bytes.HasPrefix(db[at:], []byte("tablePackages")) { // also where it was before
+			clear(db[at-head : at])
+		}
+	}
+	return db
+}
+
+// nowhere makes the first row that goes on elsewhere go on with no page. It is
+// alone in its leaf, and the page's number stands behind it.
+func nowhere(db []byte) []byte {
+	const page = 4096
+	for n := 1; n < len(db)/page; n++ {
+		p := db[n*page:][:page]
+		if rows, at := binary.BigEndian.Uint16(p[3:]), binary.BigEndian.Uint16(p[8:]); p[0] == 0x0d && rows == 1 && at < page/2 {
+			clear(p[page-4:])
+			break
 		}
 	}
 	return db

@@ -25,14 +25,17 @@ type sqliteDB struct {
 	usable int // of them
 	pages  int
 	left   int // pages that can still be visited: each belongs to one place
+	ended  func() error
 
 	leaf []byte // the page at hand
 }
 
-// rowOf takes a row; fits says before whether one of that size is wanted.
+// rowOf takes a row; fits says before whether one of that size is wanted. One
+// that cannot be read spoils no other.
 type rowOf struct {
-	fits func(size int) bool
-	take func(row *scattered) error
+	fits    func(size int) bool
+	take    func(row *scattered) error
+	damaged func(error)
 }
 
 // maxColumns is how much of a row says what its columns are: RPM's tables have two
@@ -40,38 +43,60 @@ type rowOf struct {
 const maxColumns = 64
 
 func readSQLite(db *held, rec *records) error {
-	s, err := openSQLite(db)
+	s, err := openSQLite(db, rec.ended)
 	if err != nil {
 		return err
 	}
-	root := 0
-	schema := rowOf{func(size int) bool { return size <= maxHeader }, func(row *scattered) error {
-		n, err := tableRoot(row, "Packages")
-		if n > 0 {
-			root = n
-		}
+	root, err := s.root("Packages")
+	if err != nil {
 		return err
-	}}
-	if err := s.rows(1, 0, schema); err != nil {
-		return fmt.Errorf("read the schema: %w", err)
-	}
-	if root == 0 {
-		return errors.New("there is no table Packages")
 	}
 	return s.rows(root, 0, rowOf{rec.fits, func(row *scattered) error {
 		values, err := columns(row)
-		if err != nil {
-			return err
+		if err == nil && len(values) < 2 {
+			err = errors.New("a row without a header")
 		}
-		if len(values) < 2 {
-			return errors.New("a row without a header")
+		if err != nil {
+			rec.damaged(err)
+			return nil
 		}
 		v := values[1]
 		return rec.take(io.NewSectionReader(row, int64(v.at), int64(v.size)), v.size)
-	}})
+	}, rec.damaged})
 }
 
-func openSQLite(db *held) (*sqliteDB, error) {
+// root returns the root page of the named table.
+func (s *sqliteDB) root(table string) (int, error) {
+	root := 0
+	var unread error // the first row of the schema that is damaged, which may be the table's
+	damaged := func(err error) {
+		if unread == nil {
+			unread = err
+		}
+	}
+	schema := rowOf{func(size int) bool { return size <= maxHeader }, func(row *scattered) error {
+		n, err := tableRoot(row, table)
+		switch {
+		case err != nil:
+			damaged(err)
+		case n > 0:
+			root = n
+		}
+		return nil
+	}, damaged}
+	if err := s.rows(1, 0, schema); err != nil {
+		return 0, fmt.Errorf("read the schema: %w", err)
+	}
+	switch {
+	case root > 0:
+		return root, nil
+	case unread != nil:
+		return 0, fmt.Errorf("there is no table %s in a schema that is damaged: %w", table, unread)
+	}
+	return 0, fmt.Errorf("there is no table %s", table)
+}
+
+func openSQLite(db *held, ended func() error) (*sqliteDB, error) {
 	var head [sqliteHead]byte
 	if db.size < sqliteHead {
 		return nil, errors.New("not a database of SQLite")
@@ -89,13 +114,16 @@ func openSQLite(db *held) (*sqliteDB, error) {
 	if size < 512 || size&(size-1) != 0 {
 		return nil, fmt.Errorf("pages of %d bytes", size)
 	}
-	s := &sqliteDB{db: db, page: size, usable: size - int(head[20]), pages: db.size / size, leaf: make([]byte, size)}
+	s := &sqliteDB{db: db, ended: ended, page: size, usable: size - int(head[20]), pages: db.size / size, leaf: make([]byte, size)}
 	s.left = s.pages
 	if s.usable < 480 { // the format's own least
 		return nil, fmt.Errorf("%d usable bytes a page", s.usable)
 	}
 	return s, nil
 }
+
+// errTwice ends the reading: who links pages in circles has no rows to lose.
+var errTwice = errors.New("pages are used more than once")
 
 // read fills buf with page n, counted from 1, and returns where its own head
 // begins.
@@ -104,7 +132,7 @@ func (s *sqliteDB) read(n int, buf []byte) (head int, err error) {
 		return 0, fmt.Errorf("page %d of %d", n, s.pages)
 	}
 	if s.left--; s.left < 0 {
-		return 0, errors.New("pages are used more than once")
+		return 0, errTwice
 	}
 	if n == 1 {
 		head = sqliteHead
@@ -119,6 +147,9 @@ func (s *sqliteDB) place(n int) int { return (n - 1) * s.page }
 func (s *sqliteDB) rows(n, depth int, row rowOf) error {
 	if depth > sqliteDepth {
 		return errors.New("the tree of pages is too deep")
+	}
+	if err := s.ended(); err != nil {
+		return err
 	}
 	page := s.leaf
 	head, err := s.read(n, page)
@@ -161,51 +192,68 @@ func (s *sqliteDB) rows(n, depth int, row rowOf) error {
 	return nil
 }
 
-// cell hands over one row of page n: its length, its number, what of it lies
-// here, and the page on which it goes on.
+// cell hands over one row of page n.
 func (s *sqliteDB) cell(n int, page []byte, at int, row rowOf) error {
+	whole, err := s.row(n, page, at, row.fits)
+	switch {
+	case errors.Is(err, errTwice):
+		return err
+	case err != nil:
+		row.damaged(err)
+		return nil
+	case whole == nil:
+		return nil
+	}
+	return row.take(whole)
+}
+
+// row finds where the row in a cell of page n lies: its length, its number, what
+// of it lies here, and the page on which it goes on. It is nil if it does not fit.
+func (s *sqliteDB) row(n int, page []byte, at int, fits func(size int) bool) (*scattered, error) {
 	size, k := varint(page[at:s.usable])
 	if k == 0 {
-		return errors.New("a cell is cut off")
+		return nil, errCutOff
 	}
 	at += k
 	if _, k = varint(page[at:s.usable]); k == 0 {
-		return errors.New("a cell is cut off")
+		return nil, errCutOff
 	}
 	at += k
 	if size > uint64(s.db.size) {
-		return fmt.Errorf("a row of %d bytes", size)
+		return nil, fmt.Errorf("a row of %d bytes", size)
 	}
-	if !row.fits(int(size)) {
-		return nil
+	if !fits(int(size)) {
+		return nil, nil
 	}
 	here := s.here(int(size))
 	whole := s.db.scatter()
 	if at+here > s.usable {
-		return errors.New("a row is cut off")
+		return nil, errCutOff
 	}
 	if err := whole.add(s.place(n)+at, here); err != nil {
-		return err
+		return nil, err
 	}
 	if here == int(size) {
-		return row.take(whole)
+		return whole, nil
 	}
 	if at+here+4 > s.usable {
-		return errors.New("a row is cut off")
+		return nil, errCutOff
 	}
 	next := int(binary.BigEndian.Uint32(page[at+here:]))
 	for whole.size < int(size) {
 		var link [4]byte
 		if _, err := s.read(next, link[:]); err != nil {
-			return fmt.Errorf("a row that goes on: %w", err)
+			return nil, fmt.Errorf("a row that goes on: %w", err)
 		}
 		if err := whole.add(s.place(next)+4, min(s.usable-4, int(size)-whole.size)); err != nil {
-			return fmt.Errorf("a row that goes on: %w", err)
+			return nil, fmt.Errorf("a row that goes on: %w", err)
 		}
 		next = int(binary.BigEndian.Uint32(link[:]))
 	}
-	return row.take(whole)
+	return whole, nil
 }
+
+var errCutOff = errors.New("a row is cut off")
 
 // here returns how many bytes of a row of that size lie in its cell; the formula
 // is the format's.
