@@ -43,7 +43,7 @@ func TestTake(t *testing.T) {
 func TestBrokenFiles(t *testing.T) {
 	for path, content := range map[string]string{
 		"a/go.mod": "require (\n" + strings.Repeat("a v1.0.0\n", analyse.MaxPackages+1) + ")\n",
-		"go.mod": "require a v" + strings.Repeat("1", 2000) + "\n",
+		"go.mod":   "require a v" + strings.Repeat("1", 2000) + "\n",
 	} {
 		if got, err := take(path, content); err == nil {
 			t.Errorf("%s: %q, want an error", path, got)

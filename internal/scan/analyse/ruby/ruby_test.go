@@ -53,7 +53,7 @@ func TestBrokenFiles(t *testing.T) {
 		fmt.Fprintf(&many, "    g%d (1.0)\n", i)
 	}
 	for path, content := range map[string]string{
-		"Gemfile.lock": many.String(),
+		"Gemfile.lock":             many.String(),
 		"specifications/x.gemspec": "s.name = \"" + strings.Repeat("a", 2000) + "\"\ns.version = \"1\"\n",
 	} {
 		if got, err := take(path, content); err == nil {
