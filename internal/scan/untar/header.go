@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"strconv"
 	"strings"
 )
 
@@ -271,6 +270,6 @@ func (n *numbers) rest(b []byte, i int, x uint64) int64 {
 }
 
 func (n *numbers) fail(b []byte) int64 {
-	n.err = fmt.Errorf("number %.24s: %w", strconv.Quote(string(b)), ErrHeader)
+	n.err = fmt.Errorf("number %q: %w", b, ErrHeader)
 	return 0
 }

@@ -20,7 +20,7 @@ import (
 // Limits of the database; Alpine's largest repositories have some 30,000
 // packages, and no line of theirs has 100,000 bytes.
 const (
-	maxPackages = 200_000
+	maxPackages = analyse.MaxPackages
 	maxOwned    = 50_000
 	maxLine     = 1 << 20
 )

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/castellan-security/castellan/internal/scan/analyse"
 )
 
 // Limits of dpkg's files. The largest real status files have some 6,000 stanzas
 // and lines of some 30,000 bytes (Depends of task packages, Conffiles aside).
 const (
-	maxPackages = 200_000
+	maxPackages = analyse.MaxPackages
 	maxLine     = 1 << 20
 )
 

@@ -7,6 +7,7 @@ package golang
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"strings"
 
@@ -73,14 +74,18 @@ func (Analyser) Take(_ context.Context, e *analyse.Entry, r io.Reader, shown *an
 		}
 		switch words[0] {
 		case "require":
-			if len(words) == 3 && len(requires) < analyse.MaxPackages {
+			if len(requires) == analyse.MaxPackages {
+				return fmt.Errorf("more than %d modules required", analyse.MaxPackages)
+			}
+			if len(words) == 3 {
 				indirect := strings.HasPrefix(strings.TrimSpace(comment), "indirect")
 				requires = append(requires, required{module{unquote(words[1]), words[2]}, indirect})
 			}
 		case "replace":
-			if len(replaces) < maxReplaces {
-				replace(replaces, words[1:])
+			if len(replaces) == maxReplaces {
+				return fmt.Errorf("more than %d modules replaced", maxReplaces)
 			}
+			replace(replaces, words[1:])
 		case "toolchain":
 			if len(words) == 2 {
 				release = words[1]

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/castellan-security/castellan/internal/scan/analyse"
 	"github.com/castellan-security/castellan/internal/scan/analyse/golang"
 	"github.com/castellan-security/castellan/internal/scan/analysetest"
 )
@@ -41,7 +42,8 @@ func TestTake(t *testing.T) {
 
 func TestBrokenFiles(t *testing.T) {
 	for path, content := range map[string]string{
-		"go.mod": "require a v" + strings.Repeat("1", 2000) + "\n",
+		"a/go.mod": "require (\n" + strings.Repeat("a v1.0.0\n", analyse.MaxPackages+1) + ")\n",
+		"go.mod":   "require a v" + strings.Repeat("1", 2000) + "\n",
 	} {
 		if got, err := take(path, content); err == nil {
 			t.Errorf("%s: %q, want an error", path, got)

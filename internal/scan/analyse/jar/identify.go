@@ -3,6 +3,7 @@ package jar
 import (
 	"bytes"
 	_ "embed"
+	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -54,6 +55,16 @@ type contents struct {
 	manifest manifest
 	roots    []string      // org/springframework/core
 	builds   []coordinates // of pom.xml files, without versions
+	told     bool          // that there are too many records
+}
+
+// full says once that records are left out.
+func (c *contents) full() error {
+	if c.told {
+		return nil
+	}
+	c.told = true
+	return fmt.Errorf("more than %d records of Maven in one archive; the others are left out", maxPoms)
 }
 
 // addBuild remembers whose pom.xml an entry is: META-INF/maven/group/artifact/pom.xml.

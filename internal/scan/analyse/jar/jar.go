@@ -162,11 +162,15 @@ func (w *walk) entry(ctx context.Context, z *zipstream.Reader, e *zipstream.Entr
 		place := c.place + "!" + string(name)
 		return w.open(ctx, z, place, func(r io.Reader) error {
 			p, err := readProperties(r)
-			if err == nil && p.group != "" && len(c.poms) < maxPoms {
-				p.place = place
-				c.poms = append(c.poms, p)
+			if err != nil || p.group == "" {
+				return err
 			}
-			return err
+			if len(c.poms) == maxPoms {
+				return c.full()
+			}
+			p.place = place
+			c.poms = append(c.poms, p)
+			return nil
 		})
 	case bytes.HasSuffix(name, []byte("/pom.xml")):
 		c.addBuild(string(name))

@@ -187,6 +187,15 @@ func TestHostileArchives(t *testing.T) {
 		t.Errorf("large manifest: %v, %q, want %q", err, got, want)
 	}
 
+	var many []file
+	for i := range 10_002 {
+		many = append(many, pom("a", fmt.Sprint("a", i), "1"))
+	}
+	got, err = take(t, "b.jar", archive(t, many...))
+	if want := "problem /b.jar!META-INF/maven/a/a10000/pom.properties: more than 10000 records of Maven in one archive; the others are left out"; err != nil || len(got) != 10_001 || got[10_000] != want {
+		t.Errorf("many records: %v, %d lines, the last %q, want %q", err, len(got), got[len(got)-1], want)
+	}
+
 	whole := archive(t, pom("a", "a", "1"), file{"x", "x"})
 	got, err = take(t, "a.jar", whole[:len(whole)-100])
 	if want := []string{"a:a 1 installed [Maven] /a.jar"}; err == nil || cmp.Diff(got, want) != "" {

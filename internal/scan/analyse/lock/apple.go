@@ -90,7 +90,7 @@ func takePods(r io.Reader, size int64, shown *analyse.Shown) error {
 		switch {
 		case section == "DEPENDENCIES" && len(direct) < analyse.MaxPackages:
 			direct[name] = true
-		case section == "PODS" && !at[name] && len(at) < analyse.MaxPackages:
+		case section == "PODS" && !at[name]:
 			at[name] = true
 			return shown.Add(declared("cocoapods", name, strings.Trim(rest, "()"), ""))
 		}

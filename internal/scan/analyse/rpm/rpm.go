@@ -20,7 +20,7 @@ import (
 	"github.com/castellan-security/castellan/internal/scan/analyse"
 )
 
-const maxPackages = 200_000
+const maxPackages = analyse.MaxPackages
 
 // folders are where distributions keep the database: the second since RPM 4.16,
 // the third is rpm-ostree's.

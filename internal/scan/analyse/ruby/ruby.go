@@ -163,7 +163,7 @@ func takeLock(r io.Reader, size int64, shown *analyse.Shown) error {
 		case indent == 4 && (section == "GEM" || section == "GIT" || section == "PLUGIN SOURCE") && strings.HasPrefix(rest, "("):
 			// A platform follows the version; one gem has several.
 			version, _, _ := strings.Cut(strings.Trim(rest, "()"), "-")
-			if key := name + " " + version; !seen[key] && len(seen) < analyse.MaxPackages {
+			if key := name + " " + version; !seen[key] {
 				seen[key] = true
 				if err := shown.Add(asPackage(name, version, inventory.Declared)); err != nil {
 					return err

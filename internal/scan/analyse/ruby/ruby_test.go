@@ -1,11 +1,13 @@
 package ruby_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/castellan-security/castellan/internal/scan/analyse"
 	"github.com/castellan-security/castellan/internal/scan/analyse/ruby"
 	"github.com/castellan-security/castellan/internal/scan/analysetest"
 )
@@ -45,7 +47,13 @@ func TestTake(t *testing.T) {
 }
 
 func TestBrokenFiles(t *testing.T) {
+	var many strings.Builder
+	many.WriteString("GEM\n")
+	for i := range analyse.MaxPackages + 1 {
+		fmt.Fprintf(&many, "    g%d (1.0)\n", i)
+	}
 	for path, content := range map[string]string{
+		"Gemfile.lock":             many.String(),
 		"specifications/x.gemspec": "s.name = \"" + strings.Repeat("a", 2000) + "\"\ns.version = \"1\"\n",
 	} {
 		if got, err := take(path, content); err == nil {
