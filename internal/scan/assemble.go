@@ -167,9 +167,12 @@ type packageName struct{ typ, name string }
 func (a *assembly) ownership() {
 	byName := map[packageName][]int{}
 	for i := range a.packages {
-		if p := &a.packages[i]; p.FromDistribution() {
-			byName[packageName{p.Type, p.Name}] = append(byName[packageName{p.Type, p.Name}], i)
+		p := &a.packages[i]
+		name := packageName{p.Type, p.Name}
+		if !p.FromDistribution() {
+			name.name = p.Places[0].Path // of several of one name, as in virtual environments
 		}
+		byName[name] = append(byName[name], i)
 	}
 	for _, o := range a.owned {
 		for _, i := range byName[packageName{o.Type, o.Name}] {

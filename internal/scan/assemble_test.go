@@ -12,6 +12,7 @@ import (
 	"github.com/castellan-security/castellan/internal/scan/analyse"
 	"github.com/castellan-security/castellan/internal/scan/analyse/modes"
 	"github.com/castellan-security/castellan/internal/scan/analyse/osrelease"
+	"github.com/castellan-security/castellan/internal/scan/analyse/python"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
@@ -94,6 +95,35 @@ func TestOwnership(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, inv.Packages, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("packages (-want +got):\n%s", diff)
+	}
+}
+
+// TestOwnershipOfPythonDistributions: what an installer noted is joined to the
+// very distribution that it is of, also where there are several of one name.
+func TestOwnershipOfPythonDistributions(t *testing.T) {
+	const one, two = "opt/one/site-packages/", "opt/two/site-packages/"
+	distribution := func(at, version string) []string {
+		return []string{
+			"file " + at + "zope_interface-" + version + ".dist-info/METADATA Name: zope.interface\nVersion: " + version + "\n",
+			"file " + at + "zope_interface-" + version + ".dist-info/RECORD zope/interface/__init__.py,,\nzope/interface/_speedups.so,,\n",
+		}
+	}
+	old := distribution(one, "6.0")
+	inv, _ := mustScan(t, scanner(scan.Options{Analysers: []analyse.Analyser{python.Analyser{}}}), imageOf(t,
+		append(old, distribution(two, "6.0")...),
+		append([]string{"gone " + one + "zope_interface-6.0.dist-info/METADATA", "gone " + one + "zope_interface-6.0.dist-info/RECORD"}, distribution(one, "7.1")...)))
+	want := map[string][]string{
+		"6.0": {"/" + two + "zope/interface/_speedups.so"}, "7.1": {"/" + one + "zope/interface/_speedups.so"},
+	}
+	got := map[string][]string{}
+	for _, p := range inv.Packages {
+		got[p.Version] = p.Files
+		if p.Name != "zope.interface" || len(p.Places) != 1 {
+			t.Errorf("package %+v", p)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("files by version (-want +got):\n%s", diff)
 	}
 }
 

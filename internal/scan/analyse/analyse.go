@@ -87,7 +87,8 @@ func (s *Shown) Empty() bool {
 // package's entry, as dpkg does. They are joined when the image is put together.
 type Owned struct {
 	Type string `json:"type"` // as inventory.Package.Type
-	// Name is the package's; Arch is empty where the database doesn't tell it.
+	// Name is the package's, or, of a package of a language, the path of what
+	// shows it; Arch is empty where the database doesn't tell it.
 	Name  string   `json:"name"`
 	Arch  string   `json:"arch,omitempty"`
 	Files []string `json:"files"` // absolute; those that analyse.Keeps takes

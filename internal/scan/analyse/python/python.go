@@ -1,5 +1,6 @@
 // Package python reads what Python's installers leave behind: the metadata of
-// each installed distribution (dist-info, egg-info), wheels and eggs that lie
+// each installed distribution (dist-info, egg-info) and which libraries and
+// programs are its own, wheels and eggs that lie
 // about, Conda's records, and requirements and lock files, which declare what
 // was to be installed.
 //
@@ -40,6 +41,7 @@ type kind int
 const (
 	none kind = iota
 	metadata
+	record
 	archive
 	conda
 	requirements
@@ -57,6 +59,10 @@ func kindOf(path string) kind {
 	switch base {
 	case "METADATA":
 		return only(strings.HasSuffix(folder, "dist-info") || strings.HasSuffix(folder, "DIST-INFO"), metadata)
+	case recordName:
+		return only(strings.HasSuffix(folder, ".dist-info"), record)
+	case installedName:
+		return only(strings.HasSuffix(folder, ".egg-info"), record)
 	case "PKG-INFO":
 		return only(strings.HasSuffix(folder, "egg-info") || strings.HasSuffix(folder, "EGG-INFO"), metadata)
 	case "Pipfile.lock":
@@ -103,6 +109,8 @@ func (Analyser) Take(ctx context.Context, e *analyse.Entry, r io.Reader, shown *
 	switch kindOf(e.Path) {
 	case metadata:
 		return takeMetadata(r, e.Size, "", shown)
+	case record:
+		return takeRecord(e, r, shown)
 	case archive:
 		return takeArchive(ctx, e, r, shown)
 	case conda:

@@ -136,12 +136,63 @@ func TestBrokenFiles(t *testing.T) {
 	}
 }
 
+// TestRecord: the libraries and programs of a distribution are known by the path of
+// its metadata.
+func TestRecord(t *testing.T) {
+	const site = "usr/lib/python3.13/site-packages/"
+	for _, tc := range []struct {
+		name, path, content string
+		want                []analyse.Owned
+	}{
+		{"of a wheel", site + "PyYAML-6.0.1.dist-info/RECORD",
+			"PyYAML-6.0.1.dist-info/RECORD,,\n_yaml/__init__.py,sha256=x,1402\nyaml/_yaml.cpython-313-x86_64-linux-gnu.so,sha256=x,2226\n../../../bin/yaml,sha256=x,1\n/usr/bin/absolute,,\n",
+			[]analyse.Owned{{Type: "pypi", Name: "/" + site + "PyYAML-6.0.1.dist-info/METADATA", Files: []string{
+				"/usr/bin/absolute", "/usr/bin/yaml", "/" + site + "yaml/_yaml.cpython-313-x86_64-linux-gnu.so",
+			}}}},
+		{"with commas and quotes", site + "a-1.dist-info/RECORD", "\"a,\"\"b\"\".so\",sha256=x,1\n\"cut.so\n,\n\n",
+			[]analyse.Owned{{Type: "pypi", Name: "/" + site + "a-1.dist-info/METADATA", Files: []string{"/" + site + `a,"b".so`}}}},
+		{"out of the root", "a-1.dist-info/RECORD", "../../../../usr/bin/x,,\n", []analyse.Owned{{Type: "pypi", Name: "/a-1.dist-info/METADATA", Files: []string{"/usr/bin/x"}}}},
+		{"of an egg", site + "lxml-5.egg-info/installed-files.txt", "../lxml/etree.so\nPKG-INFO\n../lxml/__init__.py\n",
+			[]analyse.Owned{{Type: "pypi", Name: "/" + site + "lxml-5.egg-info/PKG-INFO", Files: []string{"/" + site + "lxml/etree.so"}}}},
+		{"of scripts alone", site + "six-1.dist-info/RECORD", "six.py,sha256=x,1\n", nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			e := &analyse.Entry{Path: tc.path, Mode: 0o644, Size: int64(len(tc.content))}
+			if !(python.Analyser{}).Wants(e, []byte(tc.content)) {
+				t.Fatal("not wanted")
+			}
+			var shown analyse.Shown
+			if err := (python.Analyser{}).Take(t.Context(), e, strings.NewReader(tc.content), &shown); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.want, shown.Owned); diff != "" {
+				t.Errorf("owned (-want +got):\n%s", diff)
+			}
+		})
+	}
+	if got, _ := take("var/RECORD", "a.so,,\n"); len(got) != 1 || got[0] != "not wanted" {
+		t.Errorf("another RECORD: %v", got)
+	}
+}
+
+func TestRecordThatIsTooLong(t *testing.T) {
+	var b strings.Builder
+	for i := range 20_001 {
+		fmt.Fprintf(&b, "a%d.so,,\n", i)
+	}
+	if _, err := take("a-1.dist-info/RECORD", b.String()); err == nil {
+		t.Error("no error")
+	}
+}
+
 func FuzzTake(f *testing.F) {
-	paths := []string{"a.dist-info/METADATA", "requirements.txt", "Pipfile.lock", "poetry.lock", "uv.lock", "conda-meta/a.json", "a.whl"}
+	paths := []string{"a.dist-info/METADATA", "requirements.txt", "Pipfile.lock", "poetry.lock", "uv.lock", "conda-meta/a.json", "a.whl", "a.dist-info/RECORD", "a.egg-info/installed-files.txt"}
 	f.Add(0, flask)
 	f.Add(1, "a==1 ; x\n-r b\n")
 	f.Add(3, "[[package]]\nname = \"a\"\nversion = \"1.0\"\n[package.source]\ntype=\"git\"\n")
 	f.Add(4, "[[package]]\nname = \"a\"\nsource = { virtual = \".\" }\ndependencies = [{ name = \"b\" }]\n")
+	f.Add(7, "a.so,sha256=x,1\n\"b,\"\"c.so\",,\n../../../bin/d,,\n")
+	f.Add(8, "../a.so\n")
 	f.Add(6, wheel("a.dist-info/METADATA", flask))
 	f.Fuzz(func(_ *testing.T, i int, content string) {
 		_, _ = take(paths[uint(i)%uint(len(paths))], content)
