@@ -24,6 +24,9 @@ type Inventory struct {
 	// Packages are in the order of SortPackages.
 	Packages []Package `json:"packages"`
 	Files    []File    `json:"files,omitempty"` // noteworthy ones
+	// Secrets are in the order of CompareSecrets; those of layers whose files were
+	// deleted or replaced later are among them.
+	Secrets []Secret `json:"secrets,omitempty"`
 	// Problems say what could not be read; the rest of the inventory stands.
 	Problems []Problem `json:"problems,omitempty"`
 	// Analysis names the version of the analysis that made it: another version
