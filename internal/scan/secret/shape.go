@@ -66,10 +66,10 @@ func sequences(re *syntax.Regexp, finely bool) []sequence {
 	case syntax.OpLiteral:
 		return one(literal(re))
 	case syntax.OpCharClass:
-		if s := class(re); !finely || s[0].kind != oneByte {
+		if s := setOf(re); !finely || s[0].kind != oneByte {
 			return one(s)
 		}
-		return class(re)[0].set.apart()
+		return setOf(re)[0].set.apart()
 	case syntax.OpAnyChar:
 		return one(anyRune(1))
 	case syntax.OpAnyCharNotNL:
@@ -117,8 +117,8 @@ func literal(re *syntax.Regexp) (s sequence) {
 	return s
 }
 
-// class is one byte, or a gap of up to four where other than ASCII may stand.
-func class(re *syntax.Regexp) sequence {
+// setOf is one byte, or a gap of up to four where other than ASCII may stand.
+func setOf(re *syntax.Regexp) sequence {
 	set := &byteSet{}
 	wide := false
 	for i := 0; i+1 < len(re.Rune); i += 2 {

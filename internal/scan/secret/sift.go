@@ -276,15 +276,20 @@ func (s *sifting) run(n int) {
 	}
 }
 
-// isFor says whether a rule is for the file, and the file not allowed.
-func (s *sifting) isFor(n int, r *rule) bool {
+// allowedPath says whether no rule is for the file.
+func (s *sifting) allowedPath() bool {
 	if s.pathAllowed == unasked {
 		s.pathAllowed = no
 		if slices.ContainsFunc(s.e.global, func(a allowList) bool { return a.allowsFile(s.f) }) {
 			s.pathAllowed = yes
 		}
 	}
-	if s.pathAllowed == yes {
+	return s.pathAllowed == yes
+}
+
+// isFor says whether a rule is for the file, and the file not allowed.
+func (s *sifting) isFor(n int, r *rule) bool {
+	if s.allowedPath() {
 		return false
 	}
 	if is, ok := s.forRule[n]; ok {
@@ -320,7 +325,28 @@ func (s *sifting) match(r *rule, from, to int) {
 		}
 	}
 	at := from + max(0, strings.Index(string(s.buf[from:to]), value))
-	s.keep(found{rule: r.id, title: r.title, generic: r.generic, value: value, allowed: allowanceIn(line)}, from, at)
+	f := s.keep(found{rule: r.id, title: r.title, generic: r.generic, value: value, allowed: allowanceIn(line)}, from, at)
+	if f == nil {
+		return
+	}
+	s.explain(f, at)
+}
+
+// explain says more of some kinds.
+func (s *sifting) explain(f *found, at int) {
+	switch f.rule {
+	case "aws-access-token":
+		f.account = awsAccount(f.value)
+		if s.e.own {
+			s.awsPair(at, f.account)
+		}
+	case "private-key":
+		if f.key = keyState(f.value); f.key == inventory.KeyIncomplete {
+			f.doubt = doubtNoKey
+		}
+	case "jwt":
+		f.expires = tokenExpiry(f.value)
+	}
 }
 
 // maxLine bounds what is looked at of a line.
@@ -341,16 +367,16 @@ func (s *sifting) lineAround(from, to int) string {
 
 // keep records what was found: from is where the match begins, at where the value
 // does.
-func (s *sifting) keep(f found, from, at int) {
+func (s *sifting) keep(f found, from, at int) *found {
 	f.at = s.base + int64(at)
 	for i := range s.found {
 		if o := &s.found[i]; o.at == f.at && o.rule == f.rule {
-			return
+			return nil
 		}
 	}
 	if len(s.found) >= maxFound {
 		s.more++
-		return
+		return nil
 	}
 	f.line = s.line + bytes.Count(s.buf[:from], []byte{'\n'})
 	before := s.buf[:at]
@@ -361,4 +387,5 @@ func (s *sifting) keep(f found, from, at int) {
 		f.column = s.col + at + 1
 	}
 	s.found = append(s.found, f)
+	return &s.found[len(s.found)-1]
 }

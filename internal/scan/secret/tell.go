@@ -56,7 +56,8 @@ func entropy(s string) float64 {
 }
 
 // settle drops what a better rule found too: the generic one's findings within
-// others of the same line, and our own within those of gitleaks.
+// others of the same line, and our own within those of gitleaks that know what it
+// is.
 func (s *sifting) settle() {
 	kept := s.found[:0:0]
 	for i := range s.found {
@@ -79,7 +80,7 @@ func (f *found) yields(o *found, later bool) bool {
 	case f.generic && !o.generic:
 		return f.line == o.line && strings.Contains(o.value, f.value)
 	case f.own != o.own:
-		return f.own && f.at < o.at+int64(len(o.value)) && o.at < f.at+int64(len(f.value)) && !f.better(o)
+		return f.own && !o.generic && f.at < o.at+int64(len(o.value)) && o.at < f.at+int64(len(f.value)) && !f.better(o)
 	case f.own:
 		return f.at < o.at+int64(len(o.value)) && o.at < f.at+int64(len(f.value)) && (o.better(f) || later && !f.better(o))
 	}

@@ -1,0 +1,106 @@
+package secret
+
+import (
+	"path"
+	"strings"
+)
+
+// class is what a file is for, as its name tells.
+type class uint8
+
+const (
+	code   class = iota // values are in quotes
+	config              // values may stand as they are
+	prose               // for people to read: names and values are examples
+	inert               // nothing of our own is looked for
+)
+
+var classes = map[string]class{
+	".env": config, ".properties": config, ".ini": config, ".conf": config, ".cfg": config, ".cnf": config, ".config": config, ".yaml": config, ".yml": config,
+	".toml": config, ".tfvars": config, ".envrc": config, ".rc": config, ".service": config, ".dockerfile": config, ".netrc": config, ".npmrc": config,
+	".pypirc": config, ".secrets": config, ".credentials": config, ".prefs": config, ".desktop": inert,
+	".md": prose, ".rst": prose, ".txt": prose, ".html": prose, ".htm": prose, ".adoc": prose, ".xhtml": prose, ".tex": prose, ".1": prose, ".2": prose, ".3": prose,
+	".4": prose, ".5": prose, ".6": prose, ".7": prose, ".8": prose, ".markdown": prose, ".pod": prose, ".info": prose, ".changes": prose,
+	".po": inert, ".pot": inert, ".css": inert, ".scss": inert, ".svg": inert, ".map": inert, ".lock": inert, ".sum": inert, ".pyi": inert, ".h": inert, ".hpp": inert,
+	".proto": inert, ".strings": inert, ".resx": inert, ".xlf": inert, ".arb": inert, ".vim": inert, ".el": inert, ".symbols": inert, ".list": inert,
+	".md5sums": inert, ".log": prose, ".patch": prose, ".diff": prose, ".bib": inert, ".ftl": inert, ".lang": inert, ".dtd": inert, ".xsd": inert, ".rnc": inert, ".wsdl": inert,
+}
+
+// classOf tells a file by its name.
+func classOf(p string) class {
+	if p == "" {
+		return config
+	}
+	base := strings.ToLower(path.Base(p))
+	switch {
+	case strings.HasPrefix(base, ".env"), strings.HasPrefix(base, "dockerfile"), strings.HasPrefix(base, "docker-compose"), strings.HasPrefix(base, "containerfile"), base == "credentials", base == ".pgpass", base == "_netrc", base == "kubeconfig":
+		return config
+	case strings.HasSuffix(base, ".d.ts"), strings.HasSuffix(base, ".min.js"), base == "changelog", base == "copyright", base == "license", base == "readme", base == "news", base == "authors":
+		return inert
+	}
+	ext := path.Ext(base)
+	if c, ok := classes[ext]; ok {
+		return c
+	}
+	if ext == "" && strings.HasPrefix(p, "etc/") || strings.Contains(base, ".conf.") {
+		return config
+	}
+	return code
+}
+
+// bare says that values are texts whether they stand in quotes or not.
+func (c class) bare() bool { return c == config }
+
+// tests are parts of paths where tests, examples and samples are.
+var tests = []string{"/test/", "/tests/", "/testing/", "/testdata/", "/test_data/", "/test-data/", "/fixtures/", "/fixture/", "/spec/", "/specs/", "/__tests__/", "/__mocks__/", "/mock/", "/mocks/", "/example/", "/examples/",
+	"/sample/", "/samples/", "/demo/", "/demos/", "/e2e/", "/benchmark/", "/benchmarks/", "/testsuite/", "/tutorial/", "/tutorials/", "/testutil/", "/testutils/", "/testcases/", "/unittest/", "/integration/", "/snippets/", "/quickstart/"}
+
+// shipped are folders that distributions fill; what an application puts of its own
+// beside is left out.
+var (
+	shipped   = []string{"usr/share/", "usr/lib/", "usr/lib64/", "usr/libexec/", "usr/include/", "usr/src/", "lib/", "usr/lib32/", "var/lib/dpkg/", "var/lib/apt/"}
+	documents = []string{"/doc/", "/docs/", "/man/", "/locale/", "/gtk-doc/", "/help/"}
+	served    = []string{"usr/share/nginx/html/", "usr/share/app/", "usr/lib/cgi-bin/"}
+)
+
+// doubtOfPath says that a place is one where secrets are mostly none.
+func doubtOfPath(p string) string {
+	low := "/" + strings.ToLower(p)
+	for _, t := range tests {
+		if strings.Contains(low, t) {
+			return doubtTest
+		}
+	}
+	base := path.Base(low)
+	stem := strings.TrimSuffix(base, path.Ext(base))
+	for _, mark := range []string{".example", ".sample", ".template", ".dist", ".tmpl", ".tpl", "-example", "-sample", ".j2"} {
+		if strings.HasSuffix(base, mark) || strings.HasSuffix(stem, mark) {
+			return doubtTest
+		}
+	}
+	if strings.HasSuffix(stem, "_test") || strings.HasSuffix(stem, ".test") || strings.HasSuffix(stem, ".spec") || strings.HasSuffix(stem, "_spec") || strings.HasPrefix(stem, "test_") || strings.HasSuffix(stem, "test") || strings.HasSuffix(stem, "tests") || strings.Contains(stem, "example") || strings.Contains(stem, "snakeoil") {
+		return doubtTest
+	}
+	for _, d := range documents {
+		if strings.Contains(low, d) {
+			return doubtDocument
+		}
+	}
+	return ""
+}
+
+// isShipped says that a distribution, or a package manager of a language, most
+// likely put the file there.
+func isShipped(p string) bool {
+	for _, s := range served {
+		if strings.HasPrefix(p, s) {
+			return false
+		}
+	}
+	for _, s := range shipped {
+		if strings.HasPrefix(p, s) {
+			return true
+		}
+	}
+	return strings.Contains(p, "/site-packages/") || strings.Contains(p, "/dist-packages/") || strings.Contains(p, "node_modules/") || strings.Contains(p, "/pkg/mod/") || strings.Contains(p, "/gems/")
+}
