@@ -14,14 +14,18 @@ type allowList struct {
 	hasPaths, hasText bool
 	target            string // what regexes are held against: "" the value, "match", "line"
 	commits           map[string]bool
-	stopWords         []string // lower case
+	stopWords         *filter // nil: none
 }
 
 func newAllowList(t tomlAllow) allowList {
 	a := allowList{and: strings.EqualFold(t.Condition, "and") || t.Condition == "&&", target: t.RegexTarget,
 		hasPaths: len(t.Paths) > 0, hasText: len(t.Regexes) > 0, paths: joined(t.Paths), regexes: joined(t.Regexes)}
-	for _, w := range t.StopWords {
-		a.stopWords = append(a.stopWords, strings.ToLower(w))
+	if len(t.StopWords) > 0 {
+		words := make([]string, len(t.StopWords))
+		for i, w := range t.StopWords {
+			words[i] = strings.ToLower(w)
+		}
+		a.stopWords = newFilter(words, nil)
 	}
 	if len(t.Commits) > 0 {
 		a.commits = map[string]bool{}
@@ -52,7 +56,7 @@ func (a *allowList) allowsFile(f *File) bool {
 	if !a.and {
 		return path || commit
 	}
-	if a.hasText || len(a.stopWords) > 0 {
+	if a.hasText || a.stopWords != nil {
 		return false // decided when something was found
 	}
 	return (!a.hasPaths || path) && (a.commits == nil || commit)
@@ -76,18 +80,14 @@ func (a *allowList) allows(f *File, value, match, line string) bool {
 		return text || a.stopped(value)
 	}
 	return (!a.hasPaths || a.allowsPath(f)) && (a.commits == nil || a.commits[f.Commit]) &&
-		(!a.hasText || text) && (len(a.stopWords) == 0 || a.stopped(value))
+		(!a.hasText || text) && (a.stopWords == nil || a.stopped(value))
 }
 
 func (a *allowList) stopped(value string) bool {
-	if len(a.stopWords) == 0 {
+	if a.stopWords == nil {
 		return false
 	}
-	value = strings.ToLower(value)
-	for _, w := range a.stopWords {
-		if strings.Contains(value, w) {
-			return true
-		}
-	}
-	return false
+	any := false
+	a.stopWords.each([]byte(value), func(int, int) { any = true })
+	return any
 }

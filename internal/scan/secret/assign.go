@@ -1,5 +1,7 @@
 package secret
 
+import "slices"
+
 // What stands between a name and its value in gitleaks' rules, byte by byte: what
 // their shared part wants, told without an expression. It may let through more
 // than the expression does, never less.
@@ -20,7 +22,8 @@ const (
 // assigned says whether an operator follows the name that ends before byte i, and
 // for the generic rule, whether a value follows that can be one: then end is
 // where a match must end, else -1.
-func assigned(b []byte, i int, generic bool) (end int, ok bool) {
+func (s *sifting) assigned(i int, r *rule) (end int, ok bool) {
+	b := s.buf
 	stop := min(len(b), i+maxFiller)
 	for i < stop && isFiller(b[i]) {
 		i++
@@ -28,12 +31,12 @@ func assigned(b []byte, i int, generic bool) (end int, ok bool) {
 	if i >= stop || !isOperator(b[i]) {
 		return -1, false
 	}
-	if !generic {
+	if !r.generic {
 		return -1, true
 	}
 	for k := i + 1; k < len(b) && k <= i+1+maxPad; k++ {
 		if isGeneric(b[k]) {
-			if end, ok := genericValue(b, k); ok {
+			if end, ok := r.genericValue(b, k); ok {
 				return end, true
 			}
 			if b[k] != '=' {
@@ -49,9 +52,10 @@ func assigned(b []byte, i int, generic bool) (end int, ok bool) {
 }
 
 // genericValue says whether the run of bytes from i on can be a value of the
-// generic rule: long enough, ended as it should be, not of letters alone, and of
-// enough different bytes.
-func genericValue(b []byte, i int) (end int, ok bool) {
+// generic rule: long enough, ended as it should be, and none that its entropy or
+// its list of words would refuse. A run that begins with the operator's own sign
+// may be a value from a later byte on, and is not refused for what is in it.
+func (r *rule) genericValue(b []byte, i int) (end int, ok bool) {
 	var seen byteSet
 	distinct, other := 0, false
 	end = i
@@ -66,16 +70,27 @@ func genericValue(b []byte, i int) (end int, ok bool) {
 	if end-i < leastGeneric || distinct < leastDistinct || !other {
 		return end, false
 	}
-	if end == len(b) {
-		return end, true
+	to := end
+	if end < len(b) {
+		switch b[end] {
+		case '`', '\'', '"', ' ', '\t', '\n', '\f', '\r', ';':
+			to = end + 1
+		case '\\':
+			to = end + 2
+			if end+1 >= len(b) || lower(b[end+1]) != 'n' && lower(b[end+1]) != 'r' {
+				return end, false
+			}
+		default:
+			return end, false
+		}
 	}
-	switch b[end] {
-	case '`', '\'', '"', ' ', '\t', '\n', '\f', '\r', ';':
-		return end + 1, true
-	case '\\':
-		return end + 2, end+1 < len(b) && (lower(b[end+1]) == 'n' || lower(b[end+1]) == 'r')
+	if b[i] == '=' {
+		return to, true
 	}
-	return end, false
+	if value := string(b[i:end]); entropy(value) <= r.entropy || slices.ContainsFunc(r.allow, func(a allowList) bool { return !a.and && a.stopped(value) }) {
+		return end, false
+	}
+	return to, true
 }
 
 func isLetter(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }

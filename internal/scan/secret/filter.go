@@ -41,11 +41,13 @@ const (
 func hash3(v uint32) uint32 { return (v << 8) * hashFactor >> (32 - hashBits) }
 
 // newFilter files keywords, all in lower case; the place in the list is their id.
-// A keyword of two bytes is filed under all that may follow it.
-func newFilter(words []string) *filter {
+// A keyword of two bytes is filed under all that may follow it. only says which
+// are filed; nil: all.
+func newFilter(words []string, only func(id int) bool) *filter {
 	f := &filter{words: make([][]filed, 1)}
 	for id, w := range words {
 		switch {
+		case only != nil && !only(id):
 		case len(w) < gram-1:
 			panic("keyword " + w + " is too short") // a rule's own, never input
 		case len(w) == gram-1:

@@ -21,6 +21,7 @@ const (
 	doubtTest     = "it stands where tests and examples are"
 	doubtShipped  = "it stands among the files of a distribution"
 	doubtHash     = "it is a hash of a password"
+	doubtDigest   = "it looks like a digest, or the number of a version"
 	doubtExpired  = "it has expired"
 	doubtNoKey    = "no key can be read from it"
 )
@@ -70,6 +71,20 @@ func judge(value, name string, quoted bool) (doubt string, ok bool) {
 	return "", true
 }
 
+// digestMarks are in the names of what is long and hexadecimal and no secret.
+var digestMarks = []string{"version", "commit", "revision", "sha1", "sha2", "sha5", "_sha", "digest", "checksum", "hash", "gpg", "pgp", "fingerprint", "h1:", "integrity", "etag", "uuid", "guid", "build"}
+
+// digestDoubt says of what the generic rule matched that it is a digest.
+func digestDoubt(match, value string) string {
+	low := strings.ToLower(strings.TrimSuffix(match, value))
+	for _, m := range digestMarks {
+		if strings.Contains(low, m) && (m == "h1:" || isHex(strings.ReplaceAll(value, "-", ""))) {
+			return doubtDigest
+		}
+	}
+	return ""
+}
+
 // onlyWordSigns says that beside letters there is only what joins words.
 func onlyWordSigns(s string) bool {
 	for i := range len(s) {
@@ -94,7 +109,7 @@ func isTemplate(s string) bool {
 	case first == '$' && len(s) > 1 && (isLetter(s[1]) || s[1] == '_') && allWord(s[1:]):
 		return true
 	}
-	return strings.Contains(s, "%s") || strings.Contains(s, "%d") || strings.Contains(s, "%v") || strings.Contains(s, "{}") || strings.HasPrefix(s, "!")
+	return strings.HasSuffix(s, "...") || strings.Contains(s, "%s") || strings.Contains(s, "%d") || strings.Contains(s, "%v") || strings.Contains(s, "{}") || strings.HasPrefix(s, "!")
 }
 
 func allWord(s string) bool {
@@ -215,9 +230,6 @@ func isHash(s string) bool {
 
 // sameWord says that a value is but its name again, or a part of it.
 func sameWord(low, name string) bool {
-	squeeze := func(s string) string {
-		return strings.NewReplacer("_", "", "-", "", ".", "", " ", "").Replace(strings.ToLower(s))
-	}
-	v, n := squeeze(low), squeeze(name)
+	v, n := squeezer.Replace(low), squeezer.Replace(strings.ToLower(name))
 	return v == n || strings.HasSuffix(n, v) || strings.HasSuffix(v, n)
 }

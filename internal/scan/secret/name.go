@@ -33,6 +33,9 @@ const (
 	leastToken = 12
 )
 
+// squeezer leaves out what joins the words of a name.
+var squeezer = strings.NewReplacer("_", "", "-", "", ".", "", " ", "")
+
 // named is a name with its value that is looked at.
 type named struct {
 	name string
@@ -80,7 +83,7 @@ func (s *sifting) nameAt(at int) (n named, ok bool) {
 			return n, false // a reference to it, or a call's argument
 		}
 	}
-	squeezed := strings.NewReplacer("_", "", "-", "", ".", "").Replace(strings.ToLower(n.name))
+	squeezed := squeezer.Replace(strings.ToLower(n.name))
 	squeezed = strings.TrimRight(squeezed, "0123456789")
 	for _, e := range nameEnds {
 		if strings.HasSuffix(squeezed, e.end) {
@@ -217,7 +220,7 @@ var (
 // name and value, or a parameter's or variable's default.
 func (s *sifting) joined(n *named) (value string, quoted bool, from int, ok bool) {
 	head := s.buf[max(0, n.from-maxNested):n.from]
-	if nameField().Match(head[max(0, len(head)-64):]) {
+	if s.afterOperator(n.from) && nameField().Match(head[max(0, len(head)-64):]) {
 		rest := s.buf[n.closed:min(len(s.buf), n.closed+maxNested)]
 		if m := valueField().FindIndex(rest); m != nil {
 			if value, quoted, from, ok = s.text(n.closed+m[1], config, false); ok {
@@ -234,6 +237,20 @@ func (s *sifting) joined(n *named) (value string, quoted bool, from int, ok bool
 		return s.defaulted(n)
 	}
 	return "", false, 0, false
+}
+
+// afterOperator says that an operator stands before a place, with blanks and
+// quotes between.
+func (s *sifting) afterOperator(at int) bool {
+	for i := at - 1; i >= 0 && at-i < maxBlanks; i-- {
+		switch c := s.buf[i]; {
+		case c == ':' || c == '=':
+			return true
+		case c != '"' && c != '\'' && c != '\\' && !isSpace(c):
+			return false
+		}
+	}
+	return false
 }
 
 // defaulted finds the default of a parameter or variable of that name.

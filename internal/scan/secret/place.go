@@ -58,7 +58,7 @@ var tests = []string{"/test/", "/tests/", "/testing/", "/testdata/", "/test_data
 // shipped are folders that distributions fill; what an application puts of its own
 // beside is left out.
 var (
-	shipped   = []string{"usr/share/", "usr/lib/", "usr/lib64/", "usr/libexec/", "usr/include/", "usr/src/", "lib/", "usr/lib32/", "var/lib/dpkg/", "var/lib/apt/"}
+	shipped   = []string{"usr/share/", "usr/lib/", "usr/lib64/", "usr/libexec/", "usr/include/", "lib/", "usr/lib32/", "var/lib/dpkg/", "var/lib/apt/"}
 	documents = []string{"/doc/", "/docs/", "/man/", "/locale/", "/gtk-doc/", "/help/"}
 	served    = []string{"usr/share/nginx/html/", "usr/share/app/", "usr/lib/cgi-bin/"}
 )
@@ -81,12 +81,65 @@ func doubtOfPath(p string) string {
 	if strings.HasSuffix(stem, "_test") || strings.HasSuffix(stem, ".test") || strings.HasSuffix(stem, ".spec") || strings.HasSuffix(stem, "_spec") || strings.HasPrefix(stem, "test_") || strings.HasSuffix(stem, "test") || strings.HasSuffix(stem, "tests") || strings.Contains(stem, "example") || strings.Contains(stem, "snakeoil") {
 		return doubtTest
 	}
+	if strings.HasPrefix(stem, "swagger") || strings.HasPrefix(stem, "openapi") {
+		return doubtDocument
+	}
 	for _, d := range documents {
 		if strings.Contains(low, d) {
 			return doubtDocument
 		}
 	}
 	return ""
+}
+
+// doubtOf says what speaks against something that was found, by what it is and
+// where it stands.
+func doubtOf(x *found, p string) string {
+	if x.doubt != "" {
+		return x.doubt
+	}
+	if d := doubtOfPath(p); d != "" {
+		return d
+	}
+	if x.generic {
+		switch c := classOf(p); {
+		case wordy(x.value):
+			return doubtWord
+		case c == prose:
+			return doubtDocument
+		case c == inert:
+			return doubtDigest
+		}
+	}
+	// What a distribution ships is public. A cloud's key is worth a look even there.
+	if isShipped(p) && x.account == "" {
+		return doubtShipped
+	}
+	return ""
+}
+
+// wordy says that at least half of a value is words, as names in programs are.
+func wordy(v string) bool {
+	words, run := 0, 0
+	flush := func() {
+		const least = 3
+		if run >= least {
+			words += run
+		}
+		run = 0
+	}
+	for i := range len(v) {
+		switch c := v[i]; {
+		case isLetter(c):
+			run++
+		case c >= '0' && c <= '9' && run > 0 && i+1 < len(v) && isLetter(v[i+1]):
+			run = 0 // a digit among letters: they are no word
+		default:
+			flush()
+		}
+	}
+	flush()
+	return 2*words >= len(v)
 }
 
 // isShipped says that a distribution, or a package manager of a language, most

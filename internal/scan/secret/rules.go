@@ -48,6 +48,10 @@ type probe struct {
 	// byte backwards and from its end on, as far as that is fixed.
 	before, after []atom
 	exact         []atom // the keyword's own atoms: its case may matter
+	// near is a word that must follow what after has, within so many bytes; "":
+	// there is none.
+	near   string
+	within int
 	// reach is how far a match goes back from the keyword's first byte, and how
 	// far on from there; negative: without bound. lines bounds the latter too.
 	back, reach int
@@ -224,22 +228,79 @@ func (s sequence) probe(words []string) (probe, bool) {
 		p := probe{word: w, exact: s[at : at+len(w)]}
 		head, tail := s[:at].extent(), s[at:].extent()
 		p.back, p.reach, p.lines = head.max, tail.max, tail.lines
-		for i := at - 1; i >= 0 && s[i].kind != gap; i-- {
-			p.before = append(p.before, s[i])
-		}
-		for i := at + len(w); i < len(s) && s[i].kind != gap; i++ {
-			p.after = append(p.after, s[i])
-		}
+		var rest sequence
+		p.after, rest = certain(s[at+len(w):])
+		p.near, p.within = rest.nearWord()
+		back := slices.Clone(s[:at])
+		slices.Reverse(back)
+		p.before, _ = certain(back)
 		return p, true
 	}
 	return probe{}, false
+}
+
+// certain are the atoms at the beginning of a sequence of which can be told byte by
+// byte whether they stand there: a gap is among them where what follows cannot be
+// of it, and gaps in a row are one. The second result is the rest.
+func certain(s sequence) (head []atom, rest sequence) {
+	for i := 0; i < len(s); {
+		if s[i].kind != gap {
+			head = append(head, s[i])
+			i++
+			continue
+		}
+		g := atom{kind: gap, set: &byteSet{}}
+		k := i
+		for ; k < len(s) && s[k].kind == gap; k++ {
+			if s[k].set == nil {
+				return head, s[i:]
+			}
+			g.set.join(s[k].set)
+			g.min, g.max = g.min+s[k].min, plus(g.max, s[k].max)
+		}
+		if k == len(s) || s[k].kind != oneByte || s[k].set.meets(g.set) {
+			return head, s[i:]
+		}
+		head = append(head, g)
+		i = k
+	}
+	return head, nil
+}
+
+// nearWord is the first word that must follow, and within how many bytes at most;
+// "" if there is none, or it may be anywhere.
+func (s sequence) nearWord() (string, int) {
+	const enough = 4
+	var run []byte
+	var e extent
+	for i := range s {
+		if c, ok := byte(0), false; s[i].kind == oneByte {
+			if c, ok = s[i].set.single(); ok {
+				run = append(run, c)
+				e.max = plus(e.max, 1)
+				continue
+			}
+		}
+		if len(run) >= enough {
+			break
+		}
+		run = run[:0]
+		e.max = plus(e.max, sequence(s[i:i+1]).extent().max)
+		if e.max < 0 {
+			return "", 0
+		}
+	}
+	if len(run) < enough {
+		return "", 0
+	}
+	return string(run), e.max
 }
 
 // addProbe joins a probe to those that ask the same.
 func (r *rule) addProbe(p probe) {
 	for i := range r.probes {
 		q := &r.probes[i]
-		if q.word == p.word && sameAtoms(q.before, p.before) && sameAtoms(q.after, p.after) && sameAtoms(q.exact, p.exact) {
+		if q.word == p.word && q.near == p.near && q.within == p.within && sameAtoms(q.before, p.before) && sameAtoms(q.after, p.after) && sameAtoms(q.exact, p.exact) {
 			q.back, q.reach, q.lines = most(q.back, p.back), most(q.reach, p.reach), most(q.lines, p.lines)
 			return
 		}
@@ -249,7 +310,7 @@ func (r *rule) addProbe(p probe) {
 
 func sameAtoms(a, b []atom) bool {
 	return slices.EqualFunc(a, b, func(x, y atom) bool {
-		return x.kind == y.kind && (x.set == y.set || x.set != nil && y.set != nil && *x.set == *y.set)
+		return x.kind == y.kind && x.extent == y.extent && (x.set == y.set || x.set != nil && y.set != nil && *x.set == *y.set)
 	})
 }
 
@@ -260,6 +321,10 @@ func most(a, b int) int {
 	}
 	return max(a, b)
 }
+
+// maxGap is how far a gap is followed byte by byte; what is behind a longer one is
+// for the expression to tell, so that no text makes every keyword look far.
+const maxGap = 512
 
 // meets says whether what must stand beside the keyword does so. b has the
 // keyword at the place at.
@@ -277,17 +342,45 @@ func (p *probe) meets(b []byte, at int) bool {
 				return false
 			}
 			i++
+		case gap:
+			n := 0
+			for i < len(b) && (a.max < 0 || n < a.max) && a.set.has(b[i]) {
+				i++
+				if n++; n > maxGap {
+					return true
+				}
+			}
+			if n < a.min {
+				return false
+			}
 		case wordBoundary:
 			if !boundary(b, i) {
 				return false
 			}
 		}
 	}
-	i = at
+	if p.near != "" && !containsFold(b[min(i, len(b)):min(len(b), i+p.within)], p.near) {
+		return false
+	}
+	return p.meetsBefore(b, at)
+}
+
+func (p *probe) meetsBefore(b []byte, i int) bool {
 	for k := range p.before {
 		switch a := &p.before[k]; a.kind {
 		case oneByte:
 			if i--; i < 0 || !a.set.has(b[i]) {
+				return false
+			}
+		case gap:
+			n := 0
+			for i > 0 && (a.max < 0 || n < a.max) && a.set.has(b[i-1]) {
+				i--
+				if n++; n > maxGap {
+					return true
+				}
+			}
+			if n < a.min {
 				return false
 			}
 		case wordBoundary:
@@ -297,6 +390,16 @@ func (p *probe) meets(b []byte, at int) bool {
 		}
 	}
 	return true
+}
+
+// containsFold says whether a word, given in lower case, is somewhere in b.
+func containsFold(b []byte, word string) bool {
+	for i := 0; i+len(word) <= len(b); i++ {
+		if hasFold(b[i:], word) {
+			return true
+		}
+	}
+	return false
 }
 
 // boundary says whether a word begins or ends before byte i.

@@ -49,6 +49,7 @@ type Engine struct {
 	rules  []*rule
 	global []allowList
 	filter *filter
+	sure   *filter // for programs
 	words  []string
 	byWord [][]aim
 	salt   []byte
@@ -102,7 +103,10 @@ func New(o Options) (*Engine, error) {
 			}
 		}
 	}
-	e.filter = newFilter(e.words)
+	e.filter = newFilter(e.words, nil)
+	e.sure = newFilter(e.words, func(id int) bool {
+		return slices.ContainsFunc(e.byWord[id], func(a aim) bool { return a.look == nil && e.rules[a.rule].sure })
+	})
 	return e, nil
 }
 

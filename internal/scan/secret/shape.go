@@ -26,7 +26,8 @@ func (s *byteSet) has(b byte) bool { return s[b>>6]&(1<<(b&63)) != 0 }
 // atom is one byte of a set, a gap, or what stands between bytes.
 type atom struct {
 	kind atomKind
-	set  *byteSet // of one byte
+	// set is of the one byte, or of all bytes that a gap may have; nil: any.
+	set *byteSet
 	extent
 }
 
@@ -85,7 +86,7 @@ func sequences(re *syntax.Regexp, finely bool) []sequence {
 	case syntax.OpQuest:
 		with := sequences(re.Sub[0], finely)
 		if e := extentOf(with); len(with)*2 > maxSequences || e.max < 0 || e.max > maxCopies || e.min == 0 || !finely && !hasLetters(with) {
-			return one(sequence{{kind: gap, extent: extent{0, e.max, e.lines}}})
+			return one(sequence{{kind: gap, set: setsOf(with), extent: extent{0, e.max, e.lines}}})
 		}
 		return append([]sequence{{}}, with...)
 	case syntax.OpStar:
@@ -235,12 +236,47 @@ func (s *byteSet) apart() []sequence {
 	return all
 }
 
-func asGap(all []sequence) sequence { return sequence{{kind: gap, extent: extentOf(all)}} }
+func asGap(all []sequence) sequence {
+	return sequence{{kind: gap, set: setsOf(all), extent: extentOf(all)}}
+}
+
+// setsOf is the set of all bytes in sequences; nil: any.
+func setsOf(all []sequence) *byteSet {
+	u := &byteSet{}
+	for _, s := range all {
+		for _, a := range s {
+			if a.kind == wordBoundary {
+				continue
+			}
+			if a.set == nil {
+				return nil
+			}
+			u.join(a.set)
+		}
+	}
+	return u
+}
+
+func (s *byteSet) join(t *byteSet) {
+	for i := range s {
+		s[i] |= t[i]
+	}
+}
+
+// meets says whether two sets have a byte in common.
+func (s *byteSet) meets(t *byteSet) bool {
+	for i := range s {
+		if s[i]&t[i] != 0 {
+			return true
+		}
+	}
+	return false
+}
 
 func repeat(of []sequence, least, most int) []sequence {
 	e := extentOf(of)
 	if len(of) != 1 {
-		return one(sequence{{kind: gap, extent: extent{e.min * least, times(e.max, most), times(e.lines, most)}}})
+		return one(sequence{{kind: gap, set: setsOf(of), extent: extent{e.min * least, times(e.max, most), times(e.lines, most)}}})
 	}
 	s := of[0]
 	copies := least
@@ -257,7 +293,7 @@ func repeat(of []sequence, least, most int) []sequence {
 	}
 	rest := extent{e.min * (least - copies), times(e.max, left), times(e.lines, left)}
 	if rest.max != 0 {
-		out = append(out, atom{kind: gap, extent: rest})
+		out = append(out, atom{kind: gap, set: setsOf(of), extent: rest})
 	}
 	return one(out)
 }

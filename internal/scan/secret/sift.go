@@ -163,7 +163,11 @@ func (s *sifting) sift() {
 	s.touched = s.touched[:0]
 	from := s.lo
 	to := min(len(s.buf), s.hi+longestWord)
-	s.e.filter.each(s.buf[from:to], func(id, at int) {
+	f := s.e.filter
+	if s.binary == binaryKind {
+		f = s.e.sure
+	}
+	f.each(s.buf[from:to], func(id, at int) {
 		if at += from; at < s.hi {
 			s.hit(id, at)
 		}
@@ -198,7 +202,7 @@ func (s *sifting) hit(id, at int) {
 		end := -1
 		if a.probe.names {
 			var ok bool
-			if end, ok = assigned(s.buf, at+len(a.probe.word), r.generic); !ok {
+			if end, ok = s.assigned(at+len(a.probe.word), r); !ok {
 				continue
 			}
 		}
@@ -325,7 +329,11 @@ func (s *sifting) match(r *rule, from, to int) {
 		}
 	}
 	at := from + max(0, strings.Index(string(s.buf[from:to]), value))
-	f := s.keep(found{rule: r.id, title: r.title, generic: r.generic, value: value, allowed: allowanceIn(line)}, from, at)
+	doubt := ""
+	if r.generic {
+		doubt = digestDoubt(match, value)
+	}
+	f := s.keep(found{rule: r.id, title: r.title, generic: r.generic, value: value, doubt: doubt, allowed: allowanceIn(line)}, from, at)
 	if f == nil {
 		return
 	}

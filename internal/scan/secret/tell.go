@@ -95,7 +95,7 @@ func (f *found) better(o *found) bool {
 // told is what leaves this package of something that was found.
 func (e *Engine) told(f *File, x *found) inventory.Secret {
 	s := inventory.Secret{Rule: x.rule, Source: f.Source, Name: x.name, Line: x.row, Column: x.column, Length: len(x.value),
-		Doubt: x.doubt, Account: x.account, Key: x.key, Expires: x.expires}
+		Doubt: doubtOf(x, f.Path), Account: x.account, Key: x.key, Expires: x.expires}
 	if f.Name != "" {
 		s.Name = f.Name
 	}
@@ -104,9 +104,6 @@ func (e *Engine) told(f *File, x *found) inventory.Secret {
 	}
 	if f.Source != "" {
 		s.Line, s.Column = 0, 0
-	}
-	if s.Doubt == "" {
-		s.Doubt = doubtOfPath(f.Path)
 	}
 	if x.allowed != nil {
 		s.Allowed = &inventory.Allowed{Reason: x.allowed.reason, Expires: x.allowed.expires}
