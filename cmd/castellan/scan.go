@@ -35,6 +35,9 @@ type scanOptions struct {
 	plainHTTP  bool
 	caFile     string
 	limits     []string
+	noSecrets  bool
+	secretSalt string
+	baseline   string
 	bounds     scan.Limits // of limits
 }
 
@@ -44,8 +47,9 @@ func newScan(g *globals) *cobra.Command {
 		Use:   "scan TARGET",
 		Short: "Say what is in an image, a folder or this host, and what is wrong with it",
 		Long: `Scan an image, and say which packages are in it, which layer brought them, what
-is known to be wrong with them and what to do about it. Everything happens on
-this machine: nothing is sent anywhere.
+is known to be wrong with them and what to do about it; and which secrets stand
+in it, in any layer. Everything happens on this machine: nothing is sent
+anywhere, and no secret is shown or kept.
 
 TARGET is what is there as a file or folder, or else the name of an image: of
 the local engine if that has it, else of its registry. A prefix says it
@@ -89,6 +93,9 @@ then from a small one that came with the program, and the report says how old.
 	f.BoolVar(&o.plainHTTP, "plain-http", false, "speak to registries on other machines without encryption")
 	f.StringVar(&o.caFile, "registry-ca", "", "further certificate authorities of registries (PEM)")
 	f.StringArrayVar(&o.limits, "limit", nil, "what one scan may cost, as bytes=N (of one layer), entries=N (of one layer) or held=N (bytes of what was found); may be repeated")
+	f.BoolVar(&o.noSecrets, "no-secrets", false, "do not look for secrets")
+	f.StringVar(&o.secretSalt, "secret-salt", "", "file with the salt of the fingerprints of secrets, for several machines (default: secrets.salt in the data folder or the user's own; CASTELLAN_SECRET_SALT)")
+	f.StringVar(&o.baseline, "baseline", "", "earlier report in JSON: what it has is known, and neither told anew nor counted")
 	c.AddCommand(newScanDB(g))
 	return c
 }
@@ -115,6 +122,14 @@ func (g *globals) scan(ctx context.Context, name string, o scanOptions) error {
 		return err
 	}
 	s := &scanning{globals: g, o: o, policy: policy, log: log}
+	if s.baseline, err = readBaseline(o.baseline); err != nil {
+		return err
+	}
+	if !o.noSecrets && meant.Kinds[0] != scan.TargetSBOM {
+		if s.secrets, err = g.openSecrets(o); err != nil {
+			return err
+		}
+	}
 	if !o.noMatch {
 		if s.db, s.seeded, err = scan.OpenDatabase(g.advisoryPath(o.database)); err != nil {
 			return err
@@ -157,6 +172,7 @@ func verdict(reports []scan.Report) error {
 // report matches an inventory and holds it against the policy.
 func (s *scanning) report(ctx context.Context, inv inventory.Inventory) (scan.Report, error) {
 	r := scan.Report{Inventory: inv, Made: inv.Made}
+	s.addSecrets(&r)
 	if s.db == nil {
 		r.Gate = s.policy.gate(&r)
 		return r, nil
@@ -166,11 +182,10 @@ func (s *scanning) report(ctx context.Context, inv inventory.Inventory) (scan.Re
 		return r, err
 	}
 	r.Vulnerabilities = found.Vulnerabilities
+	s.baseline.accept(r.Vulnerabilities)
 	r.Database = reportDatabase(s.db.Info(), s.seeded)
 	r.Gate = s.policy.gate(&r)
-	for _, rule := range found.Expired {
-		fmt.Fprintf(s.err, "%s\n", s.paint("a rule has expired and accepts nothing any more: "+printable(rule.String()), warn))
-	}
+	s.tellExpired(found.Expired)
 	for _, gap := range found.Gaps {
 		r.Gaps = append(r.Gaps, scan.ReportGap{Why: string(gap.Why), Ecosystem: gap.Ecosystem, Packages: gap.Packages, Examples: gap.Examples})
 	}

@@ -29,7 +29,11 @@ type scanning struct {
 	db     *scan.Database // nil: nothing is compared
 	seeded bool           // the database came with the program
 	shown  bool           // progress is on the screen
-	stdin  io.Reader      // the standard input, once its beginning was looked at
+	// secrets looks for them; nil: nobody does.
+	secrets  *scan.Secrets
+	baseline *baseline // nil: none
+	saltTold bool
+	stdin    io.Reader // the standard input, once its beginning was looked at
 }
 
 // osFiles shows what is on this machine.
@@ -51,7 +55,7 @@ func (osFiles) Head(path string, n int) ([]byte, error) {
 
 // scanner returns what scans, with its cache.
 func (s *scanning) scanner() *scan.Scanner {
-	o := scan.Options{Log: s.log, Progress: s.progress(), Limits: s.o.bounds}
+	o := scan.Options{Log: s.log, Progress: s.progress(), Limits: s.o.bounds, Secrets: s.secrets}
 	if !s.o.noCache {
 		o.Cache = s.o.cache
 		if o.Cache == "" {

@@ -36,7 +36,12 @@ type htmlReport struct {
 	Layers   []htmlLayer
 	Rows     []htmlRow
 	Accepted []htmlRow
-	Missing  []string
+	Secrets  []htmlSecret
+	// SecretsSought says that they were looked for, SecretsInWords how many there
+	// are.
+	SecretsSought  bool
+	SecretsInWords string
+	Missing        []string
 	// Broken says how much breaks the gate, Uncounted that what could not be read
 	// does not.
 	Broken, Uncounted string
@@ -113,6 +118,7 @@ func htmlReportOf(r *Report, o Options) htmlReport {
 		}
 	}
 	h.Layers = htmlLayers(r)
+	h.Secrets, h.SecretsSought, h.SecretsInWords = htmlSecrets(r), r.Secrets != nil, r.secretCounts().inWords()
 	h.Missing = r.notCompared()
 	h.Uncounted = r.uncounted()
 	if r.Gate != nil {

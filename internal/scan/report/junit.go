@@ -90,6 +90,7 @@ func junitSuiteOf(r *Report) junitSuite {
 		}
 		s.Cases = append(s.Cases, c)
 	}
+	s.addSecrets(r, breaks)
 	for _, p := range r.Inventory.Problems {
 		s.add(r.Gate, &p)
 	}

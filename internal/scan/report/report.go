@@ -24,6 +24,11 @@ type Report struct {
 	// among them.
 	Vulnerabilities []finding.Vulnerability `json:"vulnerabilities"`
 	Database        Database                `json:"database,omitzero"`
+	// Secrets are in the order in which they matter, accepted and known ones among
+	// them; nil if none were looked for.
+	Secrets []finding.Secret `json:"secrets,omitzero"`
+	// SaltID names the salt with which their fingerprints were made.
+	SaltID string `json:"secret_salt,omitempty"`
 	// Gaps are the packages of which nothing can be said: silence about them
 	// means nothing.
 	Gaps []Gap     `json:"gaps,omitempty"`

@@ -86,7 +86,8 @@ type (
 		URI string `json:"uri"`
 	}
 	sarifRegion struct {
-		StartLine int `json:"startLine"`
+		StartLine   int `json:"startLine"`
+		StartColumn int `json:"startColumn,omitempty"`
 	}
 	sarifLogical struct {
 		Name string `json:"name"`
@@ -131,6 +132,7 @@ func sarifRunOf(r *Report, o Options) sarifRun {
 		}
 		run.Results = append(run.Results, sarifResultOf(v, n))
 	}
+	run.sarifSecrets(r)
 	run.addProblems(r)
 	return run
 }
@@ -174,7 +176,7 @@ func (run *sarifRun) addProblems(r *Report) {
 // archive, which a viewer can open.
 func sarifFile(path string) sarifPhysical {
 	file, _, _ := strings.Cut(path, "!")
-	return sarifPhysical{sarifArtifact{uriPath(strings.TrimPrefix(file, "/"))}, sarifRegion{1}}
+	return sarifPhysical{sarifArtifact{uriPath(strings.TrimPrefix(file, "/"))}, sarifRegion{StartLine: 1}}
 }
 
 func sarifRuleOf(v *finding.Vulnerability) sarifRule {

@@ -66,6 +66,7 @@ func (p *page) report(r *Report) {
 		p.each(r)
 	}
 	p.accepted(r)
+	p.secrets(r)
 	p.problems(r)
 	p.gaps(r)
 	p.gate(r)

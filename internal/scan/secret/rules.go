@@ -19,7 +19,7 @@ var gitleaksTOML string
 
 // rule is one kind of secret and how it is told.
 type rule struct {
-	id, title string
+	id string
 	// source is the expression; re compiles it when it is first needed: most
 	// scans need a tenth of them.
 	source string
@@ -64,13 +64,13 @@ type probe struct {
 type tomlRules struct {
 	Allowlist tomlAllow
 	Rules     []struct {
-		ID, Description, Regex, Path string
-		Entropy                      float64
-		SecretGroup                  int
-		Keywords                     []string
-		Allowlists                   []tomlAllow
-		SkipReport                   bool
-		Required                     []any
+		ID, Regex, Path string
+		Entropy         float64
+		SecretGroup     int
+		Keywords        []string
+		Allowlists      []tomlAllow
+		SkipReport      bool
+		Required        []any
 	}
 }
 
@@ -91,7 +91,7 @@ func gitleaksRules() ([]*rule, []allowList, error) {
 		if x.SkipReport || len(x.Required) > 0 {
 			return nil, nil, fmt.Errorf("rule %s: rules of several parts are not understood", x.ID)
 		}
-		r := &rule{id: x.ID, title: x.Description, source: x.Regex, entropy: x.Entropy, group: x.SecretGroup,
+		r := &rule{id: x.ID, source: x.Regex, entropy: x.Entropy, group: x.SecretGroup,
 			keywords: x.Keywords, generic: strings.Contains(x.ID, "generic")}
 		if x.Path != "" {
 			r.path = regexp.MustCompile(x.Path)

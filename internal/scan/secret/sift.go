@@ -45,7 +45,6 @@ type window struct{ from, to int }
 // package.
 type found struct {
 	rule    string
-	title   string
 	generic bool
 	value   string
 	at      int64 // of the value in the file
@@ -333,7 +332,7 @@ func (s *sifting) match(r *rule, from, to int) {
 	if r.generic {
 		doubt = digestDoubt(match, value)
 	}
-	f := s.keep(found{rule: r.id, title: r.title, generic: r.generic, value: value, doubt: doubt, allowed: allowanceIn(line)}, from, at)
+	f := s.keep(found{rule: r.id, generic: r.generic, value: value, doubt: doubt, allowed: allowanceIn(line)}, from, at)
 	if f == nil {
 		return
 	}
