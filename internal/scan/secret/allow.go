@@ -25,7 +25,7 @@ func newAllowList(t tomlAllow) allowList {
 		for i, w := range t.StopWords {
 			words[i] = strings.ToLower(w)
 		}
-		a.stopWords = newFilter(words, nil)
+		a.stopWords = newFilter(words)
 	}
 	if len(t.Commits) > 0 {
 		a.commits = map[string]bool{}

@@ -14,6 +14,10 @@ type filter struct {
 	// buckets has the number of a bucket for each hash, 0 for none.
 	buckets [1 << hashBits]uint8
 	words   [][]filed // by bucket
+	short   []filed   // those of fewer bytes than they are filed under
+	// sparse says that every word is filed twice, under three bytes at an even and
+	// at an odd place of its own, so that every other place of a text is enough.
+	sparse bool
 }
 
 // filed is a keyword in a bucket.
@@ -41,22 +45,36 @@ const (
 func hash3(v uint32) uint32 { return (v << 8) * hashFactor >> (32 - hashBits) }
 
 // newFilter files keywords, all in lower case; the place in the list is their id.
-// A keyword of two bytes is filed under all that may follow it. only says which
-// are filed; nil: all.
-func newFilter(words []string, only func(id int) bool) *filter {
+// A keyword of two bytes is filed under all that may follow it.
+func newFilter(words []string) *filter {
 	f := &filter{words: make([][]filed, 1)}
 	for id, w := range words {
 		switch {
-		case only != nil && !only(id):
 		case len(w) < gram-1:
 			panic("keyword " + w + " is too short") // a rule's own, never input
 		case len(w) == gram-1:
+			f.short = append(f.short, filed{w, 0, id})
 			for next := range 256 {
 				f.file(w+string([]byte{byte(next)}), filed{w, 0, id})
 			}
 		default:
-			at := rarest(w)
+			at := rarest(w, 0, 1)
 			f.file(w[at:at+gram], filed{w, at, id})
+		}
+	}
+	return f
+}
+
+// newSparseFilter files the keywords for which only is true, none shorter than
+// four bytes. It is twice as fast.
+func newSparseFilter(words []string, only func(id int) bool) *filter {
+	f := &filter{words: make([][]filed, 1), sparse: true}
+	for id, w := range words {
+		if len(w) > gram && only(id) {
+			for first := range 2 {
+				at := rarest(w, first, 2)
+				f.file(w[at:at+gram], filed{w, at, id})
+			}
 		}
 	}
 	return f
@@ -82,10 +100,11 @@ func (f *filter) file(three string, w filed) {
 // frequent are letters in the order of how often they stand in text and code.
 const frequent = "etaoinsrlcdupmhgbfyvkwxjqz"
 
-// rarest is where in a word the three bytes stand that are seen least.
-func rarest(w string) int {
-	best, most := 0, -1
-	for i := 0; i+gram <= len(w); i++ {
+// rarest is where in a word the three bytes stand that are seen least, of the
+// places from first on in steps.
+func rarest(w string, first, step int) int {
+	best, most := first, -1
+	for i := first; i+gram <= len(w); i += step {
 		score := 0
 		for _, c := range []byte(w[i : i+gram]) {
 			if k := slices.Index([]byte(frequent), c); k >= 0 {
@@ -104,6 +123,10 @@ func rarest(w string) int {
 // each calls hit for all keywords in b, in the order of the bytes by which they
 // are found: nearly that of where they begin.
 func (f *filter) each(b []byte, hit func(id, at int)) {
+	if f.sparse {
+		f.eachSparse(b, hit)
+		return
+	}
 	i := 0
 	const step = 6 // places in eight bytes
 	for ; i+8 <= len(b); i += step {
@@ -119,18 +142,39 @@ func (f *filter) each(b []byte, hit func(id, at int)) {
 			}
 		}
 	}
-	for ; i < len(b); i++ {
-		var v uint32
-		for k := range gram {
-			if i+k < len(b) {
-				v |= uint32(b[i+k]|0x20) << (8 * k)
-			}
+	f.rest(b, i, 1, hit)
+	// At the very end a short keyword may be followed by nothing.
+	for _, w := range f.short {
+		if at := len(b) - len(w.word); at >= 0 && hasFold(b[at:], w.word) {
+			hit(w.id, at)
 		}
-		// At the very end a short keyword may be followed by nothing.
-		if i+gram > len(b) {
-			f.compareAll(b, i, hit)
+	}
+}
+
+// eachSparse looks at every other place.
+func (f *filter) eachSparse(b []byte, hit func(id, at int)) {
+	i := 0
+	const step = 12 // bytes, of which six places are looked at
+	for ; i+16 <= len(b); i += step {
+		v, w := binary.LittleEndian.Uint64(b[i:])|foldMask, binary.LittleEndian.Uint64(b[i+6:])|foldMask
+		b0, b1, b2 := f.buckets[hash3(uint32(v))], f.buckets[hash3(uint32(v>>16))], f.buckets[hash3(uint32(v>>32))]
+		b3, b4, b5 := f.buckets[hash3(uint32(w))], f.buckets[hash3(uint32(w>>16))], f.buckets[hash3(uint32(w>>32))]
+		if b0|b1|b2|b3|b4|b5 == 0 {
 			continue
 		}
+		for k, bucket := range [...]uint8{b0, b1, b2, b3, b4, b5} {
+			if bucket != 0 {
+				f.compare(bucket, b, i+2*k, hit)
+			}
+		}
+	}
+	f.rest(b, i, 2, hit)
+}
+
+// rest looks at the last places, from i on.
+func (f *filter) rest(b []byte, i, step int, hit func(id, at int)) {
+	for ; i+gram <= len(b); i += step {
+		v := uint32(b[i]|0x20) | uint32(b[i+1]|0x20)<<8 | uint32(b[i+2]|0x20)<<16
 		if bucket := f.buckets[hash3(v)]; bucket != 0 {
 			f.compare(bucket, b, i, hit)
 		}
@@ -141,20 +185,6 @@ func (f *filter) compare(bucket uint8, b []byte, i int, hit func(id, at int)) {
 	for _, w := range f.words[bucket] {
 		if at := i - w.offset; at >= 0 && hasFold(b[at:], w.word) {
 			hit(w.id, at)
-		}
-	}
-}
-
-// compareAll compares the keywords that are shorter than what they are filed
-// under with the last two bytes.
-func (f *filter) compareAll(b []byte, i int, hit func(id, at int)) {
-	seen := -1
-	for _, bucket := range f.words {
-		for _, w := range bucket {
-			if len(w.word) < gram && w.id != seen && hasFold(b[i:], w.word) {
-				seen = w.id
-				hit(w.id, i)
-			}
 		}
 	}
 }

@@ -173,7 +173,7 @@ func isSure(r *rule) bool {
 				}
 			}
 		}
-		if n < enough {
+		if n < enough || len(p.word) <= gram {
 			return false
 		}
 	}

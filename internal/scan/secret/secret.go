@@ -103,8 +103,8 @@ func New(o Options) (*Engine, error) {
 			}
 		}
 	}
-	e.filter = newFilter(e.words, nil)
-	e.sure = newFilter(e.words, func(id int) bool {
+	e.filter = newFilter(e.words)
+	e.sure = newSparseFilter(e.words, func(id int) bool {
 		return slices.ContainsFunc(e.byWord[id], func(a aim) bool { return a.look == nil && e.rules[a.rule].sure })
 	})
 	return e, nil
