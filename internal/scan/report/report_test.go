@@ -87,7 +87,7 @@ func example() report.Report {
 			vulnerability("CVE-2023-0004", ssl, finding.Negligible, finding.UnderInvestigation, ""),
 			accepted, bad,
 		},
-		Secrets:  exampleSecrets(),
+		Secrets: exampleSecrets(),
 		Database: report.Database{Built: made.AddDate(0, 0, -20), Seed: true,
 			Sources: []report.DatabaseSource{{Name: "debian", Newest: made.AddDate(0, 0, -21), Attribution: "Debian security team"}}},
 		Gaps: []report.Gap{{Why: "nothing is known of this language", Ecosystem: "Hex", Packages: 2}, {Why: "nothing is known of this language", Ecosystem: "npm", Packages: 30}},

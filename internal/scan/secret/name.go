@@ -223,7 +223,7 @@ func (s *sifting) joined(n *named) (value string, quoted bool, from int, ok bool
 	if s.afterOperator(n.from) && nameField().Match(head[max(0, len(head)-64):]) {
 		rest := s.buf[n.closed:min(len(s.buf), n.closed+maxNested)]
 		if m := valueField().FindIndex(rest); m != nil {
-			if value, quoted, from, ok = s.text(n.closed+m[1], config, false); ok {
+			if value, _, from, ok = s.text(n.closed+m[1], config, false); ok {
 				return value, true, from, true
 			}
 		}
