@@ -58,3 +58,10 @@ func BenchmarkPrograms(b *testing.B) {
 func BenchmarkText(b *testing.B) {
 	benchFind(b, gathered(b, filepath.Join(build.Default.GOROOT, "src"), func(head []byte) bool { return bytes.IndexByte(head, 0) < 0 }))
 }
+
+// BenchmarkNew is what every scan pays before it has read a byte.
+func BenchmarkNew(b *testing.B) {
+	for b.Loop() {
+		engine(b)
+	}
+}

@@ -231,5 +231,5 @@ func isHash(s string) bool {
 // sameWord says that a value is but its name again, or a part of it.
 func sameWord(low, name string) bool {
 	v, n := squeezer.Replace(low), squeezer.Replace(strings.ToLower(name))
-	return v == n || strings.HasSuffix(n, v) || strings.HasSuffix(v, n)
+	return v == n || strings.HasSuffix(n, v) || strings.HasSuffix(v, n) || strings.HasPrefix(v, n)
 }

@@ -133,14 +133,33 @@ func (s *sifting) valueOf(n *named, class class) (value string, quoted bool, fro
 	case c == ',' && n.quoted:
 		i++
 		class = code // only a text in quotes
-	case between && s.spaced(n.from):
+	case between && (s.spaced(n.from) || class == config && s.isFlag(n.from) && c != '-'):
 	default:
 		return "", false, 0, false
 	}
 	if !xml {
 		i = s.blanks(i)
 	}
+	if class == code && n.from > 0 && s.buf[n.from-1] == ';' && s.buf[i-1] == '=' {
+		return s.connection(i)
+	}
 	return s.text(i, class, xml)
+}
+
+// connection reads the value of a field of a connection string, as databases have
+// them: "Server=db;Password=…;".
+func (s *sifting) connection(i int) (value string, quoted bool, from int, ok bool) {
+	b := span(s.buf, i, maxValue, func(c byte) bool { return c > ' ' && c != ';' && c != '"' && c != '\'' && c != '\\' })
+	end := i + len(b)
+	if end >= len(s.buf) || s.buf[end] != ';' && s.buf[end] != '"' && s.buf[end] != '\'' {
+		return "", false, 0, false
+	}
+	return string(b), true, i, true
+}
+
+// isFlag says that a name is that of an option: --password.
+func (s *sifting) isFlag(from int) bool {
+	return from+2 < len(s.buf) && s.buf[from] == '-' && s.buf[from+1] == '-'
 }
 
 // spaced says that a blank is what stands between a name and its value: in

@@ -16,7 +16,7 @@ const (
 )
 
 var classes = map[string]class{
-	".env": config, ".properties": config, ".ini": config, ".conf": config, ".cfg": config, ".cnf": config, ".config": config, ".yaml": config, ".yml": config,
+	".sh": config, ".bash": config, ".zsh": config, ".ksh": config, ".env": config, ".properties": config, ".ini": config, ".conf": config, ".cfg": config, ".cnf": config, ".config": config, ".yaml": config, ".yml": config,
 	".toml": config, ".tfvars": config, ".envrc": config, ".rc": config, ".service": config, ".dockerfile": config, ".netrc": config, ".npmrc": config,
 	".pypirc": config, ".secrets": config, ".credentials": config, ".prefs": config, ".desktop": inert,
 	".md": prose, ".rst": prose, ".txt": prose, ".html": prose, ".htm": prose, ".adoc": prose, ".xhtml": prose, ".tex": prose, ".1": prose, ".2": prose, ".3": prose,
@@ -120,20 +120,24 @@ func doubtOf(x *found, p string) string {
 
 // wordy says that at least half of a value is words, as names in programs are.
 func wordy(v string) bool {
-	words, run := 0, 0
+	words, run, parts := 0, 0, 1
 	flush := func() {
+		// Of a word with capitals within, each part is a word.
 		const least = 3
-		if run >= least {
+		if run >= least*parts {
 			words += run
 		}
-		run = 0
+		run, parts = 0, 1
 	}
 	for i := range len(v) {
 		switch c := v[i]; {
 		case isLetter(c):
+			if run > 0 && c < 'a' && v[i-1] >= 'a' {
+				parts++
+			}
 			run++
 		case c >= '0' && c <= '9' && run > 0 && i+1 < len(v) && isLetter(v[i+1]):
-			run = 0 // a digit among letters: they are no word
+			run, parts = 0, 1 // a digit among letters: they are no word
 		default:
 			flush()
 		}

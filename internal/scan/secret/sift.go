@@ -27,6 +27,7 @@ type sifting struct {
 	// Keywords from lo up to hi are looked at; what is beside is for context.
 	lo, hi int
 	done   bool
+	depth  int // of base64
 
 	windows [][]window // by rule
 	touched []int
@@ -174,6 +175,7 @@ func (s *sifting) sift() {
 	for _, n := range s.touched {
 		s.run(n)
 	}
+	s.encoded()
 }
 
 // hit asks all that want to know of a keyword.
