@@ -70,6 +70,7 @@ of materials or a task definition.
   docker save app | castellan scan - --fail-on high
   castellan scan app.cdx.json
   castellan scan task-definition.json --policy castellan.yaml
+  castellan scan git .
 
 Advisories come from the database that castellan scan db update makes; until
 then from a small one that came with the program, and the report says how old.
@@ -96,7 +97,7 @@ then from a small one that came with the program, and the report says how old.
 	f.BoolVar(&o.noSecrets, "no-secrets", false, "do not look for secrets")
 	f.StringVar(&o.secretSalt, "secret-salt", "", "file with the salt of the fingerprints of secrets, for several machines (default: secrets.salt in the data folder or the user's own; CASTELLAN_SECRET_SALT)")
 	f.StringVar(&o.baseline, "baseline", "", "earlier report in JSON: what it has is known, and neither told anew nor counted")
-	c.AddCommand(newScanDB(g))
+	c.AddCommand(newScanDB(g), newScanGit(g))
 	return c
 }
 

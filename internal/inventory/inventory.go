@@ -46,6 +46,7 @@ const (
 	KindSBOM     Kind = "sbom"
 	KindWorkload Kind = "workload" // an image and what was written since
 	KindHost     Kind = "host"
+	KindHistory  Kind = "history" // of a repository; it has secrets alone
 )
 
 // Subject is what was scanned.

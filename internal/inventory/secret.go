@@ -98,3 +98,14 @@ func CompareSecrets(a, b Secret) int {
 		cmp.Compare(a.Column, b.Column), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Rule, b.Rule),
 		cmp.Compare(a.Layer, b.Layer), cmp.Compare(a.Print, b.Print))
 }
+
+// Blob is the content of a file at some time in a repository's history.
+type Blob struct {
+	ID   string // of the content
+	Path string // without a leading slash
+	Size int64
+	// Commit is the first that has it at that path.
+	Commit Commit
+	// Newest says that the newest commit of the branch in use has it still.
+	Newest bool
+}

@@ -39,7 +39,9 @@ type htmlReport struct {
 	Secrets  []htmlSecret
 	// SecretsSought says that they were looked for, SecretsInWords how many there
 	// are.
-	SecretsSought  bool
+	SecretsSought bool
+	// History says that there is nothing but secrets.
+	History        bool
 	SecretsInWords string
 	Missing        []string
 	// Broken says how much breaks the gate, Uncounted that what could not be read
@@ -109,7 +111,9 @@ func htmlReportOf(r *Report, o Options) htmlReport {
 		h.Stale = r.Made.Sub(r.Database.Newest()) > StaleAfter
 	}
 	h.Counts = htmlCounts(h.Total.by[:])
-	h.About = aboutOf(&r.Inventory, func(digest string) string { return digest })
+	if h.History = r.Inventory.Subject.Kind == inventory.KindHistory; !h.History {
+		h.About = aboutOf(&r.Inventory, func(digest string) string { return digest })
+	}
 	for _, m := range remedies(r.Vulnerabilities, o.Compare) {
 		if one := htmlRemedyOf(&m); m.to != "" {
 			h.Do = append(h.Do, one)

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/castellan-security/castellan/internal/finding"
+	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/untrusted"
 )
 
@@ -24,6 +25,10 @@ func markdownReport(b *strings.Builder, r *Report, o Options) {
 	c := r.counts()
 	fmt.Fprintf(b, "## %s\n\n", markdown(r.title()))
 	switch {
+	case r.Inventory.Subject.Kind == inventory.KindHistory:
+		markdownSecrets(b, r)
+		markdownGate(b, r)
+		return
 	case r.Database.Built.IsZero():
 		b.WriteString("Not compared with advisories: there is no database.\n\n")
 		markdownSecrets(b, r)

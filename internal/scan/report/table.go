@@ -88,6 +88,9 @@ func (p *page) gaps(r *Report) {
 // head says what was scanned, what is in it, and how bad it is.
 func (p *page) head(r *Report) {
 	p.line("%s", p.paint(styleBold, untrusted.Text(r.title())))
+	if r.Inventory.Subject.Kind == inventory.KindHistory {
+		return // of which there are no packages
+	}
 	about := aboutOf(&r.Inventory, short)
 	p.line("  %s", p.paint(styleFaint, untrusted.Text(strings.Join(about, " · "))))
 	if r.Database.Built.IsZero() {
