@@ -207,6 +207,9 @@ func size(n uint64) string {
 // writeWhole writes a file that others may read: it appears whole or not at all,
 // and what was there stays until then.
 func writeWhole(path string, write func(io.Writer) error) (err error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		return writeThrough(path, write) // a device or a pipe: nothing may take its place
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".castellan-")
 	if err != nil {
 		return err
@@ -220,4 +223,13 @@ func writeWhole(path string, write func(io.Writer) error) (err error) {
 		return err
 	}
 	return os.Rename(f.Name(), path)
+}
+
+// writeThrough writes to what is there.
+func writeThrough(path string, write func(io.Writer) error) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Close())
 }
