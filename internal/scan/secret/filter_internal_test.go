@@ -48,7 +48,7 @@ func FuzzFilter(f *testing.F) {
 		got = nil
 		e.sure.each(b, func(id, at int) { got = append(got, hitAt{id, at}) })
 		want := slices.DeleteFunc(everywhere(e.words, b), func(h hitAt) bool {
-			return len(e.words[h.id]) <= gram || !slices.ContainsFunc(e.byWord[h.id], func(a aim) bool { return a.look == nil && e.rules[a.rule].sure })
+			return len(e.words[h.id]) <= gram || !slices.ContainsFunc(e.byWord[h.id], func(a aim) bool { return a.probe != nil && a.probe.sure })
 		})
 		if want = sorted(want); !slices.Equal(sorted(got), want) {
 			t.Errorf("sparsely found %v, want %v", got, want)

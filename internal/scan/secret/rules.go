@@ -37,8 +37,6 @@ type rule struct {
 	loose bool
 	// generic rules give way to others that found the same value.
 	generic bool
-	// sure rules are for any kind of file: nothing but a secret looks like that.
-	sure bool
 }
 
 // probe is one way in which a keyword of a rule must stand.
@@ -59,6 +57,8 @@ type probe struct {
 	// names says that the keyword is the name before an operator and a value, in
 	// the way that many rules share; see assigned.
 	names bool
+	// sure probes are for any kind of file: nothing but a secret looks like that.
+	sure bool
 }
 
 type tomlRules struct {
@@ -151,33 +151,31 @@ func (r *rule) prepare() error {
 		r.loose, r.probes = true, nil
 		return nil
 	}
-	r.sure = names == nil && r.path == nil && isSure(r)
+	for i := range r.probes {
+		p := &r.probes[i]
+		p.sure = names == nil && r.path == nil && p.isSure()
+	}
 	return nil
 }
 
-// isSure says that the least that a rule's expression has fixed is enough to be
-// looked for in programs: four bytes that can be nothing else.
-func isSure(r *rule) bool {
+// isSure says that what a probe has fixed is enough to be looked for in programs:
+// four bytes that can be nothing else.
+func (p *probe) isSure() bool {
+	if len(p.word) <= gram {
+		return false // the filter for programs takes longer words
+	}
 	const enough = 4
-	for _, p := range r.probes {
-		n := len(p.word)
-		for i := len(p.before) - 1; i >= 0 && p.before[i].kind == oneByte; i-- {
-			if _, ok := p.before[i].set.single(); ok {
-				n++
-			}
-		}
-		for _, a := range p.after {
+	n := len(p.word)
+	for _, atoms := range [...][]atom{p.before, p.after} {
+		for _, a := range atoms {
 			if a.kind == oneByte {
 				if _, ok := a.set.single(); ok {
 					n++
 				}
 			}
 		}
-		if n < enough || len(p.word) <= gram {
-			return false
-		}
 	}
-	return len(r.probes) > 0
+	return n >= enough
 }
 
 // anchored makes the probes of a rule, if each way through it has one of the

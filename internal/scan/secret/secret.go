@@ -105,7 +105,7 @@ func New(o Options) (*Engine, error) {
 	}
 	e.filter = newFilter(e.words)
 	e.sure = newSparseFilter(e.words, func(id int) bool {
-		return slices.ContainsFunc(e.byWord[id], func(a aim) bool { return a.look == nil && e.rules[a.rule].sure })
+		return slices.ContainsFunc(e.byWord[id], func(a aim) bool { return a.probe != nil && a.probe.sure })
 	})
 	return e, nil
 }

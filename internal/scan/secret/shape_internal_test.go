@@ -19,10 +19,10 @@ func TestLooseRules(t *testing.T) {
 		if r.loose {
 			loose = append(loose, r.id)
 		}
-		if r.sure {
-			sure = append(sure, r.id)
-		}
 		for _, p := range r.probes {
+			if p.sure {
+				sure = append(sure, r.id)
+			}
 			if p.back < 0 || p.back > backward || p.reach > overlap {
 				far = append(far, r.id)
 			}

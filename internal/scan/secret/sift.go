@@ -190,7 +190,7 @@ func (s *sifting) hit(id, at int) {
 			continue
 		}
 		r := s.e.rules[a.rule]
-		if s.binary == binaryKind && !r.sure {
+		if s.binary == binaryKind && (a.probe == nil || !a.probe.sure) {
 			continue
 		}
 		if a.probe == nil {
