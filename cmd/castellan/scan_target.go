@@ -265,6 +265,9 @@ func (s *scanning) task(ctx context.Context, sc *scan.Scanner, path string) ([]i
 	}
 	done := map[string]bool{}
 	var all []inventory.Inventory
+	if doc := sc.Document(path, b); len(doc.Secrets) > 0 {
+		all = append(all, doc)
+	}
 	for _, d := range definitions {
 		platform := s.o.platform
 		if platform == "" && d.Platform.Architecture != "" {

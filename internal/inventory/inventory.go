@@ -46,7 +46,8 @@ const (
 	KindSBOM     Kind = "sbom"
 	KindWorkload Kind = "workload" // an image and what was written since
 	KindHost     Kind = "host"
-	KindHistory  Kind = "history" // of a repository; it has secrets alone
+	KindHistory  Kind = "history"  // of a repository; it has secrets alone
+	KindDocument Kind = "document" // a task definition itself; it has secrets alone
 )
 
 // Subject is what was scanned.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/scan/secret"
@@ -24,6 +26,16 @@ const (
 	// maxHistory bounds the secrets of one history.
 	maxHistory = 100_000
 )
+
+// Document returns the secrets of a document that is at hand, as a task definition
+// is.
+func (s *Scanner) Document(name string, text []byte) inventory.Inventory {
+	inv := inventory.Inventory{Packages: []inventory.Package{}, Analysis: Analysis}
+	if s.o.Secrets != nil {
+		inv.Secrets = s.o.Secrets.FindText(secret.File{Path: strings.TrimPrefix(filepath.ToSlash(name), "/")}, text)
+	}
+	return s.dated(inv, inventory.Subject{Kind: inventory.KindDocument, Name: name}, nil)
+}
 
 // Commits returns the secrets of a repository's history. One that stands in
 // several versions of a file is told once, with the commit that brought it first;

@@ -111,7 +111,7 @@ func htmlReportOf(r *Report, o Options) htmlReport {
 		h.Stale = r.Made.Sub(r.Database.Newest()) > StaleAfter
 	}
 	h.Counts = htmlCounts(h.Total.by[:])
-	if h.History = r.Inventory.Subject.Kind == inventory.KindHistory; !h.History {
+	if h.History = r.secretsAlone(); !h.History {
 		h.About = aboutOf(&r.Inventory, func(digest string) string { return digest })
 	}
 	for _, m := range remedies(r.Vulnerabilities, o.Compare) {

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/castellan-security/castellan/internal/finding"
-	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/untrusted"
 )
 
@@ -25,7 +24,7 @@ func markdownReport(b *strings.Builder, r *Report, o Options) {
 	c := r.counts()
 	fmt.Fprintf(b, "## %s\n\n", markdown(r.title()))
 	switch {
-	case r.Inventory.Subject.Kind == inventory.KindHistory:
+	case r.secretsAlone():
 		markdownSecrets(b, r)
 		markdownGate(b, r)
 		return

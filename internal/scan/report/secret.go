@@ -14,6 +14,12 @@ import (
 // ask for all: below are those that most likely are none.
 const leastShown = finding.Medium
 
+// secretsAlone says that the subject is of a kind that has no packages.
+func (r *Report) secretsAlone() bool {
+	k := r.Inventory.Subject.Kind
+	return k == inventory.KindHistory || k == inventory.KindDocument
+}
+
 // secretCounts are how many secrets still count, by severity; those of less are
 // counted apart, like those that are accepted or known.
 type secretCounts struct {

@@ -88,7 +88,7 @@ func (p *page) gaps(r *Report) {
 // head says what was scanned, what is in it, and how bad it is.
 func (p *page) head(r *Report) {
 	p.line("%s", p.paint(styleBold, untrusted.Text(r.title())))
-	if r.Inventory.Subject.Kind == inventory.KindHistory {
+	if r.secretsAlone() {
 		return // of which there are no packages
 	}
 	about := aboutOf(&r.Inventory, short)
