@@ -61,7 +61,7 @@ func judge(value, name string, quoted bool) (doubt string, ok bool) {
 			return "", false
 		}
 		return doubtWord, true
-	case letters == 0 && signs == 0, letters == 0 && digits == 0:
+	case letters == 0 && onlyNumberSigns(value), letters == 0 && digits == 0, strings.Contains(value, "_") && wordy(value):
 		return doubtWord, true
 	case hasMark(low):
 		return doubtExample, true
@@ -94,6 +94,10 @@ func onlyWordSigns(s string) bool {
 	}
 	return true
 }
+
+// onlyNumberSigns says that beside digits there is only what versions, dates and
+// addresses have.
+func onlyNumberSigns(s string) bool { return strings.Trim(s, "0123456789.-:/_ ") == "" }
 
 // isTemplate takes what is filled in by somebody else later.
 func isTemplate(s string) bool {

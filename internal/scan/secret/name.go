@@ -12,7 +12,7 @@ import (
 
 // nameWords are what names of secrets have in them.
 func nameWords() []string {
-	return []string{"passw", "passphrase", "pwd", "_pass", "secret", "token", "apikey", "api_key", "api-key", "accesskey", "access_key", "access-key",
+	return []string{"passw", "passphrase", "pwd", "_pass", "pass:", "pass=", "pass =", "pass\"", "pass'", "secret", "token", "apikey", "api_key", "api-key", "accesskey", "access_key", "access-key",
 		"encryption_key", "encryptionkey", "signing_key", "signingkey", "auth_key", "authkey", "account_key", "accountkey", "credential"}
 }
 
@@ -45,6 +45,9 @@ type named struct {
 	// closed is where it goes on after the name's quote.
 	closed int
 	quoted bool // the name
+	// fallback says that it is a reference with what stands in if there is none:
+	// ${NAME:-value}.
+	fallback bool
 }
 
 // namedValue finds what a name says is a secret. b has a word of the name at the
@@ -79,8 +82,15 @@ func (s *sifting) nameAt(at int) (n named, ok bool) {
 	n.name = strings.Trim(string(s.buf[n.from:n.to]), "-.")
 	if n.from > 0 {
 		switch s.buf[n.from-1] {
-		case '$', '{', '%', '@', '(':
-			return n, false // a reference to it, or a call's argument
+		case '{':
+			n.fallback = n.from > 1 && s.buf[n.from-2] == '$' && n.to < len(s.buf) && s.buf[n.to] == ':'
+			if !n.fallback && n.from > 1 && s.buf[n.from-2] == '$' {
+				return n, false
+			}
+		case '$', '%', '@', '(':
+			if n.from < 2 || s.buf[n.from-1] != '$' && s.buf[n.from-1] != '(' || !s.assignedTo(n.to) {
+				return n, false // a reference to it, or a call's argument
+			}
 		}
 	}
 	squeezed := squeezer.Replace(strings.ToLower(n.name))
@@ -97,7 +107,7 @@ func (s *sifting) nameAt(at int) (n named, ok bool) {
 	n.closed = n.to
 	for n.closed < len(s.buf) && n.closed < n.to+3 {
 		switch s.buf[n.closed] {
-		case '"', '\'', '`', ']', '\\':
+		case '"', '\'', '`', '[', ']', '\\':
 			n.quoted = true
 			n.closed++
 			continue
@@ -109,9 +119,22 @@ func (s *sifting) nameAt(at int) (n named, ok bool) {
 
 // valueOf reads the value that an operator gives a name.
 func (s *sifting) valueOf(n *named, class class) (value string, quoted bool, from int, ok bool) {
+	if n.fallback {
+		i := n.to + 1
+		if i < len(s.buf) && (s.buf[i] == '-' || s.buf[i] == '=') {
+			i++
+		}
+		b := span(s.buf, i, maxValue, func(c byte) bool { return c > ' ' && c != '}' && c != '"' && c != '$' })
+		return string(b), true, i, i+len(b) < len(s.buf) && s.buf[i+len(b)] == '}'
+	}
 	i := s.blanks(n.closed)
 	if i >= len(s.buf) {
 		return "", false, 0, false
+	}
+	if class == code {
+		if value, from, ok := s.declared(n, i); ok {
+			return value, true, from, true
+		}
 	}
 	between := i > n.closed
 	xml := false
@@ -144,6 +167,49 @@ func (s *sifting) valueOf(n *named, class class) (value string, quoted bool, fro
 		return s.connection(i)
 	}
 	return s.text(i, class, xml)
+}
+
+// assignedTo says that an assignment follows a name: what looked like a reference
+// is a variable, or the argument of a call by its name.
+func (s *sifting) assignedTo(i int) bool {
+	for i < len(s.buf) && (s.buf[i] == '\'' || s.buf[i] == '"' || s.buf[i] == ']') {
+		i++
+	}
+	i = s.blanks(i)
+	return i+1 < len(s.buf) && (s.buf[i] == '=' && s.buf[i+1] != '=' || s.buf[i] == ',')
+}
+
+// Ways in which code gives a name its value that other files don't have.
+var (
+	typed = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^\??:[ \t]{0,8}[A-Za-z][\w.<>\[\]| ?]{0,40}?[ \t]{0,8}=[ \t]{0,8}["'\x60]([^"'\x60\n]{6,512})["'\x60]`)
+	})
+	called = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^\([ \t]{0,8}["'\x60]([^"'\x60\n]{6,512})["'\x60][ \t]{0,8}\)`)
+	})
+	quotes = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^'([^'\n]{6,512})'`) })
+	users  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)(?:create|alter)\s+(?:user|role|login)\s`) })
+)
+
+// declared reads the value of a name with a type, of a call that sets it, or of an
+// SQL statement about a user.
+func (s *sifting) declared(n *named, i int) (value string, from int, ok bool) {
+	var re *regexp.Regexp
+	switch c := s.buf[i]; {
+	case c == ':' || c == '?':
+		re = typed()
+	case c == '(' && i == n.closed:
+		re = called()
+	case c == '\'' && i > n.closed && users().MatchString(s.lineAround(n.from, n.from)):
+		re = quotes()
+	default:
+		return "", 0, false
+	}
+	m := re.FindSubmatchIndex(s.buf[i:min(len(s.buf), i+maxNested)])
+	if m == nil {
+		return "", 0, false
+	}
+	return string(s.buf[i+m[2] : i+m[3]]), i + m[2], true
 }
 
 // connection reads the value of a field of a connection string, as databases have
@@ -324,7 +390,7 @@ func (s *sifting) judged(n *named, value string, quoted bool, from int, class cl
 	}
 	rule := n.rule
 	if rule != rulePassword {
-		if len(value) < leastToken || doubt == doubtWord || !looksRandom(value) {
+		if len(value) < leastToken || doubt == doubtWord || !looksRandom(value) || wordy(value) {
 			return
 		}
 		if isAWSSecret(value) && strings.Contains(strings.ToLower(n.name), "secret") {

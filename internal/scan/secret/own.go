@@ -16,6 +16,10 @@ func ownLooks() []look {
 		{[]string{`"auth"`}, (*sifting).dockerAuth},
 		{[]string{"_authtoken", "_auth"}, (*sifting).npmAuth},
 		{[]string{"client-key-data"}, (*sifting).kubeKey},
+		{[]string{"sshpass"}, (*sifting).sshpassCall},
+		{[]string{"mysql"}, (*sifting).mysqlCall},
+		{[]string{"identified"}, (*sifting).identifiedBy},
+		{[]string{"convertto-securestring"}, (*sifting).secureStringCall},
 	}
 }
 

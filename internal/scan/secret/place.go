@@ -120,30 +120,42 @@ func doubtOf(x *found, p string) string {
 
 // wordy says that at least half of a value is words, as names in programs are.
 func wordy(v string) bool {
-	words, run, parts := 0, 0, 1
-	flush := func() {
-		// Of a word with capitals within, each part is a word.
-		const least = 3
-		if run >= least*parts {
-			words += run
+	words := 0
+	for i := 0; i < len(v); {
+		n := 0
+		for i+n < len(v) && isLetter(v[i+n]) {
+			n++
 		}
-		run, parts = 0, 1
-	}
-	for i := range len(v) {
-		switch c := v[i]; {
-		case isLetter(c):
-			if run > 0 && c < 'a' && v[i-1] >= 'a' {
-				parts++
-			}
-			run++
-		case c >= '0' && c <= '9' && run > 0 && i+1 < len(v) && isLetter(v[i+1]):
-			run, parts = 0, 1 // a digit among letters: they are no word
-		default:
-			flush()
+		digit := i+n+1 < len(v) && v[i+n] >= '0' && v[i+n] <= '9' && isLetter(v[i+n+1])
+		if isNameLike(v[i:i+n]) && !digit { // a digit among letters: they are no word
+			words += n
 		}
+		i += n + 1
 	}
-	flush()
 	return 2*words >= len(v)
+}
+
+// isNameLike says that letters are words as names have them: all in one case, or
+// each with a capital, none shorter than three.
+func isNameLike(s string) bool {
+	const least = 3
+	if len(s) < least {
+		return false
+	}
+	if strings.ToUpper(s) == s {
+		return true
+	}
+	from := 0
+	for i := 1; i <= len(s); i++ {
+		if i < len(s) && s[i] >= 'a' {
+			continue
+		}
+		if i-from < least {
+			return false // also where several capitals stand together
+		}
+		from = i
+	}
+	return true
 }
 
 // isShipped says that a distribution, or a package manager of a language, most

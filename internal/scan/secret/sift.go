@@ -175,6 +175,9 @@ func (s *sifting) sift() {
 	for _, n := range s.touched {
 		s.run(n)
 	}
+	if s.base == 0 && s.e.own {
+		s.passwordFile()
+	}
 	s.encoded()
 }
 
