@@ -49,8 +49,9 @@ test: setup-test ## every test, with what it needs installed; nothing is skipped
 	CASTELLAN_TEST_REQUIRE=root,bpf,docker,vm,vm-arm64,browser $(GO) test -timeout 40m -p 2 ./...
 	$(MAKE) peers
 
-peers: ## hold what is found against what peers find in their own samples and in images; a module of its own
+peers: ## hold what is found against what peers find in their own samples and in images; modules of their own
 	cd test/peers && $(GO) vet ./... && $(GO) test ./...
+	cd test/gitleaks && $(GO) vet ./... && $(GO) test ./...
 
 compare: ## build the scanner's peers, which takes half an hour, and record anew what they find in the images of test/peers
 	test/setup/compare.sh $(PEERS)

@@ -208,6 +208,9 @@ func size(n uint64) string {
 // and what was there stays until then. One that is lasting is there after the
 // machine's sudden end too, for which the disk is waited for.
 func writeWhole(path string, lasting bool, write func(io.Writer) error) (err error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		return writeThrough(path, write) // a device or a pipe: nothing may take its place
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".castellan-")
 	if err != nil {
 		return err
@@ -225,4 +228,13 @@ func writeWhole(path string, lasting bool, write func(io.Writer) error) (err err
 		return err
 	}
 	return os.Rename(f.Name(), path)
+}
+
+// writeThrough writes to what is there.
+func writeThrough(path string, write func(io.Writer) error) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Close())
 }

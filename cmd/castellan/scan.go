@@ -36,6 +36,9 @@ type scanOptions struct {
 	caFile     string
 	limits     []string
 	newSince   string
+	noSecrets  bool
+	secretSalt string
+	baseline   string
 	bounds     scan.Limits // of limits
 }
 
@@ -45,8 +48,9 @@ func newScan(g *globals) *cobra.Command {
 		Use:   "scan TARGET",
 		Short: "Say what is in an image, a folder or this host, and what is wrong with it",
 		Long: `Scan an image, and say which packages are in it, which layer brought them, what
-is known to be wrong with them and what to do about it. Everything happens on
-this machine: nothing is sent anywhere.
+is known to be wrong with them and what to do about it; and which secrets stand
+in it, in any layer. Everything happens on this machine: nothing is sent
+anywhere, and no secret is shown or kept.
 
 TARGET is what is there as a file or folder, or else the name of an image: of
 the local engine if that has it, else of its registry. A prefix says it
@@ -68,6 +72,7 @@ of materials or a task definition.
   castellan scan app.cdx.json
   castellan scan task-definition.json --policy castellan.yaml
   castellan scan iac .          what is wrong with templates and Dockerfiles
+  castellan scan git .
 
 Advisories come from the database that castellan scan db update makes; until
 then from a small one that came with the program, and the report says how old.
@@ -92,7 +97,10 @@ then from a small one that came with the program, and the report says how old.
 	f.StringVar(&o.caFile, "registry-ca", "", "further certificate authorities of registries (PEM)")
 	f.StringArrayVar(&o.limits, "limit", nil, "what one scan may cost, as bytes=N (of one layer), entries=N (of one layer) or held=N (bytes of what was found); may be repeated")
 	f.StringVar(&o.newSince, "new-since", "", "report only what is not in this former report (JSON) or image")
-	c.AddCommand(newScanDB(g), newScanIaC(g), newScanChecks(g))
+	f.BoolVar(&o.noSecrets, "no-secrets", false, "do not look for secrets")
+	f.StringVar(&o.secretSalt, "secret-salt", "", "file with the salt of the fingerprints of secrets, for several machines (default: secrets.salt in the data folder or the user's own; CASTELLAN_SECRET_SALT)")
+	f.StringVar(&o.baseline, "baseline", "", "earlier report in JSON: what it has is known, and neither told anew nor counted")
+	c.AddCommand(newScanDB(g), newScanIaC(g), newScanChecks(g), newScanGit(g))
 	return c
 }
 
@@ -119,6 +127,14 @@ func (g *globals) scan(ctx context.Context, name string, o scanOptions) error {
 	}
 	s := &scanning{globals: g, o: o, policy: policy, log: log}
 	s.garbage.set(knownPercent)
+	if s.baseline, err = readBaseline(o.baseline); err != nil {
+		return err
+	}
+	if !o.noSecrets && meant.Kinds[0] != scan.TargetSBOM {
+		if s.secrets, err = g.openSecrets(o); err != nil {
+			return err
+		}
+	}
 	if !o.noMatch {
 		if s.db, s.seeded, err = scan.OpenDatabase(g.advisoryPath(o.database)); err != nil {
 			return err
@@ -165,7 +181,8 @@ func verdict(reports []scan.Report) error {
 // report matches an inventory and holds it against the policy.
 func (s *scanning) report(ctx context.Context, inv inventory.Inventory) (scan.Report, error) {
 	r := scan.Report{Inventory: inv, Made: inv.Made}
-	if s.db == nil {
+	s.addSecrets(&r)
+	if s.db == nil || inv.Subject.Kind == inventory.KindDocument {
 		s.imageFaults(&r)
 		r.Gate = s.policy.gate(&r)
 		return r, nil
@@ -176,6 +193,7 @@ func (s *scanning) report(ctx context.Context, inv inventory.Inventory) (scan.Re
 	}
 	r.Vulnerabilities = found.Vulnerabilities
 	r.Unmaintained = scan.Unmaintained(inv.OS, inv.Made)
+	s.baseline.accept(r.Vulnerabilities)
 	r.Database = reportDatabase(s.db.Info(), s.seeded)
 	s.imageFaults(&r)
 	r.Gate = s.policy.gate(&r)

@@ -71,8 +71,8 @@ func (g *globals) scanPolicy(o scanOptions) (scanPolicy, error) {
 	if err := p.parseFailOn(failOn); err != nil {
 		return p, err
 	}
-	if o.noMatch && p.failOn != "" {
-		return p, usagef("--no-match compares nothing with advisories, so nothing can fail but what is %s", failOnUnreadable)
+	if o.noMatch && (p.failOn == failOnKEV || p.failOn != "" && o.noSecrets) {
+		return p, usagef("--no-match compares nothing with advisories, so nothing can fail but secrets and what is %s", failOnUnreadable)
 	}
 	for _, name := range documents {
 		statements, err := readVEX(name)
@@ -177,6 +177,11 @@ func (p *scanPolicy) gate(r *scan.Report) *scan.Gate {
 	for i := range r.Misconfigurations {
 		if m := &r.Misconfigurations[i]; p.faultBreaks(m) {
 			g.Violations = append(g.Violations, m.Fingerprint)
+		}
+	}
+	for i := range r.Secrets {
+		if s := &r.Secrets[i]; s.Counts() && p.failOn != "" && p.failOn != failOnKEV && s.Severity >= p.least {
+			g.Violations = append(g.Violations, s.Fingerprint)
 		}
 	}
 	for i := range r.Inventory.Problems {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/castellan-security/castellan/internal/fault"
@@ -20,6 +21,8 @@ const maxFormer = 256 << 20
 type former struct {
 	weaknesses map[string]bool
 	faults     map[string]bool
+	secrets    map[string]bool
+	salt       string // that of the secrets
 }
 
 // readFormer reads a report in JSON.
@@ -43,13 +46,17 @@ func readFormer(name string) (former, error) {
 }
 
 func formerOf(reports []scan.Report) former {
-	k := former{map[string]bool{}, map[string]bool{}}
+	k := former{weaknesses: map[string]bool{}, faults: map[string]bool{}, secrets: map[string]bool{}}
 	for i := range reports {
 		for n := range reports[i].Vulnerabilities {
 			k.weaknesses[weakness(&reports[i].Vulnerabilities[n])] = true
 		}
 		for n := range reports[i].Misconfigurations {
 			k.faults[reports[i].Misconfigurations[n].Fingerprint] = true
+		}
+		for n := range reports[i].Secrets {
+			k.secrets[reports[i].Secrets[n].Fingerprint] = true
+			k.salt = reports[i].SaltID
 		}
 	}
 	return k
@@ -72,6 +79,7 @@ func (s *scanning) onlyNews(ctx context.Context, reports []scan.Report) error {
 		return err
 	}
 	for i := range reports {
+		s.tellOtherSalt(known.salt, reports[i].SaltID)
 		known.leaveOut(&reports[i], s.o.newSince)
 		reports[i].Gate = s.policy.gate(&reports[i])
 	}
@@ -118,6 +126,7 @@ func (k former) leaveOut(r *scan.Report, base string) {
 			faults = append(faults, *m)
 		}
 	}
-	since.Known = len(r.Vulnerabilities) - len(news) + len(r.Misconfigurations) - len(faults)
-	r.Vulnerabilities, r.Misconfigurations, r.Since = news, faults, since
+	secrets := slices.DeleteFunc(slices.Clone(r.Secrets), func(x finding.Secret) bool { return k.secrets[x.Fingerprint] })
+	since.Known = len(r.Vulnerabilities) - len(news) + len(r.Misconfigurations) - len(faults) + len(r.Secrets) - len(secrets)
+	r.Vulnerabilities, r.Misconfigurations, r.Secrets, r.Since = news, faults, secrets, since
 }

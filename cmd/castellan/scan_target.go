@@ -29,7 +29,11 @@ type scanning struct {
 	db     *scan.Database // nil: nothing is compared
 	seeded bool           // the database came with the program
 	shown  bool           // progress is on the screen
-	stdin  io.Reader      // the standard input, once its beginning was looked at
+	// secrets looks for them; nil: nobody does.
+	secrets  *scan.Secrets
+	baseline *baseline // nil: none
+	saltTold bool
+	stdin    io.Reader // the standard input, once its beginning was looked at
 
 	garbage collector
 }
@@ -53,7 +57,7 @@ func (osFiles) Head(path string, n int) ([]byte, error) {
 
 // scanner returns what scans, with its cache.
 func (s *scanning) scanner() *scan.Scanner {
-	o := scan.Options{Log: s.log, Progress: s.garbage.watching(s.progress()), Limits: s.o.bounds}
+	o := scan.Options{Log: s.log, Progress: s.garbage.watching(s.progress()), Limits: s.o.bounds, Secrets: s.secrets}
 	if !s.o.noCache {
 		o.Cache = s.o.cache
 		if o.Cache == "" {
@@ -263,6 +267,9 @@ func (s *scanning) task(ctx context.Context, sc *scan.Scanner, path string) ([]i
 	}
 	done := map[string]bool{}
 	var all []inventory.Inventory
+	if doc := sc.Document(path, b); len(doc.Secrets) > 0 {
+		all = append(all, doc)
+	}
 	for _, d := range definitions {
 		platform := s.o.platform
 		if platform == "" && d.Platform.Architecture != "" {

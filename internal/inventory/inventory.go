@@ -24,6 +24,9 @@ type Inventory struct {
 	// Packages are in the order of SortPackages.
 	Packages []Package `json:"packages"`
 	Files    []File    `json:"files,omitempty"` // noteworthy ones
+	// Secrets are in the order of CompareSecrets; those of layers whose files were
+	// deleted or replaced later are among them.
+	Secrets []Secret `json:"secrets,omitempty"`
 	// Problems say what could not be read; the rest of the inventory stands.
 	Problems []Problem `json:"problems,omitempty"`
 	// Analysis names the version of the analysis that made it: another version
@@ -43,7 +46,9 @@ const (
 	KindSBOM     Kind = "sbom"
 	KindWorkload Kind = "workload" // an image and what was written since
 	KindHost     Kind = "host"
-	KindIaC      Kind = "iac" // documents that say how containers are built and run
+	KindIaC      Kind = "iac"      // documents that say how containers are built and run
+	KindHistory  Kind = "history"  // of a repository; it has secrets alone
+	KindDocument Kind = "document" // a task definition itself; it has secrets alone
 )
 
 // Subject is what was scanned.

@@ -60,6 +60,9 @@ func versionOf(o Options) string {
 	fmt.Fprintf(h, "%d %d\n", Analysis, o.Limits.FileBytes)
 	for _, a := range o.Analysers {
 		fmt.Fprintf(h, "%q\n", a.Name())
+		if v, ok := a.(interface{ Version() string }); ok {
+			fmt.Fprintf(h, "%s\n", v.Version())
+		}
 	}
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/scan/report"
+	"github.com/castellan-security/castellan/internal/scan/secret"
 	"github.com/castellan-security/castellan/internal/scan/target"
 	order "github.com/castellan-security/castellan/internal/scan/version"
 )
@@ -33,6 +34,8 @@ type (
 	ReportFormat = report.Format
 	// ReportOptions are what every form is told.
 	ReportOptions = report.Options
+	// Secrets is what looks for secrets.
+	Secrets = secret.Engine
 	// Step is one thing to do, and what is gone then.
 	Step = report.Step
 )

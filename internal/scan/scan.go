@@ -30,12 +30,14 @@ import (
 	"io"
 	"log/slog"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/scan/analyse"
 	"github.com/castellan-security/castellan/internal/scan/analyse/all"
 	"github.com/castellan-security/castellan/internal/scan/layer"
+	"github.com/castellan-security/castellan/internal/scan/secret"
 )
 
 // Analysis is the version of the analysis. It is raised whenever an analyser
@@ -64,6 +66,8 @@ type Limits = layer.Limits
 // limits and no cache.
 type Options struct {
 	Analysers []analyse.Analyser // nil: all
+	// Secrets are looked for beside; nil: they are not.
+	Secrets *secret.Engine
 	// Cache is a folder for what is known of layers; "" keeps nothing.
 	Cache      string
 	CacheBytes int64 // how much is kept; 0: 1 GiB
@@ -97,6 +101,9 @@ func New(o Options) *Scanner {
 	if o.Analysers == nil {
 		o.Analysers = all.Analysers()
 	}
+	if o.Secrets != nil {
+		o.Analysers = append(slices.Clip(o.Analysers), secret.Analyser{Engine: o.Secrets})
+	}
 	if o.Parallel <= 0 {
 		o.Parallel = min(runtime.GOMAXPROCS(0), maxParallel)
 	}
@@ -127,11 +134,18 @@ func (s *Scanner) inventory(v *view, layers []*layer.Result, st strata) inventor
 		}
 	}
 	assemble(v, st, &inv)
+	if s.o.Secrets != nil {
+		inv.Secrets = secrets(v, layers, st)
+	}
 	return inv
 }
 
 // dated completes an inventory with what it is of and when it was made.
 func (s *Scanner) dated(inv inventory.Inventory, subject inventory.Subject, image *inventory.Image) inventory.Inventory {
 	inv.Subject, inv.Image, inv.Made = subject, image, s.o.Now().UTC()
+	if s.o.Secrets != nil && image != nil {
+		inv.Secrets = append(slices.Clip(inv.Secrets), s.o.Secrets.Config(image)...)
+		slices.SortFunc(inv.Secrets, inventory.CompareSecrets)
+	}
 	return inv
 }

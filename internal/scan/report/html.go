@@ -45,6 +45,13 @@ type htmlReport struct {
 	Faults, AcceptedFaults []htmlFault
 	Special                []inventory.File
 	Missing                []string
+	Secrets                []htmlSecret
+	// SecretsSought says that they were looked for, SecretsInWords how many there
+	// are.
+	SecretsSought bool
+	// History says that there is nothing but secrets.
+	History        bool
+	SecretsInWords string
 	// Broken says how much breaks the gate, Uncounted that what could not be read
 	// does not.
 	Broken, Uncounted string
@@ -113,7 +120,9 @@ func htmlReportOf(r *Report, o Options) htmlReport {
 		h.Stale = r.Made.Sub(r.Database.Newest()) > StaleAfter
 	}
 	h.Counts = htmlCounts(h.Total.by[:])
-	h.About = aboutOf(&r.Inventory, func(digest string) string { return digest })
+	if h.History = r.secretsAlone(); !h.History {
+		h.About = aboutOf(&r.Inventory, func(digest string) string { return digest })
+	}
 	for _, m := range remedies(r.Vulnerabilities, o.Compare) {
 		if one := htmlRemedyOf(&m); m.to != "" {
 			h.Do = append(h.Do, one)
@@ -122,6 +131,7 @@ func htmlReportOf(r *Report, o Options) htmlReport {
 		}
 	}
 	h.Layers = htmlLayers(r)
+	h.Secrets, h.SecretsSought, h.SecretsInWords = htmlSecrets(r), r.Secrets != nil, r.secretCounts().inWords()
 	h.Missing = r.notCompared()
 	h.Uncounted = r.uncounted()
 	if r.Gate != nil {

@@ -91,6 +91,7 @@ func junitSuiteOf(r *Report) junitSuite {
 		s.Cases = append(s.Cases, c)
 	}
 	s.addFaults(r, breaks)
+	s.addSecrets(r, breaks)
 	for _, p := range r.Inventory.Problems {
 		s.add(r.Gate, &p)
 	}

@@ -30,8 +30,13 @@ func markdownReport(b *strings.Builder, r *Report, o Options) {
 	case r.onlyDocuments():
 		markdownDocuments(b, r)
 		return
+	case r.secretsAlone():
+		markdownSecrets(b, r)
+		markdownGate(b, r)
+		return
 	case r.Database.Built.IsZero():
 		b.WriteString("Not compared with advisories: there is no database.\n\n")
+		markdownSecrets(b, r)
 		markdownGate(b, r)
 		markdownFaults(b, r)
 		return
@@ -41,6 +46,7 @@ func markdownReport(b *strings.Builder, r *Report, o Options) {
 		fmt.Fprintf(b, "**%s** in %s: %s; %d can be fixed, %d known to be exploited%s.\n\n", plural(c.Shown, "vulnerability"),
 			plural(len(r.Inventory.Packages), "package"), c.inWords(), c.Fixable, c.KEV, acceptedNote(c))
 	}
+	markdownSecrets(b, r)
 	markdownGate(b, r)
 	p := page{o: Options{Compare: o.Compare}}
 	age := p.age(r)

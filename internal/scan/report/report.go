@@ -29,6 +29,11 @@ type Report struct {
 	Documents         *Documents                 `json:"documents,omitempty"` // that were read
 	Since             *Since                     `json:"since,omitempty"`     // what is left out
 	Database          Database                   `json:"database,omitzero"`
+	// Secrets are in the order in which they matter, accepted and known ones among
+	// them; nil if none were looked for.
+	Secrets []finding.Secret `json:"secrets,omitzero"`
+	// SaltID names the salt with which their fingerprints were made.
+	SaltID string `json:"secret_salt,omitempty"`
 	// Gaps are the packages of which nothing can be said: silence about them
 	// means nothing.
 	Gaps []Gap `json:"gaps,omitempty"`

@@ -87,12 +87,38 @@ func example() report.Report {
 			vulnerability("CVE-2023-0004", ssl, finding.Negligible, finding.UnderInvestigation, ""),
 			accepted, bad,
 		},
+		Secrets: exampleSecrets(),
 		Database: report.Database{Built: made.AddDate(0, 0, -20), Seed: true,
 			Sources: []report.DatabaseSource{{Name: "debian", Newest: made.AddDate(0, 0, -21), Attribution: "Debian security team"}}},
 		Gaps: []report.Gap{{Why: "nothing is known of this language", Ecosystem: "Hex", Packages: 2}, {Why: "nothing is known of this language", Ecosystem: "npm", Packages: 30}},
 		Gate: &report.Gate{Rule: "nothing high or worse", Violations: []string{kev.Fingerprint}},
 		Made: made,
 	}
+}
+
+// exampleSecrets are one of each kind of place and state.
+func exampleSecrets() []finding.Secret {
+	secret := func(rule string, s finding.Severity, in inventory.Secret) finding.Secret {
+		in.Rule, in.Length, in.Same, in.Print = rule, 40, "00112233", rule+"-print"
+		return finding.Secret{Secret: in, Title: "Kind of " + rule, Severity: s, Remedy: "revoke it", Fingerprint: in.Print}
+	}
+	at := func(path string, layer int) inventory.Secret {
+		return inventory.Secret{Place: inventory.Place{Path: path, Layer: layer}, Line: 3, Column: 7}
+	}
+	hidden := at("/root/.aws/credentials", 2)
+	hidden.Hidden, hidden.Account = &inventory.Hidden{Layer: 3, Deleted: true}, "029608264753"
+	key := at("/app/id_rsa", 3)
+	key.Key = inventory.KeyEncrypted
+	doubtful := at("/app/tests/"+hostile, 3)
+	doubtful.Doubt, doubtful.Name = "it stands where tests and examples are", hostile
+	accepted := secret("password", finding.High, inventory.Secret{Source: inventory.InEnv, Name: "DB_PASSWORD"})
+	accepted.Accepted = &finding.Acceptance{Reason: "of a test", By: "castellan.yaml"}
+	old := secret("token", finding.Medium, at("/app/old.env", 3))
+	old.Known = true
+	committed := inventory.Secret{Place: inventory.Place{Path: "/deploy.sh"}, Line: 1, Column: 9,
+		Commit: &inventory.Commit{Hash: strings.Repeat("ab", 20), Author: "A. Nonymous", When: made.AddDate(-1, 0, 0), Gone: true}}
+	return []finding.Secret{secret("aws-secret-access-key", finding.Critical, hidden), secret("url-credentials", finding.High, committed),
+		accepted, secret("private-key", finding.Medium, key), old, secret("generic-api-key", finding.Negligible, doubtful)}
 }
 
 func options() report.Options {
@@ -287,8 +313,8 @@ func TestJUnitIsXML(t *testing.T) {
 			skipped++
 		}
 	}
-	if suites.Tests != 10 || suites.Failures != 1 || failed != 1 || skipped != 2 {
-		t.Errorf("tests %d, failures %d (%d), skipped %d, want 10, 1 (1), 2: only what breaks the gate fails", suites.Tests, suites.Failures, failed, skipped)
+	if suites.Tests != 16 || suites.Failures != 1 || failed != 1 || skipped != 4 {
+		t.Errorf("tests %d, failures %d (%d), skipped %d, want 16, 1 (1), 4: only what breaks the gate fails", suites.Tests, suites.Failures, failed, skipped)
 	}
 }
 

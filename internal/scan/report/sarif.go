@@ -86,8 +86,9 @@ type (
 		URI string `json:"uri"`
 	}
 	sarifRegion struct {
-		StartLine int `json:"startLine"`
-		EndLine   int `json:"endLine,omitempty"`
+		StartLine   int `json:"startLine"`
+		StartColumn int `json:"startColumn,omitempty"`
+		EndLine     int `json:"endLine,omitempty"`
 	}
 	sarifLogical struct {
 		Name string `json:"name"`
@@ -133,6 +134,7 @@ func sarifRunOf(r *Report, o Options) sarifRun {
 		run.Results = append(run.Results, sarifResultOf(v, n))
 	}
 	run.addFaults(r)
+	run.sarifSecrets(r)
 	run.addProblems(r)
 	return run
 }

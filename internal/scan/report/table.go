@@ -74,6 +74,7 @@ func (p *page) report(r *Report) {
 	}
 	p.accepted(r)
 	p.faults(r)
+	p.secrets(r)
 	p.problems(r)
 	p.gaps(r)
 	p.gate(r)
@@ -95,6 +96,9 @@ func (p *page) gaps(r *Report) {
 // head says what was scanned, what is in it, and how bad it is.
 func (p *page) head(r *Report) {
 	p.line("%s", p.paint(styleBold, untrusted.Text(r.title())))
+	if r.secretsAlone() {
+		return // of which there are no packages
+	}
 	about := aboutOf(&r.Inventory, short)
 	p.line("  %s", p.paint(styleFaint, untrusted.Text(strings.Join(about, " · "))))
 	p.since(r)

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/finding"
+	"github.com/castellan-security/castellan/internal/inventory"
+	"github.com/castellan-security/castellan/internal/scan"
+)
+
+const (
+	// saltName is the file of the salt, in the data folder or the user's own.
+	saltName = "secrets.salt"
+	// saltVariable gives the salt where several machines shall print alike.
+	saltVariable = "CASTELLAN_SECRET_SALT"
+	saltSize     = 32
+	// leastSalt is what a salt that somebody gives must have: a short one can be
+	// tried out.
+	leastSalt = 16
+)
+
+// openSecrets returns what looks for secrets, with the salt of this installation.
+func (g *globals) openSecrets(o scanOptions) (*scan.Secrets, error) {
+	salt, err := g.secretSalt(o.secretSalt)
+	if err != nil {
+		return nil, err
+	}
+	return scan.NewSecrets(salt)
+}
+
+// secretSalt reads the salt, or makes one. Where nothing can be kept, it is of this
+// run alone, and that is said.
+func (g *globals) secretSalt(file string) ([]byte, error) {
+	if v := os.Getenv(saltVariable); v != "" && file == "" {
+		return checkedSalt(v, saltVariable)
+	}
+	if file != "" {
+		b, err := readSmall(file)
+		if err != nil {
+			return nil, fmt.Errorf("read salt: %w", err)
+		}
+		return checkedSalt(strings.TrimSpace(string(b)), file)
+	}
+	var tried []error
+	for _, folder := range g.saltFolders() {
+		salt, err := keptSalt(filepath.Join(folder, saltName))
+		if err == nil {
+			return checkedSalt(salt, filepath.Join(folder, saltName))
+		}
+		tried = append(tried, err)
+	}
+	fmt.Fprintf(g.err, "%s\n", g.paint("fingerprints of secrets are of this run alone, no salt could be kept: "+printable(errors.Join(tried...).Error()), warn))
+	return []byte(rand.Text()), nil
+}
+
+// saltFolders are where the salt may be: the data folder, if it is there, else the
+// user's own.
+func (g *globals) saltFolders() []string {
+	var folders []string
+	if info, err := os.Stat(g.dataDir); err == nil && info.IsDir() {
+		folders = append(folders, g.dataDir)
+	}
+	if dir, err := os.UserConfigDir(); err == nil {
+		folders = append(folders, filepath.Join(dir, "castellan"))
+	}
+	return folders
+}
+
+func checkedSalt(s, from string) ([]byte, error) {
+	if len(s) < leastSalt {
+		return nil, fault.New(fault.Invalid, "the salt in %s has %d bytes, want at least %d", from, len(s), leastSalt).
+			With("openssl rand -hex 32 makes one")
+	}
+	return []byte(s), nil
+}
+
+// keptSalt reads a salt, or makes it; of two that make it at once one wins.
+func keptSalt(file string) (string, error) {
+	b, err := readSmall(file)
+	if err == nil {
+		return strings.TrimSpace(string(b)), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	random := make([]byte, saltSize)
+	if _, err := rand.Read(random); err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return "", err
+	}
+	salt := hex.EncodeToString(random)
+	f, err := os.CreateTemp(filepath.Dir(file), ".salt-*") // mode 0600
+	if err != nil {
+		return "", err
+	}
+	_, err = f.WriteString(salt + "\n")
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Link(f.Name(), file)
+	}
+	err = errors.Join(err, os.Remove(f.Name()))
+	if errors.Is(err, fs.ErrExist) {
+		b, err := readSmall(file)
+		return strings.TrimSpace(string(b)), err
+	}
+	return salt, err
+}
+
+// baseline is what an earlier report knew.
+type baseline struct {
+	file  string
+	known map[string]bool // fingerprints
+	salt  string          // that of its secrets
+}
+
+// readBaseline reads a report in JSON; nil without a file.
+func readBaseline(file string) (*baseline, error) {
+	if file == "" {
+		return nil, nil //nolint:nilnil // no baseline is none
+	}
+	b, err := readReport(file)
+	if err != nil {
+		return nil, fmt.Errorf("read baseline: %w", err)
+	}
+	var r struct {
+		Reports []struct {
+			SaltID          string                         `json:"secret_salt"`
+			Secrets         []struct{ Fingerprint string } `json:"secrets"`
+			Vulnerabilities []struct{ Fingerprint string } `json:"vulnerabilities"`
+		} `json:"reports"`
+	}
+	if err := json.Unmarshal(b, &r); err != nil || r.Reports == nil {
+		return nil, fault.New(fault.Invalid, "baseline %s is no report in JSON", file).With("castellan scan TARGET -o json=" + file + " makes one")
+	}
+	out := &baseline{file: filepath.Base(file), known: map[string]bool{}}
+	for _, one := range r.Reports {
+		out.salt = one.SaltID
+		for _, s := range one.Secrets {
+			out.known[s.Fingerprint] = true
+		}
+		for _, v := range one.Vulnerabilities {
+			out.known[v.Fingerprint] = true
+		}
+	}
+	return out, nil
+}
+
+// maxReportBytes bounds a report that is read: one of an image with 20,000
+// packages has 60 MB.
+const maxReportBytes = 512 << 20
+
+func readReport(file string) ([]byte, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > maxReportBytes {
+		return nil, fmt.Errorf("%s is larger than %d bytes", file, maxReportBytes)
+	}
+	return os.ReadFile(file)
+}
+
+// accept marks the vulnerabilities that the baseline knows.
+func (b *baseline) accept(vs []finding.Vulnerability) {
+	if b == nil {
+		return
+	}
+	for i := range vs {
+		if v := &vs[i]; v.Accepted == nil && b.known[v.Fingerprint] {
+			v.Accepted = &finding.Acceptance{Reason: "known before: it is in the baseline", By: b.file}
+		}
+	}
+}
+
+// addSecrets adds the secrets of an inventory to its report.
+func (s *scanning) addSecrets(r *scan.Report) {
+	if s.secrets == nil || r.Inventory.Subject.Kind == inventory.KindSBOM {
+		return
+	}
+	r.SaltID = s.secrets.SaltID()
+	var known map[string]bool
+	if s.baseline != nil {
+		known = s.baseline.known
+		s.tellOtherSalt(s.baseline.salt, r.SaltID)
+	}
+	var expired []scan.Rule
+	r.Secrets, expired = scan.JudgeSecrets(&r.Inventory, s.policy.rules, known, time.Now())
+	if s.db == nil { // else they are told with those for vulnerabilities
+		s.tellExpired(expired)
+	}
+}
+
+// tellOtherSalt says, once, that secrets of a former report cannot be known again.
+func (s *scanning) tellOtherSalt(before, now string) {
+	if before == "" || before == now || s.saltTold {
+		return
+	}
+	s.saltTold = true
+	fmt.Fprintf(s.err, "%s\n", s.paint("the earlier report was made with another salt: its secrets are not known again (--secret-salt, "+saltVariable+")", warn))
+}
+
+// tellExpired says of rules that they have ended.
+func (s *scanning) tellExpired(rules []scan.Rule) {
+	for _, rule := range rules {
+		fmt.Fprintf(s.err, "%s\n", s.paint("a rule has expired and accepts nothing any more: "+printable(rule.String()), warn))
+	}
+}

@@ -1,0 +1,111 @@
+package git_test
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/castellan-security/castellan/internal/adapter/git"
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/inventory"
+)
+
+// made makes a repository by commands of git, each a list of words.
+func made(t *testing.T, folder string, commands ...[]string) {
+	t.Helper()
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("git is not installed")
+	}
+	for _, words := range commands {
+		c := exec.Command("git", append([]string{"-C", folder, "-c", "user.name=A. Uthor", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=main"}, words...)...)
+		c.Env = append(os.Environ(), "GIT_AUTHOR_DATE=2026-01-02T03:04:05Z", "GIT_CONFIG_GLOBAL=/dev/null")
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Fatalf("git %v: %v\n%s", words, err, out)
+		}
+	}
+}
+
+func write(t *testing.T, folder, name, content string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(filepath.Join(folder, name)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func each(t *testing.T, folder string) (lines []string) {
+	t.Helper()
+	r, err := git.Open(t.Context(), folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = r.Each(t.Context(), func(b inventory.Blob, content io.Reader) error {
+		text, err := io.ReadAll(content)
+		lines = append(lines, fmt.Sprintf("%q %q %d %v %s %s", b.Path, text, b.Size, b.Newest, b.Commit.Author, b.Commit.When.Format("2006-01-02")))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lines
+}
+
+// Every content comes once, with what is gone and what only other branches and
+// tags have.
+func TestEach(t *testing.T) {
+	f := t.TempDir()
+	write(t, f, "a.txt", "one")
+	write(t, f, "odd name\n:100644", "two")
+	made(t, f, []string{"init"}, []string{"add", "."}, []string{"commit", "-m", "first\n\x01not a commit"})
+	write(t, f, "a.txt", "three")
+	write(t, f, "copy.txt", "two")
+	made(t, f, []string{"add", "."}, []string{"commit", "-m", "second"}, []string{"checkout", "-b", "side"})
+	write(t, f, "side.txt", "")
+	write(t, f, "deep/er.txt", "four\n")
+	made(t, f, []string{"add", "."}, []string{"commit", "-m", "third"}, []string{"checkout", "main"}, []string{"rm", "copy.txt"}, []string{"commit", "-m", "fourth"})
+	const by = " A. Uthor 2026-01-02"
+	want := []string{`"a.txt" "one" 3 false` + by, `"odd name\n:100644" "two" 3 true` + by, `"a.txt" "three" 5 true` + by,
+		`"deep/er.txt" "four\n" 5 false` + by, `"side.txt" "" 0 false` + by}
+	if d := cmp.Diff(each(t, f), want); d != "" {
+		t.Errorf("differs (-got +want):\n%s", d)
+	}
+}
+
+// A repository's settings start nothing: whoever wrote them is not trusted.
+func TestSettingsStartNothing(t *testing.T) {
+	f := t.TempDir()
+	mark := filepath.Join(t.TempDir(), "started")
+	write(t, f, "a.txt", "one")
+	write(t, f, ".gitattributes", "*.txt diff=evil filter=evil\n")
+	run := "touch " + mark
+	made(t, f, []string{"init"}, []string{"add", "."}, []string{"commit", "-m", "first"})
+	for _, name := range []string{"core.fsmonitor", "core.pager", "pager.log", "diff.external", "diff.evil.command", "diff.evil.textconv", "filter.evil.smudge",
+		"core.sshCommand", "gpg.program", "core.editor", "credential.helper", "alias.log"} {
+		made(t, f, []string{"config", name, run}, []string{"config", "log.showSignature", "true"})
+	}
+	if got := each(t, f); len(got) != 2 {
+		t.Errorf("got %v, want both files", got)
+	}
+	if _, err := os.Stat(mark); err == nil {
+		t.Error("a setting of the repository started a program")
+	}
+}
+
+func TestWhatIsNoRepository(t *testing.T) {
+	made(t, t.TempDir())
+	if _, err := git.Open(t.Context(), t.TempDir()); !fault.Is(err, fault.NotFound) {
+		t.Errorf("Open = %v, want fault.NotFound", err)
+	}
+	f := t.TempDir()
+	made(t, f, []string{"init"})
+	if got := each(t, f); len(got) != 0 {
+		t.Errorf("an empty repository has %v", got)
+	}
+}

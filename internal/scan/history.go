@@ -1,0 +1,80 @@
+package scan
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/castellan-security/castellan/internal/inventory"
+	"github.com/castellan-security/castellan/internal/scan/secret"
+)
+
+// History is an opened repository, as a door hands it over.
+type History interface {
+	// Each hands over every content that any commit ever had, each once, the
+	// oldest first.
+	Each(ctx context.Context, take func(inventory.Blob, io.Reader) error) error
+}
+
+const (
+	// maxBlob is how much of one content is looked at: what is larger is data that
+	// should not be in a repository.
+	maxBlob = 64 << 20
+	// maxHistory bounds the secrets of one history.
+	maxHistory = 100_000
+)
+
+// Document returns the secrets of a document that is at hand, as a task definition
+// is.
+func (s *Scanner) Document(name string, text []byte) inventory.Inventory {
+	inv := inventory.Inventory{Packages: []inventory.Package{}, Analysis: Analysis}
+	if s.o.Secrets != nil {
+		inv.Secrets = s.o.Secrets.FindText(secret.File{Path: strings.TrimPrefix(filepath.ToSlash(name), "/")}, text)
+	}
+	return s.dated(inv, inventory.Subject{Kind: inventory.KindDocument, Name: name}, nil)
+}
+
+// Commits returns the secrets of a repository's history. One that stands in
+// several versions of a file is told once, with the commit that brought it first;
+// it is gone if no file of the newest commit has it. Only Secrets and Now of the
+// options count.
+func (s *Scanner) Commits(ctx context.Context, name string, h History) (inventory.Inventory, error) {
+	inv := inventory.Inventory{Packages: []inventory.Package{}, Analysis: Analysis}
+	at := map[string]int{} // by print
+	err := h.Each(ctx, func(b inventory.Blob, content io.Reader) error {
+		found, err := s.o.Secrets.Find(ctx, secret.File{Path: b.Path, Commit: b.Commit.Hash}, io.LimitReader(content, maxBlob))
+		if err != nil {
+			return fmt.Errorf("%s of commit %s: %w", b.Path, b.Commit.Hash, err)
+		}
+		if b.Size > maxBlob {
+			inv.Problems = append(inv.Problems, inventory.Problem{Place: inventory.Place{Path: "/" + b.Path},
+				What: fmt.Sprintf("of its %d bytes in commit %s the first %d were looked at", b.Size, b.Commit.Hash, maxBlob)})
+		}
+		for _, f := range found {
+			if k, ok := at[f.Print]; ok {
+				if b.Newest { // where it stands now is what somebody can look at
+					inv.Secrets[k].Commit.Gone = false
+					inv.Secrets[k].Line, inv.Secrets[k].Column, inv.Secrets[k].Allowed = f.Line, f.Column, f.Allowed
+				}
+				continue
+			}
+			if len(inv.Secrets) >= maxHistory {
+				return fmt.Errorf("history has more than %d secrets", maxHistory)
+			}
+			commit := b.Commit
+			commit.Gone = !b.Newest
+			f.Commit = &commit
+			at[f.Print] = len(inv.Secrets)
+			inv.Secrets = append(inv.Secrets, f)
+		}
+		return nil
+	})
+	if err != nil {
+		return inventory.Inventory{}, fmt.Errorf("scan %s: %w", name, err)
+	}
+	slices.SortFunc(inv.Secrets, inventory.CompareSecrets)
+	return s.dated(inv, inventory.Subject{Kind: inventory.KindHistory, Name: name}, nil), nil
+}

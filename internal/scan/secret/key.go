@@ -1,0 +1,179 @@
+package secret
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"encoding/pem"
+	"strings"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/inventory"
+)
+
+// keyState says how much of a private key a text is: PEM in any of its forms, also
+// with its line ends escaped, as in JSON, or PGP armour.
+func keyState(text string) inventory.KeyState {
+	text = strings.NewReplacer(`\r`, "", `\n`, "\n", "\r", "", `\/`, "/").Replace(text)
+	lines := strings.Split(text, "\n")
+	for i := range lines {
+		lines[i] = strings.Trim(lines[i], " \t\"'+,#*/\\")
+	}
+	joined := strings.Join(lines, "\n")
+	if strings.Contains(joined, "PGP PRIVATE KEY") {
+		return pgpState(joined)
+	}
+	i := strings.Index(joined, "-----BEGIN")
+	if i < 0 {
+		return inventory.KeyIncomplete
+	}
+	block, _ := pem.Decode([]byte(joined[i:] + "\n"))
+	if block == nil || len(block.Bytes) < leastKey {
+		return inventory.KeyIncomplete
+	}
+	switch {
+	case strings.Contains(block.Type, "ENCRYPTED"), strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED"):
+		return inventory.KeyEncrypted
+	case block.Type == "OPENSSH PRIVATE KEY":
+		return opensshState(block.Bytes)
+	}
+	return derState(block.Bytes)
+}
+
+// leastKey is how many bytes the smallest private key has: Ed25519 in PKCS #8.
+const leastKey = 40
+
+// derState says whether bytes are one whole element of ASN.1 with a private key in
+// it.
+func derState(b []byte) inventory.KeyState {
+	var raw asn1.RawValue
+	rest, err := asn1.Unmarshal(b, &raw)
+	if err != nil || len(rest) > 0 {
+		return inventory.KeyIncomplete
+	}
+	if _, err := x509.ParsePKCS8PrivateKey(b); err == nil {
+		return inventory.KeyWhole
+	}
+	if _, err := x509.ParsePKCS1PrivateKey(b); err == nil {
+		return inventory.KeyWhole
+	}
+	if _, err := x509.ParseECPrivateKey(b); err == nil {
+		return inventory.KeyWhole
+	}
+	// Curves and algorithms that the library doesn't know: its form is that of a
+	// key.
+	var key struct {
+		Version int
+		Rest    asn1.RawValue
+	}
+	if _, err := asn1.Unmarshal(b, &key); err == nil && raw.Tag == asn1.TagSequence && key.Version <= 1 {
+		return inventory.KeyWhole
+	}
+	return inventory.KeyIncomplete
+}
+
+// opensshState reads the head of OpenSSH's own form: the name of a cipher stands
+// in it.
+func opensshState(b []byte) inventory.KeyState {
+	const magic = "openssh-key-v1\x00"
+	rest, ok := bytes.CutPrefix(b, []byte(magic))
+	if !ok || len(rest) < 4 {
+		return inventory.KeyIncomplete
+	}
+	n := binary.BigEndian.Uint32(rest)
+	if uint64(n)+4 > uint64(len(rest)) {
+		return inventory.KeyIncomplete
+	}
+	if string(rest[4:4+n]) != "none" {
+		return inventory.KeyEncrypted
+	}
+	return inventory.KeyWhole
+}
+
+// pgpState tells by the armour whether there is a whole key; whether it is behind
+// a passphrase is told by the first secret key packet.
+func pgpState(text string) inventory.KeyState {
+	if !strings.Contains(text, "-----END PGP PRIVATE KEY BLOCK-----") {
+		return inventory.KeyIncomplete
+	}
+	_, body, ok := strings.Cut(text, "\n\n")
+	if !ok {
+		return inventory.KeyIncomplete
+	}
+	body, _, _ = strings.Cut(body, "\n=")
+	body, _, _ = strings.Cut(body, "\n-----END")
+	b, err := base64.StdEncoding.DecodeString(strings.ReplaceAll(body, "\n", ""))
+	if err != nil || len(b) < leastKey {
+		return inventory.KeyIncomplete
+	}
+	return inventory.KeyWhole
+}
+
+// puttyKey finds a key of PuTTY: its head says how it is encrypted.
+func (s *sifting) puttyKey(at int) {
+	text := s.buf[at:min(len(s.buf), at+overlap)]
+	i := bytes.Index(text, []byte("\nPrivate-MAC:"))
+	if i < 0 {
+		i = len(text)
+	}
+	text = text[:i]
+	state := inventory.KeyIncomplete
+	if bytes.Contains(text, []byte("\nPrivate-Lines:")) {
+		state = inventory.KeyEncrypted
+		if bytes.Contains(text, []byte("\nEncryption: none")) {
+			state = inventory.KeyWhole
+		}
+	}
+	if state == inventory.KeyIncomplete {
+		return // the words alone, in a program that reads such keys
+	}
+	if f := s.add(rulePuTTY, "", string(text), "", at); f != nil {
+		f.key = state
+	}
+}
+
+// kubeKey finds the key of a client in a kubeconfig: a PEM in base64.
+func (s *sifting) kubeKey(at int) {
+	i := at + len("client-key-data")
+	for i < len(s.buf) && i < at+maxBlanks && (s.buf[i] == ':' || s.buf[i] == '"' || s.buf[i] == ' ') {
+		i++
+	}
+	value := span(s.buf, i, overlap, isBase64)
+	b, err := base64.StdEncoding.DecodeString(string(value))
+	if err != nil || !bytes.Contains(b, []byte("PRIVATE KEY")) {
+		return
+	}
+	if f := s.add(ruleKubeKey, "client-key-data", string(value), "", i); f != nil {
+		f.key = keyState(string(b))
+	}
+}
+
+func isBase64(c byte) bool { return isWord(c) && c != '_' || c == '+' || c == '/' || c == '=' }
+
+// tokenExpiry is when a JSON web token ends by its own word; zero if it does not
+// say.
+func tokenExpiry(token string) time.Time {
+	parts := strings.Split(token, ".")
+	if len(parts) < 2 {
+		return time.Time{}
+	}
+	b, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(parts[1], "="))
+	if err != nil {
+		return time.Time{}
+	}
+	var claims struct {
+		Exp json.Number `json:"exp"`
+	}
+	if json.Unmarshal(b, &claims) != nil {
+		return time.Time{}
+	}
+	f, err := claims.Exp.Float64()
+	const latest = 253402300799 // the end of the year 9999
+	if err != nil || f <= 0 || f > latest {
+		return time.Time{}
+	}
+	return time.Unix(int64(f), 0).UTC()
+}

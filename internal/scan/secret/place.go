@@ -1,0 +1,175 @@
+package secret
+
+import (
+	"path"
+	"strings"
+)
+
+// class is what a file is for, as its name tells.
+type class uint8
+
+const (
+	code   class = iota // values are in quotes
+	config              // values may stand as they are
+	prose               // for people to read: names and values are examples
+	inert               // nothing of our own is looked for
+)
+
+var classes = map[string]class{
+	".sh": config, ".bash": config, ".zsh": config, ".ksh": config, ".env": config, ".properties": config, ".ini": config, ".conf": config, ".cfg": config, ".cnf": config, ".config": config, ".yaml": config, ".yml": config,
+	".toml": config, ".tfvars": config, ".envrc": config, ".rc": config, ".service": config, ".dockerfile": config, ".netrc": config, ".npmrc": config,
+	".pypirc": config, ".secrets": config, ".credentials": config, ".prefs": config, ".desktop": inert,
+	".md": prose, ".rst": prose, ".txt": prose, ".html": prose, ".htm": prose, ".adoc": prose, ".xhtml": prose, ".tex": prose, ".1": prose, ".2": prose, ".3": prose,
+	".4": prose, ".5": prose, ".6": prose, ".7": prose, ".8": prose, ".markdown": prose, ".pod": prose, ".info": prose, ".changes": prose,
+	".po": inert, ".pot": inert, ".css": inert, ".scss": inert, ".svg": inert, ".map": inert, ".lock": inert, ".sum": inert, ".pyi": inert, ".h": inert, ".hpp": inert,
+	".proto": inert, ".strings": inert, ".resx": inert, ".xlf": inert, ".arb": inert, ".vim": inert, ".el": inert, ".symbols": inert, ".list": inert,
+	".md5sums": inert, ".log": prose, ".patch": prose, ".diff": prose, ".bib": inert, ".ftl": inert, ".lang": inert, ".dtd": inert, ".xsd": inert, ".rnc": inert, ".wsdl": inert,
+}
+
+// classOf tells a file by its name.
+func classOf(p string) class {
+	if p == "" {
+		return config
+	}
+	base := strings.ToLower(path.Base(p))
+	switch {
+	case strings.HasPrefix(base, ".env"), strings.HasPrefix(base, "dockerfile"), strings.HasPrefix(base, "docker-compose"), strings.HasPrefix(base, "containerfile"), base == "credentials", base == ".pgpass", base == "_netrc", base == "kubeconfig":
+		return config
+	case strings.HasSuffix(base, ".d.ts"), strings.HasSuffix(base, ".min.js"), base == "changelog", base == "copyright", base == "license", base == "readme", base == "news", base == "authors":
+		return inert
+	}
+	ext := path.Ext(base)
+	if c, ok := classes[ext]; ok {
+		return c
+	}
+	if ext == "" && strings.HasPrefix(p, "etc/") || strings.Contains(base, ".conf.") {
+		return config
+	}
+	return code
+}
+
+// bare says that values are texts whether they stand in quotes or not.
+func (c class) bare() bool { return c == config }
+
+// tests are parts of paths where tests, examples and samples are.
+var tests = []string{"/test/", "/tests/", "/testing/", "/testdata/", "/test_data/", "/test-data/", "/fixtures/", "/fixture/", "/spec/", "/specs/", "/__tests__/", "/__mocks__/", "/mock/", "/mocks/", "/example/", "/examples/",
+	"/sample/", "/samples/", "/demo/", "/demos/", "/e2e/", "/benchmark/", "/benchmarks/", "/testsuite/", "/tutorial/", "/tutorials/", "/testutil/", "/testutils/", "/testcases/", "/unittest/", "/integration/", "/snippets/", "/quickstart/"}
+
+// shipped are folders that distributions fill; what an application puts of its own
+// beside is left out.
+var (
+	shipped   = []string{"usr/share/", "usr/lib/", "usr/lib64/", "usr/libexec/", "usr/include/", "lib/", "usr/lib32/", "var/lib/dpkg/", "var/lib/apt/"}
+	documents = []string{"/doc/", "/docs/", "/man/", "/locale/", "/gtk-doc/", "/help/"}
+	served    = []string{"usr/share/nginx/html/", "usr/share/app/", "usr/lib/cgi-bin/"}
+)
+
+// doubtOfPath says that a place is one where secrets are mostly none.
+func doubtOfPath(p string) string {
+	low := "/" + strings.ToLower(p)
+	for _, t := range tests {
+		if strings.Contains(low, t) {
+			return doubtTest
+		}
+	}
+	base := path.Base(low)
+	stem := strings.TrimSuffix(base, path.Ext(base))
+	for _, mark := range []string{".example", ".sample", ".template", ".dist", ".tmpl", ".tpl", "-example", "-sample", ".j2"} {
+		if strings.HasSuffix(base, mark) || strings.HasSuffix(stem, mark) {
+			return doubtTest
+		}
+	}
+	if strings.HasSuffix(stem, "_test") || strings.HasSuffix(stem, ".test") || strings.HasSuffix(stem, ".spec") || strings.HasSuffix(stem, "_spec") || strings.HasPrefix(stem, "test_") || strings.HasSuffix(stem, "test") || strings.HasSuffix(stem, "tests") || strings.Contains(stem, "example") || strings.Contains(stem, "snakeoil") {
+		return doubtTest
+	}
+	if strings.HasPrefix(stem, "swagger") || strings.HasPrefix(stem, "openapi") {
+		return doubtDocument
+	}
+	for _, d := range documents {
+		if strings.Contains(low, d) {
+			return doubtDocument
+		}
+	}
+	return ""
+}
+
+// doubtOf says what speaks against something that was found, by what it is and
+// where it stands.
+func doubtOf(x *found, p string) string {
+	if x.doubt != "" {
+		return x.doubt
+	}
+	if d := doubtOfPath(p); d != "" {
+		return d
+	}
+	if x.generic {
+		switch c := classOf(p); {
+		case wordy(x.value):
+			return doubtWord
+		case c == prose:
+			return doubtDocument
+		case c == inert:
+			return doubtDigest
+		}
+	}
+	// What a distribution ships is public. A cloud's key is worth a look even there.
+	if isShipped(p) && x.account == "" {
+		return doubtShipped
+	}
+	return ""
+}
+
+// wordy says that at least half of a value is words, as names in programs are.
+func wordy(v string) bool {
+	words := 0
+	for i := 0; i < len(v); {
+		n := 0
+		for i+n < len(v) && isLetter(v[i+n]) {
+			n++
+		}
+		digit := i+n+1 < len(v) && v[i+n] >= '0' && v[i+n] <= '9' && isLetter(v[i+n+1])
+		if isNameLike(v[i:i+n]) && !digit { // a digit among letters: they are no word
+			words += n
+		}
+		i += n + 1
+	}
+	return 2*words >= len(v)
+}
+
+// isNameLike says that letters are words as names have them: all in one case, or
+// each with a capital, none shorter than three.
+func isNameLike(s string) bool {
+	const least = 3
+	if len(s) < least {
+		return false
+	}
+	if strings.ToUpper(s) == s {
+		return true
+	}
+	from := 0
+	for i := 1; i <= len(s); i++ {
+		if i < len(s) && s[i] >= 'a' {
+			continue
+		}
+		if i-from < least {
+			return false // also where several capitals stand together
+		}
+		from = i
+	}
+	return true
+}
+
+// isShipped says that a distribution, or a package manager of a language, most
+// likely put the file there.
+func isShipped(p string) bool {
+	for _, s := range served {
+		if strings.HasPrefix(p, s) {
+			return false
+		}
+	}
+	for _, s := range shipped {
+		if strings.HasPrefix(p, s) {
+			return true
+		}
+	}
+	return strings.Contains(p, "/site-packages/") || strings.Contains(p, "/dist-packages/") || strings.Contains(p, "node_modules/") || strings.Contains(p, "/pkg/mod/") || strings.Contains(p, "/gems/")
+}

@@ -1,0 +1,165 @@
+package secret
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/inventory"
+)
+
+// binaryHead is how much of a file is looked at to tell what it is.
+const binaryHead = 8 << 10
+
+// kindOf says what a file is by its beginning: one with a zero byte is a program
+// or data.
+func kindOf(b []byte) kind {
+	if bytes.IndexByte(b[:min(len(b), binaryHead)], 0) >= 0 {
+		return binaryKind
+	}
+	return textKind
+}
+
+// entropy is Shannon's, as gitleaks counts it: of runes over bytes.
+func entropy(s string) float64 {
+	var ascii [128]int
+	var wide map[rune]int
+	for _, r := range s {
+		if r < 128 {
+			ascii[r]++
+			continue
+		}
+		if wide == nil {
+			wide = map[rune]int{}
+		}
+		wide[r]++
+	}
+	var sum float64
+	per := 1 / float64(len(s))
+	add := func(n int) {
+		if n > 0 {
+			p := float64(n) * per
+			sum -= p * math.Log2(p)
+		}
+	}
+	for _, n := range ascii {
+		add(n)
+	}
+	for _, n := range wide {
+		add(n)
+	}
+	return sum
+}
+
+// settle drops what a better rule found too: the generic one's findings within
+// others of the same line, and our own within those of gitleaks that know what it
+// is.
+func (s *sifting) settle() {
+	kept := s.found[:0:0]
+	for i := range s.found {
+		f := &s.found[i]
+		dropped := false
+		for k := range s.found {
+			o := &s.found[k]
+			dropped = dropped || i != k && f.yields(o, i > k)
+		}
+		if !dropped {
+			kept = append(kept, *f)
+		}
+	}
+	s.found = kept
+}
+
+// yields says whether f is told by o already.
+func (f *found) yields(o *found, later bool) bool {
+	switch {
+	case f.generic && !o.generic:
+		return f.line == o.line && strings.Contains(o.value, f.value)
+	case f.own != o.own:
+		return f.own && !o.generic && f.at < o.at+int64(len(o.value)) && o.at < f.at+int64(len(f.value)) && !f.better(o)
+	case f.own:
+		return f.at < o.at+int64(len(o.value)) && o.at < f.at+int64(len(f.value)) && (o.better(f) || later && !f.better(o))
+	}
+	return false
+}
+
+// better says that one of our own knows more about the same thing.
+func (f *found) better(o *found) bool {
+	return f.own && (o.key == "" && f.key != "" || o.account == "" && f.account != "")
+}
+
+// told is what leaves this package of something that was found.
+func (e *Engine) told(f *File, x *found) inventory.Secret {
+	s := inventory.Secret{Rule: x.rule, Source: f.Source, Name: x.name, Line: x.row, Column: x.column, Length: len(x.value),
+		Doubt: doubtOf(x, f.Path), Account: x.account, Key: x.key, Expires: x.expires}
+	if f.Name != "" {
+		s.Name = f.Name
+	}
+	if f.Path != "" {
+		s.Path = "/" + f.Path
+	}
+	if f.Source != "" {
+		s.Line, s.Column = 0, 0
+	}
+	if x.allowed != nil {
+		s.Allowed = &inventory.Allowed{Reason: x.allowed.reason, Expires: x.allowed.expires}
+	}
+	s.Same = e.print("value", x.value)
+	s.Print = e.print("finding", x.rule, f.Path, string(f.Source), s.Name, x.value)
+	return s
+}
+
+// print is the salted print of texts.
+func (e *Engine) print(texts ...string) string {
+	const enough = 12 // bytes: no two secrets of a fleet meet by chance
+	h := hmac.New(sha256.New, e.salt)
+	for _, t := range texts {
+		h.Write([]byte(t))
+		h.Write([]byte{0})
+	}
+	return hex.EncodeToString(h.Sum(nil)[:enough])
+}
+
+// allowance is a comment that lets something stand.
+type allowance struct {
+	reason  string
+	expires time.Time
+}
+
+// Marks of comments that let a secret in the same line stand.
+const (
+	allowMark   = "castellan:allow"
+	foreignMark = "gitleaks:allow"
+	maxReason   = 200
+)
+
+// allowanceIn finds such a comment: the words after the mark are its reason, and
+// "until 2026-12-31" among them is the last day on which it holds.
+func allowanceIn(line string) *allowance {
+	_, rest, ok := strings.Cut(line, allowMark)
+	if !ok {
+		if strings.Contains(line, foreignMark) {
+			return &allowance{reason: foreignMark}
+		}
+		return nil
+	}
+	rest, _, _ = strings.Cut(rest, "\n")
+	a := &allowance{}
+	words := strings.Fields(strings.TrimRight(strings.TrimSpace(rest), "*/->"))
+	for i := 0; i < len(words); i++ {
+		if words[i] == "until" && i+1 < len(words) {
+			if day, err := time.Parse(time.DateOnly, strings.Trim(words[i+1], ".,;)")); err == nil {
+				a.expires = day.AddDate(0, 0, 1)
+				i++
+				continue
+			}
+		}
+		a.reason = strings.TrimSpace(a.reason + " " + words[i])
+	}
+	a.reason = strings.ToValidUTF8(a.reason[:min(len(a.reason), maxReason)], "")
+	return a
+}
