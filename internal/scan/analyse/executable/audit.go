@@ -18,6 +18,9 @@ const (
 	// maxAuditTries bounds how often something that looks like a zlib stream is
 	// inflated a little; 100 MiB of chance data have 3,000 such places.
 	maxAuditTries = 100_000
+	// maxAuditBegins bounds what begins like a list and is read as one, which
+	// takes a thousand times as long.
+	maxAuditBegins = 64
 )
 
 // audit is a list found somewhere in an ELF file, which counts if a section
@@ -47,6 +50,9 @@ func (h *hunt) lookForAudit(size, to int) error {
 		}
 		if !h.beginsAudit(held[at:]) {
 			return false, nil
+		}
+		if h.begins++; h.begins > maxAuditBegins {
+			return true, nil
 		}
 		b, err := h.w.need(at + maxAudit)
 		if err != nil {

@@ -22,6 +22,7 @@ type hunt struct {
 	audits []audit
 	// tries counts what was inflated to find lists of crates.
 	tries    int
+	begins   int // what began like one
 	inflater io.ReadCloser
 	done     bool // all is known; no need to read on
 }
