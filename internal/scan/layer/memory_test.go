@@ -139,6 +139,44 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
+// TestOnlyFindingsAreKept: of a file that an analyser does not read to its end
+// nothing is held until the layer ends but what it shows.
+func TestOnlyFindingsAreKept(t *testing.T) {
+	const files, each = 5000, 4 << 10 // a finding takes less than a KiB, a block 32
+	first := odd{"first", func(e *analyse.Entry, head []byte) bool { return len(head) > 0 },
+		func(_ context.Context, _ *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
+			var b [8]byte
+			_, err := io.ReadFull(r, b[:])
+			shown.Packages = append(shown.Packages, inventory.Package{Type: "npm", Name: string(b[:]), Version: "1"})
+			return err
+		}}
+	r := piped(t, func(w *tar.Writer) error {
+		for i := range files {
+			if err := w.WriteHeader(&tar.Header{Name: fmt.Sprint("f", i), Mode: 0o644, Size: 1000}); err != nil {
+				return err
+			}
+			if _, err := fmt.Fprintf(w, "%08d%992d", i, i); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	res, err := layer.Read(t.Context(), inventory.Layer{}, r, layer.Options{Analysers: []analyse.Analyser{first}})
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if err != nil || len(res.Files) != files {
+		t.Fatalf("%v, %d files, want %d", err, len(res.Files), files)
+	}
+	if grew := int64(after.HeapAlloc) - int64(before.HeapAlloc); grew > files*each {
+		t.Errorf("%d findings keep %d KiB, want at most %d", files, grew>>10, files*each>>10)
+	} else {
+		t.Logf("%d findings keep %d KiB", files, grew>>10)
+	}
+}
+
 // TestABombIsStopped: by the limit that the caller sets.
 func TestABombIsStopped(t *testing.T) {
 	r := piped(t, func(w *tar.Writer) error {

@@ -209,7 +209,11 @@ func (t *take) run() {
 		why := problem(t.out.path, a.Name()+": "+err.Error())
 		t.out.shown.Problems = append(t.out.shown.Problems, why.Problems...)
 	}
-	t.crew.keep(&t.out)
+	// What was found is kept until the layer has ended; the rest of a take, with
+	// the block that an analyser has not read to its end, is not.
+	t.release()
+	found := t.out
+	t.crew.keep(&found)
 	t.leave()
 }
 

@@ -20,6 +20,9 @@ const (
 	// maxAuditTries bounds how often something that looks like a zlib stream is
 	// inflated a little; 100 MiB of chance data have 3,000 such places.
 	maxAuditTries = 100_000
+	// maxAuditBegins bounds what begins like a list and is read as one, which
+	// takes a thousand times as long.
+	maxAuditBegins = 64
 )
 
 // audit is a list found somewhere in an ELF file, which counts if a section
@@ -52,6 +55,9 @@ func (h *hunt) lookForAudit(size, to int) error {
 		}
 		if !h.beginsAudit(b[at:]) {
 			return false, nil
+		}
+		if h.begins++; h.begins > maxAuditBegins {
+			return true, nil
 		}
 		if b, err = h.w.need(at + maxAudit); err != nil {
 			return true, err

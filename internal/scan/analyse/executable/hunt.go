@@ -22,8 +22,9 @@ type hunt struct {
 	audits []audit
 	spare  *spare
 	// tries counts what was inflated to find lists of crates.
-	tries int
-	done  bool // all is known; no need to read on
+	tries  int
+	begins int  // what began like one
+	done   bool // all is known; no need to read on
 }
 
 // run goes through the file's regions in their order.

@@ -15,11 +15,11 @@ import (
 // Of what comes from Git the version is not known.
 func takeMix(r io.Reader, size int64, shown *analyse.Shown) error {
 	return eachLine(r, size, func(s string) error {
-		name, rest, ok := strings.Cut(s, `": {:`)
+		name, rest, ok := strings.Cut(s, `: {:`)
 		if !ok {
 			return nil
 		}
-		name = strings.TrimPrefix(name, `"`)
+		name = strings.Trim(name, `"`) // Mix quotes keys; who edits it may not
 		kind, rest, _ := strings.Cut(rest, ",")
 		version := ""
 		if kind == "hex" {

@@ -21,6 +21,7 @@ func TestTake(t *testing.T) {
 	}{
 		{"mix.lock", "mix.lock", "%{\n  \"plug\": {:hex, :plug, \"1.14.0\", \"abc\", [:mix], [{:mime, \"~> 1.0\", [hex: :mime]}], \"hexpm\", \"def\"},\n  \"other\": {:git, \"https://example.com/o.git\", \"abc\", []},\n}\n",
 			[]string{"hex:plug 1.14.0 declared [Hex]", "hex:other  declared [Hex]"}},
+		{"mix.lock, without quotes", "mix.lock", "%{\n  plug: {:hex, :plug, \"1.10.0\", \"abc\", [:mix], [], \"hexpm\"},\n}\n", []string{"hex:plug 1.10.0 declared [Hex]"}},
 		{"rebar.lock", "rebar.lock", "{\"1.2.0\",\n[{<<\"cowboy\">>,{pkg,<<\"cowboy\">>,<<\"2.9.0\">>},0},\n {<<\"cowlib\">>,{pkg,<<\"cowlib\">>,<<\"2.11.0\">>},1}]}.\n[\n{pkg_hash,[\n {<<\"cowboy\">>, <<\"ABC\">>}]}\n].\n",
 			[]string{"hex:cowboy 2.9.0 declared [Hex]", "hex:cowlib 2.11.0 declared [Hex] indirect"}},
 		{"pubspec.lock", "app/pubspec.lock", "packages:\n  http:\n    dependency: \"direct main\"\n    description:\n      name: http\n      url: \"https://example.com\"\n    source: hosted\n    version: \"0.13.5\"\n  lints:\n    dependency: \"direct dev\"\n    source: hosted\n    version: \"2.0.0\"\n  meta:\n    dependency: transitive\n    source: hosted\n    version: \"1.9.0\"\n  flutter:\n    dependency: \"direct main\"\n    source: sdk\n    version: \"0.0.0\"\nsdks:\n  dart: \">=2.18.0\"\n",

@@ -1,6 +1,7 @@
 // Package rpm reads the databases of RPM in the three forms that distributions
 // use: SQLite (Amazon Linux 2023, Fedora, RHEL 9), Berkeley DB (Amazon Linux 2,
-// RHEL 8 and older) and ndb (SUSE).
+// RHEL 8 and older) and ndb (SUSE), and what Azure Linux leaves of it in images
+// without RPM.
 //
 // It is for rpm packages that are installed. It is not for .rpm archives. The
 // databases are read without the libraries that would write them. Their pages lie
@@ -44,12 +45,15 @@ func New() Analyser { return Analyser{newMemory()} }
 func (Analyser) Name() string { return "rpm" }
 
 // Anchors is analyse.Anchored.
-func (Analyser) Anchors() []string { return folders[:] }
+func (Analyser) Anchors() []string { return append(folders[:], manifestFolder) }
 
 // Wants is analyse.Analyser.
 func (Analyser) Wants(e *analyse.Entry, head []byte) bool {
 	if head == nil || e.Size == 0 {
 		return false
+	}
+	if e.Path == manifestFile {
+		return true
 	}
 	folder, name := path.Split(e.Path)
 	if readers[name] == nil {
@@ -66,6 +70,9 @@ func (Analyser) Wants(e *analyse.Entry, head []byte) bool {
 // Take is analyse.Analyser. What a changed page of SQLite's journal would say is
 // not known: whoever closes the database writes it back.
 func (a Analyser) Take(ctx context.Context, e *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
+	if e.Path == manifestFile {
+		return takeManifest(ctx, r, e.Size, shown)
+	}
 	if a.memory == nil {
 		a = New()
 	}
