@@ -34,9 +34,14 @@ func (c *collector) set(percent int) {
 // read.
 func (c *collector) watching(show func(scan.Progress)) func(scan.Progress) {
 	held := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	var looked int64
 	return func(p scan.Progress) {
-		metrics.Read(held)
-		c.set(percentFor(held[0].Value.Uint64()))
+		const seldom = 2 << 20 // bytes read between looks
+		if p.Read == 0 || p.Read-looked > seldom {
+			looked = p.Read
+			metrics.Read(held)
+			c.set(percentFor(held[0].Value.Uint64()))
+		}
 		if show != nil {
 			show(p)
 		}

@@ -84,16 +84,13 @@ func (b *scanBench) form(ctx context.Context, form string) (rows []row, err erro
 	for _, l := range layers {
 		paths = append(paths, l.path)
 	}
-	decompressing, err := leastOf(b.rounds, func() (*exec.Cmd, error) {
+	both, err := leastOfEach(b.rounds, func() (*exec.Cmd, error) {
 		return exec.CommandContext(ctx, self, append([]string{floorCommand}, paths...)...), nil
-	})
+	}, b.scan(ctx, "oci:"+layout, "--no-cache"))
 	if err != nil {
 		return nil, err
 	}
-	whole, err := leastOf(b.rounds, b.scan(ctx, "oci:"+layout, "--no-cache"))
-	if err != nil {
-		return nil, err
-	}
+	decompressing, whole := both[0], both[1]
 	limit := map[string]string{"gzip": "≤ 1.10", "zstd": "≤ 1.3"}[form]
 	return []row{
 		{fmt.Sprintf("scan of an image (%s, %.0f MB stored), CPU ÷ decompressing", form, float64(together(layers))/1e6), fmt.Sprintf("%.2f", whole.cpu/decompressing.cpu), limit},

@@ -33,23 +33,32 @@ func (u usage) String() string {
 // leastOf runs a command several times. Exit code 1 of a peer says that it found
 // something.
 func leastOf(rounds int, command func() (*exec.Cmd, error)) (usage, error) {
-	var least usage
+	all, err := leastOfEach(rounds, command)
+	return all[0], err
+}
+
+// leastOfEach runs commands in turn, so that what slows one slows the others.
+func leastOfEach(rounds int, commands ...func() (*exec.Cmd, error)) ([]usage, error) {
+	all := make([]usage, len(commands))
 	for i := range rounds {
-		c, err := command()
-		if err != nil {
-			return usage{}, err
+		for k, command := range commands {
+			c, err := command()
+			if err != nil {
+				return all, err
+			}
+			u, err := runOnce(c)
+			if err != nil {
+				return all, err
+			}
+			least := &all[k]
+			if i == 0 {
+				*least = u
+			}
+			least.cpu, least.wall, least.peak = min(least.cpu, u.cpu), min(least.wall, u.wall), max(least.peak, u.peak)
+			least.read, least.load = max(least.read, u.read), u.load
 		}
-		u, err := runOnce(c)
-		if err != nil {
-			return usage{}, err
-		}
-		if i == 0 {
-			least = u
-		}
-		least.cpu, least.wall, least.peak = min(least.cpu, u.cpu), min(least.wall, u.wall), max(least.peak, u.peak)
-		least.read, least.load = max(least.read, u.read), u.load
 	}
-	return least, nil
+	return all, nil
 }
 
 // measureCommand is this program started again to start another one and say what
