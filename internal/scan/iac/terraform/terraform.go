@@ -89,9 +89,9 @@ func (r *Reader) Add(name string) {
 	if err == nil {
 		m := r.module(path.Dir(name))
 		switch {
-		case strings.HasSuffix(name, ".tf"):
+		case strings.HasSuffix(name, ".tf"), strings.HasSuffix(name, ".tofu"):
 			err = m.addFile(b, name)
-		case strings.HasSuffix(name, ".tf.json"):
+		case strings.HasSuffix(name, ".json"):
 			err = m.addJSON(b, name)
 		case strings.HasSuffix(name, ".tfvars"):
 			err = m.addValues(b, name)
