@@ -2,6 +2,7 @@ package iac_test
 
 import (
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"testing"
@@ -422,5 +423,41 @@ func TestSingleFiles(t *testing.T) {
 				t.Errorf("%s is not found: %v", tc.finds, r.Faults)
 			}
 		})
+	}
+}
+
+// A fault has the same name wherever the scan began.
+func TestFingerprintsFromElsewhere(t *testing.T) {
+	files := fstest.MapFS{
+		"infra/Dockerfile":   {Data: []byte("FROM a\n")},
+		"infra/main.tf":      {Data: []byte("module \"m\" {\n  source = \"./m\"\n}\n")},
+		"infra/m/main.tf":    {Data: []byte("resource \"aws_ecs_service\" \"s\" {\n  enable_execute_command = true\n}\n")},
+		"infra/compose.yaml": {Data: []byte("services: {web: {image: a}}\n")},
+	}
+	prints := func(fsys fs.FS, name, prefix string) []string {
+		r, err := iac.Scan(t.Context(), fsys, name, iac.Options{Now: now, Prefix: prefix})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []string
+		for _, f := range r.Faults {
+			out = append(out, f.File+" "+f.Check+" "+f.Fingerprint)
+		}
+		slices.Sort(out)
+		return out
+	}
+	whole := prints(files, ".", ".")
+	sub, err := fs.Sub(files, "infra")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(prints(sub, ".", "infra"), whole); diff != "" || len(whole) == 0 {
+		t.Errorf("got, want: %s", diff)
+	}
+	one := prints(sub, "Dockerfile", "infra")
+	for _, p := range one {
+		if !slices.Contains(whole, p) {
+			t.Errorf("%s is not among %q", p, whole)
+		}
 	}
 }
