@@ -34,7 +34,7 @@ type acceptance struct {
 func (s *scan) heedComments(r *Result) {
 	comments := map[string]map[int][]acceptance{} // by file and line
 	for i := range s.faults {
-		f := &s.faults[i]
+		f := s.faults[i]
 		byLine, read := comments[f.File]
 		if !read {
 			byLine = map[int][]acceptance{}
