@@ -124,6 +124,21 @@ resource "aws_ecs_task_definition" "web" {
 EOF
 }
 `, []string{"main.tf:6 CAST-TASK-019 aws_ecs_task_definition.web shop/web:latest", "main.tf:7 CAST-TASK-001 aws_ecs_task_definition.web"}},
+		{"Terraform with a heredoc of which some is unknown", "main.tf", `variable "v" {}
+resource "aws_ecs_task_definition" "web" {
+  container_definitions = <<-EOF
+    [{
+      "name": "web", "cpu": ${var.v},
+      "image": "${var.v}/web:latest",
+      "privileged": ${var.v},
+      "environment": [
+        {"name": "DB_PASSWORD", "value": "${var.v}"},
+        {"name": "API_TOKEN", "value": "hunter2hunter2"}
+      ]
+    }]
+  EOF
+}
+`, []string{"main.tf:6 CAST-TASK-019 aws_ecs_task_definition.web ${…}/web:latest", "main.tf:10 CAST-TASK-016 aws_ecs_task_definition.web environment API_TOKEN"}},
 		{"Terraform in JSON", "main.tf.json", `{
   "variable": {"mode": {"default": "host"}},
   "resource": {"aws_ecs_task_definition": {"web": {
