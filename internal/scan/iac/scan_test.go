@@ -239,6 +239,43 @@ resource "aws_ecs_task_definition" "outside" {
 	}
 }
 
+// Of a module that is not here only what is handed to it is known: its own
+// defaults may be better than those of ECS.
+func TestModulesOfRegistries(t *testing.T) {
+	r := scan(t, map[string]string{"main.tf": `module "ecs" {
+  source = "terraform-aws-modules/ecs/aws"
+  services = {
+    web = {
+      container_definitions = {
+        app = {
+          image                    = "shop/web:latest"
+          readonly_root_filesystem = false
+          environment              = [{ name = "DB_PASSWORD", value = "hunter2hunter2" }]
+        }
+      }
+    }
+  }
+}
+module "task" {
+  source                    = "cloudposse/ecs-alb-service-task/aws"
+  container_definition_json = jsonencode([{ name = "a", privileged = true }])
+}
+module "other" {
+  source = "git::https://example.org/x"
+  name   = "x"
+}
+`})
+	var got []string
+	for _, f := range r.Faults {
+		got = append(got, fmt.Sprintf("%d %s %s/%s", f.Start.Line, f.Check, f.Resource, f.Container))
+	}
+	if diff := cmp.Diff(got, []string{
+		"7 CAST-TASK-019 module.ecs.services.web/app", "8 CAST-TASK-013 module.ecs.services.web/app", "9 CAST-TASK-016 module.ecs.services.web/app", "17 CAST-TASK-001 module.task/a",
+	}); diff != "" {
+		t.Errorf("got, want: %s", diff)
+	}
+}
+
 // What is unknown is never a fault.
 func TestUnknownIsNoFault(t *testing.T) {
 	for file, text := range map[string]string{
