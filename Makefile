@@ -43,6 +43,7 @@ setup-test: ## install what the tests need
 	$(GO) run ./demo prepare
 	test/setup/vm.sh
 	test/setup/browser.sh
+	test/setup/ci.sh
 
 test: setup-test ## every test, with what it needs installed; nothing is skipped
 	$(MAKE) check

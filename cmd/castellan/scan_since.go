@@ -1,13 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/finding"
@@ -86,14 +86,20 @@ func (s *scanning) onlyNews(ctx context.Context, reports []scan.Report) error {
 	return nil
 }
 
-// before is what was found in BASE: a report in JSON, or what a target means.
+// before is what was found in BASE: a report in JSON, or else what a target means,
+// which may be in JSON, too.
 func (s *scanning) before(ctx context.Context) (former, error) {
-	if strings.HasSuffix(s.o.newSince, ".json") {
-		return readFormer(s.o.newSince)
+	var asReport error
+	if head, err := (osFiles{}).Head(s.o.newSince, 1); err == nil && string(head) == "{" {
+		known, err := readFormer(s.o.newSince)
+		if err == nil {
+			return known, nil
+		}
+		asReport = err
 	}
 	meant, err := scan.ParseTarget(s.o.newSince, osFiles{})
 	if err != nil {
-		return former{}, err
+		return former{}, cmp.Or(asReport, err)
 	}
 	inventories, err := s.inventories(ctx, meant)
 	s.clearProgress()

@@ -74,22 +74,22 @@ type report func(hit)
 type finder func(d *blueprint.Document, in func(r blueprint.Resource, c *blueprint.Container) report)
 
 // Run returns what all checks find in a document, in the order of its places.
-func Run(d *blueprint.Document) []Fault {
-	var faults []Fault
+func Run(d *blueprint.Document) []*Fault {
+	var faults []*Fault
 	for _, c := range list() {
 		c.find(d, func(r blueprint.Resource, in *blueprint.Container) report {
 			return func(h hit) { faults = append(faults, c.fault(r, in, h)) }
 		})
 	}
-	slices.SortStableFunc(faults, func(a, b Fault) int {
+	slices.SortStableFunc(faults, func(a, b *Fault) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Start.Line, b.Start.Line), cmp.Compare(a.Start.Column, b.Start.Column),
 			cmp.Compare(a.Resource, b.Resource), cmp.Compare(a.Check, b.Check))
 	})
 	return faults
 }
 
-func (c *Check) fault(r blueprint.Resource, in *blueprint.Container, h hit) Fault {
-	f := Fault{Misconfiguration: finding.Misconfiguration{
+func (c *Check) fault(r blueprint.Resource, in *blueprint.Container, h hit) *Fault {
+	f := &Fault{Misconfiguration: finding.Misconfiguration{
 		Check: c.ID, Title: c.Title, Severity: cmp.Or(h.severity, c.Severity), Resource: r.Name, Subject: h.subject, Evidence: h.evidence,
 		Why: c.Why, Remedy: c.Remedy, Elsewhere: c.Elsewhere, File: h.at.File, Start: h.at.Start, End: h.at.End, Layer: h.layer,
 	}, Scopes: []blueprint.Span{r.At}}

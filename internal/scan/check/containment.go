@@ -21,6 +21,15 @@ func containment() []Check {
 					hits(hit{at: c.User.At, evidence: fmt.Sprintf("user is %q", c.User.V)})
 				}
 			})},
+		{ID: "CAST-TASK-039", Title: "Windows container runs as administrator", Severity: finding.Medium,
+			Why:       "ContainerAdministrator may change every file and service of the container and reads all of its secrets; most programs need neither.",
+			Remedy:    "Set user to ContainerUser, or to a user that the image has.",
+			Elsewhere: finding.Elsewhere{SecurityHub: []string{"ECS.21"}},
+			find: containers(func(t *blueprint.Task, c *blueprint.Container, hits report) {
+				if t.Windows() && blueprint.Is(c.User, "ContainerAdministrator", "Administrator") {
+					hits(hit{at: c.User.At, evidence: fmt.Sprintf("user is %q", c.User.V)})
+				}
+			})},
 		{ID: "CAST-TASK-012", Title: "User is left to the image", Severity: finding.Low,
 			Why:       "Most images run as root unless they are told otherwise, and an update of the image can bring that back without anybody noticing.",
 			Remedy:    "Set user to a number above 0 that the image is made for.",

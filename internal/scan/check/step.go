@@ -34,7 +34,7 @@ func stepChecks() []Check {
 			Elsewhere: finding.Elsewhere{CIS: []string{"Docker 1.6 4.9"}, Checkov: []string{"CKV_DOCKER_4"}},
 			find: steps(func(b *blueprint.Build, s *blueprint.Step, hits report) {
 				if s.Word == "ADD" && b.Origin == blueprint.BuildFile && !strings.Contains(s.Args, "://") && !strings.Contains(s.Args, "git@") && !archive.MatchString(s.Args) {
-					hits(hit{at: s.At, subject: s.Args, evidence: "ADD " + clip(s.Args)})
+					hits(hit{at: s.At, subject: clip(s.Args), evidence: "ADD " + clip(s.Args)})
 				}
 			})},
 		{ID: "CAST-IMAGE-012", Title: "What the internet answers is executed", Severity: finding.Medium,

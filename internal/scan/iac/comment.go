@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,32 +32,34 @@ type acceptance struct {
 // heedComments accepts what comments in the files say, and tells of those that
 // say no reason or hold no longer.
 func (s *scan) heedComments(r *Result) {
-	comments := map[string][]acceptance{}
+	comments := map[string]map[int][]acceptance{} // by file and line
 	for i := range s.faults {
-		f := &s.faults[i]
-		list, read := comments[f.File]
+		f := s.faults[i]
+		byLine, read := comments[f.File]
 		if !read {
-			list = s.comments(f.File, r)
-			comments[f.File] = list
+			byLine = map[int][]acceptance{}
+			for _, a := range s.comments(f.File, r) {
+				byLine[a.line] = append(byLine[a.line], a)
+			}
+			comments[f.File] = byLine
 		}
-		for k := range list {
-			if list[k].meets(f) {
-				accept := list[k].accept
-				f.Accepted = &accept
+		about := byLine[f.Start.Line]
+		for _, scope := range f.Scopes {
+			if scope.File == f.File {
+				about = append(slices.Clip(about), byLine[scope.Start.Line]...)
+			}
+		}
+		for k := range about {
+			if about[k].names(f) {
+				f.Accepted = &about[k].accept
 				break
 			}
 		}
 	}
 }
 
-func (a *acceptance) meets(f *check.Fault) bool {
-	about := f.Start.Line == a.line
-	for _, scope := range f.Scopes {
-		about = about || scope.File == f.File && scope.Start.Line == a.line
-	}
-	if !about {
-		return false
-	}
+// names says whether a comment accepts the check that found a fault.
+func (a *acceptance) names(f *check.Fault) bool {
 	for _, id := range a.checks {
 		if id == f.Check || id == "all" {
 			return true

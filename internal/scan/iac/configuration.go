@@ -82,23 +82,19 @@ func refersTo(resources []terraform.Resource, key string) bool {
 }
 
 func (a *attachments) addTerraform(r terraform.Resource, documents map[string]*tree.Node) {
-	policy := func(name string) []blueprint.Grant {
-		n := r.Body.Get(name)
-		if n.IsUnknown() {
-			return grantsOf(documents[n.Ref])
+	granted := func(n *tree.Node) []blueprint.Grant {
+		if n = terraform.Decoded(n); n.IsUnknown() {
+			n = documents[n.Ref]
 		}
-		return grantsOf(terraform.Decoded(n))
+		return grantsOf(n)
 	}
+	policy := func(name string) []blueprint.Grant { return granted(r.Body.Get(name)) }
 	switch r.Type {
 	case "aws_iam_role":
 		role := blueprint.Role{Resource: blueprint.Resource{Name: r.Address, At: r.Body.At}, Key: r.Key, Trust: policy("assume_role_policy"),
 			Managed: r.Body.Get("managed_policy_arns").AsTexts().V}
 		for _, p := range atMost(r.Body.Get("inline_policy").Each(), maxEntries) {
-			n := p.Get("policy")
-			if n.IsUnknown() {
-				n = documents[n.Ref]
-			}
-			role.Statements = append(role.Statements, grantsOf(terraform.Decoded(n))...)
+			role.Statements = append(role.Statements, granted(p.Get("policy"))...)
 		}
 		a.roles = append(a.roles, role)
 	case "aws_iam_role_policy":

@@ -84,7 +84,7 @@ type scan struct {
 	o         Options
 	terraform *terraform.Reader
 	only      string // with a file alone: what is said of others is left out
-	faults    []check.Fault
+	faults    []*check.Fault
 	problems  []inventory.Problem
 	seen      map[string]bool // files that were understood
 	resources int
@@ -266,7 +266,7 @@ func (s *scan) readTerraform() {
 func (s *scan) result() Result {
 	r := Result{Resources: s.resources, Problems: s.problems}
 	if s.only != "" {
-		s.faults = slices.DeleteFunc(s.faults, func(f check.Fault) bool { return f.File != s.only })
+		s.faults = slices.DeleteFunc(s.faults, func(f *check.Fault) bool { return f.File != s.only })
 		r.Problems = slices.DeleteFunc(r.Problems, func(p inventory.Problem) bool { return p.Path != s.only })
 		s.seen = map[string]bool{s.only: s.seen[s.only]}
 	}
@@ -275,11 +275,14 @@ func (s *scan) result() Result {
 			r.Files++
 		}
 	}
-	slices.SortStableFunc(s.faults, func(a, b check.Fault) int {
+	slices.SortStableFunc(s.faults, func(a, b *check.Fault) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Start.Line, b.Start.Line), cmp.Compare(a.Start.Column, b.Start.Column), cmp.Compare(a.Check, b.Check))
 	})
 	s.heedComments(&r)
 	printed := map[string]int{}
+	if len(s.faults) > 0 {
+		r.Faults = make([]finding.Misconfiguration, 0, len(s.faults))
+	}
 	for _, f := range s.faults {
 		m := f.Misconfiguration
 		m.File = path.Join(s.o.Prefix, m.File)

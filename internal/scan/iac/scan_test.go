@@ -2,6 +2,7 @@ package iac_test
 
 import (
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"testing"
@@ -123,6 +124,21 @@ resource "aws_ecs_task_definition" "web" {
 EOF
 }
 `, []string{"main.tf:6 CAST-TASK-019 aws_ecs_task_definition.web shop/web:latest", "main.tf:7 CAST-TASK-001 aws_ecs_task_definition.web"}},
+		{"Terraform with a heredoc of which some is unknown", "main.tf", `variable "v" {}
+resource "aws_ecs_task_definition" "web" {
+  container_definitions = <<-EOF
+    [{
+      "name": "web", "cpu": ${var.v},
+      "image": "${var.v}/web:latest",
+      "privileged": ${var.v},
+      "environment": [
+        {"name": "DB_PASSWORD", "value": "${var.v}"},
+        {"name": "API_TOKEN", "value": "hunter2hunter2"}
+      ]
+    }]
+  EOF
+}
+`, []string{"main.tf:6 CAST-TASK-019 aws_ecs_task_definition.web ${…}/web:latest", "main.tf:10 CAST-TASK-016 aws_ecs_task_definition.web environment API_TOKEN"}},
 		{"Terraform in JSON", "main.tf.json", `{
   "variable": {"mode": {"default": "host"}},
   "resource": {"aws_ecs_task_definition": {"web": {
@@ -220,6 +236,43 @@ resource "aws_ecs_task_definition" "outside" {
 	}
 	if len(r.Problems) > 0 {
 		t.Errorf("problems: %v", r.Problems)
+	}
+}
+
+// Of a module that is not here only what is handed to it is known: its own
+// defaults may be better than those of ECS.
+func TestModulesOfRegistries(t *testing.T) {
+	r := scan(t, map[string]string{"main.tf": `module "ecs" {
+  source = "terraform-aws-modules/ecs/aws"
+  services = {
+    web = {
+      container_definitions = {
+        app = {
+          image                    = "shop/web:latest"
+          readonly_root_filesystem = false
+          environment              = [{ name = "DB_PASSWORD", value = "hunter2hunter2" }]
+        }
+      }
+    }
+  }
+}
+module "task" {
+  source                    = "cloudposse/ecs-alb-service-task/aws"
+  container_definition_json = jsonencode([{ name = "a", privileged = true }])
+}
+module "other" {
+  source = "git::https://example.org/x"
+  name   = "x"
+}
+`})
+	var got []string
+	for _, f := range r.Faults {
+		got = append(got, fmt.Sprintf("%d %s %s/%s", f.Start.Line, f.Check, f.Resource, f.Container))
+	}
+	if diff := cmp.Diff(got, []string{
+		"7 CAST-TASK-019 module.ecs.services.web/app", "8 CAST-TASK-013 module.ecs.services.web/app", "9 CAST-TASK-016 module.ecs.services.web/app", "17 CAST-TASK-001 module.task/a",
+	}); diff != "" {
+		t.Errorf("got, want: %s", diff)
 	}
 }
 
@@ -422,5 +475,41 @@ func TestSingleFiles(t *testing.T) {
 				t.Errorf("%s is not found: %v", tc.finds, r.Faults)
 			}
 		})
+	}
+}
+
+// A fault has the same name wherever the scan began.
+func TestFingerprintsFromElsewhere(t *testing.T) {
+	files := fstest.MapFS{
+		"infra/Dockerfile":   {Data: []byte("FROM a\n")},
+		"infra/main.tf":      {Data: []byte("module \"m\" {\n  source = \"./m\"\n}\n")},
+		"infra/m/main.tf":    {Data: []byte("resource \"aws_ecs_service\" \"s\" {\n  enable_execute_command = true\n}\n")},
+		"infra/compose.yaml": {Data: []byte("services: {web: {image: a}}\n")},
+	}
+	prints := func(fsys fs.FS, name, prefix string) []string {
+		r, err := iac.Scan(t.Context(), fsys, name, iac.Options{Now: now, Prefix: prefix})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []string
+		for _, f := range r.Faults {
+			out = append(out, f.File+" "+f.Check+" "+f.Fingerprint)
+		}
+		slices.Sort(out)
+		return out
+	}
+	whole := prints(files, ".", ".")
+	sub, err := fs.Sub(files, "infra")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(prints(sub, ".", "infra"), whole); diff != "" || len(whole) == 0 {
+		t.Errorf("got, want: %s", diff)
+	}
+	one := prints(sub, "Dockerfile", "infra")
+	for _, p := range one {
+		if !slices.Contains(whole, p) {
+			t.Errorf("%s is not among %q", p, whole)
+		}
 	}
 }

@@ -29,7 +29,9 @@ func taskOf(name string, n *tree.Node) blueprint.Task {
 		TaskRole:      n.Get("taskRoleArn").AsText(),
 		ExecutionRole: n.Get("executionRoleArn").AsText(),
 	}
-	for _, c := range atMost(n.Get("containerDefinitions").Each(), maxContainers) {
+	containers := atMost(n.Get("containerDefinitions").Each(), maxContainers)
+	t.Containers = make([]blueprint.Container, 0, len(containers))
+	for _, c := range containers {
 		if c.Kind == tree.Map {
 			t.Containers = append(t.Containers, containerOf(c))
 		}

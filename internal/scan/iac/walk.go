@@ -78,10 +78,10 @@ func (s *scan) readMarked(name string) ([]byte, bool) {
 	return b, mayMatter(b)
 }
 
-// isTerraform says whether Terraform reads a file by itself.
+// isTerraform says whether Terraform, or OpenTofu, reads a file by itself.
 func isTerraform(name string) bool {
 	base := path.Base(name)
-	return strings.HasSuffix(base, ".tf") || strings.HasSuffix(base, ".tf.json") || base == "terraform.tfvars" || strings.HasSuffix(base, ".auto.tfvars")
+	return strings.HasSuffix(base, ".tf") || strings.HasSuffix(base, ".tofu") || strings.HasSuffix(base, ".tofu.json") || strings.HasSuffix(base, ".tf.json") || base == "terraform.tfvars" || strings.HasSuffix(base, ".auto.tfvars")
 }
 
 // isDockerfile says by its name whether a file is one.

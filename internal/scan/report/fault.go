@@ -155,6 +155,13 @@ func (r *Report) sortedFaults() []*finding.Misconfiguration {
 	return all
 }
 
+// gravestFirst are the faults by severity, and then as they are sorted.
+func (r *Report) gravestFirst() []*finding.Misconfiguration {
+	all := r.sortedFaults()
+	slices.SortStableFunc(all, func(a, b *finding.Misconfiguration) int { return cmp.Compare(b.Severity, a.Severity) })
+	return all
+}
+
 // table writes rows without titles.
 func (p *page) table(rows [][]string, indent string) {
 	widths := make([]int, len(rows[0]))

@@ -100,7 +100,7 @@ func markdownFaults(b *strings.Builder, r *Report) {
 	const titles = "| Severity | Where | What | Remedy |\n|---|---|---|---|\n"
 	if c.Shown > notes {
 		b.WriteString(titles)
-		for _, m := range r.sortedFaults() {
+		for _, m := range r.gravestFirst() {
 			if m.Accepted == nil && m.Severity >= worth {
 				markdownFault(b, m)
 			}
@@ -146,7 +146,7 @@ type htmlFault struct {
 }
 
 func htmlFaults(r *Report) (shown, accepted []htmlFault) {
-	for _, m := range r.sortedFaults() {
+	for _, m := range r.gravestFirst() {
 		f := htmlFault{Misconfiguration: m, Place: faultPlace(m), Owner: faultOwner(m), Also: strings.Join(m.Elsewhere.Names(), ", ")}
 		f.Search = strings.ToLower(untrusted.Text(m.Check + " " + m.Title + " " + m.Severity.String() + " " + f.Place + " " + f.Owner + " " + f.Also))
 		if m.Accepted != nil {

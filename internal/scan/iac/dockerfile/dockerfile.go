@@ -7,6 +7,7 @@ package dockerfile
 import (
 	"bytes"
 	"fmt"
+	"path"
 	"strings"
 
 	"github.com/castellan-security/castellan/internal/finding"
@@ -320,7 +321,7 @@ func words(s string) []string {
 // build is the image that the last stage becomes, with the steps of all stages.
 func (f *file) build(name string) blueprint.Build {
 	last := len(f.stages) - 1
-	b := blueprint.Build{Resource: blueprint.Resource{Name: name, At: f.stages[last].at}, Origin: blueprint.BuildFile}
+	b := blueprint.Build{Resource: blueprint.Resource{Name: path.Base(name), At: f.stages[last].at}, Origin: blueprint.BuildFile}
 	within := map[int]bool{}
 	for n := last; n >= 0; n = f.stages[n].base { // a base stands before who names it
 		within[n] = true

@@ -25,6 +25,10 @@ func (s *scope) call(e *hclsyntax.FunctionCallExpr, at blueprint.Span, depth int
 		return s.value(e.Args[0], depth+1)
 	case "jsondecode", "yamldecode":
 		return Decoded(s.value(e.Args[0], depth+1))
+	case "templatefile":
+		if len(e.Args) == 2 {
+			return s.rendered(s.file(s.value(e.Args[0], depth+1).AsText(), at), s.value(e.Args[1], depth+1), depth)
+		}
 	case "file":
 		return s.file(s.value(e.Args[0], depth+1).AsText(), at)
 	case "merge":
@@ -61,34 +65,6 @@ func (s *scope) call(e *hclsyntax.FunctionCallExpr, at blueprint.Span, depth int
 		}
 	}
 	return unknown
-}
-
-// Decoded is what a text in JSON says, in its place; a value that was never
-// encoded is itself.
-func Decoded(n *tree.Node) *tree.Node {
-	if n == nil || n.Kind != tree.Text {
-		return n
-	}
-	v, err := tree.JSON([]byte(n.Text), n.At.File, n.At.Start)
-	if err != nil {
-		return tree.UnknownAt(n.At, "")
-	}
-	if n.At.Start.Line == n.At.End.Line { // within quotes nothing is where it seems to be
-		place(v, n.At, 0)
-	}
-	return v
-}
-
-// place puts all of a value at one place.
-func place(n *tree.Node, at blueprint.Span, depth int) {
-	n.At = at
-	for _, item := range n.Items {
-		place(item, at, depth+1)
-	}
-	for i := range n.Fields {
-		n.Fields[i].KeyAt = at
-		place(n.Fields[i].Value, at, depth+1)
-	}
 }
 
 // file reads a file beside the configuration, and never one outside of what is
@@ -181,7 +157,7 @@ func (s *scope) join(e *hclsyntax.FunctionCallExpr, at blueprint.Span, depth int
 		}
 		t := item.AsText()
 		if !t.Known() {
-			kind, t.V = tree.Unknown, "${…}"
+			kind, t.V = tree.Unknown, gap
 		}
 		if b.WriteString(t.V); b.Len() > maxText || !s.spend(1+len(t.V)/8, depth) {
 			return tree.UnknownAt(at, "")
@@ -217,7 +193,7 @@ func (s *scope) format(e *hclsyntax.FunctionCallExpr, at blueprint.Span, depth i
 		}
 		t := s.value(e.Args[next], depth+1).AsText()
 		if next++; !t.Known() {
-			kind, t.V = tree.Unknown, "${…}"
+			kind, t.V = tree.Unknown, gap
 		}
 		b.WriteString(t.V)
 	}

@@ -86,7 +86,7 @@ func (s *scope) jsonValue(n *tree.Node, depth int) *tree.Node {
 		}
 		v := *s.value(e, depth+1)
 		if v.Kind == tree.Map || v.Kind == tree.List {
-			place(&v, n.At, 0)
+			place(&v, n.At)
 		}
 		v.At = n.At
 		return &v

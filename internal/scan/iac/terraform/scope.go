@@ -230,7 +230,7 @@ func (s *scope) template(e *hclsyntax.TemplateExpr, depth int) *tree.Node {
 			b.WriteString(v.Text)
 		default:
 			kind = tree.Unknown
-			b.WriteString("${…}")
+			b.WriteString(gap)
 		}
 	}
 	s.spend(b.Len()/8, depth)
@@ -304,6 +304,9 @@ func (s *scope) traversal(t hcl.Traversal, at blueprint.Span, depth int) *tree.N
 	case "data":
 		if len(t) > 2 {
 			if step, ok := t[2].(hcl.TraverseAttr); ok {
+				if v := s.data(name, step.Name, depth); v != nil {
+					return v
+				}
 				return tree.UnknownAt(at, "data."+name+"."+step.Name)
 			}
 		}
@@ -313,6 +316,15 @@ func (s *scope) traversal(t hcl.Traversal, at blueprint.Span, depth int) *tree.N
 		}
 	}
 	return tree.UnknownAt(at, "")
+}
+
+// data is what a data source comes to that needs nobody to be asked; nil for all
+// others.
+func (s *scope) data(typ, name string, depth int) *tree.Node {
+	if typ != "template_file" || !s.spend(len(s.m.blocks), depth) {
+		return nil
+	}
+	return s.templateFile(name, depth)
 }
 
 // variable is what a variable has when this module is read.

@@ -89,9 +89,9 @@ func (r *Reader) Add(name string) {
 	if err == nil {
 		m := r.module(path.Dir(name))
 		switch {
-		case strings.HasSuffix(name, ".tf"):
+		case strings.HasSuffix(name, ".tf"), strings.HasSuffix(name, ".tofu"):
 			err = m.addFile(b, name)
-		case strings.HasSuffix(name, ".tf.json"):
+		case strings.HasSuffix(name, ".json"):
 			err = m.addJSON(b, name)
 		case strings.HasSuffix(name, ".tfvars"):
 			err = m.addValues(b, name)
@@ -255,7 +255,7 @@ func (r *Reader) Sources(dir string) []string {
 func (m *module) sources() []string {
 	var out []string
 	add := func(source string) {
-		if strings.HasPrefix(source, "./") || strings.HasPrefix(source, "../") {
+		if isLocal(source) {
 			out = append(out, path.Join(m.dir, source))
 		}
 	}
@@ -297,6 +297,12 @@ func (r *Reader) resources(s *scope, module string, wanted func(string) bool, de
 		}
 		if a := b.Body.Attributes["source"]; a != nil {
 			source, _ := literal(a.Expr)
+			if !isLocal(source) {
+				if wanted(taskType) {
+					out = append(out, s.farModule(b.Body, spanOf(b.DefRange(), b.Range()), b.Labels[0], module)...)
+				}
+				continue
+			}
 			inner := &scope{r: r, arguments: map[string]argument{}}
 			for _, a := range b.Body.Attributes {
 				inner.arguments[a.Name] = argument{expr: a.Expr, scope: s}
@@ -318,9 +324,13 @@ func (r *Reader) resources(s *scope, module string, wanted func(string) bool, de
 	return out
 }
 
+func isLocal(source string) bool {
+	return strings.HasPrefix(source, "./") || strings.HasPrefix(source, "../")
+}
+
 // callModule reads a local module; others are not here.
 func (r *Reader) callModule(inner, s *scope, source, name, module string, wanted func(string) bool, depth int) []Resource {
-	if !strings.HasPrefix(source, "./") && !strings.HasPrefix(source, "../") {
+	if !isLocal(source) {
 		return nil
 	}
 	if inner.m = r.modules[path.Join(s.m.dir, source)]; inner.m == nil {

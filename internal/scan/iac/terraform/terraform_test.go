@@ -80,6 +80,10 @@ locals {
   nested = { deep = [{ name = "n" }] }
   self   = local.self
 }
+data "template_file" "f" {
+  template = "$${a}: $${b}"
+  vars = { a = var.known, b = var.given }
+}
 resource "t" "r" {
   v = %s
 }`
@@ -99,11 +103,16 @@ resource "t" "r" {
 		{`lower("ABC")`, "abc"}, {`upper(var.known)`, "A"}, {`sha256("x")`, "?"}, {`concat(var.list...)`, "?"},
 		{`[for k, v in var.map : { name = k, value = v }]`, "[{name=one value=1} {name=two value=2}]"}, {`[for v in var.list : "${v}!" if v != "x"]`, "[y!]"},
 		{`{ for i, v in var.list : v => i }`, "{x=0 y=1}"}, {`[for v in var.given : v]`, "?"}, {`[for v in var.list : v if var.given]`, "[]"},
-		{`file("there.txt")`, "hello"}, {`file("${path.module}/there.txt")`, "hello"}, {`file("../there.txt")`, "?"}, {`file("/etc/hostname")`, "?"}, {`templatefile("there.txt", {})`, "?"},
+		{`file("there.txt")`, "hello"}, {`file("${path.module}/there.txt")`, "hello"}, {`file("../there.txt")`, "?"}, {`file("/etc/hostname")`, "?"}, {`templatefile("there.txt", {})`, "hello"},
+		{`templatefile("t.tpl", { a = var.known, b = var.given, c = 3 })`, "?[{\"a\": \"a\", \"b\": ${…},\n\"c\": 3, \"d\": \"x-${…}\"}]"},
+		{`jsondecode(templatefile("t.tpl", { a = var.known, b = var.given, c = 3 }))`, "[{a=a b=?${…} c=3 d=?x-${…}}]"},
+		{`jsondecode("[\"${var.given}\", ${var.given}, \"\\\"${var.known}\"]")`, `[?${…} ?${…} "a]`},
+		{`data.template_file.f.rendered`, "?a: ${…}"}, {`data.template_file.g.rendered`, "? data.template_file.g"},
 		{`{ (var.known) = 1, (var.given) = 2 }`, "{a=1 …}"},
 	} {
 		t.Run(tc.expression, func(t *testing.T) {
-			res, problems := read(t, map[string]string{"main.tf": fmt.Sprintf(around, tc.expression), "there.txt": "hello"})
+			res, problems := read(t, map[string]string{"main.tf": fmt.Sprintf(around, tc.expression), "there.txt": "hello",
+				"t.tpl": "[{\"a\": \"${a}\", \"b\": ${b},\n\"c\": ${c}, \"d\": \"x-${b}\"}]"})
 			if got := show(res["t.r"].Body.Get("v")); got != tc.want || len(problems) > 0 {
 				t.Errorf("got %s, want %s; problems %v", got, tc.want, problems)
 			}
