@@ -334,8 +334,11 @@ func (s *sifting) match(r *rule, from, to int) {
 	}
 	at := from + max(0, strings.Index(string(s.buf[from:to]), value))
 	doubt := ""
-	if r.generic {
+	switch {
+	case r.generic:
 		doubt = digestDoubt(match, value)
+	case r.source == value:
+		doubt = doubtExample // what all keys of the kind begin with, and nothing of one
 	}
 	if s.binary == binaryKind && r.id == "private-key" && keyState(value) == inventory.KeyIncomplete {
 		return // the words with which a program reads and writes keys
