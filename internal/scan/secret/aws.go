@@ -99,7 +99,7 @@ func (s *sifting) dockerAuth(at int) {
 	if !ok || password == "" || isTemplate(password) || isPlaceholder(strings.ToLower(password)) {
 		return
 	}
-	s.add(ruleDocker, user, value, "", from)
+	s.add(ruleDocker, shownUser(user), value, "", from)
 }
 
 // npmAuth finds what logs in to an npm registry.

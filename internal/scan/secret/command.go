@@ -57,7 +57,7 @@ func (s *sifting) passwordFile() {
 		parts := strings.SplitN(strings.TrimRight(string(line), "\r\n"), ":", fields)
 		if len(parts) == fields && !strings.HasPrefix(parts[0], "#") {
 			if doubt, ok := judge(parts[4], parts[3], true); ok {
-				s.add(rulePassword, parts[3], parts[4], doubt, at+len(strings.Join(parts[:4], ":"))+1)
+				s.add(rulePassword, shownUser(parts[3]), parts[4], doubt, at+len(strings.Join(parts[:4], ":"))+1)
 			}
 		}
 		at += len(line)

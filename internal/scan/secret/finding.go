@@ -14,11 +14,9 @@ func Finding(s inventory.Secret, now time.Time) finding.Secret {
 		s.Doubt = doubtExpired
 	}
 	f := finding.Secret{Secret: s, Title: title(s.Rule), Severity: severity(&s), Remedy: remedy(&s), Fingerprint: s.Print}
-	if a := s.Allowed; a != nil && (a.Expires.IsZero() || a.Expires.After(now)) {
+	// Without a reason nothing is accepted.
+	if a := s.Allowed; a != nil && a.Reason != "" && (a.Expires.IsZero() || a.Expires.After(now)) {
 		f.Accepted = &finding.Acceptance{Reason: a.Reason, By: "a comment beside it", Expires: a.Expires}
-		if a.Reason == "" {
-			f.Accepted.Reason = allowMark
-		}
 	}
 	return f
 }

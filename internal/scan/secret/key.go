@@ -20,7 +20,7 @@ func keyState(text string) inventory.KeyState {
 	text = strings.NewReplacer(`\r`, "", `\n`, "\n", "\r", "", `\/`, "/").Replace(text)
 	lines := strings.Split(text, "\n")
 	for i := range lines {
-		lines[i] = strings.Trim(lines[i], " \t\"'+,#*/\\")
+		lines[i] = bare(lines[i])
 	}
 	joined := strings.Join(lines, "\n")
 	if strings.Contains(joined, "PGP PRIVATE KEY") {
@@ -41,6 +41,23 @@ func keyState(text string) inventory.KeyState {
 		return opensshState(block.Bytes)
 	}
 	return derState(block.Bytes)
+}
+
+// bare takes from a line of a key what a program's or document's text puts around
+// it: quotes, what joins several, the marks of comments. Plus and slash are of the
+// key where no quote is beside them.
+func bare(line string) string {
+	line = strings.TrimRight(strings.TrimSpace(line), ",\\;")
+	if before := strings.TrimRight(line, " +."); strings.HasSuffix(before, `"`) || strings.HasSuffix(before, "'") {
+		line = before[:len(before)-1]
+	}
+	if after := strings.TrimLeft(line, " +."); strings.HasPrefix(after, `"`) || strings.HasPrefix(after, "'") {
+		line = after[1:]
+	}
+	for _, mark := range []string{"# ", "// ", "* ", "> "} {
+		line = strings.TrimPrefix(line, mark)
+	}
+	return strings.TrimSpace(line)
 }
 
 // leastKey is how many bytes the smallest private key has: Ed25519 in PKCS #8.

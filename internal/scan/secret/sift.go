@@ -334,13 +334,16 @@ func (s *sifting) match(r *rule, from, to int) {
 	}
 	at := from + max(0, strings.Index(string(s.buf[from:to]), value))
 	doubt := ""
-	if r.generic {
+	switch {
+	case r.generic:
 		doubt = digestDoubt(match, value)
+	case r.source == value:
+		doubt = doubtExample // what all keys of the kind begin with, and nothing of one
 	}
 	if s.binary == binaryKind && r.id == "private-key" && keyState(value) == inventory.KeyIncomplete {
 		return // the words with which a program reads and writes keys
 	}
-	f := s.keep(found{rule: r.id, generic: r.generic, value: value, doubt: doubt, allowed: allowanceIn(line)}, from, at)
+	f := s.keep(found{rule: r.id, generic: r.generic, value: value, doubt: doubt, allowed: allowanceIn(line, value)}, from, at)
 	if f == nil {
 		return
 	}

@@ -11,12 +11,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/scan/secret"
 )
@@ -151,4 +154,17 @@ func FuzzFind(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The rules themselves hold no secret, also not where they are part of a program.
+func TestRulesAreNoSecrets(t *testing.T) {
+	rules, err := os.ReadFile("gitleaks.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range streamed(t, engine(t), bytes.NewReader(append([]byte("\x7fELF\x00"), rules...))) {
+		if s := secret.Finding(f, time.Now()); s.Severity >= finding.Medium {
+			t.Errorf("%s at %d:%d is %v", f.Rule, f.Line, f.Column, s.Severity)
+		}
+	}
 }

@@ -139,7 +139,7 @@ const (
 
 // allowanceIn finds such a comment: the words after the mark are its reason, and
 // "until 2026-12-31" among them is the last day on which it holds.
-func allowanceIn(line string) *allowance {
+func allowanceIn(line, value string) *allowance {
 	_, rest, ok := strings.Cut(line, allowMark)
 	if !ok {
 		if strings.Contains(line, foreignMark) {
@@ -147,9 +147,16 @@ func allowanceIn(line string) *allowance {
 		}
 		return nil
 	}
-	rest, _, _ = strings.Cut(rest, "\n")
+	// The comment may end before the line does, and what follows may be the value:
+	// a reason has no signs that a value is given with.
+	if i := strings.IndexAny(rest, "\n=\"'`<>{}*:@"); i >= 0 {
+		rest = rest[:i]
+	}
+	if i := strings.Index(rest, "--"); i >= 0 {
+		rest = rest[:i]
+	}
 	a := &allowance{}
-	words := strings.Fields(strings.TrimRight(strings.TrimSpace(rest), "*/->"))
+	words := strings.Fields(rest)
 	for i := 0; i < len(words); i++ {
 		if words[i] == "until" && i+1 < len(words) {
 			if day, err := time.Parse(time.DateOnly, strings.Trim(words[i+1], ".,;)")); err == nil {
@@ -159,6 +166,9 @@ func allowanceIn(line string) *allowance {
 			}
 		}
 		a.reason = strings.TrimSpace(a.reason + " " + words[i])
+	}
+	if strings.Contains(a.reason, value) {
+		a.reason = ""
 	}
 	a.reason = strings.ToValidUTF8(a.reason[:min(len(a.reason), maxReason)], "")
 	return a

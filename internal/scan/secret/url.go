@@ -3,6 +3,7 @@ package secret
 import (
 	"bytes"
 	"net/url"
+	"strings"
 )
 
 const (
@@ -35,6 +36,11 @@ func (s *sifting) urlCredentials(at int) {
 	if err != nil {
 		plain = value
 	}
+	if len(user) >= leastToken && looksRandom(user) && (isPlaceholder(strings.ToLower(plain)) || plain == "x-oauth-basic" || wordy(plain)) {
+		// A token as the user, with a word for a password.
+		s.add(ruleURL, "", user, "", from)
+		return
+	}
 	doubt, ok := judge(plain, user, true)
 	if !ok || plain == user && len(plain) < strongLength {
 		return
@@ -45,7 +51,17 @@ func (s *sifting) urlCredentials(at int) {
 	if doubt == "" && classOf(s.f.Path) == prose {
 		doubt = doubtDocument
 	}
-	s.add(ruleURL, user, value, doubt, from+colon+1)
+	s.add(ruleURL, shownUser(user), value, doubt, from+colon+1)
+}
+
+// shownUser is a user's name as it may be shown: not one that may be a secret
+// itself.
+func shownUser(user string) string {
+	const longest = 32
+	if len(user) > longest || len(user) >= leastToken && looksRandom(user) && !wordy(user) {
+		return ""
+	}
+	return user
 }
 
 // isUserInfo takes what may stand before a host; brackets and braces are of
