@@ -17,6 +17,9 @@ const (
 	// entropy has at least (2^3.5 = 11.3).
 	leastDistinct = 12
 	leastGeneric  = 10
+	// maxGeneric bounds a value: what is longer is data, and no key. Without a bound
+	// a text of names alone would be read to its end for each of them.
+	maxGeneric = 1 << 10
 )
 
 // assigned says whether an operator follows the name that ends before byte i, and
@@ -60,6 +63,9 @@ func (r *rule) genericValue(b []byte, i int) (end int, ok bool) {
 	distinct, other := 0, false
 	end = i
 	for ; end < len(b) && isGeneric(b[end]); end++ {
+		if end-i > maxGeneric {
+			return end, false
+		}
 		c := b[end]
 		if !seen.has(c) {
 			seen.add(c)

@@ -22,17 +22,19 @@ func (s *sifting) encoded() {
 	if s.binary == binaryKind || s.depth >= maxDepth || !s.e.own {
 		return
 	}
+	last := s.lo // where the run before ended
 	for i := s.lo + leastEncoded - 1; i < s.hi; {
 		if !isEncoded(s.buf[i]) {
 			i += leastEncoded
 			continue
 		}
-		from := i - len(spanBack(s.buf, i, min(maxEncoded, i-s.lo), isEncoded))
+		from := i - len(spanBack(s.buf, i, min(maxEncoded, i-last), isEncoded))
 		run := span(s.buf, from, maxEncoded, isEncoded)
 		if len(run) >= leastEncoded {
 			s.decode(run, from)
 		}
-		i = from + len(run) + leastEncoded
+		last = max(i, from+len(run))
+		i = last + leastEncoded
 	}
 }
 

@@ -57,7 +57,7 @@ func (s *sifting) namedValue(at int) {
 	if s.f.Source != "" {
 		class = config
 	}
-	if class == prose || class == inert {
+	if class == prose || class == inert || s.base+int64(at) < s.bareTo {
 		return
 	}
 	n, ok := s.nameAt(at)
@@ -69,6 +69,9 @@ func (s *sifting) namedValue(at int) {
 		if value, quoted, from, ok = s.valueOf(&n, class); !ok {
 			return
 		}
+	}
+	if !quoted {
+		s.bareTo = s.base + int64(from+len(value))
 	}
 	s.judged(&n, value, quoted, from, class)
 }

@@ -332,7 +332,10 @@ func (p *probe) meets(b []byte, at int) bool {
 			return false
 		}
 	}
-	i := at + len(p.word)
+	return p.meetsBefore(b, at) && p.meetsAfter(b, at+len(p.word))
+}
+
+func (p *probe) meetsAfter(b []byte, i int) bool {
 	for k := range p.after {
 		switch a := &p.after[k]; a.kind {
 		case oneByte:
@@ -357,10 +360,7 @@ func (p *probe) meets(b []byte, at int) bool {
 			}
 		}
 	}
-	if p.near != "" && !containsFold(b[min(i, len(b)):min(len(b), i+p.within)], p.near) {
-		return false
-	}
-	return p.meetsBefore(b, at)
+	return p.near == "" || containsFold(b[min(i, len(b)):min(len(b), i+p.within)], p.near)
 }
 
 func (p *probe) meetsBefore(b []byte, i int) bool {

@@ -28,6 +28,10 @@ type sifting struct {
 	lo, hi int
 	done   bool
 	depth  int // of base64
+	looks  int // of our own rules, in this piece
+	// bareTo is where the value ends that was last read without quotes: names in it
+	// are part of it.
+	bareTo int64
 
 	windows [][]window // by rule
 	touched []int
@@ -160,7 +164,7 @@ func (s *sifting) sift() {
 	for _, n := range s.touched {
 		s.windows[n] = s.windows[n][:0]
 	}
-	s.touched = s.touched[:0]
+	s.touched, s.looks = s.touched[:0], 0
 	from := s.lo
 	to := min(len(s.buf), s.hi+longestWord)
 	f := s.e.filter
@@ -187,7 +191,7 @@ func (s *sifting) hit(id, at int) {
 	for i := range aims {
 		a := &aims[i]
 		if a.look != nil {
-			if s.binary != binaryKind {
+			if s.looks++; s.binary != binaryKind && s.looks <= maxLooks && len(s.found) < maxFound {
 				a.look(s, at)
 			}
 			continue
@@ -278,7 +282,13 @@ func (s *sifting) run(n int) {
 		for i++; i < len(list) && list[i].from <= w.to; i++ {
 			w.to = max(w.to, list[i].to)
 		}
+		if len(s.found) >= maxFound {
+			return
+		}
 		for _, m := range r.re().FindAllIndex(s.buf[w.from:w.to], -1) {
+			if len(s.found) >= maxFound {
+				return
+			}
 			s.match(r, w.from+m[0], w.from+m[1])
 		}
 	}
@@ -368,7 +378,11 @@ func (s *sifting) explain(f *found, at int) {
 }
 
 // maxLine bounds what is looked at of a line.
-const maxLine = 8 << 10
+const maxLine = 2 << 10
+
+// maxLooks is how often our own rules look at something in one piece of a file: a
+// name every 32 bytes, which no file has that people or programs write.
+const maxLooks = chunkSize / 32
 
 // lineAround is the line, or lines, that hold a match.
 func (s *sifting) lineAround(from, to int) string {

@@ -168,3 +168,20 @@ func TestRulesAreNoSecrets(t *testing.T) {
 		}
 	}
 }
+
+// Texts that are nothing but what rules look for cost no more than a small multiple
+// of others: a megabyte each, which a quadratic search takes minutes for.
+func TestHostileTexts(t *testing.T) {
+	e := engine(t)
+	for name, piece := range map[string]string{"a.conf": "password=", "b.conf": `password = "aB3$xY9zQw" `, "c.conf": "x://a:b@", "d.py": `name="password" value= `,
+		"e.yaml": "password:\n  default: \n", "f.txt": "curl -u ", "g.txt": "facebook ", "h.txt": "-----BEGIN PRIVATE KEY-----\n", "i.txt": "ey",
+		"j.txt": "token=ABCDEFabcdef0123456789xyzQ ", "l.txt": "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo", "m.sh": "mysql -u a -p", "n.json": `"value": "aB3$xY9zQw", "name": "password`} {
+		t.Run(name, func(t *testing.T) {
+			ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+			defer stop()
+			if _, err := e.Find(ctx, secret.File{Path: name}, strings.NewReader(strings.Repeat(piece, 1<<20/len(piece)))); err != nil {
+				t.Errorf("Find = %v", err)
+			}
+		})
+	}
+}
