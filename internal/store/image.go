@@ -203,7 +203,9 @@ type Gone struct {
 	Before time.Time
 	// Silent agents were not heard of for as long: their workloads don't count.
 	Silent []string
-	Now    time.Time
+	// OnlyBack gives none up.
+	OnlyBack bool
+	Now      time.Time
 }
 
 // ScanPatience is how long an image waits, beyond its next try, for another

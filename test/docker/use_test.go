@@ -27,6 +27,7 @@ import (
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/scan"
 	"github.com/castellan-security/castellan/test/docker/engine"
 )
 
@@ -35,6 +36,9 @@ type scanner struct {
 	engine  *docker.Engine
 	program *self.Program
 }
+
+// Analysis is agent.Scanner.
+func (scanner) Analysis() int { return scan.Analysis }
 
 // ScanImage is agent.Scanner.
 func (s scanner) ScanImage(ctx context.Context, imageID, reference string) ([]byte, error) {

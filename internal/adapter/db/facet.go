@@ -161,8 +161,9 @@ func eachFacet(packed []byte, see func(number, first int64)) bool {
 
 // pruneFacets removes those that no image has any more.
 func pruneFacets(ctx context.Context, w *writer) (int64, bool, error) {
-	used := map[int64]bool{}
-	if err := w.eachImageFacet(ctx, func(n, _ int64) { used[n] = true }); err != nil {
+	dead, err := w.ids(ctx, `SELECT f.number FROM facets f
+		WHERE NOT EXISTS (SELECT 1 FROM vulnerabilities v WHERE v.facet = f.number) ORDER BY f.number LIMIT ?`, pruneRows)
+	if err != nil {
 		return 0, false, err
 	}
 	all, err := w.ids(ctx, "SELECT number FROM facets ORDER BY number")
@@ -176,7 +177,7 @@ func pruneFacets(ctx context.Context, w *writer) (int64, bool, error) {
 			free = append(free, next)
 		}
 		next = n + 1
-		if used[n] || done == pruneRows {
+		if done == len(dead) || dead[done] != n {
 			continue
 		}
 		if _, err := w.exec(ctx, "DELETE FROM facets WHERE number = ?", n); err != nil {
@@ -190,26 +191,4 @@ func pruneFacets(ctx context.Context, w *writer) (int64, bool, error) {
 	}
 	w.memo.free = free
 	return 0, done == pruneRows, nil
-}
-
-// eachImageFacet calls see with the facets of all images. A damaged row has none,
-// which takes from lists what it had until it is compared again.
-func (w *writer) eachImageFacet(ctx context.Context, see func(number, first int64)) error {
-	st, err := w.stmt(ctx, "SELECT facets FROM image_facets")
-	if err != nil {
-		return err
-	}
-	rows, err := st.QueryContext(ctx)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var packed sql.RawBytes
-		if err := rows.Scan(&packed); err != nil {
-			return err
-		}
-		eachFacet(packed, see)
-	}
-	return rows.Err()
 }

@@ -118,12 +118,12 @@ func (w *writer) findings(ctx context.Context, image int64) (map[string]known, e
 
 // replaceFindings makes lines all that an image has.
 func (w *writer) replaceFindings(ctx context.Context, image int64, now time.Time, set lines) error {
-	var was []byte
-	err := w.row(ctx, "SELECT hash FROM image_facets WHERE image = ?", []any{image}, &was)
+	var was, packed []byte
+	err := w.row(ctx, "SELECT hash, facets FROM image_facets WHERE image = ?", []any{image}, &was, &packed)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}
-	if bytes.Equal(was, set.hash) {
+	if bytes.Equal(was, set.hash) && eachFacet(packed, func(int64, int64) {}) { // one that is damaged is written again
 		return nil
 	}
 	before, err := w.findings(ctx, image)

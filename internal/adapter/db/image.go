@@ -248,6 +248,11 @@ func recountWorkloads(ctx context.Context, w *writer) (int64, bool, error) {
 
 // pruneDetails removes what is said of weaknesses that no image has any more.
 func pruneDetails(ctx context.Context, w *writer) (int64, bool, error) {
+	// Findings from before there were facets have their details still.
+	var old bool
+	if err := w.row(ctx, "SELECT EXISTS (SELECT 1 FROM vulnerabilities WHERE facet = 0)", nil, &old); err != nil || old {
+		return 0, false, err
+	}
 	n, err := w.exec(ctx, `DELETE FROM details WHERE id IN (SELECT d.id FROM details d
 		WHERE NOT EXISTS (SELECT 1 FROM facets f WHERE f.detail = d.id) LIMIT ?)`, pruneRows)
 	if err != nil || n > 0 {

@@ -140,6 +140,12 @@ func TestFindingsOfBeforeFacets(t *testing.T) {
 	if len(ids) != 1 {
 		t.Errorf("%d images are to be compared anew, want 1", len(ids))
 	}
+	// Until it is compared nothing of what it has is taken for unused.
+	_, err = d.Prune(t.Context(), store.Retention{Workloads: time.Hour}, fleetStart)
+	must(err)
+	if vs, err := d.Vulnerabilities(t.Context(), store.VulnerabilityQuery{ImageID: "one"}); err != nil || len(vs) != 1 {
+		t.Errorf("before it is compared it has %d findings (%v), want 1", len(vs), err)
+	}
 	f := someFindings("one", finding.High, 1, 2)
 	f.Matched = fleetStart.Add(time.Hour)
 	must(d.PutFindings(t.Context(), f))

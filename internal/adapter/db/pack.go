@@ -158,12 +158,16 @@ func parseInventory(plain []byte) (inv inventory.Inventory, err error) {
 		return inv, err
 	}
 	u.table()
-	const least = 16 // bytes of a package without anything
+	const (
+		least          = 16     // bytes of a package without anything
+		enoughPackages = 10_000 // for most images; what says to have more must bring them
+	)
 	n, none := u.length(least)
 	if !none {
-		inv.Packages = make([]inventory.Package, n)
+		inv.Packages = make([]inventory.Package, 0, min(n, enoughPackages))
 	}
-	for i := range inv.Packages {
+	for i := range n {
+		inv.Packages = append(inv.Packages, inventory.Package{})
 		if err := u.pkg(&inv.Packages[i]); err != nil {
 			return inv, fmt.Errorf("package %d: %w", i+1, err)
 		}
@@ -236,7 +240,7 @@ func (u *unpacker) table() {
 	lengths, sum := make([]uint64, n), uint64(0)
 	for i := range lengths {
 		lengths[i] = u.number()
-		if sum += lengths[i]; sum > maxPacked {
+		if sum += lengths[i]; lengths[i] > maxPacked || sum > maxPacked {
 			u.rest, u.broken = nil, true
 			return
 		}

@@ -34,7 +34,7 @@ var mayScan = map[string]string{
 	"SELECT id, vulnerability, package, image, reason, actor":                                                     "as above, and all are wanted",
 	"UPDATE images SET state = 'waiting', pending = 1, tries = 0, error = '', next = ?\n":                         "the few agents that are silent",
 	"UPDATE images SET state = CASE scanned":                                                                      "as above",
-	"SELECT facets FROM image_facets":                                                                             "one small row an image, once a retention run",
+	"SELECT f.number FROM facets f":                                                                               "one small row for what images share of findings, once a retention run",
 	"SELECT number FROM facets":                                                                                   "one small row for what images share of findings, once a retention run",
 	"SELECT v.number, v.weakness, v.rank, v.fixable FROM facets v WHERE v.accepted":                               "as above, and most are wanted; never one of each finding",
 	"SELECT serial, agent, hostname, address, issued, expires, revoked FROM certificates ORDER BY":                "a few rows an agent, and all are wanted",

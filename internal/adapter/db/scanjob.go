@@ -20,7 +20,8 @@ func (d *DB) LeaseScan(ctx context.Context, l store.Lease) (v store.Image, err e
 		if err != nil {
 			return err
 		}
-		if _, err := w.exec(ctx, `UPDATE images SET state = ?, pending = 1, job = ?, agent = ?, tries = tries + 1, next = ?, asked = ?
+		if _, err := w.exec(ctx, `UPDATE images SET state = ?, pending = 1, job = ?, agent = ?,
+			tries = CASE pending WHEN 1 THEN tries + 1 ELSE 1 END, next = ?, asked = ?
 			WHERE number = ?`, string(store.ScanRunning), l.Job, l.AgentID, nanos(l.Until), asked, number); err != nil {
 			return err
 		}
@@ -117,11 +118,12 @@ func (d *DB) SweepGone(ctx context.Context, g store.Gone) (gone, back []string, 
 	err = d.write(ctx, "give up images that are gone", func(ctx context.Context, w *writer) (err error) {
 		back, err = w.changed(ctx, `UPDATE images SET state = 'waiting', pending = 1, tries = 0, error = '', next = ?
 			WHERE state = 'gone' AND `+alive+` RETURNING id`, nanos(g.Now), before, string(silent))
-		if err != nil {
+		if gone = nil; err != nil || g.OnlyBack {
 			return err
 		}
 		// What is scanned already stays as it was.
-		gone, err = w.changed(ctx, `UPDATE images SET state = CASE scanned WHEN 1 THEN 'done' ELSE 'gone' END, pending = 0, next = 0
+		gone, err = w.changed(ctx, `UPDATE images SET state = CASE scanned WHEN 1 THEN 'done' ELSE 'gone' END, pending = 0, next = 0,
+			tries = 0, error = CASE scanned WHEN 1 THEN '' ELSE error END, asked = CASE scanned WHEN 1 THEN analysis ELSE asked END
 			WHERE pending = 1 AND job = '' AND seen < ? AND next < ? AND NOT `+alive+` RETURNING id`, before, before, before, string(silent))
 		return err
 	})

@@ -179,10 +179,11 @@ func (s *Service) Rescan(ctx context.Context, who access.Identity, imageID strin
 	if err := need(who, access.ManageImages); err != nil {
 		return err
 	}
+	held := s.leases.all() // before: what is handed out from now on is the new scan
 	if err := s.st.ScanAgain(ctx, imageID, s.clock()); err != nil {
 		return fmt.Errorf("have image %s scanned again: %w", imageID, err)
 	}
-	for agentID, x := range s.leases.all() {
+	for agentID, x := range held {
 		if x.imageID == imageID {
 			s.drop(agentID, x.job)
 		}

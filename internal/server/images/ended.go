@@ -53,7 +53,7 @@ func (s *Service) openSilent(ctx context.Context) error {
 		if seen[agentID].After(x.heard) {
 			x.heard = seen[agentID]
 		}
-		silent, until := now.Sub(x.heard) >= silentAfter, x.until
+		silent, until := !x.last && now.Sub(x.heard) >= silentAfter, x.until
 		if silent {
 			until = now
 		}
@@ -80,11 +80,9 @@ func (s *Service) sweepGone(ctx context.Context) error {
 		return fmt.Errorf("list agents: %w", err)
 	}
 	listening := s.directions.Listening()
-	g := store.Gone{Before: now.Add(-goneAfter), Now: now}
+	// After a long stop of the server all of them were silent.
+	g := store.Gone{Before: now.Add(-goneAfter), Now: now, OnlyBack: now.Sub(s.started) < returnWithin}
 	for i := range agents {
-		if now.Sub(s.started) < returnWithin {
-			break // after a long stop of the server all of them were silent
-		}
 		if agents[i].Seen.Before(g.Before) && !slices.Contains(listening, agents[i].ID) {
 			g.Silent = append(g.Silent, agents[i].ID)
 		}

@@ -37,6 +37,8 @@ type lease struct {
 	heard        time.Time // of the agent, as far as this lease goes
 	// open says that others may have it: the agent is silent.
 	open bool
+	// last is the last try: nobody may take it over, because it would be one more.
+	last bool
 }
 
 // leases are the scans that agents have: one each. The store has them too; they
@@ -174,7 +176,7 @@ func (s *Service) hand(m *store.Image) {
 			s.drop(agentID, x.job) // it was silent, and another one has it now
 		}
 	}
-	s.leases.put(m.Scan.Agent, lease{imageID: m.ID, job: m.Scan.Job, until: m.Scan.Next, heard: s.clock()})
+	s.leases.put(m.Scan.Agent, lease{imageID: m.ID, job: m.Scan.Job, until: m.Scan.Next, heard: s.clock(), last: m.Scan.Tries >= maxTries})
 	s.directions.AskScan(m.Scan.Agent, w)
 }
 

@@ -252,6 +252,10 @@ func TestImageOfAHostThatIsGone(t *testing.T) {
 			t.Errorf("its host is silent for a day: %+v", s)
 		}
 		f.restart()
+		later(2 * time.Minute)
+		if s := f.image(web).Scan; s.State != store.ScanGone {
+			t.Errorf("a restart of the server brings it back: %+v", s)
+		}
 		a := f.join(one)
 		later(2 * time.Minute)
 		a.answers(a.wish(1), django)

@@ -141,6 +141,24 @@ func analysisCases() []testCase {
 			}
 			k.ok(k.leaseBy("a", 5, "j3"))
 		}},
+		{"what failed before begins anew with a newer analysis", func(k *kit) {
+			k.scanned(1)
+			k.ok(k.st.ScanAgain(k.ctx, imageID(1), base()))
+			for try := range 5 {
+				job := fmt.Sprint("j", try)
+				k.ok(k.leaseBy("a", 3, job))
+				k.ok(k.st.ScanFailed(k.ctx, imageID(1), job, "no space", base().Add(-time.Hour)))
+			}
+			k.ok(k.leaseBy("a", 3, "last"))
+			k.ok(k.st.ScanFailed(k.ctx, imageID(1), "last", "no space", time.Time{}))
+			if s := k.image(1).Scan; s.State != store.ScanFailed {
+				k.Errorf("after all tries: %+v", s)
+			}
+			k.ok(k.leaseBy("a", 4, "new"))
+			if s := k.image(1).Scan; s.Tries != 1 {
+				k.Errorf("by a newer analysis: %+v, want the first try", s)
+			}
+		}},
 		{"a try for a newer analysis is not for older agents, and giving it up loses nothing", func(k *kit) {
 			k.scanned(1)
 			k.started("w", "b", 1, asset.Running)

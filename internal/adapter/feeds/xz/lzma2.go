@@ -81,8 +81,12 @@ func (c *chunks) room(n int) int {
 		copy(window, l.window[:l.pos])
 		l.window = window
 	default:
-		copy(l.window, l.window[l.pos-c.dictionary:l.pos])
-		l.pos = c.dictionary
+		to := l.window
+		if len(to) < c.most { // not grown yet: it must hold the dictionary and a whole chunk
+			to = make([]byte, c.most)
+		}
+		copy(to, l.window[l.pos-c.dictionary:l.pos])
+		l.window, l.pos = to, c.dictionary
 	}
 	c.taken = l.pos
 	return l.pos

@@ -49,6 +49,7 @@ func TestUnpacks(t *testing.T) {
 		{"empty", "e3b0c44298fc1c14", 0},
 		{"extreme", "88f40bba04459227", 30000},
 		{"zeros", "b39781589c4403fb", 5000000},
+		{"fastzeros", "b39781589c4403fb", 5000000},
 		{"small", "d4add63642793db7", 1060},
 		{"streams", "e1329cb0468fba98", 9000},
 	} {
