@@ -157,7 +157,16 @@ func scanOne(ctx context.Context, image asset.Image, host, cache string, log *sl
 	inv, err := scan.New(scan.Options{
 		Cache: cache, CacheBytes: scanCache, Parallel: 1, Limits: scan.Limits{Held: scanHeld}, Log: log,
 	}).Image(ctx, i)
-	return inv, errors.Join(err, i.Close())
+	if err = errors.Join(err, i.Close()); err != nil {
+		return inventory.Inventory{}, err
+	}
+	// What leaves the host has no password that somebody put into a build.
+	redactor, err := scan.NewSecrets(nil)
+	if err != nil {
+		return inventory.Inventory{}, err
+	}
+	inv.Image = scan.Redact(redactor, inv.Image)
+	return inv, nil
 }
 
 // writeInventory writes what a scan found as the server takes it, whole or not

@@ -41,7 +41,9 @@ func workspace(t *testing.T) string {
 	return dir
 }
 
-func writeImage(t *testing.T, file string, c v1.Config) {
+// writeImage writes an image of one layer, with further steps of the build that
+// made none.
+func writeImage(t *testing.T, file string, c v1.Config, steps ...string) {
 	t.Helper()
 	var layer bytes.Buffer
 	w := tar.NewWriter(&layer)
@@ -68,6 +70,9 @@ func writeImage(t *testing.T, file string, c v1.Config) {
 		t.Fatal(err)
 	}
 	file1 = file1.DeepCopy()
+	for _, step := range steps {
+		file1.History = append(file1.History, v1.History{CreatedBy: step, EmptyLayer: true})
+	}
 	file1.Config, file1.OS, file1.Architecture = c, "linux", "amd64"
 	if img, err = mutate.ConfigFile(img, file1); err != nil {
 		t.Fatal(err)
@@ -130,7 +135,7 @@ func reads(t *testing.T, dir string, files ...string) {
 				t.Errorf("%s is empty", f)
 			}
 		}
-		if strings.Contains(string(b), "hunter2") && filepath.Ext(f) != ".json" {
+		if strings.Contains(string(b), "hunter2") {
 			t.Errorf("%s tells the secret", f)
 		}
 	}

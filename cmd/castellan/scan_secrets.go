@@ -38,6 +38,15 @@ func (g *globals) openSecrets(o scanOptions) (*scan.Secrets, error) {
 	return scan.NewSecrets(salt)
 }
 
+// redactor returns what takes the values of secrets out of what is shown, also
+// where nobody asked to be told of them: it prints nothing, and needs no salt.
+func (s *scanning) redactor() (*scan.Secrets, error) {
+	if s.secrets != nil {
+		return s.secrets, nil
+	}
+	return scan.NewSecrets(nil)
+}
+
 // secretSalt reads the salt, or makes one. Where nothing can be kept, it is of this
 // run alone, and that is said.
 func (g *globals) secretSalt(file string) ([]byte, error) {

@@ -57,7 +57,8 @@ type cache struct {
 // analysers, another limit on what they may read.
 func versionOf(o Options) string {
 	h := sha256.New()
-	fmt.Fprintf(h, "%d %d\n", Analysis, o.Limits.FileBytes)
+	const form = 2 // of what is kept: before, images were kept with their instructions
+	fmt.Fprintf(h, "%d %d %d\n", Analysis, o.Limits.FileBytes, form)
 	for _, a := range o.Analysers {
 		fmt.Fprintf(h, "%q\n", a.Name())
 		if v, ok := a.(interface{ Version() string }); ok {

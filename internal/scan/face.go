@@ -77,6 +77,9 @@ func ParsePlatform(s string) (inventory.Platform, error) { return target.ParsePl
 // ParseTask reads ECS task definitions.
 func ParseTask(b []byte) ([]TaskDefinition, error) { return target.ParseTask(b) }
 
+// ReportFormats lists the forms.
+func ReportFormats() []ReportFormat { return report.Formats() }
+
 // ParseReportFormat returns the form of that name.
 func ParseReportFormat(name string) (ReportFormat, error) { return report.ParseFormat(name) }
 

@@ -39,10 +39,20 @@ func (s *Scanner) Image(ctx context.Context, src Layers) (inventory.Inventory, e
 	}
 	inv := s.inventory(v, layers, strata{layers: len(layers)})
 	if !slices.ContainsFunc(layers, func(r *layer.Result) bool { return r.Unsettled || r.Missing != "" }) {
-		s.cache.storeImage(&wholeImage{Chain: chain, Layers: image.Layers, Inventory: inv})
+		s.cache.storeImage(&wholeImage{Chain: chain, Layers: bare(image.Layers), Inventory: inv})
 	}
 	subject.Name = image.Reference
 	return s.dated(inv, subject, &image), nil
+}
+
+// bare are layers with what was worked out while they were read, and nothing of
+// their instructions, in which people put passwords.
+func bare(layers []inventory.Layer) []inventory.Layer {
+	out := make([]inventory.Layer, len(layers))
+	for i, l := range layers {
+		out[i] = inventory.Layer{DiffID: l.DiffID, Size: l.Size}
+	}
+	return out
 }
 
 // Workload returns what is inside a running workload: its image, and what it

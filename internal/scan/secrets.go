@@ -109,6 +109,10 @@ func above(path string, is func(folder string) bool) bool {
 // salt cannot be compared.
 func NewSecrets(salt []byte) (*Secrets, error) { return secret.New(secret.Options{Salt: salt}) }
 
+// Redact returns an image without the values of the secrets in its texts, to be
+// shown or kept; see secret.Engine.Redact. s may be what the scan looked with.
+func Redact(s *Secrets, i *inventory.Image) *inventory.Image { return s.Redact(i) }
+
 // JudgeSecrets says what the secrets of an inventory are worth, and marks those
 // that rules accept and those that a baseline knows, by their fingerprints. They
 // are in the order in which they matter; rules that have ended are returned.

@@ -31,7 +31,7 @@ func (Analyser) Name() string { return "secrets" }
 func (a Analyser) Version() string { return a.Engine.print("version", gitleaksTOML) + ownVersion }
 
 // ownVersion is raised whenever our own rules find otherwise.
-const ownVersion = "-1"
+const ownVersion = "-2"
 
 // Wants is analyse.Analyser: every regular file but those whose content is
 // compressed or a picture.

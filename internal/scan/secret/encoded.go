@@ -66,6 +66,7 @@ func (s *sifting) decode(run []byte, from int) {
 	inner.buf, inner.hi, inner.done = b, len(b), true
 	inner.sift()
 	inner.settle()
+	s.lost = s.lost || inner.lost
 	for _, f := range inner.found {
 		f.generic = false // it is not within what stands in the line
 		s.keep(f, from, from)

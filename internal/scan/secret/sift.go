@@ -40,7 +40,7 @@ type sifting struct {
 
 	pathAllowed verdict
 	forRule     map[int]bool // whether the file is for a rule
-	more        int          // found beyond maxFound
+	lost        bool         // there may be more than was found: a limit was reached
 }
 
 // window is a part of buf that a rule's expression is run on.
@@ -191,9 +191,14 @@ func (s *sifting) hit(id, at int) {
 	for i := range aims {
 		a := &aims[i]
 		if a.look != nil {
-			if s.looks++; s.binary != binaryKind && s.looks <= maxLooks && len(s.found) < maxFound {
-				a.look(s, at)
+			if s.binary == binaryKind {
+				continue
 			}
+			if s.looks++; s.looks > maxLooks || len(s.found) >= maxFound {
+				s.lost = true
+				continue
+			}
+			a.look(s, at)
 			continue
 		}
 		r := s.e.rules[a.rule]
@@ -282,11 +287,9 @@ func (s *sifting) run(n int) {
 		for i++; i < len(list) && list[i].from <= w.to; i++ {
 			w.to = max(w.to, list[i].to)
 		}
-		if len(s.found) >= maxFound {
-			return
-		}
 		for _, m := range r.re().FindAllIndex(s.buf[w.from:w.to], -1) {
 			if len(s.found) >= maxFound {
+				s.lost = true
 				return
 			}
 			s.match(r, w.from+m[0], w.from+m[1])
@@ -407,7 +410,7 @@ func (s *sifting) keep(f found, from, at int) *found {
 		}
 	}
 	if len(s.found) >= maxFound {
-		s.more++
+		s.lost = true
 		return nil
 	}
 	f.line = s.line + bytes.Count(s.buf[:from], []byte{'\n'})
