@@ -75,7 +75,7 @@ func lifeChecks() []Check {
 			Elsewhere: finding.Elsewhere{Checkov: []string{"CKV_AWS_249"}},
 			find: tasks(func(t *blueprint.Task, hits report) {
 				a, b := t.TaskRole, t.ExecutionRole
-				same := a.Known() && b.Known() && a.V != "" && a.V == b.V || a.Ref != "" && a.Ref == b.Ref && !strings.HasPrefix(a.Ref, "module.")
+				same := a.Known() && b.Known() && a.V != "" && a.V == b.V || blueprint.SameProperty(a, b)
 				if same {
 					hits(hit{at: a.At, evidence: "taskRoleArn and executionRoleArn are the same"})
 				}

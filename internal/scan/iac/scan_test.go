@@ -513,3 +513,52 @@ func TestFingerprintsFromElsewhere(t *testing.T) {
 		}
 	}
 }
+
+// Two roles are the same only where the same property of the same instance is
+// named.
+func TestSameRole(t *testing.T) {
+	terraform := func(task, execution string) map[string]string {
+		return map[string]string{"main.tf": fmt.Sprintf("resource \"aws_ecs_task_definition\" \"t\" {\n  task_role_arn = %s\n  execution_role_arn = %s\n}\n", task, execution)}
+	}
+	template := func(task, execution string) map[string]string {
+		return map[string]string{"t.yaml": fmt.Sprintf("Resources:\n  R: {Type: AWS::CloudFormation::Stack}\n  T:\n    Type: AWS::ECS::TaskDefinition\n    Properties:\n      TaskRoleArn: %s\n      ExecutionRoleArn: %s\n", task, execution)}
+	}
+	plan := func(task, execution string) map[string]string {
+		return map[string]string{"plan.json": fmt.Sprintf(`{"format_version": "1.2", "planned_values": {"root_module": {"resources": [
+ {"address": "aws_ecs_task_definition.t", "mode": "managed", "type": "aws_ecs_task_definition", "name": "t", "values": {}}]}},
+ "resource_changes": [{"address": "aws_ecs_task_definition.t", "change": {"after_unknown": {"task_role_arn": true, "execution_role_arn": true}}}],
+ "configuration": {"root_module": {"resources": [{"address": "aws_ecs_task_definition.t", "expressions": {"task_role_arn": {"references": %s}, "execution_role_arn": {"references": %s}}}]}}}`, task, execution)}
+	}
+	for _, tc := range []struct {
+		name  string
+		files map[string]string
+		same  bool
+	}{
+		{"the same", terraform("aws_iam_role.r.arn", "aws_iam_role.r.arn"), true},
+		{"the same, in other words", terraform(`aws_iam_role.r["a"].arn`, `"${aws_iam_role.r["a"]["arn"]}"`), true},
+		{"keys", terraform(`aws_iam_role.this["task"].arn`, `aws_iam_role.this["exec"].arn`), false},
+		{"numbers", terraform(`aws_iam_role.this[0].arn`, `aws_iam_role.this[1].arn`), false},
+		{"unknown keys", terraform(`aws_iam_role.this[var.a].arn`, `aws_iam_role.this[var.b].arn`), false},
+		{"all of them", terraform(`aws_iam_role.this[*].arn`, `aws_iam_role.this[*].arn`), false},
+		{"outputs of another state", terraform("data.terraform_remote_state.iam.outputs.task_arn", "data.terraform_remote_state.iam.outputs.exec_arn"), false},
+		{"one output of another state", terraform("data.terraform_remote_state.iam.outputs.arn", "data.terraform_remote_state.iam.outputs.arn"), true},
+		{"outputs of a module", terraform("module.iam.task_arn", "module.iam.exec_arn"), false},
+		{"one output of a module", terraform("module.iam.arn", "module.iam.arn"), true},
+		{"through a local value", map[string]string{"main.tf": "locals {\n  role = aws_iam_role.r[\"a\"]\n}\nresource \"aws_ecs_task_definition\" \"t\" {\n  task_role_arn = local.role.arn\n  execution_role_arn = aws_iam_role.r[\"a\"].arn\n}\n"}, true},
+		{"GetAtt", template("!GetAtt R.Arn", "!GetAtt R.Arn"), true},
+		{"GetAtt as a list", template("!GetAtt R.Outputs.Arn", "{'Fn::GetAtt': [R, Outputs.Arn]}"), true},
+		{"outputs of a stack", template("!GetAtt R.Outputs.TaskArn", "!GetAtt R.Outputs.ExecArn"), false},
+		{"attributes that are worked out", template("!GetAtt [R, !Ref A]", "!GetAtt [R, !Ref B]"), false},
+		{"Ref", template("!Ref R", "!Ref R"), true},
+		{"plan", plan(`["aws_iam_role.r.arn", "aws_iam_role.r"]`, `["aws_iam_role.r.arn", "aws_iam_role.r"]`), true},
+		{"plan with keys", plan(`["aws_iam_role.r[\"a.b\"].arn", "aws_iam_role.r[\"a.b\"]", "aws_iam_role.r"]`, `["aws_iam_role.r[\"b.b\"].arn", "aws_iam_role.r[\"b.b\"]", "aws_iam_role.r"]`), false},
+		{"plan with unknown keys", plan(`["aws_iam_role.r", "each.key"]`, `["aws_iam_role.r", "each.key"]`), false},
+		{"plan with what is given to each", plan(`["each.value.a", "each.value"]`, `["each.value.b", "each.value"]`), false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := len(lines(scan(t, tc.files), "CAST-TASK-025")) > 0; got != tc.same {
+				t.Errorf("the same: %v, want %v", got, tc.same)
+			}
+		})
+	}
+}
