@@ -55,7 +55,7 @@ func lifeChecks() []Check {
 			Why:    "On EC2 a task without a role acts with the instance's, which every task on it then shares.",
 			Remedy: "Set taskRoleArn to a role with what the task needs, if only none.",
 			find: tasks(func(t *blueprint.Task, hits report) {
-				if t.Origin == blueprint.ECS && t.TaskRole.Absent() && !t.OnlyFargate() {
+				if t.Origin == blueprint.ECS && t.TaskRole.Absent() && !t.OnlyFargate() && !unknownPlace(t) {
 					hits(hit{at: t.At.Head(), evidence: "taskRoleArn is not set"})
 				}
 			})},
@@ -81,6 +81,11 @@ func lifeChecks() []Check {
 				}
 			})},
 	}
+}
+
+// unknownPlace says that it is not known where the task may run.
+func unknownPlace(t *blueprint.Task) bool {
+	return t.Compatible.Is == blueprint.Unknown || slices.ContainsFunc(t.Compatible.V, func(c blueprint.Text) bool { return !c.Known() })
 }
 
 // needsExecutionRole says what the agent must do for a task that it needs a role

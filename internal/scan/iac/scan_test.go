@@ -313,6 +313,22 @@ resource "aws_ecs_cluster" "c" {
     value = var.v
   }
 }
+resource "aws_ecs_cluster" "d" {
+  setting {
+    name = var.v
+    value = "enabled"
+  }
+}
+resource "aws_ecs_task_definition" "somewhere" {
+  cpu                      = var.v
+  memory                   = var.v
+  requires_compatibilities = [var.v]
+}
+resource "aws_ecs_task_definition" "anywhere" {
+  cpu                      = var.v
+  memory                   = var.v
+  requires_compatibilities = var.v
+}
 `,
 		"t.yaml": `Parameters: {V: {Type: String}}
 Resources:
@@ -560,5 +576,65 @@ func TestSameRole(t *testing.T) {
 				t.Errorf("the same: %v, want %v", got, tc.same)
 			}
 		})
+	}
+}
+
+// What is left out is told, and no gate holds then.
+func TestLost(t *testing.T) {
+	task := func(ports int) string {
+		return `{"family": "a", "pidMode": "host", "containerDefinitions": [` + strings.TrimSuffix(strings.Repeat(`{"name": "web", "image": "a:1", "extraHosts": [`+
+			strings.TrimSuffix(strings.Repeat(`{"hostname": "x"},`, ports), ",")+`]},`, 60), ",") + "]}"
+	}
+	services := "services:\n"
+	for i := range 1001 {
+		services += fmt.Sprintf("  s%d: {image: a, privileged: true}\n", i)
+	}
+	template := "Parameters: {P: {Type: String, Default: " + strings.Repeat("x", 40_000) + "}}\nResources:\n  T:\n    Type: AWS::ECS::TaskDefinition\n    Properties:\n      PidMode: host\n      Tags:\n" +
+		strings.Repeat("        - !Ref P\n", 300)
+	locals := "locals {\n  l0 = [\"x\"]\n"
+	for i := 1; i < 50; i++ {
+		locals += fmt.Sprintf("  l%d = concat(local.l%d, local.l%d)\n", i, i-1, i-1)
+	}
+	locals += "}\nresource \"aws_ecs_task_definition\" \"t\" {\n  pid_mode = \"host\"\n  tags = local.l49\n}\n"
+	for _, tc := range []struct {
+		name   string
+		files  map[string]string
+		faults int // at least
+		lost   string
+	}{
+		{"faults", map[string]string{"a.json": task(900), "b.json": task(10)}, 50_000, "a.json: there are more than 50000 faults"},
+		{"services", map[string]string{"compose.yaml": services}, 1000, "compose.yaml: more than 1000 services"},
+		{"definitions", map[string]string{"t.json": "[" + strings.Repeat(task(0)+",", 1000) + task(0) + "]"}, 1000, "t.json: more than 1000 entries"},
+		{"template", map[string]string{"t.yaml": template}, 1, "t.yaml: it comes to more than is worked out"},
+		{"configuration", map[string]string{"infra/main.tf": locals}, 0, "infra: it comes to more than is worked out"},
+		{"nothing", map[string]string{"a.json": task(1)}, 1, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := scan(t, tc.files)
+			var lost string
+			for _, p := range r.Problems {
+				if p.Lost && lost == "" {
+					lost = p.String()
+				}
+			}
+			if !strings.HasPrefix(lost, tc.lost) || (lost == "") != (tc.lost == "") || len(r.Faults) < tc.faults || len(r.Faults) > 50_000 {
+				t.Errorf("%d faults, lost %q of %d problems; want at least %d, %q", len(r.Faults), lost, len(r.Problems), tc.faults, tc.lost)
+			}
+		})
+	}
+}
+
+// A template of roles alone is read.
+func TestRolesAlone(t *testing.T) {
+	r := scan(t, map[string]string{"iam.yaml": `Resources:
+  TaskRole:
+    Type: AWS::IAM::Role
+    Properties:
+      AssumeRolePolicyDocument:
+        Statement: [{Effect: Allow, Principal: {Service: ecs-tasks.amazonaws.com}, Action: "sts:AssumeRole"}]
+      ManagedPolicyArns: ["arn:aws:iam::aws:policy/AdministratorAccess"]
+`})
+	if r.Files != 1 || len(r.Faults) == 0 {
+		t.Errorf("%d files, %d faults", r.Files, len(r.Faults))
 	}
 }
