@@ -330,11 +330,25 @@ for (int i = 1; i < args.length; i += 2) {
     script.metaClass.echo = { String s -> said 'ECHO ' + s }
     script.metaClass.sarif = { Map m -> m }
     script.metaClass.archiveArtifacts = { Map m -> said 'ARCHIVE ' + m.artifacts }
-    script.metaClass.recordIssues = { Map m -> said 'ISSUES ' + m.tool.pattern }
+    def ids = [] as Set
+    script.metaClass.recordIssues = { Map m ->
+        if (!(m.tool.id ==~ '[A-Za-z0-9._-]+') || !ids.add(m.tool.id)) {
+            throw new RuntimeException("ID ${m.tool.id} is already used by another action, or is none")
+        }
+        said 'ISSUES ' + m.tool.id + ' ' + m.tool.pattern
+    }
     script.metaClass.junit = { Map m -> throw new NoSuchMethodError('junit') }
-    script.metaClass.publishHTML = { Map m -> said 'HTML ' + m.target.reportDir }
+    def names = [] as Set
+    script.metaClass.publishHTML = { Map m ->
+        if (!names.add(m.target.reportName)) {
+            throw new RuntimeException("${m.target.reportName} takes the place of another report")
+        }
+        said 'HTML ' + m.target.reportDir + ' as ' + m.target.reportName
+    }
     try {
-        said 'HOLDS ' + script.call(evaluate(args[i + 1]))
+        for (given in [evaluate(args[i + 1])].flatten()) {
+            said 'HOLDS ' + script.call(given)
+        }
     } catch (RuntimeException e) {
         said e.message
     }
@@ -362,9 +376,12 @@ func TestJenkinsLibrary(t *testing.T) {
 		want        []string
 		files       []string
 	}{
-		{"image", "[image: 'archive:app.tar']", []string{"ERROR castellan: archive:app.tar violates the policy", "ARCHIVE castellan/*", "ISSUES castellan/report.sarif", "HTML castellan",
-			"ECHO castellan: the plugin JUnit is not installed"}, []string{"castellan/report.sarif", "castellan/junit.xml", "castellan/report.html", "castellan/report.json"}},
-		{"templates, unstable", "[paths: ['task.json', 'app.tar'], failOn: 'medium', unstable: true, reports: \"it's here\"]", []string{"UNSTABLE castellan: task.json, app.tar violates", "HOLDS false"},
+		{"image", "[image: 'archive:app.tar']", []string{"ERROR castellan: archive:app.tar violates the policy", "ARCHIVE castellan/image/*", "ISSUES castellan-image castellan/image/report.sarif", "HTML castellan/image as Castellan image",
+			"ECHO castellan: the plugin JUnit is not installed"}, []string{"castellan/image/report.sarif", "castellan/image/junit.xml", "castellan/image/report.html", "castellan/image/report.json"}},
+		{"both in one build", "[[paths: ['task.json'], unstable: true], [image: 'archive:app.tar', unstable: true]]",
+			[]string{"HOLDS false", "ISSUES castellan-iac castellan/iac/report.sarif", "ISSUES castellan-image castellan/image/report.sarif", "HTML castellan/iac as Castellan iac", "HTML castellan/image as Castellan image"},
+			[]string{"castellan/iac/report.sarif", "castellan/iac/junit.xml", "castellan/image/report.sarif", "castellan/image/junit.xml"}},
+		{"templates, unstable", "[paths: ['task.json', 'app.tar'], failOn: 'medium', unstable: true, reports: \"it's here\"]", []string{"UNSTABLE castellan: task.json, app.tar violates", "HOLDS false", "ISSUES it-s-here it's here/report.sarif"},
 			[]string{"it's here/report.sarif", "it's here/junit.xml"}},
 		{"nothing fails", "[paths: ['task.json'], failOn: '']", []string{"HOLDS true"}, nil},
 		{"hostile", "[image: \"archive:\\$(touch hacked)'; touch hacked; '\"]", []string{"ERROR castellan could not scan: exit code 1"}, nil},

@@ -19,10 +19,31 @@ const maxFormer = 256 << 20
 
 // former is what was found before.
 type former struct {
-	weaknesses map[string]bool
-	faults     map[string]bool
-	secrets    map[string]bool
-	salt       string // that of the secrets
+	weaknesses, faults, secrets past
+	salt                        string // that of the secrets
+}
+
+// past is what was found before of one kind, by its names.
+type past struct {
+	open     map[string]finding.Severity // the gravest of that name
+	accepted map[string]bool
+}
+
+func newPast() past { return past{open: map[string]finding.Severity{}, accepted: map[string]bool{}} }
+
+func (p past) add(name string, severity finding.Severity, accepted *finding.Acceptance) {
+	if accepted != nil {
+		p.accepted[name] = true
+		return
+	}
+	p.open[name] = max(p.open[name], severity)
+}
+
+// has says whether something is nothing new. What has become graver is; and what
+// was accepted is not known for good: when that has expired it counts.
+func (p past) has(name string, severity finding.Severity, accepted *finding.Acceptance) bool {
+	before, open := p.open[name]
+	return open && severity <= before || accepted != nil && p.accepted[name]
 }
 
 // readFormer reads a report in JSON.
@@ -46,16 +67,19 @@ func readFormer(name string) (former, error) {
 }
 
 func formerOf(reports []scan.Report) former {
-	k := former{weaknesses: map[string]bool{}, faults: map[string]bool{}, secrets: map[string]bool{}}
+	k := former{weaknesses: newPast(), faults: newPast(), secrets: newPast()}
 	for i := range reports {
 		for n := range reports[i].Vulnerabilities {
-			k.weaknesses[weakness(&reports[i].Vulnerabilities[n])] = true
+			v := &reports[i].Vulnerabilities[n]
+			k.weaknesses.add(weakness(v), v.Severity, v.Accepted)
 		}
 		for n := range reports[i].Misconfigurations {
-			k.faults[reports[i].Misconfigurations[n].Fingerprint] = true
+			m := &reports[i].Misconfigurations[n]
+			k.faults.add(m.Fingerprint, m.Severity, m.Accepted)
 		}
 		for n := range reports[i].Secrets {
-			k.secrets[reports[i].Secrets[n].Fingerprint] = true
+			x := &reports[i].Secrets[n]
+			k.secrets.add(x.Fingerprint, x.Severity, x.Accepted)
 			k.salt = reports[i].SaltID
 		}
 	}
@@ -122,17 +146,17 @@ func (k former) leaveOut(r *scan.Report, base string) {
 	since := &scan.ReportSince{Base: base}
 	var news []finding.Vulnerability
 	for i := range r.Vulnerabilities {
-		if v := &r.Vulnerabilities[i]; !k.weaknesses[weakness(v)] {
+		if v := &r.Vulnerabilities[i]; !k.weaknesses.has(weakness(v), v.Severity, v.Accepted) {
 			news = append(news, *v)
 		}
 	}
 	var faults []finding.Misconfiguration
 	for i := range r.Misconfigurations {
-		if m := &r.Misconfigurations[i]; !k.faults[m.Fingerprint] {
+		if m := &r.Misconfigurations[i]; !k.faults.has(m.Fingerprint, m.Severity, m.Accepted) {
 			faults = append(faults, *m)
 		}
 	}
-	secrets := slices.DeleteFunc(slices.Clone(r.Secrets), func(x finding.Secret) bool { return k.secrets[x.Fingerprint] })
+	secrets := slices.DeleteFunc(slices.Clone(r.Secrets), func(x finding.Secret) bool { return k.secrets.has(x.Fingerprint, x.Severity, x.Accepted) })
 	since.Known = len(r.Vulnerabilities) - len(news) + len(r.Misconfigurations) - len(faults) + len(r.Secrets) - len(secrets)
 	r.Vulnerabilities, r.Misconfigurations, r.Secrets, r.Since = news, faults, secrets, since
 }

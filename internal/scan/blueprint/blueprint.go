@@ -48,6 +48,15 @@ type Value[T any] struct {
 	// Ref names the resource of the same document whose property it is, where it
 	// is one: "aws_iam_role.task", "TaskRole".
 	Ref string
+	// Attr is which property of it, with the key of the instance, as references of
+	// this document have it: "./arn", "./task/arn"; "" if that is not known.
+	Attr string
+}
+
+// SameProperty says that two values are known to be the same property of the same
+// resource, whatever its value will be.
+func SameProperty[T any](a, b Value[T]) bool {
+	return a.Ref != "" && a.Ref == b.Ref && a.Attr != "" && a.Attr == b.Attr
 }
 
 // Absent says that the document does not have it.

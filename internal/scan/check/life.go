@@ -55,7 +55,7 @@ func lifeChecks() []Check {
 			Why:    "On EC2 a task without a role acts with the instance's, which every task on it then shares.",
 			Remedy: "Set taskRoleArn to a role with what the task needs, if only none.",
 			find: tasks(func(t *blueprint.Task, hits report) {
-				if t.Origin == blueprint.ECS && t.TaskRole.Absent() && !t.OnlyFargate() {
+				if t.Origin == blueprint.ECS && t.TaskRole.Absent() && !t.OnlyFargate() && !unknownPlace(t) {
 					hits(hit{at: t.At.Head(), evidence: "taskRoleArn is not set"})
 				}
 			})},
@@ -75,12 +75,17 @@ func lifeChecks() []Check {
 			Elsewhere: finding.Elsewhere{Checkov: []string{"CKV_AWS_249"}},
 			find: tasks(func(t *blueprint.Task, hits report) {
 				a, b := t.TaskRole, t.ExecutionRole
-				same := a.Known() && b.Known() && a.V != "" && a.V == b.V || a.Ref != "" && a.Ref == b.Ref && !strings.HasPrefix(a.Ref, "module.")
+				same := a.Known() && b.Known() && a.V != "" && a.V == b.V || blueprint.SameProperty(a, b)
 				if same {
 					hits(hit{at: a.At, evidence: "taskRoleArn and executionRoleArn are the same"})
 				}
 			})},
 	}
+}
+
+// unknownPlace says that it is not known where the task may run.
+func unknownPlace(t *blueprint.Task) bool {
+	return t.Compatible.Is == blueprint.Unknown || slices.ContainsFunc(t.Compatible.V, func(c blueprint.Text) bool { return !c.Known() })
 }
 
 // needsExecutionRole says what the agent must do for a task that it needs a role

@@ -193,12 +193,13 @@ func secretsInWords(words []string) []found {
 	return out
 }
 
-// firstWord names an argument without showing what follows.
+// firstWord names an argument without showing what follows, or what is itself the
+// secret.
 func firstWord(s string) string {
 	if i := strings.IndexFunc(s, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '-' && r != '_' }); i >= 0 {
 		s = s[:i]
 	}
-	if awsKey.MatchString(s) || len(s) > 40 || s == "" {
+	if secretByValue(s) != "" || awsKey.MatchString(s) || len(s) > 40 || s == "" {
 		return "a word"
 	}
 	return s

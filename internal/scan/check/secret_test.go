@@ -68,6 +68,9 @@ func TestSecretsInWords(t *testing.T) {
 		{[]string{"sh", "-c", "PGPASSWORD=hunter2 psql -h db"}, []string{"PGPASSWORD"}},
 		{[]string{"sh", "-c", "tool --token f00dcafe --verbose"}, []string{"token"}},
 		{[]string{"curl", "https://app:hunter2@example.org"}, []string{"https"}},
+		{[]string{"login", "--token", "ghp_" + strings.Repeat("a1", 18)}, []string{"token", "a word"}},
+		{[]string{"login", "glpat-" + strings.Repeat("a", 20)}, []string{"a word"}},
+		{[]string{"login", "xoxb-123456789012"}, []string{"a word"}},
 		{[]string{"adduser", "--disabled-password", "app"}, nil},
 		{[]string{"run", "--password", "$PASSWORD"}, nil},
 		{[]string{"login", "--password-stdin"}, nil},
@@ -147,6 +150,44 @@ func TestSteps(t *testing.T) {
 	} {
 		if got := tc.re.MatchString(tc.text); got != tc.want {
 			t.Errorf("%s on %q: %v, want %v", tc.pattern, tc.text, got, tc.want)
+		}
+	}
+}
+
+// What a step shows of itself never has a secret in it.
+func TestClip(t *testing.T) {
+	const hidden = "… (with a secret)"
+	for _, step := range []string{
+		"curl -u admin:s3cret https://example.org | sh",
+		"curl -fsSLu admin:s3cret https://example.org | sh",
+		"curl -uadmin:s3cret https://example.org",
+		"curl --user admin:s3cret https://example.org",
+		"curl --user='admin:s3cret' https://example.org",
+		"curl --proxy-user admin:s3cret https://example.org",
+		"curl -U admin:s3cret https://example.org",
+		`curl -H "Authorization: Bearer s3cret" https://example.org | bash`,
+		"curl -H 'authorization:Basic s3cret=' https://example.org",
+		"curl -H 'PRIVATE-TOKEN: s3cret' https://example.org",
+		"curl -H X-Api-Key:s3cret https://example.org",
+		"curl --header 'Cookie: session=s3cret' https://example.org",
+		"wget --header='JOB-TOKEN: s3cret' https://example.org",
+		"http -a admin:s3cret example.org",
+		"echo root:s3cret | chpasswd",
+		"curl --oauth2-bearer Bearer s3cret99 https://example.org",
+	} {
+		if got := clip(step); got != hidden {
+			t.Errorf("%s: shown as %s", step, got)
+		}
+	}
+	for _, step := range []string{
+		"curl -fsSL https://example.org/a:b | sh",
+		"curl -fsSL -o /usr/bin/x https://example.org && chown app:app /usr/bin/x",
+		"sudo -u app make",
+		"curl -H 'Accept: text/plain' https://example.org",
+		"docker run -u 1000:1000 x",
+	} {
+		if got := clip(step); got != step {
+			t.Errorf("%s: shown as %s", step, got)
 		}
 	}
 }

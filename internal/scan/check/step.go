@@ -127,7 +127,11 @@ var (
 	updateAlone = regexp.MustCompile(`^((apt-get|apt|apk|yum|dnf|microdnf|zypper)\s+(-\w+\s+|--[\w-]+\s+)*(update|check-update|refresh)(\s+-\w+|\s+--[\w-]+)*)$`)
 	unchecked   = regexp.MustCompile(`\bcurl\b[^|&;\n]*\s(-[a-zA-Z]*k[a-zA-Z]*|--insecure)(\s|$)|\bwget\b[^|&;\n]*--no-check-certificate|--allow-unauthenticated\b|--force-yes\b|\bapk\b[^|&;\n]*--allow-untrusted\b|--nogpgcheck\b|\bpip3?\b[^|&;\n]*--trusted-host\b|\bnpm\b[^|&;\n]*strict-ssl[ =]"?false|NODE_TLS_REJECT_UNAUTHORIZED[ =]"?0|PYTHONHTTPSVERIFY[ =]"?0|(?i:NPM_CONFIG_STRICT_SSL)[ =]"?false|PIP_TRUSTED_HOST[ =]|sslverify=(false|0|no)|\bgit\b[^|&;\n]*http\.sslVerify[ =]"?false|GIT_SSL_NO_VERIFY[ =]"?(true|1)`)
 	chpasswd    = regexp.MustCompile(`echo\s+(?:-\w+\s+)?['"]?([A-Za-z_][\w-]*):[^'"\s|$][^'"|$]*['"]?\s*\|\s*(?:/\w+/)*(?:\w+/)*chpasswd`)
-	openMode    = regexp.MustCompile(`\bchmod\b(\s+-\w+|\s+--\w+)*\s+(0?[0246]?[0-7][0-7][2367]|[augo]*a[augo]*\+[rx]*w[rwx]*|o\+[rx]*w[rwx]*|\+[rx]*w[rwx]*w)\b`)
+	// handedOver are credentials that a program is given by an option whose name does
+	// not tell: a user with a password, and headers.
+	handedOver = regexp.MustCompile(`\b(?:curl|wget|http|https|xh|aria2c)\b[^|&;\n]*(?:\s-[a-zA-Z]*[uU]\s*=?|\s--(?:proxy-)?user[\s=]|\s--auth[\s=]|\s-a\s)\s*["']?[^\s:"']+:[^\s"']` +
+		`|(?i)\b(?:proxy-)?authorization["']?\s*[:=]|\b(?:basic|bearer)\s+[a-z0-9._~+/=-]{6,}|\b(?:x-)?[a-z-]*(?:-token|api-?key|access-key|secret)["']?\s*:\s*[^\s"']|\bcookie\s*:`)
+	openMode = regexp.MustCompile(`\bchmod\b(\s+-\w+|\s+--\w+)*\s+(0?[0246]?[0-7][0-7][2367]|[augo]*a[augo]*\+[rx]*w[rwx]*|o\+[rx]*w[rwx]*|\+[rx]*w[rwx]*w)\b`)
 )
 
 // leftCache is a Dockerfile's RUN that installs and leaves the cache behind; of
@@ -191,8 +195,8 @@ func plainURL(u string) string {
 // clip keeps the beginning of a step. What looks like a secret is not shown.
 func clip(s string) string {
 	const enough = 80
-	s = strings.Join(strings.Fields(s), " ")
-	if secretByValue(s) != "" || len(secretsInWords(strings.Fields(s))) > 0 {
+	s = strings.Join(strings.Fields(s[:min(len(s), maxValue)]), " ")
+	if secretByValue(s) != "" || handedOver.MatchString(s) || chpasswd.MatchString(s) || len(secretsInWords(strings.Fields(s))) > 0 {
 		return "… (with a secret)"
 	}
 	if len(s) > enough {

@@ -42,6 +42,8 @@ const (
 	MaxDepth = 64
 	// maxFaults bounds what is said of one folder.
 	maxFaults = 50_000
+	// maxServices bounds those of a compose file; people write dozens.
+	maxServices = 1000
 )
 
 // Result is what a scan found.
@@ -88,6 +90,7 @@ type scan struct {
 	problems  []inventory.Problem
 	seen      map[string]bool // files that were understood
 	resources int
+	tooMany   bool // it was said that faults are left out
 }
 
 // single reads one file that somebody named. What it is by its name counts less
@@ -157,6 +160,12 @@ func (s *scan) problem(name string, err error) {
 	s.problems = append(s.problems, inventory.Problem{Place: inventory.Place{Path: name}, What: err.Error()})
 }
 
+// lost says that something is not in the result at all: a gate does not hold then.
+func (s *scan) lost(name string, err error) {
+	s.problem(name, err)
+	s.problems[len(s.problems)-1].Lost = true
+}
+
 // take checks what a document describes.
 func (s *scan) take(d *blueprint.Document, files ...string) {
 	n := len(d.Tasks) + len(d.Services) + len(d.Clusters) + len(d.Roles) + len(d.Builds)
@@ -164,9 +173,19 @@ func (s *scan) take(d *blueprint.Document, files ...string) {
 		s.seen[f] = true
 	}
 	s.resources += n
-	if len(s.faults) < maxFaults {
-		s.faults = append(s.faults, check.Run(d)...)
+	if s.tooMany {
+		return
 	}
+	faults := check.Run(d)
+	if room := maxFaults - len(s.faults); len(faults) > room {
+		faults, s.tooMany = faults[:room], true
+		name := ""
+		if len(files) > 0 {
+			name = files[0]
+		}
+		s.lost(name, fmt.Errorf("there are more than %d faults; what follows is left out, here and in the files after it", maxFaults))
+	}
+	s.faults = append(s.faults, faults...)
 }
 
 func (s *scan) dockerfile(name string) {
@@ -219,13 +238,20 @@ func (s *scan) describe(n *tree.Node, d *blueprint.Document) bool {
 		return false
 	case cloudformation.Is(n):
 		if !fromCloudFormation(n, d) {
-			s.problem(n.At.File, errors.New("it comes to more than is worked out of one template; the rest of it is unknown"))
+			s.lost(n.At.File, errors.New("it comes to more than is worked out of one template; the rest of it is unknown"))
 		}
 	case terraform.IsPlan(n):
 		fromTerraform(terraform.Plan(n, isWanted), d)
 	case isCompose(n):
+		if services := n.Exact("services"); len(services.Fields) > maxServices {
+			s.lost(n.At.File, fmt.Errorf("more than %d services; the others are left out", maxServices))
+			services.Fields = services.Fields[:maxServices]
+		}
 		d.Tasks = append(d.Tasks, composeTasks(n)...)
 	default:
+		if len(n.Each()) > maxDefinitions {
+			s.lost(n.At.File, fmt.Errorf("more than %d entries; the others are left out", maxDefinitions))
+		}
 		return taskDefinitions(n, d)
 	}
 	return true
@@ -234,7 +260,7 @@ func (s *scan) describe(n *tree.Node, d *blueprint.Document) bool {
 // mayMatter looks quickly whether a document can be one of the kinds that are
 // known: most JSON and YAML in a repository is not.
 func mayMatter(b []byte) bool {
-	for _, mark := range []string{"ontainerDefinitions", "AWS::ECS::", "services", "planned_values", "root_module"} {
+	for _, mark := range []string{"ontainerDefinitions", "AWS::ECS::", "ecs-tasks.amazonaws.com", "services", "planned_values", "root_module"} {
 		if bytes.Contains(b, []byte(mark)) {
 			return true
 		}
@@ -259,6 +285,7 @@ func (s *scan) readTerraform() {
 	}
 	for _, p := range s.terraform.Problems {
 		s.problem(p.File, p.Err)
+		s.problems[len(s.problems)-1].Lost = p.Lost
 	}
 }
 
@@ -267,7 +294,7 @@ func (s *scan) result() Result {
 	r := Result{Resources: s.resources, Problems: s.problems}
 	if s.only != "" {
 		s.faults = slices.DeleteFunc(s.faults, func(f *check.Fault) bool { return f.File != s.only })
-		r.Problems = slices.DeleteFunc(r.Problems, func(p inventory.Problem) bool { return p.Path != s.only })
+		r.Problems = slices.DeleteFunc(r.Problems, func(p inventory.Problem) bool { return p.Path != s.only && !p.Lost })
 		s.seen = map[string]bool{s.only: s.seen[s.only]}
 	}
 	for _, there := range s.seen {

@@ -313,6 +313,22 @@ resource "aws_ecs_cluster" "c" {
     value = var.v
   }
 }
+resource "aws_ecs_cluster" "d" {
+  setting {
+    name = var.v
+    value = "enabled"
+  }
+}
+resource "aws_ecs_task_definition" "somewhere" {
+  cpu                      = var.v
+  memory                   = var.v
+  requires_compatibilities = [var.v]
+}
+resource "aws_ecs_task_definition" "anywhere" {
+  cpu                      = var.v
+  memory                   = var.v
+  requires_compatibilities = var.v
+}
 `,
 		"t.yaml": `Parameters: {V: {Type: String}}
 Resources:
@@ -511,5 +527,114 @@ func TestFingerprintsFromElsewhere(t *testing.T) {
 		if !slices.Contains(whole, p) {
 			t.Errorf("%s is not among %q", p, whole)
 		}
+	}
+}
+
+// Two roles are the same only where the same property of the same instance is
+// named.
+func TestSameRole(t *testing.T) {
+	terraform := func(task, execution string) map[string]string {
+		return map[string]string{"main.tf": fmt.Sprintf("resource \"aws_ecs_task_definition\" \"t\" {\n  task_role_arn = %s\n  execution_role_arn = %s\n}\n", task, execution)}
+	}
+	template := func(task, execution string) map[string]string {
+		return map[string]string{"t.yaml": fmt.Sprintf("Resources:\n  R: {Type: AWS::CloudFormation::Stack}\n  T:\n    Type: AWS::ECS::TaskDefinition\n    Properties:\n      TaskRoleArn: %s\n      ExecutionRoleArn: %s\n", task, execution)}
+	}
+	plan := func(task, execution string) map[string]string {
+		return map[string]string{"plan.json": fmt.Sprintf(`{"format_version": "1.2", "planned_values": {"root_module": {"resources": [
+ {"address": "aws_ecs_task_definition.t", "mode": "managed", "type": "aws_ecs_task_definition", "name": "t", "values": {}}]}},
+ "resource_changes": [{"address": "aws_ecs_task_definition.t", "change": {"after_unknown": {"task_role_arn": true, "execution_role_arn": true}}}],
+ "configuration": {"root_module": {"resources": [{"address": "aws_ecs_task_definition.t", "expressions": {"task_role_arn": {"references": %s}, "execution_role_arn": {"references": %s}}}]}}}`, task, execution)}
+	}
+	for _, tc := range []struct {
+		name  string
+		files map[string]string
+		same  bool
+	}{
+		{"the same", terraform("aws_iam_role.r.arn", "aws_iam_role.r.arn"), true},
+		{"the same, in other words", terraform(`aws_iam_role.r["a"].arn`, `"${aws_iam_role.r["a"]["arn"]}"`), true},
+		{"keys", terraform(`aws_iam_role.this["task"].arn`, `aws_iam_role.this["exec"].arn`), false},
+		{"numbers", terraform(`aws_iam_role.this[0].arn`, `aws_iam_role.this[1].arn`), false},
+		{"unknown keys", terraform(`aws_iam_role.this[var.a].arn`, `aws_iam_role.this[var.b].arn`), false},
+		{"all of them", terraform(`aws_iam_role.this[*].arn`, `aws_iam_role.this[*].arn`), false},
+		{"outputs of another state", terraform("data.terraform_remote_state.iam.outputs.task_arn", "data.terraform_remote_state.iam.outputs.exec_arn"), false},
+		{"one output of another state", terraform("data.terraform_remote_state.iam.outputs.arn", "data.terraform_remote_state.iam.outputs.arn"), true},
+		{"outputs of a module", terraform("module.iam.task_arn", "module.iam.exec_arn"), false},
+		{"one output of a module", terraform("module.iam.arn", "module.iam.arn"), true},
+		{"through a local value", map[string]string{"main.tf": "locals {\n  role = aws_iam_role.r[\"a\"]\n}\nresource \"aws_ecs_task_definition\" \"t\" {\n  task_role_arn = local.role.arn\n  execution_role_arn = aws_iam_role.r[\"a\"].arn\n}\n"}, true},
+		{"GetAtt", template("!GetAtt R.Arn", "!GetAtt R.Arn"), true},
+		{"GetAtt as a list", template("!GetAtt R.Outputs.Arn", "{'Fn::GetAtt': [R, Outputs.Arn]}"), true},
+		{"outputs of a stack", template("!GetAtt R.Outputs.TaskArn", "!GetAtt R.Outputs.ExecArn"), false},
+		{"attributes that are worked out", template("!GetAtt [R, !Ref A]", "!GetAtt [R, !Ref B]"), false},
+		{"Ref", template("!Ref R", "!Ref R"), true},
+		{"plan", plan(`["aws_iam_role.r.arn", "aws_iam_role.r"]`, `["aws_iam_role.r.arn", "aws_iam_role.r"]`), true},
+		{"plan with keys", plan(`["aws_iam_role.r[\"a.b\"].arn", "aws_iam_role.r[\"a.b\"]", "aws_iam_role.r"]`, `["aws_iam_role.r[\"b.b\"].arn", "aws_iam_role.r[\"b.b\"]", "aws_iam_role.r"]`), false},
+		{"plan with unknown keys", plan(`["aws_iam_role.r", "each.key"]`, `["aws_iam_role.r", "each.key"]`), false},
+		{"plan with what is given to each", plan(`["each.value.a", "each.value"]`, `["each.value.b", "each.value"]`), false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := len(lines(scan(t, tc.files), "CAST-TASK-025")) > 0; got != tc.same {
+				t.Errorf("the same: %v, want %v", got, tc.same)
+			}
+		})
+	}
+}
+
+// What is left out is told, and no gate holds then.
+func TestLost(t *testing.T) {
+	task := func(ports int) string {
+		return `{"family": "a", "pidMode": "host", "containerDefinitions": [` + strings.TrimSuffix(strings.Repeat(`{"name": "web", "image": "a:1", "extraHosts": [`+
+			strings.TrimSuffix(strings.Repeat(`{"hostname": "x"},`, ports), ",")+`]},`, 60), ",") + "]}"
+	}
+	services := "services:\n"
+	for i := range 1001 {
+		services += fmt.Sprintf("  s%d: {image: a, privileged: true}\n", i)
+	}
+	template := "Parameters: {P: {Type: String, Default: " + strings.Repeat("x", 40_000) + "}}\nResources:\n  T:\n    Type: AWS::ECS::TaskDefinition\n    Properties:\n      PidMode: host\n      Tags:\n" +
+		strings.Repeat("        - !Ref P\n", 300)
+	locals := "locals {\n  l0 = [\"x\"]\n"
+	for i := 1; i < 50; i++ {
+		locals += fmt.Sprintf("  l%d = concat(local.l%d, local.l%d)\n", i, i-1, i-1)
+	}
+	locals += "}\nresource \"aws_ecs_task_definition\" \"t\" {\n  pid_mode = \"host\"\n  tags = local.l49\n}\n"
+	for _, tc := range []struct {
+		name   string
+		files  map[string]string
+		faults int // at least
+		lost   string
+	}{
+		{"faults", map[string]string{"a.json": task(900), "b.json": task(10)}, 50_000, "a.json: there are more than 50000 faults"},
+		{"services", map[string]string{"compose.yaml": services}, 1000, "compose.yaml: more than 1000 services"},
+		{"definitions", map[string]string{"t.json": "[" + strings.Repeat(task(0)+",", 1000) + task(0) + "]"}, 1000, "t.json: more than 1000 entries"},
+		{"template", map[string]string{"t.yaml": template}, 1, "t.yaml: it comes to more than is worked out"},
+		{"configuration", map[string]string{"infra/main.tf": locals}, 0, "infra: it comes to more than is worked out"},
+		{"nothing", map[string]string{"a.json": task(1)}, 1, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := scan(t, tc.files)
+			var lost string
+			for _, p := range r.Problems {
+				if p.Lost && lost == "" {
+					lost = p.String()
+				}
+			}
+			if !strings.HasPrefix(lost, tc.lost) || (lost == "") != (tc.lost == "") || len(r.Faults) < tc.faults || len(r.Faults) > 50_000 {
+				t.Errorf("%d faults, lost %q of %d problems; want at least %d, %q", len(r.Faults), lost, len(r.Problems), tc.faults, tc.lost)
+			}
+		})
+	}
+}
+
+// A template of roles alone is read.
+func TestRolesAlone(t *testing.T) {
+	r := scan(t, map[string]string{"iam.yaml": `Resources:
+  TaskRole:
+    Type: AWS::IAM::Role
+    Properties:
+      AssumeRolePolicyDocument:
+        Statement: [{Effect: Allow, Principal: {Service: ecs-tasks.amazonaws.com}, Action: "sts:AssumeRole"}]
+      ManagedPolicyArns: ["arn:aws:iam::aws:policy/AdministratorAccess"]
+`})
+	if r.Files != 1 || len(r.Faults) == 0 {
+		t.Errorf("%d files, %d faults", r.Files, len(r.Faults))
 	}
 }

@@ -183,8 +183,14 @@ func clusterOf(name string, n *tree.Node) blueprint.Cluster {
 		c.Insights.Is = blueprint.Unknown
 	}
 	for _, s := range atMost(settings.Each(), maxEntries) {
-		if blueprint.Is(s.Get("name").AsText(), "containerInsights") {
+		switch name := s.Get("name").AsText(); {
+		case blueprint.Is(name, "containerInsights"):
 			c.Insights = s.Get("value").AsText()
+			if c.Insights.Absent() {
+				c.Insights.Is = blueprint.Unknown
+			}
+		case name.Is == blueprint.Unknown && c.Insights.Absent():
+			c.Insights.Is = blueprint.Unknown // it may be that
 		}
 	}
 	exec := n.Path("configuration", "executeCommandConfiguration").First()

@@ -13,13 +13,14 @@
  * newSince   a former report in JSON, or an image: only what is new counts
  * unstable   mark the build unstable instead of stopping it
  * command    the program (default: castellan, on the agent's PATH)
- * reports    folder for the reports (default: castellan)
+ * reports    folder for the reports (default: castellan/image or castellan/iac);
+ *            who calls it more than once for either gives each call one of its own
  *
  * Returns whether the policy holds. What the plugins Warnings, JUnit and HTML
  * Publisher would show is archived in any case; one that is not there is left out.
  */
 def call(Map given = [:]) {
-    Map o = [image: '', paths: [], failOn: 'high', onlyFixed: false, policy: '', newSince: '', unstable: false, command: 'castellan', reports: 'castellan'] + given
+    Map o = [image: '', paths: [], failOn: 'high', onlyFixed: false, policy: '', newSince: '', unstable: false, command: 'castellan', reports: given.image ? 'castellan/image' : 'castellan/iac'] + given
     def unknown = given.keySet() - ['image', 'paths', 'failOn', 'onlyFixed', 'policy', 'newSince', 'unstable', 'command', 'reports']
     if (unknown) {
         error "castellanScan: unknown ${unknown.join(', ')}"
@@ -57,16 +58,24 @@ private String quoted(Object word) {
     return "'" + word.toString().replace("'", "'\\''") + "'"
 }
 
+/* What plugins know a report by: two of the same name in one build are refused, or
+ * the second takes the place of the first. */
+private String idOf(String reports) {
+    return reports.replaceAll('[^A-Za-z0-9._-]+', '-')
+}
+
 private void publish(String reports) {
+    String id = idOf(reports)
+    String name = 'Castellan ' + id.replaceFirst('^castellan-', '')
     archiveArtifacts artifacts: "${reports}/*", allowEmptyArchive: true
     optional('Warnings') {
-        recordIssues enabledForFailure: true, tool: sarif(id: 'castellan', name: 'Castellan', pattern: "${reports}/report.sarif")
+        recordIssues enabledForFailure: true, tool: sarif(id: id, name: name, pattern: "${reports}/report.sarif")
     }
     optional('JUnit') {
         junit testResults: "${reports}/junit.xml", allowEmptyResults: true, skipMarkingBuildUnstable: true
     }
     optional('HTML Publisher') {
-        publishHTML target: [reportName: 'Castellan', reportDir: reports, reportFiles: 'report.html', keepAll: true, alwaysLinkToLastBuild: true, allowMissing: true]
+        publishHTML target: [reportName: name, reportDir: reports, reportFiles: 'report.html', keepAll: true, alwaysLinkToLastBuild: true, allowMissing: true]
     }
 }
 

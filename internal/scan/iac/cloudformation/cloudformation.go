@@ -157,7 +157,7 @@ func (r *resolver) call(name string, args, n *tree.Node, depth int) *tree.Node {
 	case "Ref":
 		return r.ref(args.AsText().V, n)
 	case "GetAtt":
-		return tree.UnknownAt(n.At, attributeOf(args))
+		return attributeOf(args, n)
 	case "Sub":
 		return r.sub(args, n, depth)
 	case "Join":
@@ -188,10 +188,19 @@ func (r *resolver) call(name string, args, n *tree.Node, depth int) *tree.Node {
 	return tree.UnknownAt(n.At, "")
 }
 
-// attributeOf names the resource of a GetAtt, which is a list or a text.
-func attributeOf(args *tree.Node) string {
-	name, _, _ := strings.Cut(args.First().AsText().V, ".")
-	return name
+// attributeOf is what a GetAtt names, which is given a list or a text.
+func attributeOf(args, n *tree.Node) *tree.Node {
+	name, attribute, _ := strings.Cut(args.First().AsText().V, ".")
+	if args.Kind == tree.List && len(args.Items) == 2 {
+		attribute = ""
+		if second := args.Items[1]; second.Kind == tree.Text && second.Tag == "" {
+			attribute = second.Text
+		}
+	}
+	if attribute == "" {
+		return tree.UnknownAt(n.At, name)
+	}
+	return tree.ReferenceAt(n.At, name, tree.Within(tree.Self, attribute))
 }
 
 func (r *resolver) ref(name string, n *tree.Node) *tree.Node {
@@ -201,7 +210,7 @@ func (r *resolver) ref(name string, n *tree.Node) *tree.Node {
 	p := r.parameters[name]
 	if p == nil {
 		if r.resources[name] != nil {
-			return tree.UnknownAt(n.At, name)
+			return tree.ReferenceAt(n.At, name, tree.Self)
 		}
 		return tree.UnknownAt(n.At, "")
 	}

@@ -110,17 +110,23 @@ func split(text, name string) ([]blueprint.Step, error) {
 // heredocs adds what follows RUN <<EOF to the instruction, and returns the last
 // line.
 func heredocs(s *blueprint.Step, lines []string, i int) int {
+	looked, found := 0, 0
 	for _, w := range strings.Fields(s.Args) {
 		mark, ok := strings.CutPrefix(w, "<<")
 		if !ok {
 			continue
 		}
 		mark = strings.Trim(strings.TrimPrefix(mark, "-"), `"'`)
-		if mark == "" {
+		if mark == "" || found == maxHeredocs || strings.Contains(mark, "<") { // <<< is a text for the shell
 			continue
 		}
+		end := endOfHeredoc(lines, i+1, mark, &looked)
+		if end < 0 {
+			continue // the shell's own, or none at all
+		}
+		found++
 		var b strings.Builder
-		for i++; i < len(lines) && strings.TrimSpace(lines[i]) != mark; i++ {
+		for i++; i < end; i++ {
 			b.WriteString(lines[i])
 			b.WriteByte('\n')
 		}
@@ -129,6 +135,25 @@ func heredocs(s *blueprint.Step, lines []string, i int) int {
 		}
 	}
 	return i
+}
+
+const (
+	// maxLooked bounds the lines in which the ends of one instruction's heredocs are
+	// looked for: each that never comes costs the whole file.
+	maxLooked = 1_000_000
+	// maxHeredocs bounds the heredocs of one instruction, each of which copies it.
+	maxHeredocs = 100
+)
+
+// endOfHeredoc is the line with the mark that ends a heredoc, -1 for none.
+func endOfHeredoc(lines []string, from int, mark string, looked *int) int {
+	for i := from; i < len(lines) && *looked < maxLooked; i++ {
+		*looked++
+		if strings.TrimSpace(lines[i]) == mark {
+			return i
+		}
+	}
+	return -1
 }
 
 // flags takes --from=x and its like from the front.

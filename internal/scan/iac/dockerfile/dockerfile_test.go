@@ -86,3 +86,28 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// What only looks like a heredoc leaves the rest of the file alone.
+func TestNoHeredoc(t *testing.T) {
+	for _, run := range []string{"RUN cat <<<hello", "RUN cat <<< hello", `RUN sh -c 'x <<<"$A"'`, "RUN echo ' <<X '", "RUN echo 1 << 2", "RUN cat <<EOF"} {
+		b, err := dockerfile.Parse([]byte("FROM a\n"+run+"\nUSER app\nHEALTHCHECK CMD /ok\n"), "Dockerfile")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(b.Steps) != 4 || b.User.V != "app" || b.Health != blueprint.Known {
+			t.Errorf("%s: %d steps, user %q", run, len(b.Steps), b.User.V)
+		}
+	}
+	b, err := dockerfile.Parse([]byte("FROM a\nRUN <<A cat <<-\"B\"\none\nA\n\ttwo\n\tB\nUSER app\n"), "Dockerfile")
+	if err != nil || len(b.Steps) != 3 || b.User.V != "app" || !strings.Contains(b.Steps[1].Args, "one\n") || !strings.Contains(b.Steps[1].Args, "two\n") {
+		t.Errorf("two heredocs: %v, %+v", err, b.Steps)
+	}
+}
+
+// Heredocs that never end cost no more than is permitted.
+func TestManyHeredocsWithoutEnd(t *testing.T) {
+	text := "FROM a\nRUN cat" + strings.Repeat(" <<X", 100_000) + "\n" + strings.Repeat("#\n", 250_000)
+	if b, err := dockerfile.Parse([]byte(text), "Dockerfile"); err != nil || len(b.Steps) != 2 {
+		t.Errorf("%v, %d steps", err, len(b.Steps))
+	}
+}

@@ -37,6 +37,14 @@ func Decoded(n *tree.Node) *tree.Node {
 	return v
 }
 
+// decoded is Decoded, paid for: two bytes may be a value.
+func (s *scope) decoded(n *tree.Node, depth int) *tree.Node {
+	if n != nil && !s.spend(len(n.Text)/2, depth) {
+		return tree.UnknownAt(n.At, "")
+	}
+	return Decoded(n)
+}
+
 // quoteGaps makes texts of gaps where JSON has numbers and truths.
 func quoteGaps(text string) string {
 	var b strings.Builder
@@ -89,7 +97,7 @@ func place(n *tree.Node, at blueprint.Span) {
 
 // rendered is a template with its variables put in.
 func (s *scope) rendered(template, vars *tree.Node, depth int) *tree.Node {
-	if template.Kind != tree.Text || !s.spend(len(template.Text)/8, depth) || tooDeep([]byte(template.Text)) {
+	if template.Kind != tree.Text || !s.spend(len(template.Text)/2, depth) || tooDeep([]byte(template.Text)) {
 		return tree.UnknownAt(template.At, "")
 	}
 	e, diags := hclsyntax.ParseTemplate([]byte(template.Text), template.At.File, hcl.InitialPos)

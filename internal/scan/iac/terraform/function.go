@@ -24,7 +24,7 @@ func (s *scope) call(e *hclsyntax.FunctionCallExpr, at blueprint.Span, depth int
 		// The encoded form is kept as what it encodes, with its places.
 		return s.value(e.Args[0], depth+1)
 	case "jsondecode", "yamldecode":
-		return Decoded(s.value(e.Args[0], depth+1))
+		return s.decoded(s.value(e.Args[0], depth+1), depth)
 	case "templatefile":
 		if len(e.Args) == 2 {
 			return s.rendered(s.file(s.value(e.Args[0], depth+1).AsText(), at), s.value(e.Args[1], depth+1), depth)
@@ -133,6 +133,9 @@ func (s *scope) text(e *hclsyntax.FunctionCallExpr, at blueprint.Span, depth int
 		return tree.UnknownAt(at, v.Ref)
 	}
 	text := v.Text
+	if !s.spend(len(text)/8, depth) {
+		return tree.UnknownAt(at, "")
+	}
 	switch e.Name {
 	case "lower":
 		text = strings.ToLower(text)
@@ -178,6 +181,7 @@ func (s *scope) format(e *hclsyntax.FunctionCallExpr, at blueprint.Span, depth i
 		before, after, ok := strings.Cut(rest, "%")
 		b.WriteString(before)
 		if !ok {
+			s.spend(b.Len()/8, depth)
 			return &tree.Node{Kind: kind, Text: b.String(), At: at}
 		}
 		if after == "" || !strings.ContainsRune("sdv%", rune(after[0])) || b.Len() > maxText {

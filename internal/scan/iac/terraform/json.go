@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
+	"github.com/castellan-security/castellan/internal/scan/blueprint"
 	"github.com/castellan-security/castellan/internal/scan/iac/tree"
 )
 
@@ -67,6 +68,23 @@ func (m *module) addBlocks(kind, typ string, f tree.Field) {
 	}
 }
 
+// moved is a value with all of it at one place. Parts of a value may be the same
+// ones many times over, so that each visit is paid for.
+func (s *scope) moved(n *tree.Node, at blueprint.Span, depth int) *tree.Node {
+	if !s.spend(1, depth) {
+		return tree.UnknownAt(at, "")
+	}
+	out := *n
+	out.At, out.Items, out.Fields = at, nil, nil
+	for _, item := range n.Items {
+		out.Items = append(out.Items, s.moved(item, at, depth+1))
+	}
+	for _, f := range n.Fields {
+		out.Fields = append(out.Fields, tree.Field{Key: f.Key, KeyAt: at, Value: s.moved(f.Value, at, depth+1)})
+	}
+	return &out
+}
+
 // jsonValue works out the templates in texts of the JSON form.
 func (s *scope) jsonValue(n *tree.Node, depth int) *tree.Node {
 	if !s.spend(1, depth) {
@@ -77,19 +95,14 @@ func (s *scope) jsonValue(n *tree.Node, depth int) *tree.Node {
 		if !strings.Contains(n.Text, "${") && !strings.Contains(n.Text, "%{") {
 			return n
 		}
-		if tooDeep([]byte(n.Text)) {
+		if !s.spend(len(n.Text)/2, depth) || tooDeep([]byte(n.Text)) {
 			return tree.UnknownAt(n.At, "")
 		}
 		e, diags := hclsyntax.ParseTemplate([]byte(n.Text), n.At.File, hcl.InitialPos)
 		if diags.HasErrors() {
 			return tree.UnknownAt(n.At, "")
 		}
-		v := *s.value(e, depth+1)
-		if v.Kind == tree.Map || v.Kind == tree.List {
-			place(&v, n.At)
-		}
-		v.At = n.At
-		return &v
+		return s.moved(s.value(e, depth+1), n.At, depth)
 	case tree.List:
 		out := &tree.Node{Kind: tree.List, At: n.At}
 		for _, item := range n.Items {

@@ -3,7 +3,11 @@ package terraform
 import (
 	"strings"
 
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+
 	"github.com/castellan-security/castellan/internal/finding"
+	"github.com/castellan-security/castellan/internal/scan/blueprint"
 	"github.com/castellan-security/castellan/internal/scan/iac/tree"
 )
 
@@ -146,16 +150,46 @@ func refer(body, expressions *tree.Node) {
 		if f.Value.Kind != tree.Unknown {
 			continue
 		}
-		for _, ref := range expressions.Exact(f.Key).Exact("references").Each() {
-			parts := strings.Split(ref.AsText().V, ".")
-			if len(parts) >= 2 {
-				keep := 2
-				if parts[0] == "data" && len(parts) > 2 {
-					keep = 3
-				}
-				f.Value = tree.UnknownAt(f.Value.At, strings.Join(parts[:keep], "."))
-				break
-			}
+		if n := referred(expressions.Exact(f.Key).Exact("references").Each(), f.Value.At); n != nil {
+			f.Value = n
 		}
 	}
+}
+
+// referred is what an expression's references name, the longest first. If they
+// name several things, which one the value is of is not known.
+func referred(references []*tree.Node, at blueprint.Span) *tree.Node {
+	if len(references) == 0 {
+		return nil
+	}
+	first := references[0].AsText().V
+	if len(first) > maxText {
+		return nil
+	}
+	t, diags := hclsyntax.ParseTraversalAbs([]byte(first), at.File, hcl.InitialPos)
+	if diags.HasErrors() || t.IsRelative() {
+		return nil
+	}
+	names := 2
+	if t.RootName() == "data" {
+		names = 3
+	}
+	if len(t) < names {
+		return nil
+	}
+	ref := t.RootName()
+	for _, step := range t[1:names] {
+		name, ok := step.(hcl.TraverseAttr)
+		if !ok {
+			return nil
+		}
+		ref += "." + name.Name
+	}
+	n := follow(tree.ReferenceAt(at, ref, tree.Self), t[names:], at)
+	for _, other := range references[1:] {
+		if !strings.HasPrefix(first, other.AsText().V) {
+			n.Attr = ""
+		}
+	}
+	return n
 }

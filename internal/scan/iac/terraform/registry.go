@@ -23,16 +23,16 @@ func (s *scope) farModule(body *hclsyntax.Body, at blueprint.Span, name, module 
 	n := s.body(body, at, 0)
 	var out []Resource
 	add := func(of *tree.Node, key string) {
-		containers := Decoded(of.Get(definitionArguments()...))
+		containers := s.decoded(of.Get(definitionArguments()...), 0)
 		if containers == nil || containers.Kind != tree.List && containers.Kind != tree.Map {
 			return
 		}
 		list := &tree.Node{Kind: tree.List, At: containers.At}
 		for _, c := range containers.Items {
-			list.Items = append(list.Items, opened(c, 0))
+			list.Items = append(list.Items, s.opened(c, 0))
 		}
 		for _, f := range containers.Fields { // by their names
-			c := opened(f.Value, 0)
+			c := s.opened(f.Value, 0)
 			c.At.Start = f.KeyAt.Start
 			if c.Kind == tree.Map && c.Exact("name").AsText().Is != blueprint.Known {
 				c.Set("name", tree.TextAt(f.Key, f.KeyAt))
@@ -51,19 +51,20 @@ func (s *scope) farModule(body *hclsyntax.Body, at blueprint.Span, name, module 
 	return out
 }
 
-// opened is a value of whose maps there may be more than is known.
-func opened(n *tree.Node, depth int) *tree.Node {
-	out := *n
-	if depth > tree.MaxDepth {
-		return &out
+// opened is a value of whose maps there may be more than is known. Parts of a value
+// may be the same ones many times over, so that each visit is paid for.
+func (s *scope) opened(n *tree.Node, depth int) *tree.Node {
+	if !s.spend(1, depth) {
+		return tree.UnknownAt(n.At, "")
 	}
+	out := *n
 	out.Open = out.Open || n.Kind == tree.Map
 	out.Items, out.Fields = nil, nil
 	for _, item := range n.Items {
-		out.Items = append(out.Items, opened(item, depth+1))
+		out.Items = append(out.Items, s.opened(item, depth+1))
 	}
 	for _, f := range n.Fields {
-		out.Fields = append(out.Fields, tree.Field{Key: f.Key, KeyAt: f.KeyAt, Value: opened(f.Value, depth+1)})
+		out.Fields = append(out.Fields, tree.Field{Key: f.Key, KeyAt: f.KeyAt, Value: s.opened(f.Value, depth+1)})
 	}
 	return &out
 }

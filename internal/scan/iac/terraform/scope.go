@@ -299,20 +299,18 @@ func (s *scope) traversal(t hcl.Traversal, at blueprint.Span, depth int) *tree.N
 			return tree.TextAt(".", at) // files are looked up from the module's folder
 		}
 	case "each", "count", "self", "terraform":
-	case "module":
-		return tree.UnknownAt(at, "module."+name)
 	case "data":
 		if len(t) > 2 {
 			if step, ok := t[2].(hcl.TraverseAttr); ok {
 				if v := s.data(name, step.Name, depth); v != nil {
 					return v
 				}
-				return tree.UnknownAt(at, "data."+name+"."+step.Name)
+				return follow(tree.ReferenceAt(at, "data."+name+"."+step.Name, tree.Self), t[3:], at)
 			}
 		}
 	default:
 		if name != "" {
-			return tree.UnknownAt(at, root+"."+name)
+			return follow(tree.ReferenceAt(at, root+"."+name, tree.Self), t[2:], at)
 		}
 	}
 	return tree.UnknownAt(at, "")
@@ -391,7 +389,7 @@ func member(n *tree.Node, name string, at blueprint.Span) *tree.Node {
 			return v
 		}
 	}
-	return tree.UnknownAt(at, n.Ref)
+	return tree.ReferenceAt(at, n.Ref, tree.Within(n.Attr, name))
 }
 
 func index(n *tree.Node, key blueprint.Text, at blueprint.Span) *tree.Node {
@@ -403,7 +401,7 @@ func index(n *tree.Node, key blueprint.Text, at blueprint.Span) *tree.Node {
 		if i.Known() && i.V >= 0 && i.V < int64(len(n.Items)) {
 			return n.Items[i.V]
 		}
-		return tree.UnknownAt(at, n.Ref)
+		return tree.ReferenceAt(at, n.Ref, tree.Within(n.Attr, key.V))
 	}
 	return member(n, key.V, at)
 }

@@ -51,6 +51,7 @@ type Resource struct {
 type Problem struct {
 	File string
 	Err  error
+	Lost bool // resources may be missing, or not be known for what they are
 }
 
 // Reader reads the modules below one folder.
@@ -98,7 +99,7 @@ func (r *Reader) Add(name string) {
 		}
 	}
 	if err != nil {
-		r.Problems = append(r.Problems, Problem{name, err})
+		r.Problems = append(r.Problems, Problem{File: name, Err: err})
 	}
 }
 
@@ -231,13 +232,13 @@ func (r *Reader) Resources(wanted func(typ string) bool) [][]Resource {
 // root reads a module that nobody calls, with those that it calls.
 func (r *Reader) root(dir string, wanted func(string) bool) []Resource {
 	if r.total > maxTotal {
-		r.Problems = append(r.Problems, Problem{dir, errors.New("not read: the configurations before it came to more than is worked out in one scan")})
+		r.Problems = append(r.Problems, Problem{dir, errors.New("not read: the configurations before it came to more than is worked out in one scan"), true})
 		return nil
 	}
 	r.work, r.calls = 0, 0
 	out := r.resources(&scope{r: r, m: r.modules[dir]}, "", wanted, 0)
 	if r.work > maxWork || r.calls > maxCalls {
-		r.Problems = append(r.Problems, Problem{dir, errors.New("it comes to more than is worked out of one configuration; the rest of it is unknown")})
+		r.Problems = append(r.Problems, Problem{dir, errors.New("it comes to more than is worked out of one configuration; the rest of it is unknown"), true})
 	}
 	r.total += r.work
 	return out

@@ -200,3 +200,31 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// Values whose parts are the same ones many times over, and texts that are read
+// again and again, are paid for by what they come to.
+func TestBombsOfSharedValues(t *testing.T) {
+	nested := func(innermost string) string { // 2^40 parts
+		text, end := "", ""
+		for i := range 40 {
+			text += fmt.Sprintf("[for v%d in [[%s, %s]] : ", i+1, innermost, innermost)
+			innermost, end = fmt.Sprintf("v%d", i+1), end+"]"
+		}
+		return text + innermost + end
+	}
+	big := "[" + strings.Repeat("0,", 30_000) + "0]"
+	for name, files := range map[string]map[string]string{
+		"given to a module of a registry": {"main.tf": "module \"m\" {\n  source = \"far/away\"\n  container_definitions = " + nested(`"x"`) + "\n}\n"},
+		"in the JSON form":                {"main.tf.json": `{"resource": {"t": {"r": {"v": "${` + strings.ReplaceAll(nested("1"), `"`, `\"`) + `}"}}}}`},
+		"jsondecode":                      {"main.tf": "locals {\n  big = \"" + big + "\"\n}\nresource \"t\" \"r\" {\n  v = [" + strings.Repeat("jsondecode(local.big),", 20_000) + "]\n}\n"},
+		"texts in the JSON form":          {"main.tf.json": `{"locals": {"big": "${1}` + strings.Repeat("x", 60_000) + `"}, "resource": {"t": {"r": {"v": [` + strings.Repeat(`"${local.big}",`, 20_000) + `1]}}}}`},
+		"lower":                           {"main.tf": "locals {\n  big = \"" + strings.Repeat("X", 60_000) + "\"\n}\nresource \"t\" \"r\" {\n  v = [" + strings.Repeat("lower(local.big),", 20_000) + "]\n}\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, problems := read(t, files)
+			if len(problems) != 1 || !problems[0].Lost {
+				t.Errorf("problems %v", problems)
+			}
+		})
+	}
+}

@@ -54,6 +54,7 @@ type Node struct {
 	Open   bool    // of a map: there may be more fields than are known
 	Tag    string  // of YAML, as !Ref; empty for the usual ones
 	Ref    string  // of an unknown value: the resource whose property it is
+	Attr   string  // which property, as blueprint.Value has it
 	At     blueprint.Span
 }
 
@@ -66,6 +67,22 @@ type Field struct {
 
 // UnknownAt is a value of which only the place is known.
 func UnknownAt(at blueprint.Span, ref string) *Node { return &Node{Kind: Unknown, At: at, Ref: ref} }
+
+// Self is the Attr of a resource itself; each step into it adds to that.
+const Self = "."
+
+// ReferenceAt is an unknown value of which it is known what it is a property of.
+func ReferenceAt(at blueprint.Span, ref, attr string) *Node {
+	return &Node{Kind: Unknown, At: at, Ref: ref, Attr: attr}
+}
+
+// Within is the Attr of a member of what has one, "" if that is not known.
+func Within(attr, member string) string {
+	if attr == "" {
+		return ""
+	}
+	return attr + "/" + member
+}
 
 // TextAt is a text with its place.
 func TextAt(s string, at blueprint.Span) *Node { return &Node{Kind: Text, Text: s, At: at} }
@@ -194,7 +211,7 @@ func (n *Node) AsText() blueprint.Text {
 	if n == nil {
 		return blueprint.Text{}
 	}
-	t := blueprint.Text{At: n.At, Ref: n.Ref}
+	t := blueprint.Text{At: n.At, Ref: n.Ref, Attr: n.Attr}
 	switch n.Kind {
 	case Null:
 		return blueprint.Text{}
@@ -210,7 +227,7 @@ func (n *Node) AsText() blueprint.Text {
 // them, are one.
 func (n *Node) AsBool() blueprint.Bool {
 	t := n.AsText()
-	b := blueprint.Bool{Is: t.Is, At: t.At, Ref: t.Ref}
+	b := blueprint.Bool{Is: t.Is, At: t.At, Ref: t.Ref, Attr: t.Attr}
 	if !t.Known() {
 		return b
 	}
@@ -227,7 +244,7 @@ func (n *Node) AsBool() blueprint.Bool {
 // AsNumber returns a whole number.
 func (n *Node) AsNumber() blueprint.Number {
 	t := n.AsText()
-	v := blueprint.Number{Is: t.Is, At: t.At, Ref: t.Ref}
+	v := blueprint.Number{Is: t.Is, At: t.At, Ref: t.Ref, Attr: t.Attr}
 	if !t.Known() {
 		return v
 	}
@@ -245,7 +262,7 @@ func (n *Node) AsTexts() blueprint.Texts {
 	if !n.There() {
 		return blueprint.Texts{}
 	}
-	list := blueprint.Texts{At: n.At, Ref: n.Ref}
+	list := blueprint.Texts{At: n.At, Ref: n.Ref, Attr: n.Attr}
 	if n.Kind == Unknown || n.Kind == Map {
 		list.Is = blueprint.Unknown
 		return list
