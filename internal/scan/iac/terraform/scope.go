@@ -179,8 +179,12 @@ func (s *scope) iterate(e *hclsyntax.ForExpr, out, key, value *tree.Node, depth 
 	if !s.spend(1+len(s.loop), depth) {
 		return
 	}
-	if e.CondExpr != nil && !blueprint.IsTrue(inner.value(e.CondExpr, depth+1).AsBool()) {
-		return // what may be there is not known to be
+	if e.CondExpr != nil {
+		c := inner.value(e.CondExpr, depth+1).AsBool()
+		out.Open = out.Open || !c.Known()
+		if !blueprint.IsTrue(c) {
+			return // what may be there is not known to be
+		}
 	}
 	v := inner.value(e.ValExpr, depth+1)
 	if e.KeyExpr == nil {

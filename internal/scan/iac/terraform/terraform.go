@@ -1,7 +1,7 @@
 // Package terraform reads configurations in Terraform's language and its JSON
 // form, and plans that `terraform show -json` wrote. Variables have their
 // defaults or what *.tfvars say, local modules are read with what they are called
-// with, count and for_each stand for one. What only a plan or a provider knows
+// with, count and for_each stand for one unless they are known to be none. What only a plan or a provider knows
 // stays unknown.
 //
 // Nothing is fetched or run, and no file is read outside of the folder that is
@@ -292,6 +292,9 @@ func (r *Reader) resources(s *scope, module string, wanted func(string) bool, de
 		out = append(out, Resource{Type: typ, Name: name, Key: key, Address: module + key, Module: module, Body: body()})
 	}
 	for _, b := range s.m.blocks {
+		if s.none(b.Body) {
+			continue
+		}
 		if b.Type != "module" {
 			add(b.Type, b.Labels[0], b.Labels[1], func() *tree.Node { return s.body(b.Body, spanOf(b.DefRange(), b.Range()), 0) })
 			continue
@@ -312,6 +315,9 @@ func (r *Reader) resources(s *scope, module string, wanted func(string) bool, de
 		}
 	}
 	for _, b := range s.m.json {
+		if s.noneJSON(b.body) {
+			continue
+		}
 		if b.kind != "module" {
 			add(b.kind, b.typ, b.name, func() *tree.Node { return s.jsonValue(b.body, 0) })
 			continue
