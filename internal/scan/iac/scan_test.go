@@ -671,3 +671,12 @@ func TestWhatDecides(t *testing.T) {
 		})
 	}
 }
+
+// A port of a remote shell is open by either of its numbers.
+func TestPorts(t *testing.T) {
+	r := scan(t, map[string]string{"t.json": `{"family": "a", "networkMode": "bridge", "requiresCompatibilities": ["EC2"], "containerDefinitions": [{"name": "web", "image": "a:1", "portMappings": [
+{"containerPort": 22}, {"containerPort": 2222, "hostPort": 22}, {"containerPort": 80, "hostPort": 80}, {"containerPort": 8080, "hostPort": 2375}, {"containerPort": 8443}]}]}`})
+	if diff := cmp.Diff(lines(r, "CAST-TASK-034", "CAST-TASK-035"), []string{"t.json:2 CAST-TASK-034 a port 22", "t.json:2 CAST-TASK-034 a host port 22", "t.json:2 CAST-TASK-035 a host port 80", "t.json:2 CAST-TASK-034 a host port 2375"}); diff != "" {
+		t.Errorf("got, want: %s", diff)
+	}
+}

@@ -2,6 +2,7 @@ package terraform
 
 import (
 	"maps"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -299,8 +300,13 @@ func (s *scope) traversal(t hcl.Traversal, at blueprint.Span, depth int) *tree.N
 			return follow(s.variable(name, at, depth+1), t[2:], at)
 		}
 	case "path":
-		if name == "module" || name == "root" || name == "cwd" {
+		switch name {
+		case "module":
 			return tree.TextAt(".", at) // files are looked up from the module's folder
+		case "root", "cwd":
+			if dir, err := filepath.Rel(s.m.dir, s.r.rootDir); err == nil {
+				return tree.TextAt(filepath.ToSlash(dir), at)
+			}
 		}
 	case "each", "count", "self", "terraform":
 	case "data":

@@ -59,6 +59,7 @@ type Reader struct {
 	files    fs.FS
 	modules  map[string]*module // by folder
 	called   map[string]bool
+	rootDir  string // of the root module that is read
 	calls    int
 	work     int // of the root module that is read, and of those that it calls
 	total    int
@@ -235,7 +236,7 @@ func (r *Reader) root(dir string, wanted func(string) bool) []Resource {
 		r.Problems = append(r.Problems, Problem{dir, errors.New("not read: the configurations before it came to more than is worked out in one scan"), true})
 		return nil
 	}
-	r.work, r.calls = 0, 0
+	r.work, r.calls, r.rootDir = 0, 0, dir
 	out := r.resources(&scope{r: r, m: r.modules[dir]}, "", wanted, 0)
 	if r.work > maxWork || r.calls > maxCalls {
 		r.Problems = append(r.Problems, Problem{dir, errors.New("it comes to more than is worked out of one configuration; the rest of it is unknown"), true})

@@ -263,3 +263,14 @@ module "far" {
 		t.Errorf("got, want: %s; problems %v", diff, problems)
 	}
 }
+
+// Within a module path.root is the folder of who calls it.
+func TestPathRoot(t *testing.T) {
+	res, _ := read(t, map[string]string{"a/main.tf": "module \"m\" {\n  source = \"./m/n\"\n}\nresource \"t\" \"r\" {\n  v = file(\"${path.root}/x.txt\")\n}\n", "a/x.txt": "of the root", "a/m/n/x.txt": "of the module",
+		"a/m/n/main.tf": "resource \"t\" \"r\" {\n  root = file(\"${path.root}/x.txt\")\n  module = file(\"${path.module}/x.txt\")\n  out = file(\"${path.root}/../../x.txt\")\n}\n"})
+	body := res["module.m.t.r"].Body
+	got := []string{show(res["t.r"].Body.Get("v")), show(body.Get("root")), show(body.Get("module")), show(body.Get("out"))}
+	if diff := cmp.Diff(got, []string{"of the root", "of the root", "of the module", "?"}); diff != "" {
+		t.Errorf("got, want: %s", diff)
+	}
+}
