@@ -177,6 +177,8 @@ func TestGitHubAction(t *testing.T) {
 		{"image", map[string]string{"image": "archive:app.tar"}, exitViolated, []string{"castellan/image.sarif", "castellan/image.xml", "castellan/image.json", "castellan/image.html", "summary.md"}},
 		{"template", map[string]string{"path": ".", "reports": "my reports"}, exitViolated, []string{"my reports/iac.sarif", "my reports/iac.xml", "my reports/iac.json", "my reports/iac.html", "summary.md"}},
 		{"nothing fails", map[string]string{"path": ".", "fail-on": ""}, exitDone, nil},
+		{"path like an option", map[string]string{"path": "--help"}, exitFailed, nil},
+		{"image like an option", map[string]string{"image": "--help"}, exitFailed, nil},
 		{"hostile path", map[string]string{"path": "$(touch hacked)"}, exitFailed, nil},
 		{"only what is new", map[string]string{"image": "archive:app.tar", "new-since": "archive:old.tar"}, exitDone, nil},
 		{"new and grave", map[string]string{"image": "archive:worse.tar", "new-since": "archive:old.tar", "fail-on": "medium"}, exitViolated, nil},
@@ -264,6 +266,9 @@ func TestGitLabTemplate(t *testing.T) {
 			t.Errorf("%s: exit code %d\n%s", job, code, out)
 		}
 		reads(t, dir, files...)
+		if code, out := shell(t, dir, strings.Join(file[job].Script, "\n"), append(env, "CASTELLAN_PATH=--help", "CASTELLAN_IMAGE=--help")...); code != exitFailed {
+			t.Errorf("%s of --help: exit code %d\n%s", job, code, out)
+		}
 		kept, err := filepath.Glob(filepath.Join(dir, file[file[job].Extends].Artifacts.Reports.Junit))
 		if err != nil || len(kept) != 1 {
 			t.Errorf("%s: %v, %v are kept as JUnit", job, kept, err)
@@ -385,6 +390,8 @@ func TestJenkinsLibrary(t *testing.T) {
 			[]string{"it's here/report.sarif", "it's here/junit.xml"}},
 		{"nothing fails", "[paths: ['task.json'], failOn: '']", []string{"HOLDS true"}, nil},
 		{"hostile", "[image: \"archive:\\$(touch hacked)'; touch hacked; '\"]", []string{"ERROR castellan could not scan: exit code 1"}, nil},
+		{"like an option", "[paths: ['--help']]", []string{"ERROR castellan could not scan: exit code 1"}, nil},
+		{"image like an option", "[image: '--help']", []string{"ERROR castellan could not scan: exit code 1"}, nil},
 		{"mistyped", "[image: 'a', failsOn: 'high']", []string{"ERROR castellanScan: unknown failsOn"}, nil},
 		{"nothing given", "[:]", []string{"ERROR castellanScan: give an image or paths"}, nil},
 	}

@@ -105,8 +105,11 @@ func openings() []Check {
 			Elsewhere: finding.Elsewhere{CIS: []string{"Docker 1.6 5.7", "Docker 1.6 5.9"}},
 			find: containers(func(_ *blueprint.Task, c *blueprint.Container, hits report) {
 				for _, p := range c.Ports {
-					if p.Container.Known() && slices.Contains([]int64{22, 23, 2375}, p.Container.V) {
+					switch {
+					case remoteShell(p.Container):
 						hits(hit{at: p.At, subject: fmt.Sprintf("port %d", p.Container.V), evidence: fmt.Sprintf("port %d is mapped", p.Container.V)})
+					case remoteShell(p.Host):
+						hits(hit{at: p.At, subject: fmt.Sprintf("host port %d", p.Host.V), evidence: fmt.Sprintf("host port %d is mapped", p.Host.V)})
 					}
 				}
 			})},
@@ -119,12 +122,17 @@ func openings() []Check {
 					return
 				}
 				for _, p := range c.Ports {
-					if p.Host.Known() && p.Host.V > 0 && p.Host.V < 1024 && p.Host.V != 22 {
+					if p.Host.Known() && p.Host.V > 0 && p.Host.V < 1024 && !remoteShell(p.Host) {
 						hits(hit{at: p.At, subject: fmt.Sprintf("host port %d", p.Host.V), evidence: fmt.Sprintf("host port %d", p.Host.V)})
 					}
 				}
 			})},
 	}
+}
+
+// remoteShell says that a port is that of ssh, of telnet or of the engine.
+func remoteShell(p blueprint.Number) bool {
+	return p.Known() && slices.Contains([]int64{22, 23, 2375}, p.V)
 }
 
 // mounted is how a path of the host comes into a task.

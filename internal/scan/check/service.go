@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,11 +19,14 @@ func serviceChecks() []Check {
 				Checkov: []string{"CKV_AWS_333"}},
 			find: services(publicIP(false))},
 		{ID: "CAST-SERVICE-002", Title: "Service lies in public subnets", Severity: finding.Low,
-			Why:    "Such subnets lead to the internet gateway, and give an address to whatever is started in them.",
-			Remedy: "Put the service into private subnets, and a load balancer before it.",
+			Why:    "With assignPublicIp a task in such a subnet is reached from the internet through its gateway: one rule of a security group too many, and everybody can.",
+			Remedy: "Set assignPublicIp to DISABLED, put the service into private subnets, and a load balancer before it.",
 			find: services(func(s *blueprint.Service, hits report) {
+				if !blueprint.IsTrue(s.PublicIP) {
+					return // it decides, and not what the subnet gives to instances
+				}
 				for _, n := range s.PublicSubnets {
-					hits(hit{at: n.At, subject: n.V, evidence: fmt.Sprintf("subnet %s gives public addresses", n.V)})
+					hits(hit{at: n.At, subject: n.V, evidence: fmt.Sprintf("assignPublicIp is ENABLED, and subnet %s is a public one", n.V)})
 				}
 			})},
 		{ID: "CAST-SERVICE-003", Title: "ECS Exec is on", Severity: finding.Low,
@@ -38,11 +42,7 @@ func serviceChecks() []Check {
 			Remedy: "Set platformVersion to LATEST, or leave it out.",
 			Elsewhere: finding.Elsewhere{SecurityHub: []string{"ECS.10"}, Prowler: []string{"ecs_service_fargate_latest_platform_version"},
 				Checkov: []string{"CKV_AWS_332"}},
-			find: services(func(s *blueprint.Service, hits report) {
-				if s.Platform.Known() && outdated(s.Platform.V) {
-					hits(hit{at: s.Platform.At, evidence: "platformVersion " + s.Platform.V})
-				}
-			})},
+			find: oldPlatforms},
 		{ID: "CAST-SERVICE-005", Title: "Failed deployment is not rolled back", Severity: finding.Negligible,
 			Why:    "Without the circuit breaker ECS starts tasks that fail again and again until somebody looks.",
 			Remedy: "Set deploymentCircuitBreaker with enable and rollback.",
@@ -75,8 +75,19 @@ func publicIP(ofTaskSets bool) func(*blueprint.Service, report) {
 	}
 }
 
-// outdated says that a platform version is before 1.4, the current one of Linux;
-// Windows' begin at 1.0.0 and are named LATEST in practice.
+// oldPlatforms finds services on outdated platform versions. Windows' is 1.0.0:
+// where a document has tasks of both, which a service is for is not known.
+func oldPlatforms(d *blueprint.Document, in func(blueprint.Resource, *blueprint.Container) report) {
+	windows := slices.ContainsFunc(d.Tasks, func(t blueprint.Task) bool { return t.Windows() || t.OS.Is == blueprint.Unknown })
+	for i := range d.Services {
+		s := &d.Services[i]
+		if s.Platform.Known() && outdated(s.Platform.V) && !(windows && s.Platform.V == "1.0.0") {
+			in(s.Resource, nil)(hit{at: s.Platform.At, evidence: "platformVersion " + s.Platform.V})
+		}
+	}
+}
+
+// outdated says that a platform version is before 1.4, the current one of Linux.
 func outdated(version string) bool {
 	parts := strings.Split(version, ".")
 	if len(parts) < 2 {

@@ -638,3 +638,45 @@ func TestRolesAlone(t *testing.T) {
 		t.Errorf("%d files, %d faults", r.Files, len(r.Faults))
 	}
 }
+
+// Faults that depend on where a task runs and on what decides.
+func TestWhatDecides(t *testing.T) {
+	capability := `{"family": "a", "requiresCompatibilities": [%s], "containerDefinitions": [{"name": "web", "image": "a:1", "linuxParameters": {"capabilities": {"add": ["%s"]}}}]}`
+	service := "resource \"aws_ecs_service\" \"s\" {\n  platform_version = \"%s\"\n  network_configuration {\n    subnets = [aws_subnet.a.id]\n%s  }\n}\nresource \"aws_subnet\" \"a\" {\n  map_public_ip_on_launch = true\n}\nresource \"aws_ecs_task_definition\" \"t\" {\n  runtime_platform {\n    operating_system_family = \"%s\"\n  }\n}\n"
+	for _, tc := range []struct {
+		name, file, text string
+		want             []string
+	}{
+		{"the capability that Fargate permits", "t.json", fmt.Sprintf(capability, `"FARGATE"`, "SYS_PTRACE"), []string{"CAST-TASK-006 low"}},
+		{"on EC2", "t.json", fmt.Sprintf(capability, `"EC2"`, "SYS_PTRACE"), []string{"CAST-TASK-005 high"}},
+		{"on both", "t.json", fmt.Sprintf(capability, `"EC2", "FARGATE"`, "CAP_SYS_PTRACE"), []string{"CAST-TASK-005 high"}},
+		{"another capability", "t.json", fmt.Sprintf(capability, `"FARGATE"`, "SYS_ADMIN"), []string{"CAST-TASK-005 high"}},
+		{"public addresses", "main.tf", fmt.Sprintf(service, "LATEST", "    assign_public_ip = true\n", "LINUX"), []string{"CAST-SERVICE-002 low", "CAST-SERVICE-001 high"}},
+		{"no public addresses", "main.tf", fmt.Sprintf(service, "LATEST", "    assign_public_ip = false\n", "LINUX"), nil},
+		{"nothing said of addresses", "main.tf", fmt.Sprintf(service, "LATEST", "", "LINUX"), nil},
+		{"Windows' platform", "main.tf", fmt.Sprintf(service, "1.0.0", "", "WINDOWS_SERVER_2022_CORE"), nil},
+		{"Linux' first platform", "main.tf", fmt.Sprintf(service, "1.0.0", "", "LINUX"), []string{"CAST-SERVICE-004 medium"}},
+		{"an old platform beside Windows", "main.tf", fmt.Sprintf(service, "1.3.0", "", "WINDOWS_SERVER_2022_CORE"), []string{"CAST-SERVICE-004 medium"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var got []string
+			for _, f := range scan(t, map[string]string{tc.file: tc.text}).Faults {
+				if slices.Contains([]string{"CAST-TASK-005", "CAST-TASK-006", "CAST-SERVICE-001", "CAST-SERVICE-002", "CAST-SERVICE-004"}, f.Check) {
+					got = append(got, f.Check+" "+f.Severity.String())
+				}
+			}
+			if diff := cmp.Diff(got, tc.want); diff != "" {
+				t.Errorf("got, want: %s", diff)
+			}
+		})
+	}
+}
+
+// A port of a remote shell is open by either of its numbers.
+func TestPorts(t *testing.T) {
+	r := scan(t, map[string]string{"t.json": `{"family": "a", "networkMode": "bridge", "requiresCompatibilities": ["EC2"], "containerDefinitions": [{"name": "web", "image": "a:1", "portMappings": [
+{"containerPort": 22}, {"containerPort": 2222, "hostPort": 22}, {"containerPort": 80, "hostPort": 80}, {"containerPort": 8080, "hostPort": 2375}, {"containerPort": 8443}]}]}`})
+	if diff := cmp.Diff(lines(r, "CAST-TASK-034", "CAST-TASK-035"), []string{"t.json:2 CAST-TASK-034 a port 22", "t.json:2 CAST-TASK-034 a host port 22", "t.json:2 CAST-TASK-035 a host port 80", "t.json:2 CAST-TASK-034 a host port 2375"}); diff != "" {
+		t.Errorf("got, want: %s", diff)
+	}
+}

@@ -115,7 +115,7 @@ func writeSARIF(w io.Writer, reports []Report, o Options) error {
 func sarifRunOf(r *Report, o Options) sarifRun {
 	run := sarifRun{
 		Tool:       sarifTool{sarifDriver{Name: o.Tool, Version: o.Version, Rules: []sarifRule{}}},
-		Automation: &sarifID{"castellan/scan/" + r.title()},
+		Automation: &sarifID{r.category()},
 		Results:    []sarifResult{},
 		Properties: map[string]any{"subject": r.title()},
 	}
@@ -137,6 +137,13 @@ func sarifRunOf(r *Report, o Options) sarifRun {
 	run.sarifSecrets(r)
 	run.addProblems(r)
 	return run
+}
+
+// category names what was scanned. GitHub takes what stands before the last slash
+// for the category, of which a later upload takes the place of the one before: it
+// must be the same for the next version, and another for documents than for images.
+func (r *Report) category() string {
+	return "castellan/" + string(r.Inventory.Subject.Kind) + "/" + strings.ReplaceAll(r.title(), "/", "_")
 }
 
 // unreadable is the rule of what could not be read.

@@ -105,7 +105,6 @@ type (
 		Message       string
 		Resolution    string
 		Severity      string
-		References    []string `json:",omitempty"`
 		Status        string
 		Layer         trivyLayer
 		CauseMetadata trivyCause
@@ -326,8 +325,8 @@ func trivyFaults(r *Report) []trivyResult {
 		}
 		res := &out[len(out)-1]
 		one := trivyMisconfiguration{
-			Type: "Castellan Security Check", ID: m.Check, Title: m.Title, Description: m.Why, Message: faultOwner(m) + ": " + m.Evidence, Resolution: m.Remedy,
-			Severity: trivySeverity(m.Severity), References: m.Elsewhere.Names(), Status: "FAIL", Layer: trivyLayerOf(r, m.Layer),
+			Type: "Castellan Security Check", ID: m.Check, Title: m.Title, Description: trivyDescription(m), Message: faultOwner(m) + ": " + m.Evidence, Resolution: m.Remedy,
+			Severity: trivySeverity(m.Severity), Status: "FAIL", Layer: trivyLayerOf(r, m.Layer),
 			CauseMetadata: trivyCause{Resource: m.Resource, Provider: trivyProvider(m), Service: trivyService(m), StartLine: m.Start.Line, EndLine: m.End.Line},
 		}
 		if a := m.Accepted; a != nil {
@@ -338,6 +337,16 @@ func trivyFaults(r *Report) []trivyResult {
 		res.Misconfigurations = append(res.Misconfigurations, one)
 	}
 	return out
+}
+
+// trivyDescription says why it is a fault, and its names elsewhere: references are
+// links for those who read these reports.
+func trivyDescription(m *finding.Misconfiguration) string {
+	names := m.Elsewhere.Names()
+	if len(names) == 0 {
+		return m.Why
+	}
+	return m.Why + " Elsewhere: " + strings.Join(names, ", ") + "."
 }
 
 // trivyTypeOf names the kind of document, by its name.

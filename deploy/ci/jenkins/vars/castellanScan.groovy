@@ -28,13 +28,14 @@ def call(Map given = [:]) {
     if (!o.image == !o.paths) {
         error 'castellanScan: give an image or paths'
     }
-    List words = [o.command, 'scan'] + (o.image ? [o.image] : ['iac'] + o.paths)
+    List words = [o.command, 'scan'] + (o.image ? [] : ['iac'])
     words += ['--fail-on', o.failOn, '--policy', o.policy, '--new-since', o.newSince]
     if (o.onlyFixed && o.image) {
         words += ['--only-fixed']
     }
     words += ['-o', 'table', '-o', "json=${o.reports}/report.json", '-o', "sarif=${o.reports}/report.sarif"]
     words += ['-o', "junit=${o.reports}/junit.xml", '-o', "html=${o.reports}/report.html"]
+    words += ['--'] + (o.image ? [o.image] : o.paths) // what begins with a dash is no option
 
     int status = sh(label: "castellan scan ${o.image ?: o.paths.join(' ')}", returnStatus: true,
         script: "mkdir -p ${quoted(o.reports)} && " + words.collect { quoted(it) }.join(' '))

@@ -112,8 +112,11 @@ func (s *scope) merge(args []hclsyntax.Expression, at blueprint.Span, depth int)
 func (s *scope) concat(e *hclsyntax.FunctionCallExpr, at blueprint.Span, depth int) *tree.Node {
 	out := &tree.Node{Kind: tree.List, At: at}
 	for _, a := range e.Args {
-		for _, item := range s.value(a, depth+1).Each() {
+		list := s.value(a, depth+1)
+		out.Open = out.Open || list.Open
+		for _, item := range list.Each() {
 			if e.Name == "flatten" && item.Kind == tree.List {
+				out.Open = out.Open || item.Open
 				out.Items = append(out.Items, item.Items...)
 				s.spend(len(item.Items), depth)
 				continue

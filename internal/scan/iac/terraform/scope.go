@@ -2,6 +2,7 @@ package terraform
 
 import (
 	"maps"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -179,8 +180,12 @@ func (s *scope) iterate(e *hclsyntax.ForExpr, out, key, value *tree.Node, depth 
 	if !s.spend(1+len(s.loop), depth) {
 		return
 	}
-	if e.CondExpr != nil && !blueprint.IsTrue(inner.value(e.CondExpr, depth+1).AsBool()) {
-		return // what may be there is not known to be
+	if e.CondExpr != nil {
+		c := inner.value(e.CondExpr, depth+1).AsBool()
+		out.Open = out.Open || !c.Known()
+		if !blueprint.IsTrue(c) {
+			return // what may be there is not known to be
+		}
 	}
 	v := inner.value(e.ValExpr, depth+1)
 	if e.KeyExpr == nil {
@@ -295,8 +300,13 @@ func (s *scope) traversal(t hcl.Traversal, at blueprint.Span, depth int) *tree.N
 			return follow(s.variable(name, at, depth+1), t[2:], at)
 		}
 	case "path":
-		if name == "module" || name == "root" || name == "cwd" {
+		switch name {
+		case "module":
 			return tree.TextAt(".", at) // files are looked up from the module's folder
+		case "root", "cwd":
+			if dir, err := filepath.Rel(s.m.dir, s.r.rootDir); err == nil {
+				return tree.TextAt(filepath.ToSlash(dir), at)
+			}
 		}
 	case "each", "count", "self", "terraform":
 	case "data":

@@ -1,7 +1,7 @@
 // Package terraform reads configurations in Terraform's language and its JSON
 // form, and plans that `terraform show -json` wrote. Variables have their
 // defaults or what *.tfvars say, local modules are read with what they are called
-// with, count and for_each stand for one. What only a plan or a provider knows
+// with, count and for_each stand for one unless they are known to be none. What only a plan or a provider knows
 // stays unknown.
 //
 // Nothing is fetched or run, and no file is read outside of the folder that is
@@ -59,6 +59,7 @@ type Reader struct {
 	files    fs.FS
 	modules  map[string]*module // by folder
 	called   map[string]bool
+	rootDir  string // of the root module that is read
 	calls    int
 	work     int // of the root module that is read, and of those that it calls
 	total    int
@@ -235,7 +236,7 @@ func (r *Reader) root(dir string, wanted func(string) bool) []Resource {
 		r.Problems = append(r.Problems, Problem{dir, errors.New("not read: the configurations before it came to more than is worked out in one scan"), true})
 		return nil
 	}
-	r.work, r.calls = 0, 0
+	r.work, r.calls, r.rootDir = 0, 0, dir
 	out := r.resources(&scope{r: r, m: r.modules[dir]}, "", wanted, 0)
 	if r.work > maxWork || r.calls > maxCalls {
 		r.Problems = append(r.Problems, Problem{dir, errors.New("it comes to more than is worked out of one configuration; the rest of it is unknown"), true})
@@ -292,6 +293,9 @@ func (r *Reader) resources(s *scope, module string, wanted func(string) bool, de
 		out = append(out, Resource{Type: typ, Name: name, Key: key, Address: module + key, Module: module, Body: body()})
 	}
 	for _, b := range s.m.blocks {
+		if s.none(b.Body) {
+			continue
+		}
 		if b.Type != "module" {
 			add(b.Type, b.Labels[0], b.Labels[1], func() *tree.Node { return s.body(b.Body, spanOf(b.DefRange(), b.Range()), 0) })
 			continue
@@ -312,6 +316,9 @@ func (r *Reader) resources(s *scope, module string, wanted func(string) bool, de
 		}
 	}
 	for _, b := range s.m.json {
+		if s.noneJSON(b.body) {
+			continue
+		}
 		if b.kind != "module" {
 			add(b.kind, b.typ, b.name, func() *tree.Node { return s.jsonValue(b.body, 0) })
 			continue

@@ -2,6 +2,8 @@ package terraform_test
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -226,5 +228,49 @@ func TestBombsOfSharedValues(t *testing.T) {
 				t.Errorf("problems %v", problems)
 			}
 		})
+	}
+}
+
+// What is known not to be made is not there; what may be is.
+func TestNone(t *testing.T) {
+	res, problems := read(t, map[string]string{"main.tf": `
+variable "create" { default = false }
+variable "given" {}
+resource "t" "zero" { count = 0 }
+resource "t" "off" { count = var.create ? 1 : 0 }
+resource "t" "each" { for_each = toset([]) }
+resource "t" "maybe" { count = var.given ? 1 : 0 }
+resource "t" "one" { count = 1 }
+resource "t" "joined" { for_each = toset(concat([], [for v in ["a"] : v if var.given])) }
+resource "t" "filtered" { for_each = { for k, v in { a = 1 } : k => v if var.given } }
+module "off" {
+  source = "./m"
+  count  = 0
+}
+module "on" {
+  source = "./m"
+  create = true
+}
+module "far" {
+  source                = "far/away"
+  count                 = 0
+  container_definitions = jsonencode([{ name = "a" }])
+}
+`, "m/main.tf": "variable \"create\" { default = false }\nresource \"t\" \"r\" {\n  count = var.create ? 1 : 0\n}\n",
+		"more.tf.json": `{"resource": {"t": {"json": {"count": "${var.create ? 1 : 0}"}, "json1": {"count": 1}}}}`})
+	got := slices.Sorted(maps.Keys(res))
+	if diff := cmp.Diff(got, []string{"module.on.t.r", "t.filtered", "t.joined", "t.json1", "t.maybe", "t.one"}); diff != "" || len(problems) > 0 {
+		t.Errorf("got, want: %s; problems %v", diff, problems)
+	}
+}
+
+// Within a module path.root is the folder of who calls it.
+func TestPathRoot(t *testing.T) {
+	res, _ := read(t, map[string]string{"a/main.tf": "module \"m\" {\n  source = \"./m/n\"\n}\nresource \"t\" \"r\" {\n  v = file(\"${path.root}/x.txt\")\n}\n", "a/x.txt": "of the root", "a/m/n/x.txt": "of the module",
+		"a/m/n/main.tf": "resource \"t\" \"r\" {\n  root = file(\"${path.root}/x.txt\")\n  module = file(\"${path.module}/x.txt\")\n  out = file(\"${path.root}/../../x.txt\")\n}\n"})
+	body := res["module.m.t.r"].Body
+	got := []string{show(res["t.r"].Body.Get("v")), show(body.Get("root")), show(body.Get("module")), show(body.Get("out"))}
+	if diff := cmp.Diff(got, []string{"of the root", "of the root", "of the module", "?"}); diff != "" {
+		t.Errorf("got, want: %s", diff)
 	}
 }
