@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/castellan-security/castellan/internal/adapter/git"
+	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/scan"
 )
 
@@ -16,7 +17,7 @@ func newScanGit(g *globals) *cobra.Command {
 		Use:   "git PATH",
 		Short: "Find the secrets in all that a repository's commits ever had",
 		Long: `Look through the history of a git repository: every content of every commit that
-a branch, a tag or a stash leads to, each once. Each secret is told with the
+a branch, a tag or a stash leads to, each once at each path. Each secret is told with the
 commit that brought it, and whether the newest one still has it. The git program
 is used to read, and kept from doing anything else.
 
@@ -35,6 +36,17 @@ is used to read, and kept from doing anything else.
 	f.StringVar(&o.secretSalt, "secret-salt", "", "file with the salt of the fingerprints of secrets, for several machines (default: secrets.salt in the data folder or the user's own; CASTELLAN_SECRET_SALT)")
 	f.BoolVar(&o.all, "all", false, "list what is doubtful, too")
 	return c
+}
+
+// lacking tells what a clone does not have: of what is missing nothing is known.
+func lacking(r *git.Repository) (ps []inventory.Problem) {
+	if r.Missing > 0 {
+		ps = append(ps, inventory.Problem{What: fmt.Sprintf("the repository lacks %d contents of its commits: it was cloned without them; clone it whole to have them looked at", r.Missing), Lost: true})
+	}
+	if r.Shallow {
+		ps = append(ps, inventory.Problem{What: "the repository lacks its older commits: it is a shallow clone; git fetch --unshallow brings them"})
+	}
+	return ps
 }
 
 func (g *globals) scanGit(ctx context.Context, path string, o scanOptions) error {
@@ -66,6 +78,7 @@ func (g *globals) scanGit(ctx context.Context, path string, o scanOptions) error
 		return err
 	}
 	inv.Subject.Name = fmt.Sprintf("%s (%d commits, %d contents)", path, repository.Commits, repository.Blobs)
+	inv.Problems = append(inv.Problems, lacking(repository)...)
 	r, err := s.report(ctx, inv)
 	if err != nil {
 		return err

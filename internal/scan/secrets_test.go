@@ -105,9 +105,12 @@ func TestSaltIsPartOfWhatIsKept(t *testing.T) {
 	}
 }
 
+// bareToken stands as a variable without a sign: it is no name that may be shown.
+var bareToken = strings.Join([]string{"ghp_", "x7Qw9ZrT4bNm2KfLs8VyHc3JdGp6UaE1oR5t"}, "")
+
 func TestSecretsOfTheConfiguration(t *testing.T) {
 	im := imageOf(t, []string{"file a x"})
-	im.info.Config = inventory.Config{Env: []string{"PATH=/bin", "DB_PASSWORD=" + planted, "DB_PASSWORD_FILE=/run/secrets/db", "GPG_KEY=7169605F62C751356D054A26A821E680E5FA6305"},
+	im.info.Config = inventory.Config{Env: []string{"PATH=/bin", "DB_PASSWORD=" + planted, "DB_PASSWORD_FILE=/run/secrets/db", "GPG_KEY=7169605F62C751356D054A26A821E680E5FA6305", bareToken},
 		Labels: map[string]string{"deploy.token": "q8Zr4Lw2Vn7Xc1Bm5Ty9Kd3"}, Cmd: []string{"app", "--password=" + planted}}
 	im.info.History = []inventory.Step{{Instruction: "ADD rootfs.tar /"}, {Instruction: "ARG NPM_TOKEN=q8Zr4Lw2Vn7Xc1Bm5Ty9Kd3", Empty: true},
 		{Instruction: "ENV DB_PASSWORD=" + planted, Empty: true}}
@@ -115,6 +118,7 @@ func TestSecretsOfTheConfiguration(t *testing.T) {
 	want := []string{
 		"token argument step 2:0 layer 0",
 		"password command password:0 layer 0",
+		"github-pat env :0 layer 0",
 		"password env DB_PASSWORD:0 layer 0",
 		"generic-api-key env GPG_KEY:0 layer 0 but it looks like a digest, or the number of a version",
 		"token label deploy.token:0 layer 0",

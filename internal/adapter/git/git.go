@@ -34,6 +34,8 @@ const (
 	// maxBlobs bounds how many contents one history may have: the largest public
 	// ones have some ten million.
 	maxBlobs = 20_000_000
+	// maxChanges bounds how often contents may be brought.
+	maxChanges = 10 * maxBlobs
 	// maxAnswer bounds what git says of an error.
 	maxAnswer = 4 << 10
 )
@@ -46,6 +48,10 @@ type Repository struct {
 	Commits int
 	// Blobs is how many contents it has handed over.
 	Blobs int
+	// Missing is how many the repository lacks, as a clone without contents does.
+	Missing int
+	// Shallow says that it lacks commits: it was cloned without its older ones.
+	Shallow bool
 }
 
 // Open opens the repository that a folder is, or is in. It returns
@@ -61,7 +67,7 @@ func Open(ctx context.Context, path string) (*Repository, error) {
 	if err != nil {
 		return nil, fault.New(fault.NotFound, "open repository %s: %w", path, err).With("name a folder that git clone made, or one below it")
 	}
-	r.path = filepath.Clean(strings.TrimSpace(string(out)))
+	r.path = filepath.Clean(strings.TrimSuffix(string(out), "\n"))
 	return r, nil
 }
 
@@ -70,9 +76,9 @@ func Open(ctx context.Context, path string) (*Repository, error) {
 func (r *Repository) command(ctx context.Context, args ...string) *exec.Cmd {
 	c := exec.CommandContext(ctx, r.program, append([]string{"-C", r.path, "--no-pager", "--no-optional-locks", "--no-replace-objects",
 		"-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "diff.external=", "-c", "core.attributesFile=/dev/null",
-		"-c", "log.showSignature=false", "-c", "color.ui=false"}, args...)...)
+		"-c", "log.showSignature=false", "-c", "log.mailmap=false", "-c", "color.ui=false", "-c", "core.bigFileThreshold=64m", "-c", "fetch.bundleURI="}, args...)...)
 	c.Env = []string{"PATH=/usr/bin:/bin", "HOME=/nonexistent", "LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_TERMINAL_PROMPT=0",
-		"GIT_ALLOW_PROTOCOL=", "GIT_NO_LAZY_FETCH=1", "GIT_ATTR_NOSYSTEM=1", "GIT_OPTIONAL_LOCKS=0"}
+		"GIT_ALLOW_PROTOCOL=", "GIT_NO_LAZY_FETCH=1", "GIT_ATTR_NOSYSTEM=1", "GIT_OPTIONAL_LOCKS=0", "GIT_ALLOC_LIMIT=1g", "GIT_GRAFT_FILE=/dev/null"}
 	const grace = 5 * time.Second // for the pipes of a git that was stopped
 	c.WaitDelay = grace
 	return c
@@ -106,10 +112,20 @@ func explained(err error, said *bounded) error {
 }
 
 // Each calls take for every content of every commit that a branch, tag or stash
-// leads to, the oldest first, with the commit that brought it. Content that
-// stands at several paths or was brought several times is handed over once.
+// leads to, the oldest first, with the commit that brought it. Content that was
+// brought several times to one path is handed over once; what stands at several
+// is, at each: a path may say what a content is worth.
 func (r *Repository) Each(ctx context.Context, take func(inventory.Blob, io.Reader) error) error {
 	newest, err := r.newest(ctx)
+	if err != nil {
+		return err
+	}
+	out, err := r.output(ctx, "rev-parse", "--is-shallow-repository")
+	if err != nil {
+		return err
+	}
+	r.Shallow = strings.TrimSpace(string(out)) == "true"
+	lacking, err := r.lacking(ctx)
 	if err != nil {
 		return err
 	}
@@ -117,18 +133,31 @@ func (r *Repository) Each(ctx context.Context, take func(inventory.Blob, io.Read
 	if err != nil {
 		return err
 	}
-	seen := map[string]bool{}
+	type standing struct{ id, path string }
+	seen := map[standing]bool{}
 	err = r.changes(ctx, func(b inventory.Blob) error {
-		if seen[b.ID] {
+		at := standing{b.ID, b.Path}
+		if seen[at] {
 			return nil
 		}
 		if len(seen) >= maxBlobs {
 			return fault.New(fault.Exhausted, "history has more than %d contents", maxBlobs)
 		}
-		seen[b.ID] = true
+		seen[at] = true
+		if lacking[b.ID] {
+			r.Missing++
+			return nil
+		}
 		b.Newest = newest[b.ID]
-		r.Blobs++
-		return contents.take(b, take)
+		has, err := contents.take(b, take)
+		switch {
+		case err != nil:
+		case has:
+			r.Blobs++
+		default:
+			r.Missing++
+		}
+		return err
 	})
 	return errors.Join(err, contents.close())
 }
@@ -137,8 +166,7 @@ func (r *Repository) Each(ctx context.Context, take func(inventory.Blob, io.Read
 func (r *Repository) newest(ctx context.Context) (map[string]bool, error) {
 	all := map[string]bool{}
 	if _, err := r.output(ctx, "rev-parse", "--verify", "--quiet", "HEAD^{commit}"); err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
+		if noneFound(err) {
 			return all, nil
 		}
 		return nil, err
@@ -151,18 +179,55 @@ func (r *Repository) newest(ctx context.Context) (map[string]bool, error) {
 			}
 			// "mode type id\tpath"
 			if fields := strings.Fields(line); len(fields) >= 3 {
-				all[fields[2]] = true
+				if len(all) >= maxBlobs {
+					return fault.New(fault.Exhausted, "the newest commit has more than %d contents", maxBlobs)
+				}
+				all[strings.Clone(fields[2])] = true
 			}
 		}
 	}, "ls-tree", "-r", "-z", "--full-tree", "HEAD")
 	return all, err
 }
 
+// lacking are the objects that a clone was made without. A git that is asked for
+// one ends, because it may not fetch it.
+func (r *Repository) lacking(ctx context.Context) (map[string]bool, error) {
+	if _, err := r.output(ctx, "config", "--get-regexp", `^(extensions\.partialclone|remote\..*\.promisor)$`); err != nil {
+		if noneFound(err) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	all := map[string]bool{}
+	err := r.tokens(ctx, func(t *tokens) error {
+		for {
+			line, err := t.r.ReadSlice('\n')
+			if err != nil {
+				return err
+			}
+			if id, ok := bytes.CutPrefix(line, []byte("?")); ok {
+				if len(all) >= maxBlobs {
+					return fault.New(fault.Exhausted, "the clone lacks more than %d contents", maxBlobs)
+				}
+				all[string(bytes.TrimSpace(id))] = true
+			}
+		}
+	}, "rev-list", "--objects", "--no-object-names", "--missing=print", "--all")
+	return all, err
+}
+
+// noneFound says that git ended as it does where there is nothing of what was asked
+// for.
+func noneFound(err error) bool {
+	var exit *exec.ExitError
+	return errors.As(err, &exit) && exit.ExitCode() == 1
+}
+
 // changes calls one for every content that a commit adds or changes.
 func (r *Repository) changes(ctx context.Context, one func(inventory.Blob) error) error {
 	return r.tokens(ctx, func(t *tokens) error {
 		var commit inventory.Commit
-		for {
+		for n := 0; ; {
 			s, err := t.next()
 			if err != nil {
 				return err
@@ -183,12 +248,15 @@ func (r *Repository) changes(ctx context.Context, one func(inventory.Blob) error
 				if len(fields) < 5 || !isFile(fields[1]) || strings.Trim(fields[3], "0") == "" {
 					continue
 				}
-				if err := one(inventory.Blob{ID: fields[3], Path: path, Commit: commit}); err != nil {
+				if n++; n > maxChanges {
+					return fault.New(fault.Exhausted, "history has more than %d changes", maxChanges)
+				}
+				if err := one(inventory.Blob{ID: strings.Clone(fields[3]), Path: path, Commit: commit}); err != nil {
 					return err
 				}
 			}
 		}
-	}, "log", "--all", "--reverse", "--diff-merges=first-parent", "--root", "--no-renames", "--no-ext-diff", "--no-textconv", "--raw", "-z", "--no-abbrev", "--format=%x01%H%x00%an%x00%aI")
+	}, "log", "--all", "--reverse", "--date-order", "--encoding=UTF-8", "--no-mailmap", "-O/dev/null", "--diff-merges=first-parent", "--root", "--no-renames", "--no-ext-diff", "--no-textconv", "--raw", "-z", "--no-abbrev", "--format=%x01%H%x00%an%x00%aI")
 }
 
 // isFile says that a mode is that of a file, not of a link or another repository.
@@ -296,34 +364,35 @@ func (r *Repository) contents(ctx context.Context) (*contents, error) {
 	return c, nil
 }
 
-// take asks for one content and hands it over.
-func (c *contents) take(b inventory.Blob, take func(inventory.Blob, io.Reader) error) error {
+// take asks for one content and hands it over. has is false where the repository
+// lacks it.
+func (c *contents) take(b inventory.Blob, take func(inventory.Blob, io.Reader) error) (has bool, err error) {
 	if _, err := io.WriteString(c.in, b.ID+"\n"); err != nil {
-		return fmt.Errorf("ask git: %w", err)
+		return false, fmt.Errorf("ask git: %w", err)
 	}
 	head, err := c.out.ReadSlice('\n')
 	if err != nil {
-		return fmt.Errorf("read from git: %w", unexpected(err))
+		return false, fmt.Errorf("read from git: %w", unexpected(err))
 	}
 	// "id type size", or "id missing" in a clone that lacks it.
 	fields := bytes.Fields(head)
 	if len(fields) != 3 {
-		return nil
+		return false, nil
 	}
 	if b.Size, err = strconv.ParseInt(string(fields[2]), 10, 64); err != nil {
-		return fmt.Errorf("read from git: size of %s: %w", b.ID, err)
+		return false, fmt.Errorf("read from git: size of %s: %w", b.ID, err)
 	}
 	content := io.LimitReader(c.out, b.Size)
 	if err := take(b, content); err != nil {
-		return err
+		return true, err
 	}
 	if _, err := io.Copy(io.Discard, content); err != nil {
-		return fmt.Errorf("read from git: %w", err)
+		return false, fmt.Errorf("read from git: %w", err)
 	}
 	if _, err := c.out.Discard(1); err != nil { // the line's end after it
-		return fmt.Errorf("read from git: %w", unexpected(err))
+		return false, fmt.Errorf("read from git: %w", unexpected(err))
 	}
-	return nil
+	return true, nil
 }
 
 func (c *contents) close() error {

@@ -57,7 +57,7 @@ func each(t *testing.T, folder string) (lines []string) {
 	return lines
 }
 
-// Every content comes once, with what is gone and what only other branches and
+// Every content comes once for each path, with what is gone and what only other branches and
 // tags have.
 func TestEach(t *testing.T) {
 	f := t.TempDir()
@@ -71,7 +71,7 @@ func TestEach(t *testing.T) {
 	write(t, f, "deep/er.txt", "four\n")
 	made(t, f, []string{"add", "."}, []string{"commit", "-m", "third"}, []string{"checkout", "main"}, []string{"rm", "copy.txt"}, []string{"commit", "-m", "fourth"})
 	const by = " A. Uthor 2026-01-02"
-	want := []string{`"a.txt" "one" 3 false` + by, `"odd name\n:100644" "two" 3 true` + by, `"a.txt" "three" 5 true` + by,
+	want := []string{`"a.txt" "one" 3 false` + by, `"odd name\n:100644" "two" 3 true` + by, `"a.txt" "three" 5 true` + by, `"copy.txt" "two" 3 true` + by,
 		`"deep/er.txt" "four\n" 5 false` + by, `"side.txt" "" 0 false` + by}
 	if d := cmp.Diff(each(t, f), want); d != "" {
 		t.Errorf("differs (-got +want):\n%s", d)
@@ -84,7 +84,10 @@ func TestSettingsStartNothing(t *testing.T) {
 	mark := filepath.Join(t.TempDir(), "started")
 	write(t, f, "a.txt", "one")
 	write(t, f, ".gitattributes", "*.txt diff=evil filter=evil\n")
-	run := "touch " + mark
+	run := filepath.Join(t.TempDir(), "evil")
+	if err := os.WriteFile(run, []byte("#!/bin/sh\ntouch "+mark+"\ncat\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	made(t, f, []string{"init"}, []string{"add", "."}, []string{"commit", "-m", "first"})
 	for _, name := range []string{"core.fsmonitor", "core.pager", "pager.log", "diff.external", "diff.evil.command", "diff.evil.textconv", "filter.evil.smudge",
 		"core.sshCommand", "gpg.program", "core.editor", "credential.helper", "alias.log"} {
@@ -95,6 +98,36 @@ func TestSettingsStartNothing(t *testing.T) {
 	}
 	if _, err := os.Stat(mark); err == nil {
 		t.Error("a setting of the repository started a program")
+	}
+	// The settings are such as start one: git by itself does.
+	made(t, f, []string{"log", "-p", "--textconv", "--ext-diff"})
+	if _, err := os.Stat(mark); err != nil {
+		t.Errorf("the settings of this test start nothing: %v", err)
+	}
+}
+
+// What a clone lacks is counted, and never fetched.
+func TestWhatIsLacking(t *testing.T) {
+	f, clone := t.TempDir(), t.TempDir()
+	write(t, f, "a.txt", "one")
+	made(t, f, []string{"init"}, []string{"add", "."}, []string{"commit", "-m", "first"}, []string{"config", "uploadpack.allowFilter", "true"})
+	write(t, f, "a.txt", "two")
+	made(t, f, []string{"commit", "-am", "second"}, []string{"clone", "--filter=blob:none", "--no-checkout", "file://" + f, clone + "/blobless"}, []string{"clone", "--depth=1", "file://" + f, clone + "/shallow"})
+	for name, want := range map[string][]int{"blobless": {2, 0, 2, 0}, "shallow": {1, 1, 0, 1}} {
+		r, err := git.Open(t.Context(), filepath.Join(clone, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Each(t.Context(), func(inventory.Blob, io.Reader) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		shallow := 0
+		if r.Shallow {
+			shallow = 1
+		}
+		if d := cmp.Diff([]int{r.Commits, r.Blobs, r.Missing, shallow}, want); d != "" {
+			t.Errorf("%s: commits, contents, missing, shallow (-got +want):\n%s", name, d)
+		}
 	}
 }
 

@@ -83,7 +83,10 @@ func (e *Engine) Config(i *inventory.Image) []inventory.Secret {
 		all = append(all, e.FindText(File{Source: source, Name: name}, []byte(text[:min(len(text), maxText)]))...)
 	}
 	for _, v := range i.Config.Env {
-		name, _, _ := strings.Cut(v, "=")
+		name, _, named := strings.Cut(v, "=")
+		if !named {
+			name = "" // all of it may be the value
+		}
 		look(inventory.InEnv, name, v)
 	}
 	for name, v := range i.Config.Labels {

@@ -57,7 +57,7 @@ func (s *sifting) add(rule, name, value, doubt string, at int) *found {
 		return nil
 	}
 	line := s.lineAround(at, min(len(s.buf), at+len(value)))
-	return s.keep(found{rule: rule, own: true, name: name, value: value, doubt: doubt, allowed: allowanceIn(line, value)}, at, at)
+	return s.keep(found{rule: rule, own: true, name: name, value: value, doubt: doubt, allowed: allowanceIn(line)}, at, at)
 }
 
 // span is the run of bytes from i on, of at most n, for which in is true.

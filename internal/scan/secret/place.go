@@ -58,7 +58,8 @@ var tests = []string{"/test/", "/tests/", "/testing/", "/testdata/", "/test_data
 // shipped are folders that distributions fill; what an application puts of its own
 // beside is left out.
 var (
-	shipped   = []string{"usr/share/", "usr/lib/", "usr/lib64/", "usr/libexec/", "usr/include/", "lib/", "usr/lib32/", "var/lib/dpkg/", "var/lib/apt/"}
+	shipped = []string{"usr/share/", "usr/lib/", "usr/lib64/", "usr/libexec/", "usr/include/", "usr/lib32/", "var/lib/dpkg/", "var/lib/apt/",
+		"lib/x86_64-linux-gnu/", "lib/aarch64-linux-gnu/", "lib/systemd/", "lib/udev/", "lib/modules/", "lib/firmware/", "lib/apk/"}
 	documents = []string{"/doc/", "/docs/", "/man/", "/locale/", "/gtk-doc/", "/help/"}
 	served    = []string{"usr/share/nginx/html/", "usr/share/app/", "usr/lib/cgi-bin/"}
 )
@@ -71,6 +72,9 @@ func doubtOfPath(p string) string {
 			return doubtTest
 		}
 	}
+	if isTestName(path.Base(p)) {
+		return doubtTest
+	}
 	base := path.Base(low)
 	stem := strings.TrimSuffix(base, path.Ext(base))
 	for _, mark := range []string{".example", ".sample", ".template", ".dist", ".tmpl", ".tpl", "-example", "-sample", ".j2"} {
@@ -78,7 +82,7 @@ func doubtOfPath(p string) string {
 			return doubtTest
 		}
 	}
-	if strings.HasSuffix(stem, "_test") || strings.HasSuffix(stem, ".test") || strings.HasSuffix(stem, ".spec") || strings.HasSuffix(stem, "_spec") || strings.HasPrefix(stem, "test_") || strings.HasSuffix(stem, "test") || strings.HasSuffix(stem, "tests") || strings.Contains(stem, "example") || strings.Contains(stem, "snakeoil") {
+	if strings.Contains(stem, "example") || strings.Contains(stem, "snakeoil") {
 		return doubtTest
 	}
 	if strings.HasPrefix(stem, "swagger") || strings.HasPrefix(stem, "openapi") {
@@ -90,6 +94,27 @@ func doubtOfPath(p string) string {
 		}
 	}
 	return ""
+}
+
+// isTestName says that a file's name is one of tests: the word stands alone, at an
+// end behind a sign, or with a capital, as in ShopTest. It is not latest.
+func isTestName(base string) bool {
+	stem := strings.TrimSuffix(base, path.Ext(base))
+	low := strings.ToLower(stem)
+	if strings.HasPrefix(low, "test_") || strings.HasPrefix(low, "test-") || strings.HasPrefix(low, "test.") {
+		return true
+	}
+	for _, word := range []string{"test", "tests", "spec", "specs"} {
+		rest, ok := strings.CutSuffix(low, word)
+		if !ok {
+			continue
+		}
+		capital := stem[len(rest)] < 'a' && strings.ToUpper(stem) != stem
+		if rest == "" || capital || strings.ContainsRune("_-.", rune(rest[len(rest)-1])) {
+			return true
+		}
+	}
+	return false
 }
 
 // doubtOf says what speaks against something that was found, by what it is and

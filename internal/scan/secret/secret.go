@@ -13,7 +13,7 @@
 // wants them to. Nothing is missed by that: see shape.go.
 //
 // It is not for putting layers together (package scan), and not for deciding what
-// a finding is worth to a user (Judge does that once it is known where it stands).
+// a finding is worth to a user (Finding does that once it is known where it stands).
 package secret
 
 import (
@@ -152,10 +152,11 @@ func (e *Engine) FindText(f File, text []byte) []inventory.Secret {
 
 // results are what is to be told, without what another rule says better.
 func (s *sifting) results() []inventory.Secret {
+	all := shown(slices.Clone(s.found)) // also what is not told hides what would show it
 	s.settle()
 	out := make([]inventory.Secret, 0, len(s.found))
 	for i := range s.found {
-		out = append(out, s.e.told(s.f, &s.found[i]))
+		out = append(out, s.e.told(s.f, &s.found[i], all))
 	}
 	slices.SortStableFunc(out, func(a, b inventory.Secret) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))

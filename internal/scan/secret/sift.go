@@ -356,7 +356,7 @@ func (s *sifting) match(r *rule, from, to int) {
 	if s.binary == binaryKind && r.id == "private-key" && keyState(value) == inventory.KeyIncomplete {
 		return // the words with which a program reads and writes keys
 	}
-	f := s.keep(found{rule: r.id, generic: r.generic, value: value, doubt: doubt, allowed: allowanceIn(line, value)}, from, at)
+	f := s.keep(found{rule: r.id, generic: r.generic, value: value, doubt: doubt, allowed: allowanceIn(line)}, from, at)
 	if f == nil {
 		return
 	}

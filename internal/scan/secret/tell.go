@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -93,11 +94,14 @@ func (f *found) better(o *found) bool {
 }
 
 // told is what leaves this package of something that was found.
-func (e *Engine) told(f *File, x *found) inventory.Secret {
+func (e *Engine) told(f *File, x *found, values shown) inventory.Secret {
 	s := inventory.Secret{Rule: x.rule, Source: f.Source, Name: x.name, Line: x.row, Column: x.column, Length: len(x.value),
 		Doubt: doubtOf(x, f.Path), Account: x.account, Key: x.key, Expires: x.expires}
 	if f.Name != "" {
 		s.Name = f.Name
+	}
+	if values.tellsAny(s.Name) {
+		s.Name = ""
 	}
 	if f.Path != "" {
 		s.Path = "/" + f.Path
@@ -107,10 +111,32 @@ func (e *Engine) told(f *File, x *found) inventory.Secret {
 	}
 	if x.allowed != nil {
 		s.Allowed = &inventory.Allowed{Reason: x.allowed.reason, Expires: x.allowed.expires}
+		if values.tellsAny(x.allowed.reason) || values.partOfAny(x.allowed.reason) {
+			s.Allowed.Reason = ""
+		}
 	}
 	s.Same = e.print("value", x.value)
 	s.Print = e.print("finding", x.rule, f.Path, string(f.Source), s.Name, x.value)
 	return s
+}
+
+// shown are the values that were found, against which what is to be shown is held.
+type shown []found
+
+// tellsAny says that a text has a value in it.
+func (v shown) tellsAny(text string) bool {
+	return text != "" && slices.ContainsFunc(v, func(f found) bool { return f.value != "" && strings.Contains(text, f.value) })
+}
+
+// partOfAny says that a word of a text is part of a value.
+func (v shown) partOfAny(text string) bool {
+	const least = 4 // shorter words tell nothing
+	for w := range strings.FieldsSeq(text) {
+		if len(w) >= least && slices.ContainsFunc(v, func(f found) bool { return strings.Contains(f.value, w) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // print is the salted print of texts.
@@ -138,8 +164,9 @@ const (
 )
 
 // allowanceIn finds such a comment: the words after the mark are its reason, and
-// "until 2026-12-31" among them is the last day on which it holds.
-func allowanceIn(line, value string) *allowance {
+// "until 2026-12-31" among them is the last day on which it holds. Whether they
+// may be shown is known when all is found: see told.
+func allowanceIn(line string) *allowance {
 	_, rest, ok := strings.Cut(line, allowMark)
 	if !ok {
 		if strings.Contains(line, foreignMark) {
@@ -166,9 +193,6 @@ func allowanceIn(line, value string) *allowance {
 			}
 		}
 		a.reason = strings.TrimSpace(a.reason + " " + words[i])
-	}
-	if strings.Contains(a.reason, value) {
-		a.reason = ""
 	}
 	a.reason = strings.ToValidUTF8(a.reason[:min(len(a.reason), maxReason)], "")
 	return a
