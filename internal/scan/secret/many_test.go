@@ -1,6 +1,7 @@
 package secret_test
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -39,5 +40,14 @@ func TestMany(t *testing.T) {
 				t.Errorf("the analyser shows %d, %v", len(shown.Secrets), err)
 			}
 		})
+	}
+}
+
+// Two of one kind within one run of base64 are two.
+func TestTwoInOneRun(t *testing.T) {
+	run := base64.StdEncoding.EncodeToString([]byte("#!/bin/sh\nexport DB_PASSWORD=" + strong + "\nexport MAIL_PASSWORD=0" + strong + "\n"))
+	found := engine(t).FindText(secret.File{Path: "a.yaml"}, []byte("UserData: "+run+"\n"))
+	if len(found) != 2 || found[0].Name != "DB_PASSWORD" || found[1].Name != "MAIL_PASSWORD" {
+		t.Errorf("found %v, want both passwords", lines(found))
 	}
 }
