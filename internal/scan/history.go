@@ -2,6 +2,7 @@ package scan
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -46,7 +47,9 @@ func (s *Scanner) Commits(ctx context.Context, name string, h History) (inventor
 	at := map[string]int{} // by print
 	err := h.Each(ctx, func(b inventory.Blob, content io.Reader) error {
 		found, err := s.o.Secrets.Find(ctx, secret.File{Path: b.Path, Commit: b.Commit.Hash}, io.LimitReader(content, maxBlob))
-		if err != nil {
+		if errors.Is(err, secret.ErrMany) {
+			inv.Problems = append(inv.Problems, inventory.Problem{Place: inventory.Place{Path: "/" + b.Path}, What: fmt.Sprintf("in commit %s: %v", b.Commit.Hash, err)})
+		} else if err != nil {
 			return fmt.Errorf("%s of commit %s: %w", b.Path, b.Commit.Hash, err)
 		}
 		if b.Size > maxBlob {

@@ -33,7 +33,7 @@ func secrets(v *view, layers []*layer.Result, st strata) []inventory.Secret {
 					}
 					id := standing{s.Path, s.Print}
 					if k, ok := at[id]; ok && stays(layers, i, all[k].Hidden) {
-						all[k].Hidden, all[k].Line, all[k].Column = s.Hidden, s.Line, s.Column
+						all[k].Hidden, all[k].Line, all[k].Column, all[k].Allowed = s.Hidden, s.Line, s.Column, s.Allowed
 						continue
 					}
 					at[id] = len(all)

@@ -113,7 +113,7 @@ func TestSecretsOfTheConfiguration(t *testing.T) {
 	im.info.Config = inventory.Config{Env: []string{"PATH=/bin", "DB_PASSWORD=" + planted, "DB_PASSWORD_FILE=/run/secrets/db", "GPG_KEY=7169605F62C751356D054A26A821E680E5FA6305", bareToken},
 		Labels: map[string]string{"deploy.token": "q8Zr4Lw2Vn7Xc1Bm5Ty9Kd3"}, Cmd: []string{"app", "--password=" + planted}}
 	im.info.History = []inventory.Step{{Instruction: "ADD rootfs.tar /"}, {Instruction: "ARG NPM_TOKEN=q8Zr4Lw2Vn7Xc1Bm5Ty9Kd3", Empty: true},
-		{Instruction: "ENV DB_PASSWORD=" + planted, Empty: true}}
+		{Instruction: "ENV DB_PASSWORD=0ld-" + planted, Empty: true}, {Instruction: "ENV DB_PASSWORD=" + planted, Empty: true}}
 	got := secretLines(secretsOf(t, scan.Options{}, im))
 	want := []string{
 		"token argument step 2:0 layer 0",
@@ -121,6 +121,7 @@ func TestSecretsOfTheConfiguration(t *testing.T) {
 		"github-pat env :0 layer 0",
 		"password env DB_PASSWORD:0 layer 0",
 		"generic-api-key env GPG_KEY:0 layer 0 but it looks like a digest, or the number of a version",
+		"password history step 3:0 layer 0",
 		"token label deploy.token:0 layer 0",
 	}
 	if d := cmp.Diff(got, want); d != "" {

@@ -86,9 +86,8 @@ type (
 		URI string `json:"uri"`
 	}
 	sarifRegion struct {
-		StartLine   int `json:"startLine"`
-		StartColumn int `json:"startColumn,omitempty"`
-		EndLine     int `json:"endLine,omitempty"`
+		StartLine int `json:"startLine"`
+		EndLine   int `json:"endLine,omitempty"`
 	}
 	sarifLogical struct {
 		Name string `json:"name"`

@@ -224,7 +224,7 @@ func (run *sarifRun) sarifSecrets(r *Report) {
 		if s.Path != "" {
 			loc := sarifLocation{Physical: sarifFile(s.Path)}
 			loc.Physical.Region.StartLine = max(1, s.Line)
-			loc.Physical.Region.StartColumn = s.Column
+			// No column: SARIF counts characters, and what is known are bytes.
 			if s.Layer > 0 {
 				loc.Message = &sarifText{r.origin(s)}
 			}

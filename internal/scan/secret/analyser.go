@@ -3,9 +3,11 @@ package secret
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/castellan-security/castellan/internal/inventory"
@@ -45,14 +47,10 @@ func (Analyser) Wants(e *analyse.Entry, head []byte) bool {
 // Take is analyse.Analyser.
 func (a Analyser) Take(ctx context.Context, e *analyse.Entry, r io.Reader, shown *analyse.Shown) error {
 	found, err := a.Engine.Find(ctx, File{Path: e.Path}, io.LimitReader(r, maxFile))
-	if err != nil {
-		return err
+	if err == nil || errors.Is(err, ErrMany) {
+		shown.Secrets = found
 	}
-	shown.Secrets = found
-	if len(found) >= maxFound {
-		return fmt.Errorf("more than %d secrets; the first are listed", maxFound)
-	}
-	return nil
+	return err
 }
 
 // pictures are kinds of file that hold no text, and of which an image may have
@@ -95,20 +93,25 @@ func (e *Engine) Config(i *inventory.Image) []inventory.Secret {
 	for _, list := range [][]string{i.Config.Entrypoint, i.Config.Cmd, i.Config.Healthcheck} {
 		look(inventory.InCommand, "", strings.Join(list, " "))
 	}
+	kept := map[string]bool{} // values that are told already
+	for k := range all {
+		kept[all[k].Same] = true
+	}
 	layers := 0
 	for n, step := range i.History {
 		if !step.Empty {
 			layers++
 		}
 		source, name := inventory.InHistory, fmt.Sprintf("step %d", n+1)
-		if strings.HasPrefix(step.Instruction, "ENV ") || strings.HasPrefix(step.Instruction, "LABEL ") {
-			continue // what is left of it is in the configuration
-		}
 		if strings.HasPrefix(step.Instruction, "ARG ") || strings.HasPrefix(step.Instruction, "RUN |") {
 			source = inventory.InArgument
 		}
 		at := len(all)
 		look(source, name, step.Instruction)
+		if strings.HasPrefix(step.Instruction, "ENV ") || strings.HasPrefix(step.Instruction, "LABEL ") {
+			// What a later step did not override is in the configuration.
+			all = append(all[:at], slices.DeleteFunc(all[at:], func(s inventory.Secret) bool { return kept[s.Same] })...)
+		}
 		for k := at; k < len(all); k++ {
 			if !step.Empty {
 				all[k].Layer = layers

@@ -3,6 +3,7 @@ package secret_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"go/build"
 	"io/fs"
 	"os"
@@ -43,7 +44,7 @@ func benchFind(b *testing.B, all []byte) {
 	b.SetBytes(int64(len(all)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := e.Find(context.Background(), secret.File{Path: "file"}, bytes.NewReader(all)); err != nil {
+		if _, err := e.Find(context.Background(), secret.File{Path: "file"}, bytes.NewReader(all)); err != nil && !errors.Is(err, secret.ErrMany) {
 			b.Fatal(err)
 		}
 	}

@@ -214,7 +214,7 @@ func TestEncoded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(lines(found), []string{"password 1:11 DB_PASSWORD #21"}); d != "" {
+	if d := cmp.Diff(lines(found), []string{"password 1:51 DB_PASSWORD #21"}); d != "" {
 		t.Errorf("differs (-got +want):\n%s", d)
 	}
 }

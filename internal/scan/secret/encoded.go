@@ -40,8 +40,8 @@ func (s *sifting) encoded() {
 
 func isEncoded(c byte) bool { return isWord(c) || c == '+' || c == '/' || c == '-' }
 
-// decode looks through one run, if it is text. What is found stands where the run
-// does.
+// decode looks through one run, if it is text. What is found stands where its
+// signs do.
 func (s *sifting) decode(run []byte, from int) {
 	encoding := base64.RawStdEncoding
 	text := string(run)
@@ -68,8 +68,9 @@ func (s *sifting) decode(run []byte, from int) {
 	inner.settle()
 	s.lost = s.lost || inner.lost
 	for _, f := range inner.found {
-		f.generic = false // it is not within what stands in the line
-		s.keep(f, from, from)
+		f.generic = false                           // it is not within what stands in the line
+		at := from + min(int(f.at)/3*4, len(run)-1) // three bytes are four signs
+		s.keep(f, at, at)
 	}
 }
 

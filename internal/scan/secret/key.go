@@ -111,7 +111,7 @@ func opensshState(b []byte) inventory.KeyState {
 }
 
 // pgpState tells by the armour whether there is a whole key; whether it is behind
-// a passphrase is told by the first secret key packet.
+// a passphrase it does not tell.
 func pgpState(text string) inventory.KeyState {
 	if !strings.Contains(text, "-----END PGP PRIVATE KEY BLOCK-----") {
 		return inventory.KeyIncomplete

@@ -19,6 +19,8 @@ package secret
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"sync"
@@ -123,8 +125,13 @@ const (
 	maxFound = 500
 )
 
+// ErrMany says that there may be more secrets in a file than were found: a limit
+// was reached.
+var ErrMany = errors.New("not all of it was looked at")
+
 // Find looks through a file and returns what it found, in the order of the file.
-// It returns the errors of r and ctx; what was found until then is lost.
+// It returns the errors of r and ctx; what was found until then is lost. With
+// ErrMany it returns what it found.
 func (e *Engine) Find(ctx context.Context, f File, r io.Reader) ([]inventory.Secret, error) {
 	s := e.begin(&f)
 	defer s.end()
@@ -138,7 +145,11 @@ func (e *Engine) Find(ctx context.Context, f File, r io.Reader) ([]inventory.Sec
 		s.sift()
 		s.advance()
 	}
-	return s.results(), nil
+	found := s.results()
+	if s.lost {
+		return found, fmt.Errorf("%d secrets, and maybe more: it names more than %d, or more things that may be some than any file does: %w", len(found), maxFound, ErrMany)
+	}
+	return found, nil
 }
 
 // FindText looks through a text that is at hand.
