@@ -2,7 +2,6 @@ package check
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/castellan-security/castellan/internal/finding"
@@ -85,16 +84,16 @@ func dataChecks() []Check {
 }
 
 // parameterName is how a parameter is named without its ARN.
-var parameterName = regexp.MustCompile(`^/?[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$`)
+var parameterName = lazily(`^/?[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$`)
 
 // secretARN is how a secret, or a parameter, is named in full.
-var secretARN = regexp.MustCompile(`^arn:[a-z-]+:(secretsmanager:[a-z0-9-]*:\d*:secret:|ssm:[a-z0-9-]*:\d*:parameter/)`)
+var secretARN = lazily(`^arn:[a-z-]+:(secretsmanager:[a-z0-9-]*:\d*:secret:|ssm:[a-z0-9-]*:\d*:parameter/)`)
 
 // namesSecret says that a valueFrom is one. The name of a parameter is a word,
 // which a secret may look like: with the marks of one it is none.
 func namesSecret(v string) bool {
 	if strings.HasPrefix(v, "arn:") {
-		return secretARN.MatchString(v)
+		return secretARN().MatchString(v)
 	}
-	return parameterName.MatchString(v) && secretByValue(v) == ""
+	return parameterName().MatchString(v) && secretByValue(v) == ""
 }

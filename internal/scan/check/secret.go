@@ -1,7 +1,6 @@
 package check
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -26,24 +25,24 @@ func secretIn(name, value blueprint.Text) string {
 
 // These are secrets whatever their name: what they look like tells.
 var (
-	awsKey      = regexp.MustCompile(`\b(AKIA|ASIA)[A-Z2-7]{16}\b`)
-	privateKey  = regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY-----`)
-	knownToken  = regexp.MustCompile(`\b(ghp_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{60,}|glpat-[A-Za-z0-9_-]{20}|xox[abprs]-[A-Za-z0-9-]{10,}|sk_live_[A-Za-z0-9]{20,}|SG\.[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{40,})`)
-	credentials = regexp.MustCompile(`[a-z][a-z0-9+.-]*://[^\s:/@"']*:([^\s:/@"']+)@[A-Za-z0-9\[]`)
+	awsKey      = lazily(`\b(AKIA|ASIA)[A-Z2-7]{16}\b`)
+	privateKey  = lazily(`-----BEGIN [A-Z ]*PRIVATE KEY-----`)
+	knownToken  = lazily(`\b(ghp_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{60,}|glpat-[A-Za-z0-9_-]{20}|xox[abprs]-[A-Za-z0-9-]{10,}|sk_live_[A-Za-z0-9]{20,}|SG\.[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{40,})`)
+	credentials = lazily(`[a-z][a-z0-9+.-]*://[^\s:/@"']*:([^\s:/@"']+)@[A-Za-z0-9\[]`)
 )
 
 func secretByValue(v string) string {
 	switch {
 	case len(v) > maxValue:
 		return ""
-	case awsKey.MatchString(v) && !strings.Contains(v, "EXAMPLE"):
+	case awsKey().MatchString(v) && !strings.Contains(v, "EXAMPLE"):
 		return "an AWS access key"
-	case privateKey.MatchString(v):
+	case privateKey().MatchString(v):
 		return "a private key"
-	case knownToken.MatchString(v):
+	case knownToken().MatchString(v):
 		return "a token"
 	}
-	if m := credentials.FindStringSubmatch(v); m != nil && !placeholder(m[1]) {
+	if m := credentials().FindStringSubmatch(v); m != nil && !placeholder(m[1]) {
 		return "an address with a password"
 	}
 	return ""
@@ -199,7 +198,7 @@ func firstWord(s string) string {
 	if i := strings.IndexFunc(s, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '-' && r != '_' }); i >= 0 {
 		s = s[:i]
 	}
-	if secretByValue(s) != "" || awsKey.MatchString(s) || len(s) > 40 || s == "" {
+	if secretByValue(s) != "" || awsKey().MatchString(s) || len(s) > 40 || s == "" {
 		return "a word"
 	}
 	return s

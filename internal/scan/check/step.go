@@ -33,7 +33,7 @@ func stepChecks() []Check {
 			Remedy:    "Use COPY for what is not to be unpacked.",
 			Elsewhere: finding.Elsewhere{CIS: []string{"Docker 1.6 4.9"}, Checkov: []string{"CKV_DOCKER_4"}},
 			find: steps(func(b *blueprint.Build, s *blueprint.Step, hits report) {
-				if s.Word == "ADD" && b.Origin == blueprint.BuildFile && !strings.Contains(s.Args, "://") && !strings.Contains(s.Args, "git@") && !archive.MatchString(s.Args) {
+				if s.Word == "ADD" && b.Origin == blueprint.BuildFile && !strings.Contains(s.Args, "://") && !strings.Contains(s.Args, "git@") && !archive().MatchString(s.Args) {
 					hits(hit{at: s.At, subject: clip(s.Args), evidence: "ADD " + clip(s.Args)})
 				}
 			})},
@@ -42,7 +42,7 @@ func stepChecks() []Check {
 			Remedy:    "Fetch it at a fixed version, compare its digest, then run it; or install a package.",
 			Elsewhere: finding.Elsewhere{CIS: []string{"Docker 1.6 4.11"}},
 			find: runs(func(_ *blueprint.Build, s *blueprint.Step, hits report) {
-				if piped.MatchString(s.Args) || substituted.MatchString(s.Args) {
+				if piped().MatchString(s.Args) || substituted().MatchString(s.Args) {
 					hits(hit{at: s.At, layer: s.Layer, subject: clip(s.Args), evidence: "RUN " + aroundDownload(s.Args)})
 				}
 			})},
@@ -57,8 +57,8 @@ func habits() []Check {
 			Remedy:    "Leave it out; switch users with USER.",
 			Elsewhere: finding.Elsewhere{Checkov: []string{"CKV2_DOCKER_1"}},
 			find: runs(func(_ *blueprint.Build, s *blueprint.Step, hits report) {
-				if s.Last && sudo.MatchString(s.Args) {
-					hits(hit{at: s.At, layer: s.Layer, subject: clip(s.Args), evidence: "RUN " + around(s.Args, sudo)})
+				if s.Last && sudo().MatchString(s.Args) {
+					hits(hit{at: s.At, layer: s.Layer, subject: clip(s.Args), evidence: "RUN " + around(s.Args, sudo())})
 				}
 			})},
 		{ID: "CAST-IMAGE-017", Title: "Package lists are updated in a step of their own", Severity: finding.Negligible,
@@ -66,7 +66,7 @@ func habits() []Check {
 			Remedy:    "Update and install in one RUN.",
 			Elsewhere: finding.Elsewhere{CIS: []string{"Docker 1.6 4.7"}, Checkov: []string{"CKV_DOCKER_5"}},
 			find: runs(func(b *blueprint.Build, s *blueprint.Step, hits report) {
-				if b.Origin == blueprint.BuildFile && updateAlone.MatchString(strings.TrimSpace(s.Args)) {
+				if b.Origin == blueprint.BuildFile && updateAlone().MatchString(strings.TrimSpace(s.Args)) {
 					hits(hit{at: s.At, subject: clip(s.Args), evidence: "RUN " + clip(s.Args)})
 				}
 			})},
@@ -79,7 +79,7 @@ func habits() []Check {
 				if s.Word != "RUN" && s.Word != "ENV" || len(s.Args) > maxValue {
 					return
 				}
-				if m := strings.TrimSpace(unchecked.FindString(s.Args)); m != "" {
+				if m := strings.TrimSpace(unchecked().FindString(s.Args)); m != "" {
 					hits(hit{at: s.At, layer: s.Layer, subject: clip(m), evidence: s.Word + " … " + clip(m)})
 				}
 			})},
@@ -87,8 +87,8 @@ func habits() []Check {
 			Why:    "Any process in the container can then change what another one, or root, will run.",
 			Remedy: "Give the files to the user who needs them: COPY --chown, chown.",
 			find: runs(func(_ *blueprint.Build, s *blueprint.Step, hits report) {
-				if s.Last && openMode.MatchString(s.Args) {
-					hits(hit{at: s.At, layer: s.Layer, subject: clip(s.Args), evidence: "RUN … " + clip(openMode.FindString(s.Args))})
+				if s.Last && openMode().MatchString(s.Args) {
+					hits(hit{at: s.At, layer: s.Layer, subject: clip(s.Args), evidence: "RUN … " + clip(openMode().FindString(s.Args))})
 				}
 			})},
 		{ID: "CAST-IMAGE-020", Title: "Secret stands in a step", Severity: finding.High,
@@ -96,7 +96,7 @@ func habits() []Check {
 			Remedy:    "Use RUN --mount=type=secret, and change it: it is known.",
 			Elsewhere: finding.Elsewhere{CIS: []string{"Docker 1.6 4.10"}, Checkov: []string{"CKV2_DOCKER_17"}},
 			find: runs(func(_ *blueprint.Build, s *blueprint.Step, hits report) {
-				for _, m := range chpasswd.FindAllStringSubmatch(s.Args, -1) {
+				for _, m := range chpasswd().FindAllStringSubmatch(s.Args, -1) {
 					hits(hit{at: s.At, layer: s.Layer, subject: "password of " + m[1], evidence: "chpasswd is given the password of " + m[1]})
 				}
 				for _, f := range secretsInWords(strings.Fields(s.Args)) {
@@ -120,18 +120,18 @@ func runs(about func(*blueprint.Build, *blueprint.Step, report)) finder {
 }
 
 var (
-	archive     = regexp.MustCompile(`(?i)\.(tar|tgz|tbz2?|txz|tzst|tar\.\w+|gz|bz2|xz|zst)(["\s]|$)|file:[0-9a-f]{6}`)
-	piped       = regexp.MustCompile(`\b(curl|wget|fetch)\b[^|&;\n]*\|[&]?\s*(sudo\s+(-\w+\s+)*)?(/?\w+/)*(env\s+)?(ba|da|z|k|a)?sh\b|\b(curl|wget)\b[^|&;\n]*\|\s*(sudo\s+(-\w+\s+)*)?(python[0-9.]*|perl|ruby|node|php)\b(\s+-(\s|$)|\s*($|[&;]))`)
-	substituted = regexp.MustCompile(`\b((ba|da|z|k|a)?sh|eval)\b[^|&;\n]*(<\(|\$\(|` + "`" + `)\s*(curl|wget)\b`)
-	sudo        = regexp.MustCompile(`(?m)(^|[;&|(]|\bthen\b|\bdo\b)\s*sudo\s`)
-	updateAlone = regexp.MustCompile(`^((apt-get|apt|apk|yum|dnf|microdnf|zypper)\s+(-\w+\s+|--[\w-]+\s+)*(update|check-update|refresh)(\s+-\w+|\s+--[\w-]+)*)$`)
-	unchecked   = regexp.MustCompile(`\bcurl\b[^|&;\n]*\s(-[a-zA-Z]*k[a-zA-Z]*|--insecure)(\s|$)|\bwget\b[^|&;\n]*--no-check-certificate|--allow-unauthenticated\b|--force-yes\b|\bapk\b[^|&;\n]*--allow-untrusted\b|--nogpgcheck\b|\bpip3?\b[^|&;\n]*--trusted-host\b|\bnpm\b[^|&;\n]*strict-ssl[ =]"?false|NODE_TLS_REJECT_UNAUTHORIZED[ =]"?0|PYTHONHTTPSVERIFY[ =]"?0|(?i:NPM_CONFIG_STRICT_SSL)[ =]"?false|PIP_TRUSTED_HOST[ =]|sslverify=(false|0|no)|\bgit\b[^|&;\n]*http\.sslVerify[ =]"?false|GIT_SSL_NO_VERIFY[ =]"?(true|1)`)
-	chpasswd    = regexp.MustCompile(`echo\s+(?:-\w+\s+)?['"]?([A-Za-z_][\w-]*):[^'"\s|$][^'"|$]*['"]?\s*\|\s*(?:/\w+/)*(?:\w+/)*chpasswd`)
+	archive     = lazily(`(?i)\.(tar|tgz|tbz2?|txz|tzst|tar\.\w+|gz|bz2|xz|zst)(["\s]|$)|file:[0-9a-f]{6}`)
+	piped       = lazily(`\b(curl|wget|fetch)\b[^|&;\n]*\|[&]?\s*(sudo\s+(-\w+\s+)*)?(/?\w+/)*(env\s+)?(ba|da|z|k|a)?sh\b|\b(curl|wget)\b[^|&;\n]*\|\s*(sudo\s+(-\w+\s+)*)?(python[0-9.]*|perl|ruby|node|php)\b(\s+-(\s|$)|\s*($|[&;]))`)
+	substituted = lazily(`\b((ba|da|z|k|a)?sh|eval)\b[^|&;\n]*(<\(|\$\(|` + "`" + `)\s*(curl|wget)\b`)
+	sudo        = lazily(`(?m)(^|[;&|(]|\bthen\b|\bdo\b)\s*sudo\s`)
+	updateAlone = lazily(`^((apt-get|apt|apk|yum|dnf|microdnf|zypper)\s+(-\w+\s+|--[\w-]+\s+)*(update|check-update|refresh)(\s+-\w+|\s+--[\w-]+)*)$`)
+	unchecked   = lazily(`\bcurl\b[^|&;\n]*\s(-[a-zA-Z]*k[a-zA-Z]*|--insecure)(\s|$)|\bwget\b[^|&;\n]*--no-check-certificate|--allow-unauthenticated\b|--force-yes\b|\bapk\b[^|&;\n]*--allow-untrusted\b|--nogpgcheck\b|\bpip3?\b[^|&;\n]*--trusted-host\b|\bnpm\b[^|&;\n]*strict-ssl[ =]"?false|NODE_TLS_REJECT_UNAUTHORIZED[ =]"?0|PYTHONHTTPSVERIFY[ =]"?0|(?i:NPM_CONFIG_STRICT_SSL)[ =]"?false|PIP_TRUSTED_HOST[ =]|sslverify=(false|0|no)|\bgit\b[^|&;\n]*http\.sslVerify[ =]"?false|GIT_SSL_NO_VERIFY[ =]"?(true|1)`)
+	chpasswd    = lazily(`echo\s+(?:-\w+\s+)?['"]?([A-Za-z_][\w-]*):[^'"\s|$][^'"|$]*['"]?\s*\|\s*(?:/\w+/)*(?:\w+/)*chpasswd`)
 	// handedOver are credentials that a program is given by an option whose name does
 	// not tell: a user with a password, and headers.
-	handedOver = regexp.MustCompile(`\b(?:curl|wget|http|https|xh|aria2c)\b[^|&;\n]*(?:\s-[a-zA-Z]*[uU]\s*=?|\s--(?:proxy-)?user[\s=]|\s--auth[\s=]|\s-a\s)\s*["']?[^\s:"']+:[^\s"']` +
+	handedOver = lazily(`\b(?:curl|wget|http|https|xh|aria2c)\b[^|&;\n]*(?:\s-[a-zA-Z]*[uU]\s*=?|\s--(?:proxy-)?user[\s=]|\s--auth[\s=]|\s-a\s)\s*["']?[^\s:"']+:[^\s"']` +
 		`|(?i)\b(?:proxy-)?authorization["']?\s*[:=]|\b(?:basic|bearer)\s+[a-z0-9._~+/=-]{6,}|\b(?:x-)?[a-z-]*(?:-token|api-?key|access-key|secret)["']?\s*:\s*[^\s"']|\bcookie\s*:`)
-	openMode = regexp.MustCompile(`\bchmod\b(\s+-\w+|\s+--\w+)*\s+(0?[0246]?[0-7][0-7][2367]|[augo]*a[augo]*\+[rx]*w[rwx]*|o\+[rx]*w[rwx]*|\+[rx]*w[rwx]*w)\b`)
+	openMode = lazily(`\bchmod\b(\s+-\w+|\s+--\w+)*\s+(0?[0246]?[0-7][0-7][2367]|[augo]*a[augo]*\+[rx]*w[rwx]*|o\+[rx]*w[rwx]*|\+[rx]*w[rwx]*w)\b`)
 )
 
 // leftCache is a Dockerfile's RUN that installs and leaves the cache behind; of
@@ -150,9 +150,9 @@ func leftCache(b *blueprint.Build, s *blueprint.Step, hits report) {
 		cleans   []string
 		what     string
 	}{
-		{aptInstall, []string{"/var/lib/apt/lists", "rm -rf /var/lib/apt", "/var/lib/apt"}, "the lists of apt"},
-		{apkAdd, []string{"--no-cache", "/var/cache/apk", "apk cache clean"}, "the cache of apk"},
-		{yumInstall, []string{"clean all", "/var/cache/yum", "/var/cache/dnf", "/var/cache"}, "the cache of yum or dnf"},
+		{aptInstall(), []string{"/var/lib/apt/lists", "rm -rf /var/lib/apt", "/var/lib/apt"}, "the lists of apt"},
+		{apkAdd(), []string{"--no-cache", "/var/cache/apk", "apk cache clean"}, "the cache of apk"},
+		{yumInstall(), []string{"clean all", "/var/cache/yum", "/var/cache/dnf", "/var/cache"}, "the cache of yum or dnf"},
 	} {
 		if !m.installs.MatchString(s.Args) {
 			continue
@@ -168,9 +168,9 @@ func leftCache(b *blueprint.Build, s *blueprint.Step, hits report) {
 }
 
 var (
-	aptInstall = regexp.MustCompile(`\b(apt-get|apt|aptitude)\b[^|&;\n]*\binstall\b`)
-	apkAdd     = regexp.MustCompile(`\bapk\b[^|&;\n]*\badd\b`)
-	yumInstall = regexp.MustCompile(`\b(yum|dnf|microdnf)\b[^|&;\n]*\binstall\b`)
+	aptInstall = lazily(`\b(apt-get|apt|aptitude)\b[^|&;\n]*\binstall\b`)
+	apkAdd     = lazily(`\bapk\b[^|&;\n]*\badd\b`)
+	yumInstall = lazily(`\b(yum|dnf|microdnf)\b[^|&;\n]*\binstall\b`)
 )
 
 func hasFlag(s *blueprint.Step, name string) bool {
@@ -196,7 +196,7 @@ func plainURL(u string) string {
 func clip(s string) string {
 	const enough = 80
 	s = strings.Join(strings.Fields(s[:min(len(s), maxValue)]), " ")
-	if secretByValue(s) != "" || handedOver.MatchString(s) || chpasswd.MatchString(s) || len(secretsInWords(strings.Fields(s))) > 0 {
+	if secretByValue(s) != "" || handedOver().MatchString(s) || chpasswd().MatchString(s) || len(secretsInWords(strings.Fields(s))) > 0 {
 		return "… (with a secret)"
 	}
 	if len(s) > enough {
@@ -216,8 +216,8 @@ func around(s string, re *regexp.Regexp) string {
 }
 
 func aroundDownload(s string) string {
-	if piped.MatchString(s) {
-		return around(s, piped)
+	if piped().MatchString(s) {
+		return around(s, piped())
 	}
-	return around(s, substituted)
+	return around(s, substituted())
 }
