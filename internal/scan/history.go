@@ -15,8 +15,8 @@ import (
 
 // History is an opened repository, as a door hands it over.
 type History interface {
-	// Each hands over every content that any commit ever had, each once, the
-	// oldest first.
+	// Each hands over every content that any commit ever had, each once at each
+	// path, the oldest first.
 	Each(ctx context.Context, take func(inventory.Blob, io.Reader) error) error
 }
 

@@ -258,19 +258,6 @@ type Service struct {
 	Scheduling      Text
 }
 
-// Fargate says that the service is known to run on Fargate.
-func (s *Service) Fargate() bool {
-	if Is(s.LaunchType, "FARGATE") {
-		return true
-	}
-	for _, p := range s.Providers.V {
-		if Is(p, "FARGATE", "FARGATE_SPOT") {
-			return true
-		}
-	}
-	return false
-}
-
 // Cluster is an ECS cluster.
 type Cluster struct {
 	Resource

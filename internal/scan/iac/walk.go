@@ -3,7 +3,6 @@ package iac
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io/fs"
 	"path"
 	"strings"
@@ -118,9 +117,4 @@ func looksLikeDockerfile(b []byte) bool {
 		return hasFrom(line) || len(line) > 4 && bytes.EqualFold(line[:4], []byte("ARG "))
 	}
 	return false
-}
-
-// String says what a result is of, for logs.
-func (r Result) String() string {
-	return fmt.Sprintf("%d faults of %d resources in %d files", len(r.Faults), r.Resources, r.Files)
 }
