@@ -23,12 +23,7 @@ func (run *sarifRun) addFaults(r *Report) {
 	rules := map[string]int{}
 	for i := range r.Misconfigurations {
 		m := &r.Misconfigurations[i]
-		n, ok := rules[m.Check]
-		if !ok {
-			n = len(run.Tool.Driver.Rules)
-			rules[m.Check] = n
-			run.Tool.Driver.Rules = append(run.Tool.Driver.Rules, sarifCheck(m))
-		}
+		n := run.rule(rules, m.Check, func() sarifRule { return sarifCheck(m) })
 		res := sarifResult{
 			RuleID: m.Check, RuleIndex: n, Level: sarifLevelOf(m.Severity), Message: sarifText{fmt.Sprintf("%s: %s. %s", faultOwner(m), m.Evidence, m.Remedy)},
 			Locations: []sarifLocation{}, Fingerprints: map[string]string{"castellan/v1": m.Fingerprint},

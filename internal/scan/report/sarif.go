@@ -124,18 +124,25 @@ func sarifRunOf(r *Report, o Options) sarifRun {
 	rules := map[string]int{}
 	for i := range r.Vulnerabilities {
 		v := &r.Vulnerabilities[i]
-		n, ok := rules[v.ID]
-		if !ok {
-			n = len(run.Tool.Driver.Rules)
-			rules[v.ID] = n
-			run.Tool.Driver.Rules = append(run.Tool.Driver.Rules, sarifRuleOf(v))
-		}
+		n := run.rule(rules, v.ID, func() sarifRule { return sarifRuleOf(v) })
 		run.Results = append(run.Results, sarifResultOf(v, n))
 	}
 	run.addFaults(r)
 	run.sarifSecrets(r)
 	run.addProblems(r)
 	return run
+}
+
+// rule returns the place of a rule in the run, which is added when it is met
+// first; have are those of its kind.
+func (run *sarifRun) rule(have map[string]int, id string, describe func() sarifRule) int {
+	n, ok := have[id]
+	if !ok {
+		n = len(run.Tool.Driver.Rules)
+		have[id] = n
+		run.Tool.Driver.Rules = append(run.Tool.Driver.Rules, describe())
+	}
+	return n
 }
 
 // category names what was scanned. GitHub takes what stands before the last slash

@@ -210,14 +210,11 @@ func (run *sarifRun) sarifSecrets(r *Report) {
 	for i := range r.Secrets {
 		s := &r.Secrets[i]
 		id := "secret/" + s.Rule
-		n, ok := rules[id]
-		if !ok {
-			n = len(run.Tool.Driver.Rules)
-			rules[id] = n
-			run.Tool.Driver.Rules = append(run.Tool.Driver.Rules, sarifRule{ID: id, Name: "Secret", Short: sarifText{s.Title},
+		n := run.rule(rules, id, func() sarifRule {
+			return sarifRule{ID: id, Name: "Secret", Short: sarifText{s.Title},
 				Help: sarifHelp{Text: s.Remedy, Markdown: markdown(s.Remedy)}, Default: sarifLevel{sarifLevelOf(s.Severity)},
-				Properties: map[string]any{"security-severity": severityScore(s.Severity), "tags": []string{"security", "secret"}}})
-		}
+				Properties: map[string]any{"security-severity": severityScore(s.Severity), "tags": []string{"security", "secret"}}}
+		})
 		res := sarifResult{RuleID: id, RuleIndex: n, Level: sarifLevelOf(s.Severity), Message: sarifText{r.secretInWords(s)},
 			Locations: []sarifLocation{}, Fingerprints: map[string]string{"castellan/v1": s.Fingerprint},
 			Properties: map[string]any{"length": s.Length, "hidden": s.Hidden != nil}}
