@@ -14,7 +14,7 @@ import (
 func Accept(faults []finding.Misconfiguration, rules []Rule, now time.Time) (expired []Rule) {
 	for i := range rules {
 		r := &rules[i]
-		over := !r.Expires.IsZero() && !r.Expires.After(now)
+		over := r.over(now)
 		told := false
 		for k := range faults {
 			m := &faults[k]
@@ -27,7 +27,7 @@ func Accept(faults []finding.Misconfiguration, rules []Rule, now time.Time) (exp
 				}
 				continue
 			}
-			m.Accepted = &finding.Acceptance{Reason: r.Reason, By: r.By, Expires: r.Expires}
+			m.Accepted = r.acceptance()
 		}
 	}
 	return expired

@@ -81,6 +81,14 @@ func (r *Rule) Check() error {
 	return nil
 }
 
+// over says whether a rule holds no longer.
+func (r *Rule) over(now time.Time) bool { return !r.Expires.IsZero() && !r.Expires.After(now) }
+
+// acceptance is what becomes of what a rule meets.
+func (r *Rule) acceptance() *finding.Acceptance {
+	return &finding.Acceptance{Reason: r.Reason, By: r.By, Expires: r.Expires}
+}
+
 // policy is what the user says, and what of it was heeded.
 type policy struct {
 	inv        *inventory.Inventory
@@ -93,7 +101,7 @@ type policy struct {
 func newPolicy(inv *inventory.Inventory, o Options) *policy {
 	p := &policy{inv: inv}
 	for _, r := range o.Rules {
-		if !r.Expires.IsZero() && !r.Expires.After(o.Now) {
+		if r.over(o.Now) {
 			p.expired = append(p.expired, r)
 			continue
 		}
@@ -117,7 +125,7 @@ func (p *policy) apply(f *found) {
 		}
 		p.used[i] = true
 		if f.accepted == nil {
-			f.accepted = &finding.Acceptance{Reason: r.Reason, By: r.By, Expires: r.Expires}
+			f.accepted = r.acceptance()
 		}
 	}
 }
@@ -201,12 +209,12 @@ func AcceptSecrets(found []finding.Secret, rules []Rule, now time.Time) (expired
 			if r.ID != f.Rule && r.ID != f.Fingerprint && r.ID != EverySecret || r.Path != "" && !r.meetsPath(f.Path) {
 				continue
 			}
-			if !r.Expires.IsZero() && !r.Expires.After(now) {
+			if r.over(now) {
 				expired = append(expired, r)
 				break
 			}
 			if f.Accepted == nil {
-				f.Accepted = &finding.Acceptance{Reason: r.Reason, By: r.By, Expires: r.Expires}
+				f.Accepted = r.acceptance()
 			}
 		}
 	}
