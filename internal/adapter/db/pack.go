@@ -75,13 +75,7 @@ func (p *packer) text(s string) {
 }
 
 // length keeps no list and an empty one apart.
-func (p *packer) length(n int, none bool) {
-	if none {
-		p.number(0)
-		return
-	}
-	p.number(uint64(n) + 1)
-}
+func (p *packer) length(n int, none bool) { p.packages = appendCount(p.packages, n, none) }
 
 func (p *packer) list(all []string) {
 	p.length(len(all), all == nil)
@@ -153,8 +147,8 @@ func parseInventory(plain []byte) (inv inventory.Inventory, err error) {
 		err = json.Unmarshal(plain, &inv)
 		return inv, err
 	}
-	u := unpacker{rest: plain[1:]}
-	if err := json.Unmarshal(u.bytes(u.number()), &inv); err != nil {
+	u := unpacker{payloadReader: payloadReader{b: plain[1:]}}
+	if err := json.Unmarshal(u.bytes(u.uvarint()), &inv); err != nil {
 		return inv, err
 	}
 	u.table()
@@ -172,7 +166,7 @@ func parseInventory(plain []byte) (inv inventory.Inventory, err error) {
 			return inv, fmt.Errorf("package %d: %w", i+1, err)
 		}
 	}
-	if u.broken || len(u.rest) > 0 {
+	if u.bad || len(u.b) > 0 {
 		return inv, errCut
 	}
 	return inv, nil
@@ -180,51 +174,30 @@ func parseInventory(plain []byte) (inv inventory.Inventory, err error) {
 
 var errCut = errors.New("it does not end where it should")
 
-// unpacker reads packages. What it reads behind the end is zero, and broken.
+// unpacker reads packages, whose texts stand in a table before them.
 type unpacker struct {
-	rest   []byte
-	texts  []string
-	broken bool
-}
-
-func (u *unpacker) number() uint64 {
-	n, size := binary.Uvarint(u.rest)
-	if size <= 0 {
-		u.rest, u.broken = nil, true
-		return 0
-	}
-	u.rest = u.rest[size:]
-	return n
-}
-
-func (u *unpacker) signed() int64 {
-	n, size := binary.Varint(u.rest)
-	if size <= 0 {
-		u.rest, u.broken = nil, true
-		return 0
-	}
-	u.rest = u.rest[size:]
-	return n
+	payloadReader
+	texts []string
 }
 
 func (u *unpacker) bytes(n uint64) []byte {
-	if n > uint64(len(u.rest)) {
-		u.rest, u.broken = nil, true
+	if n > uint64(len(u.b)) {
+		u.fail()
 		return nil
 	}
-	b := u.rest[:n]
-	u.rest = u.rest[n:]
+	b := u.b[:n]
+	u.b = u.b[n:]
 	return b
 }
 
 // length returns how many things follow, each of least bytes or more.
 func (u *unpacker) length(least int) (n int, none bool) {
-	have := u.number()
+	have := u.uvarint()
 	if have == 0 {
 		return 0, true
 	}
-	if have-1 > uint64(len(u.rest)/least) {
-		u.rest, u.broken = nil, true
+	if have-1 > uint64(len(u.b)/least) {
+		u.fail()
 		return 0, true
 	}
 	return int(have - 1), false
@@ -232,21 +205,21 @@ func (u *unpacker) length(least int) (n int, none bool) {
 
 // table reads the texts. They share one string.
 func (u *unpacker) table() {
-	n := u.number()
-	if n > uint64(len(u.rest)) {
-		u.rest, u.broken = nil, true
+	n := u.uvarint()
+	if n > uint64(len(u.b)) {
+		u.fail()
 		return
 	}
 	lengths, sum := make([]uint64, n), uint64(0)
 	for i := range lengths {
-		lengths[i] = u.number()
+		lengths[i] = u.uvarint()
 		if sum += lengths[i]; lengths[i] > maxPacked || sum > maxPacked {
-			u.rest, u.broken = nil, true
+			u.fail()
 			return
 		}
 	}
 	all := string(u.bytes(sum))
-	if u.broken {
+	if u.bad {
 		return
 	}
 	u.texts = make([]string, n)
@@ -256,9 +229,9 @@ func (u *unpacker) table() {
 }
 
 func (u *unpacker) text() string {
-	n := u.number()
+	n := u.uvarint()
 	if n >= uint64(len(u.texts)) {
-		u.broken = true
+		u.fail()
 		return ""
 	}
 	return u.texts[n]
@@ -289,9 +262,9 @@ func (u *unpacker) pkg(v *inventory.Package) error {
 		v.Places = make([]inventory.Place, n)
 	}
 	for i := range v.Places {
-		v.Places[i] = inventory.Place{Path: u.text(), Layer: int(u.signed()), Written: u.number()&packedWritten != 0}
+		v.Places[i] = inventory.Place{Path: u.text(), Layer: int(u.varint()), Written: u.uvarint()&packedWritten != 0}
 	}
-	bits := u.number()
+	bits := u.uvarint()
 	v.Dev, v.Indirect = bits&packedDev != 0, bits&packedIndirect != 0
 	if at := u.text(); at != "" {
 		v.Published = new(time.Time)
@@ -299,7 +272,7 @@ func (u *unpacker) pkg(v *inventory.Package) error {
 			return err
 		}
 	}
-	if u.broken {
+	if u.bad {
 		return errCut
 	}
 	return nil
