@@ -107,26 +107,14 @@ func (c *Console) followImages(w http.ResponseWriter, r *http.Request, imageID s
 		return err
 	}
 	s := newStream(w)
-	quiet := time.NewTicker(beat)
-	defer quiet.Stop()
-	for {
-		if err := send(s); err != nil {
+	follow(ctx, changed, atMost, func() bool {
+		err := send(s)
+		if err != nil {
 			c.Log.Debug("live view of images ended", "image", imageID, "error", err)
-			return nil // the browser has gone, or asks again
 		}
-		if !pause(ctx, atMost) {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case _, ok := <-changed:
-			if !ok {
-				return nil
-			}
-		case <-quiet.C:
-		}
-	}
+		return err == nil // else the browser has gone, or asks again
+	})
+	return nil
 }
 
 // imageTitle is what a person knows an image by.

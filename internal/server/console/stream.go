@@ -110,20 +110,27 @@ func (c *Console) workloadLive(w http.ResponseWriter, r *http.Request, v visit) 
 		return err
 	}
 	s := newStream(w)
+	follow(ctx, changed, treePause, func() bool {
+		procs, known := c.Tables.Tree(one.ID)
+		return s.send(ctx, "tree", "", treePart(newTree(procs, known, one.AgentID), c.Clock())) == nil // else the browser has gone
+	})
+	return nil
+}
+
+// follow shows a view at once and whenever something changed, at most once in a
+// pause and at least with every beat, until show says that nobody looks any more,
+// or ctx ends.
+func follow(ctx context.Context, changed <-chan struct{}, atMost time.Duration, show func() bool) {
 	quiet := time.NewTicker(beat)
 	defer quiet.Stop()
-	for {
-		procs, known := c.Tables.Tree(one.ID)
-		if s.send(ctx, "tree", "", treePart(newTree(procs, known, one.AgentID), c.Clock())) != nil {
-			return nil // the browser has gone
-		}
-		if !pause(ctx, treePause) {
-			return nil
-		}
+	for show() && pause(ctx, atMost) {
 		select {
 		case <-ctx.Done():
-			return nil
-		case <-changed:
+			return
+		case _, ok := <-changed:
+			if !ok {
+				return // ctx has ended
+			}
 		case <-quiet.C:
 		}
 	}
