@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -59,11 +58,5 @@ func noiseLayer(blobs string, seed byte) (l imageLayer, err error) {
 	if err := errors.Join(putBytes(w, "var/lib/rpm/Packages.db", noise), w.Close(), z.Close()); err != nil {
 		return l, err
 	}
-	info, err := f.Stat()
-	if err != nil {
-		return l, err
-	}
-	name := hex.EncodeToString(stored.Sum(nil))
-	l = imageLayer{filepath.Join(blobs, name), "sha256:" + name, "sha256:" + hex.EncodeToString(plain.Sum(nil)), info.Size()}
-	return l, os.Rename(f.Name(), l.path)
+	return nameLayer(f, stored, plain)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -131,12 +132,18 @@ func makeLayer(blobs, folder, form string, left *int64) (l imageLayer, err error
 	if err = errors.Join(err, w.Close(), z.Close()); err != nil {
 		return l, err
 	}
+	return nameLayer(f, stored, plain)
+}
+
+// nameLayer gives a blob that is written the name that its digest is, and says
+// what it is as a layer.
+func nameLayer(f *os.File, stored, plain hash.Hash) (l imageLayer, err error) {
 	info, err := f.Stat()
 	if err != nil {
 		return l, err
 	}
 	name := hex.EncodeToString(stored.Sum(nil))
-	l = imageLayer{filepath.Join(blobs, name), "sha256:" + name, "sha256:" + hex.EncodeToString(plain.Sum(nil)), info.Size()}
+	l = imageLayer{filepath.Join(filepath.Dir(f.Name()), name), "sha256:" + name, "sha256:" + hex.EncodeToString(plain.Sum(nil)), info.Size()}
 	return l, os.Rename(f.Name(), l.path)
 }
 
@@ -248,11 +255,5 @@ func addToLayer(blobs string, l imageLayer) (imageLayer, error) {
 	if err := errors.Join(putBytes(w, "etc/changed", []byte("yes")), w.Close(), z.Close()); err != nil {
 		return l, err
 	}
-	info, err := f.Stat()
-	if err != nil {
-		return l, err
-	}
-	name := hex.EncodeToString(stored.Sum(nil))
-	l = imageLayer{filepath.Join(blobs, name), "sha256:" + name, "sha256:" + hex.EncodeToString(plain.Sum(nil)), info.Size()}
-	return l, os.Rename(f.Name(), l.path)
+	return nameLayer(f, stored, plain)
 }
