@@ -148,17 +148,15 @@ func (g *globals) scan(ctx context.Context, name string, o scanOptions) error {
 		return err
 	}
 	s.garbage.read()
-	redactor, err := s.redactor()
-	if err != nil {
-		return err
-	}
 	reports := make([]scan.Report, 0, len(inventories))
 	for i := range inventories {
 		r, err := s.report(ctx, inventories[i])
 		if err != nil {
 			return err
 		}
-		r.Inventory.Image = scan.Redact(redactor, r.Inventory.Image)
+		if r.Inventory.Image, err = s.redact(r.Inventory.Image); err != nil {
+			return err
+		}
 		reports = append(reports, r)
 	}
 	if err := s.onlyNews(ctx, reports); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -38,13 +39,21 @@ func (g *globals) openSecrets(o scanOptions) (*scan.Secrets, error) {
 	return scan.NewSecrets(salt)
 }
 
-// redactor returns what takes the values of secrets out of what is shown, also
-// where nobody asked to be told of them: it prints nothing, and needs no salt.
-func (s *scanning) redactor() (*scan.Secrets, error) {
-	if s.secrets != nil {
-		return s.secrets, nil
+// redact takes the values of secrets out of what is shown of an image, also where
+// nobody asked to be told of them: what does it then prints nothing, and needs no
+// salt. It is made for images alone, because making it takes longer than most of
+// what else is read.
+func (s *scanning) redact(i *inventory.Image) (*inventory.Image, error) {
+	if i == nil {
+		return nil, nil //nolint:nilnil // of what is no image nothing is shown
 	}
-	return scan.NewSecrets(nil)
+	if s.secrets == nil && s.redactor == nil {
+		var err error
+		if s.redactor, err = scan.NewSecrets(nil); err != nil {
+			return nil, err
+		}
+	}
+	return scan.Redact(cmp.Or(s.secrets, s.redactor), i), nil
 }
 
 // secretSalt reads the salt, or makes one. Where nothing can be kept, it is of this

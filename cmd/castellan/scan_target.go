@@ -30,7 +30,9 @@ type scanning struct {
 	seeded bool           // the database came with the program
 	shown  bool           // progress is on the screen
 	// secrets looks for them; nil: nobody does.
-	secrets  *scan.Secrets
+	secrets *scan.Secrets
+	// redactor does where they are not looked for; nil until it is needed.
+	redactor *scan.Secrets
 	baseline *baseline // nil: none
 	saltTold bool
 	stdin    io.Reader // the standard input, once its beginning was looked at
