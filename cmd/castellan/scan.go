@@ -81,7 +81,7 @@ then from a small one that came with the program, and the report says how old.
 		RunE: func(c *cobra.Command, args []string) error { return g.scan(c.Context(), args[0], o) },
 	}
 	f := c.Flags()
-	f.StringArrayVarP(&o.outputs, "output", "o", []string{"table"}, "form of the report, or FORM=FILE to write it there; may be repeated: table, json, sarif, junit, cyclonedx, spdx, openvex, markdown, html, trivy")
+	f.StringArrayVarP(&o.outputs, "output", "o", []string{"table"}, "form of the report, or FORM=FILE to write it there; may be repeated: "+list(scan.ReportFormats()))
 	f.StringVar(&o.platform, "platform", "", "platform of an image for several, as linux/arm64, or all (default: this machine's)")
 	f.StringVar(&o.failOn, "fail-on", "", "exit with 3 if something is as grave as this or graver, or known to be exploited: negligible, low, medium, high, critical; kev for the latter alone; with a comma, or alone, unreadable for what could not be read")
 	f.BoolVar(&o.onlyFixed, "only-fixed", false, "with --fail-on: count only what has a fix")

@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/castellan-security/castellan/internal/fault"
-	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/scan"
 )
@@ -176,11 +175,6 @@ func (s *scanning) imageFaults(r *scan.Report) {
 	}
 }
 
-// faultBreaks says whether what is set wrongly breaks the gate.
-func (p *scanPolicy) faultBreaks(m *finding.Misconfiguration) bool {
-	return m.Accepted == nil && p.failOn != "" && p.failOn != failOnKEV && m.Severity >= p.least
-}
-
 func newScanChecks(g *globals) *cobra.Command {
 	var f *form
 	c := &cobra.Command{
@@ -194,7 +188,7 @@ func newScanChecks(g *globals) *cobra.Command {
 				rows := make([][]cell, 0, len(checks))
 				for i := range checks {
 					k := &checks[i]
-					rows = append(rows, []cell{text(k.ID), {k.Severity.String(), severityTone(k.Severity)}, text(k.Title), {strings.Join(k.Elsewhere.Names(), ", "), faint}})
+					rows = append(rows, []cell{text(k.ID), severityCell(k.Severity), text(k.Title), {strings.Join(k.Elsewhere.Names(), ", "), faint}})
 				}
 				return g.table([]string{"CHECK", "SEVERITY", "WHAT", "ELSEWHERE"}, rows)
 			})
@@ -202,14 +196,4 @@ func newScanChecks(g *globals) *cobra.Command {
 	}
 	f = outputFlag(c)
 	return c
-}
-
-func severityTone(s finding.Severity) tone {
-	switch {
-	case s >= finding.High:
-		return bad
-	case s == finding.Medium:
-		return warn
-	}
-	return plain
 }

@@ -142,15 +142,18 @@ func readVEX(name string) ([]advisory.Exploitability, error) {
 	return s, nil
 }
 
-func readSmall(name string) ([]byte, error) {
+func readSmall(name string) ([]byte, error) { return readAtMost(name, maxPolicyBytes) }
+
+// readAtMost reads a file, and refuses one of more than most bytes.
+func readAtMost(name string, most int64) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxPolicyBytes+1))
-	if err == nil && len(b) > maxPolicyBytes {
-		err = fmt.Errorf("%s is larger than %d bytes", name, maxPolicyBytes)
+	b, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(b)) > most {
+		err = fmt.Errorf("%s is larger than %d bytes", name, most)
 	}
 	return b, err
 }
@@ -175,12 +178,12 @@ func (p *scanPolicy) gate(r *scan.Report) *scan.Gate {
 		g.Rule = strings.ReplaceAll(g.Rule, ", or known to be exploited", "")
 	}
 	for i := range r.Misconfigurations {
-		if m := &r.Misconfigurations[i]; p.faultBreaks(m) {
+		if m := &r.Misconfigurations[i]; m.Accepted == nil && p.grave(m.Severity) {
 			g.Violations = append(g.Violations, m.Fingerprint)
 		}
 	}
 	for i := range r.Secrets {
-		if s := &r.Secrets[i]; s.Counts() && p.failOn != "" && p.failOn != failOnKEV && s.Severity >= p.least {
+		if s := &r.Secrets[i]; s.Counts() && p.grave(s.Severity) {
 			g.Violations = append(g.Violations, s.Fingerprint)
 		}
 	}
@@ -192,6 +195,12 @@ func (p *scanPolicy) gate(r *scan.Report) *scan.Gate {
 		}
 	}
 	return g
+}
+
+// grave says whether something of that severity breaks the gate, if it is none of
+// which others say that it is exploited.
+func (p *scanPolicy) grave(s finding.Severity) bool {
+	return p.failOn != "" && p.failOn != failOnKEV && s >= p.least
 }
 
 func (p *scanPolicy) breaks(v *finding.Vulnerability) bool {

@@ -147,7 +147,7 @@ func readBaseline(file string) (*baseline, error) {
 	if file == "" {
 		return nil, nil //nolint:nilnil // no baseline is none
 	}
-	b, err := readReport(file)
+	b, err := readAtMost(file, maxReportBytes)
 	if err != nil {
 		return nil, fmt.Errorf("read baseline: %w", err)
 	}
@@ -177,17 +177,6 @@ func readBaseline(file string) (*baseline, error) {
 // maxReportBytes bounds a report that is read: one of an image with 20,000
 // packages has 60 MB.
 const maxReportBytes = 512 << 20
-
-func readReport(file string) ([]byte, error) {
-	info, err := os.Stat(file)
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > maxReportBytes {
-		return nil, fmt.Errorf("%s is larger than %d bytes", file, maxReportBytes)
-	}
-	return os.ReadFile(file)
-}
 
 // accept marks the vulnerabilities that the baseline knows.
 func (b *baseline) accept(vs []finding.Vulnerability) {
@@ -226,11 +215,4 @@ func (s *scanning) tellOtherSalt(before, now string) {
 	}
 	s.saltTold = true
 	fmt.Fprintf(s.err, "%s\n", s.paint("the earlier report was made with another salt: its secrets are not known again (--secret-salt, "+saltVariable+")", warn))
-}
-
-// tellExpired says of rules that they have ended.
-func (s *scanning) tellExpired(rules []scan.Rule) {
-	for _, rule := range rules {
-		fmt.Fprintf(s.err, "%s\n", s.paint("a rule has expired and accepts nothing any more: "+printable(rule.String()), warn))
-	}
 }
