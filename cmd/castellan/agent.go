@@ -122,7 +122,7 @@ func (g *globals) agentConfig(id string, o agentOptions) agent.Config {
 // is collected, within what an agent may take: its live heap is small, and
 // collecting it at every few megabytes would double what a burst costs.
 func calmCollector() {
-	const percent, limit = 200, 28 << 20
+	const percent, limit = 200, 24 << 20
 	debug.SetGCPercent(percent)
 	debug.SetMemoryLimit(limit)
 }
