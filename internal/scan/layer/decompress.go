@@ -3,11 +3,13 @@ package layer
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/scan/inflate"
+	"github.com/klauspost/compress/zstd"
 )
 
 // storedBuffer is what is read of a layer at once.
@@ -35,6 +37,12 @@ func decompress(r *stored, w io.Writer, d *decoders) error {
 	}
 	_, err = bufio.NewReaderSize(all, storedBuffer).WriteTo(w)
 	return err
+}
+
+// isTrailing says that the compressed stream was whole and something else follows
+// it.
+func isTrailing(err error) bool {
+	return errors.Is(err, inflate.ErrTrailing) || errors.Is(err, zstd.ErrMagicMismatch)
 }
 
 // isZstd takes a frame, or one of those that hold something else and are

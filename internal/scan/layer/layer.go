@@ -13,7 +13,8 @@
 // replace one another, bytes behind the archive's end mark are read for the
 // digest and mean nothing. Bytes behind the compressed stream are ignored once
 // the archive has ended, as unpigz does it for containerd; before that they are
-// an error.
+// an error, and so is a stream that breaks off or is damaged behind the archive's
+// end.
 package layer
 
 import (
@@ -58,9 +59,8 @@ type Alias struct {
 	Before int64
 }
 
-// Read reads one layer to its end. l says what is known of it: a digest and a
-// size are checked if they are there, the DiffID if there is no digest; a
-// DiffID that is not known is worked out.
+// Read reads one layer to its end. l says what is known of it: digest, size and
+// DiffID are checked if they are there; a DiffID that is not known is worked out.
 //
 // It returns an error, and no result, if the layer is not what it claims to be
 // (fault.Corrupt: another digest or size, cut off, not a tar archive), if a
@@ -76,13 +76,11 @@ func Read(ctx context.Context, l inventory.Layer, r io.Reader, o Options) (*Resu
 	c := newCollector(ctx, o)
 	tar := untar.New(c)
 	out := &meter{to: tar, limit: o.Limits.Bytes}
-	if l.DiffID == "" || l.Digest == "" {
-		if out.hash, err = newHash(l.DiffID); err != nil {
-			return nil, err
-		}
+	if out.hash, err = newHash(l.DiffID); err != nil {
+		return nil, err
 	}
 	walkErr := decompress(in, out, c.o.Budget.decoders)
-	if walkErr != nil && tar.Ended() && in.err == nil && !isLimit(walkErr) {
+	if tar.Ended() && isTrailing(walkErr) {
 		walkErr = nil // the archive was whole; its digest is still to be checked
 	}
 	if walkErr == nil {
@@ -99,9 +97,7 @@ func Read(ctx context.Context, l inventory.Layer, r io.Reader, o Options) (*Resu
 		return nil, crewErr
 	}
 	res.Digest, res.Size, res.TarBytes = l.Digest, in.n, out.n
-	if out.hash != nil {
-		res.DiffID = digestOf(out.hash)
-	}
+	res.DiffID = digestOf(out.hash)
 	return res, nil
 }
 
@@ -121,10 +117,9 @@ func verify(l inventory.Layer, in *stored, out *meter, walkErr error) error {
 	if walkErr != nil {
 		return asCorrupt(walkErr)
 	}
-	if l.Digest == "" && l.DiffID != "" {
-		if got := digestOf(out.hash); got != l.DiffID {
-			return fault.New(fault.Corrupt, "layer is %s when decompressed, not %s", got, l.DiffID)
-		}
+	if got := digestOf(out.hash); l.DiffID != "" && got != l.DiffID {
+		return fault.New(fault.Corrupt, "layer is %s when decompressed, not %s, as the image's configuration says", got, l.DiffID).
+			With("build the image again: no engine runs it as it is")
 	}
 	return nil
 }
@@ -145,16 +140,14 @@ type meter struct {
 	to    io.Writer
 	n     int64
 	limit int64
-	hash  hash.Hash // nil: not needed
+	hash  hash.Hash
 }
 
 func (m *meter) Write(b []byte) (int, error) {
 	if m.n += int64(len(b)); m.n > m.limit {
 		return 0, limitReached("layer has more than %d bytes when decompressed", m.limit, "bytes")
 	}
-	if m.hash != nil {
-		m.hash.Write(b)
-	}
+	m.hash.Write(b)
 	return m.to.Write(b)
 }
 
