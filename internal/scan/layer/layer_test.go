@@ -79,6 +79,33 @@ func gzipWithWrongSum(t *testing.T, data []byte) []byte {
 	return z
 }
 
+// TestDiffIDOfZstd: where there is a digest, that is what is verified.
+func TestDiffIDOfZstd(t *testing.T) {
+	tar := archive(t, "file a pkg:a")
+	z, other := zstded(t, tar), sha([]byte("other"))
+	for _, tc := range []struct {
+		name string
+		l    inventory.Layer
+		kind fault.Kind
+		want string // DiffID of the result
+	}{
+		{"both known", inventory.Layer{Digest: sha(z), DiffID: sha(tar)}, 0, ""},
+		{"only the digest", inventory.Layer{Digest: sha(z)}, 0, sha(tar)},
+		{"only a wrong DiffID", inventory.Layer{DiffID: other}, fault.Corrupt, ""},
+		{"wrong digest", inventory.Layer{Digest: other, DiffID: sha(tar)}, fault.Corrupt, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r, err := layer.Read(t.Context(), tc.l, bytes.NewReader(z), layer.Options{})
+			if fault.Of(err) != tc.kind {
+				t.Fatalf("error %v, want kind %v", err, tc.kind)
+			}
+			if err == nil && r.DiffID != tc.want {
+				t.Errorf("DiffID %q, want %q", r.DiffID, tc.want)
+			}
+		})
+	}
+}
+
 func TestVerifiesDigestsAndSizes(t *testing.T) {
 	tar := archive(t, "file a pkg:a")
 	z := gzipped(t, tar)
