@@ -49,7 +49,7 @@ type assembly struct {
 
 // assemble fills inv with what the view shows.
 func assemble(v *view, s strata, inv *inventory.Inventory) {
-	a := &assembly{view: v, strata: s, inv: inv, sticky: map[string]bool{}}
+	a := &assembly{view: v, strata: s, inv: inv, sticky: map[string]bool{}, packages: make([]inventory.Package, 0, v.packages())}
 	for _, n := range v.nodes {
 		if len(n.versions) > 0 {
 			a.show(n)
@@ -66,6 +66,18 @@ func assemble(v *view, s strata, inv *inventory.Inventory) {
 	slices.SortFunc(inv.Problems, func(x, y inventory.Problem) int {
 		return cmp.Or(inventory.ComparePlaces(x.Place, y.Place), cmp.Compare(x.What, y.What))
 	})
+}
+
+// packages is how many the uppermost versions of files show.
+func (v *view) packages() (many int) {
+	for _, n := range v.nodes {
+		if len(n.versions) > 0 {
+			for _, by := range n.versions[len(n.versions)-1].by {
+				many += len(by.Shown.Packages)
+			}
+		}
+	}
+	return many
 }
 
 // show takes what the uppermost version of a file shows.

@@ -57,7 +57,7 @@ type cache struct {
 // analysers, another limit on what they may read.
 func versionOf(o Options) string {
 	h := sha256.New()
-	const form = 2 // of what is kept: before, images were kept with their instructions
+	const form = 3 // of what is kept: before, DiffIDs were not held against configurations
 	fmt.Fprintf(h, "%d %d %d\n", Analysis, o.Limits.FileBytes, form)
 	for _, a := range o.Analysers {
 		fmt.Fprintf(h, "%q\n", a.Name())
@@ -102,6 +102,11 @@ type wholeImage struct {
 	Chain     string
 	Layers    []inventory.Layer // with what was worked out while they were read
 	Inventory inventory.Inventory
+}
+
+// has says that these are its layers.
+func (w *wholeImage) has(layers []inventory.Layer) bool {
+	return slices.EqualFunc(w.Layers, layers, func(known, said inventory.Layer) bool { return !contradicts(known.DiffID, said.DiffID) })
 }
 
 // chainOf names an image by its layers; "" if one of them has no name yet.

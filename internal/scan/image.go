@@ -21,7 +21,7 @@ func (s *Scanner) Image(ctx context.Context, src Layers) (inventory.Inventory, e
 	j := s.job(src)
 	subject := inventory.Subject{Kind: inventory.KindImage, Name: j.image.Reference}
 	chain := chainOf(j.image)
-	if w := s.cache.loadImage(chain); w != nil && len(w.Layers) == len(j.image.Layers) {
+	if w := s.cache.loadImage(chain); w != nil && w.has(j.image.Layers) {
 		j.image.ExplainLayers()
 		for i, l := range w.Layers {
 			complete(&j.image.Layers[i], l.DiffID, l.Size)
@@ -153,24 +153,41 @@ func complete(l *inventory.Layer, diffID string, size int64) {
 }
 
 // recall returns what is known of a layer, from this scan or from the cache, or
-// nil.
+// nil. Of one that was never read by its digest, its DiffID is enough: an engine
+// that has that layer doesn't look at the blob either, and one that hasn't refuses
+// what turns out to be another one.
 func (j *job) recall(l inventory.Layer) *layer.Result {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, key := range [...]string{l.Digest, l.DiffID} {
-		if r := j.known[key]; key != "" && r != nil {
-			return r
-		}
-	}
-	for _, key := range [...]string{l.Digest, l.DiffID} {
-		if r := j.s.cache.load(key, ""); r != nil {
-			j.known[key] = r
-			j.failed = errors.Join(j.failed, r.Charge(j.budget))
+		if r := j.recalled(key); r != nil {
+			if contradicts(r.DiffID, l.DiffID) {
+				return nil // it is read, and the error says so
+			}
 			return r
 		}
 	}
 	return nil
 }
+
+// recalled is recall for one digest; j.mu is held.
+func (j *job) recalled(key string) *layer.Result {
+	if key == "" {
+		return nil
+	}
+	if r := j.known[key]; r != nil {
+		return r
+	}
+	r := j.s.cache.load(key, "")
+	if r != nil {
+		j.known[key] = r
+		j.failed = errors.Join(j.failed, r.Charge(j.budget))
+	}
+	return r
+}
+
+// contradicts says that a layer was found to be something else than is said of it.
+func contradicts(found, said string) bool { return found != "" && said != "" && found != said }
 
 // take reads a layer.
 func (j *job) take(ctx context.Context, l inventory.Layer, r io.Reader) error {

@@ -277,6 +277,7 @@ func TestErrorsNameTheLayer(t *testing.T) {
 			im.blobs[1] = bytes.Repeat([]byte("html "), 300)
 			im.info.Layers[1] = inventory.Layer{Digest: sha(im.blobs[1])}
 		}, scan.Limits{}, fault.Corrupt, "layer is damaged"},
+		{"wrong DiffID", func(im *image) { im.info.Layers[1].DiffID = sha([]byte("other")) }, scan.Limits{}, fault.Corrupt, "configuration says"},
 		{"too large", func(*image) {}, scan.Limits{Bytes: 1000}, fault.Exhausted, "layer 1, sha256:"},
 		{"too much of all layers", func(*image) {}, scan.Limits{Held: 1000}, fault.Exhausted, "1000 bytes of memory"},
 		{"a layer is missing", func(im *image) {
@@ -297,6 +298,23 @@ func TestErrorsNameTheLayer(t *testing.T) {
 				t.Errorf("%d packages with an error: a gate might take them for all", len(inv.Packages))
 			}
 		})
+	}
+}
+
+// TestAWrongDiffIDOfAKeptLayer: that a layer is known does not make true whatever
+// another image says of it.
+func TestAWrongDiffIDOfAKeptLayer(t *testing.T) {
+	o := scan.Options{Cache: t.TempDir()}
+	im := imageOf(t, []string{"file a pkg:1"}, []string{"file b pkg:2"})
+	mustScan(t, scanner(o), im)
+	im.info.Layers[1].DiffID = im.info.Layers[0].DiffID
+	if _, err := scanner(o).Image(t.Context(), im); !fault.Is(err, fault.Corrupt) {
+		t.Errorf("error %v, want one about the DiffID", err)
+	}
+	other := imageOf(t, []string{"file a pkg:1"}, []string{"file c pkg:3"})
+	other.info.Layers[0].DiffID = sha([]byte("x"))
+	if _, err := scanner(o).Image(t.Context(), other); !fault.Is(err, fault.Corrupt) {
+		t.Errorf("in another image: error %v, want one about the DiffID", err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package scan
 
 import (
+	"hash/maphash"
 	"slices"
 	"time"
 
@@ -17,7 +18,8 @@ type identity struct {
 // join gives packages their ecosystem, and makes one of those that are the same
 // at several places.
 func (a *assembly) join() {
-	seen := map[identity]int{}
+	seen := newIdentities(len(a.packages))
+	joined := a.packages[:0] // in place: there may be hundreds of thousands
 	eco, namespace := Ecosystem(a.inv.OS), namespaceOf(a.inv.OS)
 	for i := range a.packages {
 		p := &a.packages[i]
@@ -29,18 +31,47 @@ func (a *assembly) join() {
 				p.Namespace = namespace
 			}
 		}
-		id := identity{p.Key(), p.OwnedBy, p.Source}
-		if k, ok := seen[id]; ok {
-			unite(&a.inv.Packages[k], p)
+		if k, ok := seen.place(p, joined); ok {
+			unite(&joined[k], p)
 			continue
 		}
-		seen[id] = len(a.inv.Packages)
-		a.inv.Packages = append(a.inv.Packages, *p)
+		joined = append(joined, *p)
 	}
+	clear(a.packages[len(joined):])
+	a.inv.Packages, a.packages = joined, nil
 	for i := range a.inv.Packages {
 		places := a.inv.Packages[i].Places
 		slices.SortFunc(places, inventory.ComparePlaces)
 		a.inv.Packages[i].Places = slices.Compact(places)
+	}
+}
+
+func identityOf(p *inventory.Package) identity { return identity{p.Key(), p.OwnedBy, p.Source} }
+
+// identities knows where packages are in a list. It holds their hashes: a map of
+// what makes them one would be half as large as the list.
+type identities struct {
+	seed maphash.Seed
+	at   map[uint64]int32
+}
+
+func newIdentities(most int) identities {
+	return identities{maphash.MakeSeed(), make(map[uint64]int32, most)}
+}
+
+// place returns where in the list p is already; where it is not, it is noted as the
+// one that comes next.
+func (i identities) place(p *inventory.Package, list []inventory.Package) (int, bool) {
+	id := identityOf(p)
+	for h := maphash.Comparable(i.seed, id); ; h++ {
+		k, taken := i.at[h]
+		if !taken {
+			i.at[h] = int32(len(list))
+			return 0, false
+		}
+		if identityOf(&list[k]) == id {
+			return int(k), true
+		}
 	}
 }
 

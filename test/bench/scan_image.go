@@ -111,11 +111,9 @@ func makeLayer(blobs, folder, form string, left *int64) (l imageLayer, err error
 	}
 	defer f.Close()
 	stored, plain := sha256.New(), sha256.New()
-	var z io.WriteCloser = gzip.NewWriter(io.MultiWriter(f, stored))
-	if form == "zstd" {
-		if z, err = zstd.NewWriter(io.MultiWriter(f, stored)); err != nil {
-			return l, err
-		}
+	z, err := compressor(form, io.MultiWriter(f, stored))
+	if err != nil {
+		return l, err
 	}
 	w := tar.NewWriter(io.MultiWriter(z, plain))
 	err = filepath.WalkDir(folder, func(p string, d fs.DirEntry, err error) error {
@@ -133,6 +131,14 @@ func makeLayer(blobs, folder, form string, left *int64) (l imageLayer, err error
 		return l, err
 	}
 	return nameLayer(f, stored, plain)
+}
+
+// compressor compresses as builders of images do by default.
+func compressor(form string, w io.Writer) (io.WriteCloser, error) {
+	if form == "zstd" {
+		return zstd.NewWriter(w)
+	}
+	return gzip.NewWriter(w), nil
 }
 
 // nameLayer gives a blob that is written the name that its digest is, and says

@@ -71,7 +71,43 @@ func BenchmarkImages(b *testing.B) {
 	}
 }
 
+// BenchmarkManyFacets asks what the page of vulnerabilities asks where hardly any
+// two images have the same ones: 40,000 weaknesses in a hundred images.
+func BenchmarkManyFacets(b *testing.B) {
+	d := openFor(b, db.Options{Path: filepath.Join(b.TempDir(), "bench.db"), ProcessCrashOnly: true})
+	fillFleet(b, d, 100, func(image int) store.ImageFindings {
+		var f store.ImageFindings
+		for n := range benchFindings {
+			f.Vulnerabilities = append(f.Vulnerabilities, benchVulnerability(benchFindings*image+n, image))
+		}
+		return f
+	})
+	for _, c := range []struct {
+		name string
+		q    store.VulnerabilityQuery
+	}{
+		{"all", store.VulnerabilityQuery{}},
+		{"grave", store.VulnerabilityQuery{Severity: finding.High}},
+		{"text", store.VulnerabilityQuery{Text: "zlib1"}},
+		{"of an image", store.VulnerabilityQuery{ImageID: fmt.Sprintf("sha256:%064d", 7)}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			for b.Loop() {
+				if ws, err := d.Weaknesses(b.Context(), c.q); err != nil || len(ws) == 0 {
+					b.Fatalf("%d weaknesses, %v", len(ws), err)
+				}
+			}
+		})
+	}
+}
+
 func fillImages(b *testing.B, d *db.DB) (ids []string) {
+	b.Helper()
+	return fillFleet(b, d, benchImages, benchFinding)
+}
+
+// fillFleet makes a fleet of images with what is wrong with each.
+func fillFleet(b *testing.B, d *db.DB, images int, findings func(image int) store.ImageFindings) (ids []string) {
 	b.Helper()
 	ctx, must := b.Context(), func(err error) {
 		b.Helper()
@@ -79,7 +115,7 @@ func fillImages(b *testing.B, d *db.DB) (ids []string) {
 			b.Fatal(err)
 		}
 	}
-	for n := range benchImages {
+	for n := range images {
 		id := fmt.Sprintf("sha256:%064d", n)
 		ids = append(ids, id)
 		must(d.PutWorkloads(ctx, []asset.Workload{{ID: fmt.Sprint("w", n), AgentID: "a", State: asset.Running, Image: asset.Image{ID: id}}}))
@@ -88,7 +124,7 @@ func fillImages(b *testing.B, d *db.DB) (ids []string) {
 		v, err := d.LeaseScan(ctx, store.Lease{AgentID: "a", Job: "j", Now: fleetStart, Until: fleetStart.Add(time.Hour)})
 		must(err)
 		must(d.PutInventory(ctx, v.ID, "j", inventory.Inventory{}, fleetStart))
-		f := benchFinding(n)
+		f := findings(n)
 		f.ImageID, f.Database, f.Matched = id, "one", fleetStart
 		must(d.PutFindings(ctx, f))
 	}
@@ -98,16 +134,20 @@ func fillImages(b *testing.B, d *db.DB) (ids []string) {
 func benchFinding(image int) store.ImageFindings {
 	var f store.ImageFindings
 	for n := range benchFindings {
-		w := (5*n + image) % benchWeaknesses
-		v := finding.Vulnerability{
-			ID: fmt.Sprintf("CVE-2026-%d", w), Severity: finding.Severity(w % 6), InUse: (w+image)%10 == 0, State: finding.Fixable, Fixed: "1.2.13",
-			Summary: "A summary of usual length that says what an attacker can do with this, and under which circumstances.",
-			Remedy:  "move zlib1g to 1.2.13", References: []string{"https://example.org/advisories/one", "https://example.org/two"},
-			Package:    inventory.Package{Type: "deb", Name: fmt.Sprintf("zlib%d", w%50), Version: "1.2.11", Places: []inventory.Place{{Path: "/var/lib/dpkg/status", Layer: 1}}},
-			Advisories: []finding.Statement{{ID: "DSA-1", Source: "debian", Fixed: "1.2.13"}},
-		}
-		v.Print()
-		f.Vulnerabilities = append(f.Vulnerabilities, v)
+		f.Vulnerabilities = append(f.Vulnerabilities, benchVulnerability((5*n+image)%benchWeaknesses, image))
 	}
 	return f
+}
+
+// benchVulnerability is weakness w in an image.
+func benchVulnerability(w, image int) finding.Vulnerability {
+	v := finding.Vulnerability{
+		ID: fmt.Sprintf("CVE-2026-%d", w), Severity: finding.Severity(w % 6), InUse: (w+image)%10 == 0, State: finding.Fixable, Fixed: "1.2.13",
+		Summary: "A summary of usual length that says what an attacker can do with this, and under which circumstances.",
+		Remedy:  "move zlib1g to 1.2.13", References: []string{"https://example.org/advisories/one", "https://example.org/two"},
+		Package:    inventory.Package{Type: "deb", Name: fmt.Sprintf("zlib%d", w%50), Version: "1.2.11", Places: []inventory.Place{{Path: "/var/lib/dpkg/status", Layer: 1}}},
+		Advisories: []finding.Statement{{ID: "DSA-1", Source: "debian", Fixed: "1.2.13"}},
+	}
+	v.Print()
+	return v
 }

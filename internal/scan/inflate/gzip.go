@@ -27,9 +27,14 @@ var (
 	errSize     = errors.New("gzip size does not fit: the data is damaged")
 )
 
+// ErrTrailing says that all members were whole, and that what follows them is
+// neither another one nor zeros.
+var ErrTrailing = errors.New("bytes behind the gzip stream are none of it")
+
 // Gzip decompresses a gzip stream of one member or of several, one behind the
 // other, and checks their checksums and sizes. Behind the last member only zeros
-// may follow, as some writers pad with. Not for concurrent use.
+// may follow, as some writers pad with; for anything else it returns ErrTrailing.
+// Not for concurrent use.
 type Gzip struct {
 	r    *Reader
 	sum  uint32
@@ -128,10 +133,11 @@ func (g *Gzip) end(err error) error {
 	}
 	g.sum, g.size = 0, 0
 	r.next()
-	if err := g.header(); err != nil {
-		return err
+	err = g.header()
+	if err == errNoGzip {
+		return ErrTrailing
 	}
-	return nil
+	return err
 }
 
 // byte returns the next byte of the source; io.EOF where it ends.
@@ -172,17 +178,24 @@ func (g *Gzip) header() error {
 	if first == 0 {
 		return g.padding()
 	}
-	var h [9]byte
+	if first != 0x1f {
+		return errNoGzip
+	}
+	second, err := g.byte()
+	if err != nil {
+		return cutOff(err)
+	}
+	if second != 0x8b {
+		return errNoGzip
+	}
+	var h [8]byte
 	if err := g.bytes(h[:]); err != nil {
 		return cutOff(err)
 	}
-	if first != 0x1f || h[0] != 0x8b {
-		return errNoGzip
+	if h[0] != 8 {
+		return fmt.Errorf("gzip stream of method %d, only deflate is known", h[0])
 	}
-	if h[1] != 8 {
-		return fmt.Errorf("gzip stream of method %d, only deflate is known", h[1])
-	}
-	flags := h[2]
+	flags := h[1]
 	if flags&flagsReserved != 0 {
 		return errors.New("gzip header has unknown flags")
 	}

@@ -13,7 +13,8 @@
 // replace one another, bytes behind the archive's end mark are read for the
 // digest and mean nothing. Bytes behind the compressed stream are ignored once
 // the archive has ended, as unpigz does it for containerd; before that they are
-// an error.
+// an error, and so is a stream that breaks off or is damaged behind the archive's
+// end.
 package layer
 
 import (
@@ -58,9 +59,9 @@ type Alias struct {
 	Before int64
 }
 
-// Read reads one layer to its end. l says what is known of it: a digest and a
-// size are checked if they are there, the DiffID if there is no digest; a
-// DiffID that is not known is worked out.
+// Read reads one layer to its end. l says what is known of it: digest, size and
+// DiffID are checked if they are there; a DiffID that is not known is worked out.
+// Of a layer in zstd whose digest is checked, the DiffID is not: see decompress.
 //
 // It returns an error, and no result, if the layer is not what it claims to be
 // (fault.Corrupt: another digest or size, cut off, not a tar archive), if a
@@ -75,14 +76,12 @@ func Read(ctx context.Context, l inventory.Layer, r io.Reader, o Options) (*Resu
 	}
 	c := newCollector(ctx, o)
 	tar := untar.New(c)
-	out := &meter{to: tar, limit: o.Limits.Bytes}
-	if l.DiffID == "" || l.Digest == "" {
-		if out.hash, err = newHash(l.DiffID); err != nil {
-			return nil, err
-		}
+	out := &meter{to: tar, limit: o.Limits.Bytes, spared: l.Digest != "" && l.DiffID != ""}
+	if out.hash, err = newHash(l.DiffID); err != nil {
+		return nil, err
 	}
 	walkErr := decompress(in, out, c.o.Budget.decoders)
-	if walkErr != nil && tar.Ended() && in.err == nil && !isLimit(walkErr) {
+	if tar.Ended() && isTrailing(walkErr) {
 		walkErr = nil // the archive was whole; its digest is still to be checked
 	}
 	if walkErr == nil {
@@ -121,10 +120,12 @@ func verify(l inventory.Layer, in *stored, out *meter, walkErr error) error {
 	if walkErr != nil {
 		return asCorrupt(walkErr)
 	}
-	if l.Digest == "" && l.DiffID != "" {
-		if got := digestOf(out.hash); got != l.DiffID {
-			return fault.New(fault.Corrupt, "layer is %s when decompressed, not %s", got, l.DiffID)
-		}
+	if out.hash == nil || l.DiffID == "" {
+		return nil
+	}
+	if got := digestOf(out.hash); got != l.DiffID {
+		return fault.New(fault.Corrupt, "layer is %s when decompressed, not %s, as the image's configuration says", got, l.DiffID).
+			With("build the image again: no engine runs it as it is")
 	}
 	return nil
 }
@@ -145,7 +146,10 @@ type meter struct {
 	to    io.Writer
 	n     int64
 	limit int64
-	hash  hash.Hash // nil: not needed
+	hash  hash.Hash // nil: nobody asks for it
+	// spared says that the hash only tells whether two digests fit one another,
+	// both of which are known.
+	spared bool
 }
 
 func (m *meter) Write(b []byte) (int, error) {

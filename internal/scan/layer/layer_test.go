@@ -41,6 +41,13 @@ func TestTakesWhatEnginesTake(t *testing.T) {
 		{"bytes behind the gzip", append(gzipped(t, tar), "more"...), whole, 0},
 		{"bytes behind the zstd", append(zstded(t, tar), "more"...), whole, 0},
 		{"bytes behind a gzip without an end mark", append(gzipped(t, tar[:len(tar)-1024]), "more"...), nil, fault.Corrupt},
+		{"one byte behind the gzip", append(gzipped(t, tar), '.'), whole, 0},
+		{"gzip cut off behind the end of the tar", gzipped(t, tar)[:len(gzipped(t, tar))-9], nil, fault.Corrupt},
+		{"gzip cut off in its checksum", gzipped(t, tar)[:len(gzipped(t, tar))-3], nil, fault.Corrupt},
+		{"gzip with a wrong checksum behind the end of the tar", gzipWithWrongSum(t, tar), nil, fault.Corrupt},
+		{"second gzip member cut off", append(gzipped(t, tar), gzipped(t, tar)[:30]...), nil, fault.Corrupt},
+		{"zstd cut off behind the end of the tar", zstded(t, tar)[:len(zstded(t, tar))-5], nil, fault.Corrupt},
+		{"second zstd frame cut off", append(zstded(t, tar), zstded(t, tar)[:30]...), nil, fault.Corrupt},
 		{"cut off", tar[:514], nil, fault.Corrupt},
 		{"gzip cut off", gzipped(t, tar)[:60], nil, fault.Corrupt},
 		{"zstd cut off", zstded(t, tar)[:60], nil, fault.Corrupt},
@@ -72,6 +79,33 @@ func gzipWithWrongSum(t *testing.T, data []byte) []byte {
 	return z
 }
 
+// TestDiffIDOfZstd: where there is a digest, that is what is verified.
+func TestDiffIDOfZstd(t *testing.T) {
+	tar := archive(t, "file a pkg:a")
+	z, other := zstded(t, tar), sha([]byte("other"))
+	for _, tc := range []struct {
+		name string
+		l    inventory.Layer
+		kind fault.Kind
+		want string // DiffID of the result
+	}{
+		{"both known", inventory.Layer{Digest: sha(z), DiffID: sha(tar)}, 0, ""},
+		{"only the digest", inventory.Layer{Digest: sha(z)}, 0, sha(tar)},
+		{"only a wrong DiffID", inventory.Layer{DiffID: other}, fault.Corrupt, ""},
+		{"wrong digest", inventory.Layer{Digest: other, DiffID: sha(tar)}, fault.Corrupt, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r, err := layer.Read(t.Context(), tc.l, bytes.NewReader(z), layer.Options{})
+			if fault.Of(err) != tc.kind {
+				t.Fatalf("error %v, want kind %v", err, tc.kind)
+			}
+			if err == nil && r.DiffID != tc.want {
+				t.Errorf("DiffID %q, want %q", r.DiffID, tc.want)
+			}
+		})
+	}
+}
+
 func TestVerifiesDigestsAndSizes(t *testing.T) {
 	tar := archive(t, "file a pkg:a")
 	z := gzipped(t, tar)
@@ -86,7 +120,8 @@ func TestVerifiesDigestsAndSizes(t *testing.T) {
 	}{
 		{"right", inventory.Layer{Digest: sha(z), Size: size}, 0, "", inventory.Layer{Digest: sha(z), DiffID: sha(tar)}},
 		{"right in SHA-512", inventory.Layer{Digest: sha512of(z)}, 0, "", inventory.Layer{Digest: sha512of(z), DiffID: sha(tar)}},
-		{"both known", inventory.Layer{Digest: sha(z), DiffID: sha(tar)}, 0, "", inventory.Layer{Digest: sha(z)}},
+		{"both known", inventory.Layer{Digest: sha(z), DiffID: sha(tar)}, 0, "", inventory.Layer{Digest: sha(z), DiffID: sha(tar)}},
+		{"right digest, wrong DiffID", inventory.Layer{Digest: sha(z), DiffID: other}, fault.Corrupt, "configuration says", inventory.Layer{}},
 		{"only the DiffID", inventory.Layer{DiffID: sha(tar)}, 0, "", inventory.Layer{DiffID: sha(tar)}},
 		{"nothing known", inventory.Layer{}, 0, "", inventory.Layer{DiffID: sha(tar)}},
 		{"wrong digest", inventory.Layer{Digest: other}, fault.Corrupt, sha(z) + ", not " + other, inventory.Layer{}},

@@ -6,27 +6,36 @@ import (
 	"sync"
 )
 
-// allowList says what is no secret although a rule finds it, as gitleaks'
-// configuration has it.
+// allowText is what gitleaks' configuration says is no secret although a rule
+// finds it.
+type allowText struct {
+	Condition, RegexTarget string
+	Paths, Regexes         []string
+	Commits, StopWords     []string
+}
+
+// allowList is that, ready to be asked.
 type allowList struct {
 	and               bool // all that it names must meet, else one is enough
 	paths, regexes    func() *regexp.Regexp
 	hasPaths, hasText bool
 	target            string // what regexes are held against: "" the value, "match", "line"
 	commits           map[string]bool
-	stopWords         *filter // nil: none
+	hasWords          bool
+	stopWords         func() *filter
 }
 
-func newAllowList(t tomlAllow) allowList {
+// newAllowList makes what it is asked by when it is first asked.
+func newAllowList(t *allowText) allowList {
 	a := allowList{and: strings.EqualFold(t.Condition, "and") || t.Condition == "&&", target: t.RegexTarget,
-		hasPaths: len(t.Paths) > 0, hasText: len(t.Regexes) > 0, paths: joined(t.Paths), regexes: joined(t.Regexes)}
-	if len(t.StopWords) > 0 {
-		words := make([]string, len(t.StopWords))
-		for i, w := range t.StopWords {
-			words[i] = strings.ToLower(w)
-		}
-		a.stopWords = newFilter(words)
-	}
+		hasPaths: len(t.Paths) > 0, hasText: len(t.Regexes) > 0, hasWords: len(t.StopWords) > 0,
+		paths: joined(t.Paths), regexes: joined(t.Regexes), stopWords: sync.OnceValue(func() *filter {
+			words := make([]string, len(t.StopWords))
+			for i, w := range t.StopWords {
+				words[i] = strings.ToLower(w)
+			}
+			return newFilter(words)
+		})}
 	if len(t.Commits) > 0 {
 		a.commits = map[string]bool{}
 		for _, c := range t.Commits {
@@ -56,7 +65,7 @@ func (a *allowList) allowsFile(f *File) bool {
 	if !a.and {
 		return path || commit
 	}
-	if a.hasText || a.stopWords != nil {
+	if a.hasText || a.hasWords {
 		return false // decided when something was found
 	}
 	return (!a.hasPaths || path) && (a.commits == nil || commit)
@@ -80,14 +89,14 @@ func (a *allowList) allows(f *File, value, match, line string) bool {
 		return text || a.stopped(value)
 	}
 	return (!a.hasPaths || a.allowsPath(f)) && (a.commits == nil || a.commits[f.Commit]) &&
-		(!a.hasText || text) && (a.stopWords == nil || a.stopped(value))
+		(!a.hasText || text) && (!a.hasWords || a.stopped(value))
 }
 
 func (a *allowList) stopped(value string) bool {
-	if a.stopWords == nil {
+	if !a.hasWords {
 		return false
 	}
 	any := false
-	a.stopWords.each([]byte(value), func(int, int) { any = true })
+	a.stopWords().each([]byte(value), func(int, int) { any = true })
 	return any
 }

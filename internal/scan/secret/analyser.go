@@ -30,7 +30,7 @@ func (Analyser) Name() string { return "secrets" }
 
 // Version tells results of other rules and other salts apart. It says nothing of
 // the salt.
-func (a Analyser) Version() string { return a.Engine.print("version", gitleaksTOML) + ownVersion }
+func (a Analyser) Version() string { return a.Engine.print("version", preparedOf) + ownVersion }
 
 // ownVersion is raised whenever our own rules find otherwise.
 const ownVersion = "-2"

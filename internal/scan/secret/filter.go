@@ -3,6 +3,7 @@ package secret
 import (
 	"encoding/binary"
 	"slices"
+	"strings"
 )
 
 // filter finds all places of many keywords in one pass, in either case. It looks
@@ -107,7 +108,7 @@ func rarest(w string, first, step int) int {
 	for i := first; i+gram <= len(w); i += step {
 		score := 0
 		for _, c := range []byte(w[i : i+gram]) {
-			if k := slices.Index([]byte(frequent), c); k >= 0 {
+			if k := strings.IndexByte(frequent, c); k >= 0 {
 				score += k
 			} else {
 				score += len(frequent) // signs and digits are seen less

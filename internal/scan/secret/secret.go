@@ -69,10 +69,7 @@ type aim struct {
 
 // New returns an engine.
 func New(o Options) (*Engine, error) {
-	rules, global, err := gitleaksRules()
-	if err != nil {
-		return nil, err
-	}
+	rules, global := newRules()
 	e := &Engine{rules: rules, global: global, salt: o.Salt, own: !o.Gitleaks}
 	ids := map[string]int{}
 	word := func(w string) int {

@@ -316,7 +316,7 @@ func (s *sifting) isFor(n int, r *rule) bool {
 	if is, ok := s.forRule[n]; ok {
 		return is
 	}
-	is := (r.path == nil || r.path.MatchString(s.f.Path)) &&
+	is := (r.path == "" || r.files().MatchString(s.f.Path)) &&
 		!slices.ContainsFunc(r.allow, func(a allowList) bool { return a.allowsFile(s.f) })
 	if s.forRule == nil {
 		s.forRule = map[int]bool{}

@@ -32,7 +32,8 @@ func takeRequirements(r io.Reader, size int64, shown *analyse.Shown) error {
 		if name == "" {
 			continue
 		}
-		if err := shown.Add(asPackage(name, version, inventory.Declared)); err != nil {
+		// Copies: else each would keep its whole line, which may have hashes.
+		if err := shown.Add(asPackage(strings.Clone(name), strings.Clone(version), inventory.Declared)); err != nil {
 			return err
 		}
 	}
