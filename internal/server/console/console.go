@@ -100,6 +100,11 @@ func (c *Console) routes() http.Handler {
 	seen(access.ReadImages, "GET /vulnerabilities", c.vulnerabilities)
 	seen(access.ReadImages, "GET /vulnerabilities/live", c.vulnerabilitiesLive)
 	seen(access.ReadImages, "GET /vulnerabilities/{id}", c.vulnerability)
+	for _, k := range findingKinds() {
+		seen(access.ReadImages, "GET "+k.path(), c.findingLines(k))
+		seen(access.ReadImages, "GET "+k.path()+"/live", c.findingsLive(k))
+		seen(access.ReadImages, "GET "+k.path()+"/{key}", c.finding(k))
+	}
 	seen(access.ReadImages, "GET /acceptances", c.acceptances)
 	done(access.ManageImages, "POST /acceptances", c.accept)
 	done(access.ManageImages, "POST /acceptances/{id}/end", c.endAcceptance)

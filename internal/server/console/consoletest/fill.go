@@ -114,6 +114,6 @@ func (m Image) fill(ctx context.Context, st Store, job string, db *scan.Database
 		v.InUse = slices.Contains(m.InUse, v.Package.Name)
 	}
 	return st.PutFindings(ctx, store.ImageFindings{
-		ImageID: m.ID, Database: db.Digest(), Matched: now, Gaps: len(r.Gaps), Vulnerabilities: r.Vulnerabilities,
+		ImageID: m.ID, Database: db.Digest(), Matched: now, Gaps: len(r.Gaps), Vulnerabilities: r.Vulnerabilities, Findings: m.Judged,
 	})
 }
