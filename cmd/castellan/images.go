@@ -97,7 +97,7 @@ func (g *globals) images(ctx context.Context, api *client, q url.Values, f form)
 		for _, m := range page.Images {
 			rows = append(rows, imageRow(m))
 		}
-		if err := g.table([]string{"ID", "RUNS", "CRITICAL", "HIGH", "MEDIUM", "LOW", "IN USE", "EXPLOITED", "SCAN", "IMAGE"}, rows); err != nil {
+		if err := g.table([]string{"ID", "RUNS", "CRITICAL", "HIGH", "MEDIUM", "LOW", "IN USE", "EXPLOITED", "SECRETS", "MALWARE", "SCAN", "IMAGE"}, rows); err != nil {
 			return err
 		}
 		if page.Next != "" {
@@ -120,7 +120,7 @@ func imageRow(m store.Image) []cell {
 	c := m.Counts
 	return []cell{
 		text(shortImageID(m.ID)), {strconv.Itoa(m.Running), plain}, n(c.Critical, bad), n(c.High, bad), n(c.Medium, warn), n(c.Low, plain),
-		n(c.InUse, warn), n(c.Exploited, bad), scanCell(m), text(imageNamed(m)),
+		n(c.InUse, warn), n(c.Exploited, bad), n(c.Secrets, warn), n(c.Malware, bad), scanCell(m), text(imageNamed(m)),
 	}
 }
 

@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"database/sql"
+	"slices"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/finding"
@@ -17,93 +18,117 @@ type daySum struct {
 	severity int64
 }
 
+// dayFinding is a finding that a day counts.
+type dayFinding struct {
+	number int64
+	daySum
+}
+
+// dayCount is what is to be counted into a day: read beside the writer, since
+// events wait while it writes.
+type dayCount struct {
+	begun, ended []dayFinding // that run now, and did not; the other way round
+	open         map[daySum]int
+}
+
+// runsNow says whether a running workload's image has the finding f, and runsOpen
+// whether one has it that nobody accepted.
+const (
+	runsNow = `EXISTS (SELECT 1 FROM image_findings n CROSS JOIN images i ON i.number = n.image
+		WHERE n.finding = f.number AND i.idle = 0)`
+	runsOpen = `EXISTS (SELECT 1 FROM image_findings n CROSS JOIN images i ON i.number = n.image
+		WHERE n.finding = f.number AND n.accepted = 0 AND i.idle = 0)`
+)
+
 // NoteTrend implements store.Trends.
 func (d *DB) NoteTrend(ctx context.Context, now time.Time) error {
-	weak, err := d.openWeaknesses(ctx)
+	var c dayCount
+	err := d.read(ctx, "count what is open today", func(s *snapshot) (err error) {
+		c, err = s.countDay(ctx)
+		return err
+	})
 	if err != nil {
 		return err
 	}
+	today := now.Unix() / int64(day/time.Second)
+	for _, part := range [...]struct {
+		findings []dayFinding
+		column   string
+		runs     bool
+	}{{c.begun, "new", true}, {c.ended, "resolved", false}} {
+		for some := range slices.Chunk(part.findings, pruneRows) {
+			err := d.write(ctx, "count what changed today", func(ctx context.Context, w *writer) error {
+				return w.noteRunning(ctx, today, some, part.column, part.runs)
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
 	return d.write(ctx, "count what is open today", func(ctx context.Context, w *writer) error {
-		today := now.Unix() / int64(day/time.Second)
 		// Of the lines of today that have nothing any more the count must fall to 0.
 		if _, err := w.exec(ctx, "UPDATE finding_days SET open = 0 WHERE day = ?", today); err != nil {
 			return err
 		}
-		for severity, n := range weak {
-			if err := w.addDay(ctx, today, daySum{string(store.KindVulnerability), severity}, "open", n); err != nil {
+		for s, n := range c.open {
+			if err := w.addDay(ctx, today, s, "open", n); err != nil {
 				return err
 			}
-		}
-		if err := w.noteRunning(ctx, today); err != nil {
-			return err
 		}
 		_, err := w.exec(ctx, "DELETE FROM finding_days WHERE day < ?", today-int64(store.TrendFor/day))
 		return err
 	})
 }
 
-// runsNow says whether a running workload's image has the finding f.
-const runsNow = `EXISTS (SELECT 1 FROM image_findings n CROSS JOIN images i ON i.number = n.image
-	WHERE n.finding = f.number AND i.idle = 0)`
-
-// noteRunning counts what began to run and what does no longer, and what is open.
-func (w *writer) noteRunning(ctx context.Context, today int64) error {
-	for _, c := range [...]struct {
-		query  string
-		column string
-		runs   int
-	}{
-		{"SELECT f.number, f.kind, f.severity FROM findings f WHERE f.runs = 0 AND " + runsNow, "new", 1},
-		{"SELECT f.number, f.kind, f.severity FROM findings f WHERE f.runs = 1 AND NOT " + runsNow, "resolved", 0},
-	} {
-		sums := map[daySum]int{}
-		numbers, err := w.tallyFindings(ctx, c.query, sums)
+// countDay reads what a day counts.
+func (s *snapshot) countDay(ctx context.Context) (c dayCount, err error) {
+	if c.open, err = s.openWeaknesses(ctx); err != nil {
+		return c, err
+	}
+	c.begun, err = s.dayFindings(ctx, "f.runs = 0 AND "+runsNow)
+	if err != nil {
+		return c, err
+	}
+	if c.ended, err = s.dayFindings(ctx, "f.runs = 1 AND NOT "+runsNow); err != nil {
+		return c, err
+	}
+	for _, runs := range []string{"f.runs = 0", "f.runs = 1"} {
+		open, err := s.dayFindings(ctx, runs+" AND "+runsOpen)
 		if err != nil {
-			return err
+			return c, err
 		}
-		for _, n := range numbers {
-			if _, err := w.exec(ctx, "UPDATE findings SET runs = ? WHERE number = ?", c.runs, n); err != nil {
-				return err
-			}
-		}
-		for s, n := range sums {
-			if err := w.addDay(ctx, today, s, c.column, n); err != nil {
-				return err
-			}
+		for _, f := range open {
+			c.open[f.daySum]++
 		}
 	}
-	sums := map[daySum]int{}
-	_, err := w.tallyFindings(ctx, `SELECT f.number, f.kind, f.severity FROM findings f WHERE f.runs = 1 AND EXISTS (SELECT 1
-		FROM image_findings n CROSS JOIN images i ON i.number = n.image WHERE n.finding = f.number AND n.accepted = 0 AND i.idle = 0)`, sums)
-	for s, n := range sums {
-		if err == nil {
-			err = w.addDay(ctx, today, s, "open", n)
-		}
-	}
-	return err
+	return c, nil
 }
 
-// tallyFindings counts the findings of a statement by what a day tells apart.
-func (w *writer) tallyFindings(ctx context.Context, query string, sums map[daySum]int) (numbers []int64, err error) {
-	st, err := w.stmt(ctx, query)
-	if err != nil {
-		return nil, err
-	}
-	rows, err := st.QueryContext(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var n int64
-		var s daySum
-		if err := rows.Scan(&n, &s.kind, &s.severity); err != nil {
-			return nil, err
+func (s *snapshot) dayFindings(ctx context.Context, where string) (all []dayFinding, err error) {
+	err = s.query(ctx, "SELECT f.number, f.kind, f.severity FROM findings f WHERE "+where, nil, func(r *sql.Rows) (bool, error) {
+		var f dayFinding
+		err := r.Scan(&f.number, &f.kind, &f.severity)
+		all = append(all, f)
+		return true, err
+	})
+	return all, err
+}
+
+// noteRunning counts what began to run, or does no longer.
+func (w *writer) noteRunning(ctx context.Context, today int64, some []dayFinding, column string, runs bool) error {
+	sums := map[daySum]int{}
+	for _, f := range some {
+		if _, err := w.exec(ctx, "UPDATE findings SET runs = ? WHERE number = ?", runs, f.number); err != nil {
+			return err
 		}
-		numbers = append(numbers, n)
-		sums[s]++
+		sums[f.daySum]++
 	}
-	return numbers, rows.Err()
+	for s, n := range sums {
+		if err := w.addDay(ctx, today, s, column, n); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // addDay adds to one number of a line of a day.
@@ -116,39 +141,31 @@ func (w *writer) addDay(ctx context.Context, today int64, s daySum, column strin
 }
 
 // openWeaknesses counts the weaknesses of running images by severity.
-func (d *DB) openWeaknesses(ctx context.Context) (map[int64]int, error) {
-	sums := map[int64]int{}
-	err := d.read(ctx, "count weaknesses", func(s *snapshot) error {
-		q := store.VulnerabilityQuery{Running: true}
-		f, err := s.filterFacets(ctx, q)
-		if err != nil {
-			return err
-		}
-		var t tally
-		if err := t.readFacets(ctx, s, f); err != nil {
-			return err
-		}
-		if err := t.readImages(ctx, s, q); err != nil {
-			return err
-		}
-		gravest := make([]finding.Severity, len(t.weaknesses))
-		has := make([]bool, len(t.weaknesses))
-		for i := range t.facets {
-			x := &t.facets[i]
-			if x.images == 0 {
-				continue
-			}
+func (s *snapshot) openWeaknesses(ctx context.Context) (map[daySum]int, error) {
+	q := store.VulnerabilityQuery{Running: true}
+	f, err := s.filterFacets(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	var t tally
+	if err := t.readFacets(ctx, s, f); err != nil {
+		return nil, err
+	}
+	if err := t.readImages(ctx, s, q); err != nil {
+		return nil, err
+	}
+	gravest := map[int]finding.Severity{} // by the weakness's place
+	for i := range t.facets {
+		if x := &t.facets[i]; x.images > 0 {
 			severity, _, _, _ := parseRank(x.rank)
-			gravest[x.weakness], has[x.weakness] = max(gravest[x.weakness], severity), true
+			gravest[x.weakness] = max(gravest[x.weakness], severity)
 		}
-		for i, severity := range gravest {
-			if has[i] {
-				sums[int64(severity)]++
-			}
-		}
-		return nil
-	})
-	return sums, err
+	}
+	sums := map[daySum]int{}
+	for _, severity := range gravest {
+		sums[daySum{string(store.KindVulnerability), int64(severity)}]++
+	}
+	return sums, nil
 }
 
 // Trend implements store.FindingReads.
