@@ -243,7 +243,11 @@ func (g *globals) describeExposure(e exposure.Exposure) error {
 
 // describeReach prints one image that has a weakness, and what runs from it.
 func (g *globals) describeReach(m exposure.Image) error {
-	fmt.Fprintf(g.out, "\n%s %s\n", printable(orDefault(m.Reference, m.ID)), g.paint(shortImageID(m.ID), faint))
+	owner := ""
+	if m.Owner != "" {
+		owner = ", of " + printable(m.Owner)
+	}
+	fmt.Fprintf(g.out, "\n%s %s%s\n", printable(orDefault(m.Reference, m.ID)), g.paint(shortImageID(m.ID), faint), owner)
 	rows := make([][]cell, 0, len(m.Packages))
 	for _, p := range m.Packages {
 		fixed := text(p.Fixed)

@@ -37,6 +37,11 @@ type ScanWish struct {
 	Salt Salt `json:"salt,omitempty"`
 }
 
+// LogValue leaves out what a log must not have: as JSON the salt is readable.
+func (w ScanWish) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("job", w.Job), slog.String("image_id", w.ImageID), slog.String("reference", w.Reference))
+}
+
 // Salt is what fingerprints of secrets are made with. Who has it can try whether a
 // fingerprint is that of a value that they guess, so it shows itself to nobody:
 // printed and logged it is a word.

@@ -15,7 +15,6 @@ import (
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/inventory"
-	"github.com/castellan-security/castellan/internal/scan"
 	"github.com/castellan-security/castellan/internal/server/console/consoletest"
 	"github.com/castellan-security/castellan/internal/server/images"
 	"github.com/castellan-security/castellan/internal/store"
@@ -35,7 +34,7 @@ func (f *fakeStore) imageOf(m consoletest.Image) store.Image {
 	switch {
 	case m.Inside != nil:
 		out.OS, out.Platform, out.Layers, out.Packages, out.Problems = m.Inside.OS, m.Inside.Image.Platform, len(m.Inside.Image.Layers), len(m.Inside.Packages), m.Inside.Problems
-		out.Scan = store.Scan{State: store.ScanDone, Agent: consoletest.AgentID, Done: m.Seen.Add(time.Minute), Matched: m.Seen.Add(2 * time.Minute), Database: "g1", Gaps: 1, Analysis: scan.Analysis}
+		out.Scan = store.Scan{State: store.ScanDone, Agent: consoletest.AgentID, Done: m.Seen.Add(time.Minute), Matched: m.Seen.Add(2 * time.Minute), Database: "g1", Gaps: 1, Analysis: m.Inside.Analysis}
 	case m.Gone:
 		out.Scan = store.Scan{State: store.ScanGone}
 	case m.Scanning:

@@ -118,3 +118,19 @@ func TestUnsupportedReleaseIsSaid(t *testing.T) {
 	}
 	h.shows(t, access.Viewer, "/images/"+storefrontImage, "ended 30 Jun 2024", "Debian GNU/Linux 10 (buster) gets no fixes any more")
 }
+
+// TestSilenceOfAnOlderScanIsSaid: of an image that nobody looked for secrets in.
+func TestSilenceOfAnOlderScanIsSaid(t *testing.T) {
+	h := shopHouse(t)
+	path := "/images/" + storefrontImage + "/secrets"
+	const says = "It was scanned by a version that did not look for secrets."
+	if strings.Contains(plainText(h.get(t, access.Viewer, path).Body.String()), says) {
+		t.Error("it is said of an image that was looked at")
+	}
+	for i := range h.store.shop.Images {
+		if m := &h.store.shop.Images[i]; m.ID == storefrontImage {
+			m.Inside.Analysis--
+		}
+	}
+	h.shows(t, access.Viewer, path, says)
+}

@@ -3,6 +3,7 @@ package images_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -241,8 +242,9 @@ func TestSaltGoesToAgentsAlone(t *testing.T) {
 	w := link.ScanWish{Job: "j", Salt: theSalt}
 	var log bytes.Buffer
 	slog.New(slog.NewTextHandler(&log, nil)).Info("wish", "wish", w, "salt", w.Salt)
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("wish", "wish", w, "salt", w.Salt)
 	shown := fmt.Sprintf("%v %+v %#v %s %q %x %d", w, w, w, w.Salt, w.Salt, w.Salt, w.Salt) + log.String()
-	for _, form := range []string{string(theSalt), fmt.Sprintf("%x", []byte(theSalt)), fmt.Sprint([]byte(theSalt))} {
+	for _, form := range []string{string(theSalt), fmt.Sprintf("%x", []byte(theSalt)), fmt.Sprint([]byte(theSalt)), base64.StdEncoding.EncodeToString(theSalt)} {
 		if strings.Contains(shown, form) {
 			t.Errorf("the salt is shown as %s in %s", form, shown)
 		}
