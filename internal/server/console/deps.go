@@ -84,9 +84,11 @@ type Scanning interface {
 	Owning
 }
 
-// Owning tells who is responsible for which images.
+// Owning tells who is responsible for which images, and changes it.
 type Owning interface {
 	Owners(ctx context.Context, who access.Identity) (asset.Owners, error)
+	SetOwner(ctx context.Context, who access.Identity, rule asset.OwnerRule) error
+	RemoveOwner(ctx context.Context, who access.Identity, rule asset.OwnerRule) error
 }
 
 // Scans tells how scanning goes, and starts it anew.

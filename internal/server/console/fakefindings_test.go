@@ -105,5 +105,22 @@ func (f *fakeStore) Trend(_ context.Context, kind store.FindingKind, since time.
 }
 
 func (f *fakeImages) Owners(_ context.Context, who access.Identity) (asset.Owners, error) {
-	return asset.Owners{{Image: "**", Owner: asset.Owner{Name: "Shop team", Contact: "#shop"}}}, f.accounts.allow(who, access.ReadImages)
+	return asset.Owners{
+		{Image: "**", Owner: asset.Owner{Name: "Shop team", Contact: "#shop"}},
+		{Group: consoletest.HostileName, Owner: asset.Owner{Name: consoletest.HostileName, Contact: consoletest.HostileArg}},
+	}, f.accounts.allow(who, access.ReadImages)
+}
+
+func (f *fakeImages) SetOwner(_ context.Context, who access.Identity, r asset.OwnerRule) error {
+	if err := f.accounts.allow(who, access.ManageImages); err != nil || f.refuse != nil {
+		return cmp.Or(err, f.refuse)
+	}
+	return f.accounts.did("owner of " + r.Image + r.Group + " is " + r.Name + " " + r.Contact)
+}
+
+func (f *fakeImages) RemoveOwner(_ context.Context, who access.Identity, r asset.OwnerRule) error {
+	if err := f.accounts.allow(who, access.ManageImages); err != nil {
+		return err
+	}
+	return f.accounts.did("no owner of " + r.Image + r.Group)
 }

@@ -174,7 +174,9 @@ func (c *Console) ownerNames(r *http.Request, v visit) ([]string, error) {
 
 func namesOfOwners(rules asset.Owners) (names []string) {
 	for _, r := range rules {
-		names = append(names, r.Name)
+		if untrusted.Text(r.Name) == r.Name { // else nobody could say what they chose
+			names = append(names, r.Name)
+		}
 	}
 	slices.Sort(names)
 	return slices.Compact(names)

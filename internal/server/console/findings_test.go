@@ -134,3 +134,39 @@ func TestSilenceOfAnOlderScanIsSaid(t *testing.T) {
 	}
 	h.shows(t, access.Viewer, path, says)
 }
+
+// lastCall is what was asked of the services last.
+func lastCall(h *house) string {
+	h.accounts.mu.Lock()
+	defer h.accounts.mu.Unlock()
+	if len(h.accounts.calls) == 0 {
+		return ""
+	}
+	return h.accounts.calls[len(h.accounts.calls)-1]
+}
+
+func TestOwnersAreNamed(t *testing.T) {
+	h := shopHouse(t)
+	viewed := h.shows(t, access.Viewer, "/owners", "Shop team image **", "#shop")
+	if strings.Contains(viewed, "Name an owner") || strings.Contains(viewed, "Remove") {
+		t.Error("a viewer is offered to change it")
+	}
+	h.shows(t, access.Operator, "/owners", "Name an owner", "Remove it")
+	form := url.Values{"of": {"group"}, "pattern": {" prod/pay/* "}, "name": {"Payments"}, "contact": {"#pay"}}
+	r := h.post(t, access.Operator, "/owners", form.Encode())
+	if r.Code != http.StatusSeeOther || r.Header().Get("Location") != "/owners?done=owner-set" || lastCall(h) != "owner of prod/pay/* is Payments #pay" {
+		t.Errorf("got %d to %s, did %q", r.Code, r.Header().Get("Location"), lastCall(h))
+	}
+	r = h.post(t, access.Operator, "/owners/remove", url.Values{"of": {"image"}, "pattern": {"**"}}.Encode())
+	if r.Code != http.StatusSeeOther || lastCall(h) != "no owner of **" {
+		t.Errorf("remove: got %d, did %q", r.Code, lastCall(h))
+	}
+	h.images.refuse = fault.New(fault.Invalid, "owner: names one version")
+	r = h.post(t, access.Operator, "/owners", form.Encode())
+	if body := r.Body.String(); r.Code != http.StatusUnprocessableEntity || !strings.Contains(plainText(body), "Owner: names one version") || !strings.Contains(body, `value="Payments"`) {
+		t.Errorf("refused: got %d without the reason and what was typed", r.Code)
+	}
+	if r := h.post(t, access.Viewer, "/owners", form.Encode()); r.Code != http.StatusForbidden {
+		t.Errorf("by a viewer: got %d", r.Code)
+	}
+}

@@ -327,6 +327,7 @@ func TestOwnersOfImages(t *testing.T) {
 		wantKind(t, f.RemoveOwner(t.Context(), viewer, rules[0]), fault.Denied)
 		wantKind(t, f.SetOwner(t.Context(), operator, asset.OwnerRule{Image: "shop/web:1", Owner: asset.Owner{Name: "x"}}), fault.Invalid)
 		wantKind(t, f.SetOwner(t.Context(), operator, asset.OwnerRule{Image: "shop/*", Owner: asset.Owner{Name: "x\x1b[31m"}}), fault.Invalid)
+		wantKind(t, f.SetOwner(t.Context(), operator, asset.OwnerRule{Image: "shop/*", Owner: asset.Owner{Name: "x\u202ey"}}), fault.Invalid)
 		_, err = f.Owners(t.Context(), access.Identity{})
 		wantKind(t, err, fault.Unauthenticated)
 	})

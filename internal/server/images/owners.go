@@ -6,11 +6,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode"
 
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/store"
+	"github.com/castellan-security/castellan/internal/untrusted"
 )
 
 // owning is whether the owners of images are to be worked out anew.
@@ -59,8 +61,10 @@ func (s *Service) SetOwner(ctx context.Context, who access.Identity, rule asset.
 		return fault.New(fault.Invalid, "owner: %w", err).
 			With("patterns are those of repositories (shop/*, registry.example/team/**) or of groups (cluster/service/container)")
 	}
-	if !isText(rule.Name, maxName) || !isText(rule.Contact, maxName) || !isWord(rule.Pattern(), maxName) {
-		return fault.New(fault.Invalid, "owner: pattern, name and contact are plain text")
+	for _, text := range []string{rule.Pattern(), rule.Name, rule.Contact} {
+		if untrusted.Text(text) != text || strings.ContainsFunc(text, unicode.IsControl) {
+			return fault.New(fault.Invalid, "owner: %.80q is no plain text", text)
+		}
 	}
 	err := s.changeOwners(ctx, func(rules asset.Owners) (asset.Owners, error) {
 		if i := slices.IndexFunc(rules, sameSubject(rule)); i >= 0 {
