@@ -154,8 +154,12 @@ func scanOne(ctx context.Context, image asset.Image, host, cache string, log *sl
 	if err != nil {
 		return inventory.Inventory{}, err
 	}
+	hostile, _, err := scan.NewMalware(scan.MalwareOptions{})
+	if err != nil {
+		return inventory.Inventory{}, errors.Join(err, i.Close())
+	}
 	inv, err := scan.New(scan.Options{
-		Cache: cache, CacheBytes: scanCache, Parallel: 1, Limits: scan.Limits{Held: scanHeld}, Log: log,
+		Cache: cache, CacheBytes: scanCache, Parallel: 1, Limits: scan.Limits{Held: scanHeld}, Malware: hostile, Log: log,
 	}).Image(ctx, i)
 	if err = errors.Join(err, i.Close()); err != nil {
 		return inventory.Inventory{}, err

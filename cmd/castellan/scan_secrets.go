@@ -155,6 +155,7 @@ func readBaseline(file string) (*baseline, error) {
 		Reports []struct {
 			SaltID          string                         `json:"secret_salt"`
 			Secrets         []struct{ Fingerprint string } `json:"secrets"`
+			Malware         []struct{ Fingerprint string } `json:"malware"`
 			Vulnerabilities []struct{ Fingerprint string } `json:"vulnerabilities"`
 		} `json:"reports"`
 	}
@@ -166,6 +167,9 @@ func readBaseline(file string) (*baseline, error) {
 		out.salt = one.SaltID
 		for _, s := range one.Secrets {
 			out.known[s.Fingerprint] = true
+		}
+		for _, m := range one.Malware {
+			out.known[m.Fingerprint] = true
 		}
 		for _, v := range one.Vulnerabilities {
 			out.known[v.Fingerprint] = true
