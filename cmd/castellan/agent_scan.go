@@ -170,7 +170,13 @@ func scanOne(ctx context.Context, image asset.Image, o childOptions, log *slog.L
 	if err != nil {
 		return inventory.Inventory{}, err
 	}
-	so := scan.Options{Cache: o.cache, CacheBytes: scanCache, Parallel: 1, Limits: scan.Limits{Held: scanHeld}, Log: log}
+	hostile, _, err := scan.NewMalware(scan.MalwareOptions{})
+	if err != nil {
+		return inventory.Inventory{}, errors.Join(err, i.Close())
+	}
+	so := scan.Options{
+		Cache: o.cache, CacheBytes: scanCache, Parallel: 1, Limits: scan.Limits{Held: scanHeld}, Malware: hostile, Log: log,
+	}
 	if len(o.salt) > 0 {
 		so.Secrets = secrets
 	}

@@ -355,6 +355,8 @@ func (g *globals) describeImage(a imageAnswer, all bool) error {
 			r.Secrets = append(r.Secrets, *f.Secret)
 		case f.Fault != nil:
 			r.Misconfigurations = append(r.Misconfigurations, *f.Fault)
+		case f.Malware != nil:
+			r.Malware = append(r.Malware, *f.Malware)
 		}
 	}
 	for _, v := range a.Vulnerabilities {

@@ -169,6 +169,7 @@ func readBaseline(file string) (*baseline, error) {
 		Reports []struct {
 			SaltID          string                         `json:"secret_salt"`
 			Secrets         []struct{ Fingerprint string } `json:"secrets"`
+			Malware         []struct{ Fingerprint string } `json:"malware"`
 			Vulnerabilities []struct{ Fingerprint string } `json:"vulnerabilities"`
 		} `json:"reports"`
 	}
@@ -180,6 +181,9 @@ func readBaseline(file string) (*baseline, error) {
 		out.salt = one.SaltID
 		for _, s := range one.Secrets {
 			out.known[s.Fingerprint] = true
+		}
+		for _, m := range one.Malware {
+			out.known[m.Fingerprint] = true
 		}
 		for _, v := range one.Vulnerabilities {
 			out.known[v.Fingerprint] = true

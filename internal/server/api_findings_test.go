@@ -66,7 +66,7 @@ func TestFindingsOverTheAPI(t *testing.T) {
 	if len(faults) == 0 || faults[0].Fault == nil || faults[0].Fault.Why == "" {
 		t.Errorf("faults: %+v", faults)
 	}
-	if got := get[lineList](t, h, "/malware").Findings; len(got) != 0 {
+	if got := get[lineList](t, h, "/malware").Findings; len(got) != 1 || got[0].Malware == nil || got[0].Malware.Family != "XMRig" || got[0].Remedy == "" {
 		t.Errorf("malware: %+v", got)
 	}
 	for path, want := range map[string]int{

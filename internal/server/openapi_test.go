@@ -199,7 +199,7 @@ var samples = map[string]struct {
 	"end-acceptance":             {path: "/api/v1/acceptances/1", as: access.Operator},
 	"get-secrets":                {path: "/api/v1/secrets/" + shopKey(store.KindSecret), as: access.Viewer},
 	"get-faults":                 {path: "/api/v1/faults/" + shopKey(store.KindFault), as: access.Viewer},
-	"get-malware":                {path: "-"}, // the shop has none; it is answered as the two above
+	"get-malware":                {path: "/api/v1/malware/" + shopKey(store.KindMalware), as: access.Viewer},
 	"list-image-secrets":         {path: "/api/v1/images/" + storefrontImage + "/secrets", as: access.Viewer},
 	"list-image-faults":          {path: "/api/v1/images/" + storefrontImage + "/faults", as: access.Viewer},
 	"list-image-malware":         {path: "/api/v1/images/" + storefrontImage + "/malware", as: access.Viewer},

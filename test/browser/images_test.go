@@ -34,7 +34,7 @@ func imagePlaces() []place {
 	}
 	return []place{
 		{"secrets", "/secrets"}, {"secrets-none", "/secrets?text=nothinghasthis"}, {"secret", "/secrets/" + keyed("private-key") + "?accept=1"},
-		{"secret-hostile", "/secrets/" + keyed("generic-api-key")}, {"faults", "/faults"}, {"malware", "/malware"},
+		{"secret-hostile", "/secrets/" + keyed("generic-api-key")}, {"faults", "/faults"}, {"malware", "/malware"}, {"malicious", "/malware/" + keyed("miner_xmrig")},
 		{"image-secrets", image("storefront:2.4.1", "secrets")}, {"image-faults", image("storefront:2.4.1", "faults")},
 		{"image-hostile-secrets", image("hostile", "secrets")},
 		{"images", "/images"}, {"images-none", "/images?text=nothinghasthis"}, {"image", image("storefront:2.4.1")},

@@ -51,6 +51,8 @@ func (f *fakeStore) imageOf(m consoletest.Image) store.Image {
 			out.Counts.Secrets++
 		case j.Kind == store.KindFault:
 			out.Counts.Faults++
+		case j.Kind == store.KindMalware:
+			out.Counts.Malware++
 		}
 	}
 	for i := range m.Findings {

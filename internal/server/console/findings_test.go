@@ -38,7 +38,10 @@ func TestSecretsOfTheFleet(t *testing.T) {
 		t.Error("the filter lets another one through")
 	}
 	h.shows(t, access.Viewer, "/secrets?text=nosuch", "Nothing fits these filters.")
-	h.shows(t, access.Viewer, "/malware", "No malware in any image is known.")
+	h.shows(t, access.Viewer, "/malware", "XMRig, which mines Monero", "miner_xmrig", "/srv/app/upload/.x", "1 malicious file on this page")
+	h.shows(t, access.Viewer, "/malware/"+keyOf(t, h, "miner_xmrig"), "Known asXMRig", "Is forminer", "T1496", "SHA-256"+strings.Repeat("5e", 32))
+	h.shows(t, access.Viewer, "/images/"+storefrontImage+"/malware", "/srv/app/upload/.x", "RUN npm ci")
+	h.shows(t, access.Viewer, "/images", "1 malware", "3 secrets")
 	h.shows(t, access.Viewer, "/faults", "Faults", "faults on this page")
 	if r := h.get(t, access.Viewer, "/secrets?severity=awful"); r.Code != http.StatusUnprocessableEntity {
 		t.Errorf("a severity that is none: got %d", r.Code)

@@ -34,7 +34,7 @@ func imagePages() []string {
 			paths = append(paths, "/images/"+m.ID+view)
 		}
 		for _, j := range m.Judged {
-			paths = append(paths, map[store.FindingKind]string{store.KindSecret: "/secrets/", store.KindFault: "/faults/"}[j.Kind]+j.Key)
+			paths = append(paths, map[store.FindingKind]string{store.KindSecret: "/secrets/", store.KindFault: "/faults/", store.KindMalware: "/malware/"}[j.Kind]+j.Key)
 		}
 	}
 	return paths

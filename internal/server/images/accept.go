@@ -101,8 +101,8 @@ func canonical(name string) string {
 // CAST-IMAGE-001, ECS.4, 32 hex digits.
 var ruleForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/-]{1,127}$`)
 
-// everySecret would accept all secrets of all files.
-const everySecret = "secrets"
+// everySecret and everyMalware would accept all of a kind, in all files.
+const everySecret, everyMalware = "secrets", "malware"
 
 // checkWhat returns what is wrong with what it names.
 func (n *NewAcceptance) checkWhat() error {
@@ -121,7 +121,7 @@ func (n *NewAcceptance) checkWhat() error {
 		return fault.New(fault.Invalid, "kind: %.40q is none; there are vulnerability, %s", string(n.Kind), kindWords())
 	case n.Vulnerability != "" || n.Package != "":
 		return fault.New(fault.Invalid, "vulnerability and package: a %s is accepted by its rule", n.Kind)
-	case !ruleForm.MatchString(n.Rule), n.Rule == everySecret:
+	case !ruleForm.MatchString(n.Rule), n.Rule == everySecret, n.Rule == everyMalware:
 		return fault.New(fault.Invalid, "rule: %.40q is no rule, check or fingerprint", n.Rule).With("write it as findings show it")
 	case n.Path != "" && n.Kind == store.KindFault:
 		return fault.New(fault.Invalid, "path: a fault is one of an image, not of a file").With("narrow it with image")

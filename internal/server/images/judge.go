@@ -15,16 +15,16 @@ import (
 	"github.com/castellan-security/castellan/internal/untrusted"
 )
 
-// maxOfKind bounds the secrets, and the faults, that are kept of one image: the
+// maxOfKind bounds the secrets, the faults and the malware that are kept of one image: the
 // gravest. Nobody reads the thousandth of one image, and a file of made-up keys
 // must not fill the store.
 const maxOfKind = 1_000
 
-// Judge says what secrets and faults an inventory shows, without any decision to
+// Judge says what secrets, faults and malware an inventory shows, without any decision to
 // live with one.
 func Judge(inv *inventory.Inventory, now time.Time) []store.Finding { return judge(inv, nil, now) }
 
-// judge says what secrets and faults an inventory shows, each with the decision to
+// judge says what secrets, faults and malware an inventory shows, each with the decision to
 // live with it where there is one.
 func judge(inv *inventory.Inventory, rules kindRules, now time.Time) (found []store.Finding) {
 	secrets, _ := scan.JudgeSecrets(inv, rules[store.KindSecret], nil, now)
@@ -36,6 +36,10 @@ func judge(inv *inventory.Inventory, rules kindRules, now time.Time) (found []st
 	slices.SortStableFunc(faults, func(a, b finding.Misconfiguration) int { return cmp.Compare(b.Severity, a.Severity) })
 	for i := range faults[:min(len(faults), maxOfKind)] {
 		found = append(found, faultFinding(&faults[i]))
+	}
+	hostile, _ := scan.JudgeMalware(inv, rules[store.KindMalware], nil, now)
+	for i := range hostile[:min(len(hostile), maxOfKind)] {
+		found = append(found, malwareFinding(&hostile[i]))
 	}
 	for i := range found {
 		found[i].Instruction = instructionOf(inv, layerOf(&found[i]))

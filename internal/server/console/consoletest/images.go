@@ -48,7 +48,7 @@ func shopImages(now time.Time) []Image {
 	}
 	storefront := image("storefront:2.4.1", 3*time.Hour)
 	storefront.Inside, storefront.Findings = debian(now, storefront), storefrontFindings(now)
-	storefront.Inside.Secrets = secrets()
+	storefront.Inside.Secrets, storefront.Inside.Malware = secrets(), hostiles()
 	storefront.Used = []string{"/usr/lib/x86_64-linux-gnu/libssl.so.3", "/srv/app/node_modules/lodash/lodash.js"}
 	storefront.InUse = []string{"libssl3", "lodash"}
 	next := image("storefront:2.4.2", 20*time.Minute)
@@ -76,6 +76,14 @@ func shopImages(now time.Time) []Image {
 		}
 	}
 	return all
+}
+
+// hostiles are what somebody brought into the storefront.
+func hostiles() []inventory.Malware {
+	return []inventory.Malware{{
+		Place: inventory.Place{Path: "/srv/app/upload/.x", Layer: 4}, Rule: "miner_xmrig", Title: "XMRig, which mines Monero", Family: "XMRig",
+		Kind: inventory.Miner, Techniques: []string{"T1496"}, By: inventory.ByRule, SHA256: strings.Repeat("5e", 32), Size: 6_291_456, Print: strings.Repeat("e", 32),
+	}}
 }
 
 // secrets are what somebody left in the storefront: one in the open, one that a
