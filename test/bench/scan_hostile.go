@@ -37,7 +37,7 @@ func (b *scanBench) hostile(ctx context.Context) ([]row, error) {
 	if err := writeLayout(layout, "gzip", layers); err != nil {
 		return nil, fmt.Errorf("make an image: %w", err)
 	}
-	u, err := leastOf(b.rounds, b.scan(ctx, "oci:"+layout, "--no-cache", "--no-secrets"))
+	u, err := leastOf(b.rounds, b.scan(ctx, "oci:"+layout, "--no-cache", "--no-secrets", "--no-malware"))
 	if err != nil {
 		return nil, err
 	}

@@ -13,14 +13,16 @@ import (
 type filter struct {
 	stride int
 	shift  uint32
-	table  []bool // by hash of four bytes
-	filed  map[uint32][]filed
+	table  []bool   // by hash of four bytes: something is filed there
+	index  []uint32 // the same, its number in filed
+	filed  [][]filed
 	short  *shorts // nil: none is
 }
 
 // filed is something to compare where four of its bytes are.
 type filed struct {
 	*target
+	four   uint32
 	offset int // of the four bytes within it
 }
 
@@ -68,7 +70,7 @@ func targetsOf(patterns []*pattern) (all []*target) {
 }
 
 func newFilter(patterns []*pattern) *filter {
-	f := &filter{stride: maxStride, filed: map[uint32][]filed{}}
+	f := &filter{stride: maxStride, filed: make([][]filed, 1)}
 	var long []*target
 	for _, t := range targetsOf(patterns) {
 		if len(t.text) < gram {
@@ -87,15 +89,19 @@ func newFilter(patterns []*pattern) *filter {
 	size := bits.Len(uint(len(long) * f.stride * 64)) // one place in 64 is looked at twice
 	size = min(max(size, leastBits), mostBits)
 	f.shift = uint32(32 - size)
-	f.table = make([]bool, 1<<size)
+	f.table, f.index = make([]bool, 1<<size), make([]uint32, 1<<size)
 	for _, t := range long {
 		from := rarest(t.text, f.stride)
 		for k := range f.stride {
 			at := from + k
 			v := uint32(t.text[at]) | uint32(t.text[at+1])<<8 | uint32(t.text[at+2])<<16 | uint32(t.text[at+3])<<24
 			v |= foldMask
-			f.table[f.hash(v)] = true
-			f.filed[v] = append(f.filed[v], filed{t, at})
+			h := f.hash(v)
+			if !f.table[h] {
+				f.table[h], f.index[h] = true, uint32(len(f.filed))
+				f.filed = append(f.filed, nil)
+			}
+			f.filed[f.index[h]] = append(f.filed[f.index[h]], filed{t, v, at})
 		}
 	}
 	return f
@@ -169,8 +175,10 @@ func (f *filter) compare(may bool, v uint32, at int, hit func(t *target, at int)
 	if !may {
 		return
 	}
-	for _, t := range f.filed[v] {
-		hit(t.target, at-t.offset)
+	for _, t := range f.filed[f.index[f.hash(v)]] {
+		if t.four == v {
+			hit(t.target, at-t.offset)
+		}
 	}
 }
 

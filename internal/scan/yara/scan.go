@@ -55,11 +55,11 @@ type scanning struct {
 	r    *Rules
 	file File
 
-	buf    []byte
-	lo, hi int   // of what is read in buf
-	base   int64 // of buf in the file
-	next   int   // the first place in buf that the filter has not looked at
-	done   bool  // all is read
+	buf  []byte
+	hi   int   // of what is read in buf, its end
+	base int64 // of buf in the file
+	next int   // the first place in buf that the filter has not looked at
+	done bool  // all is read
 	// from is where in the file the bytes begin that hang together with those in
 	// the buffer.
 	from int64
