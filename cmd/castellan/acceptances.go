@@ -22,10 +22,10 @@ func newAcceptances(g *globals) *cobra.Command {
 	var all bool
 	c := &cobra.Command{
 		Use:   "acceptances",
-		Short: "List and end decisions to live with a vulnerability",
-		Long: `List the decisions to live with a vulnerability that hold, what ends first,
-first (--all: those that ended too). They are made by castellan vulnerabilities
-accept, or in the console.
+		Short: "List and end decisions to live with a vulnerability, a secret, a fault or malware",
+		Long: `List the decisions to live with a finding that hold, what ends first, first
+(--all: those that ended too). They are made by castellan vulnerabilities accept,
+secrets accept, faults accept and malware accept, or in the console.
 ` + exitHelp,
 		Args: cobra.NoArgs,
 	}
@@ -62,11 +62,22 @@ func (g *globals) acceptances(all []store.Acceptance, now time.Time) error {
 	rows := make([][]cell, 0, len(all))
 	for _, a := range all {
 		rows = append(rows, []cell{
-			{strconv.FormatInt(a.ID, 10), plain}, text(a.Vulnerability), text(orDefault(a.Package, "every package")),
+			{strconv.FormatInt(a.ID, 10), plain}, text(orDefault(string(a.Kind), "vulnerability")), text(a.Name()), text(acceptedIn(a)),
 			text(orDefault(a.Image, "every image")), untilCell(a, now), text(a.By), text(a.Reason),
 		})
 	}
-	return g.table([]string{"NUMBER", "VULNERABILITY", "IN", "OF", "UNTIL", "BY", "REASON"}, rows)
+	return g.table([]string{"NUMBER", "KIND", "WHAT", "IN", "OF", "UNTIL", "BY", "REASON"}, rows)
+}
+
+// acceptedIn says where in an image a decision holds.
+func acceptedIn(a store.Acceptance) string {
+	switch a.Kind {
+	case "":
+		return orDefault(a.Package, "every package")
+	case store.KindFault:
+		return ""
+	}
+	return orDefault(a.Path, "every file")
 }
 
 // untilCell says until when an acceptance holds; near its end it is marked.
@@ -101,7 +112,7 @@ func (g *globals) acceptanceEnd(o *askOptions) *cobra.Command {
 			if err := api.do(c.Context(), http.MethodDelete, fmt.Sprintf("/acceptances/%d", id), nil, &ended); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(g.out, "The acceptance of %s has ended.\n", printable(ended.Vulnerability))
+			_, err = fmt.Fprintf(g.out, "The acceptance of %s has ended.\n", printable(ended.Name()))
 			return err
 		},
 	}

@@ -61,7 +61,7 @@ func (g *globals) openScanner(engine *docker.Engine, log *slog.Logger) (*imageSc
 func (s *imageScanner) Analysis() int { return scan.Analysis }
 
 // ScanImage is agent.Scanner.
-func (s *imageScanner) ScanImage(ctx context.Context, imageID, reference string) ([]byte, error) {
+func (s *imageScanner) ScanImage(ctx context.Context, w link.ScanWish) ([]byte, error) {
 	l, err := s.program.Listen(engineSocket)
 	if err != nil {
 		return nil, err
@@ -73,9 +73,9 @@ func (s *imageScanner) ScanImage(ctx context.Context, imageID, reference string)
 	out, err := s.program.Run(ctx, self.Task{
 		Args: []string{
 			"agent", scanCommand, "--docker-host", "unix://" + s.program.Inside(engineSocket), "--cache-dir", s.program.Own(),
-			"--reference=" + reference, "--", imageID,
+			"--reference=" + w.Reference, "--", w.ImageID,
 		},
-		Output: link.MaxInventory, Memory: scanMemory, Within: scanWithin,
+		Input: w.Salt, Output: link.MaxInventory, Memory: scanMemory, Within: scanWithin,
 	})
 	stop()
 	wg.Wait()
@@ -121,14 +121,15 @@ func newAgentScan(g *globals) *cobra.Command {
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := self.Bound(); err != nil {
+			salt, err := self.Bound()
+			if err != nil {
 				return err
 			}
 			log, err := g.logger()
 			if err != nil {
 				return err
 			}
-			inv, err := scanOne(c.Context(), asset.Image{ID: args[0], Reference: reference}, host, cache, log)
+			inv, err := scanOne(c.Context(), asset.Image{ID: args[0], Reference: reference}, childOptions{host: host, cache: cache, salt: salt}, log)
 			if err == nil {
 				err = writeInventory(g.out, inv)
 			}
@@ -144,9 +145,24 @@ func newAgentScan(g *globals) *cobra.Command {
 	return c
 }
 
+// childOptions are what a child is told.
+type childOptions struct {
+	host, cache string
+	salt        []byte // of the installation; empty: secrets are not looked for
+}
+
+// withoutSecrets is the analysis of before secrets were looked for. What a scan
+// without a salt finds counts as of that one, so that a server that has a salt
+// asks for more.
+const withoutSecrets = 3
+
 // scanOne scans an image of the engine.
-func scanOne(ctx context.Context, image asset.Image, host, cache string, log *slog.Logger) (inventory.Inventory, error) {
-	e, err := docker.New(docker.Options{Host: host}, log)
+func scanOne(ctx context.Context, image asset.Image, o childOptions, log *slog.Logger) (inventory.Inventory, error) {
+	e, err := docker.New(docker.Options{Host: o.host}, log)
+	if err != nil {
+		return inventory.Inventory{}, err
+	}
+	secrets, err := scan.NewSecrets(o.salt)
 	if err != nil {
 		return inventory.Inventory{}, err
 	}
@@ -154,18 +170,25 @@ func scanOne(ctx context.Context, image asset.Image, host, cache string, log *sl
 	if err != nil {
 		return inventory.Inventory{}, err
 	}
-	inv, err := scan.New(scan.Options{
-		Cache: cache, CacheBytes: scanCache, Parallel: 1, Limits: scan.Limits{Held: scanHeld}, Log: log,
-	}).Image(ctx, i)
+	hostile, _, err := scan.NewMalware(scan.MalwareOptions{})
+	if err != nil {
+		return inventory.Inventory{}, errors.Join(err, i.Close())
+	}
+	so := scan.Options{
+		Cache: o.cache, CacheBytes: scanCache, Parallel: 1, Limits: scan.Limits{Held: scanHeld}, Malware: hostile, Log: log,
+	}
+	if len(o.salt) > 0 {
+		so.Secrets = secrets
+	}
+	inv, err := scan.New(so).Image(ctx, i)
 	if err = errors.Join(err, i.Close()); err != nil {
 		return inventory.Inventory{}, err
 	}
-	// What leaves the host has no password that somebody put into a build.
-	redactor, err := scan.NewSecrets(nil)
-	if err != nil {
-		return inventory.Inventory{}, err
+	if len(o.salt) == 0 {
+		inv.Analysis = withoutSecrets
 	}
-	inv.Image = scan.Redact(redactor, inv.Image)
+	// What leaves the host has no password that somebody put into a build.
+	inv.Image = scan.Redact(secrets, inv.Image)
 	return inv, nil
 }
 

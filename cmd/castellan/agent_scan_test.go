@@ -18,6 +18,7 @@ import (
 	"github.com/castellan-security/castellan/internal/adapter/self"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/inventory"
+	"github.com/castellan-security/castellan/internal/link"
 )
 
 // TestAScanThatFailsSaysWhy runs the real child, with an engine that has no
@@ -59,7 +60,7 @@ func TestAScanThatFailsSaysWhy(t *testing.T) {
 	}
 	defer s.program.Close()
 	for range 2 { // the second finds the folder as the first left it
-		_, err = s.ScanImage(t.Context(), "sha256:"+strings.Repeat("a", 64), "--web:1")
+		_, err = s.ScanImage(t.Context(), link.ScanWish{ImageID: "sha256:" + strings.Repeat("a", 64), Reference: "--web:1", Salt: link.Salt("a salt of 20 bytes.")})
 		if !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), "No such image") || fault.Remedy(err) == "" {
 			t.Errorf("got %v (%v, remedy %q), want not found: No such image, with a remedy", err, fault.Of(err), fault.Remedy(err))
 		}
@@ -67,7 +68,7 @@ func TestAScanThatFailsSaysWhy(t *testing.T) {
 	if err := engine.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err = s.ScanImage(t.Context(), "sha256:"+strings.Repeat("a", 64), ""); err == nil {
+	if _, err = s.ScanImage(t.Context(), link.ScanWish{ImageID: "sha256:" + strings.Repeat("a", 64)}); err == nil {
 		t.Error("an image of an engine that is away was scanned")
 	}
 }

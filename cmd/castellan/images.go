@@ -26,7 +26,7 @@ import (
 func newImages(g *globals) *cobra.Command {
 	var o askOptions
 	var running bool
-	var text, state string
+	var text, state, owner string
 	var limit int
 	c := &cobra.Command{
 		Use:   "images",
@@ -43,6 +43,7 @@ attention first. Every image is scanned by itself, on a host that has it.
 	c.Flags().BoolVar(&running, "running", false, "only those with running workloads")
 	c.Flags().StringVar(&text, "text", "", "part of a name, digest or id")
 	c.Flags().StringVar(&state, "state", "", "state of the scan: "+list(query.ScanStates()))
+	c.Flags().StringVar(&owner, "owner", "", "only those of this owner: castellan owners")
 	c.Flags().IntVarP(&limit, "limit", "n", 200, "how many, at most 1000")
 	for _, sub := range []*cobra.Command{g.imageShow(&o), g.imageScan(&o)} {
 		sub.Long = sub.Short + ".\n" + sub.Long + exitHelp
@@ -51,7 +52,7 @@ attention first. Every image is scanned by itself, on a host that has it.
 	persistent(c, &o)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		q := url.Values{"limit": {strconv.Itoa(limit)}}
-		for name, v := range map[string]string{"text": text, "state": state, "running": flagWord(running)} {
+		for name, v := range map[string]string{"text": text, "state": state, "owner": owner, "running": flagWord(running)} {
 			if v != "" {
 				q.Set(name, v)
 			}
@@ -96,7 +97,7 @@ func (g *globals) images(ctx context.Context, api *client, q url.Values, f form)
 		for _, m := range page.Images {
 			rows = append(rows, imageRow(m))
 		}
-		if err := g.table([]string{"ID", "RUNS", "CRITICAL", "HIGH", "MEDIUM", "LOW", "IN USE", "EXPLOITED", "SCAN", "IMAGE"}, rows); err != nil {
+		if err := g.table([]string{"ID", "RUNS", "CRITICAL", "HIGH", "MEDIUM", "LOW", "IN USE", "EXPLOITED", "SECRETS", "MALWARE", "SCAN", "IMAGE"}, rows); err != nil {
 			return err
 		}
 		if page.Next != "" {
@@ -119,7 +120,7 @@ func imageRow(m store.Image) []cell {
 	c := m.Counts
 	return []cell{
 		text(shortImageID(m.ID)), {strconv.Itoa(m.Running), plain}, n(c.Critical, bad), n(c.High, bad), n(c.Medium, warn), n(c.Low, plain),
-		n(c.InUse, warn), n(c.Exploited, bad), scanCell(m), text(imageNamed(m)),
+		n(c.InUse, warn), n(c.Exploited, bad), n(c.Secrets, warn), n(c.Malware, bad), scanCell(m), text(imageNamed(m)),
 	}
 }
 
@@ -266,7 +267,9 @@ type imageAnswer struct {
 	Image           store.Image                `json:"image"`
 	Inventory       *inventory.Inventory       `json:"inventory,omitempty"`
 	Vulnerabilities []store.ImageVulnerability `json:"vulnerabilities"`
-	Status          images.Status              `json:"status"`
+	// Findings are secrets, faults and malware, accepted ones among them.
+	Findings []store.Finding `json:"findings"`
+	Status   images.Status   `json:"status"`
 }
 
 // findingPage is the API's answer to a listing of findings.
@@ -276,7 +279,7 @@ type findingPage struct {
 }
 
 func readImage(ctx context.Context, api *client, m store.Image) (imageAnswer, error) {
-	a := imageAnswer{Image: m, Vulnerabilities: []store.ImageVulnerability{}}
+	a := imageAnswer{Image: m, Vulnerabilities: []store.ImageVulnerability{}, Findings: []store.Finding{}}
 	if err := api.get(ctx, "/scans/status", nil, &a.Status); err != nil {
 		return a, err
 	}
@@ -301,6 +304,15 @@ func readImage(ctx context.Context, api *client, m store.Image) (imageAnswer, er
 			}
 			q.Set("offset", strconv.Itoa(page.Next))
 		}
+		for _, many := range []string{"secrets", "faults", "malware"} {
+			var page struct {
+				Findings []store.Finding `json:"findings"`
+			}
+			if err := api.get(ctx, path+"/"+many, url.Values{"limit": {strconv.Itoa(store.MaxPage)}, "accepted": {accepted}}, &page); err != nil {
+				return a, err
+			}
+			a.Findings = append(a.Findings, page.Findings...)
+		}
 	}
 	return a, nil
 }
@@ -319,6 +331,7 @@ func (g *globals) describeImage(a imageAnswer, all bool) error {
 		field(map[bool]string{true: "name"}[i == 0], ref)
 	}
 	field("digest", m.Digest)
+	field("owner", m.Owner)
 	field("runs", runsWords(m))
 	field("scan", scanWords(m, time.Now()))
 	field("", m.Scan.Error)
@@ -334,6 +347,17 @@ func (g *globals) describeImage(a imageAnswer, all bool) error {
 	}
 	if m.Scan.Matched.IsZero() {
 		r.Database = scan.ReportDatabase{}
+	}
+	r.Unmaintained = scan.Unmaintained(m.OS, r.Made)
+	for _, f := range a.Findings {
+		switch {
+		case f.Secret != nil:
+			r.Secrets = append(r.Secrets, *f.Secret)
+		case f.Fault != nil:
+			r.Misconfigurations = append(r.Misconfigurations, *f.Fault)
+		case f.Malware != nil:
+			r.Malware = append(r.Malware, *f.Malware)
+		}
 	}
 	for _, v := range a.Vulnerabilities {
 		r.Vulnerabilities = append(r.Vulnerabilities, v.Vulnerability)

@@ -63,8 +63,8 @@ a token.
 	for group, cmds := range map[string][]*cobra.Command{
 		"build":  {newScan(g)},
 		"run":    {newUp(g), newServer(g), newAgent(g)},
-		"ask":    {newStatus(g), newWorkloads(g), newTop(g), newEvents(g), newImages(g), newVulnerabilities(g), newAgents(g)},
-		"manage": {newAcceptances(g), newUsers(g), newTokens(g)},
+		"ask":    {newStatus(g), newWorkloads(g), newTop(g), newEvents(g), newImages(g), newVulnerabilities(g), newSecrets(g), newFaults(g), newMalware(g), newAgents(g)},
+		"manage": {newAcceptances(g), newOwners(g), newUsers(g), newTokens(g)},
 	} {
 		for _, c := range cmds {
 			c.GroupID = group

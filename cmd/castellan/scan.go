@@ -39,7 +39,10 @@ type scanOptions struct {
 	noSecrets  bool
 	secretSalt string
 	baseline   string
+	noMalware  bool
 	bounds     scan.Limits // of limits
+
+	malwareRules, malwareHashes []string // files
 }
 
 func newScan(g *globals) *cobra.Command {
@@ -48,9 +51,9 @@ func newScan(g *globals) *cobra.Command {
 		Use:   "scan TARGET",
 		Short: "Say what is in an image, a folder or this host, and what is wrong with it",
 		Long: `Scan an image, and say which packages are in it, which layer brought them, what
-is known to be wrong with them and what to do about it; and which secrets stand
-in it, in any layer. Everything happens on this machine: nothing is sent
-anywhere, and no secret is shown or kept.
+is known to be wrong with them and what to do about it; and which secrets and
+which malware are in it, in any layer. Everything happens on this machine:
+nothing is sent anywhere, and no secret is shown or kept.
 
 TARGET is what is there as a file or folder, or else the name of an image: of
 the local engine if that has it, else of its registry. A prefix says it
@@ -100,6 +103,9 @@ then from a small one that came with the program, and the report says how old.
 	f.BoolVar(&o.noSecrets, "no-secrets", false, "do not look for secrets")
 	f.StringVar(&o.secretSalt, "secret-salt", "", "file with the salt of the fingerprints of secrets, for several machines (default: secrets.salt in the data folder or the user's own; CASTELLAN_SECRET_SALT)")
 	f.StringVar(&o.baseline, "baseline", "", "earlier report in JSON: what it has is known, and neither told anew nor counted")
+	f.BoolVar(&o.noMalware, "no-malware", false, "do not look for malware")
+	f.StringArrayVar(&o.malwareRules, "malware-rules", nil, "file with further rules of malware in YARA's language, or a folder of such (.yar, .yara); may be repeated")
+	f.StringArrayVar(&o.malwareHashes, "malware-hashes", nil, "file with hashes of malware, one a line (SHA-256, SHA-1 or MD5), perhaps with a name; may be repeated")
 	c.AddCommand(newScanDB(g), newScanIaC(g), newScanChecks(g), newScanGit(g))
 	return c
 }
@@ -132,6 +138,11 @@ func (g *globals) scan(ctx context.Context, name string, o scanOptions) error {
 	}
 	if !o.noSecrets && meant.Kinds[0] != scan.TargetSBOM {
 		if s.secrets, err = g.openSecrets(o); err != nil {
+			return err
+		}
+	}
+	if !o.noMalware && meant.Kinds[0] != scan.TargetSBOM {
+		if s.malware, err = g.openMalware(o); err != nil {
 			return err
 		}
 	}
@@ -185,6 +196,7 @@ func verdict(reports []scan.Report) error {
 func (s *scanning) report(ctx context.Context, inv inventory.Inventory) (scan.Report, error) {
 	r := scan.Report{Inventory: inv, Made: inv.Made}
 	s.addSecrets(&r)
+	s.addMalware(&r)
 	if s.db == nil || inv.Subject.Kind == inventory.KindDocument {
 		s.imageFaults(&r)
 		r.Gate = s.policy.gate(&r)

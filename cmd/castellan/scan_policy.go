@@ -71,8 +71,8 @@ func (g *globals) scanPolicy(o scanOptions) (scanPolicy, error) {
 	if err := p.parseFailOn(failOn); err != nil {
 		return p, err
 	}
-	if o.noMatch && (p.failOn == failOnKEV || p.failOn != "" && o.noSecrets) {
-		return p, usagef("--no-match compares nothing with advisories, so nothing can fail but secrets and what is %s", failOnUnreadable)
+	if o.noMatch && (p.failOn == failOnKEV || p.failOn != "" && o.noSecrets && o.noMalware) {
+		return p, usagef("--no-match compares nothing with advisories, so nothing can fail but secrets, malware and what is %s", failOnUnreadable)
 	}
 	for _, name := range documents {
 		statements, err := readVEX(name)
@@ -185,6 +185,11 @@ func (p *scanPolicy) gate(r *scan.Report) *scan.Gate {
 	for i := range r.Secrets {
 		if s := &r.Secrets[i]; s.Counts() && p.grave(s.Severity) {
 			g.Violations = append(g.Violations, s.Fingerprint)
+		}
+	}
+	for i := range r.Malware {
+		if m := &r.Malware[i]; m.Counts() && p.grave(m.Severity) {
+			g.Violations = append(g.Violations, m.Fingerprint)
 		}
 	}
 	for i := range r.Inventory.Problems {

@@ -81,6 +81,20 @@ func (g *globals) secretSalt(file string) ([]byte, error) {
 	return []byte(rand.Text()), nil
 }
 
+// serverSalt is the salt of a server's installation: that of its data folder, made
+// at its first start, unless the environment has another one.
+func serverSalt(dataDir string) ([]byte, error) {
+	if v := os.Getenv(saltVariable); v != "" {
+		return checkedSalt(v, saltVariable)
+	}
+	file := filepath.Join(dataDir, saltName)
+	salt, err := keptSalt(file)
+	if err != nil {
+		return nil, fmt.Errorf("keep the salt of secrets: %w", err)
+	}
+	return checkedSalt(salt, file)
+}
+
 // saltFolders are where the salt may be: the data folder, if it is there, else the
 // user's own.
 func (g *globals) saltFolders() []string {
@@ -155,6 +169,7 @@ func readBaseline(file string) (*baseline, error) {
 		Reports []struct {
 			SaltID          string                         `json:"secret_salt"`
 			Secrets         []struct{ Fingerprint string } `json:"secrets"`
+			Malware         []struct{ Fingerprint string } `json:"malware"`
 			Vulnerabilities []struct{ Fingerprint string } `json:"vulnerabilities"`
 		} `json:"reports"`
 	}
@@ -166,6 +181,9 @@ func readBaseline(file string) (*baseline, error) {
 		out.salt = one.SaltID
 		for _, s := range one.Secrets {
 			out.known[s.Fingerprint] = true
+		}
+		for _, m := range one.Malware {
+			out.known[m.Fingerprint] = true
 		}
 		for _, v := range one.Vulnerabilities {
 			out.known[v.Fingerprint] = true

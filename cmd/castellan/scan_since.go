@@ -19,8 +19,8 @@ const maxFormer = 256 << 20
 
 // former is what was found before.
 type former struct {
-	weaknesses, faults, secrets past
-	salt                        string // that of the secrets
+	weaknesses, faults, secrets, malware past
+	salt                                 string // that of the secrets
 }
 
 // past is what was found before of one kind, by its names.
@@ -67,7 +67,7 @@ func readFormer(name string) (former, error) {
 }
 
 func formerOf(reports []scan.Report) former {
-	k := former{weaknesses: newPast(), faults: newPast(), secrets: newPast()}
+	k := former{weaknesses: newPast(), faults: newPast(), secrets: newPast(), malware: newPast()}
 	for i := range reports {
 		for n := range reports[i].Vulnerabilities {
 			v := &reports[i].Vulnerabilities[n]
@@ -76,6 +76,10 @@ func formerOf(reports []scan.Report) former {
 		for n := range reports[i].Misconfigurations {
 			m := &reports[i].Misconfigurations[n]
 			k.faults.add(m.Fingerprint, m.Severity, m.Accepted)
+		}
+		for n := range reports[i].Malware {
+			m := &reports[i].Malware[n]
+			k.malware.add(m.Fingerprint, m.Severity, m.Accepted)
 		}
 		for n := range reports[i].Secrets {
 			x := &reports[i].Secrets[n]
@@ -157,6 +161,7 @@ func (k former) leaveOut(r *scan.Report, base string) {
 		}
 	}
 	secrets := slices.DeleteFunc(slices.Clone(r.Secrets), func(x finding.Secret) bool { return k.secrets.has(x.Fingerprint, x.Severity, x.Accepted) })
-	since.Known = len(r.Vulnerabilities) - len(news) + len(r.Misconfigurations) - len(faults) + len(r.Secrets) - len(secrets)
-	r.Vulnerabilities, r.Misconfigurations, r.Secrets, r.Since = news, faults, secrets, since
+	malware := slices.DeleteFunc(slices.Clone(r.Malware), func(m finding.Malware) bool { return k.malware.has(m.Fingerprint, m.Severity, m.Accepted) })
+	since.Known = len(r.Malware) - len(malware) + len(r.Vulnerabilities) - len(news) + len(r.Misconfigurations) - len(faults) + len(r.Secrets) - len(secrets)
+	r.Vulnerabilities, r.Misconfigurations, r.Secrets, r.Malware, r.Since = news, faults, secrets, malware, since
 }

@@ -31,6 +31,7 @@ type scanning struct {
 	shown  bool           // progress is on the screen
 	// secrets looks for them; nil: nobody does.
 	secrets *scan.Secrets
+	malware *scan.Malware
 	// redactor does where they are not looked for; nil until it is needed.
 	redactor *scan.Secrets
 	baseline *baseline // nil: none
@@ -59,7 +60,7 @@ func (osFiles) Head(path string, n int) ([]byte, error) {
 
 // scanner returns what scans, with its cache.
 func (s *scanning) scanner() *scan.Scanner {
-	o := scan.Options{Log: s.log, Progress: s.garbage.watching(s.progress()), Limits: s.o.bounds, Secrets: s.secrets}
+	o := scan.Options{Log: s.log, Progress: s.garbage.watching(s.progress()), Limits: s.o.bounds, Secrets: s.secrets, Malware: s.malware}
 	if !s.o.noCache {
 		o.Cache = s.o.cache
 		if o.Cache == "" {

@@ -78,6 +78,10 @@ func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Log
 	if err != nil {
 		return nil, err
 	}
+	salt, err := serverSalt(g.dataDir)
+	if err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
 	s, err := server.New(server.Config{
 		DataDir:   g.dataDir,
 		Listen:    o.listen,
@@ -86,6 +90,7 @@ func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Log
 		Version:   version(),
 
 		Advisories: g.advisoryPath(o.advisories),
+		Salt:       salt,
 	}, st, log.With("hall", "server"))
 	if err != nil {
 		return nil, errors.Join(err, st.Close())

@@ -21,7 +21,7 @@ import (
 // findingFlags select vulnerabilities; their names are the API's parameters and
 // the console's address.
 type findingFlags struct {
-	severity, pkg, image, text                   string
+	severity, pkg, image, owner, text            string
 	fixable, inUse, exploited, running, accepted bool
 	limit                                        int
 }
@@ -31,6 +31,7 @@ func (f *findingFlags) register(c *cobra.Command) {
 	s.StringVar(&f.severity, "severity", "", "the least severity: "+severityWords())
 	s.StringVar(&f.pkg, "package", "", "package: its exact name")
 	s.StringVar(&f.image, "image", "", "image: its id, or a name")
+	s.StringVar(&f.owner, "owner", "", "only in images of this owner: castellan owners")
 	s.StringVar(&f.text, "text", "", "part of an id, package name or summary")
 	s.BoolVar(&f.fixable, "fixable", false, "only what has a fix")
 	s.BoolVar(&f.inUse, "in-use", false, "only in packages of which a workload executed or mapped a file")
@@ -51,7 +52,7 @@ func severityWords() string {
 func (f *findingFlags) values() url.Values {
 	q := url.Values{"limit": {strconv.Itoa(f.limit)}}
 	for name, v := range map[string]string{
-		"severity": f.severity, "package": f.pkg, "image": f.image, "text": f.text, "fixable": flagWord(f.fixable), "in-use": flagWord(f.inUse),
+		"severity": f.severity, "package": f.pkg, "image": f.image, "owner": f.owner, "text": f.text, "fixable": flagWord(f.fixable), "in-use": flagWord(f.inUse),
 		"exploited": flagWord(f.exploited), "running": flagWord(f.running), "accepted": flagWord(f.accepted),
 	} {
 		if v != "" {
@@ -242,7 +243,11 @@ func (g *globals) describeExposure(e exposure.Exposure) error {
 
 // describeReach prints one image that has a weakness, and what runs from it.
 func (g *globals) describeReach(m exposure.Image) error {
-	fmt.Fprintf(g.out, "\n%s %s\n", printable(orDefault(m.Reference, m.ID)), g.paint(shortImageID(m.ID), faint))
+	owner := ""
+	if m.Owner != "" {
+		owner = ", of " + printable(m.Owner)
+	}
+	fmt.Fprintf(g.out, "\n%s %s%s\n", printable(orDefault(m.Reference, m.ID)), g.paint(shortImageID(m.ID), faint), owner)
 	rows := make([][]cell, 0, len(m.Packages))
 	for _, p := range m.Packages {
 		fixed := text(p.Fixed)

@@ -15,12 +15,11 @@ import (
 
 // Scanner says what is in images of the engine.
 type Scanner interface {
-	// ScanImage returns what is in the image with this id as
-	// link.Scanned.Inventory has it, of at most link.MaxInventory bytes; reference
-	// is a name of it for people. It may take minutes and ends when ctx does.
-	// Errors carry a fault.Kind: NotFound when the engine has no such image;
+	// ScanImage returns what is in the image of a wish as link.Scanned.Inventory has
+	// it, of at most link.MaxInventory bytes. It looks for secrets if the wish has a
+	// salt. It may take minutes and ends when ctx does. Errors carry a fault.Kind: NotFound when the engine has no such image;
 	// Invalid, Unsupported and Exhausted when another try would end the same.
-	ScanImage(ctx context.Context, imageID, reference string) ([]byte, error)
+	ScanImage(ctx context.Context, w link.ScanWish) ([]byte, error)
 	// Analysis is the version of the analysis by which it scans.
 	Analysis() int
 }
@@ -134,7 +133,7 @@ func (s *scans) scan(ctx context.Context, job scanJob) link.Scanned {
 	answer := link.Scanned{AgentID: s.agentID, Job: job.Job, ImageID: job.ImageID}
 	err := inventory.CheckDigest(job.ImageID)
 	if err == nil {
-		answer.Inventory, err = s.scanner.ScanImage(ctx, job.ImageID, job.Reference)
+		answer.Inventory, err = s.scanner.ScanImage(ctx, job.ScanWish)
 	}
 	if err == nil && (len(answer.Inventory) == 0 || len(answer.Inventory) > link.MaxInventory) {
 		err = fault.New(fault.Exhausted, "inventory has %d bytes", len(answer.Inventory))

@@ -34,7 +34,8 @@ type scanning struct {
 // Analysis is that of agent.Scanner.
 func (s *scanning) Analysis() int { return 7 }
 
-func (s *scanning) ScanImage(ctx context.Context, id, reference string) ([]byte, error) {
+func (s *scanning) ScanImage(ctx context.Context, w link.ScanWish) ([]byte, error) {
+	id, reference := w.ImageID, w.Reference
 	s.mu.Lock()
 	s.busy++
 	s.most = max(s.most, s.busy)

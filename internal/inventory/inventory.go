@@ -27,6 +27,9 @@ type Inventory struct {
 	// Secrets are in the order of CompareSecrets; those of layers whose files were
 	// deleted or replaced later are among them.
 	Secrets []Secret `json:"secrets,omitempty"`
+	// Malware is in the order of CompareMalware; that of layers whose files were
+	// deleted or replaced later is among it.
+	Malware []Malware `json:"malware,omitempty"`
 	// Problems say what could not be read; the rest of the inventory stands.
 	Problems []Problem `json:"problems,omitempty"`
 	// Analysis names the version of the analysis that made it: another version

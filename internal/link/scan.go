@@ -1,6 +1,8 @@
 package link
 
 import (
+	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/fault"
@@ -30,7 +32,37 @@ type ScanWish struct {
 	// Reference is a name of the image, for people.
 	Reference string    `json:"reference,omitempty"`
 	Until     time.Time `json:"until"` // by the server's clock; later answers are refused
+	// Salt is that of the installation's fingerprints of secrets. A server of before
+	// there was one sends none, and secrets are then not looked for.
+	Salt Salt `json:"salt,omitempty"`
 }
+
+// LogValue leaves out what a log must not have: as JSON the salt is readable.
+func (w ScanWish) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("job", w.Job), slog.String("image_id", w.ImageID), slog.String("reference", w.Reference))
+}
+
+// Salt is what fingerprints of secrets are made with. Who has it can try whether a
+// fingerprint is that of a value that they guess, so it shows itself to nobody:
+// printed and logged it is a word.
+type Salt []byte
+
+// String hides it.
+func (s Salt) String() string {
+	if len(s) == 0 {
+		return "no salt"
+	}
+	return "hidden salt"
+}
+
+// GoString hides it.
+func (s Salt) GoString() string { return s.String() }
+
+// LogValue hides it.
+func (s Salt) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// Format hides it from every verb.
+func (s Salt) Format(f fmt.State, _ rune) { fmt.Fprint(f, s.String()) }
 
 // Scanned answers a ScanWish.
 type Scanned struct {

@@ -36,6 +36,8 @@ type (
 	ReportOptions = report.Options
 	// Secrets is what looks for secrets.
 	Secrets = secret.Engine
+	// ReportUnmaintained says since when a release gets no fixes.
+	ReportUnmaintained = report.Unmaintained
 	// Step is one thing to do, and what is gone then.
 	Step = report.Step
 )

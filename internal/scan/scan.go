@@ -37,12 +37,13 @@ import (
 	"github.com/castellan-security/castellan/internal/scan/analyse"
 	"github.com/castellan-security/castellan/internal/scan/analyse/all"
 	"github.com/castellan-security/castellan/internal/scan/layer"
+	"github.com/castellan-security/castellan/internal/scan/malware"
 	"github.com/castellan-security/castellan/internal/scan/secret"
 )
 
 // Analysis is the version of the analysis. It is raised whenever an analyser
 // finds more, or otherwise, in the same files: layers are then read again.
-const Analysis = 3
+const Analysis = 4
 
 // Layers is an opened image, as a door hands it over.
 type Layers interface {
@@ -68,6 +69,7 @@ type Options struct {
 	Analysers []analyse.Analyser // nil: all
 	// Secrets are looked for beside; nil: they are not.
 	Secrets *secret.Engine
+	Malware *malware.Engine // the same
 	// Cache is a folder for what is known of layers; "" keeps nothing.
 	Cache      string
 	CacheBytes int64 // how much is kept; 0: 1 GiB
@@ -104,6 +106,9 @@ func New(o Options) *Scanner {
 	if o.Secrets != nil {
 		o.Analysers = append(slices.Clip(o.Analysers), secret.Analyser{Engine: o.Secrets})
 	}
+	if o.Malware != nil {
+		o.Analysers = append(slices.Clip(o.Analysers), malware.Analyser{Engine: o.Malware})
+	}
 	if o.Parallel <= 0 {
 		o.Parallel = min(runtime.GOMAXPROCS(0), maxParallel)
 	}
@@ -136,6 +141,9 @@ func (s *Scanner) inventory(v *view, layers []*layer.Result, st strata) inventor
 	assemble(v, st, &inv)
 	if s.o.Secrets != nil {
 		inv.Secrets = secrets(v, layers, st)
+	}
+	if s.o.Malware != nil {
+		inv.Malware = malwareOf(v, layers, st)
 	}
 	return inv
 }

@@ -28,9 +28,7 @@ func secrets(v *view, layers []*layer.Result, st strata) []inventory.Secret {
 				}
 				for _, s := range by.Shown.Secrets {
 					s.Place = st.place(moved(s.Place, f.Path, f.Path), i)
-					if s.Hidden = hidden(v, layers, i, f.Path); s.Hidden != nil && s.Hidden.Layer > st.layers {
-						s.Hidden.Layer = 0 // by what runs
-					}
+					s.Hidden = st.hidden(v, layers, i, f.Path)
 					id := standing{s.Path, s.Print}
 					if k, ok := at[id]; ok && stays(layers, i, all[k].Hidden) {
 						all[k].Hidden, all[k].Line, all[k].Column, all[k].Allowed = s.Hidden, s.Line, s.Column, s.Allowed
@@ -53,6 +51,16 @@ type standing struct{ path, print string }
 // it again.
 func stays(layers []*layer.Result, i int, h *inventory.Hidden) bool {
 	return h != nil && !h.Deleted && h.Layer == i+1 && i < len(layers)
+}
+
+// hidden says which layer of the image takes a file of layer i out of sight; none
+// is named if what runs does.
+func (st strata) hidden(v *view, layers []*layer.Result, i int, path string) *inventory.Hidden {
+	h := hidden(v, layers, i, path)
+	if h != nil && h.Layer > st.layers {
+		h.Layer = 0
+	}
+	return h
 }
 
 // hidden says which layer takes a file of layer i out of sight; nil: none does.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/inventory"
+	"github.com/castellan-security/castellan/internal/scan"
 	"github.com/castellan-security/castellan/internal/server/exposure"
 	"github.com/castellan-security/castellan/internal/server/images"
 	"github.com/castellan-security/castellan/internal/server/query"
@@ -21,6 +22,7 @@ type imageFilters struct {
 	Asked
 	Text    string `query:"text" doc:"Part of a reference, id or digest"`
 	State   string `query:"state" doc:"State of the scan: waiting, running, done, failed, gone"`
+	Owner   string `query:"owner" doc:"Only those of this owner, by name"`
 	Running bool   `query:"running" doc:"Only those with running workloads"`
 	After   string `query:"after" doc:"Id of the last image of the page before"`
 	Limit   int    `query:"limit" minimum:"0" maximum:"1000" doc:"How many at most; 100 unless given"`
@@ -29,6 +31,12 @@ type imageFilters struct {
 type imagePage struct {
 	Images []store.Image `json:"images" nullable:"false" doc:"Those with running workloads first, then those that need attention most"`
 	Next   string        `json:"next,omitempty" doc:"The parameter after of the next page; absent on the last"`
+}
+
+// imageAnswer is one image, and since when its system gets no fixes.
+type imageAnswer struct {
+	store.Image
+	Unmaintained *scan.ReportUnmaintained `json:"unmaintained,omitempty" doc:"The release of its system gets no fixes any more: findings of the kind nobody will fix are to be expected, and others that nobody looks for"`
 }
 
 type imageID struct {
@@ -45,6 +53,7 @@ type FindingFilters struct {
 	Exploited bool   `query:"exploited" doc:"Only what is known to be exploited (KEV)"`
 	InUse     bool   `query:"in-use" doc:"Only in packages of which a workload executed or mapped a file"`
 	Running   bool   `query:"running" doc:"Only in images with running workloads"`
+	Owner     string `query:"owner" doc:"Only in images of this owner, by name"`
 	Accepted  bool   `query:"accepted" doc:"Accepted findings alone; without it there are none"`
 	Package   string `query:"package" doc:"Exact name of the package"`
 	Text      string `query:"text" doc:"Part of an id, package name or summary"`
@@ -82,7 +91,10 @@ type acceptancePage struct {
 
 type acceptanceForm struct {
 	Body struct {
-		Vulnerability string    `json:"vulnerability" minLength:"1" maxLength:"256" doc:"Id of the weakness, or an alias"`
+		Kind          string    `json:"kind,omitempty" maxLength:"32" doc:"vulnerability (unless given), secret, fault or malware"`
+		Vulnerability string    `json:"vulnerability,omitempty" maxLength:"256" doc:"Of a vulnerability: its id, or an alias"`
+		Rule          string    `json:"rule,omitempty" maxLength:"256" doc:"Of the others: a secret's rule or fingerprint, the check of a fault, the rule of malware"`
+		Path          string    `json:"path,omitempty" maxLength:"512" doc:"Narrows secrets and malware to files, as in /srv/app/test/**"`
 		Package       string    `json:"package,omitempty" maxLength:"512" doc:"Narrows it to a package: its name, or a package URL with or without version"`
 		Image         string    `json:"image,omitempty" maxLength:"512" doc:"Narrows it to an image: its id, or a reference without tag and digest, which means every image of that repository"`
 		Reason        string    `json:"reason" minLength:"1" maxLength:"2000" doc:"Why it can be lived with"`
@@ -102,9 +114,9 @@ func (a *api) imageRoutes() {
 	handle(a, route{
 		method: http.MethodGet, path: "/images/{id}", id: "get-image", tag: "images", scope: access.ReadImages,
 		summary: "One image: names, scan, counts of findings",
-	}, func(q ask[imageID]) (*body[store.Image], error) {
+	}, func(q ask[imageID]) (*body[imageAnswer], error) {
 		m, err := a.st.Image(q.ctx, q.input.ID)
-		return &body[store.Image]{m}, err
+		return &body[imageAnswer]{imageAnswer{m, scan.Unmaintained(m.OS, a.cfg.Clock())}}, err
 	})
 	handle(a, route{
 		method: http.MethodGet, path: "/images/{id}/inventory", id: "get-image-inventory", tag: "images", scope: access.ReadImages,
@@ -154,18 +166,18 @@ func (a *api) weaknessRoutes() {
 func (a *api) acceptanceRoutes() {
 	handle(a, route{
 		method: http.MethodGet, path: "/acceptances", id: "list-acceptances", tag: "acceptances", scope: access.ReadImages,
-		summary: "Decisions to live with vulnerabilities for a time",
+		summary: "Decisions to live with vulnerabilities, secrets, faults and malware for a time",
 	}, func(q ask[empty]) (*body[acceptancePage], error) {
 		all, err := a.images.Acceptances(q.ctx, q.who)
 		return &body[acceptancePage]{acceptancePage{list(all)}}, err
 	})
 	handle(a, route{
 		method: http.MethodPost, path: "/acceptances", id: "accept-vulnerability", tag: "acceptances", scope: access.ManageImages,
-		status: http.StatusCreated, summary: "Accept a vulnerability for a time, with a reason",
+		status: http.StatusCreated, summary: "Accept a vulnerability, a secret, a fault or malware for a time, with a reason",
 	}, func(q ask[acceptanceForm]) (*body[store.Acceptance], error) {
 		b := q.input.Body
 		made, err := a.images.Accept(q.ctx, q.who, images.NewAcceptance{
-			Vulnerability: b.Vulnerability, Package: b.Package, Image: b.Image, Reason: b.Reason, Expires: b.Expires,
+			Kind: store.FindingKind(b.Kind), Vulnerability: b.Vulnerability, Rule: b.Rule, Path: b.Path, Package: b.Package, Image: b.Image, Reason: b.Reason, Expires: b.Expires,
 		})
 		return &body[store.Acceptance]{made}, err
 	})

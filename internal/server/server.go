@@ -51,9 +51,13 @@ type Config struct {
 	// Advisories is the path of the advisory database that images are compared
 	// with; with no file there, the one that came with the program is.
 	Advisories string
-	Version    string           // shown to users
-	Clock      func() time.Time // time.Now
-	Accounts   account.Options
+	// Salt is that of the fingerprints of secrets; agents look for secrets only if
+	// there is one. It is the installation's own and stays the same, or nothing is
+	// known again.
+	Salt     link.Salt
+	Version  string           // shown to users
+	Clock    func() time.Time // time.Now
+	Accounts account.Options
 }
 
 // Server is one running server. Make it with New and call Run once.
@@ -117,7 +121,7 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	if s.images, err = images.New(images.Options{
-		Store: st, Directions: s.direct, Joined: s.direct.Joined(), Advisories: cfg.Advisories,
+		Store: st, Directions: s.direct, Joined: s.direct.Joined(), Advisories: cfg.Advisories, Salt: cfg.Salt,
 		Condition: s.condition, Clock: cfg.Clock, Log: log,
 	}); err != nil {
 		return nil, err

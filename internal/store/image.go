@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/inventory"
 )
@@ -12,10 +13,13 @@ import (
 // them, what is wrong with that, and who decided to live with it.
 type Images interface {
 	ImageReads
+	FindingReads
 	ScanJobs
 	Findings
+	Trends
 	Uses
 	Acceptances
+	Owners
 }
 
 // ImageReads answers questions about images.
@@ -53,6 +57,8 @@ type Image struct {
 	// Workloads were started from it, Running run now.
 	Workloads int `json:"workloads"`
 	Running   int `json:"running"`
+	// Owner is the name of who is responsible for it; see asset.Owners.
+	Owner string `json:"owner,omitempty"`
 }
 
 // MaxReferences bounds the names that are kept of an image.
@@ -103,12 +109,18 @@ type Counts struct {
 	Exploited  int `json:"exploited"` // known to be (KEV)
 	InUse      int `json:"in_use"`
 	Accepted   int `json:"accepted"`
+	// Secrets, Faults and Malware are in no count above, and without those that
+	// are accepted.
+	Secrets int `json:"secrets"`
+	Faults  int `json:"faults"`
+	Malware int `json:"malware"`
 }
 
 // ImageQuery selects images; zero fields don't filter.
 type ImageQuery struct {
 	Text    string    // substring of a reference, id or digest
 	State   ScanState // of the scan
+	Owner   string    // by name
 	Running bool      // only those with running workloads
 	After   string    // continues behind this image's ID
 	Limit   int       // as in EventQuery
@@ -125,7 +137,8 @@ type VulnerabilityQuery struct {
 	Fixable   bool
 	Exploited bool
 	InUse     bool
-	Running   bool // only in images with running workloads
+	Running   bool   // only in images with running workloads
+	Owner     string // of the image, by name
 	// Accepted asks for accepted findings alone; without it there are none.
 	Accepted bool
 	Text     string // substring of an id, another name of the weakness, or a package's name
@@ -229,7 +242,8 @@ type Findings interface {
 	// job is not the image's own any more.
 	PutInventory(ctx context.Context, imageID, job string, inv inventory.Inventory, now time.Time) error
 	// PutFindings replaces what is known to be wrong with an image, all at once;
-	// what is not affected or was taken back is not kept.
+	// what is not affected or was taken back is not kept. Secrets, faults and
+	// malware are known again by their kind and key, one each.
 	// Findings keep the time at which they were first found by their
 	// fingerprint.
 	PutFindings(ctx context.Context, f ImageFindings) error
@@ -245,6 +259,7 @@ type ImageFindings struct {
 	Matched         time.Time
 	Gaps            int
 	Vulnerabilities []finding.Vulnerability // in the order in which they deserve attention
+	Findings        []Finding               // secrets, faults and malware
 }
 
 // Uses keeps which files of their images workloads executed or mapped.
@@ -260,7 +275,7 @@ type Uses interface {
 // and Python services map under a thousand.
 const MaxUses = 20_000
 
-// Acceptances keeps decisions to live with weaknesses.
+// Acceptances keeps decisions to live with findings.
 type Acceptances interface {
 	// PutAcceptance creates one (ID 0), or replaces by ID.
 	PutAcceptance(ctx context.Context, a Acceptance) (Acceptance, error)
@@ -272,10 +287,17 @@ type Acceptances interface {
 // MaxAcceptances bounds them: each is held against each finding.
 const MaxAcceptances = 10_000
 
-// Acceptance is a decision to live with a weakness for a time.
+// Acceptance is a decision to live with a finding for a time.
 type Acceptance struct {
-	ID            int64  `json:"id"`
-	Vulnerability string `json:"vulnerability"` // its id or an alias
+	ID int64 `json:"id"`
+	// Kind is what kind of finding it is about; empty: a vulnerability.
+	Kind          FindingKind `json:"kind,omitempty"`
+	Vulnerability string      `json:"vulnerability"` // its id or an alias; empty for other kinds
+	// Rule is what is accepted of the other kinds: a secret's rule or fingerprint,
+	// the check of a fault, the rule of malware. Path narrows it to files, with the
+	// patterns of path.Match; one that ends in "/**" means everything below.
+	Rule string `json:"rule,omitempty"`
+	Path string `json:"path,omitempty"`
 	// Package narrows it to one package's name, or a package URL with or without
 	// a version; Image to one image: its id, or a reference without tag and
 	// digest ("registry/shop/web"), which means every image of that repository.
@@ -292,3 +314,25 @@ type Acceptance struct {
 
 // Holds reports whether the acceptance counts at a time.
 func (a Acceptance) Holds(now time.Time) bool { return a.Ended.IsZero() && now.Before(a.Expires) }
+
+// Name is what it accepts: a vulnerability, or the rule of another finding.
+func (a Acceptance) Name() string {
+	if a.Kind == "" {
+		return a.Vulnerability
+	}
+	return a.Rule
+}
+
+// Owners keeps who is responsible for which images.
+type Owners interface {
+	// PutOwners replaces all rules, at most MaxOwners.
+	PutOwners(ctx context.Context, rules asset.Owners) error
+	// Owners returns them in their order.
+	Owners(ctx context.Context) (asset.Owners, error)
+	// PutImageOwners sets the owners of images, by name; unknown images are left
+	// out.
+	PutImageOwners(ctx context.Context, owners map[string]string) error
+}
+
+// MaxOwners bounds the rules: each is held against each image.
+const MaxOwners = 1_000

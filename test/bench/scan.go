@@ -86,7 +86,7 @@ func (b *scanBench) form(ctx context.Context, form string) (rows []row, err erro
 	}
 	all, err := leastOfEach(b.rounds, func() (*exec.Cmd, error) {
 		return exec.CommandContext(ctx, self, append([]string{floorCommand}, paths...)...), nil
-	}, b.scan(ctx, "oci:"+layout, "--no-cache", "--no-secrets"), b.scan(ctx, "oci:"+layout, "--no-cache"))
+	}, b.scan(ctx, "oci:"+layout, "--no-cache", "--no-secrets", "--no-malware"), b.scan(ctx, "oci:"+layout, "--no-cache"))
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +107,7 @@ func (b *scanBench) archive(ctx context.Context) ([]row, error) {
 	if err := writeArchive(name, b.layers["gzip"]); err != nil {
 		return nil, fmt.Errorf("make an archive: %w", err)
 	}
-	u, err := leastOf(b.rounds, b.scan(ctx, "archive:"+name, "--no-cache", "--no-secrets"))
+	u, err := leastOf(b.rounds, b.scan(ctx, "archive:"+name, "--no-cache", "--no-secrets", "--no-malware"))
 	if err != nil {
 		return nil, err
 	}

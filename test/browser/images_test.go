@@ -21,7 +21,22 @@ func imagePlaces() []place {
 	image := func(name string, view ...string) string {
 		return "/images/" + strings.Join(append([]string{consoletest.ImageID(name)}, view...), "/")
 	}
+	// keyed is the address of the first finding of a rule in the storefront.
+	keyed := func(rule string) string {
+		for _, m := range consoletest.New(time.Now()).Images {
+			for _, f := range m.Judged {
+				if f.Rule == rule {
+					return f.Key
+				}
+			}
+		}
+		return "none"
+	}
 	return []place{
+		{"secrets", "/secrets"}, {"secrets-none", "/secrets?text=nothinghasthis"}, {"secret", "/secrets/" + keyed("private-key") + "?accept=1"},
+		{"secret-hostile", "/secrets/" + keyed("generic-api-key")}, {"faults", "/faults"}, {"malware", "/malware"}, {"malicious", "/malware/" + keyed("miner_xmrig")},
+		{"image-secrets", image("storefront:2.4.1", "secrets")}, {"image-faults", image("storefront:2.4.1", "faults")},
+		{"image-hostile-secrets", image("hostile", "secrets")},
 		{"images", "/images"}, {"images-none", "/images?text=nothinghasthis"}, {"image", image("storefront:2.4.1")},
 		{"image-findings", image("storefront:2.4.1", "findings")}, {"image-packages", image("storefront:2.4.1", "packages")},
 		{"image-waiting", image("worker:2.4.0")}, {"image-running", image("store:16")}, {"image-failed", image("client:1.0.0")},
@@ -29,7 +44,7 @@ func imagePlaces() []place {
 		{"image-hostile-findings", image("hostile", "findings")}, {"image-hostile-packages", image("hostile", "packages")},
 		{"vulnerabilities", "/vulnerabilities"}, {"vulnerabilities-none", "/vulnerabilities?text=nothinghasthis"},
 		{"vulnerability", "/vulnerabilities/CVE-2024-21538?accept=1"}, {"vulnerability-hostile", "/vulnerabilities/CVE-2020-9999"},
-		{"acceptances", "/acceptances"},
+		{"acceptances", "/acceptances"}, {"owners", "/owners"},
 	}
 }
 

@@ -41,7 +41,7 @@ type scanner struct {
 func (scanner) Analysis() int { return scan.Analysis }
 
 // ScanImage is agent.Scanner.
-func (s scanner) ScanImage(ctx context.Context, imageID, reference string) ([]byte, error) {
+func (s scanner) ScanImage(ctx context.Context, w link.ScanWish) ([]byte, error) {
 	l, err := s.program.Listen("engine.sock")
 	if err != nil {
 		return nil, err
@@ -52,9 +52,9 @@ func (s scanner) ScanImage(ctx context.Context, imageID, reference string) ([]by
 	out, err := s.program.Run(ctx, self.Task{
 		Args: []string{
 			"agent", "scan-image", "--docker-host", "unix://" + s.program.Inside("engine.sock"), "--cache-dir", s.program.Own(),
-			"--reference=" + reference, imageID,
+			"--reference=" + w.Reference, w.ImageID,
 		},
-		Output: link.MaxInventory, Memory: 128 << 20, Within: patience,
+		Input: w.Salt, Output: link.MaxInventory, Memory: 128 << 20, Within: patience,
 	})
 	stop()
 	if err = errors.Join(err, <-lent); err == nil && out.Code != 0 {
@@ -150,6 +150,7 @@ func linked(t *testing.T) (i engine.Image, sleep string, libraries []string, lib
 func TestAnImageIsScannedAndWhatIsUsedOfItIsTold(t *testing.T) {
 	e := engine.ForTest(t, engine.Options{})
 	image, sleep, libraries, libm := linked(t)
+	token, password := planted(&image)
 	if err := e.Load(t.Context(), image); err != nil {
 		t.Fatal(err)
 	}
@@ -164,8 +165,9 @@ func TestAnImageIsScannedAndWhatIsUsedOfItIsTold(t *testing.T) {
 		}
 	}
 	b := &inbox{changed: make(chan struct{}), workloads: map[string]asset.Workload{}, wishes: make(chan link.Directive)}
+	ofAgent := newScanner(t, e)
 	b.further = func(p *agent.Parts) {
-		p.Scanner, p.UseReader = newScanner(t, e), kernel.New(kernel.Options{})
+		p.Scanner, p.UseReader = ofAgent, kernel.New(kernel.Options{})
 	}
 	b.guard(t, e)
 	if !slices.Contains(b.agent.Abilities, link.AbilityScan) {
@@ -207,6 +209,9 @@ LD_PRELOAD="/tmp/written.so /volume/mounted.so" exec /usr/bin/nap 3600`
 	if inv.Subject.Name != image.Reference || len(inv.Problems) > 0 {
 		t.Errorf("subject %+v, problems %+v", inv.Subject, inv.Problems)
 	}
+	if len(inv.Secrets) != 0 || inv.Analysis >= scan.Analysis || slices.ContainsFunc(inv.Image.Config.Env, func(e string) bool { return strings.Contains(e, password) }) {
+		t.Errorf("for a server without a salt: secrets %+v, analysis %d, env %q", inv.Secrets, inv.Analysis, inv.Image.Config.Env)
+	}
 	again := b.scan(t, w.Image.ID) // from what was kept
 	if diff := cmp.Diff(inv.Packages, again.Packages); diff != "" {
 		t.Errorf("the same image, scanned again (-first +second):\n%s", diff)
@@ -215,6 +220,7 @@ LD_PRELOAD="/tmp/written.so /volume/mounted.so" exec /usr/bin/nap 3600`
 	if last := b.scanned[len(b.scanned)-1]; last.Error == "" || last.Final {
 		t.Errorf("of an image that is not there: %+v", last)
 	}
+	wantSecretsShown(t, ofAgent, w, token, password)
 }
 
 // wish has an image scanned and waits for the answer.

@@ -5,6 +5,7 @@ set -euo pipefail
 
 need=()
 command -v groovy >/dev/null || need+=(groovy)
+command -v yara >/dev/null || need+=(yara)
 command -v java >/dev/null || need+=(default-jre-headless)
 [ ${#need[@]} -eq 0 ] && exit 0
 if [ "$(id -u)" -ne 0 ]; then

@@ -9,11 +9,11 @@ import (
 	"github.com/castellan-security/castellan/internal/store"
 )
 
-const acceptanceColumns = "id, vulnerability, package, image, reason, actor, created, expires, ended, ended_by"
+const acceptanceColumns = "id, kind, vulnerability, rule, path, package, image, reason, actor, created, expires, ended, ended_by"
 
 func scanAcceptance(scan func(...any) error) (a store.Acceptance, err error) {
 	var created, expires, ended int64
-	err = scan(&a.ID, &a.Vulnerability, &a.Package, &a.Image, &a.Reason, &a.By, &created, &expires, &ended, &a.EndedBy)
+	err = scan(&a.ID, &a.Kind, &a.Vulnerability, &a.Rule, &a.Path, &a.Package, &a.Image, &a.Reason, &a.By, &created, &expires, &ended, &a.EndedBy)
 	a.Created, a.Expires, a.Ended = fromNanos(created), fromNanos(expires), fromNanos(ended)
 	return a, err
 }
@@ -23,8 +23,8 @@ func scanAcceptance(scan func(...any) error) (a store.Acceptance, err error) {
 func (d *DB) PutAcceptance(ctx context.Context, a store.Acceptance) (store.Acceptance, error) {
 	err := d.write(ctx, "store acceptance", func(ctx context.Context, w *writer) error {
 		if a.ID != 0 {
-			n, err := w.exec(ctx, `UPDATE acceptances SET vulnerability = ?, package = ?, image = ?, reason = ?, actor = ?, created = ?,
-				expires = ?, ended = ?, ended_by = ? WHERE id = ?`, a.Vulnerability, a.Package, a.Image, a.Reason, a.By,
+			n, err := w.exec(ctx, `UPDATE acceptances SET kind = ?, vulnerability = ?, rule = ?, path = ?, package = ?, image = ?, reason = ?, actor = ?, created = ?,
+				expires = ?, ended = ?, ended_by = ? WHERE id = ?`, string(a.Kind), a.Vulnerability, a.Rule, a.Path, a.Package, a.Image, a.Reason, a.By,
 				nanos(a.Created), nanos(a.Expires), nanos(a.Ended), a.EndedBy, a.ID)
 			if err == nil && n == 0 {
 				return noAcceptance(a.ID)
@@ -40,8 +40,8 @@ func (d *DB) PutAcceptance(ctx context.Context, a store.Acceptance) (store.Accep
 				With("narrow what is accepted to fewer, wider ones; old ones go with the audit log's retention")
 		}
 		var err error
-		a.ID, err = w.insert(ctx, `INSERT INTO acceptances (vulnerability, package, image, reason, actor, created, expires, ended,
-			ended_by) VALUES (?,?,?,?,?,?,?,?,?)`, a.Vulnerability, a.Package, a.Image, a.Reason, a.By,
+		a.ID, err = w.insert(ctx, `INSERT INTO acceptances (kind, vulnerability, rule, path, package, image, reason, actor, created,
+			expires, ended, ended_by) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)`, string(a.Kind), a.Vulnerability, a.Rule, a.Path, a.Package, a.Image, a.Reason, a.By,
 			nanos(a.Created), nanos(a.Expires), nanos(a.Ended), a.EndedBy)
 		return err
 	})

@@ -66,6 +66,7 @@ func (w *writer) jobOf(ctx context.Context, imageID, job string) (number int64, 
 // neither encoded nor written again.
 func (d *DB) PutFindings(ctx context.Context, f store.ImageFindings) error {
 	set := newLines(f.Vulnerabilities)
+	countFindings(&set.counts, f.Findings)
 	summary, err := json.Marshal(set.counts)
 	if err != nil {
 		return fmt.Errorf("encode counts: %w", err)
@@ -80,6 +81,9 @@ func (d *DB) PutFindings(ctx context.Context, f store.ImageFindings) error {
 			return err
 		}
 		if err := w.replaceFindings(ctx, number, f.Matched, set); err != nil {
+			return err
+		}
+		if err := w.replaceImageFindings(ctx, number, nanos(f.Matched), f.Findings); err != nil {
 			return err
 		}
 		_, err = w.exec(ctx, "UPDATE images SET matched = ?, database = ?, gaps = ?, attention = ?, counts = ? WHERE number = ?",

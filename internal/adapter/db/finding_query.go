@@ -23,6 +23,9 @@ func (d *DB) Vulnerabilities(ctx context.Context, q store.VulnerabilityQuery) (v
 		if q.Running {
 			f.add("i.idle = 0")
 		}
+		if q.Owner != "" {
+			f.add("i.owner = ?", q.Owner)
+		}
 		query := `SELECT i.id, n.first, n.body, d.body FROM facets v CROSS JOIN vulnerabilities n ON n.facet = v.number
 			CROSS JOIN images i ON i.number = n.image CROSS JOIN details d ON d.id = n.detail WHERE ` + strings.Join(f.parts, " AND ") +
 			" ORDER BY v.rank DESC, v.number, n.position, n.number LIMIT ? OFFSET ?"

@@ -120,7 +120,7 @@ func (w *writer) countWorkloads(ctx context.Context, image string) error {
 }
 
 const imageColumns = `id, seen, workloads, running, state, job, agent, tries, next, error, done, analysis, matched,
-	database, gaps, counts, body`
+	database, gaps, counts, owner, body`
 
 // scanImage reads the columns above.
 func scanImage(scan func(...any) error) (v store.Image, err error) {
@@ -129,7 +129,7 @@ func scanImage(scan func(...any) error) (v store.Image, err error) {
 	var counts, body []byte
 	s := &v.Scan
 	if err := scan(&v.ID, &seen, &v.Workloads, &v.Running, &state, &s.Job, &s.Agent, &s.Tries, &next, &s.Error,
-		&done, &s.Analysis, &matched, &s.Database, &s.Gaps, &counts, &body); err != nil {
+		&done, &s.Analysis, &matched, &s.Database, &s.Gaps, &counts, &v.Owner, &body); err != nil {
 		return store.Image{}, err
 	}
 	v.Seen, s.State, s.Next, s.Done, s.Matched = fromNanos(seen), store.ScanState(state), fromNanos(next), fromNanos(done), fromNanos(matched)
@@ -173,6 +173,9 @@ func (d *DB) Images(ctx context.Context, q store.ImageQuery) (vs []store.Image, 
 			f.add("idle = 0")
 		} else {
 			f.add("idle >= 0")
+		}
+		if q.Owner != "" {
+			f.add("owner = ?", q.Owner)
 		}
 		if q.Text != "" {
 			f.add(`search LIKE ? ESCAPE '\'`, likePattern(q.Text))
@@ -228,7 +231,7 @@ func (w *writer) pruneImages(ctx context.Context, cut int64) (int64, bool, error
 	for _, n := range numbers {
 		for _, statement := range [...]string{
 			"DELETE FROM vulnerabilities WHERE image = ?", "DELETE FROM inventories WHERE image = ?",
-			"DELETE FROM image_facets WHERE image = ?", "DELETE FROM image_uses WHERE image = ?", "DELETE FROM images WHERE number = ?",
+			"DELETE FROM image_facets WHERE image = ?", "DELETE FROM image_findings WHERE image = ?", "DELETE FROM image_uses WHERE image = ?", "DELETE FROM images WHERE number = ?",
 		} {
 			if _, err := w.exec(ctx, statement, n); err != nil {
 				return 0, false, err

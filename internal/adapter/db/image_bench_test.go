@@ -48,17 +48,30 @@ func BenchmarkImages(b *testing.B) {
 			_, err := d.Vulnerabilities(ctx, store.VulnerabilityQuery{ID: fmt.Sprintf("CVE-2026-%d", i%benchWeaknesses)})
 			return err
 		}},
+		{"secrets of the fleet", func(int) error {
+			_, err := d.FindingLines(ctx, store.FindingQuery{Kind: store.KindSecret})
+			return err
+		}},
+		{"faults that all images have", func(int) error {
+			_, err := d.FindingLines(ctx, store.FindingQuery{Kind: store.KindFault})
+			return err
+		}},
+		{"secrets, filtered, to their end", func(int) error {
+			_, err := d.FindingLines(ctx, store.FindingQuery{Kind: store.KindSecret, Running: true, Text: "nosuch"})
+			return err
+		}},
+		{"day counted", func(int) error { return d.NoteTrend(ctx, fleetStart) }},
 		{"compared anew, one changed", func(i int) error {
 			f := benchFinding(0)
 			f.Vulnerabilities[0].InUse = i%2 == 0
-			return d.PutFindings(ctx, store.ImageFindings{ImageID: ids[0], Database: fmt.Sprint(i), Vulnerabilities: f.Vulnerabilities})
+			return d.PutFindings(ctx, store.ImageFindings{ImageID: ids[0], Database: fmt.Sprint(i), Vulnerabilities: f.Vulnerabilities, Findings: f.Findings})
 		}},
 		{"compared anew, all changed", func(i int) error {
 			f := benchFinding(7)
 			for k := range f.Vulnerabilities {
 				f.Vulnerabilities[k].EPSS = &advisory.Probability{EPSS: float32(i%2) / 2}
 			}
-			return d.PutFindings(ctx, store.ImageFindings{ImageID: ids[7], Database: fmt.Sprint(i), Vulnerabilities: f.Vulnerabilities})
+			return d.PutFindings(ctx, store.ImageFindings{ImageID: ids[7], Database: fmt.Sprint(i), Vulnerabilities: f.Vulnerabilities, Findings: f.Findings})
 		}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
@@ -136,6 +149,7 @@ func benchFinding(image int) store.ImageFindings {
 	for n := range benchFindings {
 		f.Vulnerabilities = append(f.Vulnerabilities, benchVulnerability((5*n+image)%benchWeaknesses, image))
 	}
+	f.Findings = benchJudged(image)
 	return f
 }
 
@@ -150,4 +164,26 @@ func benchVulnerability(w, image int) finding.Vulnerability {
 	}
 	v.Print()
 	return v
+}
+
+// benchJudged are 40 secrets of each image, half of them its own, and 10 faults
+// that all images have.
+func benchJudged(image int) (fs []store.Finding) {
+	for n := range 40 {
+		key := fmt.Sprintf("shared-%d", n)
+		if n%2 == 0 {
+			key = fmt.Sprintf("own-%d-%d", image, n)
+		}
+		fs = append(fs, store.Finding{
+			Kind: store.KindSecret, Key: key, Rule: "password", Title: "A password", Severity: finding.Severity(n % 6), Remedy: "revoke it",
+			Secret: &finding.Secret{Secret: inventory.Secret{Place: inventory.Place{Path: "/srv/app/config/" + key, Layer: 3}, Rule: "password", Length: 12, Print: key}, Fingerprint: key},
+		})
+	}
+	for n := range 10 {
+		fs = append(fs, store.Finding{
+			Kind: store.KindFault, Key: fmt.Sprint("fault-", n), Rule: "CAST-IMAGE-001", Title: "Runs as root", Severity: finding.Medium,
+			Fault: &finding.Misconfiguration{Check: "CAST-IMAGE-001", Evidence: "no user", Why: "a process that is broken into is root"},
+		})
+	}
+	return fs
 }

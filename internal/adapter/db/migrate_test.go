@@ -160,3 +160,37 @@ func TestFindingsOfBeforeFacets(t *testing.T) {
 		t.Errorf("%d findings, want 2", len(vs))
 	}
 }
+
+// TestDecisionsOfBeforeFindings: an acceptance of a vulnerability is one still, and
+// images are compared anew, which finds their faults.
+func TestDecisionsOfBeforeFindings(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "castellan.db")
+	must := mustOf(t)
+	d := openFor(t, db.Options{Path: path})
+	must(d.PutWorkloads(t.Context(), []asset.Workload{{ID: "w", AgentID: "a", Image: asset.Image{ID: "one"}}}))
+	_, err := d.NoteImages(t.Context(), []store.Image{{ID: "one"}}, fleetStart)
+	must(err)
+	_, err = d.LeaseScan(t.Context(), store.Lease{AgentID: "a", Job: "j", Now: fleetStart, Until: fleetStart.Add(time.Hour)})
+	must(err)
+	must(d.PutInventory(t.Context(), "one", "j", inventory.Inventory{}, fleetStart))
+	must(d.PutFindings(t.Context(), someFindings("one", finding.High, 1)))
+	made, err := d.PutAcceptance(t.Context(), store.Acceptance{Vulnerability: "CVE-1", Package: "p", Reason: "r", By: "user:a", Created: fleetStart, Expires: fleetStart})
+	must(err)
+	_, err = d.PutAcceptance(t.Context(), store.Acceptance{Kind: store.KindSecret, Rule: "jwt", Created: fleetStart, Expires: fleetStart})
+	must(err)
+	must(d.Close())
+	downTo(t, path, 4)
+	d = openFor(t, db.Options{Path: path})
+	all, err := d.Acceptances(t.Context())
+	must(err)
+	if diff := cmp.Diff([]store.Acceptance{made}, all); diff != "" {
+		t.Errorf("acceptances (-want +got):\n%s", diff)
+	}
+	if ids, err := d.Unmatched(t.Context(), "one", 5); err != nil || len(ids) != 1 {
+		t.Errorf("%d images are to be compared anew (%v), want 1", len(ids), err)
+	}
+	must(d.PutFindings(t.Context(), store.ImageFindings{ImageID: "one", Matched: fleetStart, Findings: []store.Finding{{Kind: store.KindFault, Key: "k"}}}))
+	if ls, err := d.FindingLines(t.Context(), store.FindingQuery{Kind: store.KindFault}); err != nil || len(ls) != 1 {
+		t.Errorf("%d faults (%v), want 1", len(ls), err)
+	}
+}

@@ -31,7 +31,8 @@ var mayScan = map[string]string{
 	"DELETE FROM details WHERE id IN":                                                                             "one row a weakness, once a retention run",
 	"DELETE FROM aliases WHERE":                                                                                   "as above",
 	"SELECT count(id) FROM acceptances":                                                                           "one row a decision of a person",
-	"SELECT id, vulnerability, package, image, reason, actor":                                                     "as above, and all are wanted",
+	"SELECT id, kind, vulnerability, rule, path, package, image, reason, actor":                                   "as above, and all are wanted",
+	"SELECT pattern, name, contact FROM owners ORDER BY":                                                          "one row a rule of a person, and all are wanted",
 	"UPDATE images SET state = 'waiting', pending = 1, tries = 0, error = '', next = ?\n":                         "the few agents that are silent",
 	"UPDATE images SET state = CASE scanned":                                                                      "as above",
 	"SELECT f.number FROM facets f":                                                                               "one small row for what images share of findings, once a retention run",
@@ -199,6 +200,37 @@ func useWorkloads(t *testing.T, d *db.DB) {
 	}
 }
 
+// useFindings asks all about secrets and faults, of image i.
+func useFindings(t *testing.T, d *db.DB) {
+	t.Helper()
+	ctx, must := t.Context(), mustOf(t)
+	for _, title := range []string{"one", "two", ""} {
+		fs := []store.Finding{{Kind: store.KindSecret, Key: "k", Title: title}}
+		if title == "" {
+			fs = nil
+		}
+		must(d.PutFindings(ctx, store.ImageFindings{ImageID: "i", Findings: fs}))
+		must(d.NoteTrend(ctx, fleetStart))
+		for _, q := range []store.FindingQuery{{}, {ImageID: "i"}, {Key: "k"}, {Severity: finding.Low, Running: true, Owner: "x", Text: "o"}} {
+			q.Kind = store.KindSecret
+			_, err := d.FindingsIn(ctx, q)
+			must(err)
+			_, err = d.FindingLines(ctx, q)
+			must(err)
+		}
+	}
+	_, err := d.Trend(ctx, store.KindSecret, fleetStart)
+	must(err)
+	must(d.PutOwners(ctx, asset.Owners{{Image: "x"}}))
+	_, err = d.Owners(ctx)
+	must(err)
+	must(d.PutImageOwners(ctx, map[string]string{"i": "x"}))
+	_, err = d.Images(ctx, store.ImageQuery{Owner: "x"})
+	must(err)
+	_, err = d.Weaknesses(ctx, store.VulnerabilityQuery{Owner: "x"})
+	must(err)
+}
+
 func useImages(t *testing.T, d *db.DB) {
 	t.Helper()
 	ctx, must := t.Context(), mustOf(t)
@@ -224,6 +256,7 @@ func useImages(t *testing.T, d *db.DB) {
 		v := finding.Vulnerability{ID: "w", Aliases: []string{"x"}, Severity: severity, Fingerprint: "f"}
 		must(d.PutFindings(ctx, store.ImageFindings{ImageID: "i", Vulnerabilities: []finding.Vulnerability{v}}))
 	}
+	useFindings(t, d)
 	_, err := d.NoteUses(ctx, "i", []string{"/a"})
 	must(err)
 	_, err = d.Uses(ctx, "i")

@@ -106,6 +106,7 @@ func pruneSteps(r store.Retention, now time.Time) []pruneStep {
 		thinSamples(now),
 		pruneFacets,
 		pruneDetails,
+		pruneFindings,
 		pruneMarks,
 		pruneSources)
 }

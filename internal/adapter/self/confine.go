@@ -2,6 +2,7 @@ package self
 
 import (
 	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -34,12 +35,16 @@ const (
 
 // Bound sets the limits of a child that a process can only set for itself, and
 // makes it end when its parent does: its standard input ends then. It is the
-// first thing that a child does.
+// first thing that a child does. It returns Task.Input, which comes before that.
 //
 // The kernel ends it with its parent, too, but not if that dies before the child
 // could ask for it; and a child that is the first process of its namespace can't
 // see that it came too late.
-func Bound() error {
+func Bound() ([]byte, error) {
+	input, err := readInput(os.Stdin)
+	if err != nil {
+		return nil, fmt.Errorf("read what the parent hands over: %w", err)
+	}
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin) // until the end, of whatever kind
 		os.Exit(1)
@@ -49,10 +54,33 @@ func Bound() error {
 		unix.RLIMIT_DATA: maxData, unix.RLIMIT_CORE: 0,
 	} {
 		if err := unix.Setrlimit(resource, &unix.Rlimit{Cur: most, Max: most}); err != nil {
-			return fmt.Errorf("limit resource %d: %w", resource, err)
+			return nil, fmt.Errorf("limit resource %d: %w", resource, err)
 		}
 	}
-	return nil
+	return input, nil
+}
+
+// writeInput writes what a child is given, its length before it.
+func writeInput(w io.Writer, input []byte) error {
+	if len(input) > MaxInput {
+		return fmt.Errorf("a child is given %d bytes, at most %d can be", len(input), MaxInput)
+	}
+	_, err := w.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(input))), input...))
+	return err
+}
+
+// readInput reads it.
+func readInput(r io.Reader) ([]byte, error) {
+	var length uint32
+	if err := binary.Read(r, binary.BigEndian, &length); err != nil {
+		return nil, err
+	}
+	if length > MaxInput {
+		return nil, fmt.Errorf("it has %d bytes, at most %d are taken", length, MaxInput)
+	}
+	input := make([]byte, length)
+	_, err := io.ReadFull(r, input)
+	return input, err
 }
 
 // confine takes from the calling thread, and from what it starts, all that a

@@ -28,7 +28,13 @@ type Task struct {
 	Output int           // bytes that it may write to its standard output
 	Memory int64         // bytes of heap that it aims to stay below
 	Within time.Duration // how long it may take
+	// Input is what Bound hands to the child, at most MaxInput bytes: what others
+	// must not see in its arguments or its environment.
+	Input []byte
 }
+
+// MaxInput bounds what a child is given; a pipe takes as much without a reader.
+const MaxInput = 4 << 10
 
 // Output is what a child that ended by itself left.
 type Output struct {
@@ -105,7 +111,7 @@ func readSome(r io.Reader, n int, had func(int)) []byte {
 type child struct {
 	cmd            *exec.Cmd
 	stdout, stderr *os.File   // our ends
-	life           *os.File   // the other end of its standard input; nothing is ever written
+	life           *os.File   // the other end of its standard input; nothing is written but its input
 	theirs         []*os.File // to be closed once it has started
 	log            func(msg string, args ...any)
 	confine        func() error
@@ -126,7 +132,9 @@ func (p *Program) child(t Task) (*child, error) {
 	stdout, stderr := open(&c.stdout), open(&c.stderr)
 	stdin, life, pipeErr := os.Pipe()
 	c.theirs, c.life = append(c.theirs, stdin), life
-	err = errors.Join(err, pipeErr)
+	if err = errors.Join(err, pipeErr); err == nil {
+		err = writeInput(life, t.Input)
+	}
 	if err != nil {
 		c.close()
 		return nil, err

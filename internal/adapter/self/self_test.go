@@ -45,13 +45,19 @@ type place struct {
 
 // play is what a child does in these tests.
 func play(args []string) int {
+	var given []byte
 	if args[0] != "parent" {
-		if err := self.Bound(); err != nil {
+		var err error
+		if given, err = self.Bound(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 9
 		}
 	}
 	switch args[0] {
+	case "repeat":
+		fmt.Printf("%s %q", given, os.Args)
+		b, err := os.ReadFile("/proc/self/environ")
+		fmt.Printf("%s %v", b, err)
 	case "look":
 		return look(args[1], args[2])
 	case "flood":
@@ -332,4 +338,22 @@ func children(t *testing.T, pid int) (all []int) {
 		}
 	}
 	return all
+}
+
+// TestAChildIsGivenItsInput: by a way that nobody else can look at.
+func TestAChildIsGivenItsInput(t *testing.T) {
+	p := program(t)
+	in := task("repeat")
+	in.Input = []byte("a secret of 20 bytes")
+	out, err := p.Run(t.Context(), in)
+	if err != nil || out.Code != 0 {
+		t.Fatalf("got %v, code %d: %s", err, out.Code, out.Stderr)
+	}
+	if got := string(out.Stdout); !strings.HasPrefix(got, "a secret of 20 bytes ") || strings.Count(got, "a secret") != 1 {
+		t.Errorf("got %q, want the input once, and not among arguments or environment", got)
+	}
+	in.Input = make([]byte, self.MaxInput+1)
+	if _, err := p.Run(t.Context(), in); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("more than it can be given: %v, want unavailable", err)
+	}
 }

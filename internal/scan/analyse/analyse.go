@@ -76,12 +76,13 @@ type Shown struct {
 	OS       *inventory.OS       `json:"os,omitempty"`
 	Files    []inventory.File    `json:"files,omitempty"`
 	Secrets  []inventory.Secret  `json:"secrets,omitempty"`
+	Malware  []inventory.Malware `json:"malware,omitempty"`
 	Problems []inventory.Problem `json:"problems,omitempty"`
 }
 
 // Empty says that the file shows nothing.
 func (s *Shown) Empty() bool {
-	return len(s.Packages) == 0 && len(s.Owned) == 0 && s.OS == nil && len(s.Files) == 0 && len(s.Secrets) == 0 && len(s.Problems) == 0
+	return len(s.Packages) == 0 && len(s.Owned) == 0 && s.OS == nil && len(s.Files) == 0 && len(s.Secrets)+len(s.Malware) == 0 && len(s.Problems) == 0
 }
 
 // Owned lists files of a package that its own database keeps apart from the

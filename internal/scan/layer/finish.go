@@ -92,6 +92,7 @@ func joinBy(by []By) []By {
 		s.Owned = append(s.Owned, b.Shown.Owned...)
 		s.Files = append(s.Files, b.Shown.Files...)
 		s.Secrets = append(s.Secrets, b.Shown.Secrets...)
+		s.Malware = append(s.Malware, b.Shown.Malware...)
 		s.Problems = append(s.Problems, b.Shown.Problems...)
 		s.OS = cmp.Or(s.OS, b.Shown.OS)
 	}

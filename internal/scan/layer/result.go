@@ -153,6 +153,9 @@ func (r *Result) Charge(b *Budget) error { return b.Take(r.weight()) }
 // overhead is what an entry of a list or map costs beside its text.
 const overhead = 64
 
+// weightOfMalware is what one of a file's entries of malware takes.
+const weightOfMalware = 512
+
 // weightOfSecret is what one of a file's secrets takes: it holds prints and names,
 // no values.
 const weightOfSecret = 512
@@ -182,7 +185,7 @@ func weigh(s *analyse.Shown) int64 {
 	for i := range s.Files {
 		n += overhead + int64(len(s.Files[i].Path))
 	}
-	n += int64(len(s.Secrets)) * weightOfSecret
+	n += int64(len(s.Secrets))*weightOfSecret + int64(len(s.Malware))*weightOfMalware
 	for i := range s.Problems {
 		n += overhead + int64(len(s.Problems[i].What)+len(s.Problems[i].Path))
 	}

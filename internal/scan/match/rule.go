@@ -192,6 +192,35 @@ func (r Rule) String() string {
 	return fmt.Sprintf("%s (%s)", strings.Join(parts, ", "), r.Reason)
 }
 
+// EveryMalware is the id of a rule that is for malware of any kind.
+const EveryMalware = "malware"
+
+// AcceptMalware marks the malware that rules accept: that of which the id is the
+// rule that told, its fingerprint, the SHA-256 of the file, or EveryMalware, and
+// whose path, if they have one, is where it is. A rule without an id is for packages
+// alone. It returns the rules that have ended.
+func AcceptMalware(found []finding.Malware, rules []Rule, now time.Time) (expired []Rule) {
+	for _, r := range rules {
+		if r.ID == "" || r.Package != "" || r.Resource != "" {
+			continue
+		}
+		for i := range found {
+			f := &found[i]
+			if r.ID != f.Rule && r.ID != f.Fingerprint && r.ID != f.SHA256 && r.ID != EveryMalware || r.Path != "" && !r.meetsPath(f.Path) {
+				continue
+			}
+			if r.over(now) {
+				expired = append(expired, r)
+				break
+			}
+			if f.Accepted == nil {
+				f.Accepted = r.acceptance()
+			}
+		}
+	}
+	return expired
+}
+
 // EverySecret is the id of a rule that is for secrets of any kind.
 const EverySecret = "secrets"
 

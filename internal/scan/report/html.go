@@ -49,6 +49,9 @@ type htmlReport struct {
 	// SecretsSought says that they were looked for, SecretsInWords how many there
 	// are.
 	SecretsSought bool
+	// Malware is what was found of it, where it was looked for.
+	Malware        []htmlMalware
+	MalwareInWords string
 	// History says that there is nothing but secrets.
 	History        bool
 	SecretsInWords string
@@ -132,6 +135,10 @@ func htmlReportOf(r *Report, o Options) htmlReport {
 	}
 	h.Layers = htmlLayers(r)
 	h.Secrets, h.SecretsSought, h.SecretsInWords = htmlSecrets(r), r.Secrets != nil, r.secretCounts().inWords()
+	h.Malware = htmlMalwareOf(r)
+	if r.Malware != nil {
+		h.MalwareInWords = r.malwareCounts().inWords()
+	}
 	h.Missing = r.notCompared()
 	h.Uncounted = r.uncounted()
 	if r.Gate != nil {

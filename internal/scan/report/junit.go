@@ -92,6 +92,7 @@ func junitSuiteOf(r *Report) junitSuite {
 	}
 	s.addFaults(r, breaks)
 	s.addSecrets(r, breaks)
+	s.addMalware(r, breaks)
 	for _, p := range r.Inventory.Problems {
 		s.add(r.Gate, &p)
 	}

@@ -36,6 +36,7 @@ func markdownReport(b *strings.Builder, r *Report, o Options) {
 		return
 	case r.Database.Built.IsZero():
 		b.WriteString("Not compared with advisories: there is no database.\n\n")
+		markdownMalware(b, r)
 		markdownSecrets(b, r)
 		markdownGate(b, r)
 		markdownFaults(b, r)
@@ -46,6 +47,7 @@ func markdownReport(b *strings.Builder, r *Report, o Options) {
 		fmt.Fprintf(b, "**%s** in %s: %s; %d can be fixed, %d known to be exploited%s.\n\n", plural(c.Shown, "vulnerability"),
 			plural(len(r.Inventory.Packages), "package"), c.inWords(), c.Fixable, c.KEV, acceptedNote(c))
 	}
+	markdownMalware(b, r)
 	markdownSecrets(b, r)
 	markdownGate(b, r)
 	p := page{o: Options{Compare: o.Compare}}

@@ -32,6 +32,9 @@ type Report struct {
 	// Secrets are in the order in which they matter, accepted and known ones among
 	// them; nil if none were looked for.
 	Secrets []finding.Secret `json:"secrets,omitzero"`
+	// Malware is in the order in which it matters, accepted and known one among it;
+	// nil if none was looked for.
+	Malware []finding.Malware `json:"malware,omitzero"`
 	// SaltID names the salt with which their fingerprints were made.
 	SaltID string `json:"secret_salt,omitempty"`
 	// Gaps are the packages of which nothing can be said: silence about them

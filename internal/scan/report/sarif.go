@@ -129,6 +129,7 @@ func sarifRunOf(r *Report, o Options) sarifRun {
 	}
 	run.addFaults(r)
 	run.sarifSecrets(r)
+	run.sarifMalware(r)
 	run.addProblems(r)
 	return run
 }

@@ -86,23 +86,29 @@ func (r *Report) where(s *finding.Secret) string {
 
 // origin says what brought a secret, and what hides it.
 func (r *Report) origin(s *finding.Secret) string {
+	if s.Commit == nil {
+		return r.brought(s.Place, s.Hidden)
+	}
+	text := "commit " + s.Commit.Hash[:min(len(s.Commit.Hash), 10)]
+	if !s.Commit.When.IsZero() {
+		text += ", " + s.Commit.When.UTC().Format(time.DateOnly)
+	}
+	if s.Commit.Gone {
+		text += ", no more in the newest"
+	}
+	return text
+}
+
+// brought says which layer brought a file, and which hides it.
+func (r *Report) brought(at inventory.Place, h *inventory.Hidden) string {
 	var parts []string
 	switch {
-	case s.Commit != nil:
-		text := "commit " + s.Commit.Hash[:min(len(s.Commit.Hash), 10)]
-		if !s.Commit.When.IsZero() {
-			text += ", " + s.Commit.When.UTC().Format(time.DateOnly)
-		}
-		if s.Commit.Gone {
-			text += ", no more in the newest"
-		}
-		parts = append(parts, text)
-	case s.Written:
+	case at.Written:
 		parts = append(parts, "written since")
-	case s.Layer > 0:
-		parts = append(parts, fmt.Sprintf("layer %d", s.Layer))
+	case at.Layer > 0:
+		parts = append(parts, fmt.Sprintf("layer %d", at.Layer))
 	}
-	if h := s.Hidden; h != nil {
+	if h != nil {
 		how := "replaced"
 		if h.Deleted {
 			how = "deleted"
@@ -112,8 +118,8 @@ func (r *Report) origin(s *finding.Secret) string {
 		}
 		parts = append(parts, how)
 	}
-	if i := r.Inventory.Image; i != nil && s.Layer > 0 && s.Layer <= len(i.Layers) && i.Layers[s.Layer-1].Instruction != "" {
-		parts = append(parts, clip(i.Layers[s.Layer-1].Instruction, maxCell))
+	if i := r.Inventory.Image; i != nil && at.Layer > 0 && at.Layer <= len(i.Layers) && i.Layers[at.Layer-1].Instruction != "" {
+		parts = append(parts, clip(i.Layers[at.Layer-1].Instruction, maxCell))
 	}
 	return strings.Join(parts, ", ")
 }

@@ -66,6 +66,7 @@ func (p *page) report(r *Report) {
 		return
 	}
 	p.head(r)
+	p.malware(r)
 	all := remedies(r.Vulnerabilities, p.o.Compare)
 	p.steps([]string{"DO", "GONE", "PACKAGE", "INSTALLED", "MOVE TO", "", "FROM"}, all, func(m *remedy) bool { return m.to != "" })
 	p.steps([]string{"NO FIX YET", "KNOWN", "PACKAGE", "INSTALLED", "WHY", "", "FROM"}, all, func(m *remedy) bool { return m.to == "" })
@@ -75,6 +76,7 @@ func (p *page) report(r *Report) {
 	p.accepted(r)
 	p.faults(r)
 	p.secrets(r)
+	p.noMalware(r)
 	p.problems(r)
 	p.gaps(r)
 	p.gate(r)

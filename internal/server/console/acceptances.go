@@ -38,7 +38,7 @@ func (c *Console) acceptances(w http.ResponseWriter, r *http.Request, v visit) e
 	}
 	d := acceptancesData{Text: strings.TrimSpace(r.URL.Query().Get("text")), Manages: v.manages(), All: len(all)}
 	for _, a := range all {
-		switch text := strings.ToLower(a.Vulnerability + " " + a.Package + " " + a.Image + " " + a.Reason + " " + a.By); {
+		switch text := strings.ToLower(a.Name() + " " + string(a.Kind) + " " + a.Path + " " + a.Package + " " + a.Image + " " + a.Reason + " " + a.By); {
 		case !strings.Contains(text, strings.ToLower(d.Text)):
 		case a.Holds(v.now):
 			d.Holding = append(d.Holding, a)
@@ -98,4 +98,33 @@ func scopeOf(a store.Acceptance) (says, imageID string) {
 		return shortImage(a.Image), a.Image
 	}
 	return asset.Repository(a.Image), ""
+}
+
+// acceptedHref is where what an acceptance names can be seen.
+func acceptedHref(a store.Acceptance) string {
+	k, ok := kindNamed(string(a.Kind))
+	if !ok {
+		return weaknessHref(a.Vulnerability)
+	}
+	f := lineFilter(k.path(), nil)
+	return f.address("text", a.Rule, "accepted", "true")
+}
+
+// acceptedKind says what kind of finding it is, if that is not plain by its name.
+func acceptedKind(a store.Acceptance) string {
+	if a.Kind == "" {
+		return ""
+	}
+	return " (" + string(a.Kind) + ")"
+}
+
+// acceptedIn says where in an image an acceptance holds.
+func acceptedIn(a store.Acceptance) string {
+	switch a.Kind {
+	case "":
+		return orElse(a.Package, "every package")
+	case store.KindFault:
+		return "the settings"
+	}
+	return orElse(a.Path, "every file")
 }

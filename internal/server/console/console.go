@@ -100,6 +100,14 @@ func (c *Console) routes() http.Handler {
 	seen(access.ReadImages, "GET /vulnerabilities", c.vulnerabilities)
 	seen(access.ReadImages, "GET /vulnerabilities/live", c.vulnerabilitiesLive)
 	seen(access.ReadImages, "GET /vulnerabilities/{id}", c.vulnerability)
+	for _, k := range findingKinds() {
+		seen(access.ReadImages, "GET "+k.path(), c.findingLines(k))
+		seen(access.ReadImages, "GET "+k.path()+"/live", c.findingsLive(k))
+		seen(access.ReadImages, "GET "+k.path()+"/{key}", c.finding(k))
+	}
+	seen(access.ReadImages, "GET /owners", c.owners)
+	done(access.ManageImages, "POST /owners", c.setOwner)
+	done(access.ManageImages, "POST /owners/remove", c.removeOwner)
 	seen(access.ReadImages, "GET /acceptances", c.acceptances)
 	done(access.ManageImages, "POST /acceptances", c.accept)
 	done(access.ManageImages, "POST /acceptances/{id}/end", c.endAcceptance)

@@ -365,7 +365,7 @@ func TestErrorsArePages(t *testing.T) {
 		{"no workload", "/workloads/nosuch", nil, 404, "No workload has the id", ""},
 		{"no event", "/events/999999", nil, 404, "Retention may have removed it", ""},
 		{"no number", "/events/abc", nil, 404, "No event has the number", ""},
-		{"unknown error", "/agents", errors.New("dial /var/lib/secret"), 500, "error_id", "secret"},
+		{"unknown error", "/agents", errors.New("dial /var/lib/hidden"), 500, "error_id", "/var/lib/hidden"},
 		{"disk full", "/agents", fault.New(fault.Exhausted, "the disk is full").With("free some space"), 429, "Free some space", ""},
 		{"bad filter", "/events?kind=nonsense", nil, 422, "is not a kind of event", ""},
 		{"bad time", "/events?since=yesterday", nil, 422, "Parameter since", ""},

@@ -23,6 +23,7 @@ type Store interface {
 	Agents
 	Images
 	Findings
+	Judged
 }
 
 // Events reads what sensors saw.
@@ -68,11 +69,26 @@ type Findings interface {
 	Weaknesses(ctx context.Context, q store.VulnerabilityQuery) ([]store.Weakness, error)
 }
 
+// Judged reads their secrets, faults and malware.
+type Judged interface {
+	FindingsIn(ctx context.Context, q store.FindingQuery) ([]store.Finding, error)
+	FindingLines(ctx context.Context, q store.FindingQuery) ([]store.FindingLine, error)
+	Trend(ctx context.Context, kind store.FindingKind, since time.Time) ([]store.TrendDay, error)
+}
+
 // Scanning has images scanned and findings accepted; *images.Service satisfies
 // it. It refuses what an identity may not do.
 type Scanning interface {
 	Scans
 	Acceptances
+	Owning
+}
+
+// Owning tells who is responsible for which images, and changes it.
+type Owning interface {
+	Owners(ctx context.Context, who access.Identity) (asset.Owners, error)
+	SetOwner(ctx context.Context, who access.Identity, rule asset.OwnerRule) error
+	RemoveOwner(ctx context.Context, who access.Identity, rule asset.OwnerRule) error
 }
 
 // Scans tells how scanning goes, and starts it anew.

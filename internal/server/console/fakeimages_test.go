@@ -34,7 +34,7 @@ func (f *fakeStore) imageOf(m consoletest.Image) store.Image {
 	switch {
 	case m.Inside != nil:
 		out.OS, out.Platform, out.Layers, out.Packages, out.Problems = m.Inside.OS, m.Inside.Image.Platform, len(m.Inside.Image.Layers), len(m.Inside.Packages), m.Inside.Problems
-		out.Scan = store.Scan{State: store.ScanDone, Agent: consoletest.AgentID, Done: m.Seen.Add(time.Minute), Matched: m.Seen.Add(2 * time.Minute), Database: "g1", Gaps: 1}
+		out.Scan = store.Scan{State: store.ScanDone, Agent: consoletest.AgentID, Done: m.Seen.Add(time.Minute), Matched: m.Seen.Add(2 * time.Minute), Database: "g1", Gaps: 1, Analysis: m.Inside.Analysis}
 	case m.Gone:
 		out.Scan = store.Scan{State: store.ScanGone}
 	case m.Scanning:
@@ -43,6 +43,17 @@ func (f *fakeStore) imageOf(m consoletest.Image) store.Image {
 		out.Scan = store.Scan{State: store.ScanFailed, Agent: consoletest.AgentID, Tries: 3, Error: m.Failed}
 	case m.Failed != "":
 		out.Scan = store.Scan{State: store.ScanWaiting, Agent: consoletest.Agent2ID, Tries: 1, Error: m.Failed, Next: m.Seen.Add(3 * time.Hour)}
+	}
+	for i := range f.judged(m) {
+		switch j := &f.judged(m)[i]; {
+		case j.Accepted != nil:
+		case j.Kind == store.KindSecret:
+			out.Counts.Secrets++
+		case j.Kind == store.KindFault:
+			out.Counts.Faults++
+		case j.Kind == store.KindMalware:
+			out.Counts.Malware++
+		}
 	}
 	for i := range m.Findings {
 		f.count(&out.Counts, m.ID, &m.Findings[i])
@@ -69,7 +80,7 @@ func (f *fakeStore) count(c *store.Counts, imageID string, v *finding.Vulnerabil
 // acceptedBy returns the acceptance that holds for a finding, nil for none.
 func (f *fakeStore) acceptedBy(v *finding.Vulnerability, imageID string) *finding.Acceptance {
 	for _, a := range f.acceptances {
-		if a.Ended.IsZero() && a.Vulnerability == v.ID && (a.Package == "" || a.Package == v.Package.FullName()) && (a.Image == "" || a.Image == imageID) && a.Expires.After(f.now) {
+		if a.Kind == "" && a.Ended.IsZero() && a.Vulnerability == v.ID && (a.Package == "" || a.Package == v.Package.FullName()) && (a.Image == "" || a.Image == imageID) && a.Expires.After(f.now) {
 			return &finding.Acceptance{Reason: a.Reason, By: a.By, Expires: a.Expires}
 		}
 	}
@@ -227,11 +238,11 @@ func (f *fakeImages) Accept(_ context.Context, who access.Identity, n images.New
 		return store.Acceptance{}, f.refuse
 	}
 	f.store.mu.Lock()
-	a := store.Acceptance{ID: int64(len(f.store.acceptances) + 1), Vulnerability: n.Vulnerability, Package: n.Package, Image: n.Image, Reason: n.Reason, By: who.Actor, Expires: n.Expires}
+	a := store.Acceptance{ID: int64(len(f.store.acceptances) + 1), Kind: n.Kind, Rule: n.Rule, Path: n.Path, Vulnerability: n.Vulnerability, Package: n.Package, Image: n.Image, Reason: n.Reason, By: who.Actor, Expires: n.Expires}
 	f.store.acceptances = append([]store.Acceptance{a}, f.store.acceptances...)
 	f.store.mu.Unlock()
 	f.touch()
-	return a, f.accounts.did("accept " + n.Vulnerability + " in " + n.Package + " of " + n.Image + " until " + n.Expires.UTC().Format(time.DateTime) + ": " + n.Reason)
+	return a, f.accounts.did("accept " + n.Vulnerability + n.Rule + n.Path + " in " + n.Package + " of " + n.Image + " until " + n.Expires.UTC().Format(time.DateTime) + ": " + n.Reason)
 }
 
 func (f *fakeImages) EndAcceptance(_ context.Context, who access.Identity, id int64) (store.Acceptance, error) {

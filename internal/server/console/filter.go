@@ -35,13 +35,18 @@ func workloadFilter(v url.Values) filter {
 
 // imageFilter does the same for the list of images.
 func imageFilter(v url.Values) filter {
-	return newFilter("/images", []string{"text", "state", "running"}, v)
+	return newFilter("/images", []string{"text", "state", "owner", "running"}, v)
 }
 
 // vulnerabilityFilter does the same for the list of vulnerabilities, and for
 // those of one image, which is at another address.
 func vulnerabilityFilter(path string, v url.Values) filter {
-	return newFilter(path, []string{"text", "severity", "fixable", "exploited", "in-use", "running", "package", "image", "accepted"}, v)
+	return newFilter(path, []string{"text", "severity", "fixable", "exploited", "in-use", "running", "owner", "package", "image", "accepted"}, v)
+}
+
+// lineFilter does the same for the lists of secrets, faults and malware.
+func lineFilter(path string, v url.Values) filter {
+	return newFilter(path, []string{"text", "severity", "running", "owner", "image", "accepted"}, v)
 }
 
 func newFilter(path string, names []string, v url.Values) filter {

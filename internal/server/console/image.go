@@ -31,7 +31,11 @@ const (
 // imageTabs lists the views of an image, the overview first: its address has no
 // name.
 func imageTabs() []tab {
-	return []tab{{"", "Overview"}, {"findings", "Vulnerabilities"}, {"packages", "Packages"}}
+	tabs := []tab{{"", "Overview"}, {"findings", "Vulnerabilities"}}
+	for _, k := range findingKinds() {
+		tabs = append(tabs, tab{k.Many, k.title()})
+	}
+	return append(tabs, tab{"packages", "Packages"})
 }
 
 // imageData is the page of one image, whichever view of it.
@@ -55,6 +59,18 @@ type imageData struct {
 	Packages  []packageView
 	Text      string // what packages are searched for
 	Found     int    // packages that were found
+	// Kind is of the view's findings, if it is one of secrets, faults or malware,
+	// and Judged what they are, accepted ones last.
+	Kind   findingKind
+	Judged []store.Finding
+	// Unmaintained says since when its system gets no fixes; nil: it does.
+	Unmaintained *scan.ReportUnmaintained
+}
+
+// notLooked reports whether the version that scanned the image looked for no
+// secrets and no malware.
+func (d imageData) notLooked() bool {
+	return !d.Scan.Done.IsZero() && d.Scan.Analysis < scan.Analysis
 }
 
 // layerView is one layer and what it brought.
@@ -79,7 +95,8 @@ func (c *Console) readImage(r *http.Request, v visit) (imageData, error) {
 	if err != nil {
 		return imageData{}, err
 	}
-	d := imageData{Image: one, Tab: r.PathValue("tab"), Manages: v.manages()}
+	d := imageData{Image: one, Tab: r.PathValue("tab"), Manages: v.manages(), Unmaintained: scan.Unmaintained(one.OS, v.now)}
+	d.Kind, _ = kindOf(d.Tab)
 	if d.Status, err = c.Images.Status(ctx); err != nil {
 		return d, err
 	}
@@ -222,10 +239,12 @@ func (c *Console) imageTab(w http.ResponseWriter, r *http.Request, v visit) erro
 		return err
 	}
 	status := http.StatusOK
-	switch d.Tab {
-	case "findings":
+	switch {
+	case d.Tab == "findings":
 		status, err = c.readFindingsTab(r, &d)
-	case "packages":
+	case d.Kind.Many != "":
+		status, err = c.readImageFindings(r, &d)
+	case d.Tab == "packages":
 		err = c.readPackagesTab(r, &d)
 	default:
 		return fault.New(fault.NotFound, "an image has no page called %q", d.Tab)

@@ -19,13 +19,14 @@ type imagesData struct {
 	List    []store.Image
 	Hosts   map[string]string // of the agents, by id
 	Status  images.Status
-	Older   string // address of the next page, or ""
+	Owners  []string
+	Pages   pages
 	Live    string // where the list is followed, "" behind its first page
 	Problem string // what is wrong with the filter
 }
 
 func (c *Console) images(w http.ResponseWriter, r *http.Request, v visit) error {
-	d, status, err := c.readImages(r, c.Status)
+	d, status, err := c.readImages(r, v)
 	if err != nil {
 		return err
 	}
@@ -34,12 +35,15 @@ func (c *Console) images(w http.ResponseWriter, r *http.Request, v visit) error 
 
 // readImages reads what the address asks for. A filter that makes no sense is
 // told in the list, with the status that it gets.
-func (c *Console) readImages(r *http.Request, statusOf func(error) int) (imagesData, int, error) {
+func (c *Console) readImages(r *http.Request, v visit) (imagesData, int, error) {
 	ctx := r.Context()
 	after := r.URL.Query().Get("after")
 	d := imagesData{Filter: imageFilter(r.URL.Query())}
 	var err error
 	if d.Status, err = c.Images.Status(ctx); err != nil {
+		return d, 0, err
+	}
+	if d.Owners, err = c.ownerNames(r, v); err != nil {
 		return d, 0, err
 	}
 	q, err := query.Images(d.Filter.values("after", after))
@@ -49,7 +53,7 @@ func (c *Console) readImages(r *http.Request, statusOf func(error) int) (imagesD
 			return d, 0, err
 		}
 		d.Problem = said
-		return d, statusOf(err), nil
+		return d, c.Status(err), nil
 	}
 	if after == "" {
 		d.Live = d.Filter.at("/images/live")
@@ -57,9 +61,8 @@ func (c *Console) readImages(r *http.Request, statusOf func(error) int) (imagesD
 	return d, http.StatusOK, c.listImages(ctx, &d, q)
 }
 
-// listImages reads one more than a page, to know whether there is another.
 func (c *Console) listImages(ctx context.Context, d *imagesData, q store.ImageQuery) error {
-	q.Limit = store.DefaultPage + 1
+	q.Limit = onePageAnd
 	list, err := c.Store.Images(ctx, q)
 	if q.After != "" && fault.Is(err, fault.Invalid) { // the one to continue behind is gone
 		d.Problem = "The list has changed meanwhile. Begin at its first page."
@@ -68,18 +71,17 @@ func (c *Console) listImages(ctx context.Context, d *imagesData, q store.ImageQu
 	if err != nil {
 		return err
 	}
-	if len(list) > store.DefaultPage {
-		list = list[:store.DefaultPage]
-		d.Older = d.Filter.address("after", list[len(list)-1].ID)
+	var more bool
+	if d.List, more = onePage(list); len(d.List) > 0 {
+		d.Pages = afterPages(d.Filter, d.List[len(d.List)-1].ID, more, q.After == "")
 	}
-	d.List = list
 	d.Hosts, err = c.hostNames(ctx)
 	return err
 }
 
 // imagesLive sends the list anew when something of images changed.
 func (c *Console) imagesLive(w http.ResponseWriter, r *http.Request, v visit) error {
-	d, status, err := c.readImages(r, c.Status)
+	d, status, err := c.readImages(r, v)
 	if err != nil {
 		return err
 	}
@@ -87,7 +89,7 @@ func (c *Console) imagesLive(w http.ResponseWriter, r *http.Request, v visit) er
 		return fault.New(fault.Invalid, "%s", d.Problem)
 	}
 	return c.followImages(w, r, "", tabPause, func(s *stream) error {
-		d, _, err := c.readImages(r, c.Status)
+		d, _, err := c.readImages(r, v)
 		if err != nil {
 			return err
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/castellan-security/castellan/internal/scan"
 	"github.com/castellan-security/castellan/internal/server/console/consoletest"
 	"github.com/castellan-security/castellan/internal/server/images"
+	"github.com/castellan-security/castellan/internal/store"
 )
 
 var storefrontImage = consoletest.ImageID("storefront:2.4.1")
@@ -26,10 +27,14 @@ func imagePages() []string {
 		"/images", "/images?state=failed", "/images?running=true&text=storefront", "/vulnerabilities", "/vulnerabilities?in-use=true&exploited=true&running=true",
 		"/vulnerabilities/CVE-2024-21538", "/vulnerabilities/CVE-2020-9999", "/vulnerabilities/CVE-2024-0727", "/vulnerabilities/GHSA-p6mc-m468-83gw",
 		"/vulnerabilities/CVE-2020-9999?accept=1&image=%3Cscript%3Ealert(1)&package=" + url.QueryEscape(consoletest.HostileName), "/acceptances", "/acceptances?text=PKCS12",
+		"/secrets", "/secrets?severity=high&running=true&owner=%3Cscript%3E", "/secrets?accepted=true", "/faults", "/malware", "/owners",
 	}
 	for _, m := range consoletest.New(testNow()).Images {
-		for _, view := range []string{"", "/findings", "/packages"} {
+		for _, view := range []string{"", "/findings", "/secrets", "/faults", "/malware", "/packages"} {
 			paths = append(paths, "/images/"+m.ID+view)
+		}
+		for _, j := range m.Judged {
+			paths = append(paths, map[store.FindingKind]string{store.KindSecret: "/secrets/", store.KindFault: "/faults/", store.KindMalware: "/malware/"}[j.Kind]+j.Key)
 		}
 	}
 	return paths
@@ -228,7 +233,7 @@ func TestAcceptancesByWhatTheyStillAre(t *testing.T) {
 
 func TestOverviewNamesWhatIsWorst(t *testing.T) {
 	h := shopHouse(t)
-	h.shows(t, access.Viewer, "/", "Vulnerabilities in what runs", "CVE-2024-21538", "lodash, 1 workload, fixed in lodash 4.17.21", "1 could not be scanned")
+	h.shows(t, access.Viewer, "/", "What is wrong with what runs", "CVE-2024-21538", "lodash, 1 workload, fixed in lodash 4.17.21", "1 could not be scanned")
 	h.shows(t, access.Viewer, "/workloads/"+consoletest.Storefront, "What is in it", "2 critical", "3 in use")
 	h.shows(t, access.Viewer, "/workloads?image="+storefrontImage, "storefront")
 }

@@ -57,6 +57,13 @@ type overviewData struct {
 type weakPoints struct {
 	List   []store.Weakness
 	Status images.Status
+	Kinds  []openOfKind
+}
+
+// openOfKind is how much of a kind of finding is open in what runs.
+type openOfKind struct {
+	findingKind
+	Open bySeverity
 }
 
 func (c *Console) overview(w http.ResponseWriter, r *http.Request, v visit) error {
@@ -65,18 +72,25 @@ func (c *Console) overview(w http.ResponseWriter, r *http.Request, v visit) erro
 		return err
 	}
 	if v.who.May(access.ReadImages) {
-		if d.Weak, err = c.readWeakPoints(r.Context()); err != nil {
+		if d.Weak, err = c.readWeakPoints(r.Context(), v.now); err != nil {
 			return err
 		}
 	}
 	return c.show(w, r, http.StatusOK, overviewBody(c.page(r, v, "overview", "Overview"), d))
 }
 
-func (c *Console) readWeakPoints(ctx context.Context) (*weakPoints, error) {
+func (c *Console) readWeakPoints(ctx context.Context, now time.Time) (*weakPoints, error) {
 	w := &weakPoints{}
 	var err error
 	if w.Status, err = c.Images.Status(ctx); err != nil {
 		return nil, err
+	}
+	for _, k := range findingKinds() {
+		t, err := c.readTrend(ctx, k.FindingKind, now)
+		if err != nil {
+			return nil, err
+		}
+		w.Kinds = append(w.Kinds, openOfKind{k, t.Days[len(t.Days)-1].Open})
 	}
 	w.List, err = c.Store.Weaknesses(ctx, store.VulnerabilityQuery{Running: true, Limit: weakShown})
 	return w, err

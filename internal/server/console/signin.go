@@ -23,6 +23,8 @@ var notices = map[string]string{
 	"rescan":        "The image waits for a new scan. An agent that has it is asked within seconds.",
 	"accepted":      "It is accepted, which counts within seconds. Until that ends it is in no list of what is open.",
 	"accept-ended":  "The acceptance has ended. What it accepted counts again within seconds.",
+	"owner-set":     "The owner is named, which shows within seconds.",
+	"owner-removed": "The rule is gone. What only it named is nobody's now.",
 	"token-revoked": "The token is revoked. Requests with it are refused from now on.",
 }
 

@@ -23,14 +23,15 @@ type vulnerabilitiesData struct {
 	Filter  filter
 	List    []store.Weakness
 	Status  images.Status
-	Older   string // address of the next page, or ""
-	First   string // address of the first page, "" on it
+	Trend   trend
+	Owners  []string
+	Pages   pages
 	Live    string // where the list is followed, "" behind its first page
 	Problem string // what is wrong with the filter
 }
 
 func (c *Console) vulnerabilities(w http.ResponseWriter, r *http.Request, v visit) error {
-	d, status, err := c.readVulnerabilities(r)
+	d, status, err := c.readVulnerabilities(r, v)
 	if err != nil {
 		return err
 	}
@@ -39,9 +40,15 @@ func (c *Console) vulnerabilities(w http.ResponseWriter, r *http.Request, v visi
 
 // readVulnerabilities reads what the address asks for. A filter that makes no
 // sense is told in the list, with the status that it gets.
-func (c *Console) readVulnerabilities(r *http.Request) (d vulnerabilitiesData, status int, err error) {
+func (c *Console) readVulnerabilities(r *http.Request, v visit) (d vulnerabilitiesData, status int, err error) {
 	d.Filter = vulnerabilityFilter("/vulnerabilities", r.URL.Query())
 	if d.Status, err = c.Images.Status(r.Context()); err != nil {
+		return d, 0, err
+	}
+	if d.Owners, err = c.ownerNames(r, v); err != nil {
+		return d, 0, err
+	}
+	if d.Trend, err = c.readTrend(r.Context(), store.KindVulnerability, v.now); err != nil {
 		return d, 0, err
 	}
 	q, err := query.Vulnerabilities(d.Filter.values("offset", r.URL.Query().Get("offset")))
@@ -65,7 +72,7 @@ const weaknessPause = 3 * time.Second
 
 // vulnerabilitiesLive sends the list anew when it has become another one.
 func (c *Console) vulnerabilitiesLive(w http.ResponseWriter, r *http.Request, v visit) error {
-	d, status, err := c.readVulnerabilities(r)
+	d, status, err := c.readVulnerabilities(r, v)
 	if err != nil {
 		return err
 	}
@@ -73,7 +80,7 @@ func (c *Console) vulnerabilitiesLive(w http.ResponseWriter, r *http.Request, v 
 		return fault.New(fault.Invalid, "%s", d.Problem)
 	}
 	return c.followImages(w, r, "", weaknessPause, func(s *stream) error {
-		d, _, err := c.readVulnerabilities(r)
+		d, _, err := c.readVulnerabilities(r, v)
 		if err != nil {
 			return err
 		}
@@ -83,21 +90,15 @@ func (c *Console) vulnerabilitiesLive(w http.ResponseWriter, r *http.Request, v 
 	})
 }
 
-// listWeaknesses reads one more than a page, to know whether there is another.
 func (c *Console) listWeaknesses(r *http.Request, d *vulnerabilitiesData, q store.VulnerabilityQuery) error {
-	q.Limit = store.DefaultPage + 1
+	q.Limit = onePageAnd
 	list, err := c.Store.Weaknesses(r.Context(), q)
 	if err != nil {
 		return err
 	}
-	if len(list) > store.DefaultPage {
-		list = list[:store.DefaultPage]
-		d.Older = d.Filter.address("offset", strconv.Itoa(q.Offset+store.DefaultPage))
-	}
-	if q.Offset > 0 {
-		d.First = d.Filter.address()
-	}
-	d.List = list
+	var more bool
+	d.List, more = onePage(list)
+	d.Pages = offsetPages(d.Filter, q.Offset, more)
 	return nil
 }
 
@@ -115,6 +116,7 @@ type vulnerabilityData struct {
 // acceptForm is the form to accept a weakness as it was typed.
 type acceptForm struct {
 	Package, Image, Reason, For, Until string
+	Rule, Path                         string // of a secret, a fault or malware
 	Open                               bool
 	Back                               string // where the way leads afterwards
 }
@@ -211,6 +213,9 @@ func (c *Console) accept(w http.ResponseWriter, r *http.Request, v visit) error 
 	if back := f.Get("back"); back != "" {
 		form.Back = localPath(back)
 	}
+	if f.Get("kind") != "" {
+		return c.acceptFinding(w, r, v, form)
+	}
 	id := f.Get("vulnerability")
 	err := c.acceptAs(r, v, id, form)
 	if err == nil {
@@ -225,11 +230,7 @@ func (c *Console) accept(w http.ResponseWriter, r *http.Request, v visit) error 
 }
 
 func (c *Console) acceptAs(r *http.Request, v visit, id string, form acceptForm) error {
-	long := form.For
-	if form.Until != "" {
-		long = "" // the day was typed, the other is only what stood there
-	}
-	expires, err := query.Expiry(long, form.Until, v.now)
+	expires, err := form.expiry(v.now)
 	if err != nil {
 		return err
 	}

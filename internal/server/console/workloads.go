@@ -21,7 +21,7 @@ const recentShown = 12
 type workloadsData struct {
 	Filter  filter
 	List    []asset.Workload
-	Older   string // address of the next page, or ""
+	Pages   pages
 	Problem string // what is wrong with the filter
 	Running int    // on this page
 }
@@ -42,9 +42,8 @@ func (c *Console) workloads(w http.ResponseWriter, r *http.Request, v visit) err
 	return c.show(w, r, status, workloadsBody(c.page(r, v, "workloads", "Workloads"), d))
 }
 
-// listWorkloads reads one more than a page, to know whether there is another.
 func (c *Console) listWorkloads(r *http.Request, d *workloadsData, q store.WorkloadQuery) error {
-	q.Limit = store.DefaultPage + 1
+	q.Limit = onePageAnd
 	list, err := c.Store.Workloads(r.Context(), q)
 	if fault.Is(err, fault.Invalid) && q.After != "" { // the one to continue behind is gone
 		d.Problem = "The list has changed meanwhile. Begin at its first page."
@@ -53,12 +52,11 @@ func (c *Console) listWorkloads(r *http.Request, d *workloadsData, q store.Workl
 	if err != nil {
 		return err
 	}
-	if len(list) > store.DefaultPage {
-		list = list[:store.DefaultPage]
-		d.Older = d.Filter.address("after", list[len(list)-1].ID)
+	var more bool
+	if d.List, more = onePage(list); len(d.List) > 0 {
+		d.Pages = afterPages(d.Filter, d.List[len(d.List)-1].ID, more, q.After == "")
 	}
-	d.List = list
-	for _, w := range list {
+	for _, w := range d.List {
 		if w.State == asset.Running {
 			d.Running++
 		}

@@ -61,6 +61,7 @@ type Exposure struct {
 type Image struct {
 	ID         string           `json:"id"`
 	Reference  string           `json:"reference,omitempty" doc:"The newest name that it was asked for by"`
+	Owner      string           `json:"owner,omitempty" doc:"Who is responsible for it"`
 	Severity   finding.Severity `json:"severity" doc:"The gravest of its findings"`
 	InUse      bool             `json:"in_use,omitempty"`
 	First      time.Time        `json:"first" doc:"When it was first found in this image"`
@@ -204,7 +205,7 @@ func (m *Image) complete(ctx context.Context, r Fleet) error {
 	if err != nil {
 		return err
 	}
-	m.Running = one.Running
+	m.Running, m.Owner = one.Running, one.Owner
 	if len(one.References) > 0 {
 		m.Reference = one.References[0]
 		m.repository = asset.Repository(m.Reference)

@@ -3,7 +3,9 @@ package images
 import (
 	"context"
 	"fmt"
+	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -33,21 +35,34 @@ var weaknessForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._:-]{2,127}$`)
 
 // NewAcceptance is a decision to be made; see store.Acceptance.
 type NewAcceptance struct {
+	Kind          store.FindingKind // "" or KindVulnerability: of a vulnerability
 	Vulnerability string
+	Rule          string // of the other kinds
+	Path          string
 	Package       string
 	Image         string
 	Reason        string
 	Expires       time.Time
 }
 
-// Accept makes a decision to live with a weakness for a time, and has the images
+// tidy makes what people type one thing.
+func (n *NewAcceptance) tidy() {
+	if n.Kind == store.KindVulnerability {
+		n.Kind = ""
+	}
+	for _, s := range []*string{&n.Vulnerability, &n.Rule, &n.Path, &n.Package, &n.Image, &n.Reason} {
+		*s = strings.TrimSpace(*s)
+	}
+	n.Vulnerability = canonical(n.Vulnerability)
+}
+
+// Accept makes a decision to live with a finding for a time, and has the images
 // compared that it bears on. It needs access.ManageImages.
 func (s *Service) Accept(ctx context.Context, who access.Identity, n NewAcceptance) (store.Acceptance, error) {
 	if err := need(who, access.ManageImages); err != nil {
 		return store.Acceptance{}, err
 	}
-	n.Vulnerability, n.Package, n.Image = canonical(strings.TrimSpace(n.Vulnerability)), strings.TrimSpace(n.Package), strings.TrimSpace(n.Image)
-	n.Reason = strings.TrimSpace(n.Reason)
+	n.tidy()
 	s.accepted.mu.Lock()
 	defer s.accepted.mu.Unlock()
 	now := s.clock()
@@ -58,15 +73,15 @@ func (s *Service) Accept(ctx context.Context, who access.Identity, n NewAcceptan
 		return store.Acceptance{}, err
 	}
 	a, err := s.st.PutAcceptance(ctx, store.Acceptance{
-		Vulnerability: n.Vulnerability, Package: n.Package, Image: n.Image, Reason: n.Reason,
+		Kind: n.Kind, Vulnerability: n.Vulnerability, Rule: n.Rule, Path: n.Path, Package: n.Package, Image: n.Image, Reason: n.Reason,
 		By: who.Actor, Created: now, Expires: n.Expires,
 	})
 	if err != nil {
-		return a, fmt.Errorf("store the acceptance of %s: %w", n.Vulnerability, err)
+		return a, fmt.Errorf("store the acceptance of %s: %w", a.Name(), err)
 	}
 	s.accepted.dirty = true
 	s.nudge()
-	return a, s.audit(ctx, who, "vulnerability.accept", target(&a), "until "+a.Expires.UTC().Format(time.RFC3339)+": "+a.Reason)
+	return a, s.audit(ctx, who, kindOf(&a)+".accept", target(&a), "until "+a.Expires.UTC().Format(time.RFC3339)+": "+a.Reason)
 }
 
 // canonical writes a CVE or GHSA number as findings have it: they are looked up by
@@ -82,13 +97,56 @@ func canonical(name string) string {
 	return name
 }
 
+// ruleForm is what rules, checks and fingerprints look like: aws-access-token,
+// CAST-IMAGE-001, ECS.4, 32 hex digits.
+var ruleForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/-]{1,127}$`)
+
+// everySecret and everyMalware would accept all of a kind, in all files.
+const everySecret, everyMalware = "secrets", "malware"
+
+// checkWhat returns what is wrong with what it names.
+func (n *NewAcceptance) checkWhat() error {
+	if n.Kind == "" {
+		switch {
+		case n.Rule != "" || n.Path != "":
+			return fault.New(fault.Invalid, "rule and path: they are for secrets, faults and malware").With("say the kind")
+		case !weaknessForm.MatchString(n.Vulnerability):
+			return fault.New(fault.Invalid, "vulnerability: %.40q is no name of a weakness", n.Vulnerability).With("write it as findings show it, as in CVE-2024-3094")
+		}
+		return nil
+	}
+	_, err := path.Match(strings.TrimSuffix(n.Path, "/**"), "")
+	switch {
+	case !slices.Contains(store.FindingKinds(), n.Kind):
+		return fault.New(fault.Invalid, "kind: %.40q is none; there are vulnerability, %s", string(n.Kind), kindWords())
+	case n.Vulnerability != "" || n.Package != "":
+		return fault.New(fault.Invalid, "vulnerability and package: a %s is accepted by its rule", n.Kind)
+	case !ruleForm.MatchString(n.Rule), n.Rule == everySecret, n.Rule == everyMalware:
+		return fault.New(fault.Invalid, "rule: %.40q is no rule, check or fingerprint", n.Rule).With("write it as findings show it")
+	case n.Path != "" && n.Kind == store.KindFault:
+		return fault.New(fault.Invalid, "path: a fault is one of an image, not of a file").With("narrow it with image")
+	case err != nil || !isText(n.Path, maxName) || n.Path != "" && n.Path[0] != '/':
+		return fault.New(fault.Invalid, "path: want an absolute path of %d bytes at most, as in /srv/app/test/**", maxName)
+	}
+	return nil
+}
+
+func kindWords() string {
+	var words []string
+	for _, k := range store.FindingKinds() {
+		words = append(words, string(k))
+	}
+	return strings.Join(words, ", ")
+}
+
 // check returns what is wrong with it.
 func (n *NewAcceptance) check(now time.Time) error {
+	if err := n.checkWhat(); err != nil {
+		return err
+	}
 	switch {
-	case !weaknessForm.MatchString(n.Vulnerability):
-		return fault.New(fault.Invalid, "vulnerability: %.40q is no name of a weakness", n.Vulnerability).With("write it as findings show it, as in CVE-2024-3094")
 	case n.Reason == "":
-		return fault.New(fault.Invalid, "reason: there is none").With("say why the weakness can be lived with")
+		return fault.New(fault.Invalid, "reason: there is none").With("say why it can be lived with")
 	case !isText(n.Reason, maxReason):
 		return fault.New(fault.Invalid, "reason: want text of %d bytes at most", maxReason)
 	case !isWord(n.Package, maxName):
@@ -159,7 +217,7 @@ func (s *Service) EndAcceptance(ctx context.Context, who access.Identity, id int
 	}
 	s.accepted.dirty = true
 	s.nudge()
-	return a, s.audit(ctx, who, "vulnerability.unaccept", target(&a), "")
+	return a, s.audit(ctx, who, kindOf(&a)+".unaccept", target(&a), "")
 }
 
 // Acceptances returns all, newest first; ended and expired ones too. It needs
@@ -194,9 +252,20 @@ func (s *Service) Rescan(ctx context.Context, who access.Identity, imageID strin
 	return s.audit(ctx, who, "image.rescan", "image:"+imageID, "")
 }
 
+// kindOf names what an acceptance is about.
+func kindOf(a *store.Acceptance) string {
+	if a.Kind == "" {
+		return string(store.KindVulnerability)
+	}
+	return string(a.Kind)
+}
+
 // target names an acceptance in the audit log.
 func target(a *store.Acceptance) string {
-	t := "vulnerability:" + a.Vulnerability
+	t := kindOf(a) + ":" + a.Name()
+	if a.Path != "" {
+		t += " path:" + a.Path
+	}
 	if a.Package != "" {
 		t += " package:" + a.Package
 	}

@@ -3,6 +3,8 @@ package images
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -24,9 +26,12 @@ type accepted struct {
 	revised time.Time // when what had changed by then was acted on
 }
 
+// kindRules are acceptances by what they are about; "" are vulnerabilities.
+type kindRules map[store.FindingKind][]scan.Rule
+
 // rules returns the acceptances that concern an image now, and the time as of
 // which they are all there are.
-func (a *accepted) rules(m *store.Image, clock func() time.Time) (rules []scan.Rule, now, asOf time.Time) {
+func (a *accepted) rules(m *store.Image, clock func() time.Time) (rules kindRules, now, asOf time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now = clock()
@@ -34,10 +39,13 @@ func (a *accepted) rules(m *store.Image, clock func() time.Time) (rules []scan.R
 	if a.dirty {
 		asOf = a.loaded
 	}
+	rules = kindRules{}
 	for i := range a.all {
 		x := &a.all[i]
 		if x.Holds(now) && concerns(x, m) {
-			rules = append(rules, scan.Rule{ID: x.Vulnerability, Package: x.Package, Reason: x.Reason, By: x.By, Expires: x.Expires})
+			rules[x.Kind] = append(rules[x.Kind], scan.Rule{
+				ID: x.Name(), Package: x.Package, Path: x.Path, Reason: x.Reason, By: x.By, Expires: x.Expires,
+			})
 		}
 	}
 	return rules, now, asOf
@@ -172,10 +180,40 @@ func (s *Service) scanned(ctx context.Context) (map[string]*store.Image, error) 
 	}
 }
 
+// havingFinding returns the images with what an acceptance of another kind names.
+// A rule that is part of another's name is among them: too many are compared, never
+// too few.
+func (s *Service) havingFinding(ctx context.Context, a *store.Acceptance) ([]string, error) {
+	ids := map[string]bool{}
+	for _, accepted := range []bool{false, true} {
+		q := store.FindingQuery{Kind: a.Kind, Text: a.Rule, Accepted: accepted, Limit: store.MaxPage}
+		if a.Kind == store.KindFault {
+			q.Text = "" // the check may be named as other catalogues do
+		}
+		for {
+			page, err := s.st.FindingsIn(ctx, q)
+			if err != nil {
+				return nil, fmt.Errorf("list images with %s: %w", a.Rule, err)
+			}
+			for i := range page {
+				ids[page[i].ImageID] = true
+			}
+			if len(page) < store.MaxPage {
+				break
+			}
+			q.Offset += len(page)
+		}
+	}
+	return slices.Collect(maps.Keys(ids)), nil
+}
+
 // having returns the images with the weakness that an acceptance names. Findings
 // are known by their CVE and GHSA numbers; of other names only a comparison tells
 // whether one is meant.
 func (s *Service) having(ctx context.Context, a *store.Acceptance, images map[string]*store.Image) ([]string, error) {
+	if a.Kind != "" {
+		return s.havingFinding(ctx, a)
+	}
 	var ids []string
 	if !strings.HasPrefix(a.Vulnerability, "CVE-") && !strings.HasPrefix(a.Vulnerability, "GHSA-") {
 		for id := range images {

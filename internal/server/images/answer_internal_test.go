@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -122,6 +123,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"image":{"config":{"labels":{"a":"\u0000"}}},"problems":[{"what":"\ud800"}]}`))
 	f.Add([]byte(`{"packages":[{"published":"2026-01-01T00:00:00Z","name":"\\\"{[,"}]}`))
 	f.Add(squeeze(f, []byte(`{}`)))
+	f.Add([]byte(`{"image":{"layers":[{"instruction":"COPY . /"}],"config":{"user":"0"}},"secrets":[{"path":"/k","layer":1,"rule":"jwt","print":"p","hidden":{"layer":9}}],"files":[{"path":"/s","layer":7,"why":"set-uid","mode":2541}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, packed := range [][]byte{b, squeeze(t, b)} {
 			inv, err := decode(packed)
@@ -140,6 +142,15 @@ func FuzzDecode(f *testing.F) {
 			}
 			for _, p := range inv.Packages {
 				newInUse([]string{"/usr/lib/x", "/app/a"}).of(&p)
+			}
+			found := judge(&inv, nil, time.Unix(0, 0))
+			if len(found) > 3*maxOfKind {
+				t.Errorf("%d findings are kept", len(found))
+			}
+			for i := range found {
+				if found[i].Key == "" || len(found[i].Instruction) > 2*maxInstruction {
+					t.Errorf("finding %+v", found[i])
+				}
 			}
 		}
 	})

@@ -41,6 +41,9 @@ var (
 	worker   = imageID("2")
 )
 
+// theSalt is the installation's.
+var theSalt = link.Salt("a salt of 27 bytes, of tests")
+
 func imageID(digit string) string      { return "sha256:" + strings.Repeat(digit, 64) }
 func containerID(letter string) string { return strings.Repeat(letter, 64) }
 
@@ -81,7 +84,7 @@ func (f *fleet) start() {
 	f.hub = direct.New(st, time.Now, log)
 	f.intake = intake.New(st, live.NewTables(time.Now), live.NewFeed(), f.conditions, time.Now, log)
 	f.Service, err = images.New(images.Options{
-		Store: st, Directions: f.hub, Joined: f.hub.Joined(), Advisories: f.advisories(), Clock: time.Now, Log: log,
+		Store: st, Directions: f.hub, Joined: f.hub.Joined(), Advisories: f.advisories(), Clock: time.Now, Log: log, Salt: theSalt,
 		Condition: func(ctx context.Context, part string, err error) {
 			if err == nil || ctx.Err() == nil {
 				f.conditions.Set(part, err)
@@ -333,4 +336,14 @@ func pypi(name, version string) inventory.Package {
 		Type: "pypi", Name: name, Version: version, Ecosystem: "PyPI", Found: inventory.Installed,
 		Places: []inventory.Place{{Path: "/usr/lib/python3/site-packages/" + name + "-" + version + ".dist-info/METADATA", Layer: 2}},
 	}
+}
+
+// group is that of a workload, as it was stored.
+func (f *fleet) group(id string) asset.Group {
+	f.t.Helper()
+	w, err := f.st.Workload(context.Background(), id)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return w.Group
 }

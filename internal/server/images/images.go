@@ -77,6 +77,9 @@ type Options struct {
 	// Advisories is the path of the advisory database; with no file there, what
 	// came with the program is in force.
 	Advisories string
+	// Salt is that of the fingerprints of secrets; without it agents don't look for
+	// them.
+	Salt link.Salt
 	// Condition shows that a part is not well, or, with nil, that it is again.
 	Condition func(ctx context.Context, part string, err error)
 	Clock     func() time.Time
@@ -93,6 +96,7 @@ type Service struct {
 	clock      func() time.Time
 	log        *slog.Logger
 	started    time.Time
+	salt       link.Salt
 
 	advisories advisories
 	noted      noted
@@ -100,6 +104,7 @@ type Service struct {
 	leases     leases
 	queue      queue
 	accepted   accepted
+	owning     owning
 	listeners  listeners
 
 	wake chan struct{} // one token when the loop has something to do
@@ -117,13 +122,14 @@ func New(o Options) (*Service, error) {
 	}
 	return &Service{
 		st: o.Store, directions: o.Directions, joined: o.Joined, condition: o.Condition, clock: o.Clock, log: o.Log,
-		started:    o.Clock(),
+		started: o.Clock(), salt: o.Salt,
 		advisories: advisories{path: o.Advisories, clock: o.Clock},
 		noted:      noted{known: map[string]bool{}, waiting: map[string]store.Image{}, sweep: true},
 		used:       used{seed: maphash.MakeSeed(), seen: map[uint64]struct{}{}, waiting: map[string][]string{}},
 		leases:     leases{of: map[string]lease{}, none: map[string]bool{}},
 		queue:      queue{in: map[string]bool{}, broken: map[string]string{}},
 		accepted:   accepted{dirty: true},
+		owning:     owning{dirty: true},
 		wake:       make(chan struct{}, 1),
 		decoding:   make(chan struct{}, 1),
 	}, nil

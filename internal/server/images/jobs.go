@@ -167,7 +167,7 @@ func (s *Service) resume(ctx context.Context) error {
 
 // hand makes an image what its agent is to scan.
 func (s *Service) hand(m *store.Image) {
-	w := link.ScanWish{Job: m.Scan.Job, ImageID: m.ID, Until: m.Scan.Next}
+	w := link.ScanWish{Job: m.Scan.Job, ImageID: m.ID, Until: m.Scan.Next, Salt: s.salt}
 	if len(m.References) > 0 {
 		w.Reference = m.References[0]
 	}

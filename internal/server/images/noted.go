@@ -118,6 +118,7 @@ func (s *Service) noteImages(ctx context.Context, images map[string]store.Image)
 	// An image that was there before may have a further name, or run on a further
 	// agent, which can have its scan.
 	s.leases.ask()
+	s.owning.soon()
 	for _, id := range news {
 		s.log.Info("image is new", "image_id", id)
 		s.listeners.touch(id)

@@ -209,7 +209,7 @@ func (s *Service) compare(ctx context.Context, imageID string) (*store.ImageFind
 	rules, now, asOf := s.accepted.rules(&m, s.clock)
 	generation := s.advisories.generation()
 	found, err := scan.Match(ctx, s.advisories.db, &inv, scan.MatchOptions{
-		Rules: rules, InUse: newInUse(paths).of, Now: now, Limit: maxFindings,
+		Rules: rules[""], InUse: newInUse(paths).of, Now: now, Limit: maxFindings,
 	})
 	if err != nil {
 		if ctx.Err() != nil {
@@ -220,6 +220,7 @@ func (s *Service) compare(ctx context.Context, imageID string) (*store.ImageFind
 		return nil, nil
 	}
 	f := &store.ImageFindings{ImageID: imageID, Database: generation, Matched: asOf, Vulnerabilities: once(found.Vulnerabilities)}
+	f.Findings = judge(&inv, rules, now)
 	for _, g := range found.Gaps {
 		f.Gaps += g.Packages
 	}

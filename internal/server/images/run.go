@@ -3,17 +3,22 @@ package images
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
 // stopWithin bounds what the loop still does when it is to stop.
 const stopWithin = 3 * time.Second
 
+// trendEvery is how often is counted what the day has come to.
+const trendEvery = 10 * time.Minute
+
 // round is what the loop remembers from one turn to the next.
 type round struct {
 	look   bool // at what is looked at every lookEvery
 	sweep  bool // images that are gone
 	begun  bool
+	trend  time.Time // when the day is counted next
 	rest   time.Time // nothing is compared before
 	paused time.Time // the store is left alone until then
 }
@@ -63,6 +68,7 @@ func (s *Service) turn(ctx context.Context, r *round) error {
 		s.lookAtAdvisories(ctx)
 		s.leases.ask()
 		s.queue.wantList()
+		s.owning.soon() // workloads of other groups may run images now
 		r.look, r.sweep = false, true
 	}
 	if !r.begun {
@@ -80,6 +86,7 @@ func (s *Service) turn(ctx context.Context, r *round) error {
 		{isDue(s.leases.firstEnd(), now), s.endOverdue},
 		{isDue(s.leases.lookAt(), now), s.openSilent},
 		{isDue(s.used.dueAt(), now), s.storeUses},
+		{true, s.assignOwners},
 		{s.accepted.isDirty() || isDue(s.accepted.dueAt(), now), s.revise},
 	} {
 		if !do.now {
@@ -88,6 +95,12 @@ func (s *Service) turn(ctx context.Context, r *round) error {
 		if err := do.what(ctx); err != nil {
 			return err
 		}
+	}
+	if !now.Before(r.trend) {
+		if err := s.st.NoteTrend(ctx, now); err != nil {
+			return fmt.Errorf("count what the day has come to: %w", err)
+		}
+		r.trend = now.Add(trendEvery)
 	}
 	if r.sweep {
 		if err := s.sweepGone(ctx); err != nil {

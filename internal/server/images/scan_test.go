@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/scan"
@@ -75,7 +77,7 @@ func TestRestartInTheMiddle(t *testing.T) {
 				}
 				a := f.join(one)
 				if answer == "after it reconnects" {
-					if again := a.wish(1); again != w {
+					if again := a.wish(1); !cmp.Equal(again, w) {
 						t.Errorf("told %+v, want the same as before %+v", again, w)
 					}
 					a.answers(w, django)

@@ -15,13 +15,14 @@ import (
 // more, and what is deeper nobody reads page by page.
 const maxOffset = 10_000_000
 
-// Images reads text, state, running, after and limit. The error is Invalid and
+// Images reads text, state, owner, running, after and limit. The error is Invalid and
 // names the parameter.
 func Images(v url.Values) (store.ImageQuery, error) {
 	r := &reader{v: v}
 	q := store.ImageQuery{
 		Text:    r.text("text", maxText),
 		State:   store.ScanState(r.text("state", maxName)),
+		Owner:   r.text("owner", maxName),
 		Running: r.flag("running"),
 		After:   r.text("after", maxName),
 		Limit:   r.limit(),
@@ -41,7 +42,7 @@ func ScanStates() []store.ScanState {
 }
 
 // Vulnerabilities reads image, id, package, severity, fixable, exploited,
-// in-use, running, accepted, text, offset and limit. The error is Invalid and
+// in-use, running, owner, accepted, text, offset and limit. The error is Invalid and
 // names the parameter.
 func Vulnerabilities(v url.Values) (store.VulnerabilityQuery, error) {
 	r := &reader{v: v}
@@ -53,22 +54,52 @@ func Vulnerabilities(v url.Values) (store.VulnerabilityQuery, error) {
 		Exploited: r.flag("exploited"),
 		InUse:     r.flag("in-use"),
 		Running:   r.flag("running"),
+		Owner:     r.text("owner", maxName),
 		Accepted:  r.flag("accepted"),
 		Text:      r.text("text", maxText),
 		Offset:    int(r.number("offset", maxOffset)),
 		Limit:     r.limit(),
 	}
-	if word := v.Get("severity"); word != "" {
-		s, err := finding.ParseSeverity(word)
-		if err != nil {
-			r.fail("severity", "%q is not a severity; the severities are %v", clip(word), Severities())
-		}
-		q.Severity = s
-	}
+	q.Severity = r.severity()
 	if r.err != nil {
 		return store.VulnerabilityQuery{}, r.err
 	}
 	return q, nil
+}
+
+// Findings reads image, key, severity, owner, running, accepted, text, offset and
+// limit, for findings of a kind. The error is Invalid and names the parameter.
+func Findings(kind store.FindingKind, v url.Values) (store.FindingQuery, error) {
+	r := &reader{v: v}
+	q := store.FindingQuery{
+		Kind:     kind,
+		ImageID:  r.text("image", maxName),
+		Key:      r.text("key", maxName),
+		Severity: r.severity(),
+		Owner:    r.text("owner", maxName),
+		Running:  r.flag("running"),
+		Accepted: r.flag("accepted"),
+		Text:     r.text("text", maxText),
+		Offset:   int(r.number("offset", maxOffset)),
+		Limit:    r.limit(),
+	}
+	if r.err != nil {
+		return store.FindingQuery{}, r.err
+	}
+	return q, nil
+}
+
+// severity reads the parameter of that name.
+func (r *reader) severity() finding.Severity {
+	word := r.v.Get("severity")
+	if word == "" {
+		return finding.Unknown
+	}
+	s, err := finding.ParseSeverity(word)
+	if err != nil {
+		r.fail("severity", "%q is not a severity; the severities are %v", clip(word), Severities())
+	}
+	return s
 }
 
 // Severities lists the words that the parameter severity takes, the gravest

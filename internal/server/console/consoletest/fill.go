@@ -18,6 +18,7 @@ import (
 type Store interface {
 	store.ScanJobs
 	store.Findings
+	store.Trends
 	store.Uses
 	PutWorkloads(ctx context.Context, ws []asset.Workload) error
 }
@@ -51,6 +52,12 @@ func (s Shop) Fill(ctx context.Context, st Store, advisories string) (err error)
 		}
 		if err := m.fill(ctx, st, jobs[m.ID], db, now); err != nil {
 			return fmt.Errorf("fill %s: %w", m.Reference, err)
+		}
+	}
+	const days = 9 // that were counted before
+	for ago := days; ago > 0; ago-- {
+		if err := st.NoteTrend(ctx, now.AddDate(0, 0, -ago)); err != nil {
+			return fmt.Errorf("count a day: %w", err)
 		}
 	}
 	return nil
@@ -114,6 +121,6 @@ func (m Image) fill(ctx context.Context, st Store, job string, db *scan.Database
 		v.InUse = slices.Contains(m.InUse, v.Package.Name)
 	}
 	return st.PutFindings(ctx, store.ImageFindings{
-		ImageID: m.ID, Database: db.Digest(), Matched: now, Gaps: len(r.Gaps), Vulnerabilities: r.Vulnerabilities,
+		ImageID: m.ID, Database: db.Digest(), Matched: now, Gaps: len(r.Gaps), Vulnerabilities: r.Vulnerabilities, Findings: m.Judged,
 	})
 }

@@ -8,6 +8,8 @@ import (
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/scan"
+	"github.com/castellan-security/castellan/internal/server/images"
+	"github.com/castellan-security/castellan/internal/store"
 )
 
 // Image is one image of the shop, and what became of its scan: it was read
@@ -17,12 +19,13 @@ type Image struct {
 	Seen                  time.Time
 	Inside                *inventory.Inventory
 	Findings              []finding.Vulnerability
-	Failed                string   // why it could not be scanned
-	Final                 bool     // nobody tries again
-	Scanning              bool     // an agent is at it
-	Gone                  bool     // no container of it was left before an agent was
-	Used                  []string // files of it that workloads executed or mapped
-	InUse                 []string // packages that these belong to
+	Judged                []store.Finding // secrets, faults and malware
+	Failed                string          // why it could not be scanned
+	Final                 bool            // nobody tries again
+	Scanning              bool            // an agent is at it
+	Gone                  bool            // no container of it was left before an agent was
+	Used                  []string        // files of it that workloads executed or mapped
+	InUse                 []string        // packages that these belong to
 }
 
 // ImageID is the id of the image of that name ("storefront:2.4.1").
@@ -45,6 +48,7 @@ func shopImages(now time.Time) []Image {
 	}
 	storefront := image("storefront:2.4.1", 3*time.Hour)
 	storefront.Inside, storefront.Findings = debian(now, storefront), storefrontFindings(now)
+	storefront.Inside.Secrets, storefront.Inside.Malware = secrets(), hostiles()
 	storefront.Used = []string{"/usr/lib/x86_64-linux-gnu/libssl.so.3", "/srv/app/node_modules/lodash/lodash.js"}
 	storefront.InUse = []string{"libssl3", "lodash"}
 	next := image("storefront:2.4.2", 20*time.Minute)
@@ -61,11 +65,38 @@ func shopImages(now time.Time) []Image {
 	api.Inside, api.Findings = alpine(now, api), apiFindings(now)
 	worker := image("worker:2.4.0", 2*time.Hour)
 	worker.Failed = "read layer 3: the engine closed the connection"
-	store := image("store:16", 30*time.Hour)
-	store.Scanning = true
+	base := image("store:16", 30*time.Hour)
+	base.Scanning = true
 	client := image("client:1.0.0", 50*time.Hour)
 	client.Failed, client.Final = "layer 2 is damaged: its digest is not what the manifest says; pull the image anew on that host", true
-	return []Image{storefront, next, api, worker, store, client, hostileImage(now)}
+	all := []Image{storefront, next, api, worker, base, client, hostileImage(now)}
+	for i := range all {
+		if all[i].Inside != nil {
+			all[i].Judged = append(images.Judge(all[i].Inside, now), all[i].Judged...)
+		}
+	}
+	return all
+}
+
+// hostiles are what somebody brought into the storefront.
+func hostiles() []inventory.Malware {
+	return []inventory.Malware{{
+		Place: inventory.Place{Path: "/srv/app/upload/.x", Layer: 4}, Rule: "miner_xmrig", Title: "XMRig, which mines Monero", Family: "XMRig",
+		Kind: inventory.Miner, Techniques: []string{"T1496"}, By: inventory.ByRule, SHA256: strings.Repeat("5e", 32), Size: 6_291_456, Print: strings.Repeat("e", 32),
+	}}
+}
+
+// secrets are what somebody left in the storefront: one in the open, one that a
+// later layer deletes, one in a variable.
+func secrets() []inventory.Secret {
+	print := func(digit string) string { return strings.Repeat(digit, 32) }
+	return []inventory.Secret{
+		{Source: inventory.InEnv, Rule: "password", Name: "DB_PASSWORD", Length: 18, Same: print("3"), Print: print("c")},
+		{Place: inventory.Place{Path: "/root/.ssh/id_ed25519", Layer: 2}, Rule: "private-key", Line: 1, Column: 1, Length: 399, Key: inventory.KeyWhole,
+			Hidden: &inventory.Hidden{Layer: 4, Deleted: true}, Same: print("2"), Print: print("b")},
+		{Place: inventory.Place{Path: "/srv/app/config/production.json", Layer: 3}, Rule: "aws-access-token", Name: "accessKeyId", Line: 12, Column: 19, Length: 20,
+			Account: "123456789012", Same: print("1"), Print: print("a")},
+	}
 }
 
 // layers of an image, from the base up, with what made them.
@@ -206,5 +237,9 @@ func hostileImage(now time.Time) Image {
 	v.Advisories = []finding.Statement{{ID: HostileName, Source: HostileArg}}
 	v.Print()
 	of.Findings = []finding.Vulnerability{v}
+	of.Inside.Secrets = []inventory.Secret{{
+		Place: inventory.Place{Path: "/" + HostileName, Layer: 1}, Rule: "generic-api-key", Name: HostileArg, Line: 1, Length: 40,
+		Same: strings.Repeat("4", 32), Print: strings.Repeat("d", 32),
+	}}
 	return of
 }
