@@ -69,7 +69,7 @@ func TestTags(t *testing.T) {
 		if got := asset.IsTag(tc.tag); got != tc.valid {
 			t.Errorf("IsTag(%q) = %v", tc.tag, got)
 		}
-		if got := asset.IsAttachedTag(tc.tag); got != tc.attache {
+		if got := asset.IsAttachedTag(tc.tag); got != tc.attached {
 			t.Errorf("IsAttachedTag(%q) = %v", tc.tag, got)
 		}
 	}

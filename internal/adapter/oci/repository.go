@@ -131,7 +131,7 @@ func (r *repository) explain(what string, err error) error {
 	if !errors.As(err, &refused) {
 		return fault.New(fault.Unavailable, "%s: %w", what, brief(err)).With(remedyOf(err, host))
 	}
-	said := answer{refused}
+	said := reply{refused}
 	switch refused.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		kind := fault.Denied
@@ -152,11 +152,11 @@ func (r *repository) explain(what string, err error) error {
 	return fault.New(fault.Unavailable, "%s: %w", what, said).With("try again later; if it stays so, ask whoever runs the registry")
 }
 
-// answer is what a registry said, without the address.
-type answer struct{ refused *transport.Error }
+// reply is what a registry said, without the address.
+type reply struct{ refused *transport.Error }
 
 // Error returns the status and the registry's own words.
-func (a answer) Error() string {
+func (a reply) Error() string {
 	text := strconv.Itoa(a.refused.StatusCode) + " " + http.StatusText(a.refused.StatusCode)
 	for i, d := range a.refused.Errors {
 		if i == 3 {
@@ -168,7 +168,7 @@ func (a answer) Error() string {
 }
 
 // Unwrap returns the answer for who tells its status apart.
-func (a answer) Unwrap() error { return a.refused }
+func (a reply) Unwrap() error { return a.refused }
 
 // brief drops the address from an error of the client: blobs are kept at
 // addresses that are signed, and so a secret.

@@ -12,6 +12,14 @@ import (
 	"github.com/castellan-security/castellan/internal/fault"
 )
 
+// Configure has a registry be asked from now on as it is configured: no faster
+// than its rate, and without TLS if that is permitted. What lists it does so by
+// itself; what opens its images needs it when nothing was listed before.
+func (r *Registry) Configure(w asset.Registry) error {
+	_, _, err := r.watch(w)
+	return err
+}
+
 // Repositories yields the names of all repositories that a registry's catalogue
 // has, each once, in pages as the registry gives them. Names that no repository
 // can have are left out and logged. After an error nothing follows; it is of kind
