@@ -2,39 +2,20 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"log/slog"
 	"path/filepath"
-	"sync"
-	"time"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/spf13/cobra"
 
 	"github.com/castellan-security/castellan/internal/adapter/docker"
 	"github.com/castellan-security/castellan/internal/adapter/oci"
 	"github.com/castellan-security/castellan/internal/adapter/self"
 	"github.com/castellan-security/castellan/internal/asset"
-	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/inventory"
-	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/scan"
 )
 
-// What an agent's scan may take of its host.
 const (
-	// scanMemory is what the child's heap aims to stay below.
-	scanMemory = 192 << 20
-	// scanHeld is how much it may hold of what it finds: an image with 10,000
-	// packages needs a twentieth of it.
-	scanHeld = 128 << 20
-	// scanWithin is how long it may take on a host that has other things to do.
-	scanWithin = 30 * time.Minute
-	// scanCache is how much of its disk is kept of layers.
-	scanCache = 256 << 20
 	// scanFolder is below the agent's data folder.
 	scanFolder = "scan"
 	// engineSocket is where a child finds the engine.
@@ -62,52 +43,10 @@ func (s *imageScanner) Analysis() int { return scan.Analysis }
 
 // ScanImage is agent.Scanner.
 func (s *imageScanner) ScanImage(ctx context.Context, imageID, reference string) ([]byte, error) {
-	l, err := s.program.Listen(engineSocket)
-	if err != nil {
-		return nil, err
-	}
-	lending, stop := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	var lendErr error
-	wg.Go(func() { lendErr = s.engine.Lend(lending, l) })
-	out, err := s.program.Run(ctx, self.Task{
-		Args: []string{
-			"agent", scanCommand, "--docker-host", "unix://" + s.program.Inside(engineSocket), "--cache-dir", s.program.Own(),
-			"--reference=" + reference, "--", imageID,
-		},
-		Output: link.MaxInventory, Memory: scanMemory, Within: scanWithin,
+	return childScan(ctx, s.program, engineSocket, s.engine.Lend, []string{
+		"agent", scanCommand, "--docker-host", "unix://" + s.program.Inside(engineSocket), "--cache-dir", s.program.Own(),
+		"--reference=" + reference, "--", imageID,
 	})
-	stop()
-	wg.Wait()
-	if err = errors.Join(err, lendErr); err != nil {
-		return nil, err
-	}
-	if out.Code == exitDone {
-		return out.Stdout, nil
-	}
-	return nil, readScanError(out)
-}
-
-// scanError is what a child writes instead of an inventory.
-type scanError struct {
-	Kind   string `json:"kind"`
-	Error  string `json:"error"`
-	Remedy string `json:"remedy,omitempty"`
-}
-
-// readScanError makes an error of what a child left. The child may have been
-// taken over: what it says is only text.
-func readScanError(out self.Output) error {
-	var said scanError
-	if err := json.Unmarshal(out.Stdout, &said); err != nil || said.Error == "" {
-		return fault.New(fault.Unavailable, "the scan ended with code %d: %s", out.Code, printable(string(out.Stderr)))
-	}
-	for k := fault.Unknown; k <= fault.Corrupt; k++ {
-		if k.String() == said.Kind {
-			return fault.New(k, "%s", said.Error).With(said.Remedy)
-		}
-	}
-	return errors.New(said.Error)
 }
 
 // scanCommand is the name of the hidden command of the child.
@@ -128,14 +67,7 @@ func newAgentScan(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			inv, err := scanOne(c.Context(), asset.Image{ID: args[0], Reference: reference}, host, cache, log)
-			if err == nil {
-				err = writeInventory(g.out, inv)
-			}
-			if err == nil {
-				return nil
-			}
-			return errors.Join(errSaid, json.NewEncoder(g.out).Encode(scanError{Kind: fault.Of(err).String(), Error: err.Error(), Remedy: fault.Remedy(err)}))
+			return g.answerScan(scanOne(c.Context(), asset.Image{ID: args[0], Reference: reference}, host, cache, log))
 		},
 	}
 	c.Flags().StringVar(&host, "docker-host", "", "the engine")
@@ -154,39 +86,5 @@ func scanOne(ctx context.Context, image asset.Image, host, cache string, log *sl
 	if err != nil {
 		return inventory.Inventory{}, err
 	}
-	inv, err := scan.New(scan.Options{
-		Cache: cache, CacheBytes: scanCache, Parallel: 1, Limits: scan.Limits{Held: scanHeld}, Log: log,
-	}).Image(ctx, i)
-	if err = errors.Join(err, i.Close()); err != nil {
-		return inventory.Inventory{}, err
-	}
-	// What leaves the host has no password that somebody put into a build.
-	redactor, err := scan.NewSecrets(nil)
-	if err != nil {
-		return inventory.Inventory{}, err
-	}
-	inv.Image = scan.Redact(redactor, inv.Image)
-	return inv, nil
-}
-
-// writeInventory writes what a scan found as the server takes it, whole or not
-// at all.
-func writeInventory(w io.Writer, inv inventory.Inventory) error {
-	b, err := json.Marshal(inv)
-	if err != nil {
-		return fmt.Errorf("write inventory: %w", err)
-	}
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedDefault))
-	if err != nil {
-		return fmt.Errorf("write inventory: %w", err)
-	}
-	packed := enc.EncodeAll(b, nil)
-	if len(packed) > link.MaxInventory {
-		return fault.New(fault.Exhausted, "the inventory has %d bytes; at most %d are taken", len(packed), link.MaxInventory).
-			With("look at who made this image: no honest one has so many packages")
-	}
-	if _, err := w.Write(packed); err != nil {
-		return fmt.Errorf("write inventory: %w", err)
-	}
-	return nil
+	return scanLayers(ctx, i, cache, log)
 }

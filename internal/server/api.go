@@ -42,6 +42,7 @@ func (s *Server) newAPI() http.Handler {
 	a.flowRoutes()
 	a.sampleRoutes()
 	a.imageRoutes()
+	a.registryRoutes()
 	a.agentRoutes()
 	a.enrolRoutes()
 	a.sessionRoutes()

@@ -26,6 +26,7 @@ func imagePages() []string {
 		"/images", "/images?state=failed", "/images?running=true&text=storefront", "/vulnerabilities", "/vulnerabilities?in-use=true&exploited=true&running=true",
 		"/vulnerabilities/CVE-2024-21538", "/vulnerabilities/CVE-2020-9999", "/vulnerabilities/CVE-2024-0727", "/vulnerabilities/GHSA-p6mc-m468-83gw",
 		"/vulnerabilities/CVE-2020-9999?accept=1&image=%3Cscript%3Ealert(1)&package=" + url.QueryEscape(consoletest.HostileName), "/acceptances", "/acceptances?text=PKCS12",
+		"/registries", "/registries/hub", "/registries/shop", "/registries/shop?state=failed&text=read",
 	}
 	for _, m := range consoletest.New(testNow()).Images {
 		for _, view := range []string{"", "/findings", "/packages"} {

@@ -41,6 +41,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"findings", slices.Concat(findingCases(), fleetFindingCases(), weaknessCases())},
 		{"uses", useCases()},
 		{"acceptances", acceptanceCases()},
+		{"registries", slices.Concat(registryCases(), listingCases(), repositoryCases(), registryScanCases(), entryCases(), registryImageCases())},
 		{"agents", agentCases()},
 		{"agent settings", settingsCases()},
 		{"invitations", invitationCases()},
