@@ -1,11 +1,15 @@
 package main
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -15,7 +19,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	pushing "github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -48,7 +58,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("ADDRESS", l.Addr().String())
 			return l.Close()
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"up": waitUp, "pick": pick, "registry": startRegistry, "fleet": fleet, "eventually": eventually},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"up": waitUp, "pick": pick, "registry": startRegistry, "push": push, "hook": hook, "fleet": fleet, "eventually": eventually},
 	})
 }
 
@@ -83,6 +93,55 @@ func startRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	s := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	ts.Defer(s.Close)
 	ts.Setenv(args[0], s.Listener.Addr().String())
+}
+
+// push puts an image with a file into a registry: push REFERENCE PATH FILE.
+func push(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: push REFERENCE PATH FILE")
+	}
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	content := []byte(ts.ReadFile(args[2]))
+	ts.Check(w.WriteHeader(&tar.Header{Name: args[1], Mode: 0o644, Size: int64(len(content))}))
+	_, err := w.Write(content)
+	ts.Check(err)
+	ts.Check(w.Close())
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
+	ts.Check(err)
+	image, err := mutate.AppendLayers(empty.Image, layer)
+	ts.Check(err)
+	image, err = mutate.ConfigFile(image, &v1.ConfigFile{
+		OS: "linux", Architecture: "amd64", RootFS: must(image.ConfigFile()).RootFS, Author: args[0],
+	})
+	ts.Check(err)
+	reference, err := name.ParseReference(args[0], name.Insecure)
+	ts.Check(err)
+	ts.Check(pushing.Write(reference, image))
+}
+
+// hook sends a file to a registry's webhook, with its token in the path: hook
+// ADDRESS NAME TOKEN FILE.
+func hook(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 4 {
+		ts.Fatalf("usage: hook ADDRESS NAME TOKEN FILE")
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	resp, err := client.Post("https://"+args[0]+"/api/v1/registries/"+args[1]+"/webhook/"+args[2], "application/json", strings.NewReader(ts.ReadFile(args[3])))
+	ts.Check(err)
+	body, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	ts.Check(resp.Body.Close())
+	if resp.StatusCode != http.StatusAccepted {
+		ts.Fatalf("got %s: %s", resp.Status, body)
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
 }
 
 func ask(ctx context.Context, ts *testscript.TestScript) error {

@@ -63,7 +63,7 @@ a token.
 	for group, cmds := range map[string][]*cobra.Command{
 		"build":  {newScan(g)},
 		"run":    {newUp(g), newServer(g), newAgent(g)},
-		"ask":    {newStatus(g), newWorkloads(g), newTop(g), newEvents(g), newImages(g), newVulnerabilities(g), newSecrets(g), newFaults(g), newMalware(g), newAgents(g)},
+		"ask":    {newStatus(g), newWorkloads(g), newTop(g), newEvents(g), newImages(g), newVulnerabilities(g), newSecrets(g), newFaults(g), newMalware(g), newRegistries(g), newAgents(g)},
 		"manage": {newAcceptances(g), newOwners(g), newUsers(g), newTokens(g)},
 	} {
 		for _, c := range cmds {

@@ -21,6 +21,9 @@ type serverOptions struct {
 	retention store.Retention
 	// advisories is the path of the advisory database.
 	advisories string
+	// registryScans is how many images of registries are scanned at once.
+	registryScans int
+	registryCA    string
 }
 
 func (o *serverOptions) flags(c *cobra.Command) {
@@ -29,6 +32,8 @@ func (o *serverOptions) flags(c *cobra.Command) {
 	f.StringVar(&o.listen, "listen", "127.0.0.1:8600", "address of console, API and agent link")
 	f.StringSliceVar(&o.names, "name", nil, "further names and addresses for the server's certificate")
 	f.StringVar(&o.advisories, "advisories", "", "advisory database that images are compared with (default: advisories.db in the data folder)")
+	f.IntVar(&o.registryScans, "registry-scans", 1, "how many images of registries are scanned at once; 0 scans none")
+	f.StringVar(&o.registryCA, "registry-ca", "", "further certificate authorities of registries (PEM)")
 	f.DurationVar(&o.retention.Events, "keep-events", 30*day, "how long events are kept; 0 keeps them for ever")
 	f.Int64Var(&o.retention.MaxEvents, "max-events", 50_000_000, "how many events are kept, oldest go first; 0 is no limit")
 	f.DurationVar(&o.retention.Workloads, "keep-workloads", 90*day, "how long ended workloads are kept")
@@ -53,8 +58,13 @@ it once they were invited: castellan agents invite
 		},
 	}
 	o.flags(c)
+	c.AddCommand(newRegistryScan(g))
 	return c
 }
+
+// maxRegistryScans bounds the scans at once: each takes a processor and some 200
+// MiB.
+const maxRegistryScans = 32
 
 func (g *globals) serve(ctx context.Context, o serverOptions, log *slog.Logger) error {
 	h, err := g.openServer(ctx, o, log)
@@ -74,6 +84,9 @@ func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Log
 	if g.dataDir == "" {
 		return nil, usagef("no data folder: say --data-dir or set CASTELLAN_DATA_DIR")
 	}
+	if o.registryScans < 0 || o.registryScans > maxRegistryScans {
+		return nil, usagef("--registry-scans %d: want 0 to %d", o.registryScans, maxRegistryScans)
+	}
 	st, err := db.Open(ctx, db.Options{Path: databasePath(g.dataDir)}, log.With("door", "db"))
 	if err != nil {
 		return nil, err
@@ -82,6 +95,11 @@ func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Log
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
+	doors, closeDoors, err := g.openRegistryDoors(o, salt, log)
+	if err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	closer := func() error { return errors.Join(closeDoors(), st.Close()) }
 	s, err := server.New(server.Config{
 		DataDir:   g.dataDir,
 		Listen:    o.listen,
@@ -91,9 +109,10 @@ func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Log
 
 		Advisories: g.advisoryPath(o.advisories),
 		Salt:       salt,
+		Registries: doors, RegistryScans: o.registryScans,
 	}, st, log.With("hall", "server"))
 	if err != nil {
-		return nil, errors.Join(err, st.Close())
+		return nil, errors.Join(err, closer())
 	}
-	return &hallServer{server: s, closer: st.Close, dataDir: g.dataDir}, nil
+	return &hallServer{server: s, closer: closer, dataDir: g.dataDir}, nil
 }

@@ -33,16 +33,20 @@ const (
 	ReadAgents    Scope = "agents:read"
 	ReadImages    Scope = "images:read"
 	ManageImages  Scope = "images:manage" // accept vulnerabilities, have images scanned anew
-	ManageAgents  Scope = "agents:manage" // settings of agents
-	EnrolAgents   Scope = "agents:enrol"  // invite agents, and revoke them
-	ManageUsers   Scope = "users:manage"
-	ManageTokens  Scope = "tokens:manage" // everyone's; one's own need no scope
-	ReadAudit     Scope = "audit:read"
+	// ManageRegistries is to say which registries are watched: the server connects
+	// to them, with the credentials that it has.
+	ManageRegistries Scope = "registries:manage"
+	ManageAgents     Scope = "agents:manage" // settings of agents
+	EnrolAgents      Scope = "agents:enrol"  // invite agents, and revoke them
+	ManageUsers      Scope = "users:manage"
+	ManageTokens     Scope = "tokens:manage" // everyone's; one's own need no scope
+	ReadAudit        Scope = "audit:read"
 )
 
 // Scopes lists every scope.
 func Scopes() []Scope {
-	return []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages, ManageImages, ManageAgents, EnrolAgents, ManageUsers, ManageTokens, ReadAudit}
+	return []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages, ManageImages, ManageRegistries, ManageAgents, EnrolAgents,
+		ManageUsers, ManageTokens, ReadAudit}
 }
 
 // Scopes returns the rights of a role; an unknown role has none.
@@ -52,9 +56,9 @@ func (r Role) Scopes() []Scope {
 	case Viewer:
 		return read
 	case Operator:
-		return append(read, ManageImages, ManageAgents)
+		return append(read, ManageImages, ManageRegistries, ManageAgents)
 	case Administrator:
-		return append(read, ManageImages, ManageAgents, EnrolAgents, ManageUsers, ManageTokens, ReadAudit)
+		return append(read, ManageImages, ManageRegistries, ManageAgents, EnrolAgents, ManageUsers, ManageTokens, ReadAudit)
 	}
 	return nil
 }

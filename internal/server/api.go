@@ -43,6 +43,7 @@ func (s *Server) newAPI() http.Handler {
 	a.sampleRoutes()
 	a.imageRoutes()
 	a.findingRoutes()
+	a.registryRoutes()
 	a.agentRoutes()
 	a.enrolRoutes()
 	a.sessionRoutes()

@@ -38,6 +38,9 @@ func stocked(t *testing.T) *house {
 		if err := shop.Fill(t.Context(), st, advisories); err != nil {
 			t.Fatal(err)
 		}
+		if err := shop.FillRegistries(t.Context(), st, time.Now()); err != nil {
+			t.Fatal(err)
+		}
 		return st
 	}
 	return open(t, fill, func(c *server.Config) { c.Advisories = advisories })

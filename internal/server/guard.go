@@ -63,7 +63,7 @@ func (s *Server) panicked(rec *recorder, r *http.Request, p any) {
 		return
 	}
 	id := rand.Text()
-	s.log.Error("request panicked", "error_id", id, "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+	s.log.Error("request panicked", "error_id", id, "method", r.Method, "path", shownPath(r), "panic", p, "stack", string(debug.Stack()))
 	s.metrics.panics.Inc()
 	rec.wroteBefore = rec.status != 0
 	if rec.wroteBefore {

@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/scan"
 	"github.com/castellan-security/castellan/internal/server/account"
 	"github.com/castellan-security/castellan/internal/server/console"
 	"github.com/castellan-security/castellan/internal/server/direct"
@@ -33,6 +34,7 @@ import (
 	"github.com/castellan-security/castellan/internal/server/intake"
 	"github.com/castellan-security/castellan/internal/server/live"
 	"github.com/castellan-security/castellan/internal/server/pki"
+	"github.com/castellan-security/castellan/internal/server/registries"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
@@ -54,10 +56,14 @@ type Config struct {
 	// Salt is that of the fingerprints of secrets; agents look for secrets only if
 	// there is one. It is the installation's own and stays the same, or nothing is
 	// known again.
-	Salt     link.Salt
-	Version  string           // shown to users
-	Clock    func() time.Time // time.Now
-	Accounts account.Options
+	Salt link.Salt
+	// Registries reach those that are watched; RegistryScans is how many of their
+	// images are scanned at once, none with 0.
+	Registries    registries.Doors
+	RegistryScans int
+	Version       string           // shown to users
+	Clock         func() time.Time // time.Now
+	Accounts      account.Options
 }
 
 // Server is one running server. Make it with New and call Run once.
@@ -76,6 +82,7 @@ type Server struct {
 	enrol      *enrol.Service
 	direct     *direct.Hub
 	images     *images.Service
+	registries *registries.Service
 	metrics    *metrics
 	health     healthCache
 	handler    http.Handler // of the TLS listener
@@ -127,6 +134,10 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	s.intake.Tell(s.images)
+	s.registries = registries.New(registries.Options{
+		Store: st, Doors: cfg.Registries, Scanning: s.images, Scans: cfg.RegistryScans, Analysis: scan.Analysis,
+		Condition: s.condition, Clock: cfg.Clock, Log: log,
+	})
 	s.metrics = newMetrics(s)
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	if err := s.build(); err != nil {
@@ -139,7 +150,7 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 func (s *Server) build() error {
 	c, err := console.New(console.Deps{
 		Store: s.st, Account: s.accounts, Tables: s.tables, Feed: s.feed, Conditions: s.conditions, Images: s.images,
-		Enrolment: s.enrol, Fingerprint: s.CAFingerprint(),
+		Registries: s.registries, Enrolment: s.enrol, Fingerprint: s.CAFingerprint(),
 		Status: Status, Version: s.cfg.Version, Clock: s.cfg.Clock, Log: s.log,
 	})
 	if err != nil {
@@ -151,6 +162,7 @@ func (s *Server) build() error {
 
 	all := http.NewServeMux()
 	all.Handle(apiPrefix+"/", api)
+	s.addWebhooks(all)
 	all.Handle(linkPath, linkHandler)
 	all.Handle(joinPath, joinHandler)
 	s.addOperations(all)
@@ -159,6 +171,7 @@ func (s *Server) build() error {
 
 	local := http.NewServeMux()
 	local.Handle(apiPrefix+"/", api)
+	s.addWebhooks(local)
 	s.addOperations(local)
 	s.local = s.guard(local)
 	return nil
@@ -199,6 +212,9 @@ func (s *Server) Accounts() *account.Service { return s.accounts }
 
 // Images knows about the images of the fleet.
 func (s *Server) Images() *images.Service { return s.images }
+
+// Registries watches registries.
+func (s *Server) Registries() *registries.Service { return s.registries }
 
 // CAFingerprint returns the fingerprint of the server's certificate authority,
 // "sha256:" and hex: what an agent is given to trust this server alone.
@@ -260,6 +276,7 @@ func (s *Server) Run(ctx context.Context) error {
 	serve(func() error { return outer.ServeTLS(s.tcp, "", "") })
 	serve(func() error { return inner.Serve(s.socket) })
 	wg.Go(func() { s.upkeep(ctx) })
+	wg.Go(func() { s.registries.Run(ctx) })
 	// The last requests still tell of images: what looks after them ends last.
 	scanning, stopScanning := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopScanning()

@@ -183,6 +183,10 @@ type ScanJobs interface {
 	// this agent's, once for each analysis. NotFound when there is none. One whose
 	// last try was this agent's own is left to others for ScanPatience.
 	LeaseScan(ctx context.Context, l Lease) (Image, error)
+	// LeaseImage gives whoever asks the one image: it waits and is due, was given up
+	// or gone, or was scanned by an older analysis than this one. Conflict when it
+	// is none of these; NotFound when nobody told of it.
+	LeaseImage(ctx context.Context, imageID string, l Lease) (Image, error)
 	// MoveScanEnd gives a job another end; Conflict when the job is not the image's
 	// own any more. What is over may be given to another agent; until it is, the
 	// job stays the image's own.
@@ -191,10 +195,12 @@ type ScanJobs interface {
 	// is given up; one that is scanned already is then done as before. A job that is no longer the image's own changes nothing, and
 	// is a Conflict.
 	ScanFailed(ctx context.Context, imageID, job, why string, next time.Time) error
-	// ScanAgain makes an image wait for a scan, with no tries behind it.
+	// ScanAgain makes an image wait for a scan, with no tries behind it, wherever
+	// registries hold it, too.
 	ScanAgain(ctx context.Context, imageID string, now time.Time) error
-	// SweepGone gives up images that wait and that no agent can have any more, and
-	// has those wait again that an agent has again. Their ids are returned.
+	// SweepGone gives up images that wait, that no agent can have any more and that
+	// no registry has, and has those wait again that an agent has again. Their ids
+	// are returned.
 	SweepGone(ctx context.Context, g Gone) (gone, back []string, err error)
 	// ScanTotals adds up the scans of all images.
 	ScanTotals(ctx context.Context, database string, analysis int) (ScanTotals, error)

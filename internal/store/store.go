@@ -26,6 +26,7 @@ type Store interface {
 	Samples
 	Workloads
 	Images
+	Registries
 	Agents
 	AgentSettings
 	Invitations
@@ -307,7 +308,7 @@ type Upkeep interface {
 type Retention struct {
 	Events    time.Duration // also flows and samples
 	MaxEvents int64         // the oldest go first; 0 is no limit
-	Workloads time.Duration // after they ended
+	Workloads time.Duration // after they ended; images of registries after they were gone
 	Audit     time.Duration
 }
 

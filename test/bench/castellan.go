@@ -39,8 +39,8 @@ type house struct {
 	log         bytes.Buffer
 }
 
-// openHouse starts a server.
-func openHouse(ctx context.Context, o options) (*house, error) {
+// openHouse starts a server, with further flags.
+func openHouse(ctx context.Context, o options, flags ...string) (*house, error) {
 	address, err := freeAddress()
 	if err != nil {
 		return nil, err
@@ -50,7 +50,7 @@ func openHouse(ctx context.Context, o options) (*house, error) {
 		return nil, err
 	}
 	h := &house{program: o.program, data: data, address: address}
-	h.cmd = exec.CommandContext(ctx, o.program, "server", "--data-dir", h.data, "--listen", address, "--log-level", "warn")
+	h.cmd = exec.CommandContext(ctx, o.program, append([]string{"server", "--data-dir", h.data, "--listen", address, "--log-level", "warn"}, flags...)...)
 	h.cmd.Stderr = &h.log
 	h.cmd.Stdout = &h.log
 	h.cmd.Cancel = func() error { return h.cmd.Process.Signal(syscall.SIGTERM) }

@@ -175,7 +175,7 @@ func (h *house) hostile(t *testing.T, b *tab) {
 		"/", "/workloads", "/workloads/" + consoletest.Hostile, "/events?entered=true", "/network", "/events?workload=" + consoletest.Hostile,
 		"/workloads/" + consoletest.Hostile + "/files", "/workloads/" + consoletest.Hostile + "/connections", "/workloads/" + consoletest.Hostile + "/dns",
 		"/agents/" + consoletest.AgentID, "/images", "/images/" + consoletest.ImageID("hostile"), "/images/" + consoletest.ImageID("hostile") + "/findings",
-		"/images/" + consoletest.ImageID("hostile") + "/packages", "/vulnerabilities", "/vulnerabilities/CVE-2020-9999"} {
+		"/images/" + consoletest.ImageID("hostile") + "/packages", "/vulnerabilities", "/vulnerabilities/CVE-2020-9999", "/registries/shop", "/registries/hub"} {
 		b.open(path)
 		if n := eval[int](b, `document.querySelectorAll("main img, main script, main [onerror]").length`); n != 0 {
 			t.Errorf("%s: %d elements came from text", path, n)
@@ -205,7 +205,7 @@ func (h *house) keys(t *testing.T, b *tab) {
 		t.Error("after the skip link, the next stop is not a visible one in the content")
 	}
 	for _, way := range []struct{ key, path string }{
-		{"w", "/workloads"}, {"i", "/images"}, {"v", "/vulnerabilities"}, {"e", "/events"}, {"a", "/agents"}, {"n", "/network"}, {"u", "/users"}, {"t", "/tokens"}, {"l", "/audit"}, {"m", "/account"}, {"o", "/"},
+		{"w", "/workloads"}, {"i", "/images"}, {"r", "/registries"}, {"v", "/vulnerabilities"}, {"e", "/events"}, {"a", "/agents"}, {"n", "/network"}, {"u", "/users"}, {"t", "/tokens"}, {"l", "/audit"}, {"m", "/account"}, {"o", "/"},
 	} {
 		press("g", way.key)
 		b.wait("location.pathname === " + quote(way.path))

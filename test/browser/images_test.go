@@ -45,6 +45,8 @@ func imagePlaces() []place {
 		{"vulnerabilities", "/vulnerabilities"}, {"vulnerabilities-none", "/vulnerabilities?text=nothinghasthis"},
 		{"vulnerability", "/vulnerabilities/CVE-2024-21538?accept=1"}, {"vulnerability-hostile", "/vulnerabilities/CVE-2020-9999"},
 		{"acceptances", "/acceptances"}, {"owners", "/owners"},
+		{"acceptances", "/acceptances"}, {"registries", "/registries"}, {"registry", "/registries/shop"}, {"registry-failing", "/registries/hub"},
+		{"registry-none", "/registries/shop?text=nothinghasthis"},
 	}
 }
 

@@ -1,8 +1,9 @@
 // Package aws is the door to Amazon Web Services: the only place that imports
 // their SDK.
 //
-// So far it gives the credentials for the registries of Amazon ECR. It finds its
-// own in the SDK's usual order (environment, shared files, web identity, the
+// It gives the credentials for the registries of Amazon ECR, lists what they hold,
+// and receives what they tell through queues of Amazon SQS. It finds its own
+// credentials in the SDK's usual order (environment, shared files, web identity, the
 // task's role, the instance's profile), and honours AWS_ENDPOINT_URL. It keeps
 // nothing on disk and logs no secret.
 //

@@ -1,11 +1,8 @@
 package aws
 
 import (
-	"cmp"
 	"context"
 	"encoding/base64"
-	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -14,7 +11,6 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecr"
 	"github.com/aws/aws-sdk-go-v2/service/ecrpublic"
-	"github.com/aws/smithy-go"
 
 	"github.com/castellan-security/castellan/internal/fault"
 )
@@ -34,14 +30,15 @@ const (
 	refusedFor = time.Minute
 )
 
-// ECR gives credentials for the registries of Amazon ECR. It can be used by
-// several goroutines.
+// ECR gives credentials for the registries of Amazon ECR and lists what they
+// hold. It can be used by several goroutines.
 type ECR struct {
 	log *slog.Logger
 	now func() time.Time
 
-	mu     sync.Mutex
-	tokens map[registry]*token // by registry without its account: a token is good for all
+	mu      sync.Mutex
+	tokens  map[registry]*token  // by registry without its account: a token is good for all
+	clients map[registry]*client // of those that are watched
 }
 
 // token is what one region gave last.
@@ -55,7 +52,7 @@ type token struct {
 
 // NewECR returns the keychain. It asks nobody yet.
 func NewECR(log *slog.Logger) *ECR {
-	return &ECR{log: log, now: time.Now, tokens: map[registry]*token{}}
+	return &ECR{log: log, now: time.Now, tokens: map[registry]*token{}, clients: map[registry]*client{}}
 }
 
 // Credentials returns the user and password for a registry's host. ok is false
@@ -130,14 +127,13 @@ func (e *ECR) ask(ctx context.Context, r registry) (authorization, error) {
 	if err != nil {
 		return authorization{}, err
 	}
-	if _, err := config.Credentials.Retrieve(ctx); err != nil {
-		return authorization{}, fault.New(fault.Unauthenticated, "find AWS credentials: %w", oneLine(err)).
-			With("give the task or instance a role, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+	if err := identified(ctx, config); err != nil {
+		return authorization{}, err
 	}
 	if r.public {
 		out, err := ecrpublic.NewFromConfig(config).GetAuthorizationToken(ctx, &ecrpublic.GetAuthorizationTokenInput{})
 		if err != nil {
-			return authorization{}, refused(err, "ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken")
+			return authorization{}, refused("get ECR token", err, "ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken", "ecr.api")
 		}
 		if out.AuthorizationData == nil {
 			return authorization{}, errNoToken()
@@ -146,7 +142,7 @@ func (e *ECR) ask(ctx context.Context, r registry) (authorization, error) {
 	}
 	out, err := ecr.NewFromConfig(config).GetAuthorizationToken(ctx, &ecr.GetAuthorizationTokenInput{})
 	if err != nil {
-		return authorization{}, refused(err, "ecr:GetAuthorizationToken, ecr:BatchGetImage and ecr:GetDownloadUrlForLayer")
+		return authorization{}, refused("get ECR token", err, "ecr:GetAuthorizationToken, ecr:BatchGetImage and ecr:GetDownloadUrlForLayer", "ecr.api")
 	}
 	if len(out.AuthorizationData) == 0 {
 		return authorization{}, errNoToken()
@@ -169,42 +165,3 @@ func errNoToken() error {
 	return fault.New(fault.Unavailable, "get ECR token: the answer has none that can be used").
 		With("is AWS_ENDPOINT_URL set to something that is not AWS?")
 }
-
-// refused gives an error of the service its kind and remedy.
-func refused(err error, permissions string) error {
-	var api smithy.APIError
-	if !errors.As(err, &api) {
-		return fault.New(fault.Unavailable, "get ECR token: %w", oneLine(err)).
-			With("can the endpoint of ECR in that region be reached from here? in a private network it needs a VPC endpoint (ecr.api)")
-	}
-	said := fmt.Sprintf("%s: %s", api.ErrorCode(), cmp.Or(api.ErrorMessage(), "no reason given"))
-	switch code := api.ErrorCode(); {
-	case strings.HasPrefix(code, "AccessDenied") || code == "UnauthorizedOperation":
-		return fault.New(fault.Denied, "get ECR token: %s", said).With("permit the role " + permissions)
-	case code == "UnrecognizedClientException" || strings.Contains(code, "Token") || strings.Contains(code, "Signature") || strings.Contains(code, "AccessKeyId"):
-		return fault.New(fault.Unauthenticated, "get ECR token: %s", said).With("renew the AWS credentials; is this machine's clock right?")
-	case strings.Contains(code, "Throttl") || code == "TooManyRequestsException":
-		return fault.New(fault.Exhausted, "get ECR token: %s", said).With("try again later")
-	}
-	return fault.New(fault.Unavailable, "get ECR token: %s", said).With("try again later")
-}
-
-// line is an error whose text is one line of bounded length.
-type line struct{ error }
-
-// Error returns it.
-func (l line) Error() string {
-	const longest = 600
-	text := strings.Join(strings.Fields(l.error.Error()), " ")
-	if len(text) > longest {
-		text = strings.ToValidUTF8(text[:longest], "") + "…"
-	}
-	return text
-}
-
-// Unwrap returns the error as it was.
-func (l line) Unwrap() error { return l.error }
-
-// oneLine makes one line of the SDK's errors, which list every provider that
-// was asked.
-func oneLine(err error) error { return line{err} }

@@ -86,9 +86,11 @@ func (d *DB) PutFindings(ctx context.Context, f store.ImageFindings) error {
 		if err := w.replaceImageFindings(ctx, number, nanos(f.Matched), f.Findings); err != nil {
 			return err
 		}
-		_, err = w.exec(ctx, "UPDATE images SET matched = ?, database = ?, gaps = ?, attention = ?, counts = ? WHERE number = ?",
-			nanos(f.Matched), f.Database, f.Gaps, attention(set.counts), string(summary), number)
-		return err
+		if _, err = w.exec(ctx, "UPDATE images SET matched = ?, database = ?, gaps = ?, attention = ?, counts = ? WHERE number = ?",
+			nanos(f.Matched), f.Database, f.Gaps, attention(set.counts), string(summary), number); err != nil {
+			return err
+		}
+		return w.gradeEntries(ctx, f.ImageID)
 	})
 }
 

@@ -220,11 +220,12 @@ func (d *DB) Inventory(ctx context.Context, imageID string) (inv inventory.Inven
 	return inv, err
 }
 
-// pruneImages forgets images of which no workload is kept any more, a few at
-// once, with all that was found in them.
+// pruneImages forgets images of which no workload and no registry's entry is kept
+// any more, a few at once, with all that was found in them.
 func (w *writer) pruneImages(ctx context.Context, cut int64) (int64, bool, error) {
 	const images = 20
-	numbers, err := w.ids(ctx, `SELECT number FROM images WHERE workloads = 0 AND seen < ? LIMIT ?`, cut, images)
+	numbers, err := w.ids(ctx, `SELECT number FROM images WHERE workloads = 0 AND seen < ?
+		AND NOT EXISTS (SELECT 1 FROM registry_platforms p WHERE p.image = images.id) LIMIT ?`, cut, images)
 	if err != nil {
 		return 0, false, err
 	}

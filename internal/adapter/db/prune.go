@@ -87,6 +87,7 @@ func pruneSteps(r store.Retention, now time.Time) []pruneStep {
 		steps = append(steps, deleteOld(`DELETE FROM workloads WHERE id IN
 			(SELECT id FROM workloads WHERE ended > 0 AND ended < ? LIMIT ?)`, nanos(now.Add(-r.Workloads))),
 			recountWorkloads,
+			pruneRegistries(nanos(now.Add(-r.Workloads))),
 			func(ctx context.Context, w *writer) (int64, bool, error) {
 				return w.pruneImages(ctx, nanos(now.Add(-r.Workloads)))
 			})

@@ -20,16 +20,49 @@ func (d *DB) LeaseScan(ctx context.Context, l store.Lease) (v store.Image, err e
 		if err != nil {
 			return err
 		}
-		if _, err := w.exec(ctx, `UPDATE images SET state = ?, pending = 1, job = ?, agent = ?,
-			tries = CASE pending WHEN 1 THEN tries + 1 ELSE 1 END, next = ?, asked = ?
-			WHERE number = ?`, string(store.ScanRunning), l.Job, l.AgentID, nanos(l.Until), asked, number); err != nil {
+		v, err = w.lease(ctx, number, asked, l)
+		return err
+	})
+	if err != nil {
+		return store.Image{}, err
+	}
+	return v, nil
+}
+
+// lease gives a job to who asks for it, and returns the image.
+func (w *writer) lease(ctx context.Context, number int64, asked int, l store.Lease) (store.Image, error) {
+	if _, err := w.exec(ctx, `UPDATE images SET state = ?, pending = 1, job = ?, agent = ?,
+		tries = CASE pending WHEN 1 THEN tries + 1 ELSE 1 END, next = ?, asked = ?
+		WHERE number = ?`, string(store.ScanRunning), l.Job, l.AgentID, nanos(l.Until), asked, number); err != nil {
+		return store.Image{}, err
+	}
+	st, err := w.stmt(ctx, "SELECT "+imageColumns+" FROM images WHERE number = ?")
+	if err != nil {
+		return store.Image{}, err
+	}
+	return scanImage(st.QueryRowContext(ctx, number).Scan)
+}
+
+// LeaseImage implements store.ScanJobs.
+func (d *DB) LeaseImage(ctx context.Context, imageID string, l store.Lease) (v store.Image, err error) {
+	err = d.write(ctx, "lease the scan of an image", func(ctx context.Context, w *writer) error {
+		var number int64
+		var asked int
+		var wanted, outdated bool
+		err := w.row(ctx, `SELECT number, asked, pending = 1 AND next <= ? OR pending = 0 AND scanned = 0,
+			pending = 0 AND scanned = 1 AND analysis < ? FROM images WHERE id = ?`,
+			[]any{nanos(l.Now), l.Analysis, imageID}, &number, &asked, &wanted, &outdated)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			return noImage(imageID)
+		case err != nil:
 			return err
+		case outdated:
+			asked = l.Analysis
+		case !wanted:
+			return fault.New(fault.Conflict, "image %s is scanned, or somebody is at it", imageID)
 		}
-		st, err := w.stmt(ctx, "SELECT "+imageColumns+" FROM images WHERE number = ?")
-		if err != nil {
-			return err
-		}
-		v, err = scanImage(st.QueryRowContext(ctx, number).Scan)
+		v, err = w.lease(ctx, number, asked, l)
 		return err
 	})
 	if err != nil {
@@ -98,9 +131,16 @@ func (d *DB) ScanAgain(ctx context.Context, imageID string, now time.Time) error
 		if err == nil && n == 0 {
 			return noImage(imageID)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return w.entriesAgain(ctx, imageID, nanos(now))
 	})
 }
+
+// held holds for an image that a registry has.
+const held = `EXISTS (SELECT 1 FROM registry_platforms p CROSS JOIN registry_images e ON e.number = p.entry
+	WHERE p.image = images.id AND e.idle = 0)`
 
 // alive holds for an image of which an agent that is not silent has a workload
 // that has not ended, or not long ago. Its arguments are a time and the silent
@@ -124,7 +164,7 @@ func (d *DB) SweepGone(ctx context.Context, g store.Gone) (gone, back []string, 
 		// What is scanned already stays as it was.
 		gone, err = w.changed(ctx, `UPDATE images SET state = CASE scanned WHEN 1 THEN 'done' ELSE 'gone' END, pending = 0, next = 0,
 			tries = 0, error = CASE scanned WHEN 1 THEN '' ELSE error END, asked = CASE scanned WHEN 1 THEN analysis ELSE asked END
-			WHERE pending = 1 AND job = '' AND seen < ? AND next < ? AND NOT `+alive+` RETURNING id`, before, before, before, string(silent))
+			WHERE pending = 1 AND job = '' AND seen < ? AND next < ? AND NOT `+held+` AND NOT `+alive+` RETURNING id`, before, before, before, string(silent))
 		return err
 	})
 	if err != nil {

@@ -148,7 +148,7 @@ func (s *snapshot) openWeaknesses(ctx context.Context) (map[daySum]int, error) {
 		return nil, err
 	}
 	var t tally
-	if err := t.readFacets(ctx, s, f); err != nil {
+	if err := t.readFacets(ctx, s, f, true); err != nil {
 		return nil, err
 	}
 	if err := t.readImages(ctx, s, q); err != nil {

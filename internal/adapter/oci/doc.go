@@ -15,6 +15,9 @@
 // A file that belongs to no image, the advisory database, is kept in the same
 // places as an artifact: see Artifact.
 //
+// What a registry holds is listed for whoever watches it: see
+// Registry.Repositories and Registry.Images.
+//
 // It is not for what is inside a layer, not for pushing images, and not for a
 // container engine (package docker), whose archives it can read all the same:
 // see ReadArchive.

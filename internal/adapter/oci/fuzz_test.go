@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -235,6 +236,28 @@ func FuzzParseArtifact(f *testing.F) {
 		}
 		if inventory.CheckDigest(d.Digest) != nil || d.Size <= 0 || d.Size > maxArtifact || a.Digest != d.Digest || a.Size != d.Size {
 			t.Fatalf("artifact %+v, file %+v", a, d)
+		}
+	})
+}
+
+// FuzzNextPage wants the same list of the same registry, whatever it says.
+func FuzzNextPage(f *testing.F) {
+	for _, s := range []string{
+		`</v2/_catalog?last=a&n=2>; rel="next"`, `<https://registry.example:443/v2/_catalog?last=a>; rel=next`,
+		`<a>; title="x, <y>"; rel="last", <?last=b>;rel="next last"`, `<//elsewhere.example/?x>; rel="next"`, `<`, `<>;rel=next`, `,;"`,
+	} {
+		f.Add(s)
+	}
+	address := url.URL{Scheme: "https", Host: "registry.example", Path: "/v2/_catalog", RawQuery: "n=1"}
+	f.Fuzz(func(t *testing.T, header string) {
+		query, err := nextPage([]string{header}, address)
+		if err != nil || query == "" {
+			return
+		}
+		next := address
+		next.RawQuery = query
+		if u, err := url.Parse(next.String()); err != nil || u.Host != address.Host || u.Path != address.Path || u.Scheme != "https" {
+			t.Fatalf("%q leads to %q (%v)", header, next.String(), err)
 		}
 	})
 }

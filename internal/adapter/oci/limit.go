@@ -104,6 +104,46 @@ const (
 	maxDockerConfig = 4 << 20
 )
 
+// DefaultRate is how many requests a second a watched registry is asked at most,
+// where nothing else is configured: public registries begin to refuse at some
+// dozens.
+const DefaultRate = 10
+
+// Limits on listing what a registry holds.
+const (
+	// localRate is DefaultRate of a registry on this machine, which answers
+	// nobody else.
+	localRate = 1000
+	// pageSize is how many names a page is asked for. Registries give fewer if
+	// they like; distribution refuses to give more.
+	pageSize = 1000
+	// maxListing bounds one page: a registry that knows no pages answers with all
+	// tags at once, 60,000 of the longest in this.
+	maxListing = 8 << 20
+	// maxPages bounds the pages of one list, however few names they have.
+	maxPages = 10_000
+	// maxRepositories bounds the repositories of a registry, ten times what ECR
+	// permits.
+	maxRepositories = 100_000
+	// maxTags bounds the tags of a repository that are asked for. A repository
+	// that has one for every build of ten years has some ten thousand.
+	maxTags = 50_000
+	// listers is how many tags of a repository are asked for at once, as many as
+	// connections are kept open.
+	listers = 8
+	// maxUnlisted is how many tags may fail before a repository is given up.
+	maxUnlisted = 20
+	// maxVerdicts bounds the digests that are remembered as being of images or
+	// not, of some hundred bytes each.
+	maxVerdicts = 100_000
+	// maxStrikes is how often a pause is doubled while a registry stays too busy;
+	// the next would be longer than maxRetryAfter.
+	maxStrikes = 7
+	// maxPause bounds how long a registry is left alone at its own word: Docker
+	// Hub counts by six hours.
+	maxPause = 6 * time.Hour
+)
+
 // cut shortens foreign text to at most limit bytes of valid UTF-8.
 func cut(s string, limit int) string {
 	const mark = "…"

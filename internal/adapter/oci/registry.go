@@ -49,6 +49,9 @@ type Registry struct {
 
 	mu    sync.Mutex
 	repos map[string]*repository // by name, those that were entered
+	hosts map[string]*host       // by registry, those that are watched
+	// verdicts say of digests whether they are of images, where that was looked up.
+	verdicts map[string]bool
 }
 
 // NewRegistry returns the door. It asks nobody yet. The error is of kind
@@ -62,7 +65,8 @@ func NewRegistry(o Options, log *slog.Logger) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Registry{options: o, log: log, base: base, mirrors: mirrors, sleep: sleep, stall: stallWithin, now: time.Now, repos: map[string]*repository{}}, nil
+	return &Registry{options: o, log: log, base: base, mirrors: mirrors, sleep: sleep, stall: stallWithin, now: time.Now,
+		repos: map[string]*repository{}, hosts: map[string]*host{}, verdicts: map[string]bool{}}, nil
 }
 
 // Close ends idle connections.
@@ -180,28 +184,46 @@ func (r *Registry) enter(ctx context.Context, repo name.Repository) (*repository
 
 // enterTo returns a repository with the right to do what a scope names.
 func (r *Registry) enterTo(ctx context.Context, repo name.Repository, scope string) (*repository, error) {
+	in, registry, way, err := r.approach(ctx, repo)
+	if err != nil {
+		return nil, err
+	}
+	way, err = transport.NewWithContext(ctx, registry, in.credential, way, []string{repo.Scope(scope)})
+	if err != nil {
+		return nil, in.explain("enter registry "+repo.RegistryStr(), err)
+	}
+	in.admit(way)
+	return in, nil
+}
+
+// approach returns a repository that isn't entered yet, with its registry and the
+// way to it.
+func (r *Registry) approach(ctx context.Context, repo name.Repository) (*repository, name.Registry, http.RoundTripper, error) {
 	host := repo.RegistryStr()
 	in := &repository{name: repo, scheme: "https", stall: r.stall, until: r.now().Add(enteredFor)}
 	plain := r.options.PlainHTTP || isLoopback(host)
+	if h := r.watched(host); h != nil {
+		plain = plain || h.plain
+	}
 	registry := repo.Registry
 	if plain {
 		insecure, err := name.NewRegistry(host, name.Insecure)
 		if err != nil {
-			return nil, err
+			return nil, name.Registry{}, nil, err
 		}
 		registry = insecure
 	}
 	var err error
 	if in.credential, err = (keychain{more: r.options.Credentials, log: r.log}).of(ctx, repo); err != nil {
-		return nil, err
+		return nil, name.Registry{}, nil, err
 	}
-	way := transport.NewUserAgent(patient{next: guard{next: r.base, plain: plain}, log: r.log, sleep: r.sleep}, "castellan")
-	way, err = transport.NewWithContext(ctx, registry, in.credential, way, []string{repo.Scope(scope)})
-	if err != nil {
-		return nil, in.explain("enter registry "+host, err)
-	}
-	in.client = &http.Client{Transport: way, CheckRedirect: redirects(host)}
-	return in, nil
+	way := paced{registry: r, next: guard{next: r.base, plain: plain}}
+	return in, registry, transport.NewUserAgent(patient{next: way, log: r.log, sleep: r.sleep}, "castellan"), nil
+}
+
+// admit has a repository spoken to by a way that leads into it.
+func (r *repository) admit(way http.RoundTripper) {
+	r.client = &http.Client{Transport: way, CheckRedirect: redirects(r.name.RegistryStr())}
 }
 
 // entered returns a repository that was entered lately, and forgets those that

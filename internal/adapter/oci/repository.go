@@ -28,6 +28,7 @@ type repository struct {
 	credential credential
 	stall      time.Duration // how long stallBytes may take
 	until      time.Time     // when it is entered anew
+	byToken    bool          // its registry gave a token for what may be done
 }
 
 // get asks for a part of the repository. The caller closes the body of the
@@ -130,7 +131,7 @@ func (r *repository) explain(what string, err error) error {
 	if !errors.As(err, &refused) {
 		return fault.New(fault.Unavailable, "%s: %w", what, brief(err)).With(remedyOf(err, host))
 	}
-	said := saying(refused)
+	said := reply{refused}
 	switch refused.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		kind := fault.Denied
@@ -138,23 +139,26 @@ func (r *repository) explain(what string, err error) error {
 			kind = fault.Unauthenticated
 		}
 		if t := r.credential.trouble; t != nil {
-			return fault.New(kind, "%s: %s; asked as nobody, because: %w", what, said, t).With("mend that, or log in: docker login " + host)
+			return fault.New(kind, "%s: %w; asked as nobody, because: %w", what, said, t).With("mend that, or log in: docker login " + host)
 		}
-		return fault.New(kind, "%s: %s; asked as %s", what, said, r.credential.explain()).
+		return fault.New(kind, "%s: %w; asked as %s", what, said, r.credential.explain()).
 			With("is the name right? if so, log in with a user who may do that: docker login " + host)
 	case http.StatusNotFound:
-		return fault.New(fault.NotFound, "%s: %s", what, said).With("is there such a repository, and has it that tag or digest?")
+		return fault.New(fault.NotFound, "%s: %w", what, said).With("is there such a repository, and has it that tag or digest?")
 	case http.StatusTooManyRequests:
-		return fault.New(fault.Exhausted, "%s: %s", what, said).
+		return fault.New(fault.Exhausted, "%s: %w", what, said).
 			With("wait, or log in (docker login " + host + "): registries give known users more")
 	}
-	return fault.New(fault.Unavailable, "%s: %s", what, said).With("try again later; if it stays so, ask whoever runs the registry")
+	return fault.New(fault.Unavailable, "%s: %w", what, said).With("try again later; if it stays so, ask whoever runs the registry")
 }
 
-// saying is what a registry said, without the address.
-func saying(e *transport.Error) string {
-	text := strconv.Itoa(e.StatusCode) + " " + http.StatusText(e.StatusCode)
-	for i, d := range e.Errors {
+// reply is what a registry said, without the address.
+type reply struct{ refused *transport.Error }
+
+// Error returns the status and the registry's own words.
+func (a reply) Error() string {
+	text := strconv.Itoa(a.refused.StatusCode) + " " + http.StatusText(a.refused.StatusCode)
+	for i, d := range a.refused.Errors {
 		if i == 3 {
 			break
 		}
@@ -162,6 +166,9 @@ func saying(e *transport.Error) string {
 	}
 	return shown(strings.TrimSpace(text))
 }
+
+// Unwrap returns the answer for who tells its status apart.
+func (a reply) Unwrap() error { return a.refused }
 
 // brief drops the address from an error of the client: blobs are kept at
 // addresses that are signed, and so a secret.

@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	lastNice = 19
+	lastNice    = 19
+	workingNice = 10
 	// schedIdle is SCHED_IDLE of include/uapi/linux/sched.h.
 	schedIdle = 5
 	// Of include/uapi/linux/ioprio.h.
@@ -85,7 +86,32 @@ func readInput(r io.Reader) ([]byte, error) {
 
 // confine takes from the calling thread, and from what it starts, all that a
 // child does not need. There is no way back.
-func confine(folder, program int) error {
+func confine(folder, program int, working bool) error {
+	if err := yield(working); err != nil {
+		return err
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("renounce new privileges: %w", err)
+	}
+	if err := landlock(folder, program); err != nil {
+		return fmt.Errorf("restrict files: %w", err)
+	}
+	return nil
+}
+
+// yield makes the calling thread give way to others: nearly always, or, where it
+// does what the host is for, when there are many.
+func yield(working bool) error {
+	if working {
+		const zeroNice = 20 // the kernel's own scale: getpriority(2)
+		if have, err := unix.Getpriority(unix.PRIO_PROCESS, 0); err == nil && zeroNice-have >= workingNice {
+			return nil
+		}
+		if err := unix.Setpriority(unix.PRIO_PROCESS, 0, workingNice); err != nil {
+			return fmt.Errorf("lower the priority: %w", err)
+		}
+		return nil
+	}
 	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, lastNice); err != nil {
 		return fmt.Errorf("lower the priority: %w", err)
 	}
@@ -94,12 +120,6 @@ func confine(folder, program int) error {
 	}
 	if _, _, errno := unix.Syscall(unix.SYS_IOPRIO_SET, ioprioProcess, 0, ioprioIdle<<ioprioClassBits); errno != 0 && !errors.Is(errno, unix.ENOSYS) {
 		return fmt.Errorf("read only when nobody else does: %w", errno)
-	}
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("renounce new privileges: %w", err)
-	}
-	if err := landlock(folder, program); err != nil {
-		return fmt.Errorf("restrict files: %w", err)
 	}
 	return nil
 }

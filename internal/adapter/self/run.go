@@ -152,7 +152,7 @@ func (p *Program) child(t Task) (*child, error) {
 		c.cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
 	}
 	folder, program := int(p.folder.Fd()), int(p.program.Fd())
-	c.confine = func() error { return confine(folder, program) }
+	c.confine = func() error { return confine(folder, program, p.working) }
 	return c, nil
 }
 

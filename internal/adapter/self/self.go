@@ -2,13 +2,14 @@
 // may do next to nothing: it reads what may be hostile, and its parent goes on
 // whatever becomes of it.
 //
-// The child runs only when the host has nothing else to do, on one processor,
-// within a time and with bounded output. It ends with its parent, and everything
-// that it started ends with it. Its environment is empty. Started by root it is
-// nobody, without capabilities, in namespaces of its own without a network; by
-// whomever it is started, it can gain no rights, and where the kernel has
-// Landlock (5.13) it can open no file but those below one folder. What it needs
-// beyond that its parent offers at a socket in that folder (Listen).
+// The child runs only when the host has nothing else to do, or with a low
+// priority where its work is what the host is for (Options.Working), on one
+// processor, within a time and with bounded output. It ends with its parent, and
+// everything that it started ends with it. Its environment is empty. Started by
+// root it is nobody, without capabilities, in namespaces of its own without a
+// network; by whomever it is started, it can gain no rights, and where the kernel
+// has Landlock (5.13) it can open no file but those below one folder. What it
+// needs beyond that its parent offers at a socket in that folder (Listen).
 //
 // It is not for other programs.
 package self
@@ -43,6 +44,9 @@ const (
 type Options struct {
 	// Folder is made if it is missing. It belongs to this package.
 	Folder string
+	// Working says that the children's work is what this host is for: they run
+	// beside others, with a low priority, and not only when nobody else does.
+	Working bool
 	// Program is another program than this one, for tests.
 	Program string
 }
@@ -52,6 +56,7 @@ type Program struct {
 	folder  *os.File
 	program *os.File
 	rights  rights
+	working bool
 	log     *slog.Logger
 }
 
@@ -66,7 +71,7 @@ func New(o Options, log *slog.Logger) (_ *Program, err error) {
 	if o.Program == "" {
 		o.Program = "/proc/self/exe"
 	}
-	p := &Program{log: log}
+	p := &Program{log: log, working: o.Working}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("prepare to run this program as a child: %w", err), p.Close())

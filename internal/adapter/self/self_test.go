@@ -357,3 +357,23 @@ func TestAChildIsGivenItsInput(t *testing.T) {
 		t.Errorf("more than it can be given: %v, want unavailable", err)
 	}
 }
+
+func TestAWorkingChildGivesWayOnlyToOthers(t *testing.T) {
+	p, err := self.New(self.Options{Folder: t.TempDir(), Working: true}, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	out, err := p.Run(t.Context(), task("look", p.Own(), p.Inside("nobody")))
+	if err != nil || out.Code != 0 {
+		t.Fatalf("got %v, code %d: %s", err, out.Code, out.Stderr)
+	}
+	var got place
+	if err := json.Unmarshal(out.Stdout, &got); err != nil {
+		t.Fatalf("%v: %s", err, out.Stdout)
+	}
+	// Nice is told as 20 less: this is 10, or more where the test itself has more.
+	if got.Policy == 5 || got.Nice > 10 || got.NoNewPrivs != "1" {
+		t.Errorf("policy %d, nice %d, %+v", got.Policy, got.Nice, got)
+	}
+}

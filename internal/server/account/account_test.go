@@ -501,7 +501,7 @@ func TestTokensNeverCarryMoreThanTheirMaker(t *testing.T) {
 	mayGive := map[access.Role][]access.Scope{
 		access.Viewer: {access.ReadWorkloads, access.ReadEvents, access.ReadAgents, access.ReadImages},
 		access.Operator: {access.ReadWorkloads, access.ReadEvents, access.ReadAgents, access.ReadImages,
-			access.ManageImages, access.ManageAgents},
+			access.ManageImages, access.ManageRegistries, access.ManageAgents},
 		access.Administrator: access.Scopes(),
 	}
 	for _, role := range access.Roles() {

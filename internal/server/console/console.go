@@ -27,6 +27,8 @@ type Deps struct {
 	Feed       Feed
 	Conditions Conditions
 	Images     Scanning
+	// Registries is nil where none is watched; nothing is shown of them then.
+	Registries Registries
 	// Enrolment is nil where no agent can join; nothing is shown of it then.
 	Enrolment Enrolment
 	// Fingerprint is that of the server's certificate authority, which an agent
@@ -108,6 +110,7 @@ func (c *Console) routes() http.Handler {
 	seen(access.ReadImages, "GET /owners", c.owners)
 	done(access.ManageImages, "POST /owners", c.setOwner)
 	done(access.ManageImages, "POST /owners/remove", c.removeOwner)
+	c.registryRoutes(seen, done)
 	seen(access.ReadImages, "GET /acceptances", c.acceptances)
 	done(access.ManageImages, "POST /acceptances", c.accept)
 	done(access.ManageImages, "POST /acceptances/{id}/end", c.endAcceptance)
@@ -133,6 +136,16 @@ func (c *Console) routes() http.Handler {
 	done("", "POST "+signOutPath, c.signOut)
 	m.HandleFunc("/", c.signedIn("", c.nowhere))
 	return http.NewCrossOriginProtection().Handler(m)
+}
+
+// registryRoutes adds the pages of registries.
+func (c *Console) registryRoutes(seen, done func(access.Scope, string, view)) {
+	seen(access.ReadImages, "GET /registries", c.registries)
+	seen(access.ReadImages, "GET /registries/live", c.registriesLive)
+	done(access.ManageRegistries, "POST /registries", c.createRegistry)
+	seen(access.ReadImages, "GET /registries/{name}", c.registry)
+	seen(access.ReadImages, "GET /registries/{name}/live", c.registryLive)
+	done(access.ReadImages, "POST /registries/{name}/{change}", c.changeRegistry)
 }
 
 // guardHeaders sets what keeps a browser from doing anything with a page but

@@ -426,7 +426,7 @@ func TestEventTellsLayer(t *testing.T) {
 func TestOnePageAsksLittle(t *testing.T) {
 	for path, most := range map[string]int{
 		"/": 5, "/workloads": 1, "/workloads/" + consoletest.Storefront: 5, "/events": 1, "/events/1": 3, "/agents": 1, "/agents/" + consoletest.AgentID: 2,
-		"/images": 2, "/images/" + consoletest.ImageID("storefront:2.4.1"): 5, "/images/" + consoletest.ImageID("storefront:2.4.1") + "/packages": 4, "/vulnerabilities": 1,
+		"/images": 2, "/images/" + consoletest.ImageID("storefront:2.4.1"): 6, "/registries/shop": 2, "/images/" + consoletest.ImageID("storefront:2.4.1") + "/packages": 4, "/vulnerabilities": 1,
 	} {
 		h := shopHouse(t)
 		h.get(t, access.Administrator, path)

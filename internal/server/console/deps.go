@@ -11,6 +11,7 @@ import (
 	"github.com/castellan-security/castellan/internal/server/account"
 	"github.com/castellan-security/castellan/internal/server/images"
 	"github.com/castellan-security/castellan/internal/server/live"
+	"github.com/castellan-security/castellan/internal/server/registries"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
@@ -24,6 +25,7 @@ type Store interface {
 	Images
 	Findings
 	Judged
+	Held
 }
 
 // Events reads what sensors saw.
@@ -74,6 +76,35 @@ type Judged interface {
 	FindingsIn(ctx context.Context, q store.FindingQuery) ([]store.Finding, error)
 	FindingLines(ctx context.Context, q store.FindingQuery) ([]store.FindingLine, error)
 	Trend(ctx context.Context, kind store.FindingKind, since time.Time) ([]store.TrendDay, error)
+}
+
+// Held reads what registries hold.
+type Held interface {
+	RegistryImages(ctx context.Context, q store.RegistryImageQuery) ([]store.RegistryImage, error)
+	RegistryRepositories(ctx context.Context, q store.RegistryRepositoryQuery) ([]store.RegistryRepository, error)
+	ImageEntries(ctx context.Context, imageID string) ([]store.RegistryImage, error)
+}
+
+// Registries watches registries; *registries.Service satisfies it. It refuses what
+// an identity may not do.
+type Registries interface {
+	RegistryViews
+	RegistryChanges
+	Rescan(ctx context.Context, who access.Identity, id int64) error
+}
+
+// RegistryViews says how registries are, and has one looked at.
+type RegistryViews interface {
+	Registries(ctx context.Context) ([]registries.View, error)
+	Registry(ctx context.Context, name string) (registries.View, error)
+	Check(ctx context.Context, who access.Identity, name string) error
+}
+
+// RegistryChanges says which registries are watched.
+type RegistryChanges interface {
+	Create(ctx context.Context, who access.Identity, s registries.Spec, webhook bool) (registries.View, string, error)
+	Update(ctx context.Context, who access.Identity, s registries.Spec, hook registries.Webhook) (registries.View, string, error)
+	Delete(ctx context.Context, who access.Identity, name string) error
 }
 
 // Scanning has images scanned and findings accepted; *images.Service satisfies

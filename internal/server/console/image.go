@@ -54,7 +54,8 @@ type imageData struct {
 	Cut       bool // there are more
 	Layers    []layerView
 	Workloads []asset.Workload
-	Filter    filter // of the findings
+	Entries   []store.RegistryImage // where registries hold it
+	Filter    filter                // of the findings
 	Problem   string
 	Packages  []packageView
 	Text      string // what packages are searched for
@@ -159,6 +160,9 @@ func (c *Console) readImageOverview(r *http.Request, v visit) (imageData, error)
 	d.Read, d.Cut = len(found), cut
 	d.group(found)
 	d.Layers = layersOf(d.Inside, found)
+	if d.Entries, err = c.Store.ImageEntries(ctx, d.ID); err != nil {
+		return d, err
+	}
 	d.Workloads, err = c.Store.Workloads(ctx, store.WorkloadQuery{ImageID: d.ID, States: []asset.State{asset.Running}, Limit: linesShown})
 	return d, err
 }

@@ -152,7 +152,7 @@ func weaknessHref(id string) string { return "/vulnerabilities/" + url.PathEscap
 
 // scanWords say how the scan of an image stands, and how that looks.
 func scanWords(m store.Image, hosts map[string]string, now time.Time) (word string, t tone) {
-	host := orElse(hosts[m.Scan.Agent], m.Scan.Agent)
+	host := orElse(hosts[m.Scan.Agent], m.Scan.Agent) // an agent's, or that it is this server
 	switch m.Scan.State {
 	case store.ScanRunning:
 		return "being scanned by " + orElse(host, "an agent"), calm

@@ -28,6 +28,7 @@ func imagePages() []string {
 		"/vulnerabilities/CVE-2024-21538", "/vulnerabilities/CVE-2020-9999", "/vulnerabilities/CVE-2024-0727", "/vulnerabilities/GHSA-p6mc-m468-83gw",
 		"/vulnerabilities/CVE-2020-9999?accept=1&image=%3Cscript%3Ealert(1)&package=" + url.QueryEscape(consoletest.HostileName), "/acceptances", "/acceptances?text=PKCS12",
 		"/secrets", "/secrets?severity=high&running=true&owner=%3Cscript%3E", "/secrets?accepted=true", "/faults", "/malware", "/owners",
+		"/registries", "/registries/hub", "/registries/shop", "/registries/shop?state=failed&text=read",
 	}
 	for _, m := range consoletest.New(testNow()).Images {
 		for _, view := range []string{"", "/findings", "/secrets", "/faults", "/malware", "/packages"} {

@@ -87,7 +87,7 @@ func newHouse(shop consoletest.Shop, now time.Time) (*house, error) {
 	var err error
 	h.Console, err = console.New(console.Deps{
 		Store: h.store, Account: h.accounts, Tables: h.tables, Feed: h.feed, Conditions: h.wrong,
-		Images: h.images, Enrolment: fakeEnrolment{h.accounts}, Fingerprint: "sha256:0f3c",
+		Images: h.images, Registries: newRegistries(h.accounts, h.now), Enrolment: fakeEnrolment{h.accounts}, Fingerprint: "sha256:0f3c",
 		Status: status, Version: "0.1.0-test", Clock: clock,
 	})
 	return h, err

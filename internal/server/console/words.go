@@ -176,6 +176,8 @@ func scopeWords(s access.Scope) string {
 		return "read images and their vulnerabilities"
 	case access.ManageImages:
 		return "accept vulnerabilities, have images scanned anew"
+	case access.ManageRegistries:
+		return "say which registries are watched"
 	case access.ManageAgents:
 		return "change the settings of agents"
 	case access.EnrolAgents:

@@ -1,8 +1,9 @@
 // Package images keeps the images of the fleet scanned: each one that an agent
-// reports is scanned by one of the agents that have it, its inventory is kept
-// and compared with the advisories, and compared anew whenever something changes
-// that bears on the outcome: the advisories, what somebody accepted, and what
-// workloads are seen to use.
+// reports is scanned by one of the agents that have it, and one that a registry
+// holds by this server's own scanner (Claim). Its inventory is kept and compared
+// with the advisories, and compared anew whenever something changes that bears on
+// the outcome: the advisories, what somebody accepted, and what workloads are seen
+// to use.
 //
 // One loop (Service.Run) does all of it, one thing after the other, so that it
 // never takes more of the server than a part of one processor. What must survive
@@ -106,6 +107,7 @@ type Service struct {
 	accepted   accepted
 	owning     owning
 	listeners  listeners
+	own        own
 
 	wake chan struct{} // one token when the loop has something to do
 	// decoding has one token: who holds it decodes an inventory.

@@ -156,6 +156,12 @@ func (s *Service) resume(ctx context.Context) error {
 			return fmt.Errorf("list the scans that run: %w", err)
 		}
 		for i := range page {
+			if page[i].Scan.Agent == Own {
+				if err := s.resumeOwn(ctx, &page[i]); err != nil {
+					return err
+				}
+				continue
+			}
 			s.hand(&page[i])
 		}
 		if len(page) < store.MaxPage {
@@ -299,6 +305,11 @@ func (s *Service) endTry(ctx context.Context, imageID, job string, e effect) err
 
 // drop frees an agent of a scan.
 func (s *Service) drop(agentID, job string) {
+	if agentID == Own {
+		s.own.end(job)
+		s.nudge()
+		return
+	}
 	s.directions.EndScan(agentID, job)
 	s.leases.end(agentID, job)
 	s.nudge()

@@ -1,0 +1,155 @@
+package registries
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/fault"
+)
+
+// tokenPrefix lets people and scanners for secrets recognise a webhook's token.
+const tokenPrefix = "csw_"
+
+// newToken returns a webhook's token and what is kept of it. It is 256 random
+// bits, so that a slow hash adds nothing.
+func newToken() (token string, hash []byte) {
+	token = tokenPrefix + rand.Text() + rand.Text()
+	sum := sha256.Sum256([]byte(token))
+	return token, sum[:]
+}
+
+// Hook takes what a registry sends to its webhook, and returns how many
+// repositories are listed anew because of it. It is believed only so far: what
+// it names is listed, not taken for true. Unauthenticated when the token is not
+// the registry's, whether or not there is such a registry.
+func (s *Service) Hook(ctx context.Context, name, token string, body []byte, contentType string) (int, error) {
+	r, err := s.st.Registry(ctx, name)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return 0, fmt.Errorf("read registry: %w", err)
+	}
+	sum := sha256.Sum256([]byte(token))
+	if subtle.ConstantTimeCompare(sum[:], r.Webhook) != 1 {
+		return 0, fault.New(fault.Unauthenticated, "the token is not that of this registry's webhook").
+			With("make a new one: castellan registries edit NAME --webhook")
+	}
+	if s.doors.Webhook == nil {
+		return 0, fault.New(fault.Unsupported, "this server reads no webhooks")
+	}
+	changes, err := s.doors.Webhook(body, contentType)
+	if err != nil {
+		return 0, fmt.Errorf("read what the registry sent: %w", err)
+	}
+	return s.tell(name, changes), nil
+}
+
+// tell notes what a registry told of itself, and returns how many repositories
+// are listed anew.
+func (s *Service) tell(name string, changes []asset.RegistryChange) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.plans[name]
+	if p == nil {
+		return 0
+	}
+	now := s.clock()
+	seen := map[string]bool{}
+	for _, c := range changes {
+		if c.Repository == "" || seen[c.Repository] || !watches(p.r, c.Repository) {
+			continue
+		}
+		seen[c.Repository] = true
+		if c.Tag != "" && !c.Deleted && !chooses(p.r.Tags, c.Tag) {
+			delete(seen, c.Repository) // another change of it may be wanted
+			continue
+		}
+		p.tell(c.Repository, now)
+	}
+	if len(seen) > 0 {
+		s.nudge()
+	}
+	return len(seen)
+}
+
+// watches reports whether a repository is meant by the configuration.
+func watches(r asset.Registry, repository string) bool {
+	if !asset.IsRepository(repository) {
+		return false
+	}
+	return slices.Contains(r.Named, repository) || chooses(r.Repositories, repository)
+}
+
+// tell has a repository listed once it is quiet, or after a while.
+func (p *plan) tell(repository string, now time.Time) {
+	if p.force {
+		return // all of it is listed
+	}
+	t, known := p.told[repository]
+	if !known {
+		if len(p.told) >= maxTold {
+			p.force = true
+			clear(p.told)
+			return
+		}
+		t.first = now
+	}
+	t.at = earlier(now.Add(settle), t.first.Add(settleAtMost))
+	p.told[repository] = t
+}
+
+// receive takes what comes through a registry's queue until ctx ends.
+func (s *Service) receive(ctx context.Context, p *plan) {
+	part := PartRegistry + "/" + p.r.Name + "/queue"
+	defer s.condition(context.WithoutCancel(ctx), part, nil)
+	for tries := 0; ctx.Err() == nil; {
+		err := s.receiveOnce(ctx, p)
+		if ctx.Err() != nil {
+			return
+		}
+		s.condition(ctx, part, err)
+		if err == nil {
+			tries = 0
+			continue
+		}
+		tries++
+		s.log.Warn("nothing received from a registry's queue", "registry", p.r.Name, "error", err)
+		sleep(ctx, jitter(backoff(tries, every(p.r))))
+	}
+}
+
+func (s *Service) receiveOnce(ctx context.Context, p *plan) error {
+	if s.doors.Queue == nil {
+		return fault.New(fault.Unsupported, "registry %s: this server has no way to read a queue", p.r.Name)
+	}
+	changes, done, err := s.doors.Queue.Receive(ctx, p.r)
+	if err != nil {
+		return fmt.Errorf("receive from the queue of registry %s: %w", p.r.Name, err)
+	}
+	// A queue may be that of several registries.
+	s.tell(p.r.Name, slices.DeleteFunc(changes, func(c asset.RegistryChange) bool {
+		return c.Host != "" && !strings.EqualFold(c.Host, p.r.Host)
+	}))
+	if done == nil {
+		return nil
+	}
+	if err := done(ctx); err != nil {
+		return fmt.Errorf("take messages from the queue of registry %s: %w", p.r.Name, err)
+	}
+	return nil
+}
+
+// sleep waits for d, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

@@ -1,0 +1,295 @@
+package registries
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/store"
+)
+
+const (
+	// maxLooks bounds the registries that are looked at at once.
+	maxLooks = 4
+	// lookEvery is how often the loop looks at what is due, whatever it was told.
+	lookEvery = time.Minute
+	// afterTrouble is how long it waits when the store did not answer.
+	afterTrouble = 5 * time.Second
+
+	// settle is how long a repository is left alone after a change, because pushes
+	// come in bursts; settleAtMost is how long at most.
+	settle       = 2 * time.Second
+	settleAtMost = 15 * time.Second
+	// maxTold bounds the repositories of one registry that wait for a listing;
+	// beyond it the whole registry is looked at.
+	maxTold = 5_000
+)
+
+// plan is one registry with what is to be done about it. It is replaced as a
+// whole when somebody changes the registry.
+type plan struct {
+	r    asset.Registry
+	poll store.RegistryPoll
+	// force says that somebody wants it looked at now, whatever failed before.
+	force bool
+	told  map[string]told // repositories that the registry told of
+
+	ctx     context.Context // of everything that happens for it; nil before the first
+	cancel  context.CancelFunc
+	looking bool
+	// doing is what still happens for it, and before the plan that it replaces.
+	doing, before *sync.WaitGroup
+}
+
+// told is when a repository is to be listed that changed.
+type told struct{ first, at time.Time }
+
+func newPlan(r store.WatchedRegistry, before *plan) *plan {
+	p := &plan{r: r.Registry, poll: r.Poll, told: map[string]told{}, doing: &sync.WaitGroup{}, before: &sync.WaitGroup{}}
+	if before != nil {
+		p.before = before.doing
+	}
+	return p
+}
+
+// end stops what happens for it.
+func (p *plan) end() {
+	if p.cancel != nil {
+		p.cancel()
+	}
+}
+
+// due returns when there is something to do.
+func (p *plan) due() time.Time {
+	if p.force {
+		return time.Time{}
+	}
+	at := p.poll.Next
+	for _, t := range p.told {
+		if t.at.Before(at) {
+			at = t.at
+		}
+	}
+	return at
+}
+
+// look is one look at a registry: at some repositories, or at all of it.
+type look struct {
+	r     asset.Registry
+	poll  store.RegistryPoll
+	whole bool
+	force bool
+	some  []string
+}
+
+// take makes a look of what is due.
+func (p *plan) take(now time.Time) look {
+	l := look{r: p.r, poll: p.poll, force: p.force, whole: p.force || !p.poll.Next.After(now)}
+	for name, t := range p.told {
+		if l.whole || !t.at.After(now) {
+			l.some = append(l.some, name)
+			delete(p.told, name)
+		}
+	}
+	p.force, p.looking = false, true
+	return l
+}
+
+// watch looks at registries when it is time.
+func (s *Service) watch(ctx context.Context) {
+	var all sync.WaitGroup
+	defer all.Wait()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+		case <-timer.C:
+		}
+		err := s.load(ctx)
+		s.condition(ctx, PartRegistry, err)
+		if err != nil {
+			timer.Reset(afterTrouble)
+			continue
+		}
+		timer.Reset(max(s.start(ctx, &all).Sub(s.clock()), 0))
+	}
+}
+
+// load reads which registries there are, once.
+func (s *Service) load(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.loaded {
+		return nil
+	}
+	all, err := s.st.Registries(ctx)
+	if err != nil {
+		return fmt.Errorf("read the registries: %w", err)
+	}
+	for _, r := range all {
+		if s.plans[r.Name] == nil {
+			s.plans[r.Name] = newPlan(r, nil)
+		}
+	}
+	s.loaded = true
+	return nil
+}
+
+// start begins what is due, and returns when to look again.
+func (s *Service) start(ctx context.Context, all *sync.WaitGroup) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.clock()
+	next := now.Add(lookEvery)
+	looking := 0
+	for _, p := range s.plans {
+		if p.looking {
+			looking++
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.plans)) {
+		p := s.plans[name]
+		if p.ctx == nil {
+			s.begin(ctx, p, all)
+		}
+		at := p.due()
+		switch {
+		case p.looking: // its end wakes the loop
+		case at.After(now):
+			next = earlier(next, at)
+		case looking < maxLooks:
+			looking++
+			l := p.take(now)
+			s.do(p, all, func(ctx context.Context) { s.lookAt(ctx, p, l) })
+		}
+	}
+	return next
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// begin gives a plan its context, and receives what its registry tells.
+func (s *Service) begin(ctx context.Context, p *plan, all *sync.WaitGroup) {
+	p.ctx, p.cancel = context.WithCancel(ctx)
+	if p.r.Queue != "" {
+		s.do(p, all, func(ctx context.Context) { s.receive(ctx, p) })
+	}
+}
+
+// do runs something for a plan, once all has ended that ran for the plan before.
+func (s *Service) do(p *plan, all *sync.WaitGroup, what func(context.Context)) {
+	ctx, before := p.ctx, p.before
+	p.doing.Add(1)
+	all.Go(func() {
+		defer p.doing.Done()
+		before.Wait()
+		what(ctx)
+	})
+}
+
+// lookAt does a look, and notes how it went.
+func (s *Service) lookAt(ctx context.Context, p *plan, l look) {
+	l.poll.Begun = s.clock()
+	var err error
+	if l.whole {
+		s.log.Debug("registry is looked at", "registry", l.r.Name)
+		err = s.lookAtAll(ctx, l)
+	} else {
+		err = s.lookAtSome(ctx, l)
+	}
+	if ctx.Err() == nil {
+		s.conclude(ctx, p, l, err)
+	}
+	s.mu.Lock()
+	p.looking = false
+	s.mu.Unlock()
+	s.nudge()
+}
+
+// conclude notes how a look ended. That some repositories of many could not be
+// listed is theirs; what keeps the registry from being looked at is its own.
+func (s *Service) conclude(ctx context.Context, p *plan, l look, err error) {
+	poll := l.poll
+	now := s.clock()
+	var some *partly
+	switch {
+	case err == nil || errors.As(err, &some):
+		if l.whole {
+			poll.Ended, poll.Next = now, now.Add(jitter(every(l.r)))
+			poll.Error, poll.Remedy, poll.Tries = "", "", 0
+		}
+	default:
+		poll.Tries++
+		poll.Ended, poll.Next = now, now.Add(jitter(backoff(poll.Tries, max(every(l.r), maxBackoff))))
+		poll.Error, poll.Remedy = said(err), fault.Remedy(err)
+		s.log.Warn("registry not looked at", "registry", l.r.Name, "error", err, "again", poll.Next)
+	}
+	s.condition(ctx, PartRegistry+"/"+l.r.Name, err)
+	s.mu.Lock()
+	p.poll = poll
+	s.mu.Unlock()
+	if perr := s.st.PutRegistryPoll(ctx, l.r.Name, poll); perr != nil && !fault.Is(perr, fault.NotFound) && ctx.Err() == nil {
+		s.log.Error("how a registry is was not stored", "registry", l.r.Name, "error", perr)
+	}
+	s.scanning.Touch()
+}
+
+func every(r asset.Registry) time.Duration {
+	if r.Every == 0 {
+		return DefaultEvery
+	}
+	return r.Every
+}
+
+// jitter spreads looks that began at once.
+func jitter(d time.Duration) time.Duration {
+	const share = 10 // d ± a tenth
+	return d - d/share + rand.N(2*d/share+1)
+}
+
+const (
+	firstBackoff = time.Minute
+	maxBackoff   = 2 * time.Hour
+	// maxSaid bounds what is kept of an error.
+	maxSaid = 1_000
+)
+
+// backoff is how long something is left alone that failed so often in a row.
+func backoff(tries int, most time.Duration) time.Duration {
+	d := firstBackoff
+	for range tries - 1 {
+		if d *= 2; d >= most {
+			return most
+		}
+	}
+	return d
+}
+
+// said is what people are shown of an error: nothing of one that has no kind,
+// which may hold anything.
+func said(err error) string {
+	if fault.Of(err) == fault.Unknown {
+		return "something unexpected went wrong; the server's log says what"
+	}
+	text := strings.ToValidUTF8(err.Error(), "?")
+	if len(text) > maxSaid {
+		return strings.ToValidUTF8(text[:maxSaid], "") + "…"
+	}
+	return text
+}

@@ -1,0 +1,303 @@
+package registries_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/castellan-security/castellan/internal/access"
+	"github.com/castellan-security/castellan/internal/adapter/db"
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/inventory"
+	"github.com/castellan-security/castellan/internal/scan"
+	"github.com/castellan-security/castellan/internal/server/direct"
+	"github.com/castellan-security/castellan/internal/server/images"
+	"github.com/castellan-security/castellan/internal/server/live"
+	"github.com/castellan-security/castellan/internal/server/registries"
+	"github.com/castellan-security/castellan/internal/store"
+)
+
+var (
+	operator = access.Identity{Actor: "user:otto", Scopes: access.Operator.Scopes()}
+	viewer   = access.Identity{Actor: "user:vera", Scopes: access.Viewer.Scopes()}
+)
+
+// digest is the digest of manifest n; the image's own id has another first digit.
+func digest(n int) string  { return fmt.Sprintf("sha256:a%063x", n) }
+func imageID(n int) string { return fmt.Sprintf("sha256:b%063x", n) }
+
+// hub is a registry as doors show it: repositories with tags of images, which are
+// numbers.
+type hub struct {
+	mu       sync.Mutex
+	holds    map[string]map[string]int
+	built    map[int]time.Time
+	failing  map[string]error // by repository; "" is the catalogue; "scan" the scans
+	asked    map[string]int   // by repository; "" is the catalogue
+	resolved int
+	scanned  []int
+	wanted   []inventory.Platform // of the last resolve
+	changes  chan []asset.RegistryChange
+	taken    int
+}
+
+func newHub() *hub {
+	return &hub{
+		holds: map[string]map[string]int{}, built: map[int]time.Time{}, failing: map[string]error{}, asked: map[string]int{},
+		changes: make(chan []asset.RegistryChange, 1),
+	}
+}
+
+// push makes a tag name an image.
+func (h *hub) push(repository, tag string, n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.holds[repository] == nil {
+		h.holds[repository] = map[string]int{}
+	}
+	h.holds[repository][tag] = n
+}
+
+func (h *hub) remove(repository, tag string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.holds[repository], tag)
+	if len(h.holds[repository]) == 0 {
+		delete(h.holds, repository)
+	}
+}
+
+func (h *hub) fail(what string, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.failing[what] = err
+}
+
+func (h *hub) times(repository string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.asked[repository]
+}
+
+// Repositories is registries.Lister.
+func (h *hub) Repositories(context.Context, asset.Registry) iter.Seq2[string, error] {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.asked[""]++
+	names, err := slices.Sorted(maps.Keys(h.holds)), h.failing[""]
+	return func(yield func(string, error) bool) {
+		if err != nil {
+			yield("", err)
+			return
+		}
+		for _, n := range names {
+			if !yield(n, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Images is registries.Lister.
+func (h *hub) Images(_ context.Context, _ asset.Registry, repository string, want func(string) bool) iter.Seq2[asset.RegistryImage, error] {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.asked[repository]++
+	all, err := maps.Clone(h.holds[repository]), h.failing[repository]
+	return func(yield func(asset.RegistryImage, error) bool) {
+		if err != nil {
+			yield(asset.RegistryImage{}, err)
+			return
+		}
+		for _, tag := range slices.Sorted(maps.Keys(all)) {
+			if want(tag) && !yield(asset.RegistryImage{Repository: repository, Digest: digest(all[tag]), Tags: []string{tag}}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Receive is registries.Queue.
+func (h *hub) Receive(ctx context.Context, _ asset.Registry) ([]asset.RegistryChange, func(context.Context) error, error) {
+	select {
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	case c := <-h.changes:
+		return c, func(context.Context) error {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.taken++
+			return nil
+		}, nil
+	}
+}
+
+// Resolve is registries.Images.
+func (h *hub) Resolve(_ context.Context, _ asset.Registry, _, d string, wanted []inventory.Platform) ([]registries.Found, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.resolved++
+	h.wanted = wanted
+	if err := h.failing["resolve"]; err != nil {
+		return nil, err
+	}
+	var n int
+	if _, err := fmt.Sscanf(d, "sha256:a%x", &n); err != nil {
+		return nil, err
+	}
+	return []registries.Found{{ID: imageID(n), Manifest: d, Platform: wanted[0], Created: h.built[n]}}, nil
+}
+
+// Scan is registries.Images: every image has a package with known vulnerabilities.
+func (h *hub) Scan(_ context.Context, _ asset.Registry, _ string, f registries.Found) ([]byte, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var n int
+	if _, err := fmt.Sscanf(f.ID, "sha256:b%x", &n); err != nil {
+		return nil, err
+	}
+	if err := h.failing["scan"]; err != nil {
+		return nil, err
+	}
+	h.scanned = append(h.scanned, n)
+	b, err := json.Marshal(inventory.Inventory{Analysis: scan.Analysis, Packages: []inventory.Package{{
+		Type: "golang", Name: "golang.org/x/net", Version: "v0.7.0", Ecosystem: "Go", Places: []inventory.Place{{Path: "/app", Layer: 1}},
+	}}})
+	if err != nil {
+		return nil, err
+	}
+	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return nil, err
+	}
+	defer z.Close()
+	return z.EncodeAll(b, nil), nil
+}
+
+// world is a server's watch over one hub, with a real database and the real
+// service of images, in a bubble of synctest.
+type world struct {
+	t   *testing.T
+	dir string
+	*hub
+	*registries.Service
+	st         *db.DB
+	images     *images.Service
+	conditions *live.Conditions
+	stop       context.CancelFunc
+	ended      sync.WaitGroup
+}
+
+func inBubble(t *testing.T, play func(t *testing.T, w *world)) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC))) // a bubble begins before there were images
+		w := &world{t: t, dir: dir, hub: newHub()}
+		w.start()
+		defer w.end()
+		play(t, w)
+	})
+}
+
+func (w *world) start() {
+	w.t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	st, err := db.Open(context.Background(), db.Options{Path: filepath.Join(w.dir, "c.db"), ProcessCrashOnly: true}, log)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.st, w.conditions = st, live.NewConditions(time.Now)
+	condition := func(ctx context.Context, part string, err error) {
+		if err == nil || ctx.Err() == nil {
+			w.conditions.Set(part, err)
+		}
+	}
+	directions := direct.New(st, time.Now, log)
+	w.images, err = images.New(images.Options{
+		Store: st, Directions: directions, Joined: directions.Joined(), Condition: condition, Clock: time.Now, Log: log,
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.Service = registries.New(registries.Options{
+		Store: st, Scanning: w.images, Scans: 1, Analysis: scan.Analysis, Condition: condition, Clock: time.Now, Log: log,
+		Doors: registries.Doors{
+			Listers: map[asset.RegistryKind]registries.Lister{asset.RegistryOCI: w.hub, asset.RegistryECR: w.hub}, Queue: w.hub, Images: w.hub,
+			Webhook: func(body []byte, _ string) (all []asset.RegistryChange, err error) {
+				err = json.Unmarshal(body, &all)
+				return all, err
+			},
+		},
+	})
+	ctx, stop := context.WithCancel(context.Background())
+	w.stop = stop
+	w.ended.Go(func() { w.images.Run(ctx) })
+	w.ended.Go(func() { w.Service.Run(ctx) })
+	synctest.Wait()
+}
+
+func (w *world) end() {
+	w.stop()
+	w.ended.Wait()
+	if err := w.st.Close(); err != nil {
+		w.t.Error(err)
+	}
+}
+
+// pass lets time go by and everything happen that is due then.
+func (w *world) pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// watch has the hub watched.
+func (w *world) watch(change ...func(*registries.Spec)) (token string) {
+	w.t.Helper()
+	s := registries.Spec{Name: "hub", Host: "hub.example"}
+	for _, f := range change {
+		f(&s)
+	}
+	_, token, err := w.Create(w.t.Context(), operator, s, true)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.pass(time.Minute)
+	return token
+}
+
+// entries returns repository, number, tags and state of what is known.
+func (w *world) entries() (out []string) {
+	w.t.Helper()
+	all, err := w.st.RegistryImages(w.t.Context(), store.RegistryImageQuery{Limit: store.MaxPage})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, e := range all {
+		var n int
+		if _, err := fmt.Sscanf(e.Digest, "sha256:a%x", &n); err != nil {
+			w.t.Fatal(err)
+		}
+		out = append(out, strings.TrimSpace(fmt.Sprintf("%s %d %s %s", e.Repository, n, strings.Join(e.Tags, ","), e.State)))
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (w *world) want(what string, want ...string) {
+	w.t.Helper()
+	if got := w.entries(); !slices.Equal(got, want) {
+		w.t.Errorf("%s: got %q, want %q", what, got, want)
+	}
+}
