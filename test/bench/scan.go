@@ -97,8 +97,8 @@ func (b *scanBench) form(ctx context.Context, form string) (rows []row, err erro
 		{fmt.Sprintf("scan of an image (%s, %.0f MB stored), CPU ÷ decompressing", form, float64(together(layers))/1e6), fmt.Sprintf("%.2f", whole.cpu/decompressing.cpu), limit},
 		{"  decompressing", decompressing.String(), ""},
 		{"  scan", whole.String(), "≤ 64 MiB"},
-		{"  scan for secrets too, CPU ÷ decompressing", fmt.Sprintf("%.2f", secrets.cpu/decompressing.cpu), secretLimit},
-		{"  scan for secrets too", secrets.String(), ""}}, nil
+		{"  scan for secrets and malware too, CPU ÷ decompressing", fmt.Sprintf("%.2f", secrets.cpu/decompressing.cpu), secretLimit},
+		{"  scan for secrets and malware too", secrets.String(), ""}}, nil
 }
 
 // archive measures what `docker save` writes, whose layers are not compressed.

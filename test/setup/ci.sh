@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests of deploy/ci need: Groovy, in which Jenkins' shared
-# libraries are written. Done already is done quickly.
+# libraries are written; and YARA, which our reader of its rules is held against.
+# Done already is done quickly.
 set -euo pipefail
 
 need=()
