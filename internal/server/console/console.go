@@ -44,6 +44,7 @@ type Console struct {
 	Deps
 	assets *assets
 	mux    http.Handler
+	shows  shows
 }
 
 // New returns the console. It is to be mounted at "/", behind whatever puts
@@ -62,7 +63,7 @@ func New(d Deps) (*Console, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load the console's files: %w", err)
 	}
-	c := &Console{Deps: d, assets: files}
+	c := &Console{Deps: d, assets: files, shows: shows{all: map[string]*show{}}}
 	c.mux = c.routes()
 	return c, nil
 }

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/a-h/templ"
+
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/server/images"
@@ -25,7 +27,7 @@ type imagesData struct {
 }
 
 func (c *Console) images(w http.ResponseWriter, r *http.Request, v visit) error {
-	d, status, err := c.readImages(r, c.Status)
+	d, status, err := c.readImages(r.Context(), r.URL.Query())
 	if err != nil {
 		return err
 	}
@@ -34,10 +36,9 @@ func (c *Console) images(w http.ResponseWriter, r *http.Request, v visit) error 
 
 // readImages reads what the address asks for. A filter that makes no sense is
 // told in the list, with the status that it gets.
-func (c *Console) readImages(r *http.Request, statusOf func(error) int) (imagesData, int, error) {
-	ctx := r.Context()
-	after := r.URL.Query().Get("after")
-	d := imagesData{Filter: imageFilter(r.URL.Query())}
+func (c *Console) readImages(ctx context.Context, asked url.Values) (imagesData, int, error) {
+	after := asked.Get("after")
+	d := imagesData{Filter: imageFilter(asked)}
 	var err error
 	if d.Status, err = c.Images.Status(ctx); err != nil {
 		return d, 0, err
@@ -49,7 +50,7 @@ func (c *Console) readImages(r *http.Request, statusOf func(error) int) (imagesD
 			return d, 0, err
 		}
 		d.Problem = said
-		return d, statusOf(err), nil
+		return d, c.Status(err), nil
 	}
 	if after == "" {
 		d.Live = d.Filter.at("/images/live")
@@ -79,21 +80,17 @@ func (c *Console) listImages(ctx context.Context, d *imagesData, q store.ImageQu
 
 // imagesLive sends the list anew when something of images changed.
 func (c *Console) imagesLive(w http.ResponseWriter, r *http.Request, v visit) error {
-	d, status, err := c.readImages(r, c.Status)
+	asked := r.URL.Query()
+	d, status, err := c.readImages(r.Context(), asked)
 	if err != nil {
 		return err
 	}
 	if status != http.StatusOK {
 		return fault.New(fault.Invalid, "%s", d.Problem)
 	}
-	return c.followImages(w, r, "", tabPause, func(s *stream) error {
-		d, _, err := c.readImages(r, c.Status)
-		if err != nil {
-			return err
-		}
-		p := c.page(r, v, "images", "")
-		p.Now = c.Clock()
-		return s.send(r.Context(), "part", "", imagesPart(p, d))
+	return c.followShow(w, r, d.Filter.at("/images/live", "after", asked.Get("after")), tabPause, func(ctx context.Context) (templ.Component, error) {
+		d, _, err := c.readImages(ctx, asked)
+		return imagesPart(c.bare(), d), err
 	})
 }
 
