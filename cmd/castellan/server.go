@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/castellan-security/castellan/internal/adapter/db"
+	"github.com/castellan-security/castellan/internal/adapter/notify"
 	"github.com/castellan-security/castellan/internal/server"
 	"github.com/castellan-security/castellan/internal/store"
 )
@@ -21,6 +23,7 @@ type serverOptions struct {
 	retention store.Retention
 	// advisories is the path of the advisory database.
 	advisories string
+	url        string
 }
 
 func (o *serverOptions) flags(c *cobra.Command) {
@@ -29,6 +32,7 @@ func (o *serverOptions) flags(c *cobra.Command) {
 	f.StringVar(&o.listen, "listen", "127.0.0.1:8600", "address of console, API and agent link")
 	f.StringSliceVar(&o.names, "name", nil, "further names and addresses for the server's certificate")
 	f.StringVar(&o.advisories, "advisories", "", "advisory database that images are compared with (default: advisories.db in the data folder)")
+	f.StringVar(&o.url, "url", "", "address at which people reach the console, for links in notifications (default: https, the first --name or the address)")
 	f.DurationVar(&o.retention.Events, "keep-events", 30*day, "how long events are kept; 0 keeps them for ever")
 	f.Int64Var(&o.retention.MaxEvents, "max-events", 50_000_000, "how many events are kept, oldest go first; 0 is no limit")
 	f.DurationVar(&o.retention.Workloads, "keep-workloads", 90*day, "how long ended workloads are kept")
@@ -74,6 +78,9 @@ func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Log
 	if g.dataDir == "" {
 		return nil, usagef("no data folder: say --data-dir or set CASTELLAN_DATA_DIR")
 	}
+	if err := checkURL(o.url); err != nil {
+		return nil, err
+	}
 	st, err := db.Open(ctx, db.Options{Path: databasePath(g.dataDir)}, log.With("door", "db"))
 	if err != nil {
 		return nil, err
@@ -86,9 +93,20 @@ func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Log
 		Version:   version(),
 
 		Advisories: g.advisoryPath(o.advisories),
+		URL:        o.url,
+		Sender:     notify.New(version()),
 	}, st, log.With("hall", "server"))
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
 	return &hallServer{server: s, closer: st.Close, dataDir: g.dataDir}, nil
+}
+
+// checkURL returns what is wrong with the console's address.
+func checkURL(s string) error {
+	u, err := url.Parse(s)
+	if s == "" || err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.RawQuery == "" && u.Fragment == "" && u.User == nil {
+		return nil
+	}
+	return usagef("--url %q: want https://host, with a port and a path if need be", s)
 }

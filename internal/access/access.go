@@ -35,6 +35,8 @@ const (
 	ManageImages  Scope = "images:manage" // accept vulnerabilities, have images scanned anew
 	ManageAgents  Scope = "agents:manage" // settings of agents
 	EnrolAgents   Scope = "agents:enrol"  // invite agents, and revoke them
+	ReadNotify    Scope = "notify:read"
+	ManageNotify  Scope = "notify:manage" // who is told of what
 	ManageUsers   Scope = "users:manage"
 	ManageTokens  Scope = "tokens:manage" // everyone's; one's own need no scope
 	ReadAudit     Scope = "audit:read"
@@ -42,19 +44,19 @@ const (
 
 // Scopes lists every scope.
 func Scopes() []Scope {
-	return []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages, ManageImages, ManageAgents, EnrolAgents, ManageUsers, ManageTokens, ReadAudit}
+	return []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages, ManageImages, ManageAgents, EnrolAgents, ReadNotify, ManageNotify, ManageUsers, ManageTokens, ReadAudit}
 }
 
 // Scopes returns the rights of a role; an unknown role has none.
 func (r Role) Scopes() []Scope {
-	read := []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages}
+	read := []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages, ReadNotify}
 	switch r {
 	case Viewer:
 		return read
 	case Operator:
-		return append(read, ManageImages, ManageAgents)
+		return append(read, ManageImages, ManageAgents, ManageNotify)
 	case Administrator:
-		return append(read, ManageImages, ManageAgents, EnrolAgents, ManageUsers, ManageTokens, ReadAudit)
+		return append(read, ManageImages, ManageAgents, ManageNotify, EnrolAgents, ManageUsers, ManageTokens, ReadAudit)
 	}
 	return nil
 }

@@ -42,6 +42,7 @@ func (s *Server) newAPI() http.Handler {
 	a.flowRoutes()
 	a.sampleRoutes()
 	a.imageRoutes()
+	a.notifyRoutes()
 	a.agentRoutes()
 	a.enrolRoutes()
 	a.sessionRoutes()

@@ -26,6 +26,7 @@ type Store interface {
 	Samples
 	Workloads
 	Images
+	Notify
 	Agents
 	AgentSettings
 	Invitations

@@ -41,7 +41,10 @@ func open(t *testing.T) *house {
 		if err := shop.WriteAdvisories(t.Context(), advisories, time.Now()); err != nil {
 			return err
 		}
-		return shop.Fill(t.Context(), st, advisories)
+		if err := shop.Fill(t.Context(), st, advisories); err != nil {
+			return err
+		}
+		return addTargets(t.Context(), st)
 	})
 	h.shop = shop
 	h.move(t)

@@ -10,20 +10,22 @@ import (
 // notices are what a page says after something was done, by the word in the
 // address: the sentence itself never travels.
 var notices = map[string]string{
-	"password":      "Your password is changed. Sign in with the new one.",
-	"everywhere":    "You are signed out everywhere.",
-	"signed-out":    "You are signed out.",
-	"user-created":  "The user is created. The first sign-in asks for a new password.",
-	"user-role":     "The role is changed. The user has to sign in again.",
-	"user-disable":  "The user is disabled and signed out.",
-	"user-enable":   "The user may sign in again.",
-	"user-reset":    "The password is reset. The next sign-in asks for a new one.",
-	"user-delete":   "The user is deleted, with sessions and tokens.",
-	"agent-revoked": "The agent is cut off: its certificates have ended.",
-	"rescan":        "The image waits for a new scan. An agent that has it is asked within seconds.",
-	"accepted":      "It is accepted, which counts within seconds. Until that ends it is in no list of what is open.",
-	"accept-ended":  "The acceptance has ended. What it accepted counts again within seconds.",
-	"token-revoked": "The token is revoked. Requests with it are refused from now on.",
+	"password":       "Your password is changed. Sign in with the new one.",
+	"everywhere":     "You are signed out everywhere.",
+	"signed-out":     "You are signed out.",
+	"user-created":   "The user is created. The first sign-in asks for a new password.",
+	"user-role":      "The role is changed. The user has to sign in again.",
+	"user-disable":   "The user is disabled and signed out.",
+	"user-enable":    "The user may sign in again.",
+	"user-reset":     "The password is reset. The next sign-in asks for a new one.",
+	"user-delete":    "The user is deleted, with sessions and tokens.",
+	"agent-revoked":  "The agent is cut off: its certificates have ended.",
+	"rescan":         "The image waits for a new scan. An agent that has it is asked within seconds.",
+	"accepted":       "It is accepted, which counts within seconds. Until that ends it is in no list of what is open.",
+	"accept-ended":   "The acceptance has ended. What it accepted counts again within seconds.",
+	"target-tested":  "The target has taken a test.",
+	"target-removed": "The target is removed. It is told nothing more.",
+	"token-revoked":  "The token is revoked. Requests with it are refused from now on.",
 }
 
 // signInForm is what the sign-in page shows again after a refusal.
