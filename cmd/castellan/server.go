@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/castellan-security/castellan/internal/adapter/db"
+	"github.com/castellan-security/castellan/internal/adapter/notify"
 	"github.com/castellan-security/castellan/internal/server"
 	"github.com/castellan-security/castellan/internal/store"
 )
@@ -24,6 +26,7 @@ type serverOptions struct {
 	// registryScans is how many images of registries are scanned at once.
 	registryScans int
 	registryCA    string
+	url           string
 }
 
 func (o *serverOptions) flags(c *cobra.Command) {
@@ -34,6 +37,7 @@ func (o *serverOptions) flags(c *cobra.Command) {
 	f.StringVar(&o.advisories, "advisories", "", "advisory database that images are compared with (default: advisories.db in the data folder)")
 	f.IntVar(&o.registryScans, "registry-scans", 1, "how many images of registries are scanned at once; 0 scans none")
 	f.StringVar(&o.registryCA, "registry-ca", "", "further certificate authorities of registries (PEM)")
+	f.StringVar(&o.url, "url", "", "address at which people reach the console, for links in notifications (default: https, the first --name or the address)")
 	f.DurationVar(&o.retention.Events, "keep-events", 30*day, "how long events are kept; 0 keeps them for ever")
 	f.Int64Var(&o.retention.MaxEvents, "max-events", 50_000_000, "how many events are kept, oldest go first; 0 is no limit")
 	f.DurationVar(&o.retention.Workloads, "keep-workloads", 90*day, "how long ended workloads are kept")
@@ -87,6 +91,9 @@ func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Log
 	if o.registryScans < 0 || o.registryScans > maxRegistryScans {
 		return nil, usagef("--registry-scans %d: want 0 to %d", o.registryScans, maxRegistryScans)
 	}
+	if err := checkURL(o.url); err != nil {
+		return nil, err
+	}
 	st, err := db.Open(ctx, db.Options{Path: databasePath(g.dataDir)}, log.With("door", "db"))
 	if err != nil {
 		return nil, err
@@ -110,9 +117,20 @@ func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Log
 		Advisories: g.advisoryPath(o.advisories),
 		Salt:       salt,
 		Registries: doors, RegistryScans: o.registryScans,
+		URL:    o.url,
+		Sender: notify.New(version()),
 	}, st, log.With("hall", "server"))
 	if err != nil {
 		return nil, errors.Join(err, closer())
 	}
 	return &hallServer{server: s, closer: closer, dataDir: g.dataDir}, nil
+}
+
+// checkURL returns what is wrong with the console's address.
+func checkURL(s string) error {
+	u, err := url.Parse(s)
+	if s == "" || err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.RawQuery == "" && u.Fragment == "" && u.User == nil {
+		return nil
+	}
+	return usagef("--url %q: want https://host, with a port and a path if need be", s)
 }

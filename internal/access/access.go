@@ -38,6 +38,8 @@ const (
 	ManageRegistries Scope = "registries:manage"
 	ManageAgents     Scope = "agents:manage" // settings of agents
 	EnrolAgents      Scope = "agents:enrol"  // invite agents, and revoke them
+	ReadNotify       Scope = "notify:read"
+	ManageNotify     Scope = "notify:manage" // who is told of what
 	ManageUsers      Scope = "users:manage"
 	ManageTokens     Scope = "tokens:manage" // everyone's; one's own need no scope
 	ReadAudit        Scope = "audit:read"
@@ -46,19 +48,19 @@ const (
 // Scopes lists every scope.
 func Scopes() []Scope {
 	return []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages, ManageImages, ManageRegistries, ManageAgents, EnrolAgents,
-		ManageUsers, ManageTokens, ReadAudit}
+		ReadNotify, ManageNotify, ManageUsers, ManageTokens, ReadAudit}
 }
 
 // Scopes returns the rights of a role; an unknown role has none.
 func (r Role) Scopes() []Scope {
-	read := []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages}
+	read := []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages, ReadNotify}
 	switch r {
 	case Viewer:
 		return read
 	case Operator:
-		return append(read, ManageImages, ManageRegistries, ManageAgents)
+		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify)
 	case Administrator:
-		return append(read, ManageImages, ManageRegistries, ManageAgents, EnrolAgents, ManageUsers, ManageTokens, ReadAudit)
+		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify, EnrolAgents, ManageUsers, ManageTokens, ReadAudit)
 	}
 	return nil
 }

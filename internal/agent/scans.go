@@ -145,6 +145,7 @@ func (s *scans) scan(ctx context.Context, job scanJob) link.Scanned {
 	kind := fault.Of(err)
 	answer.Inventory = nil
 	answer.Error, answer.Remedy = cut(err.Error(), link.MaxScanText), cut(fault.Remedy(err), link.MaxScanText)
+	answer.Missing = kind == fault.NotFound
 	answer.Final = kind == fault.Invalid || kind == fault.Unsupported || kind == fault.Exhausted
 	s.log.Warn("image not scanned", "image", job.ImageID, "reference", job.Reference, "error", err, "remedy", answer.Remedy)
 	return answer

@@ -168,6 +168,9 @@ func TestWhatCannotBeScannedIsAnswered(t *testing.T) {
 				if err := s.answers[0].Check(); err != nil {
 					t.Errorf("the answer is none: %v", err)
 				}
+				if missing := fault.Is(tc.err, fault.NotFound); s.answers[0].Missing != missing {
+					t.Errorf("missing: got %v, want %v", s.answers[0].Missing, missing)
+				}
 				if tc.want == "" && len(s.scanned) > 0 {
 					t.Errorf("%q was scanned", tc.image)
 				}

@@ -303,7 +303,7 @@ func directiveFromWire(w *linkv1.Directive) (Directive, error) {
 func scannedToWire(s Scanned) *linkv1.InventoryRequest {
 	return &linkv1.InventoryRequest{
 		Job: text(s.Job), ImageId: text(s.ImageID), Inventory: s.Inventory,
-		Error: text(s.Error), Remedy: text(s.Remedy), Final: s.Final,
+		Error: text(s.Error), Remedy: text(s.Remedy), Final: s.Final, Missing: s.Missing,
 	}
 }
 
@@ -311,6 +311,6 @@ func scannedToWire(s Scanned) *linkv1.InventoryRequest {
 func scannedFromWire(w *linkv1.InventoryRequest) Scanned {
 	return Scanned{
 		Job: w.GetJob(), ImageID: w.GetImageId(), Inventory: w.GetInventory(),
-		Error: w.GetError(), Remedy: w.GetRemedy(), Final: w.GetFinal(),
+		Error: w.GetError(), Remedy: w.GetRemedy(), Final: w.GetFinal(), Missing: w.GetMissing(),
 	}
 }

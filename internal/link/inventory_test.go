@@ -42,6 +42,7 @@ func TestAnswersToScansArriveAsTheyWereSent(t *testing.T) {
 		"an inventory":      {Job: "j", ImageID: "sha256:1", Inventory: []byte{0x28, 0xb5, 0x2f, 0xfd, 0}},
 		"the largest":       {Job: "j", ImageID: "sha256:1", Inventory: bytes.Repeat([]byte{7}, link.MaxInventory)},
 		"an error":          {Job: "j", ImageID: "sha256:1", Error: "no such image", Remedy: "pull it", Final: true},
+		"a lost image":      {Job: "j", ImageID: "sha256:1", Error: "no such image", Missing: true},
 		"text that is none": {Job: "j", ImageID: "sha256:1", Error: "\xff"},
 	} {
 		t.Run(name, func(t *testing.T) {

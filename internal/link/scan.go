@@ -77,6 +77,8 @@ type Scanned struct {
 	Error  string
 	Remedy string
 	Final  bool
+	// Missing says that the agent's engine has no such image (any more).
+	Missing bool
 }
 
 // Check holds the limits of an answer: Invalid when s is larger, or neither an

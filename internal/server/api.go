@@ -44,6 +44,7 @@ func (s *Server) newAPI() http.Handler {
 	a.imageRoutes()
 	a.findingRoutes()
 	a.registryRoutes()
+	a.notifyRoutes()
 	a.agentRoutes()
 	a.enrolRoutes()
 	a.sessionRoutes()

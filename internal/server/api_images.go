@@ -269,6 +269,8 @@ func schemaName(t reflect.Type, hint string) string {
 		return "Inventory" + strings.TrimPrefix(name, "Inventory")
 	case strings.HasSuffix(pkg, "/finding"):
 		return "Finding" + name
+	case strings.HasSuffix(pkg, "/notice"):
+		return "Notify" + name
 	case strings.HasSuffix(pkg, "/advisory"):
 		return "Advisory" + strings.TrimPrefix(name, "Advisory")
 	case strings.HasSuffix(pkg, "/exposure"):

@@ -21,6 +21,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,6 +34,7 @@ import (
 	"github.com/castellan-security/castellan/internal/server/images"
 	"github.com/castellan-security/castellan/internal/server/intake"
 	"github.com/castellan-security/castellan/internal/server/live"
+	"github.com/castellan-security/castellan/internal/server/notify"
 	"github.com/castellan-security/castellan/internal/server/pki"
 	"github.com/castellan-security/castellan/internal/server/registries"
 	"github.com/castellan-security/castellan/internal/store"
@@ -61,9 +63,16 @@ type Config struct {
 	// images are scanned at once, none with 0.
 	Registries    registries.Doors
 	RegistryScans int
-	Version       string           // shown to users
-	Clock         func() time.Time // time.Now
-	Accounts      account.Options
+	// URL is where people reach the console, as links in notifications have it;
+	// empty: https, the first of Names or the address, and the port.
+	URL string
+	// Sender carries notifications; nil: there are none. Pace is how long they wait;
+	// zero is what is usual.
+	Sender   notify.Sender
+	Pace     notify.Pace
+	Version  string           // shown to users
+	Clock    func() time.Time // time.Now
+	Accounts account.Options
 }
 
 // Server is one running server. Make it with New and call Run once.
@@ -83,6 +92,7 @@ type Server struct {
 	direct     *direct.Hub
 	images     *images.Service
 	registries *registries.Service
+	notify     *notify.Service
 	metrics    *metrics
 	health     healthCache
 	handler    http.Handler // of the TLS listener
@@ -127,9 +137,15 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 	if s.enrol, err = enrol.New(context.Background(), st, authority, cfg.Clock, log); err != nil {
 		return nil, err
 	}
+	if s.notify, err = notify.New(notify.Options{
+		Store: st, Sender: cfg.Sender, KeyFile: filepath.Join(cfg.DataDir, notifyKey), Console: s.consoleURL,
+		Condition: s.condition, Pace: cfg.Pace, Clock: cfg.Clock, Log: log,
+	}); err != nil {
+		return nil, err
+	}
 	if s.images, err = images.New(images.Options{
 		Store: st, Directions: s.direct, Joined: s.direct.Joined(), Advisories: cfg.Advisories, Salt: cfg.Salt,
-		Condition: s.condition, Clock: cfg.Clock, Log: log,
+		Condition: s.condition, Compared: s.notify.Nudge, Clock: cfg.Clock, Log: log,
 	}); err != nil {
 		return nil, err
 	}
@@ -150,7 +166,7 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 func (s *Server) build() error {
 	c, err := console.New(console.Deps{
 		Store: s.st, Account: s.accounts, Tables: s.tables, Feed: s.feed, Conditions: s.conditions, Images: s.images,
-		Registries: s.registries, Enrolment: s.enrol, Fingerprint: s.CAFingerprint(),
+		Registries: s.registries, Notify: s.notify, Enrolment: s.enrol, Fingerprint: s.CAFingerprint(),
 		Status: Status, Version: s.cfg.Version, Clock: s.cfg.Clock, Log: s.log,
 	})
 	if err != nil {
@@ -215,6 +231,24 @@ func (s *Server) Images() *images.Service { return s.images }
 
 // Registries watches registries.
 func (s *Server) Registries() *registries.Service { return s.registries }
+
+// notifyKey is the file with the key of what is known of notification targets.
+const notifyKey = "notify.key"
+
+// consoleURL is where people reach the console.
+func (s *Server) consoleURL() string {
+	if s.cfg.URL != "" {
+		return strings.TrimSuffix(s.cfg.URL, "/")
+	}
+	host, port, err := net.SplitHostPort(s.Addr())
+	if err != nil {
+		return "" // nothing is told before it listens
+	}
+	if len(s.cfg.Names) > 0 {
+		host = s.cfg.Names[0]
+	}
+	return "https://" + net.JoinHostPort(host, port)
+}
 
 // CAFingerprint returns the fingerprint of the server's certificate authority,
 // "sha256:" and hex: what an agent is given to trust this server alone.
@@ -281,6 +315,7 @@ func (s *Server) Run(ctx context.Context) error {
 	scanning, stopScanning := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopScanning()
 	wg.Go(func() { s.images.Run(scanning) })
+	wg.Go(func() { s.notify.Run(ctx) })
 
 	<-ctx.Done()
 	s.stop()

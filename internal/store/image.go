@@ -195,6 +195,15 @@ type ScanJobs interface {
 	// is given up; one that is scanned already is then done as before. A job that is no longer the image's own changes nothing, and
 	// is a Conflict.
 	ScanFailed(ctx context.Context, imageID, job, why string, next time.Time) error
+	// ScanGone ends a try of an image that no engine has any more: it is gone, or,
+	// when it is scanned already, done as before. A workload of it that starts
+	// later has it wait again (SweepGone). Conflict as of ScanFailed.
+	ScanGone(ctx context.Context, imageID, job string, now time.Time) error
+	// SweepVain ends the wait of images that were scanned by an older analysis, and
+	// wait for a newer one that none of the agents that have them has any more;
+	// able are those that scan, with their analysis. They are done as before, and
+	// their ids are returned.
+	SweepVain(ctx context.Context, able map[string]int) ([]string, error)
 	// ScanAgain makes an image wait for a scan, with no tries behind it, wherever
 	// registries hold it, too.
 	ScanAgain(ctx context.Context, imageID string, now time.Time) error
@@ -251,7 +260,8 @@ type Findings interface {
 	// what is not affected or was taken back is not kept. Secrets, faults and
 	// malware are known again by their kind and key, one each.
 	// Findings keep the time at which they were first found by their
-	// fingerprint.
+	// fingerprint. What nobody knew of the image, or worse than before, becomes
+	// news (NewsQueue).
 	PutFindings(ctx context.Context, f ImageFindings) error
 	// Unmatched returns the ids of scanned images that were not compared with
 	// this generation of the advisories, those with running workloads first.

@@ -27,6 +27,7 @@ type Store interface {
 	Workloads
 	Images
 	Registries
+	Notify
 	Agents
 	AgentSettings
 	Invitations

@@ -508,7 +508,8 @@ type InventoryRequest struct {
 	Inventory     []byte                 `protobuf:"bytes,3,opt,name=inventory,proto3" json:"inventory,omitempty"` // inventory.Inventory as JSON, compressed with zstd; empty when the scan failed
 	Error         string                 `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
 	Remedy        string                 `protobuf:"bytes,5,opt,name=remedy,proto3" json:"remedy,omitempty"`
-	Final         bool                   `protobuf:"varint,6,opt,name=final,proto3" json:"final,omitempty"` // another try would end the same
+	Final         bool                   `protobuf:"varint,6,opt,name=final,proto3" json:"final,omitempty"`     // another try would end the same
+	Missing       bool                   `protobuf:"varint,7,opt,name=missing,proto3" json:"missing,omitempty"` // the engine has no such image
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -581,6 +582,13 @@ func (x *InventoryRequest) GetRemedy() string {
 func (x *InventoryRequest) GetFinal() bool {
 	if x != nil {
 		return x.Final
+	}
+	return false
+}
+
+func (x *InventoryRequest) GetMissing() bool {
+	if x != nil {
+		return x.Missing
 	}
 	return false
 }
@@ -2388,14 +2396,15 @@ const file_link_proto_rawDesc = "" +
 	"\x03Use\x12\x1f\n" +
 	"\vworkload_id\x18\x01 \x01(\tR\n" +
 	"workloadId\x12\x14\n" +
-	"\x05paths\x18\x02 \x03(\tR\x05paths\"\xa1\x01\n" +
+	"\x05paths\x18\x02 \x03(\tR\x05paths\"\xbb\x01\n" +
 	"\x10InventoryRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x19\n" +
 	"\bimage_id\x18\x02 \x01(\tR\aimageId\x12\x1c\n" +
 	"\tinventory\x18\x03 \x01(\fR\tinventory\x12\x14\n" +
 	"\x05error\x18\x04 \x01(\tR\x05error\x12\x16\n" +
 	"\x06remedy\x18\x05 \x01(\tR\x06remedy\x12\x14\n" +
-	"\x05final\x18\x06 \x01(\bR\x05final\"\x13\n" +
+	"\x05final\x18\x06 \x01(\bR\x05final\x12\x18\n" +
+	"\amissing\x18\a \x01(\bR\amissing\"\x13\n" +
 	"\x11InventoryResponse\"\x82\x04\n" +
 	"\x06Sample\x12\x1f\n" +
 	"\vworkload_id\x18\x01 \x01(\tR\n" +

@@ -125,7 +125,7 @@ func (h *house) places(b *tab) []place {
 		{"hostile", "/workloads/" + consoletest.Hostile}, {"ended", "/workloads/" + consoletest.Client},
 		{"events", "/events"}, {"execs", "/events?kind=process.exec&entered=true"}, {"none", "/events?text=nothinghasthis"},
 		{"event", detail}, {"event-close", closed}, {"event-file", shadow}, {"agents", "/agents"}, {"agent", "/agents/" + consoletest.Agent2ID},
-		{"users", "/users"}, {"tokens", "/tokens"}, {"audit", "/audit"}, {"account", "/account"}, {"missing", "/workloads/nosuch"},
+		{"notify", "/notify"}, {"users", "/users"}, {"tokens", "/tokens"}, {"audit", "/audit"}, {"account", "/account"}, {"missing", "/workloads/nosuch"},
 	}...)
 }
 
@@ -205,7 +205,7 @@ func (h *house) keys(t *testing.T, b *tab) {
 		t.Error("after the skip link, the next stop is not a visible one in the content")
 	}
 	for _, way := range []struct{ key, path string }{
-		{"w", "/workloads"}, {"i", "/images"}, {"r", "/registries"}, {"v", "/vulnerabilities"}, {"e", "/events"}, {"a", "/agents"}, {"n", "/network"}, {"u", "/users"}, {"t", "/tokens"}, {"l", "/audit"}, {"m", "/account"}, {"o", "/"},
+		{"w", "/workloads"}, {"i", "/images"}, {"r", "/registries"}, {"v", "/vulnerabilities"}, {"e", "/events"}, {"a", "/agents"}, {"c", "/notify"}, {"n", "/network"}, {"u", "/users"}, {"t", "/tokens"}, {"l", "/audit"}, {"m", "/account"}, {"o", "/"},
 	} {
 		press("g", way.key)
 		b.wait("location.pathname === " + quote(way.path))

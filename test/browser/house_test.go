@@ -44,7 +44,7 @@ func open(t *testing.T) *house {
 		if err := shop.Fill(t.Context(), st, advisories); err != nil {
 			return err
 		}
-		return shop.FillRegistries(t.Context(), st, time.Now())
+		return errors.Join(shop.FillRegistries(t.Context(), st, time.Now()), addTargets(t.Context(), st))
 	})
 	h.shop = shop
 	h.move(t)

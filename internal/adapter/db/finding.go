@@ -98,10 +98,15 @@ func (d *DB) PutFindings(ctx context.Context, f store.ImageFindings) error {
 type known struct {
 	number, first, facet int64
 	hash                 []byte
+	// As newsOf needs it.
+	weakness, pkg     string
+	rank              int64
+	fixable, accepted bool
 }
 
 func (w *writer) findings(ctx context.Context, image int64) (map[string]known, error) {
-	st, err := w.stmt(ctx, "SELECT fingerprint, number, first, facet, hash FROM vulnerabilities WHERE image = ?")
+	st, err := w.stmt(ctx, `SELECT fingerprint, number, first, facet, hash, weakness, package, rank, fixable, accepted
+		FROM vulnerabilities WHERE image = ?`)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +119,7 @@ func (w *writer) findings(ctx context.Context, image int64) (map[string]known, e
 	for rows.Next() {
 		var print string
 		var k known
-		if err := rows.Scan(&print, &k.number, &k.first, &k.facet, &k.hash); err != nil {
+		if err := rows.Scan(&print, &k.number, &k.first, &k.facet, &k.hash, &k.weakness, &k.pkg, &k.rank, &k.fixable, &k.accepted); err != nil {
 			return nil, err
 		}
 		all[print] = k
@@ -134,6 +139,9 @@ func (w *writer) replaceFindings(ctx context.Context, image int64, now time.Time
 	}
 	before, err := w.findings(ctx, image)
 	if err != nil {
+		return err
+	}
+	if err := w.putNews(ctx, image, now, before, set, packed == nil); err != nil {
 		return err
 	}
 	facets := make([]facetOf, 0, len(set.all))

@@ -233,6 +233,7 @@ func (w *writer) pruneImages(ctx context.Context, cut int64) (int64, bool, error
 		for _, statement := range [...]string{
 			"DELETE FROM vulnerabilities WHERE image = ?", "DELETE FROM inventories WHERE image = ?",
 			"DELETE FROM image_facets WHERE image = ?", "DELETE FROM image_findings WHERE image = ?", "DELETE FROM image_uses WHERE image = ?", "DELETE FROM images WHERE number = ?",
+			"DELETE FROM news WHERE image = ?", "DELETE FROM notices_told WHERE image = ?",
 		} {
 			if _, err := w.exec(ctx, statement, n); err != nil {
 				return 0, false, err

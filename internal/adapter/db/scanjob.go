@@ -123,6 +123,38 @@ func (d *DB) ScanFailed(ctx context.Context, imageID, job, why string, next time
 	})
 }
 
+// ScanGone implements store.ScanJobs. next keeps when it was gone.
+func (d *DB) ScanGone(ctx context.Context, imageID, job string, now time.Time) error {
+	return d.write(ctx, "end a scan", func(ctx context.Context, w *writer) error {
+		number, _, err := w.jobOf(ctx, imageID, job)
+		if err != nil {
+			return err
+		}
+		_, err = w.exec(ctx, `UPDATE images SET state = CASE scanned WHEN 1 THEN 'done' ELSE 'gone' END, pending = 0, job = '', tries = 0,
+			error = '', next = CASE scanned WHEN 1 THEN 0 ELSE ? END WHERE number = ?`, nanos(now), number)
+		return err
+	})
+}
+
+// SweepVain implements store.ScanJobs.
+func (d *DB) SweepVain(ctx context.Context, able map[string]int) (ended []string, err error) {
+	agents, err := json.Marshal(able)
+	if err != nil {
+		return nil, fmt.Errorf("encode agents: %w", err)
+	}
+	err = d.write(ctx, "end scans in vain", func(ctx context.Context, w *writer) (err error) {
+		// asked as analysis has it asked for anew, once somebody can.
+		ended, err = w.changed(ctx, `UPDATE images SET state = 'done', pending = 0, tries = 0, next = 0, error = '', asked = analysis
+			WHERE pending = 1 AND job = '' AND scanned = 1 AND asked > 0 AND NOT EXISTS (SELECT 1 FROM workloads w
+			JOIN json_each(?) a ON a.key = w.agent WHERE w.image = images.id AND w.rank IN (0, 1) AND a.value >= images.asked) RETURNING id`, string(agents))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ended, nil
+}
+
 // ScanAgain implements store.ScanJobs.
 func (d *DB) ScanAgain(ctx context.Context, imageID string, now time.Time) error {
 	return d.write(ctx, "ask for a scan", func(ctx context.Context, w *writer) error {
@@ -157,7 +189,8 @@ func (d *DB) SweepGone(ctx context.Context, g store.Gone) (gone, back []string, 
 	before := nanos(g.Before)
 	err = d.write(ctx, "give up images that are gone", func(ctx context.Context, w *writer) (err error) {
 		back, err = w.changed(ctx, `UPDATE images SET state = 'waiting', pending = 1, tries = 0, error = '', next = ?
-			WHERE state = 'gone' AND `+alive+` RETURNING id`, nanos(g.Now), before, string(silent))
+			WHERE state = 'gone' AND `+alive+` AND (next = 0 OR EXISTS (SELECT 1 FROM workloads w WHERE w.image = images.id
+			AND (w.ended = 0 OR w.ended > images.next))) RETURNING id`, nanos(g.Now), before, string(silent))
 		if gone = nil; err != nil || g.OnlyBack {
 			return err
 		}

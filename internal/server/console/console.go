@@ -31,6 +31,8 @@ type Deps struct {
 	Registries Registries
 	// Enrolment is nil where no agent can join; nothing is shown of it then.
 	Enrolment Enrolment
+	// Notify is nil where nobody is told of anything; there is no such page then.
+	Notify Notify
 	// Fingerprint is that of the server's certificate authority, which an agent
 	// that joins is told.
 	Fingerprint string
@@ -46,6 +48,7 @@ type Console struct {
 	Deps
 	assets *assets
 	mux    http.Handler
+	shows  shows
 }
 
 // New returns the console. It is to be mounted at "/", behind whatever puts
@@ -64,7 +67,7 @@ func New(d Deps) (*Console, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load the console's files: %w", err)
 	}
-	c := &Console{Deps: d, assets: files}
+	c := &Console{Deps: d, assets: files, shows: shows{all: map[string]*show{}}}
 	c.mux = c.routes()
 	return c, nil
 }
@@ -122,6 +125,10 @@ func (c *Console) routes() http.Handler {
 	seen(access.ReadAgents, "GET /agents/{id}", c.agent)
 	done(access.EnrolAgents, "POST /agents", c.invite)
 	done(access.EnrolAgents, "POST /agents/{id}/revoke", c.revokeAgent)
+	seen(access.ReadNotify, "GET /notify", c.notify)
+	done(access.ManageNotify, "POST /notify", c.addTarget)
+	done(access.ManageNotify, "POST /notify/{id}/test", c.testTarget)
+	done(access.ManageNotify, "POST /notify/{id}/remove", c.removeTarget)
 	seen(access.ManageUsers, "GET /users", c.users)
 	done(access.ManageUsers, "POST /users", c.createUser)
 	done(access.ManageUsers, "POST /users/{id}/{change}", c.changeUser)

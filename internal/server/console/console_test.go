@@ -30,7 +30,7 @@ func pages() []string {
 		"/", "/workloads", "/workloads/" + consoletest.Storefront, "/workloads/" + consoletest.Hostile,
 		"/workloads/" + consoletest.Client, "/events", "/events?kind=process.exec&entered=true", "/events/1",
 		"/agents", "/agents/" + consoletest.AgentID, "/agents/" + consoletest.Agent2ID,
-		"/users", "/tokens", "/audit", "/account", "/network", "/network?since=7d&cluster=shop", "/network?cluster=nowhere",
+		"/users", "/tokens", "/audit", "/account", "/notify", "/network", "/network?since=7d&cluster=shop", "/network?cluster=nowhere",
 		"/events?kind=file,network,dns,privilege,memory,resource&limit=1000",
 	}
 	paths = append(paths, imagePages()...)
@@ -240,6 +240,8 @@ func TestRolesSeeWhatTheyMay(t *testing.T) {
 		{access.Viewer, "/agents", 200, true},
 		{access.Viewer, "/images", 200, true},
 		{access.Viewer, "/vulnerabilities", 200, true},
+		{access.Viewer, "/notify", 200, true},
+		{access.Role("nothing"), "/notify", 403, false},
 		{access.Role("nothing"), "/images", 403, false},
 		{access.Operator, "/users", 403, false},
 		{access.Administrator, "/users", 200, true},

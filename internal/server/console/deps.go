@@ -8,9 +8,11 @@ import (
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/inventory"
+	"github.com/castellan-security/castellan/internal/notice"
 	"github.com/castellan-security/castellan/internal/server/account"
 	"github.com/castellan-security/castellan/internal/server/images"
 	"github.com/castellan-security/castellan/internal/server/live"
+	"github.com/castellan-security/castellan/internal/server/notify"
 	"github.com/castellan-security/castellan/internal/server/registries"
 	"github.com/castellan-security/castellan/internal/store"
 )
@@ -153,6 +155,15 @@ type Enrolment interface {
 	Invite(ctx context.Context, who access.Identity, name string, life time.Duration) (i access.Invitation, token string, err error)
 	Certificates(ctx context.Context, who access.Identity, agentID string) ([]access.Certificate, error)
 	Revoke(ctx context.Context, who access.Identity, agentID string) (int, error)
+}
+
+// Notify decides who is told of what happens; *notify.Service satisfies it. It
+// refuses what an identity may not do.
+type Notify interface {
+	Targets(ctx context.Context, who access.Identity) ([]notice.Target, error)
+	Add(ctx context.Context, who access.Identity, n notify.NewTarget) (t notice.Target, secret string, err error)
+	Remove(ctx context.Context, who access.Identity, id int64) error
+	Test(ctx context.Context, who access.Identity, id int64) error
 }
 
 // SignIns starts and ends sessions.

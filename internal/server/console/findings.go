@@ -1,10 +1,13 @@
 package console
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/a-h/templ"
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
@@ -96,8 +99,11 @@ type findingsData struct {
 
 func (c *Console) findingLines(k findingKind) view {
 	return func(w http.ResponseWriter, r *http.Request, v visit) error {
-		d, status, err := c.readLines(r, v, k)
+		d, status, err := c.readLines(r.Context(), r.URL.Query(), k)
 		if err != nil {
+			return err
+		}
+		if d.Owners, err = c.ownerNames(r, v); err != nil {
 			return err
 		}
 		return c.show(w, r, status, findingsBody(c.page(r, v, k.Many, k.title()), d))
@@ -106,19 +112,15 @@ func (c *Console) findingLines(k findingKind) view {
 
 // readLines reads what the address asks for. A filter that makes no sense is told
 // in the list, with the status that it gets.
-func (c *Console) readLines(r *http.Request, v visit, k findingKind) (d findingsData, status int, err error) {
-	ctx := r.Context()
-	d = findingsData{Kind: k, Filter: lineFilter(k.path(), r.URL.Query())}
+func (c *Console) readLines(ctx context.Context, asked url.Values, k findingKind) (d findingsData, status int, err error) {
+	d = findingsData{Kind: k, Filter: lineFilter(k.path(), asked)}
 	if d.Status, err = c.Images.Status(ctx); err != nil {
 		return d, 0, err
 	}
-	if d.Owners, err = c.ownerNames(r, v); err != nil {
+	if d.Trend, err = c.readTrend(ctx, k.FindingKind, c.Clock()); err != nil {
 		return d, 0, err
 	}
-	if d.Trend, err = c.readTrend(ctx, k.FindingKind, v.now); err != nil {
-		return d, 0, err
-	}
-	q, err := query.Findings(k.FindingKind, d.Filter.values("offset", r.URL.Query().Get("offset")))
+	q, err := query.Findings(k.FindingKind, d.Filter.values("offset", asked.Get("offset")))
 	if err != nil {
 		said, ok := refused(err)
 		if !ok {
@@ -144,21 +146,18 @@ func (c *Console) readLines(r *http.Request, v visit, k findingKind) (d findings
 // findingsLive sends the list anew when it has become another one.
 func (c *Console) findingsLive(k findingKind) view {
 	return func(w http.ResponseWriter, r *http.Request, v visit) error {
-		d, status, err := c.readLines(r, v, k)
+		asked := r.URL.Query()
+		d, status, err := c.readLines(r.Context(), asked, k)
 		if err != nil {
 			return err
 		}
 		if status != http.StatusOK {
 			return fault.New(fault.Invalid, "%s", d.Problem)
 		}
-		return c.followImages(w, r, "", weaknessPause, func(s *stream) error {
-			d, _, err := c.readLines(r, v, k)
-			if err != nil {
-				return err
-			}
-			p := c.page(r, v, k.Many, "")
-			p.Now = c.Clock()
-			return s.sendNews(r.Context(), "part", linesPart(p, d))
+		address := d.Filter.at(k.path()+"/live", "offset", asked.Get("offset"))
+		return c.followShow(w, r, address, weaknessPause, func(ctx context.Context) (templ.Component, error) {
+			d, _, err := c.readLines(ctx, asked, k)
+			return linesPart(c.bare(), d), err
 		})
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/a-h/templ"
+
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/server/images"
@@ -26,8 +28,11 @@ type imagesData struct {
 }
 
 func (c *Console) images(w http.ResponseWriter, r *http.Request, v visit) error {
-	d, status, err := c.readImages(r, v)
+	d, status, err := c.readImages(r.Context(), r.URL.Query())
 	if err != nil {
+		return err
+	}
+	if d.Owners, err = c.ownerNames(r, v); err != nil {
 		return err
 	}
 	return c.show(w, r, status, imagesBody(c.page(r, v, "images", "Images"), d))
@@ -35,15 +40,11 @@ func (c *Console) images(w http.ResponseWriter, r *http.Request, v visit) error 
 
 // readImages reads what the address asks for. A filter that makes no sense is
 // told in the list, with the status that it gets.
-func (c *Console) readImages(r *http.Request, v visit) (imagesData, int, error) {
-	ctx := r.Context()
-	after := r.URL.Query().Get("after")
-	d := imagesData{Filter: imageFilter(r.URL.Query())}
+func (c *Console) readImages(ctx context.Context, asked url.Values) (imagesData, int, error) {
+	after := asked.Get("after")
+	d := imagesData{Filter: imageFilter(asked)}
 	var err error
 	if d.Status, err = c.Images.Status(ctx); err != nil {
-		return d, 0, err
-	}
-	if d.Owners, err = c.ownerNames(r, v); err != nil {
 		return d, 0, err
 	}
 	q, err := query.Images(d.Filter.values("after", after))
@@ -81,21 +82,17 @@ func (c *Console) listImages(ctx context.Context, d *imagesData, q store.ImageQu
 
 // imagesLive sends the list anew when something of images changed.
 func (c *Console) imagesLive(w http.ResponseWriter, r *http.Request, v visit) error {
-	d, status, err := c.readImages(r, v)
+	asked := r.URL.Query()
+	d, status, err := c.readImages(r.Context(), asked)
 	if err != nil {
 		return err
 	}
 	if status != http.StatusOK {
 		return fault.New(fault.Invalid, "%s", d.Problem)
 	}
-	return c.followImages(w, r, "", tabPause, func(s *stream) error {
-		d, _, err := c.readImages(r, v)
-		if err != nil {
-			return err
-		}
-		p := c.page(r, v, "images", "")
-		p.Now = c.Clock()
-		return s.send(r.Context(), "part", "", imagesPart(p, d))
+	return c.followShow(w, r, d.Filter.at("/images/live", "after", asked.Get("after")), tabPause, func(ctx context.Context) (templ.Component, error) {
+		d, _, err := c.readImages(ctx, asked)
+		return imagesPart(c.bare(), d), err
 	})
 }
 

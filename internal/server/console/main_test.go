@@ -41,6 +41,7 @@ type house struct {
 	store    *fakeStore
 	accounts *fakeAccount
 	images   *fakeImages
+	notify   *fakeNotify
 	tables   *live.Tables
 	feed     *live.Feed
 	wrong    *live.Conditions
@@ -81,13 +82,14 @@ func newHouse(shop consoletest.Shop, now time.Time) (*house, error) {
 		h.store.acceptances = shopAcceptances(h.now)
 	}
 	h.images = newImages(h.store, h.accounts)
+	h.notify = &fakeNotify{fakeAccount: h.accounts}
 	for _, a := range shop.Agents {
 		h.tables.Apply(a.ID, link.Report{Agent: a, Snapshot: true, Processes: runningOn(shop, a.ID)})
 	}
 	var err error
 	h.Console, err = console.New(console.Deps{
 		Store: h.store, Account: h.accounts, Tables: h.tables, Feed: h.feed, Conditions: h.wrong,
-		Images: h.images, Registries: newRegistries(h.accounts, h.now), Enrolment: fakeEnrolment{h.accounts}, Fingerprint: "sha256:0f3c",
+		Images: h.images, Registries: newRegistries(h.accounts, h.now), Enrolment: fakeEnrolment{h.accounts}, Notify: h.notify, Fingerprint: "sha256:0f3c",
 		Status: status, Version: "0.1.0-test", Clock: clock,
 	})
 	return h, err

@@ -148,6 +148,10 @@ func (c *Console) page(r *http.Request, v visit, here, title string) page {
 	}
 }
 
+// bare is a page for what several people are shown alike: nothing of anybody is
+// in it.
+func (c *Console) bare() page { return page{Version: c.Version, Now: c.Clock(), files: c.assets} }
+
 func theme(r *http.Request) string {
 	k, err := r.Cookie(themeCookie)
 	if err != nil || (k.Value != "light" && k.Value != "dark") {

@@ -31,6 +31,8 @@ var notices = map[string]string{
 	"registry-checked": "The registry is looked at now.",
 	"registry-removed": "The registry is not watched any more.",
 	"registry-rescan":  "The image waits for a new scan.",
+	"target-tested":    "The target has taken a test.",
+	"target-removed":   "The target is removed. It is told nothing more.",
 }
 
 // signInForm is what the sign-in page shows again after a refusal.

@@ -38,7 +38,7 @@ const (
 type stream struct {
 	w    http.ResponseWriter
 	c    *http.ResponseController
-	last [sha256.Size]byte // of what sendNews sent
+	last [sha256.Size]byte // of what sendFrame sent
 }
 
 func newStream(w http.ResponseWriter) *stream {
@@ -56,33 +56,41 @@ func (s *stream) send(ctx context.Context, name, id string, body templ.Component
 	if err := body.Render(ctx, &html); err != nil {
 		return err
 	}
+	return s.write(messageOf(name, id, html.Bytes()))
+}
+
+func messageOf(name, id string, html []byte) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "event: %s\n", name)
 	if id != "" {
 		fmt.Fprintf(&b, "id: %s\n", id)
 	}
-	for line := range bytes.Lines(html.Bytes()) {
+	for line := range bytes.Lines(html) {
 		b.WriteString("data: ")
 		b.Write(bytes.TrimRight(line, "\r\n"))
 		b.WriteByte('\n')
 	}
 	b.WriteByte('\n')
-	return s.write(b.Bytes())
+	return b.Bytes()
 }
 
-// sendNews is send, but for a message that is what it was the last time, of which
-// the browser is only told that there is nothing new.
+// sendNews is send, but for a message that is what it was the last time.
 func (s *stream) sendNews(ctx context.Context, name string, body templ.Component) error {
 	var html bytes.Buffer
 	if err := body.Render(ctx, &html); err != nil {
 		return err
 	}
-	sum := sha256.Sum256(html.Bytes())
-	if sum == s.last {
+	return s.sendFrame(frame{messageOf(name, "", html.Bytes()), sha256.Sum256(html.Bytes())})
+}
+
+// sendFrame sends what a view shows. Of one that is as it was the last time the
+// browser is only told that there is nothing new.
+func (s *stream) sendFrame(f frame) error {
+	if f.sum == s.last {
 		return s.ping()
 	}
-	s.last = sum
-	return s.send(ctx, name, "", templ.Raw(html.String()))
+	s.last = f.sum
+	return s.write(f.message)
 }
 
 // ping writes a comment, which a browser ignores.

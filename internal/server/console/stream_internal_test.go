@@ -1,17 +1,16 @@
 package console
 
 import (
+	"crypto/sha256"
 	"net/http/httptest"
 	"testing"
-
-	"github.com/a-h/templ"
 )
 
 func TestOnlyNewsAreSent(t *testing.T) {
 	w := httptest.NewRecorder()
 	s := newStream(w)
 	for _, html := range []string{"<p>a</p>", "<p>a</p>", "<p>b</p>", "<p>a</p>"} {
-		if err := s.sendNews(t.Context(), "part", templ.Raw(html)); err != nil {
+		if err := s.sendFrame(frame{messageOf("part", "", []byte(html)), sha256.Sum256([]byte(html))}); err != nil {
 			t.Fatal(err)
 		}
 	}

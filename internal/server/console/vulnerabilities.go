@@ -1,12 +1,15 @@
 package console
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/a-h/templ"
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
@@ -31,8 +34,11 @@ type vulnerabilitiesData struct {
 }
 
 func (c *Console) vulnerabilities(w http.ResponseWriter, r *http.Request, v visit) error {
-	d, status, err := c.readVulnerabilities(r, v)
+	d, status, err := c.readVulnerabilities(r.Context(), r.URL.Query())
 	if err != nil {
+		return err
+	}
+	if d.Owners, err = c.ownerNames(r, v); err != nil {
 		return err
 	}
 	return c.show(w, r, status, vulnerabilitiesBody(c.page(r, v, "vulnerabilities", "Vulnerabilities"), d))
@@ -40,18 +46,15 @@ func (c *Console) vulnerabilities(w http.ResponseWriter, r *http.Request, v visi
 
 // readVulnerabilities reads what the address asks for. A filter that makes no
 // sense is told in the list, with the status that it gets.
-func (c *Console) readVulnerabilities(r *http.Request, v visit) (d vulnerabilitiesData, status int, err error) {
-	d.Filter = vulnerabilityFilter("/vulnerabilities", r.URL.Query())
-	if d.Status, err = c.Images.Status(r.Context()); err != nil {
+func (c *Console) readVulnerabilities(ctx context.Context, asked url.Values) (d vulnerabilitiesData, status int, err error) {
+	d.Filter = vulnerabilityFilter("/vulnerabilities", asked)
+	if d.Status, err = c.Images.Status(ctx); err != nil {
 		return d, 0, err
 	}
-	if d.Owners, err = c.ownerNames(r, v); err != nil {
+	if d.Trend, err = c.readTrend(ctx, store.KindVulnerability, c.Clock()); err != nil {
 		return d, 0, err
 	}
-	if d.Trend, err = c.readTrend(r.Context(), store.KindVulnerability, v.now); err != nil {
-		return d, 0, err
-	}
-	q, err := query.Vulnerabilities(d.Filter.values("offset", r.URL.Query().Get("offset")))
+	q, err := query.Vulnerabilities(d.Filter.values("offset", asked.Get("offset")))
 	if err != nil {
 		said, ok := refused(err)
 		if !ok {
@@ -63,7 +66,7 @@ func (c *Console) readVulnerabilities(r *http.Request, v visit) (d vulnerabiliti
 	if q.Offset == 0 {
 		d.Live = d.Filter.at("/vulnerabilities/live")
 	}
-	return d, http.StatusOK, c.listWeaknesses(r, &d, q)
+	return d, http.StatusOK, c.listWeaknesses(ctx, &d, q)
 }
 
 // weaknessPause is the least time between two updates of the list: it adds up all
@@ -72,27 +75,23 @@ const weaknessPause = 3 * time.Second
 
 // vulnerabilitiesLive sends the list anew when it has become another one.
 func (c *Console) vulnerabilitiesLive(w http.ResponseWriter, r *http.Request, v visit) error {
-	d, status, err := c.readVulnerabilities(r, v)
+	asked := r.URL.Query()
+	d, status, err := c.readVulnerabilities(r.Context(), asked)
 	if err != nil {
 		return err
 	}
 	if status != http.StatusOK {
 		return fault.New(fault.Invalid, "%s", d.Problem)
 	}
-	return c.followImages(w, r, "", weaknessPause, func(s *stream) error {
-		d, _, err := c.readVulnerabilities(r, v)
-		if err != nil {
-			return err
-		}
-		p := c.page(r, v, "vulnerabilities", "")
-		p.Now = c.Clock()
-		return s.sendNews(r.Context(), "part", vulnerabilitiesPart(p, d))
+	return c.followShow(w, r, d.Filter.at("/vulnerabilities/live", "offset", asked.Get("offset")), weaknessPause, func(ctx context.Context) (templ.Component, error) {
+		d, _, err := c.readVulnerabilities(ctx, asked)
+		return vulnerabilitiesPart(c.bare(), d), err
 	})
 }
 
-func (c *Console) listWeaknesses(r *http.Request, d *vulnerabilitiesData, q store.VulnerabilityQuery) error {
+func (c *Console) listWeaknesses(ctx context.Context, d *vulnerabilitiesData, q store.VulnerabilityQuery) error {
 	q.Limit = onePageAnd
-	list, err := c.Store.Weaknesses(r.Context(), q)
+	list, err := c.Store.Weaknesses(ctx, q)
 	if err != nil {
 		return err
 	}

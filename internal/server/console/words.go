@@ -182,6 +182,10 @@ func scopeWords(s access.Scope) string {
 		return "change the settings of agents"
 	case access.EnrolAgents:
 		return "invite and revoke agents"
+	case access.ReadNotify:
+		return "read who is told of what happens"
+	case access.ManageNotify:
+		return "decide who is told of what happens"
 	case access.ManageUsers:
 		return "manage users"
 	case access.ManageTokens:

@@ -6,7 +6,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
@@ -101,6 +103,27 @@ func (s *Service) sweepGone(ctx context.Context) error {
 	}
 	if len(back) > 0 {
 		s.leases.ask()
+	}
+	return s.endVain(ctx, agents, g.Silent)
+}
+
+// endVain ends the wait of images that are scanned, and wait for a newer analysis
+// that no agent which has them has any more: they are as before, and asked for
+// again when one has it.
+func (s *Service) endVain(ctx context.Context, agents []asset.Agent, silent []string) error {
+	able := map[string]int{}
+	for i := range agents {
+		if slices.Contains(agents[i].Abilities, link.AbilityScan) && !slices.Contains(silent, agents[i].ID) {
+			able[agents[i].ID] = analysisOf(agents[i].Abilities)
+		}
+	}
+	ended, err := s.st.SweepVain(ctx, able)
+	if err != nil {
+		return fmt.Errorf("end the wait for a newer analysis: %w", err)
+	}
+	for _, id := range ended {
+		s.log.Info("image stays as an older analysis found it: no agent that has it has a newer one", "image_id", id)
+		s.listeners.touch(id)
 	}
 	return nil
 }

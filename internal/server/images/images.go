@@ -83,8 +83,10 @@ type Options struct {
 	Salt link.Salt
 	// Condition shows that a part is not well, or, with nil, that it is again.
 	Condition func(ctx context.Context, part string, err error)
-	Clock     func() time.Time
-	Log       *slog.Logger
+	// Compared is told after an image was compared; nil tells nobody.
+	Compared func()
+	Clock    func() time.Time
+	Log      *slog.Logger
 }
 
 // Service is what knows about the images of the fleet. It is safe for concurrent
@@ -94,6 +96,7 @@ type Service struct {
 	directions Directions
 	joined     <-chan struct{}
 	condition  func(ctx context.Context, part string, err error)
+	compared   func()
 	clock      func() time.Time
 	log        *slog.Logger
 	started    time.Time
@@ -122,8 +125,11 @@ func New(o Options) (*Service, error) {
 	if o.Condition == nil {
 		o.Condition = func(context.Context, string, error) {}
 	}
+	if o.Compared == nil {
+		o.Compared = func() {}
+	}
 	return &Service{
-		st: o.Store, directions: o.Directions, joined: o.Joined, condition: o.Condition, clock: o.Clock, log: o.Log,
+		st: o.Store, compared: o.Compared, directions: o.Directions, joined: o.Joined, condition: o.Condition, clock: o.Clock, log: o.Log,
 		started: o.Clock(), salt: o.Salt,
 		advisories: advisories{path: o.Advisories, clock: o.Clock},
 		noted:      noted{known: map[string]bool{}, waiting: map[string]store.Image{}, sweep: true},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/link"
@@ -29,6 +30,9 @@ func (s *Service) Inventory(ctx context.Context, a link.Scanned) error {
 	in := input{what: answered, agent: a.AgentID, job: a.Job, now: s.clock()}
 	if len(a.Inventory) == 0 {
 		in.what, in.why, in.final = failed, words(a), a.Final
+		if in.unused, err = s.unused(ctx, a); err != nil {
+			return err
+		}
 	}
 	e := step(m.Scan, in)
 	switch e.deed {
@@ -46,6 +50,21 @@ func (s *Service) Inventory(ctx context.Context, a link.Scanned) error {
 
 func notAsked(a link.Scanned, why string) error {
 	return fault.New(fault.Conflict, "the scan of image %s is not wanted of agent %s: %s", a.ImageID, a.AgentID, why)
+}
+
+// unused reports whether the agent's engine has no such image, and no container
+// of it is left: who could scan it is gone.
+func (s *Service) unused(ctx context.Context, a link.Scanned) (bool, error) {
+	if !a.Missing {
+		return false, nil
+	}
+	left, err := s.st.Workloads(ctx, store.WorkloadQuery{
+		ImageID: a.ImageID, States: []asset.State{asset.Created, asset.Running, asset.Paused}, Limit: 1,
+	})
+	if err != nil {
+		return false, fmt.Errorf("list workloads of image %s: %w", a.ImageID, err)
+	}
+	return len(left) == 0, nil
 }
 
 // Limits of the texts of an answer.

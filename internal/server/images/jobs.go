@@ -291,14 +291,18 @@ func (s *Service) lease(ctx context.Context, agentID string, analysis int) (bool
 // endTry ends a try that failed, as step has decided. A job that is not the
 // image's own any more is nothing to end.
 func (s *Service) endTry(ctx context.Context, imageID, job string, e effect) error {
-	err := s.st.ScanFailed(ctx, imageID, job, e.why, e.at)
+	end := func() error { return s.st.ScanFailed(ctx, imageID, job, e.why, e.at) }
+	if e.deed == letGo {
+		end = func() error { return s.st.ScanGone(ctx, imageID, job, s.clock()) }
+	}
+	err := end()
 	if fault.Is(err, fault.Conflict) || fault.Is(err, fault.NotFound) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("note that the scan of image %s failed: %w", imageID, err)
 	}
-	s.log.Warn("image not scanned", "image_id", imageID, "why", e.why, "given_up", e.deed == giveUp)
+	s.log.Warn("image not scanned", "image_id", imageID, "why", e.why, "given_up", e.deed == giveUp, "gone", e.deed == letGo)
 	s.listeners.touch(imageID)
 	return nil
 }

@@ -189,6 +189,7 @@ func (s *Service) refresh(ctx context.Context, imageID string) error {
 		return fmt.Errorf("store the findings of image %s: %w", imageID, err)
 	}
 	s.listeners.touch(imageID)
+	s.compared()
 	return nil
 }
 

@@ -42,6 +42,9 @@ type input struct {
 	now        time.Time
 	why        string // of failed, in words, with what helps
 	final      bool   // of failed: another try would end the same
+	// unused is of failed: the agent's engine has no such image any more, and no
+	// container of it is left anywhere.
+	unused bool
 }
 
 // deed is what is to be done about it.
@@ -53,13 +56,14 @@ const (
 	keep               // store the inventory
 	again              // let the image wait until effect.at
 	giveUp
+	letGo // there is no such image any more
 )
 
 // effect is a deed with what it needs.
 type effect struct {
 	deed deed
 	at   time.Time
-	why  string // of refuse, again and giveUp
+	why  string // of refuse, again, giveUp and letGo
 }
 
 // step says what follows for the scan of an image from what happened. It is all
@@ -82,6 +86,9 @@ func step(s store.Scan, in input) effect {
 			return effect{deed: refuse, why: "its time is not over"}
 		}
 		in.why = fmt.Sprintf("agent %s did not answer within %s", in.agent, leaseFor)
+	}
+	if in.unused {
+		return effect{deed: letGo, why: in.why}
 	}
 	if in.final || s.Tries >= maxTries {
 		return effect{deed: giveUp, why: in.why}

@@ -174,7 +174,36 @@ func analysisCases() []testCase {
 			k.ok(k.st.ScanAgain(k.ctx, imageID(1), base())) // somebody wants it
 			k.ok(k.leaseBy("b", 0, "j4"))
 		}},
+		{"a wait for a newer analysis that nobody has any more is in vain", waitInVain},
 	}
+}
+
+func waitInVain(k *kit) {
+	vain := func(want int, able map[string]int) {
+		k.Helper()
+		ended, err := k.st.SweepVain(k.ctx, able)
+		k.ok(err)
+		if len(ended) != want {
+			k.Errorf("with %v %d waits ended, want %d", able, len(ended), want)
+		}
+	}
+	k.scanned(1)
+	k.started("w", "b", 1, asset.Running)
+	k.noted(2) // which waits for its first scan, and goes on
+	k.ok(k.leaseBy("a", 4, "j"))
+	vain(0, nil) // an agent is at it
+	k.ok(k.st.ScanFailed(k.ctx, imageID(1), "j", "no space", base()))
+	vain(0, map[string]int{"a": 3, "b": 4})
+	vain(1, map[string]int{"a": 3, "b": 3, "c": 4})
+	if s := k.image(1).Scan; s.State != store.ScanDone || s.Analysis != 3 || s.Tries != 0 || s.Error != "" {
+		k.Errorf("after it: %+v", s)
+	}
+	if t := k.totals(4); t.Outdated != 1 || t.States[store.ScanWaiting] != 1 {
+		k.Errorf("totals %+v", t)
+	}
+	k.ok(k.leaseBy("b", 4, "j2")) // once somebody has it
+	k.ok(k.st.ScanAgain(k.ctx, imageID(1), base()))
+	vain(0, nil) // somebody wants it, by whatever analysis
 }
 
 func goneCases() []testCase {
@@ -214,6 +243,29 @@ func goneCases() []testCase {
 			_, err = k.lease("b", "j", 100*time.Hour)
 			k.ok(err)
 			want(k, "while it is scanned", sweep(k, 200, "b"), "0 gone, 0 back, running")
+		}},
+		{"what no engine has any more is gone at once, until it is there again", func(k *kit) {
+			k.noted(1)
+			k.started("w1", "a", 1, asset.Exited) // ended at base, not a day ago
+			_, err := k.lease("a", "j", time.Hour)
+			k.ok(err)
+			k.wantFault(k.st.ScanGone(k.ctx, imageID(1), "other", hour(1)), fault.Conflict)
+			k.ok(k.st.ScanGone(k.ctx, imageID(1), "j", hour(1)))
+			if s := k.image(1).Scan; s.State != store.ScanGone || s.Job != "" || s.Tries != 0 {
+				k.Errorf("after it: %+v", s)
+			}
+			want(k, "though its container ended not long ago", sweep(k, -1), "0 gone, 0 back, gone")
+			k.started("w2", "b", 1, asset.Created)
+			want(k, "once there is another", sweep(k, -1), "0 gone, 1 back, waiting")
+		}},
+		{"what is scanned and no engine has any more is done as before", func(k *kit) {
+			k.scanned(1)
+			k.ok(k.leaseBy("a", 4, "j"))
+			k.ok(k.st.ScanGone(k.ctx, imageID(1), "j", hour(1)))
+			if s := k.image(1).Scan; s.State != store.ScanDone || s.Analysis != 3 {
+				k.Errorf("after it: %+v", s)
+			}
+			k.wantFault(k.leaseBy("a", 4, "j2"), fault.NotFound) // it is not asked for again and again
 		}},
 		{"what is scanned already stays", func(k *kit) {
 			k.scanned(1)

@@ -39,6 +39,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"images", append(imageCases(), imageListCases()...)},
 		{"scan jobs", slices.Concat(scanJobCases(), scanEndCases(), analysisCases(), goneCases())},
 		{"findings", slices.Concat(findingCases(), fleetFindingCases(), weaknessCases(), imageFindingCases())},
+		{"news", newsCases()},
+		{"notify", notifyCases()},
 		{"uses", useCases()},
 		{"acceptances", acceptanceCases()},
 		{"trends", trendCases()},

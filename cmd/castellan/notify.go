@@ -1,0 +1,336 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/finding"
+	"github.com/castellan-security/castellan/internal/notice"
+)
+
+// targetPage is the API's answer to a listing.
+type targetPage struct {
+	Targets []notice.Target `json:"targets"`
+}
+
+// newTarget is the API's answer to an addition: the only time that a secret is
+// shown.
+type newTarget struct {
+	Target notice.Target `json:"target"`
+	Secret string        `json:"secret,omitempty"`
+}
+
+// targetBody is what the API is asked for.
+type targetBody struct {
+	Name         string   `json:"name"`
+	Type         string   `json:"type"`
+	URL          string   `json:"url"`
+	Secret       string   `json:"secret,omitempty"`
+	CA           string   `json:"ca,omitempty"`
+	Plain        bool     `json:"plain,omitempty"`
+	Interval     int64    `json:"interval_ns,omitempty"`
+	Kinds        []string `json:"kinds,omitempty"`
+	Severity     string   `json:"severity,omitempty"`
+	Fixable      bool     `json:"fixable,omitempty"`
+	Exploited    bool     `json:"exploited,omitempty"`
+	Running      bool     `json:"running,omitempty"`
+	Repositories []string `json:"repositories,omitempty"`
+	Groups       []string `json:"groups,omitempty"`
+}
+
+func newNotify(g *globals) *cobra.Command {
+	var o askOptions
+	c := &cobra.Command{
+		Use:   "notify",
+		Short: "Who is told when an image becomes vulnerable",
+		Long: `Tell webhooks, Slack and syslog when an image becomes vulnerable: list, add,
+remove and test targets.
+` + exitHelp,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	for _, sub := range []*cobra.Command{g.notifyList(&o), g.notifyAdd(&o), g.notifyRemove(&o), g.notifyTest(&o)} {
+		if sub.Long == "" {
+			sub.Long = sub.Short + ".\n"
+		}
+		sub.Long += exitHelp
+		c.AddCommand(sub)
+	}
+	persistent(c, &o)
+	return c
+}
+
+func (g *globals) notifyList(o *askOptions) *cobra.Command {
+	c := &cobra.Command{Use: "list", Short: "List targets, and how it goes with each", Args: cobra.NoArgs}
+	f := outputFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		api, err := g.dial(*o)
+		if err != nil {
+			return err
+		}
+		var page targetPage
+		if err := api.get(c.Context(), "/notify/targets", nil, &page); err != nil {
+			return err
+		}
+		return g.print(*f, page, func() error { return g.targets(page.Targets) })
+	}
+	return c
+}
+
+func (g *globals) targets(all []notice.Target) error {
+	if len(all) == 0 {
+		fmt.Fprintln(g.err, "nobody is told of anything; castellan notify add")
+		return nil
+	}
+	now := time.Now()
+	rows := make([][]cell, 0, len(all))
+	for _, t := range all {
+		delivered := "never"
+		if !t.State.Delivered.IsZero() {
+			delivered = ago(t.State.Delivered, now)
+		}
+		rows = append(rows, []cell{text(t.Name), text(string(t.Type)), text(t.Address), targetCell(t), text(delivered), text(wanted(t.Filter))})
+	}
+	if err := g.table([]string{"NAME", "TYPE", "ADDRESS", "STATE", "DELIVERED", "IS TOLD OF"}, rows); err != nil {
+		return err
+	}
+	for _, t := range all {
+		if t.State.Error != "" {
+			fmt.Fprintf(g.err, "%s: %s\n", printable(t.Name), printable(t.State.Error))
+		}
+		if t.State.Remedy != "" {
+			fmt.Fprintf(g.err, "remedy: %s\n", printable(t.State.Remedy))
+		}
+	}
+	return nil
+}
+
+// targetCell says how it goes with a target.
+func targetCell(t notice.Target) cell {
+	s := t.State
+	says, how := "well", good
+	switch {
+	case s.Error != "":
+		says, how = "not reached", bad
+	case s.Delivered.IsZero():
+		says, how = "nothing sent", plain
+	}
+	if s.Waiting > 0 {
+		says += fmt.Sprintf(", %d wait", s.Waiting)
+	}
+	if s.Lost > 0 {
+		says, how = says+fmt.Sprintf(", %d lost", s.Lost), bad
+	}
+	return cell{says, how}
+}
+
+// wanted says what a target is told of, in a few words.
+func wanted(f notice.Filter) string {
+	kinds := f.Kinds
+	if len(kinds) == 0 {
+		kinds = []notice.Kind{notice.ImageVulnerable}
+	}
+	words := []string{list(kinds)}
+	if f.Severity > finding.Unknown {
+		words = append(words, f.Severity.String()+"+")
+	}
+	for _, e := range []struct {
+		asked bool
+		word  string
+	}{{f.Exploited, "exploited"}, {f.Fixable, "fixable"}, {f.Running, "running"}} {
+		if e.asked {
+			words = append(words, e.word)
+		}
+	}
+	words = append(words, f.Repositories...)
+	return strings.Join(append(words, f.Groups...), " ")
+}
+
+// targetFlags are the flags of a new target.
+type targetFlags struct {
+	webhook, slack, syslog string
+	secretFile, caFile     string
+	every                  time.Duration
+	body                   targetBody
+}
+
+func (g *globals) notifyAdd(o *askOptions) *cobra.Command {
+	var x targetFlags
+	c := &cobra.Command{
+		Use:   "add NAME",
+		Short: "Add a target; the secret of a webhook is printed, once",
+		Long: `Add a target that is told when an image becomes vulnerable. Where an address is
+a secret, as those of Slack are, give - and write it to standard input.
+`,
+		Example: `  castellan notify add soc --webhook https://soc.example.org/castellan --severity high
+  castellan notify add team --slack - --running --fixable < address
+  castellan notify add siem --syslog tls://logs.example.org:6514 --ca-file logs-ca.pem`,
+		Args: cobra.ExactArgs(1),
+	}
+	f := c.Flags()
+	f.StringVar(&x.webhook, "webhook", "", "address that gets signed JSON, https://…")
+	f.StringVar(&x.slack, "slack", "", "address of an incoming webhook of Slack, Mattermost or Rocket.Chat")
+	f.StringVar(&x.syslog, "syslog", "", "receiver of syslog: tls://host:6514, tcp:// or udp://")
+	f.StringVar(&x.secretFile, "secret-file", "", "file with the secret that signs what a webhook gets (default: one is made)")
+	f.StringVar(&x.caFile, "ca-file", "", "file with the certificates of those who may vouch for the target (default: the server's system's)")
+	f.BoolVar(&x.body.Plain, "plain", false, "permit a connection that is not encrypted")
+	f.DurationVar(&x.every, "every", 15*time.Minute, "the least time between two notifications")
+	f.StringSliceVar(&x.body.Kinds, "kind", nil, "what it is told of: "+list(notice.Kinds())+" (default: image.vulnerable)")
+	f.StringVar(&x.body.Severity, "severity", "", "the least severity: critical, high, medium, low, negligible")
+	f.BoolVar(&x.body.Fixable, "fixable", false, "only what has a fix")
+	f.BoolVar(&x.body.Exploited, "exploited", false, "only what is known to be exploited (KEV)")
+	f.BoolVar(&x.body.Running, "running", false, "only images of which workloads run")
+	f.StringSliceVar(&x.body.Repositories, "repository", nil, "only images of repositories like this, as in registry/shop/*")
+	f.StringSliceVar(&x.body.Groups, "group", nil, "only images that run in groups like this, as in prod/*/web")
+	out := outputFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		body, err := x.read(args[0], g.in)
+		if err != nil {
+			return err
+		}
+		api, err := g.dial(*o)
+		if err != nil {
+			return err
+		}
+		var made newTarget
+		if err := api.do(c.Context(), http.MethodPost, "/notify/targets", body, &made); err != nil {
+			return err
+		}
+		return g.print(*out, made, func() error { return g.targetMade(made) })
+	}
+	return c
+}
+
+// read makes the request of the flags.
+func (x *targetFlags) read(name string, in io.Reader) (targetBody, error) {
+	b := x.body
+	b.Name, b.Interval = name, int64(x.every)
+	given := 0
+	for _, e := range []struct {
+		kind notice.Type
+		url  string
+	}{{notice.Webhook, x.webhook}, {notice.Slack, x.slack}, {notice.Syslog, x.syslog}} {
+		if e.url != "" {
+			b.Type, b.URL = string(e.kind), e.url
+			given++
+		}
+	}
+	if given != 1 {
+		return b, usagef("say where: one of --webhook, --slack and --syslog")
+	}
+	if b.Severity != "" {
+		if _, err := finding.ParseSeverity(b.Severity); err != nil {
+			return b, usageError{err}
+		}
+	}
+	if b.URL == "-" {
+		line, err := bufio.NewReader(io.LimitReader(in, answerLimit)).ReadString('\n')
+		if err != nil && err != io.EOF {
+			return b, fmt.Errorf("read the address: %w", err)
+		}
+		if b.URL = strings.TrimSpace(line); b.URL == "" {
+			return b, usagef("standard input has no address")
+		}
+	}
+	var err error
+	if b.Secret, err = readText(x.secretFile); err != nil {
+		return b, fmt.Errorf("read the secret: %w", err)
+	}
+	if b.CA, err = readText(x.caFile); err != nil {
+		return b, fmt.Errorf("read the certificates: %w", err)
+	}
+	return b, nil
+}
+
+// readText returns what is in a file, without blanks around it; without a name it
+// returns nothing.
+func readText(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	b, err := readAtMost(path, maxPolicyBytes)
+	if err != nil {
+		return "", err
+	}
+	text := strings.TrimSpace(string(b))
+	if text == "" {
+		return "", fault.New(fault.Invalid, "%s is empty", path)
+	}
+	return text, nil
+}
+
+func (g *globals) targetMade(made newTarget) error {
+	fmt.Fprintf(g.err, "%s is added; see that it is reached: castellan notify test %q\n", printable(made.Target.Name), made.Target.Name)
+	if made.Secret == "" {
+		return nil
+	}
+	if _, ok := terminal(g.out); ok {
+		fmt.Fprintln(g.err, "The secret that its requests are signed with, shown this once:")
+	}
+	_, err := fmt.Fprintln(g.out, made.Secret)
+	return err
+}
+
+func (g *globals) notifyRemove(o *askOptions) *cobra.Command {
+	return &cobra.Command{
+		Use:   "remove NAME",
+		Short: "Remove a target; what it was not told yet is told to nobody",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			api, t, err := g.targetCalled(c, *o, args[0])
+			if err != nil {
+				return err
+			}
+			if err := api.do(c.Context(), http.MethodDelete, "/notify/targets/"+strconv.FormatInt(t.ID, 10), nil, nil); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(g.out, "%s is removed.\n", printable(t.Name))
+			return err
+		},
+	}
+}
+
+func (g *globals) notifyTest(o *askOptions) *cobra.Command {
+	return &cobra.Command{
+		Use:   "test NAME",
+		Short: "Send a target something now, and say what came of it",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			api, t, err := g.targetCalled(c, *o, args[0])
+			if err != nil {
+				return err
+			}
+			if err := api.do(c.Context(), http.MethodPost, "/notify/targets/"+strconv.FormatInt(t.ID, 10)+"/test", nil, nil); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(g.out, "%s has taken a test.\n", printable(t.Name))
+			return err
+		},
+	}
+}
+
+// targetCalled returns the target of that name, and who was asked for it.
+func (g *globals) targetCalled(c *cobra.Command, o askOptions, name string) (*client, notice.Target, error) {
+	api, err := g.dial(o)
+	if err != nil {
+		return nil, notice.Target{}, err
+	}
+	var page targetPage
+	if err := api.get(c.Context(), "/notify/targets", nil, &page); err != nil {
+		return nil, notice.Target{}, err
+	}
+	for _, t := range page.Targets {
+		if t.Name == name {
+			return api, t, nil
+		}
+	}
+	return nil, notice.Target{}, fault.New(fault.NotFound, "no target is called %q", name).With("list them: castellan notify list")
+}

@@ -1,0 +1,172 @@
+package notice
+
+import (
+	"time"
+
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/finding"
+)
+
+// Type is how a target is reached.
+type Type string
+
+// The types of target.
+const (
+	Webhook Type = "webhook" // the Notification as signed JSON
+	Slack   Type = "slack"   // an incoming webhook of Slack, or one that takes the same
+	Syslog  Type = "syslog"  // RFC 5424 over TLS, TCP or UDP
+)
+
+// Types lists them.
+func Types() []Type { return []Type{Webhook, Slack, Syslog} }
+
+// Target is somebody, or something, that is told of what happens.
+type Target struct {
+	ID   int64  `json:"id"`
+	Name string `json:"name"` // unique
+	Type Type   `json:"type"`
+	// Address is where it is, without the parts that are secrets.
+	Address string `json:"address"`
+	Signed  bool   `json:"signed,omitempty"` // webhooks are
+	Filter  Filter `json:"filter"`
+	// Interval is the least time between two notifications.
+	Interval time.Duration `json:"interval_ns"`
+	By       string        `json:"by"`
+	Created  time.Time     `json:"created"`
+	// Sealed is its Destination, encrypted.
+	Sealed []byte `json:"-"`
+	State  State  `json:"state"`
+}
+
+// State is how it goes with a target.
+type State struct {
+	// Waiting notices are not in a notification yet; Undelivered says that there
+	// is a notification that did not get through yet.
+	Waiting     int  `json:"waiting"`
+	Undelivered bool `json:"undelivered"`
+	// Tries to deliver that one, and when the next is.
+	Tries int       `json:"tries,omitempty"`
+	Next  time.Time `json:"next,omitzero"`
+	// Tried is when something was last sent, Delivered when it last got through,
+	// a test too. Error is why the last did not.
+	Tried     time.Time `json:"tried,omitzero"`
+	Delivered time.Time `json:"delivered,omitzero"`
+	Error     string    `json:"error,omitempty"`
+	Remedy    string    `json:"remedy,omitempty"`
+	// Folded is when its last notification was made.
+	Folded time.Time `json:"folded,omitzero"`
+	// Lost notices were given up: the target did not take them in time, or too
+	// many waited.
+	Lost int `json:"lost,omitempty"`
+}
+
+// Destination is what must be known to reach a target. URL and Secret are not
+// shown to anybody.
+type Destination struct {
+	Type Type `json:"type"`
+	// URL is https://… for webhook and slack, tls://, tcp:// or udp://host:port
+	// for syslog.
+	URL string `json:"url"`
+	// Secret signs what a webhook gets.
+	Secret string `json:"secret,omitempty"`
+	// CA holds certificates, in PEM, of those who may vouch for the target; empty:
+	// whom the system trusts.
+	CA string `json:"ca,omitempty"`
+	// Plain permits a connection that is not encrypted.
+	Plain bool `json:"plain,omitempty"`
+}
+
+// Filter says what a target wants to be told. All given fields must hold; of a
+// list, one entry. The zero value wants everything of kind ImageVulnerable.
+type Filter struct {
+	Kinds []Kind `json:"kinds,omitempty"` // none: ImageVulnerable
+	// Severity is the least that a finding must have.
+	Severity  finding.Severity `json:"severity"`
+	Fixable   bool             `json:"fixable,omitempty"`   // a fixed version is out
+	Exploited bool             `json:"exploited,omitempty"` // it is known to be exploited (KEV)
+	Running   bool             `json:"running,omitempty"`   // workloads of the image run
+	// Repositories are patterns of references without tag and digest, Groups of
+	// groups of workloads that run. A "*" stands for any text.
+	Repositories []string `json:"repositories,omitempty"`
+	Groups       []string `json:"groups,omitempty"`
+}
+
+// Takes reports whether the filter is for notices of a kind, about an image with
+// these references, of which workloads of these groups run.
+func (f *Filter) Takes(k Kind, references, groups []string, running bool) bool {
+	return f.wants(k) && (running || !f.Running) &&
+		matchAny(f.Repositories, references, asset.Repository) &&
+		matchAny(f.Groups, groups, func(s string) string { return s })
+}
+
+func (f *Filter) wants(k Kind) bool {
+	if len(f.Kinds) == 0 {
+		return k == ImageVulnerable
+	}
+	for _, want := range f.Kinds {
+		if want == k {
+			return true
+		}
+	}
+	return false
+}
+
+// Passes reports whether the filter is for a finding.
+func (f *Filter) Passes(x *Finding) bool {
+	return x.Severity >= f.Severity && (x.Exploited || !f.Exploited) && (x.Fixed != "" || !f.Fixable)
+}
+
+// Narrow reports whether the filter asks anything of findings at all.
+func (f *Filter) Narrow() bool { return f.Severity > finding.Unknown || f.Exploited || f.Fixable }
+
+// matchAny reports whether one of the texts matches one of the patterns; no
+// pattern matches all.
+func matchAny(patterns, texts []string, part func(string) string) bool {
+	for _, p := range patterns {
+		for _, t := range texts {
+			if Match(p, part(t)) {
+				return true
+			}
+		}
+	}
+	return len(patterns) == 0
+}
+
+// Match reports whether a text is as a pattern says, in which "*" stands for any
+// text, the empty one too.
+func Match(pattern, text string) bool {
+	// Each star takes as little as it can; only the last one ever needs to take
+	// more, so that the time is bounded by the product of both lengths.
+	p, t, star, from := 0, 0, -1, 0
+	for t < len(text) {
+		switch {
+		case p < len(pattern) && pattern[p] == '*':
+			star, from = p, t
+			p++
+		case p < len(pattern) && pattern[p] == text[t]:
+			p++
+			t++
+		case star >= 0:
+			from++
+			p, t = star+1, from
+		default:
+			return false
+		}
+	}
+	for p < len(pattern) && pattern[p] == '*' {
+		p++
+	}
+	return p == len(pattern)
+}
+
+// Busy is an error of a target that says when to come again.
+type Busy struct {
+	After time.Duration
+	Err   error
+}
+
+// Error is that of the cause.
+func (b *Busy) Error() string { return b.Err.Error() }
+
+// Unwrap returns the cause.
+func (b *Busy) Unwrap() error { return b.Err }

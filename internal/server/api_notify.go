@@ -1,0 +1,90 @@
+package server
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/access"
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/finding"
+	"github.com/castellan-security/castellan/internal/notice"
+	"github.com/castellan-security/castellan/internal/server/notify"
+)
+
+type targetPage struct {
+	Targets []notice.Target `json:"targets" nullable:"false" doc:"By name"`
+}
+
+type targetForm struct {
+	Body struct {
+		Name         string   `json:"name" minLength:"1" maxLength:"63" doc:"What it is called here; unique"`
+		Type         string   `json:"type" enum:"webhook,slack,syslog"`
+		URL          string   `json:"url" minLength:"1" maxLength:"2048" doc:"https://… for webhook and slack; tls://host:port, tcp:// or udp:// for syslog. It is kept encrypted, and not shown again"`
+		Secret       string   `json:"secret,omitempty" maxLength:"256" doc:"Of a webhook: what its requests are signed with; one is made unless given"`
+		CA           string   `json:"ca,omitempty" maxLength:"65536" doc:"Certificates (PEM) of the authorities that may vouch for it; the system's unless given"`
+		Plain        bool     `json:"plain,omitempty" doc:"Permits a connection that is not encrypted"`
+		Interval     int64    `json:"interval_ns,omitempty" minimum:"0" doc:"The least time between two notifications; a quarter of an hour unless given"`
+		Kinds        []string `json:"kinds,omitempty" maxItems:"20" doc:"What it is told of: image.vulnerable (unless given), image.scanned"`
+		Severity     string   `json:"severity,omitempty" enum:"critical,high,medium,low,negligible,unknown" doc:"The least severity of a finding"`
+		Fixable      bool     `json:"fixable,omitempty" doc:"Only findings that have a fix"`
+		Exploited    bool     `json:"exploited,omitempty" doc:"Only findings that are known to be exploited (KEV)"`
+		Running      bool     `json:"running,omitempty" doc:"Only images of which workloads run"`
+		Repositories []string `json:"repositories,omitempty" maxItems:"50" doc:"Only images of these repositories; a * stands for any text"`
+		Groups       []string `json:"groups,omitempty" maxItems:"50" doc:"Only images that run in these groups; a * stands for any text"`
+	}
+}
+
+type newTarget struct {
+	Target notice.Target `json:"target"`
+	Secret string        `json:"secret,omitempty" doc:"The secret that was made, shown this once"`
+}
+
+type targetID struct {
+	ID int64 `path:"id" minimum:"1" doc:"The target's number"`
+}
+
+func (a *api) notifyRoutes() {
+	handle(a, route{
+		method: http.MethodGet, path: "/notify/targets", id: "list-notify-targets", tag: "notify", scope: access.ReadNotify,
+		summary: "Who is told of what happens, and how it goes with each",
+	}, func(q ask[empty]) (*body[targetPage], error) {
+		all, err := a.notify.Targets(q.ctx, q.who)
+		return &body[targetPage]{targetPage{list(all)}}, err
+	})
+	handle(a, route{
+		method: http.MethodPost, path: "/notify/targets", id: "add-notify-target", tag: "notify", scope: access.ManageNotify,
+		status: http.StatusCreated, summary: "Have somebody told of what happens",
+		about: "The answer has the secret of a webhook that was given none, once.",
+	}, a.addTarget)
+	handle(a, route{
+		method: http.MethodDelete, path: "/notify/targets/{id}", id: "remove-notify-target", tag: "notify", scope: access.ManageNotify,
+		status: http.StatusNoContent, summary: "Remove a target, with all that it was to be told",
+	}, func(q ask[targetID]) (*empty, error) {
+		return &empty{}, a.notify.Remove(q.ctx, q.who, q.input.ID)
+	})
+	handle(a, route{
+		method: http.MethodPost, path: "/notify/targets/{id}/test", id: "test-notify-target", tag: "notify", scope: access.ManageNotify,
+		status: http.StatusNoContent, summary: "Send a target a notification of kind test, and say what came of it",
+	}, func(q ask[targetID]) (*empty, error) {
+		return &empty{}, a.notify.Test(q.ctx, q.who, q.input.ID)
+	})
+}
+
+func (a *api) addTarget(q ask[targetForm]) (*body[newTarget], error) {
+	b := &q.input.Body
+	f := notice.Filter{Fixable: b.Fixable, Exploited: b.Exploited, Running: b.Running, Repositories: b.Repositories, Groups: b.Groups}
+	for _, k := range b.Kinds {
+		f.Kinds = append(f.Kinds, notice.Kind(k))
+	}
+	if b.Severity != "" {
+		var err error
+		if f.Severity, err = finding.ParseSeverity(b.Severity); err != nil {
+			return nil, fault.New(fault.Invalid, "severity: %w", err)
+		}
+	}
+	t, secret, err := a.notify.Add(q.ctx, q.who, notify.NewTarget{
+		Name: b.Name, Filter: f, Interval: time.Duration(b.Interval),
+		Destination: notice.Destination{Type: notice.Type(b.Type), URL: b.URL, Secret: b.Secret, CA: b.CA, Plain: b.Plain},
+	})
+	return &body[newTarget]{newTarget{t, secret}}, err
+}

@@ -1,0 +1,187 @@
+package notify
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/notice"
+	"github.com/castellan-security/castellan/internal/store"
+	"github.com/castellan-security/castellan/internal/untrusted"
+)
+
+const (
+	// firstPause follows the first try that failed; each further one is twice as
+	// long, up to maxPause.
+	firstPause = 15 * time.Second
+	maxPause   = time.Hour
+	// maxAge is how long a notification is tried: over a weekend. maxTries bounds
+	// it where clocks are set; it is more than fit into maxAge.
+	maxAge   = 72 * time.Hour
+	maxTries = 100
+	// deadAfter is after how many tries a target is shown as a condition of the
+	// server: a restart of it is none.
+	deadAfter = 3
+	// stopWithin is what a delivery that was begun may take when the server stops.
+	stopWithin = 3 * time.Second
+	// maxSending bounds what is sent at once. One target gets one thing at a time.
+	maxSending = 8
+	// maxError bounds the text that is kept of why a try failed.
+	maxError = 500
+)
+
+// after says when a delivery is tried again of which a try has just failed; zero:
+// it is given up.
+func after(d *store.Delivery, err error, now time.Time, first time.Duration) time.Time {
+	tries := d.Tries + 1
+	p := first
+	for range min(tries, 16) - 1 {
+		p = min(2*p, maxPause)
+	}
+	var busy *notice.Busy
+	if errors.As(err, &busy) {
+		p = max(p, min(busy.After, maxPause))
+	}
+	if at := now.Add(p); tries < maxTries && at.Before(d.Created.Add(maxAge)) {
+		return at
+	}
+	return time.Time{}
+}
+
+// deliver tries what is due, at most maxSending at once, and returns how long it
+// is until something is.
+func (s *Service) deliver(ctx context.Context, targets []notice.Target) (time.Duration, error) {
+	all, err := s.st.Deliveries(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("read notifications: %w", err)
+	}
+	byID := map[int64]*notice.Target{}
+	for i := range targets {
+		byID[targets[i].ID] = &targets[i]
+	}
+	next := lookEvery
+	busy := map[int64]bool{}
+	room := make(chan struct{}, maxSending)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var failed error
+	for i := range all {
+		d := &all[i]
+		t := byID[d.Target]
+		if t == nil || busy[d.Target] {
+			continue // added or removed since; or an older one goes first
+		}
+		busy[d.Target] = true
+		s.show(ctx, t, d.Tries, t.State.Error, t.State.Remedy)
+		if left := d.Next.Sub(s.clock()); left > 0 {
+			next = min(next, left)
+			continue
+		}
+		next = 0 // there may be more behind it
+		room <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-room }()
+			if err := s.try(ctx, t, d); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				failed = errors.Join(failed, err)
+			}
+		})
+	}
+	wg.Wait()
+	return next, failed
+}
+
+// try tries one delivery. Its error is of the store.
+func (s *Service) try(ctx context.Context, t *notice.Target, d *store.Delivery) error {
+	if ended, ok := s.takeUnnoted(d.ID); ok {
+		return s.endTry(ctx, t, ended)
+	}
+	var n notice.Notification
+	if err := json.Unmarshal(d.Body, &n); err != nil {
+		return fault.New(fault.Corrupt, "read notification %s: %w", d.ID, err).With("remove the target " + t.Name + " and add it anew")
+	}
+	sending, cancel := finishing(ctx)
+	defer cancel()
+	sent := s.send(sending, t, n, d.Body)
+	if sent != nil && ctx.Err() != nil {
+		return nil // the server stops: this was no try
+	}
+	now := s.clock()
+	if sent == nil {
+		s.log.Info("notification delivered", "target", t.Name, "notification_id", d.ID, "try", d.Tries+1)
+		s.condition(ctx, PartTarget+t.Name, nil)
+		return s.noteTry(ctx, t, d.ID, nil, time.Time{})
+	}
+	next := after(d, sent, now, s.pace.Again)
+	if d.Tries+1 == 1 || next.IsZero() {
+		s.log.Warn("notification not delivered", "target", t.Name, "notification_id", d.ID, "error", sent, "given_up", next.IsZero())
+	}
+	s.show(ctx, t, d.Tries+1, sent.Error(), fault.Remedy(sent))
+	return s.noteTry(ctx, t, d.ID, sent, next)
+}
+
+// finishing returns a context that lives on for a moment when ctx ends, so that
+// what was begun is not begun anew by the next start.
+func finishing(ctx context.Context) (context.Context, context.CancelFunc) {
+	out, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(stopWithin, cancel) })
+	return out, func() { stop(); cancel() }
+}
+
+// show makes a target that does not take what it is sent a condition.
+func (s *Service) show(ctx context.Context, t *notice.Target, tries int, why, remedy string) {
+	if tries >= deadAfter {
+		s.condition(ctx, PartTarget+t.Name, fault.New(fault.Unavailable, "%s", why).With(remedy))
+	}
+}
+
+// send opens a target's destination and sends to it.
+func (s *Service) send(ctx context.Context, t *notice.Target, n notice.Notification, body []byte) error {
+	if s.sender == nil {
+		return fault.New(fault.Unsupported, "this server can't send notifications")
+	}
+	plain, err := s.box.open(t.Sealed)
+	if err != nil {
+		return err
+	}
+	var d notice.Destination
+	if err := json.Unmarshal(plain, &d); err != nil {
+		return fault.New(fault.Corrupt, "read where the target is: %w", err).With("remove the target and add it anew")
+	}
+	return s.sender.Send(ctx, d, n, body)
+}
+
+// noteTry stores how a try ended.
+func (s *Service) noteTry(ctx context.Context, t *notice.Target, delivery string, sent error, next time.Time) error {
+	try := store.NotifyTry{Target: t.ID, ID: delivery, At: s.clock(), Next: next}
+	if sent != nil {
+		try.Error, try.Remedy = untrusted.Clip(sent.Error(), maxError), untrusted.Clip(fault.Remedy(sent), maxError)
+	}
+	return s.endTry(ctx, t, try)
+}
+
+func (s *Service) endTry(ctx context.Context, t *notice.Target, try store.NotifyTry) error {
+	err := s.st.EndNotifyTry(context.WithoutCancel(ctx), try)
+	if err == nil {
+		return nil
+	}
+	if try.ID != "" {
+		s.unnotedMu.Lock()
+		defer s.unnotedMu.Unlock()
+		s.unnoted[try.ID] = try
+	}
+	return fmt.Errorf("store what became of a notification for %s: %w", t.Name, err)
+}
+
+func (s *Service) takeUnnoted(delivery string) (store.NotifyTry, bool) {
+	s.unnotedMu.Lock()
+	defer s.unnotedMu.Unlock()
+	try, ok := s.unnoted[delivery]
+	delete(s.unnoted, delivery)
+	return try, ok
+}

@@ -1,0 +1,228 @@
+package notify
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/castellan-security/castellan/internal/access"
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/finding"
+	"github.com/castellan-security/castellan/internal/notice"
+)
+
+const (
+	// minInterval keeps a target from getting more than somebody reads.
+	minInterval     = time.Minute
+	maxInterval     = 24 * time.Hour
+	defaultInterval = 15 * time.Minute
+	// maxPatterns and maxPattern bound a filter: each is held against each notice.
+	maxPatterns = 50
+	maxPattern  = 512
+	// maxTests bounds tests in a minute, by which one could otherwise try out hosts
+	// and ports that only this server reaches.
+	maxTests = 20
+	// testWithin bounds one.
+	testWithin = 15 * time.Second
+	// auditTimeout bounds the writing of one line, which is written even when the
+	// client has gone.
+	auditTimeout = 5 * time.Second
+)
+
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9 ._@-]{0,62}$`)
+
+// NewTarget is a target to be added.
+type NewTarget struct {
+	Name        string
+	Destination notice.Destination
+	Filter      notice.Filter
+	Interval    time.Duration // 0 is a quarter of an hour
+}
+
+// Add adds a target. A webhook without a secret gets one, which is returned this
+// once. It needs access.ManageNotify.
+func (s *Service) Add(ctx context.Context, who access.Identity, n NewTarget) (t notice.Target, secret string, err error) {
+	if err := need(who, access.ManageNotify); err != nil {
+		return t, "", err
+	}
+	if s.sender == nil {
+		return t, "", fault.New(fault.Unsupported, "this server can't send notifications")
+	}
+	n.Name = strings.TrimSpace(n.Name)
+	d := &n.Destination
+	d.URL = strings.TrimSpace(d.URL)
+	if d.Type == notice.Webhook && d.Secret == "" {
+		d.Secret = "cws_" + rand.Text() + rand.Text()
+		secret = d.Secret
+	}
+	if d.Type != notice.Webhook && d.Secret != "" {
+		return t, "", fault.New(fault.Invalid, "secret: only what webhooks get is signed").With("leave it out")
+	}
+	if n.Interval == 0 {
+		n.Interval = defaultInterval
+	}
+	if err := n.check(); err != nil {
+		return t, "", err
+	}
+	shown, err := s.sender.Check(*d)
+	if err != nil {
+		return t, "", err
+	}
+	plain, err := json.Marshal(d)
+	if err != nil {
+		return t, "", fmt.Errorf("encode destination: %w", err)
+	}
+	t, err = s.st.PutNotifyTarget(ctx, notice.Target{
+		Name: n.Name, Type: d.Type, Address: shown, Signed: d.Type == notice.Webhook, Filter: n.Filter, Interval: n.Interval,
+		By: who.Actor, Created: s.clock(), Sealed: s.box.seal(plain),
+	})
+	if err != nil {
+		return t, "", fmt.Errorf("store target %s: %w", n.Name, err)
+	}
+	return t, secret, s.audit(ctx, who, "notify.add", t.Name, string(t.Type)+" "+t.Address)
+}
+
+// check returns what is wrong with it, but for its destination.
+func (n *NewTarget) check() error {
+	f := &n.Filter
+	switch {
+	case !nameForm.MatchString(n.Name):
+		return fault.New(fault.Invalid, "name: want 1 to 63 letters, digits, blanks and . _ @ -, a letter or digit first")
+	case n.Interval < minInterval || n.Interval > maxInterval:
+		return fault.New(fault.Invalid, "interval: want %s to %s", minInterval, maxInterval)
+	case f.Severity > finding.Critical:
+		return fault.New(fault.Invalid, "severity: want critical, high, medium, low, negligible or unknown")
+	}
+	for _, k := range f.Kinds {
+		if !slices.Contains(notice.Kinds(), k) {
+			return fault.New(fault.Invalid, "kinds: %.40q is none; want %v", k, notice.Kinds())
+		}
+	}
+	for field, patterns := range map[string][]string{"repositories": f.Repositories, "groups": f.Groups} {
+		if len(patterns) > maxPatterns {
+			return fault.New(fault.Invalid, "%s: want %d patterns at most", field, maxPatterns)
+		}
+		for _, p := range patterns {
+			if !isPattern(p) {
+				return fault.New(fault.Invalid, "%s: want patterns of 1 to %d bytes without blanks", field, maxPattern).
+					With("write them as in registry/shop/* and prod/*/web")
+			}
+		}
+	}
+	return nil
+}
+
+func isPattern(p string) bool {
+	return p != "" && len(p) <= maxPattern && utf8.ValidString(p) &&
+		!strings.ContainsFunc(p, func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) })
+}
+
+// Targets returns all with their states, by name. It needs access.ReadNotify.
+func (s *Service) Targets(ctx context.Context, who access.Identity) ([]notice.Target, error) {
+	if err := need(who, access.ReadNotify); err != nil {
+		return nil, err
+	}
+	return s.st.NotifyTargets(ctx)
+}
+
+// Remove removes a target with all that it was to be told. It needs
+// access.ManageNotify.
+func (s *Service) Remove(ctx context.Context, who access.Identity, id int64) error {
+	t, err := s.target(ctx, who, id)
+	if err != nil {
+		return err
+	}
+	if err := s.st.DeleteNotifyTarget(ctx, id); err != nil {
+		return fmt.Errorf("remove target %s: %w", t.Name, err)
+	}
+	s.condition(ctx, PartTarget+t.Name, nil)
+	return s.audit(ctx, who, "notify.remove", t.Name, "")
+}
+
+// Test sends a target a notification of kind Test, now, and returns what came of
+// it. It needs access.ManageNotify.
+func (s *Service) Test(ctx context.Context, who access.Identity, id int64) error {
+	t, err := s.target(ctx, who, id)
+	if err != nil {
+		return err
+	}
+	if err := s.mayTest(); err != nil {
+		return err
+	}
+	now, link := s.clock(), s.console()+"/notify"
+	title := "Castellan reaches this target: " + t.Name
+	n := notice.Notification{
+		Version: notice.Version, ID: rand.Text(), Created: now, Title: title, Link: link,
+		Notices: []notice.Notice{{Kind: notice.Test, Time: now, Title: title, Link: link}},
+	}
+	body, err := json.Marshal(n)
+	if err != nil {
+		return fmt.Errorf("write notification: %w", err)
+	}
+	within, cancel := context.WithTimeout(ctx, testWithin)
+	defer cancel()
+	sent := s.send(within, &t, n, body)
+	if ctx.Err() != nil {
+		return ctx.Err() // who asked has gone: nothing is known
+	}
+	outcome := "done"
+	if sent != nil {
+		outcome = "failed"
+	}
+	noted := s.noteTry(ctx, &t, "", sent, time.Time{})
+	s.Nudge() // after a test that got through, what waits is tried at once
+	return errors.Join(sent, noted, s.auditOutcome(ctx, who, "notify.test", t.Name, outcome, ""))
+}
+
+func (s *Service) mayTest() error {
+	s.testMu.Lock()
+	defer s.testMu.Unlock()
+	now := s.clock()
+	s.tested = slices.DeleteFunc(s.tested, func(at time.Time) bool { return now.Sub(at).Abs() > time.Minute })
+	if len(s.tested) >= maxTests {
+		return fault.New(fault.Exhausted, "targets were tested %d times within a minute", maxTests).With("try again in a minute")
+	}
+	s.tested = append(s.tested, now)
+	return nil
+}
+
+// target returns one that who may change.
+func (s *Service) target(ctx context.Context, who access.Identity, id int64) (notice.Target, error) {
+	if err := need(who, access.ManageNotify); err != nil {
+		return notice.Target{}, err
+	}
+	all, err := s.st.NotifyTargets(ctx)
+	if err != nil {
+		return notice.Target{}, fmt.Errorf("read targets: %w", err)
+	}
+	for _, t := range all {
+		if t.ID == id {
+			return t, nil
+		}
+	}
+	return notice.Target{}, fault.New(fault.NotFound, "no target has the number %d", id)
+}
+
+func (s *Service) audit(ctx context.Context, who access.Identity, action, target, detail string) error {
+	return s.auditOutcome(ctx, who, action, target, "done", detail)
+}
+
+func (s *Service) auditOutcome(ctx context.Context, who access.Identity, action, target, outcome, detail string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
+	defer cancel()
+	err := s.st.AppendAudit(ctx, access.Audit{
+		Time: s.clock(), Actor: who.Actor, Address: who.Address, Action: action, Target: "target:" + target, Outcome: outcome, Detail: detail,
+	})
+	if err != nil {
+		return fmt.Errorf("write the audit log: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,132 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/notice"
+)
+
+// Notify keeps who is told of what happens, and what they are to be told still.
+type Notify interface {
+	NotifyTargets
+	NewsQueue
+	NoticeQueue
+	Notifications
+}
+
+// NotifyTargets keeps who is told.
+type NotifyTargets interface {
+	// PutNotifyTarget creates one. Conflict when the name is taken, Exhausted when
+	// there are MaxNotifyTargets.
+	PutNotifyTarget(ctx context.Context, t notice.Target) (notice.Target, error)
+	// NotifyTargets returns all with their states, by name.
+	NotifyTargets(ctx context.Context) ([]notice.Target, error)
+	// DeleteNotifyTarget removes one with all that it was to be told.
+	DeleteNotifyTarget(ctx context.Context, id int64) error
+}
+
+// Limits of what is kept.
+const (
+	// MaxNotifyTargets bounds targets: each thing that happens is held against
+	// each.
+	MaxNotifyTargets = 100
+	// MaxNews bounds the findings of one ImageNews, those first that deserve
+	// attention most.
+	MaxNews = 1_000
+	// MaxNotices bounds what waits for one target, which may not be there for
+	// days: some 20 MiB. Beyond it, what is least grave is lost, and counted.
+	MaxNotices = 5_000
+)
+
+// ImageNews is what a comparison of an image brought (Findings.PutFindings).
+type ImageNews struct {
+	ID      int64
+	ImageID string
+	Time    time.Time
+	// First says that the image had not been compared before: all that it has
+	// are news.
+	First bool
+	// Findings are those that nobody has accepted, at most MaxNews of Total.
+	Findings []FindingNews
+	Total    int
+}
+
+// FindingNews is a finding with why it is news.
+type FindingNews struct {
+	ImageVulnerability
+	Reason notice.Reason
+}
+
+// NewsQueue keeps news until somebody has decided who is told.
+type NewsQueue interface {
+	// News returns the oldest. Findings that are gone meanwhile are left out, and
+	// so are images.
+	News(ctx context.Context, limit int) ([]ImageNews, error)
+	// Told returns, by fingerprint, the highest level (notice.Finding.Level) at
+	// which a target was told of findings of an image.
+	Told(ctx context.Context, target int64, imageID string) (map[string]int, error)
+	// TakeNews removes the news up to that ID, and puts into the queues what
+	// targets are to be told: both or nothing. Targets that are gone are left out.
+	TakeNews(ctx context.Context, through int64, told []Telling) error
+}
+
+// Telling is a notice for a target.
+type Telling struct {
+	Target  int64
+	ImageID string
+	Notice  notice.Notice
+	// Levels are those of what is told, by fingerprint: also of findings that
+	// found no room in the notice.
+	Levels map[string]int
+}
+
+// NoticeQueue keeps notices until they are made into a notification.
+type NoticeQueue interface {
+	// Queues returns what waits, one for each target for which something does.
+	Queues(ctx context.Context) ([]NoticeLine, error)
+	// Notices returns the gravest that wait for a target, the oldest of them
+	// first, and the number of the newest that waits.
+	Notices(ctx context.Context, target int64, limit int) (ns []notice.Notice, newest int64, err error)
+	// PutNotification stores a notification that is to be delivered, and removes
+	// the notices up to that number from the target's queue: both or nothing.
+	PutNotification(ctx context.Context, d Delivery, through int64) error
+}
+
+// NoticeLine says how many notices wait for a target, and since when.
+type NoticeLine struct {
+	Target         int64
+	Notices        int
+	Oldest, Newest time.Time
+}
+
+// Delivery is a notification on its way.
+type Delivery struct {
+	ID      string // of the notification
+	Target  int64
+	Notices int // in it, those that were left out too
+	Created time.Time
+	Body    []byte // notice.Notification as JSON
+	Tries   int
+	Next    time.Time
+}
+
+// Notifications keeps what is to be delivered, and how it went.
+type Notifications interface {
+	// Deliveries returns all that are neither delivered nor given up.
+	Deliveries(ctx context.Context) ([]Delivery, error)
+	// EndNotifyTry notes how a try ended, of a delivery or of a test. After a test
+	// that got through, what is to be delivered is due.
+	EndNotifyTry(ctx context.Context, t NotifyTry) error
+}
+
+// NotifyTry is a try to reach a target.
+type NotifyTry struct {
+	Target int64
+	ID     string // of the delivery; empty for a test
+	At     time.Time
+	// Error is why it did not get through, Remedy what helps; empty: it did.
+	Error, Remedy string
+	// Next is when it is tried again; zero after an error: it is given up.
+	Next time.Time
+}

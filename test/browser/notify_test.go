@@ -1,0 +1,38 @@
+package browser
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/finding"
+	"github.com/castellan-security/castellan/internal/notice"
+	"github.com/castellan-security/castellan/internal/server/console/consoletest"
+	"github.com/castellan-security/castellan/internal/store"
+)
+
+// addTargets adds targets of notifications to a store: one that takes them, and
+// one that does not.
+func addTargets(ctx context.Context, st store.Store) error {
+	for i, t := range []notice.Target{
+		{
+			Name: "soc", Type: notice.Webhook, Address: "https://soc.example.org/hooks/castellan/production-environment-eu-central-1",
+			Filter: notice.Filter{Severity: finding.High, Running: true, Repositories: []string{"registry.example.org/shop/*"}, Groups: []string{consoletest.HostileName}},
+		},
+		{Name: "team", Type: notice.Slack, Address: "https://hooks.slack.com/…", Filter: notice.Filter{Kinds: notice.Kinds(), Exploited: true}},
+	} {
+		t.By, t.Created, t.Interval, t.Sealed = "user:admin", time.Now().Add(-time.Hour), 15*time.Minute, []byte{1}
+		made, err := st.PutNotifyTarget(ctx, t)
+		if err != nil {
+			return fmt.Errorf("add target %s: %w", t.Name, err)
+		}
+		try := store.NotifyTry{Target: made.ID, At: time.Now().Add(-time.Minute)}
+		if i > 0 {
+			try.Error, try.Remedy = "hooks.slack.com answered 404 Not Found, no_service", "see that the target's address is still the right one"
+		}
+		if err := st.EndNotifyTry(ctx, try); err != nil {
+			return fmt.Errorf("note a try of %s: %w", t.Name, err)
+		}
+	}
+	return nil
+}
