@@ -6,12 +6,13 @@ import (
 
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/scan/blueprint"
+	"github.com/castellan-security/castellan/internal/scan/judge"
 )
 
 // dataChecks are checks about secrets and stored data.
 func dataChecks() []Check {
 	return []Check{
-		{ID: "CAST-TASK-016", Title: "Secret stands in the environment", Severity: finding.High,
+		{ID: SecretInEnvironment, Title: "Secret stands in the environment", Severity: finding.High,
 			Why:    "Whoever may read the definition, the template or its history has the secret: it is shown in consoles, kept in every revision and in the logs of what deploys it.",
 			Remedy: "Take it from Secrets Manager or the Parameter Store with secrets and valueFrom, and change it: it is known.",
 			Elsewhere: finding.Elsewhere{SecurityHub: []string{"ECS.8"},
@@ -27,7 +28,7 @@ func dataChecks() []Check {
 					}
 				}
 			})},
-		{ID: "CAST-TASK-017", Title: "Secret stands in the command", Severity: finding.High,
+		{ID: SecretInCommand, Title: "Secret stands in the command", Severity: finding.High,
 			Why:    "Arguments are seen by every process that may list processes, are in every revision of the definition, and in the traces of whatever watches the task.",
 			Remedy: "Hand it over with secrets and valueFrom, and change it: it is known.",
 			find: containers(func(_ *blueprint.Task, c *blueprint.Container, hits report) {
@@ -38,8 +39,8 @@ func dataChecks() []Check {
 							words[i] = w.V
 						}
 					}
-					for _, found := range secretsInWords(words) {
-						hits(hit{at: list.V[found.word].At, subject: "command " + found.name, evidence: fmt.Sprintf("argument %s holds %s", found.name, found.kind)})
+					for _, found := range judge.Words(words) {
+						hits(hit{at: list.V[found.At].At, subject: "command " + found.Name, evidence: fmt.Sprintf("argument %s holds %s", found.Name, found.Kind)})
 					}
 				}
 			})},
@@ -95,5 +96,5 @@ func namesSecret(v string) bool {
 	if strings.HasPrefix(v, "arn:") {
 		return secretARN().MatchString(v)
 	}
-	return parameterName().MatchString(v) && secretByValue(v) == ""
+	return parameterName().MatchString(v) && judge.Form(v) == ""
 }

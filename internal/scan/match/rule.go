@@ -191,32 +191,3 @@ func (r Rule) String() string {
 	}
 	return fmt.Sprintf("%s (%s)", strings.Join(parts, ", "), r.Reason)
 }
-
-// EverySecret is the id of a rule that is for secrets of any kind.
-const EverySecret = "secrets"
-
-// AcceptSecrets marks the secrets that rules accept: those whose id is the kind of
-// the secret, its fingerprint, or EverySecret, and whose path, if they have one, is
-// where it stands. A rule without an id is for packages alone. It returns the
-// rules that have ended.
-func AcceptSecrets(found []finding.Secret, rules []Rule, now time.Time) (expired []Rule) {
-	for _, r := range rules {
-		if r.ID == "" || r.Package != "" {
-			continue
-		}
-		for i := range found {
-			f := &found[i]
-			if r.ID != f.Rule && r.ID != f.Fingerprint && r.ID != EverySecret || r.Path != "" && !r.meetsPath(f.Path) {
-				continue
-			}
-			if r.over(now) {
-				expired = append(expired, r)
-				break
-			}
-			if f.Accepted == nil {
-				f.Accepted = r.acceptance()
-			}
-		}
-	}
-	return expired
-}

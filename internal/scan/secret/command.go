@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+
+	"github.com/castellan-security/castellan/internal/scan/judge"
 )
 
 // Commands and statements that take a password without naming it.
@@ -38,8 +40,8 @@ func (s *sifting) positional(at int, re *regexp.Regexp) {
 		return
 	}
 	value := string(s.buf[at+m[2] : at+m[3]])
-	doubt, ok := judge(value, "", true)
-	if !ok || doubt == doubtWord && isShipped(s.f.Path) {
+	doubt, ok := judge.Value(value, "", judge.Password, judge.Quoted)
+	if !ok || doubt == judge.DoubtWord && isShipped(s.f.Path) {
 		return
 	}
 	s.add(rulePassword, "", value, doubt, at+m[2])
@@ -56,7 +58,7 @@ func (s *sifting) passwordFile() {
 	for line := range bytes.Lines(s.buf[:s.hi]) {
 		parts := strings.SplitN(strings.TrimRight(string(line), "\r\n"), ":", fields)
 		if len(parts) == fields && !strings.HasPrefix(parts[0], "#") {
-			if doubt, ok := judge(parts[4], parts[3], true); ok {
+			if doubt, ok := judge.Value(parts[4], parts[3], judge.Password, judge.Quoted); ok {
 				s.add(rulePassword, shownUser(parts[3]), parts[4], doubt, at+len(strings.Join(parts[:4], ":"))+1)
 			}
 		}

@@ -3,6 +3,8 @@ package secret
 import (
 	"path"
 	"strings"
+
+	"github.com/castellan-security/castellan/internal/scan/judge"
 )
 
 // class is what a file is for, as its name tells.
@@ -128,8 +130,8 @@ func doubtOf(x *found, p string) string {
 	}
 	if x.generic {
 		switch c := classOf(p); {
-		case wordy(x.value):
-			return doubtWord
+		case judge.Wordy(x.value):
+			return judge.DoubtWord
 		case c == prose:
 			return doubtDocument
 		case c == inert:
@@ -141,46 +143,6 @@ func doubtOf(x *found, p string) string {
 		return doubtShipped
 	}
 	return ""
-}
-
-// wordy says that at least half of a value is words, as names in programs are.
-func wordy(v string) bool {
-	words := 0
-	for i := 0; i < len(v); {
-		n := 0
-		for i+n < len(v) && isLetter(v[i+n]) {
-			n++
-		}
-		digit := i+n+1 < len(v) && v[i+n] >= '0' && v[i+n] <= '9' && isLetter(v[i+n+1])
-		if isNameLike(v[i:i+n]) && !digit { // a digit among letters: they are no word
-			words += n
-		}
-		i += n + 1
-	}
-	return 2*words >= len(v)
-}
-
-// isNameLike says that letters are words as names have them: all in one case, or
-// each with a capital, none shorter than three.
-func isNameLike(s string) bool {
-	const least = 3
-	if len(s) < least {
-		return false
-	}
-	if strings.ToUpper(s) == s {
-		return true
-	}
-	from := 0
-	for i := 1; i <= len(s); i++ {
-		if i < len(s) && s[i] >= 'a' {
-			continue
-		}
-		if i-from < least {
-			return false // also where several capitals stand together
-		}
-		from = i
-	}
-	return true
 }
 
 // isShipped says that a distribution, or a package manager of a language, most

@@ -29,9 +29,9 @@ func TestReasonTellsNothing(t *testing.T) {
 		"DB_PASSWORD='" + one + "' API_TOKEN='" + two + "' # castellan:allow like " + two[:9]: "",
 		"DB_PASSWORD='" + one + "' # castellan:allow the 3x of it until 2030-01-31":           "the 3x of it",
 	} {
-		found := e.FindText(File{Path: "a.sh"}, []byte(line))
-		if len(found) == 0 {
-			t.Errorf("%s: nothing found", line)
+		found, err := e.FindText(File{Path: "a.sh"}, []byte(line))
+		if len(found) == 0 || err != nil {
+			t.Errorf("%s: nothing found, %v", line, err)
 		}
 		for _, f := range found {
 			if f.Allowed == nil || f.Allowed.Reason != want {
