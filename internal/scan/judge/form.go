@@ -116,6 +116,14 @@ func LoginAt(b []byte, at int) (l Login, ok bool) {
 	return l, true
 }
 
+// BeginsLogin says that a login may begin at the "://" at the place at, and go on
+// somewhere else: postgres://shop:
+func BeginsLogin(b []byte, at int) bool {
+	const reach = 64
+	info := span(b, at+len("://"), reach, isUserInfo)
+	return len(info) > 1 && info[len(info)-1] == ':'
+}
+
 // Judge says whether the password is one, and what speaks against it.
 func (l Login) Judge(at Place) (doubt string, ok bool) {
 	name := l.User

@@ -34,6 +34,12 @@ func TestPair(t *testing.T) {
 		{"VERIFY_TOKEN", "my-test-token-1", "token" + word, ""},
 		{"SESSION_SECRET", "demo8f2c1d9b", "secret" + example, "secret" + example},
 
+		{"KEYSTORE_PASSWORD", "q8Zr4LwKeyAlgo", "password", "password"},
+		{"HOST_TOKEN", "KeyAlgoED25519", "token", ""},
+		{"SMTP_PASSWORD", "aes-my-9-lives", "password", "password"},
+
+		{"PASSWORD", "scram-sha-256", "", ""},
+		{"TOKEN_SECRET", "aes-256-gcm", "", ""},
 		{"DB_PASSWORD_FILE", "/run/secrets/db", "", ""},
 		{"DB_PASSWORD", "/run/secrets/db", "", ""},
 		{"DB_PASSWORD", "{{resolve:secretsmanager:x}}", "", ""},

@@ -70,24 +70,30 @@ func Wordy(v string) bool {
 }
 
 // isNameLike says that letters are words as names have them: all in one case, or
-// each with a capital, none shorter than three.
+// each with a capital, and capitals alone at the end at most. Short ones there are
+// among long ones only.
 func isNameLike(s string) bool {
-	const least = 3
-	if len(s) < least {
+	const least, long = 2, 4
+	if len(s) <= least {
 		return false
 	}
-	if strings.ToUpper(s) == s {
+	capitals := strings.TrimRight(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+	if capitals == "" {
 		return true
 	}
-	from := 0
+	if len(s)-len(capitals) > 1 {
+		s = capitals
+	}
+	from, longest := 0, 0
 	for i := 1; i <= len(s); i++ {
 		if i < len(s) && s[i] >= 'a' {
 			continue
 		}
 		if i-from < least {
-			return false // also where several capitals stand together
+			return false
 		}
+		longest = max(longest, i-from)
 		from = i
 	}
-	return true
+	return longest >= min(long, len(s))
 }

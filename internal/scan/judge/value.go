@@ -41,7 +41,7 @@ func own(value, name string, kind Kind) (doubt string, ok bool) {
 	switch {
 	case len(value) < leastOwn || len(value) > maxOwn, strings.Trim(low, "*x.-_") == "", settings[low]:
 		return "", false
-	case isTemplate(value), isLookup(low, true), isHash(value), isPath(value), value[0] == '/' && !LooksRandom(value), standsFor(low):
+	case isTemplate(value), isLookup(low, true), isHash(value), isAlgorithm(low), isPath(value), value[0] == '/' && !LooksRandom(value), standsFor(low):
 		return "", false
 	case strings.ContainsAny(value, " \t\n"):
 		if kind.chosen() && !strings.Contains(value, "\n") {
@@ -70,7 +70,7 @@ func written(value, name string, quoted bool) (doubt string, ok bool) {
 	switch {
 	case isTemplate(value), isLookup(low, quoted), isPlaceholder(low), isPath(value), strings.ContainsAny(value, " \t\n"), repeats(value):
 		return "", false
-	case isHash(value):
+	case isHash(value), isAlgorithm(low):
 		return "", false
 	case name != "" && sameWord(low, name):
 		return "", false
@@ -202,6 +202,27 @@ func isHash(s string) bool {
 		}
 	}
 	return false
+}
+
+// algorithms are words of the names of algorithms, and of ways to prove who one is.
+var algorithms = words("sha sha1 sha224 sha256 sha384 sha512 scram plus aes aes128 aes192 aes256 gcm cbc ctr hmac hs256 hs384 hs512 rs256 rs384 rs512 es256 es384 es512 ps256 rsa ecdsa ed25519 x25519 " +
+	"pbkdf2 bcrypt scrypt argon2 argon2i argon2id chacha20 poly1305 md5 mysql native caching password kerberos")
+
+// isAlgorithm takes such names: scram-sha-256.
+func isAlgorithm(low string) bool {
+	const longest = 32
+	if len(low) > longest || algorithms[low] && len(low) < LeastPassword {
+		return false
+	}
+	known := false
+	for w := range strings.FieldsFuncSeq(low, func(r rune) bool { return r == '-' || r == '_' || r == '/' }) {
+		is := algorithms[w]
+		if !is && strings.Trim(w, "0123456789") != "" {
+			return false
+		}
+		known = known || is && w != "password" && w != "mysql"
+	}
+	return known
 }
 
 // sameWord says that a value is but its name again, or a part of it.

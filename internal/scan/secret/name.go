@@ -51,6 +51,7 @@ func (s *sifting) namedValue(at int) {
 		return
 	}
 	n, ok := s.nameAt(at)
+	s.promising = s.promising || ok || judge.Name(n.name, judge.Own) != ""
 	if !ok {
 		return
 	}

@@ -74,6 +74,11 @@ func doubtOfPath(p string) string {
 			return doubtTest
 		}
 	}
+	for folder := range strings.SplitSeq(path.Dir(low), "/") {
+		if ofTests(folder) {
+			return doubtTest
+		}
+	}
 	if isTestName(path.Base(p)) {
 		return doubtTest
 	}
@@ -98,12 +103,43 @@ func doubtOfPath(p string) string {
 	return ""
 }
 
+// testWords are what words begin with that folders and files of tests have in
+// their names: testfiles, testonly, e2eutil, servicemocks.
+var (
+	testWords = []string{"test", "e2e", "mock", "fixture", "fuzz", "fake"}
+	noTests   = []string{"testament", "testimon", "testify", "mockup"}
+)
+
+// ofTests says of a folder's name, in lower case, that one of its words is of tests.
+func ofTests(folder string) bool {
+	for word := range strings.FieldsFuncSeq(folder, func(r rune) bool { return r == '-' || r == '_' || r == '.' || r == '@' }) {
+		for _, t := range testWords {
+			if strings.HasPrefix(word, t) || t != "test" && strings.HasSuffix(word, t+"s") {
+				return !hasAnyPrefix(word, noTests)
+			}
+		}
+	}
+	return false
+}
+
+func hasAnyPrefix(s string, prefixes []string) bool {
+	for _, p := range prefixes {
+		if strings.HasPrefix(s, p) {
+			return true
+		}
+	}
+	return false
+}
+
 // isTestName says that a file's name is one of tests: the word stands alone, at an
 // end behind a sign, or with a capital, as in ShopTest. It is not latest.
 func isTestName(base string) bool {
 	stem := strings.TrimSuffix(base, path.Ext(base))
 	low := strings.ToLower(stem)
 	if strings.HasPrefix(low, "test_") || strings.HasPrefix(low, "test-") || strings.HasPrefix(low, "test.") {
+		return true
+	}
+	if strings.Contains(low, "_test_") || strings.Contains(low, "-test-") || strings.HasPrefix(low, "testcert") || strings.HasPrefix(low, "testkey") {
 		return true
 	}
 	for _, word := range []string{"test", "tests", "spec", "specs"} {
@@ -127,6 +163,9 @@ func doubtOf(x *found, p string) string {
 	}
 	if d := doubtOfPath(p); d != "" {
 		return d
+	}
+	if x.own && classOf(p) == prose {
+		return doubtDocument
 	}
 	if x.generic {
 		switch c := classOf(p); {

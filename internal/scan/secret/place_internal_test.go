@@ -8,6 +8,8 @@ func TestDoubtOfAPlace(t *testing.T) {
 		"src/latest.yaml": "", "src/attest.go": "", "contest.py": "", "LATEST.env": "", "manifest.json": "", "src/Latest.java": "", "inspec.rb": "",
 		"src/test.py": doubtTest, "src/FooTest.java": doubtTest, "src/foo_test.go": doubtTest, "foo-tests.js": doubtTest, "foo.spec.ts": doubtTest, "test_foo.py": doubtTest,
 		"FooTests.cs": doubtTest, "TEST.env": doubtTest, "foo_spec.rb": doubtTest, "app/tests/a.py": doubtTest, "foo.test.js": doubtTest,
+		"a/testfiles/Dockerfile": doubtTest, "a/testonly/keys.go": doubtTest, "a/e2eutil/a.go": doubtTest, "a/servicemocks/mock.go": doubtTest, "a/x509_test_import.go": doubtTest, "a/testcert.go": doubtTest,
+		"a/fuzz/jar.go": doubtTest, "attestation/a.env": "", "testament/a.env": "", "contests/a.env": "", "latest/a.env": "", "app/testimonials/a.env": "",
 	} {
 		if got := doubtOf(&found{value: "x"}, path); got != want {
 			t.Errorf("%s: %q, want %q", path, got, want)

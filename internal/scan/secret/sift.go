@@ -30,7 +30,9 @@ type sifting struct {
 	done   bool
 	depth  int // of base64
 	looks  int // of our own rules, in this piece
-	asked  int // how often one of our own rules looked at something
+	// promising says that there is a name of a secret, or part of a login: what the
+	// file says as a document may be one.
+	promising bool
 	// bareTo is where the value ends that was last read without quotes: names in it
 	// are part of it.
 	bareTo int64
@@ -200,7 +202,6 @@ func (s *sifting) hit(id, at int) {
 			if s.binary == binaryKind {
 				continue
 			}
-			s.asked++
 			if s.looks++; s.looks > max(maxLooks, len(s.buf)/bytesPerLook) || len(s.found) >= maxFound {
 				s.lost = true
 				continue
@@ -357,7 +358,7 @@ func (s *sifting) match(r *rule, from, to int) {
 	switch {
 	case r.generic:
 		doubt = digestDoubt(match, value)
-	case r.source == value:
+	case r.source == value, isMadeUp(value):
 		doubt = judge.DoubtExample // what all keys of the kind begin with, and nothing of one
 	}
 	if s.binary == binaryKind && r.id == "private-key" && keyState(value) == inventory.KeyIncomplete {
@@ -434,6 +435,7 @@ func (s *sifting) keep(f found, from, at int) *found {
 	if f.check == "" {
 		f.check = s.checkAt(at)
 	}
+	s.promising = true
 	s.found = append(s.found, f)
 	return &s.found[len(s.found)-1]
 }

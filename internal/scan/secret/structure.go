@@ -49,14 +49,17 @@ func documentName(f *File) string {
 // looked through as a text.
 func (s *sifting) structure() {
 	name := documentName(s.f)
-	if name == "" || !s.done || s.base > 0 || s.depth > 0 || s.asked == 0 || !s.e.own || s.binary == binaryKind || isShipped(s.f.Path) || s.allowedPath() {
+	if name == "" || !s.done || s.base > 0 || s.depth > 0 || !s.promising || !s.e.own || s.binary == binaryKind || isShipped(s.f.Path) || s.allowedPath() {
 		return
 	}
 	if c := classOf(s.f.Path); c == prose || c == inert {
 		return
 	}
+	if doubtOfPath(s.f.Path) == doubtDocument || describes(s.buf) {
+		return
+	}
 	fields, err := field.Read(s.buf, name)
-	s.lost = s.lost || errors.Is(err, field.ErrMany) && len(s.buf) <= field.MaxBytes
+	s.lost = s.lost || errors.Is(err, field.ErrMany)
 	d := document{sifting: s}
 	for i := range fields.Fields {
 		d.field(&fields.Fields[i])
@@ -69,6 +72,14 @@ func (s *sifting) structure() {
 	}
 }
 
+// describes says that a document is a schema or the description of an interface:
+// large, and of no secrets.
+func describes(b []byte) bool {
+	const head = 1 << 10
+	b = b[:min(len(b), head)]
+	return bytes.Contains(b, []byte("json-schema.org")) || bytes.Contains(b, []byte(`"openapi"`)) || bytes.Contains(b, []byte("openapi:")) || bytes.Contains(b, []byte(`"swagger"`)) || bytes.Contains(b, []byte("swagger:"))
+}
+
 // document is a document that is looked through by what it says.
 type document struct {
 	*sifting
@@ -76,7 +87,12 @@ type document struct {
 	decoded int   // bytes of texts that were looked through
 }
 
-var checksOf = map[field.Part]string{field.Environment: check.SecretInEnvironment, field.Service: check.SecretInEnvironment, field.Command: check.SecretInCommand}
+// Checks of secrets by the part that they stand in: among variables, and among the
+// words of commands.
+var (
+	checksOf      = map[field.Part]string{field.Environment: check.SecretInEnvironment, field.Service: check.SecretInEnvironment}
+	commandChecks = map[field.Part]string{field.Command: check.SecretInCommand, field.Service: check.SecretInCommand}
+)
 
 func (d *document) field(f *field.Field) {
 	at := judge.Quoted
@@ -106,14 +122,14 @@ func weak(value string) bool { return len(value) < judge.LeastToken || !judge.Lo
 func (d *document) command(w *field.Words) {
 	for _, word := range judge.Words(w.Texts) {
 		if word.Of == "" { // by its form: a rule has found it
-			d.mark(word.Value, w.At[word.At], checksOf[w.Part])
+			d.mark(word.Value, w.At[word.At], commandChecks[w.Part])
 			continue
 		}
 		doubt := ""
 		if w.Part != field.Command && weak(word.Value) {
 			doubt = judge.DoubtWord
 		}
-		d.put(ruleOf(word.Of, word.Name, word.Value), word.Name, word.Value, doubt, w.At[word.At], checksOf[w.Part])
+		d.put(ruleOf(word.Of, word.Name, word.Value), word.Name, word.Value, doubt, w.At[word.At], commandChecks[w.Part])
 	}
 }
 

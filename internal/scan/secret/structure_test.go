@@ -40,6 +40,7 @@ func TestStructure(t *testing.T) {
 		{"Join", "stack.yaml", template("Value: !Join [\"\", [«]]"), []string{"9 DB_PASSWORD CAST-TASK-016"}},
 		{"Sub", "stack.yaml", template("Value: !Sub §"), []string{"9 DB_PASSWORD CAST-TASK-016"}},
 		{"FindInMap", "stack.yaml", template("Value: !FindInMap [M, prod, text]") + "Mappings:\n  M:\n    prod:\n      text: §\n", []string{"9 DB_PASSWORD CAST-TASK-016"}},
+		{"login in pieces", "stack.json", `{"Resources": {"Web": {"Type": "AWS::ECS::TaskDefinition", "Properties": {"ContainerDefinitions": [{"Environment": [` + "\n" + `{"Name": "DB", "Value": {"Fn::Join": ["", ["postgres://shop:", "§", "@db.internal/shop"]]}}]}]}}}}`, []string{"2 shop"}},
 		{"default of a parameter", "stack.yaml", template("Value: !Ref Given") + "Parameters:\n  Given:\n    Type: String\n    Default: §\n", []string{"9 DB_PASSWORD CAST-TASK-016"}},
 		{"parameter that nobody sees", "stack.yaml", template("Value: !Ref Given") + "Parameters:\n  Given:\n    NoEcho: true\n    Default: §\n", nil},
 		{"script that is joined", "stack.json", `{"Resources": {"Host": {"Type": "AWS::EC2::Instance", "Properties": {"UserData": {"Fn::Base64": {"Fn::Join": ["", [` + "\n" +
@@ -94,7 +95,7 @@ func template(value string) string {
 // beyond.
 func TestLongDocuments(t *testing.T) {
 	text := func(lines int) string {
-		return strings.Repeat("# a comment of some length, as people write them\n", lines) + "env:\n- name: DB_PASSWORD\n  kind: x\n  value: " + drawn(6) + "\n- password: " + drawn(7) + "\n"
+		return strings.Repeat("# a comment of some length on AWS::ECS::Service\n", lines) + "env:\n- name: DB_PASSWORD\n  kind: x\n  value: " + drawn(6) + "\n- password: " + drawn(7) + "\n"
 	}
 	for _, tc := range []struct{ lines, want int }{{10, 2}, {15_000, 2}, {30_000, 1}} {
 		found, err := engine(t).Find(t.Context(), secret.File{Path: "stack.yaml"}, strings.NewReader(text(tc.lines)))

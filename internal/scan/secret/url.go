@@ -8,6 +8,7 @@ import (
 func (s *sifting) urlCredentials(at int) {
 	l, ok := judge.LoginAt(s.buf, at)
 	if !ok {
+		s.promising = s.promising || judge.BeginsLogin(s.buf, at)
 		return
 	}
 	if l.TokenAsUser() {

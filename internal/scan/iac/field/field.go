@@ -11,6 +11,7 @@
 package field
 
 import (
+	"bytes"
 	"errors"
 	"path"
 	"strings"
@@ -27,6 +28,9 @@ const (
 	// MaxBytes bounds a document: CloudFormation takes 1 MB, ECS 64 KiB, and files of
 	// Terraform are below 200 KB.
 	MaxBytes = 1 << 20
+	// maxPlain bounds one in YAML that is no template: its reader holds ten times as
+	// much, and what deploys something is far shorter.
+	maxPlain = 256 << 10
 	// maxFields bounds what is told of one, and with it what references, which may
 	// repeat what they name, can cost.
 	maxFields = 50_000
@@ -99,11 +103,14 @@ func Is(name string) bool {
 	return false
 }
 
-// Read reads a document. What is no document is an error; with ErrMany something
-// was read.
+// ErrLong says that a document is longer than those that are read.
+var ErrLong = errors.New("it is longer than documents that are read")
+
+// Read reads a document. What is no document is an error, and so is one that is
+// too long (ErrLong); with ErrMany something was read.
 func Read(b []byte, name string) (Fields, error) {
 	if len(b) > MaxBytes {
-		return Fields{}, ErrMany
+		return Fields{}, ErrLong
 	}
 	w := &walker{}
 	switch strings.ToLower(path.Ext(name)) {
@@ -115,6 +122,9 @@ func Read(b []byte, name string) (Fields, error) {
 		w.many = !whole
 		w.value(n, where{}, 0)
 	case ".yaml", ".yml":
+		if len(b) > maxPlain && !bytes.Contains(b, []byte("AWS::")) {
+			return Fields{}, ErrLong
+		}
 		w.block = 1
 		documents, err := tree.YAML(b, name)
 		if err != nil {

@@ -182,8 +182,11 @@ func (w *walker) items(n *tree.Node, in where, depth int) {
 // command adds the words of a command.
 func (w *walker) command(n *tree.Node, in where) {
 	words := Words{Part: Elsewhere}
-	if in.container || in.service {
+	switch {
+	case in.container:
 		words.Part = Command
+	case in.service:
+		words.Part = Service
 	}
 	for _, item := range n.Items {
 		text, _ := scalar(item)
