@@ -17,21 +17,21 @@ func dataChecks() []Check {
 			Remedy: "Take it from Secrets Manager or the Parameter Store with secrets and valueFrom, and change it: it is known.",
 			Elsewhere: finding.Elsewhere{SecurityHub: []string{"ECS.8"},
 				Prowler: []string{"ecs_task_definitions_no_environment_secrets"}},
-			find: containers(func(_ *blueprint.Task, c *blueprint.Container, hits report) {
+			find: containers(func(t *blueprint.Task, c *blueprint.Container, hits report) {
 				for _, v := range c.Environment {
 					if kind := secretIn(v.Name, v.Value); kind != "" {
 						at := v.Value.At
 						if at.Start.Line == 0 {
 							at = v.At
 						}
-						hits(hit{at: at, subject: "environment " + v.Name.V, evidence: fmt.Sprintf("variable %s holds %s of %d characters", v.Name.V, kind, len(v.Value.V))})
+						hits(hit{at: at, severity: graveness(t, v.Value.V), subject: "environment " + v.Name.V, evidence: fmt.Sprintf("variable %s holds %s of %d characters", v.Name.V, kind, len(v.Value.V))})
 					}
 				}
 			})},
 		{ID: SecretInCommand, Title: "Secret stands in the command", Severity: finding.High,
 			Why:    "Arguments are seen by every process that may list processes, are in every revision of the definition, and in the traces of whatever watches the task.",
 			Remedy: "Hand it over with secrets and valueFrom, and change it: it is known.",
-			find: containers(func(_ *blueprint.Task, c *blueprint.Container, hits report) {
+			find: containers(func(t *blueprint.Task, c *blueprint.Container, hits report) {
 				for _, list := range []blueprint.Texts{c.Entrypoint, c.Command} {
 					words := make([]string, len(list.V))
 					for i, w := range list.V {
@@ -40,7 +40,7 @@ func dataChecks() []Check {
 						}
 					}
 					for _, found := range judge.Words(words) {
-						hits(hit{at: list.V[found.At].At, subject: "command " + found.Name, evidence: fmt.Sprintf("argument %s holds %s", found.Name, found.Kind)})
+						hits(hit{at: list.V[found.At].At, severity: graveness(t, found.Value), subject: "command " + found.Name, evidence: fmt.Sprintf("argument %s holds %s", found.Name, found.Kind)})
 					}
 				}
 			})},
@@ -82,6 +82,15 @@ func dataChecks() []Check {
 				}
 			})},
 	}
+}
+
+// graveness is that of a secret in a service of a compose file, where a weak one is
+// mostly that of a database that people start for themselves; 0: the check's.
+func graveness(t *blueprint.Task, value string) finding.Severity {
+	if t.Origin == blueprint.Compose && judge.Form(value) == "" && judge.Weak(value) {
+		return finding.Low
+	}
+	return 0
 }
 
 // parameterName is how a parameter is named without its ARN.

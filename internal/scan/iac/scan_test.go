@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/scan/iac"
 )
 
@@ -718,5 +719,27 @@ func TestLargeTextsAreBounded(t *testing.T) {
 		strings.TrimSuffix(strings.Repeat(`{"name": "A", "value": "${local.big}"},`, 900), ",") + `]}]}}}}`})
 	if len(r.Problems) != 1 || !r.Problems[0].Lost || !strings.Contains(r.Problems[0].What, "texts of ") {
 		t.Errorf("problems %v", r.Problems)
+	}
+}
+
+// A weak password is grave where ECS runs the container, and less in a compose file;
+// a drawn one is grave in both.
+func TestWeakPasswords(t *testing.T) {
+	for _, tc := range []struct {
+		name, file, text string
+		want             finding.Severity
+	}{
+		{"ECS", "task.json", `{"containerDefinitions": [{"name": "db", "environment": [{"name": "POSTGRES_PASSWORD", "value": "postgres"}]}]}`, finding.High},
+		{"compose", "compose.yml", "services:\n  db:\n    image: postgres:17\n    environment:\n      POSTGRES_PASSWORD: postgres\n", finding.Low},
+		{"compose, drawn", "compose.yml", "services:\n  db:\n    image: postgres:17\n    environment:\n      POSTGRES_PASSWORD: q8Zr4Lw2Vn7Xc1Bm5Ty9\n", finding.High},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			for _, f := range scan(t, map[string]string{tc.file: tc.text}).Faults {
+				if f.Check == "CAST-TASK-016" && f.Severity == tc.want {
+					return
+				}
+			}
+			t.Errorf("there is no CAST-TASK-016 of severity %v", tc.want)
+		})
 	}
 }

@@ -32,6 +32,9 @@ func TestPair(t *testing.T) {
 		{"GITHUB_TOKEN", "f00dcafe", "token", ""},
 		{"GITHUB_TOKEN", "development", "token" + word, ""},
 		{"VERIFY_TOKEN", "my-test-token-1", "token" + word, ""},
+		{"API_KEY", "qZrLwVnXcBmTyKdHsPf", "key", "key"},
+		{"API_KEY", "SomeNameOfSomeThing", "key" + word, ""},
+		{"DB_PASSWORD", "qZrLwVnXcBmTyKdHsPf", "password", "password"},
 		{"SESSION_SECRET", "demo8f2c1d9b", "secret" + example, "secret" + example},
 
 		{"KEYSTORE_PASSWORD", "q8Zr4LwKeyAlgo", "password", "password"},

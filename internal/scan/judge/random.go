@@ -36,11 +36,21 @@ func Entropy(s string) float64 {
 	return sum
 }
 
-// LooksRandom says that a value has letters and digits mixed, as drawn ones have.
+// LooksRandom says that a value has letters and digits mixed, as drawn ones have,
+// or is long and has letters of both cases that make no words.
 func LooksRandom(v string) bool {
 	const least = 3.0
-	return mixed(v) && Entropy(v) > least
+	return mixed(v) && Entropy(v) > least || drawn(v)
 }
+
+// drawn says that a value is long, of letters of both cases, and no word or name.
+func drawn(v string) bool {
+	const leastLength, least = 16, 3.5
+	return len(v) >= leastLength && strings.ToLower(v) != v && strings.ToUpper(v) != v && !strings.ContainsAny(v, " -_./:@,!?") && !Wordy(v) && Entropy(v) > least
+}
+
+// Weak says that a password is short, or nothing but a word.
+func Weak(v string) bool { return len(v) < LeastToken || !LooksRandom(v) }
 
 // mixed says that a value has letters and digits.
 func mixed(v string) bool {

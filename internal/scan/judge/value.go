@@ -52,7 +52,7 @@ func own(value, name string, kind Kind) (doubt string, ok bool) {
 		return "", !publicDefaults[low] // a word is a weak password, and one for all that
 	case len(value) < leastOwnToken, onlyNumberSigns(value), isPlaceholder(low), repeats(value), name != "" && sameWord(low, name):
 		return "", false
-	case !mixed(value), Wordy(value) && strings.ContainsAny(value, "-_./:@"):
+	case !mixed(value) && !drawn(value), Wordy(value) && strings.ContainsAny(value, "-_./:@"):
 		return DoubtWord, true
 	case hasMark(low):
 		return DoubtExample, true
@@ -89,7 +89,7 @@ func written(value, name string, quoted bool) (doubt string, ok bool) {
 	switch {
 	case !quoted && strings.ContainsAny(value, "()[]{}<>;,"):
 		return "", false // an expression, or a piece of one
-	case digits == 0 && onlyWordSigns(value):
+	case digits == 0 && onlyWordSigns(value) && !drawn(value):
 		if hasMark(low) {
 			return "", false
 		}

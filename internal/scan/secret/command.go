@@ -24,6 +24,12 @@ var (
 	})
 )
 
+// secretValue is how the CDK is handed a secret in the clear.
+var secretValue = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)^(?:secretvalue\.|unsafe)plaintext\(\s{0,16}["'\x60]([^"'\x60\n]{6,512})["'\x60]`)
+})
+
+func (s *sifting) secretValueCall(at int)  { s.positional(at, secretValue()) }
 func (s *sifting) sshpassCall(at int)      { s.positional(at, sshpass()) }
 func (s *sifting) mysqlCall(at int)        { s.positional(at, mysqlRun()) }
 func (s *sifting) identifiedBy(at int)     { s.positional(at, identifiedBy()) }

@@ -33,6 +33,9 @@ func (s *sifting) widen(r io.Reader) error {
 	return s.fill(r)
 }
 
+// maxFolded is how far beyond its place a folded text may go on.
+const maxFolded = 4 << 10
+
 // documentName is the name by which a file's reader is found, "" for what is no
 // document.
 func documentName(f *File) string {
@@ -109,15 +112,12 @@ func (d *document) field(f *field.Field) {
 	if f.Part == field.Variables || f.Part == field.Service {
 		// A weak password of a database that people start for themselves is mostly
 		// meant; what ECS runs is reached by others.
-		if q, ok := judge.Pair(f.Name, f.Value, judge.Quoted); v.Doubt == "" && (!ok || q.Doubt != "") && weak(f.Value) {
+		if q, ok := judge.Pair(f.Name, f.Value, judge.Quoted); v.Doubt == "" && (!ok || q.Doubt != "") && judge.Weak(f.Value) {
 			v.Doubt = judge.DoubtWord
 		}
 	}
 	d.put(ruleOf(v.Kind, f.Name, f.Value), f.Name, f.Value, v.Doubt, f.At, checksOf[f.Part])
 }
-
-// weak says that a value is short, or nothing but a word.
-func weak(value string) bool { return len(value) < judge.LeastToken || !judge.LooksRandom(value) }
 
 func (d *document) command(w *field.Words) {
 	for _, word := range judge.Words(w.Texts) {
@@ -126,7 +126,7 @@ func (d *document) command(w *field.Words) {
 			continue
 		}
 		doubt := ""
-		if w.Part != field.Command && weak(word.Value) {
+		if w.Part != field.Command && judge.Weak(word.Value) {
 			doubt = judge.DoubtWord
 		}
 		d.put(ruleOf(word.Of, word.Name, word.Value), word.Name, word.Value, doubt, w.At[word.At], commandChecks[w.Part])
@@ -242,6 +242,12 @@ func (d *document) locate(value string, at blueprint.Span) (offset int, literal 
 	}
 	if i := bytes.Index(d.buf[from:to], []byte(value)); i >= 0 {
 		return from + i, true
+	}
+	if at.End.Line > at.Start.Line { // a folded text has fewer lines than it is written in
+		further := d.buf[to:min(to+maxFolded, len(d.buf))]
+		if i := bytes.Index(further, []byte(value)); i >= 0 {
+			return to + i, true
+		}
 	}
 	return exact, false
 }

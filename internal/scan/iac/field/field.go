@@ -97,7 +97,7 @@ func Is(name string) bool {
 		return base != "package-lock.json" && base != "npm-shrinkwrap.json"
 	case ".yaml", ".yml":
 		return base != "pnpm-lock.yaml"
-	case ".template", ".tf", ".tofu", ".tfvars", ".hcl", ".tfstate":
+	case ".template", ".config", ".tf", ".tofu", ".tfvars", ".hcl", ".tfstate":
 		return true
 	}
 	return false
@@ -121,7 +121,7 @@ func Read(b []byte, name string) (Fields, error) {
 		}
 		w.many = !whole
 		w.value(n, where{}, 0)
-	case ".yaml", ".yml":
+	case ".yaml", ".yml", ".config":
 		if len(b) > maxPlain && !bytes.Contains(b, []byte("AWS::")) {
 			return Fields{}, ErrLong
 		}

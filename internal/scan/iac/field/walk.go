@@ -60,10 +60,16 @@ func (w *walker) members(n *tree.Node, in where, depth int) {
 		inner := in.at(f.Key, f.Value)
 		if v, ok := scalar(f.Value); ok {
 			w.add(f.Key, v, f.Value.At, inner.part)
+			if inner.part == Command {
+				w.line(f.Value, inner)
+			}
 		} else if d := defaultOf(f.Value); d != nil {
 			if v, ok := scalar(d); ok {
 				w.add(f.Key, v, d.At, inner.part)
 			}
+		}
+		for _, v := range alternatives(f.Value) {
+			w.add(f.Key, v.Text, v.At, inner.part)
 		}
 		w.value(f.Value, inner, depth+1)
 	}
@@ -115,11 +121,39 @@ func (w *walker) joined(n *tree.Node, in where) {
 	if name == nil || value == nil {
 		return
 	}
-	text, ok := scalar(value)
 	called, named := scalar(name)
-	if ok && named {
+	if !named {
+		return
+	}
+	if text, ok := scalar(value); ok {
 		w.add(called, text, value.At, in.part)
 	}
+	for _, v := range alternatives(value) {
+		w.add(called, v.Text, v.At, in.part)
+	}
+}
+
+// alternatives are the texts that a condition of CloudFormation chooses from.
+func alternatives(n *tree.Node) (texts []*tree.Node) {
+	if n == nil {
+		return nil
+	}
+	list := n
+	if n.Kind == tree.Map && len(n.Fields) == 1 && n.Fields[0].Key == "Fn::If" {
+		list = n.Fields[0].Value
+	} else if n.Tag != "!If" {
+		return nil
+	}
+	const parts = 3 // the condition, and what it chooses from
+	if len(list.Items) != parts {
+		return nil
+	}
+	for _, item := range list.Items[1:] {
+		if _, ok := scalar(item); ok {
+			texts = append(texts, item)
+		}
+	}
+	return texts
 }
 
 func has(list []string, s string) bool {
@@ -177,6 +211,15 @@ func (w *walker) items(n *tree.Node, in where, depth int) {
 		}
 		w.value(item, in, depth+1)
 	}
+}
+
+// line adds a command that is one text.
+func (w *walker) line(n *tree.Node, in where) {
+	list := &tree.Node{Kind: tree.List, At: n.At}
+	for word := range strings.FieldsSeq(n.Text) {
+		list.Items = append(list.Items, tree.TextAt(word, n.At))
+	}
+	w.command(list, in)
 }
 
 // command adds the words of a command.
