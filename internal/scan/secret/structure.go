@@ -33,6 +33,10 @@ func (s *sifting) widen(r io.Reader) error {
 	return s.fill(r)
 }
 
+// maxSought bounds among how many bytes values are sought: in a document of one long
+// line each of them is among all.
+const maxSought = 128 << 20
+
 // maxFolded is how far beyond its place a folded text may go on.
 const maxFolded = 4 << 10
 
@@ -65,6 +69,10 @@ func (s *sifting) structure() {
 	s.lost = s.lost || errors.Is(err, field.ErrMany)
 	d := document{sifting: s}
 	for i := range fields.Fields {
+		if len(s.found) >= maxFound {
+			s.lost = true
+			return
+		}
 		d.field(&fields.Fields[i])
 	}
 	for i := range fields.Commands {
@@ -88,6 +96,7 @@ type document struct {
 	*sifting
 	lines   []int // where each begins
 	decoded int   // bytes of texts that were looked through
+	sought  int   // bytes among which values were sought
 }
 
 // Checks of secrets by the part that they stand in: among variables, and among the
@@ -237,6 +246,13 @@ func (d *document) locate(value string, at blueprint.Span) (offset int, literal 
 		to = d.lines[last+1]
 	}
 	exact := min(from+max(0, at.Start.Column-1), to)
+	if bytes.HasPrefix(d.buf[exact:], []byte(value)) || exact+1 < to && bytes.HasPrefix(d.buf[exact+1:], []byte(value)) {
+		return exact + bytes.Index(d.buf[exact:], []byte(value)), true
+	}
+	if d.sought += to - from; d.sought > maxSought {
+		d.lost = true
+		return exact, false
+	}
 	if i := bytes.Index(d.buf[exact:to], []byte(value)); i >= 0 {
 		return exact + i, true
 	}
