@@ -96,7 +96,7 @@ func (g *globals) scanDocuments(ctx context.Context, paths []string, o scanOptio
 	g.tellExpired(scan.AcceptFaults(r.Misconfigurations, policy.rules, r.Made))
 	reports := []scan.Report{r}
 	if o.newSince != "" {
-		known, err := readFormer(o.newSince)
+		known, err := readFormer("--new-since", o.newSince)
 		if err != nil {
 			return err
 		}
@@ -169,6 +169,7 @@ func (g *globals) tellExpired(rules []scan.Rule) {
 // imageFaults adds what is set wrongly in an image to its report.
 func (s *scanning) imageFaults(r *scan.Report) {
 	r.Misconfigurations = scan.ImageFaults(&r.Inventory)
+	s.baseline.acceptFaults(r.Misconfigurations)
 	expired := scan.AcceptFaults(r.Misconfigurations, s.policy.rules, time.Now())
 	if s.db == nil { // else the match tells of them
 		s.tellExpired(expired)

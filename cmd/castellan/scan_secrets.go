@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -161,40 +160,12 @@ func readBaseline(file string) (*baseline, error) {
 	if file == "" {
 		return nil, nil //nolint:nilnil // no baseline is none
 	}
-	b, err := readAtMost(file, maxReportBytes)
+	known, err := readFormer("--baseline", file)
 	if err != nil {
-		return nil, fmt.Errorf("read baseline: %w", err)
+		return nil, err
 	}
-	var r struct {
-		Reports []struct {
-			SaltID          string                         `json:"secret_salt"`
-			Secrets         []struct{ Fingerprint string } `json:"secrets"`
-			Malware         []struct{ Fingerprint string } `json:"malware"`
-			Vulnerabilities []struct{ Fingerprint string } `json:"vulnerabilities"`
-		} `json:"reports"`
-	}
-	if err := json.Unmarshal(b, &r); err != nil || r.Reports == nil {
-		return nil, fault.New(fault.Invalid, "baseline %s is no report in JSON", file).With("castellan scan TARGET -o json=" + file + " makes one")
-	}
-	out := &baseline{file: filepath.Base(file), known: map[string]bool{}}
-	for _, one := range r.Reports {
-		out.salt = one.SaltID
-		for _, s := range one.Secrets {
-			out.known[s.Fingerprint] = true
-		}
-		for _, m := range one.Malware {
-			out.known[m.Fingerprint] = true
-		}
-		for _, v := range one.Vulnerabilities {
-			out.known[v.Fingerprint] = true
-		}
-	}
-	return out, nil
+	return &baseline{file: filepath.Base(file), known: known.fingerprints, salt: known.salt}, nil
 }
-
-// maxReportBytes bounds a report that is read: one of an image with 20,000
-// packages has 60 MB.
-const maxReportBytes = 512 << 20
 
 // accept marks the vulnerabilities that the baseline knows.
 func (b *baseline) accept(vs []finding.Vulnerability) {
@@ -203,9 +174,25 @@ func (b *baseline) accept(vs []finding.Vulnerability) {
 	}
 	for i := range vs {
 		if v := &vs[i]; v.Accepted == nil && b.known[v.Fingerprint] {
-			v.Accepted = &finding.Acceptance{Reason: "known before: it is in the baseline", By: b.file}
+			v.Accepted = b.acceptance()
 		}
 	}
+}
+
+// acceptFaults marks the faults that the baseline knows.
+func (b *baseline) acceptFaults(faults []finding.Misconfiguration) {
+	if b == nil {
+		return
+	}
+	for i := range faults {
+		if m := &faults[i]; m.Accepted == nil && b.known[m.Fingerprint] {
+			m.Accepted = b.acceptance()
+		}
+	}
+}
+
+func (b *baseline) acceptance() *finding.Acceptance {
+	return &finding.Acceptance{Reason: "known before: it is in the baseline", By: b.file}
 }
 
 // addSecrets adds the secrets of an inventory to its report.

@@ -38,6 +38,9 @@ type Secret struct {
 	// Expires is when a token ends, as it says itself.
 	Expires time.Time `json:"expires,omitzero"`
 	Commit  *Commit   `json:"commit,omitempty"`
+	// Check is the check that is about secrets at such a place, as of a container's
+	// environment: CAST-TASK-016. What is told as a secret is not told as a fault, too.
+	Check string `json:"check,omitempty"`
 	// Allowed is an inline comment's reason to let it stand.
 	Allowed *Allowed `json:"allowed,omitempty"`
 	// Same is the salted print of the value alone: two places with one Same hold

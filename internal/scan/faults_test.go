@@ -20,7 +20,7 @@ func faulty() *inventory.Inventory {
 			Config: inventory.Config{Env: []string{"PATH=/bin", "DB_PASSWORD=hunter2hunter2"}, ExposedPorts: []string{"22/tcp"},
 				Labels: map[string]string{"org.opencontainers.image.base.name": "docker.io/library/debian:latest"}},
 			Layers: []inventory.Layer{{}, {}, {}},
-			History: []inventory.Step{step("ADD rootfs.tar /", false), step("ENV A=b", true), step("RUN |1 NPM_TOKEN=npm0123456789 /bin/sh -c npm ci", false),
+			History: []inventory.Step{step("ADD rootfs.tar /", false), step("ENV A=b", true), step("RUN |1 NPM_TOKEN=npm8f3c2d9a1b7e /bin/sh -c npm ci", false),
 				step("RUN curl https://example.org/x | sh", false)},
 		},
 		Packages: []inventory.Package{{Type: "deb", Name: "openssh-server", Version: "1", Places: []inventory.Place{{Layer: 2}}}, {Type: "npm", Name: "sudo"}},
@@ -35,7 +35,7 @@ func TestImageFaults(t *testing.T) {
 	var got []string
 	for _, m := range scan.ImageFaults(faulty()) {
 		got = append(got, fmt.Sprintf("%s layer %d: %s", m.Check, m.Layer, m.Evidence))
-		if strings.Contains(fmt.Sprint(m), "hunter2") || strings.Contains(fmt.Sprint(m), "npm0123456789") {
+		if strings.Contains(fmt.Sprint(m), "hunter2") || strings.Contains(fmt.Sprint(m), "npm8f3c2d9a1b7e") {
 			t.Errorf("a secret is told: %+v", m)
 		}
 		if m.Fingerprint == "" || m.File != "" {
@@ -50,7 +50,7 @@ func TestImageFaults(t *testing.T) {
 		"CAST-IMAGE-009 layer 0: port 22/tcp is exposed",
 		"CAST-IMAGE-010 layer 2: package openssh-server",
 		"CAST-IMAGE-011 layer 0: variable DB_PASSWORD holds a password of 14 characters",
-		"CAST-IMAGE-011 layer 0: variable NPM_TOKEN holds a token of 13 characters",
+		"CAST-IMAGE-011 layer 0: variable NPM_TOKEN holds a token of 15 characters",
 		"CAST-IMAGE-012 layer 3: RUN curl https://example.org/x | sh",
 		"CAST-IMAGE-021 layer 0: /usr/bin/su",
 		"CAST-IMAGE-023 layer 2: /var/lib/apt/lists: 2 files, 2.5 MB",
@@ -79,5 +79,38 @@ func TestImageFaultsKeepTheirFingerprints(t *testing.T) {
 	first, second := scan.ImageFaults(faulty()), scan.ImageFaults(next)
 	if diff := cmp.Diff(first, second); diff != "" {
 		t.Errorf("got, want: %s", diff)
+	}
+}
+
+// What is told as a secret is no fault beside, whichever part of the image it is in;
+// a secret that only a check knows still is one.
+func TestSecretsAreToldOnce(t *testing.T) {
+	im := imageOf(t, []string{"file a x"})
+	im.info.Config = inventory.Config{Env: []string{"DB_PASSWORD=" + planted, "WEAK_PASSWORD=changeme", "MASTER_KEY=f00dcafe77"}, Labels: map[string]string{"deploy.token": "q8Zr4Lw2Vn7Xc1Bm5Ty9Kd3"}}
+	im.info.History = []inventory.Step{{Instruction: "RUN |1 NPM_TOKEN=npm8f3c2d9a1b7e /bin/sh -c npm ci"}, {Instruction: "RUN tool --password " + planted}}
+	inv := secretsOf(t, scan.Options{}, im)
+	var told []string
+	for _, s := range inv.Secrets {
+		told = append(told, fmt.Sprintf("%s %s %s", s.Source, s.Name, s.Check))
+	}
+	if d := cmp.Diff(told, []string{"argument step 1 CAST-IMAGE-011", "env DB_PASSWORD CAST-IMAGE-011", "env MASTER_KEY CAST-IMAGE-011", "env WEAK_PASSWORD CAST-IMAGE-011",
+		"history step 2 CAST-IMAGE-020", "label deploy.token CAST-IMAGE-011"}); d != "" {
+		t.Errorf("secrets (-got +want):\n%s", d)
+	}
+	about := func(inv *inventory.Inventory) (n int) {
+		for _, m := range scan.ImageFaults(inv) {
+			if m.Check == "CAST-IMAGE-011" || m.Check == "CAST-IMAGE-020" {
+				n++
+			}
+		}
+		return n
+	}
+	if n := about(&inv); n != 0 {
+		t.Errorf("%d are told as faults, too", n)
+	}
+	all := len(inv.Secrets)
+	inv.Secrets = nil
+	if n := about(&inv); n != all {
+		t.Errorf("where no secrets are looked for %d are told as faults, want %d", n, all)
 	}
 }

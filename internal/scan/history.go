@@ -33,7 +33,10 @@ const (
 func (s *Scanner) Document(name string, text []byte) inventory.Inventory {
 	inv := inventory.Inventory{Packages: []inventory.Package{}, Analysis: Analysis}
 	if s.o.Secrets != nil {
-		inv.Secrets = s.o.Secrets.FindText(secret.File{Path: strings.TrimPrefix(filepath.ToSlash(name), "/")}, text)
+		var err error
+		if inv.Secrets, err = s.o.Secrets.FindText(secret.File{Path: strings.TrimPrefix(filepath.ToSlash(name), "/"), Document: true}, text); err != nil {
+			inv.Problems = append(inv.Problems, inventory.Problem{Place: inventory.Place{Path: name}, What: err.Error()})
+		}
 	}
 	return s.dated(inv, inventory.Subject{Kind: inventory.KindDocument, Name: name}, nil)
 }

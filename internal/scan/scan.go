@@ -152,7 +152,8 @@ func (s *Scanner) inventory(v *view, layers []*layer.Result, st strata) inventor
 func (s *Scanner) dated(inv inventory.Inventory, subject inventory.Subject, image *inventory.Image) inventory.Inventory {
 	inv.Subject, inv.Image, inv.Made = subject, image, s.o.Now().UTC()
 	if s.o.Secrets != nil && image != nil {
-		inv.Secrets = append(slices.Clip(inv.Secrets), s.o.Secrets.Config(image)...)
+		found, problems := s.o.Secrets.Config(image)
+		inv.Secrets, inv.Problems = append(slices.Clip(inv.Secrets), found...), append(slices.Clip(inv.Problems), problems...)
 		slices.SortFunc(inv.Secrets, inventory.CompareSecrets)
 	}
 	return inv

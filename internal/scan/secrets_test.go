@@ -154,3 +154,26 @@ func TestSecretsAreAccepted(t *testing.T) {
 		t.Errorf("differs (-got +want):\n%s", d)
 	}
 }
+
+// Where a document or a configuration is not looked through to its end, that is a
+// problem of the report.
+func TestWhatIsCutIsAProblem(t *testing.T) {
+	e, err := scan.NewSecrets([]byte("a salt of tests"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var many strings.Builder
+	for n := range 600 {
+		fmt.Fprintf(&many, "%s{\"name\": \"DB_PASSWORD\", \"value\": \"%s%d\"}", strings.Repeat(",", min(n, 1)), planted, n)
+	}
+	doc := scan.New(scan.Options{Secrets: e}).Document("-", []byte(`{"containerDefinitions": [{"environment": [`+many.String()+`]}]}`))
+	if len(doc.Secrets) != 500 || len(doc.Problems) != 1 || !strings.Contains(doc.Problems[0].What, "not all of it was looked at") {
+		t.Errorf("document: %d secrets, problems %v", len(doc.Secrets), doc.Problems)
+	}
+	im := imageOf(t, []string{"file a x"})
+	im.info.Config = inventory.Config{Env: []string{"BIG=" + strings.Repeat("x ", 200<<10)}, Labels: map[string]string{planted: "x"}}
+	inv := secretsOf(t, scan.Options{}, im)
+	if len(inv.Problems) != 1 || inv.Problems[0].What != "variable 1 of the image's configuration: of its 409604 bytes the first 262144 were looked at for secrets" {
+		t.Errorf("image: problems %v", inv.Problems)
+	}
+}

@@ -6,6 +6,7 @@ package browser
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"slices"

@@ -40,10 +40,17 @@ const (
 	maxAnswer = 4 << 10
 )
 
+// limits are on one history.
+type limits struct {
+	blobs   int // contents
+	changes int // how often contents are brought
+}
+
 // Repository is a repository on this machine.
 type Repository struct {
 	path    string
 	program string
+	limits  limits
 	// Commits is how many commits Each has seen.
 	Commits int
 	// Blobs is how many contents it has handed over.
@@ -62,7 +69,7 @@ func Open(ctx context.Context, path string) (*Repository, error) {
 	if err != nil {
 		return nil, fault.New(fault.Unavailable, "find git: %w", err).With("install git: repositories are read with it")
 	}
-	r := &Repository{path: path, program: program}
+	r := &Repository{path: path, program: program, limits: limits{maxBlobs, maxChanges}}
 	out, err := r.output(ctx, "rev-parse", "--absolute-git-dir")
 	if err != nil {
 		return nil, fault.New(fault.NotFound, "open repository %s: %w", path, err).With("name a folder that git clone made, or one below it")
@@ -140,8 +147,8 @@ func (r *Repository) Each(ctx context.Context, take func(inventory.Blob, io.Read
 		if seen[at] {
 			return nil
 		}
-		if len(seen) >= maxBlobs {
-			return fault.New(fault.Exhausted, "history has more than %d contents", maxBlobs)
+		if len(seen) >= r.limits.blobs {
+			return fault.New(fault.Exhausted, "history has more than %d contents", r.limits.blobs)
 		}
 		seen[at] = true
 		if lacking[b.ID] {
@@ -179,8 +186,8 @@ func (r *Repository) newest(ctx context.Context) (map[string]bool, error) {
 			}
 			// "mode type id\tpath"
 			if fields := strings.Fields(line); len(fields) >= 3 {
-				if len(all) >= maxBlobs {
-					return fault.New(fault.Exhausted, "the newest commit has more than %d contents", maxBlobs)
+				if len(all) >= r.limits.blobs {
+					return fault.New(fault.Exhausted, "the newest commit has more than %d contents", r.limits.blobs)
 				}
 				all[strings.Clone(fields[2])] = true
 			}
@@ -206,8 +213,8 @@ func (r *Repository) lacking(ctx context.Context) (map[string]bool, error) {
 				return err
 			}
 			if id, ok := bytes.CutPrefix(line, []byte("?")); ok {
-				if len(all) >= maxBlobs {
-					return fault.New(fault.Exhausted, "the clone lacks more than %d contents", maxBlobs)
+				if len(all) >= r.limits.blobs {
+					return fault.New(fault.Exhausted, "the clone lacks more than %d contents", r.limits.blobs)
 				}
 				all[string(bytes.TrimSpace(id))] = true
 			}
@@ -248,8 +255,8 @@ func (r *Repository) changes(ctx context.Context, one func(inventory.Blob) error
 				if len(fields) < 5 || !isFile(fields[1]) || strings.Trim(fields[3], "0") == "" {
 					continue
 				}
-				if n++; n > maxChanges {
-					return fault.New(fault.Exhausted, "history has more than %d changes", maxChanges)
+				if n++; n > r.limits.changes {
+					return fault.New(fault.Exhausted, "history has more than %d changes", r.limits.changes)
 				}
 				if err := one(inventory.Blob{ID: strings.Clone(fields[3]), Path: path, Commit: commit}); err != nil {
 					return err

@@ -140,6 +140,9 @@ type Task struct {
 	ExecutionRole Text
 	Containers    []Container
 	Volumes       []Volume
+	// Cut says in words what of it was left out because there is too much; empty:
+	// nothing.
+	Cut string
 }
 
 // OnlyFargate says that the task runs nowhere else.

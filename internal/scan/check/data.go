@@ -6,31 +6,32 @@ import (
 
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/scan/blueprint"
+	"github.com/castellan-security/castellan/internal/scan/judge"
 )
 
 // dataChecks are checks about secrets and stored data.
 func dataChecks() []Check {
 	return []Check{
-		{ID: "CAST-TASK-016", Title: "Secret stands in the environment", Severity: finding.High,
+		{ID: SecretInEnvironment, Title: "Secret stands in the environment", Severity: finding.High,
 			Why:    "Whoever may read the definition, the template or its history has the secret: it is shown in consoles, kept in every revision and in the logs of what deploys it.",
 			Remedy: "Take it from Secrets Manager or the Parameter Store with secrets and valueFrom, and change it: it is known.",
 			Elsewhere: finding.Elsewhere{SecurityHub: []string{"ECS.8"},
 				Prowler: []string{"ecs_task_definitions_no_environment_secrets"}},
-			find: containers(func(_ *blueprint.Task, c *blueprint.Container, hits report) {
+			find: containers(func(t *blueprint.Task, c *blueprint.Container, hits report) {
 				for _, v := range c.Environment {
 					if kind := secretIn(v.Name, v.Value); kind != "" {
 						at := v.Value.At
 						if at.Start.Line == 0 {
 							at = v.At
 						}
-						hits(hit{at: at, subject: "environment " + v.Name.V, evidence: fmt.Sprintf("variable %s holds %s of %d characters", v.Name.V, kind, len(v.Value.V))})
+						hits(hit{at: at, severity: graveness(t, v.Value.V), subject: "environment " + v.Name.V, evidence: fmt.Sprintf("variable %s holds %s of %d characters", v.Name.V, kind, len(v.Value.V))})
 					}
 				}
 			})},
-		{ID: "CAST-TASK-017", Title: "Secret stands in the command", Severity: finding.High,
+		{ID: SecretInCommand, Title: "Secret stands in the command", Severity: finding.High,
 			Why:    "Arguments are seen by every process that may list processes, are in every revision of the definition, and in the traces of whatever watches the task.",
 			Remedy: "Hand it over with secrets and valueFrom, and change it: it is known.",
-			find: containers(func(_ *blueprint.Task, c *blueprint.Container, hits report) {
+			find: containers(func(t *blueprint.Task, c *blueprint.Container, hits report) {
 				for _, list := range []blueprint.Texts{c.Entrypoint, c.Command} {
 					words := make([]string, len(list.V))
 					for i, w := range list.V {
@@ -38,8 +39,8 @@ func dataChecks() []Check {
 							words[i] = w.V
 						}
 					}
-					for _, found := range secretsInWords(words) {
-						hits(hit{at: list.V[found.word].At, subject: "command " + found.name, evidence: fmt.Sprintf("argument %s holds %s", found.name, found.kind)})
+					for _, found := range judge.Words(words) {
+						hits(hit{at: list.V[found.At].At, severity: graveness(t, found.Value), subject: "command " + found.Name, evidence: fmt.Sprintf("argument %s holds %s", found.Name, found.Kind)})
 					}
 				}
 			})},
@@ -83,6 +84,15 @@ func dataChecks() []Check {
 	}
 }
 
+// graveness is that of a secret in a service of a compose file, where a weak one is
+// mostly that of a database that people start for themselves; 0: the check's.
+func graveness(t *blueprint.Task, value string) finding.Severity {
+	if t.Origin == blueprint.Compose && judge.Form(value) == "" && judge.Weak(value) {
+		return finding.Low
+	}
+	return 0
+}
+
 // parameterName is how a parameter is named without its ARN.
 var parameterName = lazily(`^/?[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$`)
 
@@ -95,5 +105,5 @@ func namesSecret(v string) bool {
 	if strings.HasPrefix(v, "arn:") {
 		return secretARN().MatchString(v)
 	}
-	return parameterName().MatchString(v) && secretByValue(v) == ""
+	return parameterName().MatchString(v) && judge.Form(v) == ""
 }

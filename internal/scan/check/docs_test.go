@@ -17,6 +17,8 @@ const head = `# Checks of images, tasks and templates
 ` + "`castellan scan iac PATH`" + ` makes all of them: of task definitions, CloudFormation, Terraform, compose files and Dockerfiles
 ([scan.md](scan.md#what-is-set-wrongly)). What a document leaves open is never a fault. Elsewhere names the same check in
 Security Hub, CIS (Docker Benchmark 1.6, AWS Foundations 3.0), Prowler and Checkov; where nothing stands, none is known.
+What CAST-TASK-016, CAST-TASK-017, CAST-IMAGE-011 and CAST-IMAGE-020 are about, ` + "`castellan scan`" + ` tells once, as a secret that
+names the check ([secrets.md](secrets.md#a-secret-and-a-check)); ` + "`castellan scan iac`" + ` tells the check.
 
 This page is made from the program; don't edit it.
 `

@@ -72,7 +72,7 @@ func imageChecks() []Check {
 					}
 				}
 			})},
-		{ID: "CAST-IMAGE-011", Title: "Secret is built into the image", Severity: finding.High,
+		{ID: SecretInImage, Title: "Secret is built into the image", Severity: finding.High,
 			Why:       "Whoever may pull the image has the secret: ENV, ARG and labels stand in its configuration and history, whatever a later step unsets.",
 			Remedy:    "Use RUN --mount=type=secret while building and secrets of the task while running, and change it: it is known.",
 			Elsewhere: finding.Elsewhere{CIS: []string{"Docker 1.6 4.10"}},

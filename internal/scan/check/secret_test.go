@@ -1,51 +1,21 @@
 package check
 
 import (
-	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/castellan-security/castellan/internal/scan/blueprint"
 )
 
-// What a name and a value together make a secret, and what only looks like one.
+// A variable is a secret by its form or by its name; what is unknown is none. What
+// makes one is told by package judge.
 func TestSecretIn(t *testing.T) {
 	for _, tc := range []struct{ name, value, want string }{
 		{"DB_PASSWORD", "hunter2", "a password"},
-		{"spring.datasource.password", "hunter2", "a password"},
-		{"PGPASSWORD", "1234", "a password"},
-		{"DB_PWD", "s3cret!", "a password"},
-		{"clientSecret", "f00dcafe", "a secret"},
-		{"API_KEY", "f00dcafe", "a key"},
-		{"AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYzzzzzzzzzz", "a secret"},
-		{"GITHUB_TOKEN", "f00dcafe", "a token"},
 		{"ANYTHING", "AKIAQYLPMN5HAAAAAAAA", "an AWS access key"},
-		{"ANYTHING", "ghp_" + strings.Repeat("a", 36), "a token"},
 		{"DATABASE_URL", "postgres://app:hunter2@db:5432/app", "an address with a password"},
-		{"TLS", "-----BEGIN RSA PRIVATE KEY-----\nMII", "a private key"},
-
-		{"DATABASE_URL", "postgres://app:${PASSWORD}@db/app", ""},
-		{"DATABASE_URL", "postgres://db/app", ""},
 		{"DB_PASSWORD_FILE", "/run/secrets/db", ""},
-		{"DB_PASSWORD", "/run/secrets/db", ""},
-		{"DB_PASSWORD", "{{resolve:secretsmanager:x}}", ""},
+		{"SESSION_SECRET", "development", ""}, // a doubtful one
 		{"DB_PASSWORD", "", ""},
-		{"DB_PASSWORD", "<your password>", ""},
-		{"TOKEN_TTL", "3600", ""},
-		{"ACCESS_TOKEN_EXPIRES", "86400s00", ""},
-		{"TOKEN_SERVICE", "auth.internal", ""},
-		{"SECRET_ARN", "arn:aws:secretsmanager:x", ""},
-		{"SECRET_NAME", "shop/db/password", ""},
-		{"MYSQL_ALLOW_EMPTY_PASSWORD", "absolutely", ""},
-		{"PUBLIC_KEY", "MIIBIjANBgkqh", ""},
-		{"REGISTRY_AUTH_HTPASSWD_REALM", "Registry Realm", ""},
-		{"MONKEY", "bananas", ""},
-		{"KEYBOARD", "qwertz99", ""},
-		{"PWD", "/srv/app", ""},
-		{"COMPASS_MODE", "northern", ""},
-		{"JWT_ALGORITHM", "HS256HS256", ""},
-		{"AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE", ""},
 	} {
 		got := secretIn(blueprint.KnownText(tc.name, blueprint.Span{}), blueprint.KnownText(tc.value, blueprint.Span{}))
 		if got != tc.want {
@@ -55,36 +25,6 @@ func TestSecretIn(t *testing.T) {
 	unknown := blueprint.Text{Is: blueprint.Unknown, V: "hunter2hunter2"}
 	if got := secretIn(blueprint.KnownText("DB_PASSWORD", blueprint.Span{}), unknown); got != "" {
 		t.Errorf("an unknown value is %q", got)
-	}
-}
-
-func TestSecretsInWords(t *testing.T) {
-	for _, tc := range []struct {
-		words []string
-		want  []string
-	}{
-		{[]string{"run", "--password", "hunter2"}, []string{"password"}},
-		{[]string{"run", "--db.password=hunter2"}, []string{"db.password"}},
-		{[]string{"sh", "-c", "PGPASSWORD=hunter2 psql -h db"}, []string{"PGPASSWORD"}},
-		{[]string{"sh", "-c", "tool --token f00dcafe --verbose"}, []string{"token"}},
-		{[]string{"curl", "https://app:hunter2@example.org"}, []string{"https"}},
-		{[]string{"login", "--token", "ghp_" + strings.Repeat("a1", 18)}, []string{"token", "a word"}},
-		{[]string{"login", "glpat-" + strings.Repeat("a", 20)}, []string{"a word"}},
-		{[]string{"login", "xoxb-123456789012"}, []string{"a word"}},
-		{[]string{"adduser", "--disabled-password", "app"}, nil},
-		{[]string{"run", "--password", "$PASSWORD"}, nil},
-		{[]string{"login", "--password-stdin"}, nil},
-		{[]string{"run", "--token-file", "/run/t"}, nil},
-		{[]string{"run", "--password", "--verbose"}, nil},
-		{[]string{"echo", "the password is not here"}, nil},
-	} {
-		var got []string
-		for _, f := range secretsInWords(tc.words) {
-			got = append(got, f.name)
-		}
-		if diff := cmp.Diff(got, tc.want); diff != "" {
-			t.Errorf("%q: got, want: %s", tc.words, diff)
-		}
 	}
 }
 

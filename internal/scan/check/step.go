@@ -7,6 +7,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/scan/blueprint"
+	"github.com/castellan-security/castellan/internal/scan/judge"
 )
 
 // stepChecks are checks about single instructions, of Dockerfiles and of the
@@ -91,7 +92,7 @@ func habits() []Check {
 					hits(hit{at: s.At, layer: s.Layer, subject: clip(s.Args), evidence: "RUN … " + clip(openMode().FindString(s.Args))})
 				}
 			})},
-		{ID: "CAST-IMAGE-020", Title: "Secret stands in a step", Severity: finding.High,
+		{ID: SecretInStep, Title: "Secret stands in a step", Severity: finding.High,
 			Why:       "The step is in the image's history, and the secret with it.",
 			Remedy:    "Use RUN --mount=type=secret, and change it: it is known.",
 			Elsewhere: finding.Elsewhere{CIS: []string{"Docker 1.6 4.10"}, Checkov: []string{"CKV2_DOCKER_17"}},
@@ -99,8 +100,8 @@ func habits() []Check {
 				for _, m := range chpasswd().FindAllStringSubmatch(s.Args, -1) {
 					hits(hit{at: s.At, layer: s.Layer, subject: "password of " + m[1], evidence: "chpasswd is given the password of " + m[1]})
 				}
-				for _, f := range secretsInWords(strings.Fields(s.Args)) {
-					hits(hit{at: s.At, layer: s.Layer, subject: "argument " + f.name, evidence: fmt.Sprintf("argument %s holds %s", f.name, f.kind)})
+				for _, f := range judge.Words(strings.Fields(s.Args)) {
+					hits(hit{at: s.At, layer: s.Layer, subject: "argument " + f.Name, evidence: fmt.Sprintf("argument %s holds %s", f.Name, f.Kind)})
 				}
 			})},
 		{ID: "CAST-IMAGE-006", Title: "Package cache is left in the layer", Severity: finding.Negligible,
@@ -196,7 +197,7 @@ func plainURL(u string) string {
 func clip(s string) string {
 	const enough = 80
 	s = strings.Join(strings.Fields(s[:min(len(s), maxValue)]), " ")
-	if secretByValue(s) != "" || handedOver().MatchString(s) || chpasswd().MatchString(s) || len(secretsInWords(strings.Fields(s))) > 0 {
+	if judge.MayHold(s) || handedOver().MatchString(s) || chpasswd().MatchString(s) {
 		return "… (with a secret)"
 	}
 	if len(s) > enough {

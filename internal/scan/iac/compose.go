@@ -41,15 +41,16 @@ func composeTasks(n *tree.Node) []blueprint.Task {
 		at.End = s.At.End
 		t := blueprint.Task{Resource: blueprint.Resource{Name: "services." + f.Key, At: at}, Origin: blueprint.Compose,
 			Network: s.Get("network_mode").AsText(), PID: s.Get("pid").AsText(), IPC: s.Get("ipc").AsText()}
-		c := composeContainer(f.Key, s)
-		c.At = at
+		var cut cut
+		c := composeContainer(f.Key, s, &cut)
+		c.At, t.Cut = at, string(cut)
 		t.Containers = []blueprint.Container{c}
 		out = append(out, t)
 	}
 	return out
 }
 
-func composeContainer(name string, s *tree.Node) blueprint.Container {
+func composeContainer(name string, s *tree.Node, cut *cut) blueprint.Container {
 	limits := s.Get("deploy").Get("resources").Get("limits")
 	c := blueprint.Container{
 		Name:             blueprint.KnownText(name, s.At),
@@ -78,11 +79,11 @@ func composeContainer(name string, s *tree.Node) blueprint.Container {
 			c.Devices.V = append(c.Devices.V, t)
 		}
 	}
-	c.Environment = composeEnvironment(s.Get("environment"))
-	for _, p := range atMost(s.Get("ports").Each(), maxEntries) {
+	c.Environment = composeEnvironment(s.Get("environment"), cut)
+	for _, p := range within(cut, "ports of a service", s.Get("ports").Each(), maxEntries) {
 		c.Ports = append(c.Ports, composePort(p))
 	}
-	for _, v := range atMost(s.Get("volumes").Each(), maxEntries) {
+	for _, v := range within(cut, "volumes of a service", s.Get("volumes").Each(), maxEntries) {
 		c.Mounts = append(c.Mounts, composeMount(v))
 	}
 	for _, v := range atMost(s.Get("tmpfs").Each(), maxEntries) {
@@ -126,15 +127,15 @@ func wordsOf(n *tree.Node) blueprint.Texts {
 	return list
 }
 
-func composeEnvironment(n *tree.Node) []blueprint.Variable {
+func composeEnvironment(n *tree.Node, cut *cut) []blueprint.Variable {
 	if n == nil {
 		return nil
 	}
 	var out []blueprint.Variable
-	for _, f := range atMost(n.Fields, maxEntries) {
+	for _, f := range within(cut, "environment entries of a service", n.Fields, maxEntries) {
 		out = append(out, blueprint.Variable{Name: blueprint.KnownText(f.Key, f.KeyAt), Value: f.Value.AsText(), At: f.KeyAt})
 	}
-	for _, item := range atMost(n.Items, maxEntries) {
+	for _, item := range within(cut, "environment entries of a service", n.Items, maxEntries) {
 		name, value, ok := strings.Cut(item.Text, "=")
 		if !ok {
 			continue

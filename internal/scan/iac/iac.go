@@ -42,6 +42,11 @@ const (
 	MaxDepth = 64
 	// maxFaults bounds what is said of one folder.
 	maxFaults = 50_000
+	// maxJudged bounds the texts of one document that are looked at, those that
+	// references repeat counted each time, and maxJudgedInAll those of a scan: ECS
+	// takes 64 KiB of a definition.
+	maxJudged      = 16 << 20
+	maxJudgedInAll = 512 << 20
 	// maxServices bounds those of a compose file; people write dozens.
 	maxServices = 1000
 )
@@ -90,6 +95,7 @@ type scan struct {
 	problems  []inventory.Problem
 	seen      map[string]bool // files that were understood
 	resources int
+	judged    int  // bytes of texts
 	tooMany   bool // it was said that faults are left out
 }
 
@@ -173,19 +179,51 @@ func (s *scan) take(d *blueprint.Document, files ...string) {
 		s.seen[f] = true
 	}
 	s.resources += n
+	name := ""
+	if len(files) > 0 {
+		name = files[0]
+	}
+	for i := range d.Tasks {
+		if t := &d.Tasks[i]; t.Cut != "" {
+			s.lost(cmp.Or(t.At.File, name), fmt.Errorf("%s has %s", t.Name, t.Cut))
+		}
+	}
+	judged := weight(d)
+	if s.judged += judged; judged > maxJudged || s.judged > maxJudgedInAll {
+		s.lost(name, fmt.Errorf("it names texts of %d bytes in all, and is not looked at: at most %d of one document are, and %d of a scan", judged, maxJudged, maxJudgedInAll))
+		return
+	}
 	if s.tooMany {
 		return
 	}
 	faults := check.Run(d)
 	if room := maxFaults - len(s.faults); len(faults) > room {
 		faults, s.tooMany = faults[:room], true
-		name := ""
-		if len(files) > 0 {
-			name = files[0]
-		}
 		s.lost(name, fmt.Errorf("there are more than %d faults; what follows is left out, here and in the files after it", maxFaults))
 	}
 	s.faults = append(s.faults, faults...)
+}
+
+// weight is how many bytes the texts of a document's containers have, in which
+// secrets are looked for.
+func weight(d *blueprint.Document) int {
+	n := 0
+	for i := range d.Tasks {
+		for k := range d.Tasks[i].Containers {
+			c := &d.Tasks[i].Containers[k]
+			for _, list := range [][]blueprint.Variable{c.Environment, c.Secrets} {
+				for v := range list {
+					n += len(list[v].Name.V) + len(list[v].Value.V)
+				}
+			}
+			for _, list := range [][]blueprint.Text{c.Command.V, c.Entrypoint.V} {
+				for v := range list {
+					n += len(list[v].V)
+				}
+			}
+		}
+	}
+	return n
 }
 
 func (s *scan) dockerfile(name string) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/scan/iac"
 )
 
@@ -678,5 +679,67 @@ func TestPorts(t *testing.T) {
 {"containerPort": 22}, {"containerPort": 2222, "hostPort": 22}, {"containerPort": 80, "hostPort": 80}, {"containerPort": 8080, "hostPort": 2375}, {"containerPort": 8443}]}]}`})
 	if diff := cmp.Diff(lines(r, "CAST-TASK-034", "CAST-TASK-035"), []string{"t.json:2 CAST-TASK-034 a port 22", "t.json:2 CAST-TASK-034 a host port 22", "t.json:2 CAST-TASK-035 a host port 80", "t.json:2 CAST-TASK-034 a host port 2375"}); diff != "" {
 		t.Errorf("got, want: %s", diff)
+	}
+}
+
+// Where something is left out it is said: what is not there is no sign that all is
+// well.
+func TestWhatIsLeftOutIsTold(t *testing.T) {
+	containers := func(n int) string {
+		return `{"family": "shop", "containerDefinitions": [` + strings.TrimSuffix(strings.Repeat(`{"name": "a", "image": "a:1"},`, n), ",") + `]}`
+	}
+	variables := `{"family": "shop", "containerDefinitions": [{"name": "a", "image": "a:1", "environment": [` + strings.TrimSuffix(strings.Repeat(`{"name": "A", "value": "b"},`, 1001), ",") + `]}]}`
+	large := "family: shop\ncontainerDefinitions:\n- name: a\n  image: a:1\n  environment:\n  - {name: A, value: &v \"" + strings.Repeat("x=1 ", 16<<10) + "\"}\n" + strings.Repeat("  - {name: A, value: *v}\n", 300)
+	for _, tc := range []struct{ name, file, text, want string }{
+		{"a hundred containers", "task.json", containers(100), ""},
+		{"more containers", "task.json", containers(101), "shop has 101 containers, and the first 100 are looked at"},
+		{"more variables", "task.json", variables, "shop has 1001 environment entries of a container, and the first 1000 are looked at"},
+		{"one large text many times", "task.yaml", large, "that aliases repeat"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := scan(t, map[string]string{tc.file: tc.text})
+			var got string
+			for _, p := range r.Problems {
+				got += p.What
+				if tc.name != "one large text many times" && !p.Lost {
+					t.Errorf("a gate would hold: %s", p.What)
+				}
+			}
+			if (tc.want == "") != (got == "") || !strings.Contains(got, tc.want) {
+				t.Errorf("problems %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+// A large text that many containers name costs no more than is looked at of one
+// document.
+func TestLargeTextsAreBounded(t *testing.T) {
+	r := scan(t, map[string]string{"main.tf.json": `{"locals": {"big": "` + strings.Repeat("x=1 ", 15<<10) + `"}, "resource": {"aws_ecs_task_definition": {"a": {"container_definitions": [{"name": "a", "environment": [` +
+		strings.TrimSuffix(strings.Repeat(`{"name": "A", "value": "${local.big}"},`, 900), ",") + `]}]}}}}`})
+	if len(r.Problems) != 1 || !r.Problems[0].Lost || !strings.Contains(r.Problems[0].What, "texts of ") {
+		t.Errorf("problems %v", r.Problems)
+	}
+}
+
+// A weak password is grave where ECS runs the container, and less in a compose file;
+// a drawn one is grave in both.
+func TestWeakPasswords(t *testing.T) {
+	for _, tc := range []struct {
+		name, file, text string
+		want             finding.Severity
+	}{
+		{"ECS", "task.json", `{"containerDefinitions": [{"name": "db", "environment": [{"name": "POSTGRES_PASSWORD", "value": "postgres"}]}]}`, finding.High},
+		{"compose", "compose.yml", "services:\n  db:\n    image: postgres:17\n    environment:\n      POSTGRES_PASSWORD: postgres\n", finding.Low},
+		{"compose, drawn", "compose.yml", "services:\n  db:\n    image: postgres:17\n    environment:\n      POSTGRES_PASSWORD: q8Zr4Lw2Vn7Xc1Bm5Ty9\n", finding.High},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			for _, f := range scan(t, map[string]string{tc.file: tc.text}).Faults {
+				if f.Check == "CAST-TASK-016" && f.Severity == tc.want {
+					return
+				}
+			}
+			t.Errorf("there is no CAST-TASK-016 of severity %v", tc.want)
+		})
 	}
 }

@@ -1,6 +1,7 @@
 package iac
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/castellan-security/castellan/internal/scan/blueprint"
@@ -29,22 +30,35 @@ func taskOf(name string, n *tree.Node) blueprint.Task {
 		TaskRole:      n.Get("taskRoleArn").AsText(),
 		ExecutionRole: n.Get("executionRoleArn").AsText(),
 	}
-	containers := atMost(n.Get("containerDefinitions").Each(), maxContainers)
+	var cut cut
+	containers := within(&cut, "containers", n.Get("containerDefinitions").Each(), maxContainers)
 	t.Containers = make([]blueprint.Container, 0, len(containers))
 	for _, c := range containers {
 		if c.Kind == tree.Map {
-			t.Containers = append(t.Containers, containerOf(c))
+			t.Containers = append(t.Containers, containerOf(c, &cut))
 		}
 	}
-	for _, v := range atMost(n.Get("volumes", "volume").Each(), maxEntries) {
+	for _, v := range within(&cut, "volumes", n.Get("volumes", "volume").Each(), maxEntries) {
 		t.Volumes = append(t.Volumes, volumeOf(v))
 	}
+	t.Cut = string(cut)
 	return t
 }
 
 func atMost[T any](list []T, n int) []T { return list[:min(len(list), n)] }
 
-func containerOf(n *tree.Node) blueprint.Container {
+// cut says what was left out first of something.
+type cut string
+
+// within is atMost, and says so where something is left out.
+func within[T any](c *cut, what string, list []T, n int) []T {
+	if len(list) > n && *c == "" {
+		*c = cut(fmt.Sprintf("%d %s, and the first %d are looked at", len(list), what, n))
+	}
+	return atMost(list, n)
+}
+
+func containerOf(n *tree.Node, cut *cut) blueprint.Container {
 	linux := n.Get("linuxParameters").First()
 	c := blueprint.Container{
 		Name:             n.Get("name").AsText(),
@@ -68,30 +82,30 @@ func containerOf(n *tree.Node) blueprint.Container {
 	}
 	if d := linux.Get("devices"); d.There() {
 		c.Devices = blueprint.Texts{Is: blueprint.Known, At: d.At}
-		for _, one := range atMost(d.Each(), maxEntries) {
+		for _, one := range within(cut, "devices", d.Each(), maxEntries) {
 			c.Devices.V = append(c.Devices.V, one.Get("hostPath").AsText())
 		}
 	}
-	for _, v := range atMost(linux.Get("tmpfs").Each(), maxEntries) {
+	for _, v := range within(cut, "tmpfs", linux.Get("tmpfs").Each(), maxEntries) {
 		c.Tmpfs = append(c.Tmpfs, blueprint.Tmpfs{Path: v.Get("containerPath").AsText(), Options: v.Get("mountOptions").AsTexts(), At: v.At})
 	}
-	for _, v := range atMost(n.Get("ulimits").Each(), maxEntries) {
+	for _, v := range within(cut, "ulimits", n.Get("ulimits").Each(), maxEntries) {
 		c.Ulimits = append(c.Ulimits, blueprint.Ulimit{Name: v.Get("name").AsText(), Hard: v.Get("hardLimit").AsNumber(), At: v.At})
 	}
-	for _, v := range atMost(n.Get("environment").Each(), maxEntries) {
+	for _, v := range within(cut, "environment entries of a container", n.Get("environment").Each(), maxEntries) {
 		c.Environment = append(c.Environment, blueprint.Variable{Name: v.Get("name").AsText(), Value: v.Get("value").AsText(), At: v.At})
 	}
-	for _, v := range atMost(n.Get("secrets").Each(), maxEntries) {
+	for _, v := range within(cut, "secrets of a container", n.Get("secrets").Each(), maxEntries) {
 		c.Secrets = append(c.Secrets, blueprint.Variable{Name: v.Get("name").AsText(), Value: v.Get("valueFrom").AsText(), At: v.At})
 	}
-	for _, v := range atMost(n.Get("portMappings").Each(), maxEntries) {
+	for _, v := range within(cut, "port mappings of a container", n.Get("portMappings").Each(), maxEntries) {
 		c.Ports = append(c.Ports, blueprint.Port{Container: v.Get("containerPort").AsNumber(), Host: v.Get("hostPort").AsNumber(), At: v.At})
 	}
-	for _, v := range atMost(n.Get("mountPoints").Each(), maxEntries) {
+	for _, v := range within(cut, "mount points of a container", n.Get("mountPoints").Each(), maxEntries) {
 		c.Mounts = append(c.Mounts, blueprint.Mount{Volume: v.Get("sourceVolume").AsText(), Path: v.Get("containerPath").AsText(),
 			ReadOnly: v.Get("readOnly").AsBool(), At: v.At})
 	}
-	for _, v := range atMost(n.Get("extraHosts").Each(), maxEntries) {
+	for _, v := range within(cut, "extra hosts of a container", n.Get("extraHosts").Each(), maxEntries) {
 		host := v.Get("hostname").AsText()
 		host.At = v.At
 		c.ExtraHosts = append(c.ExtraHosts, host)

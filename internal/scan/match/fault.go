@@ -4,34 +4,9 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/castellan-security/castellan/internal/finding"
 )
-
-// Accept accepts what rules name, and returns those rules that hold no longer and
-// would have. What is accepted already, by a comment beside it, stays so.
-func Accept(faults []finding.Misconfiguration, rules []Rule, now time.Time) (expired []Rule) {
-	for i := range rules {
-		r := &rules[i]
-		over := r.over(now)
-		told := false
-		for k := range faults {
-			m := &faults[k]
-			if m.Accepted != nil || !r.meetsFault(m) {
-				continue
-			}
-			if over {
-				if !told {
-					expired, told = append(expired, *r), true
-				}
-				continue
-			}
-			m.Accepted = r.acceptance()
-		}
-	}
-	return expired
-}
 
 // meetsFault says whether a rule is about a fault: its check, by any name that it
 // has, its file and its resource.

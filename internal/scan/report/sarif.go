@@ -105,16 +105,17 @@ const sarifSchema = "https://json.schemastore.org/sarif-2.1.0.json"
 
 func writeSARIF(w io.Writer, reports []Report, o Options) error {
 	log := sarifLog{Schema: sarifSchema, Version: "2.1.0", Runs: []sarifRun{}}
+	ids := categories(reports)
 	for i := range reports {
-		log.Runs = append(log.Runs, sarifRunOf(&reports[i], o))
+		log.Runs = append(log.Runs, sarifRunOf(&reports[i], ids[i], o))
 	}
 	return encode(w, log)
 }
 
-func sarifRunOf(r *Report, o Options) sarifRun {
+func sarifRunOf(r *Report, id string, o Options) sarifRun {
 	run := sarifRun{
 		Tool:       sarifTool{sarifDriver{Name: o.Tool, Version: o.Version, Rules: []sarifRule{}}},
-		Automation: &sarifID{r.category()},
+		Automation: &sarifID{id},
 		Results:    []sarifResult{},
 		Properties: map[string]any{"subject": r.title()},
 	}
@@ -146,12 +147,46 @@ func (run *sarifRun) rule(have map[string]int, id string, describe func() sarifR
 	return n
 }
 
-// category names what was scanned. GitHub takes what stands before the last slash
-// for the category, of which a later upload takes the place of the one before: it
-// must be the same for the next version, and another for documents than for images.
-func (r *Report) category() string {
-	return "castellan/" + string(r.Inventory.Subject.Kind) + "/" + strings.ReplaceAll(r.title(), "/", "_")
+// categories name what was scanned, each report by another name. GitHub takes what
+// stands before the last slash for the category, of which a later upload takes the
+// place of the one before, and refuses a file in which two runs have one: it must
+// be the same for the next version, and another for documents than for images and
+// for each of several images.
+func categories(reports []Report) []string {
+	ids := make([]string, len(reports))
+	seen := map[string]int{}
+	for i := range reports {
+		r := &reports[i]
+		category := "castellan/" + string(r.Inventory.Subject.Kind)
+		if len(reports) > 1 {
+			category += "/" + r.lasting()
+		}
+		if seen[category]++; seen[category] > 1 {
+			category += fmt.Sprintf("-%d", seen[category])
+		}
+		ids[i] = category + "/" + oneWord(r.title())
+	}
+	return ids
 }
+
+// lasting is the name of a subject without what changes from one version to the
+// next: of an image its repository and platform.
+func (r *Report) lasting() string {
+	name := r.title()
+	if i := r.Inventory.Image; i != nil && i.Reference != "" {
+		name, _, _ = strings.Cut(i.Reference, "@")
+		if at := strings.LastIndexByte(name, ':'); at > strings.LastIndexByte(name, '/') {
+			name = name[:at]
+		}
+		if i.Platform.Architecture != "" {
+			name += "_" + i.Platform.String()
+		}
+	}
+	return oneWord(name)
+}
+
+// oneWord is a name without slashes, which part a category.
+func oneWord(name string) string { return strings.ReplaceAll(name, "/", "_") }
 
 // unreadable is the rule of what could not be read.
 const unreadable = "castellan/unreadable"

@@ -136,6 +136,9 @@ func known(s *finding.Secret) string {
 	if s.Key != "" {
 		parts = append(parts, string(s.Key))
 	}
+	if s.Check != "" {
+		parts = append(parts, s.Check)
+	}
 	if !s.Expires.IsZero() {
 		parts = append(parts, "until "+s.Expires.UTC().Format(time.DateOnly))
 	}
@@ -224,6 +227,9 @@ func (run *sarifRun) sarifSecrets(r *Report) {
 		res := sarifResult{RuleID: id, RuleIndex: n, Level: sarifLevelOf(s.Severity), Message: sarifText{r.secretInWords(s)},
 			Locations: []sarifLocation{}, Fingerprints: map[string]string{"castellan/v1": s.Fingerprint},
 			Properties: map[string]any{"length": s.Length, "hidden": s.Hidden != nil}}
+		if s.Check != "" {
+			res.Properties["check"] = s.Check
+		}
 		if s.Path != "" {
 			loc := sarifLocation{Physical: sarifFile(s.Path)}
 			loc.Physical.Region.StartLine = max(1, s.Line)

@@ -43,10 +43,11 @@ type (
 	trivyResult struct {
 		Target            string
 		Class             string
-		Type              string
+		Type              string                  `json:",omitempty"`
 		MisconfSummary    *trivySummary           `json:",omitempty"`
 		Vulnerabilities   []trivyVulnerability    `json:",omitempty"`
 		Misconfigurations []trivyMisconfiguration `json:",omitempty"`
+		Secrets           []trivySecret           `json:",omitempty"`
 		Modified          []trivyModified         `json:"ExperimentalModifiedFindings,omitempty"`
 	}
 	trivySummary struct {
@@ -123,6 +124,7 @@ const (
 	trivyOSPackages   = "os-pkgs"
 	trivyLangPackages = "lang-pkgs"
 	trivyConfig       = "config"
+	trivySecretClass  = "secret"
 )
 
 func writeTrivy(w io.Writer, reports []Report, _ Options) error {
@@ -137,6 +139,7 @@ func writeTrivy(w io.Writer, reports []Report, _ Options) error {
 		out.CreatedAt = r.Made.UTC().Format(time.RFC3339)
 		out.Results = append(out.Results, trivyVulnerabilities(r)...)
 		out.Results = append(out.Results, trivyFaults(r)...)
+		out.Results = append(out.Results, trivySecrets(r)...)
 	}
 	out.ArtifactName = strings.Join(names, ", ")
 	if len(reports) == 1 {

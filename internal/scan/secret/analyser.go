@@ -4,13 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"path"
-	"slices"
 	"strings"
 
-	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/scan/analyse"
 )
 
@@ -33,7 +30,7 @@ func (Analyser) Name() string { return "secrets" }
 func (a Analyser) Version() string { return a.Engine.print("version", preparedOf) + ownVersion }
 
 // ownVersion is raised whenever our own rules find otherwise.
-const ownVersion = "-2"
+const ownVersion = "-3"
 
 // Wants is analyse.Analyser: every regular file but those whose content is
 // compressed or a picture.
@@ -71,54 +68,6 @@ func isPacked(head []byte) bool {
 		}
 	}
 	return false
-}
-
-// Config finds secrets in what an image's configuration says: variables, labels,
-// build steps with their arguments, and what is run.
-func (e *Engine) Config(i *inventory.Image) []inventory.Secret {
-	var all []inventory.Secret
-	look := func(source inventory.SecretSource, name, text string) {
-		all = append(all, e.FindText(File{Source: source, Name: name}, []byte(text[:min(len(text), maxText)]))...)
-	}
-	for _, v := range i.Config.Env {
-		name, _, named := strings.Cut(v, "=")
-		if !named {
-			name = "" // all of it may be the value
-		}
-		look(inventory.InEnv, name, v)
-	}
-	for name, v := range i.Config.Labels {
-		look(inventory.InLabel, name, name+"="+v)
-	}
-	for _, list := range [][]string{i.Config.Entrypoint, i.Config.Cmd, i.Config.Healthcheck} {
-		look(inventory.InCommand, "", strings.Join(list, " "))
-	}
-	kept := map[string]bool{} // values that are told already
-	for k := range all {
-		kept[all[k].Same] = true
-	}
-	layers := 0
-	for n, step := range i.History {
-		if !step.Empty {
-			layers++
-		}
-		source, name := inventory.InHistory, fmt.Sprintf("step %d", n+1)
-		if strings.HasPrefix(step.Instruction, "ARG ") || strings.HasPrefix(step.Instruction, "RUN |") {
-			source = inventory.InArgument
-		}
-		at := len(all)
-		look(source, name, step.Instruction)
-		if strings.HasPrefix(step.Instruction, "ENV ") || strings.HasPrefix(step.Instruction, "LABEL ") {
-			// What a later step did not override is in the configuration.
-			all = append(all[:at], slices.DeleteFunc(all[at:], func(s inventory.Secret) bool { return kept[s.Same] })...)
-		}
-		for k := at; k < len(all); k++ {
-			if !step.Empty {
-				all[k].Layer = layers
-			}
-		}
-	}
-	return all
 }
 
 // maxText bounds one variable, label or step.

@@ -1,6 +1,10 @@
 package secret
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/castellan-security/castellan/internal/scan/judge"
+)
 
 // What stands between a name and its value in gitleaks' rules, byte by byte: what
 // their shared part wants, told without an expression. It may let through more
@@ -93,7 +97,7 @@ func (r *rule) genericValue(b []byte, i int) (end int, ok bool) {
 	if b[i] == '=' {
 		return to, true
 	}
-	if value := string(b[i:end]); entropy(value) <= r.entropy || slices.ContainsFunc(r.allow, func(a allowList) bool { return !a.and && a.stopped(value) }) {
+	if value := string(b[i:end]); judge.Entropy(value) <= r.entropy || slices.ContainsFunc(r.allow, func(a allowList) bool { return !a.and && a.stopped(value) }) {
 		return end, false
 	}
 	return to, true

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"path"
 	"strings"
+
+	"github.com/castellan-security/castellan/internal/scan/judge"
 )
 
 // awsAccount is the account that an access key belongs to. Ids that were made
@@ -51,7 +53,7 @@ func isAWSSecret(v string) bool {
 			return false
 		}
 	}
-	return entropy(v) > least && !isHex(v)
+	return judge.Entropy(v) > least && !isHex(v)
 }
 
 func isHex(v string) bool {
@@ -96,7 +98,7 @@ func (s *sifting) dockerAuth(at int) {
 		return
 	}
 	user, password, ok := strings.Cut(string(b), ":")
-	if !ok || password == "" || isTemplate(password) || isPlaceholder(strings.ToLower(password)) {
+	if !ok || password == "" || judge.IsTemplate(password) || judge.IsPlaceholder(password) {
 		return
 	}
 	s.add(ruleDocker, shownUser(user), value, "", from)
@@ -110,10 +112,10 @@ func (s *sifting) npmAuth(at int) {
 	name := span(s.buf, at, maxName, isWord)
 	n := named{to: at + len(name), closed: at + len(name)}
 	value, _, from, ok := s.valueOf(&n, config)
-	if !ok || len(value) < leastToken {
+	if !ok || len(value) < judge.LeastToken {
 		return
 	}
-	if doubt, ok := judge(value, string(name), true); ok {
+	if doubt, ok := judge.Value(value, string(name), judge.Password, judge.Quoted); ok {
 		s.add(ruleNPM, string(name), value, doubt, from)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+
+	"github.com/castellan-security/castellan/internal/scan/judge"
 )
 
 // Commands and statements that take a password without naming it.
@@ -22,6 +24,12 @@ var (
 	})
 )
 
+// secretValue is how the CDK is handed a secret in the clear.
+var secretValue = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)^(?:secretvalue\.|unsafe)plaintext\(\s{0,16}["'\x60]([^"'\x60\n]{6,512})["'\x60]`)
+})
+
+func (s *sifting) secretValueCall(at int)  { s.positional(at, secretValue()) }
 func (s *sifting) sshpassCall(at int)      { s.positional(at, sshpass()) }
 func (s *sifting) mysqlCall(at int)        { s.positional(at, mysqlRun()) }
 func (s *sifting) identifiedBy(at int)     { s.positional(at, identifiedBy()) }
@@ -38,8 +46,8 @@ func (s *sifting) positional(at int, re *regexp.Regexp) {
 		return
 	}
 	value := string(s.buf[at+m[2] : at+m[3]])
-	doubt, ok := judge(value, "", true)
-	if !ok || doubt == doubtWord && isShipped(s.f.Path) {
+	doubt, ok := judge.Value(value, "", judge.Password, judge.Quoted)
+	if !ok || doubt == judge.DoubtWord && isShipped(s.f.Path) {
 		return
 	}
 	s.add(rulePassword, "", value, doubt, at+m[2])
@@ -56,7 +64,7 @@ func (s *sifting) passwordFile() {
 	for line := range bytes.Lines(s.buf[:s.hi]) {
 		parts := strings.SplitN(strings.TrimRight(string(line), "\r\n"), ":", fields)
 		if len(parts) == fields && !strings.HasPrefix(parts[0], "#") {
-			if doubt, ok := judge(parts[4], parts[3], true); ok {
+			if doubt, ok := judge.Value(parts[4], parts[3], judge.Password, judge.Quoted); ok {
 				s.add(rulePassword, shownUser(parts[3]), parts[4], doubt, at+len(strings.Join(parts[:4], ":"))+1)
 			}
 		}

@@ -60,6 +60,7 @@ func (s *sifting) decode(run []byte, from int) {
 	if err != nil || !printable(b) {
 		return
 	}
+	s.promising = true // it may go on in the next line
 	inner := s.e.begin(s.f)
 	defer inner.end()
 	inner.depth = s.depth + 1

@@ -110,25 +110,6 @@ func opensshState(b []byte) inventory.KeyState {
 	return inventory.KeyWhole
 }
 
-// pgpState tells by the armour whether there is a whole key; whether it is behind
-// a passphrase it does not tell.
-func pgpState(text string) inventory.KeyState {
-	if !strings.Contains(text, "-----END PGP PRIVATE KEY BLOCK-----") {
-		return inventory.KeyIncomplete
-	}
-	_, body, ok := strings.Cut(text, "\n\n")
-	if !ok {
-		return inventory.KeyIncomplete
-	}
-	body, _, _ = strings.Cut(body, "\n=")
-	body, _, _ = strings.Cut(body, "\n-----END")
-	b, err := base64.StdEncoding.DecodeString(strings.ReplaceAll(body, "\n", ""))
-	if err != nil || len(b) < leastKey {
-		return inventory.KeyIncomplete
-	}
-	return inventory.KeyWhole
-}
-
 // puttyKey finds a key of PuTTY: its head says how it is encrypted.
 func (s *sifting) puttyKey(at int) {
 	text := s.buf[at:min(len(s.buf), at+overlap)]

@@ -46,8 +46,8 @@ func TestMany(t *testing.T) {
 // Two of one kind within one run of base64 are two.
 func TestTwoInOneRun(t *testing.T) {
 	run := base64.StdEncoding.EncodeToString([]byte("#!/bin/sh\nexport DB_PASSWORD=" + strong + "\nexport MAIL_PASSWORD=0" + strong + "\n"))
-	found := engine(t).FindText(secret.File{Path: "a.yaml"}, []byte("UserData: "+run+"\n"))
-	if len(found) != 2 || found[0].Name != "DB_PASSWORD" || found[1].Name != "MAIL_PASSWORD" {
+	found, err := engine(t).FindText(secret.File{Path: "a.yaml"}, []byte("UserData: "+run+"\n"))
+	if err != nil || len(found) != 2 || found[0].Name != "DB_PASSWORD" || found[1].Name != "MAIL_PASSWORD" {
 		t.Errorf("found %v, want both passwords", lines(found))
 	}
 }

@@ -7,21 +7,14 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/castellan-security/castellan/internal/inventory"
+	"github.com/castellan-security/castellan/internal/scan/judge"
 )
 
 // nameWords are what names of secrets have in them.
 func nameWords() []string {
 	return []string{"passw", "passphrase", "pwd", "_pass", "pass:", "pass=", "pass =", "pass\"", "pass'", "secret", "token", "apikey", "api_key", "api-key", "accesskey", "access_key", "access-key",
-		"encryption_key", "encryptionkey", "signing_key", "signingkey", "auth_key", "authkey", "account_key", "accountkey", "credential"}
-}
-
-// nameEnds are how a secret's name ends, without what joins its words, and of what
-// kind it is then.
-var nameEnds = []struct{ end, rule string }{
-	{"password", rulePassword}, {"passwd", rulePassword}, {"passphrase", rulePassword}, {"pwd", rulePassword}, {"passw", rulePassword}, {"pass", rulePassword},
-	{"secretaccesskey", ruleKey}, {"apikey", ruleKey}, {"accesskey", ruleKey}, {"encryptionkey", ruleKey}, {"signingkey", ruleKey}, {"authkey", ruleKey},
-	{"accountkey", ruleKey}, {"secretkey", ruleKey}, {"secret", ruleKey}, {"token", ruleToken}, {"credential", ruleKey}, {"credentials", ruleKey}, {"secretkeybase", ruleKey},
+		"encryption_key", "encryptionkey", "signing_key", "signingkey", "auth_key", "authkey", "account_key", "accountkey", "credential",
+		"private_key", "master_key", "license_key"}
 }
 
 const (
@@ -29,17 +22,14 @@ const (
 	maxBlanks = 24
 	// maxNested is how far from a name the field may be that gives its value.
 	maxNested = 600
-	// leastToken is how long a token or key is at least.
-	leastToken = 12
 )
 
-// squeezer leaves out what joins the words of a name.
-var squeezer = strings.NewReplacer("_", "", "-", "", ".", "", " ", "")
+// maxValue bounds a value in a text.
+const maxValue = judge.MaxValue
 
 // named is a name with its value that is looked at.
 type named struct {
 	name string
-	rule string
 	from int // of the name
 	to   int // after it
 	// closed is where it goes on after the name's quote.
@@ -61,6 +51,7 @@ func (s *sifting) namedValue(at int) {
 		return
 	}
 	n, ok := s.nameAt(at)
+	s.promising = s.promising || ok || judge.Name(n.name, judge.Own) != ""
 	if !ok {
 		return
 	}
@@ -96,15 +87,7 @@ func (s *sifting) nameAt(at int) (n named, ok bool) {
 			}
 		}
 	}
-	squeezed := squeezer.Replace(strings.ToLower(n.name))
-	squeezed = strings.TrimRight(squeezed, "0123456789")
-	for _, e := range nameEnds {
-		if strings.HasSuffix(squeezed, e.end) {
-			n.rule, ok = e.rule, true
-			break
-		}
-	}
-	if !ok {
+	if judge.Name(n.name, s.placeAt(n.from)) == "" {
 		return n, false
 	}
 	n.closed = n.to
@@ -387,43 +370,40 @@ func nested(region []byte, indent int) []byte {
 
 // judged keeps a value if it is one.
 func (s *sifting) judged(n *named, value string, quoted bool, from int, class class) {
-	doubt, ok := judge(value, n.name, quoted || s.f.Source != "")
+	at := judge.Bare
+	if where := s.placeAt(n.from); quoted || s.f.Source != "" || where == judge.Own {
+		at = where
+	}
+	v, ok := judge.Pair(n.name, value, at)
 	if !ok {
 		return
 	}
-	rule := n.rule
-	if rule != rulePassword {
-		if len(value) < leastToken || doubt == doubtWord || !looksRandom(value) || wordy(value) {
-			return
-		}
-		if isAWSSecret(value) && strings.Contains(strings.ToLower(n.name), "secret") {
-			rule = ruleAWSSecret
-		}
-	}
 	switch {
-	case doubt == doubtWord && class == code:
+	case v.Doubt == judge.DoubtWord && class == code:
 		return // a word beside a name is most of what code has
-	case doubt == doubtWord && isShipped(s.f.Path):
+	case v.Doubt == judge.DoubtWord && isShipped(s.f.Path):
 		return
-	case doubt == "" && isShipped(s.f.Path):
-		doubt = doubtShipped
-	case doubt == doubtWord && (s.f.Source == inventory.InEnv || s.f.Source == inventory.InArgument):
-		doubt = "" // whoever sets a password to a word has a weak password
+	case v.Doubt == "" && isShipped(s.f.Path):
+		v.Doubt = doubtShipped
 	}
-	base := strings.ToLower(path.Base(s.f.Path))
-	if base == ".netrc" || base == "_netrc" {
+	rule := ruleOf(v.Kind, n.name, value)
+	if base := strings.ToLower(path.Base(s.f.Path)); base == ".netrc" || base == "_netrc" {
 		rule = ruleNetrc
 	}
-	s.add(rule, n.name, value, doubt, from)
+	s.add(rule, n.name, value, v.Doubt, from)
 }
 
-// looksRandom says that a value has letters and digits mixed, as drawn ones have.
-func looksRandom(v string) bool {
-	const least = 3.0
-	digit, letter := false, false
-	for i := range len(v) {
-		digit = digit || v[i] >= '0' && v[i] <= '9'
-		letter = letter || isLetter(v[i])
+// ruleOf is the rule of a kind of secret.
+func ruleOf(k judge.Kind, name, value string) string {
+	switch k {
+	case judge.Password, judge.Passphrase:
+		return rulePassword
 	}
-	return digit && letter && entropy(v) > least
+	if isAWSSecret(value) && strings.Contains(strings.ToLower(name), "secret") {
+		return ruleAWSSecret
+	}
+	if k == judge.Token {
+		return ruleToken
+	}
+	return ruleKey
 }

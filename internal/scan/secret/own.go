@@ -20,6 +20,7 @@ func ownLooks() []look {
 		{[]string{"mysql"}, (*sifting).mysqlCall},
 		{[]string{"identified"}, (*sifting).identifiedBy},
 		{[]string{"convertto-securestring"}, (*sifting).secureStringCall},
+		{[]string{"unsafeplaintext", "secretvalue.plaintext"}, (*sifting).secretValueCall},
 	}
 }
 

@@ -3,6 +3,8 @@ package secret
 import (
 	"path"
 	"strings"
+
+	"github.com/castellan-security/castellan/internal/scan/judge"
 )
 
 // class is what a file is for, as its name tells.
@@ -72,6 +74,11 @@ func doubtOfPath(p string) string {
 			return doubtTest
 		}
 	}
+	for folder := range strings.SplitSeq(path.Dir(low), "/") {
+		if ofTests(folder) {
+			return doubtTest
+		}
+	}
 	if isTestName(path.Base(p)) {
 		return doubtTest
 	}
@@ -96,12 +103,43 @@ func doubtOfPath(p string) string {
 	return ""
 }
 
+// testWords are what words begin with that folders and files of tests have in
+// their names: testfiles, testonly, e2eutil, servicemocks.
+var (
+	testWords = []string{"test", "e2e", "mock", "fixture", "fuzz", "fake"}
+	noTests   = []string{"testament", "testimon", "testify", "mockup"}
+)
+
+// ofTests says of a folder's name, in lower case, that one of its words is of tests.
+func ofTests(folder string) bool {
+	for word := range strings.FieldsFuncSeq(folder, func(r rune) bool { return r == '-' || r == '_' || r == '.' || r == '@' }) {
+		for _, t := range testWords {
+			if strings.HasPrefix(word, t) || t != "test" && strings.HasSuffix(word, t+"s") {
+				return !hasAnyPrefix(word, noTests)
+			}
+		}
+	}
+	return false
+}
+
+func hasAnyPrefix(s string, prefixes []string) bool {
+	for _, p := range prefixes {
+		if strings.HasPrefix(s, p) {
+			return true
+		}
+	}
+	return false
+}
+
 // isTestName says that a file's name is one of tests: the word stands alone, at an
 // end behind a sign, or with a capital, as in ShopTest. It is not latest.
 func isTestName(base string) bool {
 	stem := strings.TrimSuffix(base, path.Ext(base))
 	low := strings.ToLower(stem)
 	if strings.HasPrefix(low, "test_") || strings.HasPrefix(low, "test-") || strings.HasPrefix(low, "test.") {
+		return true
+	}
+	if strings.Contains(low, "_test_") || strings.Contains(low, "-test-") || strings.HasPrefix(low, "testcert") || strings.HasPrefix(low, "testkey") {
 		return true
 	}
 	for _, word := range []string{"test", "tests", "spec", "specs"} {
@@ -126,10 +164,13 @@ func doubtOf(x *found, p string) string {
 	if d := doubtOfPath(p); d != "" {
 		return d
 	}
+	if x.own && classOf(p) == prose {
+		return doubtDocument
+	}
 	if x.generic {
 		switch c := classOf(p); {
-		case wordy(x.value):
-			return doubtWord
+		case judge.Wordy(x.value):
+			return judge.DoubtWord
 		case c == prose:
 			return doubtDocument
 		case c == inert:
@@ -141,46 +182,6 @@ func doubtOf(x *found, p string) string {
 		return doubtShipped
 	}
 	return ""
-}
-
-// wordy says that at least half of a value is words, as names in programs are.
-func wordy(v string) bool {
-	words := 0
-	for i := 0; i < len(v); {
-		n := 0
-		for i+n < len(v) && isLetter(v[i+n]) {
-			n++
-		}
-		digit := i+n+1 < len(v) && v[i+n] >= '0' && v[i+n] <= '9' && isLetter(v[i+n+1])
-		if isNameLike(v[i:i+n]) && !digit { // a digit among letters: they are no word
-			words += n
-		}
-		i += n + 1
-	}
-	return 2*words >= len(v)
-}
-
-// isNameLike says that letters are words as names have them: all in one case, or
-// each with a capital, none shorter than three.
-func isNameLike(s string) bool {
-	const least = 3
-	if len(s) < least {
-		return false
-	}
-	if strings.ToUpper(s) == s {
-		return true
-	}
-	from := 0
-	for i := 1; i <= len(s); i++ {
-		if i < len(s) && s[i] >= 'a' {
-			continue
-		}
-		if i-from < least {
-			return false // also where several capitals stand together
-		}
-		from = i
-	}
-	return true
 }
 
 // isShipped says that a distribution, or a package manager of a language, most

@@ -55,6 +55,8 @@ var spellings = []struct{ path, text string }{
 	{"a.sql", `CREATE USER shop WITH PASSWORD '§';`},
 	{"a.sql", `ALTER USER shop IDENTIFIED BY '§';`},
 	{"a.ps1", `$password = "§"`},
+	{"stack.ts", `cdk.SecretValue.unsafePlainText('§')`},
+	{"stack.py", `SecretValue.plain_text = SecretValue.plainText("§")`},
 	{"a.ps1", `ConvertTo-SecureString "§" -AsPlainText -Force`},
 	{"Jenkinsfile", `password: '§'`},
 	{".git-credentials", `https://shop:§@git.internal`},

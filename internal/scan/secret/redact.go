@@ -32,15 +32,15 @@ func (e *Engine) Redact(i *inventory.Image) *inventory.Image {
 	for n := range c.Env {
 		name, _, named := strings.Cut(c.Env[n], "=")
 		if !named {
-			r.text(&c.Env[n])
+			r.look(&c.Env[n], variablePart(c.Env[n]), 0)
 			continue
 		}
-		r.look(&c.Env[n], "", len(name)+1)
+		r.look(&c.Env[n], variablePart(c.Env[n]), len(name)+1)
 	}
 	labels := labelsOf(c.Labels)
 	for n := range labels {
 		r.text(&labels[n].name)
-		r.look(&labels[n].value, labels[n].name+"=", 0)
+		r.look(&labels[n].value, labelPart(labels[n].name, labels[n].value), 0)
 	}
 	for _, list := range [][]string{c.Entrypoint, c.Cmd, c.Healthcheck} {
 		r.list(list)
@@ -100,18 +100,18 @@ func (r *redaction) text(text *string) {
 	if word, _, ok := strings.Cut(*text, " "); ok && strings.ToUpper(word) == word && len(word) <= len("HEALTHCHECK") {
 		keep = len(word) + 1
 	}
-	r.look(text, "", keep)
+	r.look(text, stepPart(*text, ""), keep)
 }
 
 // list looks through words as they are run: a value may be named by the word
 // before.
 func (r *redaction) list(words []string) {
-	values, all := r.e.values(strings.Join(words, " "))
+	values, all := r.e.values(commandPart(words))
 	for _, v := range values {
 		all = all || !slices.ContainsFunc(words, func(w string) bool { return strings.Contains(w, v.value) })
 	}
 	for n := range words {
-		r.look(&words[n], "", 0)
+		r.look(&words[n], part{text: words[n]}, 0)
 		p := &r.passages[len(r.passages)-1]
 		p.all = p.all || all
 		for _, v := range values {
@@ -133,10 +133,11 @@ func (p *passage) find(value string) {
 	}
 }
 
-// look looks through a text as it stands behind lead; its first keep bytes are its
+// look looks through a text as the part that it ends; its first keep bytes are its
 // name.
-func (r *redaction) look(text *string, lead string, keep int) {
-	values, all := r.e.values(lead + *text)
+func (r *redaction) look(text *string, of part, keep int) {
+	lead := of.text[:len(of.text)-len(*text)]
+	values, all := r.e.values(of)
 	p := passage{text: text, keep: keep, all: all}
 	for i := range values {
 		v := &values[i]
@@ -169,9 +170,16 @@ func (r *redaction) share(values []found) {
 }
 
 func (r *redaction) add(value string) {
-	if len(value) >= leastShared {
+	if len(value) >= leastShared && !isWordAlone(value) {
 		r.shared[value] = true
 	}
+}
+
+// isWordAlone says of a password that it is a word that texts have for other
+// reasons: it goes where it is one, and "postgres" stays in the names of packages.
+func isWordAlone(value string) bool {
+	const longest = 12
+	return len(value) <= longest && strings.IndexFunc(value, func(r rune) bool { return r > 0x7f || !isLetter(byte(r)) }) < 0
 }
 
 // replace replaces in all texts what was found in any.
@@ -219,13 +227,16 @@ func (p *passage) without(others *strings.Replacer) string {
 
 // values are all values that any rule finds in a text, and whether there may be
 // more than it can tell.
-func (e *Engine) values(text string) (values []found, more bool) {
-	if len(text) > maxText || strings.IndexByte(text, 0) >= 0 { // such a text is no text to the rules
+func (e *Engine) values(p part) (values []found, more bool) {
+	if len(p.text) > maxText || strings.IndexByte(p.text, 0) >= 0 { // such a text is no text to the rules
 		return nil, true
 	}
-	s := e.begin(&File{})
+	s := e.begin(&p.file)
 	defer s.end()
-	s.buf, s.hi, s.done = []byte(text), len(text), true
+	s.buf, s.hi, s.done = []byte(p.text), len(p.text), true
 	s.sift()
+	if p.more != nil {
+		p.more(s)
+	}
 	return slices.Clone(s.found), s.lost
 }

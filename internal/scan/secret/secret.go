@@ -41,6 +41,8 @@ type Options struct {
 type File struct {
 	Path   string // without a leading slash; empty: none
 	Commit string // of a repository
+	// Document says that it is a document in JSON, whatever its path.
+	Document bool
 	// Source and Name are kept in what is found where the bytes are no file.
 	Source inventory.SecretSource
 	Name   string
@@ -139,9 +141,18 @@ func (e *Engine) Find(ctx context.Context, f File, r io.Reader) ([]inventory.Sec
 		if err := s.fill(r); err != nil {
 			return nil, err
 		}
+		if err := s.widen(r); err != nil {
+			return nil, err
+		}
 		s.sift()
+		s.structure()
 		s.advance()
 	}
+	return s.answer()
+}
+
+// answer is what was found, with ErrMany if there may be more.
+func (s *sifting) answer() ([]inventory.Secret, error) {
 	found := s.results()
 	if s.lost {
 		return found, fmt.Errorf("%d secrets, and maybe more: it names more than %d, or more things that may be some than any file does: %w", len(found), maxFound, ErrMany)
@@ -149,13 +160,23 @@ func (e *Engine) Find(ctx context.Context, f File, r io.Reader) ([]inventory.Sec
 	return found, nil
 }
 
-// FindText looks through a text that is at hand.
-func (e *Engine) FindText(f File, text []byte) []inventory.Secret {
+// FindText looks through a text that is at hand. With ErrMany it returns what it
+// found.
+func (e *Engine) FindText(f File, text []byte) ([]inventory.Secret, error) {
+	return e.findText(f, text, nil)
+}
+
+// findText lets more be looked at before it is decided what is told.
+func (e *Engine) findText(f File, text []byte, more func(*sifting)) ([]inventory.Secret, error) {
 	s := e.begin(&f)
 	defer s.end()
 	s.buf, s.hi, s.done = text, len(text), true
 	s.sift()
-	return s.results()
+	s.structure()
+	if more != nil {
+		more(s)
+	}
+	return s.answer()
 }
 
 // results are what is to be told, without what another rule says better.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/inventory"
+	"github.com/castellan-security/castellan/internal/scan/judge"
 )
 
 // sifting is one file on its way.
@@ -29,6 +30,9 @@ type sifting struct {
 	done   bool
 	depth  int // of base64
 	looks  int // of our own rules, in this piece
+	// promising says that there is a name of a secret, or part of a login: what the
+	// file says as a document may be one.
+	promising bool
 	// bareTo is where the value ends that was last read without quotes: names in it
 	// are part of it.
 	bareTo int64
@@ -61,8 +65,12 @@ type found struct {
 	account string
 	key     inventory.KeyState
 	own     bool
-	expires time.Time
-	allowed *allowance
+	check   string // that is about secrets at such a place
+	// resolved says that the value does not stand there as it is: it was put together
+	// of what does, or decoded.
+	resolved bool
+	expires  time.Time
+	allowed  *allowance
 }
 
 type verdict uint8
@@ -102,7 +110,7 @@ func (s *sifting) end() {
 		s.windows[n] = s.windows[n][:0]
 	}
 	if s.held != nil {
-		clear((*s.held)[:s.filled])
+		clear((*s.held)[:min(s.filled, cap(*s.held))])
 		buffers.Put(s.held)
 	}
 	s.e.siftings.Put(&sifting{e: s.e, windows: s.windows, touched: s.touched[:0]})
@@ -194,7 +202,7 @@ func (s *sifting) hit(id, at int) {
 			if s.binary == binaryKind {
 				continue
 			}
-			if s.looks++; s.looks > maxLooks || len(s.found) >= maxFound {
+			if s.looks++; s.looks > max(maxLooks, len(s.buf)/bytesPerLook) || len(s.found) >= maxFound {
 				s.lost = true
 				continue
 			}
@@ -336,7 +344,7 @@ func (s *sifting) match(r *rule, from, to int) {
 			value = groups[1+i]
 		}
 	}
-	if r.entropy > 0 && entropy(value) <= r.entropy {
+	if r.entropy > 0 && judge.Entropy(value) <= r.entropy {
 		return
 	}
 	line := s.lineAround(from, from+len(match))
@@ -350,8 +358,8 @@ func (s *sifting) match(r *rule, from, to int) {
 	switch {
 	case r.generic:
 		doubt = digestDoubt(match, value)
-	case r.source == value:
-		doubt = doubtExample // what all keys of the kind begin with, and nothing of one
+	case r.source == value, isMadeUp(value):
+		doubt = judge.DoubtExample // what all keys of the kind begin with, and nothing of one
 	}
 	if s.binary == binaryKind && r.id == "private-key" && keyState(value) == inventory.KeyIncomplete {
 		return // the words with which a program reads and writes keys
@@ -385,7 +393,10 @@ const maxLine = 2 << 10
 
 // maxLooks is how often our own rules look at something in one piece of a file: a
 // name every 32 bytes, which no file has that people or programs write.
-const maxLooks = chunkSize / 32
+const (
+	bytesPerLook = 32
+	maxLooks     = chunkSize / bytesPerLook
+)
 
 // lineAround is the line, or lines, that hold a match.
 func (s *sifting) lineAround(from, to int) string {
@@ -405,7 +416,7 @@ func (s *sifting) lineAround(from, to int) string {
 func (s *sifting) keep(f found, from, at int) *found {
 	f.at = s.base + int64(at)
 	for i := range s.found {
-		if o := &s.found[i]; o.at == f.at && o.rule == f.rule {
+		if o := &s.found[i]; o.at == f.at && o.rule == f.rule && (!f.resolved || o.value == f.value) {
 			return nil
 		}
 	}
@@ -421,6 +432,10 @@ func (s *sifting) keep(f found, from, at int) *found {
 	} else {
 		f.column = s.col + at + 1
 	}
+	if f.check == "" {
+		f.check = s.checkAt(at)
+	}
+	s.promising = true
 	s.found = append(s.found, f)
 	return &s.found[len(s.found)-1]
 }

@@ -26,8 +26,13 @@ import (
 
 // whole is what is found in a text that is at hand, streamed what is found in the
 // same text as it passes.
-func whole(e *secret.Engine, text []byte) []inventory.Secret {
-	return e.FindText(secret.File{Path: "app/a.conf"}, text)
+func whole(t testing.TB, e *secret.Engine, text []byte) []inventory.Secret {
+	t.Helper()
+	found, err := e.FindText(secret.File{Path: "app/a.conf"}, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
 }
 
 func streamed(t testing.TB, e *secret.Engine, r io.Reader) []inventory.Secret {
@@ -70,7 +75,7 @@ func TestBordersOfPieces(t *testing.T) {
 			b.WriteString(strings.Repeat("y", shift%97) + "\n")
 			b.WriteString(planted)
 		}
-		want := whole(e, b.Bytes())
+		want := whole(t, e, b.Bytes())
 		if len(want) < 9 {
 			t.Fatalf("%d found at hand", len(want))
 		}
@@ -84,7 +89,7 @@ func TestBordersOfPieces(t *testing.T) {
 func TestReaders(t *testing.T) {
 	e := engine(t)
 	text := []byte("a\npassword = " + strong + "\n" + privateKey(t))
-	want := lines(whole(e, text))
+	want := lines(whole(t, e, text))
 	if len(want) != 2 {
 		t.Fatalf("found %v at hand", want)
 	}
@@ -146,8 +151,9 @@ func FuzzFind(f *testing.F) {
 		if err != nil && !errors.Is(err, secret.ErrMany) {
 			t.Fatal(err)
 		}
-		if d := cmp.Diff(found, e.FindText(file, text)); d != "" {
-			t.Errorf("streamed and at hand differ:\n%s", d)
+		atHand, textErr := e.FindText(file, text)
+		if d := cmp.Diff(found, atHand); d != "" || (err == nil) != (textErr == nil) {
+			t.Errorf("streamed and at hand differ: %v, %v\n%s", err, textErr, d)
 		}
 		for _, s := range found {
 			if s.Rule == "" || s.Length <= 0 && s.Rule != "pkcs12-file" || s.Line < 1 || s.Column < 1 || s.Line > bytes.Count(text, []byte("\n"))+1 {

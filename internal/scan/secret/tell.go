@@ -5,7 +5,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -23,37 +22,6 @@ func kindOf(b []byte) kind {
 		return binaryKind
 	}
 	return textKind
-}
-
-// entropy is Shannon's, as gitleaks counts it: of runes over bytes.
-func entropy(s string) float64 {
-	var ascii [128]int
-	var wide map[rune]int
-	for _, r := range s {
-		if r < 128 {
-			ascii[r]++
-			continue
-		}
-		if wide == nil {
-			wide = map[rune]int{}
-		}
-		wide[r]++
-	}
-	var sum float64
-	per := 1 / float64(len(s))
-	add := func(n int) {
-		if n > 0 {
-			p := float64(n) * per
-			sum -= p * math.Log2(p)
-		}
-	}
-	for _, n := range ascii {
-		add(n)
-	}
-	for _, n := range wide {
-		add(n)
-	}
-	return sum
 }
 
 // settle drops what a better rule found too: the generic one's findings within
@@ -78,6 +46,8 @@ func (s *sifting) settle() {
 // yields says whether f is told by o already.
 func (f *found) yields(o *found, later bool) bool {
 	switch {
+	case f.resolved || o.resolved:
+		return f.resolved && strings.Contains(o.value, f.value) && (!o.resolved || later && o.value == f.value || len(o.value) > len(f.value))
 	case f.generic && !o.generic:
 		return f.line == o.line && strings.Contains(o.value, f.value)
 	case f.own != o.own:
@@ -96,7 +66,7 @@ func (f *found) better(o *found) bool {
 // told is what leaves this package of something that was found.
 func (e *Engine) told(f *File, x *found, values shown) inventory.Secret {
 	s := inventory.Secret{Rule: x.rule, Source: f.Source, Name: x.name, Line: x.row, Column: x.column, Length: len(x.value),
-		Doubt: doubtOf(x, f.Path), Account: x.account, Key: x.key, Expires: x.expires}
+		Doubt: doubtOf(x, f.Path), Account: x.account, Key: x.key, Expires: x.expires, Check: x.check}
 	if f.Name != "" {
 		s.Name = f.Name
 	}

@@ -158,6 +158,8 @@ func (r *resolver) call(name string, args, n *tree.Node, depth int) *tree.Node {
 		return r.ref(args.AsText().V, n)
 	case "GetAtt":
 		return attributeOf(args, n)
+	case "Base64": // kept as what it encodes
+		return r.value(args, depth)
 	case "Sub":
 		return r.sub(args, n, depth)
 	case "Join":

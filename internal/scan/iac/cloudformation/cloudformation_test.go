@@ -73,7 +73,7 @@ func TestFunctions(t *testing.T) {
 		{`!Join ["-", [!Ref Known, b]]`, "a-b"}, {`!Join ["-", [!Ref Given, b]]`, "?${…}-b"}, {`!Join ["", !Ref List]`, "xy"}, {`!Join [x]`, "?"},
 		{`!If [Yes, 1, 2]`, "1"}, {`!If [No, 1, 2]`, "2"}, {`!If [Perhaps, 1, 2]`, "?"}, {`!If [Or, 1, 2]`, "1"}, {`!If [And, 1, 2]`, "?"}, {`!If [Loop, 1, 2]`, "?"}, {`!If [Yes, !Ref "AWS::NoValue", 2]`, "absent"},
 		{`!FindInMap [M, !Ref Known, k]`, "v"}, {`!FindInMap [M, !Ref Given, k]`, "?"}, {`!FindInMap [M, b, k]`, "?"}, {`!Select [1, !FindInMap [M, a, list]]`, "2"},
-		{`!Select [0, !Split ["/", "a/b"]]`, "a"}, {`!Select [9, [a]]`, "?"}, {`!Base64 x`, "?"}, {`{"Fn::Transform": {Name: x}}`, "?"}, {`{A: 1, "Fn::Transform": {Name: x}}`, "{A=1 …}"},
+		{`!Select [0, !Split ["/", "a/b"]]`, "a"}, {`!Select [9, [a]]`, "?"}, {`!Base64 x`, "x"}, {`{"Fn::Transform": {Name: x}}`, "?"}, {`{A: 1, "Fn::Transform": {Name: x}}`, "{A=1 …}"},
 		{`{A: {Ref: Known}, B: [!Ref Known]}`, "{A=a B=[a]}"},
 	} {
 		t.Run(tc.value, func(t *testing.T) {

@@ -1,8 +1,10 @@
 package terraform
 
 import (
+	"cmp"
 	"maps"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -55,7 +57,7 @@ func (s *scope) body(b *hclsyntax.Body, at blueprint.Span, depth int) *tree.Node
 	if !s.spend(1+len(b.Attributes), depth) {
 		return tree.UnknownAt(at, "")
 	}
-	for _, a := range b.Attributes {
+	for _, a := range inOrder(b.Attributes) {
 		n.Fields = append(n.Fields, tree.Field{Key: a.Name, KeyAt: spanAt(a.NameRange), Value: s.attribute(a, depth+1)})
 	}
 	for _, block := range b.Blocks {
@@ -77,6 +79,11 @@ func (s *scope) body(b *hclsyntax.Body, at blueprint.Span, depth int) *tree.Node
 		list.Items = append(list.Items, s.body(body, spanOf(block.DefRange(), block.Range()), depth+1))
 	}
 	return n
+}
+
+// inOrder are attributes in the order of the file: their map has none.
+func inOrder(m hclsyntax.Attributes) []*hclsyntax.Attribute {
+	return slices.SortedFunc(maps.Values(m), func(a, b *hclsyntax.Attribute) int { return cmp.Compare(a.SrcRange.Start.Byte, b.SrcRange.Start.Byte) })
 }
 
 // attribute is the value of an attribute.

@@ -176,6 +176,12 @@ func (m *module) addFile(b []byte, name string) error {
 	if body == nil {
 		return err
 	}
+	m.add(body)
+	return err
+}
+
+// add adds the blocks of a file.
+func (m *module) add(body *hclsyntax.Body) {
 	for _, block := range body.Blocks {
 		switch {
 		case block.Type == "variable" && len(block.Labels) == 1:
@@ -188,7 +194,6 @@ func (m *module) addFile(b []byte, name string) error {
 			m.blocks = append(m.blocks, block)
 		}
 	}
-	return err
 }
 
 // addValues adds terraform.tfvars and *.auto.tfvars, which Terraform reads by

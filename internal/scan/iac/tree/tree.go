@@ -24,6 +24,9 @@ const (
 	MaxYAML = 4 << 20
 	// MaxDepth bounds nesting: that of the deepest templates is about 30.
 	MaxDepth = 100
+	// MaxTexts bounds the texts of a document in YAML, those that aliases repeat
+	// counted each time.
+	MaxTexts = 16 << 20
 	// MaxNodes bounds the values of a document, those that aliases repeat counted
 	// each time.
 	MaxNodes = 500_000
@@ -277,7 +280,7 @@ func (n *Node) AsTexts() blueprint.Texts {
 }
 
 // budget is what a document may still cost.
-type budget struct{ nodes int }
+type budget struct{ nodes, texts int }
 
 func (b *budget) take(depth int) error {
 	b.nodes++

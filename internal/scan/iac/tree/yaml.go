@@ -74,6 +74,9 @@ func (r *yamlReader) of(n *yaml.Node, depth int) (*Node, error) {
 	case yaml.AliasNode:
 		return r.of(n.Alias, depth+1)
 	case yaml.ScalarNode:
+		if r.texts += len(n.Value); r.texts > MaxTexts {
+			return nil, fmt.Errorf("its texts, those that aliases repeat counted each time, come to more than %d bytes", MaxTexts)
+		}
 		r.scalar(t, n)
 	case yaml.SequenceNode:
 		t.Kind = List
@@ -162,7 +165,7 @@ func (r *yamlReader) scalar(t *Node, n *yaml.Node) {
 	lines := strings.Count(n.Value, "\n")
 	switch {
 	case n.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0:
-		t.At.End.Line += lines
+		t.At.End.Line += max(lines, 1)
 	case lines == 0:
 		t.At.End.Column += len(n.Value)
 	}
