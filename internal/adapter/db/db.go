@@ -42,6 +42,11 @@ type DB struct {
 	// turn holds one token: who has it may write.
 	turn chan struct{}
 
+	// seats holds a token for each snapshot that may be read now. There is one
+	// connection more than seats: a snapshot that prepares a statement for all needs
+	// it, and if all waited for one another's, none would ever be free.
+	seats chan struct{}
+
 	queueMu sync.Mutex
 	queue   []*appending
 
@@ -79,6 +84,7 @@ func Open(ctx context.Context, o Options, log *slog.Logger) (*DB, error) {
 	d := &DB{
 		path: o.Path, log: log, lock: lock,
 		turn:  make(chan struct{}, 1),
+		seats: make(chan struct{}, maxReaders),
 		stmts: map[string]*sql.Stmt{}, maxReads: maxReads,
 	}
 	d.turn <- struct{}{}
@@ -119,8 +125,8 @@ func (d *DB) start(ctx context.Context, o Options) error {
 	if d.reads, err = sql.Open(driverName, readDSN(o)); err != nil {
 		return d.fault("open for reading", err)
 	}
-	d.reads.SetMaxOpenConns(maxReaders)
-	d.reads.SetMaxIdleConns(maxReaders)
+	d.reads.SetMaxOpenConns(maxReaders + 1)
+	d.reads.SetMaxIdleConns(maxReaders + 1)
 	return nil
 }
 
@@ -226,8 +232,14 @@ type snapshot struct {
 	held  map[string]*sql.Stmt
 }
 
-// read runs fn on a snapshot.
+// read runs fn, which must not call it again, on a snapshot.
 func (d *DB) read(ctx context.Context, what string, fn func(*snapshot) error) error {
+	select {
+	case d.seats <- struct{}{}:
+		defer func() { <-d.seats }()
+	case <-ctx.Done():
+		return d.fault(what, ctx.Err())
+	}
 	if d.closed.Load() {
 		return errClosed()
 	}
