@@ -50,8 +50,8 @@ func (d *DB) LeaseImage(ctx context.Context, imageID string, l store.Lease) (v s
 		var asked int
 		var wanted, outdated bool
 		err := w.row(ctx, `SELECT number, asked, pending = 1 AND next <= ? OR pending = 0 AND scanned = 0,
-			pending = 0 AND scanned = 1 AND analysis < ? FROM images WHERE id = ?`,
-			[]any{nanos(l.Now), l.Analysis, imageID}, &number, &asked, &wanted, &outdated)
+			pending = 0 AND scanned = 1 AND analysis < ? AND asked < ? FROM images WHERE id = ?`,
+			[]any{nanos(l.Now), l.Analysis, l.Analysis, imageID}, &number, &asked, &wanted, &outdated)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 			return noImage(imageID)

@@ -76,7 +76,10 @@ func (s *Sender) Check(d notice.Destination) (shown string, err error) {
 			return "", fault.New(fault.Invalid, "secret: want %d to %d visible ASCII characters", minSecret, maxSecret).
 				With("leave it out to have one made")
 		}
-		return u.Scheme + "://" + u.Host + u.EscapedPath(), nil
+		if strings.Trim(u.Path, "/") == "" {
+			return u.Scheme + "://" + u.Host + u.Path, nil
+		}
+		fallthrough // many services have a secret in the path, whatever signs the body
 	case notice.Slack: // who knows the path may write there
 		return u.Scheme + "://" + u.Host + "/…", nil
 	}

@@ -68,12 +68,12 @@ func TestCheck(t *testing.T) {
 		d     notice.Destination
 		shown string // "" where it is refused
 	}{
-		{"webhook", webhook("https://soc.example.org/a/b?token=t"), "https://soc.example.org/a/b"},
+		{"webhook", webhook("https://soc.example.org/a/b?token=t"), "https://soc.example.org/…"},
 		{"port", webhook("https://soc.example.org:8443/"), "https://soc.example.org:8443/"},
 		{"in the clear", webhook("http://soc.example.org/"), ""},
 		{"in the clear, permitted", plain(webhook("http://soc.example.org/")), "http://soc.example.org/"},
-		{"in the clear, this host", webhook("http://127.0.0.1:9/x"), "http://127.0.0.1:9/x"},
-		{"in the clear, this host by name", webhook("http://localhost:9/x"), "http://localhost:9/x"},
+		{"in the clear, this host", webhook("http://127.0.0.1:9/x"), "http://127.0.0.1:9/…"},
+		{"in the clear, this host by name", webhook("http://localhost:9/x"), "http://localhost:9/…"},
 		{"in the clear, nearly this host", webhook("http://localhost.example:9/x"), ""},
 		{"another scheme", plain(webhook("ftp://soc.example.org/")), ""},
 		{"a file", plain(webhook("file:///etc/passwd")), ""},

@@ -109,7 +109,8 @@ func (s *Service) try(ctx context.Context, e *store.RegistryImage) store.Registr
 	p := s.plans[e.Registry]
 	s.mu.Unlock()
 	if p == nil {
-		return store.RegistryScanEnd{State: store.RegistryFailed, Error: "the registry is not watched any more"}
+		// Not yet after a start, or being changed; what is removed has no entries.
+		return store.RegistryScanEnd{State: store.RegistryWaiting, Next: s.clock().Add(busyPause)}
 	}
 	found, err := s.resolve(ctx, p.r, e)
 	if err != nil {
