@@ -8,6 +8,8 @@ package access
 import (
 	"slices"
 	"time"
+
+	"github.com/castellan-security/castellan/internal/fault"
 )
 
 // Role is what a user is trusted with. The empty role may do nothing.
@@ -158,3 +160,16 @@ type Identity struct {
 
 // May reports whether the identity carries the scope.
 func (i Identity) May(s Scope) bool { return slices.Contains(i.Scopes, s) }
+
+// Need returns why the identity may not do what takes a scope: Unauthenticated for
+// nobody, else Denied.
+func (i Identity) Need(s Scope) error {
+	if i.May(s) {
+		return nil
+	}
+	if i.Actor == "" {
+		return fault.New(fault.Unauthenticated, "not signed in").With("sign in, or send an API token")
+	}
+	return fault.New(fault.Denied, "%s lacks the right %s", i.Actor, s).
+		With("ask an administrator for a role or a token with that right")
+}

@@ -63,16 +63,9 @@ func (s *Service) refuse(ctx context.Context, u access.User, address, why string
 }
 
 func need(who access.Identity, scope access.Scope) error {
-	if who.May(scope) {
-		return nil
-	}
-	if who.Actor == "" {
-		return fault.New(fault.Unauthenticated, "not signed in").With("sign in, or send an API token")
-	}
-	if who.MustChange {
+	if who.MustChange && who.Actor != "" && !who.May(scope) {
 		return fault.New(fault.Denied, "the password must be changed first").
 			With("change the password that somebody else set for you")
 	}
-	return fault.New(fault.Denied, "%s lacks the right %s", who.Actor, scope).
-		With("ask an administrator for a role or a token with that right")
+	return who.Need(scope)
 }

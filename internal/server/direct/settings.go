@@ -41,7 +41,7 @@ var (
 // access.ReadAgents, or the right to change them.
 func (h *Hub) Settings(ctx context.Context, who access.Identity, agentID string) (own, effective asset.AgentSettings, err error) {
 	if !who.May(access.ManageAgents) {
-		if err := need(who, access.ReadAgents); err != nil {
+		if err := who.Need(access.ReadAgents); err != nil {
 			return own, effective, err
 		}
 	}
@@ -56,7 +56,7 @@ func (h *Hub) Settings(ctx context.Context, who access.Identity, agentID string)
 // that have none of their own, and tells the agents at once. The zero value
 // removes it. Invalid settings change nothing. It needs access.ManageAgents.
 func (h *Hub) PutSettings(ctx context.Context, who access.Identity, agentID string, s asset.AgentSettings) error {
-	if err := need(who, access.ManageAgents); err != nil {
+	if err := who.Need(access.ManageAgents); err != nil {
 		return err
 	}
 	if agentID != "" && !idForm.MatchString(agentID) {
@@ -82,7 +82,7 @@ func (h *Hub) PutSettings(ctx context.Context, who access.Identity, agentID stri
 // AskSnapshot asks an agent for everything anew. NotFound when it is not
 // connected. It needs access.ManageAgents.
 func (h *Hub) AskSnapshot(ctx context.Context, who access.Identity, agentID string) error {
-	if err := need(who, access.ManageAgents); err != nil {
+	if err := who.Need(access.ManageAgents); err != nil {
 		return err
 	}
 	h.mu.Lock()
@@ -128,15 +128,4 @@ func check(s asset.AgentSettings) error {
 func isPath(p string) bool {
 	return len(p) <= maxPath && strings.HasPrefix(p, "/") && p != "/" && path.Clean(p) == p && utf8.ValidString(p) &&
 		!strings.ContainsFunc(p, unicode.IsControl)
-}
-
-func need(who access.Identity, scope access.Scope) error {
-	if who.May(scope) {
-		return nil
-	}
-	if who.Actor == "" {
-		return fault.New(fault.Unauthenticated, "not signed in").With("sign in, or send an API token")
-	}
-	return fault.New(fault.Denied, "%s lacks the right %s", who.Actor, scope).
-		With("ask an administrator for a role or a token with that right")
 }

@@ -25,7 +25,7 @@ const auditTimeout = 5 * time.Second
 // Invite makes an invitation and returns its token, which is kept nowhere
 // else. life 0 is DefaultLife. It needs access.EnrolAgents.
 func (s *Service) Invite(ctx context.Context, who access.Identity, name string, life time.Duration) (access.Invitation, string, error) {
-	if err := need(who, access.EnrolAgents); err != nil {
+	if err := who.Need(access.EnrolAgents); err != nil {
 		return access.Invitation{}, "", err
 	}
 	name = strings.TrimSpace(name)
@@ -80,7 +80,7 @@ func (s *Service) room(ctx context.Context, now time.Time) error {
 
 // Invitations lists all, newest first. It needs access.EnrolAgents.
 func (s *Service) Invitations(ctx context.Context, who access.Identity) ([]access.Invitation, error) {
-	if err := need(who, access.EnrolAgents); err != nil {
+	if err := who.Need(access.EnrolAgents); err != nil {
 		return nil, err
 	}
 	all, err := s.st.Invitations(ctx)
@@ -93,7 +93,7 @@ func (s *Service) Invitations(ctx context.Context, who access.Identity) ([]acces
 // Certificates lists those of one agent, or with "" all, newest first. It needs
 // access.ReadAgents.
 func (s *Service) Certificates(ctx context.Context, who access.Identity, agentID string) ([]access.Certificate, error) {
-	if err := need(who, access.ReadAgents); err != nil {
+	if err := who.Need(access.ReadAgents); err != nil {
 		return nil, err
 	}
 	all, err := s.st.Certificates(ctx, agentID)
@@ -107,7 +107,7 @@ func (s *Service) Certificates(ctx context.Context, who access.Identity, agentID
 // second; what it reported stays. It returns how many certificates still held.
 // NotFound when it never had one. It needs access.EnrolAgents.
 func (s *Service) Revoke(ctx context.Context, who access.Identity, agentID string) (int, error) {
-	if err := need(who, access.EnrolAgents); err != nil {
+	if err := who.Need(access.EnrolAgents); err != nil {
 		return 0, err
 	}
 	s.changes.Lock()
@@ -164,15 +164,4 @@ func (s *Service) audit(ctx context.Context, who access.Identity, action, target
 // clean bounds what an agent says its host is called.
 func clean(hostname string) string {
 	return untrusted.Text(hostname[:min(len(hostname), maxHostname)])
-}
-
-func need(who access.Identity, scope access.Scope) error {
-	if who.May(scope) {
-		return nil
-	}
-	if who.Actor == "" {
-		return fault.New(fault.Unauthenticated, "not signed in").With("sign in, or send an API token")
-	}
-	return fault.New(fault.Denied, "%s lacks the right %s", who.Actor, scope).
-		With("ask an administrator for a role or a token with that right")
 }

@@ -59,7 +59,7 @@ func (n *NewAcceptance) tidy() {
 // Accept makes a decision to live with a finding for a time, and has the images
 // compared that it bears on. It needs access.ManageImages.
 func (s *Service) Accept(ctx context.Context, who access.Identity, n NewAcceptance) (store.Acceptance, error) {
-	if err := need(who, access.ManageImages); err != nil {
+	if err := who.Need(access.ManageImages); err != nil {
 		return store.Acceptance{}, err
 	}
 	n.tidy()
@@ -198,7 +198,7 @@ func (s *Service) roomFor(ctx context.Context, now time.Time) error {
 // EndAcceptance takes a decision back, and has the images compared that it bore
 // on. Conflict when it has ended or expired already. It needs access.ManageImages.
 func (s *Service) EndAcceptance(ctx context.Context, who access.Identity, id int64) (store.Acceptance, error) {
-	if err := need(who, access.ManageImages); err != nil {
+	if err := who.Need(access.ManageImages); err != nil {
 		return store.Acceptance{}, err
 	}
 	s.accepted.mu.Lock()
@@ -224,7 +224,7 @@ func (s *Service) EndAcceptance(ctx context.Context, who access.Identity, id int
 // access.ReadImages.
 func (s *Service) Acceptances(ctx context.Context, who access.Identity) ([]store.Acceptance, error) {
 	if !who.May(access.ManageImages) {
-		if err := need(who, access.ReadImages); err != nil {
+		if err := who.Need(access.ReadImages); err != nil {
 			return nil, err
 		}
 	}
@@ -234,7 +234,7 @@ func (s *Service) Acceptances(ctx context.Context, who access.Identity) ([]store
 // Rescan has an image scanned anew, whatever became of it. It needs
 // access.ManageImages.
 func (s *Service) Rescan(ctx context.Context, who access.Identity, imageID string) error {
-	if err := need(who, access.ManageImages); err != nil {
+	if err := who.Need(access.ManageImages); err != nil {
 		return err
 	}
 	held := s.leases.all() // before: what is handed out from now on is the new scan
@@ -285,15 +285,4 @@ func (s *Service) audit(ctx context.Context, who access.Identity, action, target
 		return fmt.Errorf("write the audit log: %w", err)
 	}
 	return nil
-}
-
-func need(who access.Identity, scope access.Scope) error {
-	if who.May(scope) {
-		return nil
-	}
-	if who.Actor == "" {
-		return fault.New(fault.Unauthenticated, "not signed in").With("sign in, or send an API token")
-	}
-	return fault.New(fault.Denied, "%s lacks the right %s", who.Actor, scope).
-		With("ask an administrator for a role or a token with that right")
 }

@@ -41,7 +41,7 @@ func (o *owning) take() bool {
 // It needs access.ReadImages.
 func (s *Service) Owners(ctx context.Context, who access.Identity) (asset.Owners, error) {
 	if !who.May(access.ManageImages) {
-		if err := need(who, access.ReadImages); err != nil {
+		if err := who.Need(access.ReadImages); err != nil {
 			return nil, err
 		}
 	}
@@ -51,7 +51,7 @@ func (s *Service) Owners(ctx context.Context, who access.Identity) (asset.Owners
 // SetOwner makes a rule: in the place of the one with the same pattern, or as the
 // last, which decides before all others. It needs access.ManageImages.
 func (s *Service) SetOwner(ctx context.Context, who access.Identity, rule asset.OwnerRule) error {
-	if err := need(who, access.ManageImages); err != nil {
+	if err := who.Need(access.ManageImages); err != nil {
 		return err
 	}
 	for _, text := range []*string{&rule.Image, &rule.Group, &rule.Name, &rule.Contact} {
@@ -82,7 +82,7 @@ func (s *Service) SetOwner(ctx context.Context, who access.Identity, rule asset.
 // RemoveOwner takes a rule away; NotFound when there is none with its pattern. It
 // needs access.ManageImages.
 func (s *Service) RemoveOwner(ctx context.Context, who access.Identity, rule asset.OwnerRule) error {
-	if err := need(who, access.ManageImages); err != nil {
+	if err := who.Need(access.ManageImages); err != nil {
 		return err
 	}
 	err := s.changeOwners(ctx, func(rules asset.Owners) (asset.Owners, error) {

@@ -20,7 +20,6 @@ import (
 
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/asset"
-	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/notice"
 	"github.com/castellan-security/castellan/internal/store"
 )
@@ -184,15 +183,4 @@ func (s *Service) turn(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	return max(min(lookEvery, folding, sending), 0), nil
-}
-
-func need(who access.Identity, scope access.Scope) error {
-	if who.May(scope) {
-		return nil
-	}
-	if who.Actor == "" {
-		return fault.New(fault.Unauthenticated, "not signed in").With("sign in, or send an API token")
-	}
-	return fault.New(fault.Denied, "%s lacks the right %s", who.Actor, scope).
-		With("ask an administrator for a role or a token with that right")
 }

@@ -50,7 +50,7 @@ type NewTarget struct {
 // Add adds a target. A webhook without a secret gets one, which is returned this
 // once. It needs access.ManageNotify.
 func (s *Service) Add(ctx context.Context, who access.Identity, n NewTarget) (t notice.Target, secret string, err error) {
-	if err := need(who, access.ManageNotify); err != nil {
+	if err := who.Need(access.ManageNotify); err != nil {
 		return t, "", err
 	}
 	if s.sender == nil {
@@ -127,7 +127,7 @@ func isPattern(p string) bool {
 
 // Targets returns all with their states, by name. It needs access.ReadNotify.
 func (s *Service) Targets(ctx context.Context, who access.Identity) ([]notice.Target, error) {
-	if err := need(who, access.ReadNotify); err != nil {
+	if err := who.Need(access.ReadNotify); err != nil {
 		return nil, err
 	}
 	return s.st.NotifyTargets(ctx)
@@ -196,7 +196,7 @@ func (s *Service) mayTest() error {
 
 // target returns one that who may change.
 func (s *Service) target(ctx context.Context, who access.Identity, id int64) (notice.Target, error) {
-	if err := need(who, access.ManageNotify); err != nil {
+	if err := who.Need(access.ManageNotify); err != nil {
 		return notice.Target{}, err
 	}
 	all, err := s.st.NotifyTargets(ctx)

@@ -68,7 +68,7 @@ func (s *Service) view(ctx context.Context, r store.WatchedRegistry) (View, erro
 // registry has to show when it tells of changes; it is not kept. It needs
 // access.ManageRegistries.
 func (s *Service) Create(ctx context.Context, who access.Identity, spec Spec, webhook bool) (v View, token string, err error) {
-	if err := need(who, access.ManageRegistries); err != nil {
+	if err := who.Need(access.ManageRegistries); err != nil {
 		return v, "", err
 	}
 	r := store.WatchedRegistry{Created: s.clock()}
@@ -102,7 +102,7 @@ const (
 // Update changes a registry, which is looked at anew. It needs
 // access.ManageRegistries.
 func (s *Service) Update(ctx context.Context, who access.Identity, spec Spec, hook Webhook) (v View, token string, err error) {
-	if err := need(who, access.ManageRegistries); err != nil {
+	if err := who.Need(access.ManageRegistries); err != nil {
 		return v, "", err
 	}
 	config, err := spec.Registry()
@@ -156,7 +156,7 @@ func (s *Service) replace(r store.WatchedRegistry) {
 // known for as long as the retention says, and longer where they run or another
 // registry has them. It needs access.ManageRegistries.
 func (s *Service) Delete(ctx context.Context, who access.Identity, name string) error {
-	if err := need(who, access.ManageRegistries); err != nil {
+	if err := who.Need(access.ManageRegistries); err != nil {
 		return err
 	}
 	r, err := s.st.Registry(ctx, name)
@@ -185,7 +185,7 @@ func (s *Service) Delete(ctx context.Context, who access.Identity, name string) 
 // Check has a registry looked at now, also what failed before. It needs
 // access.ManageImages.
 func (s *Service) Check(ctx context.Context, who access.Identity, name string) error {
-	if err := need(who, access.ManageImages); err != nil {
+	if err := who.Need(access.ManageImages); err != nil {
 		return err
 	}
 	if _, err := s.st.Registry(ctx, name); err != nil {
@@ -203,7 +203,7 @@ func (s *Service) Check(ctx context.Context, who access.Identity, name string) e
 // Rescan has an image of a registry scanned anew, whatever became of it. It needs
 // access.ManageImages.
 func (s *Service) Rescan(ctx context.Context, who access.Identity, id int64) error {
-	if err := need(who, access.ManageImages); err != nil {
+	if err := who.Need(access.ManageImages); err != nil {
 		return err
 	}
 	e, err := s.st.RegistryEntry(ctx, id)
@@ -233,15 +233,4 @@ func (s *Service) audit(ctx context.Context, who access.Identity, action, name, 
 		return fmt.Errorf("write the audit log: %w", err)
 	}
 	return nil
-}
-
-func need(who access.Identity, scope access.Scope) error {
-	if who.May(scope) {
-		return nil
-	}
-	if who.Actor == "" {
-		return fault.New(fault.Unauthenticated, "not signed in").With("sign in, or send an API token")
-	}
-	return fault.New(fault.Denied, "%s lacks the right %s", who.Actor, scope).
-		With("ask an administrator for a role or a token with that right")
 }
