@@ -89,12 +89,12 @@ type Login struct {
 
 // LoginAt reads scheme://user:password@host. b has "://" at the place at.
 func LoginAt(b []byte, at int) (l Login, ok bool) {
-	scheme := spanBack(b, at, maxScheme, func(c byte) bool { return isLetter(c) || c >= '0' && c <= '9' || c == '+' || c == '.' || c == '-' })
+	scheme := SpanBack(b, at, maxScheme, func(c byte) bool { return isLetter(c) || c >= '0' && c <= '9' || c == '+' || c == '.' || c == '-' })
 	if len(scheme) < 2 || !isLetter(scheme[0]) {
 		return l, false
 	}
 	l.UserAt = at + len("://")
-	info := span(b, l.UserAt, maxUserInfo, isUserInfo)
+	info := Span(b, l.UserAt, maxUserInfo, isUserInfo)
 	end := bytes.LastIndexByte(info, '@')
 	if end < 0 {
 		return l, false
@@ -103,7 +103,7 @@ func LoginAt(b []byte, at int) (l Login, ok bool) {
 	if colon < 0 || end-colon-1 < leastOwn || end+1 >= len(info) && l.UserAt+end+1 >= len(b) {
 		return l, false
 	}
-	host := span(b, l.UserAt+end+1, maxHost, isHost)
+	host := Span(b, l.UserAt+end+1, maxHost, isHost)
 	if len(host) == 0 {
 		return l, false
 	}
@@ -120,7 +120,7 @@ func LoginAt(b []byte, at int) (l Login, ok bool) {
 // somewhere else: postgres://shop:
 func BeginsLogin(b []byte, at int) bool {
 	const reach = 64
-	info := span(b, at+len("://"), reach, isUserInfo)
+	info := Span(b, at+len("://"), reach, isUserInfo)
 	return len(info) > 1 && info[len(info)-1] == ':'
 }
 
@@ -175,8 +175,8 @@ func doubtOfHost(host string) string {
 	return ""
 }
 
-// span is the run of bytes from i on, of at most n, for which in is true.
-func span(b []byte, i, n int, in func(byte) bool) []byte {
+// Span is the run of bytes from i on, of at most n, for which in is true.
+func Span(b []byte, i, n int, in func(byte) bool) []byte {
 	end := min(len(b), i+n)
 	k := i
 	for k < end && in(b[k]) {
@@ -185,8 +185,8 @@ func span(b []byte, i, n int, in func(byte) bool) []byte {
 	return b[i:k]
 }
 
-// spanBack is the run of bytes that ends before i.
-func spanBack(b []byte, i, n int, in func(byte) bool) []byte {
+// SpanBack is the run of bytes that ends before i.
+func SpanBack(b []byte, i, n int, in func(byte) bool) []byte {
 	k := i
 	for k > 0 && i-k < n && in(b[k-1]) {
 		k--

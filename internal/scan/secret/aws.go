@@ -69,7 +69,7 @@ func isHex(v string) bool {
 func (s *sifting) awsPair(at int, account string) {
 	from, to := max(0, at-awsNear), min(len(s.buf), at+awsNear)
 	for i := from; i < to; {
-		run := span(s.buf, i, awsNear, func(c byte) bool { return isBase64(c) && c != '=' })
+		run := judge.Span(s.buf, i, awsNear, func(c byte) bool { return isBase64(c) && c != '=' })
 		if len(run) == awsSecretLength && isAWSSecret(string(run)) {
 			if f := s.add(ruleAWSSecret, "", string(run), "", i); f != nil {
 				f.account = account
@@ -109,7 +109,7 @@ func (s *sifting) npmAuth(at int) {
 	if base := path.Base(s.f.Path); base != ".npmrc" && base != "npmrc" && base != ".yarnrc" {
 		return
 	}
-	name := span(s.buf, at, maxName, isWord)
+	name := judge.Span(s.buf, at, maxName, isWord)
 	n := named{to: at + len(name), closed: at + len(name)}
 	value, _, from, ok := s.valueOf(&n, config)
 	if !ok || len(value) < judge.LeastToken {

@@ -3,6 +3,8 @@ package secret
 import (
 	"encoding/base64"
 	"strings"
+
+	"github.com/castellan-security/castellan/internal/scan/judge"
 )
 
 const (
@@ -28,8 +30,8 @@ func (s *sifting) encoded() {
 			i += leastEncoded
 			continue
 		}
-		from := i - len(spanBack(s.buf, i, min(maxEncoded, i-last), isEncoded))
-		run := span(s.buf, from, maxEncoded, isEncoded)
+		from := i - len(judge.SpanBack(s.buf, i, min(maxEncoded, i-last), isEncoded))
+		run := judge.Span(s.buf, from, maxEncoded, isEncoded)
 		if len(run) >= leastEncoded {
 			s.decode(run, from)
 		}

@@ -88,7 +88,7 @@ func (s *sifting) instruction(at int) string {
 func firstWord(b []byte) string {
 	const longest = 16
 	b = bytes.TrimLeft(b, " \t")
-	word := span(b, 0, longest, isLetter)
+	word := judge.Span(b, 0, longest, isLetter)
 	return strings.ToUpper(string(word))
 }
 

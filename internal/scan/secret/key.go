@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/inventory"
+	"github.com/castellan-security/castellan/internal/scan/judge"
 )
 
 // keyState says how much of a private key a text is: PEM in any of its forms, also
@@ -139,7 +140,7 @@ func (s *sifting) kubeKey(at int) {
 	for i < len(s.buf) && i < at+maxBlanks && (s.buf[i] == ':' || s.buf[i] == '"' || s.buf[i] == ' ') {
 		i++
 	}
-	value := span(s.buf, i, overlap, isBase64)
+	value := judge.Span(s.buf, i, overlap, isBase64)
 	b, err := base64.StdEncoding.DecodeString(string(value))
 	if err != nil || !bytes.Contains(b, []byte("PRIVATE KEY")) {
 		return

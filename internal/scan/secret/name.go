@@ -70,8 +70,8 @@ func (s *sifting) namedValue(at int) {
 // nameAt reads the name, and says whether it ends as a secret's does.
 func (s *sifting) nameAt(at int) (n named, ok bool) {
 	inName := func(c byte) bool { return isWord(c) || c == '-' || c == '.' }
-	head := spanBack(s.buf, at, maxName, inName)
-	tail := span(s.buf, at, maxName, inName)
+	head := judge.SpanBack(s.buf, at, maxName, inName)
+	tail := judge.Span(s.buf, at, maxName, inName)
 	n.from, n.to = at-len(head), at+len(tail)
 	n.name = strings.Trim(string(s.buf[n.from:n.to]), "-.")
 	if n.from > 0 {
@@ -110,7 +110,7 @@ func (s *sifting) valueOf(n *named, class class) (value string, quoted bool, fro
 		if i < len(s.buf) && (s.buf[i] == '-' || s.buf[i] == '=') {
 			i++
 		}
-		b := span(s.buf, i, maxValue, func(c byte) bool { return c > ' ' && c != '}' && c != '"' && c != '$' })
+		b := judge.Span(s.buf, i, maxValue, func(c byte) bool { return c > ' ' && c != '}' && c != '"' && c != '$' })
 		return string(b), true, i, i+len(b) < len(s.buf) && s.buf[i+len(b)] == '}'
 	}
 	i := s.blanks(n.closed)
@@ -201,7 +201,7 @@ func (s *sifting) declared(n *named, i int) (value string, from int, ok bool) {
 // connection reads the value of a field of a connection string, as databases have
 // them: "Server=db;Password=…;".
 func (s *sifting) connection(i int) (value string, quoted bool, from int, ok bool) {
-	b := span(s.buf, i, maxValue, func(c byte) bool { return c > ' ' && c != ';' && c != '"' && c != '\'' && c != '\\' })
+	b := judge.Span(s.buf, i, maxValue, func(c byte) bool { return c > ' ' && c != ';' && c != '"' && c != '\'' && c != '\\' })
 	end := i + len(b)
 	if end >= len(s.buf) || s.buf[end] != ';' && s.buf[end] != '"' && s.buf[end] != '\'' {
 		return "", false, 0, false
@@ -228,7 +228,7 @@ func (s *sifting) spaced(from int) bool {
 func (s *sifting) startsTag(from int) bool { return from > 0 && s.buf[from-1] == '<' }
 
 func (s *sifting) blanks(i int) int {
-	return i + len(span(s.buf, i, maxBlanks, func(c byte) bool { return c == ' ' || c == '\t' }))
+	return i + len(judge.Span(s.buf, i, maxBlanks, func(c byte) bool { return c == ' ' || c == '\t' }))
 }
 
 // text reads a text at i: in quotes, or as it stands where that may be.
@@ -237,7 +237,7 @@ func (s *sifting) text(i int, class class, xml bool) (value string, quoted bool,
 		return "", false, 0, false
 	}
 	if xml {
-		b := span(s.buf, i, maxValue, func(c byte) bool { return c != '<' && c != '\n' })
+		b := judge.Span(s.buf, i, maxValue, func(c byte) bool { return c != '<' && c != '\n' })
 		return strings.TrimSpace(string(b)), true, i, i+len(b) < len(s.buf) && s.buf[i+len(b)] == '<'
 	}
 	escaped := s.buf[i] == '\\' && i+1 < len(s.buf) && (s.buf[i+1] == '"' || s.buf[i+1] == '\'')
@@ -247,7 +247,7 @@ func (s *sifting) text(i int, class class, xml bool) (value string, quoted bool,
 	switch q := s.buf[i]; q {
 	case '"', '\'', '`':
 		from = i + 1
-		b := span(s.buf, from, maxValue, func(c byte) bool { return c != q && c != '\n' })
+		b := judge.Span(s.buf, from, maxValue, func(c byte) bool { return c != q && c != '\n' })
 		end := from + len(b)
 		if end >= len(s.buf) || s.buf[end] != q {
 			return "", false, 0, false
@@ -263,7 +263,7 @@ func (s *sifting) text(i int, class class, xml bool) (value string, quoted bool,
 	if !class.bare() || escaped {
 		return "", false, 0, false
 	}
-	b := span(s.buf, i, maxValue, func(c byte) bool { return c > ' ' && c != '"' && c != '\'' && c != '`' && c != '\\' })
+	b := judge.Span(s.buf, i, maxValue, func(c byte) bool { return c > ' ' && c != '"' && c != '\'' && c != '`' && c != '\\' })
 	value = strings.TrimRight(string(b), ",;")
 	if value == "" || value[0] == '#' || value[0] == '|' || value[0] == '>' || value[0] == '&' || value[0] == '*' && len(value) > 1 && isLetter(value[1]) {
 		return "", false, 0, false
@@ -348,14 +348,14 @@ func (s *sifting) defaulted(n *named) (value string, quoted bool, from int, ok b
 // indent is how far the line of a place is indented.
 func (s *sifting) indent(at int) int {
 	line := bytes.LastIndexByte(s.buf[:at], '\n') + 1
-	return len(span(s.buf, line, maxNested, func(c byte) bool { return c == ' ' }))
+	return len(judge.Span(s.buf, line, maxNested, func(c byte) bool { return c == ' ' }))
 }
 
 // nested are the lines that are indented further than the one before them.
 func nested(region []byte, indent int) []byte {
 	at := bytes.IndexByte(region, '\n') + 1
 	for at > 0 && at < len(region) {
-		n := len(span(region, at, maxNested, func(c byte) bool { return c == ' ' }))
+		n := len(judge.Span(region, at, maxNested, func(c byte) bool { return c == ' ' }))
 		if n <= indent && at+n < len(region) && region[at+n] != '\n' {
 			return region[:at]
 		}

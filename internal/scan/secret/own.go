@@ -60,22 +60,3 @@ func (s *sifting) add(rule, name, value, doubt string, at int) *found {
 	line := s.lineAround(at, min(len(s.buf), at+len(value)))
 	return s.keep(found{rule: rule, own: true, name: name, value: value, doubt: doubt, allowed: allowanceIn(line)}, at, at)
 }
-
-// span is the run of bytes from i on, of at most n, for which in is true.
-func span(b []byte, i, n int, in func(byte) bool) []byte {
-	end := min(len(b), i+n)
-	k := i
-	for k < end && in(b[k]) {
-		k++
-	}
-	return b[i:k]
-}
-
-// spanBack is the run of bytes that ends before i.
-func spanBack(b []byte, i, n int, in func(byte) bool) []byte {
-	k := i
-	for k > 0 && i-k < n && in(b[k-1]) {
-		k--
-	}
-	return b[k:i]
-}
