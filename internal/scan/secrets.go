@@ -8,6 +8,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/inventory"
+	"github.com/castellan-security/castellan/internal/scan/analyse"
 	"github.com/castellan-security/castellan/internal/scan/layer"
 	"github.com/castellan-security/castellan/internal/scan/match"
 	"github.com/castellan-security/castellan/internal/scan/secret"
@@ -19,32 +20,39 @@ import (
 func secrets(v *view, layers []*layer.Result, st strata) []inventory.Secret {
 	var all []inventory.Secret
 	at := map[standing]int{} // where in all
-	for i, r := range layers {
-		for k := range r.Files {
-			f := &r.Files[k]
-			for _, by := range f.By {
-				if by.As != "" {
-					continue // another name of a file that was looked at
-				}
-				for _, s := range by.Shown.Secrets {
-					s.Place = st.place(moved(s.Place, f.Path, f.Path), i)
-					s.Hidden = st.hidden(v, layers, i, f.Path)
-					id := standing{s.Path, s.Print}
-					if k, ok := at[id]; ok && stays(layers, i, all[k].Hidden) {
-						all[k].Hidden, all[k].Line, all[k].Column, all[k].Allowed = s.Hidden, s.Line, s.Column, s.Allowed
-						continue
-					}
-					at[id] = len(all)
-					all = append(all, s)
-				}
+	eachShown(layers, func(i int, f *layer.File, shown *analyse.Shown) {
+		for _, s := range shown.Secrets {
+			s.Place = st.place(moved(s.Place, f.Path, f.Path), i)
+			s.Hidden = st.hidden(v, layers, i, f.Path)
+			id := standing{s.Path, s.Print}
+			if k, ok := at[id]; ok && stays(layers, i, all[k].Hidden) {
+				all[k].Hidden, all[k].Line, all[k].Column, all[k].Allowed = s.Hidden, s.Line, s.Column, s.Allowed
+				continue
 			}
+			at[id] = len(all)
+			all = append(all, s)
 		}
-	}
+	})
 	slices.SortFunc(all, inventory.CompareSecrets)
 	return all
 }
 
-// standing is a secret at a path.
+// eachShown calls each with what was found in every file of all layers, once,
+// however many names a file has.
+func eachShown(layers []*layer.Result, each func(i int, f *layer.File, shown *analyse.Shown)) {
+	for i, r := range layers {
+		for k := range r.Files {
+			f := &r.Files[k]
+			for n := range f.By {
+				if by := &f.By[n]; by.As == "" {
+					each(i, f, &by.Shown)
+				}
+			}
+		}
+	}
+}
+
+// standing is something that was found at a path.
 type standing struct{ path, print string }
 
 // stays says that what was hidden by a layer was hidden by the very layer that has
