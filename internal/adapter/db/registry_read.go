@@ -69,15 +69,8 @@ func (d *DB) RegistryImages(ctx context.Context, q store.RegistryImageQuery) (al
 		if q.State != "" { // which idle follows from: the index of states has it not
 			query = strings.Replace(query, "ORDER BY idle, ", "ORDER BY ", 1)
 		}
-		err = s.query(ctx, query, append(f.args, pageSizeOf(q.Limit)), func(r *sql.Rows) (bool, error) {
-			v, err := scanEntry(r.Scan)
-			all = append(all, v)
-			return true, err
-		})
-		if err != nil {
-			return err
-		}
-		return s.platforms(ctx, all)
+		all, err = s.entries(ctx, query, append(f.args, pageSizeOf(q.Limit)))
+		return err
 	})
 	return all, err
 }
@@ -211,17 +204,23 @@ func (d *DB) RegistryTotals(ctx context.Context, registry string) (t store.Regis
 // ImageEntries implements store.RegistryReads.
 func (d *DB) ImageEntries(ctx context.Context, imageID string) (all []store.RegistryImage, err error) {
 	err = d.read(ctx, "read where registries hold an image", func(s *snapshot) error {
-		err := s.query(ctx, "SELECT "+entryColumns+` FROM registry_images WHERE number IN
+		all, err = s.entries(ctx, "SELECT "+entryColumns+` FROM registry_images WHERE number IN
 			(SELECT entry FROM registry_platforms WHERE image = ?) ORDER BY idle, age DESC, number DESC LIMIT ?`,
-			[]any{imageID, store.MaxPage}, func(r *sql.Rows) (bool, error) {
-				v, err := scanEntry(r.Scan)
-				all = append(all, v)
-				return true, err
-			})
-		if err != nil {
-			return err
-		}
-		return s.platforms(ctx, all)
+			[]any{imageID, store.MaxPage})
+		return err
 	})
 	return all, err
+}
+
+// entries reads entries with their platforms.
+func (s *snapshot) entries(ctx context.Context, query string, args []any) (all []store.RegistryImage, err error) {
+	err = s.query(ctx, query, args, func(r *sql.Rows) (bool, error) {
+		v, err := scanEntry(r.Scan)
+		all = append(all, v)
+		return true, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, s.platforms(ctx, all)
 }
