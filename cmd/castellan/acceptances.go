@@ -1,14 +1,17 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/castellan-security/castellan/internal/server/query"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
@@ -116,4 +119,32 @@ func (g *globals) acceptanceEnd(o *askOptions) *cobra.Command {
 			return err
 		},
 	}
+}
+
+// acceptFlags are what every command that accepts something is told.
+type acceptFlags struct{ image, reason, long, until string }
+
+func (a *acceptFlags) flags(c *cobra.Command) {
+	s := c.Flags()
+	s.StringVar(&a.image, "image", "", "only in this image (its id), or in every image of a repository (registry/shop/web)")
+	s.StringVar(&a.reason, "reason", "", "why it can be lived with")
+	s.StringVar(&a.long, "for", "", "for how long: 30d, 12h")
+	s.StringVar(&a.until, "until", "", "until the end of a day (2027-01-31), or a time as in RFC 3339")
+}
+
+// accept has the server accept what is named in what.
+func (a *acceptFlags) accept(ctx context.Context, g *globals, o askOptions, what map[string]any) (made store.Acceptance, err error) {
+	if strings.TrimSpace(a.reason) == "" {
+		return made, usagef("say with --reason why it can be lived with")
+	}
+	expires, err := query.Expiry(a.long, a.until, time.Now())
+	if err != nil {
+		return made, usagef("--for and --until: %w", err)
+	}
+	api, err := g.dial(o)
+	if err != nil {
+		return made, err
+	}
+	what["image"], what["reason"], what["expires"] = a.image, a.reason, expires.UTC()
+	return made, api.do(ctx, http.MethodPost, "/acceptances", what, &made)
 }

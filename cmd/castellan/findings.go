@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -303,7 +302,8 @@ func (g *globals) describeFinding(w kindWords, d findingDetail) error {
 }
 
 func (g *globals) findingAccept(o *askOptions, w kindWords) *cobra.Command {
-	var path, image, reason, long, until string
+	var path string
+	var a acceptFlags
 	c := &cobra.Command{
 		Use:   "accept " + w.rule,
 		Short: "Accept " + w.many + " of a kind for a time, with a reason",
@@ -316,26 +316,11 @@ somebody ends it: castellan acceptances end
 	if w.narrowable {
 		s.StringVar(&path, "path", "", "only in these files: a pattern, as in /srv/app/test/**")
 	}
-	s.StringVar(&image, "image", "", "only in this image (its id), or in every image of a repository (registry/shop/web)")
-	s.StringVar(&reason, "reason", "", "why it can be lived with")
-	s.StringVar(&long, "for", "", "for how long: 30d, 12h")
-	s.StringVar(&until, "until", "", "until the end of a day (2027-01-31), or a time as in RFC 3339")
+	a.flags(c)
 	f := outputFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		if strings.TrimSpace(reason) == "" {
-			return usagef("say with --reason why it can be lived with")
-		}
-		expires, err := query.Expiry(long, until, time.Now())
+		made, err := a.accept(c.Context(), g, *o, map[string]any{"kind": w.kind, "rule": args[0], "path": path})
 		if err != nil {
-			return usagef("--for and --until: %w", err)
-		}
-		api, err := g.dial(*o)
-		if err != nil {
-			return err
-		}
-		body := map[string]any{"kind": w.kind, "rule": args[0], "path": path, "image": image, "reason": reason, "expires": expires.UTC()}
-		var made store.Acceptance
-		if err := api.do(c.Context(), http.MethodPost, "/acceptances", body, &made); err != nil {
 			return err
 		}
 		return g.print(*f, made, func() error {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -295,7 +294,8 @@ func (g *globals) describeReach(m exposure.Image) error {
 func lastDay(t time.Time) string { return t.Add(-time.Nanosecond).UTC().Format(time.DateOnly) }
 
 func (g *globals) vulnerabilityAccept(o *askOptions) *cobra.Command {
-	var pkg, image, reason, long, until string
+	var pkg string
+	var a acceptFlags
 	c := &cobra.Command{
 		Use:   "accept ID",
 		Short: "Accept a vulnerability for a time, with a reason",
@@ -306,26 +306,11 @@ somebody ends it: castellan acceptances end
 	}
 	s := c.Flags()
 	s.StringVar(&pkg, "package", "", "only in this package: its name, or a package URL with or without version")
-	s.StringVar(&image, "image", "", "only in this image (its id), or in every image of a repository (registry/shop/web)")
-	s.StringVar(&reason, "reason", "", "why it can be lived with")
-	s.StringVar(&long, "for", "", "for how long: 30d, 12h")
-	s.StringVar(&until, "until", "", "until the end of a day (2027-01-31), or a time as in RFC 3339")
+	a.flags(c)
 	f := outputFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		if strings.TrimSpace(reason) == "" {
-			return usagef("say with --reason why it can be lived with")
-		}
-		expires, err := query.Expiry(long, until, time.Now())
+		made, err := a.accept(c.Context(), g, *o, map[string]any{"vulnerability": args[0], "package": pkg})
 		if err != nil {
-			return usagef("--for and --until: %w", err)
-		}
-		api, err := g.dial(*o)
-		if err != nil {
-			return err
-		}
-		body := map[string]any{"vulnerability": args[0], "package": pkg, "image": image, "reason": reason, "expires": expires.UTC()}
-		var made store.Acceptance
-		if err := api.do(c.Context(), http.MethodPost, "/acceptances", body, &made); err != nil {
 			return err
 		}
 		return g.print(*f, made, func() error {
