@@ -17,9 +17,6 @@ const (
 	Syslog  Type = "syslog"  // RFC 5424 over TLS, TCP or UDP
 )
 
-// Types lists them.
-func Types() []Type { return []Type{Webhook, Slack, Syslog} }
-
 // Target is somebody, or something, that is told of what happens.
 type Target struct {
 	ID   int64  `json:"id"`
