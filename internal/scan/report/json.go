@@ -1,6 +1,7 @@
 package report
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 )
@@ -60,6 +61,11 @@ func (in *indenter) flush() error {
 
 // ends returns how much of b belongs to the string that is being written.
 func (in *indenter) ends(b []byte) int {
+	// Most strings have nothing escaped in them.
+	if i := bytes.IndexByte(b, '"'); i >= 0 && !in.escape && bytes.IndexByte(b[:i], '\\') < 0 {
+		in.text = false
+		return i + 1
+	}
 	for i, c := range b {
 		switch {
 		case in.escape:
