@@ -21,6 +21,7 @@ type View struct {
 	Webhook bool                 `json:"webhook" doc:"The registry may tell of changes by its webhook"`
 	Looking bool                 `json:"looking" doc:"It is being looked at now"`
 	Poll    store.RegistryPoll   `json:"poll" doc:"How the last look at all of it went"`
+	Paused  *Pause               `json:"scans_paused,omitempty" doc:"Why its images, or some of them, are not scanned now: it is away, asked too much, or does not let us in"`
 	Totals  store.RegistryTotals `json:"totals" doc:"How many images it holds"`
 }
 
@@ -55,7 +56,7 @@ func (s *Service) view(ctx context.Context, r store.WatchedRegistry) (View, erro
 	if err != nil {
 		return View{}, fmt.Errorf("count the images of registry %s: %w", r.Name, err)
 	}
-	v := View{Spec: SpecOf(r.Registry), Created: r.Created, Webhook: r.Webhook != nil, Poll: r.Poll, Totals: t}
+	v := View{Spec: SpecOf(r.Registry), Created: r.Created, Webhook: r.Webhook != nil, Poll: r.Poll, Paused: s.holds.pause(r.Host), Totals: t}
 	s.mu.Lock()
 	if p := s.plans[r.Name]; p != nil {
 		v.Looking = p.looking
@@ -143,6 +144,7 @@ func (s *Service) replace(r store.WatchedRegistry) {
 	if old != nil {
 		old.end()
 	}
+	s.holds.forget(r.Host) // what refused may be mended
 	p := newPlan(r, old)
 	p.force = true
 	s.plans[r.Name] = p
@@ -178,6 +180,7 @@ func (s *Service) Delete(ctx context.Context, who access.Identity, name string) 
 		return err
 	}
 	s.condition(ctx, PartRegistry+"/"+name, nil)
+	s.condition(ctx, PartRegistry+"/"+name+partOfScans, nil)
 	s.scanning.Touch()
 	return s.audit(ctx, who, "registry.delete", name, "")
 }
@@ -194,9 +197,11 @@ func (s *Service) Check(ctx context.Context, who access.Identity, name string) e
 	s.mu.Lock()
 	if p := s.plans[name]; p != nil {
 		p.force = true
+		s.holds.forget(p.r.Host)
 	}
 	s.mu.Unlock()
 	s.nudge()
+	s.nudgeScans()
 	return s.audit(ctx, who, "registry.check", name, "")
 }
 

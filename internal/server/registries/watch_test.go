@@ -221,7 +221,7 @@ func TestAQueueTellsOfChanges(t *testing.T) {
 func TestScansAreTriedAgainAndGivenUp(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.push("shop", "1", 1)
-		w.fail("scan", fault.New(fault.Unavailable, "the layer can't be had").With("wait"))
+		w.fail("scan", &registries.Broken{Err: fault.New(fault.Unavailable, "the scanner was killed").With("wait")})
 		w.watch()
 		w.want("first", "shop 1 1 waiting")
 		w.pass(24 * time.Hour)
@@ -230,7 +230,7 @@ func TestScansAreTriedAgainAndGivenUp(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !strings.Contains(all[0].Error, "the layer can't be had") || !strings.Contains(all[0].Error, "wait") {
+		if !strings.Contains(all[0].Error, "the scanner was killed") || !strings.Contains(all[0].Error, "wait") {
 			t.Errorf("error %q", all[0].Error)
 		}
 		w.fail("scan", nil)

@@ -51,7 +51,7 @@ func (k *kit) entries(q store.RegistryImageQuery) (out []string) {
 
 func (k *kit) takeEntry(after time.Duration) store.RegistryImage {
 	k.Helper()
-	e, err := k.st.TakeRegistryScan(k.ctx, base().Add(after))
+	e, err := k.st.TakeRegistryScan(k.ctx, base().Add(after), nil)
 	k.ok(err)
 	return e
 }
@@ -223,9 +223,9 @@ func registryScanCases() []testCase {
 			k.ok(k.st.EndRegistryScan(k.ctx, e.ID, store.RegistryScanEnd{State: store.RegistryWaiting, Next: base().Add(time.Hour), Error: "away"}))
 			e1 := k.takeEntry(0)
 			same(k, "second", e1.Digest, held(1).Digest)
-			_, err := k.st.TakeRegistryScan(k.ctx, base())
+			_, err := k.st.TakeRegistryScan(k.ctx, base(), nil)
 			k.wantFault(err, fault.NotFound)
-			next, err := k.st.NextRegistryScan(k.ctx)
+			next, err := k.st.NextRegistryScan(k.ctx, nil)
 			k.ok(err)
 			same(k, "next", next, base().Add(time.Hour))
 			again := k.takeEntry(time.Hour)
@@ -240,6 +240,32 @@ func registryScanCases() []testCase {
 			}
 			k.wantFault(k.st.EndRegistryScan(k.ctx, 1_000, store.RegistryScanEnd{State: store.RegistryDone}), fault.NotFound)
 			k.wantFault(k.st.RegistryScanAgain(k.ctx, 1_000, base()), fault.NotFound)
+		}},
+		{"what is held is passed over, and what was no try does not count", func(k *kit) {
+			k.watched("hub")
+			k.listed(0, "shop", held(1))
+			k.listed(time.Minute, "shop/web", held(2))
+			take := func(h ...store.Held) (store.RegistryImage, error) {
+				return k.st.TakeRegistryScan(k.ctx, base().Add(time.Hour), h)
+			}
+			_, err := take(store.Held{Registry: "hub"})
+			k.wantFault(err, fault.NotFound)
+			next, err := k.st.NextRegistryScan(k.ctx, []store.Held{{Registry: "hub"}})
+			k.ok(err)
+			same(k, "next of what is held", next, time.Time{})
+			next, err = k.st.NextRegistryScan(k.ctx, []store.Held{{Registry: "hub", Repository: "shop"}, {Registry: "bub"}})
+			k.ok(err)
+			same(k, "next of the other", next, base().Add(time.Minute))
+			e, err := take(store.Held{Registry: "hub", Repository: "shop/web"}, store.Held{Registry: "hu", Repository: "b shop"})
+			k.ok(err)
+			same(k, "taken", e.Repository, "shop")
+			end := store.RegistryScanEnd{State: store.RegistryWaiting, Next: base(), Error: "429", Uncounted: true}
+			k.ok(k.st.EndRegistryScan(k.ctx, e.ID, end))
+			got, err := k.st.RegistryEntry(k.ctx, e.ID)
+			k.ok(err)
+			if got.Tries != 0 || got.Error != "429" || got.State != store.RegistryWaiting {
+				k.Errorf("got %+v", got)
+			}
 		}},
 		{"gone while it is scanned, it stays gone", func(k *kit) {
 			k.watched("hub")
