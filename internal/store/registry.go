@@ -62,11 +62,12 @@ type RegistryListings interface {
 	// watched any more.
 	PutRegistryPoll(ctx context.Context, name string, p RegistryPoll) error
 	// PutListing makes the images all that a repository holds: new ones wait for
-	// a scan, those that are not among them are gone. NotFound when the registry
+	// a scan, those that are not among them are gone. Of a partial listing only
+	// what is in it is taken over. NotFound when the registry
 	// is not watched any more.
 	PutListing(ctx context.Context, l Listing) (ListingChange, error)
-	// FailListing notes that a repository could not be listed; what is known of
-	// it stays.
+	// FailListing notes that a repository could not be listed, or not all of it;
+	// what is known of it stays.
 	FailListing(ctx context.Context, r RegistryRepository) error
 	// EndRepositories makes the images of all repositories gone that are not
 	// among those that a registry has, forgets the repositories, and returns how
@@ -80,6 +81,9 @@ type Listing struct {
 	Repository string
 	At         time.Time
 	Images     []ListedImage
+	// Partial says that the repository may hold more, and images more tags: none is
+	// gone for not being here, and none comes back that the rules left out.
+	Partial bool
 }
 
 // ListedImage is one image of a listing.

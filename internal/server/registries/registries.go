@@ -17,6 +17,7 @@ import (
 	"iter"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/access"
@@ -145,11 +146,15 @@ type Service struct {
 	wake chan struct{} // one token when there may be something to look at
 	work chan struct{} // as many tokens as scanners, when something may wait for them
 
-	holds *holds
+	holds   *holds
+	strays  atomic.Int64  // events of registries that are not watched
+	changer chan struct{} // held by who changes which registries are watched, and how
 
 	mu     sync.Mutex
 	loaded bool
 	plans  map[string]*plan // by the registry's name
+	// readers end those that read queues, by the queue.
+	readers map[string]context.CancelFunc
 }
 
 // New returns a service that does nothing before Run but to be configured.
@@ -160,7 +165,8 @@ func New(o Options) *Service {
 	return &Service{
 		st: o.Store, doors: o.Doors, scanning: o.Scanning, scans: o.Scans, analysis: o.Analysis,
 		condition: o.Condition, clock: o.Clock, log: o.Log,
-		wake: make(chan struct{}, 1), work: make(chan struct{}, max(o.Scans, 1)), holds: newHolds(), plans: map[string]*plan{},
+		wake: make(chan struct{}, 1), work: make(chan struct{}, max(o.Scans, 1)), holds: newHolds(),
+		changer: make(chan struct{}, 1), plans: map[string]*plan{}, readers: map[string]context.CancelFunc{},
 	}
 }
 

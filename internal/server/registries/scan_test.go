@@ -150,7 +150,7 @@ func TestARepositoryThatIsNotPermittedHoldsNoOther(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if v.Totals.States[store.RegistryDone] != 1 || v.Totals.States[store.RegistryWaiting] != 20 || v.Paused == nil || w.resolved > 4 {
+		if v.Totals.States[store.RegistryDone] != 1 || v.Totals.States[store.RegistryWaiting] != 20 || v.Paused == nil || w.resolved > 6 {
 			t.Errorf("registry %+v, asked %d times", v, w.resolved)
 		}
 	})

@@ -7,7 +7,6 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/asset"
@@ -91,57 +90,26 @@ func (p *plan) tell(repository string, now time.Time) {
 		return // all of it is listed
 	}
 	t, known := p.told[repository]
-	if !known {
-		if len(p.told) >= maxTold {
+	if !known || t.again {
+		if !known && len(p.told) >= maxTold {
 			p.force = true
 			clear(p.told)
 			return
 		}
-		t.first = now
+		t = told{first: now}
 	}
 	t.at = earlier(now.Add(settle), t.first.Add(settleAtMost))
 	p.told[repository] = t
 }
 
-// receive takes what comes through a registry's queue until ctx ends.
-func (s *Service) receive(ctx context.Context, p *plan) {
-	part := PartRegistry + "/" + p.r.Name + "/queue"
-	defer s.condition(context.WithoutCancel(ctx), part, nil)
-	for tries := 0; ctx.Err() == nil; {
-		err := s.receiveOnce(ctx, p)
-		if ctx.Err() != nil {
-			return
+// tellAgain has repositories listed by themselves that could not be, at their
+// times. One that there is no room for waits for the next look at all.
+func (p *plan) tellAgain(repositories map[string]time.Time) {
+	for name, at := range repositories {
+		if _, known := p.told[name]; !known && !p.force && len(p.told) < maxTold {
+			p.told[name] = told{first: at, at: at, again: true}
 		}
-		s.condition(ctx, part, err)
-		if err == nil {
-			tries = 0
-			continue
-		}
-		tries++
-		s.log.Warn("nothing received from a registry's queue", "registry", p.r.Name, "error", err)
-		sleep(ctx, jitter(backoff(tries, every(p.r))))
 	}
-}
-
-func (s *Service) receiveOnce(ctx context.Context, p *plan) error {
-	if s.doors.Queue == nil {
-		return fault.New(fault.Unsupported, "registry %s: this server has no way to read a queue", p.r.Name)
-	}
-	changes, done, err := s.doors.Queue.Receive(ctx, p.r)
-	if err != nil {
-		return fmt.Errorf("receive from the queue of registry %s: %w", p.r.Name, err)
-	}
-	// A queue may be that of several registries.
-	s.tell(p.r.Name, slices.DeleteFunc(changes, func(c asset.RegistryChange) bool {
-		return c.Host != "" && !strings.EqualFold(c.Host, p.r.Host)
-	}))
-	if done == nil {
-		return nil
-	}
-	if err := done(ctx); err != nil {
-		return fmt.Errorf("take messages from the queue of registry %s: %w", p.r.Name, err)
-	}
-	return nil
 }
 
 // sleep waits for d, or until ctx ends.

@@ -41,6 +41,25 @@ var (
 func digest(n int) string  { return fmt.Sprintf("sha256:a%063x", n) }
 func imageID(n int) string { return fmt.Sprintf("sha256:b%063x", n) }
 
+// crowd counts who is somewhere at once.
+type crowd struct {
+	mu        sync.Mutex
+	now, most int
+}
+
+func (c *crowd) begin() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now++
+	c.most = max(c.most, c.now)
+}
+
+func (c *crowd) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now--
+}
+
 // hub is a registry as doors show it: repositories with tags of images, which are
 // numbers.
 type hub struct {
@@ -55,6 +74,11 @@ type hub struct {
 	changes  chan []asset.RegistryChange
 	taken    int
 	analysis int // of what the scans find
+	budget   int // of resolves until they are refused; below zero there is none
+	listing  crowd
+	reading  crowd // of readers of queues
+	// slow keeps listings from ending until it is closed; nil doesn't.
+	slow chan struct{}
 	// stuck keeps scans from ending until it is closed; nil doesn't.
 	stuck chan struct{}
 }
@@ -62,7 +86,7 @@ type hub struct {
 func newHub() *hub {
 	return &hub{
 		holds: map[string]map[string]int{}, built: map[int]time.Time{}, failing: map[string]error{}, asked: map[string]int{},
-		changes: make(chan []asset.RegistryChange, 1), analysis: scan.Analysis,
+		changes: make(chan []asset.RegistryChange, 1), analysis: scan.Analysis, budget: -1,
 	}
 }
 
@@ -87,7 +111,8 @@ func (h *hub) remove(repository, tag string) {
 
 // fail has something end in an error: the listing of a repository, the catalogue
 // (""), the scans ("scan"), all that is read ("resolve"), of one repository
-// ("resolve shop") or of one image ("resolve #1").
+// ("resolve shop") or of one image ("resolve #1"). The listing goes on after a tag
+// ("tag shop:1").
 func (h *hub) fail(what string, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -121,25 +146,45 @@ func (h *hub) Repositories(context.Context, asset.Registry) iter.Seq2[string, er
 
 // Images is registries.Lister.
 func (h *hub) Images(_ context.Context, _ asset.Registry, repository string, want func(string) bool) iter.Seq2[asset.RegistryImage, error] {
+	if h.slow != nil {
+		h.listing.begin()
+		<-h.slow // whatever becomes of who asks
+		h.listing.end()
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.asked[repository]++
 	all, err := maps.Clone(h.holds[repository]), h.failing[repository]
-	return func(yield func(asset.RegistryImage, error) bool) {
-		if err != nil {
-			yield(asset.RegistryImage{}, err)
-			return
+	for tag := range all {
+		if lost := h.failing["tag "+repository+":"+tag]; lost != nil {
+			delete(all, tag)
+			return some(repository, all, lost, want)
 		}
+	}
+	if err != nil {
+		return some(repository, nil, err, want)
+	}
+	return some(repository, all, nil, want)
+}
+
+// some yields images, and then an error unless that is nil.
+func some(repository string, all map[string]int, err error, want func(string) bool) iter.Seq2[asset.RegistryImage, error] {
+	return func(yield func(asset.RegistryImage, error) bool) {
 		for _, tag := range slices.Sorted(maps.Keys(all)) {
 			if want(tag) && !yield(asset.RegistryImage{Repository: repository, Digest: digest(all[tag]), Tags: []string{tag}}, nil) {
 				return
 			}
+		}
+		if err != nil {
+			yield(asset.RegistryImage{}, err)
 		}
 	}
 }
 
 // Receive is registries.Queue.
 func (h *hub) Receive(ctx context.Context, _ asset.Registry) ([]asset.RegistryChange, func(context.Context) error, error) {
+	h.reading.begin()
+	defer h.reading.end()
 	select {
 	case <-ctx.Done():
 		return nil, nil, ctx.Err()
@@ -159,6 +204,10 @@ func (h *hub) Resolve(_ context.Context, _ asset.Registry, repository, d string,
 	defer h.mu.Unlock()
 	h.resolved++
 	h.wanted = wanted
+	if h.budget == 0 {
+		return nil, fault.New(fault.Exhausted, "429 Too Many Requests")
+	}
+	h.budget--
 	var n int
 	if _, err := fmt.Sscanf(d, "sha256:a%x", &n); err != nil {
 		return nil, err
@@ -207,6 +256,7 @@ type flaky struct {
 	*db.DB
 	mu    sync.Mutex
 	fails map[string]int
+	read  chan struct{} // closed to let go on who has read a registry
 }
 
 func (f *flaky) fail(what string, times int) {
@@ -222,6 +272,15 @@ func (f *flaky) meet(what string) error {
 		return fault.New(fault.Unavailable, "the store is busy")
 	}
 	return nil
+}
+
+// Registry is store.RegistrySettings.
+func (f *flaky) Registry(ctx context.Context, name string) (store.WatchedRegistry, error) {
+	r, err := f.DB.Registry(ctx, name)
+	if f.meet("registry") != nil {
+		<-f.read
+	}
+	return r, err
 }
 
 // EndRegistryScan is store.RegistryScans.

@@ -211,6 +211,32 @@ func repositoryCases() []testCase {
 	}
 }
 
+func registryPartCases() []testCase {
+	return []testCase{
+		{"a partial listing adds and takes nothing away", func(k *kit) {
+			k.watched("hub")
+			left := held(3)
+			left.Left = true
+			k.listed(0, "shop", held(1, "a", "b"), held(2, "c"), left)
+			_, err := k.st.PutListing(k.ctx, store.Listing{
+				Registry: "hub", Repository: "shop", At: base().Add(time.Hour), Partial: true,
+				Images: []store.ListedImage{held(1, "a", "c"), held(3), held(4, "d")},
+			})
+			k.ok(err)
+			k.ok(k.st.FailListing(k.ctx, store.RegistryRepository{Registry: "hub", Name: "shop", Error: "only some"}))
+			same(k, "images", k.entries(store.RegistryImageQuery{}), []string{"shop 4 waiting", "shop 2 waiting", "shop 1 waiting", "shop 3 left"})
+			all, err := k.st.RegistryImages(k.ctx, store.RegistryImageQuery{Text: held(1).Digest})
+			k.ok(err)
+			same(k, "tags", all[0].Tags, []string{"a", "b", "c"})
+			names, err := k.st.RegistryRepositories(k.ctx, store.RegistryRepositoryQuery{Registry: "hub"})
+			k.ok(err)
+			same(k, "repository", names[0], store.RegistryRepository{
+				Registry: "hub", Name: "shop", Listed: base(), Images: 3, Left: 1, Error: "only some",
+			})
+		}},
+	}
+}
+
 func registryScanCases() []testCase {
 	return []testCase{
 		{"the newest first, each once, and not before its time", func(k *kit) {
