@@ -24,19 +24,38 @@ func newToken() (token string, hash []byte) {
 	return token, sum[:]
 }
 
-// Hook takes what a registry sends to its webhook, and returns how many
-// repositories are listed anew because of it. It is believed only so far: what
-// it names is listed, not taken for true. Unauthenticated when the token is not
-// the registry's, whether or not there is such a registry.
-func (s *Service) Hook(ctx context.Context, name, token string, body []byte, contentType string) (int, error) {
-	r, err := s.st.Registry(ctx, name)
-	if err != nil && !fault.Is(err, fault.NotFound) {
-		return 0, fmt.Errorf("read registry: %w", err)
+// Admit returns whether a token is that of a registry's webhook: Unauthenticated
+// when it is not, whether or not there is such a registry. It costs little, so that
+// it may be asked before anything is read of who shows the token.
+func (s *Service) Admit(ctx context.Context, name, token string) error {
+	s.mu.Lock()
+	var hash []byte
+	p, loaded := s.plans[name], s.loaded
+	if p != nil {
+		hash = p.hook
+	}
+	s.mu.Unlock()
+	if p == nil && !loaded {
+		r, err := s.st.Registry(ctx, name)
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return fmt.Errorf("read registry: %w", err)
+		}
+		hash = r.Webhook
 	}
 	sum := sha256.Sum256([]byte(token))
-	if subtle.ConstantTimeCompare(sum[:], r.Webhook) != 1 {
-		return 0, fault.New(fault.Unauthenticated, "the token is not that of this registry's webhook").
+	if subtle.ConstantTimeCompare(sum[:], hash) != 1 {
+		return fault.New(fault.Unauthenticated, "the token is not that of this registry's webhook").
 			With("make a new one: castellan registries edit NAME --webhook")
+	}
+	return nil
+}
+
+// Hook takes what a registry sends to its webhook, and returns how many
+// repositories are listed anew because of it. It is believed only so far: what
+// it names is listed, not taken for true. Unauthenticated as of Admit.
+func (s *Service) Hook(ctx context.Context, name, token string, body []byte, contentType string) (int, error) {
+	if err := s.Admit(ctx, name, token); err != nil {
+		return 0, err
 	}
 	if s.doors.Webhook == nil {
 		return 0, fault.New(fault.Unsupported, "this server reads no webhooks")

@@ -37,6 +37,7 @@ const (
 // whole when somebody changes the registry.
 type plan struct {
 	r    asset.Registry
+	hook []byte // SHA-256 of its webhook's token
 	poll store.RegistryPoll
 	// force says that somebody wants it looked at now, whatever failed before.
 	force bool
@@ -60,7 +61,7 @@ type told struct {
 }
 
 func newPlan(r store.WatchedRegistry, before *plan) *plan {
-	p := &plan{r: r.Registry, poll: r.Poll, told: map[string]told{}, turn: make(chan struct{}, 1)}
+	p := &plan{r: r.Registry, hook: r.Webhook, poll: r.Poll, told: map[string]told{}, turn: make(chan struct{}, 1)}
 	if before != nil {
 		p.turn = before.turn
 	}
