@@ -286,23 +286,41 @@ func (d *DB) EndRepositories(ctx context.Context, registry string, has []string,
 	}
 	total := 0
 	for name := range known {
-		var numbers []int64
-		err := d.write(ctx, "end a repository", func(ctx context.Context, w *writer) (err error) {
-			numbers, err = w.ids(ctx, "SELECT number FROM registry_images WHERE registry = ? AND repository = ? AND state <> 'gone'", registry, name)
-			for _, n := range numbers {
-				if err == nil {
-					err = w.goneEntry(ctx, n, nanos(now))
+		n, err := d.endRepository(ctx, registry, name, nanos(now))
+		if total += n; err != nil {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+// endRepository makes the images of a repository gone, some in each transaction,
+// and at last forgets the repository: what a crash leaves, the next look ends.
+func (d *DB) endRepository(ctx context.Context, registry, name string, now int64) (total int, err error) {
+	for more := true; more; {
+		n := 0
+		err := d.write(ctx, "end a repository", func(ctx context.Context, w *writer) error {
+			numbers, err := w.ids(ctx, "SELECT number FROM registry_images WHERE registry = ? AND repository = ? AND state <> 'gone' LIMIT ?",
+				registry, name, listingRows)
+			if err != nil {
+				return err
+			}
+			n, more = len(numbers), len(numbers) == listingRows
+			for _, number := range numbers {
+				if err := w.goneEntry(ctx, number, now); err != nil {
+					return err
 				}
 			}
-			if err == nil {
-				_, err = w.exec(ctx, "DELETE FROM registry_repositories WHERE registry = ? AND name = ?", registry, name)
+			if more {
+				return nil
 			}
+			_, err = w.exec(ctx, "DELETE FROM registry_repositories WHERE registry = ? AND name = ?", registry, name)
 			return err
 		})
 		if err != nil {
 			return total, err
 		}
-		total += len(numbers)
+		total += n
 	}
 	return total, nil
 }
