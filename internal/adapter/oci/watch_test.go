@@ -487,6 +487,23 @@ func TestAHostThatIsConfiguredTwice(t *testing.T) {
 	}
 }
 
+// A name that every reference takes for a repository of Docker Hub is no host.
+func TestAHostIsNoRepositoryOfDockerHub(t *testing.T) {
+	anonymous(t)
+	_, h := newShelf(t)
+	r, _ := watcher(t, oci.Options{})
+	r.WithDial(h.host())
+	for host, ok := range map[string]bool{"registry": false, "registry:5000": true, "registry.example": true, "localhost": true, "docker.io": true, "[::1]": true} {
+		err := r.Configure(asset.Registry{Host: host})
+		if (err == nil) != ok || !ok && (!fault.Is(err, fault.Invalid) || !strings.Contains(fault.Remedy(err), "port")) {
+			t.Errorf("%s: %v", host, err)
+		}
+	}
+	if h.count() > 0 {
+		t.Error("somebody was asked")
+	}
+}
+
 // Docker Hub's own images are below library.
 func TestDockerHubNames(t *testing.T) {
 	anonymous(t)
