@@ -35,7 +35,8 @@ const (
 
 // childScan has a child process scan an image, which is lent to it at a socket,
 // and returns the inventory as a server takes it. The child reads the salt by
-// self.Bound.
+// self.Bound. An error of the child, or of what runs it, is an *unscanned; any other
+// kept the image from being lent.
 func childScan(ctx context.Context, program *self.Program, socket string, lend func(context.Context, net.Listener) error,
 	salt []byte, args []string,
 ) ([]byte, error) {
@@ -50,14 +51,24 @@ func childScan(ctx context.Context, program *self.Program, socket string, lend f
 	out, err := program.Run(ctx, self.Task{Args: args, Input: salt, Output: link.MaxInventory, Memory: scanMemory, Within: scanWithin})
 	stop()
 	wg.Wait()
-	if err = errors.Join(err, lendErr); err != nil {
+	switch {
+	case lendErr != nil:
+		return nil, errors.Join(lendErr, err) // what the child made of that follows from it
+	case err != nil && ctx.Err() == nil:
+		return nil, &unscanned{err}
+	case err != nil:
 		return nil, err
-	}
-	if out.Code == exitDone {
+	case out.Code == exitDone:
 		return out.Stdout, nil
 	}
-	return nil, readScanError(out)
+	return nil, &unscanned{readScanError(out)}
 }
+
+// unscanned is an error of a child, or of what runs it.
+type unscanned struct{ error }
+
+// Unwrap returns the cause.
+func (u *unscanned) Unwrap() error { return u.error }
 
 // scanError is what a child writes instead of an inventory.
 type scanError struct {

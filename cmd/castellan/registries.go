@@ -106,6 +106,8 @@ func registryState(v registries.View) cell {
 		return cell{printable(v.Poll.Error), bad}
 	case v.Totals.Failing > 0:
 		return cell{fmt.Sprintf("%d of %d repositories can't be listed; castellan registries repositories %s", v.Totals.Failing, v.Totals.Repositories, v.Name), warn}
+	case v.Paused != nil:
+		return cell{printable(v.Paused.Error), warn}
 	case v.Looking:
 		return cell{"being looked at", plain}
 	case v.Poll.Ended.IsZero():

@@ -29,7 +29,7 @@ type registryMade struct {
 // specFlags gives a command the flags of a registry's configuration.
 func specFlags(c *cobra.Command, s *registries.Spec) {
 	f := c.Flags()
-	f.StringVar(&s.Host, "host", s.Host, "host of the registry, with a port where it has one")
+	f.StringVar(&s.Host, "host", s.Host, "host of the registry, with a port where it has one; a name without a dot needs one")
 	f.StringVar(&s.Kind, "kind", s.Kind, "oci, or ecr for Amazon ECR by its own API (default: by the host)")
 	f.BoolVar(&s.PlainHTTP, "plain-http", s.PlainHTTP, "permit requests without TLS")
 	f.StringArrayVar(&s.Repositories, "repository", s.Repositories, "pattern of repositories; may be repeated, the last that matches decides; !PATTERN excludes (default: all)")
@@ -54,6 +54,9 @@ func (g *globals) registryAdd(o *askOptions) *cobra.Command {
 
 In patterns * is any text without a slash, ** any text; a leading ! excludes, and
 the last pattern that matches decides.
+
+A host without a dot needs its port, as in registry:443, unless it is localhost:
+docker and all other tools take registry/app for an image of Docker Hub.
 `,
 		Example: `  castellan registries add shop --host registry.example --repository 'shop/**' --repository '!shop/*-test' --keep 10`,
 		Args:    cobra.ExactArgs(1),

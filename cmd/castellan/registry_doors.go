@@ -76,8 +76,17 @@ func (d *registryImages) Resolve(ctx context.Context, r asset.Registry, reposito
 	if err := d.registry.Configure(r); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, resolveWithin)
+	within, cancel := context.WithTimeout(ctx, resolveWithin)
 	defer cancel()
+	found, err := d.resolve(within, r, repository, digest, wanted)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		err = fault.New(fault.Unavailable, "read image %s of registry %s: it did not answer within %s: %w", digest, r.Host, resolveWithin, err).
+			With("is the registry slow, or its rate set low?")
+	}
+	return found, err
+}
+
+func (d *registryImages) resolve(ctx context.Context, r asset.Registry, repository, digest string, wanted []inventory.Platform) ([]registries.Found, error) {
 	reference := r.Host + "/" + repository + "@" + digest
 	var found []registries.Found
 	add := func(i *oci.Image) error {
@@ -141,7 +150,11 @@ func (d *registryImages) Scan(ctx context.Context, r asset.Registry, repository 
 	packed, err := childScan(ctx, d.program, socket, lend, d.salt, []string{
 		"server", registryScanCommand, "--cache-dir", d.program.Own(), "--", d.program.Inside(socket),
 	})
-	return packed, errors.Join(err, i.Close())
+	err = errors.Join(err, i.Close())
+	if own := (*unscanned)(nil); errors.As(err, &own) {
+		err = &registries.Broken{Err: err}
+	}
+	return packed, err
 }
 
 // newRegistryScan is the child of Scan.

@@ -32,7 +32,13 @@ func newMetrics(s *Server) *metrics {
 			Name: "castellan_http_panics_total", Help: "Requests whose handler panicked: defects, each with an error_id in the log.",
 		}),
 	}
-	m.registry.MustRegister(m.requests, m.panics, &lossCollector{s}, &imageCollector{s},
+	strays := prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "castellan_registry_events_stray_total", Help: "Events that queues brought of registries that are not watched; they were taken from them.",
+	}, func() float64 { return float64(s.registries.Strays()) })
+	refused := prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "castellan_webhook_refused_total", Help: "Calls of registries' webhooks with a wrong token.",
+	}, func() float64 { return float64(s.strangers.total.Load()) })
+	m.registry.MustRegister(m.requests, m.panics, strays, refused, &lossCollector{s}, &imageCollector{s},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

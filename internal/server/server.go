@@ -93,6 +93,7 @@ type Server struct {
 	images     *images.Service
 	registries *registries.Service
 	notify     *notify.Service
+	strangers  *strangers
 	metrics    *metrics
 	health     healthCache
 	handler    http.Handler // of the TLS listener
@@ -154,6 +155,7 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 		Store: st, Doors: cfg.Registries, Scanning: s.images, Scans: cfg.RegistryScans, Analysis: scan.Analysis,
 		Condition: s.condition, Clock: cfg.Clock, Log: log,
 	})
+	s.strangers = newStrangers(cfg.Clock, log)
 	s.metrics = newMetrics(s)
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	if err := s.build(); err != nil {

@@ -45,19 +45,27 @@ func (s *Server) addWebhooks(mux *http.ServeMux) {
 }
 
 func (s *Server) webhook(w http.ResponseWriter, r *http.Request, token string) {
+	name := r.PathValue("name")
+	if err := s.registries.Admit(r.Context(), name, token); err != nil {
+		if fault.Is(err, fault.Unauthenticated) {
+			err = s.strangers.refused(name, clientAddress(r), err)
+		}
+		writeProblem(w, r, err, s.log)
+		return
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxWebhook))
 	if err != nil {
 		writeProblem(w, r, fault.New(fault.Invalid, "read what the registry sent: %w", err).
 			With("a webhook's body may have 256 KiB"), s.log)
 		return
 	}
-	n, err := s.registries.Hook(r.Context(), r.PathValue("name"), token, body, r.Header.Get("Content-Type"))
+	n, err := s.registries.Hook(r.Context(), name, token, body, r.Header.Get("Content-Type"))
 	if err != nil {
-		s.log.Warn("webhook refused", "registry", r.PathValue("name"), "address", clientAddress(r), "error", err)
+		s.log.Warn("webhook refused", "registry", name, "address", clientAddress(r), "error", err)
 		writeProblem(w, r, err, s.log)
 		return
 	}
-	s.log.Debug("webhook taken", "registry", r.PathValue("name"), "repositories", n)
+	s.log.Debug("webhook taken", "registry", name, "repositories", n)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusAccepted)
 	// The registry may be gone; it will have been taken all the same.

@@ -195,6 +195,9 @@ type ScanJobs interface {
 	// is given up; one that is scanned already is then done as before. A job that is no longer the image's own changes nothing, and
 	// is a Conflict.
 	ScanFailed(ctx context.Context, imageID, job, why string, next time.Time) error
+	// ReleaseScan gives a try back, as if it had not been made: the image waits until
+	// next. Conflict as of ScanFailed.
+	ReleaseScan(ctx context.Context, imageID, job, why string, next time.Time) error
 	// ScanGone ends a try of an image that no engine has any more: it is gone, or,
 	// when it is scanned already, done as before. A workload of it that starts
 	// later has it wait again (SweepGone). Conflict as of ScanFailed.

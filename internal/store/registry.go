@@ -62,11 +62,12 @@ type RegistryListings interface {
 	// watched any more.
 	PutRegistryPoll(ctx context.Context, name string, p RegistryPoll) error
 	// PutListing makes the images all that a repository holds: new ones wait for
-	// a scan, those that are not among them are gone. NotFound when the registry
+	// a scan, those that are not among them are gone. Of a partial listing only
+	// what is in it is taken over. NotFound when the registry
 	// is not watched any more.
 	PutListing(ctx context.Context, l Listing) (ListingChange, error)
-	// FailListing notes that a repository could not be listed; what is known of
-	// it stays.
+	// FailListing notes that a repository could not be listed, or not all of it;
+	// what is known of it stays.
 	FailListing(ctx context.Context, r RegistryRepository) error
 	// EndRepositories makes the images of all repositories gone that are not
 	// among those that a registry has, forgets the repositories, and returns how
@@ -80,6 +81,9 @@ type Listing struct {
 	Repository string
 	At         time.Time
 	Images     []ListedImage
+	// Partial says that the repository may hold more, and images more tags: none is
+	// gone for not being here, and none comes back that the rules left out.
+	Partial bool
 }
 
 // ListedImage is one image of a listing.
@@ -232,12 +236,12 @@ func (t RegistryTotals) Images() int {
 
 // RegistryScans hands out the images of registries that wait for a scan.
 type RegistryScans interface {
-	// TakeRegistryScan marks the newest image that waits and is due as running;
-	// NotFound when there is none.
-	TakeRegistryScan(ctx context.Context, now time.Time) (RegistryImage, error)
+	// TakeRegistryScan marks the newest image that waits and is due as running, and
+	// counts the try; NotFound when there is none. What is held is passed over.
+	TakeRegistryScan(ctx context.Context, now time.Time, held []Held) (RegistryImage, error)
 	// NextRegistryScan returns when the first of those that wait is due; zero when
-	// none waits.
-	NextRegistryScan(ctx context.Context) (time.Time, error)
+	// none waits but what is held.
+	NextRegistryScan(ctx context.Context, held []Held) (time.Time, error)
 	// EndRegistryScan ends a try. One that is gone meanwhile stays so; NotFound
 	// when it is not kept any more.
 	EndRegistryScan(ctx context.Context, id int64, e RegistryScanEnd) error
@@ -249,13 +253,19 @@ type RegistryScans interface {
 	RegistryScanAgain(ctx context.Context, id int64, now time.Time) error
 }
 
+// Held is a repository of a registry, or with an empty one all of the registry,
+// of which nothing is scanned now.
+type Held struct{ Registry, Repository string }
+
 // RegistryScanEnd is what became of a try.
 type RegistryScanEnd struct {
-	State    RegistryState // waiting, done, failed or skipped
-	Next     time.Time     // of waiting
-	Error    string
-	Analysis int       // of done
-	Created  time.Time // zero: it is not known
+	State RegistryState // waiting, done, failed or skipped
+	Next  time.Time     // of waiting
+	Error string
+	// Uncounted says of waiting that this was no try of the image.
+	Uncounted bool
+	Analysis  int       // of done
+	Created   time.Time // zero: it is not known
 	// Platforms replace those that were known, unless they are nil.
 	Platforms []RegistryPlatform
 }

@@ -117,7 +117,7 @@ func (e *ECR) Images(ctx context.Context, w asset.Registry, repository string, w
 }
 
 func tooMany(what string) error {
-	return fault.New(fault.Exhausted, "%s: more than %d pages", what, maxPages).
+	return fault.New(fault.Invalid, "%s: more than %d pages", what, maxPages).
 		With("delete what is not needed: a lifecycle policy does so by itself")
 }
 

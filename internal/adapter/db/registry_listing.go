@@ -64,6 +64,9 @@ func (d *DB) PutListing(ctx context.Context, l store.Listing) (change store.List
 			return store.ListingChange{}, err
 		}
 	}
+	if l.Partial {
+		return change, nil // FailListing says when it was listed, and what it holds
+	}
 	left := 0
 	for i := range l.Images {
 		if l.Images[i].Left {
@@ -99,6 +102,9 @@ func (d *DB) entries(ctx context.Context, registry, repository string) (map[stri
 func compareListing(l *store.Listing, known map[string]entryRow, change *store.ListingChange) ([]entryChange, error) {
 	var changes []entryChange
 	now := nanos(l.At)
+	if err := keepTags(l, known); err != nil {
+		return nil, err
+	}
 	for i := range l.Images {
 		m := &l.Images[i]
 		b, err := json.Marshal(entryBody{Tags: m.Tags, Size: m.Size})
@@ -113,7 +119,7 @@ func compareListing(l *store.Listing, known map[string]entryRow, change *store.L
 			c.created = nanos(m.Created)
 		}
 		switch {
-		case m.Left:
+		case m.Left, l.Partial && old.state == store.RegistryLeft:
 			c.state = store.RegistryLeft
 		case !is || old.state == store.RegistryLeft || old.state == store.RegistryGone:
 			c.state = store.RegistryWaiting
@@ -128,6 +134,9 @@ func compareListing(l *store.Listing, known map[string]entryRow, change *store.L
 		}
 		changes = append(changes, c)
 	}
+	if l.Partial {
+		return changes, nil
+	}
 	for digest, old := range known {
 		if old.state != store.RegistryGone {
 			if old.state != store.RegistryLeft {
@@ -138,6 +147,40 @@ func compareListing(l *store.Listing, known map[string]entryRow, change *store.L
 		}
 	}
 	return changes, nil
+}
+
+// keepTags leaves the images of a partial listing the tags that they had, but those
+// that other images have now.
+func keepTags(l *store.Listing, known map[string]entryRow) error {
+	if !l.Partial {
+		return nil
+	}
+	listed := map[string]bool{}
+	for i := range l.Images {
+		for _, t := range l.Images[i].Tags {
+			listed[t] = true
+		}
+	}
+	for i := range l.Images {
+		m := &l.Images[i]
+		old, is := known[m.Digest]
+		if !is {
+			continue
+		}
+		var b entryBody
+		if err := json.Unmarshal([]byte(old.body), &b); err != nil {
+			return fmt.Errorf("decode image %s: %w", m.Digest, err)
+		}
+		tags := slices.Clone(m.Tags)
+		for _, t := range b.Tags {
+			if !listed[t] {
+				tags = append(tags, t)
+			}
+		}
+		slices.Sort(tags)
+		m.Tags = tags
+	}
+	return nil
 }
 
 // putEntries writes a part of a listing.
@@ -204,9 +247,14 @@ func (w *writer) putRepository(ctx context.Context, r *store.RegistryRepository)
 func (d *DB) FailListing(ctx context.Context, r store.RegistryRepository) error {
 	return d.write(ctx, "note that a listing failed", func(ctx context.Context, w *writer) error {
 		var listed int64
-		err := w.row(ctx, "SELECT listed, images, excluded FROM registry_repositories WHERE registry = ? AND name = ?",
-			[]any{r.Registry, r.Name}, &listed, &r.Images, &r.Left)
+		err := w.row(ctx, "SELECT listed FROM registry_repositories WHERE registry = ? AND name = ?", []any{r.Registry, r.Name}, &listed)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		// Some of it may have been listed.
+		err = w.row(ctx, "SELECT count(CASE idle WHEN 0 THEN 1 END), count(CASE state WHEN 'left' THEN 1 END) FROM registry_images WHERE registry = ? AND repository = ?",
+			[]any{r.Registry, r.Name}, &r.Images, &r.Left)
+		if err != nil {
 			return err
 		}
 		r.Listed = fromNanos(listed)
@@ -238,23 +286,41 @@ func (d *DB) EndRepositories(ctx context.Context, registry string, has []string,
 	}
 	total := 0
 	for name := range known {
-		var numbers []int64
-		err := d.write(ctx, "end a repository", func(ctx context.Context, w *writer) (err error) {
-			numbers, err = w.ids(ctx, "SELECT number FROM registry_images WHERE registry = ? AND repository = ? AND state <> 'gone'", registry, name)
-			for _, n := range numbers {
-				if err == nil {
-					err = w.goneEntry(ctx, n, nanos(now))
+		n, err := d.endRepository(ctx, registry, name, nanos(now))
+		if total += n; err != nil {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+// endRepository makes the images of a repository gone, some in each transaction,
+// and at last forgets the repository: what a crash leaves, the next look ends.
+func (d *DB) endRepository(ctx context.Context, registry, name string, now int64) (total int, err error) {
+	for more := true; more; {
+		n := 0
+		err := d.write(ctx, "end a repository", func(ctx context.Context, w *writer) error {
+			numbers, err := w.ids(ctx, "SELECT number FROM registry_images WHERE registry = ? AND repository = ? AND state <> 'gone' LIMIT ?",
+				registry, name, listingRows)
+			if err != nil {
+				return err
+			}
+			n, more = len(numbers), len(numbers) == listingRows
+			for _, number := range numbers {
+				if err := w.goneEntry(ctx, number, now); err != nil {
+					return err
 				}
 			}
-			if err == nil {
-				_, err = w.exec(ctx, "DELETE FROM registry_repositories WHERE registry = ? AND name = ?", registry, name)
+			if more {
+				return nil
 			}
+			_, err = w.exec(ctx, "DELETE FROM registry_repositories WHERE registry = ? AND name = ?", registry, name)
 			return err
 		})
 		if err != nil {
 			return total, err
 		}
-		total += len(numbers)
+		total += n
 	}
 	return total, nil
 }

@@ -6,19 +6,40 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
+// notHeld holds for an entry of which nothing holds the scan. Its argument is what
+// heldWords returns; names of registries have no blank.
+const notHeld = `NOT EXISTS (SELECT 1 FROM json_each(?) h WHERE h.value IN (registry, registry || ' ' || repository))`
+
+func heldWords(held []store.Held) (string, error) {
+	words := make([]string, 0, len(held))
+	for _, h := range held {
+		words = append(words, strings.TrimSuffix(h.Registry+" "+h.Repository, " "))
+	}
+	b, err := json.Marshal(words)
+	if err != nil {
+		return "", fmt.Errorf("encode what is held: %w", err)
+	}
+	return string(b), nil
+}
+
 // TakeRegistryScan implements store.RegistryScans. Writers take turns, so an
 // image is taken once.
-func (d *DB) TakeRegistryScan(ctx context.Context, now time.Time) (v store.RegistryImage, err error) {
+func (d *DB) TakeRegistryScan(ctx context.Context, now time.Time, held []store.Held) (v store.RegistryImage, err error) {
+	words, err := heldWords(held)
+	if err != nil {
+		return v, err
+	}
 	err = d.write(ctx, "take an image of a registry", func(ctx context.Context, w *writer) error {
 		var number int64
-		err := w.row(ctx, "SELECT number FROM registry_images WHERE state = 'waiting' AND next <= ? ORDER BY age DESC, number LIMIT 1",
-			[]any{nanos(now)}, &number)
+		err := w.row(ctx, "SELECT number FROM registry_images WHERE state = 'waiting' AND next <= ? AND "+notHeld+
+			" ORDER BY age DESC, number LIMIT 1", []any{nanos(now), words}, &number)
 		if errors.Is(err, sql.ErrNoRows) {
 			return fault.New(fault.NotFound, "no image of a registry waits for a scan")
 		}
@@ -39,10 +60,14 @@ func (d *DB) TakeRegistryScan(ctx context.Context, now time.Time) (v store.Regis
 }
 
 // NextRegistryScan implements store.RegistryScans.
-func (d *DB) NextRegistryScan(ctx context.Context) (at time.Time, err error) {
+func (d *DB) NextRegistryScan(ctx context.Context, held []store.Held) (at time.Time, err error) {
+	words, err := heldWords(held)
+	if err != nil {
+		return at, err
+	}
 	err = d.read(ctx, "look for images of registries that wait", func(s *snapshot) error {
 		var next sql.NullInt64
-		err := s.row(ctx, "SELECT min(next) FROM registry_images WHERE state = 'waiting'", nil, &next)
+		err := s.row(ctx, "SELECT min(next) FROM registry_images WHERE state = 'waiting' AND "+notHeld, []any{words}, &next)
 		if next.Valid {
 			at = fromNanos(max(next.Int64, 1))
 		}
@@ -56,8 +81,8 @@ func (d *DB) EndRegistryScan(ctx context.Context, id int64, e store.RegistryScan
 	return d.write(ctx, "end the scan of an image of a registry", func(ctx context.Context, w *writer) error {
 		n, err := w.exec(ctx, `UPDATE registry_images SET state = CASE state WHEN 'running' THEN ? ELSE state END, next = ?, error = ?,
 			analysis = CASE WHEN ? > 0 THEN ? ELSE analysis END, created = CASE WHEN ? > 0 THEN ? ELSE created END,
-			tries = CASE ? WHEN 'done' THEN 0 ELSE tries END WHERE number = ?`,
-			string(e.State), nanos(e.Next), e.Error, e.Analysis, e.Analysis, nanos(e.Created), nanos(e.Created), string(e.State), id)
+			tries = CASE ? WHEN 'done' THEN 0 ELSE max(tries - ?, 0) END WHERE number = ?`,
+			string(e.State), nanos(e.Next), e.Error, e.Analysis, e.Analysis, nanos(e.Created), nanos(e.Created), string(e.State), e.Uncounted, id)
 		if err == nil && n == 0 {
 			return noEntry(id)
 		}

@@ -123,6 +123,19 @@ func (d *DB) ScanFailed(ctx context.Context, imageID, job, why string, next time
 	})
 }
 
+// ReleaseScan implements store.ScanJobs.
+func (d *DB) ReleaseScan(ctx context.Context, imageID, job, why string, next time.Time) error {
+	return d.write(ctx, "give a scan back", func(ctx context.Context, w *writer) error {
+		number, _, err := w.jobOf(ctx, imageID, job)
+		if err != nil {
+			return err
+		}
+		_, err = w.exec(ctx, "UPDATE images SET state = ?, job = '', next = ?, error = ?, tries = max(tries - 1, 0) WHERE number = ?",
+			string(store.ScanWaiting), nanos(next), why, number)
+		return err
+	})
+}
+
 // ScanGone implements store.ScanJobs. next keeps when it was gone.
 func (d *DB) ScanGone(ctx context.Context, imageID, job string, now time.Time) error {
 	return d.write(ctx, "end a scan", func(ctx context.Context, w *writer) error {

@@ -95,6 +95,9 @@ const (
 	// images. Passwords that a cloud gives end, ECR's after hours; whoever gives
 	// them sees to it that they last longer than this.
 	enteredFor = 10 * time.Minute
+	// configuredFor is how long a configuration of a watched registry holds after
+	// its last use: longer than the scan of one image takes.
+	configuredFor = time.Hour
 	// helperWithin is how long a credential helper may take. It may ask a person
 	// to unlock a key ring.
 	helperWithin = 30 * time.Second

@@ -3,6 +3,7 @@ package oci
 import (
 	"cmp"
 	"context"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -21,18 +22,68 @@ import (
 
 // host is a registry that is watched: how often and how it may be asked. What is
 // opened there keeps to it as well, so that both together don't ask too much.
+//
+// It may be configured several times, under different names: the lowest rate
+// holds, and plain HTTP is permitted if all permit it.
 type host struct {
-	pace  pace.Pace
-	plain bool // plain HTTP is permitted
+	pace pace.Pace
 
 	mu      sync.Mutex
-	strikes int // how often in a row it was too busy
+	wants   map[string]want // by the name of the configuration
+	plain   bool            // plain HTTP is permitted
+	strikes int             // how often in a row it was too busy
 	// entry is how it wants to be entered, known until the end.
 	entry *transport.Challenge
 	until time.Time
 }
 
-// host returns what is known of a registry, set as it is configured now.
+// want is what one configuration of a host says, and until when.
+type want struct {
+	rate  float64
+	plain bool
+	until time.Time
+}
+
+// configure sets what one configuration says, and returns whether it is another
+// thing than before by which protocol the host may be spoken to.
+func (h *host) configure(name string, w want, now time.Time) (changed bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.wants[name] = w
+	maps.DeleteFunc(h.wants, func(_ string, w want) bool { return !now.Before(w.until) })
+	lowest, plain := w.rate, true
+	for _, other := range h.wants {
+		lowest, plain = min(lowest, other.rate), plain && other.plain
+	}
+	h.pace.Limit(lowest)
+	if changed = plain != h.plain; changed {
+		h.plain, h.entry = plain, nil
+	}
+	return changed
+}
+
+// isForgotten reports whether nobody wants anything of a host any more, and it
+// wants nothing of us.
+func (h *host) isForgotten(now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, w := range h.wants {
+		if now.Before(w.until) {
+			return false
+		}
+	}
+	return !now.Before(h.pace.Until())
+}
+
+// isPlain reports whether plain HTTP is permitted.
+func (h *host) isPlain() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.plain
+}
+
+// host returns what is known of a registry, set as it is configured now. What
+// nobody has used for configuredFor is forgotten.
 func (r *Registry) host(registry string, w asset.Registry) *host {
 	rate := w.Rate
 	if rate <= 0 {
@@ -41,14 +92,18 @@ func (r *Registry) host(registry string, w asset.Registry) *host {
 			rate = localRate
 		}
 	}
+	now := r.now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	maps.DeleteFunc(r.hosts, func(name string, h *host) bool { return name != registry && h.isForgotten(now) })
 	h := r.hosts[registry]
-	if h == nil || h.plain != w.PlainHTTP {
-		h = &host{plain: w.PlainHTTP}
+	if h == nil {
+		h = &host{wants: map[string]want{}}
 		r.hosts[registry] = h
 	}
-	h.pace.Limit(rate)
+	if h.configure(w.Name, want{rate: rate, plain: w.PlainHTTP, until: now.Add(configuredFor)}, now) {
+		maps.DeleteFunc(r.repos, func(_ string, in *repository) bool { return in.name.RegistryStr() == registry })
+	}
 	return h
 }
 
@@ -56,7 +111,10 @@ func (r *Registry) host(registry string, w asset.Registry) *host {
 func (r *Registry) watched(registry string) *host {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.hosts[registry]
+	if h := r.hosts[registry]; h != nil && !h.isForgotten(r.now()) {
+		return h
+	}
+	return nil
 }
 
 // challenge returns how a registry wants to be entered. It is asked again after

@@ -74,7 +74,7 @@ func (r *Registry) tags(ctx context.Context, in *repository, want func(string) b
 }
 
 func tooMany(what string, limit int, remedy string) error {
-	return fault.New(fault.Exhausted, "more than %d %s", limit, what).With(remedy)
+	return fault.New(fault.Invalid, "more than %d %s", limit, what).With(remedy)
 }
 
 // skipped counts names that cannot be used, which only a registry that is broken

@@ -203,7 +203,7 @@ func (r *Registry) approach(ctx context.Context, repo name.Repository) (*reposit
 	in := &repository{name: repo, scheme: "https", stall: r.stall, until: r.now().Add(enteredFor)}
 	plain := r.options.PlainHTTP || isLoopback(host)
 	if h := r.watched(host); h != nil {
-		plain = plain || h.plain
+		plain = plain || h.isPlain()
 	}
 	registry := repo.Registry
 	if plain {

@@ -66,7 +66,7 @@ type guard struct {
 func (g guard) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Scheme != "https" && !g.plain {
 		return nil, fault.New(fault.Denied, "ask %s://%s: %w", r.URL.Scheme, r.URL.Host, errPlain).
-			With("give the registry a certificate, or say --plain-http")
+			With("give the registry a certificate, or say --plain-http, in all configurations that it has")
 	}
 	return g.next.RoundTrip(r)
 }

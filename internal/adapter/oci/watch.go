@@ -77,6 +77,10 @@ func (r *Registry) watch(w asset.Registry) (*host, name.Registry, error) {
 		return nil, name.Registry{}, fault.New(fault.Invalid, "registry %q: %w", shown(w.Host), err).
 			With("write its host, with a port where it has one: registry.example:5000")
 	}
+	if ref, err := parseReference(w.Host + "/app"); err == nil && ref.Context().RegistryStr() != registry.RegistryStr() {
+		return nil, name.Registry{}, fault.New(fault.Invalid, "registry %q: it has neither a dot nor a port, and %s/app is an image of Docker Hub", shown(w.Host), shown(w.Host)).
+			With("configure it with its port, as in registry:443 or registry:5000")
+	}
 	return r.host(registry.RegistryStr(), w), registry, nil
 }
 

@@ -423,6 +423,87 @@ func TestWatchPlainHTTP(t *testing.T) {
 	}
 }
 
+// A host that is configured twice is asked as the stricter of both wants, in
+// whatever order they are used, and a pause that it asked for is kept.
+func TestAHostThatIsConfiguredTwice(t *testing.T) {
+	anonymous(t)
+	s, h := newShelf(t)
+	for i := range 20 {
+		s.put("shop", fmt.Sprint(i), dockerImage(fmt.Sprint(i)))
+	}
+	r, c := watcher(t, oci.Options{})
+	r.WithDial(h.host())
+	slow := asset.Registry{Name: "slow", Host: "registry.example:5000", PlainHTTP: true, Rate: 2}
+	fast := asset.Registry{Name: "fast", Host: "registry.example:5000", PlainHTTP: true, Rate: 500}
+	took := func(w asset.Registry) time.Duration {
+		t.Helper()
+		began := c.time()
+		if got, err := listed(r.Images(t.Context(), w, "shop", anyTag)); err != nil || len(got) != 20 {
+			t.Fatalf("%s: %d images, %v", w.Name, len(got), err)
+		}
+		return c.time().Sub(began)
+	}
+	took(slow)
+	if d := took(fast); d < 8*time.Second {
+		t.Errorf("the faster one took %s for 21 requests at two a second", d)
+	}
+	_ = c.sleep(t.Context(), 59*time.Minute)
+	took(fast)
+	_ = c.sleep(t.Context(), 2*time.Minute) // the slower one was not used for an hour
+	if d := took(fast); d > time.Second {
+		t.Errorf("it took %s when the slower one is forgotten", d)
+	}
+
+	strict := asset.Registry{Name: "strict", Host: "registry.example:5000", Rate: 500}
+	h.before = func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Retry-After", "3600")
+		w.WriteHeader(http.StatusTooManyRequests)
+		return true
+	}
+	if _, err := listed(r.Images(t.Context(), fast, "shop", anyTag)); !fault.Is(err, fault.Exhausted) {
+		t.Fatalf("error %v", err)
+	}
+	h.before = nil
+	before := h.count()
+	for _, w := range []asset.Registry{strict, fast, strict} {
+		if _, err := listed(r.Images(t.Context(), w, "shop", anyTag)); err == nil {
+			t.Errorf("%s: asked in the clear, or in a pause", w.Name)
+		}
+	}
+	if n := h.count(); n != before {
+		t.Errorf("%d requests were sent in the pause", n-before)
+	}
+	_ = c.sleep(t.Context(), 55*time.Minute)
+	_ = c.sleep(t.Context(), 4*time.Minute)
+	if _, err := r.Open(t.Context(), "registry.example:5000/shop:1", oci.Choice{}); err == nil || h.count() != before {
+		t.Errorf("opened in the clear, which one of two does not permit: %v", err)
+	}
+	_ = c.sleep(t.Context(), 2*time.Hour)
+	if _, err := r.Open(t.Context(), "registry.example:5000/shop:1", oci.Choice{}); err == nil || h.count() != before {
+		t.Errorf("opened in the clear, which nobody permits any more: %v", err)
+	}
+	if d := took(fast); d > time.Second {
+		t.Errorf("it took %s when the others are forgotten", d)
+	}
+}
+
+// A name that every reference takes for a repository of Docker Hub is no host.
+func TestAHostIsNoRepositoryOfDockerHub(t *testing.T) {
+	anonymous(t)
+	_, h := newShelf(t)
+	r, _ := watcher(t, oci.Options{})
+	r.WithDial(h.host())
+	for host, ok := range map[string]bool{"registry": false, "registry:5000": true, "registry.example": true, "localhost": true, "docker.io": true, "[::1]": true} {
+		err := r.Configure(asset.Registry{Host: host})
+		if (err == nil) != ok || !ok && (!fault.Is(err, fault.Invalid) || !strings.Contains(fault.Remedy(err), "port")) {
+			t.Errorf("%s: %v", host, err)
+		}
+	}
+	if h.count() > 0 {
+		t.Error("somebody was asked")
+	}
+}
+
 // Docker Hub's own images are below library.
 func TestDockerHubNames(t *testing.T) {
 	anonymous(t)

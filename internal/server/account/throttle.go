@@ -57,12 +57,12 @@ func newThrottle() *throttle { return &throttle{tries: map[string]*tries{}} }
 type attempt struct{ name, address string }
 
 func newAttempt(name, address string) attempt {
-	return attempt{name: "name " + name, address: "address " + network(address)}
+	return attempt{name: "name " + name, address: "address " + Origin(address)}
 }
 
-// network is what is counted as one origin: an IPv4 address, or the /64 that
+// Origin is what is counted as one origin: an IPv4 address, or the /64 that
 // one IPv6 subscriber has to himself.
-func network(address string) string {
+func Origin(address string) string {
 	a, err := netip.ParseAddr(address)
 	if err != nil {
 		return address

@@ -37,7 +37,8 @@ func newRegistries(accounts *fakeAccount, now time.Time) *fakeRegistries {
 				Repositories: []string{"shop/**", "!shop/*-test"}, Keep: 10, MaxAge: "180d", Every: "1h",
 			},
 			Created: now.Add(-24 * time.Hour), Webhook: true,
-			Poll: store.RegistryPoll{Ended: now.Add(-2 * time.Minute), Next: now.Add(58 * time.Minute)},
+			Paused: &registries.Pause{Until: now.Add(12 * time.Minute), Error: "429 Too Many Requests " + consoletest.HostileArg, Remedy: "ask it less often"},
+			Poll:   store.RegistryPoll{Ended: now.Add(-2 * time.Minute), Next: now.Add(58 * time.Minute)},
 			Totals: store.RegistryTotals{
 				States:   map[store.RegistryState]int{store.RegistryDone: 1_204, store.RegistryWaiting: 31, store.RegistryRunning: 1, store.RegistryFailed: 2, store.RegistryLeft: 4_310, store.RegistryGone: 77},
 				Critical: 12, High: 140, Medium: 322, Low: 90, Unrated: 8, Repositories: 40, Failing: 1,

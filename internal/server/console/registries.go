@@ -317,6 +317,8 @@ func registryWords(v registries.View) (string, tone) {
 		return "could not be looked at", danger
 	case v.Totals.Failing > 0:
 		return plural(v.Totals.Failing, "repository", "repositories") + " can't be listed", warn
+	case v.Paused != nil:
+		return "scans wait", warn
 	case v.Poll.Ended.IsZero():
 		return "waits for its first look", calm
 	}

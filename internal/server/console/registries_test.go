@@ -17,7 +17,9 @@ func TestRegistriesSayHowTheyAre(t *testing.T) {
 	h.shows(t, access.Viewer, "/registries/hub", "It could not be looked at, 3 tries in a row", "Log in: docker login registry.example", "Nothing is known of what it holds")
 	h.shows(t, access.Viewer, "/registries/shop",
 		"1,238 images in 40 repositories · 32 to be scanned · 2 failed", "shop/web", "v1.0 latest", "scan failed", "read layer 3: the registry closed the connection",
-		"waiting for a scan", "gone", "403 Forbidden; may the role call ecr:DescribeImages? – tried again in 4 min", "the newest 10 of each repository, not older than 180d", "its webhook", "and 2 others")
+		"waiting for a scan", "gone", "403 Forbidden; may the role call ecr:DescribeImages? – tried again in 4 min",
+		"Images wait for their scan because the registry does not let them be read. One tries in 12 min.", "429 Too Many Requests", "Ask it less often",
+		"the newest 10 of each repository, not older than 180d", "its webhook", "and 2 others")
 	body := h.shows(t, access.Viewer, "/registries/shop?state=failed", "scan failed")
 	if strings.Contains(body, "v1.0 latest") {
 		t.Error("the filter leaves in what it should take out")

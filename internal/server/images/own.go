@@ -9,6 +9,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/store"
+	"github.com/castellan-security/castellan/internal/untrusted"
 )
 
 // Own stands for this server's own scanner where agents have their ids. It has
@@ -81,11 +82,19 @@ func (s *Service) Claim(ctx context.Context, imageID string) (job string, err er
 	return l.Job, nil
 }
 
-// Unclaim gives a scan back that was not begun, or not ended, because this server
-// stops: the next one begins it anew.
-func (s *Service) Unclaim(ctx context.Context, imageID, job string) error {
+// Unclaim gives a scan back that was not begun, or not ended, for a reason that is
+// none of the image's: it was no try, and others may scan the image at once. It
+// may be called again after an error.
+func (s *Service) Unclaim(ctx context.Context, imageID, job, why string) error {
+	err := s.st.ReleaseScan(ctx, imageID, job, untrusted.Clip(why, maxWhy), s.clock())
+	if err != nil && !fault.Is(err, fault.Conflict) && !fault.Is(err, fault.NotFound) {
+		return fmt.Errorf("give back the scan of image %s: %w", imageID, err)
+	}
 	s.own.end(job)
-	return s.endTry(ctx, imageID, job, effect{deed: again, at: s.clock(), why: "the server stopped before the scan ended"})
+	s.listeners.touch(imageID)
+	s.leases.ask()
+	s.nudge()
+	return nil
 }
 
 // resumeOwn has an image wait anew whose scan by this server ended with it.

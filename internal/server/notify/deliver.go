@@ -114,7 +114,7 @@ func (s *Service) try(ctx context.Context, t *notice.Target, d *store.Delivery) 
 	now := s.clock()
 	if sent == nil {
 		s.log.Info("notification delivered", "target", t.Name, "notification_id", d.ID, "try", d.Tries+1)
-		s.condition(ctx, PartTarget+t.Name, nil)
+		s.set(ctx, t, nil)
 		return s.noteTry(ctx, t, d.ID, nil, time.Time{})
 	}
 	next := after(d, sent, now, s.pace.Again)
@@ -136,8 +136,25 @@ func finishing(ctx context.Context) (context.Context, context.CancelFunc) {
 // show makes a target that does not take what it is sent a condition.
 func (s *Service) show(ctx context.Context, t *notice.Target, tries int, why, remedy string) {
 	if tries >= deadAfter {
-		s.condition(ctx, PartTarget+t.Name, fault.New(fault.Unavailable, "%s", why).With(remedy))
+		s.set(ctx, t, fault.New(fault.Unavailable, "%s", why).With(remedy))
 	}
+}
+
+// set sets a target's condition, unless it was removed meanwhile.
+func (s *Service) set(ctx context.Context, t *notice.Target, err error) {
+	s.removedMu.Lock()
+	defer s.removedMu.Unlock()
+	if !s.removed[t.ID] {
+		s.condition(ctx, PartTarget+t.Name, err)
+	}
+}
+
+// unset ends the condition of a target that was removed, for good.
+func (s *Service) unset(ctx context.Context, t *notice.Target) {
+	s.removedMu.Lock()
+	defer s.removedMu.Unlock()
+	s.removed[t.ID] = true
+	s.condition(ctx, PartTarget+t.Name, nil)
 }
 
 // send opens a target's destination and sends to it.

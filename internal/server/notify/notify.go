@@ -97,6 +97,11 @@ type Service struct {
 	testMu sync.Mutex
 	tested []time.Time // when targets were tested, within a minute
 
+	removedMu sync.Mutex
+	// removed are targets that were removed while the loop knows them still: what
+	// becomes of their deliveries is nobody's condition any more.
+	removed map[int64]bool
+
 	unnotedMu sync.Mutex
 	// unnoted are tries of which the store could not be told how they ended, by
 	// delivery: what got through is not sent again for that.
@@ -121,7 +126,7 @@ func New(o Options) (*Service, error) {
 	}
 	return &Service{
 		st: o.Store, sender: o.Sender, box: b, console: o.Console, condition: o.Condition, pace: o.Pace, clock: o.Clock, log: o.Log,
-		wake: make(chan struct{}, 1), unnoted: map[string]store.NotifyTry{},
+		wake: make(chan struct{}, 1), removed: map[int64]bool{}, unnoted: map[string]store.NotifyTry{},
 	}, nil
 }
 
@@ -167,6 +172,9 @@ func (s *Service) Run(ctx context.Context) {
 // turn does what there is to do, and returns how long there is nothing more
 // unless something happens.
 func (s *Service) turn(ctx context.Context) (time.Duration, error) {
+	s.removedMu.Lock()
+	clear(s.removed) // what follows knows them no more
+	s.removedMu.Unlock()
 	targets, err := s.st.NotifyTargets(ctx)
 	if err != nil {
 		return 0, err

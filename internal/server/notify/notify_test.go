@@ -284,6 +284,39 @@ func TestTargetThatStaysDown(t *testing.T) {
 	})
 }
 
+func TestATargetThatIsRemovedWhileItFailsIsNoCondition(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *post) {
+		target := p.add("soc", notice.Filter{})
+		p.image(1, "")
+		p.fails(errAway)
+		p.compared(1, found("CVE-1", high))
+		later(10 * time.Minute)
+		if got := p.condition(notify.PartTarget + "soc"); got == "" {
+			t.Fatal("it is no condition that it fails")
+		}
+		p.slow = make(chan struct{})
+		later(time.Hour) // a try has begun
+		if err := p.Remove(t.Context(), operator, target.ID); err != nil {
+			t.Fatal(err)
+		}
+		close(p.slow)
+		later(time.Hour)
+		if got := p.condition(notify.PartTarget + "soc"); got != "" {
+			t.Errorf("after its removal: %s", got)
+		}
+		if got := p.condition(notify.Part); got != "" {
+			t.Errorf("notifications: %s", got)
+		}
+		p.slow = nil
+		p.add("soc", notice.Filter{})
+		p.compared(1, found("CVE-1", high), found("CVE-2", high))
+		later(time.Hour)
+		if got := p.condition(notify.PartTarget + "soc"); got == "" {
+			t.Error("that another of its name fails is no condition")
+		}
+	})
+}
+
 func TestTargetThatIsBusySaysWhen(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *post) {
 		p.add("soc", notice.Filter{})

@@ -44,6 +44,7 @@ type post struct {
 	mu   sync.Mutex
 	away error // what every sending ends with
 	sent []sending
+	slow chan struct{} // keeps sendings from ending until it is closed; nil doesn't
 }
 
 // sending is one that got through, or, with failed, did not.
@@ -75,6 +76,9 @@ func (p *post) Check(d notice.Destination) (string, error) {
 
 // Send is notify.Sender.
 func (p *post) Send(_ context.Context, d notice.Destination, n notice.Notification, body []byte) error {
+	if p.slow != nil {
+		<-p.slow
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sent = append(p.sent, sending{d, n, string(body), time.Now(), p.away != nil})

@@ -87,6 +87,9 @@ func (s *Service) Add(ctx context.Context, who access.Identity, n NewTarget) (t 
 	if err != nil {
 		return t, "", fmt.Errorf("store target %s: %w", n.Name, err)
 	}
+	s.removedMu.Lock()
+	delete(s.removed, t.ID) // a number is given again
+	s.removedMu.Unlock()
 	return t, secret, s.audit(ctx, who, "notify.add", t.Name, string(t.Type)+" "+t.Address)
 }
 
@@ -143,7 +146,7 @@ func (s *Service) Remove(ctx context.Context, who access.Identity, id int64) err
 	if err := s.st.DeleteNotifyTarget(ctx, id); err != nil {
 		return fmt.Errorf("remove target %s: %w", t.Name, err)
 	}
-	s.condition(ctx, PartTarget+t.Name, nil)
+	s.unset(ctx, &t)
 	return s.audit(ctx, who, "notify.remove", t.Name, "")
 }
 

@@ -21,6 +21,7 @@ type View struct {
 	Webhook bool                 `json:"webhook" doc:"The registry may tell of changes by its webhook"`
 	Looking bool                 `json:"looking" doc:"It is being looked at now"`
 	Poll    store.RegistryPoll   `json:"poll" doc:"How the last look at all of it went"`
+	Paused  *Pause               `json:"scans_paused,omitempty" doc:"Why its images, or some of them, are not scanned now: it is away, asked too much, or does not let us in"`
 	Totals  store.RegistryTotals `json:"totals" doc:"How many images it holds"`
 }
 
@@ -55,7 +56,7 @@ func (s *Service) view(ctx context.Context, r store.WatchedRegistry) (View, erro
 	if err != nil {
 		return View{}, fmt.Errorf("count the images of registry %s: %w", r.Name, err)
 	}
-	v := View{Spec: SpecOf(r.Registry), Created: r.Created, Webhook: r.Webhook != nil, Poll: r.Poll, Totals: t}
+	v := View{Spec: SpecOf(r.Registry), Created: r.Created, Webhook: r.Webhook != nil, Poll: r.Poll, Paused: s.holds.pause(r.Host), Totals: t}
 	s.mu.Lock()
 	if p := s.plans[r.Name]; p != nil {
 		v.Looking = p.looking
@@ -78,15 +79,32 @@ func (s *Service) Create(ctx context.Context, who access.Identity, spec Spec, we
 	if webhook {
 		token, r.Webhook = newToken()
 	}
+	done, err := s.change(ctx)
+	if err != nil {
+		return v, "", err
+	}
+	defer done()
 	if err := s.st.CreateRegistry(ctx, r); err != nil {
 		return v, "", err
 	}
-	s.replace(r)
+	s.replace(ctx, r)
 	if err := s.audit(ctx, who, "registry.create", r.Name, "host "+r.Host); err != nil {
 		return v, "", err
 	}
 	v, err = s.view(ctx, r)
 	return v, token, err
+}
+
+// change waits until nobody else changes which registries are watched, and how:
+// what one reads another doesn't write meanwhile, and plans are what is stored.
+// done lets the next one.
+func (s *Service) change(ctx context.Context) (done func(), err error) {
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case s.changer <- struct{}{}:
+		return func() { <-s.changer }, nil
+	}
 }
 
 // Webhook says what becomes of a registry's webhook when it is changed.
@@ -109,6 +127,11 @@ func (s *Service) Update(ctx context.Context, who access.Identity, spec Spec, ho
 	if err != nil {
 		return v, "", err
 	}
+	done, err := s.change(ctx)
+	if err != nil {
+		return v, "", err
+	}
+	defer done()
 	r, err := s.st.Registry(ctx, config.Name)
 	if err != nil {
 		return v, "", err
@@ -128,7 +151,7 @@ func (s *Service) Update(ctx context.Context, who access.Identity, spec Spec, ho
 		return v, "", err
 	}
 	r.Poll.Next, r.Poll.Tries = time.Time{}, 0 // what failed may be mended
-	s.replace(r)
+	s.replace(ctx, r)
 	if err := s.audit(ctx, who, "registry.update", r.Name, detail); err != nil {
 		return v, "", err
 	}
@@ -137,7 +160,7 @@ func (s *Service) Update(ctx context.Context, who access.Identity, spec Spec, ho
 }
 
 // replace makes a registry's configuration the one that is gone by.
-func (s *Service) replace(r store.WatchedRegistry) {
+func (s *Service) replace(ctx context.Context, r store.WatchedRegistry) {
 	s.mu.Lock()
 	old := s.plans[r.Name]
 	if old != nil {
@@ -147,6 +170,8 @@ func (s *Service) replace(r store.WatchedRegistry) {
 	p.force = true
 	s.plans[r.Name] = p
 	s.mu.Unlock()
+	s.holds.forget(r.Host) // what refused may be mended
+	s.showPause(ctx, r.Host)
 	s.nudge()
 	s.nudgeScans()
 	s.scanning.Touch()
@@ -159,6 +184,11 @@ func (s *Service) Delete(ctx context.Context, who access.Identity, name string) 
 	if err := who.Need(access.ManageRegistries); err != nil {
 		return err
 	}
+	done, err := s.change(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	r, err := s.st.Registry(ctx, name)
 	if err != nil {
 		return err
@@ -167,17 +197,28 @@ func (s *Service) Delete(ctx context.Context, who access.Identity, name string) 
 	old := s.plans[name]
 	if old != nil {
 		old.end()
-		delete(s.plans, name)
 	}
 	s.mu.Unlock()
 	if old != nil {
-		old.doing.Wait() // nothing of it is stored any more behind what follows
+		select { // nothing of it is stored any more behind what follows
+		case <-ctx.Done():
+			s.replace(context.WithoutCancel(ctx), r)
+			return ctx.Err()
+		case old.turn <- struct{}{}:
+			defer func() { <-old.turn }()
+		}
 	}
 	if err := s.st.DeleteRegistry(ctx, name); err != nil {
-		s.replace(r)
+		s.replace(context.WithoutCancel(ctx), r)
 		return err
 	}
+	s.mu.Lock()
+	delete(s.plans, name)
+	s.mu.Unlock()
+	s.holds.forget(r.Host)
+	s.nudge() // its queue is read no more
 	s.condition(ctx, PartRegistry+"/"+name, nil)
+	s.condition(ctx, PartRegistry+"/"+name+partOfScans, nil)
 	s.scanning.Touch()
 	return s.audit(ctx, who, "registry.delete", name, "")
 }
@@ -188,7 +229,8 @@ func (s *Service) Check(ctx context.Context, who access.Identity, name string) e
 	if err := who.Need(access.ManageImages); err != nil {
 		return err
 	}
-	if _, err := s.st.Registry(ctx, name); err != nil {
+	r, err := s.st.Registry(ctx, name)
+	if err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -196,7 +238,10 @@ func (s *Service) Check(ctx context.Context, who access.Identity, name string) e
 		p.force = true
 	}
 	s.mu.Unlock()
+	s.holds.forget(r.Host)
+	s.showPause(ctx, r.Host)
 	s.nudge()
+	s.nudgeScans()
 	return s.audit(ctx, who, "registry.check", name, "")
 }
 

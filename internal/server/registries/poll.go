@@ -2,6 +2,7 @@ package registries
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -22,11 +23,12 @@ const (
 	giveUpAfter = 5
 )
 
-// partly says that some repositories could not be listed.
+// partly says that some repositories could not be listed, or not all of them.
 type partly struct {
 	failed, of int
 	registry   string
 	first      error
+	next       map[string]time.Time // when each of them is tried again
 }
 
 func (p *partly) Error() string {
@@ -34,6 +36,22 @@ func (p *partly) Error() string {
 }
 
 func (p *partly) Unwrap() error { return p.first }
+
+// unlisted says that a repository could not be listed, or not all of it.
+type unlisted struct {
+	err  error
+	read bool // some of it was
+	next time.Time
+}
+
+func (u *unlisted) Error() string { return u.err.Error() }
+
+func (u *unlisted) Unwrap() error { return u.err }
+
+// notListed is the error of a repository as it is kept.
+func notListed(r store.RegistryRepository) error {
+	return fault.New(fault.Unavailable, "repository %s: %s", r.Name, r.Error).With(r.Remedy)
+}
 
 // lookAtAll lists all repositories of a registry.
 func (s *Service) lookAtAll(ctx context.Context, l look) error {
@@ -79,7 +97,7 @@ func (s *Service) repositories(ctx context.Context, r asset.Registry) ([]string,
 			continue
 		}
 		if len(names) >= maxRepositories {
-			return names, fault.New(fault.Exhausted, "it has more than %d repositories", maxRepositories).
+			return names, fault.New(fault.Invalid, "it has more than %d repositories", maxRepositories).
 				With("choose among them: give the registry patterns of repositories, or configure it twice with different ones")
 		}
 		names = append(names, name)
@@ -129,15 +147,12 @@ func (s *Service) listEach(ctx context.Context, l look, names []string) error {
 	if err != nil {
 		return err
 	}
-	failed, inARow := 0, 0
-	var first error
+	some := &partly{of: len(names), registry: l.r.Name, next: map[string]time.Time{}}
+	inARow := 0
 	for _, name := range names {
 		before := failing[name]
-		if !l.force && before.Next.After(s.clock()) {
-			failed++
-			if first == nil {
-				first = fault.New(fault.Unavailable, "repository %s: %s", name, before.Error).With(before.Remedy)
-			}
+		if !l.force && before.Next.After(s.clock()) && !slices.Contains(l.some, name) {
+			some.add(name, before.Next, notListed(before))
 			continue
 		}
 		err := s.list(ctx, l.r, name, before.Tries)
@@ -148,20 +163,32 @@ func (s *Service) listEach(ctx context.Context, l look, names []string) error {
 			inARow = 0
 			continue
 		}
-		failed++
-		inARow++
-		if first == nil {
-			first = fmt.Errorf("repository %s: %w", name, err)
+		next := s.clock().Add(firstBackoff)
+		if u := (*unlisted)(nil); errors.As(err, &u) {
+			next = u.next
+			if u.read {
+				inARow = -1
+			}
 		}
+		inARow++
+		some.add(name, next, fmt.Errorf("repository %s: %w", name, err))
 		// Who asks too much is not asked more; who is down, not asked for the rest.
 		if fault.Is(err, fault.Exhausted) || inARow >= giveUpAfter {
-			return fmt.Errorf("look at registry %s: %w", l.r.Name, first)
+			return fmt.Errorf("look at registry %s: %w", l.r.Name, some.first)
 		}
 	}
-	if failed > 0 {
-		return &partly{failed: failed, of: len(names), registry: l.r.Name, first: first}
+	if some.failed > 0 {
+		return some
 	}
 	return nil
+}
+
+func (p *partly) add(repository string, next time.Time, err error) {
+	p.failed++
+	p.next[repository] = next
+	if p.first == nil {
+		p.first = err
+	}
 }
 
 // failing returns the repositories of which the last listing failed.
@@ -186,48 +213,66 @@ func (s *Service) failing(ctx context.Context, registry string) (map[string]stor
 	}
 }
 
-// list lists one repository and stores what it holds, or why it could not.
+// list lists one repository and stores what it holds, and why that is not all. An
+// error of the registry is an *unlisted.
 func (s *Service) list(ctx context.Context, r asset.Registry, repository string, tries int) error {
 	l := store.Listing{Registry: r.Name, Repository: repository, At: s.clock()}
 	var err error
-	if l.Images, err = s.collect(ctx, r, repository); err == nil {
-		err = s.choose(ctx, r, &l)
+	l.Images, err = s.collect(ctx, r, repository)
+	if fault.Is(err, fault.NotFound) && len(l.Images) == 0 && !slices.Contains(r.Named, repository) {
+		err = nil // its last image was deleted, and with it the repository
 	}
-	if fault.Is(err, fault.NotFound) && !slices.Contains(r.Named, repository) {
-		l.Images, err = nil, nil // its last image was deleted, and with it the repository
+	if cerr := s.choose(ctx, r, &l); err == nil {
+		err = cerr
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if err != nil {
-		s.log.Warn("repository not listed", "registry", r.Name, "repository", repository, "error", err)
-		ferr := s.st.FailListing(ctx, store.RegistryRepository{
-			Registry: r.Name, Name: repository, Error: said(err), Remedy: fault.Remedy(err), Tries: tries + 1,
-			Next: l.At.Add(jitter(backoff(tries+1, maxBackoff))),
-		})
-		if ferr != nil && !fault.Is(ferr, fault.NotFound) {
-			return fmt.Errorf("note that repository %s was not listed: %w", repository, ferr)
+	l.Partial = err != nil
+	if !l.Partial || len(l.Images) > 0 {
+		if serr := s.put(ctx, l); serr != nil {
+			return serr
 		}
-		return err
 	}
+	if err == nil {
+		return nil
+	}
+	if len(l.Images) > 0 {
+		err = fmt.Errorf("only %d images could be listed: %w", len(l.Images), err)
+	}
+	s.log.Warn("repository not listed", "registry", r.Name, "repository", repository, "error", err)
+	next := l.At.Add(jitter(backoff(tries+1, maxBackoff)))
+	ferr := s.st.FailListing(ctx, store.RegistryRepository{
+		Registry: r.Name, Name: repository, Error: said(err), Remedy: fault.Remedy(err), Tries: tries + 1, Next: next,
+	})
+	if ferr != nil && !fault.Is(ferr, fault.NotFound) {
+		return fmt.Errorf("note that repository %s was not listed: %w", repository, ferr)
+	}
+	return &unlisted{err: err, read: len(l.Images) > 0, next: next}
+}
+
+// put stores what a repository holds.
+func (s *Service) put(ctx context.Context, l store.Listing) error {
 	change, err := s.st.PutListing(ctx, l)
 	if fault.Is(err, fault.NotFound) {
 		return nil // the registry is not watched any more
 	}
 	if err != nil {
-		return fmt.Errorf("store what repository %s holds: %w", repository, err)
+		return fmt.Errorf("store what repository %s holds: %w", l.Repository, err)
 	}
 	if change.New > 0 {
 		s.nudgeScans()
 	}
 	if change != (store.ListingChange{}) {
-		s.log.Info("repository listed", "registry", r.Name, "repository", repository, "images", len(l.Images), "new", change.New, "gone", change.Gone)
+		s.log.Info("repository listed", "registry", l.Registry, "repository", l.Repository, "images", len(l.Images),
+			"new", change.New, "gone", change.Gone)
 		s.scanning.Touch()
 	}
 	return nil
 }
 
-// collect returns the images of a repository with the tags that are wanted.
+// collect returns the images of a repository with the tags that are wanted. With
+// an error they are those that could be read.
 func (s *Service) collect(ctx context.Context, r asset.Registry, repository string) ([]store.ListedImage, error) {
 	lister, err := s.lister(r)
 	if err != nil {
@@ -236,9 +281,10 @@ func (s *Service) collect(ctx context.Context, r asset.Registry, repository stri
 	want := func(tag string) bool { return asset.IsTag(tag) && chooses(r.Tags, tag) }
 	var all []store.ListedImage
 	at := map[string]int{}
+	var wrong error
 	for m, err := range lister.Images(ctx, r, repository, want) {
-		if err != nil {
-			return nil, err
+		if wrong = err; err != nil {
+			break
 		}
 		if inventory.CheckDigest(m.Digest) != nil {
 			continue // of an algorithm that nothing here can verify
@@ -246,8 +292,9 @@ func (s *Service) collect(ctx context.Context, r asset.Registry, repository stri
 		i, known := at[m.Digest]
 		if !known {
 			if len(all) >= maxImages {
-				return nil, fault.New(fault.Exhausted, "it has more than %d images", maxImages).
+				wrong = fault.New(fault.Invalid, "it has more than %d images", maxImages).
 					With("choose among them: give the registry patterns of tags")
+				break
 			}
 			i = len(all)
 			at[m.Digest] = i
@@ -264,7 +311,7 @@ func (s *Service) collect(ctx context.Context, r asset.Registry, repository stri
 	for i := range all {
 		slices.Sort(all[i].Tags)
 	}
-	return all, nil
+	return all, wrong
 }
 
 func later(a, b time.Time) time.Time {

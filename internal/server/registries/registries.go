@@ -17,6 +17,7 @@ import (
 	"iter"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/access"
@@ -27,9 +28,10 @@ import (
 )
 
 // Names of the conditions that are set; that of a registry has its name behind a
-// slash.
+// slash, and that of its scans partOfScans behind it.
 const (
 	PartRegistry = "registry"
+	partOfScans  = "/scans"
 	PartScans    = "registry scans" // the store doesn't do what scans of registries need
 )
 
@@ -58,7 +60,7 @@ type Images interface {
 	// Unsupported when it is no image.
 	Resolve(ctx context.Context, r asset.Registry, repository, digest string, wanted []inventory.Platform) ([]Found, error)
 	// Scan returns what is inside one of them, as agents send it: see
-	// link.Scanned.
+	// link.Scanned. An error is the registry's, unless it is a *Broken.
 	Scan(ctx context.Context, r asset.Registry, repository string, f Found) ([]byte, error)
 }
 
@@ -104,7 +106,7 @@ type Scanning interface {
 type Claims interface {
 	Known(ctx context.Context, seen []store.Image) error
 	Claim(ctx context.Context, imageID string) (job string, err error)
-	Unclaim(ctx context.Context, imageID, job string) error
+	Unclaim(ctx context.Context, imageID, job, why string) error
 }
 
 // Answers takes what scans found, and tells those who follow images.
@@ -144,9 +146,15 @@ type Service struct {
 	wake chan struct{} // one token when there may be something to look at
 	work chan struct{} // as many tokens as scanners, when something may wait for them
 
+	holds   *holds
+	strays  atomic.Int64  // events of registries that are not watched
+	changer chan struct{} // held by who changes which registries are watched, and how
+
 	mu     sync.Mutex
 	loaded bool
 	plans  map[string]*plan // by the registry's name
+	// readers end those that read queues, by the queue.
+	readers map[string]context.CancelFunc
 }
 
 // New returns a service that does nothing before Run but to be configured.
@@ -157,7 +165,8 @@ func New(o Options) *Service {
 	return &Service{
 		st: o.Store, doors: o.Doors, scanning: o.Scanning, scans: o.Scans, analysis: o.Analysis,
 		condition: o.Condition, clock: o.Clock, log: o.Log,
-		wake: make(chan struct{}, 1), work: make(chan struct{}, max(o.Scans, 1)), plans: map[string]*plan{},
+		wake: make(chan struct{}, 1), work: make(chan struct{}, max(o.Scans, 1)), holds: newHolds(),
+		changer: make(chan struct{}, 1), plans: map[string]*plan{}, readers: map[string]context.CancelFunc{},
 	}
 }
 

@@ -25,6 +25,9 @@ const (
 	pauseGrows = 5
 	// busyPause is how long an image is left alone at which somebody else is.
 	busyPause = time.Minute
+	// storeTries is how often it is tried to store what a scan found, afterTrouble
+	// apart, before the scan counts for nothing.
+	storeTries = 4
 	// stopWithin bounds what is still done when the server stops.
 	stopWithin = 3 * time.Second
 	// maxText bounds each text of an error that is handed on.
@@ -54,11 +57,12 @@ func (s *Service) scanAll(ctx context.Context) {
 // scanEach scans what waits, the newest first, one after the other.
 func (s *Service) scanEach(ctx context.Context) {
 	for ctx.Err() == nil {
-		e, err := s.st.TakeRegistryScan(ctx, s.clock())
+		held, end := s.held()
+		e, err := s.st.TakeRegistryScan(ctx, s.clock(), held)
 		switch {
 		case fault.Is(err, fault.NotFound):
 			s.condition(ctx, PartScans, nil)
-			s.awaitWork(ctx)
+			s.awaitWork(ctx, held, end)
 		case err != nil:
 			s.condition(ctx, PartScans, fmt.Errorf("take an image of a registry: %w", err))
 			sleep(ctx, afterTrouble)
@@ -68,11 +72,28 @@ func (s *Service) scanEach(ctx context.Context) {
 	}
 }
 
+// held returns of what nothing is scanned now, and the first end of it.
+func (s *Service) held() (all []store.Held, end time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.clock()
+	for name, p := range s.plans {
+		var at time.Time
+		if all, at = s.holds.held(name, p.r.Host, now, all); end.IsZero() || !at.IsZero() && at.Before(end) {
+			end = at
+		}
+	}
+	return all, end
+}
+
 // awaitWork waits until something may wait for a scan.
-func (s *Service) awaitWork(ctx context.Context) {
+func (s *Service) awaitWork(ctx context.Context, held []store.Held, end time.Time) {
 	d := lookEvery
-	if next, err := s.st.NextRegistryScan(ctx); err == nil && !next.IsZero() {
+	if next, err := s.st.NextRegistryScan(ctx, held); err == nil && !next.IsZero() {
 		d = min(d, max(next.Sub(s.clock()), time.Second))
+	}
+	if !end.IsZero() {
+		d = min(d, max(end.Sub(s.clock()), time.Second))
 	}
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -84,23 +105,44 @@ func (s *Service) awaitWork(ctx context.Context) {
 }
 
 // scanOne scans an image that was taken and notes what became of it. When the
-// server stops, the image stays as it is: the next start has it wait anew.
+// server stops, the image waits for its next start, and this was no try.
 func (s *Service) scanOne(ctx context.Context, e store.RegistryImage) {
 	s.scanning.Touch()
 	end := s.try(ctx, &e)
 	if ctx.Err() != nil {
+		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
+		defer cancel()
+		back := store.RegistryScanEnd{State: store.RegistryWaiting, Next: s.clock(), Error: e.Error, Uncounted: true}
+		if err := s.st.EndRegistryScan(stopping, e.ID, back); err != nil {
+			s.log.Warn("image of a registry not given back; the next start has it wait", "id", e.ID, "error", err)
+		}
 		return
 	}
 	if end.State == store.RegistryFailed || end.State == store.RegistryWaiting && end.Error != "" {
 		s.log.Warn("image of a registry not scanned", "registry", e.Registry, "repository", e.Repository, "digest", e.Digest,
 			"why", end.Error, "given_up", end.State == store.RegistryFailed)
 	}
-	err := s.st.EndRegistryScan(ctx, e.ID, end)
-	if err != nil && !fault.Is(err, fault.NotFound) && ctx.Err() == nil {
-		s.condition(ctx, PartScans, fmt.Errorf("note the end of a scan: %w", err))
-		return
-	}
+	s.insist(ctx, "note the end of a scan", func(ctx context.Context) error {
+		err := s.st.EndRegistryScan(ctx, e.ID, end)
+		if fault.Is(err, fault.NotFound) {
+			return nil // it is kept no more
+		}
+		return err
+	})
 	s.scanning.Touch()
+}
+
+// insist does something in the store until it works or ctx ends: what is not
+// written would be as if it still ran.
+func (s *Service) insist(ctx context.Context, what string, do func(context.Context) error) {
+	for {
+		err := do(ctx)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		s.condition(ctx, PartScans, fmt.Errorf("%s: %w", what, err))
+		sleep(ctx, afterTrouble)
+	}
 }
 
 // try brings an image as far as it goes.
@@ -110,11 +152,12 @@ func (s *Service) try(ctx context.Context, e *store.RegistryImage) store.Registr
 	s.mu.Unlock()
 	if p == nil {
 		// Not yet after a start, or being changed; what is removed has no entries.
-		return store.RegistryScanEnd{State: store.RegistryWaiting, Next: s.clock().Add(busyPause)}
+		return store.RegistryScanEnd{State: store.RegistryWaiting, Next: s.clock().Add(busyPause), Uncounted: true}
 	}
+	at := place{p.r.Host, e.Repository}
 	found, err := s.resolve(ctx, p.r, e)
 	if err != nil {
-		return failed(e, err, s.clock())
+		return s.failed(ctx, at, e, err)
 	}
 	end := store.RegistryScanEnd{State: store.RegistryDone, Analysis: s.analysis}
 	known := make([]store.Image, 0, len(found))
@@ -124,7 +167,7 @@ func (s *Service) try(ctx context.Context, e *store.RegistryImage) store.Registr
 		known = append(known, store.Image{ID: f.ID, References: references(p.r, e), Digest: e.Digest, Platform: f.Platform, Layers: f.Layers})
 	}
 	if err := s.scanning.Known(ctx, known); err != nil {
-		return failed(e, fmt.Errorf("store the image: %w", err), s.clock())
+		return s.failed(ctx, at, e, &ours{fmt.Errorf("store the image: %w", err)})
 	}
 	for _, f := range found {
 		state, err := s.scanPlatform(ctx, p.r, e.Repository, f)
@@ -132,13 +175,37 @@ func (s *Service) try(ctx context.Context, e *store.RegistryImage) store.Registr
 			return end
 		}
 		if err != nil {
-			other := failed(e, err, s.clock())
+			other := s.failed(ctx, at, e, err)
 			other.Platforms, other.Created = end.Platforms, end.Created
 			return other
 		}
 		combine(&end, state, s.clock())
 	}
+	s.answered(ctx, at, false)
 	return end
+}
+
+// answered notes that a registry let an image be found, or read to its end.
+func (s *Service) answered(ctx context.Context, at place, read bool) {
+	s.holds.answered(at, read, s.clock())
+	s.showPause(ctx, at.host)
+}
+
+// showPause makes a condition of what keeps the images of a host from being
+// scanned, or ends it.
+func (s *Service) showPause(ctx context.Context, host string) {
+	_, err := s.holds.why(host)
+	s.mu.Lock()
+	var names []string
+	for name, p := range s.plans {
+		if p.r.Host == host {
+			names = append(names, name)
+		}
+	}
+	s.mu.Unlock()
+	for _, name := range names {
+		s.condition(ctx, PartRegistry+"/"+name+partOfScans, err)
+	}
 }
 
 // resolve returns the images that an entry is of, a bounded number of them.
@@ -167,7 +234,7 @@ func (s *Service) platforms(ctx context.Context, r asset.Registry) ([]inventory.
 	}
 	agents, err := s.st.Agents(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("list agents: %w", err)
+		return nil, &ours{fmt.Errorf("list agents: %w", err)}
 	}
 	for i := range agents {
 		p := inventory.Platform{OS: "linux", Architecture: agents[i].Host.Arch}
@@ -198,95 +265,64 @@ func references(r asset.Registry, e *store.RegistryImage) []string {
 }
 
 // scanPlatform has one image scanned, unless it is, and returns how its scan
-// stands then. An error is none of the image's.
+// stands then. An error is none of the image's, but the registry's, or ours.
 func (s *Service) scanPlatform(ctx context.Context, r asset.Registry, repository string, f Found) (store.Scan, error) {
 	job, err := s.scanning.Claim(ctx, f.ID)
 	switch {
 	case fault.Is(err, fault.Conflict):
 		return s.standing(ctx, f.ID)
 	case err != nil:
-		return store.Scan{}, err
+		return store.Scan{}, &ours{err}
 	}
 	answer := link.Scanned{AgentID: images.Own, Job: job, ImageID: f.ID}
 	answer.Inventory, err = s.doors.Images.Scan(ctx, r, repository, f)
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
 		defer cancel()
-		return store.Scan{}, s.scanning.Unclaim(stopping, f.ID, job)
-	}
-	if err != nil {
+		return store.Scan{}, s.scanning.Unclaim(stopping, f.ID, job, "the server stopped before the scan ended")
+	case ofRegistry(err):
+		s.unclaim(ctx, f.ID, job, worded(err))
+		return store.Scan{}, err
+	case err != nil:
 		answer.Inventory = nil
 		answer.Error, answer.Remedy = untrusted.Clip(said(err), maxText), untrusted.Clip(fault.Remedy(err), maxText)
 		answer.Final = isFinal(err)
+	default:
+		s.answered(ctx, place{r.Host, repository}, true)
 	}
-	err = s.scanning.Inventory(ctx, answer)
-	if err != nil && !fault.Is(err, fault.Conflict) && !fault.Is(err, fault.Invalid) {
-		return store.Scan{}, err
+	if err := s.hand(ctx, answer); err != nil {
+		s.unclaim(ctx, f.ID, job, "what the scan found could not be stored")
+		return store.Scan{}, &ours{err}
 	}
 	return s.standing(ctx, f.ID)
 }
 
-// isFinal reports whether another try would end the same.
-func isFinal(err error) bool {
-	switch fault.Of(err) {
-	case fault.Invalid, fault.Unsupported, fault.Corrupt:
-		return true
+// hand hands on what a scan found, a few times if the store does not take it: the
+// scan took longer than that.
+func (s *Service) hand(ctx context.Context, answer link.Scanned) (err error) {
+	for range storeTries {
+		err = s.scanning.Inventory(ctx, answer)
+		if err == nil || fault.Is(err, fault.Conflict) || fault.Is(err, fault.Invalid) {
+			return nil // or what became of it is the image's
+		}
+		s.condition(ctx, PartScans, fmt.Errorf("store what a scan found: %w", err))
+		if sleep(ctx, afterTrouble); ctx.Err() != nil {
+			break
+		}
 	}
-	return false
+	return err
+}
+
+// unclaim gives a scan back that is not told how it ended.
+func (s *Service) unclaim(ctx context.Context, imageID, job, why string) {
+	s.insist(ctx, "give a scan back", func(ctx context.Context) error { return s.scanning.Unclaim(ctx, imageID, job, why) })
 }
 
 func (s *Service) standing(ctx context.Context, imageID string) (store.Scan, error) {
 	m, err := s.st.Image(ctx, imageID)
 	if err != nil {
-		return store.Scan{}, fmt.Errorf("read image %s: %w", imageID, err)
+		return store.Scan{}, &ours{fmt.Errorf("read image %s: %w", imageID, err)}
 	}
 	return m.Scan, nil
-}
-
-// combine adds how the scan of one image stands to how the entry ends: it waits
-// as long as one waits, and is done when all are.
-func combine(end *store.RegistryScanEnd, scan store.Scan, now time.Time) {
-	next := scan.Next
-	switch scan.State {
-	case store.ScanDone:
-		return
-	case store.ScanFailed, store.ScanGone:
-		if end.State == store.RegistryDone {
-			end.State, end.Analysis = store.RegistryFailed, 0
-		}
-		end.Error = scan.Error
-		return
-	case store.ScanRunning:
-		next = now.Add(busyPause)
-	case store.ScanWaiting:
-		if !next.After(now) {
-			next = now.Add(time.Second) // asked for anew meanwhile
-		}
-	}
-	if end.State != store.RegistryWaiting || next.Before(end.Next) {
-		end.Next = next
-	}
-	end.State, end.Analysis = store.RegistryWaiting, 0
-	if scan.State == store.ScanWaiting && scan.Error != "" {
-		end.Error = scan.Error
-	}
-}
-
-// failed says what follows from an entry that could not be read.
-func failed(e *store.RegistryImage, err error, now time.Time) store.RegistryScanEnd {
-	why := said(err)
-	if remedy := fault.Remedy(err); remedy != "" {
-		why += "; " + remedy
-	}
-	switch {
-	case fault.Is(err, fault.Unsupported):
-		return store.RegistryScanEnd{State: store.RegistrySkipped, Error: why}
-	case isFinal(err) || e.Tries >= maxTries:
-		return store.RegistryScanEnd{State: store.RegistryFailed, Error: why}
-	}
-	pause := firstPause
-	for range e.Tries - 1 {
-		pause *= pauseGrows
-	}
-	return store.RegistryScanEnd{State: store.RegistryWaiting, Next: now.Add(min(pause, maxBackoff)), Error: why}
 }

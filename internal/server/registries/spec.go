@@ -33,7 +33,7 @@ const (
 type Spec struct {
 	Name         string   `json:"name" maxLength:"63" doc:"Unique: lower case letters, digits and dashes"`
 	Kind         string   `json:"kind,omitempty" doc:"oci: any registry; ecr: Amazon ECR by its own API. Left out: ecr for a host of Amazon ECR, else oci"`
-	Host         string   `json:"host" maxLength:"255" doc:"Host of the registry, with a port where it has one"`
+	Host         string   `json:"host" maxLength:"255" doc:"Host of the registry, with a port where it has one. A name without a dot needs a port, unless it is localhost: image names begin with a repository of Docker Hub otherwise"`
 	PlainHTTP    bool     `json:"plain_http,omitempty" doc:"Permit requests without TLS"`
 	Repositories []string `json:"repositories,omitempty" doc:"Patterns of repositories: * is any text without a slash, ** any text, a leading ! excludes; the last that matches decides. None: all"`
 	Tags         []string `json:"tags,omitempty" doc:"Patterns of tags, as those of repositories"`
@@ -73,7 +73,7 @@ func long(d time.Duration) string {
 var (
 	nameForm  = regexp.MustCompile(`^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$`)
 	hostForm  = regexp.MustCompile(`^(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?$`)
-	ecrForm   = regexp.MustCompile(`^[0-9]{12}\.dkr[.-]ecr(?:-fips)?\.[a-z0-9-]+\.(?:amazonaws\.com(?:\.cn)?|on\.aws)$`)
+	ecrForm   = regexp.MustCompile(`^([0-9]{12})\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|on\.aws)$`)
 	queueForm = regexp.MustCompile(`^https?://[A-Za-z0-9.:-]+/[A-Za-z0-9/_.-]+$`)
 )
 
@@ -130,6 +130,10 @@ func check(r asset.Registry) error {
 		return fault.New(fault.Invalid, "host: %.80q is an address", r.Host).With("leave out https:// and the path; plain HTTP is permitted by plain_http")
 	case len(r.Host) > maxHost || !hostForm.MatchString(r.Host):
 		return fault.New(fault.Invalid, "host: %.80q is no host", r.Host).With("write it as in registry.example or registry.example:5000")
+	case r.Host != "localhost" && !strings.ContainsAny(r.Host, ".:"):
+		// As docker and every other tool read an image's name.
+		return fault.New(fault.Invalid, "host: %.80q has neither a dot nor a port, and %.80s/app would be an image of Docker Hub", r.Host, r.Host).
+			With("write its port, as in " + r.Host + ":443 or " + r.Host + ":5000, or its full name")
 	case r.Kind == asset.RegistryECR && !ecrForm.MatchString(r.Host):
 		return fault.New(fault.Invalid, "host: %.80q is none of Amazon ECR", r.Host).
 			With("write it as in 123456789012.dkr.ecr.eu-central-1.amazonaws.com, or say kind: oci")

@@ -7,7 +7,6 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/asset"
@@ -25,19 +24,38 @@ func newToken() (token string, hash []byte) {
 	return token, sum[:]
 }
 
-// Hook takes what a registry sends to its webhook, and returns how many
-// repositories are listed anew because of it. It is believed only so far: what
-// it names is listed, not taken for true. Unauthenticated when the token is not
-// the registry's, whether or not there is such a registry.
-func (s *Service) Hook(ctx context.Context, name, token string, body []byte, contentType string) (int, error) {
-	r, err := s.st.Registry(ctx, name)
-	if err != nil && !fault.Is(err, fault.NotFound) {
-		return 0, fmt.Errorf("read registry: %w", err)
+// Admit returns whether a token is that of a registry's webhook: Unauthenticated
+// when it is not, whether or not there is such a registry. It costs little, so that
+// it may be asked before anything is read of who shows the token.
+func (s *Service) Admit(ctx context.Context, name, token string) error {
+	s.mu.Lock()
+	var hash []byte
+	p, loaded := s.plans[name], s.loaded
+	if p != nil {
+		hash = p.hook
+	}
+	s.mu.Unlock()
+	if p == nil && !loaded {
+		r, err := s.st.Registry(ctx, name)
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return fmt.Errorf("read registry: %w", err)
+		}
+		hash = r.Webhook
 	}
 	sum := sha256.Sum256([]byte(token))
-	if subtle.ConstantTimeCompare(sum[:], r.Webhook) != 1 {
-		return 0, fault.New(fault.Unauthenticated, "the token is not that of this registry's webhook").
+	if subtle.ConstantTimeCompare(sum[:], hash) != 1 {
+		return fault.New(fault.Unauthenticated, "the token is not that of this registry's webhook").
 			With("make a new one: castellan registries edit NAME --webhook")
+	}
+	return nil
+}
+
+// Hook takes what a registry sends to its webhook, and returns how many
+// repositories are listed anew because of it. It is believed only so far: what
+// it names is listed, not taken for true. Unauthenticated as of Admit.
+func (s *Service) Hook(ctx context.Context, name, token string, body []byte, contentType string) (int, error) {
+	if err := s.Admit(ctx, name, token); err != nil {
+		return 0, err
 	}
 	if s.doors.Webhook == nil {
 		return 0, fault.New(fault.Unsupported, "this server reads no webhooks")
@@ -91,57 +109,26 @@ func (p *plan) tell(repository string, now time.Time) {
 		return // all of it is listed
 	}
 	t, known := p.told[repository]
-	if !known {
-		if len(p.told) >= maxTold {
+	if !known || t.again {
+		if !known && len(p.told) >= maxTold {
 			p.force = true
 			clear(p.told)
 			return
 		}
-		t.first = now
+		t = told{first: now}
 	}
 	t.at = earlier(now.Add(settle), t.first.Add(settleAtMost))
 	p.told[repository] = t
 }
 
-// receive takes what comes through a registry's queue until ctx ends.
-func (s *Service) receive(ctx context.Context, p *plan) {
-	part := PartRegistry + "/" + p.r.Name + "/queue"
-	defer s.condition(context.WithoutCancel(ctx), part, nil)
-	for tries := 0; ctx.Err() == nil; {
-		err := s.receiveOnce(ctx, p)
-		if ctx.Err() != nil {
-			return
+// tellAgain has repositories listed by themselves that could not be, at their
+// times. One that there is no room for waits for the next look at all.
+func (p *plan) tellAgain(repositories map[string]time.Time) {
+	for name, at := range repositories {
+		if _, known := p.told[name]; !known && !p.force && len(p.told) < maxTold {
+			p.told[name] = told{first: at, at: at, again: true}
 		}
-		s.condition(ctx, part, err)
-		if err == nil {
-			tries = 0
-			continue
-		}
-		tries++
-		s.log.Warn("nothing received from a registry's queue", "registry", p.r.Name, "error", err)
-		sleep(ctx, jitter(backoff(tries, every(p.r))))
 	}
-}
-
-func (s *Service) receiveOnce(ctx context.Context, p *plan) error {
-	if s.doors.Queue == nil {
-		return fault.New(fault.Unsupported, "registry %s: this server has no way to read a queue", p.r.Name)
-	}
-	changes, done, err := s.doors.Queue.Receive(ctx, p.r)
-	if err != nil {
-		return fmt.Errorf("receive from the queue of registry %s: %w", p.r.Name, err)
-	}
-	// A queue may be that of several registries.
-	s.tell(p.r.Name, slices.DeleteFunc(changes, func(c asset.RegistryChange) bool {
-		return c.Host != "" && !strings.EqualFold(c.Host, p.r.Host)
-	}))
-	if done == nil {
-		return nil
-	}
-	if err := done(ctx); err != nil {
-		return fmt.Errorf("take messages from the queue of registry %s: %w", p.r.Name, err)
-	}
-	return nil
 }
 
 // sleep waits for d, or until ctx ends.

@@ -37,30 +37,38 @@ const (
 // whole when somebody changes the registry.
 type plan struct {
 	r    asset.Registry
+	hook []byte // SHA-256 of its webhook's token
 	poll store.RegistryPoll
 	// force says that somebody wants it looked at now, whatever failed before.
 	force bool
-	told  map[string]told // repositories that the registry told of
+	told  map[string]told // repositories that are listed by themselves
 
-	ctx     context.Context // of everything that happens for it; nil before the first
+	strikes int // looks at some repositories that were given up, in a row
+
+	ctx     context.Context // of its looks; nil before the first
 	cancel  context.CancelFunc
 	looking bool
-	// doing is what still happens for it, and before the plan that it replaces.
-	doing, before *sync.WaitGroup
+	// turn is held by who looks at the registry, and handed on from plan to plan: a
+	// look for what was configured before has ended when the next begins.
+	turn chan struct{}
 }
 
-// told is when a repository is to be listed that changed.
-type told struct{ first, at time.Time }
+// told is when a repository is to be listed that changed, or, again, that could
+// not be listed.
+type told struct {
+	first, at time.Time
+	again     bool
+}
 
 func newPlan(r store.WatchedRegistry, before *plan) *plan {
-	p := &plan{r: r.Registry, poll: r.Poll, told: map[string]told{}, doing: &sync.WaitGroup{}, before: &sync.WaitGroup{}}
+	p := &plan{r: r.Registry, hook: r.Webhook, poll: r.Poll, told: map[string]told{}, turn: make(chan struct{}, 1)}
 	if before != nil {
-		p.before = before.doing
+		p.turn = before.turn
 	}
 	return p
 }
 
-// end stops what happens for it.
+// end stops its look.
 func (p *plan) end() {
 	if p.cancel != nil {
 		p.cancel()
@@ -94,9 +102,12 @@ type look struct {
 func (p *plan) take(now time.Time) look {
 	l := look{r: p.r, poll: p.poll, force: p.force, whole: p.force || !p.poll.Next.After(now)}
 	for name, t := range p.told {
-		if l.whole || !t.at.After(now) {
+		if !l.whole && t.at.After(now) {
+			continue
+		}
+		delete(p.told, name)
+		if !l.whole || !t.again { // of a whole look, those that changed are listed even if they failed before
 			l.some = append(l.some, name)
-			delete(p.told, name)
 		}
 	}
 	p.force, p.looking = false, true
@@ -129,14 +140,22 @@ func (s *Service) watch(ctx context.Context) {
 // load reads which registries there are, once.
 func (s *Service) load(ctx context.Context) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.loaded {
+	loaded := s.loaded
+	s.mu.Unlock()
+	if loaded {
 		return nil
 	}
+	done, err := s.change(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	all, err := s.st.Registries(ctx)
 	if err != nil {
 		return fmt.Errorf("read the registries: %w", err)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, r := range all {
 		if s.plans[r.Name] == nil {
 			s.plans[r.Name] = newPlan(r, nil)
@@ -150,6 +169,7 @@ func (s *Service) load(ctx context.Context) error {
 func (s *Service) start(ctx context.Context, all *sync.WaitGroup) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.readQueues(ctx, all)
 	now := s.clock()
 	next := now.Add(lookEvery)
 	looking := 0
@@ -161,7 +181,7 @@ func (s *Service) start(ctx context.Context, all *sync.WaitGroup) time.Time {
 	for _, name := range slices.Sorted(maps.Keys(s.plans)) {
 		p := s.plans[name]
 		if p.ctx == nil {
-			s.begin(ctx, p, all)
+			p.ctx, p.cancel = context.WithCancel(ctx)
 		}
 		at := p.due()
 		switch {
@@ -171,7 +191,8 @@ func (s *Service) start(ctx context.Context, all *sync.WaitGroup) time.Time {
 		case looking < maxLooks:
 			looking++
 			l := p.take(now)
-			s.do(p, all, func(ctx context.Context) { s.lookAt(ctx, p, l) })
+			inside := p.ctx
+			all.Go(func() { s.lookInTurn(inside, p, l) })
 		}
 	}
 	return next
@@ -184,23 +205,17 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// begin gives a plan its context, and receives what its registry tells.
-func (s *Service) begin(ctx context.Context, p *plan, all *sync.WaitGroup) {
-	p.ctx, p.cancel = context.WithCancel(ctx)
-	if p.r.Queue != "" {
-		s.do(p, all, func(ctx context.Context) { s.receive(ctx, p) })
+// lookInTurn does a look once that of the plan before has ended.
+func (s *Service) lookInTurn(ctx context.Context, p *plan, l look) {
+	select {
+	case <-ctx.Done():
+		return
+	case p.turn <- struct{}{}:
 	}
-}
-
-// do runs something for a plan, once all has ended that ran for the plan before.
-func (s *Service) do(p *plan, all *sync.WaitGroup, what func(context.Context)) {
-	ctx, before := p.ctx, p.before
-	p.doing.Add(1)
-	all.Go(func() {
-		defer p.doing.Done()
-		before.Wait()
-		what(ctx)
-	})
+	defer func() { <-p.turn }()
+	if ctx.Err() == nil {
+		s.lookAt(ctx, p, l)
+	}
 }
 
 // lookAt does a look, and notes how it went.
@@ -223,31 +238,81 @@ func (s *Service) lookAt(ctx context.Context, p *plan, l look) {
 }
 
 // conclude notes how a look ended. That some repositories of many could not be
-// listed is theirs; what keeps the registry from being looked at is its own.
+// listed is theirs; what keeps the registry from being looked at is its own. Of a
+// look at some nothing follows for all of it.
 func (s *Service) conclude(ctx context.Context, p *plan, l look, err error) {
-	poll := l.poll
 	now := s.clock()
+	poll := l.poll
 	var some *partly
+	wellEnough := err == nil || errors.As(err, &some)
+	var again time.Time // for what was to be listed and wasn't
 	switch {
-	case err == nil || errors.As(err, &some):
-		if l.whole {
-			poll.Ended, poll.Next = now, now.Add(jitter(every(l.r)))
-			poll.Error, poll.Remedy, poll.Tries = "", "", 0
-		}
-	default:
+	case wellEnough:
+		poll.Ended, poll.Next = now, now.Add(jitter(every(l.r)))
+		poll.Error, poll.Remedy, poll.Tries = "", "", 0
+	case l.whole:
 		poll.Tries++
-		poll.Ended, poll.Next = now, now.Add(jitter(backoff(poll.Tries, max(every(l.r), maxBackoff))))
+		again = now.Add(jitter(backoff(poll.Tries, max(every(l.r), maxBackoff))))
+		poll.Ended, poll.Next = now, again
 		poll.Error, poll.Remedy = said(err), fault.Remedy(err)
-		s.log.Warn("registry not looked at", "registry", l.r.Name, "error", err, "again", poll.Next)
 	}
-	s.condition(ctx, PartRegistry+"/"+l.r.Name, err)
 	s.mu.Lock()
-	p.poll = poll
+	if wellEnough {
+		p.strikes = 0
+	} else if p.strikes++; !l.whole {
+		again = now.Add(jitter(backoff(p.strikes, maxBackoff)))
+	}
+	if l.whole {
+		p.poll = poll
+	}
+	if some != nil {
+		p.tellAgain(some.next)
+	} else if !wellEnough {
+		for _, name := range l.some {
+			p.tellAgain(map[string]time.Time{name: again})
+		}
+	}
 	s.mu.Unlock()
-	if perr := s.st.PutRegistryPoll(ctx, l.r.Name, poll); perr != nil && !fault.Is(perr, fault.NotFound) && ctx.Err() == nil {
-		s.log.Error("how a registry is was not stored", "registry", l.r.Name, "error", perr)
+	if !wellEnough {
+		s.log.Warn("registry not looked at", "registry", l.r.Name, "error", err, "again", again)
+	}
+	s.show(ctx, l, err)
+	if l.whole {
+		perr := s.st.PutRegistryPoll(ctx, l.r.Name, poll)
+		if perr != nil && !fault.Is(perr, fault.NotFound) && ctx.Err() == nil {
+			s.log.Error("how a registry is was not stored", "registry", l.r.Name, "error", perr)
+		}
 	}
 	s.scanning.Touch()
+}
+
+// show makes a condition of how a look at a registry ended. A look at some of its
+// repositories says nothing of the others: what is known of all of them does, and
+// nothing when it could not be looked at as a whole before.
+func (s *Service) show(ctx context.Context, l look, err error) {
+	part := PartRegistry + "/" + l.r.Name
+	var some *partly
+	if l.whole || err != nil && !errors.As(err, &some) {
+		s.condition(ctx, part, err)
+		return
+	}
+	if l.poll.Error != "" {
+		return
+	}
+	failing, ferr := s.failing(ctx, l.r.Name)
+	if ferr != nil {
+		return // the next look says it
+	}
+	if len(failing) == 0 {
+		s.condition(ctx, part, nil)
+		return
+	}
+	t, terr := s.st.RegistryTotals(ctx, l.r.Name)
+	if terr != nil {
+		return
+	}
+	first := failing[slices.Min(slices.Collect(maps.Keys(failing)))]
+	s.condition(ctx, part, &partly{failed: len(failing), of: t.Repositories, registry: l.r.Name, first: notListed(first)})
 }
 
 func every(r asset.Registry) time.Duration {

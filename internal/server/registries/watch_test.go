@@ -158,17 +158,19 @@ func TestWithoutACatalogueWhatIsNamedIsWatched(t *testing.T) {
 	})
 }
 
+// pushed is what a hub sends to its webhook.
+func pushed(repository, tag string) []byte {
+	return fmt.Appendf(nil, `[{"host":"whatever","repository":%q,"tag":%q}]`, repository, tag)
+}
+
 func TestARegistryTellsOfChanges(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.push("shop", "1", 1)
 		token := w.watch(func(s *registries.Spec) { s.Every = "1d"; s.Tags = []string{"!*-dev"} })
 		before := w.times("shop")
-		push := func(repository, tag string) []byte {
-			return fmt.Appendf(nil, `[{"host":"whatever","repository":%q,"tag":%q}]`, repository, tag)
-		}
 		for n := 2; n <= 20; n++ { // a burst
 			w.push("shop", fmt.Sprint(n), n)
-			told, err := w.Hook(t.Context(), "hub", token, push("shop", fmt.Sprint(n)), "")
+			told, err := w.Hook(t.Context(), "hub", token, pushed("shop", fmt.Sprint(n)), "")
 			if err != nil || told != 1 {
 				t.Fatalf("told %d, %v", told, err)
 			}
@@ -184,14 +186,14 @@ func TestARegistryTellsOfChanges(t *testing.T) {
 		for _, tc := range []struct{ name, repository, tag string }{
 			{"a tag that is not wanted", "shop", "x-dev"}, {"a name that none can have", "../etc", "1"}, {"none", "", ""},
 		} {
-			if told, err := w.Hook(t.Context(), "hub", token, push(tc.repository, tc.tag), ""); told != 0 || err != nil {
+			if told, err := w.Hook(t.Context(), "hub", token, pushed(tc.repository, tc.tag), ""); told != 0 || err != nil {
 				t.Errorf("%s: told %d, %v", tc.name, told, err)
 			}
 		}
 		for _, tc := range []struct{ name, registry, token string }{
 			{"another token", "hub", "csw_x"}, {"none", "hub", ""}, {"of no registry", "bub", token},
 		} {
-			if _, err := w.Hook(t.Context(), tc.registry, tc.token, push("shop", "1"), ""); !fault.Is(err, fault.Unauthenticated) {
+			if _, err := w.Hook(t.Context(), tc.registry, tc.token, pushed("shop", "1"), ""); !fault.Is(err, fault.Unauthenticated) {
 				t.Errorf("%s: got %v, want unauthenticated", tc.name, err)
 			}
 		}
@@ -221,7 +223,7 @@ func TestAQueueTellsOfChanges(t *testing.T) {
 func TestScansAreTriedAgainAndGivenUp(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.push("shop", "1", 1)
-		w.fail("scan", fault.New(fault.Unavailable, "the layer can't be had").With("wait"))
+		w.fail("scan", &registries.Broken{Err: fault.New(fault.Unavailable, "the scanner was killed").With("wait")})
 		w.watch()
 		w.want("first", "shop 1 1 waiting")
 		w.pass(24 * time.Hour)
@@ -230,7 +232,7 @@ func TestScansAreTriedAgainAndGivenUp(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !strings.Contains(all[0].Error, "the layer can't be had") || !strings.Contains(all[0].Error, "wait") {
+		if !strings.Contains(all[0].Error, "the scanner was killed") || !strings.Contains(all[0].Error, "wait") {
 			t.Errorf("error %q", all[0].Error)
 		}
 		w.fail("scan", nil)

@@ -51,7 +51,7 @@ func (k *kit) entries(q store.RegistryImageQuery) (out []string) {
 
 func (k *kit) takeEntry(after time.Duration) store.RegistryImage {
 	k.Helper()
-	e, err := k.st.TakeRegistryScan(k.ctx, base().Add(after))
+	e, err := k.st.TakeRegistryScan(k.ctx, base().Add(after), nil)
 	k.ok(err)
 	return e
 }
@@ -211,6 +211,32 @@ func repositoryCases() []testCase {
 	}
 }
 
+func registryPartCases() []testCase {
+	return []testCase{
+		{"a partial listing adds and takes nothing away", func(k *kit) {
+			k.watched("hub")
+			left := held(3)
+			left.Left = true
+			k.listed(0, "shop", held(1, "a", "b"), held(2, "c"), left)
+			_, err := k.st.PutListing(k.ctx, store.Listing{
+				Registry: "hub", Repository: "shop", At: base().Add(time.Hour), Partial: true,
+				Images: []store.ListedImage{held(1, "a", "c"), held(3), held(4, "d")},
+			})
+			k.ok(err)
+			k.ok(k.st.FailListing(k.ctx, store.RegistryRepository{Registry: "hub", Name: "shop", Error: "only some"}))
+			same(k, "images", k.entries(store.RegistryImageQuery{}), []string{"shop 4 waiting", "shop 2 waiting", "shop 1 waiting", "shop 3 left"})
+			all, err := k.st.RegistryImages(k.ctx, store.RegistryImageQuery{Text: held(1).Digest})
+			k.ok(err)
+			same(k, "tags", all[0].Tags, []string{"a", "b", "c"})
+			names, err := k.st.RegistryRepositories(k.ctx, store.RegistryRepositoryQuery{Registry: "hub"})
+			k.ok(err)
+			same(k, "repository", names[0], store.RegistryRepository{
+				Registry: "hub", Name: "shop", Listed: base(), Images: 3, Left: 1, Error: "only some",
+			})
+		}},
+	}
+}
+
 func registryScanCases() []testCase {
 	return []testCase{
 		{"the newest first, each once, and not before its time", func(k *kit) {
@@ -223,9 +249,9 @@ func registryScanCases() []testCase {
 			k.ok(k.st.EndRegistryScan(k.ctx, e.ID, store.RegistryScanEnd{State: store.RegistryWaiting, Next: base().Add(time.Hour), Error: "away"}))
 			e1 := k.takeEntry(0)
 			same(k, "second", e1.Digest, held(1).Digest)
-			_, err := k.st.TakeRegistryScan(k.ctx, base())
+			_, err := k.st.TakeRegistryScan(k.ctx, base(), nil)
 			k.wantFault(err, fault.NotFound)
-			next, err := k.st.NextRegistryScan(k.ctx)
+			next, err := k.st.NextRegistryScan(k.ctx, nil)
 			k.ok(err)
 			same(k, "next", next, base().Add(time.Hour))
 			again := k.takeEntry(time.Hour)
@@ -240,6 +266,32 @@ func registryScanCases() []testCase {
 			}
 			k.wantFault(k.st.EndRegistryScan(k.ctx, 1_000, store.RegistryScanEnd{State: store.RegistryDone}), fault.NotFound)
 			k.wantFault(k.st.RegistryScanAgain(k.ctx, 1_000, base()), fault.NotFound)
+		}},
+		{"what is held is passed over, and what was no try does not count", func(k *kit) {
+			k.watched("hub")
+			k.listed(0, "shop", held(1))
+			k.listed(time.Minute, "shop/web", held(2))
+			take := func(h ...store.Held) (store.RegistryImage, error) {
+				return k.st.TakeRegistryScan(k.ctx, base().Add(time.Hour), h)
+			}
+			_, err := take(store.Held{Registry: "hub"})
+			k.wantFault(err, fault.NotFound)
+			next, err := k.st.NextRegistryScan(k.ctx, []store.Held{{Registry: "hub"}})
+			k.ok(err)
+			same(k, "next of what is held", next, time.Time{})
+			next, err = k.st.NextRegistryScan(k.ctx, []store.Held{{Registry: "hub", Repository: "shop"}, {Registry: "bub"}})
+			k.ok(err)
+			same(k, "next of the other", next, base().Add(time.Minute))
+			e, err := take(store.Held{Registry: "hub", Repository: "shop/web"}, store.Held{Registry: "hu", Repository: "b shop"})
+			k.ok(err)
+			same(k, "taken", e.Repository, "shop")
+			end := store.RegistryScanEnd{State: store.RegistryWaiting, Next: base(), Error: "429", Uncounted: true}
+			k.ok(k.st.EndRegistryScan(k.ctx, e.ID, end))
+			got, err := k.st.RegistryEntry(k.ctx, e.ID)
+			k.ok(err)
+			if got.Tries != 0 || got.Error != "429" || got.State != store.RegistryWaiting {
+				k.Errorf("got %+v", got)
+			}
 		}},
 		{"gone while it is scanned, it stays gone", func(k *kit) {
 			k.watched("hub")

@@ -59,6 +59,20 @@ func scanJobCases() []testCase {
 
 func scanEndCases() []testCase {
 	return []testCase{
+		{"given back, it was no try", func(k *kit) {
+			k.noted(1)
+			k.started("w", "a", 1, asset.Running)
+			v, err := k.lease("a", "j1", 0)
+			k.ok(err)
+			k.wantFault(k.st.ReleaseScan(k.ctx, v.ID, "j2", "not its own", base()), fault.Conflict)
+			k.ok(k.st.ReleaseScan(k.ctx, v.ID, "j1", "the registry is away", base()))
+			s := k.image(1).Scan
+			same(k, "scan", s, store.Scan{State: store.ScanWaiting, Agent: "a", Next: base(), Error: "the registry is away"})
+			k.wantFault(k.st.ReleaseScan(k.ctx, v.ID, "j1", "twice", base()), fault.Conflict)
+			_, err = k.lease("a", "j3", 0)
+			k.ok(err)
+			same(k, "tries", k.image(1).Scan.Tries, 1)
+		}},
 		{"fails, waits, is given up, is asked for anew", func(k *kit) {
 			k.noted(1)
 			k.started("w", "a", 1, asset.Running)

@@ -45,7 +45,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"acceptances", acceptanceCases()},
 		{"trends", trendCases()},
 		{"owners", ownerCases()},
-		{"registries", slices.Concat(registryCases(), listingCases(), repositoryCases(), registryScanCases(), entryCases(), registryImageCases())},
+		{"registries", slices.Concat(registryCases(), listingCases(), repositoryCases(), registryPartCases(), registryScanCases(), entryCases(), registryImageCases())},
 		{"agents", agentCases()},
 		{"agent settings", settingsCases()},
 		{"invitations", invitationCases()},

@@ -53,7 +53,7 @@ func (s Shop) listShop(ctx context.Context, st store.Registries, now time.Time) 
 		return err
 	}
 	for i := range s.Images[:5] {
-		e, err := st.TakeRegistryScan(ctx, now)
+		e, err := st.TakeRegistryScan(ctx, now, nil)
 		if err != nil {
 			return err
 		}
