@@ -133,7 +133,7 @@ func (g *globals) scan(ctx context.Context, name string, o scanOptions) error {
 	}
 	s := &scanning{globals: g, o: o, policy: policy, log: log}
 	s.garbage.set(knownPercent)
-	if s.baseline, err = readBaseline(o.baseline); err != nil {
+	if s.baseline, err = readBaseline(o.baseline, time.Now()); err != nil {
 		return err
 	}
 	if !o.noSecrets && meant.Kinds[0] != scan.TargetSBOM {
