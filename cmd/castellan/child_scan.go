@@ -29,6 +29,10 @@ const (
 	scanHeld = 128 << 20
 	// scanWithin is how long it may take on a host that has other things to do.
 	scanWithin = 30 * time.Minute
+	// scanAnalyser is how much of a processor one analyser may take of that: an agent
+	// has ten minutes for an image (internal/server/images), of which what is made to
+	// cost two analysers theirs leaves the greater part, and so the rest of the scan.
+	scanAnalyser = 2 * time.Minute
 	// scanCache is how much of its disk is kept of layers.
 	scanCache = 256 << 20
 )
@@ -125,7 +129,7 @@ func scanLayers(ctx context.Context, i scan.Layers, o childOptions, log *slog.Lo
 		return inventory.Inventory{}, errors.Join(err, i.Close())
 	}
 	so := scan.Options{
-		Cache: o.cache, CacheBytes: scanCache, Parallel: 1, Limits: scan.Limits{Held: scanHeld}, Malware: hostile, Log: log,
+		Cache: o.cache, CacheBytes: scanCache, Parallel: 1, Limits: scan.Limits{Held: scanHeld, AnalyserTime: scanAnalyser}, Malware: hostile, Log: log,
 	}
 	if len(o.salt) > 0 {
 		so.Secrets = secrets

@@ -98,7 +98,7 @@ then from a small one that came with the program, and the report says how old.
 	f.StringVar(&o.dockerHost, "docker-host", "", "container engine, as in DOCKER_HOST")
 	f.BoolVar(&o.plainHTTP, "plain-http", false, "speak to registries on other machines without encryption")
 	f.StringVar(&o.caFile, "registry-ca", "", "further certificate authorities of registries (PEM)")
-	f.StringArrayVar(&o.limits, "limit", nil, "what one scan may cost, as bytes=N (of one layer), entries=N (of one layer) or held=N (bytes of what was found); may be repeated")
+	f.StringArrayVar(&o.limits, "limit", nil, "what one scan may cost, as bytes=N (of one layer), entries=N (of one layer), held=N (bytes of what was found) or time=N (seconds of a processor that one analyser, as that of secrets, may work; 300, of folders 3600); may be repeated")
 	f.StringVar(&o.newSince, "new-since", "", "report only what is not in this former report (JSON) or image")
 	f.BoolVar(&o.noSecrets, "no-secrets", false, "do not look for secrets")
 	f.StringVar(&o.secretSalt, "secret-salt", "", "file with the salt of the fingerprints of secrets, for several machines (default: secrets.salt in the data folder or the user's own; CASTELLAN_SECRET_SALT)")
@@ -133,7 +133,7 @@ func (g *globals) scan(ctx context.Context, name string, o scanOptions) error {
 	}
 	s := &scanning{globals: g, o: o, policy: policy, log: log}
 	s.garbage.set(knownPercent)
-	if s.baseline, err = readBaseline(o.baseline); err != nil {
+	if s.baseline, err = readBaseline(o.baseline, time.Now()); err != nil {
 		return err
 	}
 	if !o.noSecrets && meant.Kinds[0] != scan.TargetSBOM {
@@ -238,7 +238,8 @@ func (g *globals) advisoryPath(given string) string {
 // parseLimits reads NAME=N.
 func parseLimits(given []string) (scan.Limits, error) {
 	var l scan.Limits
-	fields := map[string]*int64{"bytes": &l.Bytes, "entries": &l.Entries, "held": &l.Held}
+	var seconds int64
+	fields := map[string]*int64{"bytes": &l.Bytes, "entries": &l.Entries, "held": &l.Held, "time": &seconds}
 	for _, text := range given {
 		name, value, _ := strings.Cut(text, "=")
 		n, err := strconv.ParseInt(value, 10, 64)
@@ -246,8 +247,10 @@ func parseLimits(given []string) (scan.Limits, error) {
 			*field = n
 			continue
 		}
-		return l, usagef("--limit %q: want bytes=N, entries=N or held=N", text)
+		return l, usagef("--limit %q: want bytes=N, entries=N, held=N or time=N", text)
 	}
+	const year = 365 * 24 * 60 * 60
+	l.AnalyserTime = time.Duration(min(seconds, year)) * time.Second
 	return l, nil
 }
 

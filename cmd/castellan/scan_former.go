@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/finding"
@@ -23,8 +24,8 @@ const maxFormer = 512 << 20
 // former is what was found before.
 type former struct {
 	weaknesses, faults, secrets, malware past
-	fingerprints                         map[string]bool // of all of them
-	salt                                 string          // that of the secrets
+	fingerprints                         map[string]time.Time // of all of them, until when they are known; zero: for good
+	salt                                 string               // that of the secrets
 }
 
 // past is what was found before of one kind, by its names.
@@ -51,7 +52,7 @@ func (p past) has(name string, severity finding.Severity, accepted *finding.Acce
 }
 
 func newFormer() former {
-	return former{weaknesses: newPast(), faults: newPast(), secrets: newPast(), malware: newPast(), fingerprints: map[string]bool{}}
+	return former{weaknesses: newPast(), faults: newPast(), secrets: newPast(), malware: newPast(), fingerprints: map[string]time.Time{}}
 }
 
 // readFormer reads a report in JSON. flag names it in errors.
@@ -123,6 +124,7 @@ type formerFinding struct {
 	id, fingerprint string
 	severity        finding.Severity
 	accepted        bool
+	expires         time.Time // of that; zero: never
 	pkg             inventory.Package
 }
 
@@ -142,10 +144,19 @@ func (k *former) readFindings(r *pull.Reader, add func(*formerFinding)) {
 		var f formerFinding
 		f.read(r)
 		if f.fingerprint != "" {
-			k.fingerprints[f.fingerprint] = true
+			k.know(f.fingerprint, f.expires)
 		}
 		add(&f)
 	}
+}
+
+// know notes a finding. What somebody accepted for a time is known for as long, and
+// the longest counts of what is there twice.
+func (k *former) know(fingerprint string, until time.Time) {
+	if have, ok := k.fingerprints[fingerprint]; ok && (have.IsZero() || !until.IsZero() && !until.After(have)) {
+		return
+	}
+	k.fingerprints[fingerprint] = until
 }
 
 func (f *formerFinding) read(r *pull.Reader) {
@@ -165,13 +176,33 @@ func (f *formerFinding) read(r *pull.Reader) {
 			}
 			f.severity = s
 		case "accepted":
-			f.accepted = r.Kind() == pull.Struct
-			r.Skip()
+			if f.accepted = r.Kind() == pull.Struct; f.accepted {
+				f.readAcceptance(r)
+			} else {
+				r.Skip()
+			}
 		case "package":
 			f.readPackage(r)
 		default:
 			r.Skip()
 		}
+	}
+}
+
+func (f *formerFinding) readAcceptance(r *pull.Reader) {
+	if !r.Object() {
+		return
+	}
+	for r.Next() {
+		if r.Name() != "expires" {
+			r.Skip()
+			continue
+		}
+		t, err := time.Parse(time.RFC3339, r.Text())
+		if err != nil {
+			r.Fail(err)
+		}
+		f.expires = t
 	}
 }
 

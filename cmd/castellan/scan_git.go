@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -63,7 +64,7 @@ func (g *globals) scanGit(ctx context.Context, path string, o scanOptions) error
 		return err
 	}
 	s := &scanning{globals: g, o: o, policy: policy, log: log}
-	if s.baseline, err = readBaseline(o.baseline); err != nil {
+	if s.baseline, err = readBaseline(o.baseline, time.Now()); err != nil {
 		return err
 	}
 	if s.secrets, err = g.openSecrets(o); err != nil {

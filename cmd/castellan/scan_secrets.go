@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -152,19 +154,43 @@ func keptSalt(file string) (string, error) {
 type baseline struct {
 	file  string
 	known map[string]bool // fingerprints
-	salt  string          // that of its secrets
+	// ending are the fingerprints of what was accepted for a time that is not over.
+	ending map[string]time.Time
+	salt   string // that of its secrets
 }
 
 // readBaseline reads a report in JSON; nil without a file.
-func readBaseline(file string) (*baseline, error) {
+func readBaseline(file string, now time.Time) (*baseline, error) {
 	if file == "" {
 		return nil, nil //nolint:nilnil // no baseline is none
 	}
-	known, err := readFormer("--baseline", file)
+	former, err := readFormer("--baseline", file)
 	if err != nil {
 		return nil, err
 	}
-	return &baseline{file: filepath.Base(file), known: known.fingerprints, salt: known.salt}, nil
+	b := &baseline{file: filepath.Base(file), known: map[string]bool{}, ending: map[string]time.Time{}, salt: former.salt}
+	for fingerprint, until := range former.fingerprints {
+		switch {
+		case until.IsZero():
+			b.known[fingerprint] = true
+		case until.After(now):
+			b.ending[fingerprint] = until
+		}
+	}
+	return b, nil
+}
+
+// rules accept, for as long as it was accepted, what the baseline does not know for
+// good.
+func (b *baseline) rules() (rules []scan.Rule) {
+	if b == nil {
+		return nil
+	}
+	for _, fingerprint := range slices.Sorted(maps.Keys(b.ending)) {
+		a := b.acceptance(fingerprint)
+		rules = append(rules, scan.Rule{ID: fingerprint, Reason: a.Reason, By: a.By, Expires: a.Expires})
+	}
+	return rules
 }
 
 // accept marks the vulnerabilities that the baseline knows.
@@ -173,8 +199,8 @@ func (b *baseline) accept(vs []finding.Vulnerability) {
 		return
 	}
 	for i := range vs {
-		if v := &vs[i]; v.Accepted == nil && b.known[v.Fingerprint] {
-			v.Accepted = b.acceptance()
+		if v := &vs[i]; v.Accepted == nil {
+			v.Accepted = b.acceptance(v.Fingerprint)
 		}
 	}
 }
@@ -185,14 +211,19 @@ func (b *baseline) acceptFaults(faults []finding.Misconfiguration) {
 		return
 	}
 	for i := range faults {
-		if m := &faults[i]; m.Accepted == nil && b.known[m.Fingerprint] {
-			m.Accepted = b.acceptance()
+		if m := &faults[i]; m.Accepted == nil {
+			m.Accepted = b.acceptance(m.Fingerprint)
 		}
 	}
 }
 
-func (b *baseline) acceptance() *finding.Acceptance {
-	return &finding.Acceptance{Reason: "known before: it is in the baseline", By: b.file}
+// acceptance is that of a finding; nil if the baseline does not know it.
+func (b *baseline) acceptance(fingerprint string) *finding.Acceptance {
+	until, ends := b.ending[fingerprint]
+	if !ends && !b.known[fingerprint] {
+		return nil
+	}
+	return &finding.Acceptance{Reason: "known before: it is in the baseline", By: b.file, Expires: until}
 }
 
 // addSecrets adds the secrets of an inventory to its report.
@@ -207,7 +238,7 @@ func (s *scanning) addSecrets(r *scan.Report) {
 		s.tellOtherSalt(s.baseline.salt, r.SaltID)
 	}
 	var expired []scan.Rule
-	r.Secrets, expired = scan.JudgeSecrets(&r.Inventory, s.policy.rules, known, time.Now())
+	r.Secrets, expired = scan.JudgeSecrets(&r.Inventory, append(slices.Clip(s.policy.rules), s.baseline.rules()...), known, time.Now())
 	if s.db == nil { // else they are told with those for vulnerabilities
 		s.tellExpired(expired)
 	}

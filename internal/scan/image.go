@@ -37,7 +37,7 @@ func (s *Scanner) Image(ctx context.Context, src Layers) (inventory.Inventory, e
 	if err != nil {
 		return inventory.Inventory{}, err
 	}
-	inv := s.inventory(v, layers, strata{layers: len(layers)})
+	inv := s.inventory(v, layers, strata{layers: len(layers)}, j.budget)
 	if !slices.ContainsFunc(layers, func(r *layer.Result) bool { return r.Unsettled || r.Missing != "" }) {
 		s.cache.storeImage(&wholeImage{Chain: chain, Layers: bare(image.Layers), Inventory: inv})
 	}
@@ -80,7 +80,7 @@ func (s *Scanner) Workload(ctx context.Context, name string, src Layers, upper f
 		}
 		v = newView(s.o.Analysers, all)
 	}
-	inv := s.inventory(v, all, strata{layers: len(layers), running: true})
+	inv := s.inventory(v, all, strata{layers: len(layers), running: true}, j.budget)
 	return s.dated(inv, inventory.Subject{Kind: inventory.KindWorkload, Name: name}, &image), nil
 }
 

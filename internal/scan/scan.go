@@ -43,7 +43,7 @@ import (
 
 // Analysis is the version of the analysis. It is raised whenever an analyser
 // finds more, or otherwise, in the same files: layers are then read again.
-const Analysis = 4
+const Analysis = 5
 
 // Layers is an opened image, as a door hands it over.
 type Layers interface {
@@ -126,7 +126,7 @@ func New(o Options) *Scanner {
 }
 
 // inventory makes an inventory of what layers show.
-func (s *Scanner) inventory(v *view, layers []*layer.Result, st strata) inventory.Inventory {
+func (s *Scanner) inventory(v *view, layers []*layer.Result, st strata, b *layer.Budget) inventory.Inventory {
 	inv := inventory.Inventory{Packages: []inventory.Package{}, Analysis: Analysis}
 	for i, r := range layers {
 		for _, p := range r.Problems {
@@ -137,6 +137,10 @@ func (s *Scanner) inventory(v *view, layers []*layer.Result, st strata) inventor
 			inv.Problems = append(inv.Problems, inventory.Problem{Place: st.place(inventory.Place{}, i), Lost: true,
 				What: fmt.Sprintf("layer %d was not read: %s", i+1, r.Missing)})
 		}
+	}
+	for _, x := range b.Spent() {
+		inv.Problems = append(inv.Problems, inventory.Problem{What: fmt.Sprintf("%s: it took %v of a processor, all that one scan may spend on it; what it would have looked at then, %d files, was left out; "+
+			"if all of it can be trusted, raise the limit with --limit time=SECONDS", x.Analyser, x.Time, x.Files)})
 	}
 	assemble(v, st, &inv)
 	if s.o.Secrets != nil {

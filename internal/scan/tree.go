@@ -1,12 +1,14 @@
 package scan
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/scan/layer"
@@ -28,10 +30,17 @@ type Target struct {
 	OneFileSystem bool
 }
 
+// treeTime is how long one analyser may work on a folder unless limits say
+// otherwise. A host has more than an image has, and nobody else's scan waits for it.
+const treeTime = time.Hour
+
 // Tree returns what is inside a folder: a root file system, this host, or source
 // code. Symbolic links stay within it.
 func (s *Scanner) Tree(ctx context.Context, fsys fs.FS, t Target) (inventory.Inventory, error) {
-	tree := layer.Tree{Options: s.options(layer.NewBudget(s.o.Limits)), Skip: t.skip(), OneFileSystem: t.OneFileSystem}
+	limits := s.o.Limits
+	limits.AnalyserTime = cmp.Or(limits.AnalyserTime, treeTime)
+	budget := layer.NewBudget(limits)
+	tree := layer.Tree{Options: s.options(budget), Skip: t.skip(), OneFileSystem: t.OneFileSystem}
 	tree.Progress = s.treeProgress()
 	r, err := layer.ReadTree(ctx, fsys, tree)
 	if err != nil {
@@ -45,7 +54,7 @@ func (s *Scanner) Tree(ctx context.Context, fsys fs.FS, t Target) (inventory.Inv
 		}
 		v = newView(s.o.Analysers, layers)
 	}
-	return s.dated(s.inventory(v, layers, strata{source: t.Kind == inventory.KindSource}), inventory.Subject{Kind: t.Kind, Name: t.Name}, nil), nil
+	return s.dated(s.inventory(v, layers, strata{source: t.Kind == inventory.KindSource}, budget), inventory.Subject{Kind: t.Kind, Name: t.Name}, nil), nil
 }
 
 // treeProgress tells what was read of a folder's files; how much there is, nobody

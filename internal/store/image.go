@@ -205,7 +205,8 @@ type ScanJobs interface {
 	// SweepVain ends the wait of images that were scanned by an older analysis, and
 	// wait for a newer one that none of the agents that have them has any more;
 	// able are those that scan, with their analysis. They are done as before, and
-	// their ids are returned.
+	// their ids are returned. What a registry has is not among them: the server
+	// scans that itself.
 	SweepVain(ctx context.Context, able map[string]int) ([]string, error)
 	// ScanAgain makes an image wait for a scan, with no tries behind it, wherever
 	// registries hold it, too.
@@ -351,6 +352,18 @@ type Owners interface {
 	// PutImageOwners sets the owners of images, by name; unknown images are left
 	// out.
 	PutImageOwners(ctx context.Context, owners map[string]string) error
+	// OwnedImages returns what tells whose images are, those behind an id, in the
+	// order of their ids, MaxPage at most: an image that moves in lists meanwhile
+	// is in one page, and one only.
+	OwnedImages(ctx context.Context, after string) ([]OwnedImage, error)
+}
+
+// OwnedImage is what tells whose an image is.
+type OwnedImage struct {
+	ID         string
+	References []string
+	Groups     []asset.Group // of the workloads that run it, each once, in order
+	Owner      string        // as stored
 }
 
 // MaxOwners bounds the rules: each is held against each image.

@@ -3,6 +3,8 @@ package db
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -57,6 +59,55 @@ func (d *DB) Owners(ctx context.Context) (rules asset.Owners, err error) {
 		})
 	})
 	return rules, err
+}
+
+// OwnedImages implements store.Owners.
+func (d *DB) OwnedImages(ctx context.Context, after string) (out []store.OwnedImage, err error) {
+	err = d.read(ctx, "read the owners of images", func(s *snapshot) error {
+		err := s.query(ctx, "SELECT id, owner, body FROM images WHERE id > ? ORDER BY id LIMIT ?", []any{after, store.MaxPage}, func(r *sql.Rows) (bool, error) {
+			var v store.OwnedImage
+			var body []byte
+			if err := r.Scan(&v.ID, &v.Owner, &body); err != nil {
+				return false, err
+			}
+			var b imageBody
+			if err := json.Unmarshal(body, &b); err != nil {
+				return false, fmt.Errorf("decode image %s: %w", v.ID, err)
+			}
+			v.References = b.References
+			out = append(out, v)
+			return true, nil
+		})
+		if err != nil || len(out) == 0 {
+			return err
+		}
+		return s.groupsOf(ctx, out)
+	})
+	return out, err
+}
+
+// groupsOf adds the groups that run images, which are in the order of their ids.
+func (s *snapshot) groupsOf(ctx context.Context, images []store.OwnedImage) error {
+	const query = "SELECT image, grp FROM workloads WHERE image >= ? AND image <= ? AND ended = 0 ORDER BY image"
+	at := 0
+	err := s.query(ctx, query, []any{images[0].ID, images[len(images)-1].ID}, func(r *sql.Rows) (bool, error) {
+		var image string
+		var group asset.Group
+		if err := r.Scan(&image, &group); err != nil {
+			return false, err
+		}
+		for at < len(images) && images[at].ID < image {
+			at++
+		}
+		if at < len(images) && images[at].ID == image && group != "" && !slices.Contains(images[at].Groups, group) {
+			images[at].Groups = append(images[at].Groups, group)
+		}
+		return at < len(images), nil
+	})
+	for i := range images {
+		slices.Sort(images[i].Groups)
+	}
+	return err
 }
 
 // PutImageOwners implements store.Owners.

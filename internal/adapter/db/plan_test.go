@@ -225,6 +225,8 @@ func useFindings(t *testing.T, d *db.DB) {
 	_, err = d.Owners(ctx)
 	must(err)
 	must(d.PutImageOwners(ctx, map[string]string{"i": "x"}))
+	_, err = d.OwnedImages(ctx, "a")
+	must(err)
 	_, err = d.Images(ctx, store.ImageQuery{Owner: "x"})
 	must(err)
 	_, err = d.Weaknesses(ctx, store.VulnerabilityQuery{Owner: "x"})

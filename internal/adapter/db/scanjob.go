@@ -159,7 +159,8 @@ func (d *DB) SweepVain(ctx context.Context, able map[string]int) (ended []string
 		// asked as analysis has it asked for anew, once somebody can.
 		ended, err = w.changed(ctx, `UPDATE images SET state = 'done', pending = 0, tries = 0, next = 0, error = '', asked = analysis
 			WHERE pending = 1 AND job = '' AND scanned = 1 AND asked > 0 AND NOT EXISTS (SELECT 1 FROM workloads w
-			JOIN json_each(?) a ON a.key = w.agent WHERE w.image = images.id AND w.rank IN (0, 1) AND a.value >= images.asked) RETURNING id`, string(agents))
+			JOIN json_each(?) a ON a.key = w.agent WHERE w.image = images.id AND w.rank IN (0, 1) AND a.value >= images.asked)
+			AND NOT `+held+` RETURNING id`, string(agents))
 		return err
 	})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"slices"
 	"unsafe"
 
@@ -27,6 +28,7 @@ const (
 // Limits of a child, which hold for all of it: see setrlimit(2).
 const (
 	maxCPU   = 15 * 60   // seconds; 2.2 GB of image take 4
+	lastCPU  = 5         // seconds more in which it says why it ends
 	maxFile  = 256 << 20 // bytes of one file; what is kept of a layer has some megabytes
 	maxFiles = 64
 	// maxData is where the kernel ends a child whose heap grows in spite of
@@ -50,8 +52,17 @@ func Bound() ([]byte, error) {
 		_, _ = io.Copy(io.Discard, os.Stdin) // until the end, of whatever kind
 		os.Exit(1)
 	}()
+	spent := make(chan os.Signal, 1)
+	signal.Notify(spent, unix.SIGXCPU)
+	go func() {
+		<-spent
+		os.Exit(codeSpent)
+	}()
+	if err := unix.Setrlimit(unix.RLIMIT_CPU, &unix.Rlimit{Cur: maxCPU, Max: maxCPU + lastCPU}); err != nil {
+		return nil, fmt.Errorf("limit the time of a processor: %w", err)
+	}
 	for resource, most := range map[int]uint64{
-		unix.RLIMIT_CPU: maxCPU, unix.RLIMIT_FSIZE: maxFile, unix.RLIMIT_NOFILE: maxFiles,
+		unix.RLIMIT_FSIZE: maxFile, unix.RLIMIT_NOFILE: maxFiles,
 		unix.RLIMIT_DATA: maxData, unix.RLIMIT_CORE: 0,
 	} {
 		if err := unix.Setrlimit(resource, &unix.Rlimit{Cur: most, Max: most}); err != nil {

@@ -49,6 +49,12 @@ var (
 	errLate    = errors.New("it took too long")
 )
 
+// codeSpent is how a child ends that has had its time of a processor: 128 and the
+// number of SIGXCPU, as shells write it.
+const codeSpent = 128 + int(unix.SIGXCPU)
+
+const slowRemedy = "nothing of it is kept; do the same by hand, as with castellan scan, which takes the time that it needs"
+
 // Run starts a child and waits for its end. An error means that it did not end
 // by itself: Exhausted when it took or wrote too much, Unavailable when it could
 // not be started or was killed, ctx's own when that ended. Nothing of it runs
@@ -84,9 +90,11 @@ func (p *Program) Run(ctx context.Context, t Task) (Output, error) {
 	case errors.Is(cause, errTooMuch):
 		return out, fault.New(fault.Exhausted, "run a child: %w: %d bytes", errTooMuch, t.Output)
 	case errors.Is(cause, errLate):
-		return out, fault.New(fault.Unavailable, "run a child: %w: %s", errLate, t.Within)
+		return out, fault.New(fault.Unavailable, "run a child: %w: %s", errLate, t.Within).With(slowRemedy)
 	case cause != nil:
 		return out, cause
+	case errors.As(err, &exited) && exited.ExitCode() == codeSpent:
+		return out, fault.New(fault.Exhausted, "run a child: it used %d minutes of a processor, which is all that it may", maxCPU/60).With(slowRemedy)
 	case errors.As(err, &exited) && exited.Exited():
 		out.Code = exited.ExitCode()
 		return out, nil

@@ -68,6 +68,11 @@ func play(args []string) int {
 		}
 	case "sleep":
 		time.Sleep(time.Hour)
+	case "spend": // all of its time of a processor, as the kernel says it
+		if err := unix.Kill(os.Getpid(), unix.SIGXCPU); err != nil {
+			return 1
+		}
+		time.Sleep(time.Hour)
 	case "fail":
 		fmt.Print("why")
 		fmt.Fprint(os.Stderr, strings.Repeat("x", 1<<20))
@@ -224,6 +229,7 @@ func TestHowAChildEnds(t *testing.T) {
 		{"with an error of its own", task("fail"), fault.Unknown, "why", 7},
 		{"writing too much", task("flood"), fault.Exhausted, "", 0},
 		{"too late", self.Task{Args: []string{"sleep"}, Within: 100 * time.Millisecond, Memory: 1 << 26}, fault.Unavailable, "", 0},
+		{"using too much of a processor", task("spend"), fault.Exhausted, "", 0},
 		{"leaving something behind", task("leave"), fault.Unknown, "", 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -47,6 +47,11 @@ const (
 	// takes 64 KiB of a definition.
 	maxJudged      = 16 << 20
 	maxJudgedInAll = 512 << 20
+	// maxWords and maxWordsInAll are the same for commands, which are taken apart
+	// into words: four seconds of a processor for 16 MB, of which a document of 20 KB
+	// can have as much by naming one text a thousand times.
+	maxWords      = 2 << 20
+	maxWordsInAll = 64 << 20
 	// maxServices bounds those of a compose file; people write dozens.
 	maxServices = 1000
 )
@@ -96,6 +101,7 @@ type scan struct {
 	seen      map[string]bool // files that were understood
 	resources int
 	judged    int  // bytes of texts
+	words     int  // of these, of commands
 	tooMany   bool // it was said that faults are left out
 }
 
@@ -188,9 +194,13 @@ func (s *scan) take(d *blueprint.Document, files ...string) {
 			s.lost(cmp.Or(t.At.File, name), fmt.Errorf("%s has %s", t.Name, t.Cut))
 		}
 	}
-	judged := weight(d)
+	judged, words := weight(d)
 	if s.judged += judged; judged > maxJudged || s.judged > maxJudgedInAll {
 		s.lost(name, fmt.Errorf("it names texts of %d bytes in all, and is not looked at: at most %d of one document are, and %d of a scan", judged, maxJudged, maxJudgedInAll))
+		return
+	}
+	if s.words += words; words > maxWords || s.words > maxWordsInAll {
+		s.lost(name, fmt.Errorf("its commands have %d bytes in all, and it is not looked at: at most %d of one document are, and %d of a scan", words, maxWords, maxWordsInAll))
 		return
 	}
 	if s.tooMany {
@@ -205,9 +215,8 @@ func (s *scan) take(d *blueprint.Document, files ...string) {
 }
 
 // weight is how many bytes the texts of a document's containers have, in which
-// secrets are looked for.
-func weight(d *blueprint.Document) int {
-	n := 0
+// secrets are looked for, and how many of them are of commands.
+func weight(d *blueprint.Document) (n, words int) {
 	for i := range d.Tasks {
 		for k := range d.Tasks[i].Containers {
 			c := &d.Tasks[i].Containers[k]
@@ -218,12 +227,12 @@ func weight(d *blueprint.Document) int {
 			}
 			for _, list := range [][]blueprint.Text{c.Command.V, c.Entrypoint.V} {
 				for v := range list {
-					n += len(list[v].V)
+					words += len(list[v].V)
 				}
 			}
 		}
 	}
-	return n
+	return n + words, words
 }
 
 func (s *scan) dockerfile(name string) {

@@ -23,12 +23,14 @@ const (
 
 var (
 	errNoGzip   = errors.New("not a gzip stream")
+	errHalf     = errors.New("gzip header is cut off")
 	errChecksum = errors.New("gzip checksum does not fit: the data is damaged")
 	errSize     = errors.New("gzip size does not fit: the data is damaged")
 )
 
 // ErrTrailing says that all members were whole, and that what follows them is
-// neither another one nor zeros.
+// neither another one nor zeros: no header of one, or no whole one, behind which
+// nothing can be.
 var ErrTrailing = errors.New("bytes behind the gzip stream are none of it")
 
 // Gzip decompresses a gzip stream of one member or of several, one behind the
@@ -54,7 +56,7 @@ func (g *Gzip) Reset(src io.Reader) error {
 	g.r.Reset(src)
 	g.sum, g.size = 0, 0
 	g.err = g.header()
-	if g.err == io.EOF {
+	if g.err == io.EOF || g.err == errHalf {
 		g.err = io.ErrUnexpectedEOF
 	}
 	return g.err
@@ -134,7 +136,7 @@ func (g *Gzip) end(err error) error {
 	g.sum, g.size = 0, 0
 	r.next()
 	err = g.header()
-	if err == errNoGzip {
+	if err == errNoGzip || err == errHalf {
 		return ErrTrailing
 	}
 	return err
@@ -169,6 +171,14 @@ func cutOff(err error) error {
 	return err
 }
 
+// half is cutOff within a header.
+func half(err error) error {
+	if err == io.EOF {
+		return errHalf
+	}
+	return err
+}
+
 // header reads the header of a member; io.EOF where nothing but zeros is left.
 func (g *Gzip) header() error {
 	first, err := g.byte()
@@ -183,14 +193,14 @@ func (g *Gzip) header() error {
 	}
 	second, err := g.byte()
 	if err != nil {
-		return cutOff(err)
+		return half(err)
 	}
 	if second != 0x8b {
 		return errNoGzip
 	}
 	var h [8]byte
 	if err := g.bytes(h[:]); err != nil {
-		return cutOff(err)
+		return half(err)
 	}
 	if h[0] != 8 {
 		return fmt.Errorf("gzip stream of method %d, only deflate is known", h[0])
@@ -199,7 +209,7 @@ func (g *Gzip) header() error {
 	if flags&flagsReserved != 0 {
 		return errors.New("gzip header has unknown flags")
 	}
-	return cutOff(g.options(flags))
+	return half(g.options(flags))
 }
 
 // options skips what a header may have more.

@@ -189,6 +189,7 @@ func TestGzip(t *testing.T) {
 		{"two members", two, append(bytes.Clone(text), "second"...), true},
 		{"padded with zeros", append(bytes.Clone(one), make([]byte, 70_000)...), text, true},
 		{"garbage behind", append(bytes.Clone(one), "garbage behind"...), text, false},
+		{"half a header behind", append(bytes.Clone(one), 0x1f, 0x8b, 8), text, false},
 		{"checksum", flipped, text, false},
 		{"size", longer, text, false},
 		{"no trailer", one[:len(one)-8], text, false},

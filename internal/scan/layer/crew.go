@@ -32,6 +32,7 @@ type crew struct {
 	analysers []analyse.Analyser
 	limits    Limits
 	budget    *Budget
+	clocks    []*clock // of the analysers
 	grace     time.Duration
 	slots     chan struct{}
 	running   sync.WaitGroup
@@ -40,7 +41,7 @@ type crew struct {
 	mu      sync.Mutex // guards the rest
 	done    []*taken
 	strikes []int
-	late    bool // one took too long
+	late    bool // one took too long, or was not asked because its time was spent
 	err     error
 }
 
@@ -75,6 +76,9 @@ func (o *offer) taken(analyser int) taken {
 func newCrew(ctx context.Context, o Options) *crew {
 	w := &crew{ctx: ctx, analysers: o.Analysers, limits: o.Limits, budget: o.Budget,
 		grace: cmp.Or(o.grace, graceTime), slots: make(chan struct{}, maxTakes), strikes: make([]int, len(o.Analysers))}
+	for _, a := range o.Analysers {
+		w.clocks = append(w.clocks, o.Budget.clocks.clock(a.Name()))
+	}
 	w.blocks.New = func() any { return &block{data: make([]byte, 0, blockSize)} }
 	return w
 }
@@ -125,10 +129,14 @@ func (w *crew) begin(f *feed, o *offer, who []int) error {
 	return w.failed()
 }
 
+// struckOut says that an analyser took too long too often in this layer, or for too
+// long in all of the scan.
 func (w *crew) struckOut(i int) bool {
+	spent := w.clocks[i].refuses()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.strikes[i] >= maxStrikes
+	w.late = w.late || spent
+	return spent || w.strikes[i] >= maxStrikes
 }
 
 // failed returns the error that ends the layer, if there is one.

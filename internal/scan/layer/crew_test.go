@@ -108,6 +108,48 @@ func (sizes) Take(_ context.Context, _ *analyse.Entry, r io.Reader, shown *analy
 	return err
 }
 
+// TestAnAnalyserHasATimeInAScan: none may cost the scan all that it has; when its
+// time is spent the others go on, it is said what was left out, and the layer is
+// not settled.
+func TestAnAnalyserHasATimeInAScan(t *testing.T) {
+	const files = 40
+	var lines []string
+	for i := range files {
+		lines = append(lines, fmt.Sprintf("file f%02d pkg:x", i))
+	}
+	greedy := odd{"greedy", nil, func(_ context.Context, _ *analyse.Entry, _ io.Reader, shown *analyse.Shown) error {
+		shown.Packages = []inventory.Package{{Name: "dear"}}
+		return nil
+	}}
+	limits := layer.Limits{AnalyserTime: time.Hour}
+	budget := layer.NewBudget(limits)
+	read := func() (dear, whole int, unsettled bool) {
+		r, err := layer.Read(t.Context(), inventory.Layer{}, bytes.NewReader(archive(t, lines...)),
+			layer.Options{Analysers: []analyse.Analyser{greedy, sizes{}}, Limits: limits, Budget: budget})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range listing(r) {
+			dear += strings.Count(l, "greedy: dear")
+			whole += strings.Count(l, "sizes: 5")
+		}
+		return dear, whole, r.Unsettled
+	}
+	if dear, whole, unsettled := read(); dear != files || whole != files || unsettled || len(budget.Spent()) > 0 {
+		t.Errorf("before: %d and %d files, unsettled %v, spent %v", dear, whole, unsettled, budget.Spent())
+	}
+	budget.SpendAll("greedy")
+	for range 2 {
+		if dear, whole, unsettled := read(); dear != 0 || whole != files || !unsettled {
+			t.Errorf("after: it looked at %d files, the other at %d, unsettled %v", dear, whole, unsettled)
+		}
+	}
+	want := []layer.Spent{{Analyser: "greedy", Time: time.Hour, Files: 2 * files}}
+	if d := cmp.Diff(budget.Spent(), want); d != "" {
+		t.Errorf("spent (-got +want):\n%s", d)
+	}
+}
+
 // TestOneThatNeverStopsIsLeftBehind: it neither reads nor heeds its context.
 func TestOneThatNeverStopsIsLeftBehind(t *testing.T) {
 	release := make(chan struct{})

@@ -49,9 +49,19 @@ func decompress(r *stored, w *meter, d *decoders) error {
 
 // isTrailing says that the compressed stream was whole and something else follows
 // it.
+//
+// Nothing can hide there, because nothing reads it: what follows is neither a member
+// nor a frame, nor a whole header of one. Tools differ in what they say of it, not in
+// what they take out of it: gzip and pigz pass over zeros and say of other bytes that
+// they do, gzip and Go's reader end with an error behind half a header, Go's reader
+// and the zstd command behind anything, zeros too, and engines that stop at the end
+// of the archive see none of it. A member or frame that begins and breaks off, and
+// checksums that don't fit, are errors everywhere, and here.
 func isTrailing(err error) bool {
-	return errors.Is(err, inflate.ErrTrailing) || errors.Is(err, zstd.ErrMagicMismatch)
+	return errors.Is(err, inflate.ErrTrailing) || errors.Is(err, zstd.ErrMagicMismatch) || errors.Is(err, errTrailing)
 }
+
+var errTrailing = errors.New("bytes behind the zstd stream are none of it")
 
 // isZstd takes a frame, or one of those that hold something else and are
 // skipped.

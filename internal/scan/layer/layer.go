@@ -12,9 +12,10 @@
 // symbolic links on the way followed as containerd does it, duplicate entries
 // replace one another, bytes behind the archive's end mark are read for the
 // digest and mean nothing. Bytes behind the compressed stream are ignored once
-// the archive has ended, as unpigz does it for containerd; before that they are
-// an error, and so is a stream that breaks off or is damaged behind the archive's
-// end.
+// the archive has ended, as unpigz does it for containerd, also those that begin
+// like another stream and are too few to be one (see isTrailing); before that they
+// are an error, and so is a stream that breaks off or is damaged behind the
+// archive's end.
 package layer
 
 import (

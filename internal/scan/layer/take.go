@@ -140,6 +140,7 @@ func (f *feed) leave() {
 // take is one analyser reading one file.
 type take struct {
 	crew   *crew
+	clock  *clock
 	feed   *feed
 	entry  analyse.Entry
 	out    taken
@@ -172,12 +173,14 @@ const (
 
 func (w *crew) start(f *feed, o *offer, analyser int) *take {
 	t := &take{crew: w, feed: f, entry: *o.entry, in: make(chan *block, maxAhead), ended: make(chan struct{}), out: o.taken(analyser)}
+	t.clock = w.clocks[analyser]
 	t.elsewhere = o.entry.HardLink || o.entry.Mode&fs.ModeSymlink != 0
 	t.ctx, t.cancel = context.WithCancel(w.ctx)
 	t.mu.Lock()
 	t.timer = time.AfterFunc(w.limits.FileTime, t.tooLate)
 	t.mu.Unlock()
 	w.running.Add(1)
+	t.clock.start()
 	go t.run()
 	return t
 }
@@ -229,6 +232,7 @@ func (t *take) call(a analyse.Analyser) (err error) {
 }
 
 func (t *take) leave() {
+	t.clock.stop()
 	close(t.ended)
 	t.feed.leave()
 	t.crew.running.Done()
@@ -287,18 +291,11 @@ func (t *take) Read(p []byte) (int, error) {
 	}
 	for len(t.rest) == 0 {
 		t.release()
-		select {
-		case b, ok := <-t.in:
-			if !ok {
-				if t.why != nil {
-					return 0, t.why
-				}
-				return 0, io.EOF
-			}
-			t.cur, t.rest = b, b.data[min(t.read-b.at, int64(len(b.data))):]
-		case <-t.ctx.Done():
-			return 0, t.ctx.Err()
+		b, err := t.next()
+		if err != nil {
+			return 0, err
 		}
+		t.cur, t.rest = b, b.data[min(t.read-b.at, int64(len(b.data))):]
 	}
 	if t.read >= t.crew.limits.FileBytes {
 		return 0, errTooMuch
@@ -307,6 +304,37 @@ func (t *take) Read(p []byte) (int, error) {
 	t.rest = t.rest[n:]
 	t.read += int64(n)
 	return n, nil
+}
+
+// next waits for a block. The clock stands still meanwhile.
+func (t *take) next() (*block, error) {
+	if err := t.ctx.Err(); err != nil {
+		return nil, err
+	}
+	select {
+	case b, ok := <-t.in:
+		return b, t.ending(ok)
+	default:
+	}
+	t.clock.stop()
+	defer t.clock.start()
+	select {
+	case b, ok := <-t.in:
+		return b, t.ending(ok)
+	case <-t.ctx.Done():
+		return nil, t.ctx.Err()
+	}
+}
+
+// ending is how the file ends, if there is no more of it.
+func (t *take) ending(more bool) error {
+	switch {
+	case more:
+		return nil
+	case t.why != nil:
+		return t.why
+	}
+	return io.EOF
 }
 
 // Skip is analyse.Skipper.

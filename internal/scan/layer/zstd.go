@@ -52,7 +52,8 @@ func (d *decoders) unzstd(ctx context.Context, r *bufio.Reader, w io.Writer, ver
 		}
 		most = maxWindow
 	}
-	z, err := d.take(r, zstd.WithDecoderMaxWindow(most), zstd.IgnoreChecksum(verified))
+	f := newFrames(r)
+	z, err := d.take(f, zstd.WithDecoderMaxWindow(most), zstd.IgnoreChecksum(verified))
 	if err != nil {
 		return fmt.Errorf("zstd: %w", err)
 	}
@@ -61,6 +62,9 @@ func (d *decoders) unzstd(ctx context.Context, r *bufio.Reader, w io.Writer, ver
 	if errors.Is(err, zstd.ErrWindowSizeExceeded) || errors.Is(err, zstd.ErrDecoderSizeExceeded) {
 		return fault.New(fault.Unsupported, "layer needs more than %d MiB of memory to be decompressed: %w", most>>20, err).
 			With("build the image again with a zstd window of at most 8 MiB")
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) && f.trailing() {
+		return errTrailing
 	}
 	return err
 }

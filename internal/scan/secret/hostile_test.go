@@ -46,3 +46,20 @@ func TestHostileDocuments(t *testing.T) {
 		})
 	}
 }
+
+// A file that is full of secrets is not looked through to its end for more than are
+// kept.
+func TestFullFilesAreNotReadOn(t *testing.T) {
+	var b strings.Builder
+	for i := range 200_000 {
+		fmt.Fprintf(&b, "db_password = \"%s%d\"\n", strong, i)
+	}
+	r := strings.NewReader(b.String())
+	found, err := engine(t).Find(t.Context(), secret.File{Path: "srv/app.conf"}, r)
+	if !errors.Is(err, secret.ErrMany) || len(found) == 0 {
+		t.Errorf("%d found, error %v", len(found), err)
+	}
+	if read := b.Len() - r.Len(); read > 1<<20 {
+		t.Errorf("%d bytes of %d were read", read, b.Len())
+	}
+}

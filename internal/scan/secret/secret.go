@@ -146,6 +146,10 @@ func (e *Engine) Find(ctx context.Context, f File, r io.Reader) ([]inventory.Sec
 		}
 		s.sift()
 		s.structure()
+		if len(s.found) >= maxFound && !s.done {
+			s.lost = true // what follows would not be kept
+			break
+		}
 		s.advance()
 	}
 	return s.answer()

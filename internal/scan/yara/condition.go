@@ -3,6 +3,7 @@ package yara
 import (
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -21,6 +22,9 @@ type value struct {
 	kind kindOf
 	n    int64
 	s    string
+	// least says that it is n or more: something is counted, and of the file only
+	// the beginning was looked at.
+	least bool
 }
 
 func truthOf(b bool) value {
@@ -31,6 +35,9 @@ func truthOf(b bool) value {
 }
 
 func number64(n int64) value { return value{kind: integer, n: n} }
+
+// decided says that it is known whether a value counts as true.
+func (v value) decided() bool { return v.kind != unknown && !(v.least && v.n == 0) }
 
 // met says whether a value counts as true.
 func (v value) met() bool {
@@ -83,17 +90,44 @@ func (p *parser) or() expr {
 	a := p.and()
 	for p.accept("or") {
 		a = join(a, p.and(), func(x, y func(*scanning) value) func(*scanning) value {
-			return func(s *scanning) value { return truthOf(x(s).met() || y(s).met()) }
+			return func(s *scanning) value {
+				v := x(s)
+				if v.met() {
+					return truthOf(true)
+				}
+				w := y(s)
+				if !w.met() && s.open(v, w) {
+					return value{}
+				}
+				return truthOf(w.met())
+			}
 		})
 	}
 	return a
+}
+
+// open says that it cannot be told what is not met, because of the file only the
+// beginning was looked at. Of a whole file what is not known counts as not met, as
+// YARA has it.
+func (s *scanning) open(vs ...value) bool {
+	return s.cut && slices.ContainsFunc(vs, func(v value) bool { return !v.decided() })
 }
 
 func (p *parser) and() expr {
 	a := p.not()
 	for p.accept("and") {
 		a = join(a, p.not(), func(x, y func(*scanning) value) func(*scanning) value {
-			return func(s *scanning) value { return truthOf(x(s).met() && y(s).met()) }
+			return func(s *scanning) value {
+				v := x(s)
+				if !v.met() && !s.open(v) {
+					return truthOf(false)
+				}
+				w := y(s)
+				if s.open(v, w) && (v.met() || !v.decided()) && (w.met() || !w.decided()) {
+					return value{}
+				}
+				return truthOf(v.met() && w.met())
+			}
 		})
 	}
 	return a
@@ -111,8 +145,8 @@ func (p *parser) not() expr {
 		x := p.not()
 		return expr{kind: truth, of: func(s *scanning) value {
 			v := x.of(s)
-			if v.kind == unknown {
-				return v
+			if v.kind == unknown || s.open(v) {
+				return value{}
 			}
 			return truthOf(!v.met())
 		}}
@@ -120,7 +154,13 @@ func (p *parser) not() expr {
 		p.deeper()
 		defer func() { p.depth-- }()
 		x := p.not()
-		return expr{kind: truth, of: func(s *scanning) value { return truthOf(x.of(s).kind != unknown) }}
+		return expr{kind: truth, of: func(s *scanning) value {
+			v := x.of(s)
+			if v.kind == unknown && s.cut {
+				return value{}
+			}
+			return truthOf(v.kind != unknown)
+		}}
 	}
 	return p.comparison()
 }
@@ -207,6 +247,9 @@ func (p *parser) compare(op string, a, b expr) expr {
 		case x.n > y.n:
 			c = 1
 		}
+		if x.least || y.least {
+			return comparedLeast(op, c, x.least, y.least)
+		}
 		switch op {
 		case "==":
 			return truthOf(c == 0)
@@ -221,6 +264,24 @@ func (p *parser) compare(op string, a, b expr) expr {
 		}
 		return truthOf(c >= 0)
 	}}
+}
+
+// comparedLeast compares what may be more than is known: c is how the known parts
+// compare.
+func comparedLeast(op string, c int, left, right bool) value {
+	if left && right {
+		return value{}
+	}
+	if right { // then the other way round
+		c = -c
+		op = map[string]string{"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}[op]
+	}
+	above := c > 0 // it is, and may be further
+	switch {
+	case above, c == 0 && (op == ">=" || op == "<"):
+		return truthOf(op == ">" || op == ">=" || op == "!=")
+	}
+	return value{}
 }
 
 // levels are the operators of numbers, those that bind least first.
@@ -254,7 +315,7 @@ func arithmetic(op string, a, b expr) expr {
 	}
 	return expr{kind: integer, of: func(s *scanning) value {
 		x, y := a.of(s), b.of(s)
-		if x.kind == unknown || y.kind == unknown {
+		if x.kind == unknown || y.kind == unknown || x.least || y.least {
 			return value{}
 		}
 		return calculate(op, x.n, y.n)
@@ -415,7 +476,7 @@ func (p *parser) named(name string) expr {
 		return expr{kind: str, of: func(s *scanning) value { return value{kind: str, s: f(&s.file)} }}
 	}
 	if n, ok := p.known[name]; ok {
-		return expr{kind: truth, of: func(s *scanning) value { return truthOf(s.meets(n)) }}
+		return expr{kind: truth, of: func(s *scanning) value { return s.ruled(n) }}
 	}
 	if p.is(".") {
 		p.fail("the module %s is not known", name)

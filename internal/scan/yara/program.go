@@ -8,6 +8,7 @@ type window struct {
 	at      int64 // of b in the file
 	toStart bool  // b begins where the file does
 	toEnd   bool  // and ends where it does
+	open    bool  // the file goes on, and nobody knows with what
 }
 
 // machine runs expressions on bytes: all ways through the expression at once, so
@@ -166,6 +167,9 @@ func (p *program) stands(w window, from, to int) bool {
 
 // alone says whether neither letters nor digits are next to a part of the window.
 func (w *window) alone(from, to int, wide bool) bool {
+	if w.open && to >= len(w.b) {
+		return false
+	}
 	if !wide {
 		return (from < 1 || !isAlnum(w.b[from-1])) && (to >= len(w.b) || !isAlnum(w.b[to]))
 	}

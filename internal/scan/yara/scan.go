@@ -60,6 +60,7 @@ type scanning struct {
 	base int64 // of buf in the file
 	next int   // the first place in buf that the filter has not looked at
 	done bool  // all is read
+	cut  bool  // of the file only the beginning was looked at
 	// from is where in the file the bytes begin that hang together with those in
 	// the buffer.
 	from int64
@@ -71,7 +72,7 @@ type scanning struct {
 	// of conditions
 	current int // the string that $ stands for
 	loops   []int64
-	verdict []int8 // of rules: 0 not known, 1 met, -1 not
+	verdict []int8 // of rules
 }
 
 // scanPool keeps what scans need.
@@ -99,7 +100,8 @@ func (p *scanPool) put(s *scanning) {
 
 // Scan looks at a file, without the parts that are in skip, which are in order,
 // and returns the rules that it meets, in their order. It returns the errors of r
-// and ctx. With ErrCostly, which may be wrapped, it returns what it found.
+// and ctx. With ErrCostly, which may be wrapped, it returns what it found. If in
+// ends before f.Size, only the beginning of the file is known.
 func (r *Rules) Scan(ctx context.Context, f File, in io.Reader, skip []Span) ([]*Rule, error) {
 	s := r.pool.get()
 	defer r.pool.put(s)
@@ -116,6 +118,7 @@ func (r *Rules) Scan(ctx context.Context, f File, in io.Reader, skip []Span) ([]
 			break
 		}
 	}
+	s.cut = !s.done || s.short()
 	met := s.judge()
 	if f.Whole != nil && len(met) > 0 && s.done && s.base == 0 {
 		f.Whole(s.buf[:s.hi])
@@ -125,6 +128,9 @@ func (r *Rules) Scan(ctx context.Context, f File, in io.Reader, skip []Span) ([]
 	}
 	return met, nil
 }
+
+// short says that there is more of the file than is read.
+func (s *scanning) short() bool { return s.base+int64(s.hi) < s.file.Size }
 
 // fill reads until the buffer is full, the file or a part of it ends.
 func (s *scanning) fill(in io.Reader, skip *[]Span) error {
@@ -219,7 +225,7 @@ func (s *scanning) filter(to int) {
 }
 
 func (s *scanning) window() window {
-	return window{b: s.buf[:s.hi], at: s.base, toStart: s.base == 0, toEnd: s.done}
+	return window{b: s.buf[:s.hi], at: s.base, toStart: s.base == 0, toEnd: s.done && !s.short(), open: s.done && s.short()}
 }
 
 // try looks whether a string stands where its fixed bytes may.

@@ -25,7 +25,9 @@ func (p *parser) variable() expr {
 			from, to := p.span()
 			return expr{kind: integer, of: func(s *scanning) value { return s.countIn(which(s), from, to) }}
 		}
-		return expr{kind: integer, of: func(s *scanning) value { return number64(int64(len(s.hits[which(s)]))) }}
+		return expr{kind: integer, of: func(s *scanning) value {
+			return value{kind: integer, n: int64(len(s.hits[which(s)])), least: s.cut}
+		}}
 	case '@', '!':
 		count()
 		return p.hitOf(name[0], which)
@@ -41,11 +43,33 @@ func (p *parser) variable() expr {
 		count()
 		from, to := p.span()
 		return expr{kind: truth, of: func(s *scanning) value {
-			return truthOf(s.countIn(which(s), from, to).met())
+			return s.within(which(s), from, to)
 		}}
 	}
-	return expr{kind: truth, of: func(s *scanning) value { return truthOf(len(s.hits[which(s)]) > 0) }}
+	return expr{kind: truth, of: func(s *scanning) value { return s.there(which(s)) }}
 }
+
+// there says whether the file has a string. Of what only the beginning was looked
+// at, the rest may have it.
+func (s *scanning) there(pattern int) value {
+	if len(s.hits[pattern]) == 0 && s.cut {
+		return value{}
+	}
+	return truthOf(len(s.hits[pattern]) > 0)
+}
+
+// within says whether the file has a string that begins in a part of it.
+func (s *scanning) within(pattern int, from, to expr) value {
+	v := s.countIn(pattern, from, to)
+	if s.open(v) {
+		return value{}
+	}
+	return truthOf(v.met())
+}
+
+// beyond says that a place of the file was not looked at, or not all that a string
+// may take from there.
+func (s *scanning) beyond(at int64) bool { return s.cut && at > s.base+int64(s.hi)-reach }
 
 // stringOf says which string a variable means; inner: the one of the loop around.
 func (p *parser) stringOf(name string) (which func(*scanning) int, inner bool) {
@@ -84,12 +108,21 @@ func (p *parser) at(x *pattern, which func(*scanning) int) expr {
 			return value{}
 		}
 		if one := s.r.patterns[n]; one.anchored {
-			return truthOf(s.stands(one, v.n))
+			if s.stands(one, v.n) {
+				return truthOf(true)
+			}
+			if s.beyond(v.n) {
+				return value{}
+			}
+			return truthOf(false)
 		}
 		for _, h := range s.hits[n] {
 			if h.at == v.n {
 				return truthOf(true)
 			}
+		}
+		if s.beyond(v.n) {
+			return value{}
 		}
 		return truthOf(false)
 	}}
@@ -130,7 +163,7 @@ func (s *scanning) countIn(pattern int, from, to expr) value {
 			n++
 		}
 	}
-	return number64(n)
+	return value{kind: integer, n: n, least: s.beyond(b.n)}
 }
 
 // hitOf is where a string stands the n-th time, or how long it is there.
@@ -163,29 +196,50 @@ type quantity struct {
 
 func (p *parser) quantity(e expr) quantity { return quantity{n: p.whole(e), percent: e.percent} }
 
+// tally is how many of a set are met, and of how many it cannot be told.
+type tally struct{ met, open, all int64 }
+
+func (t *tally) add(s *scanning, v value) {
+	t.all++
+	switch {
+	case v.met():
+		t.met++
+	case s.open(v):
+		t.open++
+	}
+}
+
 // met says whether so many of all are enough.
-func (q quantity) met(s *scanning, met, all int64) value {
+func (q quantity) met(s *scanning, t tally) value {
+	least := t.all
 	switch q.word {
 	case "all":
-		return truthOf(met == all)
 	case "any":
-		return truthOf(met > 0)
+		least = 1
 	case "none":
-		return truthOf(met == 0)
+		least = 0
+	default:
+		v := q.n.of(s)
+		switch {
+		case v.kind == unknown || v.least || v.n < 0:
+			return value{}
+		case q.percent && v.n > 100:
+			return truthOf(false)
+		case q.percent:
+			v.n = (t.all*v.n + 99) / 100
+		}
+		least = v.n
 	}
-	v := q.n.of(s)
-	switch {
-	case v.kind == unknown || v.n < 0:
+	if least == 0 && q.word != "all" { // none of them
+		if t.met == 0 && t.open > 0 {
+			return value{}
+		}
+		return truthOf(t.met == 0)
+	}
+	if t.met < least && t.met+t.open >= least {
 		return value{}
-	case q.percent && v.n > 100:
-		return truthOf(false)
-	case q.percent:
-		v.n = (all*v.n + 99) / 100
 	}
-	if v.n == 0 {
-		return truthOf(met == 0)
-	}
-	return truthOf(met >= v.n)
+	return truthOf(t.met >= least)
 }
 
 // set is what stands behind of: strings, or rules.
@@ -263,18 +317,18 @@ func (p *parser) of(q quantity) expr {
 		p.countAll(x)
 	}
 	return expr{kind: truth, of: func(s *scanning) value {
-		met := int64(0)
+		var t tally
 		for _, n := range x.strings {
-			if !within && len(s.hits[n]) > 0 || within && s.countIn(n, from, to).met() {
-				met++
+			if within {
+				t.add(s, s.within(n, from, to))
+			} else {
+				t.add(s, s.there(n))
 			}
 		}
 		for _, n := range x.rules {
-			if s.meets(n) {
-				met++
-			}
+			t.add(s, s.ruled(n))
 		}
-		return q.met(s, met, int64(len(x.strings)+len(x.rules)))
+		return q.met(s, t)
 	}}
 }
 
@@ -336,23 +390,27 @@ func (p *parser) list() (list []expr, from, to expr) {
 	return list, from, to
 }
 
-// each runs the body of a loop for every number.
+// each runs the body of a loop for every number. Of a loop that was not gone
+// through to its end nothing is known.
 func (s *scanning) each(q quantity, list []expr, from, to, body expr) value {
 	depth := len(s.loops)
 	s.loops = append(s.loops, 0)
 	defer func() { s.loops = s.loops[:depth] }()
-	met, all, cut := int64(0), int64(0), false
+	var t tally
+	broken := false
 	round := func(v value) bool {
-		if s.machine.steps--; s.machine.steps < 0 || all >= maxLoop {
-			cut = true
+		if s.machine.steps--; s.machine.steps < 0 || t.all >= maxLoop {
+			broken = true
 			return false
 		}
-		all++
 		s.loops[depth] = v.n
-		if v.kind == integer && body.of(s).met() {
-			met++
+		if v.kind == integer && !v.least {
+			v = body.of(s)
+		} else {
+			v = value{}
 		}
-		return q.word != "any" || met == 0
+		t.add(s, v)
+		return q.word != "any" || t.met == 0
 	}
 	if list != nil {
 		for _, x := range list {
@@ -360,7 +418,10 @@ func (s *scanning) each(q quantity, list []expr, from, to, body expr) value {
 				break
 			}
 		}
-		return q.met(s, met, all)
+		if broken {
+			return value{}
+		}
+		return q.met(s, t)
 	}
 	a, b := from.of(s), to.of(s)
 	if a.kind == unknown || b.kind == unknown || a.n > b.n {
@@ -371,10 +432,10 @@ func (s *scanning) each(q quantity, list []expr, from, to, body expr) value {
 			break
 		}
 	}
-	if cut {
-		return value{} // of a loop that was not gone through nothing is known
+	if broken {
+		return value{}
 	}
-	return q.met(s, met, all)
+	return q.met(s, t)
 }
 
 // loopOf runs a body for every string of a set.
@@ -391,40 +452,56 @@ func (p *parser) loopOf(q quantity) expr {
 	return expr{kind: truth, of: func(s *scanning) value {
 		before := s.current
 		defer func() { s.current = before }()
-		met := int64(0)
+		var t tally
 		for _, n := range x.strings {
-			s.machine.steps--
-			s.current = n
-			if body.of(s).met() {
-				met++
+			if s.machine.steps--; s.machine.steps < 0 {
+				return value{}
 			}
+			s.current = n
+			t.add(s, body.of(s))
 		}
-		return q.met(s, met, int64(len(x.strings)))
+		return q.met(s, t)
 	}}
 }
 
-// meets says whether the file meets a rule.
-func (s *scanning) meets(rule int) bool {
-	if s.verdict[rule] == 0 {
-		s.verdict[rule] = -1
-		if s.r.rules[rule].condition.of(s).met() {
-			s.verdict[rule] = 1
+// Verdicts on rules.
+const (
+	unjudged int8 = iota
+	meets
+	misses
+	undecided // what was not looked at may decide it
+)
+
+// ruled says whether the file meets a rule.
+func (s *scanning) ruled(rule int) value {
+	if s.verdict[rule] == unjudged {
+		s.verdict[rule] = misses // a rule cannot ask for itself
+		switch v := s.r.rules[rule].condition.of(s); {
+		case v.met():
+			s.verdict[rule] = meets
+		case s.open(v):
+			s.verdict[rule] = undecided
 		}
 	}
-	return s.verdict[rule] > 0
+	if s.verdict[rule] == undecided {
+		return value{}
+	}
+	return truthOf(s.verdict[rule] == meets)
 }
 
 // judge returns the rules that are met, of those name spaces whose global rules
-// all are.
+// all are. What only the rest of a file could decide, of which the beginning was
+// looked at, is not met: that a string is missing, how often there is one, what
+// stands at the end. How large the file is, is known of all.
 func (s *scanning) judge() (met []*Rule) {
 	out := make([]bool, s.r.spaces)
 	for n, rule := range s.r.rules {
-		if rule.global && !s.meets(n) {
+		if rule.global && !s.ruled(n).met() {
 			out[rule.space] = true
 		}
 	}
 	for n, rule := range s.r.rules {
-		if !rule.private && !out[rule.space] && s.meets(n) {
+		if !rule.private && !out[rule.space] && s.ruled(n).met() {
 			met = append(met, rule)
 		}
 	}

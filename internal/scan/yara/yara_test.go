@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -191,6 +192,109 @@ func TestConditions(t *testing.T) {
 				t.Errorf("met: %v, want %v", got, tc.want)
 			}
 		})
+	}
+}
+
+// Of a file whose beginning alone is looked at, what only its rest could decide is
+// not decided; its size is known.
+func TestCutFiles(t *testing.T) {
+	seen := strings.Repeat(".", 100) + "one" + strings.Repeat(".", 9000) + "last"
+	const texts = `$one = "one" $two = "two" $end = /last$/ $word = "last" fullword `
+	for _, tc := range []struct {
+		condition string
+		whole     bool // what it is of a file that ends there
+		cut       bool // and of one of which that is the beginning
+	}{
+		{"$one", true, true},
+		{"not $one", false, false},
+		{"$two", false, false},
+		{"not $two", true, false},
+		{"not ($two or $one)", false, false},
+		{"not ($two or false)", true, false},
+		{"not ($two and $one)", true, false},
+		{"not ($two and false)", true, true},
+		{"$two or $one", true, true},
+		{"$one and not $two", true, false},
+		{"none of ($two)", true, false},
+		{"none of ($one)", false, false},
+		{"any of ($one, $two)", true, true},
+		{"not any of ($two)", true, false},
+		{"all of ($one, $two)", false, false},
+		{"not all of ($one, $two)", true, false},
+		{"2 of ($one, $two)", false, false},
+		{"not 2 of ($one, $two)", true, false},
+		{"not 3 of ($one, $two)", true, true},
+		{"for all of ($one, $two) : ($)", false, false},
+		{"for none of ($two) : ($)", true, false},
+		{"for all i in (1, 2) : (@one[i] == 100)", false, false},
+		{"for any i in (1, 2) : (@one[i] == 100)", true, true},
+		{"not for all i in (1..3) : (#one < i)", true, true},
+		{"for all i in (1, 2) : (#one <= i)", true, false},
+		{"#one == 1", true, false},
+		{"#one >= 1", true, true},
+		{"1 <= #one", true, true},
+		{"#one < 1", false, false},
+		{"not #one < 1", true, true},
+		{"#one > 1", false, false},
+		{"not #one > 1", true, false},
+		{"#one != 0", true, true},
+		{"#one + 1 == 2", true, false},
+		{"not #two", true, false},
+		{"#one in (0..200) == 1", true, true},
+		{"#one in (0..filesize) == 1", true, false},
+		{"$one at 100", true, true},
+		{"not $one at 101", true, true},
+		{"not $one at 20000", true, false},
+		{"not $one in (200..300)", true, true},
+		{"not $one in (200..filesize)", true, false},
+		{"none of ($one, $two) in (200..300)", true, true},
+		{"not uint8(20000) == 1", false, false},
+		{"filesize > 20000", false, true},
+		{"filesize == 30000", false, true},
+		{"$end", true, false},
+		{"$word", true, false},
+		{"missing", true, false},
+		{"not missing", false, false},
+		{"none of (missing)", false, false},
+	} {
+		t.Run(tc.condition, func(t *testing.T) {
+			source := "rule missing { strings: $two = \"two\" condition: not $two }\nrule a { strings: " + texts + "condition: (" + tc.condition + ") and (any of them or true) }"
+			rules := compile(t, source)
+			for what, c := range map[string]struct {
+				size int
+				want bool
+			}{"whole": {len(seen), tc.whole}, "cut": {30_000, tc.cut}} {
+				met, err := rules.Scan(t.Context(), yara.File{Path: "f", Size: int64(c.size)}, strings.NewReader(seen), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := slices.ContainsFunc(met, func(r *yara.Rule) bool { return r.Name == "a" })
+				if got != c.want {
+					t.Errorf("of a file that is %s: %v, want %v", what, got, c.want)
+				}
+			}
+		})
+	}
+}
+
+// A file that costs too much is cut there, too, and a loop that ends with it has
+// told nothing.
+func TestCostlyFilesAreCut(t *testing.T) {
+	rules := compile(t, `rule costs { strings: $a = /ab[a-z ]{0,1000}[0-9]x/ condition: $a }
+rule missing { strings: $b = "never" condition: not $b }
+rule listed { strings: $a = "ba" condition: for all i in (1, 2, 3) : (@a[i] >= 0) }
+rule there { strings: $b = "bab" condition: $b }`)
+	content := strings.Repeat("ab", 1<<20)
+	met, err := rules.Scan(t.Context(), yara.File{Path: "f", Size: int64(len(content))}, strings.NewReader(content), nil)
+	if !errors.Is(err, yara.ErrCostly) {
+		t.Fatalf("error %v, want that it is costly", err)
+	}
+	var got []string
+	for _, r := range met {
+		got = append(got, r.Name)
+	}
+	if want := []string{"there"}; !slices.Equal(got, want) {
+		t.Errorf("rules %v are met, want %v", got, want)
 	}
 }
 

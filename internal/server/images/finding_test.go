@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,11 +17,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/castellan-security/castellan/internal/access"
+	"github.com/castellan-security/castellan/internal/adapter/db"
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/scan"
 	"github.com/castellan-security/castellan/internal/server/images"
 	"github.com/castellan-security/castellan/internal/store"
 )
@@ -310,6 +314,47 @@ func TestTrendOfAFleet(t *testing.T) {
 		}
 		if last := days[len(days)-1]; fresh != 1 || resolved != 1 || last.Open != 0 || last.Severity != finding.High {
 			t.Errorf("days %+v, want one new and then resolved", days)
+		}
+	})
+}
+
+// An image that moves in lists while owners are worked out is not passed over.
+func TestOwnersOfImagesThatMove(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		last := fmt.Sprintf("sha256:%064d", store.MaxPage)
+		var move sync.Once
+		f := &fleet{t: t, dir: dir, analysis: scan.Analysis}
+		var ready atomic.Bool
+		f.moving = func(st *db.DB) {
+			if !ready.Load() {
+				return
+			}
+			move.Do(func() { // it is run now
+				err := st.PutWorkloads(context.Background(), []asset.Workload{{ID: containerID("a"), AgentID: "a", State: asset.Running, Image: asset.Image{ID: last}}})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		f.start()
+		defer f.end()
+		var many []store.Image
+		for n := range store.MaxPage + 1 {
+			many = append(many, store.Image{ID: fmt.Sprintf("sha256:%064d", n), References: []string{"shop/app:1"}})
+		}
+		if _, err := f.st.NoteImages(t.Context(), many, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		ready.Store(true)
+		if err := f.SetOwner(t.Context(), operator, asset.OwnerRule{Image: "shop/*", Owner: asset.Owner{Name: "Shop"}}); err != nil {
+			t.Fatal(err)
+		}
+		later(time.Second)
+		for _, m := range []string{many[0].ID, many[store.MaxPage-1].ID, last} {
+			if got := f.image(m).Owner; got != "Shop" {
+				t.Errorf("image %s is %q's", m, got)
+			}
 		}
 	})
 }

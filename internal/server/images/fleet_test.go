@@ -60,7 +60,8 @@ type fleet struct {
 	stop       context.CancelFunc
 	ended      chan struct{}
 	nodes      []*node
-	analysis   int // that agents have; 0: they do not say
+	analysis   int          // that agents have; 0: they do not say
+	moving     func(*db.DB) // behind each page that is read; nil: nothing
 }
 
 func inBubble(t *testing.T, play func(t *testing.T, f *fleet)) {
@@ -71,6 +72,30 @@ func inBubble(t *testing.T, play func(t *testing.T, f *fleet)) {
 		defer f.end()
 		play(t, f)
 	})
+}
+
+// seen is the store as the service sees it.
+func (f *fleet) seen(st *db.DB) images.Store {
+	if f.moving == nil {
+		return st
+	}
+	return movingStore{st, f.moving}
+}
+
+// movingStore is a store in which something happens behind each page that is read.
+type movingStore struct {
+	*db.DB
+	moving func(*db.DB)
+}
+
+func (m movingStore) Images(ctx context.Context, q store.ImageQuery) ([]store.Image, error) {
+	defer m.moving(m.DB)
+	return m.DB.Images(ctx, q)
+}
+
+func (m movingStore) OwnedImages(ctx context.Context, after string) ([]store.OwnedImage, error) {
+	defer m.moving(m.DB)
+	return m.DB.OwnedImages(ctx, after)
 }
 
 func (f *fleet) start() {
@@ -84,7 +109,7 @@ func (f *fleet) start() {
 	f.hub = direct.New(st, time.Now, log)
 	f.intake = intake.New(st, live.NewTables(time.Now), live.NewFeed(), f.conditions, time.Now, log)
 	f.Service, err = images.New(images.Options{
-		Store: st, Directions: f.hub, Joined: f.hub.Joined(), Advisories: f.advisories(), Clock: time.Now, Log: log, Salt: theSalt,
+		Store: f.seen(st), Directions: f.hub, Joined: f.hub.Joined(), Advisories: f.advisories(), Clock: time.Now, Log: log, Salt: theSalt,
 		Condition: func(ctx context.Context, part string, err error) {
 			if err == nil || ctx.Err() == nil {
 				f.conditions.Set(part, err)

@@ -143,58 +143,31 @@ func (s *Service) assignOwners(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("read owners: %w", err)
 	}
-	var groups map[string][]asset.Group
-	if slices.ContainsFunc(rules, func(r asset.OwnerRule) bool { return r.Group != "" }) {
-		if groups, err = s.groupsOf(ctx); err != nil {
-			return err
-		}
-	}
-	changed := map[string]string{}
-	q := store.ImageQuery{Limit: store.MaxPage}
+	after, touched := "", false
 	for {
-		page, err := s.st.Images(ctx, q)
+		page, err := s.st.OwnedImages(ctx, after)
 		if err != nil {
 			return fmt.Errorf("list images: %w", err)
 		}
+		changed := map[string]string{}
 		for i := range page {
 			m := &page[i]
-			if owner := rules.OfAll(m.References, groups[m.ID]).Name; owner != m.Owner {
+			if owner := rules.OfAll(m.References, m.Groups).Name; owner != m.Owner {
 				changed[m.ID] = owner
 			}
 		}
+		// A page at a time: the store takes nothing else while it is written to.
+		if err := s.st.PutImageOwners(ctx, changed); err != nil {
+			return fmt.Errorf("store the owners of images: %w", err)
+		}
+		touched = touched || len(changed) > 0
 		if len(page) < store.MaxPage {
 			break
 		}
-		q.After = page[len(page)-1].ID
+		after = page[len(page)-1].ID
 	}
-	if len(changed) == 0 {
-		return nil
+	if touched {
+		s.listeners.touch("")
 	}
-	if err := s.st.PutImageOwners(ctx, changed); err != nil {
-		return fmt.Errorf("store the owners of images: %w", err)
-	}
-	s.listeners.touch("")
 	return nil
-}
-
-// groupsOf returns the groups that images run in, by their ids.
-func (s *Service) groupsOf(ctx context.Context) (map[string][]asset.Group, error) {
-	groups := map[string][]asset.Group{}
-	q := store.WorkloadQuery{States: []asset.State{asset.Created, asset.Running, asset.Paused}, Limit: store.MaxPage}
-	for {
-		page, err := s.st.Workloads(ctx, q)
-		if err != nil {
-			return nil, fmt.Errorf("list workloads: %w", err)
-		}
-		for i := range page {
-			id, g := page[i].Image.ID, page[i].Group
-			if !slices.Contains(groups[id], g) {
-				groups[id] = append(groups[id], g)
-			}
-		}
-		if len(page) < store.MaxPage {
-			return groups, nil
-		}
-		q.After = page[len(page)-1].ID
-	}
 }

@@ -2,7 +2,10 @@ package storetest
 
 import (
 	"fmt"
+	"strings"
 	"time"
+
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
@@ -240,6 +243,37 @@ func ownerCases() []testCase {
 			k.ok(err)
 			same(k, "none", got, nil)
 			k.wantFault(k.st.PutOwners(k.ctx, make(asset.Owners, store.MaxOwners+1)), fault.Exhausted)
+		}},
+		{"what tells whose images are, by their ids", func(k *kit) {
+			group := func(id string, n int, group asset.Group, state asset.State) {
+				k.Helper()
+				k.ok(k.st.PutWorkloads(k.ctx, []asset.Workload{{ID: id, AgentID: "a", State: state, Created: base(), Updated: base(), Group: group, Image: asset.Image{ID: imageID(n)}}}))
+			}
+			for n := range 3 {
+				k.noted(n+1, fmt.Sprintf("shop/web:%d", n+1), "other")
+			}
+			group("w1", 2, "prod/b/x", asset.Running)
+			group("w2", 2, "prod/a/x", asset.Created)
+			group("w3", 2, "prod/a/x", asset.Running)
+			group("w4", 2, "prod/over/x", asset.Exited)
+			group("w5", 4, "prod/unknown/x", asset.Running)
+			k.ok(k.st.PutImageOwners(k.ctx, map[string]string{imageID(2): "shop"}))
+			all, err := k.st.OwnedImages(k.ctx, "")
+			k.ok(err)
+			want := []store.OwnedImage{
+				{ID: imageID(1), References: []string{"other", "shop/web:1"}},
+				{ID: imageID(2), References: []string{"other", "shop/web:2"}, Groups: []asset.Group{"prod/a/x", "prod/b/x"}, Owner: "shop"},
+				{ID: imageID(3), References: []string{"other", "shop/web:3"}},
+			}
+			same(k, "all", all, want, cmpopts.SortSlices(strings.Compare))
+			group("w6", 3, "prod/c/x", asset.Running) // moves to the front of lists
+			rest, err := k.st.OwnedImages(k.ctx, imageID(1))
+			k.ok(err)
+			want[2].Groups = []asset.Group{"prod/c/x"}
+			same(k, "the rest", rest, want[1:], cmpopts.SortSlices(strings.Compare))
+			none, err := k.st.OwnedImages(k.ctx, imageID(3))
+			k.ok(err)
+			same(k, "behind the last", none, nil)
 		}},
 		{"of images", func(k *kit) {
 			k.scanned(1)

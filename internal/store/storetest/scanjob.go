@@ -189,7 +189,34 @@ func analysisCases() []testCase {
 			k.ok(k.leaseBy("b", 0, "j4"))
 		}},
 		{"a wait for a newer analysis that nobody has any more is in vain", waitInVain},
+		{"none of what a registry has is in vain", waitForRegistry},
 	}
+}
+
+func waitForRegistry(k *kit) {
+	k.scanned(1) // and no agent has it any more
+	k.watched("hub")
+	k.listed(0, "shop", held(1, "1"))
+	k.ok(k.st.EndRegistryScan(k.ctx, k.takeEntry(time.Minute).ID, store.RegistryScanEnd{State: store.RegistryDone, Analysis: 3,
+		Platforms: []store.RegistryPlatform{{ImageID: imageID(1)}}}))
+	vain := func(when string, want int) {
+		k.Helper()
+		ended, err := k.st.SweepVain(k.ctx, map[string]int{"a": 3})
+		k.ok(err)
+		if len(ended) != want {
+			k.Errorf("%s %d waits ended, want %d", when, len(ended), want)
+		}
+	}
+	_, err := k.st.LeaseImage(k.ctx, imageID(1), store.Lease{AgentID: "this server", Job: "own", Now: base(), Until: base().Add(time.Hour), Analysis: 4})
+	k.ok(err)
+	vain("while the server is at it", 0)
+	k.ok(k.st.ScanFailed(k.ctx, imageID(1), "own", "no space", base().Add(time.Hour)))
+	vain("before the server's next try", 0)
+	if s := k.image(1).Scan; s.State != store.ScanWaiting || s.Error != "no space" {
+		k.Errorf("it is not tried again: %+v", s)
+	}
+	k.listed(time.Hour, "shop", held(2, "2"))
+	vain("when the registry has it no more", 1)
 }
 
 func waitInVain(k *kit) {
