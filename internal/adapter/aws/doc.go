@@ -2,7 +2,8 @@
 // their SDK.
 //
 // It gives the credentials for the registries of Amazon ECR, lists what they hold,
-// and receives what they tell through queues of Amazon SQS. It finds its own
+// and receives what they tell through queues of Amazon SQS. It signs with keys in AWS
+// KMS, and asks AWS Signer what it revoked. It finds its own
 // credentials in the SDK's usual order (environment, shared files, web identity, the
 // task's role, the instance's profile), and honours AWS_ENDPOINT_URL. It keeps
 // nothing on disk and logs no secret.

@@ -120,7 +120,7 @@ func (r *repository) pages(ctx context.Context, path, member string, limit int, 
 // page asks for one page. It returns the query of the next one; empty when there
 // is none.
 func (r *repository) page(ctx context.Context, address url.URL, member string, limit int) (names []string, next string, err error) {
-	b, header, err := r.list(ctx, address)
+	b, header, err := r.list(ctx, address, "")
 	if err != nil {
 		return nil, "", err
 	}
@@ -135,13 +135,16 @@ func (r *repository) page(ctx context.Context, address url.URL, member string, l
 	return names, next, err
 }
 
-// list reads a document that lists something. A connection that breaks within is
-// tried again.
-func (r *repository) list(ctx context.Context, address url.URL) ([]byte, http.Header, error) {
+// list reads a document that lists something, of a media type if one is named. A
+// connection that breaks within is tried again.
+func (r *repository) list(ctx context.Context, address url.URL, mediaType string) ([]byte, http.Header, error) {
 	for attempt := 1; ; attempt++ {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
 		if err != nil {
 			return nil, nil, err
+		}
+		if mediaType != "" {
+			req.Header.Set("Accept", mediaType)
 		}
 		resp, err := r.client.Do(req)
 		if err != nil {

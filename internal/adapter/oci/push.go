@@ -110,7 +110,12 @@ func (r *repository) upload(ctx context.Context, digest string, size int64, open
 	if resp.StatusCode == http.StatusOK {
 		return nil
 	}
-	resp, err = r.send(ctx, http.MethodPost, r.address("blobs/uploads", ""), "", 0, nil)
+	return r.transmit(ctx, digest, size, open)
+}
+
+// transmit sends a blob.
+func (r *repository) transmit(ctx context.Context, digest string, size int64, open func() (io.ReadCloser, error)) error {
+	resp, err := r.send(ctx, http.MethodPost, r.address("blobs/uploads", ""), "", 0, nil)
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,7 @@ type repository struct {
 	stall      time.Duration // how long stallBytes may take
 	until      time.Time     // when it is entered anew
 	byToken    bool          // its registry gave a token for what may be done
+	lists      support       // of referrers
 }
 
 // get asks for a part of the repository. The caller closes the body of the

@@ -1,0 +1,57 @@
+package trust
+
+import (
+	"crypto"
+
+	"github.com/castellan-security/castellan/internal/trust/key"
+)
+
+// What whoever is outside this room knows of signing keys.
+type (
+	// KeyRing is a folder of signing keys; see key.Ring.
+	KeyRing = key.Ring
+	// SigningKey is a key of a ring; see key.Key.
+	SigningKey = key.Key
+	// KeyState is what may be done with one.
+	KeyState = key.State
+	// KeyAlgorithm is a kind of key with its size.
+	KeyAlgorithm = key.Algorithm
+	// KeyOptions are how a key is made.
+	KeyOptions = key.Options
+	// KeyPassword returns the password of a key.
+	KeyPassword = key.Password
+)
+
+// The states of a key.
+const (
+	KeyActive   = key.Active
+	KeyRetiring = key.Retiring
+	KeyRetired  = key.Retired
+	KeyLost     = key.Lost
+)
+
+// KeyOverlap is how long a key that was replaced is good if nothing else is said.
+const KeyOverlap = key.DefaultOverlap
+
+// LeastKeyPassword is how long a new key's password is at least.
+const LeastKeyPassword = key.LeastPassword
+
+// OpenKeyRing returns the ring of keys in a folder; see key.OpenRing.
+func OpenKeyRing(dir string) *KeyRing { return key.OpenRing(dir) }
+
+// LoadKey reads the private key of a file; see key.Load.
+func LoadKey(path string, password KeyPassword, plain bool) (crypto.Signer, error) {
+	return key.Load(path, password, plain)
+}
+
+// KeyAlgorithms are those that keys can be made for, the default first.
+func KeyAlgorithms() []KeyAlgorithm { return key.Algorithms() }
+
+// KeyFingerprint is "sha256:HEX" of a public key; see key.Fingerprint.
+func KeyFingerprint(public crypto.PublicKey) (string, error) { return key.Fingerprint(public) }
+
+// KeyPasswordFile returns the password that is a file's content.
+func KeyPasswordFile(path string) KeyPassword { return key.PasswordFile(path) }
+
+// KeyPasswordVariable returns the password that an environment variable has.
+func KeyPasswordVariable(name string) KeyPassword { return key.PasswordVariable(name) }
