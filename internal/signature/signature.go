@@ -75,6 +75,7 @@ type Signed struct {
 	Identity    Identity
 	Statement   *Statement        // nil for a bare signature
 	Annotations map[string]string // that are signed too
+	Reference   string            // the image as the signer named it, signed too (docker-reference of simple signing); "" if it was not named
 
 	At     time.Time // of signing; zero if nothing says when
 	Proof  Proof     // how At is known
@@ -134,4 +135,9 @@ type Identity struct {
 type Statement struct {
 	Predicate string // its type, a URI
 	Body      []byte // the predicate, JSON
+
+	// Subjects are the digests ("sha256:HEX") that the statement itself says it
+	// is about: the door has found the wanted one among them, and who decides
+	// looks again.
+	Subjects []string
 }

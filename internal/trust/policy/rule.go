@@ -1,0 +1,250 @@
+package policy
+
+import (
+	"errors"
+	"net/url"
+	"slices"
+	"strings"
+
+	"cel.dev/cel-go/cel"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/castellan-security/castellan/internal/signature"
+)
+
+// rules reads what images need.
+type rules struct {
+	*signers
+	types    map[string][]string // predicates by short name
+	patterns int
+	names    map[string]int
+	env      *cel.Env
+	out      []*Rule
+}
+
+func (r *rules) section(n *yaml.Node) {
+	if n.Kind != yaml.SequenceNode {
+		r.wrong(at(n), "begin each rule with a dash", "images is no list of rules")
+		return
+	}
+	r.list(n, "images", MaxRules, r.rule)
+}
+
+func (r *rules) rule(n *yaml.Node) {
+	rule := &Rule{At: at(n)}
+	denied := false
+	ok := r.fields(n, "a rule", map[string]func(*yaml.Node){
+		"name": func(n *yaml.Node) { rule.Name, _ = r.short(n, "name") },
+		"match": func(n *yaml.Node) {
+			r.list(n, "match", MaxPatterns, func(n *yaml.Node) { r.match(rule, n) })
+		},
+		"deny": func(n *yaml.Node) {
+			denied = true
+			if n.Kind == yaml.ScalarNode && n.Tag == "!!bool" {
+				r.wrong(at(n), "deny: \"because …\"", "deny needs a reason: people are shown it")
+				return
+			}
+			rule.Deny, _ = r.short(n, "deny")
+		},
+		"require": func(n *yaml.Node) {
+			r.list(n, "require", MaxRequire, func(n *yaml.Node) { r.requirement(rule, n, false) })
+		},
+		"attestations": func(n *yaml.Node) {
+			r.list(n, "attestations", MaxRequire, func(n *yaml.Node) { r.requirement(rule, n, true) })
+		},
+	})
+	if !ok {
+		return
+	}
+	r.out = append(r.out, rule)
+	if line := r.names[rule.Name]; line > 0 && rule.Name != "" {
+		r.wrong(rule.At, "", "two rules have the name %q: the other one is in line %d", rule.Name, line)
+	}
+	r.names[rule.Name] = rule.At.Line
+	switch {
+	case len(rule.Patterns) == 0:
+		r.wrong(rule.At, "match: registry/path, with * and **", "the rule matches no images")
+	case denied && len(rule.Require) > 0:
+		r.wrong(rule.At, "leave one of both out", "the rule denies, and has requirements")
+	case !denied && len(rule.Require) == 0:
+		r.wrong(rule.At, "require: signers that must have signed; or deny: a reason; or, for single images and a time, exceptions", "the rule asks for nothing, so it would allow images that anybody made: there is no any-signer mode")
+	}
+}
+
+func (r *rules) match(rule *Rule, n *yaml.Node) {
+	text, ok := r.short(n, "match")
+	if !ok {
+		return
+	}
+	if r.patterns++; r.patterns > MaxPatterns {
+		if r.patterns == MaxPatterns+1 {
+			r.wrong(at(n), "", "more than %d patterns", MaxPatterns)
+		}
+		return
+	}
+	p, err := ParsePattern(text)
+	if err != nil {
+		r.wrong(at(n), "write registry/path without tag or digest; * is any letters of a part, ** is one or more parts", "%v", err)
+		return
+	}
+	p.At = at(n)
+	rule.Patterns = append(rule.Patterns, p)
+}
+
+// requirement reads one requirement: of a signature, or of an attestation.
+func (r *rules) requirement(rule *Rule, n *yaml.Node, attestation bool) {
+	q := Requirement{At: at(n), Revocation: Strict}
+	given := 0
+	fields := map[string]func(*yaml.Node){
+		"signers":        func(n *yaml.Node) { r.list(n, "signers", MaxFrom, func(n *yaml.Node) { r.from(&q, n) }) },
+		"threshold":      func(n *yaml.Node) { given = r.count(n, "threshold") },
+		"kinds":          func(n *yaml.Node) { r.list(n, "kinds", 2, func(n *yaml.Node) { r.kind(&q, n) }) },
+		"log":            func(n *yaml.Node) { q.Log = r.bool(n, "log") },
+		"time":           func(n *yaml.Node) { q.Time = r.bool(n, "time") },
+		"allowOld":       func(n *yaml.Node) { q.AllowOld = r.bool(n, "allowOld") },
+		"sameRepository": func(n *yaml.Node) { q.SameRepository = r.bool(n, "sameRepository") },
+		"revocation": func(n *yaml.Node) {
+			if q.Revocation = Level(n.Value); q.Revocation != Strict && q.Revocation != Soft {
+				r.wrong(at(n), "strict: somebody whose word still counts must say that a certificate is good; soft: nobody may say the contrary", "revocation %q is not known", n.Value)
+			}
+		},
+	}
+	what := "a requirement"
+	if attestation {
+		what = "an attestation"
+		fields["type"] = func(n *yaml.Node) { r.predicate(&q, n) }
+		fields["maxAge"] = func(n *yaml.Node) { q.MaxAge = r.span(n, "maxAge") }
+		fields["condition"] = func(n *yaml.Node) {
+			r.list(n, "condition", MaxRequire, func(n *yaml.Node) { r.condition(&q, n) })
+		}
+	}
+	if !r.fields(n, what, fields) {
+		return
+	}
+	if attestation && q.Predicate == "" {
+		r.wrong(q.At, "type: one of "+r.typeNames()+", or a URI", "the attestation has no type")
+		return
+	}
+	rule.Require = append(rule.Require, q)
+	if len(q.Signers) == 0 {
+		r.wrong(q.At, "signers: names of signers", "%s without signers would accept anybody's: there is no any-signer mode", what)
+		return
+	}
+	r.threshold(&rule.Require[len(rule.Require)-1], given)
+}
+
+// threshold checks how many of the signers must have signed; each of them, if
+// nothing is said.
+func (r *rules) threshold(q *Requirement, given int) {
+	team := slices.ContainsFunc(q.Signers, func(s *Signer) bool { return s.Team })
+	if q.Threshold, q.Each = len(q.Signers), given == 0; given > 0 {
+		q.Threshold = given
+	}
+	if q.Threshold > len(q.Signers) && !team {
+		r.wrong(q.At, "a signer counts once whatever it signs with; team: true counts each member", "%d of %d signers can never be", q.Threshold, len(q.Signers))
+	}
+}
+
+func (r *rules) from(q *Requirement, n *yaml.Node) {
+	name, ok := r.short(n, "signers")
+	if !ok {
+		return
+	}
+	s := r.byName[name]
+	switch {
+	case strings.Contains(name, "*"):
+		r.wrong(at(n), "name the signers", "%q: there is no any-signer mode", name)
+	case s == nil:
+		r.wrong(at(n), "define it below signers", "there is no signer %s", name)
+	case slices.Contains(q.Signers, s):
+		r.wrong(at(n), "name it once", "signer %s twice in one requirement", name)
+	default:
+		q.Signers = append(q.Signers, s)
+	}
+}
+
+func (r *rules) kind(q *Requirement, n *yaml.Node) {
+	k := signature.Kind(n.Value)
+	switch {
+	case k != signature.Sigstore && k != signature.Notary:
+		r.wrong(at(n), "sigstore, notary, or both", "kind %q is not known", n.Value)
+	case slices.Contains(q.Kinds, k):
+		r.wrong(at(n), "name it once", "kind %s twice", k)
+	default:
+		q.Kinds = append(q.Kinds, k)
+	}
+}
+
+func (r *rules) predicate(q *Requirement, n *yaml.Node) {
+	name, ok := r.short(n, "type")
+	if !ok {
+		return
+	}
+	q.Predicate = name
+	if q.Types = r.types[name]; q.Types != nil {
+		return
+	}
+	if u, err := url.Parse(name); err != nil || u.Scheme == "" || u.Host == "" {
+		r.wrong(at(n), "one of "+r.typeNames()+", one of your predicates, or a URI", "type %q is not known", name)
+		return
+	}
+	q.Types = []string{name}
+}
+
+func (r *rules) typeNames() string {
+	var out []string
+	for k := range r.types {
+		out = append(out, k)
+	}
+	slices.Sort(out)
+	return strings.Join(out, ", ")
+}
+
+// condition compiles an expression; what is wrong with it is told at its place in
+// the document as far as that can be known.
+func (r *rules) condition(q *Requirement, n *yaml.Node) {
+	text, ok := r.text(n, "condition")
+	if !ok {
+		return
+	}
+	c, err := compile(r.env, text)
+	if err != nil {
+		p := at(n)
+		if at := (*complaint)(nil); errors.As(err, &at) {
+			p = r.within(n, at.line, at.column)
+		}
+		r.wrong(p, "an expression of CEL over predicate, statement, signer and now that is true or false", "condition: %v", err)
+		return
+	}
+	c.At = at(n)
+	q.Conditions = append(q.Conditions, c)
+}
+
+// within returns where in the document a place in a text is.
+func (r *reader) within(n *yaml.Node, line, column int) Position {
+	p := at(n)
+	switch {
+	case n.Style&yaml.LiteralStyle != 0:
+		p.Line += line
+		if p.Line-1 < len(r.lines) {
+			// The block's own indentation is what the line has in the document and not
+			// in the text.
+			p.Column = column + blanks(r.lines[p.Line-1]) - blanks(nth(n.Value, line))
+		}
+	case n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0 && line == 1:
+		p.Column += column
+	case n.Style == 0 && line == 1:
+		p.Column += column - 1
+	}
+	return p
+}
+
+func blanks(s string) int { return len(s) - len(strings.TrimLeft(s, " ")) }
+
+// nth returns a line of a text, counted from 1.
+func nth(text string, line int) string {
+	if all := strings.Split(text, "\n"); line <= len(all) {
+		return all[line-1]
+	}
+	return ""
+}

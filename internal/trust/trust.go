@@ -1,0 +1,70 @@
+// Package trust says who must have vouched for an image before it may run, and
+// whether they have: the trust policy, the decision by it, and how to come to a
+// first policy.
+//
+// It checks no signatures itself and asks no registry: doors do, which it knows
+// as a Finder and Openers.
+//
+//	p, err := trust.Load("castellan-trust.yaml")
+//	d := trust.Decider{Policy: p, Finder: registry, Openers: …, Cache: trust.NewCache(0)}
+//	v, err := d.Verify(ctx, trust.Image{Subject: s}, time.Now())
+//	if err != nil || !v.Allowed {
+//		// it must not run; trust.WriteText says why
+//	}
+package trust
+
+import (
+	"io"
+
+	"github.com/castellan-security/castellan/internal/trust/decide"
+	"github.com/castellan-security/castellan/internal/trust/policy"
+)
+
+// What whoever is outside this room knows.
+type (
+	// Policy is a trust policy; see policy.Policy.
+	Policy = policy.Policy
+	// Files is where a policy's files are read from.
+	Files = policy.Files
+	// Problem is one thing that is wrong with a policy, and where.
+	Problem = policy.Problem
+	// Decider decides by a policy; see decide.Decider.
+	Decider = decide.Decider
+	// Finder finds signatures and attestations.
+	Finder = decide.Finder
+	// Opener says what is true of them.
+	Opener = decide.Opener
+	// Image is what is decided on.
+	Image = decide.Image
+	// Verdict is whether it may run, and why.
+	Verdict = decide.Verdict
+	// Cache remembers verdicts.
+	Cache = decide.Cache
+)
+
+// File is what a policy's file is called if nothing else is said.
+const File = "castellan-trust.yaml"
+
+// ScanPredicate is the type of attestations of a scan's result.
+const ScanPredicate = policy.ScanPredicate
+
+// SignPredicate is the type of statements that are signatures.
+const SignPredicate = policy.SignPredicate
+
+// Load reads a policy and the files that it names.
+func Load(name string) (*Policy, error) { return policy.Load(name) }
+
+// Read reads a policy; see policy.Read.
+func Read(b []byte, name string, files Files) (*Policy, error) { return policy.Read(b, name, files) }
+
+// Folder returns the Files of a folder of the file system.
+func Folder(dir string) Files { return policy.Folder(dir) }
+
+// Problems returns what is wrong with a policy by the error of Load or Read.
+func Problems(err error) []Problem { return policy.ProblemsOf(err) }
+
+// NewCache returns an empty cache; see decide.NewCache.
+func NewCache(limit int) *Cache { return decide.NewCache(limit) }
+
+// WriteText writes a verdict step by step for people.
+func WriteText(w io.Writer, v *Verdict) error { return decide.WriteText(w, v) }
