@@ -2,7 +2,6 @@ package sigstore
 
 import (
 	"crypto"
-	"crypto/dsa" //nolint:staticcheck // only to say that it is refused
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -39,8 +38,6 @@ func allowed(pub crypto.PublicKey) error {
 			return signature.Refuse(signature.Forbidden, "an RSA key of %d bits is beyond %d", bits, maxKeyBits)
 		}
 		return nil
-	case *dsa.PublicKey:
-		return signature.Refuse(signature.Forbidden, "DSA is too weak: ECDSA, Ed25519 and RSA are taken")
 	}
 	return signature.Refuse(signature.Unsupported, "a key of type %T is not known: ECDSA, Ed25519 and RSA are taken", pub)
 }

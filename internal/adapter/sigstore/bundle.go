@@ -3,7 +3,6 @@ package sigstore
 import (
 	"bytes"
 	"slices"
-	"strings"
 
 	"github.com/castellan-security/castellan/internal/signature"
 )
@@ -177,6 +176,9 @@ func readEntry(o object) entry {
 	if len(e.body) == 0 || len(e.log) == 0 {
 		o.fail("canonicalizedBody", "it or the log's id is empty")
 	}
+	if e.kind == "" || e.version == "" {
+		o.fail("kindVersion", "it is empty")
+	}
 	return e
 }
 
@@ -190,6 +192,3 @@ func sameEntries(all []entry) bool {
 	}
 	return false
 }
-
-// isBundle reports whether a type of artifact or media is a bundle's.
-func isBundle(t string) bool { return strings.HasPrefix(t, bundlePrefix) }

@@ -24,6 +24,7 @@ type material struct {
 	payloadType string // of a DSSE envelope; "" without one
 	payload     []byte // a statement, or cosign's simple payload
 
+	whole   []byte // the DSSE envelope as it was stored, of old attestations
 	entries []entry
 	stamps  [][]byte
 	rules   proofRules

@@ -258,8 +258,8 @@ func (o object) integer(name string) int64 {
 		s = string(v)
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || n < 0 {
-		o.fail(name, "want a whole number, not negative")
+	if err != nil || n < 0 || strconv.FormatInt(n, 10) != s {
+		o.fail(name, "want a whole number, not negative, without leading zeros")
 		return 0
 	}
 	return n

@@ -2,16 +2,14 @@ package sigstore
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"strconv"
 	"strings"
 	"time"
-
-	"crypto"
-	"crypto/ed25519"
-	"crypto/sha256"
 
 	"github.com/castellan-security/castellan/internal/signature"
 )
@@ -92,10 +90,15 @@ func (e entry) check(l *log, rules proofRules) error {
 			return signature.Refuse(signature.NoLog, "the log's promise is not its own: the signed entry time stamp does not hold")
 		}
 	}
-	if e.proof != nil {
-		return e.proof.check(l, e.body)
+	if e.proof == nil {
+		return nil
 	}
-	return nil
+	// A log of the first version counts entries of earlier trees, too; of others
+	// the index that no promise covers must be the proven one.
+	if first := strings.Contains(e.proof.checkpoint, " - "); !first && len(e.promise) == 0 && e.index != e.proof.index {
+		return signature.Refuse(signature.NoLog, "the log entry is said to be the %d., and proven to be the %d.", e.index, e.proof.index)
+	}
+	return e.proof.check(l, e.body)
 }
 
 // promised is what a log signs in a promise: the entry as canonical JSON
@@ -113,7 +116,7 @@ func (p *proofOfInclusion) check(l *log, body []byte) error {
 	if err != nil {
 		return err
 	}
-	if p.size != size || (len(p.root) > 0 && !bytes.Equal(p.root, root)) {
+	if p.size != size || !bytes.Equal(p.root, root) {
 		return signature.Refuse(signature.NoLog, "the inclusion proof is about another tree than the log's checkpoint")
 	}
 	if !included(body, p.index, size, p.hashes, root) {
@@ -212,12 +215,8 @@ func signedBy(l *log, origin, text, line string) bool {
 // noteHash is what a note calls the log's key (C2SP, signed-note): of ECDSA keys
 // the beginning of their fingerprint.
 func (l *log) noteHash(name string) uint32 {
-	var id []byte
-	switch k := l.key.(type) {
-	case ed25519.PublicKey:
-		id = hashParts([]byte(name+"\n\x01"), k)
-	case interface{ Equal(crypto.PublicKey) bool }: // ECDSA and RSA of logs of the first version
-		id = hashParts(l.spki)
+	if k, ok := l.key.(ed25519.PublicKey); ok {
+		return binary.BigEndian.Uint32(hashParts([]byte(name+"\n\x01"), k))
 	}
-	return binary.BigEndian.Uint32(id)
+	return binary.BigEndian.Uint32(hashParts(l.spki))
 }

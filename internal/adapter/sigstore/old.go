@@ -37,7 +37,7 @@ func readOldAttestation(e signature.Envelope) (*material, error) {
 	if err != nil {
 		return nil, signature.Refuse(signature.Malformed, "the DSSE envelope is not JSON as it should be: %v", err)
 	}
-	m := &material{old: true, rules: proofRules{promise: true}}
+	m := &material{old: true, whole: e.Payload, rules: proofRules{promise: true}}
 	m.readDSSE(o, func(s object) []byte { return s.bytes("sig", maxSignature) })
 	if err := o.malformed("the DSSE envelope"); err != nil {
 		return nil, err

@@ -73,16 +73,16 @@ func (s *Signer) AttestOld(ctx context.Context, subject signature.Subject, predi
 	if err != nil {
 		return signature.Envelope{}, err
 	}
-	notes, err := s.oldNotes(ctx, w, signing{payload: payload, message: message, signature: sig})
+	doc, err := json.Marshal(dsseJSON{Payload: payload, PayloadType: statementType, Signatures: []dsseSignature{{sig}}})
+	if err != nil {
+		return signature.Envelope{}, err
+	}
+	notes, err := s.oldNotes(ctx, w, signing{payload: payload, message: message, signature: sig, stamped: doc})
 	if err != nil {
 		return signature.Envelope{}, err
 	}
 	notes[oldSignature] = "" // cosign wants the annotation there, and the signature in the envelope
 	notes["predicateType"] = predicateType
-	doc, err := json.Marshal(dsseJSON{Payload: payload, PayloadType: statementType, Signatures: []dsseSignature{{sig}}})
-	if err != nil {
-		return signature.Envelope{}, err
-	}
 	return s.checked(ctx, subject, signature.Envelope{
 		Digest:      hashName(doc),
 		MediaType:   DSSEMediaType,

@@ -55,7 +55,7 @@ func (m *material) checkStamps(authorities []*authority) (times []time.Time, unk
 				unknown = err.Error()
 				continue
 			}
-			if err := t.check(signer, m.signature); err != nil {
+			if err := t.check(signer, m.stamped()); err != nil {
 				return nil, "", signature.Refuse(signature.Forged, "a time stamp is false: %v", err)
 			}
 			known = true
@@ -74,6 +74,11 @@ func (t *token) signer(a *authority) (*x509.Certificate, error) {
 	var leaf *x509.Certificate
 	candidates := t.certificates
 	if a.leaf != nil {
+		for _, c := range candidates {
+			if t.names(c) && !c.Equal(a.leaf) {
+				return nil, errors.New("the authority of a time stamp is not known: it has another certificate than the trusted root")
+			}
+		}
 		candidates = []*x509.Certificate{a.leaf}
 	}
 	for _, c := range candidates {
@@ -110,8 +115,17 @@ func (t *token) names(c *x509.Certificate) bool {
 	return bytes.Equal(c.RawIssuer, t.issuer) && c.SerialNumber.Cmp(t.serial) == 0
 }
 
-// check checks that leaf made the token over sig.
-func (t *token) check(leaf *x509.Certificate, sig []byte) error {
+// stamped is over what a time stamp may be: the signature. Older cosign stamped
+// the whole envelope of an attestation, which has the signature in it.
+func (m *material) stamped() [][]byte {
+	if m.whole != nil {
+		return [][]byte{m.signature, m.whole}
+	}
+	return [][]byte{m.signature}
+}
+
+// check checks that leaf made the token over one of them.
+func (t *token) check(leaf *x509.Certificate, over [][]byte) error {
 	if err := allowed(leaf.PublicKey); err != nil {
 		return err
 	}
@@ -127,10 +141,12 @@ func (t *token) check(leaf *x509.Certificate, sig []byte) error {
 	if !holdsWith(leaf.PublicKey, t.hash, t.attributes, t.signedBySelf) {
 		return errors.New("its authority's signature does not hold")
 	}
-	if !bytes.Equal(t.imprint, sum(t.imprintHash, sig)) {
-		return errors.New("it was made over another signature")
+	for _, each := range over {
+		if bytes.Equal(t.imprint, sum(t.imprintHash, each)) {
+			return nil
+		}
 	}
-	return nil
+	return errors.New("it was made over another signature")
 }
 
 func criticalUsage(c *x509.Certificate) bool {

@@ -25,6 +25,7 @@ type signing struct {
 	payload   []byte // of a DSSE envelope; nil for a simple signature
 	message   []byte // that was signed
 	signature []byte
+	stamped   []byte // what is stamped instead of the signature
 }
 
 // vouchers are what logs and authorities answered.
@@ -37,8 +38,11 @@ type vouchers struct {
 // signature, for who named it wants it.
 func (s *Signer) vouchers(ctx context.Context, w *hand, what signing) (vouchers, error) {
 	var v vouchers
+	if what.stamped == nil {
+		what.stamped = what.signature
+	}
 	for _, address := range s.o.Services.Stamps {
-		t, err := s.stamp(ctx, address, what.signature)
+		t, err := s.stamp(ctx, address, what.stamped)
 		if err != nil {
 			return v, fmt.Errorf("get a time stamp of %s: %w", address, err)
 		}
@@ -58,13 +62,13 @@ func (s *Signer) vouchers(ctx context.Context, w *hand, what signing) (vouchers,
 	return v, nil
 }
 
-// stamp gets a time stamp over a signature (RFC 3161) and checks that it is over it.
-func (s *Signer) stamp(ctx context.Context, address string, sig []byte) ([]byte, error) {
+// stamp gets a time stamp (RFC 3161) and checks that it is over what it was to be.
+func (s *Signer) stamp(ctx context.Context, address string, over []byte) ([]byte, error) {
 	nonce, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 63))
 	if err != nil {
 		return nil, err
 	}
-	digest := sum(crypto.SHA256, sig)
+	digest := sum(crypto.SHA256, over)
 	var b cryptobyte.Builder
 	b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1Int64(1)
