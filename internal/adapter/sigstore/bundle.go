@@ -29,7 +29,7 @@ func bundleVersion(media string) string {
 func readBundle(data []byte) (*material, error) {
 	o, err := parseObject(data)
 	if err != nil {
-		return nil, signature.Refuse(signature.Malformed, "the bundle is not JSON as it should be: %v", err)
+		return nil, unreadable("the bundle", err)
 	}
 	media := o.text("mediaType")
 	version := bundleVersion(media)
@@ -64,7 +64,7 @@ func (m *material) readDSSE(o object, sig func(object) []byte) {
 	o.only("payload", "payloadType", "signatures")
 	m.payloadType = o.text("payloadType")
 	m.payload = o.bytes("payload", MaxPayload)
-	all := o.objects("signatures", 1)
+	all := o.objects("signatures", maxEntries)
 	if len(all) != 1 {
 		o.fail("signatures", "want exactly one")
 		return
@@ -88,7 +88,7 @@ func (m *material) readMessage(o object) {
 	if a := d.text("algorithm"); d.has("algorithm") && a != "SHA2_256" {
 		d.fail("algorithm", "%q, want SHA2_256, by which images are named", clip(a))
 	}
-	d.bytes("digest", 64) // a hint that nobody believes: the subject's own digest is held against the signature
+	m.claimed = d.bytes("digest", 64) // nobody believes it: the subject's own digest is held against the signature
 	if m.signature = o.bytes("signature", maxSignature); len(m.signature) == 0 {
 		o.fail("signature", "it is empty")
 	}
@@ -170,7 +170,7 @@ func readEntry(o object) entry {
 			checkpoint: checkpoint.text("envelope"),
 		}
 		if len(e.proof.checkpoint) > maxCheckpoint {
-			checkpoint.fail("envelope", "more than %d bytes", maxCheckpoint)
+			checkpoint.fail("envelope", "%w", beyond("more than %d bytes", maxCheckpoint))
 		}
 	}
 	if len(e.body) == 0 || len(e.log) == 0 {

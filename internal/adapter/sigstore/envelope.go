@@ -21,6 +21,7 @@ type material struct {
 	digest    []byte // SHA-256 of the subject's manifest
 
 	bare        bool   // a signature over the manifest itself
+	claimed     []byte // the digest of that manifest, as a bare signature's bundle says
 	payloadType string // of a DSSE envelope; "" without one
 	payload     []byte // a statement, or cosign's simple payload
 
@@ -85,7 +86,13 @@ func (m *material) verify(pub crypto.PublicKey) (bool, error) {
 	if _, needsAll := hashesOnly(pub); needsAll {
 		return false, signature.Refuse(signature.Unsupported, "an Ed25519 signature over the manifest itself can't be checked by the manifest's digest alone; sign a statement instead, as cosign does")
 	}
-	return holdsDigest(pub, crypto.SHA256, m.digest, m.signature), nil
+	if holdsDigest(pub, crypto.SHA256, m.digest, m.signature) {
+		return true, nil
+	}
+	if len(m.claimed) == crypto.SHA256.Size() && holdsDigest(pub, crypto.SHA256, m.claimed, m.signature) {
+		return false, signature.Refuse(signature.OtherSubject, "the signature is about sha256:%x, not about sha256:%x", m.claimed, m.digest)
+	}
+	return false, nil
 }
 
 // bind checks that what was signed is about the subject, and adds what it says.

@@ -9,9 +9,12 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
+	"io"
 	"net/http/httptest"
 	"net/url"
 	"testing"
@@ -211,4 +214,16 @@ func host(t testing.TB, address string) string {
 		t.Fatal(err)
 	}
 	return u.Host
+}
+
+func cryptoRand() io.Reader { return rand.Reader }
+
+func pemText(kind string, der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+}
+
+// decode reads base64 out of a document.
+func decode(v any) ([]byte, error) {
+	s, _ := v.(string)
+	return base64.StdEncoding.DecodeString(s)
 }

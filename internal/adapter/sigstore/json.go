@@ -23,12 +23,19 @@ type object struct {
 var (
 	errNotUTF8  = errors.New("it is not UTF-8")
 	errNoObject = errors.New("it is not a JSON object")
-	errSubjects = fmt.Errorf("more than %d subjects", maxSubjects)
+	errSubjects = beyond("more than %d subjects", maxSubjects)
 )
 
 // errTwice is what a name is that stands twice in one object: readers differ in
 // which they believe.
 func errTwice(name string) error { return fmt.Errorf("the field %q stands twice", clip(name)) }
+
+// limitError is beyond a limit, not wrong by itself.
+type limitError struct{ what string }
+
+func (e *limitError) Error() string { return e.what }
+
+func beyond(format string, args ...any) error { return &limitError{fmt.Sprintf(format, args...)} }
 
 // number is a number as it was written.
 type number string
@@ -55,7 +62,7 @@ func parseObject(data []byte) (object, error) {
 
 func value(r *pull.Reader, left *int) any {
 	if *left--; *left < 0 {
-		r.Fail(fmt.Errorf("it has more than %d values", maxNodes))
+		r.Fail(beyond("it has more than %d values", maxNodes))
 		return nil
 	}
 	switch r.Kind() {
@@ -128,9 +135,19 @@ func (o object) err() error {
 // malformed returns the first thing that was wrong as a refusal.
 func (o object) malformed(what string) error {
 	if err := o.err(); err != nil {
-		return signature.Refuse(signature.Malformed, "%s can't be read: %v", what, err)
+		return unreadable(what, err)
 	}
 	return nil
+}
+
+// unreadable refuses what can't be read, or is too large to be.
+func unreadable(what string, err error) error {
+	reason := signature.Malformed
+	var l *limitError
+	if errors.As(err, &l) {
+		reason = signature.TooLarge
+	}
+	return signature.Refuse(reason, "%s can't be read: %v", what, err)
 }
 
 // only makes any other field an error: what is not understood could change the
@@ -183,7 +200,7 @@ func (o object) list(name string, limit int) []any {
 		o.fail(name, "want a list")
 	}
 	if len(list) > limit {
-		o.fail(name, "%d elements, more than %d", len(list), limit)
+		o.fail(name, "%w", beyond("%d elements, more than %d", len(list), limit))
 		return nil
 	}
 	return list
@@ -212,8 +229,11 @@ func (o object) byteses(name string, limit, size int) [][]byte {
 	for i, v := range o.list(name, limit) {
 		s, _ := v.(string)
 		b, err := decode64(s, size)
-		if err != nil || len(b) == 0 {
-			o.fail(name+"["+strconv.Itoa(i)+"]", "want bytes in base64")
+		if err == nil && len(b) == 0 {
+			err = errors.New("it is empty")
+		}
+		if err != nil {
+			o.fail(name+"["+strconv.Itoa(i)+"]", "want bytes in base64: %w", err)
 		}
 		all = append(all, b)
 	}
@@ -223,7 +243,7 @@ func (o object) byteses(name string, limit, size int) [][]byte {
 // decode64 takes both alphabets, with and without padding.
 func decode64(s string, limit int) ([]byte, error) {
 	if base64.StdEncoding.DecodedLen(len(s)) > limit+4 {
-		return nil, fmt.Errorf("more than %d bytes", limit)
+		return nil, beyond("more than %d bytes", limit)
 	}
 	enc := base64.RawStdEncoding
 	if strings.ContainsAny(s, "-_") {
@@ -241,7 +261,7 @@ func decode64(s string, limit int) ([]byte, error) {
 		return nil, err
 	}
 	if len(b) > limit {
-		return nil, fmt.Errorf("more than %d bytes", limit)
+		return nil, beyond("more than %d bytes", limit)
 	}
 	return b, nil
 }

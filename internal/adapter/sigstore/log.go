@@ -95,10 +95,17 @@ func (e entry) check(l *log, rules proofRules) error {
 	}
 	// A log of the first version counts entries of earlier trees, too; of others
 	// the index that no promise covers must be the proven one.
-	if first := strings.Contains(e.proof.checkpoint, " - "); !first && len(e.promise) == 0 && e.index != e.proof.index {
+	if !firstVersion(e.proof.checkpoint) && len(e.promise) == 0 && e.index != e.proof.index {
 		return signature.Refuse(signature.NoLog, "the log entry is said to be the %d., and proven to be the %d.", e.index, e.proof.index)
 	}
 	return e.proof.check(l, e.body)
+}
+
+// firstVersion reports whether a checkpoint is of Rekor's first version, whose
+// origin has the tree's number behind the log's name.
+func firstVersion(note string) bool {
+	origin, _, _ := strings.Cut(note, "\n")
+	return strings.Contains(origin, " - ")
 }
 
 // promised is what a log signs in a promise: the entry as canonical JSON
@@ -184,6 +191,9 @@ func checkpoint(note string, l *log) (int64, []byte, error) {
 	if err != nil || len(root) != sha256.Size {
 		return bad("its root is %q", clip(lines[2]))
 	}
+	if !firstVersion(note) && l.host != "" && lines[0] != l.host {
+		return bad("its origin is %q, and the trusted root has the log at %q", clip(lines[0]), l.host)
+	}
 	for _, s := range signatures {
 		if signedBy(l, lines[0], text, s) {
 			return size, root, nil
@@ -202,7 +212,6 @@ func signedBy(l *log, origin, text, line string) bool {
 	if err != nil || len(sig) <= 4 || len(sig) > maxSignature {
 		return false
 	}
-	// The origin of a log's first version has the tree's number behind the name.
 	if name, _, _ := strings.Cut(origin, " - "); fields[1] != name {
 		return false
 	}

@@ -42,7 +42,7 @@ func (k signerKey) isPEM(text []byte) bool {
 func (m *material) sameAs(e entry, k signerKey) error {
 	o, err := parseObject(e.body)
 	if err != nil {
-		return signature.Refuse(signature.Malformed, "the body of the log entry is not JSON as it should be: %v", err)
+		return unreadable("the body of the log entry", err)
 	}
 	kind, version, spec := o.text("kind"), o.text("apiVersion"), o.object("spec")
 	if (e.kind != "" || e.version != "") && (e.kind != kind || e.version != version) {

@@ -35,7 +35,7 @@ func readSimple(e signature.Envelope) (*material, error) {
 func readOldAttestation(e signature.Envelope) (*material, error) {
 	o, err := parseObject(e.Payload)
 	if err != nil {
-		return nil, signature.Refuse(signature.Malformed, "the DSSE envelope is not JSON as it should be: %v", err)
+		return nil, unreadable("the DSSE envelope", err)
 	}
 	m := &material{old: true, whole: e.Payload, rules: proofRules{promise: true}}
 	m.readDSSE(o, func(s object) []byte { return s.bytes("sig", maxSignature) })
@@ -75,7 +75,7 @@ func (m *material) readOld(notes map[string]string) error {
 	if text := notes[oldStamp]; text != "" {
 		o, err := parseObject([]byte(text))
 		if err != nil {
-			return signature.Refuse(signature.Malformed, "the annotation %s: %v", oldStamp, err)
+			return unreadable("the annotation "+oldStamp, err)
 		}
 		m.stamps = [][]byte{o.bytes("SignedRFC3161Timestamp", maxStamp)}
 		return o.malformed("the annotation " + oldStamp)
@@ -90,7 +90,7 @@ func readOldEntry(text string) (entry, error) {
 	}
 	o, err := parseObject([]byte(text))
 	if err != nil {
-		return entry{}, signature.Refuse(signature.Malformed, "the annotation %s: %v", oldBundle, err)
+		return entry{}, unreadable("the annotation "+oldBundle, err)
 	}
 	o.only("SignedEntryTimestamp", "Payload")
 	p := o.object("Payload")
@@ -137,7 +137,7 @@ func pemChain(text string) ([][]byte, error) {
 func (m *material) bindSimple(s *signature.Signed) error {
 	o, err := parseObject(m.payload)
 	if err != nil {
-		return signature.Refuse(signature.Malformed, "the signed payload is not JSON as it should be: %v", err)
+		return unreadable("the signed payload", err)
 	}
 	critical := o.object("critical")
 	image := critical.object("image").text("docker-manifest-digest")

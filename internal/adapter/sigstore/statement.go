@@ -37,15 +37,13 @@ func (m *material) bindStatement(s *signature.Signed) error {
 	want := hex.EncodeToString(m.digest)
 	st, err := readStatement(m.payload, want)
 	if err != nil {
-		return signature.Refuse(signature.Malformed, "the statement can't be read: %v", err)
+		return unreadable("the statement", err)
 	}
 	switch {
 	case st.kind != statementV1 && st.kind != statementV01:
 		return signature.Refuse(signature.Unsupported, "a statement of the type %q is not known", clip(st.kind))
 	case st.predicate == "":
 		return signature.Refuse(signature.Malformed, "the statement has no predicateType")
-	case st.subjects > maxSubjects:
-		return signature.Refuse(signature.TooLarge, "the statement is about more than %d subjects", maxSubjects)
 	case !st.about:
 		return signature.Refuse(signature.OtherSubject, "none of the statement's %d subjects is sha256:%s", st.subjects, want)
 	}
