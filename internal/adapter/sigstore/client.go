@@ -27,7 +27,10 @@ const (
 )
 
 // client asks the services.
-type client struct{ http *http.Client }
+type client struct {
+	http  *http.Client
+	pause time.Duration // before the second attempt
+}
 
 func newClient(c *http.Client) client {
 	if c == nil {
@@ -37,7 +40,7 @@ func newClient(c *http.Client) client {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}
 	}
-	return client{c}
+	return client{c, pause}
 }
 
 // post sends a document and returns what is answered. Answers that say "later"
@@ -67,7 +70,7 @@ func (c client) get(ctx context.Context, address string, header http.Header) ([]
 }
 
 func (c client) ask(ctx context.Context, request func() (*http.Request, error)) ([]byte, error) {
-	wait := pause
+	wait := c.pause
 	for left := attempts; ; left-- {
 		r, err := request()
 		if err != nil {

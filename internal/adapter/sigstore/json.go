@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -94,28 +95,80 @@ func value(r *pull.Reader, left *int) any {
 	return nil
 }
 
-// unique goes through a document without keeping it, and fails if a name stands
+// unique goes through a value without keeping it, and fails if a name stands
 // twice in an object.
 func unique(r *pull.Reader) {
+	var u uniquer
+	u.walk(r, 0)
+}
+
+// uniquer remembers the names of the objects it is in. Bills of materials have
+// a hundred thousand objects with the same few names.
+type uniquer struct {
+	known  map[string]string
+	levels [pull.MaxDepth + 1][]string
+}
+
+// fewNames is up to how many names are looked through one by one.
+const fewNames = 24
+
+func (u *uniquer) walk(r *pull.Reader, depth int) {
 	switch r.Kind() {
 	case pull.Struct:
-		seen := map[string]struct{}{}
-		for r.Object(); r.Next(); {
-			name := r.Name()
-			if _, twice := seen[name]; twice {
-				r.Fail(errTwice(name))
-				return
-			}
-			seen[name] = struct{}{}
-			unique(r)
-		}
+		u.object(r, depth)
 	case pull.List:
 		for r.Array(); r.Next(); {
-			unique(r)
+			u.walk(r, depth+1)
 		}
 	default:
 		r.Skip()
 	}
+}
+
+func (u *uniquer) object(r *pull.Reader, depth int) {
+	var many map[string]struct{}
+	if !r.Object() {
+		return
+	}
+	seen := u.levels[depth][:0]
+	for r.Next() {
+		name := u.name(r.Key())
+		_, twice := many[name]
+		if many == nil {
+			twice = slices.Contains(seen, name)
+			seen = append(seen, name)
+		} else {
+			many[name] = struct{}{}
+		}
+		if twice {
+			r.Fail(errTwice(name))
+			return
+		}
+		if len(seen) == fewNames && many == nil {
+			many = make(map[string]struct{}, 2*fewNames)
+			for _, n := range seen {
+				many[n] = struct{}{}
+			}
+		}
+		u.walk(r, depth+1)
+	}
+	u.levels[depth] = seen
+}
+
+// name keeps one string for a name that comes again and again.
+func (u *uniquer) name(key []byte) string {
+	const most = 256 // names; a document of ever new ones costs no more than itself
+	if s, ok := u.known[string(key)]; ok {
+		return s
+	}
+	s := string(key)
+	if u.known == nil {
+		u.known = map[string]string{}
+	}
+	if len(u.known) < most {
+		u.known[s] = s
+	}
+	return s
 }
 
 func (o object) fail(name, format string, args ...any) {
@@ -246,14 +299,14 @@ func decode64(s string, limit int) ([]byte, error) {
 		return nil, beyond("more than %d bytes", limit)
 	}
 	enc := base64.RawStdEncoding
-	if strings.ContainsAny(s, "-_") {
+	if strings.IndexByte(s, '-') >= 0 || strings.IndexByte(s, '_') >= 0 {
 		enc = base64.RawURLEncoding
 	}
 	trimmed := strings.TrimRight(s, "=")
 	if pad := len(s) - len(trimmed); pad > 0 && len(s)%4 != 0 {
 		return nil, errors.New("wrong padding of base64")
 	}
-	if strings.ContainsAny(trimmed, "\r\n") { // the decoder would skip them
+	if strings.IndexByte(s, '\r') >= 0 || strings.IndexByte(s, '\n') >= 0 { // the decoder would skip them
 		return nil, errors.New("a line break in base64")
 	}
 	b, err := enc.Strict().DecodeString(trimmed)

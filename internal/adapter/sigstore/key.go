@@ -113,7 +113,7 @@ func (o *Opener) keyOf(m *material) (trustedKey, error) {
 	case other != nil:
 		return trustedKey{}, other
 	}
-	r := signature.Refuse(signature.NoRoot, "none of the %d trusted keys made the signature", len(o.keys))
+	r := signature.Refuse(signature.NoRoot, "none of the %d trusted keys made the signature, or what was signed was changed", len(o.keys))
 	r.Remedy = "if this signer is to be trusted, add its public key"
 	return trustedKey{}, r
 }

@@ -2,6 +2,7 @@ package sigstore
 
 import (
 	"fmt"
+	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -105,5 +106,14 @@ func (s Services) valid() error {
 		}
 		return fmt.Errorf("%q is not the address of a service of Sigstore", clip(each))
 	}
+	// The token goes there; time stamps and log entries prove themselves.
+	if u, err := url.Parse(s.Fulcio); err == nil && u.Scheme == "http" && !loopback(u.Hostname()) {
+		return fmt.Errorf("the OIDC token would go to %s in the clear: the address of Fulcio must begin with https", u.Host)
+	}
 	return nil
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

@@ -51,6 +51,8 @@ func NewSigner(o SignerOptions) (*Signer, error) {
 		return nil, errors.New("signing keyless needs the address of a Fulcio")
 	case o.Key == nil && len(o.Services.Logs)+len(o.Services.Stamps) == 0:
 		return nil, errors.New("signing keyless needs a log or a time-stamping authority: nobody could tell later that the certificate was valid")
+	case o.Services.valid() != nil:
+		return nil, o.Services.valid()
 	case len(o.Chain) > maxChain:
 		return nil, fmt.Errorf("the chain has %d certificates, more than %d", len(o.Chain), maxChain)
 	}
