@@ -2,8 +2,17 @@ package cosign_test
 
 import (
 	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/castellan-security/castellan/internal/adapter/sigstore"
 	"github.com/castellan-security/castellan/internal/adapter/sigstore/standin"
@@ -156,4 +165,97 @@ func TestCosignBelievesUs(t *testing.T) {
 			b.mustRun(append(append([]string{"verify-attestation", "--type", kind}, check...), ref.String())...)
 		})
 	}
+}
+
+// TestOtherKeys signs with other keys than those that cosign makes, both ways.
+func TestOtherKeys(t *testing.T) {
+	ctx := context.Background()
+	// Cosign takes SHA-256 for the key of any size, unless it is told which one
+	// it takes itself when it signs.
+	digest := map[string]string{"P-384": "sha384", "P-521": "sha512", "RSA-3072": "sha256", "Ed25519": "sha256"}
+	generate := map[string]func() (crypto.Signer, error){
+		"P-384":    func() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P384(), rand.Reader) },
+		"P-521":    func() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P521(), rand.Reader) },
+		"RSA-3072": func() (crypto.Signer, error) { return rsa.GenerateKey(rand.Reader, 3072) },
+		"Ed25519":  func() (crypto.Signer, error) { _, k, err := ed25519.GenerateKey(rand.Reader); return k, err },
+	}
+	for name, make := range generate {
+		for form, old := range map[string]bool{"bundle": false, "old": true} {
+			t.Run(name+", "+form, func(t *testing.T) {
+				b := start(t)
+				key, err := make()
+				if err != nil {
+					t.Fatal(err)
+				}
+				b.importKey("other", key)
+				o, err := sigstore.New(signature.Roots{Keys: []signature.Key{{Name: "other", Public: key.Public()}}}, sigstore.Options{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				flags := []string{"verify", "--key", "other.pub", "--insecure-ignore-tlog", "--trusted-root", b.root(none), "--signature-digest-algorithm", digest[name]}
+				if old {
+					flags = append(flags, "--new-bundle-format=false")
+				}
+				if name != "Ed25519" || old { // cosign writes no such bundles
+					theirs := b.image()
+					b.mustRun(append(append([]string{"sign", "--key", "other.key"}, b.form(none, old)...), theirs.String())...)
+					if name != "Ed25519" { // nor does it verify its own old ones, which are prehashed
+						b.mustRun(append(flags, theirs.String())...)
+					}
+					for _, e := range b.envelopes(theirs) {
+						if _, err := o.Open(ctx, e, subject(theirs), time.Now()); err != nil {
+							t.Errorf("open what cosign wrote: %v", err)
+						}
+					}
+				}
+				ours := b.image()
+				s := b.signer(sigstore.SignerOptions{Key: key, Check: o}, none)
+				sign, suffix := s.Sign, ""
+				if old {
+					sign, suffix = s.SignOld, ".sig"
+				}
+				e, err := sign(ctx, subject(ours), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				b.attach(ours, e, suffix)
+				b.mustRun(append(flags, ours.String())...)
+			})
+		}
+	}
+}
+
+// TestACertificateOfOnesOwn signs with a key and its certificate, both ways.
+func TestACertificateOfOnesOwn(t *testing.T) {
+	b := start(t)
+	ctx, ref := context.Background(), b.image()
+	leaf, err := b.Certify(b.key.Public(), standin.Holder{Subject: "build@acme.test", NoPromise: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := standin.Parts{Fulcio: true, TSA: true} // an authority without logs
+	crt := b.file("leaf.crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw}))
+	chain := b.file("chain.crt", append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: b.Issuer.Raw}), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: b.Root.Raw})...))
+	b.mustRun("sign", "--key", "release.key", "--certificate", crt, "--certificate-chain", chain,
+		"--signing-config", b.config(standin.Parts{TSA: true}), "--trusted-root", b.root(parts), ref.String())
+	all := b.envelopes(ref)
+	if len(all) != 1 {
+		t.Fatalf("%d envelopes", len(all))
+	}
+	got, err := b.opener(parts).Open(ctx, all[0], subject(ref), time.Now())
+	if err != nil {
+		t.Fatalf("open what cosign wrote: %v", err)
+	}
+	if len(got.Identity.Names) != 1 || got.Identity.Names[0] != "build@acme.test" || got.Identity.Subject != "" || got.Proof != signature.Timestamped {
+		t.Errorf("Open() = %+v", got)
+	}
+	ours := b.image()
+	s := b.signer(sigstore.SignerOptions{Key: b.key, Chain: []*x509.Certificate{leaf, b.Issuer, b.Root}, Check: b.opener(parts)}, standin.Parts{TSA: true})
+	e, err := s.Sign(ctx, subject(ours), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.attach(ours, e, "")
+	b.mustRun("verify", "--trusted-root", b.root(parts), "--certificate-identity", "build@acme.test", "--certificate-oidc-issuer-regexp", ".*",
+		"--allow-certificate-chain", "--insecure-ignore-tlog", "--insecure-ignore-sct", "--use-signed-timestamps", ours.String())
 }
