@@ -264,7 +264,7 @@ func TestAnAuthorityOfOnesOwn(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if got.Identity.Store != "ca:acme" || got.Identity.Name != `C=CH,O=Acme,CN=release\, build` || got.Identity.Subject != "" || len(got.Identity.Names) != 2 {
+				if got.Identity.Store != "acme" || got.Identity.Name != `C=CH,O=Acme,CN=release\, build` || got.Identity.Subject != "" || len(got.Identity.Names) != 2 {
 					t.Errorf("Identity = %+v", got.Identity)
 				}
 				if got.Revocation != tc.state || !got.Until.Equal(tc.until) || got.Proof != signature.Unproven {
@@ -278,6 +278,16 @@ func TestAnAuthorityOfOnesOwn(t *testing.T) {
 	wantRefusal(t, err, signature.Expired)
 	_, err = opener(t, roots()).Open(ctx, e, image, time.Now().Add(-30*time.Hour))
 	wantRefusal(t, err, signature.NotYet)
+}
+
+// TestAPlainAuthorityIsNoFulcio: an authority for certificates must not say who
+// somebody is at an OIDC issuer.
+func TestAPlainAuthorityIsNoFulcio(t *testing.T) {
+	s, image := start(t), subjectOf("image")
+	e := s.forge(t, image, keylessRecipe())
+	o := opener(t, signature.Roots{Stores: []signature.Store{{Kind: signature.StoreCA, Name: "acme", Certificates: []*x509.Certificate{s.Root, s.Issuer}}}})
+	_, err := open(o, e, image)
+	wantRefusal(t, err, signature.NoRoot)
 }
 
 func TestRootsThatCannotBeUsed(t *testing.T) {

@@ -26,10 +26,10 @@ const fulcio = "1.3.6.1.4.1.57264.1."
 func claimNames() map[string]string {
 	return map[string]string{
 		"2": "trigger", "3": "source-digest", "4": "workflow-name", "5": "workflow-repository", "6": "source-ref",
-		"9": "build-signer", "10": "build-signer-digest", "11": "runner", "12": "source-repository",
-		"13": "source-digest", "14": "source-ref", "15": "source-repository-id", "16": "source-owner",
-		"17": "source-owner-id", "18": "build-config", "19": "build-config-digest", "20": "trigger",
-		"21": "run", "22": "source-visibility", "23": "deployment", "24": "token-subject",
+		"9": "build-signer", "10": "build-signer-digest", "11": "runner-environment", "12": "source-repository",
+		"13": "source-digest", "14": "source-ref", "15": "source-repository-identifier", "16": "source-repository-owner",
+		"17": "source-repository-owner-identifier", "18": "build-config", "19": "build-config-digest", "20": "trigger",
+		"21": "run-invocation", "22": "source-repository-visibility", "23": "deployment-environment", "24": "token-subject",
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 // realm is what one trusted root vouches for. What belongs together stays
 // together: a certificate of one realm needs the logs and the time of the same.
 type realm struct {
-	name        string
+	plain       bool // of stores: its authorities may not vouch for OIDC identities
 	authorities []*authority
 	logs        map[string]*log // transparency logs, by the bytes of their id
 	certLogs    map[string]*log // certificate transparency logs
@@ -64,7 +64,7 @@ func readRoot(doc []byte) (*realm, error) {
 	if !strings.HasPrefix(media, "application/vnd.dev.sigstore.trustedroot") {
 		return nil, fmt.Errorf("its media type is %q, not that of a trusted root: it is the file that `cosign trusted-root create` or an operator of Sigstore writes", media)
 	}
-	r := &realm{name: "sigstore"}
+	r := &realm{}
 	if r.logs, err = readLogs(o, "tlogs"); err != nil {
 		return nil, err
 	}
@@ -199,12 +199,13 @@ func storeName(uri string) string {
 
 // storesRealm makes a realm without logs of the stores of plain certificates, nil
 // if there are none: who has a certificate authority of their own may sign with
-// it in Sigstore's forms, too.
+// it in Sigstore's forms, too. For whom somebody is at an OIDC issuer such an
+// authority does not count: it could claim anybody.
 func storesRealm(stores []signature.Store) *realm {
-	r := &realm{name: "stores"}
+	r := &realm{plain: true}
 	for _, s := range stores {
 		for _, c := range s.Certificates {
-			a := &authority{store: string(s.Kind) + ":" + s.Name, root: c, pool: x509.NewCertPool()}
+			a := &authority{store: s.Name, root: c, pool: x509.NewCertPool()}
 			a.pool.AddCert(c)
 			switch s.Kind {
 			case signature.StoreCA:
