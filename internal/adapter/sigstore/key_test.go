@@ -310,6 +310,19 @@ func TestRootsThatCannotBeUsed(t *testing.T) {
 	}
 }
 
+func TestATrustedRootALine(t *testing.T) {
+	a, b, image := start(t), start(t), subjectOf("image")
+	file := append(append(a.TrustedRoot(a.url, standin.All()), '\n'), b.TrustedRoot(b.url, standin.All())...)
+	o := opener(t, signature.Roots{Sigstore: [][]byte{append(file, '\n')}})
+	for _, s := range []running{a, b} {
+		if _, err := open(o, s.forge(t, image, keylessRecipe()), image); err != nil {
+			t.Errorf("Open() = %v", err)
+		}
+	}
+	_, err := open(o, start(t).forge(t, image, keylessRecipe()), image)
+	wantRefusal(t, err, signature.NoRoot)
+}
+
 func TestThresholdOfLogs(t *testing.T) {
 	s, image := start(t), subjectOf("image")
 	o, err := sigstore.New(signature.Roots{Sigstore: [][]byte{s.TrustedRoot(s.url, standin.All())}}, sigstore.Options{Logs: 2})

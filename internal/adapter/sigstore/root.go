@@ -1,6 +1,7 @@
 package sigstore
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/x509"
 	"errors"
@@ -84,6 +85,18 @@ func readRoot(doc []byte) (*realm, error) {
 		return nil, errors.New("it trusts nobody: no authority and no log is in it")
 	}
 	return r, nil
+}
+
+// documents takes apart a file with a trusted root a line, as `gh attestation
+// trusted-root` writes it.
+func documents(file []byte) [][]byte {
+	lines := bytes.Split(bytes.TrimSpace(file), []byte("\n"))
+	for _, l := range lines {
+		if l = bytes.TrimSpace(l); len(lines) > maxInRoot || !bytes.HasPrefix(l, []byte("{")) || !bytes.HasSuffix(l, []byte("}")) {
+			return [][]byte{file}
+		}
+	}
+	return lines
 }
 
 const maxInRoot = 64 // authorities or logs of one kind; the public root has four

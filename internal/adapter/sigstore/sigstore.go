@@ -69,12 +69,14 @@ func New(roots signature.Roots, o Options) (*Opener, error) {
 		}
 		op.keys = append(op.keys, t)
 	}
-	for i, doc := range roots.Sigstore {
-		r, err := readRoot(doc)
-		if err != nil {
-			return nil, fmt.Errorf("read the %s trusted root of Sigstore: %w", ordinal(i), err)
+	for i, file := range roots.Sigstore {
+		for _, doc := range documents(file) {
+			r, err := readRoot(doc)
+			if err != nil {
+				return nil, fmt.Errorf("read the %s trusted root of Sigstore: %w", ordinal(i), err)
+			}
+			op.realms = append(op.realms, r)
 		}
-		op.realms = append(op.realms, r)
 	}
 	if r := storesRealm(roots.Stores); r != nil {
 		op.realms = append(op.realms, r)

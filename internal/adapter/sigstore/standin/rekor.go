@@ -2,7 +2,8 @@ package standin
 
 import (
 	"bytes"
-	"crypto/ecdsa"
+	"crypto"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -22,7 +23,7 @@ type Log struct {
 	Origin string // first line of its checkpoints
 	V1     bool   // it promises, and says when it took an entry
 	name   string
-	key    *ecdsa.PrivateKey
+	key    crypto.Signer
 	offset int64 // entries of earlier trees, which indexes count
 
 	mu     sync.Mutex
@@ -44,6 +45,10 @@ type Entry struct {
 
 // ID is by which the log is known.
 func (l *Log) ID() []byte {
+	if pub, ok := l.key.Public().(ed25519.PublicKey); ok { // as signed notes name it
+		id := sha256.Sum256(append([]byte(l.name+"\n\x01"), pub...))
+		return id[:]
+	}
 	spki, _ := x509.MarshalPKIXPublicKey(l.key.Public()) // our own key
 	id := sha256.Sum256(spki)
 	return id[:]
@@ -75,14 +80,14 @@ func (l *Log) Add(body []byte, at time.Time) (Entry, error) {
 
 // SignPromise signs that an entry was taken at its time and index.
 func (l *Log) SignPromise(e Entry) ([]byte, error) {
-	return signECDSA(l.key, fmt.Appendf(nil, `{"body":%q,"integratedTime":%d,"logID":%q,"logIndex":%d}`,
+	return signWith(l.key, fmt.Appendf(nil, `{"body":%q,"integratedTime":%d,"logID":%q,"logIndex":%d}`,
 		base64.StdEncoding.EncodeToString(e.Body), e.Time, hex.EncodeToString(e.LogID), e.Index))
 }
 
 // Note signs a checkpoint.
 func (l *Log) Note(size int64, root []byte) (string, error) {
 	text := fmt.Sprintf("%s\n%d\n%s\n", l.Origin, size, base64.StdEncoding.EncodeToString(root))
-	sig, err := signECDSA(l.key, []byte(text))
+	sig, err := signWith(l.key, []byte(text))
 	if err != nil {
 		return "", err
 	}

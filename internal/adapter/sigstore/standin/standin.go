@@ -10,6 +10,7 @@ package standin
 import (
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
@@ -60,7 +61,11 @@ func New(host string) (*Sigstore, error) {
 	}
 	rootKey, tsaRootKey := key(), key()
 	s.issuerKey, s.ctKey, s.token, s.tsaKey = key(), key(), key(), key()
-	log1, log2 := key(), key()
+	log1 := key()
+	if err != nil {
+		return nil, err
+	}
+	_, log2, err := ed25519.GenerateKey(rand.Reader) // as the public Rekor 2 has
 	if err != nil {
 		return nil, err
 	}
@@ -181,12 +186,15 @@ func All() Parts { return Parts{true, true, true, true, true} }
 func (s *Sigstore) TrustedRoot(base string, p Parts) []byte {
 	type m = map[string]any
 	since := m{"start": s.Root.NotBefore.UTC().Format(time.RFC3339)}
-	logOf := func(key crypto.Signer, url string) m {
-		spki, _ := x509.MarshalPKIXPublicKey(key.Public()) // our own key
-		id := sha256.Sum256(spki)
+	logOf := func(l *Log, url string) m {
+		spki, _ := x509.MarshalPKIXPublicKey(l.key.Public()) // our own key
+		details := "PKIX_ECDSA_P256_SHA_256"
+		if _, ed := l.key.(ed25519.PrivateKey); ed {
+			details = "PKIX_ED25519"
+		}
 		return m{
-			"baseUrl": url, "hashAlgorithm": "SHA2_256", "logId": m{"keyId": id[:]},
-			"publicKey": m{"rawBytes": spki, "keyDetails": "PKIX_ECDSA_P256_SHA_256", "validFor": since},
+			"baseUrl": url, "hashAlgorithm": "SHA2_256", "logId": m{"keyId": l.ID()},
+			"publicKey": m{"rawBytes": spki, "keyDetails": details, "validFor": since},
 		}
 	}
 	authority := func(url string, chain ...*x509.Certificate) m {
@@ -201,14 +209,14 @@ func (s *Sigstore) TrustedRoot(base string, p Parts) []byte {
 		root["certificateAuthorities"] = []m{authority(base+"/fulcio", s.Issuer, s.Root)}
 	}
 	if p.CT {
-		root["ctlogs"] = []m{logOf(s.ctKey, base+"/ct")}
+		root["ctlogs"] = []m{logOf(&Log{key: s.ctKey}, base+"/ct")}
 	}
 	var logs []m
 	if p.Log1 {
-		logs = append(logs, logOf(s.Log1.key, base+"/rekor"))
+		logs = append(logs, logOf(s.Log1, base+"/rekor"))
 	}
 	if p.Log2 {
-		logs = append(logs, logOf(s.Log2.key, base+"/rekor2"))
+		logs = append(logs, logOf(s.Log2, base+"/rekor2"))
 	}
 	if logs != nil {
 		root["tlogs"] = logs
@@ -248,6 +256,14 @@ func (s *Sigstore) SigningConfig(base string, p Parts) []byte {
 
 func pemOf(kind string, der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+}
+
+// signWith signs with the key of a log.
+func signWith(key crypto.Signer, message []byte) ([]byte, error) {
+	if k, ok := key.(*ecdsa.PrivateKey); ok {
+		return signECDSA(k, message)
+	}
+	return key.Sign(rand.Reader, message, crypto.Hash(0))
 }
 
 func signECDSA(key *ecdsa.PrivateKey, message []byte) ([]byte, error) {
