@@ -66,6 +66,14 @@ func BenchmarkOpen(b *testing.B) {
 				})
 			})
 		}
+		plain := sign(b, w.signer, notary.SignOptions{})
+		b.Run("JWS-first/"+name, func(b *testing.B) {
+			percentiles(b, func() {
+				if _, err := opener(b, w.roots(), notary.Options{}).Open(b.Context(), plain, image, july); err != nil {
+					b.Fatal(err)
+				}
+			})
+		})
 		stamped := sign(b, w.signer, notary.SignOptions{TSA: &notary.TSA{URL: serve(b, w.stamper), Roots: w.tsaRoot.Chain}})
 		b.Run("JWS-stamped/"+name, func(b *testing.B) {
 			percentiles(b, func() {

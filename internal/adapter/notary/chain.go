@@ -10,6 +10,8 @@ import (
 	"encoding/asn1"
 	"encoding/hex"
 	"errors"
+	"fmt"
+	"sync"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/signature"
@@ -58,8 +60,9 @@ func parseChain(raw [][]byte) ([]*x509.Certificate, error) {
 // verifyChain checks that each certificate was issued by the next and the last by
 // itself, and that all keep the specification's rules for certificates. It goes
 // from the root down, so that what a stranger hung below a known root costs one
-// check of a signature.
-func verifyChain(chain []*x509.Certificate, p purpose) error {
+// check of a signature. Of a root that is trusted as it stands, by its bytes, the
+// signature over itself says nothing and is not checked.
+func verifyChain(chain []*x509.Certificate, p purpose, trusted bool) error {
 	last := len(chain) - 1
 	for i := last; i >= 0; i-- {
 		if err := checkKey(chain[i], i == 0); err != nil {
@@ -70,7 +73,7 @@ func verifyChain(chain []*x509.Certificate, p purpose) error {
 				return err
 			}
 		}
-		if err := issuedBy(chain[i], chain[min(i+1, last)], i == last); err != nil {
+		if err := issuedBy(chain[i], chain[min(i+1, last)], i == last, i == last && trusted); err != nil {
 			return err
 		}
 		if i < last && bytes.Equal(chain[i].RawSubject, chain[i].RawIssuer) && chain[i].CheckSignatureFrom(chain[i]) == nil {
@@ -80,9 +83,46 @@ func verifyChain(chain []*x509.Certificate, p purpose) error {
 	return checkLeaf(chain[0], p)
 }
 
+// maxChecked bounds how many chains are remembered. A fleet has a few signers.
+const maxChecked = 256
+
+// checked remembers chains that kept the rules, by their bytes. Nothing that could
+// be otherwise later is part of verifyChain, and most images have the same signer.
+type checked struct {
+	mu     sync.Mutex
+	chains map[[sha256.Size]byte]bool
+}
+
+func newChecked() *checked { return &checked{chains: map[[sha256.Size]byte]bool{}} }
+
+func (c *checked) verify(chain []*x509.Certificate, p purpose, trusted bool) error {
+	h := sha256.New()
+	fmt.Fprintf(h, "%s %t %d", p.name, trusted, len(chain))
+	for _, cert := range chain {
+		h.Write(cert.Raw) // DER says itself how long it is
+	}
+	key := [sha256.Size]byte(h.Sum(nil))
+	c.mu.Lock()
+	known := c.chains[key]
+	c.mu.Unlock()
+	if known {
+		return nil
+	}
+	if err := verifyChain(chain, p, trusted); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.chains) >= maxChecked {
+		clear(c.chains)
+	}
+	c.chains[key] = true
+	return nil
+}
+
 // issuedBy checks one link. A root that signs for itself need not be an authority,
 // if it is all of the chain.
-func issuedBy(cert, issuer *x509.Certificate, root bool) error {
+func issuedBy(cert, issuer *x509.Certificate, root, trusted bool) error {
 	if !bytes.Equal(cert.RawIssuer, issuer.RawSubject) {
 		if root {
 			return signature.Refuse(signature.Malformed, "the chain ends with %s, which is no root: it has to be complete", named(cert))
@@ -91,6 +131,9 @@ func issuedBy(cert, issuer *x509.Certificate, root bool) error {
 	}
 	if isWeak(cert.SignatureAlgorithm) {
 		return signature.Refuse(signature.Forbidden, "the certificate of %s is signed with %s, which is too weak", named(cert), cert.SignatureAlgorithm)
+	}
+	if trusted {
+		return nil
 	}
 	err := issuer.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature)
 	switch {

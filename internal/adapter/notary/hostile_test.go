@@ -396,7 +396,7 @@ func TestChains(t *testing.T) {
 		return out
 	}
 	twin := authority(nil) // another root, with the name of one that is trusted
-	for _, tc := range []struct {
+	cases := []struct {
 		name string
 		h    *notarytest.Holder
 		want string
@@ -438,11 +438,15 @@ func TestChains(t *testing.T) {
 			c.Subject = pkix.Name{CommonName: "a,O=Acme\x00\u202e" + strings.Repeat("x", 1000)}
 		}), "good: claimed"},
 		{"an authority of the same name without its signature", &notarytest.Holder{Key: w.signer.Key, Chain: append(w.signer.Chain[:1:1], issue(t, w.root, notarytest.Authority, "Acme builds", key(t, curve)).Chain...)}, "forged"},
-	} {
+	}
+	remembers := opener(t, roots, notary.Options{}) // chains that it has seen, the good one first
+	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
 			e := seal2(t, tc.h)
-			if got, _ := verdict(t, opener(t, roots, notary.Options{}), e, july); got != tc.want {
-				t.Errorf("got %s, want %s", got, tc.want)
+			for _, o := range []*notary.Opener{remembers, remembers, opener(t, roots, notary.Options{})} {
+				if got, _ := verdict(t, o, e, july); got != tc.want {
+					t.Errorf("got %s, want %s", got, tc.want)
+				}
 			}
 		})
 	}

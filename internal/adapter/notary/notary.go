@@ -53,12 +53,13 @@ type Opener struct {
 	lists   []*list
 	aws     AWSSigner
 	dec     cbor.DecMode
+	chains  *checked
 }
 
 // New returns an Opener that holds envelopes against roots: the stores, and the
 // revocation lists, which must be readable.
 func New(roots signature.Roots, opts Options) (*Opener, error) {
-	o := &Opener{anchors: map[signature.StoreKind]map[[sha256.Size]byte]string{}, aws: opts.AWS}
+	o := &Opener{anchors: map[signature.StoreKind]map[[sha256.Size]byte]string{}, aws: opts.AWS, chains: newChecked()}
 	for _, s := range roots.Stores {
 		if o.anchors[s.Kind] == nil {
 			o.anchors[s.Kind] = map[[sha256.Size]byte]string{}
@@ -183,7 +184,7 @@ func (o *Opener) verify(in *sealed) ([]*x509.Certificate, anchor, error) {
 	if err := a.verify(chain[0].PublicKey, in.covered, in.value); err != nil {
 		return nil, anchor{}, err
 	}
-	return chain, by, verifyChain(chain, signing)
+	return chain, by, o.chains.verify(chain, signing, by.cert == chain[len(chain)-1])
 }
 
 // anchorOf finds the certificate of the chain that is in a store of the kind that
@@ -258,7 +259,7 @@ func (o *Opener) when(ctx context.Context, in *sealed, chain []*x509.Certificate
 
 // stamp lets the envelope's time-stamp say when it was signed.
 func (o *Opener) stamp(ctx context.Context, in *sealed, v validity, m *moment, expired bool) error {
-	s, err := readToken(ctx, in.token, in.value, o.tsa)
+	s, err := readToken(ctx, in.token, in.value, o.tsa, o.chains)
 	switch {
 	case err == errUnknownTSA && !expired:
 		return nil // the certificate is valid still, so that the time need not be proven

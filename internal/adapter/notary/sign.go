@@ -105,7 +105,7 @@ func ready(ctx context.Context, key crypto.Signer, chain []*x509.Certificate, op
 	if !ok || !public.Equal(chain[0].PublicKey) {
 		return algorithm{}, fault.New(fault.Invalid, "sign: the key is not that of the first certificate").With("put the signer's own certificate first, then its issuer's, the root last")
 	}
-	if err := verifyChain(chain, signing); err != nil {
+	if err := verifyChain(chain, signing, false); err != nil {
 		return algorithm{}, fault.New(fault.Invalid, "sign: %w", err).With("the chain must be complete, the signer's certificate first and the root last, and be made for signing code")
 	}
 	if err := validityOf(chain).contains("the image would be signed", opts.At, opts.At); err != nil {

@@ -31,7 +31,7 @@ type stamped struct {
 // readToken checks an RFC 3161 token over a signature. It returns errUnknownTSA if
 // the token may be true, and no root vouches for it; a token that is false is
 // refused whoever made it.
-func readToken(ctx context.Context, token, value []byte, roots *x509.CertPool) (stamped, error) {
+func readToken(ctx context.Context, token, value []byte, roots *x509.CertPool, chains *checked) (stamped, error) {
 	if len(token) > maxToken {
 		return stamped{}, signature.Refuse(signature.TooLarge, "the time-stamp has %d bytes, at most %d are read", len(token), maxToken)
 	}
@@ -68,7 +68,7 @@ func readToken(ctx context.Context, token, value []byte, roots *x509.CertPool) (
 	case err != nil:
 		return stamped{}, signature.Refuse(signature.Forged, "the time-stamp is not true: %s", shown(err.Error()))
 	}
-	if err := verifyChain(s.chain, stamping); err != nil {
+	if err := chains.verify(s.chain, stamping, true); err != nil {
 		return stamped{}, err
 	}
 	return s, nil

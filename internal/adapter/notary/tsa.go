@@ -57,7 +57,7 @@ func (t *TSA) stamp(ctx context.Context, a algorithm, value []byte, v validity) 
 	if err != nil {
 		return nil, fault.New(fault.Unavailable, "time-stamp from %s: %w", t.URL, err).With("try again, or sign without a time-stamp: the signature is then valid as long as its certificate")
 	}
-	s, err := readToken(ctx, token, value, roots)
+	s, err := readToken(ctx, token, value, roots, newChecked())
 	if err != nil {
 		return nil, fmt.Errorf("time-stamp from %s: %w", t.URL, err)
 	}
