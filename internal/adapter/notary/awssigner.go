@@ -2,9 +2,7 @@ package notary
 
 import (
 	"context"
-	"crypto/sha512"
 	"crypto/x509"
-	"encoding/hex"
 	"fmt"
 	"strconv"
 	"strings"
@@ -34,14 +32,18 @@ const (
 	maxARN = 512
 )
 
-// AWSSigner asks AWS Signer which of a signing job, a signing profile's version and
-// the certificates are revoked (signer:GetRevocationStatus, for the platform
-// Notation-OCI-SHA384-ECDSA). certificates are as AWS wants them: for each
-// certificate of the chain the SHA-384 of what its issuer signed, and the same of
-// the issuer, in hexadecimal. An error means that nobody knows.
-type AWSSigner interface {
-	RevocationStatus(ctx context.Context, signed time.Time, profileVersion, job string, certificates []string) (revoked []string, err error)
+// AWSSignature is what of a signature by AWS Signer may have been revoked.
+type AWSSignature struct {
+	Profile string              // ARN of the signing profile, with its version
+	Job     string              // ARN of the signing job
+	Chain   []*x509.Certificate // from the signing certificate to the root
+	At      time.Time           // of signing
 }
+
+// AWSRevocations asks AWS Signer which of these were revoked
+// (signer:GetRevocationStatus); none is the good answer. An error means that nobody
+// knows.
+type AWSRevocations func(context.Context, AWSSignature) (revoked []string, err error)
 
 // awsSigned is what AWS Signer says about one of its signatures.
 type awsSigned struct {
@@ -162,16 +164,18 @@ func signerARN(arn string) (kind string, parts int) {
 	return path[1], len(path) - 2
 }
 
-// revocation asks AWS whether it takes the signature back.
-func (a *awsSigned) revocation(ctx context.Context, ask AWSSigner, chain []*x509.Certificate, signed, at time.Time) (standing, error) {
+// revocation asks AWS whether it takes the signature back. That AWS does not answer
+// is not the signature's fault: what is not known is told as such, and the trust
+// policy says what that is worth.
+func (a *awsSigned) revocation(ctx context.Context, ask AWSRevocations, chain []*x509.Certificate, signed, at time.Time) (standing, error) {
 	if ask == nil {
 		return standing{state: signature.RevocationSilent}, nil
 	}
-	version := a.version
-	if version == "" {
-		version = a.profile
+	s := AWSSignature{Profile: a.version, Job: a.job, Chain: chain, At: signed}
+	if s.Profile == "" {
+		s.Profile = a.profile
 	}
-	revoked, err := ask.RevocationStatus(ctx, signed, version, a.job, awsHashes(chain))
+	revoked, err := ask(ctx, s)
 	if err != nil {
 		if ctx.Err() != nil {
 			return standing{}, fmt.Errorf("ask AWS Signer for revocation: %w", ctx.Err())
@@ -182,18 +186,4 @@ func (a *awsSigned) revocation(ctx context.Context, ask AWSSigner, chain []*x509
 		return standing{}, signature.Refuse(signature.Revoked, "AWS Signer says that %s is revoked", shown(strings.Join(revoked, ", ")))
 	}
 	return standing{signature.NotRevoked, at.Add(awsAnswer)}, nil
-}
-
-// awsHashes names the certificates of a chain as AWS Signer does.
-func awsHashes(chain []*x509.Certificate) []string {
-	sums := make([]string, len(chain))
-	for i, c := range chain {
-		sum := sha512.Sum384(c.RawTBSCertificate)
-		sums[i] = hex.EncodeToString(sum[:])
-	}
-	out := make([]string, len(chain))
-	for i := range sums {
-		out[i] = sums[i] + sums[min(i+1, len(sums)-1)]
-	}
-	return out
 }

@@ -32,8 +32,8 @@ import (
 	"github.com/castellan-security/castellan/internal/signature"
 )
 
-// ArtifactType is what a manifest that holds an envelope says it is: as its artifact
-// type, and as the media type of its configuration, which older registries go by.
+// ArtifactType is what a manifest that holds an envelope says it is: as the media
+// type of its configuration, and it may say so as its artifact type too.
 const ArtifactType = "application/vnd.cncf.notary.signature"
 
 // skew is how far clocks may differ before a time of signing lies in the future.
@@ -43,7 +43,7 @@ const skew = 5 * time.Minute
 type Options struct {
 	// AWS is asked whether AWS Signer has revoked a signature of its own. Without
 	// it the revocation of those is not known.
-	AWS AWSSigner
+	AWS AWSRevocations
 }
 
 // Opener opens envelopes. It may be used by several goroutines.
@@ -51,7 +51,7 @@ type Opener struct {
 	anchors map[signature.StoreKind]map[[sha256.Size]byte]string // by certificate: the name of its store
 	tsa     *x509.CertPool                                       // nil without such a store
 	lists   []*list
-	aws     AWSSigner
+	aws     AWSRevocations
 	dec     cbor.DecMode
 	chains  *checked
 }

@@ -151,11 +151,11 @@ func scopeOf(t testing.TB, url string) []byte {
 type aws struct {
 	revoked []string
 	err     error
-	asked   []string
+	asked   notary.AWSSignature
 }
 
-func (a *aws) RevocationStatus(_ context.Context, signed time.Time, profileVersion, job string, certificates []string) ([]string, error) {
-	a.asked = append([]string{signed.UTC().Format(time.RFC3339), profileVersion, job}, certificates...)
+func (a *aws) ask(_ context.Context, s notary.AWSSignature) ([]string, error) {
+	a.asked = s
 	return a.revoked, a.err
 }
 
@@ -229,7 +229,7 @@ func TestAWSSigner(t *testing.T) {
 			e := seal(t, w.signer, head, goodPayload).envelope(t, signature.Envelope{MediaType: notary.JWS})
 			opts := notary.Options{}
 			if tc.ask != nil {
-				opts.AWS = tc.ask
+				opts.AWS = tc.ask.ask
 			}
 			got, s := verdict(t, opener(t, roots, opts), e, july)
 			if s.Revocation != "" {
@@ -243,9 +243,12 @@ func TestAWSSigner(t *testing.T) {
 				t.Errorf("identity: want -, got +:\n%s", d)
 			}
 			if s.Revocation == signature.NotRevoked {
-				a := tc.ask.asked
-				if len(a) != 6 || a[0] != "2026-06-01T12:00:00Z" || a[2] != job || len(a[3]) != 192 || a[3][96:] != a[4][:96] || a[5][:96] != a[5][96:] {
-					t.Errorf("asked with %q", a)
+				want := notary.AWSSignature{Profile: profile + "/OF8IVUsPJq", Job: job, Chain: w.signer.Chain, At: june}
+				if tc.id.ProfileAlias != "" {
+					want.Profile = aliased
+				}
+				if d := cmp.Diff(want, tc.ask.asked); d != "" {
+					t.Errorf("asked: want -, got +:\n%s", d)
 				}
 				if !s.Until.Equal(july.Add(time.Hour)) {
 					t.Errorf("until %s, want an hour from then", s.Until)

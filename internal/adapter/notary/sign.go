@@ -39,10 +39,10 @@ type SignOptions struct {
 // given. The key may be anywhere, and must be that of the first certificate of the
 // chain, which must end with its root.
 //
-// What it returns is to be kept as a manifest whose artifact type is that of the
-// envelope, whose configuration is {} and has the artifact type as its media type,
-// whose only layer is the payload, whose annotations are the envelope's and whose
-// subject is the subject. Its Digest is the payload's.
+// What it returns is to be kept as an image manifest whose configuration is {} with
+// the envelope's artifact type as media type, whose only layer is the payload, whose
+// annotations are the envelope's and whose subject is the subject. Its Digest is the
+// payload's.
 func Sign(ctx context.Context, key crypto.Signer, chain []*x509.Certificate, s signature.Subject, opts SignOptions) (signature.Envelope, error) {
 	if opts.At.IsZero() {
 		opts.At = time.Now()
