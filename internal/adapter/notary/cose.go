@@ -94,7 +94,6 @@ func (s *sealed) readBeside(dec cbor.DecMode, head, beside map[string]cbor.RawMe
 	raw, ok := beside[label(labelX5Chain)]
 	if !ok {
 		raw = head[label(labelX5Chain)]
-		delete(head, label(labelX5Chain))
 	}
 	if raw != nil {
 		var certs []cbor.RawMessage
@@ -134,7 +133,8 @@ func (h *header) readCBOR(dec cbor.DecMode, head map[string]cbor.RawMessage) err
 		case label(labelCty):
 			h.contentType, ok = textOf(dec, raw)
 		case label(labelCrit):
-			err = h.readLabels(dec, raw)
+			err = h.readLabels(dec, raw, head)
+		case label(labelX5Chain): // read already
 		case nameScheme:
 			h.scheme, ok = textOf(dec, raw)
 		case nameSigned:
@@ -160,7 +160,7 @@ func (h *header) readCBOR(dec cbor.DecMode, head map[string]cbor.RawMessage) err
 
 // readLabels reads which labels are critical. The numbers 0 to 8 are COSE's own,
 // which everybody must know, and do not belong there.
-func (h *header) readLabels(dec cbor.DecMode, raw cbor.RawMessage) error {
+func (h *header) readLabels(dec cbor.DecMode, raw cbor.RawMessage, head map[string]cbor.RawMessage) error {
 	var list []any
 	if major(raw) != majorArray || dec.Unmarshal(raw, &list) != nil {
 		return signature.Refuse(signature.Malformed, "the list of critical labels is no list")
@@ -170,9 +170,10 @@ func (h *header) readLabels(dec cbor.DecMode, raw cbor.RawMessage) error {
 		if !ok {
 			return signature.Refuse(signature.Malformed, "a critical label is neither a number nor a text")
 		}
-		if name != label(labelX5Chain) { // known, and read wherever it stands
-			h.critical = append(h.critical, name)
+		if _, there := head[name]; there && name == label(labelX5Chain) {
+			continue // known, and read
 		}
+		h.critical = append(h.critical, name)
 	}
 	return nil
 }

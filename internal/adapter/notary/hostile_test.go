@@ -285,6 +285,11 @@ func TestTamperedCOSE(t *testing.T) {
 			f.head[33] = chain
 			delete(f.beside, 33)
 		}, "good: claimed"},
+		{"certificates that are signed too, and critical", func(f *fields) {
+			f.head[33], f.head[2] = chain, []any{"io.cncf.notary.signingScheme", 33}
+			delete(f.beside, 33)
+		}, "good: claimed"},
+		{"certificates that are critical, and not signed", func(f *fields) { f.head[2] = []any{"io.cncf.notary.signingScheme", 33} }, "malformed"},
 		{"certificates in both places", func(f *fields) { f.head[33] = chain }, "malformed"},
 		{"one certificate without a list", func(f *fields) { f.beside[33] = chain[0] }, "malformed"},
 		{"no certificates", func(f *fields) { delete(f.beside, 33) }, "malformed"},

@@ -306,26 +306,28 @@ func (o *Opener) standing(ctx context.Context, in *sealed, chain []*x509.Certifi
 	return all, nil
 }
 
-// identity says who signed.
+// identity says who signed. A certificate of AWS Signer names the service, whoever
+// asked it to sign: to tell that name would let a policy that trusts it trust
+// everybody who has an account.
 func identity(chain []*x509.Certificate, by anchor, aws *awsSigned) (signature.Identity, error) {
 	leaf := chain[0]
-	name, err := signature.DistinguishedName(leaf.RawSubject)
-	if err != nil {
-		return signature.Identity{}, signature.Refuse(signature.Malformed, "the signer's certificate has no readable name: %s", shown(err.Error()))
-	}
 	id := signature.Identity{
 		Key:         digest(leaf.RawSubjectPublicKeyInfo),
-		Name:        name,
-		Names:       slices.Concat(leaf.EmailAddresses, leaf.DNSNames),
 		Store:       by.store,
 		Root:        digest(by.cert.Raw),
 		Certificate: digest(leaf.Raw),
 	}
-	for _, u := range leaf.URIs {
-		id.Names = append(id.Names, u.String())
-	}
 	if aws != nil {
 		id.Profile, id.ProfileVersion, id.ProfileAlias, id.Job = aws.profile, aws.version, aws.alias, aws.job
+		return id, nil
+	}
+	name, err := signature.DistinguishedName(leaf.RawSubject)
+	if err != nil {
+		return signature.Identity{}, signature.Refuse(signature.Malformed, "the signer's certificate has no readable name: %s", shown(err.Error()))
+	}
+	id.Name, id.Names = name, slices.Concat(leaf.EmailAddresses, leaf.DNSNames)
+	for _, u := range leaf.URIs {
+		id.Names = append(id.Names, u.String())
 	}
 	return id, nil
 }

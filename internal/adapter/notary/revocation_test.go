@@ -238,6 +238,9 @@ func TestAWSSigner(t *testing.T) {
 			if got != tc.want {
 				t.Errorf("got %s, want %s", got, tc.want)
 			}
+			if s.Identity.Name != "" || len(s.Identity.Names) > 0 {
+				t.Errorf("got the name %s, which is the service's and not the signer's", s.Identity.Name)
+			}
 			id := signature.Identity{Profile: s.Identity.Profile, ProfileVersion: s.Identity.ProfileVersion, ProfileAlias: s.Identity.ProfileAlias, Job: s.Identity.Job}
 			if d := cmp.Diff(tc.id, id); d != "" {
 				t.Errorf("identity: want -, got +:\n%s", d)
