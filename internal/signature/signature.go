@@ -125,9 +125,12 @@ type Identity struct {
 	Subject string            // the e-mail address or URI it was given for
 	Claims  map[string]string // source-repository, source-ref, source-digest, build-signer, trigger, …: see docs/trust.md
 
-	// AWS.
-	Profile string // ARN of AWS Signer's signing profile, without version
-	Job     string // ARN of AWS Signer's job
+	// AWS. Where there is a profile there is no name: the certificate's is the
+	// service's, whoever asked it to sign.
+	Profile        string // ARN of AWS Signer's signing profile, without version
+	ProfileVersion string // the same with its version; "" for a profile that AWS holds under an alias
+	ProfileAlias   string // ARN of that alias
+	Job            string // ARN of AWS Signer's job
 }
 
 // Statement is an in-toto statement about an image (in-toto Attestation
