@@ -109,6 +109,21 @@ func TestWhatWasSignedIsChecked(t *testing.T) {
 	wantRefusal(t, err, signature.NoLog)
 }
 
+func TestTheSameIsSignedTwice(t *testing.T) {
+	s, image, key := start(t), subjectOf("image"), newKey(t, "Ed25519")
+	parts := standin.Parts{Log1: true}
+	o := s.opener(t, parts, signature.Key{Name: "release", Public: key.Public()})
+	k := signer(t, sigstore.SignerOptions{Key: key, Services: s.services(t, parts), Check: o})
+	var first int64
+	for i := range 2 {
+		got := must(open(o, must(k.Sign(context.Background(), image, nil))(t), image))(t)
+		if got.Log == nil || i > 0 && got.Log.Index != first {
+			t.Fatalf("%d. Log = %+v, want the entry %d", i+1, got.Log, first)
+		}
+		first = got.Log.Index
+	}
+}
+
 func TestServicesThatFail(t *testing.T) {
 	ctx, image := context.Background(), subjectOf("image")
 	for _, tc := range []struct {
@@ -120,6 +135,7 @@ func TestServicesThatFail(t *testing.T) {
 		{"overloaded", func(w http.ResponseWriter) { w.WriteHeader(http.StatusServiceUnavailable) }, 3, fault.Unavailable},
 		{"too many requests", func(w http.ResponseWriter) { w.WriteHeader(http.StatusTooManyRequests) }, 3, fault.Exhausted},
 		{"denied", func(w http.ResponseWriter) { w.WriteHeader(http.StatusForbidden) }, 1, fault.Denied},
+		{"there, but nowhere", func(w http.ResponseWriter) { w.Header().Set("Location", "/../x"); w.WriteHeader(http.StatusConflict) }, 1, fault.Conflict},
 		{"redirect", func(w http.ResponseWriter) {
 			w.Header().Set("Location", "http://127.0.0.1:1/")
 			w.WriteHeader(http.StatusTemporaryRedirect)

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"path"
 	"strconv"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -130,10 +131,29 @@ func (s *Signer) writeLog(ctx context.Context, base string, w *hand, what signin
 		return nil, err
 	}
 	answer, err := s.http.post(ctx, address, "application/json", doc, nil)
+	var there *conflictError
+	if errors.As(err, &there) {
+		// RSA and Ed25519 sign the same statement alike: it was logged before.
+		answer, err = s.loggedBefore(ctx, address, there)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return entryOf(answer)
+}
+
+// loggedBefore gets an entry that the log has already. Where it is the log says,
+// but another host is not asked.
+func (s *Signer) loggedBefore(ctx context.Context, entries string, there *conflictError) ([]byte, error) {
+	id := path.Base(there.location)
+	if b, err := hex.DecodeString(id); err != nil || len(b) == 0 {
+		return nil, there
+	}
+	address, err := join(entries, id)
+	if err != nil {
+		return nil, err
+	}
+	return s.http.get(ctx, address, nil)
 }
 
 // entryOf turns the answer of Rekor's first version into an entry of a bundle.

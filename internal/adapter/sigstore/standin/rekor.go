@@ -155,16 +155,49 @@ func (s *Sigstore) addEntry(_ *http.Request, body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	id := uuid(canonical)
+	if _, err := s.getEntry(id); err == nil {
+		return nil, conflictError(id)
+	}
 	e, err := s.Log1.Add(canonical, s.Now())
 	if err != nil {
 		return nil, err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taken[id] = e
+	return e.answer()
+}
+
+// uuid is what Rekor calls an entry: its tree and its leaf.
+func uuid(canonical []byte) string {
+	id := sha256.Sum256(append([]byte{0}, canonical...))
+	return "24296fb24b8ad77a" + hex.EncodeToString(id[:])
+}
+
+// conflictError says that an entry is there.
+type conflictError string
+
+func (c conflictError) Error() string { return "an equivalent entry already exists" }
+
+// getEntry answers as Rekor's API v1 does for an entry that it has.
+func (s *Sigstore) getEntry(id string) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, ok := s.taken[id]
+	if !ok {
+		return nil, errors.New("no such entry")
+	}
+	return e.answer()
+}
+
+// answer writes the entry as the API v1 does.
+func (e Entry) answer() ([]byte, error) {
 	hashes := []string{}
 	for _, h := range e.Hashes {
 		hashes = append(hashes, hex.EncodeToString(h))
 	}
-	id := sha256.Sum256(canonical)
-	return json.Marshal(map[string]any{"24296fb24b8ad77a" + hex.EncodeToString(id[:]): map[string]any{
+	return json.Marshal(map[string]any{uuid(e.Body): map[string]any{
 		"body": e.Body, "integratedTime": e.Time, "logID": hex.EncodeToString(e.LogID), "logIndex": e.Index,
 		"verification": map[string]any{
 			"signedEntryTimestamp": e.Promise,
