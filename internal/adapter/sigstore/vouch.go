@@ -114,8 +114,13 @@ func (s *Signer) writeLog(ctx context.Context, base string, w *hand, what signin
 			"proposedContent": map[string]any{"envelope": string(envelope), "verifiers": []string{verifier}},
 		}}
 	} else {
+		if _, pure := w.key.Public().(ed25519.PublicKey); pure {
+			return nil, errors.New("the first version of Rekor takes no Ed25519 signatures in the old form; sign a bundle, or with ECDSA or RSA")
+		}
+		h := hashesOf(w.key.Public())[0]
+		name := map[crypto.Hash]string{crypto.SHA256: "sha256", crypto.SHA384: "sha384", crypto.SHA512: "sha512"}[h]
 		entry = map[string]any{"kind": "hashedrekord", "apiVersion": "0.0.1", "spec": map[string]any{
-			"data": map[string]any{"hash": map[string]any{"algorithm": "sha256", "value": hex.EncodeToString(sum(crypto.SHA256, what.message))}},
+			"data": map[string]any{"hash": map[string]any{"algorithm": name, "value": hex.EncodeToString(sum(h, what.message))}},
 			"signature": map[string]any{
 				"content":   what.signature,
 				"publicKey": map[string]any{"content": verifier},

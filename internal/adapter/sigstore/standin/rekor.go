@@ -3,13 +3,16 @@ package standin
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
@@ -232,6 +235,9 @@ func canonicalEntry(body []byte) ([]byte, error) {
 		if err := d.Decode(&whole); err != nil {
 			return nil, err
 		}
+		if err := checkRecord(body); err != nil {
+			return nil, err
+		}
 		return json.Marshal(whole)
 	case "dsse":
 		var envelope struct {
@@ -254,6 +260,50 @@ func canonicalEntry(body []byte) ([]byte, error) {
 		}})
 	}
 	return nil, fmt.Errorf("entries of the kind %q are not known", p.Kind)
+}
+
+// checkRecord holds the signature of a hashedrekord against its key.
+func checkRecord(body []byte) error {
+	var r struct {
+		Spec struct {
+			Data struct {
+				Hash struct{ Algorithm, Value string }
+			}
+			Signature struct {
+				Content   []byte
+				PublicKey struct{ Content []byte }
+			}
+		}
+	}
+	if err := json.Unmarshal(body, &r); err != nil {
+		return err
+	}
+	digest, err := hex.DecodeString(r.Spec.Data.Hash.Value)
+	if err != nil {
+		return err
+	}
+	b, _ := pem.Decode(r.Spec.Signature.PublicKey.Content)
+	if b == nil {
+		return errors.New("no verifier")
+	}
+	var pub any
+	if c, err := x509.ParseCertificate(b.Bytes); err == nil {
+		pub = c.PublicKey
+	} else if pub, err = x509.ParsePKIXPublicKey(b.Bytes); err != nil {
+		return err
+	}
+	hash := map[string]crypto.Hash{"sha256": crypto.SHA256, "sha384": crypto.SHA384, "sha512": crypto.SHA512}[r.Spec.Data.Hash.Algorithm]
+	holds := false
+	switch k := pub.(type) {
+	case *ecdsa.PublicKey:
+		holds = len(digest) == hash.Size() && ecdsa.VerifyASN1(k, digest, r.Spec.Signature.Content)
+	case *rsa.PublicKey:
+		holds = rsa.VerifyPKCS1v15(k, hash, digest, r.Spec.Signature.Content) == nil
+	}
+	if !holds {
+		return errors.New("the signature does not hold")
+	}
+	return nil
 }
 
 // addEntry2 answers as Rekor's API v2 does.
