@@ -2,26 +2,35 @@ package layer
 
 import (
 	"cmp"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// clocks are how long each analyser has been at work in one scan, by its name.
+// clocks are how much of a processor each analyser has taken in one scan, by its
+// name. Nobody tells that of goroutines; it is estimated by the time for which they
+// work, of which each has its share when there are more of them than processors. So
+// an analyser that goes quickly through its files pays little of what it waits for
+// one that does not.
 type clocks struct {
 	limit time.Duration
+	procs float64
 	// used is how much of a processor this process has had, and begun how much it
 	// had when the scan began.
 	used  func() time.Duration
 	begun time.Duration
 
-	mu sync.Mutex // guards of
-	of map[string]*clock
+	mu      sync.Mutex // guards the rest, and what is in of
+	of      map[string]*clock
+	working int       // files that analysers work on
+	share   float64   // of a processor, in nanoseconds, for one that worked all the time
+	at      time.Time // as of which that is
 }
 
 func newClocks(limit time.Duration, used func() time.Duration) *clocks {
-	return &clocks{limit: limit, used: used, begun: used(), of: map[string]*clock{}}
+	return &clocks{limit: limit, procs: float64(runtime.GOMAXPROCS(0)), used: used, begun: used(), of: map[string]*clock{}}
 }
 
 // clock returns that of one analyser.
@@ -43,32 +52,38 @@ type clock struct {
 	over atomic.Bool  // its time is spent
 	left atomic.Int64 // files that it was not asked to take since
 
-	mu      sync.Mutex // guards the rest
+	// guarded by all.mu
 	working int
-	since   time.Time
+	share   float64 // all.share as of which spent is
 	spent   time.Duration
 }
 
 // start says that a file is worked on, stop that it is no longer, or for a while.
-func (k *clock) start() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.working++; k.working == 1 {
-		k.since = time.Now()
+func (k *clock) start() { k.work(1) }
+
+func (k *clock) stop() {
+	// A scan gives way to all else on its host, and may stand still for minutes: time
+	// alone says nothing of what it costs.
+	if spent := k.work(-1); spent >= k.all.limit && k.all.used()-k.all.begun >= k.all.limit {
+		k.over.Store(true)
 	}
 }
 
-func (k *clock) stop() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.working--; k.working != 0 {
-		return
+// work notes how many files more are worked on, and returns what is spent.
+func (k *clock) work(files int) time.Duration {
+	c := k.all
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	if c.working > 0 {
+		c.share += float64(now.Sub(c.at)) * min(1, c.procs/float64(c.working))
 	}
-	// A scan gives way to all else on its host, and may stand still for minutes: time
-	// alone says nothing of what it costs.
-	if k.spent += time.Since(k.since); k.spent >= k.all.limit && k.all.used()-k.all.begun >= k.all.limit {
-		k.over.Store(true)
-	}
+	c.at = now
+	k.spent += time.Duration(float64(k.working) * (c.share - k.share))
+	k.share = c.share
+	k.working += files
+	c.working += files
+	return k.spent
 }
 
 // refuses says that an analyser's time is spent, and counts the file.
