@@ -242,8 +242,40 @@ func TestALookAtSomeSaysNothingOfTheOthers(t *testing.T) {
 		tell(t, w, token, "ops")
 		says(t, w, "after one was listed", "no route")
 		v, err := w.Registry(t.Context(), "hub")
-		if err != nil || v.Poll.Error == "" || v.Poll.Next.Sub(time.Now()) > 3*time.Hour*24*7 {
+		if err != nil || v.Poll.Error == "" || time.Until(v.Poll.Next) > 7*24*time.Hour {
 			t.Errorf("registry %+v, %v", v.Poll, err)
+		}
+	})
+}
+
+// What a registry told, and what could not be listed, is looked at after a start,
+// however seldom the registry is asked.
+func TestAStartKnowsWhatIsOpen(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.push("ops", "1", 1)
+		w.push("shop", "1", 2)
+		w.fail("shop", fault.New(fault.Unavailable, "500"))
+		token := w.watch(func(s *registries.Spec) { s.Every = "7d" })
+		w.end()
+		w.fail("shop", nil)
+		w.start()
+		w.pass(10 * time.Minute)
+		w.want("what could not be listed", "ops 1 1 done", "shop 2 1 done")
+
+		w.push("ops", "2", 3)
+		if n, err := w.Hook(t.Context(), "hub", token, pushed("ops", "2"), ""); n != 1 || err != nil {
+			t.Fatalf("told of %d, %v", n, err)
+		}
+		w.end() // before it is quiet for long enough
+		w.start()
+		w.pass(time.Minute)
+		w.want("what it told of", "ops 1 1 done", "ops 3 2 done", "shop 2 1 done")
+		before := w.times("")
+		w.end()
+		w.start()
+		w.pass(time.Minute)
+		if n := w.times("") - before; n != 0 {
+			t.Errorf("looked at %d times after a start when nothing was open", n)
 		}
 	})
 }
