@@ -279,3 +279,33 @@ func TestAStartKnowsWhatIsOpen(t *testing.T) {
 		}
 	})
 }
+
+// A repository that no catalogue has is listed when it is told of, also when all
+// of the registry happens to be looked at then.
+func TestWhatIsToldOfIsPartOfALookAtAll(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.push("shop", "1", 1)
+		w.fail("", fault.New(fault.Unsupported, "it shows none"))
+		token := w.watch(func(s *registries.Spec) { s.Named, s.Repositories, s.Every = []string{"shop"}, []string{"**"}, "7d" })
+		w.push("ops", "1", 2)
+		w.push("attic", "1", 3)
+		for _, tell := range []func() error{
+			func() error { return last(w.Hook(t.Context(), "hub", token, pushed("ops", "1"), "")) },
+			func() error { return w.Check(t.Context(), operator, "hub") },
+			func() error { return last(w.Hook(t.Context(), "hub", token, pushed("attic", "1"), "")) },
+		} {
+			if err := tell(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.pass(time.Minute)
+		w.want("after a look at all", "attic 3 1 done", "ops 2 1 done", "shop 1 1 done")
+		if err := w.Check(t.Context(), operator, "hub"); err != nil {
+			t.Fatal(err)
+		}
+		w.pass(time.Minute)
+		w.want("after the next", "attic 3 1 done", "ops 2 1 done", "shop 1 1 done")
+	})
+}
+
+func last(_ int, err error) error { return err }
