@@ -242,8 +242,70 @@ func TestALookAtSomeSaysNothingOfTheOthers(t *testing.T) {
 		tell(t, w, token, "ops")
 		says(t, w, "after one was listed", "no route")
 		v, err := w.Registry(t.Context(), "hub")
-		if err != nil || v.Poll.Error == "" || v.Poll.Next.Sub(time.Now()) > 3*time.Hour*24*7 {
+		if err != nil || v.Poll.Error == "" || time.Until(v.Poll.Next) > 7*24*time.Hour {
 			t.Errorf("registry %+v, %v", v.Poll, err)
 		}
 	})
 }
+
+// What a registry told, and what could not be listed, is looked at after a start,
+// however seldom the registry is asked.
+func TestAStartKnowsWhatIsOpen(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.push("ops", "1", 1)
+		w.push("shop", "1", 2)
+		w.fail("shop", fault.New(fault.Unavailable, "500"))
+		token := w.watch(func(s *registries.Spec) { s.Every = "7d" })
+		w.end()
+		w.fail("shop", nil)
+		w.start()
+		w.pass(10 * time.Minute)
+		w.want("what could not be listed", "ops 1 1 done", "shop 2 1 done")
+
+		w.push("ops", "2", 3)
+		if n, err := w.Hook(t.Context(), "hub", token, pushed("ops", "2"), ""); n != 1 || err != nil {
+			t.Fatalf("told of %d, %v", n, err)
+		}
+		w.end() // before it is quiet for long enough
+		w.start()
+		w.pass(time.Minute)
+		w.want("what it told of", "ops 1 1 done", "ops 3 2 done", "shop 2 1 done")
+		before := w.times("")
+		w.end()
+		w.start()
+		w.pass(time.Minute)
+		if n := w.times("") - before; n != 0 {
+			t.Errorf("looked at %d times after a start when nothing was open", n)
+		}
+	})
+}
+
+// A repository that no catalogue has is listed when it is told of, also when all
+// of the registry happens to be looked at then.
+func TestWhatIsToldOfIsPartOfALookAtAll(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.push("shop", "1", 1)
+		w.fail("", fault.New(fault.Unsupported, "it shows none"))
+		token := w.watch(func(s *registries.Spec) { s.Named, s.Repositories, s.Every = []string{"shop"}, []string{"**"}, "7d" })
+		w.push("ops", "1", 2)
+		w.push("attic", "1", 3)
+		for _, tell := range []func() error{
+			func() error { return last(w.Hook(t.Context(), "hub", token, pushed("ops", "1"), "")) },
+			func() error { return w.Check(t.Context(), operator, "hub") },
+			func() error { return last(w.Hook(t.Context(), "hub", token, pushed("attic", "1"), "")) },
+		} {
+			if err := tell(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.pass(time.Minute)
+		w.want("after a look at all", "attic 3 1 done", "ops 2 1 done", "shop 1 1 done")
+		if err := w.Check(t.Context(), operator, "hub"); err != nil {
+			t.Fatal(err)
+		}
+		w.pass(time.Minute)
+		w.want("after the next", "attic 3 1 done", "ops 2 1 done", "shop 1 1 done")
+	})
+}
+
+func last(_ int, err error) error { return err }
