@@ -126,8 +126,10 @@ type Identity struct {
 	Claims  map[string]string // source-repository, source-ref, source-digest, build-signer, trigger, …: see docs/trust.md
 
 	// AWS.
-	Profile string // ARN of AWS Signer's signing profile, without version
-	Job     string // ARN of AWS Signer's job
+	Profile        string // ARN of AWS Signer's signing profile, without version
+	ProfileVersion string // the same with its version; "" for a profile that AWS holds under an alias
+	ProfileAlias   string // ARN of that alias
+	Job            string // ARN of AWS Signer's job
 }
 
 // Statement is an in-toto statement about an image (in-toto Attestation

@@ -15,6 +15,7 @@ import (
 type vote struct {
 	c       *Case
 	signers []int     // of the requirement
+	profile bool      // all of them are known by their signing profile
 	until   time.Time // how long it counts; zero: as long as the policy
 	signer  int       // the one for which it was counted
 }
@@ -63,9 +64,11 @@ func about(q *policy.Requirement, s *signature.Signed) bool {
 func (x *decision) judge(ctx context.Context, q *policy.Requirement, c *Case) (v vote, why, remedy string) {
 	s := &c.signed
 	v = vote{c: c, until: earliest(s.Until, s.Expiry)}
+	v.profile = true
 	for i, who := range q.Signers {
-		if who.Is(s.Identity) {
+		if by := who.Known(s.Identity); by != nil {
 			v.signers = append(v.signers, i)
+			v.profile = v.profile && by.Profile != ""
 		}
 	}
 	if len(v.signers) == 0 {
@@ -86,7 +89,7 @@ func (x *decision) judge(ctx context.Context, q *policy.Requirement, c *Case) (v
 	}
 	t := x.predicate(c)
 	if t.err != nil {
-		return v, t.err.Error(), ""
+		return v, clip(t.err.Error()), ""
 	}
 	if q.MaxAge > 0 {
 		var until time.Time
@@ -130,7 +133,7 @@ func (x *decision) sameRepository(s *signature.Signed) (why, remedy string) {
 		name = name[:colon]
 	}
 	if r, err := policy.ParseRepository(name); err != nil || r != x.repo || r == "" {
-		return "it was signed as " + s.Reference, "sign it in this repository; or leave sameRepository out"
+		return "it was signed as " + clip(s.Reference), "sign it in this repository; or leave sameRepository out"
 	}
 	return "", ""
 }
@@ -206,7 +209,7 @@ func (x *decision) conditions(ctx context.Context, q *policy.Requirement, v *vot
 				v.until = earliest(v.until, x.now.Add(nowKept))
 			}
 			if err != nil {
-				why = fmt.Sprintf("the condition in line %d can't be evaluated: %v", c.At.Line, err)
+				why = clip(fmt.Sprintf("the condition in line %d can't be evaluated: %v", c.At.Line, err))
 			} else if !ok {
 				why = fmt.Sprintf("the condition in line %d does not hold: %s", c.At.Line, c.Text)
 			}
