@@ -3,7 +3,6 @@ package decide
 import (
 	"container/list"
 	"context"
-	"errors"
 	"sync"
 	"time"
 )
@@ -42,10 +41,12 @@ type Cache struct {
 	flights map[key]*flight
 }
 
-// flight is a decision that somebody waits for. err is set before done is closed.
+// flight is a decision that somebody waits for. The rest is set before done is
+// closed.
 type flight struct {
-	done chan struct{}
-	err  error
+	done   chan struct{}
+	err    error
+	gaveUp bool // who decided went away
 }
 
 type entry struct {
@@ -78,23 +79,23 @@ func (c *Cache) get(ctx context.Context, k key, now time.Time, decide func() (Ve
 			f = &flight{done: make(chan struct{}), err: errUndecided}
 			c.flights[k] = f
 			c.mu.Unlock()
-			return c.fly(k, f, decide)
+			return c.fly(ctx, k, f, decide)
 		}
 		c.mu.Unlock()
 		nothing := Verdict{Digest: k.digest, Index: k.index, At: now, Until: now}
 		select {
 		case <-f.done:
-			if f.err != nil && !errors.Is(f.err, context.Canceled) && !errors.Is(f.err, context.DeadlineExceeded) {
+			if f.err != nil && !f.gaveUp {
 				return nothing, f.err
 			}
 		case <-ctx.Done():
-			return nothing, undecided(k.repository+"@"+k.digest, ctx.Err())
+			return nothing, undecided(ctx, k.repository+"@"+k.digest, ctx.Err())
 		}
 	}
 }
 
 // fly decides for all who wait.
-func (c *Cache) fly(k key, f *flight, decide func() (Verdict, error)) (v Verdict, err error) {
+func (c *Cache) fly(ctx context.Context, k key, f *flight, decide func() (Verdict, error)) (v Verdict, err error) {
 	defer func() { // also if it panics: nobody must wait for ever
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -105,7 +106,7 @@ func (c *Cache) fly(k key, f *flight, decide func() (Verdict, error)) (v Verdict
 		close(f.done)
 	}()
 	v, err = decide()
-	f.err = err
+	f.err, f.gaveUp = err, ctx.Err() != nil
 	return v, err
 }
 

@@ -24,10 +24,11 @@ import (
 // Limits of one decision. A registry is written to by others: their number of
 // signatures must not be our work.
 const (
-	MaxListed  = 1000     // envelopes of one subject that are looked at
-	MaxOpened  = 100      // and of those that are opened
-	MaxPayload = 32 << 20 // bytes of one
-	openAtOnce = 4        // in flight; checking a signature is work for the processor, and reading its time for nobody else
+	MaxListed  = 1000             // envelopes of one subject that are looked at
+	MaxOpened  = 100              // and of those that are opened
+	MaxPayload = 32 << 20         // bytes of one
+	maxSpent   = 10 * time.Second // on all conditions together
+	openAtOnce = 4                // in flight; checking a signature is work for the processor, and reading its time for nobody else
 
 	// MaxSkew is how far the clocks of signers may be ahead of this one.
 	MaxSkew = 5 * time.Minute
@@ -117,7 +118,8 @@ type decision struct {
 	cases   []*Case
 	missing []error          // answers of the Finder that were not whole
 	seen    map[string]*Case // by content
-	trees   map[*Case]tree
+	tree    tree             // the predicate of what is being weighed
+	spent   time.Duration    // on conditions
 }
 
 // errUndecided is of decisions that failed for want of an answer.
@@ -125,7 +127,7 @@ var errUndecided = errors.New("could not be decided")
 
 func (d *Decider) decide(ctx context.Context, image Image, now time.Time, all bool) (Verdict, error) {
 	out := Verdict{Digest: image.Subject.Digest, At: now, Until: now, Looked: []Looked{}, Signatures: []Case{}, Requirements: []Outcome{}, Steps: []Step{}}
-	x := &decision{Decider: d, Image: image, now: now, all: all, out: &out, seen: map[string]*Case{}, trees: map[*Case]tree{}}
+	x := &decision{Decider: d, Image: image, now: now, all: all, out: &out, seen: map[string]*Case{}}
 	if err := x.prepare(); err != nil {
 		out.Reason = err.Error()
 		return out, err
@@ -140,7 +142,7 @@ func (d *Decider) decide(ctx context.Context, image Image, now time.Time, all bo
 		if err != nil {
 			out.Allowed, out.Until = false, now
 			out.Reason, out.Remedy = "it could not be decided: "+err.Error(), "nothing was allowed; try again when the registry answers"
-			err = undecided(x.name(), err)
+			err = undecided(ctx, x.name(), err)
 		}
 	}
 	out.Steps = steps(&out)
@@ -162,10 +164,11 @@ func (x *decision) gather(ctx context.Context) error {
 	return nil
 }
 
-// undecided keeps the kind of a cause that has one.
-func undecided(name string, err error) error {
+// undecided keeps the kind of a cause that has one, and of a caller that went
+// away that it did.
+func undecided(ctx context.Context, name string, err error) error {
 	err = fmt.Errorf("trust: %s %w: %w", name, errUndecided, err)
-	if fault.Of(err) != fault.Unknown || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if fault.Of(err) != fault.Unknown || ctx.Err() != nil {
 		return err
 	}
 	return fault.New(fault.Unavailable, "%w", err).With("nothing was allowed; try again when the registry answers")

@@ -136,6 +136,9 @@ func TestVerify(t *testing.T) {
 		}, false, "nothing proves when it was made"},
 		{"an attestation that says no time, by a key", reviewed, func(s *stage) { s.put(image, "x", attestation(s.by("a"), review, "{}"), nil) }, false, "can be had anew"},
 		{"an attestation that says no time, keyless", reviewed, func(s *stage) { s.put(image, "x", attestation(keyless("ann", "1"), review, "{}"), nil) }, true, ""},
+		{"an attestation that says no time, keyless for long", reviewed, func(s *stage) {
+			s.put(image, "x", attestation(with(keyless("ann", "1"), func(x *signature.Signed) { x.Revocation = signature.NotRevoked }), review, "{}"), nil)
+		}, false, "can be had anew"},
 		{"a predicate that is no JSON", scan, func(s *stage) { s.put(image, "x", attestation(s.by("a"), vuln, "{"), nil) }, false, "no JSON"},
 		{"a condition that holds", condition, func(s *stage) { s.put(image, "x", attestation(s.by("a"), vuln, `{"critical":0}`), nil) }, true, ""},
 		{"a condition that doesn't", condition, func(s *stage) { s.put(image, "x", attestation(s.by("a"), vuln, `{"critical":1}`), nil) }, false, "does not hold: predicate.critical == 0"},
@@ -351,6 +354,7 @@ func TestUndecided(t *testing.T) {
 	}{
 		{"registry", func(s *stage) { s.registry.err = away }, "the registry is away"},
 		{"door", func(s *stage) { s.put(image, "x", s.by("a"), errors.New("no answer")) }, "no answer"},
+		{"registry that is too slow", func(s *stage) { s.registry.err = context.DeadlineExceeded }, "deadline exceeded"},
 		{"plain error of the registry", func(s *stage) { s.registry.err = errors.New("broken") }, "broken"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
