@@ -311,6 +311,20 @@ func TestWhatIsToldOfIsPartOfALookAtAll(t *testing.T) {
 		}
 		w.pass(time.Minute)
 		w.want("after the next", "attic 3 1 done", "ops 2 1 done", "shop 1 1 done")
+
+		w.push("cellar", "1", 4)
+		if _, err := w.Hook(t.Context(), "hub", token, pushed("cellar", "1"), ""); err != nil {
+			t.Fatal(err)
+		}
+		v, err := w.Registry(t.Context(), "hub")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := w.Update(t.Context(), operator, v.Spec, registries.WebhookStays); err != nil {
+			t.Fatal(err)
+		}
+		w.pass(time.Minute)
+		w.want("after a change", "attic 3 1 done", "cellar 4 1 done", "ops 2 1 done", "shop 1 1 done")
 	})
 }
 
