@@ -272,6 +272,9 @@ func registryImageState(m store.RegistryImage) cell {
 		if m.Tries > 0 {
 			return cell{fmt.Sprintf("waiting (%d failed)", m.Tries) + why, warn}
 		}
+		if why != "" { // for its registry
+			return cell{"waiting" + why, warn}
+		}
 	}
 	return cell{string(m.State), plain}
 }

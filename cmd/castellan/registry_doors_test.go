@@ -23,6 +23,7 @@ import (
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/server/registries"
+	"github.com/castellan-security/castellan/internal/store"
 )
 
 // Of an image that can't be scanned it is told whether that is its own fault: what
@@ -35,14 +36,14 @@ func TestWhoseFaultItIsThatAnImageIsNotScanned(t *testing.T) {
 		t.Fatal(err)
 	}
 	var busy atomic.Bool
-	store := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	blobs := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if busy.Load() && strings.HasSuffix(r.URL.Path, "/blobs/"+digest.String()) {
 			w.Header().Set("Retry-After", "3600")
 			w.WriteHeader(http.StatusTooManyRequests)
 			return
 		}
-		store.ServeHTTP(w, r)
+		blobs.ServeHTTP(w, r)
 	}))
 	t.Cleanup(front.Close)
 	host := strings.TrimPrefix(front.URL, "http://")
@@ -93,5 +94,24 @@ func TestWhoseFaultItIsThatAnImageIsNotScanned(t *testing.T) {
 	busy.Store(true)
 	if err := scan(); errors.As(err, &own) || !fault.Is(err, fault.Exhausted) {
 		t.Errorf("a registry that is asked too much: got %v (%v), want its own fault", err, fault.Of(err))
+	}
+}
+
+func TestAnImageSaysWhatItWaitsFor(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		image store.RegistryImage
+		want  string
+	}{
+		{"for its turn", store.RegistryImage{State: store.RegistryWaiting}, "waiting"},
+		{"for its registry", store.RegistryImage{State: store.RegistryWaiting, Error: "429; wait"}, "waiting: 429; wait"},
+		{"for its next try", store.RegistryImage{State: store.RegistryWaiting, Tries: 2, Error: "killed"}, "waiting (2 failed): killed"},
+		{"for nothing", store.RegistryImage{State: store.RegistryFailed, Error: "too large"}, "failed: too large"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := registryImageState(tc.image).text; got != tc.want {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+		})
 	}
 }

@@ -62,8 +62,14 @@ type told struct {
 
 func newPlan(r store.WatchedRegistry, before *plan) *plan {
 	p := &plan{r: r.Registry, hook: r.Webhook, poll: r.Poll, told: map[string]told{}, turn: make(chan struct{}, 1)}
-	if before != nil {
-		p.turn = before.turn
+	if before == nil {
+		return p
+	}
+	p.turn = before.turn
+	for name, t := range before.told {
+		if !t.again && watches(p.r, name) {
+			p.told[name] = t // it is not told again
+		}
 	}
 	return p
 }
