@@ -16,21 +16,20 @@ import (
 // one that does not.
 type clocks struct {
 	limit time.Duration
-	procs float64
+	procs int64
 	// used is how much of a processor this process has had, and begun how much it
 	// had when the scan began.
 	used  func() time.Duration
 	begun time.Duration
+	// working is on how many files analysers work.
+	working atomic.Int64
 
-	mu      sync.Mutex // guards the rest, and what is in of
-	of      map[string]*clock
-	working int       // files that analysers work on
-	share   float64   // of a processor, in nanoseconds, for one that worked all the time
-	at      time.Time // as of which that is
+	mu sync.Mutex // guards of
+	of map[string]*clock
 }
 
 func newClocks(limit time.Duration, used func() time.Duration) *clocks {
-	return &clocks{limit: limit, procs: float64(runtime.GOMAXPROCS(0)), used: used, begun: used(), of: map[string]*clock{}}
+	return &clocks{limit: limit, procs: int64(runtime.GOMAXPROCS(0)), used: used, begun: used(), of: map[string]*clock{}}
 }
 
 // clock returns that of one analyser.
@@ -45,46 +44,49 @@ func (c *clocks) clock(name string) *clock {
 	return k
 }
 
-// clock runs while an analyser works on at least one file. What it waits for, to
-// be read and decompressed, is not its own.
+// clock is how long one analyser has worked.
 type clock struct {
-	all  *clocks
-	over atomic.Bool  // its time is spent
-	left atomic.Int64 // files that it was not asked to take since
-
-	// guarded by all.mu
-	working int
-	share   float64 // all.share as of which spent is
-	spent   time.Duration
+	all   *clocks
+	spent atomic.Int64 // nanoseconds
+	over  atomic.Bool  // its time is spent
+	left  atomic.Int64 // files that it was not asked to take since
 }
 
-// start says that a file is worked on, stop that it is no longer, or for a while.
-func (k *clock) start() { k.work(1) }
-
-func (k *clock) stop() {
+// charge adds to what is spent.
+func (k *clock) charge(d time.Duration) {
 	// A scan gives way to all else on its host, and may stand still for minutes: time
 	// alone says nothing of what it costs.
-	if spent := k.work(-1); spent >= k.all.limit && k.all.used()-k.all.begun >= k.all.limit {
+	if limit := k.all.limit; time.Duration(k.spent.Add(int64(d))) >= limit && k.all.used()-k.all.begun >= limit {
 		k.over.Store(true)
 	}
 }
 
-// work notes how many files more are worked on, and returns what is spent.
-func (k *clock) work(files int) time.Duration {
-	c := k.all
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := time.Now()
-	if c.working > 0 {
-		c.share += float64(now.Sub(c.at)) * min(1, c.procs/float64(c.working))
-	}
-	c.at = now
-	k.spent += time.Duration(float64(k.working) * (c.share - k.share))
-	k.share = c.share
-	k.working += files
-	c.working += files
-	return k.spent
+// stint is an analyser's work on one file. It is for one goroutine at a time.
+type stint struct {
+	clock *clock
+	since time.Time
+	spent time.Duration
 }
+
+// begin says that it goes on, rest that it waits: to be read and decompressed is not
+// its own work.
+func (s *stint) begin() {
+	s.clock.all.working.Add(1)
+	s.since = time.Now()
+}
+
+func (s *stint) rest() {
+	c := s.clock.all
+	d := time.Since(s.since)
+	if n := c.working.Load(); n > c.procs {
+		d = time.Duration(float64(d) * float64(c.procs) / float64(n))
+	}
+	s.spent += d
+	c.working.Add(-1)
+}
+
+// end charges all of it, after the last rest.
+func (s *stint) end() { s.clock.charge(s.spent) }
 
 // refuses says that an analyser's time is spent, and counts the file.
 func (k *clock) refuses() bool {

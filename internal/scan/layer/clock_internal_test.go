@@ -9,53 +9,55 @@ import (
 // Of a scan that had to wait for others on its host nothing is left out.
 func TestClock(t *testing.T) {
 	used := time.Minute // before the scan
-	c := newClocks(time.Nanosecond, func() time.Duration { return used })
+	c := newClocks(time.Second, func() time.Duration { return used })
 	k := c.clock("a")
 	if c.clock("a") != k || c.clock("b") == k {
 		t.Fatal("an analyser has one clock of its own")
 	}
-	for k.spent == 0 { // a coarse clock may not have moved
-		k.start()
-		k.stop()
-	}
-	if k.refuses() {
+	if k.charge(time.Minute); k.refuses() {
 		t.Error("it is stopped, and has used nothing of a processor")
 	}
 	used += time.Second
-	k.start()
-	k.stop()
+	k.charge(0)
 	first, second := k.refuses(), k.refuses()
 	if !first || !second || c.clock("b").refuses() {
 		t.Error("it goes on, or the other one does not")
 	}
-	want := Spent{"a", time.Nanosecond, 2}
+	c.clock("b").charge(time.Second - 1)
+	want := Spent{"a", time.Second, 2}
 	if got := (&Budget{clocks: c}).Spent(); len(got) != 1 || got[0] != want {
 		t.Errorf("spent %v, want %v", got, want)
 	}
 }
 
 // Those that work at the same time share the processors, and what one waits for is
-// not all its own.
-func TestClocksShare(t *testing.T) {
+// not its own.
+func TestStintsShare(t *testing.T) {
 	c := newClocks(time.Hour, func() time.Duration { return 0 })
 	c.procs = 2
-	now := time.Now()
-	greedy, other := c.clock("greedy"), c.clock("other")
-	// Four files of one and one of another, for ten seconds.
-	greedy.working, other.working, c.working = 4, 1, 5
-	c.at = now.Add(-10 * time.Second)
-	greedy.stop()
-	other.stop()
-	if got := greedy.spent.Round(100 * time.Millisecond); got < 16*time.Second || got > 17*time.Second {
-		t.Errorf("spent %v, want four fifths of two processors for ten seconds", got)
-	}
-	if got := other.spent.Round(100 * time.Millisecond); got < 4*time.Second || got > 5*time.Second {
-		t.Errorf("the other one has spent %v, want a fifth of that", got)
-	}
-	// What works alone has no more than a processor.
-	greedy.working, other.working, c.working = 0, 1, 1
-	c.at, other.spent = time.Now().Add(-time.Second), 0
-	if other.stop(); other.spent < time.Second || other.spent > 2*time.Second {
-		t.Errorf("alone: spent %v in a second", other.spent)
+	for _, tc := range []struct {
+		name    string
+		working int64
+		least   time.Duration
+	}{
+		{"alone", 1, 10 * time.Second},
+		{"one for each processor", 2, 10 * time.Second},
+		{"five for two", 5, 4 * time.Second},
+	} {
+		s := stint{clock: c.clock(tc.name)}
+		c.working.Store(tc.working - 1)
+		s.begin()
+		s.since = time.Now().Add(-10 * time.Second)
+		s.rest()
+		s.since = time.Now().Add(-time.Hour) // it waits
+		s.begin()
+		s.rest()
+		s.end()
+		if got := time.Duration(s.clock.spent.Load()); got < tc.least || got > tc.least+time.Second {
+			t.Errorf("%s: %v of 10s, want %v", tc.name, got, tc.least)
+		}
+		if got := c.working.Load(); got != tc.working-1 {
+			t.Errorf("%s: %d work afterwards, want %d", tc.name, got, tc.working-1)
+		}
 	}
 }
