@@ -8,7 +8,9 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"encoding/pem"
+	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/inventory"
@@ -175,4 +177,28 @@ func tokenExpiry(token string) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(int64(f), 0).UTC()
+}
+
+// privateMember is the part of a JSON web key that is secret: of RSA and of curves,
+// or of a key for both sides.
+var privateMember = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`["'](?:d|k)["']\s{0,8}:\s{0,8}["']([A-Za-z0-9_-]{32,1000})={0,2}["']`)
+})
+
+// webKey finds the private part of a JSON web key. b has "kty" at the place at.
+func (s *sifting) webKey(at int) {
+	if c := classOf(s.f.Path); c == prose || c == inert {
+		return
+	}
+	const reach = 6 << 10 // of a key of 4,096 bits with all its parts
+	from, to := max(0, at-reach), min(len(s.buf), at+reach)
+	from += bytes.LastIndexByte(s.buf[from:at], '{') + 1
+	if i := bytes.IndexByte(s.buf[at:to], '}'); i >= 0 {
+		to = at + i
+	}
+	m := privateMember().FindSubmatchIndex(s.buf[from:to])
+	if m == nil || isMadeUp(string(s.buf[from+m[2]:from+m[3]])) || !judge.LooksRandom(string(s.buf[from+m[2]:from+m[3]])) {
+		return
+	}
+	s.add(ruleWebKey, "", string(s.buf[from+m[2]:from+m[3]]), "", from+m[2])
 }

@@ -36,6 +36,9 @@ type sifting struct {
 	// bareTo is where the value ends that was last read without quotes: names in it
 	// are part of it.
 	bareTo int64
+	// docs are the texts for people of a program, once they were sought.
+	docs      []window
+	described bool
 
 	windows [][]window // by rule
 	touched []int
@@ -356,9 +359,11 @@ func (s *sifting) match(r *rule, from, to int) {
 	at := from + max(0, strings.Index(string(s.buf[from:to]), value))
 	doubt := ""
 	switch {
-	case r.generic:
-		doubt = digestDoubt(match, value)
-	case r.source == value, isMadeUp(value):
+	case r.generic && (digestDoubt(match, value) != "" || from > 0 && s.buf[from-1] == '/' && isHex(value)): // behind a path: its sum
+		doubt = doubtDigest
+	case r.generic && (judge.IsWordInBase64(value) || classOf(s.f.Path) == code && isMember(value) && !s.inQuotes(at, len(value))):
+		doubt = judge.DoubtWord
+	case r.source == value, r.id != "private-key" && isMadeUp(value):
 		doubt = judge.DoubtExample // what all keys of the kind begin with, and nothing of one
 	}
 	if s.binary == binaryKind && r.id == "private-key" && keyState(value) == inventory.KeyIncomplete {
@@ -369,6 +374,11 @@ func (s *sifting) match(r *rule, from, to int) {
 		return
 	}
 	s.explain(f, at)
+}
+
+// inQuotes says that a value stands in some.
+func (s *sifting) inQuotes(at, n int) bool {
+	return at > 0 && strings.IndexByte("\"'`", s.buf[at-1]) >= 0 && at+n < len(s.buf) && s.buf[at+n] == s.buf[at-1]
 }
 
 // explain says more of some kinds.
@@ -434,6 +444,9 @@ func (s *sifting) keep(f found, from, at int) *found {
 	}
 	if f.check == "" {
 		f.check = s.checkAt(at)
+	}
+	if f.doubt == "" && (f.own || f.generic || f.rule == "private-key") && f.account == "" && s.forPeople(at) {
+		f.doubt = doubtDocument
 	}
 	s.promising = true
 	s.found = append(s.found, f)
