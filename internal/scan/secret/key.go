@@ -20,21 +20,12 @@ import (
 // keyState says how much of a private key a text is: PEM in any of its forms, also
 // with its line ends escaped, as in JSON, or PGP armour.
 func keyState(text string) inventory.KeyState {
-	text = strings.NewReplacer(`\r`, "", `\n`, "\n", "\r", "", `\/`, "/").Replace(text)
-	lines := strings.Split(text, "\n")
-	for i := range lines {
-		lines[i] = bare(lines[i])
+	text = bareLines(text)
+	if strings.Contains(text, "PGP PRIVATE KEY") {
+		return pgpState(text)
 	}
-	joined := strings.Join(lines, "\n")
-	if strings.Contains(joined, "PGP PRIVATE KEY") {
-		return pgpState(joined)
-	}
-	i := strings.Index(joined, "-----BEGIN")
-	if i < 0 {
-		return inventory.KeyIncomplete
-	}
-	block, _ := pem.Decode([]byte(joined[i:] + "\n"))
-	if block == nil || len(block.Bytes) < leastKey {
+	block := keyBlock(text)
+	if block == nil {
 		return inventory.KeyIncomplete
 	}
 	switch {
@@ -44,6 +35,29 @@ func keyState(text string) inventory.KeyState {
 		return opensshState(block.Bytes)
 	}
 	return derState(block.Bytes)
+}
+
+// bareLines is a key's text as it is written to a file.
+func bareLines(text string) string {
+	text = strings.NewReplacer(`\r`, "", `\n`, "\n", "\r", "", `\/`, "/").Replace(text)
+	lines := strings.Split(text, "\n")
+	for i := range lines {
+		lines[i] = bare(lines[i])
+	}
+	return strings.Join(lines, "\n")
+}
+
+// keyBlock is what a text in PEM has; nil if that is no key.
+func keyBlock(text string) *pem.Block {
+	i := strings.Index(text, "-----BEGIN")
+	if i < 0 {
+		return nil
+	}
+	block, _ := pem.Decode([]byte(text[i:] + "\n"))
+	if block == nil || len(block.Bytes) < leastKey {
+		return nil
+	}
+	return block
 }
 
 // bare takes from a line of a key what a program's or document's text puts around

@@ -366,8 +366,8 @@ func (s *sifting) match(r *rule, from, to int) {
 	case r.source == value, r.id != "private-key" && isMadeUp(value):
 		doubt = judge.DoubtExample // what all keys of the kind begin with, and nothing of one
 	}
-	if s.binary == binaryKind && r.id == "private-key" && keyState(value) == inventory.KeyIncomplete {
-		return // the words with which a program reads and writes keys
+	if s.binary == binaryKind && r.id == "private-key" && (keyState(value) == inventory.KeyIncomplete || isPublished(value)) {
+		return // the words with which a program reads and writes keys, and what it tests itself with
 	}
 	f := s.keep(found{rule: r.id, generic: r.generic, value: value, doubt: doubt, allowed: allowanceIn(line)}, from, at)
 	if f == nil {
