@@ -20,15 +20,16 @@ func positionals() []look {
 		re    string
 	}{
 		{[]string{"sshpass"}, `^sshpass[\s"',]{1,8}-p[\s"',]{0,8}([^\s"']{6,128})`},
-		{[]string{"mysql"}, `^mysql(?:dump|admin|import|check)?["',]{0,3}\s[^\n|;&]{0,200}?[\s"']-p["']?([^\s"'-][^\s"']{5,127})`},
+		{[]string{"mysql"}, `^mysql(?:dump|admin|import|check)?(?:[\s"',][^\n|;&]{0,200}?)?[\s"']-p["']?([^\s"'-][^\s"']{5,127})`},
 		{[]string{"identified"}, `(?i)^identified(?:\s{1,8}with\s{1,8}\S{1,64})?\s{1,8}by\s{1,8}(?:password\s{1,8})?["']([^"'\n]{6,128})["']`},
 		{[]string{"convertto-securestring"}, `(?i)^convertto-securestring\s{1,8}(?:-string\s{1,8})?["']([^"'\n]{6,128})["']`},
 		// How the CDK is handed a secret in the clear.
 		{[]string{"unsafeplaintext", "secretvalue.plaintext"}, `(?i)^(?:secretvalue\.|unsafe)plaintext\(\s{0,16}["'\x60]([^"'\x60\n]{6,512})["'\x60]`},
-		{[]string{"redis-cli"}, `^redis-cli["',]{0,3}\s[^\n|;&]{0,200}?[\s"']-a[\s"',]{1,8}([^\s"'-][^\s"']{5,127})`},
-		{[]string{"login"}, `^login["',]{0,3}\s[^\n|;&]{0,200}?[\s"']-p[\s"',]{1,8}([^\s"'-][^\s"']{5,127})`},
-		{[]string{"mongo"}, `^mongo(?:sh|dump|restore|export|import)?["',]{0,3}\s[^\n|;&]{0,200}?[\s"']-p[\s"',]{1,8}([^\s"'-][^\s"']{5,127})`},
-		{[]string{"sqlcmd"}, `^sqlcmd["',]{0,3}\s[^\n|;&]{0,200}?[\s"']-P[\s"',]{1,8}([^\s"'-][^\s"']{5,127})`},
+		{[]string{"curl"}, `^curl(?:[\s"',][^\n|;&]{0,200}?)?[\s"']-[a-zA-Z]{0,6}u[\s"',]{0,4}[^\s"':$]{1,64}:([^\s"']{6,128})`},
+		{[]string{"redis-cli"}, `^redis-cli(?:[\s"',][^\n|;&]{0,200}?)?[\s"']-a[\s"',]{1,8}([^\s"'-][^\s"']{5,127})`},
+		{[]string{"login"}, `^login(?:[\s"',][^\n|;&]{0,200}?)?[\s"']-p[\s"',]{1,8}([^\s"'-][^\s"']{5,127})`},
+		{[]string{"mongo"}, `^mongo(?:sh|dump|restore|export|import)?(?:[\s"',][^\n|;&]{0,200}?)?[\s"']-p[\s"',]{1,8}([^\s"'-][^\s"']{5,127})`},
+		{[]string{"sqlcmd"}, `^sqlcmd(?:[\s"',][^\n|;&]{0,200}?)?[\s"']-P[\s"',]{1,8}([^\s"'-][^\s"']{5,127})`},
 		{[]string{"htpasswd"}, `^htpasswd\s{1,8}-[a-zA-Z]{0,4}b[a-zA-Z]{0,4}\s{1,8}\S{1,128}\s{1,8}\S{1,64}\s{1,8}["']?([^\s"'-][^\s"']{5,127})`},
 		{[]string{"requirepass", "masterauth"}, `^(?:requirepass|masterauth)[ \t]{1,8}"?([^\s"']{6,128})`},
 		{[]string{"chpasswd"}, `^chpasswd:\s{1,16}(?:list:\s{1,16}(?:\|\s{1,16})?)?(?:- )?[\w-]{1,32}:([^\s"':]{6,128})`},
