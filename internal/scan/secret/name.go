@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/scan/judge"
 )
 
@@ -44,7 +45,11 @@ type named struct {
 // place at.
 func (s *sifting) namedValue(at int) {
 	class := classOf(s.f.Path)
-	if s.f.Source != "" {
+	switch s.f.Source {
+	case "":
+	case inventory.InMessage:
+		class = code // sentences speak of passwords; quotes are around what is one
+	default:
 		class = config
 	}
 	if class == prose || class == inert || s.base+int64(at) < s.bareTo {
@@ -411,7 +416,7 @@ func nested(region []byte, indent int) []byte {
 // judged keeps a value if it is one.
 func (s *sifting) judged(n *named, value string, quoted bool, from int, class class) {
 	at := judge.Bare
-	if where := s.placeAt(n.from); quoted || s.f.Source != "" || where == judge.Own {
+	if where := s.placeAt(n.from); quoted || s.f.Source != "" && s.f.Source != inventory.InMessage || where == judge.Own {
 		at = where
 	}
 	v, ok := judge.Pair(n.name, value, at)
