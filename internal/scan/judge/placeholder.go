@@ -63,7 +63,7 @@ func hasAny(s string, parts []string) bool {
 }
 
 // marks are words that examples and tests have in their passwords.
-var marks = []string{"test", "demo", "foo", "bar", "passw", "secret", "token", "abc123", "123456", "abcdef", "qwerty", "letmein", "admin", "temp", "invalid", "wrong", "hello", "user", "name", "string", "value", "default"}
+var marks = []string{"test", "demo", "foo", "bar", "passw", "secret", "token", "abc123", "123456", "abcde", "vwxyz", "qwerty", "letmein", "admin", "temp", "invalid", "wrong", "hello", "user", "name", "string", "value", "default"}
 
 func hasMark(low string) bool {
 	return hasAny(low, marks) || hasAny(plainly.Replace(low), disguised) || isNumbered(low)

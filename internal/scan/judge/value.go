@@ -30,13 +30,24 @@ func Value(value, name string, kind Kind, at Place) (doubt string, ok bool) {
 		return own(strings.TrimSpace(value), name, kind)
 	}
 	doubt, ok = written(value, name, at == Quoted)
-	if ok && !kind.chosen() && (len(value) < LeastToken || doubt == DoubtWord || !LooksRandom(value) || Wordy(value) || strings.ContainsAny(value, "[]")) {
+	if ok && !kind.chosen() && (len(value) < LeastToken || doubt == DoubtWord || !LooksRandom(value) || Wordy(value) || strings.ContainsAny(value, "[]") || hasEscapes(value)) {
 		return "", false
 	}
 	if ok && doubt == "" && IsWordInBase64(value) {
 		return DoubtWord, true
 	}
 	return doubt, ok
+}
+
+// hasEscapes says that a value has bytes in it that are written by their numbers, as
+// "\015\001": keys are made of signs.
+func hasEscapes(v string) bool {
+	for i := 0; i+1 < len(v); i++ {
+		if v[i] == '\\' && (v[i+1] == 'x' || v[i+1] == 'u' || v[i+1] >= '0' && v[i+1] <= '9') {
+			return true
+		}
+	}
+	return false
 }
 
 // IsWordInBase64 says that a value is base64 of what is no secret, as documents of

@@ -40,6 +40,13 @@ func TestClean(t *testing.T) {
 		{"digits in order", "eap", "#\tpac_opaque_key = \"0123456789abcdef0123456789ABCDEF\"\n"},
 		{"template of a test", "src/register.spec.tsx.ejs", "password: '§',\n"},
 		{"source in a map", "a.js", "//# sourceMappingURL=data:application/json;base64,eyJzb3VyY2VzQ29udGVudCI6WyJjb25zdCBkYlBhc3N3b3JkID0gJ1pmUUozOVJjc1VTZkVQampCWms3cSc7Il19Cg==\n"},
+		{"bytes by their numbers", "a.pm", `$LAST_EXPIRE_MAGIC_TOKEN = "\015\001\007\011\003LASTEXPIRE";`},
+		{"login that a program comes with, in a document", "api/index.html", "$ curl -i -u guest:guest http://localhost:15672/api/x\n"},
+		{"login that a program comes with", "a.sh", "curl -i -u guest:guest http://localhost:15672/api/x\n"},
+		{"key of a map", "messages.json", `{"auth": "x", "7e287fc885d9fdcf42da3a12f38572c1": "Authorization Required"}`},
+		{"signs in order", "influx.conf", "//auth_token = \"ABCDEvwxyz0189-_\"\n"},
+		{"made up", "a.py", "password: '1234abcd'\n"},
+		{"description of a package", "lib/PyJWT.egg-info/PKG-INFO", "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzb21lIjoicGF5bG9hZCJ9.4twFt5NiznN84AWoo1d7KO1T_yoc0Z6XOpOVswacPZg\n"},
 		{"public key of the web", "jwks.json", `{"keys": [{"kty": "RSA", "kid": "a", "e": "AQAB", "n": "§§§§§"}]}`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -430,6 +430,8 @@ func (s *sifting) judged(n *named, value string, quoted bool, from int, class cl
 		return
 	case v.Doubt == "" && isShipped(s.f.Path):
 		v.Doubt = doubtShipped
+	case v.Doubt == "" && at == judge.Quoted && isMadeUp(value):
+		v.Doubt = judge.DoubtExample
 	}
 	rule := ruleOf(v.Kind, n.name, value)
 	if base := strings.ToLower(path.Base(s.f.Path)); base == ".netrc" || base == "_netrc" {

@@ -44,6 +44,9 @@ func classOf(p string) class {
 	if c, ok := classes[ext]; ok {
 		return c
 	}
+	if base == "pkg-info" || base == "metadata" && strings.Contains(p, ".dist-info/") {
+		return prose // a package's description
+	}
 	if ext == "" && strings.HasPrefix(p, "etc/") || strings.Contains(base, ".conf.") || ext == base && isSettings(base) {
 		return config
 	}
@@ -62,7 +65,7 @@ var tests = []string{"/test/", "/tests/", "/testing/", "/testdata/", "/test_data
 var (
 	shipped = []string{"usr/share/", "usr/lib/", "usr/lib64/", "usr/libexec/", "usr/include/", "usr/lib32/", "var/lib/dpkg/", "var/lib/apt/",
 		"lib/x86_64-linux-gnu/", "lib/aarch64-linux-gnu/", "lib/systemd/", "lib/udev/", "lib/modules/", "lib/firmware/", "lib/apk/"}
-	documents = []string{"/doc/", "/docs/", "/man/", "/locale/", "/gtk-doc/", "/help/", "/i18n/", "/l10n/", "/locales/", "/lang/", "/langs/", "/languages/", "/translations/"}
+	documents = []string{"/doc/", "/docs/", "/man/", "/locale/", "/gtk-doc/", "/help/", "/i18n/", "/intl/", "/l10n/", "/locales/", "/lang/", "/langs/", "/languages/", "/translations/"}
 	served    = []string{"usr/share/nginx/html/", "usr/share/app/", "usr/lib/cgi-bin/"}
 )
 
@@ -169,7 +172,7 @@ func doubtOf(x *found, p string) string {
 	if d := doubtOfPath(p); d != "" {
 		return d
 	}
-	if x.own && classOf(p) == prose {
+	if (x.own || x.rule == "jwt" || strings.HasPrefix(x.rule, "curl-")) && classOf(p) == prose {
 		return doubtDocument
 	}
 	if x.generic {

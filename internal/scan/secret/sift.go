@@ -361,6 +361,10 @@ func (s *sifting) match(r *rule, from, to int) {
 	switch {
 	case r.generic && (digestDoubt(match, value) != "" || from > 0 && s.buf[from-1] == '/' && isHex(value)): // behind a path: its sum
 		doubt = doubtDigest
+	case r.generic && isHex(value) && s.isKey(at, len(value)):
+		doubt = doubtDigest
+	case r.id == "curl-auth-user" && weakLogin(value):
+		doubt = judge.DoubtWord
 	case r.generic && (judge.IsWordInBase64(value) || classOf(s.f.Path) == code && isMember(value) && !s.inQuotes(at, len(value))):
 		doubt = judge.DoubtWord
 	case r.source == value, r.id != "private-key" && isMadeUp(value):
@@ -379,6 +383,24 @@ func (s *sifting) match(r *rule, from, to int) {
 // inQuotes says that a value stands in some.
 func (s *sifting) inQuotes(at, n int) bool {
 	return at > 0 && strings.IndexByte("\"'`", s.buf[at-1]) >= 0 && at+n < len(s.buf) && s.buf[at+n] == s.buf[at-1]
+}
+
+// isKey says that a value in quotes is what a map has something under.
+func (s *sifting) isKey(at, n int) bool {
+	end := at + n
+	if !s.inQuotes(at, n) {
+		return false
+	}
+	end = s.blanks(end + 1)
+	return end < len(s.buf) && s.buf[end] == ':'
+}
+
+// weakLogin says that a user with a password is one that programs come with:
+// guest:guest.
+func weakLogin(value string) bool {
+	user, password, _ := strings.Cut(value, ":")
+	doubt, ok := judge.Value(password, user, judge.Password, judge.Quoted)
+	return password != "" && (!ok || doubt != "")
 }
 
 // explain says more of some kinds.
