@@ -30,13 +30,19 @@ func Value(value, name string, kind Kind, at Place) (doubt string, ok bool) {
 		return own(strings.TrimSpace(value), name, kind)
 	}
 	doubt, ok = written(value, name, at == Quoted)
-	if ok && !kind.chosen() && (len(value) < LeastToken || doubt == DoubtWord || !LooksRandom(value) || Wordy(value) || strings.ContainsAny(value, "[]") || hasEscapes(value)) {
+	if ok && !kind.chosen() && (len(value) < LeastToken || doubt == DoubtWord || !LooksRandom(value) || Wordy(value) || Named(value) || strings.ContainsAny(value, "[]") || hasEscapes(value)) {
 		return "", false
 	}
 	if ok && doubt == "" && IsWordInBase64(value) {
 		return DoubtWord, true
 	}
 	return doubt, ok
+}
+
+// isType says that a value is a type with parameters: Optional[str].
+func isType(v string) bool {
+	open := strings.IndexByte(v, '[')
+	return open > 0 && v[len(v)-1] == ']' && strings.Trim(v, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_.,[]") == ""
 }
 
 // hasEscapes says that a value has bytes in it that are written by their numbers, as
@@ -115,7 +121,7 @@ func written(value, name string, quoted bool) (doubt string, ok bool) {
 	switch {
 	case isTemplate(value), isLookup(low, quoted), isPlaceholder(low), isPath(value), strings.ContainsAny(value, " \t\n"), repeats(value):
 		return "", false
-	case isHash(value), isAlgorithm(low):
+	case isHash(value), isAlgorithm(low), isType(value):
 		return "", false
 	case name != "" && sameWord(low, name):
 		return "", false

@@ -47,6 +47,11 @@ func TestClean(t *testing.T) {
 		{"signs in order", "influx.conf", "//auth_token = \"ABCDEvwxyz0189-_\"\n"},
 		{"made up", "a.py", "password: '1234abcd'\n"},
 		{"description of a package", "lib/PyJWT.egg-info/PKG-INFO", "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzb21lIjoicGF5bG9hZCJ9.4twFt5NiznN84AWoo1d7KO1T_yoc0Z6XOpOVswacPZg\n"},
+		{"type of an argument", "a.py", "password: \"Optional[str]\" = None,\n"},
+		{"name with a version", "a.py", `"a": {"key": "facilityIPv4Prefix", "type": "str"}, "b": {"key": "enableRootCertificateV2"}`},
+		{"name of a class", "a.py", `"Credential": "PSCredentialExecutionParameter"`},
+		{"name of a class beside a product", "a.py", "ConfluentSchemaRegistry, SelfHostedServer\n"},
+		{"key of an emulator", "a.py", `c = "AccountName=devstoreaccount1;AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;"`},
 		{"public key of the web", "jwks.json", `{"keys": [{"kty": "RSA", "kid": "a", "e": "AQAB", "n": "§§§§§"}]}`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -20,7 +20,8 @@ const (
 var digestMarks = []string{"version", "commit", "revision", "sha1", "sha2", "sha5", "_sha", "digest", "checksum", "hash", "gpg", "pgp", "fingerprint", "h1:", "integrity", "etag", "uuid", "guid", "build", "/passwd"}
 
 // madeUp are parts that keys have which people make up.
-var madeUp = []string{"abcd1234", "1234abcd", "123456789", "abcdefgh", "deadbeef", "xxxxxx", "00000000", "aaaaaaaa"}
+var madeUp = []string{"abcd1234", "1234abcd", "123456789", "abcdefgh", "deadbeef", "xxxxxx", "00000000", "aaaaaaaa",
+	"eby8vdm02xnocqflquwjpllmetlcdxj1"} // that of Azure's emulator, in all of its documents
 
 func isMadeUp(value string) bool {
 	const longest = 512 // no key of several lines

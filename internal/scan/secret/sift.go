@@ -363,9 +363,11 @@ func (s *sifting) match(r *rule, from, to int) {
 		doubt = doubtDigest
 	case r.generic && isHex(value) && s.isKey(at, len(value)):
 		doubt = doubtDigest
+	case !r.generic && r.id != "private-key" && !strings.ContainsAny(value, "0123456789:") && judge.Named(value):
+		doubt = judge.DoubtWord
 	case r.id == "curl-auth-user" && weakLogin(value):
 		doubt = judge.DoubtWord
-	case r.generic && (judge.IsWordInBase64(value) || classOf(s.f.Path) == code && isMember(value) && !s.inQuotes(at, len(value))):
+	case r.generic && (judge.Named(value) || judge.IsWordInBase64(value) || classOf(s.f.Path) == code && isMember(value) && !s.inQuotes(at, len(value))):
 		doubt = judge.DoubtWord
 	case r.source == value, r.id != "private-key" && isMadeUp(value):
 		doubt = judge.DoubtExample // what all keys of the kind begin with, and nothing of one
