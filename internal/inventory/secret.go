@@ -60,6 +60,7 @@ const (
 	InArgument SecretSource = "argument" // a build argument that the history keeps
 	InCommand  SecretSource = "command"  // the image's entry point, command or health check
 	InField    SecretSource = "field"    // a field of a structured document
+	InMessage  SecretSource = "message"  // what is said of a commit or a tag
 )
 
 // KeyState says how much of a private key stands there.
@@ -105,7 +106,9 @@ func CompareSecrets(a, b Secret) int {
 // Blob is the content of a file at some time in a repository's history.
 type Blob struct {
 	ID   string // of the content
-	Path string // without a leading slash
+	Path string // without a leading slash; empty for a message
+	// Message says that it is what somebody said of a commit or a tag.
+	Message bool
 	Size int64
 	// Commit is the first that has it at that path.
 	Commit Commit

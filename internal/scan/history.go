@@ -16,7 +16,7 @@ import (
 // History is an opened repository, as a door hands it over.
 type History interface {
 	// Each hands over every content that any commit ever had, each once at each
-	// path, the oldest first.
+	// path, the oldest first, and what commits and tags say.
 	Each(ctx context.Context, take func(inventory.Blob, io.Reader) error) error
 }
 
@@ -49,7 +49,11 @@ func (s *Scanner) Commits(ctx context.Context, name string, h History) (inventor
 	inv := inventory.Inventory{Packages: []inventory.Package{}, Analysis: Analysis}
 	at := map[string]int{} // by print
 	err := h.Each(ctx, func(b inventory.Blob, content io.Reader) error {
-		found, err := s.o.Secrets.Find(ctx, secret.File{Path: b.Path, Commit: b.Commit.Hash}, io.LimitReader(content, maxBlob))
+		f := secret.File{Path: b.Path, Commit: b.Commit.Hash}
+		if b.Message {
+			f.Source = inventory.InMessage
+		}
+		found, err := s.o.Secrets.Find(ctx, f, io.LimitReader(content, maxBlob))
 		if errors.Is(err, secret.ErrMany) {
 			inv.Problems = append(inv.Problems, inventory.Problem{Place: inventory.Place{Path: "/" + b.Path}, What: fmt.Sprintf("in commit %s: %v", b.Commit.Hash, err)})
 		} else if err != nil {

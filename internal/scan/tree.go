@@ -54,7 +54,13 @@ func (s *Scanner) Tree(ctx context.Context, fsys fs.FS, t Target) (inventory.Inv
 		}
 		v = newView(s.o.Analysers, layers)
 	}
-	return s.dated(s.inventory(v, layers, strata{source: t.Kind == inventory.KindSource}, budget), inventory.Subject{Kind: t.Kind, Name: t.Name}, nil), nil
+	inv := s.inventory(v, layers, strata{source: t.Kind == inventory.KindSource}, budget)
+	if t.Kind == inventory.KindSource && s.o.Secrets != nil {
+		if err := s.inModules(ctx, fsys, tree.Skip, &inv); err != nil {
+			return inventory.Inventory{}, fmt.Errorf("scan %s: %w", t.Name, err)
+		}
+	}
+	return s.dated(inv, inventory.Subject{Kind: t.Kind, Name: t.Name}, nil), nil
 }
 
 // treeProgress tells what was read of a folder's files; how much there is, nobody

@@ -121,7 +121,8 @@ func explained(err error, said *bounded) error {
 // Each calls take for every content of every commit that a branch, tag or stash
 // leads to, the oldest first, with the commit that brought it. Content that was
 // brought several times to one path is handed over once; what stands at several
-// is, at each: a path may say what a content is worth.
+// is, at each: a path may say what a content is worth. What commits and tags say is
+// handed over beside, each as it is met, without a path.
 func (r *Repository) Each(ctx context.Context, take func(inventory.Blob, io.Reader) error) error {
 	newest, err := r.newest(ctx)
 	if err != nil {
@@ -142,7 +143,11 @@ func (r *Repository) Each(ctx context.Context, take func(inventory.Blob, io.Read
 	}
 	type standing struct{ id, path string }
 	seen := map[standing]bool{}
-	err = r.changes(ctx, func(b inventory.Blob) error {
+	said := func(id string, c inventory.Commit) error {
+		_, err := contents.take(inventory.Blob{ID: id, Commit: c, Message: true, Newest: true}, afterHead(take))
+		return err
+	}
+	err = r.changes(ctx, said, func(b inventory.Blob) error {
 		at := standing{b.ID, b.Path}
 		if seen[at] {
 			return nil
@@ -166,7 +171,55 @@ func (r *Repository) Each(ctx context.Context, take func(inventory.Blob, io.Read
 		}
 		return err
 	})
+	if err == nil {
+		err = r.tags(ctx, said)
+	}
 	return errors.Join(err, contents.close())
+}
+
+// afterHead hands over what follows the head of a commit or tag.
+func afterHead(take func(inventory.Blob, io.Reader) error) func(inventory.Blob, io.Reader) error {
+	return func(b inventory.Blob, content io.Reader) error {
+		r := bufio.NewReader(content)
+		begins := true // of a line
+		for {
+			line, err := r.ReadSlice('\n')
+			switch {
+			case err == io.EOF:
+				return nil // it says nothing
+			case err != nil && !errors.Is(err, bufio.ErrBufferFull):
+				return err
+			case begins && len(line) == 1:
+				return take(b, r)
+			}
+			begins = err == nil
+		}
+	}
+}
+
+// tags calls said for every tag that says something of its own.
+func (r *Repository) tags(ctx context.Context, said func(id string, c inventory.Commit) error) error {
+	return r.tokens(ctx, func(t *tokens) error {
+		for {
+			line, err := t.r.ReadSlice('\n')
+			if err != nil {
+				return err
+			}
+			fields := strings.Fields(string(line))
+			if len(fields) < 3 || fields[0] != "tag" {
+				continue
+			}
+			c := inventory.Commit{Hash: fields[2]}
+			if len(fields) > 3 {
+				if when, err := time.Parse(time.RFC3339, fields[3]); err == nil {
+					c.When = when.UTC()
+				}
+			}
+			if err := said(fields[1], c); err != nil {
+				return err
+			}
+		}
+	}, "for-each-ref", "--format=%(objecttype) %(objectname) %(*objectname) %(taggerdate:iso-strict)", "refs/tags")
 }
 
 // newest are the contents of the commit in use; none in a repository without one.
@@ -230,8 +283,9 @@ func noneFound(err error) bool {
 	return errors.As(err, &exit) && exit.ExitCode() == 1
 }
 
-// changes calls one for every content that a commit adds or changes.
-func (r *Repository) changes(ctx context.Context, one func(inventory.Blob) error) error {
+// changes calls said for every commit, and one for every content that it adds or
+// changes.
+func (r *Repository) changes(ctx context.Context, said func(id string, c inventory.Commit) error, one func(inventory.Blob) error) error {
 	return r.tokens(ctx, func(t *tokens) error {
 		var commit inventory.Commit
 		for n := 0; ; {
@@ -245,6 +299,9 @@ func (r *Repository) changes(ctx context.Context, one func(inventory.Blob) error
 					return err
 				}
 				r.Commits++
+				if err := said(commit.Hash, commit); err != nil {
+					return err
+				}
 			case strings.HasPrefix(s, ":"):
 				path, err := t.next()
 				if err != nil {

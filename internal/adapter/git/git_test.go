@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -48,6 +50,9 @@ func each(t *testing.T, folder string) (lines []string) {
 	}
 	err = r.Each(t.Context(), func(b inventory.Blob, content io.Reader) error {
 		text, err := io.ReadAll(content)
+		if b.Message {
+			return err
+		}
 		lines = append(lines, fmt.Sprintf("%q %q %d %v %s %s", b.Path, text, b.Size, b.Newest, b.Commit.Author, b.Commit.When.Format("2006-01-02")))
 		return err
 	})
@@ -140,5 +145,53 @@ func TestWhatIsNoRepository(t *testing.T) {
 	made(t, f, []string{"init"})
 	if got := each(t, f); len(got) != 0 {
 		t.Errorf("an empty repository has %v", got)
+	}
+}
+
+// What commits, merges, tags, notes and stashes say and bring is handed over, what is
+// kept under a branch's name or not.
+func TestMessages(t *testing.T) {
+	folder := t.TempDir()
+	made(t, folder, []string{"init", "-q"})
+	write(t, folder, "a.txt", "one")
+	made(t, folder, []string{"add", "."}, []string{"commit", "-qm", "first\n\nbody of it"}, []string{"checkout", "-qb", "side"})
+	write(t, folder, "b.txt", "side")
+	made(t, folder, []string{"add", "."}, []string{"commit", "-qm", "second"}, []string{"checkout", "-q", "main"}, []string{"mv", "a.txt", "c.txt"}, []string{"commit", "-qm", "third"},
+		[]string{"merge", "-q", "--no-commit", "--no-ff", "side"})
+	write(t, folder, "merged.txt", "only in the merge")
+	made(t, folder, []string{"add", "."}, []string{"commit", "-qm", "merge"}, []string{"tag", "-am", "said of a tag", "v1"}, []string{"tag", "light"}, []string{"notes", "add", "-m", "a note"})
+	write(t, folder, "stashed.txt", "put aside")
+	made(t, folder, []string{"stash", "-q", "--include-untracked", "-m", "a stash"})
+	r, err := git.Open(t.Context(), folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var messages, contents []string
+	if err := r.Each(t.Context(), func(b inventory.Blob, content io.Reader) error {
+		text, err := io.ReadAll(content)
+		if b.Message {
+			if b.Path != "" || len(b.Commit.Hash) != 40 {
+				t.Errorf("message %q of %+v", text, b)
+			}
+			messages = append(messages, string(text))
+		} else {
+			contents = append(contents, b.Path+": "+string(text))
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"first\n\nbody of it\n", "second\n", "third\n", "merge\n", "said of a tag\n", "On main: a stash"} {
+		if !slices.Contains(messages, want) {
+			t.Errorf("no message %q among %q", want, messages)
+		}
+	}
+	for _, want := range []string{"a.txt: one", "b.txt: side", "c.txt: one", "merged.txt: only in the merge", "stashed.txt: put aside"} {
+		if !slices.Contains(contents, want) {
+			t.Errorf("no content %q among %q", want, contents)
+		}
+	}
+	if !slices.ContainsFunc(contents, func(s string) bool { return strings.HasSuffix(s, ": a note\n") }) {
+		t.Errorf("no note among %q", contents)
 	}
 }

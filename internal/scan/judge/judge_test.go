@@ -21,7 +21,7 @@ func TestPair(t *testing.T) {
 		{"POSTGRES_PASSWORD", "postgres", "password", "password" + word},
 		{"MYSQL_ROOT_PASSWORD", "secret", "password", ""},
 		{"PGPASSWORD", "1234", "password", ""},
-		{"DB_PWD", "s3cret!", "password", "password" + word},
+		{"DB_PWD", "s3cret!", "password", "password" + example},
 		{"MAIN_PASSWORD_OLD", "hunter2hunter2", "password", ""},
 		{"spring.datasource.password", "hunter2hunter2", "password", "password"},
 		{"GPG_PASSPHRASE", "hunter2hunter2", "passphrase", "passphrase"},

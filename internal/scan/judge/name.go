@@ -13,7 +13,7 @@ var ends = []struct {
 }{
 	{"password", Password}, {"passwd", Password}, {"passphrase", Passphrase}, {"pwd", Password}, {"passw", Password}, {"pass", Password},
 	{"secretaccesskey", Key}, {"apikey", Key}, {"accesskey", Key}, {"encryptionkey", Key}, {"signingkey", Key}, {"authkey", Key},
-	{"accountkey", Key}, {"secretkey", Key}, {"secret", Secret}, {"token", Token}, {"credential", Credential}, {"credentials", Credential}, {"secretkeybase", Key},
+	{"accountkey", Key}, {"appkey", Key}, {"secretkey", Key}, {"secret", Secret}, {"token", Token}, {"credential", Credential}, {"credentials", Credential}, {"secretkeybase", Key},
 }
 
 // otherwise are words that end as such names do and mean something else.
@@ -26,7 +26,7 @@ var about = words("FILE FILES PATH DIR ARN ARNS NAME NAMES ID IDS URL URI ENDPOI
 
 // switches are words of names that say whether there is a secret, and of what is
 // none.
-var switches = words("PUBLIC DISABLED DISABLE NO SKIP ASK ALLOW EMPTY WITHOUT ENABLE PROMPT FORGOT VALIDATE")
+var switches = words("HASHED DUMMY FAKE PUBLIC DISABLED DISABLE NO SKIP ASK ALLOW EMPTY WITHOUT ENABLE PROMPT FORGOT VALIDATE")
 
 // qualifiers are words that make a key one that is secret.
 var qualifiers = []string{"ACCESS", "PRIVATE", "ENCRYPTION", "SIGNING", "MASTER", "API", "AUTH", "LICENSE", "ACCOUNT"}

@@ -1,6 +1,9 @@
 package judge
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Words that stand for a value. Whole ones must be all of it but for signs and
 // digits, parts may be anywhere.
@@ -60,9 +63,26 @@ func hasAny(s string, parts []string) bool {
 }
 
 // marks are words that examples and tests have in their passwords.
-var marks = []string{"test", "demo", "foo", "bar", "passw", "secret", "token", "abc123", "123456", "abcdef", "qwerty", "letmein", "admin", "temp", "invalid", "wrong", "hello", "user", "name", "string", "value", "default"}
+var marks = []string{"test", "demo", "foo", "bar", "passw", "secret", "token", "abc123", "123456", "abcde", "vwxyz", "qwerty", "letmein", "admin", "temp", "invalid", "wrong", "hello", "user", "name", "string", "value", "default"}
 
-func hasMark(low string) bool { return hasAny(low, marks) }
+func hasMark(low string) bool {
+	return hasAny(low, marks) || hasAny(plainly.Replace(low), disguised) || isNumbered(low)
+}
+
+// disguised are words that people write with digits and signs for letters, and
+// plainly takes those back.
+var (
+	disguised = []string{"passw", "secret", "letmein"}
+	plainly   = strings.NewReplacer("0", "o", "4", "a", "@", "a", "3", "e", "1", "i", "$", "s", "5", "s")
+)
+
+// numbered are words that with a number behind them are nobody's.
+var numbered = []string{"key", "pass", "password", "secret", "token", "user"}
+
+func isNumbered(low string) bool {
+	core := strings.TrimRight(strings.TrimRight(low, "0123456789"), "_-")
+	return len(core) < len(low) && slices.Contains(numbered, core)
+}
 
 // IsPlaceholder says that a value stands for one that is put in its place.
 func IsPlaceholder(value string) bool { return isPlaceholder(strings.ToLower(value)) }

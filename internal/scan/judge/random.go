@@ -107,3 +107,25 @@ func isNameLike(s string) bool {
 	}
 	return longest >= min(long, len(s))
 }
+
+// Named says that a value is a name of several words as programs write them, with
+// acronyms and a version: facilityIPv4Prefix. Drawn values have more capitals and
+// digits.
+func Named(v string) bool {
+	const maxDigits, least, letters = 2, 10, 4 // of so many signs one is a capital at most
+	digits, capitals, humps := 0, 0, 0
+	for i := range len(v) {
+		switch c := v[i]; {
+		case c >= '0' && c <= '9':
+			digits++
+		case c >= 'A' && c <= 'Z':
+			capitals++
+			if i > 0 && v[i-1] >= 'a' && v[i-1] <= 'z' {
+				humps++
+			}
+		case c < 'a' || c > 'z':
+			return false
+		}
+	}
+	return len(v) >= least && humps > 0 && digits <= maxDigits && capitals*letters <= len(v)
+}

@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"encoding/base64"
 	"strings"
 )
 
@@ -29,10 +30,60 @@ func Value(value, name string, kind Kind, at Place) (doubt string, ok bool) {
 		return own(strings.TrimSpace(value), name, kind)
 	}
 	doubt, ok = written(value, name, at == Quoted)
-	if ok && !kind.chosen() && (len(value) < LeastToken || doubt == DoubtWord || !LooksRandom(value) || Wordy(value)) {
+	if ok && !kind.chosen() && (len(value) < LeastToken || doubt == DoubtWord || !LooksRandom(value) || Wordy(value) || Named(value) || strings.ContainsAny(value, "[]") || hasEscapes(value)) {
 		return "", false
 	}
+	if ok && doubt == "" && IsWordInBase64(value) {
+		return DoubtWord, true
+	}
 	return doubt, ok
+}
+
+// isType says that a value is a type with parameters: Optional[str].
+func isType(v string) bool {
+	open := strings.IndexByte(v, '[')
+	return open > 0 && v[len(v)-1] == ']' && strings.Trim(v, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_.,[]") == ""
+}
+
+// hasEscapes says that a value has bytes in it that are written by their numbers, as
+// "\015\001": keys are made of signs.
+func hasEscapes(v string) bool {
+	for i := 0; i+1 < len(v); i++ {
+		if v[i] == '\\' && (v[i+1] == 'x' || v[i+1] == 'u' || v[i+1] >= '0' && v[i+1] <= '9') {
+			return true
+		}
+	}
+	return false
+}
+
+// IsWordInBase64 says that a value is base64 of what is no secret, as documents of
+// Kubernetes have words.
+func IsWordInBase64(value string) bool {
+	text := decoded(value)
+	if text == "" {
+		return false
+	}
+	doubt, ok := written(text, "", true)
+	return !ok || doubt != ""
+}
+
+// decoded is the text that a value is in base64, "" if it is none.
+func decoded(value string) string {
+	const least = 8
+	if len(value) < least || len(value)%4 != 0 {
+		return ""
+	}
+	b, err := base64.StdEncoding.DecodeString(value)
+	if err != nil {
+		return ""
+	}
+	text := strings.TrimSpace(string(b))
+	for i := range len(text) {
+		if text[i] < ' ' || text[i] >= 0x7f {
+			return ""
+		}
+	}
+	return text
 }
 
 // own judges what is used as it stands.
@@ -70,15 +121,18 @@ func written(value, name string, quoted bool) (doubt string, ok bool) {
 	switch {
 	case isTemplate(value), isLookup(low, quoted), isPlaceholder(low), isPath(value), strings.ContainsAny(value, " \t\n"), repeats(value):
 		return "", false
-	case isHash(value), isAlgorithm(low):
+	case isHash(value), isAlgorithm(low), isType(value):
 		return "", false
 	case name != "" && sameWord(low, name):
 		return "", false
 	}
-	letters, digits, signs := 0, 0, 0
+	letters, digits, signs, wide := 0, 0, 0, 0
 	for i := range len(value) {
 		switch c := value[i]; {
-		case isLetter(c) || c >= 0x80:
+		case c >= 0x80:
+			wide++
+			letters++
+		case isLetter(c):
 			letters++
 		case c >= '0' && c <= '9':
 			digits++
@@ -93,6 +147,8 @@ func written(value, name string, quoted bool) (doubt string, ok bool) {
 		if hasMark(low) {
 			return "", false
 		}
+		return DoubtWord, true
+	case 3*wide > len(value): // a text for people; passwords are typed everywhere
 		return DoubtWord, true
 	case letters == 0 && onlyNumberSigns(value), letters == 0 && digits == 0, strings.Contains(value, "_") && Wordy(value):
 		return DoubtWord, true
@@ -147,7 +203,7 @@ func allWord(s string) bool {
 // lookups are beginnings of what fetches a value from elsewhere.
 var lookups = []string{"os.environ", "getenv", "process.env", "system.get", "env.", "env[", "env(", "env:", "config.", "config[", "settings.", "vault:", "secret://", "secret:",
 	"arn:aws", "resolve:", "ref:", "ref+", "var.", "local.", "data.", "module.", "self.", "this.", "options.", "params", "args.", "request.", "req.", "ctx.",
-	"!ref", "!sub", "fn::", "keyvault", "file(", "file:", "lookup(", "base64", "projects/", "op://", "sops:", "ssm:", "aws:", "awssm", "secretsmanager", "gopass", "keychain", "encrypted:", "enc["}
+	"!ref", "!sub", "fn::", "keyvault", "file(", "file:", "lookup(", "urn:", "base64(", "base64.", "base64encode", "base64decode", "projects/", "op://", "sops:", "ssm:", "aws:", "awssm", "secretsmanager", "gopass", "keychain", "encrypted:", "enc["}
 
 // isLookup says that a value is an expression that fetches one.
 func isLookup(low string, quoted bool) bool {
@@ -201,7 +257,8 @@ func isHash(s string) bool {
 			return true
 		}
 	}
-	return false
+	const mysql = 1 + 40 // an asterisk, and SHA-1
+	return len(s) == mysql && s[0] == '*' && strings.Trim(s[1:], "0123456789ABCDEFabcdef") == ""
 }
 
 // algorithms are words of the names of algorithms, and of ways to prove who one is.

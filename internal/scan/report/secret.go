@@ -75,6 +75,8 @@ func (r *Report) where(s *finding.Secret) string {
 		text = "history, " + s.Name
 	case inventory.InCommand:
 		text = "command"
+	case inventory.InMessage:
+		text = "message"
 	default:
 		text = strings.TrimSpace(s.Path + " " + string(s.Source))
 	}

@@ -30,7 +30,7 @@ func (Analyser) Name() string { return "secrets" }
 func (a Analyser) Version() string { return a.Engine.print("version", preparedOf) + ownVersion }
 
 // ownVersion is raised whenever our own rules find otherwise.
-const ownVersion = "-3"
+const ownVersion = "-4"
 
 // Wants is analyse.Analyser: every regular file but those whose content is
 // compressed or a picture.

@@ -1,6 +1,9 @@
 package secret
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Doubts that come from where something stands, or from what it is; those of names
 // and values are the judge's. They are words that follow "but".
@@ -14,10 +17,11 @@ const (
 )
 
 // digestMarks are in the names of what is long and hexadecimal and no secret.
-var digestMarks = []string{"version", "commit", "revision", "sha1", "sha2", "sha5", "_sha", "digest", "checksum", "hash", "gpg", "pgp", "fingerprint", "h1:", "integrity", "etag", "uuid", "guid", "build"}
+var digestMarks = []string{"version", "commit", "revision", "sha1", "sha2", "sha5", "_sha", "digest", "checksum", "hash", "gpg", "pgp", "fingerprint", "h1:", "integrity", "etag", "uuid", "guid", "build", "/passwd"}
 
 // madeUp are parts that keys have which people make up.
-var madeUp = []string{"abcd1234", "1234abcd", "123456789", "abcdefgh", "deadbeef", "xxxxxx", "00000000", "aaaaaaaa"}
+var madeUp = []string{"abcd1234", "1234abcd", "123456789", "abcdefgh", "deadbeef", "xxxxxx", "00000000", "aaaaaaaa",
+	"eby8vdm02xnocqflquwjpllmetlcdxj1"} // that of Azure's emulator, in all of its documents
 
 func isMadeUp(value string) bool {
 	const longest = 512 // no key of several lines
@@ -42,7 +46,7 @@ func isUUID(v string) bool {
 // digestDoubt says of what the generic rule matched that it is a digest.
 func digestDoubt(match, value string) string {
 	low := strings.ToLower(strings.TrimSuffix(match, value))
-	if isUUID(value) && strings.Contains(low, "id") {
+	if isUUID(value) && (strings.Contains(low, "id") || !hasAny(low, "token", "secret", "key", "passw", "cred")) {
 		return doubtDigest // the id of a key, which is none
 	}
 	for _, m := range digestMarks {
@@ -51,4 +55,17 @@ func digestDoubt(match, value string) string {
 		}
 	}
 	return ""
+}
+
+func hasAny(s string, parts ...string) bool {
+	return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(s, p) })
+}
+
+// isMember says that a value is names with points between them, as programs write
+// what belongs to something: subtle.GenerateKeyX25519.
+func isMember(v string) bool {
+	names := strings.Split(v, ".")
+	return len(names) > 1 && !slices.ContainsFunc(names, func(n string) bool {
+		return n == "" || n[0] >= '0' && n[0] <= '9' || strings.ContainsAny(n, "-+/=")
+	})
 }

@@ -1,6 +1,7 @@
 package secret
 
 import (
+	"bytes"
 	"encoding/base64"
 	"strings"
 
@@ -32,12 +33,19 @@ func (s *sifting) encoded() {
 		}
 		from := i - len(judge.SpanBack(s.buf, i, min(maxEncoded, i-last), isEncoded))
 		run := judge.Span(s.buf, from, maxEncoded, isEncoded)
-		if len(run) >= leastEncoded {
+		if len(run) >= leastEncoded && !s.isSourceMap(from) {
 			s.decode(run, from)
 		}
 		last = max(i, from+len(run))
 		i = last + leastEncoded
 	}
+}
+
+// isSourceMap says that what begins at a place is the text that a program was made
+// of, which stands beside it.
+func (s *sifting) isSourceMap(from int) bool {
+	const reach = 80
+	return bytes.Contains(s.buf[max(0, from-reach):from], []byte("sourceMappingURL=data:"))
 }
 
 func isEncoded(c byte) bool { return isWord(c) || c == '+' || c == '/' || c == '-' }

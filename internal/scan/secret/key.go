@@ -8,7 +8,9 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"encoding/pem"
+	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/inventory"
@@ -18,21 +20,12 @@ import (
 // keyState says how much of a private key a text is: PEM in any of its forms, also
 // with its line ends escaped, as in JSON, or PGP armour.
 func keyState(text string) inventory.KeyState {
-	text = strings.NewReplacer(`\r`, "", `\n`, "\n", "\r", "", `\/`, "/").Replace(text)
-	lines := strings.Split(text, "\n")
-	for i := range lines {
-		lines[i] = bare(lines[i])
+	text = bareLines(text)
+	if strings.Contains(text, "PGP PRIVATE KEY") {
+		return pgpState(text)
 	}
-	joined := strings.Join(lines, "\n")
-	if strings.Contains(joined, "PGP PRIVATE KEY") {
-		return pgpState(joined)
-	}
-	i := strings.Index(joined, "-----BEGIN")
-	if i < 0 {
-		return inventory.KeyIncomplete
-	}
-	block, _ := pem.Decode([]byte(joined[i:] + "\n"))
-	if block == nil || len(block.Bytes) < leastKey {
+	block := keyBlock(text)
+	if block == nil {
 		return inventory.KeyIncomplete
 	}
 	switch {
@@ -42,6 +35,29 @@ func keyState(text string) inventory.KeyState {
 		return opensshState(block.Bytes)
 	}
 	return derState(block.Bytes)
+}
+
+// bareLines is a key's text as it is written to a file.
+func bareLines(text string) string {
+	text = strings.NewReplacer(`\r`, "", `\n`, "\n", "\r", "", `\/`, "/").Replace(text)
+	lines := strings.Split(text, "\n")
+	for i := range lines {
+		lines[i] = bare(lines[i])
+	}
+	return strings.Join(lines, "\n")
+}
+
+// keyBlock is what a text in PEM has; nil if that is no key.
+func keyBlock(text string) *pem.Block {
+	i := strings.Index(text, "-----BEGIN")
+	if i < 0 {
+		return nil
+	}
+	block, _ := pem.Decode([]byte(text[i:] + "\n"))
+	if block == nil || len(block.Bytes) < leastKey {
+		return nil
+	}
+	return block
 }
 
 // bare takes from a line of a key what a program's or document's text puts around
@@ -175,4 +191,28 @@ func tokenExpiry(token string) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(int64(f), 0).UTC()
+}
+
+// privateMember is the part of a JSON web key that is secret: of RSA and of curves,
+// or of a key for both sides.
+var privateMember = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`["'](?:d|k)["']\s{0,8}:\s{0,8}["']([A-Za-z0-9_-]{32,1000})={0,2}["']`)
+})
+
+// webKey finds the private part of a JSON web key. b has "kty" at the place at.
+func (s *sifting) webKey(at int) {
+	if c := classOf(s.f.Path); c == prose || c == inert {
+		return
+	}
+	const reach = 6 << 10 // of a key of 4,096 bits with all its parts
+	from, to := max(0, at-reach), min(len(s.buf), at+reach)
+	from += bytes.LastIndexByte(s.buf[from:at], '{') + 1
+	if i := bytes.IndexByte(s.buf[at:to], '}'); i >= 0 {
+		to = at + i
+	}
+	m := privateMember().FindSubmatchIndex(s.buf[from:to])
+	if m == nil || isMadeUp(string(s.buf[from+m[2]:from+m[3]])) || !judge.LooksRandom(string(s.buf[from+m[2]:from+m[3]])) {
+		return
+	}
+	s.add(ruleWebKey, "", string(s.buf[from+m[2]:from+m[3]]), "", from+m[2])
 }

@@ -7,13 +7,14 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/scan/judge"
 )
 
 // nameWords are what names of secrets have in them.
 func nameWords() []string {
 	return []string{"passw", "passphrase", "pwd", "_pass", "pass:", "pass=", "pass =", "pass\"", "pass'", "secret", "token", "apikey", "api_key", "api-key", "accesskey", "access_key", "access-key",
-		"encryption_key", "encryptionkey", "signing_key", "signingkey", "auth_key", "authkey", "account_key", "accountkey", "credential",
+		"encryption_key", "encryptionkey", "signing_key", "signingkey", "auth_key", "authkey", "account_key", "accountkey", "app_key", "appkey", "credential",
 		"private_key", "master_key", "license_key"}
 }
 
@@ -44,7 +45,11 @@ type named struct {
 // place at.
 func (s *sifting) namedValue(at int) {
 	class := classOf(s.f.Path)
-	if s.f.Source != "" {
+	switch s.f.Source {
+	case "":
+	case inventory.InMessage:
+		class = code // sentences speak of passwords; quotes are around what is one
+	default:
 		class = config
 	}
 	if class == prose || class == inert || s.base+int64(at) < s.bareTo {
@@ -136,12 +141,14 @@ func (s *sifting) valueOf(n *named, class class) (value string, quoted bool, fro
 		i = j
 	case c == '?' && i+1 < len(s.buf) && s.buf[i+1] == '=':
 		i += 2
-	case c == '>' && !between && s.startsTag(n.from):
+	case c == '>' && !between && (s.startsTag(n.from) || n.quoted && s.endsAttribute(n.from)):
 		i++
 		xml = true
 	case c == ',' && n.quoted:
-		i++
-		class = code // only a text in quotes
+		// A call's arguments, of which it is the last: in a list are names alone.
+		value, quoted, from, ok = s.text(s.blanks(i+1), code, false)
+		end := s.blanks(from + len(value) + 1)
+		return value, quoted, from, ok && end < len(s.buf) && (s.buf[end] == ')' || s.buf[end] == '}')
 	case between && (s.spaced(n.from) || class == config && s.isFlag(n.from) && c != '-'):
 	default:
 		return "", false, 0, false
@@ -222,10 +229,48 @@ func (s *sifting) spaced(from int) bool {
 		return true
 	}
 	line := strings.TrimLeft(s.lineAround(from, from), " \t")
+	if isSettings(base) {
+		return s.lastButOne(from)
+	}
 	return (strings.HasPrefix(line, "ENV ") || strings.HasPrefix(line, "ENV\t")) && strings.HasSuffix(strings.TrimSpace(line[:len(line)-len(strings.TrimLeft(line[4:], " \t"))]), "ENV")
 }
 
+// isSettings says of a file's name, in lower case, that programs have settings of
+// their own language in it, which often have no sign between a name and its value.
+func isSettings(base string) bool {
+	switch path.Ext(base) {
+	case ".conf", ".cfg", ".rc":
+		return true
+	}
+	return strings.HasPrefix(base, ".") && strings.HasSuffix(base, "rc")
+}
+
+// lastButOne says that one word follows the one that begins at a place, and then the
+// line ends.
+func (s *sifting) lastButOne(from int) bool {
+	const longest = 256
+	if from > 0 && !isSpace(s.buf[from-1]) {
+		return false
+	}
+	rest := s.buf[from:min(len(s.buf), from+longest)]
+	if i := bytes.IndexByte(rest, '\n'); i >= 0 {
+		rest = rest[:i]
+	}
+	words := bytes.Fields(rest)
+	if len(words) != 2 || bytes.HasPrefix(words[0], []byte("proxy_")) || bytes.HasSuffix(words[0], []byte("gi_pass")) || bytes.HasSuffix(words[0], []byte("grpc_pass")) {
+		return false // what nginx hands requests on to
+	}
+	return !bytes.HasPrefix(bytes.TrimSpace([]byte(s.lineAround(from, from))), []byte("#"))
+}
+
 func (s *sifting) startsTag(from int) bool { return from > 0 && s.buf[from-1] == '<' }
+
+// endsAttribute says that a name is what an element of XML is called by:
+// <property name="password">.
+func (s *sifting) endsAttribute(from int) bool {
+	head := s.buf[max(0, from-maxBlanks):from]
+	return bytes.HasSuffix(head, []byte(` name="`)) || bytes.HasSuffix(head, []byte(` key="`)) || bytes.HasSuffix(head, []byte(` id="`))
+}
 
 func (s *sifting) blanks(i int) int {
 	return i + len(judge.Span(s.buf, i, maxBlanks, func(c byte) bool { return c == ' ' || c == '\t' }))
@@ -371,11 +416,11 @@ func nested(region []byte, indent int) []byte {
 // judged keeps a value if it is one.
 func (s *sifting) judged(n *named, value string, quoted bool, from int, class class) {
 	at := judge.Bare
-	if where := s.placeAt(n.from); quoted || s.f.Source != "" || where == judge.Own {
+	if where := s.placeAt(n.from); quoted || s.f.Source != "" && s.f.Source != inventory.InMessage || where == judge.Own {
 		at = where
 	}
 	v, ok := judge.Pair(n.name, value, at)
-	if !ok {
+	if !ok || class == code && isPiece(value) {
 		return
 	}
 	switch {
@@ -385,6 +430,8 @@ func (s *sifting) judged(n *named, value string, quoted bool, from int, class cl
 		return
 	case v.Doubt == "" && isShipped(s.f.Path):
 		v.Doubt = doubtShipped
+	case v.Doubt == "" && at == judge.Quoted && isMadeUp(value):
+		v.Doubt = judge.DoubtExample
 	}
 	rule := ruleOf(v.Kind, n.name, value)
 	if base := strings.ToLower(path.Base(s.f.Path)); base == ".netrc" || base == "_netrc" {

@@ -9,19 +9,20 @@ type look struct {
 
 // ownLooks lists them.
 func ownLooks() []look {
-	return []look{
+	return append([]look{
 		{[]string{"://"}, (*sifting).urlCredentials},
 		{nameWords(), (*sifting).namedValue},
 		{[]string{"putty-user-key-file-"}, (*sifting).puttyKey},
 		{[]string{`"auth"`}, (*sifting).dockerAuth},
 		{[]string{"_authtoken", "_auth"}, (*sifting).npmAuth},
 		{[]string{"client-key-data"}, (*sifting).kubeKey},
-		{[]string{"sshpass"}, (*sifting).sshpassCall},
-		{[]string{"mysql"}, (*sifting).mysqlCall},
-		{[]string{"identified"}, (*sifting).identifiedBy},
-		{[]string{"convertto-securestring"}, (*sifting).secureStringCall},
-		{[]string{"unsafeplaintext", "secretvalue.plaintext"}, (*sifting).secretValueCall},
-	}
+		{[]string{`"kty"`}, (*sifting).webKey},
+		{[]string{"machine "}, (*sifting).netrcLine},
+		{[]string{"@tcp(", "@unix("}, (*sifting).sourceNameAt},
+		{[]string{"chpasswd"}, (*sifting).pipedTo},
+		{[]string{"bearer "}, (*sifting).bearerToken},
+		{[]string{"/api/webhooks/"}, (*sifting).discordHook},
+	}, positionals()...)
 }
 
 // The ids of our own rules.
@@ -36,6 +37,7 @@ const (
 	ruleNPM       = "npm-registry-credentials"
 	ruleKubeKey   = "kubeconfig-client-key"
 	ruleNetrc     = "netrc-password"
+	ruleWebKey    = "json-web-key"
 )
 
 // titles say what our own rules find.
@@ -50,6 +52,7 @@ var titles = map[string]string{
 	ruleNPM:       "Credentials of an npm registry",
 	ruleKubeKey:   "Private key of a Kubernetes client",
 	ruleNetrc:     "Password for a host, in a netrc file",
+	ruleWebKey:    "Private key, as a JSON web key",
 }
 
 // add keeps something that a rule of our own found, unless the place is allowed.

@@ -44,7 +44,10 @@ func classOf(p string) class {
 	if c, ok := classes[ext]; ok {
 		return c
 	}
-	if ext == "" && strings.HasPrefix(p, "etc/") || strings.Contains(base, ".conf.") {
+	if base == "pkg-info" || base == "metadata" && strings.Contains(p, ".dist-info/") {
+		return prose // a package's description
+	}
+	if ext == "" && strings.HasPrefix(p, "etc/") || strings.Contains(base, ".conf.") || ext == base && isSettings(base) {
 		return config
 	}
 	return code
@@ -55,14 +58,14 @@ func (c class) bare() bool { return c == config }
 
 // tests are parts of paths where tests, examples and samples are.
 var tests = []string{"/test/", "/tests/", "/testing/", "/testdata/", "/test_data/", "/test-data/", "/fixtures/", "/fixture/", "/spec/", "/specs/", "/__tests__/", "/__mocks__/", "/mock/", "/mocks/", "/example/", "/examples/",
-	"/sample/", "/samples/", "/demo/", "/demos/", "/e2e/", "/benchmark/", "/benchmarks/", "/testsuite/", "/tutorial/", "/tutorials/", "/testutil/", "/testutils/", "/testcases/", "/unittest/", "/integration/", "/snippets/", "/quickstart/"}
+	"/sample/", "/samples/", "/demo/", "/demos/", "/e2e/", "/benchmark/", "/benchmarks/", "/testsuite/", "/tutorial/", "/tutorials/", "/testutil/", "/testutils/", "/testcases/", "/unittest/", "/integration/", "/snippets/", "/quickstart/", "/molecule/"}
 
 // shipped are folders that distributions fill; what an application puts of its own
 // beside is left out.
 var (
 	shipped = []string{"usr/share/", "usr/lib/", "usr/lib64/", "usr/libexec/", "usr/include/", "usr/lib32/", "var/lib/dpkg/", "var/lib/apt/",
 		"lib/x86_64-linux-gnu/", "lib/aarch64-linux-gnu/", "lib/systemd/", "lib/udev/", "lib/modules/", "lib/firmware/", "lib/apk/"}
-	documents = []string{"/doc/", "/docs/", "/man/", "/locale/", "/gtk-doc/", "/help/"}
+	documents = []string{"/doc/", "/docs/", "/man/", "/locale/", "/gtk-doc/", "/help/", "/i18n/", "/intl/", "/l10n/", "/locales/", "/lang/", "/langs/", "/languages/", "/translations/"}
 	served    = []string{"usr/share/nginx/html/", "usr/share/app/", "usr/lib/cgi-bin/"}
 )
 
@@ -79,7 +82,12 @@ func doubtOfPath(p string) string {
 			return doubtTest
 		}
 	}
-	if isTestName(path.Base(p)) {
+	named := path.Base(p)
+	switch path.Ext(named) {
+	case ".ejs", ".erb", ".hbs", ".mustache", ".tpl", ".tmpl", ".j2": // what is made of it has its name without that
+		named = strings.TrimSuffix(named, path.Ext(named))
+	}
+	if isTestName(named) {
 		return doubtTest
 	}
 	base := path.Base(low)
@@ -139,7 +147,7 @@ func isTestName(base string) bool {
 	if strings.HasPrefix(low, "test_") || strings.HasPrefix(low, "test-") || strings.HasPrefix(low, "test.") {
 		return true
 	}
-	if strings.Contains(low, "_test_") || strings.Contains(low, "-test-") || strings.HasPrefix(low, "testcert") || strings.HasPrefix(low, "testkey") {
+	if strings.Contains(low, "_test_") || strings.Contains(low, "-test-") || strings.HasPrefix(low, "test") && hasAny(low, "cert", "key") {
 		return true
 	}
 	for _, word := range []string{"test", "tests", "spec", "specs"} {
@@ -164,7 +172,7 @@ func doubtOf(x *found, p string) string {
 	if d := doubtOfPath(p); d != "" {
 		return d
 	}
-	if x.own && classOf(p) == prose {
+	if (x.own || x.rule == "jwt" || strings.HasPrefix(x.rule, "curl-")) && classOf(p) == prose {
 		return doubtDocument
 	}
 	if x.generic {

@@ -36,6 +36,9 @@ type sifting struct {
 	// bareTo is where the value ends that was last read without quotes: names in it
 	// are part of it.
 	bareTo int64
+	// docs are the texts for people of a program, once they were sought.
+	docs      []window
+	described bool
 
 	windows [][]window // by rule
 	touched []int
@@ -356,19 +359,50 @@ func (s *sifting) match(r *rule, from, to int) {
 	at := from + max(0, strings.Index(string(s.buf[from:to]), value))
 	doubt := ""
 	switch {
-	case r.generic:
-		doubt = digestDoubt(match, value)
-	case r.source == value, isMadeUp(value):
+	case r.generic && (digestDoubt(match, value) != "" || from > 0 && s.buf[from-1] == '/' && isHex(value)): // behind a path: its sum
+		doubt = doubtDigest
+	case r.generic && isHex(value) && s.isKey(at, len(value)):
+		doubt = doubtDigest
+	case !r.generic && r.id != "private-key" && !strings.ContainsAny(value, "0123456789:") && judge.Named(value):
+		doubt = judge.DoubtWord
+	case r.id == "curl-auth-user" && weakLogin(value):
+		doubt = judge.DoubtWord
+	case r.generic && (judge.Named(value) || judge.IsWordInBase64(value) || classOf(s.f.Path) == code && isMember(value) && !s.inQuotes(at, len(value))):
+		doubt = judge.DoubtWord
+	case r.source == value, r.id != "private-key" && isMadeUp(value):
 		doubt = judge.DoubtExample // what all keys of the kind begin with, and nothing of one
 	}
-	if s.binary == binaryKind && r.id == "private-key" && keyState(value) == inventory.KeyIncomplete {
-		return // the words with which a program reads and writes keys
+	if s.binary == binaryKind && r.id == "private-key" && (keyState(value) == inventory.KeyIncomplete || isPublished(value)) {
+		return // the words with which a program reads and writes keys, and what it tests itself with
 	}
 	f := s.keep(found{rule: r.id, generic: r.generic, value: value, doubt: doubt, allowed: allowanceIn(line)}, from, at)
 	if f == nil {
 		return
 	}
 	s.explain(f, at)
+}
+
+// inQuotes says that a value stands in some.
+func (s *sifting) inQuotes(at, n int) bool {
+	return at > 0 && strings.IndexByte("\"'`", s.buf[at-1]) >= 0 && at+n < len(s.buf) && s.buf[at+n] == s.buf[at-1]
+}
+
+// isKey says that a value in quotes is what a map has something under.
+func (s *sifting) isKey(at, n int) bool {
+	end := at + n
+	if !s.inQuotes(at, n) {
+		return false
+	}
+	end = s.blanks(end + 1)
+	return end < len(s.buf) && s.buf[end] == ':'
+}
+
+// weakLogin says that a user with a password is one that programs come with:
+// guest:guest.
+func weakLogin(value string) bool {
+	user, password, _ := strings.Cut(value, ":")
+	doubt, ok := judge.Value(password, user, judge.Password, judge.Quoted)
+	return password != "" && (!ok || doubt != "")
 }
 
 // explain says more of some kinds.
@@ -434,6 +468,9 @@ func (s *sifting) keep(f found, from, at int) *found {
 	}
 	if f.check == "" {
 		f.check = s.checkAt(at)
+	}
+	if f.doubt == "" && (f.own || f.generic || f.rule == "private-key") && f.account == "" && s.forPeople(at) {
+		f.doubt = doubtDocument
 	}
 	s.promising = true
 	s.found = append(s.found, f)

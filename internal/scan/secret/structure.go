@@ -5,9 +5,11 @@ import (
 	"cmp"
 	"errors"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/scan/blueprint"
 	"github.com/castellan-security/castellan/internal/scan/check"
 	"github.com/castellan-security/castellan/internal/scan/iac/field"
@@ -67,7 +69,13 @@ func (s *sifting) structure() {
 	}
 	fields, err := field.Read(s.buf, name)
 	s.lost = s.lost || errors.Is(err, field.ErrMany)
-	d := document{sifting: s}
+	s.fields(fields, "")
+}
+
+// fields looks at what a document gives, or at what a module gives of which it is a
+// file: then only what stands in it counts.
+func (s *sifting) fields(fields field.Fields, file string) {
+	d := document{sifting: s, file: file}
 	for i := range fields.Fields {
 		if len(s.found) >= maxFound {
 			s.lost = true
@@ -83,6 +91,28 @@ func (s *sifting) structure() {
 	}
 }
 
+// FindInModule looks through a file of a module of which several files say what it
+// has, and returns what only all of them tell. With ErrMany it returns what it found.
+func (e *Engine) FindInModule(f File, text []byte, fields field.Fields) ([]inventory.Secret, error) {
+	if isShipped(f.Path) {
+		return nil, nil
+	}
+	alone := map[string]bool{}
+	found, err := e.FindText(f, text)
+	if err != nil {
+		return nil, err
+	}
+	for i := range found {
+		alone[found[i].Print] = true
+	}
+	found, err = e.findText(f, text, func(s *sifting) {
+		if !s.allowedPath() {
+			s.fields(fields, f.Path)
+		}
+	})
+	return slices.DeleteFunc(found, func(s inventory.Secret) bool { return alone[s.Print] }), err
+}
+
 // describes says that a document is a schema or the description of an interface:
 // large, and of no secrets.
 func describes(b []byte) bool {
@@ -94,9 +124,10 @@ func describes(b []byte) bool {
 // document is a document that is looked through by what it says.
 type document struct {
 	*sifting
-	lines   []int // where each begins
-	decoded int   // bytes of texts that were looked through
-	sought  int   // bytes among which values were sought
+	file    string // of a module; empty: it is the document
+	lines   []int  // where each begins
+	decoded int    // bytes of texts that were looked through
+	sought  int    // bytes among which values were sought
 }
 
 // Checks of secrets by the part that they stand in: among variables, and among the
@@ -106,7 +137,13 @@ var (
 	commandChecks = map[field.Part]string{field.Command: check.SecretInCommand, field.Service: check.SecretInCommand}
 )
 
+// elsewhere says that a place is in another file of the module.
+func (d *document) elsewhere(at blueprint.Span) bool { return d.file != "" && at.File != d.file }
+
 func (d *document) field(f *field.Field) {
+	if d.elsewhere(f.At) {
+		return
+	}
 	at := judge.Quoted
 	if f.Part != field.Elsewhere {
 		at = judge.Own
@@ -130,6 +167,9 @@ func (d *document) field(f *field.Field) {
 
 func (d *document) command(w *field.Words) {
 	for _, word := range judge.Words(w.Texts) {
+		if d.elsewhere(w.At[word.At]) {
+			continue
+		}
 		if word.Of == "" { // by its form: a rule has found it
 			d.mark(word.Value, w.At[word.At], commandChecks[w.Part])
 			continue
@@ -195,6 +235,9 @@ func (d *document) mark(value string, at blueprint.Span, id string) {
 
 // text looks through one that does not stand in the document as it is.
 func (d *document) text(t field.Text) {
+	if d.elsewhere(t.At) {
+		return
+	}
 	if _, literal := d.locate(t.Text, t.At); literal {
 		return
 	}

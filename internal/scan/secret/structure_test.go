@@ -49,7 +49,7 @@ func TestStructure(t *testing.T) {
 			`"ContainerDefinitions": "[{\"name\":\"web\",\"environment\":[{\"name\":\"DB_PASSWORD\",\"kind\":\"x\",\"value\":\"§\"}]}]"}}}}`, []string{"2 DB_PASSWORD CAST-TASK-016"}},
 		{"user data in lines of base64", "stack.yaml", "UserData: |\n" + wrapped("#!/bin/bash\nexport DB_PASSWORD=§\n", "  "), []string{"2 DB_PASSWORD"}},
 		{"local of Terraform", "main.tf", "locals {\n  text = \"§\"\n}\nresource \"aws_ecs_task_definition\" \"a\" {\n  container_definitions = jsonencode([{\n    environment = [{ name = \"DB_PASSWORD\", value = local.text }]\n  }])\n}\n",
-			[]string{"6 DB_PASSWORD CAST-TASK-016"}},
+			[]string{"2 DB_PASSWORD CAST-TASK-016"}},
 		{"dynamic block of Terraform", "main.tf", "resource \"aws_codebuild_project\" \"a\" {\n  dynamic \"environment_variable\" {\n    for_each = [1]\n    content {\n      name  = \"DB_PASSWORD\"\n      type  = \"PLAINTEXT\"\n      value = \"§\"\n    }\n  }\n}\n",
 			[]string{"7 DB_PASSWORD"}},
 		{"heredoc of Terraform", "main.tf", "resource \"aws_ecs_task_definition\" \"a\" {\n  container_definitions = <<-EOF\n    [{\"name\": \"web\", \"environment\": [{\"name\": \"DB_PASSWORD\",\n      \"kind\": \"x\",\n      \"value\": \"§\"}]}]\n  EOF\n}\n",

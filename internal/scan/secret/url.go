@@ -17,6 +17,7 @@ func (s *sifting) urlCredentials(at int) {
 	}
 	doubt, ok := l.Judge(s.placeAt(at))
 	if !ok {
+		s.promising = s.promising || judge.IsTemplate(l.Password) // the document may say what is put in its place
 		return
 	}
 	if doubt == "" && classOf(s.f.Path) == prose {

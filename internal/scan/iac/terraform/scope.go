@@ -88,13 +88,16 @@ func inOrder(m hclsyntax.Attributes) []*hclsyntax.Attribute {
 
 // attribute is the value of an attribute.
 func (s *scope) attribute(a *hclsyntax.Attribute, depth int) *tree.Node {
-	return placed(s.value(a.Expr, depth), spanAt(a.SrcRange))
+	return s.placed(s.value(a.Expr, depth), spanAt(a.SrcRange))
 }
 
 // placed puts a scalar where it is used, whatever variable it came from: that is
 // where a person looks. Texts of several lines are documents with places of their
-// own.
-func placed(v *tree.Node, at blueprint.Span) *tree.Node {
+// own. Who asks where values stand has them where they are.
+func (s *scope) placed(v *tree.Node, at blueprint.Span) *tree.Node {
+	if s.r.stand && v.Kind == tree.Text {
+		return v
+	}
 	if v.Kind == tree.Map || v.Kind == tree.List || v.At.Start.Line != v.At.End.Line {
 		return v
 	}
@@ -265,7 +268,7 @@ func (s *scope) object(e *hclsyntax.ObjectConsExpr, depth int) *tree.Node {
 			n.Open = true
 			continue
 		}
-		v := placed(s.value(item.ValueExpr, depth+1), spanOf(item.KeyExpr.Range(), item.ValueExpr.Range()))
+		v := s.placed(s.value(item.ValueExpr, depth+1), spanOf(item.KeyExpr.Range(), item.ValueExpr.Range()))
 		n.Fields = append(n.Fields, tree.Field{Key: key.V, KeyAt: spanAt(item.KeyExpr.Range()), Value: v})
 	}
 	return n
@@ -355,7 +358,7 @@ func (s *scope) variable(name string, at blueprint.Span, depth int) *tree.Node {
 		return s.value(e, depth)
 	}
 	if b := s.m.variables[name]; b != nil {
-		if a := b.Body.Attributes["default"]; a != nil && !s.sensitive(b) {
+		if a := b.Body.Attributes["default"]; a != nil && (s.r.stand || !s.sensitive(b)) {
 			return s.value(a.Expr, depth)
 		}
 	}

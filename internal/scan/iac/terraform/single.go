@@ -30,7 +30,7 @@ func File(b []byte, name string) (n *tree.Node, whole bool, err error) {
 	if body == nil {
 		return nil, false, err
 	}
-	r := NewReader(nowhere{})
+	r := NewValueReader(nowhere{})
 	m := r.module(path.Dir(name))
 	m.add(body)
 	s := &scope{r: r, m: m}

@@ -63,12 +63,24 @@ type Reader struct {
 	calls    int
 	work     int // of the root module that is read, and of those that it calls
 	total    int
+	stand    bool // see NewValueReader
 	Problems []Problem
 }
 
 // NewReader returns a reader of what is in files.
 func NewReader(files fs.FS) *Reader {
 	return &Reader{files: files, modules: map[string]*module{}, called: map[string]bool{}}
+}
+
+// NewValueReader returns a reader for who asks where values stand, not where they are
+// used: each text has the place where it is written, whatever refers to it. Defaults
+// of sensitive variables are values, and *.tfvars that Terraform does not read by
+// itself count where nothing else gives a value. Beside resources it returns how
+// modules are called, as resources of the type module.
+func NewValueReader(files fs.FS) *Reader {
+	r := NewReader(files)
+	r.stand = true
+	return r
 }
 
 // module is a folder of configuration, as it is written.
@@ -96,7 +108,7 @@ func (r *Reader) Add(name string) {
 		case strings.HasSuffix(name, ".json"):
 			err = m.addJSON(b, name)
 		case strings.HasSuffix(name, ".tfvars"):
-			err = m.addValues(b, name)
+			err = m.addValues(b, name, isAutomatic(name))
 		}
 	}
 	if err != nil {
@@ -198,15 +210,23 @@ func (m *module) add(body *hclsyntax.Body) {
 
 // addValues adds terraform.tfvars and *.auto.tfvars, which Terraform reads by
 // itself.
-func (m *module) addValues(b []byte, name string) error {
+func (m *module) addValues(b []byte, name string, automatic bool) error {
 	body, err := parse(b, name)
 	if body == nil {
 		return err
 	}
 	for _, a := range body.Attributes {
-		m.given[a.Name] = a.Expr
+		if m.given[a.Name] == nil || automatic {
+			m.given[a.Name] = a.Expr
+		}
 	}
 	return err
+}
+
+// isAutomatic says that Terraform reads a file of values by itself.
+func isAutomatic(name string) bool {
+	base := path.Base(name)
+	return base == "terraform.tfvars" || strings.HasSuffix(base, ".auto.tfvars")
 }
 
 // Resources returns the resources of the types that are wanted, of all modules
@@ -305,10 +325,13 @@ func (r *Reader) resources(s *scope, module string, wanted func(string) bool, de
 			add(b.Type, b.Labels[0], b.Labels[1], func() *tree.Node { return s.body(b.Body, spanOf(b.DefRange(), b.Range()), 0) })
 			continue
 		}
+		if s.r.stand {
+			add("", "module", b.Labels[0], func() *tree.Node { return s.body(b.Body, spanOf(b.DefRange(), b.Range()), 0) })
+		}
 		if a := b.Body.Attributes["source"]; a != nil {
 			source, _ := literal(a.Expr)
 			if !isLocal(source) {
-				if wanted(taskType) {
+				if wanted(taskType) && !s.r.stand {
 					out = append(out, s.farModule(b.Body, spanOf(b.DefRange(), b.Range()), b.Labels[0], module)...)
 				}
 				continue
