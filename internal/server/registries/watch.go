@@ -48,6 +48,7 @@ type plan struct {
 	ctx     context.Context // of its looks; nil before the first
 	cancel  context.CancelFunc
 	looking bool
+	listing []string // what the look that goes on was told of
 	// turn is held by who looks at the registry, and handed on from plan to plan: a
 	// look for what was configured before has ended when the next begins.
 	turn chan struct{}
@@ -69,6 +70,11 @@ func newPlan(r store.WatchedRegistry, before *plan) *plan {
 	for name, t := range before.told {
 		if !t.again && watches(p.r, name) {
 			p.told[name] = t // it is not told again
+		}
+	}
+	for _, name := range before.listing { // the look at it is stopped
+		if _, known := p.told[name]; !known && watches(p.r, name) {
+			p.told[name] = told{}
 		}
 	}
 	return p
@@ -116,7 +122,7 @@ func (p *plan) take(now time.Time) look {
 			l.some = append(l.some, name)
 		}
 	}
-	p.force, p.looking = false, true
+	p.force, p.looking, p.listing = false, true, l.some
 	return l
 }
 
@@ -278,7 +284,7 @@ func (s *Service) lookAt(ctx context.Context, p *plan, l look) {
 	}
 	s.conclude(ctx, p, l, err)
 	s.mu.Lock()
-	p.looking = false
+	p.looking, p.listing = false, nil
 	s.mu.Unlock()
 	s.nudge()
 }
