@@ -101,6 +101,8 @@ func (i *Identity) is(id signature.Identity, name []Attribute) bool {
 		return false
 	case i.Profile != "":
 		return id.Profile == i.Profile || id.ProfileVersion == i.Profile
+	case id.Profile != "" || id.ProfileVersion != "" || id.ProfileAlias != "":
+		return false // the certificate is the service's, whoever asked it to sign
 	case len(i.Name) > 0 && !has(name, i.Name):
 		return false
 	case i.Certificate != "" && i.Certificate != id.Certificate:

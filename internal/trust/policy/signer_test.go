@@ -63,6 +63,8 @@ func TestSignerIs(t *testing.T) {
 		{"the version that is meant", "pinned", changed(lambda, func(i *signature.Identity) { i.ProfileVersion = i.Profile + "/v1" }), true},
 		{"another version", "pinned", changed(lambda, func(i *signature.Identity) { i.ProfileVersion = i.Profile + "/v2" }), false},
 		{"no version", "pinned", lambda, false},
+		{"certificate of a service that signs for whoever asks", "ops", changed(ops, func(i *signature.Identity) { i.Profile = lambda.Profile }), false},
+		{"the same under a version alone", "ops", changed(ops, func(i *signature.Identity) { i.ProfileVersion = lambda.Profile + "/v1" }), false},
 		{"another profile", "lambda", changed(lambda, func(i *signature.Identity) { i.Profile += "x" }), false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
