@@ -2,7 +2,9 @@ package policy_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -72,6 +74,38 @@ func TestSignerIs(t *testing.T) {
 				t.Errorf("got %v", got)
 			}
 		})
+	}
+}
+
+// TestKeylessOfOneTrustedRoot has a private Fulcio claim an issuer of the public
+// one.
+func TestKeylessOfOneTrustedRoot(t *testing.T) {
+	p, err := policy.Read([]byte(two+`signers:
+  release: {keyless: {root: public, issuer: "https://x.example", subject: me@acme.example}}
+`), "p.yaml", world(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash := func(der ...byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(der)) }
+	id := signature.Identity{Key: "sha256:11", Certificate: "sha256:22", Issuer: "https://x.example", Subject: "me@acme.example"}
+	for _, tc := range []struct {
+		name, root string
+		want       bool
+	}{
+		{"its own", hash(0, 0, 1), true},
+		{"the other one", hash(0, 0, 2), false},
+		{"what is only an intermediate of it", hash(0, 0, 0), false},
+		{"none", "", false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			id.Root = tc.root
+			if got := p.Signers[0].Is(id); got != tc.want {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
+	if got, want := p.Signers[0].Identities[0].Form(), "me@acme.example of https://x.example, by the trusted root public"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
