@@ -235,6 +235,26 @@ func TestDigests(t *testing.T) {
 	}
 }
 
+// TestRootsDigestOfFolders moves a certificate from one store to another: what
+// is read stays the same, in the same order, and what is trusted doesn't.
+func TestRootsDigestOfFolders(t *testing.T) {
+	files := world(t)
+	one, other := files["folder/1.crt"], files["folder/2.crt"]
+	const text = "version: 1\nroots: {stores: {a: {kind: ca, folder: a}, b: {kind: ca, folder: b}}}\n"
+	digest := func(m memory) string {
+		p, err := policy.Read([]byte(text), "p.yaml", m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.RootsDigest
+	}
+	third, _ := newCertificate(t)
+	before := digest(memory{"a/1": one, "a/2": other, "b/3": third})
+	if after := digest(memory{"a/1": one, "b/2": other, "b/3": third}); after == before {
+		t.Error("a certificate is in another store, and the digest of the roots is the same")
+	}
+}
+
 // base is what most policies of the tests below begin with.
 const base = `version: 1
 roots:

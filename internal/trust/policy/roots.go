@@ -101,6 +101,7 @@ func (r *roots) open(n *yaml.Node, name string, most int64, use func(*yaml.Node,
 		r.wrong(at(n), "names of files are relative to the policy", "read %s: %v", name, err)
 		return
 	}
+	r.note([]byte(name)) // which folder a file is in is not in the policy's text
 	r.note(b)
 	use(n, b)
 }

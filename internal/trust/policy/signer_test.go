@@ -77,6 +77,25 @@ func TestSignerIs(t *testing.T) {
 	}
 }
 
+// TestClaimThatIsNotThere demands a claim by patterns that nothing would match,
+// too.
+func TestClaimThatIsNotThere(t *testing.T) {
+	for _, claim := range []string{`"**"`, `"*"`, `{regexp: "(protected)?"}`} {
+		p, err := policy.Read([]byte(base+`signers: {s: {keyless: {issuer: "https://x.example", subject: me@acme.example, claims: {deployment-environment: `+claim+`}}}}`), "p.yaml", world(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := signature.Identity{Key: "sha256:11", Issuer: "https://x.example", Subject: "me@acme.example"}
+		if p.Signers[0].Is(id) {
+			t.Errorf("%s: met by a certificate without the claim", claim)
+		}
+		id.Claims = map[string]string{"deployment-environment": "protected"}
+		if !p.Signers[0].Is(id) {
+			t.Errorf("%s: not met by a certificate with the claim", claim)
+		}
+	}
+}
+
 // TestKeylessOfOneTrustedRoot has a private Fulcio claim an issuer of the public
 // one.
 func TestKeylessOfOneTrustedRoot(t *testing.T) {
