@@ -4,6 +4,8 @@ import (
 	"crypto/elliptic"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"net/url"
+	"slices"
 	"testing"
 	"time"
 
@@ -59,5 +61,20 @@ func TestConstrainedAuthorities(t *testing.T) {
 				t.Errorf("got %s, want %s", got, tc.want)
 			}
 		})
+	}
+}
+
+// TestNamesOfAnotherForm has names of one kind that read like those of another,
+// to which name constraints may not reach.
+func TestNamesOfAnotherForm(t *testing.T) {
+	w := newWorld(t)
+	h := issue(t, w.ca, notarytest.Signer, "build", key(t, elliptic.P256()), func(c *x509.Certificate) {
+		c.DNSNames = []string{"a.partner.example"}
+		c.URIs = []*url.URL{{Path: "build.acme.example"}, {Scheme: "mailto", Opaque: "build@acme.example"}, {Scheme: "https", Host: "acme.example", Path: "/build"}}
+		c.EmailAddresses = []string{"build@acme.example"}
+	})
+	got, s := verdict(t, opener(t, w.roots(), notary.Options{}), seal2(t, h), july)
+	if want := []string{"build@acme.example", "a.partner.example", "https://acme.example/build"}; got != "good: claimed" || !slices.Equal(s.Identity.Names, want) {
+		t.Errorf("got %s by %q, want the names %q", got, s.Identity.Names, want)
 	}
 }

@@ -114,7 +114,7 @@ func (i *Identity) is(id signature.Identity, name []Attribute) bool {
 		return false
 	}
 	for _, n := range i.Names {
-		if !slices.ContainsFunc(id.Names, n.Matches) {
+		if !slices.ContainsFunc(id.Names, n.names) {
 			return false
 		}
 	}

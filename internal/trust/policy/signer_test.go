@@ -15,7 +15,7 @@ import (
 
 func TestSignerIs(t *testing.T) {
 	files := world(t)
-	p, err := policy.Read([]byte(whole), "p.yaml", files)
+	p, err := policy.Read([]byte(strings.Replace(whole, "  lambda:\n", "  host: {certificate: {store: acme, names: '*.acme.example'}}\n  lambda:\n", 1)), "p.yaml", files)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,6 +58,9 @@ func TestSignerIs(t *testing.T) {
 		{"certificate with another part in hexadecimal", "ops", changed(ops, func(i *signature.Identity) { i.Name += ",1.2.840.113549.1.9.1=#160101" }), true},
 		{"certificate with a name in hexadecimal", "ops", changed(ops, func(i *signature.Identity) { i.Name = `O=Acme\, Inc.,CN=#0c036f7073` }), false},
 		{"certificate without the address", "ops", changed(ops, func(i *signature.Identity) { i.Names = nil }), false},
+		{"certificate with a URI like the address", "ops", changed(ops, func(i *signature.Identity) { i.Names = []string{"ftp://me@acme.example"} }), false},
+		{"certificate with an address like the host", "host", changed(ops, func(i *signature.Identity) { i.Names = []string{"me@build.acme.example"} }), false},
+		{"certificate with the host", "host", changed(ops, func(i *signature.Identity) { i.Names = []string{"build.acme.example"} }), true},
 		{"keyless with such a name", "ops", changed(ops, func(i *signature.Identity) { i.Issuer = "https://x.example" }), false},
 		{"profile", "lambda", lambda, true},
 		{"profile of another store", "lambda", changed(lambda, func(i *signature.Identity) { i.Store = "acme" }), false},
