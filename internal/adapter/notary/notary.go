@@ -311,8 +311,12 @@ func (o *Opener) standing(ctx context.Context, in *sealed, chain []*x509.Certifi
 // everybody who has an account.
 func identity(chain []*x509.Certificate, by anchor, aws *awsSigned) (signature.Identity, error) {
 	leaf := chain[0]
+	key, err := x509.MarshalPKIXPublicKey(leaf.PublicKey) // not as the certificate spells it: the same key is one
+	if err != nil {
+		return signature.Identity{}, signature.Refuse(signature.Unsupported, "the signer's key: %s", shown(err.Error()))
+	}
 	id := signature.Identity{
-		Key:         digest(leaf.RawSubjectPublicKeyInfo),
+		Key:         digest(key),
 		Store:       by.store,
 		Root:        digest(by.cert.Raw),
 		Certificate: digest(leaf.Raw),

@@ -246,8 +246,12 @@ func (c *certificates) signer() signerKey {
 // identify says who signed. With several names none of them is the subject: a
 // policy must not be able to pick the one that it likes.
 func (c *certificates) identify(s *signature.Signed) error {
+	key, _, err := fingerprint(c.leaf.PublicKey) // not as the certificate spells it: the same key is one
+	if err != nil {
+		return signature.Refuse(signature.Unsupported, "the key of the certificate: %v", err)
+	}
 	s.Identity = signature.Identity{
-		Key:         hashName(c.leaf.RawSubjectPublicKeyInfo),
+		Key:         key,
 		Name:        c.name,
 		Names:       c.names,
 		Certificate: hashName(c.leaf.Raw),
