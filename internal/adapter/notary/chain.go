@@ -20,6 +20,7 @@ import (
 var (
 	oidKeyUsage         = asn1.ObjectIdentifier{2, 5, 29, 15}
 	oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
+	oidNameConstraints  = asn1.ObjectIdentifier{2, 5, 29, 30}
 	oidExtKeyUsage      = asn1.ObjectIdentifier{2, 5, 29, 37}
 )
 
@@ -80,7 +81,10 @@ func verifyChain(chain []*x509.Certificate, p purpose, trusted bool) error {
 			return signature.Refuse(signature.Malformed, "the certificate of %s is a root in the middle of the chain", named(chain[i]))
 		}
 	}
-	return checkLeaf(chain[0], p)
+	if err := checkLeaf(chain[0], p); err != nil {
+		return err
+	}
+	return checkConstraints(chain, p)
 }
 
 // maxChecked bounds how many chains are remembered. A fleet has a few signers.

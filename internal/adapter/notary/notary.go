@@ -311,8 +311,12 @@ func (o *Opener) standing(ctx context.Context, in *sealed, chain []*x509.Certifi
 // everybody who has an account.
 func identity(chain []*x509.Certificate, by anchor, aws *awsSigned) (signature.Identity, error) {
 	leaf := chain[0]
+	key, err := x509.MarshalPKIXPublicKey(leaf.PublicKey) // not as the certificate spells it: the same key is one
+	if err != nil {
+		return signature.Identity{}, signature.Refuse(signature.Unsupported, "the signer's key: %s", shown(err.Error()))
+	}
 	id := signature.Identity{
-		Key:         digest(leaf.RawSubjectPublicKeyInfo),
+		Key:         digest(key),
 		Store:       by.store,
 		Root:        digest(by.cert.Raw),
 		Certificate: digest(leaf.Raw),
@@ -325,9 +329,22 @@ func identity(chain []*x509.Certificate, by anchor, aws *awsSigned) (signature.I
 	if err != nil {
 		return signature.Identity{}, signature.Refuse(signature.Malformed, "the signer's certificate has no readable name: %s", shown(err.Error()))
 	}
-	id.Name, id.Names = name, slices.Concat(leaf.EmailAddresses, leaf.DNSNames)
+	id.Name = name
+	// What reads like a name of another kind is left out: name constraints on the
+	// one say nothing of the other.
+	add := func(form signature.NameForm, s string) {
+		if signature.FormOf(s) == form {
+			id.Names = append(id.Names, s)
+		}
+	}
+	for _, s := range leaf.EmailAddresses {
+		add(signature.FormMail, s)
+	}
+	for _, s := range leaf.DNSNames {
+		add(signature.FormHost, s)
+	}
 	for _, u := range leaf.URIs {
-		id.Names = append(id.Names, u.String())
+		add(signature.FormURI, u.String())
 	}
 	return id, nil
 }

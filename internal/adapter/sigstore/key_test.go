@@ -10,6 +10,8 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"math/big"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -230,6 +232,23 @@ func (a authority) list(t *testing.T, next time.Time, serials ...int64) []byte {
 		l.RevokedCertificateEntries = append(l.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: big.NewInt(s), RevocationTime: time.Now()})
 	}
 	return must(x509.CreateRevocationList(rand.Reader, l, a.root, a.rootKey))(t)
+}
+
+// TestNamesOfAnotherForm has names of one kind that read like those of another,
+// to which name constraints may not reach.
+func TestNamesOfAnotherForm(t *testing.T) {
+	a, image := newAuthority(t), subjectOf("image")
+	leaf := *a.leaf
+	leaf.URIs = []*url.URL{{Path: "other.acme.test"}, {Scheme: "https", Host: "acme.test", Path: "/x"}}
+	leaf.EmailAddresses = append(leaf.EmailAddresses, "https://acme.test/@")
+	leaf.ExtraExtensions, leaf.Extensions = nil, nil
+	a.leaf = must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, &leaf, a.root, a.key.Public(), a.rootKey))(t)))(t)
+	s := signer(t, sigstore.SignerOptions{Key: a.key, Chain: []*x509.Certificate{a.leaf, a.root}})
+	o := opener(t, signature.Roots{Stores: []signature.Store{{Kind: signature.StoreCA, Name: "acme", Certificates: []*x509.Certificate{a.root}}}})
+	got, err := open(o, must(s.Sign(context.Background(), image, nil))(t), image)
+	if want := []string{"build.acme.test", "build@acme.test", "https://acme.test/x"}; err != nil || !slices.Equal(got.Identity.Names, want) {
+		t.Errorf("Open() = %q, %v, want the names %q", got.Identity.Names, err, want)
+	}
 }
 
 func TestAnAuthorityOfOnesOwn(t *testing.T) {

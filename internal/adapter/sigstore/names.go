@@ -38,6 +38,7 @@ type holder struct {
 	plain  *x509.Certificate // the leaf for the path check, with Fulcio's names handled
 	name   string
 	names  []string // alternative ones
+	likely []string // those that look like what they are, by their kind
 	issuer string
 	claims map[string]string
 }
@@ -48,7 +49,7 @@ func (c *certificates) read() error {
 	plain := *c.leaf
 	c.plain = &plain
 	var err error
-	if c.names, err = alternativeNames(c.leaf); err != nil {
+	if c.names, c.likely, err = alternativeNames(c.leaf); err != nil {
 		return signature.Refuse(signature.Malformed, "the names of the certificate: %v", err)
 	}
 	// Names of Fulcio's own kind are not known to the standard library, which
@@ -137,8 +138,10 @@ func readable(s string) error {
 }
 
 // alternativeNames reads e-mail addresses, URIs, DNS names, IP addresses and
-// Fulcio's user names, as they stand in the certificate.
-func alternativeNames(c *x509.Certificate) ([]string, error) {
+// Fulcio's user names, as they stand in the certificate. Likely are those that don't
+// read like names of another kind: name constraints on the one say nothing of the
+// other.
+func alternativeNames(c *x509.Certificate) (all, likely []string, err error) {
 	var value []byte
 	for _, e := range c.Extensions {
 		if e.Id.Equal(oid(2, 5, 29, 17)) {
@@ -146,30 +149,48 @@ func alternativeNames(c *x509.Certificate) ([]string, error) {
 		}
 	}
 	if value == nil {
-		return nil, nil
+		return nil, nil, nil
 	}
 	in := cryptobyte.String(value)
 	var list cryptobyte.String
 	if !in.ReadASN1(&list, casn1.SEQUENCE) || !in.Empty() {
-		return nil, errors.New("they can't be read")
+		return nil, nil, errors.New("they can't be read")
 	}
-	var all []string
 	for !list.Empty() {
 		var v cryptobyte.String
 		var tag casn1.Tag
 		if !list.ReadAnyASN1(&v, &tag) {
-			return nil, errors.New("they can't be read")
+			return nil, nil, errors.New("they can't be read")
 		}
 		name, err := generalName(v, tag)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if len(all) == maxNames {
-			return nil, errors.New("there are too many")
+			return nil, nil, errors.New("there are too many")
 		}
 		all = append(all, name)
+		if formOf(tag) == signature.FormOf(name) {
+			likely = append(likely, name)
+		}
 	}
-	return all, nil
+	return all, likely, nil
+}
+
+// formOf is how names of a kind look; "" for Fulcio's own kind, of which name
+// constraints know nothing.
+func formOf(tag casn1.Tag) signature.NameForm {
+	switch tag {
+	case casn1.Tag(1).ContextSpecific():
+		return signature.FormMail
+	case casn1.Tag(2).ContextSpecific():
+		return signature.FormHost
+	case casn1.Tag(6).ContextSpecific():
+		return signature.FormURI
+	case casn1.Tag(7).ContextSpecific():
+		return signature.FormIP
+	}
+	return ""
 }
 
 func generalName(v cryptobyte.String, tag casn1.Tag) (string, error) {
@@ -225,8 +246,12 @@ func (c *certificates) signer() signerKey {
 // identify says who signed. With several names none of them is the subject: a
 // policy must not be able to pick the one that it likes.
 func (c *certificates) identify(s *signature.Signed) error {
+	key, _, err := fingerprint(c.leaf.PublicKey) // not as the certificate spells it: the same key is one
+	if err != nil {
+		return signature.Refuse(signature.Unsupported, "the key of the certificate: %v", err)
+	}
 	s.Identity = signature.Identity{
-		Key:         hashName(c.leaf.RawSubjectPublicKeyInfo),
+		Key:         key,
 		Name:        c.name,
 		Names:       c.names,
 		Certificate: hashName(c.leaf.Raw),
@@ -234,6 +259,7 @@ func (c *certificates) identify(s *signature.Signed) error {
 		Claims:      c.claims,
 	}
 	if c.issuer == "" {
+		s.Identity.Names = c.likely
 		return nil
 	}
 	if len(c.names) != 1 {

@@ -78,7 +78,7 @@ func TestVerify(t *testing.T) {
 			for _, p := range []string{"1", "2"} {
 				s.put(image, p, with(ops("1"), func(x *signature.Signed) { x.Identity.Profile = "arn:" + p }), nil)
 			}
-		}, false, "1 of 2"},
+		}, false, "none of the signers"},
 		{"two profiles of AWS Signer, with one key", `  - {match: "**", require: [{signers: [aws1, aws2]}]}`, func(s *stage) {
 			s.put(image, "x", with(ops("1"), profile("one")), nil)
 			s.put(image, "y", with(ops("1"), profile("two")), nil)

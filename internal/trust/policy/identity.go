@@ -100,6 +100,7 @@ func (s *signers) keyless(n *yaml.Node, add func(*yaml.Node, Identity)) {
 	ok := s.fields(n, "keyless", map[string]func(*yaml.Node){
 		"issuer":  func(n *yaml.Node) { i.Issuer = s.pattern(n, "issuer") },
 		"subject": func(n *yaml.Node) { i.Subject = s.pattern(n, "subject") },
+		"root":    func(n *yaml.Node) { s.bind(n, &i) },
 		"claims": func(n *yaml.Node) {
 			s.named(n, "claims", MaxIdentities, func(name string, key, v *yaml.Node) {
 				if !slices.Contains(claims(), name) {
@@ -117,6 +118,9 @@ func (s *signers) keyless(n *yaml.Node, add func(*yaml.Node, Identity)) {
 		return
 	case len(s.out.Sigstore) == 0:
 		s.wrong(at(n), "add a trusted_root.json to roots.sigstore; nothing is fetched to verify", "keyless signers need a trusted root of Sigstore")
+		return
+	case len(s.out.Sigstore) > 1 && i.Root == "":
+		s.wrong(at(n), "name the trusted roots, roots: {sigstore: [{name: public, file: …}]}, and add root: to the signer", "with several trusted roots a keyless signer must name its own: each of them could vouch for any issuer")
 		return
 	}
 	add(n, i)

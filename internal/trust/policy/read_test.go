@@ -52,6 +52,12 @@ func (m memory) List(folder string, most int) ([]string, error) {
 
 const trustedRoot = `{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}`
 
+// trustedRootOf is a trusted root with one authority, whose certificates these are.
+func trustedRootOf(chain ...string) string {
+	return `{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1","certificateAuthorities":[{"certChain":{"certificates":[{"rawBytes":"` +
+		strings.Join(chain, `"},{"rawBytes":"`) + `"}]}}]}`
+}
+
 func keyPEM(t testing.TB, key any) string {
 	t.Helper()
 	der, err := x509.MarshalPKIXPublicKey(key)
@@ -104,7 +110,8 @@ func world(t testing.TB) memory {
 	return memory{
 		"a.pub": a, "b.pub": newKey(t), "c.pub": newKey(t), "same.pub": a, "kms.txt": base64.StdEncoding.EncodeToString(block.Bytes),
 		"small.pub": keyPEM(t, &small.PublicKey), "private.pem": "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n",
-		"ca.pem": certificate, "folder/1.crt": certificate, "folder/2.crt": other, "ca.crl": list, "root.json": trustedRoot, "odd.json": `{"mediaType":"x"}`,
+		"ca.pem": certificate, "folder/1.crt": certificate, "folder/2.crt": other, "ca.crl": list, "root.json": trustedRoot,
+		"public.json": trustedRootOf("AAAA", "AAAB"), "private.json": trustedRootOf("AAAC"), "odd.json": `{"mediaType":"x"}`,
 	}
 }
 
@@ -228,6 +235,26 @@ func TestDigests(t *testing.T) {
 	}
 }
 
+// TestRootsDigestOfFolders moves a certificate from one store to another: what
+// is read stays the same, in the same order, and what is trusted doesn't.
+func TestRootsDigestOfFolders(t *testing.T) {
+	files := world(t)
+	one, other := files["folder/1.crt"], files["folder/2.crt"]
+	const text = "version: 1\nroots: {stores: {a: {kind: ca, folder: a}, b: {kind: ca, folder: b}}}\n"
+	digest := func(m memory) string {
+		p, err := policy.Read([]byte(text), "p.yaml", m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.RootsDigest
+	}
+	third, _ := newCertificate(t)
+	before := digest(memory{"a/1": one, "a/2": other, "b/3": third})
+	if after := digest(memory{"a/1": one, "b/2": other, "b/3": third}); after == before {
+		t.Error("a certificate is in another store, and the digest of the roots is the same")
+	}
+}
+
 // base is what most policies of the tests below begin with.
 const base = `version: 1
 roots:
@@ -239,6 +266,12 @@ roots:
 const end = `
 images:
   - {match: "**", require: [{signers: [s]}]}
+`
+
+// two has two trusted roots of Sigstore, as who runs a Fulcio of his own does.
+const two = `version: 1
+roots:
+  sigstore: [{name: public, file: public.json}, {name: acme, file: private.json}]
 `
 
 func TestProblems(t *testing.T) {
@@ -280,6 +313,12 @@ func TestProblems(t *testing.T) {
 		{"unknown ARN", signer(`kms: "arn:aws:kms:eu-central-1:123456789012:key/abc"`), "no key has the ARN"},
 		{"two signers of one key", base + "signers: {s: {key: a}, t: {key: a}}" + end, "are both the key a"},
 		{"keyless without subject", signer("keyless: {issuer: 'https://x.example'}"), "without issuer or subject"},
+		{"keyless of any of several trusted roots", two + "signers: {s: {keyless: {issuer: 'https://x.example', subject: me@acme.example}}}", "must name its own"},
+		{"keyless of an unknown trusted root", two + "signers: {s: {keyless: {root: third, issuer: 'https://x.example', subject: me@acme.example}}}", "no trusted root of roots.sigstore is called third"},
+		{"keyless of a trusted root without authorities", "version: 1\nroots: {sigstore: {name: logs, file: root.json}}\nsigners: {s: {keyless: {root: logs, issuer: 'https://x.example', subject: x}}}", "logs has no certificate authority"},
+		{"two trusted roots of one name", "version: 1\nroots: {sigstore: [{name: a, file: root.json}, {name: a, file: public.json}]}", "two trusted roots are called a"},
+		{"a trusted root with an odd name", "version: 1\nroots: {sigstore: {name: 'a b', file: root.json}}", "can't be a name"},
+		{"a trusted root of two sources", "version: 1\nroots: {sigstore: {file: root.json, pem: '{}'}}", "two sources"},
 		{"keyless without roots", "version: 1\nsigners: {s: {keyless: {issuer: 'https://x.example', subject: x}}}", "need a trusted root"},
 		{"any subject", signer("keyless: {issuer: 'https://x.example', subject: '**'}"), "that is any signer"},
 		{"any subject by expression", signer("keyless: {issuer: 'https://x.example', subject: {regexp: '.*'}}"), "that is any signer"},

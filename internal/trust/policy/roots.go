@@ -1,12 +1,10 @@
 package policy
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"hash"
 	"strings"
 
@@ -28,12 +26,13 @@ type roots struct {
 	byKey  map[string]string                // names by fingerprint
 	stores map[string][]signature.StoreKind // kinds by name
 	whole  map[string]map[string]bool       // certificates by store, against repetition
+	circle map[string][]string              // fingerprints of the authorities of Sigstore's trusted roots, by name
 }
 
 func newRoots(r *reader, files Files) *roots {
 	return &roots{
 		reader: r, files: files, sum: sha256.New(), keys: map[string]string{}, byKMS: map[string]string{}, byKey: map[string]string{},
-		stores: map[string][]signature.StoreKind{}, whole: map[string]map[string]bool{},
+		stores: map[string][]signature.StoreKind{}, whole: map[string]map[string]bool{}, circle: map[string][]string{},
 	}
 }
 
@@ -42,13 +41,11 @@ func (r *roots) digest() string { return "sha256:" + hex.EncodeToString(r.sum.Su
 // section reads the part of the document.
 func (r *roots) section(n *yaml.Node) {
 	r.fields(n, "roots", map[string]func(*yaml.Node){
-		"keys":   func(n *yaml.Node) { r.named(n, "keys", MaxKeys, r.key) },
-		"stores": func(n *yaml.Node) { r.named(n, "stores", MaxStores, r.store) },
-		"sigstore": func(n *yaml.Node) {
-			r.list(n, "sigstore", MaxStores, func(n *yaml.Node) { r.content(n, MaxFile, false, r.sigstore) })
-		},
+		"keys":     func(n *yaml.Node) { r.named(n, "keys", MaxKeys, r.key) },
+		"stores":   func(n *yaml.Node) { r.named(n, "stores", MaxStores, r.store) },
+		"sigstore": func(n *yaml.Node) { r.list(n, "sigstore", MaxStores, r.trusted) },
 		"revoked": func(n *yaml.Node) {
-			r.list(n, "revoked", MaxKeys, func(n *yaml.Node) { r.content(n, MaxCRL, true, r.revoked) })
+			r.list(n, "revoked", MaxKeys, func(n *yaml.Node) { r.content(n, MaxCRL, r.revoked) })
 		},
 	})
 }
@@ -63,19 +60,16 @@ func (r *roots) note(b []byte) {
 
 // content hands over what a value holds or names: a map with file, folder or pem,
 // or a file's name.
-func (r *roots) content(n *yaml.Node, most int64, folders bool, use func(*yaml.Node, []byte)) {
+func (r *roots) content(n *yaml.Node, most int64, use func(*yaml.Node, []byte)) {
 	if n.Kind == yaml.ScalarNode {
 		r.file(n, most, use)
 		return
 	}
-	known := map[string]func(*yaml.Node){
-		"file": func(n *yaml.Node) { r.file(n, most, use) },
-		"pem":  func(n *yaml.Node) { r.inline(n, use) },
-	}
-	if folders {
-		known["folder"] = func(n *yaml.Node) { r.folder(n, most, use) }
-	}
-	r.fields(n, "this", known)
+	r.fields(n, "this", map[string]func(*yaml.Node){
+		"file":   func(n *yaml.Node) { r.file(n, most, use) },
+		"folder": func(n *yaml.Node) { r.folder(n, most, use) },
+		"pem":    func(n *yaml.Node) { r.inline(n, use) },
+	})
 }
 
 func (r *roots) inline(n *yaml.Node, use func(*yaml.Node, []byte)) {
@@ -107,6 +101,7 @@ func (r *roots) open(n *yaml.Node, name string, most int64, use func(*yaml.Node,
 		r.wrong(at(n), "names of files are relative to the policy", "read %s: %v", name, err)
 		return
 	}
+	r.note([]byte(name)) // which folder a file is in is not in the policy's text
 	r.note(b)
 	use(n, b)
 }
@@ -252,27 +247,6 @@ func (r *roots) store(name string, key, n *yaml.Node) {
 	for _, k := range kinds {
 		r.out.Stores = append(r.out.Stores, signature.Store{Kind: k, Name: name, Certificates: all})
 	}
-}
-
-func (r *roots) sigstore(n *yaml.Node, b []byte) {
-	var root struct {
-		MediaType string `json:"mediaType"`
-	}
-	if err := json.Unmarshal(b, &root); err != nil {
-		r.wrong(at(n), "a trusted root is a file trusted_root.json", "no trusted root: %v", err)
-		return
-	}
-	if !strings.HasPrefix(root.MediaType, "application/vnd.dev.sigstore.trustedroot") {
-		r.wrong(at(n), "a trusted root is a file trusted_root.json", "no trusted root of Sigstore: its media type is %q", root.MediaType)
-		return
-	}
-	for _, have := range r.out.Sigstore {
-		if bytes.Equal(have, b) {
-			r.wrong(at(n), "name it once", "the same trusted root twice")
-			return
-		}
-	}
-	r.out.Sigstore = append(r.out.Sigstore, b)
 }
 
 func (r *roots) revoked(n *yaml.Node, b []byte) {

@@ -30,6 +30,8 @@ type Identity struct {
 	Issuer  Text
 	Subject Text
 	Claims  map[string]Text
+	Root    string   // name of the trusted root that must vouch for it; "": any
+	roots   []string // fingerprints of that one's authorities
 
 	// A certificate of a store.
 	Store       string
@@ -51,6 +53,9 @@ func (i *Identity) Form() string {
 		form := i.Subject.Form + " of " + i.Issuer.Form
 		for _, k := range slices.Sorted(maps.Keys(i.Claims)) {
 			form += ", " + k + " " + i.Claims[k].Form
+		}
+		if i.Root != "" {
+			form += ", by the trusted root " + i.Root
 		}
 		return form
 	}
@@ -96,18 +101,20 @@ func (i *Identity) is(id signature.Identity, name []Attribute) bool {
 	case i.Key != "":
 		return !certificate && !keyless && id.Profile == "" && id.Key == i.Key
 	case i.Issuer.Form != "":
-		return i.Issuer.Matches(id.Issuer) && i.Subject.Matches(id.Subject) && i.claimed(id.Claims)
+		return (i.Root == "" || slices.Contains(i.roots, id.Root)) && i.Issuer.Matches(id.Issuer) && i.Subject.Matches(id.Subject) && i.claimed(id.Claims)
 	case keyless || i.Store == "" || id.Store != i.Store:
 		return false
 	case i.Profile != "":
 		return id.Profile == i.Profile || id.ProfileVersion == i.Profile
+	case id.Profile != "" || id.ProfileVersion != "" || id.ProfileAlias != "":
+		return false // the certificate is the service's, whoever asked it to sign
 	case len(i.Name) > 0 && !has(name, i.Name):
 		return false
 	case i.Certificate != "" && i.Certificate != id.Certificate:
 		return false
 	}
 	for _, n := range i.Names {
-		if !slices.ContainsFunc(id.Names, n.Matches) {
+		if !slices.ContainsFunc(id.Names, n.names) {
 			return false
 		}
 	}

@@ -2,7 +2,9 @@ package policy_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +15,7 @@ import (
 
 func TestSignerIs(t *testing.T) {
 	files := world(t)
-	p, err := policy.Read([]byte(whole), "p.yaml", files)
+	p, err := policy.Read([]byte(strings.Replace(whole, "  lambda:\n", "  host: {certificate: {store: acme, names: '*.acme.example'}}\n  lambda:\n", 1)), "p.yaml", files)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,6 +58,9 @@ func TestSignerIs(t *testing.T) {
 		{"certificate with another part in hexadecimal", "ops", changed(ops, func(i *signature.Identity) { i.Name += ",1.2.840.113549.1.9.1=#160101" }), true},
 		{"certificate with a name in hexadecimal", "ops", changed(ops, func(i *signature.Identity) { i.Name = `O=Acme\, Inc.,CN=#0c036f7073` }), false},
 		{"certificate without the address", "ops", changed(ops, func(i *signature.Identity) { i.Names = nil }), false},
+		{"certificate with a URI like the address", "ops", changed(ops, func(i *signature.Identity) { i.Names = []string{"ftp://me@acme.example"} }), false},
+		{"certificate with an address like the host", "host", changed(ops, func(i *signature.Identity) { i.Names = []string{"me@build.acme.example"} }), false},
+		{"certificate with the host", "host", changed(ops, func(i *signature.Identity) { i.Names = []string{"build.acme.example"} }), true},
 		{"keyless with such a name", "ops", changed(ops, func(i *signature.Identity) { i.Issuer = "https://x.example" }), false},
 		{"profile", "lambda", lambda, true},
 		{"profile of another store", "lambda", changed(lambda, func(i *signature.Identity) { i.Store = "acme" }), false},
@@ -63,6 +68,8 @@ func TestSignerIs(t *testing.T) {
 		{"the version that is meant", "pinned", changed(lambda, func(i *signature.Identity) { i.ProfileVersion = i.Profile + "/v1" }), true},
 		{"another version", "pinned", changed(lambda, func(i *signature.Identity) { i.ProfileVersion = i.Profile + "/v2" }), false},
 		{"no version", "pinned", lambda, false},
+		{"certificate of a service that signs for whoever asks", "ops", changed(ops, func(i *signature.Identity) { i.Profile = lambda.Profile }), false},
+		{"the same under a version alone", "ops", changed(ops, func(i *signature.Identity) { i.ProfileVersion = lambda.Profile + "/v1" }), false},
 		{"another profile", "lambda", changed(lambda, func(i *signature.Identity) { i.Profile += "x" }), false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -70,6 +77,57 @@ func TestSignerIs(t *testing.T) {
 				t.Errorf("got %v", got)
 			}
 		})
+	}
+}
+
+// TestClaimThatIsNotThere demands a claim by patterns that nothing would match,
+// too.
+func TestClaimThatIsNotThere(t *testing.T) {
+	for _, claim := range []string{`"**"`, `"*"`, `{regexp: "(protected)?"}`} {
+		p, err := policy.Read([]byte(base+`signers: {s: {keyless: {issuer: "https://x.example", subject: me@acme.example, claims: {deployment-environment: `+claim+`}}}}`), "p.yaml", world(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := signature.Identity{Key: "sha256:11", Issuer: "https://x.example", Subject: "me@acme.example"}
+		if p.Signers[0].Is(id) {
+			t.Errorf("%s: met by a certificate without the claim", claim)
+		}
+		id.Claims = map[string]string{"deployment-environment": "protected"}
+		if !p.Signers[0].Is(id) {
+			t.Errorf("%s: not met by a certificate with the claim", claim)
+		}
+	}
+}
+
+// TestKeylessOfOneTrustedRoot has a private Fulcio claim an issuer of the public
+// one.
+func TestKeylessOfOneTrustedRoot(t *testing.T) {
+	p, err := policy.Read([]byte(two+`signers:
+  release: {keyless: {root: public, issuer: "https://x.example", subject: me@acme.example}}
+`), "p.yaml", world(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash := func(der ...byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(der)) }
+	id := signature.Identity{Key: "sha256:11", Certificate: "sha256:22", Issuer: "https://x.example", Subject: "me@acme.example"}
+	for _, tc := range []struct {
+		name, root string
+		want       bool
+	}{
+		{"its own", hash(0, 0, 1), true},
+		{"the other one", hash(0, 0, 2), false},
+		{"what is only an intermediate of it", hash(0, 0, 0), false},
+		{"none", "", false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			id.Root = tc.root
+			if got := p.Signers[0].Is(id); got != tc.want {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
+	if got, want := p.Signers[0].Identities[0].Form(), "me@acme.example of https://x.example, by the trusted root public"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

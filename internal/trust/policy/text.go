@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/castellan-security/castellan/internal/signature"
 )
 
 // Text is what a value must be: exactly something, something with "*" in it, or
@@ -12,6 +14,8 @@ type Text struct {
 	Form string // as people are shown it
 	is   string
 	re   *regexp.Regexp
+
+	expression bool // the user's own, no pattern
 }
 
 // Exactly returns the Text that matches one value.
@@ -61,7 +65,7 @@ func Regexp(s string) (Text, error) {
 		return Text{}, err // what is no expression by itself must not become one within the brackets below
 	}
 	re, err := regexp.Compile(`\A(?:` + s + `)\z`)
-	return Text{Form: "/" + s + "/", re: re}, err
+	return Text{Form: "/" + s + "/", re: re, expression: true}, err
 }
 
 // Matches reports whether a value is what is meant. An empty value never is.
@@ -73,6 +77,14 @@ func (t Text) Matches(s string) bool {
 		return t.re.MatchString(s)
 	}
 	return s == t.is && t.is != ""
+}
+
+// names reports whether a certificate's alternative name is what is meant: a
+// pattern of hosts is no pattern of e-mail addresses, though "*" stands for "@" too.
+// An expression says itself what it means.
+func (t Text) names(s string) bool {
+	form := signature.FormOf(s)
+	return t.Matches(s) && (form == signature.FormOf(t.Form) || form == signature.FormIP || t.expression)
 }
 
 // Exact reports whether only one value matches.
