@@ -124,7 +124,7 @@ func (r *Registry) Attach(ctx context.Context, s signature.Subject, e signature.
 	if err != nil {
 		return "", err
 	}
-	ctx, cancel := context.WithTimeout(ctx, attachWithin)
+	ctx, cancel := context.WithTimeout(briskly(ctx), attachWithin)
 	defer cancel()
 	digest, err := func() (string, error) {
 		in, err := r.enterTo(ctx, repo, transport.PushScope)

@@ -28,6 +28,7 @@ func (r *Registry) Resolve(ctx context.Context, reference string) (signature.Sub
 	if err != nil {
 		return signature.Subject{}, err
 	}
+	ctx = briskly(ctx)
 	var failed error
 	for _, repo := range repos {
 		s, err := r.resolveIn(ctx, repo, ref.Identifier())
@@ -89,7 +90,7 @@ func (r *Registry) Envelopes(ctx context.Context, s signature.Subject) ([]signat
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, findWithin)
+	ctx, cancel := context.WithTimeout(briskly(ctx), findWithin)
 	defer cancel()
 	var envelopes []signature.Envelope
 	for _, repo := range repos {

@@ -2,10 +2,13 @@ package oci_test
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/castellan-security/castellan/internal/adapter/oci"
@@ -338,4 +341,38 @@ func TestResolveRefuses(t *testing.T) {
 		_, err := r.Envelopes(t.Context(), signature.Subject{Repository: h.host() + "/shop/web"})
 		checkError(t, err, "subject")
 	})
+}
+
+// By TLS all requests share one connection: none waits for another's handshake.
+func TestOneConnectionToFind(t *testing.T) {
+	anonymous(t)
+	h := unstarted(t)
+	h.EnableHTTP2 = true
+	var connections atomic.Int32
+	h.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	h.StartTLS()
+	s := blobs{}
+	image := s.image("amd64", threeLayers("a"))
+	for i := range 20 {
+		s.attached(image, fmt.Sprint("payload ", i), nil)
+	}
+	h.push(t, s, "shop/web", "1", image)
+	ca := writeFile(t, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: h.Certificate().Raw}))
+	r, _ := door(t, oci.Options{CAFile: ca})
+	r.WithDial(h.host()) // under a name that isn't of this machine
+	subject, err := r.Resolve(t.Context(), "example.com/shop/web:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := r.Envelopes(t.Context(), subject)
+	if err != nil || len(got) != 20 {
+		t.Fatalf("%d found, %v", len(got), err)
+	}
+	if n := connections.Load(); n != 1 {
+		t.Errorf("%d connections for %d requests, want 1", n, len(h.asked))
+	}
 }

@@ -26,10 +26,11 @@ const (
 
 // WithDial makes a registry reach every host at address.
 func (r *Registry) WithDial(address string) *Registry {
-	r.base.Proxy = nil
+	r.base.Proxy, r.brisk.Proxy = nil, nil
 	r.base.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, address)
 	}
+	r.brisk.DialContext = r.base.DialContext
 	return r
 }
 

@@ -119,24 +119,28 @@ func limited(format string, args ...any) error {
 func (f *finder) follow(ctx context.Context, entries []fullDescriptor, way signature.Way, claimed bool) {
 	entries = slices.Clone(entries)
 	slices.SortStableFunc(entries, func(a, b fullDescriptor) int { return promises(b.ArtifactType) - promises(a.ArtifactType) })
+	var wanted []fullDescriptor
 	var cut int
 	for _, d := range entries {
 		switch f.admit(d) {
 		case wantedEntry:
-			f.all.Go(func() {
-				b, err := f.read(ctx, d, maxManifest, "manifest", f.manifest)
-				if err != nil {
-					f.leave(err)
-					return
-				}
-				f.open(ctx, b, d.Digest, way, claimed)
-			})
+			wanted = append(wanted, d)
 		case surplusEntry:
 			cut++
 		}
 	}
-	if cut > 0 {
+	if cut > 0 { // told first, so that it is among those that are told
 		f.leave(limited("%d of the manifests attached to %s were not read: at most %d are", cut, short(f.subject.Digest), maxFetched))
+	}
+	for _, d := range wanted {
+		f.all.Go(func() {
+			b, err := f.read(ctx, d, maxManifest, "manifest", f.manifest)
+			if err != nil {
+				f.leave(err)
+				return
+			}
+			f.open(ctx, b, d.Digest, way, claimed)
+		})
 	}
 }
 

@@ -42,6 +42,7 @@ type Registry struct {
 	options Options
 	log     *slog.Logger
 	base    *http.Transport
+	brisk   *http.Transport   // base for small documents, many at once
 	mirrors map[string]string // by registry
 	sleep   func(context.Context, time.Duration) error
 	stall   time.Duration // stallWithin
@@ -65,13 +66,14 @@ func NewRegistry(o Options, log *slog.Logger) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Registry{options: o, log: log, base: base, mirrors: mirrors, sleep: sleep, stall: stallWithin, now: time.Now,
+	return &Registry{options: o, log: log, base: base, brisk: brisk(base), mirrors: mirrors, sleep: sleep, stall: stallWithin, now: time.Now,
 		repos: map[string]*repository{}, hosts: map[string]*host{}, verdicts: map[string]bool{}}, nil
 }
 
 // Close ends idle connections.
 func (r *Registry) Close() error {
 	r.base.CloseIdleConnections()
+	r.brisk.CloseIdleConnections()
 	return nil
 }
 
@@ -227,7 +229,7 @@ func (r *Registry) approach(ctx context.Context, repo name.Repository) (*reposit
 	if in.credential, err = (keychain{more: r.options.Credentials, log: r.log}).of(ctx, repo); err != nil {
 		return nil, name.Registry{}, nil, err
 	}
-	way := paced{registry: r, next: guard{next: r.base, plain: plain}}
+	way := paced{registry: r, next: guard{next: r.base, brisk: r.brisk, plain: plain}}
 	return in, registry, transport.NewUserAgent(patient{next: way, log: r.log, sleep: r.sleep}, "castellan"), nil
 }
 
