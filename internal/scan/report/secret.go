@@ -225,7 +225,7 @@ func (run *sarifRun) sarifSecrets(r *Report) {
 				Properties: map[string]any{"security-severity": severityScore(s.Severity), "tags": []string{"security", "secret"}}}
 		})
 		res := sarifResult{RuleID: id, RuleIndex: n, Level: sarifLevelOf(s.Severity), Message: sarifText{r.secretInWords(s)},
-			Locations: []sarifLocation{}, Fingerprints: map[string]string{"castellan/v1": s.Fingerprint},
+			Fingerprints: map[string]string{"castellan/v1": s.Fingerprint}, severity: s.Severity,
 			Properties: map[string]any{"length": s.Length, "hidden": s.Hidden != nil}}
 		if s.Check != "" {
 			res.Properties["check"] = s.Check
