@@ -210,6 +210,52 @@ func TestGitLabKnowsFindingsAgain(t *testing.T) {
 	}
 }
 
+// A history is the same whatever commits are added to it.
+func TestCategoryOfHistory(t *testing.T) {
+	of := func(name string) string {
+		r := report.Report{Inventory: inventory.Inventory{Subject: inventory.Subject{Kind: inventory.KindHistory, Name: name}}, Made: made}
+		id := sarifOf(t, write(t, report.SARIF, r)).Runs[0].AutomationDetails.ID
+		return id[:strings.LastIndexByte(id, '/')]
+	}
+	for name, want := range map[string]string{". (2 commits, 9 contents)": "castellan/history", "shop (3 commits, 10 contents)": "castellan/history/shop"} {
+		if got := of(name); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+}
+
+// A fresh machine makes a new salt for the fingerprints of secrets: others know
+// them again all the same.
+func TestSecretsAreKnownAgainWithoutSalt(t *testing.T) {
+	salted := example()
+	for i := range salted.Secrets {
+		s := &salted.Secrets[i]
+		s.Fingerprint, s.Print, s.Line = s.Fingerprint+"-another", s.Print+"-another", s.Line+1
+	}
+	prints := func(r report.Report) (out []string) {
+		for _, res := range sarifOf(t, write(t, report.SARIFGitHub, r)).Runs[0].Results {
+			out = append(out, res.RuleID+" "+res.PartialFingerprints["primaryLocationLineHash"])
+		}
+		return out
+	}
+	if d := cmp.Diff(prints(salted), prints(example())); d != "" {
+		t.Errorf("GitHub takes them for others:\n%s", d)
+	}
+	ids := func(r report.Report) (out []string) {
+		var doc struct{ Vulnerabilities []struct{ ID string } }
+		if err := json.Unmarshal(write(t, report.GitLabSecret, r), &doc); err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range doc.Vulnerabilities {
+			out = append(out, v.ID)
+		}
+		return out
+	}
+	if d := cmp.Diff(ids(salted), ids(example())); d != "" {
+		t.Errorf("GitLab takes them for others:\n%s", d)
+	}
+}
+
 func FuzzAnnotations(f *testing.F) {
 	f.Add("infra/main.tf", "a\n::error::b", "title, with: all%")
 	f.Fuzz(func(t *testing.T, file, evidence, title string) {

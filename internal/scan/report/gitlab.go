@@ -113,9 +113,10 @@ func writeGitLabSecret(w io.Writer, reports []Report, o Options) error {
 	out := gitlabReportOf("secret_detection", reports, o)
 	for i := range reports {
 		r := &reports[i]
+		names := r.secretIdentities()
 		for j := range r.Secrets {
 			if s := &r.Secrets[j]; s.Counts() && s.Severity >= leastShown {
-				out.Vulnerabilities = append(out.Vulnerabilities, r.gitlabSecret(s))
+				out.Vulnerabilities = append(out.Vulnerabilities, r.gitlabSecret(s, names[j]))
 			}
 		}
 	}
@@ -188,7 +189,7 @@ func identifiersOf(v *finding.Vulnerability) []gitlabIdentifier {
 	return all[:min(len(all), gitlabIdentifiers)]
 }
 
-func (r *Report) gitlabSecret(s *finding.Secret) gitlabFind {
+func (r *Report) gitlabSecret(s *finding.Secret, name string) gitlabFind {
 	at := gitlabPlace{File: strings.TrimPrefix(firstOf(s.Path, r.where(s)), "/"), Start: s.Line, End: s.Line, Commit: gitlabCommit{SHA: gitlabNoCommit}}
 	if c := s.Commit; c != nil && c.Hash != "" {
 		at.Commit = gitlabCommit{SHA: c.Hash, Author: untrusted.Text(c.Author)}
@@ -197,7 +198,7 @@ func (r *Report) gitlabSecret(s *finding.Secret) gitlabFind {
 		}
 	}
 	return gitlabFind{
-		ID: r.gitlabID(s.Fingerprint), Name: clipRunes(s.Title, gitlabName), Description: markdown(r.secretInWords(s)), Severity: gitlabSeverity(s.Severity),
+		ID: r.gitlabID(name), Name: clipRunes(s.Title, gitlabName), Description: markdown(r.secretInWords(s)), Severity: gitlabSeverity(s.Severity),
 		Solution:    clipRunes(capital(s.Remedy), gitlabSolution),
 		Identifiers: []gitlabIdentifier{{Type: "castellan_rule", Name: "Castellan rule " + s.Rule, Value: firstOf(s.Rule, "secret")}}, Location: at,
 	}

@@ -52,9 +52,10 @@ func (r *Report) qualityIssues() (issues []qualityIssue) {
 			add(m.Check, m.Title+": "+faultOwner(m)+": "+m.Evidence+". "+m.Remedy, m.File, m.Start.Line, m.Severity, m.Fingerprint)
 		}
 	}
+	names := r.secretIdentities()
 	for i := range r.Secrets {
 		if s := &r.Secrets[i]; s.Counts() && s.Severity >= leastShown {
-			add("secret/"+s.Rule, r.secretInWords(s), s.Path, s.Line, s.Severity, s.Fingerprint)
+			add("secret/"+s.Rule, r.secretInWords(s), s.Path, s.Line, s.Severity, names[i])
 		}
 	}
 	for i := range r.Malware {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/castellan-security/castellan/internal/finding"
+	"github.com/castellan-security/castellan/internal/inventory"
 )
 
 // SARIF 2.1.0 (OASIS), as far as it is used here. The libraries for it carry a
@@ -74,6 +75,7 @@ type (
 		Suppressions []sarifSuppression `json:"suppressions,omitempty"`
 		Properties   map[string]any     `json:"properties"`
 		severity     finding.Severity
+		lasting      string // what GitHub knows it again by, if not the fingerprint
 	}
 	sarifLocation struct {
 		Physical sarifPhysical  `json:"physicalLocation"`
@@ -181,6 +183,9 @@ func categories(reports []Report, given string) []string {
 // next: of an image its repository and platform.
 func (r *Report) lasting() string {
 	name := r.title()
+	if r.Inventory.Subject.Kind == inventory.KindHistory {
+		name, _, _ = strings.Cut(name, " (") // how many commits there are
+	}
 	if repository := r.repository(); repository != "" {
 		name = repository
 		if i := r.Inventory.Image; i.Platform.Architecture != "" {

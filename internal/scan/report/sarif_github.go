@@ -46,7 +46,8 @@ func (run *sarifRun) forGitHub() {
 		r.Locations = r.Locations[:min(len(r.Locations), githubLocations)]
 		// By this alone GitHub knows a result again; it cannot make it of files that
 		// are in no repository.
-		r.Fingerprints = map[string]string{"castellan/v1": r.Fingerprints["castellan/v1"], "primaryLocationLineHash": r.Fingerprints["castellan/v1"]}
+		own := r.Fingerprints["castellan/v1"]
+		r.Fingerprints = map[string]string{"castellan/v1": own, "primaryLocationLineHash": firstOf(r.lasting, own)}
 	}
 	for _, rule := range run.Tool.Driver.Rules {
 		if tags, ok := rule.Properties["tags"].([]string); ok {
