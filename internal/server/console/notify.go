@@ -131,11 +131,20 @@ func (c *Console) addTarget(w http.ResponseWriter, r *http.Request, v visit) err
 			return c.showNotify(w, r, v, http.StatusCreated, notifyData{Form: newTargetForm(), Made: made.Name, Secret: secret})
 		}
 	}
-	said, ok := refused(err)
+	said, ok := refusedTarget(err)
 	if !ok {
 		return err
 	}
 	return c.showNotify(w, r, v, c.Status(err), notifyData{Form: form, Problem: said})
+}
+
+// refusedTarget says why a target is not as the form wants it, where somebody who
+// looks at the page can do something about it.
+func refusedTarget(err error) (string, bool) {
+	if fault.Is(err, fault.Unsupported) || fault.Is(err, fault.Corrupt) {
+		return sentence(err), true
+	}
+	return refused(err)
 }
 
 // typedTarget is the form that was sent.
@@ -172,7 +181,7 @@ func (c *Console) editTarget(w http.ResponseWriter, r *http.Request, v visit) er
 			return c.showNotify(w, r, v, http.StatusOK, notifyData{Form: formOf(t), Made: t.Name, Secret: secret, Edited: id})
 		}
 	}
-	said, ok := refused(err)
+	said, ok := refusedTarget(err)
 	if !ok {
 		return err
 	}
