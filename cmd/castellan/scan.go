@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -296,7 +297,14 @@ func parseOutputs(given []string) ([]output, error) {
 		name, file, toFile := strings.Cut(text, "=")
 		f, err := scan.ParseReportFormat(name)
 		if err != nil {
-			return nil, usageError{fmt.Errorf("--output: %w", err)}
+			wrong := fault.New(fault.Invalid, "--output: %w", err)
+			if !toFile && strings.ContainsAny(name, "./") {
+				wrong = wrong.With("a file is written as FORM=FILE: -o json=" + name)
+			}
+			return nil, usageError{wrong}
+		}
+		if err := hasFolder(file); err != nil {
+			return nil, err
 		}
 		if toFile && file == "" {
 			return nil, usagef("--output %s: no file is named", text)
@@ -310,6 +318,17 @@ func parseOutputs(given []string) ([]output, error) {
 		return nil, usagef("several reports on the standard output: write all but one to files, as --output sarif=report.sarif")
 	}
 	return outs, nil
+}
+
+// hasFolder says so before a scan is made whose report could not be written.
+func hasFolder(file string) error {
+	if file == "" {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Dir(file)); errors.Is(err, fs.ErrNotExist) {
+		return fault.New(fault.NotFound, "write %s: there is no folder %s", file, filepath.Dir(file)).With("make it first: mkdir -p " + filepath.Dir(file))
+	}
+	return nil // whatever else is wrong says the one who writes
 }
 
 // writeReports writes each form; files are written whole or not at all.
