@@ -364,6 +364,37 @@ func TestGitHubActionGetsTheProgram(t *testing.T) {
 	}
 }
 
+// Of an image, named by its digest, the program is copied without being run in it.
+func TestGitHubActionTakesTheProgramOfAnImage(t *testing.T) {
+	dir := workspace(t)
+	bin := t.TempDir()
+	// docker stands for the engine: the image has the program at the second place.
+	docker := `#!/bin/sh
+case $1 in
+create) [ "$3" = "registry.example/castellan@sha256:$DIGEST" ] && echo container-7 ;;
+cp) case $4 in container-7:/usr/local/bin/castellan) printf '#!/bin/sh\nexec castellan "$@"\n' > "$5" ;; *) exit 1 ;; esac ;;
+rm) echo "removed $3" >> "$REMOVED" ;;
+*) exit 9 ;;
+esac
+`
+	if err := os.WriteFile(filepath.Join(bin, "docker"), []byte(docker), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	digest, removed := strings.Repeat("ab", 32), filepath.Join(bin, "removed")
+	env := []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "DIGEST=" + digest, "REMOVED=" + removed}
+	r := gitHubAction(t, dir, map[string]string{"path": ".", "fail-on": "critical", "from": "registry.example/castellan@sha256:" + digest}, env...)
+	if code := r.run(); code != exitDone || !strings.Contains(r.log.String(), "castellan dev") {
+		t.Errorf("exit code %d\n%s", code, r.log.String())
+	}
+	if b, err := os.ReadFile(removed); err != nil || string(b) != "removed container-7\n" {
+		t.Errorf("the container is left behind: %q, %v", b, err)
+	}
+	r = gitHubAction(t, dir, map[string]string{"path": ".", "from": "registry.example/other@sha256:" + digest}, env...)
+	if code := r.run(); code != exitFailed || !strings.Contains(r.log.String(), "could not get the image") {
+		t.Errorf("another image: exit code %d\n%s", code, r.log.String())
+	}
+}
+
 // A registry that asks who is there is told so, and nobody else.
 func TestGitHubActionEntersRegistry(t *testing.T) {
 	dir := workspace(t)
