@@ -14,6 +14,7 @@ import (
 	"github.com/castellan-security/castellan/internal/notice"
 	"github.com/castellan-security/castellan/internal/server/notify"
 	"github.com/castellan-security/castellan/internal/server/query"
+	"github.com/castellan-security/castellan/internal/untrusted"
 )
 
 // notifyData is the page of notification targets, and the form for a new one as
@@ -61,11 +62,12 @@ func newTargetForm() targetForm {
 	return targetForm{Type: string(notice.Webhook), Severity: finding.High.String(), Interval: "15m", Vulnerable: true}
 }
 
-// formOf is a target as its form has it.
+// formOf is a target as its form has it; its patterns are shown as texts of others
+// are, which is why editTarget keeps those that come back as they were shown.
 func formOf(t notice.Target) targetForm {
 	f := targetForm{
 		Name: t.Name, Type: string(t.Type), Severity: t.Filter.Severity.String(), Interval: t.Interval.String(),
-		Repositories: strings.Join(t.Filter.Repositories, " "), Groups: strings.Join(t.Filter.Groups, " "),
+		Repositories: untrusted.Text(strings.Join(t.Filter.Repositories, " ")), Groups: untrusted.Text(strings.Join(t.Filter.Groups, " ")),
 		Plain:      !strings.HasPrefix(t.Address, "https://") && !strings.HasPrefix(t.Address, "tls://"),
 		Vulnerable: len(t.Filter.Kinds) == 0 || slices.Contains(t.Filter.Kinds, notice.ImageVulnerable),
 		Scanned:    slices.Contains(t.Filter.Kinds, notice.ImageScanned), Fixable: t.Filter.Fixable, KEV: t.Filter.Exploited, Running: t.Filter.Running,
@@ -171,6 +173,9 @@ func (c *Console) editTarget(w http.ResponseWriter, r *http.Request, v visit) er
 	form := typedTarget(r)
 	change, err := form.change(r.PostForm.Get("url"), r.PostForm.Get("secret"), r.PostForm.Has("new-secret"))
 	if err == nil {
+		err = c.keepPatterns(r, v, id, form, &change)
+	}
+	if err == nil {
 		var secret string
 		var t notice.Target
 		if t, secret, err = c.Notify.Edit(r.Context(), v.who, id, change); err == nil {
@@ -186,6 +191,27 @@ func (c *Console) editTarget(w http.ResponseWriter, r *http.Request, v visit) er
 		return err
 	}
 	return c.showNotify(w, r, v, c.Status(err), notifyData{Form: form, Edited: id, Problem: said})
+}
+
+// keepPatterns leaves patterns as they are that were not typed anew.
+func (c *Console) keepPatterns(r *http.Request, v visit, id int64, form targetForm, change *notify.TargetChange) error {
+	all, err := c.Notify.Targets(r.Context(), v.who)
+	if err != nil {
+		return err
+	}
+	for _, t := range all {
+		if t.ID != id {
+			continue
+		}
+		was := formOf(t)
+		if form.Repositories == was.Repositories {
+			change.Repositories = nil
+		}
+		if form.Groups == was.Groups {
+			change.Groups = nil
+		}
+	}
+	return nil
 }
 
 // change is what the form asks for of a target that is there.

@@ -3,6 +3,7 @@ package console_test
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/castellan-security/castellan/internal/notice"
 	"github.com/castellan-security/castellan/internal/server/console/consoletest"
 	"github.com/castellan-security/castellan/internal/server/notify"
+	"github.com/castellan-security/castellan/internal/untrusted"
 )
 
 // fakeNotify refuses as notify.Service does and remembers what it was asked.
@@ -140,13 +142,18 @@ func TestEditTarget(t *testing.T) {
 	}
 	name, severity, interval, no := "siren", finding.Critical, 7*time.Minute, false
 	want := []notify.TargetChange{{Name: &name, Plain: &no, Interval: &interval, Kinds: &[]notice.Kind{notice.ImageVulnerable}, Severity: &severity, Fixable: &no, Exploited: &no, Running: &no,
-		Repositories: &[]string{"shop/*"}, Groups: &[]string{}}}
+		Repositories: &[]string{"shop/*"}}}
 	if diff := cmp.Diff(h.notify.edited, want); diff != "" {
 		t.Errorf("edited (-got +want):\n%s", diff)
 	}
 	w = h.post(t, access.Operator, "/notify/1/edit", form+"&new-secret=true")
 	if body := w.Body.String(); w.Code != http.StatusOK || strings.Count(body, "cws_SECRET") != 1 || !strings.Contains(body, " is changed") || w.Header().Get("Cache-Control") != "no-store" {
 		t.Errorf("a new secret: got %d: %.300s", w.Code, body)
+	}
+	// A pattern that comes back as it was shown stays what it was.
+	h.post(t, access.Operator, "/notify/1/edit", strings.Replace(form, "shop%2F*", url.QueryEscape(untrusted.Text(consoletest.HostileName)), 1))
+	if last := h.notify.edited[len(h.notify.edited)-1]; last.Repositories != nil {
+		t.Errorf("repositories become %q", *last.Repositories)
 	}
 	h.accounts.err = fault.New(fault.Invalid, "url: http is not encrypted").With("use https://host/path")
 	w = h.post(t, access.Operator, "/notify/1/edit", strings.Replace(form, "url=", "url=http%3A%2F%2Fx%2Fhidden-path", 1))
