@@ -37,8 +37,8 @@ func usagef(format string, args ...any) error {
 var errSaid = errors.New("the output says why")
 
 // report prints an error as a person needs it, cause first, then the remedy,
-// and returns the exit code.
-func report(w io.Writer, err error) int {
+// and returns the exit code. command is the one that was asked for.
+func report(w io.Writer, command string, err error) int {
 	if err == nil {
 		return exitDone
 	}
@@ -54,7 +54,7 @@ func report(w io.Writer, err error) int {
 	}
 	var usage usageError
 	if errors.As(err, &usage) {
-		fmt.Fprintf(w, "  see: castellan help\n")
+		fmt.Fprintf(w, "  see: %s --help\n", command)
 		return exitUsage
 	}
 	return exitFailed

@@ -76,7 +76,7 @@ func (f *lineFlags) register(c *cobra.Command) {
 	s := c.Flags()
 	s.StringVar(&f.severity, "severity", "", "the least severity: "+severityWords())
 	s.StringVar(&f.image, "image", "", "image: its id, or a name")
-	s.StringVar(&f.owner, "owner", "", "only in images of this owner: castellan owners")
+	s.StringVar(&f.owner, "owner", "", "only in images of this owner (castellan owners); - for those without one")
 	s.StringVar(&f.text, "text", "", "part of a rule, title, path, name or fingerprint")
 	s.BoolVar(&f.running, "running", false, "only in images with running workloads")
 	s.BoolVar(&f.accepted, "accepted", false, "what is accepted, instead of what is open")

@@ -43,7 +43,7 @@ attention first. Every image is scanned by itself, on a host that has it.
 	c.Flags().BoolVar(&running, "running", false, "only those with running workloads")
 	c.Flags().StringVar(&text, "text", "", "part of a name, digest or id")
 	c.Flags().StringVar(&state, "state", "", "state of the scan: "+list(query.ScanStates()))
-	c.Flags().StringVar(&owner, "owner", "", "only those of this owner: castellan owners")
+	c.Flags().StringVar(&owner, "owner", "", "only those of this owner (castellan owners); - for those without one")
 	c.Flags().IntVarP(&limit, "limit", "n", 200, "how many, at most 1000")
 	for _, sub := range []*cobra.Command{g.imageShow(&o), g.imageScan(&o)} {
 		sub.Long = sub.Short + ".\n" + sub.Long + exitHelp

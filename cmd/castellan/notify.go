@@ -52,12 +52,12 @@ func newNotify(g *globals) *cobra.Command {
 		Use:   "notify",
 		Short: "Who is told when an image becomes vulnerable",
 		Long: `Tell webhooks, Slack and syslog when an image becomes vulnerable: list, add,
-remove and test targets.
+edit, remove and test targets.
 ` + exitHelp,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	for _, sub := range []*cobra.Command{g.notifyList(&o), g.notifyAdd(&o), g.notifyRemove(&o), g.notifyTest(&o)} {
+	for _, sub := range []*cobra.Command{g.notifyList(&o), g.notifyAdd(&o), g.notifyEdit(&o), g.notifyRemove(&o), g.notifyTest(&o)} {
 		if sub.Long == "" {
 			sub.Long = sub.Short + ".\n"
 		}
@@ -269,13 +269,18 @@ func readText(path string) (string, error) {
 
 func (g *globals) targetMade(made newTarget) error {
 	fmt.Fprintf(g.err, "%s is added; see that it is reached: castellan notify test %q\n", printable(made.Target.Name), made.Target.Name)
-	if made.Secret == "" {
+	return g.shownOnce(made.Secret)
+}
+
+// shownOnce prints a secret that was made, if one was.
+func (g *globals) shownOnce(secret string) error {
+	if secret == "" {
 		return nil
 	}
 	if _, ok := terminal(g.out); ok {
 		fmt.Fprintln(g.err, "The secret that its requests are signed with, shown this once:")
 	}
-	_, err := fmt.Fprintln(g.out, made.Secret)
+	_, err := fmt.Fprintln(g.out, secret)
 	return err
 }
 

@@ -30,7 +30,8 @@ type globals struct {
 func execute(ctx context.Context, args []string, s streams) int {
 	root := newRoot(s)
 	root.SetArgs(args)
-	return report(s.err, root.ExecuteContext(ctx))
+	c, err := root.ExecuteContextC(ctx)
+	return report(s.err, c.CommandPath(), err)
 }
 
 func newRoot(s streams) *cobra.Command {
@@ -53,7 +54,7 @@ a token.
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(wrongFlag)
 	f := root.PersistentFlags()
 	f.StringVar(&g.dataDir, "data-dir", env("CASTELLAN_DATA_DIR", defaultDataDir()), "folder that server and agent keep their data in (CASTELLAN_DATA_DIR)")
 	f.StringVar(&g.logLevel, "log-level", "info", "least severe log line shown: debug, info, warn, error")
@@ -74,21 +75,6 @@ a token.
 	root.AddCommand(newVersion(g))
 	wrongUsage(root)
 	return root
-}
-
-// wrongUsage makes wrong arguments of every command exit as wrong usage.
-func wrongUsage(c *cobra.Command) {
-	if check := c.Args; check != nil {
-		c.Args = func(c *cobra.Command, args []string) error {
-			if err := check(c, args); err != nil {
-				return usageError{err}
-			}
-			return nil
-		}
-	}
-	for _, sub := range c.Commands() {
-		wrongUsage(sub)
-	}
 }
 
 // logger returns the program's log, on standard error.

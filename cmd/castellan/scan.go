@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/scan"
 )
@@ -40,6 +42,10 @@ type scanOptions struct {
 	secretSalt string
 	baseline   string
 	noMalware  bool
+	category   string
+	timeout    time.Duration
+	staged     bool
+	since      string
 	bounds     scan.Limits // of limits
 
 	malwareRules, malwareHashes []string // files
@@ -81,7 +87,9 @@ Advisories come from the database that castellan scan db update makes; until
 then from a small one that came with the program, and the report says how old.
 ` + exitHelpJudged,
 		Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error { return g.scan(c.Context(), args[0], o) },
+		RunE: func(c *cobra.Command, args []string) error {
+			return o.within(c.Context(), func(ctx context.Context) error { return g.scan(ctx, args[0], o) })
+		},
 	}
 	f := c.Flags()
 	f.StringArrayVarP(&o.outputs, "output", "o", []string{"table"}, "form of the report, or FORM=FILE to write it there; may be repeated: "+list(scan.ReportFormats()))
@@ -106,8 +114,32 @@ then from a small one that came with the program, and the report says how old.
 	f.BoolVar(&o.noMalware, "no-malware", false, "do not look for malware")
 	f.StringArrayVar(&o.malwareRules, "malware-rules", nil, "file with further rules of malware in YARA's language, or a folder of such (.yar, .yara); may be repeated")
 	f.StringArrayVar(&o.malwareHashes, "malware-hashes", nil, "file with hashes of malware, one a line (SHA-256, SHA-1 or MD5), perhaps with a name; may be repeated")
+	o.reportFlags(c)
 	c.AddCommand(newScanDB(g), newScanIaC(g), newScanChecks(g), newScanGit(g))
 	return c
+}
+
+// reportFlags are those that every kind of scan has.
+func (o *scanOptions) reportFlags(c *cobra.Command) {
+	c.Flags().StringVar(&o.category, "category", "", "what GitHub's code scanning shall call the results in SARIF: a later upload takes the place of an earlier one of that name (default: by what is scanned)")
+	c.Flags().DurationVar(&o.timeout, "timeout", 0, "give up after this time, as 10m (default: never)")
+}
+
+// within does a scan, and gives it up when its time is over.
+func (o *scanOptions) within(ctx context.Context, scan func(context.Context) error) error {
+	if o.timeout < 0 {
+		return usagef("--timeout %s: want a time, as 10m", o.timeout)
+	}
+	if o.timeout == 0 {
+		return scan(ctx)
+	}
+	limited, stop := context.WithTimeout(ctx, o.timeout)
+	defer stop()
+	err := scan(limited)
+	if err != nil && !errors.Is(err, errViolated) && limited.Err() != nil && ctx.Err() == nil {
+		return fault.New(fault.Exhausted, "not done after %s: %w", o.timeout, err).With("give it more time with --timeout")
+	}
+	return err
 }
 
 // scan does all that a scan is, in the order in which a mistake is cheapest.
@@ -268,7 +300,14 @@ func parseOutputs(given []string) ([]output, error) {
 		name, file, toFile := strings.Cut(text, "=")
 		f, err := scan.ParseReportFormat(name)
 		if err != nil {
-			return nil, usageError{fmt.Errorf("--output: %w", err)}
+			wrong := fault.New(fault.Invalid, "--output: %w", err)
+			if !toFile && strings.ContainsAny(name, "./") {
+				wrong = wrong.With("a file is written as FORM=FILE: -o json=" + name)
+			}
+			return nil, usageError{wrong}
+		}
+		if err := hasFolder(file); err != nil {
+			return nil, err
 		}
 		if toFile && file == "" {
 			return nil, usagef("--output %s: no file is named", text)
@@ -284,9 +323,20 @@ func parseOutputs(given []string) ([]output, error) {
 	return outs, nil
 }
 
+// hasFolder says so before a scan is made whose report could not be written.
+func hasFolder(file string) error {
+	if file == "" {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Dir(file)); errors.Is(err, fs.ErrNotExist) {
+		return fault.New(fault.NotFound, "write %s: there is no folder %s", file, filepath.Dir(file)).With("make it first: mkdir -p " + filepath.Dir(file))
+	}
+	return nil // whatever else is wrong says the one who writes
+}
+
 // writeReports writes each form; files are written whole or not at all.
 func (g *globals) writeReports(outs []output, reports []scan.Report, o scanOptions) error {
-	options := scan.ReportOptions{Tool: "castellan", Version: version(), All: o.all}
+	options := scan.ReportOptions{Tool: "castellan", Version: version(), All: o.all, Category: o.category}
 	for _, out := range outs {
 		if out.file == "" {
 			shown := options

@@ -19,7 +19,7 @@ import (
 )
 
 // documentForms are the forms in which a report of documents makes sense.
-var documentForms = []scan.ReportFormat{scan.ReportTable, "json", "sarif", "junit", "markdown", "html", "trivy"}
+var documentForms = []scan.ReportFormat{scan.ReportTable, "json", "sarif", "junit", "markdown", "html", "trivy", "sarif-github", "github", "gitlab-codequality", "env"}
 
 func newScanIaC(g *globals) *cobra.Command {
 	var o scanOptions
@@ -49,7 +49,9 @@ A comment accepts a fault, for its line, container or resource:
 castellan scan checks lists all checks.
 ` + exitHelpJudged,
 		Args: cobra.MinimumNArgs(1),
-		RunE: func(c *cobra.Command, args []string) error { return g.scanDocuments(c.Context(), args, o) },
+		RunE: func(c *cobra.Command, args []string) error {
+			return o.within(c.Context(), func(ctx context.Context) error { return g.scanDocuments(ctx, args, o) })
+		},
 	}
 	f := c.Flags()
 	f.StringArrayVarP(&o.outputs, "output", "o", []string{"table"}, "form of the report, or FORM=FILE to write it there; may be repeated: "+list(documentForms))
@@ -57,6 +59,7 @@ castellan scan checks lists all checks.
 	f.StringVar(&o.policy, "policy", "", "file with what to fail on and what is accepted, with reasons (YAML)")
 	f.BoolVar(&o.all, "all", false, "list notes in tables, too")
 	f.StringVar(&o.newSince, "new-since", "", "report only what is not in this former report (JSON)")
+	o.reportFlags(c)
 	return c
 }
 

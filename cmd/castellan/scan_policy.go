@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -111,6 +113,9 @@ func (p *scanPolicy) parseFailOn(s string) error {
 func readPolicy(name string) (policyFile, error) {
 	var p policyFile
 	b, err := readSmall(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return p, fault.New(fault.NotFound, "read policy: %w", err).With("name the file from where you are; docs/scan.md shows one")
+	}
 	if err != nil {
 		return p, fmt.Errorf("read policy: %w", err)
 	}

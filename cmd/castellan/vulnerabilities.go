@@ -30,7 +30,7 @@ func (f *findingFlags) register(c *cobra.Command) {
 	s.StringVar(&f.severity, "severity", "", "the least severity: "+severityWords())
 	s.StringVar(&f.pkg, "package", "", "package: its exact name")
 	s.StringVar(&f.image, "image", "", "image: its id, or a name")
-	s.StringVar(&f.owner, "owner", "", "only in images of this owner: castellan owners")
+	s.StringVar(&f.owner, "owner", "", "only in images of this owner (castellan owners); - for those without one")
 	s.StringVar(&f.text, "text", "", "part of an id, package name or summary")
 	s.BoolVar(&f.fixable, "fixable", false, "only what has a fix")
 	s.BoolVar(&f.inUse, "in-use", false, "only in packages of which a workload executed or mapped a file")

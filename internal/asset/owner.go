@@ -48,6 +48,8 @@ func (r OwnerRule) Check() error {
 		return fmt.Errorf("image pattern %.80q names one version; leave out tag and digest", r.Image)
 	case strings.TrimSpace(r.Name) == "":
 		return fmt.Errorf("the owner has no name")
+	case strings.TrimSpace(r.Name) == "-":
+		return fmt.Errorf("an owner cannot be called -: that asks for images without one")
 	case len(r.Name) > maxOwnerWords || len(r.Contact) > maxOwnerWords:
 		return fmt.Errorf("name and contact have %d bytes at most", maxOwnerWords)
 	}

@@ -65,6 +65,7 @@ func TestOwnerRuleCheck(t *testing.T) {
 		{"both", rule("a", "b", "shop"), false},
 		{"a version", rule("shop/web:1", "", "shop"), false},
 		{"no name", rule("shop/*", "", " "), false},
+		{"the word for nobody", rule("shop/*", "", "-"), false},
 		{"no pattern", rule("shop/[", "", "shop"), false},
 		{"an empty part", rule("shop//x", "", "shop"), false},
 		{"long", rule(string(long), "", "shop"), false},

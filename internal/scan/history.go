@@ -55,17 +55,17 @@ func (s *Scanner) Commits(ctx context.Context, name string, h History) (inventor
 		}
 		found, err := s.o.Secrets.Find(ctx, f, io.LimitReader(content, maxBlob))
 		if errors.Is(err, secret.ErrMany) {
-			inv.Problems = append(inv.Problems, inventory.Problem{Place: inventory.Place{Path: "/" + b.Path}, What: fmt.Sprintf("in commit %s: %v", b.Commit.Hash, err)})
+			inv.Problems = append(inv.Problems, inventory.Problem{Place: inventory.Place{Path: "/" + b.Path}, What: fmt.Sprintf("in %s: %v", commitOf(b), err)})
 		} else if err != nil {
-			return fmt.Errorf("%s of commit %s: %w", b.Path, b.Commit.Hash, err)
+			return fmt.Errorf("%s of %s: %w", b.Path, commitOf(b), err)
 		}
 		if b.Size > maxBlob {
 			inv.Problems = append(inv.Problems, inventory.Problem{Place: inventory.Place{Path: "/" + b.Path},
-				What: fmt.Sprintf("of its %d bytes in commit %s the first %d were looked at", b.Size, b.Commit.Hash, maxBlob)})
+				What: fmt.Sprintf("of its %d bytes in %s the first %d were looked at", b.Size, commitOf(b), maxBlob)})
 		}
 		for _, f := range found {
 			if k, ok := at[f.Print]; ok {
-				if b.Newest { // where it stands now is what somebody can look at
+				if b.Newest && inv.Secrets[k].Commit != nil { // where it stands now is what somebody can look at
 					inv.Secrets[k].Commit.Gone = false
 					inv.Secrets[k].Line, inv.Secrets[k].Column, inv.Secrets[k].Allowed = f.Line, f.Column, f.Allowed
 				}
@@ -74,9 +74,11 @@ func (s *Scanner) Commits(ctx context.Context, name string, h History) (inventor
 			if len(inv.Secrets) >= maxHistory {
 				return fmt.Errorf("history has more than %d secrets", maxHistory)
 			}
-			commit := b.Commit
-			commit.Gone = !b.Newest
-			f.Commit = &commit
+			if b.Commit.Hash != "" { // what is staged is in none yet
+				commit := b.Commit
+				commit.Gone = !b.Newest
+				f.Commit = &commit
+			}
 			at[f.Print] = len(inv.Secrets)
 			inv.Secrets = append(inv.Secrets, f)
 		}
@@ -87,4 +89,12 @@ func (s *Scanner) Commits(ctx context.Context, name string, h History) (inventor
 	}
 	slices.SortFunc(inv.Secrets, inventory.CompareSecrets)
 	return s.dated(inv, inventory.Subject{Kind: inventory.KindHistory, Name: name}, nil), nil
+}
+
+// commitOf names the commit that brought a content.
+func commitOf(b inventory.Blob) string {
+	if b.Commit.Hash == "" {
+		return "the index"
+	}
+	return "commit " + b.Commit.Hash
 }

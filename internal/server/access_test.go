@@ -55,6 +55,7 @@ var routes = []struct {
 	{"PUT", "/agents/" + agentID + "/settings", map[string]any{"window_ns": 60_000_000_000}, access.Operator},
 	{"GET", "/notify/targets", nil, access.Viewer},
 	{"POST", "/notify/targets", map[string]any{"name": "n", "type": "webhook", "url": "https://x.example"}, access.Operator},
+	{"PATCH", "/notify/targets/999", map[string]any{"name": "n"}, access.Operator},
 	{"DELETE", "/notify/targets/999", nil, access.Operator},
 	{"POST", "/notify/targets/999/test", nil, access.Operator},
 	{"GET", "/session", nil, ""},

@@ -17,7 +17,7 @@ import (
 type LineFilters struct {
 	Asked
 	Severity string `query:"severity" doc:"The least severity: critical, high, medium, low, negligible"`
-	Owner    string `query:"owner" doc:"Only in images of this owner, by name"`
+	Owner    string `query:"owner" doc:"Only in images of this owner, by name; - for those without one"`
 	Running  bool   `query:"running" doc:"Only in images with running workloads"`
 	Accepted bool   `query:"accepted" doc:"Accepted findings alone; without it there are none"`
 	Text     string `query:"text" doc:"Part of a rule, check, title, path, name or fingerprint"`
@@ -99,7 +99,7 @@ func (a *api) findingRoutes() {
 	handle(a, route{
 		method: http.MethodGet, path: "/trends/{kind}", id: "get-trend", tag: "findings", scope: access.ReadImages,
 		summary: "How many findings of a kind were open each day, became new, and were resolved",
-		about:   "Only what runs counts: a finding is resolved when no running workload's image has it any more. Of vulnerabilities only what was open is counted.",
+		about:   "Only what runs counts: a finding is resolved when no running workload's image has it any more.",
 	}, func(q ask[trendFilters]) (*body[trendPage], error) {
 		back := time.Duration(max(q.input.Days, 0)) * 24 * time.Hour
 		if back == 0 {

@@ -22,7 +22,7 @@ type imageFilters struct {
 	Asked
 	Text    string `query:"text" doc:"Part of a reference, id or digest"`
 	State   string `query:"state" doc:"State of the scan: waiting, running, done, failed, gone"`
-	Owner   string `query:"owner" doc:"Only those of this owner, by name"`
+	Owner   string `query:"owner" doc:"Only those of this owner, by name; - for those without one"`
 	Running bool   `query:"running" doc:"Only those with running workloads"`
 	After   string `query:"after" doc:"Id of the last image of the page before"`
 	Limit   int    `query:"limit" minimum:"0" maximum:"1000" doc:"How many at most; 100 unless given"`
@@ -53,7 +53,7 @@ type FindingFilters struct {
 	Exploited bool   `query:"exploited" doc:"Only what is known to be exploited (KEV)"`
 	InUse     bool   `query:"in-use" doc:"Only in packages of which a workload executed or mapped a file"`
 	Running   bool   `query:"running" doc:"Only in images with running workloads"`
-	Owner     string `query:"owner" doc:"Only in images of this owner, by name"`
+	Owner     string `query:"owner" doc:"Only in images of this owner, by name; - for those without one"`
 	Accepted  bool   `query:"accepted" doc:"Accepted findings alone; without it there are none"`
 	Package   string `query:"package" doc:"Exact name of the package"`
 	Text      string `query:"text" doc:"Part of an id, package name or summary"`

@@ -39,6 +39,26 @@ type newTarget struct {
 	Secret string        `json:"secret,omitempty" doc:"The secret that was made, shown this once"`
 }
 
+type targetChange struct {
+	ID   int64 `path:"id" minimum:"1" doc:"The target's number"`
+	Body struct {
+		Name         *string   `json:"name,omitempty" minLength:"1" maxLength:"63" doc:"What it is called here; unique"`
+		URL          *string   `json:"url,omitempty" minLength:"1" maxLength:"2048" doc:"As for a new target; the one that is there is kept unless given"`
+		Secret       *string   `json:"secret,omitempty" maxLength:"256" doc:"Of a webhook: what its requests are signed with from now on; the one that is there is kept unless given"`
+		NewSecret    bool      `json:"new_secret,omitempty" doc:"Of a webhook: one is made, and shown in the answer, once"`
+		CA           *string   `json:"ca,omitempty" maxLength:"65536" doc:"Certificates (PEM) of the authorities that may vouch for it; none for those of the system"`
+		Plain        *bool     `json:"plain,omitempty" doc:"Permits a connection that is not encrypted"`
+		Interval     *int64    `json:"interval_ns,omitempty" minimum:"1" doc:"The least time between two notifications"`
+		Kinds        *[]string `json:"kinds,omitempty" nullable:"false" minItems:"1" maxItems:"20" doc:"What it is told of"`
+		Severity     *string   `json:"severity,omitempty" enum:"critical,high,medium,low,negligible,unknown" doc:"The least severity of a finding"`
+		Fixable      *bool     `json:"fixable,omitempty" doc:"Only findings that have a fix"`
+		Exploited    *bool     `json:"exploited,omitempty" doc:"Only findings that are known to be exploited (KEV)"`
+		Running      *bool     `json:"running,omitempty" doc:"Only images of which workloads run"`
+		Repositories *[]string `json:"repositories,omitempty" nullable:"false" maxItems:"50" doc:"Only images of these repositories; none: of all"`
+		Groups       *[]string `json:"groups,omitempty" nullable:"false" maxItems:"50" doc:"Only images that run in these groups; none: in all"`
+	}
+}
+
 type targetID struct {
 	ID int64 `path:"id" minimum:"1" doc:"The target's number"`
 }
@@ -56,6 +76,11 @@ func (a *api) notifyRoutes() {
 		status: http.StatusCreated, summary: "Have somebody told of what happens",
 		about: "The answer has the secret of a webhook that was given none, once.",
 	}, a.addTarget)
+	handle(a, route{
+		method: http.MethodPatch, path: "/notify/targets/{id}", id: "update-notify-target", tag: "notify", scope: access.ManageNotify,
+		summary: "Change a target: what is absent stays as it is",
+		about:   "How it is reached, its type, stays the same. What it was told it is not told again. The answer has a secret that was made, once.",
+	}, a.editTarget)
 	handle(a, route{
 		method: http.MethodDelete, path: "/notify/targets/{id}", id: "remove-notify-target", tag: "notify", scope: access.ManageNotify,
 		status: http.StatusNoContent, summary: "Remove a target, with all that it was to be told",
@@ -86,5 +111,29 @@ func (a *api) addTarget(q ask[targetForm]) (*body[newTarget], error) {
 		Name: b.Name, Filter: f, Interval: time.Duration(b.Interval),
 		Destination: notice.Destination{Type: notice.Type(b.Type), URL: b.URL, Secret: b.Secret, CA: b.CA, Plain: b.Plain},
 	})
+	return &body[newTarget]{newTarget{t, secret}}, err
+}
+
+func (a *api) editTarget(q ask[targetChange]) (*body[newTarget], error) {
+	b := &q.input.Body
+	c := notify.TargetChange{
+		Name: b.Name, URL: b.URL, Secret: b.Secret, NewSecret: b.NewSecret, CA: b.CA, Plain: b.Plain, Interval: (*time.Duration)(b.Interval),
+		Fixable: b.Fixable, Exploited: b.Exploited, Running: b.Running, Repositories: b.Repositories, Groups: b.Groups,
+	}
+	if b.Kinds != nil {
+		var kinds []notice.Kind
+		for _, k := range *b.Kinds {
+			kinds = append(kinds, notice.Kind(k))
+		}
+		c.Kinds = &kinds
+	}
+	if b.Severity != nil {
+		severity, err := finding.ParseSeverity(*b.Severity)
+		if err != nil {
+			return nil, fault.New(fault.Invalid, "severity: %w", err)
+		}
+		c.Severity = &severity
+	}
+	t, secret, err := a.notify.Edit(q.ctx, q.who, q.input.ID, c)
 	return &body[newTarget]{newTarget{t, secret}}, err
 }

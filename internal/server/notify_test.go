@@ -251,6 +251,16 @@ func TestImageThatBecomesVulnerableIsTold(t *testing.T) {
 	if strings.Contains(string(a.body), made.Secret) {
 		t.Error("the secret is shown again")
 	}
+	a = ask(t, c, "http://castellan", "PATCH", fmt.Sprintf("/api/v1/notify/targets/%d", made.Target.ID), map[string]any{"name": "siren", "fixable": true})
+	d.hold(t, d.Paths["/api/v1/notify/targets/{id}"]["patch"], a)
+	var changed struct {
+		Target notice.Target
+		Secret string
+	}
+	a.into(t, &changed)
+	if a.status != http.StatusOK || changed.Secret != "" || changed.Target.Name != "siren" || !changed.Target.Filter.Fixable || !changed.Target.Filter.Running || changed.Target.Address != made.Target.Address {
+		t.Errorf("changed: %d %s", a.status, a.body)
+	}
 	if a := ask(t, c, "http://castellan", "POST", fmt.Sprintf("/api/v1/notify/targets/%d/test", made.Target.ID), nil); a.status != http.StatusNoContent {
 		t.Errorf("test: %d %s", a.status, a.body)
 	}

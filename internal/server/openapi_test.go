@@ -228,6 +228,7 @@ var samples = map[string]struct {
 	"get-agent-processes":        {path: "/api/v1/agents/" + agentID + "/processes", as: access.Viewer},
 	"add-notify-target":          {path: "-"}, // TestImageThatBecomesVulnerableIsTold
 	"remove-notify-target":       {path: "-"},
+	"update-notify-target":       {path: "-"},
 	"test-notify-target":         {path: "-"},
 	"sign-in":                    {path: "/api/v1/session", body: map[string]string{"name": "viewer", "password": password}},
 	"sign-out":                   {path: "/api/v1/session", as: access.Viewer},

@@ -65,6 +65,10 @@ type FindingImage struct {
 	Running   int    `json:"running"`
 }
 
+// NoOwner asks, where an owner's name would stand, for images that have none. No
+// owner can be called that.
+const NoOwner = "-"
+
 // FindingQuery selects findings; zero fields don't filter, all given ones must
 // hold.
 type FindingQuery struct {
@@ -73,7 +77,7 @@ type FindingQuery struct {
 	Key     string
 	// Severity is the least that is asked for.
 	Severity finding.Severity
-	Owner    string // of the image, by the owner's name
+	Owner    string // of the image, by the owner's name, or NoOwner
 	Running  bool   // only in images with running workloads
 	// Accepted asks for accepted findings alone; without it there are none.
 	Accepted bool
@@ -103,7 +107,7 @@ type TrendDay struct {
 	Severity finding.Severity `json:"severity"`
 	Open     int              `json:"open"` // when the day was last looked at
 	// New are those of which nothing with them ran before, Resolved those of which
-	// nothing runs any more. Of vulnerabilities neither is counted.
+	// nothing runs any more.
 	New      int `json:"new"`
 	Resolved int `json:"resolved"`
 }

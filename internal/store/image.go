@@ -120,7 +120,7 @@ type Counts struct {
 type ImageQuery struct {
 	Text    string    // substring of a reference, id or digest
 	State   ScanState // of the scan
-	Owner   string    // by name
+	Owner   string    // by name, or NoOwner
 	Running bool      // only those with running workloads
 	After   string    // continues behind this image's ID
 	Limit   int       // as in EventQuery
@@ -138,7 +138,7 @@ type VulnerabilityQuery struct {
 	Exploited bool
 	InUse     bool
 	Running   bool   // only in images with running workloads
-	Owner     string // of the image, by name
+	Owner     string // of the image, by name, or NoOwner
 	// Accepted asks for accepted findings alone; without it there are none.
 	Accepted bool
 	Text     string // substring of an id, another name of the weakness, or a package's name

@@ -20,6 +20,9 @@ type NotifyTargets interface {
 	// PutNotifyTarget creates one. Conflict when the name is taken, Exhausted when
 	// there are MaxNotifyTargets.
 	PutNotifyTarget(ctx context.Context, t notice.Target) (notice.Target, error)
+	// UpdateNotifyTarget replaces the one with its ID, but for its state. NotFound
+	// when there is none, Conflict when another has its name.
+	UpdateNotifyTarget(ctx context.Context, t notice.Target) error
 	// NotifyTargets returns all with their states, by name.
 	NotifyTargets(ctx context.Context) ([]notice.Target, error)
 	// DeleteNotifyTarget removes one with all that it was to be told.

@@ -43,6 +43,7 @@ func TestConsole(t *testing.T) {
 	t.Run("vulnerabilities narrowed", func(t *testing.T) { h.narrows(t, h.tab(t, browser)) })
 	t.Run("acceptance", func(t *testing.T) { h.accepts(t, h.tab(t, browser)) })
 	t.Run("live images", func(t *testing.T) { h.followsImages(t, h.tab(t, browser)) })
+	t.Run("target changed", func(t *testing.T) { h.changes(t, h.tab(t, browser)) })
 	t.Run("invitation", func(t *testing.T) { h.invites(t, h.tab(t, browser)) })
 	t.Run("live events", func(t *testing.T) { h.liveEvents(t, h.tab(t, browser)) })
 	t.Run("overview refreshes", func(t *testing.T) { h.refreshes(t, h.tab(t, browser)) })

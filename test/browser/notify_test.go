@@ -3,6 +3,7 @@ package browser
 import (
 	"context"
 	"fmt"
+	"testing"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/finding"
@@ -35,4 +36,28 @@ func addTargets(ctx context.Context, st store.Store) error {
 		}
 	}
 	return nil
+}
+
+// changes opens the form of a target that is there, on a telephone too: it has what
+// the target is but its secrets, and fits.
+func (h *house) changes(t *testing.T, b *tab) {
+	for _, width := range []int64{1280, 390} {
+		b.size(width)
+		b.open("/notify")
+		b.click(".targets .more > summary")
+		b.wait(`document.querySelector(".targets .more[open] [name=name]").value === "soc"`)
+		if got := eval[string](b, `document.querySelector(".targets .more[open] [name=url]").value + document.querySelector(".targets .more[open] [name=secret]").value`); got != "" {
+			t.Errorf("what may be a secret is shown: %q", got)
+		}
+		if got := eval[int64](b, "document.documentElement.scrollWidth"); got > width {
+			t.Errorf("it is %d pixels wide, of %d", got, width)
+		}
+		b.lets(t, "the form of a target")
+		picture(b, fmt.Sprintf("notify-change-%d", width))
+	}
+	// The house sends nothing: the answer says so, and keeps what was typed.
+	b.expect("status of 501")
+	b.fill(".targets .more[open] [name=name]", "siren")
+	b.click(".targets .more[open] .primary")
+	b.wait(`document.querySelector("[role=alert]") && document.querySelector(".targets .more[open] [name=name]").value === "siren"`)
 }

@@ -23,9 +23,7 @@ func (d *DB) Vulnerabilities(ctx context.Context, q store.VulnerabilityQuery) (v
 		if q.Running {
 			f.add("i.idle = 0")
 		}
-		if q.Owner != "" {
-			f.add("i.owner = ?", q.Owner)
-		}
+		f.owner("i.owner", q.Owner)
 		query := `SELECT i.id, n.first, n.body, d.body FROM facets v CROSS JOIN vulnerabilities n ON n.facet = v.number
 			CROSS JOIN images i ON i.number = n.image CROSS JOIN details d ON d.id = n.detail WHERE ` + strings.Join(f.parts, " AND ") +
 			" ORDER BY v.rank DESC, v.number, n.position, n.number LIMIT ? OFFSET ?"
@@ -92,6 +90,17 @@ func (s *snapshot) filterFacets(ctx context.Context, q store.VulnerabilityQuery)
 		f.add(`v.search LIKE ? ESCAPE '\'`, likePattern(q.Text))
 	}
 	return f, nil
+}
+
+// owner asks for what is of an owner, or of nobody.
+func (f *fragments) owner(column, name string) {
+	switch name {
+	case "":
+	case store.NoOwner:
+		f.add(column + " = ''")
+	default:
+		f.add(column+" = ?", name)
+	}
 }
 
 // weaknessesNamed returns the ids of what a name stands for: itself, and those

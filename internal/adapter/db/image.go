@@ -174,9 +174,7 @@ func (d *DB) Images(ctx context.Context, q store.ImageQuery) (vs []store.Image, 
 		} else {
 			f.add("idle >= 0")
 		}
-		if q.Owner != "" {
-			f.add("owner = ?", q.Owner)
-		}
+		f.owner("owner", q.Owner)
 		if q.Text != "" {
 			f.add(`search LIKE ? ESCAPE '\'`, likePattern(q.Text))
 		}

@@ -80,9 +80,7 @@ func filterImages(f *fragments, q store.FindingQuery) {
 	if q.Running {
 		f.add("i.idle = 0")
 	}
-	if q.Owner != "" {
-		f.add("i.owner = ?", q.Owner)
-	}
+	f.owner("i.owner", q.Owner)
 }
 
 // holder is an image that can have findings.

@@ -194,3 +194,37 @@ func TestDecisionsOfBeforeFindings(t *testing.T) {
 		t.Errorf("%d faults (%v), want 1", len(ls), err)
 	}
 }
+
+// TestWeaknessesOfBeforeMoves: what ran before the upgrade is no news after it, what
+// comes then is.
+func TestWeaknessesOfBeforeMoves(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "castellan.db")
+	must := mustOf(t)
+	at := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
+	found := func(d *db.DB, ids ...string) {
+		var vs []finding.Vulnerability
+		for _, id := range ids {
+			v := finding.Vulnerability{ID: id, Package: inventory.Package{Type: "deb", Name: "zlib", Version: "1"}, Severity: finding.High, State: finding.Unfixed}
+			v.Print()
+			vs = append(vs, v)
+		}
+		must(d.PutFindings(t.Context(), store.ImageFindings{ImageID: "i", Vulnerabilities: vs}))
+	}
+	d := openFor(t, db.Options{Path: path})
+	must(d.PutWorkloads(t.Context(), []asset.Workload{{ID: "w", AgentID: "a", State: asset.Running, Image: asset.Image{ID: "i", Reference: "shop"}}}))
+	_, err := d.NoteImages(t.Context(), []store.Image{{ID: "i"}}, at)
+	must(err)
+	found(d, "CVE-1")
+	must(d.NoteTrend(t.Context(), at))
+	must(d.Close())
+	downTo(t, path, 9)
+	d = openFor(t, db.Options{Path: path})
+	must(d.NoteTrend(t.Context(), at.AddDate(0, 0, 1)))
+	found(d, "CVE-1", "CVE-2")
+	must(d.NoteTrend(t.Context(), at.AddDate(0, 0, 1)))
+	days, err := d.Trend(t.Context(), store.KindVulnerability, at.AddDate(0, 0, 1))
+	must(err)
+	if len(days) != 1 || days[0].Open != 2 || days[0].New != 1 {
+		t.Errorf("after the upgrade: %+v, want one new of two", days)
+	}
+}

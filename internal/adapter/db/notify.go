@@ -41,6 +41,28 @@ func (d *DB) PutNotifyTarget(ctx context.Context, t notice.Target) (notice.Targe
 	return t, nil
 }
 
+// UpdateNotifyTarget implements store.NotifyTargets.
+func (d *DB) UpdateNotifyTarget(ctx context.Context, t notice.Target) error {
+	id := t.ID
+	t.ID, t.State = 0, notice.State{}
+	body, err := json.Marshal(t)
+	if err != nil {
+		return fmt.Errorf("encode target: %w", err)
+	}
+	return d.write(ctx, "store target", func(ctx context.Context, w *writer) error {
+		n, err := w.exec(ctx, "UPDATE notify_targets SET name = ?, sealed = ?, body = ? WHERE id = ?", t.Name, t.Sealed, string(body), id)
+		switch {
+		case isUnique(err):
+			return fault.New(fault.Conflict, "there is a target %q already", t.Name).With("choose another name")
+		case err != nil:
+			return err
+		case n == 0:
+			return noTarget(id)
+		}
+		return nil
+	})
+}
+
 // NotifyTargets implements store.NotifyTargets.
 func (d *DB) NotifyTargets(ctx context.Context) (all []notice.Target, err error) {
 	err = d.read(ctx, "read targets", func(s *snapshot) error {

@@ -38,6 +38,7 @@ var mayScan = map[string]string{
 	"SELECT f.number FROM facets f":                                                                               "one small row for what images share of findings, once a retention run",
 	"SELECT number FROM facets":                                                                                   "one small row for what images share of findings, once a retention run",
 	"SELECT v.number, v.weakness, v.rank, v.fixable FROM facets v NOT INDEXED WHERE":                              "as above, and most are wanted; never one of each finding",
+	"SELECT weakness, severity FROM running_weaknesses":                                                           "every ten minutes each is held against what runs now",
 	"SELECT serial, agent, hostname, address, issued, expires, revoked FROM certificates ORDER BY":                "a few rows an agent, and all are wanted",
 }
 

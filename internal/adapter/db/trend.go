@@ -24,11 +24,21 @@ type dayFinding struct {
 	daySum
 }
 
+// dayWeakness is a weakness of which something runs.
+type dayWeakness struct {
+	id       string
+	severity finding.Severity
+}
+
 // dayCount is what is to be counted into a day: read beside the writer, since
 // events wait while it writes.
 type dayCount struct {
-	begun, ended []dayFinding // that run now, and did not; the other way round
-	open         map[daySum]int
+	begun, ended                   []dayFinding // that run now, and did not; the other way round
+	begunWeaknesses, endWeaknesses []dayWeakness
+	// unknown says that it was not kept yet which weaknesses ran: all that do now
+	// did so before, and are no news.
+	unknown bool
+	open    map[daySum]int
 }
 
 // runsNow says whether a running workload's image has the finding f, and runsOpen
@@ -65,6 +75,9 @@ func (d *DB) NoteTrend(ctx context.Context, now time.Time) error {
 			}
 		}
 	}
+	if err := d.noteWeaknesses(ctx, today, &c); err != nil {
+		return err
+	}
 	return d.write(ctx, "count what is open today", func(ctx context.Context, w *writer) error {
 		// Of the lines of today that have nothing any more the count must fall to 0.
 		if _, err := w.exec(ctx, "UPDATE finding_days SET open = 0 WHERE day = ?", today); err != nil {
@@ -82,7 +95,15 @@ func (d *DB) NoteTrend(ctx context.Context, now time.Time) error {
 
 // countDay reads what a day counts.
 func (s *snapshot) countDay(ctx context.Context) (c dayCount, err error) {
-	if c.open, err = s.openWeaknesses(ctx); err != nil {
+	open, err := s.runningWeaknesses(ctx, false)
+	if err != nil {
+		return c, err
+	}
+	c.open = map[daySum]int{}
+	for _, severity := range open {
+		c.open[weaknessSumOf(severity)]++
+	}
+	if err := s.movedWeaknesses(ctx, open, &c); err != nil {
 		return c, err
 	}
 	c.begun, err = s.dayFindings(ctx, "f.runs = 0 AND "+runsNow)
@@ -140,9 +161,15 @@ func (w *writer) addDay(ctx context.Context, today int64, s daySum, column strin
 	return err
 }
 
-// openWeaknesses counts the weaknesses of running images by severity.
-func (s *snapshot) openWeaknesses(ctx context.Context) (map[daySum]int, error) {
-	q := store.VulnerabilityQuery{Running: true}
+// weaknessSumOf is the line of a day that a weakness of that severity is in.
+func weaknessSumOf(severity finding.Severity) daySum {
+	return daySum{string(store.KindVulnerability), int64(severity)}
+}
+
+// runningWeaknesses are the weaknesses of running images, each with the severity
+// that is the gravest of any of its packages there.
+func (s *snapshot) runningWeaknesses(ctx context.Context, accepted bool) (map[string]finding.Severity, error) {
+	q := store.VulnerabilityQuery{Running: true, Accepted: accepted}
 	f, err := s.filterFacets(ctx, q)
 	if err != nil {
 		return nil, err
@@ -154,18 +181,86 @@ func (s *snapshot) openWeaknesses(ctx context.Context) (map[daySum]int, error) {
 	if err := t.readImages(ctx, s, q); err != nil {
 		return nil, err
 	}
-	gravest := map[int]finding.Severity{} // by the weakness's place
+	gravest := map[string]finding.Severity{}
 	for i := range t.facets {
 		if x := &t.facets[i]; x.images > 0 {
 			severity, _, _, _ := parseRank(x.rank)
-			gravest[x.weakness] = max(gravest[x.weakness], severity)
+			id := t.weaknesses[x.weakness].id
+			gravest[id] = max(gravest[id], severity)
 		}
 	}
-	sums := map[daySum]int{}
-	for _, severity := range gravest {
-		sums[daySum{string(store.KindVulnerability), int64(severity)}]++
+	return gravest, nil
+}
+
+// movedWeaknesses finds what began to run, accepted or not, and what does no
+// longer. Accepting something resolves it as little as that of a secret does.
+func (s *snapshot) movedWeaknesses(ctx context.Context, open map[string]finding.Severity, c *dayCount) error {
+	accepted, err := s.runningWeaknesses(ctx, true)
+	if err != nil {
+		return err
 	}
-	return sums, nil
+	before := map[string]bool{}
+	err = s.query(ctx, "SELECT weakness, severity FROM running_weaknesses", nil, func(r *sql.Rows) (bool, error) {
+		var w dayWeakness
+		err := r.Scan(&w.id, &w.severity)
+		before[w.id] = true
+		_, isOpen := open[w.id]
+		_, isAccepted := accepted[w.id]
+		if !isOpen && !isAccepted {
+			c.endWeaknesses = append(c.endWeaknesses, w)
+		}
+		return true, err
+	})
+	if err != nil {
+		return err
+	}
+	for _, some := range []map[string]finding.Severity{open, accepted} {
+		for id, severity := range some {
+			if !before[id] {
+				before[id] = true
+				c.begunWeaknesses = append(c.begunWeaknesses, dayWeakness{id, max(severity, accepted[id])})
+			}
+		}
+	}
+	c.unknown = before[""] // the mark of the migration, which ends with the others
+	return nil
+}
+
+// noteWeaknesses counts what moved, and keeps what runs now.
+func (d *DB) noteWeaknesses(ctx context.Context, today int64, c *dayCount) error {
+	for _, part := range [...]struct {
+		weaknesses []dayWeakness
+		column     string
+	}{{c.begunWeaknesses, "new"}, {c.endWeaknesses, "resolved"}} {
+		for some := range slices.Chunk(part.weaknesses, pruneRows) {
+			err := d.write(ctx, "count what changed today", func(ctx context.Context, w *writer) error {
+				sums := map[daySum]int{}
+				for _, x := range some {
+					query, args := "DELETE FROM running_weaknesses WHERE weakness = ?", []any{x.id}
+					if part.column == "new" {
+						query, args = "INSERT INTO running_weaknesses (weakness, severity) VALUES (?,?)", []any{x.id, int64(x.severity)}
+					}
+					if _, err := w.exec(ctx, query, args...); err != nil {
+						return err
+					}
+					sums[weaknessSumOf(x.severity)]++
+				}
+				if c.unknown {
+					return nil
+				}
+				for s, n := range sums {
+					if err := w.addDay(ctx, today, s, part.column, n); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Trend implements store.FindingReads.

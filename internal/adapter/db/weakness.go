@@ -142,9 +142,7 @@ func (t *tally) readImages(ctx context.Context, s *snapshot, q store.Vulnerabili
 	if q.Running {
 		f.add("i.idle = 0")
 	}
-	if q.Owner != "" {
-		f.add("i.owner = ?", q.Owner)
-	}
+	f.owner("i.owner", q.Owner)
 	if q.ImageID != "" {
 		f.add("i.id = ?", q.ImageID)
 	}

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -59,7 +60,29 @@ type Repository struct {
 	Missing int
 	// Shallow says that it lacks commits: it was cloned without its older ones.
 	Shallow bool
+
+	// since is the commit whose history is left out, "" for none; staged means what
+	// the next commit will bring instead of any history.
+	since  string
+	staged bool
 }
+
+// Since leaves out what a revision and those before it have: what Each hands over
+// then is what the commit in use has brought since. It returns fault.NotFound for a
+// revision that the repository does not have.
+func (r *Repository) Since(ctx context.Context, revision string) error {
+	out, err := r.output(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", revision+"^{commit}")
+	if err != nil {
+		return fault.New(fault.NotFound, "find revision %q: %w", revision, err).
+			With("name a commit, branch or tag that the clone has; git fetch origin BRANCH brings one, and is then FETCH_HEAD")
+	}
+	r.since = strings.TrimSpace(string(out))
+	return nil
+}
+
+// Staged has Each hand over what the next commit will bring: what is in the index
+// and differs from the commit in use.
+func (r *Repository) Staged() { r.staged = true }
 
 // Open opens the repository that a folder is, or is in. It returns
 // fault.Unavailable if there is no git program, and fault.NotFound if there is no
@@ -86,6 +109,13 @@ func (r *Repository) command(ctx context.Context, args ...string) *exec.Cmd {
 		"-c", "log.showSignature=false", "-c", "log.mailmap=false", "-c", "color.ui=false", "-c", "core.bigFileThreshold=64m", "-c", "fetch.bundleURI="}, args...)...)
 	c.Env = []string{"PATH=/usr/bin:/bin", "HOME=/nonexistent", "LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_TERMINAL_PROMPT=0",
 		"GIT_ALLOW_PROTOCOL=", "GIT_NO_LAZY_FETCH=1", "GIT_ATTR_NOSYSTEM=1", "GIT_OPTIONAL_LOCKS=0", "GIT_ALLOC_LIMIT=1g", "GIT_GRAFT_FILE=/dev/null"}
+	if index := os.Getenv("GIT_INDEX_FILE"); r.staged && index != "" {
+		// A hook is told of the index that is committed: with git commit FILE it is none
+		// of the repository's own.
+		if abs, err := filepath.Abs(index); err == nil {
+			c.Env = append(c.Env, "GIT_INDEX_FILE="+abs)
+		}
+	}
 	const grace = 5 * time.Second // for the pipes of a git that was stopped
 	c.WaitDelay = grace
 	return c
@@ -119,7 +149,7 @@ func explained(err error, said *bounded) error {
 }
 
 // Each calls take for every content of every commit that a branch, tag or stash
-// leads to, the oldest first, with the commit that brought it. Content that was
+// leads to, unless Since or Staged means less; the oldest first, with the commit that brought it. Content that was
 // brought several times to one path is handed over once; what stands at several
 // is, at each: a path may say what a content is worth. What commits and tags say is
 // handed over beside, each as it is met, without a path.
@@ -147,7 +177,11 @@ func (r *Repository) Each(ctx context.Context, take func(inventory.Blob, io.Read
 		_, err := contents.take(inventory.Blob{ID: id, Commit: c, Message: true, Newest: true}, afterHead(take))
 		return err
 	}
-	err = r.changes(ctx, said, func(b inventory.Blob) error {
+	args, err := r.walk(ctx)
+	if err != nil {
+		return errors.Join(err, contents.close())
+	}
+	err = r.changes(ctx, args, said, func(b inventory.Blob) error {
 		at := standing{b.ID, b.Path}
 		if seen[at] {
 			return nil
@@ -160,7 +194,7 @@ func (r *Repository) Each(ctx context.Context, take func(inventory.Blob, io.Read
 			r.Missing++
 			return nil
 		}
-		b.Newest = newest[b.ID]
+		b.Newest = newest[b.ID] || r.staged
 		has, err := contents.take(b, take)
 		switch {
 		case err != nil:
@@ -171,7 +205,7 @@ func (r *Repository) Each(ctx context.Context, take func(inventory.Blob, io.Read
 		}
 		return err
 	})
-	if err == nil {
+	if err == nil && r.since == "" && !r.staged { // a branch or the next commit brings no tags
 		err = r.tags(ctx, said)
 	}
 	return errors.Join(err, contents.close())
@@ -283,9 +317,36 @@ func noneFound(err error) bool {
 	return errors.As(err, &exit) && exit.ExitCode() == 1
 }
 
+// walk is the command of git that lists what is to be looked at.
+func (r *Repository) walk(ctx context.Context) ([]string, error) {
+	raw := []string{"--no-renames", "--no-ext-diff", "--no-textconv", "--raw", "-z", "--no-abbrev"}
+	if r.staged {
+		before := "HEAD"
+		if _, err := r.output(ctx, "rev-parse", "--verify", "--quiet", "HEAD^{commit}"); err != nil {
+			if !noneFound(err) {
+				return nil, err
+			}
+			// Before the first commit there is nothing: the empty tree, whose id depends
+			// on the repository's hash.
+			out, err := r.output(ctx, "hash-object", "-t", "tree", "/dev/null")
+			if err != nil {
+				return nil, err
+			}
+			before = strings.TrimSpace(string(out))
+		}
+		return append(append([]string{"diff-index", "--cached"}, raw...), before), nil
+	}
+	log := append([]string{"log", "--reverse", "--date-order", "--encoding=UTF-8", "--no-mailmap", "-O/dev/null", "--diff-merges=first-parent", "--root",
+		"--format=%x01%H%x00%an%x00%aI"}, raw...)
+	if r.since != "" {
+		return append(log, r.since+"..HEAD"), nil
+	}
+	return append(log, "--all"), nil
+}
+
 // changes calls said for every commit, and one for every content that it adds or
-// changes.
-func (r *Repository) changes(ctx context.Context, said func(id string, c inventory.Commit) error, one func(inventory.Blob) error) error {
+// changes, as args list them.
+func (r *Repository) changes(ctx context.Context, args []string, said func(id string, c inventory.Commit) error, one func(inventory.Blob) error) error {
 	return r.tokens(ctx, func(t *tokens) error {
 		var commit inventory.Commit
 		for n := 0; ; {
@@ -320,7 +381,7 @@ func (r *Repository) changes(ctx context.Context, said func(id string, c invento
 				}
 			}
 		}
-	}, "log", "--all", "--reverse", "--date-order", "--encoding=UTF-8", "--no-mailmap", "-O/dev/null", "--diff-merges=first-parent", "--root", "--no-renames", "--no-ext-diff", "--no-textconv", "--raw", "-z", "--no-abbrev", "--format=%x01%H%x00%an%x00%aI")
+	}, args...)
 }
 
 // isFile says that a mode is that of a file, not of a link or another repository.

@@ -42,10 +42,19 @@ func write(t *testing.T, folder, name, content string) {
 	}
 }
 
-func each(t *testing.T, folder string) (lines []string) {
+func each(t *testing.T, folder string) []string {
+	t.Helper()
+	return eachOf(t, folder, func(*git.Repository) error { return nil })
+}
+
+// eachOf is what a repository hands over once it is told what is wanted of it.
+func eachOf(t *testing.T, folder string, tell func(*git.Repository) error) (lines []string) {
 	t.Helper()
 	r, err := git.Open(t.Context(), folder)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tell(r); err != nil {
 		t.Fatal(err)
 	}
 	err = r.Each(t.Context(), func(b inventory.Blob, content io.Reader) error {
@@ -83,6 +92,41 @@ func TestEach(t *testing.T) {
 	}
 }
 
+// Of a branch what it has brought, of the index what the next commit will bring: the
+// staged content, whatever the file has by now.
+func TestSinceAndStaged(t *testing.T) {
+	f := t.TempDir()
+	write(t, f, "a.txt", "one")
+	made(t, f, []string{"init"}, []string{"add", "."})
+	staged := func(r *git.Repository) error { r.Staged(); return nil }
+	const nobody = "  0001-01-01"
+	if d := cmp.Diff(eachOf(t, f, staged), []string{`"a.txt" "one" 3 true` + nobody}); d != "" {
+		t.Errorf("before the first commit (-got +want):\n%s", d)
+	}
+	made(t, f, []string{"commit", "-m", "first"}, []string{"checkout", "-b", "side"})
+	write(t, f, "b.txt", "two")
+	made(t, f, []string{"add", "."}, []string{"commit", "-m", "second"}, []string{"rm", "-q", "a.txt"})
+	write(t, f, "c.txt", "three")
+	made(t, f, []string{"add", "c.txt"})
+	write(t, f, "c.txt", "changed since")
+	since := func(r *git.Repository) error { return r.Since(t.Context(), "main") }
+	if d := cmp.Diff(eachOf(t, f, since), []string{`"b.txt" "two" 3 true A. Uthor 2026-01-02`}); d != "" {
+		t.Errorf("since main (-got +want):\n%s", d)
+	}
+	if d := cmp.Diff(eachOf(t, f, staged), []string{`"c.txt" "three" 5 true` + nobody}); d != "" {
+		t.Errorf("staged (-got +want):\n%s", d)
+	}
+	r, err := git.Open(t.Context(), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, revision := range []string{"none", "--all", "", "main --all", "a.txt"} {
+		if err := r.Since(t.Context(), revision); !fault.Is(err, fault.NotFound) {
+			t.Errorf("Since(%q) = %v, want fault.NotFound", revision, err)
+		}
+	}
+}
+
 // A repository's settings start nothing: whoever wrote them is not trusted.
 func TestSettingsStartNothing(t *testing.T) {
 	f := t.TempDir()
@@ -100,6 +144,12 @@ func TestSettingsStartNothing(t *testing.T) {
 	}
 	if got := each(t, f); len(got) != 2 {
 		t.Errorf("got %v, want both files", got)
+	}
+	write(t, f, "b.txt", "two")
+	made(t, f, []string{"-c", "core.fsmonitor=false", "-c", "filter.evil.smudge=", "add", "b.txt"})
+	os.Remove(mark) //nolint:errcheck // git by itself may have started one to add
+	if got := eachOf(t, f, func(r *git.Repository) error { r.Staged(); return nil }); len(got) != 1 {
+		t.Errorf("staged is %v, want one file", got)
 	}
 	if _, err := os.Stat(mark); err == nil {
 		t.Error("a setting of the repository started a program")

@@ -130,7 +130,11 @@ func (s *scan) single(name string) error {
 	} else {
 		s.document(name, b, false)
 	}
-	if len(s.seen)+len(s.problems) == before {
+	switch {
+	case len(s.seen)+len(s.problems) != before:
+	case bytes.Contains(b, []byte("AWSTemplateFormatVersion")):
+		s.problem(name, fmt.Errorf("it is a template of CloudFormation in which nothing says how containers are run"))
+	default:
 		s.problem(name, fmt.Errorf("neither a task definition, a template of CloudFormation, Terraform, a compose file nor a Dockerfile"))
 	}
 	return nil

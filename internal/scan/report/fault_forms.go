@@ -26,7 +26,7 @@ func (run *sarifRun) addFaults(r *Report) {
 		n := run.rule(rules, m.Check, func() sarifRule { return sarifCheck(m) })
 		res := sarifResult{
 			RuleID: m.Check, RuleIndex: n, Level: sarifLevelOf(m.Severity), Message: sarifText{fmt.Sprintf("%s: %s. %s", faultOwner(m), m.Evidence, m.Remedy)},
-			Locations: []sarifLocation{}, Fingerprints: map[string]string{"castellan/v1": m.Fingerprint},
+			Fingerprints: map[string]string{"castellan/v1": m.Fingerprint}, severity: m.Severity,
 			Properties: map[string]any{"resource": m.Resource, "severity": m.Severity.String()},
 		}
 		if m.File != "" {

@@ -16,8 +16,24 @@ func writeMarkdown(w io.Writer, reports []Report, o Options) error {
 	for i := range reports {
 		markdownReport(&b, &reports[i], o)
 	}
-	_, err := io.WriteString(w, b.String())
+	_, err := io.WriteString(w, shortened(b.String()))
 	return err
+}
+
+// maxMarkdown bounds what is written: GitHub shows nothing at all of a summary that
+// is larger than 1 MiB, and so do others of a comment.
+const maxMarkdown = 1_000_000
+
+// shortened leaves out what is too much, by whole lines.
+func shortened(text string) string {
+	if len(text) <= maxMarkdown {
+		return text
+	}
+	text = text[:strings.LastIndexByte(text[:maxMarkdown], '\n')+1]
+	if strings.Count(text, "<details>") > strings.Count(text, "</details>") {
+		text += "\n</details>\n"
+	}
+	return text + "\n**The rest is left out here: it is in the other forms of the report.**\n"
 }
 
 func markdownReport(b *strings.Builder, r *Report, o Options) {

@@ -188,6 +188,8 @@ type Options struct {
 	Width  int
 	// All shows each vulnerability in forms for people, not only the groups.
 	All bool
+	// Category is what GitHub shall call the results; empty: by the subject.
+	Category string
 	// Compare orders versions of an ecosystem: negative when a is lower.
 	Compare func(ecosystem, a, b string) int
 }
@@ -207,11 +209,21 @@ const (
 	Markdown  Format = "markdown"
 	HTML      Format = "html"
 	Trivy     Format = "trivy"
+	// SARIFGitHub is SARIF as GitHub's code scanning can use it.
+	SARIFGitHub Format = "sarif-github"
+	// GitHub are annotations of a workflow's run.
+	GitHub Format = "github"
+	// The reports that GitLab takes of its jobs.
+	GitLabContainer Format = "gitlab-container-scanning"
+	GitLabSecret    Format = "gitlab-secret-detection"
+	GitLabQuality   Format = "gitlab-codequality"
+	// Env are the verdict and the numbers, for scripts.
+	Env Format = "env"
 )
 
 // Formats lists the forms.
 func Formats() []Format {
-	return []Format{Table, JSON, SARIF, JUnit, CycloneDX, SPDX, OpenVEX, Markdown, HTML, Trivy}
+	return []Format{Table, JSON, SARIF, JUnit, CycloneDX, SPDX, OpenVEX, Markdown, HTML, Trivy, SARIFGitHub, GitHub, GitLabContainer, GitLabSecret, GitLabQuality, Env}
 }
 
 // ParseFormat returns the form of that name.
@@ -230,6 +242,8 @@ func ParseFormat(name string) (Format, error) {
 var writers = map[Format]func(io.Writer, []Report, Options) error{
 	Table: writeTable, JSON: writeJSON, SARIF: writeSARIF, JUnit: writeJUnit, CycloneDX: writeCycloneDX,
 	SPDX: writeSPDX, OpenVEX: writeOpenVEX, Markdown: writeMarkdown, HTML: writeHTML, Trivy: writeTrivy,
+	SARIFGitHub: writeSARIFGitHub, GitHub: writeGitHub, GitLabContainer: writeGitLabContainer, GitLabSecret: writeGitLabSecret,
+	GitLabQuality: writeGitLabQuality, Env: writeEnv,
 }
 
 // Write writes reports. For CycloneDX and SPDX, which describe one subject,

@@ -190,7 +190,8 @@ func faulty() report.Report {
 
 // What is said of documents is compared with what a person has read once, too.
 func TestGoldenDocuments(t *testing.T) {
-	for _, f := range []report.Format{report.Table, report.JSON, report.SARIF, report.JUnit, report.Markdown, report.HTML, report.Trivy} {
+	for _, f := range []report.Format{report.Table, report.JSON, report.SARIF, report.JUnit, report.Markdown, report.HTML, report.Trivy,
+		report.SARIFGitHub, report.GitHub, report.GitLabQuality, report.Env} {
 		t.Run(string(f), func(t *testing.T) {
 			compare(t, "documents-"+string(f), write(t, f, faulty()))
 		})
@@ -228,7 +229,8 @@ func TestSchemas(t *testing.T) {
 	empty := report.Report{Inventory: inventory.Inventory{Subject: inventory.Subject{Kind: inventory.KindRoot, Name: "/"}}, Made: made}
 	unread := example()
 	unread.Gate = &report.Gate{Rule: "nothing that could not be read", Problems: []string{unread.Inventory.Problems[0].String()}}
-	for f, schema := range map[report.Format]string{report.SARIF: "sarif-2.1.0.json", report.CycloneDX: "bom-1.6.schema.json", report.SPDX: "spdx-schema-2.3.json"} {
+	for f, schema := range map[report.Format]string{report.SARIF: "sarif-2.1.0.json", report.SARIFGitHub: "sarif-2.1.0.json", report.CycloneDX: "bom-1.6.schema.json", report.SPDX: "spdx-schema-2.3.json",
+		report.GitLabContainer: "gitlab-security-15.json", report.GitLabSecret: "gitlab-security-15.json", report.GitLabQuality: "gitlab-codequality.json"} {
 		compiled := compile(t, schema)
 		for name, r := range map[string]report.Report{"full": example(), "empty": empty, "unread": unread, "documents": faulty()} {
 			t.Run(string(f)+" "+name, func(t *testing.T) {
@@ -247,7 +249,7 @@ func TestSchemas(t *testing.T) {
 func compile(t *testing.T, name string) *jsonschema.Schema {
 	t.Helper()
 	c := jsonschema.NewCompiler()
-	for _, file := range []string{"bom-1.6.schema.json", "spdx.schema.json", "jsf-0.82.schema.json", "sarif-2.1.0.json", "spdx-schema-2.3.json"} {
+	for _, file := range []string{"bom-1.6.schema.json", "spdx.schema.json", "jsf-0.82.schema.json", "sarif-2.1.0.json", "spdx-schema-2.3.json", "gitlab-security-15.json", "gitlab-codequality.json"} {
 		b, err := os.ReadFile(filepath.Join("testdata", "schema", file))
 		if err != nil {
 			t.Fatal(err)

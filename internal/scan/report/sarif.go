@@ -3,9 +3,11 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/castellan-security/castellan/internal/finding"
+	"github.com/castellan-security/castellan/internal/inventory"
 )
 
 // SARIF 2.1.0 (OASIS), as far as it is used here. The libraries for it carry a
@@ -72,6 +74,8 @@ type (
 		Fingerprints map[string]string  `json:"partialFingerprints"`
 		Suppressions []sarifSuppression `json:"suppressions,omitempty"`
 		Properties   map[string]any     `json:"properties"`
+		severity     finding.Severity
+		lasting      string // what GitHub knows it again by, if not the fingerprint
 	}
 	sarifLocation struct {
 		Physical sarifPhysical  `json:"physicalLocation"`
@@ -104,12 +108,16 @@ type (
 const sarifSchema = "https://json.schemastore.org/sarif-2.1.0.json"
 
 func writeSARIF(w io.Writer, reports []Report, o Options) error {
+	return encode(w, sarifLogOf(reports, o))
+}
+
+func sarifLogOf(reports []Report, o Options) sarifLog {
 	log := sarifLog{Schema: sarifSchema, Version: "2.1.0", Runs: []sarifRun{}}
-	ids := categories(reports)
+	ids := categories(reports, o.Category)
 	for i := range reports {
 		log.Runs = append(log.Runs, sarifRunOf(&reports[i], ids[i], o))
 	}
-	return encode(w, log)
+	return log
 }
 
 func sarifRunOf(r *Report, id string, o Options) sarifRun {
@@ -132,6 +140,7 @@ func sarifRunOf(r *Report, id string, o Options) sarifRun {
 	run.sarifSecrets(r)
 	run.sarifMalware(r)
 	run.addProblems(r)
+	run.locate(r)
 	return run
 }
 
@@ -151,15 +160,16 @@ func (run *sarifRun) rule(have map[string]int, id string, describe func() sarifR
 // stands before the last slash for the category, of which a later upload takes the
 // place of the one before, and refuses a file in which two runs have one: it must
 // be the same for the next version, and another for documents than for images and
-// for each of several images.
-func categories(reports []Report) []string {
+// for each image, which may each be uploaded by a job of its own. given is what a
+// user calls them instead.
+func categories(reports []Report, given string) []string {
 	ids := make([]string, len(reports))
 	seen := map[string]int{}
 	for i := range reports {
 		r := &reports[i]
-		category := "castellan/" + string(r.Inventory.Subject.Kind)
-		if len(reports) > 1 {
-			category += "/" + r.lasting()
+		category := firstOf(given, "castellan/"+string(r.Inventory.Subject.Kind))
+		if name := r.lasting(); name != "." && (given == "" || len(reports) > 1) {
+			category += "/" + name
 		}
 		if seen[category]++; seen[category] > 1 {
 			category += fmt.Sprintf("-%d", seen[category])
@@ -173,16 +183,30 @@ func categories(reports []Report) []string {
 // next: of an image its repository and platform.
 func (r *Report) lasting() string {
 	name := r.title()
-	if i := r.Inventory.Image; i != nil && i.Reference != "" {
-		name, _, _ = strings.Cut(i.Reference, "@")
-		if at := strings.LastIndexByte(name, ':'); at > strings.LastIndexByte(name, '/') {
-			name = name[:at]
-		}
-		if i.Platform.Architecture != "" {
+	if r.Inventory.Subject.Kind == inventory.KindHistory {
+		name, _, _ = strings.Cut(name, " (") // how many commits there are
+	}
+	if repository := r.repository(); repository != "" {
+		name = repository
+		if i := r.Inventory.Image; i.Platform.Architecture != "" {
 			name += "_" + i.Platform.String()
 		}
 	}
 	return oneWord(name)
+}
+
+// repository is the reference of an image without tag and digest, "" of what is no
+// image or has no reference.
+func (r *Report) repository() string {
+	i := r.Inventory.Image
+	if i == nil || i.Reference == "" {
+		return ""
+	}
+	name, _, _ := strings.Cut(i.Reference, "@")
+	if at := strings.LastIndexByte(name, ':'); at > strings.LastIndexByte(name, '/') {
+		name = name[:at]
+	}
+	return name
 }
 
 // oneWord is a name without slashes, which part a category.
@@ -219,7 +243,7 @@ func (run *sarifRun) addProblems(r *Report) {
 				})
 			}
 			run.Results = append(run.Results, sarifResult{RuleID: unreadable, RuleIndex: rule, Level: "error", Message: n.Message,
-				Locations: append([]sarifLocation{}, n.Locations...), Fingerprints: map[string]string{"castellan/v1": p.String()}, Properties: map[string]any{}})
+				Locations: slices.Clone(n.Locations), Fingerprints: map[string]string{"castellan/v1": p.String()}, Properties: map[string]any{}, severity: finding.Critical})
 		}
 		told.Notifications = append(told.Notifications, n)
 	}
@@ -255,6 +279,7 @@ func sarifResultOf(v *finding.Vulnerability, rule int) sarifResult {
 		RuleID: v.ID, RuleIndex: rule, Level: sarifLevelOf(v.Severity), Message: sarifText{text},
 		Fingerprints: map[string]string{"castellan/v1": v.Fingerprint},
 		Properties:   map[string]any{"state": v.State, "fixed": v.Fixed, "inUse": v.InUse, "exploited": v.KEV != nil},
+		severity:     v.Severity,
 	}
 	for _, place := range p.Places {
 		if place.Path == "" {
@@ -268,9 +293,6 @@ func sarifResultOf(v *finding.Vulnerability, rule int) sarifResult {
 			loc.Message = &sarifText{fmt.Sprintf("layer %d", place.Layer)}
 		}
 		res.Locations = append(res.Locations, loc)
-	}
-	if res.Locations == nil {
-		res.Locations = []sarifLocation{}
 	}
 	if a := v.Accepted; a != nil {
 		res.Suppressions = []sarifSuppression{{"external", "accepted", a.Reason}}

@@ -1,6 +1,8 @@
 package report
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"strings"
 	"time"
@@ -218,6 +220,7 @@ func htmlSecrets(r *Report) (rows []htmlSecret) {
 // sarifSecrets adds the secrets to a run: a rule a kind.
 func (run *sarifRun) sarifSecrets(r *Report) {
 	rules := map[string]int{}
+	names := r.secretIdentities()
 	for i := range r.Secrets {
 		s := &r.Secrets[i]
 		id := "secret/" + s.Rule
@@ -227,7 +230,7 @@ func (run *sarifRun) sarifSecrets(r *Report) {
 				Properties: map[string]any{"security-severity": severityScore(s.Severity), "tags": []string{"security", "secret"}}}
 		})
 		res := sarifResult{RuleID: id, RuleIndex: n, Level: sarifLevelOf(s.Severity), Message: sarifText{r.secretInWords(s)},
-			Locations: []sarifLocation{}, Fingerprints: map[string]string{"castellan/v1": s.Fingerprint},
+			Fingerprints: map[string]string{"castellan/v1": s.Fingerprint}, severity: s.Severity, lasting: names[i],
 			Properties: map[string]any{"length": s.Length, "hidden": s.Hidden != nil}}
 		if s.Check != "" {
 			res.Properties["check"] = s.Check
@@ -285,4 +288,23 @@ func (s *junitSuite) addSecrets(r *Report, breaks map[string]bool) {
 		}
 		s.Cases = append(s.Cases, c)
 	}
+}
+
+// secretIdentities name each secret by its kind and place, lines aside, so that
+// others know it again. Its own fingerprint is made with a salt, which a CI server's
+// fresh machine makes anew.
+func (r *Report) secretIdentities() []string {
+	names := make([]string, len(r.Secrets))
+	seen := map[string]int{}
+	for i := range r.Secrets {
+		s := &r.Secrets[i]
+		at := s.Rule + "\x00" + s.Path + "\x00" + string(s.Source) + "\x00" + s.Name
+		if s.Commit != nil {
+			at += "\x00" + s.Commit.Hash
+		}
+		seen[at]++
+		sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%d", at, seen[at]))
+		names[i] = hex.EncodeToString(sum[:16])
+	}
+	return names
 }

@@ -14,7 +14,11 @@ func uuidOf(r *Report) string {
 	for i := range r.Inventory.Packages {
 		fmt.Fprintf(h, "%v\n", r.Inventory.Packages[i].Key())
 	}
-	b := h.Sum(nil)[:16]
+	return uuidFrom(h.Sum(nil)[:16])
+}
+
+// uuidFrom marks 16 bytes as a UUID of version 8, and writes it.
+func uuidFrom(b []byte) string {
 	b[6] = b[6]&0x0f | 0x80
 	b[8] = b[8]&0x3f | 0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])

@@ -127,6 +127,7 @@ func (c *Console) routes() http.Handler {
 	done(access.EnrolAgents, "POST /agents/{id}/revoke", c.revokeAgent)
 	seen(access.ReadNotify, "GET /notify", c.notify)
 	done(access.ManageNotify, "POST /notify", c.addTarget)
+	done(access.ManageNotify, "POST /notify/{id}/edit", c.editTarget)
 	done(access.ManageNotify, "POST /notify/{id}/test", c.testTarget)
 	done(access.ManageNotify, "POST /notify/{id}/remove", c.removeTarget)
 	seen(access.ManageUsers, "GET /users", c.users)

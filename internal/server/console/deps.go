@@ -162,6 +162,7 @@ type Enrolment interface {
 type Notify interface {
 	Targets(ctx context.Context, who access.Identity) ([]notice.Target, error)
 	Add(ctx context.Context, who access.Identity, n notify.NewTarget) (t notice.Target, secret string, err error)
+	Edit(ctx context.Context, who access.Identity, id int64, c notify.TargetChange) (t notice.Target, secret string, err error)
 	Remove(ctx context.Context, who access.Identity, id int64) error
 	Test(ctx context.Context, who access.Identity, id int64) error
 }

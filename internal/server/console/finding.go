@@ -228,7 +228,7 @@ func (f acceptForm) expiry(now time.Time) (time.Time, error) {
 // ownerChoices are the owners to choose from, and what the address says if it is
 // none of them.
 func ownerChoices(f filter, owners []string) []string {
-	if have := f.get("owner"); have != "" && untrusted.Text(have) == have && !slices.Contains(owners, have) {
+	if have := f.get("owner"); have != "" && have != store.NoOwner && untrusted.Text(have) == have && !slices.Contains(owners, have) {
 		return append(slices.Clone(owners), have)
 	}
 	return owners

@@ -3,6 +3,7 @@ package console
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/castellan-security/castellan/internal/notice"
 	"github.com/castellan-security/castellan/internal/server/notify"
 	"github.com/castellan-security/castellan/internal/server/query"
+	"github.com/castellan-security/castellan/internal/untrusted"
 )
 
 // notifyData is the page of notification targets, and the form for a new one as
@@ -22,10 +24,29 @@ type notifyData struct {
 	Manages bool
 	Problem string
 	Form    targetForm
-	// Made and Secret are of the webhook that was just added: the only time that
-	// its secret is shown.
+	// Made and Secret are of the webhook that was just added or changed: the only
+	// time that its secret is shown.
 	Made   string
 	Secret string
+	// Edited is the target that was changed, or whose form was refused, as it was
+	// typed.
+	Edited int64
+}
+
+// editForm is the form for a target that is there.
+func (d notifyData) editForm(t notice.Target) targetForm {
+	if d.Edited == t.ID {
+		return d.Form
+	}
+	return formOf(t)
+}
+
+// addForm is the form for a new target.
+func (d notifyData) addForm() targetForm {
+	if d.Edited != 0 {
+		return newTargetForm()
+	}
+	return d.Form
 }
 
 // targetForm is the form for a new target. What may be a secret is not shown
@@ -39,6 +60,33 @@ type targetForm struct {
 // newTargetForm is the form before somebody typed.
 func newTargetForm() targetForm {
 	return targetForm{Type: string(notice.Webhook), Severity: finding.High.String(), Interval: "15m", Vulnerable: true}
+}
+
+// formOf is a target as its form has it; its patterns are shown as texts of others
+// are, which is why editTarget keeps those that come back as they were shown.
+func formOf(t notice.Target) targetForm {
+	f := targetForm{
+		Name: t.Name, Type: string(t.Type), Severity: t.Filter.Severity.String(), Interval: t.Interval.String(),
+		Repositories: untrusted.Text(strings.Join(t.Filter.Repositories, " ")), Groups: untrusted.Text(strings.Join(t.Filter.Groups, " ")),
+		Plain:      !strings.HasPrefix(t.Address, "https://") && !strings.HasPrefix(t.Address, "tls://"),
+		Vulnerable: len(t.Filter.Kinds) == 0 || slices.Contains(t.Filter.Kinds, notice.ImageVulnerable),
+		Scanned:    slices.Contains(t.Filter.Kinds, notice.ImageScanned), Fixable: t.Filter.Fixable, KEV: t.Filter.Exploited, Running: t.Filter.Running,
+	}
+	for _, s := range intervals() {
+		if known, err := query.Duration(s.Value); err == nil && known == t.Interval {
+			f.Interval = s.Value
+		}
+	}
+	return f
+}
+
+// intervalsWith are the choices, and what a target has if it is none of them.
+func intervalsWith(have string) []span {
+	all := intervals()
+	if have == "" || slices.ContainsFunc(all, func(s span) bool { return s.Value == have }) {
+		return all
+	}
+	return append(all, span{have, "every " + have})
 }
 
 // targetTypes are the choices of how a target is reached.
@@ -76,14 +124,8 @@ func (c *Console) addTarget(w http.ResponseWriter, r *http.Request, v visit) err
 	if c.Notify == nil {
 		return c.nowhere(w, r, v)
 	}
-	get := r.PostForm.Get
-	form := targetForm{
-		Name: get("name"), Type: get("type"), Severity: get("severity"), Interval: get("interval"),
-		Repositories: get("repositories"), Groups: get("groups"),
-		Plain: r.PostForm.Has("plain"), Scanned: r.PostForm.Has("scanned"), Vulnerable: r.PostForm.Has("vulnerable"),
-		Fixable: r.PostForm.Has("fixable"), KEV: r.PostForm.Has("exploited"), Running: r.PostForm.Has("running"),
-	}
-	n, err := form.target(get("url"), get("secret"))
+	form := typedTarget(r)
+	n, err := form.target(r.PostForm.Get("url"), r.PostForm.Get("secret"))
 	if err == nil {
 		var made notice.Target
 		var secret string
@@ -91,11 +133,104 @@ func (c *Console) addTarget(w http.ResponseWriter, r *http.Request, v visit) err
 			return c.showNotify(w, r, v, http.StatusCreated, notifyData{Form: newTargetForm(), Made: made.Name, Secret: secret})
 		}
 	}
-	said, ok := refused(err)
+	said, ok := refusedTarget(err)
 	if !ok {
 		return err
 	}
 	return c.showNotify(w, r, v, c.Status(err), notifyData{Form: form, Problem: said})
+}
+
+// refusedTarget says why a target is not as the form wants it, where somebody who
+// looks at the page can do something about it.
+func refusedTarget(err error) (string, bool) {
+	if fault.Is(err, fault.Unsupported) || fault.Is(err, fault.Corrupt) {
+		return sentence(err), true
+	}
+	return refused(err)
+}
+
+// typedTarget is the form that was sent.
+func typedTarget(r *http.Request) targetForm {
+	get := r.PostForm.Get
+	return targetForm{
+		Name: get("name"), Type: get("type"), Severity: get("severity"), Interval: get("interval"),
+		Repositories: get("repositories"), Groups: get("groups"),
+		Plain: r.PostForm.Has("plain"), Scanned: r.PostForm.Has("scanned"), Vulnerable: r.PostForm.Has("vulnerable"),
+		Fixable: r.PostForm.Has("fixable"), KEV: r.PostForm.Has("exploited"), Running: r.PostForm.Has("running"),
+	}
+}
+
+// editTarget changes a target, and shows a secret that was made for it as addTarget
+// does. Address and secret stay where none is typed.
+func (c *Console) editTarget(w http.ResponseWriter, r *http.Request, v visit) error {
+	if c.Notify == nil {
+		return c.nowhere(w, r, v)
+	}
+	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
+	if err != nil {
+		return fault.New(fault.NotFound, "no target has the number %q", r.PathValue("id"))
+	}
+	form := typedTarget(r)
+	change, err := form.change(r.PostForm.Get("url"), r.PostForm.Get("secret"), r.PostForm.Has("new-secret"))
+	if err == nil {
+		err = c.keepPatterns(r, v, id, form, &change)
+	}
+	if err == nil {
+		var secret string
+		var t notice.Target
+		if t, secret, err = c.Notify.Edit(r.Context(), v.who, id, change); err == nil {
+			if secret == "" {
+				redirect(w, r, "/notify?done=target-changed")
+				return nil
+			}
+			return c.showNotify(w, r, v, http.StatusOK, notifyData{Form: formOf(t), Made: t.Name, Secret: secret, Edited: id})
+		}
+	}
+	said, ok := refusedTarget(err)
+	if !ok {
+		return err
+	}
+	return c.showNotify(w, r, v, c.Status(err), notifyData{Form: form, Edited: id, Problem: said})
+}
+
+// keepPatterns leaves patterns as they are that were not typed anew.
+func (c *Console) keepPatterns(r *http.Request, v visit, id int64, form targetForm, change *notify.TargetChange) error {
+	all, err := c.Notify.Targets(r.Context(), v.who)
+	if err != nil {
+		return err
+	}
+	for _, t := range all {
+		if t.ID != id {
+			continue
+		}
+		was := formOf(t)
+		if form.Repositories == was.Repositories {
+			change.Repositories = nil
+		}
+		if form.Groups == was.Groups {
+			change.Groups = nil
+		}
+	}
+	return nil
+}
+
+// change is what the form asks for of a target that is there.
+func (f targetForm) change(url, secret string, newSecret bool) (c notify.TargetChange, err error) {
+	n, err := f.target(url, secret)
+	if err != nil {
+		return c, err
+	}
+	c = notify.TargetChange{
+		Name: &n.Name, Plain: &n.Destination.Plain, Interval: &n.Interval, Kinds: &n.Filter.Kinds, Severity: &n.Filter.Severity, NewSecret: newSecret,
+		Fixable: &n.Filter.Fixable, Exploited: &n.Filter.Exploited, Running: &n.Filter.Running, Repositories: &n.Filter.Repositories, Groups: &n.Filter.Groups,
+	}
+	if strings.TrimSpace(url) != "" {
+		c.URL = &url
+	}
+	if secret != "" {
+		c.Secret = &secret
+	}
+	return c, nil
 }
 
 // target is what the form asks for.

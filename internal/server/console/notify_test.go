@@ -3,6 +3,7 @@ package console_test
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -15,12 +16,14 @@ import (
 	"github.com/castellan-security/castellan/internal/notice"
 	"github.com/castellan-security/castellan/internal/server/console/consoletest"
 	"github.com/castellan-security/castellan/internal/server/notify"
+	"github.com/castellan-security/castellan/internal/untrusted"
 )
 
 // fakeNotify refuses as notify.Service does and remembers what it was asked.
 type fakeNotify struct {
 	*fakeAccount
-	added []notify.NewTarget
+	added  []notify.NewTarget
+	edited []notify.TargetChange
 }
 
 func (f *fakeNotify) Targets(_ context.Context, who access.Identity) ([]notice.Target, error) {
@@ -47,6 +50,18 @@ func (f *fakeNotify) Add(_ context.Context, who access.Identity, n notify.NewTar
 	}
 	f.added = append(f.added, n)
 	return notice.Target{ID: 9, Name: n.Name}, "cws_SECRET", f.did("add " + n.Name)
+}
+
+func (f *fakeNotify) Edit(_ context.Context, who access.Identity, id int64, c notify.TargetChange) (notice.Target, string, error) {
+	if err := f.allow(who, access.ManageNotify); err != nil {
+		return notice.Target{}, "", err
+	}
+	f.edited = append(f.edited, c)
+	secret := ""
+	if c.NewSecret {
+		secret = "cws_SECRET"
+	}
+	return notice.Target{ID: id, Name: *c.Name}, secret, f.did("edit")
 }
 
 func (f *fakeNotify) Remove(_ context.Context, who access.Identity, id int64) error {
@@ -107,6 +122,49 @@ func TestAddTarget(t *testing.T) {
 		if w := h.post(t, access.Operator, "/notify", form); w.Code != http.StatusUnprocessableEntity || !strings.Contains(w.Body.String(), "Choose ") {
 			t.Errorf("%s: got %d", name, w.Code)
 		}
+	}
+}
+
+// A target is changed by a form that shows what it is but for what may be secrets,
+// which stay where none is typed.
+func TestEditTarget(t *testing.T) {
+	h := shopHouse(t)
+	body := h.get(t, access.Operator, "/notify").Body.String()
+	for _, want := range []string{`action="/notify/1/edit"`, `name="name" value="soc"`, `<option value="7m0s" selected>every 7m0s</option>`, `placeholder="as it is"`} {
+		if !strings.Contains(body, want) {
+			t.Errorf("lacks %s", want)
+		}
+	}
+	const form = "name=siren&type=webhook&url=&secret=&severity=critical&interval=7m0s&vulnerable=true&repositories=shop%2F*"
+	w := h.post(t, access.Operator, "/notify/1/edit", form)
+	if got := w.Header().Get("Location"); got != "/notify?done=target-changed" {
+		t.Errorf("got %d to %q", w.Code, got)
+	}
+	name, severity, interval, no := "siren", finding.Critical, 7*time.Minute, false
+	want := []notify.TargetChange{{Name: &name, Plain: &no, Interval: &interval, Kinds: &[]notice.Kind{notice.ImageVulnerable}, Severity: &severity, Fixable: &no, Exploited: &no, Running: &no,
+		Repositories: &[]string{"shop/*"}}}
+	if diff := cmp.Diff(h.notify.edited, want); diff != "" {
+		t.Errorf("edited (-got +want):\n%s", diff)
+	}
+	w = h.post(t, access.Operator, "/notify/1/edit", form+"&new-secret=true")
+	if body := w.Body.String(); w.Code != http.StatusOK || strings.Count(body, "cws_SECRET") != 1 || !strings.Contains(body, " is changed") || w.Header().Get("Cache-Control") != "no-store" {
+		t.Errorf("a new secret: got %d: %.300s", w.Code, body)
+	}
+	// A pattern that comes back as it was shown stays what it was.
+	h.post(t, access.Operator, "/notify/1/edit", strings.Replace(form, "shop%2F*", url.QueryEscape(untrusted.Text(consoletest.HostileName)), 1))
+	if last := h.notify.edited[len(h.notify.edited)-1]; last.Repositories != nil {
+		t.Errorf("repositories become %q", *last.Repositories)
+	}
+	h.accounts.err = fault.New(fault.Invalid, "url: http is not encrypted").With("use https://host/path")
+	w = h.post(t, access.Operator, "/notify/1/edit", strings.Replace(form, "url=", "url=http%3A%2F%2Fx%2Fhidden-path", 1))
+	if body := w.Body.String(); w.Code != http.StatusUnprocessableEntity || strings.Count(body, `value="siren"`) != 1 || strings.Contains(body, "hidden-path") || !strings.Contains(body, `<details class="more" open>`) {
+		t.Errorf("refused: got %d: %.300s", w.Code, plainText(body))
+	}
+	if w := h.post(t, access.Viewer, "/notify/1/edit", form); w.Code != http.StatusForbidden {
+		t.Errorf("by a viewer: got %d", w.Code)
+	}
+	if w := h.post(t, access.Operator, "/notify/x/edit", form); w.Code != http.StatusNotFound {
+		t.Errorf("of no number: got %d", w.Code)
 	}
 }
 

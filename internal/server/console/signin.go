@@ -32,6 +32,7 @@ var notices = map[string]string{
 	"registry-removed": "The registry is not watched any more.",
 	"registry-rescan":  "The image waits for a new scan.",
 	"target-tested":    "The target has taken a test.",
+	"target-changed":   "The target is changed. Test it, to see that it is reached.",
 	"target-removed":   "The target is removed. It is told nothing more.",
 }
 

@@ -19,7 +19,6 @@ type trend struct {
 	Days   []trendDay
 	Top    int64 // what the upper edge stands for
 	Known  int   // days of which something is known
-	Moves  bool  // what is new and what was resolved is counted, too
 }
 
 // trendLayer is the part of all bars that one severity has, as one path.
@@ -44,9 +43,7 @@ func (c *Console) readTrend(ctx context.Context, kind store.FindingKind, now tim
 	if err != nil {
 		return trend{}, err
 	}
-	t := newTrend(days, first)
-	t.Moves = kind != store.KindVulnerability
-	return t, nil
+	return newTrend(days, first), nil
 }
 
 // newTrend lays days out from the first one on.

@@ -162,15 +162,23 @@ func (s *Service) send(ctx context.Context, t *notice.Target, n notice.Notificat
 	if s.sender == nil {
 		return fault.New(fault.Unsupported, "this server can't send notifications")
 	}
-	plain, err := s.box.open(t.Sealed)
+	d, err := s.destination(t)
 	if err != nil {
 		return err
 	}
-	var d notice.Destination
-	if err := json.Unmarshal(plain, &d); err != nil {
-		return fault.New(fault.Corrupt, "read where the target is: %w", err).With("remove the target and add it anew")
-	}
 	return s.sender.Send(ctx, d, n, body)
+}
+
+// destination opens what is sealed of a target.
+func (s *Service) destination(t *notice.Target) (d notice.Destination, err error) {
+	plain, err := s.box.open(t.Sealed)
+	if err != nil {
+		return d, err
+	}
+	if err := json.Unmarshal(plain, &d); err != nil {
+		return d, fault.New(fault.Corrupt, "read where the target is: %w", err).With("remove the target and add it anew")
+	}
+	return d, nil
 }
 
 // noteTry stores how a try ended.

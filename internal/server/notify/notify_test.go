@@ -554,3 +554,78 @@ func TestManyFindingsOfOneImage(t *testing.T) {
 		}
 	})
 }
+
+// TestEdit: what is not given stays, the secrets too, and what was told is not told
+// again.
+func TestEdit(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *post) {
+		const url, secret = "https://hooks.example/T0/a-secret-path", "a-secret-of-the-webhook"
+		made, _, err := p.Add(t.Context(), operator, notify.NewTarget{Name: "soc", Destination: notice.Destination{Type: notice.Webhook, URL: url, Secret: secret, CA: "pem"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.image(1, "prod/web/app")
+		p.compared(1, found("CVE-1", high))
+		later(time.Hour)
+		p.takes()
+		severity, name, groups := critical, "siren", []string{"prod/*/app"}
+		edit := func(c notify.TargetChange) (notice.Target, string) {
+			t.Helper()
+			got, secret, err := p.Edit(t.Context(), operator, made.ID, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return got, secret
+		}
+		got, shown := edit(notify.TargetChange{Severity: &severity, Name: &name, Groups: &groups})
+		want := made
+		want.Name, want.Filter = name, notice.Filter{Severity: critical, Groups: groups}
+		got.Sealed, want.Sealed, got.State, want.State = nil, nil, notice.State{}, notice.State{}
+		if d := cmp.Diff(got, want); d != "" || shown != "" {
+			t.Errorf("secret %q, target (-got +want):\n%s", shown, d)
+		}
+		p.compared(1, found("CVE-1", high), found("CVE-2", high), found("CVE-3", critical))
+		later(time.Hour)
+		all := p.takes()
+		if len(all) != 1 || all[0].d.URL != url || all[0].d.Secret != secret || all[0].d.CA != "pem" || len(all[0].n.Notices[0].Findings) != 1 {
+			t.Errorf("sent %+v", all)
+		}
+		other, none := "https://hooks.example/other", notify.NoCA
+		if _, shown = edit(notify.TargetChange{NewSecret: true, URL: &other, CA: &none}); len(shown) < 40 {
+			t.Errorf("new secret %q", shown)
+		}
+		if err := p.Test(t.Context(), operator, made.ID); err != nil {
+			t.Fatal(err)
+		}
+		if all := p.takes(); len(all) != 1 || all[0].d.URL != other || all[0].d.Secret != shown || all[0].d.CA != "" {
+			t.Errorf("sent %+v", all)
+		}
+		lines, err := p.st.Audit(t.Context(), 0, 100)
+		if err != nil || lines[1].Action != "notify.edit" || lines[1].Detail != "address, secret, certificates" || lines[2].Detail != "name, before soc, findings, groups" {
+			t.Errorf("audit %+v, %v", lines, err)
+		}
+
+		empty, short := "", time.Second
+		for why, c := range map[string]notify.TargetChange{
+			"no name": {Name: &empty}, "no address": {URL: &empty}, "no secret": {Secret: &empty}, "two secrets": {Secret: &other, NewSecret: true},
+			"too often": {Interval: &short}, "no kind": {Kinds: &[]notice.Kind{"nonsense"}}, "no pattern": {Groups: &[]string{"a b"}},
+		} {
+			_, _, err := p.Edit(t.Context(), operator, made.ID, c)
+			if !fault.Is(err, fault.Invalid) {
+				t.Errorf("%s: %v", why, err)
+			}
+		}
+		_, _, err = p.Edit(t.Context(), viewer, made.ID, notify.TargetChange{})
+		wantKind(t, err, fault.Denied)
+		_, _, err = p.Edit(t.Context(), operator, 999, notify.TargetChange{})
+		wantKind(t, err, fault.NotFound)
+		second, _, err := p.Add(t.Context(), operator, notify.NewTarget{Name: "team", Destination: notice.Destination{Type: notice.Slack, URL: "https://x"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = p.Edit(t.Context(), operator, second.ID, notify.TargetChange{Name: &name})
+		wantKind(t, err, fault.Conflict)
+		_, _, err = p.Edit(t.Context(), operator, second.ID, notify.TargetChange{NewSecret: true})
+		wantKind(t, err, fault.Invalid)
+	})
+}

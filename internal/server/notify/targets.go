@@ -60,7 +60,7 @@ func (s *Service) Add(ctx context.Context, who access.Identity, n NewTarget) (t 
 	d := &n.Destination
 	d.URL = strings.TrimSpace(d.URL)
 	if d.Type == notice.Webhook && d.Secret == "" {
-		d.Secret = "cws_" + rand.Text() + rand.Text()
+		d.Secret = newSecret()
 		secret = d.Secret
 	}
 	if d.Type != notice.Webhook && d.Secret != "" {

@@ -147,6 +147,7 @@ func findingFilterCase(k *kit) {
 		"severity":         {store.FindingQuery{Severity: finding.Medium}, []string{"one 1/0"}},
 		"running":          {store.FindingQuery{Running: true}, []string{"two 1/1"}},
 		"owner":            {store.FindingQuery{Owner: "shop"}, []string{"one 1/0"}},
+		"no owner":         {store.FindingQuery{Owner: store.NoOwner}, []string{"two 1/1"}},
 		"image":            {store.FindingQuery{ImageID: imageID(2)}, []string{"two 1/1"}},
 		"key":              {store.FindingQuery{Key: "two"}, []string{"two 1/1"}},
 		"path":             {store.FindingQuery{Text: "100%"}, []string{"one 1/0"}},
@@ -202,7 +203,24 @@ func trendCases() []testCase {
 			k.started("w1", "a", 1, asset.Running)
 			k.findings(1, 0, found("CVE-1", "zlib", finding.High), found("CVE-1", "musl", finding.Low), found("CVE-2", "zlib", finding.Low))
 			k.ok(k.st.NoteTrend(k.ctx, base()))
-			same(k, "days", k.trend(store.KindVulnerability), []store.TrendDay{day(0, finding.Low, 1, 0, 0), day(0, finding.High, 1, 0, 0)})
+			k.ok(k.st.NoteTrend(k.ctx, base().Add(time.Hour))) // the same day again
+			same(k, "days", k.trend(store.KindVulnerability), []store.TrendDay{day(0, finding.Low, 1, 1, 0), day(0, finding.High, 1, 1, 0)})
+			lived := found("CVE-2", "zlib", finding.Low)
+			lived.Accepted = &finding.Acceptance{Reason: "known"}
+			k.findings(1, time.Hour, found("CVE-1", "zlib", finding.High), lived, found("CVE-3", "zlib", finding.High))
+			k.ok(k.st.NoteTrend(k.ctx, base().AddDate(0, 0, 1)))
+			same(k, "one is new, one is accepted and so open no more, none is resolved", k.trend(store.KindVulnerability)[2:], []store.TrendDay{
+				day(1, finding.High, 2, 1, 0),
+			})
+			k.findings(1, 2*time.Hour, found("CVE-3", "zlib", finding.High))
+			k.ok(k.st.NoteTrend(k.ctx, base().AddDate(0, 0, 2)))
+			same(k, "two are mended", k.trend(store.KindVulnerability)[3:], []store.TrendDay{day(2, finding.Low, 0, 0, 1), day(2, finding.High, 1, 0, 1)})
+			k.started("w1", "a", 1, asset.Exited)
+			k.ok(k.st.NoteTrend(k.ctx, base().AddDate(0, 0, 3)))
+			same(k, "nothing runs", k.trend(store.KindVulnerability)[5:], []store.TrendDay{day(3, finding.High, 0, 0, 1)})
+			k.started("w1", "a", 1, asset.Running)
+			k.ok(k.st.NoteTrend(k.ctx, base().AddDate(0, 0, 4)))
+			same(k, "it runs again", k.trend(store.KindVulnerability)[6:], []store.TrendDay{day(4, finding.High, 1, 1, 0)})
 		}},
 		{"kept for a time", func(k *kit) {
 			k.scanned(1)
@@ -289,6 +307,13 @@ func ownerCases() []testCase {
 			q := store.VulnerabilityQuery{Owner: "shop"}
 			if ws, vs := k.weaknesses(q), k.vulnerabilities(q); len(ws) != 1 || ws[0].ID != "CVE-1" || len(vs) != 1 || vs[0].ID != "CVE-1" {
 				k.Errorf("weaknesses %+v, vulnerabilities %+v", ws, vs)
+			}
+			q.Owner = store.NoOwner
+			if ws, vs := k.weaknesses(q), k.vulnerabilities(q); len(ws) != 1 || ws[0].ID != "CVE-2" || len(vs) != 1 || vs[0].ID != "CVE-2" {
+				k.Errorf("of nobody: weaknesses %+v, vulnerabilities %+v", ws, vs)
+			}
+			if ms, err := k.st.Images(k.ctx, store.ImageQuery{Owner: store.NoOwner}); err != nil || len(ms) != 1 || ms[0].ID != imageID(2) {
+				k.Errorf("images of nobody: %+v, %v", ms, err)
 			}
 			k.ok(k.st.PutImageOwners(k.ctx, map[string]string{imageID(1): ""}))
 			if ms, err := k.st.Images(k.ctx, store.ImageQuery{Owner: "shop"}); err != nil || len(ms) != 0 {

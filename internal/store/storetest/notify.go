@@ -84,6 +84,16 @@ func notifyCases() []testCase {
 			same(k, "targets", k.targets(), []notice.Target{one, two})
 			_, err := k.st.PutNotifyTarget(k.ctx, notice.Target{Name: "one", Sealed: []byte{1}})
 			k.wantFault(err, fault.Conflict)
+			changed := two
+			changed.Name, changed.Sealed, changed.Filter.Running = "three", []byte{9}, true
+			k.ok(k.st.UpdateNotifyTarget(k.ctx, changed))
+			same(k, "after a change", k.targets(), []notice.Target{one, changed})
+			taken := changed
+			taken.Name = "one"
+			k.wantFault(k.st.UpdateNotifyTarget(k.ctx, taken), fault.Conflict)
+			taken.ID, taken.Name = 999, "four"
+			k.wantFault(k.st.UpdateNotifyTarget(k.ctx, taken), fault.NotFound)
+			k.ok(k.st.UpdateNotifyTarget(k.ctx, two))
 			k.ok(k.st.DeleteNotifyTarget(k.ctx, one.ID))
 			k.wantFault(k.st.DeleteNotifyTarget(k.ctx, one.ID), fault.NotFound)
 			same(k, "after the removal", k.targets(), []notice.Target{two})
