@@ -17,6 +17,7 @@ import (
 	"io"
 
 	"github.com/castellan-security/castellan/internal/trust/decide"
+	"github.com/castellan-security/castellan/internal/trust/draft"
 	"github.com/castellan-security/castellan/internal/trust/policy"
 )
 
@@ -68,3 +69,29 @@ func NewCache(limit int) *Cache { return decide.NewCache(limit) }
 
 // WriteText writes a verdict step by step for people.
 func WriteText(w io.Writer, v *Verdict) error { return decide.WriteText(w, v) }
+
+// What first policies are made of; see package draft.
+type (
+	// Draft is what a first policy is made of.
+	Draft = draft.Options
+	// DraftKey is a public key that signs.
+	DraftKey = draft.Key
+	// DraftKeyless is an identity of an OIDC issuer.
+	DraftKeyless = draft.Keyless
+	// DraftCertificate is a subject that certificates are issued to.
+	DraftCertificate = draft.Certificate
+	// Imported is a policy made of another tool's, with remarks.
+	Imported = draft.Imported
+	// Remark is what a person must know of an import.
+	Remark = draft.Remark
+)
+
+// First writes a first policy, with comments.
+func First(o Draft) ([]byte, error) { return draft.First(o) }
+
+// FromNotation makes a policy of Notation's trust policy; see draft.FromNotation.
+func FromNotation(b []byte, folder string) (Imported, error) { return draft.FromNotation(b, folder) }
+
+// FromClusterImagePolicy makes a policy of Sigstore's; see
+// draft.FromClusterImagePolicy.
+func FromClusterImagePolicy(b []byte) (Imported, error) { return draft.FromClusterImagePolicy(b) }

@@ -3,14 +3,17 @@ package decide
 import (
 	"container/list"
 	"context"
-	"errors"
 	"sync"
 	"time"
 )
 
-// MaxCached is how many verdicts a cache keeps at most: more images than run on
-// a host or in most fleets, at a few kilobytes each.
-const MaxCached = 10_000
+// Limits of a cache: more images than run on a host or in most fleets, at a few
+// kilobytes each; and if somebody fills registries with false signatures, of
+// which verdicts tell, fewer.
+const (
+	MaxCached     = 10_000
+	maxCacheBytes = 64 << 20
+)
 
 // key is what a verdict depends on, apart from the clock. The repository is part
 // of it: the same digest may fall under another rule elsewhere.
@@ -32,20 +35,24 @@ func (d *Decider) key(i Image) key {
 type Cache struct {
 	mu      sync.Mutex
 	limit   int
+	bytes   int // of all entries, about
 	entries map[key]*list.Element
 	recent  list.List // of *entry, the last used first
 	flights map[key]*flight
 }
 
-// flight is a decision that somebody waits for. err is set before done is closed.
+// flight is a decision that somebody waits for. The rest is set before done is
+// closed.
 type flight struct {
-	done chan struct{}
-	err  error
+	done   chan struct{}
+	err    error
+	gaveUp bool // who decided went away
 }
 
 type entry struct {
 	key     key
 	verdict Verdict
+	bytes   int
 }
 
 // NewCache returns an empty cache of at most limit verdicts; MaxCached if limit
@@ -72,23 +79,23 @@ func (c *Cache) get(ctx context.Context, k key, now time.Time, decide func() (Ve
 			f = &flight{done: make(chan struct{}), err: errUndecided}
 			c.flights[k] = f
 			c.mu.Unlock()
-			return c.fly(k, f, decide)
+			return c.fly(ctx, k, f, decide)
 		}
 		c.mu.Unlock()
 		nothing := Verdict{Digest: k.digest, Index: k.index, At: now, Until: now}
 		select {
 		case <-f.done:
-			if f.err != nil && !errors.Is(f.err, context.Canceled) && !errors.Is(f.err, context.DeadlineExceeded) {
+			if f.err != nil && !f.gaveUp {
 				return nothing, f.err
 			}
 		case <-ctx.Done():
-			return nothing, undecided(k.repository+"@"+k.digest, ctx.Err())
+			return nothing, undecided(ctx, k.repository+"@"+k.digest, ctx.Err())
 		}
 	}
 }
 
 // fly decides for all who wait.
-func (c *Cache) fly(k key, f *flight, decide func() (Verdict, error)) (v Verdict, err error) {
+func (c *Cache) fly(ctx context.Context, k key, f *flight, decide func() (Verdict, error)) (v Verdict, err error) {
 	defer func() { // also if it panics: nobody must wait for ever
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -99,7 +106,7 @@ func (c *Cache) fly(k key, f *flight, decide func() (Verdict, error)) (v Verdict
 		close(f.done)
 	}()
 	v, err = decide()
-	f.err = err
+	f.err, f.gaveUp = err, ctx.Err() != nil
 	return v, err
 }
 
@@ -112,8 +119,7 @@ func (c *Cache) fresh(k key, now time.Time) (Verdict, bool) {
 	}
 	v := &e.Value.(*entry).verdict
 	if !now.Before(v.Until) || now.Before(v.At.Add(-MaxSkew)) {
-		c.recent.Remove(e)
-		delete(c.entries, k)
+		c.drop(e)
 		return Verdict{}, false
 	}
 	c.recent.MoveToFront(e)
@@ -122,14 +128,38 @@ func (c *Cache) fresh(k key, now time.Time) (Verdict, bool) {
 
 func (c *Cache) put(k key, v Verdict) {
 	if e, ok := c.entries[k]; ok {
-		c.recent.Remove(e)
-		delete(c.entries, k)
+		c.drop(e)
 	}
-	c.entries[k] = c.recent.PushFront(&entry{k, v})
-	for c.recent.Len() > c.limit {
-		last := c.recent.Back()
-		delete(c.entries, c.recent.Remove(last).(*entry).key)
+	e := &entry{k, v, size(&v)}
+	c.entries[k] = c.recent.PushFront(e)
+	for c.bytes += e.bytes; c.recent.Len() > c.limit || c.bytes > maxCacheBytes && c.recent.Len() > 1; {
+		c.drop(c.recent.Back())
 	}
+}
+
+func (c *Cache) drop(e *list.Element) {
+	gone := c.recent.Remove(e).(*entry)
+	c.bytes -= gone.bytes
+	delete(c.entries, gone.key)
+}
+
+// size is about how many bytes a verdict takes. What is told of envelopes stands
+// in the steps too.
+func size(v *Verdict) int {
+	n := 4096
+	for i := range v.Signatures {
+		c := &v.Signatures[i]
+		n += 1024 + 2*(len(c.Envelope)+len(c.Detail)+len(c.Remedy)+len(c.Predicate))
+		if c.By != nil {
+			n += 2 * (len(c.By.Certificate) + len(c.By.Issuer) + len(c.By.Subject) + len(c.By.Profile))
+		}
+	}
+	for i := range v.Requirements {
+		for _, m := range v.Requirements[i].Misses {
+			n += 256 + 2*(len(m.Why)+len(m.Remedy))
+		}
+	}
+	return n
 }
 
 // Len returns how many verdicts are remembered.

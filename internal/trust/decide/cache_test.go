@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -166,6 +167,30 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 	if s.registry.asked != asked {
 		t.Error("the last entries are gone")
+	}
+}
+
+// Verdicts that tell of many false signatures take more room.
+func TestCacheIsBoundedInBytes(t *testing.T) {
+	s := setStage(t, one)
+	s.decider.Cache = decide.NewCache(0)
+	const images = 350
+	for i := range images {
+		d := digest(fmt.Sprint("image", i))
+		for j := range decide.MaxOpened {
+			name := fmt.Sprint(i, " ", j)
+			s.opener.says[name] = func() (signature.Signed, error) {
+				return signature.Signed{}, signature.Refuse(signature.Forged, "%s", strings.Repeat("x", 5000))
+			}
+			s.registry.about[d] = append(s.registry.about[d], signature.Envelope{Digest: digest(name), MediaType: "application/vnd.dev.sigstore.bundle.v0.3+json", Payload: []byte(name)})
+		}
+		v, err := s.decider.Verify(t.Context(), decide.Image{Subject: signature.Subject{Digest: d}}, now)
+		if err != nil || len(v.Signatures) != decide.MaxOpened || len(v.Signatures[0].Detail) > 1000 {
+			t.Fatalf("got %d signatures, %v", len(v.Signatures), err)
+		}
+	}
+	if n := s.decider.Cache.Len(); n > 250 || n < 50 {
+		t.Errorf("%d entries of some 300 kilobytes", n)
 	}
 }
 

@@ -12,7 +12,9 @@ import (
 // conclude fills in the verdict from what was found.
 func (x *decision) conclude() {
 	for _, c := range x.cases {
-		x.out.Signatures = append(x.out.Signatures, *c)
+		told := *c
+		told.signed, told.err = signature.Signed{}, nil // predicates can be large, and verdicts are kept
+		x.out.Signatures = append(x.out.Signatures, told)
 	}
 	var ends []time.Time
 	allowed := true

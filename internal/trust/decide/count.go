@@ -75,7 +75,7 @@ func persons(votes []vote) [][]vote {
 	first := map[string]int{}
 	for i := range votes {
 		root[i] = i
-		for _, m := range policy.Marks(votes[i].c.signed.Identity) {
+		for _, m := range policy.Marks(votes[i].c.signed.Identity, votes[i].profile) {
 			j, known := first[m]
 			if !known {
 				first[m] = i

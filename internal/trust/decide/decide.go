@@ -24,10 +24,11 @@ import (
 // Limits of one decision. A registry is written to by others: their number of
 // signatures must not be our work.
 const (
-	MaxListed  = 1000     // envelopes of one subject that are looked at
-	MaxOpened  = 100      // and of those that are opened
-	MaxPayload = 32 << 20 // bytes of one
-	openAtOnce = 4        // in flight; checking a signature is work for the processor, and reading its time for nobody else
+	MaxListed  = 1000             // envelopes of one subject that are looked at
+	MaxOpened  = 100              // and of those that are opened
+	MaxPayload = 32 << 20         // bytes of one
+	maxSpent   = 10 * time.Second // on all conditions together
+	openAtOnce = 4                // in flight; checking a signature is work for the processor, and reading its time for nobody else
 
 	// MaxSkew is how far the clocks of signers may be ahead of this one.
 	MaxSkew = 5 * time.Minute
@@ -46,7 +47,10 @@ const (
 // Finder finds what is said about an image.
 type Finder interface {
 	// Envelopes returns the signatures and attestations of a subject, nothing if
-	// there are none. An error means that it could not find out.
+	// there are none. An error means that it could not find out, or, if it has a
+	// method OnlyRefused() bool, that envelopes are missing among those that come
+	// with it: false, because some could not be had; true, because all others were
+	// looked at and are none.
 	Envelopes(ctx context.Context, s signature.Subject) ([]signature.Envelope, error)
 }
 
@@ -86,7 +90,7 @@ type Decider struct {
 // denies, and says how far it came. Verdicts may be shared and must not be
 // changed.
 func (d *Decider) Verify(ctx context.Context, image Image, now time.Time) (Verdict, error) {
-	if d.Cache == nil {
+	if d.Cache == nil || d.Policy == nil {
 		return d.decide(ctx, image, now, false)
 	}
 	return d.Cache.get(ctx, d.key(image), now, func() (Verdict, error) { return d.decide(ctx, image, now, false) })
@@ -108,20 +112,22 @@ type decision struct {
 	rule *policy.Rule
 	out  *Verdict
 
-	votes  [][]vote // by requirement
-	met    [][]vote // by requirement, those that were chosen; nil if not met
-	misses [][]Miss // by requirement
-	cases  []*Case
-	seen   map[string]*Case // by content
-	trees  map[*Case]tree
+	votes   [][]vote // by requirement
+	met     [][]vote // by requirement, those that were chosen; nil if not met
+	misses  [][]Miss // by requirement
+	cases   []*Case
+	missing []error          // answers of the Finder that were not whole
+	seen    map[string]*Case // by content
+	tree    tree             // the predicate of what is being weighed
+	spent   time.Duration    // on conditions
 }
 
 // errUndecided is of decisions that failed for want of an answer.
 var errUndecided = errors.New("could not be decided")
 
 func (d *Decider) decide(ctx context.Context, image Image, now time.Time, all bool) (Verdict, error) {
-	out := Verdict{Digest: image.Subject.Digest, At: now, Until: now}
-	x := &decision{Decider: d, Image: image, now: now, all: all, out: &out, seen: map[string]*Case{}, trees: map[*Case]tree{}}
+	out := Verdict{Digest: image.Subject.Digest, At: now, Until: now, Looked: []Looked{}, Signatures: []Case{}, Requirements: []Outcome{}, Steps: []Step{}}
+	x := &decision{Decider: d, Image: image, now: now, all: all, out: &out, seen: map[string]*Case{}}
 	if err := x.prepare(); err != nil {
 		out.Reason = err.Error()
 		return out, err
@@ -136,7 +142,7 @@ func (d *Decider) decide(ctx context.Context, image Image, now time.Time, all bo
 		if err != nil {
 			out.Allowed, out.Until = false, now
 			out.Reason, out.Remedy = "it could not be decided: "+err.Error(), "nothing was allowed; try again when the registry answers"
-			err = undecided(x.name(), err)
+			err = undecided(ctx, x.name(), err)
 		}
 	}
 	out.Steps = steps(&out)
@@ -158,10 +164,11 @@ func (x *decision) gather(ctx context.Context) error {
 	return nil
 }
 
-// undecided keeps the kind of a cause that has one.
-func undecided(name string, err error) error {
+// undecided keeps the kind of a cause that has one, and of a caller that went
+// away that it did.
+func undecided(ctx context.Context, name string, err error) error {
 	err = fmt.Errorf("trust: %s %w: %w", name, errUndecided, err)
-	if fault.Of(err) != fault.Unknown || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if fault.Of(err) != fault.Unknown || ctx.Err() != nil {
 		return err
 	}
 	return fault.New(fault.Unavailable, "%w", err).With("nothing was allowed; try again when the registry answers")
@@ -177,6 +184,9 @@ func (x *decision) prepare() error {
 		if !wellFormed(s.Digest) {
 			return fault.New(fault.Invalid, "trust: %q is no digest", s.Digest).With("resolve the tag first: what is verified is a digest")
 		}
+	}
+	if x.Policy == nil || x.Finder == nil {
+		return fault.New(fault.Invalid, "trust: there is no policy, or nothing that finds signatures")
 	}
 	if x.now.IsZero() {
 		return fault.New(fault.Invalid, "trust: no time to decide at")
@@ -271,8 +281,12 @@ func (x *decision) enough() bool {
 	return true
 }
 
-// unanswered returns why some envelopes could not be opened, nil if all were.
+// unanswered returns why some envelopes could not be found or opened, nil if all
+// were.
 func (x *decision) unanswered() error {
+	if len(x.missing) > 0 {
+		return x.missing[0]
+	}
 	for _, c := range x.cases {
 		if c.State == Unknown {
 			return fmt.Errorf("open %s: %w", c.Envelope, c.err)

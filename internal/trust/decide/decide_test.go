@@ -74,6 +74,15 @@ func TestVerify(t *testing.T) {
 		}, true, ""},
 		{"one person is not two signers", oneOfStaff, func(s *stage) { s.put(image, "x", keyless("release", "1"), nil) }, false, "1 of 2"},
 		{"one certificate renewed", anyTwo, func(s *stage) { s.put(image, "x", ops("1"), nil); s.put(image, "y", ops("2"), nil) }, false, "1 of 2"},
+		{"one certificate under two profiles that it wrote itself", `  - {match: "**", require: [{signers: [crew], threshold: 2}]}`, func(s *stage) {
+			for _, p := range []string{"1", "2"} {
+				s.put(image, p, with(ops("1"), func(x *signature.Signed) { x.Identity.Profile = "arn:" + p }), nil)
+			}
+		}, false, "1 of 2"},
+		{"two profiles of AWS Signer, with one key", `  - {match: "**", require: [{signers: [aws1, aws2]}]}`, func(s *stage) {
+			s.put(image, "x", with(ops("1"), profile("one")), nil)
+			s.put(image, "y", with(ops("1"), profile("two")), nil)
+		}, true, ""},
 		{"certificate and key", anyTwo, func(s *stage) { s.put(image, "x", ops("1"), nil); s.put(image, "y", s.by("b"), nil) }, true, ""},
 
 		{"the index is signed", one, func(s *stage) { s.put(index, "x", s.by("a"), nil) }, true, ""},
@@ -127,6 +136,9 @@ func TestVerify(t *testing.T) {
 		}, false, "nothing proves when it was made"},
 		{"an attestation that says no time, by a key", reviewed, func(s *stage) { s.put(image, "x", attestation(s.by("a"), review, "{}"), nil) }, false, "can be had anew"},
 		{"an attestation that says no time, keyless", reviewed, func(s *stage) { s.put(image, "x", attestation(keyless("ann", "1"), review, "{}"), nil) }, true, ""},
+		{"an attestation that says no time, keyless for long", reviewed, func(s *stage) {
+			s.put(image, "x", attestation(with(keyless("ann", "1"), func(x *signature.Signed) { x.Revocation = signature.NotRevoked }), review, "{}"), nil)
+		}, false, "can be had anew"},
 		{"a predicate that is no JSON", scan, func(s *stage) { s.put(image, "x", attestation(s.by("a"), vuln, "{"), nil) }, false, "no JSON"},
 		{"a condition that holds", condition, func(s *stage) { s.put(image, "x", attestation(s.by("a"), vuln, `{"critical":0}`), nil) }, true, ""},
 		{"a condition that doesn't", condition, func(s *stage) { s.put(image, "x", attestation(s.by("a"), vuln, `{"critical":1}`), nil) }, false, "does not hold: predicate.critical == 0"},
@@ -162,6 +174,12 @@ const condition = `  - {match: "**", attestations: [{type: vuln, signers: [build
 
 func exception(digest, expires string) string {
 	return "\nexceptions:\n  - {digest: \"" + digest + "\", reason: migration, expires: " + expires + "}\n"
+}
+
+func profile(name string) func(*signature.Signed) {
+	return func(s *signature.Signed) {
+		s.Identity.Store, s.Identity.Profile = "aws", "arn:aws:signer:eu-central-1:123456789012:/signing-profiles/"+name
+	}
 }
 
 func signedAt(at time.Time) func(*signature.Signed) {
@@ -336,6 +354,7 @@ func TestUndecided(t *testing.T) {
 	}{
 		{"registry", func(s *stage) { s.registry.err = away }, "the registry is away"},
 		{"door", func(s *stage) { s.put(image, "x", s.by("a"), errors.New("no answer")) }, "no answer"},
+		{"registry that is too slow", func(s *stage) { s.registry.err = context.DeadlineExceeded }, "deadline exceeded"},
 		{"plain error of the registry", func(s *stage) { s.registry.err = errors.New("broken") }, "broken"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -379,6 +398,39 @@ func TestUndecided(t *testing.T) {
 			s := setStage(t, one)
 			if v, err := s.decider.Verify(t.Context(), i, now); !fault.Is(err, fault.Invalid) || v.Allowed {
 				t.Errorf("got %v, %v", v.Allowed, err)
+			}
+		})
+	}
+}
+
+// partly is the error of a Finder that found some.
+type partly struct{ refused bool }
+
+func (p partly) Error() string     { return "two could not be read" }
+func (p partly) OnlyRefused() bool { return p.refused }
+
+func TestIncompleteAnswers(t *testing.T) {
+	for _, tc := range []struct {
+		name             string
+		refused, signed  bool
+		allowed, decided bool
+	}{
+		{"what came is enough", false, true, true, true},
+		{"what came is not enough", false, false, false, false},
+		{"what is missing was refused", true, false, false, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := setStage(t, one)
+			s.registry.err = fmt.Errorf("find: %w", partly{tc.refused})
+			if tc.signed {
+				s.put(image, "x", s.by("a"), nil)
+			}
+			v, err := s.decider.Verify(t.Context(), decide.Image{Subject: image}, now)
+			if v.Allowed != tc.allowed || (err == nil) != tc.decided {
+				t.Errorf("got %v, %v", v.Allowed, err)
+			}
+			if !strings.Contains(written(t, v), "two could not be read") {
+				t.Errorf("nobody is told:\n%s", written(t, v))
 			}
 		})
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/signature"
 	"github.com/castellan-security/castellan/internal/trust/policy"
+	"github.com/castellan-security/castellan/internal/untrusted"
 )
 
 // candidate is an envelope that may be worth opening.
@@ -24,14 +25,29 @@ type candidate struct {
 	c *Case
 }
 
+// partial is the error of a Finder that comes with some of the envelopes. They
+// are good to use; nothing may be concluded from what is not among them, unless
+// all that is missing was looked at and refused.
+type partial interface {
+	error
+	OnlyRefused() bool
+}
+
 // look finds the envelopes of a subject and opens them, those that cost least
 // first, until everything is met.
 func (x *decision) look(ctx context.Context, s signature.Subject) error {
 	found, err := x.Finder.Envelopes(ctx, s)
-	if err != nil {
+	var some partial
+	if err != nil && (!errors.As(err, &some) || ctx.Err() != nil) {
 		return fmt.Errorf("look for signatures of %s: %w", s.Digest, err)
 	}
 	l := Looked{Digest: s.Digest, Index: x.Index != nil && s.Digest == x.Index.Digest && s.Digest != x.Subject.Digest, Found: len(found)}
+	if some != nil {
+		l.Missing = clip(err.Error())
+		if !some.OnlyRefused() {
+			x.missing = append(x.missing, fmt.Errorf("look for signatures of %s: %w", s.Digest, err))
+		}
+	}
 	if len(found) > MaxListed {
 		l.Unlisted, l.Beyond = len(found)-MaxListed, true
 		found = found[:MaxListed]
@@ -67,7 +83,7 @@ func (x *decision) look(ctx context.Context, s signature.Subject) error {
 func (x *decision) candidates(s signature.Subject, found []signature.Envelope) []candidate {
 	var queue []candidate
 	for _, e := range found {
-		c := &Case{Envelope: e.Digest, Subject: s.Digest, Way: e.Way, Kind: kindOf(e)}
+		c := &Case{Envelope: clip(e.Digest), Subject: s.Digest, Way: e.Way, Kind: kindOf(e)}
 		id := content(s, e)
 		if x.seen[id] != nil {
 			continue
@@ -75,7 +91,7 @@ func (x *decision) candidates(s signature.Subject, found []signature.Envelope) [
 		x.seen[id] = c
 		switch {
 		case c.Kind == "":
-			c.refuse(signature.Refuse(signature.Unsupported, "%s is no kind of signature that is known", mediaType(e)))
+			c.refuse(signature.Refuse(signature.Unsupported, "%s is no kind of signature that is known", clip(mediaType(e))))
 		case len(e.Payload) > MaxPayload:
 			c.refuse(signature.Refuse(signature.TooLarge, "%d bytes, and at most %d are read", len(e.Payload), MaxPayload))
 		case x.Openers[c.Kind] == nil:
@@ -120,13 +136,13 @@ func (c *Case) learn(s signature.Signed, err error) {
 		c.refuse(refusal)
 		return
 	case err != nil:
-		c.State, c.Detail, c.err = Unknown, err.Error(), err
+		c.State, c.Detail, c.err = Unknown, clip(err.Error()), err
 		return
 	}
 	c.State, c.signed = Good, s
 	c.By = &Who{
-		Key: s.Identity.Key, Certificate: s.Identity.Name, Store: s.Identity.Store,
-		Issuer: s.Identity.Issuer, Subject: s.Identity.Subject, Profile: s.Identity.Profile,
+		Key: clip(s.Identity.Key), Certificate: clip(s.Identity.Name), Store: clip(s.Identity.Store),
+		Issuer: clip(s.Identity.Issuer), Subject: clip(s.Identity.Subject), Profile: clip(s.Identity.Profile),
 	}
 	c.Proof, c.Revocation, c.Old = s.Proof, s.Revocation, s.Old
 	if !s.At.IsZero() {
@@ -136,13 +152,19 @@ func (c *Case) learn(s signature.Signed, err error) {
 		c.Log = &s.Log.Index
 	}
 	if attests(&s) {
-		c.Predicate = s.Statement.Predicate
+		c.Predicate = clip(s.Statement.Predicate)
 	}
 }
 
 func (c *Case) refuse(r *signature.Refusal) {
-	c.State, c.Reason, c.Detail, c.Remedy = Refused, r.Reason, r.Error(), r.Remedy
+	c.State, c.Reason, c.Detail, c.Remedy = Refused, r.Reason, clip(r.Error()), clip(r.Remedy)
 }
+
+// maxShown bounds one text of a stranger in a verdict, in bytes: verdicts are
+// kept.
+const maxShown = 1000
+
+func clip(s string) string { return untrusted.Clip(s, maxShown) }
 
 // attests reports whether something is said of the image, other than that it is
 // signed.

@@ -69,6 +69,9 @@ func lookStep(v *Verdict, l Looked) Step {
 			s.Steps = append(s.Steps, caseStep(c))
 		}
 	}
+	if l.Missing != "" {
+		s.Steps = append(s.Steps, Step{Mark: Open, Text: l.Missing})
+	}
 	if l.Unlisted > 0 {
 		s.Steps = append(s.Steps, Step{Mark: Open, Text: fmt.Sprintf("%d more were not looked at: at most %d are", l.Unlisted, MaxListed), Remedy: "remove signatures that nobody needs"})
 	}

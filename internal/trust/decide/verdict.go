@@ -62,6 +62,7 @@ type Looked struct {
 	Unlisted int    `json:"unlisted,omitempty"` // beyond MaxListed: not looked at
 	Unopened int    `json:"unopened,omitempty"` // beyond MaxOpened, or not needed any more
 	Beyond   bool   `json:"beyond,omitempty"`   // some were left out for a limit
+	Missing  string `json:"missing,omitempty"`  // what else is there and could not be had
 }
 
 // State is what became of an envelope.

@@ -15,12 +15,15 @@ import (
 type vote struct {
 	c       *Case
 	signers []int     // of the requirement
+	profile bool      // all of them are known by their signing profile
 	until   time.Time // how long it counts; zero: as long as the policy
 	signer  int       // the one for which it was counted
 }
 
-// tree is a predicate, read once.
+// tree is a predicate, read once for all requirements, and not kept: somebody may
+// list the same megabytes a hundred times.
 type tree struct {
+	read  bool
 	value any
 	err   error
 }
@@ -35,6 +38,7 @@ func (x *decision) weigh(ctx context.Context, c *Case) {
 			c.Signers = append(c.Signers, s.Name)
 		}
 	}
+	x.tree = tree{}
 	for i := range x.rule.Require {
 		q := &x.rule.Require[i]
 		if !about(q, &c.signed) {
@@ -46,6 +50,10 @@ func (x *decision) weigh(ctx context.Context, c *Case) {
 			continue
 		}
 		x.votes[i] = append(x.votes[i], v)
+	}
+	x.tree = tree{}
+	if s := c.signed.Statement; s != nil {
+		c.signed.Statement = &signature.Statement{Predicate: s.Predicate, Subjects: s.Subjects}
 	}
 }
 
@@ -63,9 +71,11 @@ func about(q *policy.Requirement, s *signature.Signed) bool {
 func (x *decision) judge(ctx context.Context, q *policy.Requirement, c *Case) (v vote, why, remedy string) {
 	s := &c.signed
 	v = vote{c: c, until: earliest(s.Until, s.Expiry)}
+	v.profile = true
 	for i, who := range q.Signers {
-		if who.Is(s.Identity) {
+		if by := who.Known(s.Identity); by != nil {
 			v.signers = append(v.signers, i)
+			v.profile = v.profile && by.Profile != ""
 		}
 	}
 	if len(v.signers) == 0 {
@@ -86,7 +96,7 @@ func (x *decision) judge(ctx context.Context, q *policy.Requirement, c *Case) (v
 	}
 	t := x.predicate(c)
 	if t.err != nil {
-		return v, t.err.Error(), ""
+		return v, clip(t.err.Error()), ""
 	}
 	if q.MaxAge > 0 {
 		var until time.Time
@@ -130,18 +140,17 @@ func (x *decision) sameRepository(s *signature.Signed) (why, remedy string) {
 		name = name[:colon]
 	}
 	if r, err := policy.ParseRepository(name); err != nil || r != x.repo || r == "" {
-		return "it was signed as " + s.Reference, "sign it in this repository; or leave sameRepository out"
+		return "it was signed as " + clip(s.Reference), "sign it in this repository; or leave sameRepository out"
 	}
 	return "", ""
 }
 
 func (x *decision) predicate(c *Case) tree {
-	t, ok := x.trees[c]
-	if !ok {
-		t.value, t.err = policy.Predicate(c.signed.Statement)
-		x.trees[c] = t
+	if !x.tree.read {
+		x.tree.read = true
+		x.tree.value, x.tree.err = policy.Predicate(c.signed.Statement)
 	}
-	return t
+	return x.tree
 }
 
 // age checks how old an attestation is, and says when it becomes too old.
@@ -163,7 +172,7 @@ func (x *decision) age(q *policy.Requirement, s *signature.Signed, t tree) (unti
 		return until, "it says that it was made at " + said.Format(time.RFC3339) + ", which is in the future", "set the clock of whoever made it"
 	case found && said.Before(oldest):
 		oldest = said
-	case !found && s.Identity.Issuer == "" && s.Proof != signature.Authority:
+	case !found && !binding(s):
 		return until, "its content does not say when it was made, and what proves its time can be had anew for an old one",
 			"attest keyless; or leave maxAge out and compare a time of the predicate with now in condition"
 	}
@@ -171,6 +180,13 @@ func (x *decision) age(q *policy.Requirement, s *signature.Signed, t tree) (unti
 		return until, fmt.Sprintf("it is of %s, and may be at most %s old", oldest.Format(time.RFC3339), span(q.MaxAge)), "attest anew"
 	}
 	return until, "", ""
+}
+
+// binding reports whether the proven time of a signature can't be had anew for an
+// old one: its certificate lived for minutes, or an authority signed the time.
+func binding(s *signature.Signed) bool {
+	short := s.Identity.Issuer != "" && s.Revocation == signature.NoRevocation
+	return short || s.Proof == signature.Authority
 }
 
 // moment returns the first of some places in a predicate that holds a time.
@@ -195,6 +211,10 @@ func moment(v any, paths [][]string) (time.Time, bool) {
 
 // conditions leaves of a vote the signers for whom all conditions hold.
 func (x *decision) conditions(ctx context.Context, q *policy.Requirement, v *vote, t tree) (why string) {
+	if x.spent > maxSpent {
+		return fmt.Sprintf("conditions on other attestations took longer than %s already", maxSpent)
+	}
+	defer func(begin time.Time) { x.spent += time.Since(begin) }(time.Now())
 	var left []int
 	for _, i := range v.signers {
 		holds := true
@@ -206,7 +226,7 @@ func (x *decision) conditions(ctx context.Context, q *policy.Requirement, v *vot
 				v.until = earliest(v.until, x.now.Add(nowKept))
 			}
 			if err != nil {
-				why = fmt.Sprintf("the condition in line %d can't be evaluated: %v", c.At.Line, err)
+				why = clip(fmt.Sprintf("the condition in line %d can't be evaluated: %v", c.At.Line, err))
 			} else if !ok {
 				why = fmt.Sprintf("the condition in line %d does not hold: %s", c.At.Line, c.Text)
 			}

@@ -117,7 +117,7 @@ roots:
     lost: {file: lost, lost: 2026-02-01}
     new: {file: new, notBefore: 2026-04-01}
     ending: {file: ending, notAfter: "2026-03-01T13:00:00Z"}
-  stores: {acme: {kind: ca, pem: "CERT"}}
+  stores: {acme: {kind: ca, pem: "CERT"}, aws: {kind: signingAuthority, pem: "CERT"}}
   sigstore: {pem: '{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}'}
 signers:
   build: {key: [a, ended, lost, new, ending]}
@@ -126,6 +126,9 @@ signers:
   staff: {team: true, keyless: {issuer: https://id.example, subject: "*@acme.example"}}
   release: {keyless: {issuer: https://id.example, subject: release@acme.example}}
   ops: {certificate: {store: acme, subject: "O=Acme,CN=ops"}}
+  crew: {team: true, certificate: {store: acme, subject: "O=Acme"}}
+  aws1: {awsSigner: {store: aws, profile: "arn:aws:signer:eu-central-1:123456789012:/signing-profiles/one"}}
+  aws2: {awsSigner: {store: aws, profile: "arn:aws:signer:eu-central-1:123456789012:/signing-profiles/two"}}
 images:
 `
 
@@ -150,7 +153,7 @@ func setStage(t testing.TB, rules string) *stage {
 			if err != nil {
 				t.Fatal(err)
 			}
-			text = strings.Replace(text, `"CERT"`, strconv.Quote(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}))), 1)
+			text = strings.Replace(text, `"CERT"`, strconv.Quote(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}))), -1)
 		}
 	}
 	p, err := policy.Read([]byte(text), "castellan-trust.yaml", files(s.keys))

@@ -123,3 +123,19 @@ func lettersOf(patterns string) string {
 	}
 	return string(out)
 }
+
+// Within reports whether all that p matches is matched by q too. If that takes
+// too long to find out, it is not.
+func (p *Pattern) Within(q *Pattern) bool {
+	work := effort{maxEffort}
+	r, ok := work.compare(p, q)
+	return ok && r.both != "" && !r.onlyA
+}
+
+// Meets reports whether some repository is matched by both. If that takes too
+// long to find out, one is.
+func (p *Pattern) Meets(q *Pattern) bool {
+	work := effort{maxEffort}
+	r, ok := work.compare(p, q)
+	return !ok || r.both != ""
+}

@@ -20,7 +20,7 @@ import (
 const (
 	maxExpression = 4096
 	maxNesting    = 50        // of an expression
-	maxCost       = 5_000_000 // CEL's own units; a second of work at most, and a scan of some megabytes is far below
+	maxCost       = 2_000_000 // in CEL's own units; a quarter of a second of work at most, and a scan of some megabytes is far below
 	maxConditionT = time.Second
 	checkEvery    = 100      // steps of a loop between two looks at the clock
 	maxPredicate  = 16 << 20 // bytes

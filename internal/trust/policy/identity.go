@@ -101,7 +101,12 @@ func (s *signers) keyless(n *yaml.Node, add func(*yaml.Node, Identity)) {
 		"issuer":  func(n *yaml.Node) { i.Issuer = s.pattern(n, "issuer") },
 		"subject": func(n *yaml.Node) { i.Subject = s.pattern(n, "subject") },
 		"claims": func(n *yaml.Node) {
-			s.named(n, "claims", MaxIdentities, func(name string, _, v *yaml.Node) { i.Claims[name] = s.pattern(v, "claim "+name) })
+			s.named(n, "claims", MaxIdentities, func(name string, key, v *yaml.Node) {
+				if !slices.Contains(claims(), name) {
+					s.wrong(at(key), "one of "+strings.Join(claims(), ", "), "there is no claim %s", name)
+				}
+				i.Claims[name] = s.pattern(v, "claim "+name)
+			})
 		},
 	})
 	switch {
@@ -199,8 +204,8 @@ func (s *signers) profile(n *yaml.Node, add func(*yaml.Node, Identity)) {
 	known := s.fields(n, "awsSigner", map[string]func(*yaml.Node){
 		"profile": func(n *yaml.Node) {
 			arn, ok := s.arn(n, "profile", "signer", "/signing-profiles/")
-			if ok && strings.Count(arn, "/") != 2 {
-				s.wrong(at(n), "leave the version out: revoke the profile's version at AWS Signer to exclude it", "%s names a version of the profile", arn)
+			if parts := strings.Count(arn, "/"); ok && parts != 2 && parts != 3 {
+				s.wrong(at(n), "…:/signing-profiles/NAME, and /VERSION if only one is meant", "%s is no signing profile", arn)
 				return
 			}
 			i.Profile = arn

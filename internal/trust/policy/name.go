@@ -11,11 +11,14 @@ import (
 const maxAttributes = 50
 
 // Attribute is one part of a certificate's subject.
-type Attribute struct{ Type, Value string }
+type Attribute struct {
+	Type, Value string
+	BER         bool // Value is written in hexadecimal, as it is no text that is known
+}
 
 // ParseName reads a distinguished name as RFC 4514 writes it. Names whose parts
-// have several attributes, and values in BER, are refused: what is not understood
-// can't be compared.
+// have several attributes are refused. A value in hexadecimal is only ever the same
+// as one in hexadecimal.
 func ParseName(s string) ([]Attribute, error) {
 	var out []Attribute
 	for rest := s; ; {
@@ -27,11 +30,11 @@ func ParseName(s string) ([]Attribute, error) {
 		if err != nil {
 			return nil, fmt.Errorf("name %q: %w", s, err)
 		}
-		value, left, err := attributeValue(after)
+		value, left, ber, err := attributeValue(after)
 		if err != nil {
 			return nil, fmt.Errorf("name %q: %s: %w", s, t, err)
 		}
-		if out = append(out, Attribute{t, value}); len(out) > maxAttributes {
+		if out = append(out, Attribute{t, value, ber}); len(out) > maxAttributes {
 			return nil, fmt.Errorf("a name of more than %d parts", maxAttributes)
 		}
 		if left == "" {
@@ -76,11 +79,23 @@ func attributeType(s string) (string, error) {
 
 // attributeValue reads a value up to the next unescaped comma, which is the first
 // byte of what is left.
-func attributeValue(s string) (value, left string, err error) {
+func attributeValue(s string) (value, left string, ber bool, err error) {
 	s = strings.TrimLeft(s, " ")
-	if strings.HasPrefix(s, "#") {
-		return "", "", fmt.Errorf("values in BER (#…) are not understood")
+	if digits, isBER := strings.CutPrefix(s, "#"); isBER {
+		if i := strings.IndexAny(digits, ",;"); i >= 0 {
+			digits, left = digits[:i], ","+digits[i+1:]
+		}
+		digits = strings.ToLower(strings.TrimRight(digits, " "))
+		if b, err := hex.DecodeString(digits); err != nil || len(b) == 0 {
+			return "", "", false, fmt.Errorf("%q is not hexadecimal", "#"+digits)
+		}
+		return digits, left, true, nil
 	}
+	value, left, err = textValue(s)
+	return value, left, false, err
+}
+
+func textValue(s string) (value, left string, err error) {
 	var b []byte
 	kept := 0 // up to the last letter that is no blank, or was escaped
 	for i := 0; i < len(s); i++ {

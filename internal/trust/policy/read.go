@@ -39,9 +39,7 @@ func Read(b []byte, name string, files Files) (*Policy, error) {
 		r.wrong(Position{}, "", "%d bytes, and at most %d are read", len(b), MaxBytes)
 	default:
 		if n := r.document(b); n != nil {
-			if err := r.policy(p, n, files); err != nil {
-				return nil, err
-			}
+			r.policy(p, n, files)
 		}
 	}
 	if len(r.problems) == 0 {
@@ -63,14 +61,14 @@ func ProblemsOf(err error) Problems {
 
 // policy reads the parts in the order in which they need each other, whatever
 // their order in the document.
-func (r *reader) policy(p *Policy, n *yaml.Node, files Files) error {
+func (r *reader) policy(p *Policy, n *yaml.Node, files Files) {
 	parts := map[string]*yaml.Node{}
 	known := map[string]func(*yaml.Node){}
 	for _, name := range []string{"version", "roots", "signers", "predicates", "images", "exceptions"} {
 		known[name] = func(n *yaml.Node) { parts[name] = n }
 	}
 	if !r.fields(n, "the policy", known) {
-		return nil
+		return
 	}
 	each := func(name string, do func(*yaml.Node)) {
 		if n := parts[name]; n != nil {
@@ -80,12 +78,8 @@ func (r *reader) policy(p *Policy, n *yaml.Node, files Files) error {
 	if v := parts["version"]; v == nil || v.Value != Version {
 		r.wrong(at(n), "version: "+Version, "the policy's version is not %s, the only one that there is", Version)
 	}
-	env, err := conditions()
-	if err != nil {
-		return fmt.Errorf("prepare conditions: %w", err)
-	}
 	who := &signers{roots: newRoots(r, files), byName: map[string]*Signer{}, owner: map[string]string{}}
-	what := &rules{signers: who, types: predicates(), names: map[string]int{}, env: env}
+	what := &rules{signers: who, types: predicates(), names: map[string]int{}}
 	each("roots", who.roots.section)
 	each("predicates", what.predicates)
 	each("signers", who.section)
@@ -102,7 +96,6 @@ func (r *reader) policy(p *Policy, n *yaml.Node, files Files) error {
 	if len(r.problems) == 0 {
 		p.ranked = r.rank(p.Rules)
 	}
-	return nil
 }
 
 // predicates reads short names of the user's own.

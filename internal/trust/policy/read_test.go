@@ -144,6 +144,7 @@ signers:
   lambda:
     identities:
       - awsSigner: {profile: "arn:aws:signer:eu-central-1:123456789012:/signing-profiles/lambda", store: aws}
+  pinned: {awsSigner: {profile: "arn:aws:signer:eu-central-1:123456789012:/signing-profiles/lambda/v1", store: aws}}
 images:
   - name: shop
     match: [123456789012.dkr.ecr.*.amazonaws.com/shop/**, ghcr.io/acme/shop]
@@ -183,7 +184,7 @@ func TestRead(t *testing.T) {
 		t.Errorf("got key %s, lost %s", old.Name, old.Lost)
 	}
 	rule, pattern := p.For("123456789012.dkr.ecr.eu-central-1.amazonaws.com/shop/web/api")
-	if rule == nil || rule.Name != "shop" || pattern.At.Line != 38 || len(rule.Require) != 4 {
+	if rule == nil || rule.Name != "shop" || pattern.At.Line != 39 || len(rule.Require) != 4 {
 		t.Fatalf("got rule %+v by %+v", rule, pattern)
 	}
 	if q := rule.Require[0]; q.Threshold != 2 || !q.Each || !q.Log || q.Revocation != policy.Strict || q.Allows(signature.Notary) {
@@ -287,6 +288,7 @@ func TestProblems(t *testing.T) {
 		{"any mailbox", signer("keyless: {issuer: 'https://x.example', subject: '*@gmail.com'}"), "that is any signer"},
 		{"any issuer", signer("keyless: {issuer: '**', subject: me@acme.example}"), "anybody who runs an issuer"},
 		{"a claim that binds nobody", signer("keyless: {issuer: 'https://x.example', subject: '**', claims: {trigger: push}}"), "that is any signer"},
+		{"unknown claim", signer("keyless: {issuer: 'https://x.example', subject: me@acme.example, claims: {source-repo: x}}"), "no claim source-repo"},
 		{"bad expression", signer("keyless: {issuer: 'https://x.example', subject: {regexp: 'a)|(b'}}"), "unexpected )"},
 		{"certificate without store", signer("certificate: {subject: CN=x}"), "needs the store"},
 		{"any certificate", signer("certificate: {store: acme}"), "every certificate of store acme"},
@@ -297,7 +299,7 @@ func TestProblems(t *testing.T) {
 		{"attribute twice", signer("certificate: {store: acme, subject: 'CN=a,CN=b'}"), "CN twice"},
 		{"unknown store", signer("certificate: {store: x, subject: CN=x}"), "there is no store x"},
 		{"profile without store", signer(`awsSigner: {profile: "arn:aws:signer:eu-central-1:123456789012:/signing-profiles/x"}`), "needs a profile and a store"},
-		{"profile's version", signer(`awsSigner: {store: aws, profile: "arn:aws:signer:eu-central-1:123456789012:/signing-profiles/x/v1"}`), "names a version"},
+		{"no profile", signer(`awsSigner: {store: aws, profile: "arn:aws:signer:eu-central-1:123456789012:/signing-profiles/x/v1/y"}`), "no signing profile"},
 		{"profile of a CA", signer(`awsSigner: {store: acme, profile: "arn:aws:signer:eu-central-1:123456789012:/signing-profiles/x"}`), "store acme is for [ca]"},
 
 		{"asks for nothing", rule(`{match: "**"}`), "there is no any-signer mode"},

@@ -57,9 +57,10 @@ func ParseRepository(s string) (Repository, error) {
 }
 
 // isHost tells a registry's name from the first part of a path on Docker Hub, as
-// Docker does.
+// Docker does; but a name in capitals without dot or port is none: in lower case,
+// as it is compared, it would be an owner's.
 func isHost(s string) bool {
-	return strings.ContainsAny(s, ".:") || s == "localhost" || strings.ToLower(s) != s
+	return strings.ContainsAny(s, ".:") || s == "localhost"
 }
 
 // cleanHost returns a registry's host as it is compared.

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"errors"
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -18,7 +19,7 @@ type rules struct {
 	types    map[string][]string // predicates by short name
 	patterns int
 	names    map[string]int
-	env      *cel.Env
+	env      *cel.Env // made when the first condition comes: it takes longer than all the rest
 	out      []*Rule
 }
 
@@ -207,7 +208,7 @@ func (r *rules) condition(q *Requirement, n *yaml.Node) {
 	if !ok {
 		return
 	}
-	c, err := compile(r.env, text)
+	c, err := r.compile(text)
 	if err != nil {
 		p := at(n)
 		if at := (*complaint)(nil); errors.As(err, &at) {
@@ -218,6 +219,15 @@ func (r *rules) condition(q *Requirement, n *yaml.Node) {
 	}
 	c.At = at(n)
 	q.Conditions = append(q.Conditions, c)
+}
+
+func (r *rules) compile(text string) (c *Condition, err error) {
+	if r.env == nil {
+		if r.env, err = conditions(); err != nil {
+			return nil, fmt.Errorf("prepare conditions: %w", err)
+		}
+	}
+	return compile(r.env, text)
 }
 
 // within returns where in the document a place in a text is.

@@ -37,7 +37,7 @@ type Identity struct {
 	Names       []Text // each of which one of its alternative names must match
 	Certificate string // fingerprint
 
-	Profile string // ARN of AWS Signer, with Store
+	Profile string // ARN of AWS Signer, with or without version; with Store
 }
 
 // Form says in a few words by what an identity is known.
@@ -68,17 +68,20 @@ func (i *Identity) Form() string {
 }
 
 // Is reports whether it is this signer that signed.
-func (s *Signer) Is(id signature.Identity) bool {
+func (s *Signer) Is(id signature.Identity) bool { return s.Known(id) != nil }
+
+// Known returns by what it is known that this signer signed, nil if it is not.
+func (s *Signer) Known(id signature.Identity) *Identity {
 	name, err := ParseName(id.Name)
 	if err != nil {
 		name = nil // odd names are nobody's
 	}
 	for i := range s.Identities {
 		if s.Identities[i].is(id, name) {
-			return true
+			return &s.Identities[i]
 		}
 	}
-	return false
+	return nil
 }
 
 // is holds an identity against what a door has found. Each way of being known
@@ -97,7 +100,7 @@ func (i *Identity) is(id signature.Identity, name []Attribute) bool {
 	case keyless || i.Store == "" || id.Store != i.Store:
 		return false
 	case i.Profile != "":
-		return id.Profile == i.Profile
+		return id.Profile == i.Profile || id.ProfileVersion == i.Profile
 	case len(i.Name) > 0 && !has(name, i.Name):
 		return false
 	case i.Certificate != "" && i.Certificate != id.Certificate:
@@ -123,9 +126,11 @@ func (i *Identity) claimed(claims map[string]string) bool {
 // Marks are the ways in which somebody can be known again: whoever shares one
 // with another signer counts as the same. A key that signs for a short time only
 // is no help, but one that comes again under another name tells that both are
-// one.
-func Marks(id signature.Identity) []string {
-	if id.Profile != "" { // its keys and certificates are the service's
+// one. With profile, it was by its signing profile that a signer was known: then
+// keys and certificates are the service's. Else the profile tells nothing, as
+// any authority's certificate can sign any.
+func Marks(id signature.Identity, profile bool) []string {
+	if profile {
 		return []string{"profile " + id.Profile}
 	}
 	marks := []string{"key " + id.Key}
@@ -176,16 +181,25 @@ func strangers() []signature.Identity {
 	return out
 }
 
-// strangersClaims is what a stranger's pipeline says of itself: all that a
-// stranger can choose is as the policy's author would like it.
+// strangersClaims is what a stranger's pipeline says of itself, as far as strangers
+// can't say it as they like: what is missing they can.
 func strangersClaims(home, who string) map[string]string {
+	zeros := strings.Repeat("0", 40)
 	return map[string]string{
-		"source-repository-owner": home, "source-repository": home + "/" + who, "source-repository-owner-uri": home,
-		"source-repository-uri": home + "/" + who, "build-signer": home + "/" + who, "build-signer-uri": home + "/" + who,
-		"build-config": home + "/" + who, "build-config-uri": home + "/" + who, "source-repository-identifier": "9410941",
-		"source-repository-owner-identifier": "9410941", "source-digest": strings.Repeat("0", 40),
-		"source-repository-digest": strings.Repeat("0", 40), "build-signer-digest": strings.Repeat("0", 40),
-		"build-config-digest": strings.Repeat("0", 40), "run-invocation-uri": home + "/" + who + "/actions/runs/1/attempts/1",
+		"source-repository-owner": home, "source-repository": home + "/" + who, "build-signer": home + "/" + who, "build-config": home + "/" + who,
+		"source-repository-identifier": "9410941", "source-repository-owner-identifier": "9410941", "workflow-repository": who + "/" + who,
+		"source-digest": zeros, "build-signer-digest": zeros, "build-config-digest": zeros,
+		"run-invocation": home + "/" + who + "/actions/runs/1/attempts/1", "token-subject": "repo:" + who + "/" + who + ":ref:refs/heads/main",
+	}
+}
+
+// claims are the names of what Fulcio writes into certificates, as doors report
+// them.
+func claims() []string {
+	return []string{
+		"build-config", "build-config-digest", "build-signer", "build-signer-digest", "deployment-environment", "run-invocation",
+		"runner-environment", "source-digest", "source-ref", "source-repository", "source-repository-identifier", "source-repository-owner",
+		"source-repository-owner-identifier", "source-repository-visibility", "token-subject", "trigger", "workflow-name", "workflow-repository",
 	}
 }
 
