@@ -266,6 +266,7 @@ func votes(v *trust.Verdict) string {
 	if len(who) == 0 {
 		return v.Reason
 	}
+	slices.Sort(who)
 	return "by " + strings.Join(who, ", ")
 }
 

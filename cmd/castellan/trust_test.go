@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bytes"
+	"crypto/elliptic"
+	"crypto/x509"
+	"encoding/pem"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	pushing "github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/castellan-security/castellan/internal/adapter/docker"
+	"github.com/castellan-security/castellan/internal/adapter/notary/notarytest"
+	"github.com/castellan-security/castellan/internal/adapter/sigstore/standin"
+)
+
+// startSigstore starts a Sigstore of its own for a script: sigstore FOLDER puts
+// its trusted root, its signing configuration and an OIDC token there.
+func startSigstore(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: sigstore FOLDER")
+	}
+	s := must(standin.New("127.0.0.1"))
+	server := httptest.NewServer(s.Handler())
+	ts.Defer(server.Close)
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(dir, 0o755))
+	for name, content := range map[string][]byte{
+		"trusted_root.json":   s.TrustedRoot(server.URL, standin.All()),
+		"signing_config.json": s.SigningConfig(server.URL, standin.All()),
+		"token":               []byte(must(s.Token("https://issuer.example", "https://example.org/acme/shop/release.yml"))),
+	} {
+		ts.Check(os.WriteFile(filepath.Join(dir, name), content, 0o600))
+	}
+}
+
+// certify makes a key with its chain of certificates: certify FOLDER NAME, which
+// also has the root, and starts a time-stamping authority whose root is there too.
+func certify(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: certify FOLDER NAME TSA-VARIABLE")
+	}
+	now := func(c *x509.Certificate) {
+		c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
+	}
+	issue := func(by *notarytest.Holder, kind notarytest.Kind, name string) *notarytest.Holder {
+		return must(notarytest.Issue(by, kind, name, must(notarytest.EC(elliptic.P256())), now))
+	}
+	root := issue(nil, notarytest.Authority, "root of "+args[1])
+	signer := issue(root, notarytest.Signer, args[1])
+	stamps := issue(nil, notarytest.Authority, "root of time")
+	server := httptest.NewServer(&notarytest.TSA{By: issue(stamps, notarytest.Stamper, "time"), Clock: time.Now})
+	ts.Defer(server.Close)
+	ts.Setenv(args[2], server.URL)
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(dir, 0o755))
+	for name, certs := range map[string][]*x509.Certificate{"chain.pem": signer.Chain, "ca.pem": root.Chain, "tsa.pem": stamps.Chain} {
+		var b bytes.Buffer
+		for _, c := range certs {
+			ts.Check(pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
+		}
+		ts.Check(os.WriteFile(filepath.Join(dir, name), b.Bytes(), 0o644))
+	}
+	private := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: must(x509.MarshalPKCS8PrivateKey(signer.Key))})
+	ts.Check(os.WriteFile(filepath.Join(dir, "signer.key"), private, 0o600))
+}
+
+// multi is an image for two platforms.
+func multi() v1.ImageIndex {
+	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
+	for _, arch := range []string{"amd64", "arm64"} {
+		image := must(mutate.AppendLayers(mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON), static.NewLayer([]byte(arch), types.OCILayer)))
+		image = must(mutate.ConfigFile(image, &v1.ConfigFile{OS: "linux", Architecture: arch, RootFS: must(image.ConfigFile()).RootFS}))
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: image, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}}})
+	}
+	return index
+}
+
+// pushIndex puts an image for two platforms into a registry: index REFERENCE; or
+// into a layout on disk: index FOLDER TAG.
+func pushIndex(ts *testscript.TestScript, neg bool, args []string) {
+	switch {
+	case !neg && len(args) == 1:
+		ts.Check(pushing.WriteIndex(must(name.ParseReference(args[0], name.Insecure)), multi()))
+	case !neg && len(args) == 2:
+		l := must(layout.Write(ts.MkAbs(args[0]), empty.Index))
+		ts.Check(l.AppendIndex(multi(), layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": args[1]})))
+	default:
+		ts.Fatalf("usage: index REFERENCE, or index FOLDER TAG")
+	}
+}
+
+func TestPulledAs(t *testing.T) {
+	const one, two = "sha256:1111111111111111111111111111111111111111111111111111111111111111", "sha256:2222222222222222222222222222222222222222222222222222222222222222"
+	local := []docker.LocalImage{
+		{ID: two, Names: []string{"nginx:latest"}, Digests: []string{"nginx@" + one}},
+		{ID: one, Names: []string{"ghcr.io/acme/shop:2", "mirror.example/shop:2"}, Digests: []string{"ghcr.io/acme/shop@" + one, "mirror.example/shop@" + two}},
+		{ID: "sha256:3333333333333333333333333333333333333333333333333333333333333333", Names: []string{"built:1"}},
+	}
+	for _, tc := range []struct{ name, want, wrong string }{
+		{"nginx", "nginx@" + one, ""},
+		{"docker.io/library/nginx:latest", "nginx@" + one, ""},
+		{"ghcr.io/acme/shop:2", "ghcr.io/acme/shop@" + one, ""},
+		{"mirror.example/shop:2", "mirror.example/shop@" + two, ""},
+		{"ghcr.io/acme/shop@" + one, "ghcr.io/acme/shop@" + one, ""},
+		{"111111111111", "", "several names"},
+		{"222222222222", "nginx@" + one, ""},
+		{"22", "", "no image"},
+		{"built:1", "", "no digest of a registry"},
+		{"ghcr.io/acme/shop:3", "", "no image"},
+	} {
+		got, err := pulledAs(tc.name, local)
+		if got != tc.want || (err == nil) != (tc.wrong == "") || err != nil && !bytes.Contains([]byte(err.Error()), []byte(tc.wrong)) {
+			t.Errorf("pulledAs(%q) = %q, %v; want %q, error with %q", tc.name, got, err, tc.want, tc.wrong)
+		}
+	}
+}
+
+func TestRelative(t *testing.T) {
+	for _, tc := range []struct{ folder, path, want string }{
+		{".", "keys/build.pub", "keys/build.pub"},
+		{"policies", "keys/build.pub", "../keys/build.pub"},
+		{"policies", "/keys/build.pub", "/keys/build.pub"},
+		{".", "", ""},
+	} {
+		if got := relative(tc.folder, tc.path); got != tc.want {
+			t.Errorf("relative(%q, %q) = %q, want %q", tc.folder, tc.path, got, tc.want)
+		}
+	}
+}
