@@ -41,7 +41,7 @@ itself, with the credentials that its docker configuration and AWS role have.
 	f := outputFlag(c)
 	for _, sub := range []*cobra.Command{
 		g.registryList(&o), g.registryAdd(&o), g.registryEdit(&o), g.registryRemove(&o), g.registryCheck(&o),
-		g.registryImages(&o), g.registryRepositories(&o), g.registryApply(&o),
+		g.registryImages(&o), g.registryScan(&o), g.registryRepositories(&o), g.registryApply(&o),
 	} {
 		if sub.Long == "" {
 			sub.Long = sub.Short + ".\n"
@@ -271,6 +271,9 @@ func registryImageState(m store.RegistryImage) cell {
 	case store.RegistryWaiting:
 		if m.Tries > 0 {
 			return cell{fmt.Sprintf("waiting (%d failed)", m.Tries) + why, warn}
+		}
+		if why != "" { // for its registry
+			return cell{"waiting" + why, warn}
 		}
 	}
 	return cell{string(m.State), plain}

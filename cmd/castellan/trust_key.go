@@ -100,7 +100,7 @@ verifies knows of keys only by that.
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	k.add(g, c)
-	c.AddCommand(g.keyGenerate(&k), g.keyRotate(&k), g.keyList(&k), g.keyLost(&k))
+	c.AddCommand(g.keyGenerate(&k), g.keyRotate(&k), g.keyList(&k), g.keyLost(&k), g.keyCertificate(&k), g.keyRequest(&k))
 	return c
 }
 

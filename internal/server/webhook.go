@@ -10,9 +10,9 @@ import (
 	"github.com/castellan-security/castellan/internal/fault"
 )
 
-// maxWebhook bounds what a registry may send: a page of a hundred changes has a
-// tenth of it.
-const maxWebhook = 256 << 10
+// maxWebhook bounds what a registry may send: CNCF distribution tells several
+// hundred changes at once when it had to wait, with a kilobyte each.
+const maxWebhook = 1 << 20
 
 // webhookPath is where registries tell of changes. Those that can send no header
 // have the token in the path, which therefore no log may show.
@@ -56,7 +56,7 @@ func (s *Server) webhook(w http.ResponseWriter, r *http.Request, token string) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxWebhook))
 	if err != nil {
 		writeProblem(w, r, fault.New(fault.Invalid, "read what the registry sent: %w", err).
-			With("a webhook's body may have 256 KiB"), s.log)
+			With("a webhook's body may have 1 MiB"), s.log)
 		return
 	}
 	n, err := s.registries.Hook(r.Context(), name, token, body, r.Header.Get("Content-Type"))

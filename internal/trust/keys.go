@@ -18,6 +18,8 @@ type (
 	KeyAlgorithm = key.Algorithm
 	// KeyOptions are how a key is made.
 	KeyOptions = key.Options
+	// KeyCertificates are where a key's certificate was written.
+	KeyCertificates = key.Certificates
 	// KeyPassword returns the password of a key.
 	KeyPassword = key.Password
 )

@@ -13,9 +13,9 @@ import (
 	"github.com/castellan-security/castellan/internal/store"
 )
 
-// notHeld holds for an entry of which nothing holds the scan. Its argument is what
-// heldWords returns; names of registries have no blank.
-const notHeld = `NOT EXISTS (SELECT 1 FROM json_each(?) h WHERE h.value IN (registry, registry || ' ' || repository))`
+// notHeld holds for an entry of which nothing holds the scan. Both of its arguments
+// are what heldWords returns; names of registries have no blank.
+const notHeld = `registry NOT IN (SELECT value FROM json_each(?)) AND registry || ' ' || repository NOT IN (SELECT value FROM json_each(?))`
 
 func heldWords(held []store.Held) (string, error) {
 	words := make([]string, 0, len(held))
@@ -39,7 +39,7 @@ func (d *DB) TakeRegistryScan(ctx context.Context, now time.Time, held []store.H
 	err = d.write(ctx, "take an image of a registry", func(ctx context.Context, w *writer) error {
 		var number int64
 		err := w.row(ctx, "SELECT number FROM registry_images WHERE state = 'waiting' AND next <= ? AND "+notHeld+
-			" ORDER BY age DESC, number LIMIT 1", []any{nanos(now), words}, &number)
+			" ORDER BY age DESC, number LIMIT 1", []any{nanos(now), words, words}, &number)
 		if errors.Is(err, sql.ErrNoRows) {
 			return fault.New(fault.NotFound, "no image of a registry waits for a scan")
 		}
@@ -67,7 +67,7 @@ func (d *DB) NextRegistryScan(ctx context.Context, held []store.Held) (at time.T
 	}
 	err = d.read(ctx, "look for images of registries that wait", func(s *snapshot) error {
 		var next sql.NullInt64
-		err := s.row(ctx, "SELECT min(next) FROM registry_images WHERE state = 'waiting' AND "+notHeld, []any{words}, &next)
+		err := s.row(ctx, "SELECT min(next) FROM registry_images WHERE state = 'waiting' AND "+notHeld, []any{words, words}, &next)
 		if next.Valid {
 			at = fromNanos(max(next.Int64, 1))
 		}

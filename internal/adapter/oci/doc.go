@@ -18,6 +18,10 @@
 // What a registry holds is listed for whoever watches it: see
 // Registry.Repositories and Registry.Images.
 //
+// Signatures and attestations are attached to images: see Registry.Resolve,
+// Registry.Envelopes and Registry.Attach, and for layouts ResolvePath,
+// PathEnvelopes and AttachPath. What they say is not looked at here.
+//
 // It is not for what is inside a layer, not for pushing images, and not for a
 // container engine (package docker), whose archives it can read all the same:
 // see ReadArchive.

@@ -172,8 +172,13 @@ func (r *Registry) enter(ctx context.Context, repo name.Repository) (*repository
 	if in := r.entered(repo); in != nil {
 		return in, nil
 	}
-	in, err := r.enterTo(ctx, repo, transport.PullScope)
+	in, registry, way, err := r.approach(ctx, repo)
 	if err != nil {
+		return nil, err
+	}
+	if e := r.eagerly(in, registry, way); e != nil {
+		in.admit(e)
+	} else if in, err = r.enterBy(ctx, in, registry, way, transport.PullScope); err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
@@ -188,9 +193,14 @@ func (r *Registry) enterTo(ctx context.Context, repo name.Repository, scope stri
 	if err != nil {
 		return nil, err
 	}
-	way, err = transport.NewWithContext(ctx, registry, in.credential, way, []string{repo.Scope(scope)})
+	return r.enterBy(ctx, in, registry, way, scope)
+}
+
+// enterBy asks a registry how it wants to be entered, and enters a repository so.
+func (r *Registry) enterBy(ctx context.Context, in *repository, registry name.Registry, way http.RoundTripper, scope string) (*repository, error) {
+	way, err := transport.NewWithContext(ctx, registry, in.credential, way, []string{in.name.Scope(scope)})
 	if err != nil {
-		return nil, in.explain("enter registry "+repo.RegistryStr(), err)
+		return nil, in.explain("enter registry "+in.name.RegistryStr(), err)
 	}
 	in.admit(way)
 	return in, nil

@@ -34,7 +34,7 @@ func (o *Opener) openCertified(m *material, at time.Time, s *signature.Signed) e
 		}
 		err := o.openIn(r, trust, c, m, at, s)
 		if err == nil {
-			return nil
+			return o.keyLost(s, at)
 		}
 		if first == nil {
 			first = err
@@ -46,6 +46,27 @@ func (o *Opener) openCertified(m *material, at time.Time, s *signature.Signed) e
 	refusal := signature.Refuse(signature.NoRoot, "no trusted root vouches for the certificate of %q, issued by %q", clip(c.display()), clip(c.leaf.Issuer.String()))
 	refusal.Remedy = "if this signer is to be trusted, add the trusted root or the certificate of its authority"
 	return refusal
+}
+
+// keyLost refuses a certificate over a key that the roots know as lost: who has
+// it since can use both.
+func (o *Opener) keyLost(s *signature.Signed, at time.Time) error {
+	var t timing
+	if s.Proof != signature.Unproven {
+		t.all, t.at = []time.Time{s.At}, s.At
+	}
+	for _, k := range o.keys {
+		if k.id != s.Identity.Key {
+			continue
+		}
+		k.NotBefore, k.NotAfter = time.Time{}, time.Time{} // of the key alone
+		until, err := k.inTime(t, at)
+		if err != nil {
+			return err
+		}
+		s.Until = earlier(s.Until, until)
+	}
+	return nil
 }
 
 // certificates are the signer's and what stands above it, as the envelope has them.

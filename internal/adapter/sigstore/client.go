@@ -109,9 +109,21 @@ func (c client) once(r *http.Request) (answer []byte, again bool, err error) {
 	case resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusCreated:
 		return answer, false, nil
 	}
+	if resp.StatusCode == http.StatusConflict {
+		return nil, false, &conflictError{resp.Header.Get("Location"), fault.New(fault.Conflict, "%s has it already", r.URL.Host)}
+	}
 	again = resp.StatusCode >= http.StatusInternalServerError || resp.StatusCode == http.StatusTooManyRequests
 	return nil, again, fault.New(kindOf(resp.StatusCode), "%s answered %s: %s", r.URL.Host, resp.Status, clip(strings.TrimSpace(string(answer))))
 }
+
+// conflictError says where a service has already what it was sent.
+type conflictError struct {
+	location string
+	error
+}
+
+// Unwrap returns the kind of error that it is.
+func (c *conflictError) Unwrap() error { return c.error }
 
 func kindOf(status int) fault.Kind {
 	switch {
@@ -119,8 +131,6 @@ func kindOf(status int) fault.Kind {
 		return fault.Unauthenticated
 	case status == http.StatusForbidden:
 		return fault.Denied
-	case status == http.StatusConflict:
-		return fault.Conflict
 	case status == http.StatusTooManyRequests:
 		return fault.Exhausted
 	case status >= http.StatusInternalServerError:

@@ -290,6 +290,21 @@ func TestAPlainAuthorityIsNoFulcio(t *testing.T) {
 	wantRefusal(t, err, signature.NoRoot)
 }
 
+// TestACertificateOverALostKey: a lost key's certificate is lost with it.
+func TestACertificateOverALostKey(t *testing.T) {
+	ctx, image, a := context.Background(), subjectOf("image"), newAuthority(t)
+	e := must(signer(t, sigstore.SignerOptions{Key: a.key, Chain: []*x509.Certificate{a.leaf}}).Sign(ctx, image, nil))(t)
+	roots := signature.Roots{Stores: []signature.Store{{Kind: signature.StoreCA, Name: "acme", Certificates: []*x509.Certificate{a.root}}}}
+	lost := time.Now().Add(time.Hour)
+	roots.Keys = []signature.Key{{Name: "build", Public: a.key.Public(), NotAfter: time.Now().Add(-time.Hour), Lost: lost}}
+	if got, err := open(opener(t, roots), e, image); err != nil || !got.Until.Equal(lost) {
+		t.Errorf("before it is lost: until %v, %v", got.Until, err)
+	}
+	roots.Keys[0].Lost = time.Now().Add(-time.Hour)
+	_, err := open(opener(t, roots), e, image)
+	wantRefusal(t, err, signature.NoTime)
+}
+
 func TestRootsThatCannotBeUsed(t *testing.T) {
 	s := start(t)
 	good := string(s.TrustedRoot(s.url, standin.All()))

@@ -3,10 +3,12 @@ package sigstore
 import (
 	"bytes"
 	"crypto/ed25519"
+	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -215,17 +217,22 @@ func signedBy(l *log, origin, text, line string) bool {
 	if name, _, _ := strings.Cut(origin, " - "); fields[1] != name {
 		return false
 	}
-	if binary.BigEndian.Uint32(sig) != l.noteHash(fields[1]) {
+	if !l.noted(fields[1], binary.BigEndian.Uint32(sig)) {
 		return false
 	}
 	return holdsWith(l.key, l.hash, []byte(text), sig[4:])
 }
 
-// noteHash is what a note calls the log's key (C2SP, signed-note): of ECDSA keys
-// the beginning of their fingerprint.
-func (l *log) noteHash(name string) uint32 {
-	if k, ok := l.key.(ed25519.PublicKey); ok {
-		return binary.BigEndian.Uint32(hashParts([]byte(name+"\n\x01"), k))
+// noted reports whether a note calls the log's key so (C2SP, signed-note): the
+// first version by the beginning of its fingerprint, whatever key it is, the second
+// only ECDSA keys.
+func (l *log) noted(name string, id uint32) bool {
+	ids := [][]byte{hashParts(l.spki)}
+	switch k := l.key.(type) {
+	case ed25519.PublicKey:
+		ids = append(ids, hashParts([]byte(name+"\n\x01"), k))
+	case *rsa.PublicKey:
+		ids = append(ids, hashParts([]byte(name+"\n\xffPKIX-RSA-PKCS#1v1.5"), l.spki))
 	}
-	return binary.BigEndian.Uint32(hashParts(l.spki))
+	return slices.ContainsFunc(ids, func(each []byte) bool { return binary.BigEndian.Uint32(each) == id })
 }

@@ -109,6 +109,43 @@ func TestWhatWasSignedIsChecked(t *testing.T) {
 	wantRefusal(t, err, signature.NoLog)
 }
 
+func TestTheSameIsSignedTwice(t *testing.T) {
+	s, image, key := start(t), subjectOf("image"), newKey(t, "Ed25519")
+	parts := standin.Parts{Log1: true}
+	o := s.opener(t, parts, signature.Key{Name: "release", Public: key.Public()})
+	k := signer(t, sigstore.SignerOptions{Key: key, Services: s.services(t, parts), Check: o})
+	var first int64
+	for i := range 2 {
+		got := must(open(o, must(k.Sign(context.Background(), image, nil))(t), image))(t)
+		if got.Log == nil || i > 0 && got.Log.Index != first {
+			t.Fatalf("%d. Log = %+v, want the entry %d", i+1, got.Log, first)
+		}
+		first = got.Log.Index
+	}
+}
+
+func TestTheOldFormInALog(t *testing.T) {
+	s, image, parts := start(t), subjectOf("image"), standin.Parts{Log1: true, TSA: true}
+	for _, kind := range []string{"P-256", "P-384", "P-521", "RSA-2048"} {
+		key := newKey(t, kind)
+		o := s.opener(t, parts, signature.Key{Name: "release", Public: key.Public()})
+		k := signer(t, sigstore.SignerOptions{Key: key, Services: s.services(t, parts), Check: o})
+		got := must(open(o, must(k.SignOld(context.Background(), image, nil))(t), image))(t)
+		if got.Log == nil || got.Proof == signature.Unproven {
+			t.Errorf("%s: Open() = log %v, proof %q", kind, got.Log, got.Proof)
+		}
+	}
+	for name, o := range map[string]sigstore.SignerOptions{
+		"Ed25519":      {Key: newKey(t, "Ed25519"), Services: s.services(t, parts)},
+		"second log":   {Key: newKey(t, "P-256"), Services: s.services(t, standin.Parts{Log2: true})},
+		"two services": {Key: newKey(t, "P-256"), Services: sigstore.Services{Stamps: []string{s.url + "/tsa", s.url + "/tsa"}}},
+	} {
+		if _, err := signer(t, o).SignOld(context.Background(), image, nil); err == nil {
+			t.Errorf("%s: SignOld() signs", name)
+		}
+	}
+}
+
 func TestServicesThatFail(t *testing.T) {
 	ctx, image := context.Background(), subjectOf("image")
 	for _, tc := range []struct {
@@ -120,6 +157,7 @@ func TestServicesThatFail(t *testing.T) {
 		{"overloaded", func(w http.ResponseWriter) { w.WriteHeader(http.StatusServiceUnavailable) }, 3, fault.Unavailable},
 		{"too many requests", func(w http.ResponseWriter) { w.WriteHeader(http.StatusTooManyRequests) }, 3, fault.Exhausted},
 		{"denied", func(w http.ResponseWriter) { w.WriteHeader(http.StatusForbidden) }, 1, fault.Denied},
+		{"there, but nowhere", func(w http.ResponseWriter) { w.Header().Set("Location", "/../x"); w.WriteHeader(http.StatusConflict) }, 1, fault.Conflict},
 		{"redirect", func(w http.ResponseWriter) {
 			w.Header().Set("Location", "http://127.0.0.1:1/")
 			w.WriteHeader(http.StatusTemporaryRedirect)

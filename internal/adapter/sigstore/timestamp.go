@@ -243,6 +243,9 @@ func (t *token) readSigned(in cryptobyte.String) error {
 		if err != nil {
 			return err
 		}
+		if err := allowed(c.PublicKey); err != nil { // before anything is checked with it
+			return err
+		}
 		t.certificates = append(t.certificates, c)
 	}
 	return t.readSigner(one)

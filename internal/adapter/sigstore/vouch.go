@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"path"
 	"strconv"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -113,8 +114,13 @@ func (s *Signer) writeLog(ctx context.Context, base string, w *hand, what signin
 			"proposedContent": map[string]any{"envelope": string(envelope), "verifiers": []string{verifier}},
 		}}
 	} else {
+		if _, pure := w.key.Public().(ed25519.PublicKey); pure {
+			return nil, errors.New("the first version of Rekor takes no Ed25519 signatures in the old form; sign a bundle, or with ECDSA or RSA")
+		}
+		h := hashesOf(w.key.Public())[0]
+		name := map[crypto.Hash]string{crypto.SHA256: "sha256", crypto.SHA384: "sha384", crypto.SHA512: "sha512"}[h]
 		entry = map[string]any{"kind": "hashedrekord", "apiVersion": "0.0.1", "spec": map[string]any{
-			"data": map[string]any{"hash": map[string]any{"algorithm": "sha256", "value": hex.EncodeToString(sum(crypto.SHA256, what.message))}},
+			"data": map[string]any{"hash": map[string]any{"algorithm": name, "value": hex.EncodeToString(sum(h, what.message))}},
 			"signature": map[string]any{
 				"content":   what.signature,
 				"publicKey": map[string]any{"content": verifier},
@@ -130,10 +136,29 @@ func (s *Signer) writeLog(ctx context.Context, base string, w *hand, what signin
 		return nil, err
 	}
 	answer, err := s.http.post(ctx, address, "application/json", doc, nil)
+	var there *conflictError
+	if errors.As(err, &there) {
+		// RSA and Ed25519 sign the same statement alike: it was logged before.
+		answer, err = s.loggedBefore(ctx, address, there)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return entryOf(answer)
+}
+
+// loggedBefore gets an entry that the log has already. Where it is the log says,
+// but another host is not asked.
+func (s *Signer) loggedBefore(ctx context.Context, entries string, there *conflictError) ([]byte, error) {
+	id := path.Base(there.location)
+	if b, err := hex.DecodeString(id); err != nil || len(b) == 0 {
+		return nil, there
+	}
+	address, err := join(entries, id)
+	if err != nil {
+		return nil, err
+	}
+	return s.http.get(ctx, address, nil)
 }
 
 // entryOf turns the answer of Rekor's first version into an entry of a bundle.

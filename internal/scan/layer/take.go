@@ -140,7 +140,7 @@ func (f *feed) leave() {
 // take is one analyser reading one file.
 type take struct {
 	crew   *crew
-	clock  *clock
+	work   stint
 	feed   *feed
 	entry  analyse.Entry
 	out    taken
@@ -173,14 +173,14 @@ const (
 
 func (w *crew) start(f *feed, o *offer, analyser int) *take {
 	t := &take{crew: w, feed: f, entry: *o.entry, in: make(chan *block, maxAhead), ended: make(chan struct{}), out: o.taken(analyser)}
-	t.clock = w.clocks[analyser]
+	t.work.clock = w.clocks[analyser]
 	t.elsewhere = o.entry.HardLink || o.entry.Mode&fs.ModeSymlink != 0
 	t.ctx, t.cancel = context.WithCancel(w.ctx)
 	t.mu.Lock()
 	t.timer = time.AfterFunc(w.limits.FileTime, t.tooLate)
 	t.mu.Unlock()
 	w.running.Add(1)
-	t.clock.start()
+	t.work.begin()
 	go t.run()
 	return t
 }
@@ -189,6 +189,7 @@ func (w *crew) start(f *feed, o *offer, analyser int) *take {
 func (t *take) run() {
 	a := t.crew.analysers[t.out.analyser]
 	err := t.call(a)
+	t.work.rest()
 	t.from.Store(math.MaxInt64)
 	t.mu.Lock()
 	before := t.state
@@ -199,6 +200,7 @@ func (t *take) run() {
 	if before == leftBehind {
 		return // its place was given away and its result is not used
 	}
+	t.work.end()
 	t.timer.Stop()
 	t.cancel()
 	if before == overdue {
@@ -232,7 +234,6 @@ func (t *take) call(a analyse.Analyser) (err error) {
 }
 
 func (t *take) leave() {
-	t.clock.stop()
 	close(t.ended)
 	t.feed.leave()
 	t.crew.running.Done()
@@ -249,6 +250,7 @@ func (t *take) tooLate() {
 		t.timer.Reset(t.crew.grace)
 	case overdue:
 		t.state = leftBehind
+		t.work.clock.charge(t.crew.limits.FileTime + t.crew.grace)
 		t.crew.strike(t.out.analyser)
 		name := t.crew.analysers[t.out.analyser].Name()
 		// What it writes into its own result meanwhile is not looked at.
@@ -316,8 +318,8 @@ func (t *take) next() (*block, error) {
 		return b, t.ending(ok)
 	default:
 	}
-	t.clock.stop()
-	defer t.clock.start()
+	t.work.rest()
+	defer t.work.begin()
 	select {
 	case b, ok := <-t.in:
 		return b, t.ending(ok)

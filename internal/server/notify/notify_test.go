@@ -294,12 +294,13 @@ func TestATargetThatIsRemovedWhileItFailsIsNoCondition(t *testing.T) {
 		if got := p.condition(notify.PartTarget + "soc"); got == "" {
 			t.Fatal("it is no condition that it fails")
 		}
-		p.slow = make(chan struct{})
+		slow := make(chan struct{})
+		p.slows(slow)
 		later(time.Hour) // a try has begun
 		if err := p.Remove(t.Context(), operator, target.ID); err != nil {
 			t.Fatal(err)
 		}
-		close(p.slow)
+		close(slow)
 		later(time.Hour)
 		if got := p.condition(notify.PartTarget + "soc"); got != "" {
 			t.Errorf("after its removal: %s", got)
@@ -307,7 +308,7 @@ func TestATargetThatIsRemovedWhileItFailsIsNoCondition(t *testing.T) {
 		if got := p.condition(notify.Part); got != "" {
 			t.Errorf("notifications: %s", got)
 		}
-		p.slow = nil
+		p.slows(nil)
 		p.add("soc", notice.Filter{})
 		p.compared(1, found("CVE-1", high), found("CVE-2", high))
 		later(time.Hour)

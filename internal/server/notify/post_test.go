@@ -44,7 +44,7 @@ type post struct {
 	mu   sync.Mutex
 	away error // what every sending ends with
 	sent []sending
-	slow chan struct{} // keeps sendings from ending until it is closed; nil doesn't
+	slow chan struct{}
 }
 
 // sending is one that got through, or, with failed, did not.
@@ -76,8 +76,11 @@ func (p *post) Check(d notice.Destination) (string, error) {
 
 // Send is notify.Sender.
 func (p *post) Send(_ context.Context, d notice.Destination, n notice.Notification, body []byte) error {
-	if p.slow != nil {
-		<-p.slow
+	p.mu.Lock()
+	slow := p.slow
+	p.mu.Unlock()
+	if slow != nil {
+		<-slow
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -89,6 +92,13 @@ func (p *post) fails(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.away = err
+}
+
+// slows keeps sendings from ending until the channel is closed; nil doesn't.
+func (p *post) slows(until chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.slow = until
 }
 
 // takes returns what was sent since the last time.

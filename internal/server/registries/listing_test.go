@@ -74,19 +74,19 @@ func TestDatesAreLookedUpAsFarAsItGoes(t *testing.T) {
 			w.built[n] = now.Add(-time.Duration(n) * 24 * time.Hour)
 		}
 		w.fail("resolve #1", fault.New(fault.Unavailable, "500"))
-		w.budget = 7
+		w.change(func() { w.budget = 7 })
 		w.watch(func(s *registries.Spec) { s.Every, s.MaxAge = "1d", "12h" })
 		if got := len(w.entries()); got != 6 {
 			t.Errorf("%d images are known of 7 that were looked up: %v", got, w.entries())
 		}
-		before := w.resolved
-		w.budget = -1
+		before := w.lookups()
+		w.change(func() { w.budget = -1 })
 		w.pass(5 * time.Minute)
-		if got, asked := len(w.entries()), w.resolved-before; got != 19 || asked > 13+8 {
+		if got, asked := len(w.entries()), w.lookups()-before; got != 19 || asked > 13+8 {
 			t.Errorf("%d images are known after %d more were looked up", got, asked)
 		}
 		w.fail("resolve #1", nil)
-		w.built[1] = now
+		w.change(func() { w.built[1] = now })
 		w.pass(2 * time.Hour)
 		for i, e := range w.entries() {
 			if want := fmt.Sprintf("shop %d %02[1]d left", i+1); i > 0 && !strings.HasSuffix(e, " left") || i == 0 && e != "shop 1 01 done" {
@@ -135,9 +135,14 @@ func TestSeveralRegistriesHaveOneQueue(t *testing.T) {
 		if diff := cmp.Diff(map[string]int{"west": 1, "dual": 1}, images()); diff != "" {
 			t.Errorf("(-want +got)\n%s", diff)
 		}
-		if w.reading.most != 1 || w.taken != 2 || w.Strays() != 1 {
-			t.Errorf("%d readers at once, %d times taken, %d strays", w.reading.most, w.taken, w.Strays())
+		if _, most := w.reading.counts(); most != 1 || w.Strays() != 1 {
+			t.Errorf("%d readers at once, %d strays", most, w.Strays())
 		}
+		w.change(func() {
+			if w.taken != 2 {
+				t.Errorf("%d times taken", w.taken)
+			}
+		})
 		for _, name := range []string{"west", "dual"} {
 			if err := w.Delete(t.Context(), operator, name); err != nil {
 				t.Fatal(err)
@@ -151,8 +156,8 @@ func TestSeveralRegistriesHaveOneQueue(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.pass(time.Minute)
-		if w.reading.now != 0 || w.Strays() != 2 {
-			t.Errorf("%d readers of a queue that nobody has, %d strays", w.reading.now, w.Strays())
+		if now, _ := w.reading.counts(); now != 0 || w.Strays() != 2 {
+			t.Errorf("%d readers of a queue that nobody has, %d strays", now, w.Strays())
 		}
 	})
 }
@@ -160,7 +165,8 @@ func TestSeveralRegistriesHaveOneQueue(t *testing.T) {
 func TestQuickChangesDoNotOverlap(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.push("shop", "1", 1)
-		w.slow = make(chan struct{})
+		slow := make(chan struct{})
+		w.change(func() { w.slow = slow })
 		w.watch()
 		for range 3 {
 			if _, _, err := w.Update(t.Context(), operator, registries.Spec{Name: "hub", Host: "hub.example"}, registries.WebhookStays); err != nil {
@@ -168,10 +174,10 @@ func TestQuickChangesDoNotOverlap(t *testing.T) {
 			}
 			w.pass(time.Minute)
 		}
-		close(w.slow)
+		close(slow)
 		w.pass(time.Minute)
-		if w.listing.most != 1 {
-			t.Errorf("the repository was listed %d times at once", w.listing.most)
+		if _, most := w.listing.counts(); most != 1 {
+			t.Errorf("the repository was listed %d times at once", most)
 		}
 		w.want("in the end", "shop 1 1 done")
 	})
@@ -242,8 +248,84 @@ func TestALookAtSomeSaysNothingOfTheOthers(t *testing.T) {
 		tell(t, w, token, "ops")
 		says(t, w, "after one was listed", "no route")
 		v, err := w.Registry(t.Context(), "hub")
-		if err != nil || v.Poll.Error == "" || v.Poll.Next.Sub(time.Now()) > 3*time.Hour*24*7 {
+		if err != nil || v.Poll.Error == "" || time.Until(v.Poll.Next) > 7*24*time.Hour {
 			t.Errorf("registry %+v, %v", v.Poll, err)
 		}
 	})
 }
+
+// What a registry told, and what could not be listed, is looked at after a start,
+// however seldom the registry is asked.
+func TestAStartKnowsWhatIsOpen(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.push("ops", "1", 1)
+		w.push("shop", "1", 2)
+		w.fail("shop", fault.New(fault.Unavailable, "500"))
+		token := w.watch(func(s *registries.Spec) { s.Every = "7d" })
+		w.end()
+		w.fail("shop", nil)
+		w.start()
+		w.pass(10 * time.Minute)
+		w.want("what could not be listed", "ops 1 1 done", "shop 2 1 done")
+
+		w.push("ops", "2", 3)
+		if n, err := w.Hook(t.Context(), "hub", token, pushed("ops", "2"), ""); n != 1 || err != nil {
+			t.Fatalf("told of %d, %v", n, err)
+		}
+		w.end() // before it is quiet for long enough
+		w.start()
+		w.pass(time.Minute)
+		w.want("what it told of", "ops 1 1 done", "ops 3 2 done", "shop 2 1 done")
+		before := w.times("")
+		w.end()
+		w.start()
+		w.pass(time.Minute)
+		if n := w.times("") - before; n != 0 {
+			t.Errorf("looked at %d times after a start when nothing was open", n)
+		}
+	})
+}
+
+// A repository that no catalogue has is listed when it is told of, also when all
+// of the registry happens to be looked at then.
+func TestWhatIsToldOfIsPartOfALookAtAll(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.push("shop", "1", 1)
+		w.fail("", fault.New(fault.Unsupported, "it shows none"))
+		token := w.watch(func(s *registries.Spec) { s.Named, s.Repositories, s.Every = []string{"shop"}, []string{"**"}, "7d" })
+		w.push("ops", "1", 2)
+		w.push("attic", "1", 3)
+		for _, tell := range []func() error{
+			func() error { return last(w.Hook(t.Context(), "hub", token, pushed("ops", "1"), "")) },
+			func() error { return w.Check(t.Context(), operator, "hub") },
+			func() error { return last(w.Hook(t.Context(), "hub", token, pushed("attic", "1"), "")) },
+		} {
+			if err := tell(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.pass(time.Minute)
+		w.want("after a look at all", "attic 3 1 done", "ops 2 1 done", "shop 1 1 done")
+		if err := w.Check(t.Context(), operator, "hub"); err != nil {
+			t.Fatal(err)
+		}
+		w.pass(time.Minute)
+		w.want("after the next", "attic 3 1 done", "ops 2 1 done", "shop 1 1 done")
+
+		w.push("cellar", "1", 4)
+		if _, err := w.Hook(t.Context(), "hub", token, pushed("cellar", "1"), ""); err != nil {
+			t.Fatal(err)
+		}
+		v, err := w.Registry(t.Context(), "hub")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := w.Update(t.Context(), operator, v.Spec, registries.WebhookStays); err != nil {
+			t.Fatal(err)
+		}
+		w.pass(time.Minute)
+		w.want("after a change", "attic 3 1 done", "cellar 4 1 done", "ops 2 1 done", "shop 1 1 done")
+	})
+}
+
+func last(_ int, err error) error { return err }

@@ -263,6 +263,13 @@ func (s *Service) Rescan(ctx context.Context, who access.Identity, id int64) err
 			return err
 		}
 	}
+	s.mu.Lock()
+	p := s.plans[e.Registry]
+	s.mu.Unlock()
+	if p != nil {
+		s.holds.forget(p.r.Host) // now means now
+		s.showPause(ctx, p.r.Host)
+	}
 	s.nudgeScans()
 	s.scanning.Touch()
 	return s.audit(ctx, who, "registry.rescan", e.Registry, e.Repository+"@"+e.Digest)

@@ -64,6 +64,10 @@ func (s *Service) lookAtAll(ctx context.Context, l look) error {
 	if err != nil && len(names) == 0 {
 		return fmt.Errorf("list the repositories of registry %s: %w", l.r.Name, err)
 	}
+	// What it told of may be in no catalogue, or not yet.
+	names = append(names, l.some...)
+	slices.Sort(names)
+	names = slices.Compact(names)
 	listErr := s.listEach(ctx, l, names)
 	if ctx.Err() != nil {
 		return ctx.Err()

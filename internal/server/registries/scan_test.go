@@ -45,9 +45,9 @@ func TestARegistryThatRefusesCostsNoTries(t *testing.T) {
 				}
 				w.fail(tc.where, fault.New(tc.kind, "it says no").With("ask nicely"))
 				w.watch()
-				before := w.resolved
+				before := w.lookups()
 				w.pass(8 * time.Hour) // a try was after 1, 5, 25 and 120 minutes
-				if n := w.resolved - before; n < 8 || n > 8*4*2 {
+				if n := w.lookups() - before; n < 8 || n > 8*4*2 {
 					t.Errorf("asked for images %d times in eight hours, want a few times an hour", n)
 				}
 				told := 0
@@ -150,8 +150,8 @@ func TestARepositoryThatIsNotPermittedHoldsNoOther(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if v.Totals.States[store.RegistryDone] != 1 || v.Totals.States[store.RegistryWaiting] != 20 || v.Paused == nil || w.resolved > 6 {
-			t.Errorf("registry %+v, asked %d times", v, w.resolved)
+		if v.Totals.States[store.RegistryDone] != 1 || v.Totals.States[store.RegistryWaiting] != 20 || v.Paused == nil || w.lookups() > 6 {
+			t.Errorf("registry %+v, asked %d times", v, w.lookups())
 		}
 	})
 }
@@ -198,7 +198,8 @@ func TestWhatAScanFoundIsStoredOrScannedAnew(t *testing.T) {
 func TestAStopOfTheServerIsNoTry(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.push("shop", "1", 1)
-		w.stuck = make(chan struct{})
+		stuck := make(chan struct{})
+		w.change(func() { w.stuck = stuck })
 		w.watch()
 		for range 6 {
 			w.end()
@@ -212,7 +213,7 @@ func TestAStopOfTheServerIsNoTry(t *testing.T) {
 		if e := w.kept()[0]; e.State != store.RegistryRunning || e.Tries != 1 || m.Scan.Tries != 1 {
 			t.Errorf("after six starts: %+v, %+v", e, m.Scan)
 		}
-		close(w.stuck)
+		close(stuck)
 		w.pass(time.Minute)
 		w.want("at last", "shop 1 1 done")
 	})
@@ -222,7 +223,7 @@ func TestAStopOfTheServerIsNoTry(t *testing.T) {
 // nothing says that the newer one had.
 func TestWhatANewerAnalysisFailedOnIsOfTheOlder(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.analysis = scan.Analysis - 1
+		w.change(func() { w.analysis = scan.Analysis - 1 })
 		w.push("shop", "1", 1)
 		w.watch()
 		w.fail("scan", &registries.Broken{Err: fault.New(fault.Invalid, "the layer is none")})
@@ -247,9 +248,9 @@ func TestTwoRegistriesOfOneHostWaitTogether(t *testing.T) {
 		if _, _, err := w.Create(t.Context(), operator, registries.Spec{Name: "twin", Host: "hub.example", Kind: string(asset.RegistryOCI)}, false); err != nil {
 			t.Fatal(err)
 		}
-		before := w.resolved
+		before := w.lookups()
 		w.pass(time.Hour)
-		if n := w.resolved - before; n > 10 {
+		if n := w.lookups() - before; n > 10 {
 			t.Errorf("asked for images %d times in an hour", n)
 		}
 		v, err := w.Registry(t.Context(), "twin")

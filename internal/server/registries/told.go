@@ -105,9 +105,6 @@ func watches(r asset.Registry, repository string) bool {
 
 // tell has a repository listed once it is quiet, or after a while.
 func (p *plan) tell(repository string, now time.Time) {
-	if p.force {
-		return // all of it is listed
-	}
 	t, known := p.told[repository]
 	if !known || t.again {
 		if !known && len(p.told) >= maxTold {

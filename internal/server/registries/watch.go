@@ -62,8 +62,14 @@ type told struct {
 
 func newPlan(r store.WatchedRegistry, before *plan) *plan {
 	p := &plan{r: r.Registry, hook: r.Webhook, poll: r.Poll, told: map[string]told{}, turn: make(chan struct{}, 1)}
-	if before != nil {
-		p.turn = before.turn
+	if before == nil {
+		return p
+	}
+	p.turn = before.turn
+	for name, t := range before.told {
+		if !t.again && watches(p.r, name) {
+			p.told[name] = t // it is not told again
+		}
 	}
 	return p
 }
@@ -123,6 +129,8 @@ func (s *Service) watch(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
+			all.Wait()
+			s.leaveWord(context.WithoutCancel(ctx))
 			return
 		case <-s.wake:
 		case <-timer.C:
@@ -134,6 +142,31 @@ func (s *Service) watch(ctx context.Context) {
 			continue
 		}
 		timer.Reset(max(s.start(ctx, &all).Sub(s.clock()), 0))
+	}
+}
+
+// leaveWord has registries looked at by the next start that told of something
+// which nobody has looked at yet: they don't tell again.
+func (s *Service) leaveWord(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, stopWithin)
+	defer cancel()
+	s.mu.Lock()
+	due := map[string]store.RegistryPoll{}
+	for name, p := range s.plans {
+		open := p.force || p.looking
+		for _, t := range p.told {
+			open = open || !t.again
+		}
+		if open {
+			due[name] = p.poll
+		}
+	}
+	s.mu.Unlock()
+	for name, poll := range due {
+		poll.Next = s.clock()
+		if err := s.st.PutRegistryPoll(ctx, name, poll); err != nil && !fault.Is(err, fault.NotFound) {
+			s.log.Warn("what a registry told is forgotten until the next look at it", "registry", name, "error", err)
+		}
 	}
 }
 
@@ -154,11 +187,23 @@ func (s *Service) load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the registries: %w", err)
 	}
+	again := map[string]map[string]time.Time{} // what could not be listed before
+	for _, r := range all {
+		failing, err := s.failing(ctx, r.Name)
+		if err != nil {
+			return err
+		}
+		again[r.Name] = map[string]time.Time{}
+		for name, f := range failing {
+			again[r.Name][name] = f.Next
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range all {
 		if s.plans[r.Name] == nil {
 			s.plans[r.Name] = newPlan(r, nil)
+			s.plans[r.Name].tellAgain(again[r.Name])
 		}
 	}
 	s.loaded = true
@@ -228,9 +273,10 @@ func (s *Service) lookAt(ctx context.Context, p *plan, l look) {
 	} else {
 		err = s.lookAtSome(ctx, l)
 	}
-	if ctx.Err() == nil {
-		s.conclude(ctx, p, l, err)
+	if ctx.Err() != nil {
+		return // it is replaced, or the server stops and leaves word of it
 	}
+	s.conclude(ctx, p, l, err)
 	s.mu.Lock()
 	p.looking = false
 	s.mu.Unlock()

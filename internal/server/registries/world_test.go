@@ -54,6 +54,12 @@ func (c *crowd) begin() {
 	c.most = max(c.most, c.now)
 }
 
+func (c *crowd) counts() (now, most int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now, c.most
+}
+
 func (c *crowd) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -119,6 +125,20 @@ func (h *hub) fail(what string, err error) {
 	h.failing[what] = err
 }
 
+// change changes anything of a hub.
+func (h *hub) change(f func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f()
+}
+
+// lookups returns how often images were looked up.
+func (h *hub) lookups() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.resolved
+}
+
 func (h *hub) times(repository string) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -146,9 +166,12 @@ func (h *hub) Repositories(context.Context, asset.Registry) iter.Seq2[string, er
 
 // Images is registries.Lister.
 func (h *hub) Images(_ context.Context, _ asset.Registry, repository string, want func(string) bool) iter.Seq2[asset.RegistryImage, error] {
-	if h.slow != nil {
+	h.mu.Lock()
+	slow := h.slow
+	h.mu.Unlock()
+	if slow != nil {
 		h.listing.begin()
-		<-h.slow // whatever becomes of who asks
+		<-slow // whatever becomes of who asks
 		h.listing.end()
 	}
 	h.mu.Lock()
@@ -220,11 +243,14 @@ func (h *hub) Resolve(_ context.Context, _ asset.Registry, repository, d string,
 
 // Scan is registries.Images: every image has a package with known vulnerabilities.
 func (h *hub) Scan(ctx context.Context, _ asset.Registry, _ string, f registries.Found) ([]byte, error) {
-	if h.stuck != nil {
+	h.mu.Lock()
+	stuck := h.stuck
+	h.mu.Unlock()
+	if stuck != nil {
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-h.stuck:
+		case <-stuck:
 		}
 	}
 	h.mu.Lock()

@@ -95,10 +95,12 @@ type Ring struct{ dir string }
 func OpenRing(dir string) *Ring { return &Ring{dir} }
 
 // PublicFile is where a key's public half is.
-func (r *Ring) PublicFile(k Key) string { return filepath.Join(r.dir, k.ID()+".pub") }
+func (r *Ring) PublicFile(k Key) string { return r.file(k, ".pub") }
 
 // PrivateFile is where a key is.
-func (r *Ring) PrivateFile(k Key) string { return filepath.Join(r.dir, k.ID()+".key") }
+func (r *Ring) PrivateFile(k Key) string { return r.file(k, ".key") }
+
+func (r *Ring) file(k Key, ending string) string { return filepath.Join(r.dir, k.ID()+ending) }
 
 // List returns all keys as of a time, by name and number.
 func (r *Ring) List(now time.Time) ([]Key, error) {

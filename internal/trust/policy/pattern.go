@@ -20,6 +20,7 @@ type Pattern struct {
 	Full string // as it is compared
 	At   Position
 
+	parts  []string
 	edges  [][]edge // by state; 0 is the start
 	final  int
 	prefix string // what all that match begin with
@@ -56,7 +57,8 @@ func ParsePattern(s string) (*Pattern, error) {
 	}
 	p := &Pattern{Text: s, Full: full, edges: make([][]edge, 1)}
 	at := 0
-	for i, part := range strings.Split(full, "/") {
+	p.parts = strings.Split(full, "/")
+	for i, part := range p.parts {
 		if i > 0 {
 			at = p.step(at, letters{one: '/'})
 		}

@@ -1,33 +1,11 @@
 package webhook
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"strings"
 
 	"github.com/castellan-security/castellan/internal/asset"
-	"github.com/castellan-security/castellan/internal/fault"
 )
-
-// SignatureHeader is the header in which GitHub signs a notification.
-const SignatureHeader = "X-Hub-Signature-256"
-
-// VerifyGitHub returns an error of kind Denied unless signature, which is the
-// value of SignatureHeader, was made with secret over body. It takes the same time
-// for every wrong signature. An empty secret verifies nothing.
-func VerifyGitHub(body []byte, signature string, secret []byte) error {
-	digits, ok := strings.CutPrefix(signature, "sha256=")
-	got, err := hex.DecodeString(digits)
-	mac := hmac.New(sha256.New, secret)
-	mac.Write(body) // never fails
-	if !ok || err != nil || len(secret) == 0 || !hmac.Equal(got, mac.Sum(nil)) {
-		return fault.New(fault.Denied, "the notification is not signed with the secret of this registry").
-			With("give the webhook on GitHub the same secret, and application/json as its content type")
-	}
-	return nil
-}
 
 // pack is a package of GitHub, as far as it is read.
 type pack struct {

@@ -7,8 +7,7 @@
 //
 // What it reads was written by somebody else, perhaps to mislead: a change is a
 // hint that it is worth asking the registry, not a fact. It is not for deciding
-// who may send one; only GitHub's signature, which is made over the whole body, is
-// checked here.
+// who may send one.
 package webhook
 
 import (

@@ -3,13 +3,16 @@ package standin
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
@@ -155,16 +158,49 @@ func (s *Sigstore) addEntry(_ *http.Request, body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	id := uuid(canonical)
+	if _, err := s.getEntry(id); err == nil {
+		return nil, conflictError(id)
+	}
 	e, err := s.Log1.Add(canonical, s.Now())
 	if err != nil {
 		return nil, err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taken[id] = e
+	return e.answer()
+}
+
+// uuid is what Rekor calls an entry: its tree and its leaf.
+func uuid(canonical []byte) string {
+	id := sha256.Sum256(append([]byte{0}, canonical...))
+	return "24296fb24b8ad77a" + hex.EncodeToString(id[:])
+}
+
+// conflictError says that an entry is there.
+type conflictError string
+
+func (c conflictError) Error() string { return "an equivalent entry already exists" }
+
+// getEntry answers as Rekor's API v1 does for an entry that it has.
+func (s *Sigstore) getEntry(id string) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, ok := s.taken[id]
+	if !ok {
+		return nil, errors.New("no such entry")
+	}
+	return e.answer()
+}
+
+// answer writes the entry as the API v1 does.
+func (e Entry) answer() ([]byte, error) {
 	hashes := []string{}
 	for _, h := range e.Hashes {
 		hashes = append(hashes, hex.EncodeToString(h))
 	}
-	id := sha256.Sum256(canonical)
-	return json.Marshal(map[string]any{"24296fb24b8ad77a" + hex.EncodeToString(id[:]): map[string]any{
+	return json.Marshal(map[string]any{uuid(e.Body): map[string]any{
 		"body": e.Body, "integratedTime": e.Time, "logID": hex.EncodeToString(e.LogID), "logIndex": e.Index,
 		"verification": map[string]any{
 			"signedEntryTimestamp": e.Promise,
@@ -199,6 +235,9 @@ func canonicalEntry(body []byte) ([]byte, error) {
 		if err := d.Decode(&whole); err != nil {
 			return nil, err
 		}
+		if err := checkRecord(body); err != nil {
+			return nil, err
+		}
 		return json.Marshal(whole)
 	case "dsse":
 		var envelope struct {
@@ -221,6 +260,50 @@ func canonicalEntry(body []byte) ([]byte, error) {
 		}})
 	}
 	return nil, fmt.Errorf("entries of the kind %q are not known", p.Kind)
+}
+
+// checkRecord holds the signature of a hashedrekord against its key.
+func checkRecord(body []byte) error {
+	var r struct {
+		Spec struct {
+			Data struct {
+				Hash struct{ Algorithm, Value string }
+			}
+			Signature struct {
+				Content   []byte
+				PublicKey struct{ Content []byte }
+			}
+		}
+	}
+	if err := json.Unmarshal(body, &r); err != nil {
+		return err
+	}
+	digest, err := hex.DecodeString(r.Spec.Data.Hash.Value)
+	if err != nil {
+		return err
+	}
+	b, _ := pem.Decode(r.Spec.Signature.PublicKey.Content)
+	if b == nil {
+		return errors.New("no verifier")
+	}
+	var pub any
+	if c, err := x509.ParseCertificate(b.Bytes); err == nil {
+		pub = c.PublicKey
+	} else if pub, err = x509.ParsePKIXPublicKey(b.Bytes); err != nil {
+		return err
+	}
+	hash := map[string]crypto.Hash{"sha256": crypto.SHA256, "sha384": crypto.SHA384, "sha512": crypto.SHA512}[r.Spec.Data.Hash.Algorithm]
+	holds := false
+	switch k := pub.(type) {
+	case *ecdsa.PublicKey:
+		holds = len(digest) == hash.Size() && ecdsa.VerifyASN1(k, digest, r.Spec.Signature.Content)
+	case *rsa.PublicKey:
+		holds = rsa.VerifyPKCS1v15(k, hash, digest, r.Spec.Signature.Content) == nil
+	}
+	if !holds {
+		return errors.New("the signature does not hold")
+	}
+	return nil
 }
 
 // addEntry2 answers as Rekor's API v2 does.

@@ -18,6 +18,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -45,12 +46,13 @@ type Sigstore struct {
 
 	mu     sync.Mutex
 	serial int64
+	taken  map[string]Entry // by the first log, by their names
 	Now    func() time.Time // what the time is; may be changed before it is used
 }
 
 // New makes a Sigstore that is reached at host.
 func New(host string) (*Sigstore, error) {
-	s := &Sigstore{Host: host, Now: time.Now}
+	s := &Sigstore{Host: host, Now: time.Now, taken: map[string]Entry{}}
 	var err error
 	key := func() *ecdsa.PrivateKey {
 		k, e := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -144,6 +146,12 @@ func (s *Sigstore) Handler() http.Handler {
 			if err == nil {
 				out, err = answer(r, body)
 			}
+			var there conflictError
+			if errors.As(err, &there) {
+				w.Header().Set("Location", path+"/"+string(there))
+				w.WriteHeader(http.StatusConflict)
+				return
+			}
 			if err != nil {
 				http.Error(w, err.Error(), http.StatusBadRequest)
 				return
@@ -162,6 +170,15 @@ func (s *Sigstore) Handler() http.Handler {
 			_, _ = w.Write(out)
 		})
 	}
+	mux.HandleFunc("GET /rekor/api/v1/log/entries/{id}", func(w http.ResponseWriter, r *http.Request) {
+		out, err := s.getEntry(r.PathValue("id"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusNotFound)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(out)
+	})
 	return mux
 }
 
