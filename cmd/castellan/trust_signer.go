@@ -65,7 +65,6 @@ type signer struct {
 	token string
 
 	services sigstore.Services
-	stamp    *notary.TSA
 
 	roots signature.Roots // that what is signed must hold against
 	check bool            // they are enough to find out
