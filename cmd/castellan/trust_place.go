@@ -93,6 +93,9 @@ func (p *places) find(ctx context.Context, image string) (named, error) {
 	if err != nil {
 		return named{}, err
 	}
+	if p.as != "" && meant.Kinds[0] != scan.TargetLayout {
+		return named{}, usagef("--as is for layouts on disk: %s has a repository of its own", image)
+	}
 	switch {
 	case slices.Contains(meant.Kinds, scan.TargetRegistry):
 		return p.inRegistry(meant.Value), nil
@@ -117,7 +120,7 @@ func (p *places) find(ctx context.Context, image string) (named, error) {
 		return named{}, fault.New(fault.Unsupported, "%s: an archive of docker save has neither digests nor signatures", image).
 			With("name the image in its registry, or an OCI image layout: skopeo copy docker://IMAGE oci:FOLDER")
 	}
-	return named{}, usagef("%s is no image of a registry, an engine or an OCI image layout", image)
+	return named{}, usagef("%s is no image of a registry, an engine or an OCI image layout; for an image of that name write registry:%s", image, image)
 }
 
 func (p *places) inRegistry(reference string) named {

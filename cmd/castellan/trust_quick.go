@@ -36,6 +36,7 @@ type ruleFlags struct {
 	profile     string
 	revocation  string
 	attested    []string
+	old         bool
 }
 
 func (r *ruleFlags) add(c *cobra.Command) {
@@ -50,6 +51,7 @@ func (r *ruleFlags) add(c *cobra.Command) {
 	f.StringVar(&r.subject, "certificate-subject", "", "without a policy: subject of the certificate that must have signed, as CN=build,O=Acme, with --trust-store")
 	f.StringVar(&r.profile, "signer-profile", "", "without a policy: ARN of the signing profile of AWS Signer that must have signed, with --trust-store signingAuthority:NAME=FILE")
 	f.StringVar(&r.revocation, "revocation", "soft", "without a policy: soft, or strict for certificates that somebody must say are not revoked")
+	f.BoolVar(&r.old, "allow-old", false, "without a policy: signatures in cosign's form of before bundles count too")
 	f.StringArrayVar(&r.attested, "attestation", nil, "without a policy: type of attestation that must be there too, as cyclonedx; may be repeated")
 }
 
@@ -133,10 +135,10 @@ func (r *ruleFlags) write(ctx context.Context, g *globals, log *slog.Logger) ([]
 	if r.trustedRoot != "" {
 		roots["sigstore"] = []string{r.trustedRoot}
 	}
-	rule := doc{"name": "command line", "match": "**", "require": []doc{{"signers": who, "revocation": r.revocation}}}
+	rule := doc{"name": "command line", "match": "**", "require": []doc{{"signers": who, "revocation": r.revocation, "allowOld": r.old}}}
 	var attestations []doc
 	for _, t := range r.attested {
-		attestations = append(attestations, doc{"type": t, "signers": who, "threshold": 1, "revocation": r.revocation})
+		attestations = append(attestations, doc{"type": t, "signers": who, "threshold": 1, "revocation": r.revocation, "allowOld": r.old})
 	}
 	if attestations != nil {
 		rule["attestations"] = attestations

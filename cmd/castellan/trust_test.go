@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"crypto/elliptic"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,6 +27,7 @@ import (
 	"github.com/castellan-security/castellan/internal/adapter/docker"
 	"github.com/castellan-security/castellan/internal/adapter/notary/notarytest"
 	"github.com/castellan-security/castellan/internal/adapter/sigstore/standin"
+	"github.com/castellan-security/castellan/internal/trust"
 )
 
 // startSigstore starts a Sigstore of its own for a script: sigstore FOLDER puts
@@ -139,4 +143,75 @@ func TestRelative(t *testing.T) {
 			t.Errorf("relative(%q, %q) = %q, want %q", tc.folder, tc.path, got, tc.want)
 		}
 	}
+}
+
+func TestFormOf(t *testing.T) {
+	for _, tc := range []struct{ name, content, want string }{
+		{"bundle", `{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json"}`, "application/vnd.dev.sigstore.bundle.v0.3+json"},
+		{"older bundle", `{"mediaType":"application/vnd.dev.sigstore.bundle+json;version=0.2"}`, "application/vnd.dev.sigstore.bundle+json;version=0.2"},
+		{"DSSE", `{"payloadType":"application/vnd.in-toto+json","payload":""}`, "application/vnd.dsse.envelope.v1+json"},
+		{"JWS", `{"protected":"e30","payload":"","signature":""}`, "application/jose+json"},
+		{"COSE", "\xd2\x84", "application/cose"},
+		{"another document", `{"mediaType":"application/vnd.oci.image.manifest.v1+json"}`, ""},
+		{"no object", `[]`, ""},
+		{"nothing", ``, ""},
+	} {
+		if got := formOf([]byte(tc.content)); got != tc.want {
+			t.Errorf("%s: formOf() = %q, want %q", tc.name, got, tc.want)
+		}
+	}
+}
+
+func TestRepositoryPattern(t *testing.T) {
+	for _, tc := range []struct{ name, want string }{
+		{"ghcr.io/acme/shop:2", "ghcr.io/acme/shop"},
+		{"ghcr.io/acme/shop:2@sha256:aa", "ghcr.io/acme/shop"},
+		{"registry:localhost:5000/shop", "localhost:5000/shop"},
+		{"ghcr.io/acme/**", "ghcr.io/acme/**"},
+		{"nginx", "nginx"},
+	} {
+		if got := repositoryPattern(tc.name); got != tc.want {
+			t.Errorf("repositoryPattern(%q) = %q, want %q", tc.name, got, tc.want)
+		}
+	}
+}
+
+func TestImagesOfTasks(t *testing.T) {
+	g := &globals{streams: streams{in: strings.NewReader(`{"family":"shop","containerDefinitions":[{"name":"a","image":"nginx:1"},{"name":"b","image":"shop:2"},{"name":"c","image":"nginx:1"}]}`)}}
+	got, err := g.imagesOfTasks([]string{"shop:2", "task:-"})
+	if want := []string{"shop:2", "nginx:1"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("imagesOfTasks() = %q, %v; want %q", got, err, want)
+	}
+}
+
+func FuzzQuickPolicy(f *testing.F) {
+	f.Add("acme=ca.pem", "CN=build", "a@example.org", "cyclonedx")
+	f.Add("tsa:x=y", "", "**", "")
+	f.Fuzz(func(t *testing.T, store, subject, identity, attested string) {
+		r := ruleFlags{stores: []string{store}, subject: subject, identity: identity, issuer: "https://issuer.example", trustedRoot: "root.json", attested: []string{attested}}
+		b, err := r.write(t.Context(), &globals{}, nil)
+		if err != nil {
+			return
+		}
+		// What is given stays a value: no flag writes another rule or a second signer.
+		var p struct {
+			Signers map[string]any `json:"signers"`
+			Images  []struct {
+				Match   string `json:"match"`
+				Require []struct {
+					Signers []string `json:"signers"`
+				} `json:"require"`
+			} `json:"images"`
+		}
+		if err := json.Unmarshal(b, &p); err != nil {
+			t.Fatal(err)
+		}
+		if len(p.Images) != 1 || p.Images[0].Match != "**" || len(p.Images[0].Require) != 1 || len(p.Images[0].Require[0].Signers) != len(p.Signers) {
+			t.Fatalf("the policy is not one rule for all: %s", b)
+		}
+		// The files aren't there.
+		if _, err = trust.Read(b, "flags", trust.Folder(t.TempDir())); err == nil {
+			t.Fatalf("a policy with files that are not there was read: %s", b)
+		}
+	})
 }
