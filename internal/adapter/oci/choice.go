@@ -96,6 +96,7 @@ type candidate struct {
 	doc   *manifest           // read already; nil if not
 	got   *resolved           // loaded already; nil if not
 	names []string            // under which it is known there
+	above []string            // digests of the indexes that led to it
 	top   int                 // which entry of the outermost index it is from
 	runs  *inventory.Platform // nil: only its configuration tells
 }
@@ -107,7 +108,7 @@ func named(all []candidate, want string) []candidate {
 	}
 	var out []candidate
 	for _, c := range all {
-		if c.Digest == want || slices.ContainsFunc(c.names, func(n string) bool { return sameName(n, want) }) {
+		if c.Digest == want || slices.Contains(c.above, want) || slices.ContainsFunc(c.names, func(n string) bool { return sameName(n, want) }) {
 			out = append(out, c)
 		}
 	}

@@ -88,7 +88,7 @@ func (d fullDescriptor) isImage() bool {
 	switch mediaTypeOf(d.MediaType) {
 	case typeManifest, typeIndex, typeDockerManifest, typeDockerList:
 		kind := d.Annotations[annotationKind]
-		return d.ArtifactType == "" && kind != cosignSigs && kind != cosignAtts && !strings.HasPrefix(d.tag(), "sha256-")
+		return !isArtifact(d.ArtifactType) && kind != cosignSigs && kind != cosignAtts && !strings.HasPrefix(d.tag(), "sha256-")
 	}
 	return false
 }
@@ -152,7 +152,40 @@ func (l *layoutStore) resolve(ctx context.Context, name string) (signature.Subje
 	case len(chosen) > 1:
 		return signature.Subject{}, fault.New(fault.Invalid, "several images are in it: %s", listing(all)).With("name one of them, by its digest if need be")
 	}
+	if checkDigest(name, "image") == nil {
+		if s, ok, err := l.below(ctx, read, name); ok || err != nil {
+			return s, err
+		}
+	}
 	return signature.Subject{}, fault.New(fault.NotFound, "there is no image %q in it; there is %s", shown(name), listing(all)).With("name one of those")
+}
+
+// below finds the manifest of one platform, which only its index names.
+func (l *layoutStore) below(ctx context.Context, read *resolver, digest string) (signature.Subject, bool, error) {
+	for _, d := range l.entries {
+		if t := mediaTypeOf(d.MediaType); !d.isImage() || t != typeIndex && t != typeDockerList {
+			continue
+		}
+		b, err := read.document(ctx, d.brief(), maxManifest, "index", l.manifest)
+		if err != nil {
+			return signature.Subject{}, false, err
+		}
+		all, err := read.candidates(ctx, d.brief(), b, 1)
+		if err != nil {
+			return signature.Subject{}, false, err
+		}
+		for _, k := range all {
+			if k.Digest != digest {
+				continue
+			}
+			if b, err = read.document(ctx, k.descriptor, maxManifest, "manifest", l.manifest); err != nil {
+				return signature.Subject{}, false, err
+			}
+			s, err := subjectOf(k.descriptor, b)
+			return s, true, err
+		}
+	}
+	return signature.Subject{}, false, nil
 }
 
 // envelopes finds what is about the subject.

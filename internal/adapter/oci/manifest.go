@@ -78,8 +78,18 @@ func (d descriptor) check(what string) error {
 // attached says that d is about an image and is none: an attestation, which
 // has no platform that could run it, or another artifact.
 func (d descriptor) attached() bool {
-	return d.Annotations.Kind != "" || d.ArtifactType != "" ||
+	return d.Annotations.Kind != "" || isArtifact(d.ArtifactType) ||
 		d.Platform != nil && d.Platform.OS == "unknown" && d.Platform.Architecture == "unknown"
+}
+
+// isArtifact says whether an artifact type in a descriptor names something else
+// than an image. Some tools write there what an image's configuration is.
+func isArtifact(kind string) bool {
+	switch mediaTypeOf(kind) {
+	case "", typeConfig, typeDockerConfig:
+		return false
+	}
+	return true
 }
 
 // manifest is one image's manifest.

@@ -180,7 +180,7 @@ func (r *resolver) entries(ctx context.Context, index []descriptor, depth int) (
 			return nil, err
 		}
 		for _, k := range below {
-			k.top, k.names = i, append(namesOf(d), k.names...)
+			k.top, k.names, k.above = i, append(namesOf(d), k.names...), append(k.above, d.Digest)
 			all = append(all, k)
 		}
 		if len(all) > maxManifests {

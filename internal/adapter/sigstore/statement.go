@@ -1,6 +1,7 @@
 package sigstore
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"strings"
 	"unicode/utf8"
@@ -25,7 +26,8 @@ type statement struct {
 	predicate string
 	body      []byte
 	subjects  int
-	about     bool // one of the subjects is the wanted one
+	digests   []string // of the subjects that have one, "sha256:HEX"
+	about     bool     // one of the subjects is the wanted one
 	notes     map[string]string
 }
 
@@ -49,7 +51,7 @@ func (m *material) bindStatement(s *signature.Signed) error {
 	}
 	s.Annotations = st.notes
 	if st.predicate != signPredicate {
-		s.Statement = &signature.Statement{Predicate: st.predicate, Body: st.body}
+		s.Statement = &signature.Statement{Predicate: st.predicate, Body: st.body, Subjects: st.digests}
 	}
 	return nil
 }
@@ -114,7 +116,11 @@ func (st *statement) readSubjects(r *pull.Reader, want string) {
 			return
 		}
 		// A digest may be written in capitals; nothing else about it may differ.
-		if strings.ToLower(digest) == want && !st.about {
+		digest = strings.ToLower(digest)
+		if len(digest) == 2*sha256.Size {
+			st.digests = append(st.digests, "sha256:"+digest)
+		}
+		if digest == want && !st.about {
 			st.about, st.notes = true, notes
 		}
 	}

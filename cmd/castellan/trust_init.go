@@ -1,0 +1,233 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/trust"
+)
+
+// initFlags say what a first policy is made of.
+type initFlags struct {
+	keyFlags
+	policy           string
+	pub              []string
+	identity, issuer string
+	trustedRoot      string
+	store, subject   string
+}
+
+func newTrustInit(g *globals) *cobra.Command {
+	var i initFlags
+	c := &cobra.Command{
+		Use:   "init IMAGE...",
+		Short: "Write a first trust policy",
+		Long: `Write a first trust policy, with comments: which images, and who must have signed
+them. IMAGE is a name without tag, or a pattern: * is any letters within a part
+of the name, ** any parts. Nothing is overwritten, and nobody is asked. Without a
+word about who signs, the active keys of the ring do.
+
+  castellan trust init ghcr.io/acme/shop
+  castellan trust init --key keys/build.pub '123456789012.dkr.ecr.eu-central-1.amazonaws.com/shop/**'
+  castellan trust init --trusted-root trusted_root.json \
+    --certificate-oidc-issuer https://token.actions.githubusercontent.com \
+    --certificate-identity 'https://github.com/acme/*/.github/workflows/release.yml@refs/tags/*' 'ghcr.io/acme/**'
+` + exitHelp,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error { return g.initPolicy(c.Context(), args, i) },
+	}
+	f := c.Flags()
+	f.StringVar(&i.policy, "policy", trust.File, "file to write, - for the standard output")
+	f.StringVar(&i.dir, "keys", env("CASTELLAN_KEYS", ""), "folder of keys (CASTELLAN_KEYS; else the folder keys in --data-dir)")
+	f.StringArrayVar(&i.pub, "key", nil, "file with a public key that signs, or the name of a key of the ring; may be repeated")
+	f.StringVar(&i.identity, "certificate-identity", "", "who signs keyless; * is any letters but /")
+	f.StringVar(&i.issuer, "certificate-oidc-issuer", "", "by whose OIDC tokens")
+	f.StringVar(&i.trustedRoot, "trusted-root", "", "trusted root of Sigstore (trusted_root.json), for keyless signatures")
+	f.StringVar(&i.store, "trust-store", "", "file with certificates of authorities (PEM), with --certificate-subject")
+	f.StringVar(&i.subject, "certificate-subject", "", "subject of the certificate that signs, as CN=build,O=Acme")
+	return c
+}
+
+// draft is what the flags mean, with files relative to the policy.
+func (i *initFlags) draft(g *globals, images []string) (trust.Draft, error) {
+	if (i.identity == "") != (i.issuer == "") || (i.store == "") != (i.subject == "") {
+		return trust.Draft{}, usagef("--certificate-identity and --certificate-oidc-issuer belong together, and so do --trust-store and --certificate-subject")
+	}
+	folder := "."
+	if i.policy != "-" {
+		folder = filepath.Dir(i.policy)
+	}
+	d := trust.Draft{TrustedRoot: relative(folder, i.trustedRoot)}
+	for _, name := range images {
+		d.Images = append(d.Images, repositoryPattern(name))
+	}
+	if i.identity != "" {
+		d.Keyless = []trust.DraftKeyless{{Issuer: i.issuer, Subject: i.identity}}
+	}
+	if i.store != "" {
+		d.Certificates = []trust.DraftCertificate{{File: relative(folder, i.store), Subject: i.subject}}
+	}
+	names := i.pub
+	if len(names)+len(d.Keyless)+len(d.Certificates) == 0 {
+		names = []string{""} // all of the ring
+	}
+	for _, name := range names {
+		if _, err := os.Stat(name); name != "" && err == nil {
+			d.Keys = append(d.Keys, trust.DraftKey{File: relative(folder, name)})
+			continue
+		}
+		found, err := i.ofRing(g, folder, name)
+		if err != nil {
+			return d, err
+		}
+		d.Keys = append(d.Keys, found...)
+	}
+	return d, nil
+}
+
+// ofRing are the active keys of the ring, those of one name if there is one.
+func (i *initFlags) ofRing(g *globals, folder, name string) ([]trust.DraftKey, error) {
+	ring := i.ring(g)
+	all, err := ring.List(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	var out []trust.DraftKey
+	for _, k := range all {
+		if k.State == trust.KeyActive && (name == "" || k.Name == name || k.ID() == name) {
+			out = append(out, trust.DraftKey{Name: k.ID(), File: relative(folder, ring.PublicFile(k))})
+		}
+	}
+	if out == nil && name != "" {
+		return nil, fault.New(fault.NotFound, "--key %s: there is no such file, and no such active key in the ring", name).With("castellan trust key list shows the ring's; a file with a public key ends with .pub")
+	}
+	return out, nil
+}
+
+// relative is a path as a policy in a folder names it: one that was given in full
+// stays so.
+func relative(folder, path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	from, err := filepath.Abs(folder)
+	if err != nil {
+		return path
+	}
+	to, err := filepath.Abs(path)
+	if err != nil {
+		return path
+	}
+	if r, err := filepath.Rel(from, to); err == nil {
+		return filepath.ToSlash(r)
+	}
+	return path
+}
+
+// repositoryPattern is an image's name without tag and digest.
+func repositoryPattern(name string) string {
+	name = strings.TrimPrefix(name, "registry:")
+	name, _, _ = strings.Cut(name, "@")
+	if colon := strings.LastIndexByte(name, ':'); colon > strings.LastIndexByte(name, '/') {
+		name = name[:colon]
+	}
+	return name
+}
+
+func (g *globals) initPolicy(_ context.Context, images []string, i initFlags) error {
+	d, err := i.draft(g, images)
+	if err != nil {
+		return err
+	}
+	b, err := trust.First(d)
+	if err != nil {
+		return err
+	}
+	if err := g.writePolicy(i.policy, b); err != nil || i.policy == "-" {
+		return err
+	}
+	p, err := trust.Load(i.policy)
+	if err != nil {
+		return g.tellProblems(err)
+	}
+	_, err = fmt.Fprintf(g.out, "%s: %s. What no rule matches is denied.\ncastellan trust explain IMAGE shows how an image is decided on.\n", i.policy, counted(p))
+	return err
+}
+
+// writePolicy writes a policy, and never over another.
+func (g *globals) writePolicy(name string, b []byte) error {
+	if name == "-" {
+		_, err := g.out.Write(b)
+		return err
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return fault.New(fault.Conflict, "%s is there already", name).With("nothing is overwritten: say another file with --policy, or - to see it")
+	}
+	if err != nil {
+		return fmt.Errorf("write trust policy: %w", err)
+	}
+	_, err = f.Write(b)
+	return errors.Join(err, f.Close())
+}
+
+// counted says in words what a policy has.
+func counted(p *trust.Policy) string {
+	r := p.Roots()
+	return fmt.Sprintf("%d rules, %d signers, %d keys, %d certificate stores, %d trusted roots of Sigstore, %d exceptions",
+		len(p.Rules), len(p.Signers), len(r.Keys), len(r.Stores), len(r.Sigstore), len(p.Exceptions))
+}
+
+func newTrustPolicy(g *globals) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "policy",
+		Short: "Check trust policies",
+		Long:  "Check trust policies.\n" + exitHelp,
+		Args:  cobra.NoArgs,
+		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	check := &cobra.Command{
+		Use:   "check [FILE]",
+		Short: "Say whether a trust policy can be used, and what is wrong with it",
+		Long: `Say whether a trust policy can be used. All that is wrong with it is told with line
+and column, as FILE:LINE:COLUMN, and what to do. The files that it names are read;
+nobody is asked.
+
+  castellan trust policy check castellan-trust.yaml
+  castellan trust policy check -o json
+` + exitHelp,
+		Args: cobra.MaximumNArgs(1),
+	}
+	f := outputFlag(check)
+	check.RunE = func(_ *cobra.Command, args []string) error {
+		name := cmp.Or(strings.Join(args, ""), os.Getenv("CASTELLAN_TRUST_POLICY"), trust.File)
+		p, err := trust.Load(name)
+		problems := trust.Problems(err)
+		if err != nil && (len(problems) == 0 || *f == formTable) {
+			return g.tellProblems(err)
+		}
+		if err == nil {
+			problems = []trust.Problem{}
+		}
+		shown := g.print(*f, map[string]any{"problems": problems}, func() error {
+			_, err := fmt.Fprintf(g.out, "%s: %s\n", printable(name), counted(p))
+			return err
+		})
+		if err != nil {
+			return errors.Join(shown, errSaid)
+		}
+		return shown
+	}
+	c.AddCommand(check)
+	return c
+}
