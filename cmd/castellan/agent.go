@@ -31,6 +31,7 @@ type agentOptions struct {
 	spoolMiB   int64
 	spoolAge   time.Duration
 	scanImages bool
+	verify     bool
 }
 
 func (o *agentOptions) flags(c *cobra.Command) {
@@ -41,6 +42,7 @@ func (o *agentOptions) flags(c *cobra.Command) {
 	f.StringVar(&o.sys, "sys", "/sys", "where the host's /sys is mounted, for an agent in a container")
 	f.Int64Var(&o.spoolMiB, "spool-size", spool.DefaultSize>>20, "MiB on disk for events that the server has not got yet")
 	f.DurationVar(&o.spoolAge, "spool-age", spool.DefaultAge, "how long such events are kept")
+	f.BoolVar(&o.verify, "verify-images", true, "verify images of this engine by the server's trust policy, which asks their registries for signatures")
 	f.BoolVar(&o.scanImages, "scan-images", true, "scan images of this engine when the server asks, in a process of lowest priority")
 }
 
@@ -66,7 +68,7 @@ server on another host that it has joined. It dials out and listens on nothing.
 		},
 	}
 	o.flags(c)
-	c.AddCommand(newAgentJoin(g), newAgentScan(g))
+	c.AddCommand(newAgentJoin(g), newAgentScan(g), newAgentVerify(g))
 	return c
 }
 
@@ -166,6 +168,15 @@ func (g *globals) openParts(ctx context.Context, o agentOptions, log *slog.Logge
 		Identifier: ecs.New(ecs.Options{}, log.With("door", "ecs")),
 		Tuner:      sensors,
 		UseReader:  host,
+	}
+	if o.verify {
+		verifier, err := g.openVerifier(log)
+		if err != nil {
+			// Not fatal: the agent then does not say that it verifies.
+			log.Error("images are not verified here", "error", err)
+		} else {
+			parts.Verifier = verifier
+		}
 	}
 	if !o.scanImages {
 		return parts, nil

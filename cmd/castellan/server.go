@@ -117,8 +117,9 @@ func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Log
 		Advisories: g.advisoryPath(o.advisories),
 		Salt:       salt,
 		Registries: doors, RegistryScans: o.registryScans,
-		URL:    o.url,
-		Sender: notify.New(version()),
+		CheckTrust: checkTrust,
+		URL:        o.url,
+		Sender:     notify.New(version()),
 	}, st, log.With("hall", "server"))
 	if err != nil {
 		return nil, errors.Join(err, closer())

@@ -42,15 +42,18 @@ const (
 	EnrolAgents      Scope = "agents:enrol"  // invite agents, and revoke them
 	ReadNotify       Scope = "notify:read"
 	ManageNotify     Scope = "notify:manage" // who is told of what
-	ManageUsers      Scope = "users:manage"
-	ManageTokens     Scope = "tokens:manage" // everyone's; one's own need no scope
-	ReadAudit        Scope = "audit:read"
+	// ManageTrust is to say who must have signed images: whoever may change it can
+	// let any image run.
+	ManageTrust  Scope = "trust:manage"
+	ManageUsers  Scope = "users:manage"
+	ManageTokens Scope = "tokens:manage" // everyone's; one's own need no scope
+	ReadAudit    Scope = "audit:read"
 )
 
 // Scopes lists every scope.
 func Scopes() []Scope {
 	return []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages, ManageImages, ManageRegistries, ManageAgents, EnrolAgents,
-		ReadNotify, ManageNotify, ManageUsers, ManageTokens, ReadAudit}
+		ReadNotify, ManageNotify, ManageTrust, ManageUsers, ManageTokens, ReadAudit}
 }
 
 // Scopes returns the rights of a role; an unknown role has none.
@@ -62,7 +65,7 @@ func (r Role) Scopes() []Scope {
 	case Operator:
 		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify)
 	case Administrator:
-		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify, EnrolAgents, ManageUsers, ManageTokens, ReadAudit)
+		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify, EnrolAgents, ManageTrust, ManageUsers, ManageTokens, ReadAudit)
 	}
 	return nil
 }

@@ -80,6 +80,8 @@ func (w *world) Directives(ctx context.Context, who link.Caller, take func(link.
 	return ctx.Err()
 }
 
+func (w *world) Verdict(context.Context, link.Verified) error { return nil }
+
 func (w *world) Inventory(context.Context, link.Scanned) error {
 	return fault.New(fault.Unsupported, "takes no inventories")
 }

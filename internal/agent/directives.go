@@ -47,6 +47,7 @@ type directives struct {
 	tuner  Tuner // nil: nothing here can be tuned
 	wake   func()
 	scan   func(w link.ScanWish, issued time.Time)
+	verify func(w link.VerifyWish, issued time.Time)
 	log    *slog.Logger
 
 	mu       sync.Mutex
@@ -98,6 +99,8 @@ func (d *directives) obey(ctx context.Context, w link.Directive) {
 		d.wake()
 	case w.Kind == link.DirectiveScan && w.Scan != nil:
 		d.scan(*w.Scan, w.Issued)
+	case w.Kind == link.DirectiveVerify && w.Verify != nil:
+		d.verify(*w.Verify, w.Issued)
 	default:
 		d.log.Warn("directive not understood: the server is newer than this agent", "directive_kind", w.Kind)
 	}

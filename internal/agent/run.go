@@ -61,6 +61,7 @@ type Parts struct {
 	Server     link.Server
 	Tuner      Tuner     // nil: settings of the server change nothing here
 	Scanner    Scanner   // nil: images are not scanned here
+	Verifier   Verifier  // nil: images are not verified here
 	UseReader  UseReader // nil: files in use are not told
 }
 
@@ -77,6 +78,7 @@ type Agent struct {
 	wishes    *directives
 	samples   samples
 	scans     *scans
+	verifies  *verifies
 	uses      *uses
 	addresses hostAddresses
 }
@@ -103,7 +105,9 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Agent {
 	}
 	a.scans = newScans(cfg.ID, parts, log)
 	a.uses = newUses(parts.UseReader, log)
+	a.verifies = newVerifies(cfg.ID, parts, log)
 	a.wishes = newDirectives(parts, a.queue.wake, a.scans.wish, log)
+	a.wishes.verify = a.verifies.wish
 	return a
 }
 
@@ -140,6 +144,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	if a.parts.Scanner != nil {
 		wg.Go(func() { a.scans.run(watching) })
+	}
+	if a.parts.Verifier != nil {
+		wg.Go(func() { a.verifies.run(watching) })
 	}
 	if a.parts.UseReader != nil {
 		wg.Go(func() { a.uses.run(watching, a.procs.inContainers) })
@@ -284,7 +291,7 @@ func (a *Agent) describe() asset.Agent {
 	d.Engine = a.workloads.currentEngine()
 	d.Sensors = a.parts.Sensors.Status()
 	if d.Engine.Connected {
-		d.Abilities = a.scans.abilities()
+		d.Abilities = append(a.scans.abilities(), a.verifies.abilities()...)
 	}
 	d.Usage = a.parts.Host.Usage()
 	d.Settings = a.wishes.settings()

@@ -219,6 +219,23 @@ func (c *Client) Inventory(ctx context.Context, s Scanned) error {
 	return nil
 }
 
+// Verdict is Server. A server that is older than verdicts is Unsupported.
+func (c *Client) Verdict(ctx context.Context, v Verified) error {
+	if err := v.Check(); err != nil {
+		return err
+	}
+	timed, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
+	_, err := c.now.Load().bulk.Verdict(timed, connect.NewRequest(verifiedToWire(v)))
+	if connect.CodeOf(err) == connect.CodeUnimplemented { // also of a server that answers 404
+		return fault.New(fault.Unsupported, "server %s takes no verdicts", c.server).With("update the server: it is older than this agent")
+	}
+	if err != nil {
+		return c.failed(ctx, err)
+	}
+	return nil
+}
+
 // Renew asks for a new certificate by the one of now; see Joiner.Renew.
 func (c *Client) Renew(ctx context.Context, csr []byte) (Credentials, error) {
 	timed, cancel := context.WithTimeout(ctx, reportTimeout)

@@ -39,6 +39,8 @@ const (
 	// agents that wait try again.
 	maxInventoryMessage = MaxInventory + maxAsked
 	maxInventories      = 4
+	// maxVerdictMessage bounds an answer to a wish to verify on the wire.
+	maxVerdictMessage = MaxVerdict + maxAsked
 	// directiveWrite is how long an agent may take to accept one directive. Who
 	// is slower is cut off and asks again.
 	directiveWrite = 10 * time.Second
@@ -63,6 +65,7 @@ func Handler(s Server, j Joiner, gate Gate, log *slog.Logger) (path string, h ht
 	path, inner := linkv1connect.NewLinkServiceHandler(&handler{server: s, joiner: j, log: log},
 		connect.WithReadMaxBytes(MaxMessage), connect.WithCodec(boundedCodec{}), connect.WithCompressMinBytes(worthCompressing))
 	small, inventory := http.MaxBytesHandler(inner, maxAsked), http.MaxBytesHandler(inner, maxInventoryMessage)
+	verdict := http.MaxBytesHandler(inner, maxVerdictMessage)
 	large, few, inventories := make(chan struct{}, maxAtOnce), make(chan struct{}, maxSmall), make(chan struct{}, maxInventories)
 	refuse := connect.NewErrorWriter()
 	return path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -86,6 +89,8 @@ func Handler(s Server, j Joiner, gate Gate, log *slog.Logger) (path string, h ht
 		switch {
 		case r.URL.Path == linkv1connect.LinkServiceInventoryProcedure:
 			slots, next = inventories, inventory
+		case r.URL.Path == linkv1connect.LinkServiceVerdictProcedure:
+			slots, next = few, verdict
 		case r.URL.Path != linkv1connect.LinkServiceReportProcedure:
 			small.ServeHTTP(w, r)
 			return
@@ -218,6 +223,21 @@ func (h *handler) Inventory(ctx context.Context, req *connect.Request[linkv1.Inv
 	return connect.NewResponse(&linkv1.InventoryResponse{}), nil
 }
 
+// Verdict is linkv1connect.LinkServiceHandler.
+func (h *handler) Verdict(ctx context.Context, req *connect.Request[linkv1.VerdictRequest]) (*connect.Response[linkv1.VerdictResponse], error) {
+	v := verifiedFromWire(req.Msg)
+	if v.AgentID = callOf(ctx).agentID; v.AgentID == "" {
+		return nil, h.refuse(ctx, fault.New(fault.Denied, "the certificate names no agent"))
+	}
+	if err := v.Check(); err != nil {
+		return nil, h.refuse(ctx, err)
+	}
+	if err := h.server.Verdict(ctx, v); err != nil {
+		return nil, h.refuse(ctx, err)
+	}
+	return connect.NewResponse(&linkv1.VerdictResponse{}), nil
+}
+
 // refuse shows err to the agent, or why its call was ended from here.
 func (h *handler) refuse(ctx context.Context, err error) error {
 	if err == nil {
@@ -277,6 +297,8 @@ func directiveToWire(d Directive) (w *linkv1.Directive, err error) {
 		w.BodyJson, err = json.Marshal(d.Settings)
 	case d.Scan != nil:
 		w.BodyJson, err = json.Marshal(d.Scan)
+	case d.Verify != nil:
+		w.BodyJson, err = json.Marshal(d.Verify)
 	}
 	return w, err
 }
@@ -291,6 +313,9 @@ func directiveFromWire(w *linkv1.Directive) (Directive, error) {
 	case DirectiveScan:
 		d.Scan = &ScanWish{}
 		body = d.Scan
+	case DirectiveVerify:
+		d.Verify = &VerifyWish{}
+		body = d.Verify
 	default:
 		return d, nil
 	}
@@ -312,5 +337,20 @@ func scannedFromWire(w *linkv1.InventoryRequest) Scanned {
 	return Scanned{
 		Job: w.GetJob(), ImageID: w.GetImageId(), Inventory: w.GetInventory(),
 		Error: w.GetError(), Remedy: w.GetRemedy(), Final: w.GetFinal(), Missing: w.GetMissing(),
+	}
+}
+
+func verifiedToWire(v Verified) *linkv1.VerdictRequest {
+	return &linkv1.VerdictRequest{
+		Job: text(v.Job), Repository: text(v.Repository), Digest: text(v.Digest), Policy: text(v.PolicyDigest),
+		VerdictJson: v.Verdict, Error: text(v.Error), Remedy: text(v.Remedy),
+	}
+}
+
+// verifiedFromWire leaves out who answers: the certificate says it.
+func verifiedFromWire(w *linkv1.VerdictRequest) Verified {
+	return Verified{
+		Job: w.GetJob(), Repository: w.GetRepository(), Digest: w.GetDigest(), PolicyDigest: w.GetPolicy(),
+		Verdict: w.GetVerdictJson(), Error: w.GetError(), Remedy: w.GetRemedy(),
 	}
 }

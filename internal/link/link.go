@@ -49,6 +49,10 @@ type Server interface {
 	// none; Unsupported from a server that does not scan. Unavailable and
 	// Exhausted are worth another try after a pause, until ScanWish.Until.
 	Inventory(ctx context.Context, s Scanned) error
+	// Verdict answers a DirectiveVerify. When it returns without an error, the
+	// answer is stored. Errors are those of Inventory, Conflict also when another
+	// trust policy is in force.
+	Verdict(ctx context.Context, v Verified) error
 }
 
 // Caller is the start of an agent that asks for directives.
@@ -64,9 +68,11 @@ type Directive struct {
 	ID     string    // the same for the same wish, so that it is obeyed once
 	Kind   string    // see the Directive… constants
 	Issued time.Time // by the server's clock
-	// Settings is set for DirectiveSettings, Scan for DirectiveScan.
+	// Settings is set for DirectiveSettings, Scan for DirectiveScan, Verify for
+	// DirectiveVerify.
 	Settings *asset.AgentSettings
 	Scan     *ScanWish
+	Verify   *VerifyWish
 }
 
 // The kinds of directive.
@@ -74,6 +80,7 @@ const (
 	DirectiveSettings = "settings" // work by these settings from now on
 	DirectiveSnapshot = "snapshot" // report everything anew
 	DirectiveScan     = "scan"     // scan an image of the engine
+	DirectiveVerify   = "verify"   // say whether an image may run
 )
 
 // Joiner gives an agent its certificate.

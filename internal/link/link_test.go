@@ -46,6 +46,7 @@ func (serverFunc) Directives(ctx context.Context, _ link.Caller, _ func(link.Dir
 }
 
 func (serverFunc) Inventory(context.Context, link.Scanned) error { return nil }
+func (serverFunc) Verdict(context.Context, link.Verified) error  { return nil }
 
 // gate takes everybody for the agent of full; the certificates of agents are
 // tested with the server.

@@ -45,6 +45,7 @@ func (s *Server) newAPI() http.Handler {
 	a.findingRoutes()
 	a.registryRoutes()
 	a.notifyRoutes()
+	a.trustRoutes()
 	a.agentRoutes()
 	a.enrolRoutes()
 	a.sessionRoutes()

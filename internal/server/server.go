@@ -37,7 +37,9 @@ import (
 	"github.com/castellan-security/castellan/internal/server/notify"
 	"github.com/castellan-security/castellan/internal/server/pki"
 	"github.com/castellan-security/castellan/internal/server/registries"
+	"github.com/castellan-security/castellan/internal/server/verify"
 	"github.com/castellan-security/castellan/internal/store"
+	"github.com/castellan-security/castellan/internal/trust"
 )
 
 // DefaultListen is where a server listens unless told otherwise: this host only.
@@ -61,7 +63,12 @@ type Config struct {
 	Salt link.Salt
 	// Registries reach those that are watched; RegistryScans is how many of their
 	// images are scanned at once, none with 0.
-	Registries    registries.Doors
+	Registries registries.Doors
+	// CheckTrust says whether signatures can be held against the roots of a trust
+	// policy; nil: nobody looks before agents do.
+	CheckTrust func(*trust.Policy) error
+	// TrustEvery is how often is looked for images to verify; zero is what is usual.
+	TrustEvery    time.Duration
 	RegistryScans int
 	// URL is where people reach the console, as links in notifications have it;
 	// empty: https, the first of Names or the address, and the port.
@@ -92,6 +99,7 @@ type Server struct {
 	direct     *direct.Hub
 	images     *images.Service
 	registries *registries.Service
+	trust      *verify.Service
 	notify     *notify.Service
 	strangers  *strangers
 	metrics    *metrics
@@ -155,6 +163,9 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 		Store: st, Doors: cfg.Registries, Scanning: s.images, Scans: cfg.RegistryScans, Analysis: scan.Analysis,
 		Condition: s.condition, Clock: cfg.Clock, Log: log,
 	})
+	s.trust = verify.New(verify.Options{
+		Store: st, Directions: s.direct, Check: cfg.CheckTrust, Condition: s.condition, Every: cfg.TrustEvery, Clock: cfg.Clock, Log: log,
+	})
 	s.strangers = newStrangers(cfg.Clock, log)
 	s.metrics = newMetrics(s)
 	s.stopping, s.stop = context.WithCancel(context.Background())
@@ -197,7 +208,7 @@ func (s *Server) build() error {
 
 // Intake is where an agent in this process reports, and what it takes its
 // directives from. It believes what its caller says of which agent it is.
-func (s *Server) Intake() link.Server { return agents{s.intake, s.direct, s.images} }
+func (s *Server) Intake() link.Server { return agents{s.intake, s.direct, s.images, s.trust} }
 
 // Reserve keeps anybody from joining with the id of the agent in this process,
 // which needs no certificate.
@@ -208,6 +219,7 @@ type agents struct {
 	intake *intake.Intake
 	direct *direct.Hub
 	images *images.Service
+	trust  *verify.Service
 }
 
 // Report is link.Server.
@@ -223,6 +235,11 @@ func (a agents) Directives(ctx context.Context, who link.Caller, take func(link.
 // Inventory is link.Server.
 func (a agents) Inventory(ctx context.Context, s link.Scanned) error {
 	return a.images.Inventory(ctx, s)
+}
+
+// Verdict is link.Server.
+func (a agents) Verdict(ctx context.Context, v link.Verified) error {
+	return a.trust.Verdict(ctx, v)
 }
 
 // Accounts decides who may use this server.
@@ -313,6 +330,7 @@ func (s *Server) Run(ctx context.Context) error {
 	serve(func() error { return inner.Serve(s.socket) })
 	wg.Go(func() { s.upkeep(ctx) })
 	wg.Go(func() { s.registries.Run(ctx) })
+	wg.Go(func() { s.trust.Run(ctx) })
 	// The last requests still tell of images: what looks after them ends last.
 	scanning, stopScanning := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopScanning()

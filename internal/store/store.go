@@ -28,6 +28,7 @@ type Store interface {
 	Images
 	Registries
 	Notify
+	Trust
 	Agents
 	AgentSettings
 	Invitations

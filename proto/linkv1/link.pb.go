@@ -629,6 +629,134 @@ func (*InventoryResponse) Descriptor() ([]byte, []int) {
 	return file_link_proto_rawDescGZIP(), []int{8}
 }
 
+type VerdictRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Repository    string                 `protobuf:"bytes,2,opt,name=repository,proto3" json:"repository,omitempty"`
+	Digest        string                 `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`                              // of the image
+	Policy        string                 `protobuf:"bytes,4,opt,name=policy,proto3" json:"policy,omitempty"`                              // digest of the policy that it was verified by
+	VerdictJson   []byte                 `protobuf:"bytes,5,opt,name=verdict_json,json=verdictJson,proto3" json:"verdict_json,omitempty"` // trust.Verdict; empty when nothing could be found out
+	Error         string                 `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	Remedy        string                 `protobuf:"bytes,7,opt,name=remedy,proto3" json:"remedy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerdictRequest) Reset() {
+	*x = VerdictRequest{}
+	mi := &file_link_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerdictRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerdictRequest) ProtoMessage() {}
+
+func (x *VerdictRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerdictRequest.ProtoReflect.Descriptor instead.
+func (*VerdictRequest) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *VerdictRequest) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *VerdictRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *VerdictRequest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *VerdictRequest) GetPolicy() string {
+	if x != nil {
+		return x.Policy
+	}
+	return ""
+}
+
+func (x *VerdictRequest) GetVerdictJson() []byte {
+	if x != nil {
+		return x.VerdictJson
+	}
+	return nil
+}
+
+func (x *VerdictRequest) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *VerdictRequest) GetRemedy() string {
+	if x != nil {
+		return x.Remedy
+	}
+	return ""
+}
+
+type VerdictResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerdictResponse) Reset() {
+	*x = VerdictResponse{}
+	mi := &file_link_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerdictResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerdictResponse) ProtoMessage() {}
+
+func (x *VerdictResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerdictResponse.ProtoReflect.Descriptor instead.
+func (*VerdictResponse) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{10}
+}
+
 type Sample struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	WorkloadId      string                 `protobuf:"bytes,1,opt,name=workload_id,json=workloadId,proto3" json:"workload_id,omitempty"`
@@ -653,7 +781,7 @@ type Sample struct {
 
 func (x *Sample) Reset() {
 	*x = Sample{}
-	mi := &file_link_proto_msgTypes[9]
+	mi := &file_link_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -665,7 +793,7 @@ func (x *Sample) String() string {
 func (*Sample) ProtoMessage() {}
 
 func (x *Sample) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[9]
+	mi := &file_link_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -678,7 +806,7 @@ func (x *Sample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sample.ProtoReflect.Descriptor instead.
 func (*Sample) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{9}
+	return file_link_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Sample) GetWorkloadId() string {
@@ -802,7 +930,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_link_proto_msgTypes[10]
+	mi := &file_link_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -814,7 +942,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[10]
+	mi := &file_link_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -827,7 +955,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{10}
+	return file_link_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ReportResponse) GetWantSnapshot() bool {
@@ -861,7 +989,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_link_proto_msgTypes[11]
+	mi := &file_link_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -873,7 +1001,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[11]
+	mi := &file_link_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -886,7 +1014,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{11}
+	return file_link_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Event) GetVersion() uint32 {
@@ -1025,7 +1153,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_link_proto_msgTypes[12]
+	mi := &file_link_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1037,7 +1165,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[12]
+	mi := &file_link_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1050,7 +1178,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{12}
+	return file_link_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *File) GetPath() string {
@@ -1175,7 +1303,7 @@ type Layer struct {
 
 func (x *Layer) Reset() {
 	*x = Layer{}
-	mi := &file_link_proto_msgTypes[13]
+	mi := &file_link_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1187,7 +1315,7 @@ func (x *Layer) String() string {
 func (*Layer) ProtoMessage() {}
 
 func (x *Layer) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[13]
+	mi := &file_link_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1200,7 +1328,7 @@ func (x *Layer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Layer.ProtoReflect.Descriptor instead.
 func (*Layer) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{13}
+	return file_link_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Layer) GetNumber() uint32 {
@@ -1228,7 +1356,7 @@ type Address struct {
 
 func (x *Address) Reset() {
 	*x = Address{}
-	mi := &file_link_proto_msgTypes[14]
+	mi := &file_link_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1240,7 +1368,7 @@ func (x *Address) String() string {
 func (*Address) ProtoMessage() {}
 
 func (x *Address) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[14]
+	mi := &file_link_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1253,7 +1381,7 @@ func (x *Address) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Address.ProtoReflect.Descriptor instead.
 func (*Address) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{14}
+	return file_link_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Address) GetIp() []byte {
@@ -1298,7 +1426,7 @@ type Connection struct {
 
 func (x *Connection) Reset() {
 	*x = Connection{}
-	mi := &file_link_proto_msgTypes[15]
+	mi := &file_link_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1310,7 +1438,7 @@ func (x *Connection) String() string {
 func (*Connection) ProtoMessage() {}
 
 func (x *Connection) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[15]
+	mi := &file_link_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1323,7 +1451,7 @@ func (x *Connection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connection.ProtoReflect.Descriptor instead.
 func (*Connection) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{15}
+	return file_link_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Connection) GetProtocol() string {
@@ -1435,7 +1563,7 @@ type Dns struct {
 
 func (x *Dns) Reset() {
 	*x = Dns{}
-	mi := &file_link_proto_msgTypes[16]
+	mi := &file_link_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1447,7 +1575,7 @@ func (x *Dns) String() string {
 func (*Dns) ProtoMessage() {}
 
 func (x *Dns) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[16]
+	mi := &file_link_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1460,7 +1588,7 @@ func (x *Dns) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dns.ProtoReflect.Descriptor instead.
 func (*Dns) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{16}
+	return file_link_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Dns) GetProtocol() string {
@@ -1553,7 +1681,7 @@ type Privilege struct {
 
 func (x *Privilege) Reset() {
 	*x = Privilege{}
-	mi := &file_link_proto_msgTypes[17]
+	mi := &file_link_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1565,7 +1693,7 @@ func (x *Privilege) String() string {
 func (*Privilege) ProtoMessage() {}
 
 func (x *Privilege) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[17]
+	mi := &file_link_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1578,7 +1706,7 @@ func (x *Privilege) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Privilege.ProtoReflect.Descriptor instead.
 func (*Privilege) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{17}
+	return file_link_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Privilege) GetCall() string {
@@ -1680,7 +1808,7 @@ type Memory struct {
 
 func (x *Memory) Reset() {
 	*x = Memory{}
-	mi := &file_link_proto_msgTypes[18]
+	mi := &file_link_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1692,7 +1820,7 @@ func (x *Memory) String() string {
 func (*Memory) ProtoMessage() {}
 
 func (x *Memory) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[18]
+	mi := &file_link_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1705,7 +1833,7 @@ func (x *Memory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Memory.ProtoReflect.Descriptor instead.
 func (*Memory) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{18}
+	return file_link_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Memory) GetCall() string {
@@ -1768,7 +1896,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_link_proto_msgTypes[19]
+	mi := &file_link_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1780,7 +1908,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[19]
+	mi := &file_link_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1793,7 +1921,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{19}
+	return file_link_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Resource) GetWhat() string {
@@ -1827,7 +1955,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_link_proto_msgTypes[20]
+	mi := &file_link_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1839,7 +1967,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[20]
+	mi := &file_link_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1852,7 +1980,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{20}
+	return file_link_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Key) GetPid() uint32 {
@@ -1885,7 +2013,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_link_proto_msgTypes[21]
+	mi := &file_link_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1897,7 +2025,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[21]
+	mi := &file_link_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1910,7 +2038,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{21}
+	return file_link_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Process) GetKey() *Key {
@@ -1992,7 +2120,7 @@ type Exec struct {
 
 func (x *Exec) Reset() {
 	*x = Exec{}
-	mi := &file_link_proto_msgTypes[22]
+	mi := &file_link_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2004,7 +2132,7 @@ func (x *Exec) String() string {
 func (*Exec) ProtoMessage() {}
 
 func (x *Exec) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[22]
+	mi := &file_link_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2017,7 +2145,7 @@ func (x *Exec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exec.ProtoReflect.Descriptor instead.
 func (*Exec) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{22}
+	return file_link_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Exec) GetRequested() string {
@@ -2136,7 +2264,7 @@ type Ancestor struct {
 
 func (x *Ancestor) Reset() {
 	*x = Ancestor{}
-	mi := &file_link_proto_msgTypes[23]
+	mi := &file_link_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2148,7 +2276,7 @@ func (x *Ancestor) String() string {
 func (*Ancestor) ProtoMessage() {}
 
 func (x *Ancestor) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[23]
+	mi := &file_link_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2161,7 +2289,7 @@ func (x *Ancestor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ancestor.ProtoReflect.Descriptor instead.
 func (*Ancestor) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{23}
+	return file_link_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Ancestor) GetKey() *Key {
@@ -2197,7 +2325,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_link_proto_msgTypes[24]
+	mi := &file_link_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2209,7 +2337,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[24]
+	mi := &file_link_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2222,7 +2350,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{24}
+	return file_link_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -2269,7 +2397,7 @@ type Running struct {
 
 func (x *Running) Reset() {
 	*x = Running{}
-	mi := &file_link_proto_msgTypes[25]
+	mi := &file_link_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2281,7 +2409,7 @@ func (x *Running) String() string {
 func (*Running) ProtoMessage() {}
 
 func (x *Running) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[25]
+	mi := &file_link_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2294,7 +2422,7 @@ func (x *Running) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Running.ProtoReflect.Descriptor instead.
 func (*Running) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{25}
+	return file_link_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Running) GetWorkloadId() string {
@@ -2405,7 +2533,18 @@ const file_link_proto_rawDesc = "" +
 	"\x06remedy\x18\x05 \x01(\tR\x06remedy\x12\x14\n" +
 	"\x05final\x18\x06 \x01(\bR\x05final\x12\x18\n" +
 	"\amissing\x18\a \x01(\bR\amissing\"\x13\n" +
-	"\x11InventoryResponse\"\x82\x04\n" +
+	"\x11InventoryResponse\"\xc3\x01\n" +
+	"\x0eVerdictRequest\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x02 \x01(\tR\n" +
+	"repository\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\tR\x06digest\x12\x16\n" +
+	"\x06policy\x18\x04 \x01(\tR\x06policy\x12!\n" +
+	"\fverdict_json\x18\x05 \x01(\fR\vverdictJson\x12\x14\n" +
+	"\x05error\x18\x06 \x01(\tR\x05error\x12\x16\n" +
+	"\x06remedy\x18\a \x01(\tR\x06remedy\"\x11\n" +
+	"\x0fVerdictResponse\"\x82\x04\n" +
 	"\x06Sample\x12\x1f\n" +
 	"\vworkload_id\x18\x01 \x01(\tR\n" +
 	"workloadId\x12 \n" +
@@ -2592,13 +2731,14 @@ const file_link_proto_rawDesc = "" +
 	"\aentered\x18\x05 \x01(\bR\aentered\x12&\n" +
 	"\x0fstarted_unix_ns\x18\x06 \x01(\x10R\rstartedUnixNs\x12\"\n" +
 	"\rended_unix_ns\x18\a \x01(\x10R\vendedUnixNs\x12+\n" +
-	"\x04exit\x18\b \x01(\v2\x17.castellan.link.v1.ExitR\x04exit2\xd2\x02\n" +
+	"\x04exit\x18\b \x01(\v2\x17.castellan.link.v1.ExitR\x04exit2\xa4\x03\n" +
 	"\vLinkService\x12M\n" +
 	"\x06Report\x12 .castellan.link.v1.ReportRequest\x1a!.castellan.link.v1.ReportResponse\x12R\n" +
 	"\n" +
 	"Directives\x12$.castellan.link.v1.DirectivesRequest\x1a\x1c.castellan.link.v1.Directive0\x01\x12H\n" +
 	"\x05Renew\x12\x1f.castellan.link.v1.RenewRequest\x1a\x1e.castellan.link.v1.Credentials\x12V\n" +
-	"\tInventory\x12#.castellan.link.v1.InventoryRequest\x1a$.castellan.link.v1.InventoryResponse2U\n" +
+	"\tInventory\x12#.castellan.link.v1.InventoryRequest\x1a$.castellan.link.v1.InventoryResponse\x12P\n" +
+	"\aVerdict\x12!.castellan.link.v1.VerdictRequest\x1a\".castellan.link.v1.VerdictResponse2U\n" +
 	"\vJoinService\x12F\n" +
 	"\x04Join\x12\x1e.castellan.link.v1.JoinRequest\x1a\x1e.castellan.link.v1.CredentialsB=Z;github.com/castellan-security/castellan/proto/linkv1;linkv1b\x06proto3"
 
@@ -2614,7 +2754,7 @@ func file_link_proto_rawDescGZIP() []byte {
 	return file_link_proto_rawDescData
 }
 
-var file_link_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_link_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_link_proto_goTypes = []any{
 	(*JoinRequest)(nil),       // 0: castellan.link.v1.JoinRequest
 	(*RenewRequest)(nil),      // 1: castellan.link.v1.RenewRequest
@@ -2625,64 +2765,68 @@ var file_link_proto_goTypes = []any{
 	(*Use)(nil),               // 6: castellan.link.v1.Use
 	(*InventoryRequest)(nil),  // 7: castellan.link.v1.InventoryRequest
 	(*InventoryResponse)(nil), // 8: castellan.link.v1.InventoryResponse
-	(*Sample)(nil),            // 9: castellan.link.v1.Sample
-	(*ReportResponse)(nil),    // 10: castellan.link.v1.ReportResponse
-	(*Event)(nil),             // 11: castellan.link.v1.Event
-	(*File)(nil),              // 12: castellan.link.v1.File
-	(*Layer)(nil),             // 13: castellan.link.v1.Layer
-	(*Address)(nil),           // 14: castellan.link.v1.Address
-	(*Connection)(nil),        // 15: castellan.link.v1.Connection
-	(*Dns)(nil),               // 16: castellan.link.v1.Dns
-	(*Privilege)(nil),         // 17: castellan.link.v1.Privilege
-	(*Memory)(nil),            // 18: castellan.link.v1.Memory
-	(*Resource)(nil),          // 19: castellan.link.v1.Resource
-	(*Key)(nil),               // 20: castellan.link.v1.Key
-	(*Process)(nil),           // 21: castellan.link.v1.Process
-	(*Exec)(nil),              // 22: castellan.link.v1.Exec
-	(*Ancestor)(nil),          // 23: castellan.link.v1.Ancestor
-	(*Exit)(nil),              // 24: castellan.link.v1.Exit
-	(*Running)(nil),           // 25: castellan.link.v1.Running
+	(*VerdictRequest)(nil),    // 9: castellan.link.v1.VerdictRequest
+	(*VerdictResponse)(nil),   // 10: castellan.link.v1.VerdictResponse
+	(*Sample)(nil),            // 11: castellan.link.v1.Sample
+	(*ReportResponse)(nil),    // 12: castellan.link.v1.ReportResponse
+	(*Event)(nil),             // 13: castellan.link.v1.Event
+	(*File)(nil),              // 14: castellan.link.v1.File
+	(*Layer)(nil),             // 15: castellan.link.v1.Layer
+	(*Address)(nil),           // 16: castellan.link.v1.Address
+	(*Connection)(nil),        // 17: castellan.link.v1.Connection
+	(*Dns)(nil),               // 18: castellan.link.v1.Dns
+	(*Privilege)(nil),         // 19: castellan.link.v1.Privilege
+	(*Memory)(nil),            // 20: castellan.link.v1.Memory
+	(*Resource)(nil),          // 21: castellan.link.v1.Resource
+	(*Key)(nil),               // 22: castellan.link.v1.Key
+	(*Process)(nil),           // 23: castellan.link.v1.Process
+	(*Exec)(nil),              // 24: castellan.link.v1.Exec
+	(*Ancestor)(nil),          // 25: castellan.link.v1.Ancestor
+	(*Exit)(nil),              // 26: castellan.link.v1.Exit
+	(*Running)(nil),           // 27: castellan.link.v1.Running
 }
 var file_link_proto_depIdxs = []int32{
-	11, // 0: castellan.link.v1.ReportRequest.events:type_name -> castellan.link.v1.Event
-	25, // 1: castellan.link.v1.ReportRequest.processes:type_name -> castellan.link.v1.Running
-	9,  // 2: castellan.link.v1.ReportRequest.samples:type_name -> castellan.link.v1.Sample
+	13, // 0: castellan.link.v1.ReportRequest.events:type_name -> castellan.link.v1.Event
+	27, // 1: castellan.link.v1.ReportRequest.processes:type_name -> castellan.link.v1.Running
+	11, // 2: castellan.link.v1.ReportRequest.samples:type_name -> castellan.link.v1.Sample
 	6,  // 3: castellan.link.v1.ReportRequest.uses:type_name -> castellan.link.v1.Use
-	21, // 4: castellan.link.v1.Event.process:type_name -> castellan.link.v1.Process
-	22, // 5: castellan.link.v1.Event.exec:type_name -> castellan.link.v1.Exec
-	24, // 6: castellan.link.v1.Event.exit:type_name -> castellan.link.v1.Exit
-	12, // 7: castellan.link.v1.Event.file:type_name -> castellan.link.v1.File
-	15, // 8: castellan.link.v1.Event.connection:type_name -> castellan.link.v1.Connection
-	16, // 9: castellan.link.v1.Event.dns:type_name -> castellan.link.v1.Dns
-	17, // 10: castellan.link.v1.Event.privilege:type_name -> castellan.link.v1.Privilege
-	18, // 11: castellan.link.v1.Event.memory:type_name -> castellan.link.v1.Memory
-	19, // 12: castellan.link.v1.Event.resource:type_name -> castellan.link.v1.Resource
-	13, // 13: castellan.link.v1.File.layer:type_name -> castellan.link.v1.Layer
-	14, // 14: castellan.link.v1.Connection.local:type_name -> castellan.link.v1.Address
-	14, // 15: castellan.link.v1.Connection.remote:type_name -> castellan.link.v1.Address
-	14, // 16: castellan.link.v1.Dns.server:type_name -> castellan.link.v1.Address
-	14, // 17: castellan.link.v1.Dns.client:type_name -> castellan.link.v1.Address
-	20, // 18: castellan.link.v1.Privilege.process:type_name -> castellan.link.v1.Key
-	13, // 19: castellan.link.v1.Memory.layer:type_name -> castellan.link.v1.Layer
-	20, // 20: castellan.link.v1.Process.key:type_name -> castellan.link.v1.Key
-	20, // 21: castellan.link.v1.Process.parent:type_name -> castellan.link.v1.Key
-	23, // 22: castellan.link.v1.Exec.ancestors:type_name -> castellan.link.v1.Ancestor
-	13, // 23: castellan.link.v1.Exec.layer:type_name -> castellan.link.v1.Layer
-	20, // 24: castellan.link.v1.Ancestor.key:type_name -> castellan.link.v1.Key
-	21, // 25: castellan.link.v1.Running.process:type_name -> castellan.link.v1.Process
-	24, // 26: castellan.link.v1.Running.exit:type_name -> castellan.link.v1.Exit
+	23, // 4: castellan.link.v1.Event.process:type_name -> castellan.link.v1.Process
+	24, // 5: castellan.link.v1.Event.exec:type_name -> castellan.link.v1.Exec
+	26, // 6: castellan.link.v1.Event.exit:type_name -> castellan.link.v1.Exit
+	14, // 7: castellan.link.v1.Event.file:type_name -> castellan.link.v1.File
+	17, // 8: castellan.link.v1.Event.connection:type_name -> castellan.link.v1.Connection
+	18, // 9: castellan.link.v1.Event.dns:type_name -> castellan.link.v1.Dns
+	19, // 10: castellan.link.v1.Event.privilege:type_name -> castellan.link.v1.Privilege
+	20, // 11: castellan.link.v1.Event.memory:type_name -> castellan.link.v1.Memory
+	21, // 12: castellan.link.v1.Event.resource:type_name -> castellan.link.v1.Resource
+	15, // 13: castellan.link.v1.File.layer:type_name -> castellan.link.v1.Layer
+	16, // 14: castellan.link.v1.Connection.local:type_name -> castellan.link.v1.Address
+	16, // 15: castellan.link.v1.Connection.remote:type_name -> castellan.link.v1.Address
+	16, // 16: castellan.link.v1.Dns.server:type_name -> castellan.link.v1.Address
+	16, // 17: castellan.link.v1.Dns.client:type_name -> castellan.link.v1.Address
+	22, // 18: castellan.link.v1.Privilege.process:type_name -> castellan.link.v1.Key
+	15, // 19: castellan.link.v1.Memory.layer:type_name -> castellan.link.v1.Layer
+	22, // 20: castellan.link.v1.Process.key:type_name -> castellan.link.v1.Key
+	22, // 21: castellan.link.v1.Process.parent:type_name -> castellan.link.v1.Key
+	25, // 22: castellan.link.v1.Exec.ancestors:type_name -> castellan.link.v1.Ancestor
+	15, // 23: castellan.link.v1.Exec.layer:type_name -> castellan.link.v1.Layer
+	22, // 24: castellan.link.v1.Ancestor.key:type_name -> castellan.link.v1.Key
+	23, // 25: castellan.link.v1.Running.process:type_name -> castellan.link.v1.Process
+	26, // 26: castellan.link.v1.Running.exit:type_name -> castellan.link.v1.Exit
 	5,  // 27: castellan.link.v1.LinkService.Report:input_type -> castellan.link.v1.ReportRequest
 	3,  // 28: castellan.link.v1.LinkService.Directives:input_type -> castellan.link.v1.DirectivesRequest
 	1,  // 29: castellan.link.v1.LinkService.Renew:input_type -> castellan.link.v1.RenewRequest
 	7,  // 30: castellan.link.v1.LinkService.Inventory:input_type -> castellan.link.v1.InventoryRequest
-	0,  // 31: castellan.link.v1.JoinService.Join:input_type -> castellan.link.v1.JoinRequest
-	10, // 32: castellan.link.v1.LinkService.Report:output_type -> castellan.link.v1.ReportResponse
-	4,  // 33: castellan.link.v1.LinkService.Directives:output_type -> castellan.link.v1.Directive
-	2,  // 34: castellan.link.v1.LinkService.Renew:output_type -> castellan.link.v1.Credentials
-	8,  // 35: castellan.link.v1.LinkService.Inventory:output_type -> castellan.link.v1.InventoryResponse
-	2,  // 36: castellan.link.v1.JoinService.Join:output_type -> castellan.link.v1.Credentials
-	32, // [32:37] is the sub-list for method output_type
-	27, // [27:32] is the sub-list for method input_type
+	9,  // 31: castellan.link.v1.LinkService.Verdict:input_type -> castellan.link.v1.VerdictRequest
+	0,  // 32: castellan.link.v1.JoinService.Join:input_type -> castellan.link.v1.JoinRequest
+	12, // 33: castellan.link.v1.LinkService.Report:output_type -> castellan.link.v1.ReportResponse
+	4,  // 34: castellan.link.v1.LinkService.Directives:output_type -> castellan.link.v1.Directive
+	2,  // 35: castellan.link.v1.LinkService.Renew:output_type -> castellan.link.v1.Credentials
+	8,  // 36: castellan.link.v1.LinkService.Inventory:output_type -> castellan.link.v1.InventoryResponse
+	10, // 37: castellan.link.v1.LinkService.Verdict:output_type -> castellan.link.v1.VerdictResponse
+	2,  // 38: castellan.link.v1.JoinService.Join:output_type -> castellan.link.v1.Credentials
+	33, // [33:39] is the sub-list for method output_type
+	27, // [27:33] is the sub-list for method input_type
 	27, // [27:27] is the sub-list for extension type_name
 	27, // [27:27] is the sub-list for extension extendee
 	0,  // [0:27] is the sub-list for field type_name
@@ -2693,14 +2837,14 @@ func file_link_proto_init() {
 	if File_link_proto != nil {
 		return
 	}
-	file_link_proto_msgTypes[12].OneofWrappers = []any{}
+	file_link_proto_msgTypes[14].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_link_proto_rawDesc), len(file_link_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

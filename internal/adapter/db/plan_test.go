@@ -24,6 +24,7 @@ var mayScan = map[string]string{
 	"SELECT id, name, role, password_hash":                                                  "one row a user, and all are wanted",
 	"SELECT count(id) FROM users WHERE role = ?":                                            "one row a user",
 	"DELETE FROM sources WHERE id IN":                                                       "one row a start of an agent, once a retention run",
+	"UPDATE trust_images SET due = 0":                                                       "one row an image that runs, once a change of the policy",
 	"INSERT INTO sessions":                                                                  "a single row by primary key",
 	"SELECT id, hash, name, actor, created, expires, used, agent FROM invitations ORDER BY": "one row an invitation of the last weeks, and all are wanted",
 	"UPDATE images SET workloads = (SELECT count(w.image) FROM workloads w WHERE w.image = images.id)\n\t\tWHERE": "one row an image, once a retention run",
@@ -165,6 +166,7 @@ func useEverything(t *testing.T, d *db.DB, n int) {
 	useAccess(t, d)
 	useEnrolment(t, d)
 	useFlows(t, d)
+	useTrust(t, d)
 	_, err = d.Health(ctx)
 	must(err)
 	_, err = d.Prune(ctx, store.Retention{

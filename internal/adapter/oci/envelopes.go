@@ -122,6 +122,9 @@ func (r *Registry) envelopesIn(ctx context.Context, repo name.Repository, s sign
 		return nil, &signature.Incomplete{Left: []error{err}}
 	}
 	f := newFinder(in, s)
+	if most := r.options.MaxEnvelopes; most > 0 {
+		f.budget = min(f.budget, most)
+	}
 	f.all.Go(func() { in.referrers(ctx, f) })
 	for _, suffix := range []string{suffixSignatures, suffixAttestations} {
 		f.all.Go(func() { in.cosigned(ctx, f, referrersTag(s.Digest)+suffix) })

@@ -34,6 +34,9 @@ type Options struct {
 	// CAFile has certificate authorities to trust beside the system's, in PEM
 	// form; empty for none.
 	CAFile string
+	// MaxEnvelopes is how many bytes of signatures and attestations of one image are
+	// read at most; 0 for what is usual.
+	MaxEnvelopes int64
 }
 
 // Registry is the door to all registries. It holds connections until it is

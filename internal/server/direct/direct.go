@@ -1,6 +1,6 @@
 // Package direct tells agents what the server wants of them: the settings to
 // work by, as soon as they change, a snapshot when one is asked for, and the
-// image to scan.
+// images to scan and to verify.
 //
 // Settings are kept per agent and once for all agents that have none of their
 // own. An agent takes them as wishes: it never switches on what its own host's
@@ -46,6 +46,8 @@ type Hub struct {
 	mu      sync.Mutex
 	streams map[string]*stream       // by agent id
 	scans   map[string]link.ScanWish // by agent id, whether it listens or not
+	// verifies are as scans.
+	verifies map[string]link.VerifyWish
 }
 
 // stream is one agent that listens.
@@ -60,7 +62,7 @@ type stream struct {
 // New returns a hub without streams.
 func New(st Store, clock func() time.Time, log *slog.Logger) *Hub {
 	return &Hub{st: st, clock: clock, log: log, streams: map[string]*stream{},
-		joined: make(chan struct{}, 1), scans: map[string]link.ScanWish{}}
+		joined: make(chan struct{}, 1), scans: map[string]link.ScanWish{}, verifies: map[string]link.VerifyWish{}}
 }
 
 // Directives is that of link.Server. who.AgentID must have been proven by the
@@ -69,7 +71,7 @@ func New(st Store, clock func() time.Time, log *slog.Logger) *Hub {
 func (h *Hub) Directives(ctx context.Context, who link.Caller, take func(link.Directive)) error {
 	s := h.enter(who.AgentID)
 	defer h.leave(who.AgentID, s)
-	sent, job := "", ""
+	sent, job, verifying := "", "", ""
 	for {
 		d, err := h.settings(ctx, who.AgentID)
 		if err != nil {
@@ -85,6 +87,10 @@ func (h *Hub) Directives(ctx context.Context, who link.Caller, take func(link.Di
 		if d, ok := h.scan(who.AgentID, job); ok {
 			take(d)
 			job = d.Scan.Job
+		}
+		if d, ok := h.verify(who.AgentID, verifying); ok {
+			take(d)
+			verifying = d.Verify.Job
 		}
 		select {
 		case <-ctx.Done():

@@ -46,6 +46,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"trends", trendCases()},
 		{"owners", ownerCases()},
 		{"registries", slices.Concat(registryCases(), listingCases(), repositoryCases(), registryPartCases(), registryScanCases(), entryCases(), registryImageCases())},
+		{"trust", trustCases()},
 		{"agents", agentCases()},
 		{"agent settings", settingsCases()},
 		{"invitations", invitationCases()},

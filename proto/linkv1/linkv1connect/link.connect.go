@@ -49,6 +49,8 @@ const (
 	LinkServiceRenewProcedure = "/castellan.link.v1.LinkService/Renew"
 	// LinkServiceInventoryProcedure is the fully-qualified name of the LinkService's Inventory RPC.
 	LinkServiceInventoryProcedure = "/castellan.link.v1.LinkService/Inventory"
+	// LinkServiceVerdictProcedure is the fully-qualified name of the LinkService's Verdict RPC.
+	LinkServiceVerdictProcedure = "/castellan.link.v1.LinkService/Verdict"
 	// JoinServiceJoinProcedure is the fully-qualified name of the JoinService's Join RPC.
 	JoinServiceJoinProcedure = "/castellan.link.v1.JoinService/Join"
 )
@@ -67,6 +69,9 @@ type LinkServiceClient interface {
 	// Inventory answers a directive to scan an image: with what is in it, or why
 	// that could not be found out.
 	Inventory(context.Context, *connect.Request[linkv1.InventoryRequest]) (*connect.Response[linkv1.InventoryResponse], error)
+	// Verdict answers a directive to verify an image: with the verdict, or why there
+	// is none.
+	Verdict(context.Context, *connect.Request[linkv1.VerdictRequest]) (*connect.Response[linkv1.VerdictResponse], error)
 }
 
 // NewLinkServiceClient constructs a client for the castellan.link.v1.LinkService service. By
@@ -104,6 +109,12 @@ func NewLinkServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(linkServiceMethods.ByName("Inventory")),
 			connect.WithClientOptions(opts...),
 		),
+		verdict: connect.NewClient[linkv1.VerdictRequest, linkv1.VerdictResponse](
+			httpClient,
+			baseURL+LinkServiceVerdictProcedure,
+			connect.WithSchema(linkServiceMethods.ByName("Verdict")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -113,6 +124,7 @@ type linkServiceClient struct {
 	directives *connect.Client[linkv1.DirectivesRequest, linkv1.Directive]
 	renew      *connect.Client[linkv1.RenewRequest, linkv1.Credentials]
 	inventory  *connect.Client[linkv1.InventoryRequest, linkv1.InventoryResponse]
+	verdict    *connect.Client[linkv1.VerdictRequest, linkv1.VerdictResponse]
 }
 
 // Report calls castellan.link.v1.LinkService.Report.
@@ -135,6 +147,11 @@ func (c *linkServiceClient) Inventory(ctx context.Context, req *connect.Request[
 	return c.inventory.CallUnary(ctx, req)
 }
 
+// Verdict calls castellan.link.v1.LinkService.Verdict.
+func (c *linkServiceClient) Verdict(ctx context.Context, req *connect.Request[linkv1.VerdictRequest]) (*connect.Response[linkv1.VerdictResponse], error) {
+	return c.verdict.CallUnary(ctx, req)
+}
+
 // LinkServiceHandler is an implementation of the castellan.link.v1.LinkService service.
 type LinkServiceHandler interface {
 	// Report hands over what is new. Answered without an error, every event of
@@ -149,6 +166,9 @@ type LinkServiceHandler interface {
 	// Inventory answers a directive to scan an image: with what is in it, or why
 	// that could not be found out.
 	Inventory(context.Context, *connect.Request[linkv1.InventoryRequest]) (*connect.Response[linkv1.InventoryResponse], error)
+	// Verdict answers a directive to verify an image: with the verdict, or why there
+	// is none.
+	Verdict(context.Context, *connect.Request[linkv1.VerdictRequest]) (*connect.Response[linkv1.VerdictResponse], error)
 }
 
 // NewLinkServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -182,6 +202,12 @@ func NewLinkServiceHandler(svc LinkServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(linkServiceMethods.ByName("Inventory")),
 		connect.WithHandlerOptions(opts...),
 	)
+	linkServiceVerdictHandler := connect.NewUnaryHandler(
+		LinkServiceVerdictProcedure,
+		svc.Verdict,
+		connect.WithSchema(linkServiceMethods.ByName("Verdict")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/castellan.link.v1.LinkService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case LinkServiceReportProcedure:
@@ -192,6 +218,8 @@ func NewLinkServiceHandler(svc LinkServiceHandler, opts ...connect.HandlerOption
 			linkServiceRenewHandler.ServeHTTP(w, r)
 		case LinkServiceInventoryProcedure:
 			linkServiceInventoryHandler.ServeHTTP(w, r)
+		case LinkServiceVerdictProcedure:
+			linkServiceVerdictHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -215,6 +243,10 @@ func (UnimplementedLinkServiceHandler) Renew(context.Context, *connect.Request[l
 
 func (UnimplementedLinkServiceHandler) Inventory(context.Context, *connect.Request[linkv1.InventoryRequest]) (*connect.Response[linkv1.InventoryResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("castellan.link.v1.LinkService.Inventory is not implemented"))
+}
+
+func (UnimplementedLinkServiceHandler) Verdict(context.Context, *connect.Request[linkv1.VerdictRequest]) (*connect.Response[linkv1.VerdictResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("castellan.link.v1.LinkService.Verdict is not implemented"))
 }
 
 // JoinServiceClient is a client for the castellan.link.v1.JoinService service.
