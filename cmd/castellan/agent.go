@@ -170,7 +170,7 @@ func (g *globals) openParts(ctx context.Context, o agentOptions, log *slog.Logge
 		UseReader:  host,
 	}
 	if o.verify {
-		verifier, err := g.openVerifier(log)
+		verifier, err := g.openImageVerifier(log)
 		if err != nil {
 			// Not fatal: the agent then does not say that it verifies.
 			log.Error("images are not verified here", "error", err)

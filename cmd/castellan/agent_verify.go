@@ -12,10 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/castellan-security/castellan/internal/adapter/aws"
-	"github.com/castellan-security/castellan/internal/adapter/notary"
 	"github.com/castellan-security/castellan/internal/adapter/oci"
 	"github.com/castellan-security/castellan/internal/adapter/self"
-	"github.com/castellan-security/castellan/internal/adapter/sigstore"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/signature"
@@ -45,8 +43,8 @@ type imageVerifier struct {
 	log      *slog.Logger
 }
 
-// openVerifier returns what verifies images for the agent.
-func (g *globals) openVerifier(log *slog.Logger) (*imageVerifier, error) {
+// openImageVerifier returns what verifies images for the agent.
+func (g *globals) openImageVerifier(log *slog.Logger) (*imageVerifier, error) {
 	ecr := aws.NewECR(log.With("door", "aws"))
 	registry, err := oci.NewRegistry(oci.Options{Credentials: ecr.Credentials, MaxEnvelopes: agentEnvelopes}, log.With("door", "oci"))
 	if err != nil {
@@ -119,7 +117,7 @@ func verifyLent(ctx context.Context, socket string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	open, err := policyOpeners(p)
+	open, err := openers(p.Roots(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -136,22 +134,8 @@ func verifyLent(ctx context.Context, socket string) ([]byte, error) {
 	return b, err
 }
 
-// policyOpeners are the doors by which signatures are opened, with what a policy
-// trusts.
-func policyOpeners(p *trust.Policy) (map[signature.Kind]trust.Opener, error) {
-	s, err := sigstore.New(p.Roots(), sigstore.Options{})
-	if err != nil {
-		return nil, fault.New(fault.Invalid, "%w", err).With("mend roots in the trust policy")
-	}
-	n, err := notary.New(p.Roots(), notary.Options{})
-	if err != nil {
-		return nil, fault.New(fault.Invalid, "%w", err).With("mend roots in the trust policy")
-	}
-	return map[signature.Kind]trust.Opener{signature.Sigstore: s, signature.Notary: n}, nil
-}
-
 // checkTrust says whether signatures can be held against a policy's roots.
 func checkTrust(p *trust.Policy) error {
-	_, err := policyOpeners(p)
+	_, err := openers(p.Roots(), nil)
 	return err
 }

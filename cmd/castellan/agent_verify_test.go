@@ -44,7 +44,7 @@ func TestTheChildVerifiesByTheRegistry(t *testing.T) {
 	host := strings.TrimPrefix(r.URL, "http://")
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	g := &globals{dataDir: t.TempDir()}
-	v, err := g.openVerifier(log)
+	v, err := g.openImageVerifier(log)
 	if err != nil {
 		t.Fatal(err)
 	}

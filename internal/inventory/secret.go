@@ -109,7 +109,7 @@ type Blob struct {
 	Path string // without a leading slash; empty for a message
 	// Message says that it is what somebody said of a commit or a tag.
 	Message bool
-	Size int64
+	Size    int64
 	// Commit is the first that has it at that path.
 	Commit Commit
 	// Newest says that the newest commit of the branch in use has it still.

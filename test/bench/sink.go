@@ -102,6 +102,11 @@ func (s *sink) Inventory(context.Context, link.Scanned) error {
 	return errors.New("no inventory was asked for")
 }
 
+// Verdict is link.Server: none is asked for.
+func (s *sink) Verdict(context.Context, link.Verified) error {
+	return errors.New("no verdict was asked for")
+}
+
 // Join is link.Joiner: everybody is welcome.
 func (s *sink) Join(ctx context.Context, r link.JoinRequest) (link.Credentials, error) {
 	return s.Renew(ctx, r.AgentID, r.CSR)

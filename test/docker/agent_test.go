@@ -2,6 +2,7 @@ package docker_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync"
@@ -97,6 +98,11 @@ func (b *inbox) Inventory(_ context.Context, s link.Scanned) error {
 	b.scanned = append(b.scanned, s)
 	b.wake()
 	return nil
+}
+
+// Verdict is link.Server: none is asked for.
+func (b *inbox) Verdict(context.Context, link.Verified) error {
+	return errors.New("no verdict was asked for")
 }
 
 // wait returns when ok does, asked after each report.

@@ -116,6 +116,11 @@ func (m *machine) Inventory(ctx context.Context, s link.Scanned) error {
 	return m.server.Inventory(ctx, s)
 }
 
+// Verdict is link.Server.
+func (m *machine) Verdict(ctx context.Context, v link.Verified) error {
+	return m.server.Verdict(ctx, v)
+}
+
 // Status is agent.Sensors.
 func (m *machine) Status() []asset.Sensor {
 	return []asset.Sensor{{Name: "process", State: asset.SensorRunning}}

@@ -62,6 +62,10 @@ func (s *absent) Inventory(context.Context, link.Scanned) error {
 	return fault.New(fault.Unavailable, "away")
 }
 
+func (s *absent) Verdict(context.Context, link.Verified) error {
+	return fault.New(fault.Unavailable, "away")
+}
+
 // burst is a machine that senses n events as fast as they are taken.
 type burst struct {
 	machine
