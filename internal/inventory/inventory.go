@@ -168,8 +168,9 @@ const (
 type Problem struct {
 	Place
 	What string `json:"what"` // in words, with its cause
-	// Lost says that a whole layer of the image is not in the inventory: nothing
-	// is known of it, or of what it hides.
+	// Lost says that a large part was not looked at, as a whole layer of the image,
+	// or all that was left when a search had taken its time: nothing is known of
+	// it, or of what it hides. No gate lets that pass.
 	Lost bool `json:"lost,omitempty"`
 }
 

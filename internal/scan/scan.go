@@ -139,7 +139,9 @@ func (s *Scanner) inventory(v *view, layers []*layer.Result, st strata, b *layer
 		}
 	}
 	for _, x := range b.Spent() {
-		inv.Problems = append(inv.Problems, inventory.Problem{What: fmt.Sprintf("%s: it took %v of a processor, all that one scan may spend on it; what it would have looked at then, %d files, was left out; "+
+		// Whoever made the image may have meant this to happen: no gate may take it
+		// for an image in which there is nothing.
+		inv.Problems = append(inv.Problems, inventory.Problem{Lost: true, What: fmt.Sprintf("%s: it took %v of a processor, all that one scan may spend on it; what it would have looked at then, %d files, was left out; "+
 			"if all of it can be trusted, raise the limit with --limit time=SECONDS", x.Analyser, x.Time, x.Files)})
 	}
 	assemble(v, st, &inv)

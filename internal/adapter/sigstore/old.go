@@ -142,7 +142,7 @@ func (m *material) bindSimple(s *signature.Signed) error {
 	critical := o.object("critical")
 	image := critical.object("image").text("docker-manifest-digest")
 	kind := critical.text("type")
-	critical.object("identity").text("docker-reference")
+	reference := critical.object("identity").text("docker-reference")
 	notes := annotations(o.object("optional"))
 	if err := o.malformed("the signed payload"); err != nil {
 		return err
@@ -153,7 +153,7 @@ func (m *material) bindSimple(s *signature.Signed) error {
 	if want := "sha256:" + hex.EncodeToString(m.digest); image != want {
 		return signature.Refuse(signature.OtherSubject, "the signature is about %q, not about %s", clip(image), want)
 	}
-	s.Annotations = notes
+	s.Annotations, s.Reference = notes, reference
 	return nil
 }
 

@@ -205,7 +205,7 @@ func storeName(uri string) string {
 		host = uri
 	}
 	if host = strings.TrimRight(host, "/"); host == "" {
-		return "sigstore"
+		return "sigstore:" // no store of plain certificates is called that
 	}
 	return "sigstore:" + host
 }

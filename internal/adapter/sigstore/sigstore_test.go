@@ -33,7 +33,7 @@ func TestKeysSignAndOpen(t *testing.T) {
 			{name: "attestation", make: func() (signature.Envelope, error) { return s.Attest(ctx, image, "https://example.org/p", predicate) },
 				want: signature.Signed{Statement: &signature.Statement{Predicate: "https://example.org/p", Body: []byte(`{"a":[1,{"b":"c"}]}`), Subjects: []string{image.Digest}}}},
 			{name: "old", make: func() (signature.Envelope, error) { return s.SignOld(ctx, image, map[string]string{"stage": "prod"}) }, notes: true,
-				want: signature.Signed{Old: true}},
+				want: signature.Signed{Old: true, Reference: image.Repository}},
 			{name: "old attestation", make: func() (signature.Envelope, error) { return s.AttestOld(ctx, image, "https://example.org/p", predicate) },
 				want: signature.Signed{Old: true, Statement: &signature.Statement{Predicate: "https://example.org/p", Body: []byte(`{"a":[1,{"b":"c"}]}`), Subjects: []string{image.Digest}}}},
 		} {
