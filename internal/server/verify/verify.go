@@ -221,13 +221,6 @@ func nameOf(i asset.Image) (n name, local bool) {
 
 // handOut gives agents that can verify and have nothing to do what is due.
 func (s *Service) handOut(ctx context.Context, r *round, now time.Time) error {
-	p, err := s.Store.TrustPolicy(ctx, 0)
-	if fault.Is(err, fault.NotFound) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read the trust policy: %w", err)
-	}
 	free, err := s.free(ctx)
 	if err != nil || len(free) == 0 {
 		return err
@@ -235,6 +228,15 @@ func (s *Service) handOut(ctx context.Context, r *round, now time.Time) error {
 	due, err := s.Store.DueTrustImages(ctx, now, store.MaxPage)
 	if err != nil {
 		return err
+	}
+	// After them: what a change of the policy made due is not asked for by the
+	// former one.
+	p, err := s.Store.TrustPolicy(ctx, 0)
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the trust policy: %w", err)
 	}
 	at := s.underWay()
 	for i := range due {
