@@ -11,7 +11,8 @@ func newTrust(g *globals) *cobra.Command {
 ones have signed. Signatures of Sigstore (cosign) and of the Notary Project
 (notation, AWS Signer) are both read and made. To verify asks nobody but the
 registry that holds the signatures, and for a layout on disk nobody at all.
-Nothing of this needs a server.
+Nothing of this needs a server; where there is one, it keeps the policy of the
+fleet, and its agents verify what runs (policy set, images).
 
   castellan trust key generate build
   castellan trust sign --key build ghcr.io/acme/shop@sha256:…
@@ -23,6 +24,6 @@ Nothing of this needs a server.
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(newTrustVerify(g), newTrustExplain(g), newTrustSign(g), newTrustAttest(g),
-		newTrustInit(g), newTrustImport(g), newTrustPolicy(g), newTrustKey(g))
+		newTrustInit(g), newTrustImport(g), newTrustPolicy(g), newTrustKey(g), newTrustImages(g))
 	return c
 }

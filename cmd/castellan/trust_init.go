@@ -191,8 +191,8 @@ func counted(p *trust.Policy) string {
 func newTrustPolicy(g *globals) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "policy",
-		Short: "Check trust policies",
-		Long:  "Check trust policies.\n" + exitHelp,
+		Short: "Check trust policies; show and change that of the fleet",
+		Long:  "Check trust policies; show and change the one that the server keeps for the fleet.\n" + exitHelp,
 		Args:  cobra.NoArgs,
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
@@ -229,5 +229,6 @@ nobody is asked.
 		return shown
 	}
 	c.AddCommand(check)
+	c.AddCommand(g.trustPolicyOfFleet()...)
 	return c
 }

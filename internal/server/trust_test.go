@@ -21,7 +21,7 @@ func TestTrustPolicyOverTheAPI(t *testing.T) {
 		status             int
 		says               string
 	}{
-		{"none yet", "GET", "/trust/policy", nil, access.Viewer, http.StatusNotFound, "PUT /api/v1/trust/policy"},
+		{"none yet", "GET", "/trust/policy", nil, access.Viewer, http.StatusNotFound, "castellan trust policy set FILE"},
 		{"an operator may not", "PUT", "/trust/policy", put(text, 0), access.Operator, http.StatusForbidden, ""},
 		{"no policy", "PUT", "/trust/policy", put("version: 1\nodd: 1\n", 0), access.Administrator, http.StatusUnprocessableEntity, "policy:2:"},
 		{"what is wrong", "POST", "/trust/policy/check", map[string]any{"text": "version: 1\nodd: 1\n"}, access.Viewer, http.StatusOK, `"line":2`},

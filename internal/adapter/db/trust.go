@@ -176,7 +176,7 @@ func (d *DB) PutTrustVerdict(ctx context.Context, v store.TrustVerdict) error {
 
 func noTrustImage(repository, digest string) error {
 	return fault.New(fault.NotFound, "no image %s@%s is known", repository, digest).
-		With("GET /api/v1/trust/images lists those that run or ran")
+		With("castellan trust images --all lists those that run or ran")
 }
 
 const trustColumns = "t.id, t.repository, t.digest, t.images, t.running, t.rank, t.policy, t.seen, t.checked, t.due, t.tries, t.groups, t.body"

@@ -53,10 +53,10 @@ func (d *DB) TrustPolicy(ctx context.Context, version int64) (p store.TrustPolic
 		p.Created = fromNanos(created)
 		if errors.Is(err, sql.ErrNoRows) {
 			if version == 0 {
-				return fault.New(fault.NotFound, "there is no trust policy").With("an administrator writes one: PUT /api/v1/trust/policy")
+				return fault.New(fault.NotFound, "there is no trust policy").With("an administrator writes one: castellan trust policy set FILE")
 			}
 			return fault.New(fault.NotFound, "there is no version %d of the trust policy", version).
-				With("GET /api/v1/trust/policies lists those that are kept")
+				With("castellan trust policy history lists those that are kept")
 		}
 		return err
 	})
