@@ -154,19 +154,27 @@ func (s *scans) scan(ctx context.Context, job scanJob) link.Scanned {
 // cut bounds a text, which goes on the wire as UTF-8 or not at all.
 func cut(s string, most int) string { return strings.ToValidUTF8(s[:min(len(s), most)], "") }
 
-// deliver gives the server its answer, as often as it takes until ctx ends. An
-// answer that does not get through by then is of no use any more.
+// deliver gives the server its answer. One that does not get through by the
+// job's end is of no use any more.
 func (s *scans) deliver(ctx context.Context, job scanJob, answer link.Scanned) {
+	err := untilTaken(ctx, func() error { return s.server.Inventory(ctx, answer) })
+	if err != nil {
+		s.log.Warn("answer to a scan not delivered", "image", job.ImageID, "error", err, "remedy", fault.Remedy(err))
+	}
+}
+
+// untilTaken gives the server an answer by give, as often as it takes while the
+// server is away or busy, until ctx ends, and returns the last error.
+func untilTaken(ctx context.Context, give func() error) error {
 	var p pauses
 	for {
-		err := s.server.Inventory(ctx, answer)
+		err := give()
 		if err == nil {
-			return
+			return nil
 		}
 		again := fault.Is(err, fault.Unavailable) || fault.Is(err, fault.Exhausted)
 		if !again || !wait(ctx, p.next()) {
-			s.log.Warn("answer to a scan not delivered", "image", job.ImageID, "error", err, "remedy", fault.Remedy(err))
-			return
+			return err
 		}
 	}
 }

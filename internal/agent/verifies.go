@@ -114,18 +114,10 @@ func (v *verifies) verify(ctx context.Context, job verifyJob) link.Verified {
 	return answer
 }
 
-// deliver gives the server its answer, as often as it takes until ctx ends.
+// deliver gives the server its answer.
 func (v *verifies) deliver(ctx context.Context, job verifyJob, answer link.Verified) {
-	var p pauses
-	for {
-		err := v.server.Verdict(ctx, answer)
-		if err == nil {
-			return
-		}
-		again := fault.Is(err, fault.Unavailable) || fault.Is(err, fault.Exhausted)
-		if !again || !wait(ctx, p.next()) {
-			v.log.Warn("verdict not delivered", "repository", job.Repository, "digest", job.Digest, "error", err, "remedy", fault.Remedy(err))
-			return
-		}
+	err := untilTaken(ctx, func() error { return v.server.Verdict(ctx, answer) })
+	if err != nil {
+		v.log.Warn("verdict not delivered", "repository", job.Repository, "digest", job.Digest, "error", err, "remedy", fault.Remedy(err))
 	}
 }
