@@ -60,24 +60,16 @@ func (s *Signer) AttestOld(ctx context.Context, subject signature.Subject, predi
 	if err := attestable(predicateType, predicate); err != nil {
 		return signature.Envelope{}, err
 	}
-	payload, err := statementOf(subject, nil, predicateType, predicate)
-	if err != nil {
-		return signature.Envelope{}, fmt.Errorf("write the statement: %w", err)
-	}
-	w, err := s.holder(ctx)
+	w, what, err := s.signStatement(ctx, subject, nil, predicateType, predicate)
 	if err != nil {
 		return signature.Envelope{}, err
 	}
-	message := pae(statementType, payload)
-	sig, err := w.sign(message)
+	doc, err := json.Marshal(what.dsse())
 	if err != nil {
 		return signature.Envelope{}, err
 	}
-	doc, err := json.Marshal(dsseJSON{Payload: payload, PayloadType: statementType, Signatures: []dsseSignature{{sig}}})
-	if err != nil {
-		return signature.Envelope{}, err
-	}
-	notes, err := s.oldNotes(ctx, w, signing{payload: payload, message: message, signature: sig, stamped: doc})
+	what.stamped = doc
+	notes, err := s.oldNotes(ctx, w, what)
 	if err != nil {
 		return signature.Envelope{}, err
 	}

@@ -117,29 +117,43 @@ func statementOf(subject signature.Subject, annotations map[string]string, predi
 	}{statementV1, []descriptor{{subject.Repository, map[string]string{"sha256": hex.EncodeToString(digest)}, annotations}}, predicateType, predicate})
 }
 
-// bundle signs a statement and asks the services to vouch for it.
-func (s *Signer) bundle(ctx context.Context, subject signature.Subject, annotations map[string]string, predicateType string, predicate json.RawMessage) (signature.Envelope, error) {
+// signStatement signs a statement, for what is then made of it.
+func (s *Signer) signStatement(ctx context.Context, subject signature.Subject, annotations map[string]string, predicateType string, predicate json.RawMessage) (*hand, signing, error) {
 	payload, err := statementOf(subject, annotations, predicateType, predicate)
 	if err != nil {
-		return signature.Envelope{}, fmt.Errorf("write the statement: %w", err)
+		return nil, signing{}, fmt.Errorf("write the statement: %w", err)
 	}
 	w, err := s.holder(ctx)
 	if err != nil {
-		return signature.Envelope{}, err
+		return nil, signing{}, err
 	}
 	message := pae(statementType, payload)
 	sig, err := w.sign(message)
 	if err != nil {
+		return nil, signing{}, err
+	}
+	return w, signing{payload: payload, message: message, signature: sig}, nil
+}
+
+// dsse is the envelope of a statement that was signed.
+func (s signing) dsse() *dsseJSON {
+	return &dsseJSON{Payload: s.payload, PayloadType: statementType, Signatures: []dsseSignature{{s.signature}}}
+}
+
+// bundle signs a statement and asks the services to vouch for it.
+func (s *Signer) bundle(ctx context.Context, subject signature.Subject, annotations map[string]string, predicateType string, predicate json.RawMessage) (signature.Envelope, error) {
+	w, what, err := s.signStatement(ctx, subject, annotations, predicateType, predicate)
+	if err != nil {
 		return signature.Envelope{}, err
 	}
-	v, err := s.vouchers(ctx, w, signing{payload: payload, message: message, signature: sig})
+	v, err := s.vouchers(ctx, w, what)
 	if err != nil {
 		return signature.Envelope{}, err
 	}
 	doc, err := json.Marshal(bundleJSON{
 		MediaType:            BundleMediaType,
 		VerificationMaterial: w.material(v),
-		DSSE:                 &dsseJSON{Payload: payload, PayloadType: statementType, Signatures: []dsseSignature{{sig}}},
+		DSSE:                 what.dsse(),
 	})
 	if err != nil {
 		return signature.Envelope{}, err
