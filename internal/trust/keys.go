@@ -49,9 +49,6 @@ func LoadKey(path string, password KeyPassword, plain bool) (crypto.Signer, erro
 // KeyAlgorithms are those that keys can be made for, the default first.
 func KeyAlgorithms() []KeyAlgorithm { return key.Algorithms() }
 
-// KeyFingerprint is "sha256:HEX" of a public key; see key.Fingerprint.
-func KeyFingerprint(public crypto.PublicKey) (string, error) { return key.Fingerprint(public) }
-
 // KeyPasswordFile returns the password that is a file's content.
 func KeyPasswordFile(path string) KeyPassword { return key.PasswordFile(path) }
 
