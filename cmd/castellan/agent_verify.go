@@ -97,10 +97,7 @@ func newAgentVerify(g *globals) *cobra.Command {
 			if err == nil {
 				_, err = g.out.Write(b)
 			}
-			if err == nil {
-				return nil
-			}
-			return errors.Join(errSaid, json.NewEncoder(g.out).Encode(scanError{Kind: fault.Of(err).String(), Error: err.Error(), Remedy: fault.Remedy(err)}))
+			return g.childEnds(err)
 		},
 	}
 }

@@ -101,6 +101,12 @@ func (g *globals) answerScan(inv inventory.Inventory, err error) error {
 	if err == nil {
 		err = writeInventory(g.out, inv)
 	}
+	return g.childEnds(err)
+}
+
+// childEnds tells the parent why a child could not do what it was started for, if
+// it could not.
+func (g *globals) childEnds(err error) error {
 	if err == nil {
 		return nil
 	}
