@@ -2,6 +2,7 @@ package draft
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -20,6 +21,36 @@ type cluster struct {
 type clusterRule struct {
 	rule
 	patterns []*policy.Pattern
+	loose    []looseGlob
+}
+
+// looseGlob is a glob that meant more than its pattern does: in the host, * went over
+// dots and ports.
+type looseGlob struct {
+	host *regexp.Regexp
+	path string
+}
+
+// newLooseGlob returns what a form of a glob meant; false if it is not loose.
+func newLooseGlob(form string) (looseGlob, bool) {
+	host, rest, ok := strings.Cut(form, "/")
+	if !ok || host == "**" || !strings.Contains(host, "*") {
+		return looseGlob{}, false
+	}
+	text := strings.ReplaceAll(regexp.QuoteMeta(strings.ToLower(host)), `\*`, "[^/]*")
+	return looseGlob{regexp.MustCompile("^" + text + "$"), rest}, true
+}
+
+// mayMatch reports whether the glob matched images that a pattern matches.
+func (g looseGlob) mayMatch(p *policy.Pattern) bool {
+	host, _, _ := strings.Cut(p.Full, "/")
+	if strings.Contains(host, "*") {
+		host = "**"
+	} else if !g.host.MatchString(host) {
+		return false
+	}
+	q, err := policy.ParsePattern(host + "/" + g.path)
+	return err != nil || p.Meets(q) // what can't be told is taken for a match, which asks for more
 }
 
 // FromClusterImagePolicy makes a policy of ClusterImagePolicies of Sigstore's
@@ -105,8 +136,9 @@ func (c *cluster) glob(r *clusterRule, v *value) {
 			c.refused(v, form)
 			return
 		}
-		if host, _, _ := strings.Cut(form, "/"); strings.Contains(host, "*") && host != "**" {
-			r.comments = append(r.comments, c.remark(v.line(), false, "in the host of %q, * stands here for a part without dots", form))
+		if loose, is := newLooseGlob(form); is {
+			r.loose = append(r.loose, loose)
+			r.comments = append(r.comments, c.remark(v.line(), false, "in the host of %q, * stands here for a part without dots; rules for hosts with more of them ask for the same", form))
 		}
 		if !slices.ContainsFunc(r.patterns, func(q *policy.Pattern) bool { return q.Full == p.Full }) {
 			r.patterns = append(r.patterns, p)
@@ -195,8 +227,9 @@ func (c *cluster) authority(r *clusterRule, a *value, number int) (who string, m
 	if a.get("ctlog").get("url") != nil || a.get("ctlog").get("trustRootRef") != nil {
 		manner.fields = append(manner.fields, field{"log", "true"})
 	}
-	if a.get("rfc3161timestamp") != nil {
+	if stamps := a.get("rfc3161timestamp"); stamps != nil {
 		manner.fields = append(manner.fields, field{"time", "true"})
+		note(false, stamps, "where a transparency log says when it was signed, time: true needs no time stamp")
 	}
 	if a.get("static") == nil && a.get("signatureFormat").text() != "bundle" {
 		manner.fields = append(manner.fields, field{"allowOld", "true"})
@@ -365,9 +398,13 @@ func (c *cluster) wider(i int, p *policy.Pattern) []*clusterRule {
 		if j == i {
 			continue
 		}
+		within := slices.ContainsFunc(other.patterns, p.Within)
+		// Without the second, an image of such a host would need less than it did.
+		if within || slices.ContainsFunc(other.loose, func(g looseGlob) bool { return g.mayMatch(p) }) {
+			out = append(out, other)
+		}
 		for _, q := range other.patterns {
-			if p.Within(q) {
-				out = append(out, other)
+			if within {
 				break
 			}
 			if j > i && !q.Within(p) && p.Meets(q) {

@@ -10,6 +10,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -180,6 +181,45 @@ func TestFromClusterImagePolicy(t *testing.T) {
 	}
 	if rule, _ := p.For("quay.io/cue/x"); rule == nil || len(rule.Require) != 1 || len(rule.Require[0].Conditions) != 1 {
 		t.Errorf("a condition that was not carried over is gone: %+v", rule)
+	}
+}
+
+// TestHostsWithMoreDots has a glob that matched more there than a pattern can here:
+// what it asked for must not be lost where another rule matches the rest.
+func TestHostsWithMoreDots(t *testing.T) {
+	policyOf := func(name, glob string) string {
+		return "apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata: {name: " + name + "}\nspec:\n  images: [{glob: \"" + glob + "\"}]\n" +
+			"  authorities: [{name: " + name + ", key: {secretRef: {name: " + name + "}}}]\n---\n"
+	}
+	i, err := draft.FromClusterImagePolicy([]byte(policyOf("strict", "*.example.com/shop/**") + policyOf("rest", "**") + policyOf("deep", "a.b.example.com/shop/x/**") +
+		policyOf("path", "a.b.example.com/other/**") + policyOf("elsewhere", "ghcr.io/shop/**")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := load(t, i.Policy)
+	for repository, want := range map[policy.Repository]string{
+		"a.example.com/shop/y":        "rest strict",
+		"a.b.example.com/shop/y":      "rest strict",
+		"a.b.example.com:5000/shop/y": "rest strict",
+		"a.b.example.com/shop/x/y":    "deep rest strict",
+		"a.b.example.com/other/y":     "path rest",
+		"ghcr.io/shop/y":              "elsewhere rest",
+	} {
+		rule, _ := p.For(repository)
+		if rule == nil {
+			t.Errorf("%s: no rule", repository)
+			continue
+		}
+		var got []string
+		for _, q := range rule.Require {
+			for _, s := range q.Signers {
+				got = append(got, s.Name)
+			}
+		}
+		slices.Sort(got)
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: signers %v are needed, want %s", repository, got, want)
+		}
 	}
 }
 
