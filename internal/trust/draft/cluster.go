@@ -295,6 +295,10 @@ func (c *cluster) keyless(r *clusterRule, k *value, name string) string {
 	var lines []string
 	for _, id := range k.get("identities").items() {
 		c.unknown(id, "an identity", "issuer", "subject", "issuerRegExp", "subjectRegExp")
+		if twice := both(id); twice != "" {
+			note(id, "an identity with %s and %sRegExp says two things; it was left out", twice, twice)
+			continue
+		}
 		issuer, subject := c.either(r, id, "issuer"), c.either(r, id, "subject")
 		if issuer == "" || subject == "" {
 			note(id, "an identity without issuer or subject is anybody; it was left out")
@@ -315,6 +319,17 @@ func (c *cluster) keyless(r *clusterRule, k *value, name string) string {
 		note(ref, "trustRootRef %s is not read: what is in it must be in roots.sigstore", ref.text())
 	}
 	return c.signer(name, nil, append([]string{"identities:"}, indent(lines)...)...)
+}
+
+// both returns which of its fields an identity has in both ways; "" if none. Tools
+// differ in which they believe.
+func both(id *value) string {
+	for _, name := range []string{"issuer", "subject"} {
+		if id.get(name).text() != "" && id.get(name+"RegExp").text() != "" {
+			return name
+		}
+	}
+	return ""
 }
 
 // either returns a field, or the expression that may stand for it, as YAML.

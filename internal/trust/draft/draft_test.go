@@ -184,6 +184,29 @@ func TestFromClusterImagePolicy(t *testing.T) {
 	}
 }
 
+// TestIdentityInTwoWays is the kind of CVE-2025-29778 of Kyverno, which did not look
+// at the expressions for issuer and subject.
+func TestIdentityInTwoWays(t *testing.T) {
+	const head = "apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata: {name: x}\nspec:\n  images: [{glob: \"ghcr.io/acme/**\"}]\n  authorities:\n    - keyless:\n        identities:\n          - "
+	for name, tc := range map[string]struct{ identity, want string }{
+		"expressions":         {`{issuerRegExp: "https://issuer\\.example", subjectRegExp: "https://acme\\.example/.+"}`, `- keyless: {issuer: {regexp: "https://issuer\\.example"}, subject: {regexp: "https://acme\\.example/.+"}}`},
+		"issuer in two ways":  {`{issuer: "https://evil.example", issuerRegExp: "https://issuer\\.example", subject: "https://acme.example/x"}`, `deny:`},
+		"subject in two ways": {`{issuer: "https://issuer.example", subject: "https://evil.example/x", subjectRegExp: "https://acme\\.example/.+"}`, `deny:`},
+		"an issuer alone":     {`{issuer: "https://issuer.example"}`, `deny:`},
+		"an empty expression": {`{issuer: "https://issuer.example", subjectRegExp: ""}`, `deny:`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			i, err := draft.FromClusterImagePolicy([]byte(head + tc.identity + "\n"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(string(i.Policy), tc.want) || tc.want == "deny:" && strings.Contains(string(i.Policy), "keyless: {") {
+				t.Errorf("want %s in\n%s", tc.want, i.Policy)
+			}
+		})
+	}
+}
+
 // TestHostsWithMoreDots has a glob that matched more there than a pattern can here:
 // what it asked for must not be lost where another rule matches the rest.
 func TestHostsWithMoreDots(t *testing.T) {
