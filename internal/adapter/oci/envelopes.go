@@ -132,7 +132,7 @@ func (r *Registry) envelopesIn(ctx context.Context, repo name.Repository, s sign
 	return f.result()
 }
 
-// support is what is known of a registry's lists of referrers.
+// support is what is known of lists of referrers.
 type support struct{ atomic.Int32 }
 
 const (
@@ -140,6 +140,27 @@ const (
 	hasReferrers
 	lacksReferrers
 )
+
+// maxSupported bounds the registries of which it is remembered that they have
+// lists. An installation knows a few; names of others come from what is deployed.
+const maxSupported = 1000
+
+// listsOf is what is known of all of a registry. That one repository has lists is
+// good for the others: where one has none all the same, its answer says so, and that
+// costs one request more. The contrary is not: some registries answer for a
+// repository that isn't there as if they had no lists, and who took their word
+// would find no signature of any other.
+func (r *Registry) listsOf(host string) *support {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.lists[host] == nil {
+		if len(r.lists) >= maxSupported {
+			clear(r.lists)
+		}
+		r.lists[host] = &support{}
+	}
+	return r.lists[host]
+}
 
 // errNoReferrers says that a registry keeps no lists of referrers.
 var errNoReferrers = errors.New("the registry has no lists of referrers")
@@ -152,6 +173,9 @@ func (r *repository) referrers(ctx context.Context, f *finder) {
 	var failed []error
 	var asked sync.WaitGroup
 	known := r.lists.Load()
+	if known == unknownSupport {
+		known = r.all.Load()
+	}
 	if known != hasReferrers {
 		asked.Go(func() { tagged, failed = r.tagged(ctx, f.subject.Digest) })
 	}
@@ -169,12 +193,15 @@ func (r *repository) referrers(ctx context.Context, f *finder) {
 	switch {
 	case err == nil:
 		r.lists.Store(hasReferrers)
+		r.all.Store(hasReferrers)
 		return
 	case !errors.Is(err, errNoReferrers):
 		f.leave(fmt.Errorf("list referrers: %w", err))
 		return
 	}
-	r.lists.Store(lacksReferrers)
+	if r.all.Load() != hasReferrers {
+		r.lists.Store(lacksReferrers)
+	}
 	if known == hasReferrers {
 		tagged, failed = r.tagged(ctx, f.subject.Digest) // it had them a moment ago
 	}
