@@ -254,11 +254,18 @@ func TestManner(t *testing.T) {
 		{"lost key, before", one, func(s *stage) signature.Signed { return with(s.by("lost"), signedAt(now.Add(-60*day))) }, true, ""},
 		{"lost key, after", one, func(s *stage) signature.Signed { return s.by("lost") }, false, "is lost since"},
 		{"key that is not used yet", one, func(s *stage) signature.Signed { return s.by("new") }, false, "is used from"},
-		{"lost key in a certificate", one, func(s *stage) signature.Signed {
-			return with(s.by("lost"), func(x *signature.Signed) {
-				x.Identity.Certificate, x.Identity.Store, x.Identity.Name = "sha256:1", "acme", "CN=x"
-			})
-		}, false, "none of the signers"},
+		{"lost key in a certificate", certificate(""), func(s *stage) signature.Signed { return with(certified(s, "lost"), unproven) }, false, "is lost since"},
+		{"lost key in a certificate, its signer claims before", certificate(""), func(s *stage) signature.Signed {
+			return with(certified(s, "lost"), func(x *signature.Signed) { x.At, x.Proof = now.Add(-60*day), signature.Claimed })
+		}, false, "is lost since"},
+		{"lost key in a certificate, stamped after", certificate(""), func(s *stage) signature.Signed {
+			return with(certified(s, "lost"), func(x *signature.Signed) { x.Proof = signature.Timestamped })
+		}, false, "is lost since"},
+		{"lost key in a certificate, stamped before", certificate(""), func(s *stage) signature.Signed {
+			return with(certified(s, "lost"), func(x *signature.Signed) { x.At, x.Proof = now.Add(-60*day), signature.Timestamped })
+		}, true, ""},
+		{"ended key in a certificate", certificate(""), func(s *stage) signature.Signed { return certified(s, "ended") }, true, ""},
+		{"trusted key in a certificate", one, func(s *stage) signature.Signed { return certified(s, "a") }, false, "none of the signers"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := setStage(t, tc.rules)
@@ -272,6 +279,11 @@ func TestManner(t *testing.T) {
 			}
 		})
 	}
+}
+
+// certified is a signature with a certificate over a key of the policy.
+func certified(s *stage, key string) signature.Signed {
+	return with(ops("1"), func(x *signature.Signed) { x.Identity.Key = s.by(key).Identity.Key })
 }
 
 func TestManyEnvelopes(t *testing.T) {

@@ -192,7 +192,7 @@ func (x *decision) sound(c *Case, s signature.Subject, signed *signature.Signed)
 	case signed.Statement != nil && !slices.Contains(signed.Statement.Subjects, s.Digest):
 		return signature.Refuse(signature.OtherSubject, "its statement is not about %s", s.Digest)
 	}
-	if k := x.bareKey(signed); k != nil {
+	if k := x.datesOf(signed); k != nil {
 		if _, refusal := lifetime(k, signed, x.now); refusal != nil {
 			return refusal
 		}
@@ -200,13 +200,18 @@ func (x *decision) sound(c *Case, s signature.Subject, signed *signature.Signed)
 	return nil
 }
 
-// bareKey returns the trusted key that a signature was made with, nil if it was
-// made with a certificate.
-func (x *decision) bareKey(s *signature.Signed) *signature.Key {
-	if s.Identity.Certificate != "" || s.Identity.Issuer != "" {
+// datesOf returns the trusted key by whose dates a signature is held, nil if there
+// is none. Of a certificate over such a key they say nothing but that it was lost:
+// who has it since can use both.
+func (x *decision) datesOf(s *signature.Signed) *signature.Key {
+	k := x.Policy.Key(s.Identity.Key)
+	switch {
+	case k == nil, s.Identity.Certificate == "" && s.Identity.Issuer == "":
+		return k
+	case k.Lost.IsZero():
 		return nil
 	}
-	return x.Policy.Key(s.Identity.Key)
+	return &signature.Key{Name: k.Name, Lost: k.Lost}
 }
 
 // proven reports whether somebody else than the signer says when it was signed.
