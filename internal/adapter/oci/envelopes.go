@@ -82,6 +82,28 @@ func subjectOf(d descriptor, b []byte) (signature.Subject, error) {
 // says what was left out and why, and those that were found come with it. A
 // mirror that has none is no answer: its registry is asked, too.
 func (r *Registry) Envelopes(ctx context.Context, s signature.Subject) ([]signature.Envelope, error) {
+	return r.find(ctx, s, current|old)
+}
+
+// CurrentEnvelopes is Envelopes without those in the tags of older cosign.
+func (r *Registry) CurrentEnvelopes(ctx context.Context, s signature.Subject) ([]signature.Envelope, error) {
+	return r.find(ctx, s, current)
+}
+
+// OldEnvelopes is Envelopes with nothing but those.
+func (r *Registry) OldEnvelopes(ctx context.Context, s signature.Subject) ([]signature.Envelope, error) {
+	return r.find(ctx, s, old)
+}
+
+// half is where envelopes are looked for.
+type half int
+
+const (
+	current half = 1 << iota // by the list of referrers, or the tag that stands in for it
+	old                      // by the tags of older cosign
+)
+
+func (r *Registry) find(ctx context.Context, s signature.Subject, in half) ([]signature.Envelope, error) {
 	repo, err := repositoryOf(s)
 	if err != nil {
 		return nil, err
@@ -94,7 +116,7 @@ func (r *Registry) Envelopes(ctx context.Context, s signature.Subject) ([]signat
 	defer cancel()
 	var envelopes []signature.Envelope
 	for _, repo := range repos {
-		if envelopes, err = r.envelopesIn(ctx, repo, s); err == nil && len(envelopes) > 0 || ctx.Err() != nil {
+		if envelopes, err = r.envelopesIn(ctx, repo, s, in); err == nil && len(envelopes) > 0 || ctx.Err() != nil {
 			break
 		}
 	}
@@ -116,7 +138,7 @@ func repositoryOf(s signature.Subject) (name.Repository, error) {
 	return ref.Context(), nil
 }
 
-func (r *Registry) envelopesIn(ctx context.Context, repo name.Repository, s signature.Subject) ([]signature.Envelope, error) {
+func (r *Registry) envelopesIn(ctx context.Context, repo name.Repository, s signature.Subject, of half) ([]signature.Envelope, error) {
 	in, err := r.enter(ctx, repo)
 	if err != nil {
 		return nil, &signature.Incomplete{Left: []error{err}}
@@ -125,9 +147,13 @@ func (r *Registry) envelopesIn(ctx context.Context, repo name.Repository, s sign
 	if most := r.options.MaxEnvelopes; most > 0 {
 		f.budget = min(f.budget, most)
 	}
-	f.all.Go(func() { in.referrers(ctx, f) })
-	for _, suffix := range []string{suffixSignatures, suffixAttestations} {
-		f.all.Go(func() { in.cosigned(ctx, f, referrersTag(s.Digest)+suffix) })
+	if of&current != 0 {
+		f.all.Go(func() { in.referrers(ctx, f) })
+	}
+	if of&old != 0 {
+		for _, suffix := range []string{suffixSignatures, suffixAttestations} {
+			f.all.Go(func() { in.cosigned(ctx, f, referrersTag(s.Digest)+suffix) })
+		}
 	}
 	return f.result()
 }

@@ -1,6 +1,7 @@
 package oci_test
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"testing"
@@ -65,6 +66,47 @@ func TestListsOfARegistry(t *testing.T) {
 			after := count()
 			if lists, tags := after[0]-before[0], after[1]-before[1]; lists != tc.listed || tags != tc.asked {
 				t.Errorf("%d lists and %d tags were asked for, want %d and %d: %q", lists, tags, tc.listed, tc.asked, tc.h.asked)
+			}
+		})
+	}
+}
+
+// What is found in two steps is what is found in one, and each asks only for its own.
+func TestEnvelopesInHalves(t *testing.T) {
+	h := newHub(t)
+	p := inRegistry(t, h)
+	for _, e := range envelopes() {
+		if _, err := p.attach(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, _ := door(t, oci.Options{})
+	for _, tc := range []struct {
+		name       string
+		find       func(context.Context, signature.Subject) ([]signature.Envelope, error)
+		found      int
+		without    string
+		lists, old int
+	}{
+		{"current", r.CurrentEnvelopes, 4, string(signature.ByCosignTag), 1, 0},
+		{"old", r.OldEnvelopes, 3, string(signature.ByReferrer), 0, 2},
+		{"both", r.Envelopes, 7, "", 1, 2},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			count := func() [2]int { return [2]int{h.count("/referrers/"), h.count("GET", ".sig") + h.count("GET", ".att")} }
+			before := count()
+			got, err := tc.find(t.Context(), p.subject)
+			if err != nil || len(got) != tc.found {
+				t.Fatalf("%d found, %v, want %d", len(got), err, tc.found)
+			}
+			for _, e := range got {
+				if string(e.Way) == tc.without {
+					t.Errorf("%s was found by %s", e.MediaType, e.Way)
+				}
+			}
+			after := count()
+			if lists, old := after[0]-before[0], after[1]-before[1]; lists != tc.lists || old != tc.old {
+				t.Errorf("%d lists and %d tags of cosign were asked for, want %d and %d", lists, old, tc.lists, tc.old)
 			}
 		})
 	}
