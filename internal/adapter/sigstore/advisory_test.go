@@ -209,3 +209,26 @@ func TestCheckpointTricks(t *testing.T) {
 		})
 	}
 }
+
+// TestKeyInPlaceOfACertificate is GHSA-fx35-mq7g-6g98 of cosign: a bare key where a
+// certificate belongs, for which nobody vouches.
+func TestKeyInPlaceOfACertificate(t *testing.T) {
+	s, image, mine := start(t), subjectOf("image"), newKey(t, "P-256")
+	spki := must(x509.MarshalPKIXPublicKey(mine.Public()))(t)
+	o := s.opener(t, standin.All())
+	old := must(signer(t, sigstore.SignerOptions{Key: mine}).SignOld(context.Background(), image, nil))(t)
+	bundle := s.forge(t, image, recipe{key: mine, keyed: true, log: true})
+	noKey := edit(t, bundle, nil, "verificationMaterial", "publicKey")
+	for name, e := range map[string]signature.Envelope{
+		"in a bundle":          edit(t, noKey, m{"rawBytes": spki}, "verificationMaterial", "certificate"),
+		"in a bundle's chain":  edit(t, noKey, m{"certificates": []m{{"rawBytes": spki}}}, "verificationMaterial", "x509CertificateChain"),
+		"in an annotation":     note(old, "dev.sigstore.cosign/certificate", pemText("PUBLIC KEY", spki)),
+		"named a certificate":  note(old, "dev.sigstore.cosign/certificate", pemText("CERTIFICATE", spki)),
+		"beside a certificate": note(old, "dev.sigstore.cosign/certificate", pemText("CERTIFICATE", s.Issuer.Raw)+pemText("PUBLIC KEY", spki)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := open(o, e, image)
+			wantRefusal(t, err, signature.Malformed)
+		})
+	}
+}
