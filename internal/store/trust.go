@@ -109,6 +109,15 @@ type TrustImage struct {
 	Seen    time.Time     `json:"seen"`      // first
 }
 
+// TrustName is how an image is known.
+type TrustName struct{ Repository, Digest string }
+
+// TrustDue is an image that is to be verified.
+type TrustDue struct {
+	TrustName
+	Tries int // that ended with no verdict
+}
+
 // TrustSeen is an image that runs.
 type TrustSeen struct {
 	Repository string
@@ -142,8 +151,10 @@ type TrustVerdicts interface {
 	// what is not in it runs no more, and is forgotten if it was last seen before
 	// forget.
 	NoteTrustImages(ctx context.Context, seen []TrustSeen, now, forget time.Time) error
-	// DueTrustImages returns images that run and are due, longest due first.
-	DueTrustImages(ctx context.Context, now time.Time, limit int) ([]TrustImage, error)
+	// DueTrustImages returns those of some images that run and are due, longest due
+	// first: who asks says what can be verified now, so that what can't does not stand
+	// in its way.
+	DueTrustImages(ctx context.Context, now time.Time, among []TrustName, limit int) ([]TrustDue, error)
 	// PutTrustVerdict replaces the verdict of an image. Conflict when its policy is
 	// not the newest; NotFound when the image is not known.
 	PutTrustVerdict(ctx context.Context, v TrustVerdict) error

@@ -24,7 +24,7 @@ func useTrust(t *testing.T, d *db.DB) {
 	seen := []store.TrustSeen{{Repository: "r", Digest: "d", Images: []string{"i"}, Running: 1}}
 	must(d.NoteTrustImages(ctx, seen, fleetStart, fleetStart))
 	must(d.PutTrustVerdict(ctx, store.TrustVerdict{Repository: "r", Digest: "d", Policy: "p", State: store.TrustDenied}))
-	_, err = d.DueTrustImages(ctx, fleetStart, 0)
+	_, err = d.DueTrustImages(ctx, fleetStart, []store.TrustName{{Repository: "r", Digest: "d"}}, 0)
 	must(err)
 	one, err := d.TrustImage(ctx, "r", "d")
 	must(err)

@@ -39,6 +39,9 @@ const (
 	// leaseFor is how long an agent has for one image: a registry that is asked
 	// to wait is asked for half a minute at most.
 	leaseFor = 3 * time.Minute
+	// dueForOne is how many images are looked at for each agent that has time: of a
+	// few that all have, each gets one.
+	dueForOne = 32
 )
 
 // PartTrust is the name of the condition that is set.
@@ -226,8 +229,20 @@ func (s *Service) handOut(ctx context.Context, r *round, now time.Time) error {
 	if err != nil || len(free) == 0 {
 		return err
 	}
-	due, err := s.Store.DueTrustImages(ctx, now, store.MaxPage)
-	if err != nil {
+	can, at := []store.TrustName{}, s.underWay()
+	for n, agents := range r.has {
+		if at[n] {
+			continue
+		}
+		for id := range agents {
+			if slices.Contains(free, id) {
+				can = append(can, store.TrustName{Repository: n.repository, Digest: n.digest})
+				break
+			}
+		}
+	}
+	due, err := s.Store.DueTrustImages(ctx, now, can, len(free)*dueForOne)
+	if err != nil || len(due) == 0 {
 		return err
 	}
 	// After them: what a change of the policy made due is not asked for by the
@@ -239,22 +254,14 @@ func (s *Service) handOut(ctx context.Context, r *round, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("read the trust policy: %w", err)
 	}
-	at := s.underWay()
 	for i := range due {
-		n := name{due[i].Repository, due[i].Digest}
-		if at[n] {
-			continue
-		}
-		for k, agentID := range free {
-			if _, has := r.has[n][agentID]; !has {
-				continue
-			}
-			s.ask(agentID, &due[i], p, now)
+		k := slices.IndexFunc(free, func(id string) bool {
+			_, has := r.has[name{due[i].Repository, due[i].Digest}][id]
+			return has
+		})
+		if k >= 0 {
+			s.ask(free[k], &due[i], p, now)
 			free = slices.Delete(free, k, k+1)
-			break
-		}
-		if len(free) == 0 {
-			return nil
 		}
 	}
 	return nil

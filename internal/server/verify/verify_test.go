@@ -3,6 +3,7 @@ package verify_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -290,5 +291,26 @@ func TestPoliciesAreCheckedBeforeTheyHold(t *testing.T) {
 	lines, err := f.st.Audit(t.Context(), 0, 10)
 	if err != nil || len(lines) != 1 || lines[0].Action != "trust.policy" || lines[0].Actor != "user:anna" {
 		t.Errorf("got audit %+v, %v", lines, err)
+	}
+}
+
+// TestImagesOfAbsentAgentsStandInNobodysWay has more of them due than a page
+// holds.
+func TestImagesOfAbsentAgentsStandInNobodysWay(t *testing.T) {
+	f := start(t)
+	var away []asset.Workload
+	for i := range store.MaxPage + 1 {
+		away = append(away, asset.Workload{ID: fmt.Sprintf("%064x", i), AgentID: "AGENTAWAY", State: asset.Running,
+			Image: asset.Image{Reference: "reg.example/away:1", ID: fmt.Sprintf("sha256:%064x", i), Digest: fmt.Sprintf("sha256:%064x", i)}})
+	}
+	if err := f.st.PutWorkloads(t.Context(), away); err != nil {
+		t.Fatal(err)
+	}
+	f.pass(time.Second)
+	f.set(policy("x"), 0)
+	f.send(answer(f.wish(), true, nil))
+	f.pass(7 * time.Hour) // it is due last of all now
+	if w := f.wish(); w.Repository != shop {
+		t.Errorf("asked for %s", w.Repository)
 	}
 }

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,11 +59,27 @@ func (k *kit) wantTrust(what string, q store.TrustQuery, want ...string) {
 	same(k, what, trustNames(all), want)
 }
 
+// wantDue asks for all that are known.
 func (k *kit) wantDue(what string, now time.Time, want ...string) {
 	k.Helper()
-	all, err := k.st.DueTrustImages(k.ctx, now, 0)
+	known, err := k.st.TrustImages(k.ctx, store.TrustQuery{})
 	k.ok(err)
-	same(k, what, trustNames(all), want)
+	var among []store.TrustName
+	for _, v := range known {
+		among = append(among, store.TrustName{Repository: v.Repository, Digest: v.Digest})
+	}
+	k.wantDueAmong(what, now, among, want...)
+}
+
+func (k *kit) wantDueAmong(what string, now time.Time, among []store.TrustName, want ...string) {
+	k.Helper()
+	all, err := k.st.DueTrustImages(k.ctx, now, among, 0)
+	k.ok(err)
+	var names []string
+	for _, v := range all {
+		names = append(names, v.Repository)
+	}
+	same(k, what, names, want)
 }
 
 func trustCases() []testCase {
@@ -83,6 +100,21 @@ func trustCases() []testCase {
 			k.noteTrust(base(), "a", "local", "b")
 			k.wantDue("at once", base(), "a", "b")
 			k.wantTrust("in order", store.TrustQuery{}, "local", "a", "b")
+		}},
+		{"what nobody can verify now stands in nobody's way", func(k *kit) {
+			var all []string
+			for i := range store.MaxPage + 1 {
+				all = append(all, fmt.Sprintf("absent/%04d", i))
+			}
+			k.noteTrust(base(), append(all, "there")...)
+			k.wantDueAmong("last of all", base(), []store.TrustName{{Repository: "there", Digest: "sha256:there"}, {Repository: "unknown", Digest: "d"}}, "there")
+			k.wantDueAmong("none", base(), nil)
+			var among []store.TrustName
+			for _, r := range all {
+				among = append(among, store.TrustName{Repository: r, Digest: "sha256:" + r})
+			}
+			slices.Reverse(among)
+			k.wantDueAmong("longest due first", base(), among, all[:100]...)
 		}},
 		{"a verdict is kept", testTrustVerdict},
 		{"a verdict by another policy is refused", func(k *kit) {
