@@ -36,10 +36,11 @@ const (
 )
 
 // imageVerifier verifies images, each in a child process that reads what strangers
-// wrote; only the registry is asked from here.
+// wrote; only the registry, and AWS Signer, are asked from here.
 type imageVerifier struct {
 	program  *self.Program
 	registry *oci.Registry
+	revoked  revokedByAWS
 	log      *slog.Logger
 }
 
@@ -54,7 +55,7 @@ func (g *globals) openImageVerifier(log *slog.Logger) (*imageVerifier, error) {
 	if err != nil {
 		return nil, errors.Join(err, registry.Close())
 	}
-	return &imageVerifier{program, registry, log}, nil
+	return &imageVerifier{program, registry, aws.NewRevocations(log.With("door", "aws")).Revoked, log}, nil
 }
 
 // VerifyImage is agent.Verifier.
@@ -66,7 +67,7 @@ func (v *imageVerifier) VerifyImage(ctx context.Context, w link.VerifyWish) ([]b
 	lending, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	var lendErr error
-	wg.Go(func() { lendErr = lendSignatures(lending, l, w, v.registry, v.log) })
+	wg.Go(func() { lendErr = lendSignatures(lending, l, w, v.registry, v.revoked, v.log) })
 	out, err := v.program.Run(ctx, self.Task{
 		Args:   []string{"agent", verifyCommand, "--", v.program.Inside(verifySocket)},
 		Output: link.MaxVerdict, Memory: verifyMemory, Within: verifyWithin,
@@ -114,7 +115,7 @@ func verifyLent(ctx context.Context, socket string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	open, err := openers(p.Roots(), nil)
+	open, err := openersAsking(p.Roots(), lent.revoked)
 	if err != nil {
 		return nil, err
 	}
