@@ -123,7 +123,8 @@ func (r *Registry) envelopesIn(ctx context.Context, repo name.Repository, s sign
 	}
 	f := newFinder(in, s)
 	if most := r.options.MaxEnvelopes; most > 0 {
-		f.budget = min(f.budget, most)
+		f.most = min(f.most, most)
+		f.budget = f.most
 	}
 	f.all.Go(func() { in.referrers(ctx, f) })
 	for _, suffix := range []string{suffixSignatures, suffixAttestations} {

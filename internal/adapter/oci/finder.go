@@ -54,7 +54,8 @@ type finder struct {
 	mu      sync.Mutex
 	seen    map[string]bool // manifests, by digest
 	fetched int
-	budget  int64
+	most    int64 // bytes that may be fetched
+	budget  int64 // what is left of them
 	found   []found
 	left    signature.Incomplete
 	ended   bool // that time is over was told
@@ -67,7 +68,7 @@ type found struct {
 }
 
 func newFinder(s store, about signature.Subject) *finder {
-	return &finder{store: s, subject: about, slots: make(chan struct{}, finders), seen: map[string]bool{}, budget: maxFound}
+	return &finder{store: s, subject: about, slots: make(chan struct{}, finders), seen: map[string]bool{}, budget: maxFound, most: maxFound}
 }
 
 // leave notes what was left out.
@@ -263,7 +264,7 @@ func (f *finder) spend(n int64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if n > f.budget {
-		return limited("more than %d bytes are attached to %s", maxFound, short(f.subject.Digest))
+		return limited("more than %d bytes are attached to %s", f.most, short(f.subject.Digest))
 	}
 	f.budget -= n
 	return nil
