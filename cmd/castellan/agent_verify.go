@@ -39,7 +39,7 @@ const (
 // wrote; only the registry, and AWS Signer, are asked from here.
 type imageVerifier struct {
 	program  *self.Program
-	registry *oci.Registry
+	registry trust.Finder
 	revoked  revokedByAWS
 	log      *slog.Logger
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/castellan-security/castellan/internal/adapter/aws"
 	"github.com/castellan-security/castellan/internal/adapter/notary"
 	"github.com/castellan-security/castellan/internal/adapter/notary/notarytest"
+	"github.com/castellan-security/castellan/internal/adapter/oci"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/signature"
@@ -115,7 +116,12 @@ func TestAWSSignerIsAskedForTheChild(t *testing.T) {
 	defer v.program.Close()
 	image := pushedImage(t, host+"/shop/web", "aws")
 	e, root := signedByAWS(t, image)
-	if _, err := v.registry.Attach(t.Context(), image, e); err != nil {
+	to, err := oci.NewRegistry(oci.Options{}, v.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer to.Close()
+	if _, err := to.Attach(t.Context(), image, e); err != nil {
 		t.Fatal(err)
 	}
 	for _, tc := range []struct {

@@ -11,12 +11,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,6 +36,7 @@ import (
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/server"
+	"github.com/castellan-security/castellan/internal/server/verify"
 	"github.com/castellan-security/castellan/internal/signature"
 	"github.com/castellan-security/castellan/internal/store"
 )
@@ -41,7 +44,7 @@ import (
 // pushedImage puts an image of its own into a registry.
 func pushedImage(t *testing.T, repository, author string) signature.Subject {
 	t.Helper()
-	image, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: "amd64", Author: author})
+	image, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: "amd64", Author: author, RootFS: v1.RootFS{Type: "layers", DiffIDs: []v1.Hash{}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,37 +125,69 @@ func (signedHost) Describe(context.Context) (asset.Host, []asset.Rung) { return 
 func (signedHost) Processes(context.Context) ([]event.Running, error)  { return nil, nil }
 func (signedHost) Usage() asset.Usage                                  { return asset.Usage{} }
 
-// wholeFleet is a server, and the agent of one host with the real verifier.
+// wholeFleet is a server, a registry, and the agent of one host with the real
+// verifier.
 type wholeFleet struct {
 	*testing.T
-	dir string
+	dir      string
+	registry string // host and port
+	to       *oci.Registry
+	reads    atomic.Int64 // of lists of referrers
+	refuse   atomic.Bool  // by the registry
 }
 
-// startWhole starts both; each image runs on the host. The registry is reached by
-// the verifier that comes back.
-func startWhole(t *testing.T, images func(host string, to *oci.Registry) signedHost) *wholeFleet {
+// readyFleet starts the registry; run starts the rest.
+func readyFleet(t *testing.T) *wholeFleet {
 	t.Helper()
-	r := httptest.NewServer(registry.New(registry.Logger(slog.NewLogLogger(slog.DiscardHandler, 0)), registry.WithReferrersSupport(true)))
+	f := &wholeFleet{T: t}
+	in := registry.New(registry.Logger(slog.NewLogLogger(slog.DiscardHandler, 0)), registry.WithReferrersSupport(true))
+	r := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/referrers/") {
+			f.reads.Add(1)
+			if f.refuse.Load() {
+				w.WriteHeader(http.StatusForbidden)
+				return
+			}
+		}
+		in.ServeHTTP(w, r)
+	}))
 	t.Cleanup(r.Close)
-	dir, err := os.MkdirTemp("", "castellan-") // sockets have short paths
-	if err != nil {
+	f.registry = strings.TrimPrefix(r.URL, "http://")
+	var err error
+	if f.dir, err = os.MkdirTemp("", "castellan-"); err != nil { // sockets have short paths
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	g := &globals{dataDir: filepath.Join(dir, "agent")}
+	t.Cleanup(func() { _ = os.RemoveAll(f.dir) })
+	if f.to, err = oci.NewRegistry(oci.Options{}, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.to.Close() })
+	return f
+}
+
+// run starts server and agent; the images run on its host.
+func (f *wholeFleet) run(host signedHost) {
+	f.Helper()
+	log := slog.New(slog.NewTextHandler(f.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	g, own := &globals{dataDir: filepath.Join(f.dir, "agent")}, &globals{dataDir: f.dir}
 	v, err := g.openImageVerifier(log)
 	if err != nil {
-		t.Fatal(err)
+		f.Fatal(err)
 	}
-	host := images(strings.TrimPrefix(r.URL, "http://"), v.registry)
-	st, err := db.Open(t.Context(), db.Options{Path: databasePath(dir)}, log)
+	doors, signatures, closeDoors, err := own.openRegistryDoors(serverOptions{registryScans: 1}, nil, log)
 	if err != nil {
-		t.Fatal(err)
+		f.Fatal(err)
 	}
-	s, err := server.New(server.Config{DataDir: dir, Listen: "127.0.0.1:0", Version: "test", CheckTrust: checkTrust, TrustEvery: 20 * time.Millisecond}, st, log)
+	st, err := db.Open(f.Context(), db.Options{Path: databasePath(f.dir)}, log)
 	if err != nil {
-		t.Fatal(err)
+		f.Fatal(err)
+	}
+	s, err := server.New(server.Config{
+		DataDir: f.dir, Listen: "127.0.0.1:0", Version: "test", CheckTrust: checkTrust, TrustEvery: 20 * time.Millisecond,
+		Registries: doors, RegistryScans: 1, Trust: signatures,
+	}, st, log)
+	if err != nil {
+		f.Fatal(err)
 	}
 	a := agent.New(agent.Config{ID: "AGENTONEAGENT", Version: "test", DataDir: g.dataDir},
 		agent.Parts{Engine: host, Sensors: host, Host: host, Server: s.Intake(), Verifier: v}, log)
@@ -161,19 +196,18 @@ func startWhole(t *testing.T, images func(host string, to *oci.Registry) signedH
 	for who, run := range map[string]func(context.Context) error{"server": s.Run, "agent": a.Run} {
 		wg.Go(func() {
 			if err := run(ctx); err != nil && !errors.Is(err, context.Canceled) {
-				t.Errorf("%s: %v", who, err)
+				f.Errorf("%s: %v", who, err)
 			}
 		})
 	}
-	t.Cleanup(func() {
+	f.Cleanup(func() {
 		stop()
 		wg.Wait()
-		if err := errors.Join(v.program.Close(), v.registry.Close(), st.Close()); err != nil {
-			t.Error(err)
+		if err := errors.Join(v.program.Close(), closeDoors(), st.Close()); err != nil {
+			f.Error(err)
 		}
 	})
 	<-s.Ready()
-	return &wholeFleet{t, dir}
 }
 
 // castellan runs a command to its end, with a policy at hand.
@@ -244,14 +278,11 @@ func keyedPolicy(host string, keys ...string) string {
 // TestSignedAndUnsignedImagesOfAFleet goes the whole way: a registry, a server, an
 // agent with its confined child, and the command line.
 func TestSignedAndUnsignedImagesOfAFleet(t *testing.T) {
-	var signed, unsigned signature.Subject
-	var host, key string
-	f := startWhole(t, func(at string, to *oci.Registry) signedHost {
-		host = at
-		signed, unsigned = pushedImage(t, at+"/shop/web", "a"), pushedImage(t, at+"/shop/pay", "b")
-		key = signBy(t, to, signed)
-		return signedHost{signed, unsigned}
-	})
+	f := readyFleet(t)
+	host := f.registry
+	signed, unsigned := pushedImage(t, host+"/shop/web", "a"), pushedImage(t, host+"/shop/pay", "b")
+	key := signBy(t, f.to, signed)
+	f.run(signedHost{signed, unsigned})
 	f.set(keyedPolicy(host, key))
 	for _, v := range f.until(map[string]store.TrustState{signed.Repository: store.TrustAllowed, unsigned.Repository: store.TrustDenied}) {
 		switch {
@@ -283,5 +314,52 @@ func TestSignedAndUnsignedImagesOfAFleet(t *testing.T) {
 	out, err = f.castellan(keyedPolicy(host, key), "trust", "policy", "try", "-")
 	if err != nil || !strings.Contains(out, "denied, then allowed: all that rule") {
 		t.Errorf("tried the former: got %s, %v", out, err)
+	}
+}
+
+// TestImagesOfAWatchedRegistryAreVerified has the server verify what runs nowhere.
+func TestImagesOfAWatchedRegistryAreVerified(t *testing.T) {
+	f := readyFleet(t)
+	signed, unsigned := pushedImage(t, f.registry+"/shop/web", "a"), pushedImage(t, f.registry+"/shop/pay", "b")
+	running := pushedImage(t, f.registry+"/shop/run", "c")
+	key := signBy(t, f.to, signed)
+	f.run(signedHost{running})
+	f.set(keyedPolicy(f.registry, key))
+	if out, err := f.castellan("", "registries", "add", "local", "--host", f.registry, "--plain-http"); err != nil {
+		t.Fatalf("add the registry: %s, %v", out, err)
+	}
+	all := f.until(map[string]store.TrustState{signed.Repository: store.TrustAllowed, unsigned.Repository: store.TrustDenied, running.Repository: store.TrustDenied})
+	if len(all) != 3 {
+		t.Errorf("got %d images, want 3: a signature is none", len(all))
+	}
+	for _, v := range all {
+		watched := v.Repository != running.Repository
+		if v.Watched != watched || (v.Agent == verify.Server) != watched || (v.Running > 0) == watched {
+			t.Errorf("%s: verified by %s, watched %v, %d run", v.Repository, v.Agent, v.Watched, v.Running)
+		}
+	}
+	out, err := f.castellan("", "trust", "images")
+	if err != nil || strings.Contains(out, signed.Repository) || !strings.Contains(out, running.Repository) {
+		t.Errorf("what runs: got %s, %v", out, err)
+	}
+
+	// A registry that refuses is left alone, and nothing of it is allowed any more
+	// that was tried.
+	f.refuse.Store(true)
+	f.set(keyedPolicy(f.registry, key) + "# changed\n")
+	refused := func(all []store.TrustImage) (n int) {
+		for _, v := range all {
+			if v.Watched && v.State == store.TrustUndecided {
+				n++
+			}
+		}
+		return n
+	}
+	all = f.until(map[string]store.TrustState{running.Repository: store.TrustUndecided})
+	for late := time.Now().Add(30 * time.Second); refused(all) == 0 && time.Now().Before(late); {
+		all = f.until(map[string]store.TrustState{running.Repository: store.TrustUndecided})
+	}
+	if n := refused(all); n != 1 {
+		t.Errorf("%d images of a registry that refuses were tried, want one", n)
 	}
 }

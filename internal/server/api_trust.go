@@ -80,7 +80,7 @@ type trustFilters struct {
 }
 
 type trustPage struct {
-	Images []store.TrustImage `json:"images" nullable:"false" doc:"What runs first, then by state: denied, undecided, local, waiting, allowed"`
+	Images []store.TrustImage `json:"images" nullable:"false" doc:"What runs first, then what ran, then what registries hold that are watched; each by state: denied, undecided, local, waiting, allowed"`
 	Totals store.TrustTotals  `json:"totals" doc:"Of all images that run"`
 }
 

@@ -26,6 +26,8 @@ func useTrust(t *testing.T, d *db.DB) {
 	must(d.PutTrustVerdict(ctx, store.TrustVerdict{Repository: "r", Digest: "d", Policy: "p", State: store.TrustDenied}))
 	_, err = d.DueTrustImages(ctx, fleetStart, []store.TrustName{{Repository: "r", Digest: "d"}}, 0)
 	must(err)
+	_, err = d.DueTrustWatched(ctx, fleetStart, []store.TrustName{{Repository: "r", Digest: "d"}}, 0)
+	must(err)
 	one, err := d.TrustImage(ctx, "r", "d")
 	must(err)
 	for _, q := range []store.TrustQuery{

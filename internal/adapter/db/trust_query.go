@@ -20,6 +20,15 @@ const dueAtOnce = 1000
 
 // DueTrustImages implements store.TrustVerdicts.
 func (d *DB) DueTrustImages(ctx context.Context, now time.Time, among []store.TrustName, limit int) ([]store.TrustDue, error) {
+	return d.dueTrust(ctx, 0, now, among, limit)
+}
+
+// DueTrustWatched implements store.TrustVerdicts.
+func (d *DB) DueTrustWatched(ctx context.Context, now time.Time, among []store.TrustName, limit int) ([]store.TrustDue, error) {
+	return d.dueTrust(ctx, idleWatched, now, among, limit)
+}
+
+func (d *DB) dueTrust(ctx context.Context, idle int, now time.Time, among []store.TrustName, limit int) ([]store.TrustDue, error) {
 	type due struct {
 		store.TrustDue
 		at, id int64
@@ -31,11 +40,13 @@ func (d *DB) DueTrustImages(ctx context.Context, now time.Time, among []store.Tr
 			if err != nil {
 				return fmt.Errorf("encode names: %w", err)
 			}
-			const query = `SELECT t.due, t.id, t.repository, t.digest, t.tries FROM trust_images t
-				WHERE (t.repository, t.digest) IN (SELECT value ->> '$.Repository', value ->> '$.Digest' FROM json_each(?)) AND +t.idle = 0 AND t.due <= ?`
-			err = s.query(ctx, query, []any{string(names), nanos(now)}, func(r *sql.Rows) (bool, error) {
+			const query = `SELECT t.due, t.id, t.repository, t.digest, t.tries, t.seen FROM trust_images t
+				WHERE (t.repository, t.digest) IN (SELECT value ->> '$.Repository', value ->> '$.Digest' FROM json_each(?)) AND +t.idle = ? AND t.due <= ?`
+			err = s.query(ctx, query, []any{string(names), idle, nanos(now)}, func(r *sql.Rows) (bool, error) {
 				var v due
-				err := r.Scan(&v.at, &v.id, &v.Repository, &v.Digest, &v.Tries)
+				var seen int64
+				err := r.Scan(&v.at, &v.id, &v.Repository, &v.Digest, &v.Tries, &seen)
+				v.Seen = fromNanos(seen)
 				found = append(found, v)
 				return true, err
 			})

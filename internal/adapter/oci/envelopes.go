@@ -82,6 +82,11 @@ func subjectOf(d descriptor, b []byte) (signature.Subject, error) {
 // says what was left out and why, and those that were found come with it. A
 // mirror that has none is no answer: its registry is asked, too.
 func (r *Registry) Envelopes(ctx context.Context, s signature.Subject) ([]signature.Envelope, error) {
+	return r.EnvelopesWithin(ctx, s, r.options.MaxEnvelopes)
+}
+
+// EnvelopesWithin is Envelopes with other bounds than Options.MaxEnvelopes.
+func (r *Registry) EnvelopesWithin(ctx context.Context, s signature.Subject, most int64) ([]signature.Envelope, error) {
 	repo, err := repositoryOf(s)
 	if err != nil {
 		return nil, err
@@ -94,7 +99,7 @@ func (r *Registry) Envelopes(ctx context.Context, s signature.Subject) ([]signat
 	defer cancel()
 	var envelopes []signature.Envelope
 	for _, repo := range repos {
-		if envelopes, err = r.envelopesIn(ctx, repo, s); err == nil && len(envelopes) > 0 || ctx.Err() != nil {
+		if envelopes, err = r.envelopesIn(ctx, repo, s, most); err == nil && len(envelopes) > 0 || ctx.Err() != nil {
 			break
 		}
 	}
@@ -116,13 +121,13 @@ func repositoryOf(s signature.Subject) (name.Repository, error) {
 	return ref.Context(), nil
 }
 
-func (r *Registry) envelopesIn(ctx context.Context, repo name.Repository, s signature.Subject) ([]signature.Envelope, error) {
+func (r *Registry) envelopesIn(ctx context.Context, repo name.Repository, s signature.Subject, most int64) ([]signature.Envelope, error) {
 	in, err := r.enter(ctx, repo)
 	if err != nil {
 		return nil, &signature.Incomplete{Left: []error{err}}
 	}
 	f := newFinder(in, s)
-	if most := r.options.MaxEnvelopes; most > 0 {
+	if most > 0 {
 		f.most = min(f.most, most)
 		f.budget = f.most
 	}

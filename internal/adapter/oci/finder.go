@@ -111,9 +111,18 @@ func order(w signature.Way) int {
 
 // limited is the error for a limit of what is read.
 func limited(format string, args ...any) error {
-	return fault.New(fault.Exhausted, format, args...).
+	return fault.New(fault.Exhausted, "%w", &tooMuch{fmt.Sprintf(format, args...)}).
 		With("remove from the repository what is attached to the image and no longer needed")
 }
+
+// tooMuch says that more is attached to an image than is read of it.
+type tooMuch struct{ text string }
+
+func (t *tooMuch) Error() string { return t.text }
+
+// TooMuch reports whether an error of Envelopes is one of the image's: more is
+// attached to it than is read. An Exhausted one can be the registry's, too.
+func TooMuch(err error) bool { return errors.As(err, new(*tooMuch)) }
 
 // follow reads manifests in the background that a list has. Lists of referrers
 // claim that all of theirs are about the subject.

@@ -1,6 +1,8 @@
 // Package verify keeps the images of the fleet verified by its trust policy: each
 // image that runs is held against the policy by one of the agents that have it,
 // when it is new, when the policy changes, and when the answer holds no longer.
+// What registries hold that are watched, and runs nowhere, the server verifies
+// itself.
 //
 // Agents verify because they have the way to the registry and the credentials for
 // it. What was handed out is remembered in memory alone: an answer to what a
@@ -53,6 +55,14 @@ type Store interface {
 	Agents(ctx context.Context) ([]asset.Agent, error)
 	Workloads(ctx context.Context, q store.WorkloadQuery) ([]asset.Workload, error)
 	AppendAudit(ctx context.Context, a access.Audit) error
+	Watched
+}
+
+// Watched tells what registries are watched, and what they hold; see
+// store.Registries.
+type Watched interface {
+	Registries(ctx context.Context) ([]store.WatchedRegistry, error)
+	RegistryImages(ctx context.Context, q store.RegistryImageQuery) ([]store.RegistryImage, error)
 }
 
 // Directions reach the agents that listen.
@@ -64,8 +74,8 @@ type Directions interface {
 	EndVerify(agentID, job string)
 }
 
-// Options are what a Service needs. All but Check, Condition and Every are
-// required.
+// Options are what a Service needs. All but Check, Condition, Every, Own and Held
+// are required.
 type Options struct {
 	Store      Store
 	Directions Directions
@@ -74,8 +84,12 @@ type Options struct {
 	// Condition shows that a part is not well, or, with nil, that it is again.
 	Condition func(ctx context.Context, part string, err error)
 	Every     time.Duration // between two looks; lookEvery
-	Clock     func() time.Time
-	Log       *slog.Logger
+	// Own verifies what registries hold; nil: only what agents run is verified. Held
+	// returns which of a registry's repositories are not to be read now.
+	Own   Own
+	Held  func(r asset.Registry) func(repository string) bool
+	Clock func() time.Time
+	Log   *slog.Logger
 }
 
 // Service is what keeps images verified. It is safe for concurrent use.
@@ -89,6 +103,7 @@ type Service struct {
 
 	mu     sync.Mutex
 	leases map[string]lease // by agent
+	held   []watched        // what registries hold
 }
 
 // lease is an image that an agent is at.
@@ -106,6 +121,9 @@ func New(o Options) *Service {
 	}
 	if o.Condition == nil {
 		o.Condition = func(context.Context, string, error) {}
+	}
+	if o.Held == nil {
+		o.Held = func(asset.Registry) func(string) bool { return func(string) bool { return false } }
 	}
 	if o.Every <= 0 {
 		o.Every = lookEvery
@@ -131,6 +149,15 @@ type name struct{ repository, digest string }
 
 // Run keeps images verified until ctx ends. Call it once.
 func (s *Service) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	if s.Own != nil {
+		wg.Go(func() { s.verifyWatched(ctx) })
+	}
+	s.loop(ctx)
+	wg.Wait()
+}
+
+func (s *Service) loop(ctx context.Context) {
 	tick := time.NewTicker(s.Every)
 	defer tick.Stop()
 	var r round
@@ -182,6 +209,7 @@ func (s *Service) note(ctx context.Context, r *round, now time.Time) error {
 		}
 		q.After = page[len(page)-1].ID
 	}
+	s.addWatched(seen)
 	all := make([]store.TrustSeen, 0, len(seen))
 	for _, v := range seen {
 		slices.Sort(v.Images)

@@ -60,7 +60,7 @@ func (f *fleet) clock() time.Time { f.mu.Lock(); defer f.mu.Unlock(); return f.n
 
 func (f *fleet) pass(d time.Duration) { f.mu.Lock(); defer f.mu.Unlock(); f.now = f.now.Add(d) }
 
-func start(t *testing.T) *fleet {
+func start(t *testing.T, change ...func(*verify.Options)) *fleet {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	st, err := db.Open(t.Context(), db.Options{Path: filepath.Join(t.TempDir(), "castellan.db")}, log)
@@ -81,7 +81,11 @@ func start(t *testing.T) *fleet {
 	if err := st.PutWorkloads(t.Context(), []asset.Workload{run("1", shop+":2", digest), run("2", "built-here", "")}); err != nil {
 		t.Fatal(err)
 	}
-	f.s = verify.New(verify.Options{Store: st, Directions: f, Every: time.Millisecond, Clock: f.clock, Log: log})
+	o := verify.Options{Store: st, Directions: f, Every: time.Millisecond, Clock: f.clock, Log: log}
+	for _, c := range change {
+		c(&o)
+	}
+	f.s = verify.New(o)
 	ctx, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { f.s.Run(ctx) })

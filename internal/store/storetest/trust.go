@@ -117,6 +117,7 @@ func trustCases() []testCase {
 			k.wantDueAmong("longest due first", base(), among, all[:100]...)
 		}},
 		{"a verdict is kept", testTrustVerdict},
+		{"what a registry holds and runs nowhere", testTrustWatched},
 		{"a verdict by another policy is refused", func(k *kit) {
 			k.noteTrust(base(), "a")
 			v := store.TrustVerdict{Repository: "a", Digest: "sha256:a", State: store.TrustAllowed}
@@ -186,6 +187,55 @@ func testTrustHistory(k *kit) {
 	k.wantFault(err, fault.NotFound)
 	_, err = k.st.TrustPolicy(k.ctx, 2)
 	k.ok(err)
+}
+
+func testTrustWatched(k *kit) {
+	name := []store.TrustName{{Repository: "reg/a", Digest: "d"}}
+	note := func(at time.Time, running ...int) {
+		k.Helper()
+		var seen []store.TrustSeen
+		for _, n := range running {
+			seen = append(seen, store.TrustSeen{Repository: "reg/a", Digest: "d", Running: n})
+		}
+		k.ok(k.st.NoteTrustImages(k.ctx, seen, at, at.Add(-time.Hour)))
+	}
+	due := func(what string, runs, watched int) {
+		k.Helper()
+		all, err := k.st.DueTrustImages(k.ctx, base(), name, 0)
+		k.ok(err)
+		same(k, what+": by agents", len(all), runs)
+		all, err = k.st.DueTrustWatched(k.ctx, base(), name, 0)
+		k.ok(err)
+		same(k, what+": by the server", len(all), watched)
+	}
+	verdict := func() {
+		k.Helper()
+		k.ok(k.st.PutTrustVerdict(k.ctx, store.TrustVerdict{Repository: "reg/a", Digest: "d", State: store.TrustAllowed, Policy: "sha256:p", Next: base().Add(time.Hour)}))
+	}
+	k.trustPolicy("p", 0)
+	note(base(), 0)
+	due("held", 0, 1)
+	verdict()
+	due("verified", 0, 0)
+	v, err := k.st.TrustImage(k.ctx, "reg/a", "d")
+	k.ok(err)
+	same(k, "watched", v.Watched && v.Running == 0, true)
+	k.wantTrust("it does not run", store.TrustQuery{Running: true})
+	k.wantTrust("it is known", store.TrustQuery{}, "reg/a")
+	totals, err := k.st.TrustTotals(k.ctx)
+	k.ok(err)
+	same(k, "totals", len(totals.States), 0)
+	note(base(), 1)
+	due("it runs now", 1, 0)
+	verdict()
+	note(base(), 0)
+	due("it runs no more", 0, 0)
+	k.trustPolicy("q", 1)
+	due("another policy", 0, 1)
+	note(base())
+	due("gone", 0, 0)
+	note(base().Add(2 * time.Hour))
+	k.wantTrust("forgotten", store.TrustQuery{})
 }
 
 func testTrustVerdict(k *kit) {
