@@ -122,15 +122,30 @@ func verifyLent(ctx context.Context, socket string) ([]byte, error) {
 	// All that is there is opened, and told: another policy may ask for what this
 	// one does not.
 	d := trust.Decider{Policy: p, Finder: lent, Openers: open, Facts: true}
-	v, err := d.Explain(ctx, trust.Image{Subject: signature.Subject{Repository: w.Repository, Digest: w.Digest}}, time.Now())
+	image := trust.Image{Subject: signature.Subject{Repository: w.Repository, Digest: w.Digest}}
+	v, err := d.Explain(ctx, image, time.Now())
 	if err != nil {
 		return nil, err
 	}
+	return fitting(v, func() (trust.Verdict, error) {
+		d.Facts = false
+		return d.Verify(ctx, image, time.Now())
+	})
+}
+
+// fitting is a verdict as it is sent. One that is too large is sent without what
+// other policies would need, and then as short says it, which looks no further than
+// it must: what strangers attach to an image must not undo what its signers say.
+func fitting(v trust.Verdict, short func() (trust.Verdict, error)) ([]byte, error) {
 	b, err := json.Marshal(v)
 	if err == nil && len(b) > link.MaxVerdict {
-		// Rather no verdict on another policy than none on this.
 		v.Facts = nil
 		b, err = json.Marshal(v)
+	}
+	if err == nil && len(b) > link.MaxVerdict {
+		if v, err = short(); err == nil {
+			b, err = json.Marshal(v)
+		}
 	}
 	if err == nil && len(b) > link.MaxVerdict {
 		err = fault.New(fault.Exhausted, "the verdict has %d bytes, and at most %d are taken", len(b), link.MaxVerdict).

@@ -41,6 +41,11 @@ type (
 	Image = decide.Image
 	// Verdict is whether it may run, and why.
 	Verdict = decide.Verdict
+	// Facts are what was found of an image, kept for another policy; a Fact is what was
+	// found of one envelope.
+	Facts = decide.Facts
+	// Fact is what was found true of an envelope.
+	Fact = decide.Fact
 	// Recalled is what another policy says of what was found.
 	Recalled = decide.Recalled
 	// Cache remembers verdicts.

@@ -21,6 +21,8 @@ const (
 	// MaxChanges bounds the images that are told of one trial, those of each state by
 	// themselves: who reads of a hundred denials mends the policy first.
 	MaxChanges = 100
+	// maxListedDoubts is how many are told of each; all are of one image alone.
+	maxListedDoubts = 3
 	// tryWithin bounds a trial, and the waiting for those before it: a thousand
 	// images take less than a second, and a policy's conditions may take their time.
 	tryWithin = 15 * time.Second
@@ -180,6 +182,7 @@ func (r *trial) count(t *Trial, changes map[store.TrustState][]Change, v *store.
 	case len(changes[x.After]) >= MaxChanges:
 		t.More++
 	default:
+		x.Doubts = x.Doubts[:min(len(x.Doubts), maxListedDoubts)]
 		changes[x.After] = append(changes[x.After], x.Change)
 	}
 }
