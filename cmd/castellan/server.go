@@ -102,7 +102,7 @@ func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Log
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	doors, closeDoors, err := g.openRegistryDoors(o, salt, log)
+	doors, signatures, closeDoors, err := g.openRegistryDoors(o, salt, log)
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
@@ -117,9 +117,9 @@ func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Log
 		Advisories: g.advisoryPath(o.advisories),
 		Salt:       salt,
 		Registries: doors, RegistryScans: o.registryScans,
-		CheckTrust: checkTrust,
-		URL:        o.url,
-		Sender:     notify.New(version()),
+		CheckTrust: checkTrust, Trust: signatures,
+		URL:    o.url,
+		Sender: notify.New(version()),
 	}, st, log.With("hall", "server"))
 	if err != nil {
 		return nil, errors.Join(err, closer())

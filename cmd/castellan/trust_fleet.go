@@ -26,7 +26,7 @@ type trustPolicyPage struct {
 	Policies []store.TrustPolicy `json:"policies"`
 }
 
-// newTrustImages lists what the fleet's agents have verified.
+// newTrustImages lists what the fleet's agents and the server have verified.
 func newTrustImages(g *globals) *cobra.Command {
 	var o askOptions
 	var state, signer, repository string
@@ -46,7 +46,7 @@ the fleet's trust policy allows them; those that need attention first.
 	c.Flags().StringVar(&state, "state", "", "only those that are denied, undecided, local, waiting or allowed")
 	c.Flags().StringVar(&signer, "signer", "", "only those that this signer of the policy, or this identity, has signed")
 	c.Flags().StringVar(&repository, "repository", "", "only those with this text in their repository's name")
-	c.Flags().BoolVar(&all, "all", false, "also images that run no more")
+	c.Flags().BoolVar(&all, "all", false, "also images that run nowhere: those that did, and those of registries that are watched")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if state != "" && !slices.Contains(store.TrustStates(), store.TrustState(state)) {
 			return usageError{fmt.Errorf("there is no state %q", state)}
@@ -119,7 +119,7 @@ func signedBy(signers []store.TrustSigner) string {
 // trustPolicyOfFleet are the commands about the policy that a server keeps.
 func (g *globals) trustPolicyOfFleet() []*cobra.Command {
 	var o askOptions
-	all := []*cobra.Command{g.trustPolicyShow(&o), g.trustPolicySet(&o), g.trustPolicyHistory(&o)}
+	all := []*cobra.Command{g.trustPolicyShow(&o), g.trustPolicyTry(&o), g.trustPolicySet(&o), g.trustPolicyHistory(&o)}
 	for _, c := range all {
 		o.flags(c)
 	}

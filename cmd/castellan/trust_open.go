@@ -22,17 +22,21 @@ import (
 // openers are both doors by which signatures are opened, with what a policy
 // trusts. With revocations AWS Signer is asked, too.
 func openers(roots signature.Roots, revocations *aws.Revocations) (map[signature.Kind]trust.Opener, error) {
+	if revocations == nil {
+		return openersAsking(roots, nil)
+	}
+	return openersAsking(roots, func(ctx context.Context, s notary.AWSSignature) ([]string, error) {
+		return revocations.Revoked(ctx, aws.Revocable(s))
+	})
+}
+
+// openersAsking is openers where somebody else asks AWS Signer; nil: nobody.
+func openersAsking(roots signature.Roots, ask notary.AWSRevocations) (map[signature.Kind]trust.Opener, error) {
 	s, err := sigstore.New(roots, sigstore.Options{})
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "%w", err).With("mend roots in the trust policy")
 	}
-	var o notary.Options
-	if revocations != nil {
-		o.AWS = func(ctx context.Context, s notary.AWSSignature) ([]string, error) {
-			return revocations.Revoked(ctx, aws.Revocable(s))
-		}
-	}
-	n, err := notary.New(roots, o)
+	n, err := notary.New(roots, notary.Options{AWS: ask})
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "%w", err).With("mend roots in the trust policy")
 	}

@@ -68,7 +68,10 @@ type Config struct {
 	// policy; nil: nobody looks before agents do.
 	CheckTrust func(*trust.Policy) error
 	// TrustEvery is how often is looked for images to verify; zero is what is usual.
-	TrustEvery    time.Duration
+	TrustEvery time.Duration
+	// Trust verifies images of registries that are watched; nil: only what agents run
+	// is verified.
+	Trust         verify.Own
 	RegistryScans int
 	// URL is where people reach the console, as links in notifications have it;
 	// empty: https, the first of Names or the address, and the port.
@@ -164,7 +167,8 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 		Condition: s.condition, Clock: cfg.Clock, Log: log,
 	})
 	s.trust = verify.New(verify.Options{
-		Store: st, Directions: s.direct, Check: cfg.CheckTrust, Condition: s.condition, Every: cfg.TrustEvery, Clock: cfg.Clock, Log: log,
+		Store: st, Directions: s.direct, Check: cfg.CheckTrust, Condition: s.condition, Every: cfg.TrustEvery,
+		Own: cfg.Trust, Held: s.registries.Held, Clock: cfg.Clock, Log: log,
 	})
 	s.strangers = newStrangers(cfg.Clock, log)
 	s.metrics = newMetrics(s)

@@ -82,17 +82,22 @@ func subjectOf(d descriptor, b []byte) (signature.Subject, error) {
 // says what was left out and why, and those that were found come with it. A
 // mirror that has none is no answer: its registry is asked, too.
 func (r *Registry) Envelopes(ctx context.Context, s signature.Subject) ([]signature.Envelope, error) {
-	return r.find(ctx, s, current|old)
+	return r.find(ctx, s, current|old, r.options.MaxEnvelopes)
+}
+
+// EnvelopesWithin is Envelopes with other bounds than Options.MaxEnvelopes.
+func (r *Registry) EnvelopesWithin(ctx context.Context, s signature.Subject, most int64) ([]signature.Envelope, error) {
+	return r.find(ctx, s, current|old, most)
 }
 
 // CurrentEnvelopes is Envelopes without those in the tags of older cosign.
 func (r *Registry) CurrentEnvelopes(ctx context.Context, s signature.Subject) ([]signature.Envelope, error) {
-	return r.find(ctx, s, current)
+	return r.find(ctx, s, current, r.options.MaxEnvelopes)
 }
 
 // OldEnvelopes is Envelopes with nothing but those.
 func (r *Registry) OldEnvelopes(ctx context.Context, s signature.Subject) ([]signature.Envelope, error) {
-	return r.find(ctx, s, old)
+	return r.find(ctx, s, old, r.options.MaxEnvelopes)
 }
 
 // half is where envelopes are looked for.
@@ -103,7 +108,7 @@ const (
 	old                      // by the tags of older cosign
 )
 
-func (r *Registry) find(ctx context.Context, s signature.Subject, in half) ([]signature.Envelope, error) {
+func (r *Registry) find(ctx context.Context, s signature.Subject, in half, most int64) ([]signature.Envelope, error) {
 	repo, err := repositoryOf(s)
 	if err != nil {
 		return nil, err
@@ -116,7 +121,7 @@ func (r *Registry) find(ctx context.Context, s signature.Subject, in half) ([]si
 	defer cancel()
 	var envelopes []signature.Envelope
 	for _, repo := range repos {
-		if envelopes, err = r.envelopesIn(ctx, repo, s, in); err == nil && len(envelopes) > 0 || ctx.Err() != nil {
+		if envelopes, err = r.envelopesIn(ctx, repo, s, in, most); err == nil && len(envelopes) > 0 || ctx.Err() != nil {
 			break
 		}
 	}
@@ -138,14 +143,15 @@ func repositoryOf(s signature.Subject) (name.Repository, error) {
 	return ref.Context(), nil
 }
 
-func (r *Registry) envelopesIn(ctx context.Context, repo name.Repository, s signature.Subject, of half) ([]signature.Envelope, error) {
+func (r *Registry) envelopesIn(ctx context.Context, repo name.Repository, s signature.Subject, of half, most int64) ([]signature.Envelope, error) {
 	in, err := r.enter(ctx, repo)
 	if err != nil {
 		return nil, &signature.Incomplete{Left: []error{err}}
 	}
 	f := newFinder(in, s)
-	if most := r.options.MaxEnvelopes; most > 0 {
-		f.budget = min(f.budget, most)
+	if most > 0 {
+		f.most = min(f.most, most)
+		f.budget = f.most
 	}
 	if of&current != 0 {
 		f.all.Go(func() { in.referrers(ctx, f) })

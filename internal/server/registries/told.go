@@ -137,3 +137,20 @@ func sleep(ctx context.Context, d time.Duration) {
 	case <-t.C:
 	}
 }
+
+// Held returns which repositories of a registry nothing is to be read of now,
+// because it refuses; of a registry that is not watched all.
+func (s *Service) Held(r asset.Registry) func(repository string) bool {
+	s.mu.Lock()
+	p := s.plans[r.Name]
+	s.mu.Unlock()
+	if p == nil {
+		return func(string) bool { return true }
+	}
+	held, _ := s.holds.held(r.Name, p.r.Host, s.clock(), nil)
+	of := map[string]bool{}
+	for _, h := range held {
+		of[h.Repository] = true
+	}
+	return func(repository string) bool { return of[""] || of[repository] }
+}

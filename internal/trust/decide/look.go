@@ -131,6 +131,9 @@ func (x *decision) open(ctx context.Context, s signature.Subject, batch []candid
 		wait.Go(func() {
 			signed, err := x.Openers[q.c.Kind].Open(ctx, q.Envelope, s, x.now)
 			if err == nil {
+				if x.Facts {
+					q.c.fact = factOf(signed)
+				}
 				err = x.sound(q.c, s, &signed)
 			}
 			q.c.learn(signed, err)
@@ -217,13 +220,15 @@ func (x *decision) sound(c *Case, s signature.Subject, signed *signature.Signed)
 func (x *decision) datesOf(s *signature.Signed) *signature.Key {
 	k := x.Policy.Key(s.Identity.Key)
 	switch {
-	case k == nil, s.Identity.Certificate == "" && s.Identity.Issuer == "":
+	case k == nil, bare(s):
 		return k
 	case k.Lost.IsZero():
 		return nil
 	}
 	return &signature.Key{Name: k.Name, Lost: k.Lost}
 }
+
+func bare(s *signature.Signed) bool { return s.Identity.Certificate == "" && s.Identity.Issuer == "" }
 
 // proven reports whether somebody else than the signer says when it was signed.
 func proven(s *signature.Signed) bool {
