@@ -1,7 +1,10 @@
 package trust
 
 import (
+	"io"
+
 	"github.com/castellan-security/castellan/internal/trust/decide"
+	"github.com/castellan-security/castellan/internal/trust/policy"
 )
 
 // What whoever shows a verdict knows of it.
@@ -33,3 +36,9 @@ const (
 	SignatureRefused = decide.Refused
 	SignatureUnknown = decide.Unknown
 )
+
+// Passage is a part of a policy in words; see Policy.Describe.
+type Passage = policy.Passage
+
+// WriteDescription writes what a policy means for people.
+func WriteDescription(w io.Writer, p *Policy) error { return policy.WriteDescription(w, p) }
