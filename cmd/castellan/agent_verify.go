@@ -118,12 +118,19 @@ func verifyLent(ctx context.Context, socket string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := trust.Decider{Policy: p, Finder: lent, Openers: open}
-	v, err := d.Verify(ctx, trust.Image{Subject: signature.Subject{Repository: w.Repository, Digest: w.Digest}}, time.Now())
+	// All that is there is opened, and told: another policy may ask for what this
+	// one does not.
+	d := trust.Decider{Policy: p, Finder: lent, Openers: open, Facts: true}
+	v, err := d.Explain(ctx, trust.Image{Subject: signature.Subject{Repository: w.Repository, Digest: w.Digest}}, time.Now())
 	if err != nil {
 		return nil, err
 	}
 	b, err := json.Marshal(v)
+	if err == nil && len(b) > link.MaxVerdict {
+		// Rather no verdict on another policy than none on this.
+		v.Facts = nil
+		b, err = json.Marshal(v)
+	}
 	if err == nil && len(b) > link.MaxVerdict {
 		err = fault.New(fault.Exhausted, "the verdict has %d bytes, and at most %d are taken", len(b), link.MaxVerdict).
 			With("remove signatures that nobody needs from the repository")

@@ -119,7 +119,7 @@ func signedBy(signers []store.TrustSigner) string {
 // trustPolicyOfFleet are the commands about the policy that a server keeps.
 func (g *globals) trustPolicyOfFleet() []*cobra.Command {
 	var o askOptions
-	all := []*cobra.Command{g.trustPolicyShow(&o), g.trustPolicySet(&o), g.trustPolicyHistory(&o)}
+	all := []*cobra.Command{g.trustPolicyShow(&o), g.trustPolicyTry(&o), g.trustPolicySet(&o), g.trustPolicyHistory(&o)}
 	for _, c := range all {
 		o.flags(c)
 	}

@@ -234,6 +234,7 @@ var samples = map[string]struct {
 	"get-trust-image":            {path: "-"},
 	"put-trust-policy":           {path: "/api/v1/trust/policy", body: map[string]any{"text": "version: 1\nimages:\n  - match: a.example/b\n    deny: x\n", "after": 0}, as: access.Administrator},
 	"check-trust-policy":         {path: "/api/v1/trust/policy/check", body: map[string]any{"text": "x"}, as: access.Viewer},
+	"try-trust-policy":           {path: "/api/v1/trust/policy/try", body: map[string]any{"text": "version: 1\nimages:\n  - match: a.example/b\n    deny: x\n"}, as: access.Viewer},
 	"sign-in":                    {path: "/api/v1/session", body: map[string]string{"name": "viewer", "password": password}},
 	"sign-out":                   {path: "/api/v1/session", as: access.Viewer},
 	"change-password":            {path: "-"}, // TestPasswordChangeEndsTheSession

@@ -94,7 +94,8 @@ type TrustVerdict struct {
 	Checked    time.Time     `json:"checked,omitzero"`
 	Next       time.Time     `json:"next,omitzero"` // when it is verified again
 	Tries      int           `json:"tries,omitempty"`
-	// Details are the whole verdict as JSON; only TrustImage returns it.
+	// Details are the whole verdict as JSON; only TrustImage and TrustDetails return
+	// it.
 	Details []byte `json:"-"`
 }
 
@@ -148,6 +149,9 @@ type TrustVerdicts interface {
 	PutTrustVerdict(ctx context.Context, v TrustVerdict) error
 	// TrustImages returns a page: what runs first, then by state and name.
 	TrustImages(ctx context.Context, q TrustQuery) ([]TrustImage, error)
+	// TrustDetails returns images that run with their details, in the order of their
+	// ids, behind after.
+	TrustDetails(ctx context.Context, after int64, limit int) ([]TrustImage, error)
 	// TrustImage returns one with its details.
 	TrustImage(ctx context.Context, repository, digest string) (TrustImage, error)
 	TrustTotals(ctx context.Context) (TrustTotals, error)

@@ -14,7 +14,9 @@
 package trust
 
 import (
+	"context"
 	"io"
+	"time"
 
 	"github.com/castellan-security/castellan/internal/trust/decide"
 	"github.com/castellan-security/castellan/internal/trust/draft"
@@ -39,6 +41,8 @@ type (
 	Image = decide.Image
 	// Verdict is whether it may run, and why.
 	Verdict = decide.Verdict
+	// Recalled is what another policy says of what was found.
+	Recalled = decide.Recalled
 	// Cache remembers verdicts.
 	Cache = decide.Cache
 )
@@ -67,8 +71,16 @@ func Problems(err error) []Problem { return policy.ProblemsOf(err) }
 // NewCache returns an empty cache; see decide.NewCache.
 func NewCache(limit int) *Cache { return decide.NewCache(limit) }
 
+// Recall holds a policy against what a verdict has kept; see decide.Recall.
+func Recall(ctx context.Context, p, was *Policy, v *Verdict, now time.Time) (Recalled, error) {
+	return decide.Recall(ctx, p, was, v, now)
+}
+
 // WriteText writes a verdict step by step for people.
 func WriteText(w io.Writer, v *Verdict) error { return decide.WriteText(w, v) }
+
+// WriteSteps writes the steps of a verdict alone.
+func WriteSteps(w io.Writer, v *Verdict) error { return decide.WriteSteps(w, v) }
 
 // What first policies are made of; see package draft.
 type (

@@ -34,6 +34,8 @@ func useTrust(t *testing.T, d *db.DB) {
 		_, err = d.TrustImages(ctx, q)
 		must(err)
 	}
+	_, err = d.TrustDetails(ctx, 0, 0)
+	must(err)
 	_, err = d.TrustTotals(ctx)
 	must(err)
 	must(d.NoteTrustImages(ctx, nil, fleetStart, fleetStart))

@@ -103,6 +103,22 @@ func (d *DB) TrustImage(ctx context.Context, repository, digest string) (v store
 	return v, err
 }
 
+// TrustDetails implements store.TrustVerdicts. The plus keeps the index of what
+// runs out of it, whose order is another.
+func (d *DB) TrustDetails(ctx context.Context, after int64, limit int) (all []store.TrustImage, err error) {
+	err = d.read(ctx, "read verdicts", func(s *snapshot) error {
+		return s.query(ctx, "SELECT "+trustColumns+", t.details FROM trust_images t WHERE t.id > ? AND +t.idle = 0 ORDER BY t.id LIMIT ?",
+			[]any{after, pageSizeOf(limit)}, func(r *sql.Rows) (bool, error) {
+				var details []byte
+				v, err := scanTrust(r.Scan, &details)
+				v.Details = details
+				all = append(all, v)
+				return true, err
+			})
+	})
+	return all, err
+}
+
 // TrustTotals implements store.TrustVerdicts.
 func (d *DB) TrustTotals(ctx context.Context) (t store.TrustTotals, err error) {
 	t = store.TrustTotals{States: map[store.TrustState]int{}, Workloads: map[store.TrustState]int{}}

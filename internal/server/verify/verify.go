@@ -78,7 +78,8 @@ type Options struct {
 // Service is what keeps images verified. It is safe for concurrent use.
 type Service struct {
 	Options
-	wake chan struct{} // one token when there is something to do
+	wake   chan struct{} // one token when there is something to do
+	trying chan struct{} // one token while a policy is tried
 
 	// changes makes a change of the policy and its audit one step.
 	changes sync.Mutex
@@ -106,7 +107,7 @@ func New(o Options) *Service {
 	if o.Every <= 0 {
 		o.Every = lookEvery
 	}
-	return &Service{Options: o, wake: make(chan struct{}, 1), leases: map[string]lease{}}
+	return &Service{Options: o, wake: make(chan struct{}, 1), trying: make(chan struct{}, 1), leases: map[string]lease{}}
 }
 
 func (s *Service) nudge() {

@@ -164,6 +164,12 @@ func testTrustVerdict(k *kit) {
 	k.ok(err)
 	want := store.TrustImage{TrustVerdict: v, ID: got.ID, Images: []string{"id-a"}, Groups: []asset.Group{"shop/a"}, Running: 1, Seen: base()}
 	same(k, "image", got, want)
+	details, err := k.st.TrustDetails(k.ctx, 0, 10)
+	k.ok(err)
+	same(k, "details", details, []store.TrustImage{want})
+	details, err = k.st.TrustDetails(k.ctx, want.ID, 10)
+	k.ok(err)
+	same(k, "details behind it", len(details), 0)
 	k.noteTrust(base().Add(time.Minute), "a")
 	got, err = k.st.TrustImage(k.ctx, "a", "sha256:a")
 	k.ok(err)

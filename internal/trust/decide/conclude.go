@@ -11,10 +11,16 @@ import (
 
 // conclude fills in the verdict from what was found.
 func (x *decision) conclude() {
+	if x.Facts {
+		x.out.Facts = &Facts{Form: factsForm, Opened: []*Fact{}}
+	}
 	for _, c := range x.cases {
 		told := *c
-		told.signed, told.err = signature.Signed{}, nil // predicates can be large, and verdicts are kept
+		told.signed, told.fact, told.err = signature.Signed{}, nil, nil // predicates can be large, and verdicts are kept
 		x.out.Signatures = append(x.out.Signatures, told)
+		if x.Facts {
+			x.out.Facts.add(c.fact)
+		}
 	}
 	var ends []time.Time
 	allowed := true

@@ -83,6 +83,8 @@ type Decider struct {
 	Finder  Finder
 	Openers map[signature.Kind]Opener
 	Cache   *Cache // may be nil
+	// Facts has verdicts keep what was found, for Recall. It needs a cache of its own.
+	Facts bool
 }
 
 // Verify says whether an image may run, as soon as that is clear. An error means

@@ -120,6 +120,9 @@ func (x *decision) open(ctx context.Context, s signature.Subject, batch []candid
 		wait.Go(func() {
 			signed, err := x.Openers[q.c.Kind].Open(ctx, q.Envelope, s, x.now)
 			if err == nil {
+				if x.Facts {
+					q.c.fact = factOf(signed)
+				}
 				err = x.sound(q.c, s, &signed)
 			}
 			q.c.learn(signed, err)
@@ -203,11 +206,13 @@ func (x *decision) sound(c *Case, s signature.Subject, signed *signature.Signed)
 // bareKey returns the trusted key that a signature was made with, nil if it was
 // made with a certificate.
 func (x *decision) bareKey(s *signature.Signed) *signature.Key {
-	if s.Identity.Certificate != "" || s.Identity.Issuer != "" {
+	if !bare(s) {
 		return nil
 	}
 	return x.Policy.Key(s.Identity.Key)
 }
+
+func bare(s *signature.Signed) bool { return s.Identity.Certificate == "" && s.Identity.Issuer == "" }
 
 // proven reports whether somebody else than the signer says when it was signed.
 func proven(s *signature.Signed) bool {

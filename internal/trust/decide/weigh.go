@@ -94,6 +94,9 @@ func (x *decision) judge(ctx context.Context, q *policy.Requirement, c *Case) (v
 	if q.Predicate == "" || q.MaxAge == 0 && len(q.Conditions) == 0 {
 		return v, "", ""
 	}
+	if c.cut {
+		return v, cutWhy, ""
+	}
 	t := x.predicate(c)
 	if t.err != nil {
 		return v, clip(t.err.Error()), ""
@@ -144,6 +147,9 @@ func (x *decision) sameRepository(s *signature.Signed) (why, remedy string) {
 	}
 	return "", ""
 }
+
+// cutWhy is why an attestation does not count of which the predicate was not kept.
+const cutWhy = "what it says was too large to be kept"
 
 func (x *decision) predicate(c *Case) tree {
 	if !x.tree.read {
