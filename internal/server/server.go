@@ -251,6 +251,9 @@ func (s *Server) Images() *images.Service { return s.images }
 // Registries watches registries.
 func (s *Server) Registries() *registries.Service { return s.registries }
 
+// Trust knows who has signed images, and keeps the trust policy.
+func (s *Server) Trust() *verify.Service { return s.trust }
+
 // notifyKey is the file with the key of what is known of notification targets.
 const notifyKey = "notify.key"
 

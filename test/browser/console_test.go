@@ -44,6 +44,9 @@ func TestConsole(t *testing.T) {
 	t.Run("acceptance", func(t *testing.T) { h.accepts(t, h.tab(t, browser)) })
 	t.Run("live images", func(t *testing.T) { h.followsImages(t, h.tab(t, browser)) })
 	t.Run("target changed", func(t *testing.T) { h.changes(t, h.tab(t, browser)) })
+	t.Run("policy changed", func(t *testing.T) { h.changesThePolicy(t, h.tab(t, browser)) })
+	t.Run("policies meet", func(t *testing.T) { h.meetsAnother(t, h.tab(t, browser)) })
+	t.Run("policy seen by a viewer", func(t *testing.T) { h.seesThePolicy(t, h.tab(t, browser, chromedp.WithNewBrowserContext())) })
 	t.Run("invitation", func(t *testing.T) { h.invites(t, h.tab(t, browser)) })
 	t.Run("live events", func(t *testing.T) { h.liveEvents(t, h.tab(t, browser)) })
 	t.Run("overview refreshes", func(t *testing.T) { h.refreshes(t, h.tab(t, browser)) })
@@ -176,7 +179,7 @@ func (h *house) hostile(t *testing.T, b *tab) {
 		"/", "/workloads", "/workloads/" + consoletest.Hostile, "/events?entered=true", "/network", "/events?workload=" + consoletest.Hostile,
 		"/workloads/" + consoletest.Hostile + "/files", "/workloads/" + consoletest.Hostile + "/connections", "/workloads/" + consoletest.Hostile + "/dns",
 		"/agents/" + consoletest.AgentID, "/images", "/images/" + consoletest.ImageID("hostile"), "/images/" + consoletest.ImageID("hostile") + "/findings",
-		"/images/" + consoletest.ImageID("hostile") + "/packages", "/vulnerabilities", "/vulnerabilities/CVE-2020-9999", "/registries/shop", "/registries/hub", "/trust",
+		"/images/" + consoletest.ImageID("hostile") + "/packages", "/vulnerabilities", "/vulnerabilities/CVE-2020-9999", "/registries/shop", "/registries/hub", "/trust", "/trust/policy", "/trust/policy/2",
 		"/images/" + consoletest.ImageID("api:2.4.1")} {
 		b.open(path)
 		if n := eval[int](b, `document.querySelectorAll("main img, main script, main [onerror]").length`); n != 0 {

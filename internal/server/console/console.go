@@ -163,6 +163,11 @@ func (c *Console) registryRoutes(seen, done func(access.Scope, string, view)) {
 func (c *Console) trustRoutes(seen func(access.Scope, string, view)) {
 	seen(access.ReadImages, "GET /trust", c.trust)
 	seen(access.ReadImages, "GET /trust/live", c.trustLive)
+	seen(access.ReadImages, "GET /trust/policy", c.policy)
+	seen(access.ReadImages, "GET /trust/policy/{version}", c.policyVersion)
+	seen(access.ManageTrust, "GET /trust/policy/edit", c.editPolicy)
+	seen(access.ManageTrust, "POST /trust/policy/check", c.confirmedUpTo(maxPolicyForm, c.checkPolicy))
+	seen(access.ManageTrust, "POST /trust/policy/edit", c.confirmedUpTo(maxPolicyForm, c.changePolicy))
 }
 
 // guardHeaders sets what keeps a browser from doing anything with a page but

@@ -14,6 +14,7 @@ import (
 	"github.com/castellan-security/castellan/internal/server/live"
 	"github.com/castellan-security/castellan/internal/server/notify"
 	"github.com/castellan-security/castellan/internal/server/registries"
+	"github.com/castellan-security/castellan/internal/server/verify"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/trust"
 )
@@ -181,7 +182,8 @@ type TrustPolicies interface {
 
 // TrustChanges changes it.
 type TrustChanges interface {
-	Check(who access.Identity, text string) ([]trust.Problem, error)
+	Explain(who access.Identity, text string) (means []trust.Passage, problems []trust.Problem, err error)
+	Try(ctx context.Context, who access.Identity, text string) (verify.Trial, error)
 	SetPolicy(ctx context.Context, who access.Identity, text, comment string, after int64) (store.TrustPolicy, error)
 }
 

@@ -85,6 +85,15 @@ func (f *fakeTrust) DueTrustImages(context.Context, time.Time, int) ([]store.Tru
 	return nil, nil
 }
 
+func (f *fakeTrust) TrustDetails(_ context.Context, after int64, limit int) (out []store.TrustImage, err error) {
+	for _, m := range f.images {
+		if m.ID > after && m.Running > 0 {
+			out = append(out, m)
+		}
+	}
+	return out[:min(len(out), limit)], nil
+}
+
 func (f *fakeTrust) PutTrustVerdict(context.Context, store.TrustVerdict) error { return nil }
 
 func (f *fakeTrust) TrustImages(_ context.Context, q store.TrustQuery) (out []store.TrustImage, err error) {

@@ -35,7 +35,7 @@ roots:
 signers:
   build: {key: build}
 images:
-  - name: shop
+  - name: everything
     match: 123456789012.dkr.ecr.eu-central-1.amazonaws.com/shop/**
     require:
       - signers: [build]
