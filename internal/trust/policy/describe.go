@@ -67,7 +67,9 @@ func (p *Policy) describeRule(r *Rule) Passage {
 	}
 	for _, k := range r.Patterns {
 		for _, n := range p.narrower[k] {
-			out.Parts = append(out.Parts, Passage{Line: n.At.Line, Text: "but those of " + n.Text + " fall under the rule in line " + fmt.Sprint(n.At.Line) + " alone: it is narrower"})
+			out.Parts = append(out.Parts, Passage{
+				Line: n.rule.At.Line, Text: fmt.Sprintf("but those of %s fall under the rule in line %d alone: it is narrower", n.pattern.Text, n.rule.At.Line),
+			})
 		}
 		if len(p.narrower[k]) == maxNarrower {
 			out.Parts = append(out.Parts, Passage{Text: "and there may be further narrower rules"})

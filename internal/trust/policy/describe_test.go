@@ -85,7 +85,7 @@ Images of ghcr.io/acme/web, nginx (line 37)
         build must have signed it
 Images of ** (line 39)
     ** is every image, those of no registry too
-    but those of ghcr.io/acme/** fall under the rule in line 25 alone: it is narrower
+    but those of ghcr.io/acme/** fall under the rule in line 24 alone: it is narrower
     but those of ghcr.io/acme/web fall under the rule in line 37 alone: it is narrower
     but those of nginx fall under the rule in line 37 alone: it is narrower
     are never allowed: nobody looked at it \u202e

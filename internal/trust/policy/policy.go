@@ -56,7 +56,7 @@ type Policy struct {
 	ranked []ranked                  // the patterns of all rules, the most specific first
 	// narrower are, for a pattern, patterns of other rules that are part of it: the
 	// first ones of many.
-	narrower map[*Pattern][]*Pattern
+	narrower map[*Pattern][]ranked
 }
 
 // ranked is a pattern with its rule.

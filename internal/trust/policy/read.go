@@ -158,18 +158,18 @@ func (r *reader) exceptions(p *Policy, n *yaml.Node) {
 // most specific comes first: the one whose images are all matched by the others
 // too. Patterns of two rules that match an image both, without one being the
 // more specific, are a problem: nobody could tell which rule is meant.
-func (r *reader) rank(all []*Rule) (out []ranked, narrower map[*Pattern][]*Pattern) {
-	narrower = map[*Pattern][]*Pattern{}
+func (r *reader) rank(all []*Rule) (out []ranked, narrower map[*Pattern][]ranked) {
+	narrower = map[*Pattern][]ranked{}
 	for _, rule := range all {
 		for _, p := range rule.Patterns {
 			out = append(out, ranked{p, rule})
 		}
 	}
 	within := map[*Pattern]int{} // how many others are part of it
-	part := func(a, b ranked) { // a is part of b
+	part := func(a, b ranked) {  // a is part of b
 		within[b.pattern]++
 		if a.rule != b.rule && len(narrower[b.pattern]) < maxNarrower {
-			narrower[b.pattern] = append(narrower[b.pattern], a.pattern)
+			narrower[b.pattern] = append(narrower[b.pattern], a)
 		}
 	}
 	work := effort{maxEffort}

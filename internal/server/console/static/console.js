@@ -221,7 +221,10 @@
     p.hidden = false;
   }
   if (sheet) {
-    text.addEventListener("input", number);
+    text.addEventListener("input", () => {
+      number();
+      for (const p of $$("main > p.notice:not(#editor-fault)")) p.hidden = true; // it was about another text
+    });
     // Else the text, which has the focus by then, gets the end of a line.
     document.addEventListener("keydown", (e) => {
       const place = e.key === "Enter" && e.target.closest("[data-goto]");
