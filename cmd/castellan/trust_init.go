@@ -201,14 +201,16 @@ func newTrustPolicy(g *globals) *cobra.Command {
 		Short: "Say whether a trust policy can be used, and what is wrong with it",
 		Long: `Say whether a trust policy can be used. All that is wrong with it is told with line
 and column, as FILE:LINE:COLUMN, and what to do. The files that it names are read;
-nobody is asked.
+nobody is asked. With --explain it is said in words what it means, rule by rule.
 
   castellan trust policy check castellan-trust.yaml
+  castellan trust policy check --explain
   castellan trust policy check -o json
 ` + exitHelp,
 		Args: cobra.MaximumNArgs(1),
 	}
 	f := outputFlag(check)
+	explain := check.Flags().Bool("explain", false, "say in words what the policy means")
 	check.RunE = func(_ *cobra.Command, args []string) error {
 		name := cmp.Or(strings.Join(args, ""), os.Getenv("CASTELLAN_TRUST_POLICY"), trust.File)
 		p, err := trust.Load(name)
@@ -219,9 +221,16 @@ nobody is asked.
 		if err == nil {
 			problems = []trust.Problem{}
 		}
-		shown := g.print(*f, map[string]any{"problems": problems}, func() error {
-			_, err := fmt.Fprintf(g.out, "%s: %s\n", printable(name), counted(p))
-			return err
+		answer := map[string]any{"problems": problems}
+		if *explain && err == nil {
+			answer["means"] = p.Describe()
+		}
+		shown := g.print(*f, answer, func() error {
+			if _, err := fmt.Fprintf(g.out, "%s: %s\n", printable(name), counted(p)); err != nil || !*explain {
+				return err
+			}
+			fmt.Fprintln(g.out)
+			return trust.WriteDescription(g.out, p)
 		})
 		if err != nil {
 			return errors.Join(shown, errSaid)

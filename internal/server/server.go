@@ -183,7 +183,7 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 func (s *Server) build() error {
 	c, err := console.New(console.Deps{
 		Store: s.st, Account: s.accounts, Tables: s.tables, Feed: s.feed, Conditions: s.conditions, Images: s.images,
-		Registries: s.registries, Notify: s.notify, Enrolment: s.enrol, Fingerprint: s.CAFingerprint(),
+		Registries: s.registries, Notify: s.notify, Trust: s.trust, Enrolment: s.enrol, Fingerprint: s.CAFingerprint(),
 		Status: Status, Version: s.cfg.Version, Clock: s.cfg.Clock, Log: s.log,
 	})
 	if err != nil {
@@ -254,6 +254,9 @@ func (s *Server) Images() *images.Service { return s.images }
 
 // Registries watches registries.
 func (s *Server) Registries() *registries.Service { return s.registries }
+
+// Trust knows who has signed images, and keeps the trust policy.
+func (s *Server) Trust() *verify.Service { return s.trust }
 
 // notifyKey is the file with the key of what is known of notification targets.
 const notifyKey = "notify.key"

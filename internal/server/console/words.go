@@ -186,6 +186,8 @@ func scopeWords(s access.Scope) string {
 		return "read who is told of what happens"
 	case access.ManageNotify:
 		return "decide who is told of what happens"
+	case access.ManageTrust:
+		return "say who must have signed images"
 	case access.ManageUsers:
 		return "manage users"
 	case access.ManageTokens:

@@ -183,7 +183,7 @@ func (x *decision) age(q *policy.Requirement, s *signature.Signed, t tree) (unti
 			"attest keyless; or leave maxAge out and compare a time of the predicate with now in condition"
 	}
 	if until = oldest.Add(q.MaxAge); !x.now.Before(until) {
-		return until, fmt.Sprintf("it is of %s, and may be at most %s old", oldest.Format(time.RFC3339), span(q.MaxAge)), "attest anew"
+		return until, fmt.Sprintf("it is of %s, and may be at most %s old", oldest.Format(time.RFC3339), policy.Span(q.MaxAge)), "attest anew"
 	}
 	return until, "", ""
 }

@@ -280,6 +280,13 @@ func TestProblems(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
 		{"empty", "", "the policy is empty"},
 		{"no YAML", "version: [", "did not find"},
+		{"a bracket that is not closed", "version: [\n", "1:1: did not find"},
+		{"brackets closed by others", "version: 1\nroots:\n  keys: {\n  images: ]\n", "3:3: did not find"},
+		{"brackets over lines, then no YAML", "version: 1\nroots: {\n  keys: {\n  }}\nimages: x: y\n", "5:1: mapping values are not allowed"},
+		{"a line that is not where it should be", "version: 1\nimages:\n  - match: a\n    deny: x\n   odd: y\n", "5:4: did not find"},
+		{"a tab", "version: 1\nimages:\n\t- match: a\n", "3:1: found character that cannot start any token"},
+		{"a quote that is not closed", "version: 1\nimages: 'a\nroots: {}\n", "2:1: found unexpected end of stream"},
+		{"broken, and too large to be looked at closely", "version: 1\n#" + strings.Repeat("x", 1<<19) + "\nimages: [\n" + strings.Repeat("\n", 1000), "did not find"},
 		{"two documents", "version: 1\n---\nversion: 1", "more than one document"},
 		{"a list", "- 1", "1:1: the policy is no map"},
 		{"another version", "version: 2", `is not 1`},
