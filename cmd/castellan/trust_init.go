@@ -20,6 +20,9 @@ import (
 // initFlags say what a first policy is made of.
 type initFlags struct {
 	keyFlags
+	placeFlags
+	askOptions
+	look, running    bool
 	policy           string
 	pub              []string
 	identity, issuer string
@@ -37,16 +40,26 @@ them. IMAGE is a name without tag, or a pattern: * is any letters within a part
 of the name, ** any parts. Nothing is overwritten, and nobody is asked. Without a
 word about who signs, the active keys of the ring do.
 
+With --look it is drafted from the signatures that images have already. Who was named
+and has signed is required; whoever else was seen is written down, with what vouches
+for him, for you to decide on: until then the images that only he has signed are
+denied, and so are those that nobody has signed.
+
   castellan trust init ghcr.io/acme/shop
   castellan trust init --key keys/build.pub '123456789012.dkr.ecr.eu-central-1.amazonaws.com/shop/**'
+  castellan trust init --look --trusted-root trusted_root.json ghcr.io/acme/shop:2 ghcr.io/acme/web:1
+  castellan trust init --look --running
   castellan trust init --trusted-root trusted_root.json \
     --certificate-oidc-issuer https://token.actions.githubusercontent.com \
     --certificate-identity 'https://github.com/acme/*/.github/workflows/release.yml@refs/tags/*' 'ghcr.io/acme/**'
 ` + exitHelp,
-		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return g.initPolicy(c.Context(), args, i) },
 	}
 	f := c.Flags()
+	i.placeFlags.add(c)
+	i.askOptions.flags(c)
+	f.BoolVar(&i.look, "look", false, "draft it from the signatures that the images have already")
+	f.BoolVar(&i.running, "running", false, "with --look: the images that run on the server's hosts")
 	f.StringVar(&i.policy, "policy", trust.File, "file to write, - for the standard output")
 	f.StringVar(&i.dir, "keys", env("CASTELLAN_KEYS", ""), "folder of keys (CASTELLAN_KEYS; else the folder keys in --data-dir)")
 	f.StringArrayVar(&i.pub, "key", nil, "file with a public key that signs, or the name of a key of the ring; may be repeated")
@@ -63,10 +76,7 @@ func (i *initFlags) draft(g *globals, images []string) (trust.Draft, error) {
 	if (i.identity == "") != (i.issuer == "") || (i.store == "") != (i.subject == "") {
 		return trust.Draft{}, usagef("--certificate-identity and --certificate-oidc-issuer belong together, and so do --trust-store and --certificate-subject")
 	}
-	folder := "."
-	if i.policy != "-" {
-		folder = filepath.Dir(i.policy)
-	}
+	folder := i.folder()
 	d := trust.Draft{TrustedRoot: relative(folder, i.trustedRoot)}
 	for _, name := range images {
 		d.Images = append(d.Images, repositoryPattern(name))
@@ -93,6 +103,14 @@ func (i *initFlags) draft(g *globals, images []string) (trust.Draft, error) {
 		d.Keys = append(d.Keys, found...)
 	}
 	return d, nil
+}
+
+// folder is where the policy will be.
+func (i *initFlags) folder() string {
+	if i.policy == "-" {
+		return "."
+	}
+	return filepath.Dir(i.policy)
 }
 
 // ofRing are the active keys of the ring, those of one name if there is one.
@@ -144,7 +162,15 @@ func repositoryPattern(name string) string {
 	return name
 }
 
-func (g *globals) initPolicy(_ context.Context, images []string, i initFlags) error {
+func (g *globals) initPolicy(ctx context.Context, images []string, i initFlags) error {
+	switch {
+	case i.running && !i.look:
+		return usagef("--running says which images to look at: add --look")
+	case len(images) == 0 && !i.running:
+		return usagef("name images: registry/path, with * and ** as a pattern; or --look --running for what runs")
+	case i.look:
+		return g.initSeen(ctx, images, i)
+	}
 	d, err := i.draft(g, images)
 	if err != nil {
 		return err
@@ -153,14 +179,19 @@ func (g *globals) initPolicy(_ context.Context, images []string, i initFlags) er
 	if err != nil {
 		return err
 	}
-	if err := g.writePolicy(i.policy, b); err != nil || i.policy == "-" {
+	return g.writeFirst(i.policy, b)
+}
+
+// writeFirst writes a first policy, and says what is in it.
+func (g *globals) writeFirst(name string, b []byte) error {
+	if err := g.writePolicy(name, b); err != nil || name == "-" {
 		return err
 	}
-	p, err := trust.Load(i.policy)
+	p, err := trust.Load(name)
 	if err != nil {
 		return g.tellProblems(err)
 	}
-	_, err = fmt.Fprintf(g.out, "%s: %s. What no rule matches is denied.\ncastellan trust explain IMAGE shows how an image is decided on.\n", i.policy, counted(p))
+	_, err = fmt.Fprintf(g.out, "%s: %s. What no rule matches is denied.\ncastellan trust explain IMAGE shows how an image is decided on.\n", name, counted(p))
 	return err
 }
 

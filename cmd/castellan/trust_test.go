@@ -6,10 +6,13 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +30,8 @@ import (
 	"github.com/castellan-security/castellan/internal/adapter/docker"
 	"github.com/castellan-security/castellan/internal/adapter/notary/notarytest"
 	"github.com/castellan-security/castellan/internal/adapter/sigstore/standin"
+	"github.com/castellan-security/castellan/internal/server"
+	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/trust"
 )
 
@@ -214,4 +219,46 @@ func FuzzQuickPolicy(f *testing.F) {
 			t.Fatalf("a policy with files that are not there was read: %s", b)
 		}
 	})
+}
+
+// The images that run are asked of the server page by page; those that are in no
+// registry can't be looked at.
+func TestRunningImages(t *testing.T) {
+	dir := t.TempDir()
+	l, err := net.Listen("unix", server.SocketPath(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := func(id int64, repository string, state store.TrustState) store.TrustImage {
+		return store.TrustImage{ID: id, TrustVerdict: store.TrustVerdict{Repository: repository, Digest: "sha256:1", State: state}}
+	}
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var page trustImagePage
+		q := r.URL.Query()
+		switch {
+		case q.Get("running") != "true":
+			http.Error(w, "of all images", http.StatusBadRequest)
+			return
+		case q.Get("after") == "":
+			for i := range store.MaxPage {
+				page.Images = append(page.Images, image(int64(i+1), "built", store.TrustLocal))
+			}
+		case q.Get("after") == strconv.Itoa(store.MaxPage):
+			page.Images = []store.TrustImage{image(store.MaxPage+1, "ghcr.io/acme/shop", store.TrustWaiting)}
+		}
+		if err := json.NewEncoder(w).Encode(page); err != nil {
+			t.Error(err)
+		}
+	})}
+	go func() { _ = s.Serve(l) }()
+	defer s.Close()
+	var errs bytes.Buffer
+	g := &globals{streams: streams{err: &errs}, dataDir: dir}
+	got, err := g.runningImages(t.Context(), askOptions{})
+	if err != nil || !slices.Equal(got, []string{"ghcr.io/acme/shop@sha256:1"}) {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if n := strings.Count(errs.String(), "not looked at: built"); n != store.MaxPage {
+		t.Errorf("%d were told to be in no registry, want %d", n, store.MaxPage)
+	}
 }

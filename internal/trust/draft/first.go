@@ -1,6 +1,7 @@
 package draft
 
 import (
+	"cmp"
 	"path"
 	"path/filepath"
 	"strings"
@@ -41,7 +42,7 @@ func First(o Options) ([]byte, error) {
 		return nil, fault.New(fault.Invalid, "no images are named").With(`name registry/path, with * and **, as "123456789012.dkr.ecr.eu-central-1.amazonaws.com/shop/**"`)
 	}
 	if len(o.Keyless) > 0 && o.TrustedRoot == "" {
-		return nil, fault.New(fault.Invalid, "keyless signatures need a trusted root of Sigstore").With("name the file trusted_root.json; nothing is fetched to verify")
+		return nil, needsRoot()
 	}
 	for _, i := range o.Images {
 		if _, err := policy.ParsePattern(i); err != nil {
@@ -50,23 +51,7 @@ func First(o Options) ([]byte, error) {
 	}
 	s := newSheet("Who must have signed which images. docs/trust.md explains every field;",
 		"castellan trust explain IMAGE shows how an image is decided on.")
-	var who []string
-	for _, k := range o.Keys {
-		who = append(who, s.fileKey(k))
-	}
-	if o.TrustedRoot != "" {
-		s.sigstore = []string{o.TrustedRoot}
-	}
-	for _, k := range o.Keyless {
-		who = append(who, s.signer(orElse(k.Name, "pipeline"), []string{`In a subject, "*" is any letters but "/".`},
-			"keyless:", "  issuer: "+quote(k.Issuer), "  subject: "+quote(k.Subject)))
-	}
-	for _, c := range o.Certificates {
-		name := s.free("store", stem(c.File))
-		s.stores = append(s.stores, entry{name, nil, []string{"kind: ca", "file: " + quote(c.File)}})
-		who = append(who, s.signer(orElse(c.Name, "certificate"), nil,
-			"certificate:", "  store: "+name, "  subject: "+quote(c.Subject)))
-	}
+	who := s.named(o)
 	r := rule{match: o.Images, require: []demand{{fields: []field{{"signers", list(who)}}}}}
 	if len(who) > 1 {
 		r.require[0].comments = []string{"All of them must have signed; with threshold: 1, one of them is enough."}
@@ -100,18 +85,11 @@ func (s *sheet) fileKey(k Key) string {
 		lines = append(lines, "kms: "+quote(k.KMS))
 	}
 	lines = append(lines, "# notAfter: 2027-12-31   # from when on it signs nothing more; name the next key early", "# lost: 2026-01-31       # since when somebody else may have it")
-	name := s.key(orElse(k.Name, stem(k.File)), nil, lines...)
+	name := s.key(cmp.Or(k.Name, stem(k.File)), nil, lines...)
 	return s.signer(name, nil, "key: "+quote(name))
 }
 
 func stem(file string) string {
 	name := path.Base(filepath.ToSlash(file))
 	return strings.TrimSuffix(name, path.Ext(name))
-}
-
-func orElse(s, other string) string {
-	if s != "" {
-		return s
-	}
-	return other
 }
