@@ -43,8 +43,10 @@ castellan trust key generate, or one of AWS KMS. The password comes from
   castellan trust sign --key alias/build -a commit=0f8c150 123456789012.dkr.ecr.eu-central-1.amazonaws.com/shop@sha256:…
   castellan trust sign --keyless --sigstore public ghcr.io/acme/shop@sha256:…
 
-For the Notary Project the whole chain of certificates is needed, the root last:
+For the Notary Project the whole chain of certificates is needed, the root last; of a
+key of the ring that is what castellan trust key certificate made:
 
+  castellan trust sign --format notary --key build IMAGE@DIGEST
   castellan trust sign --format notary --key release.key --certificate chain.pem --expiry 365d IMAGE@DIGEST
 
 ` + exitHelp[1:],
@@ -79,8 +81,8 @@ func (s *signFlags) check() error {
 		return s.writeFlags.check()
 	}
 	switch {
-	case s.keyless || s.certificate == "":
-		return usagef("--format notary needs a key and its chain of certificates: --key and --certificate")
+	case s.keyless || s.key == "":
+		return usagef("--format notary needs a key and its chain of certificates: --key with --certificate, or a key of the ring with a certificate of castellan trust key certificate")
 	case s.old:
 		return usagef("--old-form is cosign's: leave it away with --format notary")
 	case len(s.stamps) > 1:
@@ -147,6 +149,7 @@ func (g *globals) sign(ctx context.Context, name string, s signFlags, out form) 
 		return err
 	}
 	kind := signature.Kind(s.form)
+	s.chained = kind == signature.Notary
 	t, err := g.openWriting(ctx, name, s.signerFlags, s.writeFlags, kind)
 	if err != nil {
 		return err

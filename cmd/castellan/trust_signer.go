@@ -30,6 +30,7 @@ type signerFlags struct {
 	keyFlags
 	key, certificate string
 	plainKey         bool
+	chained          bool // the key needs a chain of certificates
 	keyless          bool
 	token            string
 
@@ -45,7 +46,7 @@ func (s *signerFlags) add(g *globals, c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&s.key, "key", "", "private key: a file, the name of a key of the ring, or one of AWS KMS (its ARN, alias/NAME, awskms:///…)")
 	f.BoolVar(&s.plainKey, "plain-key", false, "take a key file that no password seals, too")
-	f.StringVar(&s.certificate, "certificate", "", "file with the key's certificate and those above it, the signer's first (PEM)")
+	f.StringVar(&s.certificate, "certificate", "", "file with the key's certificate and those above it, the signer's first (PEM; for the Notary Project by default that of the ring's key)")
 	f.BoolVar(&s.keyless, "keyless", false, "sign with a certificate that Fulcio gives for an OIDC token")
 	f.StringVar(&s.token, "identity-token", "", "file with the OIDC token, - for the standard input (else SIGSTORE_ID_TOKEN, or that of GitHub Actions)")
 	f.StringVar(&s.sigstore, "sigstore", "", "public: the services of the public Sigstore, where what is signed is public for ever")
@@ -83,10 +84,14 @@ func (s *signerFlags) open(ctx context.Context, g *globals, log *slog.Logger) (*
 	if w.services, err = s.services(g); err != nil {
 		return nil, err
 	}
-	if s.certificate != "" {
-		if w.chain, err = g.readCertificates(s.certificate); err != nil {
-			return nil, err
-		}
+	switch {
+	case s.certificate != "":
+		w.chain, err = g.readCertificates(s.certificate)
+	case s.chained:
+		w.chain, err = s.ringChain(g, time.Now())
+	}
+	if err != nil {
+		return nil, err
 	}
 	if w.roots, err = s.roots(g, w.chain); err != nil {
 		return nil, err
@@ -120,10 +125,15 @@ func (s *signerFlags) private(ctx context.Context, g *globals, log *slog.Logger)
 	}
 	k, _, err := s.ring(g).Signer(s.key, s.password(g, false), time.Now())
 	if fault.Is(err, fault.NotFound) {
-		return nil, fault.New(fault.NotFound, "--key %s: there is no such file, and no such key in the ring", s.key).
-			With("castellan trust key list shows the ring's, castellan trust key generate makes one; keys of KMS have an ARN")
+		return nil, s.noKey()
 	}
 	return k, err
+}
+
+// noKey is the error for a key that is nowhere.
+func (s *signerFlags) noKey() error {
+	return fault.New(fault.NotFound, "--key %s: there is no such file, and no such key in the ring", s.key).
+		With("castellan trust key list shows the ring's, castellan trust key generate makes one; keys of KMS have an ARN")
 }
 
 // services are whom to ask. Nobody is unless he is named.

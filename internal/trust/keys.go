@@ -46,6 +46,9 @@ func LoadKey(path string, password KeyPassword, plain bool) (crypto.Signer, erro
 	return key.Load(path, password, plain)
 }
 
+// KeyFingerprint is "sha256:HEX" of a public key; see key.Fingerprint.
+func KeyFingerprint(public crypto.PublicKey) (string, error) { return key.Fingerprint(public) }
+
 // KeyAlgorithms are those that keys can be made for, the default first.
 func KeyAlgorithms() []KeyAlgorithm { return key.Algorithms() }
 

@@ -100,6 +100,10 @@ func (r *Ring) PublicFile(k Key) string { return r.file(k, ".pub") }
 // PrivateFile is where a key is.
 func (r *Ring) PrivateFile(k Key) string { return r.file(k, ".key") }
 
+// CertificateFile is where a key's certificate for the Notary Project is, with those
+// above it, if it has one.
+func (r *Ring) CertificateFile(k Key) string { return r.file(k, ".crt") }
+
 func (r *Ring) file(k Key, ending string) string { return filepath.Join(r.dir, k.ID()+ending) }
 
 // List returns all keys as of a time, by name and number.
@@ -190,18 +194,26 @@ func (r *Ring) Lose(id string, since, now time.Time) (Key, error) {
 	return lost, err
 }
 
-// Signer opens a key for signing: the active one of a name, or by its ID any but
-// one that is retired or lost.
-func (r *Ring) Signer(id string, password Password, now time.Time) (crypto.Signer, Key, error) {
+// Find returns the active key of a name, or by its ID any.
+func (r *Ring) Find(id string, now time.Time) (Key, error) {
 	keys, err := r.List(now)
 	if err != nil {
-		return nil, Key{}, err
+		return Key{}, err
 	}
 	i := find(keys, id)
 	if i < 0 {
-		return nil, Key{}, r.none(keys, id)
+		return Key{}, r.none(keys, id)
 	}
-	k := keys[i]
+	return keys[i], nil
+}
+
+// Signer opens a key for signing: the active one of a name, or by its ID any but
+// one that is retired or lost.
+func (r *Ring) Signer(id string, password Password, now time.Time) (crypto.Signer, Key, error) {
+	k, err := r.Find(id, now)
+	if err != nil {
+		return nil, Key{}, err
+	}
 	if k.State == Lost || k.State == Retired {
 		return nil, k, fault.New(fault.Denied, "key %s is %s", k.ID(), k.State).With("sign with the key that replaced it, or make one: castellan trust key rotate " + k.Name)
 	}
