@@ -170,6 +170,9 @@ func (r *ruleFlags) certificates(signer func(string, doc), stores doc) error {
 		signer("certificate", doc{"certificate": doc{"store": store, "subject": r.subject}})
 	}
 	if r.profile != "" {
+		if err := trust.CheckProfile(r.profile); err != nil {
+			return fmt.Errorf("--signer-profile: %w", err)
+		}
 		store, err := of("signingAuthority")
 		if err != nil {
 			return err
