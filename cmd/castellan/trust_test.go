@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	ageform "filippo.io/age"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -84,6 +85,17 @@ func certify(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	private := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: must(x509.MarshalPKCS8PrivateKey(signer.Key))})
 	ts.Check(os.WriteFile(filepath.Join(dir, "signer.key"), private, 0o600))
+}
+
+// makeRecipient makes an identity of age: recipient VARIABLE FILE puts it into a file
+// and its recipient into a variable.
+func makeRecipient(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: recipient VARIABLE FILE")
+	}
+	i := must(ageform.GenerateX25519Identity())
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte("# "+args[0]+"\n"+i.String()+"\n"), 0o600))
+	ts.Setenv(args[0], i.Recipient().String())
 }
 
 // multi is an image for two platforms.

@@ -52,8 +52,10 @@ type Key struct {
 	Fingerprint string    `json:"fingerprint"`
 	Created     time.Time `json:"created"`
 	State       State     `json:"state"`
-	Until       time.Time `json:"until,omitzero"` // of one that was replaced: when the overlap ends
-	Since       time.Time `json:"since,omitzero"` // of one that is lost: from when on others may have had it
+	Until       time.Time `json:"until,omitzero"`       // of one that was replaced: when the overlap ends
+	Format      Format    `json:"format,omitempty"`     // how it is sealed; "": Cosign
+	Recipients  []string  `json:"recipients,omitempty"` // of age, that it is sealed for; none: a password
+	Since       time.Time `json:"since,omitzero"`       // of one that is lost: from when on others may have had it
 }
 
 // ID is what files and trust policies call the key.
@@ -81,10 +83,37 @@ func (k Key) Policy(path string) string {
 	return text + "}"
 }
 
+// Sealing says in a few words how the key is sealed.
+func (k Key) Sealing() string {
+	switch {
+	case k.Format != Age:
+		return "password (cosign)"
+	case len(k.Recipients) == 0:
+		return "password (age)"
+	case len(k.Recipients) == 1:
+		return "1 recipient (age)"
+	}
+	return fmt.Sprintf("%d recipients (age)", len(k.Recipients))
+}
+
+// Format is how a key's file is sealed.
+type Format string
+
+// The formats.
+const (
+	Cosign Format = "cosign" // with a password, as cosign reads it
+	Age    Format = "age"    // with a password or for recipients, as age reads it
+)
+
+// Formats are those that keys can be sealed in, the default first.
+func Formats() []Format { return []Format{Cosign, Age} }
+
 // Options are how a key is made.
 type Options struct {
-	Algorithm Algorithm // zero: P256
-	Password  Password
+	Algorithm  Algorithm // zero: P256
+	Format     Format    // zero: Cosign
+	Recipients []string  // of age: who may open it, as age1…; none: whoever has the password
+	Password   Password  // not asked where there are recipients
 }
 
 // Ring is a folder of keys. Its index has no secrets, and the private keys are
@@ -141,9 +170,7 @@ func (r *Ring) Rotate(name string, o Options, overlap time.Duration, now time.Ti
 			return nil, r.none(keys, name)
 		}
 		last := keys[of[len(of)-1]]
-		if o.Algorithm == "" {
-			o.Algorithm = last.Algorithm
-		}
+		o.like(last)
 		var err error
 		if made, err = r.make(name, last.Number+1, o, now); err != nil {
 			return nil, err
@@ -157,6 +184,30 @@ func (r *Ring) Rotate(name string, o Options, overlap time.Duration, now time.Ti
 		return append(keys, made), nil
 	})
 	return made, replaced, r.unless(err, made)
+}
+
+// like takes over from the key that is replaced what is not said.
+func (o *Options) like(last Key) {
+	if o.Algorithm == "" {
+		o.Algorithm = last.Algorithm
+	}
+	if o.Format == "" && len(o.Recipients) == 0 {
+		o.Format, o.Recipients = last.Format, last.Recipients
+	}
+}
+
+// check refuses what does not go together.
+func (o *Options) check() error {
+	switch {
+	case o.Format != "" && !slices.Contains(Formats(), o.Format):
+		return fault.New(fault.Invalid, "no keys are sealed in the form %.40q", o.Format).With(fmt.Sprintf("take one of %v", Formats()))
+	case len(o.Recipients) > 0 && o.Format != Age:
+		return fault.New(fault.Invalid, "only keys in age's form are sealed for recipients").With("add --format age")
+	case len(o.Recipients) == 0 && o.Password == nil:
+		return fault.New(fault.Invalid, "a key without a password").With("give one: --password-file FILE, or CASTELLAN_KEY_PASSWORD")
+	}
+	_, err := ageRecipients(o.Recipients)
+	return err
 }
 
 // unless removes a key that was made and could not be noted.
@@ -235,15 +286,26 @@ func (r *Ring) make(name string, number int, o Options, now time.Time) (Key, err
 	if err := checkName(name); err != nil {
 		return Key{}, err
 	}
-	if o.Password == nil {
-		return Key{}, fault.New(fault.Invalid, "a key without a password").With("give one: --password-file FILE, or CASTELLAN_KEY_PASSWORD")
-	}
-	password, err := o.Password()
-	if err != nil {
+	if err := o.check(); err != nil {
 		return Key{}, err
 	}
-	defer Wipe(password)
-	pair, err := WritePair(filepath.Join(r.dir, k.ID()), o.Algorithm, password)
+	var password []byte
+	if len(o.Recipients) == 0 {
+		var err error
+		if password, err = o.Password(); err != nil {
+			return Key{}, err
+		}
+		defer Wipe(password)
+		if isIdentity(password) {
+			return Key{}, fault.New(fault.Invalid, "a new key is sealed with a password or for recipients, and an age identity was given").With("name its recipient, which age-keygen -y prints: --recipient age1…")
+		}
+	}
+	seal := func(s crypto.Signer) ([]byte, error) { return Seal(s, password) }
+	if o.Format == Age {
+		k.Format, k.Recipients = Age, o.Recipients
+		seal = func(s crypto.Signer) ([]byte, error) { return sealAge(s, password, o.Recipients) }
+	}
+	pair, err := writePair(filepath.Join(r.dir, k.ID()), o.Algorithm, seal)
 	k.Algorithm, k.Fingerprint = pair.Algorithm, pair.Fingerprint
 	return k, err
 }
@@ -337,6 +399,9 @@ func parseIndex(b []byte) (ringFile, error) {
 	for _, k := range f.Keys {
 		if err := checkName(k.Name); err != nil || k.Number < 1 {
 			return f, damaged("a key %.80q with the number %d", k.Name, k.Number)
+		}
+		if k.Format != "" && !slices.Contains(Formats(), k.Format) || len(k.Recipients) > maxRecipients {
+			return f, damaged("key %s in the form %.40q for %d recipients", k.ID(), k.Format, len(k.Recipients))
 		}
 		if seen[k.ID()] || !slices.Contains([]State{Active, Retiring, Retired, Lost}, k.State) {
 			return f, damaged("key %s is there twice, or its state %.20q is none", k.ID(), k.State)
