@@ -27,6 +27,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/crypto/ocsp"
 
 	"github.com/castellan-security/castellan/internal/adapter/docker"
 	"github.com/castellan-security/castellan/internal/adapter/notary/notarytest"
@@ -56,20 +57,28 @@ func startSigstore(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// certify makes a key with its chain of certificates: certify FOLDER NAME, which
-// also has the root, and starts a time-stamping authority whose root is there too.
+// certify makes a key with its chain of certificates: certify FOLDER NAME TSA, which
+// also has the root, and starts a time-stamping authority whose root is there too and
+// whose address is in a variable. With a file as a fourth argument the certificate
+// names an OCSP responder, which says what the file says: good, revoked, or unknown.
 func certify(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 3 {
-		ts.Fatalf("usage: certify FOLDER NAME TSA-VARIABLE")
+	if neg || len(args) != 3 && len(args) != 4 {
+		ts.Fatalf("usage: certify FOLDER NAME TSA-VARIABLE [FILE]")
 	}
 	now := func(c *x509.Certificate) {
 		c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
 	}
-	issue := func(by *notarytest.Holder, kind notarytest.Kind, name string) *notarytest.Holder {
-		return must(notarytest.Issue(by, kind, name, must(notarytest.EC(elliptic.P256())), now))
+	issue := func(by *notarytest.Holder, kind notarytest.Kind, name string, edits ...func(*x509.Certificate)) *notarytest.Holder {
+		return must(notarytest.Issue(by, kind, name, must(notarytest.EC(elliptic.P256())), append(edits, now)...))
 	}
 	root := issue(nil, notarytest.Authority, "root of "+args[1])
-	signer := issue(root, notarytest.Signer, args[1])
+	responder := httptest.NewServer(answersBy(root, ts.MkAbs(args[len(args)-1])))
+	ts.Defer(responder.Close)
+	signer := issue(root, notarytest.Signer, args[1], func(c *x509.Certificate) {
+		if len(args) == 4 {
+			c.OCSPServer = []string{responder.URL}
+		}
+	})
 	stamps := issue(nil, notarytest.Authority, "root of time")
 	server := httptest.NewServer(&notarytest.TSA{By: issue(stamps, notarytest.Stamper, "time"), Clock: time.Now})
 	ts.Defer(server.Close)
@@ -85,6 +94,19 @@ func certify(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	private := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: must(x509.MarshalPKCS8PrivateKey(signer.Key))})
 	ts.Check(os.WriteFile(filepath.Join(dir, "signer.key"), private, 0o600))
+}
+
+// answersBy is an OCSP responder that says what a file says.
+func answersBy(issuer *notarytest.Holder, file string) *notarytest.Responder {
+	return &notarytest.Responder{Issuer: issuer, Clock: time.Now, Edit: func(r *ocsp.Response) {
+		b, err := os.ReadFile(file)
+		switch says := strings.TrimSpace(string(b)); {
+		case err != nil || says == "unknown":
+			r.Status = ocsp.Unknown
+		case says == "revoked":
+			r.Status, r.RevokedAt, r.RevocationReason = ocsp.Revoked, time.Now(), ocsp.KeyCompromise
+		}
+	}}
 }
 
 // makeRecipient makes an identity of age: recipient VARIABLE FILE puts it into a file

@@ -12,12 +12,12 @@ const (
 	// ProfileForms says how a signing profile is written; they are those of trust
 	// policies of Notation.
 	ProfileForms = "arn:aws:signer:REGION:ACCOUNT:/signing-profiles/NAME, with /VERSION behind it if only that is meant; " +
-		"arn:aws:signer:REGION:ACCOUNT:/aliased-signing-profiles/NAME; or arn:aws:signer:::/aliases/NAME"
+		"arn:aws:signer:REGION::/aliased-signing-profiles/NAME; or arn:aws:signer:::/aliases/NAME"
 )
 
 // CheckProfile says what is wrong with the ARN of a signing profile of AWS Signer:
-// of a profile, of a version of it, of one that is held under an alias, or of an
-// alias. All but an alias belong to a region and an account.
+// of a profile, of a version of it, of one that AWS holds under an alias, or of that
+// alias, which belongs to no region and no account.
 func CheckProfile(arn string) error {
 	p := strings.SplitN(arn, ":", 6)
 	switch {
@@ -43,6 +43,8 @@ func CheckProfile(arn string) error {
 		}
 	}
 	switch n := len(parts) - 1; {
+	case parts[0] == "aliased-signing-profiles" && n == 1 && p[4] == "":
+		return inAccount(arn, p[3], "000000000000") // AWS holds it, and names nobody's account
 	case parts[0] == "signing-profiles" && (n == 1 || n == 2), parts[0] == "aliased-signing-profiles" && n == 1:
 		return inAccount(arn, p[3], p[4])
 	case parts[0] == "aliases" && n == 1:
