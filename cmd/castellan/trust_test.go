@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/elliptic"
 	"crypto/x509"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,14 +40,21 @@ import (
 )
 
 // startSigstore starts a Sigstore of its own for a script: sigstore FOLDER puts
-// its trusted root, its signing configuration and an OIDC token there.
+// its trusted root, its signing configuration and an OIDC token there, and has an
+// issuer whose address is in ISSUER, at which ann@acme.example signs in.
 func startSigstore(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: sigstore FOLDER")
 	}
 	s := must(standin.New("127.0.0.1"))
-	server := httptest.NewServer(s.Handler())
+	issuer := &standin.Issuer{Sigstore: s, Subject: "ann@acme.example", Pending: []string{"authorization_pending"}}
+	mux := http.NewServeMux()
+	mux.Handle("/", s.Handler())
+	mux.Handle("/oidc/", http.StripPrefix("/oidc", issuer.Handler()))
+	server := httptest.NewServer(mux)
 	ts.Defer(server.Close)
+	issuer.Base = server.URL + "/oidc"
+	ts.Setenv("ISSUER", issuer.Base)
 	dir := ts.MkAbs(args[0])
 	ts.Check(os.MkdirAll(dir, 0o755))
 	for name, content := range map[string][]byte{
@@ -94,6 +103,33 @@ func certify(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	private := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: must(x509.MarshalPKCS8PrivateKey(signer.Key))})
 	ts.Check(os.WriteFile(filepath.Join(dir, "signer.key"), private, 0o600))
+}
+
+// visitPage waits for the address of a page in a file and goes there, as a browser
+// would: visit FILE.
+func visitPage(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: visit FILE")
+	}
+	address := regexp.MustCompile(`https?://\S+/authorize\S+`)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		b, err := os.ReadFile(ts.MkAbs(args[0]))
+		if where := address.Find(b); err == nil && where != nil && bytes.HasSuffix(b, []byte("\n")) {
+			resp, err := http.Get(string(where))
+			ts.Check(err)
+			ts.Check(resp.Body.Close())
+			return
+		}
+		select {
+		case <-ctx.Done():
+			ts.Fatalf("no address after 30 s: %s", b)
+		case <-tick.C:
+		}
+	}
 }
 
 // answersBy is an OCSP responder that says what a file says.
