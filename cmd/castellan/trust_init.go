@@ -242,7 +242,7 @@ nobody is asked.
 	f := outputFlag(check)
 	check.RunE = func(_ *cobra.Command, args []string) error {
 		name := cmp.Or(strings.Join(args, ""), os.Getenv("CASTELLAN_TRUST_POLICY"), trust.File)
-		p, err := trust.Load(name)
+		p, err := loadPolicy(name)
 		problems := trust.Problems(err)
 		if err != nil && (len(problems) == 0 || *f == formTable) {
 			return g.tellProblems(err)

@@ -67,7 +67,7 @@ func (i *initFlags) openLooker(ctx context.Context, g *globals, d trust.Draft, f
 	}
 	p, err := trust.Read(b, "the command line", trust.Folder(folder))
 	if err != nil {
-		return nil, g.tellProblems(err)
+		return nil, ofFlags(err)
 	}
 	l := &looker{at: time.Now(), named: make([]*trust.Signer, n)}
 	for _, s := range p.Signers {

@@ -71,15 +71,29 @@ func (r *ruleFlags) load(ctx context.Context, g *globals, explicit bool, log *sl
 			return nil, err
 		}
 		p, err := trust.Read(b, "the command line", trust.Folder("."))
-		return p, g.tellProblems(err)
+		return p, ofFlags(err)
 	}
-	name := cmp.Or(r.policy, trust.File)
+	p, err := loadPolicy(cmp.Or(r.policy, trust.File))
+	return p, g.tellProblems(err)
+}
+
+// loadPolicy reads a policy from a file, and says how to come to one.
+func loadPolicy(name string) (*trust.Policy, error) {
 	p, err := trust.Load(name)
 	if errors.Is(err, fs.ErrNotExist) && len(trust.Problems(err)) == 0 {
 		return nil, fault.New(fault.NotFound, "there is no trust policy %s, and nothing is trusted without", name).
-			With("write a first one: castellan trust init --key FILE.pub IMAGE; or say who must have signed: --key FILE.pub")
+			With("write a first one: castellan trust init --key FILE.pub IMAGE, or castellan trust init --look IMAGE of the signatures that are there; or say who must have signed: --key FILE.pub")
 	}
-	return p, g.tellProblems(err)
+	return p, err
+}
+
+// ofFlags is what is wrong with a policy that was made of flags: the first problem,
+// of which others follow, without its place in a text that nobody wrote.
+func ofFlags(err error) error {
+	if all := trust.Problems(err); len(all) > 0 {
+		return fault.New(fault.Invalid, "%s", all[0].Text).With(all[0].Remedy)
+	}
+	return err
 }
 
 // tellProblems prints what is wrong with a policy a line each, as compilers do.

@@ -199,10 +199,9 @@ func (n named) onlyDigest(ctx context.Context, verb string) error {
 	if n.digest != "" {
 		return nil
 	}
-	err := fault.New(fault.Invalid, "%s names no digest, and a tag may mean another image a moment later", n)
-	s, asked := n.whole(ctx)
-	if asked != nil {
-		return err.With("name it by its digest: IMAGE@sha256:…")
+	s, err := n.whole(ctx)
+	if err != nil {
+		return fault.New(fault.Invalid, "%s names no digest, and what it means now can't be looked up: %w", n, err).With("name it by its digest: IMAGE@sha256:…")
 	}
-	return err.With(fmt.Sprintf("if what it means now is what you built: castellan trust %s … %s", verb, n.pinned(s.Digest)))
+	return fault.New(fault.Invalid, "%s names no digest, and a tag may mean another image a moment later", n).With(fmt.Sprintf("if what it means now is what you built: castellan trust %s … %s", verb, n.pinned(s.Digest)))
 }

@@ -36,7 +36,7 @@ type Certificate struct{ Name, File, Subject string }
 // possible without reading the files.
 func First(o Options) ([]byte, error) {
 	if len(o.Keys)+len(o.Keyless)+len(o.Certificates) == 0 {
-		return nil, fault.New(fault.Invalid, "nobody is named who may sign").With("name a public key, an issuer and subject, or a certificate's subject: there is no any-signer mode")
+		return nil, fault.New(fault.Invalid, "nobody is named who may sign").With("name a public key, an issuer and subject, or a certificate's subject: there is no any-signer mode; castellan trust init --look IMAGE shows who has signed already")
 	}
 	if len(o.Images) == 0 {
 		return nil, fault.New(fault.Invalid, "no images are named").With(`name registry/path, with * and **, as "123456789012.dkr.ecr.eu-central-1.amazonaws.com/shop/**"`)
