@@ -113,7 +113,8 @@ func (i *initFlags) folder() string {
 	return filepath.Dir(i.policy)
 }
 
-// ofRing are the active keys of the ring, those of one name if there is one.
+// ofRing are the keys of the ring that sign, or whose signatures are still good, those
+// of one name if there is one. Keys that replaced each other are one signer's.
 func (i *initFlags) ofRing(g *globals, folder, name string) ([]trust.DraftKey, error) {
 	ring := i.ring(g)
 	all, err := ring.List(time.Now())
@@ -121,12 +122,22 @@ func (i *initFlags) ofRing(g *globals, folder, name string) ([]trust.DraftKey, e
 		return nil, err
 	}
 	var out []trust.DraftKey
+	active := false
+	of := map[string]int{} // keys by name
 	for _, k := range all {
-		if k.State == trust.KeyActive && (name == "" || k.Name == name || k.ID() == name) {
-			out = append(out, trust.DraftKey{Name: k.ID(), File: relative(folder, ring.PublicFile(k))})
+		if k.State != trust.KeyActive && k.State != trust.KeyRetiring || name != "" && k.Name != name && k.ID() != name {
+			continue
+		}
+		active = active || k.State == trust.KeyActive
+		of[k.Name]++
+		out = append(out, trust.DraftKey{Name: k.ID(), File: relative(folder, ring.PublicFile(k)), Signer: k.Name, NotAfter: k.Until})
+	}
+	for j := range out {
+		if of[out[j].Signer] == 1 {
+			out[j].Signer = "" // its own
 		}
 	}
-	if out == nil && name != "" {
+	if !active && name != "" {
 		return nil, fault.New(fault.NotFound, "--key %s: there is no such file, and no such active key in the ring", name).With("castellan trust key list shows the ring's; a file with a public key ends with .pub")
 	}
 	return out, nil

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/trust/policy"
@@ -24,6 +26,9 @@ type Key struct {
 	Name string // "" for the file's
 	File string // relative to the policy
 	KMS  string // its ARN, if it is one of AWS KMS
+
+	Signer   string    // whose it is; keys of one are one signer. "": its own name's
+	NotAfter time.Time // from when on it signs nothing more; zero: not known yet
 }
 
 // Keyless is an identity of an OIDC issuer.
@@ -51,7 +56,12 @@ func First(o Options) ([]byte, error) {
 	}
 	s := newSheet("Who must have signed which images. docs/trust.md explains every field;",
 		"castellan trust explain IMAGE shows how an image is decided on.")
-	who := s.named(o)
+	var who []string // once each
+	for _, name := range s.named(o) {
+		if !slices.Contains(who, name) {
+			who = append(who, name)
+		}
+	}
 	r := rule{match: o.Images, require: []demand{{fields: []field{{"signers", list(who)}}}}}
 	if len(who) > 1 {
 		r.require[0].comments = []string{"All of them must have signed; with threshold: 1, one of them is enough."}
@@ -78,15 +88,45 @@ func First(o Options) ([]byte, error) {
 	return b, nil
 }
 
-// fileKey adds a key and its signer.
+// fileKeys adds keys and their signers, and returns what the signer of each is called.
+func (s *sheet) fileKeys(all []Key) []string {
+	var order []string
+	keys := map[string][]string{} // by signer
+	who := make([]string, len(all))
+	for i, k := range all {
+		name := s.fileKey(k)
+		who[i] = cmp.Or(k.Signer, name)
+		if keys[who[i]] == nil {
+			order = append(order, who[i])
+		}
+		keys[who[i]] = append(keys[who[i]], name)
+	}
+	called := map[string]string{}
+	for _, signer := range order {
+		line := "key: " + list(keys[signer])
+		if len(keys[signer]) == 1 {
+			line = "key: " + quote(keys[signer][0])
+		}
+		called[signer] = s.signer(signer, nil, line)
+	}
+	for i := range who {
+		who[i] = called[who[i]]
+	}
+	return who
+}
+
+// fileKey adds a key.
 func (s *sheet) fileKey(k Key) string {
 	lines := []string{"file: " + quote(k.File)}
 	if k.KMS != "" {
 		lines = append(lines, "kms: "+quote(k.KMS))
 	}
-	lines = append(lines, "# notAfter: 2027-12-31   # from when on it signs nothing more; name the next key early", "# lost: 2026-01-31       # since when somebody else may have it")
-	name := s.key(cmp.Or(k.Name, stem(k.File)), nil, lines...)
-	return s.signer(name, nil, "key: "+quote(name))
+	until := "# notAfter: 2027-12-31   # from when on it signs nothing more; name the next key early"
+	if !k.NotAfter.IsZero() {
+		until = "notAfter: " + k.NotAfter.UTC().Format(time.RFC3339) + " # it was replaced: what it signed is good until then"
+	}
+	lines = append(lines, until, "# lost: 2026-01-31       # since when somebody else may have it")
+	return s.key(cmp.Or(k.Name, stem(k.File)), nil, lines...)
 }
 
 func stem(file string) string {

@@ -78,8 +78,10 @@ func Seen(o Options, asked bool, found []Found, at time.Time) ([]byte, error) {
 func (s *sheet) seenRule(pattern string, found []Found, who []string, asked bool) rule {
 	r := rule{match: []string{pattern}, comments: tellImages(found)}
 	var required []string
-	if asked {
-		required = who
+	for _, name := range who {
+		if asked && !slices.Contains(required, name) {
+			required = append(required, name)
+		}
 	}
 	var others []Sighting
 	seen := map[string]bool{}
@@ -233,10 +235,7 @@ func needsRoot() error {
 // named adds those who were named, and returns what they are called: the keys, the
 // keyless, then the certificates.
 func (s *sheet) named(o Options) []string {
-	var who []string
-	for _, k := range o.Keys {
-		who = append(who, s.fileKey(k))
-	}
+	who := s.fileKeys(o.Keys)
 	if o.TrustedRoot != "" {
 		s.sigstore = []string{o.TrustedRoot}
 	}
