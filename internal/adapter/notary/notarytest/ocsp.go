@@ -2,9 +2,11 @@ package notarytest
 
 import (
 	"crypto/x509"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -46,6 +48,14 @@ func (r *Responder) Answer(req *ocsp.Request) ([]byte, error) {
 	return ocsp.CreateResponse(r.Issuer.Chain[0], by.Chain[0], said, by.Key)
 }
 
+// requestOf reads a request that was posted, or that is the path (RFC 6960, A.1).
+func requestOf(in *http.Request) ([]byte, error) {
+	if in.Method == http.MethodGet {
+		return base64.StdEncoding.DecodeString(strings.TrimPrefix(in.URL.Path, "/"))
+	}
+	return io.ReadAll(io.LimitReader(in.Body, maxRequest))
+}
+
 // ServeHTTP answers requests.
 func (r *Responder) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 	r.mu.Lock()
@@ -53,7 +63,7 @@ func (r *Responder) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 	r.mu.Unlock()
 	out := r.Raw
 	if out == nil {
-		body, err := io.ReadAll(io.LimitReader(in.Body, maxRequest))
+		body, err := requestOf(in)
 		var req *ocsp.Request
 		if err == nil {
 			req, err = ocsp.ParseRequest(body)
