@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/castellan-security/castellan/internal/adapter/aws"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/trust"
 )
@@ -37,8 +38,8 @@ func newTrustInit(g *globals) *cobra.Command {
 		Short: "Write a first trust policy",
 		Long: `Write a first trust policy, with comments: which images, and who must have signed
 them. IMAGE is a name without tag, or a pattern: * is any letters within a part
-of the name, ** any parts. Nothing is overwritten, and nobody is asked. Without a
-word about who signs, the active keys of the ring do.
+of the name, ** any parts. Nothing is overwritten, and nobody is asked but KMS of its
+keys. Without a word about who signs, the active keys of the ring do.
 
 With --look it is drafted from the signatures that images have already. Who was named
 and has signed is required; whoever else was seen is written down, with what vouches
@@ -62,7 +63,7 @@ denied, and so are those that nobody has signed.
 	f.BoolVar(&i.running, "running", false, "with --look: the images that run on the server's hosts")
 	f.StringVar(&i.policy, "policy", trust.File, "file to write, - for the standard output")
 	f.StringVar(&i.dir, "keys", env("CASTELLAN_KEYS", ""), "folder of keys (CASTELLAN_KEYS; else the folder keys in --data-dir)")
-	f.StringArrayVar(&i.pub, "key", nil, "file with a public key that signs, or the name of a key of the ring; may be repeated")
+	f.StringArrayVar(&i.pub, "key", nil, "file with a public key that signs, the name of a key of the ring, or a key of AWS KMS, which is asked for it; may be repeated")
 	f.StringVar(&i.identity, "certificate-identity", "", "who signs keyless; * is any letters but /")
 	f.StringVar(&i.issuer, "certificate-oidc-issuer", "", "by whose OIDC tokens")
 	f.StringVar(&i.trustedRoot, "trusted-root", "", "trusted root of Sigstore (trusted_root.json), for keyless signatures")
@@ -72,7 +73,7 @@ denied, and so are those that nobody has signed.
 }
 
 // draft is what the flags mean, with files relative to the policy.
-func (i *initFlags) draft(g *globals, images []string) (trust.Draft, error) {
+func (i *initFlags) draft(ctx context.Context, g *globals, images []string) (trust.Draft, error) {
 	if (i.identity == "") != (i.issuer == "") || (i.store == "") != (i.subject == "") {
 		return trust.Draft{}, usagef("--certificate-identity and --certificate-oidc-issuer belong together, and so do --trust-store and --certificate-subject")
 	}
@@ -92,6 +93,14 @@ func (i *initFlags) draft(g *globals, images []string) (trust.Draft, error) {
 		names = []string{""} // all of the ring
 	}
 	for _, name := range names {
+		if aws.IsKMSKey(name) {
+			k, err := i.ofKMS(ctx, g, name)
+			if err != nil {
+				return d, err
+			}
+			d.Keys = append(d.Keys, k)
+			continue
+		}
 		if _, err := os.Stat(name); name != "" && err == nil {
 			d.Keys = append(d.Keys, trust.DraftKey{File: relative(folder, name)})
 			continue
@@ -111,6 +120,25 @@ func (i *initFlags) folder() string {
 		return "."
 	}
 	return filepath.Dir(i.policy)
+}
+
+// ofKMS is a key of AWS KMS, whose public half stands in the policy: to verify asks
+// nobody.
+func (i *initFlags) ofKMS(ctx context.Context, g *globals, name string) (trust.DraftKey, error) {
+	log, err := g.logger()
+	if err != nil {
+		return trust.DraftKey{}, err
+	}
+	text, arn, err := kmsKey(ctx, name, log)
+	called := "kms"
+	if _, alias, ok := strings.Cut(name, "alias/"); ok {
+		called = alias
+	}
+	k := trust.DraftKey{Name: called, PEM: text}
+	if strings.Contains(arn, ":key/") {
+		k.KMS = arn
+	}
+	return k, err
 }
 
 // ofRing are the keys of the ring that sign, or whose signatures are still good, those
@@ -182,7 +210,7 @@ func (g *globals) initPolicy(ctx context.Context, images []string, i initFlags) 
 	case i.look:
 		return g.initSeen(ctx, images, i)
 	}
-	d, err := i.draft(g, images)
+	d, err := i.draft(ctx, g, images)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/adapter/notary"
 	"github.com/castellan-security/castellan/internal/adapter/sigstore"
+	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/signature"
 	"github.com/castellan-security/castellan/internal/trust"
 )
@@ -79,7 +80,9 @@ func namedPolicy(d trust.Draft) (b []byte, n int, err error) {
 	add := func(by doc) { n++; signers[fmt.Sprintf("named-%d", n)] = by }
 	for i, k := range d.Keys {
 		name := fmt.Sprintf("key-%d", i+1)
-		keys[name] = doc{"file": k.File}
+		if keys[name] = (doc{"file": k.File}); k.PEM != "" {
+			keys[name] = doc{"pem": k.PEM}
+		}
 		add(doc{"key": name})
 	}
 	for _, k := range d.Keyless {
@@ -102,6 +105,9 @@ func namedPolicy(d trust.Draft) (b []byte, n int, err error) {
 // whether it is signed.
 func (l *looker) look(ctx context.Context, name string) (trust.DraftFound, error) {
 	n, err := l.places.find(ctx, name)
+	if err == nil && n.repository == "" {
+		err = fault.New(fault.Invalid, "%s is of no repository, so that no rule could be for it", name).With("say for which repository it is taken: --as ghcr.io/acme/shop")
+	}
 	if err != nil {
 		return trust.DraftFound{}, err
 	}
@@ -111,10 +117,7 @@ func (l *looker) look(ctx context.Context, name string) (trust.DraftFound, error
 	}
 	out := trust.DraftFound{Pattern: repositoryPattern(n.repository), Image: n.pinned(s.Digest)}
 	if n.path != "" {
-		out.Pattern = "**"
-		if n.repository != "" {
-			out.Pattern, out.Image = n.repository, n.repository+"@"+s.Digest
-		}
+		out.Image = n.repository + "@" + s.Digest
 	}
 	all, err := n.Envelopes(ctx, s)
 	var some *signature.Incomplete

@@ -30,7 +30,7 @@ func (g *globals) initSeen(ctx context.Context, names []string, i initFlags) err
 	if len(names) > maxTaskImages {
 		return usagef("%d images, and at most %d are looked at in one run", len(names), maxTaskImages)
 	}
-	d, asked, err := i.draftSeen(g)
+	d, asked, err := i.draftSeen(ctx, g)
 	if err != nil {
 		return err
 	}
@@ -74,8 +74,8 @@ func (g *globals) initSeen(ctx context.Context, names []string, i initFlags) err
 
 // draftSeen is what the flags mean; without a word about who signs, the active keys
 // of the ring are known, and required only where they have signed.
-func (i *initFlags) draftSeen(g *globals) (d trust.Draft, asked bool, err error) {
-	d, err = i.draft(g, nil)
+func (i *initFlags) draftSeen(ctx context.Context, g *globals) (d trust.Draft, asked bool, err error) {
+	d, err = i.draft(ctx, g, nil)
 	return d, len(i.pub) > 0 || i.identity != "" || i.store != "", err
 }
 

@@ -209,19 +209,28 @@ func parseStore(s string) (string, doc, error) {
 	return name, doc{"kind": kind, "file": file}, nil
 }
 
+// kmsKey is the public key of one of AWS KMS, which is asked for it, and its ARN.
+func kmsKey(ctx context.Context, name string, log *slog.Logger) (text, arn string, err error) {
+	k, err := aws.NewKMSSigner(ctx, name, log.With("door", "aws"))
+	if err != nil {
+		return "", "", err
+	}
+	der, err := x509.MarshalPKIXPublicKey(k.Public())
+	if err != nil {
+		return "", "", fmt.Errorf("write public key of %s: %w", name, err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})), k.ARN(), nil
+}
+
 // key is what a policy says of the public keys that one name means: a file, a key
 // of KMS, which is asked for it, or all that a ring has of that name.
 func (r *ruleFlags) key(ctx context.Context, g *globals, name string, log *slog.Logger) ([]doc, error) {
 	if aws.IsKMSKey(name) {
-		k, err := aws.NewKMSSigner(ctx, name, log.With("door", "aws"))
+		text, _, err := kmsKey(ctx, name, log)
 		if err != nil {
 			return nil, err
 		}
-		der, err := x509.MarshalPKIXPublicKey(k.Public())
-		if err != nil {
-			return nil, fmt.Errorf("write public key of %s: %w", name, err)
-		}
-		return []doc{{"pem": string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))}}, nil
+		return []doc{{"pem": text}}, nil
 	}
 	if _, err := os.Stat(name); err == nil {
 		return []doc{{"file": name}}, nil

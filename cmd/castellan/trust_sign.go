@@ -78,6 +78,11 @@ func (s *signFlags) check() error {
 	case s.form == "sigstore" && s.expiry != "":
 		return usagef("--expiry: signatures of Sigstore have none; use --format notary, or --max-age in a policy's attestations")
 	}
+	if s.expiry != "" {
+		if _, err := query.Duration(s.expiry); err != nil {
+			return usagef("--expiry %q: %w", s.expiry, err)
+		}
+	}
 	if s.form == "sigstore" {
 		return s.writeFlags.check()
 	}

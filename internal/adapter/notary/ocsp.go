@@ -114,7 +114,7 @@ func (r *Responders) ask(ctx context.Context, lists []*list, cert, issuer *x509.
 	if !known || !at.Before(have.until) {
 		have = r.fresh(ctx, lists, cert, issuer, at)
 		if ctx.Err() == nil {
-			r.remember(key, have, at)
+			r.remember(key, have)
 		}
 	}
 	said := have.said
@@ -132,16 +132,11 @@ func (r *Responders) ask(ctx context.Context, lists []*list, cert, issuer *x509.
 
 // remember keeps an answer. When there are too many, all are forgotten: to ask
 // again does no harm.
-func (r *Responders) remember(key string, a remembered, at time.Time) {
+func (r *Responders) remember(key string, a remembered) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for k, old := range r.answers {
-		if len(r.answers) < maxAnswers {
-			break
-		}
-		if !at.Before(old.until) || len(r.answers) >= maxAnswers {
-			delete(r.answers, k)
-		}
+	if len(r.answers) >= maxAnswers {
+		clear(r.answers)
 	}
 	r.answers[key] = a
 }

@@ -25,6 +25,7 @@ type Options struct {
 type Key struct {
 	Name string // "" for the file's
 	File string // relative to the policy
+	PEM  string // the key itself, instead of a file
 	KMS  string // its ARN, if it is one of AWS KMS
 
 	Signer   string    // whose it is; keys of one are one signer. "": its own name's
@@ -118,6 +119,9 @@ func (s *sheet) fileKeys(all []Key) []string {
 // fileKey adds a key.
 func (s *sheet) fileKey(k Key) string {
 	lines := []string{"file: " + quote(k.File)}
+	if k.PEM != "" {
+		lines = block("pem", k.PEM)
+	}
 	if k.KMS != "" {
 		lines = append(lines, "kms: "+quote(k.KMS))
 	}
