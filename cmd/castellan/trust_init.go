@@ -29,6 +29,7 @@ type initFlags struct {
 	identity, issuer string
 	trustedRoot      string
 	store, subject   string
+	profile          string
 }
 
 func newTrustInit(g *globals) *cobra.Command {
@@ -67,15 +68,24 @@ denied, and so are those that nobody has signed.
 	f.StringVar(&i.identity, "certificate-identity", "", "who signs keyless; * is any letters but /")
 	f.StringVar(&i.issuer, "certificate-oidc-issuer", "", "by whose OIDC tokens")
 	f.StringVar(&i.trustedRoot, "trusted-root", "", "trusted root of Sigstore (trusted_root.json), for keyless signatures")
-	f.StringVar(&i.store, "trust-store", "", "file with certificates of authorities (PEM), with --certificate-subject")
+	f.StringVar(&i.store, "trust-store", "", "file with certificates of authorities (PEM), with --certificate-subject or --signer-profile")
+	f.StringVar(&i.profile, "signer-profile", "", "ARN of the signing profile of AWS Signer that signs")
 	f.StringVar(&i.subject, "certificate-subject", "", "subject of the certificate that signs, as CN=build,O=Acme")
 	return c
 }
 
 // draft is what the flags mean, with files relative to the policy.
 func (i *initFlags) draft(ctx context.Context, g *globals, images []string) (trust.Draft, error) {
-	if (i.identity == "") != (i.issuer == "") || (i.store == "") != (i.subject == "") {
-		return trust.Draft{}, usagef("--certificate-identity and --certificate-oidc-issuer belong together, and so do --trust-store and --certificate-subject")
+	if (i.identity == "") != (i.issuer == "") || (i.store == "") != (i.subject+i.profile == "") {
+		return trust.Draft{}, usagef("--certificate-identity and --certificate-oidc-issuer belong together, and so do --trust-store and --certificate-subject or --signer-profile")
+	}
+	if i.subject != "" && i.profile != "" {
+		return trust.Draft{}, usagef("--certificate-subject and --signer-profile need stores of their own: name one, and add the other by hand")
+	}
+	if i.profile != "" {
+		if err := trust.CheckProfile(i.profile); err != nil {
+			return trust.Draft{}, fmt.Errorf("--signer-profile: %w", err)
+		}
 	}
 	folder := i.folder()
 	d := trust.Draft{TrustedRoot: relative(folder, i.trustedRoot)}
@@ -86,7 +96,7 @@ func (i *initFlags) draft(ctx context.Context, g *globals, images []string) (tru
 		d.Keyless = []trust.DraftKeyless{{Issuer: i.issuer, Subject: i.identity}}
 	}
 	if i.store != "" {
-		d.Certificates = []trust.DraftCertificate{{File: relative(folder, i.store), Subject: i.subject}}
+		d.Certificates = []trust.DraftCertificate{{File: relative(folder, i.store), Subject: i.subject, Profile: i.profile}}
 	}
 	names := i.pub
 	if len(names)+len(d.Keyless)+len(d.Certificates) == 0 {

@@ -90,6 +90,11 @@ func namedPolicy(d trust.Draft) (b []byte, n int, err error) {
 	}
 	for i, c := range d.Certificates {
 		name := fmt.Sprintf("store-%d", i+1)
+		if c.Profile != "" {
+			stores[name] = doc{"kind": "signingAuthority", "file": c.File}
+			add(doc{"awsSigner": doc{"store": name, "profile": c.Profile}})
+			continue
+		}
 		stores[name] = doc{"kind": "ca", "file": c.File}
 		add(doc{"certificate": doc{"store": name, "subject": c.Subject}})
 	}

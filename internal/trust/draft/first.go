@@ -35,8 +35,9 @@ type Key struct {
 // Keyless is an identity of an OIDC issuer.
 type Keyless struct{ Name, Issuer, Subject string }
 
-// Certificate is a subject that certificates of a store are issued to.
-type Certificate struct{ Name, File, Subject string }
+// Certificate is a subject that certificates of a store are issued to; or, with a
+// Profile, a signing profile of AWS Signer, whose root the store has.
+type Certificate struct{ Name, File, Subject, Profile string }
 
 // First writes a first policy. What it says is checked as far as that is
 // possible without reading the files.

@@ -212,7 +212,7 @@ func (g Sighting) remedy() string {
 	i := g.Identity
 	switch {
 	case i.Profile != "":
-		return "put AWS Signer's root into a store of the kind signingAuthority, and name the profile: docs/trust-notary.md"
+		return "get AWS Signer's root, compare its fingerprint (docs/trust-notary.md), and look again with --trust-store FILE --signer-profile ARN"
 	case i.Issuer != "" && g.Held:
 		return "name it as a signer by hand if it is to be one: keyless, with issuer and subject"
 	case i.Issuer != "":
@@ -245,7 +245,15 @@ func (s *sheet) named(o Options) []string {
 	}
 	for _, c := range o.Certificates {
 		name := s.free("store", stem(c.File))
-		s.stores = append(s.stores, entry{name, nil, []string{"kind: ca", "file: " + quote(c.File)}})
+		kind := signature.StoreCA
+		if c.Profile != "" {
+			kind = signature.StoreAuthority
+		}
+		s.stores = append(s.stores, entry{name, nil, []string{"kind: " + string(kind), "file: " + quote(c.File)}})
+		if c.Profile != "" {
+			who = append(who, s.signer(cmp.Or(c.Name, "aws-signer"), nil, "awsSigner:", "  store: "+name, "  profile: "+quote(c.Profile)))
+			continue
+		}
 		who = append(who, s.signer(cmp.Or(c.Name, "certificate"), nil,
 			"certificate:", "  store: "+name, "  subject: "+quote(c.Subject)))
 	}
