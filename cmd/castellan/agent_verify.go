@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/castellan-security/castellan/internal/adapter/aws"
+	"github.com/castellan-security/castellan/internal/adapter/notary"
 	"github.com/castellan-security/castellan/internal/adapter/oci"
 	"github.com/castellan-security/castellan/internal/adapter/self"
 	"github.com/castellan-security/castellan/internal/fault"
@@ -115,7 +116,7 @@ func verifyLent(ctx context.Context, socket string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	open, err := openersAsking(p.Roots(), lent.revoked)
+	open, err := openersAsking(p.Roots(), notary.Options{AWS: lent.revoked})
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -55,27 +56,35 @@ the fleet's trust policy allows them; those that need attention first.
 		if err != nil {
 			return err
 		}
-		q := url.Values{"limit": {strconv.Itoa(store.MaxPage)}, "running": {strconv.FormatBool(!all)}}
+		q := url.Values{"running": {strconv.FormatBool(!all)}}
 		for name, v := range map[string]string{"state": state, "signer": signer, "repository": repository} {
 			if v != "" {
 				q.Set(name, v)
 			}
 		}
 		var page trustImagePage
-		for {
-			var more trustImagePage
-			if err := api.get(c.Context(), "/trust/images", q, &more); err != nil {
-				return err
-			}
-			page.Images, page.Totals = append(page.Images, more.Images...), more.Totals
-			if len(more.Images) < store.MaxPage {
-				break
-			}
-			q.Set("after", strconv.FormatInt(more.Images[len(more.Images)-1].ID, 10))
+		if page.Images, page.Totals, err = api.trustImages(c.Context(), q); err != nil {
+			return err
 		}
 		return g.print(*f, page, func() error { return g.trustImages(page.Images) })
 	}
 	return c
+}
+
+// trustImages asks for all images that a query selects, page by page.
+func (c *client) trustImages(ctx context.Context, q url.Values) (all []store.TrustImage, totals store.TrustTotals, err error) {
+	q.Set("limit", strconv.Itoa(store.MaxPage))
+	for {
+		var page trustImagePage
+		if err := c.get(ctx, "/trust/images", q, &page); err != nil {
+			return nil, totals, err
+		}
+		all, totals = append(all, page.Images...), page.Totals
+		if len(page.Images) < store.MaxPage {
+			return all, totals, nil
+		}
+		q.Set("after", strconv.FormatInt(page.Images[len(page.Images)-1].ID, 10))
+	}
 }
 
 func (g *globals) trustImages(images []store.TrustImage) error {

@@ -27,6 +27,8 @@ import (
 type (
 	// Policy is a trust policy; see policy.Policy.
 	Policy = policy.Policy
+	// Signer is a party that may vouch for images; see policy.Signer.
+	Signer = policy.Signer
 	// Files is where a policy's files are read from.
 	Files = policy.Files
 	// Problem is one thing that is wrong with a policy, and where.
@@ -99,6 +101,10 @@ type (
 	DraftKeyless = draft.Keyless
 	// DraftCertificate is a subject that certificates are issued to.
 	DraftCertificate = draft.Certificate
+	// DraftFound is what is attached to an image.
+	DraftFound = draft.Found
+	// DraftSighting is a signature of it, and whose it seems to be.
+	DraftSighting = draft.Sighting
 	// Imported is a policy made of another tool's, with remarks.
 	Imported = draft.Imported
 	// Remark is what a person must know of an import.
@@ -107,6 +113,12 @@ type (
 
 // First writes a first policy, with comments.
 func First(o Draft) ([]byte, error) { return draft.First(o) }
+
+// FirstOfSeen writes a first policy for images whose signatures were looked at; see
+// draft.Seen.
+func FirstOfSeen(o Draft, asked bool, found []DraftFound, at time.Time) ([]byte, error) {
+	return draft.Seen(o, asked, found, at)
+}
 
 // FromNotation makes a policy of Notation's trust policy; see draft.FromNotation.
 func FromNotation(b []byte, folder string) (Imported, error) { return draft.FromNotation(b, folder) }

@@ -282,5 +282,5 @@ func refusedKey(what string, err error, permissions string) error {
 	case "InvalidGrantTokenException", "IncorrectKeyException":
 		return fault.New(fault.Denied, "%s: %w", what, said).With("permit the role " + permissions)
 	}
-	return refused(what, err, permissions, "kms")
+	return refusedByName(what, err, permissions, "kms", "is the key's ARN, id or alias right? an alias is written as alias/NAME")
 }

@@ -126,7 +126,7 @@ func (x *decision) manner(q *policy.Requirement, c *Case) (why, remedy string) {
 		return "nothing proves when it was signed", "sign with a time stamp or a transparency log; or leave time out"
 	case q.Revocation != policy.Soft && s.Revocation != signature.NoRevocation && s.Revocation != signature.NotRevoked:
 		return fmt.Sprintf("whether its certificate was revoked is not known (%s)", s.Revocation),
-			"add the authority's current revocation list to roots.revoked; or say revocation: soft"
+			"add the authority's current revocation list to roots.revoked; or have who can tell asked, --online-revocation; or say revocation: soft"
 	case q.SameRepository:
 		return x.sameRepository(s)
 	}

@@ -1,6 +1,7 @@
 package draft
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -240,7 +241,7 @@ func (c *cluster) authority(r *clusterRule, a *value, number int) (who string, m
 		s := a.get("static")
 		if s.get("action").text() == "fail" {
 			note(false, s, "static: fail denies")
-			r.deny = orElse(s.get("message").text(), "the policy "+r.name+" denies it")
+			r.deny = cmp.Or(s.get("message").text(), "the policy "+r.name+" denies it")
 			return "", manner
 		}
 		note(true, s, "static: pass lets images run whoever made them. There is no such mode here: it was left out")

@@ -101,6 +101,9 @@ func parseIndex(b []byte) (ringFile, error) {
 		if err := checkName(k.Name); err != nil || k.Number < 1 {
 			return f, damaged("a key %.80q with the number %d", k.Name, k.Number)
 		}
+		if k.Format != "" && !slices.Contains(Formats(), k.Format) || len(k.Recipients) > maxRecipients {
+			return f, damaged("key %s in the form %.40q for %d recipients", k.ID(), k.Format, len(k.Recipients))
+		}
 		if seen[k.ID()] || !slices.Contains([]State{Active, Retiring, Retired, Lost}, k.State) {
 			return f, damaged("key %s is there twice, or its state %.20q is none", k.ID(), k.State)
 		}

@@ -151,6 +151,8 @@ signers:
   lambda:
     identities:
       - awsSigner: {profile: "arn:aws:signer:eu-central-1:123456789012:/signing-profiles/lambda", store: aws}
+  alias: {awsSigner: {profile: "arn:aws:signer:::/aliases/ecr", store: aws}}
+  aliased: {awsSigner: {profile: "arn:aws:signer:eu-central-1:123456789012:/aliased-signing-profiles/ecr", store: aws}}
   pinned: {awsSigner: {profile: "arn:aws:signer:eu-central-1:123456789012:/signing-profiles/lambda/v1", store: aws}}
 images:
   - name: shop
@@ -191,7 +193,7 @@ func TestRead(t *testing.T) {
 		t.Errorf("got key %s, lost %s", old.Name, old.Lost)
 	}
 	rule, pattern := p.For("123456789012.dkr.ecr.eu-central-1.amazonaws.com/shop/web/api")
-	if rule == nil || rule.Name != "shop" || pattern.At.Line != 39 || len(rule.Require) != 4 {
+	if rule == nil || rule.Name != "shop" || pattern.At.Line != 41 || len(rule.Require) != 4 {
 		t.Fatalf("got rule %+v by %+v", rule, pattern)
 	}
 	if q := rule.Require[0]; q.Threshold != 2 || !q.Each || !q.Log || q.Revocation != policy.Strict || q.Allows(signature.Notary) {
@@ -346,6 +348,8 @@ func TestProblems(t *testing.T) {
 		{"unknown store", signer("certificate: {store: x, subject: CN=x}"), "there is no store x"},
 		{"profile without store", signer(`awsSigner: {profile: "arn:aws:signer:eu-central-1:123456789012:/signing-profiles/x"}`), "needs a profile and a store"},
 		{"no profile", signer(`awsSigner: {store: aws, profile: "arn:aws:signer:eu-central-1:123456789012:/signing-profiles/x/v1/y"}`), "no signing profile"},
+		{"a profile without its slash", signer(`awsSigner: {store: aws, profile: "arn:aws:signer:eu-central-1:123456789012:signing-profiles/x"}`), "lacks the slash"},
+		{"a name for a profile", signer(`awsSigner: {store: aws, profile: x}`), "is no ARN"},
 		{"profile of a CA", signer(`awsSigner: {store: acme, profile: "arn:aws:signer:eu-central-1:123456789012:/signing-profiles/x"}`), "store acme is for [ca]"},
 
 		{"asks for nothing", rule(`{match: "**"}`), "there is no any-signer mode"},
