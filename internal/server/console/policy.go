@@ -322,6 +322,14 @@ func (c *Console) meet(ctx context.Context, v visit, d *editData) (err error) {
 // numbers is how many lines of the text are numbered.
 func (d editData) numbers() int { return min(strings.Count(d.Text, "\n")+1, linesNumbered) }
 
+// unsaved reports that the text is not what the editor began with.
+func (d editData) unsaved() bool {
+	if d.After == 0 {
+		return d.Text != starter
+	}
+	return d.Text != d.Was
+}
+
 // wrong reports that something is wrong in a line.
 func (p policyCheck) wrong(line int) bool {
 	for _, x := range p.Problems {

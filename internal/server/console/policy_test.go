@@ -89,6 +89,20 @@ func TestEditorTellsWhatIsWrongAtItsLine(t *testing.T) {
 	}
 }
 
+func TestEditorBeginsWithoutAPolicy(t *testing.T) {
+	h := shopHouse(t)
+	h.trust.policies, h.trust.images = nil, nil
+	body := h.get(t, access.Administrator, "/trust/policy/edit").Body.String()
+	for _, want := range []string{"(the public key that signs images)", `name="after" value="0"`, `data-editor="false"`, "What is wrong"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the editor lacks %q", want)
+		}
+	}
+	if w := h.post(t, access.Administrator, "/trust/policy/edit", typed("save", denies, "the first", "0")); w.Code != http.StatusSeeOther || len(h.trust.policies) != 1 {
+		t.Errorf("the first policy is not saved: got %d", w.Code)
+	}
+}
+
 func TestEditorTries(t *testing.T) {
 	h := shopHouse(t)
 	w := h.post(t, access.Administrator, "/trust/policy/edit", typed("try", denies, "", "2"))
