@@ -97,7 +97,7 @@ func (v *verifier) decide(ctx context.Context, name string, explain bool) []judg
 		return failed(err)
 	}
 	d := v.decider
-	if d.Finder = n; v.files != nil {
+	if d.Finder = n.shelf; v.files != nil {
 		d.Finder = v.files
 	}
 	out := make([]judged, 0, len(images))

@@ -35,6 +35,8 @@ type (
 	Decider = decide.Decider
 	// Finder finds signatures and attestations.
 	Finder = decide.Finder
+	// Halves is a Finder that looks first where tools put them today.
+	Halves = decide.Halves
 	// Opener says what is true of them.
 	Opener = decide.Opener
 	// Image is what is decided on.

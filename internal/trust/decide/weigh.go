@@ -84,7 +84,7 @@ func (x *decision) judge(ctx context.Context, q *policy.Requirement, c *Case) (v
 	if why, remedy = x.manner(q, c); why != "" {
 		return v, why, remedy
 	}
-	if k := x.bareKey(s); k != nil {
+	if k := x.datesOf(s); k != nil {
 		until, refusal := lifetime(k, s, x.now)
 		if refusal != nil {
 			return v, refusal.Error(), refusal.Remedy

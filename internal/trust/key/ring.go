@@ -1,7 +1,6 @@
 package key
 
 import (
-	"bytes"
 	"crypto"
 	"encoding/json"
 	"errors"
@@ -155,9 +154,17 @@ func (r *Ring) Rotate(name string, o Options, overlap time.Duration, now time.Ti
 	return made, replaced, r.unless(err, made)
 }
 
-// unless removes a key that was made and could not be noted.
+// unless removes a key that was made and could not be noted. One that the index has
+// stays: it was noted, and only what came after went wrong.
 func (r *Ring) unless(err error, made Key) error {
 	if err == nil || made.Fingerprint == "" {
+		return err
+	}
+	keys, unread := r.read()
+	if unread != nil {
+		return errors.Join(err, unread) // rather a file too many than the only copy of a key
+	}
+	if slices.ContainsFunc(keys, func(k Key) bool { return k.ID() == made.ID() && k.Fingerprint == made.Fingerprint }) {
 		return err
 	}
 	return errors.Join(err, os.Remove(r.PrivateFile(made)), os.Remove(r.PublicFile(made)))
@@ -277,67 +284,6 @@ func (r *Ring) none(keys []Key, id string) error {
 		With("name one of those, or make one: castellan trust key generate")
 }
 
-// ringFile is the index.
-type ringFile struct {
-	Version int   `json:"version"`
-	Keys    []Key `json:"keys"`
-}
-
-// read reads the index; a folder without one is an empty ring.
-func (r *Ring) read() ([]Key, error) {
-	path := filepath.Join(r.dir, indexFile)
-	info, err := os.Stat(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	var b []byte
-	switch {
-	case err == nil && (info.Size() > maxIndex || !info.Mode().IsRegular()):
-		err = fmt.Errorf("a file of %d bytes, and at most %d are read", info.Size(), maxIndex)
-	case err == nil && info.Mode().Perm()&0o022 != 0:
-		err = fault.New(fault.Denied, "others may change it (mode %#o)", info.Mode().Perm()).With("chmod go-w " + path + ", and look at what it says")
-	case err == nil:
-		b, err = os.ReadFile(path)
-	}
-	var f ringFile
-	if err == nil {
-		f, err = parseIndex(b)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the ring of keys %s: %w", path, err)
-	}
-	return f.Keys, nil
-}
-
-// parseIndex reads an index. What a newer program wrote is refused rather than
-// lost.
-func parseIndex(b []byte) (ringFile, error) {
-	var f ringFile
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&f); err != nil {
-		return f, damaged("%w", err)
-	}
-	if f.Version != 1 || len(f.Keys) > maxKeys {
-		return f, damaged("version %d with %d keys", f.Version, len(f.Keys))
-	}
-	seen := map[string]bool{}
-	for _, k := range f.Keys {
-		if err := checkName(k.Name); err != nil || k.Number < 1 {
-			return f, damaged("a key %.80q with the number %d", k.Name, k.Number)
-		}
-		if seen[k.ID()] || !slices.Contains([]State{Active, Retiring, Retired, Lost}, k.State) {
-			return f, damaged("key %s is there twice, or its state %.20q is none", k.ID(), k.State)
-		}
-		seen[k.ID()] = true
-	}
-	return f, nil
-}
-
-func damaged(format string, args ...any) error {
-	return fault.New(fault.Corrupt, format, args...).With("restore it from a copy; the keys themselves are in the files beside it")
-}
-
 // change reads the index, has it changed, and writes it, with nobody else
 // changing it meanwhile.
 func (r *Ring) change(do func([]Key) ([]Key, error)) (err error) {
@@ -370,27 +316,6 @@ func (r *Ring) change(do func([]Key) ([]Key, error)) (err error) {
 		return err
 	}
 	return r.write(append(b, '\n'))
-}
-
-// write replaces the index: it is the old or the new one, whatever happens.
-func (r *Ring) write(b []byte) (err error) {
-	f, err := os.CreateTemp(r.dir, ".keyring-")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), filepath.Join(r.dir, indexFile)); err != nil {
-		return err
-	}
-	return syncFolder(r.dir)
 }
 
 // lock keeps others who change the ring out until unlock is called, or the
