@@ -59,17 +59,34 @@ type watched struct {
 	inside   []string // the repositories of names, as the registry calls them
 }
 
-// off is how long nothing is verified of a registry.
-type off struct {
+// place is a registry that is watched, by its name, or one of its repositories.
+type place struct{ registry, repository string }
+
+// offs are the places of which nothing is verified for a while because they
+// refused.
+type offs map[place]struct {
 	until time.Time
 	tries int
+}
+
+func (o offs) off(at place, now time.Time) bool { return now.Before(o[at].until) }
+
+// extend leaves a place alone, for longer each time.
+func (o offs) extend(at place, now time.Time) {
+	k := o[at]
+	pause := firstPause
+	for range min(k.tries, 8) {
+		pause = min(pause*pauseGrows, maxOff)
+	}
+	k.until, k.tries = now.Add(pause), k.tries+1
+	o[at] = k
 }
 
 // verifyWatched keeps what registries hold verified until ctx ends.
 func (s *Service) verifyWatched(ctx context.Context) {
 	tick := time.NewTicker(s.Every)
 	defer tick.Stop()
-	offs := map[string]off{} // by name
+	offs := offs{}
 	var listed time.Time
 	for ctx.Err() == nil {
 		n := 0
@@ -161,67 +178,73 @@ func (s *Service) addWatched(seen map[name]*store.TrustSeen) {
 
 // verifyRegistries verifies a few images of each registry that are due, and
 // returns how many. What registries refuse is no error.
-func (s *Service) verifyRegistries(ctx context.Context, offs map[string]off) (n int, err error) {
+func (s *Service) verifyRegistries(ctx context.Context, offs offs) (n int, err error) {
 	s.mu.Lock()
 	all := s.held
 	s.mu.Unlock()
 	for i := range all {
-		w := &all[i]
-		o := offs[w.registry.Name]
-		if s.Clock().Before(o.until) {
+		if offs.off(place{registry: all[i].registry.Name}, s.Clock()) {
 			continue
 		}
-		done, refused, err := s.verifyRegistry(ctx, w)
+		done, err := s.verifyRegistry(ctx, &all[i], offs)
 		n += done
-		switch {
-		case err != nil:
+		if err != nil {
 			return n, err
-		case refused:
-			pause := firstPause
-			for range min(o.tries, 8) {
-				pause = min(pause*pauseGrows, maxOff)
-			}
-			offs[w.registry.Name] = off{until: s.Clock().Add(pause), tries: o.tries + 1}
-		case done > 0:
-			delete(offs, w.registry.Name)
 		}
 	}
 	return n, nil
 }
 
-// verifyRegistry has its turn; refused when the registry does not let itself be
+// verifyRegistry has its turn, which ends when the registry does not let itself be
 // read.
-func (s *Service) verifyRegistry(ctx context.Context, w *watched) (n int, refused bool, err error) {
-	free := make([]store.TrustName, 0, len(w.names))
+func (s *Service) verifyRegistry(ctx context.Context, w *watched, offs offs) (n int, err error) {
+	var free []store.TrustName
+	inside := map[store.TrustName]place{}
 	held := s.Held(w.registry)
 	for i, at := range w.names {
-		if !held(w.inside[i]) {
+		if p := (place{w.registry.Name, w.inside[i]}); !held(p.repository) && !offs.off(p, s.Clock()) {
 			free = append(free, at)
+			inside[at] = p
 		}
 	}
 	due, err := s.Store.DueTrustWatched(ctx, s.Clock(), free, turnOf)
 	if err != nil || len(due) == 0 {
-		return 0, false, err
+		return 0, err
 	}
 	p, err := s.Store.TrustPolicy(ctx, 0)
 	if fault.Is(err, fault.NotFound) {
-		return 0, false, nil
+		return 0, nil
 	}
 	if err != nil {
-		return 0, false, fmt.Errorf("read the trust policy: %w", err)
+		return 0, fmt.Errorf("read the trust policy: %w", err)
 	}
+	whole := place{registry: w.registry.Name}
 	for i := range due {
-		refused, err := s.verifyOwn(ctx, w.registry, &due[i], p)
-		if err != nil || refused || ctx.Err() != nil {
-			return n, refused, err
+		at := inside[due[i].TrustName]
+		if offs.off(at, s.Clock()) {
+			continue // since another one of it was tried
 		}
-		n++
+		refused, err := s.verifyOwn(ctx, w.registry, &due[i], p)
+		switch {
+		case err != nil || ctx.Err() != nil:
+			return n, err
+		case refused == nil:
+			delete(offs, whole)
+			delete(offs, at)
+			n++
+		case fault.Is(refused, fault.Denied) || fault.Is(refused, fault.Unauthenticated):
+			offs.extend(at, s.Clock()) // rights differ between repositories
+		default:
+			offs.extend(whole, s.Clock())
+			return n, nil
+		}
 	}
-	return n, false, nil
+	return n, nil
 }
 
-// verifyOwn verifies one image and keeps the verdict.
-func (s *Service) verifyOwn(ctx context.Context, r asset.Registry, v *store.TrustDue, p store.TrustPolicy) (refused bool, err error) {
+// verifyOwn verifies one image and keeps the verdict. Refused is why the registry
+// does not let it be read, nil if it does.
+func (s *Service) verifyOwn(ctx context.Context, r asset.Registry, v *store.TrustDue, p store.TrustPolicy) (refused *Refused, err error) {
 	l := lease{job: Server, repository: v.Repository, digest: v.Digest, policy: p.Digest, tries: v.Tries}
 	within, cancel := context.WithTimeout(ctx, leaseFor)
 	defer cancel()
@@ -229,7 +252,7 @@ func (s *Service) verifyOwn(ctx context.Context, r asset.Registry, v *store.Trus
 		Job: l.job, Repository: l.repository, Digest: l.digest, Policy: []byte(p.Text), PolicyDigest: l.policy, Until: s.Clock().Add(leaseFor),
 	})
 	if ctx.Err() != nil {
-		return false, nil
+		return nil, nil
 	}
 	now := s.Clock()
 	var out store.TrustVerdict
@@ -239,7 +262,7 @@ func (s *Service) verifyOwn(ctx context.Context, r asset.Registry, v *store.Trus
 	switch {
 	case failed != nil:
 		out = undecided(l, failed.Error(), fault.Remedy(failed), now)
-		refused = errors.As(failed, new(*Refused))
+		errors.As(failed, &refused)
 	case out.State == store.TrustAllowed:
 		out.Next = now.Add(watchedKept)
 	default:

@@ -225,3 +225,54 @@ func TestAnImageThatBeginsToRunIsVerifiedByAnAgent(t *testing.T) {
 		t.Errorf("an agent is asked for %s", w.Repository)
 	}
 }
+
+// TestARepositoryThatIsForbiddenCostsTheOthersNothing has more of its images than a
+// turn has.
+func TestARepositoryThatIsForbiddenCostsTheOthersNothing(t *testing.T) {
+	o := &own{say: func(_ asset.Registry, w link.VerifyWish) (trust.Verdict, error) {
+		if strings.HasSuffix(w.Repository, "/app-0") {
+			return trust.Verdict{}, &verify.Refused{Err: fault.New(fault.Denied, "not yours")}
+		}
+		return verdictOn(w, true), nil
+	}}
+	f := startOwn(t, o)
+	f.watch("a", 30)
+	var more []store.ListedImage
+	for i := range 50 {
+		more = append(more, store.ListedImage{RegistryImage: asset.RegistryImage{Repository: "app-0", Digest: fmt.Sprintf("sha256:%064x", i)}})
+	}
+	if _, err := f.st.PutListing(t.Context(), store.Listing{Registry: "a", Repository: "app-0", At: f.clock(), Images: more}); err != nil {
+		t.Fatal(err)
+	}
+	for range more {
+		e, err := f.st.TakeRegistryScan(t.Context(), f.clock(), nil)
+		if err == nil {
+			err = f.st.EndRegistryScan(t.Context(), e.ID, store.RegistryScanEnd{State: store.RegistryDone, Platforms: []store.RegistryPlatform{{ImageID: digest}}})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.pass(time.Second)
+	f.set(policy("x"), 0)
+	f.send(answer(f.wish(), true, nil))
+	f.pass(time.Second)
+	f.eventually("all others are verified", func() bool {
+		n := 0
+		for repository, s := range f.states() {
+			if repository != "a.example/app-0" && s == store.TrustAllowed {
+				n++
+			}
+		}
+		return n == 29
+	})
+	tried := 0
+	for _, n := range o.names() {
+		if n == "a.example/app-0" {
+			tried++
+		}
+	}
+	if tried != 1 {
+		t.Errorf("the forbidden one was tried %d times, want once", tried)
+	}
+}

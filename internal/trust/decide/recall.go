@@ -36,7 +36,7 @@ func Recall(ctx context.Context, p, was *policy.Policy, v *Verdict, now time.Tim
 	}
 	d := Decider{Policy: p, Finder: noFinder{}}
 	out := Verdict{Digest: v.Digest, At: now, Until: now, Looked: []Looked{}, Signatures: []Case{}, Requirements: []Outcome{}, Steps: []Step{}}
-	m := memory{was: was, from: v, decision: &decision{Decider: &d, Image: image, now: now, all: true, out: &out, seen: map[string]*Case{}}}
+	m := memory{was: was, from: v, decision: &decision{Decider: &d, Image: image, now: now, all: true, out: &out, seen: map[string]*Case{}, opened: map[string]int{}}}
 	if err := m.prepare(); err != nil {
 		return Recalled{}, err
 	}
@@ -92,7 +92,7 @@ func (m *memory) remember(ctx context.Context) error {
 	}
 	m.keys, m.others = m.Policy.Moved(m.was)
 	for _, s := range m.subjects() {
-		m.looked(s)
+		m.takeOver(s)
 		for i := range m.from.Signatures {
 			if m.from.Signatures[i].Subject != s.Digest {
 				continue
@@ -112,8 +112,8 @@ func (m *memory) remember(ctx context.Context) error {
 	return nil
 }
 
-// looked takes over how far somebody has looked.
-func (m *memory) looked(s signature.Subject) {
+// takeOver takes over how far somebody has looked.
+func (m *memory) takeOver(s signature.Subject) {
 	for _, l := range m.from.Looked {
 		if l.Digest != s.Digest {
 			continue
