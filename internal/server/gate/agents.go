@@ -135,7 +135,7 @@ func (s *Service) Admitted(ctx context.Context, r link.AdmissionReport) error {
 		if v.Request.Door != admission.Docker {
 			return fault.New(fault.Invalid, "agent %s tells of the door %q, which is none of a host", r.AgentID, v.Request.Door)
 		}
-		known, err := s.gatherAll(ctx, &v.Request)
+		known, err := s.gatherAll(ctx, &v.Request, true)
 		if err != nil {
 			return err
 		}

@@ -69,7 +69,7 @@ func checkRequest(r *admission.Request) error {
 // answered as the policy declares for errors; an error says that whoever asked has
 // gone.
 func (s *Service) decide(ctx context.Context, x *standing, r *admission.Request, now time.Time) (admission.Verdict, []gathered, error) {
-	known, err := s.gatherAll(ctx, r)
+	known, err := s.gatherAll(ctx, r, false)
 	switch {
 	case ctx.Err() != nil:
 		return admission.Verdict{}, nil, ctx.Err()
@@ -102,11 +102,11 @@ func noPolicy(r *admission.Request, x *standing, now time.Time) admission.Verdic
 
 // gatherAll returns what is known of the images of a request, each once, in the
 // order of its containers.
-func (s *Service) gatherAll(ctx context.Context, r *admission.Request) ([]gathered, error) {
+func (s *Service) gatherAll(ctx context.Context, r *admission.Request, engine bool) ([]gathered, error) {
 	var all []gathered
 	seen := make([]image, 0, 8)
 	for i := range r.Task.Containers {
-		n := imageOf(&r.Task.Containers[i])
+		n := imageOf(&r.Task.Containers[i], engine)
 		if n.digest == "" && n.id == "" || slices.Contains(seen, n) {
 			continue // of what has no digest nothing can be known
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/admission"
+	"github.com/castellan-security/castellan/internal/admit"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/store"
 )
@@ -73,6 +74,9 @@ func checkException(e *admission.Exception, now time.Time) error {
 	case e.Expires.After(now.Add(maxAhead)):
 		return fault.New(fault.Invalid, "expires: %s is more than a year ahead", e.Expires.UTC().Format(time.DateOnly)).
 			With("choose a day within a year, and make another one if it must be")
+	}
+	if missing := admit.CheckException(e); len(missing) > 0 {
+		return fault.New(fault.Invalid, "%s", missing[0].Text).With(missing[0].Remedy)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/admission"
 	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/trust"
@@ -34,9 +35,16 @@ type image struct {
 	id         string // the engine's
 }
 
-// imageOf is how a container's image is asked for.
-func imageOf(c *admission.Container) image {
-	return named(c.Image.Registry, c.Image.Repository, c.Image.Digest, c.Image.ID)
+// imageOf is how a container's image is asked for. Only of an engine's own agent,
+// who speaks for its own host, the engine's id is what is there; others could name
+// the id of a good image beside the digest of a bad one.
+func imageOf(c *admission.Container, engine bool) image {
+	m := &c.Image
+	n := named(m.Registry, m.Repository, m.Digest, m.ID)
+	if n.digest != "" && !engine {
+		n.id = ""
+	}
+	return n
 }
 
 func named(registry, repository, digest, id string) image {
@@ -224,9 +232,9 @@ func (s *Service) sources(ctx context.Context, n image, now time.Time) (o source
 	return o, s.findTrust(ctx, n, &o, now)
 }
 
-// findImages finds the images that a digest means. What a registry holds under it
-// is the registry's word; what engines call so is that of agents, and counts only
-// where no registry knows.
+// findImages finds the images that are meant. An id is of one image, whatever else
+// it is called. What a registry holds under a digest is the registry's word; what
+// engines call so is that of agents, and counts only where no registry knows.
 func (s *Service) findImages(ctx context.Context, n image, o *sources) error {
 	told, entries, err := s.Store.ImagesNamed(ctx, cmp.Or(n.digest, n.id))
 	if err != nil {
@@ -239,25 +247,24 @@ func (s *Service) findImages(ctx context.Context, n image, o *sources) error {
 			ids[p.ImageID] = true
 		}
 	}
-	if n.id != "" && len(ids) > 0 && !ids[n.id] {
-		// The engine has another platform of it than was scanned where it is held.
-		o.other = true
+	switch {
+	case n.id != "":
+		// An image of another platform than is scanned where it is held, too.
+		o.other = len(ids) > 0 && !ids[n.id]
 		clear(ids)
-	}
-	if len(ids) == 0 {
+		ids[n.id] = true
+	case len(ids) == 0:
 		o.images = told
 	}
 	for id := range ids {
 		m, err := s.Store.Image(ctx, id)
+		if fault.Is(err, fault.NotFound) && id == n.id {
+			continue
+		}
 		if err != nil {
 			return err
 		}
 		o.images = append(o.images, m)
-	}
-	if i := slices.IndexFunc(o.images, func(m store.Image) bool { return m.ID == n.id }); i >= 0 {
-		o.images = o.images[i : i+1]
-	} else if o.other {
-		o.images = nil
 	}
 	slices.SortFunc(o.images, func(a, b store.Image) int { return cmp.Compare(a.ID, b.ID) })
 	return nil

@@ -137,7 +137,10 @@ func (s *Service) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { s.follow(ctx) })
 	wg.Go(func() { s.keepAll(ctx) })
-	if err := s.tell(ctx); err != nil && ctx.Err() == nil {
+	s.exchange.Lock() // what is told last is what holds
+	err := s.tell(ctx)
+	s.exchange.Unlock()
+	if err != nil && ctx.Err() == nil {
 		s.Condition(ctx, PartAdmission, err)
 	}
 	wg.Wait()

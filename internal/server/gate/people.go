@@ -161,8 +161,8 @@ func (s *Service) load(ctx context.Context) (*standing, error) {
 // tell has the agents fetch by what they decide.
 func (s *Service) tell(ctx context.Context) error {
 	x, err := s.standing(ctx)
-	if err != nil || s.Directions == nil {
-		return err
+	if err != nil || s.Directions == nil || x.policy.Version == 0 {
+		return err // without a policy there is nothing to tell
 	}
 	s.Directions.TellAdmission(link.AdmissionWish{Version: x.policy.Version, Digest: x.policy.Digest, Stamp: x.stamp})
 	return nil

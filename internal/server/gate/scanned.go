@@ -207,7 +207,7 @@ func merge(f, other *admission.Facts) {
 		a.Distribution = ""
 	}
 	a.Vulnerabilities = union(a.Vulnerabilities, b.Vulnerabilities, func(v admission.Vulnerability) string {
-		return fmt.Sprintf("%s\x00%s\x00%s\x00%v", v.ID, v.Package, v.Version, v.Accepted)
+		return fmt.Sprintf("%s\x00%s\x00%s\x00%v\x00%v", v.ID, v.Package, v.Version, v.Severity, v.Accepted)
 	})
 	key := func(x admission.Found) string { return fmt.Sprintf("%s\x00%s\x00%v", x.Rule, x.Place, x.Accepted) }
 	a.Secrets, a.Malware, a.Faults = union(a.Secrets, b.Secrets, key), union(a.Malware, b.Malware, key), union(a.Faults, b.Faults, key)
