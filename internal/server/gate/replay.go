@@ -44,12 +44,27 @@ type Replayed struct {
 	// too many to be kept: they are decided as if nothing was known of their images.
 	Undecided int              `json:"undecided"`
 	Partial   int              `json:"partial"`
-	Rules     map[string]int   `json:"rules"`   // that would deny what was not denied, with how much of it
+	Rules     map[string]int   `json:"rules"`   // that would deny what was not denied, and how many requests
 	Changes   []ReplayedChange `json:"changes"` // the newest of those that end otherwise
 	// Next continues the replay as AdmissionQuery.Before; 0: all was looked at.
 	Next int64 `json:"next,omitempty"`
 	// Reached is when the last that was looked at was received.
 	Reached time.Time `json:"reached,omitzero"`
+}
+
+// Add adds the part that follows.
+func (out *Replayed) Add(part *Replayed) {
+	out.Policy, out.Next, out.Reached = part.Policy, part.Next, part.Reached
+	out.Examined, out.Same, out.Denied = out.Examined+part.Examined, out.Same+part.Same, out.Denied+part.Denied
+	out.Waiting, out.Allowed = out.Waiting+part.Waiting, out.Allowed+part.Allowed
+	out.Undecided, out.Partial = out.Undecided+part.Undecided, out.Partial+part.Partial
+	out.Changes = append(out.Changes, part.Changes...)
+	if out.Rules == nil {
+		out.Rules = map[string]int{}
+	}
+	for rule, n := range part.Rules {
+		out.Rules[rule] += n
+	}
 }
 
 // ReplayedChange is a request that would end otherwise.
