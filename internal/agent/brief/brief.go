@@ -65,6 +65,7 @@ type Keeper struct {
 	lost     uint64 // verdicts that found no room
 	dirty    bool   // unsent is another than the file says
 	news     chan struct{}
+	silent   time.Time // when the server did not answer a decision
 	// unwritten says that the disk did not take what was last to be kept.
 	unwritten bool
 }
