@@ -74,7 +74,7 @@ func NewCompiler(s *Schema) (*Compiler, error) {
 		cel.ParserExpressionSizeLimit(MaxExpression),
 		ext.Strings(),
 	}, severities(), functions(s))
-	for _, v := range common() {
+	for _, v := range Common() {
 		options = append(options, cel.Variable(v.Name, s.parseType(v.Type)))
 	}
 	env, err := cel.NewEnv(options...)
@@ -207,7 +207,7 @@ func (c *Compiler) names(k *Kind, params []Param) []string {
 	for _, p := range params {
 		out = append(out, "params."+p.Name)
 	}
-	for _, v := range common() {
+	for _, v := range Common() {
 		out = append(out, v.Name)
 	}
 	return out

@@ -144,7 +144,7 @@ func (v *View) image(i *admission.Image, f *admission.Facts, unknown *types.Unkn
 	if i.Digest == "" && i.ID == "" && f == nil && scan != admission.Known {
 		out.scan = v.miss(Missing{
 			What: "image.digest", Image: name, Text: "it is not known which image " + name + " is: nobody knows its digest",
-			Remedy: "name the image by its digest, or let the door resolve the tag",
+			Remedy: "name the image by its digest, or have somebody look it up (castellan admit test --scan does)",
 		})
 		out.trust = out.scan
 		return out
@@ -156,6 +156,8 @@ func (v *View) image(i *admission.Image, f *admission.Facts, unknown *types.Unkn
 			m.Text, m.Remedy = name+" is being scanned", "ask again when its scan is done"
 		case admission.Failed:
 			m.Text = name + " could not be scanned: " + cmp.Or(scanWhy, "no reason is told")
+		default:
+			m.Text += because(scanWhy)
 		}
 		out.scan = v.miss(m)
 	}
@@ -166,10 +168,20 @@ func (v *View) image(i *admission.Image, f *admission.Facts, unknown *types.Unkn
 			m.Text, m.Remedy = "the signatures of "+name+" are being verified", "ask again when they are"
 		case admission.Failed:
 			m.Text = "the signatures of " + name + " could not be verified: " + cmp.Or(trustWhy, "no reason is told")
+		default:
+			m.Text += because(trustWhy)
 		}
 		out.trust = v.miss(m)
 	}
 	return out
+}
+
+// because is a reason in brackets, if one is told.
+func because(why string) string {
+	if why == "" {
+		return ""
+	}
+	return " (" + shorten(why, maxValue) + ")"
 }
 
 // miss notes something that is missing.

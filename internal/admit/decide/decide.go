@@ -37,7 +37,11 @@ type Given struct {
 // Decide decides on a request. It never fails: what can't be decided is answered
 // as the policy declares for its door, and denied if it doesn't. Without a policy
 // everything is denied.
-func Decide(ctx context.Context, p *policy.Policy, r *admission.Request, g Given) (v admission.Verdict) {
+func Decide(ctx context.Context, p *policy.Policy, r *admission.Request, g Given) admission.Verdict {
+	return decide(ctx, p, r, g, nil)
+}
+
+func decide(ctx context.Context, p *policy.Policy, r *admission.Request, g Given, steps *[]Step) (v admission.Verdict) {
 	defer func() {
 		if x := recover(); x != nil {
 			v = Undecided(p, r, fmt.Errorf("the program failed: %v", x), g.Now)
@@ -48,7 +52,7 @@ func Decide(ctx context.Context, p *policy.Policy, r *admission.Request, g Given
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.TimeLimit)
 	defer cancel()
-	d := &decision{ctx: ctx, p: p, r: r, now: g.Now, groups: map[key]*group{}, absent: map[lack]*missing{}}
+	d := &decision{ctx: ctx, p: p, r: r, now: g.Now, groups: map[key]*group{}, absent: map[lack]*missing{}, steps: steps}
 	d.exceptions = append(d.exceptions, pointers(p.Exceptions)...)
 	for i := range g.Exceptions {
 		// What came from elsewhere was read by nobody yet.
@@ -127,6 +131,9 @@ type decision struct {
 	lacks  []*missing
 	until  time.Time
 	clock  bool
+
+	steps *[]Step // nil: nobody wants to know
+	spare Step
 }
 
 // key is what reasons are told for: a rule, and a container or an image.
@@ -148,9 +155,15 @@ type group struct {
 
 // ask asks a rule about all that it is for.
 func (d *decision) ask(rule *policy.Rule) error {
-	if !slices.Contains(rule.Actions, d.r.Action) || len(rule.Doors) > 0 && !slices.Contains(rule.Doors, d.r.Door) {
+	switch {
+	case !slices.Contains(rule.Actions, d.r.Action):
+		d.begin(rule, fmt.Sprintf("it is for the actions %v", rule.Actions))
+		return nil
+	case len(rule.Doors) > 0 && !slices.Contains(rule.Doors, d.r.Door):
+		d.begin(rule, fmt.Sprintf("it is for the doors %v", rule.Doors))
 		return nil
 	}
+	d.begin(rule, "")
 	var failed error
 	rule.For.Each(d.view, func(s *condition.Scope) bool {
 		failed = d.one(rule, s)
@@ -163,7 +176,10 @@ func (d *decision) ask(rule *policy.Rule) error {
 // one asks a rule about one thing. It fails if the time is over.
 func (d *decision) one(rule *policy.Rule, s *condition.Scope) error {
 	mode := d.mode(rule, s)
+	step := d.step()
+	step.Asked++
 	if mode == policy.Off {
+		step.Off++
 		return nil
 	}
 	if u := s.Unknown(); u != nil {
@@ -178,10 +194,12 @@ func (d *decision) one(rule *policy.Rule, s *condition.Scope) error {
 		}
 		return d.ctx.Err()
 	case err != nil:
+		step.Refused++
 		d.add(rule, s, mode, err)
 	case unknown != nil:
 		d.lacking(rule, s, mode, d.view.Missing(unknown))
 	case holds:
+		step.Refused++
 		d.add(rule, s, mode, nil)
 	}
 	return nil
