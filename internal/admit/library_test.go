@@ -1,10 +1,12 @@
 package admit_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/castellan-security/castellan/internal/admission"
 	"github.com/castellan-security/castellan/internal/admit"
 )
 
@@ -35,5 +37,48 @@ func TestEveryBuiltinCanBeUsed(t *testing.T) {
 				t.Errorf("%+v lacks words", b)
 			}
 		})
+	}
+}
+
+// TestBuiltins holds each built-in rule against what it refuses, what looks alike
+// and is none, and what nobody knows.
+func TestBuiltins(t *testing.T) {
+	tested := map[string]bool{}
+	for _, x := range examples() {
+		tested[x.rule] = true
+		text := "version: 1\nmode: enforce\nrules:\n  - use: " + x.rule + "\n"
+		if x.with != "" {
+			text += "    with: " + x.with + "\n"
+		}
+		p := read(t, text)
+		run := func(name string, all []change, want admission.Outcome, unknown bool) {
+			for i, c := range all {
+				t.Run(fmt.Sprintf("%s%s/%s/%d", x.rule, x.with, name, i), func(t *testing.T) {
+					r, f := sane()
+					c(&r, &f)
+					v := p.Decide(context.Background(), &r, admit.Given{Facts: map[string]*admission.Facts{f.Digest: &f}, Now: now()})
+					if v.Outcome != want || v.Declared {
+						t.Fatalf("outcome %s, want %s: %+v", v.Outcome, want, v.Reasons)
+					}
+					for _, reason := range v.Reasons {
+						if (reason.Unknown != "") != unknown || reason.Message == "" || reason.Remedy == "" || strings.Contains(reason.Message+reason.Remedy, "(not known)") {
+							t.Errorf("%+v", reason)
+						}
+					}
+				})
+			}
+		}
+		run("passes", append(x.passes, func(*admission.Request, *admission.Facts) {}), admission.Allow, false)
+		run("fires", x.fires, admission.Deny, false)
+		run("unknown", x.unknown, admission.Deny, true)
+	}
+	all, err := admit.Builtins()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range all {
+		if !tested[b.ID] {
+			t.Errorf("%s has no examples", b.ID)
+		}
 	}
 }
