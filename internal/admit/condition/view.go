@@ -51,15 +51,43 @@ type Image struct {
 // Unsaid says that nobody knows yet which image it will be.
 func (i *Image) Unsaid() bool { return i.unsaid }
 
-// maxUnknown bounds how many fields of a request may be unknown. A template has
-// dozens of parameters.
-const maxUnknown = 10_000
+// Limits of a request, so that nobody can make a decision take longer than it may.
+// ECS runs ten containers in a task, and takes 64 KiB of a definition.
+const (
+	maxContainers = 500
+	maxOfEach     = 10_000 // of all lists of all containers together, and of each other list
+	maxUnknown    = 10_000 // fields; a template has dozens of parameters
+)
 
-// NewView returns the view of a request. facts returns what is known of an image,
+// tooLarge says which limit a request goes beyond, nil if none.
+func tooLarge(r *admission.Request) error {
+	t := &r.Task
+	within := 0
+	for i := range t.Containers {
+		c := &t.Containers[i]
+		within += len(c.Mounts) + len(c.Ports) + len(c.Env) + len(c.Secrets) + len(c.CapAdd) + len(c.CapDrop) + len(c.SecurityOpt) +
+			len(c.Devices) + len(c.Command) + len(c.Entrypoint) + len(c.Labels) + len(c.Sysctls) + len(c.Ulimits) + len(c.From)
+	}
+	for _, l := range []struct {
+		what    string
+		n, most int
+	}{
+		{"containers", len(t.Containers), maxContainers}, {"entries of containers", within, maxOfEach}, {"volumes", len(t.Volumes), maxOfEach},
+		{"roles", len(t.Roles), maxContainers}, {"repositories", len(r.Repositories), maxOfEach}, {"faults", len(r.Faults), maxOfEach}, {"unknown fields", len(r.Unknown), maxUnknown},
+	} {
+		if l.n > l.most {
+			return fmt.Errorf("the request has %d %s: at most %d are looked at", l.n, l.what, l.most)
+		}
+	}
+	return nil
+}
+
+// NewView returns the view of a request; the error is of one that is too large to
+// be looked at, which is never leave. facts returns what is known of an image,
 // nil if nothing is.
 func (s *Schema) NewView(r *admission.Request, facts func(*admission.Image) *admission.Facts, now time.Time) (*View, error) {
-	if len(r.Unknown) > maxUnknown {
-		return nil, fmt.Errorf("%d fields of the request are unknown: at most %d are looked at", len(r.Unknown), maxUnknown)
+	if err := tooLarge(r); err != nil {
+		return nil, err
 	}
 	v := &View{Request: r, Now: now, schema: s}
 	if len(r.Unknown) > 0 {

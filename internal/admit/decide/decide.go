@@ -61,7 +61,7 @@ func decide(ctx context.Context, p *policy.Policy, r *admission.Request, g Given
 		}
 	}
 	if !slices.Contains(admission.Actions(), r.Action) || !slices.Contains(admission.Doors(), r.Door) {
-		return d.strange()
+		return d.refuse(fmt.Sprintf("nobody knows what the action %.40q at the door %.40q is", r.Action, r.Door), "use the same version of Castellan for the door and for what decides")
 	}
 	var err error
 	d.view, err = p.Schema.NewView(r, func(i *admission.Image) *admission.Facts {
@@ -74,7 +74,8 @@ func decide(ctx context.Context, p *policy.Policy, r *admission.Request, g Given
 		return nil
 	}, g.Now)
 	if err != nil {
-		return Undecided(p, r, err, g.Now)
+		// No error of ours: whoever asks could make any request too large.
+		return d.refuse(err.Error(), "deploy less at once")
 	}
 	for _, rule := range p.Rules {
 		if err := d.ask(rule); err != nil {
@@ -108,11 +109,10 @@ func Undecided(p *policy.Policy, r *admission.Request, err error, now time.Time)
 	return v
 }
 
-// strange denies what this version of the program knows nothing of.
-func (d *decision) strange() admission.Verdict {
+// refuse denies a request as such, whatever the rules are.
+func (d *decision) refuse(why, remedy string) admission.Verdict {
 	return admission.Verdict{Request: d.r.ID, Outcome: admission.Deny, Policy: d.p.Digest, At: d.now, Reasons: []admission.Reason{{
-		Effect: admission.Denies, Message: fmt.Sprintf("nobody knows what the action %.40q at the door %.40q is", d.r.Action, d.r.Door),
-		Remedy: "use the same version of Castellan for the door and for what decides",
+		Effect: admission.Denies, Message: why, Remedy: remedy,
 	}}}
 }
 
@@ -132,6 +132,11 @@ type decision struct {
 	until  time.Time
 	clock  bool
 
+	last struct { // what mode found last
+		rule  *policy.Rule
+		image *condition.Image
+		mode  policy.Mode
+	}
 	steps *[]Step // nil: nobody wants to know
 	spare Step
 }
