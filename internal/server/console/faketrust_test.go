@@ -81,7 +81,11 @@ func (f *fakeTrust) NoteTrustImages(context.Context, []store.TrustSeen, time.Tim
 	return nil
 }
 
-func (f *fakeTrust) DueTrustImages(context.Context, time.Time, int) ([]store.TrustImage, error) {
+func (f *fakeTrust) DueTrustImages(context.Context, time.Time, []store.TrustName, int) ([]store.TrustDue, error) {
+	return nil, nil
+}
+
+func (f *fakeTrust) DueTrustWatched(context.Context, time.Time, []store.TrustName, int) ([]store.TrustDue, error) {
 	return nil, nil
 }
 
