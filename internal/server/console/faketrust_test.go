@@ -85,6 +85,12 @@ func (f *fakeTrust) DueTrustImages(context.Context, time.Time, []store.TrustName
 	return nil, nil
 }
 
+func (f *fakeTrust) Registries(context.Context) ([]store.WatchedRegistry, error) { return nil, nil }
+
+func (f *fakeTrust) RegistryImages(context.Context, store.RegistryImageQuery) ([]store.RegistryImage, error) {
+	return nil, nil
+}
+
 func (f *fakeTrust) DueTrustWatched(context.Context, time.Time, []store.TrustName, int) ([]store.TrustDue, error) {
 	return nil, nil
 }
