@@ -263,9 +263,6 @@ func made(c *call, r route, req *admission.Request) error {
 		var m mounted
 		m.volume(admission.Volume{Name: bounded(v.Name), Driver: bounded(v.Driver), Options: boundedMap(v.DriverOpts)}, admission.Mount{})
 		req.Task.Volumes = m.volumes
-		if len(m.mounts) > 0 {
-			req.Task.Containers = []admission.Container{{Name: bounded(v.Name), Mounts: m.mounts}}
-		}
 		req.Call.What, req.Call.Options = bounded(v.Name), settings("DriverOpts", v.DriverOpts, "Driver", v.Driver)
 	case "network create":
 		var n networkCreation
