@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -53,16 +54,21 @@ func (g *globals) up(ctx context.Context, so serverOptions, ao agentOptions, log
 	if err != nil {
 		return err
 	}
-	parts, err := g.openParts(ctx, ao, log)
+	intake := h.server.Intake()
+	door, err := g.openAdmission(ctx, ao, id, intake, log)
 	if err != nil {
 		return err
+	}
+	parts, err := g.openParts(ctx, ao, log)
+	if err != nil {
+		return errors.Join(err, door.close())
 	}
 	defer func() {
 		if err := parts.Sensors.Close(); err != nil {
 			log.Error("sensors not detached", "error", err)
 		}
 	}()
-	parts.Server = h.server.Intake()
+	parts.Server, parts.Admit = intake, door.wish
 	h.server.Reserve(id)
 	a := agent.New(g.agentConfig(id, ao), parts, log.With("hall", "agent"))
 
@@ -84,6 +90,7 @@ func (g *globals) up(ctx context.Context, so serverOptions, ao agentOptions, log
 		defer stopServer()
 		agentErr = a.Run(watching)
 	})
+	wg.Go(func() { door.run(watching) })
 	wg.Wait()
 	if serverErr != nil {
 		return serverErr

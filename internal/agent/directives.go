@@ -48,6 +48,7 @@ type directives struct {
 	wake   func()
 	scan   func(w link.ScanWish, issued time.Time)
 	verify func(w link.VerifyWish, issued time.Time)
+	admit  func(w link.AdmissionWish) // nil: no deployments are decided on here
 	log    *slog.Logger
 
 	mu       sync.Mutex
@@ -101,6 +102,10 @@ func (d *directives) obey(ctx context.Context, w link.Directive) {
 		d.scan(*w.Scan, w.Issued)
 	case w.Kind == link.DirectiveVerify && w.Verify != nil:
 		d.verify(*w.Verify, w.Issued)
+	case w.Kind == link.DirectiveAdmission && w.Admission != nil:
+		if d.admit != nil { // the server tells all its agents
+			d.admit(*w.Admission)
+		}
 	default:
 		d.log.Warn("directive not understood: the server is newer than this agent", "directive_kind", w.Kind)
 	}

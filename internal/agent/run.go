@@ -63,6 +63,9 @@ type Parts struct {
 	Scanner    Scanner   // nil: images are not scanned here
 	Verifier   Verifier  // nil: images are not verified here
 	UseReader  UseReader // nil: files in use are not told
+	// Admit is told of another admission policy; nil: no deployments are decided on
+	// here.
+	Admit func(link.AdmissionWish)
 }
 
 // Agent watches one host. Make it with New and call Run once.
@@ -108,6 +111,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Agent {
 	a.verifies = newVerifies(cfg.ID, parts, log)
 	a.wishes = newDirectives(parts, a.queue.wake, a.scans.wish, log)
 	a.wishes.verify = a.verifies.wish
+	a.wishes.admit = parts.Admit
 	return a
 }
 

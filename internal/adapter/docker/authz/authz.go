@@ -58,9 +58,9 @@ const (
 
 // Options say how a plugin answers. The zero value denies what it cannot decide.
 type Options struct {
-	// Allow is the declared answer where nobody could decide: yes instead of no.
-	// What cannot be read is refused in any case: whoever asks chooses that.
-	Allow bool
+	// Allow says whether the declared answer, where nobody could decide, is yes; nil:
+	// it is no. What cannot be read is refused in any case: whoever asks chooses that.
+	Allow func() bool
 	// Limit is how long a call may wait for its verdict; zero: DefaultLimit.
 	Limit time.Duration
 	// Host is the id of the agent, for the requests.
@@ -110,6 +110,9 @@ func New(decider Decider, engine Engine, o Options, log *slog.Logger) *Plugin {
 	}
 }
 
+// allows is the declared answer.
+func (p *Plugin) allows() bool { return p.options.Allow != nil && p.options.Allow() }
+
 // tell reports verdicts until stop is closed, and then those that still wait.
 func (p *Plugin) tell(stop <-chan struct{}) {
 	for {
@@ -141,7 +144,7 @@ func (p *Plugin) note(r admission.Request, v admission.Verdict) {
 	select {
 	case p.reports <- report{r, v}:
 	default:
-		p.log.Warn("verdict not reported: too many wait", "request", r.ID, "outcome", v.Outcome)
+		p.log.Warn("verdict not reported: too many wait", "request_id", r.ID, "outcome", v.Outcome)
 	}
 }
 

@@ -55,6 +55,8 @@ func (j *judge) requests() []admission.Request {
 	return j.asked
 }
 
+func yes() bool { return true }
+
 func allowing() *judge {
 	return &judge{decide: func(context.Context, admission.Request) (admission.Verdict, error) {
 		return admission.Verdict{Outcome: admission.Allow}, nil
@@ -250,7 +252,7 @@ func TestDeclared(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, allow %v", tc.name, allow), func(t *testing.T) {
 				reports := make(chan admission.Verdict, 1)
 				d := open(t, tc.judge(), tc.engine, authz.Options{
-					Allow: allow, Limit: 50 * time.Millisecond,
+					Allow: func() bool { return allow }, Limit: 50 * time.Millisecond,
 					Report: func(_ admission.Request, v admission.Verdict) { reports <- v },
 				})
 				got := d.ask(empty("POST", "/v1.41/containers/cart/start"))

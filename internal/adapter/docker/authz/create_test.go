@@ -180,7 +180,7 @@ func TestOddBodies(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			j := denying()
-			got := open(t, j, shop(), authz.Options{Allow: true}).ask(post("/v1.41/containers/create", tc.body))
+			got := open(t, j, shop(), authz.Options{Allow: yes}).ask(post("/v1.41/containers/create", tc.body))
 			asked := j.requests()
 			switch {
 			case got.Allow:
@@ -232,7 +232,7 @@ func TestHiddenBodies(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			j := allowing()
-			got := open(t, j, shop(), authz.Options{Allow: true}).ask(tc.call)
+			got := open(t, j, shop(), authz.Options{Allow: yes}).ask(tc.call)
 			if got.Allow != tc.ok || (len(j.requests()) == 1) != tc.ok {
 				t.Errorf("answer = %+v with %d verdicts, want it decided: %v", got, len(j.requests()), tc.ok)
 			}

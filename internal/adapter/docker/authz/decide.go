@@ -223,15 +223,16 @@ func (p *Plugin) refuse(req admission.Request, err error) (bool, string) {
 
 // declare is the declared answer to what could not be decided.
 func (p *Plugin) declare(req admission.Request, err error) (bool, string) {
-	p.log.Error("not decided", "call", req.Call.Name, "request", req.ID, "allow", p.options.Allow, "error", err)
+	allowed := p.allows()
+	p.log.Error("not decided", "call", req.Call.Name, "request_id", req.ID, "allow", allowed, "error", err)
 	v := admission.Verdict{Request: req.ID, Outcome: admission.Deny, At: req.At, Declared: true, Reasons: []admission.Reason{{
 		Effect: admission.Denies, Message: line("not decided: " + err.Error()), Remedy: line(fault.Remedy(err)),
 	}}}
-	if p.options.Allow {
+	if allowed {
 		v.Outcome, v.Reasons[0].Effect = admission.Allow, admission.Warns
 	}
 	p.note(req, v)
-	if p.options.Allow {
+	if allowed {
 		return true, ""
 	}
 	return false, told(fmt.Errorf("not decided: %w", err))

@@ -261,3 +261,24 @@ func TestListen(t *testing.T) {
 		t.Errorf("Listen at a file = %v, want a conflict", err)
 	}
 }
+
+func TestHostPath(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/etc", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		dir:                     dir,
+		dir + "/link":           "/etc",
+		dir + "/link/none/here": "/etc/none/here",
+		dir + "/none":           dir + "/none",
+		"/":                     "/",
+	} {
+		if got, err := authz.HostPath(path); err != nil || got != want {
+			t.Errorf("HostPath(%s) = %q, %v, want %q", path, got, err, want)
+		}
+	}
+}

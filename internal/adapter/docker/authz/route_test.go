@@ -171,14 +171,14 @@ func TestTricksWithAddresses(t *testing.T) {
 	} {
 		t.Run(uri[:min(len(uri), 60)], func(t *testing.T) {
 			j := allowing()
-			got := open(t, j, shop(), authz.Options{Allow: true}).ask(empty("GET", uri))
+			got := open(t, j, shop(), authz.Options{Allow: yes}).ask(empty("GET", uri))
 			if got.Allow || len(j.requests()) > 0 {
 				t.Errorf("answer = %+v with %d verdicts, want it refused", got, len(j.requests()))
 			}
 		})
 	}
 	for _, method := range []string{"", "get", "HEAD", "PATCH", "CONNECT", "TRACE", "PROPFIND", "POST", "PUT"} {
-		got := open(t, allowing(), shop(), authz.Options{Allow: true}).ask(call{RequestMethod: method, RequestURI: "/v1.41/containers/json"})
+		got := open(t, allowing(), shop(), authz.Options{Allow: yes}).ask(call{RequestMethod: method, RequestURI: "/v1.41/containers/json"})
 		if got.Allow {
 			t.Errorf("%s /containers/json passes", method)
 		}
@@ -188,7 +188,7 @@ func TestTricksWithAddresses(t *testing.T) {
 		"/v1.41/containers/cart%2fx/start", "/v1.41/containers/cart/start?x=%",
 	} {
 		j := allowing()
-		if got := open(t, j, shop(), authz.Options{Allow: true}).ask(empty("POST", uri)); got.Allow || len(j.requests()) > 0 {
+		if got := open(t, j, shop(), authz.Options{Allow: yes}).ask(empty("POST", uri)); got.Allow || len(j.requests()) > 0 {
 			t.Errorf("POST %s: answer = %+v with %d verdicts, want it refused", uri, got, len(j.requests()))
 		}
 	}

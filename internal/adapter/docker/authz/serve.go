@@ -107,7 +107,7 @@ func (p *Plugin) before(w http.ResponseWriter, r *http.Request) {
 		return nil
 	})
 	if err != nil {
-		answer = permission{Allow: p.options.Allow}
+		answer = permission{Allow: p.allows()}
 		if !answer.Allow {
 			answer.Msg = told(err)
 		}
