@@ -87,7 +87,7 @@ func (g *globals) openAdmission(ctx context.Context, o agentOptions, id string, 
 	}
 	options := authz.Options{
 		Allow: func() bool { return decider.Allows(admission.Docker) }, Report: decider.Decided,
-		Host: id, Trusted: o.admission.trusted, Agents: o.admission.agents,
+		Name: strings.TrimSuffix(filepath.Base(o.admission.socket), ".sock"), Host: id, Trusted: o.admission.trusted, Agents: o.admission.agents,
 	}
 	if o.proc == "/proc" { // else this program has another root than the engine
 		options.Resolve = authz.HostPath

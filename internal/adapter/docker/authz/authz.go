@@ -63,6 +63,9 @@ type Options struct {
 	Allow func() bool
 	// Limit is how long a call may wait for its verdict; zero: DefaultLimit.
 	Limit time.Duration
+	// Name is what the engine knows the plugin by: no plugin of the engine's own may
+	// be called that, because the engine would ask that one.
+	Name string
 	// Host is the id of the agent, for the requests.
 	Host string
 	// Trusted are ids of images ("sha256:…") whose containers pass without being

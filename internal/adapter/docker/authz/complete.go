@@ -44,8 +44,27 @@ func (p *Plugin) complete(ctx context.Context, c *call, a address, r route, req 
 	case making:
 		return made(c, r, req)
 	default:
+		if err := p.impostor(a, r); err != nil {
+			return err
+		}
 		req.Call.Options = options(a, "container", "repo", "tag", "remote", "name", "dockerfile", "t", "target", "networkmode",
 			"cgroupparent", "version", "platform", "changes", "fromSrc", "force", "all", "filters")
+	}
+	return nil
+}
+
+// impostor refuses plugins of this plugin's name: an engine asks its own first.
+func (p *Plugin) impostor(a address, r route) error {
+	if p.options.Name == "" || r.name != "plugin create" && r.name != "plugin install" {
+		return nil
+	}
+	for _, name := range []string{a.query.Get("name"), a.query.Get("remote")} {
+		name = name[strings.LastIndexByte(name, '/')+1:]
+		name, _, _ = strings.Cut(name, "@")
+		name, _, _ = strings.Cut(name, ":")
+		if strings.EqualFold(name, p.options.Name) {
+			return refused("give it another name", "%s: the engine would ask it in the place of castellan", r.name)
+		}
 	}
 	return nil
 }
@@ -94,6 +113,7 @@ func (p *Plugin) creation(ctx context.Context, c *call, a address, req *admissio
 		return err
 	}
 	m.follow(p.options.Resolve)
+	out.Devices = p.followed(out.Devices)
 	out.Mounts, req.Task.Volumes = m.mounts, m.volumes
 	req.Call.What, req.Call.Options = bounded(a.query.Get("name")), others(&asks.containerConfig, host)
 	asTask(req, out)

@@ -75,6 +75,7 @@ func (p *Plugin) container(ctx context.Context, in *inspection) (admission.Conta
 		return out, nil, err
 	}
 	m.follow(p.options.Resolve)
+	out.Devices = p.followed(out.Devices)
 	out.Mounts = m.mounts
 	return out, m.volumes, nil
 }

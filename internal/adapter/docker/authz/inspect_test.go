@@ -282,3 +282,25 @@ func TestHostPath(t *testing.T) {
 		}
 	}
 }
+
+// TestImpostors shows that no plugin of the engine's own can take this one's place.
+func TestImpostors(t *testing.T) {
+	for query, want := range map[string]bool{
+		"create?name=castellan": false, "create?name=evil%2Fcastellan:1": false, "pull?remote=r.example/castellan:latest": false,
+		"pull?remote=other&name=Castellan": false, "pull?remote=other&name=mine": true, "create?name=castellans": true,
+	} {
+		d := open(t, allowing(), shop(), authz.Options{Name: "castellan"})
+		if got := d.ask(empty("POST", "/v1.41/plugins/"+query)); got.Allow != want {
+			t.Errorf("POST /plugins/%s = %+v, want yes: %v", query, got, want)
+		}
+	}
+}
+
+// TestDevicesThroughLinks shows that a device by another name is told as what it is.
+func TestDevicesThroughLinks(t *testing.T) {
+	resolve := func(p string) (string, error) { return strings.Replace(p, "/tmp/disk", "/dev/sda", 1), nil }
+	got := created(t, shop(), authz.Options{Resolve: resolve}, `{`+image+`,"HostConfig":{"Devices":[{"PathOnHost":"/tmp/disk"}],"DeviceCgroupRules":["c 1:3 r"]}}`)
+	if diff := cmp.Diff([]string{"/tmp/disk", "c 1:3 r", "/dev/sda"}, got.Task.Containers[0].Devices); diff != "" {
+		t.Errorf("devices differ (-want +got):\n%s", diff)
+	}
+}

@@ -190,3 +190,17 @@ func (m *mounted) follow(resolve func(string) (string, error)) {
 		}
 	}
 }
+
+// followed adds for each device where its path leads, as for binds.
+func (p *Plugin) followed(devices []string) []string {
+	out := devices
+	for _, d := range devices {
+		if p.options.Resolve == nil || !path.IsAbs(d) {
+			continue
+		}
+		if to, err := p.options.Resolve(d); err == nil && to != d {
+			out = append(out, bounded(to))
+		}
+	}
+	return out
+}
