@@ -92,6 +92,8 @@ type Plugin struct {
 	slots   chan struct{} // one is held by each call that is being decided
 	reports chan report
 	names   names
+	images  images
+	table   []route
 }
 
 // report is a verdict that waits to be told.
@@ -110,6 +112,8 @@ func New(decider Decider, engine Engine, o Options, log *slog.Logger) *Plugin {
 		slots:   make(chan struct{}, maxAtOnce),
 		reports: make(chan report, maxReports),
 		names:   names{held: map[string]hold{}},
+		images:  images{byID: map[string]knownImage{}},
+		table:   routes(),
 	}
 }
 

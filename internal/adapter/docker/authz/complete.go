@@ -129,13 +129,18 @@ func (p *Plugin) whole(ctx context.Context, name string, req *admission.Request)
 	if err != nil {
 		return in, err
 	}
-	out, volumes, err := p.container(ctx, &in)
+	return in, p.fill(ctx, &in, req)
+}
+
+// fill makes what is there the task of a request.
+func (p *Plugin) fill(ctx context.Context, in *inspection, req *admission.Request) error {
+	out, volumes, err := p.container(ctx, in)
 	if err != nil {
-		return in, err
+		return err
 	}
 	req.Call.What, req.Task.Volumes = in.ID, volumes
 	asTask(req, out)
-	return in, nil
+	return nil
 }
 
 // starting reads a container that is to start or to go on: not what was once
@@ -204,13 +209,18 @@ func (p *Plugin) executing(ctx context.Context, req *admission.Request) error {
 // attaching reads who wants to write to a container that runs. Whoever only
 // reads, or waits for a container to start, asks for no more than its logs.
 func (p *Plugin) attaching(ctx context.Context, a address, r route, req *admission.Request) error {
-	in, err := p.whole(ctx, req.Call.What, req)
+	if !a.yes("stdin") && !strings.HasSuffix(r.pattern, "/ws") {
+		return errPass
+	}
+	in, err := p.there(ctx, req.Call.What)
 	if err != nil {
 		return err
 	}
-	writes := a.yes("stdin") || strings.HasSuffix(r.pattern, "/ws")
-	if !writes || !in.State.Running {
+	if !in.State.Running {
 		return errPass
+	}
+	if err := p.fill(ctx, &in, req); err != nil {
+		return err
 	}
 	req.Exec = &admission.Process{TTY: true}
 	req.Call.Options = map[string]string{"stdin": "true"}

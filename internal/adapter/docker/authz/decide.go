@@ -65,7 +65,7 @@ func (p *Plugin) recognise(c *call) (a address, r route, what string, err error)
 	if a, err = parseAddress(c.RequestURI); err != nil {
 		return a, r, "", err
 	}
-	r, what, ok := find(routes(), c.RequestMethod, a.path)
+	r, what, ok := find(p.table, c.RequestMethod, a.path)
 	switch {
 	case !ok:
 		return a, r, "", refused("if a newer engine has it, update castellan",

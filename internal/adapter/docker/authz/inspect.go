@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"time"
 
 	"github.com/castellan-security/castellan/internal/admission"
 	"github.com/castellan-security/castellan/internal/fault"
@@ -120,6 +121,9 @@ func (p *Plugin) used(ctx context.Context, in *inspection) (admission.Image, err
 
 // image asks the engine for an image; found is false when it has none.
 func (p *Plugin) image(ctx context.Context, reference string) (known localImage, found bool, err error) {
+	if known, ok := p.images.get(reference, time.Now()); ok {
+		return known, true, nil
+	}
 	raw, err := p.engine.Image(ctx, reference)
 	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Invalid) {
 		return localImage{}, false, nil
@@ -129,6 +133,9 @@ func (p *Plugin) image(ctx context.Context, reference string) (known localImage,
 	}
 	if err != nil {
 		return localImage{}, false, fmt.Errorf("look at image %s: %w", short(reference), err)
+	}
+	if isImageID(known.ID) {
+		p.images.put(known, time.Now())
 	}
 	return known, true, nil
 }

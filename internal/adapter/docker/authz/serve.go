@@ -120,7 +120,7 @@ func (p *Plugin) before(w http.ResponseWriter, r *http.Request) {
 func (p *Plugin) after(w http.ResponseWriter, r *http.Request) {
 	method, uri := beginning(r.Body)
 	if a, err := parseAddress(uri); err == nil {
-		if rt, what, ok := find(routes(), method, a.path); ok {
+		if rt, what, ok := find(p.table, method, a.path); ok {
 			if name := heldName(rt, what); name != "" {
 				p.names.free(name)
 			}

@@ -28,7 +28,7 @@ func Listen(ctx context.Context, path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make folder of plugin socket: %w", err)
 	}
-	if err := clear(ctx, path); err != nil {
+	if err := makeRoom(ctx, path); err != nil {
 		return nil, err
 	}
 	// Made beside and renamed: at its name it never has other rights than its own,
@@ -55,8 +55,8 @@ func Listen(ctx context.Context, path string) (net.Listener, error) {
 	return l, nil
 }
 
-// clear makes room at path.
-func clear(ctx context.Context, path string) error {
+// makeRoom makes room at path.
+func makeRoom(ctx context.Context, path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
