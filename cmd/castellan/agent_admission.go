@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -23,11 +24,12 @@ const admissionFolder = "admission"
 
 // admissionOptions are the flags of an agent that decides on deployments.
 type admissionOptions struct {
-	plugin  bool
-	policy  string
-	socket  string
-	trusted []string
-	agents  []string
+	plugin      bool
+	policy      string
+	socket      string
+	trusted     []string
+	agentImages []string
+	agents      []string
 }
 
 func (o *admissionOptions) flags(c *cobra.Command) {
@@ -36,18 +38,19 @@ func (o *admissionOptions) flags(c *cobra.Command) {
 	f.StringVar(&o.policy, "admission-policy", "", "decide by this policy `file` instead of the server's; it is read again when it changes")
 	f.StringVar(&o.socket, "admission-socket", authz.DefaultSocket, "where the engine looks for the plugin; its name in authorization-plugins is the file's, without .sock")
 	f.StringSliceVar(&o.trusted, "admission-trust-image", nil, "`ids` of images (sha256:…) whose containers pass if they ask for nothing of the host, such as the ECS agent's pause container")
+	f.StringSliceVar(&o.agentImages, "admission-agent-image", nil, "`ids` of the ECS agent's own image, whose container passes if it runs what the image says, unprivileged")
 	f.StringSliceVar(&o.agents, "admission-agent-subject", nil, "subjects of the client certificates by which the ECS agent comes, for policies that tell it apart")
 }
 
 // check refuses flags that don't fit together.
 func (o *admissionOptions) check() error {
-	if !o.plugin && (o.policy != "" || len(o.trusted) > 0 || len(o.agents) > 0) {
+	if !o.plugin && (o.policy != "" || len(o.trusted)+len(o.agentImages)+len(o.agents) > 0) {
 		return usagef("flags of admission are of no use without --admission-plugin")
 	}
-	for _, id := range o.trusted {
+	for _, id := range slices.Concat(o.trusted, o.agentImages) {
 		hex, ok := strings.CutPrefix(id, "sha256:")
 		if !ok || len(hex) != 64 || strings.Trim(hex, "0123456789abcdef") != "" {
-			return usagef("--admission-trust-image %s: want an image's id, sha256: and 64 hex digits: docker image inspect --format {{.Id}} IMAGE", id)
+			return usagef("%s is no id of an image: want sha256: and 64 hex digits, as docker image inspect --format {{.Id}} IMAGE prints", id)
 		}
 	}
 	return nil
@@ -87,7 +90,7 @@ func (g *globals) openAdmission(ctx context.Context, o agentOptions, id string, 
 	}
 	options := authz.Options{
 		Allow: func() bool { return decider.Allows(admission.Docker) }, Report: decider.Decided,
-		Name: strings.TrimSuffix(filepath.Base(o.admission.socket), ".sock"), Host: id, Trusted: o.admission.trusted, Agents: o.admission.agents,
+		Name: strings.TrimSuffix(filepath.Base(o.admission.socket), ".sock"), Host: id, Trusted: o.admission.trusted, AgentImages: o.admission.agentImages, Agents: o.admission.agents,
 	}
 	if o.proc == "/proc" { // else this program has another root than the engine
 		options.Resolve = authz.HostPath

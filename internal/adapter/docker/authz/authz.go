@@ -72,6 +72,10 @@ type Options struct {
 	// decided as long as they ask for nothing of the host, such as the ECS agent's
 	// pause container. An id is the content of an image: nothing else can have it.
 	Trusted []string
+	// AgentImages are ids of images of the ECS agent, whose container needs the
+	// host's network, the engine's socket and more: it passes if it runs what its
+	// image says, unprivileged.
+	AgentImages []string
 	// Agents are subjects of client certificates that are the ECS agent's.
 	Agents []string
 	// Resolve tells where a path of the host leads when all symbolic links are

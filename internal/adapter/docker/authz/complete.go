@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -152,7 +151,7 @@ func (p *Plugin) starting(ctx context.Context, req *admission.Request) error {
 		return err
 	}
 	req.Call.Options = others(in.Config, in.HostConfig)
-	if len(p.options.Trusted) == 0 {
+	if len(p.options.Trusted) == 0 && len(p.options.AgentImages) == 0 {
 		return nil
 	}
 	known, found, err := p.image(ctx, in.Image)
@@ -349,28 +348,4 @@ func variableNames(env []string) []string {
 		out = append(out, v.Name)
 	}
 	return out
-}
-
-// trusted says that a container is of an image that passes by its id, and asks for
-// nothing of the host.
-func (p *Plugin) trusted(c *admission.Container, known localImage) bool {
-	if !slices.Contains(p.options.Trusted, known.ID) {
-		return false
-	}
-	plainNetwork := c.Network == "" || c.Network == "none" || c.Network == "bridge"
-	own := func(mode string) bool { return mode == "" || mode == "private" || mode == "shareable" }
-	sole := len(c.Mounts) == 0 && len(c.Devices) == 0 && len(c.CapAdd) == 0 && len(c.From) == 0 && len(c.Sysctls) == 0
-	asMade := len(c.Entrypoint) == 0 || known.Config != nil && slices.Equal(c.Entrypoint, known.Config.Entrypoint)
-	asMade = asMade && (len(c.Command) == 0 || known.Config != nil && slices.Equal(c.Command, known.Config.Cmd))
-	return !c.Privileged && plainNetwork && own(c.PID) && own(c.IPC) && c.UTS == "" && c.UserNS == "" &&
-		own(c.Cgroup) && (c.Runtime == "" || c.Runtime == "runc") && sole && asMade && onlyNarrows(c.SecurityOpt)
-}
-
-// onlyNarrows says that security options take away and give nothing.
-func onlyNarrows(options []string) bool {
-	return !slices.ContainsFunc(options, func(o string) bool {
-		v, ok := strings.CutPrefix(o, "no-new-privileges")
-		yes, err := strconv.ParseBool(strings.TrimLeft(v, "=:"))
-		return !ok || v != "" && (err != nil || !yes)
-	})
 }

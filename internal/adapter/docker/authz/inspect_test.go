@@ -161,6 +161,17 @@ func TestTrusted(t *testing.T) {
 			}
 		})
 	}
+	agent := open(t, denying(), shop(), authz.Options{AgentImages: []string{imgID}})
+	for host, want := range map[string]bool{
+		`"NetworkMode":"host","Binds":["/var/run:/var/run"],"CapAdd":["NET_ADMIN"]`: true, `"Privileged":true`: false,
+	} {
+		if got := agent.ask(post("/v1.41/containers/create", `{`+image+`,"HostConfig":{`+host+`}}`)); got.Allow != want {
+			t.Errorf("the agent with %s = %+v, want yes: %v", host, got, want)
+		}
+	}
+	if got := agent.ask(post("/v1.41/containers/create", `{`+image+`,"Entrypoint":["/bin/sh"]}`)); got.Allow {
+		t.Error("the agent's image with another program passes")
+	}
 	d := open(t, denying(), shop(), authz.Options{Trusted: []string{imgID}})
 	if got := d.ask(post("/v1.41/containers/create", `{`+image+`,"Cmd":["sh"]}`)); got.Allow {
 		t.Error("another command passes")
