@@ -45,6 +45,9 @@ stops it and loses nothing that was seen.
 // up runs both halls until ctx ends or one of them fails. The agent stops
 // first, so that its last events find the server still there.
 func (g *globals) up(ctx context.Context, so serverOptions, ao agentOptions, log *slog.Logger) error {
+	if err := ao.admission.check(); err != nil {
+		return err
+	}
 	h, err := g.openServer(ctx, so, log)
 	if err != nil {
 		return err
