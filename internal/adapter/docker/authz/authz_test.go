@@ -87,6 +87,9 @@ func (s store) Container(_ context.Context, name string) (json.RawMessage, error
 }
 func (s store) Exec(_ context.Context, id string) (json.RawMessage, error) { return s.get("exec", id) }
 func (s store) Image(_ context.Context, name string) (json.RawMessage, error) {
+	if strings.Contains(name, " ") {
+		return nil, fault.New(fault.Invalid, "%q is no name of an image", name)
+	}
 	return s.get("image", name)
 }
 func (s store) Volume(_ context.Context, name string) (json.RawMessage, error) {

@@ -25,7 +25,7 @@ func (p *Plugin) complete(ctx context.Context, c *call, a address, r route, req 
 	case create:
 		return p.creation(ctx, c, a, req)
 	case start:
-		return p.starting(ctx, req)
+		return p.starting(ctx, a, req)
 	case exec:
 		return p.execution(ctx, c, req)
 	case execStart:
@@ -145,12 +145,21 @@ func (p *Plugin) fill(ctx context.Context, in *inspection, req *admission.Reques
 // starting reads a container that is to start or to go on: not what was once
 // asked for but what is there, so that a tag that moved, a volume that was made
 // anew or a container from before the plugin makes no difference.
-func (p *Plugin) starting(ctx context.Context, req *admission.Request) error {
+func (p *Plugin) starting(ctx context.Context, a address, req *admission.Request) error {
+	if a.query.Get("checkpoint-dir") != "" {
+		return refused("keep checkpoints where the engine does", "%s: what is in a checkpoint in a folder of its own is no container's", req.Call.Name)
+	}
 	in, err := p.whole(ctx, req.Call.What, req)
 	if err != nil {
 		return err
 	}
 	req.Call.Options = others(in.Config, in.HostConfig)
+	for k, v := range options(a, "checkpoint") {
+		if req.Call.Options == nil {
+			req.Call.Options = map[string]string{}
+		}
+		req.Call.Options[k] = v
+	}
 	if len(p.options.Trusted) == 0 && len(p.options.AgentImages) == 0 {
 		return nil
 	}

@@ -119,13 +119,14 @@ func (p *Plugin) used(ctx context.Context, in *inspection) (admission.Image, err
 	return complete(img, known), nil
 }
 
-// image asks the engine for an image; found is false when it has none.
+// image asks the engine for an image; found is false when it has none. What can
+// be the name of none is an error of kind Invalid.
 func (p *Plugin) image(ctx context.Context, reference string) (known localImage, found bool, err error) {
 	if known, ok := p.images.get(reference, time.Now()); ok {
 		return known, true, nil
 	}
 	raw, err := p.engine.Image(ctx, reference)
-	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Invalid) {
+	if fault.Is(err, fault.NotFound) {
 		return localImage{}, false, nil
 	}
 	if err == nil {

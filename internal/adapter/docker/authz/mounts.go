@@ -123,24 +123,32 @@ func (m *mounted) volume(v admission.Volume, at admission.Mount) {
 }
 
 // hostPaths are the paths of the host that options of the driver "local" put
-// into a volume: it hands them to mount(2). Names of options are the driver's.
+// into a volume: it hands them to mount(2), which takes those that don't begin with
+// a slash from the engine's own folder, the root. Names of options are the driver's.
 func hostPaths(driver string, options map[string]string) []string {
 	if driver != "" && driver != "local" {
 		return nil
 	}
 	var out []string
-	add := func(p string) {
-		if path.IsAbs(p) {
-			out = append(out, bounded(path.Clean(p)))
+	add := func(p string) { out = append(out, bounded(path.Clean("/"+p))) }
+	device := options["device"]
+	switch options["type"] {
+	case "tmpfs", "nfs", "nfs3", "nfs4", "cifs", "smb3", "overlay": // whose device is no path
+		if !path.IsAbs(device) {
+			device = ""
 		}
 	}
-	add(options["device"])
+	if device != "" {
+		add(device)
+	}
 	for o := range strings.SplitSeq(options["o"], ",") {
 		name, value, _ := strings.Cut(o, "=")
 		switch name {
 		case "lowerdir", "upperdir", "workdir": // of an overlay
 			for p := range strings.SplitSeq(value, ":") {
-				add(p)
+				if p != "" {
+					add(p)
+				}
 			}
 		}
 	}

@@ -185,7 +185,7 @@ func TestTricksWithAddresses(t *testing.T) {
 	}
 	for _, uri := range []string{
 		"/v1.41/containers/cart/start?checkpoint=a&checkpoint=b", "/v1.41/images/create?fromImage=good&fromImage=evil",
-		"/v1.41/containers/cart%2fx/start", "/v1.41/containers/cart/start?x=%",
+		"/v1.41/containers/cart%2fx/start", "/v1.41/containers/cart/start?checkpoint=c&checkpoint-dir=/tmp", "/v1.41/containers/cart/start?x=%",
 	} {
 		j := allowing()
 		if got := open(t, j, shop(), authz.Options{Allow: yes}).ask(empty("POST", uri)); got.Allow || len(j.requests()) > 0 {

@@ -32,12 +32,47 @@ func read(body []byte, v any) error {
 	if err := unambiguous(body); err != nil {
 		return refused(remedy, "the body is not what castellan reads: %w", err)
 	}
+	body, err := withoutNulls(body)
+	if err != nil {
+		return refused(remedy, "the body is not what castellan reads: %w", err)
+	}
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
 		return refused("leave it out, or update castellan", "the body can't be read: %s", plainly(err))
 	}
 	return nil
+}
+
+// withoutNulls leaves out what is null: to the engine that is as if it were not
+// there, and older clients write so what they don't set, also where nobody knows it.
+func withoutNulls(body []byte) ([]byte, error) {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil {
+		return nil, err
+	}
+	strip("", v)
+	return json.Marshal(v)
+}
+
+// strip leaves nulls out of v, the value of key. In a map, a name with null is
+// still a name.
+func strip(key string, v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, member := range v {
+			if member == nil && !isMap(key) {
+				delete(v, k)
+			}
+			strip(k, member)
+		}
+	case []any:
+		for _, member := range v {
+			strip("", member)
+		}
+	}
 }
 
 // plainly is an error of reading JSON without what names the program's types.
@@ -145,7 +180,7 @@ func (w *walker) end() error {
 // isMap says that the names in the object of that key are anybody's choice, and
 // may differ in case alone.
 func isMap(key string) bool {
-	switch strings.ToLower(key) {
+	switch strings.ToLower(fold(key)) {
 	case "labels", "options", "driveropts", "config", "sysctls", "tmpfs", "storageopt", "annotations",
 		"portbindings", "exposedports", "volumes", "endpointsconfig", "auxiliaryaddresses", "topology", "secrets":
 		return true
