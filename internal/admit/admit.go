@@ -33,6 +33,8 @@ type (
 	Past = decide.Past
 	// Difference is a request on which another policy decides otherwise.
 	Difference = decide.Difference
+	// Step is what became of one rule in a decision.
+	Step = decide.Step
 	// Mode is what becomes of what a rule refuses.
 	Mode = policy.Mode
 	// Builtin is a built-in rule, for people.
@@ -100,6 +102,11 @@ func (p *Policy) Decide(ctx context.Context, r *admission.Request, g Given) admi
 	return decide.Decide(ctx, p.inner(), r, g)
 }
 
+// Explain decides as Decide does, and says of each rule what became of it.
+func (p *Policy) Explain(ctx context.Context, r *admission.Request, g Given) (admission.Verdict, []Step) {
+	return decide.Explain(ctx, p.inner(), r, g)
+}
+
 // Undecided returns the verdict on a request that nobody could decide on, such as
 // when what it takes can't be reached: what the policy declares for errors.
 func (p *Policy) Undecided(r *admission.Request, err error, now time.Time) admission.Verdict {
@@ -161,6 +168,18 @@ func (p *Policy) Mode() Mode {
 	}
 	return p.p.Mode
 }
+
+// Enforced returns the policy as if it enforced all that it audits: for looking at
+// what it will refuse.
+func (p *Policy) Enforced() *Policy {
+	if p == nil {
+		return nil
+	}
+	return &Policy{p.p.Enforced()}
+}
+
+// ShowParameter writes a parameter's value as a policy would have it.
+func ShowParameter(v any) string { return policy.Show(v) }
 
 // Rule is a rule of a policy, for people.
 type Rule struct {

@@ -32,8 +32,8 @@ import (
 const (
 	MaxExpression = 4096
 	maxNesting    = 50
-	maxCost       = 2_000_000 // in CEL's own units: a quarter of a second at most
-	checkEvery    = 100       // steps of a loop between two looks at the clock
+	maxCost       = 250_000 // in CEL's own units: some hundredths of a second; one look at each of 10,000 vulnerabilities is a quarter of it
+	checkEvery    = 100     // steps of a loop between two looks at the clock
 )
 
 // Param is a parameter of a rule, which conditions call params.NAME.
@@ -74,7 +74,7 @@ func NewCompiler(s *Schema) (*Compiler, error) {
 		cel.ParserExpressionSizeLimit(MaxExpression),
 		ext.Strings(),
 	}, severities(), functions(s))
-	for _, v := range common() {
+	for _, v := range Common() {
 		options = append(options, cel.Variable(v.Name, s.parseType(v.Type)))
 	}
 	env, err := cel.NewEnv(options...)
@@ -207,7 +207,7 @@ func (c *Compiler) names(k *Kind, params []Param) []string {
 	for _, p := range params {
 		out = append(out, "params."+p.Name)
 	}
-	for _, v := range common() {
+	for _, v := range Common() {
 		out = append(out, v.Name)
 	}
 	return out

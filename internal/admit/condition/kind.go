@@ -26,8 +26,8 @@ type Kind struct {
 // Variable is a name that conditions have.
 type Variable struct{ Name, Type, Doc string }
 
-// common are the variables that all conditions have.
-func common() []Variable {
+// Common are the variables that all conditions have.
+func Common() []Variable {
 	return []Variable{
 		{"action", "string", "what is asked for: run, register, exec, change, copy, pull, build or engine"},
 		{"door", "string", "where: docker, service, cloudformation, eventbridge or ci"},

@@ -51,15 +51,43 @@ type Image struct {
 // Unsaid says that nobody knows yet which image it will be.
 func (i *Image) Unsaid() bool { return i.unsaid }
 
-// maxUnknown bounds how many fields of a request may be unknown. A template has
-// dozens of parameters.
-const maxUnknown = 10_000
+// Limits of a request, so that nobody can make a decision take longer than it may.
+// ECS runs ten containers in a task, and takes 64 KiB of a definition.
+const (
+	maxContainers = 500
+	maxOfEach     = 10_000 // of all lists of all containers together, and of each other list
+	maxUnknown    = 10_000 // fields; a template has dozens of parameters
+)
 
-// NewView returns the view of a request. facts returns what is known of an image,
+// tooLarge says which limit a request goes beyond, nil if none.
+func tooLarge(r *admission.Request) error {
+	t := &r.Task
+	within := 0
+	for i := range t.Containers {
+		c := &t.Containers[i]
+		within += len(c.Mounts) + len(c.Ports) + len(c.Env) + len(c.Secrets) + len(c.CapAdd) + len(c.CapDrop) + len(c.SecurityOpt) +
+			len(c.Devices) + len(c.Command) + len(c.Entrypoint) + len(c.Labels) + len(c.Sysctls) + len(c.Ulimits) + len(c.From)
+	}
+	for _, l := range []struct {
+		what    string
+		n, most int
+	}{
+		{"containers", len(t.Containers), maxContainers}, {"entries of containers", within, maxOfEach}, {"volumes", len(t.Volumes), maxOfEach},
+		{"roles", len(t.Roles), maxContainers}, {"repositories", len(r.Repositories), maxOfEach}, {"faults", len(r.Faults), maxOfEach}, {"unknown fields", len(r.Unknown), maxUnknown},
+	} {
+		if l.n > l.most {
+			return fmt.Errorf("the request has %d %s: at most %d are looked at", l.n, l.what, l.most)
+		}
+	}
+	return nil
+}
+
+// NewView returns the view of a request; the error is of one that is too large to
+// be looked at, which is never leave. facts returns what is known of an image,
 // nil if nothing is.
 func (s *Schema) NewView(r *admission.Request, facts func(*admission.Image) *admission.Facts, now time.Time) (*View, error) {
-	if len(r.Unknown) > maxUnknown {
-		return nil, fmt.Errorf("%d fields of the request are unknown: at most %d are looked at", len(r.Unknown), maxUnknown)
+	if err := tooLarge(r); err != nil {
+		return nil, err
 	}
 	v := &View{Request: r, Now: now, schema: s}
 	if len(r.Unknown) > 0 {
@@ -144,7 +172,7 @@ func (v *View) image(i *admission.Image, f *admission.Facts, unknown *types.Unkn
 	if i.Digest == "" && i.ID == "" && f == nil && scan != admission.Known {
 		out.scan = v.miss(Missing{
 			What: "image.digest", Image: name, Text: "it is not known which image " + name + " is: nobody knows its digest",
-			Remedy: "name the image by its digest, or let the door resolve the tag",
+			Remedy: "name the image by its digest, or have somebody look it up (castellan admit test --scan does)",
 		})
 		out.trust = out.scan
 		return out
@@ -156,6 +184,8 @@ func (v *View) image(i *admission.Image, f *admission.Facts, unknown *types.Unkn
 			m.Text, m.Remedy = name+" is being scanned", "ask again when its scan is done"
 		case admission.Failed:
 			m.Text = name + " could not be scanned: " + cmp.Or(scanWhy, "no reason is told")
+		default:
+			m.Text += because(scanWhy)
 		}
 		out.scan = v.miss(m)
 	}
@@ -166,10 +196,20 @@ func (v *View) image(i *admission.Image, f *admission.Facts, unknown *types.Unkn
 			m.Text, m.Remedy = "the signatures of "+name+" are being verified", "ask again when they are"
 		case admission.Failed:
 			m.Text = "the signatures of " + name + " could not be verified: " + cmp.Or(trustWhy, "no reason is told")
+		default:
+			m.Text += because(trustWhy)
 		}
 		out.trust = v.miss(m)
 	}
 	return out
+}
+
+// because is a reason in brackets, if one is told.
+func because(why string) string {
+	if why == "" {
+		return ""
+	}
+	return " (" + shorten(why, maxValue) + ")"
 }
 
 // miss notes something that is missing.

@@ -37,7 +37,11 @@ type Given struct {
 // Decide decides on a request. It never fails: what can't be decided is answered
 // as the policy declares for its door, and denied if it doesn't. Without a policy
 // everything is denied.
-func Decide(ctx context.Context, p *policy.Policy, r *admission.Request, g Given) (v admission.Verdict) {
+func Decide(ctx context.Context, p *policy.Policy, r *admission.Request, g Given) admission.Verdict {
+	return decide(ctx, p, r, g, nil)
+}
+
+func decide(ctx context.Context, p *policy.Policy, r *admission.Request, g Given, steps *[]Step) (v admission.Verdict) {
 	defer func() {
 		if x := recover(); x != nil {
 			v = Undecided(p, r, fmt.Errorf("the program failed: %v", x), g.Now)
@@ -48,7 +52,7 @@ func Decide(ctx context.Context, p *policy.Policy, r *admission.Request, g Given
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.TimeLimit)
 	defer cancel()
-	d := &decision{ctx: ctx, p: p, r: r, now: g.Now, groups: map[key]*group{}, absent: map[lack]*missing{}}
+	d := &decision{ctx: ctx, p: p, r: r, now: g.Now, groups: map[key]*group{}, absent: map[lack]*missing{}, steps: steps}
 	d.exceptions = append(d.exceptions, pointers(p.Exceptions)...)
 	for i := range g.Exceptions {
 		// What came from elsewhere was read by nobody yet.
@@ -57,7 +61,7 @@ func Decide(ctx context.Context, p *policy.Policy, r *admission.Request, g Given
 		}
 	}
 	if !slices.Contains(admission.Actions(), r.Action) || !slices.Contains(admission.Doors(), r.Door) {
-		return d.strange()
+		return d.refuse(fmt.Sprintf("nobody knows what the action %.40q at the door %.40q is", r.Action, r.Door), "use the same version of Castellan for the door and for what decides")
 	}
 	var err error
 	d.view, err = p.Schema.NewView(r, func(i *admission.Image) *admission.Facts {
@@ -70,7 +74,8 @@ func Decide(ctx context.Context, p *policy.Policy, r *admission.Request, g Given
 		return nil
 	}, g.Now)
 	if err != nil {
-		return Undecided(p, r, err, g.Now)
+		// No error of ours: whoever asks could make any request too large.
+		return d.refuse(err.Error(), "deploy less at once")
 	}
 	for _, rule := range p.Rules {
 		if err := d.ask(rule); err != nil {
@@ -104,11 +109,10 @@ func Undecided(p *policy.Policy, r *admission.Request, err error, now time.Time)
 	return v
 }
 
-// strange denies what this version of the program knows nothing of.
-func (d *decision) strange() admission.Verdict {
+// refuse denies a request as such, whatever the rules are.
+func (d *decision) refuse(why, remedy string) admission.Verdict {
 	return admission.Verdict{Request: d.r.ID, Outcome: admission.Deny, Policy: d.p.Digest, At: d.now, Reasons: []admission.Reason{{
-		Effect: admission.Denies, Message: fmt.Sprintf("nobody knows what the action %.40q at the door %.40q is", d.r.Action, d.r.Door),
-		Remedy: "use the same version of Castellan for the door and for what decides",
+		Effect: admission.Denies, Message: why, Remedy: remedy,
 	}}}
 }
 
@@ -127,6 +131,14 @@ type decision struct {
 	lacks  []*missing
 	until  time.Time
 	clock  bool
+
+	last struct { // what mode found last
+		rule  *policy.Rule
+		image *condition.Image
+		mode  policy.Mode
+	}
+	steps *[]Step // nil: nobody wants to know
+	spare Step
 }
 
 // key is what reasons are told for: a rule, and a container or an image.
@@ -148,9 +160,15 @@ type group struct {
 
 // ask asks a rule about all that it is for.
 func (d *decision) ask(rule *policy.Rule) error {
-	if !slices.Contains(rule.Actions, d.r.Action) || len(rule.Doors) > 0 && !slices.Contains(rule.Doors, d.r.Door) {
+	switch {
+	case !slices.Contains(rule.Actions, d.r.Action):
+		d.begin(rule, fmt.Sprintf("it is for the actions %v", rule.Actions))
+		return nil
+	case len(rule.Doors) > 0 && !slices.Contains(rule.Doors, d.r.Door):
+		d.begin(rule, fmt.Sprintf("it is for the doors %v", rule.Doors))
 		return nil
 	}
+	d.begin(rule, "")
 	var failed error
 	rule.For.Each(d.view, func(s *condition.Scope) bool {
 		failed = d.one(rule, s)
@@ -163,7 +181,10 @@ func (d *decision) ask(rule *policy.Rule) error {
 // one asks a rule about one thing. It fails if the time is over.
 func (d *decision) one(rule *policy.Rule, s *condition.Scope) error {
 	mode := d.mode(rule, s)
+	step := d.step()
+	step.Asked++
 	if mode == policy.Off {
+		step.Off++
 		return nil
 	}
 	if u := s.Unknown(); u != nil {
@@ -178,10 +199,12 @@ func (d *decision) one(rule *policy.Rule, s *condition.Scope) error {
 		}
 		return d.ctx.Err()
 	case err != nil:
+		step.Refused++
 		d.add(rule, s, mode, err)
 	case unknown != nil:
 		d.lacking(rule, s, mode, d.view.Missing(unknown))
 	case holds:
+		step.Refused++
 		d.add(rule, s, mode, nil)
 	}
 	return nil

@@ -30,6 +30,7 @@ type missing struct {
 
 // lacking notes that a rule can't be told.
 func (d *decision) lacking(rule *policy.Rule, s *condition.Scope, mode policy.Mode, all []condition.Missing) {
+	d.step().Unknown++
 	effect := admission.Denies
 	switch rule.Unknown {
 	case policy.UnknownWarns:

@@ -13,7 +13,10 @@ import (
 // request it is the strictest of what holds for its images.
 func (d *decision) mode(rule *policy.Rule, s *condition.Scope) policy.Mode {
 	if i := s.ImageOf(); i != nil {
-		return d.modeOf(rule, i)
+		if d.last.rule != rule || d.last.image != i { // hundreds of vulnerabilities are of one image
+			d.last.rule, d.last.image, d.last.mode = rule, i, d.modeOf(rule, i)
+		}
+		return d.last.mode
 	}
 	images := d.view.Images()
 	if len(images) == 0 {

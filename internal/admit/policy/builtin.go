@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
 
@@ -48,9 +49,11 @@ type builtin struct {
 	order []string
 }
 
-// builtins reads the library. It is written in the words of policies, so that
+// builtins returns the library. It is written in the words of policies, so that
 // whoever wants a rule of their own can begin with one of its rules.
-func builtins() (map[string]*builtin, error) {
+//
+// It is the same for all policies and read once.
+var builtins = sync.OnceValues(func() (map[string]*builtin, error) {
 	all, err := readLibrary()
 	if err != nil {
 		return nil, err
@@ -63,7 +66,7 @@ func builtins() (map[string]*builtin, error) {
 		out[b.ID] = b
 	}
 	return out, nil
-}
+})
 
 func readLibrary() ([]*builtin, error) {
 	var out []*builtin

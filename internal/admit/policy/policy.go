@@ -138,6 +138,33 @@ type Scope struct {
 	Rules map[string]Mode // by rule, where it differs
 }
 
+// Enforced returns the policy with enforce in place of audit, everywhere.
+func (p *Policy) Enforced() *Policy {
+	strict := func(m Mode) Mode {
+		if m == Audit {
+			return Enforce
+		}
+		return m
+	}
+	out := *p
+	out.Mode = strict(p.Mode)
+	out.Rules, out.Scopes = make([]*Rule, len(p.Rules)), make([]*Scope, len(p.Scopes))
+	for i, r := range p.Rules {
+		rule := *r
+		rule.Mode = strict(r.Mode)
+		out.Rules[i] = &rule
+	}
+	for i, s := range p.Scopes {
+		scope := *s
+		scope.Mode, scope.Rules = strict(s.Mode), map[string]Mode{}
+		for id, m := range s.Rules {
+			scope.Rules[id] = strict(m)
+		}
+		out.Scopes[i] = &scope
+	}
+	return &out
+}
+
 // Where is a field that must fit one of some patterns.
 type Where struct {
 	Field    string
