@@ -29,8 +29,8 @@ type guarding struct {
 	log    bytes.Buffer
 }
 
-// guard starts castellan with a policy of all built-in rules, which are decided on
-// and refuse nothing. host is where the engine will be.
+// guard starts castellan with a policy of all built-in rules that need no
+// parameters, which are decided on and refuse nothing. host is where the engine will be.
 func guard(ctx context.Context, o options, host string) (*guarding, error) {
 	rules, err := admit.Builtins()
 	if err != nil {
@@ -38,7 +38,9 @@ func guard(ctx context.Context, o options, host string) (*guarding, error) {
 	}
 	policy := "version: 1\nmode: audit\nrules:\n"
 	for _, r := range rules {
-		policy += "  - use: " + r.ID + "\n"
+		if !slices.ContainsFunc(r.Parameters, func(p admit.Parameter) bool { return p.Required }) {
+			policy += "  - use: " + r.ID + "\n"
+		}
 	}
 	file := filepath.Join(o.dir, "admission.yaml")
 	if err := os.WriteFile(file, []byte(policy), 0o600); err != nil {

@@ -84,6 +84,10 @@ func (l *late) Network(ctx context.Context, name string) (json.RawMessage, error
 	return l.ask(func(r *docker.Reader) (json.RawMessage, error) { return r.Network(ctx, name) })
 }
 
+func (l *late) Info(ctx context.Context) (json.RawMessage, error) {
+	return l.ask(func(r *docker.Reader) (json.RawMessage, error) { return r.Info(ctx) })
+}
+
 func (l *late) use(t *testing.T, host string) {
 	t.Helper()
 	door, err := docker.New(docker.Options{Host: host}, slog.New(slog.DiscardHandler))

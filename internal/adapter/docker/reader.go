@@ -52,6 +52,15 @@ func (r *Reader) Network(ctx context.Context, name string) (json.RawMessage, err
 	return r.named(ctx, "network", "/networks/", name, "")
 }
 
+// Info returns what the engine says of itself.
+func (r *Reader) Info(ctx context.Context) (json.RawMessage, error) {
+	answer, err := r.ask(ctx, "/info")
+	if err != nil {
+		return nil, fmt.Errorf("ask engine for its settings: %w", err)
+	}
+	return answer, nil
+}
+
 // Image returns what the engine says of an image, by reference or id. Errors are
 // as those of Container.
 func (r *Reader) Image(ctx context.Context, name string) (json.RawMessage, error) {

@@ -40,6 +40,7 @@ type Engine interface {
 	Image(ctx context.Context, name string) (json.RawMessage, error)
 	Volume(ctx context.Context, name string) (json.RawMessage, error)
 	Network(ctx context.Context, name string) (json.RawMessage, error)
+	Info(ctx context.Context) (json.RawMessage, error)
 }
 
 // Bounds of what is done at once and for how long.
@@ -97,6 +98,7 @@ type Plugin struct {
 	reports chan report
 	names   names
 	images  images
+	usual   usual
 	table   []route
 }
 

@@ -99,6 +99,8 @@ func (s store) Network(_ context.Context, name string) (json.RawMessage, error) 
 	return s.get("network", name)
 }
 
+func (s store) Info(context.Context) (json.RawMessage, error) { return s.get("info", "") }
+
 const (
 	idA    = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 	idExec = "eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee"
@@ -110,6 +112,7 @@ const (
 func shop() store {
 	image := fmt.Sprintf(`{"Id":%q,"RepoDigests":["registry.example/shop/cart@%s"],"Config":{"Entrypoint":["/pause"]}}`, imgID, digest)
 	return store{
+		"info ":                              `{"SecurityOptions":["name=seccomp,profile=default"]}`,
 		"image registry.example/shop/cart:1": image,
 		"image " + imgID:                     image,
 		"container cart": fmt.Sprintf(`{"Id":%q,"Name":"/cart","Image":%q,"State":{"Status":"created"},

@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -96,6 +97,7 @@ func (p *Plugin) creation(ctx context.Context, c *call, a address, req *admissio
 		return errPass
 	}
 	out.Image = complete(parseImage(asks.Image), known)
+	out.User = cmp.Or(out.User, bounded(user(known)))
 	if out.Network, err = p.network(ctx, out.Network); err != nil {
 		return err
 	}

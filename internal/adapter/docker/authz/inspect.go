@@ -54,11 +54,15 @@ func (p *Plugin) there(ctx context.Context, name string) (inspection, error) {
 
 // container makes a container of a request of what is there.
 func (p *Plugin) container(ctx context.Context, in *inspection) (admission.Container, []admission.Volume, error) {
+	if err := p.own(ctx, in.HostConfig); err != nil {
+		return admission.Container{}, nil, err
+	}
 	out := describe(in.Name, in.Config, in.HostConfig)
 	var err error
 	if out.Image, err = p.used(ctx, in); err != nil {
 		return out, nil, err
 	}
+	out.User = bounded(in.Config.User)
 	if _, ok := in.NetworkSettings.Networks["host"]; ok {
 		out.Network = "host"
 	} else if out.Network, err = p.network(ctx, out.Network); err != nil {
@@ -116,7 +120,18 @@ func (p *Plugin) used(ctx context.Context, in *inspection) (admission.Image, err
 		img.ID, img.Digest = bounded(in.Image), ""
 		return img, nil
 	}
+	if in.Config.User == "" {
+		in.Config.User = user(known)
+	}
 	return complete(img, known), nil
+}
+
+// user is whom a container runs as that names nobody.
+func user(known localImage) string {
+	if known.Config == nil || known.Config.User == "" {
+		return "0"
+	}
+	return known.Config.User
 }
 
 // image asks the engine for an image; found is false when it has none. What can

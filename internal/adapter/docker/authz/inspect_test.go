@@ -315,3 +315,31 @@ func TestDevicesThroughLinks(t *testing.T) {
 		t.Errorf("devices differ (-want +got):\n%s", diff)
 	}
 }
+
+// TestWhatTheEngineDoesByItself shows that a start is not decided by what nobody
+// asked for.
+func TestWhatTheEngineDoesByItself(t *testing.T) {
+	started := func(info, host string) admission.Container {
+		t.Helper()
+		e := shop()
+		e["info "] = info
+		e["container x"] = fmt.Sprintf(`{"Id":%q,"Name":"/x","Image":%q,"Config":{"Image":"registry.example/shop/cart:1"},"HostConfig":{%s}}`, idA, imgID, host)
+		j := allowing()
+		if got := open(t, j, e, authz.Options{}).ask(empty("POST", "/containers/x/start")); !got.Allow {
+			t.Fatalf("answer = %+v", got)
+		}
+		return j.requests()[0].Task.Containers[0]
+	}
+	const v1, v2 = `{"SecurityOptions":["name=seccomp,profile=default"]}`, `{"SecurityOptions":["name=seccomp","name=cgroupns"]}`
+	for _, tc := range []struct{ name, info, host, cgroup, options string }{
+		{"the host's cgroups, as is usual", v1, `"CgroupnsMode":"host"`, "", ""},
+		{"the host's cgroups", v2, `"CgroupnsMode":"host"`, "host", ""},
+		{"no labels beside the host's processes", v2, `"PidMode":"host","SecurityOpt":["label=disable","apparmor=unconfined"]`, "", "apparmor=unconfined"},
+		{"no labels", v2, `"SecurityOpt":["label=disable"]`, "", "label=disable"},
+	} {
+		c := started(tc.info, tc.host)
+		if c.Cgroup != tc.cgroup || strings.Join(c.SecurityOpt, " ") != tc.options || c.User != "0" {
+			t.Errorf("%s: cgroup %q, security options %q, user %q; want %q, %q and root", tc.name, c.Cgroup, c.SecurityOpt, c.User, tc.cgroup, tc.options)
+		}
+	}
+}

@@ -64,7 +64,7 @@ func checkSizes(h *hostConfig, c *containerConfig) error {
 // one, but for its image and its mounts.
 func describe(name string, c *containerConfig, h *hostConfig) admission.Container {
 	out := admission.Container{
-		Name:         bounded(cmp.Or(c.Labels[labelContainer], strings.TrimPrefix(name, "/"))),
+		Name:         bounded(cmp.Or(c.Labels[labelContainer], strings.TrimPrefix(name, "/"), c.Image)),
 		Essential:    true,
 		Privileged:   h.Privileged,
 		User:         bounded(c.User),
