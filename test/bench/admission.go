@@ -38,7 +38,11 @@ func guard(ctx context.Context, o options, host string) (*guarding, error) {
 	}
 	policy := "version: 1\nmode: audit\nrules:\n"
 	for _, r := range rules {
-		if !slices.ContainsFunc(r.Parameters, func(p admit.Parameter) bool { return p.Required }) {
+		required := false
+		for _, p := range r.Parameters {
+			required = required || p.Required
+		}
+		if !required {
 			policy += "  - use: " + r.ID + "\n"
 		}
 	}
