@@ -22,11 +22,22 @@ import (
 // admissionRuns is how many containers are run per round, on each engine.
 const admissionRuns = 8
 
-// guarding is castellan as the plugin of an engine.
+// guarding is castellan as the plugin of an engine, or beside one: it follows
+// either, so that what is compared is the plugin alone.
 type guarding struct {
 	cmd    *exec.Cmd
-	socket string
+	socket string // empty: it is no plugin
 	log    bytes.Buffer
+}
+
+// follow starts castellan beside an engine that will be at host.
+func follow(ctx context.Context, o options, host, data string, flags ...string) (*guarding, error) {
+	g := &guarding{}
+	g.cmd = exec.CommandContext(ctx, o.program, append([]string{"up", "--data-dir", filepath.Join(o.dir, data), "--listen", "127.0.0.1:0", "--log-level", "warn",
+		"--docker-host", "unix://" + host, "--sensor-off", strings.Join(bpf.Names(), ","), "--scan-images=false", "--verify-images=false"}, flags...)...)
+	g.cmd.Stdout, g.cmd.Stderr = &g.log, &g.log
+	g.cmd.Cancel = func() error { return g.cmd.Process.Signal(syscall.SIGTERM) }
+	return g, g.cmd.Start()
 }
 
 // guard starts castellan with a policy of all built-in rules that need no
@@ -50,15 +61,12 @@ func guard(ctx context.Context, o options, host string) (*guarding, error) {
 	if err := os.WriteFile(file, []byte(policy), 0o600); err != nil {
 		return nil, err
 	}
-	g := &guarding{socket: filepath.Join(filepath.Dir(authz.DefaultSocket), fmt.Sprintf("castellan-bench-%d.sock", os.Getpid()))}
-	g.cmd = exec.CommandContext(ctx, o.program, "up", "--data-dir", filepath.Join(o.dir, "guard"), "--listen", "127.0.0.1:0", "--log-level", "warn",
-		"--docker-host", "unix://"+host, "--sensor-off", strings.Join(bpf.Names(), ","), "--scan-images=false", "--verify-images=false",
-		"--admission-plugin", "--admission-policy", file, "--admission-socket", g.socket)
-	g.cmd.Stdout, g.cmd.Stderr = &g.log, &g.log
-	g.cmd.Cancel = func() error { return g.cmd.Process.Signal(syscall.SIGTERM) }
-	if err := g.cmd.Start(); err != nil {
+	socket := filepath.Join(filepath.Dir(authz.DefaultSocket), fmt.Sprintf("castellan-bench-%d.sock", os.Getpid()))
+	g, err := follow(ctx, o, host, "guard", "--admission-plugin", "--admission-policy", file, "--admission-socket", socket)
+	if err != nil {
 		return nil, err
 	}
+	g.socket = socket
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	late := time.After(ready)
@@ -77,7 +85,10 @@ func guard(ctx context.Context, o options, host string) (*guarding, error) {
 func (g *guarding) close() error {
 	err := g.cmd.Process.Signal(syscall.SIGTERM)
 	_ = g.cmd.Wait() // it was ended
-	return errors.Join(err, os.Remove(g.socket))
+	if g.socket != "" {
+		err = errors.Join(err, os.Remove(g.socket))
+	}
+	return err
 }
 
 // benchAdmission runs containers on two engines in turn, one under the plugin.
@@ -86,8 +97,13 @@ func benchAdmission(ctx context.Context, o options) (rows []row, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the docker command: %w", err)
 	}
-	host := filepath.Join(o.dir, "d.sock")
-	g, err := guard(ctx, o, host)
+	hosts := [2]string{filepath.Join(o.dir, "0.sock"), filepath.Join(o.dir, "1.sock")}
+	beside, err := follow(ctx, o, hosts[0], "beside")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, beside.close()) }()
+	g, err := guard(ctx, o, hosts[1])
 	if err != nil {
 		return nil, err
 	}
@@ -104,10 +120,8 @@ func benchAdmission(ctx context.Context, o options) (rows []row, err error) {
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, e.Close()) }()
-		if i == 1 {
-			if err := os.Symlink(strings.TrimPrefix(e.Host(), "unix://"), host); err != nil {
-				return nil, err
-			}
+		if err := os.Symlink(strings.TrimPrefix(e.Host(), "unix://"), hosts[i]); err != nil {
+			return nil, err
 		}
 		if err := e.Load(ctx, image); err != nil {
 			return nil, err
