@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
-	"sync"
 
 	"github.com/castellan-security/castellan/internal/fault"
 )
@@ -22,12 +21,14 @@ var containerName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$`)
 type Reader struct {
 	engine *Engine
 
-	mu   sync.Mutex
+	// turn is held by whoever uses conn, and is waited for as long as a question may
+	// take: connecting to an engine that hangs takes a while.
+	turn chan struct{}
 	conn *conn // nil until asked, and after the engine went away
 }
 
 // Reader returns a reader of this engine. It does not ask anything yet.
-func (e *Engine) Reader() *Reader { return &Reader{engine: e} }
+func (e *Engine) Reader() *Reader { return &Reader{engine: e, turn: make(chan struct{}, 1)} }
 
 // Container returns what the engine says of a container, by id, name or the
 // beginning of an id. The error is of kind NotFound when there is none, and of
@@ -109,8 +110,12 @@ func (r *Reader) ask(ctx context.Context, path string) (json.RawMessage, error) 
 
 // connect returns the kept connection, or a fresh one.
 func (r *Reader) connect(ctx context.Context) (c *conn, fresh bool, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	select {
+	case r.turn <- struct{}{}:
+		defer func() { <-r.turn }()
+	case <-ctx.Done():
+		return nil, false, fault.New(fault.Unavailable, "wait for the engine: %w", ctx.Err()).With("is dockerd still running?")
+	}
 	if r.conn != nil {
 		return r.conn, false, nil
 	}
@@ -123,8 +128,8 @@ func (r *Reader) connect(ctx context.Context) (c *conn, fresh bool, err error) {
 
 // drop forgets a connection unless another one has taken its place.
 func (r *Reader) drop(c *conn) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.turn <- struct{}{}
+	defer func() { <-r.turn }()
 	if r.conn == c {
 		r.conn = nil
 	}
@@ -133,8 +138,8 @@ func (r *Reader) drop(c *conn) {
 
 // Close ends the connections.
 func (r *Reader) Close() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.turn <- struct{}{}
+	defer func() { <-r.turn }()
 	if r.conn != nil {
 		r.conn.close()
 		r.conn = nil

@@ -147,8 +147,15 @@ func (p *Plugin) tell(stop <-chan struct{}) {
 }
 
 func (p *Plugin) report(r report) {
-	if p.options.Report != nil {
+	if p.options.Report == nil {
+		return
+	}
+	err := p.contained(func() error {
 		p.options.Report(r.request, r.verdict)
+		return nil
+	})
+	if err != nil {
+		p.log.Error("verdict not reported", "request_id", r.request.ID, "error", err)
 	}
 }
 
