@@ -32,6 +32,7 @@ type agentOptions struct {
 	spoolAge   time.Duration
 	scanImages bool
 	verify     bool
+	admission  admissionOptions
 }
 
 func (o *agentOptions) flags(c *cobra.Command) {
@@ -44,6 +45,7 @@ func (o *agentOptions) flags(c *cobra.Command) {
 	f.DurationVar(&o.spoolAge, "spool-age", spool.DefaultAge, "how long such events are kept")
 	f.BoolVar(&o.verify, "verify-images", true, "verify images of this engine by the server's trust policy, which asks their registries for signatures")
 	f.BoolVar(&o.scanImages, "scan-images", true, "scan images of this engine when the server asks, in a process of lowest priority")
+	o.admission.flags(c)
 }
 
 func newAgent(g *globals) *cobra.Command {
@@ -57,6 +59,9 @@ server on another host that it has joined. It dials out and listens on nothing.
   castellan agents invite      (on the server; prints the next line)
   castellan agent join …       (here, once)
   castellan agent
+
+With --admission-plugin it also answers the Docker engine of this host, which
+then asks before it makes or starts a container (see docs/admission-docker.md).
 ` + exitHelp,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -78,16 +83,21 @@ func (g *globals) watch(ctx context.Context, o agentOptions, log *slog.Logger) e
 		return err
 	}
 	defer client.Close()
-	parts, err := g.openParts(ctx, o, log)
+	door, err := g.openAdmission(ctx, o, joined.AgentID(), client, log)
 	if err != nil {
 		return err
 	}
-	parts.Server = client
-	calmCollector()
+	parts, err := g.openParts(ctx, o, log)
+	if err != nil {
+		return errors.Join(err, door.close())
+	}
+	parts.Server, parts.Admit = client, door.wish
+	calmCollector(o.admission.plugin)
 	log = log.With("hall", "agent")
 	keeping, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { joined.Keep(keeping, client, log) })
+	wg.Go(func() { door.run(keeping) })
 	err = agent.New(g.agentConfig(joined.AgentID(), o), parts, log).Run(ctx)
 	stop()
 	wg.Wait()
@@ -123,8 +133,13 @@ func (g *globals) agentConfig(id string, o agentOptions) agent.Config {
 // calmCollector lets the garbage of bursts pile up higher than usual before it
 // is collected, within what an agent may take: its live heap is small, and
 // collecting it at every few megabytes would double what a burst costs.
-func calmCollector() {
-	const percent, limit = 200, 24 << 20
+// An agent that decides on deployments holds compiled policies and facts, too.
+func calmCollector(decides bool) {
+	const percent, alone, deciding = 200, 24 << 20, 96 << 20
+	var limit int64 = alone
+	if decides {
+		limit = deciding
+	}
 	debug.SetGCPercent(percent)
 	debug.SetMemoryLimit(limit)
 }

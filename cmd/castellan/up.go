@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -44,6 +45,9 @@ stops it and loses nothing that was seen.
 // up runs both halls until ctx ends or one of them fails. The agent stops
 // first, so that its last events find the server still there.
 func (g *globals) up(ctx context.Context, so serverOptions, ao agentOptions, log *slog.Logger) error {
+	if err := ao.admission.check(); err != nil {
+		return err
+	}
 	h, err := g.openServer(ctx, so, log)
 	if err != nil {
 		return err
@@ -53,16 +57,21 @@ func (g *globals) up(ctx context.Context, so serverOptions, ao agentOptions, log
 	if err != nil {
 		return err
 	}
-	parts, err := g.openParts(ctx, ao, log)
+	intake := h.server.Intake()
+	door, err := g.openAdmission(ctx, ao, id, intake, log)
 	if err != nil {
 		return err
+	}
+	parts, err := g.openParts(ctx, ao, log)
+	if err != nil {
+		return errors.Join(err, door.close())
 	}
 	defer func() {
 		if err := parts.Sensors.Close(); err != nil {
 			log.Error("sensors not detached", "error", err)
 		}
 	}()
-	parts.Server = h.server.Intake()
+	parts.Server, parts.Admit = intake, door.wish
 	h.server.Reserve(id)
 	a := agent.New(g.agentConfig(id, ao), parts, log.With("hall", "agent"))
 
@@ -84,6 +93,7 @@ func (g *globals) up(ctx context.Context, so serverOptions, ao agentOptions, log
 		defer stopServer()
 		agentErr = a.Run(watching)
 	})
+	wg.Go(func() { door.run(watching) })
 	wg.Wait()
 	if serverErr != nil {
 		return serverErr

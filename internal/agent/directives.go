@@ -48,9 +48,8 @@ type directives struct {
 	wake   func()
 	scan   func(w link.ScanWish, issued time.Time)
 	verify func(w link.VerifyWish, issued time.Time)
-	// admission is told by what deployments are decided; nil: nothing is here.
-	admission func(link.AdmissionWish)
-	log       *slog.Logger
+	admit  func(w link.AdmissionWish) // nil: no deployments are decided on here
+	log    *slog.Logger
 
 	mu       sync.Mutex
 	inForce  asset.AgentSettings
@@ -104,8 +103,8 @@ func (d *directives) obey(ctx context.Context, w link.Directive) {
 	case w.Kind == link.DirectiveVerify && w.Verify != nil:
 		d.verify(*w.Verify, w.Issued)
 	case w.Kind == link.DirectiveAdmission && w.Admission != nil:
-		if d.admission != nil {
-			d.admission(*w.Admission)
+		if d.admit != nil { // the server tells all its agents
+			d.admit(*w.Admission)
 		}
 	default:
 		d.log.Warn("directive not understood: the server is newer than this agent", "directive_kind", w.Kind)

@@ -63,7 +63,9 @@ type Parts struct {
 	Scanner    Scanner   // nil: images are not scanned here
 	Verifier   Verifier  // nil: images are not verified here
 	UseReader  UseReader // nil: files in use are not told
-	Decider    Decider   // nil: deployments are not decided here
+	// Admit is told of another admission policy; nil: no deployments are decided on
+	// here.
+	Admit func(link.AdmissionWish)
 }
 
 // Agent watches one host. Make it with New and call Run once.
@@ -109,9 +111,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Agent {
 	a.verifies = newVerifies(cfg.ID, parts, log)
 	a.wishes = newDirectives(parts, a.queue.wake, a.scans.wish, log)
 	a.wishes.verify = a.verifies.wish
-	if parts.Decider != nil {
-		a.wishes.admission = parts.Decider.Wish
-	}
+	a.wishes.admit = parts.Admit
 	return a
 }
 
@@ -151,9 +151,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	if a.parts.Verifier != nil {
 		wg.Go(func() { a.verifies.run(watching) })
-	}
-	if a.parts.Decider != nil {
-		wg.Go(func() { a.parts.Decider.Run(watching) })
 	}
 	if a.parts.UseReader != nil {
 		wg.Go(func() { a.uses.run(watching, a.procs.inContainers) })

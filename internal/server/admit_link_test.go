@@ -13,6 +13,7 @@ import (
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/admission"
 	"github.com/castellan-security/castellan/internal/agent/brief"
+	"github.com/castellan-security/castellan/internal/agent/gate"
 	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/server/account"
 )
@@ -25,6 +26,10 @@ func TestAHostDecidesByTheFleetsPolicy(t *testing.T) {
 	dir := t.TempDir()
 	joined, client := h.join(t, dir)
 	k, err := brief.Open(brief.Options{Dir: filepath.Join(dir, "admission"), AgentID: joined.AgentID(), Server: client, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	decider, err := gate.Open(gate.Options{Fleet: k, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +57,7 @@ func TestAHostDecidesByTheFleetsPolicy(t *testing.T) {
 		t.Helper()
 		r := deployment(id, true)
 		r.Door = admission.Docker
-		v, err := k.Decide(t.Context(), r)
+		v, err := decider.Decide(t.Context(), r)
 		if err != nil || v.Outcome != want {
 			t.Fatalf("request %s: got %s %+v, %v; want %s", id, v.Outcome, v.Reasons, err, want)
 		}

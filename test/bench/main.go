@@ -47,7 +47,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 9, "rounds of each pair")
 	flag.DurationVar(&o.span, "span", 3*time.Second, "length of one measurement")
 	flag.Int64Var(&o.events, "events", 10_000_000, "events in the database whose pages are timed")
-	flag.StringVar(&o.only, "only", "", "measure one section: calls, storm, rate, nginx, build, scan, screen, fleet, registry, store, trust")
+	flag.StringVar(&o.only, "only", "", "measure one section: calls, storm, rate, nginx, build, scan, screen, fleet, registry, store, trust, admission")
 	flag.StringVar(&o.peers, "peers", "", "folder with syft, osv-scanner, grype and grypedb, and cosign, to measure beside scans and signatures")
 	flag.IntVar(&o.agents, "agents", fleetAgents, "simulated agents")
 	flag.IntVar(&o.fleetRate, "fleet-rate", fleetRate, "events a second of all simulated agents")
@@ -98,6 +98,7 @@ var sections = []struct {
 	{"registry", benchRegistry},
 	{"store", benchStore},
 	{"trust", benchTrust},
+	{"admission", benchAdmission},
 }
 
 func bench(ctx context.Context, o options) error {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/admission"
 	"github.com/castellan-security/castellan/internal/agent/brief"
+	"github.com/castellan-security/castellan/internal/agent/gate"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/link"
@@ -115,9 +116,18 @@ func run(digest string) admission.Request {
 	}}}
 }
 
+func decider(t *testing.T, k *brief.Keeper) *gate.Gate {
+	t.Helper()
+	g, err := gate.Open(gate.Options{Fleet: k, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
 func want(t *testing.T, k *brief.Keeper, digest string, o admission.Outcome) {
 	t.Helper()
-	v, err := k.Decide(t.Context(), run(digest))
+	v, err := decider(t, k).Decide(t.Context(), run(digest))
 	if err != nil || v.Outcome != o {
 		t.Errorf("image %.10s: got %s %+v, %v; want %s", digest, v.Outcome, v.Reasons, err, o)
 	}
@@ -147,9 +157,7 @@ func TestItDecidesByWhatTheServerSaidWhileThatIsAway(t *testing.T) {
 		}
 		fresh, _ := keeper(t, f, t.TempDir())
 		synctest.Wait()
-		if _, err := fresh.Decide(t.Context(), run(digest("a"))); !fault.Is(err, fault.NotFound) {
-			t.Errorf("one that never met the server: got %v, want not found", err)
-		}
+		want(t, fresh, digest("a"), admission.Deny) // it never met the server
 	})
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"github.com/castellan-security/castellan/internal/adapter/docker"
+	"github.com/castellan-security/castellan/internal/adapter/docker/authz"
+	"github.com/castellan-security/castellan/internal/admission"
+	"github.com/castellan-security/castellan/internal/agent/brief"
+	"github.com/castellan-security/castellan/internal/agent/gate"
+	"github.com/castellan-security/castellan/internal/link"
+)
+
+// admissionFolder is below the agent's data folder.
+const admissionFolder = "admission"
+
+// admissionOptions are the flags of an agent that decides on deployments.
+type admissionOptions struct {
+	plugin      bool
+	policy      string
+	socket      string
+	trusted     []string
+	agentImages []string
+	agents      []string
+}
+
+func (o *admissionOptions) flags(c *cobra.Command) {
+	f := c.Flags()
+	f.BoolVar(&o.plugin, "admission-plugin", false, "answer the Docker engine of this host as its authorization plugin: it asks before containers are made and started")
+	f.StringVar(&o.policy, "admission-policy", "", "decide by this policy `file` instead of the server's; it is read again when it changes")
+	f.StringVar(&o.socket, "admission-socket", authz.DefaultSocket, "where the engine looks for the plugin; its name in authorization-plugins is the file's, without .sock")
+	f.StringSliceVar(&o.trusted, "admission-trust-image", nil, "`ids` of images (sha256:…) whose containers pass if they ask for nothing of the host, such as the ECS agent's pause container")
+	f.StringSliceVar(&o.agentImages, "admission-agent-image", nil, "`ids` of the ECS agent's own image, whose container passes if it runs what the image says, unprivileged")
+	f.StringSliceVar(&o.agents, "admission-agent-subject", nil, "subjects of the client certificates by which the ECS agent comes, for policies that tell it apart")
+}
+
+// check refuses flags that don't fit together.
+func (o *admissionOptions) check() error {
+	if !o.plugin && (o.policy != "" || len(o.trusted)+len(o.agentImages)+len(o.agents) > 0) {
+		return usagef("flags of admission are of no use without --admission-plugin")
+	}
+	for _, id := range slices.Concat(o.trusted, o.agentImages) {
+		hex, ok := strings.CutPrefix(id, "sha256:")
+		if !ok || len(hex) != 64 || strings.Trim(hex, "0123456789abcdef") != "" {
+			return usagef("%s is no id of an image: want sha256: and 64 hex digits, as docker image inspect --format {{.Id}} IMAGE prints", id)
+		}
+	}
+	return nil
+}
+
+// admissionDoor is the authorization plugin of this host. A nil door does nothing.
+type admissionDoor struct {
+	plugin   *authz.Plugin
+	listener net.Listener
+	reader   *docker.Reader
+	keeper   *brief.Keeper // nil: the server keeps no policy
+	log      *slog.Logger
+}
+
+// openAdmission opens the plugin's socket, if that is asked for: first of all, since
+// an engine that waits for its plugin does nothing meanwhile.
+func (g *globals) openAdmission(ctx context.Context, o agentOptions, id string, server any, log *slog.Logger) (*admissionDoor, error) {
+	if err := o.admission.check(); err != nil || !o.admission.plugin {
+		return nil, err
+	}
+	engine, err := docker.New(docker.Options{Host: o.dockerHost}, log.With("door", "docker"))
+	if err != nil {
+		return nil, err
+	}
+	d := &admissionDoor{reader: engine.Reader(), log: log.With("door", "authz")}
+	rules := gate.Options{File: o.admission.policy, Log: log.With("hall", "gate")}
+	if keeps, ok := server.(link.Admission); ok {
+		d.keeper, err = brief.Open(brief.Options{Dir: filepath.Join(g.dataDir, admissionFolder), AgentID: id, Server: keeps, Log: log.With("hall", "brief")})
+		if err != nil {
+			return nil, err
+		}
+		rules.Fleet = d.keeper
+	}
+	decider, err := gate.Open(rules)
+	if err != nil {
+		return nil, err
+	}
+	options := authz.Options{
+		Allow: func() bool { return decider.Allows(admission.Docker) }, Report: decider.Decided,
+		Name: strings.TrimSuffix(filepath.Base(o.admission.socket), ".sock"), Host: id, Trusted: o.admission.trusted, AgentImages: o.admission.agentImages, Agents: o.admission.agents,
+	}
+	if o.proc == "/proc" { // else this program has another root than the engine
+		options.Resolve = authz.HostPath
+	}
+	d.plugin = authz.New(decider, d.reader, options, d.log)
+	if d.listener, err = authz.Listen(ctx, o.admission.socket); err != nil {
+		return nil, err
+	}
+	d.log.Info("the engine may ask here", "socket", o.admission.socket, "policy", decider.Policy().Name())
+	return d, nil
+}
+
+// run answers until ctx ends.
+func (d *admissionDoor) run(ctx context.Context) {
+	if d == nil {
+		return
+	}
+	defer d.reader.Close()
+	var wg sync.WaitGroup
+	if d.keeper != nil {
+		keeping, stop := context.WithCancel(ctx)
+		defer wg.Wait()
+		defer stop()
+		wg.Go(func() { d.keeper.Run(keeping) })
+	}
+	if err := d.plugin.Serve(ctx, d.listener); err != nil {
+		d.log.Error("the engine is not answered any more: it refuses everything", "error", err)
+	}
+}
+
+// close is for a door that never ran.
+func (d *admissionDoor) close() error {
+	if d == nil {
+		return nil
+	}
+	d.reader.Close()
+	return d.listener.Close()
+}
+
+// wish has what the server decides by fetched.
+func (d *admissionDoor) wish(w link.AdmissionWish) {
+	if d != nil && d.keeper != nil {
+		d.keeper.Wish(w)
+	}
+}

@@ -1,0 +1,181 @@
+package authz
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/admission"
+	"github.com/castellan-security/castellan/internal/fault"
+)
+
+// inspection is what an engine says of a container that is there.
+type inspection struct {
+	ID    string `json:"Id"`
+	Name  string
+	Image string // id of the image that it really has
+	State struct {
+		Status          string
+		Running, Paused bool
+	}
+	Config          *containerConfig
+	HostConfig      *hostConfig
+	Mounts          []mountPoint
+	NetworkSettings struct {
+		Networks map[string]json.RawMessage
+	}
+}
+
+// mountPoint is a mount that the engine made of what was asked for, those of
+// other containers and of the image with it.
+type mountPoint struct {
+	Type, Name, Source, Destination, Driver string
+	RW                                      bool
+	Propagation                             string
+}
+
+// there asks the engine for the container of that name or id.
+func (p *Plugin) there(ctx context.Context, name string) (inspection, error) {
+	raw, err := p.engine.Container(ctx, name)
+	if err != nil {
+		return inspection{}, err
+	}
+	var in inspection
+	if err := json.Unmarshal(raw, &in); err != nil {
+		return inspection{}, fmt.Errorf("read container %s: %w", short(name), err)
+	}
+	if in.Config == nil || in.HostConfig == nil || !isHex(in.ID) {
+		return inspection{}, fault.New(fault.Corrupt, "read container %s: the engine tells nothing of it", short(name))
+	}
+	return in, nil
+}
+
+// container makes a container of a request of what is there.
+func (p *Plugin) container(ctx context.Context, in *inspection) (admission.Container, []admission.Volume, error) {
+	if err := p.own(ctx, in.HostConfig); err != nil {
+		return admission.Container{}, nil, err
+	}
+	out := describe(in.Name, in.Config, in.HostConfig)
+	var err error
+	if out.Image, err = p.used(ctx, in); err != nil {
+		return out, nil, err
+	}
+	out.User = bounded(in.Config.User)
+	if _, ok := in.NetworkSettings.Networks["host"]; ok {
+		out.Network = "host"
+	} else if out.Network, err = p.network(ctx, out.Network); err != nil {
+		return out, nil, err
+	}
+	// Tmpfs and mounts of images are in no list of mount points.
+	m, err := asked(&containerConfig{}, &hostConfig{Tmpfs: in.HostConfig.Tmpfs, Mounts: notPoints(in.HostConfig.Mounts)})
+	if err != nil {
+		return out, nil, err
+	}
+	for _, at := range in.Mounts {
+		m.add(pointed(at))
+	}
+	if err := m.known(ctx, p.engine); err != nil {
+		return out, nil, err
+	}
+	m.follow(p.options.Resolve)
+	out.Devices = p.followed(out.Devices)
+	out.Mounts = m.mounts
+	return out, m.volumes, nil
+}
+
+func notPoints(all []mount) []mount {
+	var out []mount
+	for _, m := range all {
+		if m.Type != kindBind && m.Type != kindVolume {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+func pointed(at mountPoint) admission.Mount {
+	out := admission.Mount{Kind: at.Type, Target: bounded(at.Destination), ReadOnly: !at.RW, Propagation: bounded(at.Propagation)}
+	switch at.Type {
+	case kindVolume:
+		out.Source = at.Name
+	case kindBind:
+		out.Source = bounded(path.Clean(at.Source))
+	default:
+		out.Source = bounded(at.Source)
+	}
+	return out
+}
+
+// used is the image that a container really has, under the reference by which it
+// was asked for.
+func (p *Plugin) used(ctx context.Context, in *inspection) (admission.Image, error) {
+	img := parseImage(in.Config.Image)
+	known, found, err := p.image(ctx, in.Image)
+	switch {
+	case err != nil:
+		return img, err
+	case !found: // removed, while the container keeps its files
+		img.ID, img.Digest = bounded(in.Image), ""
+		return img, nil
+	}
+	if in.Config.User == "" {
+		in.Config.User = user(known)
+	}
+	return complete(img, known), nil
+}
+
+// user is whom a container runs as that names nobody.
+func user(known localImage) string {
+	if known.Config == nil || known.Config.User == "" {
+		return "0"
+	}
+	return known.Config.User
+}
+
+// image asks the engine for an image; found is false when it has none. What can
+// be the name of none is an error of kind Invalid.
+func (p *Plugin) image(ctx context.Context, reference string) (known localImage, found bool, err error) {
+	if known, ok := p.images.get(reference, time.Now()); ok {
+		return known, true, nil
+	}
+	raw, err := p.engine.Image(ctx, reference)
+	if fault.Is(err, fault.NotFound) {
+		return localImage{}, false, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(raw, &known)
+	}
+	if err != nil {
+		return localImage{}, false, fmt.Errorf("look at image %s: %w", short(reference), err)
+	}
+	if isImageID(known.ID) {
+		p.images.put(known, time.Now())
+	}
+	return known, true, nil
+}
+
+// network tells what a network is that is asked for by a name of its own or an
+// id: the id of the network "host" is a way to write "host".
+func (p *Plugin) network(ctx context.Context, mode string) (string, error) {
+	switch mode {
+	case "", "bridge", "host", "none":
+		return mode, nil
+	}
+	raw, err := p.engine.Network(ctx, mode)
+	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Invalid) { // also container:…
+		return bounded(mode), nil
+	}
+	var n struct{ Name, Driver string }
+	if err == nil {
+		err = json.Unmarshal(raw, &n)
+	}
+	if err != nil {
+		return "", fmt.Errorf("look at network %s: %w", short(mode), err)
+	}
+	if n.Driver == "host" {
+		return "host", nil
+	}
+	return bounded(n.Name), nil
+}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/adapter/bpf"
+	"github.com/castellan-security/castellan/internal/adapter/docker/authz"
+	"github.com/castellan-security/castellan/internal/admit"
+	"github.com/castellan-security/castellan/test/docker/engine"
+)
+
+// admissionRuns is how many containers are run per round, on each engine.
+const admissionRuns = 8
+
+// guarding is castellan as the plugin of an engine, or beside one: it follows
+// either, so that what is compared is the plugin alone.
+type guarding struct {
+	cmd    *exec.Cmd
+	socket string // empty: it is no plugin
+	log    bytes.Buffer
+}
+
+// follow starts castellan beside an engine that will be at host.
+func follow(ctx context.Context, o options, host, data string, flags ...string) (*guarding, error) {
+	g := &guarding{}
+	g.cmd = exec.CommandContext(ctx, o.program, append([]string{"up", "--data-dir", filepath.Join(o.dir, data), "--listen", "127.0.0.1:0", "--log-level", "warn",
+		"--docker-host", "unix://" + host, "--sensor-off", strings.Join(bpf.Names(), ","), "--scan-images=false", "--verify-images=false"}, flags...)...)
+	g.cmd.Stdout, g.cmd.Stderr = &g.log, &g.log
+	g.cmd.Cancel = func() error { return g.cmd.Process.Signal(syscall.SIGTERM) }
+	return g, g.cmd.Start()
+}
+
+// guard starts castellan with a policy of all built-in rules that need no
+// parameters, which are decided on and refuse nothing. host is where the engine will be.
+func guard(ctx context.Context, o options, host string) (*guarding, error) {
+	rules, err := admit.Builtins()
+	if err != nil {
+		return nil, err
+	}
+	policy := "version: 1\nmode: audit\nrules:\n"
+	for _, r := range rules {
+		required := false
+		for _, p := range r.Parameters {
+			required = required || p.Required
+		}
+		if !required {
+			policy += "  - use: " + r.ID + "\n"
+		}
+	}
+	file := filepath.Join(o.dir, "admission.yaml")
+	if err := os.WriteFile(file, []byte(policy), 0o600); err != nil {
+		return nil, err
+	}
+	socket := filepath.Join(filepath.Dir(authz.DefaultSocket), fmt.Sprintf("castellan-bench-%d.sock", os.Getpid()))
+	g, err := follow(ctx, o, host, "guard", "--admission-plugin", "--admission-policy", file, "--admission-socket", socket)
+	if err != nil {
+		return nil, err
+	}
+	g.socket = socket
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(ready)
+	for {
+		if _, err := os.Lstat(g.socket); err == nil {
+			return g, nil
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			return nil, errors.Join(fmt.Errorf("no socket of the plugin after %s: %s", ready, g.log.String()), g.close())
+		}
+	}
+}
+
+func (g *guarding) close() error {
+	err := g.cmd.Process.Signal(syscall.SIGTERM)
+	_ = g.cmd.Wait() // it was ended
+	if g.socket != "" {
+		err = errors.Join(err, os.Remove(g.socket))
+	}
+	return err
+}
+
+// benchAdmission runs containers on two engines in turn, one under the plugin.
+func benchAdmission(ctx context.Context, o options) (rows []row, err error) {
+	command, err := exec.LookPath("docker")
+	if err != nil {
+		return nil, fmt.Errorf("find the docker command: %w", err)
+	}
+	hosts := [2]string{filepath.Join(o.dir, "0.sock"), filepath.Join(o.dir, "1.sock")}
+	beside, err := follow(ctx, o, hosts[0], "beside")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, beside.close()) }()
+	g, err := guard(ctx, o, hosts[1])
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, g.close()) }()
+	name := strings.TrimSuffix(filepath.Base(g.socket), ".sock")
+	image, err := engine.Busybox()
+	if err != nil {
+		return nil, err
+	}
+	var engines [2]*engine.Engine
+	for i, settings := range []map[string]any{{}, {"authorization-plugins": []string{name}}} {
+		e, err := engine.New(ctx, engine.Options{Settings: settings})
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, e.Close()) }()
+		if err := os.Symlink(strings.TrimPrefix(e.Host(), "unix://"), hosts[i]); err != nil {
+			return nil, err
+		}
+		if err := e.Load(ctx, image); err != nil {
+			return nil, err
+		}
+		engines[i] = e
+	}
+	var took [2][]float64
+	for round := range o.rounds + 1 {
+		for n := range 2 * admissionRuns {
+			i := (n + round) % 2
+			began := time.Now()
+			out, err := exec.CommandContext(ctx, command, "--host", engines[i].Host(), "run", "--rm", "--network", "none", image.Reference, "true").CombinedOutput()
+			if err != nil {
+				return nil, fmt.Errorf("docker run: %w: %s", err, out)
+			}
+			if round > 0 { // the first warms up
+				took[i] = append(took[i], time.Since(began).Seconds()*1e3)
+			}
+		}
+	}
+	slices.Sort(took[0])
+	slices.Sort(took[1])
+	without, with := median(took[0]), median(took[1])
+	return []row{
+		{"docker run with the authorization plugin ÷ without", fmt.Sprintf("%.3f (%.1f ÷ %.1f ms, %d runs)", with/without, with, without, len(took[0])), "≤ 1.02"},
+		{"the same, tenth of the quickest", fmt.Sprintf("%.3f", took[1][len(took[1])/10]/took[0][len(took[0])/10]), "≤ 1.02"},
+	}, nil
+}
