@@ -233,17 +233,26 @@ func (g *globals) described(all []admission.Request, found scan.DocumentResult, 
 
 func newAdmitExplain(g *globals) *cobra.Command {
 	var o gateFlags
+	var ask askOptions
 	c := &cobra.Command{
-		Use:   "explain POLICY TASKDEF",
-		Short: "Say of each rule what became of it",
+		Use:   "explain POLICY TASKDEF | VERDICT",
+		Short: "Say of each rule what became of it, or why a verdict of the server is so",
 		Long: `Decide as castellan admit test does, and say of each rule whether it was asked, about
 what, and what it found. TASKDEF may also be a request in JSON, as doors make them
-and servers keep them.` + exitHelpAdmit,
-		Args: cobra.ExactArgs(2),
+and servers keep them.
+
+With a VERDICT alone, the number of one or the id of its request, which doors tell
+with a refusal, the server says what it has kept of it: the request, every reason
+with its remedy, and what was known of the images then.` + exitHelpAdmit,
+		Args: cobra.RangeArgs(1, 2),
 	}
 	o.add(c)
+	ask.flags(c)
 	f := outputFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) == 1 {
+			return g.explainVerdict(c.Context(), ask, args[0], *f)
+		}
 		p, err := g.admissionPolicy(args[0])
 		if err != nil {
 			return err

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/castellan-security/castellan/internal/adapter/aws"
+	"github.com/castellan-security/castellan/internal/adapter/notary"
 	"github.com/castellan-security/castellan/internal/adapter/oci"
 	"github.com/castellan-security/castellan/internal/adapter/self"
 	"github.com/castellan-security/castellan/internal/fault"
@@ -36,10 +37,11 @@ const (
 )
 
 // imageVerifier verifies images, each in a child process that reads what strangers
-// wrote; only the registry is asked from here.
+// wrote; only the registry, and AWS Signer, are asked from here.
 type imageVerifier struct {
 	program  *self.Program
-	registry *oci.Registry
+	registry trust.Finder
+	revoked  revokedByAWS
 	log      *slog.Logger
 }
 
@@ -54,7 +56,7 @@ func (g *globals) openImageVerifier(log *slog.Logger) (*imageVerifier, error) {
 	if err != nil {
 		return nil, errors.Join(err, registry.Close())
 	}
-	return &imageVerifier{program, registry, log}, nil
+	return &imageVerifier{program, registry, aws.NewRevocations(log.With("door", "aws")).Revoked, log}, nil
 }
 
 // VerifyImage is agent.Verifier.
@@ -66,7 +68,7 @@ func (v *imageVerifier) VerifyImage(ctx context.Context, w link.VerifyWish) ([]b
 	lending, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	var lendErr error
-	wg.Go(func() { lendErr = lendSignatures(lending, l, w, v.registry, v.log) })
+	wg.Go(func() { lendErr = lendSignatures(lending, l, w, v.registry, v.revoked, v.log) })
 	out, err := v.program.Run(ctx, self.Task{
 		Args:   []string{"agent", verifyCommand, "--", v.program.Inside(verifySocket)},
 		Output: link.MaxVerdict, Memory: verifyMemory, Within: verifyWithin,
@@ -114,16 +116,38 @@ func verifyLent(ctx context.Context, socket string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	open, err := openers(p.Roots(), nil)
+	open, err := openersAsking(p.Roots(), notary.Options{AWS: lent.revoked})
 	if err != nil {
 		return nil, err
 	}
-	d := trust.Decider{Policy: p, Finder: lent, Openers: open}
-	v, err := d.Verify(ctx, trust.Image{Subject: signature.Subject{Repository: w.Repository, Digest: w.Digest}}, time.Now())
+	// All that is there is opened, and told: another policy may ask for what this
+	// one does not.
+	d := trust.Decider{Policy: p, Finder: lent, Openers: open, Facts: true}
+	image := trust.Image{Subject: signature.Subject{Repository: w.Repository, Digest: w.Digest}}
+	v, err := d.Explain(ctx, image, time.Now())
 	if err != nil {
 		return nil, err
 	}
+	return fitting(v, func() (trust.Verdict, error) {
+		d.Facts = false
+		return d.Verify(ctx, image, time.Now())
+	})
+}
+
+// fitting is a verdict as it is sent. One that is too large is sent without what
+// other policies would need, and then as short says it, which looks no further than
+// it must: what strangers attach to an image must not undo what its signers say.
+func fitting(v trust.Verdict, short func() (trust.Verdict, error)) ([]byte, error) {
 	b, err := json.Marshal(v)
+	if err == nil && len(b) > link.MaxVerdict {
+		v.Facts = nil
+		b, err = json.Marshal(v)
+	}
+	if err == nil && len(b) > link.MaxVerdict {
+		if v, err = short(); err == nil {
+			b, err = json.Marshal(v)
+		}
+	}
 	if err == nil && len(b) > link.MaxVerdict {
 		err = fault.New(fault.Exhausted, "the verdict has %d bytes, and at most %d are taken", len(b), link.MaxVerdict).
 			With("remove signatures that nobody needs from the repository")

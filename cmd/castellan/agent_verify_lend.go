@@ -36,8 +36,9 @@ type foundSignatures struct {
 }
 
 // lendSignatures answers a child at l: it can read its wish, and the signatures of
-// that image, and nothing else. It does until ctx ends.
-func lendSignatures(ctx context.Context, l net.Listener, w link.VerifyWish, from trust.Finder, log *slog.Logger) error {
+// that image, can have AWS Signer asked what was revoked, and nothing else. It does
+// until ctx ends.
+func lendSignatures(ctx context.Context, l net.Listener, w link.VerifyWish, from trust.Finder, ask revokedByAWS, log *slog.Logger) error {
 	m := http.NewServeMux()
 	answer := func(out http.ResponseWriter, v any) {
 		// A child that is gone needs no answer.
@@ -47,6 +48,7 @@ func lendSignatures(ctx context.Context, l net.Listener, w link.VerifyWish, from
 	m.HandleFunc("GET /signatures", func(out http.ResponseWriter, r *http.Request) {
 		answer(out, findSignatures(r.Context(), from, signature.Subject{Repository: w.Repository, Digest: w.Digest}))
 	})
+	m.Handle("POST /revoked", &revocationDesk{ask: ask, log: log.With("repository", w.Repository, "digest", w.Digest)})
 	s := &http.Server{
 		ReadHeaderTimeout: lendWithin, Handler: m, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return ctx },

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http/httptest"
@@ -11,6 +12,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/signature"
 	"github.com/castellan-security/castellan/internal/trust"
 )
 
@@ -90,5 +92,34 @@ func TestTheChildVerifiesByTheRegistry(t *testing.T) {
 	bad.Policy = []byte("nonsense")
 	if b, err := v.VerifyImage(t.Context(), bad); err == nil {
 		t.Errorf("by no policy: got verdict %s", b)
+	}
+}
+
+func TestVerdictsAreMadeToFit(t *testing.T) {
+	large := strings.Repeat("x", link.MaxVerdict)
+	facts := trust.Verdict{Reason: "whole", Facts: &trust.Facts{Opened: []*trust.Fact{{Signed: signature.Signed{Reference: large}}}}}
+	for _, tc := range []struct {
+		name  string
+		whole trust.Verdict
+		short trust.Verdict
+		err   error
+		want  string
+	}{
+		{"small", trust.Verdict{Reason: "whole"}, trust.Verdict{Reason: "short"}, nil, "whole"},
+		{"large facts", facts, trust.Verdict{Reason: "short"}, nil, "whole"},
+		{"large", trust.Verdict{Reason: large}, trust.Verdict{Reason: "short"}, nil, "short"},
+		{"large, and can't be had shorter", trust.Verdict{Reason: large}, trust.Verdict{Reason: large}, nil, ""},
+		{"large, and then it can't be found out", trust.Verdict{Reason: large}, trust.Verdict{Reason: "short"}, errors.New("no registry"), ""},
+	} {
+		b, err := fitting(tc.whole, func() (trust.Verdict, error) { return tc.short, tc.err })
+		var got trust.Verdict
+		switch {
+		case tc.want == "":
+			if err == nil {
+				t.Errorf("%s: got %d bytes, want an error", tc.name, len(b))
+			}
+		case err != nil || json.Unmarshal(b, &got) != nil || got.Reason != tc.want || got.Facts != nil:
+			t.Errorf("%s: got %q, %v, want %q", tc.name, got.Reason, err, tc.want)
+		}
 	}
 }

@@ -52,23 +52,28 @@ func (g *globals) openRegistryImages(o serverOptions, registry *oci.Registry, sa
 	return d, err
 }
 
-// openRegistryDoors returns the doors by which the server watches registries.
-func (g *globals) openRegistryDoors(o serverOptions, salt []byte, log *slog.Logger) (registries.Doors, func() error, error) {
+// openRegistryDoors returns the doors by which the server watches registries, and
+// verifies their images.
+func (g *globals) openRegistryDoors(o serverOptions, salt []byte, log *slog.Logger) (registries.Doors, *registryVerifier, func() error, error) {
 	ecr := aws.NewECR(log.With("door", "aws"))
 	registry, err := oci.NewRegistry(oci.Options{Credentials: ecr.Credentials, CAFile: o.registryCA}, log.With("door", "oci"))
 	if err != nil {
-		return registries.Doors{}, nil, err
+		return registries.Doors{}, nil, nil, err
 	}
 	images, err := g.openRegistryImages(o, registry, salt, log)
 	if err != nil {
-		return registries.Doors{}, nil, errors.Join(err, registry.Close())
+		return registries.Doors{}, nil, nil, errors.Join(err, registry.Close())
+	}
+	signatures, err := g.openRegistryVerifier(registry, log)
+	if err != nil {
+		return registries.Doors{}, nil, nil, errors.Join(err, images.program.Close(), registry.Close())
 	}
 	return registries.Doors{
 		Listers: map[asset.RegistryKind]registries.Lister{asset.RegistryOCI: registry, asset.RegistryECR: ecr},
 		Queue:   aws.NewQueue(log.With("door", "aws")),
 		Images:  images,
 		Webhook: webhook.Parse,
-	}, func() error { return errors.Join(registry.Close(), images.program.Close()) }, nil
+	}, signatures, func() error { return errors.Join(registry.Close(), images.program.Close(), signatures.program.Close()) }, nil
 }
 
 // Resolve is registries.Images.

@@ -73,7 +73,7 @@ func TestWhoseFaultItIsThatAnImageIsNotScanned(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	g := &globals{dataDir: dir}
-	doors, closeDoors, err := g.openRegistryDoors(serverOptions{registryScans: 1}, []byte("a salt of 20 bytes.."), slog.New(slog.NewTextHandler(t.Output(), nil)))
+	doors, _, closeDoors, err := g.openRegistryDoors(serverOptions{registryScans: 1}, []byte("a salt of 20 bytes.."), slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {
 		t.Fatal(err)
 	}

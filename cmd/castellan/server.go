@@ -41,6 +41,8 @@ func (o *serverOptions) flags(c *cobra.Command) {
 	f.DurationVar(&o.retention.Events, "keep-events", 30*day, "how long events are kept; 0 keeps them for ever")
 	f.Int64Var(&o.retention.MaxEvents, "max-events", 50_000_000, "how many events are kept, oldest go first; 0 is no limit")
 	f.DurationVar(&o.retention.Workloads, "keep-workloads", 90*day, "how long ended workloads are kept")
+	f.DurationVar(&o.retention.Verdicts, "keep-verdicts", 90*day, "how long verdicts of admission are kept")
+	f.Int64Var(&o.retention.MaxVerdicts, "max-verdicts", 500_000, "how many verdicts of admission are kept, oldest go first; 0 is no limit")
 	f.DurationVar(&o.retention.Audit, "keep-audit", 2*365*day, "how long the audit log is kept")
 }
 
@@ -102,7 +104,7 @@ func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Log
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	doors, closeDoors, err := g.openRegistryDoors(o, salt, log)
+	doors, signatures, closeDoors, err := g.openRegistryDoors(o, salt, log)
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
@@ -117,9 +119,9 @@ func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Log
 		Advisories: g.advisoryPath(o.advisories),
 		Salt:       salt,
 		Registries: doors, RegistryScans: o.registryScans,
-		CheckTrust: checkTrust,
-		URL:        o.url,
-		Sender:     notify.New(version()),
+		CheckTrust: checkTrust, Trust: signatures,
+		URL:    o.url,
+		Sender: notify.New(version()),
 	}, st, log.With("hall", "server"))
 	if err != nil {
 		return nil, errors.Join(err, closer())

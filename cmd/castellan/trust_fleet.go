@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -26,7 +27,7 @@ type trustPolicyPage struct {
 	Policies []store.TrustPolicy `json:"policies"`
 }
 
-// newTrustImages lists what the fleet's agents have verified.
+// newTrustImages lists what the fleet's agents and the server have verified.
 func newTrustImages(g *globals) *cobra.Command {
 	var o askOptions
 	var state, signer, repository string
@@ -46,7 +47,7 @@ the fleet's trust policy allows them; those that need attention first.
 	c.Flags().StringVar(&state, "state", "", "only those that are denied, undecided, local, waiting or allowed")
 	c.Flags().StringVar(&signer, "signer", "", "only those that this signer of the policy, or this identity, has signed")
 	c.Flags().StringVar(&repository, "repository", "", "only those with this text in their repository's name")
-	c.Flags().BoolVar(&all, "all", false, "also images that run no more")
+	c.Flags().BoolVar(&all, "all", false, "also images that run nowhere: those that did, and those of registries that are watched")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if state != "" && !slices.Contains(store.TrustStates(), store.TrustState(state)) {
 			return usageError{fmt.Errorf("there is no state %q", state)}
@@ -55,27 +56,35 @@ the fleet's trust policy allows them; those that need attention first.
 		if err != nil {
 			return err
 		}
-		q := url.Values{"limit": {strconv.Itoa(store.MaxPage)}, "running": {strconv.FormatBool(!all)}}
+		q := url.Values{"running": {strconv.FormatBool(!all)}}
 		for name, v := range map[string]string{"state": state, "signer": signer, "repository": repository} {
 			if v != "" {
 				q.Set(name, v)
 			}
 		}
 		var page trustImagePage
-		for {
-			var more trustImagePage
-			if err := api.get(c.Context(), "/trust/images", q, &more); err != nil {
-				return err
-			}
-			page.Images, page.Totals = append(page.Images, more.Images...), more.Totals
-			if len(more.Images) < store.MaxPage {
-				break
-			}
-			q.Set("after", strconv.FormatInt(more.Images[len(more.Images)-1].ID, 10))
+		if page.Images, page.Totals, err = api.trustImages(c.Context(), q); err != nil {
+			return err
 		}
 		return g.print(*f, page, func() error { return g.trustImages(page.Images) })
 	}
 	return c
+}
+
+// trustImages asks for all images that a query selects, page by page.
+func (c *client) trustImages(ctx context.Context, q url.Values) (all []store.TrustImage, totals store.TrustTotals, err error) {
+	q.Set("limit", strconv.Itoa(store.MaxPage))
+	for {
+		var page trustImagePage
+		if err := c.get(ctx, "/trust/images", q, &page); err != nil {
+			return nil, totals, err
+		}
+		all, totals = append(all, page.Images...), page.Totals
+		if len(page.Images) < store.MaxPage {
+			return all, totals, nil
+		}
+		q.Set("after", strconv.FormatInt(page.Images[len(page.Images)-1].ID, 10))
+	}
 }
 
 func (g *globals) trustImages(images []store.TrustImage) error {
@@ -119,7 +128,7 @@ func signedBy(signers []store.TrustSigner) string {
 // trustPolicyOfFleet are the commands about the policy that a server keeps.
 func (g *globals) trustPolicyOfFleet() []*cobra.Command {
 	var o askOptions
-	all := []*cobra.Command{g.trustPolicyShow(&o), g.trustPolicySet(&o), g.trustPolicyHistory(&o)}
+	all := []*cobra.Command{g.trustPolicyShow(&o), g.trustPolicyTry(&o), g.trustPolicySet(&o), g.trustPolicyHistory(&o)}
 	for _, c := range all {
 		o.flags(c)
 	}

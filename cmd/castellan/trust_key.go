@@ -23,12 +23,13 @@ const envKeyPassword = "CASTELLAN_KEY_PASSWORD"
 
 // keyFlags are where keys are and how they are opened.
 type keyFlags struct {
-	dir, passwordFile string
+	dir, passwordFile, identity string
 }
 
 func (k *keyFlags) add(g *globals, c *cobra.Command) {
 	c.PersistentFlags().StringVar(&k.dir, "keys", env("CASTELLAN_KEYS", ""), "folder of keys (CASTELLAN_KEYS; else the folder keys in --data-dir)")
 	c.PersistentFlags().StringVar(&k.passwordFile, "password-file", "", "file with the key's password (else "+envKeyPassword+", else it is asked for)")
+	c.PersistentFlags().StringVar(&k.identity, "age-identity", "", "file with an identity of age (AGE-SECRET-KEY-1…), for a key that is sealed for its recipient")
 }
 
 // ring is the folder of keys that is meant.
@@ -42,6 +43,14 @@ func (k *keyFlags) ring(g *globals) *trust.KeyRing {
 // password is where a key's password comes from; fresh for a new one, which is
 // asked for twice.
 func (k *keyFlags) password(g *globals, fresh bool) trust.KeyPassword {
+	if k.identity != "" {
+		if k.passwordFile != "" {
+			return func() ([]byte, error) {
+				return nil, usagef("--age-identity or --password-file: a key is opened in one way")
+			}
+		}
+		return trust.KeyAgeIdentityFile(k.identity)
+	}
 	if k.passwordFile != "" {
 		return trust.KeyPasswordFile(k.passwordFile)
 	}
@@ -56,7 +65,7 @@ func (g *globals) askKeyPassword(fresh bool) ([]byte, error) {
 	fd, ok := terminal(g.in)
 	if !ok {
 		return nil, fault.New(fault.Invalid, "the key needs a password, and there is no terminal to ask for it").
-			With("say --password-file FILE, or set " + envKeyPassword)
+			With("say --password-file FILE, or set " + envKeyPassword + "; for a key that age sealed for a recipient, --age-identity FILE")
 	}
 	ask := func(prompt string) ([]byte, error) {
 		fmt.Fprint(g.err, prompt)
@@ -92,9 +101,9 @@ func newTrustKey(g *globals) *cobra.Command {
 		Use:   "key",
 		Short: "Make, replace and list signing keys, and tell of lost ones",
 		Long: `Make, replace and list signing keys, and tell of lost ones. Keys are kept in a
-folder, sealed with a password in the form of cosign's key files, and only their
-owner may read them. What a trust policy must say of them is printed: whoever
-verifies knows of keys only by that.
+folder, sealed with a password in the form of cosign's key files, or by age with a
+password or for recipients, and only their owner may read them. What a trust policy
+must say of them is printed: whoever verifies knows of keys only by that.
 ` + exitHelp,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
@@ -104,6 +113,22 @@ verifies knows of keys only by that.
 	return c
 }
 
+// sealFlags say how a new key is sealed.
+type sealFlags struct {
+	format     string
+	recipients []string
+}
+
+func (s *sealFlags) add(c *cobra.Command, otherwise string) {
+	c.Flags().StringVar(&s.format, "format", "", "form of the key's file: "+list(trust.KeyFormats())+" (else "+otherwise+")")
+	c.Flags().StringArrayVar(&s.recipients, "recipient", nil, "with --format age: who may open it instead of whoever has the password, as age-keygen prints it (age1…); may be repeated")
+}
+
+// options are how a new key is made.
+func (s *sealFlags) options(algorithm string, password trust.KeyPassword) trust.KeyOptions {
+	return trust.KeyOptions{Algorithm: trust.KeyAlgorithm(algorithm), Format: trust.KeyFormat(s.format), Recipients: s.recipients, Password: password}
+}
+
 // algorithmFlag gives a command its --algorithm.
 func algorithmFlag(c *cobra.Command, to *string, otherwise string) {
 	c.Flags().StringVar(to, "algorithm", "", "kind of key: "+list(trust.KeyAlgorithms())+" (else "+otherwise+"; the Notary Project knows no ed25519)")
@@ -111,17 +136,19 @@ func algorithmFlag(c *cobra.Command, to *string, otherwise string) {
 
 func (g *globals) keyGenerate(k *keyFlags) *cobra.Command {
 	var algorithm string
+	var seal sealFlags
 	c := &cobra.Command{
 		Use:     "generate NAME",
 		Short:   "Make a key",
 		Long:    "Make a key: NAME-1.key, which only you may read, and NAME-1.pub for whoever verifies.\nNothing is overwritten.\n" + exitHelp,
-		Example: "  castellan trust key generate build\n  castellan trust key generate release --algorithm rsa-3072 --password-file /run/secrets/key",
+		Example: "  castellan trust key generate build\n  castellan trust key generate release --algorithm rsa-3072 --password-file /run/secrets/key\n  castellan trust key generate build --format age --recipient age1…",
 		Args:    cobra.ExactArgs(1),
 	}
 	algorithmFlag(c, &algorithm, string(trust.KeyAlgorithms()[0]))
+	seal.add(c, string(trust.KeyFormats()[0]))
 	c.RunE = func(_ *cobra.Command, args []string) error {
 		ring := k.ring(g)
-		made, err := ring.Generate(args[0], trust.KeyOptions{Algorithm: trust.KeyAlgorithm(algorithm), Password: k.password(g, true)}, time.Now())
+		made, err := ring.Generate(args[0], seal.options(algorithm, k.password(g, true)), time.Now())
 		if err != nil {
 			return err
 		}
@@ -132,6 +159,7 @@ func (g *globals) keyGenerate(k *keyFlags) *cobra.Command {
 
 func (g *globals) keyRotate(k *keyFlags) *cobra.Command {
 	var algorithm, overlap string
+	var seal sealFlags
 	c := &cobra.Command{
 		Use:   "rotate NAME",
 		Short: "Make a key that replaces the active one",
@@ -143,6 +171,7 @@ proves that it was signed before: sign what is still in use anew in that time.
 		Args:    cobra.ExactArgs(1),
 	}
 	algorithmFlag(c, &algorithm, "that of the old one")
+	seal.add(c, "that of the old one, for the same recipients")
 	c.Flags().StringVar(&overlap, "overlap", "30d", "how long what the old key signed stays good")
 	c.RunE = func(_ *cobra.Command, args []string) error {
 		lasts, err := query.Duration(overlap)
@@ -150,7 +179,7 @@ proves that it was signed before: sign what is still in use anew in that time.
 			return usagef("--overlap %q: %w", overlap, err)
 		}
 		ring := k.ring(g)
-		made, old, err := ring.Rotate(args[0], trust.KeyOptions{Algorithm: trust.KeyAlgorithm(algorithm), Password: k.password(g, true)}, lasts, time.Now())
+		made, old, err := ring.Rotate(args[0], seal.options(algorithm, k.password(g, true)), lasts, time.Now())
 		if err != nil {
 			return err
 		}
@@ -223,9 +252,9 @@ func (g *globals) keyTable(lines []keyLine, now time.Time) error {
 		case trust.KeyLost:
 			state.tone, what = bad, "since "+k.Since.Format(time.DateOnly)
 		}
-		rows = append(rows, []cell{text(k.ID), state, text(what), text(string(k.Algorithm)), text(k.Created.Format(time.DateOnly)), text(k.Fingerprint)})
+		rows = append(rows, []cell{text(k.ID), state, text(what), text(string(k.Algorithm)), text(k.Sealing()), text(k.Created.Format(time.DateOnly)), text(k.Fingerprint)})
 	}
-	return g.table([]string{"KEY", "STATE", "", "ALGORITHM", "MADE", "FINGERPRINT"}, rows)
+	return g.table([]string{"KEY", "STATE", "", "ALGORITHM", "OPENED BY", "MADE", "FINGERPRINT"}, rows)
 }
 
 func (g *globals) keyLost(k *keyFlags) *cobra.Command {

@@ -6,12 +6,21 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/server/query"
 )
 
 // subjectFlag gives a command its --subject.
 func subjectFlag(c *cobra.Command, to *string) {
 	c.Flags().StringVar(to, "subject", "", "whose it is: CN=build,O=Shop,ST=Berlin,C=DE (required)")
+}
+
+// wantSubject refuses a certificate for nobody.
+func wantSubject(subject string) error {
+	if subject == "" {
+		return usageError{fault.New(fault.Invalid, "say whose it is: --subject").With("write it as CN=build,O=Shop,ST=Berlin,C=DE")}
+	}
+	return nil
 }
 
 func (g *globals) keyCertificate(k *keyFlags) *cobra.Command {
@@ -30,6 +39,9 @@ castellan trust key request instead.
 	subjectFlag(c, &subject)
 	c.Flags().StringVar(&long, "for", "365d", "how long it is good")
 	c.RunE = func(_ *cobra.Command, args []string) error {
+		if err := wantSubject(subject); err != nil {
+			return err
+		}
 		lifetime, err := query.Duration(long)
 		if err != nil {
 			return usagef("--for %q: %w", long, err)
@@ -58,6 +70,9 @@ of your own. For the Notary Project its answer must be for code signing alone.
 	}
 	subjectFlag(c, &subject)
 	c.RunE = func(_ *cobra.Command, args []string) error {
+		if err := wantSubject(subject); err != nil {
+			return err
+		}
 		b, err := k.ring(g).Request(args[0], subject, k.password(g, false), time.Now())
 		if err != nil {
 			return err

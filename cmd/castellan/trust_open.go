@@ -19,33 +19,52 @@ import (
 	"github.com/castellan-security/castellan/internal/trust"
 )
 
+// authorities are whom a verifier may ask whether what they vouched for was revoked.
+type authorities struct {
+	aws  *aws.Revocations
+	ocsp *notary.Responders
+	log  *slog.Logger
+}
+
+// newAuthorities returns those, nil if they are not wanted: to verify asks nobody
+// unless somebody says so.
+func newAuthorities(wanted bool, log *slog.Logger) *authorities {
+	if !wanted {
+		return nil
+	}
+	return &authorities{aws.NewRevocations(log.With("door", "aws")), notary.NewResponders(nil, log.With("door", "notary")), log}
+}
+
+// revoked asks AWS Signer. That it does not answer leaves the revocation unknown,
+// which is the signature's state and not its fault, so that the reason is told here.
+func (a *authorities) revoked(ctx context.Context, s notary.AWSSignature) ([]string, error) {
+	all, err := a.aws.Revoked(ctx, aws.Revocable(s))
+	if err != nil && ctx.Err() == nil {
+		a.log.Warn("revocation not known", "job", printable(s.Job), "error", err, "remedy", fault.Remedy(err))
+	}
+	return all, err
+}
+
 // openers are both doors by which signatures are opened, with what a policy
-// trusts. With revocations AWS Signer is asked, too.
-func openers(roots signature.Roots, revocations *aws.Revocations) (map[signature.Kind]trust.Opener, error) {
+// trusts, and who may be asked besides; nil: nobody.
+func openers(roots signature.Roots, online *authorities) (map[signature.Kind]trust.Opener, error) {
+	if online == nil {
+		return openersAsking(roots, notary.Options{})
+	}
+	return openersAsking(roots, notary.Options{AWS: online.revoked, OCSP: online.ocsp})
+}
+
+// openersAsking is openers where the door of the Notary Project asks by o.
+func openersAsking(roots signature.Roots, o notary.Options) (map[signature.Kind]trust.Opener, error) {
 	s, err := sigstore.New(roots, sigstore.Options{})
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "%w", err).With("mend roots in the trust policy")
-	}
-	var o notary.Options
-	if revocations != nil {
-		o.AWS = func(ctx context.Context, s notary.AWSSignature) ([]string, error) {
-			return revocations.Revoked(ctx, aws.Revocable(s))
-		}
 	}
 	n, err := notary.New(roots, o)
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "%w", err).With("mend roots in the trust policy")
 	}
 	return map[signature.Kind]trust.Opener{signature.Sigstore: s, signature.Notary: n}, nil
-}
-
-// awsRevocations is AWS Signer's word on what was revoked, nil if it is not
-// wanted: to verify asks nobody unless somebody says so.
-func awsRevocations(wanted bool, log *slog.Logger) *aws.Revocations {
-	if !wanted {
-		return nil
-	}
-	return aws.NewRevocations(log.With("door", "aws"))
 }
 
 // signatureFiles finds what is in files, whatever the image.

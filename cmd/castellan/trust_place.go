@@ -89,6 +89,9 @@ type named struct {
 // find says what a user means by an image. It asks nobody but the engine, for
 // what is in that.
 func (p *places) find(ctx context.Context, image string) (named, error) {
+	if err := otherWords(image); err != nil {
+		return named{}, err
+	}
 	meant, err := scan.ParseTarget(image, osFiles{})
 	if err != nil {
 		return named{}, err
@@ -118,9 +121,24 @@ func (p *places) find(ctx context.Context, image string) (named, error) {
 		return p.inRegistry(pulled), err
 	case meant.Kinds[0] == scan.TargetArchive:
 		return named{}, fault.New(fault.Unsupported, "%s: an archive of docker save has neither digests nor signatures", image).
-			With("name the image in its registry, or an OCI image layout: skopeo copy docker://IMAGE oci:FOLDER")
+			With("name the image in its registry; or make an OCI image layout of it, a folder, and name that: skopeo copy docker-archive:FILE oci:FOLDER:TAG")
 	}
 	return named{}, usagef("%s is no image of a registry, an engine or an OCI image layout; for an image of that name write registry:%s", image, image)
+}
+
+// otherWords says what is called otherwise here than by other tools.
+func otherWords(image string) error {
+	for prefix, remedy := range map[string]string{
+		"docker-archive:": "an archive of docker save has neither digests nor signatures: make an OCI image layout of it, skopeo copy IMAGE oci:FOLDER:TAG, and name oci:FOLDER",
+		"oci-archive:":    "name it as oci:REST; to sign, unpack it into a folder and name that",
+		"docker://":       "name it without docker://: REST",
+		"docker-daemon:":  "name it as docker:REST",
+	} {
+		if rest, ok := strings.CutPrefix(image, prefix); ok {
+			return usageError{fault.New(fault.Invalid, "%s is not known here", prefix).With(strings.NewReplacer("IMAGE", image, "REST", rest).Replace(remedy))}
+		}
+	}
+	return nil
 }
 
 func (p *places) inRegistry(reference string) named {

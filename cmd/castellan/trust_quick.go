@@ -71,15 +71,29 @@ func (r *ruleFlags) load(ctx context.Context, g *globals, explicit bool, log *sl
 			return nil, err
 		}
 		p, err := trust.Read(b, "the command line", trust.Folder("."))
-		return p, g.tellProblems(err)
+		return p, ofFlags(err)
 	}
-	name := cmp.Or(r.policy, trust.File)
+	p, err := loadPolicy(cmp.Or(r.policy, trust.File))
+	return p, g.tellProblems(err)
+}
+
+// loadPolicy reads a policy from a file, and says how to come to one.
+func loadPolicy(name string) (*trust.Policy, error) {
 	p, err := trust.Load(name)
 	if errors.Is(err, fs.ErrNotExist) && len(trust.Problems(err)) == 0 {
 		return nil, fault.New(fault.NotFound, "there is no trust policy %s, and nothing is trusted without", name).
-			With("write a first one: castellan trust init --key FILE.pub IMAGE; or say who must have signed: --key FILE.pub")
+			With("write a first one: castellan trust init --key FILE.pub IMAGE, or castellan trust init --look IMAGE of the signatures that are there; or say who must have signed: --key FILE.pub")
 	}
-	return p, g.tellProblems(err)
+	return p, err
+}
+
+// ofFlags is what is wrong with a policy that was made of flags: the first problem,
+// of which others follow, without its place in a text that nobody wrote.
+func ofFlags(err error) error {
+	if all := trust.Problems(err); len(all) > 0 {
+		return fault.New(fault.Invalid, "%s", all[0].Text).With(all[0].Remedy)
+	}
+	return err
 }
 
 // tellProblems prints what is wrong with a policy a line each, as compilers do.
@@ -170,6 +184,9 @@ func (r *ruleFlags) certificates(signer func(string, doc), stores doc) error {
 		signer("certificate", doc{"certificate": doc{"store": store, "subject": r.subject}})
 	}
 	if r.profile != "" {
+		if err := trust.CheckProfile(r.profile); err != nil {
+			return fmt.Errorf("--signer-profile: %w", err)
+		}
 		store, err := of("signingAuthority")
 		if err != nil {
 			return err
@@ -192,19 +209,28 @@ func parseStore(s string) (string, doc, error) {
 	return name, doc{"kind": kind, "file": file}, nil
 }
 
+// kmsKey is the public key of one of AWS KMS, which is asked for it, and its ARN.
+func kmsKey(ctx context.Context, name string, log *slog.Logger) (text, arn string, err error) {
+	k, err := aws.NewKMSSigner(ctx, name, log.With("door", "aws"))
+	if err != nil {
+		return "", "", err
+	}
+	der, err := x509.MarshalPKIXPublicKey(k.Public())
+	if err != nil {
+		return "", "", fmt.Errorf("write public key of %s: %w", name, err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})), k.ARN(), nil
+}
+
 // key is what a policy says of the public keys that one name means: a file, a key
 // of KMS, which is asked for it, or all that a ring has of that name.
 func (r *ruleFlags) key(ctx context.Context, g *globals, name string, log *slog.Logger) ([]doc, error) {
 	if aws.IsKMSKey(name) {
-		k, err := aws.NewKMSSigner(ctx, name, log.With("door", "aws"))
+		text, _, err := kmsKey(ctx, name, log)
 		if err != nil {
 			return nil, err
 		}
-		der, err := x509.MarshalPKIXPublicKey(k.Public())
-		if err != nil {
-			return nil, fmt.Errorf("write public key of %s: %w", name, err)
-		}
-		return []doc{{"pem": string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))}}, nil
+		return []doc{{"pem": text}}, nil
 	}
 	if _, err := os.Stat(name); err == nil {
 		return []doc{{"file": name}}, nil

@@ -42,9 +42,12 @@ castellan trust key generate, or one of AWS KMS. The password comes from
   castellan trust sign --key build ghcr.io/acme/shop@sha256:…
   castellan trust sign --key alias/build -a commit=0f8c150 123456789012.dkr.ecr.eu-central-1.amazonaws.com/shop@sha256:…
   castellan trust sign --keyless --sigstore public ghcr.io/acme/shop@sha256:…
+  castellan trust sign --keyless --sigstore public --oidc browser ghcr.io/acme/shop@sha256:…
 
-For the Notary Project the whole chain of certificates is needed, the root last:
+For the Notary Project the whole chain of certificates is needed, the root last; of a
+key of the ring that is what castellan trust key certificate made:
 
+  castellan trust sign --format notary --key build IMAGE@DIGEST
   castellan trust sign --format notary --key release.key --certificate chain.pem --expiry 365d IMAGE@DIGEST
 
 ` + exitHelp[1:],
@@ -75,12 +78,17 @@ func (s *signFlags) check() error {
 	case s.form == "sigstore" && s.expiry != "":
 		return usagef("--expiry: signatures of Sigstore have none; use --format notary, or --max-age in a policy's attestations")
 	}
+	if s.expiry != "" {
+		if _, err := query.Duration(s.expiry); err != nil {
+			return usagef("--expiry %q: %w", s.expiry, err)
+		}
+	}
 	if s.form == "sigstore" {
 		return s.writeFlags.check()
 	}
 	switch {
-	case s.keyless || s.certificate == "":
-		return usagef("--format notary needs a key and its chain of certificates: --key and --certificate")
+	case s.keyless || s.key == "":
+		return usagef("--format notary needs a key and its chain of certificates: --key with --certificate, or a key of the ring with a certificate of castellan trust key certificate")
 	case s.old:
 		return usagef("--old-form is cosign's: leave it away with --format notary")
 	case len(s.stamps) > 1:
@@ -147,6 +155,7 @@ func (g *globals) sign(ctx context.Context, name string, s signFlags, out form) 
 		return err
 	}
 	kind := signature.Kind(s.form)
+	s.chained = kind == signature.Notary
 	t, err := g.openWriting(ctx, name, s.signerFlags, s.writeFlags, kind)
 	if err != nil {
 		return err
@@ -195,10 +204,9 @@ func (n named) onlyDigest(ctx context.Context, verb string) error {
 	if n.digest != "" {
 		return nil
 	}
-	err := fault.New(fault.Invalid, "%s names no digest, and a tag may mean another image a moment later", n)
-	s, asked := n.whole(ctx)
-	if asked != nil {
-		return err.With("name it by its digest: IMAGE@sha256:…")
+	s, err := n.whole(ctx)
+	if err != nil {
+		return fault.New(fault.Invalid, "%s names no digest, and what it means now can't be looked up: %w", n, err).With("name it by its digest: IMAGE@sha256:…")
 	}
-	return err.With(fmt.Sprintf("if what it means now is what you built: castellan trust %s … %s", verb, n.pinned(s.Digest)))
+	return fault.New(fault.Invalid, "%s names no digest, and a tag may mean another image a moment later", n).With(fmt.Sprintf("if what it means now is what you built: castellan trust %s … %s", verb, n.pinned(s.Digest)))
 }

@@ -30,8 +30,11 @@ type signerFlags struct {
 	keyFlags
 	key, certificate string
 	plainKey         bool
+	chained          bool // the key needs a chain of certificates
 	keyless          bool
 	token            string
+	oidc             string
+	issuer, client   string
 
 	sigstore, config, fulcio string
 	logs, stamps             []string
@@ -45,9 +48,12 @@ func (s *signerFlags) add(g *globals, c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&s.key, "key", "", "private key: a file, the name of a key of the ring, or one of AWS KMS (its ARN, alias/NAME, awskms:///…)")
 	f.BoolVar(&s.plainKey, "plain-key", false, "take a key file that no password seals, too")
-	f.StringVar(&s.certificate, "certificate", "", "file with the key's certificate and those above it, the signer's first (PEM)")
+	f.StringVar(&s.certificate, "certificate", "", "file with the key's certificate and those above it, the signer's first (PEM; for the Notary Project by default that of the ring's key)")
 	f.BoolVar(&s.keyless, "keyless", false, "sign with a certificate that Fulcio gives for an OIDC token")
 	f.StringVar(&s.token, "identity-token", "", "file with the OIDC token, - for the standard input (else SIGSTORE_ID_TOKEN, or that of GitHub Actions)")
+	f.StringVar(&s.oidc, "oidc", "", "with --keyless sign in as a person: browser, for one on this machine; device, for one on any")
+	f.StringVar(&s.issuer, "oidc-issuer", "", "with --oidc: address of the issuer (else the Sigstore's own)")
+	f.StringVar(&s.client, "oidc-client", sigstore.PublicClient, "with --oidc: what this program is called there")
 	f.StringVar(&s.sigstore, "sigstore", "", "public: the services of the public Sigstore, where what is signed is public for ever")
 	f.StringVar(&s.config, "signing-config", "", "file that says where the services are (signing_config.json)")
 	f.StringVar(&s.fulcio, "fulcio-url", "", "address of a Fulcio")
@@ -75,6 +81,9 @@ func (s *signerFlags) open(ctx context.Context, g *globals, log *slog.Logger) (*
 	if (s.key != "") == s.keyless {
 		return nil, usagef("say who signs: --key FILE, name or KMS key; or --keyless")
 	}
+	if err := s.checkOIDC(); err != nil {
+		return nil, err
+	}
 	if s.keyless && s.certificate != "" {
 		return nil, usagef("--keyless gets its certificate from Fulcio: leave --certificate away")
 	}
@@ -83,17 +92,21 @@ func (s *signerFlags) open(ctx context.Context, g *globals, log *slog.Logger) (*
 	if w.services, err = s.services(g); err != nil {
 		return nil, err
 	}
-	if s.certificate != "" {
-		if w.chain, err = g.readCertificates(s.certificate); err != nil {
-			return nil, err
-		}
+	switch {
+	case s.certificate != "":
+		w.chain, err = g.readCertificates(s.certificate)
+	case s.chained:
+		w.chain, err = s.ringChain(g, time.Now())
+	}
+	if err != nil {
+		return nil, err
 	}
 	if w.roots, err = s.roots(g, w.chain); err != nil {
 		return nil, err
 	}
 	if s.keyless {
 		w.check = s.trustedRoot != ""
-		w.token, err = s.idToken(ctx, g)
+		w.token, err = s.idToken(ctx, g, w.services.OIDC)
 		return &w, err
 	}
 	if w.key, err = s.private(ctx, g, log); err != nil {
@@ -120,10 +133,15 @@ func (s *signerFlags) private(ctx context.Context, g *globals, log *slog.Logger)
 	}
 	k, _, err := s.ring(g).Signer(s.key, s.password(g, false), time.Now())
 	if fault.Is(err, fault.NotFound) {
-		return nil, fault.New(fault.NotFound, "--key %s: there is no such file, and no such key in the ring", s.key).
-			With("castellan trust key list shows the ring's, castellan trust key generate makes one; keys of KMS have an ARN")
+		return nil, s.noKey()
 	}
 	return k, err
+}
+
+// noKey is the error for a key that is nowhere.
+func (s *signerFlags) noKey() error {
+	return fault.New(fault.NotFound, "--key %s: there is no such file, and no such key in the ring", s.key).
+		With("castellan trust key list shows the ring's, castellan trust key generate makes one; keys of KMS have an ARN")
 }
 
 // services are whom to ask. Nobody is unless he is named.
@@ -159,8 +177,43 @@ func (s *signerFlags) services(g *globals) (sigstore.Services, error) {
 	return out, nil
 }
 
+// checkOIDC refuses ways to sign in that don't go together.
+func (s *signerFlags) checkOIDC() error {
+	switch {
+	case s.oidc != "" && s.oidc != "browser" && s.oidc != "device":
+		return usagef("--oidc %q: want browser or device", s.oidc)
+	case s.oidc != "" && !s.keyless:
+		return usagef("--oidc signs in for --keyless: add that, or leave --oidc away")
+	case s.oidc != "" && s.token != "":
+		return usagef("--oidc gets a token, and --identity-token has one: say one of both")
+	case s.oidc == "" && s.issuer != "":
+		return usagef("--oidc-issuer is for signing in: add --oidc browser or --oidc device")
+	}
+	return nil
+}
+
+// signIn has a person sign in.
+func (s *signerFlags) signIn(ctx context.Context, g *globals, issuer string) (string, error) {
+	in := sigstore.SignIn{Issuer: cmp.Or(s.issuer, issuer), Client: s.client, Tell: func(v sigstore.Visit) {
+		fmt.Fprintf(g.err, "sign in with a browser at\n  %s\n", printable(v.Address))
+		if v.Code != "" {
+			fmt.Fprintf(g.err, "and see that the code there is %s\n", printable(v.Code))
+		}
+	}}
+	if in.Issuer == "" {
+		return "", usagef("--oidc: at which issuer? --oidc-issuer https://…, or a Sigstore that names its own: --sigstore public, --signing-config")
+	}
+	if s.oidc == "device" {
+		return in.Device(ctx)
+	}
+	return in.Browser(ctx)
+}
+
 // idToken is the OIDC token, which is never on the command line.
-func (s *signerFlags) idToken(ctx context.Context, g *globals) (string, error) {
+func (s *signerFlags) idToken(ctx context.Context, g *globals, issuer string) (string, error) {
+	if s.oidc != "" {
+		return s.signIn(ctx, g, issuer)
+	}
 	if s.token != "" {
 		t, err := g.readText(s.token, maxCredential)
 		if err != nil {
@@ -171,7 +224,7 @@ func (s *signerFlags) idToken(ctx context.Context, g *globals) (string, error) {
 	t, err := sigstore.AmbientToken(ctx, os.Getenv, nil)
 	if err == nil && t == "" {
 		err = fault.New(fault.Unauthenticated, "there is no OIDC token to sign with").
-			With("name a file with one: --identity-token FILE; or set SIGSTORE_ID_TOKEN; on GitHub Actions give the job permissions: id-token: write")
+			With("sign in: --oidc browser, or --oidc device; or name a file with one: --identity-token FILE; or set SIGSTORE_ID_TOKEN; on GitHub Actions give the job permissions: id-token: write")
 	}
 	return t, err
 }

@@ -2,18 +2,24 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/elliptic"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	ageform "filippo.io/age"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -23,22 +29,32 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/crypto/ocsp"
 
 	"github.com/castellan-security/castellan/internal/adapter/docker"
 	"github.com/castellan-security/castellan/internal/adapter/notary/notarytest"
 	"github.com/castellan-security/castellan/internal/adapter/sigstore/standin"
+	"github.com/castellan-security/castellan/internal/server"
+	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/trust"
 )
 
 // startSigstore starts a Sigstore of its own for a script: sigstore FOLDER puts
-// its trusted root, its signing configuration and an OIDC token there.
+// its trusted root, its signing configuration and an OIDC token there, and has an
+// issuer whose address is in ISSUER, at which ann@acme.example signs in.
 func startSigstore(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: sigstore FOLDER")
 	}
 	s := must(standin.New("127.0.0.1"))
-	server := httptest.NewServer(s.Handler())
+	issuer := &standin.Issuer{Sigstore: s, Subject: "ann@acme.example", Pending: []string{"authorization_pending"}}
+	mux := http.NewServeMux()
+	mux.Handle("/", s.Handler())
+	mux.Handle("/oidc/", http.StripPrefix("/oidc", issuer.Handler()))
+	server := httptest.NewServer(mux)
 	ts.Defer(server.Close)
+	issuer.Base = server.URL + "/oidc"
+	ts.Setenv("ISSUER", issuer.Base)
 	dir := ts.MkAbs(args[0])
 	ts.Check(os.MkdirAll(dir, 0o755))
 	for name, content := range map[string][]byte{
@@ -50,20 +66,28 @@ func startSigstore(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// certify makes a key with its chain of certificates: certify FOLDER NAME, which
-// also has the root, and starts a time-stamping authority whose root is there too.
+// certify makes a key with its chain of certificates: certify FOLDER NAME TSA, which
+// also has the root, and starts a time-stamping authority whose root is there too and
+// whose address is in a variable. With a file as a fourth argument the certificate
+// names an OCSP responder, which says what the file says: good, revoked, or unknown.
 func certify(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 3 {
-		ts.Fatalf("usage: certify FOLDER NAME TSA-VARIABLE")
+	if neg || len(args) != 3 && len(args) != 4 {
+		ts.Fatalf("usage: certify FOLDER NAME TSA-VARIABLE [FILE]")
 	}
 	now := func(c *x509.Certificate) {
 		c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
 	}
-	issue := func(by *notarytest.Holder, kind notarytest.Kind, name string) *notarytest.Holder {
-		return must(notarytest.Issue(by, kind, name, must(notarytest.EC(elliptic.P256())), now))
+	issue := func(by *notarytest.Holder, kind notarytest.Kind, name string, edits ...func(*x509.Certificate)) *notarytest.Holder {
+		return must(notarytest.Issue(by, kind, name, must(notarytest.EC(elliptic.P256())), append(edits, now)...))
 	}
 	root := issue(nil, notarytest.Authority, "root of "+args[1])
-	signer := issue(root, notarytest.Signer, args[1])
+	responder := httptest.NewServer(answersBy(root, ts.MkAbs(args[len(args)-1])))
+	ts.Defer(responder.Close)
+	signer := issue(root, notarytest.Signer, args[1], func(c *x509.Certificate) {
+		if len(args) == 4 {
+			c.OCSPServer = []string{responder.URL}
+		}
+	})
 	stamps := issue(nil, notarytest.Authority, "root of time")
 	server := httptest.NewServer(&notarytest.TSA{By: issue(stamps, notarytest.Stamper, "time"), Clock: time.Now})
 	ts.Defer(server.Close)
@@ -79,6 +103,57 @@ func certify(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	private := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: must(x509.MarshalPKCS8PrivateKey(signer.Key))})
 	ts.Check(os.WriteFile(filepath.Join(dir, "signer.key"), private, 0o600))
+}
+
+// visitPage waits for the address of a page in a file and goes there, as a browser
+// would: visit FILE.
+func visitPage(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: visit FILE")
+	}
+	address := regexp.MustCompile(`https?://\S+/authorize\S+`)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		b, err := os.ReadFile(ts.MkAbs(args[0]))
+		if where := address.Find(b); err == nil && where != nil && bytes.HasSuffix(b, []byte("\n")) {
+			resp, err := http.Get(string(where))
+			ts.Check(err)
+			ts.Check(resp.Body.Close())
+			return
+		}
+		select {
+		case <-ctx.Done():
+			ts.Fatalf("no address after 30 s: %s", b)
+		case <-tick.C:
+		}
+	}
+}
+
+// answersBy is an OCSP responder that says what a file says.
+func answersBy(issuer *notarytest.Holder, file string) *notarytest.Responder {
+	return &notarytest.Responder{Issuer: issuer, Clock: time.Now, Edit: func(r *ocsp.Response) {
+		b, err := os.ReadFile(file)
+		switch says := strings.TrimSpace(string(b)); {
+		case err != nil || says == "unknown":
+			r.Status = ocsp.Unknown
+		case says == "revoked":
+			r.Status, r.RevokedAt, r.RevocationReason = ocsp.Revoked, time.Now(), ocsp.KeyCompromise
+		}
+	}}
+}
+
+// makeRecipient makes an identity of age: recipient VARIABLE FILE puts it into a file
+// and its recipient into a variable.
+func makeRecipient(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: recipient VARIABLE FILE")
+	}
+	i := must(ageform.GenerateX25519Identity())
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte("# "+args[0]+"\n"+i.String()+"\n"), 0o600))
+	ts.Setenv(args[0], i.Recipient().String())
 }
 
 // multi is an image for two platforms.
@@ -214,4 +289,46 @@ func FuzzQuickPolicy(f *testing.F) {
 			t.Fatalf("a policy with files that are not there was read: %s", b)
 		}
 	})
+}
+
+// The images that run are asked of the server page by page; those that are in no
+// registry can't be looked at.
+func TestRunningImages(t *testing.T) {
+	dir := t.TempDir()
+	l, err := net.Listen("unix", server.SocketPath(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := func(id int64, repository string, state store.TrustState) store.TrustImage {
+		return store.TrustImage{ID: id, TrustVerdict: store.TrustVerdict{Repository: repository, Digest: "sha256:1", State: state}}
+	}
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var page trustImagePage
+		q := r.URL.Query()
+		switch {
+		case q.Get("running") != "true":
+			http.Error(w, "of all images", http.StatusBadRequest)
+			return
+		case q.Get("after") == "":
+			for i := range store.MaxPage {
+				page.Images = append(page.Images, image(int64(i+1), "built", store.TrustLocal))
+			}
+		case q.Get("after") == strconv.Itoa(store.MaxPage):
+			page.Images = []store.TrustImage{image(store.MaxPage+1, "ghcr.io/acme/shop", store.TrustWaiting)}
+		}
+		if err := json.NewEncoder(w).Encode(page); err != nil {
+			t.Error(err)
+		}
+	})}
+	go func() { _ = s.Serve(l) }()
+	defer s.Close()
+	var errs bytes.Buffer
+	g := &globals{streams: streams{err: &errs}, dataDir: dir}
+	got, err := g.runningImages(t.Context(), askOptions{})
+	if err != nil || !slices.Equal(got, []string{"ghcr.io/acme/shop@sha256:1"}) {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if n := strings.Count(errs.String(), "not looked at: built"); n != store.MaxPage {
+		t.Errorf("%d were told to be in no registry, want %d", n, store.MaxPage)
+	}
 }

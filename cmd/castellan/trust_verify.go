@@ -39,7 +39,7 @@ func (v *verifyFlags) add(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&v.platform, "platform", "", "judge the manifest for this platform, as linux/arm64, or each with all; a signature of the index counts for it (default: what the tag means itself)")
 	f.StringArrayVar(&v.files, "signature", nil, "file with a signature or attestation, instead of those that are attached to the image; may be repeated")
-	f.BoolVar(&v.revoked, "online-revocation", false, "ask AWS Signer what of its signatures was revoked (signer:GetRevocationStatus; needs credentials)")
+	f.BoolVar(&v.revoked, "online-revocation", false, "ask who can tell what was revoked: the OCSP responders that certificates of the Notary Project name, and AWS Signer of its own (signer:GetRevocationStatus; needs credentials)")
 }
 
 // verifier decides on images.
@@ -62,7 +62,7 @@ func (g *globals) openVerifier(ctx context.Context, f verifyFlags) (*verifier, e
 		return nil, err
 	}
 	v := &verifier{globals: g, f: f, decider: trust.Decider{Policy: p}}
-	if v.decider.Openers, err = openers(p.Roots(), awsRevocations(f.revoked, log)); err != nil {
+	if v.decider.Openers, err = openers(p.Roots(), newAuthorities(f.revoked, log)); err != nil {
 		return nil, err
 	}
 	if len(f.files) > 0 {
@@ -97,7 +97,7 @@ func (v *verifier) decide(ctx context.Context, name string, explain bool) []judg
 		return failed(err)
 	}
 	d := v.decider
-	if d.Finder = n; v.files != nil {
+	if d.Finder = n.shelf; v.files != nil {
 		d.Finder = v.files
 	}
 	out := make([]judged, 0, len(images))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -58,6 +59,9 @@ func (g *globals) openWriting(ctx context.Context, name string, by signerFlags, 
 	if t.image, err = t.places.find(ctx, name); err != nil {
 		return nil, err
 	}
+	if err := t.writable(); err != nil {
+		return nil, err
+	}
 	verb := "sign"
 	if kind == "" {
 		verb, t.kind = "attest", signature.Sigstore
@@ -70,6 +74,19 @@ func (g *globals) openWriting(ctx context.Context, name string, by signerFlags, 
 	}
 	t.signer, err = by.open(ctx, g, t.places.log)
 	return t, err
+}
+
+// writable refuses an archive before anything is signed: a log would know of a
+// signature that is nowhere.
+func (t *writing) writable() error {
+	if t.image.path == "" || t.file != "" {
+		return nil
+	}
+	if info, err := os.Stat(t.image.path); err == nil && !info.IsDir() {
+		return fault.New(fault.Unsupported, "%s is an archive, to which no signature can be added", t.image.path).
+			With("unpack it into a folder, and name that: mkdir layout && tar -xf " + t.image.path + " -C layout; or have the signature in a file: --bundle FILE")
+	}
+	return nil
 }
 
 // written is what was written, as it was read again and opened.

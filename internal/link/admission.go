@@ -44,7 +44,7 @@ type Admission interface {
 // changed, and is to be fetched by Brief.
 type AdmissionWish struct {
 	Version int64  `json:"version"` // of the policy; 0: there is none
-	Digest  string `json:"digest"`  // of the policy's text
+	Digest  string `json:"digest"`  // of the policy
 	Stamp   string `json:"stamp"`   // of policy and exceptions together
 }
 

@@ -309,6 +309,8 @@ func directiveToWire(d Directive) (w *linkv1.Directive, err error) {
 		w.BodyJson, err = json.Marshal(d.Scan)
 	case d.Verify != nil:
 		w.BodyJson, err = json.Marshal(d.Verify)
+	case d.Admission != nil:
+		w.BodyJson, err = json.Marshal(d.Admission)
 	}
 	return w, err
 }
@@ -326,6 +328,9 @@ func directiveFromWire(w *linkv1.Directive) (Directive, error) {
 	case DirectiveVerify:
 		d.Verify = &VerifyWish{}
 		body = d.Verify
+	case DirectiveAdmission:
+		d.Admission = &AdmissionWish{}
+		body = d.Admission
 	default:
 		return d, nil
 	}

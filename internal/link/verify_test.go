@@ -40,7 +40,9 @@ func TestVerdictsArriveAsTheyWereSent(t *testing.T) {
 	allowed.Verdict = []byte(`{"allowed":true}`)
 	largest.Verdict = bytes.Repeat([]byte{'x'}, link.MaxVerdict)
 	failed.Error, failed.Remedy = "no answer", "wait"
-	for name, sent := range map[string]link.Verified{"a verdict": allowed, "the largest": largest, "an error": failed} {
+	longest := strings.Repeat("x", link.MaxScanText)
+	texts := link.Verified{Job: longest, Repository: longest, Digest: longest, PolicyDigest: longest, Error: longest, Remedy: longest}
+	for name, sent := range map[string]link.Verified{"a verdict": allowed, "the largest": largest, "an error": failed, "the longest texts": texts} {
 		t.Run(name, func(t *testing.T) {
 			var got link.Verified
 			c := verdictServer(t, func(v link.Verified) error { got = v; return nil })
@@ -69,6 +71,11 @@ func TestVerdictsThatAreNoneAreRefused(t *testing.T) {
 		"no policy":     func(v *link.Verified) { v.PolicyDigest = "" },
 		"too large":     func(v *link.Verified) { v.Error, v.Verdict = "", make([]byte, link.MaxVerdict+1) },
 		"a long error":  func(v *link.Verified) { v.Error = strings.Repeat("x", link.MaxScanText+1) },
+		"a long remedy": func(v *link.Verified) { v.Remedy = strings.Repeat("x", link.MaxScanText+1) },
+		"a long job":    func(v *link.Verified) { v.Job = strings.Repeat("x", link.MaxScanText+1) },
+		"a long name":   func(v *link.Verified) { v.Repository = strings.Repeat("x", link.MaxScanText+1) },
+		"a long digest": func(v *link.Verified) { v.Digest = strings.Repeat("x", link.MaxScanText+1) },
+		"a long policy": func(v *link.Verified) { v.PolicyDigest = strings.Repeat("x", link.MaxScanText+1) },
 	} {
 		v := of
 		change(&v)

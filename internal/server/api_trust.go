@@ -5,7 +5,10 @@ import (
 	"net/http"
 
 	"github.com/castellan-security/castellan/internal/access"
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/server/verify"
 	"github.com/castellan-security/castellan/internal/store"
+	"github.com/castellan-security/castellan/internal/trust"
 )
 
 type policyVersion struct {
@@ -24,6 +27,25 @@ type policyText struct {
 	Body struct {
 		Text string `json:"text" maxLength:"262144" doc:"The policy"`
 	}
+}
+
+type policyTrial struct {
+	Body struct {
+		Text       string `json:"text" maxLength:"262144" doc:"The policy"`
+		Repository string `json:"repository,omitempty" maxLength:"512" doc:"With digest, only this image, and with the whole explanation"`
+		Digest     string `json:"digest,omitempty" maxLength:"160"`
+	}
+}
+
+type policyTried struct {
+	Problems []policyProblem          `json:"problems" nullable:"false" doc:"What is wrong with the text; then there is nothing else"`
+	Before   map[store.TrustState]int `json:"before,omitempty" doc:"Images that run by their states"`
+	After    map[store.TrustState]int `json:"after,omitempty" doc:"The same by the states that they would have; anew: what is kept of it does not say, it would have to be verified anew"`
+	Changes  []verify.Change          `json:"changes" nullable:"false" doc:"Images whose state would be another: those that would be denied first; a hundred of each state at most"`
+	More     int                      `json:"more,omitempty" doc:"Changes that are not told"`
+	Untried  int                      `json:"untried,omitempty" doc:"Images for which there was no time"`
+	Image    *verify.Change           `json:"image,omitempty" doc:"The image that was asked for"`
+	Verdict  any                      `json:"verdict,omitempty" doc:"On that image, step by step"`
 }
 
 // policyProblem is trust.Problem, under a name that errors of the API don't have.
@@ -58,7 +80,7 @@ type trustFilters struct {
 }
 
 type trustPage struct {
-	Images []store.TrustImage `json:"images" nullable:"false" doc:"What runs first, then by state: denied, undecided, local, waiting, allowed"`
+	Images []store.TrustImage `json:"images" nullable:"false" doc:"What runs first, then what ran, then what registries hold that are watched; each by state: denied, undecided, local, waiting, allowed"`
 	Totals store.TrustTotals  `json:"totals" doc:"Of all images that run"`
 }
 
@@ -93,12 +115,13 @@ func (a *api) trustRoutes() {
 		summary: "What is wrong with a text as a trust policy",
 	}, func(q ask[policyText]) (*body[policyProblems], error) {
 		problems, err := a.trust.Check(q.who, q.input.Body.Text)
-		told := []policyProblem{}
-		for _, p := range problems {
-			told = append(told, policyProblem{p.Line, p.Column, p.Text, p.Remedy})
-		}
-		return &body[policyProblems]{policyProblems{told}}, err
+		return &body[policyProblems]{policyProblems{problemsOf(problems)}}, err
 	})
+	handle(a, route{
+		method: http.MethodPost, path: "/trust/policy/try", id: "try-trust-policy", tag: "trust", scope: access.ReadImages,
+		summary: "What a text would say, as the trust policy, of what runs now",
+		about:   "By what was found of the images before: no registry is asked, and nothing changes.",
+	}, a.tryPolicy)
 	handle(a, route{
 		method: http.MethodGet, path: "/trust/policies", id: "list-trust-policies", tag: "trust", scope: access.ReadImages,
 		summary: "Who changed the trust policy, when and why",
@@ -134,4 +157,34 @@ func (a *api) trustImages(q ask[trustFilters]) (*body[trustPage], error) {
 	}
 	totals, err := a.trust.Totals(q.ctx, q.who)
 	return &body[trustPage]{trustPage{list(all), totals}}, err
+}
+
+func problemsOf(problems []trust.Problem) []policyProblem {
+	told := []policyProblem{}
+	for _, p := range problems {
+		told = append(told, policyProblem{p.Line, p.Column, p.Text, p.Remedy})
+	}
+	return told
+}
+
+func (a *api) tryPolicy(q ask[policyTrial]) (*body[policyTried], error) {
+	in := &q.input.Body
+	if (in.Repository == "") != (in.Digest == "") {
+		return nil, fault.New(fault.Invalid, "an image has a repository and a digest: one of them is missing")
+	}
+	if in.Repository == "" {
+		t, err := a.trust.Try(q.ctx, q.who, in.Text)
+		return &body[policyTried]{policyTried{
+			Problems: problemsOf(t.Problems), Before: t.Before, After: t.After, Changes: list(t.Changes), More: t.More, Untried: t.Untried,
+		}}, err
+	}
+	t, err := a.trust.TryImage(q.ctx, q.who, in.Text, in.Repository, in.Digest)
+	out := policyTried{Problems: problemsOf(t.Problems), Changes: []verify.Change{}}
+	if err == nil && len(t.Problems) == 0 {
+		out.Image = &t.Change
+	}
+	if t.Verdict != nil {
+		out.Verdict = t.Verdict
+	}
+	return &body[policyTried]{out}, err
 }

@@ -103,7 +103,7 @@ type Revocation string
 
 // The states of revocation. Revoked itself is a refusal, not a state.
 const (
-	NoRevocation     Revocation = ""        // keys, and certificates that live for minutes: there is none
+	NoRevocation     Revocation = ""        // keys, and certificates that live for minutes or name no place to ask: there is none
 	NotRevoked       Revocation = "good"    // said by a list or an answer that is still valid
 	RevocationStale  Revocation = "stale"   // said by one that is valid no longer
 	RevocationSilent Revocation = "unknown" // nobody could be asked

@@ -46,7 +46,7 @@ const (
 // AdmissionPolicy is a version of the fleet's admission policy.
 type AdmissionPolicy struct {
 	Version int64     `json:"version"`
-	Digest  string    `json:"digest"` // "sha256:HEX" of the text
+	Digest  string    `json:"digest"` // "sha256:HEX" of the text and the built-in rules that it uses
 	Text    string    `json:"text,omitempty"`
 	Actor   string    `json:"actor"`
 	Comment string    `json:"comment,omitempty"`

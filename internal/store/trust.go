@@ -90,11 +90,12 @@ type TrustVerdict struct {
 	Reason     string        `json:"reason,omitempty"`
 	Remedy     string        `json:"remedy,omitempty"`
 	Signers    []TrustSigner `json:"signers,omitempty"`
-	Agent      string        `json:"agent_id,omitempty"` // who has verified it
+	Agent      string        `json:"agent_id,omitempty"` // who has verified it; "server": this server
 	Checked    time.Time     `json:"checked,omitzero"`
 	Next       time.Time     `json:"next,omitzero"` // when it is verified again
 	Tries      int           `json:"tries,omitempty"`
-	// Details are the whole verdict as JSON; only TrustImage returns it.
+	// Details are the whole verdict as JSON; only TrustImage and TrustDetails return
+	// it.
 	Details []byte `json:"-"`
 }
 
@@ -105,10 +106,24 @@ type TrustImage struct {
 	Images  []string      `json:"image_ids"` // the engines' ids
 	Groups  []asset.Group `json:"groups"`    // that run it
 	Running int           `json:"running"`   // workloads
-	Seen    time.Time     `json:"seen"`      // first
+	// Watched is true of an image that runs nowhere, and that a registry holds which
+	// is watched.
+	Watched bool      `json:"watched,omitempty"`
+	Seen    time.Time `json:"seen"` // first
 }
 
-// TrustSeen is an image that runs.
+// TrustName is how an image is known.
+type TrustName struct{ Repository, Digest string }
+
+// TrustDue is an image that is to be verified.
+type TrustDue struct {
+	TrustName
+	Tries int       // that ended with no verdict
+	Seen  time.Time // first
+}
+
+// TrustSeen is an image that runs or, with nothing in Running, that a registry
+// holds which is watched.
 type TrustSeen struct {
 	Repository string
 	Digest     string // of the registry; with Local the engine's id
@@ -137,17 +152,25 @@ type TrustTotals struct {
 
 // TrustVerdicts keeps what came of verifying.
 type TrustVerdicts interface {
-	// NoteTrustImages says what runs: all of it. What is new waits to be verified;
-	// what is not in it runs no more, and is forgotten if it was last seen before
-	// forget.
+	// NoteTrustImages says what runs and what registries hold: all of it. What is new
+	// waits to be verified, and so does what begins to run; what is not in it is
+	// forgotten if it was last seen before forget.
 	NoteTrustImages(ctx context.Context, seen []TrustSeen, now, forget time.Time) error
-	// DueTrustImages returns images that run and are due, longest due first.
-	DueTrustImages(ctx context.Context, now time.Time, limit int) ([]TrustImage, error)
+	// DueTrustImages returns those of some images that run and are due, longest due
+	// first: who asks says what can be verified now, so that what can't does not stand
+	// in its way.
+	DueTrustImages(ctx context.Context, now time.Time, among []TrustName, limit int) ([]TrustDue, error)
+	// DueTrustWatched is DueTrustImages for those that registries hold and that run
+	// nowhere.
+	DueTrustWatched(ctx context.Context, now time.Time, among []TrustName, limit int) ([]TrustDue, error)
 	// PutTrustVerdict replaces the verdict of an image. Conflict when its policy is
 	// not the newest; NotFound when the image is not known.
 	PutTrustVerdict(ctx context.Context, v TrustVerdict) error
 	// TrustImages returns a page: what runs first, then by state and name.
 	TrustImages(ctx context.Context, q TrustQuery) ([]TrustImage, error)
+	// TrustDetails returns images that run with their details, in the order of their
+	// ids, behind after.
+	TrustDetails(ctx context.Context, after int64, limit int) ([]TrustImage, error)
 	// TrustImage returns one with its details.
 	TrustImage(ctx context.Context, repository, digest string) (TrustImage, error)
 	TrustTotals(ctx context.Context) (TrustTotals, error)

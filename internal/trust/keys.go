@@ -16,6 +16,8 @@ type (
 	KeyState = key.State
 	// KeyAlgorithm is a kind of key with its size.
 	KeyAlgorithm = key.Algorithm
+	// KeyFormat is how a key's file is sealed.
+	KeyFormat = key.Format
 	// KeyOptions are how a key is made.
 	KeyOptions = key.Options
 	// KeyCertificates are where a key's certificate was written.
@@ -46,8 +48,18 @@ func LoadKey(path string, password KeyPassword, plain bool) (crypto.Signer, erro
 	return key.Load(path, password, plain)
 }
 
+// KeyFingerprint is "sha256:HEX" of a public key; see key.Fingerprint.
+func KeyFingerprint(public crypto.PublicKey) (string, error) { return key.Fingerprint(public) }
+
 // KeyAlgorithms are those that keys can be made for, the default first.
 func KeyAlgorithms() []KeyAlgorithm { return key.Algorithms() }
+
+// KeyFormats are those that keys can be sealed in, the default first.
+func KeyFormats() []KeyFormat { return key.Formats() }
+
+// KeyAgeIdentityFile returns an identity of age in the place of a password; see
+// key.AgeIdentityFile.
+func KeyAgeIdentityFile(path string) KeyPassword { return key.AgeIdentityFile(path) }
 
 // KeyPasswordFile returns the password that is a file's content.
 func KeyPasswordFile(path string) KeyPassword { return key.PasswordFile(path) }

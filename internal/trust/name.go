@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/trust/decide"
 	"github.com/castellan-security/castellan/internal/trust/policy"
 )
@@ -14,3 +15,12 @@ func Repository(name string) (string, error) {
 
 // SignatureGood is the state of a signature that holds; see decide.Good.
 const SignatureGood = decide.Good
+
+// CheckProfile says what is wrong with the ARN of a signing profile; see
+// policy.CheckProfile.
+func CheckProfile(arn string) error {
+	if err := policy.CheckProfile(arn); err != nil {
+		return fault.New(fault.Invalid, "%w", err).With("write " + policy.ProfileForms)
+	}
+	return nil
+}

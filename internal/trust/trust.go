@@ -14,7 +14,9 @@
 package trust
 
 import (
+	"context"
 	"io"
+	"time"
 
 	"github.com/castellan-security/castellan/internal/trust/decide"
 	"github.com/castellan-security/castellan/internal/trust/draft"
@@ -25,6 +27,8 @@ import (
 type (
 	// Policy is a trust policy; see policy.Policy.
 	Policy = policy.Policy
+	// Signer is a party that may vouch for images; see policy.Signer.
+	Signer = policy.Signer
 	// Files is where a policy's files are read from.
 	Files = policy.Files
 	// Problem is one thing that is wrong with a policy, and where.
@@ -33,12 +37,21 @@ type (
 	Decider = decide.Decider
 	// Finder finds signatures and attestations.
 	Finder = decide.Finder
+	// Halves is a Finder that looks first where tools put them today.
+	Halves = decide.Halves
 	// Opener says what is true of them.
 	Opener = decide.Opener
 	// Image is what is decided on.
 	Image = decide.Image
 	// Verdict is whether it may run, and why.
 	Verdict = decide.Verdict
+	// Facts are what was found of an image, kept for another policy; a Fact is what was
+	// found of one envelope.
+	Facts = decide.Facts
+	// Fact is what was found true of an envelope.
+	Fact = decide.Fact
+	// Recalled is what another policy says of what was found.
+	Recalled = decide.Recalled
 	// Cache remembers verdicts.
 	Cache = decide.Cache
 )
@@ -67,8 +80,16 @@ func Problems(err error) []Problem { return policy.ProblemsOf(err) }
 // NewCache returns an empty cache; see decide.NewCache.
 func NewCache(limit int) *Cache { return decide.NewCache(limit) }
 
+// Recall holds a policy against what a verdict has kept; see decide.Recall.
+func Recall(ctx context.Context, p, was *Policy, v *Verdict, now time.Time) (Recalled, error) {
+	return decide.Recall(ctx, p, was, v, now)
+}
+
 // WriteText writes a verdict step by step for people.
 func WriteText(w io.Writer, v *Verdict) error { return decide.WriteText(w, v) }
+
+// WriteSteps writes the steps of a verdict alone.
+func WriteSteps(w io.Writer, v *Verdict) error { return decide.WriteSteps(w, v) }
 
 // What first policies are made of; see package draft.
 type (
@@ -80,6 +101,10 @@ type (
 	DraftKeyless = draft.Keyless
 	// DraftCertificate is a subject that certificates are issued to.
 	DraftCertificate = draft.Certificate
+	// DraftFound is what is attached to an image.
+	DraftFound = draft.Found
+	// DraftSighting is a signature of it, and whose it seems to be.
+	DraftSighting = draft.Sighting
 	// Imported is a policy made of another tool's, with remarks.
 	Imported = draft.Imported
 	// Remark is what a person must know of an import.
@@ -88,6 +113,12 @@ type (
 
 // First writes a first policy, with comments.
 func First(o Draft) ([]byte, error) { return draft.First(o) }
+
+// FirstOfSeen writes a first policy for images whose signatures were looked at; see
+// draft.Seen.
+func FirstOfSeen(o Draft, asked bool, found []DraftFound, at time.Time) ([]byte, error) {
+	return draft.Seen(o, asked, found, at)
+}
 
 // FromNotation makes a policy of Notation's trust policy; see draft.FromNotation.
 func FromNotation(b []byte, folder string) (Imported, error) { return draft.FromNotation(b, folder) }

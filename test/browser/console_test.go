@@ -44,6 +44,9 @@ func TestConsole(t *testing.T) {
 	t.Run("acceptance", func(t *testing.T) { h.accepts(t, h.tab(t, browser)) })
 	t.Run("live images", func(t *testing.T) { h.followsImages(t, h.tab(t, browser)) })
 	t.Run("target changed", func(t *testing.T) { h.changes(t, h.tab(t, browser)) })
+	t.Run("policy changed", func(t *testing.T) { h.changesThePolicy(t, h.tab(t, browser)) })
+	t.Run("policies meet", func(t *testing.T) { h.meetsAnother(t, h.tab(t, browser)) })
+	t.Run("policy seen by a viewer", func(t *testing.T) { h.seesThePolicy(t, h.tab(t, browser, chromedp.WithNewBrowserContext())) })
 	t.Run("invitation", func(t *testing.T) { h.invites(t, h.tab(t, browser)) })
 	t.Run("live events", func(t *testing.T) { h.liveEvents(t, h.tab(t, browser)) })
 	t.Run("overview refreshes", func(t *testing.T) { h.refreshes(t, h.tab(t, browser)) })
@@ -116,7 +119,7 @@ func (h *house) places(b *tab) []place {
 	closed := eval[string](b, `document.querySelector("#rows .when a").getAttribute("href")`)
 	b.open("/events?path=/etc/shadow")
 	shadow := eval[string](b, `document.querySelector("#rows .when a").getAttribute("href")`)
-	return append(imagePlaces(), []place{
+	return append(append(imagePlaces(), trustPlaces()...), []place{
 		{"overview", "/"}, {"workloads", "/workloads"}, {"workload", "/workloads/" + consoletest.Storefront},
 		{"processes", "/workloads/" + consoletest.Storefront + "/processes"}, {"files", "/workloads/" + consoletest.Storefront + "/files"},
 		{"connections", "/workloads/" + consoletest.Storefront + "/connections"}, {"dns", "/workloads/" + consoletest.Storefront + "/dns"},
@@ -176,7 +179,8 @@ func (h *house) hostile(t *testing.T, b *tab) {
 		"/", "/workloads", "/workloads/" + consoletest.Hostile, "/events?entered=true", "/network", "/events?workload=" + consoletest.Hostile,
 		"/workloads/" + consoletest.Hostile + "/files", "/workloads/" + consoletest.Hostile + "/connections", "/workloads/" + consoletest.Hostile + "/dns",
 		"/agents/" + consoletest.AgentID, "/images", "/images/" + consoletest.ImageID("hostile"), "/images/" + consoletest.ImageID("hostile") + "/findings",
-		"/images/" + consoletest.ImageID("hostile") + "/packages", "/vulnerabilities", "/vulnerabilities/CVE-2020-9999", "/registries/shop", "/registries/hub"} {
+		"/images/" + consoletest.ImageID("hostile") + "/packages", "/vulnerabilities", "/vulnerabilities/CVE-2020-9999", "/registries/shop", "/registries/hub", "/trust", "/trust/policy", "/trust/policy/2",
+		"/images/" + consoletest.ImageID("api:2.4.1")} {
 		b.open(path)
 		if n := eval[int](b, `document.querySelectorAll("main img, main script, main [onerror]").length`); n != 0 {
 			t.Errorf("%s: %d elements came from text", path, n)
@@ -206,7 +210,7 @@ func (h *house) keys(t *testing.T, b *tab) {
 		t.Error("after the skip link, the next stop is not a visible one in the content")
 	}
 	for _, way := range []struct{ key, path string }{
-		{"w", "/workloads"}, {"i", "/images"}, {"r", "/registries"}, {"v", "/vulnerabilities"}, {"e", "/events"}, {"a", "/agents"}, {"c", "/notify"}, {"n", "/network"}, {"u", "/users"}, {"t", "/tokens"}, {"l", "/audit"}, {"m", "/account"}, {"o", "/"},
+		{"w", "/workloads"}, {"i", "/images"}, {"r", "/registries"}, {"v", "/vulnerabilities"}, {"k", "/trust"}, {"e", "/events"}, {"a", "/agents"}, {"c", "/notify"}, {"n", "/network"}, {"u", "/users"}, {"t", "/tokens"}, {"l", "/audit"}, {"m", "/account"}, {"o", "/"},
 	} {
 		press("g", way.key)
 		b.wait("location.pathname === " + quote(way.path))

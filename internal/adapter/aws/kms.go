@@ -121,8 +121,12 @@ func NewKMSSigner(ctx context.Context, name string, log *slog.Logger) (*KMSSigne
 		return nil, fault.New(fault.Invalid, "%s: its usage is %s", what, out.KeyUsage).With("take a key whose usage is SIGN_VERIFY: a key's usage cannot be changed")
 	}
 	s.arn, s.can = sdk.ToString(out.KeyId), out.SigningAlgorithms
-	if s.arn == "" {
-		s.arn = id
+	if why := otherKey(id, s.arn); why != "" {
+		return nil, fault.New(fault.Corrupt, "%s: the answer is about %.300q, %s", what, s.arn, why).
+			With("is AWS_ENDPOINT_URL set to something that is not AWS? if not, tell AWS")
+	}
+	if slices.Contains([]types.KeySpec{types.KeySpecEccSecgP256k1, types.KeySpecSm2}, out.KeySpec) {
+		return nil, unfit(what, out.KeySpec) // whose public keys the standard library cannot read
 	}
 	if s.public, err = x509.ParsePKIXPublicKey(out.PublicKey); err != nil {
 		return nil, fault.New(fault.Unavailable, "%s: read its public key: %w", what, err).With("is AWS_ENDPOINT_URL set to something that is not AWS?")
@@ -130,9 +134,36 @@ func NewKMSSigner(ctx context.Context, name string, log *slog.Logger) (*KMSSigne
 	switch s.public.(type) {
 	case *ecdsa.PublicKey, *rsa.PublicKey:
 	default:
-		return nil, fault.New(fault.Unsupported, "%s: it is of the kind %s", what, out.KeySpec).With("take one of the kinds ECC_NIST_P256, ECC_NIST_P384, RSA_3072 or RSA_4096")
+		return nil, unfit(what, out.KeySpec)
 	}
 	return s, nil
+}
+
+func unfit(what string, spec types.KeySpec) error {
+	return fault.New(fault.Unsupported, "%s: it is of the kind %s", what, spec).With("take one of the kinds ECC_NIST_P256, ECC_NIST_P384, RSA_3072 or RSA_4096")
+}
+
+// otherKey says why the key that KMS has told of can't be the one that was asked
+// for; "" if it can. From here on it is asked for by what KMS called it, so that an
+// alias that is moved meanwhile changes nothing; and an alias is always of the
+// account and region of its key.
+func otherKey(asked, answered string) string {
+	got := strings.SplitN(answered, ":", 6)
+	if len(got) != 6 || got[0] != "arn" || got[2] != "kms" || !strings.HasPrefix(got[5], "key/") {
+		return "which is no ARN of a key"
+	}
+	want := strings.SplitN(asked, ":", 6)
+	switch {
+	case len(want) != 6: // without an account; the region is that of the endpoint
+		if !strings.HasPrefix(asked, "alias/") && got[5] != "key/"+asked {
+			return "and another was asked for"
+		}
+	case strings.HasPrefix(want[5], "key/") && asked != answered:
+		return "and another was asked for"
+	case !slices.Equal(want[:5], got[:5]):
+		return "which is of another account or region than was asked for"
+	}
+	return ""
 }
 
 // ARN is the key's. An alias that is moved to another key meanwhile changes
@@ -222,7 +253,8 @@ func (s *KMSSigner) verifies(digest, signature []byte, opts crypto.SignerOpts) b
 		return ecdsa.VerifyASN1(public, digest, signature)
 	case *rsa.PublicKey:
 		if _, ok := opts.(*rsa.PSSOptions); ok {
-			return rsa.VerifyPSS(public, opts.HashFunc(), digest, signature, nil) == nil
+			// Readers of the Notary Project take no other salt than KMS's own.
+			return rsa.VerifyPSS(public, opts.HashFunc(), digest, signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
 		}
 		return rsa.VerifyPKCS1v15(public, opts.HashFunc(), digest, signature) == nil
 	}
@@ -250,5 +282,5 @@ func refusedKey(what string, err error, permissions string) error {
 	case "InvalidGrantTokenException", "IncorrectKeyException":
 		return fault.New(fault.Denied, "%s: %w", what, said).With("permit the role " + permissions)
 	}
-	return refused(what, err, permissions, "kms")
+	return refusedByName(what, err, permissions, "kms", "is the key's ARN, id or alias right? an alias is written as alias/NAME")
 }

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -37,6 +38,10 @@ type vault struct {
 	fail map[string]string
 	// forge has signatures made by another key.
 	forge crypto.Signer
+	// arn is what it calls the key; keyARN if empty.
+	arn, spec string
+	// signs is how it signs instead of how it was asked to.
+	signs crypto.SignerOpts
 }
 
 func (v *vault) answer(t *testing.T) func(string, object) (int, object) {
@@ -50,7 +55,7 @@ func (v *vault) answer(t *testing.T) func(string, object) (int, object) {
 			if err != nil {
 				t.Error(err)
 			}
-			return http.StatusOK, object{"KeyId": keyARN, "PublicKey": der, "KeyUsage": v.usage, "KeySpec": "ECC_NIST_P256", "CustomerMasterKeySpec": "ECC_NIST_P256", "SigningAlgorithms": v.algorithms}
+			return http.StatusOK, object{"KeyId": v.arn, "PublicKey": der, "KeyUsage": v.usage, "KeySpec": v.spec, "CustomerMasterKeySpec": v.spec, "SigningAlgorithms": v.algorithms}
 		case "Sign":
 			text, _ := in["Message"].(string)
 			digest, err := base64.StdEncoding.DecodeString(text)
@@ -66,7 +71,11 @@ func (v *vault) answer(t *testing.T) func(string, object) (int, object) {
 			if v.forge != nil {
 				by = v.forge
 			}
-			signature, err := by.Sign(rand.Reader, digest, hashes[name])
+			opts := hashes[name]
+			if v.signs != nil {
+				opts = v.signs
+			}
+			signature, err := by.Sign(rand.Reader, digest, opts)
 			if err != nil {
 				t.Error(err)
 			}
@@ -88,8 +97,10 @@ func elliptical(t *testing.T, c elliptic.Curve) *ecdsa.PrivateKey {
 // kms starts a KMS with one key.
 func kms(t *testing.T, v *vault) *cloud {
 	t.Helper()
-	if v.usage == "" {
-		v.usage = "SIGN_VERIFY"
+	for text, usual := range map[*string]string{&v.usage: "SIGN_VERIFY", &v.arn: keyARN, &v.spec: "ECC_NIST_P256"} {
+		if *text == "" {
+			*text = usual
+		}
 	}
 	c := newCloud(t, v.answer(t))
 	t.Setenv("AWS_ENDPOINT_URL_KMS", c.URL)
@@ -164,7 +175,11 @@ func TestKMSKeyNames(t *testing.T) {
 		{"arn:aws:s3:us-west-2:111122223333:key/x", "", "", "no ARN of a key"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			c := kms(t, &vault{private: elliptical(t, elliptic.P256()), algorithms: []string{"ECDSA_SHA_256"}})
+			v := &vault{private: elliptical(t, elliptic.P256()), algorithms: []string{"ECDSA_SHA_256"}}
+			if home, isAlias := strings.CutSuffix(tc.id, "alias/build"); isAlias {
+				v.arn = home + "key/" + keyID
+			}
+			c := kms(t, v)
 			_, err := aws.NewKMSSigner(t.Context(), tc.name, logTo(t))
 			asked := c.asks("GetPublicKey")
 			if tc.failed != "" {
@@ -250,4 +265,78 @@ func TestKMSKeyRefused(t *testing.T) {
 			t.Errorf("KMS was asked %d times", n)
 		}
 	})
+}
+
+// Whoever answers in KMS's stead, or an alias that is moved between the two
+// questions, must not have us sign with a key that was not meant.
+func TestKMSAnswersOfAnotherKey(t *testing.T) {
+	const (
+		account = "arn:aws:kms:us-west-2:111122223333:"
+		other   = "arn:aws:kms:us-west-2:999999999999:key/" + keyID
+		region  = "arn:aws:kms:eu-west-1:111122223333:key/" + keyID
+	)
+	for _, tc := range []struct {
+		name, asked string
+		v           vault
+		kind        fault.Kind
+		words       string
+	}{
+		{"another key", keyARN, vault{arn: account + "key/ffff"}, fault.Corrupt, "another was asked for"},
+		{"another key for an id", keyID, vault{arn: account + "key/ffff"}, fault.Corrupt, "another was asked for"},
+		{"the same id in another account", keyARN, vault{arn: other}, fault.Corrupt, "another was asked for"},
+		{"an alias into another account", account + "alias/build", vault{arn: other}, fault.Corrupt, "another account or region"},
+		{"an alias into another region", account + "alias/build", vault{arn: region}, fault.Corrupt, "another account or region"},
+		{"an alias for a key, which could be moved", account + "alias/build", vault{arn: account + "alias/build"}, fault.Corrupt, "no ARN of a key"},
+		{"a key of another service", "alias/build", vault{arn: "arn:aws:s3:us-west-2:111122223333:key/x"}, fault.Corrupt, "no ARN of a key"},
+		{"no ARN", "alias/build", vault{arn: keyID}, fault.Corrupt, "no ARN of a key"},
+		{"a curve of coins", keyARN, vault{spec: "ECC_SECG_P256K1"}, fault.Unsupported, "ECC_SECG_P256K1"},
+		{"an alias", account + "alias/build", vault{}, fault.Unknown, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			tc.v.private, tc.v.algorithms = elliptical(t, elliptic.P256()), []string{"ECDSA_SHA_256"}
+			c := kms(t, &tc.v)
+			s, err := aws.NewKMSSigner(t.Context(), tc.asked, logTo(t))
+			if tc.words == "" {
+				if err != nil || s.ARN() != keyARN {
+					t.Errorf("NewKMSSigner() = %v, %v, want key %s", s, err, keyARN)
+				}
+				return
+			}
+			checkFault(t, err, tc.kind, tc.words)
+			if n := len(c.asks("Sign")); n != 0 {
+				t.Errorf("it was asked to sign %d times", n)
+			}
+		})
+	}
+}
+
+// A signature by the right key and another algorithm is not what was asked for: who
+// reads it would refuse it, and the same bytes could mean something elsewhere.
+func TestKMSSignsByAnotherAlgorithm(t *testing.T) {
+	pair, err := rsa.GenerateKey(rand.Reader, 3072)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha512.Sum512([]byte("image"))
+	pss := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA512}
+	for _, tc := range []struct {
+		name  string
+		signs crypto.SignerOpts
+		want  fault.Kind
+	}{
+		{"as asked", pss, fault.Unknown},
+		{"PKCS #1 instead of PSS", crypto.SHA512, fault.Corrupt},
+		{"PSS with a shorter salt", &rsa.PSSOptions{SaltLength: 20, Hash: crypto.SHA512}, fault.Corrupt},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			kms(t, &vault{private: pair, algorithms: []string{"RSASSA_PSS_SHA_512"}, signs: tc.signs, spec: "RSA_3072"})
+			s, err := aws.NewKMSSigner(t.Context(), keyARN, logTo(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err = s.Sign(rand.Reader, sum[:], pss); fault.Of(err) != tc.want {
+				t.Errorf("Sign() = %v, want an error of kind %v", err, tc.want)
+			}
+		})
+	}
 }

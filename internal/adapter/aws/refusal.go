@@ -60,6 +60,16 @@ func refused(what string, err error, permissions, endpoint string) error {
 	return fault.New(fault.Unavailable, "%s: %w", what, said).With("try again later")
 }
 
+// refusedByName is refused for services that are no registries: the remedy is for
+// names that they do not take.
+func refusedByName(what string, err error, permissions, endpoint, remedy string) error {
+	var api smithy.APIError
+	if errors.As(err, &api) && api.ErrorCode() == "ValidationException" {
+		return fault.New(fault.Invalid, "%s: %w", what, oneLine(fmt.Errorf("%s: %s", api.ErrorCode(), cmp.Or(api.ErrorMessage(), "no reason given")))).With(remedy)
+	}
+	return refused(what, err, permissions, endpoint)
+}
+
 // line is an error whose text is one line of bounded length.
 type line struct{ error }
 

@@ -64,7 +64,8 @@ func (r *Revocations) Revoked(ctx context.Context, v Revocable) ([]string, error
 		ProfileVersionArn: sdk.String(v.Profile), SignatureTimestamp: sdk.Time(v.At.UTC()),
 	})
 	if err != nil {
-		return nil, refused(what, err, "signer:GetRevocationStatus", "signer")
+		return nil, refusedByName(what, err, "signer:GetRevocationStatus", "signer",
+			"the signature names a profile or a job that AWS Signer does not take: was it signed by AWS Signer, in this partition of AWS?")
 	}
 	return out.RevokedEntities, nil
 }

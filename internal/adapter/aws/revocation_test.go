@@ -58,7 +58,7 @@ func TestRevoked(t *testing.T) {
 	const profile, job = "arn:aws:signer:eu-west-1:111122223333:/signing-profiles/shop/AbCdEf1234", "arn:aws:signer:eu-west-1:111122223333:/signing-jobs/1"
 	v := aws.Revocable{Profile: profile, Job: job, Chain: []*x509.Certificate{leaf, root}, At: time.Date(2026, 6, 1, 12, 0, 0, 0, time.FixedZone("", 7200))}
 	var asked url.Values
-	status, answer := http.StatusOK, `{"revokedEntities":[]}`
+	status, answer, refusal := http.StatusOK, `{"revokedEntities":[]}`, "AccessDeniedException"
 	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked = r.URL.Query()
 		if r.URL.Path != "/revocations" || !contains(r.Header.Get("Authorization"), "/eu-west-1/signer/") {
@@ -66,7 +66,7 @@ func TestRevoked(t *testing.T) {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		if status != http.StatusOK {
-			w.Header().Set("X-Amzn-ErrorType", "AccessDeniedException")
+			w.Header().Set("X-Amzn-ErrorType", refusal)
 		}
 		w.WriteHeader(status)
 		_, _ = fmt.Fprint(w, answer)
@@ -94,6 +94,13 @@ func TestRevoked(t *testing.T) {
 	status, answer = http.StatusForbidden, `{"message":"no"}`
 	_, err := r.Revoked(t.Context(), v)
 	checkFault(t, err, fault.Denied, "AWS Signer")
+	refusal, answer = "ValidationException", `{"message":"invalid job"}`
+	status = http.StatusBadRequest
+	_, err = r.Revoked(t.Context(), v)
+	checkFault(t, err, fault.Invalid, "invalid job")
+	if remedy := fault.Remedy(err); !contains(remedy, "AWS Signer") || contains(remedy, "registry") {
+		t.Errorf("the remedy is %q", remedy)
+	}
 	v.Profile = "arn:aws:signer:../x:1:/signing-profiles/shop"
 	_, err = r.Revoked(t.Context(), v)
 	checkFault(t, err, fault.Invalid, "none of a signature")

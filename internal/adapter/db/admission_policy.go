@@ -50,10 +50,10 @@ func (d *DB) AdmissionPolicy(ctx context.Context, version int64) (p store.Admiss
 		p.Created = fromNanos(created)
 		if errors.Is(err, sql.ErrNoRows) {
 			if version == 0 {
-				return fault.New(fault.NotFound, "there is no admission policy").With("an administrator writes one: castellan admission policy set FILE")
+				return fault.New(fault.NotFound, "there is no admission policy").With("an administrator writes one: castellan admit policy set FILE")
 			}
 			return fault.New(fault.NotFound, "there is no version %d of the admission policy", version).
-				With("castellan admission policy history lists those that are kept")
+				With("castellan admit policy history lists those that are kept")
 		}
 		return err
 	})

@@ -47,7 +47,7 @@ var mayScan = map[string]string{
 }
 
 // fullScan is a walk over all rows, be it of the table or of an index; not
-// that over the rows of an INSERT.
+// that over the rows of an INSERT, nor over a list that the statement is given.
 var fullScan = regexp.MustCompile(`^SCAN [a-z]\w*`)
 
 // TestStatementsUseIndexes runs everything and looks at the plan of every
@@ -80,7 +80,7 @@ func TestStatementsUseIndexes(t *testing.T) {
 			t.Errorf("%s: %v", st, err)
 		}
 		for _, step := range steps {
-			if fullScan.MatchString(step) && !excused(st) {
+			if fullScan.MatchString(step) && !strings.HasPrefix(step, "SCAN json_each ") && !excused(st) {
 				t.Errorf("%s\n\treads a whole table: %s", st, step)
 			}
 			if strings.Contains(step, "TEMP B-TREE") && !strings.Contains(st, "event_rates") && !strings.Contains(st, "FROM tokens") {

@@ -24,7 +24,9 @@ func useTrust(t *testing.T, d *db.DB) {
 	seen := []store.TrustSeen{{Repository: "r", Digest: "d", Images: []string{"i"}, Running: 1}}
 	must(d.NoteTrustImages(ctx, seen, fleetStart, fleetStart))
 	must(d.PutTrustVerdict(ctx, store.TrustVerdict{Repository: "r", Digest: "d", Policy: "p", State: store.TrustDenied}))
-	_, err = d.DueTrustImages(ctx, fleetStart, 0)
+	_, err = d.DueTrustImages(ctx, fleetStart, []store.TrustName{{Repository: "r", Digest: "d"}}, 0)
+	must(err)
+	_, err = d.DueTrustWatched(ctx, fleetStart, []store.TrustName{{Repository: "r", Digest: "d"}}, 0)
 	must(err)
 	one, err := d.TrustImage(ctx, "r", "d")
 	must(err)
@@ -34,6 +36,8 @@ func useTrust(t *testing.T, d *db.DB) {
 		_, err = d.TrustImages(ctx, q)
 		must(err)
 	}
+	_, err = d.TrustDetails(ctx, 0, 0)
+	must(err)
 	_, err = d.TrustTotals(ctx)
 	must(err)
 	must(d.NoteTrustImages(ctx, nil, fleetStart, fleetStart))

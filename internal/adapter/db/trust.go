@@ -22,6 +22,10 @@ const (
 	termImage  = 2 // an engine's id
 )
 
+// idleWatched is the column idle of images that run nowhere, and that a registry
+// holds; 0 is of those that run, 1 of all others.
+const idleWatched = 2
+
 // trustBody is what is kept of a verdict that nobody asks for by.
 type trustBody struct {
 	Reason  string              `json:"reason,omitempty"`
@@ -36,6 +40,7 @@ func trustRank(s store.TrustState) int { return slices.Index(store.TrustStates()
 // trustRow is what is noted of an image that runs.
 type trustRow struct {
 	id, running    int64
+	idle           int
 	images, groups string
 }
 
@@ -79,11 +84,11 @@ func (d *DB) NoteTrustImages(ctx context.Context, seen []store.TrustSeen, now, f
 func (d *DB) trustRunning(ctx context.Context) (map[[2]string]trustRow, error) {
 	known := map[[2]string]trustRow{}
 	err := d.read(ctx, "read what runs", func(s *snapshot) error {
-		const query = "SELECT id, repository, digest, images, running, groups FROM trust_images WHERE idle = 0"
+		const query = "SELECT id, repository, digest, images, running, groups, idle FROM trust_images WHERE idle IN (0, 2)"
 		return s.query(ctx, query, nil, func(r *sql.Rows) (bool, error) {
 			var row trustRow
 			var name [2]string
-			err := r.Scan(&row.id, &name[0], &name[1], &row.images, &row.running, &row.groups)
+			err := r.Scan(&row.id, &name[0], &name[1], &row.images, &row.running, &row.groups, &row.idle)
 			known[name] = row
 			return true, err
 		})
@@ -98,6 +103,9 @@ func (w *writer) noteTrust(ctx context.Context, s *store.TrustSeen, was trustRow
 	}
 	ids := s.Images[:min(len(s.Images), store.MaxTrustGroups)]
 	row := trustRow{id: was.id, running: int64(s.Running), images: strings.Join(ids, "\n"), groups: string(groups)}
+	if s.Running == 0 {
+		row.idle = idleWatched
+	}
 	if was.id != 0 && row == was {
 		return nil
 	}
@@ -107,9 +115,10 @@ func (w *writer) noteTrust(ctx context.Context, s *store.TrustSeen, was trustRow
 	}
 	_, err = w.exec(ctx, `INSERT INTO trust_images
 		(repository, digest, images, running, idle, rank, policy, seen, last, checked, due, tries, groups, body, details)
-		VALUES (?,?,?,?,0,?,'',?,0,0,?,0,?,'{}','')
-		ON CONFLICT (repository, digest) DO UPDATE SET images = excluded.images, running = excluded.running, idle = 0, groups = excluded.groups`,
-		s.Repository, s.Digest, row.images, row.running, trustRank(state), nanos(now), due, row.groups)
+		VALUES (?,?,?,?,?,?,'',?,0,0,?,0,?,'{}','')
+		ON CONFLICT (repository, digest) DO UPDATE SET images = excluded.images, running = excluded.running, groups = excluded.groups,
+			due = CASE WHEN trust_images.idle = 2 AND excluded.idle = 0 THEN 0 ELSE trust_images.due END, idle = excluded.idle`,
+		s.Repository, s.Digest, row.images, row.running, row.idle, trustRank(state), nanos(now), due, row.groups)
 	if err != nil {
 		return err
 	}
@@ -179,15 +188,15 @@ func noTrustImage(repository, digest string) error {
 		With("castellan trust images --all lists those that run or ran")
 }
 
-const trustColumns = "t.id, t.repository, t.digest, t.images, t.running, t.rank, t.policy, t.seen, t.checked, t.due, t.tries, t.groups, t.body"
+const trustColumns = "t.id, t.repository, t.digest, t.images, t.running, t.rank, t.policy, t.seen, t.checked, t.due, t.tries, t.groups, t.body, t.idle"
 
 // scanTrust reads the columns above.
 func scanTrust(scan func(...any) error, more ...any) (v store.TrustImage, err error) {
-	var rank int
+	var rank, idle int
 	var seen, checked, due int64
 	var images string
 	var groups, body []byte
-	dest := []any{&v.ID, &v.Repository, &v.Digest, &images, &v.Running, &rank, &v.Policy, &seen, &checked, &due, &v.Tries, &groups, &body}
+	dest := []any{&v.ID, &v.Repository, &v.Digest, &images, &v.Running, &rank, &v.Policy, &seen, &checked, &due, &v.Tries, &groups, &body, &idle}
 	if err := scan(append(dest, more...)...); err != nil {
 		return v, err
 	}
@@ -206,6 +215,7 @@ func scanTrust(scan func(...any) error, more ...any) (v store.TrustImage, err er
 		v.Images = strings.Split(images, "\n")
 	}
 	v.Reason, v.Remedy, v.Signers, v.Agent = b.Reason, b.Remedy, b.Signers, b.Agent
+	v.Watched = idle == idleWatched
 	v.Seen, v.Checked = fromNanos(seen), fromNanos(checked)
 	if due != math.MaxInt64 {
 		v.Next = fromNanos(due)

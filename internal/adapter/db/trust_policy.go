@@ -32,7 +32,7 @@ func (d *DB) PutTrustPolicy(ctx context.Context, p store.TrustPolicy, after int6
 		if _, err := w.exec(ctx, "DELETE FROM trust_policies WHERE version <= ?", p.Version-store.MaxTrustPolicies); err != nil {
 			return err
 		}
-		_, err = w.exec(ctx, "UPDATE trust_images SET due = 0, tries = 0 WHERE idle IN (0, 1) AND rank <> ?", trustRank(store.TrustLocal))
+		_, err = w.exec(ctx, "UPDATE trust_images SET due = 0, tries = 0 WHERE idle IN (0, 1, 2) AND rank <> ?", trustRank(store.TrustLocal))
 		return err
 	})
 	if err != nil {

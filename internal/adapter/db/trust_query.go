@@ -1,9 +1,13 @@
 package db
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,16 +15,54 @@ import (
 	"github.com/castellan-security/castellan/internal/store"
 )
 
+// dueAtOnce is how many names one statement is about.
+const dueAtOnce = 1000
+
 // DueTrustImages implements store.TrustVerdicts.
-func (d *DB) DueTrustImages(ctx context.Context, now time.Time, limit int) (all []store.TrustImage, err error) {
-	err = d.read(ctx, "read what is to be verified", func(s *snapshot) error {
-		return s.query(ctx, "SELECT "+trustColumns+" FROM trust_images t WHERE t.idle = 0 AND t.due <= ? ORDER BY t.due, t.id LIMIT ?",
-			[]any{nanos(now), pageSizeOf(limit)}, func(r *sql.Rows) (bool, error) {
-				v, err := scanTrust(r.Scan)
-				all = append(all, v)
+func (d *DB) DueTrustImages(ctx context.Context, now time.Time, among []store.TrustName, limit int) ([]store.TrustDue, error) {
+	return d.dueTrust(ctx, 0, now, among, limit)
+}
+
+// DueTrustWatched implements store.TrustVerdicts.
+func (d *DB) DueTrustWatched(ctx context.Context, now time.Time, among []store.TrustName, limit int) ([]store.TrustDue, error) {
+	return d.dueTrust(ctx, idleWatched, now, among, limit)
+}
+
+func (d *DB) dueTrust(ctx context.Context, idle int, now time.Time, among []store.TrustName, limit int) ([]store.TrustDue, error) {
+	type due struct {
+		store.TrustDue
+		at, id int64
+	}
+	var found []due
+	err := d.read(ctx, "read what is to be verified", func(s *snapshot) error {
+		for some := range slices.Chunk(among, dueAtOnce) {
+			names, err := json.Marshal(some)
+			if err != nil {
+				return fmt.Errorf("encode names: %w", err)
+			}
+			const query = `SELECT t.due, t.id, t.repository, t.digest, t.tries, t.seen FROM trust_images t
+				WHERE (t.repository, t.digest) IN (SELECT value ->> '$.Repository', value ->> '$.Digest' FROM json_each(?)) AND +t.idle = ? AND t.due <= ?`
+			err = s.query(ctx, query, []any{string(names), idle, nanos(now)}, func(r *sql.Rows) (bool, error) {
+				var v due
+				var seen int64
+				err := r.Scan(&v.at, &v.id, &v.Repository, &v.Digest, &v.Tries, &seen)
+				v.Seen = fromNanos(seen)
+				found = append(found, v)
 				return true, err
 			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
+	// Sorted here: each of the statements has its own part.
+	slices.SortFunc(found, func(a, b due) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.id, b.id)) })
+	found = found[:min(len(found), pageSizeOf(limit))]
+	all := make([]store.TrustDue, 0, len(found))
+	for _, v := range found {
+		all = append(all, v.TrustDue)
+	}
 	return all, err
 }
 
@@ -101,6 +143,22 @@ func (d *DB) TrustImage(ctx context.Context, repository, digest string) (v store
 		return err
 	})
 	return v, err
+}
+
+// TrustDetails implements store.TrustVerdicts. The plus keeps the index of what
+// runs out of it, whose order is another.
+func (d *DB) TrustDetails(ctx context.Context, after int64, limit int) (all []store.TrustImage, err error) {
+	err = d.read(ctx, "read verdicts", func(s *snapshot) error {
+		return s.query(ctx, "SELECT "+trustColumns+", t.details FROM trust_images t WHERE t.id > ? AND +t.idle = 0 ORDER BY t.id LIMIT ?",
+			[]any{after, pageSizeOf(limit)}, func(r *sql.Rows) (bool, error) {
+				var details []byte
+				v, err := scanTrust(r.Scan, &details)
+				v.Details = details
+				all = append(all, v)
+				return true, err
+			})
+	})
+	return all, err
 }
 
 // TrustTotals implements store.TrustVerdicts.

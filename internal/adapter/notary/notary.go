@@ -2,7 +2,7 @@
 // COSE envelopes, those of AWS Signer among them, and makes them. Nothing is
 // fetched to open one: chains end at the roots that are given, revocation is looked
 // up in the lists that are given, and time is proven by the time-stamp in the
-// envelope.
+// envelope. Only where that is asked for, OCSP responders and AWS Signer are asked.
 //
 // An Opener says what is true of an envelope, or refuses it with a
 // *signature.Refusal. Which signer is the right one is for the trust policy to say.
@@ -44,6 +44,9 @@ type Options struct {
 	// AWS is asked whether AWS Signer has revoked a signature of its own. Without
 	// it the revocation of those is not known.
 	AWS AWSRevocations
+	// OCSP asks the responders that certificates name, but AWS Signer's. Without it
+	// nobody is asked.
+	OCSP *Responders
 }
 
 // Opener opens envelopes. It may be used by several goroutines.
@@ -52,6 +55,7 @@ type Opener struct {
 	tsa     *x509.CertPool                                       // nil without such a store
 	lists   []*list
 	aws     AWSRevocations
+	ocsp    *Responders // nil: nobody is asked
 	dec     cbor.DecMode
 	chains  *checked
 }
@@ -59,7 +63,7 @@ type Opener struct {
 // New returns an Opener that holds envelopes against roots: the stores, and the
 // revocation lists, which must be readable.
 func New(roots signature.Roots, opts Options) (*Opener, error) {
-	o := &Opener{anchors: map[signature.StoreKind]map[[sha256.Size]byte]string{}, aws: opts.AWS, chains: newChecked()}
+	o := &Opener{anchors: map[signature.StoreKind]map[[sha256.Size]byte]string{}, aws: opts.AWS, ocsp: opts.OCSP, chains: newChecked()}
 	for _, s := range roots.Stores {
 		if o.anchors[s.Kind] == nil {
 			o.anchors[s.Kind] = map[[sha256.Size]byte]string{}
@@ -280,7 +284,7 @@ func (o *Opener) stamp(ctx context.Context, in *sealed, v validity, m *moment, e
 // standing looks up whether the signer's certificates, and the time-stamp's, are
 // revoked. The state of the time-stamp's counts where the signature hangs on it.
 func (o *Opener) standing(ctx context.Context, in *sealed, chain []*x509.Certificate, aws *awsSigned, when moment, at time.Time) (standing, error) {
-	all, err := revocation(o.lists, chain, when.proven, at)
+	all, err := o.revocation(ctx, chain, when.proven, at, aws == nil)
 	if err != nil {
 		return standing{}, err
 	}
@@ -295,7 +299,7 @@ func (o *Opener) standing(ctx context.Context, in *sealed, chain []*x509.Certifi
 		all = all.and(said)
 	}
 	if when.stamp != nil {
-		tsa, err := revocation(o.lists, when.stamp.chain, when.proven, at)
+		tsa, err := o.revocation(ctx, when.stamp.chain, when.proven, at, when.until.IsZero())
 		if err != nil {
 			return standing{}, err
 		}

@@ -18,11 +18,7 @@ import (
 // maxList bounds a revocation list. The longest public ones have some 10 MiB.
 const maxList = 32 << 20
 
-var (
-	oidDelta        = asn1.ObjectIdentifier{2, 5, 29, 27}
-	oidScope        = asn1.ObjectIdentifier{2, 5, 29, 28}
-	oidInvalidSince = asn1.ObjectIdentifier{2, 5, 29, 24}
-)
+var oidInvalidSince = asn1.ObjectIdentifier{2, 5, 29, 24}
 
 // The reasons of RFC 5280, 5.3.1, that do not mean for ever.
 const (
@@ -35,25 +31,8 @@ const (
 type list struct {
 	crl     *x509.RevocationList
 	order   []int // of the entries, by serial number
-	partial bool  // it does not tell of all: what is not in it may be revoked all the same
-	scope   scope
+	scope   signature.ListScope
 	issuers sync.Map // digest of a certificate: whether it made the list
-}
-
-// scope is what a list is about.
-type scope struct {
-	distribution
-	urls []string // of the piece that the list is; empty if it is whole
-}
-
-// distribution is an issuing distribution point (RFC 5280, 5.2.5).
-type distribution struct {
-	Point        asn1.RawValue  `asn1:"optional,tag:0"`
-	OnlyUsers    bool           `asn1:"optional,tag:1"`
-	OnlyCAs      bool           `asn1:"optional,tag:2"`
-	SomeReasons  asn1.BitString `asn1:"optional,tag:3"`
-	Indirect     bool           `asn1:"optional,tag:4"`
-	OnlyAttrCert bool           `asn1:"optional,tag:5"`
 }
 
 // readLists reads revocation lists.
@@ -67,21 +46,11 @@ func readLists(ders [][]byte) ([]*list, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read revocation list %d: %w", i+1, err)
 		}
-		l := &list{crl: crl, order: make([]int, len(crl.RevokedCertificateEntries))}
+		l := &list{crl: crl, order: make([]int, len(crl.RevokedCertificateEntries)), scope: signature.ScopeOf(crl)}
 		for n := range l.order {
 			l.order[n] = n
 		}
 		slices.SortStableFunc(l.order, func(a, b int) int { return l.serial(a).Cmp(l.serial(b)) })
-		for _, e := range crl.Extensions {
-			switch {
-			case e.Id.Equal(oidDelta):
-				l.partial = true
-			case e.Id.Equal(oidScope):
-				l.partial = !l.scope.read(e.Value) || l.partial
-			case e.Critical:
-				l.partial = true
-			}
-		}
 		lists = append(lists, l)
 	}
 	// The newest first: what it says of a certificate on hold counts.
@@ -96,41 +65,6 @@ func compareNumbers(a, b *big.Int) int {
 		return 0
 	}
 	return a.Cmp(b)
-}
-
-// read reads the scope, and reports whether a list with it tells of all reasons of
-// its own issuer's certificates.
-func (s *scope) read(der []byte) bool {
-	rest, err := asn1.Unmarshal(der, &s.distribution)
-	if err != nil || len(rest) > 0 || s.Indirect || s.OnlyAttrCert || s.SomeReasons.BitLength > 0 {
-		return false
-	}
-	if len(s.Point.Bytes) == 0 {
-		return true
-	}
-	var name asn1.RawValue // fullName [0], GeneralNames; relative names are nobody's
-	if rest, err := asn1.Unmarshal(s.Point.Bytes, &name); err != nil || len(rest) > 0 || name.Tag != 0 {
-		return false
-	}
-	for b := name.Bytes; len(b) > 0; {
-		var v asn1.RawValue
-		if b, err = asn1.Unmarshal(b, &v); err != nil {
-			return false
-		}
-		if v.Tag == 6 { // uniformResourceIdentifier
-			s.urls = append(s.urls, string(v.Bytes))
-		}
-	}
-	return len(s.urls) > 0
-}
-
-// covers says whether the scope takes in a certificate. Authorities with many
-// certificates cut their lists in pieces: each certificate names its piece.
-func (s *scope) covers(cert *x509.Certificate) bool {
-	if s.OnlyUsers && cert.IsCA || s.OnlyCAs && !cert.IsCA {
-		return false
-	}
-	return len(s.urls) == 0 || slices.ContainsFunc(s.urls, func(u string) bool { return slices.Contains(cert.CRLDistributionPoints, u) })
 }
 
 func (l *list) serial(n int) *big.Int { return l.crl.RevokedCertificateEntries[n].SerialNumber }
@@ -213,7 +147,7 @@ func lookUp(lists []*list, cert, issuer *x509.Certificate, proven, at time.Time)
 		if !l.madeBy(issuer) {
 			continue
 		}
-		whole := !l.partial && l.scope.covers(cert)
+		whole := l.scope.Covers(cert)
 		for _, e := range l.entries(cert.SerialNumber) {
 			if e.ReasonCode == reasonRemove || e.ReasonCode == reasonHold && asked {
 				continue

@@ -82,6 +82,33 @@ func subjectOf(d descriptor, b []byte) (signature.Subject, error) {
 // says what was left out and why, and those that were found come with it. A
 // mirror that has none is no answer: its registry is asked, too.
 func (r *Registry) Envelopes(ctx context.Context, s signature.Subject) ([]signature.Envelope, error) {
+	return r.find(ctx, s, current|old, r.options.MaxEnvelopes)
+}
+
+// EnvelopesWithin is Envelopes with other bounds than Options.MaxEnvelopes.
+func (r *Registry) EnvelopesWithin(ctx context.Context, s signature.Subject, most int64) ([]signature.Envelope, error) {
+	return r.find(ctx, s, current|old, most)
+}
+
+// CurrentEnvelopes is Envelopes without those in the tags of older cosign.
+func (r *Registry) CurrentEnvelopes(ctx context.Context, s signature.Subject) ([]signature.Envelope, error) {
+	return r.find(ctx, s, current, r.options.MaxEnvelopes)
+}
+
+// OldEnvelopes is Envelopes with nothing but those.
+func (r *Registry) OldEnvelopes(ctx context.Context, s signature.Subject) ([]signature.Envelope, error) {
+	return r.find(ctx, s, old, r.options.MaxEnvelopes)
+}
+
+// half is where envelopes are looked for.
+type half int
+
+const (
+	current half = 1 << iota // by the list of referrers, or the tag that stands in for it
+	old                      // by the tags of older cosign
+)
+
+func (r *Registry) find(ctx context.Context, s signature.Subject, in half, most int64) ([]signature.Envelope, error) {
 	repo, err := repositoryOf(s)
 	if err != nil {
 		return nil, err
@@ -94,7 +121,7 @@ func (r *Registry) Envelopes(ctx context.Context, s signature.Subject) ([]signat
 	defer cancel()
 	var envelopes []signature.Envelope
 	for _, repo := range repos {
-		if envelopes, err = r.envelopesIn(ctx, repo, s); err == nil && len(envelopes) > 0 || ctx.Err() != nil {
+		if envelopes, err = r.envelopesIn(ctx, repo, s, in, most); err == nil && len(envelopes) > 0 || ctx.Err() != nil {
 			break
 		}
 	}
@@ -116,23 +143,28 @@ func repositoryOf(s signature.Subject) (name.Repository, error) {
 	return ref.Context(), nil
 }
 
-func (r *Registry) envelopesIn(ctx context.Context, repo name.Repository, s signature.Subject) ([]signature.Envelope, error) {
+func (r *Registry) envelopesIn(ctx context.Context, repo name.Repository, s signature.Subject, of half, most int64) ([]signature.Envelope, error) {
 	in, err := r.enter(ctx, repo)
 	if err != nil {
 		return nil, &signature.Incomplete{Left: []error{err}}
 	}
 	f := newFinder(in, s)
-	if most := r.options.MaxEnvelopes; most > 0 {
-		f.budget = min(f.budget, most)
+	if most > 0 {
+		f.most = min(f.most, most)
+		f.budget = f.most
 	}
-	f.all.Go(func() { in.referrers(ctx, f) })
-	for _, suffix := range []string{suffixSignatures, suffixAttestations} {
-		f.all.Go(func() { in.cosigned(ctx, f, referrersTag(s.Digest)+suffix) })
+	if of&current != 0 {
+		f.all.Go(func() { in.referrers(ctx, f) })
+	}
+	if of&old != 0 {
+		for _, suffix := range []string{suffixSignatures, suffixAttestations} {
+			f.all.Go(func() { in.cosigned(ctx, f, referrersTag(s.Digest)+suffix) })
+		}
 	}
 	return f.result()
 }
 
-// support is what is known of a registry's lists of referrers.
+// support is what is known of lists of referrers.
 type support struct{ atomic.Int32 }
 
 const (
@@ -140,6 +172,27 @@ const (
 	hasReferrers
 	lacksReferrers
 )
+
+// maxSupported bounds the registries of which it is remembered that they have
+// lists. An installation knows a few; names of others come from what is deployed.
+const maxSupported = 1000
+
+// listsOf is what is known of all of a registry. That one repository has lists is
+// good for the others: where one has none all the same, its answer says so, and that
+// costs one request more. The contrary is not: some registries answer for a
+// repository that isn't there as if they had no lists, and who took their word
+// would find no signature of any other.
+func (r *Registry) listsOf(host string) *support {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.lists[host] == nil {
+		if len(r.lists) >= maxSupported {
+			clear(r.lists)
+		}
+		r.lists[host] = &support{}
+	}
+	return r.lists[host]
+}
 
 // errNoReferrers says that a registry keeps no lists of referrers.
 var errNoReferrers = errors.New("the registry has no lists of referrers")
@@ -152,6 +205,9 @@ func (r *repository) referrers(ctx context.Context, f *finder) {
 	var failed []error
 	var asked sync.WaitGroup
 	known := r.lists.Load()
+	if known == unknownSupport {
+		known = r.all.Load()
+	}
 	if known != hasReferrers {
 		asked.Go(func() { tagged, failed = r.tagged(ctx, f.subject.Digest) })
 	}
@@ -169,12 +225,15 @@ func (r *repository) referrers(ctx context.Context, f *finder) {
 	switch {
 	case err == nil:
 		r.lists.Store(hasReferrers)
+		r.all.Store(hasReferrers)
 		return
 	case !errors.Is(err, errNoReferrers):
 		f.leave(fmt.Errorf("list referrers: %w", err))
 		return
 	}
-	r.lists.Store(lacksReferrers)
+	if r.all.Load() != hasReferrers {
+		r.lists.Store(lacksReferrers)
+	}
 	if known == hasReferrers {
 		tagged, failed = r.tagged(ctx, f.subject.Digest) // it had them a moment ago
 	}

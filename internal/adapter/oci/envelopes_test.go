@@ -217,6 +217,45 @@ func TestEnvelopesInTime(t *testing.T) {
 	}
 }
 
+// Who holds little memory reads as much as he said, and is told that it is not
+// all.
+func TestEnvelopesInSomeBytes(t *testing.T) {
+	h := newHub(t)
+	p := inRegistry(t, h)
+	large := envelopes()[3]
+	for i := range 4 {
+		large.Payload = append([]byte{0xd2, byte(i)}, large.Payload...)
+		if _, err := p.attach(large); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tc := range []struct {
+		name  string
+		most  int64
+		found func(n int) bool
+		words string
+	}{
+		{"all", 256 << 10, func(n int) bool { return n == 4 }, ""},
+		{"as many as fit", 100 << 10, func(n int) bool { return n > 0 && n < 4 }, "more than 102400 bytes are attached"},
+		{"none", 1 << 10, func(n int) bool { return n == 0 }, "more than 1024 bytes are attached"},
+		{"no more than the door's own limit", 1 << 40, func(n int) bool { return n == 4 }, ""},
+	} {
+		r, _ := door(t, oci.Options{MaxEnvelopes: tc.most})
+		got, err := r.Envelopes(t.Context(), p.subject)
+		if !tc.found(len(got)) {
+			t.Errorf("%s: found %d", tc.name, len(got))
+		}
+		bytes := int64(0)
+		for _, e := range got {
+			bytes += int64(len(e.Payload))
+		}
+		if bytes > tc.most {
+			t.Errorf("%s: %d bytes were read", tc.name, bytes)
+		}
+		checkIncomplete(t, err, tc.words, "", false)
+	}
+}
+
 // A mirror that keeps no signatures is no answer.
 func TestEnvelopesBesideMirror(t *testing.T) {
 	h, mirror := newHub(t), newHub(t)

@@ -54,7 +54,8 @@ type finder struct {
 	mu      sync.Mutex
 	seen    map[string]bool // manifests, by digest
 	fetched int
-	budget  int64
+	most    int64 // bytes that may be fetched
+	budget  int64 // what is left of them
 	found   []found
 	left    signature.Incomplete
 	ended   bool // that time is over was told
@@ -67,7 +68,7 @@ type found struct {
 }
 
 func newFinder(s store, about signature.Subject) *finder {
-	return &finder{store: s, subject: about, slots: make(chan struct{}, finders), seen: map[string]bool{}, budget: maxFound}
+	return &finder{store: s, subject: about, slots: make(chan struct{}, finders), seen: map[string]bool{}, budget: maxFound, most: maxFound}
 }
 
 // leave notes what was left out.
@@ -110,9 +111,18 @@ func order(w signature.Way) int {
 
 // limited is the error for a limit of what is read.
 func limited(format string, args ...any) error {
-	return fault.New(fault.Exhausted, format, args...).
+	return fault.New(fault.Exhausted, "%w", &tooMuch{fmt.Sprintf(format, args...)}).
 		With("remove from the repository what is attached to the image and no longer needed")
 }
+
+// tooMuch says that more is attached to an image than is read of it.
+type tooMuch struct{ text string }
+
+func (t *tooMuch) Error() string { return t.text }
+
+// TooMuch reports whether an error of Envelopes is one of the image's: more is
+// attached to it than is read. An Exhausted one can be the registry's, too.
+func TooMuch(err error) bool { return errors.As(err, new(*tooMuch)) }
 
 // follow reads manifests in the background that a list has. Lists of referrers
 // claim that all of theirs are about the subject.
@@ -263,7 +273,7 @@ func (f *finder) spend(n int64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if n > f.budget {
-		return limited("more than %d bytes are attached to %s", maxFound, short(f.subject.Digest))
+		return limited("more than %d bytes are attached to %s", f.most, short(f.subject.Digest))
 	}
 	f.budget -= n
 	return nil

@@ -53,6 +53,7 @@ type Registry struct {
 
 	mu    sync.Mutex
 	repos map[string]*repository // by name, those that were entered
+	lists map[string]*support    // by registry
 	hosts map[string]*host       // by registry, those that are watched
 	// verdicts say of digests whether they are of images, where that was looked up.
 	verdicts map[string]bool
@@ -70,7 +71,7 @@ func NewRegistry(o Options, log *slog.Logger) (*Registry, error) {
 		return nil, err
 	}
 	return &Registry{options: o, log: log, base: base, brisk: brisk(base), mirrors: mirrors, sleep: sleep, stall: stallWithin, now: time.Now,
-		repos: map[string]*repository{}, hosts: map[string]*host{}, verdicts: map[string]bool{}}, nil
+		repos: map[string]*repository{}, lists: map[string]*support{}, hosts: map[string]*host{}, verdicts: map[string]bool{}}, nil
 }
 
 // Close ends idle connections.
@@ -215,7 +216,7 @@ func (r *Registry) enterBy(ctx context.Context, in *repository, registry name.Re
 // way to it.
 func (r *Registry) approach(ctx context.Context, repo name.Repository) (*repository, name.Registry, http.RoundTripper, error) {
 	host := repo.RegistryStr()
-	in := &repository{name: repo, scheme: "https", stall: r.stall, until: r.now().Add(enteredFor)}
+	in := &repository{name: repo, scheme: "https", stall: r.stall, until: r.now().Add(enteredFor), all: r.listsOf(host)}
 	plain := r.options.PlainHTTP || isLoopback(host)
 	if h := r.watched(host); h != nil {
 		plain = plain || h.isPlain()

@@ -29,7 +29,8 @@ type repository struct {
 	stall      time.Duration // how long stallBytes may take
 	until      time.Time     // when it is entered anew
 	byToken    bool          // its registry gave a token for what may be done
-	lists      support       // of referrers
+	lists      support       // of referrers, here
+	all        *support      // the same for all of the registry
 }
 
 // get asks for a part of the repository. The caller closes the body of the

@@ -211,14 +211,15 @@ func noTime(unknown string) error {
 	return r
 }
 
-// enoughLogs counts logs, not entries: one log twice is one log.
+// enoughLogs counts logs, not entries: one log twice is one log, and so is one key
+// under two ids.
 func (o *Opener) enoughLogs(r *realm, found []logged) error {
 	if len(r.logs) == 0 {
 		return nil
 	}
-	seen := map[*log]bool{}
+	seen := map[string]bool{}
 	for _, f := range found {
-		seen[f.log] = true
+		seen[f.log.name] = true
 	}
 	if len(seen) < o.want {
 		return signature.Refuse(signature.NoLog, "%d known logs hold the signature, want %d: its trusted root has logs", len(seen), o.want)

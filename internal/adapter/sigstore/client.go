@@ -97,7 +97,7 @@ func (c client) once(r *http.Request) (answer []byte, again bool, err error) {
 	defer cancel()
 	resp, err := c.http.Do(r.WithContext(ctx))
 	if err != nil {
-		return nil, r.Context().Err() == nil, fault.New(fault.Unavailable, "ask %s: %w", r.URL.Host, err)
+		return nil, r.Context().Err() == nil, fault.New(fault.Unavailable, "ask %s: %w", r.URL.Host, err).With("is its address right, and can it be reached from here?")
 	}
 	defer resp.Body.Close()
 	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))

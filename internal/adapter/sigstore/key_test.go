@@ -140,15 +140,6 @@ func TestOldTricks(t *testing.T) {
 	keyed := must(signer(t, sigstore.SignerOptions{Key: key, Services: s.services(t, parts)}).SignOld(ctx, image, nil))(t)
 	cert := must(s.keyless(t, parts).SignOld(ctx, image, nil))(t)
 	another := must(s.keyless(t, parts).SignOld(ctx, image, nil))(t)
-	note := func(e signature.Envelope, name, value string) signature.Envelope {
-		notes := map[string]string{}
-		for k, v := range e.Annotations {
-			notes[k] = v
-		}
-		notes[name] = value
-		e.Annotations = notes
-		return e
-	}
 	payload := func(text string) signature.Envelope {
 		digest := sha256.Sum256([]byte(text))
 		sig := must(key.Sign(rand.Reader, digest[:], crypto.SHA256))(t)
@@ -372,4 +363,16 @@ func TestThresholdOfLogs(t *testing.T) {
 	if _, err := open(o, doc, image); err != nil {
 		t.Errorf("with two logs: %v", err)
 	}
+}
+
+// note gives an envelope another annotation.
+func note(e signature.Envelope, name, value string) signature.Envelope {
+	notes := map[string]string{name: value}
+	for k, v := range e.Annotations {
+		if k != name {
+			notes[k] = v
+		}
+	}
+	e.Annotations = notes
+	return e
 }

@@ -13,6 +13,7 @@ import (
 // of the authority that has signed it.
 type revocationList struct {
 	*x509.RevocationList
+	scope   signature.ListScope
 	serials map[string]struct{}
 }
 
@@ -24,7 +25,7 @@ func readRevocationList(der []byte) (*revocationList, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &revocationList{l, make(map[string]struct{}, len(l.RevokedCertificateEntries))}
+	r := &revocationList{l, signature.ScopeOf(l), make(map[string]struct{}, len(l.RevokedCertificateEntries))}
 	for _, e := range l.RevokedCertificateEntries {
 		r.serials[e.SerialNumber.String()] = struct{}{}
 	}
@@ -46,6 +47,9 @@ func (o *Opener) revoked(chain []*x509.Certificate, at time.Time) (until time.Ti
 			}
 			if _, is := l.serials[c.SerialNumber.String()]; is {
 				return until, "", signature.Refuse(signature.Revoked, "the certificate of %q was revoked by its authority", clip(c.Subject.String()))
+			}
+			if !l.scope.Covers(c) || l.ThisUpdate.After(at.Add(skew)) {
+				continue // it would not have it, or is yet to come
 			}
 			if fresh := l.NextUpdate.IsZero() || at.Before(l.NextUpdate); fresh {
 				best = signature.NotRevoked

@@ -13,6 +13,7 @@ type Services struct {
 	Fulcio string   // gives certificates for OIDC tokens
 	Logs   []LogURL // all of them are written to
 	Stamps []string // time-stamping authorities; all of them are asked
+	OIDC   string   // issuer at which persons sign in; it is asked by a SignIn alone
 }
 
 // LogURL is the address of a Rekor.
@@ -29,6 +30,7 @@ func PublicServices() Services {
 		Fulcio: "https://fulcio.sigstore.dev",
 		Logs:   []LogURL{{"https://rekor.sigstore.dev", 1}},
 		Stamps: []string{"https://timestamp.sigstore.dev/api/v1/timestamp"},
+		OIDC:   PublicIssuer,
 	}
 }
 
@@ -49,6 +51,9 @@ func ReadServices(doc []byte, at time.Time) (Services, error) {
 	var s Services
 	for _, ca := range pick(o, "caUrls", at, 1, 1) {
 		s.Fulcio = ca.URL
+	}
+	for _, i := range pick(o, "oidcUrls", at, 1, 1) {
+		s.OIDC = i.URL
 	}
 	s.Logs = pick(o, "rekorTlogUrls", at, wanted(o.object("rekorTlogConfig")), 2)
 	for _, t := range pick(o, "tsaUrls", at, wanted(o.object("tsaConfig")), 1) {

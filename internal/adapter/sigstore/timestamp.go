@@ -23,6 +23,7 @@ type token struct {
 	time         time.Time
 	imprintHash  crypto.Hash
 	imprint      []byte
+	nonce        *big.Int // nil without one
 	certificates []*x509.Certificate
 
 	issuer       []byte   // of the signer's certificate
@@ -36,6 +37,10 @@ type token struct {
 	certHash     crypto.Hash
 	signedBySelf []byte // the signature
 }
+
+// maxInexact is how inexact a time stamp may say that it is, in seconds: the
+// certificates whose time it proves live for ten minutes. Authorities say a second.
+const maxInexact = 60
 
 var errToken = errors.New("it is not a time stamp as RFC 3161 has it")
 
@@ -131,6 +136,9 @@ func (t *token) check(leaf *x509.Certificate, over [][]byte) error {
 	}
 	if len(leaf.ExtKeyUsage) != 1 || len(leaf.UnknownExtKeyUsage) > 0 || !criticalUsage(leaf) {
 		return errors.New("its certificate is not for time stamps alone")
+	}
+	if leaf.IsCA || leaf.KeyUsage != 0 && leaf.KeyUsage&(x509.KeyUsageDigitalSignature|x509.KeyUsageContentCommitment) == 0 {
+		return errors.New("its certificate is not for signatures: it is an authority's, or its key usage says so")
 	}
 	if !bytes.Equal(t.digest, sum(t.digestHash, t.info)) {
 		return errors.New("its content is not what its authority signed")
@@ -364,6 +372,46 @@ func (t *token) readInfo() error {
 	var err error
 	if t.time, err = time.Parse("20060102150405Z", string(when)); err != nil { // takes fractions of a second, too
 		return errToken
+	}
+	return t.readRest(seq)
+}
+
+// readRest reads what may follow the time: how exact it is, the nonce, and
+// extensions, of which none is known.
+func (t *token) readRest(in cryptobyte.String) error {
+	var accuracy, extensions cryptobyte.String
+	var exact, extended bool
+	if !in.ReadOptionalASN1(&accuracy, &exact, casn1.SEQUENCE) || !in.SkipOptionalASN1(casn1.BOOLEAN) {
+		return errToken
+	}
+	if exact {
+		var seconds uint
+		if accuracy.PeekASN1Tag(casn1.INTEGER) && !accuracy.ReadASN1Integer(&seconds) {
+			return errToken
+		}
+		if seconds > maxInexact { // fractions of a second beside it make no difference
+			return errors.New("its authority says that its clock may be wrong by more than a minute")
+		}
+	}
+	if in.PeekASN1Tag(casn1.INTEGER) {
+		if t.nonce = new(big.Int); !in.ReadASN1Integer(t.nonce) {
+			return errToken
+		}
+	}
+	if !in.SkipOptionalASN1(tagged(0)) || !in.ReadOptionalASN1(&extensions, &extended, tagged(1)) || !in.Empty() {
+		return errToken
+	}
+	for !extensions.Empty() {
+		var e cryptobyte.String
+		var id asn1.ObjectIdentifier
+		var critical bool
+		if !extensions.ReadASN1(&e, casn1.SEQUENCE) || !e.ReadASN1ObjectIdentifier(&id) ||
+			e.PeekASN1Tag(casn1.BOOLEAN) && !e.ReadASN1Boolean(&critical) {
+			return errToken
+		}
+		if critical {
+			return errors.New("it has a critical extension that is not known, " + id.String())
+		}
 	}
 	return nil
 }

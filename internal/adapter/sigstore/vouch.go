@@ -98,6 +98,9 @@ func (s *Signer) stamp(ctx context.Context, address string, over []byte) ([]byte
 	if string(t.imprint) != string(digest) {
 		return nil, errors.New("the time stamp is over something else")
 	}
+	if t.nonce == nil || t.nonce.Cmp(nonce) != 0 {
+		return nil, errors.New("the time stamp answers another request: its nonce is not ours")
+	}
 	return answer, nil
 }
 

@@ -3,8 +3,8 @@
 // has them, the verdicts. All of it survives a restart, so that the door of this
 // host goes on by its last good policy and facts while the server is away.
 //
-// It fetches and keeps; what a request comes to is decided elsewhere, by whoever
-// asks Standing and Facts, and tells Decided.
+// Decide is a decider for that door, and Decided what is to be told of its verdicts.
+// What a request comes to is the room's business (see internal/admit).
 package brief
 
 import (
@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/admission"
@@ -51,8 +52,9 @@ type Standing struct {
 
 // Keeper keeps it. It is safe for concurrent use.
 type Keeper struct {
-	o    Options
-	wake chan struct{} // one token when there is something to fetch or to send
+	o        Options
+	compiled atomic.Pointer[compiled]
+	wake     chan struct{} // one token when there is something to fetch or to send
 
 	mu       sync.Mutex
 	standing Standing
@@ -63,6 +65,7 @@ type Keeper struct {
 	lost     uint64 // verdicts that found no room
 	dirty    bool   // unsent is another than the file says
 	news     chan struct{}
+	silent   time.Time // when the server did not answer a decision
 	// unwritten says that the disk did not take what was last to be kept.
 	unwritten bool
 }
@@ -193,6 +196,7 @@ func (k *Keeper) fetch(ctx context.Context) error {
 func (k *Keeper) take(b link.AdmissionBrief) error {
 	k.mu.Lock()
 	now := k.o.Clock().UTC()
+	k.told = b.AdmissionWish
 	if !b.Changed {
 		if k.have && b.Stamp == k.standing.Stamp {
 			k.standing.Confirmed = now

@@ -17,6 +17,9 @@ const (
 	freshFor = 2 * refreshEvery
 	// askFor is how long a decision waits for the server.
 	askFor = 2 * time.Second
+	// silentFor is how long a server that did not answer is not asked again about what
+	// is known here.
+	silentFor = 15 * time.Second
 	// maxImages bounds the images that are kept, and keepImages how long one is after
 	// it was asked for last.
 	maxImages  = 500
@@ -53,6 +56,9 @@ func (k *Keeper) Facts(ctx context.Context, images []link.AskedImage) []admissio
 		timed, cancel := context.WithTimeout(ctx, askFor)
 		defer cancel()
 		if err := k.ask(timed, stale, true); err != nil {
+			k.mu.Lock()
+			k.silent = now
+			k.mu.Unlock()
 			why = "the server does not tell what is known of it: " + err.Error()
 		}
 	}
@@ -72,6 +78,9 @@ func (k *Keeper) fresh(m link.AskedImage, now time.Time) bool {
 		return false
 	}
 	x.used = now
+	if age := now.Sub(k.silent); age >= 0 && age < silentFor {
+		return true // it did not answer just now: a decision must not wait again
+	}
 	settled := x.facts.Scan.State == admission.Known && x.facts.Trust.State != admission.Waiting
 	return settled && now.Sub(x.confirmed) < freshFor
 }

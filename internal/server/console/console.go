@@ -33,6 +33,8 @@ type Deps struct {
 	Enrolment Enrolment
 	// Notify is nil where nobody is told of anything; there is no such page then.
 	Notify Notify
+	// Trust is nil where no image is verified; there are no such pages then.
+	Trust Trust
 	// Fingerprint is that of the server's certificate authority, which an agent
 	// that joins is told.
 	Fingerprint string
@@ -114,6 +116,7 @@ func (c *Console) routes() http.Handler {
 	done(access.ManageImages, "POST /owners", c.setOwner)
 	done(access.ManageImages, "POST /owners/remove", c.removeOwner)
 	c.registryRoutes(seen, done)
+	c.trustRoutes(seen)
 	seen(access.ReadImages, "GET /acceptances", c.acceptances)
 	done(access.ManageImages, "POST /acceptances", c.accept)
 	done(access.ManageImages, "POST /acceptances/{id}/end", c.endAcceptance)
@@ -154,6 +157,17 @@ func (c *Console) registryRoutes(seen, done func(access.Scope, string, view)) {
 	seen(access.ReadImages, "GET /registries/{name}", c.registry)
 	seen(access.ReadImages, "GET /registries/{name}/live", c.registryLive)
 	done(access.ReadImages, "POST /registries/{name}/{change}", c.changeRegistry)
+}
+
+// trustRoutes adds the pages of who has signed images, and who must have.
+func (c *Console) trustRoutes(seen func(access.Scope, string, view)) {
+	seen(access.ReadImages, "GET /trust", c.trust)
+	seen(access.ReadImages, "GET /trust/live", c.trustLive)
+	seen(access.ReadImages, "GET /trust/policy", c.policy)
+	seen(access.ReadImages, "GET /trust/policy/{version}", c.policyVersion)
+	seen(access.ManageTrust, "GET /trust/policy/edit", c.editPolicy)
+	seen(access.ManageTrust, "POST /trust/policy/check", c.confirmedUpTo(maxPolicyForm, c.checkPolicy))
+	seen(access.ManageTrust, "POST /trust/policy/edit", c.confirmedUpTo(maxPolicyForm, c.changePolicy))
 }
 
 // guardHeaders sets what keeps a browser from doing anything with a page but

@@ -14,7 +14,9 @@ import (
 	"github.com/castellan-security/castellan/internal/server/live"
 	"github.com/castellan-security/castellan/internal/server/notify"
 	"github.com/castellan-security/castellan/internal/server/registries"
+	"github.com/castellan-security/castellan/internal/server/verify"
 	"github.com/castellan-security/castellan/internal/store"
+	"github.com/castellan-security/castellan/internal/trust"
 )
 
 // Store is what the console reads; store.Store satisfies it.
@@ -155,6 +157,34 @@ type Enrolment interface {
 	Invite(ctx context.Context, who access.Identity, name string, life time.Duration) (i access.Invitation, token string, err error)
 	Certificates(ctx context.Context, who access.Identity, agentID string) ([]access.Certificate, error)
 	Revoke(ctx context.Context, who access.Identity, agentID string) (int, error)
+}
+
+// Trust knows who has signed images, and keeps the trust policy; *verify.Service
+// satisfies it. It refuses what an identity may not do.
+type Trust interface {
+	TrustVerdicts
+	TrustPolicies
+	TrustChanges
+}
+
+// TrustVerdicts reads what came of verifying images.
+type TrustVerdicts interface {
+	Images(ctx context.Context, who access.Identity, q store.TrustQuery) ([]store.TrustImage, error)
+	Image(ctx context.Context, who access.Identity, repository, digest string) (store.TrustImage, error)
+	Totals(ctx context.Context, who access.Identity) (store.TrustTotals, error)
+}
+
+// TrustPolicies reads the trust policy and its history.
+type TrustPolicies interface {
+	Policy(ctx context.Context, who access.Identity, version int64) (store.TrustPolicy, error)
+	Policies(ctx context.Context, who access.Identity, before int64, limit int) ([]store.TrustPolicy, error)
+}
+
+// TrustChanges changes it.
+type TrustChanges interface {
+	Explain(who access.Identity, text string) (means []trust.Passage, problems []trust.Problem, err error)
+	Try(ctx context.Context, who access.Identity, text string) (verify.Trial, error)
+	SetPolicy(ctx context.Context, who access.Identity, text, comment string, after int64) (store.TrustPolicy, error)
 }
 
 // Notify decides who is told of what happens; *notify.Service satisfies it. It

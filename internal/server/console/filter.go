@@ -38,6 +38,11 @@ func imageFilter(v url.Values) filter {
 	return newFilter("/images", []string{"text", "state", "owner", "running"}, v)
 }
 
+// trustFilter does the same for the list of images by the trust policy.
+func trustFilter(v url.Values) filter {
+	return newFilter("/trust", []string{"state", "running", "signer", "repository", "image"}, v)
+}
+
 // vulnerabilityFilter does the same for the list of vulnerabilities, and for
 // those of one image, which is at another address.
 func vulnerabilityFilter(path string, v url.Values) filter {

@@ -55,7 +55,9 @@ type imageData struct {
 	Layers    []layerView
 	Workloads []asset.Workload
 	Entries   []store.RegistryImage // where registries hold it
-	Filter    filter                // of the findings
+	Trust     []imageTrust          // who has signed it; Trusts says that this is known here
+	Trusts    bool
+	Filter    filter // of the findings
 	Problem   string
 	Packages  []packageView
 	Text      string // what packages are searched for
@@ -163,6 +165,10 @@ func (c *Console) readImageOverview(r *http.Request, v visit) (imageData, error)
 	if d.Entries, err = c.Store.ImageEntries(ctx, d.ID); err != nil {
 		return d, err
 	}
+	if d.Trust, err = c.readImageTrust(ctx, v, d.ID); err != nil {
+		return d, err
+	}
+	d.Trusts = c.Trust != nil
 	d.Workloads, err = c.Store.Workloads(ctx, store.WorkloadQuery{ImageID: d.ID, States: []asset.State{asset.Running}, Limit: linesShown})
 	return d, err
 }

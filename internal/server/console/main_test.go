@@ -20,6 +20,7 @@ import (
 	"github.com/castellan-security/castellan/internal/server/console"
 	"github.com/castellan-security/castellan/internal/server/console/consoletest"
 	"github.com/castellan-security/castellan/internal/server/live"
+	"github.com/castellan-security/castellan/internal/server/verify"
 )
 
 var show = flag.String("show", "", "serve the shop at this address (127.0.0.1:8700) instead of testing, to look at pages while they are made")
@@ -42,6 +43,7 @@ type house struct {
 	accounts *fakeAccount
 	images   *fakeImages
 	notify   *fakeNotify
+	trust    *fakeTrust
 	tables   *live.Tables
 	feed     *live.Feed
 	wrong    *live.Conditions
@@ -86,10 +88,12 @@ func newHouse(shop consoletest.Shop, now time.Time) (*house, error) {
 	for _, a := range shop.Agents {
 		h.tables.Apply(a.ID, link.Report{Agent: a, Snapshot: true, Processes: runningOn(shop, a.ID)})
 	}
+	var trusting *verify.Service
+	trusting, h.trust = newTrust(h.store, h.now)
 	var err error
 	h.Console, err = console.New(console.Deps{
 		Store: h.store, Account: h.accounts, Tables: h.tables, Feed: h.feed, Conditions: h.wrong,
-		Images: h.images, Registries: newRegistries(h.accounts, h.now), Enrolment: fakeEnrolment{h.accounts}, Notify: h.notify, Fingerprint: "sha256:0f3c",
+		Images: h.images, Registries: newRegistries(h.accounts, h.now), Enrolment: fakeEnrolment{h.accounts}, Notify: h.notify, Trust: trusting, Fingerprint: "sha256:0f3c",
 		Status: status, Version: "0.1.0-test", Clock: clock,
 	})
 	return h, err

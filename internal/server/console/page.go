@@ -65,9 +65,12 @@ func (c *Console) signedIn(scope access.Scope, h view) http.HandlerFunc {
 }
 
 // confirmed lets only forms through that carry the session's CSRF token.
-func (c *Console) confirmed(h view) view {
+func (c *Console) confirmed(h view) view { return c.confirmedUpTo(maxForm, h) }
+
+// confirmedUpTo is confirmed for forms of at most so many bytes.
+func (c *Console) confirmedUpTo(most int64, h view) view {
 	return func(w http.ResponseWriter, r *http.Request, v visit) error {
-		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		r.Body = http.MaxBytesReader(w, r.Body, most)
 		if err := r.ParseForm(); err != nil {
 			return fault.New(fault.Invalid, "read the form: %w", err)
 		}

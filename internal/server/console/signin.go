@@ -34,6 +34,7 @@ var notices = map[string]string{
 	"target-tested":    "The target has taken a test.",
 	"target-changed":   "The target is changed. Test it, to see that it is reached.",
 	"target-removed":   "The target is removed. It is told nothing more.",
+	"policy-set":       "It is the trust policy now. What runs is verified anew by it.",
 }
 
 // signInForm is what the sign-in page shows again after a refusal.

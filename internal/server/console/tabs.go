@@ -61,6 +61,9 @@ func (c *Console) workloadTab(w http.ResponseWriter, r *http.Request, v visit) e
 	if err != nil {
 		return err
 	}
+	if d.Trust, err = c.trustOf(r.Context(), v, d.Workload); err != nil {
+		return err
+	}
 	return c.show(w, r, http.StatusOK, tabBody(c.page(r, v, "workloads", workloadName(d.Workload)), d))
 }
 

@@ -24,6 +24,8 @@ type workloadsData struct {
 	Pages   pages
 	Problem string // what is wrong with the filter
 	Running int    // on this page
+	// Marks are the states of images that may not run, by trustName.
+	Marks map[string]store.TrustState
 }
 
 func (c *Console) workloads(w http.ResponseWriter, r *http.Request, v visit) error {
@@ -37,6 +39,8 @@ func (c *Console) workloads(w http.ResponseWriter, r *http.Request, v visit) err
 		}
 		d.Problem, status = said, c.Status(err)
 	} else if err := c.listWorkloads(r, &d, q); err != nil {
+		return err
+	} else if d.Marks, err = c.trustMarks(r.Context(), v); err != nil {
 		return err
 	}
 	return c.show(w, r, status, workloadsBody(c.page(r, v, "workloads", "Workloads"), d))
@@ -67,8 +71,9 @@ func (c *Console) listWorkloads(r *http.Request, d *workloadsData, q store.Workl
 // workloadData is the page of one workload.
 type workloadData struct {
 	asset.Workload
-	Host   string       // of its agent
-	Known  *store.Image // what is known of its image, nil for nothing
+	Host   string            // of its agent
+	Known  *store.Image      // what is known of its image, nil for nothing
+	Trust  *store.TrustImage // what the trust policy says of its image, nil for nothing
 	Traits []trait
 	Tree   tree
 	Recent []event.Event
@@ -89,6 +94,9 @@ func (c *Console) workload(w http.ResponseWriter, r *http.Request, v visit) erro
 		return err
 	}
 	if d.Known, err = c.imageOf(ctx, v, one); err != nil {
+		return err
+	}
+	if d.Trust, err = c.trustOf(ctx, v, one); err != nil {
 		return err
 	}
 	recent, err := c.Store.Events(ctx, store.EventQuery{

@@ -67,6 +67,23 @@ func (s *Service) Hook(ctx context.Context, name, token string, body []byte, con
 	return s.tell(name, changes), nil
 }
 
+// Seek has a repository listed soon, and what is new in it scanned, and reports
+// whether a registry that is watched would have it.
+func (s *Service) Seek(host, repository string) bool {
+	s.mu.Lock()
+	var names []string
+	for name, p := range s.plans {
+		if p.r.Host == host && watches(p.r, repository) {
+			names = append(names, name)
+		}
+	}
+	s.mu.Unlock()
+	for _, name := range names {
+		s.tell(name, []asset.RegistryChange{{Host: host, Repository: repository}})
+	}
+	return len(names) > 0
+}
+
 // tell notes what a registry told of itself, and returns how many repositories
 // are listed anew.
 func (s *Service) tell(name string, changes []asset.RegistryChange) (n int) {
@@ -136,4 +153,21 @@ func sleep(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	case <-t.C:
 	}
+}
+
+// Held returns which repositories of a registry nothing is to be read of now,
+// because it refuses; of a registry that is not watched all.
+func (s *Service) Held(r asset.Registry) func(repository string) bool {
+	s.mu.Lock()
+	p := s.plans[r.Name]
+	s.mu.Unlock()
+	if p == nil {
+		return func(string) bool { return true }
+	}
+	held, _ := s.holds.held(r.Name, p.r.Host, s.clock(), nil)
+	of := map[string]bool{}
+	for _, h := range held {
+		of[h.Repository] = true
+	}
+	return func(repository string) bool { return of[""] || of[repository] }
 }

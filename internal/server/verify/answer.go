@@ -36,7 +36,7 @@ const (
 )
 
 // ask has an agent verify an image.
-func (s *Service) ask(agentID string, v *store.TrustImage, p store.TrustPolicy, now time.Time) {
+func (s *Service) ask(agentID string, v *store.TrustDue, p store.TrustPolicy, now time.Time) {
 	l := lease{job: rand.Text(), repository: v.Repository, digest: v.Digest, policy: p.Digest, tries: v.Tries, until: now.Add(leaseFor)}
 	s.mu.Lock()
 	s.leases[agentID] = l

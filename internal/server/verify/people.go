@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -157,7 +158,24 @@ func (s *Service) Image(ctx context.Context, who access.Identity, repository, di
 	if err := who.Need(access.ReadImages); err != nil {
 		return store.TrustImage{}, err
 	}
-	return s.Store.TrustImage(ctx, repository, digest)
+	v, err := s.Store.TrustImage(ctx, repository, digest)
+	if err != nil || len(v.Details) == 0 {
+		return v, err
+	}
+	v.Details, err = told(v.Details)
+	return v, err
+}
+
+// told is a verdict without what is kept for trials alone.
+func told(details []byte) ([]byte, error) {
+	var v trust.Verdict
+	err := json.Unmarshal(details, &v)
+	v.Facts = nil
+	b, encodeErr := json.Marshal(v)
+	if err = errors.Join(err, encodeErr); err != nil {
+		return nil, fmt.Errorf("decode verdict: %w", err)
+	}
+	return b, nil
 }
 
 // Totals counts images that run by their states. It needs access.ReadImages.

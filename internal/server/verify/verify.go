@@ -1,6 +1,8 @@
 // Package verify keeps the images of the fleet verified by its trust policy: each
 // image that runs is held against the policy by one of the agents that have it,
 // when it is new, when the policy changes, and when the answer holds no longer.
+// What registries hold that are watched, and runs nowhere, the server verifies
+// itself.
 //
 // Agents verify because they have the way to the registry and the credentials for
 // it. What was handed out is remembered in memory alone: an answer to what a
@@ -39,6 +41,9 @@ const (
 	// leaseFor is how long an agent has for one image: a registry that is asked
 	// to wait is asked for half a minute at most.
 	leaseFor = 3 * time.Minute
+	// dueForOne is how many images are looked at for each agent that has time: of a
+	// few that all have, each gets one.
+	dueForOne = 32
 )
 
 // PartTrust is the name of the condition that is set.
@@ -50,6 +55,14 @@ type Store interface {
 	Agents(ctx context.Context) ([]asset.Agent, error)
 	Workloads(ctx context.Context, q store.WorkloadQuery) ([]asset.Workload, error)
 	AppendAudit(ctx context.Context, a access.Audit) error
+	Watched
+}
+
+// Watched tells what registries are watched, and what they hold; see
+// store.Registries.
+type Watched interface {
+	Registries(ctx context.Context) ([]store.WatchedRegistry, error)
+	RegistryImages(ctx context.Context, q store.RegistryImageQuery) ([]store.RegistryImage, error)
 }
 
 // Directions reach the agents that listen.
@@ -61,8 +74,8 @@ type Directions interface {
 	EndVerify(agentID, job string)
 }
 
-// Options are what a Service needs. All but Check, Condition and Every are
-// required.
+// Options are what a Service needs. All but Check, Condition, Every, Own and Held
+// are required.
 type Options struct {
 	Store      Store
 	Directions Directions
@@ -71,20 +84,26 @@ type Options struct {
 	// Condition shows that a part is not well, or, with nil, that it is again.
 	Condition func(ctx context.Context, part string, err error)
 	Every     time.Duration // between two looks; lookEvery
-	Clock     func() time.Time
-	Log       *slog.Logger
+	// Own verifies what registries hold; nil: only what agents run is verified. Held
+	// returns which of a registry's repositories are not to be read now.
+	Own   Own
+	Held  func(r asset.Registry) func(repository string) bool
+	Clock func() time.Time
+	Log   *slog.Logger
 }
 
 // Service is what keeps images verified. It is safe for concurrent use.
 type Service struct {
 	Options
-	wake chan struct{} // one token when there is something to do
+	wake   chan struct{} // one token when there is something to do
+	trying chan struct{} // one token while a policy is tried
 
 	// changes makes a change of the policy and its audit one step.
 	changes sync.Mutex
 
 	mu     sync.Mutex
 	leases map[string]lease // by agent
+	held   []watched        // what registries hold
 }
 
 // lease is an image that an agent is at.
@@ -103,10 +122,13 @@ func New(o Options) *Service {
 	if o.Condition == nil {
 		o.Condition = func(context.Context, string, error) {}
 	}
+	if o.Held == nil {
+		o.Held = func(asset.Registry) func(string) bool { return func(string) bool { return false } }
+	}
 	if o.Every <= 0 {
 		o.Every = lookEvery
 	}
-	return &Service{Options: o, wake: make(chan struct{}, 1), leases: map[string]lease{}}
+	return &Service{Options: o, wake: make(chan struct{}, 1), trying: make(chan struct{}, 1), leases: map[string]lease{}}
 }
 
 func (s *Service) nudge() {
@@ -127,6 +149,15 @@ type name struct{ repository, digest string }
 
 // Run keeps images verified until ctx ends. Call it once.
 func (s *Service) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	if s.Own != nil {
+		wg.Go(func() { s.verifyWatched(ctx) })
+	}
+	s.loop(ctx)
+	wg.Wait()
+}
+
+func (s *Service) loop(ctx context.Context) {
 	tick := time.NewTicker(s.Every)
 	defer tick.Stop()
 	var r round
@@ -178,6 +209,7 @@ func (s *Service) note(ctx context.Context, r *round, now time.Time) error {
 		}
 		q.After = page[len(page)-1].ID
 	}
+	s.addWatched(seen)
 	all := make([]store.TrustSeen, 0, len(seen))
 	for _, v := range seen {
 		slices.Sort(v.Images)
@@ -225,8 +257,20 @@ func (s *Service) handOut(ctx context.Context, r *round, now time.Time) error {
 	if err != nil || len(free) == 0 {
 		return err
 	}
-	due, err := s.Store.DueTrustImages(ctx, now, store.MaxPage)
-	if err != nil {
+	can, at := []store.TrustName{}, s.underWay()
+	for n, agents := range r.has {
+		if at[n] {
+			continue
+		}
+		for id := range agents {
+			if slices.Contains(free, id) {
+				can = append(can, store.TrustName{Repository: n.repository, Digest: n.digest})
+				break
+			}
+		}
+	}
+	due, err := s.Store.DueTrustImages(ctx, now, can, len(free)*dueForOne)
+	if err != nil || len(due) == 0 {
 		return err
 	}
 	// After them: what a change of the policy made due is not asked for by the
@@ -238,22 +282,14 @@ func (s *Service) handOut(ctx context.Context, r *round, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("read the trust policy: %w", err)
 	}
-	at := s.underWay()
 	for i := range due {
-		n := name{due[i].Repository, due[i].Digest}
-		if at[n] {
-			continue
-		}
-		for k, agentID := range free {
-			if _, has := r.has[n][agentID]; !has {
-				continue
-			}
-			s.ask(agentID, &due[i], p, now)
+		k := slices.IndexFunc(free, func(id string) bool {
+			_, has := r.has[name{due[i].Repository, due[i].Digest}][id]
+			return has
+		})
+		if k >= 0 {
+			s.ask(free[k], &due[i], p, now)
 			free = slices.Delete(free, k, k+1)
-			break
-		}
-		if len(free) == 0 {
-			return nil
 		}
 	}
 	return nil

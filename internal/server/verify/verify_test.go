@@ -3,6 +3,7 @@ package verify_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -59,7 +60,7 @@ func (f *fleet) clock() time.Time { f.mu.Lock(); defer f.mu.Unlock(); return f.n
 
 func (f *fleet) pass(d time.Duration) { f.mu.Lock(); defer f.mu.Unlock(); f.now = f.now.Add(d) }
 
-func start(t *testing.T) *fleet {
+func start(t *testing.T, change ...func(*verify.Options)) *fleet {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	st, err := db.Open(t.Context(), db.Options{Path: filepath.Join(t.TempDir(), "castellan.db")}, log)
@@ -80,7 +81,11 @@ func start(t *testing.T) *fleet {
 	if err := st.PutWorkloads(t.Context(), []asset.Workload{run("1", shop+":2", digest), run("2", "built-here", "")}); err != nil {
 		t.Fatal(err)
 	}
-	f.s = verify.New(verify.Options{Store: st, Directions: f, Every: time.Millisecond, Clock: f.clock, Log: log})
+	o := verify.Options{Store: st, Directions: f, Every: time.Millisecond, Clock: f.clock, Log: log}
+	for _, c := range change {
+		c(&o)
+	}
+	f.s = verify.New(o)
 	ctx, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { f.s.Run(ctx) })
@@ -290,5 +295,26 @@ func TestPoliciesAreCheckedBeforeTheyHold(t *testing.T) {
 	lines, err := f.st.Audit(t.Context(), 0, 10)
 	if err != nil || len(lines) != 1 || lines[0].Action != "trust.policy" || lines[0].Actor != "user:anna" {
 		t.Errorf("got audit %+v, %v", lines, err)
+	}
+}
+
+// TestImagesOfAbsentAgentsStandInNobodysWay has more of them due than a page
+// holds.
+func TestImagesOfAbsentAgentsStandInNobodysWay(t *testing.T) {
+	f := start(t)
+	var away []asset.Workload
+	for i := range store.MaxPage + 1 {
+		away = append(away, asset.Workload{ID: fmt.Sprintf("%064x", i), AgentID: "AGENTAWAY", State: asset.Running,
+			Image: asset.Image{Reference: "reg.example/away:1", ID: fmt.Sprintf("sha256:%064x", i), Digest: fmt.Sprintf("sha256:%064x", i)}})
+	}
+	if err := f.st.PutWorkloads(t.Context(), away); err != nil {
+		t.Fatal(err)
+	}
+	f.pass(time.Second)
+	f.set(policy("x"), 0)
+	f.send(answer(f.wish(), true, nil))
+	f.pass(7 * time.Hour) // it is due last of all now
+	if w := f.wish(); w.Repository != shop {
+		t.Errorf("asked for %s", w.Repository)
 	}
 }

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,11 +59,27 @@ func (k *kit) wantTrust(what string, q store.TrustQuery, want ...string) {
 	same(k, what, trustNames(all), want)
 }
 
+// wantDue asks for all that are known.
 func (k *kit) wantDue(what string, now time.Time, want ...string) {
 	k.Helper()
-	all, err := k.st.DueTrustImages(k.ctx, now, 0)
+	known, err := k.st.TrustImages(k.ctx, store.TrustQuery{})
 	k.ok(err)
-	same(k, what, trustNames(all), want)
+	var among []store.TrustName
+	for _, v := range known {
+		among = append(among, store.TrustName{Repository: v.Repository, Digest: v.Digest})
+	}
+	k.wantDueAmong(what, now, among, want...)
+}
+
+func (k *kit) wantDueAmong(what string, now time.Time, among []store.TrustName, want ...string) {
+	k.Helper()
+	all, err := k.st.DueTrustImages(k.ctx, now, among, 0)
+	k.ok(err)
+	var names []string
+	for _, v := range all {
+		names = append(names, v.Repository)
+	}
+	same(k, what, names, want)
 }
 
 func trustCases() []testCase {
@@ -84,7 +101,23 @@ func trustCases() []testCase {
 			k.wantDue("at once", base(), "a", "b")
 			k.wantTrust("in order", store.TrustQuery{}, "local", "a", "b")
 		}},
+		{"what nobody can verify now stands in nobody's way", func(k *kit) {
+			var all []string
+			for i := range store.MaxPage + 1 {
+				all = append(all, fmt.Sprintf("absent/%04d", i))
+			}
+			k.noteTrust(base(), append(all, "there")...)
+			k.wantDueAmong("last of all", base(), []store.TrustName{{Repository: "there", Digest: "sha256:there"}, {Repository: "unknown", Digest: "d"}}, "there")
+			k.wantDueAmong("none", base(), nil)
+			var among []store.TrustName
+			for _, r := range all {
+				among = append(among, store.TrustName{Repository: r, Digest: "sha256:" + r})
+			}
+			slices.Reverse(among)
+			k.wantDueAmong("longest due first", base(), among, all[:100]...)
+		}},
 		{"a verdict is kept", testTrustVerdict},
+		{"what a registry holds and runs nowhere", testTrustWatched},
 		{"a verdict by another policy is refused", func(k *kit) {
 			k.noteTrust(base(), "a")
 			v := store.TrustVerdict{Repository: "a", Digest: "sha256:a", State: store.TrustAllowed}
@@ -156,6 +189,55 @@ func testTrustHistory(k *kit) {
 	k.ok(err)
 }
 
+func testTrustWatched(k *kit) {
+	name := []store.TrustName{{Repository: "reg/a", Digest: "d"}}
+	note := func(at time.Time, running ...int) {
+		k.Helper()
+		var seen []store.TrustSeen
+		for _, n := range running {
+			seen = append(seen, store.TrustSeen{Repository: "reg/a", Digest: "d", Running: n})
+		}
+		k.ok(k.st.NoteTrustImages(k.ctx, seen, at, at.Add(-time.Hour)))
+	}
+	due := func(what string, runs, watched int) {
+		k.Helper()
+		all, err := k.st.DueTrustImages(k.ctx, base(), name, 0)
+		k.ok(err)
+		same(k, what+": by agents", len(all), runs)
+		all, err = k.st.DueTrustWatched(k.ctx, base(), name, 0)
+		k.ok(err)
+		same(k, what+": by the server", len(all), watched)
+	}
+	verdict := func() {
+		k.Helper()
+		k.ok(k.st.PutTrustVerdict(k.ctx, store.TrustVerdict{Repository: "reg/a", Digest: "d", State: store.TrustAllowed, Policy: "sha256:p", Next: base().Add(time.Hour)}))
+	}
+	k.trustPolicy("p", 0)
+	note(base(), 0)
+	due("held", 0, 1)
+	verdict()
+	due("verified", 0, 0)
+	v, err := k.st.TrustImage(k.ctx, "reg/a", "d")
+	k.ok(err)
+	same(k, "watched", v.Watched && v.Running == 0, true)
+	k.wantTrust("it does not run", store.TrustQuery{Running: true})
+	k.wantTrust("it is known", store.TrustQuery{}, "reg/a")
+	totals, err := k.st.TrustTotals(k.ctx)
+	k.ok(err)
+	same(k, "totals", len(totals.States), 0)
+	note(base(), 1)
+	due("it runs now", 1, 0)
+	verdict()
+	note(base(), 0)
+	due("it runs no more", 0, 0)
+	k.trustPolicy("q", 1)
+	due("another policy", 0, 1)
+	note(base())
+	due("gone", 0, 0)
+	note(base().Add(2 * time.Hour))
+	k.wantTrust("forgotten", store.TrustQuery{})
+}
+
 func testTrustVerdict(k *kit) {
 	k.trustPolicy("p", 0)
 	k.noteTrust(base(), "a")
@@ -164,6 +246,12 @@ func testTrustVerdict(k *kit) {
 	k.ok(err)
 	want := store.TrustImage{TrustVerdict: v, ID: got.ID, Images: []string{"id-a"}, Groups: []asset.Group{"shop/a"}, Running: 1, Seen: base()}
 	same(k, "image", got, want)
+	details, err := k.st.TrustDetails(k.ctx, 0, 10)
+	k.ok(err)
+	same(k, "details", details, []store.TrustImage{want})
+	details, err = k.st.TrustDetails(k.ctx, want.ID, 10)
+	k.ok(err)
+	same(k, "details behind it", len(details), 0)
 	k.noteTrust(base().Add(time.Minute), "a")
 	got, err = k.st.TrustImage(k.ctx, "a", "sha256:a")
 	k.ok(err)

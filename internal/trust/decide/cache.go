@@ -154,6 +154,9 @@ func size(v *Verdict) int {
 			n += 2 * (len(c.By.Certificate) + len(c.By.Issuer) + len(c.By.Subject) + len(c.By.Profile))
 		}
 	}
+	if v.Facts != nil {
+		n += v.Facts.bytes
+	}
 	for i := range v.Requirements {
 		for _, m := range v.Requirements[i].Misses {
 			n += 256 + 2*(len(m.Why)+len(m.Remedy))

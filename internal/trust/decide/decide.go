@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,6 +55,16 @@ type Finder interface {
 	Envelopes(ctx context.Context, s signature.Subject) ([]signature.Envelope, error)
 }
 
+// Halves is a Finder that can look for envelopes in two steps: first in the places
+// where tools put them today, then in those of forms that their makers have given up.
+// Where no requirement takes such forms, the second step is only done to say why an
+// image is denied.
+type Halves interface {
+	// CurrentEnvelopes and OldEnvelopes return together what Envelopes does.
+	CurrentEnvelopes(ctx context.Context, s signature.Subject) ([]signature.Envelope, error)
+	OldEnvelopes(ctx context.Context, s signature.Subject) ([]signature.Envelope, error)
+}
+
 // Opener opens envelopes of one kind.
 type Opener interface {
 	// Open returns what is true of an envelope, which must be about the subject,
@@ -83,6 +94,8 @@ type Decider struct {
 	Finder  Finder
 	Openers map[signature.Kind]Opener
 	Cache   *Cache // may be nil
+	// Facts has verdicts keep what was found, for Recall. It needs a cache of its own.
+	Facts bool
 }
 
 // Verify says whether an image may run, as soon as that is clear. An error means
@@ -118,6 +131,7 @@ type decision struct {
 	cases   []*Case
 	missing []error          // answers of the Finder that were not whole
 	seen    map[string]*Case // by content
+	opened  map[string]int   // by subject
 	tree    tree             // the predicate of what is being weighed
 	spent   time.Duration    // on conditions
 }
@@ -127,7 +141,7 @@ var errUndecided = errors.New("could not be decided")
 
 func (d *Decider) decide(ctx context.Context, image Image, now time.Time, all bool) (Verdict, error) {
 	out := Verdict{Digest: image.Subject.Digest, At: now, Until: now, Looked: []Looked{}, Signatures: []Case{}, Requirements: []Outcome{}, Steps: []Step{}}
-	x := &decision{Decider: d, Image: image, now: now, all: all, out: &out, seen: map[string]*Case{}}
+	x := &decision{Decider: d, Image: image, now: now, all: all, out: &out, seen: map[string]*Case{}, opened: map[string]int{}}
 	if err := x.prepare(); err != nil {
 		out.Reason = err.Error()
 		return out, err
@@ -153,15 +167,29 @@ func (d *Decider) decide(ctx context.Context, image Image, now time.Time, all bo
 func (x *decision) gather(ctx context.Context) error {
 	n := len(x.rule.Require)
 	x.votes, x.met, x.misses = make([][]vote, n), make([][]vote, n), make([][]Miss, n)
-	for _, s := range x.subjects() {
-		if err := x.look(ctx, s); err != nil {
-			return err
-		}
-		if x.enough() && !x.all {
-			return nil
+	for _, find := range x.finds() {
+		for _, s := range x.subjects() {
+			if err := x.look(ctx, s, find); err != nil {
+				return err
+			}
+			if x.enough() && !x.all {
+				return nil
+			}
 		}
 	}
 	return nil
+}
+
+// find is a way to find envelopes.
+type find func(context.Context, signature.Subject) ([]signature.Envelope, error)
+
+// finds are the ways to find envelopes, one after the other.
+func (x *decision) finds() []find {
+	h, can := x.Finder.(Halves)
+	if !can || x.all || slices.ContainsFunc(x.rule.Require, func(q policy.Requirement) bool { return q.AllowOld }) {
+		return []find{x.Finder.Envelopes}
+	}
+	return []find{h.CurrentEnvelopes, h.OldEnvelopes}
 }
 
 // undecided keeps the kind of a cause that has one, and of a caller that went

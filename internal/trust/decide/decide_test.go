@@ -254,11 +254,18 @@ func TestManner(t *testing.T) {
 		{"lost key, before", one, func(s *stage) signature.Signed { return with(s.by("lost"), signedAt(now.Add(-60*day))) }, true, ""},
 		{"lost key, after", one, func(s *stage) signature.Signed { return s.by("lost") }, false, "is lost since"},
 		{"key that is not used yet", one, func(s *stage) signature.Signed { return s.by("new") }, false, "is used from"},
-		{"lost key in a certificate", one, func(s *stage) signature.Signed {
-			return with(s.by("lost"), func(x *signature.Signed) {
-				x.Identity.Certificate, x.Identity.Store, x.Identity.Name = "sha256:1", "acme", "CN=x"
-			})
-		}, false, "none of the signers"},
+		{"lost key in a certificate", certificate(""), func(s *stage) signature.Signed { return with(certified(s, "lost"), unproven) }, false, "is lost since"},
+		{"lost key in a certificate, its signer claims before", certificate(""), func(s *stage) signature.Signed {
+			return with(certified(s, "lost"), func(x *signature.Signed) { x.At, x.Proof = now.Add(-60*day), signature.Claimed })
+		}, false, "is lost since"},
+		{"lost key in a certificate, stamped after", certificate(""), func(s *stage) signature.Signed {
+			return with(certified(s, "lost"), func(x *signature.Signed) { x.Proof = signature.Timestamped })
+		}, false, "is lost since"},
+		{"lost key in a certificate, stamped before", certificate(""), func(s *stage) signature.Signed {
+			return with(certified(s, "lost"), func(x *signature.Signed) { x.At, x.Proof = now.Add(-60*day), signature.Timestamped })
+		}, true, ""},
+		{"ended key in a certificate", certificate(""), func(s *stage) signature.Signed { return certified(s, "ended") }, true, ""},
+		{"trusted key in a certificate", one, func(s *stage) signature.Signed { return certified(s, "a") }, false, "none of the signers"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := setStage(t, tc.rules)
@@ -272,6 +279,11 @@ func TestManner(t *testing.T) {
 			}
 		})
 	}
+}
+
+// certified is a signature with a certificate over a key of the policy.
+func certified(s *stage, key string) signature.Signed {
+	return with(ops("1"), func(x *signature.Signed) { x.Identity.Key = s.by(key).Identity.Key })
 }
 
 func TestManyEnvelopes(t *testing.T) {
@@ -313,6 +325,101 @@ func TestEnoughIsEnough(t *testing.T) {
 	}
 	if _, err := s.decider.Explain(t.Context(), decide.Image{Subject: image, Index: &index}, now); err != nil || len(s.opener.opened) != 24 {
 		t.Errorf("explain opened %d, %v", len(s.opener.opened)-4, err)
+	}
+}
+
+// halves is a registry in which some envelopes are where older tools put them.
+type halves struct {
+	*registry
+	old   []signature.Envelope
+	asked []string
+	err   error
+}
+
+func (h *halves) CurrentEnvelopes(ctx context.Context, s signature.Subject) ([]signature.Envelope, error) {
+	h.asked = append(h.asked, "current")
+	return h.registry.Envelopes(ctx, s)
+}
+
+func (h *halves) OldEnvelopes(context.Context, signature.Subject) ([]signature.Envelope, error) {
+	h.asked = append(h.asked, "old")
+	return h.old, h.err
+}
+
+func (h *halves) Envelopes(ctx context.Context, s signature.Subject) ([]signature.Envelope, error) {
+	h.asked = append(h.asked, "all")
+	found, err := h.registry.Envelopes(ctx, s)
+	return append(found, h.old...), errors.Join(err, h.err)
+}
+
+// Forms that nobody takes are looked for only to say why an image is denied.
+func TestOldFormsAreLookedForLast(t *testing.T) {
+	gone := func(s *signature.Signed) { s.Old = true }
+	allowing := `  - {match: "**", require: [{signers: [build], allowOld: true}]}`
+	for _, tc := range []struct {
+		name, rules  string
+		current, old bool
+		index        bool
+		err          error
+		allowed      bool
+		says, asked  string
+	}{
+		{"enough", one, true, true, false, nil, true, "counts for build", "current"},
+		{"not enough", one, false, true, false, nil, false, "given up", "current old"},
+		{"nothing", one, false, false, false, nil, false, "no signature that counts", "current old"},
+		{"nothing, with an index", one, false, false, true, nil, false, "no signature that counts", "current current old old"},
+		{"enough, and old forms can't be had", one, true, false, false, errors.New("away"), true, "counts for build", "current"},
+		{"not enough, and old forms can't be had", one, false, false, false, errors.New("away"), false, "could not be decided", "current old"},
+		{"allowed", allowing, false, true, false, nil, true, "counts for build", "all"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := setStage(t, tc.rules)
+			h := &halves{registry: &s.registry, err: tc.err}
+			s.decider.Finder = h
+			s.put(image, "x", s.by("a"), nil)
+			s.put(image, "y", with(s.by("a"), gone), nil)
+			both := s.registry.about[image.Digest]
+			if s.registry.about[image.Digest] = nil; tc.current {
+				s.registry.about[image.Digest] = both[:1]
+			}
+			if tc.old {
+				h.old = both[1:]
+			}
+			about := decide.Image{Subject: image}
+			if tc.index {
+				about.Index = &index
+			}
+			v, err := s.decider.Verify(t.Context(), about, now)
+			if (err != nil) != strings.Contains(tc.says, "could not") || v.Allowed != tc.allowed || !strings.Contains(written(t, v), tc.says) {
+				t.Errorf("got %v, %v, want %q\n%s", v.Allowed, err, tc.says, written(t, v))
+			}
+			if got := strings.Join(h.asked, " "); got != tc.asked {
+				t.Errorf("asked for %s, want %s", got, tc.asked)
+			}
+			h.asked = nil
+			if _, err := s.decider.Explain(t.Context(), about, now); (err != nil) != (tc.err != nil) || !strings.HasPrefix(strings.Join(h.asked, " "), "all") {
+				t.Errorf("explain asked for %v, %v", h.asked, err)
+			}
+		})
+	}
+}
+
+// Two steps open no more than one.
+func TestManyEnvelopesInHalves(t *testing.T) {
+	s := setStage(t, one)
+	var many []signature.Envelope
+	for i := range 1600 {
+		many = append(many, signature.Envelope{Digest: digest(fmt.Sprint(i)), MediaType: bundle, Payload: fmt.Append(nil, i)})
+	}
+	s.registry.about[image.Digest] = many[:800]
+	s.decider.Finder = &halves{registry: &s.registry, old: many[800:]}
+	v, err := s.decider.Verify(t.Context(), decide.Image{Subject: image}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := v.Looked[0]
+	if len(v.Looked) != 1 || l.Found != 1600 || l.Unlisted != 600 || l.Unopened != 900 || !l.Beyond || len(s.opener.opened) != decide.MaxOpened {
+		t.Errorf("got %+v with %d opened", v.Looked, len(s.opener.opened))
 	}
 }
 

@@ -35,31 +35,34 @@ type partial interface {
 
 // look finds the envelopes of a subject and opens them, those that cost least
 // first, until everything is met.
-func (x *decision) look(ctx context.Context, s signature.Subject) error {
-	found, err := x.Finder.Envelopes(ctx, s)
+func (x *decision) look(ctx context.Context, s signature.Subject, by find) error {
+	found, err := by(ctx, s)
 	var some partial
 	if err != nil && (!errors.As(err, &some) || ctx.Err() != nil) {
 		return fmt.Errorf("look for signatures of %s: %w", s.Digest, err)
 	}
-	l := Looked{Digest: s.Digest, Index: x.Index != nil && s.Digest == x.Index.Digest && s.Digest != x.Subject.Digest, Found: len(found)}
+	l := x.looked(s)
+	listed, opened := max(MaxListed-l.Found, 0), MaxOpened-x.opened[s.Digest]
+	l.Found += len(found)
 	if some != nil {
-		l.Missing = clip(err.Error())
+		l.Missing = clip(strings.TrimPrefix(l.Missing+"; "+err.Error(), "; "))
 		if !some.OnlyRefused() {
 			x.missing = append(x.missing, fmt.Errorf("look for signatures of %s: %w", s.Digest, err))
 		}
 	}
-	if len(found) > MaxListed {
-		l.Unlisted, l.Beyond = len(found)-MaxListed, true
-		found = found[:MaxListed]
+	if len(found) > listed {
+		l.Unlisted, l.Beyond = l.Unlisted+len(found)-listed, true
+		found = found[:listed]
 	}
 	queue := x.candidates(s, found)
-	if len(queue) > MaxOpened {
-		l.Unopened, l.Beyond = len(queue)-MaxOpened, true
-		queue = queue[:MaxOpened]
+	if len(queue) > opened {
+		l.Unopened, l.Beyond = l.Unopened+len(queue)-opened, true
+		queue = queue[:opened]
 	}
 	for len(queue) > 0 && (x.all || !x.enough()) {
 		n := min(openAtOnce, len(queue))
 		x.open(ctx, s, queue[:n])
+		x.opened[s.Digest] += n
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -73,8 +76,16 @@ func (x *decision) look(ctx context.Context, s signature.Subject) error {
 		queue = queue[n:]
 	}
 	l.Unopened += len(queue)
-	x.out.Looked = append(x.out.Looked, l)
 	return nil
+}
+
+// looked is where it is noted what was looked at of a subject.
+func (x *decision) looked(s signature.Subject) *Looked {
+	if at := slices.IndexFunc(x.out.Looked, func(l Looked) bool { return l.Digest == s.Digest }); at >= 0 {
+		return &x.out.Looked[at]
+	}
+	x.out.Looked = append(x.out.Looked, Looked{Digest: s.Digest, Index: x.Index != nil && s.Digest == x.Index.Digest && s.Digest != x.Subject.Digest})
+	return &x.out.Looked[len(x.out.Looked)-1]
 }
 
 // candidates are the envelopes that can count, in the order in which to open
@@ -120,6 +131,9 @@ func (x *decision) open(ctx context.Context, s signature.Subject, batch []candid
 		wait.Go(func() {
 			signed, err := x.Openers[q.c.Kind].Open(ctx, q.Envelope, s, x.now)
 			if err == nil {
+				if x.Facts {
+					q.c.fact = factOf(signed)
+				}
 				err = x.sound(q.c, s, &signed)
 			}
 			q.c.learn(signed, err)
@@ -192,7 +206,7 @@ func (x *decision) sound(c *Case, s signature.Subject, signed *signature.Signed)
 	case signed.Statement != nil && !slices.Contains(signed.Statement.Subjects, s.Digest):
 		return signature.Refuse(signature.OtherSubject, "its statement is not about %s", s.Digest)
 	}
-	if k := x.bareKey(signed); k != nil {
+	if k := x.datesOf(signed); k != nil {
 		if _, refusal := lifetime(k, signed, x.now); refusal != nil {
 			return refusal
 		}
@@ -200,14 +214,21 @@ func (x *decision) sound(c *Case, s signature.Subject, signed *signature.Signed)
 	return nil
 }
 
-// bareKey returns the trusted key that a signature was made with, nil if it was
-// made with a certificate.
-func (x *decision) bareKey(s *signature.Signed) *signature.Key {
-	if s.Identity.Certificate != "" || s.Identity.Issuer != "" {
+// datesOf returns the trusted key by whose dates a signature is held, nil if there
+// is none. Of a certificate over such a key they say nothing but that it was lost:
+// who has it since can use both.
+func (x *decision) datesOf(s *signature.Signed) *signature.Key {
+	k := x.Policy.Key(s.Identity.Key)
+	switch {
+	case k == nil, bare(s):
+		return k
+	case k.Lost.IsZero():
 		return nil
 	}
-	return x.Policy.Key(s.Identity.Key)
+	return &signature.Key{Name: k.Name, Lost: k.Lost}
 }
+
+func bare(s *signature.Signed) bool { return s.Identity.Certificate == "" && s.Identity.Issuer == "" }
 
 // proven reports whether somebody else than the signer says when it was signed.
 func proven(s *signature.Signed) bool {

@@ -176,6 +176,14 @@ func WriteText(w io.Writer, v *Verdict) error {
 	return b.Flush()
 }
 
+// WriteSteps writes the steps of a verdict alone, for where its end is told
+// otherwise.
+func WriteSteps(w io.Writer, v *Verdict) error {
+	b := bufio.NewWriter(w)
+	writeSteps(b, v.Steps, 0)
+	return b.Flush()
+}
+
 func writeSteps(b *bufio.Writer, all []Step, depth int) {
 	marks := map[Mark]string{Yes: "yes", No: "no ", Open: "?  ", Note: "   "}
 	for _, s := range all {

@@ -29,6 +29,8 @@ type Verdict struct {
 	Signatures   []Case    `json:"signatures"`
 	Requirements []Outcome `json:"requirements"`
 	Steps        []Step    `json:"steps"`
+
+	Facts *Facts `json:"facts,omitempty"` // with Decider.Facts
 }
 
 // Chosen is the rule that an image fell under.
@@ -96,6 +98,8 @@ type Case struct {
 	Old        bool                 `json:"old,omitempty"`
 
 	signed signature.Signed
+	cut    bool  // of signed, the predicate is not there
+	fact   *Fact // with Decider.Facts
 	err    error
 }
 

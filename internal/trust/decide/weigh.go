@@ -84,7 +84,7 @@ func (x *decision) judge(ctx context.Context, q *policy.Requirement, c *Case) (v
 	if why, remedy = x.manner(q, c); why != "" {
 		return v, why, remedy
 	}
-	if k := x.bareKey(s); k != nil {
+	if k := x.datesOf(s); k != nil {
 		until, refusal := lifetime(k, s, x.now)
 		if refusal != nil {
 			return v, refusal.Error(), refusal.Remedy
@@ -93,6 +93,9 @@ func (x *decision) judge(ctx context.Context, q *policy.Requirement, c *Case) (v
 	}
 	if q.Predicate == "" || q.MaxAge == 0 && len(q.Conditions) == 0 {
 		return v, "", ""
+	}
+	if c.cut {
+		return v, cutWhy, ""
 	}
 	t := x.predicate(c)
 	if t.err != nil {
@@ -123,7 +126,7 @@ func (x *decision) manner(q *policy.Requirement, c *Case) (why, remedy string) {
 		return "nothing proves when it was signed", "sign with a time stamp or a transparency log; or leave time out"
 	case q.Revocation != policy.Soft && s.Revocation != signature.NoRevocation && s.Revocation != signature.NotRevoked:
 		return fmt.Sprintf("whether its certificate was revoked is not known (%s)", s.Revocation),
-			"add the authority's current revocation list to roots.revoked; or say revocation: soft"
+			"add the authority's current revocation list to roots.revoked; or have who can tell asked, --online-revocation; or say revocation: soft"
 	case q.SameRepository:
 		return x.sameRepository(s)
 	}
@@ -144,6 +147,9 @@ func (x *decision) sameRepository(s *signature.Signed) (why, remedy string) {
 	}
 	return "", ""
 }
+
+// cutWhy is why an attestation does not count of which the predicate was not kept.
+const cutWhy = "what it says was too large to be kept"
 
 func (x *decision) predicate(c *Case) tree {
 	if !x.tree.read {
@@ -177,7 +183,7 @@ func (x *decision) age(q *policy.Requirement, s *signature.Signed, t tree) (unti
 			"attest keyless; or leave maxAge out and compare a time of the predicate with now in condition"
 	}
 	if until = oldest.Add(q.MaxAge); !x.now.Before(until) {
-		return until, fmt.Sprintf("it is of %s, and may be at most %s old", oldest.Format(time.RFC3339), span(q.MaxAge)), "attest anew"
+		return until, fmt.Sprintf("it is of %s, and may be at most %s old", oldest.Format(time.RFC3339), policy.Span(q.MaxAge)), "attest anew"
 	}
 	return until, "", ""
 }

@@ -85,13 +85,14 @@ func (o *opener) Open(_ context.Context, e signature.Envelope, s signature.Subje
 
 // stage is all that a decision needs.
 type stage struct {
-	t        testing.TB
-	keys     map[string]string // PEM by name
-	prints   map[string]string // fingerprints by name
-	registry registry
-	opener   opener
-	notary   opener
-	decider  decide.Decider
+	t           testing.TB
+	certificate string            // PEM
+	keys        map[string]string // PEM by name
+	prints      map[string]string // fingerprints by name
+	registry    registry
+	opener      opener
+	notary      opener
+	decider     decide.Decider
 }
 
 type files map[string]string
@@ -135,7 +136,6 @@ images:
 func setStage(t testing.TB, rules string) *stage {
 	t.Helper()
 	s := &stage{t: t, keys: map[string]string{}, prints: map[string]string{}}
-	text := head + rules
 	for _, name := range []string{"a", "b", "c", "d", "ended", "lost", "new", "ending"} {
 		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
@@ -153,18 +153,39 @@ func setStage(t testing.TB, rules string) *stage {
 			if err != nil {
 				t.Fatal(err)
 			}
-			text = strings.Replace(text, `"CERT"`, strconv.Quote(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}))), -1)
+			s.certificate = strconv.Quote(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})))
 		}
 	}
-	p, err := policy.Read([]byte(text), "castellan-trust.yaml", files(s.keys))
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := s.read(head + rules)
 	s.registry.about = map[string][]signature.Envelope{}
 	s.opener = opener{kind: signature.Sigstore, says: map[string]func() (signature.Signed, error){}}
 	s.notary = opener{kind: signature.Notary, says: map[string]func() (signature.Signed, error){}}
 	s.decider = decide.Decider{Policy: p, Finder: &s.registry, Openers: map[signature.Kind]decide.Opener{signature.Sigstore: &s.opener, signature.Notary: &s.notary}}
 	return s
+}
+
+// newKey returns a public key as PEM, and its fingerprint.
+func newKey(t testing.TB) (text, print string) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(&k.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})), digest(string(der))
+}
+
+// read reads a policy by the keys of the stage.
+func (s *stage) read(text string) *policy.Policy {
+	s.t.Helper()
+	p, err := policy.Read([]byte(strings.ReplaceAll(text, `"CERT"`, s.certificate)), "castellan-trust.yaml", files(s.keys))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return p
 }
 
 const bundle = "application/vnd.dev.sigstore.bundle.v0.3+json"

@@ -1,7 +1,9 @@
 package draft
 
 import (
+	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -20,6 +22,36 @@ type cluster struct {
 type clusterRule struct {
 	rule
 	patterns []*policy.Pattern
+	loose    []looseGlob
+}
+
+// looseGlob is a glob that meant more than its pattern does: in the host, * went over
+// dots and ports.
+type looseGlob struct {
+	host *regexp.Regexp
+	path string
+}
+
+// newLooseGlob returns what a form of a glob meant; false if it is not loose.
+func newLooseGlob(form string) (looseGlob, bool) {
+	host, rest, ok := strings.Cut(form, "/")
+	if !ok || host == "**" || !strings.Contains(host, "*") {
+		return looseGlob{}, false
+	}
+	text := strings.ReplaceAll(regexp.QuoteMeta(strings.ToLower(host)), `\*`, "[^/]*")
+	return looseGlob{regexp.MustCompile("^" + text + "$"), rest}, true
+}
+
+// mayMatch reports whether the glob matched images that a pattern matches.
+func (g looseGlob) mayMatch(p *policy.Pattern) bool {
+	host, _, _ := strings.Cut(p.Full, "/")
+	if strings.Contains(host, "*") {
+		host = "**"
+	} else if !g.host.MatchString(host) {
+		return false
+	}
+	q, err := policy.ParsePattern(host + "/" + g.path)
+	return err != nil || p.Meets(q) // what can't be told is taken for a match, which asks for more
 }
 
 // FromClusterImagePolicy makes a policy of ClusterImagePolicies of Sigstore's
@@ -105,8 +137,9 @@ func (c *cluster) glob(r *clusterRule, v *value) {
 			c.refused(v, form)
 			return
 		}
-		if host, _, _ := strings.Cut(form, "/"); strings.Contains(host, "*") && host != "**" {
-			r.comments = append(r.comments, c.remark(v.line(), false, "in the host of %q, * stands here for a part without dots", form))
+		if loose, is := newLooseGlob(form); is {
+			r.loose = append(r.loose, loose)
+			r.comments = append(r.comments, c.remark(v.line(), false, "in the host of %q, * stands here for a part without dots; rules for hosts with more of them ask for the same", form))
 		}
 		if !slices.ContainsFunc(r.patterns, func(q *policy.Pattern) bool { return q.Full == p.Full }) {
 			r.patterns = append(r.patterns, p)
@@ -195,8 +228,9 @@ func (c *cluster) authority(r *clusterRule, a *value, number int) (who string, m
 	if a.get("ctlog").get("url") != nil || a.get("ctlog").get("trustRootRef") != nil {
 		manner.fields = append(manner.fields, field{"log", "true"})
 	}
-	if a.get("rfc3161timestamp") != nil {
+	if stamps := a.get("rfc3161timestamp"); stamps != nil {
 		manner.fields = append(manner.fields, field{"time", "true"})
+		note(false, stamps, "where a transparency log says when it was signed, time: true needs no time stamp")
 	}
 	if a.get("static") == nil && a.get("signatureFormat").text() != "bundle" {
 		manner.fields = append(manner.fields, field{"allowOld", "true"})
@@ -207,7 +241,7 @@ func (c *cluster) authority(r *clusterRule, a *value, number int) (who string, m
 		s := a.get("static")
 		if s.get("action").text() == "fail" {
 			note(false, s, "static: fail denies")
-			r.deny = orElse(s.get("message").text(), "the policy "+r.name+" denies it")
+			r.deny = cmp.Or(s.get("message").text(), "the policy "+r.name+" denies it")
 			return "", manner
 		}
 		note(true, s, "static: pass lets images run whoever made them. There is no such mode here: it was left out")
@@ -262,6 +296,10 @@ func (c *cluster) keyless(r *clusterRule, k *value, name string) string {
 	var lines []string
 	for _, id := range k.get("identities").items() {
 		c.unknown(id, "an identity", "issuer", "subject", "issuerRegExp", "subjectRegExp")
+		if twice := both(id); twice != "" {
+			note(id, "an identity with %s and %sRegExp says two things; it was left out", twice, twice)
+			continue
+		}
 		issuer, subject := c.either(r, id, "issuer"), c.either(r, id, "subject")
 		if issuer == "" || subject == "" {
 			note(id, "an identity without issuer or subject is anybody; it was left out")
@@ -282,6 +320,17 @@ func (c *cluster) keyless(r *clusterRule, k *value, name string) string {
 		note(ref, "trustRootRef %s is not read: what is in it must be in roots.sigstore", ref.text())
 	}
 	return c.signer(name, nil, append([]string{"identities:"}, indent(lines)...)...)
+}
+
+// both returns which of its fields an identity has in both ways; "" if none. Tools
+// differ in which they believe.
+func both(id *value) string {
+	for _, name := range []string{"issuer", "subject"} {
+		if id.get(name).text() != "" && id.get(name+"RegExp").text() != "" {
+			return name
+		}
+	}
+	return ""
 }
 
 // either returns a field, or the expression that may stand for it, as YAML.
@@ -365,9 +414,13 @@ func (c *cluster) wider(i int, p *policy.Pattern) []*clusterRule {
 		if j == i {
 			continue
 		}
+		within := slices.ContainsFunc(other.patterns, p.Within)
+		// Without the second, an image of such a host would need less than it did.
+		if within || slices.ContainsFunc(other.loose, func(g looseGlob) bool { return g.mayMatch(p) }) {
+			out = append(out, other)
+		}
 		for _, q := range other.patterns {
-			if p.Within(q) {
-				out = append(out, other)
+			if within {
 				break
 			}
 			if j > i && !q.Within(p) && p.Meets(q) {

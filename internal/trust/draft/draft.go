@@ -59,6 +59,7 @@ type rule struct {
 	deny     string
 	require  []demand
 	attest   []demand
+	after    []string // comments at the end
 }
 
 // demand is one requirement, field by field.
@@ -217,6 +218,7 @@ func (r *rule) write(b *bytes.Buffer, comment func(string, []string)) {
 		line("name: %s", quote(r.name))
 	}
 	line("match: %s", list(r.match))
+	defer func() { comment("    ", r.after) }()
 	if r.deny != "" {
 		line("deny: %s", quote(r.deny))
 		return

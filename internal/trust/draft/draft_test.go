@@ -10,6 +10,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -180,6 +181,68 @@ func TestFromClusterImagePolicy(t *testing.T) {
 	}
 	if rule, _ := p.For("quay.io/cue/x"); rule == nil || len(rule.Require) != 1 || len(rule.Require[0].Conditions) != 1 {
 		t.Errorf("a condition that was not carried over is gone: %+v", rule)
+	}
+}
+
+// TestIdentityInTwoWays is the kind of CVE-2025-29778 of Kyverno, which did not look
+// at the expressions for issuer and subject.
+func TestIdentityInTwoWays(t *testing.T) {
+	const head = "apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata: {name: x}\nspec:\n  images: [{glob: \"ghcr.io/acme/**\"}]\n  authorities:\n    - keyless:\n        identities:\n          - "
+	for name, tc := range map[string]struct{ identity, want string }{
+		"expressions":         {`{issuerRegExp: "https://issuer\\.example", subjectRegExp: "https://acme\\.example/.+"}`, `- keyless: {issuer: {regexp: "https://issuer\\.example"}, subject: {regexp: "https://acme\\.example/.+"}}`},
+		"issuer in two ways":  {`{issuer: "https://evil.example", issuerRegExp: "https://issuer\\.example", subject: "https://acme.example/x"}`, `deny:`},
+		"subject in two ways": {`{issuer: "https://issuer.example", subject: "https://evil.example/x", subjectRegExp: "https://acme\\.example/.+"}`, `deny:`},
+		"an issuer alone":     {`{issuer: "https://issuer.example"}`, `deny:`},
+		"an empty expression": {`{issuer: "https://issuer.example", subjectRegExp: ""}`, `deny:`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			i, err := draft.FromClusterImagePolicy([]byte(head + tc.identity + "\n"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(string(i.Policy), tc.want) || tc.want == "deny:" && strings.Contains(string(i.Policy), "keyless: {") {
+				t.Errorf("want %s in\n%s", tc.want, i.Policy)
+			}
+		})
+	}
+}
+
+// TestHostsWithMoreDots has a glob that matched more there than a pattern can here:
+// what it asked for must not be lost where another rule matches the rest.
+func TestHostsWithMoreDots(t *testing.T) {
+	policyOf := func(name, glob string) string {
+		return "apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata: {name: " + name + "}\nspec:\n  images: [{glob: \"" + glob + "\"}]\n" +
+			"  authorities: [{name: " + name + ", key: {secretRef: {name: " + name + "}}}]\n---\n"
+	}
+	i, err := draft.FromClusterImagePolicy([]byte(policyOf("strict", "*.example.com/shop/**") + policyOf("rest", "**") + policyOf("deep", "a.b.example.com/shop/x/**") +
+		policyOf("path", "a.b.example.com/other/**") + policyOf("elsewhere", "ghcr.io/shop/**")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := load(t, i.Policy)
+	for repository, want := range map[policy.Repository]string{
+		"a.example.com/shop/y":        "rest strict",
+		"a.b.example.com/shop/y":      "rest strict",
+		"a.b.example.com:5000/shop/y": "rest strict",
+		"a.b.example.com/shop/x/y":    "deep rest strict",
+		"a.b.example.com/other/y":     "path rest",
+		"ghcr.io/shop/y":              "elsewhere rest",
+	} {
+		rule, _ := p.For(repository)
+		if rule == nil {
+			t.Errorf("%s: no rule", repository)
+			continue
+		}
+		var got []string
+		for _, q := range rule.Require {
+			for _, s := range q.Signers {
+				got = append(got, s.Name)
+			}
+		}
+		slices.Sort(got)
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: signers %v are needed, want %s", repository, got, want)
+		}
 	}
 }
 

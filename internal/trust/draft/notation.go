@@ -191,6 +191,10 @@ func (n *notation) identities(v *value, r *rule) []string {
 			}
 			who = n.add(who, id, r.name, lines)
 		case strings.HasPrefix(text, "arn:") && strings.Contains(text, ":signer:"):
+			if err := policy.CheckProfile(text); err != nil {
+				n.remark(id.line(), true, "identity %q was left out: %v; there is %s", text, err, policy.ProfileForms)
+				continue
+			}
 			var lines []string
 			for _, s := range authorities {
 				lines = append(lines, "- awsSigner: {store: "+quote(s)+", profile: "+quote(text)+"}")

@@ -102,9 +102,13 @@ type Pair struct {
 	Algorithm       Algorithm
 }
 
-// WritePair makes a key and writes it, sealed, to path.key and its public half to
-// path.pub. Files that are there are left alone.
+// WritePair makes a key and writes it, sealed with a password in cosign's form, to
+// path.key and its public half to path.pub. Files that are there are left alone.
 func WritePair(path string, a Algorithm, password []byte) (Pair, error) {
+	return writePair(path, a, func(k crypto.Signer) ([]byte, error) { return Seal(k, password) })
+}
+
+func writePair(path string, a Algorithm, seal func(crypto.Signer) ([]byte, error)) (Pair, error) {
 	k, err := generate(a)
 	if err != nil {
 		return Pair{}, err
@@ -120,7 +124,7 @@ func WritePair(path string, a Algorithm, password []byte) (Pair, error) {
 	if err != nil {
 		return Pair{}, err
 	}
-	private, err := Seal(k, password)
+	private, err := seal(k)
 	if err != nil {
 		return Pair{}, err
 	}

@@ -1,6 +1,6 @@
 // Package key keeps the private keys that sign images: it makes them, seals them
-// with a password in files that cosign can read too, opens those and cosign's,
-// and knows in a ring of keys which one signs now and which were replaced or lost.
+// with a password in files that cosign can read too, or by age, opens those and
+// theirs, and knows in a ring of keys which one signs now and which were replaced or lost.
 //
 //	ring, err := key.OpenRing("/etc/castellan/keys")
 //	made, err := ring.Generate("build", key.Options{Algorithm: key.P256, Password: password}, time.Now())

@@ -351,6 +351,8 @@ func FuzzParse(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), true)
+	f.Add(sealedBy(f, []byte("x"), true, identity(f).Recipient()), false)
+	f.Add(sealedBy(f, []byte("x"), false, withPassword(f, secret, 15)), false)
 	f.Add([]byte("-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"), false)
 	f.Fuzz(func(t *testing.T, b []byte, plain bool) {
 		// A password is asked for only when the rest is right; deriving a key from it

@@ -1,7 +1,6 @@
 package key
 
 import (
-	"bytes"
 	"crypto"
 	"encoding/json"
 	"errors"
@@ -52,8 +51,10 @@ type Key struct {
 	Fingerprint string    `json:"fingerprint"`
 	Created     time.Time `json:"created"`
 	State       State     `json:"state"`
-	Until       time.Time `json:"until,omitzero"` // of one that was replaced: when the overlap ends
-	Since       time.Time `json:"since,omitzero"` // of one that is lost: from when on others may have had it
+	Until       time.Time `json:"until,omitzero"`       // of one that was replaced: when the overlap ends
+	Format      Format    `json:"format,omitempty"`     // how it is sealed; "": Cosign
+	Recipients  []string  `json:"recipients,omitempty"` // of age, that it is sealed for; none: a password
+	Since       time.Time `json:"since,omitzero"`       // of one that is lost: from when on others may have had it
 }
 
 // ID is what files and trust policies call the key.
@@ -81,10 +82,37 @@ func (k Key) Policy(path string) string {
 	return text + "}"
 }
 
+// Sealing says in a few words how the key is sealed.
+func (k Key) Sealing() string {
+	switch {
+	case k.Format != Age:
+		return "password (cosign)"
+	case len(k.Recipients) == 0:
+		return "password (age)"
+	case len(k.Recipients) == 1:
+		return "1 recipient (age)"
+	}
+	return fmt.Sprintf("%d recipients (age)", len(k.Recipients))
+}
+
+// Format is how a key's file is sealed.
+type Format string
+
+// The formats.
+const (
+	Cosign Format = "cosign" // with a password, as cosign reads it
+	Age    Format = "age"    // with a password or for recipients, as age reads it
+)
+
+// Formats are those that keys can be sealed in, the default first.
+func Formats() []Format { return []Format{Cosign, Age} }
+
 // Options are how a key is made.
 type Options struct {
-	Algorithm Algorithm // zero: P256
-	Password  Password
+	Algorithm  Algorithm // zero: P256
+	Format     Format    // zero: Cosign
+	Recipients []string  // of age: who may open it, as age1…; none: whoever has the password
+	Password   Password  // not asked where there are recipients
 }
 
 // Ring is a folder of keys. Its index has no secrets, and the private keys are
@@ -99,6 +127,10 @@ func (r *Ring) PublicFile(k Key) string { return r.file(k, ".pub") }
 
 // PrivateFile is where a key is.
 func (r *Ring) PrivateFile(k Key) string { return r.file(k, ".key") }
+
+// CertificateFile is where a key's certificate for the Notary Project is, with those
+// above it, if it has one.
+func (r *Ring) CertificateFile(k Key) string { return r.file(k, ".crt") }
 
 func (r *Ring) file(k Key, ending string) string { return filepath.Join(r.dir, k.ID()+ending) }
 
@@ -137,9 +169,7 @@ func (r *Ring) Rotate(name string, o Options, overlap time.Duration, now time.Ti
 			return nil, r.none(keys, name)
 		}
 		last := keys[of[len(of)-1]]
-		if o.Algorithm == "" {
-			o.Algorithm = last.Algorithm
-		}
+		o.like(last)
 		var err error
 		if made, err = r.make(name, last.Number+1, o, now); err != nil {
 			return nil, err
@@ -155,9 +185,41 @@ func (r *Ring) Rotate(name string, o Options, overlap time.Duration, now time.Ti
 	return made, replaced, r.unless(err, made)
 }
 
-// unless removes a key that was made and could not be noted.
+// like takes over from the key that is replaced what is not said.
+func (o *Options) like(last Key) {
+	if o.Algorithm == "" {
+		o.Algorithm = last.Algorithm
+	}
+	if o.Format == "" && len(o.Recipients) == 0 {
+		o.Format, o.Recipients = last.Format, last.Recipients
+	}
+}
+
+// check refuses what does not go together.
+func (o *Options) check() error {
+	switch {
+	case o.Format != "" && !slices.Contains(Formats(), o.Format):
+		return fault.New(fault.Invalid, "no keys are sealed in the form %.40q", o.Format).With(fmt.Sprintf("take one of %v", Formats()))
+	case len(o.Recipients) > 0 && o.Format != Age:
+		return fault.New(fault.Invalid, "only keys in age's form are sealed for recipients").With("add --format age")
+	case len(o.Recipients) == 0 && o.Password == nil:
+		return fault.New(fault.Invalid, "a key without a password").With("give one: --password-file FILE, or CASTELLAN_KEY_PASSWORD")
+	}
+	_, err := ageRecipients(o.Recipients)
+	return err
+}
+
+// unless removes a key that was made and could not be noted. One that the index has
+// stays: it was noted, and only what came after went wrong.
 func (r *Ring) unless(err error, made Key) error {
 	if err == nil || made.Fingerprint == "" {
+		return err
+	}
+	keys, unread := r.read()
+	if unread != nil {
+		return errors.Join(err, unread) // rather a file too many than the only copy of a key
+	}
+	if slices.ContainsFunc(keys, func(k Key) bool { return k.ID() == made.ID() && k.Fingerprint == made.Fingerprint }) {
 		return err
 	}
 	return errors.Join(err, os.Remove(r.PrivateFile(made)), os.Remove(r.PublicFile(made)))
@@ -190,18 +252,26 @@ func (r *Ring) Lose(id string, since, now time.Time) (Key, error) {
 	return lost, err
 }
 
-// Signer opens a key for signing: the active one of a name, or by its ID any but
-// one that is retired or lost.
-func (r *Ring) Signer(id string, password Password, now time.Time) (crypto.Signer, Key, error) {
+// Find returns the active key of a name, or by its ID any.
+func (r *Ring) Find(id string, now time.Time) (Key, error) {
 	keys, err := r.List(now)
 	if err != nil {
-		return nil, Key{}, err
+		return Key{}, err
 	}
 	i := find(keys, id)
 	if i < 0 {
-		return nil, Key{}, r.none(keys, id)
+		return Key{}, r.none(keys, id)
 	}
-	k := keys[i]
+	return keys[i], nil
+}
+
+// Signer opens a key for signing: the active one of a name, or by its ID any but
+// one that is retired or lost.
+func (r *Ring) Signer(id string, password Password, now time.Time) (crypto.Signer, Key, error) {
+	k, err := r.Find(id, now)
+	if err != nil {
+		return nil, Key{}, err
+	}
 	if k.State == Lost || k.State == Retired {
 		return nil, k, fault.New(fault.Denied, "key %s is %s", k.ID(), k.State).With("sign with the key that replaced it, or make one: castellan trust key rotate " + k.Name)
 	}
@@ -223,15 +293,26 @@ func (r *Ring) make(name string, number int, o Options, now time.Time) (Key, err
 	if err := checkName(name); err != nil {
 		return Key{}, err
 	}
-	if o.Password == nil {
-		return Key{}, fault.New(fault.Invalid, "a key without a password").With("give one: --password-file FILE, or CASTELLAN_KEY_PASSWORD")
-	}
-	password, err := o.Password()
-	if err != nil {
+	if err := o.check(); err != nil {
 		return Key{}, err
 	}
-	defer Wipe(password)
-	pair, err := WritePair(filepath.Join(r.dir, k.ID()), o.Algorithm, password)
+	var password []byte
+	if len(o.Recipients) == 0 {
+		var err error
+		if password, err = o.Password(); err != nil {
+			return Key{}, err
+		}
+		defer Wipe(password)
+		if isIdentity(password) {
+			return Key{}, fault.New(fault.Invalid, "a new key is sealed with a password or for recipients, and an age identity was given").With("name its recipient, which age-keygen -y prints: --recipient age1…")
+		}
+	}
+	seal := func(s crypto.Signer) ([]byte, error) { return Seal(s, password) }
+	if o.Format == Age {
+		k.Format, k.Recipients = Age, o.Recipients
+		seal = func(s crypto.Signer) ([]byte, error) { return sealAge(s, password, o.Recipients) }
+	}
+	pair, err := writePair(filepath.Join(r.dir, k.ID()), o.Algorithm, seal)
 	k.Algorithm, k.Fingerprint = pair.Algorithm, pair.Fingerprint
 	return k, err
 }
@@ -277,67 +358,6 @@ func (r *Ring) none(keys []Key, id string) error {
 		With("name one of those, or make one: castellan trust key generate")
 }
 
-// ringFile is the index.
-type ringFile struct {
-	Version int   `json:"version"`
-	Keys    []Key `json:"keys"`
-}
-
-// read reads the index; a folder without one is an empty ring.
-func (r *Ring) read() ([]Key, error) {
-	path := filepath.Join(r.dir, indexFile)
-	info, err := os.Stat(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	var b []byte
-	switch {
-	case err == nil && (info.Size() > maxIndex || !info.Mode().IsRegular()):
-		err = fmt.Errorf("a file of %d bytes, and at most %d are read", info.Size(), maxIndex)
-	case err == nil && info.Mode().Perm()&0o022 != 0:
-		err = fault.New(fault.Denied, "others may change it (mode %#o)", info.Mode().Perm()).With("chmod go-w " + path + ", and look at what it says")
-	case err == nil:
-		b, err = os.ReadFile(path)
-	}
-	var f ringFile
-	if err == nil {
-		f, err = parseIndex(b)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the ring of keys %s: %w", path, err)
-	}
-	return f.Keys, nil
-}
-
-// parseIndex reads an index. What a newer program wrote is refused rather than
-// lost.
-func parseIndex(b []byte) (ringFile, error) {
-	var f ringFile
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&f); err != nil {
-		return f, damaged("%w", err)
-	}
-	if f.Version != 1 || len(f.Keys) > maxKeys {
-		return f, damaged("version %d with %d keys", f.Version, len(f.Keys))
-	}
-	seen := map[string]bool{}
-	for _, k := range f.Keys {
-		if err := checkName(k.Name); err != nil || k.Number < 1 {
-			return f, damaged("a key %.80q with the number %d", k.Name, k.Number)
-		}
-		if seen[k.ID()] || !slices.Contains([]State{Active, Retiring, Retired, Lost}, k.State) {
-			return f, damaged("key %s is there twice, or its state %.20q is none", k.ID(), k.State)
-		}
-		seen[k.ID()] = true
-	}
-	return f, nil
-}
-
-func damaged(format string, args ...any) error {
-	return fault.New(fault.Corrupt, format, args...).With("restore it from a copy; the keys themselves are in the files beside it")
-}
-
 // change reads the index, has it changed, and writes it, with nobody else
 // changing it meanwhile.
 func (r *Ring) change(do func([]Key) ([]Key, error)) (err error) {
@@ -370,27 +390,6 @@ func (r *Ring) change(do func([]Key) ([]Key, error)) (err error) {
 		return err
 	}
 	return r.write(append(b, '\n'))
-}
-
-// write replaces the index: it is the old or the new one, whatever happens.
-func (r *Ring) write(b []byte) (err error) {
-	f, err := os.CreateTemp(r.dir, ".keyring-")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), filepath.Join(r.dir, indexFile)); err != nil {
-		return err
-	}
-	return syncFolder(r.dir)
 }
 
 // lock keeps others who change the ring out until unlock is called, or the

@@ -2,10 +2,12 @@ package key_test
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -143,7 +145,13 @@ func TestIndexThatIsRefused(t *testing.T) {
 		"with a path":           {`{"version":1,"keys":[{"name":"../a","number":1,"state":"active"}]}`, "../a", 0o600},
 		"with a key twice":      {`{"version":1,"keys":[` + one + `,` + one + `]}`, "twice", 0o600},
 		"in an unknown state":   {`{"version":1,"keys":[{"name":"a","number":1,"state":"good"}]}`, "good", 0o600},
-		"that others may write": {`{"version":1,"keys":[]}`, "others may change it", 0o666},
+		"lost at no time":       {`{"version":1,"keys":[{"name":"a","number":1,"state":"lost"}]}`, "does not say when", 0o600},
+		"lost before all times": {`{"version":1,"keys":[{"name":"a","number":1,"state":"lost","since":"0001-01-01T00:00:00Z"}]}`, "does not say when", 0o600},
+		"retiring at no time":   {`{"version":1,"keys":[{"name":"a","number":1,"state":"retiring"}]}`, "does not say when", 0o600},
+		"retired at no time":    {`{"version":1,"keys":[{"name":"a","number":1,"state":"retired"}]}`, "does not say when", 0o600},
+		"with two active keys":  {`{"version":1,"keys":[` + one + `,` + strings.Replace(one, `"number":1`, `"number":2`, 1) + `]}`, "several keys a", 0o600},
+		"with a second one":     {`{"version":1,"keys":[]}{"version":1,"keys":[` + one + `]}`, "something follows", 0o600},
+		"that others may write": {`{"version":1,"keys":[]}`, "others may change", 0o666},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -208,6 +216,122 @@ func TestRingOfSeveral(t *testing.T) {
 	if diff := cmp.Diff(got, names); diff != "" || err != nil {
 		t.Errorf("got, want: %s (%v)", diff, err)
 	}
+}
+
+// Two rotations at once are one after the other: none is lost, and one key signs.
+func TestRotationsAtOnce(t *testing.T) {
+	ring := key.OpenRing(filepath.Join(t.TempDir(), "keys"))
+	o := key.Options{Password: is(secret)}
+	if _, err := ring.Generate("build", o, june(1)); err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for range 2 {
+		all.Go(func() {
+			if _, _, err := ring.Rotate("build", o, day, june(2)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	keys, err := ring.List(june(2))
+	var got []string
+	for _, k := range keys {
+		got = append(got, k.ID()+" "+string(k.State))
+	}
+	if diff := cmp.Diff(got, []string{"build-1 retiring", "build-2 retiring", "build-3 active"}); diff != "" || err != nil {
+		t.Errorf("got, want: %s (%v)", diff, err)
+	}
+	if _, k, err := ring.Signer("build", is(secret), june(2)); err != nil || k.Number != 3 {
+		t.Errorf("%s signs, %v", k.ID(), err)
+	}
+}
+
+// A process that was killed after it wrote a key and before it noted it leaves
+// files that nobody trusts. The ring is as it was, and what is left is not
+// overwritten.
+func TestKilledWhileRotating(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "keys")
+	ring := key.OpenRing(dir)
+	o := key.Options{Password: is(secret)}
+	k, err := ring.Generate("build", o, june(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := filepath.Join(dir, "build-2.key")
+	for _, name := range []string{left, filepath.Join(dir, ".keyring-123")} {
+		if err := os.WriteFile(name, []byte("half a ke"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, _, err = ring.Rotate("build", o, day, june(2)); fault.Of(err) != fault.Conflict || !strings.Contains(fault.Remedy(err), "move it away") {
+		t.Errorf("Rotate() = %v, want a conflict", err)
+	}
+	if b, err := os.ReadFile(left); err != nil || string(b) != "half a ke" {
+		t.Errorf("what was left became %q, %v", b, err)
+	}
+	keys, err := ring.List(june(2))
+	if diff := cmp.Diff(keys, []key.Key{k}); diff != "" || err != nil {
+		t.Errorf("got, want: %s (%v)", diff, err)
+	}
+	if err := os.Remove(left); err != nil {
+		t.Fatal(err)
+	}
+	if made, _, err := ring.Rotate("build", o, day, june(2)); err != nil || made.Number != 2 {
+		t.Errorf("Rotate() = %v, %v", made, err)
+	}
+}
+
+// Who may put another index into the folder could bring a lost key back.
+func TestRingInOthersHands(t *testing.T) {
+	elsewhere := filepath.Join(t.TempDir(), "keyring.json")
+	if err := os.WriteFile(elsewhere, []byte(`{"version":1,"keys":[]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		do    func(dir string) error
+		words string
+	}{
+		"the index is a link":            {func(dir string) error { return os.Symlink(elsewhere, filepath.Join(dir, "keyring.json")) }, "symbolic link"},
+		"the index is a link to nothing": {func(dir string) error { return os.Symlink(elsewhere+".none", filepath.Join(dir, "keyring.json")) }, "symbolic link"},
+		"the index is a folder":          {func(dir string) error { return os.Mkdir(filepath.Join(dir, "keyring.json"), 0o700) }, "regular one"},
+		"the index is a pipe":            {func(dir string) error { return syscall.Mkfifo(filepath.Join(dir, "keyring.json"), 0o600) }, "regular one"},
+		"others may write the folder":    {func(dir string) error { return os.Chmod(dir, 0o777) }, "others may change"},
+		"the group may write the folder": {func(dir string) error { return os.Chmod(dir, 0o770) }, "others may change"},
+		"another user's folder":          {func(dir string) error { return foreign(t, dir) }, "another user"},
+		"another user's index": {func(dir string) error {
+			path := filepath.Join(dir, "keyring.json")
+			if err := os.WriteFile(path, []byte(`{"version":1,"keys":[]}`), 0o600); err != nil {
+				return err
+			}
+			return foreign(t, path)
+		}, "another user"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "keys")
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := tc.do(dir); err != nil {
+				t.Skip("this cannot be set up here: ", err)
+			}
+			if _, err := key.OpenRing(dir).List(june(1)); err == nil || !strings.Contains(err.Error(), tc.words) {
+				t.Errorf("List() = %v, want %q", err, tc.words)
+			}
+			if _, err := key.OpenRing(dir).Generate("b", key.Options{Password: is(secret)}, june(1)); err == nil {
+				t.Error("a key was made there")
+			}
+		})
+	}
+}
+
+// foreign gives a file to somebody else, which only root may.
+func foreign(t *testing.T, path string) error {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return errors.New("not root")
+	}
+	return os.Chown(path, 65534, -1)
 }
 
 // FuzzIndex wants a list or an error, whatever is in the file.

@@ -74,13 +74,12 @@ func known() []work { return []work{{1 << 15, 8, 1}, {1 << 16, 8, 1}, {1 << 17, 
 // Seal encrypts a private key with a password, in the form of cosign's key
 // files, which cosign 2 and later reads.
 func Seal(k crypto.Signer, password []byte) ([]byte, error) {
-	if n := len(password); n < LeastPassword || n > mostPassword {
-		return nil, fault.New(fault.Invalid, "a password of %d characters, and a key's has between %d and %d", n, LeastPassword, mostPassword).
-			With("take a longer one, best of several random words")
+	if err := checkPassword(password); err != nil {
+		return nil, err
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(k)
+	der, err := encode(k)
 	if err != nil {
-		return nil, fmt.Errorf("encode private key: %w", err)
+		return nil, err
 	}
 	defer Wipe(der)
 	var s sealed
@@ -103,6 +102,24 @@ func Seal(k crypto.Signer, password []byte) ([]byte, error) {
 		return nil, err
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: typeSigstore, Bytes: b}), nil
+}
+
+// checkPassword refuses a new password that is too short, or too long.
+func checkPassword(password []byte) error {
+	if n := len(password); n < LeastPassword || n > mostPassword {
+		return fault.New(fault.Invalid, "a password of %d characters, and a key's has between %d and %d", n, LeastPassword, mostPassword).
+			With("take a longer one, best of several random words")
+	}
+	return nil
+}
+
+// encode is a private key in PKCS #8. Whoever asked wipes it.
+func encode(k crypto.Signer) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		return nil, fmt.Errorf("encode private key: %w", err)
+	}
+	return der, nil
 }
 
 // derive makes the key of the cipher from a password.
@@ -143,6 +160,9 @@ type Password func() ([]byte, error)
 // read only if plain says so. The password is asked for only once the rest of
 // the file has proven right.
 func Parse(b []byte, password Password, plain bool) (crypto.Signer, error) {
+	if isAge(b) {
+		return unsealAge(b, password)
+	}
 	block, err := only(b)
 	if err != nil {
 		return nil, invalid("%w", err)
@@ -162,7 +182,7 @@ func Parse(b []byte, password Password, plain bool) (crypto.Signer, error) {
 		}
 		return decode(block)
 	case "ENCRYPTED PRIVATE KEY":
-		return nil, fault.New(fault.Unsupported, "the key is encrypted as PKCS #8, and sealed keys of cosign are read").
+		return nil, fault.New(fault.Unsupported, "the key is encrypted as PKCS #8, and keys that cosign or age sealed are read").
 			With("seal it anew: openssl pkcs8 -in FILE -out plain.pem && cosign import-key-pair --key plain.pem, and delete plain.pem")
 	case "PUBLIC KEY", "CERTIFICATE":
 		return nil, fault.New(fault.Invalid, "it is a %s and no private key", strings.ToLower(block.Type)).With("name the file with the private key, often the one that ends with .key")
@@ -173,7 +193,7 @@ func Parse(b []byte, password Password, plain bool) (crypto.Signer, error) {
 
 // invalid is the error for a file that is no key.
 func invalid(format string, args ...any) error {
-	return fault.New(fault.Invalid, format, args...).With("name a file that castellan trust key generate or cosign generate-key-pair made")
+	return fault.New(fault.Invalid, format, args...).With("name a file that castellan trust key generate or cosign generate-key-pair made, or a key in PEM that age sealed")
 }
 
 // only returns the one PEM block with a key.
@@ -212,6 +232,9 @@ func unseal(b []byte, password Password) (crypto.Signer, error) {
 		return nil, err
 	}
 	defer Wipe(word)
+	if isIdentity(word) {
+		return nil, fault.New(fault.Invalid, "the key is sealed with a password, and an age identity was given").With("give the password: --password-file FILE, or CASTELLAN_KEY_PASSWORD")
+	}
 	if len(word) > mostPassword {
 		return nil, fault.New(fault.Invalid, "a password of %d bytes, and at most %d are read", len(word), mostPassword).With("is that the right file?")
 	}

@@ -207,9 +207,12 @@ func (s *signers) profile(n *yaml.Node, add func(*yaml.Node, Identity)) {
 	var i Identity
 	known := s.fields(n, "awsSigner", map[string]func(*yaml.Node){
 		"profile": func(n *yaml.Node) {
-			arn, ok := s.arn(n, "profile", "signer", "/signing-profiles/")
-			if parts := strings.Count(arn, "/"); ok && parts != 2 && parts != 3 {
-				s.wrong(at(n), "…:/signing-profiles/NAME, and /VERSION if only one is meant", "%s is no signing profile", arn)
+			arn, ok := s.short(n, "profile")
+			if !ok {
+				return
+			}
+			if err := CheckProfile(arn); err != nil {
+				s.wrong(at(n), "write "+ProfileForms, "profile: %v", err)
 				return
 			}
 			i.Profile = arn

@@ -18,6 +18,9 @@ import (
 const (
 	maxDepth = 20 // a policy needs eight
 	maxNodes = 200_000
+	// maxRetried bounds the bytes that are parsed again to find where a document is
+	// broken: a quarter of a second's work.
+	maxRetried = 4 << 20
 )
 
 // reader reads a policy and collects what is wrong with it.
@@ -37,6 +40,52 @@ func (r *reader) wrong(p Position, remedy, format string, args ...any) {
 	}
 }
 
+// located says where YAML can't be gone on with. The parser tells no place, or where
+// the list or map begins in which it gave up, which can be the first line of all. It
+// is the line behind the longest beginning of the text that can be parsed.
+func (r *reader) located(said string) (Position, string) {
+	if rest, ok := strings.CutPrefix(said, "line "); ok {
+		if digits, rest, ok := strings.Cut(rest, ": "); ok && strings.Trim(digits, "0123456789") == "" {
+			said = rest
+		}
+	}
+	left := maxRetried
+	good, bad := 0, len(r.lines) // so many lines parse, and so many don't
+	for bad-good > 1 {
+		mid := (good + bad) / 2
+		switch n := r.parses(mid, bad, &left); {
+		case left < 0:
+			return Position{}, said
+		case n > 0:
+			good = n
+		default:
+			bad = mid
+		}
+	}
+	text := r.lines[min(good, len(r.lines)-1)]
+	return Position{good + 1, min(blanks(text)+1, max(1, len(text)))}, said
+}
+
+// parses returns how many lines can be parsed, n or hardly more and fewer than most:
+// within brackets and quotes that go over several lines no beginning parses. It
+// returns 0 if none of these does.
+func (r *reader) parses(n, most int, left *int) int {
+	const brackets = 12 // lines
+	for k := n; k < min(most, n+brackets); k++ {
+		text := strings.Join(r.lines[:k], "\n")
+		if *left -= len(text); *left < 0 {
+			return 0
+		}
+		if _, err := parse([]byte(text)); err == nil || !isYAML(err) {
+			return k
+		}
+	}
+	return 0
+}
+
+// isYAML reports an error of the parser's.
+func isYAML(err error) bool { return strings.HasPrefix(err.Error(), "yaml: ") }
+
 // document parses the text; nil if that is not possible.
 func (r *reader) document(b []byte) *yaml.Node {
 	if trimmed := bytes.TrimSpace(b); len(trimmed) > 0 && trimmed[0] == '{' && json.Valid(trimmed) {
@@ -45,7 +94,11 @@ func (r *reader) document(b []byte) *yaml.Node {
 	r.lines = strings.Split(string(b), "\n")
 	n, err := parse(b)
 	if err != nil {
-		r.wrong(Position{}, "a policy is one document of YAML or JSON; docs/trust.md shows one", "%s", strings.TrimPrefix(err.Error(), "yaml: "))
+		p, said := Position{}, strings.TrimPrefix(err.Error(), "yaml: ")
+		if isYAML(err) {
+			p, said = r.located(said)
+		}
+		r.wrong(p, "a policy is one document of YAML or JSON; docs/trust.md shows one", "%s", said)
 		return nil
 	}
 	if n.Kind == yaml.DocumentNode {

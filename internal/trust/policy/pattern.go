@@ -93,7 +93,7 @@ func fullPattern(s string) (string, error) {
 		if len(parts) == 1 {
 			return "", fmt.Errorf(`"%s" is a registry without a path: "%s/**" is all that is in it`, s, s)
 		}
-		host, err := cleanHost(strings.ReplaceAll(parts[0], "*", "0"))
+		host, err := cleanHost(strings.ReplaceAll(parts[0], "*", "1"))
 		if err != nil {
 			return "", err
 		}

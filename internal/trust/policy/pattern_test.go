@@ -29,7 +29,7 @@ func TestParseRepository(t *testing.T) {
 	}
 	for _, bad := range []string{
 		"Registry/web", "Localhost/web", "nginx:latest", "nginx@sha256:00", "a.example/", "a.example", "a.example/A", "a.example/a//b", "a.example/../b", "a.example/a..b", "a.example/-a", "a.example/a_.b",
-		"a.example/a___b", "a.example./b", "a..example/b", "a.example:x/b", "a.example:/b", "a.example:123456/b", "[::1]:5000/b", "a b/c", "a.example/b\n", "a.example/b\x00",
+		"a.example/a___b", "a.example./b", "a..example/b", "a.example:x/b", "a.example:/b", "a.example:123456/b", "ghcr.io:0443/acme/web", "a.example:05000/b", "a.example:0/b", "[::1]:5000/b", "a b/c", "a.example/b\n", "a.example/b\x00",
 		"аcme.example/b", "a.example/" + strings.Repeat("x", 600), "/a", "http://a.example/b", "a.example/b?c", "a.example/b%2fc", "*", "ghcr.io/*",
 	} {
 		if got, err := policy.ParseRepository(bad); err == nil {
@@ -51,6 +51,7 @@ func TestPatternMatches(t *testing.T) {
 		{"123456789012.dkr.ecr.*.amazonaws.com/shop/*", "123456789012.dkr.ecr.eu-central-1.amazonaws.com/shop/web",
 			"123456789012.dkr.ecr.a.b.amazonaws.com/shop/web 210987654321.dkr.ecr.eu-central-1.amazonaws.com/shop/web"},
 		{"localhost:*/web", "localhost:5000/web", "localhost/web evil:5000/web"},
+		{"localhost:5*0/web", "localhost:5000/web localhost:50/web", "localhost:4000/web"},
 		{"acme/*", "acme/web docker.io/acme/web", "ghcr.io/acme/web"},
 		{"**", "nginx ghcr.io/a/b/c localhost:5000/x", ""},
 		{"**/web", "ghcr.io/web ghcr.io/a/b/web acme/web", "ghcr.io/web/x"},

@@ -54,6 +54,9 @@ type Policy struct {
 	roots  signature.Roots
 	keys   map[string]*signature.Key // by fingerprint
 	ranked []ranked                  // the patterns of all rules, the most specific first
+	// narrower are, for a pattern, patterns of other rules that are part of it: the
+	// first ones of many.
+	narrower map[*Pattern][]ranked
 }
 
 // ranked is a pattern with its rule.

@@ -94,7 +94,7 @@ func (r *reader) policy(p *Policy, n *yaml.Node, files Files) {
 	}
 	p.Signers, p.Rules = who.all, what.out
 	if len(r.problems) == 0 {
-		p.ranked = r.rank(p.Rules)
+		p.ranked, p.narrower = r.rank(p.Rules)
 	}
 }
 
@@ -158,14 +158,20 @@ func (r *reader) exceptions(p *Policy, n *yaml.Node) {
 // most specific comes first: the one whose images are all matched by the others
 // too. Patterns of two rules that match an image both, without one being the
 // more specific, are a problem: nobody could tell which rule is meant.
-func (r *reader) rank(all []*Rule) []ranked {
-	var out []ranked
+func (r *reader) rank(all []*Rule) (out []ranked, narrower map[*Pattern][]ranked) {
+	narrower = map[*Pattern][]ranked{}
 	for _, rule := range all {
 		for _, p := range rule.Patterns {
 			out = append(out, ranked{p, rule})
 		}
 	}
 	within := map[*Pattern]int{} // how many others are part of it
+	part := func(a, b ranked) {  // a is part of b
+		within[b.pattern]++
+		if a.rule != b.rule && len(narrower[b.pattern]) < maxNarrower {
+			narrower[b.pattern] = append(narrower[b.pattern], a)
+		}
+	}
 	work := effort{maxEffort}
 	for i, a := range out {
 		for _, b := range out[i+1:] {
@@ -173,14 +179,14 @@ func (r *reader) rank(all []*Rule) []ranked {
 			switch {
 			case !ok:
 				r.wrong(b.pattern.At, "use fewer *", "comparing the patterns takes too long")
-				return nil
+				return nil, nil
 			case rel.both == "":
 			case !rel.onlyA && !rel.onlyB:
 				r.wrong(b.pattern.At, "keep one of both", "%s is the same as %s in line %d", b.pattern.Text, a.pattern.Text, a.pattern.At.Line)
 			case !rel.onlyA:
-				within[b.pattern]++
+				part(a, b)
 			case !rel.onlyB:
-				within[a.pattern]++
+				part(b, a)
 			case a.rule != b.rule:
 				r.wrong(b.pattern.At, "add a rule for what both match, or make one of them narrower",
 					"%s and %s (line %d) both match %s, and neither is the more specific one", b.pattern.Text, a.pattern.Text, a.pattern.At.Line, rel.both)
@@ -188,5 +194,5 @@ func (r *reader) rank(all []*Rule) []ranked {
 		}
 	}
 	slices.SortStableFunc(out, func(a, b ranked) int { return within[a.pattern] - within[b.pattern] })
-	return out
+	return out, narrower
 }

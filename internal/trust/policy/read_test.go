@@ -151,6 +151,8 @@ signers:
   lambda:
     identities:
       - awsSigner: {profile: "arn:aws:signer:eu-central-1:123456789012:/signing-profiles/lambda", store: aws}
+  alias: {awsSigner: {profile: "arn:aws:signer:::/aliases/ecr", store: aws}}
+  aliased: {awsSigner: {profile: "arn:aws:signer:eu-central-1:123456789012:/aliased-signing-profiles/ecr", store: aws}}
   pinned: {awsSigner: {profile: "arn:aws:signer:eu-central-1:123456789012:/signing-profiles/lambda/v1", store: aws}}
 images:
   - name: shop
@@ -191,7 +193,7 @@ func TestRead(t *testing.T) {
 		t.Errorf("got key %s, lost %s", old.Name, old.Lost)
 	}
 	rule, pattern := p.For("123456789012.dkr.ecr.eu-central-1.amazonaws.com/shop/web/api")
-	if rule == nil || rule.Name != "shop" || pattern.At.Line != 39 || len(rule.Require) != 4 {
+	if rule == nil || rule.Name != "shop" || pattern.At.Line != 41 || len(rule.Require) != 4 {
 		t.Fatalf("got rule %+v by %+v", rule, pattern)
 	}
 	if q := rule.Require[0]; q.Threshold != 2 || !q.Each || !q.Log || q.Revocation != policy.Strict || q.Allows(signature.Notary) {
@@ -280,6 +282,13 @@ func TestProblems(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
 		{"empty", "", "the policy is empty"},
 		{"no YAML", "version: [", "did not find"},
+		{"a bracket that is not closed", "version: [\n", "1:1: did not find"},
+		{"brackets closed by others", "version: 1\nroots:\n  keys: {\n  images: ]\n", "3:3: did not find"},
+		{"brackets over lines, then no YAML", "version: 1\nroots: {\n  keys: {\n  }}\nimages: x: y\n", "5:1: mapping values are not allowed"},
+		{"a line that is not where it should be", "version: 1\nimages:\n  - match: a\n    deny: x\n   odd: y\n", "5:4: did not find"},
+		{"a tab", "version: 1\nimages:\n\t- match: a\n", "3:1: found character that cannot start any token"},
+		{"a quote that is not closed", "version: 1\nimages: 'a\nroots: {}\n", "2:1: found unexpected end of stream"},
+		{"broken, and too large to be looked at closely", "version: 1\n#" + strings.Repeat("x", 1<<19) + "\nimages: [\n" + strings.Repeat("\n", 1000), "did not find"},
 		{"two documents", "version: 1\n---\nversion: 1", "more than one document"},
 		{"a list", "- 1", "1:1: the policy is no map"},
 		{"another version", "version: 2", `is not 1`},
@@ -339,6 +348,8 @@ func TestProblems(t *testing.T) {
 		{"unknown store", signer("certificate: {store: x, subject: CN=x}"), "there is no store x"},
 		{"profile without store", signer(`awsSigner: {profile: "arn:aws:signer:eu-central-1:123456789012:/signing-profiles/x"}`), "needs a profile and a store"},
 		{"no profile", signer(`awsSigner: {store: aws, profile: "arn:aws:signer:eu-central-1:123456789012:/signing-profiles/x/v1/y"}`), "no signing profile"},
+		{"a profile without its slash", signer(`awsSigner: {store: aws, profile: "arn:aws:signer:eu-central-1:123456789012:signing-profiles/x"}`), "lacks the slash"},
+		{"a name for a profile", signer(`awsSigner: {store: aws, profile: x}`), "is no ARN"},
 		{"profile of a CA", signer(`awsSigner: {store: acme, profile: "arn:aws:signer:eu-central-1:123456789012:/signing-profiles/x"}`), "store acme is for [ca]"},
 
 		{"asks for nothing", rule(`{match: "**"}`), "there is no any-signer mode"},

@@ -70,7 +70,9 @@ func cleanHost(s string) (string, error) {
 	if strings.HasPrefix(s, "[") {
 		return "", fmt.Errorf("addresses of IPv6 are not understood: give the registry a name")
 	}
-	if hasPort && (port == "" || strings.Trim(port, "0123456789") != "" || len(port) > 5) {
+	// With zeros in front a port is the same one to whoever pulls and another name
+	// here: a stricter rule for the registry could be got round by them.
+	if hasPort && (port == "" || port[0] == '0' || strings.Trim(port, "0123456789") != "" || len(port) > 5) {
 		return "", fmt.Errorf("%q is no port", port)
 	}
 	for label := range strings.SplitSeq(host, ".") {

@@ -39,7 +39,7 @@ type Identity struct {
 	Names       []Text // each of which one of its alternative names must match
 	Certificate string // fingerprint
 
-	Profile string // ARN of AWS Signer, with or without version; with Store
+	Profile string // ARN of AWS Signer: see CheckProfile; with Store
 }
 
 // Form says in a few words by what an identity is known.
@@ -105,7 +105,7 @@ func (i *Identity) is(id signature.Identity, name []Attribute) bool {
 	case keyless || i.Store == "" || id.Store != i.Store:
 		return false
 	case i.Profile != "":
-		return id.Profile == i.Profile || id.ProfileVersion == i.Profile
+		return i.Profile == id.Profile || i.Profile == id.ProfileVersion || i.Profile == id.ProfileAlias
 	case id.Profile != "" || id.ProfileVersion != "" || id.ProfileAlias != "":
 		return false // the certificate is the service's, whoever asked it to sign
 	case len(i.Name) > 0 && !has(name, i.Name):

@@ -70,6 +70,13 @@ func TestSignerIs(t *testing.T) {
 		{"no version", "pinned", lambda, false},
 		{"certificate of a service that signs for whoever asks", "ops", changed(ops, func(i *signature.Identity) { i.Profile = lambda.Profile }), false},
 		{"the same under a version alone", "ops", changed(ops, func(i *signature.Identity) { i.ProfileVersion = lambda.Profile + "/v1" }), false},
+		{"an alias that is meant", "alias", changed(lambda, func(i *signature.Identity) { i.ProfileAlias = "arn:aws:signer:::/aliases/ecr" }), true},
+		{"another alias", "alias", changed(lambda, func(i *signature.Identity) { i.ProfileAlias = "arn:aws:signer:::/aliases/ecr2" }), false},
+		{"no alias", "alias", lambda, false},
+		{"an alias of another store", "alias", changed(lambda, func(i *signature.Identity) { i.Store, i.ProfileAlias = "acme", "arn:aws:signer:::/aliases/ecr" }), false},
+		{"a profile that is held under an alias", "aliased", changed(lambda, func(i *signature.Identity) {
+			i.Profile = "arn:aws:signer:eu-central-1:123456789012:/aliased-signing-profiles/ecr"
+		}), true},
 		{"another profile", "lambda", changed(lambda, func(i *signature.Identity) { i.Profile += "x" }), false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

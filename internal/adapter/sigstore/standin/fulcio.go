@@ -144,6 +144,11 @@ func (s *Sigstore) promise(tbs []byte) (pkix.Extension, error) {
 
 // Token makes an OIDC token as this Sigstore's Fulcio believes it.
 func (s *Sigstore) Token(issuer, subject string) (string, error) {
+	return s.edited(issuer, subject, func(map[string]any) {})
+}
+
+// edited is Token with other claims.
+func (s *Sigstore) edited(issuer, subject string, edit func(map[string]any)) (string, error) {
 	claims := map[string]any{
 		"iss": issuer, "sub": subject, "aud": "sigstore",
 		"iat": s.Now().Unix(), "exp": s.Now().Add(time.Hour).Unix(),
@@ -151,6 +156,7 @@ func (s *Sigstore) Token(issuer, subject string) (string, error) {
 	if strings.Contains(subject, "@") && !strings.Contains(subject, "://") {
 		claims["email"], claims["email_verified"] = subject, true
 	}
+	edit(claims)
 	body, err := json.Marshal(claims)
 	if err != nil {
 		return "", err

@@ -245,7 +245,8 @@ func (s *Sigstore) TrustedRoot(base string, p Parts) []byte {
 	return doc
 }
 
-// SigningConfig writes where the parts are asked.
+// SigningConfig writes where the parts are asked. Persons sign in at /oidc, where an
+// Issuer may be put.
 func (s *Sigstore) SigningConfig(base string, p Parts) []byte {
 	type m = map[string]any
 	service := func(path string, version int) m {
@@ -257,6 +258,7 @@ func (s *Sigstore) SigningConfig(base string, p Parts) []byte {
 	}
 	if p.Fulcio {
 		config["caUrls"] = []m{service("/fulcio", 1)}
+		config["oidcUrls"] = []m{service("/oidc", 1)}
 	}
 	if p.Log1 {
 		config["rekorTlogUrls"] = []m{service("/rekor", 1)}

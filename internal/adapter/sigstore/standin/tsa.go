@@ -1,6 +1,7 @@
 package standin
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/sha256"
@@ -23,6 +24,10 @@ type Stamp struct {
 	Leaf *x509.Certificate // instead of the Sigstore's own authority
 	Key  *ecdsa.PrivateKey
 	Kind asn1.ObjectIdentifier // what the content is said to be, instead of a time stamp
+
+	Rest    []byte   // in DER, what follows in the TSTInfo
+	Bag     [][]byte // certificates before the authority's
+	Signers int      // how often it is signed; once if zero
 }
 
 type algorithm struct {
@@ -70,6 +75,11 @@ func (s *Sigstore) stampDigest(digest []byte, o Stamp) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Rest != nil {
+		if info, err = extended(info, o.Rest); err != nil {
+			return nil, err
+		}
+	}
 	attributes, err := signedAttributes(info, o)
 	if err != nil {
 		return nil, err
@@ -80,6 +90,15 @@ func (s *Sigstore) stampDigest(digest []byte, o Stamp) ([]byte, error) {
 		return nil, err
 	}
 	return wrapStamp(info, attributes, sig, o)
+}
+
+// extended appends to the parts of a sequence.
+func extended(sequence, more []byte) ([]byte, error) {
+	var v asn1.RawValue
+	if _, err := asn1.Unmarshal(sequence, &v); err != nil {
+		return nil, err
+	}
+	return asn1.Marshal(asn1.RawValue{Tag: asn1.TagSequence, IsCompound: true, Bytes: append(v.Bytes, more...)})
 }
 
 // signedAttributes are the kind of the content, its digest and the certificate, as
@@ -151,9 +170,9 @@ func wrapStamp(info, attributes, sig []byte, o Stamp) ([]byte, error) {
 	}
 	signed := []any{3, set(hashes), content{o.Kind, explicit(octets)}}
 	if !o.Bare {
-		signed = append(signed, explicit(o.Leaf.Raw))
+		signed = append(signed, explicit(append(bytes.Join(o.Bag, nil), o.Leaf.Raw...)))
 	}
-	signed = append(signed, set(signerDER))
+	signed = append(signed, set(bytes.Repeat(signerDER, max(o.Signers, 1))))
 	var body []byte
 	for _, part := range signed {
 		der, err := asn1.Marshal(part)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/link"
 )
 
 // Names that tests look for.
@@ -77,13 +78,14 @@ func agents(now time.Time) []asset.Agent {
 			{Control: "network", Best: "cgroup connect and skb programs", Enforces: true, Why: "the unified hierarchy is mounted"},
 			{Control: "privilege", Best: "BPF LSM", Enforces: true, Why: "as for exec"},
 		},
-		Usage:  asset.Usage{CPUSeconds: 331, RSS: 41 << 20, Goroutines: 24},
-		Events: 412_388,
-		Clock:  40 * time.Millisecond,
-		Spool:  asset.Spool{Limit: 256 << 20},
+		Usage:     asset.Usage{CPUSeconds: 331, RSS: 41 << 20, Goroutines: 24},
+		Events:    412_388,
+		Clock:     40 * time.Millisecond,
+		Abilities: []string{link.AbilityVerify},
+		Spool:     asset.Spool{Limit: 256 << 20},
 	}
 	two := one
-	two.ID, two.Hostname = Agent2ID, "ip-10-0-7-203"
+	two.ID, two.Hostname, two.Abilities = Agent2ID, "ip-10-0-7-203", nil
 	two.Seen = now.Add(-4 * time.Second)
 	two.Host.OS, two.Host.Kernel, two.Host.Arch, two.Host.Cgroup = "Amazon Linux 2", "5.10.230-223.885.amzn2.aarch64", "arm64", "v1"
 	two.Host.LSMs = []string{"lockdown", "capability", "yama", "safesetid"}

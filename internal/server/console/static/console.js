@@ -173,15 +173,75 @@
     for (const i of e.target.elements) if (i.name && !i.value) i.disabled = true;
     setTimeout(() => { for (const i of e.target.elements) i.disabled = false; });
   });
-  document.addEventListener("htmx:afterSwap", () => {
+  document.addEventListener("htmx:afterSwap", (e) => {
     attach();
+    if (e.target.closest("[data-editing]")) { edited(e.detail.target.id); return; }
     const rows = $$("#results tbody tr").length;
     say(rows === 0 ? "Nothing found." : rows + " found.");
   });
   document.addEventListener("htmx:beforeSwap", (e) => {
     if (e.detail.xhr.status === 400 || e.detail.xhr.status === 422) { e.detail.shouldSwap = true; e.detail.isError = false; }
   });
-  document.addEventListener("htmx:responseError", (e) => { if (e.detail.xhr.status >= 401) location.reload(); });
+  document.addEventListener("htmx:responseError", (e) => {
+    if (e.detail.xhr.status >= 401 && !e.target.closest("[data-editing]")) location.reload();
+  });
+
+  // The editor: numbers beside a text, and the lines marked that are wrong. What is
+  // typed is never lost to an answer that did not come.
+  const sheet = $("[data-editor]"), text = sheet && $("textarea", sheet), numbers = sheet && $("ol", sheet);
+  let leaving = false;
+  function number() {
+    const lines = text.value.split("\n").length, want = Math.min(lines, Number(sheet.dataset.most));
+    text.rows = lines;
+    for (let i = numbers.children.length + 1; i <= want; i++) { const li = document.createElement("li"); li.id = "l" + i; numbers.append(li); }
+    while (numbers.children.length > want) numbers.lastElementChild.remove();
+  }
+  function edited(id) {
+    const part = document.getElementById(id);
+    say(part?.dataset.say || "");
+    if (id === "trial") { part.scrollIntoView({ block: "nearest" }); return; }
+    if (id !== "checked") return;
+    $("#editor-fault").hidden = true;
+    const wrong = new Set($$("[data-wrong]", part).map((a) => Number(a.dataset.goto)));
+    [...numbers.children].forEach((li, i) => li.classList.toggle("wrong", wrong.has(i + 1)));
+    text.setAttribute("aria-invalid", String(wrong.size > 0));
+  }
+  function goTo(a) {
+    const lines = text.value.split("\n"), line = Math.min(Number(a.dataset.goto), lines.length);
+    const at = lines.slice(0, line - 1).reduce((n, l) => n + l.length + 1, 0) + Math.max(0, Number(a.dataset.column || 1) - 1);
+    text.focus({ preventScroll: true });
+    text.setSelectionRange(at, at);
+    numbers.children[line - 1]?.scrollIntoView({ block: "center" });
+  }
+  function lost(e, why) {
+    if (!e.target.closest("[data-editing]")) return;
+    e.preventDefault();
+    const p = $("#editor-fault");
+    p.textContent = why + " What you typed is still here: copy it before you leave.";
+    p.hidden = false;
+  }
+  if (sheet) {
+    text.addEventListener("input", () => {
+      number();
+      for (const p of $$("main > p.notice:not(#editor-fault)")) p.hidden = true; // it was about another text
+    });
+    // Else the text, which has the focus by then, gets the end of a line.
+    document.addEventListener("keydown", (e) => {
+      const place = e.key === "Enter" && e.target.closest("[data-goto]");
+      if (place) { e.preventDefault(); goTo(place); }
+    });
+    text.form.addEventListener("submit", () => { leaving = true; });
+    addEventListener("beforeunload", (e) => {
+      if (!leaving && (text.value !== text.defaultValue || sheet.dataset.editor === "true")) e.preventDefault();
+    });
+    number();
+    document.addEventListener("htmx:beforeOnLoad", (e) => {
+      const x = e.detail.xhr;
+      if (x.getResponseHeader("HX-Redirect")) lost(e, "You are signed out.");
+      else if (x.status >= 400) lost(e, "The server refused it (" + x.status + ").");
+    });
+    document.addEventListener("htmx:sendError", (e) => lost(e, "The server does not answer."));
+  }
 
   // Keys.
   let going = 0;
@@ -206,6 +266,8 @@
   });
 
   document.addEventListener("click", async (e) => {
+    const place = sheet && e.target.closest("[data-goto]");
+    if (place) { e.preventDefault(); goTo(place); return; }
     const el = e.target.closest("[data-theme-set], [data-menu], [data-open], [data-close], [data-copy]");
     if (!el) return;
     if ("themeSet" in el.dataset) theme(el.dataset.themeSet);
