@@ -7,13 +7,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/spf13/cobra"
 
 	"github.com/castellan-security/castellan/internal/adapter/docker"
 	"github.com/castellan-security/castellan/internal/adapter/docker/authz"
 	"github.com/castellan-security/castellan/internal/admission"
+	"github.com/castellan-security/castellan/internal/agent"
 	"github.com/castellan-security/castellan/internal/agent/brief"
 	"github.com/castellan-security/castellan/internal/agent/gate"
 	"github.com/castellan-security/castellan/internal/link"
@@ -109,13 +109,6 @@ func (d *admissionDoor) run(ctx context.Context) {
 		return
 	}
 	defer d.reader.Close()
-	var wg sync.WaitGroup
-	if d.keeper != nil {
-		keeping, stop := context.WithCancel(ctx)
-		defer wg.Wait()
-		defer stop()
-		wg.Go(func() { d.keeper.Run(keeping) })
-	}
 	if err := d.plugin.Serve(ctx, d.listener); err != nil {
 		d.log.Error("the engine is not answered any more: it refuses everything", "error", err)
 	}
@@ -130,9 +123,10 @@ func (d *admissionDoor) close() error {
 	return d.listener.Close()
 }
 
-// wish has what the server decides by fetched.
-func (d *admissionDoor) wish(w link.AdmissionWish) {
-	if d != nil && d.keeper != nil {
-		d.keeper.Wish(w)
+// keeps is what keeps the fleet's policy here; nil for nothing.
+func (d *admissionDoor) keeps() agent.Decider {
+	if d == nil || d.keeper == nil {
+		return nil
 	}
+	return d.keeper
 }

@@ -48,8 +48,9 @@ type directives struct {
 	wake   func()
 	scan   func(w link.ScanWish, issued time.Time)
 	verify func(w link.VerifyWish, issued time.Time)
-	admit  func(w link.AdmissionWish) // nil: no deployments are decided on here
-	log    *slog.Logger
+	// admission is told by what deployments are decided; nil: nothing is here.
+	admission func(link.AdmissionWish)
+	log       *slog.Logger
 
 	mu       sync.Mutex
 	inForce  asset.AgentSettings
@@ -103,8 +104,8 @@ func (d *directives) obey(ctx context.Context, w link.Directive) {
 	case w.Kind == link.DirectiveVerify && w.Verify != nil:
 		d.verify(*w.Verify, w.Issued)
 	case w.Kind == link.DirectiveAdmission && w.Admission != nil:
-		if d.admit != nil { // the server tells all its agents
-			d.admit(*w.Admission)
+		if d.admission != nil {
+			d.admission(*w.Admission)
 		}
 	default:
 		d.log.Warn("directive not understood: the server is newer than this agent", "directive_kind", w.Kind)

@@ -122,13 +122,13 @@ func (g *Gate) reload() {
 // follow takes over the fleet's policy if it is another than before.
 func (g *Gate) follow() {
 	s, ok := g.o.Fleet.Standing()
-	if !ok || s.Digest == g.of {
+	if !ok || "policy "+s.Digest == g.of {
 		return
 	}
-	g.of = s.Digest
+	g.of = "policy " + s.Digest // of none, too: that is said once
 	if len(s.Policy) == 0 {
 		g.policy = nil
-		g.o.Log.Warn("the fleet has no admission policy: all is denied here")
+		g.o.Log.Warn("the fleet has no admission policy: all is denied here", "remedy", "castellan admit policy set FILE")
 		return
 	}
 	p, err := admit.Read(s.Policy, "the fleet's policy")

@@ -47,6 +47,8 @@ func (p *Plugin) complete(ctx context.Context, c *call, a address, r route, req 
 		if err := p.impostor(a, r); err != nil {
 			return err
 		}
+		q := a.query
+		req.Call.What = cmp.Or(req.Call.What, bounded(cmp.Or(q.Get("remote"), q.Get("container"), q.Get("name"), q.Get("t"))))
 		req.Call.Options = options(a, "container", "repo", "tag", "remote", "name", "dockerfile", "t", "target", "networkmode",
 			"cgroupparent", "version", "platform", "changes", "fromSrc", "force", "all", "filters")
 	}

@@ -300,9 +300,13 @@ func TestImpostors(t *testing.T) {
 		"create?name=castellan": false, "create?name=evil%2Fcastellan:1": false, "pull?remote=r.example/castellan:latest": false,
 		"pull?remote=other&name=Castellan": false, "pull?remote=other&name=mine": true, "create?name=castellans": true,
 	} {
-		d := open(t, allowing(), shop(), authz.Options{Name: "castellan"})
+		j := allowing()
+		d := open(t, j, shop(), authz.Options{Name: "castellan"})
 		if got := d.ask(empty("POST", "/v1.41/plugins/"+query)); got.Allow != want {
 			t.Errorf("POST /plugins/%s = %+v, want yes: %v", query, got, want)
+		}
+		if asked := j.requests(); want && (len(asked) != 1 || asked[0].Call.What == "") {
+			t.Errorf("POST /plugins/%s asked for %+v, want it to say of what", query, asked)
 		}
 	}
 }
