@@ -14,8 +14,9 @@ const (
 	// decisions than two processors make. Who decides faster than the store takes is
 	// slowed down to its pace, by roomFor at most each time. While the store takes
 	// nothing at all, as on a full disk, the oldest are lost, and that is said:
-	// deployments are not stopped by it.
+	// deployments are not stopped by it. maxHeld is when.
 	maxWaiting = 20_000
+	maxHeld    = 2 * maxWaiting
 	roomFor    = time.Second
 	// company is how long a verdict waits for others to be stored with.
 	company = 20 * time.Millisecond
@@ -50,7 +51,7 @@ func (r *records) put(ctx context.Context, vs ...store.AdmissionVerdict) {
 	r.mu.Lock()
 	r.waiting = append(r.waiting, vs...)
 	r.begun += uint64(len(vs))
-	if over := len(r.waiting) - maxWaiting; over > 0 {
+	if over := len(r.waiting) - maxHeld; over > 0 {
 		r.waiting = append([]store.AdmissionVerdict{}, r.waiting[over:]...)
 		r.end(over, true)
 	}
