@@ -12,6 +12,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/admission"
+	"github.com/castellan-security/castellan/internal/admit"
 	"github.com/castellan-security/castellan/internal/agent/brief"
 	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/server/account"
@@ -52,9 +53,16 @@ func TestAHostDecidesByTheFleetsPolicy(t *testing.T) {
 		t.Helper()
 		r := deployment(id, true)
 		r.Door = admission.Docker
-		v, err := k.Decide(t.Context(), r)
-		if err != nil || v.Outcome != want {
-			t.Fatalf("request %s: got %s %+v, %v; want %s", id, v.Outcome, v.Reasons, err, want)
+		s, _ := k.Standing()
+		p, err := admit.Read(s.Policy, "policy")
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &r.Task.Containers[0].Image
+		known := k.Facts(t.Context(), []link.AskedImage{{Registry: m.Registry, Repository: m.Repository, Digest: m.Digest}})
+		v := p.Decide(t.Context(), &r, admit.Given{Facts: map[string]*admission.Facts{m.Digest: &known[0]}, Exceptions: s.Exceptions, Now: time.Now()})
+		if v.Outcome != want {
+			t.Fatalf("request %s: got %s %+v, want %s", id, v.Outcome, v.Reasons, want)
 		}
 		k.Decided(r, v)
 	}

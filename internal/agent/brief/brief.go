@@ -3,8 +3,8 @@
 // has them, the verdicts. All of it survives a restart, so that the door of this
 // host goes on by its last good policy and facts while the server is away.
 //
-// Decide is a decider for that door, and Decided what is to be told of its verdicts.
-// What a request comes to is the room's business (see internal/admit).
+// It fetches and keeps; what a request comes to is decided elsewhere, by whoever
+// asks Standing and Facts, and tells Decided.
 package brief
 
 import (
@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/admission"
@@ -52,9 +51,8 @@ type Standing struct {
 
 // Keeper keeps it. It is safe for concurrent use.
 type Keeper struct {
-	o        Options
-	compiled atomic.Pointer[compiled]
-	wake     chan struct{} // one token when there is something to fetch or to send
+	o    Options
+	wake chan struct{} // one token when there is something to fetch or to send
 
 	mu       sync.Mutex
 	standing Standing
