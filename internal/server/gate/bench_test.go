@@ -68,3 +68,29 @@ func BenchmarkWarmDecide(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkColdDecide decides after a new comparison of the image with advisories:
+// what is known of it is gathered anew from the store.
+func BenchmarkColdDecide(b *testing.B) {
+	h := start(b)
+	h.set(string(admit.First()), 0)
+	many := make([]finding.Severity, 400)
+	for i := range many {
+		many[i] = finding.Severity(1 + i%4)
+	}
+	var took []time.Duration
+	for i := range b.N {
+		b.StopTimer()
+		h.pass(time.Second)
+		h.scan(digest("a"), digest("a"), many...)
+		b.StartTimer()
+		began := time.Now()
+		v, err := h.s.Decide(context.Background(), h.admin, ask(fmt.Sprint("r", i), "shop", digest("a")))
+		took = append(took, time.Since(began))
+		if err != nil || v.Declared {
+			b.Fatalf("got %+v, %v", v, err)
+		}
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
+}
