@@ -12,8 +12,8 @@ import (
 
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/admission"
+	"github.com/castellan-security/castellan/internal/admit"
 	"github.com/castellan-security/castellan/internal/agent/brief"
-	"github.com/castellan-security/castellan/internal/agent/gate"
 	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/server/account"
 )
@@ -26,10 +26,6 @@ func TestAHostDecidesByTheFleetsPolicy(t *testing.T) {
 	dir := t.TempDir()
 	joined, client := h.join(t, dir)
 	k, err := brief.Open(brief.Options{Dir: filepath.Join(dir, "admission"), AgentID: joined.AgentID(), Server: client, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	decider, err := gate.Open(gate.Options{Fleet: k, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,9 +53,16 @@ func TestAHostDecidesByTheFleetsPolicy(t *testing.T) {
 		t.Helper()
 		r := deployment(id, true)
 		r.Door = admission.Docker
-		v, err := decider.Decide(t.Context(), r)
-		if err != nil || v.Outcome != want {
-			t.Fatalf("request %s: got %s %+v, %v; want %s", id, v.Outcome, v.Reasons, err, want)
+		s, _ := k.Standing()
+		p, err := admit.Read(s.Policy, "policy")
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &r.Task.Containers[0].Image
+		known := k.Facts(t.Context(), []link.AskedImage{{Registry: m.Registry, Repository: m.Repository, Digest: m.Digest}})
+		v := p.Decide(t.Context(), &r, admit.Given{Facts: map[string]*admission.Facts{m.Digest: &known[0]}, Exceptions: s.Exceptions, Now: time.Now()})
+		if v.Outcome != want {
+			t.Fatalf("request %s: got %s %+v, want %s", id, v.Outcome, v.Reasons, want)
 		}
 		k.Decided(r, v)
 	}

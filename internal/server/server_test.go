@@ -80,7 +80,7 @@ type house struct {
 
 // open starts a server on a free port with a real store; wrap may replace the
 // store, and change the configuration.
-func open(t *testing.T, wrap func(store.Store) store.Store, change ...func(*server.Config)) *house {
+func open(t testing.TB, wrap func(store.Store) store.Store, change ...func(*server.Config)) *house {
 	t.Helper()
 	// Socket paths are short, and the test's own folder may not be.
 	dir, err := os.MkdirTemp("", "castellan")
@@ -135,7 +135,7 @@ func open(t *testing.T, wrap func(store.Store) store.Store, change ...func(*serv
 }
 
 // close stops the server and sees that it ends well.
-func (h *house) close(t *testing.T) {
+func (h *house) close(t testing.TB) {
 	h.stop()
 	select {
 	case err := <-h.done:
@@ -153,7 +153,7 @@ func root() access.Identity {
 }
 
 // people makes a user and a token with all that it may carry for each role.
-func (h *house) people(t *testing.T) {
+func (h *house) people(t testing.TB) {
 	t.Helper()
 	for _, role := range access.Roles() {
 		first := "given by somebody else"
@@ -175,7 +175,7 @@ func (h *house) people(t *testing.T) {
 }
 
 // client returns a new browser or program without cookies.
-func (h *house) client(t *testing.T) *http.Client {
+func (h *house) client(t testing.TB) *http.Client {
 	tr := &http.Transport{TLSClientConfig: h.tls.Clone(), ForceAttemptHTTP2: true}
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr, Timeout: deadline, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
@@ -205,12 +205,12 @@ func (a answer) into(t *testing.T, v any) {
 }
 
 // ask sends one request; body is JSON unless it is url.Values.
-func (h *house) ask(t *testing.T, method, path string, body any, header ...string) answer {
+func (h *house) ask(t testing.TB, method, path string, body any, header ...string) answer {
 	t.Helper()
 	return ask(t, h.client(t), h.base, method, path, body, header...)
 }
 
-func ask(t *testing.T, c *http.Client, base, method, path string, body any, header ...string) answer {
+func ask(t testing.TB, c *http.Client, base, method, path string, body any, header ...string) answer {
 	t.Helper()
 	var r io.Reader
 	kind := ""

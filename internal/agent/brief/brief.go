@@ -3,7 +3,8 @@
 // has them, the verdicts. All of it survives a restart, so that the door of this
 // host goes on by its last good policy and facts while the server is away.
 //
-// It decides nothing: that is for package gate.
+// It fetches and keeps; what a request comes to is decided elsewhere, by whoever
+// asks Standing and Facts, and tells Decided.
 package brief
 
 import (
