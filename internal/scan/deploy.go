@@ -165,26 +165,43 @@ func (p *plan) faultsOf(t *blueprint.Task, s *blueprint.Service, file string) []
 	return out
 }
 
-// quiet leaves out the values that the scanner takes for secrets.
+// quiet leaves out the values that the scanner takes for secrets: of variables each
+// such value, of a command that has one all but its first word.
 func quiet(r *admission.Request) {
-	secret := map[[2]string]bool{}
+	variables, commands := map[[2]string]bool{}, map[string]bool{}
 	for i := range r.Faults {
-		if f := &r.Faults[i]; f.Check == secretInEnvironment {
-			secret[[2]string{f.Container, f.Subject}] = true
+		switch f := &r.Faults[i]; f.Check {
+		case secretInEnvironment:
+			variables[[2]string{f.Container, strings.TrimPrefix(f.Subject, "environment ")}] = true
+		case secretInCommand:
+			commands[f.Container] = true
 		}
 	}
 	for i := range r.Task.Containers {
 		c := &r.Task.Containers[i]
 		for k := range c.Env {
-			if secret[[2]string{c.Name, c.Env[k].Name}] {
+			if variables[[2]string{c.Name, c.Env[k].Name}] {
 				c.Env[k].Value = ""
 			}
+		}
+		if commands[c.Name] {
+			c.Entrypoint, c.Command = firstWord(c.Entrypoint), firstWord(c.Command)
 		}
 	}
 }
 
-// secretInEnvironment is the check that finds secrets in variables.
-const secretInEnvironment = "CAST-TASK-016"
+func firstWord(command []string) []string {
+	if len(command) < 2 {
+		return nil // a line for a shell, or nothing
+	}
+	return append(command[:1:1], "…")
+}
+
+// The checks that find secrets in tasks.
+const (
+	secretInEnvironment = "CAST-TASK-016"
+	secretInCommand     = "CAST-TASK-017"
+)
 
 // roles are those that a task names, with their policies where the document has
 // all of them.
