@@ -18,8 +18,8 @@ import (
 	"github.com/castellan-security/castellan/internal/scan"
 )
 
-// exitHelpAdmit is of commands that decide by an admission policy.
-const exitHelpAdmit = `
+// exitHelpGate is of commands that decide by an admission policy.
+const exitHelpGate = `
 Exit codes: 0 allowed, 1 it could not be decided, 2 wrong usage, 3 denied. In the mode
 audit nothing is denied. Only 0 is leave to deploy.`
 
@@ -72,8 +72,8 @@ JSON, or compose files; - is the standard input. What a document leaves open, as
 parameter without a default, is not known, and no rule that needs it passes.
 
 What is known of the images comes from a file (--facts), or the images are scanned
-here (--scan) and their signatures verified (--trust-policy); what is not known
-is told.
+here (--scan) and their signatures verified (--trust-policy), or a server is asked
+for those that are named by digest (--server); what is not known is told.
 
   castellan admit test castellan-admission.yaml task-definition.json --scan
   castellan admit test policy.yaml infra/ --facts facts.json --junit admission.xml
@@ -81,7 +81,7 @@ is told.
 
 A file of facts is a JSON object from images, as the documents name them or by
 digest, to what is known of each; --write-facts writes one.
-` + exitHelpAdmit,
+` + exitHelpGate,
 		Args: cobra.MinimumNArgs(2),
 	}
 	o.add(c)
@@ -238,7 +238,7 @@ func newAdmitExplain(g *globals) *cobra.Command {
 		Short: "Say of each rule what became of it",
 		Long: `Decide as castellan admit test does, and say of each rule whether it was asked, about
 what, and what it found. TASKDEF may also be a request in JSON, as doors make them
-and servers keep them.` + exitHelpAdmit,
+and servers keep them.` + exitHelpGate,
 		Args: cobra.ExactArgs(2),
 	}
 	o.add(c)

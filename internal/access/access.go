@@ -44,28 +44,35 @@ const (
 	ManageNotify     Scope = "notify:manage" // who is told of what
 	// ManageTrust is to say who must have signed images: whoever may change it can
 	// let any image run.
-	ManageTrust  Scope = "trust:manage"
-	ManageUsers  Scope = "users:manage"
-	ManageTokens Scope = "tokens:manage" // everyone's; one's own need no scope
-	ReadAudit    Scope = "audit:read"
+	ManageTrust   Scope = "trust:manage"
+	ReadAdmission Scope = "admission:read"
+	// DecideAdmission is for the doors of deployment: to ask whether something may be
+	// deployed. It permits nothing else.
+	DecideAdmission Scope = "admission:decide"
+	// ManageAdmission is to say what may be deployed, and to make exceptions.
+	ManageAdmission Scope = "admission:manage"
+	ManageUsers     Scope = "users:manage"
+	ManageTokens    Scope = "tokens:manage" // everyone's; one's own need no scope
+	ReadAudit       Scope = "audit:read"
 )
 
 // Scopes lists every scope.
 func Scopes() []Scope {
 	return []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages, ManageImages, ManageRegistries, ManageAgents, EnrolAgents,
-		ReadNotify, ManageNotify, ManageTrust, ManageUsers, ManageTokens, ReadAudit}
+		ReadNotify, ManageNotify, ManageTrust, ReadAdmission, DecideAdmission, ManageAdmission, ManageUsers, ManageTokens, ReadAudit}
 }
 
 // Scopes returns the rights of a role; an unknown role has none.
 func (r Role) Scopes() []Scope {
-	read := []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages, ReadNotify}
+	read := []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages, ReadNotify, ReadAdmission}
 	switch r {
 	case Viewer:
 		return read
 	case Operator:
-		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify)
+		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify, DecideAdmission)
 	case Administrator:
-		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify, EnrolAgents, ManageTrust, ManageUsers, ManageTokens, ReadAudit)
+		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify, DecideAdmission, EnrolAgents, ManageTrust, ManageAdmission, ManageUsers,
+			ManageTokens, ReadAudit)
 	}
 	return nil
 }

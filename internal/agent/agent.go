@@ -11,6 +11,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/link"
 )
 
 // Engine is the container engine of this host.
@@ -72,6 +73,14 @@ type Addresser interface {
 	// ends, and then returns ctx's error; any other error means that no change
 	// is told any more.
 	WatchAddresses(ctx context.Context, ring func()) error
+}
+
+// Decider keeps by what deployments are decided on this host; *brief.Keeper is it.
+type Decider interface {
+	// Wish says that the server told of another policy or other exceptions.
+	Wish(w link.AdmissionWish)
+	// Run keeps it up to date until ctx ends.
+	Run(ctx context.Context)
 }
 
 // Sampler measures what workloads use.

@@ -48,7 +48,9 @@ type directives struct {
 	wake   func()
 	scan   func(w link.ScanWish, issued time.Time)
 	verify func(w link.VerifyWish, issued time.Time)
-	log    *slog.Logger
+	// admission is told by what deployments are decided; nil: nothing is here.
+	admission func(link.AdmissionWish)
+	log       *slog.Logger
 
 	mu       sync.Mutex
 	inForce  asset.AgentSettings
@@ -101,6 +103,10 @@ func (d *directives) obey(ctx context.Context, w link.Directive) {
 		d.scan(*w.Scan, w.Issued)
 	case w.Kind == link.DirectiveVerify && w.Verify != nil:
 		d.verify(*w.Verify, w.Issued)
+	case w.Kind == link.DirectiveAdmission && w.Admission != nil:
+		if d.admission != nil {
+			d.admission(*w.Admission)
+		}
 	default:
 		d.log.Warn("directive not understood: the server is newer than this agent", "directive_kind", w.Kind)
 	}

@@ -63,6 +63,7 @@ type Parts struct {
 	Scanner    Scanner   // nil: images are not scanned here
 	Verifier   Verifier  // nil: images are not verified here
 	UseReader  UseReader // nil: files in use are not told
+	Decider    Decider   // nil: deployments are not decided here
 }
 
 // Agent watches one host. Make it with New and call Run once.
@@ -108,6 +109,9 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Agent {
 	a.verifies = newVerifies(cfg.ID, parts, log)
 	a.wishes = newDirectives(parts, a.queue.wake, a.scans.wish, log)
 	a.wishes.verify = a.verifies.wish
+	if parts.Decider != nil {
+		a.wishes.admission = parts.Decider.Wish
+	}
 	return a
 }
 
@@ -147,6 +151,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	if a.parts.Verifier != nil {
 		wg.Go(func() { a.verifies.run(watching) })
+	}
+	if a.parts.Decider != nil {
+		wg.Go(func() { a.parts.Decider.Run(watching) })
 	}
 	if a.parts.UseReader != nil {
 		wg.Go(func() { a.uses.run(watching, a.procs.inContainers) })

@@ -67,7 +67,9 @@ type carriage struct {
 	// the server lets wait would hold up the reports on the same connection.
 	bulk     linkv1connect.LinkServiceClient
 	bulkHTTP *http.Client
-	over     chan struct{} // closed when another one took its place
+	// briefs is link for the one call whose answer may be large.
+	briefs linkv1connect.LinkServiceClient
+	over   chan struct{} // closed when another one took its place
 }
 
 // close lets go of idle connections.
@@ -117,10 +119,10 @@ func (c *Client) renewed() *carriage { return c.carried(httpClient(c.conf), http
 func (c *Client) carried(h, bulk *http.Client) *carriage {
 	// Reports are not compressed: it would be the largest part of what a busy
 	// agent costs, and agents are near their server.
-	over := func(h *http.Client) linkv1connect.LinkServiceClient {
-		return linkv1connect.NewLinkServiceClient(h, "https://"+c.server, connect.WithReadMaxBytes(maxAnswer), connect.WithCodec(boundedCodec{}))
+	over := func(h *http.Client, most int) linkv1connect.LinkServiceClient {
+		return linkv1connect.NewLinkServiceClient(h, "https://"+c.server, connect.WithReadMaxBytes(most), connect.WithCodec(boundedCodec{}))
 	}
-	return &carriage{http: h, link: over(h), bulkHTTP: bulk, bulk: over(bulk), over: make(chan struct{})}
+	return &carriage{http: h, link: over(h, maxAnswer), bulkHTTP: bulk, bulk: over(bulk, maxAnswer), briefs: over(h, maxBrief), over: make(chan struct{})}
 }
 
 // httpClient returns an HTTP client of one connection that notices when the

@@ -41,6 +41,11 @@ const (
 	maxInventories      = 4
 	// maxVerdictMessage bounds an answer to a wish to verify on the wire.
 	maxVerdictMessage = MaxVerdict + maxAsked
+	// maxAdmittedMessage bounds a report of decisions on the wire, and maxAdmission
+	// how many of these and of briefs are at work at once: a brief may gather what is
+	// known of some images first.
+	maxAdmittedMessage = MaxReport + maxAsked
+	maxAdmission       = 8
 	// directiveWrite is how long an agent may take to accept one directive. Who
 	// is slower is cut off and asks again.
 	directiveWrite = 10 * time.Second
@@ -65,7 +70,8 @@ func Handler(s Server, j Joiner, gate Gate, log *slog.Logger) (path string, h ht
 	path, inner := linkv1connect.NewLinkServiceHandler(&handler{server: s, joiner: j, log: log},
 		connect.WithReadMaxBytes(MaxMessage), connect.WithCodec(boundedCodec{}), connect.WithCompressMinBytes(worthCompressing))
 	small, inventory := http.MaxBytesHandler(inner, maxAsked), http.MaxBytesHandler(inner, maxInventoryMessage)
-	verdict := http.MaxBytesHandler(inner, maxVerdictMessage)
+	verdict, admitted := http.MaxBytesHandler(inner, maxVerdictMessage), http.MaxBytesHandler(inner, maxAdmittedMessage)
+	admission := make(chan struct{}, maxAdmission)
 	large, few, inventories := make(chan struct{}, maxAtOnce), make(chan struct{}, maxSmall), make(chan struct{}, maxInventories)
 	refuse := connect.NewErrorWriter()
 	return path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -91,6 +97,10 @@ func Handler(s Server, j Joiner, gate Gate, log *slog.Logger) (path string, h ht
 			slots, next = inventories, inventory
 		case r.URL.Path == linkv1connect.LinkServiceVerdictProcedure:
 			slots, next = few, verdict
+		case r.URL.Path == linkv1connect.LinkServiceBriefProcedure:
+			slots, next = admission, small
+		case r.URL.Path == linkv1connect.LinkServiceAdmittedProcedure:
+			slots, next = admission, admitted
 		case r.URL.Path != linkv1connect.LinkServiceReportProcedure:
 			small.ServeHTTP(w, r)
 			return
@@ -299,6 +309,8 @@ func directiveToWire(d Directive) (w *linkv1.Directive, err error) {
 		w.BodyJson, err = json.Marshal(d.Scan)
 	case d.Verify != nil:
 		w.BodyJson, err = json.Marshal(d.Verify)
+	case d.Admission != nil:
+		w.BodyJson, err = json.Marshal(d.Admission)
 	}
 	return w, err
 }
@@ -316,6 +328,9 @@ func directiveFromWire(w *linkv1.Directive) (Directive, error) {
 	case DirectiveVerify:
 		d.Verify = &VerifyWish{}
 		body = d.Verify
+	case DirectiveAdmission:
+		d.Admission = &AdmissionWish{}
+		body = d.Admission
 	default:
 		return d, nil
 	}

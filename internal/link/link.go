@@ -69,10 +69,11 @@ type Directive struct {
 	Kind   string    // see the Directive… constants
 	Issued time.Time // by the server's clock
 	// Settings is set for DirectiveSettings, Scan for DirectiveScan, Verify for
-	// DirectiveVerify.
-	Settings *asset.AgentSettings
-	Scan     *ScanWish
-	Verify   *VerifyWish
+	// DirectiveVerify, Admission for DirectiveAdmission.
+	Settings  *asset.AgentSettings
+	Scan      *ScanWish
+	Verify    *VerifyWish
+	Admission *AdmissionWish
 }
 
 // The kinds of directive.
@@ -81,6 +82,8 @@ const (
 	DirectiveSnapshot = "snapshot" // report everything anew
 	DirectiveScan     = "scan"     // scan an image of the engine
 	DirectiveVerify   = "verify"   // say whether an image may run
+	// DirectiveAdmission: what deployments are decided by is another now.
+	DirectiveAdmission = "admission"
 )
 
 // Joiner gives an agent its certificate.

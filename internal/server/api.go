@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
@@ -46,6 +47,7 @@ func (s *Server) newAPI() http.Handler {
 	a.registryRoutes()
 	a.notifyRoutes()
 	a.trustRoutes()
+	a.admitRoutes()
 	a.agentRoutes()
 	a.enrolRoutes()
 	a.sessionRoutes()
@@ -90,6 +92,7 @@ type route struct {
 	scope            access.Scope // "": any identity will do
 	open             bool         // no identity is needed
 	status           int          // of success; 0 is 200
+	most             int64        // bytes of the body; 0 is maxBody
 }
 
 // ask is who asks and what for: the arguments of every handler.
@@ -121,7 +124,7 @@ func (a *api) operation(r route) huma.Operation {
 	op := huma.Operation{
 		OperationID: r.id, Method: r.method, Path: apiPrefix + r.path,
 		Summary: r.summary, Description: r.about, Tags: []string{r.tag}, DefaultStatus: r.status,
-		MaxBodyBytes: maxBody, Security: security(r),
+		MaxBodyBytes: cmp.Or(r.most, maxBody), Security: security(r),
 		Responses: map[string]*huma.Response{"default": {
 			Description: "What went wrong, and what to do about it",
 			Content:     map[string]*huma.MediaType{problemType: {Schema: a.problemSchema()}},

@@ -273,6 +273,8 @@ func schemaName(t reflect.Type, hint string) string {
 		return "Notify" + name
 	case strings.HasSuffix(pkg, "/advisory"):
 		return "Advisory" + strings.TrimPrefix(name, "Advisory")
+	case strings.HasSuffix(pkg, "/admission"), strings.HasSuffix(pkg, "/gate"):
+		return "Admit" + name
 	case strings.HasSuffix(pkg, "/exposure"):
 		return "Exposure" + strings.TrimPrefix(name, "Exposure")
 	}

@@ -31,6 +31,7 @@ import (
 	"github.com/castellan-security/castellan/internal/server/console"
 	"github.com/castellan-security/castellan/internal/server/direct"
 	"github.com/castellan-security/castellan/internal/server/enrol"
+	"github.com/castellan-security/castellan/internal/server/gate"
 	"github.com/castellan-security/castellan/internal/server/images"
 	"github.com/castellan-security/castellan/internal/server/intake"
 	"github.com/castellan-security/castellan/internal/server/live"
@@ -100,6 +101,7 @@ type Server struct {
 	images     *images.Service
 	registries *registries.Service
 	trust      *verify.Service
+	gate       *gate.Service
 	notify     *notify.Service
 	strangers  *strangers
 	metrics    *metrics
@@ -163,8 +165,9 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 		Store: st, Doors: cfg.Registries, Scanning: s.images, Scans: cfg.RegistryScans, Analysis: scan.Analysis,
 		Condition: s.condition, Clock: cfg.Clock, Log: log,
 	})
+	s.gate = s.newGate()
 	s.trust = verify.New(verify.Options{
-		Store: st, Directions: s.direct, Check: cfg.CheckTrust, Condition: s.condition, Every: cfg.TrustEvery, Clock: cfg.Clock, Log: log,
+		Store: vouching{st, s.gate.Touch}, Directions: s.direct, Check: cfg.CheckTrust, Condition: s.condition, Every: cfg.TrustEvery, Clock: cfg.Clock, Log: log,
 	})
 	s.strangers = newStrangers(cfg.Clock, log)
 	s.metrics = newMetrics(s)
@@ -208,39 +211,11 @@ func (s *Server) build() error {
 
 // Intake is where an agent in this process reports, and what it takes its
 // directives from. It believes what its caller says of which agent it is.
-func (s *Server) Intake() link.Server { return agents{s.intake, s.direct, s.images, s.trust} }
+func (s *Server) Intake() link.Server { return agents{s.intake, s.direct, s.images, s.trust, s.gate} }
 
 // Reserve keeps anybody from joining with the id of the agent in this process,
 // which needs no certificate.
 func (s *Server) Reserve(agentID string) { s.enrol.Reserve(agentID) }
-
-// agents is link.Server: reports go one way, directives come the other.
-type agents struct {
-	intake *intake.Intake
-	direct *direct.Hub
-	images *images.Service
-	trust  *verify.Service
-}
-
-// Report is link.Server.
-func (a agents) Report(ctx context.Context, r link.Report) (link.Receipt, error) {
-	return a.intake.Report(ctx, r)
-}
-
-// Directives is link.Server.
-func (a agents) Directives(ctx context.Context, who link.Caller, take func(link.Directive)) error {
-	return a.direct.Directives(ctx, who, take)
-}
-
-// Inventory is link.Server.
-func (a agents) Inventory(ctx context.Context, s link.Scanned) error {
-	return a.images.Inventory(ctx, s)
-}
-
-// Verdict is link.Server.
-func (a agents) Verdict(ctx context.Context, v link.Verified) error {
-	return a.trust.Verdict(ctx, v)
-}
 
 // Accounts decides who may use this server.
 func (s *Server) Accounts() *account.Service { return s.accounts }
@@ -250,6 +225,9 @@ func (s *Server) Images() *images.Service { return s.images }
 
 // Registries watches registries.
 func (s *Server) Registries() *registries.Service { return s.registries }
+
+// Gate decides on deployments.
+func (s *Server) Gate() *gate.Service { return s.gate }
 
 // notifyKey is the file with the key of what is known of notification targets.
 const notifyKey = "notify.key"
@@ -331,10 +309,11 @@ func (s *Server) Run(ctx context.Context) error {
 	wg.Go(func() { s.upkeep(ctx) })
 	wg.Go(func() { s.registries.Run(ctx) })
 	wg.Go(func() { s.trust.Run(ctx) })
-	// The last requests still tell of images: what looks after them ends last.
+	// The last requests still tell of images, and are decided on: what looks after them ends last.
 	scanning, stopScanning := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopScanning()
 	wg.Go(func() { s.images.Run(scanning) })
+	wg.Go(func() { s.gate.Run(scanning) })
 	wg.Go(func() { s.notify.Run(ctx) })
 
 	<-ctx.Done()

@@ -29,6 +29,7 @@ type Store interface {
 	Registries
 	Notify
 	Trust
+	Admission
 	Agents
 	AgentSettings
 	Invitations
@@ -312,6 +313,10 @@ type Retention struct {
 	MaxEvents int64         // the oldest go first; 0 is no limit
 	Workloads time.Duration // after they ended; images of registries after they were gone
 	Audit     time.Duration
+	// Verdicts are those of admission; of MaxVerdicts, 0 for no limit, the oldest go
+	// first.
+	Verdicts    time.Duration
+	MaxVerdicts int64
 }
 
 // Health describes the store.

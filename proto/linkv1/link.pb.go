@@ -757,6 +757,242 @@ func (*VerdictResponse) Descriptor() ([]byte, []int) {
 	return file_link_proto_rawDescGZIP(), []int{10}
 }
 
+type BriefRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	AskJson       []byte                 `protobuf:"bytes,1,opt,name=ask_json,json=askJson,proto3" json:"ask_json,omitempty"` // link.AdmissionAsk
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BriefRequest) Reset() {
+	*x = BriefRequest{}
+	mi := &file_link_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BriefRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BriefRequest) ProtoMessage() {}
+
+func (x *BriefRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BriefRequest.ProtoReflect.Descriptor instead.
+func (*BriefRequest) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *BriefRequest) GetAskJson() []byte {
+	if x != nil {
+		return x.AskJson
+	}
+	return nil
+}
+
+type BriefResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BriefJson     []byte                 `protobuf:"bytes,1,opt,name=brief_json,json=briefJson,proto3" json:"brief_json,omitempty"` // link.AdmissionBrief without facts
+	Facts         []*BriefFacts          `protobuf:"bytes,2,rep,name=facts,proto3" json:"facts,omitempty"`                          // in the order of the images, as many as there is room for
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BriefResponse) Reset() {
+	*x = BriefResponse{}
+	mi := &file_link_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BriefResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BriefResponse) ProtoMessage() {}
+
+func (x *BriefResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BriefResponse.ProtoReflect.Descriptor instead.
+func (*BriefResponse) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *BriefResponse) GetBriefJson() []byte {
+	if x != nil {
+		return x.BriefJson
+	}
+	return nil
+}
+
+func (x *BriefResponse) GetFacts() []*BriefFacts {
+	if x != nil {
+		return x.Facts
+	}
+	return nil
+}
+
+type BriefFacts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hash          string                 `protobuf:"bytes,1,opt,name=hash,proto3" json:"hash,omitempty"`
+	Same          bool                   `protobuf:"varint,2,opt,name=same,proto3" json:"same,omitempty"`
+	Packed        []byte                 `protobuf:"bytes,3,opt,name=packed,proto3" json:"packed,omitempty"` // admission.Facts as JSON, compressed with zstd
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BriefFacts) Reset() {
+	*x = BriefFacts{}
+	mi := &file_link_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BriefFacts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BriefFacts) ProtoMessage() {}
+
+func (x *BriefFacts) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BriefFacts.ProtoReflect.Descriptor instead.
+func (*BriefFacts) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *BriefFacts) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
+func (x *BriefFacts) GetSame() bool {
+	if x != nil {
+		return x.Same
+	}
+	return false
+}
+
+func (x *BriefFacts) GetPacked() []byte {
+	if x != nil {
+		return x.Packed
+	}
+	return nil
+}
+
+type AdmittedRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReportJson    []byte                 `protobuf:"bytes,1,opt,name=report_json,json=reportJson,proto3" json:"report_json,omitempty"` // link.AdmissionReport
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdmittedRequest) Reset() {
+	*x = AdmittedRequest{}
+	mi := &file_link_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdmittedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdmittedRequest) ProtoMessage() {}
+
+func (x *AdmittedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdmittedRequest.ProtoReflect.Descriptor instead.
+func (*AdmittedRequest) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *AdmittedRequest) GetReportJson() []byte {
+	if x != nil {
+		return x.ReportJson
+	}
+	return nil
+}
+
+type AdmittedResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdmittedResponse) Reset() {
+	*x = AdmittedResponse{}
+	mi := &file_link_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdmittedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdmittedResponse) ProtoMessage() {}
+
+func (x *AdmittedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdmittedResponse.ProtoReflect.Descriptor instead.
+func (*AdmittedResponse) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{15}
+}
+
 type Sample struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	WorkloadId      string                 `protobuf:"bytes,1,opt,name=workload_id,json=workloadId,proto3" json:"workload_id,omitempty"`
@@ -781,7 +1017,7 @@ type Sample struct {
 
 func (x *Sample) Reset() {
 	*x = Sample{}
-	mi := &file_link_proto_msgTypes[11]
+	mi := &file_link_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -793,7 +1029,7 @@ func (x *Sample) String() string {
 func (*Sample) ProtoMessage() {}
 
 func (x *Sample) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[11]
+	mi := &file_link_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -806,7 +1042,7 @@ func (x *Sample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sample.ProtoReflect.Descriptor instead.
 func (*Sample) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{11}
+	return file_link_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Sample) GetWorkloadId() string {
@@ -930,7 +1166,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_link_proto_msgTypes[12]
+	mi := &file_link_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -942,7 +1178,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[12]
+	mi := &file_link_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -955,7 +1191,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{12}
+	return file_link_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ReportResponse) GetWantSnapshot() bool {
@@ -989,7 +1225,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_link_proto_msgTypes[13]
+	mi := &file_link_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1001,7 +1237,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[13]
+	mi := &file_link_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1014,7 +1250,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{13}
+	return file_link_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Event) GetVersion() uint32 {
@@ -1153,7 +1389,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_link_proto_msgTypes[14]
+	mi := &file_link_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1165,7 +1401,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[14]
+	mi := &file_link_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1178,7 +1414,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{14}
+	return file_link_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *File) GetPath() string {
@@ -1303,7 +1539,7 @@ type Layer struct {
 
 func (x *Layer) Reset() {
 	*x = Layer{}
-	mi := &file_link_proto_msgTypes[15]
+	mi := &file_link_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +1551,7 @@ func (x *Layer) String() string {
 func (*Layer) ProtoMessage() {}
 
 func (x *Layer) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[15]
+	mi := &file_link_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +1564,7 @@ func (x *Layer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Layer.ProtoReflect.Descriptor instead.
 func (*Layer) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{15}
+	return file_link_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Layer) GetNumber() uint32 {
@@ -1356,7 +1592,7 @@ type Address struct {
 
 func (x *Address) Reset() {
 	*x = Address{}
-	mi := &file_link_proto_msgTypes[16]
+	mi := &file_link_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1368,7 +1604,7 @@ func (x *Address) String() string {
 func (*Address) ProtoMessage() {}
 
 func (x *Address) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[16]
+	mi := &file_link_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1381,7 +1617,7 @@ func (x *Address) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Address.ProtoReflect.Descriptor instead.
 func (*Address) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{16}
+	return file_link_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Address) GetIp() []byte {
@@ -1426,7 +1662,7 @@ type Connection struct {
 
 func (x *Connection) Reset() {
 	*x = Connection{}
-	mi := &file_link_proto_msgTypes[17]
+	mi := &file_link_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1438,7 +1674,7 @@ func (x *Connection) String() string {
 func (*Connection) ProtoMessage() {}
 
 func (x *Connection) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[17]
+	mi := &file_link_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1451,7 +1687,7 @@ func (x *Connection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connection.ProtoReflect.Descriptor instead.
 func (*Connection) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{17}
+	return file_link_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Connection) GetProtocol() string {
@@ -1563,7 +1799,7 @@ type Dns struct {
 
 func (x *Dns) Reset() {
 	*x = Dns{}
-	mi := &file_link_proto_msgTypes[18]
+	mi := &file_link_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1575,7 +1811,7 @@ func (x *Dns) String() string {
 func (*Dns) ProtoMessage() {}
 
 func (x *Dns) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[18]
+	mi := &file_link_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1588,7 +1824,7 @@ func (x *Dns) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dns.ProtoReflect.Descriptor instead.
 func (*Dns) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{18}
+	return file_link_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Dns) GetProtocol() string {
@@ -1681,7 +1917,7 @@ type Privilege struct {
 
 func (x *Privilege) Reset() {
 	*x = Privilege{}
-	mi := &file_link_proto_msgTypes[19]
+	mi := &file_link_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1693,7 +1929,7 @@ func (x *Privilege) String() string {
 func (*Privilege) ProtoMessage() {}
 
 func (x *Privilege) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[19]
+	mi := &file_link_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1706,7 +1942,7 @@ func (x *Privilege) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Privilege.ProtoReflect.Descriptor instead.
 func (*Privilege) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{19}
+	return file_link_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Privilege) GetCall() string {
@@ -1808,7 +2044,7 @@ type Memory struct {
 
 func (x *Memory) Reset() {
 	*x = Memory{}
-	mi := &file_link_proto_msgTypes[20]
+	mi := &file_link_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1820,7 +2056,7 @@ func (x *Memory) String() string {
 func (*Memory) ProtoMessage() {}
 
 func (x *Memory) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[20]
+	mi := &file_link_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1833,7 +2069,7 @@ func (x *Memory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Memory.ProtoReflect.Descriptor instead.
 func (*Memory) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{20}
+	return file_link_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Memory) GetCall() string {
@@ -1896,7 +2132,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_link_proto_msgTypes[21]
+	mi := &file_link_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1908,7 +2144,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[21]
+	mi := &file_link_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1921,7 +2157,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{21}
+	return file_link_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Resource) GetWhat() string {
@@ -1955,7 +2191,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_link_proto_msgTypes[22]
+	mi := &file_link_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1967,7 +2203,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[22]
+	mi := &file_link_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1980,7 +2216,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{22}
+	return file_link_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Key) GetPid() uint32 {
@@ -2013,7 +2249,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_link_proto_msgTypes[23]
+	mi := &file_link_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2025,7 +2261,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[23]
+	mi := &file_link_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2038,7 +2274,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{23}
+	return file_link_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Process) GetKey() *Key {
@@ -2120,7 +2356,7 @@ type Exec struct {
 
 func (x *Exec) Reset() {
 	*x = Exec{}
-	mi := &file_link_proto_msgTypes[24]
+	mi := &file_link_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2132,7 +2368,7 @@ func (x *Exec) String() string {
 func (*Exec) ProtoMessage() {}
 
 func (x *Exec) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[24]
+	mi := &file_link_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2145,7 +2381,7 @@ func (x *Exec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exec.ProtoReflect.Descriptor instead.
 func (*Exec) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{24}
+	return file_link_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Exec) GetRequested() string {
@@ -2264,7 +2500,7 @@ type Ancestor struct {
 
 func (x *Ancestor) Reset() {
 	*x = Ancestor{}
-	mi := &file_link_proto_msgTypes[25]
+	mi := &file_link_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2276,7 +2512,7 @@ func (x *Ancestor) String() string {
 func (*Ancestor) ProtoMessage() {}
 
 func (x *Ancestor) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[25]
+	mi := &file_link_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2289,7 +2525,7 @@ func (x *Ancestor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ancestor.ProtoReflect.Descriptor instead.
 func (*Ancestor) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{25}
+	return file_link_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Ancestor) GetKey() *Key {
@@ -2325,7 +2561,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_link_proto_msgTypes[26]
+	mi := &file_link_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2337,7 +2573,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[26]
+	mi := &file_link_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2350,7 +2586,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{26}
+	return file_link_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -2397,7 +2633,7 @@ type Running struct {
 
 func (x *Running) Reset() {
 	*x = Running{}
-	mi := &file_link_proto_msgTypes[27]
+	mi := &file_link_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2409,7 +2645,7 @@ func (x *Running) String() string {
 func (*Running) ProtoMessage() {}
 
 func (x *Running) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[27]
+	mi := &file_link_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2422,7 +2658,7 @@ func (x *Running) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Running.ProtoReflect.Descriptor instead.
 func (*Running) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{27}
+	return file_link_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Running) GetWorkloadId() string {
@@ -2544,7 +2780,22 @@ const file_link_proto_rawDesc = "" +
 	"\fverdict_json\x18\x05 \x01(\fR\vverdictJson\x12\x14\n" +
 	"\x05error\x18\x06 \x01(\tR\x05error\x12\x16\n" +
 	"\x06remedy\x18\a \x01(\tR\x06remedy\"\x11\n" +
-	"\x0fVerdictResponse\"\x82\x04\n" +
+	"\x0fVerdictResponse\")\n" +
+	"\fBriefRequest\x12\x19\n" +
+	"\bask_json\x18\x01 \x01(\fR\aaskJson\"c\n" +
+	"\rBriefResponse\x12\x1d\n" +
+	"\n" +
+	"brief_json\x18\x01 \x01(\fR\tbriefJson\x123\n" +
+	"\x05facts\x18\x02 \x03(\v2\x1d.castellan.link.v1.BriefFactsR\x05facts\"L\n" +
+	"\n" +
+	"BriefFacts\x12\x12\n" +
+	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x12\n" +
+	"\x04same\x18\x02 \x01(\bR\x04same\x12\x16\n" +
+	"\x06packed\x18\x03 \x01(\fR\x06packed\"2\n" +
+	"\x0fAdmittedRequest\x12\x1f\n" +
+	"\vreport_json\x18\x01 \x01(\fR\n" +
+	"reportJson\"\x12\n" +
+	"\x10AdmittedResponse\"\x82\x04\n" +
 	"\x06Sample\x12\x1f\n" +
 	"\vworkload_id\x18\x01 \x01(\tR\n" +
 	"workloadId\x12 \n" +
@@ -2731,14 +2982,16 @@ const file_link_proto_rawDesc = "" +
 	"\aentered\x18\x05 \x01(\bR\aentered\x12&\n" +
 	"\x0fstarted_unix_ns\x18\x06 \x01(\x10R\rstartedUnixNs\x12\"\n" +
 	"\rended_unix_ns\x18\a \x01(\x10R\vendedUnixNs\x12+\n" +
-	"\x04exit\x18\b \x01(\v2\x17.castellan.link.v1.ExitR\x04exit2\xa4\x03\n" +
+	"\x04exit\x18\b \x01(\v2\x17.castellan.link.v1.ExitR\x04exit2\xc5\x04\n" +
 	"\vLinkService\x12M\n" +
 	"\x06Report\x12 .castellan.link.v1.ReportRequest\x1a!.castellan.link.v1.ReportResponse\x12R\n" +
 	"\n" +
 	"Directives\x12$.castellan.link.v1.DirectivesRequest\x1a\x1c.castellan.link.v1.Directive0\x01\x12H\n" +
 	"\x05Renew\x12\x1f.castellan.link.v1.RenewRequest\x1a\x1e.castellan.link.v1.Credentials\x12V\n" +
 	"\tInventory\x12#.castellan.link.v1.InventoryRequest\x1a$.castellan.link.v1.InventoryResponse\x12P\n" +
-	"\aVerdict\x12!.castellan.link.v1.VerdictRequest\x1a\".castellan.link.v1.VerdictResponse2U\n" +
+	"\aVerdict\x12!.castellan.link.v1.VerdictRequest\x1a\".castellan.link.v1.VerdictResponse\x12J\n" +
+	"\x05Brief\x12\x1f.castellan.link.v1.BriefRequest\x1a .castellan.link.v1.BriefResponse\x12S\n" +
+	"\bAdmitted\x12\".castellan.link.v1.AdmittedRequest\x1a#.castellan.link.v1.AdmittedResponse2U\n" +
 	"\vJoinService\x12F\n" +
 	"\x04Join\x12\x1e.castellan.link.v1.JoinRequest\x1a\x1e.castellan.link.v1.CredentialsB=Z;github.com/castellan-security/castellan/proto/linkv1;linkv1b\x06proto3"
 
@@ -2754,7 +3007,7 @@ func file_link_proto_rawDescGZIP() []byte {
 	return file_link_proto_rawDescData
 }
 
-var file_link_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_link_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_link_proto_goTypes = []any{
 	(*JoinRequest)(nil),       // 0: castellan.link.v1.JoinRequest
 	(*RenewRequest)(nil),      // 1: castellan.link.v1.RenewRequest
@@ -2767,69 +3020,79 @@ var file_link_proto_goTypes = []any{
 	(*InventoryResponse)(nil), // 8: castellan.link.v1.InventoryResponse
 	(*VerdictRequest)(nil),    // 9: castellan.link.v1.VerdictRequest
 	(*VerdictResponse)(nil),   // 10: castellan.link.v1.VerdictResponse
-	(*Sample)(nil),            // 11: castellan.link.v1.Sample
-	(*ReportResponse)(nil),    // 12: castellan.link.v1.ReportResponse
-	(*Event)(nil),             // 13: castellan.link.v1.Event
-	(*File)(nil),              // 14: castellan.link.v1.File
-	(*Layer)(nil),             // 15: castellan.link.v1.Layer
-	(*Address)(nil),           // 16: castellan.link.v1.Address
-	(*Connection)(nil),        // 17: castellan.link.v1.Connection
-	(*Dns)(nil),               // 18: castellan.link.v1.Dns
-	(*Privilege)(nil),         // 19: castellan.link.v1.Privilege
-	(*Memory)(nil),            // 20: castellan.link.v1.Memory
-	(*Resource)(nil),          // 21: castellan.link.v1.Resource
-	(*Key)(nil),               // 22: castellan.link.v1.Key
-	(*Process)(nil),           // 23: castellan.link.v1.Process
-	(*Exec)(nil),              // 24: castellan.link.v1.Exec
-	(*Ancestor)(nil),          // 25: castellan.link.v1.Ancestor
-	(*Exit)(nil),              // 26: castellan.link.v1.Exit
-	(*Running)(nil),           // 27: castellan.link.v1.Running
+	(*BriefRequest)(nil),      // 11: castellan.link.v1.BriefRequest
+	(*BriefResponse)(nil),     // 12: castellan.link.v1.BriefResponse
+	(*BriefFacts)(nil),        // 13: castellan.link.v1.BriefFacts
+	(*AdmittedRequest)(nil),   // 14: castellan.link.v1.AdmittedRequest
+	(*AdmittedResponse)(nil),  // 15: castellan.link.v1.AdmittedResponse
+	(*Sample)(nil),            // 16: castellan.link.v1.Sample
+	(*ReportResponse)(nil),    // 17: castellan.link.v1.ReportResponse
+	(*Event)(nil),             // 18: castellan.link.v1.Event
+	(*File)(nil),              // 19: castellan.link.v1.File
+	(*Layer)(nil),             // 20: castellan.link.v1.Layer
+	(*Address)(nil),           // 21: castellan.link.v1.Address
+	(*Connection)(nil),        // 22: castellan.link.v1.Connection
+	(*Dns)(nil),               // 23: castellan.link.v1.Dns
+	(*Privilege)(nil),         // 24: castellan.link.v1.Privilege
+	(*Memory)(nil),            // 25: castellan.link.v1.Memory
+	(*Resource)(nil),          // 26: castellan.link.v1.Resource
+	(*Key)(nil),               // 27: castellan.link.v1.Key
+	(*Process)(nil),           // 28: castellan.link.v1.Process
+	(*Exec)(nil),              // 29: castellan.link.v1.Exec
+	(*Ancestor)(nil),          // 30: castellan.link.v1.Ancestor
+	(*Exit)(nil),              // 31: castellan.link.v1.Exit
+	(*Running)(nil),           // 32: castellan.link.v1.Running
 }
 var file_link_proto_depIdxs = []int32{
-	13, // 0: castellan.link.v1.ReportRequest.events:type_name -> castellan.link.v1.Event
-	27, // 1: castellan.link.v1.ReportRequest.processes:type_name -> castellan.link.v1.Running
-	11, // 2: castellan.link.v1.ReportRequest.samples:type_name -> castellan.link.v1.Sample
+	18, // 0: castellan.link.v1.ReportRequest.events:type_name -> castellan.link.v1.Event
+	32, // 1: castellan.link.v1.ReportRequest.processes:type_name -> castellan.link.v1.Running
+	16, // 2: castellan.link.v1.ReportRequest.samples:type_name -> castellan.link.v1.Sample
 	6,  // 3: castellan.link.v1.ReportRequest.uses:type_name -> castellan.link.v1.Use
-	23, // 4: castellan.link.v1.Event.process:type_name -> castellan.link.v1.Process
-	24, // 5: castellan.link.v1.Event.exec:type_name -> castellan.link.v1.Exec
-	26, // 6: castellan.link.v1.Event.exit:type_name -> castellan.link.v1.Exit
-	14, // 7: castellan.link.v1.Event.file:type_name -> castellan.link.v1.File
-	17, // 8: castellan.link.v1.Event.connection:type_name -> castellan.link.v1.Connection
-	18, // 9: castellan.link.v1.Event.dns:type_name -> castellan.link.v1.Dns
-	19, // 10: castellan.link.v1.Event.privilege:type_name -> castellan.link.v1.Privilege
-	20, // 11: castellan.link.v1.Event.memory:type_name -> castellan.link.v1.Memory
-	21, // 12: castellan.link.v1.Event.resource:type_name -> castellan.link.v1.Resource
-	15, // 13: castellan.link.v1.File.layer:type_name -> castellan.link.v1.Layer
-	16, // 14: castellan.link.v1.Connection.local:type_name -> castellan.link.v1.Address
-	16, // 15: castellan.link.v1.Connection.remote:type_name -> castellan.link.v1.Address
-	16, // 16: castellan.link.v1.Dns.server:type_name -> castellan.link.v1.Address
-	16, // 17: castellan.link.v1.Dns.client:type_name -> castellan.link.v1.Address
-	22, // 18: castellan.link.v1.Privilege.process:type_name -> castellan.link.v1.Key
-	15, // 19: castellan.link.v1.Memory.layer:type_name -> castellan.link.v1.Layer
-	22, // 20: castellan.link.v1.Process.key:type_name -> castellan.link.v1.Key
-	22, // 21: castellan.link.v1.Process.parent:type_name -> castellan.link.v1.Key
-	25, // 22: castellan.link.v1.Exec.ancestors:type_name -> castellan.link.v1.Ancestor
-	15, // 23: castellan.link.v1.Exec.layer:type_name -> castellan.link.v1.Layer
-	22, // 24: castellan.link.v1.Ancestor.key:type_name -> castellan.link.v1.Key
-	23, // 25: castellan.link.v1.Running.process:type_name -> castellan.link.v1.Process
-	26, // 26: castellan.link.v1.Running.exit:type_name -> castellan.link.v1.Exit
-	5,  // 27: castellan.link.v1.LinkService.Report:input_type -> castellan.link.v1.ReportRequest
-	3,  // 28: castellan.link.v1.LinkService.Directives:input_type -> castellan.link.v1.DirectivesRequest
-	1,  // 29: castellan.link.v1.LinkService.Renew:input_type -> castellan.link.v1.RenewRequest
-	7,  // 30: castellan.link.v1.LinkService.Inventory:input_type -> castellan.link.v1.InventoryRequest
-	9,  // 31: castellan.link.v1.LinkService.Verdict:input_type -> castellan.link.v1.VerdictRequest
-	0,  // 32: castellan.link.v1.JoinService.Join:input_type -> castellan.link.v1.JoinRequest
-	12, // 33: castellan.link.v1.LinkService.Report:output_type -> castellan.link.v1.ReportResponse
-	4,  // 34: castellan.link.v1.LinkService.Directives:output_type -> castellan.link.v1.Directive
-	2,  // 35: castellan.link.v1.LinkService.Renew:output_type -> castellan.link.v1.Credentials
-	8,  // 36: castellan.link.v1.LinkService.Inventory:output_type -> castellan.link.v1.InventoryResponse
-	10, // 37: castellan.link.v1.LinkService.Verdict:output_type -> castellan.link.v1.VerdictResponse
-	2,  // 38: castellan.link.v1.JoinService.Join:output_type -> castellan.link.v1.Credentials
-	33, // [33:39] is the sub-list for method output_type
-	27, // [27:33] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	13, // 4: castellan.link.v1.BriefResponse.facts:type_name -> castellan.link.v1.BriefFacts
+	28, // 5: castellan.link.v1.Event.process:type_name -> castellan.link.v1.Process
+	29, // 6: castellan.link.v1.Event.exec:type_name -> castellan.link.v1.Exec
+	31, // 7: castellan.link.v1.Event.exit:type_name -> castellan.link.v1.Exit
+	19, // 8: castellan.link.v1.Event.file:type_name -> castellan.link.v1.File
+	22, // 9: castellan.link.v1.Event.connection:type_name -> castellan.link.v1.Connection
+	23, // 10: castellan.link.v1.Event.dns:type_name -> castellan.link.v1.Dns
+	24, // 11: castellan.link.v1.Event.privilege:type_name -> castellan.link.v1.Privilege
+	25, // 12: castellan.link.v1.Event.memory:type_name -> castellan.link.v1.Memory
+	26, // 13: castellan.link.v1.Event.resource:type_name -> castellan.link.v1.Resource
+	20, // 14: castellan.link.v1.File.layer:type_name -> castellan.link.v1.Layer
+	21, // 15: castellan.link.v1.Connection.local:type_name -> castellan.link.v1.Address
+	21, // 16: castellan.link.v1.Connection.remote:type_name -> castellan.link.v1.Address
+	21, // 17: castellan.link.v1.Dns.server:type_name -> castellan.link.v1.Address
+	21, // 18: castellan.link.v1.Dns.client:type_name -> castellan.link.v1.Address
+	27, // 19: castellan.link.v1.Privilege.process:type_name -> castellan.link.v1.Key
+	20, // 20: castellan.link.v1.Memory.layer:type_name -> castellan.link.v1.Layer
+	27, // 21: castellan.link.v1.Process.key:type_name -> castellan.link.v1.Key
+	27, // 22: castellan.link.v1.Process.parent:type_name -> castellan.link.v1.Key
+	30, // 23: castellan.link.v1.Exec.ancestors:type_name -> castellan.link.v1.Ancestor
+	20, // 24: castellan.link.v1.Exec.layer:type_name -> castellan.link.v1.Layer
+	27, // 25: castellan.link.v1.Ancestor.key:type_name -> castellan.link.v1.Key
+	28, // 26: castellan.link.v1.Running.process:type_name -> castellan.link.v1.Process
+	31, // 27: castellan.link.v1.Running.exit:type_name -> castellan.link.v1.Exit
+	5,  // 28: castellan.link.v1.LinkService.Report:input_type -> castellan.link.v1.ReportRequest
+	3,  // 29: castellan.link.v1.LinkService.Directives:input_type -> castellan.link.v1.DirectivesRequest
+	1,  // 30: castellan.link.v1.LinkService.Renew:input_type -> castellan.link.v1.RenewRequest
+	7,  // 31: castellan.link.v1.LinkService.Inventory:input_type -> castellan.link.v1.InventoryRequest
+	9,  // 32: castellan.link.v1.LinkService.Verdict:input_type -> castellan.link.v1.VerdictRequest
+	11, // 33: castellan.link.v1.LinkService.Brief:input_type -> castellan.link.v1.BriefRequest
+	14, // 34: castellan.link.v1.LinkService.Admitted:input_type -> castellan.link.v1.AdmittedRequest
+	0,  // 35: castellan.link.v1.JoinService.Join:input_type -> castellan.link.v1.JoinRequest
+	17, // 36: castellan.link.v1.LinkService.Report:output_type -> castellan.link.v1.ReportResponse
+	4,  // 37: castellan.link.v1.LinkService.Directives:output_type -> castellan.link.v1.Directive
+	2,  // 38: castellan.link.v1.LinkService.Renew:output_type -> castellan.link.v1.Credentials
+	8,  // 39: castellan.link.v1.LinkService.Inventory:output_type -> castellan.link.v1.InventoryResponse
+	10, // 40: castellan.link.v1.LinkService.Verdict:output_type -> castellan.link.v1.VerdictResponse
+	12, // 41: castellan.link.v1.LinkService.Brief:output_type -> castellan.link.v1.BriefResponse
+	15, // 42: castellan.link.v1.LinkService.Admitted:output_type -> castellan.link.v1.AdmittedResponse
+	2,  // 43: castellan.link.v1.JoinService.Join:output_type -> castellan.link.v1.Credentials
+	36, // [36:44] is the sub-list for method output_type
+	28, // [28:36] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_link_proto_init() }
@@ -2837,14 +3100,14 @@ func file_link_proto_init() {
 	if File_link_proto != nil {
 		return
 	}
-	file_link_proto_msgTypes[14].OneofWrappers = []any{}
+	file_link_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_link_proto_rawDesc), len(file_link_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

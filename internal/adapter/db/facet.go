@@ -3,6 +3,7 @@ package db
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"encoding/binary"
 	"errors"
@@ -29,6 +30,8 @@ type memo struct {
 	// free are numbers of facets that nothing has, to be given again: a list
 	// over all images costs what the numbers reach to.
 	free []int64
+	// bodies are those that verdicts of admission share, by the SHA-256 of each.
+	bodies map[[sha256.Size]byte]int64
 }
 
 // maxMemo bounds each of its maps, to some 5 MiB.

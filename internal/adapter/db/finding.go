@@ -32,6 +32,9 @@ func (d *DB) PutInventory(ctx context.Context, imageID, job string, inv inventor
 		b.OS, b.Packages, b.Problems = inv.OS, len(inv.Packages), inv.Problems
 		if inv.Image != nil {
 			b.Platform, b.Layers = inv.Image.Platform, len(inv.Image.Layers)
+			if err := w.nameDigest(ctx, imageID, inv.Image.Digest); err != nil {
+				return err
+			}
 		}
 		body, err := json.Marshal(b)
 		if err != nil {

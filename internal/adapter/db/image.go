@@ -71,6 +71,9 @@ func (w *writer) noteImage(ctx context.Context, v *store.Image, now time.Time) (
 	if err != nil {
 		return false, fmt.Errorf("encode image %s: %w", v.ID, err)
 	}
+	if err := w.nameDigest(ctx, v.ID, v.Digest); err != nil {
+		return false, err
+	}
 	if !fresh {
 		if string(body) == text {
 			return false, nil
@@ -228,6 +231,9 @@ func (w *writer) pruneImages(ctx context.Context, cut int64) (int64, bool, error
 		return 0, false, err
 	}
 	for _, n := range numbers {
+		if _, err := w.exec(ctx, "DELETE FROM image_digests WHERE image = (SELECT id FROM images WHERE number = ?)", n); err != nil {
+			return 0, false, err
+		}
 		for _, statement := range [...]string{
 			"DELETE FROM vulnerabilities WHERE image = ?", "DELETE FROM inventories WHERE image = ?",
 			"DELETE FROM image_facets WHERE image = ?", "DELETE FROM image_findings WHERE image = ?", "DELETE FROM image_uses WHERE image = ?", "DELETE FROM images WHERE number = ?",

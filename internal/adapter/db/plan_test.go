@@ -40,6 +40,9 @@ var mayScan = map[string]string{
 	"SELECT number FROM facets":                                                                                   "one small row for what images share of findings, once a retention run",
 	"SELECT v.number, v.weakness, v.rank, v.fixable FROM facets v NOT INDEXED WHERE":                              "as above, and most are wanted; never one of each finding",
 	"SELECT weakness, severity FROM running_weaknesses":                                                           "every ten minutes each is held against what runs now",
+	"SELECT id, created, withdrawn, actor, withdrawn_by, body FROM admission_exceptions ORDER BY":                 "one row a decision of a person, and all are wanted",
+	"DELETE FROM admission_bodies WHERE id IN":                                                                    "one small row for what verdicts share, once a retention run",
+	"SELECT count(id) FROM admission_verdicts":                                                                    "once a retention run",
 	"SELECT serial, agent, hostname, address, issued, expires, revoked FROM certificates ORDER BY":                "a few rows an agent, and all are wanted",
 }
 
@@ -167,6 +170,7 @@ func useEverything(t *testing.T, d *db.DB, n int) {
 	useEnrolment(t, d)
 	useFlows(t, d)
 	useTrust(t, d)
+	useAdmission(t, d)
 	_, err = d.Health(ctx)
 	must(err)
 	_, err = d.Prune(ctx, store.Retention{

@@ -98,6 +98,7 @@ func pruneSteps(r store.Retention, now time.Time) []pruneStep {
 			deleteOld(`DELETE FROM acceptances WHERE id IN
 				(SELECT id FROM acceptances WHERE expires < ? LIMIT ?)`, nanos(now.Add(-r.Audit))))
 	}
+	steps = append(steps, pruneAdmission(r, now)...)
 	return append(steps,
 		deleteOld("DELETE FROM sessions WHERE hash IN (SELECT hash FROM sessions WHERE expires <= ? LIMIT ?)", nanos(now)),
 		deleteOld("DELETE FROM invitations WHERE id IN (SELECT id FROM invitations WHERE expires < ? LIMIT ?)", nanos(now.Add(-keepInvitations))),

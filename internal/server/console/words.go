@@ -186,6 +186,12 @@ func scopeWords(s access.Scope) string {
 		return "read who is told of what happens"
 	case access.ManageNotify:
 		return "decide who is told of what happens"
+	case access.ReadAdmission:
+		return "read what may be deployed, and what was"
+	case access.DecideAdmission:
+		return "ask whether something may be deployed"
+	case access.ManageAdmission:
+		return "say what may be deployed, make exceptions"
 	case access.ManageUsers:
 		return "manage users"
 	case access.ManageTokens:

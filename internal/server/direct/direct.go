@@ -47,7 +47,8 @@ type Hub struct {
 	streams map[string]*stream       // by agent id
 	scans   map[string]link.ScanWish // by agent id, whether it listens or not
 	// verifies are as scans.
-	verifies map[string]link.VerifyWish
+	verifies  map[string]link.VerifyWish
+	admission *link.AdmissionWish // of all agents; nil until it is known
 }
 
 // stream is one agent that listens.
@@ -71,7 +72,7 @@ func New(st Store, clock func() time.Time, log *slog.Logger) *Hub {
 func (h *Hub) Directives(ctx context.Context, who link.Caller, take func(link.Directive)) error {
 	s := h.enter(who.AgentID)
 	defer h.leave(who.AgentID, s)
-	sent, job, verifying := "", "", ""
+	sent, job, verifying, deciding := "", "", "", ""
 	for {
 		d, err := h.settings(ctx, who.AgentID)
 		if err != nil {
@@ -91,6 +92,10 @@ func (h *Hub) Directives(ctx context.Context, who link.Caller, take func(link.Di
 		if d, ok := h.verify(who.AgentID, verifying); ok {
 			take(d)
 			verifying = d.Verify.Job
+		}
+		if d, ok := h.admit(deciding); ok {
+			take(d)
+			deciding = d.Admission.Stamp
 		}
 		select {
 		case <-ctx.Done():

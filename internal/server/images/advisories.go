@@ -178,3 +178,6 @@ func (a *advisories) status() Database {
 	}
 	return d
 }
+
+// Database says which advisories are in force.
+func (s *Service) Database() Database { return s.advisories.status() }

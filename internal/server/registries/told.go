@@ -67,6 +67,23 @@ func (s *Service) Hook(ctx context.Context, name, token string, body []byte, con
 	return s.tell(name, changes), nil
 }
 
+// Seek has a repository listed soon, and what is new in it scanned, and reports
+// whether a registry that is watched would have it.
+func (s *Service) Seek(host, repository string) bool {
+	s.mu.Lock()
+	var names []string
+	for name, p := range s.plans {
+		if p.r.Host == host && watches(p.r, repository) {
+			names = append(names, name)
+		}
+	}
+	s.mu.Unlock()
+	for _, name := range names {
+		s.tell(name, []asset.RegistryChange{{Host: host, Repository: repository}})
+	}
+	return len(names) > 0
+}
+
 // tell notes what a registry told of itself, and returns how many repositories
 // are listed anew.
 func (s *Service) tell(name string, changes []asset.RegistryChange) (n int) {

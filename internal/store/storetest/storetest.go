@@ -47,6 +47,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"owners", ownerCases()},
 		{"registries", slices.Concat(registryCases(), listingCases(), repositoryCases(), registryPartCases(), registryScanCases(), entryCases(), registryImageCases())},
 		{"trust", trustCases()},
+		{"admission", admissionCases()},
 		{"agents", agentCases()},
 		{"agent settings", settingsCases()},
 		{"invitations", invitationCases()},

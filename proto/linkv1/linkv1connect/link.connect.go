@@ -51,6 +51,10 @@ const (
 	LinkServiceInventoryProcedure = "/castellan.link.v1.LinkService/Inventory"
 	// LinkServiceVerdictProcedure is the fully-qualified name of the LinkService's Verdict RPC.
 	LinkServiceVerdictProcedure = "/castellan.link.v1.LinkService/Verdict"
+	// LinkServiceBriefProcedure is the fully-qualified name of the LinkService's Brief RPC.
+	LinkServiceBriefProcedure = "/castellan.link.v1.LinkService/Brief"
+	// LinkServiceAdmittedProcedure is the fully-qualified name of the LinkService's Admitted RPC.
+	LinkServiceAdmittedProcedure = "/castellan.link.v1.LinkService/Admitted"
 	// JoinServiceJoinProcedure is the fully-qualified name of the JoinService's Join RPC.
 	JoinServiceJoinProcedure = "/castellan.link.v1.JoinService/Join"
 )
@@ -72,6 +76,11 @@ type LinkServiceClient interface {
 	// Verdict answers a directive to verify an image: with the verdict, or why there
 	// is none.
 	Verdict(context.Context, *connect.Request[linkv1.VerdictRequest]) (*connect.Response[linkv1.VerdictResponse], error)
+	// Brief returns by what this agent decides on deployments, as far as it does not
+	// have it: policy, exceptions, and what is known of images.
+	Brief(context.Context, *connect.Request[linkv1.BriefRequest]) (*connect.Response[linkv1.BriefResponse], error)
+	// Admitted hands over what this agent has decided on deployments.
+	Admitted(context.Context, *connect.Request[linkv1.AdmittedRequest]) (*connect.Response[linkv1.AdmittedResponse], error)
 }
 
 // NewLinkServiceClient constructs a client for the castellan.link.v1.LinkService service. By
@@ -115,6 +124,18 @@ func NewLinkServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(linkServiceMethods.ByName("Verdict")),
 			connect.WithClientOptions(opts...),
 		),
+		brief: connect.NewClient[linkv1.BriefRequest, linkv1.BriefResponse](
+			httpClient,
+			baseURL+LinkServiceBriefProcedure,
+			connect.WithSchema(linkServiceMethods.ByName("Brief")),
+			connect.WithClientOptions(opts...),
+		),
+		admitted: connect.NewClient[linkv1.AdmittedRequest, linkv1.AdmittedResponse](
+			httpClient,
+			baseURL+LinkServiceAdmittedProcedure,
+			connect.WithSchema(linkServiceMethods.ByName("Admitted")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -125,6 +146,8 @@ type linkServiceClient struct {
 	renew      *connect.Client[linkv1.RenewRequest, linkv1.Credentials]
 	inventory  *connect.Client[linkv1.InventoryRequest, linkv1.InventoryResponse]
 	verdict    *connect.Client[linkv1.VerdictRequest, linkv1.VerdictResponse]
+	brief      *connect.Client[linkv1.BriefRequest, linkv1.BriefResponse]
+	admitted   *connect.Client[linkv1.AdmittedRequest, linkv1.AdmittedResponse]
 }
 
 // Report calls castellan.link.v1.LinkService.Report.
@@ -152,6 +175,16 @@ func (c *linkServiceClient) Verdict(ctx context.Context, req *connect.Request[li
 	return c.verdict.CallUnary(ctx, req)
 }
 
+// Brief calls castellan.link.v1.LinkService.Brief.
+func (c *linkServiceClient) Brief(ctx context.Context, req *connect.Request[linkv1.BriefRequest]) (*connect.Response[linkv1.BriefResponse], error) {
+	return c.brief.CallUnary(ctx, req)
+}
+
+// Admitted calls castellan.link.v1.LinkService.Admitted.
+func (c *linkServiceClient) Admitted(ctx context.Context, req *connect.Request[linkv1.AdmittedRequest]) (*connect.Response[linkv1.AdmittedResponse], error) {
+	return c.admitted.CallUnary(ctx, req)
+}
+
 // LinkServiceHandler is an implementation of the castellan.link.v1.LinkService service.
 type LinkServiceHandler interface {
 	// Report hands over what is new. Answered without an error, every event of
@@ -169,6 +202,11 @@ type LinkServiceHandler interface {
 	// Verdict answers a directive to verify an image: with the verdict, or why there
 	// is none.
 	Verdict(context.Context, *connect.Request[linkv1.VerdictRequest]) (*connect.Response[linkv1.VerdictResponse], error)
+	// Brief returns by what this agent decides on deployments, as far as it does not
+	// have it: policy, exceptions, and what is known of images.
+	Brief(context.Context, *connect.Request[linkv1.BriefRequest]) (*connect.Response[linkv1.BriefResponse], error)
+	// Admitted hands over what this agent has decided on deployments.
+	Admitted(context.Context, *connect.Request[linkv1.AdmittedRequest]) (*connect.Response[linkv1.AdmittedResponse], error)
 }
 
 // NewLinkServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -208,6 +246,18 @@ func NewLinkServiceHandler(svc LinkServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(linkServiceMethods.ByName("Verdict")),
 		connect.WithHandlerOptions(opts...),
 	)
+	linkServiceBriefHandler := connect.NewUnaryHandler(
+		LinkServiceBriefProcedure,
+		svc.Brief,
+		connect.WithSchema(linkServiceMethods.ByName("Brief")),
+		connect.WithHandlerOptions(opts...),
+	)
+	linkServiceAdmittedHandler := connect.NewUnaryHandler(
+		LinkServiceAdmittedProcedure,
+		svc.Admitted,
+		connect.WithSchema(linkServiceMethods.ByName("Admitted")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/castellan.link.v1.LinkService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case LinkServiceReportProcedure:
@@ -220,6 +270,10 @@ func NewLinkServiceHandler(svc LinkServiceHandler, opts ...connect.HandlerOption
 			linkServiceInventoryHandler.ServeHTTP(w, r)
 		case LinkServiceVerdictProcedure:
 			linkServiceVerdictHandler.ServeHTTP(w, r)
+		case LinkServiceBriefProcedure:
+			linkServiceBriefHandler.ServeHTTP(w, r)
+		case LinkServiceAdmittedProcedure:
+			linkServiceAdmittedHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -247,6 +301,14 @@ func (UnimplementedLinkServiceHandler) Inventory(context.Context, *connect.Reque
 
 func (UnimplementedLinkServiceHandler) Verdict(context.Context, *connect.Request[linkv1.VerdictRequest]) (*connect.Response[linkv1.VerdictResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("castellan.link.v1.LinkService.Verdict is not implemented"))
+}
+
+func (UnimplementedLinkServiceHandler) Brief(context.Context, *connect.Request[linkv1.BriefRequest]) (*connect.Response[linkv1.BriefResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("castellan.link.v1.LinkService.Brief is not implemented"))
+}
+
+func (UnimplementedLinkServiceHandler) Admitted(context.Context, *connect.Request[linkv1.AdmittedRequest]) (*connect.Response[linkv1.AdmittedResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("castellan.link.v1.LinkService.Admitted is not implemented"))
 }
 
 // JoinServiceClient is a client for the castellan.link.v1.JoinService service.

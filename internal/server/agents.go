@@ -1,0 +1,85 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/server/direct"
+	"github.com/castellan-security/castellan/internal/server/gate"
+	"github.com/castellan-security/castellan/internal/server/images"
+	"github.com/castellan-security/castellan/internal/server/intake"
+	"github.com/castellan-security/castellan/internal/server/verify"
+	"github.com/castellan-security/castellan/internal/store"
+)
+
+// agents is link.Server: reports go one way, directives come the other.
+type agents struct {
+	intake *intake.Intake
+	direct *direct.Hub
+	images *images.Service
+	trust  *verify.Service
+	gate   *gate.Service
+}
+
+// Report is link.Server.
+func (a agents) Report(ctx context.Context, r link.Report) (link.Receipt, error) {
+	return a.intake.Report(ctx, r)
+}
+
+// Directives is link.Server.
+func (a agents) Directives(ctx context.Context, who link.Caller, take func(link.Directive)) error {
+	return a.direct.Directives(ctx, who, take)
+}
+
+// Inventory is link.Server.
+func (a agents) Inventory(ctx context.Context, s link.Scanned) error {
+	return a.images.Inventory(ctx, s)
+}
+
+// Verdict is link.Server.
+func (a agents) Verdict(ctx context.Context, v link.Verified) error {
+	return a.trust.Verdict(ctx, v)
+}
+
+// Brief is link.Admission.
+func (a agents) Brief(ctx context.Context, q link.AdmissionAsk) (link.AdmissionBrief, error) {
+	return a.gate.Brief(ctx, q)
+}
+
+// Admitted is link.Admission.
+func (a agents) Admitted(ctx context.Context, r link.AdmissionReport) error {
+	return a.gate.Admitted(ctx, r)
+}
+
+// newGate makes what decides on deployments. Nothing of it runs yet.
+func (s *Server) newGate() *gate.Service {
+	return gate.New(gate.Options{
+		Store:   s.st,
+		Changed: func(ctx context.Context) (<-chan struct{}, error) { return s.images.Changed(ctx, "") },
+		Advisories: func() (string, time.Time) {
+			d := s.images.Database()
+			return d.Generation, d.Newest()
+		},
+		Seeker: s.registries, Directions: s.direct, Condition: s.condition, Clock: s.cfg.Clock, Log: s.log,
+	})
+}
+
+// vouching is the store of the trust policy, which tells when something of it has
+// changed.
+type vouching struct {
+	store.Store
+	changed func()
+}
+
+// PutTrustVerdict is store.TrustVerdicts.
+func (v vouching) PutTrustVerdict(ctx context.Context, t store.TrustVerdict) error {
+	defer v.changed()
+	return v.Store.PutTrustVerdict(ctx, t)
+}
+
+// PutTrustPolicy is store.TrustPolicies.
+func (v vouching) PutTrustPolicy(ctx context.Context, p store.TrustPolicy, after int64) (store.TrustPolicy, error) {
+	defer v.changed()
+	return v.Store.PutTrustPolicy(ctx, p, after)
+}

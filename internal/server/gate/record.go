@@ -1,0 +1,187 @@
+package gate
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/store"
+)
+
+const (
+	// maxWaiting bounds the verdicts that wait to be stored: some seconds of more
+	// decisions than two processors make. Beyond, the oldest are lost, and that is
+	// said: whoever asks is not made to wait for the disk.
+	maxWaiting = 20_000
+	// company is how long a verdict waits for others to be stored with.
+	company = 20 * time.Millisecond
+	// keepAgain follows a try to store that failed.
+	keepAgain = time.Second
+	// lastWords is how long a server that stops tries to store what waits.
+	lastWords = 5 * time.Second
+	// settleFor is how long who reads verdicts waits for those that wait.
+	settleFor = 2 * time.Second
+)
+
+// records are verdicts on their way into the store.
+type records struct {
+	mu      sync.Mutex
+	waiting []store.AdmissionVerdict
+	begun   uint64        // verdicts that ever waited
+	ended   uint64        // of them, those that wait no more
+	lost    uint64        // of them, those that were not stored
+	moved   chan struct{} // closed when ended grows, and replaced
+
+	wake chan struct{} // one token when something waits
+}
+
+func newRecords() *records {
+	return &records{moved: make(chan struct{}), wake: make(chan struct{}, 1)}
+}
+
+// put has verdicts stored soon.
+func (r *records) put(vs ...store.AdmissionVerdict) {
+	r.mu.Lock()
+	r.waiting = append(r.waiting, vs...)
+	r.begun += uint64(len(vs))
+	if over := len(r.waiting) - maxWaiting; over > 0 {
+		r.waiting = append([]store.AdmissionVerdict{}, r.waiting[over:]...)
+		r.end(over, true)
+	}
+	r.mu.Unlock()
+	select {
+	case r.wake <- struct{}{}:
+	default: // it is awake
+	}
+}
+
+// end notes that verdicts wait no more. r.mu is held.
+func (r *records) end(n int, lost bool) {
+	r.ended += uint64(n)
+	if lost {
+		r.lost += uint64(n)
+	}
+	close(r.moved)
+	r.moved = make(chan struct{})
+}
+
+// take returns the first that wait; they stay until done.
+func (r *records) take() []store.AdmissionVerdict {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	batch := r.waiting[:min(len(r.waiting), store.MaxAdmissionBatch)]
+	r.waiting = r.waiting[len(batch):]
+	return batch
+}
+
+// back puts verdicts back that could not be stored.
+func (r *records) back(batch []store.AdmissionVerdict) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.waiting = append(batch, r.waiting...)
+}
+
+func (r *records) done(n int, lost bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.end(n, lost)
+}
+
+// settle waits until what waits now is stored, for a while.
+func (r *records) settle(ctx context.Context) {
+	late := time.NewTimer(settleFor)
+	defer late.Stop()
+	r.mu.Lock()
+	until := r.begun
+	r.mu.Unlock()
+	for {
+		r.mu.Lock()
+		there, moved := r.ended >= until, r.moved
+		r.mu.Unlock()
+		if there {
+			return
+		}
+		select {
+		case <-moved:
+		case <-late.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// keepAll stores verdicts until ctx ends, and then those that wait.
+func (s *Service) keepAll(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+			defer cancel()
+			if err := s.keep(last); err != nil {
+				s.Log.Error("verdicts of admission are lost", "error", err)
+			}
+			return
+		case <-s.records.wake:
+		}
+		pause(ctx, company)
+		for {
+			err := s.keep(ctx)
+			if ctx.Err() == nil {
+				s.Condition(ctx, PartAdmission, err)
+			}
+			if err == nil || ctx.Err() != nil {
+				break
+			}
+			pause(ctx, keepAgain)
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// keep stores all that waits.
+func (s *Service) keep(ctx context.Context) error {
+	for {
+		batch := s.records.take()
+		if len(batch) == 0 {
+			return nil
+		}
+		err := s.Store.PutAdmissionVerdicts(ctx, batch)
+		if fault.Is(err, fault.Invalid) {
+			s.keepEach(ctx, batch)
+			continue
+		}
+		if err != nil {
+			s.records.back(batch)
+			return err
+		}
+		s.records.done(len(batch), false)
+	}
+}
+
+// keepEach stores verdicts one by one, and loses those that can't be.
+func (s *Service) keepEach(ctx context.Context, batch []store.AdmissionVerdict) {
+	for i := range batch {
+		err := s.Store.PutAdmissionVerdicts(ctx, batch[i:i+1])
+		if err != nil {
+			s.Log.Error("a verdict of admission is not kept", "request_id", batch[i].Request.ID, "error", err)
+		}
+		s.records.done(1, err != nil)
+	}
+}
+
+// Lost returns how many verdicts were not kept since the server started.
+func (s *Service) Lost() uint64 {
+	s.records.mu.Lock()
+	defer s.records.mu.Unlock()
+	return s.records.lost
+}
