@@ -120,8 +120,68 @@ Resources:
 		{Use: "task", ARN: "Resources.Role", Known: true, Policies: []json.RawMessage{json.RawMessage(`{"Statement":[{"Effect":"Allow","Action":["s3:*"],"Resource":["*"]}]}`)}},
 		{Use: "execution", ARN: "Resources.Other"},
 	}
-	ignore := cmpopts.IgnoreFields(admission.Role{}, "ARN")
-	if diff := cmp.Diff(roles, got[0].Task.Roles, ignore); diff != "" {
+	if got[2].Task.Roles != nil {
+		t.Errorf("roles of a task that nobody knows: %+v", got[2].Task.Roles)
+	}
+	if diff := cmp.Diff(roles, got[0].Task.Roles); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// A policy that the document doesn't tell all of is not known: no role passes for
+// what can't be read.
+func TestPoliciesThatADocumentLeavesOpen(t *testing.T) {
+	const trust = `AssumeRolePolicyDocument: {Statement: [{Effect: Allow, Principal: {Service: ecs-tasks.amazonaws.com}, Action: 'sts:AssumeRole'}]}`
+	const policy = `PolicyDocument: {Statement: [{Effect: Allow, Action: 's3:*', NotResource: 'arn:a', Condition: {StringLike: {'aws:RequestTag/a': b}}}]}`
+	for _, tc := range []struct {
+		name, role string
+		known      bool
+	}{
+		{"all of it", "Properties: {" + trust + ", Policies: [{PolicyName: p, " + policy + "}]}", true},
+		{"none", "Properties: {" + trust + "}", true},
+		{"a document that is a parameter", "Properties: {" + trust + ", Policies: [{PolicyName: p, PolicyDocument: !Ref Any}]}", false},
+		{"statements that are", "Properties: {" + trust + ", Policies: [{PolicyName: p, PolicyDocument: {Statement: !Ref Any}}]}", false},
+		{"actions that are", "Properties: {" + trust + ", Policies: [{PolicyName: p, PolicyDocument: {Statement: [{Effect: Allow, Action: !Ref Any, Resource: '*'}]}}]}", false},
+		{"an effect that is", "Properties: {" + trust + ", Policies: [{PolicyName: p, PolicyDocument: {Statement: [{Effect: !Ref Any, Action: '*', Resource: '*'}]}}]}", false},
+		{"policies that are", "Properties: {" + trust + ", Policies: !Ref Any}", false},
+		{"one of AWS", "Properties: {" + trust + ", ManagedPolicyArns: ['arn:aws:iam::aws:policy/x']}", false},
+		{"one that is a parameter", "Properties: {" + trust + ", ManagedPolicyArns: [!Ref Any]}", false},
+		{"one of the document", "Properties: {" + trust + ", ManagedPolicyArns: [!Ref Mine]}", true},
+		{"one of the document that is open", "Properties: {" + trust + ", ManagedPolicyArns: [!Ref Theirs]}", false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got := deployments(t, "stack.yaml", "Parameters: {Any: {Type: String}}\nResources:\n  Task: {Type: 'AWS::ECS::TaskDefinition', Properties: {TaskRoleArn: !GetAtt Role.Arn, ContainerDefinitions: [{Name: a, Image: b}]}}\n"+
+				"  Mine: {Type: 'AWS::IAM::ManagedPolicy', Properties: {"+policy+"}}\n  Theirs: {Type: 'AWS::IAM::ManagedPolicy', Properties: {PolicyDocument: !Ref Any}}\n  Role: {Type: 'AWS::IAM::Role', "+tc.role+"}\n")
+			if len(got) != 1 || len(got[0].Task.Roles) != 1 || got[0].Task.Roles[0].Known != tc.known {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+	got := deployments(t, "main.tf", `
+resource "aws_ecs_task_definition" "web" {
+  family = "shop"
+  task_role_arn = aws_iam_role.web.arn
+  container_definitions = jsonencode([{ name = "web", image = "shop:1" }])
+}
+resource "aws_iam_role" "web" { assume_role_policy = jsonencode({}) }
+resource "aws_iam_role_policy" "web" {
+  role = aws_iam_role.web.id
+  policy = data.aws_iam_policy_document.web.json
+}
+data "aws_iam_policy_document" "web" {
+  statement {
+    actions   = ["iam:PassRole"]
+    resources = ["*"]
+    condition {
+      test     = "StringEquals"
+      variable = "iam:PassedToService"
+      values   = ["ecs-tasks.amazonaws.com"]
+    }
+  }
+}`)
+	want := []admission.Role{{Use: "task", ARN: "aws_iam_role.web", Known: true, Policies: []json.RawMessage{json.RawMessage(
+		`{"Statement":[{"Effect":"Allow","Action":["iam:PassRole"],"Resource":["*"],"Condition":{"StringLike":{"castellan:unknown":"*","iam:PassedToService":"*"}}}]}`)}}}
+	if diff := cmp.Diff(want, got[0].Task.Roles); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
