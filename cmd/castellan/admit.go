@@ -34,7 +34,7 @@ keeps every verdict:
 
   castellan admit policy set castellan-admission.yaml
   castellan admit verdicts --outcome deny
-  castellan admit verdict 4711
+  castellan admit explain 4711
   castellan admit replay castellan-admission.yaml --since 30d
 ` + exitHelp,
 		Args: cobra.NoArgs,

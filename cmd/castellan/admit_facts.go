@@ -153,16 +153,21 @@ func (g *globals) factFiles(names []string) (map[string]*admission.Facts, error)
 	return out, nil
 }
 
+// dialled is how the server is dialled that is named: local is the one on this host.
+func (o askOptions) dialled() askOptions {
+	if o.server == "local" {
+		o.server = ""
+	}
+	return o
+}
+
 // maxAsked is how many images a server is asked about at once.
 const maxAsked = 32
 
 // askFacts asks a server what it knows of images that are named by digest: of a tag
 // it can't know what is meant here.
 func (g *globals) askFacts(ctx context.Context, requests []admission.Request, named map[string]*admission.Facts, o askOptions) error {
-	if o.server == "local" {
-		o.server = ""
-	}
-	api, err := g.dial(o)
+	api, err := g.dial(o.dialled())
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ type admitProblems struct {
 
 // admitOfFleet are the commands about what a server decides and keeps.
 func (g *globals) admitOfFleet() []*cobra.Command {
-	return []*cobra.Command{g.admitPolicy(), g.admitVerdicts(), g.admitVerdict(), g.admitReplay(), g.admitExceptions(), g.admitDecide()}
+	return []*cobra.Command{g.admitPolicy(), g.admitVerdicts(), g.admitReplay(), g.admitExceptions(), g.admitDecide()}
 }
 
 func (g *globals) admitPolicy() *cobra.Command {
@@ -241,10 +241,6 @@ kept. Only 0 is leave to deploy.
 	}
 	return c
 }
-
-// exitHelpAdmit is for commands that end as a verdict does.
-const exitHelpAdmit = `
-Exit codes: 0 allowed, 1 it could not be decided, or not yet, 2 wrong usage, 3 denied.`
 
 // leave is how a command ends by an outcome.
 func leave(o admission.Outcome) error {

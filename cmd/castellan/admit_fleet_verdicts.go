@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -173,31 +174,17 @@ func admitPlace(p admission.Place, family string) string {
 	return strings.Join(parts, "/")
 }
 
-func (g *globals) admitVerdict() *cobra.Command {
-	var o askOptions
-	c := &cobra.Command{
-		Use:   "verdict VERDICT",
-		Short: "Say why something was allowed or denied, with all reasons",
-		Long: `Say why something was allowed or denied: the request, every reason with its
-remedy, and what was known of the images then. VERDICT is the number of the
-verdict, or the id of the request, which doors tell with a refusal.
-` + exitHelp,
-		Args: cobra.ExactArgs(1),
+// explainVerdict says what the server has kept of a verdict.
+func (g *globals) explainVerdict(ctx context.Context, o askOptions, name string, f form) error {
+	api, err := g.dial(o)
+	if err != nil {
+		return err
 	}
-	f := outputFlag(c)
-	o.flags(c)
-	c.RunE = func(c *cobra.Command, args []string) error {
-		api, err := g.dial(o)
-		if err != nil {
-			return err
-		}
-		var v gate.Record
-		if err := api.get(c.Context(), "/admit/verdicts/"+url.PathEscape(args[0]), nil, &v); err != nil {
-			return err
-		}
-		return g.print(*f, v, func() error { return g.admitRecord(&v) })
+	var v gate.Record
+	if err := api.get(ctx, "/admit/verdicts/"+url.PathEscape(name), nil, &v); err != nil {
+		return err
 	}
-	return c
+	return g.print(f, v, func() error { return g.admitRecord(&v) })
 }
 
 func (g *globals) admitRecord(v *gate.Record) error {

@@ -18,8 +18,8 @@ import (
 	"github.com/castellan-security/castellan/internal/scan"
 )
 
-// exitHelpGate is of commands that decide by an admission policy.
-const exitHelpGate = `
+// exitHelpAdmit is of commands that decide by an admission policy.
+const exitHelpAdmit = `
 Exit codes: 0 allowed, 1 it could not be decided, 2 wrong usage, 3 denied. In the mode
 audit nothing is denied. Only 0 is leave to deploy.`
 
@@ -81,7 +81,7 @@ for those that are named by digest (--server); what is not known is told.
 
 A file of facts is a JSON object from images, as the documents name them or by
 digest, to what is known of each; --write-facts writes one.
-` + exitHelpGate,
+` + exitHelpAdmit,
 		Args: cobra.MinimumNArgs(2),
 	}
 	o.add(c)
@@ -234,16 +234,23 @@ func (g *globals) described(all []admission.Request, found scan.DocumentResult, 
 func newAdmitExplain(g *globals) *cobra.Command {
 	var o gateFlags
 	c := &cobra.Command{
-		Use:   "explain POLICY TASKDEF",
-		Short: "Say of each rule what became of it",
+		Use:   "explain POLICY TASKDEF | VERDICT",
+		Short: "Say of each rule what became of it, or why a verdict of the server is so",
 		Long: `Decide as castellan admit test does, and say of each rule whether it was asked, about
 what, and what it found. TASKDEF may also be a request in JSON, as doors make them
-and servers keep them.` + exitHelpGate,
-		Args: cobra.ExactArgs(2),
+and servers keep them.
+
+With a VERDICT alone, the number of one or the id of its request, which doors tell
+with a refusal, the server says what it has kept of it: the request, every reason
+with its remedy, and what was known of the images then.` + exitHelpAdmit,
+		Args: cobra.RangeArgs(1, 2),
 	}
 	o.add(c)
 	f := outputFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) == 1 {
+			return g.explainVerdict(c.Context(), o.ask.dialled(), args[0], *f)
+		}
 		p, err := g.admissionPolicy(args[0])
 		if err != nil {
 			return err

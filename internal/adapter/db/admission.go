@@ -92,16 +92,29 @@ func (d *DB) PutAdmissionVerdicts(ctx context.Context, vs []store.AdmissionVerdi
 		return nil
 	}
 	return d.write(ctx, "store verdicts", func(ctx context.Context, w *writer) error {
-		p := bodyPacker{}
-		defer p.close()
-		sums := admissionSums{}
+		b := admissionBatch{sums: admissionSums{}}
+		defer b.packer.close()
 		for i := range rows {
-			if err := w.putAdmission(ctx, &rows[i], &p, sums); err != nil {
+			if err := w.putAdmission(ctx, &rows[i], &b); err != nil {
 				return err
 			}
 		}
-		return w.putSums(ctx, sums)
+		if err := w.bulk(ctx, "INSERT INTO admission_facts (verdict, position, body) VALUES ", "", 3, b.facts); err != nil {
+			return err
+		}
+		if err := w.bulk(ctx, "INSERT INTO admission_terms (kind, term, verdict) VALUES ", "", 3, b.terms); err != nil {
+			return err
+		}
+		return w.putSums(ctx, b.sums)
 	})
+}
+
+// admissionBatch is what the verdicts that are stored together have in common:
+// rows that are written together, too.
+type admissionBatch struct {
+	packer       bodyPacker
+	sums         admissionSums
+	facts, terms []any
 }
 
 // newAdmissionRow encodes a verdict.
@@ -192,8 +205,8 @@ func groupOf(r *admission.Request, container string) asset.Group {
 }
 
 // putAdmission stores one verdict, unless the agent has told of it before.
-func (w *writer) putAdmission(ctx context.Context, r *admissionRow, p *bodyPacker, sums admissionSums) error {
-	v := r.v
+func (w *writer) putAdmission(ctx context.Context, r *admissionRow, b *admissionBatch) error {
+	v, p := r.v, &b.packer
 	if v.Agent != "" {
 		var have int64
 		err := w.row(ctx, "SELECT id FROM admission_verdicts WHERE request_id = ? AND agent = ? AND at = ? LIMIT 1",
@@ -222,17 +235,14 @@ func (w *writer) putAdmission(ctx context.Context, r *admissionRow, p *bodyPacke
 			if err != nil {
 				return err
 			}
-			if _, err := w.exec(ctx, "INSERT INTO admission_facts (verdict, position, body) VALUES (?,?,?)", id, i, body); err != nil {
-				return err
-			}
+			b.facts = append(b.facts, id, i, body)
 		}
 	}
-	values := make([]any, 0, 3*len(r.terms))
 	for _, t := range r.terms {
-		values = append(values, t.kind, t.term, id)
+		b.terms = append(b.terms, t.kind, t.term, id)
 	}
-	sums.add(v)
-	return w.bulk(ctx, "INSERT INTO admission_terms (kind, term, verdict) VALUES ", "", 3, values)
+	b.sums.add(v)
+	return nil
 }
 
 // sharedBody returns the id of a body, and stores it if it is not there.

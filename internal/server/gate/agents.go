@@ -141,6 +141,6 @@ func (s *Service) Admitted(ctx context.Context, r link.AdmissionReport) error {
 		}
 		vs = append(vs, store.AdmissionVerdict{Received: now, Agent: r.AgentID, Request: v.Request, Verdict: v.Verdict, Facts: packedOf(known)})
 	}
-	s.records.put(vs...)
+	s.records.put(ctx, vs...)
 	return nil
 }

@@ -46,7 +46,7 @@ func (s *Service) Decide(ctx context.Context, who access.Identity, r admission.R
 	if err != nil {
 		return admission.Verdict{}, fmt.Errorf("decide on request %.80q: %w", r.ID, err)
 	}
-	s.records.put(store.AdmissionVerdict{Received: now, Actor: who.Actor, Request: r, Verdict: v, Facts: packedOf(known)})
+	s.records.put(ctx, store.AdmissionVerdict{Received: now, Actor: who.Actor, Request: r, Verdict: v, Facts: packedOf(known)})
 	return v, nil
 }
 
@@ -82,7 +82,20 @@ func (s *Service) decide(ctx context.Context, x *standing, r *admission.Request,
 		}
 		return x.compiled.Undecided(r, err, now), nil, nil
 	}
-	return judge(ctx, x.compiled, r, known, holding(x.exceptions, now), now), known, nil
+	key, named := memoKey(r, x.stamp, known)
+	if named {
+		if v, ok := s.memo.get(key, r.ID, now); ok {
+			return v, known, nil
+		}
+	}
+	v := judge(ctx, x.compiled, r, known, holding(x.exceptions, now), now)
+	if err := ctx.Err(); err != nil {
+		return admission.Verdict{}, nil, err // what it says is only that nobody waits for it
+	}
+	if named {
+		s.memo.put(key, v, now)
+	}
+	return v, known, nil
 }
 
 // noPolicy is the verdict where nobody has said what is let through.

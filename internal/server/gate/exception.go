@@ -57,7 +57,7 @@ func checkException(e *admission.Exception, now time.Time) error {
 	what := []string{e.Image, e.Container, e.Family, e.Service, e.Cluster, e.Subject, e.Host}
 	switch {
 	case len(e.Rules) == 0 || len(e.Rules) > maxRules || slices.ContainsFunc(e.Rules, func(r string) bool { return !ruleForm.MatchString(r) }):
-		return fault.New(fault.Invalid, "rules: want one to %d names of rules", maxRules).With("a verdict tells the rules that refused: castellan admit verdict VERDICT")
+		return fault.New(fault.Invalid, "rules: want one to %d names of rules", maxRules).With("a verdict tells the rules that refused: castellan admit explain VERDICT")
 	case e.Owner == "" || e.Reason == "":
 		return fault.New(fault.Invalid, "owner and reason: both are needed").With("say who answers for it, and why it can be lived with")
 	case !isText(e.Reason, maxReason) || !isText(e.Owner, maxName):

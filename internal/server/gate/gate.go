@@ -96,6 +96,7 @@ type Options struct {
 type Service struct {
 	Options
 	facts    facts
+	memo     memo
 	records  *records
 	seeks    seeks
 	meters   meters

@@ -484,7 +484,10 @@ func TestPoliciesAndExceptionsAreAudited(t *testing.T) {
 	h.must(err)
 	h.scan(digest("1"), digest("a"), finding.Critical)
 	h.decide(ask("r1", "shop", digest("a")), admission.Allow, "CVE-2026-1")
-	h.pass(2 * time.Hour)
+	h.decide(ask("r1b", "shop", digest("a")), admission.Allow, "CVE-2026-1")
+	h.pass(59*time.Minute + 59*time.Second)
+	h.decide(ask("r1c", "shop", digest("a")), admission.Allow, "CVE-2026-1")
+	h.pass(2 * time.Second)
 	h.decide(ask("r2", "shop", digest("a")), admission.Deny, "CVE-2026-1") // it is over
 	if _, err := h.s.Withdraw(t.Context(), h.admin, kept.ID); !fault.Is(err, fault.Conflict) {
 		t.Errorf("one that is over: got %v, want conflict", err)

@@ -11,9 +11,12 @@ import (
 
 const (
 	// maxWaiting bounds the verdicts that wait to be stored: some seconds of more
-	// decisions than two processors make. Beyond, the oldest are lost, and that is
-	// said: whoever asks is not made to wait for the disk.
+	// decisions than two processors make. Who decides faster than the store takes is
+	// slowed down to its pace, by roomFor at most each time. While the store takes
+	// nothing at all, as on a full disk, the oldest are lost, and that is said:
+	// deployments are not stopped by it.
 	maxWaiting = 20_000
+	roomFor    = time.Second
 	// company is how long a verdict waits for others to be stored with.
 	company = 20 * time.Millisecond
 	// keepAgain follows a try to store that failed.
@@ -32,6 +35,7 @@ type records struct {
 	ended   uint64        // of them, those that wait no more
 	lost    uint64        // of them, those that were not stored
 	moved   chan struct{} // closed when ended grows, and replaced
+	stuck   bool          // the store took nothing when it was asked last
 
 	wake chan struct{} // one token when something waits
 }
@@ -40,8 +44,9 @@ func newRecords() *records {
 	return &records{moved: make(chan struct{}), wake: make(chan struct{}, 1)}
 }
 
-// put has verdicts stored soon.
-func (r *records) put(vs ...store.AdmissionVerdict) {
+// put has verdicts stored soon. It may wait until there is room.
+func (r *records) put(ctx context.Context, vs ...store.AdmissionVerdict) {
+	r.room(ctx)
 	r.mu.Lock()
 	r.waiting = append(r.waiting, vs...)
 	r.begun += uint64(len(vs))
@@ -53,6 +58,39 @@ func (r *records) put(vs ...store.AdmissionVerdict) {
 	select {
 	case r.wake <- struct{}{}:
 	default: // it is awake
+	}
+}
+
+// room waits until there is room, for a while, while the store takes verdicts.
+func (r *records) room(ctx context.Context) {
+	var late <-chan time.Time
+	for {
+		r.mu.Lock()
+		full, moved := len(r.waiting) >= maxWaiting && !r.stuck, r.moved
+		r.mu.Unlock()
+		if !full {
+			return
+		}
+		if late == nil {
+			late = time.After(roomFor)
+		}
+		select {
+		case <-moved:
+		case <-late:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// sticks notes whether the store takes verdicts.
+func (r *records) sticks(stuck bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stuck = stuck; stuck {
+		close(r.moved) // who waits for room looks again
+		r.moved = make(chan struct{})
 	}
 }
 
@@ -160,6 +198,7 @@ func (s *Service) keep(ctx context.Context) error {
 			s.keepEach(ctx, batch)
 			continue
 		}
+		s.records.sticks(err != nil)
 		if err != nil {
 			s.records.back(batch)
 			return err

@@ -223,7 +223,7 @@ func (s *Service) Try(ctx context.Context, who access.Identity, text string, r a
 		return admission.Verdict{}, err
 	}
 	trial := *x
-	trial.compiled, trial.policy.Digest = p, p.Digest()
+	trial.compiled, trial.policy.Digest, trial.stamp = p, p.Digest(), "trial "+p.Digest()+x.stamp
 	v, _, err := s.decide(ctx, &trial, &r, s.Clock().UTC())
 	return v, err
 }
