@@ -198,7 +198,8 @@ func (g *globals) deployments(ctx context.Context, name string, now time.Time) (
 			return nil, err
 		}
 		defer os.RemoveAll(dir)
-		return g.described(scan.Deployments(ctx, os.DirFS(dir), file, scan.DocumentOptions{Now: now}))
+		all, found, err := scan.Deployments(ctx, os.DirFS(dir), file, scan.DocumentOptions{Now: now})
+		return g.described(all, found, true, err)
 	}
 	info, err := os.Stat(name)
 	if err != nil {
@@ -213,17 +214,19 @@ func (g *globals) deployments(ctx context.Context, name string, now time.Time) (
 		return nil, err
 	}
 	defer root.Close()
-	return g.described(scan.Deployments(ctx, root.FS(), within, scan.DocumentOptions{Prefix: path.Clean(filepath.ToSlash(dir)), Now: now}))
+	all, found, err := scan.Deployments(ctx, root.FS(), within, scan.DocumentOptions{Prefix: path.Clean(filepath.ToSlash(dir)), Now: now})
+	return g.described(all, found, !info.IsDir(), err)
 }
 
-// described tells what could not be read; what is lost is an error, for nobody
-// knows what it would have deployed.
-func (g *globals) described(all []admission.Request, found scan.DocumentResult, err error) ([]admission.Request, error) {
+// described tells what could not be read. It is an error of a file that somebody
+// named, and of a folder where something is lost: nobody knows what that would have
+// deployed. What else lies in a folder may be no document at all.
+func (g *globals) described(all []admission.Request, found scan.DocumentResult, named bool, err error) ([]admission.Request, error) {
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range found.Problems {
-		if p.Lost || len(all) == 0 {
+		if p.Lost || named || len(all) == 0 {
 			return nil, fault.New(fault.Invalid, "%s", p.String()).With("castellan scan iac says more")
 		}
 		fmt.Fprintf(g.err, "%s\n", g.paint(printable(p.String()), warn))
