@@ -19,9 +19,8 @@ func newAdmit(g *globals) *cobra.Command {
 		Use:   "admit",
 		Short: "Say what may be deployed, and why something may not",
 		Long: `Decide on deployments by an admission policy: rules over what shall run and over
-what is known of its images. The same policy decides at every door; here it
-decides before anything reaches AWS. A server keeps the policy of the fleet,
-decides for the doors that ask it, and keeps every verdict.
+what is known of its images. The same policy decides at every door; test and
+explain decide here, before anything reaches AWS.
 
   castellan admit init                       write a first policy, with comments
   castellan admit check                      is the policy well-formed?
@@ -29,6 +28,9 @@ decides for the doors that ask it, and keeps every verdict.
   castellan admit explain castellan-admission.yaml task-definition.json
   castellan admit rules vulnerabilities      what a built-in rule does
   castellan admit schema                     what conditions can name
+
+A server keeps the policy of the fleet, decides for the doors that ask it, and
+keeps every verdict:
 
   castellan admit policy set castellan-admission.yaml
   castellan admit verdicts --outcome deny

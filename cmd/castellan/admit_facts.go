@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -26,6 +27,7 @@ type factFlags struct {
 	write       string
 	scanOptions scanOptions
 	places      placeFlags
+	ask         askOptions
 }
 
 // maxFacts bounds a file of facts: some thousand vulnerabilities of some hundred
@@ -42,6 +44,7 @@ func (o *factFlags) add(c *cobra.Command) {
 	f.StringVar(&o.scanOptions.cache, "cache-dir", "", "with --scan: folder for what is known of layers (default: castellan in the user's cache folder)")
 	f.StringVar(&o.scanOptions.platform, "platform", "", "with --scan: platform of an image for several, as linux/arm64 (default: this machine's)")
 	o.places.add(c)
+	o.ask.remote.flags(c, "server that is asked what it knows of images that are named by digest: https://host:port, or local for the one on this host", "file that holds an API token", "CASTELLAN_TOKEN")
 }
 
 // facts gathers what is known of the images of requests, and gives those that are
@@ -52,6 +55,11 @@ func (g *globals) facts(ctx context.Context, requests []admission.Request, o fac
 		return nil, err
 	}
 	images := imagesOf(requests)
+	if o.ask.server != "" {
+		if err := g.askFacts(ctx, requests, named, o.ask); err != nil {
+			return nil, err
+		}
+	}
 	if o.scan {
 		if err := g.scanImages(ctx, images, named, o); err != nil {
 			return nil, err
@@ -71,7 +79,7 @@ func (g *globals) facts(ctx context.Context, requests []admission.Request, o fac
 			image := &requests[i].Task.Containers[k].Image
 			f := named[image.Reference]
 			if f == nil {
-				continue
+				continue // what is named by a digest is known by that
 			}
 			switch {
 			case image.Digest == "":
@@ -143,6 +151,50 @@ func (g *globals) factFiles(names []string) (map[string]*admission.Facts, error)
 		}
 	}
 	return out, nil
+}
+
+// dialled is how the server is dialled that is named: local is the one on this host.
+func (o askOptions) dialled() askOptions {
+	if o.server == "local" {
+		o.server = ""
+	}
+	return o
+}
+
+// maxAsked is how many images a server is asked about at once.
+const maxAsked = 32
+
+// askFacts asks a server what it knows of images that are named by digest: of a tag
+// it can't know what is meant here.
+func (g *globals) askFacts(ctx context.Context, requests []admission.Request, named map[string]*admission.Facts, o askOptions) error {
+	api, err := g.dial(o.dialled())
+	if err != nil {
+		return err
+	}
+	var ask []string
+	for i := range requests {
+		for k := range requests[i].Task.Containers {
+			image := &requests[i].Task.Containers[k].Image
+			name := image.Registry + "/" + image.Repository + "@" + image.Digest
+			if image.Digest != "" && named[image.Reference] == nil && named[image.Digest] == nil && !slices.Contains(ask, name) {
+				ask = append(ask, name)
+			}
+		}
+	}
+	for some := range slices.Chunk(ask, maxAsked) {
+		var answer struct {
+			Facts []admission.Facts `json:"facts"`
+		}
+		if err := api.get(ctx, "/admit/facts", url.Values{"image": some}, &answer); err != nil {
+			return fmt.Errorf("ask the server what it knows of the images: %w", err)
+		}
+		for i := range answer.Facts {
+			if f := &answer.Facts[i]; f.Digest != "" {
+				named[f.Digest] = f
+			}
+		}
+	}
+	return nil
 }
 
 // factOf returns the facts of an image, new ones if there are none yet.

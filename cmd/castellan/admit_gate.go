@@ -72,8 +72,8 @@ JSON, or compose files; - is the standard input. What a document leaves open, as
 parameter without a default, is not known, and no rule that needs it passes.
 
 What is known of the images comes from a file (--facts), or the images are scanned
-here (--scan) and their signatures verified (--trust-policy); what is not known
-is told.
+here (--scan) and their signatures verified (--trust-policy), or a server is asked
+for those that are named by digest (--server); what is not known is told.
 
   castellan admit test castellan-admission.yaml task-definition.json --scan
   castellan admit test policy.yaml infra/ --facts facts.json --junit admission.xml
@@ -198,7 +198,8 @@ func (g *globals) deployments(ctx context.Context, name string, now time.Time) (
 			return nil, err
 		}
 		defer os.RemoveAll(dir)
-		return g.described(scan.Deployments(ctx, os.DirFS(dir), file, scan.DocumentOptions{Now: now}))
+		all, found, err := scan.Deployments(ctx, os.DirFS(dir), file, scan.DocumentOptions{Now: now})
+		return g.described(all, found, true, err)
 	}
 	info, err := os.Stat(name)
 	if err != nil {
@@ -213,17 +214,19 @@ func (g *globals) deployments(ctx context.Context, name string, now time.Time) (
 		return nil, err
 	}
 	defer root.Close()
-	return g.described(scan.Deployments(ctx, root.FS(), within, scan.DocumentOptions{Prefix: path.Clean(filepath.ToSlash(dir)), Now: now}))
+	all, found, err := scan.Deployments(ctx, root.FS(), within, scan.DocumentOptions{Prefix: path.Clean(filepath.ToSlash(dir)), Now: now})
+	return g.described(all, found, !info.IsDir(), err)
 }
 
-// described tells what could not be read; what is lost is an error, for nobody
-// knows what it would have deployed.
-func (g *globals) described(all []admission.Request, found scan.DocumentResult, err error) ([]admission.Request, error) {
+// described tells what could not be read. It is an error of a file that somebody
+// named, and of a folder where something is lost: nobody knows what that would have
+// deployed. What else lies in a folder may be no document at all.
+func (g *globals) described(all []admission.Request, found scan.DocumentResult, named bool, err error) ([]admission.Request, error) {
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range found.Problems {
-		if p.Lost || len(all) == 0 {
+		if p.Lost || named || len(all) == 0 {
 			return nil, fault.New(fault.Invalid, "%s", p.String()).With("castellan scan iac says more")
 		}
 		fmt.Fprintf(g.err, "%s\n", g.paint(printable(p.String()), warn))
@@ -233,7 +236,6 @@ func (g *globals) described(all []admission.Request, found scan.DocumentResult, 
 
 func newAdmitExplain(g *globals) *cobra.Command {
 	var o gateFlags
-	var ask askOptions
 	c := &cobra.Command{
 		Use:   "explain POLICY TASKDEF | VERDICT",
 		Short: "Say of each rule what became of it, or why a verdict of the server is so",
@@ -247,11 +249,10 @@ with its remedy, and what was known of the images then.` + exitHelpAdmit,
 		Args: cobra.RangeArgs(1, 2),
 	}
 	o.add(c)
-	ask.flags(c)
 	f := outputFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) == 1 {
-			return g.explainVerdict(c.Context(), ask, args[0], *f)
+			return g.explainVerdict(c.Context(), o.ask.dialled(), args[0], *f)
 		}
 		p, err := g.admissionPolicy(args[0])
 		if err != nil {

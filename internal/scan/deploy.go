@@ -90,7 +90,7 @@ func (p *plan) requests() []admission.Request {
 func runs(s *blueprint.Service, t *blueprint.Task) bool {
 	d := s.TaskDefinition
 	if d.Ref != "" {
-		return d.Ref == t.Key
+		return d.Ref == t.Key && s.Module == t.Module
 	}
 	family := t.Family.V
 	return d.Known() && t.Family.Known() && (d.V == family || strings.HasPrefix(d.V, family+":") || strings.HasSuffix(d.V, "/"+family) || strings.Contains(d.V, "/"+family+":"))
@@ -165,26 +165,43 @@ func (p *plan) faultsOf(t *blueprint.Task, s *blueprint.Service, file string) []
 	return out
 }
 
-// quiet leaves out the values that the scanner takes for secrets.
+// quiet leaves out the values that the scanner takes for secrets: of variables each
+// such value, of a command that has one all but its first word.
 func quiet(r *admission.Request) {
-	secret := map[[2]string]bool{}
+	variables, commands := map[[2]string]bool{}, map[string]bool{}
 	for i := range r.Faults {
-		if f := &r.Faults[i]; f.Check == secretInEnvironment {
-			secret[[2]string{f.Container, f.Subject}] = true
+		switch f := &r.Faults[i]; f.Check {
+		case secretInEnvironment:
+			variables[[2]string{f.Container, strings.TrimPrefix(f.Subject, "environment ")}] = true
+		case secretInCommand:
+			commands[f.Container] = true
 		}
 	}
 	for i := range r.Task.Containers {
 		c := &r.Task.Containers[i]
 		for k := range c.Env {
-			if secret[[2]string{c.Name, c.Env[k].Name}] {
+			if variables[[2]string{c.Name, c.Env[k].Name}] {
 				c.Env[k].Value = ""
 			}
+		}
+		if commands[c.Name] {
+			c.Entrypoint, c.Command = firstWord(c.Entrypoint), firstWord(c.Command)
 		}
 	}
 }
 
-// secretInEnvironment is the check that finds secrets in variables.
-const secretInEnvironment = "CAST-TASK-016"
+func firstWord(command []string) []string {
+	if len(command) < 2 {
+		return nil // a line for a shell, or nothing
+	}
+	return append(command[:1:1], "…")
+}
+
+// The checks that find secrets in tasks.
+const (
+	secretInEnvironment = "CAST-TASK-016"
+	secretInCommand     = "CAST-TASK-017"
+)
 
 // roles are those that a task names, with their policies where the document has
 // all of them.
@@ -198,8 +215,10 @@ func (w *writer) roles(to *admission.Task, t *blueprint.Task, roles []blueprint.
 		}
 		role := admission.Role{Use: r.use, ARN: r.arn.V}
 		for i := range roles {
-			if d := &roles[i]; r.arn.Ref != "" && d.Key == r.arn.Ref {
-				role.ARN = cmp.Or(role.ARN, d.Name)
+			if d := &roles[i]; r.arn.Ref != "" && d.Ref == r.arn.Ref && d.Module == t.Module {
+				if !r.arn.Known() {
+					role.ARN = d.Name
+				}
 				role.Policies, role.Known = policiesOf(d)
 			}
 		}
@@ -211,13 +230,14 @@ func (w *writer) roles(to *admission.Task, t *blueprint.Task, roles []blueprint.
 // that is all: a policy that is attached by its name is elsewhere.
 func policiesOf(r *blueprint.Role) ([]json.RawMessage, bool) {
 	type statement struct {
-		Effect    string
-		Action    []string       `json:",omitempty"`
-		NotAction []string       `json:",omitempty"`
-		Resource  []string       `json:",omitempty"`
-		Condition map[string]any `json:",omitempty"`
+		Effect      string
+		Action      []string       `json:",omitempty"`
+		NotAction   []string       `json:",omitempty"`
+		Resource    []string       `json:",omitempty"`
+		NotResource []string       `json:",omitempty"`
+		Condition   map[string]any `json:",omitempty"`
 	}
-	whole := true
+	whole := !r.Open
 	texts := func(v blueprint.Texts) []string {
 		whole = whole && v.Is != blueprint.Unknown
 		var out []string
@@ -233,15 +253,19 @@ func policiesOf(r *blueprint.Role) ([]json.RawMessage, bool) {
 	for i := range r.Statements {
 		g := &r.Statements[i]
 		s := statement{Effect: "Allow", Action: texts(g.Actions), NotAction: texts(g.NotActions), Resource: texts(g.Resources)}
+		if g.Resources.Absent() {
+			s.NotResource = []string{"arn:some"} // all but some, of which the blueprint doesn't tell
+		}
 		if g.Conditions {
-			s.Condition = map[string]any{"StringLike": map[string]string{"unknown:condition": "*"}}
+			keys := map[string]string{"castellan:unknown": "*"} // what it is compared with counts for nothing
+			for _, k := range g.Keys {
+				keys[k] = "*"
+			}
+			s.Condition = map[string]any{"StringLike": keys}
 		}
 		if len(s.Action)+len(s.NotAction) > 0 {
 			all = append(all, s)
 		}
-	}
-	for _, m := range r.Managed {
-		whole = whole && m.Ref != ""
 	}
 	if len(all) == 0 {
 		return nil, whole

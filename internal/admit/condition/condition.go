@@ -174,7 +174,7 @@ func (c *Compiler) complain(k *Kind, params []Param, issues *cel.Issues) *Compla
 		return &Complaint{Text: issues.Err().Error(), Line: 1, Column: 1}
 	}
 	first := all[0]
-	out := &Complaint{Text: first.Message, Line: first.Location.Line(), Column: first.Location.Column() + 1}
+	out := &Complaint{Text: first.Message, Line: max(first.Location.Line(), 1), Column: max(first.Location.Column()+1, 1)}
 	if m := c.provider.missed; strings.HasPrefix(first.Message, "undefined field") && m.in != nil {
 		names := slices.Sorted(maps.Keys(m.in.byName))
 		out.Text = fmt.Sprintf("%s has no field %q", m.in.Name, m.field)

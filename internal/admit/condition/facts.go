@@ -87,7 +87,13 @@ func trustStruct() *Struct {
 			o.view.clock = true
 			return types.Bool(t.Allowed && o.view.Now.Before(t.Until))
 		}},
-		text("why", "why it isn't allowed", func(v *T) string { return v.Why }),
+		{Name: "why", Type: "string", Doc: "why it isn't allowed", get: func(o *Object) any {
+			t := of[T](o)
+			if t.Allowed && !t.Until.IsZero() && !o.view.Now.Before(t.Until) {
+				return types.String("what was verified holds since " + t.Until.Format(time.RFC3339) + " no longer")
+			}
+			return types.String(t.Why)
+		}},
 		text("remedy", "what to do", func(v *T) string { return v.Remedy }),
 		parts("signers", "Signer", "signatures and attestations that hold", func(v *T) []admission.Signer { return v.Signers }),
 	}}

@@ -220,6 +220,14 @@ func (v *View) whole(paths ...string) *types.Unknown {
 	return nil
 }
 
+// unnamed tells of containers that nobody names.
+func (v *View) unnamed() *types.Unknown {
+	if u := v.whole("task", "task.containers"); u != nil {
+		return u
+	}
+	return v.nothing()
+}
+
 // kinds are the kinds of rules.
 func kinds() []*Kind {
 	image := Variable{"image", "Image", "the image"}
@@ -256,7 +264,7 @@ func kinds() []*Kind {
 
 func eachContainer(v *View, f func(*Scope) bool) {
 	s := &Scope{View: v}
-	if s.unknown = v.whole("task", "task.containers"); s.unknown != nil && !f(s) {
+	if s.unknown = v.unnamed(); s.unknown != nil && !f(s) {
 		return
 	}
 	s.unknown = nil
@@ -270,7 +278,7 @@ func eachContainer(v *View, f func(*Scope) bool) {
 
 func eachImage(v *View, f func(*Scope) bool) {
 	s := &Scope{View: v}
-	if s.unknown = v.whole("task", "task.containers"); s.unknown != nil && !f(s) {
+	if s.unknown = v.unnamed(); s.unknown != nil && !f(s) {
 		return
 	}
 	s.unknown = nil

@@ -77,5 +77,7 @@ func severities() []cel.EnvOption {
 	for _, o := range []struct{ op, name string }{{"_<_", "less"}, {"_<=_", "less_equals"}, {"_>_", "greater"}, {"_>=_", "greater_equals"}} {
 		out = append(out, cel.Function(o.op, cel.Overload(o.name+"_severity", []*cel.Type{severityType, severityType}, cel.BoolType)))
 	}
-	return append(out, cel.Function("string", cel.Overload("severity_to_string", []*cel.Type{severityType}, cel.StringType)))
+	return append(out, cel.Function("string", cel.Overload("severity_to_string", []*cel.Type{severityType}, cel.StringType, cel.UnaryBinding(func(v ref.Val) ref.Val {
+		return v.ConvertToType(types.StringType)
+	}))))
 }

@@ -108,7 +108,7 @@ func (t *Template) Write(ctx context.Context, s *Scope) string {
 		}
 		b.WriteString(shorten(show(v), maxValue))
 	}
-	return shorten(b.String(), maxMessage)
+	return shorten(strings.TrimSpace(b.String()), maxMessage)
 }
 
 // show writes a value for people.

@@ -266,6 +266,15 @@ func (v *View) Images() []*Image {
 	return out
 }
 
+// nothing tells of a request to run something that doesn't say what: rules about
+// containers and images must not pass because there are none.
+func (v *View) nothing() *types.Unknown {
+	if v.Request.Action != admission.Run || len(v.containers) > 0 {
+		return nil
+	}
+	return v.miss(Missing{What: "task.containers", Text: "the request doesn't say which containers shall run", Remedy: "let the door find out what the task definition has"})
+}
+
 // IsUnknown says whether the request has a field of that path as unknown, or one
 // that it is in.
 func (v *View) IsUnknown(path string) bool {

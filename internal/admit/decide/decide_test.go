@@ -64,6 +64,8 @@ func TestModesAndScopes(t *testing.T) {
 		{"what isn't known fits no scope", "mode: enforce\nscopes:\n  - {name: a, where: {service: '**'}, mode: off}\n" + privileged, nil, []string{"deny", "denies privileged web", "denies privileged log"}},
 		{"what can't be known may be meant", "mode: audit\nscopes:\n  - {name: a, where: {service: web}, mode: enforce}\n" + privileged, func(r *admission.Request) { r.Unknown = []string{"place.service"} }, []string{"deny", "denies privileged web", "denies privileged log"}},
 		{"a rule about the whole takes the strictest", "mode: audit\nscopes:\n  - {name: a, where: {repository: '*/pay/**'}, mode: enforce}\nrules:\n  - use: public-ip\n", func(r *admission.Request) { r.Task.PublicIP = true }, []string{"deny", "denies public-ip"}},
+		{"nothing is said to run", "mode: enforce\n" + privileged, func(r *admission.Request) { r.Task.Containers = nil }, []string{"deny", "denies privileged"}},
+		{"nothing is said to run, and nobody is asked about it", "mode: enforce\nrules:\n  - use: public-ip\n", func(r *admission.Request) { r.Task.Containers = nil }, []string{"allow"}},
 		{"another action", "mode: enforce\n" + privileged, func(r *admission.Request) { r.Action = admission.Pull }, []string{"allow"}},
 		{"an action that nobody knows", "mode: off\n" + privileged, func(r *admission.Request) { r.Action = "conquer" }, []string{"deny", "denies"}},
 		{"a door that nobody knows", "mode: off\n" + privileged, func(r *admission.Request) { r.Door = "" }, []string{"deny", "denies"}},

@@ -124,6 +124,8 @@ type Document struct {
 type Resource struct {
 	Name string
 	At   Span
+	// Module is the Terraform module within which references to it are.
+	Module string
 }
 
 // Task is a task definition, or a service of a compose file as one of its own.
@@ -286,7 +288,9 @@ type Cluster struct {
 // Role is an IAM role that a task uses, or may use.
 type Role struct {
 	Resource
-	Key        string  // as the Ref of a value that is of it
+	Key        string  // as the Ref of a value that is of it; empty where ForTasks says all
+	Ref        string  // the same, within its Module
+	Open       bool    // it has policies that the document doesn't tell
 	ForTasks   bool    // tasks may assume it
 	Managed    []Text  // ARNs of policies that are attached
 	Statements []Grant // of its own policies, and of those of the document that are attached
@@ -300,6 +304,7 @@ type Grant struct {
 	Resources  Texts
 	Principals Texts
 	Conditions bool
+	Keys       []string // of its conditions, as far as they are known
 	At         Span
 }
 

@@ -53,11 +53,11 @@ func fromModule(resources []terraform.Resource, d *blueprint.Document) {
 				f.Value = terraform.Decoded(f.Value)
 			}
 			t := taskOf(r.Address, &body)
-			t.Key = r.Key
+			t.Key, t.Module = r.Key, r.Module
 			d.Tasks = append(d.Tasks, t)
 		case "aws_ecs_service", "aws_ecs_task_set":
 			s := serviceOf(r.Address, r.Body, subnets)
-			s.TaskSet = r.Type == "aws_ecs_task_set"
+			s.TaskSet, s.Module = r.Type == "aws_ecs_task_set", r.Module
 			d.Services = append(d.Services, s)
 		case "aws_ecs_cluster":
 			d.Clusters = append(d.Clusters, clusterOf(r.Address, r.Body))
@@ -91,19 +91,30 @@ func (a *attachments) addTerraform(r terraform.Resource, documents map[string]*t
 		return grantsOf(n)
 	}
 	policy := func(name string) []blueprint.Grant { return granted(r.Body.Get(name)) }
+	open := func(n *tree.Node) bool {
+		if n = terraform.Decoded(n); n.IsUnknown() && documents[n.Ref] != nil {
+			n = documents[n.Ref]
+		}
+		return openPolicy(n)
+	}
 	switch r.Type {
 	case "aws_iam_role":
-		role := blueprint.Role{Resource: blueprint.Resource{Name: r.Address, At: r.Body.At}, Key: r.Key, Trust: policy("assume_role_policy"),
-			Managed: r.Body.Get("managed_policy_arns").AsTexts().V}
-		for _, p := range atMost(r.Body.Get("inline_policy").Each(), maxEntries) {
+		managed, inline := r.Body.Get("managed_policy_arns").AsTexts(), r.Body.Get("inline_policy")
+		role := blueprint.Role{Resource: blueprint.Resource{Name: r.Address, At: r.Body.At, Module: r.Module}, Key: r.Key, Ref: r.Key, Trust: policy("assume_role_policy"),
+			Managed: managed.V}
+		role.Open = managed.Is == blueprint.Unknown || inline.IsUnknown() || len(inline.Each()) > maxEntries
+		for _, p := range atMost(inline.Each(), maxEntries) {
+			role.Open = role.Open || open(p.Get("policy"))
 			role.Statements = append(role.Statements, granted(p.Get("policy"))...)
 		}
 		a.roles = append(a.roles, role)
 	case "aws_iam_role_policy":
 		to := r.Body.Get("role").AsText().Ref
 		a.attached[to] = append(a.attached[to], policy("policy")...)
+		a.openTo[to] = a.openTo[to] || open(r.Body.Get("policy"))
 	case "aws_iam_policy":
 		a.policies[r.Key] = policy("policy")
+		a.open[r.Key] = open(r.Body.Get("policy"))
 	case "aws_iam_role_policy_attachment":
 		to := r.Body.Get("role").AsText().Ref
 		a.managed[to] = append(a.managed[to], r.Body.Get("policy_arn").AsText())

@@ -251,7 +251,43 @@ func grantsOf(policy *tree.Node) []blueprint.Grant {
 		g := blueprint.Grant{Actions: s.Get("Action", "actions").AsTexts(), NotActions: s.Get("NotAction", "not_actions").AsTexts(),
 			Resources: s.Get("Resource", "resources").AsTexts(), Conditions: s.Get("Condition").There(), At: s.At}
 		g.Principals = principalsOf(s.Get("Principal", "principals"))
+		g.Keys = conditionKeys(s.Get("Condition"))
 		out = append(out, g)
+	}
+	return out
+}
+
+// openPolicy says whether there is a policy of which the document doesn't tell all.
+func openPolicy(policy *tree.Node) bool {
+	if !policy.There() {
+		return false
+	}
+	statements := policy.Get("Statement")
+	if policy.Kind != tree.Map || policy.Open || !statements.There() || statements.IsUnknown() || len(statements.Each()) > maxEntries {
+		return true
+	}
+	for _, s := range statements.Each() {
+		if s.Kind != tree.Map || s.Open || !s.Get("Effect").AsText().Known() {
+			return true
+		}
+	}
+	return false
+}
+
+// conditionKeys are the keys of a statement's conditions: below their operators, or
+// the variables of Terraform's blocks.
+func conditionKeys(n *tree.Node) []string {
+	var out []string
+	for _, one := range atMost(n.Each(), maxEntries) {
+		if v := one.Get("variable").AsText(); v.Known() {
+			out = append(out, v.V)
+			continue
+		}
+		for _, operator := range atMost(one.Fields, maxEntries) {
+			for _, f := range atMost(operator.Value.Fields, maxEntries) {
+				out = append(out, f.Key)
+			}
+		}
 	}
 	return out
 }

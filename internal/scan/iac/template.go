@@ -31,17 +31,23 @@ func fromCloudFormation(n *tree.Node, d *blueprint.Document) (whole bool) {
 		case "AWS::ECS::Cluster":
 			d.Clusters = append(d.Clusters, clusterOf(name, r.Properties))
 		case "AWS::IAM::Role":
-			role := blueprint.Role{Resource: blueprint.Resource{Name: name, At: r.Properties.At}, Key: r.Name,
-				Trust: grantsOf(r.Properties.Get("AssumeRolePolicyDocument")), Managed: r.Properties.Get("ManagedPolicyArns").AsTexts().V}
-			for _, p := range atMost(r.Properties.Get("Policies").Each(), maxEntries) {
+			managed, policies := r.Properties.Get("ManagedPolicyArns").AsTexts(), r.Properties.Get("Policies")
+			role := blueprint.Role{Resource: blueprint.Resource{Name: name, At: r.Properties.At}, Key: r.Name, Ref: r.Name,
+				Trust: grantsOf(r.Properties.Get("AssumeRolePolicyDocument")), Managed: managed.V}
+			role.Open = managed.Is == blueprint.Unknown || policies.IsUnknown() || len(policies.Each()) > maxEntries
+			for _, p := range atMost(policies.Each(), maxEntries) {
+				role.Open = role.Open || p.IsUnknown() || openPolicy(p.Get("PolicyDocument"))
 				role.Statements = append(role.Statements, grantsOf(p.Get("PolicyDocument"))...)
 			}
 			a.roles = append(a.roles, role)
 		case "AWS::IAM::Policy", "AWS::IAM::ManagedPolicy", "AWS::IAM::RolePolicy":
 			grants := grantsOf(r.Properties.Get("PolicyDocument"))
 			a.policies[r.Name] = grants
+			open := openPolicy(r.Properties.Get("PolicyDocument"))
+			a.open[r.Name] = open
 			for _, to := range atMost(append(r.Properties.Get("Roles").Each(), r.Properties.Get("RoleName").Each()...), maxEntries) {
 				a.attached[to.Ref] = append(a.attached[to.Ref], grants...)
+				a.openTo[to.Ref] = a.openTo[to.Ref] || open
 			}
 		}
 	}
@@ -65,10 +71,12 @@ type attachments struct {
 	policies map[string][]blueprint.Grant // by what refers to them
 	attached map[string][]blueprint.Grant // by what refers to the role
 	managed  map[string][]blueprint.Text
+	open     map[string]bool // policies of which the document doesn't tell all
+	openTo   map[string]bool // roles to which such are attached
 }
 
 func newAttachments() *attachments {
-	return &attachments{policies: map[string][]blueprint.Grant{}, attached: map[string][]blueprint.Grant{}, managed: map[string][]blueprint.Text{}}
+	return &attachments{policies: map[string][]blueprint.Grant{}, attached: map[string][]blueprint.Grant{}, managed: map[string][]blueprint.Text{}, open: map[string]bool{}, openTo: map[string]bool{}}
 }
 
 // resolved returns the roles with all that is attached.
@@ -79,8 +87,12 @@ func (a *attachments) resolved() []blueprint.Role {
 		if r.Key != "" {
 			r.Statements = append(r.Statements, a.attached[r.Key]...)
 			r.Managed = append(r.Managed, a.managed[r.Key]...)
+			r.Open = r.Open || a.openTo[r.Key]
 		}
 		for _, m := range r.Managed {
+			if _, here := a.policies[m.Ref]; !here || a.open[m.Ref] {
+				r.Open = true
+			}
 			if m.Ref != "" {
 				r.Statements = append(r.Statements, a.policies[m.Ref]...)
 			}
