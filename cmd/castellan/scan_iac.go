@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -143,23 +144,32 @@ func (g *globals) documents(ctx context.Context, name string, now time.Time) (sc
 const maxDocument = 32 << 20
 
 func (g *globals) documentOfInput(ctx context.Context, now time.Time) (scan.DocumentResult, error) {
-	b, err := io.ReadAll(io.LimitReader(g.in, maxDocument+1))
-	if err != nil {
-		return scan.DocumentResult{}, fmt.Errorf("read the standard input: %w", err)
-	}
-	if len(b) > maxDocument {
-		return scan.DocumentResult{}, fault.New(fault.Exhausted, "the standard input is larger than %d bytes", maxDocument)
-	}
-	dir, err := os.MkdirTemp("", "castellan-")
+	dir, name, err := g.inputFile()
 	if err != nil {
 		return scan.DocumentResult{}, err
 	}
 	defer os.RemoveAll(dir)
-	const name = "stdin"
-	if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
-		return scan.DocumentResult{}, err
-	}
 	return scan.Documents(ctx, os.DirFS(dir), name, scan.DocumentOptions{Now: now})
+}
+
+// inputFile writes the standard input to a file in a new folder, which the caller
+// removes.
+func (g *globals) inputFile() (dir, name string, err error) {
+	b, err := io.ReadAll(io.LimitReader(g.in, maxDocument+1))
+	if err != nil {
+		return "", "", fmt.Errorf("read the standard input: %w", err)
+	}
+	if len(b) > maxDocument {
+		return "", "", fault.New(fault.Exhausted, "the standard input is larger than %d bytes", maxDocument)
+	}
+	if dir, err = os.MkdirTemp("", "castellan-"); err != nil {
+		return "", "", err
+	}
+	name = "stdin"
+	if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+		return "", "", errors.Join(err, os.RemoveAll(dir))
+	}
+	return dir, name, nil
 }
 
 // tellExpired says which rules accept nothing any more.

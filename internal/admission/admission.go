@@ -61,14 +61,17 @@ type Request struct {
 	By     Caller    `json:"by"`
 	Place  Place     `json:"place"`
 	// Task is what shall run: a task definition, or one container as a task of its
-	// own. With Exec, Change and Copy it is the container that is there.
+	// own. With Exec, Change and Copy it is the container that is there. With Pull
+	// and Build its containers have nothing but the images that are asked for, or
+	// built upon.
 	Task         Task         `json:"task"`
 	Exec         *Process     `json:"exec,omitempty"`         // with the action Exec
 	Call         *Call        `json:"call,omitempty"`         // of the Docker door
 	Repositories []Repository `json:"repositories,omitempty"` // of the CloudFormation and CI doors
 	// Unknown are the fields, as the schema of conditions names them from the
-	// request on ("task.network"), that are there but whose values nobody can know
-	// yet, such as a template's parameters.
+	// request on ("task.network", "task.containers[0].image", "place.cluster"), that
+	// are there but whose values nobody can know yet, such as a template's
+	// parameters. What is in an unknown field is unknown, too.
 	Unknown []string `json:"unknown,omitempty"`
 	// Faults is what the scanner says of the task, its service and its cluster.
 	// FaultsKnown says that it was asked.

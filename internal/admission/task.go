@@ -1,6 +1,9 @@
 package admission
 
-import "encoding/json"
+import (
+	"cmp"
+	"encoding/json"
+)
 
 // Task is what shall run together: a task definition, or one container of an
 // engine without ECS.
@@ -117,3 +120,6 @@ type Variable struct {
 	Name  string `json:"name"`
 	Value string `json:"value,omitempty"`
 }
+
+// Name is what people call the image: its reference, or what else is known of it.
+func (i *Image) Name() string { return cmp.Or(i.Reference, i.Digest, i.ID, "an image") }

@@ -29,6 +29,8 @@ type Verdict struct {
 	Again time.Duration `json:"again,omitempty"`
 	// Reasons are all of them, those that deny first.
 	Reasons []Reason `json:"reasons"`
+	// Omitted is how many reasons are left out because there are too many.
+	Omitted int `json:"omitted,omitempty"`
 	// Declared says that nobody decided: the answer is what the policy declares for
 	// errors, and the reason tells the error.
 	Declared bool `json:"declared,omitempty"`

@@ -129,6 +129,7 @@ type Resource struct {
 // Task is a task definition, or a service of a compose file as one of its own.
 type Task struct {
 	Resource
+	Key           string // as the Ref of a value that is of it
 	Origin        Origin
 	Family        Text
 	Network       Text // host, bridge, awsvpc, none, …
@@ -181,6 +182,11 @@ type Container struct {
 	Log                     Log
 	SecurityOptions         Texts
 	ExtraHosts              []Text
+	Sysctls                 []Variable
+	From                    Texts // containers whose volumes it gets
+	UTS, UserNS, Cgroup     Text  // modes of its namespaces; of compose files alone, as what follows
+	Parent, Runtime         Text
+	PidsLimit               Number
 	Health                  State // whether a health check is set
 	HealthDisabled          bool
 }
@@ -204,7 +210,9 @@ type Mount struct {
 	Host     Text // a path of the host
 	Path     Text // in the container
 	ReadOnly Bool
-	At       Span
+	// Propagation is of compose files.
+	Propagation Text
+	At          Span
 }
 
 // Log is where a container's output goes.
@@ -233,7 +241,9 @@ type Ulimit struct {
 type Volume struct {
 	Name     Text
 	HostPath Text
-	EFS      *EFS // nil: it is none
+	Driver   Text
+	Options  []Variable // of the driver
+	EFS      *EFS       // nil: it is none
 	At       Span
 }
 
@@ -248,6 +258,9 @@ type EFS struct {
 // Service is an ECS service, or a task set.
 type Service struct {
 	Resource
+	Called          Text // its own name
+	Cluster         Text
+	TaskDefinition  Text
 	TaskSet         bool
 	LaunchType      Text
 	Providers       Texts // capacity providers

@@ -70,6 +70,10 @@ func composeContainer(name string, s *tree.Node, cut *cut) blueprint.Container {
 		Health:           stateOf(s.Get("healthcheck")),
 		Log:              blueprint.Log{Is: stateOf(s.Get("logging")), Driver: s.Get("logging").Get("driver").AsText(), Mode: s.Get("logging").Get("options").Get("mode").AsText()},
 	}
+	c.UTS, c.UserNS, c.Cgroup = s.Get("uts").AsText(), s.Get("userns_mode").AsText(), s.Get("cgroup").AsText()
+	c.Parent, c.Runtime, c.From = s.Get("cgroup_parent").AsText(), s.Get("runtime").AsText(), s.Get("volumes_from").AsTexts()
+	c.PidsLimit = s.Get("pids_limit").AsNumber()
+	c.Sysctls = composeEnvironment(s.Get("sysctls"), cut)
 	c.HealthDisabled = blueprint.IsTrue(s.Get("healthcheck").Get("disable").AsBool())
 	if d := s.Get("devices"); d.There() {
 		c.Devices = blueprint.Texts{Is: blueprint.Known, At: d.At}
@@ -169,6 +173,7 @@ func composeMount(n *tree.Node) blueprint.Mount {
 	source := n.Get("source").AsText()
 	bind := blueprint.Is(n.Get("type").AsText(), "bind")
 	m.Path, m.ReadOnly = n.Get("target").AsText(), n.Get("read_only").AsBool()
+	m.Propagation = n.Get("bind").Get("propagation").AsText()
 	if n.Kind != tree.Map {
 		parts := strings.Split(n.AsText().V, ":")
 		if len(parts) < 2 || n.Kind == tree.Unknown {
@@ -178,8 +183,11 @@ func composeMount(n *tree.Node) blueprint.Mount {
 		m.Path = blueprint.KnownText(parts[1], n.At)
 		if len(parts) > 2 {
 			for o := range strings.SplitSeq(parts[2], ",") {
-				if o == "ro" {
+				switch {
+				case o == "ro":
 					m.ReadOnly = blueprint.Bool{V: true, Is: blueprint.Known, At: n.At}
+				case strings.HasSuffix(o, "shared"), strings.HasSuffix(o, "slave"), strings.HasSuffix(o, "private"):
+					m.Propagation = blueprint.KnownText(o, n.At)
 				}
 			}
 		}

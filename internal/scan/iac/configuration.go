@@ -52,7 +52,9 @@ func fromModule(resources []terraform.Resource, d *blueprint.Document) {
 			if f := body.Field("container_definitions"); f != nil {
 				f.Value = terraform.Decoded(f.Value)
 			}
-			d.Tasks = append(d.Tasks, taskOf(r.Address, &body))
+			t := taskOf(r.Address, &body)
+			t.Key = r.Key
+			d.Tasks = append(d.Tasks, t)
 		case "aws_ecs_service", "aws_ecs_task_set":
 			s := serviceOf(r.Address, r.Body, subnets)
 			s.TaskSet = r.Type == "aws_ecs_task_set"

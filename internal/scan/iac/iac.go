@@ -70,6 +70,8 @@ type Result struct {
 type Options struct {
 	Prefix string    // put before the names of files in the result
 	Now    time.Time // by which comments that accept something hold
+	// Tell is told of each document that is looked at, nil for nobody.
+	Tell func(*blueprint.Document)
 }
 
 // Scan reads one file or folder. name is it within files, "." for all.
@@ -209,6 +211,9 @@ func (s *scan) take(d *blueprint.Document, files ...string) {
 	}
 	if s.tooMany {
 		return
+	}
+	if s.o.Tell != nil {
+		s.o.Tell(d)
 	}
 	faults := check.Run(d)
 	if room := maxFaults - len(s.faults); len(faults) > room {

@@ -110,6 +110,13 @@ func containerOf(n *tree.Node, cut *cut) blueprint.Container {
 		host.At = v.At
 		c.ExtraHosts = append(c.ExtraHosts, host)
 	}
+	for _, v := range within(cut, "system controls of a container", n.Get("systemControls").Each(), maxEntries) {
+		c.Sysctls = append(c.Sysctls, blueprint.Variable{Name: v.Get("namespace").AsText(), Value: v.Get("value").AsText(), At: v.At})
+	}
+	for _, v := range within(cut, "volumes of other containers", n.Get("volumesFrom").Each(), maxEntries) {
+		c.From.Is = blueprint.Known
+		c.From.V = append(c.From.V, v.Get("sourceContainer").AsText())
+	}
 	return c
 }
 
@@ -136,6 +143,14 @@ func volumeOf(n *tree.Node) blueprint.Volume {
 	if v.HostPath.Absent() {
 		v.HostPath = n.Path("host", "sourcePath").AsText()
 	}
+	if d := n.Get("dockerVolumeConfiguration").First(); d.There() && !d.IsUnknown() {
+		v.Driver = d.Get("driver").AsText()
+		if opts := d.Get("driverOpts"); opts != nil {
+			for _, f := range atMost(opts.Fields, maxEntries) {
+				v.Options = append(v.Options, blueprint.Variable{Name: blueprint.KnownText(f.Key, f.KeyAt), Value: f.Value.AsText(), At: f.KeyAt})
+			}
+		}
+	}
 	if e := n.Get("efsVolumeConfiguration").First(); e.There() && !e.IsUnknown() {
 		auth := e.Get("authorizationConfig").First()
 		v.EFS = &blueprint.EFS{TransitEncryption: e.Get("transitEncryption").AsText(), AccessPoint: auth.Get("accessPointId").AsText(),
@@ -156,6 +171,9 @@ func serviceOf(name string, n *tree.Node, subnets map[string]bool) blueprint.Ser
 	}
 	s := blueprint.Service{
 		Resource:        blueprint.Resource{Name: name, At: n.At},
+		Called:          n.Get("serviceName", "name").AsText(),
+		Cluster:         n.Get("cluster").AsText(),
+		TaskDefinition:  n.Get("taskDefinition").AsText(),
 		LaunchType:      n.Get("launchType").AsText(),
 		PublicIP:        publicOf(network.Get("assignPublicIp")),
 		Exec:            n.Get("enableExecuteCommand").AsBool(),

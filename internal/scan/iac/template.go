@@ -21,7 +21,9 @@ func fromCloudFormation(n *tree.Node, d *blueprint.Document) (whole bool) {
 		name := "Resources." + r.Name
 		switch r.Type {
 		case "AWS::ECS::TaskDefinition":
-			d.Tasks = append(d.Tasks, taskOf(name, r.Properties))
+			t := taskOf(name, r.Properties)
+			t.Key = r.Name
+			d.Tasks = append(d.Tasks, t)
 		case "AWS::ECS::Service", "AWS::ECS::TaskSet":
 			s := serviceOf(name, r.Properties, subnets)
 			s.TaskSet = r.Type == "AWS::ECS::TaskSet"

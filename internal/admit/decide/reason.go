@@ -1,0 +1,192 @@
+package decide
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/admission"
+	"github.com/castellan-security/castellan/internal/admit/condition"
+	"github.com/castellan-security/castellan/internal/admit/policy"
+)
+
+// lack is something that isn't known, and what comes of it.
+type lack struct {
+	container, image, text string
+	effect                 admission.Effect
+	exception              *admission.Exception
+}
+
+// missing is what rules need and nobody knows. One reason is told for all rules
+// that need the same.
+type missing struct {
+	lack
+	condition.Missing
+	rules  []*policy.Rule
+	lapsed *admission.Exception
+}
+
+// lacking notes that a rule can't be told.
+func (d *decision) lacking(rule *policy.Rule, s *condition.Scope, mode policy.Mode, all []condition.Missing) {
+	d.step().Unknown++
+	effect := admission.Denies
+	switch rule.Unknown {
+	case policy.UnknownWarns:
+		effect = admission.Warns
+	case policy.UnknownWaits:
+		// Waiting for one thing helps only if nothing else is missing for good.
+		if !slices.ContainsFunc(all, func(m condition.Missing) bool { return m.State != admission.Waiting }) {
+			effect = admission.Waits
+		}
+	}
+	if mode == policy.Audit && effect != admission.Warns {
+		effect = admission.Audited
+	}
+	e, lapsed := d.excepted(rule, s)
+	if e != nil {
+		effect = admission.Excepted
+		d.before(e.Expires)
+	}
+	for _, m := range all {
+		l := lack{text: m.Text, image: m.Image, effect: effect, exception: e}
+		if m.Image == "" {
+			l.container = s.ContainerName()
+		}
+		x := d.absent[l]
+		if x == nil {
+			x = &missing{lack: l, Missing: m, lapsed: lapsed}
+			d.absent[l] = x
+			d.lacks = append(d.lacks, x)
+		}
+		if !slices.Contains(x.rules, rule) {
+			x.rules = append(x.rules, rule)
+		}
+	}
+}
+
+// verdict makes reasons of what was noted.
+func (d *decision) verdict() admission.Verdict {
+	v := admission.Verdict{Request: d.r.ID, Outcome: admission.Allow, Policy: d.p.Digest, At: d.now}
+	for _, g := range d.order {
+		if g.failure == nil && g.count <= g.rule.AtMost {
+			continue
+		}
+		v.Reasons = append(v.Reasons, d.reasons(g)...)
+	}
+	for _, m := range d.lacks {
+		v.Reasons = append(v.Reasons, m.reason())
+	}
+	waits := false
+	for i := range v.Reasons {
+		switch v.Reasons[i].Effect {
+		case admission.Denies:
+			v.Outcome = admission.Deny
+		case admission.Waits:
+			waits = true
+		}
+	}
+	if waits && v.Outcome == admission.Allow {
+		v.Outcome, v.Again = admission.Wait, d.p.AskAgain
+	}
+	slices.SortStableFunc(v.Reasons, func(a, b admission.Reason) int {
+		return cmp.Or(cmp.Compare(place(a.Effect), place(b.Effect)), -cmp.Compare(a.Severity, b.Severity))
+	})
+	if more := len(v.Reasons) - MaxReasons; more > 0 {
+		v.Reasons, v.Omitted = v.Reasons[:MaxReasons], more
+	}
+	for _, i := range d.view.Images() {
+		if i.Facts != nil && i.Facts.Trust.State == admission.Known {
+			d.before(i.Facts.Trust.Until)
+		}
+	}
+	if d.clock {
+		d.before(d.now.Add(recheck))
+	}
+	v.Until = d.until
+	return v
+}
+
+// place orders effects: what denies first.
+func place(e admission.Effect) int {
+	return slices.Index([]admission.Effect{admission.Denies, admission.Waits, admission.Audited, admission.Excepted, admission.Warns}, e)
+}
+
+// reasons tells what a rule refuses: of kinds of which there are many, the gravest
+// in a sentence and the others by name.
+func (d *decision) reasons(g *group) []admission.Reason {
+	one := func(s *condition.Scope) admission.Reason {
+		r := admission.Reason{
+			Effect: g.effect, Rule: g.rule.ID, Severity: g.rule.Severity, Container: g.container, Image: g.image, Line: g.rule.At.Line, Exception: g.exception,
+			Message: g.rule.Message.Write(d.ctx, s), Remedy: g.rule.Remedy.Write(d.ctx, s),
+		}
+		if f := s.Fault(); f != nil {
+			r.Container, r.Severity = f.Container, f.Severity
+		}
+		if g.failure != nil {
+			r.Message, r.Remedy = fmt.Sprintf("the rule %s could not be asked: %v", g.rule.ID, g.failure), "correct the rule's deny"
+		}
+		r.Message += ended(g.lapsed)
+		return r
+	}
+	if g.rule.For.Many {
+		r := one(g.worst[0])
+		r.Message += others(g)
+		return []admission.Reason{r}
+	}
+	out := make([]admission.Reason, 0, len(g.worst))
+	for _, s := range g.worst {
+		out = append(out, one(s))
+	}
+	return out
+}
+
+// others names what a rule refuses besides the gravest.
+func others(g *group) string {
+	if g.count < 2 {
+		return ""
+	}
+	names := []string{g.worst[0].Subject()}
+	for _, s := range g.worst[1:] {
+		if n := s.Subject(); n != "" && !slices.Contains(names, n) {
+			names = append(names, n)
+		}
+	}
+	text := fmt.Sprintf(" – and %d more", g.count-1)
+	if len(names) > 1 {
+		text += ": " + strings.Join(names[1:], ", ")
+		if g.count > len(g.worst) {
+			text += ", …"
+		}
+	}
+	return text
+}
+
+// ended tells of an exception that is over.
+func ended(e *admission.Exception) string {
+	if e == nil {
+		return ""
+	}
+	return fmt.Sprintf(" (an exception of %s ended on %s)", e.Owner, e.Expires.Format(time.DateOnly))
+}
+
+func (m *missing) reason() admission.Reason {
+	r := admission.Reason{
+		Effect: m.effect, Rule: m.rules[0].ID, Container: m.container, Image: m.image, Line: m.rules[0].At.Line,
+		Unknown: m.What, Remedy: m.Remedy, Exception: m.exception,
+	}
+	ids := make([]string, 0, len(m.rules))
+	for _, rule := range m.rules {
+		r.Severity = max(r.Severity, rule.Severity)
+		ids = append(ids, rule.ID)
+	}
+	const enough = 12
+	more := ""
+	if len(ids) > enough {
+		more = fmt.Sprintf(" and %d more", len(ids)-enough)
+		ids = ids[:enough]
+	}
+	r.Message = m.Text + ": needed by " + strings.Join(ids, ", ") + more + ended(m.lapsed)
+	return r
+}

@@ -1,0 +1,98 @@
+package grant
+
+import (
+	"slices"
+	"strings"
+)
+
+// Covers says whether an action is among a statement's, whatever its effect. The
+// action may have wildcards of its own: "iam:*" is covered only by what covers
+// all of it.
+func (s *Statement) Covers(action string) bool {
+	if s.Actions != nil {
+		return slices.ContainsFunc(s.Actions, func(p string) bool { return matches(p, action) })
+	}
+	return s.NotActions != nil && !slices.ContainsFunc(s.NotActions, func(p string) bool { return matches(p, action) || matches(action, p) })
+}
+
+// EveryResource says that the statement is about any resource.
+func (s *Statement) EveryResource() bool {
+	if s.NotResources != nil {
+		return true // all but some
+	}
+	return slices.ContainsFunc(s.Resources, func(r string) bool { return strings.Trim(r, "*") == "" && r != "" || r == "arn:*" })
+}
+
+// EveryAction says that the statement is about all actions of all services.
+func (s *Statement) EveryAction() bool {
+	return s.NotActions != nil || slices.ContainsFunc(s.Actions, func(a string) bool {
+		return a != "" && strings.Trim(a, "*:") == "" && strings.Contains(a, "*")
+	})
+}
+
+// WholeServices are the services of which the statement has all actions: "s3" for
+// s3:*.
+func (s *Statement) WholeServices() []string {
+	var out []string
+	for _, a := range s.Actions {
+		if service, what, ok := strings.Cut(strings.ToLower(a), ":"); ok && what != "" && strings.Trim(what, "*") == "" {
+			out = append(out, service)
+		}
+	}
+	return out
+}
+
+// closing are keys of conditions that keep the whole world out. A condition on
+// anything else, such as the time or the agent that somebody claims to be, doesn't.
+var closing = []string{
+	"aws:principalorgid", "aws:principalorgpaths", "aws:principalaccount", "aws:principalarn", "aws:sourceaccount", "aws:sourcearn",
+	"aws:sourceorgid", "aws:sourcevpc", "aws:sourcevpce", "aws:userid",
+}
+
+// Public says that the statement lets anybody in the world do it.
+func (s *Statement) Public() bool {
+	if !s.Allow || slices.ContainsFunc(s.Conditions, func(k string) bool { return slices.Contains(closing, k) }) {
+		return false
+	}
+	return s.NotPrincipal || slices.ContainsFunc(s.Principals, func(p string) bool { return p == "*" || p == "aws:*" || p == "aws:arn:aws:iam::*:root" })
+}
+
+// Allows says whether statements allow an action on some resource, and no other of
+// them takes it back for all.
+func Allows(all []Statement, action string) bool {
+	allowed := false
+	for i := range all {
+		s := &all[i]
+		switch {
+		case !s.Covers(action):
+		case s.Allow:
+			allowed = true
+		case len(s.Conditions) == 0 && s.EveryResource() && s.NotResources == nil:
+			return false
+		}
+	}
+	return allowed
+}
+
+// matches says whether a pattern of IAM, with * and ?, matches a text, in any
+// case. It takes time linear in the product of both, which are bounded.
+func matches(pattern, s string) bool {
+	p, t := strings.ToLower(pattern), strings.ToLower(s)
+	star, mark, i, j := -1, 0, 0, 0
+	for j < len(t) {
+		switch {
+		case i < len(p) && p[i] == '*':
+			star, mark = i, j
+			i++
+		case i < len(p) && (p[i] == '?' && t[j] != '*' || p[i] == t[j]):
+			i++
+			j++
+		case star >= 0:
+			mark++
+			i, j = star+1, mark
+		default:
+			return false
+		}
+	}
+	return strings.Trim(p[i:], "*") == ""
+}

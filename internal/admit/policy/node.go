@@ -1,0 +1,336 @@
+package policy
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/castellan-security/castellan/internal/admit/condition"
+)
+
+// Limits of the document as such.
+const (
+	maxDepth = 20 // a policy needs seven
+	maxNodes = 100_000
+)
+
+// reader reads a policy and collects what is wrong with it.
+type reader struct {
+	file     string
+	lines    []string // of the text, for columns within blocks
+	problems Problems
+	nodes    int
+}
+
+func at(n *yaml.Node) Position { return Position{n.Line, n.Column} }
+
+// wrong notes a problem; all after the first MaxProblems are left out.
+func (r *reader) wrong(p Position, remedy, format string, args ...any) {
+	if len(r.problems) < MaxProblems {
+		r.problems = append(r.problems, Problem{r.file, p, fmt.Sprintf(format, args...), remedy})
+	}
+}
+
+// document parses the text; nil if that is not possible.
+func (r *reader) document(b []byte) *yaml.Node {
+	if trimmed := bytes.TrimSpace(b); len(trimmed) > 0 && trimmed[0] == '{' && json.Valid(trimmed) {
+		b = bytes.ReplaceAll(b, []byte("\t"), []byte(" ")) // blanks to JSON, errors to YAML
+	}
+	r.lines = strings.Split(string(b), "\n")
+	n, err := parse(b)
+	if err != nil {
+		r.wrong(Position{}, "a policy is one document of YAML or JSON; castellan admit init writes one", "%s", strings.TrimPrefix(err.Error(), "yaml: "))
+		return nil
+	}
+	if n.Kind == yaml.DocumentNode {
+		n = n.Content[0]
+	}
+	if !r.plain(n, 0) {
+		return nil
+	}
+	return n
+}
+
+func parse(b []byte) (n *yaml.Node, err error) {
+	defer func() {
+		// The library is known to panic on some damaged documents.
+		if p := recover(); p != nil {
+			n, err = nil, fmt.Errorf("no YAML: %v", p)
+		}
+	}()
+	d := yaml.NewDecoder(bytes.NewReader(b))
+	n = &yaml.Node{}
+	if err := d.Decode(n); errors.Is(err, io.EOF) || err == nil && len(n.Content) == 0 {
+		return nil, errors.New("the policy is empty")
+	} else if err != nil {
+		return nil, err
+	}
+	var second yaml.Node
+	if err := d.Decode(&second); !errors.Is(err, io.EOF) {
+		return nil, errors.New("there is more than one document")
+	}
+	return n, nil
+}
+
+// plain refuses what a policy doesn't need and what makes documents grow when
+// they are read: anchors, aliases, tags.
+func (r *reader) plain(n *yaml.Node, depth int) bool {
+	r.nodes++
+	switch {
+	case depth > maxDepth:
+		r.wrong(at(n), "", "values within values, more than %d deep", maxDepth)
+		return false
+	case r.nodes > maxNodes:
+		r.wrong(at(n), "", "more than %d values", maxNodes)
+		return false
+	case n.Kind == yaml.AliasNode || n.Anchor != "" || n.Tag == "!!merge":
+		r.wrong(at(n), "write the value out where it is needed", "anchors and aliases are not read in a policy: each line must say what it means")
+		return false
+	case n.Style&yaml.TaggedStyle != 0:
+		r.wrong(at(n), "leave the tag out", "tags (%s) are not read in a policy", n.Tag)
+		return false
+	}
+	for _, c := range n.Content {
+		if !r.plain(c, depth+1) {
+			return false
+		}
+	}
+	return true
+}
+
+// fields calls for each field of a map the function of that name. Unknown and
+// repeated fields are problems, as are maps that are none and empty ones.
+func (r *reader) fields(n *yaml.Node, what string, known map[string]func(*yaml.Node)) bool {
+	names := slices.Sorted(maps.Keys(known))
+	if n.Kind != yaml.MappingNode {
+		r.wrong(at(n), "it has fields: "+strings.Join(names, ", "), "%s is no map of fields", what)
+		return false
+	}
+	seen := map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, v := n.Content[i], n.Content[i+1]
+		do, ok := known[k.Value]
+		switch line := seen[k.Value]; {
+		case !ok:
+			r.wrong(at(k), "it may have "+strings.Join(names, ", "), "%s has no field %q%s", what, k.Value, condition.Nearest(k.Value, names))
+			continue
+		case line > 0:
+			r.wrong(at(k), "keep one of both", "%s has %s twice: line %d has it already", what, k.Value, line)
+			continue
+		}
+		seen[k.Value] = k.Line
+		if v.Tag == "!!null" {
+			r.wrong(at(k), "give it a value or leave it out", "%s of %s is empty", k.Value, what)
+			continue
+		}
+		do(v)
+	}
+	return true
+}
+
+// named calls do for each entry of a map from names.
+func (r *reader) named(n *yaml.Node, what string, limit int, do func(name string, key, value *yaml.Node)) {
+	if n.Kind != yaml.MappingNode {
+		r.wrong(at(n), "write a name, a colon, and its value", "%s is no map from names", what)
+		return
+	}
+	if len(n.Content)/2 > limit {
+		r.wrong(at(n), "", "%s has %d entries: at most %d are read", what, len(n.Content)/2, limit)
+		return
+	}
+	seen := map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, v := n.Content[i], n.Content[i+1]
+		if line := seen[k.Value]; line > 0 {
+			r.wrong(at(k), "keep one of both", "%s has %s twice: line %d has it already", what, k.Value, line)
+			continue
+		}
+		seen[k.Value] = k.Line
+		do(k.Value, k, v)
+	}
+}
+
+// idLike says whether a text can be the id of a rule.
+func idLike(s string) bool {
+	if s == "" || len(s) > 100 {
+		return false
+	}
+	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""
+}
+
+// list calls do for each item; a single value is a list of one.
+func (r *reader) list(n *yaml.Node, what string, limit int, do func(*yaml.Node)) {
+	items := []*yaml.Node{n}
+	if n.Kind == yaml.SequenceNode {
+		items = n.Content
+	}
+	switch {
+	case len(items) == 0:
+		r.wrong(at(n), "leave it out, or name something", "%s is an empty list", what)
+	case len(items) > limit:
+		r.wrong(at(n), "", "%s has %d items: at most %d are read", what, len(items), limit)
+	default:
+		for _, item := range items {
+			do(item)
+		}
+	}
+}
+
+// text returns a text; ok is false if it is none.
+func (r *reader) text(n *yaml.Node, what string) (s string, ok bool) {
+	switch {
+	case n.Kind != yaml.ScalarNode:
+		r.wrong(at(n), textRemedy(n), "%s is no text", what)
+	case n.Tag == "!!int" || n.Tag == "!!float" || n.Tag == "!!bool":
+		r.wrong(at(n), "put it between quotes", "%s is no text", what)
+	case strings.TrimSpace(n.Value) == "" || n.Tag == "!!null":
+		r.wrong(at(n), "", "%s is empty", what)
+	default:
+		return n.Value, true
+	}
+	return "", false
+}
+
+// textRemedy knows the trap of a text that begins with a brace.
+func textRemedy(n *yaml.Node) string {
+	if n.Kind == yaml.MappingNode && n.Style&yaml.FlowStyle != 0 {
+		return "put a text that begins with { between quotes"
+	}
+	return ""
+}
+
+// short returns a text of one line of at most MaxText bytes.
+func (r *reader) short(n *yaml.Node, what string) (string, bool) {
+	s, ok := r.text(n, what)
+	if ok && (len(s) > MaxText || strings.ContainsAny(s, "\n\r\x00")) {
+		r.wrong(at(n), "", "%s is longer than one line of %d bytes", what, MaxText)
+		return "", false
+	}
+	return s, ok
+}
+
+// word returns a text that is one of some.
+func word[T ~string](r *reader, n *yaml.Node, what string, all ...T) (T, bool) {
+	s := T(n.Value)
+	if n.Kind == yaml.ScalarNode && slices.Contains(all, s) {
+		return s, true
+	}
+	var names []string
+	for _, a := range all {
+		names = append(names, string(a))
+	}
+	r.wrong(at(n), "write one of "+strings.Join(names, ", "), "%s can't be %q%s", what, n.Value, condition.Nearest(n.Value, names))
+	return "", false
+}
+
+func (r *reader) bool(n *yaml.Node, what string) bool {
+	if n.Kind == yaml.ScalarNode && n.Tag == "!!bool" {
+		if b, err := strconv.ParseBool(strings.ToLower(n.Value)); err == nil {
+			return b
+		}
+	}
+	r.wrong(at(n), "write true or false", "%s is neither true nor false", what)
+	return false
+}
+
+func (r *reader) whole(n *yaml.Node, what string) int64 {
+	v, err := strconv.ParseInt(n.Value, 10, 64)
+	if n.Kind != yaml.ScalarNode || n.Tag != "!!int" || err != nil || v < 0 {
+		r.wrong(at(n), "", "%s is no number of 0 or more", what)
+		return 0
+	}
+	return v
+}
+
+func (r *reader) fraction(n *yaml.Node, what string) float64 {
+	v, err := strconv.ParseFloat(n.Value, 64)
+	if n.Kind != yaml.ScalarNode || n.Tag != "!!int" && n.Tag != "!!float" || err != nil || !(v >= 0) || v > 1e12 {
+		r.wrong(at(n), "", "%s is no number of 0 or more", what)
+		return 0
+	}
+	return v
+}
+
+// moment reads a date, which means its first second in UTC, or a time.
+func (r *reader) moment(n *yaml.Node, what string) time.Time {
+	if n.Kind == yaml.ScalarNode {
+		for _, form := range []string{time.RFC3339, time.DateOnly} {
+			if t, err := time.Parse(form, n.Value); err == nil && t.Year() > 1970 && t.Year() < 9999 {
+				return t.UTC()
+			}
+		}
+	}
+	r.wrong(at(n), "write 2026-12-31, or 2026-12-31T23:59:59Z", "%s is no date", what)
+	return time.Time{}
+}
+
+// span reads a length of time: 500ms, 90m, 24h, 30d, 2w.
+func (r *reader) span(n *yaml.Node, what string) time.Duration {
+	const most = 100 * 365 * 24 * time.Hour
+	if n.Kind == yaml.ScalarNode {
+		if d, err := parseSpan(n.Value); err == nil && d >= 0 && d <= most {
+			return d
+		}
+	}
+	r.wrong(at(n), "write 90m, 24h, 30d or 2w", "%s is no length of time", what)
+	return 0
+}
+
+func parseSpan(s string) (time.Duration, error) {
+	unit := time.Duration(0)
+	switch {
+	case strings.HasSuffix(s, "d"):
+		unit = 24 * time.Hour
+	case strings.HasSuffix(s, "w"):
+		unit = 7 * 24 * time.Hour
+	case s == "0":
+		return 0, nil
+	default:
+		return time.ParseDuration(s)
+	}
+	v, err := strconv.ParseUint(s[:len(s)-1], 10, 16)
+	return time.Duration(v) * unit, err
+}
+
+// pattern reads a pattern: "*" stands for any letters but "/", "**" for any.
+func (r *reader) pattern(n *yaml.Node, what string) (string, bool) {
+	s, ok := r.short(n, what)
+	if ok && strings.Contains(s, "***") {
+		r.wrong(at(n), "", `%s: "***" means nothing: "*" stands for any letters but "/", "**" for any letters`, what)
+		return "", false
+	}
+	return s, ok
+}
+
+// within returns where in the document a place in a text is.
+func (r *reader) within(n *yaml.Node, line, column int) Position {
+	p := at(n)
+	blanks := func(s string) int { return len(s) - len(strings.TrimLeft(s, " ")) }
+	switch {
+	case n.Style&yaml.LiteralStyle != 0:
+		p.Line += line
+		if p.Line-1 < len(r.lines) {
+			// The block's own indentation is what the line has in the document and not
+			// in the text.
+			own := ""
+			if all := strings.Split(n.Value, "\n"); line <= len(all) {
+				own = all[line-1]
+			}
+			p.Column = column + blanks(r.lines[p.Line-1]) - blanks(own)
+		}
+	case n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0 && line == 1:
+		p.Column += column
+	case n.Style == 0 && line == 1:
+		p.Column += column - 1
+	}
+	return p
+}
