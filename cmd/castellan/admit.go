@@ -32,7 +32,7 @@ decides before anything reaches AWS.
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newAdmitTest(g), newAdmitExplain(g), newAdmitCheck(g), newAdmitInit(g), newAdmitRules(g), newAdmitSchema(g))
+	c.AddCommand(newAdmitTest(g), newAdmitExplain(g), newAdmitCheck(g), newAdmitInit(g), newAdmitRules(g), newAdmitSchema(g), newAdmitBundle(g))
 	return c
 }
 
