@@ -19,8 +19,9 @@ const (
 	// maxPolicies bounds the policies of one role that are read: IAM attaches 25 at
 	// most, and inline ones have 10 KB together.
 	maxPolicies = 60
-	// maxPolicyBytes bounds them together: one that is managed has 6 KB.
-	maxPolicyBytes = 512 << 10
+	// maxPolicyBytes bounds them together: ten that are managed, which are IAM's
+	// quota, have 60 KB. The server takes requests of 256 KiB, with two roles.
+	maxPolicyBytes = 96 << 10
 
 	mayReadRole = "iam:GetRole, iam:ListRolePolicies, iam:GetRolePolicy, iam:ListAttachedRolePolicies, iam:GetPolicy and iam:GetPolicyVersion"
 )

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -259,7 +261,8 @@ func (h *Handler) decide(ctx context.Context, base admission.Request, describe f
 
 // finish gives a request what its door knows.
 func finish(r, base *admission.Request, digests map[string]string, nth int) {
-	r.ID = fmt.Sprintf("%s/%d", base.ID, nth)
+	// What is asked again is another request: its facts may have changed.
+	r.ID = fmt.Sprintf("%s.%s/%d", base.ID, strconv.FormatInt(base.At.UnixMilli(), 36), nth)
 	r.Door, r.At, r.By = base.Door, base.At, base.By
 	r.Action = base.Action
 	if base.Door == admission.CloudFormation && r.Place.Service != "" {
@@ -277,6 +280,9 @@ func finish(r, base *admission.Request, digests map[string]string, nth int) {
 			*p.to = p.from
 		}
 	}
+	r.Unknown = slices.DeleteFunc(r.Unknown, func(u string) bool { // the door knows
+		return u == "place.cluster" && base.Place.Cluster != "" || u == "place.service" && base.Place.Service != ""
+	})
 	for i := range r.Task.Containers {
 		c := &r.Task.Containers[i]
 		if d := digests[c.Name]; d != "" && !c.Image.Pinned {

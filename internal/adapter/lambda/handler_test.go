@@ -239,11 +239,14 @@ func TestWhatTheServiceHookAsks(t *testing.T) {
 	if _, err := h.Handle(t.Context(), invocation(payload(t, "service/pre-scale-up"))); err != nil {
 		t.Fatal(err)
 	}
-	want := []admission.Request{{ID: "e8d5a28f-eb01-4f3c-9454-a30ba6dc54bc/0", Door: admission.Service, Action: admission.Run,
+	want := []admission.Request{{Door: admission.Service, Action: admission.Run,
 		Place: admission.Place{Account: "123456789012", Region: "us-west-2", Cluster: "my-cluster", Service: "my-service"},
 		Task:  admission.Task{Family: "web", Containers: []admission.Container{{Name: "web", Image: admission.Image{Reference: "shop/web:1", Digest: digest}}}}}}
-	if len(w.asked) == 1 {
-		want[0].At = w.asked[0].At
+	if len(w.asked) == 1 { // it says when
+		if !strings.HasPrefix(w.asked[0].ID, "e8d5a28f-eb01-4f3c-9454-a30ba6dc54bc.") || !strings.HasSuffix(w.asked[0].ID, "/0") {
+			t.Errorf("its id is %q", w.asked[0].ID)
+		}
+		want[0].At, want[0].ID = w.asked[0].At, w.asked[0].ID
 	}
 	if diff := cmp.Diff(want, w.asked); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
