@@ -7,7 +7,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS := -s -w -X main.release=$(VERSION)
 DATA_DIR ?= /var/lib/castellan
 
-.PHONY: help up demo demo-down build install check test peers compare race bench generate generated seed golden fuzz clean setup-test
+.PHONY: help up demo demo-down build lambda install check test peers compare race bench generate generated seed golden fuzz clean setup-test
 
 help: ## print the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ demo-down: ## remove the shop
 
 build: ## build bin/castellan
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/castellan ./cmd/castellan
+
+lambda: ## build the function for AWS Lambda: bin/castellan-lambda-{arm64,amd64}.zip, the same bytes each time
+	$(GO) run ./test/lambda -release '$(VERSION)' -o bin
 
 install: build ## put castellan into /usr/local/bin
 	install -m 0755 bin/castellan /usr/local/bin/castellan

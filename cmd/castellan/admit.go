@@ -40,7 +40,7 @@ keeps every verdict:
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newAdmitTest(g), newAdmitExplain(g), newAdmitCheck(g), newAdmitInit(g), newAdmitRules(g), newAdmitSchema(g))
+	c.AddCommand(newAdmitTest(g), newAdmitExplain(g), newAdmitCheck(g), newAdmitInit(g), newAdmitRules(g), newAdmitSchema(g), newAdmitBundle(g))
 	c.AddCommand(g.admitOfFleet()...)
 	return c
 }

@@ -8,7 +8,9 @@ const (
 	maxName   = 255
 	maxRegion = 32
 	maxTaskID = 64
-	maxARN    = 3*maxName + 64
+	// maxRevision is that of a number of 64 bits.
+	maxRevision = 19
+	maxARN      = 3*maxName + 64
 	// accountLen is fixed: an AWS account is twelve digits.
 	accountLen = 12
 )
@@ -39,6 +41,52 @@ func ParseTaskARN(arn string) (e ECS, ok bool) {
 		return ECS{}, false
 	}
 	return e, true
+}
+
+// ParseServiceARN reads the ARN of an ECS service, or of one of its deployments or
+// revisions, and returns what it tells: account, region, service and, in the form
+// used since 2018, the cluster. ok is false for anything else.
+//
+//	arn:aws:ecs:eu-west-1:123456789012:service/cluster/name
+//	arn:aws:ecs:eu-west-1:123456789012:service-revision/cluster/name/9313423515462893900
+func ParseServiceARN(arn string) (e ECS, ok bool) {
+	region, account, resource, ok := splitARN(arn)
+	if !ok {
+		return ECS{}, false
+	}
+	part := strings.Split(resource, "/")
+	for _, p := range part[1:] {
+		if !WellNamed(p) {
+			return ECS{}, false
+		}
+	}
+	e = ECS{Account: account, Region: region}
+	switch kind := part[0]; {
+	case kind == "service" && len(part) == 2: // the old form
+		e.Service = part[1]
+	case kind == "service" && len(part) == 3, (kind == "service-revision" || kind == "service-deployment") && len(part) == 4:
+		e.Cluster, e.Service = part[1], part[2]
+	default:
+		return ECS{}, false
+	}
+	return e, true
+}
+
+// ParseDefinitionARN reads the ARN of a task definition and returns what it tells:
+// account, region, family and revision. ok is false for anything else.
+//
+//	arn:aws:ecs:eu-west-1:123456789012:task-definition/family:7
+func ParseDefinitionARN(arn string) (e ECS, ok bool) {
+	region, account, resource, ok := splitARN(arn)
+	if !ok {
+		return ECS{}, false
+	}
+	name, ok := strings.CutPrefix(resource, "task-definition/")
+	family, revision, numbered := strings.Cut(name, ":")
+	if !ok || !numbered || !WellNamed(family) || revision == "" || len(revision) > maxRevision || !only(revision, isDigit) {
+		return ECS{}, false
+	}
+	return ECS{Account: account, Region: region, Family: family, Revision: revision}, true
 }
 
 // ClusterName returns the name of an ECS cluster that is given by name or by

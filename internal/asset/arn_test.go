@@ -108,3 +108,52 @@ func FuzzClusterName(f *testing.F) {
 		}
 	})
 }
+
+func TestParseServiceARN(t *testing.T) {
+	const at = "arn:aws:ecs:eu-west-1:123456789012:"
+	whole := asset.ECS{Account: "123456789012", Region: "eu-west-1", Cluster: "shop", Service: "web"}
+	for _, tt := range []struct {
+		name, arn string
+		want      asset.ECS
+	}{
+		{"service", at + "service/shop/web", whole},
+		{"old form", at + "service/web", asset.ECS{Account: "123456789012", Region: "eu-west-1", Service: "web"}},
+		{"revision", at + "service-revision/shop/web/9313423515462893900", whole},
+		{"deployment", at + "service-deployment/shop/web/EZe5RNVLH6PPzHXINuP28", whole},
+		{"revision without number", at + "service-revision/shop/web", asset.ECS{}},
+		{"one part too many", at + "service/shop/web/x", asset.ECS{}},
+		{"no cluster", at + "service//web", asset.ECS{}},
+		{"a task", at + "task/shop/web", asset.ECS{}},
+		{"another service", "arn:aws:elasticloadbalancing:eu-west-1:123456789012:service/shop/web", asset.ECS{}},
+		{"control character", at + "service/shop/\n", asset.ECS{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, ok := asset.ParseServiceARN(tt.arn)
+			if diff := cmp.Diff(tt.want, got); diff != "" || ok != (tt.want != asset.ECS{}) {
+				t.Errorf("ok: %v, -want +got:\n%s", ok, diff)
+			}
+		})
+	}
+}
+
+func TestParseDefinitionARN(t *testing.T) {
+	const at = "arn:aws:ecs:eu-west-1:123456789012:task-definition/"
+	for _, tt := range []struct {
+		name, arn string
+		want      asset.ECS
+	}{
+		{"definition", at + "web:7", asset.ECS{Account: "123456789012", Region: "eu-west-1", Family: "web", Revision: "7"}},
+		{"without revision", at + "web", asset.ECS{}},
+		{"revision in letters", at + "web:latest", asset.ECS{}},
+		{"endless revision", at + "web:" + strings.Repeat("1", 20), asset.ECS{}},
+		{"family with a slash", at + "a/b:1", asset.ECS{}},
+		{"a service", "arn:aws:ecs:eu-west-1:123456789012:service/shop/web", asset.ECS{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, ok := asset.ParseDefinitionARN(tt.arn)
+			if diff := cmp.Diff(tt.want, got); diff != "" || ok != (tt.want != asset.ECS{}) {
+				t.Errorf("ok: %v, -want +got:\n%s", ok, diff)
+			}
+		})
+	}
+}
