@@ -112,12 +112,15 @@ func pointed(at mountPoint) admission.Mount {
 // was asked for.
 func (p *Plugin) used(ctx context.Context, in *inspection) (admission.Image, error) {
 	img := parseImage(in.Config.Image)
+	if in.Image == "" {
+		return img, refused("make it of an image", "the container %s has no image", short(in.Name))
+	}
 	known, found, err := p.image(ctx, in.Image)
 	switch {
 	case err != nil:
 		return img, err
 	case !found: // removed, while the container keeps its files
-		img.ID, img.Digest = bounded(in.Image), ""
+		img.ID, img.Digest, img.Registry, img.Repository = bounded(in.Image), "", "", ""
 		return img, nil
 	}
 	if in.Config.User == "" {
