@@ -68,6 +68,7 @@ func TestWaysAround(t *testing.T) {
 	t.Run("forms that the plugin does not see", func(t *testing.T) { forms(t, e, rules) })
 	t.Run("volumes in disguise", func(t *testing.T) { disguised(t, e, rules) })
 	t.Run("settings", func(t *testing.T) { odd(t, e, rules) })
+	t.Run("a name that is the beginning of an id", func(t *testing.T) { nameLost(t, e, rules) })
 	t.Run("names of images", func(t *testing.T) { namedAnew(t, e, rules) })
 }
 
@@ -222,5 +223,40 @@ func namedAnew(t *testing.T, e *engine.Engine, rules *law) {
 	if err == nil {
 		_, err = e.Client.ContainerStart(t.Context(), id, client.ContainerStartOptions{})
 		t.Errorf("it is made; start: %v", err)
+	}
+}
+
+// nameLost calls a container by a name that is the beginning of another's id, and
+// removes it between the decision and the start.
+func nameLost(t *testing.T, e *engine.Engine, rules *law) {
+	ctx := t.Context()
+	rules.set(nil)
+	evil, err := e.Create(ctx, engine.Container{Image: shell, Cmd: []string{"sleep", "60"}, Labels: map[string]string{"evil": "yes"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	good, err := e.Create(ctx, engine.Container{Image: shell, Name: evil[:12]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules.set(func(r admission.Request) string {
+		switch {
+		case len(r.Task.Containers) > 0 && r.Task.Containers[0].Labels["evil"] != "":
+			return "it is evil"
+		case r.Call.Name == "container start":
+			if err := e.Remove(ctx, good); err != nil {
+				t.Error(err)
+			}
+		}
+		return ""
+	})
+	_, err = e.Client.ContainerStart(ctx, evil[:12], client.ContainerStartOptions{})
+	refusedBy(t, "start", err, "beginning of another's id")
+	if got := status(t, e, evil); got != container.StateCreated {
+		t.Errorf("container is %s, want it created", got)
+	}
+	rules.set(nil)
+	if _, err := e.Client.ContainerStart(ctx, good, client.ContainerStartOptions{}); err != nil {
+		t.Errorf("start by its id = %v", err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/admission"
@@ -49,7 +50,37 @@ func (p *Plugin) there(ctx context.Context, name string) (inspection, error) {
 	if in.Config == nil || in.HostConfig == nil || !isHex(in.ID) {
 		return inspection{}, fault.New(fault.Corrupt, "read container %s: the engine tells nothing of it", short(name))
 	}
-	return in, nil
+	return in, p.alone(ctx, name, &in)
+}
+
+// alone refuses a name that would be another container's if this one lost it: the
+// engine takes digits for a name first, and then for the beginning of an id. Names
+// are held while a call is under way, but whoever removes a container frees its
+// name at once.
+func (p *Plugin) alone(ctx context.Context, name string, in *inspection) error {
+	if strings.Trim(name, "0123456789abcdef") != "" || strings.TrimPrefix(in.Name, "/") != name {
+		return nil
+	}
+	const remedy = "call it by its id"
+	if isHex(name) && in.ID != name {
+		return refused(remedy, "the container %s is called like an id", short(name))
+	}
+	raw, err := p.engine.Containers(ctx)
+	if err != nil {
+		return err
+	}
+	var all []struct {
+		ID string `json:"Id"`
+	}
+	if err := json.Unmarshal(raw, &all); err != nil {
+		return fmt.Errorf("read list of containers: %w", err)
+	}
+	for _, c := range all {
+		if c.ID != in.ID && strings.HasPrefix(c.ID, name) {
+			return refused(remedy, "%s is the name of a container and the beginning of another's id", short(name))
+		}
+	}
+	return nil
 }
 
 // container makes a container of a request of what is there.

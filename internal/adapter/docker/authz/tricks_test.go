@@ -205,6 +205,25 @@ func TestTheAgentsImageWithAnotherProgram(t *testing.T) {
 	}
 }
 
+// TestNamedLikeAnID shows that no container is called by a name that would be
+// another's if it lost it.
+func TestNamedLikeAnID(t *testing.T) {
+	named := func(name string) string {
+		return fmt.Sprintf(`{"Id":%q,"Name":"/%s","Image":%q,"Config":{"Image":"registry.example/shop/cart:1"},"HostConfig":{}}`, idA, name, imgID)
+	}
+	e := shop()
+	other := strings.Repeat("bd", 32)
+	for _, name := range []string{"bdbd", "db", other} {
+		e["container "+name] = named(name)
+	}
+	e["containers "] = fmt.Sprintf(`[{"Id":%q},{"Id":%q}]`, idA, other)
+	for name, want := range map[string]bool{"bdbd": false, "db": true, other: false, "cart": true} {
+		if got := open(t, allowing(), e, authz.Options{}).ask(empty("POST", "/v1.41/containers/"+name+"/start")); got.Allow != want {
+			t.Errorf("start of %s = %+v, want yes: %v", name, got, want)
+		}
+	}
+}
+
 // TestUpFromALink shows that a path leads where the kernel goes, not where its
 // letters do.
 func TestUpFromALink(t *testing.T) {
