@@ -105,6 +105,9 @@ func (p *Plugin) creation(ctx context.Context, c *call, a address, req *admissio
 		return err
 	}
 	if asks.NetworkingConfig != nil {
+		if len(asks.NetworkingConfig.EndpointsConfig) > maxList {
+			return refused("ask for fewer", "EndpointsConfig has more than %d entries", maxList)
+		}
 		for name := range asks.NetworkingConfig.EndpointsConfig {
 			if also, err := p.network(ctx, name); err != nil {
 				return err
@@ -307,7 +310,7 @@ func made(c *call, r route, req *admission.Request) error {
 		if len(v.DriverOpts) > maxList {
 			return refused("set fewer", "DriverOpts has more than %d entries", maxList)
 		}
-		if err := m.volume(admission.Volume{Name: bounded(v.Name), Driver: bounded(v.Driver), Options: boundedMap(v.DriverOpts)}, admission.Mount{}); err != nil {
+		if err := m.volume(admission.Volume{Name: bounded(v.Name), Driver: bounded(v.Driver), Options: v.DriverOpts}, admission.Mount{}); err != nil {
 			return err
 		}
 		req.Task.Volumes = m.volumes

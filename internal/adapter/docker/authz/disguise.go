@@ -6,6 +6,9 @@ import (
 	"strings"
 )
 
+// maxOptions is how long the options of a mount are: the kernel takes one page.
+const maxOptions = 4096
+
 // hostPaths are the paths of the host that options of the driver "local" put
 // into a volume: it hands them to mount(2), which takes those that don't begin with
 // a slash from the engine's own folder, the root. Names of options are the driver's.
@@ -14,6 +17,9 @@ import (
 func hostPaths(driver string, options map[string]string) ([]string, error) {
 	if driver != "" && driver != "local" {
 		return nil, nil
+	}
+	if len(options["o"]) > maxOptions {
+		return nil, refused("set fewer", "the options of a volume are longer than %d bytes", maxOptions)
 	}
 	var out []string
 	device, flags := options["device"], strings.Split(options["o"], ",")

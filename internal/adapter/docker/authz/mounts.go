@@ -99,7 +99,7 @@ func (m *mounted) mount(one mount) error {
 	case kindVolume:
 		if one.VolumeOptions != nil && one.VolumeOptions.DriverConfig != nil {
 			d := one.VolumeOptions.DriverConfig
-			if err := m.volume(admission.Volume{Name: bounded(one.Source), Driver: bounded(d.Name), Options: boundedMap(d.Options)}, out); err != nil {
+			if err := m.volume(admission.Volume{Name: bounded(one.Source), Driver: bounded(d.Name), Options: d.Options}, out); err != nil {
 				return err
 			}
 		}
@@ -111,7 +111,8 @@ func (m *mounted) mount(one mount) error {
 	return nil
 }
 
-// volume adds a volume, and the paths of the host that it stands for as binds.
+// volume adds a volume with its options as they are, and the paths of the host
+// that it stands for as binds.
 func (m *mounted) volume(v admission.Volume, at admission.Mount) error {
 	paths, err := hostPaths(v.Driver, v.Options)
 	if err != nil {
@@ -120,6 +121,7 @@ func (m *mounted) volume(v admission.Volume, at admission.Mount) error {
 	if len(paths) > 0 {
 		v.Host = paths[0]
 	}
+	v.Options = boundedMap(v.Options) // only now: the end of a long one counts, too
 	m.volumes = append(m.volumes, v)
 	for _, p := range paths {
 		at.Kind, at.Source = kindBind, p
@@ -149,7 +151,7 @@ func (m *mounted) known(ctx context.Context, e Engine) error {
 		if err := json.Unmarshal(raw, &v); err != nil {
 			return fmt.Errorf("read volume %s: %w", short(at.Source), err)
 		}
-		if err := m.volume(admission.Volume{Name: bounded(v.Name), Driver: bounded(v.Driver), Options: boundedMap(v.Options)}, at); err != nil {
+		if err := m.volume(admission.Volume{Name: bounded(v.Name), Driver: bounded(v.Driver), Options: v.Options}, at); err != nil {
 			return err
 		}
 	}

@@ -64,6 +64,7 @@ func TestVolumesInDisguise(t *testing.T) {
 		{"up from a link in an overlay", `"type":"overlay","device":"x","o":"lowerdir=/tmp:/var/run/../etc"`, "refused"},
 		{"letters that stand for others", `"type":"overlay","device":"x","o":"lowerdir=/e\\tc:/tmp"`, "refused"},
 		{"a layer more", `"type":"overlay","device":"x","o":"lowerdir+=/etc"`, "/etc"},
+		{"a bind far behind", `"type":"tmpfs","device":"etc","o":"` + strings.Repeat("rw,", 2000) + `bind"`, "refused"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			asks := `{` + image + `,"HostConfig":{"Mounts":[{"Type":"volume","Source":"v","Target":"/x","VolumeOptions":{"DriverConfig":{"Name":"local","Options":{` + tc.options + `}}}}]}}`
@@ -220,6 +221,25 @@ func TestNamedLikeAnID(t *testing.T) {
 	for name, want := range map[string]bool{"bdbd": false, "db": true, other: false, "cart": true} {
 		if got := open(t, allowing(), e, authz.Options{}).ask(empty("POST", "/v1.41/containers/"+name+"/start")); got.Allow != want {
 			t.Errorf("start of %s = %+v, want yes: %v", name, got, want)
+		}
+	}
+}
+
+// TestNobodyMakesTheTimeRunOut shows that a call can't be made to cost so many
+// questions that the declared answer is given.
+func TestNobodyMakesTheTimeRunOut(t *testing.T) {
+	networks := ""
+	for i := range 30_000 {
+		networks += fmt.Sprintf(`"n%d":{},`, i)
+	}
+	layers := strings.Repeat("/a:", 100_000)
+	for _, body := range []string{
+		`"NetworkingConfig":{"EndpointsConfig":{` + networks + `"n":{}}}`,
+		`"HostConfig":{"Mounts":[{"Type":"volume","Source":"v","Target":"/x","VolumeOptions":{"DriverConfig":{"Options":{"type":"overlay","o":"lowerdir=` + layers + `"}}}}]}`,
+	} {
+		j := allowing()
+		if got := open(t, j, shop(), authz.Options{Allow: yes}).ask(post("/v1.41/containers/create", `{`+image+`,`+body+`}`)); got.Allow || len(j.requests()) > 0 {
+			t.Errorf("%.60s… = %+v with %d verdicts, want it refused", body, got, len(j.requests()))
 		}
 	}
 }
