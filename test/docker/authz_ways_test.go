@@ -172,6 +172,11 @@ func disguised(t *testing.T, e *engine.Engine, rules *law) {
 func odd(t *testing.T, e *engine.Engine, rules *law) {
 	img := `"Image":"` + shell + `","Cmd":["sleep","9"]`
 	policy := strings.Replace(usualPolicy, "[good.example]", "['**']", 1)
+	rules.set(by(t, policy))
+	plain := `{` + img + `,"User":"1000","HostConfig":{"NetworkMode":"none"}}`
+	if code, answer := sent(t, e, "POST", "/v1.41/containers/create", inJSON(plain), plain); code != 201 {
+		t.Fatalf("what is allowed: %d %s", code, answer)
+	}
 	for _, tc := range []struct{ name, body string }{
 		{"no image", `{"Image":"","Cmd":["/h/bin/sh"],"HostConfig":{"Privileged":true,"Binds":["/:/h"]}}`},
 		{"no image at all", `{"Cmd":["/h/bin/sh"],"HostConfig":{"Privileged":true,"Binds":["/:/h"]}}`},
@@ -198,10 +203,15 @@ func odd(t *testing.T, e *engine.Engine, rules *law) {
 		{"an array", `[{` + img + `,"HostConfig":{"Privileged":true}}]`},
 		{"invalid UTF-8", `{` + img + ",\"X\xff\":1," + `"HostConfig":{"Privileged":true}}`},
 		{"not a number", `{` + img + `,"HostConfig":{"Privileged":true,"Memory":NaN}}`},
+		{"root by a sign", `{` + img + `,"User":"+0","HostConfig":{"NetworkMode":"none"}}`},
+		{"root by another sign", `{` + img + `,"User":"-0:5","HostConfig":{"NetworkMode":"none"}}`},
 		{"annotations", `{` + img + `,"HostConfig":{"Privileged":true,"Annotations":{"a":"b"}}}`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			rules.set(by(t, policy))
+			if strings.HasPrefix(tc.name, "root") {
+				rules.set(by(t, policy+"  - use: root-user\n"))
+			}
 			code, answer := sent(t, e, "POST", "/v1.41/containers/create", inJSON(tc.body), tc.body)
 			if code < 300 {
 				t.Errorf("the engine answers %d: %s", code, answer)

@@ -37,9 +37,17 @@ type mountPoint struct {
 	Propagation                             string
 }
 
+// severalIDs is what engines say of the beginning of several ids, as an error of
+// their own.
+const severalIDs = "Multiple IDs found"
+
 // there asks the engine for the container of that name or id.
 func (p *Plugin) there(ctx context.Context, name string) (inspection, error) {
 	raw, err := p.engine.Container(ctx, name)
+	if err != nil && strings.Contains(err.Error(), severalIDs) {
+		// Whoever asks chose that; and by the time the engine looks it may be one.
+		return inspection{}, refused("call it by its whole id", "%s is the beginning of several ids", short(name))
+	}
 	if err != nil {
 		return inspection{}, err
 	}

@@ -173,6 +173,21 @@ func (b bulky) Image(context.Context, string) (json.RawMessage, error) {
 	return nil, fault.New(fault.Exhausted, "the answer is longer than 4194304 bytes")
 }
 
+// torn is an engine where a name is the beginning of several ids.
+type torn struct{ store }
+
+func (t torn) Container(context.Context, string) (json.RawMessage, error) {
+	return nil, fault.New(fault.Unavailable, "the engine answered 500: Multiple IDs found with provided prefix: 2")
+}
+
+// TestTheBeginningOfSeveralIDs shows that nobody gets the declared yes by a name
+// that says one container only once the others are removed.
+func TestTheBeginningOfSeveralIDs(t *testing.T) {
+	if got := open(t, allowing(), torn{shop()}, authz.Options{Allow: yes}).ask(empty("POST", "/v1.41/containers/2/start")); got.Allow {
+		t.Errorf("answer = %+v, want it refused", got)
+	}
+}
+
 // TestTooBulkyToBeRead shows that nobody gets the declared yes by making an image
 // or a container too large to be looked at.
 func TestTooBulkyToBeRead(t *testing.T) {
