@@ -71,6 +71,9 @@ func (l *late) ask(f func(*docker.Reader) (json.RawMessage, error)) (json.RawMes
 func (l *late) Container(ctx context.Context, name string) (json.RawMessage, error) {
 	return l.ask(func(r *docker.Reader) (json.RawMessage, error) { return r.Container(ctx, name) })
 }
+func (l *late) Containers(ctx context.Context) (json.RawMessage, error) {
+	return l.ask(func(r *docker.Reader) (json.RawMessage, error) { return r.Containers(ctx) })
+}
 func (l *late) Exec(ctx context.Context, id string) (json.RawMessage, error) {
 	return l.ask(func(r *docker.Reader) (json.RawMessage, error) { return r.Exec(ctx, id) })
 }

@@ -37,6 +37,15 @@ func (r *Reader) Container(ctx context.Context, name string) (json.RawMessage, e
 	return r.named(ctx, "container", "/containers/", name, "/json")
 }
 
+// Containers returns the engine's list of all containers, running or not.
+func (r *Reader) Containers(ctx context.Context) (json.RawMessage, error) {
+	answer, err := r.asked(ctx, "/containers/json", url.Values{"all": {"1"}}, maxListBody)
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	return answer, nil
+}
+
 // Exec returns what the engine says of an exec. Errors are as those of Container.
 func (r *Reader) Exec(ctx context.Context, id string) (json.RawMessage, error) {
 	return r.named(ctx, "exec", "/exec/", id, "/json")
@@ -89,6 +98,11 @@ func (r *Reader) named(ctx context.Context, what, before, name, after string) (j
 // ask sends one question. A connection that broke, as all do when the engine is
 // restarted, is made anew once.
 func (r *Reader) ask(ctx context.Context, path string) (json.RawMessage, error) {
+	return r.asked(ctx, path, nil, maxInspectBody)
+}
+
+// asked is ask with parameters, and a limit of the answer's length.
+func (r *Reader) asked(ctx context.Context, path string, query url.Values, limit int64) (json.RawMessage, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	c, fresh, err := r.connect(ctx)
@@ -96,7 +110,7 @@ func (r *Reader) ask(ctx context.Context, path string) (json.RawMessage, error) 
 		return nil, err
 	}
 	var answer json.RawMessage
-	err = c.get(ctx, path, nil, maxInspectBody, &answer)
+	err = c.get(ctx, path, query, limit, &answer)
 	if err == nil || fresh || fault.Of(err) != fault.Unavailable || ctx.Err() != nil {
 		return answer, err
 	}
@@ -104,7 +118,7 @@ func (r *Reader) ask(ctx context.Context, path string) (json.RawMessage, error) 
 	if c, _, err = r.connect(ctx); err != nil {
 		return nil, err
 	}
-	err = c.get(ctx, path, nil, maxInspectBody, &answer)
+	err = c.get(ctx, path, query, limit, &answer)
 	return answer, err
 }
 

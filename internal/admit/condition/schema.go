@@ -3,6 +3,7 @@ package condition
 import (
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -177,10 +178,12 @@ func capabilities(all []string) []string {
 	return out
 }
 
-// isRoot says whether a user, as images and containers write one, is root.
+// isRoot says whether a user, as images and containers write one, is root:
+// engines read a number with a sign, too.
 func isRoot(user string) bool {
 	name, _, _ := strings.Cut(strings.TrimSpace(user), ":")
-	return name == "root" || name == "" || strings.Trim(name, "0") == ""
+	n, err := strconv.Atoi(name)
+	return name == "root" || name == "" || err == nil && n == 0
 }
 
 func runsAsRoot(o *Object) any {

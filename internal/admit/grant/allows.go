@@ -20,13 +20,23 @@ func (s *Statement) EveryResource() bool {
 	if s.NotResources != nil {
 		return true // all but some
 	}
-	return slices.ContainsFunc(s.Resources, func(r string) bool { return strings.Trim(r, "*") == "" && r != "" || r == "arn:*" })
+	return slices.ContainsFunc(s.Resources, func(r string) bool {
+		return slices.ContainsFunc(anything, func(two [2]string) bool { return matches(r, two[0]) && matches(r, two[1]) })
+	})
+}
+
+// anything are pairs of resources, one for each part of AWS, that have nothing in
+// common but that part: a pattern that matches both is about all of it.
+var anything = [][2]string{
+	{"arn:aws:q7:eu-west-9:000000000001:q7/q7", "arn:aws:z8::999999999998:z8"},
+	{"arn:aws-cn:q7:eu-west-9:000000000001:q7/q7", "arn:aws-cn:z8::999999999998:z8"},
+	{"arn:aws-us-gov:q7:eu-west-9:000000000001:q7/q7", "arn:aws-us-gov:z8::999999999998:z8"},
 }
 
 // EveryAction says that the statement is about all actions of all services.
 func (s *Statement) EveryAction() bool {
 	return s.NotActions != nil || slices.ContainsFunc(s.Actions, func(a string) bool {
-		return a != "" && strings.Trim(a, "*:") == "" && strings.Contains(a, "*")
+		return a != "" && strings.Trim(a, "*?:") == "" && strings.Contains(a, "*")
 	})
 }
 
@@ -35,7 +45,7 @@ func (s *Statement) EveryAction() bool {
 func (s *Statement) WholeServices() []string {
 	var out []string
 	for _, a := range s.Actions {
-		if service, what, ok := strings.Cut(strings.ToLower(a), ":"); ok && what != "" && strings.Trim(what, "*") == "" {
+		if service, what, ok := strings.Cut(strings.ToLower(a), ":"); ok && strings.Contains(what, "*") && strings.Trim(what, "*?") == "" {
 			out = append(out, service)
 		}
 	}
@@ -51,7 +61,7 @@ var closing = []string{
 
 // Public says that the statement lets anybody in the world do it.
 func (s *Statement) Public() bool {
-	if !s.Allow || slices.ContainsFunc(s.Conditions, func(k string) bool { return slices.Contains(closing, k) }) {
+	if !s.Allow || slices.ContainsFunc(s.narrow, func(k string) bool { return slices.Contains(closing, k) }) {
 		return false
 	}
 	return s.NotPrincipal || slices.ContainsFunc(s.Principals, func(p string) bool { return p == "*" || p == "aws:*" || p == "aws:arn:aws:iam::*:root" })

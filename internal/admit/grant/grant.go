@@ -38,6 +38,7 @@ type Statement struct {
 	Principals   []string // "*", "AWS:arn:…", "Service:ecs-tasks.amazonaws.com"
 	NotPrincipal bool     // all principals but some
 	Conditions   []string // their keys, in lower case: "aws:sourcevpc"
+	narrow       []string // those of them that must be there and be something certain
 }
 
 // Parse reads a document: a policy as JSON, or a text that is one, as some
@@ -154,7 +155,7 @@ func statement(raw json.RawMessage) (s Statement, err error) {
 		return s, err
 	}
 	_, s.NotPrincipal = fields["notprincipal"]
-	if s.Conditions, err = conditions(fields["condition"]); err != nil {
+	if s.Conditions, s.narrow, err = conditions(fields["condition"]); err != nil {
 		return s, err
 	}
 	if s.Actions == nil && s.NotActions == nil {
@@ -218,25 +219,37 @@ func principals(raw json.RawMessage) ([]string, error) {
 	return out, nil
 }
 
-// conditions returns the keys of a statement's conditions.
-func conditions(raw json.RawMessage) ([]string, error) {
+// conditions returns the keys of a statement's conditions, and those by which
+// something must be one of certain values: not what it must not be, may lack, or
+// may be anything.
+func conditions(raw json.RawMessage) (keys, narrow []string, err error) {
 	if raw == nil {
-		return nil, nil
+		return nil, nil, nil
 	}
 	operators, err := object(raw)
 	if err != nil {
-		return nil, fmt.Errorf("its Condition: %w", err)
+		return nil, nil, fmt.Errorf("its Condition: %w", err)
 	}
-	var out []string
-	for _, o := range operators {
-		keys, err := object(o)
+	for operator, o := range operators {
+		values, err := object(o)
 		if err != nil {
-			return nil, fmt.Errorf("its Condition: %w", err)
+			return nil, nil, fmt.Errorf("its Condition: %w", err)
 		}
-		for k := range keys {
-			out = append(out, k)
+		open := strings.Contains(operator, "not") || strings.HasSuffix(operator, "ifexists") || strings.HasPrefix(operator, "forallvalues:") || operator == "null"
+		for k, v := range values {
+			keys = append(keys, k)
+			if !open && !anyValue(v) {
+				narrow = append(narrow, k)
+			}
 		}
 	}
-	slices.Sort(out)
-	return slices.Compact(out), nil
+	slices.Sort(keys)
+	slices.Sort(narrow)
+	return slices.Compact(keys), slices.Compact(narrow), nil
+}
+
+// anyValue says that one of a condition's values is what any value fits.
+func anyValue(raw json.RawMessage) bool {
+	values, err := list(raw)
+	return err == nil && slices.ContainsFunc(values, func(v string) bool { return strings.Contains(v, "*") && strings.Trim(v, "*?:/") == "" })
 }

@@ -35,6 +35,35 @@ func TestAllows(t *testing.T) {
 	}
 }
 
+// TestOtherWaysToWriteAnything shows that no other wording of everything is taken
+// for something less, nor the reverse.
+func TestOtherWaysToWriteAnything(t *testing.T) {
+	for _, tc := range []struct {
+		statement                 string
+		actions, resources, world bool
+	}{
+		{`"Action":"?*","Resource":"arn:aws:*"`, true, true, false},
+		{`"Action":"*?:*","Resource":"*?"`, true, true, false},
+		{`"Action":"*","Resource":"arn:aws*:*:*:*:*"`, true, true, false},
+		{`"Action":"?","Resource":"arn:aws:s3:::*"`, false, false, false},
+		{`"Action":"s3:?*","Resource":"arn:aws:*:eu-west-1:*:*"`, false, false, false},
+		{`"Action":"s3:*","Resource":"*","Principal":"*","Condition":{"StringLike":{"aws:PrincipalArn":"*"}}`, false, true, true},
+		{`"Action":"s3:*","Resource":"*","Principal":"*","Condition":{"StringNotEquals":{"aws:PrincipalAccount":"1"}}`, false, true, true},
+		{`"Action":"s3:*","Resource":"*","Principal":"*","Condition":{"StringEqualsIfExists":{"aws:SourceVpc":"v"}}`, false, true, true},
+		{`"Action":"s3:*","Resource":"*","Principal":"*","Condition":{"Null":{"aws:SourceArn":"true"}}`, false, true, true},
+		{`"Action":"s3:*","Resource":"*","Principal":"*","Condition":{"StringEquals":{"aws:PrincipalOrgID":["o-1"]}}`, false, true, false},
+	} {
+		all, err := grant.Parse([]byte(`{"Statement":{"Effect":"Allow",` + tc.statement + `}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := all[0]
+		if s.EveryAction() != tc.actions || s.EveryResource() != tc.resources || s.Public() != tc.world {
+			t.Errorf("%s: every action %v, every resource %v, public %v", tc.statement, s.EveryAction(), s.EveryResource(), s.Public())
+		}
+	}
+}
+
 func TestWhatIsNoPolicyIsRefused(t *testing.T) {
 	for _, tc := range []struct{ name, text string }{
 		{"nothing", ``}, {"no object", `[]`}, {"no statement", `{"Version":"2012-10-17"}`}, {"no effect", `{"Statement":{"Action":"*"}}`},

@@ -36,6 +36,8 @@ type Decider interface {
 // for calls that are decided.
 type Engine interface {
 	Container(ctx context.Context, name string) (json.RawMessage, error)
+	// Containers lists all containers, running or not.
+	Containers(ctx context.Context) (json.RawMessage, error)
 	Exec(ctx context.Context, id string) (json.RawMessage, error)
 	Image(ctx context.Context, name string) (json.RawMessage, error)
 	Volume(ctx context.Context, name string) (json.RawMessage, error)

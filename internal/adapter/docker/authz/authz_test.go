@@ -85,6 +85,7 @@ func (s store) get(kind, name string) (json.RawMessage, error) {
 func (s store) Container(_ context.Context, name string) (json.RawMessage, error) {
 	return s.get("container", name)
 }
+func (s store) Containers(context.Context) (json.RawMessage, error)        { return s.get("containers", "") }
 func (s store) Exec(_ context.Context, id string) (json.RawMessage, error) { return s.get("exec", id) }
 func (s store) Image(_ context.Context, name string) (json.RawMessage, error) {
 	if strings.Contains(name, " ") {

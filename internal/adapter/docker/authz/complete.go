@@ -84,6 +84,9 @@ func (p *Plugin) creation(ctx context.Context, c *call, a address, req *admissio
 	if err := checkSizes(host, &asks.containerConfig); err != nil {
 		return err
 	}
+	if asks.Image == "" { // engines take that, and start what the mounts bring
+		return refused("name an image", "%s: the container has no image", req.Call.Name)
+	}
 	out := describe(a.query.Get("name"), &asks.containerConfig, host)
 	m, err := asked(&asks.containerConfig, host)
 	if err != nil {
@@ -104,6 +107,9 @@ func (p *Plugin) creation(ctx context.Context, c *call, a address, req *admissio
 		return err
 	}
 	if asks.NetworkingConfig != nil {
+		if len(asks.NetworkingConfig.EndpointsConfig) > maxList {
+			return refused("ask for fewer", "EndpointsConfig has more than %d entries", maxList)
+		}
 		for name := range asks.NetworkingConfig.EndpointsConfig {
 			if also, err := p.network(ctx, name); err != nil {
 				return err
@@ -120,7 +126,7 @@ func (p *Plugin) creation(ctx context.Context, c *call, a address, req *admissio
 	out.Mounts, req.Task.Volumes = m.mounts, m.volumes
 	req.Call.What, req.Call.Options = bounded(a.query.Get("name")), others(&asks.containerConfig, host)
 	asTask(req, out)
-	if p.trusted(&out, known) {
+	if p.trusted(&out, asks.Healthcheck, known) {
 		return errPass
 	}
 	return nil
@@ -171,7 +177,7 @@ func (p *Plugin) starting(ctx context.Context, a address, req *admission.Request
 	if err != nil {
 		return err
 	}
-	if found && p.trusted(&req.Task.Containers[0], known) {
+	if found && p.trusted(&req.Task.Containers[0], in.Config.Healthcheck, known) {
 		return errPass
 	}
 	return nil
@@ -303,13 +309,21 @@ func made(c *call, r route, req *admission.Request) error {
 			return err
 		}
 		var m mounted
-		m.volume(admission.Volume{Name: bounded(v.Name), Driver: bounded(v.Driver), Options: boundedMap(v.DriverOpts)}, admission.Mount{})
+		if len(v.DriverOpts) > maxList {
+			return refused("set fewer", "DriverOpts has more than %d entries", maxList)
+		}
+		if err := m.volume(admission.Volume{Name: bounded(v.Name), Driver: bounded(v.Driver), Options: v.DriverOpts}, admission.Mount{}); err != nil {
+			return err
+		}
 		req.Task.Volumes = m.volumes
 		req.Call.What, req.Call.Options = bounded(v.Name), settings("DriverOpts", v.DriverOpts, "Driver", v.Driver)
 	case "network create":
 		var n networkCreation
 		if err := read(c.RequestBody, &n); err != nil {
 			return err
+		}
+		if len(n.Options) > maxList {
+			return refused("set fewer", "Options has more than %d entries", maxList)
 		}
 		req.Call.What, req.Call.Options = bounded(n.Name), settings("Options", n.Options, "Driver", n.Driver, "Scope", n.Scope)
 	default:

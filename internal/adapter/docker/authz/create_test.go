@@ -104,7 +104,7 @@ func TestMounts(t *testing.T) {
 			[]admission.Mount{{Kind: "volume", Source: "sly", Target: "/t"}, bind("/etc")}},
 		{"a volume that is made of a path", `"Mounts":[{"Type":"volume","Source":"new","Target":"/t","VolumeOptions":{"DriverConfig":{"Name":"local","Options":{"o":"bind","device":"/root"}}}}]`,
 			[]admission.Mount{bind("/root"), {Kind: "volume", Source: "new", Target: "/t"}}},
-		{"a volume that is made of a path from the engine's folder on", `"Mounts":[{"Type":"volume","Source":"new","Target":"/t","VolumeOptions":{"DriverConfig":{"Options":{"o":"rbind","device":"root/../etc"}}}}]`,
+		{"a volume that is made of a path from the engine's folder on", `"Mounts":[{"Type":"volume","Source":"new","Target":"/t","VolumeOptions":{"DriverConfig":{"Options":{"o":"rbind","device":"etc"}}}}]`,
 			[]admission.Mount{bind("/etc"), {Kind: "volume", Source: "new", Target: "/t"}}},
 		{"a volume of another host", `"Mounts":[{"Type":"volume","Source":"new","Target":"/t","VolumeOptions":{"DriverConfig":{"Options":{"type":"nfs","o":"addr=10.0.0.1","device":":/export"}}}}]`,
 			[]admission.Mount{{Kind: "volume", Source: "new", Target: "/t"}}},

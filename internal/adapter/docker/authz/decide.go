@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"mime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -28,12 +27,18 @@ type call struct {
 // header returns the value of a header; of several, the engine hands over the
 // last.
 func (c *call) header(name string) string {
+	v, _ := c.has(name)
+	return v
+}
+
+// has is header, and says whether there is one.
+func (c *call) has(name string) (value string, ok bool) {
 	for k, v := range c.RequestHeaders {
 		if strings.EqualFold(k, name) {
-			return strings.TrimSpace(v)
+			return strings.TrimSpace(v), true
 		}
 	}
-	return ""
+	return "", false
 }
 
 // errPass says that there is nothing to decide: the call passes.
@@ -86,32 +91,46 @@ func (p *Plugin) recognise(c *call) (a address, r route, what string, err error)
 // will read it. The engine hands over no body of 1 MiB or more, none that is not
 // application/json, and, before 27.1.1 (CVE-2024-41110), none that is chunked; a
 // chunked body has no Content-Length either, so that "0" is the one proof that
-// there is none. A form as body would set the parameters that the address shows.
+// there is none. A form as body would set the parameters that the address shows;
+// of two types it is the first that counts to the engine, and the last that is
+// handed over: an empty one is such a last.
 func (p *Plugin) checkBody(c *call, a address, r route) error {
 	if c.RequestMethod != "POST" && c.RequestMethod != "PUT" {
 		return nil
 	}
-	kind, _, err := mime.ParseMediaType(c.header("Content-Type"))
-	form := err == nil && kind == "application/x-www-form-urlencoded"
+	kind, typed := c.has("Content-Type")
 	empty := c.header("Content-Length") == "0"
 	want := r.body
-	if r.kind == pull && a.query.Get("fromImage") != "" {
-		want = none
+	if r.kind == pull {
+		image, source := a.query.Get("fromImage"), a.query.Get("fromSrc")
+		if (image == "") == (source == "") {
+			return refused("name the image with fromImage, or what to make one of with fromSrc", "%s: the address does not say which image", r.name)
+		}
+		if source != "-" { // it comes from elsewhere
+			want = none
+		}
 	}
 	switch {
-	case form:
+	case isForm(kind), typed && kind == "":
 		return refused("put the parameters into the address", "%s: the body is a form, which castellan does not get to see", r.name)
 	case want == needed && len(c.RequestBody) == 0:
 		return refused("send it as application/json, with its length, and smaller than 1 MiB",
 			"%s: the engine did not hand over the body of the call", r.name)
 	case want == maybe && len(c.RequestBody) == 0 && !empty,
-		want == none && len(c.RequestBody) == 0 && !empty && (c.header("Content-Type") != "" || c.header("Content-Length") != ""),
+		want == none && len(c.RequestBody) == 0 && !empty && (typed || c.header("Content-Length") != ""),
 		want == none && !empty && a.version > 0 && a.version < bodyless:
 		return refused("send it with Content-Length: 0", "%s: the call may have a body that castellan does not get to see", r.name)
 	case want == none && len(c.RequestBody) > 0 && !blank(c.RequestBody):
 		return refused("send it without", "%s: the call has a body, and takes none", r.name)
 	}
 	return nil
+}
+
+// isForm says that the engine reads parameters out of a body of that type, which
+// it also does where the rest of it is malformed.
+func isForm(kind string) bool {
+	kind = strings.ToLower(kind)
+	return strings.Contains(kind, "x-www-form-urlencoded") || strings.Contains(kind, "form-data")
 }
 
 // blank says that a body says nothing.
@@ -158,7 +177,9 @@ func (p *Plugin) decide(ctx context.Context, c *call, a address, r route, req ad
 	switch {
 	case errors.Is(err, errPass):
 		return true, ""
-	case fault.Is(err, fault.Invalid), fault.Is(err, fault.NotFound):
+	case fault.Is(err, fault.Invalid), fault.Is(err, fault.NotFound), fault.Is(err, fault.Exhausted):
+		// Exhausted is what the engine tells more of than is read: whoever made the
+		// image or the container chose how much that is.
 		return p.refuse(req, err)
 	case err != nil:
 		return p.declare(req, err)

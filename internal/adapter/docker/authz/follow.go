@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"strings"
 )
 
 // HostPath tells where a path leads when all symbolic links are followed, for a
@@ -11,14 +12,21 @@ import (
 // folder that is there leads.
 func HostPath(path string) (string, error) {
 	rest := ""
-	for dir := filepath.Clean(path); ; dir = filepath.Dir(dir) {
+	// Not cleaned: to the kernel, /var/run/.. is where /var/run leads to, and up.
+	for dir := path; ; {
 		to, err := filepath.EvalSymlinks(dir)
 		if err == nil {
 			return filepath.Join(to, rest), nil
 		}
-		if !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir) {
+		dir = strings.TrimRight(dir, "/")
+		if !errors.Is(err, fs.ErrNotExist) || dir == "" {
 			return "", err
 		}
-		rest = filepath.Join(filepath.Base(dir), rest)
+		last := strings.LastIndexByte(dir, '/')
+		rest = filepath.Join(dir[last+1:], rest)
+		dir = dir[:last+1]
+		if dir == "" {
+			return "", err
+		}
 	}
 }

@@ -60,15 +60,16 @@ type localImage struct {
 	ID          string `json:"Id"`
 	RepoDigests []string
 	Config      *struct {
-		User       string
-		Entrypoint words
-		Cmd        words
+		User        string
+		Entrypoint  words
+		Cmd         words
+		Healthcheck *health
 	}
 }
 
 // complete gives an image what the engine knows of it. The digest is the one
 // under which its repository has it: a local tag says nothing of where an image
-// came from.
+// came from, so that one that no repository has under a digest is of none.
 func complete(img admission.Image, known localImage) admission.Image {
 	if strings.HasPrefix(known.ID, img.Reference) || strings.HasPrefix(known.ID, "sha256:"+img.Reference) {
 		img = admission.Image{Reference: img.Reference} // the beginning of an id is one too
@@ -82,19 +83,23 @@ func complete(img admission.Image, known localImage) admission.Image {
 		}
 		return img
 	}
-	asked := img.Digest
+	asked, vouched := img.Digest, false
 	img.Digest = ""
 	for _, d := range known.RepoDigests {
 		named := parseImage(d)
 		if named.Registry != img.Registry || named.Repository != img.Repository {
 			continue
 		}
+		vouched = true
 		if img.Digest = named.Digest; asked == "" || asked == named.Digest {
 			return img
 		}
 	}
 	if asked != "" && known.ID == asked { // an engine whose images are containerd's
-		img.Digest = asked
+		img.Digest, vouched = asked, true
+	}
+	if !vouched {
+		img.Registry, img.Repository = "", ""
 	}
 	return img
 }

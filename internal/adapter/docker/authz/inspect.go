@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/admission"
@@ -36,9 +37,17 @@ type mountPoint struct {
 	Propagation                             string
 }
 
+// severalIDs is what engines say of the beginning of several ids, as an error of
+// their own.
+const severalIDs = "Multiple IDs found"
+
 // there asks the engine for the container of that name or id.
 func (p *Plugin) there(ctx context.Context, name string) (inspection, error) {
 	raw, err := p.engine.Container(ctx, name)
+	if err != nil && strings.Contains(err.Error(), severalIDs) {
+		// Whoever asks chose that; and by the time the engine looks it may be one.
+		return inspection{}, refused("call it by its whole id", "%s is the beginning of several ids", short(name))
+	}
 	if err != nil {
 		return inspection{}, err
 	}
@@ -49,7 +58,37 @@ func (p *Plugin) there(ctx context.Context, name string) (inspection, error) {
 	if in.Config == nil || in.HostConfig == nil || !isHex(in.ID) {
 		return inspection{}, fault.New(fault.Corrupt, "read container %s: the engine tells nothing of it", short(name))
 	}
-	return in, nil
+	return in, p.alone(ctx, name, &in)
+}
+
+// alone refuses a name that would be another container's if this one lost it: the
+// engine takes digits for a name first, and then for the beginning of an id. Names
+// are held while a call is under way, but whoever removes a container frees its
+// name at once.
+func (p *Plugin) alone(ctx context.Context, name string, in *inspection) error {
+	if strings.Trim(name, "0123456789abcdef") != "" || strings.TrimPrefix(in.Name, "/") != name {
+		return nil
+	}
+	const remedy = "call it by its id"
+	if isHex(name) && in.ID != name {
+		return refused(remedy, "the container %s is called like an id", short(name))
+	}
+	raw, err := p.engine.Containers(ctx)
+	if err != nil {
+		return err
+	}
+	var all []struct {
+		ID string `json:"Id"`
+	}
+	if err := json.Unmarshal(raw, &all); err != nil {
+		return fmt.Errorf("read list of containers: %w", err)
+	}
+	for _, c := range all {
+		if c.ID != in.ID && strings.HasPrefix(c.ID, name) {
+			return refused(remedy, "%s is the name of a container and the beginning of another's id", short(name))
+		}
+	}
+	return nil
 }
 
 // container makes a container of a request of what is there.
@@ -112,12 +151,15 @@ func pointed(at mountPoint) admission.Mount {
 // was asked for.
 func (p *Plugin) used(ctx context.Context, in *inspection) (admission.Image, error) {
 	img := parseImage(in.Config.Image)
+	if in.Image == "" {
+		return img, refused("make it of an image", "the container %s has no image", short(in.Name))
+	}
 	known, found, err := p.image(ctx, in.Image)
 	switch {
 	case err != nil:
 		return img, err
 	case !found: // removed, while the container keeps its files
-		img.ID, img.Digest = bounded(in.Image), ""
+		img.ID, img.Digest, img.Registry, img.Repository = bounded(in.Image), "", "", ""
 		return img, nil
 	}
 	if in.Config.User == "" {

@@ -99,7 +99,9 @@ func (m *mounted) mount(one mount) error {
 	case kindVolume:
 		if one.VolumeOptions != nil && one.VolumeOptions.DriverConfig != nil {
 			d := one.VolumeOptions.DriverConfig
-			m.volume(admission.Volume{Name: bounded(one.Source), Driver: bounded(d.Name), Options: boundedMap(d.Options)}, out)
+			if err := m.volume(admission.Volume{Name: bounded(one.Source), Driver: bounded(d.Name), Options: d.Options}, out); err != nil {
+				return err
+			}
 		}
 	case kindTmpfs, kindImage:
 	default:
@@ -109,50 +111,23 @@ func (m *mounted) mount(one mount) error {
 	return nil
 }
 
-// volume adds a volume, and the paths of the host that it stands for as binds.
-func (m *mounted) volume(v admission.Volume, at admission.Mount) {
-	paths := hostPaths(v.Driver, v.Options)
+// volume adds a volume with its options as they are, and the paths of the host
+// that it stands for as binds.
+func (m *mounted) volume(v admission.Volume, at admission.Mount) error {
+	paths, err := hostPaths(v.Driver, v.Options)
+	if err != nil {
+		return err
+	}
 	if len(paths) > 0 {
 		v.Host = paths[0]
 	}
+	v.Options = boundedMap(v.Options) // only now: the end of a long one counts, too
 	m.volumes = append(m.volumes, v)
 	for _, p := range paths {
 		at.Kind, at.Source = kindBind, p
 		m.add(at)
 	}
-}
-
-// hostPaths are the paths of the host that options of the driver "local" put
-// into a volume: it hands them to mount(2), which takes those that don't begin with
-// a slash from the engine's own folder, the root. Names of options are the driver's.
-func hostPaths(driver string, options map[string]string) []string {
-	if driver != "" && driver != "local" {
-		return nil
-	}
-	var out []string
-	add := func(p string) { out = append(out, bounded(path.Clean("/"+p))) }
-	device := options["device"]
-	switch options["type"] {
-	case "tmpfs", "nfs", "nfs3", "nfs4", "cifs", "smb3", "overlay": // whose device is no path
-		if !path.IsAbs(device) {
-			device = ""
-		}
-	}
-	if device != "" {
-		add(device)
-	}
-	for o := range strings.SplitSeq(options["o"], ",") {
-		name, value, _ := strings.Cut(o, "=")
-		switch name {
-		case "lowerdir", "upperdir", "workdir": // of an overlay
-			for p := range strings.SplitSeq(value, ":") {
-				if p != "" {
-					add(p)
-				}
-			}
-		}
-	}
-	return out
+	return nil
 }
 
 // known adds what the engine knows of the named volumes among the mounts: one
@@ -176,7 +151,9 @@ func (m *mounted) known(ctx context.Context, e Engine) error {
 		if err := json.Unmarshal(raw, &v); err != nil {
 			return fmt.Errorf("read volume %s: %w", short(at.Source), err)
 		}
-		m.volume(admission.Volume{Name: bounded(v.Name), Driver: bounded(v.Driver), Options: boundedMap(v.Options)}, at)
+		if err := m.volume(admission.Volume{Name: bounded(v.Name), Driver: bounded(v.Driver), Options: v.Options}, at); err != nil {
+			return err
+		}
 	}
 	return nil
 }

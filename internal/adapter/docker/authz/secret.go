@@ -8,15 +8,15 @@ import (
 )
 
 const (
-	maxVariables = 2000
-	maxValue     = 256 // a longer value is left out: no condition needs it
+	maxVariables = 2000 // that a container may be asked to get
+	maxValue     = 256  // a longer value is left out: no condition needs it
 )
 
 // variables are the variables of an environment, with values where these can't
 // be secrets: verdicts are kept and shown.
 func variables(env []string) []admission.Variable {
-	out := make([]admission.Variable, 0, min(len(env), maxVariables))
-	for _, e := range env[:min(len(env), maxVariables)] {
+	out := make([]admission.Variable, 0, len(env))
+	for _, e := range env {
 		name, value, _ := strings.Cut(e, "=")
 		if mayBeSecret(name, value) {
 			value = ""

@@ -12,7 +12,11 @@ import (
 func securityOptions(h *hostConfig) []string {
 	var out []string
 	for _, opt := range h.SecurityOpt {
-		out = append(out, bounded(securityOption(opt)))
+		opt = bounded(securityOption(opt))
+		if strings.HasPrefix(opt, noNewPrivileges) { // the last one counts
+			out = slices.DeleteFunc(out, func(o string) bool { return strings.HasPrefix(o, noNewPrivileges) })
+		}
+		out = append(out, opt)
 	}
 	if !h.Privileged && (uncovers(h.MaskedPaths, masked()) || uncovers(h.ReadonlyPaths, protected())) {
 		out = append(out, "systempaths=unconfined")
@@ -20,7 +24,12 @@ func securityOptions(h *hostConfig) []string {
 	return out
 }
 
+const noNewPrivileges = "no-new-privileges"
+
 func securityOption(opt string) string {
+	if opt == "disable" { // of labels, from before options had names
+		return "label=disable"
+	}
 	key, value, ok := strings.Cut(opt, "=")
 	if !ok {
 		key, value, ok = strings.Cut(opt, ":")
@@ -34,18 +43,45 @@ func securityOption(opt string) string {
 	return key + "=" + value
 }
 
-// seccomp names a profile that is given whole: one that lets everything pass
-// that it doesn't name is none.
+// seccomp names a profile that is given whole: one that does not stop what it
+// doesn't name is none, and neither is one that names what no container needs.
 func seccomp(profile string) string {
-	var p struct{ DefaultAction string }
+	var p struct {
+		DefaultAction string
+		Syscalls      []struct {
+			Name     string
+			Names    []string
+			Action   string
+			Includes struct{ Caps []string }
+		}
+	}
 	if json.Unmarshal([]byte(profile), &p) != nil {
 		return "unreadable"
 	}
-	switch p.DefaultAction {
-	case "SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "":
+	if !stops(p.DefaultAction) {
 		return "unconfined"
 	}
+	for _, s := range p.Syscalls {
+		if !stops(s.Action) && len(s.Includes.Caps) == 0 && slices.ContainsFunc(append(s.Names, s.Name), rulesKernel) {
+			return "unconfined"
+		}
+	}
 	return "profile"
+}
+
+// stops says that an action keeps a call from the kernel.
+func stops(action string) bool {
+	return action == "SCMP_ACT_ERRNO" || action == "SCMP_ACT_TRAP" || strings.HasPrefix(action, "SCMP_ACT_KILL")
+}
+
+// rulesKernel says that a call is to replace the kernel or parts of it: the usual
+// profile lets nobody have it without a capability, and who lists it lists all.
+func rulesKernel(call string) bool {
+	switch call {
+	case "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "open_by_handle_at", "iopl", "ioperm":
+		return true
+	}
+	return false
 }
 
 // masked are the paths that engines hide at the least, protected those that they

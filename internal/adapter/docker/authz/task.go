@@ -47,11 +47,19 @@ func boundedAll(list []string) []string {
 // checkSizes refuses what has more entries than any container: nothing of a
 // request may fall off the end of what is decided.
 func checkSizes(h *hostConfig, c *containerConfig) error {
+	bindings := 0
+	for _, list := range h.PortBindings {
+		bindings += max(len(list), 1)
+	}
+	if len(c.Env) > maxVariables {
+		return refused("set fewer", "Env has more than %d entries", maxVariables)
+	}
 	for name, n := range map[string]int{
 		"Binds": len(h.Binds), "Mounts": len(h.Mounts), "VolumesFrom": len(h.VolumesFrom), "Tmpfs": len(h.Tmpfs),
 		"Devices": len(h.Devices), "DeviceCgroupRules": len(h.DeviceCgroupRules), "DeviceRequests": len(h.DeviceRequests),
 		"CapAdd": len(h.CapAdd), "CapDrop": len(h.CapDrop), "SecurityOpt": len(h.SecurityOpt), "Sysctls": len(h.Sysctls),
-		"PortBindings": len(h.PortBindings), "Labels": len(c.Labels), "Volumes": len(c.Volumes), "Ulimits": len(h.Ulimits),
+		"PortBindings": bindings, "ExposedPorts": len(c.ExposedPorts), "GroupAdd": len(h.GroupAdd), "Links": len(h.Links), "ExtraHosts": len(h.ExtraHosts),
+		"Annotations": len(h.Annotations), "StorageOpt": len(h.StorageOpt), "LogConfig": len(h.LogConfig.Config), "Labels": len(c.Labels), "Volumes": len(c.Volumes), "Ulimits": len(h.Ulimits),
 	} {
 		if n > maxList {
 			return refused("ask for fewer", "%s has more than %d entries", name, maxList)
@@ -75,7 +83,7 @@ func describe(name string, c *containerConfig, h *hostConfig) admission.Containe
 		CapDrop:      capabilities(h.CapDrop),
 		SecurityOpt:  securityOptions(h),
 		Devices:      devices(&h.resources),
-		Ports:        ports(h.PortBindings),
+		Ports:        ports(c, h),
 		Env:          variables(c.Env),
 		Labels:       boundedMap(c.Labels),
 		Sysctls:      boundedMap(h.Sysctls),
@@ -162,15 +170,19 @@ func devices(r *resources) []string {
 	return out
 }
 
-// ports are those that are open to others, in the order of their numbers.
-func ports(bindings map[string][]binding) []admission.Port {
+// ports are those that are open to others, in the order of their numbers: those
+// that are bound and, where that is asked for, all that the container exposes.
+func ports(c *containerConfig, h *hostConfig) []admission.Port {
 	var out []admission.Port
-	for key, list := range bindings {
+	for key := range c.ExposedPorts {
+		if h.PublishAllPorts && len(h.PortBindings[key]) == 0 {
+			number, protocol, _ := strings.Cut(key, "/")
+			out = append(out, admission.Port{Container: port(number), Protocol: bounded(cmp.Or(protocol, "tcp"))})
+		}
+	}
+	for key, list := range h.PortBindings {
 		number, protocol, _ := strings.Cut(key, "/")
 		for _, b := range list {
-			if len(out) == maxList {
-				return out
-			}
 			out = append(out, admission.Port{
 				Container: port(number), Host: port(b.HostPort), Address: bounded(b.HostIP), Protocol: bounded(cmp.Or(protocol, "tcp")),
 			})
