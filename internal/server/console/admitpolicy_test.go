@@ -44,7 +44,7 @@ func TestAdmissionEditorReplays(t *testing.T) {
 	h := shopHouse(t)
 	w := h.post(t, access.Administrator, admitEdit, typed("try", refuses, "", "2")+"&days=7")
 	got := plainText(w.Body.String())
-	for _, want := range []string{"Of 6 requests of the last 7 days, 3 would have been denied; 3 as they did.", "Rule that would deny", "closed3", "Storefront may not start"} {
+	for _, want := range []string{"Of 6 requests of the last 7 days, 3 would have been denied; 3 would end as they did.", "Rule that would deny", "closed3", "Storefront may not start"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("a replay lacks %q: %s", want, w.Body)
 		}

@@ -26,7 +26,7 @@ func replayWords(r *gate.Replayed, days int) string {
 	if len(said) == 0 {
 		return of + "all would have ended as they did."
 	}
-	return of + strings.Join(said, ", ") + "; " + count(r.Same) + " as they did."
+	return of + strings.Join(said, ", ") + "; " + count(r.Same) + " would end as they did."
 }
 
 // replayTone is how that looks.
