@@ -35,6 +35,9 @@ type Deps struct {
 	Notify Notify
 	// Trust is nil where no image is verified; there are no such pages then.
 	Trust Trust
+	// Admission is nil where nothing that is deployed is decided on; there are no such
+	// pages then.
+	Admission Admission
 	// Fingerprint is that of the server's certificate authority, which an agent
 	// that joins is told.
 	Fingerprint string
@@ -117,6 +120,7 @@ func (c *Console) routes() http.Handler {
 	done(access.ManageImages, "POST /owners/remove", c.removeOwner)
 	c.registryRoutes(seen, done)
 	c.trustRoutes(seen)
+	c.admissionRoutes(seen, done)
 	seen(access.ReadImages, "GET /acceptances", c.acceptances)
 	done(access.ManageImages, "POST /acceptances", c.accept)
 	done(access.ManageImages, "POST /acceptances/{id}/end", c.endAcceptance)
@@ -163,11 +167,23 @@ func (c *Console) registryRoutes(seen, done func(access.Scope, string, view)) {
 func (c *Console) trustRoutes(seen func(access.Scope, string, view)) {
 	seen(access.ReadImages, "GET /trust", c.trust)
 	seen(access.ReadImages, "GET /trust/live", c.trustLive)
-	seen(access.ReadImages, "GET /trust/policy", c.policy)
-	seen(access.ReadImages, "GET /trust/policy/{version}", c.policyVersion)
-	seen(access.ManageTrust, "GET /trust/policy/edit", c.editPolicy)
-	seen(access.ManageTrust, "POST /trust/policy/check", c.confirmedUpTo(maxPolicyForm, c.checkPolicy))
-	seen(access.ManageTrust, "POST /trust/policy/edit", c.confirmedUpTo(maxPolicyForm, c.changePolicy))
+	if c.Trust != nil {
+		c.bookRoutes(c.trustBook(), seen)
+	}
+}
+
+// admissionRoutes adds the pages of what may be deployed.
+func (c *Console) admissionRoutes(seen, done func(access.Scope, string, view)) {
+	if c.Admission == nil {
+		return
+	}
+	seen(access.ReadAdmission, "GET /admission", c.admission)
+	seen(access.ReadAdmission, "GET /admission/verdicts/{id}", c.verdict)
+	c.bookRoutes(c.admissionBook(), seen)
+	seen(access.ReadAdmission, "GET /admission/exceptions", c.exceptions)
+	seen(access.ManageAdmission, "GET /admission/exceptions/new", c.newException)
+	done(access.ManageAdmission, "POST /admission/exceptions", c.makeException)
+	done(access.ManageAdmission, "POST /admission/exceptions/{id}/withdraw", c.withdrawException)
 }
 
 // guardHeaders sets what keeps a browser from doing anything with a page but

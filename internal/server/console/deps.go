@@ -5,11 +5,14 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/access"
+	"github.com/castellan-security/castellan/internal/admission"
+	"github.com/castellan-security/castellan/internal/admit"
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/notice"
 	"github.com/castellan-security/castellan/internal/server/account"
+	"github.com/castellan-security/castellan/internal/server/gate"
 	"github.com/castellan-security/castellan/internal/server/images"
 	"github.com/castellan-security/castellan/internal/server/live"
 	"github.com/castellan-security/castellan/internal/server/notify"
@@ -30,6 +33,7 @@ type Store interface {
 	Findings
 	Judged
 	Held
+	store.ImageNames
 }
 
 // Events reads what sensors saw.
@@ -185,6 +189,42 @@ type TrustChanges interface {
 	Explain(who access.Identity, text string) (means []trust.Passage, problems []trust.Problem, err error)
 	Try(ctx context.Context, who access.Identity, text string) (verify.Trial, error)
 	SetPolicy(ctx context.Context, who access.Identity, text, comment string, after int64) (store.TrustPolicy, error)
+}
+
+// Admission decides what may be deployed; *gate.Service satisfies it. It refuses
+// what an identity may not do.
+type Admission interface {
+	AdmissionVerdicts
+	AdmissionPolicies
+	AdmissionChanges
+	AdmissionExceptions
+}
+
+// AdmissionVerdicts reads what was asked for, and how it ended.
+type AdmissionVerdicts interface {
+	Verdicts(ctx context.Context, who access.Identity, q store.AdmissionQuery) ([]store.AdmissionLine, error)
+	Verdict(ctx context.Context, who access.Identity, name string) (gate.Record, error)
+	Totals(ctx context.Context, who access.Identity, since time.Time) (store.AdmissionTotals, error)
+}
+
+// AdmissionPolicies reads the admission policy and its history.
+type AdmissionPolicies interface {
+	Policy(ctx context.Context, who access.Identity, version int64) (store.AdmissionPolicy, error)
+	Policies(ctx context.Context, who access.Identity, before int64, limit int) ([]store.AdmissionPolicy, error)
+}
+
+// AdmissionChanges changes it.
+type AdmissionChanges interface {
+	Check(who access.Identity, text string) ([]admit.Problem, error)
+	Replay(ctx context.Context, who access.Identity, r gate.Replay) (gate.Replayed, error)
+	SetPolicy(ctx context.Context, who access.Identity, text, comment string, after int64) (store.AdmissionPolicy, error)
+}
+
+// AdmissionExceptions keeps the leave that people gave.
+type AdmissionExceptions interface {
+	Exceptions(ctx context.Context, who access.Identity, all bool) ([]store.AdmissionException, error)
+	Except(ctx context.Context, who access.Identity, e admission.Exception) (store.AdmissionException, error)
+	Withdraw(ctx context.Context, who access.Identity, id string) (store.AdmissionException, error)
 }
 
 // Notify decides who is told of what happens; *notify.Service satisfies it. It

@@ -43,6 +43,13 @@ func trustFilter(v url.Values) filter {
 	return newFilter("/trust", []string{"state", "running", "signer", "repository", "image"}, v)
 }
 
+// admissionFilter does the same for the list of verdicts on deployments.
+func admissionFilter(v url.Values) filter {
+	return newFilter("/admission", []string{
+		"outcome", "door", "rule", "group", "family", "cluster", "service", "image", "host", "audited", "since", "until",
+	}, v)
+}
+
 // vulnerabilityFilter does the same for the list of vulnerabilities, and for
 // those of one image, which is at another address.
 func vulnerabilityFilter(path string, v url.Values) filter {

@@ -19,6 +19,7 @@ import (
 	"github.com/castellan-security/castellan/internal/server/account"
 	"github.com/castellan-security/castellan/internal/server/console"
 	"github.com/castellan-security/castellan/internal/server/console/consoletest"
+	"github.com/castellan-security/castellan/internal/server/gate"
 	"github.com/castellan-security/castellan/internal/server/live"
 	"github.com/castellan-security/castellan/internal/server/verify"
 )
@@ -44,6 +45,7 @@ type house struct {
 	images   *fakeImages
 	notify   *fakeNotify
 	trust    *fakeTrust
+	gate     *fakeGate
 	tables   *live.Tables
 	feed     *live.Feed
 	wrong    *live.Conditions
@@ -90,10 +92,12 @@ func newHouse(shop consoletest.Shop, now time.Time) (*house, error) {
 	}
 	var trusting *verify.Service
 	trusting, h.trust = newTrust(h.store, h.now)
+	var deciding *gate.Service
+	deciding, h.gate = newGate(h.trust, h.now)
 	var err error
 	h.Console, err = console.New(console.Deps{
 		Store: h.store, Account: h.accounts, Tables: h.tables, Feed: h.feed, Conditions: h.wrong,
-		Images: h.images, Registries: newRegistries(h.accounts, h.now), Enrolment: fakeEnrolment{h.accounts}, Notify: h.notify, Trust: trusting, Fingerprint: "sha256:0f3c",
+		Images: h.images, Registries: newRegistries(h.accounts, h.now), Enrolment: fakeEnrolment{h.accounts}, Notify: h.notify, Trust: trusting, Admission: deciding, Fingerprint: "sha256:0f3c",
 		Status: status, Version: "0.1.0-test", Clock: clock,
 	})
 	return h, err

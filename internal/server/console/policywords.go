@@ -1,12 +1,10 @@
 package console
 
 import (
-	"strconv"
 	"strings"
 
 	"github.com/castellan-security/castellan/internal/server/verify"
 	"github.com/castellan-security/castellan/internal/store"
-	"github.com/castellan-security/castellan/internal/trust"
 	"github.com/castellan-security/castellan/internal/untrusted"
 )
 
@@ -72,7 +70,7 @@ func problemCount(p policyCheck) string {
 }
 
 // place says where a problem is.
-func place(x trust.Problem) string {
+func place(x textProblem) string {
 	switch {
 	case x.Line == 0:
 		return "As a whole"
@@ -180,19 +178,3 @@ func lineNumber(n int) string {
 	}
 	return count(n)
 }
-
-// trialSays is a trial for those who hear it.
-func trialSays(d editData) string {
-	switch {
-	case d.Trial != nil:
-		return trialWords(d.Trial)
-	case d.Tries && d.Problem != "":
-		return d.Problem
-	case d.Tries && len(d.Checked.Problems) > 0:
-		return "It can't be tried: " + problemCount(d.Checked) + "."
-	}
-	return ""
-}
-
-// versionHref is the address of a version's page.
-func versionHref(version int64) string { return "/trust/policy/" + strconv.FormatInt(version, 10) }

@@ -34,6 +34,9 @@ var notices = map[string]string{
 	"target-tested":    "The target has taken a test.",
 	"target-changed":   "The target is changed. Test it, to see that it is reached.",
 	"target-removed":   "The target is removed. It is told nothing more.",
+	"admission-set":    "It is the admission policy now. It holds at once, and agents are told.",
+	"exception-made":   "The exception holds at once, and agents are told.",
+	"exception-ended":  "The exception is withdrawn. Its rules count again at once.",
 	"policy-set":       "It is the trust policy now. What runs is verified anew by it.",
 }
 

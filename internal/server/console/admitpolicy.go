@@ -1,0 +1,141 @@
+package console
+
+import (
+	"context"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/access"
+	"github.com/castellan-security/castellan/internal/admission"
+	"github.com/castellan-security/castellan/internal/admit"
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/server/gate"
+	"github.com/castellan-security/castellan/internal/store"
+)
+
+const (
+	// replayFor is how long one trial goes on with further parts of the past.
+	replayFor = 8 * time.Second
+	// replayDays is how far back a trial goes unless it is said.
+	replayDays = 7
+	// maxReplayDays is how far back it can be asked to go.
+	maxReplayDays = 366
+)
+
+// admissionBook is the policy of what may be deployed. Its starter is the first
+// policy that the command line writes, too.
+func (c *Console) admissionBook() *book {
+	rules, err := admit.Builtins()
+	return &book{
+		path: "/admission/policy", here: "admission", name: "admission policy", up: "/admission", upName: "Admission", glyph: "gate", done: "admission-set",
+		most: store.MaxAdmissionPolicy, comment: gate.MaxComment, starter: string(admit.First()), reads: access.ReadAdmission, manages: access.ManageAdmission,
+		tabs: admissionTabs(), hint: "`mode: audit` only tells what it would refuse, `enforce` refuses it. What a rule needs and nobody knows is never a pass.",
+		tryHint:  "Replay decides anew on what was asked for, by this text, with what was known then. It changes nothing.",
+		tryTitle: "What it would have changed", tryField: replaySpan(replayDays), tryName: "Replay", blank: noAdmissionPolicy, aside: schemaPanel(rules, err),
+		read: func(ctx context.Context, who access.Identity, version int64) (edition, error) {
+			p, err := c.Admission.Policy(ctx, who, version)
+			return edition(p), err
+		},
+		list: func(ctx context.Context, who access.Identity, before int64, limit int) ([]edition, error) {
+			all, err := c.Admission.Policies(ctx, who, before, limit)
+			out := make([]edition, len(all))
+			for i := range all {
+				out[i] = edition(all[i])
+			}
+			return out, err
+		},
+		explain: func(who access.Identity, text string) ([]passage, []textProblem, error) {
+			problems, err := c.Admission.Check(who, text)
+			if err != nil {
+				return nil, nil, err
+			}
+			out := make([]textProblem, len(problems))
+			for i, p := range problems {
+				out[i] = textProblem{p.Line, p.Column, p.Text, p.Remedy}
+			}
+			return admissionPassages(text), out, nil
+		},
+		set: func(ctx context.Context, who access.Identity, text, comment string, after int64) error {
+			_, err := c.Admission.SetPolicy(ctx, who, text, comment, after)
+			return err
+		},
+		try: c.replay,
+	}
+}
+
+// admissionPassages say what a policy means; nothing of a text that is none.
+func admissionPassages(text string) []passage {
+	p, err := admit.Read([]byte(text), gate.PolicyName)
+	if err != nil {
+		return nil // Check has said why
+	}
+	first := passage{Text: "What a rule has something against is refused, where no scope says otherwise."}
+	if p.Mode() != admit.Enforce {
+		first.Text = "What a rule has something against is told and let pass, where no scope says otherwise."
+	}
+	for _, d := range admission.Doors() {
+		if p.OnError(d) == admission.Allow {
+			first.Parts = append(first.Parts, passage{Text: "The door " + doorWords(d) + " lets pass what nobody can decide."})
+		}
+	}
+	out := []passage{first}
+	for _, r := range p.Rules() {
+		x := passage{Line: r.Line, Text: r.Title}
+		says := "rule " + r.ID
+		if r.Use != "" && r.Use != r.ID {
+			says += ", which is the built-in rule " + r.Use
+		}
+		if r.Mode != admit.Enforce {
+			says += "; mode " + string(r.Mode) + ", whatever holds elsewhere"
+		}
+		x.Parts = []passage{{Text: says}}
+		out = append(out, x)
+	}
+	for _, e := range p.Exceptions() {
+		out = append(out, passage{
+			Text:  "Excepted until " + day(e.Expires) + ": " + strings.Join(e.Rules, ", "),
+			Parts: []passage{{Text: exceptionFor(&e)}, {Text: e.Owner + ": " + e.Reason}},
+		})
+	}
+	return out
+}
+
+// replay decides anew on the requests of some days by a text.
+func (c *Console) replay(ctx context.Context, v visit, text string, form url.Values) (trialResult, error) {
+	days, err := strconv.Atoi(orElse(form.Get("days"), strconv.Itoa(replayDays)))
+	if err != nil || days < 1 || days > maxReplayDays {
+		return trialResult{}, fault.New(fault.Invalid, "want a number of days from 1 to %d", maxReplayDays)
+	}
+	before, err := strconv.ParseInt(orElse(form.Get("further"), "0"), 10, 64)
+	if err != nil || before < 0 {
+		return trialResult{}, fault.New(fault.Invalid, "no verdict is called %.40q", form.Get("further"))
+	}
+	q := store.AdmissionQuery{Since: v.now.AddDate(0, 0, -days), Before: before}
+	var all gate.Replayed
+	for end := time.Now().Add(replayFor); ; {
+		part, err := c.Admission.Replay(ctx, v.who, gate.Replay{Text: text, Of: q})
+		if err != nil {
+			return trialResult{}, err
+		}
+		all.Add(&part)
+		if part.Next == 0 || time.Now().After(end) {
+			break
+		}
+		q.Before = part.Next
+	}
+	hosts, err := c.hostNames(ctx)
+	if err != nil {
+		return trialResult{}, err
+	}
+	return trialResult{replayWords(&all, days), replayPart(page{Now: v.now, files: c.assets}, replayData{all, days, before > 0, hosts})}, nil
+}
+
+// replayData is what a replay has found.
+type replayData struct {
+	gate.Replayed
+	Days  int
+	Later bool // it is a further part, behind one that was shown before
+	Hosts map[string]string
+}
