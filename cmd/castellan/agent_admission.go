@@ -7,11 +7,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
 	"github.com/castellan-security/castellan/internal/adapter/docker"
 	"github.com/castellan-security/castellan/internal/adapter/docker/authz"
+	"github.com/castellan-security/castellan/internal/adapter/ecs"
 	"github.com/castellan-security/castellan/internal/admission"
 	"github.com/castellan-security/castellan/internal/agent"
 	"github.com/castellan-security/castellan/internal/agent/brief"
@@ -92,6 +94,7 @@ func (g *globals) openAdmission(ctx context.Context, o agentOptions, id string, 
 		Allow: func() bool { return decider.Allows(admission.Docker) }, Report: decider.Decided,
 		Name: strings.TrimSuffix(filepath.Base(o.admission.socket), ".sock"), Host: id, Trusted: o.admission.trusted, AgentImages: o.admission.agentImages, Agents: o.admission.agents,
 	}
+	options.Cluster = whereabouts(ecs.New(ecs.Options{}, log.With("door", "ecs")))
 	if o.proc == "/proc" { // else this program has another root than the engine
 		options.Resolve = authz.HostPath
 	}
@@ -101,6 +104,26 @@ func (g *globals) openAdmission(ctx context.Context, o agentOptions, id string, 
 	}
 	d.log.Info("the engine may ask here", "socket", o.admission.socket, "policy", decider.Policy().Name())
 	return d, nil
+}
+
+// whereabouts tells where this host is in ECS, as its ECS agent says; what that said
+// once holds while it is away.
+func whereabouts(i *ecs.Identifier) func(context.Context) admission.Place {
+	var mu sync.Mutex
+	var last admission.Place
+	return func(ctx context.Context) admission.Place {
+		arn, cluster := i.Instance(ctx)
+		mu.Lock()
+		defer mu.Unlock()
+		if cluster == "" {
+			return last
+		}
+		last = admission.Place{Cluster: cluster}
+		if part := strings.SplitN(arn, ":", 6); len(part) == 6 {
+			last.Region, last.Account = part[3], part[4]
+		}
+		return last
+	}
 }
 
 // run answers until ctx ends.

@@ -81,6 +81,10 @@ type Options struct {
 	AgentImages []string
 	// Agents are subjects of client certificates that are the ECS agent's.
 	Agents []string
+	// Cluster tells to which cluster of ECS this host belongs, as it knows itself;
+	// the zero value if it does not. It goes before what labels say, which anybody on
+	// the engine's socket may set. Nil: nobody knows.
+	Cluster func(ctx context.Context) admission.Place
 	// Resolve tells where a path of the host leads when all symbolic links are
 	// followed; nil where that cannot be known.
 	Resolve func(path string) (string, error)

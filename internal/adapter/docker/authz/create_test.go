@@ -1,6 +1,7 @@
 package authz_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -68,6 +69,31 @@ func TestCreate(t *testing.T) {
 	}
 	if got.ID == "" || got.At.IsZero() {
 		t.Errorf("request has no id or time: %q, %s", got.ID, got.At)
+	}
+}
+
+// TestLabelsDoNotMoveAHost has a caller claim a cluster that the host is not of, and
+// one that claims none.
+func TestLabelsDoNotMoveAHost(t *testing.T) {
+	prod := admission.Place{Account: "1", Region: "r", Cluster: "prod"}
+	for _, tc := range []struct {
+		name   string
+		own    admission.Place
+		labels string
+		want   admission.Place
+	}{
+		{"another cluster", prod, `{"com.amazonaws.ecs.cluster":"playground","com.amazonaws.ecs.task-arn":"arn:aws:ecs:x:9:task/playground/1"}`, prod},
+		{"no labels", prod, `{}`, prod},
+		{"a host that does not know", admission.Place{}, `{"com.amazonaws.ecs.cluster":"shop"}`, admission.Place{Cluster: "shop"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			o := authz.Options{Host: "agent1", Cluster: func(context.Context) admission.Place { return tc.own }}
+			got := created(t, shop(), o, `{`+image+`,"Labels":`+tc.labels+`}`).Place
+			tc.want.Host = "agent1"
+			if got != tc.want {
+				t.Errorf("place = %+v, want %+v", got, tc.want)
+			}
+		})
 	}
 }
 

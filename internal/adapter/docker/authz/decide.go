@@ -173,7 +173,10 @@ func (p *Plugin) decide(ctx context.Context, c *call, a address, r route, req ad
 			}
 		}()
 	}
-	err := p.contained(func() error { return p.complete(ctx, c, a, r, &req) })
+	err := p.contained(func() error {
+		defer p.locate(ctx, &req)
+		return p.complete(ctx, c, a, r, &req)
+	})
 	switch {
 	case errors.Is(err, errPass):
 		return true, ""
@@ -194,6 +197,16 @@ func (p *Plugin) decide(ctx context.Context, c *call, a address, r route, req ad
 		return true, ""
 	}
 	return false, message(v)
+}
+
+// locate puts a request where this host is, whatever labels say of that.
+func (p *Plugin) locate(ctx context.Context, req *admission.Request) {
+	if p.options.Cluster == nil {
+		return
+	}
+	if at := p.options.Cluster(ctx); at.Cluster != "" {
+		req.Place.Account, req.Place.Region, req.Place.Cluster = at.Account, at.Region, at.Cluster
+	}
 }
 
 // ask asks for a verdict, and again while facts are being found out and there is
