@@ -610,7 +610,7 @@ func noVerdicts(d admissionData) templ.Component {
 			templ_7745c5c3_Var20 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 43, "<p>A verdict appears here when a door asks: the container engine of a host by its authorization plugin, an ECS deployment or CloudFormation by a Lambda function, a build server before anything reaches AWS.</p><p>The quickest way to see one, with a token that may decide on admissions: <code>castellan admit decide request.json</code>. How each door is wired is in the documentation: <code>docs/admission.md</code>.</p>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 43, "<p>A verdict appears here when a door asks: the container engine of a host by its authorization plugin, an ECS deployment or CloudFormation by a Lambda function, a build server before anything reaches AWS.</p><p>The quickest way to see one, with a token that may decide on admissions: <code>castellan admit decide request.json</code>. How each door is wired is in the documentation: <code>docs/admission-docker.md</code> (engines), <code>docs/admission-aws.md</code> (AWS), <code>docs/admission.md</code> (builds).</p>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -68,7 +68,7 @@ func TestAdmissionBegins(t *testing.T) {
 	h := shopHouse(t)
 	h.gate.policies, h.gate.verdicts = nil, nil
 	h.shows(t, access.Viewer, "/admission", "There is no admission policy yet", "castellan admit init", "castellan admit policy set", "It needs an administrator",
-		"Nothing was asked for yet", "castellan admit decide", "docs/admission.md", "Without a policy every answer is no")
+		"Nothing was asked for yet", "castellan admit decide", "docs/admission-docker.md", "docs/admission-aws.md", "Without a policy every answer is no")
 	if body := h.get(t, access.Administrator, "/admission").Body.String(); !strings.Contains(body, `href="/admission/policy/edit"`) {
 		t.Error("an administrator is not led to the editor")
 	}
