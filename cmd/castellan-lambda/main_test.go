@@ -81,6 +81,7 @@ type cloud struct {
 	image      string            // of its container
 	ill        bool              // ECS does not answer
 	objects    map[string][]byte // of S3, by path
+	token      string            // in the secret
 
 	mu    sync.Mutex
 	asked map[string]int // service:Operation
@@ -93,7 +94,7 @@ const (
 )
 
 func newCloud(t *testing.T) *cloud {
-	c := &cloud{asked: map[string]int{}, objects: map[string][]byte{}, image: "123456789012.dkr.ecr.us-west-2.amazonaws.com/shop/web:1"}
+	c := &cloud{token: "cst_token", asked: map[string]int{}, objects: map[string][]byte{}, image: "123456789012.dkr.ecr.us-west-2.amazonaws.com/shop/web:1"}
 	c.Server = httptest.NewServer(c)
 	t.Cleanup(c.Close)
 	return c
@@ -195,9 +196,9 @@ func (c *cloud) answer(operation string, in object) (int, object) {
 		c.mu.Unlock()
 		return 200, object{}
 	case "GetSecretValue":
-		return 200, object{"SecretString": "cst_token"}
+		return 200, object{"SecretString": c.token}
 	case "GetParameter":
-		return 200, object{"Parameter": object{"Value": "cst_token"}}
+		return 200, object{"Parameter": object{"Value": c.token}}
 	}
 	return 400, object{"__type": "UnknownOperationException", "message": operation}
 }
