@@ -29,10 +29,6 @@ type (
 	Problem = policy.Problem
 	// Given is what a decision rests on besides the request.
 	Given = decide.Given
-	// Past is a request that was decided on.
-	Past = decide.Past
-	// Difference is a request on which another policy decides otherwise.
-	Difference = decide.Difference
 	// Step is what became of one rule in a decision.
 	Step = decide.Step
 	// Mode is what becomes of what a rule refuses.
@@ -212,11 +208,6 @@ func (p *Policy) Exceptions() []admission.Exception {
 
 // CheckException says what is missing of an exception, nil if it is complete.
 func CheckException(e *admission.Exception) []Problem { return policy.Incomplete(e) }
-
-// Replay decides on old requests by another policy; see decide.Replay.
-func Replay(ctx context.Context, p *Policy, all []Past) ([]Difference, error) {
-	return decide.Replay(ctx, p.inner(), all)
-}
 
 // Builtins lists the built-in rules.
 func Builtins() ([]Builtin, error) { return policy.Builtins() }

@@ -2,7 +2,7 @@
 // applies is asked, and every reason is told.
 //
 // It decides from what it is given and nothing else: it asks no registry, no
-// server and no clock, so that an old request can be decided again (see Replay).
+// server and no clock, so that an old request can be decided again.
 package decide
 
 import (

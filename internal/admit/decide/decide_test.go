@@ -223,23 +223,3 @@ func TestVulnerabilitiesAreFolded(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
-
-func TestReplayTellsWhatAnotherPolicyDecidesOtherwise(t *testing.T) {
-	before, after := read(t, "mode: audit\n"+privileged), read(t, "mode: enforce\n"+privileged+"  - use: public-ip\n")
-	quiet := request()
-	for i := range quiet.Task.Containers {
-		quiet.Task.Containers[i].Privileged = false
-	}
-	given := decide.Given{Now: now()}
-	var past []decide.Past
-	for _, r := range []*admission.Request{request(), quiet} {
-		past = append(past, decide.Past{Request: *r, Given: given, Verdict: decide.Decide(context.Background(), before, r, given)})
-	}
-	got, err := decide.Replay(context.Background(), after, past)
-	if err != nil || len(got) != 1 || got[0].Index != 0 || got[0].After.Outcome != admission.Deny || len(got[0].Added) != 2 || len(got[0].Gone) != 2 {
-		t.Errorf("%v, %+v", err, got)
-	}
-	if got, err := decide.Replay(context.Background(), before, past); err != nil || len(got) != 0 {
-		t.Errorf("the same policy decides otherwise: %v, %+v", err, got)
-	}
-}
