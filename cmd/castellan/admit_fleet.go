@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,11 +13,6 @@ import (
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/store"
 )
-
-// admitPolicyPage is the API's answer to a listing of policies.
-type admitPolicyPage struct {
-	Policies []store.AdmissionPolicy `json:"policies"`
-}
 
 // admitProblems is the API's answer to a check of a policy.
 type admitProblems struct {
@@ -38,6 +31,15 @@ func (g *globals) admitOfFleet() []*cobra.Command {
 
 func (g *globals) admitPolicy() *cobra.Command {
 	var o askOptions
+	p := &fleetPolicy{
+		name: "admission", route: "/admit", command: "castellan admit policy set", max: store.MaxAdmissionPolicy, keeps: store.MaxAdmissionPolicies,
+		set: `It holds at
+once for the doors that ask the server, and agents are told. What it would have
+refused: castellan admit replay FILE. With --after it is only taken if that
+version is the newest still.`,
+		example: `castellan admit policy set castellan-admission.yaml --comment "no critical ones"`,
+		next:    "what comes of it: castellan admit verdicts",
+	}
 	c := &cobra.Command{
 		Use:   "policy",
 		Short: "Read and change the admission policy that the server keeps for the fleet",
@@ -45,113 +47,11 @@ func (g *globals) admitPolicy() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	all := []*cobra.Command{g.admitPolicyShow(&o), g.admitPolicySet(&o), g.admitPolicyHistory(&o), g.admitPolicyCheck(&o)}
+	all := []*cobra.Command{p.showCommand(g, &o), p.setCommand(g, &o), p.historyCommand(g, &o), g.admitPolicyCheck(&o)}
 	for _, x := range all {
 		o.flags(x)
 	}
 	c.AddCommand(all...)
-	return c
-}
-
-func (g *globals) admitPolicyShow(o *askOptions) *cobra.Command {
-	var version int64
-	c := &cobra.Command{
-		Use:   "show",
-		Short: "Print the fleet's admission policy, as the server keeps it",
-		Long:  "Print the fleet's admission policy, as the server keeps it.\n" + exitHelp,
-		Args:  cobra.NoArgs,
-	}
-	f := outputFlag(c)
-	c.Flags().Int64Var(&version, "version", 0, "print this version (default: the newest)")
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		api, err := g.dial(*o)
-		if err != nil {
-			return err
-		}
-		var p store.AdmissionPolicy
-		if err := api.get(c.Context(), "/admit/policy", url.Values{"version": {strconv.FormatInt(version, 10)}}, &p); err != nil {
-			return err
-		}
-		return g.print(*f, p, func() error {
-			fmt.Fprintf(g.err, "version %d by %s, %s\n", p.Version, printable(p.Actor), p.Created.Local().Format(time.DateTime))
-			_, err := fmt.Fprint(g.out, p.Text)
-			return err
-		})
-	}
-	return c
-}
-
-func (g *globals) admitPolicySet(o *askOptions) *cobra.Command {
-	var comment string
-	var after int64
-	c := &cobra.Command{
-		Use:   "set FILE",
-		Short: "Make a file the fleet's admission policy",
-		Long: `Make a file ("-" is the standard input) the fleet's admission policy. It holds at
-once for the doors that ask the server, and agents are told. What it would have
-refused: castellan admit replay FILE. With --after it is only taken if that
-version is the newest still.
-` + exitHelp,
-		Example: `  castellan admit policy set castellan-admission.yaml --comment "no critical ones"`,
-		Args:    cobra.ExactArgs(1),
-	}
-	c.Flags().StringVar(&comment, "comment", "", "why it is changed")
-	c.Flags().Int64Var(&after, "after", 0, "the version that was changed, 0 for none (default: whatever is the newest)")
-	c.RunE = func(c *cobra.Command, args []string) error {
-		b, err := g.readSmall(args[0], store.MaxAdmissionPolicy)
-		if err != nil {
-			return fmt.Errorf("read admission policy: %w", err)
-		}
-		api, err := g.dial(*o)
-		if err != nil {
-			return err
-		}
-		if !c.Flags().Changed("after") {
-			var p store.AdmissionPolicy
-			if err := api.get(c.Context(), "/admit/policy", nil, &p); err != nil && !fault.Is(err, fault.NotFound) {
-				return err
-			}
-			after = p.Version
-		}
-		var p store.AdmissionPolicy
-		if err := api.do(c.Context(), http.MethodPut, "/admit/policy", map[string]any{"text": string(b), "comment": comment, "after": after}, &p); err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(g.out, "version %d is the admission policy now; what comes of it: castellan admit verdicts\n", p.Version)
-		return err
-	}
-	return c
-}
-
-func (g *globals) admitPolicyHistory(o *askOptions) *cobra.Command {
-	c := &cobra.Command{
-		Use:   "history",
-		Short: "Say who changed the fleet's admission policy, when and why",
-		Long:  "Say who changed the fleet's admission policy, when and why; the newest first.\n" + exitHelp,
-		Args:  cobra.NoArgs,
-	}
-	f := outputFlag(c)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		api, err := g.dial(*o)
-		if err != nil {
-			return err
-		}
-		var page admitPolicyPage
-		if err := api.get(c.Context(), "/admit/policies", url.Values{"limit": {strconv.Itoa(store.MaxAdmissionPolicies)}}, &page); err != nil {
-			return err
-		}
-		return g.print(*f, page, func() error {
-			if len(page.Policies) == 0 {
-				fmt.Fprintln(g.err, "there is no admission policy yet; castellan admit policy set FILE")
-				return nil
-			}
-			rows := make([][]cell, 0, len(page.Policies))
-			for _, p := range page.Policies {
-				rows = append(rows, []cell{{strconv.FormatInt(p.Version, 10), plain}, {p.Created.Local().Format(time.DateTime), plain}, text(p.Actor), text(p.Comment)})
-			}
-			return g.table([]string{"VERSION", "CHANGED", "BY", "WHY"}, rows)
-		})
-	}
 	return c
 }
 

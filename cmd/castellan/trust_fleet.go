@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
@@ -20,11 +18,6 @@ import (
 type trustImagePage struct {
 	Images []store.TrustImage `json:"images"`
 	Totals store.TrustTotals  `json:"totals"`
-}
-
-// trustPolicyPage is the API's answer to a listing of policies.
-type trustPolicyPage struct {
-	Policies []store.TrustPolicy `json:"policies"`
 }
 
 // newTrustImages lists what the fleet's agents and the server have verified.
@@ -128,111 +121,18 @@ func signedBy(signers []store.TrustSigner) string {
 // trustPolicyOfFleet are the commands about the policy that a server keeps.
 func (g *globals) trustPolicyOfFleet() []*cobra.Command {
 	var o askOptions
-	all := []*cobra.Command{g.trustPolicyShow(&o), g.trustPolicyTry(&o), g.trustPolicySet(&o), g.trustPolicyHistory(&o)}
+	p := &fleetPolicy{
+		name: "trust", route: "/trust", command: "castellan trust policy set", max: store.MaxTrustPolicy, keeps: store.MaxTrustPolicies,
+		set: `All images that
+run are verified anew. It can't name other files: keys, certificates and trusted
+roots stand in it, below pem. With --after it is only taken if that version is
+the newest still.`,
+		example: `castellan trust policy set castellan-trust.yaml --comment "the new key of the build"`,
+		next:    "what runs is verified anew: castellan trust images",
+	}
+	all := []*cobra.Command{p.showCommand(g, &o), g.trustPolicyTry(&o), p.setCommand(g, &o), p.historyCommand(g, &o)}
 	for _, c := range all {
 		o.flags(c)
 	}
 	return all
-}
-
-func (g *globals) trustPolicyShow(o *askOptions) *cobra.Command {
-	var version int64
-	c := &cobra.Command{
-		Use:   "show",
-		Short: "Print the fleet's trust policy, as the server keeps it",
-		Long:  "Print the fleet's trust policy, as the server keeps it.\n" + exitHelp,
-		Args:  cobra.NoArgs,
-	}
-	f := outputFlag(c)
-	c.Flags().Int64Var(&version, "version", 0, "print this version (default: the newest)")
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		api, err := g.dial(*o)
-		if err != nil {
-			return err
-		}
-		var p store.TrustPolicy
-		if err := api.get(c.Context(), "/trust/policy", url.Values{"version": {strconv.FormatInt(version, 10)}}, &p); err != nil {
-			return err
-		}
-		return g.print(*f, p, func() error {
-			fmt.Fprintf(g.err, "version %d by %s, %s\n", p.Version, printable(p.Actor), p.Created.Local().Format(time.DateTime))
-			_, err := fmt.Fprint(g.out, p.Text)
-			return err
-		})
-	}
-	return c
-}
-
-func (g *globals) trustPolicySet(o *askOptions) *cobra.Command {
-	var comment string
-	var after int64
-	c := &cobra.Command{
-		Use:   "set FILE",
-		Short: "Make a file the fleet's trust policy",
-		Long: `Make a file ("-" is the standard input) the fleet's trust policy. All images that
-run are verified anew. It can't name other files: keys, certificates and trusted
-roots stand in it, below pem. With --after it is only taken if that version is
-the newest still.
-` + exitHelp,
-		Example: `  castellan trust policy set castellan-trust.yaml --comment "the new key of the build"`,
-		Args:    cobra.ExactArgs(1),
-	}
-	c.Flags().StringVar(&comment, "comment", "", "why it is changed")
-	c.Flags().Int64Var(&after, "after", 0, "the version that was changed, 0 for none (default: whatever is the newest)")
-	c.RunE = func(c *cobra.Command, args []string) error {
-		b, err := g.readSmall(args[0], store.MaxTrustPolicy)
-		if err != nil {
-			return fmt.Errorf("read trust policy: %w", err)
-		}
-		api, err := g.dial(*o)
-		if err != nil {
-			return err
-		}
-		if !c.Flags().Changed("after") {
-			var p store.TrustPolicy
-			if err := api.get(c.Context(), "/trust/policy", nil, &p); err != nil && !fault.Is(err, fault.NotFound) {
-				return err
-			}
-			after = p.Version
-		}
-		var p store.TrustPolicy
-		if err := api.do(c.Context(), http.MethodPut, "/trust/policy", map[string]any{"text": string(b), "comment": comment, "after": after}, &p); err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(g.out, "version %d is the trust policy now; what runs is verified anew: castellan trust images\n", p.Version)
-		return err
-	}
-	return c
-}
-
-func (g *globals) trustPolicyHistory(o *askOptions) *cobra.Command {
-	c := &cobra.Command{
-		Use:   "history",
-		Short: "Say who changed the fleet's trust policy, when and why",
-		Long:  "Say who changed the fleet's trust policy, when and why; the newest first.\n" + exitHelp,
-		Args:  cobra.NoArgs,
-	}
-	f := outputFlag(c)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		api, err := g.dial(*o)
-		if err != nil {
-			return err
-		}
-		var page trustPolicyPage
-		if err := api.get(c.Context(), "/trust/policies", url.Values{"limit": {strconv.Itoa(store.MaxTrustPolicies)}}, &page); err != nil {
-			return err
-		}
-		return g.print(*f, page, func() error {
-			if len(page.Policies) == 0 {
-				fmt.Fprintln(g.err, "there is no trust policy yet; castellan trust policy set FILE")
-				return nil
-			}
-			rows := make([][]cell, 0, len(page.Policies))
-			for _, p := range page.Policies {
-				rows = append(rows, []cell{{strconv.FormatInt(p.Version, 10), plain}, {p.Created.Local().Format(time.DateTime), plain}, text(p.Actor), text(p.Comment)})
-			}
-			return g.table([]string{"VERSION", "CHANGED", "BY", "WHY"}, rows)
-		})
-	}
-	return c
 }
