@@ -1,11 +1,8 @@
 package policy
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
+	"cmp"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -15,6 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/castellan-security/castellan/internal/admit/condition"
+	"github.com/castellan-security/castellan/internal/written"
 )
 
 // Limits of the document as such.
@@ -28,83 +26,26 @@ type reader struct {
 	file     string
 	lines    []string // of the text, for columns within blocks
 	problems Problems
-	nodes    int
 }
 
-func at(n *yaml.Node) Position { return Position{n.Line, n.Column} }
+func at(n *yaml.Node) Position { return written.At(n) }
 
 // wrong notes a problem; all after the first MaxProblems are left out.
 func (r *reader) wrong(p Position, remedy, format string, args ...any) {
 	if len(r.problems) < MaxProblems {
-		r.problems = append(r.problems, Problem{r.file, p, fmt.Sprintf(format, args...), remedy})
+		r.problems = append(r.problems, Problem{File: r.file, Position: p, Text: fmt.Sprintf(format, args...), Remedy: remedy})
 	}
 }
 
 // document parses the text; nil if that is not possible.
 func (r *reader) document(b []byte) *yaml.Node {
-	if trimmed := bytes.TrimSpace(b); len(trimmed) > 0 && trimmed[0] == '{' && json.Valid(trimmed) {
-		b = bytes.ReplaceAll(b, []byte("\t"), []byte(" ")) // blanks to JSON, errors to YAML
-	}
-	r.lines = strings.Split(string(b), "\n")
-	n, err := parse(b)
-	if err != nil {
-		r.wrong(Position{}, "a policy is one document of YAML or JSON; castellan admit init writes one", "%s", strings.TrimPrefix(err.Error(), "yaml: "))
+	d, broken := written.Parse(b, written.Limits{Depth: maxDepth, Values: maxNodes})
+	r.lines = d.Lines
+	if broken != nil {
+		r.wrong(broken.Position, cmp.Or(broken.Remedy, "a policy is one document of YAML or JSON; castellan admit init writes one"), "%s", broken.Text)
 		return nil
 	}
-	if n.Kind == yaml.DocumentNode {
-		n = n.Content[0]
-	}
-	if !r.plain(n, 0) {
-		return nil
-	}
-	return n
-}
-
-func parse(b []byte) (n *yaml.Node, err error) {
-	defer func() {
-		// The library is known to panic on some damaged documents.
-		if p := recover(); p != nil {
-			n, err = nil, fmt.Errorf("no YAML: %v", p)
-		}
-	}()
-	d := yaml.NewDecoder(bytes.NewReader(b))
-	n = &yaml.Node{}
-	if err := d.Decode(n); errors.Is(err, io.EOF) || err == nil && len(n.Content) == 0 {
-		return nil, errors.New("the policy is empty")
-	} else if err != nil {
-		return nil, err
-	}
-	var second yaml.Node
-	if err := d.Decode(&second); !errors.Is(err, io.EOF) {
-		return nil, errors.New("there is more than one document")
-	}
-	return n, nil
-}
-
-// plain refuses what a policy doesn't need and what makes documents grow when
-// they are read: anchors, aliases, tags.
-func (r *reader) plain(n *yaml.Node, depth int) bool {
-	r.nodes++
-	switch {
-	case depth > maxDepth:
-		r.wrong(at(n), "", "values within values, more than %d deep", maxDepth)
-		return false
-	case r.nodes > maxNodes:
-		r.wrong(at(n), "", "more than %d values", maxNodes)
-		return false
-	case n.Kind == yaml.AliasNode || n.Anchor != "" || n.Tag == "!!merge":
-		r.wrong(at(n), "write the value out where it is needed", "anchors and aliases are not read in a policy: each line must say what it means")
-		return false
-	case n.Style&yaml.TaggedStyle != 0:
-		r.wrong(at(n), "leave the tag out", "tags (%s) are not read in a policy", n.Tag)
-		return false
-	}
-	for _, c := range n.Content {
-		if !r.plain(c, depth+1) {
-			return false
-		}
-	}
-	return true
+	return d.Root
 }
 
 // fields calls for each field of a map the function of that name. Unknown and
@@ -314,7 +255,6 @@ func (r *reader) pattern(n *yaml.Node, what string) (string, bool) {
 // within returns where in the document a place in a text is.
 func (r *reader) within(n *yaml.Node, line, column int) Position {
 	p := at(n)
-	blanks := func(s string) int { return len(s) - len(strings.TrimLeft(s, " ")) }
 	switch {
 	case n.Style&yaml.LiteralStyle != 0:
 		p.Line += line
@@ -325,7 +265,7 @@ func (r *reader) within(n *yaml.Node, line, column int) Position {
 			if all := strings.Split(n.Value, "\n"); line <= len(all) {
 				own = all[line-1]
 			}
-			p.Column = column + blanks(r.lines[p.Line-1]) - blanks(own)
+			p.Column = column + written.Blanks(r.lines[p.Line-1]) - written.Blanks(own)
 		}
 	case n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0 && line == 1:
 		p.Column += column

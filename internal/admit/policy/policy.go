@@ -86,12 +86,6 @@ const (
 	UnknownWarns  OnUnknown = "warn"
 )
 
-// Position is a place in the policy's text; lines and columns count from 1.
-type Position struct {
-	Line   int `json:"line"`
-	Column int `json:"column"`
-}
-
 // Policy is a policy that was read and compiled. It never changes, so that many
 // may decide by it at once.
 type Policy struct {

@@ -1,52 +1,18 @@
 package policy
 
-import (
-	"errors"
-	"fmt"
-	"strings"
+import "github.com/castellan-security/castellan/internal/written"
+
+// What is wrong with a policy, and where.
+type (
+	// Position is a place in the policy's text; lines and columns count from 1.
+	Position = written.Position
+	// Problem is one thing that is wrong with a policy.
+	Problem = written.Problem
+	// Problems is the error of a policy that can't be used: all that is wrong with
+	// it, in the order of its lines. It is never empty.
+	Problems = written.Problems
 )
-
-// Problem is one thing that is wrong with a policy.
-type Problem struct {
-	File     string `json:"file"`
-	Position        // 0, 0 if it is about the whole
-	Text     string `json:"text"`
-	Remedy   string `json:"remedy,omitempty"`
-}
-
-// Error says what is wrong, and where.
-func (p Problem) Error() string {
-	if p.Line == 0 {
-		return fmt.Sprintf("%s: %s", p.File, p.Text)
-	}
-	return fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Column, p.Text)
-}
-
-// Problems is the error of a policy that can't be used: all that is wrong with
-// it, in the order of its lines. It is never empty.
-type Problems []Problem
-
-// Error has a line for each problem, with its remedy.
-func (p Problems) Error() string {
-	var b strings.Builder
-	for i, x := range p {
-		if i > 0 {
-			b.WriteByte('\n')
-		}
-		b.WriteString(x.Error())
-		if x.Remedy != "" && len(p) > 1 {
-			b.WriteString(" (" + x.Remedy + ")")
-		}
-	}
-	return b.String()
-}
 
 // ProblemsOf returns what is wrong with a policy, nil if the error is of
 // something else.
-func ProblemsOf(err error) Problems {
-	var p Problems
-	if errors.As(err, &p) {
-		return p
-	}
-	return nil
-}
+func ProblemsOf(err error) Problems { return written.ProblemsOf(err) }

@@ -1,26 +1,22 @@
 package policy
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
+	"cmp"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/castellan-security/castellan/internal/written"
 )
 
 // Limits of the document as such.
 const (
 	maxDepth = 20 // a policy needs eight
 	maxNodes = 200_000
-	// maxRetried bounds the bytes that are parsed again to find where a document is
-	// broken: a quarter of a second's work.
-	maxRetried = 4 << 20
 )
 
 // reader reads a policy and collects what is wrong with it.
@@ -28,133 +24,26 @@ type reader struct {
 	file     string
 	lines    []string // of the text, for columns within blocks
 	problems Problems
-	nodes    int
 }
 
-func at(n *yaml.Node) Position { return Position{n.Line, n.Column} }
+func at(n *yaml.Node) Position { return written.At(n) }
 
 // wrong notes a problem; all after the first MaxProblems are left out.
 func (r *reader) wrong(p Position, remedy, format string, args ...any) {
 	if len(r.problems) < MaxProblems {
-		r.problems = append(r.problems, Problem{r.file, p, fmt.Sprintf(format, args...), remedy})
+		r.problems = append(r.problems, Problem{File: r.file, Position: p, Text: fmt.Sprintf(format, args...), Remedy: remedy})
 	}
 }
-
-// located says where YAML can't be gone on with. The parser tells no place, or where
-// the list or map begins in which it gave up, which can be the first line of all. It
-// is the line behind the longest beginning of the text that can be parsed.
-func (r *reader) located(said string) (Position, string) {
-	if rest, ok := strings.CutPrefix(said, "line "); ok {
-		if digits, rest, ok := strings.Cut(rest, ": "); ok && strings.Trim(digits, "0123456789") == "" {
-			said = rest
-		}
-	}
-	left := maxRetried
-	good, bad := 0, len(r.lines) // so many lines parse, and so many don't
-	for bad-good > 1 {
-		mid := (good + bad) / 2
-		switch n := r.parses(mid, bad, &left); {
-		case left < 0:
-			return Position{}, said
-		case n > 0:
-			good = n
-		default:
-			bad = mid
-		}
-	}
-	text := r.lines[min(good, len(r.lines)-1)]
-	return Position{good + 1, min(blanks(text)+1, max(1, len(text)))}, said
-}
-
-// parses returns how many lines can be parsed, n or hardly more and fewer than most:
-// within brackets and quotes that go over several lines no beginning parses. It
-// returns 0 if none of these does.
-func (r *reader) parses(n, most int, left *int) int {
-	const brackets = 12 // lines
-	for k := n; k < min(most, n+brackets); k++ {
-		text := strings.Join(r.lines[:k], "\n")
-		if *left -= len(text); *left < 0 {
-			return 0
-		}
-		if _, err := parse([]byte(text)); err == nil || !isYAML(err) {
-			return k
-		}
-	}
-	return 0
-}
-
-// isYAML reports an error of the parser's.
-func isYAML(err error) bool { return strings.HasPrefix(err.Error(), "yaml: ") }
 
 // document parses the text; nil if that is not possible.
 func (r *reader) document(b []byte) *yaml.Node {
-	if trimmed := bytes.TrimSpace(b); len(trimmed) > 0 && trimmed[0] == '{' && json.Valid(trimmed) {
-		b = bytes.ReplaceAll(b, []byte("\t"), []byte(" ")) // blanks to JSON, errors to YAML
-	}
-	r.lines = strings.Split(string(b), "\n")
-	n, err := parse(b)
-	if err != nil {
-		p, said := Position{}, strings.TrimPrefix(err.Error(), "yaml: ")
-		if isYAML(err) {
-			p, said = r.located(said)
-		}
-		r.wrong(p, "a policy is one document of YAML or JSON; docs/trust.md shows one", "%s", said)
+	d, broken := written.Parse(b, written.Limits{Depth: maxDepth, Values: maxNodes})
+	r.lines = d.Lines
+	if broken != nil {
+		r.wrong(broken.Position, cmp.Or(broken.Remedy, "a policy is one document of YAML or JSON; docs/trust.md shows one"), "%s", broken.Text)
 		return nil
 	}
-	if n.Kind == yaml.DocumentNode {
-		n = n.Content[0]
-	}
-	if !r.plain(n, 0) {
-		return nil
-	}
-	return n
-}
-
-func parse(b []byte) (n *yaml.Node, err error) {
-	defer func() {
-		// The library is known to panic on some damaged documents.
-		if p := recover(); p != nil {
-			n, err = nil, fmt.Errorf("no YAML: %v", p)
-		}
-	}()
-	d := yaml.NewDecoder(bytes.NewReader(b))
-	n = &yaml.Node{}
-	if err := d.Decode(n); errors.Is(err, io.EOF) || err == nil && len(n.Content) == 0 {
-		return nil, errors.New("the policy is empty")
-	} else if err != nil {
-		return nil, err
-	}
-	var second yaml.Node
-	if err := d.Decode(&second); !errors.Is(err, io.EOF) {
-		return nil, errors.New("there is more than one document")
-	}
-	return n, nil
-}
-
-// plain refuses what a policy doesn't need and what makes documents grow when
-// they are read: anchors, aliases, tags.
-func (r *reader) plain(n *yaml.Node, depth int) bool {
-	r.nodes++
-	switch {
-	case depth > maxDepth:
-		r.wrong(at(n), "", "values within values, more than %d deep", maxDepth)
-		return false
-	case r.nodes > maxNodes:
-		r.wrong(at(n), "", "more than %d values", maxNodes)
-		return false
-	case n.Kind == yaml.AliasNode || n.Anchor != "" || n.Tag == "!!merge":
-		r.wrong(at(n), "write the value out where it is needed", "anchors and aliases are not read in a policy: each line must say what it means")
-		return false
-	case n.Style&yaml.TaggedStyle != 0:
-		r.wrong(at(n), "leave the tag out", "tags (%s) are not read in a policy", n.Tag)
-		return false
-	}
-	for _, c := range n.Content {
-		if !r.plain(c, depth+1) {
-			return false
-		}
-	}
-	return true
+	return d.Root
 }
 
 // fields calls for each field of a map the function of that name. Unknown and

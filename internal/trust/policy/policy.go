@@ -35,12 +35,6 @@ const (
 	MaxProblems   = 50   // told at once
 )
 
-// Position is a place in the policy's text; lines and columns count from 1.
-type Position struct {
-	Line   int `json:"line"`
-	Column int `json:"column"`
-}
-
 // Policy is a trust policy that was read and compiled. It never changes, so
 // that many may decide by it at once. The zero value trusts nobody: it denies.
 type Policy struct {

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -47,16 +46,6 @@ func Read(b []byte, name string, files Files) (*Policy, error) {
 	}
 	slices.SortStableFunc(r.problems, func(a, b Problem) int { return a.Line - b.Line })
 	return nil, fault.New(fault.Invalid, "trust policy: %w", r.problems).With(r.problems[0].Remedy)
-}
-
-// ProblemsOf returns what is wrong with a policy, nil if the error is of
-// something else.
-func ProblemsOf(err error) Problems {
-	var p Problems
-	if errors.As(err, &p) {
-		return p
-	}
-	return nil
 }
 
 // policy reads the parts in the order in which they need each other, whatever

@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/castellan-security/castellan/internal/signature"
+	"github.com/castellan-security/castellan/internal/written"
 )
 
 // rules reads what images need.
@@ -239,7 +240,7 @@ func (r *reader) within(n *yaml.Node, line, column int) Position {
 		if p.Line-1 < len(r.lines) {
 			// The block's own indentation is what the line has in the document and not
 			// in the text.
-			p.Column = column + blanks(r.lines[p.Line-1]) - blanks(nth(n.Value, line))
+			p.Column = column + written.Blanks(r.lines[p.Line-1]) - written.Blanks(nth(n.Value, line))
 		}
 	case n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0 && line == 1:
 		p.Column += column
@@ -248,8 +249,6 @@ func (r *reader) within(n *yaml.Node, line, column int) Position {
 	}
 	return p
 }
-
-func blanks(s string) int { return len(s) - len(strings.TrimLeft(s, " ")) }
 
 // nth returns a line of a text, counted from 1.
 func nth(text string, line int) string {
