@@ -17,6 +17,7 @@ func TestWhatCantBeMeantIsRefused(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
 		{"nothing", "", "p: the policy is empty"},
 		{"no map", "- a", "p:1:1: the policy is no map of fields"},
+		{"where it breaks off", rules + "   - use: latest\n", "p:5:4: did not find expected '-' indicator"},
 		{"two documents", rules + "---\na: 1\n", "p: there is more than one document"},
 		{"an alias", "version: 1\nmode: &a audit\nrules: *a\n", "p:2:7: anchors and aliases are not read in a policy: each line must say what it means"},
 		{"a tag", head + "rules: !!binary aGk=\n", "p:3:8: tags (!!binary) are not read in a policy"},
