@@ -113,6 +113,16 @@ func (f *fleet) eventually(what string, done func() bool) {
 	}
 }
 
+// noted lets time pass until the images of so many repositories are known: two
+// loops look for them, in whichever order.
+func (f *fleet) noted(repositories int) {
+	f.Helper()
+	f.eventually("what registries hold is noted", func() bool {
+		f.pass(10 * time.Millisecond)
+		return len(f.states()) == repositories
+	})
+}
+
 func startOwn(t *testing.T, o *own) *fleet {
 	return start(t, func(opts *verify.Options) {
 		opts.Own = o
@@ -131,7 +141,7 @@ func TestTheServerVerifiesWhatRegistriesHold(t *testing.T) {
 	}}
 	f := startOwn(t, o)
 	f.watch("a", 2)
-	f.pass(time.Second)
+	f.noted(2)
 	f.set(policy("x"), 0)
 	f.send(answer(f.wish(), true, nil)) // what runs is the agents' still
 	f.pass(time.Second)
@@ -173,7 +183,7 @@ func TestARegistryThatRefusesDoesNotStandInTheWay(t *testing.T) {
 	for _, name := range []string{"a", "b", "c"} {
 		f.watch(name, 30)
 	}
-	f.pass(time.Second)
+	f.noted(90)
 	f.set(policy("x"), 0)
 	f.send(answer(f.wish(), true, nil))
 	f.pass(time.Second)
@@ -215,7 +225,7 @@ func TestAnImageThatBeginsToRunIsVerifiedByAnAgent(t *testing.T) {
 	o := &own{say: func(_ asset.Registry, w link.VerifyWish) (trust.Verdict, error) { return verdictOn(w, true), nil }}
 	f := startOwn(t, o)
 	f.watch("a", 1)
-	f.pass(time.Second)
+	f.noted(1)
 	f.set(policy("x"), 0)
 	f.send(answer(f.wish(), true, nil))
 	f.pass(time.Second)
@@ -253,7 +263,7 @@ func TestARepositoryThatIsForbiddenCostsTheOthersNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f.pass(time.Second)
+	f.noted(30)
 	f.set(policy("x"), 0)
 	f.send(answer(f.wish(), true, nil))
 	f.pass(time.Second)
