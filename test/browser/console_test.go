@@ -29,11 +29,12 @@ var accessible string
 // TestConsole walks through the console. One server and one browser serve all
 // parts, which follow each other.
 func TestConsole(t *testing.T) {
-	browser := launch(t)
 	h := open(t)
+	browser := launch(t)
 	t.Run("sign in", func(t *testing.T) { h.signsIn(t, h.tab(t, browser, chromedp.WithNewBrowserContext())) })
 	h.signIn(t, browser)
 	t.Run("pages", func(t *testing.T) { h.pages(t, browser) })
+	browser = h.another(t)
 	t.Run("hostile text", func(t *testing.T) { h.hostile(t, h.tab(t, browser)) })
 	t.Run("keys", func(t *testing.T) { h.keys(t, h.tab(t, browser)) })
 	t.Run("colours", func(t *testing.T) { h.switches(t, h.tab(t, browser)) })
@@ -49,12 +50,22 @@ func TestConsole(t *testing.T) {
 	t.Run("policies meet", func(t *testing.T) { h.meetsAnother(t, h.tab(t, browser)) })
 	t.Run("policy seen by a viewer", func(t *testing.T) { h.seesThePolicy(t, h.tab(t, browser, chromedp.WithNewBrowserContext())) })
 	t.Run("admission decided", func(t *testing.T) { h.decidesOnAdmission(t, h.tab(t, browser)) })
+	browser = h.another(t)
 	t.Run("invitation", func(t *testing.T) { h.invites(t, h.tab(t, browser)) })
 	t.Run("live events", func(t *testing.T) { h.liveEvents(t, h.tab(t, browser)) })
 	t.Run("overview refreshes", func(t *testing.T) { h.refreshes(t, h.tab(t, browser)) })
 	t.Run("tokens and users", func(t *testing.T) { h.manages(t, h.tab(t, browser)) })
 	t.Run("menu", func(t *testing.T) { h.menu(t, h.tab(t, browser)) })
 	t.Run("sign out", func(t *testing.T) { h.signsOut(t, h.tab(t, browser)) })
+}
+
+// another is a browser of its own that is signed in: one that has shown hundreds of
+// pages stops answering at times.
+func (h *house) another(t *testing.T) context.Context {
+	t.Helper()
+	browser := launch(t)
+	h.signIn(t, browser)
+	return browser
 }
 
 // signsIn is the first time of somebody whose password an administrator set: a
