@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/castellan-security/castellan/internal/fault"
 )
 
 // Position is a place in a document's text; lines and columns count from 1.
@@ -55,4 +57,21 @@ func ProblemsOf(err error) Problems {
 		return p
 	}
 	return nil
+}
+
+// Refused is the error, of kind Invalid, of a text in which these are wrong: the
+// first of them a line each, and how many more there are. There is one at least.
+func Refused(problems []Problem) error {
+	const told = 10
+	var b strings.Builder
+	for i, p := range problems[:min(len(problems), told)] {
+		if i > 0 {
+			b.WriteString("\n")
+		}
+		b.WriteString(p.Error())
+	}
+	if len(problems) > told {
+		fmt.Fprintf(&b, "\nand %d more", len(problems)-told)
+	}
+	return fault.New(fault.Invalid, "%w", errors.New(b.String())).With(problems[0].Remedy)
 }

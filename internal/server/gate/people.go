@@ -16,6 +16,7 @@ import (
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/store"
+	"github.com/castellan-security/castellan/internal/written"
 )
 
 const (
@@ -86,7 +87,7 @@ func (s *Service) SetPolicy(ctx context.Context, who access.Identity, text, comm
 	}
 	compiled, problems := parse(text)
 	if len(problems) > 0 {
-		return store.AdmissionPolicy{}, refused(problems)
+		return store.AdmissionPolicy{}, written.Refused(problems)
 	}
 	s.exchange.Lock()
 	defer s.exchange.Unlock()
@@ -98,23 +99,6 @@ func (s *Service) SetPolicy(ctx context.Context, who access.Identity, text, comm
 	}
 	err = s.changed(ctx)
 	return p, errors.Join(err, s.audit(ctx, who, "admission.policy", fmt.Sprintf("version:%d", p.Version), strings.TrimSpace(p.Digest+" "+p.Comment)))
-}
-
-// refused is the error of a text that is no policy, with what is wrong line by
-// line.
-func refused(problems []admit.Problem) error {
-	const told = 10
-	var b strings.Builder
-	for i, p := range problems[:min(len(problems), told)] {
-		if i > 0 {
-			b.WriteString("\n")
-		}
-		b.WriteString(p.Error())
-	}
-	if len(problems) > told {
-		fmt.Fprintf(&b, "\nand %d more", len(problems)-told)
-	}
-	return fault.New(fault.Invalid, "%w", errors.New(b.String())).With(problems[0].Remedy)
 }
 
 // changed puts in force what was stored, and tells the agents.
@@ -145,7 +129,7 @@ func (s *Service) load(ctx context.Context) (*standing, error) {
 	if x.policy.Version != 0 {
 		var problems []admit.Problem
 		if x.compiled, problems = parse(x.policy.Text); len(problems) > 0 {
-			x.trouble = refused(problems)
+			x.trouble = written.Refused(problems)
 		}
 	}
 	b, err := json.Marshal(x.exceptions)

@@ -11,6 +11,7 @@ import (
 	"github.com/castellan-security/castellan/internal/admit"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/store"
+	"github.com/castellan-security/castellan/internal/written"
 )
 
 const (
@@ -147,7 +148,7 @@ func (s *Service) replayed(ctx context.Context, r *Replay) (*admit.Policy, strin
 	}
 	p, problems := parse(r.Text)
 	if len(problems) > 0 {
-		return nil, "", refused(problems)
+		return nil, "", written.Refused(problems)
 	}
 	return p, p.Digest(), nil
 }
@@ -216,7 +217,7 @@ func (s *Service) Try(ctx context.Context, who access.Identity, text string, r a
 	}
 	p, problems := parse(text)
 	if len(problems) > 0 {
-		return admission.Verdict{}, refused(problems)
+		return admission.Verdict{}, written.Refused(problems)
 	}
 	x, err := s.standing(ctx)
 	if err != nil {

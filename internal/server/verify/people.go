@@ -15,6 +15,7 @@ import (
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/trust"
+	"github.com/castellan-security/castellan/internal/written"
 )
 
 const (
@@ -88,7 +89,7 @@ func (s *Service) SetPolicy(ctx context.Context, who access.Identity, text, comm
 		return store.TrustPolicy{}, fault.New(fault.Invalid, "the comment is longer than %d bytes, or no text", MaxComment)
 	}
 	if _, problems := s.parse(text); len(problems) > 0 {
-		return store.TrustPolicy{}, refused(problems)
+		return store.TrustPolicy{}, written.Refused(problems)
 	}
 	sum := sha256.Sum256([]byte(text))
 	s.changes.Lock()
@@ -102,23 +103,6 @@ func (s *Service) SetPolicy(ctx context.Context, who access.Identity, text, comm
 	s.forget()
 	s.nudge()
 	return p, s.audit(ctx, who, p)
-}
-
-// refused is the error of a text that is no policy, with what is wrong line by
-// line.
-func refused(problems []trust.Problem) error {
-	const told = 10
-	var b strings.Builder
-	for i, p := range problems[:min(len(problems), told)] {
-		if i > 0 {
-			b.WriteString("\n")
-		}
-		b.WriteString(p.Error())
-	}
-	if len(problems) > told {
-		fmt.Fprintf(&b, "\nand %d more", len(problems)-told)
-	}
-	return fault.New(fault.Invalid, "%w", errors.New(b.String())).With(problems[0].Remedy)
 }
 
 // forget takes back all that agents are at: it is by a policy of before.
