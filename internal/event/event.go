@@ -54,6 +54,19 @@ type Event struct {
 	Resource   *Resource   `json:"resource,omitempty"`
 }
 
+// Reaction says what a host's kernel did about an event that its group's
+// profile does not have.
+type Reaction string
+
+// The reactions. The zero value is for what is in the profile, and for what
+// nobody held against one.
+const (
+	ReactionNone    Reaction = ""
+	ReactionAudited Reaction = "audited" // done; it would have been denied
+	ReactionDenied  Reaction = "denied"  // refused: it was not done
+	ReactionKilled  Reaction = "killed"  // the process died of it, before it could go on
+)
+
 // Times returns how many times it happened, at least 1.
 func (e *Event) Times() uint64 { return max(e.Count, 1) }
 
