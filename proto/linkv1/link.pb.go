@@ -1219,6 +1219,8 @@ type Event struct {
 	Privilege     *Privilege             `protobuf:"bytes,14,opt,name=privilege,proto3" json:"privilege,omitempty"`
 	Memory        *Memory                `protobuf:"bytes,15,opt,name=memory,proto3" json:"memory,omitempty"`
 	Resource      *Resource              `protobuf:"bytes,16,opt,name=resource,proto3" json:"resource,omitempty"`
+	Reaction      string                 `protobuf:"bytes,17,opt,name=reaction,proto3" json:"reaction,omitempty"`
+	Calls         *Calls                 `protobuf:"bytes,18,opt,name=calls,proto3" json:"calls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1365,6 +1367,64 @@ func (x *Event) GetResource() *Resource {
 	return nil
 }
 
+func (x *Event) GetReaction() string {
+	if x != nil {
+		return x.Reaction
+	}
+	return ""
+}
+
+func (x *Event) GetCalls() *Calls {
+	if x != nil {
+		return x.Calls
+	}
+	return nil
+}
+
+type Calls struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Names         []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Calls) Reset() {
+	*x = Calls{}
+	mi := &file_link_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Calls) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Calls) ProtoMessage() {}
+
+func (x *Calls) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Calls.ProtoReflect.Descriptor instead.
+func (*Calls) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Calls) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
 type File struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
@@ -1389,7 +1449,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_link_proto_msgTypes[19]
+	mi := &file_link_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1401,7 +1461,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[19]
+	mi := &file_link_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1414,7 +1474,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{19}
+	return file_link_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *File) GetPath() string {
@@ -1539,7 +1599,7 @@ type Layer struct {
 
 func (x *Layer) Reset() {
 	*x = Layer{}
-	mi := &file_link_proto_msgTypes[20]
+	mi := &file_link_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1551,7 +1611,7 @@ func (x *Layer) String() string {
 func (*Layer) ProtoMessage() {}
 
 func (x *Layer) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[20]
+	mi := &file_link_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1564,7 +1624,7 @@ func (x *Layer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Layer.ProtoReflect.Descriptor instead.
 func (*Layer) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{20}
+	return file_link_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Layer) GetNumber() uint32 {
@@ -1592,7 +1652,7 @@ type Address struct {
 
 func (x *Address) Reset() {
 	*x = Address{}
-	mi := &file_link_proto_msgTypes[21]
+	mi := &file_link_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1664,7 @@ func (x *Address) String() string {
 func (*Address) ProtoMessage() {}
 
 func (x *Address) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[21]
+	mi := &file_link_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1677,7 @@ func (x *Address) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Address.ProtoReflect.Descriptor instead.
 func (*Address) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{21}
+	return file_link_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Address) GetIp() []byte {
@@ -1662,7 +1722,7 @@ type Connection struct {
 
 func (x *Connection) Reset() {
 	*x = Connection{}
-	mi := &file_link_proto_msgTypes[22]
+	mi := &file_link_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1674,7 +1734,7 @@ func (x *Connection) String() string {
 func (*Connection) ProtoMessage() {}
 
 func (x *Connection) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[22]
+	mi := &file_link_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1687,7 +1747,7 @@ func (x *Connection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connection.ProtoReflect.Descriptor instead.
 func (*Connection) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{22}
+	return file_link_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Connection) GetProtocol() string {
@@ -1799,7 +1859,7 @@ type Dns struct {
 
 func (x *Dns) Reset() {
 	*x = Dns{}
-	mi := &file_link_proto_msgTypes[23]
+	mi := &file_link_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1811,7 +1871,7 @@ func (x *Dns) String() string {
 func (*Dns) ProtoMessage() {}
 
 func (x *Dns) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[23]
+	mi := &file_link_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1824,7 +1884,7 @@ func (x *Dns) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dns.ProtoReflect.Descriptor instead.
 func (*Dns) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{23}
+	return file_link_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Dns) GetProtocol() string {
@@ -1917,7 +1977,7 @@ type Privilege struct {
 
 func (x *Privilege) Reset() {
 	*x = Privilege{}
-	mi := &file_link_proto_msgTypes[24]
+	mi := &file_link_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1929,7 +1989,7 @@ func (x *Privilege) String() string {
 func (*Privilege) ProtoMessage() {}
 
 func (x *Privilege) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[24]
+	mi := &file_link_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1942,7 +2002,7 @@ func (x *Privilege) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Privilege.ProtoReflect.Descriptor instead.
 func (*Privilege) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{24}
+	return file_link_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Privilege) GetCall() string {
@@ -2044,7 +2104,7 @@ type Memory struct {
 
 func (x *Memory) Reset() {
 	*x = Memory{}
-	mi := &file_link_proto_msgTypes[25]
+	mi := &file_link_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2056,7 +2116,7 @@ func (x *Memory) String() string {
 func (*Memory) ProtoMessage() {}
 
 func (x *Memory) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[25]
+	mi := &file_link_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2069,7 +2129,7 @@ func (x *Memory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Memory.ProtoReflect.Descriptor instead.
 func (*Memory) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{25}
+	return file_link_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Memory) GetCall() string {
@@ -2132,7 +2192,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_link_proto_msgTypes[26]
+	mi := &file_link_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2144,7 +2204,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[26]
+	mi := &file_link_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2157,7 +2217,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{26}
+	return file_link_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Resource) GetWhat() string {
@@ -2191,7 +2251,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_link_proto_msgTypes[27]
+	mi := &file_link_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2203,7 +2263,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[27]
+	mi := &file_link_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2216,7 +2276,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{27}
+	return file_link_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Key) GetPid() uint32 {
@@ -2249,7 +2309,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_link_proto_msgTypes[28]
+	mi := &file_link_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2261,7 +2321,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[28]
+	mi := &file_link_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2274,7 +2334,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{28}
+	return file_link_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Process) GetKey() *Key {
@@ -2350,13 +2410,14 @@ type Exec struct {
 	Entered       bool                   `protobuf:"varint,13,opt,name=entered,proto3" json:"entered,omitempty"`
 	Ancestors     []*Ancestor            `protobuf:"bytes,14,rep,name=ancestors,proto3" json:"ancestors,omitempty"`
 	Layer         *Layer                 `protobuf:"bytes,15,opt,name=layer,proto3" json:"layer,omitempty"`
+	Digest        string                 `protobuf:"bytes,16,opt,name=digest,proto3" json:"digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Exec) Reset() {
 	*x = Exec{}
-	mi := &file_link_proto_msgTypes[29]
+	mi := &file_link_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2368,7 +2429,7 @@ func (x *Exec) String() string {
 func (*Exec) ProtoMessage() {}
 
 func (x *Exec) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[29]
+	mi := &file_link_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2381,7 +2442,7 @@ func (x *Exec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exec.ProtoReflect.Descriptor instead.
 func (*Exec) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{29}
+	return file_link_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Exec) GetRequested() string {
@@ -2489,6 +2550,13 @@ func (x *Exec) GetLayer() *Layer {
 	return nil
 }
 
+func (x *Exec) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
 type Ancestor struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           *Key                   `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
@@ -2500,7 +2568,7 @@ type Ancestor struct {
 
 func (x *Ancestor) Reset() {
 	*x = Ancestor{}
-	mi := &file_link_proto_msgTypes[30]
+	mi := &file_link_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2512,7 +2580,7 @@ func (x *Ancestor) String() string {
 func (*Ancestor) ProtoMessage() {}
 
 func (x *Ancestor) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[30]
+	mi := &file_link_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2525,7 +2593,7 @@ func (x *Ancestor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ancestor.ProtoReflect.Descriptor instead.
 func (*Ancestor) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{30}
+	return file_link_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Ancestor) GetKey() *Key {
@@ -2561,7 +2629,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_link_proto_msgTypes[31]
+	mi := &file_link_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2573,7 +2641,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[31]
+	mi := &file_link_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2586,7 +2654,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{31}
+	return file_link_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -2633,7 +2701,7 @@ type Running struct {
 
 func (x *Running) Reset() {
 	*x = Running{}
-	mi := &file_link_proto_msgTypes[32]
+	mi := &file_link_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2645,7 +2713,7 @@ func (x *Running) String() string {
 func (*Running) ProtoMessage() {}
 
 func (x *Running) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[32]
+	mi := &file_link_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2658,7 +2726,7 @@ func (x *Running) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Running.ProtoReflect.Descriptor instead.
 func (*Running) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{32}
+	return file_link_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Running) GetWorkloadId() string {
@@ -2818,7 +2886,7 @@ const file_link_proto_rawDesc = "" +
 	"\toom_kills\x18\x0f \x01(\x04R\boomKills\x12\x18\n" +
 	"\amissing\x18\x10 \x03(\tR\amissing\"5\n" +
 	"\x0eReportResponse\x12#\n" +
-	"\rwant_snapshot\x18\x01 \x01(\bR\fwantSnapshot\"\x90\x05\n" +
+	"\rwant_snapshot\x18\x01 \x01(\bR\fwantSnapshot\"\xdc\x05\n" +
 	"\x05Event\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12 \n" +
@@ -2841,7 +2909,11 @@ const file_link_proto_rawDesc = "" +
 	"\x03dns\x18\r \x01(\v2\x16.castellan.link.v1.DnsR\x03dns\x12:\n" +
 	"\tprivilege\x18\x0e \x01(\v2\x1c.castellan.link.v1.PrivilegeR\tprivilege\x121\n" +
 	"\x06memory\x18\x0f \x01(\v2\x19.castellan.link.v1.MemoryR\x06memory\x127\n" +
-	"\bresource\x18\x10 \x01(\v2\x1b.castellan.link.v1.ResourceR\bresource\"\xb2\x03\n" +
+	"\bresource\x18\x10 \x01(\v2\x1b.castellan.link.v1.ResourceR\bresource\x12\x1a\n" +
+	"\breaction\x18\x11 \x01(\tR\breaction\x12.\n" +
+	"\x05calls\x18\x12 \x01(\v2\x18.castellan.link.v1.CallsR\x05calls\"\x1d\n" +
+	"\x05Calls\x12\x14\n" +
+	"\x05names\x18\x01 \x03(\tR\x05names\"\xb2\x03\n" +
 	"\x04File\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\x12\x18\n" +
@@ -2942,7 +3014,7 @@ const file_link_proto_rawDesc = "" +
 	"executable\x12\x10\n" +
 	"\x03uid\x18\x06 \x01(\rR\x03uid\x12\x12\n" +
 	"\x04euid\x18\a \x01(\rR\x04euid\x12\x10\n" +
-	"\x03gid\x18\b \x01(\rR\x03gid\"\xd1\x03\n" +
+	"\x03gid\x18\b \x01(\rR\x03gid\"\xe9\x03\n" +
 	"\x04Exec\x12\x1c\n" +
 	"\trequested\x18\x01 \x01(\tR\trequested\x12\x12\n" +
 	"\x04args\x18\x02 \x03(\tR\x04args\x12%\n" +
@@ -2959,7 +3031,8 @@ const file_link_proto_rawDesc = "" +
 	"\fcapabilities\x18\f \x01(\x04R\fcapabilities\x12\x18\n" +
 	"\aentered\x18\r \x01(\bR\aentered\x129\n" +
 	"\tancestors\x18\x0e \x03(\v2\x1b.castellan.link.v1.AncestorR\tancestors\x12.\n" +
-	"\x05layer\x18\x0f \x01(\v2\x18.castellan.link.v1.LayerR\x05layer\"h\n" +
+	"\x05layer\x18\x0f \x01(\v2\x18.castellan.link.v1.LayerR\x05layer\x12\x16\n" +
+	"\x06digest\x18\x10 \x01(\tR\x06digest\"h\n" +
 	"\bAncestor\x12(\n" +
 	"\x03key\x18\x01 \x01(\v2\x16.castellan.link.v1.KeyR\x03key\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1e\n" +
@@ -3007,7 +3080,7 @@ func file_link_proto_rawDescGZIP() []byte {
 	return file_link_proto_rawDescData
 }
 
-var file_link_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_link_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_link_proto_goTypes = []any{
 	(*JoinRequest)(nil),       // 0: castellan.link.v1.JoinRequest
 	(*RenewRequest)(nil),      // 1: castellan.link.v1.RenewRequest
@@ -3028,71 +3101,73 @@ var file_link_proto_goTypes = []any{
 	(*Sample)(nil),            // 16: castellan.link.v1.Sample
 	(*ReportResponse)(nil),    // 17: castellan.link.v1.ReportResponse
 	(*Event)(nil),             // 18: castellan.link.v1.Event
-	(*File)(nil),              // 19: castellan.link.v1.File
-	(*Layer)(nil),             // 20: castellan.link.v1.Layer
-	(*Address)(nil),           // 21: castellan.link.v1.Address
-	(*Connection)(nil),        // 22: castellan.link.v1.Connection
-	(*Dns)(nil),               // 23: castellan.link.v1.Dns
-	(*Privilege)(nil),         // 24: castellan.link.v1.Privilege
-	(*Memory)(nil),            // 25: castellan.link.v1.Memory
-	(*Resource)(nil),          // 26: castellan.link.v1.Resource
-	(*Key)(nil),               // 27: castellan.link.v1.Key
-	(*Process)(nil),           // 28: castellan.link.v1.Process
-	(*Exec)(nil),              // 29: castellan.link.v1.Exec
-	(*Ancestor)(nil),          // 30: castellan.link.v1.Ancestor
-	(*Exit)(nil),              // 31: castellan.link.v1.Exit
-	(*Running)(nil),           // 32: castellan.link.v1.Running
+	(*Calls)(nil),             // 19: castellan.link.v1.Calls
+	(*File)(nil),              // 20: castellan.link.v1.File
+	(*Layer)(nil),             // 21: castellan.link.v1.Layer
+	(*Address)(nil),           // 22: castellan.link.v1.Address
+	(*Connection)(nil),        // 23: castellan.link.v1.Connection
+	(*Dns)(nil),               // 24: castellan.link.v1.Dns
+	(*Privilege)(nil),         // 25: castellan.link.v1.Privilege
+	(*Memory)(nil),            // 26: castellan.link.v1.Memory
+	(*Resource)(nil),          // 27: castellan.link.v1.Resource
+	(*Key)(nil),               // 28: castellan.link.v1.Key
+	(*Process)(nil),           // 29: castellan.link.v1.Process
+	(*Exec)(nil),              // 30: castellan.link.v1.Exec
+	(*Ancestor)(nil),          // 31: castellan.link.v1.Ancestor
+	(*Exit)(nil),              // 32: castellan.link.v1.Exit
+	(*Running)(nil),           // 33: castellan.link.v1.Running
 }
 var file_link_proto_depIdxs = []int32{
 	18, // 0: castellan.link.v1.ReportRequest.events:type_name -> castellan.link.v1.Event
-	32, // 1: castellan.link.v1.ReportRequest.processes:type_name -> castellan.link.v1.Running
+	33, // 1: castellan.link.v1.ReportRequest.processes:type_name -> castellan.link.v1.Running
 	16, // 2: castellan.link.v1.ReportRequest.samples:type_name -> castellan.link.v1.Sample
 	6,  // 3: castellan.link.v1.ReportRequest.uses:type_name -> castellan.link.v1.Use
 	13, // 4: castellan.link.v1.BriefResponse.facts:type_name -> castellan.link.v1.BriefFacts
-	28, // 5: castellan.link.v1.Event.process:type_name -> castellan.link.v1.Process
-	29, // 6: castellan.link.v1.Event.exec:type_name -> castellan.link.v1.Exec
-	31, // 7: castellan.link.v1.Event.exit:type_name -> castellan.link.v1.Exit
-	19, // 8: castellan.link.v1.Event.file:type_name -> castellan.link.v1.File
-	22, // 9: castellan.link.v1.Event.connection:type_name -> castellan.link.v1.Connection
-	23, // 10: castellan.link.v1.Event.dns:type_name -> castellan.link.v1.Dns
-	24, // 11: castellan.link.v1.Event.privilege:type_name -> castellan.link.v1.Privilege
-	25, // 12: castellan.link.v1.Event.memory:type_name -> castellan.link.v1.Memory
-	26, // 13: castellan.link.v1.Event.resource:type_name -> castellan.link.v1.Resource
-	20, // 14: castellan.link.v1.File.layer:type_name -> castellan.link.v1.Layer
-	21, // 15: castellan.link.v1.Connection.local:type_name -> castellan.link.v1.Address
-	21, // 16: castellan.link.v1.Connection.remote:type_name -> castellan.link.v1.Address
-	21, // 17: castellan.link.v1.Dns.server:type_name -> castellan.link.v1.Address
-	21, // 18: castellan.link.v1.Dns.client:type_name -> castellan.link.v1.Address
-	27, // 19: castellan.link.v1.Privilege.process:type_name -> castellan.link.v1.Key
-	20, // 20: castellan.link.v1.Memory.layer:type_name -> castellan.link.v1.Layer
-	27, // 21: castellan.link.v1.Process.key:type_name -> castellan.link.v1.Key
-	27, // 22: castellan.link.v1.Process.parent:type_name -> castellan.link.v1.Key
-	30, // 23: castellan.link.v1.Exec.ancestors:type_name -> castellan.link.v1.Ancestor
-	20, // 24: castellan.link.v1.Exec.layer:type_name -> castellan.link.v1.Layer
-	27, // 25: castellan.link.v1.Ancestor.key:type_name -> castellan.link.v1.Key
-	28, // 26: castellan.link.v1.Running.process:type_name -> castellan.link.v1.Process
-	31, // 27: castellan.link.v1.Running.exit:type_name -> castellan.link.v1.Exit
-	5,  // 28: castellan.link.v1.LinkService.Report:input_type -> castellan.link.v1.ReportRequest
-	3,  // 29: castellan.link.v1.LinkService.Directives:input_type -> castellan.link.v1.DirectivesRequest
-	1,  // 30: castellan.link.v1.LinkService.Renew:input_type -> castellan.link.v1.RenewRequest
-	7,  // 31: castellan.link.v1.LinkService.Inventory:input_type -> castellan.link.v1.InventoryRequest
-	9,  // 32: castellan.link.v1.LinkService.Verdict:input_type -> castellan.link.v1.VerdictRequest
-	11, // 33: castellan.link.v1.LinkService.Brief:input_type -> castellan.link.v1.BriefRequest
-	14, // 34: castellan.link.v1.LinkService.Admitted:input_type -> castellan.link.v1.AdmittedRequest
-	0,  // 35: castellan.link.v1.JoinService.Join:input_type -> castellan.link.v1.JoinRequest
-	17, // 36: castellan.link.v1.LinkService.Report:output_type -> castellan.link.v1.ReportResponse
-	4,  // 37: castellan.link.v1.LinkService.Directives:output_type -> castellan.link.v1.Directive
-	2,  // 38: castellan.link.v1.LinkService.Renew:output_type -> castellan.link.v1.Credentials
-	8,  // 39: castellan.link.v1.LinkService.Inventory:output_type -> castellan.link.v1.InventoryResponse
-	10, // 40: castellan.link.v1.LinkService.Verdict:output_type -> castellan.link.v1.VerdictResponse
-	12, // 41: castellan.link.v1.LinkService.Brief:output_type -> castellan.link.v1.BriefResponse
-	15, // 42: castellan.link.v1.LinkService.Admitted:output_type -> castellan.link.v1.AdmittedResponse
-	2,  // 43: castellan.link.v1.JoinService.Join:output_type -> castellan.link.v1.Credentials
-	36, // [36:44] is the sub-list for method output_type
-	28, // [28:36] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	29, // 5: castellan.link.v1.Event.process:type_name -> castellan.link.v1.Process
+	30, // 6: castellan.link.v1.Event.exec:type_name -> castellan.link.v1.Exec
+	32, // 7: castellan.link.v1.Event.exit:type_name -> castellan.link.v1.Exit
+	20, // 8: castellan.link.v1.Event.file:type_name -> castellan.link.v1.File
+	23, // 9: castellan.link.v1.Event.connection:type_name -> castellan.link.v1.Connection
+	24, // 10: castellan.link.v1.Event.dns:type_name -> castellan.link.v1.Dns
+	25, // 11: castellan.link.v1.Event.privilege:type_name -> castellan.link.v1.Privilege
+	26, // 12: castellan.link.v1.Event.memory:type_name -> castellan.link.v1.Memory
+	27, // 13: castellan.link.v1.Event.resource:type_name -> castellan.link.v1.Resource
+	19, // 14: castellan.link.v1.Event.calls:type_name -> castellan.link.v1.Calls
+	21, // 15: castellan.link.v1.File.layer:type_name -> castellan.link.v1.Layer
+	22, // 16: castellan.link.v1.Connection.local:type_name -> castellan.link.v1.Address
+	22, // 17: castellan.link.v1.Connection.remote:type_name -> castellan.link.v1.Address
+	22, // 18: castellan.link.v1.Dns.server:type_name -> castellan.link.v1.Address
+	22, // 19: castellan.link.v1.Dns.client:type_name -> castellan.link.v1.Address
+	28, // 20: castellan.link.v1.Privilege.process:type_name -> castellan.link.v1.Key
+	21, // 21: castellan.link.v1.Memory.layer:type_name -> castellan.link.v1.Layer
+	28, // 22: castellan.link.v1.Process.key:type_name -> castellan.link.v1.Key
+	28, // 23: castellan.link.v1.Process.parent:type_name -> castellan.link.v1.Key
+	31, // 24: castellan.link.v1.Exec.ancestors:type_name -> castellan.link.v1.Ancestor
+	21, // 25: castellan.link.v1.Exec.layer:type_name -> castellan.link.v1.Layer
+	28, // 26: castellan.link.v1.Ancestor.key:type_name -> castellan.link.v1.Key
+	29, // 27: castellan.link.v1.Running.process:type_name -> castellan.link.v1.Process
+	32, // 28: castellan.link.v1.Running.exit:type_name -> castellan.link.v1.Exit
+	5,  // 29: castellan.link.v1.LinkService.Report:input_type -> castellan.link.v1.ReportRequest
+	3,  // 30: castellan.link.v1.LinkService.Directives:input_type -> castellan.link.v1.DirectivesRequest
+	1,  // 31: castellan.link.v1.LinkService.Renew:input_type -> castellan.link.v1.RenewRequest
+	7,  // 32: castellan.link.v1.LinkService.Inventory:input_type -> castellan.link.v1.InventoryRequest
+	9,  // 33: castellan.link.v1.LinkService.Verdict:input_type -> castellan.link.v1.VerdictRequest
+	11, // 34: castellan.link.v1.LinkService.Brief:input_type -> castellan.link.v1.BriefRequest
+	14, // 35: castellan.link.v1.LinkService.Admitted:input_type -> castellan.link.v1.AdmittedRequest
+	0,  // 36: castellan.link.v1.JoinService.Join:input_type -> castellan.link.v1.JoinRequest
+	17, // 37: castellan.link.v1.LinkService.Report:output_type -> castellan.link.v1.ReportResponse
+	4,  // 38: castellan.link.v1.LinkService.Directives:output_type -> castellan.link.v1.Directive
+	2,  // 39: castellan.link.v1.LinkService.Renew:output_type -> castellan.link.v1.Credentials
+	8,  // 40: castellan.link.v1.LinkService.Inventory:output_type -> castellan.link.v1.InventoryResponse
+	10, // 41: castellan.link.v1.LinkService.Verdict:output_type -> castellan.link.v1.VerdictResponse
+	12, // 42: castellan.link.v1.LinkService.Brief:output_type -> castellan.link.v1.BriefResponse
+	15, // 43: castellan.link.v1.LinkService.Admitted:output_type -> castellan.link.v1.AdmittedResponse
+	2,  // 44: castellan.link.v1.JoinService.Join:output_type -> castellan.link.v1.Credentials
+	37, // [37:45] is the sub-list for method output_type
+	29, // [29:37] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_link_proto_init() }
@@ -3100,14 +3175,14 @@ func file_link_proto_init() {
 	if File_link_proto != nil {
 		return
 	}
-	file_link_proto_msgTypes[19].OneofWrappers = []any{}
+	file_link_proto_msgTypes[20].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_link_proto_rawDesc), len(file_link_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   33,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
