@@ -79,7 +79,7 @@ func (x *Index) outside(e *event.Event) *outside {
 // answered is what the kernel answered though the profile has it by now, or can't
 // say it: limits of resources, and what changed since.
 func answered(e *event.Event) *outside {
-	o := &outside{control: controlOf(e.Kind), subject: e.Words(), alike: string(e.Kind), did: e.Words(), instead: "the rules that the host held at that time did not have it; the profile has it now"}
+	o := &outside{control: controlOf(e.Kind), subject: deed(e), alike: string(e.Kind), did: deed(e), instead: "the rules that the host held at that time did not have it; the profile has it now"}
 	if e.Resource != nil {
 		o.instead = "the limits of the profile are used up"
 	}

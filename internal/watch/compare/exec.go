@@ -10,6 +10,7 @@ import (
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/profile"
 	"github.com/castellan-security/castellan/internal/watch/learn"
+	"github.com/castellan-security/castellan/internal/watch/widen"
 )
 
 func (x *Index) exec(e *event.Event) *outside {
@@ -66,13 +67,19 @@ func (x *Index) within(p *program, e *event.Event, script string) *outside {
 	file := e.Process.Executable
 	o := &outside{control: profile.ControlExec, subject: file, unheld: true}
 	entry := profile.Executable{Path: p.Path, Origin: p.Origin, Evidence: person}
+	loose := x.writes.has(script) || widen.Temporary(script) // it did not come with the image
+	runs := script == "" || p.scripts.has(script) && (!loose || slices.Contains(p.Loose, profile.Pattern(script))) ||
+		p.Source == profile.Person && p.scripts.n == 0 && !loose || learn.Loader(path.Base(file)) && x.known(script)
 	switch parent := parentOf(e); {
-	case script != "" && learn.Loader(path.Base(file)) && x.known(script):
-	case script != "" && !p.scripts.has(script) && !(p.Source == profile.Person && p.scripts.n == 0):
+	case !runs:
 		entry.Scripts = []profile.Pattern{profile.Pattern(script)}
+		if loose {
+			entry.Loose = entry.Scripts
+		}
 		o.subject, o.alike = script, file+" "+script
 		o.did = "ran " + script + " by " + file
-		o.unheld = e.Exec.Requested != script // one that was executed itself is held as a program
+		// A host holds to scripts by where they came from: one of the image may run.
+		o.unheld = !loose
 		o.instead = "the profile allows " + path.Base(file) + " no file to run"
 		if p.scripts.n > 0 {
 			o.instead = fmt.Sprintf("the profile allows %s %s", path.Base(file), some(p.Scripts))

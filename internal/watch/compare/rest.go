@@ -32,10 +32,8 @@ func (x *Index) path(e *event.Event, known *patterns, file string, permit func(p
 	if !strings.HasPrefix(file, "/") || known.has(file) {
 		return nil
 	}
-	what := *e
-	what.Count = 0
 	shape := learn.FilePattern(file)
-	o := &outside{control: profile.ControlFile, subject: file, alike: shape, did: strings.TrimSuffix(what.Words(), ": "+e.Failed())}
+	o := &outside{control: profile.ControlFile, subject: file, alike: shape, did: deed(e)}
 	list, verb := x.p.Writes, "change"
 	if e.Kind == event.KindFileRead {
 		list, verb = x.p.Reads, "read of sensitive files"
@@ -56,6 +54,17 @@ func (x *Index) path(e *event.Event, known *patterns, file string, permit func(p
 		o.permit = permit(entry)
 	}
 	return o
+}
+
+// deed says what was done, not how often, and not why it failed.
+func deed(e *event.Event) string {
+	once := *e
+	once.Count = 0
+	s := once.Words()
+	if failed := e.Failed(); failed != "" {
+		s = strings.TrimSuffix(s, ": "+failed)
+	}
+	return s
 }
 
 // nearest returns the entries in the folder of a file, or in one above it.
@@ -248,9 +257,7 @@ func (x *Index) call(e *event.Event, detail string) *outside {
 	if known && slices.ContainsFunc(have, func(d string) bool { return d == "" || d == detail }) {
 		return nil
 	}
-	what := *e
-	what.Count = 0
-	o := &outside{control: controlOf(e.Kind), subject: what.Words(), alike: detail, did: what.Words(), unheld: known,
+	o := &outside{control: controlOf(e.Kind), subject: deed(e), alike: detail, did: deed(e), unheld: known,
 		permit: &profile.Profile{Privileges: []profile.Privilege{{Kind: e.Kind, Detail: detail, Evidence: person}}}}
 	switch {
 	case known:

@@ -126,6 +126,7 @@ func (c *compiler) exec(p *profile.Profile) {
 			x.Written = append(x.Written, e.Path)
 		}
 		for _, s := range e.Scripts {
+			// Rungs that can tell where a script came from let those of the image run anyway.
 			if slices.Contains(e.Loose, s) {
 				x.Written = append(x.Written, s)
 				continue

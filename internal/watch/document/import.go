@@ -72,6 +72,13 @@ func fileKey(f *profile.File) (string, *profile.Evidence) {
 
 func peerKey(p *profile.Peer) (string, *profile.Evidence) { return learn.PeerKey(*p), &p.Evidence }
 
+// arranged returns a sorted copy.
+func arranged(p *profile.Profile) *profile.Profile {
+	p = learn.Clone(p)
+	arrange(p)
+	return p
+}
+
 // arrange sorts a profile as learning does.
 func arrange(p *profile.Profile) {
 	slices.SortStableFunc(p.Executables, func(a, b profile.Executable) int {

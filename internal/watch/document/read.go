@@ -292,19 +292,19 @@ func (r *reader) port(n *yaml.Node) (string, profile.Ports) {
 }
 
 func (r *reader) listen(n *yaml.Node) {
-	l := profile.Listen{Evidence: person}
+	l, before := profile.Listen{Evidence: person}, len(r.problems)
 	ok := r.fields(n, "a listen", map[string]func(*yaml.Node){
 		"port":    func(n *yaml.Node) { l.Protocol, l.Port = r.port(n) },
 		"comment": func(n *yaml.Node) { l.Comment = r.text(n, "comment") },
 	})
-	if ok && l.Port.IsZero() {
+	if ok && l.Port.IsZero() && len(r.problems) == before {
 		r.wrong(written.At(n), "port: tcp/80", "a listen has no port")
 	}
 	r.d.Profile.Listens = append(r.d.Profile.Listens, l)
 }
 
 func (r *reader) peer(n *yaml.Node, to *[]profile.Peer) {
-	p := profile.Peer{Evidence: person}
+	p, before := profile.Peer{Evidence: person}, len(r.problems)
 	ok := r.fields(n, "a peer", map[string]func(*yaml.Node){
 		"group": func(n *yaml.Node) { p.Group = asset.Group(r.text(n, "group")) },
 		"name":  func(n *yaml.Node) { p.Name = r.dns(n) },
@@ -337,7 +337,7 @@ func (r *reader) peer(n *yaml.Node, to *[]profile.Peer) {
 		}
 	}
 	switch {
-	case !ok:
+	case !ok || len(r.problems) > before:
 	case set != 1:
 		r.wrong(written.At(n), "one of group, name, network and kind", "a peer has %d of group, name, network and kind", set)
 	case p.Protocol == "":
@@ -368,7 +368,7 @@ func (r *reader) name(n *yaml.Node) {
 }
 
 func (r *reader) capability(n *yaml.Node) {
-	x := profile.Capability{Evidence: person}
+	x, before := profile.Capability{Evidence: person}, len(r.problems)
 	r.fields(n, "a capability", map[string]func(*yaml.Node){
 		"name": func(n *yaml.Node) {
 			x.Name = strings.TrimPrefix(r.text(n, "name"), "CAP_")
@@ -378,14 +378,14 @@ func (r *reader) capability(n *yaml.Node) {
 		},
 		"comment": func(n *yaml.Node) { x.Comment = r.text(n, "comment") },
 	})
-	if x.Name == "" {
+	if x.Name == "" && len(r.problems) == before {
 		r.wrong(written.At(n), "name: NET_BIND_SERVICE", "a capability has no name")
 	}
 	r.d.Profile.Capabilities = append(r.d.Profile.Capabilities, x)
 }
 
 func (r *reader) privilege(n *yaml.Node) {
-	x := profile.Privilege{Evidence: person}
+	x, before := profile.Privilege{Evidence: person}, len(r.problems)
 	r.fields(n, "a privilege", map[string]func(*yaml.Node){
 		"kind": func(n *yaml.Node) {
 			x.Kind = event.Kind(r.text(n, "kind"))
@@ -396,7 +396,7 @@ func (r *reader) privilege(n *yaml.Node) {
 		"detail":  func(n *yaml.Node) { x.Detail = r.text(n, "detail") },
 		"comment": func(n *yaml.Node) { x.Comment = r.text(n, "comment") },
 	})
-	if x.Kind == "" {
+	if x.Kind == "" && len(r.problems) == before {
 		r.wrong(written.At(n), "kind: privilege.ptrace", "a privilege has no kind")
 	}
 	r.d.Profile.Privileges = append(r.d.Profile.Privileges, x)

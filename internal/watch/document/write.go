@@ -29,6 +29,7 @@ const engine = "engine"
 // Write writes a profile. name is what people call it, and may be empty.
 func Write(p *profile.Profile, name string) []byte {
 	var w writer
+	p = arranged(p)
 	w.line("# What %s normally does.", commented(string(p.Group)))
 	w.line("# Everything that is not in it lies outside. The comments say what an entry rests on; they are not read.")
 	w.line("profile: %s", Form)
@@ -47,7 +48,7 @@ func Write(p *profile.Profile, name string) []byte {
 // evidence, the revision and the comments.
 func Digest(p *profile.Profile) string {
 	w := writer{bare: true}
-	w.body(p)
+	w.body(arranged(p))
 	sum := sha256.Sum256(w.b.Bytes())
 	return "sha256:" + hex.EncodeToString(sum[:])
 }

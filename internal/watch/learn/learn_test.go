@@ -204,3 +204,5 @@ func TestKeptAndLoadedItIsTheSame(t *testing.T) {
 		t.Error("the same learner gives other bytes")
 	}
 }
+
+func addr(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }

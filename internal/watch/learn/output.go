@@ -58,19 +58,47 @@ func (w writer) executables(s *seen) []profile.Executable {
 	for k, e := range s.execs {
 		x := profile.Executable{
 			Path: profile.Pattern(k.path), Origin: k.origin, Digest: e.digest, Parents: patterns(e.parents),
-			Users: slices.Sorted(maps.Keys(e.users)), Scripts: patterns(e.scripts), Evidence: w.evidence(&e.mark, k.path),
+			Users: slices.Sorted(maps.Keys(e.users)), Evidence: w.evidence(&e.mark, k.path),
 		}
-		for _, script := range x.Scripts {
-			if slices.Contains(e.loose, string(script)) || written(s, string(script)) {
-				x.Loose = append(x.Loose, script)
-			}
+		if len(x.Parents) == maxParents {
+			x.Parents = nil // there may be more than were kept: whoever
 		}
+		if len(x.Users) == maxUsers {
+			x.Users = nil
+		}
+		x.Scripts, x.Loose = w.scripts(s, e)
 		out = append(out, x)
 	}
 	slices.SortFunc(out, func(a, b profile.Executable) int {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Origin, b.Origin))
 	})
 	return out
+}
+
+// scripts are what an interpreter was asked to run. Those of the image are widened as
+// files are; those that are not are named exactly.
+func (w writer) scripts(s *seen, e *execMark) (all, loose []profile.Pattern) {
+	t := newTree(false)
+	for _, x := range e.scripts {
+		if slices.Contains(e.loose, x) || written(s, x) || w.l.givenWritten(x) || widen.Temporary(x) {
+			loose = append(loose, profile.Pattern(x))
+			continue
+		}
+		t.add(x, &mark{Count: 1})
+	}
+	t.each(func(p profile.Pattern, _ *mark) { all = append(all, p) })
+	if e.more {
+		all = []profile.Pattern{"/**"} // any of the image
+	}
+	all = append(all, loose...)
+	slices.Sort(all)
+	return all, loose
+}
+
+// givenWritten reports whether the profile that the learner began with has a file as
+// written.
+func (l *Learner) givenWritten(path string) bool {
+	return l.given != nil && slices.ContainsFunc(l.given.Writes, func(f profile.File) bool { return f.Path.Match(path) })
 }
 
 // written reports whether a file was seen to be written.

@@ -53,9 +53,14 @@ func Script(e *event.Event) string {
 		slices.Contains(x.Args[1:min(len(x.Args), shebangArgs)], x.Requested) {
 		return absolute(x.Cwd, x.Requested)
 	}
-	kind := interpreter(name)
-	if kind == "busybox" && len(x.Args) > 0 {
-		kind = interpreter(path.Base(x.Args[0]))
+	kind, args := interpreter(name), x.Args
+	if kind == "busybox" && len(args) > 0 {
+		if path.Base(args[0]) == "busybox" {
+			args = args[1:]
+		}
+		if len(args) > 0 {
+			kind = interpreter(path.Base(args[0]))
+		}
 	}
 	options, ok := interpreters[kind]
 	if !ok {
@@ -63,12 +68,12 @@ func Script(e *event.Event) string {
 	}
 	if kind == "java" || strings.HasSuffix(kind, "awk") {
 		// Without the option, what stands there is a class or the program itself.
-		return absolute(x.Cwd, valueOf(x.Args, fileOptions[kind]))
+		return absolute(x.Cwd, valueOf(args, fileOptions[kind]))
 	}
-	if f := valueOf(x.Args, fileOptions[kind]); f != "" {
+	if f := valueOf(args, fileOptions[kind]); f != "" {
 		return absolute(x.Cwd, f)
 	}
-	return absolute(x.Cwd, firstFile(x.Args, inline[kind], options, "-"))
+	return absolute(x.Cwd, firstFile(args, inline[kind], options, "-"))
 }
 
 // shebangArgs is up to where a script's own path can be among the arguments.

@@ -2,6 +2,7 @@ package learn
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
@@ -11,6 +12,8 @@ import (
 // seen is a set of behaviour.
 type seen struct {
 	execs        map[execKey]*execMark
+	foreign      int // of execs: that did not come with the image
+	scripts      int // of all execs
 	writes       *tree
 	reads        *tree
 	listens      map[portKey]*mark
@@ -45,7 +48,8 @@ const (
 	maxCapabilities = 64
 	maxParents      = 32
 	maxUsers        = 32
-	maxScripts      = 64
+	maxScripts      = 256   // of one interpreter
+	maxAllScripts   = 4_000 // of all
 )
 
 // What there can be no room for.
@@ -75,6 +79,7 @@ type execMark struct {
 	users   map[uint32]bool
 	scripts []string
 	loose   []string // of scripts: on volumes
+	more    bool     // there was no room for all scripts
 }
 
 type portKey struct {
@@ -183,9 +188,12 @@ func (s *seen) putExec(k execKey, e *execMark) {
 		if k.origin != event.OriginImage {
 			most, what = maxForeign, droppedForeign
 		}
-		if s.count(k.origin == event.OriginImage) >= most {
+		if k.origin != event.OriginImage && s.foreign >= most || k.origin == event.OriginImage && len(s.execs)-s.foreign >= most {
 			s.dropped[what] += e.Count
 			return
+		}
+		if k.origin != event.OriginImage {
+			s.foreign++
 		}
 		have = &execMark{digest: e.digest, users: map[uint32]bool{}}
 		s.execs[k] = have
@@ -197,6 +205,7 @@ func (s *seen) putExec(k execKey, e *execMark) {
 		have.digest, have.several = "", true
 	}
 	have.add(&e.mark)
+	have.more = have.more || e.more
 	for _, p := range e.parents {
 		have.parents = leastParents(have.parents, p)
 	}
@@ -206,25 +215,26 @@ func (s *seen) putExec(k execKey, e *execMark) {
 		}
 	}
 	for _, x := range e.scripts {
-		have.scripts = least(have.scripts, x, maxScripts)
-		if len(have.scripts) == maxScripts {
-			s.dropped[droppedScripts]++
-		}
+		s.putScript(have, x, e.Count)
 	}
 	for _, x := range e.loose {
 		have.loose = least(have.loose, x, maxScripts)
 	}
 }
 
-// count is how many programs there are that came with the image, or did not.
-func (s *seen) count(image bool) int {
-	n := 0
-	for k := range s.execs {
-		if (k.origin == event.OriginImage) == image {
-			n++
-		}
+// putScript adds a script to an interpreter's.
+func (s *seen) putScript(to *execMark, script string, count uint64) {
+	if slices.Contains(to.scripts, script) {
+		return
 	}
-	return n
+	n := len(to.scripts)
+	if n == maxScripts || s.scripts >= maxAllScripts || len(script) > maxString {
+		to.more = true
+		s.dropped[droppedScripts] += count
+		return
+	}
+	to.scripts = least(to.scripts, script, maxScripts)
+	s.scripts++
 }
 
 // leastParents is least for parents, of which "" is one: the engine.

@@ -75,6 +75,7 @@ type execState struct {
 	Users   []uint32     `json:"users,omitempty"`
 	Scripts []string     `json:"scripts,omitempty"`
 	Loose   []string     `json:"loose,omitempty"`
+	More    bool         `json:"more,omitempty"`
 	Mark    mark         `json:"mark"`
 }
 

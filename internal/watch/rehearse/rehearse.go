@@ -52,7 +52,7 @@ type Result struct {
 const (
 	MaxCases    = 1_000 // different violations; a profile that has more is none yet
 	maxTold     = 256   // hosts, workloads and days told apart for one
-	maxIncident = 10_000
+	maxIncident = 2_000
 	// near is how close to an event that looks like an incident something must lie, in
 	// the same container, to belong to it.
 	near = 10 * time.Minute
@@ -70,7 +70,7 @@ type Options struct {
 // Run holds the events, in any order, against a profile. An error of the events ends
 // it.
 func Run(p *profile.Profile, events iter.Seq2[event.Event, error], o Options) (Result, error) {
-	r := rehearsal{x: compare.NewIndex(p), o: o, cases: map[string]*gathered{}, incidents: map[string][]time.Time{}}
+	r := rehearsal{x: compare.NewIndex(p), o: o, cases: map[string]*gathered{}, incidents: map[string][]sign{}}
 	for e, err := range events {
 		if err != nil {
 			return Result{}, fmt.Errorf("rehearse the profile of %s: %w", p.Group, err)
@@ -85,8 +85,8 @@ type rehearsal struct {
 	o         Options
 	out       Result
 	cases     map[string]*gathered
-	incidents map[string][]time.Time // by workload
-	n         int                    // of incidents
+	incidents map[string][]sign // by workload
+	n         int               // of incidents
 }
 
 // gathered are the events of one violation.
@@ -97,6 +97,12 @@ type gathered struct {
 	times            []told
 	foreign, entered bool
 	image            bool
+}
+
+// sign is an event that looks like an incident.
+type sign struct {
+	at          time.Time
+	fingerprint string
 }
 
 type told struct {
@@ -122,7 +128,7 @@ func (r *rehearsal) take(e *event.Event) {
 	}
 	if incident(e) && r.n < maxIncident {
 		r.n++
-		r.incidents[e.WorkloadID] = append(r.incidents[e.WorkloadID], e.Time)
+		r.incidents[e.WorkloadID] = append(r.incidents[e.WorkloadID], sign{e.Time, v.Fingerprint})
 	}
 	blocked := !v.Unheld && (r.o.Answers == nil || r.o.Answers[v.Control] == profile.Deny)
 	if blocked {
@@ -190,6 +196,9 @@ func incident(e *event.Event) bool {
 func (r *rehearsal) result() Result {
 	out := r.out
 	wrong := 0
+	for _, at := range r.incidents {
+		slices.SortFunc(at, func(a, b sign) int { return a.at.Compare(b.at) })
+	}
 	for _, g := range r.cases {
 		g.Hosts, g.Workloads, g.Days = len(g.hosts), len(g.workloads), len(g.days)
 		g.judge(r.incidents)
@@ -242,7 +251,7 @@ func wrongWords(n int) string {
 }
 
 // judge weighs the circumstances.
-func (g *gathered) judge(incidents map[string][]time.Time) {
+func (g *gathered) judge(incidents map[string][]sign) {
 	say := func(format string, args ...any) { g.Because = append(g.Because, fmt.Sprintf(format, args...)) }
 	score := 0 // above 0 it looks like ordinary work
 	say("It happened %s, in %s on %s, on %s.", count(g.Count, "time", "times"), number(g.Workloads, "container"), number(g.Hosts, "host"), number(g.Days, "day"))
@@ -280,10 +289,12 @@ func (g *gathered) judge(incidents map[string][]time.Time) {
 
 // beside reports whether one of the events lies close to something that looks like
 // an incident and is not the event itself.
-func (g *gathered) beside(incidents map[string][]time.Time) bool {
+func (g *gathered) beside(incidents map[string][]sign) bool {
 	for _, t := range g.times {
-		for _, at := range incidents[t.workload] {
-			if d := at.Sub(t.at); d != 0 && d.Abs() <= near {
+		at := incidents[t.workload] // sorted
+		i, _ := slices.BinarySearchFunc(at, t.at.Add(-near), func(s sign, t time.Time) int { return s.at.Compare(t) })
+		for ; i < len(at) && at[i].at.Sub(t.at) <= near; i++ {
+			if at[i].fingerprint != g.Fingerprint {
 				return true
 			}
 		}
