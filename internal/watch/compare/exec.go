@@ -66,10 +66,10 @@ func (p *program) fits(file string, origin event.Origin) bool {
 func (x *Index) within(p *program, e *event.Event, script string) *outside {
 	file := e.Process.Executable
 	o := &outside{control: profile.ControlExec, subject: file, unheld: true}
-	entry := profile.Executable{Path: p.Path, Origin: p.Origin, Evidence: person}
+	entry := profile.Executable{Path: p.Path, Origin: p.Origin, Parents: p.Parents, Users: p.Users, Evidence: person}
 	loose := x.writes.has(script) || widen.Temporary(script) // it did not come with the image
 	runs := script == "" || p.scripts.has(script) && (!loose || slices.Contains(p.Loose, profile.Pattern(script))) ||
-		p.Source == profile.Person && p.scripts.n == 0 && !loose || learn.Loader(path.Base(file)) && x.known(script)
+		learn.Loader(path.Base(file)) && x.known(script)
 	switch parent := parentOf(e); {
 	case !runs:
 		entry.Scripts = []profile.Pattern{profile.Pattern(script)}
@@ -85,12 +85,12 @@ func (x *Index) within(p *program, e *event.Event, script string) *outside {
 			o.instead = fmt.Sprintf("the profile allows %s %s", path.Base(file), some(p.Scripts))
 		}
 	case p.parents != nil && parent != unknownParent && !p.parents.has(parent) && !(parent == "" && slices.Contains(p.Parents, "")):
-		entry.Parents = []profile.Pattern{profile.Pattern(parent)}
+		entry.Parents = append([]profile.Pattern{profile.Pattern(parent)}, p.Parents...)
 		o.alike = file + " of " + parent
 		o.did = "ran " + file
 		o.instead = "the profile allows that only to " + parentWords(p.Parents)
 	case len(p.Users) > 0 && !slices.Contains(p.Users, e.Process.EUID):
-		entry.Users = []uint32{e.Process.EUID}
+		entry.Users = append([]uint32{e.Process.EUID}, p.Users...)
 		o.alike = file + " as " + strconv.FormatUint(uint64(e.Process.EUID), 10)
 		o.did = fmt.Sprintf("ran %s as user %d", file, e.Process.EUID)
 		o.instead = "the profile allows it as user " + numbers(p.Users)

@@ -58,7 +58,7 @@ func TestWhatEachKindTeaches(t *testing.T) {
 		{"reverse look-up", event.Event{Kind: event.KindQuery, DNS: &event.DNS{Name: "7.0.0.10.in-addr.arpa"}}, []string{"asks the DNS for *.in-addr.arpa"}},
 		{"capability", privilege(event.KindCapability, event.Privilege{Gained: 1 << 10}), []string{"has the capability NET_BIND_SERVICE"}},
 		{"clone", privilege(event.KindClone, event.Privilege{Flags: []string{"newuser", "newns"}}), []string{"makes the privileged call privilege.clone (newns,newuser)"}},
-		{"becoming root", privilege(event.KindUser, event.Privilege{OldUID: 33, NewUID: 0}), []string{"makes the privileged call privilege.user (root)"}},
+		{"becoming root", privilege(event.KindUser, event.Privilege{OldUID: 33, NewUID: 0}), []string{"makes the privileged call privilege.user (to root)"}},
 		{"a call that was not permitted", privilege(event.KindMount, event.Privilege{Type: "proc", Error: "EPERM"}), nil},
 		{"just-in-time compiler", event.Event{Kind: event.KindExecProtect, Memory: &event.Memory{Call: "mprotect"}}, []string{"makes the privileged call memory.protect"}},
 		{"calls", event.Event{Kind: event.KindCalls, Calls: &event.Calls{Names: []string{"openat", "Bad Name"}}}, []string{"makes the system call openat"}},

@@ -75,8 +75,8 @@ func joinExecutable(a *profile.Executable, b profile.Executable) {
 	if a.Digest != b.Digest {
 		a.Digest = ""
 	}
-	a.Parents = union(a.Parents, b.Parents)
-	a.Users = union(a.Users, b.Users)
+	a.Parents = either(a.Parents, b.Parents)
+	a.Users = either(a.Users, b.Users)
 	a.Scripts = union(a.Scripts, b.Scripts)
 	a.Loose = union(a.Loose, b.Loose)
 	a.Evidence = joinEvidence(a.Evidence, b.Evidence)
@@ -85,6 +85,14 @@ func joinExecutable(a *profile.Executable, b profile.Executable) {
 func joinFile(a *profile.File, b profile.File) {
 	a.Programs = union(a.Programs, b.Programs)
 	a.Evidence = joinEvidence(a.Evidence, b.Evidence)
+}
+
+// either is union where no entries at all stand for everybody.
+func either[T cmp.Ordered](a, b []T) []T {
+	if len(a) == 0 || len(b) == 0 {
+		return nil
+	}
+	return union(a, b)
 }
 
 func union[T cmp.Ordered](a, b []T) []T {

@@ -155,7 +155,8 @@ func absolute(cwd, p string) string {
 // maxDetail bounds what narrows a privileged call, which is said by the container.
 const maxDetail = 128
 
-// Detail narrows a privileged call, where its kind has more than one use.
+// Detail narrows a privileged call, where its kind has more than one use. In a profile
+// an entry without one stands for all uses.
 func Detail(e *event.Event) string {
 	p := e.Privilege
 	if p == nil {
@@ -168,13 +169,18 @@ func Detail(e *event.Event) string {
 			d = flags(p.Flags)
 		}
 	case event.KindUser:
-		if p.NewUID == 0 && p.OldUID != 0 {
-			d = "root"
+		switch {
+		case p.OldUID == 0:
+			d = "from root"
+		case p.NewUID == 0:
+			d = "to root"
+		default:
+			d = "from another"
 		}
 	case event.KindKernelKnob, event.KindDevice, event.KindModule:
 		d = p.Target
 	case event.KindPtrace, event.KindProcessWrite:
-		if p.WorkloadID != "" {
+		if d = "own container"; p.WorkloadID != "" && p.WorkloadID != e.WorkloadID {
 			d = "other container"
 		}
 	default:
