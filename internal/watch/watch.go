@@ -6,7 +6,7 @@
 // keeps what was learned. It is not for what is hostile whatever the profile says:
 // that is for detecting threats.
 //
-//	l := watch.New(group)
+//	l := watch.NewLearner(group)
 //	for _, e := range events {
 //		l.Take(&e, workload)
 //	}
@@ -109,11 +109,11 @@ const (
 // MaxDocument is how large the text of a profile may be.
 const MaxDocument = document.MaxBytes
 
-// New returns a learner that knows nothing yet.
-func New(g asset.Group) *Learner { return learn.New(g) }
+// NewLearner returns a learner that knows nothing yet.
+func NewLearner(g asset.Group) *Learner { return learn.New(g) }
 
-// Load makes a learner of what its Save returned.
-func Load(b []byte) (*Learner, error) { return learn.Load(b) }
+// LoadLearner makes a learner of what its Save returned.
+func LoadLearner(b []byte) (*Learner, error) { return learn.Load(b) }
 
 // NewIndex makes a profile ready for comparing.
 func NewIndex(p *profile.Profile) *Index { return compare.NewIndex(p) }
@@ -147,13 +147,20 @@ func Read(b []byte, file string) (*Document, error) { return document.Read(b, fi
 // what is the same keeps its evidence, the rest is a person's.
 func Import(current, read *profile.Profile) *profile.Profile { return document.Import(current, read) }
 
-// Diff says in plain words what after permits and before does not, and the other way
-// round.
-func Diff(before, after *profile.Profile) []Change { return document.Diff(before, after) }
+// Changes says in plain words what after permits and before does not, and the other
+// way round.
+func Changes(before, after *profile.Profile) []Change { return document.Diff(before, after) }
 
-// Changes says what a version of the image, by its digest, does that earlier ones did
-// not, and what only earlier ones did.
-func Changes(p *profile.Profile, version string) []Change { return document.Changes(p, version) }
+// VersionChanges says what a version of the image, by its digest, does that earlier
+// ones did not, and what only earlier ones did.
+func VersionChanges(p *profile.Profile, version string) []Change { return document.Changes(p, version) }
+
+// VersionOf names the version of the image that a workload runs, as profiles name
+// it; "" if it is not known.
+func VersionOf(w *asset.Workload) string { return learn.VersionOf(w) }
+
+// Entries counts the entries of a profile.
+func Entries(p *profile.Profile) int { return learn.Entries(p) }
 
 // StartingFor returns the starting profile for an image, or for what starts in its
 // containers; nil if there is none.

@@ -6,6 +6,7 @@
 package learn
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -27,8 +28,9 @@ type Learner struct {
 	strings  map[string]string
 	usage    usage
 
-	entered entered
-	life    life
+	entered  entered
+	life     life
+	expected int // hosts on which the group runs; 0: not known
 
 	lastHost    string
 	lastHostBit uint64
@@ -119,14 +121,14 @@ func (l *Learner) markOf(e *event.Event, w *asset.Workload) mark {
 	}
 	m := mark{First: first, Last: last, Count: e.Times(), Hosts: l.host(e.AgentID)}
 	if w != nil {
-		digest := w.Image.Digest
-		if digest == "" {
-			digest = w.Image.ID
-		}
-		m.Versions = l.versionBit(digest, w.Image.Reference, first, last)
+		m.Versions = l.versionBit(VersionOf(w), w.Image.Reference, first, last)
 	}
 	return m
 }
+
+// VersionOf names the version of the image that a workload runs: the manifest's
+// digest, or the engine's id where that is not known.
+func VersionOf(w *asset.Workload) string { return cmp.Or(w.Image.Digest, w.Image.ID) }
 
 func (l *Learner) exec(s *seen, e *event.Event, w *asset.Workload, m *mark) {
 	x := e.Exec

@@ -182,6 +182,13 @@ func Clone(p *profile.Profile) *profile.Profile {
 	return &c
 }
 
+// Entries counts the entries of a profile.
+func Entries(p *profile.Profile) int {
+	n := 0
+	Each(p, func(string, *profile.Evidence) { n++ })
+	return n
+}
+
 // Each calls do with the evidence of every entry, and a word for what it is.
 func Each(p *profile.Profile, do func(what string, e *profile.Evidence)) {
 	for i := range p.Executables {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/profile"
 )
 
@@ -13,15 +14,17 @@ import (
 const (
 	quietPart  = 0.40 // that nothing new comes
 	dayPart    = 0.20 // that a day goes by, for what runs once a day
-	seenPart   = 0.15 // that enough is seen at all
+	seenPart   = 0.10 // that enough is seen at all
 	startPart  = 0.15 // that containers start
 	endPart    = 0.10 // that containers end
+	hostPart   = 0.05 // that it is seen on the hosts where it runs
 	fullCap    = 0.90 // what the measure is at most where something had no room
 	day        = 24 * time.Hour
 	leastQuiet = 2 * time.Hour // that nothing new must have come for
 	mostQuiet  = 48 * time.Hour
 	quietShare = 4 // nothing new for that part of the time watched
 	enough     = 500
+	hostsWant  = 3 // as many hosts say what there is to say
 	startsWant = 2 // the first start, and one that shows whether it is the same again
 )
 
@@ -48,9 +51,11 @@ func (l *Learner) Settled(now time.Time) profile.Settled {
 	waits.add(startPart, min(1, float64(starts)/startsWant), fmt.Sprintf("%s seen from the start; %d are wanted, since programs do at their start what they never do again.", containers(starts), startsWant))
 	waits.add(endPart, min(1, float64(ends)), "No container was seen to end: programs write files and run scripts when they are stopped.")
 	waits.add(seenPart, min(1, float64(l.life.events)/enough), fmt.Sprintf("Only %d events were seen; %d are wanted.", l.life.events, enough))
+	want := min(l.expected, hostsWant)
+	waits.add(hostPart, part(time.Duration(len(l.hosts)), time.Duration(max(want, 1))), fmt.Sprintf("It runs on %d hosts and was seen on %d.", l.expected, len(l.hosts)))
 	out.Measure = waits.measure
 	out.Waits = waits.sentences()
-	for _, w := range l.withoutRoom() {
+	for _, w := range append(changing(p), l.withoutRoom()...) {
 		out.Measure = min(out.Measure, fullCap)
 		out.Waits = append([]string{w}, out.Waits...)
 	}
@@ -113,6 +118,33 @@ func (l *Learner) withoutRoom() []string {
 	}
 	return out
 }
+
+// changing says which programs that did not come with the image have names that
+// change: what was learned of them will never be seen again.
+func changing(p *profile.Profile) []string {
+	alike := map[string]int{}
+	for _, x := range p.Executables {
+		if x.Origin == event.OriginImage || x.Source != profile.Learned || !x.Path.Exact() {
+			continue
+		}
+		if shape := FilePattern(string(x.Path)); shape != string(x.Path) {
+			alike[shape]++
+		}
+	}
+	var out []string
+	for _, shape := range slices.Sorted(maps.Keys(alike)) {
+		if n := alike[shape]; n >= manyAlike {
+			out = append(out, fmt.Sprintf("%d programs or libraries that did not come with the image have changing names, such as %s: each is permitted alone, and the next will lie outside. Put them into the image, or permit the pattern.", n, shape))
+		}
+	}
+	return out
+}
+
+// manyAlike is from how many programs of one form their names are said to change.
+const manyAlike = 2
+
+// Expect says on how many hosts the group runs now.
+func (l *Learner) Expect(hosts int) { l.expected = hosts }
 
 // outside says what came from outside and was not learned.
 func (l *Learner) outside() []string {

@@ -38,7 +38,7 @@ func TestHowSettledAProfileIs(t *testing.T) {
 		waits       []string // the beginnings
 	}{
 		{"nothing seen", func(*script) {}, hour, 0, 0, []string{"Nothing was seen"}},
-		{"just begun", func(s *script) { live(s, "a", 10, false) }, time.Minute, 0, 0.15, []string{"Something new", "It has been watched", "Only 11 events", "No container was seen to end", "One container was"}},
+		{"just begun", func(s *script) { live(s, "a", 10, false) }, time.Minute, 0, 0.15, []string{"Something new", "It has been watched", "No container was seen to end", "Only 11 events", "One container was"}},
 		{"a day, two starts, one end", func(s *script) { live(s, "a", 600, true); live(s, "b", 10, false) }, 25 * hour, 1, 1, nil},
 		{"a day without a restart", func(s *script) { live(s, "a", 600, false) }, 25 * hour, 0.82, 0.83, []string{"No container was seen to end", "One container was"}},
 		{"news after twenty hours", func(s *script) {
@@ -47,6 +47,13 @@ func TestHowSettledAProfileIs(t *testing.T) {
 			s.at = start.Add(20 * hour)
 			s.write("/data/nightly")
 		}, 21 * hour, 0.6, 0.9, []string{"Something new was learned 59 minutes ago, after 20 hours", "It has been watched for 20 hours"}},
+		{"a library with a new name each time", func(s *script) {
+			live(s, "a", 600, true)
+			live(s, "b", 10, false)
+			for i := range 2 {
+				s.add(event.Event{Kind: event.KindExecMap, Memory: &event.Memory{Path: fmt.Sprintf("/tmp/libnative%d.so", 8123456+i), Origin: event.OriginWritten}})
+			}
+		}, 48 * hour, 0.9, 0.9, []string{"2 programs or libraries that did not come with the image have changing names, such as /tmp/libnative*.so"}},
 		{"more files than there is room for", func(s *script) {
 			live(s, "a", 600, true)
 			live(s, "b", 10, false)
@@ -219,5 +226,20 @@ func BenchmarkProfile(b *testing.B) {
 	}
 	for b.Loop() {
 		l.Profile()
+	}
+}
+
+func TestItWaitsForHosts(t *testing.T) {
+	s := newScript()
+	live(s, "a", 600, true)
+	live(s, "b", 10, false)
+	l := learn.New("g")
+	for i := range s.events {
+		l.Take(&s.events[i], nil)
+	}
+	l.Expect(5)
+	got := l.Settled(start.Add(25 * time.Hour))
+	if len(got.Waits) != 1 || got.Waits[0] != "It runs on 5 hosts and was seen on 1." || got.Measure >= 1 {
+		t.Errorf("settled %+v", got)
 	}
 }
