@@ -3,6 +3,7 @@ package watch_test
 import (
 	"fmt"
 	"iter"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -87,5 +88,25 @@ func TestFromEventsToRules(t *testing.T) {
 	}
 	if rules.Answers[profile.ControlExec] != watch.Answer(profile.Protect, "") {
 		t.Errorf("answers %v", rules.Answers)
+	}
+}
+
+// TestTheDocumentedTextIsRead reads the example of the documentation.
+func TestTheDocumentedTextIsRead(t *testing.T) {
+	b, err := os.ReadFile("../../docs/watch.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), "```yaml\n")
+	text, _, found := strings.Cut(rest, "```")
+	if !found {
+		t.Fatal("docs/watch.md has no example")
+	}
+	d, err := watch.Read([]byte(text), "docs/watch.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := watch.Entries(d.Profile); n != 5 {
+		t.Errorf("the example has %d entries, want 5", n)
 	}
 }
