@@ -111,9 +111,13 @@ func (c *Compiler) env(k *Kind, params []Param) (*cel.Env, error) {
 // Expression is a compiled expression.
 type Expression struct {
 	Text    string
+	Basis   Basis
 	program cel.Program
 	loops   bool // it goes through lists: it is limited while it runs
 }
+
+// Loops says that it goes through lists: asking it takes its time.
+func (e *Expression) Loops() bool { return e.loops }
 
 // Condition compiles an expression that is true or false. The error is a
 // *Complaint where it is about the text.
@@ -153,6 +157,7 @@ func (c *Compiler) compile(k *Kind, params []Param, text string) (*Expression, *
 	if made != "" {
 		return nil, nil, &Complaint{Text: "a condition can't make a " + made, Line: 1, Column: 1}
 	}
+	e.Basis = basisOf(c.Schema, k, parsed.NativeRep())
 	if e.loops {
 		options = append(options, cel.CostLimit(maxCost), cel.InterruptCheckFrequency(checkEvery))
 	}

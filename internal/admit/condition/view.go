@@ -26,6 +26,7 @@ type View struct {
 	containers                         []*Object
 	images                             []*Object // each once
 	clock                              bool      // the time was asked for
+	recall                             Recall    // nil: nothing is known beforehand
 }
 
 // Missing is something that nobody knows (yet).

@@ -93,7 +93,7 @@ func (s *Service) briefFacts(ctx context.Context, agentID string, m *link.AskedI
 	}
 	packed := g.packed
 	if g.facts.Trust.Allowed && g.agent != agentID {
-		f := g.facts
+		f := *g.facts
 		f.Trust = admission.Trust{
 			Why:    "another agent has verified it: its word is no leave for this host",
 			Remedy: "this host verifies it by itself once it has the image; castellan trust images shows what came of it",
