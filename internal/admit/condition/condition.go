@@ -113,7 +113,9 @@ type Expression struct {
 	Text    string
 	Basis   Basis
 	program cel.Program
-	loops   bool // it goes through lists: it is limited while it runs
+	loops   bool        // it goes through lists: it is limited while it runs
+	quick   cel.Program // of one that loops: without limits, for little work
+	work    work
 }
 
 // Loops says that it goes through lists: asking it takes its time.
@@ -159,6 +161,10 @@ func (c *Compiler) compile(k *Kind, params []Param, text string) (*Expression, *
 	}
 	e.Basis = basisOf(c.Schema, k, parsed.NativeRep())
 	if e.loops {
+		e.work = workOf(c.Schema, parsed.NativeRep())
+		if e.quick, err = env.Program(parsed, options...); err != nil {
+			return nil, nil, &Complaint{Text: err.Error(), Line: 1, Column: 1}
+		}
 		options = append(options, cel.CostLimit(maxCost), cel.InterruptCheckFrequency(checkEvery))
 	}
 	if e.program, err = env.Program(parsed, options...); err != nil {
@@ -280,11 +286,15 @@ func (e *Expression) Holds(ctx context.Context, s *Scope) (holds bool, missing *
 }
 
 func (e *Expression) value(ctx context.Context, s *Scope) (ref.Val, error) {
+	program := e.program
 	if e.loops {
-		v, _, err := e.program.ContextEval(ctx, s)
-		return v, err
+		if !e.work.within(maxUncounted, s.View) {
+			v, _, err := program.ContextEval(ctx, s)
+			return v, err
+		}
+		program = e.quick
 	}
-	v, _, err := e.program.Eval(s)
+	v, _, err := program.Eval(s)
 	return v, err
 }
 

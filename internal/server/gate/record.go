@@ -18,8 +18,11 @@ const (
 	maxWaiting = 20_000
 	maxHeld    = 2 * maxWaiting
 	roomFor    = time.Second
-	// company is how long a verdict waits for others to be stored with.
-	company = 20 * time.Millisecond
+	// storedFor is how long an answer waits until its verdict is stored, so that a
+	// server that is killed has kept what it said. Those that wait at the same time
+	// are stored together. What takes longer is answered without: a deployment does
+	// not wait for a disk.
+	storedFor = 500 * time.Millisecond
 	// keepAgain follows a try to store that failed.
 	keepAgain = time.Second
 	// lastWords is how long a server that stops tries to store what waits.
@@ -37,6 +40,7 @@ type records struct {
 	lost    uint64        // of them, those that were not stored
 	moved   chan struct{} // closed when ended grows, and replaced
 	stuck   bool          // the store took nothing when it was asked last
+	kept    bool          // somebody stores what waits
 
 	wake chan struct{} // one token when something waits
 }
@@ -45,7 +49,8 @@ func newRecords() *records {
 	return &records{moved: make(chan struct{}), wake: make(chan struct{}, 1)}
 }
 
-// put has verdicts stored soon. It may wait until there is room.
+// put has verdicts stored, and waits for that as long as storedFor unless the store
+// takes nothing.
 func (r *records) put(ctx context.Context, vs ...store.AdmissionVerdict) {
 	r.room(ctx)
 	r.mu.Lock()
@@ -55,10 +60,14 @@ func (r *records) put(ctx context.Context, vs ...store.AdmissionVerdict) {
 		r.waiting = append([]store.AdmissionVerdict{}, r.waiting[over:]...)
 		r.end(over, true)
 	}
+	mine, stuck := r.begun, r.stuck || !r.kept
 	r.mu.Unlock()
 	select {
 	case r.wake <- struct{}{}:
 	default: // it is awake
+	}
+	if !stuck {
+		r.await(ctx, mine, storedFor)
 	}
 }
 
@@ -95,6 +104,13 @@ func (r *records) sticks(stuck bool) {
 	}
 }
 
+// keeps notes whether somebody stores what waits.
+func (r *records) keeps(kept bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.kept = kept
+}
+
 // end notes that verdicts wait no more. r.mu is held.
 func (r *records) end(n int, lost bool) {
 	r.ended += uint64(n)
@@ -129,14 +145,19 @@ func (r *records) done(n int, lost bool) {
 
 // settle waits until what waits now is stored, for a while.
 func (r *records) settle(ctx context.Context) {
-	late := time.NewTimer(settleFor)
-	defer late.Stop()
 	r.mu.Lock()
 	until := r.begun
 	r.mu.Unlock()
+	r.await(ctx, until, settleFor)
+}
+
+// await waits until so many of those that ever waited wait no more, for a while.
+func (r *records) await(ctx context.Context, until uint64, most time.Duration) {
+	late := time.NewTimer(most)
+	defer late.Stop()
 	for {
 		r.mu.Lock()
-		there, moved := r.ended >= until, r.moved
+		there, moved := r.ended >= until || r.stuck, r.moved
 		r.mu.Unlock()
 		if there {
 			return
@@ -153,6 +174,8 @@ func (r *records) settle(ctx context.Context) {
 
 // keepAll stores verdicts until ctx ends, and then those that wait.
 func (s *Service) keepAll(ctx context.Context) {
+	s.records.keeps(true)
+	defer s.records.keeps(false)
 	for {
 		select {
 		case <-ctx.Done():
@@ -164,7 +187,6 @@ func (s *Service) keepAll(ctx context.Context) {
 			return
 		case <-s.records.wake:
 		}
-		pause(ctx, company)
 		for {
 			err := s.keep(ctx)
 			if ctx.Err() == nil {
