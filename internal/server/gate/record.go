@@ -18,11 +18,23 @@ const (
 	maxWaiting = 20_000
 	maxHeld    = 2 * maxWaiting
 	roomFor    = time.Second
+	// company is how long a verdict waits for others to be stored with, unless an
+	// answer waits for it.
+	company = 20 * time.Millisecond
 	// storedFor is how long an answer waits until its verdict is stored, so that a
-	// server that is killed has kept what it said. Those that wait at the same time
-	// are stored together. What takes longer is answered without: a deployment does
-	// not wait for a disk.
+	// server that is killed has kept what it said. What takes longer is answered
+	// without: a deployment does not wait for a disk.
 	storedFor = 500 * time.Millisecond
+	// waitsASecond and waitsAtOnce bound the answers that wait. A verdict that is stored
+	// with few others takes three times the work of one among hundreds: a server that
+	// is asked for more answers first, and loses at most company of it when it is killed.
+	waitsASecond = 200
+	waitsAtOnce  = 100
+	// slowest is for how long an answer is held back when maxWaiting verdicts wait, and a
+	// part of it when fewer do, so that nobody meets a wall there: those who ask stay
+	// at the pace of the store. What is shorter than noticed is not worth it.
+	slowest = 20 * time.Millisecond
+	noticed = 50 * time.Microsecond
 	// keepAgain follows a try to store that failed.
 	keepAgain = time.Second
 	// lastWords is how long a server that stops tries to store what waits.
@@ -41,16 +53,19 @@ type records struct {
 	moved   chan struct{} // closed when ended grows, and replaced
 	stuck   bool          // the store took nothing when it was asked last
 	kept    bool          // somebody stores what waits
+	left    float64       // how many answers may wait, as of counted
+	counted time.Time
 
-	wake chan struct{} // one token when something waits
+	wake  chan struct{} // one token when something waits
+	hurry chan struct{} // one token when an answer waits for it
 }
 
 func newRecords() *records {
-	return &records{moved: make(chan struct{}), wake: make(chan struct{}, 1)}
+	return &records{moved: make(chan struct{}), wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1)}
 }
 
-// put has verdicts stored, and waits for that as long as storedFor unless the store
-// takes nothing.
+// put has verdicts stored. It waits for that as long as storedFor, unless too many
+// wait or the store takes nothing.
 func (r *records) put(ctx context.Context, vs ...store.AdmissionVerdict) {
 	r.room(ctx)
 	r.mu.Lock()
@@ -60,15 +75,37 @@ func (r *records) put(ctx context.Context, vs ...store.AdmissionVerdict) {
 		r.waiting = append([]store.AdmissionVerdict{}, r.waiting[over:]...)
 		r.end(over, true)
 	}
-	mine, stuck := r.begun, r.stuck || !r.kept
+	mine, waits := r.begun, !r.stuck && r.kept && r.waits()
+	behind := slowest * time.Duration(len(r.waiting)) / maxWaiting
+	stuck := r.stuck
 	r.mu.Unlock()
-	select {
-	case r.wake <- struct{}{}:
-	default: // it is awake
-	}
-	if !stuck {
+	signal(r.wake)
+	switch {
+	case waits:
+		signal(r.hurry)
 		r.await(ctx, mine, storedFor)
+	case behind >= noticed && !stuck:
+		pause(ctx, behind)
 	}
+}
+
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // it is told already
+	}
+}
+
+// waits says whether one answer more may wait. r.mu is held.
+func (r *records) waits() bool {
+	now := time.Now()
+	r.left = min(waitsAtOnce, r.left+now.Sub(r.counted).Seconds()*waitsASecond)
+	r.counted = now
+	if r.left < 1 {
+		return false
+	}
+	r.left--
+	return true
 }
 
 // room waits until there is room, for a while, while the store takes verdicts.
@@ -187,6 +224,7 @@ func (s *Service) keepAll(ctx context.Context) {
 			return
 		case <-s.records.wake:
 		}
+		s.records.gather(ctx)
 		for {
 			err := s.keep(ctx)
 			if ctx.Err() == nil {
@@ -197,6 +235,17 @@ func (s *Service) keepAll(ctx context.Context) {
 			}
 			pause(ctx, keepAgain)
 		}
+	}
+}
+
+// gather waits for company, unless an answer waits.
+func (r *records) gather(ctx context.Context) {
+	t := time.NewTimer(company)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-r.hurry:
+	case <-t.C:
 	}
 }
 
