@@ -141,6 +141,8 @@ func (s *Service) Admitted(ctx context.Context, r link.AdmissionReport) error {
 		}
 		vs = append(vs, store.AdmissionVerdict{Received: now, Agent: r.AgentID, Request: v.Request, Verdict: v.Verdict, Facts: packedOf(known)})
 	}
-	s.records.put(ctx, vs...)
+	if !s.records.putAll(ctx, vs) {
+		return fault.New(fault.Unavailable, "the verdicts of agent %s are not stored yet: it keeps them and tells them again", r.AgentID)
+	}
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // callers is how many ask at once for each processor.
-const callers = 3
+const callers = 2
 
 // BenchmarkWarmDecide decides on tasks of two containers whose images are known, with
 // so many vulnerabilities each, by

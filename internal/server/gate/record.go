@@ -17,7 +17,10 @@ const (
 	// deployments are not stopped by it. maxHeld is when.
 	maxWaiting = 20_000
 	maxHeld    = 2 * maxWaiting
-	roomFor    = time.Second
+	// maxBatch bounds those that are stored at once: enough that more would save little,
+	// and few enough that the pace of the store shows soon.
+	maxBatch = store.MaxAdmissionBatch / 4
+	roomFor  = time.Second
 	// company is how long a verdict waits for others to be stored with, unless an
 	// answer waits for it.
 	company = 20 * time.Millisecond
@@ -25,11 +28,13 @@ const (
 	// server that is killed has kept what it said. What takes longer is answered
 	// without: a deployment does not wait for a disk.
 	storedFor = 500 * time.Millisecond
-	// waitsASecond and waitsAtOnce bound the answers that wait. A verdict that is stored
-	// with few others takes three times the work of one among hundreds: a server that
-	// is asked for more answers first, and loses at most company of it when it is killed.
+	// waitsASecond and waitsAtOnce bound the answers that wait, and waitsBehind the
+	// verdicts that one waits for besides its own. A verdict that is stored with few
+	// others takes three times the work of one among hundreds: a server that is asked
+	// for more answers first.
 	waitsASecond = 200
-	waitsAtOnce  = 100
+	waitsAtOnce  = 50
+	waitsBehind  = 8
 	// slowest is for how long an answer is held back when maxWaiting verdicts wait, and a
 	// part of it when fewer do, so that nobody meets a wall there: those who ask stay
 	// at the pace of the store. What is shorter than noticed is not worth it.
@@ -64,19 +69,14 @@ func newRecords() *records {
 	return &records{moved: make(chan struct{}), wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1)}
 }
 
-// put has verdicts stored. It waits for that as long as storedFor, unless too many
+// put has a verdict stored. It waits for that as long as storedFor, unless too many
 // wait or the store takes nothing.
-func (r *records) put(ctx context.Context, vs ...store.AdmissionVerdict) {
+func (r *records) put(ctx context.Context, v store.AdmissionVerdict) {
 	r.room(ctx)
 	r.mu.Lock()
-	r.waiting = append(r.waiting, vs...)
-	r.begun += uint64(len(vs))
-	if over := len(r.waiting) - maxHeld; over > 0 {
-		r.waiting = append([]store.AdmissionVerdict{}, r.waiting[over:]...)
-		r.end(over, true)
-	}
-	mine, waits := r.begun, !r.stuck && r.kept && r.waits()
-	behind := slowest * time.Duration(len(r.waiting)) / maxWaiting
+	mine := r.add(v)
+	waits := !r.stuck && r.kept && r.waits()
+	behind := slowest * time.Duration(r.begun-r.ended) / maxWaiting
 	stuck := r.stuck
 	r.mu.Unlock()
 	signal(r.wake)
@@ -87,6 +87,29 @@ func (r *records) put(ctx context.Context, vs ...store.AdmissionVerdict) {
 	case behind >= noticed && !stuck:
 		pause(ctx, behind)
 	}
+}
+
+// putAll has verdicts stored that somebody else keeps until they are, and says
+// whether they are. Those that aren't will be, unless this process ends before.
+func (r *records) putAll(ctx context.Context, vs []store.AdmissionVerdict) bool {
+	r.room(ctx)
+	r.mu.Lock()
+	mine := r.add(vs...)
+	r.mu.Unlock()
+	signal(r.wake)
+	signal(r.hurry)
+	return r.await(ctx, mine, storedFor)
+}
+
+// add has verdicts wait, and returns how many ever waited. r.mu is held.
+func (r *records) add(vs ...store.AdmissionVerdict) uint64 {
+	r.waiting = append(r.waiting, vs...)
+	r.begun += uint64(len(vs))
+	if over := len(r.waiting) - maxHeld; over > 0 {
+		r.waiting = append([]store.AdmissionVerdict{}, r.waiting[over:]...)
+		r.end(over, true)
+	}
+	return r.begun
 }
 
 func signal(c chan<- struct{}) {
@@ -101,7 +124,7 @@ func (r *records) waits() bool {
 	now := time.Now()
 	r.left = min(waitsAtOnce, r.left+now.Sub(r.counted).Seconds()*waitsASecond)
 	r.counted = now
-	if r.left < 1 {
+	if r.left < 1 || r.begun-r.ended > waitsBehind {
 		return false
 	}
 	r.left--
@@ -162,7 +185,7 @@ func (r *records) end(n int, lost bool) {
 func (r *records) take() []store.AdmissionVerdict {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	batch := r.waiting[:min(len(r.waiting), store.MaxAdmissionBatch)]
+	batch := r.waiting[:min(len(r.waiting), maxBatch)]
 	r.waiting = r.waiting[len(batch):]
 	return batch
 }
@@ -188,23 +211,24 @@ func (r *records) settle(ctx context.Context) {
 	r.await(ctx, until, settleFor)
 }
 
-// await waits until so many of those that ever waited wait no more, for a while.
-func (r *records) await(ctx context.Context, until uint64, most time.Duration) {
+// await waits until so many of those that ever waited wait no more, for a while, and
+// says whether they do. While the store takes nothing there is nothing to wait for.
+func (r *records) await(ctx context.Context, until uint64, most time.Duration) bool {
 	late := time.NewTimer(most)
 	defer late.Stop()
 	for {
 		r.mu.Lock()
-		there, moved := r.ended >= until || r.stuck, r.moved
+		there, stuck, moved := r.ended >= until, r.stuck, r.moved
 		r.mu.Unlock()
-		if there {
-			return
+		if there || stuck {
+			return there
 		}
 		select {
 		case <-moved:
 		case <-late.C:
-			return
+			return false
 		case <-ctx.Done():
-			return
+			return false
 		}
 	}
 }
