@@ -32,6 +32,7 @@ import (
 const (
 	MaxExpression = 4096
 	maxNesting    = 50
+	maxLists      = 8       // within each other; types of such lists are compared in full, which takes the square of it
 	maxCost       = 250_000 // in CEL's own units: some hundredths of a second; one look at each of 10,000 vulnerabilities is a quarter of it
 	checkEvery    = 100     // steps of a loop between two looks at the clock
 )
@@ -141,8 +142,14 @@ func (c *Compiler) compile(k *Kind, params []Param, text string) (*Expression, *
 		return nil, nil, fmt.Errorf("prepare conditions: %w", err)
 	}
 	c.provider.missed.in = nil
-	parsed, issues := env.Compile(text)
+	parsed, issues := env.Parse(text)
 	if issues.Err() != nil {
+		return nil, nil, c.complain(k, params, issues)
+	}
+	if n := listsWithin(parsed.NativeRep().Expr()); n > maxLists {
+		return nil, nil, &Complaint{Text: fmt.Sprintf("%d lists, maps or results of map() within each other: at most %d are read", n, maxLists), Remedy: "make it of fewer", Line: 1, Column: 1}
+	}
+	if parsed, issues = env.Check(parsed); issues.Err() != nil {
 		return nil, nil, c.complain(k, params, issues)
 	}
 	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}

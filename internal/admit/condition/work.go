@@ -107,7 +107,7 @@ func length(v ref.Val) int {
 // made by one, but is made once: it counts as within, to be safe.
 func depthOf(e ast.Expr) int {
 	deepest := 0
-	for _, c := range ast.NavigateExpr(ast.NewAST(e, nil), e).Children() {
+	for _, c := range inside(e) {
 		deepest = max(deepest, depthOf(c))
 	}
 	if e.Kind() == ast.ComprehensionKind {
@@ -153,4 +153,48 @@ func foundIn(f *admission.Facts) int {
 		n += len(f.Trust.Signers[i].Names)
 	}
 	return n
+}
+
+// listsWithin returns how deep lists and maps are within each other. A result of
+// map() or filter() is a list, too.
+func listsWithin(e ast.Expr) int {
+	deepest := 0
+	for _, c := range inside(e) {
+		deepest = max(deepest, listsWithin(c))
+	}
+	if e.Kind() == ast.ListKind || e.Kind() == ast.MapKind {
+		deepest++
+	}
+	return deepest
+}
+
+// inside returns what an expression is made of.
+func inside(e ast.Expr) []ast.Expr {
+	switch e.Kind() {
+	case ast.SelectKind:
+		return []ast.Expr{e.AsSelect().Operand()}
+	case ast.CallKind:
+		if c := e.AsCall(); c.IsMemberFunction() {
+			return append([]ast.Expr{c.Target()}, c.Args()...)
+		}
+		return e.AsCall().Args()
+	case ast.ListKind:
+		return e.AsList().Elements()
+	case ast.MapKind:
+		var all []ast.Expr
+		for _, entry := range e.AsMap().Entries() {
+			all = append(all, entry.AsMapEntry().Key(), entry.AsMapEntry().Value())
+		}
+		return all
+	case ast.StructKind:
+		var all []ast.Expr
+		for _, f := range e.AsStruct().Fields() {
+			all = append(all, f.AsStructField().Value())
+		}
+		return all
+	case ast.ComprehensionKind:
+		c := e.AsComprehension()
+		return []ast.Expr{c.IterRange(), c.AccuInit(), c.LoopCondition(), c.LoopStep(), c.Result()}
+	}
+	return nil
 }
