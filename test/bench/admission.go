@@ -91,8 +91,19 @@ func (g *guarding) close() error {
 	return err
 }
 
-// benchAdmission runs containers on two engines in turn, one under the plugin.
-func benchAdmission(ctx context.Context, o options) (rows []row, err error) {
+// benchAdmission times decisions that nothing is ready for, and containers under the
+// plugin.
+func benchAdmission(ctx context.Context, o options) ([]row, error) {
+	rows, err := coldAdmission(ctx, o)
+	if err != nil {
+		return rows, err
+	}
+	more, err := guardedRuns(ctx, o)
+	return append(rows, more...), err
+}
+
+// guardedRuns runs containers on two engines in turn, one under the plugin.
+func guardedRuns(ctx context.Context, o options) (rows []row, err error) {
 	command, err := exec.LookPath("docker")
 	if err != nil {
 		return nil, fmt.Errorf("find the docker command: %w", err)
