@@ -43,6 +43,9 @@ type Event struct {
 	Count   uint64    `json:"count,omitempty"`
 	Last    time.Time `json:"last,omitzero"` // see Count
 	Process Process   `json:"process"`       // whose doing it was
+	// Reaction is what the host's kernel did about it, where its group's profile
+	// does not have it: audited, denied, killed.
+	Reaction Reaction `json:"reaction,omitempty"`
 
 	Exec       *Exec       `json:"exec,omitempty"`
 	Exit       *Exit       `json:"exit,omitempty"`
@@ -52,6 +55,7 @@ type Event struct {
 	Privilege  *Privilege  `json:"privilege,omitempty"`
 	Memory     *Memory     `json:"memory,omitempty"`
 	Resource   *Resource   `json:"resource,omitempty"`
+	Calls      *Calls      `json:"calls,omitempty"`
 }
 
 // Reaction says what a host's kernel did about an event that its group's
@@ -76,7 +80,7 @@ func (e *Event) Clone() Event {
 	c := *e
 	c.Exec, c.Exit, c.File = clone(e.Exec), clone(e.Exit), clone(e.File)
 	c.Connection, c.DNS, c.Privilege = clone(e.Connection), clone(e.DNS), clone(e.Privilege)
-	c.Memory, c.Resource = clone(e.Memory), clone(e.Resource)
+	c.Memory, c.Resource, c.Calls = clone(e.Memory), clone(e.Resource), clone(e.Calls)
 	if c.Exec != nil {
 		c.Exec.Ancestors = slices.Clone(c.Exec.Ancestors)
 	}
@@ -187,6 +191,7 @@ type Exec struct {
 	Origin        Origin       `json:"origin,omitempty"`  // where the executed file came from: image, written, mount, memory, host
 	Layer         Layer        `json:"layer,omitzero"`    // the layer of the image that it came with, where that is known
 	Deleted       bool         `json:"deleted,omitempty"` // the file had no name left when it ran
+	Digest        string       `json:"digest,omitempty"`  // of the file's content: "sha256:" and 64 hex digits; empty where it was not read
 	Inode         uint64       `json:"inode,omitempty"`   // of the file, on Device
 	Device        uint32       `json:"device,omitempty"`  // the kernel's dev_t
 	SetUID        bool         `json:"setuid,omitempty"`  // the file has that bit
@@ -217,3 +222,13 @@ type Exit struct {
 	CoreDumped bool          `json:"core_dumped,omitempty"` // the signal left a core dump
 	Lifetime   time.Duration `json:"lifetime_ns"`           // from its start to its end
 }
+
+// Calls is the payload of KindCalls.
+type Calls struct {
+	// Names are the system calls that the workload made for the first time since
+	// it was looked at, as seccomp profiles name them; sorted, MaxCalls at most.
+	Names []string `json:"names"`
+}
+
+// MaxCalls bounds the system calls of one event: no architecture has more.
+const MaxCalls = 512

@@ -8,6 +8,8 @@ const (
 	KindExec Kind = "process.exec" // a process began to run another file
 	KindExit Kind = "process.exit" // a process ended
 
+	KindCalls Kind = "process.calls" // a workload made system calls that it had not made before; told while its group is learned from
+
 	KindFileWrite  Kind = "file.write"  // a file that existed was opened for writing, or truncated
 	KindFileCreate Kind = "file.create" // a file, folder or node was made
 	KindFileRead   Kind = "file.read"   // a sensitive file was opened for reading
@@ -58,7 +60,7 @@ const (
 // Kinds lists every kind, in the order in which they are shown.
 func Kinds() []Kind {
 	return []Kind{
-		KindExec, KindFork, KindExit,
+		KindExec, KindFork, KindExit, KindCalls,
 		KindFileWrite, KindFileCreate, KindFileRead, KindFileRename, KindFileLink, KindFileDelete, KindFileChmod, KindFileChown,
 		KindConnect, KindAccept, KindListen, KindClose, KindRaw,
 		KindQuery, KindAnswer,

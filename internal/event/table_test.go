@@ -31,6 +31,7 @@ var payloads = []struct{ typ, key, kinds string }{
 	{"Privilege", "privilege", "privilege.*"},
 	{"Memory", "memory", "memory.*"},
 	{"Resource", "resource", "resource.*"},
+	{"Calls", "calls", "process.calls"},
 }
 
 // TestTable holds docs/events.md to the source: a kind or a field without a

@@ -55,6 +55,8 @@ func (e *Event) words() string {
 		return e.Memory.words(e.Kind)
 	case e.Resource != nil:
 		return e.Resource.words(e.Kind)
+	case e.Calls != nil:
+		return e.Calls.words()
 	case e.Exit != nil && e.Exit.Signal != 0:
 		return "was killed by signal " + strconv.Itoa(e.Exit.Signal)
 	case e.Exit != nil:
@@ -65,6 +67,15 @@ func (e *Event) words() string {
 		return "was forked"
 	}
 	return string(e.Kind)
+}
+
+// words names a few of the calls.
+func (c *Calls) words() string {
+	const few = 8
+	if len(c.Names) <= few {
+		return "made the system calls " + strings.Join(c.Names, ", ")
+	}
+	return "made the system calls " + strings.Join(c.Names[:few], ", ") + fmt.Sprintf(" and %d more", len(c.Names)-few)
 }
 
 func (f *File) words(k Kind) string {

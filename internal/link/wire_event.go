@@ -56,6 +56,10 @@ func (w *wireEvent) fill(e *event.Event) {
 	m.File, m.Connection = fileToWire(e.File), connectionToWire(e.Connection)
 	m.Dns, m.Privilege = dnsToWire(e.DNS), privilegeToWire(e.Privilege)
 	m.Memory, m.Resource = memoryToWire(e.Memory), resourceToWire(e.Resource)
+	m.Reaction = text(string(e.Reaction))
+	if e.Calls != nil {
+		m.Calls = &linkv1.Calls{Names: texts(e.Calls.Names)}
+	}
 }
 
 func (w *wireEvent) fillProcess(p *event.Process) {
@@ -104,7 +108,15 @@ func eventFromWire(w *linkv1.Event) event.Event {
 		File: fileFromWire(w.GetFile()), Connection: connectionFromWire(w.GetConnection()),
 		DNS: dnsFromWire(w.GetDns()), Privilege: privilegeFromWire(w.GetPrivilege()),
 		Memory: memoryFromWire(w.GetMemory()), Resource: resourceFromWire(w.GetResource()),
+		Reaction: event.Reaction(w.GetReaction()), Calls: callsFromWire(w.GetCalls()),
 	}
+}
+
+func callsFromWire(w *linkv1.Calls) *event.Calls {
+	if w == nil {
+		return nil
+	}
+	return &event.Calls{Names: w.GetNames()}
 }
 
 func processToWire(p *event.Process) *linkv1.Process {
@@ -139,6 +151,7 @@ func execToWire(x *event.Exec) *linkv1.Exec {
 		Cwd: text(x.Cwd), PathTruncated: x.PathTruncated, Origin: text(string(x.Origin)),
 		Deleted: x.Deleted, Inode: x.Inode, Device: x.Device, Setuid: x.SetUID, Setgid: x.SetGID,
 		Capabilities: uint64(x.Capabilities), Entered: x.Entered, Layer: layerToWire(x.Layer),
+		Digest: text(x.Digest),
 	}
 	if len(x.Ancestors) > 0 {
 		w.Ancestors = make([]*linkv1.Ancestor, len(x.Ancestors))
@@ -159,6 +172,7 @@ func execFromWire(w *linkv1.Exec) *event.Exec {
 		Cwd: w.GetCwd(), PathTruncated: w.GetPathTruncated(), Origin: event.Origin(w.GetOrigin()),
 		Deleted: w.GetDeleted(), Inode: w.GetInode(), Device: w.GetDevice(), SetUID: w.GetSetuid(), SetGID: w.GetSetgid(),
 		Capabilities: event.Capabilities(w.GetCapabilities()), Entered: w.GetEntered(), Layer: layerFromWire(w.GetLayer()),
+		Digest: w.GetDigest(),
 	}
 	if n := len(w.GetAncestors()); n > 0 {
 		x.Ancestors = make([]event.Ancestor, n)

@@ -36,6 +36,7 @@ func (h *house) sense(t *testing.T) {
 			Privilege:  &event.Privilege{Call: "mount", Target: "/mnt", Flags: []string{"bind"}, Process: event.Key{PID: 1, Start: 1}, Gained: 3},
 			Memory:     &event.Memory{Call: "mmap", Path: "/x.so", Protection: []string{"execute"}},
 			Resource:   &event.Resource{What: "memory", Used: 1, Limit: 2},
+			Reaction:   event.ReactionDenied, Calls: &event.Calls{Names: []string{"mount"}},
 		}
 		r.Events = append(r.Events, e)
 	}

@@ -1367,6 +1367,8 @@ type Event struct {
 	Privilege     *Privilege             `protobuf:"bytes,14,opt,name=privilege,proto3" json:"privilege,omitempty"`
 	Memory        *Memory                `protobuf:"bytes,15,opt,name=memory,proto3" json:"memory,omitempty"`
 	Resource      *Resource              `protobuf:"bytes,16,opt,name=resource,proto3" json:"resource,omitempty"`
+	Reaction      string                 `protobuf:"bytes,17,opt,name=reaction,proto3" json:"reaction,omitempty"`
+	Calls         *Calls                 `protobuf:"bytes,18,opt,name=calls,proto3" json:"calls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1513,6 +1515,64 @@ func (x *Event) GetResource() *Resource {
 	return nil
 }
 
+func (x *Event) GetReaction() string {
+	if x != nil {
+		return x.Reaction
+	}
+	return ""
+}
+
+func (x *Event) GetCalls() *Calls {
+	if x != nil {
+		return x.Calls
+	}
+	return nil
+}
+
+type Calls struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Names         []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Calls) Reset() {
+	*x = Calls{}
+	mi := &file_link_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Calls) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Calls) ProtoMessage() {}
+
+func (x *Calls) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Calls.ProtoReflect.Descriptor instead.
+func (*Calls) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Calls) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
 type File struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
@@ -1537,7 +1597,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_link_proto_msgTypes[22]
+	mi := &file_link_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1549,7 +1609,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[22]
+	mi := &file_link_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1562,7 +1622,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{22}
+	return file_link_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *File) GetPath() string {
@@ -1687,7 +1747,7 @@ type Layer struct {
 
 func (x *Layer) Reset() {
 	*x = Layer{}
-	mi := &file_link_proto_msgTypes[23]
+	mi := &file_link_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1699,7 +1759,7 @@ func (x *Layer) String() string {
 func (*Layer) ProtoMessage() {}
 
 func (x *Layer) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[23]
+	mi := &file_link_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1712,7 +1772,7 @@ func (x *Layer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Layer.ProtoReflect.Descriptor instead.
 func (*Layer) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{23}
+	return file_link_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Layer) GetNumber() uint32 {
@@ -1740,7 +1800,7 @@ type Address struct {
 
 func (x *Address) Reset() {
 	*x = Address{}
-	mi := &file_link_proto_msgTypes[24]
+	mi := &file_link_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1752,7 +1812,7 @@ func (x *Address) String() string {
 func (*Address) ProtoMessage() {}
 
 func (x *Address) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[24]
+	mi := &file_link_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1765,7 +1825,7 @@ func (x *Address) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Address.ProtoReflect.Descriptor instead.
 func (*Address) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{24}
+	return file_link_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Address) GetIp() []byte {
@@ -1810,7 +1870,7 @@ type Connection struct {
 
 func (x *Connection) Reset() {
 	*x = Connection{}
-	mi := &file_link_proto_msgTypes[25]
+	mi := &file_link_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1822,7 +1882,7 @@ func (x *Connection) String() string {
 func (*Connection) ProtoMessage() {}
 
 func (x *Connection) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[25]
+	mi := &file_link_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1835,7 +1895,7 @@ func (x *Connection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connection.ProtoReflect.Descriptor instead.
 func (*Connection) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{25}
+	return file_link_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Connection) GetProtocol() string {
@@ -1947,7 +2007,7 @@ type Dns struct {
 
 func (x *Dns) Reset() {
 	*x = Dns{}
-	mi := &file_link_proto_msgTypes[26]
+	mi := &file_link_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1959,7 +2019,7 @@ func (x *Dns) String() string {
 func (*Dns) ProtoMessage() {}
 
 func (x *Dns) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[26]
+	mi := &file_link_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1972,7 +2032,7 @@ func (x *Dns) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dns.ProtoReflect.Descriptor instead.
 func (*Dns) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{26}
+	return file_link_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Dns) GetProtocol() string {
@@ -2065,7 +2125,7 @@ type Privilege struct {
 
 func (x *Privilege) Reset() {
 	*x = Privilege{}
-	mi := &file_link_proto_msgTypes[27]
+	mi := &file_link_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2077,7 +2137,7 @@ func (x *Privilege) String() string {
 func (*Privilege) ProtoMessage() {}
 
 func (x *Privilege) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[27]
+	mi := &file_link_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2090,7 +2150,7 @@ func (x *Privilege) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Privilege.ProtoReflect.Descriptor instead.
 func (*Privilege) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{27}
+	return file_link_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Privilege) GetCall() string {
@@ -2192,7 +2252,7 @@ type Memory struct {
 
 func (x *Memory) Reset() {
 	*x = Memory{}
-	mi := &file_link_proto_msgTypes[28]
+	mi := &file_link_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2204,7 +2264,7 @@ func (x *Memory) String() string {
 func (*Memory) ProtoMessage() {}
 
 func (x *Memory) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[28]
+	mi := &file_link_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2217,7 +2277,7 @@ func (x *Memory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Memory.ProtoReflect.Descriptor instead.
 func (*Memory) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{28}
+	return file_link_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Memory) GetCall() string {
@@ -2280,7 +2340,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_link_proto_msgTypes[29]
+	mi := &file_link_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2292,7 +2352,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[29]
+	mi := &file_link_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2305,7 +2365,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{29}
+	return file_link_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Resource) GetWhat() string {
@@ -2339,7 +2399,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_link_proto_msgTypes[30]
+	mi := &file_link_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2351,7 +2411,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[30]
+	mi := &file_link_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2364,7 +2424,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{30}
+	return file_link_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Key) GetPid() uint32 {
@@ -2397,7 +2457,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_link_proto_msgTypes[31]
+	mi := &file_link_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2409,7 +2469,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[31]
+	mi := &file_link_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2422,7 +2482,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{31}
+	return file_link_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Process) GetKey() *Key {
@@ -2498,13 +2558,14 @@ type Exec struct {
 	Entered       bool                   `protobuf:"varint,13,opt,name=entered,proto3" json:"entered,omitempty"`
 	Ancestors     []*Ancestor            `protobuf:"bytes,14,rep,name=ancestors,proto3" json:"ancestors,omitempty"`
 	Layer         *Layer                 `protobuf:"bytes,15,opt,name=layer,proto3" json:"layer,omitempty"`
+	Digest        string                 `protobuf:"bytes,16,opt,name=digest,proto3" json:"digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Exec) Reset() {
 	*x = Exec{}
-	mi := &file_link_proto_msgTypes[32]
+	mi := &file_link_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2516,7 +2577,7 @@ func (x *Exec) String() string {
 func (*Exec) ProtoMessage() {}
 
 func (x *Exec) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[32]
+	mi := &file_link_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2529,7 +2590,7 @@ func (x *Exec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exec.ProtoReflect.Descriptor instead.
 func (*Exec) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{32}
+	return file_link_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Exec) GetRequested() string {
@@ -2637,6 +2698,13 @@ func (x *Exec) GetLayer() *Layer {
 	return nil
 }
 
+func (x *Exec) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
 type Ancestor struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           *Key                   `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
@@ -2648,7 +2716,7 @@ type Ancestor struct {
 
 func (x *Ancestor) Reset() {
 	*x = Ancestor{}
-	mi := &file_link_proto_msgTypes[33]
+	mi := &file_link_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2660,7 +2728,7 @@ func (x *Ancestor) String() string {
 func (*Ancestor) ProtoMessage() {}
 
 func (x *Ancestor) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[33]
+	mi := &file_link_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2673,7 +2741,7 @@ func (x *Ancestor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ancestor.ProtoReflect.Descriptor instead.
 func (*Ancestor) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{33}
+	return file_link_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Ancestor) GetKey() *Key {
@@ -2709,7 +2777,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_link_proto_msgTypes[34]
+	mi := &file_link_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2721,7 +2789,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[34]
+	mi := &file_link_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2734,7 +2802,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{34}
+	return file_link_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -2781,7 +2849,7 @@ type Running struct {
 
 func (x *Running) Reset() {
 	*x = Running{}
-	mi := &file_link_proto_msgTypes[35]
+	mi := &file_link_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2793,7 +2861,7 @@ func (x *Running) String() string {
 func (*Running) ProtoMessage() {}
 
 func (x *Running) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[35]
+	mi := &file_link_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2806,7 +2874,7 @@ func (x *Running) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Running.ProtoReflect.Descriptor instead.
 func (*Running) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{35}
+	return file_link_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Running) GetWorkloadId() string {
@@ -2977,7 +3045,7 @@ const file_link_proto_rawDesc = "" +
 	"\toom_kills\x18\x0f \x01(\x04R\boomKills\x12\x18\n" +
 	"\amissing\x18\x10 \x03(\tR\amissing\"5\n" +
 	"\x0eReportResponse\x12#\n" +
-	"\rwant_snapshot\x18\x01 \x01(\bR\fwantSnapshot\"\x90\x05\n" +
+	"\rwant_snapshot\x18\x01 \x01(\bR\fwantSnapshot\"\xdc\x05\n" +
 	"\x05Event\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12 \n" +
@@ -3000,7 +3068,11 @@ const file_link_proto_rawDesc = "" +
 	"\x03dns\x18\r \x01(\v2\x16.castellan.link.v1.DnsR\x03dns\x12:\n" +
 	"\tprivilege\x18\x0e \x01(\v2\x1c.castellan.link.v1.PrivilegeR\tprivilege\x121\n" +
 	"\x06memory\x18\x0f \x01(\v2\x19.castellan.link.v1.MemoryR\x06memory\x127\n" +
-	"\bresource\x18\x10 \x01(\v2\x1b.castellan.link.v1.ResourceR\bresource\"\xb2\x03\n" +
+	"\bresource\x18\x10 \x01(\v2\x1b.castellan.link.v1.ResourceR\bresource\x12\x1a\n" +
+	"\breaction\x18\x11 \x01(\tR\breaction\x12.\n" +
+	"\x05calls\x18\x12 \x01(\v2\x18.castellan.link.v1.CallsR\x05calls\"\x1d\n" +
+	"\x05Calls\x12\x14\n" +
+	"\x05names\x18\x01 \x03(\tR\x05names\"\xb2\x03\n" +
 	"\x04File\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\x12\x18\n" +
@@ -3101,7 +3173,7 @@ const file_link_proto_rawDesc = "" +
 	"executable\x12\x10\n" +
 	"\x03uid\x18\x06 \x01(\rR\x03uid\x12\x12\n" +
 	"\x04euid\x18\a \x01(\rR\x04euid\x12\x10\n" +
-	"\x03gid\x18\b \x01(\rR\x03gid\"\xd1\x03\n" +
+	"\x03gid\x18\b \x01(\rR\x03gid\"\xe9\x03\n" +
 	"\x04Exec\x12\x1c\n" +
 	"\trequested\x18\x01 \x01(\tR\trequested\x12\x12\n" +
 	"\x04args\x18\x02 \x03(\tR\x04args\x12%\n" +
@@ -3118,7 +3190,8 @@ const file_link_proto_rawDesc = "" +
 	"\fcapabilities\x18\f \x01(\x04R\fcapabilities\x12\x18\n" +
 	"\aentered\x18\r \x01(\bR\aentered\x129\n" +
 	"\tancestors\x18\x0e \x03(\v2\x1b.castellan.link.v1.AncestorR\tancestors\x12.\n" +
-	"\x05layer\x18\x0f \x01(\v2\x18.castellan.link.v1.LayerR\x05layer\"h\n" +
+	"\x05layer\x18\x0f \x01(\v2\x18.castellan.link.v1.LayerR\x05layer\x12\x16\n" +
+	"\x06digest\x18\x10 \x01(\tR\x06digest\"h\n" +
 	"\bAncestor\x12(\n" +
 	"\x03key\x18\x01 \x01(\v2\x16.castellan.link.v1.KeyR\x03key\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1e\n" +
@@ -3167,7 +3240,7 @@ func file_link_proto_rawDescGZIP() []byte {
 	return file_link_proto_rawDescData
 }
 
-var file_link_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_link_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_link_proto_goTypes = []any{
 	(*JoinRequest)(nil),       // 0: castellan.link.v1.JoinRequest
 	(*RenewRequest)(nil),      // 1: castellan.link.v1.RenewRequest
@@ -3191,74 +3264,76 @@ var file_link_proto_goTypes = []any{
 	(*Sample)(nil),            // 19: castellan.link.v1.Sample
 	(*ReportResponse)(nil),    // 20: castellan.link.v1.ReportResponse
 	(*Event)(nil),             // 21: castellan.link.v1.Event
-	(*File)(nil),              // 22: castellan.link.v1.File
-	(*Layer)(nil),             // 23: castellan.link.v1.Layer
-	(*Address)(nil),           // 24: castellan.link.v1.Address
-	(*Connection)(nil),        // 25: castellan.link.v1.Connection
-	(*Dns)(nil),               // 26: castellan.link.v1.Dns
-	(*Privilege)(nil),         // 27: castellan.link.v1.Privilege
-	(*Memory)(nil),            // 28: castellan.link.v1.Memory
-	(*Resource)(nil),          // 29: castellan.link.v1.Resource
-	(*Key)(nil),               // 30: castellan.link.v1.Key
-	(*Process)(nil),           // 31: castellan.link.v1.Process
-	(*Exec)(nil),              // 32: castellan.link.v1.Exec
-	(*Ancestor)(nil),          // 33: castellan.link.v1.Ancestor
-	(*Exit)(nil),              // 34: castellan.link.v1.Exit
-	(*Running)(nil),           // 35: castellan.link.v1.Running
+	(*Calls)(nil),             // 22: castellan.link.v1.Calls
+	(*File)(nil),              // 23: castellan.link.v1.File
+	(*Layer)(nil),             // 24: castellan.link.v1.Layer
+	(*Address)(nil),           // 25: castellan.link.v1.Address
+	(*Connection)(nil),        // 26: castellan.link.v1.Connection
+	(*Dns)(nil),               // 27: castellan.link.v1.Dns
+	(*Privilege)(nil),         // 28: castellan.link.v1.Privilege
+	(*Memory)(nil),            // 29: castellan.link.v1.Memory
+	(*Resource)(nil),          // 30: castellan.link.v1.Resource
+	(*Key)(nil),               // 31: castellan.link.v1.Key
+	(*Process)(nil),           // 32: castellan.link.v1.Process
+	(*Exec)(nil),              // 33: castellan.link.v1.Exec
+	(*Ancestor)(nil),          // 34: castellan.link.v1.Ancestor
+	(*Exit)(nil),              // 35: castellan.link.v1.Exit
+	(*Running)(nil),           // 36: castellan.link.v1.Running
 }
 var file_link_proto_depIdxs = []int32{
 	21, // 0: castellan.link.v1.ReportRequest.events:type_name -> castellan.link.v1.Event
-	35, // 1: castellan.link.v1.ReportRequest.processes:type_name -> castellan.link.v1.Running
+	36, // 1: castellan.link.v1.ReportRequest.processes:type_name -> castellan.link.v1.Running
 	19, // 2: castellan.link.v1.ReportRequest.samples:type_name -> castellan.link.v1.Sample
 	9,  // 3: castellan.link.v1.ReportRequest.uses:type_name -> castellan.link.v1.Use
 	8,  // 4: castellan.link.v1.BehaviourResponse.rules:type_name -> castellan.link.v1.BriefRules
 	16, // 5: castellan.link.v1.BriefResponse.facts:type_name -> castellan.link.v1.BriefFacts
-	31, // 6: castellan.link.v1.Event.process:type_name -> castellan.link.v1.Process
-	32, // 7: castellan.link.v1.Event.exec:type_name -> castellan.link.v1.Exec
-	34, // 8: castellan.link.v1.Event.exit:type_name -> castellan.link.v1.Exit
-	22, // 9: castellan.link.v1.Event.file:type_name -> castellan.link.v1.File
-	25, // 10: castellan.link.v1.Event.connection:type_name -> castellan.link.v1.Connection
-	26, // 11: castellan.link.v1.Event.dns:type_name -> castellan.link.v1.Dns
-	27, // 12: castellan.link.v1.Event.privilege:type_name -> castellan.link.v1.Privilege
-	28, // 13: castellan.link.v1.Event.memory:type_name -> castellan.link.v1.Memory
-	29, // 14: castellan.link.v1.Event.resource:type_name -> castellan.link.v1.Resource
-	23, // 15: castellan.link.v1.File.layer:type_name -> castellan.link.v1.Layer
-	24, // 16: castellan.link.v1.Connection.local:type_name -> castellan.link.v1.Address
-	24, // 17: castellan.link.v1.Connection.remote:type_name -> castellan.link.v1.Address
-	24, // 18: castellan.link.v1.Dns.server:type_name -> castellan.link.v1.Address
-	24, // 19: castellan.link.v1.Dns.client:type_name -> castellan.link.v1.Address
-	30, // 20: castellan.link.v1.Privilege.process:type_name -> castellan.link.v1.Key
-	23, // 21: castellan.link.v1.Memory.layer:type_name -> castellan.link.v1.Layer
-	30, // 22: castellan.link.v1.Process.key:type_name -> castellan.link.v1.Key
-	30, // 23: castellan.link.v1.Process.parent:type_name -> castellan.link.v1.Key
-	33, // 24: castellan.link.v1.Exec.ancestors:type_name -> castellan.link.v1.Ancestor
-	23, // 25: castellan.link.v1.Exec.layer:type_name -> castellan.link.v1.Layer
-	30, // 26: castellan.link.v1.Ancestor.key:type_name -> castellan.link.v1.Key
-	31, // 27: castellan.link.v1.Running.process:type_name -> castellan.link.v1.Process
-	34, // 28: castellan.link.v1.Running.exit:type_name -> castellan.link.v1.Exit
-	5,  // 29: castellan.link.v1.LinkService.Report:input_type -> castellan.link.v1.ReportRequest
-	3,  // 30: castellan.link.v1.LinkService.Directives:input_type -> castellan.link.v1.DirectivesRequest
-	1,  // 31: castellan.link.v1.LinkService.Renew:input_type -> castellan.link.v1.RenewRequest
-	10, // 32: castellan.link.v1.LinkService.Inventory:input_type -> castellan.link.v1.InventoryRequest
-	12, // 33: castellan.link.v1.LinkService.Verdict:input_type -> castellan.link.v1.VerdictRequest
-	14, // 34: castellan.link.v1.LinkService.Brief:input_type -> castellan.link.v1.BriefRequest
-	17, // 35: castellan.link.v1.LinkService.Admitted:input_type -> castellan.link.v1.AdmittedRequest
-	6,  // 36: castellan.link.v1.LinkService.Behaviour:input_type -> castellan.link.v1.BehaviourRequest
-	0,  // 37: castellan.link.v1.JoinService.Join:input_type -> castellan.link.v1.JoinRequest
-	20, // 38: castellan.link.v1.LinkService.Report:output_type -> castellan.link.v1.ReportResponse
-	4,  // 39: castellan.link.v1.LinkService.Directives:output_type -> castellan.link.v1.Directive
-	2,  // 40: castellan.link.v1.LinkService.Renew:output_type -> castellan.link.v1.Credentials
-	11, // 41: castellan.link.v1.LinkService.Inventory:output_type -> castellan.link.v1.InventoryResponse
-	13, // 42: castellan.link.v1.LinkService.Verdict:output_type -> castellan.link.v1.VerdictResponse
-	15, // 43: castellan.link.v1.LinkService.Brief:output_type -> castellan.link.v1.BriefResponse
-	18, // 44: castellan.link.v1.LinkService.Admitted:output_type -> castellan.link.v1.AdmittedResponse
-	7,  // 45: castellan.link.v1.LinkService.Behaviour:output_type -> castellan.link.v1.BehaviourResponse
-	2,  // 46: castellan.link.v1.JoinService.Join:output_type -> castellan.link.v1.Credentials
-	38, // [38:47] is the sub-list for method output_type
-	29, // [29:38] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	32, // 6: castellan.link.v1.Event.process:type_name -> castellan.link.v1.Process
+	33, // 7: castellan.link.v1.Event.exec:type_name -> castellan.link.v1.Exec
+	35, // 8: castellan.link.v1.Event.exit:type_name -> castellan.link.v1.Exit
+	23, // 9: castellan.link.v1.Event.file:type_name -> castellan.link.v1.File
+	26, // 10: castellan.link.v1.Event.connection:type_name -> castellan.link.v1.Connection
+	27, // 11: castellan.link.v1.Event.dns:type_name -> castellan.link.v1.Dns
+	28, // 12: castellan.link.v1.Event.privilege:type_name -> castellan.link.v1.Privilege
+	29, // 13: castellan.link.v1.Event.memory:type_name -> castellan.link.v1.Memory
+	30, // 14: castellan.link.v1.Event.resource:type_name -> castellan.link.v1.Resource
+	22, // 15: castellan.link.v1.Event.calls:type_name -> castellan.link.v1.Calls
+	24, // 16: castellan.link.v1.File.layer:type_name -> castellan.link.v1.Layer
+	25, // 17: castellan.link.v1.Connection.local:type_name -> castellan.link.v1.Address
+	25, // 18: castellan.link.v1.Connection.remote:type_name -> castellan.link.v1.Address
+	25, // 19: castellan.link.v1.Dns.server:type_name -> castellan.link.v1.Address
+	25, // 20: castellan.link.v1.Dns.client:type_name -> castellan.link.v1.Address
+	31, // 21: castellan.link.v1.Privilege.process:type_name -> castellan.link.v1.Key
+	24, // 22: castellan.link.v1.Memory.layer:type_name -> castellan.link.v1.Layer
+	31, // 23: castellan.link.v1.Process.key:type_name -> castellan.link.v1.Key
+	31, // 24: castellan.link.v1.Process.parent:type_name -> castellan.link.v1.Key
+	34, // 25: castellan.link.v1.Exec.ancestors:type_name -> castellan.link.v1.Ancestor
+	24, // 26: castellan.link.v1.Exec.layer:type_name -> castellan.link.v1.Layer
+	31, // 27: castellan.link.v1.Ancestor.key:type_name -> castellan.link.v1.Key
+	32, // 28: castellan.link.v1.Running.process:type_name -> castellan.link.v1.Process
+	35, // 29: castellan.link.v1.Running.exit:type_name -> castellan.link.v1.Exit
+	5,  // 30: castellan.link.v1.LinkService.Report:input_type -> castellan.link.v1.ReportRequest
+	3,  // 31: castellan.link.v1.LinkService.Directives:input_type -> castellan.link.v1.DirectivesRequest
+	1,  // 32: castellan.link.v1.LinkService.Renew:input_type -> castellan.link.v1.RenewRequest
+	10, // 33: castellan.link.v1.LinkService.Inventory:input_type -> castellan.link.v1.InventoryRequest
+	12, // 34: castellan.link.v1.LinkService.Verdict:input_type -> castellan.link.v1.VerdictRequest
+	14, // 35: castellan.link.v1.LinkService.Brief:input_type -> castellan.link.v1.BriefRequest
+	17, // 36: castellan.link.v1.LinkService.Admitted:input_type -> castellan.link.v1.AdmittedRequest
+	6,  // 37: castellan.link.v1.LinkService.Behaviour:input_type -> castellan.link.v1.BehaviourRequest
+	0,  // 38: castellan.link.v1.JoinService.Join:input_type -> castellan.link.v1.JoinRequest
+	20, // 39: castellan.link.v1.LinkService.Report:output_type -> castellan.link.v1.ReportResponse
+	4,  // 40: castellan.link.v1.LinkService.Directives:output_type -> castellan.link.v1.Directive
+	2,  // 41: castellan.link.v1.LinkService.Renew:output_type -> castellan.link.v1.Credentials
+	11, // 42: castellan.link.v1.LinkService.Inventory:output_type -> castellan.link.v1.InventoryResponse
+	13, // 43: castellan.link.v1.LinkService.Verdict:output_type -> castellan.link.v1.VerdictResponse
+	15, // 44: castellan.link.v1.LinkService.Brief:output_type -> castellan.link.v1.BriefResponse
+	18, // 45: castellan.link.v1.LinkService.Admitted:output_type -> castellan.link.v1.AdmittedResponse
+	7,  // 46: castellan.link.v1.LinkService.Behaviour:output_type -> castellan.link.v1.BehaviourResponse
+	2,  // 47: castellan.link.v1.JoinService.Join:output_type -> castellan.link.v1.Credentials
+	39, // [39:48] is the sub-list for method output_type
+	30, // [30:39] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_link_proto_init() }
@@ -3266,14 +3341,14 @@ func file_link_proto_init() {
 	if File_link_proto != nil {
 		return
 	}
-	file_link_proto_msgTypes[22].OneofWrappers = []any{}
+	file_link_proto_msgTypes[23].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_link_proto_rawDesc), len(file_link_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   36,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -156,10 +156,10 @@ func validate(e *event.Event) error {
 }
 
 func textBytes(e *event.Event) int {
-	n := len(e.AgentID) + len(e.Boot) + len(e.Kind) + len(e.WorkloadID) + len(e.Group) +
+	n := len(e.AgentID) + len(e.Boot) + len(e.Kind) + len(e.WorkloadID) + len(e.Group) + len(e.Reaction) +
 		len(e.Process.Name) + len(e.Process.Executable)
 	if x := e.Exec; x != nil {
-		n += len(x.Requested) + len(x.Cwd) + len(x.Origin) + sumBytes(x.Args)
+		n += len(x.Requested) + len(x.Digest) + len(x.Cwd) + len(x.Origin) + sumBytes(x.Args)
 		for _, a := range x.Ancestors {
 			n += len(a.Name) + len(a.Executable) + 1
 		}
@@ -188,6 +188,9 @@ func objectBytes(e *event.Event) int {
 	}
 	if r := e.Resource; r != nil {
 		n += len(r.What)
+	}
+	if c := e.Calls; c != nil {
+		n += sumBytes(c.Names)
 	}
 	return n
 }

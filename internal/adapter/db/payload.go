@@ -79,19 +79,51 @@ func appendPayload(b []byte, e *event.Event) []byte {
 	}
 	b = appendObjects(b, e)
 	layers, known := layersOf(e)
-	if e.Count == 0 && e.Last.IsZero() && !known {
+	held := isHeld(e)
+	if e.Count == 0 && e.Last.IsZero() && !known && !held {
 		return b
 	}
 	b = binary.AppendUvarint(b, e.Count)
 	b = binary.AppendVarint(b, nanos(e.Last))
-	if !known {
+	if !known && !held {
 		return b
 	}
 	for _, l := range layers {
 		b = binary.AppendUvarint(b, uint64(l.Number))
 		b = binary.AppendUvarint(b, uint64(l.Of))
 	}
+	if held {
+		b = appendHeld(b, e)
+	}
 	return b
+}
+
+// isHeld reports whether an event has what belongs to profiles and to holding
+// workloads to them.
+func isHeld(e *event.Event) bool {
+	return e.Reaction != "" || e.Calls != nil || e.Exec != nil && e.Exec.Digest != ""
+}
+
+func appendHeld(b []byte, e *event.Event) []byte {
+	digest := ""
+	if e.Exec != nil {
+		digest = e.Exec.Digest
+	}
+	b = appendText(appendText(b, string(e.Reaction)), digest)
+	if e.Calls == nil {
+		return append(b, 0)
+	}
+	return appendTexts(append(b, 1), e.Calls.Names)
+}
+
+func (r *payloadReader) held(e *event.Event) {
+	e.Reaction = event.Reaction(r.text())
+	if digest := r.text(); e.Exec != nil {
+		e.Exec.Digest = digest
+	}
+	if r.byte() == 1 {
+		e.Calls = &event.Calls{Names: r.texts()}
+	}
 }
 
 // layersOf returns where an event has layers, and whether any of them is known.
@@ -177,6 +209,9 @@ func decodePayload(payload []byte, words string, e *event.Event) error {
 				*l = event.Layer{}
 			}
 		}
+	}
+	if len(r.b) > 0 {
+		r.held(e)
 	}
 	if r.bad {
 		return errPayload

@@ -105,6 +105,31 @@ func TestGoldenPayload(t *testing.T) {
 	}
 }
 
+// TestPayloadOfWhatIsHeld: what was added at the end comes back, and without it
+// the bytes are those of before.
+func TestPayloadOfWhatIsHeld(t *testing.T) {
+	for _, want := range []event.Event{
+		{Calls: &event.Calls{Names: []string{"mount", "openat"}}},
+		{Reaction: event.ReactionDenied, Exec: &event.Exec{Digest: "sha256:x", Layer: event.Layer{Number: 1, Of: 2}}},
+		{Reaction: event.ReactionAudited, Count: 2, Last: fromNanos(1e9), Memory: &event.Memory{Call: "mmap"}},
+	} {
+		whole, words := appendPayload(nil, &want), string(appendWords(nil, &want))
+		var got event.Event
+		if err := decodePayload(whole, words, &got); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(got, want, sameAddrPort()); diff != "" {
+			t.Errorf("(-got +want):\n%s", diff)
+		}
+		// Cut within what was added it is an error, not half of it.
+		for n := len(whole) - 3; n < len(whole); n++ {
+			if err := decodePayload(whole[:n], words, &got); err == nil {
+				t.Errorf("no error from %d of %d bytes of %+v", n, len(whole), want)
+			}
+		}
+	}
+}
+
 // FuzzSample: as FuzzPayload, of samples.
 func FuzzSample(f *testing.F) {
 	f.Add(appendSample(nil, &asset.Sample{CPU: time.Hour, Memory: 1 << 33, Missing: []string{"disk_read_bytes"}}))

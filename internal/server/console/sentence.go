@@ -28,6 +28,8 @@ func says(e event.Event) string {
 		s = memorySays(e.Kind, e.Memory)
 	case e.Resource != nil:
 		s = resourceSays(e.Kind, e.Resource)
+	case e.Calls != nil:
+		s = "made system calls for the first time: " + strings.Join(e.Calls.Names, ", ")
 	}
 	if s != "" && e.Times() > 1 {
 		s += " " + times(e.Times())

@@ -72,6 +72,9 @@ func TestEveryKindHasWords(t *testing.T) {
 		switch k.Sensor() {
 		case "process":
 			e.Exec, e.Exit = &event.Exec{Args: []string{"sh"}}, &event.Exit{}
+			if k == event.KindCalls {
+				e.Calls = &event.Calls{Names: []string{"mount"}}
+			}
 		case "file":
 			e.File = &event.File{Path: "/a"}
 		case "network":

@@ -94,6 +94,8 @@ func originSentence(x *event.Exec, image []string) string {
 func about(e event.Event) string {
 	name := untrusted.Text(e.Process.Name)
 	switch {
+	case e.Kind == event.KindCalls:
+		return "The container " + untrusted.Text(says(e)) + "."
 	case e.Kind == event.KindExec && e.Exec != nil && e.Exec.Entered:
 		return name + " was started in the container from outside, as docker exec and ECS Exec do."
 	case e.Kind == event.KindExec:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/asset"
@@ -58,12 +59,22 @@ func cleanExec(x *event.Exec) *event.Exec {
 	c.Args, c.ArgsTruncated = cleanArgs(x.Args, x.ArgsTruncated)
 	c.Origin = cleanOrigin(x.Origin)
 	c.Layer = cleanLayer(x.Layer, c.Origin)
+	c.Digest = cleanDigest(x.Digest)
 	c.Ancestors = slices.Clone(x.Ancestors[:min(len(x.Ancestors), event.MaxAncestors)])
 	for i := range c.Ancestors {
 		a := &c.Ancestors[i]
 		a.Name, a.Executable = untrusted.Clip(a.Name, maxName), untrusted.Clip(a.Executable, maxPath)
 	}
 	return &c
+}
+
+// cleanDigest lets a SHA-256 in its one form through.
+func cleanDigest(s string) string {
+	digits, ok := strings.CutPrefix(s, "sha256:")
+	if !ok || !asset.IsContainerID(digits) { // 64 lower-case hex digits, too
+		return ""
+	}
+	return s
 }
 
 // cleanArgs returns args itself when there is nothing to change.

@@ -45,6 +45,8 @@ func cleanCount(e *event.Event) {
 func cleanPayload(e *event.Event) bool {
 	from := *e
 	e.Exec, e.Exit, e.File, e.Connection, e.DNS, e.Privilege, e.Memory, e.Resource = nil, nil, nil, nil, nil, nil, nil, nil
+	e.Calls = nil
+	e.Reaction = cleanReaction(from.Reaction)
 	switch {
 	case e.Kind == event.KindFork:
 		return true
@@ -52,6 +54,8 @@ func cleanPayload(e *event.Event) bool {
 		e.Exec = cleanExec(from.Exec)
 	case e.Kind == event.KindExit && from.Exit != nil:
 		e.Exit = cleanExit(from.Exit)
+	case e.Kind == event.KindCalls && from.Calls != nil:
+		e.Calls = &event.Calls{Names: cleanList(from.Calls.Names, event.MaxCalls, maxWord)}
 	case !slices.Contains(event.Kinds(), e.Kind):
 		return false // of a newer agent, or of none
 	case e.Kind.Sensor() == "file" && from.File != nil:
@@ -70,6 +74,10 @@ func cleanPayload(e *event.Event) bool {
 		return false
 	}
 	return true
+}
+
+func cleanReaction(r event.Reaction) event.Reaction {
+	return event.Reaction(oneOf(string(r), string(event.ReactionAudited), string(event.ReactionDenied), string(event.ReactionKilled)))
 }
 
 func cleanExit(x *event.Exit) *event.Exit {

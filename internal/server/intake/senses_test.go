@@ -44,6 +44,7 @@ func TestEveryKindIsTaken(t *testing.T) {
 		e.Exec, e.Exit = &event.Exec{Args: []string{"x"}}, &event.Exit{}
 		e.File, e.Connection, e.DNS = &event.File{Path: "/a"}, &event.Connection{Protocol: "tcp"}, &event.DNS{Name: "a", Type: "A"}
 		e.Privilege, e.Memory, e.Resource = &event.Privilege{Call: "x"}, &event.Memory{Call: "x"}, &event.Resource{What: "cpu"}
+		e.Calls = &event.Calls{Names: []string{"x"}}
 		events = append(events, e)
 	}
 	f.report(t, link.Report{Agent: describe(agentA), Events: events})
@@ -53,7 +54,7 @@ func TestEveryKindIsTaken(t *testing.T) {
 	}
 	for _, e := range got {
 		has := map[string]bool{
-			"process": e.Exec != nil || e.Exit != nil, "file": e.File != nil, "network": e.Connection != nil, "dns": e.DNS != nil,
+			"process": e.Exec != nil || e.Exit != nil || e.Calls != nil, "file": e.File != nil, "network": e.Connection != nil, "dns": e.DNS != nil,
 			"privilege": e.Privilege != nil, "memory": e.Memory != nil, "resource": e.Resource != nil,
 		}
 		for sensor, there := range has {
