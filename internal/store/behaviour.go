@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/asset"
@@ -248,4 +249,12 @@ type BehaviourChange struct {
 	// Undone and UndoneBy of one that is there, whose violation is open again:
 	// Conflict when it is undone already.
 	Permit, Undo *BehaviourPermit
+}
+
+// FoldViolation makes v stand for all of its control and kind in its group: that is
+// what is kept of those beyond MaxGroupViolations.
+func FoldViolation(v *profile.Violation) {
+	v.Fingerprint = "more/" + string(v.Control) + "/" + string(v.Kind)
+	v.Subject, v.Program, v.Permit = "", "", nil
+	v.Sentence = fmt.Sprintf("more of this kind lay outside: of a group, %d violations that differ are kept", MaxGroupViolations)
 }
