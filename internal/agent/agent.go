@@ -83,6 +83,16 @@ type Decider interface {
 	Run(ctx context.Context)
 }
 
+// Holder holds containers to what their groups normally do; *hold.Keeper is it.
+type Holder interface {
+	// Wish says that the server told of other rules.
+	Wish(w link.BehaviourWish)
+	// Seen says what the engine knows of containers: all of them with complete.
+	Seen(list []asset.Workload, complete bool)
+	// Run keeps it up to date until ctx ends; what is in force stays so.
+	Run(ctx context.Context)
+}
+
 // Sampler measures what workloads use.
 type Sampler interface {
 	// Samples measures these workloads, and tells of what happened to them

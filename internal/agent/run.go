@@ -64,6 +64,7 @@ type Parts struct {
 	Verifier   Verifier  // nil: images are not verified here
 	UseReader  UseReader // nil: files in use are not told
 	Decider    Decider   // nil: deployments are not decided here
+	Holder     Holder    // nil: nothing is held to profiles here
 }
 
 // Agent watches one host. Make it with New and call Run once.
@@ -112,6 +113,9 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Agent {
 	if parts.Decider != nil {
 		a.wishes.admission = parts.Decider.Wish
 	}
+	if parts.Holder != nil {
+		a.wishes.behaviour = parts.Holder.Wish
+	}
 	return a
 }
 
@@ -154,6 +158,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	if a.parts.Decider != nil {
 		wg.Go(func() { a.parts.Decider.Run(watching) })
+	}
+	if a.parts.Holder != nil {
+		wg.Go(func() { a.parts.Holder.Run(watching) })
 	}
 	if a.parts.UseReader != nil {
 		wg.Go(func() { a.uses.run(watching, a.procs.inContainers) })
@@ -242,6 +249,9 @@ func (a *Agent) sensed(events []event.Event) {
 func (a *Agent) inventory(ctx context.Context, inv asset.Inventory) {
 	if a.parts.Identifier != nil && len(inv.Workloads) > 0 {
 		a.parts.Identifier.Identify(ctx, inv.Workloads)
+	}
+	if a.parts.Holder != nil && inv.Engine.Connected {
+		a.parts.Holder.Seen(inv.Workloads, inv.Complete)
 	}
 	if changed := a.workloads.put(inv); changed {
 		if inv.Engine.Connected {
