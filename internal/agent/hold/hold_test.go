@@ -272,7 +272,9 @@ func TestRefusedRulesAreTold(t *testing.T) {
 		k.broken = fault.New(fault.Exhausted, "too many states").With("use fewer patterns")
 		k.mu.Unlock()
 		// Another group's rules come all the same, one a time.
-		f.set(func() { f.rules[shop], f.rules[orders] = rules(t, shop, 4, profile.Protect), rules(t, orders, 1, profile.Protect) })
+		f.set(func() {
+			f.rules[shop], f.rules[orders] = rules(t, shop, 4, profile.Protect), rules(t, orders, 1, profile.Protect)
+		})
 		keeper.Wish(link.BehaviourWish{Stamp: "other"})
 		synctest.Wait()
 		k.has(t, map[asset.Group]int64{shop: 3}, map[string]asset.Group{})
