@@ -47,6 +47,12 @@ type Host interface {
 	Usage() asset.Usage
 }
 
+// Teller tells of events beside the sensors: what the kernel refused.
+type Teller interface {
+	// Run hands over what happens until ctx ends, as Sensors.Run does.
+	Run(ctx context.Context, emit func([]event.Event)) error
+}
+
 // Lister lists what runs with the exact start times that the sensors tell.
 type Lister interface {
 	// Running lists what runs now, container or not, without the kernel's own

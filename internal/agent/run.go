@@ -65,6 +65,7 @@ type Parts struct {
 	UseReader  UseReader // nil: files in use are not told
 	Decider    Decider   // nil: deployments are not decided here
 	Holder     Holder    // nil: nothing is held to profiles here
+	Tellers    []Teller  // of what the kernel did about what lies outside profiles
 }
 
 // Agent watches one host. Make it with New and call Run once.
@@ -138,6 +139,13 @@ func (a *Agent) Run(ctx context.Context) error {
 			stop()
 		}
 	})
+	for _, t := range a.parts.Tellers {
+		wg.Go(func() {
+			if err := t.Run(watching, a.sensed); err != nil && watching.Err() == nil {
+				a.log.Error("what the kernel refuses is not told any more", "error", err)
+			}
+		})
+	}
 	wg.Go(func() {
 		if err := a.parts.Engine.Watch(watching, func(inv asset.Inventory) { a.inventory(watching, inv) }); err != nil && watching.Err() == nil {
 			a.log.Error("engine watch ended", "error", err)
@@ -231,14 +239,16 @@ func (a *Agent) introduce(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// sensed takes what the sensors saw. It runs on the sensors' goroutine and
-// never waits for the server.
+// sensed takes what the sensors saw, or a teller tells. It runs on their goroutines
+// and never waits for the server.
 func (a *Agent) sensed(events []event.Event) {
 	for i := range events {
 		a.procs.observe(&events[i])
 		if id := events[i].WorkloadID; id != "" {
 			a.workloads.sensed(id, events[i].Time)
-			a.uses.started(&events[i])
+			if events[i].Reaction == event.ReactionNone {
+				a.uses.started(&events[i])
+			}
 		}
 	}
 	a.queue.Push(events)

@@ -123,7 +123,7 @@ func check(t *testing.T, err error) {
 // succeeded.
 func contained(t *testing.T, dir, script string) bool {
 	t.Helper()
-	h := start(t, nil, "exec=/bin/bash", "bash", "-c", script)
+	h := start(t, nil, "exec=/bin/bash", "bash", "-c", "exec 2>/dev/null; "+script)
 	put(t, dir, h.pid())
 	h.finish()
 	return h.cmd.ProcessState.Success()
@@ -436,5 +436,59 @@ func BenchmarkNetGuardSet(b *testing.B) {
 		if err := g.Set(netRules(profile.Deny, n)); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkNetGuardDecides tells what a connection by UDP costs, which sends
+// nothing: of a process of the host, of a container that is held and may, and of one
+// that may not.
+func BenchmarkNetGuardDecides(b *testing.B) {
+	if os.Geteuid() != 0 {
+		b.Skip("needs root")
+	}
+	root := b.TempDir()
+	if err := unix.Mount("bpf", root, "bpf", 0, ""); err != nil {
+		b.Fatal(err)
+	}
+	defer unix.Unmount(root, 0)
+	connect := func(b *testing.B) {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer unix.Close(fd)
+		for b.Loop() {
+			err = unix.Connect(fd, &unix.SockaddrInet4{Port: 4000, Addr: [4]byte{127, 0, 0, 2}})
+		}
+		_ = err // refused where it may not
+	}
+	b.Run("without", connect)
+	dir := filepath.Join(root, "castellan")
+	g, err := bpf.OpenNetGuard(dir, quiet())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer g.Close()
+	defer bpf.ReleaseNetwork(dir)
+	b.Run("host", connect)
+	id := strings.Repeat("5e", 32)
+	v2, _ := hierarchies()
+	cg := filepath.Join(v2, "castellan-bench/docker", id)
+	if err := os.MkdirAll(cg, 0o755); err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = os.Remove(cg); _ = os.Remove(filepath.Dir(cg)); _ = os.Remove(filepath.Dir(filepath.Dir(cg))) }()
+	if err := os.WriteFile(filepath.Join(cg, "cgroup.procs"), []byte("0"), 0); err != nil {
+		b.Fatal(err)
+	}
+	defer os.WriteFile(filepath.Join(v2, "cgroup.procs"), []byte("0"), 0)
+	for name, ports := range map[string]profile.PortRule{"may": portRule("udp", 4000, 4000), "may not": portRule("udp", 4001, 4001)} {
+		n := profile.NetworkRules{Destinations: []profile.Destination{{PortRule: ports, Network: netip.MustParsePrefix("127.0.0.0/8")}}}
+		for _, err := range []error{g.Set(netRules(profile.Deny, n)), g.Hold(id, netGroup)} {
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.Run(name, connect)
 	}
 }
