@@ -5,15 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
-	"slices"
 	"sync"
-	"time"
-	"unsafe"
-
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
@@ -39,133 +31,159 @@ const networkRung = "cgroup BPF (connect, sendmsg, bind)"
 // been bound, ports above 32767 that a UDP socket is bound to, answers of the DNS
 // over TCP and connections that were there before are not held; sensors tell of
 // them.
+//
+// While no group's network is held nothing is loaded, and nothing is paid for.
 type NetGuard struct {
-	log    *slog.Logger
-	dir    string // of all generations
-	own    string // of ours
-	maps   map[string]*ebpf.Map
-	reader *ringbuf.Reader
+	log *slog.Logger
+	dir string // of pins
+	own string // generation of this build
 
-	mu      sync.Mutex
-	setting netguardNetSetting
+	mu     sync.Mutex
+	live   *netPrograms  // nil while nothing is held
+	news   chan struct{} // closed and replaced when live is another
+	closed bool
 }
 
-// OpenNetGuard loads the programs, or takes up those of a former start. dir is
-// DefaultPins; it must be on a BPF file system, which is mounted at /sys/fs/bpf if
-// nothing is. Those of another version stay in force beside ours until Settle. The
-// error says why this kernel, or these rights, don't allow it.
+// OpenNetGuard takes up the programs of a former start, if there are any. dir is
+// where they are pinned; it must be on a BPF file system, such as below DefaultPins,
+// which is mounted if nothing is. Those of another version stay in force beside ours
+// until Settle. The error says why this kernel, or these rights, don't allow it.
 func OpenNetGuard(dir string, log *slog.Logger) (*NetGuard, error) {
 	return openNetGuard(dir, generationOf(_NetguardBytes), log)
 }
 
 func openNetGuard(dir, generation string, log *slog.Logger) (*NetGuard, error) {
-	g := &NetGuard{log: log, dir: networkPins(dir), own: filepath.Join(networkPins(dir), generation)}
-	if err := mountPins(dir); err != nil {
+	g := &NetGuard{log: log, dir: dir, own: generation, news: make(chan struct{})}
+	former, err := generations(networkPins(dir))
+	if err != nil {
+		return nil, fmt.Errorf("list what holds the network: %w", err)
+	}
+	if len(former) == 0 {
+		return g, nil
+	}
+	if err := g.load(); err != nil {
 		return nil, err
 	}
-	if err := g.open(); err != nil {
-		reason, remedy := explain(err)
-		return nil, errors.Join(fault.New(fault.Unsupported, "hold the network: %s", reason).With(remedy), g.Close())
+	n, err := g.live.untold()
+	if err != nil {
+		return nil, errors.Join(err, g.Close())
+	}
+	if n > 0 {
+		log.Warn("while nobody listened the network was held, and not all of what was refused is told", "untold", n)
 	}
 	return g, nil
 }
 
-// Close lets go of the programs without ending them.
-func (g *NetGuard) Close() error {
-	var errs []error
-	if g.reader != nil {
-		errs = append(errs, g.reader.Close())
+// load loads the programs, if they are not; g.mu is held, or nobody knows g yet.
+func (g *NetGuard) load() error {
+	if g.live != nil {
+		return nil
 	}
-	for _, m := range g.maps {
-		errs = append(errs, m.Close())
+	if err := mountPins(g.dir); err != nil {
+		return err
 	}
-	return errors.Join(errs...)
-}
-
-// Run hands over what lay outside until ctx ends, and then returns ctx's error. What
-// is alike is told once in ten seconds, with how often it was. Call it once.
-func (g *NetGuard) Run(ctx context.Context, emit func([]event.Event)) error {
-	stop := context.AfterFunc(ctx, func() {
-		if err := g.reader.Flush(); err != nil {
-			g.log.DebugContext(ctx, "ring buffer closed before it was flushed", "error", err)
-		}
-	})
-	defer stop()
-	d := newDecoder(NewClock(nil))
-	var record ringbuf.Record
-	var batch []event.Event
-	for {
-		g.reader.SetDeadline(time.Now().Add(tickEvery))
-		err := g.reader.ReadInto(&record)
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			d.clock.Measure()
-			continue
-		case err != nil:
-			return ended(ctx, err)
-		}
-		e, err := decodeNetGuard(d, record.RawSample)
-		if err != nil {
-			g.log.Error("what the network guard tells can't be decoded", "error", err)
-			continue
-		}
-		if batch = append(batch, e); record.Remaining == 0 || len(batch) >= maxBatch {
-			emit(batch)
-			batch = nil
-		}
-	}
-}
-
-// Reactions of struct net_outside.
-const (
-	netAudited = 1
-	netDenied  = 2
-)
-
-// decodeNetGuard reads one record.
-func decodeNetGuard(d *decoder, b []byte) (event.Event, error) {
-	var e event.Event
-	var at netguardNetOutside
-	h, err := d.head(b, &e)
+	p, err := openNetPrograms(g.dir, g.own, g.log)
 	if err != nil {
-		return e, err
+		reason, remedy := explain(err)
+		return fault.New(fault.Unsupported, "hold the network: %s", reason).With(remedy)
 	}
-	if len(b) < int(unsafe.Sizeof(at)) {
-		return e, errShort
+	g.become(p)
+	return nil
+}
+
+// become makes p what holds the network; nil for nothing. g.mu is held.
+func (g *NetGuard) become(p *netPrograms) {
+	g.live = p
+	close(g.news)
+	g.news = make(chan struct{})
+}
+
+// Set makes r the rules of its group, as a whole; on an error the former ones hold.
+func (g *NetGuard) Set(r profile.Rules) error {
+	if err := r.Check(); err != nil {
+		return fault.New(fault.Invalid, "%w", err)
 	}
-	place := b[unsafe.Offsetof(at.Place):]
-	c := &event.Connection{
-		Protocol: protocolName(u16(b, unsafe.Offsetof(at.Protocol))),
-		NetNS:    u32(place, unsafe.Offsetof(at.Place.Netns)),
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	limits := r.Answers[profile.ControlResource] != profile.Off && r.Limits.NewConnections > 0
+	if r.Answers[profile.ControlNetwork] == profile.Off && !limits {
+		return g.remove(r.Group)
 	}
-	local := addrPort(place[unsafe.Offsetof(at.Place.Local):], u16(place, unsafe.Offsetof(at.Place.LocalPort)))
-	remote := addrPort(place[unsafe.Offsetof(at.Place.Remote):], u16(place, unsafe.Offsetof(at.Place.RemotePort)))
-	e.Connection = c
-	if n := u64(b, unsafe.Offsetof(at.Count)); n > 1 {
-		e.Count = n
+	if g.closed {
+		return fault.New(fault.Unavailable, "hold the network: closed")
 	}
-	switch b[unsafe.Offsetof(at.Reaction)] {
-	case netAudited:
-		e.Reaction = event.ReactionAudited
-	case netDenied:
-		e.Reaction, c.Error = event.ReactionDenied, "EPERM"
-	default:
-		return e, fmt.Errorf("unknown reaction %d", b[unsafe.Offsetof(at.Reaction)])
+	if err := g.load(); err != nil {
+		return err
 	}
-	switch netguardNetDeed(h.kind) {
-	case netguardNetDeedNET_CONNECT, netguardNetDeedNET_SEND:
-		e.Kind, c.Remote = event.KindConnect, remote
-	case netguardNetDeedNET_BIND:
-		e.Kind, c.Local = event.KindListen, local
-	case netguardNetDeedNET_RAW:
-		e.Kind, c.Protocol = event.KindRaw, "raw"
-	case netguardNetDeedNET_RATE:
-		e.Kind, e.Connection = event.KindLimit, nil
-		e.Resource = &event.Resource{What: "connections"}
-	default:
-		return e, fmt.Errorf("unknown deed %d", h.kind)
+	return g.live.set(r)
+}
+
+// Remove lets go of a group and of its containers.
+func (g *NetGuard) Remove(name asset.Group) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.remove(name)
+}
+
+// remove ends the programs with the last group; g.mu is held.
+func (g *NetGuard) remove(name asset.Group) error {
+	if g.live == nil {
+		return nil
 	}
-	return e, nil
+	if err := g.live.remove(name); err != nil {
+		return err
+	}
+	left, err := g.live.groups()
+	if err != nil || len(left) > 0 {
+		return err
+	}
+	p := g.live
+	g.become(nil)
+	return errors.Join(p.close(), endGenerations(g.dir))
+}
+
+// Hold ties a container, which need not exist yet, to a group; to one whose network
+// is not held it does nothing.
+func (g *NetGuard) Hold(container string, name asset.Group) error {
+	if !asset.IsContainerID(container) {
+		return fault.New(fault.Invalid, "%q is no container id", container)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.live == nil {
+		return nil
+	}
+	return g.live.hold(container, name)
+}
+
+// Forget lets go of a container.
+func (g *NetGuard) Forget(container string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.live == nil || !asset.IsContainerID(container) {
+		return nil
+	}
+	return g.live.forget(container)
+}
+
+// Groups are those whose network is held, from before this program too, in order.
+func (g *NetGuard) Groups() ([]asset.Group, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.live == nil {
+		return nil, nil
+	}
+	return g.live.groups()
+}
+
+// Containers are those that are held, with their groups.
+func (g *NetGuard) Containers() (map[string]asset.Group, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.live == nil {
+		return nil, nil
+	}
+	return g.live.containers()
 }
 
 // Controls says how the network is held.
@@ -173,68 +191,47 @@ func (g *NetGuard) Controls(answers map[profile.Control]profile.Answer) []profil
 	return []profile.HeldControl{{Control: profile.ControlNetwork, Answer: answers[profile.ControlNetwork], Rung: networkRung}}
 }
 
-// Lost counts what was not told for want of somebody who listens.
-func (g *NetGuard) Lost() (uint64, error) { return sum(g.maps[countersMap], countLost) }
-
-// Groups are those that have rules, from before this program too, in order.
-func (g *NetGuard) Groups() ([]asset.Group, error) {
-	var out []asset.Group
-	var key netguardNetGroup
-	var r netguardNetRuleset
-	all := g.maps["net_rules"].Iterate()
-	for all.Next(&key, &r) {
-		out = append(out, asset.Group(untilNUL(r.Name[:])))
-	}
-	slices.Sort(out)
-	if err := all.Err(); err != nil {
-		return nil, fmt.Errorf("list groups whose network is held: %w", err)
-	}
-	return out, nil
-}
-
-// Containers are those that are held, with their groups.
-func (g *NetGuard) Containers() (map[string]asset.Group, error) {
-	groups, err := g.Groups()
-	if err != nil {
-		return nil, err
-	}
-	names := map[netguardNetGroup]asset.Group{}
-	for _, name := range groups {
-		names[hashOfGroup(name)] = name
-	}
-	out := map[string]asset.Group{}
-	var id [32]byte
-	var group netguardNetGroup
-	all := g.maps["net_holds"].Iterate()
-	for all.Next(&id, &group) {
-		if name, ok := names[group]; ok {
-			out[fmt.Sprintf("%x", id)] = name
-		}
-	}
-	if err := all.Err(); err != nil {
-		return nil, fmt.Errorf("list containers whose network is held: %w", err)
-	}
-	return out, nil
-}
-
-// Hold ties a container, which need not exist yet, to a group.
-func (g *NetGuard) Hold(container string, name asset.Group) error {
-	if !asset.IsContainerID(container) {
-		return fault.New(fault.Invalid, "%q is no container id", container)
-	}
-	if err := g.maps["net_holds"].Put(keyOfContainer(container), hashOfGroup(name)); err != nil {
-		return fmt.Errorf("hold the network of container %s: %w", asset.ShortID(container), err)
-	}
-	return nil
-}
-
-// Forget lets go of a container.
-func (g *NetGuard) Forget(container string) error {
-	if !asset.IsContainerID(container) {
+// Settle ends former versions of what holds the network: all rules have been set by
+// now.
+func (g *NetGuard) Settle() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.live == nil {
 		return nil
 	}
-	if err := g.maps["net_holds"].Delete(keyOfContainer(container)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return fmt.Errorf("let go of the network of container %s: %w", asset.ShortID(container), err)
+	return g.live.settle()
+}
+
+// Close lets go of the programs without ending them.
+func (g *NetGuard) Close() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
+	if g.live == nil {
+		return nil
 	}
-	return nil
+	p := g.live
+	g.become(nil)
+	return p.close()
+}
+
+// Run hands over what lay outside until ctx ends, and then returns ctx's error. What
+// is alike is told once in ten seconds, with how often it was. Call it once.
+func (g *NetGuard) Run(ctx context.Context, emit func([]event.Event)) error {
+	for ctx.Err() == nil {
+		g.mu.Lock()
+		p, news := g.live, g.news
+		g.mu.Unlock()
+		if p == nil {
+			select {
+			case <-ctx.Done():
+			case <-news:
+			}
+			continue
+		}
+		if err := p.read(ctx, emit); err != nil && ctx.Err() == nil && !fault.Is(err, fault.Unavailable) {
+			return err
+		}
+	}
+	return ctx.Err()
 }

@@ -55,7 +55,7 @@ func onBPF(dir string) bool {
 }
 
 // open takes up our generation, or makes it out of the one that is there.
-func (g *NetGuard) open() error {
+func (g *netPrograms) open() error {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return fmt.Errorf("raise the limit of locked memory: %w", err)
 	}
@@ -123,7 +123,7 @@ func isReferred(spec *ebpf.CollectionSpec, name string) bool {
 
 // begin gives a new generation what the former one knows: which containers are
 // held, and what the DNS said; the rules come by Set. Else it makes the secret.
-func (g *NetGuard) begin() error {
+func (g *netPrograms) begin() error {
 	settings := g.maps["net_settings"]
 	if err := settings.Lookup(uint32(0), &g.setting); err != nil {
 		return fmt.Errorf("read the settings of what holds the network: %w", err)
@@ -159,7 +159,7 @@ func (g *NetGuard) begin() error {
 }
 
 // formers are the folders of other generations.
-func (g *NetGuard) formers() []string {
+func (g *netPrograms) formers() []string {
 	all, err := generations(g.dir)
 	if err != nil {
 		g.log.Error("former versions of what holds the network are not listed", "error", err)
@@ -208,7 +208,7 @@ func copyMap(from string, to *ebpf.Map) error {
 }
 
 // attach attaches and pins each program that is not yet.
-func (g *NetGuard) attach(spec *ebpf.CollectionSpec, c *ebpf.Collection) error {
+func (g *netPrograms) attach(spec *ebpf.CollectionSpec, c *ebpf.Collection) error {
 	root, err := openCgroups()
 	if err != nil {
 		return err
@@ -233,9 +233,8 @@ func (g *NetGuard) attach(spec *ebpf.CollectionSpec, c *ebpf.Collection) error {
 	return nil
 }
 
-// Settle ends former versions of what holds the network: all rules have been set by
-// now.
-func (g *NetGuard) Settle() error {
+// settle ends former versions.
+func (g *netPrograms) settle() error {
 	var errs []error
 	for _, dir := range g.formers() {
 		errs = append(errs, endGeneration(dir))
@@ -282,6 +281,16 @@ func ReleaseNetwork(dir string) (programs int, err error) {
 		errs = append(errs, err, endGeneration(g))
 	}
 	return programs, errors.Join(errs...)
+}
+
+// endGenerations ends what holds the network, of all versions.
+func endGenerations(dir string) error {
+	all, err := generations(networkPins(dir))
+	errs := []error{err}
+	for _, g := range all {
+		errs = append(errs, endGeneration(g))
+	}
+	return errors.Join(errs...)
 }
 
 // endGeneration detaches the programs of a generation, whoever else has them open,

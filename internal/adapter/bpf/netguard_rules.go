@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
-	"net/netip"
 	"strconv"
 	"strings"
 
@@ -49,13 +48,8 @@ type netTable struct {
 	resolvers    []netguardNetResolver
 }
 
-// Set makes r the rules of its group, as a whole.
-func (g *NetGuard) Set(r profile.Rules) error {
-	if err := r.Check(); err != nil {
-		return fault.New(fault.Invalid, "%w", err)
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
+// set makes r the rules of its group, as a whole.
+func (g *netPrograms) set(r profile.Rules) error {
 	key := hashOfGroup(r.Group)
 	var old netguardNetRuleset
 	if err := g.maps["net_rules"].Lookup(key, &old); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
@@ -81,10 +75,8 @@ func (g *NetGuard) Set(r profile.Rules) error {
 	return nil
 }
 
-// Remove lets go of a group and of its containers.
-func (g *NetGuard) Remove(name asset.Group) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+// remove lets go of a group and of its containers.
+func (g *netPrograms) remove(name asset.Group) error {
 	key := hashOfGroup(name)
 	var old netguardNetRuleset
 	if err := g.maps["net_rules"].Lookup(key, &old); err == nil {
@@ -99,7 +91,7 @@ func (g *NetGuard) Remove(name asset.Group) error {
 }
 
 // fill writes a table that no program knows yet.
-func (g *NetGuard) fill(t netTable) error {
+func (g *netPrograms) fill(t netTable) error {
 	var errs []error
 	one := uint8(1)
 	put := func(name string, key any) {
@@ -125,7 +117,7 @@ func (g *NetGuard) fill(t netTable) error {
 }
 
 // drop removes a table that no program knows any more.
-func (g *NetGuard) drop(number uint32) error {
+func (g *netPrograms) drop(number uint32) error {
 	return errors.Join(
 		dropWhere(g.maps["net_destinations"], func(k netguardNetDestination, _ uint8) bool { return k.Table == number }),
 		dropWhere(g.maps["net_listens"], func(k netguardNetListen, _ uint8) bool { return k.Table == number }),
@@ -168,7 +160,7 @@ func answerNumber(a profile.Answer) uint8 {
 }
 
 // tableOf translates rules.
-func (g *NetGuard) tableOf(r *profile.Rules, number uint32) (netTable, error) {
+func (g *netPrograms) tableOf(r *profile.Rules, number uint32) (netTable, error) {
 	t := netTable{rules: netguardNetRuleset{
 		Table: number, Answer: answerNumber(r.Answers[profile.ControlNetwork]),
 		Limited: answerNumber(r.Answers[profile.ControlResource]), Rate: r.Limits.NewConnections,
@@ -290,7 +282,7 @@ func protocolNumber(name string) (uint8, error) {
 }
 
 // hashOfName hashes a name as names_of of netguard.bpf.c does.
-func (g *NetGuard) hashOfName(name string) (uint64, error) {
+func (g *netPrograms) hashOfName(name string) (uint64, error) {
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
 	rest, wild := strings.CutPrefix(name, "*.")
 	if rest == "" || strings.Contains(rest, "*") {
@@ -317,20 +309,4 @@ func inverseOf(x uint64) uint64 {
 		inverse *= 2 - x*inverse
 	}
 	return inverse
-}
-
-// Known are the addresses of which the DNS said that they are behind any name, for
-// tests and for people who ask why.
-func (g *NetGuard) Known(netns uint32, a netip.Addr) (names int, err error) {
-	var known netguardNetKnowing
-	err = g.maps["net_known"].Lookup(netguardNetKnownKey{Netns: netns, Address: a.As16()}, &known)
-	if errors.Is(err, ebpf.ErrKeyNotExist) {
-		return 0, nil
-	}
-	for _, n := range known.Names {
-		if n.Whole != 0 {
-			names++
-		}
-	}
-	return names, err
 }

@@ -477,7 +477,11 @@ func BenchmarkNetGuardDecides(b *testing.B) {
 	if err := os.MkdirAll(cg, 0o755); err != nil {
 		b.Fatal(err)
 	}
-	defer func() { _ = os.Remove(cg); _ = os.Remove(filepath.Dir(cg)); _ = os.Remove(filepath.Dir(filepath.Dir(cg))) }()
+	defer func() {
+		_ = os.Remove(cg)
+		_ = os.Remove(filepath.Dir(cg))
+		_ = os.Remove(filepath.Dir(filepath.Dir(cg)))
+	}()
 	if err := os.WriteFile(filepath.Join(cg, "cgroup.procs"), []byte("0"), 0); err != nil {
 		b.Fatal(err)
 	}

@@ -199,6 +199,9 @@ func (l *Limiter) Controls(answers map[profile.Control]profile.Answer) []profile
 	return []profile.HeldControl{c}
 }
 
+// Settle does nothing: limits are files of the kernel, which know no version.
+func (l *Limiter) Settle() error { return nil }
+
 // apply limits a container that is not; l.mu is held. What was before is on disk
 // before anything is changed.
 func (l *Limiter) apply(id string, r profile.Rules) error {

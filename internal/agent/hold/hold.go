@@ -56,6 +56,9 @@ type Kernel interface {
 	// Controls says how the controls of this door are held for rules with these
 	// answers: less where this kernel can't do more.
 	Controls(answers map[profile.Control]profile.Answer) []profile.HeldControl
+	// Settle ends what another version of this program left in force: all rules that
+	// are known have been set.
+	Settle() error
 }
 
 // Learner notes which system calls containers make.
@@ -119,6 +122,11 @@ func Open(o Options) (*Keeper, error) {
 	}
 	k.enforceAll()
 	k.dropUnknown()
+	for _, kernel := range o.Kernels {
+		if err := kernel.Settle(); err != nil {
+			o.Log.Error("what another version holds is still in force", "error", err)
+		}
+	}
 	return k, nil
 }
 

@@ -93,6 +93,8 @@ func (k *kernel) Groups() (out []asset.Group, _ error) {
 	return out, nil
 }
 
+func (k *kernel) Settle() error { return nil }
+
 func (k *kernel) Controls(answers map[profile.Control]profile.Answer) []profile.HeldControl {
 	return []profile.HeldControl{{Control: profile.ControlExec, Answer: answers[profile.ControlExec], Rung: "BPF LSM"}}
 }
