@@ -3,6 +3,7 @@
 //
 //	exit N                      end with code N
 //	read FILE                   end with the error number of opening FILE, 0 for none
+//	connect ADDRESS:PORT        end with the error number of connecting by TCP
 //	wait                        say "ready" and wait for the end of standard input
 //	drop FILE ARG…              copy itself to FILE and become that
 //	memory ARG…                 copy itself to a file in memory and become that
@@ -48,6 +49,8 @@ func run(args []string) (int, error) {
 		return strconv.Atoi(args[0])
 	case verb == "read" && len(args) == 1:
 		return read(args[0])
+	case verb == "connect" && len(args) == 1:
+		return connect(args[0])
 	case verb == "wait" && len(args) == 0:
 		fmt.Println("ready")
 		_, err := io.Copy(io.Discard, os.Stdin)
@@ -71,6 +74,18 @@ func read(file string) (int, error) {
 		return int(number), nil
 	}
 	return 0, err
+}
+
+func connect(address string) (int, error) {
+	conn, err := net.Dial("tcp", address)
+	var number syscall.Errno
+	if errors.As(err, &number) {
+		return int(number), nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return 0, conn.Close()
 }
 
 func drop(file string, args []string) error {
