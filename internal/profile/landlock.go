@@ -43,6 +43,9 @@ type LandlockPath struct {
 	Rights []LandlockRight `json:"rights"`
 	// For is what of the profile it is for.
 	For []Pattern `json:"for,omitempty"`
+	// Files says that it is about files: what is below a folder that fits gets
+	// nothing.
+	Files bool `json:"files,omitempty"`
 	// Optional says that it does not matter if there is no such path.
 	Optional bool `json:"optional,omitempty"`
 }

@@ -61,8 +61,9 @@ func (p *plan) close() {
 	p.grants = nil
 }
 
-// grant permits access to what is at a path, if anything is.
-func (p *plan) grant(path string, access uint64) (found bool, err error) {
+// grant permits access to what is at a path, if anything is; to folders not if it
+// is for files alone.
+func (p *plan) grant(path string, access uint64, files bool) (found bool, err error) {
 	fd, ok := p.byPath[path]
 	if !ok {
 		if len(p.grants) >= maxGrants {
@@ -85,8 +86,11 @@ func (p *plan) grant(path string, access uint64) (found bool, err error) {
 		return false, fmt.Errorf("look at %s: %w", path, err)
 	}
 	access &= held(p.version)
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+	switch folder := st.Mode&unix.S_IFMT == unix.S_IFDIR; {
+	case !folder:
 		access &= ofFiles
+	case files:
+		access = 0
 	}
 	if p.grants[fd] |= access; p.grants[fd] == 0 { // nothing that this kernel holds
 		delete(p.grants, fd)
@@ -117,7 +121,7 @@ func (p *plan) path(r profile.LandlockPath, without []profile.Pattern) error {
 	}
 	found := false
 	for _, path := range paths {
-		there, err := p.grant(path, access)
+		there, err := p.grant(path, access, r.Files)
 		if err != nil {
 			return err
 		}
@@ -144,7 +148,7 @@ func (p *plan) missing(r profile.LandlockPath, access uint64) error {
 	}
 	folder := filepath.Dir(string(r.Path))
 	for ; folder != "/"; folder = filepath.Dir(folder) {
-		there, err := p.grant(folder, access)
+		there, err := p.grant(folder, access, false)
 		if err != nil {
 			return err
 		}
@@ -230,7 +234,7 @@ func (p *plan) allBut(folder string, without [][]string) error {
 		case len(below) > 0 && e.IsDir():
 			err = p.allBut(path, below)
 		default:
-			_, err = p.grant(path, unix.LANDLOCK_ACCESS_FS_READ_FILE)
+			_, err = p.grant(path, unix.LANDLOCK_ACCESS_FS_READ_FILE, false)
 		}
 		if err != nil {
 			return err
@@ -289,7 +293,7 @@ func (p *plan) loader(program string) error {
 		if !strings.HasPrefix(loader, "/") {
 			return nil
 		}
-		_, err := p.grant(loader, unix.LANDLOCK_ACCESS_FS_EXECUTE|unix.LANDLOCK_ACCESS_FS_READ_FILE)
+		_, err := p.grant(loader, unix.LANDLOCK_ACCESS_FS_EXECUTE|unix.LANDLOCK_ACCESS_FS_READ_FILE, true)
 		return err
 	}
 	return nil

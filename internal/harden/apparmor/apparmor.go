@@ -177,17 +177,19 @@ func (w *writer) runsIn(written profile.Pattern) profile.Pattern {
 func (w *writer) sensitive() {
 	w.about("Sensitive files that nothing was learned to read.")
 	unread, read := intent.Unread(w.p)
+	var open []intent.Sensitive
 	for _, s := range unread {
 		w.rule(s.Name, "deny %s r", place(s))
 	}
 	for _, s := range read {
 		if names, ok := w.namesIn(s); ok {
-			for _, but := range allBut(names) {
-				w.rule(s.Name+", but for what is read", `deny "%s/%s" r`, glob(string(intent.Folder(s.Path))), but)
-			}
+			w.rule(s.Name+", but for what is read", `deny "%s/{%s}" r`, glob(string(intent.Folder(s.Path))), strings.Join(allBut(names), ","))
 			continue
 		}
-		w.note(intent.Wider, profile.ControlFile, s.Path, "all such files may be read (%s), because some are: AppArmor refuses before it permits", s.Name)
+		open = append(open, s)
+	}
+	if len(open) > 0 {
+		w.note(intent.Wider, profile.ControlFile, profile.Pattern(intent.Paths(open)), "all such files may be read, because some are: AppArmor refuses before it permits")
 	}
 	w.note(intent.Wider, profile.ControlFile, "", "keys that are known by their ending alone (%s) may be read: certificates end so too", intent.ByEnding)
 }
@@ -206,7 +208,7 @@ func (w *writer) namesIn(s intent.Sensitive) (names []string, ok bool) {
 	if s.Anywhere || s.Path != folder+"/*" {
 		return nil, false
 	}
-	for _, f := range append(slices.Clone(w.p.Reads), w.p.Writes...) {
+	for _, f := range w.p.Reads {
 		if !intent.Overlap(s.Path, f.Path) {
 			continue
 		}
@@ -254,16 +256,17 @@ const known = " audit_control audit_read audit_write block_suspend bpf checkpoin
 
 func (w *writer) capabilities() {
 	w.about("Capabilities.")
-	for _, c := range intent.Capabilities(w.p) {
+	all := intent.Capabilities(w.p)
+	for _, c := range all {
 		name := strings.ToLower(c.Name)
 		if !strings.Contains(known, " "+name+" ") {
 			w.note(intent.Narrower, profile.ControlPrivilege, profile.Pattern(c.Name), "AppArmor 3 has no word for this capability: it is refused")
 			continue
 		}
 		w.rule(c.Why, "capability %s", name)
-		if c.Unseen {
-			w.note(intent.Wider, profile.ControlPrivilege, profile.Pattern(c.Name), "%s", c.Why)
-		}
+	}
+	if unseen := intent.Unseen(all); unseen != "" {
+		w.note(intent.Wider, profile.ControlPrivilege, profile.Pattern(unseen), intent.UnseenWhy)
 	}
 }
 
@@ -295,8 +298,8 @@ func (w *writer) privileges() {
 
 // outside are privileged calls that AppArmor has no rules for.
 var outside = []event.Kind{
-	event.KindUnshare, event.KindSetns, event.KindClone, event.KindBPF, event.KindPerf, event.KindKeyring, event.KindUserfault,
-	event.KindIOURing, event.KindExecProtect, event.KindMemfd,
+	event.KindUnshare, event.KindSetns, event.KindClone, event.KindProcessWrite, event.KindBPF, event.KindPerf, event.KindKeyring,
+	event.KindUserfault, event.KindIOURing, event.KindMemfd,
 }
 
 // unsaid notes what the language has no words for.
@@ -304,11 +307,14 @@ func (w *writer) unsaid() {
 	w.note(intent.Wider, profile.ControlExec, "", "any program may start any of these, as any user: who starts what is not held")
 	w.note(intent.Wider, profile.ControlExec, "", "what the engine itself starts (the first process, docker exec, ECS Exec) runs even if it is not listed")
 	w.note(intent.Wider, profile.ControlFile, "", "any program may write what one of them was learned to write")
+	var kinds []string
 	for _, k := range outside {
 		if !intent.Has(w.p, k) {
-			w.note(intent.Wider, profile.ControlPrivilege, profile.Pattern(k), "not held by AppArmor 3 beyond its capability: the seccomp profile refuses it")
+			kinds = append(kinds, string(k))
 		}
 	}
+	w.note(intent.Wider, profile.ControlPrivilege, profile.Pattern(strings.Join(kinds, ", ")), "not held by AppArmor 3 beyond their capabilities: the seccomp profile refuses them")
+	w.note(intent.Wider, profile.ControlPrivilege, profile.Pattern(event.KindExecProtect), "memory that was written may be made executable: AppArmor knows files alone")
 	if intent.Has(w.p, event.KindModule, event.KindKexec, event.KindKernelKnob) {
 		w.note(intent.Advice, profile.ControlPrivilege, "", "the profile changes the host's kernel: it is hardly a container any more")
 	}

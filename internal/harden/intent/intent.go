@@ -134,15 +134,20 @@ func invalid(format string, args ...any) error {
 	return fault.New(fault.Invalid, format, args...).With("correct the profile; castellan watch profile shows the one that the server has")
 }
 
-// Name returns what an output is called: castellan, then the group, with between
-// in place of its slashes. A group with letters that names can't have, or in
+// Name returns what an output is called: castellan-, then the group, with between
+// in place of its slashes; castellan_ if that is between. A group with letters that names can't have, or in
 // which between could be either, has a number at its end that is its own.
 func Name(g asset.Group, between byte) string {
 	const longest, digits = 120, 8
 	plain := true
-	name := []byte("castellan")
-	for part := range strings.SplitSeq(string(g), "/") {
-		name = append(name, between)
+	name := []byte("castellan-")
+	if between == '_' {
+		name = []byte("castellan_")
+	}
+	for i, part := range strings.Split(string(g), "/") {
+		if i > 0 {
+			name = append(name, between)
+		}
 		for i := range len(part) {
 			c := part[i]
 			switch {

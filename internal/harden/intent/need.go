@@ -54,7 +54,7 @@ func Capabilities(p *profile.Profile) []Capability {
 		add(false, "for raw sockets", "NET_RAW")
 	}
 	if root, others := users(p); root && others {
-		add(true, "kept because root and another user run, and no sensor sees its use", "CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID")
+		add(true, UnseenWhy, "CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID")
 	}
 	var all []Capability
 	for _, c := range found {
@@ -63,6 +63,20 @@ func Capabilities(p *profile.Profile) []Capability {
 	slices.SortFunc(all, func(a, b Capability) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
+
+// Unseen returns the names of those that are kept to be safe, empty for none.
+func Unseen(all []Capability) string {
+	var names []string
+	for _, c := range all {
+		if c.Unseen {
+			names = append(names, c.Name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// UnseenWhy is why capabilities are kept that were not learned.
+const UnseenWhy = "kept because root and another user run, and no sensor sees its use"
 
 func users(p *profile.Profile) (root, others bool) {
 	for _, e := range p.Executables {

@@ -37,11 +37,11 @@ var sensitive = []Sensitive{
 // the certificates that every program reads.
 const ByEnding = "*.key, *.pem, *.p12, *.pfx"
 
-// Unread returns the sensitive files that nothing in the profile reads or writes,
-// and those of which something does, so that they can't be refused as a whole.
+// Unread returns the sensitive files that nothing in the profile reads, and those
+// of which something does, so that they can't be refused as a whole.
 func Unread(p *profile.Profile) (unread, read []Sensitive) {
 	for _, s := range sensitive {
-		used := slices.ContainsFunc(append(slices.Clone(p.Reads), p.Writes...), func(f profile.File) bool { return s.overlaps(f.Path) })
+		used := slices.ContainsFunc(p.Reads, func(f profile.File) bool { return s.overlaps(f.Path) })
 		if used {
 			read = append(read, s)
 		} else {
@@ -49,6 +49,20 @@ func Unread(p *profile.Profile) (unread, read []Sensitive) {
 		}
 	}
 	return unread, read
+}
+
+// Paths lists where the files are, for notes: with "**" in front of those that can
+// be below any folder.
+func Paths(all []Sensitive) string {
+	var s []string
+	for _, x := range all {
+		if x.Anywhere {
+			s = append(s, "**"+string(x.Path))
+		} else {
+			s = append(s, string(x.Path))
+		}
+	}
+	return strings.Join(s, ", ")
 }
 
 // overlaps reports whether the pattern stands for one of the files.

@@ -42,15 +42,16 @@ type compiler struct {
 func Compile(p *profile.Profile) (profile.Landlock, []intent.Note) {
 	c := &compiler{p: p, paths: map[profile.Pattern]*profile.LandlockPath{}}
 	l := profile.Landlock{Version: profile.LandlockVersion, Group: p.Group, Revision: p.Revision}
-	c.permit("/", "", false, profile.LandlockList, profile.LandlockRead)
-	for _, device := range []profile.Pattern{"null", "zero", "full", "random", "urandom", "tty", "console", "ptmx", "pts"} {
-		c.permit("/dev/"+device, "", true, profile.LandlockWrite, profile.LandlockDevice)
+	c.permit("/", "", "", profile.LandlockList, profile.LandlockRead)
+	for _, device := range []profile.Pattern{"null", "zero", "full", "random", "urandom", "tty", "console", "ptmx"} {
+		c.permit("/dev/"+device, "", file, profile.LandlockWrite, profile.LandlockDevice)
 	}
+	c.permit("/dev/pts", "", optional, profile.LandlockWrite, profile.LandlockDevice)
 	l.Without = c.without()
 	c.executables()
 	c.writes()
 	if intent.Has(p, event.KindDevice) {
-		c.permit("/dev", "", false, profile.LandlockWrite, profile.LandlockDevice)
+		c.permit("/dev", "", "", profile.LandlockWrite, profile.LandlockDevice)
 		c.note(intent.Wider, profile.ControlPrivilege, "/dev", "any device that the container has: %s was learned", event.KindDevice)
 	}
 	c.network(&l)
@@ -60,7 +61,12 @@ func Compile(p *profile.Profile) (profile.Landlock, []intent.Note) {
 		path.For = slices.Compact(path.For)
 		l.Paths = append(l.Paths, *path)
 	}
-	slices.SortFunc(l.Paths, func(a, b profile.LandlockPath) int { return strings.Compare(string(a.Path), string(b.Path)) })
+	slices.SortFunc(l.Paths, func(a, b profile.LandlockPath) int {
+		if a.Path == b.Path && a.Files {
+			return 1
+		}
+		return strings.Compare(string(a.Path), string(b.Path))
+	})
 	return l, c.notes
 }
 
@@ -68,14 +74,26 @@ func (c *compiler) note(e intent.Effect, control profile.Control, about profile.
 	c.notes = append(c.notes, intent.Note{Effect: e, Control: control, About: string(about), Text: fmt.Sprintf(format, args...)})
 }
 
+// what says what a path is: a folder that is or will be there, unless it is said.
+type what string
+
+const (
+	optional what = "optional" // a folder that need not be there
+	file     what = "file"     // a file that need not be there; a folder of that name gets nothing
+)
+
 // permit adds rights of a path, which are for an entry of the profile.
-func (c *compiler) permit(path, entry profile.Pattern, optional bool, rights ...profile.LandlockRight) {
-	at := c.paths[path]
-	if at == nil {
-		at = &profile.LandlockPath{Path: path, Optional: optional}
-		c.paths[path] = at
+func (c *compiler) permit(path, entry profile.Pattern, is what, rights ...profile.LandlockRight) {
+	key := path
+	if is == file {
+		key += "\x00" // beside a rule about a folder of that name
 	}
-	at.Optional = at.Optional && optional
+	at := c.paths[key]
+	if at == nil {
+		at = &profile.LandlockPath{Path: path, Optional: is != "", Files: is == file}
+		c.paths[key] = at
+	}
+	at.Optional = at.Optional && is != ""
 	if entry != "" && entry != path {
 		at.For = append(at.For, entry)
 	}
@@ -121,8 +139,8 @@ func (c *compiler) without() (all []profile.Pattern) {
 			}
 		}
 	}
-	for _, s := range read {
-		c.note(intent.Wider, profile.ControlFile, s.Path, "all such files may be read (%s), because some are", s.Name)
+	if len(read) > 0 {
+		c.note(intent.Wider, profile.ControlFile, profile.Pattern(intent.Paths(read)), "all such files may be read, because some are")
 	}
 	c.note(intent.Wider, profile.ControlFile, "", "sensitive files may be read in /proc (environ, mem), in places other than /etc, /root, /home and /run/secrets, and if their ending alone tells them (%s)", intent.ByEnding)
 	c.note(intent.Narrower, profile.ControlFile, "", "files that others put into /etc, /root, /home, /run or their folders with sensitive files after the start can't be read: what is beside a sensitive file is permitted one by one at the start")
@@ -143,21 +161,21 @@ func (c *compiler) executables() {
 // runnable permits running what a pattern stands for.
 func (c *compiler) runnable(e profile.Executable, path profile.Pattern) {
 	if folder, ok := below(path); ok {
-		c.permit(folder, path, false, profile.LandlockExecute)
+		c.permit(folder, path, "", profile.LandlockExecute)
 		return
 	}
 	switch e.Origin {
 	case event.OriginImage:
-		c.permit(path, e.Path, true, profile.LandlockExecute)
+		c.permit(path, e.Path, file, profile.LandlockExecute)
 	case event.OriginMemory: // always permitted
 	default:
 		folder := intent.Folder(path)
 		if folder == "/" || intent.Shared(c.p, folder) {
-			c.permit(path, e.Path, true, profile.LandlockExecute)
+			c.permit(path, e.Path, file, profile.LandlockExecute)
 			c.note(intent.Narrower, profile.ControlExec, path, "it runs if it is there at the start, not if it comes later: to permit that would permit all in %s", folder)
 			return
 		}
-		c.permit(folder, path, false, profile.LandlockExecute)
+		c.permit(folder, path, "", profile.LandlockExecute)
 		c.note(intent.Wider, profile.ControlExec, path, "anything in %s may run: it does not come with the image, and files that are yet to come can't be told apart", folder)
 	}
 }
@@ -170,17 +188,20 @@ func (c *compiler) writes() {
 		names := f.Path.Names()
 		switch {
 		case whole && all.Exact():
-			c.permit(all, f.Path, false, change...)
+			c.permit(all, f.Path, "", change...)
 		case len(names) > 0 && (names[0] == "proc" || names[0] == "sys"):
-			c.permit(folder, f.Path, false, profile.LandlockWrite)
+			c.permit(folder, f.Path, "", profile.LandlockWrite)
 			c.note(intent.Wider, profile.ControlFile, f.Path, "anything in %s may be written as far as the kernel itself lets the user: files that are yet to come can't be told apart", folder)
-		case folder == "/dev":
-			c.permit(f.Path, "", true, profile.LandlockWrite)
+		case folder == "/dev" && !whole:
+			c.permit(f.Path, "", file, profile.LandlockWrite) // a device, or a file of the engine's
+		case whole && intent.Shared(c.p, folder):
+			c.permit(all, f.Path, optional, change...)
+			c.note(intent.Narrower, profile.ControlFile, f.Path, "it may be written in folders that are there at the start, not in those that come later: to permit that would permit it for all in %s", folder)
 		case intent.Shared(c.p, folder):
-			c.permit(f.Path, "", true, profile.LandlockRead, profile.LandlockWrite)
+			c.permit(f.Path, "", file, profile.LandlockRead, profile.LandlockWrite)
 			c.note(intent.Narrower, profile.ControlFile, f.Path, "it may be changed if it is there at the start, not made, renamed or deleted: to permit that would permit it for all in %s", folder)
 		default:
-			c.permit(folder, f.Path, false, change...)
+			c.permit(folder, f.Path, "", change...)
 			c.note(intent.Wider, profile.ControlFile, f.Path, "anything in %s may be changed: Landlock permits folders, and files that are yet to come can't be told apart", folder)
 		}
 	}

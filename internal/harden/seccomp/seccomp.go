@@ -169,13 +169,15 @@ func notes(p *profile.Profile, start set) []intent.Note {
 		{Effect: intent.Wider, Control: profile.ControlFile, Text: "files are not seccomp's: the profiles for AppArmor, SELinux and Landlock hold them"},
 		{Effect: intent.Wider, Control: profile.ControlNetwork, Text: "peers and ports are not seccomp's: the profiles for SELinux and Landlock hold ports"},
 		{Effect: intent.Wider, Control: profile.ControlExec, Text: "which programs run is not seccomp's: the profiles for AppArmor and Landlock hold them"},
+		{Effect: intent.Wider, Control: profile.ControlPrivilege, About: string(event.KindExecProtect), Text: "memory that was written may be made executable: every program needs the call to start"},
+		{Effect: intent.Wider, Control: profile.ControlPrivilege, About: "capabilities", Text: "capabilities are not seccomp's: the task definition has them"},
 		{Effect: intent.Wider, Control: profile.ControlResource, Text: "limits are not seccomp's: the task definition has them"},
 	}
 	if len(p.Calls) == 0 {
 		return append(n, intent.Note{Effect: intent.Wider, Control: profile.ControlPrivilege, About: "system calls", Text: "the system calls of the group were not learned: it is what Docker permits by itself, without the privileged calls that were not learned"})
 	}
 	return append(n, intent.Note{Effect: intent.Wider, Control: profile.ControlPrivilege, About: "system calls",
-		Text: fmt.Sprintf("%d calls are permitted that were not learned: the engine and programs need them to start (%s); what differs between architectures and libraries alone is permitted together", len(start), strings.Join(sorted(start), ", "))})
+		Text: fmt.Sprintf("%d calls are permitted that were not learned: the engine and programs need them to start; what differs between architectures and libraries alone is permitted together", len(start))})
 }
 
 // set is a set of names of calls.

@@ -73,7 +73,8 @@ const (
 
 func (w *writer) capabilities() {
 	classes := map[string][]string{}
-	for _, c := range intent.Capabilities(w.p) {
+	all := intent.Capabilities(w.p)
+	for _, c := range all {
 		name := strings.ToLower(c.Name)
 		switch has := func(list string) bool { return strings.Contains(list, " "+name+" ") }; {
 		case has(first):
@@ -84,11 +85,10 @@ func (w *writer) capabilities() {
 			classes["younger"] = append(classes["younger"], name)
 		default:
 			w.note(intent.Narrower, profile.ControlPrivilege, c.Name, "SELinux has no word for this capability: it is refused")
-			continue
 		}
-		if c.Unseen {
-			w.note(intent.Wider, profile.ControlPrivilege, c.Name, "%s", c.Why)
-		}
+	}
+	if unseen := intent.Unseen(all); unseen != "" {
+		w.note(intent.Wider, profile.ControlPrivilege, unseen, intent.UnseenWhy)
 	}
 	if len(classes) > 0 {
 		w.part("capabilities")

@@ -24,28 +24,49 @@ const (
 )
 
 // object is a JSON object whose members stay in their order.
-type object struct{ members []member }
+type object struct {
+	members []member
+	inline  string // as it stands in one line; empty if it does not, or was changed
+}
 
 type member struct {
 	key   string
-	value any // *object, *list, string, json.Number, bool or nil
+	value any // *object, *list, scalar, or one of scalar's
 }
 
 // list is a JSON array.
-type list struct{ items []any }
+type list struct {
+	items  []any
+	inline string // see object
+}
+
+// scalar is a plain value as it was written.
+type scalar struct {
+	value any // string, json.Number, bool or nil
+	text  string
+}
 
 func (o *object) get(key string) (any, bool) {
 	for _, m := range o.members {
 		if m.key == key {
-			return m.value, true
+			return bare(m.value), true
 		}
 	}
 	return nil, false
 }
 
+// bare is a value without how it was written.
+func bare(v any) any {
+	if s, ok := v.(scalar); ok {
+		return s.value
+	}
+	return v
+}
+
 // put sets a member. A new one becomes the last but one, so that no line but its
 // own changes.
 func (o *object) put(key string, value any) {
+	o.inline = ""
 	for i, m := range o.members {
 		if m.key == key {
 			o.members[i].value = value
@@ -82,7 +103,7 @@ func parse(b []byte) (any, error) {
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.UseNumber()
-	v, err := next(d, 0)
+	v, err := next(d, b, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -92,13 +113,22 @@ func parse(b []byte) (any, error) {
 	return v, nil
 }
 
-func next(d *json.Decoder, depth int) (any, error) {
+// next reads a value. Of what stands in one line it keeps how it was written.
+func next(d *json.Decoder, b []byte, depth int) (any, error) {
 	if depth > maxDepth {
 		return nil, fmt.Errorf("it nests deeper than %d levels", maxDepth)
 	}
+	start := d.InputOffset()
 	t, err := d.Token()
 	if err != nil {
 		return nil, err
+	}
+	end := d.InputOffset()
+	since := func(start int64) string {
+		if text := string(b[start:d.InputOffset()]); !strings.Contains(text, "\n") {
+			return text
+		}
+		return ""
 	}
 	switch t {
 	case json.Delim('{'):
@@ -115,27 +145,29 @@ func next(d *json.Decoder, depth int) (any, error) {
 			if _, twice := o.get(name); twice {
 				return nil, fmt.Errorf("%q is there twice", name)
 			}
-			v, err := next(d, depth+1)
+			v, err := next(d, b, depth+1)
 			if err != nil {
 				return nil, err
 			}
 			o.members = append(o.members, member{name, v})
 		}
 		_, err := d.Token()
+		o.inline = since(end - 1)
 		return o, err
 	case json.Delim('['):
 		l := &list{}
 		for d.More() {
-			v, err := next(d, depth+1)
+			v, err := next(d, b, depth+1)
 			if err != nil {
 				return nil, err
 			}
 			l.items = append(l.items, v)
 		}
 		_, err := d.Token()
+		l.inline = since(end - 1)
 		return l, err
 	}
-	return t, nil
+	return scalar{t, strings.TrimLeft(string(b[start:end]), " \t\r\n,:")}, nil
 }
 
 // line is a line of a document, with the place of what is on it.
@@ -156,6 +188,10 @@ type renderer struct {
 // value writes a value behind before, which has its name, and followed by after.
 func (r *renderer) value(v any, place, margin, before, after string) {
 	add := func(text string) { r.lines = append(r.lines, line{text, place}) }
+	if text := written(v); text != "" {
+		add(margin + before + text + after)
+		return
+	}
 	switch v := v.(type) {
 	case *object:
 		if len(v.members) == 0 {
@@ -180,6 +216,30 @@ func (r *renderer) value(v any, place, margin, before, after string) {
 	default:
 		add(margin + before + encode(v) + after)
 	}
+}
+
+// written is how a value stands in one line of the document that was read; empty
+// if it does not, or if anything in it was changed.
+func written(v any) string {
+	switch v := v.(type) {
+	case scalar:
+		return v.text
+	case *object:
+		for _, m := range v.members {
+			if written(m.value) == "" {
+				return ""
+			}
+		}
+		return v.inline
+	case *list:
+		for _, item := range v.items {
+			if written(item) == "" {
+				return ""
+			}
+		}
+		return v.inline
+	}
+	return ""
 }
 
 // within is the place of a member.
@@ -207,6 +267,8 @@ func encode(v any) string {
 // in the order of their names then, which is for showing alone.
 func plain(v any) any {
 	switch v := v.(type) {
+	case scalar:
+		return v.value
 	case *object:
 		m := map[string]any{}
 		for _, x := range v.members {

@@ -111,7 +111,9 @@ func covering(mounts map[profile.Pattern]bool, folder profile.Pattern) (best pro
 
 // room gives a folder a place of its own: in memory, or as a volume.
 func (h *hardener) room(folder profile.Pattern) error {
-	if !h.fargate && intent.Scratch(folder+"/**") {
+	below := folder + "/**"
+	hides := slices.ContainsFunc(h.p.Reads, func(f profile.File) bool { return intent.Overlap(below, f.Path) })
+	if !h.fargate && intent.Scratch(below) && !hides {
 		return h.tmpfs(folder)
 	}
 	name := h.volumeName(folder)
@@ -156,7 +158,7 @@ func (h *hardener) append(o *object, place, key string, item any, reason string)
 	if len(items) > 0 {
 		path = fmt.Sprintf("%s[%d]", path, len(items))
 	}
-	o.put(key, &list{append(slices.Clone(items), item)})
+	o.put(key, &list{items: append(slices.Clone(items), item)})
 	h.changes = append(h.changes, Change{Path: path, After: encode(item), Reason: reason})
 	return nil
 }

@@ -37,11 +37,11 @@ func (h *hardener) limits() error {
 		}
 		if name, _ := o.get("name"); name == "nofile" {
 			kept[i] = want
-			h.set(h.c, h.place, key, &list{kept}, "one process opens at most %d files", l.Descriptors)
+			h.set(h.c, h.place, key, &list{items: kept}, "one process opens at most %d files", l.Descriptors)
 			return nil
 		}
 	}
-	h.set(h.c, h.place, key, &list{append(kept, want)}, "one process opens at most %d files", l.Descriptors)
+	h.set(h.c, h.place, key, &list{items: append(kept, want)}, "one process opens at most %d files", l.Descriptors)
 	return nil
 }
 

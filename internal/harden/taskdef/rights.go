@@ -34,7 +34,8 @@ const fargateAdds = "SYS_PTRACE"
 func (h *hardener) capabilities() error {
 	var add []string
 	needed := map[string]bool{}
-	for _, c := range intent.Capabilities(h.p) {
+	all := intent.Capabilities(h.p)
+	for _, c := range all {
 		needed[c.Name] = true
 		switch {
 		case !slices.Contains(known, c.Name):
@@ -44,9 +45,9 @@ func (h *hardener) capabilities() error {
 		default:
 			add = append(add, c.Name)
 		}
-		if c.Unseen {
-			h.note(intent.Wider, profile.ControlPrivilege, c.Name, "%s", c.Why)
-		}
+	}
+	if unseen := intent.Unseen(all); unseen != "" {
+		h.note(intent.Wider, profile.ControlPrivilege, unseen, intent.UnseenWhy)
 	}
 	drop := []string{"ALL"}
 	why := "the group needs no capability"

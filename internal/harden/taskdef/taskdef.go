@@ -192,7 +192,11 @@ func (h *hardener) listOf(o *object, place, key string) ([]any, error) {
 	if !ok {
 		return nil, invalid("read task definition: %s is no list", within(place, key))
 	}
-	return l.items, nil
+	items := make([]any, len(l.items))
+	for i, item := range l.items {
+		items[i] = bare(item)
+	}
+	return items, nil
 }
 
 // objectOf returns an object, nil if it is not there.
