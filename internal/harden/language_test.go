@@ -93,6 +93,8 @@ func unquote(s string) (text, rest string, err error) {
 		case c == '\\' && i+1 < len(s) && s[i+1] == '"':
 			b.WriteByte('"')
 			i++
+		case c == '\\' && i+2 < len(s) && s[i+1] == '\\' && s[i+2] == '"':
+			return "", "", fmt.Errorf("%q has a quote behind a backslash, which does not end it", s)
 		case c == '\\' && i+1 < len(s):
 			b.WriteString(s[i : i+2])
 			i++

@@ -12,7 +12,15 @@ import (
 // what they mean here; everything else stands for itself, whatever it is: the
 // parser reads a quoted text twice, once for its quotes and control characters,
 // once for its globs, and what is special to either is escaped for it.
-func quoted(p profile.Pattern, tail string) string { return `"` + glob(string(p)) + tail + `"` }
+func quoted(p profile.Pattern, tail string) string {
+	text := glob(string(p)) + tail
+	if strings.HasSuffix(text, `\`) {
+		// The parser looks for the closing quote before it reads escapes, and takes one
+		// behind any backslash for a part of the text: what stands for nothing parts them.
+		text += "{,}"
+	}
+	return `"` + text + `"`
+}
 
 func glob(s string) string {
 	var b strings.Builder
