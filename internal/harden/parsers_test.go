@@ -48,7 +48,7 @@ func TestAppArmorTakesEveryProfile(t *testing.T) {
 		if got := strings.TrimSpace(string(names)); err != nil || got != "castellan-shop.web.nginx" {
 			t.Errorf("profile %d: the parser finds the profiles %q, %v: %s", i, got, err, &said)
 		}
-		cmd = exec.CommandContext(t.Context(), parser, "--skip-kernel-load", "--skip-cache", "--stdout", file)
+		cmd = exec.CommandContext(t.Context(), parser, "--skip-kernel-load", "--skip-cache", "--kernel-features", "/etc/apparmor.d/abi/3.0", "--stdout", file)
 		said.Reset()
 		cmd.Stderr = &said
 		if binary, err := cmd.Output(); err != nil || len(binary) == 0 {
