@@ -53,7 +53,7 @@ func Capabilities(p *profile.Profile) []Capability {
 	if NetworkOf(p).Raw {
 		add(false, "for raw sockets", "NET_RAW")
 	}
-	if root, others := users(p); root && others {
+	if root, others := Users(p); root && others {
 		add(true, UnseenWhy, "CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID")
 	}
 	var all []Capability
@@ -78,7 +78,8 @@ func Unseen(all []Capability) string {
 // UnseenWhy is why capabilities are kept that were not learned.
 const UnseenWhy = "kept because root and another user run, and no sensor sees its use"
 
-func users(p *profile.Profile) (root, others bool) {
+// Users reports whether programs run as root, and as others.
+func Users(p *profile.Profile) (root, others bool) {
 	for _, e := range p.Executables {
 		for _, u := range e.Users {
 			root, others = root || u == 0, others || u != 0

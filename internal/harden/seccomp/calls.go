@@ -41,9 +41,9 @@ truncate truncate64 ugetrlimit umask uname unlink unlinkat uretprobe utime utime
 waitid waitpid write writev`
 
 // atStart are the calls that happen between the moment in which the engine puts
-// the filter in force and the program's own first instruction, and in the start
-// of the C library and of Go's: changing the user and the capabilities, threads,
-// memory, signals, finding the program.
+// the filter in force and the program's own first instruction, in the start of
+// the C library and of Go's, and in the engine's init: changing the user and the
+// capabilities, threads, memory, signals, finding the program, reaping.
 const atStart = `
 access arch_prctl brk capget capset chdir clone close close_range dup3 epoll_create1 epoll_ctl epoll_pwait eventfd2 execve exit
 exit_group faccessat2 fchdir fchown fcntl fstat fstatfs futex get_robust_list getcwd getdents64 getegid geteuid getgid getpgrp
@@ -51,7 +51,7 @@ getpid getppid getrandom getrlimit gettid getuid ioctl kill lseek madvise membar
 open pipe2 poll prctl pread64 prlimit64 read readlink restart_syscall rseq rt_sigaction rt_sigprocmask rt_sigreturn
 sched_getaffinity sched_yield set_robust_list set_thread_area set_tid_address set_tls setgid setgroups setresgid setresuid setsid setuid
 sigaltstack statfs statx sysinfo tgkill timer_create timer_delete timer_settime umask uname wait4 write writev cacheflush seccomp
-setitimer clock_gettime gettimeofday`
+setitimer clock_gettime gettimeofday setpgid rt_sigtimedwait`
 
 // families are calls that do the same: on other architectures, in other versions
 // of a library, or with a wider argument. Who may make one may make the others.

@@ -145,6 +145,9 @@ func (h *hardener) tmpfs(folder profile.Pattern) error {
 		options = options[:len(options)-1]
 		why += "; programs run from there"
 	}
+	if _, others := intent.Users(h.p); others {
+		h.note(intent.Advice, profile.ControlFile, string(folder), "some engines give a folder in memory the mode of the image's folder: have the image make it writable for the users that write there")
+	}
 	return h.append(linux, place, "tmpfs", of("containerPath", string(folder), "size", number(tmpfsMiB), "mountOptions", texts(options...)), why)
 }
 

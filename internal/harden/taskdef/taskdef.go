@@ -58,19 +58,10 @@ type Result struct {
 // Harden hardens a task definition.
 func Harden(document []byte, p *profile.Profile, o Options) (Result, error) {
 	h := &hardener{p: p, o: o}
-	if err := h.open(document); err != nil {
+	before, after, err := h.harden(document)
+	if err != nil {
 		return Result{}, err
 	}
-	indent := indentOf(document)
-	before := render(h.root, indent)
-	for _, step := range []func() error{
-		h.privileged, h.files, h.capabilities, h.user, h.limits, h.options, h.init, h.terminal, h.memory, h.host,
-	} {
-		if err := step(); err != nil {
-			return Result{}, err
-		}
-	}
-	after := render(h.root, indent)
 	name := o.File
 	if name == "" {
 		name = "task-definition.json"
@@ -79,6 +70,23 @@ func Harden(document []byte, p *profile.Profile, o Options) (Result, error) {
 		Document: joined(after), Changes: h.changes, Notes: h.notes,
 		Diff: unified(compare(before, after), intent.Line(name), intent.Line(strings.TrimSuffix(name, ".json"))+".hardened.json"),
 	}, nil
+}
+
+// harden returns the lines of the document as it was and as it is then.
+func (h *hardener) harden(document []byte) (before, after []line, err error) {
+	if err := h.open(document); err != nil {
+		return nil, nil, err
+	}
+	indent := indentOf(document)
+	before = render(h.root, indent)
+	for _, step := range []func() error{
+		h.privileged, h.files, h.capabilities, h.user, h.limits, h.options, h.init, h.terminal, h.memory, h.host,
+	} {
+		if err := step(); err != nil {
+			return nil, nil, err
+		}
+	}
+	return before, render(h.root, indent), nil
 }
 
 // hardener changes one document.
