@@ -7,6 +7,11 @@
 //	wait                        say "ready" and wait for the end of standard input
 //	drop FILE ARG…              copy itself to FILE and become that
 //	memory ARG…                 copy itself to a file in memory and become that
+//	confined PROFILE PROGRAM ARG…
+//	                            become PROGRAM under an AppArmor profile
+//	write FILE, mkdir FOLDER, run FILE, memfd, map FILE, mount FOLDER, chown FILE,
+//	unshare, socket KIND, signal PID
+//	                            end with the error number of doing that
 //	act                         do one thing that each of the sensors tells
 //	enter CGROUPS ROOT PROGRAM ARG…
 //	                            move into the cgroups (folders, separated by commas),
@@ -59,6 +64,10 @@ func run(args []string) (int, error) {
 		return 0, drop(args[0], args[1:])
 	case verb == "memory":
 		return 0, memory(args)
+	case verb == "confined" && len(args) >= 2:
+		return 0, confined(args[0], args[1:])
+	case isDeed(verb):
+		return deed(verb, args)
 	case verb == "act" && len(args) == 0:
 		return 0, act()
 	case verb == "enter" && len(args) >= 3:
