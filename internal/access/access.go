@@ -51,6 +51,10 @@ const (
 	DecideAdmission Scope = "admission:decide"
 	// ManageAdmission is to say what may be deployed, and to make exceptions.
 	ManageAdmission Scope = "admission:manage"
+	ReadBehaviour   Scope = "behaviour:read"
+	// ManageBehaviour is to say what groups are held to: modes, profiles, and what is
+	// made normal.
+	ManageBehaviour Scope = "behaviour:manage"
 	ManageUsers     Scope = "users:manage"
 	ManageTokens    Scope = "tokens:manage" // everyone's; one's own need no scope
 	ReadAudit       Scope = "audit:read"
@@ -59,20 +63,21 @@ const (
 // Scopes lists every scope.
 func Scopes() []Scope {
 	return []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages, ManageImages, ManageRegistries, ManageAgents, EnrolAgents,
-		ReadNotify, ManageNotify, ManageTrust, ReadAdmission, DecideAdmission, ManageAdmission, ManageUsers, ManageTokens, ReadAudit}
+		ReadNotify, ManageNotify, ManageTrust, ReadAdmission, DecideAdmission, ManageAdmission, ReadBehaviour, ManageBehaviour,
+		ManageUsers, ManageTokens, ReadAudit}
 }
 
 // Scopes returns the rights of a role; an unknown role has none.
 func (r Role) Scopes() []Scope {
-	read := []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages, ReadNotify, ReadAdmission}
+	read := []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages, ReadNotify, ReadAdmission, ReadBehaviour}
 	switch r {
 	case Viewer:
 		return read
 	case Operator:
-		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify, DecideAdmission)
+		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify, DecideAdmission, ManageBehaviour)
 	case Administrator:
-		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify, DecideAdmission, EnrolAgents, ManageTrust, ManageAdmission, ManageUsers,
-			ManageTokens, ReadAudit)
+		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify, DecideAdmission, ManageBehaviour, EnrolAgents, ManageTrust,
+			ManageAdmission, ManageUsers, ManageTokens, ReadAudit)
 	}
 	return nil
 }

@@ -46,6 +46,10 @@ const (
 	// known of some images first.
 	maxAdmittedMessage = MaxReport + maxAsked
 	maxAdmission       = 8
+	// maxBehaviourMessage bounds what an agent says it holds on the wire, and
+	// maxBehaviour how many of these are at work at once: rules are compiled then.
+	maxBehaviourMessage = 1 << 20
+	maxBehaviour        = 4
 	// directiveWrite is how long an agent may take to accept one directive. Who
 	// is slower is cut off and asks again.
 	directiveWrite = 10 * time.Second
@@ -71,7 +75,8 @@ func Handler(s Server, j Joiner, gate Gate, log *slog.Logger) (path string, h ht
 		connect.WithReadMaxBytes(MaxMessage), connect.WithCodec(boundedCodec{}), connect.WithCompressMinBytes(worthCompressing))
 	small, inventory := http.MaxBytesHandler(inner, maxAsked), http.MaxBytesHandler(inner, maxInventoryMessage)
 	verdict, admitted := http.MaxBytesHandler(inner, maxVerdictMessage), http.MaxBytesHandler(inner, maxAdmittedMessage)
-	admission := make(chan struct{}, maxAdmission)
+	held := http.MaxBytesHandler(inner, maxBehaviourMessage+maxAsked)
+	admission, behaviour := make(chan struct{}, maxAdmission), make(chan struct{}, maxBehaviour)
 	large, few, inventories := make(chan struct{}, maxAtOnce), make(chan struct{}, maxSmall), make(chan struct{}, maxInventories)
 	refuse := connect.NewErrorWriter()
 	return path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -101,6 +106,8 @@ func Handler(s Server, j Joiner, gate Gate, log *slog.Logger) (path string, h ht
 			slots, next = admission, small
 		case r.URL.Path == linkv1connect.LinkServiceAdmittedProcedure:
 			slots, next = admission, admitted
+		case r.URL.Path == linkv1connect.LinkServiceBehaviourProcedure:
+			slots, next = behaviour, held
 		case r.URL.Path != linkv1connect.LinkServiceReportProcedure:
 			small.ServeHTTP(w, r)
 			return
@@ -311,6 +318,8 @@ func directiveToWire(d Directive) (w *linkv1.Directive, err error) {
 		w.BodyJson, err = json.Marshal(d.Verify)
 	case d.Admission != nil:
 		w.BodyJson, err = json.Marshal(d.Admission)
+	case d.Behaviour != nil:
+		w.BodyJson, err = json.Marshal(d.Behaviour)
 	}
 	return w, err
 }
@@ -331,6 +340,9 @@ func directiveFromWire(w *linkv1.Directive) (Directive, error) {
 	case DirectiveAdmission:
 		d.Admission = &AdmissionWish{}
 		body = d.Admission
+	case DirectiveBehaviour:
+		d.Behaviour = &BehaviourWish{}
+		body = d.Behaviour
 	default:
 		return d, nil
 	}

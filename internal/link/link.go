@@ -69,11 +69,13 @@ type Directive struct {
 	Kind   string    // see the Directive… constants
 	Issued time.Time // by the server's clock
 	// Settings is set for DirectiveSettings, Scan for DirectiveScan, Verify for
-	// DirectiveVerify, Admission for DirectiveAdmission.
+	// DirectiveVerify, Admission for DirectiveAdmission, Behaviour for
+	// DirectiveBehaviour.
 	Settings  *asset.AgentSettings
 	Scan      *ScanWish
 	Verify    *VerifyWish
 	Admission *AdmissionWish
+	Behaviour *BehaviourWish
 }
 
 // The kinds of directive.
@@ -84,6 +86,8 @@ const (
 	DirectiveVerify   = "verify"   // say whether an image may run
 	// DirectiveAdmission: what deployments are decided by is another now.
 	DirectiveAdmission = "admission"
+	// DirectiveBehaviour: what groups of the host are held to may be another now.
+	DirectiveBehaviour = "behaviour"
 )
 
 // Joiner gives an agent its certificate.

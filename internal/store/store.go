@@ -30,6 +30,7 @@ type Store interface {
 	Notify
 	Trust
 	Admission
+	Behaviour
 	Agents
 	AgentSettings
 	Invitations
@@ -317,6 +318,8 @@ type Retention struct {
 	// first.
 	Verdicts    time.Duration
 	MaxVerdicts int64
+	// Violations are those of behaviour, after they were seen last.
+	Violations time.Duration
 }
 
 // Health describes the store.

@@ -449,6 +449,154 @@ func (x *ReportRequest) GetUses() []*Use {
 	return nil
 }
 
+type BehaviourRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	AskJson       []byte                 `protobuf:"bytes,1,opt,name=ask_json,json=askJson,proto3" json:"ask_json,omitempty"` // link.BehaviourAsk
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BehaviourRequest) Reset() {
+	*x = BehaviourRequest{}
+	mi := &file_link_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BehaviourRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BehaviourRequest) ProtoMessage() {}
+
+func (x *BehaviourRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BehaviourRequest.ProtoReflect.Descriptor instead.
+func (*BehaviourRequest) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *BehaviourRequest) GetAskJson() []byte {
+	if x != nil {
+		return x.AskJson
+	}
+	return nil
+}
+
+type BehaviourResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BriefJson     []byte                 `protobuf:"bytes,1,opt,name=brief_json,json=briefJson,proto3" json:"brief_json,omitempty"` // link.BehaviourBrief without its rules
+	Rules         []*BriefRules          `protobuf:"bytes,2,rep,name=rules,proto3" json:"rules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BehaviourResponse) Reset() {
+	*x = BehaviourResponse{}
+	mi := &file_link_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BehaviourResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BehaviourResponse) ProtoMessage() {}
+
+func (x *BehaviourResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BehaviourResponse.ProtoReflect.Descriptor instead.
+func (*BehaviourResponse) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *BehaviourResponse) GetBriefJson() []byte {
+	if x != nil {
+		return x.BriefJson
+	}
+	return nil
+}
+
+func (x *BehaviourResponse) GetRules() []*BriefRules {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+type BriefRules struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	AboutJson     []byte                 `protobuf:"bytes,1,opt,name=about_json,json=aboutJson,proto3" json:"about_json,omitempty"` // link.BriefRules without what is packed
+	Packed        []byte                 `protobuf:"bytes,2,opt,name=packed,proto3" json:"packed,omitempty"`                        // profile.Rules as JSON, compressed with zstd
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BriefRules) Reset() {
+	*x = BriefRules{}
+	mi := &file_link_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BriefRules) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BriefRules) ProtoMessage() {}
+
+func (x *BriefRules) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BriefRules.ProtoReflect.Descriptor instead.
+func (*BriefRules) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *BriefRules) GetAboutJson() []byte {
+	if x != nil {
+		return x.AboutJson
+	}
+	return nil
+}
+
+func (x *BriefRules) GetPacked() []byte {
+	if x != nil {
+		return x.Packed
+	}
+	return nil
+}
+
 type Use struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	WorkloadId    string                 `protobuf:"bytes,1,opt,name=workload_id,json=workloadId,proto3" json:"workload_id,omitempty"`
@@ -459,7 +607,7 @@ type Use struct {
 
 func (x *Use) Reset() {
 	*x = Use{}
-	mi := &file_link_proto_msgTypes[6]
+	mi := &file_link_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -471,7 +619,7 @@ func (x *Use) String() string {
 func (*Use) ProtoMessage() {}
 
 func (x *Use) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[6]
+	mi := &file_link_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -484,7 +632,7 @@ func (x *Use) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Use.ProtoReflect.Descriptor instead.
 func (*Use) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{6}
+	return file_link_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Use) GetWorkloadId() string {
@@ -516,7 +664,7 @@ type InventoryRequest struct {
 
 func (x *InventoryRequest) Reset() {
 	*x = InventoryRequest{}
-	mi := &file_link_proto_msgTypes[7]
+	mi := &file_link_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -528,7 +676,7 @@ func (x *InventoryRequest) String() string {
 func (*InventoryRequest) ProtoMessage() {}
 
 func (x *InventoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[7]
+	mi := &file_link_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -541,7 +689,7 @@ func (x *InventoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InventoryRequest.ProtoReflect.Descriptor instead.
 func (*InventoryRequest) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{7}
+	return file_link_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *InventoryRequest) GetJob() string {
@@ -601,7 +749,7 @@ type InventoryResponse struct {
 
 func (x *InventoryResponse) Reset() {
 	*x = InventoryResponse{}
-	mi := &file_link_proto_msgTypes[8]
+	mi := &file_link_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -613,7 +761,7 @@ func (x *InventoryResponse) String() string {
 func (*InventoryResponse) ProtoMessage() {}
 
 func (x *InventoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[8]
+	mi := &file_link_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -626,7 +774,7 @@ func (x *InventoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InventoryResponse.ProtoReflect.Descriptor instead.
 func (*InventoryResponse) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{8}
+	return file_link_proto_rawDescGZIP(), []int{11}
 }
 
 type VerdictRequest struct {
@@ -644,7 +792,7 @@ type VerdictRequest struct {
 
 func (x *VerdictRequest) Reset() {
 	*x = VerdictRequest{}
-	mi := &file_link_proto_msgTypes[9]
+	mi := &file_link_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -656,7 +804,7 @@ func (x *VerdictRequest) String() string {
 func (*VerdictRequest) ProtoMessage() {}
 
 func (x *VerdictRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[9]
+	mi := &file_link_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -669,7 +817,7 @@ func (x *VerdictRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerdictRequest.ProtoReflect.Descriptor instead.
 func (*VerdictRequest) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{9}
+	return file_link_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *VerdictRequest) GetJob() string {
@@ -729,7 +877,7 @@ type VerdictResponse struct {
 
 func (x *VerdictResponse) Reset() {
 	*x = VerdictResponse{}
-	mi := &file_link_proto_msgTypes[10]
+	mi := &file_link_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -741,7 +889,7 @@ func (x *VerdictResponse) String() string {
 func (*VerdictResponse) ProtoMessage() {}
 
 func (x *VerdictResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[10]
+	mi := &file_link_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -754,7 +902,7 @@ func (x *VerdictResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerdictResponse.ProtoReflect.Descriptor instead.
 func (*VerdictResponse) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{10}
+	return file_link_proto_rawDescGZIP(), []int{13}
 }
 
 type BriefRequest struct {
@@ -766,7 +914,7 @@ type BriefRequest struct {
 
 func (x *BriefRequest) Reset() {
 	*x = BriefRequest{}
-	mi := &file_link_proto_msgTypes[11]
+	mi := &file_link_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -778,7 +926,7 @@ func (x *BriefRequest) String() string {
 func (*BriefRequest) ProtoMessage() {}
 
 func (x *BriefRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[11]
+	mi := &file_link_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -791,7 +939,7 @@ func (x *BriefRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BriefRequest.ProtoReflect.Descriptor instead.
 func (*BriefRequest) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{11}
+	return file_link_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *BriefRequest) GetAskJson() []byte {
@@ -811,7 +959,7 @@ type BriefResponse struct {
 
 func (x *BriefResponse) Reset() {
 	*x = BriefResponse{}
-	mi := &file_link_proto_msgTypes[12]
+	mi := &file_link_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -823,7 +971,7 @@ func (x *BriefResponse) String() string {
 func (*BriefResponse) ProtoMessage() {}
 
 func (x *BriefResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[12]
+	mi := &file_link_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -836,7 +984,7 @@ func (x *BriefResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BriefResponse.ProtoReflect.Descriptor instead.
 func (*BriefResponse) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{12}
+	return file_link_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *BriefResponse) GetBriefJson() []byte {
@@ -864,7 +1012,7 @@ type BriefFacts struct {
 
 func (x *BriefFacts) Reset() {
 	*x = BriefFacts{}
-	mi := &file_link_proto_msgTypes[13]
+	mi := &file_link_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -876,7 +1024,7 @@ func (x *BriefFacts) String() string {
 func (*BriefFacts) ProtoMessage() {}
 
 func (x *BriefFacts) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[13]
+	mi := &file_link_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -889,7 +1037,7 @@ func (x *BriefFacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BriefFacts.ProtoReflect.Descriptor instead.
 func (*BriefFacts) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{13}
+	return file_link_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *BriefFacts) GetHash() string {
@@ -922,7 +1070,7 @@ type AdmittedRequest struct {
 
 func (x *AdmittedRequest) Reset() {
 	*x = AdmittedRequest{}
-	mi := &file_link_proto_msgTypes[14]
+	mi := &file_link_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +1082,7 @@ func (x *AdmittedRequest) String() string {
 func (*AdmittedRequest) ProtoMessage() {}
 
 func (x *AdmittedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[14]
+	mi := &file_link_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1095,7 @@ func (x *AdmittedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdmittedRequest.ProtoReflect.Descriptor instead.
 func (*AdmittedRequest) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{14}
+	return file_link_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AdmittedRequest) GetReportJson() []byte {
@@ -965,7 +1113,7 @@ type AdmittedResponse struct {
 
 func (x *AdmittedResponse) Reset() {
 	*x = AdmittedResponse{}
-	mi := &file_link_proto_msgTypes[15]
+	mi := &file_link_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1125,7 @@ func (x *AdmittedResponse) String() string {
 func (*AdmittedResponse) ProtoMessage() {}
 
 func (x *AdmittedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[15]
+	mi := &file_link_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1138,7 @@ func (x *AdmittedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdmittedResponse.ProtoReflect.Descriptor instead.
 func (*AdmittedResponse) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{15}
+	return file_link_proto_rawDescGZIP(), []int{18}
 }
 
 type Sample struct {
@@ -1017,7 +1165,7 @@ type Sample struct {
 
 func (x *Sample) Reset() {
 	*x = Sample{}
-	mi := &file_link_proto_msgTypes[16]
+	mi := &file_link_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1029,7 +1177,7 @@ func (x *Sample) String() string {
 func (*Sample) ProtoMessage() {}
 
 func (x *Sample) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[16]
+	mi := &file_link_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1042,7 +1190,7 @@ func (x *Sample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sample.ProtoReflect.Descriptor instead.
 func (*Sample) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{16}
+	return file_link_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Sample) GetWorkloadId() string {
@@ -1166,7 +1314,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_link_proto_msgTypes[17]
+	mi := &file_link_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1178,7 +1326,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[17]
+	mi := &file_link_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1191,7 +1339,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{17}
+	return file_link_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReportResponse) GetWantSnapshot() bool {
@@ -1227,7 +1375,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_link_proto_msgTypes[18]
+	mi := &file_link_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1239,7 +1387,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[18]
+	mi := &file_link_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1252,7 +1400,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{18}
+	return file_link_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Event) GetVersion() uint32 {
@@ -1390,7 +1538,7 @@ type Calls struct {
 
 func (x *Calls) Reset() {
 	*x = Calls{}
-	mi := &file_link_proto_msgTypes[19]
+	mi := &file_link_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1402,7 +1550,7 @@ func (x *Calls) String() string {
 func (*Calls) ProtoMessage() {}
 
 func (x *Calls) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[19]
+	mi := &file_link_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1415,7 +1563,7 @@ func (x *Calls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Calls.ProtoReflect.Descriptor instead.
 func (*Calls) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{19}
+	return file_link_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Calls) GetNames() []string {
@@ -1449,7 +1597,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_link_proto_msgTypes[20]
+	mi := &file_link_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1461,7 +1609,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[20]
+	mi := &file_link_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1474,7 +1622,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{20}
+	return file_link_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *File) GetPath() string {
@@ -1599,7 +1747,7 @@ type Layer struct {
 
 func (x *Layer) Reset() {
 	*x = Layer{}
-	mi := &file_link_proto_msgTypes[21]
+	mi := &file_link_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1611,7 +1759,7 @@ func (x *Layer) String() string {
 func (*Layer) ProtoMessage() {}
 
 func (x *Layer) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[21]
+	mi := &file_link_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1624,7 +1772,7 @@ func (x *Layer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Layer.ProtoReflect.Descriptor instead.
 func (*Layer) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{21}
+	return file_link_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Layer) GetNumber() uint32 {
@@ -1652,7 +1800,7 @@ type Address struct {
 
 func (x *Address) Reset() {
 	*x = Address{}
-	mi := &file_link_proto_msgTypes[22]
+	mi := &file_link_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1664,7 +1812,7 @@ func (x *Address) String() string {
 func (*Address) ProtoMessage() {}
 
 func (x *Address) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[22]
+	mi := &file_link_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1677,7 +1825,7 @@ func (x *Address) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Address.ProtoReflect.Descriptor instead.
 func (*Address) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{22}
+	return file_link_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Address) GetIp() []byte {
@@ -1722,7 +1870,7 @@ type Connection struct {
 
 func (x *Connection) Reset() {
 	*x = Connection{}
-	mi := &file_link_proto_msgTypes[23]
+	mi := &file_link_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +1882,7 @@ func (x *Connection) String() string {
 func (*Connection) ProtoMessage() {}
 
 func (x *Connection) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[23]
+	mi := &file_link_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +1895,7 @@ func (x *Connection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connection.ProtoReflect.Descriptor instead.
 func (*Connection) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{23}
+	return file_link_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Connection) GetProtocol() string {
@@ -1859,7 +2007,7 @@ type Dns struct {
 
 func (x *Dns) Reset() {
 	*x = Dns{}
-	mi := &file_link_proto_msgTypes[24]
+	mi := &file_link_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1871,7 +2019,7 @@ func (x *Dns) String() string {
 func (*Dns) ProtoMessage() {}
 
 func (x *Dns) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[24]
+	mi := &file_link_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1884,7 +2032,7 @@ func (x *Dns) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dns.ProtoReflect.Descriptor instead.
 func (*Dns) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{24}
+	return file_link_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Dns) GetProtocol() string {
@@ -1977,7 +2125,7 @@ type Privilege struct {
 
 func (x *Privilege) Reset() {
 	*x = Privilege{}
-	mi := &file_link_proto_msgTypes[25]
+	mi := &file_link_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1989,7 +2137,7 @@ func (x *Privilege) String() string {
 func (*Privilege) ProtoMessage() {}
 
 func (x *Privilege) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[25]
+	mi := &file_link_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2002,7 +2150,7 @@ func (x *Privilege) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Privilege.ProtoReflect.Descriptor instead.
 func (*Privilege) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{25}
+	return file_link_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Privilege) GetCall() string {
@@ -2104,7 +2252,7 @@ type Memory struct {
 
 func (x *Memory) Reset() {
 	*x = Memory{}
-	mi := &file_link_proto_msgTypes[26]
+	mi := &file_link_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2116,7 +2264,7 @@ func (x *Memory) String() string {
 func (*Memory) ProtoMessage() {}
 
 func (x *Memory) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[26]
+	mi := &file_link_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2129,7 +2277,7 @@ func (x *Memory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Memory.ProtoReflect.Descriptor instead.
 func (*Memory) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{26}
+	return file_link_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Memory) GetCall() string {
@@ -2192,7 +2340,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_link_proto_msgTypes[27]
+	mi := &file_link_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2204,7 +2352,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[27]
+	mi := &file_link_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2217,7 +2365,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{27}
+	return file_link_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Resource) GetWhat() string {
@@ -2251,7 +2399,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_link_proto_msgTypes[28]
+	mi := &file_link_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2263,7 +2411,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[28]
+	mi := &file_link_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2276,7 +2424,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{28}
+	return file_link_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Key) GetPid() uint32 {
@@ -2309,7 +2457,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_link_proto_msgTypes[29]
+	mi := &file_link_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2321,7 +2469,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[29]
+	mi := &file_link_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2334,7 +2482,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{29}
+	return file_link_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Process) GetKey() *Key {
@@ -2417,7 +2565,7 @@ type Exec struct {
 
 func (x *Exec) Reset() {
 	*x = Exec{}
-	mi := &file_link_proto_msgTypes[30]
+	mi := &file_link_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2429,7 +2577,7 @@ func (x *Exec) String() string {
 func (*Exec) ProtoMessage() {}
 
 func (x *Exec) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[30]
+	mi := &file_link_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2442,7 +2590,7 @@ func (x *Exec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exec.ProtoReflect.Descriptor instead.
 func (*Exec) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{30}
+	return file_link_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Exec) GetRequested() string {
@@ -2568,7 +2716,7 @@ type Ancestor struct {
 
 func (x *Ancestor) Reset() {
 	*x = Ancestor{}
-	mi := &file_link_proto_msgTypes[31]
+	mi := &file_link_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2580,7 +2728,7 @@ func (x *Ancestor) String() string {
 func (*Ancestor) ProtoMessage() {}
 
 func (x *Ancestor) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[31]
+	mi := &file_link_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2593,7 +2741,7 @@ func (x *Ancestor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ancestor.ProtoReflect.Descriptor instead.
 func (*Ancestor) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{31}
+	return file_link_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Ancestor) GetKey() *Key {
@@ -2629,7 +2777,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_link_proto_msgTypes[32]
+	mi := &file_link_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2641,7 +2789,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[32]
+	mi := &file_link_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2654,7 +2802,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{32}
+	return file_link_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -2701,7 +2849,7 @@ type Running struct {
 
 func (x *Running) Reset() {
 	*x = Running{}
-	mi := &file_link_proto_msgTypes[33]
+	mi := &file_link_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2713,7 +2861,7 @@ func (x *Running) String() string {
 func (*Running) ProtoMessage() {}
 
 func (x *Running) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[33]
+	mi := &file_link_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2726,7 +2874,7 @@ func (x *Running) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Running.ProtoReflect.Descriptor instead.
 func (*Running) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{33}
+	return file_link_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Running) GetWorkloadId() string {
@@ -2824,7 +2972,18 @@ const file_link_proto_rawDesc = "" +
 	"\fsent_unix_ns\x18\t \x01(\x10R\n" +
 	"sentUnixNs\x12*\n" +
 	"\x04uses\x18\n" +
-	" \x03(\v2\x16.castellan.link.v1.UseR\x04uses\"<\n" +
+	" \x03(\v2\x16.castellan.link.v1.UseR\x04uses\"-\n" +
+	"\x10BehaviourRequest\x12\x19\n" +
+	"\bask_json\x18\x01 \x01(\fR\aaskJson\"g\n" +
+	"\x11BehaviourResponse\x12\x1d\n" +
+	"\n" +
+	"brief_json\x18\x01 \x01(\fR\tbriefJson\x123\n" +
+	"\x05rules\x18\x02 \x03(\v2\x1d.castellan.link.v1.BriefRulesR\x05rules\"C\n" +
+	"\n" +
+	"BriefRules\x12\x1d\n" +
+	"\n" +
+	"about_json\x18\x01 \x01(\fR\taboutJson\x12\x16\n" +
+	"\x06packed\x18\x02 \x01(\fR\x06packed\"<\n" +
 	"\x03Use\x12\x1f\n" +
 	"\vworkload_id\x18\x01 \x01(\tR\n" +
 	"workloadId\x12\x14\n" +
@@ -3055,7 +3214,7 @@ const file_link_proto_rawDesc = "" +
 	"\aentered\x18\x05 \x01(\bR\aentered\x12&\n" +
 	"\x0fstarted_unix_ns\x18\x06 \x01(\x10R\rstartedUnixNs\x12\"\n" +
 	"\rended_unix_ns\x18\a \x01(\x10R\vendedUnixNs\x12+\n" +
-	"\x04exit\x18\b \x01(\v2\x17.castellan.link.v1.ExitR\x04exit2\xc5\x04\n" +
+	"\x04exit\x18\b \x01(\v2\x17.castellan.link.v1.ExitR\x04exit2\x9d\x05\n" +
 	"\vLinkService\x12M\n" +
 	"\x06Report\x12 .castellan.link.v1.ReportRequest\x1a!.castellan.link.v1.ReportResponse\x12R\n" +
 	"\n" +
@@ -3064,7 +3223,8 @@ const file_link_proto_rawDesc = "" +
 	"\tInventory\x12#.castellan.link.v1.InventoryRequest\x1a$.castellan.link.v1.InventoryResponse\x12P\n" +
 	"\aVerdict\x12!.castellan.link.v1.VerdictRequest\x1a\".castellan.link.v1.VerdictResponse\x12J\n" +
 	"\x05Brief\x12\x1f.castellan.link.v1.BriefRequest\x1a .castellan.link.v1.BriefResponse\x12S\n" +
-	"\bAdmitted\x12\".castellan.link.v1.AdmittedRequest\x1a#.castellan.link.v1.AdmittedResponse2U\n" +
+	"\bAdmitted\x12\".castellan.link.v1.AdmittedRequest\x1a#.castellan.link.v1.AdmittedResponse\x12V\n" +
+	"\tBehaviour\x12#.castellan.link.v1.BehaviourRequest\x1a$.castellan.link.v1.BehaviourResponse2U\n" +
 	"\vJoinService\x12F\n" +
 	"\x04Join\x12\x1e.castellan.link.v1.JoinRequest\x1a\x1e.castellan.link.v1.CredentialsB=Z;github.com/castellan-security/castellan/proto/linkv1;linkv1b\x06proto3"
 
@@ -3080,7 +3240,7 @@ func file_link_proto_rawDescGZIP() []byte {
 	return file_link_proto_rawDescData
 }
 
-var file_link_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_link_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_link_proto_goTypes = []any{
 	(*JoinRequest)(nil),       // 0: castellan.link.v1.JoinRequest
 	(*RenewRequest)(nil),      // 1: castellan.link.v1.RenewRequest
@@ -3088,86 +3248,92 @@ var file_link_proto_goTypes = []any{
 	(*DirectivesRequest)(nil), // 3: castellan.link.v1.DirectivesRequest
 	(*Directive)(nil),         // 4: castellan.link.v1.Directive
 	(*ReportRequest)(nil),     // 5: castellan.link.v1.ReportRequest
-	(*Use)(nil),               // 6: castellan.link.v1.Use
-	(*InventoryRequest)(nil),  // 7: castellan.link.v1.InventoryRequest
-	(*InventoryResponse)(nil), // 8: castellan.link.v1.InventoryResponse
-	(*VerdictRequest)(nil),    // 9: castellan.link.v1.VerdictRequest
-	(*VerdictResponse)(nil),   // 10: castellan.link.v1.VerdictResponse
-	(*BriefRequest)(nil),      // 11: castellan.link.v1.BriefRequest
-	(*BriefResponse)(nil),     // 12: castellan.link.v1.BriefResponse
-	(*BriefFacts)(nil),        // 13: castellan.link.v1.BriefFacts
-	(*AdmittedRequest)(nil),   // 14: castellan.link.v1.AdmittedRequest
-	(*AdmittedResponse)(nil),  // 15: castellan.link.v1.AdmittedResponse
-	(*Sample)(nil),            // 16: castellan.link.v1.Sample
-	(*ReportResponse)(nil),    // 17: castellan.link.v1.ReportResponse
-	(*Event)(nil),             // 18: castellan.link.v1.Event
-	(*Calls)(nil),             // 19: castellan.link.v1.Calls
-	(*File)(nil),              // 20: castellan.link.v1.File
-	(*Layer)(nil),             // 21: castellan.link.v1.Layer
-	(*Address)(nil),           // 22: castellan.link.v1.Address
-	(*Connection)(nil),        // 23: castellan.link.v1.Connection
-	(*Dns)(nil),               // 24: castellan.link.v1.Dns
-	(*Privilege)(nil),         // 25: castellan.link.v1.Privilege
-	(*Memory)(nil),            // 26: castellan.link.v1.Memory
-	(*Resource)(nil),          // 27: castellan.link.v1.Resource
-	(*Key)(nil),               // 28: castellan.link.v1.Key
-	(*Process)(nil),           // 29: castellan.link.v1.Process
-	(*Exec)(nil),              // 30: castellan.link.v1.Exec
-	(*Ancestor)(nil),          // 31: castellan.link.v1.Ancestor
-	(*Exit)(nil),              // 32: castellan.link.v1.Exit
-	(*Running)(nil),           // 33: castellan.link.v1.Running
+	(*BehaviourRequest)(nil),  // 6: castellan.link.v1.BehaviourRequest
+	(*BehaviourResponse)(nil), // 7: castellan.link.v1.BehaviourResponse
+	(*BriefRules)(nil),        // 8: castellan.link.v1.BriefRules
+	(*Use)(nil),               // 9: castellan.link.v1.Use
+	(*InventoryRequest)(nil),  // 10: castellan.link.v1.InventoryRequest
+	(*InventoryResponse)(nil), // 11: castellan.link.v1.InventoryResponse
+	(*VerdictRequest)(nil),    // 12: castellan.link.v1.VerdictRequest
+	(*VerdictResponse)(nil),   // 13: castellan.link.v1.VerdictResponse
+	(*BriefRequest)(nil),      // 14: castellan.link.v1.BriefRequest
+	(*BriefResponse)(nil),     // 15: castellan.link.v1.BriefResponse
+	(*BriefFacts)(nil),        // 16: castellan.link.v1.BriefFacts
+	(*AdmittedRequest)(nil),   // 17: castellan.link.v1.AdmittedRequest
+	(*AdmittedResponse)(nil),  // 18: castellan.link.v1.AdmittedResponse
+	(*Sample)(nil),            // 19: castellan.link.v1.Sample
+	(*ReportResponse)(nil),    // 20: castellan.link.v1.ReportResponse
+	(*Event)(nil),             // 21: castellan.link.v1.Event
+	(*Calls)(nil),             // 22: castellan.link.v1.Calls
+	(*File)(nil),              // 23: castellan.link.v1.File
+	(*Layer)(nil),             // 24: castellan.link.v1.Layer
+	(*Address)(nil),           // 25: castellan.link.v1.Address
+	(*Connection)(nil),        // 26: castellan.link.v1.Connection
+	(*Dns)(nil),               // 27: castellan.link.v1.Dns
+	(*Privilege)(nil),         // 28: castellan.link.v1.Privilege
+	(*Memory)(nil),            // 29: castellan.link.v1.Memory
+	(*Resource)(nil),          // 30: castellan.link.v1.Resource
+	(*Key)(nil),               // 31: castellan.link.v1.Key
+	(*Process)(nil),           // 32: castellan.link.v1.Process
+	(*Exec)(nil),              // 33: castellan.link.v1.Exec
+	(*Ancestor)(nil),          // 34: castellan.link.v1.Ancestor
+	(*Exit)(nil),              // 35: castellan.link.v1.Exit
+	(*Running)(nil),           // 36: castellan.link.v1.Running
 }
 var file_link_proto_depIdxs = []int32{
-	18, // 0: castellan.link.v1.ReportRequest.events:type_name -> castellan.link.v1.Event
-	33, // 1: castellan.link.v1.ReportRequest.processes:type_name -> castellan.link.v1.Running
-	16, // 2: castellan.link.v1.ReportRequest.samples:type_name -> castellan.link.v1.Sample
-	6,  // 3: castellan.link.v1.ReportRequest.uses:type_name -> castellan.link.v1.Use
-	13, // 4: castellan.link.v1.BriefResponse.facts:type_name -> castellan.link.v1.BriefFacts
-	29, // 5: castellan.link.v1.Event.process:type_name -> castellan.link.v1.Process
-	30, // 6: castellan.link.v1.Event.exec:type_name -> castellan.link.v1.Exec
-	32, // 7: castellan.link.v1.Event.exit:type_name -> castellan.link.v1.Exit
-	20, // 8: castellan.link.v1.Event.file:type_name -> castellan.link.v1.File
-	23, // 9: castellan.link.v1.Event.connection:type_name -> castellan.link.v1.Connection
-	24, // 10: castellan.link.v1.Event.dns:type_name -> castellan.link.v1.Dns
-	25, // 11: castellan.link.v1.Event.privilege:type_name -> castellan.link.v1.Privilege
-	26, // 12: castellan.link.v1.Event.memory:type_name -> castellan.link.v1.Memory
-	27, // 13: castellan.link.v1.Event.resource:type_name -> castellan.link.v1.Resource
-	19, // 14: castellan.link.v1.Event.calls:type_name -> castellan.link.v1.Calls
-	21, // 15: castellan.link.v1.File.layer:type_name -> castellan.link.v1.Layer
-	22, // 16: castellan.link.v1.Connection.local:type_name -> castellan.link.v1.Address
-	22, // 17: castellan.link.v1.Connection.remote:type_name -> castellan.link.v1.Address
-	22, // 18: castellan.link.v1.Dns.server:type_name -> castellan.link.v1.Address
-	22, // 19: castellan.link.v1.Dns.client:type_name -> castellan.link.v1.Address
-	28, // 20: castellan.link.v1.Privilege.process:type_name -> castellan.link.v1.Key
-	21, // 21: castellan.link.v1.Memory.layer:type_name -> castellan.link.v1.Layer
-	28, // 22: castellan.link.v1.Process.key:type_name -> castellan.link.v1.Key
-	28, // 23: castellan.link.v1.Process.parent:type_name -> castellan.link.v1.Key
-	31, // 24: castellan.link.v1.Exec.ancestors:type_name -> castellan.link.v1.Ancestor
-	21, // 25: castellan.link.v1.Exec.layer:type_name -> castellan.link.v1.Layer
-	28, // 26: castellan.link.v1.Ancestor.key:type_name -> castellan.link.v1.Key
-	29, // 27: castellan.link.v1.Running.process:type_name -> castellan.link.v1.Process
-	32, // 28: castellan.link.v1.Running.exit:type_name -> castellan.link.v1.Exit
-	5,  // 29: castellan.link.v1.LinkService.Report:input_type -> castellan.link.v1.ReportRequest
-	3,  // 30: castellan.link.v1.LinkService.Directives:input_type -> castellan.link.v1.DirectivesRequest
-	1,  // 31: castellan.link.v1.LinkService.Renew:input_type -> castellan.link.v1.RenewRequest
-	7,  // 32: castellan.link.v1.LinkService.Inventory:input_type -> castellan.link.v1.InventoryRequest
-	9,  // 33: castellan.link.v1.LinkService.Verdict:input_type -> castellan.link.v1.VerdictRequest
-	11, // 34: castellan.link.v1.LinkService.Brief:input_type -> castellan.link.v1.BriefRequest
-	14, // 35: castellan.link.v1.LinkService.Admitted:input_type -> castellan.link.v1.AdmittedRequest
-	0,  // 36: castellan.link.v1.JoinService.Join:input_type -> castellan.link.v1.JoinRequest
-	17, // 37: castellan.link.v1.LinkService.Report:output_type -> castellan.link.v1.ReportResponse
-	4,  // 38: castellan.link.v1.LinkService.Directives:output_type -> castellan.link.v1.Directive
-	2,  // 39: castellan.link.v1.LinkService.Renew:output_type -> castellan.link.v1.Credentials
-	8,  // 40: castellan.link.v1.LinkService.Inventory:output_type -> castellan.link.v1.InventoryResponse
-	10, // 41: castellan.link.v1.LinkService.Verdict:output_type -> castellan.link.v1.VerdictResponse
-	12, // 42: castellan.link.v1.LinkService.Brief:output_type -> castellan.link.v1.BriefResponse
-	15, // 43: castellan.link.v1.LinkService.Admitted:output_type -> castellan.link.v1.AdmittedResponse
-	2,  // 44: castellan.link.v1.JoinService.Join:output_type -> castellan.link.v1.Credentials
-	37, // [37:45] is the sub-list for method output_type
-	29, // [29:37] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	21, // 0: castellan.link.v1.ReportRequest.events:type_name -> castellan.link.v1.Event
+	36, // 1: castellan.link.v1.ReportRequest.processes:type_name -> castellan.link.v1.Running
+	19, // 2: castellan.link.v1.ReportRequest.samples:type_name -> castellan.link.v1.Sample
+	9,  // 3: castellan.link.v1.ReportRequest.uses:type_name -> castellan.link.v1.Use
+	8,  // 4: castellan.link.v1.BehaviourResponse.rules:type_name -> castellan.link.v1.BriefRules
+	16, // 5: castellan.link.v1.BriefResponse.facts:type_name -> castellan.link.v1.BriefFacts
+	32, // 6: castellan.link.v1.Event.process:type_name -> castellan.link.v1.Process
+	33, // 7: castellan.link.v1.Event.exec:type_name -> castellan.link.v1.Exec
+	35, // 8: castellan.link.v1.Event.exit:type_name -> castellan.link.v1.Exit
+	23, // 9: castellan.link.v1.Event.file:type_name -> castellan.link.v1.File
+	26, // 10: castellan.link.v1.Event.connection:type_name -> castellan.link.v1.Connection
+	27, // 11: castellan.link.v1.Event.dns:type_name -> castellan.link.v1.Dns
+	28, // 12: castellan.link.v1.Event.privilege:type_name -> castellan.link.v1.Privilege
+	29, // 13: castellan.link.v1.Event.memory:type_name -> castellan.link.v1.Memory
+	30, // 14: castellan.link.v1.Event.resource:type_name -> castellan.link.v1.Resource
+	22, // 15: castellan.link.v1.Event.calls:type_name -> castellan.link.v1.Calls
+	24, // 16: castellan.link.v1.File.layer:type_name -> castellan.link.v1.Layer
+	25, // 17: castellan.link.v1.Connection.local:type_name -> castellan.link.v1.Address
+	25, // 18: castellan.link.v1.Connection.remote:type_name -> castellan.link.v1.Address
+	25, // 19: castellan.link.v1.Dns.server:type_name -> castellan.link.v1.Address
+	25, // 20: castellan.link.v1.Dns.client:type_name -> castellan.link.v1.Address
+	31, // 21: castellan.link.v1.Privilege.process:type_name -> castellan.link.v1.Key
+	24, // 22: castellan.link.v1.Memory.layer:type_name -> castellan.link.v1.Layer
+	31, // 23: castellan.link.v1.Process.key:type_name -> castellan.link.v1.Key
+	31, // 24: castellan.link.v1.Process.parent:type_name -> castellan.link.v1.Key
+	34, // 25: castellan.link.v1.Exec.ancestors:type_name -> castellan.link.v1.Ancestor
+	24, // 26: castellan.link.v1.Exec.layer:type_name -> castellan.link.v1.Layer
+	31, // 27: castellan.link.v1.Ancestor.key:type_name -> castellan.link.v1.Key
+	32, // 28: castellan.link.v1.Running.process:type_name -> castellan.link.v1.Process
+	35, // 29: castellan.link.v1.Running.exit:type_name -> castellan.link.v1.Exit
+	5,  // 30: castellan.link.v1.LinkService.Report:input_type -> castellan.link.v1.ReportRequest
+	3,  // 31: castellan.link.v1.LinkService.Directives:input_type -> castellan.link.v1.DirectivesRequest
+	1,  // 32: castellan.link.v1.LinkService.Renew:input_type -> castellan.link.v1.RenewRequest
+	10, // 33: castellan.link.v1.LinkService.Inventory:input_type -> castellan.link.v1.InventoryRequest
+	12, // 34: castellan.link.v1.LinkService.Verdict:input_type -> castellan.link.v1.VerdictRequest
+	14, // 35: castellan.link.v1.LinkService.Brief:input_type -> castellan.link.v1.BriefRequest
+	17, // 36: castellan.link.v1.LinkService.Admitted:input_type -> castellan.link.v1.AdmittedRequest
+	6,  // 37: castellan.link.v1.LinkService.Behaviour:input_type -> castellan.link.v1.BehaviourRequest
+	0,  // 38: castellan.link.v1.JoinService.Join:input_type -> castellan.link.v1.JoinRequest
+	20, // 39: castellan.link.v1.LinkService.Report:output_type -> castellan.link.v1.ReportResponse
+	4,  // 40: castellan.link.v1.LinkService.Directives:output_type -> castellan.link.v1.Directive
+	2,  // 41: castellan.link.v1.LinkService.Renew:output_type -> castellan.link.v1.Credentials
+	11, // 42: castellan.link.v1.LinkService.Inventory:output_type -> castellan.link.v1.InventoryResponse
+	13, // 43: castellan.link.v1.LinkService.Verdict:output_type -> castellan.link.v1.VerdictResponse
+	15, // 44: castellan.link.v1.LinkService.Brief:output_type -> castellan.link.v1.BriefResponse
+	18, // 45: castellan.link.v1.LinkService.Admitted:output_type -> castellan.link.v1.AdmittedResponse
+	7,  // 46: castellan.link.v1.LinkService.Behaviour:output_type -> castellan.link.v1.BehaviourResponse
+	2,  // 47: castellan.link.v1.JoinService.Join:output_type -> castellan.link.v1.Credentials
+	39, // [39:48] is the sub-list for method output_type
+	30, // [30:39] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_link_proto_init() }
@@ -3175,14 +3341,14 @@ func file_link_proto_init() {
 	if File_link_proto != nil {
 		return
 	}
-	file_link_proto_msgTypes[20].OneofWrappers = []any{}
+	file_link_proto_msgTypes[23].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_link_proto_rawDesc), len(file_link_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   34,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

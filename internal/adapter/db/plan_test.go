@@ -43,6 +43,7 @@ var mayScan = map[string]string{
 	"SELECT id, created, withdrawn, actor, withdrawn_by, body FROM admission_exceptions ORDER BY":                 "one row a decision of a person, and all are wanted",
 	"DELETE FROM admission_bodies WHERE id IN":                                                                    "one small row for what verdicts share, once a retention run",
 	"SELECT count(id) FROM admission_verdicts":                                                                    "once a retention run",
+	"SELECT count(name) FROM behaviour_groups":                                                                    "once a new group",
 	"SELECT serial, agent, hostname, address, issued, expires, revoked FROM certificates ORDER BY":                "a few rows an agent, and all are wanted",
 }
 
@@ -171,6 +172,7 @@ func useEverything(t *testing.T, d *db.DB, n int) {
 	useFlows(t, d)
 	useTrust(t, d)
 	useAdmission(t, d)
+	useBehaviour(t, d)
 	_, err = d.Health(ctx)
 	must(err)
 	_, err = d.Prune(ctx, store.Retention{

@@ -99,6 +99,7 @@ func pruneSteps(r store.Retention, now time.Time) []pruneStep {
 				(SELECT id FROM acceptances WHERE expires < ? LIMIT ?)`, nanos(now.Add(-r.Audit))))
 	}
 	steps = append(steps, pruneAdmission(r, now)...)
+	steps = append(steps, pruneBehaviour(r, now)...)
 	return append(steps,
 		deleteOld("DELETE FROM sessions WHERE hash IN (SELECT hash FROM sessions WHERE expires <= ? LIMIT ?)", nanos(now)),
 		deleteOld("DELETE FROM invitations WHERE id IN (SELECT id FROM invitations WHERE expires < ? LIMIT ?)", nanos(now.Add(-keepInvitations))),

@@ -49,6 +49,7 @@ type Hub struct {
 	// verifies are as scans.
 	verifies  map[string]link.VerifyWish
 	admission *link.AdmissionWish // of all agents; nil until it is known
+	behaviour map[string]string   // by agent id, the stamp of what its groups are held to
 }
 
 // stream is one agent that listens.
@@ -63,7 +64,8 @@ type stream struct {
 // New returns a hub without streams.
 func New(st Store, clock func() time.Time, log *slog.Logger) *Hub {
 	return &Hub{st: st, clock: clock, log: log, streams: map[string]*stream{},
-		joined: make(chan struct{}, 1), scans: map[string]link.ScanWish{}, verifies: map[string]link.VerifyWish{}}
+		joined: make(chan struct{}, 1), scans: map[string]link.ScanWish{}, verifies: map[string]link.VerifyWish{},
+		behaviour: map[string]string{}}
 }
 
 // Directives is that of link.Server. who.AgentID must have been proven by the
@@ -72,7 +74,7 @@ func New(st Store, clock func() time.Time, log *slog.Logger) *Hub {
 func (h *Hub) Directives(ctx context.Context, who link.Caller, take func(link.Directive)) error {
 	s := h.enter(who.AgentID)
 	defer h.leave(who.AgentID, s)
-	sent, job, verifying, deciding := "", "", "", ""
+	sent, job, verifying, deciding, holding := "", "", "", "", ""
 	for {
 		d, err := h.settings(ctx, who.AgentID)
 		if err != nil {
@@ -96,6 +98,10 @@ func (h *Hub) Directives(ctx context.Context, who link.Caller, take func(link.Di
 		if d, ok := h.admit(deciding); ok {
 			take(d)
 			deciding = d.Admission.Stamp
+		}
+		if d, ok := h.behave(who.AgentID, holding); ok {
+			take(d)
+			holding = d.Behaviour.Stamp
 		}
 		select {
 		case <-ctx.Done():

@@ -303,3 +303,38 @@ func TestScanIsToldUntilItEnds(t *testing.T) {
 		<-other.end
 	})
 }
+
+func TestBehaviourIsToldToTheAgentWhoseItIs(t *testing.T) {
+	inBubble(t, func(t *testing.T, h *direct.Hub, _ *memory) {
+		stamps := func(l *listener) (all []string) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			for _, d := range l.told {
+				if d.Kind == link.DirectiveBehaviour {
+					all = append(all, d.Behaviour.Stamp)
+				}
+			}
+			return all
+		}
+		h.TellBehaviour(one, "a") // before it listens
+		l, other := listen(t, h, one), listen(t, h, two)
+		h.TellBehaviour(one, "a")
+		synctest.Wait()
+		h.TellBehaviour(one, "b")
+		synctest.Wait()
+		if diff := cmp.Diff([]string{"a", "b"}, stamps(l)); diff != "" {
+			t.Errorf("told (-want +got):\n%s", diff)
+		}
+		l.stop()
+		<-l.end
+		h.TellBehaviour(one, "")
+		l = listen(t, h, one)
+		if n := len(stamps(l)) + len(stamps(other)); n != 0 {
+			t.Errorf("told %d times of nothing", n)
+		}
+		l.stop()
+		<-l.end
+		other.stop()
+		<-other.end
+	})
+}

@@ -23,11 +23,12 @@ type Feed struct {
 	mu       sync.Mutex
 	readers  map[*Subscription]struct{}
 	watchers map[*watcher]struct{}
+	waiters  map[*watcher]struct{} // for events, whichever
 }
 
 // NewFeed returns a feed without readers.
 func NewFeed() *Feed {
-	return &Feed{readers: map[*Subscription]struct{}{}, watchers: map[*watcher]struct{}{}}
+	return &Feed{readers: map[*Subscription]struct{}{}, watchers: map[*watcher]struct{}{}, waiters: map[*watcher]struct{}{}}
 }
 
 // Publish hands stored events to everybody whose match takes them. It never
@@ -38,6 +39,9 @@ func (f *Feed) Publish(events []event.Event) {
 	defer f.mu.Unlock()
 	for s := range f.readers {
 		s.offer(events)
+	}
+	for w := range f.waiters {
+		w.wake()
 	}
 }
 
@@ -81,17 +85,27 @@ func (f *Feed) Subscribe(ctx context.Context, match func(*event.Event) bool) (*S
 // is enough for a page). It is closed when ctx ends. The error is Exhausted
 // when too many wait already.
 func (f *Feed) Changed(ctx context.Context, workloadID string) (<-chan struct{}, error) {
+	return f.wait(ctx, f.watchers, workloadID)
+}
+
+// News returns a channel that gets a value after events were stored. Else it is as
+// that of Changed.
+func (f *Feed) News(ctx context.Context) (<-chan struct{}, error) {
+	return f.wait(ctx, f.waiters, "")
+}
+
+func (f *Feed) wait(ctx context.Context, among map[*watcher]struct{}, workloadID string) (<-chan struct{}, error) {
 	w := &watcher{workloadID: workloadID, c: make(chan struct{}, 1)}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.watchers) >= maxReaders {
+	if len(among) >= maxReaders {
 		return nil, tooMany()
 	}
-	f.watchers[w] = struct{}{}
+	among[w] = struct{}{}
 	context.AfterFunc(ctx, func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		delete(f.watchers, w)
+		delete(among, w)
 		close(w.c)
 	})
 	return w.c, nil

@@ -339,3 +339,29 @@ func TestConditions(t *testing.T) {
 		t.Errorf("losses (-want +got):\n%s", diff)
 	}
 }
+
+func TestNewsOfEvents(t *testing.T) {
+	f := live.NewFeed()
+	ctx, cancel := context.WithCancel(t.Context())
+	news, err := f.News(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Touch(shop) // is no news of events
+	select {
+	case <-news:
+		t.Error("news of a change of a tree")
+	default:
+	}
+	f.Publish([]event.Event{{ID: 1}})
+	f.Publish([]event.Event{{ID: 2}})
+	<-news
+	select {
+	case <-news:
+		t.Error("two values waited")
+	default:
+	}
+	cancel()
+	for range news {
+	}
+}

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/asset"
@@ -63,6 +64,7 @@ type Index struct {
 	holders   map[netip.Addr][]string     // address → agents whose host has it
 	workloads map[string]*workload        // id → what is known of it
 	claims    map[claim][]*workload       // address → who has or had it
+	groups    map[asset.Group][]*workload // group → who is of it
 	published map[publication][]*workload // port of a host → who answers there
 	spaces    map[space][]*workload       // network namespace → who is in it
 	listeners map[listener][]heard        // port of a namespace → who opened it
@@ -70,6 +72,7 @@ type Index struct {
 	hostNetNS map[string]uint32           // agent → its host's network namespace, as events name it
 	ends      ends
 	swept     time.Time
+	changes   atomic.Uint64
 }
 
 // claim is an address and how far it counts: agent is empty for one that the
@@ -112,6 +115,7 @@ func New() *Index {
 		holders:   map[netip.Addr][]string{},
 		workloads: map[string]*workload{},
 		claims:    map[claim][]*workload{},
+		groups:    map[asset.Group][]*workload{},
 		published: map[publication][]*workload{},
 		spaces:    map[space][]*workload{},
 		listeners: map[listener][]heard{},
@@ -135,6 +139,7 @@ func (x *Index) PutHost(agentID string, addresses []netip.Addr) {
 		x.holders[a] = append(x.holders[a], agentID)
 	}
 	x.hosts[agentID] = fresh
+	x.changes.Add(1)
 }
 
 func (x *Index) dropHost(agentID string) {
@@ -183,7 +188,11 @@ func (x *Index) put(w *asset.Workload, now time.Time) {
 		}
 		x.release(old)
 	}
+	if moved(old, n) {
+		x.changes.Add(1)
+	}
 	x.workloads[n.id] = n
+	x.groups[n.group] = append(x.groups[n.group], n)
 	x.spaces[n.space] = append(x.spaces[n.space], n)
 	x.claim(n)
 	x.place(n, old)
@@ -300,6 +309,9 @@ func (x *Index) release(w *workload) {
 	}
 	if x.spaces[w.space] = without(x.spaces[w.space], w); len(x.spaces[w.space]) == 0 {
 		delete(x.spaces, w.space)
+	}
+	if x.groups[w.group] = without(x.groups[w.group], w); len(x.groups[w.group]) == 0 {
+		delete(x.groups, w.group)
 	}
 	delete(x.workloads, w.id)
 }

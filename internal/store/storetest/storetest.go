@@ -48,6 +48,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"registries", slices.Concat(registryCases(), listingCases(), repositoryCases(), registryPartCases(), registryScanCases(), entryCases(), registryImageCases())},
 		{"trust", trustCases()},
 		{"admission", admissionCases()},
+		{"behaviour", behaviourCases()},
 		{"agents", agentCases()},
 		{"agent settings", settingsCases()},
 		{"invitations", invitationCases()},

@@ -55,6 +55,8 @@ const (
 	LinkServiceBriefProcedure = "/castellan.link.v1.LinkService/Brief"
 	// LinkServiceAdmittedProcedure is the fully-qualified name of the LinkService's Admitted RPC.
 	LinkServiceAdmittedProcedure = "/castellan.link.v1.LinkService/Admitted"
+	// LinkServiceBehaviourProcedure is the fully-qualified name of the LinkService's Behaviour RPC.
+	LinkServiceBehaviourProcedure = "/castellan.link.v1.LinkService/Behaviour"
 	// JoinServiceJoinProcedure is the fully-qualified name of the JoinService's Join RPC.
 	JoinServiceJoinProcedure = "/castellan.link.v1.JoinService/Join"
 )
@@ -81,6 +83,9 @@ type LinkServiceClient interface {
 	Brief(context.Context, *connect.Request[linkv1.BriefRequest]) (*connect.Response[linkv1.BriefResponse], error)
 	// Admitted hands over what this agent has decided on deployments.
 	Admitted(context.Context, *connect.Request[linkv1.AdmittedRequest]) (*connect.Response[linkv1.AdmittedResponse], error)
+	// Behaviour takes what this agent holds the groups of its host to, and returns
+	// what they are to be held to, as far as that is another.
+	Behaviour(context.Context, *connect.Request[linkv1.BehaviourRequest]) (*connect.Response[linkv1.BehaviourResponse], error)
 }
 
 // NewLinkServiceClient constructs a client for the castellan.link.v1.LinkService service. By
@@ -136,6 +141,12 @@ func NewLinkServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(linkServiceMethods.ByName("Admitted")),
 			connect.WithClientOptions(opts...),
 		),
+		behaviour: connect.NewClient[linkv1.BehaviourRequest, linkv1.BehaviourResponse](
+			httpClient,
+			baseURL+LinkServiceBehaviourProcedure,
+			connect.WithSchema(linkServiceMethods.ByName("Behaviour")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -148,6 +159,7 @@ type linkServiceClient struct {
 	verdict    *connect.Client[linkv1.VerdictRequest, linkv1.VerdictResponse]
 	brief      *connect.Client[linkv1.BriefRequest, linkv1.BriefResponse]
 	admitted   *connect.Client[linkv1.AdmittedRequest, linkv1.AdmittedResponse]
+	behaviour  *connect.Client[linkv1.BehaviourRequest, linkv1.BehaviourResponse]
 }
 
 // Report calls castellan.link.v1.LinkService.Report.
@@ -185,6 +197,11 @@ func (c *linkServiceClient) Admitted(ctx context.Context, req *connect.Request[l
 	return c.admitted.CallUnary(ctx, req)
 }
 
+// Behaviour calls castellan.link.v1.LinkService.Behaviour.
+func (c *linkServiceClient) Behaviour(ctx context.Context, req *connect.Request[linkv1.BehaviourRequest]) (*connect.Response[linkv1.BehaviourResponse], error) {
+	return c.behaviour.CallUnary(ctx, req)
+}
+
 // LinkServiceHandler is an implementation of the castellan.link.v1.LinkService service.
 type LinkServiceHandler interface {
 	// Report hands over what is new. Answered without an error, every event of
@@ -207,6 +224,9 @@ type LinkServiceHandler interface {
 	Brief(context.Context, *connect.Request[linkv1.BriefRequest]) (*connect.Response[linkv1.BriefResponse], error)
 	// Admitted hands over what this agent has decided on deployments.
 	Admitted(context.Context, *connect.Request[linkv1.AdmittedRequest]) (*connect.Response[linkv1.AdmittedResponse], error)
+	// Behaviour takes what this agent holds the groups of its host to, and returns
+	// what they are to be held to, as far as that is another.
+	Behaviour(context.Context, *connect.Request[linkv1.BehaviourRequest]) (*connect.Response[linkv1.BehaviourResponse], error)
 }
 
 // NewLinkServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -258,6 +278,12 @@ func NewLinkServiceHandler(svc LinkServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(linkServiceMethods.ByName("Admitted")),
 		connect.WithHandlerOptions(opts...),
 	)
+	linkServiceBehaviourHandler := connect.NewUnaryHandler(
+		LinkServiceBehaviourProcedure,
+		svc.Behaviour,
+		connect.WithSchema(linkServiceMethods.ByName("Behaviour")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/castellan.link.v1.LinkService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case LinkServiceReportProcedure:
@@ -274,6 +300,8 @@ func NewLinkServiceHandler(svc LinkServiceHandler, opts ...connect.HandlerOption
 			linkServiceBriefHandler.ServeHTTP(w, r)
 		case LinkServiceAdmittedProcedure:
 			linkServiceAdmittedHandler.ServeHTTP(w, r)
+		case LinkServiceBehaviourProcedure:
+			linkServiceBehaviourHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -309,6 +337,10 @@ func (UnimplementedLinkServiceHandler) Brief(context.Context, *connect.Request[l
 
 func (UnimplementedLinkServiceHandler) Admitted(context.Context, *connect.Request[linkv1.AdmittedRequest]) (*connect.Response[linkv1.AdmittedResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("castellan.link.v1.LinkService.Admitted is not implemented"))
+}
+
+func (UnimplementedLinkServiceHandler) Behaviour(context.Context, *connect.Request[linkv1.BehaviourRequest]) (*connect.Response[linkv1.BehaviourResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("castellan.link.v1.LinkService.Behaviour is not implemented"))
 }
 
 // JoinServiceClient is a client for the castellan.link.v1.JoinService service.
