@@ -48,6 +48,7 @@ func TestWhatEachKindTeaches(t *testing.T) {
 		{"connect by name", connection(event.KindConnect, event.Connection{Protocol: "tcp", Remote: remote("52.1.1.1:443"), Name: "API.example.com."}), []string{"connects to api.example.com at tcp/443"}},
 		{"connect to a group by a published port", connection(event.KindConnect, event.Connection{Protocol: "tcp", Remote: remote("10.0.0.5:32771"), Name: "db", Peer: event.Peer{Kind: event.PeerWorkload, Group: "prod/shop/db", Port: 5432}}), []string{"connects to prod/shop/db at tcp/5432"}},
 		{"connect to itself", connection(event.KindConnect, event.Connection{Protocol: "tcp", Remote: remote("127.0.0.1:8080")}), []string{"connects to itself at tcp/8080"}},
+		{"the engine's resolver", connection(event.KindConnect, event.Connection{Protocol: "udp", Remote: remote("127.0.0.11:53")}), []string{"connects to 127.0.0.11 at udp/53"}},
 		{"the task's credentials are not the host's", connection(event.KindConnect, event.Connection{Protocol: "tcp", Remote: remote("169.254.170.2:80"), Peer: event.Peer{Kind: event.PeerService}}), []string{"connects to 169.254.170.2 at tcp/80"}},
 		{"socket of a file", connection(event.KindConnect, event.Connection{Protocol: "unix"}), nil},
 		{"accept", connection(event.KindAccept, event.Connection{Protocol: "tcp", Local: remote("10.0.0.9:80"), Remote: remote("10.0.0.7:51234")}), []string{"is connected to by 10.0.0.7 at tcp/80"}},

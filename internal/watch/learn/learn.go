@@ -56,9 +56,6 @@ func (l *Learner) Group() asset.Group { return l.group }
 // Take learns from an event. w is the workload whose event it is, and may be nil
 // where that is not known any more: the image's version is unknown then.
 func (l *Learner) Take(e *event.Event, w *asset.Workload) {
-	if e.Process.Key.IsZero() && e.Kind != event.KindCalls && e.Resource == nil {
-		return
-	}
 	session := l.entered.session(e)
 	l.life.take(e, session != nil)
 	if !teaches(e) {
