@@ -288,3 +288,30 @@ func TestAdoptedIsKeptAndLearnedOn(t *testing.T) {
 		t.Errorf("evidence %+v, want a person's, seen once", e)
 	}
 }
+
+func TestWhoseChildAProgramIs(t *testing.T) {
+	shim := event.Ancestor{Key: event.Key{PID: 900, Start: 1}, Name: "containerd-shim", Executable: "/usr/bin/containerd-shim-runc-v2"}
+	app := event.Ancestor{Key: event.Key{PID: 950, Start: 2}, Name: "app", Executable: "/usr/bin/app"}
+	for _, tc := range []struct {
+		name      string
+		pid       uint32
+		entered   bool
+		ancestors []event.Ancestor
+		parent    string
+		known     bool
+	}{
+		{"first process", 1, false, []event.Ancestor{shim}, "", true},
+		{"first process while the runtime is still there", 1, false, []event.Ancestor{{Name: "runc"}, shim}, "", true},
+		{"first process in the host's pid namespace", 950, false, []event.Ancestor{shim}, "", true},
+		{"shim whose program is not known", 950, false, []event.Ancestor{{Name: "containerd-shim"}}, "", true},
+		{"from outside", 33, true, []event.Ancestor{shim}, "", true},
+		{"child", 34, false, []event.Ancestor{app, shim}, "/usr/bin/app", true},
+		{"child of one that calls itself a shim", 34, false, []event.Ancestor{{Name: "containerd-shim", Executable: "/usr/bin/app"}, shim}, "/usr/bin/app", true},
+		{"child of one that nobody knows", 34, false, []event.Ancestor{{Name: "app"}}, "", false},
+	} {
+		e := event.Event{Process: event.Process{ContainerPID: tc.pid, Parent: event.Key{PID: 1, Start: 1}}, Exec: &event.Exec{Entered: tc.entered, Ancestors: tc.ancestors}}
+		if parent, known := learn.Parent(&e); parent != tc.parent || known != tc.known {
+			t.Errorf("%s: %q, %v, want %q, %v", tc.name, parent, known, tc.parent, tc.known)
+		}
+	}
+}

@@ -137,11 +137,10 @@ func (l *Learner) exec(s *seen, e *event.Event, w *asset.Workload, m *mark) {
 	k := execKey{path: program(path, x.Origin), origin: x.Origin}
 	m.Sample = sample(path)
 	one := execMark{mark: *m, digest: x.Digest, users: map[uint32]bool{e.Process.EUID: true}}
-	switch {
-	case x.Entered || e.Process.Parent.IsZero() && len(x.Ancestors) == 0:
+	if parent, known := Parent(e); known && parent == "" {
 		one.parents = []string{""}
-	case len(x.Ancestors) > 0 && clean(x.Ancestors[0].Executable):
-		one.parents = l.parents(x.Ancestors[0].Executable)
+	} else if known {
+		one.parents = l.parents(parent)
 	}
 	if script := Script(e); script != "" {
 		p := program(script, event.OriginImage)
