@@ -39,6 +39,8 @@ func TestWhatEachKindTeaches(t *testing.T) {
 		{"write that failed", event.Event{Kind: event.KindFileWrite, File: &event.File{Path: "/data/a", Error: "EACCES"}}, nil},
 		{"write that was denied", event.Event{Kind: event.KindFileWrite, Reaction: event.ReactionDenied, File: &event.File{Path: "/data/a"}}, nil},
 		{"write that was audited", event.Event{Kind: event.KindFileWrite, Reaction: event.ReactionAudited, File: &event.File{Path: "/data/a"}}, []string{"writes /data/a"}},
+		{"write of the runtime", event.Event{Kind: event.KindFileWrite, Process: event.Process{Executable: "/usr/sbin/runc"}, File: &event.File{Path: "/proc/sys/net/x"}}, nil},
+		{"write of the runtime's sealed copy", event.Event{Kind: event.KindFileWrite, Process: event.Process{Executable: "/"}, File: &event.File{Path: "/proc/9/oom_score_adj"}}, nil},
 		{"sensitive read", event.Event{Kind: event.KindFileRead, File: &event.File{Path: "/etc/shadow", Sensitive: "shadow"}}, []string{"reads /etc/shadow"}},
 		{"rename", event.Event{Kind: event.KindFileRename, File: &event.File{Path: "/d/a.tmp", To: "/d/a"}}, []string{"writes /d/a", "writes /d/a.tmp"}},
 		{"symbolic link", event.Event{Kind: event.KindFileLink, File: &event.File{Path: "../target", To: "/d/a", Type: "link"}}, []string{"writes /d/a"}},

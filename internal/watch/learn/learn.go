@@ -98,8 +98,8 @@ func teaches(e *event.Event) bool {
 		return false
 	}
 	switch {
-	case e.Exec != nil && e.Exec.Origin == event.OriginHost:
-		return false // the runtime that sets a container up, or who broke out of one
+	case bySetUp(e):
+		return false
 	case e.File != nil:
 		return e.File.Error == "" // a file that could not be opened was not written
 	case e.DNS != nil:

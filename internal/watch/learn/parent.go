@@ -3,6 +3,7 @@ package learn
 import (
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/castellan-security/castellan/internal/event"
 )
@@ -42,4 +43,19 @@ func Parent(e *event.Event) (string, bool) {
 		return e.Exec.Ancestors[0].Executable, true
 	}
 	return "", false
+}
+
+// setUp are the paths that the runtime has on hosts. It works within the container's
+// cgroup before the container's program runs: mounts, devices, settings.
+var setUp = []string{"/usr/sbin/runc", "/usr/bin/runc", "/usr/local/bin/runc", "/usr/local/sbin/runc", "/usr/bin/crun", "/usr/sbin/crun", "/usr/local/bin/crun"}
+
+// bySetUp reports whether something was done by the runtime. Its program is a sealed
+// copy without a name, or lies on the host. A program of such a name within a
+// container would have been told of when it ran.
+func bySetUp(e *event.Event) bool {
+	if e.Exec != nil {
+		return e.Exec.Origin == event.OriginHost
+	}
+	p := e.Process.Executable
+	return p == "/" || strings.HasPrefix(p, "/memfd:runc_cloned:") || slices.Contains(setUp, p)
 }

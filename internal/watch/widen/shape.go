@@ -182,6 +182,17 @@ func temporaryName(name string) string {
 	return ""
 }
 
+// Replacing returns the name of the file that another is written to replace: editors
+// and sed -i put six characters made by chance behind its name, and rename it then.
+// "" if the name has none.
+func Replacing(name string) string {
+	i := len(name) - minRandom
+	if i <= 0 || !allAlnum(name[i:]) || lowerWord(name[i:]) || strings.ContainsRune(name, '*') {
+		return ""
+	}
+	return name[:i]
+}
+
 // pythonRandom is how many characters Python's tempfile puts behind "tmp".
 const pythonRandom = 8
 
