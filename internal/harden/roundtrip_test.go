@@ -246,7 +246,7 @@ func runs(p profile.Profile, path string) bool {
 // What a profile permits, each output permits, or says that it does not; what it
 // does not have, each output refuses, or says that it can't.
 func TestOutputsPermitWhatTheProfilePermitsAndRefuseTheRest(t *testing.T) {
-	const rounds = 1000
+	const rounds = 400
 	for seed := range uint64(rounds) {
 		m := maker{rand.New(rand.NewPCG(seed, 8))}
 		w := newWorld(t, m.profile(), oneTask)
