@@ -32,6 +32,7 @@ type admissionOptions struct {
 	trusted     []string
 	agentImages []string
 	agents      []string
+	trustTags   bool
 }
 
 func (o *admissionOptions) flags(c *cobra.Command) {
@@ -41,12 +42,13 @@ func (o *admissionOptions) flags(c *cobra.Command) {
 	f.StringVar(&o.socket, "admission-socket", authz.DefaultSocket, "where the engine looks for the plugin; its name in authorization-plugins is the file's, without .sock")
 	f.StringSliceVar(&o.trusted, "admission-trust-image", nil, "`ids` of images (sha256:…) whose containers pass if they ask for nothing of the host, such as the ECS agent's pause container")
 	f.StringSliceVar(&o.agentImages, "admission-agent-image", nil, "`ids` of the ECS agent's own image, whose container passes if it runs what the image says, unprivileged")
+	f.BoolVar(&o.trustTags, "admission-trust-tags", false, "believe the registry that a tag names where the engine can't tell from where an image came (images kept by containerd, before API 1.53)")
 	f.StringSliceVar(&o.agents, "admission-agent-subject", nil, "subjects of the client certificates by which the ECS agent comes, for policies that tell it apart")
 }
 
 // check refuses flags that don't fit together.
 func (o *admissionOptions) check() error {
-	if !o.plugin && (o.policy != "" || len(o.trusted)+len(o.agentImages)+len(o.agents) > 0) {
+	if !o.plugin && (o.policy != "" || o.trustTags || len(o.trusted)+len(o.agentImages)+len(o.agents) > 0) {
 		return usagef("flags of admission are of no use without --admission-plugin")
 	}
 	for _, id := range slices.Concat(o.trusted, o.agentImages) {
@@ -93,6 +95,7 @@ func (g *globals) openAdmission(ctx context.Context, o agentOptions, id string, 
 	options := authz.Options{
 		Allow: func() bool { return decider.Allows(admission.Docker) }, Report: decider.Decided,
 		Name: strings.TrimSuffix(filepath.Base(o.admission.socket), ".sock"), Host: id, Trusted: o.admission.trusted, AgentImages: o.admission.agentImages, Agents: o.admission.agents,
+		TrustTags: o.admission.trustTags,
 	}
 	options.Cluster = whereabouts(ecs.New(ecs.Options{}, log.With("door", "ecs")))
 	if o.proc == "/proc" { // else this program has another root than the engine

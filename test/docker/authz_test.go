@@ -114,6 +114,12 @@ func pluginSocket(t *testing.T) (name, path string) {
 // guarded starts an engine under a plugin in this process.
 func guarded(t *testing.T) (*engine.Engine, *law) {
 	t.Helper()
+	return guardedBy(t, engine.Options{})
+}
+
+// guardedBy is guarded, of an engine that is something else, too.
+func guardedBy(t *testing.T, o engine.Options) (*engine.Engine, *law) {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("not root: an engine looks for plugins in a folder of root's")
 	}
@@ -134,7 +140,8 @@ func guarded(t *testing.T) (*engine.Engine, *law) {
 			t.Error(err)
 		}
 	})
-	e := start(t, engine.Options{Settings: map[string]any{"authorization-plugins": []string{name}}})
+	o.Settings = map[string]any{"authorization-plugins": []string{name}}
+	e := start(t, o)
 	t.Cleanup(func() { rules.set(nil) }) // so that the engine can be cleared away
 	asks.use(t, e.Host())
 	return e, &rules

@@ -79,6 +79,9 @@ type Options struct {
 	// host's network, the engine's socket and more: it passes if it runs what its
 	// image says, unprivileged.
 	AgentImages []string
+	// TrustTags says that a tag is believed where the engine can't tell from where an
+	// image came: where containerd keeps the images, before API 1.53.
+	TrustTags bool
 	// Agents are subjects of client certificates that are the ECS agent's.
 	Agents []string
 	// Cluster tells to which cluster of ECS this host belongs, as it knows itself;
