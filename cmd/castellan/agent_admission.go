@@ -19,6 +19,7 @@ import (
 	"github.com/castellan-security/castellan/internal/agent/brief"
 	"github.com/castellan-security/castellan/internal/agent/gate"
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/scan"
 )
 
 // admissionFolder is below the agent's data folder.
@@ -95,7 +96,7 @@ func (g *globals) openAdmission(ctx context.Context, o agentOptions, id string, 
 	options := authz.Options{
 		Allow: func() bool { return decider.Allows(admission.Docker) }, Report: decider.Decided,
 		Name: strings.TrimSuffix(filepath.Base(o.admission.socket), ".sock"), Host: id, Trusted: o.admission.trusted, AgentImages: o.admission.agentImages, Agents: o.admission.agents,
-		TrustTags: o.admission.trustTags,
+		TrustTags: o.admission.trustTags, Judge: scan.JudgeContainers,
 	}
 	options.Cluster = whereabouts(ecs.New(ecs.Options{}, log.With("door", "ecs")))
 	if o.proc == "/proc" { // else this program has another root than the engine

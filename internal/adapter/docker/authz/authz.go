@@ -79,6 +79,11 @@ type Options struct {
 	// host's network, the engine's socket and more: it passes if it runs what its
 	// image says, unprivileged.
 	AgentImages []string
+	// Judge has the scanner say what is wrong with the containers of a request
+	// (Faults), which has all their variables, secrets too, and leave out what it
+	// takes for secrets. Nil: it is not known what is wrong. Values that may be secrets
+	// are left out in any case before a request goes on.
+	Judge func(*admission.Request)
 	// TrustTags says that a tag is believed where the engine can't tell from where an
 	// image came: where containerd keeps the images, before API 1.53.
 	TrustTags bool

@@ -73,3 +73,21 @@ func TestMountedImageByTag(t *testing.T) {
 		t.Errorf("answer = %+v, want no", got)
 	}
 }
+
+// TestScannerSeesSecretsAlone shows that the scanner gets the values of variables,
+// and whoever decides and keeps a request doesn't.
+func TestScannerSeesSecretsAlone(t *testing.T) {
+	const secret = "hunter2hunter2X9"
+	j := allowing()
+	seen := ""
+	d := open(t, j, shop(), authz.Options{Judge: func(r *admission.Request) {
+		seen = r.Task.Containers[0].Env[0].Value
+		r.FaultsKnown = true
+	}})
+	if got := d.ask(post("/v1.41/containers/create", `{`+image+`,"Env":["DB_PASSWORD=`+secret+`"]}`)); !got.Allow {
+		t.Fatalf("answer = %+v", got)
+	}
+	if r := j.requests()[0]; seen != secret || !r.FaultsKnown || r.Task.Containers[0].Env[0].Value != "" {
+		t.Errorf("the scanner saw %q; decided on %+v", seen, r.Task.Containers[0].Env)
+	}
+}
