@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/castellan-security/castellan/internal/agent"
 	"github.com/castellan-security/castellan/internal/agent/brief"
 	"github.com/castellan-security/castellan/internal/agent/gate"
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/scan"
 )
@@ -34,6 +36,9 @@ type admissionOptions struct {
 	agentImages []string
 	agents      []string
 	trustTags   bool
+	labels      bool
+
+	introspection string
 }
 
 func (o *admissionOptions) flags(c *cobra.Command) {
@@ -44,6 +49,8 @@ func (o *admissionOptions) flags(c *cobra.Command) {
 	f.StringSliceVar(&o.trusted, "admission-trust-image", nil, "`ids` of images (sha256:…) whose containers pass if they ask for nothing of the host, such as the ECS agent's pause container")
 	f.StringSliceVar(&o.agentImages, "admission-agent-image", nil, "`ids` of the ECS agent's own image, whose container passes if it runs what the image says, unprivileged")
 	f.BoolVar(&o.trustTags, "admission-trust-tags", false, "believe the registry that a tag names where the engine can't tell from where an image came (images kept by containerd, before API 1.53)")
+	f.BoolVar(&o.labels, "admission-labels", true, "believe the labels by which a container says of which task of ECS it is while no ECS agent has answered on this host")
+	f.StringVar(&o.introspection, "admission-ecs-agent", ecs.DefaultIntrospectionURL, "where the ECS agent of this host says which containers are of which task")
 	f.StringSliceVar(&o.agents, "admission-agent-subject", nil, "subjects of the client certificates by which the ECS agent comes, for policies that tell it apart")
 }
 
@@ -98,7 +105,8 @@ func (g *globals) openAdmission(ctx context.Context, o agentOptions, id string, 
 		Name: strings.TrimSuffix(filepath.Base(o.admission.socket), ".sock"), Host: id, Trusted: o.admission.trusted, AgentImages: o.admission.agentImages, Agents: o.admission.agents,
 		TrustTags: o.admission.trustTags, Judge: scan.JudgeContainers,
 	}
-	options.Cluster = whereabouts(ecs.New(ecs.Options{}, log.With("door", "ecs")))
+	host := ecs.New(ecs.Options{IntrospectionURL: o.admission.introspection}, log.With("door", "ecs"))
+	options.Cluster, options.Task = whereabouts(host), membership(host, o.admission.labels)
 	if o.proc == "/proc" { // else this program has another root than the engine
 		options.Resolve = authz.HostPath
 	}
@@ -127,6 +135,20 @@ func whereabouts(i *ecs.Identifier) func(context.Context) admission.Place {
 			last.Region, last.Account = part[3], part[4]
 		}
 		return last
+	}
+}
+
+// membership tells of which task of ECS containers are, as the ECS agent says. From
+// its first answer on this is a host of ECS, and labels count for nothing: while the
+// agent is away it makes no containers either.
+func membership(i *ecs.Identifier, labels bool) func(ctx context.Context, id, name string) (asset.ECS, bool) {
+	var once atomic.Bool
+	return func(ctx context.Context, id, name string) (asset.ECS, bool) {
+		of, answers := i.Task(ctx, id, name)
+		if answers {
+			once.Store(true)
+		}
+		return of, labels && !once.Load()
 	}
 }
 

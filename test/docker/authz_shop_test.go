@@ -158,7 +158,9 @@ func deployed(t *testing.T) *shopUnder {
 func (s *shopUnder) scanned(image string) {
 	s.t.Helper()
 	end := time.Now().Add(2 * patience)
-	for {
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for ; ; <-tick.C {
 		out, err := s.docker(s.variant("create", image)...)
 		if err == nil || !strings.Contains(out, "scanned") {
 			return

@@ -120,6 +120,12 @@ func guarded(t *testing.T) (*engine.Engine, *law) {
 // guardedBy is guarded, of an engine that is something else, too.
 func guardedBy(t *testing.T, o engine.Options) (*engine.Engine, *law) {
 	t.Helper()
+	return guardedAs(t, o, authz.Options{})
+}
+
+// guardedAs is guardedBy, by a plugin with options.
+func guardedAs(t *testing.T, o engine.Options, as authz.Options) (*engine.Engine, *law) {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("not root: an engine looks for plugins in a folder of root's")
 	}
@@ -130,7 +136,7 @@ func guardedBy(t *testing.T, o engine.Options) (*engine.Engine, *law) {
 	}
 	var rules law
 	var asks late
-	p := authz.New(&rules, &asks, authz.Options{}, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	p := authz.New(&rules, &asks, as, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- p.Serve(ctx, l) }()

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/admission"
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
 )
 
@@ -93,6 +94,10 @@ type Options struct {
 	// the zero value if it does not. It goes before what labels say, which anybody on
 	// the engine's socket may set. Nil: nobody knows.
 	Cluster func(ctx context.Context) admission.Place
+	// Task tells of which task of ECS a container is, by its id or, before it has one,
+	// by the name that it is to get. The zero value: it is not known; labels says
+	// whether those of the container are believed then. Nil: they are.
+	Task func(ctx context.Context, id, name string) (of asset.ECS, labels bool)
 	// Resolve tells where a path of the host leads when all symbolic links are
 	// followed; nil where that cannot be known.
 	Resolve func(path string) (string, error)

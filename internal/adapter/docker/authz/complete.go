@@ -121,7 +121,7 @@ func (p *Plugin) creation(ctx context.Context, c *call, a address, req *admissio
 	out.Devices = p.followed(out.Devices)
 	out.Mounts, req.Task.Volumes = m.mounts, m.volumes
 	req.Call.What, req.Call.Options = bounded(a.query.Get("name")), joined(others(&asks.containerConfig, host), options(a, "platform"))
-	asTask(req, out)
+	p.asTask(ctx, req, out, "", a.query.Get("name"))
 	if p.trusted(&out, asks.Healthcheck, known) {
 		return errPass
 	}
@@ -144,7 +144,7 @@ func (p *Plugin) fill(ctx context.Context, in *inspection, req *admission.Reques
 		return err
 	}
 	req.Call.What, req.Task.Volumes = in.ID, volumes
-	asTask(req, out)
+	p.asTask(ctx, req, out, in.ID, in.Name)
 	return nil
 }
 

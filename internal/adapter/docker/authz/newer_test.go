@@ -1,6 +1,7 @@
 package authz_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/adapter/docker/authz"
 	"github.com/castellan-security/castellan/internal/admission"
+	"github.com/castellan-security/castellan/internal/asset"
 )
 
 // TestImagesOfContainerd shows that a tag says nothing of where an image came from
@@ -89,5 +91,44 @@ func TestScannerSeesSecretsAlone(t *testing.T) {
 	}
 	if r := j.requests()[0]; seen != secret || !r.FaultsKnown || r.Task.Containers[0].Env[0].Value != "" {
 		t.Errorf("the scanner saw %q; decided on %+v", seen, r.Task.Containers[0].Env)
+	}
+}
+
+// TestWhoseContainer shows that the ECS agent's word on whose a container is goes
+// before its labels, and that labels say nothing where that is not wanted.
+func TestWhoseContainer(t *testing.T) {
+	const labels = `"Labels":{"com.amazonaws.ecs.task-arn":"arn:aws:ecs:eu-west-1:1:task/shop/1","com.amazonaws.ecs.task-definition-family":"trusted","com.amazonaws.ecs.container-name":"excepted"}`
+	cart := asset.ECS{Account: "2", Region: "r", Cluster: "shop", Family: "cart", Revision: "3", TaskARN: "arn:2", Container: "app"}
+	e := shop()
+	e["container cart"] = strings.Replace(e["container cart"], `"Labels":{}`, labels, 1)
+	for _, tc := range []struct {
+		name              string
+		of                asset.ECS
+		labels            bool
+		family, container string
+	}{
+		{"the agent knows it", cart, false, "cart", "app"},
+		{"the agent knows it, and labels count", cart, true, "cart", "app"},
+		{"nobody knows it", asset.ECS{}, false, "", "NAME"},
+		{"nobody knows it, and labels count", asset.ECS{}, true, "trusted", "excepted"},
+	} {
+		for called, c := range map[string]call{
+			" web":        post("/v1.41/containers/create?name=web", `{`+image+`,`+labels+`}`),
+			idA + " cart": empty("POST", "/v1.41/containers/cart/start"),
+		} {
+			j, asked := allowing(), ""
+			o := authz.Options{Task: func(_ context.Context, id, name string) (asset.ECS, bool) {
+				asked = id + " " + name
+				return tc.of, tc.labels
+			}}
+			if got := open(t, j, e, o).ask(c); !got.Allow {
+				t.Fatalf("%s: answer = %+v", tc.name, got)
+			}
+			want := strings.Replace(tc.container, "NAME", called[strings.IndexByte(called, ' ')+1:], 1)
+			r := j.requests()[0]
+			if asked != called || r.Task.Family != tc.family || r.Task.Containers[0].Name != want || tc.of.TaskARN != "" && r.Place.Account != "2" {
+				t.Errorf("%s, %s: asked for %q; family %q, container %q at %+v", tc.name, c.RequestURI, asked, r.Task.Family, r.Task.Containers[0].Name, r.Place)
+			}
+		}
 	}
 }
