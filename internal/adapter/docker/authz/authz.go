@@ -19,6 +19,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/admission"
@@ -115,6 +116,7 @@ type Plugin struct {
 
 	slots   chan struct{} // one is held by each call that is being decided
 	reports chan report
+	lost    losses
 	names   names
 	images  images
 	usual   usual
@@ -159,6 +161,9 @@ func (p *Plugin) tell(stop <-chan struct{}) {
 			case r := <-p.reports:
 				p.report(r)
 			default:
+				if n := p.lost.rest(); n > 0 {
+					p.log.Warn("verdicts not reported: too many waited", "count", n)
+				}
 				return
 			}
 		}
@@ -178,13 +183,48 @@ func (p *Plugin) report(r report) {
 	}
 }
 
-// note gives a verdict to tell, or says that it is lost.
+// note gives a verdict to tell, or counts it as lost.
 func (p *Plugin) note(r admission.Request, v admission.Verdict) {
 	select {
 	case p.reports <- report{r, v}:
 	default:
-		p.log.Warn("verdict not reported: too many wait", "request_id", r.ID, "outcome", v.Outcome)
+		if n := p.lost.add(time.Now()); n > 0 {
+			p.log.Warn("verdicts not reported: too many wait", "count", n)
+		}
 	}
+}
+
+// losses counts what is lost, for a log that is not to be flooded with it.
+type losses struct {
+	mu    sync.Mutex
+	count int
+	said  time.Time
+}
+
+// lossEvery is how often losses are said at most.
+const lossEvery = time.Minute
+
+// add counts one, and returns how many are to be said now, 0 for not yet.
+func (l *losses) add(now time.Time) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.count++
+	if !l.said.IsZero() && now.Sub(l.said) < lossEvery {
+		return 0
+	}
+	return l.take(now)
+}
+
+// rest returns how many have not been said.
+func (l *losses) rest() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.take(time.Time{})
+}
+
+func (l *losses) take(now time.Time) (n int) {
+	n, l.count, l.said = l.count, 0, now
+	return n
 }
 
 // refused is an error that names what is wrong with a call, and its remedy.
