@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -158,8 +159,34 @@ func (d *admissionDoor) run(ctx context.Context) {
 		return
 	}
 	defer d.reader.Close()
+	var looking sync.WaitGroup
+	defer looking.Wait()
+	looking.Go(func() { d.lookAround(ctx) })
 	if err := d.plugin.Serve(ctx, d.listener); err != nil {
 		d.log.Error("the engine is not answered any more: it refuses everything", "error", err)
+	}
+}
+
+// lookAround says, once the engine is there, if there is a way past the plugin that
+// only the host's administrator can close.
+func (d *admissionDoor) lookAround(ctx context.Context) {
+	const again = 10 * time.Second // the engine starts after its plugin
+	tick := time.NewTicker(again)
+	defer tick.Stop()
+	for {
+		unasked, err := d.reader.BuildsUnasked(ctx)
+		if unasked {
+			d.log.Warn("this engine builds images by gRPC without asking its plugin; what is built so is decided on when it is to run",
+				"remedy", "let root alone open the engine's socket, and take network-host from the builder's entitlements: docs/admission-docker.md")
+		}
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
 	}
 }
 

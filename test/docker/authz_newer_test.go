@@ -3,19 +3,25 @@ package docker_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
+	"log"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"strings"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/client"
 	"github.com/moby/moby/client/pkg/versions"
 
+	"github.com/castellan-security/castellan/internal/adapter/docker"
 	"github.com/castellan-security/castellan/internal/admission"
 	"github.com/castellan-security/castellan/test/docker/engine"
 )
@@ -42,9 +48,68 @@ func TestNewerEngines(t *testing.T) {
 	e, rules := guardedBy(t, engine.Options{Snapshots: true})
 	newer(t, e, "1.48")
 	t.Run("names of images", func(t *testing.T) { namedAnew(t, e, rules) })
+	t.Run("an image that was pulled", func(t *testing.T) { pulled(t, e, rules) })
+	t.Run("ways around", func(t *testing.T) {
+		odd(t, e, rules)
+		nameLost(t, e, rules)
+		tagMoves(t, e, rules)
+		hidden(t, e, rules)
+	})
 	t.Run("settings", func(t *testing.T) { newSettings(t, e, rules) })
 	t.Run("images that are mounted", func(t *testing.T) { imagesMounted(t, e, rules) })
 	t.Run("the builder", func(t *testing.T) { builder(t, e, rules) })
+}
+
+// pulled pulls an image from a registry, whose it is then, and gives it the name of
+// another, whose it is not.
+func pulled(t *testing.T, e *engine.Engine, rules *law) {
+	ctx := t.Context()
+	rules.set(nil)
+	hub := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	t.Cleanup(hub.Close)
+	at := strings.TrimPrefix(hub.URL, "http://")
+	there := at + "/shop/app:1"
+	all := func(what string, r io.ReadCloser, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		said, err := io.ReadAll(r)
+		if err = errors.Join(err, r.Close()); err != nil || strings.Contains(string(said), `"error"`) {
+			t.Fatalf("%s: %v, %s", what, err, said)
+		}
+	}
+	other, err := engine.Busybox()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.Reference, other.Labels = there, map[string]string{"of": "a registry"}
+	if err := e.Load(ctx, other); err != nil {
+		t.Fatal(err)
+	}
+	policy := strings.Replace(usualPolicy, "good.example", at, 1)
+	rules.set(by(t, policy))
+	if _, err := e.Create(ctx, engine.Container{Image: there}); err == nil {
+		t.Error("an image that was loaded passes for one of the registry that its tag names")
+	}
+	rules.set(nil)
+	push, err := e.Client.ImagePush(ctx, there, client.ImagePushOptions{})
+	all("push", push, err)
+	if _, err := e.Client.ImageRemove(ctx, there, client.ImageRemoveOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	pull, err := e.Client.ImagePull(ctx, there, client.ImagePullOptions{})
+	all("pull", pull, err)
+	if _, err := e.Client.ImageTag(ctx, client.ImageTagOptions{Source: there, Target: "better.example/app:1"}); err != nil {
+		t.Fatal(err)
+	}
+	rules.set(by(t, policy))
+	if _, err := e.Run(ctx, engine.Container{Image: there, Remove: true}); err != nil {
+		t.Errorf("an image of the registry does not run: %v", err)
+	}
+	rules.set(by(t, strings.Replace(usualPolicy, "good.example", "better.example", 1)))
+	_, err = e.Create(ctx, engine.Container{Image: "better.example/app:1"})
+	refusedBy(t, "create by the name of another registry", err, "registry: ")
 }
 
 // newSettings asks for what a container must not get by settings of newer engines.
@@ -137,8 +202,17 @@ func builder(t *testing.T, e *engine.Engine, rules *law) {
 	if code != 403 || !strings.Contains(answer, "no containers") {
 		t.Errorf("HTTP/2: the engine answers %d: %s", code, answer)
 	}
-	// The one way past the plugin: docs/admission-docker.md tells of it. Should an
-	// engine close it, this is where that shows.
+	// The one way past the plugin: docs/admission-docker.md tells of it, and the agent
+	// warns. Should an engine close it, this is where that shows.
+	door, err := docker.New(docker.Options{Host: e.Host()}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := door.Reader()
+	defer r.Close()
+	if unasked, err := r.BuildsUnasked(t.Context()); !unasked || err != nil {
+		t.Errorf("the engine builds unasked: %t, %v", unasked, err)
+	}
 	rules.set(nil)
 	if code, answer := overHTTP2(t, e, "/moby.buildkit.v1.Control/ListWorkers", "application/grpc", make([]byte, 5)); code != 200 || !strings.Contains(answer, "moby") {
 		t.Errorf("gRPC: the engine answers %d %q: tell in the documentation that it asks plugins now", code, answer)

@@ -84,16 +84,32 @@ func (p *Plugin) vouched(img admission.Image, known localImage) admission.Image 
 	}
 	switch {
 	case known.Identity != nil:
-		known.RepoDigests = nil
-		for _, from := range known.Identity.Pull {
-			known.RepoDigests = append(known.RepoDigests, from.Repository+"@"+known.ID)
-		}
+		known.RepoDigests = slices.DeleteFunc(slices.Clone(known.RepoDigests), func(d string) bool { return !known.pulledAs(d) })
 	case !p.options.TrustTags:
 		known.RepoDigests = nil
 	}
 	img = complete(img, known)
 	img.Digest = cmp.Or(img.Digest, bounded(known.ID)) // its id is its digest, under any name
 	return img
+}
+
+// pulledAs says that an image was pulled from where a name says. Engines keep the
+// registry without its port.
+func (k *localImage) pulledAs(name string) bool {
+	portless := func(registry string) string {
+		if colon := strings.LastIndexByte(registry, ':'); colon >= 0 {
+			return registry[:colon]
+		}
+		return registry
+	}
+	img := parseImage(name)
+	for _, from := range k.Identity.Pull {
+		at := parseImage(from.Repository)
+		if at.Registry != "" && portless(at.Registry) == portless(img.Registry) && at.Repository == img.Repository {
+			return true
+		}
+	}
+	return false
 }
 
 // containerds says that containerd keeps an image: its id is then its digest.

@@ -29,6 +29,8 @@ func TestImagesOfContainerd(t *testing.T) {
 		{"pulled from there", tagged + `,"Descriptor":{"digest":"x"},"Identity":{"Pull":[{"Repository":"evil.example/x"},{"Repository":"registry.example/shop/cart"}]}`, false, named},
 		{"pulled from elsewhere", tagged + `,"Descriptor":{"digest":"x"},"Identity":{"Pull":[{"Repository":"evil.example/x"}]}`, false, nobodys},
 		{"pulled from elsewhere, and tags are believed", tagged + `,"Descriptor":{"digest":"x"},"Identity":{"Pull":[{"Repository":"evil.example/x"}]}`, true, nobodys},
+		{"pulled from there by a port", tagged + `,"Descriptor":{"digest":"x"},"Identity":{"Pull":[{"Repository":"registry.example:5000/shop/cart"}]}`, false, named},
+		{"pulled from another repository", tagged + `,"Descriptor":{"digest":"x"},"Identity":{"Pull":[{"Repository":"registry.example/shop/cart2"},{"Repository":""}]}`, false, nobodys},
 		{"built here", tagged + `,"Descriptor":{"digest":"x"},"Identity":{}`, false, nobodys},
 		{"an engine that does not say", tagged, false, nobodys},
 		{"an engine that does not say, and tags are believed", tagged, true, named},
