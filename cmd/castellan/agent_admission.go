@@ -57,7 +57,7 @@ func (o *admissionOptions) flags(c *cobra.Command) {
 
 // check refuses flags that don't fit together.
 func (o *admissionOptions) check() error {
-	if !o.plugin && (o.policy != "" || o.trustTags || len(o.trusted)+len(o.agentImages)+len(o.agents) > 0) {
+	if !o.plugin && (o.policy != "" || o.trustTags || !o.labels || o.introspection != ecs.DefaultIntrospectionURL || len(o.trusted)+len(o.agentImages)+len(o.agents) > 0) {
 		return usagef("flags of admission are of no use without --admission-plugin")
 	}
 	for _, id := range slices.Concat(o.trusted, o.agentImages) {
