@@ -134,16 +134,35 @@ func (a *ecsAgent) makes(name string, internal bool, config map[string]any) stri
 	return made.ID
 }
 
-// ofECS starts an engine under a plugin that knows what the agent of ECS tells. The
-// id of the pause image is filled in once it is known.
-func ofECS(t *testing.T) (*ecsAgent, *law, []string) {
+// pauseImage is the agent's own, and its id: that is what is in it, on any engine.
+func pauseImage(t *testing.T) (engine.Image, string) {
+	t.Helper()
+	pause, err := engine.Busybox()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pause.Reference, pause.Cmd, pause.Labels = "amazon/amazon-ecs-pause:0.1.0", []string{"sleep", "3600"}, map[string]string{"pause": "yes"}
+	e := engine.ForTest(t, engine.Options{})
+	if err := e.Load(t.Context(), pause); err != nil {
+		t.Fatal(err)
+	}
+	in, err := e.Client.ImageInspect(t.Context(), pause.Reference)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pause, in.ID
+}
+
+// ofECS starts an engine under a plugin that knows what the agent of ECS tells, and
+// its pause image.
+func ofECS(t *testing.T, pause string) (*ecsAgent, *law) {
+	t.Helper()
 	a := &ecsAgent{t: t}
 	tells := httptest.NewServer(a)
 	t.Cleanup(tells.Close)
 	identify := ecs.New(ecs.Options{IntrospectionURL: tells.URL}, slog.New(slog.DiscardHandler))
-	trusted := make([]string, 1)
 	e, rules := guardedAs(t, engine.Options{}, authz.Options{
-		Trusted: trusted, Judge: scan.JudgeContainers,
+		Trusted: []string{pause}, Judge: scan.JudgeContainers,
 		Task: func(ctx context.Context, id, name string) (asset.ECS, bool) {
 			of, _ := identify.Task(ctx, id, name)
 			return of, false
@@ -157,28 +176,19 @@ func ofECS(t *testing.T) (*ecsAgent, *law, []string) {
 	if !versions.LessThan(ping.APIVersion, "1.44") {
 		a.prefix = "/v1.44"
 	}
-	return a, rules, trusted
+	return a, rules
 }
 
 // TestCallsOfTheECSAgent makes the calls that the agent of ECS makes for a task in a
 // network of its own, under a policy that is enforced: all of them pass. The same
 // by somebody else, with the same labels, does not.
 func TestCallsOfTheECSAgent(t *testing.T) {
-	a, rules, trusted := ofECS(t)
+	pause, pauseID := pauseImage(t)
+	a, rules := ofECS(t, pauseID)
 	e, ctx := a.engine, t.Context()
-	pause, err := engine.Busybox()
-	if err != nil {
-		t.Fatal(err)
-	}
-	pause.Reference, pause.Cmd, pause.Labels = "amazon/amazon-ecs-pause:0.1.0", []string{"sleep", "3600"}, map[string]string{"pause": "yes"}
 	if err := e.Load(ctx, pause); err != nil { // where the host's image is built
 		t.Fatal(err)
 	}
-	in, err := e.Client.ImageInspect(ctx, pause.Reference)
-	if err != nil {
-		t.Fatal(err)
-	}
-	trusted[0] = in.ID
 	rules.set(by(t, ecsPolicy))
 
 	for _, path := range []string{"/_ping", "/version", "/info", "/plugins", "/containers/json?all=1", "/images/json", "/images/" + pause.Reference + "/json"} {
