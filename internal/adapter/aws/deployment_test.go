@@ -57,12 +57,12 @@ func shop(operation string, in object) (int, object) {
 			"containerDefinitions": []object{{"name": "web", "image": "shop/web:1", "privileged": true, "command": []string{"serve"},
 				"environment": []object{{"name": "MODE", "value": "safe"}}, "linuxParameters": object{"capabilities": object{"add": []string{"SYS_ADMIN"}}}}}}}
 	case "DescribeTasks":
-		return 200, object{"tasks": []object{{"taskArn": taskARN, "clusterArn": clusterARN, "taskDefinitionArn": defined, "group": "service:web", "desiredStatus": "RUNNING",
-			"enableExecuteCommand": true, "containers": []object{{"name": "web", "imageDigest": webDigest}},
+		return 200, object{"tasks": []object{{"taskArn": taskARN, "clusterArn": clusterARN, "taskDefinitionArn": defined, "group": "service:web", "desiredStatus": "RUNNING", "enableExecuteCommand": true,
+			"containers": []object{{"name": "web", "imageDigest": webDigest, "cpu": 0, "memory": "128"}}, // 0, not "0": as emulators write it
 			"overrides": object{"taskRoleArn": "arn:aws:iam::123456789012:role/admin", "containerOverrides": []object{{"name": "web", "command": []string{"sh"},
 				"environment": []object{{"name": "MODE", "value": "unsafe"}}}}}}}}
 	case "StopTask":
-		return 200, object{}
+		return 200, object{"task": object{"taskArn": taskARN, "containers": []object{{"name": "web", "cpu": 0, "memory": 128}}}}
 	}
 	return 400, object{"__type": "UnknownOperationException", "message": operation}
 }

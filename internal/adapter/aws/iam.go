@@ -60,7 +60,10 @@ func (i *IAM) Complete(ctx context.Context, r *admission.Role) error {
 	if fault.Of(err) == fault.Unknown { // else it is ours
 		err = refused(what, err, mayReadRole, "iam")
 	}
-	if fault.Is(err, fault.Unavailable) && !isMissing(err) || fault.Is(err, fault.Exhausted) {
+	if isMissing(err) {
+		err = fault.New(fault.NotFound, "%w", err).With("is it there already, and of this account? What a role permits is known once it is made")
+	}
+	if fault.Is(err, fault.Unavailable) || fault.Is(err, fault.Exhausted) {
 		return err
 	}
 	i.log.Warn("role not read", "role", r.ARN, "error", err, "remedy", fault.Remedy(err))
