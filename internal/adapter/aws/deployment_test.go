@@ -296,6 +296,35 @@ func TestRoles(t *testing.T) {
 	}
 }
 
+func TestRoleWithABoundary(t *testing.T) {
+	const arn = "arn:aws:iam::123456789012:role/team/web"
+	bounded := func(readable bool) func(string, url.Values) (int, string) {
+		return func(action string, form url.Values) (int, string) {
+			of := form.Get("PolicyArn")
+			switch {
+			case action == "GetRole":
+				return 200, `<Role><Arn>` + arn + `</Arn><RoleName>web</RoleName><Path>/team/</Path><RoleId>A</RoleId><CreateDate>2020-01-01T00:00:00Z</CreateDate>
+					<PermissionsBoundary><PermissionsBoundaryType>Policy</PermissionsBoundaryType><PermissionsBoundaryArn>arn:aws:iam::123456789012:policy/limit</PermissionsBoundaryArn></PermissionsBoundary></Role>`
+			case strings.HasSuffix(of, "/limit") && !readable:
+				return 403, "AccessDenied"
+			case strings.HasSuffix(of, "/limit") && action == "GetPolicyVersion":
+				return 200, `<PolicyVersion><Document>` + url.PathEscape(`{"Statement":[]}`) + `</Document><VersionId>v3</VersionId></PolicyVersion>`
+			}
+			return 0, ""
+		}
+	}
+	for _, readable := range []bool{true, false} {
+		iam(t, bounded(readable))
+		r := admission.Role{Use: "task", ARN: arn}
+		if err := aws.NewIAM(slog.New(slog.DiscardHandler)).Complete(t.Context(), &r); err != nil {
+			t.Fatal(err)
+		}
+		if r.Known != readable || readable && (!r.Bounded || string(r.Boundary) != `{"Statement":[]}` || len(r.Policies) != 2) {
+			t.Errorf("readable %v: %+v", readable, r)
+		}
+	}
+}
+
 func TestObjects(t *testing.T) {
 	var asked []string
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
