@@ -108,6 +108,7 @@ func (s *Service) verifyWatched(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
+		case <-s.own:
 		case <-tick.C:
 		}
 	}
@@ -132,6 +133,7 @@ func (s *Service) list(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	s.held = all
+	s.addWanted(s.Clock())
 	s.mu.Unlock()
 	return nil
 }
@@ -207,7 +209,7 @@ func (s *Service) verifyRegistry(ctx context.Context, w *watched, offs offs) (n 
 			inside[at] = p
 		}
 	}
-	due, err := s.Store.DueTrustWatched(ctx, s.Clock(), free, turnOf)
+	due, err := s.due(ctx, free)
 	if err != nil || len(due) == 0 {
 		return 0, err
 	}
@@ -229,6 +231,7 @@ func (s *Service) verifyRegistry(ctx context.Context, w *watched, offs offs) (n 
 		case err != nil || ctx.Err() != nil:
 			return n, err
 		case refused == nil:
+			s.unwant(due[i].TrustName)
 			delete(offs, whole)
 			delete(offs, at)
 			n++
@@ -240,6 +243,18 @@ func (s *Service) verifyRegistry(ctx context.Context, w *watched, offs offs) (n 
 		}
 	}
 	return n, nil
+}
+
+// due returns what is due of a registry's images: what somebody waits for, or else
+// what is due the longest.
+func (s *Service) due(ctx context.Context, all []store.TrustName) ([]store.TrustDue, error) {
+	if first := s.amongWanted(all); len(first) > 0 {
+		due, err := s.Store.DueTrustWatched(ctx, s.Clock(), first, turnOf)
+		if err != nil || len(due) > 0 {
+			return due, err
+		}
+	}
+	return s.Store.DueTrustWatched(ctx, s.Clock(), all, turnOf)
 }
 
 // verifyOwn verifies one image and keeps the verdict. Refused is why the registry
