@@ -107,6 +107,7 @@ type Service struct {
 	held   []watched        // what registries hold
 	wanted map[store.TrustName]wanted
 	unseen bool // some of what is wanted was not noted yet
+	behind bool // some of it is of a registry that was not listed yet
 }
 
 // lease is an image that an agent is at.

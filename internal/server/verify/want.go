@@ -19,6 +19,7 @@ const (
 type wanted struct {
 	registry, repository string // as the registry calls it
 	at                   time.Time
+	told                 bool // it is among what registries hold
 }
 
 // Want has an image that a registry holds verified before its turn comes, whether or
@@ -41,9 +42,12 @@ func (s *Service) Want(registry, repository string, n store.TrustName) bool {
 			return false
 		}
 	}
-	s.wanted[n] = wanted{registry, repository, now}
+	s.wanted[n] = wanted{registry: registry, repository: repository, at: now}
 	s.addWanted(now)
 	nudge(s.wake)
+	if s.behind {
+		nudge(s.own)
+	}
 	return true
 }
 
@@ -59,17 +63,30 @@ func (s *Service) addWanted(now time.Time) {
 		}
 		i := slices.IndexFunc(all, func(x watched) bool { return x.registry.Name == w.registry })
 		if i < 0 {
-			continue // its registry is not listed yet
-		}
-		full, err := trust.Repository(all[i].registry.Host + "/" + w.repository)
-		if err != nil || full != n.Repository || slices.Contains(all[i].names, n) {
+			s.behind = true // its registry is new
 			continue
 		}
-		all[i].names = append([]store.TrustName{n}, all[i].names...)
-		all[i].inside = append([]string{w.repository}, all[i].inside...)
-		s.unseen = true
+		full, err := trust.Repository(all[i].registry.Host + "/" + w.repository)
+		if err != nil || full != n.Repository {
+			continue
+		}
+		if !w.told {
+			w.told, s.unseen = true, true
+			s.wanted[n] = w
+		}
+		if !slices.Contains(all[i].names, n) {
+			all[i].names = append([]store.TrustName{n}, all[i].names...)
+			all[i].inside = append([]string{w.repository}, all[i].inside...)
+		}
 	}
 	s.held = all
+}
+
+// isBehind says whether something is wanted of a registry that was not listed yet.
+func (s *Service) isBehind() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.behind
 }
 
 // takeUnseen says whether something is wanted that was not noted yet.

@@ -20,7 +20,6 @@ func TestWhatSomebodyWaitsForIsVerifiedOutOfTurn(t *testing.T) {
 	f.watch("a", 1)
 	f.noted(1)
 	f.set(policy("x"), 0)
-	f.send(answer(f.wish(), true, nil))
 	f.eventually("what is known is verified", func() bool {
 		f.pass(10 * time.Millisecond)
 		return f.states()["a.example/app-0"] == store.TrustAllowed
@@ -40,6 +39,22 @@ func TestWhatSomebodyWaitsForIsVerifiedOutOfTurn(t *testing.T) {
 			t.Errorf("%s was read for a registry that it is not of", n)
 		}
 	}
+}
+
+// TestAnImageOfANewRegistryIsWaitedFor: a registry that was added since what
+// registries hold was looked through is looked for when somebody waits.
+func TestAnImageOfANewRegistryIsWaitedFor(t *testing.T) {
+	o := &own{say: func(_ asset.Registry, w link.VerifyWish) (trust.Verdict, error) { return verdictOn(w, true), nil }}
+	f := startOwn(t, o)
+	f.watch("a", 1)
+	f.noted(1)
+	f.set(policy("x"), 0)
+	f.watch("b", 1)
+	f.pass(time.Millisecond) // less than between two looks, and more than before one that somebody waits for
+	if !f.s.Want("b", "app-0", store.TrustName{Repository: "b.example/app-0", Digest: digest}) {
+		t.Fatal("it is not taken")
+	}
+	f.eventually("it is verified", func() bool { return f.states()["b.example/app-0"] == store.TrustAllowed })
 }
 
 func TestOnlySoMuchIsWaitedFor(t *testing.T) {

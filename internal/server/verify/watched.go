@@ -18,6 +18,8 @@ const (
 	Server = "server"
 	// listEvery is how often is looked what registries hold.
 	listEvery = 5 * time.Minute
+	// listAgain is how soon at most that is looked for again because somebody waits.
+	listAgain = 5 * time.Second
 	// maxWatched bounds the images of one registry that are verified, the newest, and
 	// maxWatchedAll those of all: each costs its registry some five requests a day.
 	maxWatched    = 5_000
@@ -91,7 +93,7 @@ func (s *Service) verifyWatched(ctx context.Context) {
 	for ctx.Err() == nil {
 		n := 0
 		var err error
-		if now := s.Clock(); now.Sub(listed) >= min(listEvery, s.Every*6) {
+		if now := s.Clock(); now.Sub(listed) >= min(listEvery, s.Every*6) || s.isBehind() && now.Sub(listed) >= min(listAgain, s.Every/2) {
 			if err = s.list(ctx); err == nil {
 				listed = now
 			}
@@ -132,8 +134,11 @@ func (s *Service) list(ctx context.Context) error {
 		all = append(all, w)
 	}
 	s.mu.Lock()
-	s.held = all
-	s.addWanted(s.Clock())
+	s.held, s.behind = all, false
+	if s.addWanted(s.Clock()); s.unseen {
+		nudge(s.wake)
+	}
+	s.behind = false // what is wanted of a registry that there is not is none of ours
 	s.mu.Unlock()
 	return nil
 }
