@@ -59,6 +59,9 @@ type BehaviourGroup struct {
 	Learning BehaviourLearning `json:"learning,omitzero"`
 	First    time.Time         `json:"first,omitzero"` // events of it
 	Last     time.Time         `json:"last,omitzero"`
+	// Position is the ID of the last event that its learner knows, or that was held
+	// against its profile.
+	Position int64 `json:"position,omitempty"`
 
 	// Running is how many of its workloads run, Violations how many of what lay
 	// outside nobody has permitted. Both are counted when they are read.
@@ -108,9 +111,11 @@ type BehaviourState struct {
 	State    []byte
 }
 
-// BehaviourMarks are how far comparing has come, and what holds for all groups.
+// BehaviourMarks are how far events are known, and what holds for all groups.
 type BehaviourMarks struct {
-	// Compared is the ID of the last event that was held against profiles.
+	// Learned is the ID of the last event that all learners know, as they are kept.
+	Learned int64
+	// Compared is that of the last event that was held against profiles.
 	Compared  int64
 	Promotion BehaviourPromotion
 }
@@ -232,8 +237,8 @@ type BehaviourPermits interface {
 
 // BehaviourChange is what has become another, together.
 type BehaviourChange struct {
-	// Compared moves on how far comparing has come; 0 leaves it.
-	Compared int64
+	// Learned and Compared move on how far events are known; 0 leaves them.
+	Learned, Compared int64
 	// Promotion is what holds for all groups; nil leaves it.
 	Promotion *BehaviourPromotion
 	// Groups are inserted or replaced; of a new one that finds no room below

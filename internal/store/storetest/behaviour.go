@@ -54,17 +54,17 @@ func testBehaviourChange(k *kit) {
 		Promotion: &store.BehaviourPromotion{After: time.Hour, Act: store.PromotePropose, To: profile.Monitor},
 		Proposal:  &store.BehaviourProposal{Mode: profile.Protect, At: base(), Why: "settled"}, Revision: 3,
 		Settled:  profile.Settled{Measure: 0.5, Since: base(), Waits: []string{"a night"}},
-		Learning: store.BehaviourLearning{Version: "sha256:2", Until: base()}, First: base(), Last: base().Add(time.Minute),
+		Learning: store.BehaviourLearning{Version: "sha256:2", Until: base()}, First: base(), Last: base().Add(time.Minute), Position: 17,
 	}
 	state := store.BehaviourState{Group: group.Group, Position: 17, State: []byte(strings.Repeat("state ", 1000))}
 	k.change(store.BehaviourChange{
-		Compared: 18, Promotion: &store.BehaviourPromotion{After: time.Minute, Act: store.PromoteDo, To: profile.Protect},
+		Learned: 17, Compared: 18, Promotion: &store.BehaviourPromotion{After: time.Minute, Act: store.PromoteDo, To: profile.Protect},
 		Groups: []store.BehaviourGroup{group}, States: []store.BehaviourState{state},
 		Violations: []profile.Violation{violationOf(group.Group, "a", base(), 2)},
 	})
 	marks, err := k.st.BehaviourMarks(k.ctx)
 	k.ok(err)
-	same(k, "marks", marks, store.BehaviourMarks{Compared: 18, Promotion: store.BehaviourPromotion{After: time.Minute, Act: store.PromoteDo, To: profile.Protect}})
+	same(k, "marks", marks, store.BehaviourMarks{Learned: 17, Compared: 18, Promotion: store.BehaviourPromotion{After: time.Minute, Act: store.PromoteDo, To: profile.Protect}})
 	got, err := k.st.BehaviourGroup(k.ctx, group.Group)
 	k.ok(err)
 	group.Violations = 1
