@@ -33,6 +33,7 @@ type agentOptions struct {
 	scanImages bool
 	verify     bool
 	admission  admissionOptions
+	hold       holdOptions
 }
 
 func (o *agentOptions) flags(c *cobra.Command) {
@@ -46,6 +47,7 @@ func (o *agentOptions) flags(c *cobra.Command) {
 	f.BoolVar(&o.verify, "verify-images", true, "verify images of this engine by the server's trust policy, which asks their registries for signatures")
 	f.BoolVar(&o.scanImages, "scan-images", true, "scan images of this engine when the server asks, in a process of lowest priority")
 	o.admission.flags(c)
+	o.hold.flags(c)
 }
 
 func newAgent(g *globals) *cobra.Command {
@@ -92,6 +94,10 @@ func (g *globals) watch(ctx context.Context, o agentOptions, log *slog.Logger) e
 		return errors.Join(err, door.close())
 	}
 	parts.Server, parts.Decider = client, door.keeps()
+	held, err := g.openHolder(o, joined.AgentID(), client, &parts, log)
+	if err != nil {
+		return errors.Join(err, door.close(), parts.Sensors.Close())
+	}
 	calmCollector(o.admission.plugin)
 	log = log.With("hall", "agent")
 	keeping, stop := context.WithCancel(ctx)
@@ -101,7 +107,7 @@ func (g *globals) watch(ctx context.Context, o agentOptions, log *slog.Logger) e
 	err = agent.New(g.agentConfig(joined.AgentID(), o), parts, log).Run(ctx)
 	stop()
 	wg.Wait()
-	return errors.Join(err, parts.Sensors.Close())
+	return errors.Join(err, held.close(), parts.Sensors.Close())
 }
 
 // joined opens what the agent proves itself with, and the link to its server.

@@ -60,8 +60,8 @@ func TestSchemaOfNotifications(t *testing.T) {
 		Remedy: "r", LeftOut: 1, Image: &notice.Image{References: []string{"a"}, Digest: "d", Groups: []string{"g"}},
 		Findings: []notice.Finding{{Fixed: "2", Exploited: true, InUse: true, Remedy: "r"}},
 	}}}
-	hold(t, "notification", &schema, full, true)
-	hold(t, "notification", &schema, notice.Notification{Notices: []notice.Notice{{}}}, false)
+	holdOpen(t, "notification", &schema, full, true)
+	holdOpen(t, "notification", &schema, notice.Notification{Notices: []notice.Notice{{}}}, false)
 }
 
 // node is the part of JSON Schema that the documentation uses.
@@ -71,9 +71,9 @@ type node struct {
 	Items      *node            `json:"items"`
 }
 
-// hold reports what v has and the schema does not, and what it lacks: of all
+// holdOpen reports what v has and the schema does not, and what it lacks: of all
 // properties, or of those that are required.
-func hold(t *testing.T, at string, s *node, v any, all bool) {
+func holdOpen(t *testing.T, at string, s *node, v any, all bool) {
 	t.Helper()
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -83,10 +83,10 @@ func hold(t *testing.T, at string, s *node, v any, all bool) {
 	if err := json.Unmarshal(b, &x); err != nil {
 		t.Fatal(err)
 	}
-	s.hold(t, at, x, all)
+	s.holdOpen(t, at, x, all)
 }
 
-func (s *node) hold(t *testing.T, at string, x any, all bool) {
+func (s *node) holdOpen(t *testing.T, at string, x any, all bool) {
 	t.Helper()
 	switch x := x.(type) {
 	case []any:
@@ -95,7 +95,7 @@ func (s *node) hold(t *testing.T, at string, x any, all bool) {
 			return
 		}
 		for _, e := range x {
-			s.Items.hold(t, at+"[]", e, all)
+			s.Items.holdOpen(t, at+"[]", e, all)
 		}
 	case map[string]any:
 		for name, e := range x {
@@ -104,7 +104,7 @@ func (s *node) hold(t *testing.T, at string, x any, all bool) {
 				t.Errorf("%s.%s is not in the schema", at, name)
 				continue
 			}
-			p.hold(t, at+"."+name, e, all)
+			p.holdOpen(t, at+"."+name, e, all)
 		}
 		need := s.Required
 		if all {

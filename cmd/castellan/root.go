@@ -62,7 +62,7 @@ a token.
 	f.StringVar(&g.colour, "color", "auto", "colour in tables: auto (on a terminal, unless NO_COLOR is set), always, never")
 	root.AddGroup(&cobra.Group{ID: "build", Title: "Build"}, &cobra.Group{ID: "run", Title: "Run"}, &cobra.Group{ID: "ask", Title: "Ask"}, &cobra.Group{ID: "manage", Title: "Manage"})
 	for group, cmds := range map[string][]*cobra.Command{
-		"build":  {newScan(g), newTrust(g), newAdmit(g)},
+		"build":  {newScan(g), newTrust(g), newAdmit(g), newHarden(g)},
 		"run":    {newUp(g), newServer(g), newAgent(g)},
 		"ask":    {newStatus(g), newWorkloads(g), newTop(g), newEvents(g), newImages(g), newVulnerabilities(g), newSecrets(g), newFaults(g), newMalware(g), newRegistries(g), newAgents(g)},
 		"manage": {newAcceptances(g), newOwners(g), newNotify(g), newUsers(g), newTokens(g)},

@@ -72,6 +72,15 @@ func (g *globals) up(ctx context.Context, so serverOptions, ao agentOptions, log
 		}
 	}()
 	parts.Server, parts.Decider = intake, door.keeps()
+	held, err := g.openHolder(ao, id, intake, &parts, log)
+	if err != nil {
+		return errors.Join(err, door.close())
+	}
+	defer func() {
+		if err := held.close(); err != nil {
+			log.Error("what holds containers is not closed cleanly", "error", err)
+		}
+	}()
 	h.server.Reserve(id)
 	a := agent.New(g.agentConfig(id, ao), parts, log.With("hall", "agent"))
 

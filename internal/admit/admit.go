@@ -53,9 +53,13 @@ const MaxBytes = policy.MaxBytes
 // MaxReasons is how many reasons a verdict has at most.
 const MaxReasons = decide.MaxReasons
 
-// Policy is an admission policy that was read and compiled. It never changes:
-// many may decide by it at once. A nil *Policy denies everything.
-type Policy struct{ p *policy.Policy }
+// Policy is an admission policy that was read and compiled. What it says
+// never changes, and many may decide by it at once; it remembers what its rules said
+// of facts that last. A nil *Policy denies everything.
+type Policy struct {
+	p      *policy.Policy
+	memory decide.Memory
+}
 
 // Load reads a policy from a file.
 func Load(name string) (*Policy, error) {
@@ -85,7 +89,7 @@ func Read(b []byte, name string) (*Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Policy{p}, nil
+	return &Policy{p: p}, nil
 }
 
 // Problems returns what is wrong with a policy by the error of Load or Read, nil
@@ -95,7 +99,10 @@ func Problems(err error) []Problem { return policy.ProblemsOf(err) }
 // Decide decides on a request. It never fails: what can't be decided within the
 // policy's time limit, or at all, is answered as the policy declares for the door.
 func (p *Policy) Decide(ctx context.Context, r *admission.Request, g Given) admission.Verdict {
-	return decide.Decide(ctx, p.inner(), r, g)
+	if p == nil {
+		return decide.Decide(ctx, nil, nil, r, g)
+	}
+	return decide.Decide(ctx, p.p, &p.memory, r, g)
 }
 
 // Explain decides as Decide does, and says of each rule what became of it.
@@ -171,7 +178,7 @@ func (p *Policy) Enforced() *Policy {
 	if p == nil {
 		return nil
 	}
-	return &Policy{p.p.Enforced()}
+	return &Policy{p: p.p.Enforced()}
 }
 
 // ShowParameter writes a parameter's value as a policy would have it.

@@ -47,6 +47,12 @@ type Host interface {
 	Usage() asset.Usage
 }
 
+// Teller tells of events beside the sensors: what the kernel refused.
+type Teller interface {
+	// Run hands over what happens until ctx ends, as Sensors.Run does.
+	Run(ctx context.Context, emit func([]event.Event)) error
+}
+
 // Lister lists what runs with the exact start times that the sensors tell.
 type Lister interface {
 	// Running lists what runs now, container or not, without the kernel's own
@@ -80,6 +86,16 @@ type Decider interface {
 	// Wish says that the server told of another policy or other exceptions.
 	Wish(w link.AdmissionWish)
 	// Run keeps it up to date until ctx ends.
+	Run(ctx context.Context)
+}
+
+// Holder holds containers to what their groups normally do; *hold.Keeper is it.
+type Holder interface {
+	// Wish says that the server told of other rules.
+	Wish(w link.BehaviourWish)
+	// Seen says what the engine knows of containers: all of them with complete.
+	Seen(list []asset.Workload, complete bool)
+	// Run keeps it up to date until ctx ends; what is in force stays so.
 	Run(ctx context.Context)
 }
 

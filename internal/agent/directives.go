@@ -50,6 +50,8 @@ type directives struct {
 	verify func(w link.VerifyWish, issued time.Time)
 	// admission is told by what deployments are decided; nil: nothing is here.
 	admission func(link.AdmissionWish)
+	// behaviour is told by what containers are held; nil: none is here.
+	behaviour func(link.BehaviourWish)
 	log       *slog.Logger
 
 	mu       sync.Mutex
@@ -106,6 +108,10 @@ func (d *directives) obey(ctx context.Context, w link.Directive) {
 	case w.Kind == link.DirectiveAdmission && w.Admission != nil:
 		if d.admission != nil {
 			d.admission(*w.Admission)
+		}
+	case w.Kind == link.DirectiveBehaviour && w.Behaviour != nil:
+		if d.behaviour != nil {
+			d.behaviour(*w.Behaviour)
 		}
 	default:
 		d.log.Warn("directive not understood: the server is newer than this agent", "directive_kind", w.Kind)

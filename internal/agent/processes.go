@@ -34,6 +34,7 @@ func (p *processes) observe(e *event.Event) {
 	p.oneKey(e)
 	switch {
 	case e.Count > 0: // of many, and this one of them may be long gone
+	case e.Reaction != event.ReactionNone: // refused, or told by the sensors too
 	case e.Kind == event.KindFork:
 		p.forked(e)
 	case e.Kind == event.KindExec:

@@ -172,3 +172,17 @@ func TestExactStartsAreAskedForFirst(t *testing.T) {
 		})
 	}
 }
+
+// A program that was refused is not what the process runs.
+func TestRefusedExecIsNotRun(t *testing.T) {
+	p := newProcesses(nil)
+	key := event.Key{PID: 7, Start: 1}
+	p.observe(&event.Event{Kind: event.KindExec, Process: event.Process{Key: key, Executable: "/bin/sh"}, Exec: &event.Exec{Args: []string{"sh"}}})
+	refused := event.Event{Kind: event.KindExec, Reaction: event.ReactionDenied, Process: event.Process{Key: key, Executable: "/tmp/x"}, Exec: &event.Exec{Args: []string{"x"}}}
+	p.observe(&refused)
+	exit := event.Event{Kind: event.KindExit, Process: event.Process{Key: key}, Exit: &event.Exit{}}
+	p.observe(&exit)
+	if exit.Process.Executable != "/bin/sh" {
+		t.Errorf("the process ran %q, want /bin/sh", exit.Process.Executable)
+	}
+}

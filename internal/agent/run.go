@@ -64,6 +64,8 @@ type Parts struct {
 	Verifier   Verifier  // nil: images are not verified here
 	UseReader  UseReader // nil: files in use are not told
 	Decider    Decider   // nil: deployments are not decided here
+	Holder     Holder    // nil: nothing is held to profiles here
+	Tellers    []Teller  // of what the kernel did about what lies outside profiles
 }
 
 // Agent watches one host. Make it with New and call Run once.
@@ -112,6 +114,9 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Agent {
 	if parts.Decider != nil {
 		a.wishes.admission = parts.Decider.Wish
 	}
+	if parts.Holder != nil {
+		a.wishes.behaviour = parts.Holder.Wish
+	}
 	return a
 }
 
@@ -134,6 +139,13 @@ func (a *Agent) Run(ctx context.Context) error {
 			stop()
 		}
 	})
+	for _, t := range a.parts.Tellers {
+		wg.Go(func() {
+			if err := t.Run(watching, a.sensed); err != nil && watching.Err() == nil {
+				a.log.Error("what the kernel refuses is not told any more", "error", err)
+			}
+		})
+	}
 	wg.Go(func() {
 		if err := a.parts.Engine.Watch(watching, func(inv asset.Inventory) { a.inventory(watching, inv) }); err != nil && watching.Err() == nil {
 			a.log.Error("engine watch ended", "error", err)
@@ -154,6 +166,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	if a.parts.Decider != nil {
 		wg.Go(func() { a.parts.Decider.Run(watching) })
+	}
+	if a.parts.Holder != nil {
+		wg.Go(func() { a.parts.Holder.Run(watching) })
 	}
 	if a.parts.UseReader != nil {
 		wg.Go(func() { a.uses.run(watching, a.procs.inContainers) })
@@ -224,14 +239,16 @@ func (a *Agent) introduce(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// sensed takes what the sensors saw. It runs on the sensors' goroutine and
-// never waits for the server.
+// sensed takes what the sensors saw, or a teller tells. It runs on their goroutines
+// and never waits for the server.
 func (a *Agent) sensed(events []event.Event) {
 	for i := range events {
 		a.procs.observe(&events[i])
 		if id := events[i].WorkloadID; id != "" {
 			a.workloads.sensed(id, events[i].Time)
-			a.uses.started(&events[i])
+			if events[i].Reaction == event.ReactionNone {
+				a.uses.started(&events[i])
+			}
 		}
 	}
 	a.queue.Push(events)
@@ -242,6 +259,9 @@ func (a *Agent) sensed(events []event.Event) {
 func (a *Agent) inventory(ctx context.Context, inv asset.Inventory) {
 	if a.parts.Identifier != nil && len(inv.Workloads) > 0 {
 		a.parts.Identifier.Identify(ctx, inv.Workloads)
+	}
+	if a.parts.Holder != nil && inv.Engine.Connected {
+		a.parts.Holder.Seen(inv.Workloads, inv.Complete)
 	}
 	if changed := a.workloads.put(inv); changed {
 		if inv.Engine.Connected {

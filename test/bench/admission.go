@@ -91,8 +91,21 @@ func (g *guarding) close() error {
 	return err
 }
 
-// benchAdmission runs containers on two engines in turn, one under the plugin.
+// benchAdmission times decisions of a server, decisions that nothing is ready for, and
+// containers under the plugin.
 func benchAdmission(ctx context.Context, o options) (rows []row, err error) {
+	for _, measure := range []func(context.Context, options) ([]row, error){askedAdmission, coldAdmission, guardedRuns} {
+		more, err := measure(ctx, o)
+		rows = append(rows, more...)
+		if err != nil {
+			return rows, err
+		}
+	}
+	return rows, nil
+}
+
+// guardedRuns runs containers on two engines in turn, one under the plugin.
+func guardedRuns(ctx context.Context, o options) (rows []row, err error) {
 	command, err := exec.LookPath("docker")
 	if err != nil {
 		return nil, fmt.Errorf("find the docker command: %w", err)

@@ -44,6 +44,9 @@ const (
 	trustTrip    = 20 * time.Millisecond
 )
 
+// signingPolicy is by what the images must be signed.
+const signingPolicy = `{"version": 1, "roots": {"keys": {"build": "bench.pub"}}, "signers": {"build": {"key": "build"}}, "images": [{"match": "**", "require": [{"signers": ["build"]}]}]}`
+
 // signing is a registry of signed images, and what verifies them.
 type signing struct {
 	host     string
@@ -103,8 +106,7 @@ func openSigning(dir string) (*signing, error) {
 	if err := os.WriteFile(s.pub, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o600); err != nil {
 		return nil, err
 	}
-	const policy = `{"version": 1, "roots": {"keys": {"build": "bench.pub"}}, "signers": {"build": {"key": "build"}}, "images": [{"match": "**", "require": [{"signers": ["build"]}]}]}`
-	if s.policy, err = trust.Read([]byte(policy), "bench", trust.Folder(dir)); err != nil {
+	if s.policy, err = trust.Read([]byte(signingPolicy), "bench", trust.Folder(dir)); err != nil {
 		return nil, err
 	}
 	door, err := sigstore.New(s.policy.Roots(), sigstore.Options{})

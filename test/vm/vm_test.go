@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/castellan-security/castellan/internal/harden"
 	"github.com/castellan-security/castellan/internal/need"
 	"github.com/castellan-security/castellan/test/vm"
 	"github.com/castellan-security/castellan/test/vm/guest"
@@ -59,7 +60,7 @@ func runGuest(t *testing.T, arch string) {
 
 	built := build(ctx, t, goTool, arch)
 	initramfs := filepath.Join(t.TempDir(), "initramfs")
-	pack(t, m, initramfs, built, compile(ctx, t, parser, "guest/confined.apparmor"))
+	pack(t, m, initramfs, built, compile(ctx, t, parser, "guest/confined.apparmor"), compile(ctx, t, parser, hardened(t)))
 	limit := fmt.Sprintf("-test.timeout=%v", bootLimit)
 	console, err := vm.Boot(ctx, m, initramfs, append(selected(), "-test.v=test2json", limit)...)
 	if console == nil {
@@ -129,11 +130,27 @@ func lookAtSources(t *testing.T) {
 	}
 }
 
+// hardened writes what castellan harden writes for AppArmor, and returns the file.
+func hardened(t *testing.T) string {
+	t.Helper()
+	p := guest.HardenedProfile()
+	r, err := harden.Compile(&p, harden.Options{Outputs: []harden.Output{harden.AppArmor}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), r.Files[0].Name)
+	if err := os.WriteFile(file, []byte(r.Files[0].Content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
 // compile turns an AppArmor profile into the binary form that the kernel
-// takes; it needs no kernel with AppArmor.
+// takes; it needs no kernel with AppArmor, and so is told what the guest's has:
+// without that, the parser leaves out what an old kernel would not hold.
 func compile(ctx context.Context, t *testing.T, parser, profile string) []byte {
 	t.Helper()
-	return run(ctx, t, nil, parser, "--stdout", "--skip-kernel-load", "--skip-cache", profile)
+	return run(ctx, t, nil, parser, "--stdout", "--skip-kernel-load", "--skip-cache", "--kernel-features", "/etc/apparmor.d/abi/3.0", profile)
 }
 
 func run(ctx context.Context, t *testing.T, env []string, name string, args ...string) []byte {
@@ -150,7 +167,7 @@ func run(ctx context.Context, t *testing.T, env []string, name string, args ...s
 }
 
 // pack writes the initial RAM file system.
-func pack(t *testing.T, m need.Machine, file string, b binaries, policy []byte) {
+func pack(t *testing.T, m need.Machine, file string, b binaries, policy, hardened []byte) {
 	t.Helper()
 	out, err := os.Create(file)
 	if err != nil {
@@ -162,6 +179,7 @@ func pack(t *testing.T, m need.Machine, file string, b binaries, policy []byte) 
 	a.Dir("tmp")
 	a.File(guest.Marker, 0o644, nil)
 	a.File(guest.Policy, 0o644, policy)
+	a.File(guest.Hardened, 0o644, hardened)
 	a.File("init", 0o755, content(t, b.init))
 	a.File(guest.Tests, 0o755, content(t, b.tests))
 	a.File(guest.Subject, 0o755, content(t, b.subject))

@@ -57,6 +57,7 @@ type Sensors struct {
 	on     *shared   // nil when no sensor ever ran
 	all    []*loaded // in the order of Names; the slice itself never changes
 	ring   uint32    // bytes
+	first  firstCalls
 	// resumed says that Run has told what there was before the sensors.
 	resumed bool
 }
@@ -232,6 +233,9 @@ func (s *Sensors) Close() error {
 	s.closed = true
 	s.lister.close()
 	var errs []error
+	if err := s.first.close(); err != nil {
+		errs = append(errs, fmt.Errorf("detach what notes system calls: %w", err))
+	}
 	for _, l := range s.all {
 		s.refresh(l)
 		if l.state == asset.SensorRunning {

@@ -19,6 +19,9 @@
 //   - kernel.bpf.h: the kernel's structs, with the fields that are read and no
 //     others; CO-RE moves each access to where the running kernel has the field
 //
+// Beside the sensors, firstcall.bpf.c notes which system calls a container makes,
+// for those that Sensors.Learn names.
+//
 // The package needs Linux 5.8 or later with BTF, and CAP_BPF with CAP_PERFMON
 // (or CAP_SYS_ADMIN; the network and DNS sensors CAP_NET_ADMIN too). It uses BTF
 // raw tracepoints, iterators and programs of cgroups only, so it also works

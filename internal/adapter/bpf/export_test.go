@@ -1,5 +1,7 @@
 package bpf
 
+import "log/slog"
+
 // CallNumber returns the number of a system call on this architecture.
 func CallNumber(name string) (uint32, bool) {
 	n, ok := callNumbers[name]
@@ -12,3 +14,8 @@ func (s *Sensors) AttachPacketsSingly() { s.on.packets.refused = true }
 
 // HasPacketBoard says whether one program looks at packets for all sensors.
 func (s *Sensors) HasPacketBoard() bool { return s.on.packets.there() }
+
+// OpenNetGuardAs is OpenNetGuard of another version of this program.
+func OpenNetGuardAs(dir, generation string, log *slog.Logger) (*NetGuard, error) {
+	return openNetGuard(dir, generation, log)
+}

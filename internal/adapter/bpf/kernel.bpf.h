@@ -275,6 +275,7 @@ struct css_set {
 
 struct thread_info {
 	u32 status; /* of x86 alone */
+	unsigned long flags;
 };
 
 struct task_struct {

@@ -195,6 +195,9 @@ func (r *reading) beside(last bool) {
 		}
 	}
 	if ticks {
+		if err := r.s.first.tell(r.d.clock.Time(bootNow()), hand); err != nil {
+			r.s.log.Error("first system calls are not told", "error", err)
+		}
 		r.ticked = now
 		r.s.seekOverlay()
 	}

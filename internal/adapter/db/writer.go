@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 )
 
@@ -150,6 +151,9 @@ func (w *writer) bulk(ctx context.Context, into, conflict string, width int, val
 				return err
 			}
 			values = values[size:]
+			if n > 1 && len(values) > 0 {
+				runtime.Gosched() // thousands of rows take a while, and others wait
+			}
 		}
 	}
 	return nil

@@ -32,6 +32,7 @@ import (
 const (
 	MaxExpression = 4096
 	maxNesting    = 50
+	maxLists      = 8       // within each other; types of such lists are compared in full, which takes the square of it
 	maxCost       = 250_000 // in CEL's own units: some hundredths of a second; one look at each of 10,000 vulnerabilities is a quarter of it
 	checkEvery    = 100     // steps of a loop between two looks at the clock
 )
@@ -111,9 +112,15 @@ func (c *Compiler) env(k *Kind, params []Param) (*cel.Env, error) {
 // Expression is a compiled expression.
 type Expression struct {
 	Text    string
+	Basis   Basis
 	program cel.Program
-	loops   bool // it goes through lists: it is limited while it runs
+	loops   bool        // it goes through lists: it is limited while it runs
+	quick   cel.Program // of one that loops: without limits, for little work
+	work    work
 }
+
+// Loops says that it goes through lists: asking it takes its time.
+func (e *Expression) Loops() bool { return e.loops }
 
 // Condition compiles an expression that is true or false. The error is a
 // *Complaint where it is about the text.
@@ -135,8 +142,14 @@ func (c *Compiler) compile(k *Kind, params []Param, text string) (*Expression, *
 		return nil, nil, fmt.Errorf("prepare conditions: %w", err)
 	}
 	c.provider.missed.in = nil
-	parsed, issues := env.Compile(text)
+	parsed, issues := env.Parse(text)
 	if issues.Err() != nil {
+		return nil, nil, c.complain(k, params, issues)
+	}
+	if n := listsWithin(parsed.NativeRep().Expr()); n > maxLists {
+		return nil, nil, &Complaint{Text: fmt.Sprintf("%d lists, maps or results of map() within each other: at most %d are read", n, maxLists), Remedy: "make it of fewer", Line: 1, Column: 1}
+	}
+	if parsed, issues = env.Check(parsed); issues.Err() != nil {
 		return nil, nil, c.complain(k, params, issues)
 	}
 	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
@@ -153,7 +166,12 @@ func (c *Compiler) compile(k *Kind, params []Param, text string) (*Expression, *
 	if made != "" {
 		return nil, nil, &Complaint{Text: "a condition can't make a " + made, Line: 1, Column: 1}
 	}
+	e.Basis = basisOf(c.Schema, k, parsed.NativeRep())
 	if e.loops {
+		e.work = workOf(c.Schema, parsed.NativeRep())
+		if e.quick, err = env.Program(parsed, options...); err != nil {
+			return nil, nil, &Complaint{Text: err.Error(), Line: 1, Column: 1}
+		}
 		options = append(options, cel.CostLimit(maxCost), cel.InterruptCheckFrequency(checkEvery))
 	}
 	if e.program, err = env.Program(parsed, options...); err != nil {
@@ -275,11 +293,15 @@ func (e *Expression) Holds(ctx context.Context, s *Scope) (holds bool, missing *
 }
 
 func (e *Expression) value(ctx context.Context, s *Scope) (ref.Val, error) {
+	program := e.program
 	if e.loops {
-		v, _, err := e.program.ContextEval(ctx, s)
-		return v, err
+		if !e.work.within(maxUncounted, s.View) {
+			v, _, err := program.ContextEval(ctx, s)
+			return v, err
+		}
+		program = e.quick
 	}
-	v, _, err := e.program.Eval(s)
+	v, _, err := program.Eval(s)
 	return v, err
 }
 

@@ -37,7 +37,7 @@ func request() (*condition.Schema, *condition.Scope) {
 		panic(err)
 	}
 	var scope *condition.Scope
-	s.Kind("container").Each(v, func(x *condition.Scope) bool { scope = x.Keep(); return true })
+	s.Kind("container").Each(v, nil, func(x *condition.Scope) bool { scope = x.Keep(); return true })
 	return s, scope
 }
 

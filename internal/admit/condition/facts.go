@@ -10,7 +10,41 @@ import (
 
 // factStructs are what is known of an image.
 func factStructs() []*Struct {
-	return []*Struct{scanStruct(), vulnerabilityStruct(), foundStruct(), trustStruct(), signerStruct(), repositoryStruct()}
+	known := []*Struct{scanStruct(), vulnerabilityStruct(), foundStruct(), trustStruct(), signerStruct()}
+	for _, s := range known {
+		s.facts = true
+	}
+	return append(known, repositoryStruct())
+}
+
+// one is a time that there is once, or not at all.
+func one(t time.Time) []time.Time { return []time.Time{t} }
+
+// endOfLife, trustEnds, published and signed are times by which fields follow the
+// clock.
+func endOfLife(f *admission.Facts) []time.Time {
+	if f.Scan.EndOfLife == nil {
+		return nil
+	}
+	return one(*f.Scan.EndOfLife)
+}
+
+func trustEnds(f *admission.Facts) []time.Time { return one(f.Trust.Until) }
+
+func published(f *admission.Facts) []time.Time {
+	out := make([]time.Time, len(f.Scan.Vulnerabilities))
+	for i := range out {
+		out[i] = f.Scan.Vulnerabilities[i].Published
+	}
+	return out
+}
+
+func signed(f *admission.Facts) []time.Time {
+	out := make([]time.Time, len(f.Trust.Signers))
+	for i := range out {
+		out[i] = f.Trust.Signers[i].At
+	}
+	return out
 }
 
 // elapsed is how long ago a time is that may not be known.
@@ -26,11 +60,13 @@ func elapsed[T any](name, doc, what string, get func(*T) time.Time) Field {
 func scanStruct() *Struct {
 	type T = admission.Scan
 	return &Struct{Name: "Scan", Doc: "How an image was scanned.", Fields: []Field{
-		elapsed("age", "how long ago the image was read", "the time of the scan", func(v *T) time.Time { return v.At }),
-		elapsed("database_age", "how old the advisories were that it was last held against", "the age of the advisories", func(v *T) time.Time { return v.Database }),
+		elapsed("age", "how long ago the image was read", "the time of the scan", func(v *T) time.Time { return v.At }).
+			at(func(f *admission.Facts) []time.Time { return one(f.Scan.At) }),
+		elapsed("database_age", "how old the advisories were that it was last held against", "the age of the advisories", func(v *T) time.Time { return v.Database }).
+			at(func(f *admission.Facts) []time.Time { return one(f.Scan.Database) }),
 		flag("incomplete", "something of the image could not be looked at", func(v *T) bool { return v.Lost }),
 		text("distribution", "its distribution, as it names itself", func(v *T) string { return v.Distribution }),
-		{Name: "end_of_life", Type: "bool", Doc: "its distribution gets no fixes any more", get: func(o *Object) any {
+		{Name: "end_of_life", Type: "bool", Doc: "its distribution gets no fixes any more", times: endOfLife, get: func(o *Object) any {
 			end := of[T](o).EndOfLife
 			if end == nil {
 				return types.False
@@ -60,7 +96,7 @@ func vulnerabilityStruct() *Struct {
 		field("epss", "double", "probability that it is exploited in the next 30 days, 0 to 1; 0 if nobody gave one", func(v *T) any { return types.Double(v.EPSS) }),
 		flag("kev", "it is known to be exploited (CISA's catalogue)", func(v *T) bool { return v.KEV }),
 		flag("in_use", "a running container has used the package", func(v *T) bool { return v.InUse }),
-		elapsed("age", "how long ago it was published; unknown if nobody tells", "the date on which the vulnerability was published", func(v *T) time.Time { return v.Published }),
+		elapsed("age", "how long ago it was published; unknown if nobody tells", "the date on which the vulnerability was published", func(v *T) time.Time { return v.Published }).at(published),
 		flag("accepted", "somebody decided to live with it", func(v *T) bool { return v.Accepted }),
 	}}
 }
@@ -79,7 +115,7 @@ func foundStruct() *Struct {
 func trustStruct() *Struct {
 	type T = admission.Trust
 	return &Struct{Name: "Trust", Doc: "What the trust policy says of an image.", Fields: []Field{
-		{Name: "allowed", Type: "bool", Doc: "all those vouched for it who must, and what they said still holds", get: func(o *Object) any {
+		{Name: "allowed", Type: "bool", Doc: "all those vouched for it who must, and what they said still holds", times: trustEnds, get: func(o *Object) any {
 			t := of[T](o)
 			if t.Until.IsZero() {
 				return types.Bool(t.Allowed)
@@ -87,7 +123,7 @@ func trustStruct() *Struct {
 			o.view.clock = true
 			return types.Bool(t.Allowed && o.view.Now.Before(t.Until))
 		}},
-		{Name: "why", Type: "string", Doc: "why it isn't allowed", get: func(o *Object) any {
+		{Name: "why", Type: "string", Doc: "why it isn't allowed", times: trustEnds, get: func(o *Object) any {
 			t := of[T](o)
 			if t.Allowed && !t.Until.IsZero() && !o.view.Now.Before(t.Until) {
 				return types.String("what was verified holds since " + t.Until.Format(time.RFC3339) + " no longer")
@@ -106,7 +142,7 @@ func signerStruct() *Struct {
 		text("identity", "who it is", func(v *T) string { return v.Identity }),
 		text("kind", "sigstore or notary", func(v *T) string { return v.Kind }),
 		text("attests", "type of an attestation; empty for a signature", func(v *T) string { return v.Attests }),
-		elapsed("age", "how long ago it was made", "the time of the signature", func(v *T) time.Time { return v.At }),
+		elapsed("age", "how long ago it was made", "the time of the signature", func(v *T) time.Time { return v.At }).at(signed),
 	}}
 }
 

@@ -48,14 +48,7 @@ func functions(s *Schema) []cel.EnvOption {
 	}
 	return []cel.EnvOption{
 		two("like", like), two("under", under), two("exposes", func(p, folder string) bool { return exposes(p, folder) }),
-		cel.Function("days", cel.Overload("days_int", []*cel.Type{cel.IntType}, cel.DurationType, cel.UnaryBinding(func(v ref.Val) ref.Val {
-			const most = 100 * 365
-			n := v.(types.Int)
-			if n < 0 || n > most {
-				return types.NewErr("days(%d): want 0 to %d", n, most)
-			}
-			return types.Duration{Duration: time.Duration(n) * 24 * time.Hour}
-		}))),
+		cel.Function("days", cel.Overload("days_int", []*cel.Type{cel.IntType}, cel.DurationType, cel.UnaryBinding(days))),
 		cel.Function("covers", cel.MemberOverload("statement_covers", []*cel.Type{statement, cel.StringType}, cel.BoolType, cel.BinaryBinding(func(a, b ref.Val) ref.Val {
 			return types.Bool(of[grant.Statement](a.(*Object)).Covers(string(b.(types.String))))
 		}))),
@@ -67,6 +60,16 @@ func functions(s *Schema) []cel.EnvOption {
 				return roleAllows(a.(*Object), plain(b))
 			}))),
 	}
+}
+
+// days is so many days.
+func days(v ref.Val) ref.Val {
+	const most = 100 * 365
+	n := v.(types.Int)
+	if n < 0 || n > most {
+		return types.NewErr("days(%d): want 0 to %d", n, most)
+	}
+	return types.Duration{Duration: time.Duration(n) * 24 * time.Hour}
 }
 
 // plain returns the texts of a list.

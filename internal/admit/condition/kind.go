@@ -20,8 +20,23 @@ type Kind struct {
 	// Many says that there may be hundreds of it: they are told as one reason.
 	Many bool
 
+	// OfImage says that it is an image or something that was found in one.
+	OfImage bool
+
 	each func(*View, func(*Scope) bool)
 }
+
+// Answer is what a condition said of one of the things that rules of a kind find in
+// an image, in their order.
+type Answer struct {
+	Index int32
+	Holds bool // otherwise it has to be asked
+}
+
+// Recall returns what a condition said of n things of an image when it was asked
+// before; those that aren't among the answers it doesn't hold for. known is false
+// if each must be asked.
+type Recall func(i *Image, n int) (answers []Answer, known bool)
 
 // Variable is a name that conditions have.
 type Variable struct{ Name, Type, Doc string }
@@ -54,7 +69,15 @@ type Scope struct {
 
 	unknown *types.Unknown // the list itself is unknown
 	now     any
+	index   int
+	holds   bool // it was recalled
 }
+
+// Index is the place of what is asked about among those of its image.
+func (s *Scope) Index() int { return s.index }
+
+// Holds says that the condition is known to hold.
+func (s *Scope) Holds() bool { return s.holds }
 
 // ResolveName is part of CEL's interface.
 func (s *Scope) ResolveName(name string) (any, bool) {
@@ -109,7 +132,12 @@ func (s *Scope) Parent() interpreter.Activation { return nil }
 func (s *Scope) Unknown() *types.Unknown { return s.unknown }
 
 // Each calls f for each of what rules of a kind are about, until it returns false.
-func (k *Kind) Each(v *View, f func(*Scope) bool) { k.each(v, f) }
+// What a condition is known not to hold for is left out; recall may be nil.
+func (k *Kind) Each(v *View, recall Recall, f func(*Scope) bool) {
+	v.recall = recall
+	k.each(v, f)
+	v.recall = nil
+}
 
 // Keep returns a copy that stays as it is when the scope goes on to the next.
 func (s *Scope) Keep() *Scope {
@@ -236,15 +264,15 @@ func kinds() []*Kind {
 	return []*Kind{
 		{Name: "request", Doc: "the request as a whole", each: func(v *View, f func(*Scope) bool) { f(&Scope{View: v}) }},
 		{Name: "container", Doc: "each container", Variables: ofContainer, each: eachContainer},
-		{Name: "image", Doc: "each image, once, however many containers run it", Variables: []Variable{image}, each: eachImage},
-		{Name: "vulnerability", Doc: "each known vulnerability of each image", Many: true,
+		{Name: "image", Doc: "each image, once, however many containers run it", Variables: []Variable{image}, OfImage: true, each: eachWhole},
+		{Name: "vulnerability", Doc: "each known vulnerability of each image", Many: true, OfImage: true,
 			Variables: with(Variable{"vulnerability", "Vulnerability", "the vulnerability"}, image),
 			each:      ofImages("vulnerability", "Vulnerability", func(s *admission.Scan) []admission.Vulnerability { return s.Vulnerabilities })},
-		{Name: "secret", Doc: "each secret that was found in an image", Many: true, Variables: with(Variable{"secret", "Found", "the secret"}, image),
+		{Name: "secret", Doc: "each secret that was found in an image", Many: true, OfImage: true, Variables: with(Variable{"secret", "Found", "the secret"}, image),
 			each: ofImages("secret", "Found", func(s *admission.Scan) []admission.Found { return s.Secrets })},
-		{Name: "malware", Doc: "all malware that was found in an image", Many: true, Variables: with(Variable{"malware", "Found", "the malware"}, image),
+		{Name: "malware", Doc: "all malware that was found in an image", Many: true, OfImage: true, Variables: with(Variable{"malware", "Found", "the malware"}, image),
 			each: ofImages("malware", "Found", func(s *admission.Scan) []admission.Found { return s.Malware })},
-		{Name: "image_fault", Doc: "each thing that is set wrongly in an image", Many: true, Variables: with(Variable{"image_fault", "Found", "the fault"}, image),
+		{Name: "image_fault", Doc: "each thing that is set wrongly in an image", Many: true, OfImage: true, Variables: with(Variable{"image_fault", "Found", "the fault"}, image),
 			each: ofImages("image_fault", "Found", func(s *admission.Scan) []admission.Found { return s.Faults })},
 		{Name: "fault", Doc: "each thing that the scanner finds wrong with the task, its service or its cluster", Many: true,
 			Variables: []Variable{{"fault", "Fault", "the fault"}}, each: eachFault},
@@ -289,6 +317,40 @@ func eachImage(v *View, f func(*Scope) bool) {
 	}
 }
 
+// each goes through n things of an image, or those of them that aren't known not
+// to matter.
+func (v *View) each(s *Scope, i *Image, n int, enter func(int), f func(*Scope) bool) bool {
+	if v.recall != nil {
+		if answers, known := v.recall(i, n); known {
+			for _, a := range answers {
+				enter(int(a.Index))
+				if s.index, s.holds = int(a.Index), a.Holds; !f(s) {
+					return false
+				}
+			}
+			return true
+		}
+	}
+	for k := range n {
+		enter(k)
+		if s.index = k; !f(s) {
+			return false
+		}
+	}
+	return true
+}
+
+// eachWhole goes through the images as such.
+func eachWhole(v *View, f func(*Scope) bool) {
+	eachImage(v, func(s *Scope) bool {
+		if s.unknown != nil {
+			return f(s)
+		}
+		in := Scope{View: v, Image: s.Image}
+		return v.each(&in, of[Image](s.Image), 1, func(int) {}, f)
+	})
+}
+
 // ofImages goes through what a scan found. Of an image that was not scanned
 // nothing is known.
 func ofImages[T any](name, kind string, list func(*admission.Scan) []T) func(*View, func(*Scope) bool) {
@@ -305,13 +367,7 @@ func ofImages[T any](name, kind string, list func(*admission.Scan) []T) func(*Vi
 			all := list(&i.Facts.Scan)
 			element := Object{kind: v.schema.structs[kind], view: v}
 			in.Element = &element
-			for k := range all {
-				element.v = &all[k]
-				if !f(&in) {
-					return false
-				}
-			}
-			return true
+			return v.each(&in, i, len(all), func(k int) { element.v = &all[k] }, f)
 		})
 	}
 }

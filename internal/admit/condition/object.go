@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"reflect"
 	"strconv"
+	"time"
 
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
+
+	"github.com/castellan-security/castellan/internal/admission"
 )
 
 // Struct is a type of objects that conditions see.
@@ -15,6 +18,7 @@ type Struct struct {
 	Doc    string
 	Fields []Field
 
+	facts  bool // it is of what is known of an image, or the image
 	typ    *types.Type
 	byName map[string]*Field
 }
@@ -27,6 +31,16 @@ type Field struct {
 
 	typ *types.Type
 	get func(*Object) any
+	// For Basis: an image's field of how it was asked for, or of the request
+	// beside; and the times by which a field follows the clock, nil if it doesn't.
+	asked, request bool
+	times          func(*admission.Facts) []time.Time
+}
+
+// at says by which times a field follows the clock.
+func (f Field) at(times func(*admission.Facts) []time.Time) Field {
+	f.times = times
+	return f
 }
 
 // Object is a value of a Struct: something of a request or of what is known of an

@@ -241,7 +241,9 @@ func partStructs() []*Struct {
 }
 
 func imageStruct() *Struct {
-	i := func(get func(*Image) string) func(*Image) string { return get }
+	asked := func(f Field) Field { f.asked = true; return f }
+	word := func(name, doc string, get func(*Image) string) Field { return asked(text(name, doc, get)) }
+	beside := func(f Field) Field { f.request = true; return f }
 	scanned := func(name, typ, doc string, get func(*Object, *admission.Scan) any) Field {
 		return Field{Name: name, Type: typ, Doc: doc + "; unknown unless scanned", get: func(o *Object) any {
 			if v := of[Image](o); v.scan == nil {
@@ -253,15 +255,15 @@ func imageStruct() *Struct {
 	found := func(name, doc string, get func(*admission.Scan) []admission.Found) Field {
 		return scanned(name, "list(Found)", doc, func(o *Object, s *admission.Scan) any { return listed(children(o, "Found", name, get(s))) })
 	}
-	return &Struct{Name: "Image", Doc: "An image as it was asked for, and what is known of it.", Fields: []Field{
-		text("reference", "as written", i(func(v *Image) string { return v.Reference })),
-		text("registry", "its host, docker.io if none is written", i(func(v *Image) string { return v.Registry })),
-		text("repository", "without the registry", i(func(v *Image) string { return v.Repository })),
-		text("tag", "", i(func(v *Image) string { return v.Tag })),
-		text("digest", "the registry's; empty if it is not known", i(func(v *Image) string { return v.Digest })),
-		flag("pinned", "the reference itself names the digest", func(v *Image) bool { return v.Pinned }),
-		text("id", "the engine's", i(func(v *Image) string { return v.ID })),
-		words("containers", "names of the containers that run it", func(v *Image) []string { return v.Containers }),
+	return &Struct{Name: "Image", facts: true, Doc: "An image as it was asked for, and what is known of it.", Fields: []Field{
+		word("reference", "as written", func(v *Image) string { return v.Reference }),
+		word("registry", "its host, docker.io if none is written", func(v *Image) string { return v.Registry }),
+		word("repository", "without the registry", func(v *Image) string { return v.Repository }),
+		word("tag", "", func(v *Image) string { return v.Tag }),
+		word("digest", "the registry's; empty if it is not known", func(v *Image) string { return v.Digest }),
+		asked(flag("pinned", "the reference itself names the digest", func(v *Image) bool { return v.Pinned })),
+		word("id", "the engine's", func(v *Image) string { return v.ID }),
+		beside(words("containers", "names of the containers that run it", func(v *Image) []string { return v.Containers })),
 		flag("scanned", "it has been scanned; never unknown", func(v *Image) bool { return v.scan == nil }),
 		flag("verified", "its signatures have been verified, whatever the result; never unknown", func(v *Image) bool { return v.trust == nil }),
 		scanned("scan", "Scan", "how it was scanned", func(o *Object, s *admission.Scan) any { return o.child("Scan", "scan", s) }),

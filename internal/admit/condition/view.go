@@ -25,7 +25,9 @@ type View struct {
 	task, caller, place, process, call *Object
 	containers                         []*Object
 	images                             []*Object // each once
+	entries, found                     int       // of all lists of the request, and of the facts
 	clock                              bool      // the time was asked for
+	recall                             Recall    // nil: nothing is known beforehand
 }
 
 // Missing is something that nobody knows (yet).
@@ -62,17 +64,15 @@ const (
 // tooLarge says which limit a request goes beyond, nil if none.
 func tooLarge(r *admission.Request) error {
 	t := &r.Task
-	within := 0
+	of := 0
 	for i := range t.Containers {
-		c := &t.Containers[i]
-		within += len(c.Mounts) + len(c.Ports) + len(c.Env) + len(c.Secrets) + len(c.CapAdd) + len(c.CapDrop) + len(c.SecurityOpt) +
-			len(c.Devices) + len(c.Command) + len(c.Entrypoint) + len(c.Labels) + len(c.Sysctls) + len(c.Ulimits) + len(c.From)
+		of += within(&t.Containers[i])
 	}
 	for _, l := range []struct {
 		what    string
 		n, most int
 	}{
-		{"containers", len(t.Containers), maxContainers}, {"entries of containers", within, maxOfEach}, {"volumes", len(t.Volumes), maxOfEach},
+		{"containers", len(t.Containers), maxContainers}, {"entries of containers", of, maxOfEach}, {"volumes", len(t.Volumes), maxOfEach},
 		{"roles", len(t.Roles), maxContainers}, {"repositories", len(r.Repositories), maxOfEach}, {"faults", len(r.Faults), maxOfEach}, {"unknown fields", len(r.Unknown), maxUnknown},
 	} {
 		if l.n > l.most {
@@ -82,6 +82,12 @@ func tooLarge(r *admission.Request) error {
 	return nil
 }
 
+// within counts what the lists of a container have.
+func within(c *admission.Container) int {
+	return len(c.Mounts) + len(c.Ports) + len(c.Env) + len(c.Secrets) + len(c.CapAdd) + len(c.CapDrop) + len(c.SecurityOpt) +
+		len(c.Devices) + len(c.Command) + len(c.Entrypoint) + len(c.Labels) + len(c.Sysctls) + len(c.Ulimits) + len(c.From)
+}
+
 // NewView returns the view of a request; the error is of one that is too large to
 // be looked at, which is never leave. facts returns what is known of an image,
 // nil if nothing is.
@@ -89,7 +95,7 @@ func (s *Schema) NewView(r *admission.Request, facts func(*admission.Image) *adm
 	if err := tooLarge(r); err != nil {
 		return nil, err
 	}
-	v := &View{Request: r, Now: now, schema: s}
+	v := &View{Request: r, Now: now, schema: s, entries: entriesOf(r)}
 	if len(r.Unknown) > 0 {
 		v.unknown = make(map[string]*types.Unknown, len(r.Unknown))
 		for _, path := range r.Unknown {
@@ -159,6 +165,7 @@ func (v *View) look(facts func(*admission.Image) *admission.Facts) {
 // image says what of an image is not known.
 func (v *View) image(i *admission.Image, f *admission.Facts, unknown *types.Unknown) *Image {
 	out := &Image{Image: i, Facts: f}
+	v.found += foundIn(f)
 	if unknown != nil {
 		out.scan, out.trust, out.Facts, out.unsaid = unknown, unknown, nil, true
 		return out

@@ -32,16 +32,19 @@ type Given struct {
 	// Exceptions are those that are kept elsewhere than in the policy.
 	Exceptions []admission.Exception
 	Now        time.Time
+	// Lasting says that nobody ever changes what Facts point to: what the policy's
+	// rules said of them may be remembered.
+	Lasting bool
 }
 
 // Decide decides on a request. It never fails: what can't be decided is answered
 // as the policy declares for its door, and denied if it doesn't. Without a policy
-// everything is denied.
-func Decide(ctx context.Context, p *policy.Policy, r *admission.Request, g Given) admission.Verdict {
-	return decide(ctx, p, r, g, nil)
+// everything is denied. The memory is the policy's; nil remembers nothing.
+func Decide(ctx context.Context, p *policy.Policy, m *Memory, r *admission.Request, g Given) admission.Verdict {
+	return decide(ctx, p, m, r, g, nil)
 }
 
-func decide(ctx context.Context, p *policy.Policy, r *admission.Request, g Given, steps *[]Step) (v admission.Verdict) {
+func decide(ctx context.Context, p *policy.Policy, m *Memory, r *admission.Request, g Given, steps *[]Step) (v admission.Verdict) {
 	defer func() {
 		if x := recover(); x != nil {
 			v = Undecided(p, r, fmt.Errorf("the program failed: %v", x), g.Now)
@@ -53,6 +56,9 @@ func decide(ctx context.Context, p *policy.Policy, r *admission.Request, g Given
 	ctx, cancel := context.WithTimeout(ctx, p.TimeLimit)
 	defer cancel()
 	d := &decision{ctx: ctx, p: p, r: r, now: g.Now, groups: map[key]*group{}, absent: map[lack]*missing{}, steps: steps}
+	if g.Lasting && len(r.Unknown) == 0 { // what a request leaves open may be of an image
+		d.memory = m
+	}
 	d.exceptions = append(d.exceptions, pointers(p.Exceptions)...)
 	for i := range g.Exceptions {
 		// What came from elsewhere was read by nobody yet.
@@ -124,6 +130,7 @@ type decision struct {
 	view       *condition.View
 	exceptions []*admission.Exception
 	scopes     map[string][]*policy.Scope // by repository
+	memory     *Memory                    // nil: nothing is remembered
 
 	groups map[key]*group
 	order  []*group
@@ -170,16 +177,25 @@ func (d *decision) ask(rule *policy.Rule) error {
 	}
 	d.begin(rule, "")
 	var failed error
-	rule.For.Each(d.view, func(s *condition.Scope) bool {
-		failed = d.one(rule, s)
+	l := d.listen(rule)
+	var recall condition.Recall
+	if l != nil {
+		recall = l.recall
+	}
+	rule.For.Each(d.view, recall, func(s *condition.Scope) bool {
+		failed = d.one(rule, s, l)
 		return failed == nil
 	})
+	if failed != nil {
+		l.drop()
+	}
+	l.end()
 	d.clock = d.view.UsedClock() || d.clock
 	return failed
 }
 
 // one asks a rule about one thing. It fails if the time is over.
-func (d *decision) one(rule *policy.Rule, s *condition.Scope) error {
+func (d *decision) one(rule *policy.Rule, s *condition.Scope, l *listener) error {
 	mode := d.mode(rule, s)
 	step := d.step()
 	step.Asked++
@@ -191,7 +207,14 @@ func (d *decision) one(rule *policy.Rule, s *condition.Scope) error {
 		d.lacking(rule, s, mode, d.view.Missing(u))
 		return nil
 	}
+	if s.Holds() {
+		d.add(rule, s, mode, nil)
+		return nil
+	}
 	holds, unknown, err := rule.Deny.Holds(d.ctx, s)
+	if holds || unknown != nil || err != nil {
+		l.heard(s.Index(), holds)
+	}
 	switch {
 	case d.ctx.Err() != nil:
 		if errors.Is(d.ctx.Err(), context.DeadlineExceeded) {

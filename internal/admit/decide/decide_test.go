@@ -85,7 +85,7 @@ func TestModesAndScopes(t *testing.T) {
 			if tc.change != nil {
 				tc.change(r)
 			}
-			v := decide.Decide(context.Background(), read(t, tc.policy), r, decide.Given{Now: now()})
+			v := decide.Decide(context.Background(), read(t, tc.policy), nil, r, decide.Given{Now: now()})
 			if diff := cmp.Diff(tc.want, told(&v)); diff != "" {
 				t.Errorf("-want +got:\n%s\n%+v", diff, v.Reasons)
 			}
@@ -114,7 +114,7 @@ func TestWhatIsNotKnown(t *testing.T) {
 		{"one reason for all rules that need it", rule + "deny\n  - use: secrets-in-image\n    unknown: deny\n", scans(admission.Failed, admission.Known), []string{"deny", "denies malware"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			v := decide.Decide(context.Background(), read(t, tc.policy), request(), decide.Given{Facts: tc.facts, Now: now()})
+			v := decide.Decide(context.Background(), read(t, tc.policy), nil, request(), decide.Given{Facts: tc.facts, Now: now()})
 			if diff := cmp.Diff(tc.want, told(&v)); diff != "" {
 				t.Errorf("-want +got:\n%s\n%+v", diff, v.Reasons)
 			}
@@ -157,7 +157,7 @@ func TestExceptions(t *testing.T) {
 		{"a subject that it has none of", func(x *admission.Exception) { x.Subject = "CVE-1" }, refused},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			v := decide.Decide(context.Background(), read(t, "mode: enforce\n"+privileged), request(), decide.Given{Now: now(), Exceptions: []admission.Exception{e(tc.change)}})
+			v := decide.Decide(context.Background(), read(t, "mode: enforce\n"+privileged), nil, request(), decide.Given{Now: now(), Exceptions: []admission.Exception{e(tc.change)}})
 			if diff := cmp.Diff(tc.want, told(&v)); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
@@ -184,14 +184,14 @@ func TestWhatNobodyCanDecideIsDeclared(t *testing.T) {
 		{"no policy", nil, context.Background(), admission.Deny},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			v := decide.Decide(tc.ctx, tc.p, r, decide.Given{Now: now()})
+			v := decide.Decide(tc.ctx, tc.p, nil, r, decide.Given{Now: now()})
 			if v.Outcome != tc.want || !v.Declared || len(v.Reasons) != 1 || v.Reasons[0].Remedy == "" {
 				t.Errorf("%+v", v)
 			}
 		})
 	}
 	r.Door = admission.CI // of which the policy says nothing
-	if v := decide.Decide(over, allow, r, decide.Given{Now: now()}); v.Outcome != admission.Deny {
+	if v := decide.Decide(over, allow, nil, r, decide.Given{Now: now()}); v.Outcome != admission.Deny {
 		t.Errorf("%+v", v)
 	}
 }
@@ -202,7 +202,7 @@ func TestManyReasonsAreBounded(t *testing.T) {
 	for i := range r.Task.Containers {
 		r.Task.Containers[i] = admission.Container{Name: fmt.Sprint(i), Privileged: true}
 	}
-	v := decide.Decide(context.Background(), read(t, "mode: enforce\n"+privileged), r, decide.Given{Now: now()})
+	v := decide.Decide(context.Background(), read(t, "mode: enforce\n"+privileged), nil, r, decide.Given{Now: now()})
 	if len(v.Reasons) != decide.MaxReasons || v.Omitted != 200 {
 		t.Errorf("%d reasons, %d omitted", len(v.Reasons), v.Omitted)
 	}
@@ -213,7 +213,7 @@ func TestVulnerabilitiesAreFolded(t *testing.T) {
 	for i := range 20 {
 		f.Scan.Vulnerabilities = append(f.Scan.Vulnerabilities, admission.Vulnerability{ID: fmt.Sprintf("CVE-%d", i), Package: "p", Severity: finding.Critical, KEV: i == 7})
 	}
-	v := decide.Decide(context.Background(), read(t, "mode: enforce\nrules:\n  - use: vulnerabilities\nexceptions:\n  - {rules: [vulnerabilities], subject: CVE-3, owner: me, reason: why, expires: 2027-01-01}\n"), request(),
+	v := decide.Decide(context.Background(), read(t, "mode: enforce\nrules:\n  - use: vulnerabilities\nexceptions:\n  - {rules: [vulnerabilities], subject: CVE-3, owner: me, reason: why, expires: 2027-01-01}\n"), nil, request(),
 		decide.Given{Now: now(), Facts: map[string]*admission.Facts{"sha256:aa": &f, "sha256:bb": {Scan: admission.Scan{State: admission.Known}}}})
 	if diff := cmp.Diff([]string{"deny", "denies vulnerabilities", "excepted vulnerabilities"}, told(&v)); diff != "" {
 		t.Fatalf("-want +got:\n%s", diff)

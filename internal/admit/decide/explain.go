@@ -24,7 +24,7 @@ type Step struct {
 // Explain decides as Decide does, and says of each rule what became of it.
 func Explain(ctx context.Context, p *policy.Policy, r *admission.Request, g Given) (admission.Verdict, []Step) {
 	var steps []Step
-	v := decide(ctx, p, r, g, &steps)
+	v := decide(ctx, p, nil, r, g, &steps)
 	return v, steps
 }
 

@@ -27,6 +27,9 @@ const (
 	// firstPause and lastPause are between tries while the server does not answer.
 	firstPause = 2 * time.Second
 	lastPause  = time.Minute
+	// tellAfter is how long a verdict waits on this host's disk until it is told, with
+	// those that came meanwhile: while a container starts, others have more to do.
+	tellAfter = 500 * time.Millisecond
 )
 
 // Options are what a Keeper needs. All but Clock are required.
@@ -52,7 +55,8 @@ type Standing struct {
 // Keeper keeps it. It is safe for concurrent use.
 type Keeper struct {
 	o    Options
-	wake chan struct{} // one token when there is something to fetch or to send
+	wake chan struct{} // one token when there is something to fetch
+	tell chan struct{} // one token when there is something to send
 
 	mu       sync.Mutex
 	standing Standing
@@ -74,7 +78,7 @@ func Open(o Options) (*Keeper, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	k := &Keeper{o: o, wake: make(chan struct{}, 1), images: map[link.AskedImage]*image{}, news: make(chan struct{})}
+	k := &Keeper{o: o, wake: make(chan struct{}, 1), tell: make(chan struct{}, 1), images: map[link.AskedImage]*image{}, news: make(chan struct{})}
 	if err := os.MkdirAll(filepath.Join(o.Dir, factsFolder), 0o700); err != nil {
 		return nil, fault.New(fault.Denied, "make the folder of what is decided by: %w", err).With("let the agent write its data folder")
 	}
@@ -87,12 +91,12 @@ func (k *Keeper) Wish(w link.AdmissionWish) {
 	k.mu.Lock()
 	k.told = w
 	k.mu.Unlock()
-	k.nudge()
+	nudge(k.wake)
 }
 
-func (k *Keeper) nudge() {
+func nudge(c chan<- struct{}) {
 	select {
-	case k.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default: // it will look anyway
 	}
 }
@@ -150,17 +154,27 @@ func (k *Keeper) Run(ctx context.Context) {
 func (k *Keeper) wait(ctx context.Context, d time.Duration, wakes bool) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
-	wake := k.wake
+	wake, tell := k.wake, k.tell
 	if !wakes {
-		wake = nil
+		wake, tell = nil, nil
 	}
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-	case <-wake:
+	for soon := false; ; {
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+		case <-wake:
+		case <-tell:
+			// Should this process be killed now, the verdict is there; only if the host ends
+			// it may be lost on its way to the disk.
+			k.saveUnsent()
+			if !soon {
+				soon = true
+				t.Reset(min(d, tellAfter))
+			}
+			continue
+		}
+		return ctx.Err() == nil
 	}
-	return ctx.Err() == nil
 }
 
 // turn does what there is to do.

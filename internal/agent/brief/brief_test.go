@@ -255,6 +255,40 @@ func TestVerdictsAreToldOnceTheServerIsThere(t *testing.T) {
 	})
 }
 
+// A verdict is on the disk at once, so that the agent may be killed, and told soon
+// after, with those that came meanwhile.
+func TestAVerdictIsWrittenDownBeforeItIsTold(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet()
+		k, _ := keeper(t, f, dir)
+		synctest.Wait()
+		for i, c := range []string{"a", "b"} {
+			k.Decided(run(digest(c)), admission.Verdict{Outcome: admission.Deny})
+			synctest.Wait()
+			if b, err := os.ReadFile(filepath.Join(dir, "unsent.json")); err != nil || strings.Count(string(b), `"outcome":"deny"`) != i+1 {
+				t.Errorf("on the disk is %s, %v", b, err)
+			}
+			time.Sleep(200 * time.Millisecond)
+		}
+		f.set(func() {
+			if len(f.heard) != 0 {
+				t.Errorf("heard %+v", f.heard)
+			}
+		})
+		time.Sleep(200 * time.Millisecond)
+		synctest.Wait()
+		f.set(func() {
+			if len(f.heard) != 2 {
+				t.Errorf("heard %+v", f.heard)
+			}
+		})
+		if _, err := os.Stat(filepath.Join(dir, "unsent.json")); err == nil {
+			t.Error("what was told is on the disk still")
+		}
+	})
+}
+
 func TestDamagedFilesAreLeftOut(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

@@ -129,7 +129,7 @@ func (k *Keeper) saveUnsent() {
 	}
 	var err error
 	if len(unsent) > 0 {
-		err = k.save(unsentFile, unsent)
+		err = k.write(unsentFile, unsent, false)
 	} else if err = os.Remove(filepath.Join(k.o.Dir, unsentFile)); errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
@@ -137,7 +137,10 @@ func (k *Keeper) saveUnsent() {
 }
 
 // save replaces a file as a whole, or leaves it as it was.
-func (k *Keeper) save(name string, v any) (err error) {
+func (k *Keeper) save(name string, v any) error { return k.write(name, v, true) }
+
+// write is save. What isn't synced outlives this process, and the host only by luck.
+func (k *Keeper) write(name string, v any, synced bool) (err error) {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", name, err)
@@ -148,7 +151,10 @@ func (k *Keeper) save(name string, v any) (err error) {
 		return unwritten(path, err)
 	}
 	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
+	if synced {
+		err = errors.Join(err, f.Sync())
+	}
+	err = errors.Join(err, f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}

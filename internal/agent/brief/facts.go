@@ -15,6 +15,9 @@ const (
 	// freshFor is how long facts are used without asking the server again while it
 	// answers.
 	freshFor = 2 * refreshEvery
+	// momentFor is how long that holds of what is not known yet: a container is decided
+	// on when it is made, and again when it starts.
+	momentFor = 500 * time.Millisecond
 	// askFor is how long a decision waits for the server.
 	askFor = 2 * time.Second
 	// silentFor is how long a server that did not answer is not asked again about what
@@ -81,8 +84,11 @@ func (k *Keeper) fresh(m link.AskedImage, now time.Time) bool {
 	if age := now.Sub(k.silent); age >= 0 && age < silentFor {
 		return true // it did not answer just now: a decision must not wait again
 	}
-	settled := x.facts.Scan.State == admission.Known && x.facts.Trust.State != admission.Waiting
-	return settled && now.Sub(x.confirmed) < freshFor
+	holds := momentFor
+	if x.facts.Scan.State == admission.Known && x.facts.Trust.State != admission.Waiting {
+		holds = freshFor
+	}
+	return now.Sub(x.confirmed) < holds
 }
 
 // known returns what is kept of an image, or that nothing is.

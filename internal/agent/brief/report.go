@@ -32,7 +32,7 @@ func (k *Keeper) Decided(r admission.Request, v admission.Verdict) {
 	}
 	k.dirty = true
 	k.mu.Unlock()
-	k.nudge()
+	nudge(k.tell)
 }
 
 // Unsent returns how many verdicts wait for the server, and how many were lost.

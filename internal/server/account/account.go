@@ -58,7 +58,7 @@ type Options struct {
 
 // Service answers who asks and changes who may. It is safe for concurrent use.
 type Service struct {
-	st       Store
+	st       *tokenStore
 	clock    func() time.Time
 	log      *slog.Logger
 	hasher   *hasher
@@ -84,7 +84,7 @@ func New(st Store, o Options, log *slog.Logger) *Service {
 		o.Hashers = defaultHashers
 	}
 	return &Service{
-		st: st, clock: o.Clock, log: log,
+		st: &tokenStore{Store: st}, clock: o.Clock, log: log,
 		hasher:   newHasher(o.Hashing, o.Hashers),
 		throttle: newThrottle(),
 		used:     map[int64]time.Time{},

@@ -37,28 +37,42 @@ func (s *Service) ByToken(ctx context.Context, secret, address string) (access.I
 	if len(secret) != len(tokenPrefix)+secretLen || !strings.HasPrefix(secret, tokenPrefix) {
 		return access.Identity{}, noToken()
 	}
-	found, err := s.st.Tokens(ctx, store.TokenQuery{Hash: digest(secret)})
-	if err != nil && !fault.Is(err, fault.NotFound) {
-		return access.Identity{}, fmt.Errorf("read a token: %w", err)
-	}
-	if len(found) != 1 {
-		return access.Identity{}, noToken()
-	}
-	t, now := found[0], s.clock()
-	if t.Expires != nil && !now.Before(*t.Expires) {
-		return access.Identity{}, noToken()
-	}
-	granted, err := s.ownerGrants(ctx, t.Owner)
+	now := s.clock()
+	t, err := s.token(ctx, digest(secret), now)
 	if err != nil {
 		return access.Identity{}, err
 	}
-	s.recordUse(ctx, t, now)
+	if t.Expires != nil && !now.Before(*t.Expires) {
+		return access.Identity{}, noToken()
+	}
+	s.recordUse(ctx, t.Token, now)
 	return access.Identity{
 		Actor: "token:" + t.Owner + "/" + t.Name, Name: t.Name, Address: address,
 		Scopes: slices.DeleteFunc(slices.Clone(t.Scopes), func(sc access.Scope) bool {
-			return !slices.Contains(granted, sc)
+			return !slices.Contains(t.granted, sc)
 		}),
 	}, nil
+}
+
+// token returns the token of a hash with what its owner may grant.
+func (s *Service) token(ctx context.Context, hash []byte, now time.Time) (*knownToken, error) {
+	t, changes := s.st.known(hash, now)
+	if t != nil {
+		return t, nil
+	}
+	found, err := s.st.Tokens(ctx, store.TokenQuery{Hash: hash})
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return nil, fmt.Errorf("read a token: %w", err)
+	}
+	if len(found) != 1 {
+		return nil, noToken()
+	}
+	t = &knownToken{Token: found[0], at: now}
+	if t.granted, err = s.ownerGrants(ctx, t.Owner); err != nil {
+		return nil, err
+	}
+	s.st.remember(t, changes)
+	return t, nil
 }
 
 func noToken() error {

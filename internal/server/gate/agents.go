@@ -93,7 +93,7 @@ func (s *Service) briefFacts(ctx context.Context, agentID string, m *link.AskedI
 	}
 	packed := g.packed
 	if g.facts.Trust.Allowed && g.agent != agentID {
-		f := g.facts
+		f := *g.facts
 		f.Trust = admission.Trust{
 			Why:    "another agent has verified it: its word is no leave for this host",
 			Remedy: "this host verifies it by itself once it has the image; castellan trust images shows what came of it",
@@ -141,6 +141,8 @@ func (s *Service) Admitted(ctx context.Context, r link.AdmissionReport) error {
 		}
 		vs = append(vs, store.AdmissionVerdict{Received: now, Agent: r.AgentID, Request: v.Request, Verdict: v.Verdict, Facts: packedOf(known)})
 	}
-	s.records.put(ctx, vs...)
+	if !s.records.putAll(ctx, vs) {
+		return fault.New(fault.Unavailable, "the verdicts of agent %s are not stored yet: it keeps them and tells them again", r.AgentID)
+	}
 	return nil
 }

@@ -14,6 +14,9 @@ import (
 	"github.com/castellan-security/castellan/internal/finding"
 )
 
+// callers is how many ask at once for each processor.
+const callers = 2
+
 // BenchmarkWarmDecide decides on tasks of two containers whose images are known, with
 // so many vulnerabilities each, by
 // the first policy that castellan admit init writes, with a store that keeps every
@@ -38,6 +41,7 @@ func BenchmarkWarmDecide(b *testing.B) {
 			var serial atomic.Int64
 			var mu sync.Mutex
 			var took []time.Duration
+			b.SetParallelism(callers)
 			b.ResetTimer()
 			b.RunParallel(func(pb *testing.PB) {
 				var own []time.Duration

@@ -14,7 +14,7 @@ import (
 func judge(ctx context.Context, p *admit.Policy, r *admission.Request, known []gathered, exceptions []admission.Exception, now time.Time) admission.Verdict {
 	facts := make(map[string]*admission.Facts, len(known))
 	for i := range known {
-		f := &known[i].facts
+		f := known[i].facts
 		if was := facts[f.Digest]; was != nil {
 			// One digest in two repositories: whether it is signed is asked of each, and
 			// the policy asks by the digest.
@@ -24,7 +24,7 @@ func judge(ctx context.Context, p *admit.Policy, r *admission.Request, known []g
 		}
 		facts[f.Digest] = f
 	}
-	return p.Decide(ctx, r, admit.Given{Facts: facts, Exceptions: exceptions, Now: now})
+	return p.Decide(ctx, r, admit.Given{Facts: facts, Exceptions: exceptions, Now: now, Lasting: true})
 }
 
 // trustRank orders what is known of signatures, the worst first.

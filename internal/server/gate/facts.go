@@ -83,7 +83,7 @@ type known struct {
 	stamp      string     // of what it was gathered from
 	generation uint64
 	looked     time.Time
-	facts      admission.Facts
+	facts      *admission.Facts // never changed, but replaced
 	packed     store.AdmissionFacts
 	agent      string // by whose word it is trusted or not
 	size       int    // as facts.size counts it; guarded by facts.mu
@@ -132,7 +132,7 @@ func (f *facts) fit(n image, k *known, size int) {
 
 // gathered is what is known of an image, for one use: nothing of it changes.
 type gathered struct {
-	facts  admission.Facts
+	facts  *admission.Facts
 	packed store.AdmissionFacts
 	agent  string // by whose word it is trusted or not
 }
@@ -172,7 +172,7 @@ func (s *Service) renew(ctx context.Context, n image, k *known, now time.Time) e
 		return err
 	}
 	s.facts.fit(n, k, len(packed.JSON))
-	k.facts, k.packed, k.stamp, k.agent = f, packed, stamp, src.trust.Agent
+	k.facts, k.packed, k.stamp, k.agent = &f, packed, stamp, src.trust.Agent
 	return nil
 }
 

@@ -3,6 +3,7 @@ package gate_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -433,6 +434,54 @@ func TestVerdictsWaitForTheStore(t *testing.T) {
 	if err != nil || len(lines) != 2 || h.s.Lost() != 1 {
 		t.Errorf("one that can't be kept: got %d verdicts, %d lost, %v", len(lines), h.s.Lost(), err)
 	}
+}
+
+// What was answered, and what an agent was thanked for, is in the store, so that a
+// server may be killed then; a store that takes nothing holds no answer up.
+func TestAnAnswerIsStored(t *testing.T) {
+	h := start(t)
+	h.set(scanned, 0)
+	h.decide(ask("r0", "shop", digest("a")), admission.Wait, "")
+	if _, err := h.s.Verdicts(t.Context(), h.admin, store.AdmissionQuery{}); err != nil { // it runs
+		t.Fatal(err)
+	}
+	kept := func() int {
+		t.Helper()
+		lines, err := h.st.AdmissionLines(t.Context(), store.AdmissionQuery{Limit: 100})
+		h.must(err)
+		return len(lines)
+	}
+	for i := 1; i < 20; i++ {
+		h.decide(ask(fmt.Sprint("r", i), "shop", digest("a")), admission.Wait, "")
+		if got := kept(); got != i+1 {
+			t.Fatalf("%d verdicts are stored after %d answers", got, i+1)
+		}
+	}
+	r := ask("d1", "shop", digest("a"))
+	r.Door, r.Place.Host = admission.Docker, "AGENTTWO"
+	told := link.AdmissionReport{AgentID: "AGENTTWO", Verdicts: []link.ReportedVerdict{{Request: r, Verdict: admission.Verdict{Request: "d1", Outcome: admission.Deny, At: h.clock()}}}}
+	h.must(h.s.Admitted(t.Context(), told))
+	if got := kept(); got != 21 {
+		t.Errorf("%d verdicts are stored, want that of the agent, too", got)
+	}
+	h.st.fail(fault.New(fault.Exhausted, "the disk is full"))
+	h.decide(ask("s1", "shop", digest("a")), admission.Wait, "")
+	for err := range h.wrong {
+		if fault.Is(err, fault.Exhausted) {
+			break
+		}
+	}
+	began := time.Now()
+	for i := range 20 {
+		h.decide(ask(fmt.Sprint("t", i), "shop", digest("a")), admission.Wait, "")
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("20 answers took %s while the store takes nothing", took)
+	}
+	if err := h.s.Admitted(t.Context(), told); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("an agent's verdict that is not stored: got %v, want unavailable", err)
+	}
+	h.st.fail(nil)
 }
 
 func TestWhatIsNotLookedUpIsAnsweredAsDeclared(t *testing.T) {

@@ -17,9 +17,29 @@ const (
 	// deployments are not stopped by it. maxHeld is when.
 	maxWaiting = 20_000
 	maxHeld    = 2 * maxWaiting
-	roomFor    = time.Second
-	// company is how long a verdict waits for others to be stored with.
+	// maxBatch bounds those that are stored at once: enough that more would save little,
+	// and few enough that the pace of the store shows soon.
+	maxBatch = store.MaxAdmissionBatch / 4
+	roomFor  = time.Second
+	// company is how long a verdict waits for others to be stored with, unless an
+	// answer waits for it.
 	company = 20 * time.Millisecond
+	// storedFor is how long an answer waits until its verdict is stored, so that a
+	// server that is killed has kept what it said. What takes longer is answered
+	// without: a deployment does not wait for a disk.
+	storedFor = 500 * time.Millisecond
+	// waitsASecond and waitsAtOnce bound the answers that wait, and waitsBehind the
+	// verdicts that one waits for besides its own. A verdict that is stored with few
+	// others takes three times the work of one among hundreds: a server that is asked
+	// for more answers first.
+	waitsASecond = 200
+	waitsAtOnce  = 50
+	waitsBehind  = 8
+	// slowest is for how long an answer is held back when maxWaiting verdicts wait, and a
+	// part of it when fewer do, so that nobody meets a wall there: those who ask stay
+	// at the pace of the store. What is shorter than noticed is not worth it.
+	slowest = 20 * time.Millisecond
+	noticed = 50 * time.Microsecond
 	// keepAgain follows a try to store that failed.
 	keepAgain = time.Second
 	// lastWords is how long a server that stops tries to store what waits.
@@ -37,29 +57,78 @@ type records struct {
 	lost    uint64        // of them, those that were not stored
 	moved   chan struct{} // closed when ended grows, and replaced
 	stuck   bool          // the store took nothing when it was asked last
+	kept    bool          // somebody stores what waits
+	left    float64       // how many answers may wait, as of counted
+	counted time.Time
 
-	wake chan struct{} // one token when something waits
+	wake  chan struct{} // one token when something waits
+	hurry chan struct{} // one token when an answer waits for it
 }
 
 func newRecords() *records {
-	return &records{moved: make(chan struct{}), wake: make(chan struct{}, 1)}
+	return &records{moved: make(chan struct{}), wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1)}
 }
 
-// put has verdicts stored soon. It may wait until there is room.
-func (r *records) put(ctx context.Context, vs ...store.AdmissionVerdict) {
+// put has a verdict stored. It waits for that as long as storedFor, unless too many
+// wait or the store takes nothing.
+func (r *records) put(ctx context.Context, v store.AdmissionVerdict) {
 	r.room(ctx)
 	r.mu.Lock()
+	mine := r.add(v)
+	waits := !r.stuck && r.kept && r.waits()
+	behind := slowest * time.Duration(r.begun-r.ended) / maxWaiting
+	stuck := r.stuck
+	r.mu.Unlock()
+	signal(r.wake)
+	switch {
+	case waits:
+		signal(r.hurry)
+		r.await(ctx, mine, storedFor)
+	case behind >= noticed && !stuck:
+		pause(ctx, behind)
+	}
+}
+
+// putAll has verdicts stored that somebody else keeps until they are, and says
+// whether they are. Those that aren't will be, unless this process ends before.
+func (r *records) putAll(ctx context.Context, vs []store.AdmissionVerdict) bool {
+	r.room(ctx)
+	r.mu.Lock()
+	mine := r.add(vs...)
+	r.mu.Unlock()
+	signal(r.wake)
+	signal(r.hurry)
+	return r.await(ctx, mine, storedFor)
+}
+
+// add has verdicts wait, and returns how many ever waited. r.mu is held.
+func (r *records) add(vs ...store.AdmissionVerdict) uint64 {
 	r.waiting = append(r.waiting, vs...)
 	r.begun += uint64(len(vs))
 	if over := len(r.waiting) - maxHeld; over > 0 {
 		r.waiting = append([]store.AdmissionVerdict{}, r.waiting[over:]...)
 		r.end(over, true)
 	}
-	r.mu.Unlock()
+	return r.begun
+}
+
+func signal(c chan<- struct{}) {
 	select {
-	case r.wake <- struct{}{}:
-	default: // it is awake
+	case c <- struct{}{}:
+	default: // it is told already
 	}
+}
+
+// waits says whether one answer more may wait. r.mu is held.
+func (r *records) waits() bool {
+	now := time.Now()
+	r.left = min(waitsAtOnce, r.left+now.Sub(r.counted).Seconds()*waitsASecond)
+	r.counted = now
+	if r.left < 1 || r.begun-r.ended > waitsBehind {
+		return false
+	}
+	r.left--
+	return true
 }
 
 // room waits until there is room, for a while, while the store takes verdicts.
@@ -95,6 +164,13 @@ func (r *records) sticks(stuck bool) {
 	}
 }
 
+// keeps notes whether somebody stores what waits.
+func (r *records) keeps(kept bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.kept = kept
+}
+
 // end notes that verdicts wait no more. r.mu is held.
 func (r *records) end(n int, lost bool) {
 	r.ended += uint64(n)
@@ -109,7 +185,7 @@ func (r *records) end(n int, lost bool) {
 func (r *records) take() []store.AdmissionVerdict {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	batch := r.waiting[:min(len(r.waiting), store.MaxAdmissionBatch)]
+	batch := r.waiting[:min(len(r.waiting), maxBatch)]
 	r.waiting = r.waiting[len(batch):]
 	return batch
 }
@@ -129,30 +205,38 @@ func (r *records) done(n int, lost bool) {
 
 // settle waits until what waits now is stored, for a while.
 func (r *records) settle(ctx context.Context) {
-	late := time.NewTimer(settleFor)
-	defer late.Stop()
 	r.mu.Lock()
 	until := r.begun
 	r.mu.Unlock()
+	r.await(ctx, until, settleFor)
+}
+
+// await waits until so many of those that ever waited wait no more, for a while, and
+// says whether they do. While the store takes nothing there is nothing to wait for.
+func (r *records) await(ctx context.Context, until uint64, most time.Duration) bool {
+	late := time.NewTimer(most)
+	defer late.Stop()
 	for {
 		r.mu.Lock()
-		there, moved := r.ended >= until, r.moved
+		there, stuck, moved := r.ended >= until, r.stuck, r.moved
 		r.mu.Unlock()
-		if there {
-			return
+		if there || stuck {
+			return there
 		}
 		select {
 		case <-moved:
 		case <-late.C:
-			return
+			return false
 		case <-ctx.Done():
-			return
+			return false
 		}
 	}
 }
 
 // keepAll stores verdicts until ctx ends, and then those that wait.
 func (s *Service) keepAll(ctx context.Context) {
+	s.records.keeps(true)
+	defer s.records.keeps(false)
 	for {
 		select {
 		case <-ctx.Done():
@@ -164,7 +248,7 @@ func (s *Service) keepAll(ctx context.Context) {
 			return
 		case <-s.records.wake:
 		}
-		pause(ctx, company)
+		s.records.gather(ctx)
 		for {
 			err := s.keep(ctx)
 			if ctx.Err() == nil {
@@ -175,6 +259,17 @@ func (s *Service) keepAll(ctx context.Context) {
 			}
 			pause(ctx, keepAgain)
 		}
+	}
+}
+
+// gather waits for company, unless an answer waits.
+func (r *records) gather(ctx context.Context) {
+	t := time.NewTimer(company)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-r.hurry:
+	case <-t.C:
 	}
 }
 

@@ -161,7 +161,7 @@ func (out *Replayed) add(ctx context.Context, p *admit.Policy, v *store.Admissio
 	}
 	known := make([]gathered, len(facts))
 	for i := range facts {
-		known[i].facts = facts[i]
+		known[i].facts = &facts[i]
 	}
 	out.Examined++
 	out.Reached = v.Received

@@ -116,7 +116,7 @@ func (s *Service) Facts(ctx context.Context, who access.Identity, references []s
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, g.facts)
+		all = append(all, *g.facts)
 	}
 	return all, nil
 }

@@ -28,9 +28,10 @@ type Image struct {
 	Labels     map[string]string
 }
 
-// File is one file of an image; folders come by themselves.
+// File is one file of an image; folders come by themselves, or with a mode of
+// their own before what is in them.
 type File struct {
-	Path string // absolute
+	Path string // absolute; of a folder with a slash at its end
 	Mode int64  // 0o755 unless said
 	Body []byte
 	Link string // makes it a symbolic link
@@ -148,6 +149,9 @@ func packLayer(all []File) ([]byte, error) {
 				files = append(files, File{Path: dir + "/"})
 			}
 		}
+		if folder, ok := strings.CutSuffix(f.Path, "/"); ok {
+			made[folder] = true
+		}
 		files = append(files, f)
 	}
 	return pack(files)
@@ -156,7 +160,7 @@ func packLayer(all []File) ([]byte, error) {
 // parents returns the folders above a path, the topmost first.
 func parents(p string) []string {
 	var dirs []string
-	for d := path.Dir(p); d != "/"; d = path.Dir(d) {
+	for d := path.Dir(strings.TrimSuffix(p, "/")); d != "/"; d = path.Dir(d) {
 		dirs = append([]string{d}, dirs...)
 	}
 	return dirs

@@ -31,6 +31,8 @@ func newID(t *testing.T) string {
 
 // watch keeps what the sensors tell until the test ends.
 type watch struct {
+	sensors *bpf.Sensors
+
 	mu     sync.Mutex
 	events []event.Event
 }
@@ -50,7 +52,7 @@ func sense(t *testing.T) *watch {
 			t.Fatalf("sensor %s is %s: %s", s.Name, s.State, s.Reason)
 		}
 	}
-	w := &watch{}
+	w := &watch{sensors: sensors}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- sensors.Run(ctx, w.add) }()

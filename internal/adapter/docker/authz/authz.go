@@ -124,7 +124,7 @@ func New(decider Decider, engine Engine, o Options, log *slog.Logger) *Plugin {
 		slots:   make(chan struct{}, maxAtOnce),
 		reports: make(chan report, maxReports),
 		names:   names{held: map[string]hold{}},
-		images:  images{byID: map[string]knownImage{}},
+		images:  images{byID: map[string]knownImage{}, byName: map[string]knownImage{}},
 		table:   routes(),
 	}
 }

@@ -50,6 +50,9 @@ func (p *Plugin) authorize(ctx context.Context, c *call) (ok bool, why string) {
 	if err != nil {
 		return p.refuse(p.request(c, a, r, what), err)
 	}
+	if mayMove(r) {
+		p.images.moved()
+	}
 	if r.kind == harmless {
 		return true, ""
 	}

@@ -179,9 +179,11 @@ func user(known localImage) string {
 // image asks the engine for an image; found is false when it has none. What can
 // be the name of none is an error of kind Invalid.
 func (p *Plugin) image(ctx context.Context, reference string) (known localImage, found bool, err error) {
-	if known, ok := p.images.get(reference, time.Now()); ok {
+	known, moves, ok := p.images.get(reference, time.Now())
+	if ok {
 		return known, true, nil
 	}
+	known = localImage{}
 	raw, err := p.engine.Image(ctx, reference)
 	if fault.Is(err, fault.NotFound) {
 		return localImage{}, false, nil
@@ -193,7 +195,7 @@ func (p *Plugin) image(ctx context.Context, reference string) (known localImage,
 		return localImage{}, false, fmt.Errorf("look at image %s: %w", short(reference), err)
 	}
 	if isImageID(known.ID) {
-		p.images.put(known, time.Now())
+		p.images.put(reference, known, moves, time.Now())
 	}
 	return known, true, nil
 }

@@ -228,17 +228,19 @@ func match(pattern, path string) (what string, ok bool) {
 		what, ends := strings.CutSuffix(rest, after)
 		return what, begins && ends && what != "" && len(path) > len(before)+len(after)-1
 	}
-	want, got := strings.Split(pattern, "/"), strings.Split(path, "/")
-	if len(want) != len(got) {
-		return "", false
-	}
-	for i := range want {
+	for more := true; more; {
+		var want, got string
+		var also bool
+		want, pattern, more = strings.Cut(pattern, "/")
+		got, path, also = strings.Cut(path, "/")
 		switch {
-		case want[i] == "{}" && got[i] != "":
+		case more != also:
+			return "", false
+		case want == "{}" && got != "":
 			if what == "" {
-				what = got[i]
+				what = got
 			}
-		case want[i] != got[i]:
+		case want != got:
 			return "", false
 		}
 	}

@@ -124,6 +124,11 @@ func (p *Plugin) after(w http.ResponseWriter, r *http.Request) {
 			if name := heldName(rt, what); name != "" {
 				p.names.free(name)
 			}
+			defer func() { // when all of the answer is there, it is done
+				if mayMove(rt) {
+					p.images.moved()
+				}
+			}()
 		}
 	}
 	if _, err := io.Copy(io.Discard, r.Body); err != nil {

@@ -3,9 +3,15 @@
 //
 //	exit N                      end with code N
 //	read FILE                   end with the error number of opening FILE, 0 for none
+//	connect ADDRESS:PORT        end with the error number of connecting by TCP
 //	wait                        say "ready" and wait for the end of standard input
 //	drop FILE ARG…              copy itself to FILE and become that
 //	memory ARG…                 copy itself to a file in memory and become that
+//	confined PROFILE PROGRAM ARG…
+//	                            become PROGRAM under an AppArmor profile
+//	write FILE, mkdir FOLDER, run FILE, memfd, map FILE, mount FOLDER, chown FILE,
+//	unshare, socket KIND, signal PID
+//	                            end with the error number of doing that
 //	act                         do one thing that each of the sensors tells
 //	enter CGROUPS ROOT PROGRAM ARG…
 //	                            move into the cgroups (folders, separated by commas),
@@ -48,6 +54,8 @@ func run(args []string) (int, error) {
 		return strconv.Atoi(args[0])
 	case verb == "read" && len(args) == 1:
 		return read(args[0])
+	case verb == "connect" && len(args) == 1:
+		return connect(args[0])
 	case verb == "wait" && len(args) == 0:
 		fmt.Println("ready")
 		_, err := io.Copy(io.Discard, os.Stdin)
@@ -56,6 +64,10 @@ func run(args []string) (int, error) {
 		return 0, drop(args[0], args[1:])
 	case verb == "memory":
 		return 0, memory(args)
+	case verb == "confined" && len(args) >= 2:
+		return 0, confined(args[0], args[1:])
+	case isDeed(verb):
+		return deed(verb, args)
 	case verb == "act" && len(args) == 0:
 		return 0, act()
 	case verb == "enter" && len(args) >= 3:
@@ -71,6 +83,18 @@ func read(file string) (int, error) {
 		return int(number), nil
 	}
 	return 0, err
+}
+
+func connect(address string) (int, error) {
+	conn, err := net.Dial("tcp", address)
+	var number syscall.Errno
+	if errors.As(err, &number) {
+		return int(number), nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return 0, conn.Close()
 }
 
 func drop(file string, args []string) error {

@@ -1,0 +1,230 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/harden"
+	"github.com/castellan-security/castellan/internal/profile"
+)
+
+// hardenFlags say what is written, and where.
+type hardenFlags struct {
+	profile, task, container, module, folder string
+	outputs                                  []string
+}
+
+func newHarden(g *globals) *cobra.Command {
+	var h hardenFlags
+	c := &cobra.Command{
+		Use:   "harden GROUP",
+		Short: "Write a group's profile for AppArmor, seccomp, SELinux, Landlock and ECS",
+		Long: `Write what the profile of a group comes to for those who can hold its containers
+to it without an agent: an AppArmor profile, a seccomp profile, a module for
+SELinux, rules for Landlock (castellan harden run puts them in force, also on
+Fargate), and the task definition, hardened, as a diff with a reason for each
+change.
+
+Each of them says less than the profile. What is wider, narrower, or needs
+something of you is told with it: read that before you use it.
+` + exitHelp,
+		Example: "  castellan harden shop/web/nginx --profile profile.json --task-definition task.json -o hardened\n" +
+			"  castellan harden shop/web/nginx --profile profile.json --output apparmor > castellan-shop.web.nginx\n" +
+			"  castellan harden run --rules rules.json -- nginx -g 'daemon off;'",
+		Args: cobra.ExactArgs(1),
+	}
+	f := c.Flags()
+	f.StringVar(&h.profile, "profile", "", "file with the profile (JSON)")
+	f.StringSliceVar(&h.outputs, "output", []string{"all"}, "what to write: "+list(harden.Outputs())+", or all; several with commas")
+	f.StringVar(&h.task, "task-definition", "", "file with the task definition to harden (JSON), as ECS registers or describes it")
+	f.StringVar(&h.container, "container", "", "name of the container in the task definition (else the last part of GROUP)")
+	f.StringVar(&h.module, "module", string(harden.AppArmor), "security module of the hosts that the task definition names a profile for: apparmor, selinux or none")
+	f.StringVarP(&h.folder, "directory", "o", "", "folder to write the files into, with report.json")
+	c.RunE = func(c *cobra.Command, args []string) error { return g.harden(c.Context(), asset.Group(args[0]), h) }
+	c.AddCommand(newHardenRun(g))
+	return c
+}
+
+func (g *globals) harden(ctx context.Context, group asset.Group, h hardenFlags) error {
+	o, err := h.options()
+	if err != nil {
+		return err
+	}
+	p, err := g.profileOf(ctx, group, h.profile)
+	if err != nil {
+		return err
+	}
+	r, err := harden.Compile(&p, o)
+	if err != nil {
+		return err
+	}
+	if h.folder == "" {
+		if _, err := io.WriteString(g.out, r.Files[0].Content); err != nil {
+			return err
+		}
+		return g.hardenReport(g.err, &r, o)
+	}
+	if err := writeHardened(h.folder, &r); err != nil {
+		return err
+	}
+	for _, f := range r.Files {
+		fmt.Fprintf(g.out, "wrote %s\n", printable(filepath.Join(h.folder, f.Name)))
+	}
+	return g.hardenReport(g.out, &r, o)
+}
+
+// options returns what is asked for, or what is wrong with that.
+func (h hardenFlags) options() (o harden.Options, err error) {
+	for _, word := range h.outputs {
+		switch {
+		case word == "all":
+			o.Outputs = harden.Outputs()
+			if h.task == "" {
+				o.Outputs = slices.DeleteFunc(o.Outputs, func(x harden.Output) bool { return x == harden.TaskDefinition })
+			}
+		case !slices.Contains(harden.Outputs(), harden.Output(word)):
+			return o, usagef("--output %q: want some of %s, or all", word, list(harden.Outputs()))
+		case !slices.Contains(o.Outputs, harden.Output(word)):
+			o.Outputs = append(o.Outputs, harden.Output(word))
+		}
+	}
+	wantsTask := slices.Contains(o.Outputs, harden.TaskDefinition)
+	switch {
+	case len(o.Outputs) == 0:
+		return o, usagef("--output: say what to write: %s, or all", list(harden.Outputs()))
+	case len(o.Outputs) > 1 && h.folder == "":
+		return o, usagef("several outputs need a folder: -o DIR; or say which one: --output apparmor")
+	case wantsTask && h.task == "":
+		return o, usagef("say which task definition to harden: --task-definition FILE")
+	case !wantsTask && h.task != "":
+		return o, usagef("--task-definition is there and is not among the outputs: say --output task-definition too")
+	}
+	switch h.module {
+	case string(harden.AppArmor), string(harden.SELinux):
+		o.Module = harden.Output(h.module)
+	case "none":
+	default:
+		return o, usagef("--module %q: want apparmor, selinux or none", h.module)
+	}
+	if wantsTask {
+		o.File, o.Container = filepath.Base(h.task), h.container
+		const most = 1 << 20
+		if o.TaskDefinition, err = readSome(h.task, most); err != nil {
+			return o, fmt.Errorf("read task definition: %w", err)
+		}
+	}
+	return o, nil
+}
+
+// profileOf returns the profile of a group, from a file.
+func (g *globals) profileOf(_ context.Context, group asset.Group, file string) (p profile.Profile, err error) {
+	if file == "" {
+		return p, usagef("say which profile: --profile FILE")
+	}
+	b, err := readSome(file, harden.MaxProfile)
+	if err != nil {
+		return p, fmt.Errorf("read profile: %w", err)
+	}
+	if p, err = harden.ReadProfile(b); err != nil {
+		return p, fmt.Errorf("%s: %w", file, err)
+	}
+	if p.Group == "" {
+		p.Group = group
+	}
+	if p.Group != group {
+		return p, fault.New(fault.Invalid, "%s is the profile of %s, not of %s", file, p.Group, group).With("name its group, or give the profile of the one that you mean")
+	}
+	return p, nil
+}
+
+// readSome reads a file that is not longer than it should be.
+func readSome(file string, most int) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
+	if err == nil && len(b) > most {
+		err = fault.New(fault.Invalid, "%s has more than %d bytes", file, most).With("give the right file")
+	}
+	return b, err
+}
+
+// writeHardened writes the files of a result into a folder.
+func writeHardened(folder string, r *harden.Result) error {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return fmt.Errorf("make folder: %w", err)
+	}
+	write := func(name string, to func(io.Writer) error) error {
+		if err := writeWhole(filepath.Join(folder, name), false, to); err != nil {
+			return fmt.Errorf("write %s: %w", name, err)
+		}
+		return nil
+	}
+	for _, f := range r.Files {
+		if err := write(f.Name, func(w io.Writer) error { _, err := io.WriteString(w, f.Content); return err }); err != nil {
+			return err
+		}
+	}
+	if r.Diff != "" {
+		if err := write("task-definition.diff", func(w io.Writer) error { _, err := io.WriteString(w, r.Diff); return err }); err != nil {
+			return err
+		}
+	}
+	return write("report.json", func(w io.Writer) error { return writeJSON(w, r, "  ") })
+}
+
+// hardenReport tells what was changed and why, and what is not as the profile
+// says.
+func (g *globals) hardenReport(w io.Writer, r *harden.Result, o harden.Options) error {
+	var b strings.Builder
+	if slices.Contains(o.Outputs, harden.TaskDefinition) {
+		for line := range strings.Lines(r.Diff) {
+			b.WriteString(g.painted(line))
+		}
+		if r.Diff == "" {
+			b.WriteString("the task definition is as hard as the profile makes it: nothing changes\n")
+		}
+		for _, c := range r.Changes {
+			fmt.Fprintf(&b, "%s: %s\n", printable(c.Path), printable(c.Reason))
+		}
+	}
+	for _, effect := range []harden.Effect{harden.Narrower, harden.Wider, harden.Advice} {
+		for _, n := range r.Notes {
+			if n.Effect != effect {
+				continue
+			}
+			about := ""
+			if n.About != "" {
+				about = " " + n.About + ":"
+			}
+			fmt.Fprintf(&b, "%s %s%s %s\n", g.paint(string(effect), effectTones[effect]), n.Output, printable(about), printable(n.Text))
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+var effectTones = map[harden.Effect]tone{harden.Narrower: bad, harden.Wider: warn, harden.Advice: faint}
+
+// painted is a line of a diff as it is shown.
+func (g *globals) painted(line string) string {
+	text := printable(strings.TrimSuffix(line, "\n"))
+	switch {
+	case strings.HasPrefix(text, "+"):
+		return g.paint(text, good) + "\n"
+	case strings.HasPrefix(text, "-"):
+		return g.paint(text, bad) + "\n"
+	}
+	return text + "\n"
+}

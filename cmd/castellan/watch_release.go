@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/user"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/castellan-security/castellan/internal/adapter/bpf"
+	"github.com/castellan-security/castellan/internal/adapter/kernel"
+	"github.com/castellan-security/castellan/internal/agent"
+	"github.com/castellan-security/castellan/internal/agent/hold"
+	"github.com/castellan-security/castellan/internal/fault"
+)
+
+// releaseWait is how long an agent has to let go by itself: it looks every second.
+const releaseWait = 3 * time.Second
+
+func newWatchRelease(g *globals) *cobra.Command {
+	var undo bool
+	var reason, pins string
+	c := &cobra.Command{
+		Use:   "release",
+		Short: "Let go of every container on this host, at once",
+		Long: `Let go of every container on this host, at once: nothing is blocked or limited
+here any more, whatever the server says, until it is taken back with --undo.
+
+It is for the host itself, as root, and needs neither the server nor an agent
+that answers. Sensors go on, and the server is told that the host is released.
+
+  castellan watch release --reason "shop is down"
+  castellan watch release --undo
+` + exitHelp,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if g.dataDir == "" {
+				return usagef("no data folder: say --data-dir or set CASTELLAN_DATA_DIR")
+			}
+			if undo {
+				return g.undoRelease()
+			}
+			return g.releaseHost(c.Context(), pins, reason)
+		},
+	}
+	f := c.Flags()
+	f.BoolVar(&undo, "undo", false, "hold this host again")
+	f.StringVar(&reason, "reason", "", "why, for whoever sees on the server that the host is released")
+	f.StringVar(&pins, "pins", bpf.DefaultPins, "the agent's --pins")
+	return c
+}
+
+func (g *globals) undoRelease() error {
+	was, err := hold.Undo(filepath.Join(g.dataDir, rulesFolder))
+	if err != nil {
+		return err
+	}
+	if !was {
+		fmt.Fprintln(g.out, "This host was not released.")
+		return nil
+	}
+	fmt.Fprintln(g.out, "This host is held again as soon as its agent has looked: within a second or two, or when it starts.")
+	return nil
+}
+
+// releaseHost asks the agent to let go, and does it where that does not happen.
+func (g *globals) releaseHost(ctx context.Context, pins, reason string) error {
+	dir := filepath.Join(g.dataDir, rulesFolder)
+	groups, err := hold.Groups(dir)
+	if err != nil {
+		// What can't be listed is let go all the same.
+		fmt.Fprintf(g.err, "The rules on disk can't be listed: %s\n", printable(err.Error()))
+	}
+	id, err := agent.Identity(g.dataDir)
+	if err != nil {
+		return err
+	}
+	pins = filepath.Join(pins, id)
+	before, err := bpf.HeldNetwork(pins)
+	if err != nil {
+		return err
+	}
+	if err := hold.Release(dir, hold.Released{At: time.Now().UTC(), By: userName(), Reason: reason}); err != nil {
+		return fault.New(fault.Denied, "%w", err).With("run it as root on the host, with the agent's --data-dir")
+	}
+	gone, err := waitReleased(ctx, pins)
+	if err != nil {
+		return err
+	}
+	if !gone {
+		programs, err := bpf.ReleaseNetwork(pins)
+		if err = errors.Join(err, g.releaseLimits()); err != nil {
+			return err
+		}
+		fmt.Fprintf(g.out, "No agent answered: %d programs were ended in the kernel.\n", programs)
+	}
+	for _, name := range groups {
+		fmt.Fprintf(g.out, "let go  %s\n", printable(string(name)))
+	}
+	fmt.Fprintf(g.out, "Nothing is held on this host any more (%d groups by network rules before). Hold it again with: castellan watch release --undo\n", before)
+	return nil
+}
+
+// waitReleased waits for the agent, and reports whether it has let go.
+func waitReleased(ctx context.Context, pins string) (bool, error) {
+	until := time.Now().Add(releaseWait)
+	for {
+		n, err := bpf.HeldNetwork(pins)
+		if err != nil || n == 0 {
+			return n == 0, err
+		}
+		if time.Now().After(until) {
+			return false, nil
+		}
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-time.After(releaseWait / 30):
+		}
+	}
+}
+
+// releaseLimits gives containers back what they had.
+func (g *globals) releaseLimits() error {
+	limiter, err := kernel.New(kernel.Options{}).Limiter(filepath.Join(g.dataDir, limitsFile))
+	if err != nil {
+		return err
+	}
+	groups, err := limiter.Groups()
+	errs := []error{err}
+	for _, name := range groups {
+		errs = append(errs, limiter.Remove(name))
+	}
+	return errors.Join(errs...)
+}
+
+// userName is who runs this program.
+func userName() string {
+	u, err := user.Current()
+	if err != nil {
+		return "somebody"
+	}
+	return u.Username
+}

@@ -1,0 +1,312 @@
+package bpf
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"iter"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/profile"
+)
+
+// Classes of ports, and limits, of netguard.bpf.c.
+const (
+	portOne = iota
+	portAny
+	portRange
+	maxRanges    = 8
+	maxGroupName = 799
+	netKeyBits   = 64 // of struct net_destination before the address
+	// maxExpanded is how many ports of a range are written one by one where all
+	// ranges are taken.
+	maxExpanded = 64
+)
+
+// nameWild is WILD of netguard.bpf.c.
+const nameWild = 0x5bd1e9955bd1e995
+
+// maxSuffix is SUFFIXES of netguard.bpf.c: labels behind the star of a name.
+const maxSuffix = 6
+
+func hashOfGroup(name asset.Group) netguardNetGroup {
+	return netguardNetGroup{Hash: sha256.Sum256([]byte(name))}
+}
+
+// table is what one group's rules come to.
+type netTable struct {
+	rules        netguardNetRuleset
+	destinations []netguardNetDestination
+	listens      []netguardNetListen
+	names        []netguardNetNamed
+	resolvers    []netguardNetResolver
+}
+
+// set makes r the rules of its group, as a whole.
+func (g *netPrograms) set(r profile.Rules) error {
+	key := hashOfGroup(r.Group)
+	var old netguardNetRuleset
+	if err := g.maps["net_rules"].Lookup(key, &old); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("read the network rules of %s: %w", r.Group, err)
+	}
+	number := uint32(1 + rand.IntN(1<<31))
+	for number == old.Table {
+		number++
+	}
+	t, err := g.tableOf(&r, number)
+	if err != nil {
+		return err
+	}
+	if err := g.fill(t); err != nil {
+		return errors.Join(fmt.Errorf("write the network rules of %s: %w", r.Group, err), g.drop(number))
+	}
+	if err := g.maps["net_rules"].Put(key, t.rules); err != nil {
+		return errors.Join(fmt.Errorf("write the network rules of %s: %w", r.Group, err), g.drop(number))
+	}
+	if old.Table != 0 {
+		return g.drop(old.Table)
+	}
+	return nil
+}
+
+// remove lets go of a group and of its containers.
+func (g *netPrograms) remove(name asset.Group) error {
+	key := hashOfGroup(name)
+	var old netguardNetRuleset
+	if err := g.maps["net_rules"].Lookup(key, &old); err == nil {
+		if err := g.maps["net_rules"].Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("remove the network rules of %s: %w", name, err)
+		}
+		if err := g.drop(old.Table); err != nil {
+			return err
+		}
+	}
+	return dropWhere(g.maps["net_holds"], func(_ [32]byte, of netguardNetGroup) bool { return of == key })
+}
+
+// fill writes a table that no program knows yet.
+func (g *netPrograms) fill(t netTable) error {
+	var errs []error
+	one := uint8(1)
+	put := func(name string, key any) {
+		if len(errs) == 0 {
+			if err := g.maps[name].Put(key, one); err != nil {
+				errs = append(errs, err)
+			}
+		}
+	}
+	for _, k := range t.destinations {
+		put("net_destinations", k)
+	}
+	for _, k := range t.listens {
+		put("net_listens", k)
+	}
+	for _, k := range t.names {
+		put("net_names", k)
+	}
+	for _, k := range t.resolvers {
+		put("net_resolvers", k)
+	}
+	return errors.Join(errs...)
+}
+
+// drop removes a table that no program knows any more.
+func (g *netPrograms) drop(number uint32) error {
+	return errors.Join(
+		dropWhere(g.maps["net_destinations"], func(k netguardNetDestination, _ uint8) bool { return k.Table == number }),
+		dropWhere(g.maps["net_listens"], func(k netguardNetListen, _ uint8) bool { return k.Table == number }),
+		dropWhere(g.maps["net_names"], func(k netguardNetNamed, _ uint8) bool { return k.Table == number }),
+		dropWhere(g.maps["net_resolvers"], func(k netguardNetResolver, _ uint8) bool { return k.Table == number }),
+	)
+}
+
+// dropWhere removes the entries of a map for which is holds. What others remove
+// meanwhile can make the kernel begin again; a few rounds are enough then.
+func dropWhere[K, V any](m *ebpf.Map, is func(K, V) bool) error {
+	var keys []K
+	var key K
+	var value V
+	all := m.Iterate()
+	for all.Next(&key, &value) {
+		if is(key, value) {
+			keys = append(keys, key)
+		}
+	}
+	if err := all.Err(); err != nil {
+		return fmt.Errorf("list what is to be removed of %s: %w", m, err)
+	}
+	for _, k := range keys {
+		if err := m.Delete(k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("remove from %s: %w", m, err)
+		}
+	}
+	return nil
+}
+
+func answerNumber(a profile.Answer) uint8 {
+	switch a {
+	case profile.Audit:
+		return 1
+	case profile.Deny:
+		return 2
+	}
+	return 0
+}
+
+// tableOf translates rules.
+func (g *netPrograms) tableOf(r *profile.Rules, number uint32) (netTable, error) {
+	t := netTable{rules: netguardNetRuleset{
+		Table: number, Answer: answerNumber(r.Answers[profile.ControlNetwork]),
+		Limited: answerNumber(r.Answers[profile.ControlResource]), Rate: r.Limits.NewConnections,
+	}}
+	if len(r.Group) > maxGroupName {
+		return t, fault.New(fault.Invalid, "the name of group %.40s… has %d bytes; at most %d are held", r.Group, len(r.Group), maxGroupName)
+	}
+	for i := range len(r.Group) {
+		t.rules.Name[i] = r.Group[i]
+	}
+	if r.Network.Raw {
+		t.rules.Raw = 1
+	}
+	p := ports{rules: &t.rules}
+	for _, d := range r.Network.Destinations {
+		protocol, err := protocolNumber(d.Protocol)
+		if err != nil {
+			return t, err
+		}
+		address := d.Network.Addr().As16()
+		bits := d.Network.Bits()
+		if d.Network.Addr().Is4() {
+			bits += 96
+		}
+		for class, port := range p.of(d.Ports) {
+			t.destinations = append(t.destinations, netguardNetDestination{
+				Bits: netKeyBits + uint32(bits), Table: number, Protocol: protocol, PortClass: class, Port: port, Address: address,
+			})
+		}
+	}
+	for _, l := range r.Network.Listens {
+		protocol, err := protocolNumber(l.Protocol)
+		if err != nil {
+			return t, err
+		}
+		for class, port := range p.of(l.Ports) {
+			t.listens = append(t.listens, netguardNetListen{Table: number, Protocol: protocol, PortClass: class, Port: port})
+		}
+	}
+	for _, n := range r.Network.Names {
+		protocol, err := protocolNumber(n.Protocol)
+		if err != nil {
+			return t, err
+		}
+		hash, err := g.hashOfName(n.Name)
+		if err != nil {
+			return t, err
+		}
+		for class, port := range p.of(n.Ports) {
+			t.names = append(t.names, netguardNetNamed{Name: hash, Table: number, Protocol: protocol, PortClass: class, Port: port})
+		}
+	}
+	for _, a := range r.Network.Resolvers {
+		t.resolvers = append(t.resolvers, netguardNetResolver{Table: number, Address: a.As16()})
+	}
+	if p.err != nil {
+		return t, fault.New(fault.Exhausted, "network rules of %s: %w", r.Group, p.err).With("write fewer ranges of ports into the profile")
+	}
+	return t, nil
+}
+
+// ports tells ranges apart by their places.
+type ports struct {
+	rules *netguardNetRuleset
+	err   error
+}
+
+// of yields what a range of ports is in keys: its class, and the port of class
+// portOne. No ports at all mean any, as for ICMP.
+func (p *ports) of(want profile.Ports) iter.Seq2[uint8, uint16] {
+	return func(yield func(uint8, uint16) bool) {
+		switch {
+		case want.IsZero(), want.First <= 1 && want.Last == 65535:
+			yield(portAny, 0)
+			return
+		case want.First == want.Last:
+			yield(portOne, want.First)
+			return
+		}
+		n := p.rules.Ranges
+		for i := range n {
+			if p.rules.Range[i].First == want.First && p.rules.Range[i].Last == want.Last {
+				yield(portRange+i, 0)
+				return
+			}
+		}
+		if n < maxRanges {
+			p.rules.Range[n].First, p.rules.Range[n].Last = want.First, want.Last
+			p.rules.Ranges++
+			yield(portRange+n, 0)
+			return
+		}
+		if want.Last-want.First >= maxExpanded {
+			p.err = fmt.Errorf("there are more than %d ranges of ports; %d-%d finds no room", maxRanges, want.First, want.Last)
+			return
+		}
+		for port := want.First; port >= want.First && port <= want.Last; port++ {
+			if !yield(portOne, port) {
+				return
+			}
+		}
+	}
+}
+
+func protocolNumber(name string) (uint8, error) {
+	switch name {
+	case "tcp":
+		return protocolTCP, nil
+	case "udp":
+		return protocolUDP, nil
+	case "icmp":
+		return protocolICMP, nil
+	}
+	n, err := strconv.ParseUint(name, 10, 8)
+	if err != nil {
+		return 0, fault.New(fault.Invalid, "%q is no protocol", name)
+	}
+	return uint8(n), nil
+}
+
+// hashOfName hashes a name as names_of of netguard.bpf.c does.
+func (g *netPrograms) hashOfName(name string) (uint64, error) {
+	name = strings.ToLower(strings.TrimSuffix(name, "."))
+	rest, wild := strings.CutPrefix(name, "*.")
+	if rest == "" || strings.Contains(rest, "*") {
+		return 0, fault.New(fault.Invalid, "%q is no DNS name: a star may only stand for its beginning, as in *.example.com", name)
+	}
+	if wild && strings.Count(rest, ".") >= maxSuffix {
+		return 0, fault.New(fault.Unsupported, "%q has more than %d parts behind the star", name, maxSuffix)
+	}
+	var hash uint64
+	for i := range len(rest) {
+		hash = hash*g.setting.Factor + uint64(rest[i])
+	}
+	if wild {
+		hash ^= nameWild
+	}
+	return hash, nil
+}
+
+// inverseOf returns the number that x, which is odd, must be multiplied by to be 1
+// modulo 2^64: each step of Newton's doubles the bits that are right.
+func inverseOf(x uint64) uint64 {
+	inverse := x
+	for range 6 {
+		inverse *= 2 - x*inverse
+	}
+	return inverse
+}

@@ -1,0 +1,123 @@
+package hold
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/profile"
+)
+
+const (
+	rulesEnding = ".rules"
+	// maxFile bounds a file that is read back: the rules of one group, packed, in
+	// base 64.
+	maxFile = 2 * link.MaxBriefRules
+)
+
+// kept are the rules of a group as they came, on disk in a file of their own.
+type kept link.BriefRules
+
+// onDisk is what the file says; kept leaves out the packed rules.
+type onDisk struct {
+	Group  asset.Group  `json:"group"`
+	Stamp  string       `json:"stamp"`
+	Mode   profile.Mode `json:"mode,omitempty"`
+	Packed []byte       `json:"packed"`
+}
+
+// fileOf names the file of a group; a group's name may be anything.
+func fileOf(name asset.Group) string {
+	sum := sha256.Sum256([]byte(name))
+	return hex.EncodeToString(sum[:16]) + rulesEnding
+}
+
+// readAll takes up what is on disk; k.mu is held.
+func (k *Keeper) readAll() {
+	entries, err := os.ReadDir(k.o.Dir)
+	if err != nil {
+		k.o.Log.Error("rules that are kept can't be listed", "error", err)
+	}
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) != rulesEnding || len(k.groups) >= link.MaxHeldGroups {
+			continue
+		}
+		r, err := readKept(filepath.Join(k.o.Dir, e.Name()))
+		if err == nil && fileOf(r.Group) != e.Name() {
+			err = errors.New("it is of another group")
+		}
+		var rules profile.Rules
+		if err == nil {
+			rules, err = link.UnpackRules(link.BriefRules(r))
+		}
+		if err != nil {
+			k.o.Log.Error("rules that are kept can't be read", "file", e.Name(), "error", err)
+			continue
+		}
+		k.groups[r.Group] = &group{kept: r, rules: rules}
+	}
+}
+
+func readKept(file string) (kept, error) {
+	b, err := readFile(file)
+	if err != nil {
+		return kept{}, fmt.Errorf("read rules: %w", err)
+	}
+	var d onDisk
+	if err := json.Unmarshal(b, &d); err != nil {
+		return kept{}, fmt.Errorf("read rules: %w", err)
+	}
+	return kept(d), nil
+}
+
+// save writes the rules of a group down.
+func (k *Keeper) save(r kept) error {
+	b, err := json.Marshal(onDisk(r))
+	if err != nil {
+		return fmt.Errorf("write rules: %w", err)
+	}
+	return replace(filepath.Join(k.o.Dir, fileOf(r.Group)), b)
+}
+
+// forget removes the rules of a group from disk.
+func (k *Keeper) forget(name asset.Group) error {
+	return os.Remove(filepath.Join(k.o.Dir, fileOf(name)))
+}
+
+func readFile(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(b) > maxFile {
+		err = fmt.Errorf("%s is larger than %d bytes", filepath.Base(file), maxFile)
+	}
+	return b, err
+}
+
+// replace writes a file as a whole: after a power failure there is the former one
+// or the new one.
+func replace(file string, b []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(file), "new-*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Base(file), err)
+	}
+	_, err = f.Write(b)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), file)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("write %s: %w", filepath.Base(file), err), os.Remove(f.Name()))
+	}
+	return nil
+}

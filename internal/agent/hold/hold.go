@@ -1,0 +1,358 @@
+// Package hold holds the containers of this host to what their groups normally do:
+// it fetches the rules from the server, keeps them on disk, hands them to the
+// kernel's doors, and ties each container to those of its group before it starts.
+//
+// What is held survives this program: the kernel goes on by itself, and after a
+// restart the rules on disk are in force before the server has answered. Nothing
+// is held on a host that was released: see Release.
+package hold
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/profile"
+)
+
+const (
+	// refreshEvery is how often the server is asked without having told of news:
+	// it also hears then how the groups are held.
+	refreshEvery = time.Minute
+	// firstPause and lastPause are between tries while the server does not answer.
+	firstPause = 2 * time.Second
+	lastPause  = time.Minute
+	// lookEvery is how often it is looked whether somebody released the host.
+	lookEvery = time.Second
+)
+
+// Kernel enforces some controls. Its methods may be called concurrently; what it
+// was told stays in force when this program ends.
+type Kernel interface {
+	// Set makes r the rules of its group, as a whole; on an error the former rules
+	// hold. Containers that are held to the group are held to r from now on.
+	Set(r profile.Rules) error
+	// Remove lets go of a group and of its containers. A group that is not there is
+	// no error.
+	Remove(g asset.Group) error
+	// Hold ties a container, which need not exist yet, to a group that has rules.
+	Hold(container string, g asset.Group) error
+	// Forget lets go of a container. One that is not held is no error.
+	Forget(container string) error
+	// Containers are those that are held, from before this program too, with their
+	// groups.
+	Containers() (map[string]asset.Group, error)
+	// Groups are those that have rules, from before this program too.
+	Groups() ([]asset.Group, error)
+	// Controls says how the controls of this door are held for rules with these
+	// answers: less where this kernel can't do more.
+	Controls(answers map[profile.Control]profile.Answer) []profile.HeldControl
+	// Settle ends what another version of this program left in force: all rules that
+	// are known have been set.
+	Settle() error
+}
+
+// Learner notes which system calls containers make.
+type Learner interface {
+	// Learn makes these the containers whose calls are noted; at most its own bound.
+	Learn(containers []string) error
+}
+
+// Options are what a Keeper needs. All but Learner and Clock are required.
+type Options struct {
+	Dir     string // made with mode 0700; holds nothing else
+	AgentID string
+	Server  link.Behaviour
+	Kernels []Kernel // each has controls of its own
+	Learner Learner  // nil: system calls are not noted
+	// Learners bounds the containers whose calls are noted at once.
+	Learners int
+	Clock    func() time.Time // time.Now
+	Log      *slog.Logger
+}
+
+// Keeper holds this host's containers. It is safe for concurrent use.
+type Keeper struct {
+	o    Options
+	wake chan struct{} // one token when there is something to fetch
+
+	mu         sync.Mutex
+	told       string // stamp of the last wish
+	stamp      string // of the last brief
+	groups     map[asset.Group]*group
+	containers map[string]container // by id
+	learning   []string             // as last given to the learner
+	released   *Released            // nil: the host is held
+}
+
+// group is what is known of one group.
+type group struct {
+	kept                  // the newest rules, as they came
+	rules   profile.Rules // of kept
+	inForce string        // stamp of those that the kernel has; empty for none
+	since   time.Time
+	err     error // why the newest rules are not in force
+}
+
+// Open returns a keeper that has put in force what is on disk. What can't be read
+// there is left out, and told in the log: the server has it.
+func Open(o Options) (*Keeper, error) {
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	k := &Keeper{o: o, wake: make(chan struct{}, 1), groups: map[asset.Group]*group{}, containers: map[string]container{}}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fault.New(fault.Denied, "make the folder of rules: %w", err).With("let the agent write its data folder")
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.readAll()
+	k.look()
+	if k.released != nil {
+		return k, nil
+	}
+	k.enforceAll()
+	k.dropUnknown()
+	for _, kernel := range o.Kernels {
+		if err := kernel.Settle(); err != nil {
+			o.Log.Error("what another version holds is still in force", "error", err)
+		}
+	}
+	return k, nil
+}
+
+// enforceAll puts the rules of every group in force; k.mu is held.
+func (k *Keeper) enforceAll() {
+	for _, g := range k.groups {
+		k.enforce(g)
+	}
+}
+
+// enforce puts the newest rules of a group in force, in every kernel's door; k.mu is
+// held. Where one refuses, the others hold the new ones all the same: each has
+// controls of its own.
+func (k *Keeper) enforce(g *group) {
+	var errs []error
+	for _, kernel := range k.o.Kernels {
+		if err := kernel.Set(g.rules); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if g.err = errors.Join(errs...); g.err != nil {
+		k.o.Log.Error("rules are not in force", "group", g.rules.Group, "revision", g.rules.Revision, "error", g.err, "remedy", fault.Remedy(g.err))
+		return
+	}
+	g.inForce, g.since = g.Stamp, k.o.Clock().UTC()
+}
+
+// dropUnknown lets go of what the kernel holds for groups that are not on disk any
+// more; k.mu is held.
+func (k *Keeper) dropUnknown() {
+	for _, kernel := range k.o.Kernels {
+		groups, err := kernel.Groups()
+		if err != nil {
+			k.o.Log.Error("what the kernel holds is not listed", "error", err)
+			continue
+		}
+		for _, name := range groups {
+			if k.groups[name] != nil {
+				continue
+			}
+			if err := kernel.Remove(name); err != nil {
+				k.o.Log.Error("a group is not let go", "group", name, "error", err)
+			}
+		}
+	}
+}
+
+// Wish says that the server told of other rules.
+func (k *Keeper) Wish(w link.BehaviourWish) {
+	k.mu.Lock()
+	k.told = w.Stamp
+	k.mu.Unlock()
+	select {
+	case k.wake <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// Run fetches until ctx ends. What is in force stays so. Call it once.
+func (k *Keeper) Run(ctx context.Context) {
+	var looking sync.WaitGroup
+	looking.Go(func() { k.lookAgain(ctx) })
+	defer looking.Wait()
+	var pause time.Duration
+	next := time.Duration(0) // at once
+	var said fault.Kind
+	for k.wait(ctx, next, pause == 0) {
+		err := k.fetch(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			pause, next, said = 0, refreshEvery, fault.Unknown
+			continue
+		case fault.Is(err, fault.Unsupported):
+			next = refreshEvery // an older server
+		default:
+			pause = min(max(2*pause, firstPause), lastPause)
+			next = pause
+		}
+		if kind := fault.Of(err); kind != said || kind == fault.Unknown {
+			said = kind
+			k.o.Log.Warn("rules of behaviour are not fetched; those of before hold", "error", err, "remedy", fault.Remedy(err))
+		}
+	}
+}
+
+// wait returns true when there is something to do. In the pause after an error
+// nothing wakes it.
+func (k *Keeper) wait(ctx context.Context, d time.Duration, wakes bool) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	wake := k.wake
+	if !wakes {
+		wake = nil
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+	case <-wake:
+	}
+	return ctx.Err() == nil
+}
+
+// fetch asks until there is no more. Rules that the kernel refused are not asked for
+// twice in one round: else the others would never come.
+func (k *Keeper) fetch(ctx context.Context) error {
+	came := map[asset.Group]string{}
+	for {
+		held := k.Held()
+		for i := range held {
+			if stamp, ok := came[held[i].Group]; ok {
+				held[i].Stamp = stamp
+			}
+		}
+		b, err := k.o.Server.Behaviour(ctx, link.BehaviourAsk{AgentID: k.o.AgentID, Held: held})
+		if err != nil {
+			return err
+		}
+		for _, r := range b.Rules {
+			came[r.Group] = r.Stamp
+		}
+		if err := k.take(b); err != nil {
+			return err
+		}
+		if !b.More {
+			return nil
+		}
+		if len(b.Rules) == 0 { // would be asked for for ever
+			return fault.New(fault.Invalid, "the server says that there are more rules, and sends none")
+		}
+	}
+}
+
+// take puts in force what the server said, and writes it down.
+func (k *Keeper) take(b link.BehaviourBrief) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.stamp = b.Stamp
+	var errs []error
+	for _, r := range b.Rules {
+		rules, err := link.UnpackRules(r)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		g := k.groups[r.Group]
+		if g == nil {
+			g = &group{}
+			k.groups[r.Group] = g
+		}
+		g.kept, g.rules = kept(r), rules
+		if err := k.save(g.kept); err != nil {
+			// It holds all the same, until the next start.
+			k.o.Log.Error("rules are not written down", "group", r.Group, "error", err)
+		}
+		if k.released != nil {
+			continue
+		}
+		k.enforce(g)
+		k.o.Log.Info("a group is held to other rules", "group", r.Group, "mode", r.Mode.String(), "revision", rules.Revision)
+	}
+	for _, name := range b.Release {
+		k.release(name)
+	}
+	k.tie()
+	return errors.Join(errs...)
+}
+
+// release lets go of a group; k.mu is held.
+func (k *Keeper) release(name asset.Group) {
+	if k.groups[name] == nil {
+		return
+	}
+	for _, kernel := range k.o.Kernels {
+		if err := kernel.Remove(name); err != nil {
+			// The rules stay known, so that the next ask names them again.
+			k.groups[name].err = err
+			k.o.Log.Error("a group is not let go", "group", name, "error", err)
+			return
+		}
+	}
+	delete(k.groups, name)
+	if err := k.forget(name); err != nil {
+		k.o.Log.Error("rules of a group are still on disk", "group", name, "error", err)
+	}
+	k.o.Log.Info("a group is held no more", "group", name)
+}
+
+// Held says how each group is held, in the order of their names.
+func (k *Keeper) Held() []profile.Held {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	out := make([]profile.Held, 0, len(k.groups))
+	counts := map[asset.Group]int{}
+	for _, c := range k.containers {
+		if !c.over {
+			counts[c.group]++
+		}
+	}
+	for name, g := range k.groups {
+		h := profile.Held{Group: name, Stamp: g.inForce, Revision: g.rules.Revision, Since: g.since, Workloads: counts[name]}
+		for _, kernel := range k.o.Kernels {
+			h.Controls = append(h.Controls, kernel.Controls(g.rules.Answers)...)
+		}
+		switch {
+		case k.released != nil:
+			h.Controls = nil
+			h.Stamp = g.Stamp // or it would be sent again and again
+			h.Workloads = 0
+			h.Error, h.Remedy = k.released.words(), "hold the host again with: castellan watch release --undo"
+		case g.err != nil:
+			h.Error, h.Remedy = clip(g.err.Error()), clip(fault.Remedy(g.err))
+		}
+		out = append(out, h)
+	}
+	slices.SortFunc(out, func(a, b profile.Held) int { return cmp.Compare(a.Group, b.Group) })
+	return out[:min(len(out), link.MaxHeldGroups)]
+}
+
+// clip cuts what is told to what is taken.
+func clip(s string) string {
+	const most = 400
+	if len(s) <= most {
+		return s
+	}
+	return fmt.Sprintf("%s (cut, %d bytes)", s[:most], len(s))
+}

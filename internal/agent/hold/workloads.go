@@ -1,0 +1,163 @@
+package hold
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/profile"
+)
+
+// maxOver bounds the containers that have ended and stay tied.
+const maxOver = 1_000
+
+// container is one that the engine knows.
+type container struct {
+	group asset.Group
+	over  bool // it has ended
+	seen  time.Time
+}
+
+// Seen says what the engine knows of containers: all of them with complete, else
+// those that changed. Each is tied to its group: one that is only made too, so that
+// it is held before it runs anything, and one that has ended, since it may be
+// started again.
+func (k *Keeper) Seen(list []asset.Workload, complete bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if complete {
+		there := map[string]bool{}
+		for i := range list {
+			there[list[i].ID] = true
+		}
+		for id := range k.containers {
+			if !there[id] {
+				k.untie(id)
+			}
+		}
+	}
+	for i := range list {
+		w := &list[i]
+		if !asset.IsContainerID(w.ID) {
+			continue
+		}
+		over := w.State == asset.Exited || w.State == asset.Lost
+		k.containers[w.ID] = container{group: asset.GroupOf(*w), over: over, seen: k.o.Clock()}
+	}
+	k.dropOver()
+	k.tie()
+}
+
+// dropOver lets go of those that ended first, where there are too many; k.mu is
+// held.
+func (k *Keeper) dropOver() {
+	var over []string
+	for id, c := range k.containers {
+		if c.over {
+			over = append(over, id)
+		}
+	}
+	if len(over) <= maxOver {
+		return
+	}
+	slices.SortFunc(over, func(a, b string) int {
+		return cmp.Or(k.containers[a].seen.Compare(k.containers[b].seen), cmp.Compare(a, b))
+	})
+	for _, id := range over[:len(over)-maxOver] {
+		k.untie(id)
+	}
+}
+
+// Starting ties a container that is about to start; the engine's authorization
+// plugin tells it while the engine waits, so that nothing in it ever runs unheld.
+// The error is why it is not held as its group is to be.
+func (k *Keeper) Starting(id string, name asset.Group) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !asset.IsContainerID(id) || k.released != nil || k.groups[name] == nil {
+		return nil
+	}
+	k.containers[id] = container{group: name, seen: k.o.Clock()}
+	for _, kernel := range k.o.Kernels {
+		if err := kernel.Hold(id, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// untie lets go of a container; k.mu is held.
+func (k *Keeper) untie(id string) {
+	delete(k.containers, id)
+	for _, kernel := range k.o.Kernels {
+		if err := kernel.Forget(id); err != nil {
+			k.o.Log.Error("a container is not let go", "container", asset.ShortID(id), "error", err)
+		}
+	}
+}
+
+// tie makes the kernel hold every container whose group has rules, and the learner
+// note the calls of the others' containers that are learned from; k.mu is held.
+func (k *Keeper) tie() {
+	if k.released == nil {
+		for _, kernel := range k.o.Kernels {
+			k.tieIn(kernel)
+		}
+	}
+	k.learn()
+}
+
+// tieIn brings one door's containers to what they are to be; k.mu is held.
+func (k *Keeper) tieIn(kernel Kernel) {
+	held, err := kernel.Containers()
+	if err != nil {
+		k.o.Log.Error("containers that the kernel holds are not listed", "error", err)
+		held = nil
+	}
+	for id, c := range k.containers {
+		if k.groups[c.group] == nil || held[id] == c.group {
+			continue
+		}
+		if err := kernel.Hold(id, c.group); err != nil {
+			k.o.Log.Error("a container is not held", "container", asset.ShortID(id), "group", c.group, "error", err)
+		}
+	}
+}
+
+// learn chooses the containers whose system calls are noted: those of groups that
+// discover, a few of each, so that one large group does not take all places. k.mu
+// is held.
+func (k *Keeper) learn() {
+	if k.o.Learner == nil {
+		return
+	}
+	const each = 4
+	var ids []string
+	taken := map[asset.Group]int{}
+	all := make([]string, 0, len(k.containers))
+	for id, c := range k.containers {
+		if !c.over {
+			all = append(all, id)
+		}
+	}
+	slices.Sort(all) // the same choice each time
+	for _, id := range all {
+		name := k.containers[id].group
+		g := k.groups[name]
+		// Without rules nothing was decided on it: it discovers.
+		if g != nil && g.Mode != profile.Discover || taken[name] == each || len(ids) == k.o.Learners {
+			continue
+		}
+		taken[name]++
+		ids = append(ids, id)
+	}
+	if slices.Equal(ids, k.learning) {
+		return
+	}
+	if err := k.o.Learner.Learn(ids); err != nil {
+		k.o.Log.Error("system calls are not noted", "error", err)
+		return
+	}
+	k.learning = ids
+}

@@ -1,0 +1,23 @@
+package guest_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/castellan-security/castellan/internal/event"
+)
+
+// The system calls of a container that is learned from are told on this kernel
+// too, by this architecture's numbers.
+func TestSensorFirstCalls(t *testing.T) {
+	c := newContainer(t, newID(t), layouts()[0].mount(t))
+	w := sense(t)
+	if err := w.sensors.Learn([]string{c.id}); err != nil {
+		t.Fatal(err)
+	}
+	c.run(t, "read", shadow)
+	w.await(t, "openat among the first calls", func(e event.Event) bool {
+		return e.Kind == event.KindCalls && e.WorkloadID == c.id &&
+			slices.Contains(e.Calls.Names, "openat") && slices.Contains(e.Calls.Names, "exit_group")
+	})
+}
