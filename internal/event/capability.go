@@ -60,6 +60,15 @@ func (c *Capabilities) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// CapabilityOf returns the set with the capability of that name alone.
+func CapabilityOf(name string) (Capabilities, bool) {
+	bit, ok := capabilityBit(name)
+	if !ok {
+		return 0, false
+	}
+	return 1 << bit, true
+}
+
 func capabilityBit(name string) (int, bool) {
 	for bit, n := range capabilityNames {
 		if n == name {

@@ -64,6 +64,9 @@ type Evidence struct {
 	Hosts []string `json:"hosts,omitempty"`
 	// Version is the digest of the image that did it first.
 	Version string `json:"version,omitempty"`
+	// Latest is the digest of the newest image that did it. Where it is not that of
+	// the profile's last version, only older versions do it.
+	Latest string `json:"latest,omitempty"`
 	// Sample is one thing that was seen and is covered by the entry, where the
 	// entry is a pattern.
 	Sample string `json:"sample,omitempty"`
@@ -90,6 +93,9 @@ type Executable struct {
 	Users   []uint32  `json:"users,omitempty"` // effective user ids
 	// Scripts are the files that it was asked to run as an interpreter.
 	Scripts []Pattern `json:"scripts,omitempty"`
+	// Loose are those of Scripts that did not come with the image: they were written,
+	// or lie on a volume.
+	Loose []Pattern `json:"loose,omitempty"`
 	Evidence
 }
 
@@ -134,7 +140,7 @@ type Capability struct {
 
 // Privilege is a privileged call that is made.
 type Privilege struct {
-	Kind event.Kind `json:"kind"` // privilege.… or memory.…
+	Kind event.Kind `json:"kind"` // privilege.…, memory.… or network.raw
 	// Detail narrows it, where the kind has more than one use: the flags of a
 	// clone, the type of a mount, the name of a namespace; sorted, comma-separated.
 	Detail string `json:"detail,omitempty"`

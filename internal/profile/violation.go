@@ -23,7 +23,10 @@ type Violation struct {
 	Sentence string `json:"sentence"`
 	// Permit is what would be added to the profile to make it normal; empty where
 	// the profile can't say it.
-	Permit     *Profile  `json:"permit,omitempty"`
+	Permit *Profile `json:"permit,omitempty"`
+	// Unheld says that no kernel is asked to hold to this part of a profile, such as
+	// whose child a program is: it is reported, and never denied.
+	Unheld     bool      `json:"unheld,omitempty"`
 	Revision   int64     `json:"revision"`              // of the profile it was held against
 	Mode       Mode      `json:"mode"`                  // of the group at that time
 	WorkloadID string    `json:"workload_id,omitempty"` // of the last

@@ -1,0 +1,157 @@
+package compare
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"path"
+
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/profile"
+	"github.com/castellan-security/castellan/internal/watch/learn"
+)
+
+// Compare returns what is outside the profile about an event, nil if nothing is.
+// What the host's kernel answered is outside whatever the profile says by now. The
+// violation's mode, and the ids of what it is stored as, are the caller's.
+func (x *Index) Compare(e *event.Event) *profile.Violation {
+	if e.WorkloadID == "" {
+		return nil // a process of the host: no group's
+	}
+	if e.Reaction == event.ReactionNone && !learn.Done(e) {
+		return nil // it failed by itself
+	}
+	o := x.outside(e)
+	if o == nil {
+		if e.Reaction == event.ReactionNone {
+			return nil
+		}
+		o = answered(e)
+	}
+	v := &profile.Violation{
+		Group: x.p.Group, Control: o.control, Kind: e.Kind, Reaction: e.Reaction, Subject: o.subject, Program: e.Process.Executable,
+		Permit: o.permit, Unheld: o.unheld && e.Reaction == event.ReactionNone, Revision: x.p.Revision, WorkloadID: e.WorkloadID, AgentID: e.AgentID,
+		EventID: e.ID, Count: e.Times(), First: e.Time, Last: e.Time,
+	}
+	if v.Group == "" {
+		v.Group = asset.Group(e.Group)
+	}
+	if e.Last.After(e.Time) {
+		v.Last = e.Last
+	}
+	if o.permit != nil {
+		o.permit.Group = v.Group
+	}
+	v.Sentence = o.sentence(e)
+	v.Fingerprint = fingerprint(v, o.alike)
+	return v
+}
+
+// outside is what an event has that the profile has not.
+type outside struct {
+	control profile.Control
+	subject string
+	alike   string // the subject without what changes each time
+	did     string // "ran /bin/sh"
+	instead string // what the profile allows
+	permit  *profile.Profile
+	unheld  bool
+}
+
+func (x *Index) outside(e *event.Event) *outside {
+	switch {
+	case e.Exec != nil:
+		return x.exec(e)
+	case e.File != nil:
+		return x.file(e)
+	case e.Connection != nil:
+		return x.connection(e)
+	case e.DNS != nil:
+		return x.dns(e)
+	case e.Privilege != nil:
+		return x.privilege(e)
+	case e.Memory != nil:
+		return x.memory(e)
+	}
+	return nil
+}
+
+// answered is what the kernel answered though the profile has it by now, or can't
+// say it: limits of resources, and what changed since.
+func answered(e *event.Event) *outside {
+	o := &outside{control: controlOf(e.Kind), subject: deed(e), alike: string(e.Kind), did: deed(e), instead: "the rules that the host held at that time did not have it; the profile has it now"}
+	if e.Resource != nil {
+		o.instead = "the limits of the profile are used up"
+	}
+	return o
+}
+
+func controlOf(k event.Kind) profile.Control {
+	switch k.Sensor() {
+	case "file":
+		return profile.ControlFile
+	case "network", "dns":
+		return profile.ControlNetwork
+	case "privilege":
+		return profile.ControlPrivilege
+	case "resource":
+		return profile.ControlResource
+	case "memory":
+		if k == event.KindExecMap {
+			return profile.ControlExec
+		}
+		return profile.ControlPrivilege
+	}
+	return profile.ControlExec
+}
+
+// fingerprintBytes is how much of the hash names a violation: enough that two of a
+// fleet never share one.
+const fingerprintBytes = 16
+
+func fingerprint(v *profile.Violation, alike string) string {
+	h := sha256.New()
+	for _, s := range []string{string(v.Group), string(v.Control), string(v.Kind), alike, v.Program} {
+		h.Write([]byte(s))
+		h.Write([]byte{0})
+	}
+	return hex.EncodeToString(h.Sum(nil)[:fingerprintBytes])
+}
+
+// sentence says what was done, by whom, what happened to it, and what the profile
+// allows instead.
+func (o *outside) sentence(e *event.Event) string {
+	s := who(e) + " " + o.did
+	switch e.Reaction {
+	case event.ReactionDenied:
+		s += ", which was denied"
+	case event.ReactionKilled:
+		s += ", and was killed for it"
+	case event.ReactionAudited:
+		s += ", which would have been denied"
+	}
+	return s + ": " + o.instead + "."
+}
+
+// who names the process: of an exec its parent, whose doing it was.
+func who(e *event.Event) string {
+	name := e.Process.Executable
+	if e.Exec != nil {
+		switch {
+		case e.Exec.Entered:
+			return "somebody outside the container"
+		case len(e.Exec.Ancestors) == 0:
+			return "the container's start"
+		}
+		if name = e.Exec.Ancestors[0].Executable; name == "" {
+			name = e.Exec.Ancestors[0].Name
+		}
+	}
+	if name == "" {
+		name = e.Process.Name
+	}
+	if name == "" {
+		return "a process"
+	}
+	return path.Base(name)
+}

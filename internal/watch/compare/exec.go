@@ -1,0 +1,221 @@
+package compare
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/profile"
+	"github.com/castellan-security/castellan/internal/watch/learn"
+	"github.com/castellan-security/castellan/internal/watch/widen"
+)
+
+func (x *Index) exec(e *event.Event) *outside {
+	file := e.Process.Executable
+	if e.Exec.PathTruncated && (e.Exec.Origin == event.OriginImage || e.Exec.Origin == event.OriginUnknown) || file == "" {
+		return nil // which file of the image it was is not known
+	}
+	script := learn.Script(e)
+	var best *outside
+	for _, list := range [][]*program{x.programs[file], x.widened} {
+		for _, p := range list {
+			if !p.fits(file, e.Exec.Origin) {
+				continue
+			}
+			o := x.within(p, e, script)
+			if o == nil {
+				return nil
+			}
+			best = o
+		}
+	}
+	if best != nil {
+		return best
+	}
+	o := &outside{control: profile.ControlExec, subject: file, alike: file, did: "ran " + file, permit: permitExec(e, script)}
+	switch e.Exec.Origin {
+	case event.OriginWritten:
+		o.did += ", which did not come with the image but was written after the container was made"
+	case event.OriginMount:
+		o.did += ", which did not come with the image but lies on a volume or in memory"
+	case event.OriginMemory:
+		o.did += ", a file in memory that never had a name"
+	}
+	if e.Exec.Origin == event.OriginMemory {
+		o.permit = &profile.Profile{Executables: []profile.Executable{{Path: profile.Pattern(file), Origin: event.OriginMemory, Evidence: person}}}
+	}
+	o.instead = x.programsOf(parentOf(e))
+	return o
+}
+
+// person is the evidence of what a person permits.
+var person = profile.Evidence{Source: profile.Person}
+
+// fits reports whether an entry is about a file of that origin.
+func (p *program) fits(file string, origin event.Origin) bool {
+	if origin != event.OriginUnknown && p.Origin != event.OriginUnknown && p.Origin != origin {
+		return false
+	}
+	return string(p.Path) == file || !p.Path.Exact() && p.Path.Match(file)
+}
+
+// within holds what a known program was asked to do against its entry.
+func (x *Index) within(p *program, e *event.Event, script string) *outside {
+	file := e.Process.Executable
+	o := &outside{control: profile.ControlExec, subject: file, unheld: true}
+	entry := profile.Executable{Path: p.Path, Origin: p.Origin, Parents: p.Parents, Users: p.Users, Evidence: person}
+	loose := x.writes.has(script) || widen.Temporary(script) // it did not come with the image
+	runs := script == "" || p.scripts.has(script) && (!loose || slices.Contains(p.Loose, profile.Pattern(script))) ||
+		learn.Loader(path.Base(file)) && x.known(script)
+	switch parent := parentOf(e); {
+	case !runs:
+		entry.Scripts = []profile.Pattern{profile.Pattern(script)}
+		if loose {
+			entry.Loose = entry.Scripts
+		}
+		o.subject, o.alike = script, file+" "+script
+		o.did = "ran " + script + " by " + file
+		// A host holds to scripts by where they came from: one of the image may run.
+		o.unheld = !loose
+		o.instead = "the profile allows " + path.Base(file) + " no file to run"
+		if p.scripts.n > 0 {
+			o.instead = fmt.Sprintf("the profile allows %s %s", path.Base(file), some(p.Scripts))
+		}
+	case p.parents != nil && parent != unknownParent && !p.parents.has(parent) && !(parent == "" && slices.Contains(p.Parents, "")):
+		entry.Parents = append([]profile.Pattern{profile.Pattern(parent)}, p.Parents...)
+		o.alike = file + " of " + parent
+		o.did = "ran " + file
+		o.instead = "the profile allows that only to " + parentWords(p.Parents)
+	case len(p.Users) > 0 && !slices.Contains(p.Users, e.Process.EUID):
+		entry.Users = append([]uint32{e.Process.EUID}, p.Users...)
+		o.alike = file + " as " + strconv.FormatUint(uint64(e.Process.EUID), 10)
+		o.did = fmt.Sprintf("ran %s as user %d", file, e.Process.EUID)
+		o.instead = "the profile allows it as user " + numbers(p.Users)
+	default:
+		return nil
+	}
+	o.permit = &profile.Profile{Executables: []profile.Executable{entry}}
+	return o
+}
+
+// known reports whether a file is one of the image's programs.
+func (x *Index) known(file string) bool {
+	return len(x.programs[file]) > 0 || slices.ContainsFunc(x.widened, func(p *program) bool { return p.Path.Match(file) })
+}
+
+// unknownParent stands for a parent that nobody could name.
+const unknownParent = "?"
+
+// parentOf is the program that started one: "" for the engine.
+func parentOf(e *event.Event) string {
+	switch {
+	case e.Exec.Entered || e.Process.Parent.IsZero() && len(e.Exec.Ancestors) == 0:
+		return ""
+	case len(e.Exec.Ancestors) > 0 && strings.HasPrefix(e.Exec.Ancestors[0].Executable, "/"):
+		return e.Exec.Ancestors[0].Executable
+	}
+	return unknownParent
+}
+
+func permitExec(e *event.Event, script string) *profile.Profile {
+	file := profile.Pattern(e.Process.Executable)
+	if file.Check() != nil || !file.Exact() {
+		return nil
+	}
+	x := profile.Executable{Path: file, Origin: e.Exec.Origin, Users: []uint32{e.Process.EUID}, Evidence: person}
+	if x.Origin == event.OriginUnknown {
+		x.Origin = event.OriginImage
+	}
+	if p := parentOf(e); p != unknownParent {
+		x.Parents = []profile.Pattern{profile.Pattern(p)}
+	}
+	if script != "" {
+		x.Scripts = []profile.Pattern{profile.Pattern(script)}
+	}
+	return &profile.Profile{Executables: []profile.Executable{x}}
+}
+
+// programsOf says what a program may start.
+func (x *Index) programsOf(parent string) string {
+	var list []profile.Pattern
+	for i := range x.p.Executables {
+		if e := &x.p.Executables[i]; slices.Contains(e.Parents, profile.Pattern(parent)) {
+			list = append(list, e.Path)
+		}
+	}
+	whose := "it"
+	switch {
+	case parent == "":
+		whose = "the engine"
+	case parent != unknownParent:
+		whose = path.Base(parent)
+	}
+	if len(list) == 0 {
+		return "the profile allows " + whose + " no other program"
+	}
+	return "the profile allows " + whose + " " + some(list)
+}
+
+// shown is how many entries a sentence names.
+const shown = 3
+
+// some names a few entries.
+func some(list []profile.Pattern) string {
+	var parts []string
+	for _, p := range list[:min(len(list), shown)] {
+		parts = append(parts, string(p))
+	}
+	return and(parts, len(list)-len(parts))
+}
+
+func and(parts []string, more int) string {
+	switch {
+	case more > 0:
+		return strings.Join(parts, ", ") + fmt.Sprintf(" and %d more", more)
+	case len(parts) > 1:
+		return strings.Join(parts[:len(parts)-1], ", ") + " and " + parts[len(parts)-1]
+	}
+	return strings.Join(parts, "")
+}
+
+func parentWords(list []profile.Pattern) string {
+	var parts []string
+	for _, p := range list[:min(len(list), shown)] {
+		if p == "" {
+			parts = append(parts, "the engine")
+			continue
+		}
+		parts = append(parts, path.Base(string(p)))
+	}
+	return and(parts, len(list)-len(parts))
+}
+
+func numbers(list []uint32) string {
+	var parts []string
+	for _, n := range list[:min(len(list), shown)] {
+		parts = append(parts, strconv.FormatUint(uint64(n), 10))
+	}
+	return and(parts, len(list)-len(parts))
+}
+
+func (x *Index) memory(e *event.Event) *outside {
+	if e.Kind != event.KindExecMap {
+		return x.call(e, "")
+	}
+	m := e.Memory
+	if m.Path == "" || m.Origin == event.OriginImage || m.Origin == event.OriginUnknown || x.foreign.has(m.Path) {
+		return nil
+	}
+	o := &outside{control: profile.ControlExec, subject: m.Path, alike: m.Path, did: "mapped " + m.Path + " as code, which did not come with the image"}
+	o.instead = "the profile allows no code but the image's"
+	if x.foreign.n > 0 {
+		o.instead = fmt.Sprintf("the profile allows %s besides the image's code", string(x.foreign.first))
+	}
+	if file := profile.Pattern(m.Path); file.Check() == nil && file.Exact() {
+		o.permit = &profile.Profile{Executables: []profile.Executable{{Path: file, Origin: m.Origin, Evidence: person}}}
+	}
+	return o
+}

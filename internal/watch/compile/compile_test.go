@@ -1,0 +1,121 @@
+package compile_test
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/profile"
+	"github.com/castellan-security/castellan/internal/watch/compile"
+)
+
+func port(protocol string, a uint16) profile.PortRule {
+	return profile.PortRule{Protocol: protocol, Ports: profile.Ports{First: a, Last: a}}
+}
+
+func TestAProfileCompiled(t *testing.T) {
+	one := func(a uint16) profile.Ports { return profile.Ports{First: a, Last: a} }
+	p := &profile.Profile{
+		Group: "prod/shop/web", Revision: 3,
+		Executables: []profile.Executable{
+			{Path: "/bin/sh", Origin: event.OriginImage, Scripts: []profile.Pattern{"/entry.sh", "/vol/x.sh"}, Loose: []profile.Pattern{"/vol/x.sh"}},
+			{Path: "/usr/lib/postgresql/*/bin/psql", Origin: event.OriginImage},
+			{Path: "/usr/lib/postgresql/15/bin/psql", Origin: event.OriginImage},
+			{Path: "/data/tool", Origin: event.OriginWritten},
+			{Path: "/memfd:x", Origin: event.OriginMemory},
+		},
+		Writes:  []profile.File{{Path: "/data/**"}, {Path: "/data/a/b"}, {Path: "/run/x.pid"}},
+		Reads:   []profile.File{{Path: "/etc/shadow"}},
+		Listens: []profile.Listen{{Protocol: "tcp", Port: one(80)}},
+		Peers: []profile.Peer{
+			{Protocol: "tcp", Port: one(5432), Group: "prod/shop/db"}, {Protocol: "tcp", Port: one(1), Group: "prod/shop/gone"},
+			{Protocol: "tcp", Port: one(443), Name: "*.example.com"}, {Protocol: "udp", Port: one(53), Network: netip.MustParsePrefix("10.0.0.2/32")},
+			{Protocol: "tcp", Port: one(9), Kind: event.PeerSelf}, {Protocol: "tcp", Port: one(22), Kind: event.PeerHost},
+		},
+		Capabilities: []profile.Capability{{Name: "NET_BIND_SERVICE"}},
+		Privileges:   []profile.Privilege{{Kind: event.KindClone, Detail: "a"}, {Kind: event.KindClone, Detail: "b"}, {Kind: event.KindExecProtect}, {Kind: event.KindRaw}},
+		Limits:       profile.Limits{Processes: 9},
+	}
+	got, notes, err := compile.Compile(p, compile.Options{
+		Mode: profile.Protect, Switched: map[profile.Control]profile.Answer{profile.ControlFile: profile.Audit},
+		Group: func(g asset.Group) []netip.Addr {
+			if g == "prod/shop/db" {
+				return []netip.Addr{netip.MustParseAddr("10.0.3.4"), netip.MustParseAddr("::ffff:10.0.3.4")}
+			}
+			return nil
+		},
+		Hosts: []netip.Addr{netip.MustParseAddr("10.0.0.9")}, Own: []netip.Addr{netip.MustParseAddr("10.0.3.3")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := func(r profile.PortRule, n string) profile.Destination {
+		return profile.Destination{PortRule: r, Network: netip.MustParsePrefix(n)}
+	}
+	want := profile.Rules{
+		Group: "prod/shop/web", Revision: 3,
+		Answers: map[profile.Control]profile.Answer{profile.ControlExec: profile.Deny, profile.ControlFile: profile.Audit, profile.ControlNetwork: profile.Deny, profile.ControlPrivilege: profile.Deny, profile.ControlResource: profile.Deny},
+		Exec:    profile.ExecRules{Paths: []profile.Pattern{"/bin/sh", "/entry.sh", "/usr/lib/postgresql/*/bin/psql"}, Written: []profile.Pattern{"/data/tool", "/vol/x.sh"}, Memfd: true, CodeHeap: true},
+		File:    profile.FileRules{Writes: []profile.Pattern{"/data/**", "/run/x.pid"}, Reads: []profile.Pattern{"/etc/shadow"}},
+		Network: profile.NetworkRules{
+			Listens: []profile.PortRule{port("tcp", 80)},
+			Destinations: []profile.Destination{
+				to(port("udp", 53), "10.0.0.2/32"), to(port("tcp", 22), "10.0.0.9/32"), to(port("tcp", 9), "10.0.3.3/32"),
+				to(port("tcp", 5432), "10.0.3.4/32"), to(port("tcp", 9), "127.0.0.0/8"), to(port("tcp", 9), "::1/128"),
+			},
+			Names: []profile.NameRule{{PortRule: port("tcp", 443), Name: "*.example.com"}}, Resolvers: []netip.Addr{netip.MustParseAddr("10.0.0.2")}, Raw: true,
+		},
+		Privilege: profile.PrivilegeRules{Capabilities: 1 << 10, Kinds: []event.Kind{event.KindExecProtect, event.KindClone}},
+		Limits:    profile.Limits{Processes: 9},
+	}
+	if diff := cmp.Diff(got, want, cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})); diff != "" {
+		t.Errorf("rules (-got +want):\n%s", diff)
+	}
+	if diff := cmp.Diff(notes, []string{"No workload of prod/shop/gone is known: connections to it would lie outside until one runs."}); diff != "" {
+		t.Errorf("notes (-got +want):\n%s", diff)
+	}
+}
+
+func TestAnswers(t *testing.T) {
+	for _, tc := range []struct {
+		mode     profile.Mode
+		switched profile.Answer
+		want     profile.Answer
+	}{
+		{profile.Discover, "", profile.Off}, {profile.Discover, profile.Deny, profile.Off},
+		{profile.Monitor, "", profile.Audit}, {profile.Monitor, profile.Deny, profile.Audit}, {profile.Monitor, profile.Off, profile.Off},
+		{profile.Protect, "", profile.Deny}, {profile.Protect, profile.Audit, profile.Audit}, {profile.Protect, profile.Off, profile.Off}, {profile.Protect, "nonsense", profile.Deny},
+	} {
+		if got := compile.Answer(tc.mode, tc.switched); got != tc.want {
+			t.Errorf("%s switched to %q: %s, want %s", tc.mode, tc.switched, got, tc.want)
+		}
+	}
+}
+
+// TestMoreThanAHostHolds: half a list would block what is normal, so the control is
+// not held, and that is said.
+func TestMoreThanAHostHolds(t *testing.T) {
+	p := &profile.Profile{Group: "g"}
+	for i := range profile.MaxPatterns + 1 {
+		p.Writes = append(p.Writes, profile.File{Path: profile.Pattern(fmt.Sprintf("/etc/f%d", i))})
+		p.Peers = append(p.Peers, profile.Peer{Protocol: "tcp", Network: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32)})
+	}
+	r, notes, err := compile.Compile(p, compile.Options{Mode: profile.Protect})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Answers[profile.ControlFile] != profile.Off || r.Answers[profile.ControlNetwork] != profile.Off || r.Answers[profile.ControlExec] != profile.Deny || len(notes) != 2 {
+		t.Errorf("answers %v, notes %q", r.Answers, notes)
+	}
+}
+
+func TestRulesOfNoGroup(t *testing.T) {
+	if _, _, err := compile.Compile(&profile.Profile{}, compile.Options{}); err == nil {
+		t.Error("rules of no group are made")
+	}
+}

@@ -1,0 +1,289 @@
+package learn_test
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/profile"
+	"github.com/castellan-security/castellan/internal/watch/document"
+	"github.com/castellan-security/castellan/internal/watch/learn"
+)
+
+// has returns what a profile permits, as short texts.
+func has(p *profile.Profile) []string {
+	var out []string
+	for _, c := range document.Diff(&profile.Profile{}, p) {
+		out = append(out, c.Sentence)
+	}
+	return out
+}
+
+func TestWhatEachKindTeaches(t *testing.T) {
+	privilege := func(k event.Kind, p event.Privilege) event.Event { return event.Event{Kind: k, Privilege: &p} }
+	connection := func(k event.Kind, c event.Connection) event.Event { return event.Event{Kind: k, Connection: &c} }
+	remote := netip.MustParseAddrPort
+	for _, tc := range []struct {
+		name  string
+		event event.Event
+		want  []string
+	}{
+		{"write", event.Event{Kind: event.KindFileWrite, File: &event.File{Path: "/data/a"}}, []string{"writes /data/a"}},
+		{"write that failed", event.Event{Kind: event.KindFileWrite, File: &event.File{Path: "/data/a", Error: "EACCES"}}, nil},
+		{"write that was denied", event.Event{Kind: event.KindFileWrite, Reaction: event.ReactionDenied, File: &event.File{Path: "/data/a"}}, nil},
+		{"write that was audited", event.Event{Kind: event.KindFileWrite, Reaction: event.ReactionAudited, File: &event.File{Path: "/data/a"}}, []string{"writes /data/a"}},
+		{"sensitive read", event.Event{Kind: event.KindFileRead, File: &event.File{Path: "/etc/shadow", Sensitive: "shadow"}}, []string{"reads /etc/shadow"}},
+		{"rename", event.Event{Kind: event.KindFileRename, File: &event.File{Path: "/d/a.tmp", To: "/d/a"}}, []string{"writes /d/a", "writes /d/a.tmp"}},
+		{"symbolic link", event.Event{Kind: event.KindFileLink, File: &event.File{Path: "../target", To: "/d/a", Type: "link"}}, []string{"writes /d/a"}},
+		{"path whose beginning is cut", event.Event{Kind: event.KindFileWrite, File: &event.File{Path: "/a/b", PathTruncated: true}}, nil},
+		{"connect", connection(event.KindConnect, event.Connection{Protocol: "tcp", Remote: remote("10.0.0.5:5432")}), []string{"connects to 10.0.0.5 at tcp/5432"}},
+		{"connect that was refused by the peer", connection(event.KindConnect, event.Connection{Protocol: "tcp", Remote: remote("10.0.0.5:5432"), Error: "ECONNREFUSED"}), []string{"connects to 10.0.0.5 at tcp/5432"}},
+		{"connect by name", connection(event.KindConnect, event.Connection{Protocol: "tcp", Remote: remote("52.1.1.1:443"), Name: "API.example.com."}), []string{"connects to api.example.com at tcp/443"}},
+		{"connect to a group by a published port", connection(event.KindConnect, event.Connection{Protocol: "tcp", Remote: remote("10.0.0.5:32771"), Name: "db", Peer: event.Peer{Kind: event.PeerWorkload, Group: "prod/shop/db", Port: 5432}}), []string{"connects to prod/shop/db at tcp/5432"}},
+		{"connect to itself", connection(event.KindConnect, event.Connection{Protocol: "tcp", Remote: remote("127.0.0.1:8080")}), []string{"connects to itself at tcp/8080"}},
+		{"the task's credentials are not the host's", connection(event.KindConnect, event.Connection{Protocol: "tcp", Remote: remote("169.254.170.2:80"), Peer: event.Peer{Kind: event.PeerService}}), []string{"connects to 169.254.170.2 at tcp/80"}},
+		{"socket of a file", connection(event.KindConnect, event.Connection{Protocol: "unix"}), nil},
+		{"accept", connection(event.KindAccept, event.Connection{Protocol: "tcp", Local: remote("10.0.0.9:80"), Remote: remote("10.0.0.7:51234")}), []string{"is connected to by 10.0.0.7 at tcp/80"}},
+		{"listen", connection(event.KindListen, event.Connection{Protocol: "tcp", Local: remote("0.0.0.0:80")}), []string{"opens tcp/80 for others"}},
+		{"raw socket", connection(event.KindRaw, event.Connection{Protocol: "raw"}), []string{"makes the privileged call network.raw (raw)"}},
+		{"close teaches nothing", connection(event.KindClose, event.Connection{Protocol: "tcp", Remote: remote("10.0.0.5:5432")}), nil},
+		{"name", event.Event{Kind: event.KindQuery, DNS: &event.DNS{Name: "db.local"}}, []string{"asks the DNS for db.local"}},
+		{"reverse look-up", event.Event{Kind: event.KindQuery, DNS: &event.DNS{Name: "7.0.0.10.in-addr.arpa"}}, []string{"asks the DNS for *.in-addr.arpa"}},
+		{"capability", privilege(event.KindCapability, event.Privilege{Gained: 1 << 10}), []string{"has the capability NET_BIND_SERVICE"}},
+		{"clone", privilege(event.KindClone, event.Privilege{Flags: []string{"newuser", "newns"}}), []string{"makes the privileged call privilege.clone (newns,newuser)"}},
+		{"becoming root", privilege(event.KindUser, event.Privilege{OldUID: 33, NewUID: 0}), []string{"makes the privileged call privilege.user (to root)"}},
+		{"a call that was not permitted", privilege(event.KindMount, event.Privilege{Type: "proc", Error: "EPERM"}), nil},
+		{"just-in-time compiler", event.Event{Kind: event.KindExecProtect, Memory: &event.Memory{Call: "mprotect"}}, []string{"makes the privileged call memory.protect"}},
+		{"calls", event.Event{Kind: event.KindCalls, Calls: &event.Calls{Names: []string{"openat", "Bad Name"}}}, []string{"makes the system call openat"}},
+		{"runtime that sets up", event.Event{Kind: event.KindExec, Process: event.Process{Executable: "/usr/bin/runc"}, Exec: &event.Exec{Origin: event.OriginHost}}, nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := newScript()
+			s.add(tc.event)
+			if diff := cmp.Diff(has(s.learned(t)), tc.want); diff != "" {
+				t.Errorf("learned (-got +want):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestPrograms(t *testing.T) {
+	s := newScript()
+	s.exec("/usr/bin/python3.11", event.OriginImage, "python3.11", "-u", "app.py").Exec.Cwd = "/app"
+	s.exec("/usr/bin/dash", event.OriginImage, "sh", "-c", "true")
+	x := s.exec("/usr/bin/dash", event.OriginImage, "/bin/sh", "/entry.sh", "web")
+	x.Exec.Requested = "/entry.sh"
+	s.exec("/opt/app/releases/20240101/bin/app", event.OriginImage, "app")
+	s.exec("/opt/app/releases/20250202/bin/app", event.OriginImage, "app")
+	s.exec("/tmp/build-1234567/tool", event.OriginWritten, "tool")
+	s.exec("/lib64/ld-linux-x86-64.so.2", event.OriginImage, "ld.so", "--library-path", "/x", "/usr/bin/id")
+	s.exec("/usr/bin/java", event.OriginImage, "java", "-cp", "/x", "-jar", "/app/app.jar")
+	m := s.add(event.Event{Kind: event.KindExecMap, Memory: &event.Memory{Call: "mmap", Path: "/tmp/libx.so", Origin: event.OriginWritten}})
+	m.Process.Executable = "/usr/bin/java"
+	var got []string
+	for _, x := range s.learned(t).Executables {
+		got = append(got, fmt.Sprint(x.Path, " ", x.Origin, " ", x.Scripts))
+	}
+	want := []string{
+		"/lib64/ld-linux-x86-64.so.2 image [/usr/bin/id]",
+		"/opt/app/releases/*/bin/app image []",
+		"/tmp/build-1234567/tool written []",
+		"/tmp/libx.so written []",
+		"/usr/bin/dash image [/entry.sh]",
+		"/usr/bin/java image [/app/app.jar]",
+		"/usr/bin/python3.11 image [/app/app.py]",
+	}
+	if diff := cmp.Diff(got, want); diff != "" {
+		t.Errorf("programs (-got +want):\n%s", diff)
+	}
+}
+
+func TestScriptsThatDidNotComeWithTheImage(t *testing.T) {
+	s := newScript()
+	s.write("/data/job.sh")
+	for _, f := range []string{"/data/job.sh", "/vol/x.sh", "/app/run.sh"} {
+		s.exec("/bin/sh", event.OriginImage, "sh", f)
+	}
+	l := learn.New("g")
+	w := &asset.Workload{Settings: asset.Settings{Mounts: []asset.Mount{{Target: "/vol"}}}}
+	for i := range s.events {
+		l.Take(&s.events[i], w)
+	}
+	if diff := cmp.Diff(l.Profile().Executables[0].Loose, []profile.Pattern{"/data/job.sh", "/vol/x.sh"}); diff != "" {
+		t.Errorf("loose scripts (-got +want):\n%s", diff)
+	}
+}
+
+func TestPeersAndNamesAreGeneralised(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		do   func(*script)
+		want []string
+	}{
+		{"three private neighbours stay", func(s *script) {
+			for i := range 3 {
+				s.connect(fmt.Sprintf("10.0.1.%d:80", i+1), "")
+			}
+		}, []string{"connects to 10.0.1.1 at tcp/80", "connects to 10.0.1.2 at tcp/80", "connects to 10.0.1.3 at tcp/80"}},
+		{"four are a network", func(s *script) {
+			for i := range 4 {
+				s.connect(fmt.Sprintf("10.0.1.%d:80", i+1), "")
+			}
+		}, []string{"connects to 10.0.1.0/24 at tcp/80"}},
+		{"public addresses stay", func(s *script) {
+			for i := range 5 {
+				s.connect(fmt.Sprintf("52.0.1.%d:80", i+1), "")
+			}
+		}, []string{"connects to 52.0.1.1 at tcp/80", "connects to 52.0.1.2 at tcp/80", "connects to 52.0.1.3 at tcp/80", "connects to 52.0.1.4 at tcp/80", "connects to 52.0.1.5 at tcp/80"}},
+		{"ports that the kernel gives", func(s *script) {
+			for i := range 4 {
+				s.connect(fmt.Sprintf("10.0.1.1:%d", 40000+i), "")
+			}
+		}, []string{"connects to 10.0.1.1 at tcp/32768-65535"}},
+		{"rotating names", func(s *script) {
+			for i := range 5 {
+				s.connect("52.1.1.1:443", fmt.Sprintf("x%d7a%d9b.cdn.example.com", i, i))
+			}
+		}, []string{"connects to *.cdn.example.com at tcp/443"}},
+		{"never wider than what somebody registered", func(s *script) {
+			for i := range 30 {
+				s.connect("52.1.1.1:443", fmt.Sprintf("a%c%c.co.uk", 'a'+i/5, 'a'+i%5))
+			}
+		}, nil},
+		{"never all of a cloud", func(s *script) {
+			for i := range 30 {
+				s.connect("52.1.1.1:443", fmt.Sprintf("a%c%c.s3.eu-west-1.amazonaws.com", 'a'+i/5, 'a'+i%5))
+			}
+		}, nil},
+		{"callers of the internet", func(s *script) {
+			for i := range 9 {
+				s.add(event.Event{Kind: event.KindAccept, Connection: &event.Connection{Protocol: "tcp", Local: netip.MustParseAddrPort("10.0.0.9:80"), Remote: netip.MustParseAddrPort(fmt.Sprintf("8.8.%d.1:1000", i))}})
+			}
+		}, []string{"is connected to by 0.0.0.0/0 at tcp/80"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := newScript()
+			tc.do(s)
+			got := has(s.learned(t))
+			if tc.want == nil {
+				for _, g := range got {
+					if strings.Contains(g, "*") {
+						t.Errorf("generalised: %s", g)
+					}
+				}
+				return
+			}
+			if diff := cmp.Diff(got, tc.want); diff != "" {
+				t.Errorf("learned (-got +want):\n%s", diff)
+			}
+		})
+	}
+}
+
+// visit is a command from outside, with a child that writes a file.
+func visit(s *script, pid uint32, at time.Time, args ...string) {
+	s.at = at
+	key := event.Key{PID: pid, Start: uint64(at.UnixNano())}
+	x := s.exec("/bin/sh", event.OriginImage, args...)
+	x.Process.Key, x.Process.Parent, x.Exec.Ancestors, x.Exec.Entered = key, event.Key{}, nil, true
+	c := s.exec("/usr/bin/curl", event.OriginImage, "curl")
+	c.Process.Key, c.Process.Parent = event.Key{PID: pid + 1, Start: key.Start + 1}, key
+	c.Exec.Ancestors = []event.Ancestor{{Key: key, Executable: "/bin/sh"}}
+	w := s.write("/tmp/health")
+	w.Process.Key, w.Process.Parent = c.Process.Key, key
+}
+
+func TestWhatComesFromOutside(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		runs   int
+		gap    func(i int) time.Duration
+		learnt bool
+	}{
+		{"health check every 30 seconds", 25, func(int) time.Duration { return 30 * time.Second }, true},
+		{"health check with some late", 25, func(i int) time.Duration { return time.Duration(30+i%10/9*20) * time.Second }, true},
+		{"too few", 19, func(int) time.Duration { return 30 * time.Second }, false},
+		{"person", 25, func(i int) time.Duration { return time.Duration(7+i*i%97) * 10 * time.Second }, false},
+		{"once an hour", 25, func(int) time.Duration { return time.Hour }, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s, at := newScript(), start
+			for i := range tc.runs {
+				visit(s, uint32(100+2*i), at, "sh", "-c", "curl localhost")
+				at = at.Add(tc.gap(i))
+			}
+			l := learn.New("g")
+			for i := range s.events {
+				l.Take(&s.events[i], nil)
+			}
+			p := l.Profile()
+			if got := len(p.Executables) == 2 && len(p.Writes) == 1; got != tc.learnt {
+				t.Errorf("learned %v, want %v: %v", got, tc.learnt, has(p))
+			}
+			told := slices.ContainsFunc(l.Settled(at).Waits, func(w string) bool { return strings.Contains(w, `"sh -c curl localhost"`) })
+			if told == tc.learnt {
+				t.Errorf("told as not learned: %v, want %v", told, !tc.learnt)
+			}
+		})
+	}
+}
+
+func TestVersions(t *testing.T) {
+	l := learn.New("g")
+	one, two := &asset.Workload{Image: asset.Image{Digest: "sha256:1", Reference: "shop:1"}}, &asset.Workload{Image: asset.Image{Digest: "sha256:2", Reference: "shop:2"}}
+	s := newScript()
+	for _, p := range []string{"/data/both", "/data/old"} {
+		s.write(p)
+	}
+	n := len(s.events)
+	s.write("/data/both")
+	s.write("/data/new")
+	for i := range s.events {
+		w := one
+		if i >= n {
+			w = two
+		}
+		l.Take(&s.events[i], w)
+	}
+	p := l.Profile()
+	var got []string
+	for _, c := range document.Changes(p, "sha256:2") {
+		got = append(got, fmt.Sprint(c.Added, " ", c.Sentence))
+	}
+	if diff := cmp.Diff(got, []string{"true writes /data/new", "false writes /data/old"}); diff != "" {
+		t.Errorf("changes (-got +want):\n%s", diff)
+	}
+	for i := range 100 { // more versions than are told apart
+		s.write("/data/both")
+		l.Take(&s.events[len(s.events)-1], &asset.Workload{Image: asset.Image{Digest: fmt.Sprint("sha256:x", i)}})
+	}
+	p = l.Profile()
+	if got := p.Versions[len(p.Versions)-1].Digest; got != "sha256:x99" {
+		t.Errorf("the newest version is %s, want sha256:x99", got)
+	}
+}
+
+func TestAdoptedIsKeptAndLearnedOn(t *testing.T) {
+	l := learn.New("g")
+	l.Adopt(&profile.Profile{Writes: []profile.File{{Path: "/data/**", Evidence: profile.Evidence{Source: profile.Person, Comment: "ours"}}}})
+	s := newScript()
+	s.write("/data/a")
+	s.write("/other/b")
+	for i := range s.events {
+		l.Take(&s.events[i], nil)
+	}
+	p := l.Profile()
+	if diff := cmp.Diff(paths(p.Writes), []string{"/data/**", "/other/b"}); diff != "" {
+		t.Errorf("writes (-got +want):\n%s", diff)
+	}
+	if e := p.Writes[0].Evidence; e.Source != profile.Person || e.Count != 1 || e.Comment != "ours" {
+		t.Errorf("evidence %+v, want a person's, seen once", e)
+	}
+}

@@ -1,0 +1,208 @@
+package learn_test
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/profile"
+	"github.com/castellan-security/castellan/internal/watch/learn"
+)
+
+var start = time.Date(2026, 11, 2, 8, 0, 0, 0, time.UTC)
+
+const container = "c0ffee"
+
+// script makes events of one container.
+type script struct {
+	events []event.Event
+	at     time.Time
+	agent  string
+	id     string
+}
+
+func newScript() *script { return &script{at: start, agent: "host-a", id: container} }
+
+func (s *script) add(e event.Event) *event.Event {
+	s.at = s.at.Add(time.Second)
+	e.Time, e.AgentID, e.WorkloadID = s.at, s.agent, s.id
+	if e.Process.Key.IsZero() {
+		e.Process.Key = event.Key{PID: 7, Start: 7}
+	}
+	if e.Process.Executable == "" {
+		e.Process.Executable = "/usr/bin/app"
+	}
+	s.events = append(s.events, e)
+	return &s.events[len(s.events)-1]
+}
+
+func (s *script) exec(file string, origin event.Origin, args ...string) *event.Event {
+	e := s.add(event.Event{Kind: event.KindExec, Process: event.Process{Executable: file}, Exec: &event.Exec{Args: args, Origin: origin, Cwd: "/"}})
+	e.Process.Parent = event.Key{PID: 1, Start: 1}
+	e.Exec.Ancestors = []event.Ancestor{{Key: event.Key{PID: 1, Start: 1}, Executable: "/usr/bin/app"}}
+	return e
+}
+
+func (s *script) write(path string) *event.Event {
+	return s.add(event.Event{Kind: event.KindFileWrite, File: &event.File{Path: path}})
+}
+
+func (s *script) connect(remote, name string) *event.Event {
+	return s.add(event.Event{Kind: event.KindConnect, Connection: &event.Connection{Protocol: "tcp", Remote: netip.MustParseAddrPort(remote), Name: name}})
+}
+
+func (s *script) learned(t *testing.T) *profile.Profile {
+	t.Helper()
+	l := learn.New("prod/shop/web")
+	for i := range s.events {
+		l.Take(&s.events[i], nil)
+	}
+	return l.Profile()
+}
+
+func paths(files []profile.File) []string {
+	var out []string
+	for _, f := range files {
+		out = append(out, string(f.Path))
+	}
+	return out
+}
+
+func TestFilesAreGeneralisedAsAPersonWould(t *testing.T) {
+	many := func(n int, format string) []string {
+		var out []string
+		for i := range n {
+			out = append(out, fmt.Sprintf(format, fmt.Sprintf("n%c%c", 'a'+i/26, 'a'+i%26)))
+		}
+		return out
+	}
+	for _, tc := range []struct {
+		name   string
+		writes []string
+		want   []string
+	}{
+		{"a few files stay", []string{"/app/state.json", "/app/state.bak"}, []string{"/app/state.bak", "/app/state.json"}},
+		{"rotated logs", []string{"/var/log/app/a.log", "/var/log/app/a.log.1", "/var/log/app/a.log.2"}, []string{"/var/log/app/a.log", "/var/log/app/a.log.*"}},
+		{"what sed -i leaves", []string{"/etc/nginx/conf.d/default.conf", "/etc/nginx/conf.d/sedKk2sPo"}, []string{"/etc/nginx/conf.d/default.conf", "/etc/nginx/conf.d/sed*"}},
+		{"processes", []string{"/proc/12/oom_score_adj", "/proc/4711/oom_score_adj"}, []string{"/proc/*/oom_score_adj"}},
+		{"mkstemp", []string{"/tmp/tmpx1y2z3ab", "/tmp/tmp.Aq3xPpL0sV"}, []string{"/tmp/tmp*", "/tmp/tmp.*"}},
+		{"uuid", []string{"/data/f47ac10b-58cc-4372-a567-0e02b2c3d479.json"}, []string{"/data/*.json"}},
+		{"nine alike", many(9, "/data/in/part-%s.csv"), []string{"/data/in/part-*.csv"}},
+		{"eight alike stay", many(8, "/data/in/part-%s.csv"), many(8, "/data/in/part-%s.csv")},
+		{"many folders", many(9, "/data/%s/x/state"), []string{"/data/*/x/state"}},
+		{"many folders of many files", append(many(9, "/data/a/%s"), many(9, "/data/%s/x")...), []string{"/data/**"}},
+		{"never all of etc", many(60, "/etc/%s"), many(60, "/etc/%s")},
+		{"never all of usr/bin", many(60, "/usr/bin/%s"), many(60, "/usr/bin/%s")},
+		{"never the root", many(60, "/%s/f"), many(60, "/%s/f")},
+		{"never homes", many(30, "/home/%s/f"), many(30, "/home/%s/f")},
+		{"database", []string{"/var/lib/postgresql/data/base/16384/2619", "/var/lib/postgresql/data/postmaster.pid"}, []string{"/var/lib/postgresql/**"}},
+		{"cache", []string{"/home/app/.cache/pip/http/a/b", "/home/app/.cache"}, []string{"/home/app/.cache", "/home/app/.cache/**"}},
+		{"compiled python", []string{"/app/__pycache__/main.cpython-311.pyc.140234"}, []string{"/app/__pycache__/**"}},
+		{"keys of ssh each count", many(30, "/home/app/.ssh/%s"), many(30, "/home/app/.ssh/%s")},
+		{"packages", many(9, "/app/node_modules/%s/index.js"), []string{"/app/node_modules/**"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := newScript()
+			for _, w := range tc.writes {
+				s.write(w)
+			}
+			if diff := cmp.Diff(paths(s.learned(t).Writes), tc.want); diff != "" {
+				t.Errorf("writes (-got +want):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestTheSameWhateverTheOrder shuffles behaviour that reaches every threshold.
+func TestTheSameWhateverTheOrder(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	name := func() string { return fmt.Sprintf("%c%c%c", 'a'+rng.IntN(4), 'a'+rng.IntN(26), 'a'+rng.IntN(3)) }
+	for round := range 60 {
+		s := newScript()
+		tops := []string{"/data", "/srv/app", "/tmp", "/var/log/x", "/app/node_modules", "/home/u/.cache", "/etc/x"}
+		for range 400 {
+			path := tops[rng.IntN(len(tops))]
+			for range 1 + rng.IntN(3) {
+				path += "/" + name()
+				switch rng.IntN(5) {
+				case 0:
+					path += ".log"
+				case 1:
+					path += fmt.Sprint("-", rng.IntN(20000))
+				}
+			}
+			s.write(path).AgentID = fmt.Sprint("host-", rng.IntN(12))
+		}
+		for range 100 {
+			s.connect(fmt.Sprintf("10.0.%d.%d:%d", rng.IntN(3), rng.IntN(20), []int{80, 443, 40000 + rng.IntN(5)}[rng.IntN(3)]), "")
+			s.connect("52.1.2.3:443", fmt.Sprintf("%s.%s.example.co.uk", name(), name()))
+			s.exec("/usr/bin/"+name(), event.OriginImage, "x")
+		}
+		want := s.learned(t)
+		for range 3 {
+			rng.Shuffle(len(s.events), func(i, j int) { s.events[i], s.events[j] = s.events[j], s.events[i] })
+			if diff := cmp.Diff(s.learned(t), want, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
+				t.Fatalf("round %d: another order gives another profile (-got +want):\n%.3000s", round, diff)
+			}
+		}
+	}
+}
+
+func TestKeptAndLoadedItIsTheSame(t *testing.T) {
+	s := newScript()
+	w := &asset.Workload{Image: asset.Image{Digest: "sha256:1", Reference: "shop:1"}}
+	l := learn.New("prod/shop/web")
+	for i := range 300 {
+		s.write(fmt.Sprintf("/data/%d/x%c/y%c.log", i, 'a'+i%12, 'a'+i%7))
+		s.connect(fmt.Sprintf("10.1.2.%d:80", i%200), "")
+	}
+	x := s.exec("/bin/sh", event.OriginImage, "sh", "-c", "true")
+	x.Exec.Entered = true
+	for i := range s.events {
+		l.Take(&s.events[i], w)
+	}
+	b, err := l.Save()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := learn.Load(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	more := newScript()
+	more.at = s.at
+	for i := range 100 {
+		more.write(fmt.Sprintf("/data/%d/x%c/z%c.log", i, 'a'+i%12, 'a'+i%7))
+	}
+	for i := range more.events {
+		l.Take(&more.events[i], w)
+		again.Take(&more.events[i], w)
+	}
+	if diff := cmp.Diff(again.Profile(), l.Profile(), cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
+		t.Errorf("loaded (-got +want):\n%s", diff)
+	}
+	if diff := cmp.Diff(again.Settled(more.at), l.Settled(more.at)); diff != "" {
+		t.Errorf("settled (-got +want):\n%s", diff)
+	}
+	a, err := l.Save()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := again.Save()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(a, c) {
+		t.Error("the same learner gives other bytes")
+	}
+}
+
+func addr(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }

@@ -1,0 +1,314 @@
+package learn
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/castellan-security/castellan/internal/profile"
+	"github.com/castellan-security/castellan/internal/watch/widen"
+)
+
+// tree is a set of paths that stands for more the more it has seen. Which
+// patterns it comes to depends on the set of paths alone, not on their order: a
+// folder's names become one when there are more than its place permits, and names
+// are never told apart again.
+type tree struct {
+	root  *node
+	nodes int
+	exact bool // names are never made one for their number
+}
+
+// node is a folder or a file.
+type node struct {
+	place widen.Place
+	kids  map[string]*node
+	mark  *mark // of itself; nil if nothing ended here
+	deep  *mark // of everything below, which is one then; nil if it is not
+	// any: the names of this folder are one, "*".
+	any    bool
+	joined map[string]bool // the forms of names that are one: "*.log"
+}
+
+// Bounds of a tree. A container that writes more than this is no longer described
+// by a list of its files, and rules hold fewer (profile.MaxPatterns).
+const (
+	maxNodes = 16_000 // files and folders of one tree
+	maxNames = 1_000  // of one folder whose names each count
+)
+
+// newTree returns an empty tree.
+func newTree(exact bool) *tree {
+	t := &tree{exact: exact}
+	t.root = t.node(nil)
+	return t
+}
+
+func (t *tree) node(folder []string) *node {
+	t.nodes++
+	place := widen.At(folder)
+	if t.exact {
+		place = widen.Place{Temporary: place.Temporary}
+	}
+	return &node{place: place}
+}
+
+// add adds what was seen at a path. It reports whether there was room.
+func (t *tree) add(path string, m *mark) bool {
+	names := profile.Pattern(path).Names()
+	n, parent := t.root, (*node)(nil)
+	for i, name := range names {
+		if n.place.Whole && n.deep == nil {
+			t.swallow(n)
+		}
+		if n.deep != nil {
+			n.deep.add(m)
+			return true
+		}
+		kid, ok := t.step(n, names[:i], name)
+		if !ok {
+			return false
+		}
+		if n.any && parent != nil && parent.any {
+			t.swallow(parent)
+			parent.deep.add(m)
+			return true
+		}
+		if kid == n {
+			n.deep.add(m)
+			return true
+		}
+		n, parent = kid, n
+	}
+	if n.mark == nil {
+		n.mark = &mark{}
+	}
+	n.mark.add(m)
+	return true
+}
+
+// step goes from a folder to one of its names, which it makes if need be. It
+// returns the folder itself where everything below it became one.
+func (t *tree) step(n *node, folder []string, name string) (*node, bool) {
+	key := t.key(n, name)
+	if kid := n.kids[key]; kid != nil {
+		return kid, true
+	}
+	if t.nodes >= maxNodes || len(n.kids) >= maxNames {
+		return nil, false
+	}
+	return t.attach(n, folder, key, t.node(join(folder, key))), true
+}
+
+// key is what a name of a folder is called there.
+func (t *tree) key(n *node, name string) string {
+	if n.any {
+		return "*"
+	}
+	name = widen.Shape(name, n.place.Temporary)
+	if form := widen.Alike(name); n.joined[form] {
+		return form
+	}
+	return name
+}
+
+// attach gives a folder another name, and makes names one where there are too many
+// then. It returns what the name leads to then, or the folder.
+func (t *tree) attach(n *node, folder []string, key string, kid *node) *node {
+	if n.kids == nil {
+		n.kids = map[string]*node{}
+	}
+	n.kids[key] = kid
+	if n.any || n.place.Total == 0 {
+		return kid
+	}
+	form := widen.Alike(key)
+	if form != key && n.count(form) > n.place.Alike {
+		if form == "*" {
+			return t.joinAll(n, folder)
+		}
+		if n.joined == nil {
+			n.joined = map[string]bool{}
+		}
+		n.joined[form] = true
+		kid = t.unite(n, folder, form, func(k string) bool { return k == form || widen.Alike(k) == form })
+	}
+	if n.weight() > n.place.Total {
+		return t.joinAll(n, folder)
+	}
+	return kid
+}
+
+// count is how many names of a folder have a form.
+func (n *node) count(form string) int {
+	c := 0
+	for k := range n.kids {
+		if k != form && widen.Alike(k) == form {
+			c++
+		}
+	}
+	return c
+}
+
+// weight is how many names a folder has, where those of one form count at most as
+// many as stand for themselves: it never shrinks.
+func (n *node) weight() int {
+	if len(n.kids) <= n.place.Total && len(n.joined) == 0 {
+		return len(n.kids)
+	}
+	forms := map[string]int{}
+	for k := range n.kids {
+		if n.joined[k] {
+			forms[k] = n.place.Alike
+			continue
+		}
+		form := widen.Alike(k)
+		forms[form] = min(forms[form]+1, n.place.Alike)
+	}
+	w := 0
+	for _, c := range forms {
+		w += c
+	}
+	return w
+}
+
+// joinAll makes all names of a folder one, or everything below it if its place says
+// so or the names below are one already.
+func (t *tree) joinAll(n *node, folder []string) *node {
+	n.any, n.joined = true, nil
+	if n.place.Tree {
+		t.swallow(n)
+		return n
+	}
+	one := t.unite(n, folder, "*", func(string) bool { return true })
+	if one.any {
+		t.swallow(n)
+		return n
+	}
+	return one
+}
+
+// unite makes the names that are meant one.
+func (t *tree) unite(n *node, folder []string, name string, meant func(string) bool) *node {
+	below := join(folder, name)
+	one := n.kids[name]
+	if one == nil {
+		one = t.node(below)
+	}
+	for _, k := range sorted(n.kids) {
+		if kid := n.kids[k]; meant(k) && kid != one {
+			delete(n.kids, k)
+			t.merge(one, below, kid)
+		}
+	}
+	if n.kids == nil {
+		n.kids = map[string]*node{}
+	}
+	n.kids[name] = one
+	return one
+}
+
+// merge puts what is known of one node into another; the one is gone then.
+func (t *tree) merge(to *node, folder []string, from *node) {
+	t.nodes--
+	to.mark = united(to.mark, from.mark)
+	if from.deep != nil {
+		t.swallow(to)
+		to.deep.add(from.deep)
+		return
+	}
+	if from.any && !to.any && to.deep == nil {
+		t.joinAll(to, folder)
+	}
+	t.joinForms(to, folder, from.joined)
+	for _, k := range sorted(from.kids) {
+		if to.deep != nil {
+			t.collect(from.kids[k], to.deep)
+			continue
+		}
+		key := t.key(to, k)
+		below := join(folder, key)
+		kid := to.kids[key]
+		if kid == nil {
+			kid = t.node(below)
+			t.merge(kid, below, from.kids[k])
+			t.attach(to, folder, key, kid)
+		} else {
+			t.merge(kid, below, from.kids[k])
+		}
+		if to.any && to.deep == nil && to.kids["*"].any {
+			t.swallow(to)
+		}
+	}
+}
+
+// joinForms makes names of these forms one, as they are elsewhere.
+func (t *tree) joinForms(n *node, folder []string, forms map[string]bool) {
+	for _, form := range slices.Sorted(maps.Keys(forms)) {
+		if n.any || n.joined[form] {
+			continue
+		}
+		if n.joined == nil {
+			n.joined = map[string]bool{}
+		}
+		n.joined[form] = true
+		t.unite(n, folder, form, func(k string) bool { return k == form || widen.Alike(k) == form })
+		if n.weight() > n.place.Total {
+			t.joinAll(n, folder)
+		}
+	}
+}
+
+// united is the sum of two marks, each of which may be none.
+func united(a, b *mark) *mark {
+	if a == nil {
+		return b
+	}
+	if b != nil {
+		a.add(b)
+	}
+	return a
+}
+
+// swallow makes everything below a node one.
+func (t *tree) swallow(n *node) {
+	if n.deep != nil {
+		return
+	}
+	n.deep = &mark{}
+	for _, k := range sorted(n.kids) {
+		t.collect(n.kids[k], n.deep)
+	}
+	n.any, n.kids, n.joined = true, nil, nil
+}
+
+// collect adds all marks at and below a node, which leaves the tree.
+func (t *tree) collect(n *node, to *mark) {
+	t.nodes--
+	for _, m := range []*mark{n.mark, n.deep} {
+		if m != nil && m.Count > 0 {
+			to.add(m)
+		}
+	}
+	for _, k := range sorted(n.kids) {
+		t.collect(n.kids[k], to)
+	}
+}
+
+// each calls do with every pattern, sorted by its names.
+func (t *tree) each(do func(profile.Pattern, *mark)) { walk(t.root, "", do) }
+
+func walk(n *node, path string, do func(profile.Pattern, *mark)) {
+	if n.mark != nil {
+		do(profile.Pattern(max(path, "/")), n.mark)
+	}
+	if n.deep != nil && n.deep.Count > 0 {
+		do(profile.Pattern(path+"/**"), n.deep)
+	}
+	for _, k := range sorted(n.kids) {
+		walk(n.kids[k], path+"/"+k, do)
+	}
+}
+
+func sorted(kids map[string]*node) []string { return slices.Sorted(maps.Keys(kids)) }
+
+func join(folder []string, name string) []string { return append(slices.Clone(folder), name) }

@@ -1,0 +1,255 @@
+// Package widen lets one pattern stand for many names, the way a person would
+// write it: temporary names, numbers, dates and hashes within a path, many files
+// of one folder, many names below one domain. It also says where that must not be
+// done.
+//
+// What a name alone says is in Shape, what a place says in At. Both see nothing
+// but their arguments: the same behaviour gives the same patterns.
+package widen
+
+import "strings"
+
+// Lengths from which a part of a name is taken for one that changes. They are
+// longer for programs: what may run is widened only where nobody would take it for
+// a version that a person chose, such as the 15 of /usr/lib/postgresql/15/bin.
+const (
+	minDigits        = 4  // a counter, a pid, a year
+	minDigitsProgram = 6  // a date, a build
+	minHex           = 8  // a short hash, with at least one digit in it
+	minHexProgram    = 12 // a hash
+	minMixed         = 16 // letters of both cases and digits, as base64 has them
+	minRandom        = 6  // the X of mkstemp, in folders for temporary files
+)
+
+// Shape returns the name with what changes in it as one "*", or as it is. temporary
+// says that it lies in a folder for temporary files.
+func Shape(name string, temporary bool) string {
+	if strings.ContainsRune(name, '*') {
+		return literal(name)
+	}
+	if allDigits(name) {
+		return "*"
+	}
+	if p := temporaryName(name); p != "" {
+		return p
+	}
+	if p := rotated(name); p != "" {
+		return p
+	}
+	return shape(name, minDigits, minHex, temporary)
+}
+
+// ShapeProgram is Shape for the folders of programs: less is taken for what
+// changes.
+func ShapeProgram(name string) string {
+	if strings.ContainsRune(name, '*') {
+		return literal(name)
+	}
+	return shape(name, minDigitsProgram, minHexProgram, false)
+}
+
+// literal keeps a name that has a "*" in it, which in a pattern stands for more
+// than itself: everything from the first to the last of them is one.
+func literal(name string) string {
+	first, last := strings.IndexByte(name, '*'), strings.LastIndexByte(name, '*')
+	return name[:first] + "*" + name[last+1:]
+}
+
+// shape puts one "*" from the first to the last part that changes.
+func shape(name string, digits, hex int, temporary bool) string {
+	first, last := -1, -1
+	mark := func(from, to int) {
+		if first < 0 {
+			first = from
+		}
+		last = max(last, to)
+	}
+	for i := 0; i < len(name); {
+		if n := uuid(name[i:]); n > 0 && (i == 0 || !alnum(name[i-1])) {
+			mark(i, i+n)
+			i += n
+			continue
+		}
+		if !alnum(name[i]) {
+			i++
+			continue
+		}
+		end := i
+		for end < len(name) && alnum(name[end]) {
+			end++
+		}
+		word := name[i:end]
+		switch {
+		case changes(word, digits, hex), temporary && random(word):
+			mark(i, end)
+		default:
+			// A name with its number at the end: build20240101, core1234.
+			if n := trailingDigits(word); n >= max(digits, minDigitsProgram) || temporary && n >= digits {
+				mark(end-n, end)
+			}
+		}
+		i = end
+	}
+	if first < 0 {
+		return name
+	}
+	return name[:first] + "*" + name[last:]
+}
+
+// changes reports whether a word of letters and digits is a number, a hash or a
+// long random text.
+func changes(word string, digits, hex int) bool {
+	if allDigits(word) {
+		return len(word) >= digits
+	}
+	var lower, upper, digit int
+	isHex := true
+	for i := range len(word) {
+		c := word[i]
+		switch {
+		case c >= '0' && c <= '9':
+			digit++
+		case c >= 'a' && c <= 'z':
+			lower++
+			isHex = isHex && c <= 'f'
+		default:
+			upper++
+			isHex = isHex && c <= 'F'
+		}
+	}
+	if isHex && len(word) >= hex && digit > 0 && (lower == 0 || upper == 0) {
+		return true
+	}
+	return len(word) >= minMixed && lower > 0 && upper > 0 && digit > 0
+}
+
+// random reports whether a word looks like the X of mkstemp: between its characters
+// the kind (small, large, digit) changes as often as chance has it, which no word
+// of a language does.
+func random(word string) bool {
+	if len(word) < minRandom {
+		return false
+	}
+	turns := 0
+	for i := 1; i < len(word); i++ {
+		if class(word[i]) != class(word[i-1]) {
+			turns++
+		}
+	}
+	return turns*5 >= (len(word)-1)*3
+}
+
+func class(c byte) int {
+	switch {
+	case c >= '0' && c <= '9':
+		return 0
+	case c >= 'a' && c <= 'z':
+		return 1
+	}
+	return 2
+}
+
+// temporaryName knows the names that programs give to temporary files wherever they
+// are: tmpAbCd12, tmp.XXXXXXXXXX, and what sed -i writes beside the file that it
+// edits.
+func temporaryName(name string) string {
+	for _, start := range []string{"tmp", "temp", ".tmp", "Temp", "TMP"} {
+		rest, ok := strings.CutPrefix(name, start)
+		if !ok {
+			continue
+		}
+		sep := ""
+		if rest != "" && strings.ContainsRune(".-_", rune(rest[0])) {
+			sep, rest = rest[:1], rest[1:]
+		}
+		end := 0
+		for end < len(rest) && (alnum(rest[end]) || rest[end] == '_') {
+			end++
+		}
+		if end < minRandom || sep == "" && lowerWord(rest[:end]) && end != pythonRandom {
+			continue
+		}
+		return start + sep + "*" + rest[end:]
+	}
+	if rest, ok := strings.CutPrefix(name, "sed"); ok && len(rest) == minRandom && allAlnum(rest) {
+		return "sed*"
+	}
+	return ""
+}
+
+// pythonRandom is how many characters Python's tempfile puts behind "tmp".
+const pythonRandom = 8
+
+// lowerWord reports whether s has small letters alone: "template", "temperature".
+func lowerWord(s string) bool {
+	for i := range len(s) {
+		if s[i] < 'a' || s[i] > 'z' {
+			return false
+		}
+	}
+	return true
+}
+
+// rotated knows rotated logs: access.log.1, access.log.2.gz, error.log-20240101.
+func rotated(name string) string {
+	i := strings.Index(name, ".log")
+	if i < 0 || i+len(".log") >= len(name) {
+		return ""
+	}
+	head, rest := name[:i+len(".log")], name[i+len(".log"):]
+	if !strings.ContainsRune(".-_", rune(rest[0])) {
+		return ""
+	}
+	end := 1
+	for end < len(rest) && (rest[end] >= '0' && rest[end] <= '9' || end > 1 && rest[end] == '-') {
+		end++
+	}
+	if end == 1 {
+		return ""
+	}
+	return head + rest[:1] + "*" + rest[end:]
+}
+
+// uuid returns 36 if s begins with a UUID.
+func uuid(s string) int {
+	const length = 36
+	if len(s) < length || len(s) > length && alnum(s[length]) {
+		return 0
+	}
+	for i := range length {
+		c := s[i]
+		if i == 8 || i == 13 || i == 18 || i == 23 {
+			if c != '-' {
+				return 0
+			}
+			continue
+		}
+		if !(c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F') {
+			return 0
+		}
+	}
+	return length
+}
+
+func trailingDigits(s string) int {
+	n := 0
+	for n < len(s) && s[len(s)-1-n] >= '0' && s[len(s)-1-n] <= '9' {
+		n++
+	}
+	return n
+}
+
+func allDigits(s string) bool { return s != "" && trailingDigits(s) == len(s) }
+
+func allAlnum(s string) bool {
+	for i := range len(s) {
+		if !alnum(s[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func alnum(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+}

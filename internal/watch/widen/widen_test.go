@@ -1,0 +1,183 @@
+package widen_test
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/castellan-security/castellan/internal/profile"
+	"github.com/castellan-security/castellan/internal/watch/widen"
+)
+
+func TestShapes(t *testing.T) {
+	for _, tc := range []struct {
+		name      string
+		temporary bool
+		want      string
+	}{
+		{"passwd", false, "passwd"},
+		{"python3.11", false, "python3.11"},
+		{"libssl.so.3", false, "libssl.so.3"},
+		{"node_modules", false, "node_modules"},
+		{"x86_64-linux-gnu", false, "x86_64-linux-gnu"},
+		{"utf8mb4", false, "utf8mb4"},
+		{"sha256sum", false, "sha256sum"},
+		{"sha256sum", true, "sha256sum"},
+		{"12345", false, "*"},
+		{"7", false, "*"},
+		{"20240101", false, "*"},
+		{"app-2024-01-02.log", false, "app-*-01-02.log"},
+		{"report-20240102.csv", false, "report-*.csv"},
+		{"access.log.1", false, "access.log.*"},
+		{"access.log.12.gz", false, "access.log.*.gz"},
+		{"error.log-20240101", false, "error.log-*"},
+		{"access.log", false, "access.log"},
+		{"f47ac10b-58cc-4372-a567-0e02b2c3d479", false, "*"},
+		{"job-f47ac10b-58cc-4372-a567-0e02b2c3d479.lock", false, "job-*.lock"},
+		{"a1b2c3d4e5f6", false, "*"},
+		{"deadbeef", false, "deadbeef"},
+		{"000000010000000000000001", false, "*"},
+		{"tmpk3j2h4l_", false, "tmp*"},
+		{"tmp.Aq3xPpL0sV", false, "tmp.*"},
+		{"template", false, "template"},
+		{"temperature", false, "temperature"},
+		{"sedKk2sPo", false, "sed*"},
+		{"sediment", false, "sediment"},
+		{"npm-aB3xQ9", true, "npm-*"},
+		{"README", true, "README"},
+		{"MyFileName", true, "MyFileName"},
+		{"core1234", true, "core*"},
+		{"hsperfdata_root", true, "hsperfdata_root"},
+		{"a*b*c", false, "a*c"},
+		{"*", false, "*"},
+		{"", false, ""},
+	} {
+		if got := widen.Shape(tc.name, tc.temporary); got != tc.want {
+			t.Errorf("%s (temporary %v): %s, want %s", tc.name, tc.temporary, got, tc.want)
+		}
+	}
+	for name, want := range map[string]string{"15": "15", "3.11": "3.11", "20240101": "*", "release-20240101120000": "release-*", "a1b2c3d4": "a1b2c3d4", "a1b2c3d4e5f6a7": "*", "tmpk3j2h4l_": "tmpk3j2h4l_"} {
+		if got := widen.ShapeProgram(name); got != want {
+			t.Errorf("folder of a program %s: %s, want %s", name, got, want)
+		}
+	}
+}
+
+func TestDomains(t *testing.T) {
+	many := func(n int, format string) []string {
+		var out []string
+		for i := range n {
+			out = append(out, fmt.Sprintf(format, fmt.Sprintf("h%c%c", 'a'+i/26, 'a'+i%26)))
+		}
+		return out
+	}
+	for _, tc := range []struct {
+		name  string
+		names []string
+		want  string // of the first; empty: as it is
+	}{
+		{"few", many(16, "%s.example.com"), ""},
+		{"many", many(17, "%s.example.com"), "*.example.com"},
+		{"many in the middle", many(17, "api.%s.example.com"), "*.example.com"},
+		{"chance", []string{"a1b2c3d4.x.example.com", "b1b2c3d4.x.example.com", "c1b2c3d4.x.example.com", "d1b2c3d4.x.example.com", "e1b2c3d4.x.example.com"}, "*.x.example.com"},
+		{"different owners", many(40, "%s.com"), ""},
+		{"different owners below a public suffix", many(40, "%s.github.io"), ""},
+		{"customers of a cloud", many(40, "%s.eu-west-1.rds.amazonaws.com"), ""},
+		{"hosts of a network", many(17, "%s.eu-west-1.compute.internal"), "*.eu-west-1.compute.internal"},
+		{"names without a domain", many(40, "%s"), ""},
+		{"reverse", []string{"7.0.0.10.in-addr.arpa"}, "*.in-addr.arpa"},
+	} {
+		got := widen.Domains(tc.names)[tc.names[0]]
+		if want := tc.want; got != want && !(want == "" && got == tc.names[0]) {
+			t.Errorf("%s: %s, want %s", tc.name, got, want)
+		}
+	}
+	for pattern, want := range map[string]bool{"*.com": true, "*.amazonaws.com": true, "*.eu-west-1.elb.amazonaws.com": true, "*.example.com": false, "*.in-addr.arpa": false, "example.com": false} {
+		if got := widen.Wide(pattern); got != want {
+			t.Errorf("%s is wide: %v, want %v", pattern, got, want)
+		}
+	}
+}
+
+func TestNetworks(t *testing.T) {
+	list := func(n int, format string) (out []netip.Addr) {
+		for i := range n {
+			out = append(out, netip.MustParseAddr(fmt.Sprintf(format, i+1)))
+		}
+		return out
+	}
+	for _, tc := range []struct {
+		name      string
+		addresses []netip.Addr
+		callers   bool
+		want      string
+	}{
+		{"three", list(3, "10.1.2.%d"), false, "10.1.2.1/32"},
+		{"four", list(4, "10.1.2.%d"), false, "10.1.2.0/24"},
+		{"shared address space", list(4, "100.64.2.%d"), false, "100.64.2.0/24"},
+		{"private IPv6", list(4, "fd00:1::%d"), false, "fd00:1::/64"},
+		{"public", list(200, "52.1.2.%d"), false, "52.1.2.1/32"},
+		{"few public callers", list(8, "52.1.2.%d"), true, "52.1.2.1/32"},
+		{"callers of the internet", list(9, "52.1.2.%d"), true, "0.0.0.0/0"},
+		{"callers of many subnets", list(33, "10.1.%d.1"), true, "10.0.0.0/8"},
+	} {
+		f := widen.Networks
+		if tc.callers {
+			f = widen.Callers
+		}
+		if got := f(tc.addresses)[tc.addresses[0]].String(); got != tc.want {
+			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
+		}
+	}
+}
+
+// FuzzShape: a shape stands for its name, is a name of a pattern, and is its own
+// shape.
+func FuzzShape(f *testing.F) {
+	for _, s := range []string{"access.log.1", "tmpk3j2h4l_", "a1b2c3d4e5f6", "f47ac10b-58cc-4372-a567-0e02b2c3d479", "x*y"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") || len(name) > 255 {
+			return
+		}
+		for _, shape := range []string{widen.Shape(name, true), widen.Shape(name, false), widen.ShapeProgram(name)} {
+			p := profile.Pattern("/" + shape)
+			if err := p.Check(); err != nil && shape != "**" {
+				t.Fatalf("%q: %v", name, err)
+			}
+			if !p.Match("/" + name) {
+				t.Fatalf("%q does not stand for %q", shape, name)
+			}
+		}
+		if s := widen.Shape(name, false); widen.Shape(s, false) != s {
+			t.Fatalf("the shape of %q is %q, and of that %q", name, s, widen.Shape(s, false))
+		}
+		if a := profile.Pattern("/" + widen.Alike(name)); !a.Match("/"+name) && !strings.ContainsRune(name, '*') {
+			t.Fatalf("%q does not stand for %q", a, name)
+		}
+	})
+}
+
+func TestPlaces(t *testing.T) {
+	for path, want := range map[string]widen.Place{
+		"/etc": {}, "/etc/nginx/conf.d": {}, "/usr/bin": {}, "/": {}, "/var/lib": {}, "/home/u": {}, "/home/u/.ssh": {}, "/data/.ssh/x": {}, "/var/spool/cron/crontabs": {},
+		"/tmp/x":            {Temporary: true, Alike: 2, Total: 4},
+		"/app":              {Alike: 8, Total: 24},
+		"/app/node_modules": {Alike: 8, Total: 8, Tree: true},
+		"/usr/local/lib/python3.11/site-packages":  {Alike: 8, Total: 8, Tree: true},
+		"/usr/share/x/build":                       {},
+		"/usr/src/app":                             {Alike: 8, Total: 24},
+		"/var/lib/mysql":                           {Whole: true},
+		"/app/__pycache__":                         {Whole: true},
+		"/var/lib/mysql-files":                     {Alike: 8, Total: 24},
+		"/usr/local/lib/python3.11/site-packages/": {Alike: 8, Total: 8, Tree: true},
+	} {
+		if diff := cmp.Diff(widen.At(profile.Pattern(strings.TrimSuffix(path, "/")).Names()), want); diff != "" {
+			t.Errorf("%s (-got +want):\n%s", path, diff)
+		}
+	}
+}
