@@ -15,6 +15,7 @@ package behaviour
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -51,6 +52,7 @@ type Workloads interface {
 // Map knows at which addresses groups are reached; see topology.Index.
 type Map interface {
 	Ways(agentID string, from, to asset.Group) []topology.Way
+	Hosts() []netip.Addr
 	Changes() uint64
 }
 
@@ -96,6 +98,7 @@ const (
 type Service struct {
 	Options
 	asks   chan ask
+	ready  chan struct{} // closed when what is kept was read
 	over   chan struct{} // closed when Run has ended
 	fleet  fleet
 	hosts  hosts
@@ -132,7 +135,7 @@ func New(o Options) *Service {
 			*d.at = d.usual
 		}
 	}
-	s := &Service{Options: o, asks: make(chan ask), over: make(chan struct{}), replay: make(chan struct{}, 1)}
+	s := &Service{Options: o, asks: make(chan ask), ready: make(chan struct{}), over: make(chan struct{}), replay: make(chan struct{}, 1)}
 	s.fleet.init()
 	s.hosts.init()
 	s.held.init()

@@ -51,9 +51,14 @@ type group struct {
 	// dirty says that the learner knows more than is stored, touched that the row is
 	// another one.
 	dirty, touched bool
+	stored         bool // the store has it
 	// learned is when what was learned last became a revision, if the newest revision
 	// is that one.
 	learned time.Time
+	// versions are those of the image that are known of it; nil: not looked for yet.
+	versions map[string]bool
+	offered  bool      // whether there is a starting profile was looked for
+	judged   time.Time // when it was last looked whether it is settled
 }
 
 // load reads what is kept.
@@ -75,7 +80,7 @@ func (s *Service) load(ctx context.Context) (*keeper, error) {
 			return nil, err
 		}
 		for i := range page {
-			g := &group{BehaviourGroup: page[i]}
+			g := &group{BehaviourGroup: page[i], stored: true}
 			k.groups[g.Group] = g
 			s.fleet.put(g)
 		}
@@ -105,6 +110,7 @@ func (k *keeper) group(name asset.Group, e *event.Event) *group {
 	}
 	g = &group{BehaviourGroup: store.BehaviourGroup{Group: name, First: e.Time, Since: k.s.Clock().UTC()}, touched: true}
 	k.groups[name] = g
+	k.saved = time.Time{} // so that people see it soon
 	k.s.fleet.put(g)
 	k.s.fleet.nudge()
 	return g
@@ -182,7 +188,18 @@ func (k *keeper) compares(ctx context.Context, g *group) (*watch.Index, error) {
 
 // notice learns from an event of a group, or compares it.
 func (k *keeper) notice(ctx context.Context, g *group, e *event.Event, w *asset.Workload) error {
-	if g.learns(w) {
+	version := ""
+	if w != nil {
+		version = watch.VersionOf(w)
+		if err := k.version(ctx, g, version, w.Image.Reference); err != nil {
+			return err
+		}
+		if err := k.offer(g, w); err != nil {
+			return err
+		}
+	}
+	learns := stateOf(g).Learns(version)
+	if learns {
 		l, err := k.learner(ctx, g)
 		if err != nil {
 			return err
@@ -190,23 +207,34 @@ func (k *keeper) notice(ctx context.Context, g *group, e *event.Event, w *asset.
 		l.Take(e, w)
 		g.dirty = true
 	}
-	if g.Mode == profile.Discover || g.learns(w) || e.ID <= k.compared {
+	// What a host's kernel has answered is told whatever the mode is by now.
+	if learns && e.Reaction == event.ReactionNone || e.ID <= k.compared {
 		return nil
 	}
 	x, err := k.compares(ctx, g)
 	if err != nil {
 		return err
 	}
-	if v := x.Compare(e, w); v != nil {
+	if v := x.Compare(e); v != nil {
 		v.Mode, v.Revision = g.Mode, g.Revision
 		k.add(v)
+		k.step(g, watch.Outside{Now: k.s.Clock().UTC()})
 	}
 	return nil
 }
 
-// learns reports whether a group learns from a workload.
-func (g *group) learns(w *asset.Workload) bool {
-	return g.Mode == profile.Discover || g.Learning.Version != "" && w != nil && watch.VersionOf(w) == g.Learning.Version
+// offer notes which starting profile the image of a group has.
+func (k *keeper) offer(g *group, w *asset.Workload) error {
+	if g.offered || g.Starting != "" {
+		return nil
+	}
+	g.offered = true
+	name, err := startingOf(w)
+	if err != nil {
+		return err
+	}
+	g.Starting = name
+	return nil
 }
 
 // add has a violation stored soon, folded with those that wait.

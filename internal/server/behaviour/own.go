@@ -59,6 +59,7 @@ func (s *Service) own(ctx context.Context) {
 	if k == nil {
 		return // ctx has ended
 	}
+	close(s.ready)
 	news := s.news(ctx)
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
@@ -164,7 +165,9 @@ func (k *keeper) page(ctx context.Context) (bool, error) {
 			return false, fmt.Errorf("read the first event: %w", err)
 		}
 		if err == nil {
-			k.take(ctx, &e)
+			if err := k.take(ctx, &e); err != nil {
+				return false, err
+			}
 			k.position = 1
 		}
 	}
@@ -173,7 +176,9 @@ func (k *keeper) page(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("read events: %w", err)
 	}
 	for i := range p.Events {
-		k.take(ctx, &p.Events[i])
+		if err := k.take(ctx, &p.Events[i]); err != nil {
+			return false, err
+		}
 		k.position = p.Events[i].ID
 		if len(k.outside) >= store.MaxBehaviourBatch {
 			if err := k.flush(ctx); err != nil {
@@ -189,20 +194,27 @@ func (k *keeper) page(ctx context.Context) (bool, error) {
 }
 
 // take learns from one event, or holds it against its group's profile.
-func (k *keeper) take(ctx context.Context, e *event.Event) {
+func (k *keeper) take(ctx context.Context, e *event.Event) error {
 	if e.Group == "" || e.WorkloadID == "" {
-		return // the host's own
+		return nil // the host's own
 	}
 	g := k.group(asset.Group(e.Group), e)
 	if g == nil || e.ID <= g.Position {
-		return
+		return nil
 	}
-	w := k.workloads.get(ctx, k.s.Store, e.WorkloadID)
+	w, err := k.workloads.get(ctx, k.s.Store, e.WorkloadID)
+	if err != nil {
+		return err
+	}
 	if e.Time.After(g.Last) {
 		g.Last = e.Time
 	}
 	g.touched = true
-	if err := k.notice(ctx, g, e, w); err != nil {
-		k.fail(g.Group, err)
+	err = k.notice(ctx, g, e, w)
+	if fault.Is(err, fault.Corrupt) || fault.Is(err, fault.NotFound) {
+		// One group that can't be read must not stop all others.
+		k.s.Log.Error("an event taught nothing", "group", g.Group, "event_id", e.ID, "error", err)
+		return nil
 	}
+	return err
 }

@@ -121,7 +121,7 @@ func (k *keeper) store(ctx context.Context, groups []*group, c *store.BehaviourC
 		return fmt.Errorf("store what was learned: %w", err)
 	}
 	for i, g := range groups {
-		g.BehaviourGroup, g.dirty, g.touched = c.Groups[i], false, false
+		g.BehaviourGroup, g.dirty, g.touched, g.stored = c.Groups[i], false, false, true
 		if p := revised[g]; p != nil {
 			g.learned = k.s.Clock()
 			g.index = nil
