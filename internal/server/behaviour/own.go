@@ -169,6 +169,7 @@ func (k *keeper) page(ctx context.Context) (bool, error) {
 				return false, err
 			}
 			k.position = 1
+			k.count(1)
 		}
 	}
 	p, err := k.s.Store.Events(ctx, store.EventQuery{After: max(k.position, 1), Limit: store.MaxPage})

@@ -79,7 +79,7 @@ func (k *keeper) revise(ctx context.Context, who access.Identity, g *group, p *p
 
 // Profiled is a profile with what is known of its group.
 type Profiled struct {
-	*profile.Profile
+	profile.Profile
 	// Text is the profile as people edit it, Digest that of its entries.
 	Text   string `json:"text"`
 	Digest string `json:"digest"`
@@ -118,7 +118,7 @@ func (s *Service) Profile(ctx context.Context, who access.Identity, name asset.G
 }
 
 func profiled(p *profile.Profile, learning bool) Profiled {
-	return Profiled{Profile: p, Text: string(watch.Write(p, "")), Digest: watch.Digest(p), Learning: learning}
+	return Profiled{Profile: *p, Text: string(watch.Write(p, "")), Digest: watch.Digest(p), Learning: learning}
 }
 
 // Revisions returns the history of a profile as store.BehaviourRevisions does. It
@@ -138,7 +138,7 @@ func (s *Service) Changes(ctx context.Context, who access.Identity, name asset.G
 	if err != nil {
 		return nil, err
 	}
-	before := Profiled{Profile: &profile.Profile{Group: name}}
+	before := Profiled{Profile: profile.Profile{Group: name}}
 	if from == 0 {
 		at := after.Revision
 		if to == 0 && after.Learning {
@@ -157,7 +157,7 @@ func (s *Service) Changes(ctx context.Context, who access.Identity, name asset.G
 			return nil, err
 		}
 	}
-	return watch.Changes(before.Profile, after.Profile), nil
+	return watch.Changes(&before.Profile, &after.Profile), nil
 }
 
 // VersionChanges says what the newest version of the image does that those before did
@@ -170,7 +170,7 @@ func (s *Service) VersionChanges(ctx context.Context, who access.Identity, name 
 	if n := len(p.Versions); version == "" && n > 0 {
 		version = p.Versions[n-1].Digest
 	}
-	return watch.VersionChanges(p.Profile, version), nil
+	return watch.VersionChanges(&p.Profile, version), nil
 }
 
 // CheckProfile says what is wrong with the text of a profile; nothing is, without an
