@@ -41,6 +41,7 @@ type house struct {
 	admin access.Identity
 	halt  func()
 	seq   uint64
+	last  int64 // ID of the last event that was stored
 	boot  string
 
 	mu    sync.Mutex
@@ -134,19 +135,29 @@ func exec(n int, path string) event.Event {
 // happen stores events, and waits until they are known.
 func (h *house) happen(events ...event.Event) {
 	h.Helper()
+	h.stored(events)
+	select {
+	case h.news <- struct{}{}:
+	default:
+	}
+	last := h.last
+	h.eventually("the events are known", func() bool { return h.s.Progress().Position >= last })
+}
+
+// stored stores events of the agent, and returns the number of the last.
+func (h *house) stored(events []event.Event) uint64 {
+	h.Helper()
 	for i := range events {
 		h.seq++
 		e := &events[i]
 		e.AgentID, e.Boot, e.Seq, e.Time, e.Received = agentID, h.boot, h.seq, h.clock(), h.clock()
 	}
 	h.must(h.st.AppendEvents(h.Context(), events))
-	select {
-	case h.news <- struct{}{}:
-	default:
-	}
-	last := events[len(events)-1].ID
-	h.eventually("the events are known", func() bool { return h.s.Progress().Position >= last })
+	h.last = events[len(events)-1].ID
+	return h.seq
 }
+
+func decisionFor(m profile.Mode) behaviour.Decision { return behaviour.Decision{Mode: m, Anyway: true} }
 
 func (h *house) eventually(what string, so func() bool) {
 	h.Helper()
