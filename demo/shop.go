@@ -91,7 +91,7 @@ func makeSecrets(ctx context.Context) error {
 	if _, err := docker(ctx, "volume", "create", "--label", labelShop, secrets); err != nil {
 		return err
 	}
-	id, err := docker(ctx, "create", "--pull=never", "--label="+labelShop, "--network=none", "--volume="+secrets+":/run/secrets", "castellan-demo/storefront:3")
+	id, err := docker(ctx, "create", "--pull=never", "--label="+labelShop, "--network=none", "--memory=32m", "--pids-limit=16", "--volume="+secrets+":/run/secrets", "castellan-demo/storefront:3")
 	if err != nil {
 		return err
 	}
@@ -145,7 +145,7 @@ func leadToMetadata(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	_, err = docker(ctx, "run", "--rm", "--pull=never", "--label="+labelShop, "--network=container:"+id,
+	_, err = docker(ctx, "run", "--rm", "--pull=never", "--name=castellan-demo-route", "--label="+labelShop, "--network=container:"+id,
 		"--cap-drop=ALL", "--cap-add=NET_ADMIN", "--read-only", "--env=GATEWAY="+gateway, "--entrypoint=/bin/route", "castellan-demo/metadata:1")
 	return err
 }

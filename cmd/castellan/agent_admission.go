@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,7 +20,9 @@ import (
 	"github.com/castellan-security/castellan/internal/agent"
 	"github.com/castellan-security/castellan/internal/agent/brief"
 	"github.com/castellan-security/castellan/internal/agent/gate"
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/scan"
 )
 
 // admissionFolder is below the agent's data folder.
@@ -32,6 +36,10 @@ type admissionOptions struct {
 	trusted     []string
 	agentImages []string
 	agents      []string
+	trustTags   bool
+	labels      bool
+
+	introspection string
 }
 
 func (o *admissionOptions) flags(c *cobra.Command) {
@@ -41,12 +49,15 @@ func (o *admissionOptions) flags(c *cobra.Command) {
 	f.StringVar(&o.socket, "admission-socket", authz.DefaultSocket, "where the engine looks for the plugin; its name in authorization-plugins is the file's, without .sock")
 	f.StringSliceVar(&o.trusted, "admission-trust-image", nil, "`ids` of images (sha256:…) whose containers pass if they ask for nothing of the host, such as the ECS agent's pause container")
 	f.StringSliceVar(&o.agentImages, "admission-agent-image", nil, "`ids` of the ECS agent's own image, whose container passes if it runs what the image says, unprivileged")
+	f.BoolVar(&o.trustTags, "admission-trust-tags", false, "believe the registry that a tag names where the engine can't tell from where an image came (images kept by containerd, before API 1.53)")
+	f.BoolVar(&o.labels, "admission-labels", true, "believe the labels by which a container says of which task of ECS it is while no ECS agent has answered on this host")
+	f.StringVar(&o.introspection, "admission-ecs-agent", ecs.DefaultIntrospectionURL, "where the ECS agent of this host says which containers are of which task")
 	f.StringSliceVar(&o.agents, "admission-agent-subject", nil, "subjects of the client certificates by which the ECS agent comes, for policies that tell it apart")
 }
 
 // check refuses flags that don't fit together.
 func (o *admissionOptions) check() error {
-	if !o.plugin && (o.policy != "" || len(o.trusted)+len(o.agentImages)+len(o.agents) > 0) {
+	if !o.plugin && (o.policy != "" || o.trustTags || !o.labels || o.introspection != ecs.DefaultIntrospectionURL || len(o.trusted)+len(o.agentImages)+len(o.agents) > 0) {
 		return usagef("flags of admission are of no use without --admission-plugin")
 	}
 	for _, id := range slices.Concat(o.trusted, o.agentImages) {
@@ -93,8 +104,10 @@ func (g *globals) openAdmission(ctx context.Context, o agentOptions, id string, 
 	options := authz.Options{
 		Allow: func() bool { return decider.Allows(admission.Docker) }, Report: decider.Decided,
 		Name: strings.TrimSuffix(filepath.Base(o.admission.socket), ".sock"), Host: id, Trusted: o.admission.trusted, AgentImages: o.admission.agentImages, Agents: o.admission.agents,
+		TrustTags: o.admission.trustTags, Judge: scan.JudgeContainers,
 	}
-	options.Cluster = whereabouts(ecs.New(ecs.Options{}, log.With("door", "ecs")))
+	host := ecs.New(ecs.Options{IntrospectionURL: o.admission.introspection}, log.With("door", "ecs"))
+	options.Cluster, options.Task = whereabouts(host), membership(host, o.admission.labels)
 	if o.proc == "/proc" { // else this program has another root than the engine
 		options.Resolve = authz.HostPath
 	}
@@ -126,14 +139,54 @@ func whereabouts(i *ecs.Identifier) func(context.Context) admission.Place {
 	}
 }
 
+// membership tells of which task of ECS containers are, as the ECS agent says. From
+// its first answer on this is a host of ECS, and labels count for nothing: while the
+// agent is away it makes no containers either.
+func membership(i *ecs.Identifier, labels bool) func(ctx context.Context, id, name string) (asset.ECS, bool) {
+	var once atomic.Bool
+	return func(ctx context.Context, id, name string) (asset.ECS, bool) {
+		of, answers := i.Task(ctx, id, name)
+		if answers {
+			once.Store(true)
+		}
+		return of, labels && !once.Load()
+	}
+}
+
 // run answers until ctx ends.
 func (d *admissionDoor) run(ctx context.Context) {
 	if d == nil {
 		return
 	}
 	defer d.reader.Close()
+	var looking sync.WaitGroup
+	defer looking.Wait()
+	looking.Go(func() { d.lookAround(ctx) })
 	if err := d.plugin.Serve(ctx, d.listener); err != nil {
 		d.log.Error("the engine is not answered any more: it refuses everything", "error", err)
+	}
+}
+
+// lookAround says, once the engine is there, if there is a way past the plugin that
+// only the host's administrator can close.
+func (d *admissionDoor) lookAround(ctx context.Context) {
+	const again = 10 * time.Second // the engine starts after its plugin
+	tick := time.NewTicker(again)
+	defer tick.Stop()
+	for {
+		unasked, err := d.reader.BuildsUnasked(ctx)
+		if unasked {
+			d.log.Warn("this engine builds images by gRPC without asking its plugin; what is built so is decided on when it is to run",
+				"remedy", "let root alone open the engine's socket, and take network-host from the builder's entitlements: docs/admission-docker.md")
+		}
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
 	}
 }
 

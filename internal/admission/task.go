@@ -96,6 +96,20 @@ type Mount struct {
 	ReadOnly bool   `json:"read_only,omitempty"`
 	// Propagation is of binds: rprivate, rshared, …
 	Propagation string `json:"propagation,omitempty"`
+	// Image is what is mounted by a mount of the kind image.
+	Image *Image `json:"image,omitempty"`
+}
+
+// Images are the images that a container has: its own, and those that are mounted
+// into it.
+func (c *Container) Images() []*Image {
+	out := []*Image{&c.Image}
+	for i := range c.Mounts {
+		if m := c.Mounts[i].Image; m != nil {
+			out = append(out, m)
+		}
+	}
+	return out
 }
 
 // Volume is a volume of a task, or of an engine.

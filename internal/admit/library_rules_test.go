@@ -168,6 +168,8 @@ func runtimeExamples() []example {
 		}}, passes: []change{func(r *admission.Request, _ *admission.Facts) { r.Task.Containers[0].User = "" }}, unknown: []change{func(r *admission.Request, f *admission.Facts) {
 			r.Task.Containers[0].User, f.User, f.Scan = "", "", admission.Scan{}
 		}, unknown("task.containers[0].user")}},
+		{rule: "root-user", with: "{named: false}", fires: []change{container(func(c *admission.Container) { c.User = "toor" }), container(func(c *admission.Container) { c.User = "app:1000" }), container(func(c *admission.Container) { c.User = "0" })},
+			passes: []change{container(func(c *admission.Container) { c.User = "1000:app" }), container(func(c *admission.Container) { c.User = "+65534" })}, unknown: []change{unknown("task.containers[0].user")}},
 		{rule: "writable-root", fires: []change{container(func(c *admission.Container) { c.ReadOnlyRoot = false })}},
 		{rule: "memory-limit", with: "{most_mib: 1024}", fires: []change{container(func(c *admission.Container) { c.MemoryBytes = 0 }), container(func(c *admission.Container) { c.MemoryBytes = 2 << 30 })}, unknown: []change{unknown("task.containers[0].memory_bytes")}},
 		{rule: "pids-limit", fires: []change{func(r *admission.Request, _ *admission.Facts) {
@@ -221,7 +223,7 @@ func requestExamples() []example {
 		{rule: "copy", fires: []change{call("container archive put", admission.Copy)}},
 		{rule: "change", fires: []change{call("container update", admission.Change)}, passes: []change{agent(call("container update", admission.Change))}},
 		{rule: "build", fires: []change{call("image build", admission.Build)}},
-		{rule: "load", fires: []change{call("image load", admission.Pull), call("image pull", admission.Pull, "fromSrc")}, passes: []change{call("image pull", admission.Pull)}},
+		{rule: "load", fires: []change{call("image load", admission.Pull), call("image pull", admission.Pull, "fromSrc")}, passes: []change{call("image pull", admission.Pull), agent(call("image load", admission.Pull))}},
 		{rule: "plugins", fires: []change{call("plugin install", admission.Engine)}, passes: []change{call("volume create", admission.Engine)}},
 		{rule: "swarm", fires: []change{call("swarm change", admission.Engine), call("service create", admission.Engine)}, passes: []change{call("network create", admission.Engine)}},
 		{rule: "unknown-call", fires: []change{call("unknown", admission.Engine), call("", admission.Run)}, passes: []change{call("container create", admission.Run)}},

@@ -123,7 +123,10 @@ func (r *Result) write(p *profile.Profile, output Output, o Options) error {
 		content, notes = selinux.Write(p)
 	case Landlock:
 		name = base + ".landlock.json"
-		content, notes, err = landlock.Write(p)
+		if content, notes, err = landlock.Write(p); err == nil && len(content) > MaxRules {
+			err = fault.New(fault.Exhausted, "the rules for Landlock have %d bytes, at most %d are read", len(content), MaxRules).
+				With("have fewer or wider paths in the profile")
+		}
 	case TaskDefinition:
 		return r.task(p, base+".task-definition.json", o)
 	default:
@@ -159,7 +162,7 @@ func (r *Result) add(output Output, name, content string, notes []intent.Note) {
 // the largest profile that can be stored.
 const (
 	MaxProfile = 32 << 20
-	MaxRules   = 4 << 20
+	MaxRules   = 16 << 20
 )
 
 // ReadProfile reads a profile from JSON.

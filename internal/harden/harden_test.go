@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -83,6 +84,9 @@ func TestOneProfileGivesOneText(t *testing.T) {
 			if f.Content != first.Files[i].Content {
 				t.Fatalf("%s differs from one time to the next", f.Name)
 			}
+		}
+		if !slices.Equal(again.Notes, first.Notes) {
+			t.Fatal("the notes differ from one time to the next")
 		}
 	}
 }

@@ -68,6 +68,10 @@ func LandlockRights() []LandlockRight {
 	return []LandlockRight{LandlockList, LandlockRead, LandlockExecute, LandlockWrite, LandlockMake, LandlockDevice}
 }
 
+// MaxLandlockPaths bounds the paths: programs, scripts, files written and read of
+// a profile, and what every program needs.
+const MaxLandlockPaths = 5 * MaxPatterns
+
 // MaxPortRules bounds the ports of one list, counted one by one: the kernel has a
 // rule for each.
 const MaxPortRules = 4_096
@@ -80,8 +84,8 @@ func (l *Landlock) Check() error {
 	if l.Group == "" {
 		return fmt.Errorf("rules of no group")
 	}
-	if len(l.Paths) > 2*MaxPatterns || len(l.Without) > MaxPatterns {
-		return fmt.Errorf("rules of %s have %d paths and %d without, want at most %d and %d", l.Group, len(l.Paths), len(l.Without), 2*MaxPatterns, MaxPatterns)
+	if len(l.Paths) > MaxLandlockPaths || len(l.Without) > MaxPatterns {
+		return fmt.Errorf("rules of %s have %d paths and %d without, want at most %d and %d", l.Group, len(l.Paths), len(l.Without), MaxLandlockPaths, MaxPatterns)
 	}
 	for _, p := range l.Paths {
 		if err := p.check(); err != nil {

@@ -114,6 +114,18 @@ func pluginSocket(t *testing.T) (name, path string) {
 // guarded starts an engine under a plugin in this process.
 func guarded(t *testing.T) (*engine.Engine, *law) {
 	t.Helper()
+	return guardedBy(t, engine.Options{})
+}
+
+// guardedBy is guarded, of an engine that is something else, too.
+func guardedBy(t *testing.T, o engine.Options) (*engine.Engine, *law) {
+	t.Helper()
+	return guardedAs(t, o, authz.Options{})
+}
+
+// guardedAs is guardedBy, by a plugin with options.
+func guardedAs(t *testing.T, o engine.Options, as authz.Options) (*engine.Engine, *law) {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("not root: an engine looks for plugins in a folder of root's")
 	}
@@ -124,7 +136,7 @@ func guarded(t *testing.T) (*engine.Engine, *law) {
 	}
 	var rules law
 	var asks late
-	p := authz.New(&rules, &asks, authz.Options{}, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	p := authz.New(&rules, &asks, as, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- p.Serve(ctx, l) }()
@@ -134,7 +146,8 @@ func guarded(t *testing.T) (*engine.Engine, *law) {
 			t.Error(err)
 		}
 	})
-	e := start(t, engine.Options{Settings: map[string]any{"authorization-plugins": []string{name}}})
+	o.Settings = map[string]any{"authorization-plugins": []string{name}}
+	e := start(t, o)
 	t.Cleanup(func() { rules.set(nil) }) // so that the engine can be cleared away
 	asks.use(t, e.Host())
 	return e, &rules

@@ -30,6 +30,7 @@ missing() {
 	has iptables || echo iptables # published ports
 	has ip || echo iproute2       # bridges of private engines
 	has busybox || echo busybox-static
+	has strace || echo strace # to learn the system calls of a program
 	# Debian 12 has the docker command in docker.io, later ones beside it.
 	has docker || { apt-cache show docker-cli >/dev/null 2>&1 && echo docker-cli; } || true
 }

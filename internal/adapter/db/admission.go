@@ -198,10 +198,12 @@ func termsOf(v *store.AdmissionVerdict) (all []admissionTerm) {
 	for i := range r.Task.Containers {
 		c := &r.Task.Containers[i]
 		add(termGroup, string(groupOf(r, c.Name)))
-		add(termImageName, c.Image.Digest)
-		add(termImageName, c.Image.ID)
-		if c.Image.Repository != "" {
-			add(termImageName, c.Image.Registry+"/"+c.Image.Repository)
+		for _, image := range c.Images() {
+			add(termImageName, image.Digest)
+			add(termImageName, image.ID)
+			if image.Repository != "" {
+				add(termImageName, image.Registry+"/"+image.Repository)
+			}
 		}
 	}
 	return all

@@ -60,7 +60,7 @@ type Identifier struct {
 
 	mu       sync.Mutex
 	instance source[instance]
-	tasks    source[map[string]asset.ECS] // by container id
+	tasks    source[tasks]
 	own      source[ownTask]
 }
 
@@ -86,7 +86,7 @@ func New(o Options, log *slog.Logger) *Identifier {
 			},
 		},
 		instance: source[instance]{url: agent + "/v1/metadata", limit: maxInstanceBody, parse: parseInstance},
-		tasks:    source[map[string]asset.ECS]{url: agent + "/v1/tasks", limit: maxTasksBody, parse: parseTasks},
+		tasks:    source[tasks]{url: agent + "/v1/tasks", limit: maxTasksBody, parse: parseTasks},
 	}
 	if metadata != "" {
 		i.own = source[ownTask]{url: metadata + "/task", limit: maxTaskBody, parse: parseOwnTask}
@@ -125,20 +125,53 @@ func (i *Identifier) Identify(ctx context.Context, ws []asset.Workload) {
 
 // task returns what introspection says of a container.
 func (i *Identifier) task(ctx context.Context, id string) asset.ECS {
-	tasks, ok := i.tasks.get(ctx, i, freshFor)
+	all, ok := i.tasks.get(ctx, i, freshFor)
 	if !ok {
 		return asset.ECS{}
 	}
-	e, known := tasks[id]
+	e, known := all.byID[id]
 	if !known {
-		tasks, _ = i.tasks.get(ctx, i, newsAfter)
-		e, known = tasks[id]
+		all, _ = i.tasks.get(ctx, i, newsAfter)
+		e, known = all.byID[id]
 	}
+	return i.placed(ctx, e, known)
+}
+
+// placed completes an identity that is known: task ARNs of before 2018 don't tell
+// the cluster.
+func (i *Identifier) placed(ctx context.Context, e asset.ECS, known bool) asset.ECS {
 	if known && e.Cluster == "" {
-		at, _ := i.instance.get(ctx, i, freshFor) // task ARNs of before 2018 don't tell it
+		at, _ := i.instance.get(ctx, i, freshFor)
 		e.Cluster = at.cluster
 	}
 	return e
+}
+
+// Task says of which task a container is, by its id or, if that is empty, by the
+// name under which the ECS agent is about to make it. The ECS agent itself is
+// asked, at once if it did not name the container before; answers says whether it
+// does. The pause container, and what else the agent starts for itself, it names
+// nobody.
+func (i *Identifier) Task(ctx context.Context, id, name string) (e asset.ECS, answers bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	find := func(all tasks) (known bool) {
+		if id != "" {
+			e, known = all.byID[id]
+			return known
+		}
+		e, known = all.byName[name]
+		return known
+	}
+	i.tasks.again(newsAfter) // a container waits: a minute is too long
+	all, answers := i.tasks.get(ctx, i, freshFor)
+	known := find(all)
+	// Not by a name that it had a while ago: by now it may be another's.
+	if answers && (!known || id == "") {
+		all, answers = i.tasks.get(ctx, i, 0)
+		known = find(all)
+	}
+	return i.placed(ctx, e, known), answers
 }
 
 // complete reports whether e says all that introspection could.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -227,5 +228,49 @@ func TestMetadataAddressFromEnvironment(t *testing.T) {
 	got := identify(t, ecs.Options{IntrospectionURL: nobody}, asset.Workload{ID: id("7")})[0]
 	if got.ECS.Service != "castellan-agents" {
 		t.Errorf("service = %q, want %q", got.ECS.Service, "castellan-agents")
+	}
+}
+
+// The ECS agent names a container before it makes it, and gives its id before it
+// starts it: neither waits for an answer of a minute ago to grow old.
+func TestTaskOfAContainer(t *testing.T) {
+	t.Setenv("ECS_CONTAINER_METADATA_URI_V4", "")
+	const arn = "arn:aws:ecs:eu-west-1:123456789012:task/shop/0123456789abcdef0123456789abcdef"
+	answer := func(containers string) string {
+		return `{"Tasks":[{"Arn":"` + arn + `","Family":"cart","Version":"3","Containers":[` + containers + `]}]}`
+	}
+	var says atomic.Pointer[string]
+	agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s := says.Load(); s != nil {
+			_, _ = w.Write([]byte(*s))
+			return
+		}
+		http.NotFound(w, r)
+	}))
+	t.Cleanup(agent.Close)
+	i := ecs.New(ecs.Options{IntrospectionURL: agent.URL}, slog.New(slog.DiscardHandler))
+	none, named := answer(""), answer(`{"DockerId":"","DockerName":"ecs-cart-3-app-1","Name":"app"}`)
+	made := answer(`{"DockerId":"` + id("1") + `","DockerName":"ecs-cart-3-app-1","Name":"app"}`)
+	for _, tt := range []struct {
+		name           string
+		says           *string
+		id, called     string
+		known, answers bool
+	}{
+		{"before there is a task", &none, "", "ecs-cart-3-app-1", false, true},
+		{"when it is about to be made", &named, "", "ecs-cart-3-app-1", true, true},
+		{"by a name that is not the agent's", &named, "", "ecs-cart-3-app-2", false, true},
+		{"before its id is known", &named, id("1"), "", false, true},
+		{"when it is about to start", &made, id("1"), "", true, true},
+		{"by the name of one that is there", &made, "", "ecs-cart-3-app-1", false, true},
+		{"without a name", &made, "", "", false, true},
+		{"by the id, while the agent is away", nil, id("1"), "", true, true},
+		{"another id, while it is away", nil, id("2"), "", false, false},
+	} {
+		says.Store(tt.says)
+		e, answers := i.Task(t.Context(), tt.id, tt.called)
+		if known := e.TaskARN == arn && e.Family == "cart" && e.Container == "app" && e.Cluster == "shop"; known != tt.known || answers != tt.answers || !known && e != (asset.ECS{}) {
+			t.Errorf("%s: %+v, %t; want it known: %t, %t", tt.name, e, answers, tt.known, tt.answers)
+		}
 	}
 }

@@ -44,12 +44,14 @@ func FuzzParseInstance(f *testing.F) {
 func FuzzParseTasks(f *testing.F) {
 	seed(f, "tasks.json", "tasks-old.json")
 	f.Fuzz(func(t *testing.T, b []byte) {
-		tasks, _ := parseTasks(b)
-		for id, e := range tasks {
-			if id == "" || e.TaskARN == "" {
-				t.Fatalf("container %q of task %q", id, e.TaskARN)
+		all, _ := parseTasks(b)
+		for _, some := range []map[string]asset.ECS{all.byID, all.byName} {
+			for id, e := range some {
+				if id == "" || e.TaskARN == "" {
+					t.Fatalf("container %q of task %q", id, e.TaskARN)
+				}
+				checkNames(t, e)
 			}
-			checkNames(t, e)
 		}
 	})
 }

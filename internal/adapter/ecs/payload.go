@@ -51,9 +51,12 @@ func isInstanceARN(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
-// parseTasks reads the answer of /v1/tasks into identities by container id.
-// Tasks whose ARN is none are left out.
-func parseTasks(b []byte) (map[string]asset.ECS, error) {
+// tasks are identities by containers' ids and, of those that have none yet, by the
+// names that they will get.
+type tasks struct{ byID, byName map[string]asset.ECS }
+
+// parseTasks reads the answer of /v1/tasks. Tasks whose ARN is none are left out.
+func parseTasks(b []byte) (tasks, error) {
 	var said struct {
 		Tasks []struct {
 			Arn        string
@@ -63,24 +66,31 @@ func parseTasks(b []byte) (map[string]asset.ECS, error) {
 		}
 	}
 	if err := json.Unmarshal(b, &said); err != nil {
-		return nil, fmt.Errorf("parse tasks: %w", err)
+		return tasks{}, fmt.Errorf("parse tasks: %w", err)
 	}
-	byID := map[string]asset.ECS{}
+	all := tasks{byID: map[string]asset.ECS{}, byName: map[string]asset.ECS{}}
 	for _, t := range said.Tasks {
 		e, ok := asset.ParseTaskARN(t.Arn)
 		if !ok {
 			continue
 		}
 		e.Family, e.Revision = name(t.Family), name(t.Version)
-		collect(byID, e, t.Containers)
+		collect(all.byID, e, t.Containers)
+		for _, c := range t.Containers {
+			if c.DockerID == "" && c.DockerName != "" {
+				e.Container = name(c.Name)
+				all.byName[c.DockerName] = e
+			}
+		}
 	}
-	return byID, nil
+	return all, nil
 }
 
 // containerOf is one container of a task, in either answer.
 type containerOf struct {
-	DockerID string `json:"DockerId"`
-	Name     string
+	DockerID   string `json:"DockerId"`
+	DockerName string
+	Name       string
 }
 
 func collect(byID map[string]asset.ECS, e asset.ECS, cs []containerOf) {

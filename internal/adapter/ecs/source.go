@@ -44,6 +44,14 @@ func (s *source[T]) get(ctx context.Context, i *Identifier, age time.Duration) (
 	return s.answer, s.ok
 }
 
+// again has the next get ask although nobody answered the last time, unless that
+// was less than age ago.
+func (s *source[T]) again(age time.Duration) {
+	if !s.ok && time.Since(s.asked) >= age {
+		s.asked = time.Time{}
+	}
+}
+
 func (s *source[T]) ask(ctx context.Context, hc *http.Client) (T, error) {
 	var none T
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url, nil)

@@ -160,6 +160,17 @@ func (v *View) look(facts func(*admission.Image) *admission.Facts) {
 		o.v = &container{c, image}
 		v.containers[i] = o
 	}
+	// Images that are mounted are images, too: what is in them can be run.
+	for i := range list {
+		for _, mounted := range list[i].Images()[1:] {
+			key := name{mounted.Reference, mounted.Digest, mounted.ID}
+			if seen[key] == nil {
+				seen[key] = v.root("Image", "", v.image(mounted, facts(mounted), nil))
+				v.images = append(v.images, seen[key])
+			}
+			of[Image](seen[key]).Containers = append(of[Image](seen[key]).Containers, list[i].Name)
+		}
+	}
 }
 
 // image says what of an image is not known.

@@ -65,6 +65,7 @@ type Keeper struct {
 	images   map[link.AskedImage]*image
 	unsent   []link.ReportedVerdict
 	lost     uint64 // verdicts that found no room
+	away     uint64 // of these, since the server last took some
 	dirty    bool   // unsent is another than the file says
 	news     chan struct{}
 	silent   time.Time // when the server did not answer a decision

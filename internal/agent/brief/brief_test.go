@@ -1,6 +1,7 @@
 package brief_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io/fs"
@@ -98,7 +99,13 @@ func newFleet() *fleet {
 // keeper is one that runs until the test ends, or stop is called.
 func keeper(t *testing.T, f *fleet, dir string) (k *brief.Keeper, stop func()) {
 	t.Helper()
-	k, err := brief.Open(brief.Options{Dir: dir, AgentID: agentID, Server: f, Log: slog.New(slog.DiscardHandler)})
+	return logging(t, f, dir, slog.New(slog.DiscardHandler))
+}
+
+// logging is keeper, with a log.
+func logging(t *testing.T, f *fleet, dir string, log *slog.Logger) (k *brief.Keeper, stop func()) {
+	t.Helper()
+	k, err := brief.Open(brief.Options{Dir: dir, AgentID: agentID, Server: f, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +246,8 @@ func TestVerdictsAreToldOnceTheServerIsThere(t *testing.T) {
 			t.Errorf("what was not sent is not on disk: %v", err)
 		}
 		f.set(func() { f.away = nil })
-		k, _ = keeper(t, f, dir)
+		var said bytes.Buffer // handlers write one record after the other
+		k, _ = logging(t, f, dir, slog.New(slog.NewTextHandler(&said, nil)))
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if n, _ := k.Unsent(); n != 0 || len(f.heard) != 2 || f.heard[0].Request.Place.Host != agentID || f.heard[1].Request.ID != "r-bb" {
@@ -251,6 +259,16 @@ func TestVerdictsAreToldOnceTheServerIsThere(t *testing.T) {
 		}
 		if n, lost := k.Unsent(); n != 2_000 || lost != 1_000 {
 			t.Errorf("without end: %d wait, %d are lost", n, lost)
+		}
+		f.set(func() { f.away = nil })
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if n, lost := k.Unsent(); n != 0 || lost != 1_000 {
+			t.Errorf("when it is back: %d wait, %d are lost", n, lost)
+		}
+		text := said.String()
+		if strings.Count(text, "verdicts are being lost") != 1 || strings.Count(text, `msg="verdicts were lost while the server was away" count=1000`) != 1 {
+			t.Errorf("the log says %s, want the losses told once, and how many once it is back", text)
 		}
 	})
 }

@@ -24,9 +24,10 @@ func (k *Keeper) Decided(r admission.Request, v admission.Verdict) {
 	k.mu.Lock()
 	k.unsent = append(k.unsent, one)
 	if over := len(k.unsent) - maxUnsent; over > 0 {
-		if k.lost == 0 {
-			k.o.Log.Error("verdicts are lost: the server does not take them", "limit", maxUnsent)
+		if k.away == 0 {
+			k.o.Log.Error("verdicts are being lost: the server does not take them", "limit", maxUnsent, "remedy", "see why this host does not reach the server; how many were lost is said when it does")
 		}
+		k.away += uint64(over)
 		k.lost += uint64(over)
 		k.unsent = append([]link.ReportedVerdict{}, k.unsent[over:]...)
 	}
@@ -89,6 +90,11 @@ func (k *Keeper) send(ctx context.Context) error {
 			}
 		}
 		k.dirty = true
+		away := k.away
+		k.away = 0
 		k.mu.Unlock()
+		if away > 0 {
+			k.o.Log.Error("verdicts were lost while the server was away", "count", away)
+		}
 	}
 }

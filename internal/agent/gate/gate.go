@@ -168,11 +168,12 @@ func (g *Gate) Decided(r admission.Request, v admission.Verdict) {
 // none, by the engine's id.
 func (g *Gate) facts(ctx context.Context, r *admission.Request) map[string]*admission.Facts {
 	var images []link.AskedImage
-	for _, c := range r.Task.Containers {
-		i := c.Image
-		asked := link.AskedImage{Registry: i.Registry, Repository: i.Repository, Digest: i.Digest, ID: i.ID}
-		if (i.Digest != "" || i.ID != "") && !slices.Contains(images, asked) && len(images) < maxImages {
-			images = append(images, asked)
+	for n := range r.Task.Containers {
+		for _, i := range r.Task.Containers[n].Images() {
+			asked := link.AskedImage{Registry: i.Registry, Repository: i.Repository, Digest: i.Digest, ID: i.ID}
+			if (i.Digest != "" || i.ID != "") && !slices.Contains(images, asked) && len(images) < maxImages {
+				images = append(images, asked)
+			}
 		}
 	}
 	if len(images) == 0 {

@@ -147,6 +147,11 @@ func TestFacts(t *testing.T) {
 	if got := outcome(t, g, byID); got != admission.Allow {
 		t.Errorf("by the engine's id: %s, want allow", got)
 	}
+	mounted := request(false, "sha256:good")
+	mounted.Task.Containers[0].Mounts = []admission.Mount{{Kind: "image", Image: &admission.Image{Digest: "sha256:bad"}}}
+	if got := outcome(t, g, mounted); got != admission.Deny {
+		t.Errorf("with another image mounted: %s, want deny", got)
+	}
 	g.Decided(byID, admission.Verdict{})
 	if len(f.decided) != 1 {
 		t.Errorf("%d verdicts told, want 1", len(f.decided))

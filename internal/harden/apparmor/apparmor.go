@@ -165,9 +165,12 @@ func (w *writer) writes() {
 // for.
 func (w *writer) runsIn(written profile.Pattern) profile.Pattern {
 	for _, e := range w.p.Executables {
-		for _, path := range append([]profile.Pattern{e.Path}, e.Scripts...) {
-			if intent.Overlap(written, path) {
-				return path
+		if intent.Overlap(written, e.Path) {
+			return e.Path
+		}
+		for _, s := range e.Scripts {
+			if intent.Overlap(written, s) {
+				return s
 			}
 		}
 	}

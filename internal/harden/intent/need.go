@@ -193,8 +193,8 @@ func Shared(p *profile.Profile, folder profile.Pattern) bool {
 	if slices.Contains(systemFolders, folder) {
 		return true
 	}
-	below := folder + "/**"
+	below := func(path profile.Pattern) bool { return strings.HasPrefix(string(path), string(folder)+"/") }
 	return slices.ContainsFunc(p.Executables, func(e profile.Executable) bool {
-		return e.Origin == event.OriginImage && (below.Covers(e.Path) || slices.ContainsFunc(e.Scripts, func(s profile.Pattern) bool { return below.Covers(s) }))
+		return e.Origin == event.OriginImage && (below(e.Path) || slices.ContainsFunc(e.Scripts, below))
 	})
 }

@@ -62,11 +62,15 @@ func Compile(p *profile.Profile) (profile.Landlock, []intent.Note) {
 		l.Paths = append(l.Paths, *path)
 	}
 	slices.SortFunc(l.Paths, func(a, b profile.LandlockPath) int {
-		if a.Path == b.Path && a.Files {
-			return 1
+		if a.Path == b.Path && a.Files != b.Files { // the folder first
+			if a.Files {
+				return 1
+			}
+			return -1
 		}
 		return strings.Compare(string(a.Path), string(b.Path))
 	})
+	c.reopened(&l)
 	return l, c.notes
 }
 
@@ -118,11 +122,11 @@ func below(p profile.Pattern) (folder profile.Pattern, ok bool) {
 // homes are where users' files are.
 var homes = []profile.Pattern{"/root", "/home/*"}
 
-// without are the sensitive files that nothing reads and that are at places
-// which are known before.
+// without are the sensitive files that are at places which are known before.
+// Those that are read are permitted by rules of their own.
 func (c *compiler) without() (all []profile.Pattern) {
 	unread, read := intent.Unread(c.p)
-	for _, s := range unread {
+	for _, s := range append(unread, read...) {
 		switch {
 		case s.Path == "/proc/kcore" || strings.HasPrefix(string(s.Path), "/proc/"):
 		case !s.Anywhere || strings.HasPrefix(string(s.Path), "/etc/"):
@@ -139,13 +143,35 @@ func (c *compiler) without() (all []profile.Pattern) {
 			}
 		}
 	}
-	if len(read) > 0 {
-		c.note(intent.Wider, profile.ControlFile, profile.Pattern(intent.Paths(read)), "all such files may be read, because some are")
+	for _, f := range c.p.Reads {
+		if folder, ok := below(f.Path); ok {
+			c.permit(folder, f.Path, optional, profile.LandlockRead)
+			continue
+		}
+		c.permit(f.Path, "", file, profile.LandlockRead)
+	}
+	if len(c.p.Reads) > 0 {
+		c.note(intent.Narrower, profile.ControlFile, "", "sensitive files that are learned to be read can be read if they are there at the start: one that is put anew in the place of another can't")
 	}
 	c.note(intent.Wider, profile.ControlFile, "", "sensitive files may be read in /proc (environ, mem), in places other than /etc, /root, /home and /run/secrets, and if their ending alone tells them (%s)", intent.ByEnding)
 	c.note(intent.Narrower, profile.ControlFile, "", "files that others put into /etc, /root, /home, /run or their folders with sensitive files after the start can't be read: what is beside a sensitive file is permitted one by one at the start")
 	slices.Sort(all)
 	return slices.Compact(all)
+}
+
+// reopened notes the sensitive files that lie in folders in which the group
+// writes, and reads what it wrote.
+func (c *compiler) reopened(l *profile.Landlock) {
+	for _, r := range l.Paths {
+		if r.Path == "/" || r.Files || !slices.Contains(r.Rights, profile.LandlockRead) {
+			continue
+		}
+		for _, w := range l.Without {
+			if intent.Overlap(r.Path+"/**", w) {
+				c.note(intent.Wider, profile.ControlFile, w, "it may be read all the same: it lies in %s, where what the group writes can be read", r.Path)
+			}
+		}
+	}
 }
 
 func (c *compiler) executables() {

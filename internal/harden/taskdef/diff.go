@@ -2,6 +2,7 @@ package taskdef
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -11,45 +12,70 @@ type edit struct {
 	kind byte // ' ', '-' or '+'
 }
 
-// compare returns the lines of both in the fewest edits (Myers, 1986).
+// maxEdits bounds a comparison, whose cost grows with the square of the edits: more
+// change in a document only if it has lists of thousands, which are shown whole.
+const maxEdits = 2_000
+
+// compare returns the lines of both in the fewest edits (Myers, 1986), or all of
+// what differs if those are too many.
 func compare(a, b []line) []edit {
-	limit := len(a) + len(b)
-	far := map[int]int{1: 0} // by diagonal, the furthest line of a
-	var trace []map[int]int
+	same := 0
+	for same < min(len(a), len(b)) && a[same].text == b[same].text {
+		same++
+	}
+	tail := 0
+	for tail < min(len(a), len(b))-same && a[len(a)-1-tail].text == b[len(b)-1-tail].text {
+		tail++
+	}
+	edits := kept(nil, b[:same], ' ')
+	edits = append(edits, between(a[same:len(a)-tail], b[same:len(b)-tail])...)
+	return kept(edits, b[len(b)-tail:], ' ')
+}
+
+func kept(edits []edit, lines []line, kind byte) []edit {
+	for _, l := range lines {
+		edits = append(edits, edit{l, kind})
+	}
+	return edits
+}
+
+// between compares lines that differ at both ends.
+func between(a, b []line) []edit {
+	limit := min(len(a)+len(b), maxEdits)
+	far := make([]int, 2*limit+3) // by diagonal, the furthest line of a
+	at := func(k int) *int { return &far[k+limit+1] }
+	var trace [][]int // far before each step, as far as it was used
 	for d := 0; d <= limit; d++ {
-		step := make(map[int]int, len(far))
-		for k, v := range far {
-			step[k] = v
-		}
-		trace = append(trace, step)
+		trace = append(trace, slices.Clone(far[limit-d:limit+d+3]))
 		for k := -d; k <= d; k += 2 {
-			x := far[k-1] + 1
-			if k == -d || k != d && far[k-1] < far[k+1] {
-				x = far[k+1]
+			x := *at(k - 1) + 1
+			if k == -d || k != d && *at(k - 1) < *at(k + 1) {
+				x = *at(k + 1)
 			}
 			for x < len(a) && x-k < len(b) && a[x].text == b[x-k].text {
 				x++
 			}
-			far[k] = x
+			*at(k) = x
 			if x >= len(a) && x-k >= len(b) {
 				return backward(a, b, trace)
 			}
 		}
 	}
-	return nil
+	return kept(kept(nil, a, '-'), b, '+')
 }
 
 // backward follows a comparison from its end.
-func backward(a, b []line, trace []map[int]int) []edit {
+func backward(a, b []line, trace [][]int) []edit {
 	var edits []edit
 	x, y := len(a), len(b)
 	for d := len(trace) - 1; d >= 0; d-- {
-		far, k := trace[d], x-y
+		at := func(k int) int { return trace[d][k+d+1] }
+		k := x - y
 		from := k - 1
-		if k == -d || k != d && far[k-1] < far[k+1] {
+		if k == -d || k != d && at(k-1) < at(k+1) {
 			from = k + 1
 		}
-		fromX := far[from]
+		fromX := at(from)
 		fromY := fromX - from
 		for x > fromX && y > fromY && x > 0 && y > 0 {
 			x, y = x-1, y-1
@@ -65,9 +91,7 @@ func backward(a, b []line, trace []map[int]int) []edit {
 			edits = append(edits, edit{a[x], '-'})
 		}
 	}
-	for i, j := 0, len(edits)-1; i < j; i, j = i+1, j-1 {
-		edits[i], edits[j] = edits[j], edits[i]
-	}
+	slices.Reverse(edits)
 	return edits
 }
 

@@ -15,6 +15,10 @@ import (
 // enough for what is temporary.
 const tmpfsMiB = 64
 
+// maxFolders bounds the folders that get a place of their own: a task definition
+// has 64 KiB.
+const maxFolders = 50
+
 // engineFiles are mounted by the engine, and can be written on a read-only root.
 var engineFiles = []profile.Pattern{"/etc/hosts", "/etc/hostname", "/etc/resolv.conf"}
 
@@ -29,6 +33,10 @@ func (h *hardener) files() error {
 		for _, b := range blocked {
 			h.note(intent.Wider, profile.ControlFile, string(b), "the root stays writable: the group writes there, and a volume in its place would hide what the image has in %s; have it written below a folder of its own, and harden again", intent.Folder(b))
 		}
+		return nil
+	}
+	if len(folders) > maxFolders {
+		h.note(intent.Wider, profile.ControlFile, "", "the root stays writable: the group writes in %d folders, and more than %d places of their own are too many", len(folders), maxFolders)
 		return nil
 	}
 	h.set(h.c, h.place, "readonlyRootFilesystem", true, "what the group writes has folders of its own; nothing else of the root is written")
@@ -92,11 +100,14 @@ func (h *hardener) folders(mounts map[profile.Pattern]bool) (folders, blocked []
 			folders = append(folders, folder)
 		}
 	}
-	slices.Sort(folders)
-	folders = slices.Compact(folders)
-	return slices.DeleteFunc(slices.Clone(folders), func(f profile.Pattern) bool {
-		return slices.ContainsFunc(folders, func(o profile.Pattern) bool { return (o + "/**").Covers(f) })
-	}), blocked
+	slices.SortFunc(folders, func(a, b profile.Pattern) int { return strings.Compare(string(a)+"/", string(b)+"/") })
+	var tops []profile.Pattern
+	for _, f := range folders {
+		if n := len(tops); n == 0 || !strings.HasPrefix(string(f)+"/", string(tops[n-1])+"/") {
+			tops = append(tops, f)
+		}
+	}
+	return tops, blocked
 }
 
 // covering returns the lowest mount that a folder is in.

@@ -178,7 +178,9 @@ func (h *hardener) init() error {
 			return nil
 		}
 		for _, e := range h.p.Executables {
-			if slices.ContainsFunc(e.Parents, func(up profile.Pattern) bool { return up != "" && first.Path.Covers(up) }) {
+			if slices.ContainsFunc(e.Parents, func(up profile.Pattern) bool {
+				return up != "" && intent.Overlap(first.Path, up) && first.Path.Covers(up)
+			}) {
 				children = first.Path
 			}
 		}

@@ -108,6 +108,7 @@ const (
 	Compose                 // for an engine, or a Swarm
 	BuildFile               // a Dockerfile
 	Built                   // an image
+	Engine                  // a container of an engine, or one that it is asked for
 )
 
 // Document is what one file, or one Terraform module with what it calls,

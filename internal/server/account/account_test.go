@@ -499,9 +499,9 @@ func TestTokensNeverCarryMoreThanTheirMaker(t *testing.T) {
 		f.user(t, "u-"+string(role), role)
 	}
 	mayGive := map[access.Role][]access.Scope{
-		access.Viewer: {access.ReadWorkloads, access.ReadEvents, access.ReadAgents, access.ReadImages, access.ReadNotify, access.ReadAdmission},
-		access.Operator: {access.ReadWorkloads, access.ReadEvents, access.ReadAgents, access.ReadImages, access.ReadNotify, access.ReadAdmission,
-			access.ManageImages, access.ManageRegistries, access.ManageAgents, access.ManageNotify, access.DecideAdmission},
+		access.Viewer: {access.ReadWorkloads, access.ReadEvents, access.ReadAgents, access.ReadImages, access.ReadNotify, access.ReadAdmission, access.ReadBehaviour},
+		access.Operator: {access.ReadWorkloads, access.ReadEvents, access.ReadAgents, access.ReadImages, access.ReadNotify, access.ReadAdmission, access.ReadBehaviour,
+			access.ManageImages, access.ManageRegistries, access.ManageAgents, access.ManageNotify, access.DecideAdmission, access.ManageBehaviour},
 		access.Administrator: access.Scopes(),
 	}
 	for _, role := range access.Roles() {

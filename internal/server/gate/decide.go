@@ -119,16 +119,18 @@ func (s *Service) gatherAll(ctx context.Context, r *admission.Request, engine bo
 	var all []gathered
 	seen := make([]image, 0, 8)
 	for i := range r.Task.Containers {
-		n := imageOf(&r.Task.Containers[i], engine)
-		if n.digest == "" && n.id == "" || slices.Contains(seen, n) {
-			continue // of what has no digest nothing can be known
+		for _, m := range r.Task.Containers[i].Images() {
+			n := imageOf(m, engine)
+			if n.digest == "" && n.id == "" || slices.Contains(seen, n) || len(seen) == maxContainers {
+				continue // of what has no digest nothing can be known
+			}
+			seen = append(seen, n)
+			g, err := s.gather(ctx, n)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, g)
 		}
-		seen = append(seen, n)
-		g, err := s.gather(ctx, n)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, g)
 	}
 	return all, nil
 }

@@ -35,11 +35,10 @@ type image struct {
 	id         string // the engine's
 }
 
-// imageOf is how a container's image is asked for. Only of an engine's own agent,
+// imageOf is how an image of a request is asked for. Only of an engine's own agent,
 // who speaks for its own host, the engine's id is what is there; others could name
 // the id of a good image beside the digest of a bad one.
-func imageOf(c *admission.Container, engine bool) image {
-	m := &c.Image
+func imageOf(m *admission.Image, engine bool) image {
 	n := named(m.Registry, m.Repository, m.Digest, m.ID)
 	if n.digest != "" && !engine {
 		n.id = ""

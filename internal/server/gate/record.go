@@ -32,14 +32,16 @@ const (
 	// verdicts that one waits for besides its own. A verdict that is stored with few
 	// others takes three times the work of one among hundreds: a server that is asked
 	// for more answers first.
-	waitsASecond = 200
+	waitsASecond = 50
 	waitsAtOnce  = 50
 	waitsBehind  = 8
 	// slowest is for how long an answer is held back when maxWaiting verdicts wait, and a
-	// part of it when fewer do, so that nobody meets a wall there: those who ask stay
-	// at the pace of the store. What is shorter than noticed is not worth it.
+	// part of it when fewer than that and more than easy do, so that nobody meets a wall
+	// there: those who ask stay at the pace of the store. What is shorter than noticed
+	// is not worth it; easy is what comes while a store is busy for a second.
 	slowest = 20 * time.Millisecond
 	noticed = 50 * time.Microsecond
+	easy    = maxWaiting / 4
 	// keepAgain follows a try to store that failed.
 	keepAgain = time.Second
 	// lastWords is how long a server that stops tries to store what waits.
@@ -76,7 +78,7 @@ func (r *records) put(ctx context.Context, v store.AdmissionVerdict) {
 	r.mu.Lock()
 	mine := r.add(v)
 	waits := !r.stuck && r.kept && r.waits()
-	behind := slowest * time.Duration(r.begun-r.ended) / maxWaiting
+	behind := slowest * time.Duration(int(r.begun-r.ended)-easy) / (maxWaiting - easy)
 	stuck := r.stuck
 	r.mu.Unlock()
 	signal(r.wake)

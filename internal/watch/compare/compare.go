@@ -140,8 +140,10 @@ func who(e *event.Event) string {
 		switch {
 		case e.Exec.Entered:
 			return "somebody outside the container"
-		case len(e.Exec.Ancestors) == 0:
+		case learn.Engine(e):
 			return "the container's start"
+		case len(e.Exec.Ancestors) == 0:
+			return "a process"
 		}
 		if name = e.Exec.Ancestors[0].Executable; name == "" {
 			name = e.Exec.Ancestors[0].Name

@@ -111,11 +111,8 @@ const unknownParent = "?"
 
 // parentOf is the program that started one: "" for the engine.
 func parentOf(e *event.Event) string {
-	switch {
-	case e.Exec.Entered || e.Process.Parent.IsZero() && len(e.Exec.Ancestors) == 0:
-		return ""
-	case len(e.Exec.Ancestors) > 0 && strings.HasPrefix(e.Exec.Ancestors[0].Executable, "/"):
-		return e.Exec.Ancestors[0].Executable
+	if parent, known := learn.Parent(e); known {
+		return parent
 	}
 	return unknownParent
 }

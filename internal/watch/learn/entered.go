@@ -67,6 +67,9 @@ func newEntered() entered {
 // session returns the command from outside to which an event belongs, nil if it is
 // the container's own doing.
 func (n *entered) session(e *event.Event) *session {
+	if e.Process.Key.IsZero() {
+		return nil // nobody knows whose doing it was, as of connections that were there before
+	}
 	key := sessionKey{e.WorkloadID, e.Process.Key}
 	s := n.sessions[key]
 	if e.Exec != nil && e.Exec.Entered {

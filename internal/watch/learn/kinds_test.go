@@ -39,6 +39,8 @@ func TestWhatEachKindTeaches(t *testing.T) {
 		{"write that failed", event.Event{Kind: event.KindFileWrite, File: &event.File{Path: "/data/a", Error: "EACCES"}}, nil},
 		{"write that was denied", event.Event{Kind: event.KindFileWrite, Reaction: event.ReactionDenied, File: &event.File{Path: "/data/a"}}, nil},
 		{"write that was audited", event.Event{Kind: event.KindFileWrite, Reaction: event.ReactionAudited, File: &event.File{Path: "/data/a"}}, []string{"writes /data/a"}},
+		{"write of the runtime", event.Event{Kind: event.KindFileWrite, Process: event.Process{Executable: "/usr/sbin/runc"}, File: &event.File{Path: "/proc/sys/net/x"}}, nil},
+		{"write of the runtime's sealed copy", event.Event{Kind: event.KindFileWrite, Process: event.Process{Executable: "/"}, File: &event.File{Path: "/proc/9/oom_score_adj"}}, nil},
 		{"sensitive read", event.Event{Kind: event.KindFileRead, File: &event.File{Path: "/etc/shadow", Sensitive: "shadow"}}, []string{"reads /etc/shadow"}},
 		{"rename", event.Event{Kind: event.KindFileRename, File: &event.File{Path: "/d/a.tmp", To: "/d/a"}}, []string{"writes /d/a", "writes /d/a.tmp"}},
 		{"symbolic link", event.Event{Kind: event.KindFileLink, File: &event.File{Path: "../target", To: "/d/a", Type: "link"}}, []string{"writes /d/a"}},
@@ -48,6 +50,7 @@ func TestWhatEachKindTeaches(t *testing.T) {
 		{"connect by name", connection(event.KindConnect, event.Connection{Protocol: "tcp", Remote: remote("52.1.1.1:443"), Name: "API.example.com."}), []string{"connects to api.example.com at tcp/443"}},
 		{"connect to a group by a published port", connection(event.KindConnect, event.Connection{Protocol: "tcp", Remote: remote("10.0.0.5:32771"), Name: "db", Peer: event.Peer{Kind: event.PeerWorkload, Group: "prod/shop/db", Port: 5432}}), []string{"connects to prod/shop/db at tcp/5432"}},
 		{"connect to itself", connection(event.KindConnect, event.Connection{Protocol: "tcp", Remote: remote("127.0.0.1:8080")}), []string{"connects to itself at tcp/8080"}},
+		{"the engine's resolver", connection(event.KindConnect, event.Connection{Protocol: "udp", Remote: remote("127.0.0.11:53")}), []string{"connects to 127.0.0.11 at udp/53"}},
 		{"the task's credentials are not the host's", connection(event.KindConnect, event.Connection{Protocol: "tcp", Remote: remote("169.254.170.2:80"), Peer: event.Peer{Kind: event.PeerService}}), []string{"connects to 169.254.170.2 at tcp/80"}},
 		{"socket of a file", connection(event.KindConnect, event.Connection{Protocol: "unix"}), nil},
 		{"accept", connection(event.KindAccept, event.Connection{Protocol: "tcp", Local: remote("10.0.0.9:80"), Remote: remote("10.0.0.7:51234")}), []string{"is connected to by 10.0.0.7 at tcp/80"}},
@@ -285,5 +288,32 @@ func TestAdoptedIsKeptAndLearnedOn(t *testing.T) {
 	}
 	if e := p.Writes[0].Evidence; e.Source != profile.Person || e.Count != 1 || e.Comment != "ours" {
 		t.Errorf("evidence %+v, want a person's, seen once", e)
+	}
+}
+
+func TestWhoseChildAProgramIs(t *testing.T) {
+	shim := event.Ancestor{Key: event.Key{PID: 900, Start: 1}, Name: "containerd-shim", Executable: "/usr/bin/containerd-shim-runc-v2"}
+	app := event.Ancestor{Key: event.Key{PID: 950, Start: 2}, Name: "app", Executable: "/usr/bin/app"}
+	for _, tc := range []struct {
+		name      string
+		pid       uint32
+		entered   bool
+		ancestors []event.Ancestor
+		parent    string
+		known     bool
+	}{
+		{"first process", 1, false, []event.Ancestor{shim}, "", true},
+		{"first process while the runtime is still there", 1, false, []event.Ancestor{{Name: "runc"}, shim}, "", true},
+		{"first process in the host's pid namespace", 950, false, []event.Ancestor{shim}, "", true},
+		{"shim whose program is not known", 950, false, []event.Ancestor{{Name: "containerd-shim"}}, "", true},
+		{"from outside", 33, true, []event.Ancestor{shim}, "", true},
+		{"child", 34, false, []event.Ancestor{app, shim}, "/usr/bin/app", true},
+		{"child of one that calls itself a shim", 34, false, []event.Ancestor{{Name: "containerd-shim", Executable: "/usr/bin/app"}, shim}, "/usr/bin/app", true},
+		{"child of one that nobody knows", 34, false, []event.Ancestor{{Name: "app"}}, "", false},
+	} {
+		e := event.Event{Process: event.Process{ContainerPID: tc.pid, Parent: event.Key{PID: 1, Start: 1}}, Exec: &event.Exec{Entered: tc.entered, Ancestors: tc.ancestors}}
+		if parent, known := learn.Parent(&e); parent != tc.parent || known != tc.known {
+			t.Errorf("%s: %q, %v, want %q, %v", tc.name, parent, known, tc.parent, tc.known)
+		}
 	}
 }

@@ -56,9 +56,6 @@ func (l *Learner) Group() asset.Group { return l.group }
 // Take learns from an event. w is the workload whose event it is, and may be nil
 // where that is not known any more: the image's version is unknown then.
 func (l *Learner) Take(e *event.Event, w *asset.Workload) {
-	if e.Process.Key.IsZero() && e.Kind != event.KindCalls && e.Resource == nil {
-		return
-	}
 	session := l.entered.session(e)
 	l.life.take(e, session != nil)
 	if !teaches(e) {
@@ -101,8 +98,8 @@ func teaches(e *event.Event) bool {
 		return false
 	}
 	switch {
-	case e.Exec != nil && e.Exec.Origin == event.OriginHost:
-		return false // the runtime that sets a container up, or who broke out of one
+	case bySetUp(e):
+		return false
 	case e.File != nil:
 		return e.File.Error == "" // a file that could not be opened was not written
 	case e.DNS != nil:
@@ -140,11 +137,10 @@ func (l *Learner) exec(s *seen, e *event.Event, w *asset.Workload, m *mark) {
 	k := execKey{path: program(path, x.Origin), origin: x.Origin}
 	m.Sample = sample(path)
 	one := execMark{mark: *m, digest: x.Digest, users: map[uint32]bool{e.Process.EUID: true}}
-	switch {
-	case x.Entered || e.Process.Parent.IsZero() && len(x.Ancestors) == 0:
+	if parent, known := Parent(e); known && parent == "" {
 		one.parents = []string{""}
-	case len(x.Ancestors) > 0 && clean(x.Ancestors[0].Executable):
-		one.parents = l.parents(x.Ancestors[0].Executable)
+	} else if known {
+		one.parents = l.parents(parent)
 	}
 	if script := Script(e); script != "" {
 		p := program(script, event.OriginImage)

@@ -43,7 +43,7 @@ func (l *life) take(e *event.Event, entered bool) {
 		l.workloads[e.WorkloadID] = w
 	}
 	switch {
-	case e.Exec != nil && !entered && e.Process.Parent.IsZero() && len(e.Exec.Ancestors) == 0:
+	case !entered && Engine(e) && e.Exec.Origin != event.OriginHost:
 		w.Started = true
 		if w.First.IsZero() || e.Process.Key.Start < w.First.Start {
 			w.First = e.Process.Key

@@ -170,7 +170,7 @@ func (l *Learner) evidence(m *mark, order []int, entry string) profile.Evidence 
 		}
 		e.Latest = l.versions[i].Digest
 	}
-	if m.Sample != entry {
+	if entry != "" && m.Sample != entry {
 		e.Sample = m.Sample
 	}
 	return e

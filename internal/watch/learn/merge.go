@@ -3,6 +3,7 @@ package learn
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/castellan-security/castellan/internal/profile"
 )
@@ -13,65 +14,104 @@ import (
 func Merge(base, more *profile.Profile) *profile.Profile {
 	p := Clone(base)
 	p.Versions = mergeVersions(p.Versions, more.Versions)
-	p.Executables = mergeList(p.Executables, more.Executables, sameExecutable, joinExecutable, func(a, b profile.Executable) int {
-		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Origin, b.Origin))
-	})
-	for _, f := range []struct{ to, from *[]profile.File }{{&p.Writes, &more.Writes}, {&p.Reads, &more.Reads}} {
-		*f.to = mergeList(*f.to, *f.from, func(a, b profile.File) bool { return a.Path.Covers(b.Path) }, joinFile,
-			func(a, b profile.File) int { return cmp.Compare(a.Path, b.Path) })
+	p.Executables = merger[profile.Executable]{
+		key:    func(x *profile.Executable) string { return string(x.Path) + "\x00" + string(x.Origin) },
+		wide:   func(x *profile.Executable) bool { return !x.Path.Exact() },
+		covers: sameExecutable, join: joinExecutable,
+	}.merge(p.Executables, more.Executables)
+	files := merger[profile.File]{
+		key:    func(f *profile.File) string { return string(f.Path) },
+		wide:   func(f *profile.File) bool { return !f.Path.Exact() },
+		covers: func(a, b *profile.File) bool { return coversPath(a.Path, b.Path) }, join: joinFile,
 	}
-	p.Listens = mergeList(p.Listens, more.Listens, func(a, b profile.Listen) bool {
-		return a.Protocol == b.Protocol && covers(a.Port, b.Port)
-	}, func(a *profile.Listen, b profile.Listen) { a.Evidence = joinEvidence(a.Evidence, b.Evidence) },
-		func(a, b profile.Listen) int {
-			return cmp.Or(cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port.First, b.Port.First), cmp.Compare(a.Port.Last, b.Port.Last))
-		})
-	for _, f := range []struct{ to, from *[]profile.Peer }{{&p.Peers, &more.Peers}, {&p.Callers, &more.Callers}} {
-		*f.to = mergeList(*f.to, *f.from, samePeer, func(a *profile.Peer, b profile.Peer) { a.Evidence = joinEvidence(a.Evidence, b.Evidence) },
-			func(a, b profile.Peer) int { return cmp.Compare(PeerKey(a), PeerKey(b)) })
+	p.Writes, p.Reads = files.merge(p.Writes, more.Writes), files.merge(p.Reads, more.Reads)
+	p.Listens = merger[profile.Listen]{
+		key:    func(l *profile.Listen) string { return l.Protocol + " " + portText(l.Port) },
+		wide:   func(l *profile.Listen) bool { return l.Port.First != l.Port.Last },
+		covers: func(a, b *profile.Listen) bool { return a.Protocol == b.Protocol && covers(a.Port, b.Port) },
+		join:   func(a, b *profile.Listen) { a.Evidence = joinEvidence(a.Evidence, b.Evidence) },
+	}.merge(p.Listens, more.Listens)
+	peers := merger[profile.Peer]{
+		key: func(q *profile.Peer) string { return PeerKey(*q) },
+		wide: func(q *profile.Peer) bool {
+			return q.Port.First != q.Port.Last || q.Port.IsZero() || q.Network.IsValid() && !q.Network.IsSingleIP() || strings.HasPrefix(q.Name, "*.")
+		},
+		covers: func(a, b *profile.Peer) bool { return samePeer(*a, *b) },
+		join:   func(a, b *profile.Peer) { a.Evidence = joinEvidence(a.Evidence, b.Evidence) },
 	}
-	p.Names = mergeList(p.Names, more.Names, func(a, b profile.Name) bool { return NameCovers(a.Name, b.Name) },
-		func(a *profile.Name, b profile.Name) { a.Evidence = joinEvidence(a.Evidence, b.Evidence) },
-		func(a, b profile.Name) int { return cmp.Compare(a.Name, b.Name) })
-	p.Capabilities = mergeList(p.Capabilities, more.Capabilities, func(a, b profile.Capability) bool { return a.Name == b.Name },
-		func(a *profile.Capability, b profile.Capability) { a.Evidence = joinEvidence(a.Evidence, b.Evidence) },
-		func(a, b profile.Capability) int { return cmp.Compare(a.Name, b.Name) })
-	p.Privileges = mergeList(p.Privileges, more.Privileges, func(a, b profile.Privilege) bool {
-		return a.Kind == b.Kind && (a.Detail == b.Detail || a.Detail == "")
-	}, func(a *profile.Privilege, b profile.Privilege) { a.Evidence = joinEvidence(a.Evidence, b.Evidence) },
-		func(a, b profile.Privilege) int {
-			return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Detail, b.Detail))
-		})
-	p.Calls = mergeList(p.Calls, more.Calls, func(a, b profile.Call) bool { return a.Name == b.Name },
-		func(a *profile.Call, b profile.Call) { a.Evidence = joinEvidence(a.Evidence, b.Evidence) },
-		func(a, b profile.Call) int { return cmp.Compare(a.Name, b.Name) })
+	p.Peers, p.Callers = peers.merge(p.Peers, more.Peers), peers.merge(p.Callers, more.Callers)
+	p.Names = merger[profile.Name]{
+		key:    func(n *profile.Name) string { return n.Name },
+		wide:   func(n *profile.Name) bool { return strings.HasPrefix(n.Name, "*.") },
+		covers: func(a, b *profile.Name) bool { return NameCovers(a.Name, b.Name) },
+		join:   func(a, b *profile.Name) { a.Evidence = joinEvidence(a.Evidence, b.Evidence) },
+	}.merge(p.Names, more.Names)
+	p.Capabilities = merger[profile.Capability]{
+		key:  func(c *profile.Capability) string { return c.Name },
+		join: func(a, b *profile.Capability) { a.Evidence = joinEvidence(a.Evidence, b.Evidence) },
+	}.merge(p.Capabilities, more.Capabilities)
+	p.Privileges = merger[profile.Privilege]{
+		key:    func(v *profile.Privilege) string { return string(v.Kind) + "\x00" + v.Detail },
+		wide:   func(v *profile.Privilege) bool { return v.Detail == "" },
+		covers: func(a, b *profile.Privilege) bool { return a.Kind == b.Kind },
+		join:   func(a, b *profile.Privilege) { a.Evidence = joinEvidence(a.Evidence, b.Evidence) },
+	}.merge(p.Privileges, more.Privileges)
+	p.Calls = merger[profile.Call]{
+		key:  func(c *profile.Call) string { return c.Name },
+		join: func(a, b *profile.Call) { a.Evidence = joinEvidence(a.Evidence, b.Evidence) },
+	}.merge(p.Calls, more.Calls)
 	if p.Limits.Source != profile.Person && more.Limits != (profile.Limits{}) {
 		p.Limits = more.Limits
 	}
 	return p
 }
 
-// mergeList adds the entries of more to those of base that cover them, or beside
-// them.
-func mergeList[T any](base, more []T, covers func(a, b T) bool, join func(*T, T), order func(a, b T) int) []T {
-	n := len(base)
-	for _, m := range more {
-		i := slices.IndexFunc(base[:n], func(b T) bool { return covers(b, m) })
-		if i < 0 {
-			base = append(base, m)
-			continue
+// merger says how entries of one kind are joined.
+type merger[T any] struct {
+	key    func(*T) string // the same for what permits the same
+	wide   func(*T) bool   // it may cover others than itself; nil: none does
+	covers func(a, b *T) bool
+	join   func(a, b *T)
+}
+
+// merge adds the entries of more to those of base that are the same or cover them, or
+// beside them, sorted by their keys.
+func (m merger[T]) merge(base, more []T) []T {
+	at, wide := make(map[string]int, len(base)), []int(nil)
+	for i := range base {
+		at[m.key(&base[i])] = i
+		if m.wide != nil && m.wide(&base[i]) {
+			wide = append(wide, i)
 		}
-		join(&base[i], m)
 	}
-	slices.SortStableFunc(base, order)
+	for j := range more {
+		one := &more[j]
+		i, same := at[m.key(one)]
+		if !same {
+			k := slices.IndexFunc(wide, func(w int) bool { return m.covers(&base[w], one) })
+			if k < 0 {
+				base = append(base, *one)
+				continue
+			}
+			i = wide[k]
+		}
+		m.join(&base[i], one)
+	}
+	slices.SortStableFunc(base, func(a, b T) int { return cmp.Compare(m.key(&a), m.key(&b)) })
 	return base
 }
 
-func sameExecutable(a, b profile.Executable) bool {
-	return a.Path.Covers(b.Path) && a.Origin == b.Origin
+// coversPath is Covers, quick to say no.
+func coversPath(a, b profile.Pattern) bool {
+	star := strings.IndexByte(string(a), '*')
+	return star < 0 && a == b || star >= 0 && strings.HasPrefix(string(b), string(a[:star])) && a.Covers(b)
 }
 
-func joinExecutable(a *profile.Executable, b profile.Executable) {
+func sameExecutable(a, b *profile.Executable) bool {
+	return a.Origin == b.Origin && coversPath(a.Path, b.Path)
+}
+
+func joinExecutable(a, b *profile.Executable) {
 	if a.Digest != b.Digest {
 		a.Digest = ""
 	}
@@ -82,7 +122,7 @@ func joinExecutable(a *profile.Executable, b profile.Executable) {
 	a.Evidence = joinEvidence(a.Evidence, b.Evidence)
 }
 
-func joinFile(a *profile.File, b profile.File) {
+func joinFile(a, b *profile.File) {
 	a.Programs = union(a.Programs, b.Programs)
 	a.Evidence = joinEvidence(a.Evidence, b.Evidence)
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/castellan-security/castellan/internal/profile"
 )
 
+const dnsPort = 53
+
 // peer is who a connection was with; incoming: who called, and the own port.
 func peer(c *event.Connection, incoming bool) (peerKey, bool) {
 	if c.Protocol == "unix" || c.Protocol == "raw" || c.Protocol == "packet" {
@@ -24,6 +26,8 @@ func peer(c *event.Connection, incoming bool) (peerKey, bool) {
 		name = dnsName(c.Name)
 	}
 	switch {
+	case !incoming && k.port == dnsPort && addr.IsLoopback():
+		k.address = addr // the engine's resolver, whose answers count
 	case c.Peer.Kind == event.PeerSelf || addr.IsLoopback():
 		k.kind = event.PeerSelf
 	case c.Peer.Kind == event.PeerWorkload && c.Peer.Group != "":

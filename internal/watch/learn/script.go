@@ -49,7 +49,7 @@ func Script(e *event.Event) string {
 	}
 	// A script that was executed itself: the kernel puts its path behind the
 	// interpreter's and its one argument.
-	if x.Requested != "" && x.Requested != e.Process.Executable && len(x.Args) > 1 &&
+	if x.Requested != "" && x.Requested != e.Process.Executable && len(x.Args) > 1 && path.Base(x.Args[0]) != path.Base(x.Requested) &&
 		slices.Contains(x.Args[1:min(len(x.Args), shebangArgs)], x.Requested) {
 		return absolute(x.Cwd, x.Requested)
 	}

@@ -108,6 +108,9 @@ func (t *tree) key(n *node, name string) string {
 	if form := widen.Alike(name); n.joined[form] {
 		return form
 	}
+	if of := widen.Replacing(name); n.place.Total == 0 && n.kids[of] != nil {
+		return of + "*"
+	}
 	return name
 }
 
@@ -118,7 +121,11 @@ func (t *tree) attach(n *node, folder []string, key string, kid *node) *node {
 		n.kids = map[string]*node{}
 	}
 	n.kids[key] = kid
-	if n.any || n.place.Total == 0 {
+	if n.any {
+		return kid
+	}
+	if n.place.Total == 0 {
+		t.uniteReplacing(n, folder, key)
 		return kid
 	}
 	form := widen.Alike(key)
@@ -136,6 +143,17 @@ func (t *tree) attach(n *node, folder []string, key string, kid *node) *node {
 		return t.joinAll(n, folder)
 	}
 	return kid
+}
+
+// uniteReplacing makes the names one under which a file of the folder was replaced.
+func (t *tree) uniteReplacing(n *node, folder []string, file string) {
+	replaces := func(k string) bool { return widen.Replacing(k) == file }
+	for k := range n.kids {
+		if replaces(k) {
+			t.unite(n, folder, file+"*", replaces)
+			return
+		}
+	}
 }
 
 // count is how many names of a folder have a form.

@@ -33,7 +33,7 @@ func Shape(name string, temporary bool) string {
 	if p := temporaryName(name); p != "" {
 		return p
 	}
-	if p := rotated(name); p != "" {
+	if p := rotated(name); p != "" && !strings.ContainsRune(shape(p[:strings.IndexByte(p, '*')], minDigits, minHex, temporary), '*') {
 		return p
 	}
 	return shape(name, minDigits, minHex, temporary)
@@ -66,6 +66,11 @@ func shape(name string, digits, hex int, temporary bool) string {
 	}
 	for i := 0; i < len(name); {
 		if n := uuid(name[i:]); n > 0 && (i == 0 || !alnum(name[i-1])) {
+			mark(i, i+n)
+			i += n
+			continue
+		}
+		if n := date(name[i:], digits >= minDigitsProgram); n > 0 && (i == 0 || !alnum(name[i-1])) {
 			mark(i, i+n)
 			i += n
 			continue
@@ -177,6 +182,17 @@ func temporaryName(name string) string {
 	return ""
 }
 
+// Replacing returns the name of the file that another is written to replace: editors
+// and sed -i put six characters made by chance behind its name, and rename it then.
+// "" if the name has none.
+func Replacing(name string) string {
+	i := len(name) - minRandom
+	if i <= 0 || !allAlnum(name[i:]) || lowerWord(name[i:]) || strings.ContainsRune(name, '*') {
+		return ""
+	}
+	return name[:i]
+}
+
 // pythonRandom is how many characters Python's tempfile puts behind "tmp".
 const pythonRandom = 8
 
@@ -229,6 +245,46 @@ func uuid(s string) int {
 		}
 	}
 	return length
+}
+
+// date returns how much of s is a date that it begins with, and the time behind it:
+// 2024-01-02, 2024-01, 20240102T030405Z. full: a month alone is none.
+func date(s string, full bool) int {
+	const year, month, day = 4, 2, 2
+	if !strings.HasPrefix(s, "19") && !strings.HasPrefix(s, "20") || leadingDigits(s) < year {
+		return 0
+	}
+	end := leadingDigits(s)
+	parts := 1
+	switch {
+	case end == year+month+day || end == year+month+day+6: // 20240102, 20240102030405
+		parts = 3
+	case end != year:
+		return 0
+	}
+	for end+1+month <= len(s) && strings.IndexByte("-_.:T", s[end]) >= 0 {
+		n := leadingDigits(s[end+1:])
+		if n < month || parts < 3 && n != month {
+			break
+		}
+		end += 1 + n
+		parts++
+	}
+	if parts > 3 && end < len(s) && s[end] == 'Z' {
+		end++
+	}
+	if parts == 1 || full && parts < 3 || end < len(s) && alnum(s[end]) {
+		return 0
+	}
+	return end
+}
+
+func leadingDigits(s string) int {
+	n := 0
+	for n < len(s) && s[n] >= '0' && s[n] <= '9' {
+		n++
+	}
+	return n
 }
 
 func trailingDigits(s string) int {

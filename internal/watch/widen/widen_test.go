@@ -29,7 +29,14 @@ func TestShapes(t *testing.T) {
 		{"12345", false, "*"},
 		{"7", false, "*"},
 		{"20240101", false, "*"},
-		{"app-2024-01-02.log", false, "app-*-01-02.log"},
+		{"app-2024-01-02.log", false, "app-*.log"},
+		{"2024-01-02", false, "*"},
+		{"2024-01", false, "*"},
+		{"dump_2024_01_02_03_04_05.sql.gz", false, "dump_*.sql.gz"},
+		{"2026-11-02T08_01_02_003Z-debug-0.log", false, "*-debug-0.log"},
+		{"a-20240102T030405Z.tar", false, "a-*.tar"},
+		{"2024-01-02.log.1", false, "*.log.1"},
+		{"v2024-1", false, "v2024-1"},
 		{"report-20240102.csv", false, "report-*.csv"},
 		{"access.log.1", false, "access.log.*"},
 		{"access.log.12.gz", false, "access.log.*.gz"},
@@ -59,7 +66,7 @@ func TestShapes(t *testing.T) {
 			t.Errorf("%s (temporary %v): %s, want %s", tc.name, tc.temporary, got, tc.want)
 		}
 	}
-	for name, want := range map[string]string{"15": "15", "3.11": "3.11", "20240101": "*", "release-20240101120000": "release-*", "a1b2c3d4": "a1b2c3d4", "a1b2c3d4e5f6a7": "*", "tmpk3j2h4l_": "tmpk3j2h4l_"} {
+	for name, want := range map[string]string{"15": "15", "3.11": "3.11", "20240101": "*", "release-20240101120000": "release-*", "a1b2c3d4": "a1b2c3d4", "2024-01-02": "*", "2024-01": "2024-01", "app-2024-01-02": "app-*", "a1b2c3d4e5f6a7": "*", "tmpk3j2h4l_": "tmpk3j2h4l_"} {
 		if got := widen.ShapeProgram(name); got != want {
 			t.Errorf("folder of a program %s: %s, want %s", name, got, want)
 		}

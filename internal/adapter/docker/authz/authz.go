@@ -19,9 +19,11 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/admission"
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
 )
 
@@ -79,12 +81,24 @@ type Options struct {
 	// host's network, the engine's socket and more: it passes if it runs what its
 	// image says, unprivileged.
 	AgentImages []string
+	// Judge has the scanner say what is wrong with the containers of a request
+	// (Faults), which has all their variables, secrets too, and leave out what it
+	// takes for secrets. Nil: it is not known what is wrong. Values that may be secrets
+	// are left out in any case before a request goes on.
+	Judge func(*admission.Request)
+	// TrustTags says that a tag is believed where the engine can't tell from where an
+	// image came: where containerd keeps the images, before API 1.53.
+	TrustTags bool
 	// Agents are subjects of client certificates that are the ECS agent's.
 	Agents []string
 	// Cluster tells to which cluster of ECS this host belongs, as it knows itself;
 	// the zero value if it does not. It goes before what labels say, which anybody on
 	// the engine's socket may set. Nil: nobody knows.
 	Cluster func(ctx context.Context) admission.Place
+	// Task tells of which task of ECS a container is, by its id or, before it has one,
+	// by the name that it is to get. The zero value: it is not known; labels says
+	// whether those of the container are believed then. Nil: they are.
+	Task func(ctx context.Context, id, name string) (of asset.ECS, labels bool)
 	// Resolve tells where a path of the host leads when all symbolic links are
 	// followed; nil where that cannot be known.
 	Resolve func(path string) (string, error)
@@ -102,6 +116,7 @@ type Plugin struct {
 
 	slots   chan struct{} // one is held by each call that is being decided
 	reports chan report
+	lost    losses
 	names   names
 	images  images
 	usual   usual
@@ -146,6 +161,9 @@ func (p *Plugin) tell(stop <-chan struct{}) {
 			case r := <-p.reports:
 				p.report(r)
 			default:
+				if n := p.lost.rest(); n > 0 {
+					p.log.Warn("verdicts not reported: too many waited", "count", n)
+				}
 				return
 			}
 		}
@@ -165,13 +183,48 @@ func (p *Plugin) report(r report) {
 	}
 }
 
-// note gives a verdict to tell, or says that it is lost.
+// note gives a verdict to tell, or counts it as lost.
 func (p *Plugin) note(r admission.Request, v admission.Verdict) {
 	select {
 	case p.reports <- report{r, v}:
 	default:
-		p.log.Warn("verdict not reported: too many wait", "request_id", r.ID, "outcome", v.Outcome)
+		if n := p.lost.add(time.Now()); n > 0 {
+			p.log.Warn("verdicts not reported: too many wait", "count", n)
+		}
 	}
+}
+
+// losses counts what is lost, for a log that is not to be flooded with it.
+type losses struct {
+	mu    sync.Mutex
+	count int
+	said  time.Time
+}
+
+// lossEvery is how often losses are said at most.
+const lossEvery = time.Minute
+
+// add counts one, and returns how many are to be said now, 0 for not yet.
+func (l *losses) add(now time.Time) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.count++
+	if !l.said.IsZero() && now.Sub(l.said) < lossEvery {
+		return 0
+	}
+	return l.take(now)
+}
+
+// rest returns how many have not been said.
+func (l *losses) rest() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.take(time.Time{})
+}
+
+func (l *losses) take(now time.Time) (n int) {
+	n, l.count, l.said = l.count, 0, now
+	return n
 }
 
 // refused is an error that names what is wrong with a call, and its remedy.

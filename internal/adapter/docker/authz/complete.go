@@ -42,7 +42,7 @@ func (p *Plugin) complete(ctx context.Context, c *call, a address, r route, req 
 	case pull:
 		pulled(a, req)
 	case making:
-		return made(c, r, req)
+		return p.made(ctx, c, r, req)
 	default:
 		if err := p.impostor(a, r); err != nil {
 			return err
@@ -101,31 +101,27 @@ func (p *Plugin) creation(ctx context.Context, c *call, a address, req *admissio
 		// again. Should it come in this moment, the start is still decided.
 		return errPass
 	}
-	out.Image = complete(parseImage(asks.Image), known)
+	out.Image = p.vouched(parseImage(asks.Image), known)
 	out.User = cmp.Or(out.User, bounded(user(known)))
 	if out.Network, err = p.network(ctx, out.Network); err != nil {
 		return err
 	}
 	if asks.NetworkingConfig != nil {
-		if len(asks.NetworkingConfig.EndpointsConfig) > maxList {
-			return refused("ask for fewer", "EndpointsConfig has more than %d entries", maxList)
-		}
-		for name := range asks.NetworkingConfig.EndpointsConfig {
-			if also, err := p.network(ctx, name); err != nil {
-				return err
-			} else if also == "host" {
-				out.Network = also
-			}
+		if err := p.endpoints(ctx, asks.NetworkingConfig.EndpointsConfig, &out); err != nil {
+			return err
 		}
 	}
 	if err := m.known(ctx, p.engine); err != nil {
 		return err
 	}
+	if err := p.mountedImages(ctx, &m); err != nil {
+		return err
+	}
 	m.follow(p.options.Resolve)
 	out.Devices = p.followed(out.Devices)
 	out.Mounts, req.Task.Volumes = m.mounts, m.volumes
-	req.Call.What, req.Call.Options = bounded(a.query.Get("name")), others(&asks.containerConfig, host)
-	asTask(req, out)
+	req.Call.What, req.Call.Options = bounded(a.query.Get("name")), joined(others(&asks.containerConfig, host), options(a, "platform"))
+	p.asTask(ctx, req, out, "", a.query.Get("name"))
 	if p.trusted(&out, asks.Healthcheck, known) {
 		return errPass
 	}
@@ -148,7 +144,7 @@ func (p *Plugin) fill(ctx context.Context, in *inspection, req *admission.Reques
 		return err
 	}
 	req.Call.What, req.Task.Volumes = in.ID, volumes
-	asTask(req, out)
+	p.asTask(ctx, req, out, in.ID, in.Name)
 	return nil
 }
 
@@ -163,13 +159,7 @@ func (p *Plugin) starting(ctx context.Context, a address, req *admission.Request
 	if err != nil {
 		return err
 	}
-	req.Call.Options = others(in.Config, in.HostConfig)
-	for k, v := range options(a, "checkpoint") {
-		if req.Call.Options == nil {
-			req.Call.Options = map[string]string{}
-		}
-		req.Call.Options[k] = v
-	}
+	req.Call.Options = joined(others(in.Config, in.HostConfig), options(a, "checkpoint"))
 	if len(p.options.Trusted) == 0 && len(p.options.AgentImages) == 0 {
 		return nil
 	}
@@ -301,7 +291,7 @@ func pulled(a address, req *admission.Request) {
 }
 
 // made reads a volume or a network that is to be made or joined.
-func made(c *call, r route, req *admission.Request) error {
+func (p *Plugin) made(ctx context.Context, c *call, r route, req *admission.Request) error {
 	switch r.name {
 	case "volume create":
 		var v volumeCreation
@@ -331,9 +321,18 @@ func made(c *call, r route, req *admission.Request) error {
 		if err := read(c.RequestBody, &n); err != nil {
 			return err
 		}
-		req.Call.Options = settings("", nil, "Container", n.Container)
+		return p.connecting(ctx, &n, req)
 	}
 	return nil
+}
+
+// joined is both of two sets of options, nil if there are none.
+func joined(a, b map[string]string) map[string]string {
+	if a == nil {
+		return b
+	}
+	maps.Copy(a, b)
+	return a
 }
 
 // settings are options by their names: pairs of single ones, and a group.

@@ -174,10 +174,13 @@ type mount struct {
 	Consistency, ImageOptions, TmpfsOptions, ClusterOptions ignored
 }
 
-// endpoint is how a container is on a network. Only the network's name matters.
+// endpoint is how a container is on a network. The network's name matters, and
+// what its driver is asked for: settings of the kernel are among that.
 type endpoint struct {
-	IPAMConfig, Links, Aliases, DriverOpts, GwPriority, NetworkID, EndpointID, Gateway, IPAddress, MacAddress ignored
-	IPPrefixLen, IPv6Gateway, GlobalIPv6Address, GlobalIPv6PrefixLen, DNSNames                                ignored
+	DriverOpts map[string]string
+
+	IPAMConfig, Links, Aliases, GwPriority, NetworkID, EndpointID, Gateway, IPAddress, MacAddress ignored
+	IPPrefixLen, IPv6Gateway, GlobalIPv6Address, GlobalIPv6PrefixLen, DNSNames                    ignored
 }
 
 // execution is the body of a call that prepares a process in a container.

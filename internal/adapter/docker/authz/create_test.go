@@ -101,6 +101,7 @@ func TestLabelsDoNotMoveAHost(t *testing.T) {
 func TestMounts(t *testing.T) {
 	e := shop()
 	e["volume data"] = `{"Name":"data","Driver":"local"}`
+	e["image evil.example/x@"+digest] = fmt.Sprintf(`{"Id":%q,"RepoDigests":["evil.example/x@%s"]}`, imgID, digest)
 	e["volume sly"] = `{"Name":"sly","Driver":"local","Options":{"type":"none","o":"bind","device":"/etc"}}`
 	resolve := func(p string) (string, error) {
 		switch p {
@@ -137,7 +138,12 @@ func TestMounts(t *testing.T) {
 		{"a volume that is an overlay of paths", `"Mounts":[{"Type":"volume","Source":"new","Target":"/t","VolumeOptions":{"DriverConfig":{"Options":{"type":"overlay","device":"overlay","o":"lowerdir=/etc:/usr,upperdir=/root"}}}}]`,
 			[]admission.Mount{bind("/etc"), bind("/usr"), bind("/root"), {Kind: "volume", Source: "new", Target: "/t"}}},
 		{"a tmpfs", `"Tmpfs":{"/t":"size=1m"}`, []admission.Mount{{Kind: "tmpfs", Target: "/t"}}},
-		{"an image", `"Mounts":[{"Type":"image","Source":"other","Target":"/t"}]`, []admission.Mount{{Kind: "image", Source: "other", Target: "/t"}}},
+		{"an image", `"Mounts":[{"Type":"image","Source":"evil.example/x@` + digest + `","Target":"/t"}]`,
+			[]admission.Mount{{Kind: "image", Source: "evil.example/x@" + digest, Target: "/t", Image: &admission.Image{
+				Reference: "evil.example/x@" + digest, Registry: "evil.example", Repository: "x", Digest: digest, Pinned: true, ID: imgID}}}},
+		{"an image that is not here", `"Mounts":[{"Type":"image","Source":"other@` + digest + `","Target":"/t"}]`,
+			[]admission.Mount{{Kind: "image", Source: "other@" + digest, Target: "/t", Image: &admission.Image{
+				Reference: "other@" + digest, Registry: "docker.io", Repository: "library/other", Digest: digest, Pinned: true}}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got := created(t, e, authz.Options{Resolve: resolve}, `{`+image+`,"HostConfig":{`+tc.host+`}}`)
@@ -168,6 +174,7 @@ func TestSecurityOptions(t *testing.T) {
 		{"older form", `"SecurityOpt":["seccomp:unconfined"]`, "seccomp=unconfined"},
 		{"a profile of its own", `"SecurityOpt":["seccomp={\"defaultAction\":\"SCMP_ACT_ERRNO\"}"]`, "seccomp=profile"},
 		{"a profile that logs", `"SecurityOpt":["seccomp= {\"DEFAULTACTION\":\"SCMP_ACT_LOG\"}"]`, "seccomp=unconfined"},
+		{"cgroups that can be written to", `"SecurityOpt":["writable-cgroups"]`, "writable-cgroups=true"},
 		{"nothing masked", `"MaskedPaths":[]`, "systempaths=unconfined"},
 		{"something else masked", `"MaskedPaths":["/tmp"]`, "systempaths=unconfined"},
 		{"nothing read-only", `"ReadonlyPaths":[]`, "systempaths=unconfined"},

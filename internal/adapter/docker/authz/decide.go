@@ -178,7 +178,12 @@ func (p *Plugin) decide(ctx context.Context, c *call, a address, r route, req ad
 	}
 	err := p.contained(func() error {
 		defer p.locate(ctx, &req)
-		return p.complete(ctx, c, a, r, &req)
+		defer conceal(&req) // whatever happens: a request is kept, and shown
+		err := p.complete(ctx, c, a, r, &req)
+		if err == nil && p.options.Judge != nil {
+			p.options.Judge(&req)
+		}
+		return err
 	})
 	switch {
 	case errors.Is(err, errPass):

@@ -1,6 +1,8 @@
 package authz
 
 import (
+	"cmp"
+	"encoding/json"
 	"slices"
 	"strings"
 
@@ -59,12 +61,61 @@ func isHex(s string) bool {
 type localImage struct {
 	ID          string `json:"Id"`
 	RepoDigests []string
-	Config      *struct {
+	// Descriptor is there where containerd keeps the images, and Identity from API
+	// 1.53 on: where the image really came from.
+	Descriptor json.RawMessage
+	Identity   *struct {
+		Pull []struct{ Repository string }
+	}
+	Config *struct {
 		User        string
 		Entrypoint  words
 		Cmd         words
 		Healthcheck *health
 	}
+}
+
+// vouched is complete, by those names under which a registry has the image. Where
+// containerd keeps the images, whoever tags one gives it a digest under that name,
+// too: there it counts from where the engine says that it was pulled.
+func (p *Plugin) vouched(img admission.Image, known localImage) admission.Image {
+	if !known.containerds() {
+		return complete(img, known)
+	}
+	switch {
+	case known.Identity != nil:
+		known.RepoDigests = slices.DeleteFunc(slices.Clone(known.RepoDigests), func(d string) bool { return !known.pulledAs(d) })
+	case !p.options.TrustTags:
+		known.RepoDigests = nil
+	}
+	img = complete(img, known)
+	img.Digest = cmp.Or(img.Digest, bounded(known.ID)) // its id is its digest, under any name
+	return img
+}
+
+// pulledAs says that an image was pulled from where a name says. Engines keep the
+// registry without its port.
+func (k *localImage) pulledAs(name string) bool {
+	portless := func(registry string) string {
+		if colon := strings.LastIndexByte(registry, ':'); colon >= 0 {
+			return registry[:colon]
+		}
+		return registry
+	}
+	img := parseImage(name)
+	for _, from := range k.Identity.Pull {
+		at := parseImage(from.Repository)
+		if at.Registry != "" && portless(at.Registry) == portless(img.Registry) && at.Repository == img.Repository {
+			return true
+		}
+	}
+	return false
+}
+
+// containerds says that containerd keeps an image: its id is then its digest.
+func (k *localImage) containerds() bool {
+	return len(k.Descriptor) > 0 && string(k.Descriptor) != "null" ||
+		slices.ContainsFunc(k.RepoDigests, func(d string) bool { return isImageID(k.ID) && strings.HasSuffix(d, "@"+k.ID) })
 }
 
 // complete gives an image what the engine knows of it. The digest is the one
@@ -94,9 +145,6 @@ func complete(img admission.Image, known localImage) admission.Image {
 		if img.Digest = named.Digest; asked == "" || asked == named.Digest {
 			return img
 		}
-	}
-	if asked != "" && known.ID == asked { // an engine whose images are containerd's
-		img.Digest, vouched = asked, true
 	}
 	if !vouched {
 		img.Registry, img.Repository = "", ""

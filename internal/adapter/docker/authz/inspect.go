@@ -25,7 +25,7 @@ type inspection struct {
 	HostConfig      *hostConfig
 	Mounts          []mountPoint
 	NetworkSettings struct {
-		Networks map[string]json.RawMessage
+		Networks map[string]*endpoint
 	}
 }
 
@@ -102,20 +102,30 @@ func (p *Plugin) container(ctx context.Context, in *inspection) (admission.Conta
 		return out, nil, err
 	}
 	out.User = bounded(in.Config.User)
-	if _, ok := in.NetworkSettings.Networks["host"]; ok {
-		out.Network = "host"
+	if _, ok := in.NetworkSettings.Networks[hostMode]; ok {
+		out.Network = hostMode
 	} else if out.Network, err = p.network(ctx, out.Network); err != nil {
 		return out, nil, err
 	}
-	// Tmpfs and mounts of images are in no list of mount points.
+	for _, e := range in.NetworkSettings.Networks {
+		if err := e.settings(&out); err != nil {
+			return out, nil, err
+		}
+	}
+	// Tmpfs are in no list of mount points, and mounts of images not in all.
 	m, err := asked(&containerConfig{}, &hostConfig{Tmpfs: in.HostConfig.Tmpfs, Mounts: notPoints(in.HostConfig.Mounts)})
 	if err != nil {
 		return out, nil, err
 	}
 	for _, at := range in.Mounts {
-		m.add(pointed(at))
+		if point := pointed(at); !m.has(point) {
+			m.add(point)
+		}
 	}
 	if err := m.known(ctx, p.engine); err != nil {
+		return out, nil, err
+	}
+	if err := p.mountedImages(ctx, &m); err != nil {
 		return out, nil, err
 	}
 	m.follow(p.options.Resolve)
@@ -137,8 +147,8 @@ func notPoints(all []mount) []mount {
 func pointed(at mountPoint) admission.Mount {
 	out := admission.Mount{Kind: at.Type, Target: bounded(at.Destination), ReadOnly: !at.RW, Propagation: bounded(at.Propagation)}
 	switch at.Type {
-	case kindVolume:
-		out.Source = at.Name
+	case kindVolume, kindImage: // newer engines list images, too
+		out.Source = bounded(at.Name)
 	case kindBind:
 		out.Source = bounded(path.Clean(at.Source))
 	default:
@@ -165,7 +175,7 @@ func (p *Plugin) used(ctx context.Context, in *inspection) (admission.Image, err
 	if in.Config.User == "" {
 		in.Config.User = user(known)
 	}
-	return complete(img, known), nil
+	return p.vouched(img, known), nil
 }
 
 // user is whom a container runs as that names nobody.
@@ -198,28 +208,4 @@ func (p *Plugin) image(ctx context.Context, reference string) (known localImage,
 		p.images.put(reference, known, moves, time.Now())
 	}
 	return known, true, nil
-}
-
-// network tells what a network is that is asked for by a name of its own or an
-// id: the id of the network "host" is a way to write "host".
-func (p *Plugin) network(ctx context.Context, mode string) (string, error) {
-	switch mode {
-	case "", "bridge", "host", "none":
-		return mode, nil
-	}
-	raw, err := p.engine.Network(ctx, mode)
-	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Invalid) { // also container:…
-		return bounded(mode), nil
-	}
-	var n struct{ Name, Driver string }
-	if err == nil {
-		err = json.Unmarshal(raw, &n)
-	}
-	if err != nil {
-		return "", fmt.Errorf("look at network %s: %w", short(mode), err)
-	}
-	if n.Driver == "host" {
-		return "host", nil
-	}
-	return bounded(n.Name), nil
 }

@@ -158,6 +158,35 @@ func (m *mounted) known(ctx context.Context, e Engine) error {
 	return nil
 }
 
+// has says that an image is mounted there already.
+func (m *mounted) has(at admission.Mount) bool {
+	return at.Kind == kindImage && slices.ContainsFunc(m.mounts, func(have admission.Mount) bool { return have.Kind == kindImage && have.Target == at.Target })
+}
+
+// mountedImages says of mounts of images which images these are. One that is named
+// by a tag may be another by the time it is mounted, and no inspection tells that.
+func (p *Plugin) mountedImages(ctx context.Context, m *mounted) error {
+	for i := range m.mounts {
+		at := &m.mounts[i]
+		if at.Kind != kindImage {
+			continue
+		}
+		img := parseImage(at.Source)
+		if img.ID == "" && !img.Pinned {
+			return refused("name it by its digest or its id", "the image %s that is mounted at %s is named by a tag, which can be moved", short(at.Source), short(at.Target))
+		}
+		known, found, err := p.image(ctx, at.Source)
+		if err != nil {
+			return err
+		}
+		if found {
+			img = p.vouched(img, known)
+		}
+		at.Image = &img
+	}
+	return nil
+}
+
 // follow adds for each bind whose path is a symbolic link, or below one, where
 // that leads: the engine mounts that.
 func (m *mounted) follow(resolve func(string) (string, error)) {

@@ -12,18 +12,27 @@ const (
 	maxValue     = 256  // a longer value is left out: no condition needs it
 )
 
-// variables are the variables of an environment, with values where these can't
-// be secrets: verdicts are kept and shown.
+// variables are the variables of an environment, with all their values.
 func variables(env []string) []admission.Variable {
 	out := make([]admission.Variable, 0, len(env))
 	for _, e := range env {
 		name, value, _ := strings.Cut(e, "=")
-		if mayBeSecret(name, value) {
-			value = ""
-		}
 		out = append(out, admission.Variable{Name: bounded(name), Value: value})
 	}
 	return out
+}
+
+// conceal leaves out the values of variables that can be secrets: verdicts are kept
+// and shown.
+func conceal(r *admission.Request) {
+	for i := range r.Task.Containers {
+		env := r.Task.Containers[i].Env
+		for k := range env {
+			if mayBeSecret(env[k].Name, env[k].Value) {
+				env[k].Value = ""
+			}
+		}
+	}
 }
 
 // mayBeSecret is generous: a value that is left out costs a condition, one that

@@ -27,8 +27,11 @@ func securityOptions(h *hostConfig) []string {
 const noNewPrivileges = "no-new-privileges"
 
 func securityOption(opt string) string {
-	if opt == "disable" { // of labels, from before options had names
+	switch opt {
+	case "disable": // of labels, from before options had names
 		return "label=disable"
+	case "writable-cgroups": // of engines from 29 on
+		return "writable-cgroups=true"
 	}
 	key, value, ok := strings.Cut(opt, "=")
 	if !ok {

@@ -204,37 +204,6 @@ func port(s string) uint16 {
 	return uint16(n)
 }
 
-// Labels of the ECS agent. Whoever may make a container may set them.
-const (
-	labelCluster   = "com.amazonaws.ecs.cluster"
-	labelTask      = "com.amazonaws.ecs.task-arn"
-	labelFamily    = "com.amazonaws.ecs.task-definition-family"
-	labelRevision  = "com.amazonaws.ecs.task-definition-version"
-	labelContainer = "com.amazonaws.ecs.container-name"
-)
-
-// place sets where a container is to run, as its labels say.
-func place(r *admission.Request, labels map[string]string) {
-	arn := strings.SplitN(labels[labelTask], ":", 6)
-	if len(arn) == 6 && arn[2] == "ecs" {
-		r.Place.Region, r.Place.Account = bounded(arn[3]), bounded(arn[4])
-		r.Task.ARN = bounded(labels[labelTask])
-	}
-	cluster := labels[labelCluster]
-	r.Place.Cluster = bounded(cluster[strings.LastIndexByte(cluster, '/')+1:])
-	r.Task.Family, r.Task.Revision = bounded(labels[labelFamily]), bounded(labels[labelRevision])
-	if r.Task.ARN != "" {
-		r.Task.Launch = "EC2"
-	}
-}
-
-// asTask makes the one container of a request a task of its own.
-func asTask(r *admission.Request, c admission.Container) {
-	r.Task.Network, r.Task.PID, r.Task.IPC = c.Network, c.PID, c.IPC
-	r.Task.Containers = []admission.Container{c}
-	place(r, c.Labels)
-}
-
 // others are settings that have no word of their own in a request.
 func others(c *containerConfig, h *hostConfig) map[string]string {
 	out := map[string]string{}
