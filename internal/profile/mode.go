@@ -21,6 +21,19 @@ func (m Mode) String() string {
 	return string(m)
 }
 
+// MarshalText writes the word of the mode.
+func (m Mode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText reads what MarshalText writes, and "" as Discover. Any other word is
+// taken as it is: whoever acts on a mode refuses one that it does not know.
+func (m *Mode) UnmarshalText(b []byte) error {
+	*m = Mode(b)
+	if string(b) == "discover" {
+		*m = Discover
+	}
+	return nil
+}
+
 // ParseMode reads the word of a mode.
 func ParseMode(s string) (Mode, bool) {
 	switch s {

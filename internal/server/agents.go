@@ -4,7 +4,9 @@ import (
 	"context"
 	"time"
 
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/server/behaviour"
 	"github.com/castellan-security/castellan/internal/server/direct"
 	"github.com/castellan-security/castellan/internal/server/gate"
 	"github.com/castellan-security/castellan/internal/server/images"
@@ -20,6 +22,8 @@ type agents struct {
 	images *images.Service
 	trust  *verify.Service
 	gate   *gate.Service
+
+	behaviour *behaviour.Service
 }
 
 // Report is link.Server.
@@ -50,6 +54,26 @@ func (a agents) Brief(ctx context.Context, q link.AdmissionAsk) (link.AdmissionB
 // Admitted is link.Admission.
 func (a agents) Admitted(ctx context.Context, r link.AdmissionReport) error {
 	return a.gate.Admitted(ctx, r)
+}
+
+// Behaviour is link.Behaviour.
+func (a agents) Behaviour(ctx context.Context, q link.BehaviourAsk) (link.BehaviourBrief, error) {
+	if err := a.intake.Seed(ctx); err != nil { // without it rules would lack all peers
+		return link.BehaviourBrief{}, err
+	}
+	return a.behaviour.Behaviour(ctx, q)
+}
+
+// listeners hear what is reported.
+type listeners struct {
+	*images.Service
+	behaviour *behaviour.Service
+}
+
+// Noted is intake.Images.
+func (l listeners) Noted(ws []asset.Workload) {
+	l.Service.Noted(ws)
+	l.behaviour.Noted(ws)
 }
 
 // newGate makes what decides on deployments. Nothing of it runs yet.

@@ -48,6 +48,7 @@ func (s *Server) newAPI() http.Handler {
 	a.notifyRoutes()
 	a.trustRoutes()
 	a.admitRoutes()
+	a.behaviourRoutes()
 	a.agentRoutes()
 	a.enrolRoutes()
 	a.sessionRoutes()

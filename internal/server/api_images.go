@@ -275,6 +275,10 @@ func schemaName(t reflect.Type, hint string) string {
 		return "Advisory" + strings.TrimPrefix(name, "Advisory")
 	case strings.HasSuffix(pkg, "/admission"), strings.HasSuffix(pkg, "/gate"):
 		return "Admit" + name
+	case strings.HasSuffix(pkg, "internal/profile"):
+		return "Profile" + strings.TrimPrefix(name, "Profile")
+	case strings.HasSuffix(pkg, "/behaviour"), strings.Contains(pkg, "/internal/watch"):
+		return "Watch" + name
 	case strings.HasSuffix(pkg, "/exposure"):
 		return "Exposure" + strings.TrimPrefix(name, "Exposure")
 	}

@@ -41,6 +41,7 @@ func stocked(t *testing.T) *house {
 		if err := shop.FillRegistries(t.Context(), st, time.Now()); err != nil {
 			t.Fatal(err)
 		}
+		fillBehaviour(t, st)
 		return st
 	}
 	return open(t, fill, func(c *server.Config) { c.Advisories = advisories })

@@ -28,6 +28,7 @@ import (
 	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/scan"
 	"github.com/castellan-security/castellan/internal/server/account"
+	"github.com/castellan-security/castellan/internal/server/behaviour"
 	"github.com/castellan-security/castellan/internal/server/console"
 	"github.com/castellan-security/castellan/internal/server/direct"
 	"github.com/castellan-security/castellan/internal/server/enrol"
@@ -74,6 +75,9 @@ type Config struct {
 	// is verified.
 	Trust         verify.Own
 	RegistryScans int
+	// Behaviour is how often what is learned is stored, and acted upon; zero is what
+	// is usual.
+	Behaviour behaviour.Pace
 	// URL is where people reach the console, as links in notifications have it;
 	// empty: https, the first of Names or the address, and the port.
 	URL string
@@ -105,6 +109,7 @@ type Server struct {
 	registries *registries.Service
 	trust      *verify.Service
 	gate       *gate.Service
+	behaviour  *behaviour.Service
 	notify     *notify.Service
 	strangers  *strangers
 	metrics    *metrics
@@ -163,7 +168,11 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 	}); err != nil {
 		return nil, err
 	}
-	s.intake.Tell(s.images)
+	s.behaviour = behaviour.New(behaviour.Options{
+		Store: st, Map: s.intake.Topology(), News: s.feed.News, Directions: s.direct, Condition: s.condition, Pace: cfg.Behaviour,
+		Clock: cfg.Clock, Log: log,
+	})
+	s.intake.Tell(listeners{s.images, s.behaviour})
 	s.registries = registries.New(registries.Options{
 		Store: st, Doors: cfg.Registries, Scanning: s.images, Scans: cfg.RegistryScans, Analysis: scan.Analysis,
 		Condition: s.condition, Clock: cfg.Clock, Log: log,
@@ -215,7 +224,9 @@ func (s *Server) build() error {
 
 // Intake is where an agent in this process reports, and what it takes its
 // directives from. It believes what its caller says of which agent it is.
-func (s *Server) Intake() link.Server { return agents{s.intake, s.direct, s.images, s.trust, s.gate} }
+func (s *Server) Intake() link.Server {
+	return agents{s.intake, s.direct, s.images, s.trust, s.gate, s.behaviour}
+}
 
 // Reserve keeps anybody from joining with the id of the agent in this process,
 // which needs no certificate.
@@ -235,6 +246,9 @@ func (s *Server) Trust() *verify.Service { return s.trust }
 
 // Gate decides on deployments.
 func (s *Server) Gate() *gate.Service { return s.gate }
+
+// Behaviour knows how groups behave.
+func (s *Server) Behaviour() *behaviour.Service { return s.behaviour }
 
 // notifyKey is the file with the key of what is known of notification targets.
 const notifyKey = "notify.key"
@@ -321,6 +335,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer stopScanning()
 	wg.Go(func() { s.images.Run(scanning) })
 	wg.Go(func() { s.gate.Run(scanning) })
+	wg.Go(func() { s.behaviour.Run(scanning) })
 	wg.Go(func() { s.notify.Run(ctx) })
 
 	<-ctx.Done()

@@ -42,23 +42,33 @@ const (
 // BehaviourGroup is a group with what its profile does.
 type BehaviourGroup struct {
 	Group asset.Group  `json:"group"`
-	Mode  profile.Mode `json:"mode,omitempty"`
+	Mode  profile.Mode `json:"mode"`
 	// Since is when it got its mode, By who gave it: an actor as in access.Audit.
 	Since time.Time `json:"since,omitzero"`
 	By    string    `json:"by,omitempty"`
 	// Answers are those that a person has set; others follow from the mode.
 	Answers map[profile.Control]profile.Answer `json:"answers,omitempty"`
-	// Promotion is what becomes of it once it is settled; nil: what the fleet has.
+	// Promotion is how its mode changes by itself; nil: as the fleet's do.
 	Promotion *BehaviourPromotion `json:"promotion,omitempty"`
 	// Proposal is the mode that it could be promoted to; nil: none.
 	Proposal *BehaviourProposal `json:"proposal,omitempty"`
 	Revision int64              `json:"revision"` // of its profile; 0: none is stored yet
 	Settled  profile.Settled    `json:"settled"`
-	// Learning says that it learns beside what its mode does: a new version of its
-	// image runs. Until is when that ends.
-	Learning BehaviourLearning `json:"learning,omitzero"`
-	First    time.Time         `json:"first,omitzero"` // events of it
-	Last     time.Time         `json:"last,omitzero"`
+	// Quiet is since when it has been settled without a break, or nothing was
+	// outside; zero if it is not.
+	Quiet time.Time `json:"quiet,omitzero"`
+	// Version is the digest of the newest image. Relearning says that a protected
+	// group learns from it and does not block, Released that somebody let go of it.
+	Version    string `json:"version,omitempty"`
+	Relearning bool   `json:"relearning,omitempty"`
+	Released   bool   `json:"released,omitempty"`
+	// Starting is the name of the starting profile that its image has.
+	Starting string    `json:"starting,omitempty"`
+	First    time.Time `json:"first,omitzero"` // events of it
+	Last     time.Time `json:"last,omitzero"`
+	// Position is the ID of the last event that its learner knows, or that was held
+	// against its profile.
+	Position int64 `json:"position,omitempty"`
 
 	// Running is how many of its workloads run, Violations how many of what lay
 	// outside nobody has permitted. Both are counted when they are read.
@@ -66,32 +76,14 @@ type BehaviourGroup struct {
 	Violations int `json:"violations"`
 }
 
-// BehaviourLearning is a new image version that is learned on top of a profile.
-type BehaviourLearning struct {
-	Version string    `json:"version,omitempty"` // digest
-	Until   time.Time `json:"until,omitzero"`
-}
-
-// BehaviourPromotion says what becomes of groups that are settled. The zero value
-// changes nothing by itself.
+// BehaviourPromotion says how modes change by themselves: see watch.ModePolicy, which
+// has the same fields. The zero value changes nothing.
 type BehaviourPromotion struct {
-	// After is for how long nothing new must have been learned, or have lain outside.
-	After time.Duration `json:"after_ns,omitempty"`
-	// Act is whether a promotion is done or proposed; empty: neither.
-	Act PromotionAct `json:"act,omitempty"`
-	// To is the highest mode that it leads to.
-	To profile.Mode `json:"to,omitempty"`
+	Promote    string        `json:"promote,omitempty"`     // "", propose, promote
+	After      time.Duration `json:"after_ns,omitempty"`    // for which it must be settled
+	Most       profile.Mode  `json:"most,omitempty"`        // the highest mode that it leads to
+	NewVersion string        `json:"new_version,omitempty"` // "", hold
 }
-
-// PromotionAct is what is done when a group is settled.
-type PromotionAct string
-
-// The acts.
-const (
-	PromoteNever   PromotionAct = ""
-	PromotePropose PromotionAct = "propose"
-	PromoteDo      PromotionAct = "promote"
-)
 
 // BehaviourProposal is a mode that a group could be promoted to.
 type BehaviourProposal struct {
@@ -108,9 +100,11 @@ type BehaviourState struct {
 	State    []byte
 }
 
-// BehaviourMarks are how far comparing has come, and what holds for all groups.
+// BehaviourMarks are how far events are known, and what holds for all groups.
 type BehaviourMarks struct {
-	// Compared is the ID of the last event that was held against profiles.
+	// Learned is the ID of the last event that all learners know, as they are kept.
+	Learned int64
+	// Compared is that of the last event that was held against profiles.
 	Compared  int64
 	Promotion BehaviourPromotion
 }
@@ -232,8 +226,8 @@ type BehaviourPermits interface {
 
 // BehaviourChange is what has become another, together.
 type BehaviourChange struct {
-	// Compared moves on how far comparing has come; 0 leaves it.
-	Compared int64
+	// Learned and Compared move on how far events are known; 0 leaves them.
+	Learned, Compared int64
 	// Promotion is what holds for all groups; nil leaves it.
 	Promotion *BehaviourPromotion
 	// Groups are inserted or replaced; of a new one that finds no room below

@@ -14,6 +14,7 @@ import (
 
 // Names of behaviour_marks.
 const (
+	markLearned   = "learned"
 	markCompared  = "compared"
 	markPromotion = "promotion"
 )
@@ -54,8 +55,11 @@ func (d *DB) SaveBehaviour(ctx context.Context, c *store.BehaviourChange) error 
 func (w *writer) markBehaviour(ctx context.Context, c *store.BehaviourChange) error {
 	const put = `INSERT INTO behaviour_marks (name, number, body) VALUES (?,?,?)
 		ON CONFLICT (name) DO UPDATE SET number = excluded.number, body = excluded.body`
-	if c.Compared != 0 {
-		if _, err := w.exec(ctx, put, markCompared, c.Compared, ""); err != nil {
+	for name, id := range map[string]int64{markLearned: c.Learned, markCompared: c.Compared} {
+		if id == 0 {
+			continue
+		}
+		if _, err := w.exec(ctx, put, name, id, ""); err != nil {
 			return err
 		}
 	}

@@ -17,7 +17,7 @@ import (
 // BehaviourMarks implements store.BehaviourGroups.
 func (d *DB) BehaviourMarks(ctx context.Context) (m store.BehaviourMarks, err error) {
 	err = d.read(ctx, "read how far behaviour is known", func(s *snapshot) error {
-		for _, name := range [...]string{markCompared, markPromotion} {
+		for _, name := range [...]string{markLearned, markCompared, markPromotion} {
 			var number int64
 			var body []byte
 			err := s.row(ctx, "SELECT number, body FROM behaviour_marks WHERE name = ?", []any{name}, &number, &body)
@@ -26,6 +26,8 @@ func (d *DB) BehaviourMarks(ctx context.Context) (m store.BehaviourMarks, err er
 				continue
 			case err != nil:
 				return err
+			case name == markLearned:
+				m.Learned = number
 			case name == markCompared:
 				m.Compared = number
 			default:

@@ -22,6 +22,7 @@ import (
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/server/live"
+	"github.com/castellan-security/castellan/internal/server/topology"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
@@ -126,6 +127,12 @@ func New(st Store, tables *live.Tables, feed *live.Feed, conditions *live.Condit
 // Tell has images hear of what is reported from now on. Call it before the first
 // report.
 func (in *Intake) Tell(images Images) { in.images = images }
+
+// Topology knows whose an address is, once an agent has reported or Seed was called.
+func (in *Intake) Topology() *topology.Index { return in.peers.index }
+
+// Seed has Topology know what was known when the server stopped.
+func (in *Intake) Seed(ctx context.Context) error { return in.peers.seed(ctx, in.st, in.clock()) }
 
 // idForm is what ids and boots of agents look like.
 var idForm = regexp.MustCompile(`^[A-Za-z0-9_-]{8,64}$`)

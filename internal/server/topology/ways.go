@@ -129,3 +129,19 @@ func moved(old, w *workload) bool {
 	return old == nil || old.group != w.group || old.agent != w.agent || old.space != w.space || old.mode != w.mode ||
 		old.until.IsZero() != w.until.IsZero() || !slices.Equal(old.addresses, w.addresses) || !slices.Equal(old.ports, w.ports)
 }
+
+// maxHosts bounds the addresses of hosts that are listed: more than a host's kernel
+// is given.
+const maxHosts = 2_000
+
+// Hosts returns the addresses of the fleet's hosts, sorted.
+func (x *Index) Hosts() []netip.Addr {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	var all []netip.Addr
+	for a := range x.holders {
+		all = append(all, a)
+	}
+	slices.SortFunc(all, netip.Addr.Compare)
+	return all[:min(len(all), maxHosts)]
+}

@@ -51,20 +51,20 @@ func testBehaviourChange(k *kit) {
 	group := store.BehaviourGroup{
 		Group: "shop/web/nginx", Mode: profile.Protect, Since: base(), By: "user:anna",
 		Answers:   map[profile.Control]profile.Answer{profile.ControlFile: profile.Audit},
-		Promotion: &store.BehaviourPromotion{After: time.Hour, Act: store.PromotePropose, To: profile.Monitor},
+		Promotion: &store.BehaviourPromotion{After: time.Hour, Promote: "propose", Most: profile.Monitor, NewVersion: "hold"},
 		Proposal:  &store.BehaviourProposal{Mode: profile.Protect, At: base(), Why: "settled"}, Revision: 3,
-		Settled:  profile.Settled{Measure: 0.5, Since: base(), Waits: []string{"a night"}},
-		Learning: store.BehaviourLearning{Version: "sha256:2", Until: base()}, First: base(), Last: base().Add(time.Minute),
+		Settled: profile.Settled{Measure: 0.5, Since: base(), Waits: []string{"a night"}},
+		Quiet:   base(), Version: "sha256:2", Relearning: true, Released: true, Starting: "nginx", First: base(), Last: base().Add(time.Minute), Position: 17,
 	}
 	state := store.BehaviourState{Group: group.Group, Position: 17, State: []byte(strings.Repeat("state ", 1000))}
 	k.change(store.BehaviourChange{
-		Compared: 18, Promotion: &store.BehaviourPromotion{After: time.Minute, Act: store.PromoteDo, To: profile.Protect},
+		Learned: 17, Compared: 18, Promotion: &store.BehaviourPromotion{After: time.Minute, Promote: "promote", Most: profile.Protect},
 		Groups: []store.BehaviourGroup{group}, States: []store.BehaviourState{state},
 		Violations: []profile.Violation{violationOf(group.Group, "a", base(), 2)},
 	})
 	marks, err := k.st.BehaviourMarks(k.ctx)
 	k.ok(err)
-	same(k, "marks", marks, store.BehaviourMarks{Compared: 18, Promotion: store.BehaviourPromotion{After: time.Minute, Act: store.PromoteDo, To: profile.Protect}})
+	same(k, "marks", marks, store.BehaviourMarks{Learned: 17, Compared: 18, Promotion: store.BehaviourPromotion{After: time.Minute, Promote: "promote", Most: profile.Protect}})
 	got, err := k.st.BehaviourGroup(k.ctx, group.Group)
 	k.ok(err)
 	group.Violations = 1

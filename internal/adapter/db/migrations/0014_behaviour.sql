@@ -68,7 +68,7 @@ CREATE TABLE behaviour_permits (
 CREATE INDEX behaviour_permits_group   ON behaviour_permits (grp, id);
 CREATE INDEX behaviour_permits_created ON behaviour_permits (created);
 
--- How far comparing has come ("compared"), and what holds for all groups
+-- How far events are known ("learned", "compared"), and what holds for all groups
 -- ("promotion"): one of number and body is used.
 CREATE TABLE behaviour_marks (
     name   TEXT   NOT NULL PRIMARY KEY,

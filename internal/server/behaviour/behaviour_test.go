@@ -1,0 +1,524 @@
+package behaviour_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/access"
+	"github.com/castellan-security/castellan/internal/adapter/db"
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/profile"
+	"github.com/castellan-security/castellan/internal/server/behaviour"
+	"github.com/castellan-security/castellan/internal/server/topology"
+	"github.com/castellan-security/castellan/internal/store"
+)
+
+const (
+	agentID = "AGENTONE"
+	web     = asset.Group("shop/web/nginx")
+	// deadline is how long a test waits for what must happen.
+	deadline = 20 * time.Second
+)
+
+func container(n int) string { return fmt.Sprintf("%064x", n) }
+
+// house is a real store with the service on it.
+type house struct {
+	testing.TB
+	st    *db.DB
+	x     *topology.Index
+	s     *behaviour.Service
+	admin access.Identity
+	halt  func()
+	seq   uint64
+	last  int64 // ID of the last event that was stored
+	boot  string
+
+	mu    sync.Mutex
+	now   time.Time
+	told  map[string]string
+	wrong []error
+	news  chan struct{}
+}
+
+func (h *house) clock() time.Time { h.mu.Lock(); defer h.mu.Unlock(); return h.now }
+
+func (h *house) pass(d time.Duration) { h.mu.Lock(); defer h.mu.Unlock(); h.now = h.now.Add(d) }
+
+func (h *house) TellBehaviour(agentID, stamp string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.told[agentID] = stamp
+}
+
+func start(t testing.TB) *house {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	st, err := db.Open(t.Context(), db.Options{Path: filepath.Join(t.TempDir(), "castellan.db"), ProcessCrashOnly: true}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &house{
+		TB: t, st: st, x: topology.New(), now: time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC), told: map[string]string{}, boot: "BOOTBOOT",
+		news: make(chan struct{}, 1), admin: access.Identity{Actor: "user:anna", Scopes: access.Administrator.Scopes()},
+	}
+	h.run(log)
+	t.Cleanup(func() {
+		h.halt()
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return h
+}
+
+// run starts the service, as at the start of a server.
+func (h *house) run(log *slog.Logger) {
+	h.s = behaviour.New(behaviour.Options{
+		Store: h.st, Map: h.x, Directions: h, Clock: h.clock, Log: log, Pace: behaviour.Pace{Tell: time.Millisecond, Save: time.Nanosecond},
+		News: func(context.Context) (<-chan struct{}, error) { return h.news, nil },
+		Condition: func(_ context.Context, _ string, err error) {
+			if err != nil {
+				h.mu.Lock()
+				defer h.mu.Unlock()
+				h.wrong = append(h.wrong, err)
+			}
+		},
+	})
+	ctx, stop := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { h.s.Run(ctx) })
+	h.halt = func() { stop(); wg.Wait() }
+}
+
+func (h *house) must(err error) {
+	h.Helper()
+	if err != nil {
+		h.Fatal(err)
+	}
+}
+
+// workloads are stored and told of.
+func (h *house) workloads(ws ...asset.Workload) {
+	h.Helper()
+	h.must(h.st.PutWorkloads(h.Context(), ws))
+	h.x.Put(ws, h.clock())
+	h.s.Noted(ws)
+}
+
+func nginx(n int, digest string) asset.Workload {
+	return asset.Workload{
+		ID: container(n), AgentID: agentID, Name: "web", Group: web, State: asset.Running,
+		Image: asset.Image{Reference: "reg.example/own:1", ID: "sha256:" + digest, Digest: "sha256:" + digest},
+	}
+}
+
+// exec is a program that a container of nginx runs.
+func exec(n int, path string) event.Event {
+	return event.Event{
+		Kind: event.KindExec, WorkloadID: container(n), Group: string(web),
+		Process: event.Process{Key: event.Key{PID: 7, Start: 9}, Name: "x", Executable: path},
+		Exec:    &event.Exec{Args: []string{path}, Origin: event.OriginImage, Ancestors: []event.Ancestor{{Name: "init", Executable: "/sbin/init"}}},
+	}
+}
+
+// happen stores events, and waits until they are known.
+func (h *house) happen(events ...event.Event) {
+	h.Helper()
+	h.stored(events)
+	select {
+	case h.news <- struct{}{}:
+	default:
+	}
+	last := h.last
+	h.eventually("the events are known", func() bool { return h.s.Progress().Position >= last })
+}
+
+// stored stores events of the agent, and returns the number of the last.
+func (h *house) stored(events []event.Event) uint64 {
+	h.Helper()
+	for i := range events {
+		h.seq++
+		e := &events[i]
+		e.AgentID, e.Boot, e.Seq, e.Time, e.Received = agentID, h.boot, h.seq, h.clock(), h.clock()
+	}
+	h.must(h.st.AppendEvents(h.Context(), events))
+	h.last = events[len(events)-1].ID
+	return h.seq
+}
+
+func decisionFor(m profile.Mode) behaviour.Decision { return behaviour.Decision{Mode: m, Anyway: true} }
+
+func (h *house) eventually(what string, so func() bool) {
+	h.Helper()
+	for late := time.Now().Add(deadline); !so(); {
+		if time.Now().After(late) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.Fatalf("it does not come that %s; errors: %v", what, h.wrong)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func (h *house) group() behaviour.Detail {
+	h.Helper()
+	d, err := h.s.Group(h.Context(), h.admin, web)
+	h.must(err)
+	return d
+}
+
+func (h *house) mode(m profile.Mode) {
+	h.Helper()
+	_, err := h.s.SetMode(h.Context(), h.admin, web, behaviour.Decision{Mode: m, Anyway: true, Comment: "because"})
+	h.must(err)
+}
+
+func (h *house) programs() string {
+	h.Helper()
+	p, err := h.s.Profile(h.Context(), h.admin, web, 0)
+	h.must(err)
+	var all []string
+	for _, x := range p.Executables {
+		all = append(all, string(x.Path))
+	}
+	return strings.Join(all, " ")
+}
+
+func (h *house) violations(q store.ViolationQuery) []store.BehaviourViolation {
+	h.Helper()
+	h.group() // stores those that wait
+	all, err := h.s.Violations(h.Context(), h.admin, q)
+	h.must(err)
+	return all
+}
+
+func (h *house) ask(held ...profile.Held) link.BehaviourBrief {
+	h.Helper()
+	b, err := h.s.Behaviour(h.Context(), link.BehaviourAsk{AgentID: agentID, Held: held})
+	h.must(err)
+	return b
+}
+
+func TestFromLearningToPermit(t *testing.T) {
+	h := start(t)
+	h.workloads(nginx(1, "v1"))
+	h.happen(exec(1, "/usr/sbin/nginx"), exec(1, "/bin/sh"))
+	if d := h.group(); d.Mode != profile.Discover || d.Settled.Measure == 0 || d.Version != "sha256:v1" || d.Running != 1 {
+		t.Errorf("group: got %+v", d)
+	}
+	if got := h.programs(); got != "/bin/sh /usr/sbin/nginx" {
+		t.Errorf("learned: %s", got)
+	}
+	_, err := h.s.SetMode(t.Context(), h.admin, web, behaviour.Decision{Mode: profile.Protect})
+	if !fault.Is(err, fault.Conflict) || !strings.Contains(err.Error(), "not settled") {
+		t.Errorf("protected at once: got %v, want a conflict", err)
+	}
+	h.mode(profile.Monitor)
+	h.happen(exec(1, "/bin/sh"), exec(1, "/bin/evil"), exec(1, "/bin/evil"))
+	vs := h.violations(store.ViolationQuery{Open: true})
+	if len(vs) != 1 || vs[0].Count != 2 || vs[0].Subject != "/bin/evil" || vs[0].Mode != profile.Monitor || vs[0].Revision == 0 {
+		t.Fatalf("violations: got %+v", vs)
+	}
+	if got := h.programs(); strings.Contains(got, "evil") {
+		t.Errorf("monitor has learned: %s", got)
+	}
+	p, err := h.s.Permit(t.Context(), h.admin, vs[0].ID, "it is ours")
+	h.must(err)
+	if got := h.programs(); got != "/bin/evil /bin/sh /usr/sbin/nginx" {
+		t.Errorf("permitted: %s", got)
+	}
+	if _, err := h.s.Permit(t.Context(), h.admin, vs[0].ID, ""); !fault.Is(err, fault.Conflict) {
+		t.Errorf("twice: got %v, want a conflict", err)
+	}
+	h.happen(exec(1, "/bin/evil"))
+	if vs := h.violations(store.ViolationQuery{Open: true}); len(vs) != 0 {
+		t.Errorf("after the permit: got %+v", vs)
+	}
+	if _, err := h.s.Undo(t.Context(), h.admin, p.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.s.Undo(t.Context(), h.admin, p.ID, ""); !fault.Is(err, fault.Conflict) {
+		t.Errorf("undone twice: got %v, want a conflict", err)
+	}
+	if got := h.programs(); got != "/bin/sh /usr/sbin/nginx" {
+		t.Errorf("undone: %s", got)
+	}
+	h.happen(exec(1, "/bin/evil"))
+	if vs := h.violations(store.ViolationQuery{Open: true}); len(vs) != 1 || vs[0].Count != 3 {
+		t.Errorf("after it was undone: got %+v", vs)
+	}
+	lines, err := h.st.Audit(t.Context(), 0, 100)
+	h.must(err)
+	var actions []string
+	for _, l := range lines {
+		actions = append(actions, l.Action)
+	}
+	if got := strings.Join(actions, " "); got != "behaviour.undo behaviour.permit behaviour.mode" {
+		t.Errorf("audit: %s", got)
+	}
+	history, err := h.s.Revisions(t.Context(), h.admin, web, 0, 0)
+	h.must(err)
+	changes, err := h.s.Changes(t.Context(), h.admin, web, p.Revision-1, p.Revision)
+	h.must(err)
+	if len(history) < 3 || len(changes) == 0 || !strings.Contains(changes[0].Sentence, "/bin/evil") {
+		t.Errorf("history %+v, changes %+v", history, changes)
+	}
+}
+
+// What was learned survives a stop and a kill, and no event counts twice.
+func TestNothingIsLostOrCountedTwice(t *testing.T) {
+	h := start(t)
+	h.workloads(nginx(1, "v1"))
+	h.happen(exec(1, "/usr/sbin/nginx"), exec(1, "/bin/sh"))
+	h.halt()
+	h.run(slog.New(slog.DiscardHandler))
+	h.happen(exec(1, "/bin/sh"), exec(1, "/bin/ls"))
+	p, err := h.s.Profile(t.Context(), h.admin, web, 0)
+	h.must(err)
+	counts := map[string]uint64{}
+	for _, x := range p.Executables {
+		counts[string(x.Path)] = x.Count
+	}
+	if counts["/usr/sbin/nginx"] != 1 || counts["/bin/sh"] != 2 || counts["/bin/ls"] != 1 {
+		t.Errorf("counted %v", counts)
+	}
+	h.mode(profile.Monitor)
+	h.happen(exec(1, "/bin/evil"))
+	h.violations(store.ViolationQuery{})
+	h.halt()
+	h.run(slog.New(slog.DiscardHandler))
+	h.happen(exec(1, "/bin/evil"))
+	if vs := h.violations(store.ViolationQuery{}); len(vs) != 1 || vs[0].Count != 2 {
+		t.Errorf("violations: got %+v", vs)
+	}
+	if got := h.group().Mode; got != profile.Monitor {
+		t.Errorf("mode %s after a restart", got)
+	}
+}
+
+func TestAgentsAreToldWhatToHold(t *testing.T) {
+	h := start(t)
+	db := asset.Workload{ID: container(9), AgentID: "AGENTTWO", Group: "shop/db/postgres", State: asset.Running}
+	db.Settings.NetworkMode, db.Settings.Addresses = "none", []netip.Addr{netip.MustParseAddr("10.0.0.9")}
+	h.workloads(nginx(1, "v1"), db)
+	connect := event.Event{
+		Kind: event.KindConnect, WorkloadID: container(1), Group: string(web), Process: event.Process{Key: event.Key{PID: 7, Start: 9}, Executable: "/usr/sbin/nginx"},
+		Connection: &event.Connection{Protocol: "tcp", Remote: netip.MustParseAddrPort("10.0.0.9:5432"), Peer: event.Peer{Kind: event.PeerWorkload, Group: "shop/db/postgres"}},
+	}
+	h.happen(exec(1, "/usr/sbin/nginx"), connect)
+	b := h.ask()
+	if len(b.Rules) != 1 || b.Rules[0].Group != web || b.Rules[0].Mode != profile.Discover {
+		t.Fatalf("rules: got %+v", b.Rules)
+	}
+	held := profile.Held{Group: web, Stamp: b.Rules[0].Stamp, Controls: []profile.HeldControl{{Control: profile.ControlExec, Answer: profile.Off}}}
+	if b := h.ask(held, profile.Held{Group: "shop/db/postgres", Stamp: "x"}); len(b.Rules) != 0 || len(b.Release) != 1 || b.Release[0] != "shop/db/postgres" {
+		t.Errorf("what is unchanged: got %+v", b)
+	}
+	if d := h.group(); len(d.Held) != 1 || !d.Held[0].Current || d.Held[0].AgentID != agentID {
+		t.Errorf("held: got %+v", d.Held)
+	}
+	h.mode(profile.Protect)
+	protects := func() (profile.Rules, link.BehaviourBrief) {
+		b := h.ask(held)
+		if len(b.Rules) != 1 || b.Rules[0].Mode != profile.Protect {
+			t.Fatalf("rules: got %+v", b.Rules)
+		}
+		r, err := link.UnpackRules(b.Rules[0])
+		h.must(err)
+		return r, b
+	}
+	r, b := protects()
+	if r.Answers[profile.ControlExec] != profile.Deny || len(r.Exec.Paths) != 1 || len(r.Network.Destinations) != 1 || r.Network.Destinations[0].Network.String() != "10.0.0.9/32" {
+		t.Errorf("rules: got %+v", r)
+	}
+	h.eventually("the agent is told", func() bool { h.mu.Lock(); defer h.mu.Unlock(); return h.told[agentID] == b.Stamp })
+	if h.group().Held[0].Current {
+		t.Error("an agent that holds the old rules counts as current")
+	}
+	db.Settings.Addresses = []netip.Addr{netip.MustParseAddr("10.0.0.10")}
+	h.workloads(db)
+	if r, _ := protects(); r.Network.Destinations[0].Network.String() != "10.0.0.10/32" {
+		t.Errorf("a peer that moved: got %+v", r.Network)
+	}
+	h.eventually("the agent is told again", func() bool { h.mu.Lock(); defer h.mu.Unlock(); return h.told[agentID] != b.Stamp })
+	_, err := h.s.SetReleased(t.Context(), h.admin, web, true, "now")
+	h.must(err)
+	if b := h.ask(held); b.Rules[0].Mode != profile.Monitor {
+		t.Errorf("released: got %+v", b.Rules[0])
+	}
+	ended := nginx(1, "v1")
+	ended.State = asset.Exited
+	h.workloads(ended)
+	if b := h.ask(held); len(b.Release) != 0 {
+		t.Errorf("a group that ended a moment ago is let go of: %+v", b)
+	}
+	h.pass(48 * time.Hour)
+	if b := h.ask(held); len(b.Rules) != 0 || len(b.Release) != 1 {
+		t.Errorf("a group that ended long ago: got %+v", b)
+	}
+}
+
+func TestAnswersOfTheKernelAreKept(t *testing.T) {
+	h := start(t)
+	h.workloads(nginx(1, "v1"))
+	h.happen(exec(1, "/usr/sbin/nginx"))
+	h.mode(profile.Protect)
+	denied := exec(1, "/bin/evil")
+	denied.Reaction = event.ReactionDenied
+	h.happen(denied, exec(1, "/bin/evil"))
+	if vs := h.violations(store.ViolationQuery{}); len(vs) != 1 || vs[0].Count != 2 || vs[0].Mode != profile.Protect {
+		t.Errorf("got %+v", vs)
+	}
+}
+
+func TestProfilesAreImported(t *testing.T) {
+	h := start(t)
+	h.workloads(nginx(1, "v1"))
+	h.happen(exec(1, "/usr/sbin/nginx"), exec(1, "/bin/sh"))
+	p, err := h.s.Profile(t.Context(), h.admin, web, 0)
+	h.must(err)
+	if !strings.Contains(p.Text, "/bin/sh") || p.Digest == "" || !p.Learning {
+		t.Errorf("profile: got %+v", p)
+	}
+	edited := strings.ReplaceAll(p.Text, "/bin/sh", "/bin/dash")
+	for name, c := range map[string]struct {
+		text  string
+		after int64
+		want  fault.Kind
+	}{
+		"nothing":          {"", -1, fault.Invalid},
+		"broken":           {p.Text + "\nodd: 1\n", -1, fault.Invalid},
+		"an old one":       {edited, 77, fault.Conflict},
+		"of another group": {strings.ReplaceAll(p.Text, string(web), "shop/other/app"), -1, fault.Invalid},
+	} {
+		if _, err := h.s.Import(t.Context(), h.admin, web, c.text, "", c.after); !fault.Is(err, c.want) {
+			t.Errorf("%s: got %v, want %v", name, err, c.want)
+		}
+	}
+	if problems, err := h.s.CheckProfile(h.admin, p.Text+"\nodd: 1\n"); err != nil || len(problems) == 0 || problems[0].Line == 0 {
+		t.Errorf("problems: got %+v, %v", problems, err)
+	}
+	_, err = h.s.Import(t.Context(), h.admin, web, edited, "dash", -1)
+	h.must(err)
+	if got := h.programs(); got != "/bin/dash /usr/sbin/nginx" {
+		t.Errorf("imported: %s", got)
+	}
+	h.happen(exec(1, "/bin/ls"))
+	if got := h.programs(); got != "/bin/dash /bin/ls /usr/sbin/nginx" {
+		t.Errorf("learned on top: %s", got)
+	}
+}
+
+func TestPromotion(t *testing.T) {
+	h := start(t)
+	h.workloads(nginx(1, "v1"))
+	h.happen(exec(1, "/usr/sbin/nginx"))
+	h.mode(profile.Monitor)
+	promote := func(p string) {
+		t.Helper()
+		h.must(h.s.SetPromotion(t.Context(), h.admin, "", &store.BehaviourPromotion{Promote: p, After: time.Hour, Most: profile.Protect}))
+	}
+	promote("propose")
+	h.pass(2 * time.Hour)
+	h.eventually("it is proposed", func() bool { p := h.group().Proposal; return p != nil && p.Mode == profile.Protect })
+	if all, err := h.s.Groups(t.Context(), h.admin, store.BehaviourQuery{Proposed: true}); err != nil || len(all) != 1 {
+		t.Errorf("proposals: got %+v, %v", all, err)
+	}
+	h.happen(exec(1, "/bin/evil"))
+	if p := h.group().Proposal; p != nil {
+		t.Errorf("still proposed: %+v", p)
+	}
+	promote("promote")
+	h.pass(2 * time.Hour)
+	h.eventually("it is protected", func() bool { return h.group().Mode == profile.Protect })
+	if err := h.s.SetPromotion(t.Context(), h.admin, "", &store.BehaviourPromotion{Promote: "perhaps"}); !fault.Is(err, fault.Invalid) {
+		t.Errorf("got %v, want invalid", err)
+	}
+}
+
+func TestANewVersionIsLearnedOnTop(t *testing.T) {
+	h := start(t)
+	h.workloads(nginx(1, "v1"))
+	h.happen(exec(1, "/usr/sbin/nginx"))
+	h.mode(profile.Protect)
+	h.workloads(nginx(2, "v2"))
+	h.happen(exec(2, "/usr/sbin/nginx"), exec(2, "/usr/bin/new"), exec(1, "/bin/evil"))
+	d := h.group()
+	if !d.Relearning || d.Effective != profile.Monitor || d.Version != "sha256:v2" {
+		t.Errorf("group: got %+v", d)
+	}
+	if got := h.programs(); got != "/usr/bin/new /usr/sbin/nginx" {
+		t.Errorf("learned: %s", got)
+	}
+	if vs := h.violations(store.ViolationQuery{}); len(vs) != 1 || vs[0].Subject != "/bin/evil" {
+		t.Errorf("violations of the old version: got %+v", vs)
+	}
+}
+
+func TestRehearsal(t *testing.T) {
+	h := start(t)
+	h.workloads(nginx(1, "v1"))
+	h.happen(exec(1, "/usr/sbin/nginx"))
+	h.mode(profile.Monitor)
+	h.happen(exec(1, "/bin/evil"), exec(1, "/usr/sbin/nginx"))
+	r, err := h.s.Rehearse(t.Context(), h.admin, behaviour.Rehearse{Group: web})
+	h.must(err)
+	if r.Events != 3 || r.Blocked != 1 || len(r.Cases) != 1 || r.Cases[0].Subject != "/bin/evil" || r.Cut {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func TestRights(t *testing.T) {
+	h := start(t)
+	h.workloads(nginx(1, "v1"))
+	h.happen(exec(1, "/usr/sbin/nginx"))
+	viewer := access.Identity{Actor: "user:v", Scopes: access.Viewer.Scopes()}
+	nobody := access.Identity{}
+	ctx := t.Context()
+	for name, do := range map[string]func(access.Identity) error{
+		"mode": func(w access.Identity) error {
+			_, err := h.s.SetMode(ctx, w, web, behaviour.Decision{Mode: profile.Monitor})
+			return err
+		},
+		"answers":   func(w access.Identity) error { _, err := h.s.SetAnswers(ctx, w, web, nil, ""); return err },
+		"promotion": func(w access.Identity) error { return h.s.SetPromotion(ctx, w, web, nil) },
+		"permit":    func(w access.Identity) error { _, err := h.s.Permit(ctx, w, 1, ""); return err },
+		"undo":      func(w access.Identity) error { _, err := h.s.Undo(ctx, w, 1, ""); return err },
+		"import":    func(w access.Identity) error { _, err := h.s.Import(ctx, w, web, "profile: 1\n", "", -1); return err },
+		"forget":    func(w access.Identity) error { return h.s.Forget(ctx, w, web, "") },
+	} {
+		if err := do(viewer); !fault.Is(err, fault.Denied) && !fault.Is(err, fault.Invalid) {
+			t.Errorf("%s: got %v for a viewer, want denied", name, err)
+		}
+	}
+	if _, err := h.s.Groups(ctx, nobody, store.BehaviourQuery{}); !fault.Is(err, fault.Unauthenticated) {
+		t.Errorf("nobody reads: got %v", err)
+	}
+	if _, err := h.s.Profile(ctx, viewer, web, 0); err != nil {
+		t.Errorf("a viewer reads: %v", err)
+	}
+	_, err := h.s.SetAnswers(ctx, h.admin, web, map[profile.Control]profile.Answer{profile.ControlFile: profile.Audit}, "")
+	h.must(err)
+	_, err = h.s.SetAnswers(ctx, h.admin, web, map[profile.Control]profile.Answer{profile.ControlFile: profile.Deny}, "")
+	if !fault.Is(err, fault.Invalid) {
+		t.Errorf("deny: got %v, want invalid", err)
+	}
+	if got := h.group().Answers[profile.ControlFile]; got != profile.Audit {
+		t.Errorf("answer %s", got)
+	}
+	h.must(h.s.Forget(ctx, h.admin, web, "anew"))
+	if _, err := h.s.Group(ctx, h.admin, web); !fault.Is(err, fault.NotFound) {
+		t.Errorf("forgotten: got %v, want not found", err)
+	}
+}

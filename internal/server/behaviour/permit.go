@@ -1,0 +1,118 @@
+package behaviour
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/castellan-security/castellan/internal/access"
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/profile"
+	"github.com/castellan-security/castellan/internal/store"
+	"github.com/castellan-security/castellan/internal/watch"
+)
+
+// Violations returns a page of what lay outside. It needs access.ReadBehaviour.
+func (s *Service) Violations(ctx context.Context, who access.Identity, q store.ViolationQuery) ([]store.BehaviourViolation, error) {
+	if err := who.Need(access.ReadBehaviour); err != nil {
+		return nil, err
+	}
+	return s.Store.Violations(ctx, q)
+}
+
+// Violation returns one. It needs access.ReadBehaviour.
+func (s *Service) Violation(ctx context.Context, who access.Identity, id int64) (store.BehaviourViolation, error) {
+	if err := who.Need(access.ReadBehaviour); err != nil {
+		return store.BehaviourViolation{}, err
+	}
+	return s.Store.Violation(ctx, id)
+}
+
+// Permits returns what people made normal, of a group or with "" of all. It needs
+// access.ReadBehaviour.
+func (s *Service) Permits(ctx context.Context, who access.Identity, name asset.Group, before int64, limit int) ([]store.BehaviourPermit, error) {
+	if err := who.Need(access.ReadBehaviour); err != nil {
+		return nil, err
+	}
+	return s.Store.BehaviourPermits(ctx, name, before, limit)
+}
+
+// Permit makes a violation normal: what it was is added to the profile of its group.
+// It is Conflict if it is permitted already, and Unsupported if no profile can say
+// it. It needs access.ManageBehaviour.
+func (s *Service) Permit(ctx context.Context, who access.Identity, id int64, comment string) (out store.BehaviourPermit, err error) {
+	if err := who.Need(access.ManageBehaviour); err != nil {
+		return out, err
+	}
+	v, err := s.Store.Violation(ctx, id)
+	if err != nil {
+		return out, err
+	}
+	_, err = s.change(ctx, who, v.Group, comment, func(ctx context.Context, k *keeper, g *group) error {
+		if v, err = s.Store.Violation(ctx, id); err != nil { // as it is by now
+			return err
+		}
+		switch {
+		case v.PermitID != 0:
+			return fault.New(fault.Conflict, "violation %d is permitted already, by permit %d", id, v.PermitID)
+		case v.Permit == nil || watch.Entries(v.Permit) == 0:
+			return fault.New(fault.Unsupported, "no profile can say what violation %d was", id).
+				With("edit the profile: castellan watch profile export, then import; limits are set there too")
+		}
+		had, err := k.current(ctx, g)
+		if err != nil {
+			return err
+		}
+		more := asPerson(v.Permit, who.Actor, comment, s.Clock())
+		p := watch.Merge(had, more)
+		out = store.BehaviourPermit{
+			Group: v.Group, ViolationID: id, Sentence: v.Sentence, Actor: who.Actor, Comment: comment, Created: s.Clock().UTC(), Revision: g.Revision + 1,
+			Added: missing(had, more),
+		}
+		c := &store.BehaviourChange{Permit: &out}
+		if err := k.revise(ctx, who, g, p, "permitted: "+v.Sentence, c); err != nil {
+			return err
+		}
+		return s.audit(ctx, who, "behaviour.permit", "permit:"+strconv.FormatInt(out.ID, 10), fmt.Sprintf("group %s: %s %s", v.Group, v.Sentence, comment))
+	})
+	return out, err
+}
+
+// Undo takes a permit back: what it added goes from the profile again. It is Conflict
+// if it is undone already. It needs access.ManageBehaviour.
+func (s *Service) Undo(ctx context.Context, who access.Identity, id int64, comment string) (out store.BehaviourPermit, err error) {
+	if err := who.Need(access.ManageBehaviour); err != nil {
+		return out, err
+	}
+	was, err := s.Store.BehaviourPermit(ctx, id)
+	if err != nil {
+		return out, err
+	}
+	_, err = s.change(ctx, who, was.Group, comment, func(ctx context.Context, k *keeper, g *group) error {
+		if was, err = s.Store.BehaviourPermit(ctx, id); err != nil {
+			return err
+		}
+		if !was.Undone.IsZero() {
+			return fault.New(fault.Conflict, "permit %d was undone by %s already", id, was.UndoneBy)
+		}
+		had, err := k.current(ctx, g)
+		if err != nil {
+			return err
+		}
+		out = was
+		out.Undone, out.UndoneBy = s.Clock().UTC(), who.Actor
+		p := had
+		if was.Added != nil {
+			p = without(had, was.Added)
+		}
+		if g.Mode != profile.Discover && watch.Entries(p) == 0 {
+			return fault.New(fault.Conflict, "the profile of %s would permit nothing any more", g.Group)
+		}
+		if err := k.revise(ctx, who, g, p, fmt.Sprintf("permit %d undone: %s", id, was.Sentence), &store.BehaviourChange{Undo: &out}); err != nil {
+			return err
+		}
+		return s.audit(ctx, who, "behaviour.undo", "permit:"+strconv.FormatInt(id, 10), fmt.Sprintf("group %s: %s %s", was.Group, was.Sentence, comment))
+	})
+	return out, err
+}
