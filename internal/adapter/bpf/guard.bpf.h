@@ -444,12 +444,14 @@ __attribute__((noinline)) int tell_denial(u32 which, u32 deed, u32 reaction)
 	struct task_struct *leader = current_leader();
 	struct container *c = find_container(leader);
 	struct slot *s = get_slot(which);
-	u32 flags, size, names;
-	u64 id;
+	u64 id, size, names;
+	u32 flags;
 
 	if (!s || !c)
 		return 0;
 	names = s->record.path_len + s->record.to_len;
+	barrier_var(names); /* or an older verifier does not know what was masked */
+	names &= NAMES_MASK;
 	__builtin_memset(&s->key, 0, sizeof(s->key));
 	s->key.container = c->cgroup;
 	s->key.doer = doer(leader);
@@ -465,9 +467,10 @@ __attribute__((noinline)) int tell_denial(u32 which, u32 deed, u32 reaction)
 	s->record.head.kind = deed;
 	s->record.head.flags |= flags;
 	s->record.reaction = reaction;
-	size = sizeof(s->record) + names;
-	if (size > sizeof(s->record) + NAMES_MASK)
-		return 0;
+	size = s->record.path_len + s->record.to_len;
+	barrier_var(size);
+	size &= NAMES_MASK;
+	size += sizeof(s->record);
 	submit_once(&window, &s->key, id, &s->record, size);
 	return 0;
 }
