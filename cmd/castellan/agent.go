@@ -91,7 +91,7 @@ func (g *globals) watch(ctx context.Context, o agentOptions, log *slog.Logger) e
 	if err != nil {
 		return errors.Join(err, door.close())
 	}
-	parts.Server, parts.Decider = client, door.keeps()
+	parts.Server, parts.Decider, parts.Admits = client, door.keeps(), door != nil
 	calmCollector(o.admission.plugin)
 	log = log.With("hall", "agent")
 	keeping, stop := context.WithCancel(ctx)

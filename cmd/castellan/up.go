@@ -71,7 +71,7 @@ func (g *globals) up(ctx context.Context, so serverOptions, ao agentOptions, log
 			log.Error("sensors not detached", "error", err)
 		}
 	}()
-	parts.Server, parts.Decider = intake, door.keeps()
+	parts.Server, parts.Decider, parts.Admits = intake, door.keeps(), door != nil
 	h.server.Reserve(id)
 	a := agent.New(g.agentConfig(id, ao), parts, log.With("hall", "agent"))
 
