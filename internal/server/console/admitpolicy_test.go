@@ -28,7 +28,7 @@ func TestAdmissionPolicyIsShownWithItsMeaningAndHistory(t *testing.T) {
 	}
 	h.gate.policies = nil
 	h.shows(t, access.Administrator, "/admission/policy", "There is no admission policy yet", "castellan admit init", "Write one")
-	h.shows(t, access.Administrator, admitEdit, "It can be used", "What a rule has something against is told and let pass")
+	h.shows(t, access.Administrator, admitEdit, "It can be used", "What a rule has something against is told and let pass", "Every rule only tells (audit)")
 }
 
 func TestAdmissionEditorTellsWhatIsWrongAndHasTheSchema(t *testing.T) {

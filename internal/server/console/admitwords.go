@@ -28,6 +28,9 @@ func admissionPassages(text string) []passage {
 			first.Parts = append(first.Parts, passage{Text: "The door " + doorWords(d) + " lets pass what nobody can decide."})
 		}
 	}
+	if all := p.Scopes(); len(all) == 1 {
+		first.Parts = append(first.Parts, modePassages(&all[0], p.Rules())...)
+	}
 	out := append([]passage{first}, scopePassages(p)...)
 	for _, r := range p.Rules() {
 		x := passage{Line: r.Line, Text: r.Title}
@@ -50,18 +53,20 @@ func admissionPassages(text string) []passage {
 	return out
 }
 
-// scopePassages say where which rules refuse and where they only tell.
+// scopePassages say where which rules refuse and where they only tell; nothing of a
+// policy without scopes.
 func scopePassages(p *admit.Policy) (out []passage) {
 	all, rules := p.Scopes(), p.Rules()
+	if len(all) == 1 { // what holds everywhere is said already
+		return nil
+	}
 	for _, s := range all[:min(len(all), scopesShown)] {
 		x := passage{Line: s.Line, Parts: modePassages(&s, rules)}
 		switch {
 		case s.Name != "":
 			x.Text = "Scope " + s.Name + ": " + whereWords(s.Where)
-		case len(all) > 1:
-			x.Text = "Wherever none of these scopes fits; of those that fit, the first counts"
 		default:
-			x.Text = "Everywhere: the policy has no scopes"
+			x.Text = "Wherever none of these scopes fits; of those that fit, the first counts"
 		}
 		out = append(out, x)
 	}
