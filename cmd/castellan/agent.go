@@ -93,7 +93,7 @@ func (g *globals) watch(ctx context.Context, o agentOptions, log *slog.Logger) e
 	if err != nil {
 		return errors.Join(err, door.close())
 	}
-	parts.Server, parts.Decider = client, door.keeps()
+	parts.Server, parts.Decider, parts.Admits = client, door.keeps(), door != nil
 	held, err := g.openHolder(o, joined.AgentID(), client, &parts, log)
 	if err != nil {
 		return errors.Join(err, door.close(), parts.Sensors.Close())

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,12 +17,15 @@ import (
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/harden"
 	"github.com/castellan-security/castellan/internal/profile"
+	"github.com/castellan-security/castellan/internal/server/behaviour"
+	"github.com/castellan-security/castellan/internal/watch"
 )
 
 // hardenFlags say what is written, and where.
 type hardenFlags struct {
 	profile, task, container, module, folder string
 	outputs                                  []string
+	server                                   askOptions
 }
 
 func newHarden(g *globals) *cobra.Command {
@@ -37,13 +42,14 @@ change.
 Each of them says less than the profile. What is wider, narrower, or needs
 something of you is told with it: read that before you use it.
 ` + exitHelp,
-		Example: "  castellan harden shop/web/nginx --profile profile.json --task-definition task.json -o hardened\n" +
-			"  castellan harden shop/web/nginx --profile profile.json --output apparmor > castellan-shop.web.nginx\n" +
+		Example: "  castellan harden shop/web/nginx --task-definition task.json -o hardened\n" +
+			"  castellan harden shop/web/nginx --profile nginx.yaml --output apparmor > castellan-shop.web.nginx\n" +
 			"  castellan harden run --rules rules.json -- nginx -g 'daemon off;'",
 		Args: cobra.ExactArgs(1),
 	}
 	f := c.Flags()
-	f.StringVar(&h.profile, "profile", "", "file with the profile (JSON)")
+	f.StringVar(&h.profile, "profile", "", "`file` with the profile, YAML or JSON (default: the server's, as castellan watch profile export prints it)")
+	h.server.flags(c)
 	f.StringSliceVar(&h.outputs, "output", []string{"all"}, "what to write: "+list(harden.Outputs())+", or all; several with commas")
 	f.StringVar(&h.task, "task-definition", "", "file with the task definition to harden (JSON), as ECS registers or describes it")
 	f.StringVar(&h.container, "container", "", "name of the container in the task definition (else the last part of GROUP)")
@@ -59,7 +65,7 @@ func (g *globals) harden(ctx context.Context, group asset.Group, h hardenFlags) 
 	if err != nil {
 		return err
 	}
-	p, err := g.profileOf(ctx, group, h.profile)
+	p, err := g.profileOf(ctx, group, h)
 	if err != nil {
 		return err
 	}
@@ -125,17 +131,24 @@ func (h hardenFlags) options() (o harden.Options, err error) {
 	return o, nil
 }
 
-// profileOf returns the profile of a group, from a file.
-func (g *globals) profileOf(_ context.Context, group asset.Group, file string) (p profile.Profile, err error) {
+// profileOf returns the profile of a group, from a file or else from the server.
+func (g *globals) profileOf(ctx context.Context, group asset.Group, h hardenFlags) (p profile.Profile, err error) {
+	file := h.profile
 	if file == "" {
-		return p, usagef("say which profile: --profile FILE")
+		api, err := g.dial(h.server)
+		if err != nil {
+			return p, err
+		}
+		var told behaviour.Profiled
+		err = api.get(ctx, "/watch/profile", url.Values{"group": {string(group)}, "revision": {"0"}}, &told)
+		return told.Profile, err
 	}
 	b, err := readSome(file, harden.MaxProfile)
 	if err != nil {
 		return p, fmt.Errorf("read profile: %w", err)
 	}
-	if p, err = harden.ReadProfile(b); err != nil {
-		return p, fmt.Errorf("%s: %w", file, err)
+	if p, err = readProfile(b, file); err != nil {
+		return p, err
 	}
 	if p.Group == "" {
 		p.Group = group
@@ -144,6 +157,22 @@ func (g *globals) profileOf(_ context.Context, group asset.Group, file string) (
 		return p, fault.New(fault.Invalid, "%s is the profile of %s, not of %s", file, p.Group, group).With("name its group, or give the profile of the one that you mean")
 	}
 	return p, nil
+}
+
+// readProfile reads a profile in either of its forms.
+func readProfile(b []byte, file string) (profile.Profile, error) {
+	if bytes.HasPrefix(bytes.TrimSpace(b), []byte("{")) {
+		p, err := harden.ReadProfile(b)
+		if err != nil {
+			return p, fmt.Errorf("%s: %w", file, err)
+		}
+		return p, nil
+	}
+	d, err := watch.Read(b, file)
+	if err != nil {
+		return profile.Profile{}, err
+	}
+	return *d.Profile, nil
 }
 
 // readSome reads a file that is not longer than it should be.

@@ -71,7 +71,7 @@ func (g *globals) up(ctx context.Context, so serverOptions, ao agentOptions, log
 			log.Error("sensors not detached", "error", err)
 		}
 	}()
-	parts.Server, parts.Decider = intake, door.keeps()
+	parts.Server, parts.Decider, parts.Admits = intake, door.keeps(), door != nil
 	held, err := g.openHolder(ao, id, intake, &parts, log)
 	if err != nil {
 		return errors.Join(err, door.close())

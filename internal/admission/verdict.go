@@ -59,8 +59,14 @@ type Reason struct {
 	// Container and Image are what it is about, where it is about one.
 	Container string `json:"container,omitempty"`
 	Image     string `json:"image,omitempty"`
-	Message   string `json:"message"` // one sentence
-	Remedy    string `json:"remedy,omitempty"`
+	// Subjects are the things that it is about beyond those, the gravest first: CVE
+	// numbers, ids of checks, sources of mounts. They are what the Subject of an
+	// exception can be; not all of them if Count is more. None: of none, or decided
+	// before they were told.
+	Subjects []string `json:"subjects,omitempty"`
+	Count    int      `json:"count,omitempty"` // of how many things, if more than one
+	Message  string   `json:"message"`         // one sentence
+	Remedy   string   `json:"remedy,omitempty"`
 	// Unknown names what is not known, where that is the reason.
 	Unknown   string     `json:"unknown,omitempty"`
 	Exception *Exception `json:"exception,omitempty"` // with Excepted

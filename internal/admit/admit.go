@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/admission"
@@ -35,6 +36,8 @@ type (
 	Mode = policy.Mode
 	// Builtin is a built-in rule, for people.
 	Builtin = policy.Builtin
+	// Where is a field that must fit one of some patterns.
+	Where = policy.Where
 )
 
 // The modes.
@@ -201,6 +204,36 @@ func (p *Policy) Rules() []Rule {
 	out := make([]Rule, 0, len(p.p.Rules))
 	for _, r := range p.p.Rules {
 		out = append(out, Rule{r.ID, r.Use, r.Title, r.Mode, r.At.Line})
+	}
+	return out
+}
+
+// Scope is where a mode holds, for people.
+type Scope struct {
+	Name  string  `json:"name"` // empty: wherever no scope fits
+	Line  int     `json:"line,omitempty"`
+	Where []Where `json:"where,omitempty"` // all must fit
+	// Modes is what becomes of what each rule refuses there, by the rules' ids: what
+	// the rule, the scope and what it says of single rules come to.
+	Modes map[string]Mode `json:"modes"`
+}
+
+// Scopes lists the policy's scopes in its order, of which the first that fits
+// counts, and at the end what holds where none does.
+func (p *Policy) Scopes() []Scope {
+	if p == nil {
+		return nil
+	}
+	out := make([]Scope, 0, len(p.p.Scopes)+1)
+	for _, s := range append(slices.Clone(p.p.Scopes), nil) {
+		x := Scope{Modes: make(map[string]Mode, len(p.p.Rules))}
+		if s != nil {
+			x.Name, x.Line, x.Where = s.Name, s.At.Line, slices.Clone(s.Where)
+		}
+		for _, r := range p.p.Rules {
+			x.Modes[r.ID] = p.p.ModeIn(s, r)
+		}
+		out = append(out, x)
 	}
 	return out
 }

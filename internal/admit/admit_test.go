@@ -83,3 +83,17 @@ func TestWhatIsWrongWithAPolicyIsToldWithItsPlace(t *testing.T) {
 		})
 	}
 }
+
+func TestScopesTellWhatHoldsWhere(t *testing.T) {
+	p := read(t, "version: 1\nmode: audit\nscopes:\n  - name: production\n    where: {cluster: [prod-*, live]}\n    mode: enforce\n    rules: {latest: off}\nrules:\n  - use: privileged\n  - use: latest\n  - {use: devices, mode: audit}\n")
+	want := []admit.Scope{
+		{Name: "production", Line: 4, Where: []admit.Where{{Field: "cluster", Patterns: []string{"prod-*", "live"}}}, Modes: map[string]admit.Mode{"privileged": admit.Enforce, "latest": admit.Off, "devices": admit.Audit}},
+		{Modes: map[string]admit.Mode{"privileged": admit.Audit, "latest": admit.Audit, "devices": admit.Audit}},
+	}
+	if diff := cmp.Diff(want, p.Scopes()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if got := (*admit.Policy)(nil).Scopes(); got != nil {
+		t.Errorf("without a policy: got %v", got)
+	}
+}

@@ -63,7 +63,8 @@ type Parts struct {
 	Scanner    Scanner   // nil: images are not scanned here
 	Verifier   Verifier  // nil: images are not verified here
 	UseReader  UseReader // nil: files in use are not told
-	Decider    Decider   // nil: deployments are not decided here
+	Decider    Decider   // nil: deployments are not decided here by the fleet's policy
+	Admits     bool      // the engine of this host can ask about deployments
 	Holder     Holder    // nil: nothing is held to profiles here
 	Tellers    []Teller  // of what the kernel did about what lies outside profiles
 }
@@ -319,6 +320,9 @@ func (a *Agent) describe() asset.Agent {
 	d.Sensors = a.parts.Sensors.Status()
 	if d.Engine.Connected {
 		d.Abilities = append(a.scans.abilities(), a.verifies.abilities()...)
+	}
+	if a.parts.Admits {
+		d.Abilities = append(d.Abilities, link.AbilityAdmit)
 	}
 	d.Usage = a.parts.Host.Usage()
 	d.Settings = a.wishes.settings()

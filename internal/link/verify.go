@@ -10,6 +10,10 @@ import (
 // engine for the server (DirectiveVerify).
 const AbilityVerify = "verify"
 
+// AbilityAdmit is what an agent says of itself when the engine of its host can ask
+// it about deployments: it serves the authorization plugin.
+const AbilityAdmit = "admit"
+
 // MaxVerdict bounds a verdict as JSON: one that tells of a hundred signatures has
 // half of it.
 const MaxVerdict = 256 << 10

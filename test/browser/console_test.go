@@ -50,6 +50,7 @@ func TestConsole(t *testing.T) {
 	t.Run("policies meet", func(t *testing.T) { h.meetsAnother(t, h.tab(t, browser)) })
 	t.Run("policy seen by a viewer", func(t *testing.T) { h.seesThePolicy(t, h.tab(t, browser, chromedp.WithNewBrowserContext())) })
 	t.Run("admission decided", func(t *testing.T) { h.decidesOnAdmission(t, h.tab(t, browser)) })
+	t.Run("admission policies meet", func(t *testing.T) { h.meetsOnAdmission(t, h.tab(t, browser), h.tab(t, h.another(t))) })
 	browser = h.another(t)
 	t.Run("invitation", func(t *testing.T) { h.invites(t, h.tab(t, browser)) })
 	t.Run("live events", func(t *testing.T) { h.liveEvents(t, h.tab(t, browser)) })

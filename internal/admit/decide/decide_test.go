@@ -223,3 +223,41 @@ func TestVulnerabilitiesAreFolded(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
+
+func TestReasonsTellWhatExceptionsCanBeFor(t *testing.T) {
+	f := admission.Facts{Scan: admission.Scan{State: admission.Known, Vulnerabilities: []admission.Vulnerability{
+		{ID: "CVE-1", Package: "p", Severity: finding.Critical}, {ID: "CVE-2", Package: "p", Severity: finding.Critical, KEV: true}, {ID: "CVE-2", Package: "q", Severity: finding.Critical},
+	}}}
+	r := request()
+	r.Task.Containers[0].Privileged, r.Task.Containers[1].Privileged = false, false
+	r.Task.Containers[0].Mounts = []admission.Mount{{Kind: "bind", Source: "/etc", Target: "/a"}, {Kind: "bind", Source: "/" + strings.Repeat("x", 600), Target: "/b"}}
+	p := read(t, "mode: enforce\nrules:\n  - use: vulnerabilities\n  - use: privileged\n  - id: no-mounts\n    for: mount\n    deny: \"true\"\n    message: no\n")
+	facts := map[string]*admission.Facts{"sha256:aa": &f, "sha256:bb": {Scan: admission.Scan{State: admission.Known}}}
+	v := decide.Decide(context.Background(), p, r, decide.Given{Now: now(), Facts: facts})
+	var got []string
+	for _, x := range v.Reasons {
+		got = append(got, fmt.Sprintf("%s %v %d", x.Rule, x.Subjects, x.Count))
+	}
+	// A part of a source that is too long would be another one: it is left out.
+	if diff := cmp.Diff([]string{"vulnerabilities [CVE-2 CVE-1] 3", "no-mounts [/etc] 0", "no-mounts [] 0"}, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	for _, subject := range v.Reasons[0].Subjects { // each can be the subject of an exception
+		e := admission.Exception{Rules: []string{"vulnerabilities"}, Subject: subject, Owner: "me", Reason: "why", Expires: now().Add(time.Hour)}
+		if got := decide.Decide(context.Background(), p, r, decide.Given{Now: now(), Facts: facts, Exceptions: []admission.Exception{e}}); !strings.Contains(fmt.Sprint(told(&got)), "excepted vulnerabilities") {
+			t.Errorf("an exception for %s alone: got %v", subject, told(&got))
+		}
+	}
+	// What may be long in each of many is bounded over all of them.
+	r.Task.Containers[0].Mounts = nil
+	for i := range 90 {
+		r.Task.Containers[0].Mounts = append(r.Task.Containers[0].Mounts, admission.Mount{Kind: "bind", Source: fmt.Sprintf("/%0500d", i), Target: "/a"})
+	}
+	v, named := decide.Decide(context.Background(), p, r, decide.Given{Now: now(), Facts: facts}), 0
+	for _, x := range v.Reasons {
+		named += len(strings.Join(x.Subjects, ""))
+	}
+	if named == 0 || named > 16<<10 {
+		t.Errorf("the names of one verdict have %d bytes", named)
+	}
+}

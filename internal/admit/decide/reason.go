@@ -96,6 +96,7 @@ func (d *decision) verdict() admission.Verdict {
 	if more := len(v.Reasons) - MaxReasons; more > 0 {
 		v.Reasons, v.Omitted = v.Reasons[:MaxReasons], more
 	}
+	boundSubjects(v.Reasons)
 	for _, i := range d.view.Images() {
 		if i.Facts != nil && i.Facts.Trust.State == admission.Known {
 			d.before(i.Facts.Trust.Until)
@@ -132,30 +133,69 @@ func (d *decision) reasons(g *group) []admission.Reason {
 	}
 	if g.rule.For.Many {
 		r := one(g.worst[0])
-		r.Message += others(g)
+		r.Subjects = subjects(g.worst)
+		if g.count > 1 {
+			r.Count = g.count
+		}
+		r.Message += others(g, r.Subjects)
 		return []admission.Reason{r}
 	}
 	out := make([]admission.Reason, 0, len(g.worst))
-	for _, s := range g.worst {
-		out = append(out, one(s))
+	for i, s := range g.worst {
+		r := one(s)
+		r.Subjects = subjects(g.worst[i : i+1])
+		out = append(out, r)
 	}
 	return out
 }
 
+// subjects are what things are called, each once.
+func subjects(all []*condition.Scope) (out []string) {
+	for _, s := range all {
+		if n := s.Subject(); n != "" && !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+const (
+	// maxSubject is how long a name may be that exceptions can be made for.
+	maxSubject = 512
+	// maxSubjects bounds the names of one verdict, which come from whoever asks:
+	// doors must send and stores must keep it.
+	maxSubjects = 16 << 10
+)
+
+// boundSubjects leaves out names beyond the limits; those of what denies stand
+// first. A part of a name would be another one.
+func boundSubjects(all []admission.Reason) {
+	left := maxSubjects
+	for i := range all {
+		all[i].Subjects = slices.DeleteFunc(all[i].Subjects, func(s string) bool {
+			if len(s) > min(left, maxSubject) {
+				return true
+			}
+			left -= len(s)
+			return false
+		})
+		if len(all[i].Subjects) == 0 {
+			all[i].Subjects = nil
+		}
+	}
+}
+
 // others names what a rule refuses besides the gravest.
-func others(g *group) string {
+func others(g *group, names []string) string {
 	if g.count < 2 {
 		return ""
 	}
-	names := []string{g.worst[0].Subject()}
-	for _, s := range g.worst[1:] {
-		if n := s.Subject(); n != "" && !slices.Contains(names, n) {
-			names = append(names, n)
-		}
-	}
 	text := fmt.Sprintf(" – and %d more", g.count-1)
-	if len(names) > 1 {
-		text += ": " + strings.Join(names[1:], ", ")
+	if first := g.worst[0].Subject(); first != "" {
+		names = names[1:]
+	}
+	if len(names) > 0 {
+		text += ": " + strings.Join(names, ", ")
 		if g.count > len(g.worst) {
 			text += ", …"
 		}

@@ -35,14 +35,7 @@ func (d *decision) mode(rule *policy.Rule, s *condition.Scope) policy.Mode {
 func (d *decision) modeOf(rule *policy.Rule, i *condition.Image) policy.Mode {
 	mode := policy.Off
 	for _, s := range d.fitting(i) {
-		switch {
-		case s == nil:
-			mode = mode.Stricter(rule.Mode.Milder(d.p.Mode))
-		case s.Rules[rule.ID] != "":
-			mode = mode.Stricter(s.Rules[rule.ID])
-		default:
-			mode = mode.Stricter(rule.Mode.Milder(s.Mode))
-		}
+		mode = mode.Stricter(d.p.ModeIn(s, rule))
 	}
 	return mode
 }

@@ -159,10 +159,22 @@ func (p *Policy) Enforced() *Policy {
 	return &out
 }
 
+// ModeIn is what becomes of what a rule refuses where a scope holds, or, with nil,
+// where none does.
+func (p *Policy) ModeIn(s *Scope, r *Rule) Mode {
+	if s == nil {
+		return r.Mode.Milder(p.Mode)
+	}
+	if m := s.Rules[r.ID]; m != "" {
+		return m
+	}
+	return r.Mode.Milder(s.Mode)
+}
+
 // Where is a field that must fit one of some patterns.
 type Where struct {
-	Field    string
-	Patterns []string
+	Field    string   `json:"field"`
+	Patterns []string `json:"patterns"` // one must fit
 }
 
 // Fields of a request by which scopes can be chosen.

@@ -2,8 +2,10 @@ package console_test
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/server/console/consoletest"
@@ -78,7 +80,7 @@ func TestVerdictTellsAllReasons(t *testing.T) {
 	h := shopHouse(t)
 	h.shows(t, access.Administrator, "/admission/verdicts/6",
 		"denied", "by the door ECS deployment, asked by token:gate, decided by version 2 of the policy", "3 deny",
-		"CVE-2021-44228", "line 15", "→", "Make an exception…",
+		"CVE-2021-44228", "about CVE-2021-44228, CVE-2024-21538", "line 15", "→", "Make an exception…",
 		"What was asked for", "to start", "eu-central-1", "shop/api", "workloads of it",
 		"What was known then", "2 critical", "1 is known to be exploited", "1 secret", "there is no signature that counts by build, quality")
 	whole := h.get(t, access.Administrator, "/admission/verdicts/6").Body.String()
@@ -113,4 +115,23 @@ func TestVerdictThatNobodyHas(t *testing.T) {
 	if body := h.get(t, access.Viewer, "/admission/verdicts/6").Body.String(); strings.Contains(body, "/admission/policy/2#") {
 		t.Error("a policy that did not decide is led to")
 	}
+}
+
+func TestOverviewTellsOfAdmissionAndTrust(t *testing.T) {
+	h := shopHouse(t)
+	today := url.QueryEscape(h.now.UTC().Truncate(24 * time.Hour).Format(time.RFC3339))
+	body := h.get(t, access.Viewer, "/").Body.String()
+	for _, want := range []string{
+		`href="/admission?outcome=deny&amp;since=` + today + `"`, `href="/admission?audited=true&amp;since=` + today + `"`, `href="/admission/exceptions#h-holding"`,
+		`href="/trust?state=denied&amp;running=true"`,
+	} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the overview lacks %s", want)
+		}
+	}
+	h.shows(t, access.Viewer, "/", "2 deployments refused today", "1 exceptions that end in two weeks", "1 hosts without the engine", "images that run unsigned or wrongly signed")
+	h.shows(t, access.Viewer, "/agents", "the engine can ask here", "not asked: it runs without --admission-plugin")
+	h.shows(t, access.Viewer, "/admission?outcome=deny&since="+today, "since")
+	h.gate.exceptions, h.gate.verdicts = nil, nil
+	h.shows(t, access.Viewer, "/", "0 deployments refused today", "0 refusals only told today", "0 exceptions that end")
 }

@@ -4,11 +4,9 @@ import (
 	"context"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/access"
-	"github.com/castellan-security/castellan/internal/admission"
 	"github.com/castellan-security/castellan/internal/admit"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/server/gate"
@@ -63,43 +61,6 @@ func (c *Console) admissionBook() *book {
 		},
 		try: c.replay,
 	}
-}
-
-// admissionPassages say what a policy means; nothing of a text that is none.
-func admissionPassages(text string) []passage {
-	p, err := admit.Read([]byte(text), gate.PolicyName)
-	if err != nil {
-		return nil // Check has said why
-	}
-	first := passage{Text: "What a rule has something against is refused, where no scope says otherwise."}
-	if p.Mode() != admit.Enforce {
-		first.Text = "What a rule has something against is told and let pass, where no scope says otherwise."
-	}
-	for _, d := range admission.Doors() {
-		if p.OnError(d) == admission.Allow {
-			first.Parts = append(first.Parts, passage{Text: "The door " + doorWords(d) + " lets pass what nobody can decide."})
-		}
-	}
-	out := []passage{first}
-	for _, r := range p.Rules() {
-		x := passage{Line: r.Line, Text: r.Title}
-		says := "rule " + r.ID
-		if r.Use != "" && r.Use != r.ID {
-			says += ", which is the built-in rule " + r.Use
-		}
-		if r.Mode != admit.Enforce {
-			says += "; mode " + string(r.Mode) + ", whatever holds elsewhere"
-		}
-		x.Parts = []passage{{Text: says}}
-		out = append(out, x)
-	}
-	for _, e := range p.Exceptions() {
-		out = append(out, passage{
-			Text:  "Excepted until " + day(e.Expires) + ": " + strings.Join(e.Rules, ", "),
-			Parts: []passage{{Text: exceptionFor(&e)}, {Text: e.Owner + ": " + e.Reason}},
-		})
-	}
-	return out
 }
 
 // replay decides anew on the requests of some days by a text.

@@ -20,6 +20,7 @@ const admitEdit = "/admission/policy/edit"
 func TestAdmissionPolicyIsShownWithItsMeaningAndHistory(t *testing.T) {
 	h := shopHouse(t)
 	h.shows(t, access.Viewer, "/admission/policy", "Version 2, set by user:admin", "What a rule has something against is refused", "No shell in production", "rule no-shell",
+		"Scope the worker gets time: where family is shop-worker", "Every rule only tells (audit)", "Wherever none of these scopes fits", "Every rule refuses",
 		"Version 1", "nobody said why", "Exceptions", "an administrator can change it")
 	h.shows(t, access.Viewer, "/admission/policy/2", "What it changed in version 1", "put in: + mode: enforce", "taken out: − mode: audit", "in force")
 	if w := h.get(t, access.Viewer, "/admission/policy/9"); w.Code != http.StatusNotFound {
@@ -27,7 +28,7 @@ func TestAdmissionPolicyIsShownWithItsMeaningAndHistory(t *testing.T) {
 	}
 	h.gate.policies = nil
 	h.shows(t, access.Administrator, "/admission/policy", "There is no admission policy yet", "castellan admit init", "Write one")
-	h.shows(t, access.Administrator, admitEdit, "It can be used", "What a rule has something against is told and let pass")
+	h.shows(t, access.Administrator, admitEdit, "It can be used", "What a rule has something against is told and let pass", "Every rule only tells (audit)")
 }
 
 func TestAdmissionEditorTellsWhatIsWrongAndHasTheSchema(t *testing.T) {
@@ -144,6 +145,46 @@ func TestExceptionIsMadeFromAVerdict(t *testing.T) {
 	h.shows(t, access.Administrator, "/admission/exceptions?done=exception-made", "The exception holds at once", "until the rebuild")
 	if w := h.post(t, access.Operator, "/admission/exceptions", form.Encode()); w.Code != http.StatusForbidden {
 		t.Errorf("an operator makes one: got %d", w.Code)
+	}
+}
+
+func TestExceptionFromAVerdictIsForOneThingOrTheRule(t *testing.T) {
+	h := shopHouse(t)
+	body := h.shows(t, access.Administrator, "/admission/exceptions/new?verdict=6&reason=3", "For CVE-2021-44228 alone", "the other that the rule refuses here stays refused", "For all that the rule refuses")
+	if strings.Contains(body, "One thing alone") {
+		t.Error("the choice is there twice")
+	}
+	whole := h.get(t, access.Administrator, "/admission/exceptions/new?verdict=6&reason=3").Body.String()
+	if strings.Contains(whole, `name="what" checked`) || strings.Contains(whole, `" checked required`) {
+		t.Error("the choice is made for who makes the exception")
+	}
+	form := func(what string) string {
+		return url.Values{"verdict": {"6"}, "because": {"3"}, "rules": {"vulnerabilities"}, "owner": {"shop"}, "reason": {"why"}, "service": {"api"}, "for": {"7d"}, "what": {what}, "subject": {"CVE-9"}}.Encode()
+	}
+	for _, what := range []string{"", "one:", "one:CVE-9", "all"} {
+		w := h.post(t, access.Administrator, "/admission/exceptions", form(what))
+		if got := plainText(w.Body.String()); w.Code != http.StatusUnprocessableEntity || !strings.Contains(got, "Say whether it is for one thing alone") || !strings.Contains(got, "For CVE-2021-44228 alone") {
+			t.Errorf("%q: got %d %s", what, w.Code, got)
+		}
+	}
+	for what, want := range map[string]string{"one:CVE-2021-44228": "CVE-2021-44228", "rule": ""} {
+		if w := h.post(t, access.Administrator, "/admission/exceptions", form(what)); w.Code != http.StatusSeeOther {
+			t.Fatalf("%q: got %d", what, w.Code)
+		}
+		if got := h.gate.exceptions[0].Subject; got != want {
+			t.Errorf("%q: the exception is for %q, want %q", what, got, want)
+		}
+	}
+	for from, want := range map[string]int{"verdict=6&because=9": http.StatusNotFound, "verdict=99&because=1": http.StatusNotFound} {
+		if w := h.post(t, access.Administrator, "/admission/exceptions", from); w.Code != want {
+			t.Errorf("%s: got %d, want %d", from, w.Code, want)
+		}
+	}
+	// A verdict of before things were named: it is written by hand.
+	h.gate.verdicts[5].Verdict.Reasons[2].Subjects = nil
+	h.shows(t, access.Administrator, "/admission/exceptions/new?verdict=6&reason=3", "One thing alone")
+	if w := h.post(t, access.Administrator, "/admission/exceptions", form("")); w.Code != http.StatusSeeOther || h.gate.exceptions[0].Subject != "CVE-9" {
+		t.Errorf("by hand: got %d, for %q", w.Code, h.gate.exceptions[0].Subject)
 	}
 }
 

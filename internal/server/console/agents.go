@@ -2,12 +2,14 @@ package console
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
+	agentlink "github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
@@ -18,6 +20,9 @@ type agentView struct {
 	Health string   // one word or two
 	Why    []string // what is not well besides losses, one sentence each
 }
+
+// admits reports that the engine of its host can ask it about deployments.
+func (a *agentView) admits() bool { return slices.Contains(a.Abilities, agentlink.AbilityAdmit) }
 
 // clockBound is how far the clocks of server and agent may be apart before it
 // is said: the time of the transport is within it.

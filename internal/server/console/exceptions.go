@@ -31,9 +31,20 @@ type exceptionsData struct {
 type exceptData struct {
 	Form    url.Values // as it was sent, or as a verdict suggests
 	Verdict int64      // that it begins with; 0: none
-	Says    string     // what the verdict's reason says
-	Problem string
+	Reason  int        // of the verdict; 0: none
+	Says    string     // what it says
+	// Subjects are the things that the reason is about, of Count; none: what it is
+	// about can't be named, or was not yet when it was decided.
+	Subjects []string
+	Count    int
+	Problem  string
 }
+
+// For the choice between one thing and all that a rule refuses.
+const (
+	wholeRule = "rule"
+	oneThing  = "one:" // and its name
+)
 
 func (c *Console) exceptions(w http.ResponseWriter, r *http.Request, v visit) error {
 	all, err := c.Admission.Exceptions(r.Context(), v.who, true)
@@ -69,18 +80,28 @@ func (c *Console) newException(w http.ResponseWriter, r *http.Request, v visit) 
 	return c.show(w, r, http.StatusOK, exceptBody(c.page(r, v, "admission", "Make an exception"), d))
 }
 
-// suggest fills in the form: the rule, and the narrowest of what the reason is about.
-func (c *Console) suggest(ctx context.Context, v visit, name, reason string, d *exceptData) error {
+// begun reads the reason of a verdict that an exception is made from.
+func (c *Console) begun(ctx context.Context, v visit, name, reason string, d *exceptData) (*admission.Request, *admission.Reason, error) {
 	x, err := c.Admission.Verdict(ctx, v.who, name)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	n, err := strconv.Atoi(reason)
 	if err != nil || n < 1 || n > len(x.Verdict.Reasons) {
-		return fault.New(fault.NotFound, "verdict %d has no reason %.20q", x.ID, reason)
+		return nil, nil, fault.New(fault.NotFound, "verdict %d has no reason %.20q", x.ID, reason)
 	}
-	because, request := &x.Verdict.Reasons[n-1], &x.Request
-	d.Verdict, d.Says = x.ID, because.Message
+	because := &x.Verdict.Reasons[n-1]
+	d.Verdict, d.Reason, d.Says, d.Subjects, d.Count = x.ID, n, because.Message, because.Subjects, max(because.Count, 1)
+	return &x.Request, because, nil
+}
+
+// suggest fills in the form: the rule, and the narrowest of what the reason is
+// about, but for the choice between one thing and the whole rule.
+func (c *Console) suggest(ctx context.Context, v visit, name, reason string, d *exceptData) error {
+	request, because, err := c.begun(ctx, v, name, reason, d)
+	if err != nil {
+		return err
+	}
 	for field, value := range map[string]string{
 		"rules": because.Rule, "container": because.Container, "family": request.Task.Family, "service": request.Place.Service, "cluster": request.Place.Cluster,
 	} {
@@ -98,13 +119,22 @@ func (c *Console) suggest(ctx context.Context, v visit, name, reason string, d *
 // makeException makes one. Why it can't is said above the form, which stays as it
 // was filled in.
 func (c *Console) makeException(w http.ResponseWriter, r *http.Request, v visit) error {
-	f := r.PostForm
-	expires, err := exceptUntil(f, v.now)
+	f, d := r.PostForm, exceptData{Form: r.PostForm}
+	if from := f.Get("verdict"); from != "" && from != "0" {
+		if _, _, err := c.begun(r.Context(), v, from, f.Get("because"), &d); err != nil {
+			return err
+		}
+	}
+	subject, err := d.subject()
+	var expires time.Time
+	if err == nil {
+		expires, err = exceptUntil(f, v.now)
+	}
 	if err == nil {
 		_, err = c.Admission.Except(r.Context(), v.who, admission.Exception{
 			Rules: strings.FieldsFunc(f.Get("rules"), func(r rune) bool { return r == ',' || r == ' ' }), Owner: f.Get("owner"), Reason: f.Get("reason"), Expires: expires,
 			Image: f.Get("image"), Container: f.Get("container"), Family: f.Get("family"), Service: f.Get("service"), Cluster: f.Get("cluster"),
-			Subject: f.Get("subject"), Host: f.Get("host"),
+			Subject: subject, Host: f.Get("host"),
 		})
 	}
 	if err == nil {
@@ -115,11 +145,25 @@ func (c *Console) makeException(w http.ResponseWriter, r *http.Request, v visit)
 	if !ok {
 		return err
 	}
-	d := exceptData{Form: f, Problem: said}
-	if d.Verdict, err = strconv.ParseInt(orElse(f.Get("verdict"), "0"), 10, 64); err != nil {
-		return fault.New(fault.Invalid, "no verdict is called %.40q", f.Get("verdict"))
-	}
+	d.Problem = said
 	return c.show(w, r, http.StatusUnprocessableEntity, exceptBody(c.page(r, v, "admission", "Make an exception"), d))
+}
+
+// subject is the one thing that the exception shall be for, "" for all that the
+// rule refuses. Who was given the choice must have made it.
+func (d *exceptData) subject() (string, error) {
+	if len(d.Subjects) == 0 {
+		return d.Form.Get("subject"), nil
+	}
+	what := d.Form.Get("what")
+	one, named := strings.CutPrefix(what, oneThing)
+	switch {
+	case what == wholeRule:
+		return "", nil
+	case named && slices.Contains(d.Subjects, one):
+		return one, nil
+	}
+	return "", fault.New(fault.Invalid, "say whether it is for one thing alone, or for all that the rule has against it")
 }
 
 // exceptUntil is when an exception of a form ends: with a day, or so long from now.
@@ -172,4 +216,15 @@ func exceptionFor(e *admission.Exception) string {
 		}
 	}
 	return strings.Join(out, ", ")
+}
+
+// aloneWords say what an exception for one of n things leaves.
+func aloneWords(n int) string {
+	switch n {
+	case 0, 1:
+		return "anything else that the rule refuses stays refused"
+	case 2:
+		return "the other that the rule refuses here stays refused"
+	}
+	return "the " + count(n-1) + " others that the rule refuses here stay refused"
 }

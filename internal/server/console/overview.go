@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/access"
+	"github.com/castellan-security/castellan/internal/admission"
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/server/images"
@@ -51,6 +52,19 @@ type overviewData struct {
 	// Weak is what is worst in the images that run; nil when who looks may not
 	// see images.
 	Weak *weakPoints
+	// Admission and Trust are nil when who looks may not see them.
+	Admission *admissionToday
+	Trust     *store.TrustTotals
+}
+
+// admissionToday is what doors were asked today, and what is to be looked at of how
+// they are kept.
+type admissionToday struct {
+	Since   time.Time // the day's begin (UTC)
+	Refused int64     // requests
+	Told    int64     // times that a rule that only tells would have refused
+	Ending  int       // exceptions that end soon
+	Without int       // agents that report and whose engine can't ask them
 }
 
 // weakPoints is what needs attention most in what runs.
@@ -76,7 +90,48 @@ func (c *Console) overview(w http.ResponseWriter, r *http.Request, v visit) erro
 			return err
 		}
 	}
+	if c.Admission != nil && v.who.May(access.ReadAdmission) {
+		if d.Admission, err = c.readAdmissionToday(r.Context(), v, d.Agents); err != nil {
+			return err
+		}
+	}
+	if c.Trust != nil && v.who.May(access.ReadImages) {
+		t, err := c.Trust.Totals(r.Context(), v.who)
+		if err != nil {
+			return err
+		}
+		d.Trust = &t
+	}
 	return c.show(w, r, http.StatusOK, overviewBody(c.page(r, v, "overview", "Overview"), d))
+}
+
+func (c *Console) readAdmissionToday(ctx context.Context, v visit, agents []agentView) (*admissionToday, error) {
+	d := &admissionToday{Since: v.now.UTC().Truncate(24 * time.Hour)}
+	t, err := c.Admission.Totals(ctx, v.who, d.Since)
+	if err != nil {
+		return nil, err
+	}
+	d.Refused = t.Outcomes[admission.Deny]
+	for _, r := range t.Rules {
+		if r.Effect == admission.Audited {
+			d.Told += r.Reasons
+		}
+	}
+	exceptions, err := c.Admission.Exceptions(ctx, v.who, false)
+	if err != nil {
+		return nil, err
+	}
+	for i := range exceptions {
+		if e := &exceptions[i]; e.Holds(v.now) && e.Expires.Sub(v.now) < soon {
+			d.Ending++
+		}
+	}
+	for i := range agents {
+		if a := &agents[i]; !a.Silent(v.now) && !a.admits() {
+			d.Without++
+		}
+	}
+	return d, nil
 }
 
 func (c *Console) readWeakPoints(ctx context.Context, now time.Time) (*weakPoints, error) {
@@ -221,4 +276,28 @@ func fixWords(w store.Weakness) string {
 		return ", no fix yet"
 	}
 	return ", fixed in "
+}
+
+// notVerified are the states of images of which nobody knows who has signed them.
+func notVerified() []store.TrustState {
+	return []store.TrustState{store.TrustUndecided, store.TrustLocal, store.TrustWaiting}
+}
+
+// unverified counts the images that run in those states.
+func unverified(t *store.TrustTotals) (n int) {
+	for _, s := range notVerified() {
+		n += t.States[s]
+	}
+	return n
+}
+
+// unverifiedAddress is their list; of all that run if they are of several states,
+// whose tiles lead on there.
+func unverifiedAddress(t *store.TrustTotals) string {
+	for _, s := range notVerified() {
+		if n := t.States[s]; n > 0 && n == unverified(t) {
+			return trustFilter(nil).address("state", string(s), "running", "true")
+		}
+	}
+	return trustFilter(nil).address("running", "true")
 }

@@ -81,7 +81,7 @@ func agents(now time.Time) []asset.Agent {
 		Usage:     asset.Usage{CPUSeconds: 331, RSS: 41 << 20, Goroutines: 24},
 		Events:    412_388,
 		Clock:     40 * time.Millisecond,
-		Abilities: []string{link.AbilityVerify},
+		Abilities: []string{link.AbilityVerify, link.AbilityAdmit},
 		Spool:     asset.Spool{Limit: 256 << 20},
 	}
 	two := one

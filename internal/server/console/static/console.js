@@ -243,6 +243,39 @@
     document.addEventListener("htmx:sendError", (e) => lost(e, "The server does not answer."));
   }
 
+  // What is at hand beside the editor, narrowed to what has all words. A group whose
+  // heading has them is shown whole.
+  const narrows = $("[data-narrows]"), hand = narrows?.parentElement, sought = narrows && $("input", narrows);
+  const entries = () => $$("[data-entry]", hand).filter((x) => !x.hidden);
+  function narrow() {
+    const words = sought.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const has = (el) => { const text = el.textContent.toLowerCase(); return words.every((w) => text.includes(w)); };
+    for (const g of $$("[data-group]", hand)) {
+      const whole = has($("summary", g)), inside = $$("[data-entry]", g);
+      for (const x of inside) x.hidden = !whole && !has(x);
+      g.hidden = inside.every((x) => x.hidden);
+      g.open = words.length > 0;
+    }
+    const n = entries().length;
+    const found = words.length === 0 ? "" : n === 0 ? "Nothing has these words." : n === 1 ? "1 found" : n + " found";
+    $("#schema-found").textContent = found;
+  }
+  if (narrows) {
+    narrows.hidden = false;
+    sought.addEventListener("input", narrow);
+    hand.addEventListener("keydown", (e) => {
+      const step = { ArrowDown: 1, ArrowUp: -1 }[e.key] || (e.key === "Enter" && e.target === sought ? 1 : 0);
+      const all = step && sought.value.trim() ? entries() : [], at = all.indexOf(e.target.closest("[data-entry]")) + step;
+      if (all.length === 0 || at >= all.length) return;
+      e.preventDefault();
+      if (at < 0) { sought.focus(); return; }
+      const to = $("summary", all[at]) || all[at];
+      if (to === all[at]) to.tabIndex = -1;
+      to.focus();
+      to.scrollIntoView({ block: "nearest" });
+    });
+  }
+
   // Keys.
   let going = 0;
   const typing = (el) => el.closest("input, select, textarea, [contenteditable]");
