@@ -63,32 +63,78 @@ func statements(n *yaml.Node) []*yaml.Node {
 	return all
 }
 
-// actions are what a role's policies allow, but for its log and its queue, which
-// Lambda itself uses.
+// texts are the texts of a value, of all branches of its conditions.
+func texts(n *yaml.Node) []string {
+	switch {
+	case n == nil:
+		return nil
+	case n.Kind == yaml.ScalarNode:
+		return []string{n.Value}
+	case n.Tag == "!If":
+		return append(texts(n.Content[1]), texts(n.Content[2])...)
+	}
+	var all []string
+	for _, c := range n.Content {
+		all = append(all, texts(c)...)
+	}
+	return all
+}
+
+// lambdaItself says that an action is for what Lambda does with a function's role:
+// its log, its queue, and its place in a network.
+func lambdaItself(action string) bool {
+	return strings.HasPrefix(action, "logs:") || action == "sqs:SendMessage" || strings.HasPrefix(action, "ec2:")
+}
+
+// actions are what a role's policies allow, but for what Lambda itself uses.
 func (tm *template) actions(t *testing.T, role string) []string {
 	t.Helper()
-	read, own := tm.Resources["ReadPolicy"].Properties, tm.Resources[role].Properties
-	var all []string
-	for _, s := range append(statements(field(&read, "PolicyDocument")), statements(field(&own, "Policies"))...) {
-		list := field(s, "Action")
-		nodes := list.Content
-		if list.Kind == yaml.ScalarNode {
-			nodes = []*yaml.Node{list}
+	own := tm.Resources[role].Properties
+	all := statements(field(&own, "Policies"))
+	for _, policy := range references(field(&own, "ManagedPolicyArns")) {
+		managed := tm.Resources[policy].Properties
+		all = append(all, statements(field(&managed, "PolicyDocument"))...)
+	}
+	var actions []string
+	for _, s := range all {
+		if field(s, "Effect").Value != "Allow" {
+			continue
 		}
-		for _, a := range nodes {
-			if strings.Contains(a.Value, "*") {
-				t.Errorf("%s: %s allows more than is known", role, a.Value)
+		for _, a := range texts(field(s, "Action")) {
+			if strings.Contains(a, "*") {
+				t.Errorf("%s: %s allows more than is known", role, a)
 			}
-			if !strings.HasPrefix(a.Value, "logs:") && a.Value != "sqs:SendMessage" {
-				all = append(all, a.Value)
+			if slices.Contains(texts(field(s, "Resource")), "*") && a != "ecs:DescribeTaskDefinition" && !strings.HasPrefix(a, "ec2:") {
+				t.Errorf("%s: %s is allowed on everything", role, a)
 			}
-		}
-		if r := field(s, "Resource"); r == nil || r.Value == "*" && list.Value != "ecs:DescribeTaskDefinition" {
-			t.Errorf("%s: %v is allowed on everything", role, list.Value)
+			if !lambdaItself(a) {
+				actions = append(actions, a)
+			}
 		}
 	}
-	slices.Sort(all)
-	return all
+	slices.Sort(actions)
+	return slices.Compact(actions)
+}
+
+// TestProgramMayNotUseTheNetworksRights: what Lambda needs to put a function into a
+// VPC can't be narrowed to resources, so that the program itself is denied it.
+func TestProgramMayNotUseTheNetworksRights(t *testing.T) {
+	tm := readTemplate(t)
+	policy := tm.Resources["NetworkPolicy"].Properties
+	allowed, denied := []string{}, []string{}
+	for _, s := range statements(field(&policy, "PolicyDocument")) {
+		if field(s, "Effect").Value == "Allow" {
+			allowed = append(allowed, texts(field(s, "Action"))...)
+			continue
+		}
+		denied = append(denied, texts(field(s, "Action"))...)
+		if field(s, "Condition", "ArnLike", "lambda:SourceFunctionArn") == nil {
+			t.Error("the program is not told from Lambda")
+		}
+	}
+	if diff := cmp.Diff(allowed, denied); diff != "" || len(allowed) == 0 {
+		t.Errorf("-allowed to Lambda +denied to the program:\n%s", diff)
+	}
 }
 
 // TestRolesAllowWhatIsAskedForAndNothingMore: each function is run through all that

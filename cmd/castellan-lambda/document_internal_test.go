@@ -22,12 +22,12 @@ func TestRepositories(t *testing.T) {
 			admission.Repository{Name: "shop/web", Immutable: true, ScanOnPush: true, Key: "k", Policy: json.RawMessage(`{"Statement":[{"Effect":"Allow"}]}`)}, nil},
 		{"of a change set", `{"Resources":{"R":{"Type":"AWS::ECR::Repository","Properties":{"ImageScanningConfiguration":{"ScanOnPush":"true"},"EncryptionConfiguration":{"EncryptionType":"KMS"},
 			"RepositoryPolicyText":"{\"Statement\":[]}"}}}}`,
-			admission.Repository{ScanOnPush: true, Key: "alias/aws/ecr", Policy: json.RawMessage(`{"Statement":[]}`)}, nil},
-		{"nothing said", "Resources:\n  R:\n    Type: AWS::ECR::Repository\n", admission.Repository{}, nil},
-		{"some tags move", `{"Resources":{"R":{"Type":"AWS::ECR::Repository","Properties":{"ImageTagMutability":"IMMUTABLE_WITH_EXCLUSION"}}}}`, admission.Repository{}, nil},
+			admission.Repository{Name: "Resources.R", ScanOnPush: true, Key: "alias/aws/ecr", Policy: json.RawMessage(`{"Statement":[]}`)}, nil},
+		{"nothing said", "Resources:\n  R:\n    Type: AWS::ECR::Repository\n", admission.Repository{Name: "Resources.R"}, nil},
+		{"some tags move", `{"Resources":{"R":{"Type":"AWS::ECR::Repository","Properties":{"ImageTagMutability":"IMMUTABLE_WITH_EXCLUSION"}}}}`, admission.Repository{Name: "Resources.R"}, nil},
 		{"left to the deployment", "Resources:\n  R:\n    Type: AWS::ECR::Repository\n    Properties:\n      RepositoryName: !Sub '${A}/web'\n      ImageTagMutability: {Ref: M}\n" +
 			"      ImageScanningConfiguration: !If [C, {ScanOnPush: true}, {ScanOnPush: false}]\n      EncryptionConfiguration: {KmsKey: !GetAtt Key.Arn}\n      RepositoryPolicyText: {Statement: [{Principal: !Ref P}]}\n",
-			admission.Repository{}, []string{"repositories[0].name", "repositories[0].immutable", "repositories[0].scan_on_push", "repositories[0].key", "repositories[0].statements"}},
+			admission.Repository{Name: "Resources.R"}, []string{"repositories[0].immutable", "repositories[0].key", "repositories[0].name", "repositories[0].policy", "repositories[0].scan_on_push"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := readDocument(t.Context(), admission.Document{Name: "stack", Body: []byte(tt.body)})

@@ -215,9 +215,12 @@ type function struct {
 }
 
 // newFunction returns a function whose AWS is the cloud.
-func newFunction(c *cloud, env ...string) *function {
+func newFunction(c *cloud, env ...string) *function { return functionAt(c.URL, env...) }
+
+// functionAt returns a function whose AWS is at an address.
+func functionAt(endpoint string, env ...string) *function {
 	return &function{account: "123456789012", limit: 10 * time.Second, env: append([]string{
-		"AWS_ENDPOINT_URL=" + c.URL, "AWS_REGION=" + region, "AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=a-secret-key", "AWS_MAX_ATTEMPTS=1",
+		"AWS_ENDPOINT_URL=" + endpoint, "AWS_REGION=" + region, "AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=a-secret-key", "AWS_MAX_ATTEMPTS=1",
 		"AWS_EC2_METADATA_DISABLED=true",
 	}, env...)}
 }

@@ -165,6 +165,9 @@ func nameOf(r *admission.Request) string {
 	if r.Place.Service != "" {
 		name += ", service " + r.Place.Service
 	}
+	if len(r.Repositories) > 0 && name == "" {
+		name = "repository " + r.Repositories[0].Name
+	}
 	if r.Place.File != "" {
 		name += " (" + r.Place.File + ")"
 	}

@@ -36,8 +36,8 @@ func (o *holdOptions) flags(c *cobra.Command) {
 
 // holder holds this host's containers. A nil one does nothing.
 type holder struct {
-	keeper  *hold.Keeper
-	network *bpf.NetGuard
+	keeper *hold.Keeper
+	guards []*bpf.Guard
 }
 
 // openHolder takes up what is in force on this host. What this kernel can't hold is
@@ -54,13 +54,17 @@ func (g *globals) openHolder(o agentOptions, id string, server any, parts *agent
 	}
 	h := &holder{}
 	options := hold.Options{Dir: filepath.Join(g.dataDir, rulesFolder), AgentID: id, Server: keeps, Log: log}
-	network, err := bpf.OpenNetGuard(filepath.Join(o.hold.pins, id), log.With("door", "bpf"))
-	if err != nil {
-		log.Error("the network of containers is not held here", "error", err, "remedy", fault.Remedy(err))
-	} else {
-		h.network = network
-		options.Kernels = append(options.Kernels, network)
-		parts.Tellers = append(parts.Tellers, network)
+	for what, open := range map[string]func(string, *slog.Logger) (*bpf.Guard, error){
+		"what they run": bpf.OpenExecGuard, "whom they speak with": bpf.OpenNetGuard,
+	} {
+		guard, err := open(filepath.Join(o.hold.pins, id), log.With("door", "bpf"))
+		if err != nil {
+			log.Error("containers are not held to "+what+" here", "error", err, "remedy", fault.Remedy(err))
+			continue
+		}
+		h.guards = append(h.guards, guard)
+		options.Kernels = append(options.Kernels, guard)
+		parts.Tellers = append(parts.Tellers, guard)
 	}
 	limiter, err := kernel.New(kernel.Options{Proc: o.proc, Sys: o.sys}).Limiter(filepath.Join(g.dataDir, limitsFile))
 	if err != nil {
@@ -80,8 +84,12 @@ func (g *globals) openHolder(o agentOptions, id string, server any, parts *agent
 
 // close lets go of the doors; what is in force stays so.
 func (h *holder) close() error {
-	if h == nil || h.network == nil {
+	if h == nil {
 		return nil
 	}
-	return h.network.Close()
+	var errs []error
+	for _, g := range h.guards {
+		errs = append(errs, g.Close())
+	}
+	return errors.Join(errs...)
 }

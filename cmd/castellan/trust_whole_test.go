@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -132,8 +133,10 @@ type wholeFleet struct {
 	dir      string
 	registry string // host and port
 	to       *oci.Registry
-	reads    atomic.Int64 // of lists of referrers
-	refuse   atomic.Bool  // by the registry
+	reads    atomic.Int64  // of lists of referrers
+	refuse   atomic.Bool   // by the registry
+	every    time.Duration // between two looks of the server for what is to be verified; 20 ms
+	server   *server.Server
 }
 
 // readyFleet starts the registry; run starts the rest.
@@ -183,12 +186,13 @@ func (f *wholeFleet) run(host signedHost) {
 		f.Fatal(err)
 	}
 	s, err := server.New(server.Config{
-		DataDir: f.dir, Listen: "127.0.0.1:0", Version: "test", CheckTrust: checkTrust, TrustEvery: 20 * time.Millisecond,
+		DataDir: f.dir, Listen: "127.0.0.1:0", Version: "test", CheckTrust: checkTrust, TrustEvery: cmp.Or(f.every, 20*time.Millisecond),
 		Registries: doors, RegistryScans: 1, Trust: signatures,
 	}, st, log)
 	if err != nil {
 		f.Fatal(err)
 	}
+	f.server = s
 	a := agent.New(agent.Config{ID: "AGENTONEAGENT", Version: "test", DataDir: g.dataDir},
 		agent.Parts{Engine: host, Sensors: host, Host: host, Server: s.Intake(), Verifier: v}, log)
 	ctx, stop := context.WithCancel(context.Background())

@@ -79,7 +79,7 @@ func (g *globals) releaseHost(ctx context.Context, pins, reason string) error {
 		return err
 	}
 	pins = filepath.Join(pins, id)
-	before, err := bpf.HeldNetwork(pins)
+	before, err := bpf.Held(pins)
 	if err != nil {
 		return err
 	}
@@ -91,16 +91,16 @@ func (g *globals) releaseHost(ctx context.Context, pins, reason string) error {
 		return err
 	}
 	if !gone {
-		programs, err := bpf.ReleaseNetwork(pins)
+		r, err := bpf.Release(pins)
 		if err = errors.Join(err, g.releaseLimits()); err != nil {
 			return err
 		}
-		fmt.Fprintf(g.out, "No agent answered: %d programs were ended in the kernel.\n", programs)
+		fmt.Fprintf(g.out, "No agent answered: in the kernel %d containers were let go, and %d programs of the network ended.\n", r.Containers, r.Network)
 	}
 	for _, name := range groups {
 		fmt.Fprintf(g.out, "let go  %s\n", printable(string(name)))
 	}
-	fmt.Fprintf(g.out, "Nothing is held on this host any more (%d groups by network rules before). Hold it again with: castellan watch release --undo\n", before)
+	fmt.Fprintf(g.out, "Nothing is held on this host any more (%d were, groups and controls together). Hold it again with: castellan watch release --undo\n", before)
 	return nil
 }
 
@@ -108,7 +108,7 @@ func (g *globals) releaseHost(ctx context.Context, pins, reason string) error {
 func waitReleased(ctx context.Context, pins string) (bool, error) {
 	until := time.Now().Add(releaseWait)
 	for {
-		n, err := bpf.HeldNetwork(pins)
+		n, err := bpf.Held(pins)
 		if err != nil || n == 0 {
 			return n == 0, err
 		}

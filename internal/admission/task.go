@@ -31,9 +31,13 @@ type Role struct {
 	Use string `json:"use"` // "task" or "execution"
 	ARN string `json:"arn"`
 	// Policies are the documents of its policies, inline and attached. Known says
-	// that they are all of them.
+	// that they are all of them, and Boundary too where it is Bounded.
 	Policies []json.RawMessage `json:"policies,omitempty"`
 	Known    bool              `json:"known,omitempty"`
+	// Bounded says that it has a permissions boundary, which is Boundary; nil where
+	// nobody knows what that says.
+	Bounded  bool            `json:"bounded,omitempty"`
+	Boundary json.RawMessage `json:"boundary,omitempty"`
 }
 
 // Container is one container of a task.

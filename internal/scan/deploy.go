@@ -17,8 +17,8 @@ import (
 )
 
 // Deployments reads documents as Documents does, and returns what they would
-// deploy, for a decision on it: a request for each task definition, and for each
-// service that runs one. What a document leaves open is Unknown in the request,
+// deploy, for a decision on it: a request for each task definition, for each service
+// that runs one, and for each repository. What a document leaves open is Unknown in the request,
 // and what the scanner says of it is among the Faults.
 func Deployments(ctx context.Context, files fs.FS, name string, o DocumentOptions) ([]admission.Request, DocumentResult, error) {
 	var all []*blueprint.Document
@@ -83,7 +83,35 @@ func (p *plan) requests() []admission.Request {
 			out = append(out, p.request(nil, s))
 		}
 	}
+	for i := range p.document.Repositories {
+		if r := &p.document.Repositories[i]; p.meant(&r.Resource) {
+			out = append(out, p.repository(r))
+		}
+	}
 	return out
+}
+
+// repository makes a request of a repository.
+func (p *plan) repository(d *blueprint.Repository) admission.Request {
+	var w writer
+	const at = "repositories[0]."
+	r := admission.Repository{Name: w.text(d.Called, at+"name"), Key: w.text(d.Key, at+"key"), ScanOnPush: w.flag(d.ScanOnPush, at+"scan_on_push")}
+	r.Immutable = strings.EqualFold(w.text(d.Mutability, at+"immutable"), "IMMUTABLE") // with exclusions some tags move
+	if kind := w.text(d.Encryption, at+"key"); d.Key.Absent() && strings.HasPrefix(strings.ToUpper(kind), "KMS") {
+		r.Key = "alias/aws/ecr" // AWS's own for it
+	}
+	if policy := w.text(d.Policy, at+"policy"); policy != "" {
+		if r.Policy = json.RawMessage(policy); !json.Valid(r.Policy) {
+			r.Policy = nil
+			w.unknown = append(w.unknown, at+"policy")
+		}
+	}
+	if r.Name == "" {
+		r.Name = d.Name
+	}
+	slices.Sort(w.unknown)
+	return admission.Request{Door: admission.CI, Action: admission.Register, FaultsKnown: true, Place: admission.Place{File: path.Join(p.prefix, d.At.File)},
+		Repositories: []admission.Repository{r}, Unknown: slices.Compact(w.unknown)}
 }
 
 // runs says whether a service runs a task definition of the same document.
@@ -219,51 +247,47 @@ func (w *writer) roles(to *admission.Task, t *blueprint.Task, roles []blueprint.
 				if !r.arn.Known() {
 					role.ARN = d.Name
 				}
-				role.Policies, role.Known = policiesOf(d)
+				role.Policies, role.Known = policiesOf(d.Statements, d.Denials, d.Open)
+				if b := d.Boundary; b != nil {
+					role.Bounded = true
+					if documents, known := policiesOf(b.Allows, b.Denials, b.Open); known && len(documents) == 1 {
+						role.Boundary = documents[0]
+					} else {
+						role.Known = false
+					}
+				}
 			}
 		}
 		to.Roles = append(to.Roles, role)
 	}
 }
 
+// statement is one of a policy, as IAM writes it.
+type statement struct {
+	Effect      string
+	Action      []string       `json:",omitempty"`
+	NotAction   []string       `json:",omitempty"`
+	Resource    []string       `json:",omitempty"`
+	NotResource []string       `json:",omitempty"`
+	Condition   map[string]any `json:",omitempty"`
+}
+
 // policiesOf writes what a document says of a role as a policy, and says whether
 // that is all: a policy that is attached by its name is elsewhere.
-func policiesOf(r *blueprint.Role) ([]json.RawMessage, bool) {
-	type statement struct {
-		Effect      string
-		Action      []string       `json:",omitempty"`
-		NotAction   []string       `json:",omitempty"`
-		Resource    []string       `json:",omitempty"`
-		NotResource []string       `json:",omitempty"`
-		Condition   map[string]any `json:",omitempty"`
-	}
-	whole := !r.Open
-	texts := func(v blueprint.Texts) []string {
-		whole = whole && v.Is != blueprint.Unknown
-		var out []string
-		for _, t := range v.V {
-			// Of an unknown text what is known stays: "arn:aws:s3:::${Bucket}/*" is no "*".
-			if whole = whole && (t.Known() || t.V != ""); t.V != "" {
-				out = append(out, t.V)
-			}
-		}
-		return out
-	}
+func policiesOf(allows, denials []blueprint.Grant, open bool) ([]json.RawMessage, bool) {
+	whole := !open
 	var all []statement
-	for i := range r.Statements {
-		g := &r.Statements[i]
-		s := statement{Effect: "Allow", Action: texts(g.Actions), NotAction: texts(g.NotActions), Resource: texts(g.Resources)}
-		if g.Resources.Absent() {
-			s.NotResource = []string{"arn:some"} // all but some, of which the blueprint doesn't tell
+	for i := range allows {
+		if s, known := statementOf(&allows[i], "Allow"); len(s.Action)+len(s.NotAction) > 0 {
+			all, whole = append(all, s), whole && known
+		} else {
+			whole = whole && known
 		}
-		if g.Conditions {
-			keys := map[string]string{"castellan:unknown": "*"} // what it is compared with counts for nothing
-			for _, k := range g.Keys {
-				keys[k] = "*"
-			}
-			s.Condition = map[string]any{"StringLike": keys}
-		}
-		if len(s.Action)+len(s.NotAction) > 0 {
+	}
+	for i := range denials {
+		// What is denied in part alone is left: it might be taken for more.
+		s, known := statementOf(&denials[i], "Deny")
+		if whole = whole && known; known && len(s.Action)+len(s.NotAction) > 0 {
 			all = append(all, s)
 		}
 	}
@@ -275,4 +299,29 @@ func policiesOf(r *blueprint.Role) ([]json.RawMessage, bool) {
 		return nil, false // texts can always be written
 	}
 	return []json.RawMessage{b}, whole
+}
+
+// statementOf writes one, and says whether all of it is known.
+func statementOf(g *blueprint.Grant, effect string) (s statement, known bool) {
+	known = true
+	texts := func(v blueprint.Texts) []string {
+		known = known && v.Is != blueprint.Unknown
+		var out []string
+		for _, t := range v.V {
+			// Of an unknown text what is known stays: "arn:aws:s3:::${Bucket}/*" is no "*".
+			if known = known && (t.Known() || t.V != ""); t.V != "" {
+				out = append(out, t.V)
+			}
+		}
+		return out
+	}
+	s = statement{Effect: effect, Action: texts(g.Actions), NotAction: texts(g.NotActions), Resource: texts(g.Resources), NotResource: texts(g.NotResources)}
+	if g.Conditions {
+		keys := map[string]string{"castellan:unknown": "*"} // what it is compared with counts for nothing
+		for _, k := range g.Keys {
+			keys[k] = "*"
+		}
+		s.Condition = map[string]any{"StringLike": keys}
+	}
+	return s, known
 }

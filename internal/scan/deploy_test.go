@@ -3,6 +3,7 @@ package scan_test
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -183,6 +184,148 @@ data "aws_iam_policy_document" "web" {
 		`{"Statement":[{"Effect":"Allow","Action":["iam:PassRole"],"Resource":["*"],"Condition":{"StringLike":{"castellan:unknown":"*","iam:PassedToService":"*"}}}]}`)}}}
 	if diff := cmp.Diff(want, got[0].Task.Roles); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// What is denied, and what a boundary leaves, is told of a role as it is written; a
+// boundary that stands elsewhere is not known, and so is the role.
+func TestRolesWithDenialsAndBoundaries(t *testing.T) {
+	const template = `
+Parameters: {Any: {Type: String}}
+Resources:
+  Task: {Type: 'AWS::ECS::TaskDefinition', Properties: {TaskRoleArn: !GetAtt Role.Arn, ContainerDefinitions: [{Name: a, Image: b}]}}
+  Limit: {Type: 'AWS::IAM::ManagedPolicy', Properties: {PolicyDocument: {Statement: [{Effect: Allow, Action: 's3:*', Resource: '*'}, {Effect: Deny, NotAction: 's3:*', Resource: '*'}]}}}
+  Role:
+    Type: AWS::IAM::Role
+    Properties:
+      AssumeRolePolicyDocument: {}
+      PermissionsBoundary: BOUNDARY
+      Policies:
+        - PolicyName: p
+          PolicyDocument:
+            Statement:
+              - {Effect: Allow, Action: '*', Resource: !Sub 'arn:aws:s3:::${Any}/*'}
+              - {Effect: Deny, Action: 'iam:*', NotResource: '*x', Condition: {Bool: {'aws:SecureTransport': 'false'}}}
+`
+	const own = `{"Statement":[{"Effect":"Allow","Action":["*"],"Resource":["arn:aws:s3:::${Any}/*"]},{"Effect":"Deny","Action":["iam:*"],"NotResource":["*x"],"Condition":{"StringLike":{"aws:SecureTransport":"*","castellan:unknown":"*"}}}]}`
+	const limit = `{"Statement":[{"Effect":"Allow","Action":["s3:*"],"Resource":["*"]},{"Effect":"Deny","NotAction":["s3:*"],"Resource":["*"]}]}`
+	const terraform = `
+resource "aws_ecs_task_definition" "web" {
+  family                = "shop"
+  task_role_arn         = aws_iam_role.web.arn
+  container_definitions = jsonencode([{ name = "web", image = "shop:1" }])
+}
+resource "aws_iam_role" "web" {
+  assume_role_policy   = jsonencode({})
+  permissions_boundary = aws_iam_policy.limit.arn
+}
+resource "aws_iam_policy" "limit" { policy = data.aws_iam_policy_document.limit.json }
+resource "aws_iam_role_policy_attachment" "web" {
+  role       = aws_iam_role.web.name
+  policy_arn = aws_iam_policy.own.arn
+}
+resource "aws_iam_policy" "own" { policy = jsonencode({ Statement = [{ Effect = "Deny", Action = "iam:*", NotResource = "arn:a" }] }) }
+data "aws_iam_policy_document" "limit" {
+  MORE
+  statement {
+    actions   = ["s3:*"]
+    resources = ["*"]
+  }
+  statement {
+    effect      = "Deny"
+    not_actions = ["s3:*"]
+    resources   = ["*"]
+  }
+}`
+	for _, tc := range []struct {
+		name, file, text string
+		want             admission.Role
+	}{
+		{"boundary of the template", "stack.yaml", strings.ReplaceAll(template, "BOUNDARY", "!Ref Limit"), admission.Role{ARN: "Resources.Role", Known: true, Policies: []json.RawMessage{json.RawMessage(own)}, Bounded: true, Boundary: json.RawMessage(limit)}},
+		{"boundary elsewhere", "stack.yaml", strings.ReplaceAll(template, "BOUNDARY", "'arn:aws:iam::1:policy/limit'"), admission.Role{ARN: "Resources.Role", Policies: []json.RawMessage{json.RawMessage(own)}, Bounded: true}},
+		{"no boundary", "stack.yaml", strings.ReplaceAll(template, "BOUNDARY", "!Ref AWS::NoValue"), admission.Role{ARN: "Resources.Role", Known: true, Policies: []json.RawMessage{json.RawMessage(own)}}},
+		{"in Terraform", "main.tf", strings.ReplaceAll(terraform, "MORE", ""), admission.Role{ARN: "aws_iam_role.web", Known: true, Bounded: true, Boundary: json.RawMessage(limit),
+			Policies: []json.RawMessage{json.RawMessage(`{"Statement":[{"Effect":"Deny","Action":["iam:*"],"NotResource":["arn:a"]}]}`)}}},
+		{"with more than is told", "main.tf", strings.ReplaceAll(terraform, "MORE", "source_policy_documents = [var.more]"), admission.Role{ARN: "aws_iam_role.web", Bounded: true,
+			Policies: []json.RawMessage{json.RawMessage(`{"Statement":[{"Effect":"Deny","Action":["iam:*"],"NotResource":["arn:a"]}]}`)}}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			tc.want.Use = "task"
+			got := deployments(t, tc.file, tc.text)
+			if diff := cmp.Diff([]admission.Role{tc.want}, got[0].Task.Roles); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestRepositoriesBecomeRequests(t *testing.T) {
+	const policy = `{"Statement":[{"Action":["ecr:BatchGetImage"],"Condition":{"StringEquals":{"aws:PrincipalOrgID":["o-1"]}},"Effect":"Allow","Principal":{"AWS":["*"],"Service":["ecs.amazonaws.com"]}}]}`
+	for _, tc := range []struct {
+		name, file, text string
+		want             admission.Repository
+		unknown          []string
+	}{
+		{"in Terraform", "main.tf", `
+variable "account" {}
+resource "aws_ecr_repository" "web" {
+  name                 = "shop/web"
+  image_tag_mutability = "IMMUTABLE"
+  image_scanning_configuration { scan_on_push = true }
+  encryption_configuration {
+    encryption_type = "KMS"
+    kms_key         = aws_kms_key.ours.arn
+  }
+}
+resource "aws_ecr_repository_policy" "web" {
+  repository = aws_ecr_repository.web.name
+  policy     = data.aws_iam_policy_document.web.json
+}
+data "aws_iam_policy_document" "web" {
+  statement {
+    actions = ["ecr:BatchGetImage"]
+    principals {
+      type        = "*"
+      identifiers = ["*"]
+    }
+    principals {
+      type        = "Service"
+      identifiers = ["ecs.amazonaws.com"]
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "aws:PrincipalOrgID"
+      values   = ["o-1"]
+    }
+  }
+}`, admission.Repository{Name: "shop/web", Immutable: true, ScanOnPush: true, Policy: json.RawMessage(policy)}, []string{"repositories[0].key"}},
+		{"a policy of which the account is open", "main.tf", `
+variable "account" {}
+resource "aws_ecr_repository" "web" { name = "shop/web" }
+resource "aws_ecr_repository_policy" "web" {
+  repository = aws_ecr_repository.web.name
+  policy     = jsonencode({ Statement = [{ Effect = "Allow", Action = "ecr:*", Principal = { AWS = "arn:aws:iam::${var.account}:root" } }] })
+}`, admission.Repository{Name: "shop/web", Policy: json.RawMessage(`{"Statement":[{"Action":"ecr:*","Effect":"Allow","Principal":{"AWS":"arn:aws:iam::${…}:root"}}]}`)}, nil},
+		{"a policy of which all is open", "stack.yaml", `
+Parameters: {Who: {Type: String}}
+Resources:
+  Web:
+    Type: AWS::ECR::Repository
+    Properties: {RepositoryName: shop/web, ImageTagMutability: IMMUTABLE, RepositoryPolicyText: {Statement: [{Effect: Allow, Action: 'ecr:*', Principal: !Sub '${Who}'}]}}
+`, admission.Repository{Name: "shop/web", Immutable: true}, []string{"repositories[0].policy"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got := deployments(t, tc.file, tc.text)
+			if len(got) != 1 || len(got[0].Repositories) != 1 {
+				t.Fatalf("%+v", got)
+			}
+			if diff := cmp.Diff(tc.want, got[0].Repositories[0]); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+			if diff := cmp.Diff(tc.unknown, got[0].Unknown); diff != "" {
+				t.Errorf("unknown, -want +got:\n%s", diff)
+			}
+		})
 	}
 }
 

@@ -85,8 +85,14 @@ func (s *Server) newGate() *gate.Service {
 			d := s.images.Database()
 			return d.Generation, d.Newest()
 		},
+		Want:   s.wantVerified,
 		Seeker: s.registries, Directions: s.direct, Condition: s.condition, Clock: s.cfg.Clock, Log: s.log,
 	})
+}
+
+// wantVerified has an image of a registry verified soon, if this server verifies such.
+func (s *Server) wantVerified(registry, repository string, n store.TrustName) bool {
+	return s.trust.Want(registry, repository, n)
 }
 
 // vouching is the store of the trust policy, which tells when something of it has

@@ -57,12 +57,12 @@ func shop(operation string, in object) (int, object) {
 			"containerDefinitions": []object{{"name": "web", "image": "shop/web:1", "privileged": true, "command": []string{"serve"},
 				"environment": []object{{"name": "MODE", "value": "safe"}}, "linuxParameters": object{"capabilities": object{"add": []string{"SYS_ADMIN"}}}}}}}
 	case "DescribeTasks":
-		return 200, object{"tasks": []object{{"taskArn": taskARN, "clusterArn": clusterARN, "taskDefinitionArn": defined, "group": "service:web", "desiredStatus": "RUNNING",
-			"enableExecuteCommand": true, "containers": []object{{"name": "web", "imageDigest": webDigest}},
+		return 200, object{"tasks": []object{{"taskArn": taskARN, "clusterArn": clusterARN, "taskDefinitionArn": defined, "group": "service:web", "desiredStatus": "RUNNING", "enableExecuteCommand": true,
+			"containers": []object{{"name": "web", "imageDigest": webDigest, "cpu": 0, "memory": "128"}}, // 0, not "0": as emulators write it
 			"overrides": object{"taskRoleArn": "arn:aws:iam::123456789012:role/admin", "containerOverrides": []object{{"name": "web", "command": []string{"sh"},
 				"environment": []object{{"name": "MODE", "value": "unsafe"}}}}}}}}
 	case "StopTask":
-		return 200, object{}
+		return 200, object{"task": object{"taskArn": taskARN, "containers": []object{{"name": "web", "cpu": 0, "memory": 128}}}}
 	}
 	return 400, object{"__type": "UnknownOperationException", "message": operation}
 }
@@ -293,6 +293,35 @@ func TestRoles(t *testing.T) {
 				t.Errorf("known: %v with %d policies, %v (%v)", r.Known, len(r.Policies), err, fault.Of(err))
 			}
 		})
+	}
+}
+
+func TestRoleWithABoundary(t *testing.T) {
+	const arn = "arn:aws:iam::123456789012:role/team/web"
+	bounded := func(readable bool) func(string, url.Values) (int, string) {
+		return func(action string, form url.Values) (int, string) {
+			of := form.Get("PolicyArn")
+			switch {
+			case action == "GetRole":
+				return 200, `<Role><Arn>` + arn + `</Arn><RoleName>web</RoleName><Path>/team/</Path><RoleId>A</RoleId><CreateDate>2020-01-01T00:00:00Z</CreateDate>
+					<PermissionsBoundary><PermissionsBoundaryType>Policy</PermissionsBoundaryType><PermissionsBoundaryArn>arn:aws:iam::123456789012:policy/limit</PermissionsBoundaryArn></PermissionsBoundary></Role>`
+			case strings.HasSuffix(of, "/limit") && !readable:
+				return 403, "AccessDenied"
+			case strings.HasSuffix(of, "/limit") && action == "GetPolicyVersion":
+				return 200, `<PolicyVersion><Document>` + url.PathEscape(`{"Statement":[]}`) + `</Document><VersionId>v3</VersionId></PolicyVersion>`
+			}
+			return 0, ""
+		}
+	}
+	for _, readable := range []bool{true, false} {
+		iam(t, bounded(readable))
+		r := admission.Role{Use: "task", ARN: arn}
+		if err := aws.NewIAM(slog.New(slog.DiscardHandler)).Complete(t.Context(), &r); err != nil {
+			t.Fatal(err)
+		}
+		if r.Known != readable || readable && (!r.Bounded || string(r.Boundary) != `{"Statement":[]}` || len(r.Policies) != 2) {
+			t.Errorf("readable %v: %+v", readable, r)
+		}
 	}
 }
 

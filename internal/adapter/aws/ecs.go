@@ -227,7 +227,7 @@ func (e *ECS) Task(ctx context.Context, cluster, arn string) (_ admission.Docume
 	}
 	within, cancel := request(ctx)
 	defer cancel()
-	out, err := api.DescribeTasks(within, &ecs.DescribeTasksInput{Cluster: sdk.String(cluster), Tasks: []string{arn}})
+	out, err := api.DescribeTasks(within, &ecs.DescribeTasksInput{Cluster: sdk.String(cluster), Tasks: []string{arn}}, lenient)
 	if err != nil {
 		return admission.Document{}, "", refusedECS(what, err, mayReadTask)
 	}
@@ -262,7 +262,7 @@ func (e *ECS) Stop(ctx context.Context, cluster, task, reason string) error {
 	}
 	within, cancel := request(ctx)
 	defer cancel()
-	if _, err := api.StopTask(within, &ecs.StopTaskInput{Cluster: sdk.String(cluster), Task: sdk.String(task), Reason: sdk.String(reason)}); err != nil {
+	if _, err := api.StopTask(within, &ecs.StopTaskInput{Cluster: sdk.String(cluster), Task: sdk.String(task), Reason: sdk.String(reason)}, lenient); err != nil {
 		return refusedECS(what, err, mayStopTask)
 	}
 	return nil

@@ -35,10 +35,9 @@ type IAM struct {
 // NewIAM returns the door. It asks nobody yet.
 func NewIAM(log *slog.Logger) *IAM { return &IAM{session{log: log}, log} }
 
-// Complete gives a role its policies, inline and attached, and says that they are
-// all of them. What may not be read, is not there, is of another account or is too
-// much leaves the role not Known; an error is one that may pass. What a boundary
-// takes away again is not looked at.
+// Complete gives a role its policies, inline and attached, and its boundary, and
+// says that they are all of them. What may not be read, is not there, is of another
+// account or is too much leaves the role not Known; an error is one that may pass.
 func (i *IAM) Complete(ctx context.Context, r *admission.Role) error {
 	what := "read role " + r.ARN
 	name := r.ARN[strings.LastIndexByte(r.ARN, '/')+1:]
@@ -54,13 +53,16 @@ func (i *IAM) Complete(ctx context.Context, r *admission.Role) error {
 	p := policies{api: iam.NewFromConfig(config), role: sdk.String(name)}
 	err = p.read(within, r.ARN)
 	if err == nil {
-		r.Policies, r.Known = p.documents, true
+		r.Policies, r.Known, r.Bounded, r.Boundary = p.documents, true, p.bounded, p.boundary
 		return nil
 	}
 	if fault.Of(err) == fault.Unknown { // else it is ours
 		err = refused(what, err, mayReadRole, "iam")
 	}
-	if fault.Is(err, fault.Unavailable) && !isMissing(err) || fault.Is(err, fault.Exhausted) {
+	if isMissing(err) {
+		err = fault.New(fault.NotFound, "%w", err).With("is it there already, and of this account? What a role permits is known once it is made")
+	}
+	if fault.Is(err, fault.Unavailable) || fault.Is(err, fault.Exhausted) {
 		return err
 	}
 	i.log.Warn("role not read", "role", r.ARN, "error", err, "remedy", fault.Remedy(err))
@@ -75,6 +77,8 @@ type policies struct {
 	api       *iam.Client
 	role      *string
 	documents []json.RawMessage
+	bounded   bool
+	boundary  json.RawMessage
 	bytes     int
 }
 
@@ -86,6 +90,12 @@ func (p *policies) read(ctx context.Context, arn string) error {
 	}
 	if role.Role == nil || sdk.ToString(role.Role.Arn) != arn {
 		return fault.New(fault.Invalid, "it is of another account")
+	}
+	if b := role.Role.PermissionsBoundary; b != nil && b.PermissionsBoundaryArn != nil {
+		if p.bounded, err = true, p.managed(ctx, b.PermissionsBoundaryArn); err != nil {
+			return err
+		}
+		p.boundary, p.documents = p.documents[0], nil
 	}
 	inline := iam.NewListRolePoliciesPaginator(p.api, &iam.ListRolePoliciesInput{RoleName: p.role})
 	for inline.HasMorePages() {

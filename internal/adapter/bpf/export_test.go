@@ -15,7 +15,12 @@ func (s *Sensors) AttachPacketsSingly() { s.on.packets.refused = true }
 // HasPacketBoard says whether one program looks at packets for all sensors.
 func (s *Sensors) HasPacketBoard() bool { return s.on.packets.there() }
 
+// OpenExecGuardAs is OpenExecGuard of another version of this program.
+func OpenExecGuardAs(dir, generation string, log *slog.Logger) (*Guard, error) {
+	return openExecGuard(dir, generation, log)
+}
+
 // OpenNetGuardAs is OpenNetGuard of another version of this program.
-func OpenNetGuardAs(dir, generation string, log *slog.Logger) (*NetGuard, error) {
+func OpenNetGuardAs(dir, generation string, log *slog.Logger) (*Guard, error) {
 	return openNetGuard(dir, generation, log)
 }

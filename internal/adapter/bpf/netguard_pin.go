@@ -59,8 +59,8 @@ func (g *netPrograms) open() error {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return fmt.Errorf("raise the limit of locked memory: %w", err)
 	}
-	if err := os.MkdirAll(g.own, 0o700); err != nil {
-		return fmt.Errorf("make the folder of what is pinned: %w", err)
+	if err := mkPins(g.own); err != nil {
+		return err
 	}
 	spec, err := loadNetguard()
 	if err != nil {
@@ -70,12 +70,7 @@ func (g *netPrograms) open() error {
 		leaveCastOut(spec)
 	}
 	spec.Maps[eventsMap].MaxEntries = netGuardRing
-	for name, m := range spec.Maps {
-		if strings.HasPrefix(name, ".") {
-			continue // constants of the programs
-		}
-		m.Pinning = ebpf.PinByName
-	}
+	pinAll(spec)
 	for _, unused := range []string{untoldMap, settingsMap} {
 		if !isReferred(spec, unused) {
 			delete(spec.Maps, unused)
@@ -215,20 +210,48 @@ func (g *netPrograms) attach(spec *ebpf.CollectionSpec, c *ebpf.Collection) erro
 	}
 	defer unix.Close(root)
 	for name, p := range c.Programs {
-		pin := filepath.Join(g.own, linkPrefix+name)
-		if at, err := link.LoadPinnedLink(pin, nil); err == nil {
-			if err := at.Close(); err != nil {
-				return fmt.Errorf("close %s: %w", name, err)
-			}
-			continue
-		}
-		at, err := link.AttachRawLink(link.RawLinkOptions{Target: root, Program: p, Attach: spec.Programs[name].AttachType})
+		err := pinned(filepath.Join(g.own, linkPrefix+name), func() (link.Link, error) {
+			return link.AttachRawLink(link.RawLinkOptions{Target: root, Program: p, Attach: spec.Programs[name].AttachType})
+		})
 		if err != nil {
-			return fmt.Errorf("attach %s: %w", name, err)
+			return err
 		}
-		if err := errors.Join(at.Pin(pin), at.Close()); err != nil {
-			return fmt.Errorf("pin %s: %w", name, err)
+	}
+	return nil
+}
+
+// mkPins makes the folder of a generation.
+func mkPins(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the folder of what is pinned: %w", err)
+	}
+	return nil
+}
+
+// pinAll has every map of a spec pinned by its name.
+func pinAll(spec *ebpf.CollectionSpec) {
+	for name, m := range spec.Maps {
+		if !strings.HasPrefix(name, ".") { // not constants of the programs
+			m.Pinning = ebpf.PinByName
 		}
+	}
+}
+
+// pinned attaches what is not pinned there yet, and pins it.
+func pinned(pin string, attach func() (link.Link, error)) error {
+	name := strings.TrimPrefix(filepath.Base(pin), linkPrefix)
+	if at, err := link.LoadPinnedLink(pin, nil); err == nil {
+		if err := at.Close(); err != nil {
+			return fmt.Errorf("close %s: %w", name, err)
+		}
+		return nil
+	}
+	at, err := attach()
+	if err != nil {
+		return fmt.Errorf("attach %s: %w", name, err)
+	}
+	if err := errors.Join(at.Pin(pin), at.Close()); err != nil {
+		return fmt.Errorf("pin %s: %w", name, err)
 	}
 	return nil
 }
@@ -242,50 +265,9 @@ func (g *netPrograms) settle() error {
 	return errors.Join(errs...)
 }
 
-// HeldNetwork counts the groups whose network is held on this host, by whichever
-// version.
-func HeldNetwork(dir string) (groups int, err error) {
-	all, err := generations(networkPins(dir))
-	if err != nil {
-		return 0, fmt.Errorf("list what holds the network: %w", err)
-	}
-	for _, g := range all {
-		m, err := ebpf.LoadPinnedMap(filepath.Join(g, "net_rules"), &ebpf.LoadPinOptions{ReadOnly: true})
-		if err != nil {
-			return 0, fmt.Errorf("open what holds the network: %w", err)
-		}
-		key, value := make([]byte, m.KeySize()), make([]byte, m.ValueSize())
-		list := m.Iterate()
-		for list.Next(&key, &value) {
-			groups++
-		}
-		if err := errors.Join(list.Err(), m.Close()); err != nil {
-			return 0, fmt.Errorf("list what holds the network: %w", err)
-		}
-	}
-	return groups, nil
-}
-
-// ReleaseNetwork lets go of the network of every container of this host at once,
-// whoever holds it, and returns how many programs were ended. It needs no agent, and
-// one that runs holds nothing after it.
-func ReleaseNetwork(dir string) (programs int, err error) {
-	all, err := generations(networkPins(dir))
-	if err != nil {
-		return 0, fmt.Errorf("list what holds the network: %w", err)
-	}
-	var errs []error
-	for _, g := range all {
-		links, err := filepath.Glob(filepath.Join(g, linkPrefix+"*"))
-		programs += len(links)
-		errs = append(errs, err, endGeneration(g))
-	}
-	return programs, errors.Join(errs...)
-}
-
-// endGenerations ends what holds the network, of all versions.
+// endGenerations ends what is pinned in generations below a folder.
 func endGenerations(dir string) error {
-	all, err := generations(networkPins(dir))
+	all, err := generations(dir)
 	errs := []error{err}
 	for _, g := range all {
 		errs = append(errs, endGeneration(g))
@@ -304,7 +286,10 @@ func endGeneration(dir string) error {
 			errs = append(errs, fmt.Errorf("open %s: %w", filepath.Base(pin), err))
 			continue
 		}
-		errs = append(errs, at.Detach(), at.Close())
+		if err := at.Detach(); err != nil && !errors.Is(err, ebpf.ErrNotSupported) {
+			errs = append(errs, err) // links of tracing end with their last pin
+		}
+		errs = append(errs, at.Close())
 	}
 	return errors.Join(append(errs, os.RemoveAll(dir))...)
 }

@@ -38,7 +38,7 @@ func pins(t *testing.T) string {
 	}
 	dir := filepath.Join(root, "castellan")
 	t.Cleanup(func() {
-		if _, err := bpf.ReleaseNetwork(dir); err != nil {
+		if _, err := bpf.Release(dir); err != nil {
 			t.Error(err)
 		}
 		if err := unix.Unmount(root, 0); err != nil {
@@ -50,8 +50,9 @@ func pins(t *testing.T) string {
 
 // netGuard is one that runs until the test ends.
 type netGuard struct {
-	*bpf.NetGuard
+	*bpf.Guard
 	t    *testing.T
+	stop func() // nil but for those of execGuard
 	mu   sync.Mutex
 	told []event.Event
 }
@@ -62,7 +63,7 @@ func openNetGuard(t *testing.T, dir string) *netGuard {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &netGuard{NetGuard: g, t: t}
+	n := &netGuard{Guard: g, t: t}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() {
@@ -375,11 +376,11 @@ func TestNetGuardSurvives(t *testing.T) {
 	if held, err := next.Containers(); err != nil || held[id] != netGroup {
 		t.Errorf("by the next version these are held: %v, %v", held, err)
 	}
-	if n, err := bpf.HeldNetwork(dir); err != nil || n != 1 {
+	if n, err := bpf.Held(dir); err != nil || n != 1 {
 		t.Errorf("%d groups are held, %v", n, err)
 	}
-	if n, err := bpf.ReleaseNetwork(dir); err != nil || n == 0 {
-		t.Errorf("released %d, %v", n, err)
+	if n, err := bpf.Release(dir); err != nil || n.Network == 0 {
+		t.Errorf("released %+v, %v", n, err)
 	}
 	if !contained(t, cg, tcpTo("127.0.0.2", port)) {
 		t.Error("a released host still holds the network, though another has the programs open")
@@ -425,7 +426,7 @@ func BenchmarkNetGuardSet(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer g.Close()
-	defer bpf.ReleaseNetwork(dir)
+	defer bpf.Release(dir)
 	var n profile.NetworkRules
 	for i := range 1000 {
 		n.Destinations = append(n.Destinations, profile.Destination{
@@ -469,7 +470,7 @@ func BenchmarkNetGuardDecides(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer g.Close()
-	defer bpf.ReleaseNetwork(dir)
+	defer bpf.Release(dir)
 	b.Run("host", connect)
 	id := strings.Repeat("5e", 32)
 	v2, _ := hierarchies()

@@ -16,6 +16,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/profile"
 )
 
 // netPrograms are the programs that hold the network, loaded. But for read they are
@@ -36,6 +37,13 @@ func openNetPrograms(dir, generation string, log *slog.Logger) (*netPrograms, er
 	}
 	return g, nil
 }
+
+func (g *netPrograms) controls(answers map[profile.Control]profile.Answer) []profile.HeldControl {
+	return netControls(answers)
+}
+
+// end detaches everything and removes all pins.
+func (g *netPrograms) end() error { return endGenerations(g.dir) }
 
 // close lets go of the programs without ending them.
 func (g *netPrograms) close() error {
@@ -134,21 +142,7 @@ func decodeNetGuard(d *decoder, b []byte) (event.Event, error) {
 	return e, nil
 }
 
-// untold returns how many denials found nobody who listened since it was last asked.
-func (g *netPrograms) untold() (uint64, error) {
-	n, err := sum(g.maps[countersMap], countLost)
-	if err != nil || n == 0 {
-		return 0, err
-	}
-	cpus, err := ebpf.PossibleCPU()
-	if err != nil {
-		return 0, fmt.Errorf("count processors: %w", err)
-	}
-	if err := g.maps[countersMap].Put(countLost, make([]uint64, cpus)); err != nil {
-		return 0, fmt.Errorf("begin to count anew: %w", err)
-	}
-	return n, nil
-}
+func (g *netPrograms) untold() (uint64, error) { return untoldOf(g.maps[countersMap]) }
 
 func (g *netPrograms) groups() ([]asset.Group, error) {
 	var out []asset.Group

@@ -310,7 +310,7 @@ func (h *Handler) complete(ctx context.Context, requests []admission.Request) er
 				roles[r.ARN], ok = known, true
 			}
 			if ok {
-				r.Policies, r.Known = known.Policies, known.Known
+				r.Policies, r.Known, r.Bounded, r.Boundary = known.Policies, known.Known, known.Bounded, known.Boundary
 			}
 		}
 		for k := range t.Containers {

@@ -20,6 +20,7 @@ func grantStructs() []*Struct {
 		{Name: "Role", Doc: "An IAM role that a task gets.", Fields: []Field{
 			text("use", "task or execution", func(v *admission.Role) string { return v.Use }),
 			text("arn", "", func(v *admission.Role) string { return v.ARN }),
+			flag("bounded", "it has a permissions boundary; what that takes away is taken into account", func(v *admission.Role) bool { return v.Bounded }),
 			{Name: "statements", Type: "list(Statement)", Doc: "of all its policies; unknown unless all of them are known", get: func(o *Object) any {
 				list, u := roleStatements(o)
 				if u != nil {
@@ -38,7 +39,7 @@ func grantStructs() []*Struct {
 			words("principals", "who: *, aws:arn:…, service:ecs.amazonaws.com", func(v *T) []string { return v.Principals }),
 			words("condition_keys", "keys of its conditions, in lower case", func(v *T) []string { return v.Conditions }),
 			flag("conditional", "it has conditions", func(v *T) bool { return len(v.Conditions) > 0 }),
-			flag("every_action", "it is about all actions of all services", (*T).EveryAction),
+			flag("every_action", "it is about all actions of all services, or all but some", (*T).EveryAction),
 			flag("every_resource", "it is about any resource", (*T).EveryResource),
 			words("whole_services", "services of which it has all actions: s3 for s3:*", (*T).WholeServices),
 			flag("public", "anybody in the world may do it", (*T).Public),
@@ -54,12 +55,21 @@ func roleStatements(o *Object) ([]grant.Statement, *types.Unknown) {
 		return nil, u
 	}
 	list, err := documents(r.Policies)
+	var boundary []grant.Statement
+	if r.Bounded && len(r.Boundary) > 0 && err == nil {
+		boundary, err = documents([]json.RawMessage{r.Boundary})
+	}
+	if !r.Bounded || boundary != nil {
+		list = grant.Limit(list, r.Bounded, boundary)
+	}
 	m := Missing{What: "role.statements", Remedy: "let the door read the role's policies: it needs iam:GetRolePolicy and iam:GetPolicyVersion, or the template must have them"}
 	switch {
 	case err != nil:
 		m.State, m.Text = admission.Failed, fmt.Sprintf("a policy of the role %s can't be read: %v", r.ARN, err)
 	case !r.Known:
 		m.Text = "the policies of the role " + r.ARN + " are not known"
+	case r.Bounded && boundary == nil:
+		m.Text = "the permissions boundary of the role " + r.ARN + " is not known"
 	default:
 		return list, nil
 	}
@@ -71,7 +81,7 @@ func documents(all []json.RawMessage) ([]grant.Statement, error) {
 	if len(all) > maxPolicies {
 		return nil, fmt.Errorf("%d policies: at most %d are read", len(all), maxPolicies)
 	}
-	var out []grant.Statement
+	out := []grant.Statement{}
 	for _, b := range all {
 		list, err := grant.Parse(b)
 		if err != nil {
@@ -98,17 +108,23 @@ func repositoryStatements(o *Object) any {
 }
 
 // roleAllows says whether a role may do all of some actions. What is known of it
-// may be enough to say so; to say that it may not, all must be known.
+// may be enough to say so; to say that it may not, all its policies must be known. A
+// boundary that is not known may take away whatever they allow, and adds nothing.
 func roleAllows(o *Object, actions []string) ref.Val {
+	r := of[admission.Role](o)
 	list, unknown := roleStatements(o)
+	open := r.Bounded && len(r.Boundary) == 0
 	for _, a := range actions {
-		if grant.Allows(list, a) {
-			continue
-		}
-		if unknown != nil {
+		switch {
+		case grant.Allows(list, a):
+		case unknown == nil, r.Known && open:
+			return types.False
+		default:
 			return unknown
 		}
-		return types.False
+	}
+	if open && unknown != nil {
+		return unknown
 	}
 	return types.True
 }

@@ -7,8 +7,11 @@ import (
 
 // Covers says whether an action is among a statement's, whatever its effect. The
 // action may have wildcards of its own: "iam:*" is covered only by what covers
-// all of it.
-func (s *Statement) Covers(action string) bool {
+// all of it. Of an allowance what is taken back everywhere is not covered.
+func (s *Statement) Covers(action string) bool { return s.covers(action) && s.keeps(action) }
+
+// covers is Covers of the statement alone.
+func (s *Statement) covers(action string) bool {
 	if s.Actions != nil {
 		return slices.ContainsFunc(s.Actions, func(p string) bool { return matches(p, action) })
 	}
@@ -17,6 +20,22 @@ func (s *Statement) Covers(action string) bool {
 
 // EveryResource says that the statement is about any resource.
 func (s *Statement) EveryResource() bool {
+	if !s.everyResource() {
+		return false
+	}
+	if s.limits == nil || !s.Allow {
+		return true
+	}
+	for i := range s.limits.denials {
+		if d := &s.limits.denials[i]; d.NotResources != nil && !slices.ContainsFunc(s.Actions, func(a string) bool { return !d.covers(a) }) && s.Actions != nil {
+			return false // all is denied but on these
+		}
+	}
+	return !s.limits.bounded || slices.ContainsFunc(s.limits.bound, func(b Statement) bool { return b.Allow && b.everyResource() && shareActions(s, &b) })
+}
+
+// everyResource is EveryResource of the statement alone.
+func (s *Statement) everyResource() bool {
 	if s.NotResources != nil {
 		return true // all but some
 	}
@@ -33,8 +52,24 @@ var anything = [][2]string{
 	{"arn:aws-us-gov:q7:eu-west-9:000000000001:q7/q7", "arn:aws-us-gov:z8::999999999998:z8"},
 }
 
-// EveryAction says that the statement is about all actions of all services.
+// EveryAction says that the statement is about all actions of all services, or all
+// but some.
 func (s *Statement) EveryAction() bool {
+	if !s.everyAction() {
+		return false
+	}
+	if s.limits == nil || !s.Allow {
+		return true
+	}
+	for i := range s.limits.denials {
+		if d := &s.limits.denials[i]; d.everyAction() && d.overAll() {
+			return false
+		}
+	}
+	return !s.limits.bounded || slices.ContainsFunc(s.limits.bound, func(b Statement) bool { return b.Allow && b.everyAction() })
+}
+
+func (s *Statement) everyAction() bool {
 	return s.NotActions != nil || slices.ContainsFunc(s.Actions, func(a string) bool {
 		return a != "" && strings.Trim(a, "*?:") == "" && strings.Contains(a, "*")
 	})
@@ -45,7 +80,8 @@ func (s *Statement) EveryAction() bool {
 func (s *Statement) WholeServices() []string {
 	var out []string
 	for _, a := range s.Actions {
-		if service, what, ok := strings.Cut(strings.ToLower(a), ":"); ok && strings.Contains(what, "*") && strings.Trim(what, "*?") == "" {
+		service, what, ok := strings.Cut(strings.ToLower(a), ":")
+		if ok && strings.Contains(what, "*") && strings.Trim(what, "*?") == "" && s.keeps(service+":*") {
 			out = append(out, service)
 		}
 	}
@@ -67,27 +103,13 @@ func (s *Statement) Public() bool {
 	return s.NotPrincipal || slices.ContainsFunc(s.Principals, func(p string) bool { return p == "*" || p == "aws:*" || p == "aws:arn:aws:iam::*:root" })
 }
 
-// Allows says whether statements allow an action on some resource, and no other of
-// them takes it back for all.
-func Allows(all []Statement, action string) bool {
-	allowed := false
-	for i := range all {
-		s := &all[i]
-		switch {
-		case !s.Covers(action):
-		case s.Allow:
-			allowed = true
-		case len(s.Conditions) == 0 && s.EveryResource() && s.NotResources == nil:
-			return false
-		}
-	}
-	return allowed
-}
-
 // matches says whether a pattern of IAM, with * and ?, matches a text, in any
-// case. It takes time linear in the product of both, which are bounded.
-func matches(pattern, s string) bool {
-	p, t := strings.ToLower(pattern), strings.ToLower(s)
+// case.
+func matches(pattern, s string) bool { return fits(strings.ToLower(pattern), strings.ToLower(s)) }
+
+// fits is matches, where case counts. It takes time linear in the product of both,
+// which are bounded.
+func fits(p, t string) bool {
 	star, mark, i, j := -1, 0, 0, 0
 	for j < len(t) {
 		switch {

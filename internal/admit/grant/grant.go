@@ -1,10 +1,12 @@
 // Package grant reads IAM policy documents and says what they allow: of roles that
-// tasks get, and of repositories.
+// tasks get, and of repositories. It follows how IAM evaluates: what is denied is
+// not allowed whatever else is written, and a role with a permissions boundary may
+// do what both allow.
 //
-// It simulates no request: conditions are only seen to be there, and what one
-// document denies counts only against what this and the others given allow.
-// What it says is allowed may be less than IAM would allow, where there are
-// documents that nobody gave.
+// It simulates no request: an allowance with conditions may hold, and a denial with
+// conditions may not. What it says is allowed may be less than IAM would allow,
+// where there are documents that nobody gave, and is never less than IAM allows by
+// those that were given.
 package grant
 
 import (
@@ -39,6 +41,7 @@ type Statement struct {
 	NotPrincipal bool     // all principals but some
 	Conditions   []string // their keys, in lower case: "aws:sourcevpc"
 	narrow       []string // those of them that must be there and be something certain
+	limits       *limits  // what takes of it; nil: nothing is known to
 }
 
 // Parse reads a document: a policy as JSON, or a text that is one, as some

@@ -35,6 +35,94 @@ func TestAllows(t *testing.T) {
 	}
 }
 
+// TestLimit follows IAM's evaluation: a denial holds against every allowance, and of
+// a role with a boundary what both allow is left.
+func TestLimit(t *testing.T) {
+	const all = `{"Effect":"Allow","Action":"*","Resource":"*"}`
+	for _, tc := range []struct {
+		name, policy, boundary, action string
+		want                           bool
+	}{
+		{"boundary allows it", all, all, "iam:PassRole", true},
+		{"boundary allows something else", all, `{"Effect":"Allow","Action":"s3:*","Resource":"*"}`, "iam:PassRole", false},
+		{"boundary alone allows nothing", `{"Effect":"Allow","Action":"s3:*","Resource":"*"}`, all, "iam:PassRole", false},
+		{"boundary with nothing in it", all, `{"Effect":"Deny","Action":"s3:*","Resource":"*"}`, "iam:PassRole", false},
+		{"boundary denies it", all, all + `,{"Effect":"Deny","Action":"iam:*","Resource":"*"}`, "iam:PassRole", false},
+		{"boundary denies all but", all, all + `,{"Effect":"Deny","NotAction":"s3:*","Resource":"*"}`, "iam:PassRole", false},
+		{"boundary denies on a condition", all, all + `,{"Effect":"Deny","Action":"iam:*","Resource":"*","Condition":{"Bool":{"aws:SecureTransport":"false"}}}`, "iam:PassRole", true},
+		{"boundary for other resources", `{"Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::shop/*"}`, `{"Effect":"Allow","Action":"s3:*","Resource":"arn:aws:s3:::other/*"}`, "s3:GetObject", false},
+		{"boundary for some of the resources", `{"Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::sh*"}`, `{"Effect":"Allow","Action":"s3:*","Resource":"arn:aws:s3:::*op/x"}`, "s3:GetObject", true},
+		{"boundary by a variable", `{"Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::shop/*"}`, `{"Effect":"Allow","Action":"s3:*","Resource":"arn:aws:s3:::${aws:PrincipalTag/team}/*"}`, "s3:GetObject", true},
+		{"boundary for all but these", `{"Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::shop/*"}`, `{"Effect":"Allow","Action":"s3:*","NotResource":"arn:aws:s3:::shop*"}`, "s3:GetObject", false},
+		{"denied where it is allowed", `{"Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::shop/*"},{"Effect":"Deny","Action":"s3:*","Resource":"arn:aws:s3:::sh*"}`, "", "s3:GetObject", false},
+		{"denied in another case", `{"Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::shop/*"},{"Effect":"Deny","Action":"s3:*","Resource":"arn:aws:s3:::SH*"}`, "", "s3:GetObject", true},
+		{"denied in a part", `{"Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::*"},{"Effect":"Deny","Action":"s3:*","Resource":"arn:aws:s3:::shop/*"}`, "", "s3:GetObject", true},
+		{"denied everywhere else", `{"Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::shop/*"},{"Effect":"Deny","Action":"s3:*","NotResource":"arn:aws:s3:::other/*"}`, "", "s3:GetObject", false},
+		{"denied everywhere but here", `{"Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::shop/*"},{"Effect":"Deny","Action":"s3:*","NotResource":"arn:aws:s3:::shop/*"}`, "", "s3:GetObject", true},
+		{"all denied but some", all + `,{"Effect":"Deny","NotAction":["s3:*","iam:Get*"],"Resource":"*"}`, "", "iam:PassRole", false},
+		{"some of all denied but some", all + `,{"Effect":"Deny","NotAction":["s3:*","iam:Get*"],"Resource":"*"}`, "", "iam:GetRole", true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := grant.Allows(limited(t, tc.policy, tc.boundary), tc.action); got != tc.want {
+				t.Errorf("got %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+func limited(t *testing.T, policy, boundary string) []grant.Statement {
+	t.Helper()
+	read := func(statements string) []grant.Statement {
+		list, err := grant.Parse([]byte(`{"Statement":[` + statements + `]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	if boundary == "" {
+		return grant.Limit(read(policy), false, nil)
+	}
+	return grant.Limit(read(policy), true, read(boundary))
+}
+
+// TestStatementsWithinTheirLimits: what a statement is said to be about is what is
+// left of it.
+func TestStatementsWithinTheirLimits(t *testing.T) {
+	const all, some = `{"Effect":"Allow","Action":"*","Resource":"*"}`, `{"Effect":"Allow","Action":["s3:*","iam:*"],"Resource":"*"}`
+	for _, tc := range []struct {
+		name, policy, boundary string
+		actions, resources     bool
+		services               string
+	}{
+		{"nothing takes of it", all, "", true, true, ""},
+		{"a boundary with everything", all, all, true, true, ""},
+		{"a boundary with something", all, `{"Effect":"Allow","Action":"s3:*","Resource":"*"}`, false, true, ""},
+		{"a boundary for some resources", some, `{"Effect":"Allow","Action":"*","Resource":"arn:aws:s3:::shop/*"}`, false, false, "s3 iam"},
+		{"a boundary with a service", some, `{"Effect":"Allow","Action":"s3:*","Resource":"*"}`, false, true, "s3"},
+		{"all denied but some", all + `,{"Effect":"Deny","NotAction":"s3:*","Resource":"*"}`, "", false, true, ""},
+		{"a service denied", some + `,{"Effect":"Deny","Action":"iam:*","Resource":"*"}`, "", false, true, "s3"},
+		{"all resources denied but some", some + `,{"Effect":"Deny","Action":"*","NotResource":"arn:aws:s3:::shop/*"}`, "", false, false, "s3 iam"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := limited(t, tc.policy, tc.boundary)[0]
+			if s.EveryAction() != tc.actions || s.EveryResource() != tc.resources || strings.Join(s.WholeServices(), " ") != tc.services {
+				t.Errorf("every action %v, every resource %v, services %v", s.EveryAction(), s.EveryResource(), s.WholeServices())
+			}
+		})
+	}
+}
+
+// TestHostilePoliciesCostLittle: what is not looked at counts as allowed.
+func TestHostilePoliciesCostLittle(t *testing.T) {
+	long := strings.Repeat("*a", 1000)
+	list := `["` + strings.Repeat(long+`x","`, 100) + `z"]`
+	one := `{"Effect":"Allow","Action":"s3:*","Resource":` + list + `}`
+	other := `{"Effect":"Allow","Action":"s3:*","Resource":` + strings.ReplaceAll(list, "x", "y") + `}`
+	if !grant.Allows(limited(t, one, other), "s3:GetObject") {
+		t.Error("not allowed")
+	}
+}
+
 // TestOtherWaysToWriteAnything shows that no other wording of everything is taken
 // for something less, nor the reverse.
 func TestOtherWaysToWriteAnything(t *testing.T) {

@@ -119,6 +119,8 @@ type Document struct {
 	Clusters []Cluster
 	Roles    []Role
 	Builds   []Build
+	// Repositories are those for images.
+	Repositories []Repository
 }
 
 // Resource is what all nouns have: a name, as their document has it, and a place.
@@ -289,24 +291,46 @@ type Cluster struct {
 // Role is an IAM role that a task uses, or may use.
 type Role struct {
 	Resource
-	Key        string  // as the Ref of a value that is of it; empty where ForTasks says all
-	Ref        string  // the same, within its Module
-	Open       bool    // it has policies that the document doesn't tell
-	ForTasks   bool    // tasks may assume it
-	Managed    []Text  // ARNs of policies that are attached
-	Statements []Grant // of its own policies, and of those of the document that are attached
-	Trust      []Grant // who may assume it
+	Key        string    // as the Ref of a value that is of it; empty where ForTasks says all
+	Ref        string    // the same, within its Module
+	Open       bool      // it has policies that the document doesn't tell
+	ForTasks   bool      // tasks may assume it
+	Managed    []Text    // ARNs of policies that are attached
+	Statements []Grant   // of its own policies, and of those of the document that are attached
+	Denials    []Grant   // of the same
+	Trust      []Grant   // who may assume it
+	Boundary   *Boundary // what it may do at most; nil: it has none
 }
 
-// Grant is an Allow statement of a policy.
+// Boundary is the permissions boundary of a role.
+type Boundary struct {
+	Allows, Denials []Grant
+	Open            bool // the document doesn't tell all of it
+}
+
+// Grant is a statement of a policy that allows or denies something.
 type Grant struct {
-	Actions    Texts
-	NotActions Texts
-	Resources  Texts
-	Principals Texts
-	Conditions bool
-	Keys       []string // of its conditions, as far as they are known
-	At         Span
+	Actions      Texts
+	NotActions   Texts
+	Resources    Texts
+	NotResources Texts
+	Principals   Texts
+	Conditions   bool
+	Keys         []string // of its conditions, as far as they are known
+	At           Span
+}
+
+// Repository is one of ECR, for images.
+type Repository struct {
+	Resource
+	Called     Text
+	Mutability Text // MUTABLE, IMMUTABLE, or one of these with exclusions
+	ScanOnPush Bool
+	Encryption Text // AES256, KMS, KMS_DSSE
+	Key        Text // of KMS
+	// Policy is who may pull and push, as JSON; of what is unknown in it that is known
+	// which has ${…} for the rest.
+	Policy Text
 }
 
 // Build is how an image is, or was, built: a stage of a Dockerfile that is not

@@ -10,7 +10,7 @@ import (
 func isWanted(typ string) bool {
 	switch typ {
 	case "aws_ecs_task_definition", "aws_ecs_service", "aws_ecs_task_set", "aws_ecs_cluster", "aws_iam_role", "aws_iam_role_policy", "aws_iam_policy",
-		"aws_iam_role_policy_attachment", "aws_iam_policy_document", "aws_subnet":
+		"aws_iam_role_policy_attachment", "aws_iam_policy_document", "aws_subnet", "aws_ecr_repository", "aws_ecr_repository_policy":
 		return true
 	}
 	return false
@@ -43,6 +43,7 @@ func fromModule(resources []terraform.Resource, d *blueprint.Document) {
 			documents[r.Key] = documentOf(r.Body)
 		}
 	}
+	addRepositories(resources, documents, d)
 	a := newAttachments()
 	for _, r := range resources {
 		switch r.Type {
@@ -84,63 +85,133 @@ func refersTo(resources []terraform.Resource, key string) bool {
 }
 
 func (a *attachments) addTerraform(r terraform.Resource, documents map[string]*tree.Node) {
-	granted := func(n *tree.Node) []blueprint.Grant {
-		if n = terraform.Decoded(n); n.IsUnknown() {
-			n = documents[n.Ref]
-		}
-		return grantsOf(n)
-	}
-	policy := func(name string) []blueprint.Grant { return granted(r.Body.Get(name)) }
-	open := func(n *tree.Node) bool {
-		if n = terraform.Decoded(n); n.IsUnknown() && documents[n.Ref] != nil {
-			n = documents[n.Ref]
-		}
-		return openPolicy(n)
-	}
+	read := func(n *tree.Node) policy { return policyOf(written(n, documents)) }
 	switch r.Type {
 	case "aws_iam_role":
 		managed, inline := r.Body.Get("managed_policy_arns").AsTexts(), r.Body.Get("inline_policy")
-		role := blueprint.Role{Resource: blueprint.Resource{Name: r.Address, At: r.Body.At, Module: r.Module}, Key: r.Key, Ref: r.Key, Trust: policy("assume_role_policy"),
-			Managed: managed.V}
-		role.Open = managed.Is == blueprint.Unknown || inline.IsUnknown() || len(inline.Each()) > maxEntries
+		role := blueprint.Role{Resource: blueprint.Resource{Name: r.Address, At: r.Body.At, Module: r.Module}, Key: r.Key, Ref: r.Key,
+			Trust: read(r.Body.Get("assume_role_policy")).allows, Managed: managed.V}
+		own := policy{open: managed.Is == blueprint.Unknown || inline.IsUnknown() || len(inline.Each()) > maxEntries}
 		for _, p := range atMost(inline.Each(), maxEntries) {
-			role.Open = role.Open || open(p.Get("policy"))
-			role.Statements = append(role.Statements, granted(p.Get("policy"))...)
+			own = own.and(read(p.Get("policy")))
 		}
+		role.Statements, role.Denials, role.Open = own.allows, own.denials, own.open
+		a.bounds[r.Key] = r.Body.Get("permissions_boundary").AsText()
 		a.roles = append(a.roles, role)
 	case "aws_iam_role_policy":
 		to := r.Body.Get("role").AsText().Ref
-		a.attached[to] = append(a.attached[to], policy("policy")...)
-		a.openTo[to] = a.openTo[to] || open(r.Body.Get("policy"))
+		a.attached[to] = a.attached[to].and(read(r.Body.Get("policy")))
 	case "aws_iam_policy":
-		a.policies[r.Key] = policy("policy")
-		a.open[r.Key] = open(r.Body.Get("policy"))
+		a.policies[r.Key] = read(r.Body.Get("policy"))
 	case "aws_iam_role_policy_attachment":
 		to := r.Body.Get("role").AsText().Ref
 		a.managed[to] = append(a.managed[to], r.Body.Get("policy_arn").AsText())
 	}
 }
 
+// written is a policy as it is written where a value is: as a text, or by a
+// document that the value refers to.
+func written(n *tree.Node, documents map[string]*tree.Node) *tree.Node {
+	if n = terraform.Decoded(n); n.IsUnknown() && documents[n.Ref] != nil {
+		return documents[n.Ref]
+	}
+	return n
+}
+
+// addRepositories adds the repositories of a module, each with its policy.
+func addRepositories(resources []terraform.Resource, documents map[string]*tree.Node, d *blueprint.Document) {
+	at := map[string]int{}
+	for _, r := range resources {
+		if r.Type == "aws_ecr_repository" {
+			at[r.Key] = len(d.Repositories)
+			repository := repositoryOf(r.Address, r.Body)
+			repository.Module = r.Module
+			d.Repositories = append(d.Repositories, repository)
+		}
+	}
+	for _, r := range resources {
+		if r.Type != "aws_ecr_repository_policy" {
+			continue
+		}
+		if i, ok := at[r.Body.Get("repository").AsText().Ref]; ok {
+			d.Repositories[i].Policy = policyText(written(r.Body.Get("policy"), documents))
+		}
+	}
+}
+
 // documentOf brings aws_iam_policy_document into the form of a policy, in which
 // Allow must be said.
 func documentOf(body *tree.Node) *tree.Node {
-	out := &tree.Node{Kind: tree.Map, At: body.At}
+	// What other documents bring is not told.
+	out := &tree.Node{Kind: tree.Map, At: body.At, Open: body.Get("source_policy_documents", "override_policy_documents", "source_json", "override_json").There()}
 	list := &tree.Node{Kind: tree.List, At: body.At}
 	for _, s := range atMost(body.Get("statement").Each(), maxEntries) {
-		one := *s
-		one.Fields = append([]tree.Field{}, s.Fields...)
-		if one.Get("effect") == nil {
-			one.Fields = append(one.Fields, tree.Field{Key: "Effect", KeyAt: s.At, Value: tree.TextAt("Allow", s.At)})
+		if s.Kind != tree.Map {
+			list.Items = append(list.Items, s)
+			continue
 		}
-		if p := one.Field("principals"); p != nil {
-			all := &tree.Node{Kind: tree.List, At: p.Value.At}
-			for _, block := range atMost(p.Value.Each(), maxEntries) {
-				all.Items = append(all.Items, block.Get("identifiers").Each()...)
+		one := &tree.Node{Kind: tree.Map, At: s.At, Open: s.Open}
+		effect := s.Get("effect")
+		if effect == nil {
+			effect = tree.TextAt("Allow", s.At)
+		}
+		one.Set("Effect", effect)
+		for _, f := range []struct{ from, to string }{{"sid", "Sid"}, {"actions", "Action"}, {"not_actions", "NotAction"}, {"resources", "Resource"}, {"not_resources", "NotResource"}} {
+			if v := s.Get(f.from); v.There() {
+				one.Set(f.to, v)
 			}
-			p.Value = all
 		}
-		list.Items = append(list.Items, &one)
+		for _, f := range []struct{ from, to string }{{"principals", "Principal"}, {"not_principals", "NotPrincipal"}} {
+			if v := s.Get(f.from); v.There() {
+				one.Set(f.to, principalBlocks(v))
+			}
+		}
+		if v := s.Get("condition"); v.There() {
+			one.Set("Condition", conditionBlocks(v))
+		}
+		list.Items = append(list.Items, one)
 	}
 	out.Fields = []tree.Field{{Key: "Statement", KeyAt: body.At, Value: list}}
+	return out
+}
+
+// principalBlocks are principals by their kind: "*" is anybody of AWS.
+func principalBlocks(n *tree.Node) *tree.Node {
+	out := &tree.Node{Kind: tree.Map, At: n.At, Open: n.IsUnknown()}
+	for _, block := range atMost(n.Each(), maxEntries) {
+		kind := block.Get("type").AsText()
+		if !kind.Known() {
+			out.Open = true
+			continue
+		}
+		if kind.V == "*" {
+			kind.V = "AWS"
+		}
+		all := &tree.Node{Kind: tree.List, At: block.At}
+		if was := out.Exact(kind.V); was != nil {
+			all.Items = append(all.Items, was.Items...)
+		}
+		all.Items = append(all.Items, block.Get("identifiers").Each()...)
+		out.Set(kind.V, all)
+	}
+	return out
+}
+
+// conditionBlocks are conditions by their operators.
+func conditionBlocks(n *tree.Node) *tree.Node {
+	out := &tree.Node{Kind: tree.Map, At: n.At, Open: n.IsUnknown()}
+	for _, block := range atMost(n.Each(), maxEntries) {
+		test, variable := block.Get("test").AsText(), block.Get("variable").AsText()
+		if !test.Known() || !variable.Known() {
+			out.Open = true
+			continue
+		}
+		keys := out.Exact(test.V)
+		if keys == nil {
+			keys = &tree.Node{Kind: tree.Map, At: block.At}
+		}
+		keys.Set(variable.V, block.Get("values"))
+		out.Set(test.V, keys)
+	}
 	return out
 }

@@ -186,7 +186,7 @@ func (s *scan) lost(name string, err error) {
 
 // take checks what a document describes.
 func (s *scan) take(d *blueprint.Document, files ...string) {
-	n := len(d.Tasks) + len(d.Services) + len(d.Clusters) + len(d.Roles) + len(d.Builds)
+	n := len(d.Tasks) + len(d.Services) + len(d.Clusters) + len(d.Roles) + len(d.Builds) + len(d.Repositories)
 	for _, f := range files {
 		s.seen[f] = true
 	}
@@ -316,7 +316,7 @@ func (s *scan) describe(n *tree.Node, d *blueprint.Document) bool {
 // mayMatter looks quickly whether a document can be one of the kinds that are
 // known: most JSON and YAML in a repository is not.
 func mayMatter(b []byte) bool {
-	for _, mark := range []string{"ontainerDefinitions", "AWS::ECS::", "ecs-tasks.amazonaws.com", "services", "planned_values", "root_module"} {
+	for _, mark := range []string{"ontainerDefinitions", "AWS::ECS::", "AWS::ECR::Repository", "ecs-tasks.amazonaws.com", "services", "planned_values", "root_module"} {
 		if bytes.Contains(b, []byte(mark)) {
 			return true
 		}

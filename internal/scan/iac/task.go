@@ -242,19 +242,38 @@ func clusterOf(name string, n *tree.Node) blueprint.Cluster {
 }
 
 // grantsOf reads the statements of a policy that allow something.
-func grantsOf(policy *tree.Node) []blueprint.Grant {
+func grantsOf(policy *tree.Node) []blueprint.Grant { return statementsOf(policy, "Allow") }
+
+// statementsOf reads the statements of a policy of an effect.
+func statementsOf(policy *tree.Node, effect string) []blueprint.Grant {
 	var out []blueprint.Grant
 	for _, s := range atMost(policy.Get("Statement").Each(), maxEntries) {
-		if s.Kind != tree.Map || !blueprint.Is(s.Get("Effect").AsText(), "Allow") {
+		if s.Kind != tree.Map || !blueprint.Is(s.Get("Effect").AsText(), effect) {
 			continue
 		}
 		g := blueprint.Grant{Actions: s.Get("Action", "actions").AsTexts(), NotActions: s.Get("NotAction", "not_actions").AsTexts(),
-			Resources: s.Get("Resource", "resources").AsTexts(), Conditions: s.Get("Condition").There(), At: s.At}
+			Resources: s.Get("Resource", "resources").AsTexts(), NotResources: s.Get("NotResource", "not_resources").AsTexts(),
+			Conditions: s.Get("Condition").There(), At: s.At}
 		g.Principals = principalsOf(s.Get("Principal", "principals"))
 		g.Keys = conditionKeys(s.Get("Condition"))
 		out = append(out, g)
 	}
 	return out
+}
+
+// policy is what a document tells of a policy.
+type policy struct {
+	allows, denials []blueprint.Grant
+	open            bool // it doesn't tell all
+}
+
+func policyOf(n *tree.Node) policy {
+	return policy{grantsOf(n), statementsOf(n, "Deny"), openPolicy(n)}
+}
+
+// and is both.
+func (p policy) and(o policy) policy {
+	return policy{append(p.allows, o.allows...), append(p.denials, o.denials...), p.open || o.open}
 }
 
 // openPolicy says whether there is a policy of which the document doesn't tell all.

@@ -31,24 +31,15 @@ func fromCloudFormation(n *tree.Node, d *blueprint.Document) (whole bool) {
 		case "AWS::ECS::Cluster":
 			d.Clusters = append(d.Clusters, clusterOf(name, r.Properties))
 		case "AWS::IAM::Role":
-			managed, policies := r.Properties.Get("ManagedPolicyArns").AsTexts(), r.Properties.Get("Policies")
-			role := blueprint.Role{Resource: blueprint.Resource{Name: name, At: r.Properties.At}, Key: r.Name, Ref: r.Name,
-				Trust: grantsOf(r.Properties.Get("AssumeRolePolicyDocument")), Managed: managed.V}
-			role.Open = managed.Is == blueprint.Unknown || policies.IsUnknown() || len(policies.Each()) > maxEntries
-			for _, p := range atMost(policies.Each(), maxEntries) {
-				role.Open = role.Open || p.IsUnknown() || openPolicy(p.Get("PolicyDocument"))
-				role.Statements = append(role.Statements, grantsOf(p.Get("PolicyDocument"))...)
-			}
-			a.roles = append(a.roles, role)
+			a.addRole(name, r)
 		case "AWS::IAM::Policy", "AWS::IAM::ManagedPolicy", "AWS::IAM::RolePolicy":
-			grants := grantsOf(r.Properties.Get("PolicyDocument"))
-			a.policies[r.Name] = grants
-			open := openPolicy(r.Properties.Get("PolicyDocument"))
-			a.open[r.Name] = open
+			p := policyOf(r.Properties.Get("PolicyDocument"))
+			a.policies[r.Name] = p
 			for _, to := range atMost(append(r.Properties.Get("Roles").Each(), r.Properties.Get("RoleName").Each()...), maxEntries) {
-				a.attached[to.Ref] = append(a.attached[to.Ref], grants...)
-				a.openTo[to.Ref] = a.openTo[to.Ref] || open
+				a.attached[to.Ref] = a.attached[to.Ref].and(p)
 			}
+		case "AWS::ECR::Repository":
+			d.Repositories = append(d.Repositories, repositoryOf(name, r.Properties))
 		}
 	}
 	d.Roles = append(d.Roles, a.resolved()...)
@@ -58,7 +49,7 @@ func fromCloudFormation(n *tree.Node, d *blueprint.Document) (whole bool) {
 func isCloudFormation(typ string) bool {
 	switch typ {
 	case "AWS::ECS::TaskDefinition", "AWS::ECS::Service", "AWS::ECS::TaskSet", "AWS::ECS::Cluster", "AWS::IAM::Role", "AWS::IAM::Policy",
-		"AWS::IAM::ManagedPolicy", "AWS::IAM::RolePolicy", "AWS::EC2::Subnet":
+		"AWS::IAM::ManagedPolicy", "AWS::IAM::RolePolicy", "AWS::EC2::Subnet", "AWS::ECR::Repository":
 		return true
 	}
 	return false
@@ -68,15 +59,29 @@ func isCloudFormation(typ string) bool {
 // elsewhere in the document.
 type attachments struct {
 	roles    []blueprint.Role
-	policies map[string][]blueprint.Grant // by what refers to them
-	attached map[string][]blueprint.Grant // by what refers to the role
+	bounds   map[string]blueprint.Text // boundaries, by what refers to the role
+	policies map[string]policy         // by what refers to them
+	attached map[string]policy         // by what refers to the role
 	managed  map[string][]blueprint.Text
-	open     map[string]bool // policies of which the document doesn't tell all
-	openTo   map[string]bool // roles to which such are attached
 }
 
 func newAttachments() *attachments {
-	return &attachments{policies: map[string][]blueprint.Grant{}, attached: map[string][]blueprint.Grant{}, managed: map[string][]blueprint.Text{}, open: map[string]bool{}, openTo: map[string]bool{}}
+	return &attachments{bounds: map[string]blueprint.Text{}, policies: map[string]policy{}, attached: map[string]policy{}, managed: map[string][]blueprint.Text{}}
+}
+
+// addRole adds a role of a template.
+func (a *attachments) addRole(name string, r cloudformation.Resource) {
+	managed, policies := r.Properties.Get("ManagedPolicyArns").AsTexts(), r.Properties.Get("Policies")
+	role := blueprint.Role{Resource: blueprint.Resource{Name: name, At: r.Properties.At}, Key: r.Name, Ref: r.Name,
+		Trust: grantsOf(r.Properties.Get("AssumeRolePolicyDocument")), Managed: managed.V}
+	own := policy{open: managed.Is == blueprint.Unknown || policies.IsUnknown() || len(policies.Each()) > maxEntries}
+	for _, p := range atMost(policies.Each(), maxEntries) {
+		own = own.and(policyOf(p.Get("PolicyDocument")))
+		own.open = own.open || p.IsUnknown()
+	}
+	role.Statements, role.Denials, role.Open = own.allows, own.denials, own.open
+	a.bounds[r.Name] = r.Properties.Get("PermissionsBoundary").AsText()
+	a.roles = append(a.roles, role)
 }
 
 // resolved returns the roles with all that is attached.
@@ -84,19 +89,27 @@ func (a *attachments) resolved() []blueprint.Role {
 	for i := range a.roles {
 		r := &a.roles[i]
 		r.ForTasks = forTasks(r.Trust)
+		all := policy{r.Statements, r.Denials, r.Open}
 		if r.Key != "" {
-			r.Statements = append(r.Statements, a.attached[r.Key]...)
+			all = all.and(a.attached[r.Key])
 			r.Managed = append(r.Managed, a.managed[r.Key]...)
-			r.Open = r.Open || a.openTo[r.Key]
 		}
 		for _, m := range r.Managed {
-			if _, here := a.policies[m.Ref]; !here || a.open[m.Ref] {
-				r.Open = true
-			}
-			if m.Ref != "" {
-				r.Statements = append(r.Statements, a.policies[m.Ref]...)
-			}
+			all = all.and(a.named(m))
+		}
+		r.Statements, r.Denials, r.Open = all.allows, all.denials, all.open
+		if b := a.bounds[r.Key]; !b.Absent() {
+			p := a.named(b)
+			r.Boundary = &blueprint.Boundary{Allows: p.allows, Denials: p.denials, Open: p.open}
 		}
 	}
 	return a.roles
+}
+
+// named is the policy of an ARN. One that is not of this document is open.
+func (a *attachments) named(arn blueprint.Text) policy {
+	if p, here := a.policies[arn.Ref]; here && arn.Ref != "" {
+		return p
+	}
+	return policy{open: true}
 }

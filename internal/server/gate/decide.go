@@ -46,6 +46,7 @@ func (s *Service) Decide(ctx context.Context, who access.Identity, r admission.R
 	if err != nil {
 		return admission.Verdict{}, fmt.Errorf("decide on request %.80q: %w", r.ID, err)
 	}
+	s.want(who.Actor, known, now)
 	s.records.put(ctx, store.AdmissionVerdict{Received: now, Actor: who.Actor, Request: r, Verdict: v, Facts: packedOf(known)})
 	return v, nil
 }

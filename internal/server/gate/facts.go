@@ -13,6 +13,7 @@ import (
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/inventory"
+	"github.com/castellan-security/castellan/internal/scan"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/trust"
 )
@@ -85,7 +86,8 @@ type known struct {
 	facts      *admission.Facts // never changed, but replaced
 	packed     store.AdmissionFacts
 	agent      string // by whose word it is trusted or not
-	size       int    // as facts.size counts it; guarded by facts.mu
+	held       *held
+	size       int // as facts.size counts it; guarded by facts.mu
 
 	used atomic.Int64 // when it was last asked for
 }
@@ -131,9 +133,11 @@ func (f *facts) fit(n image, k *known, size int) {
 
 // gathered is what is known of an image, for one use: nothing of it changes.
 type gathered struct {
+	image  image
 	facts  *admission.Facts
 	packed store.AdmissionFacts
 	agent  string // by whose word it is trusted or not
+	held   *held  // where a registry holds it; nil: nowhere
 }
 
 // gather returns what is known of an image now.
@@ -149,7 +153,7 @@ func (s *Service) gather(ctx context.Context, n image) (gathered, error) {
 		}
 		k.generation, k.looked = generation, now
 	}
-	return gathered{k.facts, k.packed, k.agent}, nil
+	return gathered{n, k.facts, k.packed, k.agent, k.held}, nil
 }
 
 // renew gathers what is known of an image, unless all is as it was.
@@ -171,7 +175,7 @@ func (s *Service) renew(ctx context.Context, n image, k *known, now time.Time) e
 		return err
 	}
 	s.facts.fit(n, k, len(packed.JSON))
-	k.facts, k.packed, k.stamp, k.agent = &f, packed, stamp, src.trust.Agent
+	k.facts, k.packed, k.stamp, k.agent, k.held = &f, packed, stamp, src.trust.Agent, src.held
 	return nil
 }
 
@@ -186,11 +190,14 @@ type sources struct {
 	overdue bool // it holds no longer
 	newest  time.Time
 	sought  sought
+	// held is where a registry holds it, if what registries hold is verified.
+	held *held
+	ends bool // its distribution has come to its end
 }
 
 // stamp is another one when the facts may be.
 func (o *sources) stamp() string {
-	b := fmt.Appendf(nil, "%v %s %v %d", o.other, o.policy, o.newest.UnixNano(), o.sought)
+	b := fmt.Appendf(nil, "%v %s %v %d %v", o.other, o.policy, o.newest.UnixNano(), o.sought, o.ends)
 	for i := range o.images {
 		m := &o.images[i]
 		b = fmt.Appendf(b, "\n%s %s %d %d %s %s %q %s", m.ID, m.Scan.State, m.Scan.Done.UnixNano(), m.Scan.Matched.UnixNano(), m.Scan.Database, m.Owner, m.Scan.Error, m.OS.ID)
@@ -214,8 +221,12 @@ func (s *Service) sources(ctx context.Context, n image, now time.Time) (o source
 	if len(o.images) == 0 && len(o.entries) == 0 {
 		o.sought = s.seek(n, now)
 	}
+	if s.Want != nil {
+		o.held = heldBy(n, o.entries)
+	}
 	generation, newest := s.Advisories()
 	for i := range o.images {
+		o.ends = o.ends || scan.Unmaintained(o.images[i].OS, now) != nil
 		if o.images[i].Scan.Database == generation {
 			o.newest = newest
 		}

@@ -5,7 +5,9 @@
 //
 // What is known of an image is gathered once, and again when something of it may
 // have changed: its scan, what is accepted of it, the advisories, the verdict of
-// the trust policy. What is not known yet is asked for where that is possible.
+// the trust policy. What is not known yet is asked for where that is possible: of an
+// image of a registry that is watched its scan and its verification are begun, within
+// bounds.
 // Agents decide by themselves, for their engine does not wait: they fetch policy,
 // exceptions and facts (Brief), and report what they decided (Report).
 //
@@ -75,8 +77,8 @@ type Directions interface {
 	TellAdmission(w link.AdmissionWish)
 }
 
-// Options are what a Service needs. All but Changed, Advisories, Seeker, Directions
-// and Condition are required.
+// Options are what a Service needs. All but Changed, Advisories, Seeker, Want,
+// Directions and Condition are required.
 type Options struct {
 	Store Store
 	// Changed returns a channel that gets a value when something of any image has
@@ -85,6 +87,10 @@ type Options struct {
 	// Advisories tells the generation in force, and how far it reaches.
 	Advisories func() (generation string, newest time.Time)
 	Seeker     Seeker
+	// Want has an image that a registry holds verified by the trust policy soon, and
+	// reports whether it will be: false if too many wait. nil: what runs nowhere is
+	// not verified.
+	Want       func(registry, repository string, n store.TrustName) bool
 	Directions Directions
 	// Condition shows that a part is not well, or, with nil, that it is again.
 	Condition func(ctx context.Context, part string, err error)
@@ -99,6 +105,7 @@ type Service struct {
 	memo     memo
 	records  *records
 	seeks    seeks
+	wants    wants
 	meters   meters
 	replays  chan struct{} // one token: who holds it replays
 	exchange sync.Mutex    // makes a change of policy or exceptions and its audit one step
@@ -128,6 +135,7 @@ func New(o Options) *Service {
 	s := &Service{Options: o, records: newRecords(), replays: make(chan struct{}, 1)}
 	s.facts.init()
 	s.seeks.first, s.seeks.last = map[image]time.Time{}, map[string]time.Time{}
+	s.wants.last, s.wants.spent = map[image]time.Time{}, map[string]spent{}
 	s.meters.of = map[string]meter{}
 	return s
 }

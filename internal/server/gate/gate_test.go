@@ -70,6 +70,7 @@ type house struct {
 	now    time.Time
 	told   []link.AdmissionWish
 	sought []string
+	wanted []store.TrustName
 	wrong  chan error
 }
 
@@ -100,6 +101,17 @@ func (h *house) Seek(host, repository string) bool {
 	return host == "reg.example"
 }
 
+// want is Options.Want.
+func (h *house) want(registry, repository string, n store.TrustName) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if registry != "r" || repository != "shop" {
+		h.Errorf("%s is wanted of %s in %s", n.Repository, registry, repository)
+	}
+	h.wanted = append(h.wanted, n)
+	return true
+}
+
 func start(t testing.TB) *house {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
@@ -110,7 +122,7 @@ func start(t testing.TB) *house {
 	h := &house{TB: t, st: &failing{DB: st}, now: time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC), wrong: make(chan error, 100),
 		admin: access.Identity{Actor: "user:anna", Scopes: access.Administrator.Scopes()}}
 	h.s = gate.New(gate.Options{
-		Store: h.st, Seeker: h, Directions: h, Clock: h.clock, Log: log,
+		Store: h.st, Seeker: h, Want: h.want, Directions: h, Clock: h.clock, Log: log,
 		Advisories: func() (string, time.Time) { return "gen", h.now.AddDate(0, 0, -1) },
 		Condition: func(_ context.Context, _ string, err error) {
 			select {
@@ -315,8 +327,11 @@ func TestTrustIsToldAsItIsKnown(t *testing.T) {
 	}
 	_, err := h.st.PutTrustPolicy(t.Context(), store.TrustPolicy{Digest: "p", Text: "x"}, 0)
 	h.must(err)
-	if f := trust(); f.State != admission.Unknown || !strings.Contains(f.Why, "nobody has verified") {
+	if f := trust(); f.State != admission.Waiting || !strings.Contains(f.Why, "its registry is asked") {
 		t.Errorf("not seen: got %+v", f)
+	}
+	if f := h.facts("elsewhere.example/shop@" + digest("a")).Trust; f.State != admission.Unknown || !strings.Contains(f.Why, "nobody has verified") || f.Remedy == "" {
+		t.Errorf("of a registry that is not watched: got %+v", f)
 	}
 	h.must(h.st.NoteTrustImages(t.Context(), []store.TrustSeen{{Repository: "reg.example/shop", Digest: digest("a"), Running: 1}}, h.clock(), h.clock()))
 	if f := trust(); f.State != admission.Waiting {

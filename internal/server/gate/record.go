@@ -30,7 +30,7 @@ const (
 	storedFor = 500 * time.Millisecond
 	// waitsASecond and waitsAtOnce bound the answers that wait, and waitsBehind the
 	// verdicts that one waits for besides its own. A verdict that is stored with few
-	// others takes three times the work of one among hundreds: a server that is asked
+	// others takes five times the work of one among hundreds: a server that is asked
 	// for more answers first.
 	waitsASecond = 50
 	waitsAtOnce  = 50
@@ -92,10 +92,15 @@ func (r *records) put(ctx context.Context, v store.AdmissionVerdict) {
 }
 
 // putAll has verdicts stored that somebody else keeps until they are, and says
-// whether they are. Those that aren't will be, unless this process ends before.
+// whether they are. While the store takes nothing they don't wait here, too, each time
+// they are told; else those that aren't stored yet will be.
 func (r *records) putAll(ctx context.Context, vs []store.AdmissionVerdict) bool {
 	r.room(ctx)
 	r.mu.Lock()
+	if r.stuck {
+		r.mu.Unlock()
+		return false
+	}
 	mine := r.add(vs...)
 	r.mu.Unlock()
 	signal(r.wake)

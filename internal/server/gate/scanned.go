@@ -11,6 +11,7 @@ import (
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/inventory"
+	"github.com/castellan-security/castellan/internal/scan"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
@@ -25,9 +26,9 @@ const (
 
 // read gathers the facts of an image from what there is.
 func (s *Service) read(ctx context.Context, n image, o *sources, now time.Time) (admission.Facts, error) {
-	f := admission.Facts{Digest: cmp.Or(n.digest, n.id), At: now.UTC(), Scan: noScan(n, o), Trust: trustOf(n, o)}
+	f := admission.Facts{Digest: cmp.Or(n.digest, n.id), At: now.UTC(), Scan: noScan(n, o), Trust: s.trustOf(n, o)}
 	for i := range o.images {
-		one, err := s.readImage(ctx, &o.images[i], o)
+		one, err := s.readImage(ctx, &o.images[i], now)
 		if err != nil {
 			return f, err
 		}
@@ -73,7 +74,7 @@ func noScan(n image, o *sources) admission.Scan {
 }
 
 // readImage gathers what is known of one image.
-func (s *Service) readImage(ctx context.Context, m *store.Image, o *sources) (f admission.Facts, err error) {
+func (s *Service) readImage(ctx context.Context, m *store.Image, now time.Time) (f admission.Facts, err error) {
 	if m.Owner != "" {
 		f.Owners = []string{m.Owner}
 	}
@@ -83,6 +84,10 @@ func (s *Service) readImage(ctx context.Context, m *store.Image, o *sources) (f 
 	}
 	if generation, newest := s.Advisories(); m.Scan.Database == generation {
 		f.Scan.Database = newest.UTC()
+	}
+	if u := scan.Unmaintained(m.OS, now); u != nil {
+		end := u.Since.AddDate(0, 0, 1) // the day after its last
+		f.Scan.EndOfLife = &end
 	}
 	inv, err := s.Store.Inventory(ctx, m.ID)
 	if err != nil {
@@ -206,6 +211,9 @@ func merge(f, other *admission.Facts) {
 	if a.Distribution != b.Distribution {
 		a.Distribution = ""
 	}
+	if e := b.EndOfLife; e != nil && (a.EndOfLife == nil || e.Before(*a.EndOfLife)) {
+		a.EndOfLife = e
+	}
 	a.Vulnerabilities = union(a.Vulnerabilities, b.Vulnerabilities, func(v admission.Vulnerability) string {
 		return fmt.Sprintf("%s\x00%s\x00%s\x00%v\x00%v", v.ID, v.Package, v.Version, v.Severity, v.Accepted)
 	})
@@ -275,15 +283,22 @@ func (s *Service) findTrust(ctx context.Context, n image, o *sources, now time.T
 const verifyLate = 10 * time.Minute
 
 // trustOf says what the trust policy says of an image.
-func trustOf(n image, o *sources) admission.Trust {
+func (s *Service) trustOf(n image, o *sources) admission.Trust {
 	t := &o.trust
 	switch {
 	case o.policy == "":
 		return admission.Trust{Why: "the fleet has no trust policy", Remedy: "an administrator writes one: castellan trust policy set FILE"}
 	case n.digest == "" || n.repository == "":
 		return admission.Trust{Why: "it is not known which image is meant", Remedy: "name the image by repository and digest"}
+	case !o.vouched && o.held != nil:
+		return admission.Trust{State: admission.Waiting, Why: "registry " + o.held.registry + " holds it, and it is about to be verified"}
+	case !o.vouched && o.sought == seeking && s.Want != nil:
+		return admission.Trust{State: admission.Waiting, Why: "its registry is asked for it, to verify it"}
 	case !o.vouched:
-		return admission.Trust{Why: "nobody has verified it: no workload of it has run", Remedy: "verify it where it is built: castellan trust verify"}
+		return admission.Trust{
+			Why:    "nobody has verified it: no workload of it has run, and no registry that is watched holds it",
+			Remedy: "verify it where it is built (castellan trust verify), or have its registry watched (castellan registries add)",
+		}
 	case t.State == store.TrustWaiting, t.Policy != o.policy && t.State != store.TrustLocal:
 		return admission.Trust{State: admission.Waiting, Why: "it is about to be verified"}
 	case t.State == store.TrustLocal:

@@ -96,6 +96,7 @@ type Options struct {
 type Service struct {
 	Options
 	wake   chan struct{} // one token when there is something to do
+	own    chan struct{} // the same, for what registries hold
 	trying chan struct{} // one token while a policy is tried
 
 	// changes makes a change of the policy and its audit one step.
@@ -104,6 +105,9 @@ type Service struct {
 	mu     sync.Mutex
 	leases map[string]lease // by agent
 	held   []watched        // what registries hold
+	wanted map[store.TrustName]wanted
+	unseen bool // some of what is wanted was not noted yet
+	behind bool // some of it is of a registry that was not listed yet
 }
 
 // lease is an image that an agent is at.
@@ -128,12 +132,14 @@ func New(o Options) *Service {
 	if o.Every <= 0 {
 		o.Every = lookEvery
 	}
-	return &Service{Options: o, wake: make(chan struct{}, 1), trying: make(chan struct{}, 1), leases: map[string]lease{}}
+	return &Service{Options: o, wake: make(chan struct{}, 1), own: make(chan struct{}, 1), wanted: map[store.TrustName]wanted{}, trying: make(chan struct{}, 1), leases: map[string]lease{}}
 }
 
-func (s *Service) nudge() {
+func (s *Service) nudge() { nudge(s.wake) }
+
+func nudge(wake chan<- struct{}) {
 	select {
-	case s.wake <- struct{}{}:
+	case wake <- struct{}{}:
 	default: // it will look anyway
 	}
 }
@@ -179,11 +185,15 @@ func (s *Service) loop(ctx context.Context) {
 // turn does one round of what there is to do.
 func (s *Service) turn(ctx context.Context, r *round) error {
 	now := s.Clock()
-	if now.Sub(r.noted) >= min(noteEvery, s.Every*6) {
+	wanted := s.takeUnseen()
+	if wanted || now.Sub(r.noted) >= min(noteEvery, s.Every*6) {
 		if err := s.note(ctx, r, now); err != nil {
 			return err
 		}
 		r.noted = now
+	}
+	if wanted {
+		nudge(s.own)
 	}
 	if err := s.endOverdue(ctx, now); err != nil {
 		return err

@@ -18,6 +18,8 @@ const (
 	Server = "server"
 	// listEvery is how often is looked what registries hold.
 	listEvery = 5 * time.Minute
+	// listAgain is how soon at most that is looked for again because somebody waits.
+	listAgain = 5 * time.Second
 	// maxWatched bounds the images of one registry that are verified, the newest, and
 	// maxWatchedAll those of all: each costs its registry some five requests a day.
 	maxWatched    = 5_000
@@ -91,7 +93,7 @@ func (s *Service) verifyWatched(ctx context.Context) {
 	for ctx.Err() == nil {
 		n := 0
 		var err error
-		if now := s.Clock(); now.Sub(listed) >= min(listEvery, s.Every*6) {
+		if now := s.Clock(); now.Sub(listed) >= min(listEvery, s.Every*6) || s.isBehind() && now.Sub(listed) >= min(listAgain, s.Every/2) {
 			if err = s.list(ctx); err == nil {
 				listed = now
 			}
@@ -108,6 +110,7 @@ func (s *Service) verifyWatched(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
+		case <-s.own:
 		case <-tick.C:
 		}
 	}
@@ -131,7 +134,11 @@ func (s *Service) list(ctx context.Context) error {
 		all = append(all, w)
 	}
 	s.mu.Lock()
-	s.held = all
+	s.held, s.behind = all, false
+	if s.addWanted(s.Clock()); s.unseen {
+		nudge(s.wake)
+	}
+	s.behind = false // what is wanted of a registry that there is not is none of ours
 	s.mu.Unlock()
 	return nil
 }
@@ -207,7 +214,7 @@ func (s *Service) verifyRegistry(ctx context.Context, w *watched, offs offs) (n 
 			inside[at] = p
 		}
 	}
-	due, err := s.Store.DueTrustWatched(ctx, s.Clock(), free, turnOf)
+	due, err := s.due(ctx, free)
 	if err != nil || len(due) == 0 {
 		return 0, err
 	}
@@ -229,6 +236,7 @@ func (s *Service) verifyRegistry(ctx context.Context, w *watched, offs offs) (n 
 		case err != nil || ctx.Err() != nil:
 			return n, err
 		case refused == nil:
+			s.unwant(due[i].TrustName)
 			delete(offs, whole)
 			delete(offs, at)
 			n++
@@ -240,6 +248,18 @@ func (s *Service) verifyRegistry(ctx context.Context, w *watched, offs offs) (n 
 		}
 	}
 	return n, nil
+}
+
+// due returns what is due of a registry's images: what somebody waits for, or else
+// what is due the longest.
+func (s *Service) due(ctx context.Context, all []store.TrustName) ([]store.TrustDue, error) {
+	if first := s.amongWanted(all); len(first) > 0 {
+		due, err := s.Store.DueTrustWatched(ctx, s.Clock(), first, turnOf)
+		if err != nil || len(due) > 0 {
+			return due, err
+		}
+	}
+	return s.Store.DueTrustWatched(ctx, s.Clock(), all, turnOf)
 }
 
 // verifyOwn verifies one image and keeps the verdict. Refused is why the registry

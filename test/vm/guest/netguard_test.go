@@ -45,7 +45,7 @@ func TestNetworkIsHeld(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() {
-				if _, err := bpf.ReleaseNetwork(dir); err != nil {
+				if _, err := bpf.Release(dir); err != nil {
 					t.Error(err)
 				}
 			})

@@ -266,10 +266,10 @@ func (n *Node) AsTexts() blueprint.Texts {
 		return blueprint.Texts{}
 	}
 	list := blueprint.Texts{At: n.At, Ref: n.Ref, Attr: n.Attr}
-	if n.Kind == Unknown || n.Kind == Map {
+	if n.Kind == Unknown && n.Text == "" || n.Kind == Map {
 		list.Is = blueprint.Unknown
 		return list
-	}
+	} // of what something is known it is known to be a text
 	list.Is = blueprint.Known
 	for _, item := range n.Each() {
 		if t := item.AsText(); !t.Absent() {

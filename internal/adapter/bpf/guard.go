@@ -1,0 +1,323 @@
+package bpf
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/profile"
+)
+
+// DefaultPins is where what enforces is pinned, on the host's BPF file system.
+const DefaultPins = "/sys/fs/bpf/castellan"
+
+// programs are what enforces one kind of control, loaded. But for read they are for
+// one goroutine at a time.
+type programs interface {
+	set(r profile.Rules) error // as a whole; on an error the former ones hold
+	remove(name asset.Group) error
+	groups() ([]asset.Group, error) // in order
+	hold(container string, name asset.Group) error
+	forget(container string) error
+	containers() (map[string]asset.Group, error)
+	settle() error           // ends other generations
+	untold() (uint64, error) // denials that nobody listened to since it was last asked
+	read(ctx context.Context, emit func([]event.Event)) error
+	end() error   // lets go of everything and removes all pins
+	close() error // lets go of the programs without ending them
+	controls(answers map[profile.Control]profile.Answer) []profile.HeldControl
+}
+
+// Guard holds containers to some controls of their groups' profiles, by programs in
+// the kernel. They and their maps are pinned: they go on when this program ends, and
+// a later one takes them up. While nothing is to be held nothing is loaded, and
+// nothing is paid for. It is safe for concurrent use.
+type Guard struct {
+	what string // it holds, for errors
+	log  *slog.Logger
+	dir  string // of pins
+	open func() (programs, error)
+	// wants says that rules have something for these programs.
+	wants func(*profile.Rules) bool
+	// unloaded says how controls are held while nothing is loaded.
+	unloaded func(answers map[profile.Control]profile.Answer) []profile.HeldControl
+
+	mu     sync.Mutex
+	live   programs      // nil while nothing is held
+	news   chan struct{} // closed and replaced when live is another
+	closed bool
+}
+
+// begin takes up the programs of a former start, if there are any below kind.
+func (g *Guard) begin(kind string) (*Guard, error) {
+	g.news = make(chan struct{})
+	former, err := generations(kind)
+	if err != nil {
+		return nil, fmt.Errorf("list what holds %s: %w", g.what, err)
+	}
+	if len(former) == 0 {
+		return g, nil
+	}
+	if err := g.load(); err != nil {
+		return nil, err
+	}
+	n, err := g.live.untold()
+	if err != nil {
+		return nil, errors.Join(err, g.Close())
+	}
+	if n > 0 {
+		g.log.Warn("while nobody listened containers were held, and not all of what was refused is told", "untold", n)
+	}
+	return g, nil
+}
+
+// load loads the programs, if they are not; g.mu is held, or nobody knows g yet.
+func (g *Guard) load() error {
+	if g.live != nil {
+		return nil
+	}
+	if err := mountPins(g.dir); err != nil {
+		return err
+	}
+	p, err := g.open()
+	if err != nil {
+		reason, remedy := explain(err)
+		return fault.New(fault.Unsupported, "hold %s: %s", g.what, reason).With(remedy)
+	}
+	g.become(p)
+	return nil
+}
+
+// become makes p what holds; nil for nothing. g.mu is held.
+func (g *Guard) become(p programs) {
+	g.live = p
+	close(g.news)
+	g.news = make(chan struct{})
+}
+
+// Set makes r the rules of its group, as a whole; on an error the former ones hold.
+func (g *Guard) Set(r profile.Rules) error {
+	if err := r.Check(); err != nil {
+		return fault.New(fault.Invalid, "%w", err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.wants(&r) {
+		return g.remove(r.Group)
+	}
+	if g.closed {
+		return fault.New(fault.Unavailable, "hold %s: closed", g.what)
+	}
+	if err := g.load(); err != nil {
+		return err
+	}
+	return g.live.set(r)
+}
+
+// Remove lets go of a group and of its containers.
+func (g *Guard) Remove(name asset.Group) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.remove(name)
+}
+
+// remove ends the programs with the last group; g.mu is held.
+func (g *Guard) remove(name asset.Group) error {
+	if g.live == nil {
+		return nil
+	}
+	if err := g.live.remove(name); err != nil {
+		return err
+	}
+	left, err := g.live.groups()
+	if err != nil || len(left) > 0 {
+		return err
+	}
+	p := g.live
+	g.become(nil)
+	return errors.Join(p.end(), p.close())
+}
+
+// Hold ties a container, which need not exist yet, to a group; to one that has
+// nothing for these programs it does nothing.
+func (g *Guard) Hold(container string, name asset.Group) error {
+	if !asset.IsContainerID(container) {
+		return fault.New(fault.Invalid, "%q is no container id", container)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.live == nil {
+		return nil
+	}
+	return g.live.hold(container, name)
+}
+
+// Forget lets go of a container.
+func (g *Guard) Forget(container string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.live == nil || !asset.IsContainerID(container) {
+		return nil
+	}
+	return g.live.forget(container)
+}
+
+// Groups are those that are held, from before this program too, in order.
+func (g *Guard) Groups() ([]asset.Group, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.live == nil {
+		return nil, nil
+	}
+	return g.live.groups()
+}
+
+// Containers are those that are held, with their groups.
+func (g *Guard) Containers() (map[string]asset.Group, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.live == nil {
+		return nil, nil
+	}
+	return g.live.containers()
+}
+
+// Controls says how these programs' controls are held for rules with such answers.
+func (g *Guard) Controls(answers map[profile.Control]profile.Answer) []profile.HeldControl {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.live == nil {
+		return g.unloaded(answers)
+	}
+	return g.live.controls(answers)
+}
+
+// Settle ends what other versions of this program hold: all rules have been set by
+// now.
+func (g *Guard) Settle() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.live == nil {
+		return nil
+	}
+	return g.live.settle()
+}
+
+// Close lets go of the programs without ending them.
+func (g *Guard) Close() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
+	if g.live == nil {
+		return nil
+	}
+	p := g.live
+	g.become(nil)
+	return p.close()
+}
+
+// Run hands over what lay outside until ctx ends, and then returns ctx's error. What
+// is alike is told once in ten seconds, with how often it was. Call it once.
+func (g *Guard) Run(ctx context.Context, emit func([]event.Event)) error {
+	for ctx.Err() == nil {
+		g.mu.Lock()
+		p, news := g.live, g.news
+		g.mu.Unlock()
+		if p == nil {
+			select {
+			case <-ctx.Done():
+			case <-news:
+			}
+			continue
+		}
+		if err := p.read(ctx, emit); err != nil && ctx.Err() == nil && !fault.Is(err, fault.Unavailable) {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// untoldOf returns how many denials found nobody who listened since it was last asked.
+func untoldOf(counters *ebpf.Map) (uint64, error) {
+	n, err := sum(counters, countLost)
+	if err != nil || n == 0 {
+		return 0, err
+	}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return 0, fmt.Errorf("count processors: %w", err)
+	}
+	if err := counters.Put(countLost, make([]uint64, cpus)); err != nil {
+		return 0, fmt.Errorf("begin to count anew: %w", err)
+	}
+	return n, nil
+}
+
+// Held counts the groups that something is pinned for in a folder, by whichever
+// version of this program; network and programs count apart.
+func Held(dir string) (groups int, err error) {
+	for _, kind := range []struct{ dir, names string }{{networkPins(dir), "net_rules"}, {execPins(dir), "tables"}} {
+		all, err := generations(kind.dir)
+		if err != nil {
+			return 0, fmt.Errorf("list what is held: %w", err)
+		}
+		for _, g := range all {
+			n, err := countPinned(filepath.Join(g, kind.names))
+			if err != nil {
+				return 0, err
+			}
+			groups += n
+		}
+	}
+	return groups, nil
+}
+
+// countPinned counts the entries of a pinned map.
+func countPinned(pin string) (n int, err error) {
+	m, err := ebpf.LoadPinnedMap(pin, nil)
+	if err != nil {
+		return 0, fmt.Errorf("open what is held: %w", err)
+	}
+	key := make([]byte, m.KeySize())
+	for err = m.NextKey(nil, &key); err == nil; err = m.NextKey(bytes.Clone(key), &key) {
+		if value := make([]byte, m.ValueSize()); m.Lookup(key, &value) == nil {
+			n++
+		}
+	}
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		err = nil
+	}
+	return n, errors.Join(err, m.Close())
+}
+
+// Release lets go of every container that something is pinned for in a folder, at
+// once, whoever holds it; it returns how many programs of the network were ended and
+// how many containers' programs are free. It needs no agent, and one that runs holds
+// nothing after it.
+func Release(dir string) (Released, error) {
+	var r Released
+	all, err := generations(networkPins(dir))
+	errs := []error{err}
+	for _, g := range all {
+		links, err := filepath.Glob(filepath.Join(g, linkPrefix+"*"))
+		r.Network += len(links)
+		errs = append(errs, err, endGeneration(g))
+	}
+	r.Containers, err = releaseExec(dir)
+	return r, errors.Join(append(errs, err)...)
+}
+
+// Released is what was let go.
+type Released struct {
+	Network    int // programs at the root of the cgroups that were ended
+	Containers int // that were held to what runs in them
+}

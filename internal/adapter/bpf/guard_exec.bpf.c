@@ -1,0 +1,415 @@
+//go:build ignore
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What runs in held containers, and what is mapped as code.
+ *
+ * On the rung of BPF LSM an exec is refused at bprm_check_security (include/linux/
+ * lsm_hook_defs.h), which is called for a script and again for its interpreter;
+ * code at mmap_file and file_mprotect. On the rung of signals a process is killed
+ * at sched_process_exec, before the first instruction of the program, and at
+ * sys_exit of what made a file code, before it returns to the process.
+ *
+ * The programs of marks (fork, cgroups, exec) are of both rungs: they tell a
+ * runtime that sets up a container from what runs in it, and note its root.
+ */
+#include "guard.bpf.h"
+#include "syscall.bpf.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+const enum control *unused_control __attribute__((unused));
+const enum answer *unused_answer __attribute__((unused));
+const enum reaction *unused_reaction __attribute__((unused));
+const enum deed *unused_deed __attribute__((unused));
+const enum denial_flag *unused_denial_flag __attribute__((unused));
+const enum edge_kind *unused_edge_kind __attribute__((unused));
+const enum edge_flag *unused_edge_flag __attribute__((unused));
+const enum meta_flag *unused_meta_flag __attribute__((unused));
+const enum path_list *unused_path_list __attribute__((unused));
+const struct denial *unused_denial __attribute__((unused));
+const struct slot *unused_slot __attribute__((unused));
+const struct edge_key *unused_edge_key __attribute__((unused));
+const struct edge *unused_edge __attribute__((unused));
+const struct hold *unused_hold __attribute__((unused));
+const struct held_id *unused_held_id __attribute__((unused));
+const struct guard_setting *unused_guard_setting __attribute__((unused));
+
+#define PROT_WRITE 2
+#define PROT_EXEC 4
+#define MAP_ANONYMOUS 0x20
+#define SIGKILL 9
+
+/* may_run tells whether a file, whose path was walked in the slot, may run or be
+ * mapped. A script and what is mapped need no list of their own: that it came with
+ * the image is enough. */
+static __always_inline bool may_run(u32 which, struct hold *h, struct edge *meta, enum origin from,
+				    u32 deed)
+{
+	u32 group = h->group;
+
+	if (from == ORIGIN_MEMORY)
+		return meta->META_FLAGS & META_MEMFD;
+	if (from == ORIGIN_IMAGE && (deed != DEED_EXEC || is_listed_path(which, group, LIST_PROGRAMS)))
+		return true;
+	return is_listed_path(which, group, LIST_WRITTEN);
+}
+
+/* judge_path writes the path of a file into a slot and tells whether it may run
+ * or be mapped; if not, it is told. */
+static __always_inline u32 judge_path(u32 which, struct hold *h, struct edge *meta, struct file *file,
+				      u32 deed, u32 reaction)
+{
+	struct slot *s = get_slot(which);
+	struct path path;
+	enum origin from;
+	int n;
+
+	if (!s)
+		return ANSWER_DENY;
+	path_of(file, &path);
+	from = origin_for(h, path.dentry);
+	/* Code of the image is mapped by every program: nothing else is asked. */
+	if (from == ORIGIN_IMAGE && deed != DEED_EXEC)
+		return ANSWER_OFF;
+	begin_denial(s);
+	n = walk(which, (u64)path.mnt, (u64)path.dentry, 0);
+	if ((n >= 0 || from == ORIGIN_MEMORY) && may_run(which, h, meta, from, deed))
+		return ANSWER_OFF;
+	if (n == WALK_CUT)
+		s->record.head.flags |= DENIAL_CUT;
+	if (n == WALK_OUTSIDE)
+		s->record.head.flags |= DENIAL_OUTSIDE;
+	s->record.path_len = s->cursor & NAMES_MASK;
+	s->record.origin = from;
+	describe(s, path.dentry);
+	return answer_of(meta, CONTROL_EXEC);
+}
+
+/* Of the detail of a mapping: it is an exec that maps, for what is executed. */
+#define IN_EXEC (1u << 31)
+
+/* judge_file tells what is to be done about a file that runs or is mapped as
+ * code: an enum answer. What lies outside the rules is told with the reaction,
+ * or as audited. */
+__attribute__((noinline)) int judge_file(u64 file, u32 deed, u32 detail, u32 reaction)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct task_struct *leader = current_leader();
+	struct container *c = find_container(leader);
+	struct hold *h = hold_of(c);
+	struct edge *meta;
+	u32 which, answer;
+	struct slot *s;
+
+	if (!h)
+		return ANSWER_OFF;
+	meta = get_meta(h->group);
+	if (!meta || answer_of(meta, CONTROL_EXEC) == ANSWER_OFF)
+		return ANSWER_OFF;
+	/* The runtime's own files, and what its program maps until it executes one of
+	 * the container's. */
+	if (is_runtime(leader) && ((deed == DEED_MAP && !(detail & IN_EXEC)) || runs_outside(task)))
+		return ANSWER_OFF;
+	settle_hold(h, c, task);
+	which = claim_slot();
+	s = get_slot(which);
+	if (!s)
+		return ANSWER_DENY;
+	answer = judge_path(which, h, meta, (void *)file, deed, reaction);
+	if (answer != ANSWER_OFF) {
+		s->record.detail = detail & ~IN_EXEC;
+		tell_denial(which, deed, answer == ANSWER_DENY ? reaction : REACTION_AUDITED);
+	}
+	free_slot(which);
+	return answer;
+}
+
+/* judge_heap tells what is to be done about memory that becomes code although it
+ * is or was writable. */
+__attribute__((noinline)) int judge_heap(u32 protection, u32 reaction)
+{
+	struct task_struct *leader = current_leader();
+	struct container *c = find_container(leader);
+	struct hold *h = hold_of(c);
+	struct edge *meta;
+	u32 which, answer;
+	struct slot *s;
+
+	if (!h)
+		return ANSWER_OFF;
+	meta = get_meta(h->group);
+	if (!meta || meta->META_FLAGS & META_CODE_HEAP)
+		return ANSWER_OFF;
+	answer = answer_of(meta, CONTROL_EXEC);
+	if (answer == ANSWER_OFF || is_runtime(leader))
+		return ANSWER_OFF;
+	which = claim_slot();
+	s = get_slot(which);
+	if (!s)
+		return ANSWER_DENY;
+	begin_denial(s);
+	s->record.detail = protection;
+	tell_denial(which, DEED_PROTECT, answer == ANSWER_DENY ? reaction : REACTION_AUDITED);
+	free_slot(which);
+	return answer;
+}
+
+/* -- Who is who ------------------------------------------------------------- */
+
+/* Run once at the start and whenever a container is held that may run already:
+ * its root is that of its oldest process. */
+SEC("iter/task")
+int settle_holds(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct container *c;
+	struct hold *h;
+
+	if (!task || task->pid != task->tgid || !task->mm)
+		return 0;
+	get_host(task);
+	c = find_container(task);
+	h = hold_of(c);
+	if (!h || is_runtime(task) || runs_outside(task))
+		return 0;
+	settle_hold(h, c, task);
+	note_member(task);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
+{
+	struct task_struct *leader;
+
+	if (child->pid != child->tgid || child->flags & PF_KTHREAD)
+		return 0; /* a thread */
+	inherit_setup(parent, child);
+	leader = BPF_CORE_READ(parent, group_leader);
+	if (is_member(leader))
+		note_member(child);
+	return 0;
+}
+
+/* Called after the task has moved: see setup.bpf.h. */
+SEC("tp_btf/cgroup_attach_task")
+int BPF_PROG(on_attach, struct cgroup *to, const char *path, struct task_struct *task)
+{
+	struct task_struct *leader = task->group_leader;
+
+	if (is_member(leader) || find_container(current_leader()) || !find_container(task))
+		return 0;
+	mark_setup(leader);
+	return 0;
+}
+
+/* note_exec is for a task that executes a file: it is of its container from then
+ * on, unless it is still the runtime. */
+static __always_inline void note_exec(struct task_struct *task)
+{
+	bool runtime = is_runtime(task);
+	struct container *c;
+
+	if (runtime && runs_outside(task))
+		return;
+	c = find_container(task);
+	if (!c)
+		return;
+	if (runtime)
+		end_setup(task);
+	if (hold_of(c))
+		note_member(task);
+}
+
+/* -- By signals ------------------------------------------------------------- */
+
+/* bpf_find_vma is newer (5.17) than what else is asked for: the loader takes the
+ * programs that use it where the kernel has it, and those called …_plain elsewhere. */
+struct area {
+	u64 file;
+	u64 changed; /* some of it was written by the process, or it has no file */
+};
+
+static long look_at_area(struct task_struct *task, struct vm_area_struct *vma, struct area *area)
+{
+	/* Read by a helper, so that it is a number for the verifier: a function takes
+	 * no other. */
+	area->file = (u64)BPF_CORE_READ(vma, vm_file);
+	area->changed = !area->file || BPF_CORE_READ(vma, anon_vma);
+	return 0;
+}
+
+static __always_inline u64 first_instruction(struct task_struct *task)
+{
+	struct pt_regs___guard *regs = (void *)bpf_task_pt_regs(task);
+
+	return BPF_CORE_READ(regs, INSTRUCTION);
+}
+
+/* The new program is in place and has not run an instruction. Of a script, the
+ * file is its interpreter. What runs first is the dynamic linker, which was mapped
+ * by the exec itself. */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(signal_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+{
+	u64 file = (u64)BPF_CORE_READ(bprm, file);
+	struct area area = {};
+	u32 answer;
+
+	answer = judge_file(file, DEED_EXEC, 0, REACTION_KILLED);
+	if (answer == ANSWER_OFF) {
+		bpf_find_vma(task, first_instruction(task), look_at_area, &area, 0);
+		if (area.file)
+			answer = judge_file(area.file, DEED_MAP, PROT_EXEC | IN_EXEC, REACTION_KILLED);
+	}
+	if (answer == ANSWER_DENY)
+		bpf_send_signal(SIGKILL);
+	note_exec(task);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(signal_exec_plain, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+{
+	u64 file = (u64)BPF_CORE_READ(bprm, file);
+
+	if (judge_file(file, DEED_EXEC, 0, REACTION_KILLED) == ANSWER_DENY)
+		bpf_send_signal(SIGKILL);
+	note_exec(task);
+	return 0;
+}
+
+/* Numbers of the calls as call_slot has them, set by the loader. */
+const volatile u32 calls_mapping[2] = { ~0u, ~0u };
+const volatile u32 calls_protecting[4] = { ~0u, ~0u, ~0u, ~0u };
+
+static __always_inline bool is_mapping(u32 slot)
+{
+	return slot == calls_mapping[0] || slot == calls_mapping[1];
+}
+
+static __always_inline bool is_protecting(u32 slot)
+{
+	return slot == calls_protecting[0] || slot == calls_protecting[1] ||
+	       slot == calls_protecting[2] || slot == calls_protecting[3];
+}
+
+/* A file, or memory, that a call made code: killed before the call returns. The
+ * file is the one that the number stands for by then. */
+static __always_inline int signal_mapped(u32 protection, u32 flags, int fd)
+{
+	struct file *file = flags & MAP_ANONYMOUS ? NULL : file_of(fd);
+	int answer = ANSWER_OFF;
+
+	if (file)
+		answer = judge_file((u64)file, DEED_MAP, protection, REACTION_KILLED);
+	if (answer != ANSWER_DENY && protection & PROT_WRITE)
+		answer = judge_heap(protection, REACTION_KILLED);
+	if (answer == ANSWER_DENY)
+		bpf_send_signal(SIGKILL);
+	return 0;
+}
+
+static __always_inline int signal_protected(u32 protection, u64 file, bool changed)
+{
+	int answer = ANSWER_OFF;
+
+	if (file)
+		answer = judge_file(file, DEED_MAP, protection, REACTION_KILLED);
+	if (answer != ANSWER_DENY && (changed || protection & PROT_WRITE))
+		answer = judge_heap(protection, REACTION_KILLED);
+	if (answer == ANSWER_DENY)
+		bpf_send_signal(SIGKILL);
+	return 0;
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(signal_call, struct pt_regs *regs, long ret)
+{
+	u32 slot = call_slot(regs), protection;
+	struct area area = { .changed = 1 };
+
+	if (!is_mapping(slot) && !is_protecting(slot))
+		return 0;
+	protection = call_arg(regs, 2) & 7;
+	if (!(protection & PROT_EXEC) || has_failed(ret))
+		return 0;
+	if (is_mapping(slot))
+		return signal_mapped(protection, call_arg(regs, 3), call_arg(regs, 4));
+	/* Busy, when another thread changes the address space: it counts as changed. */
+	bpf_find_vma(bpf_get_current_task_btf(), call_arg(regs, 0), look_at_area, &area, 0);
+	return signal_protected(protection, area.file, area.changed);
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(signal_call_plain, struct pt_regs *regs, long ret)
+{
+	u32 slot = call_slot(regs), protection;
+
+	if (!is_mapping(slot) && !is_protecting(slot))
+		return 0;
+	protection = call_arg(regs, 2) & 7;
+	if (!(protection & PROT_EXEC) || has_failed(ret))
+		return 0;
+	if (is_mapping(slot))
+		return signal_mapped(protection, call_arg(regs, 3), call_arg(regs, 4));
+	return signal_protected(protection, 0, true);
+}
+
+/* -- By the security hooks -------------------------------------------------- */
+
+/* Called for the file that was asked for and, when that is a script, for its
+ * interpreter; since 2.6 with this argument. */
+SEC("lsm/bprm_check_security")
+int BPF_PROG(deny_exec, struct linux_binprm *bprm)
+{
+	struct linux_binprm___guard *more = (void *)bprm;
+	u8 begin[2] = {};
+	u32 deed = DEED_EXEC;
+
+	bpf_core_read(begin, sizeof(begin), &more->buf);
+	if (begin[0] == '#' && begin[1] == '!')
+		deed = DEED_SCRIPT;
+	if (judge_file((u64)BPF_CORE_READ(bprm, file), deed, 0, REACTION_DENIED) == ANSWER_DENY)
+		return -EPERM;
+	return 0;
+}
+
+/* On the rung of security hooks, what signal_exec notes. */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(note_program, struct task_struct *task)
+{
+	note_exec(task);
+	return 0;
+}
+
+/* prot is what it becomes, with what a personality adds to what was asked for. */
+SEC("lsm/mmap_file")
+int BPF_PROG(deny_map, struct file *file, unsigned long reqprot, unsigned long prot)
+{
+	if (!((reqprot | prot) & PROT_EXEC))
+		return 0;
+	if (file && judge_file((u64)file, DEED_MAP, (prot & 7) | (in_exec() ? IN_EXEC : 0),
+			       REACTION_DENIED) == ANSWER_DENY)
+		return -EPERM;
+	/* Of an exec, the kernel maps what the file says. */
+	if (!(reqprot & PROT_EXEC) || !(reqprot & PROT_WRITE) || in_exec())
+		return 0;
+	return judge_heap(reqprot & 7, REACTION_DENIED) == ANSWER_DENY ? -EPERM : 0;
+}
+
+SEC("lsm/file_mprotect")
+int BPF_PROG(deny_protect, struct vm_area_struct *vma, unsigned long reqprot, unsigned long prot)
+{
+	struct file *file = BPF_CORE_READ(vma, vm_file);
+
+	if (!((reqprot | prot) & PROT_EXEC))
+		return 0;
+	if (file && judge_file((u64)file, DEED_MAP, prot & 7, REACTION_DENIED) == ANSWER_DENY)
+		return -EPERM;
+	if (!(reqprot & PROT_EXEC) || in_exec())
+		return 0;
+	if (file && !(reqprot & PROT_WRITE) && !BPF_CORE_READ(vma, anon_vma))
+		return 0;
+	return judge_heap(reqprot & 7, REACTION_DENIED) == ANSWER_DENY ? -EPERM : 0;
+}

@@ -1,0 +1,202 @@
+package bpf
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/profile"
+)
+
+// numbers are the groups by their places in tables.
+func (g *execPrograms) numbers() (map[asset.Group]uint32, error) {
+	out := map[asset.Group]uint32{}
+	for n := range uint32(maxHeldGroups) {
+		var name [maxGroupName + 1]byte
+		if err := g.maps[namesMap].Lookup(n, &name); err != nil {
+			return nil, fmt.Errorf("list groups whose programs are held: %w", err)
+		}
+		if name[0] != 0 {
+			out[asset.Group(bytes.TrimRight(name[:], "\x00"))] = n
+		}
+	}
+	return out, nil
+}
+
+func (g *execPrograms) groups() ([]asset.Group, error) {
+	all, err := g.numbers()
+	out := make([]asset.Group, 0, len(all))
+	for name := range all {
+		out = append(out, name)
+	}
+	slices.Sort(out)
+	return out, err
+}
+
+// set makes r the rules of its group: a map of their own, put in place as a whole.
+func (g *execPrograms) set(r profile.Rules) error {
+	table, err := g.tableOf(&r)
+	if err != nil {
+		return err
+	}
+	all, err := g.numbers()
+	if err != nil {
+		return err
+	}
+	number, known := all[r.Group]
+	if !known {
+		if number, err = free(all); err != nil {
+			return err
+		}
+	}
+	spec := &ebpf.MapSpec{
+		Name: "rule_table", Type: ebpf.Hash, MaxEntries: uint32(len(table.edges)),
+		KeySize: 16, ValueSize: 24,
+	}
+	m, err := ebpf.NewMap(spec)
+	if err != nil {
+		return fmt.Errorf("make the rules of %s: %w", r.Group, err)
+	}
+	defer m.Close()
+	for key, edge := range table.edges {
+		if err := m.Put(key, edge); err != nil {
+			return fmt.Errorf("write the rules of %s: %w", r.Group, err)
+		}
+	}
+	if err := g.maps["tables"].Put(number, m); err != nil {
+		return fmt.Errorf("put the rules of %s in force: %w", r.Group, err)
+	}
+	if known {
+		return nil
+	}
+	var name [maxGroupName + 1]byte
+	copy(name[:], r.Group)
+	if err := g.maps[namesMap].Put(number, name); err != nil {
+		return errors.Join(fmt.Errorf("name group %s: %w", r.Group, err), g.maps["tables"].Delete(number))
+	}
+	return nil
+}
+
+func free(all map[asset.Group]uint32) (uint32, error) {
+	taken := map[uint32]bool{}
+	for _, n := range all {
+		taken[n] = true
+	}
+	for n := range uint32(maxHeldGroups) {
+		if !taken[n] {
+			return n, nil
+		}
+	}
+	return 0, fault.New(fault.Exhausted, "%d groups are held on this host, and no more are", maxHeldGroups)
+}
+
+// tableOf compiles rules.
+func (g *execPrograms) tableOf(r *profile.Rules) (*ruleTable, error) {
+	if len(r.Group) > maxGroupName {
+		return nil, fault.New(fault.Invalid, "the name of group %.40s… has %d bytes; at most %d are held", r.Group, len(r.Group), maxGroupName)
+	}
+	t := newRuleTable(g.setting.HashKey)
+	for list, patterns := range map[guardExecPathList][]profile.Pattern{
+		guardExecPathListLIST_PROGRAMS: r.Exec.Paths, guardExecPathListLIST_WRITTEN: r.Exec.Written,
+	} {
+		if err := t.add(list, patterns); err != nil {
+			return nil, fault.New(fault.Exhausted, "rules of %s: %w", r.Group, err).
+				With("write patterns that stand for several into the profile: castellan watch profile")
+		}
+	}
+	meta := guardExecEdge{}
+	for i, c := range profile.Controls() {
+		meta.State |= uint32(answerNumber(r.Answers[c])) << (2 * i)
+	}
+	if r.Exec.Memfd {
+		meta.Flags |= uint8(guardExecMetaFlagMETA_MEMFD)
+	}
+	if r.Exec.CodeHeap {
+		meta.Flags |= uint8(guardExecMetaFlagMETA_CODE_HEAP)
+	}
+	t.edges[guardExecEdgeKey{Kind: uint32(guardExecEdgeKindEDGE_META)}] = meta
+	return t, nil
+}
+
+// remove lets go of a group and of its containers: of those first, so that none is
+// held to nothing.
+func (g *execPrograms) remove(name asset.Group) error {
+	all, err := g.numbers()
+	if err != nil {
+		return err
+	}
+	number, ok := all[name]
+	if !ok {
+		return nil
+	}
+	err = dropWhere(g.maps["holds"], func(_ guardExecHeldId, h guardExecHold) bool { return h.Group == number })
+	if err != nil {
+		return fmt.Errorf("let go of the containers of %s: %w", name, err)
+	}
+	if err := g.maps["tables"].Delete(number); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("remove the rules of %s: %w", name, err)
+	}
+	if err := g.maps[namesMap].Put(number, [maxGroupName + 1]byte{}); err != nil {
+		return fmt.Errorf("forget group %s: %w", name, err)
+	}
+	return nil
+}
+
+// hold ties a container to a group; of one that runs already the root is looked at.
+func (g *execPrograms) hold(container string, name asset.Group) error {
+	all, err := g.numbers()
+	if err != nil {
+		return err
+	}
+	number, ok := all[name]
+	if !ok {
+		return nil // its programs are not held
+	}
+	id := guardExecHeldId{Id: keyOfContainer(container)}
+	var now guardExecHold
+	if g.maps["holds"].Lookup(id, &now) == nil && now.Group == number {
+		return nil
+	}
+	if err := g.maps["holds"].Put(id, guardExecHold{Group: number}); err != nil {
+		return fmt.Errorf("hold the programs of container %s: %w", asset.ShortID(container), err)
+	}
+	return g.meet()
+}
+
+func (g *execPrograms) forget(container string) error {
+	err := g.maps["holds"].Delete(guardExecHeldId{Id: keyOfContainer(container)})
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("let go of the programs of container %s: %w", asset.ShortID(container), err)
+	}
+	return nil
+}
+
+func (g *execPrograms) containers() (map[string]asset.Group, error) {
+	all, err := g.numbers()
+	if err != nil {
+		return nil, err
+	}
+	names := map[uint32]asset.Group{}
+	for name, n := range all {
+		names[n] = name
+	}
+	out := map[string]asset.Group{}
+	var id guardExecHeldId
+	var h guardExecHold
+	list := g.maps["holds"].Iterate()
+	for list.Next(&id, &h) {
+		if name, ok := names[h.Group]; ok {
+			out[hex.EncodeToString(id.Id[:])] = name
+		}
+	}
+	if err := list.Err(); err != nil {
+		return nil, fmt.Errorf("list containers whose programs are held: %w", err)
+	}
+	return out, nil
+}

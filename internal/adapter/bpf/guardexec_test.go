@@ -1,0 +1,202 @@
+package bpf_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/adapter/bpf"
+	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/profile"
+)
+
+// execGuard is one that runs until the test ends.
+func execGuard(t *testing.T, dir string) *netGuard {
+	t.Helper()
+	g, err := bpf.OpenExecGuard(dir, quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &netGuard{Guard: g, t: t}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() {
+		done <- g.Run(ctx, func(batch []event.Event) {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			n.told = append(n.told, batch...)
+		})
+	}()
+	var once sync.Once
+	stop := func() {
+		once.Do(func() {
+			cancel()
+			if err := <-done; !errors.Is(err, context.Canceled) {
+				t.Errorf("Run: %v", err)
+			}
+			if err := g.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	t.Cleanup(stop)
+	n.stop = stop
+	return n
+}
+
+func execRules(a profile.Answer, x profile.ExecRules) profile.Rules {
+	r := profile.Rules{Group: netGroup, Revision: 1, Exec: x, Answers: map[profile.Control]profile.Answer{}}
+	for _, c := range profile.Controls() {
+		r.Answers[c] = profile.Off
+	}
+	r.Answers[profile.ControlExec] = a
+	return r
+}
+
+// ran tells how the last program of a container's first process ended: it does what
+// words say in a new overlay.
+func ran(t *testing.T, id string, words ...string) (killed bool, code int) {
+	t.Helper()
+	v2, _ := hierarchies()
+	h := startIn(t, v2, "castellan-test-held-"+newID(t)[:8]+"/docker/"+id, append([]string{"overlay=" + newRoot(t)}, words...)...)
+	h.finish()
+	status, ok := h.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if !ok {
+		t.Fatal("no wait status")
+	}
+	return status.Signaled() && status.Signal() == syscall.SIGKILL, status.ExitStatus()
+}
+
+func TestExecGuardHoldsToPrograms(t *testing.T) {
+	g := execGuard(t, pins(t))
+	check(t, g.Set(execRules(profile.Deny, profile.ExecRules{Paths: []profile.Pattern{"/bin/tool"}, Written: []profile.Pattern{"/tmp/ours-*"}})))
+	for _, tc := range []struct {
+		name   string
+		words  []string
+		killed bool
+	}{
+		{"of the image and in the profile", []string{"exec=/bin/tool", "tool", "exit=3"}, false},
+		{"in memory", []string{"memfd=/bin/tool", "payload", "exit=3"}, true},
+		{"made anew", []string{"made=/bin/tool", "tool", "exit=3"}, true},
+		{"deleted", []string{"exec=/bin/tool", "tool", "deleted=/bin/tool", "tool", "exit=3"}, false},
+	} {
+		id := newID(t)
+		check(t, g.Hold(id, netGroup))
+		killed, code := ran(t, id, tc.words...)
+		if killed != tc.killed || !killed && code != 3 {
+			t.Errorf("%s: killed %v with code %d, want killed %v", tc.name, killed, code, tc.killed)
+		}
+		if !tc.killed {
+			continue
+		}
+		e := g.await(tc.name, func(e event.Event) bool { return e.WorkloadID == id })
+		if e.Kind != event.KindExec || e.Reaction != event.ReactionKilled || e.Exec.Origin == event.OriginImage || e.Process.Executable == "" {
+			t.Errorf("%s is told as %+v %+v", tc.name, e, e.Exec)
+		}
+	}
+	// What is in the image and not in the profile.
+	check(t, g.Set(execRules(profile.Deny, profile.ExecRules{Paths: []profile.Pattern{"/bin/other"}})))
+	id := newID(t)
+	check(t, g.Hold(id, netGroup))
+	if killed, _ := ran(t, id, "exec=/bin/tool", "tool", "exit=3"); !killed {
+		t.Error("a program of the image that the profile does not have runs")
+	}
+	// Looked at only.
+	check(t, g.Set(execRules(profile.Audit, profile.ExecRules{})))
+	id = newID(t)
+	check(t, g.Hold(id, netGroup))
+	if killed, code := ran(t, id, "exec=/bin/tool", "tool", "exit=3"); killed || code != 3 {
+		t.Errorf("audited: killed %v, code %d", killed, code)
+	}
+	g.await("an audited program", func(e event.Event) bool { return e.WorkloadID == id && e.Reaction == event.ReactionAudited })
+	// Let go.
+	check(t, g.Set(execRules(profile.Deny, profile.ExecRules{})))
+	check(t, g.Forget(id))
+	if killed, code := ran(t, id, "exec=/bin/tool", "tool", "exit=3"); killed || code != 3 {
+		t.Errorf("let go: killed %v, code %d", killed, code)
+	}
+	if held := g.Controls(execRules(profile.Deny, profile.ExecRules{}).Answers); held[0].Answer != profile.Deny || held[0].Rung == "" {
+		t.Errorf("held as %+v", held)
+	}
+}
+
+// What another program left in force holds on, between programs too.
+func TestExecGuardSurvives(t *testing.T) {
+	dir := pins(t)
+	g := execGuard(t, dir)
+	id := newID(t)
+	check(t, g.Set(execRules(profile.Deny, profile.ExecRules{})))
+	check(t, g.Hold(id, netGroup))
+	killed := func(when string) {
+		t.Helper()
+		if is, code := ran(t, id, "exec=/bin/tool", "tool", "exit=3"); !is {
+			t.Errorf("%s it runs, code %d", when, code)
+		}
+	}
+	killed("at first")
+	g.stop()
+	killed("without a program")
+	g = execGuard(t, dir)
+	killed("after a restart")
+	if held, err := g.Containers(); err != nil || held[id] != netGroup {
+		t.Errorf("after a restart these are held: %v, %v", held, err)
+	}
+	g.stop()
+	next, err := bpf.OpenExecGuardAs(dir, "another", quiet())
+	check(t, err)
+	t.Cleanup(func() { check(t, next.Close()) })
+	killed("beside the former version")
+	check(t, next.Set(execRules(profile.Deny, profile.ExecRules{})))
+	check(t, next.Settle())
+	killed("by the next version alone")
+	if held, err := next.Containers(); err != nil || held[id] != netGroup {
+		t.Errorf("by the next version these are held: %v, %v", held, err)
+	}
+	if n, err := bpf.Held(dir); err != nil || n != 1 {
+		t.Errorf("%d groups are held, %v", n, err)
+	}
+	if _, err := bpf.Release(dir); err != nil {
+		t.Error(err)
+	}
+	if is, code := ran(t, id, "exec=/bin/tool", "tool", "exit=3"); is || code != 3 {
+		t.Errorf("released, another having the programs open: killed %v, code %d", is, code)
+	}
+}
+
+// While somebody attacks all the time, programs come and go, and none gets through.
+func TestExecGuardHasNoGap(t *testing.T) {
+	dir := pins(t)
+	g := execGuard(t, dir)
+	check(t, g.Set(execRules(profile.Deny, profile.ExecRules{})))
+	ids := make([]string, 12)
+	for i := range ids {
+		ids[i] = newID(t)
+		check(t, g.Hold(ids[i], netGroup))
+	}
+	var wg sync.WaitGroup
+	var through []int
+	var mu sync.Mutex
+	wg.Go(func() {
+		for i, id := range ids {
+			if killed, _ := ran(t, id, "exec=/bin/tool", "tool", "exit=3"); !killed {
+				mu.Lock()
+				through = append(through, i)
+				mu.Unlock()
+			}
+		}
+	})
+	for i := range 6 {
+		g.stop()
+		g = execGuard(t, dir)
+		check(t, g.Set(execRules(profile.Deny, profile.ExecRules{Paths: slices.Repeat([]profile.Pattern{"/bin/x"}, i)})))
+		time.Sleep(time.Millisecond)
+	}
+	wg.Wait()
+	if len(through) > 0 {
+		t.Errorf("these got through: %v of %d", through, len(ids))
+	}
+}
