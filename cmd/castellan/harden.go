@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +20,7 @@ import (
 
 // hardenFlags say what is written, and where.
 type hardenFlags struct {
+	ask                                      askOptions
 	profile, task, container, module, folder string
 	outputs                                  []string
 }
@@ -43,7 +45,8 @@ something of you is told with it: read that before you use it.
 		Args: cobra.ExactArgs(1),
 	}
 	f := c.Flags()
-	f.StringVar(&h.profile, "profile", "", "file with the profile (JSON)")
+	f.StringVar(&h.profile, "profile", "", "file with the profile (JSON); without it the server is asked")
+	h.ask.flags(c)
 	f.StringSliceVar(&h.outputs, "output", []string{"all"}, "what to write: "+list(harden.Outputs())+", or all; several with commas")
 	f.StringVar(&h.task, "task-definition", "", "file with the task definition to harden (JSON), as ECS registers or describes it")
 	f.StringVar(&h.container, "container", "", "name of the container in the task definition (else the last part of GROUP)")
@@ -59,7 +62,7 @@ func (g *globals) harden(ctx context.Context, group asset.Group, h hardenFlags) 
 	if err != nil {
 		return err
 	}
-	p, err := g.profileOf(ctx, group, h.profile)
+	p, err := g.profileOf(ctx, group, h)
 	if err != nil {
 		return err
 	}
@@ -125,10 +128,16 @@ func (h hardenFlags) options() (o harden.Options, err error) {
 	return o, nil
 }
 
-// profileOf returns the profile of a group, from a file.
-func (g *globals) profileOf(_ context.Context, group asset.Group, file string) (p profile.Profile, err error) {
+// profileOf returns the profile of a group, from a file or from the server.
+func (g *globals) profileOf(ctx context.Context, group asset.Group, h hardenFlags) (p profile.Profile, err error) {
+	file := h.profile
 	if file == "" {
-		return p, usagef("say which profile: --profile FILE")
+		api, err := g.dial(h.ask)
+		if err != nil {
+			return p, err
+		}
+		err = api.get(ctx, "/watch/profile", url.Values{"group": {string(group)}}, &p)
+		return p, err
 	}
 	b, err := readSome(file, harden.MaxProfile)
 	if err != nil {
