@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -17,15 +16,13 @@ import (
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/harden"
 	"github.com/castellan-security/castellan/internal/profile"
-	"github.com/castellan-security/castellan/internal/server/behaviour"
-	"github.com/castellan-security/castellan/internal/watch"
 )
 
 // hardenFlags say what is written, and where.
 type hardenFlags struct {
+	ask                                      askOptions
 	profile, task, container, module, folder string
 	outputs                                  []string
-	server                                   askOptions
 }
 
 func newHarden(g *globals) *cobra.Command {
@@ -42,14 +39,14 @@ change.
 Each of them says less than the profile. What is wider, narrower, or needs
 something of you is told with it: read that before you use it.
 ` + exitHelp,
-		Example: "  castellan harden shop/web/nginx --task-definition task.json -o hardened\n" +
-			"  castellan harden shop/web/nginx --profile nginx.yaml --output apparmor > castellan-shop.web.nginx\n" +
+		Example: "  castellan harden shop/web/nginx --profile profile.json --task-definition task.json -o hardened\n" +
+			"  castellan harden shop/web/nginx --profile profile.json --output apparmor > castellan-shop.web.nginx\n" +
 			"  castellan harden run --rules rules.json -- nginx -g 'daemon off;'",
 		Args: cobra.ExactArgs(1),
 	}
 	f := c.Flags()
-	f.StringVar(&h.profile, "profile", "", "`file` with the profile, YAML or JSON (default: the server's, as castellan watch profile export prints it)")
-	h.server.flags(c)
+	f.StringVar(&h.profile, "profile", "", "file with the profile (JSON); without it the server is asked")
+	h.ask.flags(c)
 	f.StringSliceVar(&h.outputs, "output", []string{"all"}, "what to write: "+list(harden.Outputs())+", or all; several with commas")
 	f.StringVar(&h.task, "task-definition", "", "file with the task definition to harden (JSON), as ECS registers or describes it")
 	f.StringVar(&h.container, "container", "", "name of the container in the task definition (else the last part of GROUP)")
@@ -131,24 +128,23 @@ func (h hardenFlags) options() (o harden.Options, err error) {
 	return o, nil
 }
 
-// profileOf returns the profile of a group, from a file or else from the server.
+// profileOf returns the profile of a group, from a file or from the server.
 func (g *globals) profileOf(ctx context.Context, group asset.Group, h hardenFlags) (p profile.Profile, err error) {
 	file := h.profile
 	if file == "" {
-		api, err := g.dial(h.server)
+		api, err := g.dial(h.ask)
 		if err != nil {
 			return p, err
 		}
-		var told behaviour.Profiled
-		err = api.get(ctx, "/watch/profile", url.Values{"group": {string(group)}, "revision": {"0"}}, &told)
-		return told.Profile, err
+		err = api.get(ctx, "/watch/profile", url.Values{"group": {string(group)}}, &p)
+		return p, err
 	}
 	b, err := readSome(file, harden.MaxProfile)
 	if err != nil {
 		return p, fmt.Errorf("read profile: %w", err)
 	}
-	if p, err = readProfile(b, file); err != nil {
-		return p, err
+	if p, err = harden.ReadProfile(b); err != nil {
+		return p, fmt.Errorf("%s: %w", file, err)
 	}
 	if p.Group == "" {
 		p.Group = group
@@ -157,22 +153,6 @@ func (g *globals) profileOf(ctx context.Context, group asset.Group, h hardenFlag
 		return p, fault.New(fault.Invalid, "%s is the profile of %s, not of %s", file, p.Group, group).With("name its group, or give the profile of the one that you mean")
 	}
 	return p, nil
-}
-
-// readProfile reads a profile in either of its forms.
-func readProfile(b []byte, file string) (profile.Profile, error) {
-	if bytes.HasPrefix(bytes.TrimSpace(b), []byte("{")) {
-		p, err := harden.ReadProfile(b)
-		if err != nil {
-			return p, fmt.Errorf("%s: %w", file, err)
-		}
-		return p, nil
-	}
-	d, err := watch.Read(b, file)
-	if err != nil {
-		return profile.Profile{}, err
-	}
-	return *d.Profile, nil
 }
 
 // readSome reads a file that is not longer than it should be.

@@ -40,6 +40,8 @@ type Store interface {
 type Seen interface {
 	Events(ctx context.Context, q store.EventQuery) (store.EventPage, error)
 	Event(ctx context.Context, id int64) (event.Event, error)
+	// Samples are what a workload has used, the oldest first.
+	Samples(ctx context.Context, workloadID string, since, until time.Time, step time.Duration) ([]asset.Sample, error)
 	Workloads
 }
 

@@ -522,3 +522,49 @@ func TestRights(t *testing.T) {
 		t.Errorf("forgotten: got %v, want not found", err)
 	}
 }
+
+func TestLimitsAreLearned(t *testing.T) {
+	h := start(t)
+	h.workloads(nginx(1, "v1"))
+	h.happen(exec(1, "/usr/sbin/nginx"))
+	var samples []asset.Sample
+	for i := range 100 {
+		samples = append(samples, asset.Sample{WorkloadID: container(1), Time: h.clock().Add(time.Duration(i) * time.Second), Memory: 100 << 20, Pids: 40, Descriptors: 9})
+	}
+	h.must(h.st.PutSamples(t.Context(), samples))
+	h.pass(10 * time.Minute)
+	limits := func() profile.Limits {
+		p, err := h.s.Profile(t.Context(), h.admin, web, 0)
+		h.must(err)
+		return p.Limits
+	}
+	h.eventually("limits are learned", func() bool { return limits().Memory > 100<<20 && limits().Processes > 40 })
+	h.mode(profile.Protect)
+	r, err := link.UnpackRules(h.ask().Rules[0])
+	h.must(err)
+	if r.Limits.Memory != limits().Memory || r.Limits.Memory == 0 {
+		t.Errorf("rules have the limits %+v", r.Limits)
+	}
+}
+
+// What lay outside is not lost when a group changes its mode before it was stored, and
+// the server is killed then.
+func TestAKillAfterAChangeLosesNothing(t *testing.T) {
+	h := start(t)
+	h.workloads(nginx(1, "v1"))
+	h.happen(exec(1, "/usr/sbin/nginx"))
+	h.mode(profile.Monitor)
+	h.happen(exec(1, "/bin/evil"))
+	h.mode(profile.Protect)
+	// As a kill leaves it: a second service begins with what is stored.
+	first := h.halt
+	h.run(slog.New(slog.DiscardHandler))
+	second := h.halt
+	h.halt = func() { second(); first() }
+	if vs := h.violations(store.ViolationQuery{}); len(vs) != 1 || vs[0].Count != 1 {
+		t.Errorf("got %+v", vs)
+	}
+	if got := h.group().Mode; got != profile.Protect {
+		t.Errorf("mode %s", got)
+	}
+}

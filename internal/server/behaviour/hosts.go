@@ -128,3 +128,17 @@ func (h *hosts) count(g asset.Group) (n int) {
 	}
 	return n
 }
+
+// live are the workloads of a group that have not ended, on all hosts.
+func (h *hosts) live(g asset.Group) (ids []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, groups := range h.of {
+		if p := groups[g]; p != nil {
+			for id := range p.live {
+				ids = append(ids, id)
+			}
+		}
+	}
+	return ids
+}

@@ -33,8 +33,8 @@ type keeper struct {
 	// outside are violations that wait to be stored.
 	outside map[outsideKey]*profile.Violation
 
-	looked, saved, promoted time.Time
-	learners                int
+	looked, saved, promoted, sampled time.Time
+	learners                         int
 }
 
 type outsideKey struct {

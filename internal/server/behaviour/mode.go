@@ -76,6 +76,10 @@ func itself() access.Identity { return access.Identity{Actor: byItself} }
 // changes has something come to pass that stores the group at once, because rules
 // depend on it.
 func (k *keeper) changes(ctx context.Context, who access.Identity, g *group, in watch.Input) error {
+	// What was outside is stored before the group's position moves on.
+	if err := k.flush(ctx); err != nil {
+		return err
+	}
 	was := *g
 	learning := g.Mode == profile.Discover || g.Relearning
 	if learning {

@@ -73,6 +73,9 @@ func (s *Service) Group(ctx context.Context, who access.Identity, name asset.Gro
 		if err != nil {
 			return err
 		}
+		if err := k.flush(ctx); err != nil {
+			return err
+		}
 		if g.Mode == profile.Discover || g.Relearning {
 			l, err := k.learner(ctx, g)
 			if err != nil {
@@ -89,7 +92,7 @@ func (s *Service) Group(ctx context.Context, who access.Identity, name asset.Gro
 		d.BehaviourGroup, d.Effective = copyOf(g), stateOf(g).Effective()
 		p := k.policy(g)
 		d.Policy = store.BehaviourPromotion{Promote: string(p.Promote), After: p.After, Most: p.Most, NewVersion: string(p.NewVersion)}
-		return k.flush(ctx)
+		return nil
 	})
 	if err != nil {
 		return Detail{}, err
@@ -265,6 +268,9 @@ func (s *Service) SetPromotion(ctx context.Context, who access.Identity, name as
 		}
 		g, err := k.known(name)
 		if err != nil {
+			return err
+		}
+		if err := k.flush(ctx); err != nil {
 			return err
 		}
 		was := g.Promotion

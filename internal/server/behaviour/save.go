@@ -30,6 +30,9 @@ func (k *keeper) look(ctx context.Context) error {
 	}
 	k.behind(ctx)
 	var errs []error
+	if now.Sub(k.sampled) >= sampleEvery {
+		errs = append(errs, k.usage(ctx, now))
+	}
 	if now.Sub(k.saved) >= k.s.Pace.Save {
 		errs = append(errs, k.save(ctx))
 		k.saved = now
@@ -149,7 +152,7 @@ func (k *keeper) distil(ctx context.Context, g *group, c *store.BehaviourChange)
 		return st, nil, err
 	}
 	p := l.Profile()
-	if had != nil && len(watch.Changes(had, p)) == 0 || had == nil && watch.Entries(p) == 0 {
+	if had != nil && had.Limits == p.Limits && len(watch.Changes(had, p)) == 0 || had == nil && watch.Entries(p) == 0 {
 		return st, nil, nil
 	}
 	now := k.s.Clock().UTC()
