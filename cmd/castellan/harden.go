@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/harden"
 	"github.com/castellan-security/castellan/internal/profile"
+	"github.com/castellan-security/castellan/internal/watch"
 )
 
 // hardenFlags say what is written, and where.
@@ -45,7 +47,7 @@ something of you is told with it: read that before you use it.
 		Args: cobra.ExactArgs(1),
 	}
 	f := c.Flags()
-	f.StringVar(&h.profile, "profile", "", "file with the profile (JSON); without it the server is asked")
+	f.StringVar(&h.profile, "profile", "", "`file` with the profile, YAML or JSON; without it the server is asked")
 	h.ask.flags(c)
 	f.StringSliceVar(&h.outputs, "output", []string{"all"}, "what to write: "+list(harden.Outputs())+", or all; several with commas")
 	f.StringVar(&h.task, "task-definition", "", "file with the task definition to harden (JSON), as ECS registers or describes it")
@@ -143,8 +145,8 @@ func (g *globals) profileOf(ctx context.Context, group asset.Group, h hardenFlag
 	if err != nil {
 		return p, fmt.Errorf("read profile: %w", err)
 	}
-	if p, err = harden.ReadProfile(b); err != nil {
-		return p, fmt.Errorf("%s: %w", file, err)
+	if p, err = readProfile(b, file); err != nil {
+		return p, err
 	}
 	if p.Group == "" {
 		p.Group = group
@@ -153,6 +155,22 @@ func (g *globals) profileOf(ctx context.Context, group asset.Group, h hardenFlag
 		return p, fault.New(fault.Invalid, "%s is the profile of %s, not of %s", file, p.Group, group).With("name its group, or give the profile of the one that you mean")
 	}
 	return p, nil
+}
+
+// readProfile reads a profile in either of its forms.
+func readProfile(b []byte, file string) (profile.Profile, error) {
+	if bytes.HasPrefix(bytes.TrimSpace(b), []byte("{")) {
+		p, err := harden.ReadProfile(b)
+		if err != nil {
+			return p, fmt.Errorf("%s: %w", file, err)
+		}
+		return p, nil
+	}
+	d, err := watch.Read(b, file)
+	if err != nil {
+		return profile.Profile{}, err
+	}
+	return *d.Profile, nil
 }
 
 // readSome reads a file that is not longer than it should be.

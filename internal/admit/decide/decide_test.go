@@ -233,7 +233,7 @@ func TestReasonsTellWhatExceptionsCanBeFor(t *testing.T) {
 	r.Task.Containers[0].Mounts = []admission.Mount{{Kind: "bind", Source: "/etc", Target: "/a"}, {Kind: "bind", Source: "/" + strings.Repeat("x", 600), Target: "/b"}}
 	p := read(t, "mode: enforce\nrules:\n  - use: vulnerabilities\n  - use: privileged\n  - id: no-mounts\n    for: mount\n    deny: \"true\"\n    message: no\n")
 	facts := map[string]*admission.Facts{"sha256:aa": &f, "sha256:bb": {Scan: admission.Scan{State: admission.Known}}}
-	v := decide.Decide(context.Background(), p, r, decide.Given{Now: now(), Facts: facts})
+	v := decide.Decide(context.Background(), p, nil, r, decide.Given{Now: now(), Facts: facts})
 	var got []string
 	for _, x := range v.Reasons {
 		got = append(got, fmt.Sprintf("%s %v %d", x.Rule, x.Subjects, x.Count))
@@ -244,7 +244,7 @@ func TestReasonsTellWhatExceptionsCanBeFor(t *testing.T) {
 	}
 	for _, subject := range v.Reasons[0].Subjects { // each can be the subject of an exception
 		e := admission.Exception{Rules: []string{"vulnerabilities"}, Subject: subject, Owner: "me", Reason: "why", Expires: now().Add(time.Hour)}
-		if got := decide.Decide(context.Background(), p, r, decide.Given{Now: now(), Facts: facts, Exceptions: []admission.Exception{e}}); !strings.Contains(fmt.Sprint(told(&got)), "excepted vulnerabilities") {
+		if got := decide.Decide(context.Background(), p, nil, r, decide.Given{Now: now(), Facts: facts, Exceptions: []admission.Exception{e}}); !strings.Contains(fmt.Sprint(told(&got)), "excepted vulnerabilities") {
 			t.Errorf("an exception for %s alone: got %v", subject, told(&got))
 		}
 	}
@@ -253,7 +253,7 @@ func TestReasonsTellWhatExceptionsCanBeFor(t *testing.T) {
 	for i := range 90 {
 		r.Task.Containers[0].Mounts = append(r.Task.Containers[0].Mounts, admission.Mount{Kind: "bind", Source: fmt.Sprintf("/%0500d", i), Target: "/a"})
 	}
-	v, named := decide.Decide(context.Background(), p, r, decide.Given{Now: now(), Facts: facts}), 0
+	v, named := decide.Decide(context.Background(), p, nil, r, decide.Given{Now: now(), Facts: facts}), 0
 	for _, x := range v.Reasons {
 		named += len(strings.Join(x.Subjects, ""))
 	}
