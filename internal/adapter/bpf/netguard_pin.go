@@ -29,18 +29,24 @@ const netGuardRing = 256 << 10
 
 func networkPins(dir string) string { return filepath.Join(dir, "network") }
 
+// bpfRoot is where the BPF file system is mounted by custom.
+const bpfRoot = "/sys/fs/bpf"
+
 // mountPins makes the folder of pins, on a BPF file system.
 func mountPins(dir string) error {
 	const mode = 0o700
-	root := filepath.Dir(dir)
-	if !onBPF(root) && root == "/sys/fs/bpf" {
-		if err := unix.Mount("bpf", root, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil {
-			return fault.New(fault.Unavailable, "mount the BPF file system at %s: %w", root, err).
+	if strings.HasPrefix(dir, bpfRoot+"/") && !onBPF(bpfRoot) {
+		if err := unix.Mount("bpf", bpfRoot, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil {
+			return fault.New(fault.Unavailable, "mount the BPF file system at %s: %w", bpfRoot, err).
 				With("run the agent as root, or mount it before: mount -t bpf bpf /sys/fs/bpf")
 		}
 	}
-	if !onBPF(root) {
-		return fault.New(fault.Unavailable, "%s is not on a BPF file system", root).
+	there := dir // or what is above it and exists
+	for there != "/" && unix.Access(there, unix.F_OK) != nil {
+		there = filepath.Dir(there)
+	}
+	if !onBPF(there) {
+		return fault.New(fault.Unavailable, "%s is not on a BPF file system", dir).
 			With("give the agent the host's /sys/fs/bpf (docker run --volume /sys/fs/bpf:/sys/fs/bpf)")
 	}
 	if err := os.MkdirAll(dir, mode); err != nil {

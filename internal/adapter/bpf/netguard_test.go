@@ -36,7 +36,7 @@ func pins(t *testing.T) string {
 	if err := unix.Mount("bpf", root, "bpf", 0, ""); err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(root, "castellan")
+	dir := filepath.Join(root, "castellan", "agent") // two folders deep, as an agent has it
 	t.Cleanup(func() {
 		if _, err := bpf.Release(dir); err != nil {
 			t.Error(err)

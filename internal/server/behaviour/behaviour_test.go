@@ -377,7 +377,7 @@ func TestAnswersOfTheKernelAreKept(t *testing.T) {
 	denied := exec(1, "/bin/evil")
 	denied.Reaction = event.ReactionDenied
 	h.happen(denied, exec(1, "/bin/evil"))
-	if vs := h.violations(store.ViolationQuery{}); len(vs) != 1 || vs[0].Count != 2 || vs[0].Mode != profile.Protect {
+	if vs := h.violations(store.ViolationQuery{}); len(vs) != 1 || vs[0].Count != 1 || vs[0].Reaction != event.ReactionDenied || vs[0].Mode != profile.Protect {
 		t.Errorf("got %+v", vs)
 	}
 }

@@ -237,7 +237,9 @@ func (k *keeper) offer(g *group, w *asset.Workload) error {
 	return nil
 }
 
-// add has a violation stored soon, folded with those that wait.
+// add has a violation stored soon, folded with those that wait. What the sensors saw
+// and the kernel answered is told by both: a program that was killed at its first
+// instruction was seen to start. It is one, and what the kernel did is what happened.
 func (k *keeper) add(v *profile.Violation) {
 	key := outsideKey{v.Group, v.Fingerprint}
 	have := k.outside[key]
@@ -245,7 +247,14 @@ func (k *keeper) add(v *profile.Violation) {
 		k.outside[key] = v
 		return
 	}
-	v.Count += have.Count
+	switch {
+	case v.Reaction == event.ReactionNone && have.Reaction != event.ReactionNone:
+		v.Reaction, v.Sentence, v.Count = have.Reaction, have.Sentence, max(v.Count, have.Count)
+	case v.Reaction != event.ReactionNone && have.Reaction == event.ReactionNone:
+		v.Count = max(v.Count, have.Count)
+	default:
+		v.Count += have.Count
+	}
 	if have.First.Before(v.First) {
 		v.First = have.First
 	}

@@ -28,8 +28,11 @@ const (
 // cleanEvent bounds what an event holds and reports whether it makes sense at
 // all. It changes no payload in place: the agent in this process shares it.
 func cleanEvent(e *event.Event, now time.Time) bool {
-	if e.WorkloadID != "" && !asset.IsContainerID(e.WorkloadID) || e.Process.Key.IsZero() {
+	if e.WorkloadID != "" && !asset.IsContainerID(e.WorkloadID) {
 		return false
+	}
+	if ofAll := e.Kind == event.KindCalls && e.WorkloadID != ""; e.Process.Key.IsZero() && !ofAll {
+		return false // first system calls are those of all processes of a workload
 	}
 	if !cleanPayload(e) {
 		return false

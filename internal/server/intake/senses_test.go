@@ -325,3 +325,18 @@ func TestPeersByWhatElseIsTold(t *testing.T) {
 		t.Errorf("peers (-got +want):\n%s", diff)
 	}
 }
+
+// First system calls are a workload's: no process made them alone.
+func TestFirstCallsNeedNoProcess(t *testing.T) {
+	f := newFixture(t)
+	calls := func(workload string) event.Event {
+		e := f.sense(agentA, workload, event.KindCalls)
+		e.Process, e.Calls = event.Process{}, &event.Calls{Names: []string{"openat"}}
+		return e
+	}
+	id := strings.Repeat("ab", 32)
+	f.report(t, link.Report{Agent: describe(agentA), Workloads: []asset.Workload{{ID: id, State: asset.Running}}, Events: []event.Event{calls(id), calls("")}})
+	if got := f.stored(t); len(got) != 1 || got[0].WorkloadID != id || got[0].Calls == nil {
+		t.Errorf("stored: %+v", got)
+	}
+}
