@@ -237,6 +237,7 @@ struct slot {
 	u16 length[MAX_NAMES];
 	u32 count; /* names of the path that was walked last */
 	u32 cursor;
+	struct container container; /* whose doing it is; to find out takes stack */
 	struct denial_key key;
 };
 
@@ -442,13 +443,14 @@ static __always_inline void describe(struct slot *s, struct dentry *dentry)
 __attribute__((noinline)) int tell_denial(u32 which, u32 deed, u32 reaction)
 {
 	struct task_struct *leader = current_leader();
-	struct container *c = find_container(leader);
 	struct slot *s = get_slot(which);
+	struct container *c;
 	u64 id, size, names;
 	u32 flags;
 
-	if (!s || !c)
+	if (!s)
 		return 0;
+	c = &s->container;
 	names = s->record.path_len + s->record.to_len;
 	barrier_var(names); /* or an older verifier does not know what was masked */
 	names &= NAMES_MASK;

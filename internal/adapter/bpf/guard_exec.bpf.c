@@ -115,6 +115,7 @@ __attribute__((noinline)) int judge_file(u64 file, u32 deed, u32 detail, u32 rea
 	s = get_slot(which);
 	if (!s)
 		return ANSWER_DENY;
+	__builtin_memcpy(&s->container, c, sizeof(s->container));
 	answer = judge_path(which, h, meta, (void *)file, deed, reaction);
 	if (answer != ANSWER_OFF) {
 		s->record.detail = detail & ~IN_EXEC;
@@ -147,6 +148,7 @@ __attribute__((noinline)) int judge_heap(u32 protection, u32 reaction)
 	s = get_slot(which);
 	if (!s)
 		return ANSWER_DENY;
+	__builtin_memcpy(&s->container, c, sizeof(s->container));
 	begin_denial(s);
 	s->record.detail = protection;
 	tell_denial(which, DEED_PROTECT, answer == ANSWER_DENY ? reaction : REACTION_AUDITED);

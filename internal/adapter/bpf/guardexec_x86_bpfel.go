@@ -291,14 +291,15 @@ type guardExecSettings struct {
 }
 
 type guardExecSlot struct {
-	_      structs.HostLayout
-	Record guardExecDenial
-	Names  [8456]uint8
-	Begin  [64]uint16
-	Length [64]uint16
-	Count  uint32
-	Cursor uint32
-	Key    guardExecDenialKey
+	_         structs.HostLayout
+	Record    guardExecDenial
+	Names     [8456]uint8
+	Begin     [64]uint16
+	Length    [64]uint16
+	Count     uint32
+	Cursor    uint32
+	Container guardExecContainer
+	Key       guardExecDenialKey
 }
 
 type guardExecTaking struct {

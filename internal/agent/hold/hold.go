@@ -179,6 +179,11 @@ func (k *Keeper) Wish(w link.BehaviourWish) {
 	k.mu.Lock()
 	k.told = w.Stamp
 	k.mu.Unlock()
+	k.nudge()
+}
+
+// nudge has the server asked, and so told, soon.
+func (k *Keeper) nudge() {
 	select {
 	case k.wake <- struct{}{}:
 	default: // it will look anyway

@@ -96,6 +96,9 @@ func (k *Keeper) lookAgain(ctx context.Context) {
 			k.enforceAll()
 			k.tie()
 		}
+		if was != (k.released != nil) {
+			k.nudge() // so that people see it
+		}
 		k.mu.Unlock()
 	}
 }
