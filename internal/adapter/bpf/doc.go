@@ -22,6 +22,10 @@
 // Beside the sensors, firstcall.bpf.c notes which system calls a container makes,
 // for those that Sensors.Learn names.
 //
+// What holds containers to their rules is no sensor: guard.go is the face of
+// what is pinned, netguard*.go with netguard.bpf.c hold the network, guardexec*.go
+// with guard_exec.bpf.c and automaton.bpf.h what runs. They have rings of their own.
+//
 // The package needs Linux 5.8 or later with BTF, and CAP_BPF with CAP_PERFMON
 // (or CAP_SYS_ADMIN; the network and DNS sensors CAP_NET_ADMIN too). It uses BTF
 // raw tracepoints, iterators and programs of cgroups only, so it also works
