@@ -55,6 +55,9 @@ type Guard struct {
 	live   programs      // nil while nothing is held
 	news   chan struct{} // closed and replaced when live is another
 	closed bool
+	// refused is why this kernel can't hold to it; asked once, since it costs a second
+	// of a processor.
+	refused error
 }
 
 // begin takes up the programs of a former start, if there are any below kind.
@@ -82,8 +85,11 @@ func (g *Guard) begin(kind string) (*Guard, error) {
 
 // load loads the programs, if they are not; g.mu is held, or nobody knows g yet.
 func (g *Guard) load() error {
-	if g.live != nil {
+	switch {
+	case g.live != nil:
 		return nil
+	case g.refused != nil:
+		return g.refused
 	}
 	if err := mountPins(g.dir); err != nil {
 		return err
@@ -91,7 +97,9 @@ func (g *Guard) load() error {
 	p, err := g.open()
 	if err != nil {
 		reason, remedy := explain(err)
-		return fault.New(fault.Unsupported, "hold %s: %s", g.what, reason).With(remedy)
+		g.refused = fault.New(fault.Unsupported, "hold %s: %s", g.what, reason).With(remedy)
+		g.log.Error("this kernel can't hold containers to "+g.what, "error", reason, "remedy", remedy)
+		return g.refused
 	}
 	g.become(p)
 	return nil
@@ -105,6 +113,7 @@ func (g *Guard) become(p programs) {
 }
 
 // Set makes r the rules of its group, as a whole; on an error the former ones hold.
+// What this kernel can't hold to at all is no error: Controls says it.
 func (g *Guard) Set(r profile.Rules) error {
 	if err := r.Check(); err != nil {
 		return fault.New(fault.Invalid, "%w", err)
@@ -118,6 +127,9 @@ func (g *Guard) Set(r profile.Rules) error {
 		return fault.New(fault.Unavailable, "hold %s: closed", g.what)
 	}
 	if err := g.load(); err != nil {
+		if g.refused != nil {
+			return nil
+		}
 		return err
 	}
 	return g.live.set(r)
@@ -195,10 +207,19 @@ func (g *Guard) Containers() (map[string]asset.Group, error) {
 func (g *Guard) Controls(answers map[profile.Control]profile.Answer) []profile.HeldControl {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.live == nil {
-		return g.unloaded(answers)
+	if g.live != nil {
+		return g.live.controls(answers)
 	}
-	return g.live.controls(answers)
+	out := g.unloaded(answers)
+	if g.refused == nil {
+		return out
+	}
+	for i := range out {
+		if out[i].Answer != profile.Off {
+			out[i].Answer, out[i].Error = profile.Off, shortened(g.refused.Error())
+		}
+	}
+	return out
 }
 
 // Settle ends what other versions of this program hold: all rules have been set by
@@ -320,4 +341,10 @@ func Release(dir string) (Released, error) {
 type Released struct {
 	Network    int // programs at the root of the cgroups that were ended
 	Containers int // that were held to what runs in them
+}
+
+// shortened cuts what the verifier says to what an agent tells.
+func shortened(s string) string {
+	const most = 400
+	return s[:min(len(s), most)]
 }
