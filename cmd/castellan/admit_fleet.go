@@ -14,16 +14,6 @@ import (
 	"github.com/castellan-security/castellan/internal/store"
 )
 
-// admitProblems is the API's answer to a check of a policy.
-type admitProblems struct {
-	Problems []struct {
-		Line   int    `json:"line"`
-		Column int    `json:"column"`
-		Text   string `json:"text"`
-		Remedy string `json:"remedy"`
-	} `json:"problems"`
-}
-
 // admitOfFleet are the commands about what a server decides and keeps.
 func (g *globals) admitOfFleet() []*cobra.Command {
 	return []*cobra.Command{g.admitPolicy(), g.admitVerdicts(), g.admitReplay(), g.admitExceptions(), g.admitDecide()}
@@ -66,34 +56,7 @@ admission policy, and what is wrong with each line. It changes nothing.
 	}
 	f := outputFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		b, err := g.readSmall(args[0], store.MaxAdmissionPolicy)
-		if err != nil {
-			return fmt.Errorf("read admission policy: %w", err)
-		}
-		api, err := g.dial(*o)
-		if err != nil {
-			return err
-		}
-		var told admitProblems
-		if err := api.do(c.Context(), http.MethodPost, "/admit/policy/check", map[string]any{"text": string(b)}, &told); err != nil {
-			return err
-		}
-		err = g.print(*f, told, func() error {
-			for _, p := range told.Problems {
-				fmt.Fprintf(g.out, "%s:%d:%d: %s\n", printable(args[0]), p.Line, p.Column, printable(p.Text))
-				if p.Remedy != "" {
-					fmt.Fprintf(g.out, "  remedy: %s\n", printable(p.Remedy))
-				}
-			}
-			if len(told.Problems) == 0 {
-				fmt.Fprintf(g.out, "%s is well-formed\n", printable(args[0]))
-			}
-			return nil
-		})
-		if err == nil && len(told.Problems) > 0 {
-			return errViolated
-		}
-		return err
+		return g.checkWritten(c.Context(), *o, *f, checkable{args[0], "admission policy", "/admit/policy/check", store.MaxAdmissionPolicy})
 	}
 	return c
 }

@@ -84,34 +84,7 @@ func (g *globals) watchProfileCheck(o *askOptions) *cobra.Command {
 	}
 	f := outputFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		b, err := g.readSmall(args[0], watch.MaxDocument)
-		if err != nil {
-			return fmt.Errorf("read profile: %w", err)
-		}
-		api, err := g.dial(*o)
-		if err != nil {
-			return err
-		}
-		var told admitProblems
-		if err := api.do(c.Context(), http.MethodPost, "/watch/profile/check", map[string]any{"text": string(b)}, &told); err != nil {
-			return err
-		}
-		err = g.print(*f, told, func() error {
-			for _, p := range told.Problems {
-				fmt.Fprintf(g.out, "%s:%d:%d: %s\n", printable(args[0]), p.Line, p.Column, printable(p.Text))
-				if p.Remedy != "" {
-					fmt.Fprintf(g.out, "  remedy: %s\n", printable(p.Remedy))
-				}
-			}
-			if len(told.Problems) == 0 {
-				fmt.Fprintf(g.out, "%s is well-formed\n", printable(args[0]))
-			}
-			return nil
-		})
-		if err == nil && len(told.Problems) > 0 {
-			return errViolated
-		}
-		return err
+		return g.checkWritten(c.Context(), *o, *f, checkable{args[0], "profile", "/watch/profile/check", watch.MaxDocument})
 	}
 	return c
 }
