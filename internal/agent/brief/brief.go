@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/admission"
+	"github.com/castellan-security/castellan/internal/agent/rounds"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
 )
@@ -24,9 +25,6 @@ const (
 	// refreshEvery is how often the server is asked for news without having told of
 	// any: facts change with advisories, and nobody tells agents of that.
 	refreshEvery = 5 * time.Minute
-	// firstPause and lastPause are between tries while the server does not answer.
-	firstPause = 2 * time.Second
-	lastPause  = time.Minute
 	// tellAfter is how long a verdict waits on this host's disk until it is told, with
 	// those that came meanwhile: while a container starts, others have more to do.
 	tellAfter = 500 * time.Millisecond
@@ -122,32 +120,14 @@ func (k *Keeper) Changed() <-chan struct{} {
 // it once.
 func (k *Keeper) Run(ctx context.Context) {
 	defer k.saveUnsent()
-	var pause time.Duration
-	next := time.Duration(0) // at once
-	var said fault.Kind
-	for {
-		if !k.wait(ctx, next, pause == 0) {
-			return
-		}
-		err := k.turn(ctx)
-		k.saveUnsent()
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err == nil:
-			pause, next, said = 0, refreshEvery, fault.Unknown
-			continue
-		case fault.Is(err, fault.Unsupported):
-			next = refreshEvery // an older server
-		default:
-			pause = min(max(2*pause, firstPause), lastPause)
-			next = pause
-		}
-		if kind := fault.Of(err); kind != said || kind == fault.Unknown {
-			said = kind
-			k.o.Log.Warn("what deployments are decided by is not fetched", "error", err, "remedy", fault.Remedy(err))
-		}
-	}
+	rounds.Rounds{
+		Every: refreshEvery, Wait: k.wait, Log: k.o.Log,
+		Turn: func(ctx context.Context) error {
+			defer k.saveUnsent()
+			return k.turn(ctx)
+		},
+		Failed: "what deployments are decided by is not fetched",
+	}.Run(ctx)
 }
 
 // wait returns true when there is something to do. In the pause after an error

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/castellan-security/castellan/internal/agent/rounds"
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
@@ -28,9 +29,6 @@ const (
 	// refreshEvery is how often the server is asked without having told of news:
 	// it also hears then how the groups are held.
 	refreshEvery = time.Minute
-	// firstPause and lastPause are between tries while the server does not answer.
-	firstPause = 2 * time.Second
-	lastPause  = time.Minute
 	// lookEvery is how often it is looked whether somebody released the host.
 	lookEvery = time.Second
 )
@@ -86,8 +84,6 @@ type Keeper struct {
 	wake chan struct{} // one token when there is something to fetch
 
 	mu         sync.Mutex
-	told       string // stamp of the last wish
-	stamp      string // of the last brief
 	groups     map[asset.Group]*group
 	containers map[string]container // by id
 	learning   []string             // as last given to the learner
@@ -174,13 +170,9 @@ func (k *Keeper) dropUnknown() {
 	}
 }
 
-// Wish says that the server told of other rules.
-func (k *Keeper) Wish(w link.BehaviourWish) {
-	k.mu.Lock()
-	k.told = w.Stamp
-	k.mu.Unlock()
-	k.nudge()
-}
+// Wish says that the server told of other rules. Asking for them costs a stamp a
+// group, so it is not looked at which.
+func (k *Keeper) Wish(link.BehaviourWish) { k.nudge() }
 
 // nudge has the server asked, and so told, soon.
 func (k *Keeper) nudge() {
@@ -195,28 +187,10 @@ func (k *Keeper) Run(ctx context.Context) {
 	var looking sync.WaitGroup
 	looking.Go(func() { k.lookAgain(ctx) })
 	defer looking.Wait()
-	var pause time.Duration
-	next := time.Duration(0) // at once
-	var said fault.Kind
-	for k.wait(ctx, next, pause == 0) {
-		err := k.fetch(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err == nil:
-			pause, next, said = 0, refreshEvery, fault.Unknown
-			continue
-		case fault.Is(err, fault.Unsupported):
-			next = refreshEvery // an older server
-		default:
-			pause = min(max(2*pause, firstPause), lastPause)
-			next = pause
-		}
-		if kind := fault.Of(err); kind != said || kind == fault.Unknown {
-			said = kind
-			k.o.Log.Warn("rules of behaviour are not fetched; those of before hold", "error", err, "remedy", fault.Remedy(err))
-		}
-	}
+	rounds.Rounds{
+		Every: refreshEvery, Turn: k.fetch, Wait: k.wait, Log: k.o.Log,
+		Failed: "rules of behaviour are not fetched; those of before hold",
+	}.Run(ctx)
 }
 
 // wait returns true when there is something to do. In the pause after an error
@@ -271,7 +245,6 @@ func (k *Keeper) fetch(ctx context.Context) error {
 func (k *Keeper) take(b link.BehaviourBrief) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.stamp = b.Stamp
 	var errs []error
 	for _, r := range b.Rules {
 		rules, err := link.UnpackRules(r)
