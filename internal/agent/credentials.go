@@ -22,6 +22,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/whole"
 )
 
 const (
@@ -209,7 +210,7 @@ func (c *Credentials) keep(cert *tls.Certificate, authority *x509.Certificate) e
 		return fmt.Errorf("write the agent's certificate: %w", err)
 	}
 	path := filepath.Join(c.dir, joinedFile)
-	if err := errors.Join(writeOnce(path, string(append(b, '\n'))), syncFolder(c.dir)); err != nil {
+	if err := errors.Join(whole.Write(path, append(b, '\n')), syncFolder(c.dir)); err != nil {
 		return fmt.Errorf("keep the agent's certificate: %w", err)
 	}
 	c.mu.Lock()

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/whole"
 )
 
 // idFile holds the agent's id in its data folder.
@@ -40,25 +41,8 @@ func Identity(dir string) (string, error) {
 		return "", fmt.Errorf("make data folder: %w", err)
 	}
 	id := rand.Text()
-	if err := writeOnce(path, id+"\n"); err != nil {
+	if err := whole.Write(path, []byte(id+"\n")); err != nil {
 		return "", fmt.Errorf("keep agent id: %w", err)
 	}
 	return id, nil
-}
-
-// writeOnce writes a new file that is complete whenever it is there.
-func writeOnce(path, text string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(text)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
 }

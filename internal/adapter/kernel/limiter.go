@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 
@@ -16,6 +14,7 @@ import (
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/profile"
+	"github.com/castellan-security/castellan/internal/whole"
 )
 
 // limitRung is the rung of profile.ControlResource.
@@ -272,17 +271,8 @@ func (l *Limiter) save() error {
 	if err != nil {
 		return fmt.Errorf("write which limits were set: %w", err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(l.file), ".new-*")
-	if err != nil {
+	if err := whole.Write(l.file, b); err != nil {
 		return fmt.Errorf("write which limits were set: %w", err)
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), l.file)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("write which limits were set: %w", err), os.Remove(f.Name()))
 	}
 	return nil
 }

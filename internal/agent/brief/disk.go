@@ -14,6 +14,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/whole"
 )
 
 // What lies in the folder.
@@ -146,20 +147,12 @@ func (k *Keeper) write(name string, v any, synced bool) (err error) {
 		return fmt.Errorf("encode %s: %w", name, err)
 	}
 	path := filepath.Join(k.o.Dir, name)
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // with mode 0600
-	if err != nil {
-		return unwritten(path, err)
-	}
-	_, err = f.Write(b)
+	replace := whole.WriteSoon
 	if synced {
-		err = errors.Join(err, f.Sync())
+		replace = whole.Write
 	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(unwritten(path, err), os.Remove(f.Name()))
+	if err := replace(path, b); err != nil {
+		return unwritten(path, err)
 	}
 	return nil
 }

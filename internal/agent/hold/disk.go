@@ -13,6 +13,7 @@ import (
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/profile"
+	"github.com/castellan-security/castellan/internal/whole"
 )
 
 const (
@@ -107,17 +108,8 @@ func readFile(file string) ([]byte, error) {
 // replace writes a file as a whole: after a power failure there is the former one
 // or the new one.
 func replace(file string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(file), "new-*")
-	if err != nil {
+	if err := whole.Write(file, b); err != nil {
 		return fmt.Errorf("write %s: %w", filepath.Base(file), err)
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), file)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", filepath.Base(file), err), os.Remove(f.Name()))
 	}
 	return nil
 }

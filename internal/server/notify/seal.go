@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/whole"
 )
 
 // keyBytes makes it AES-256.
@@ -77,22 +78,10 @@ func makeKey(path string) ([]byte, error) {
 }
 
 func writeKey(path string, key []byte) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, ".new-*") // made with mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(key)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	return whole.Write(path, key)
 }
 
 func (b *box) seal(plain []byte) []byte { return b.aead.Seal(nil, nil, plain, []byte(purpose)) }
