@@ -267,22 +267,6 @@ func (g *Guard) Run(ctx context.Context, emit func([]event.Event)) error {
 	return ctx.Err()
 }
 
-// untoldOf returns how many denials found nobody who listened since it was last asked.
-func untoldOf(counters *ebpf.Map) (uint64, error) {
-	n, err := sum(counters, countLost)
-	if err != nil || n == 0 {
-		return 0, err
-	}
-	cpus, err := ebpf.PossibleCPU()
-	if err != nil {
-		return 0, fmt.Errorf("count processors: %w", err)
-	}
-	if err := counters.Put(countLost, make([]uint64, cpus)); err != nil {
-		return 0, fmt.Errorf("begin to count anew: %w", err)
-	}
-	return n, nil
-}
-
 // Held counts the groups that something is pinned for in a folder, by whichever
 // version of this program; network and programs count apart.
 func Held(dir string) (groups int, err error) {

@@ -12,9 +12,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/ringbuf"
-	"github.com/cilium/ebpf/rlimit"
 
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/profile"
 )
 
@@ -99,24 +98,18 @@ func execControls(answers map[profile.Control]profile.Answer, rung string) []pro
 // execPrograms are the programs that hold what runs, loaded. But for read they are
 // for one goroutine at a time.
 type execPrograms struct {
-	log     *slog.Logger
-	dir     string // of all generations
-	own     string // of ours
+	generation
 	rung    string
-	maps    map[string]*ebpf.Map
-	settle1 *ebpf.Program // settle_holds
-	reader  *ringbuf.Reader
+	iterate *ebpf.Program          // settle_holds
+	numbers map[asset.Group]uint32 // places of groups in tables, as pinned under namesMap
 	setting guardExecGuardSetting
 }
 
 func openExecPrograms(dir, generation string, log *slog.Logger) (*execPrograms, error) {
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, fmt.Errorf("raise the limit of locked memory: %w", err)
-	}
 	var refused error
 	for _, rung := range execRungs() {
-		p := &execPrograms{log: log, dir: execPins(dir), rung: rung.name}
-		p.own = filepath.Join(p.dir, generation+"-"+rung.programs[0])
+		p := &execPrograms{rung: rung.name}
+		p.log, p.dir, p.own = log, execPins(dir), filepath.Join(execPins(dir), generation+"-"+rung.programs[0])
 		err := p.open(rung)
 		if err == nil {
 			return p, nil
@@ -133,14 +126,11 @@ func (g *execPrograms) open(rung execRung) error {
 	if err != nil {
 		return err
 	}
-	if err := mkPins(g.own); err != nil {
+	c, err := g.load(spec, execRing)
+	if err != nil {
 		return err
 	}
-	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: g.own}})
-	if err != nil {
-		return fmt.Errorf("load what holds programs: %w", err)
-	}
-	g.maps, g.settle1 = c.Maps, c.Programs["settle_holds"]
+	g.iterate = c.Programs["settle_holds"]
 	defer func() {
 		for name, p := range c.Programs {
 			if name != "settle_holds" {
@@ -148,7 +138,7 @@ func (g *execPrograms) open(rung execRung) error {
 			}
 		}
 	}()
-	if err := g.begin(); err != nil {
+	if err := errors.Join(g.begin(), g.readNumbers()); err != nil {
 		return err
 	}
 	if err := g.meet(); err != nil {
@@ -165,10 +155,7 @@ func (g *execPrograms) open(rung execRung) error {
 	if err := g.meet(); err != nil { // who came in between
 		return err
 	}
-	if g.reader, err = ringbuf.NewReader(g.maps[eventsMap]); err != nil {
-		return fmt.Errorf("map the ring buffer: %w", err)
-	}
-	return nil
+	return g.listen()
 }
 
 // specOf returns the programs of a rung, with what the loader sets.
@@ -176,9 +163,6 @@ func (g *execPrograms) specOf(rung execRung) (*ebpf.CollectionSpec, error) {
 	spec, err := loadGuardExec()
 	if err != nil {
 		return nil, err
-	}
-	if !hasFunction(castFunction) {
-		leaveCastOut(spec)
 	}
 	keep := append(slices.Clone(execMarks), rung.programs...)
 	maps.DeleteFunc(spec.Programs, func(name string, _ *ebpf.ProgramSpec) bool { return !slices.Contains(keep, name) })
@@ -188,14 +172,12 @@ func (g *execPrograms) specOf(rung execRung) (*ebpf.CollectionSpec, error) {
 	}
 	spec.Maps["slots"].MaxEntries = uint32(slotsPerCPU * cpus)
 	spec.Maps["claims"].MaxEntries = uint32(slotsPerCPU * cpus)
-	spec.Maps[eventsMap].MaxEntries = execRing
 	spec.Maps[namesMap] = &ebpf.MapSpec{Name: namesMap, Type: ebpf.Array, KeySize: 4, ValueSize: maxGroupName + 1, MaxEntries: maxHeldGroups}
 	for variable, names := range map[string][]string{"calls_mapping": {"mmap", "mmap2"}, "calls_protecting": {"mprotect", "pkey_mprotect"}} {
 		if err := setSlots(spec, variable, names); err != nil {
 			return nil, err
 		}
 	}
-	pinAll(spec)
 	return spec, nil
 }
 
@@ -232,7 +214,7 @@ func attachExec(spec *ebpf.ProgramSpec, p *ebpf.Program) (link.Link, error) {
 }
 
 // meet tells the programs what runs already.
-func (g *execPrograms) meet() error { return iterate([]*ebpf.Program{g.settle1}) }
+func (g *execPrograms) meet() error { return iterate([]*ebpf.Program{g.iterate}) }
 
 // begin gives a new generation what the former one knows: which containers are held
 // to which group. Rules come by Set; until then the former one holds.
@@ -247,19 +229,8 @@ func (g *execPrograms) begin() error {
 	if g.setting.HashKey != [2]uint64{} {
 		return nil
 	}
-	all, err := generations(g.dir)
-	if err != nil {
-		return fmt.Errorf("list what holds programs: %w", err)
-	}
-	for _, former := range all {
-		if former == g.own {
-			continue
-		}
-		for _, name := range []string{"holds", namesMap, "members", "setups"} {
-			if err := copyMap(filepath.Join(former, name), g.maps[name]); err != nil {
-				g.log.Warn("what the former version holds is not taken over", "map", name, "error", err)
-			}
-		}
+	if err := g.takeOver("holds", namesMap, "members", "setups"); err != nil {
+		return err
 	}
 	var secret [16]byte
 	if _, err := rand.Read(secret[:]); err != nil {
@@ -277,38 +248,18 @@ func (g *execPrograms) controls(answers map[profile.Control]profile.Answer) []pr
 	return execControls(answers, g.rung)
 }
 
-// settle ends other generations.
-func (g *execPrograms) settle() error {
-	all, err := generations(g.dir)
-	errs := []error{err}
-	for _, dir := range all {
-		if dir != g.own {
-			errs = append(errs, endGeneration(dir))
-		}
-	}
-	return errors.Join(errs...)
-}
-
 // end lets go of all containers first: links that another program has open stay.
 func (g *execPrograms) end() error {
 	return errors.Join(dropWhere(g.maps["holds"], func(guardExecHeldId, guardExecHold) bool { return true }), endGenerations(g.dir))
 }
 
 func (g *execPrograms) close() error {
-	var errs []error
-	if g.reader != nil {
-		errs = append(errs, g.reader.Close())
+	err := g.generation.close()
+	if g.iterate != nil {
+		err = errors.Join(err, g.iterate.Close())
 	}
-	for _, m := range g.maps {
-		errs = append(errs, m.Close())
-	}
-	if g.settle1 != nil {
-		errs = append(errs, g.settle1.Close())
-	}
-	return errors.Join(errs...)
+	return err
 }
-
-func (g *execPrograms) untold() (uint64, error) { return untoldOf(g.maps[countersMap]) }
 
 // releaseExec lets go of every program that is held, whoever holds it, and returns
 // how many containers were.

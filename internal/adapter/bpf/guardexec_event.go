@@ -2,13 +2,9 @@ package bpf
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"time"
 	"unsafe"
-
-	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/castellan-security/castellan/internal/event"
 )
@@ -18,51 +14,27 @@ const denialLen = int(unsafe.Sizeof(guardExecDenial{}))
 // read hands over what lay outside, and what was only counted of it, until ctx ends
 // or the programs are closed.
 func (g *execPrograms) read(ctx context.Context, emit func([]event.Event)) error {
-	stop := context.AfterFunc(ctx, func() {
-		if err := g.reader.Flush(); err != nil {
-			g.log.DebugContext(ctx, "ring buffer closed before it was flushed", "error", err)
-		}
-	})
-	defer stop()
 	d := newDecoder(NewClock(nil))
 	d.window = newWindow(g.maps)
-	var record ringbuf.Record
-	var batch []event.Event
 	var swept time.Time
-	flush := func() {
-		if len(batch) > 0 {
-			emit(batch)
-			batch = nil
+	sweep := func(hand func(event.Event)) {
+		now := time.Now()
+		if now.Sub(swept) < sweepEvery {
+			return
+		}
+		swept = now
+		if err := d.window.sweep(bootNow(), DefaultWindow, false, d.clock, hand); err != nil {
+			g.log.Error("what was only counted is not told", "error", err)
 		}
 	}
-	for {
-		g.reader.SetDeadline(time.Now().Add(tickEvery))
-		err := g.reader.ReadInto(&record)
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			d.clock.Measure()
-		case err != nil:
-			flush()
-			return ended(ctx, err)
-		default:
-			e, err := decodeDenial(d, record.RawSample)
-			if err != nil {
-				g.log.Error("what was refused can't be decoded", "error", err)
-				continue
-			}
-			d.window.remember(repeatOf(record.RawSample), u64(record.RawSample, unsafe.Offsetof(processHeader{}.Time)), &e)
-			if batch = append(batch, e); record.Remaining > 0 && len(batch) < maxBatch {
-				continue
-			}
+	decode := func(b []byte) (event.Event, error) {
+		e, err := decodeDenial(d, b)
+		if err == nil {
+			d.window.remember(repeatOf(b), u64(b, unsafe.Offsetof(processHeader{}.Time)), &e)
 		}
-		if now := time.Now(); now.Sub(swept) >= sweepEvery {
-			swept = now
-			if err := d.window.sweep(bootNow(), DefaultWindow, false, d.clock, func(e event.Event) { batch = append(batch, e) }); err != nil {
-				g.log.Error("what was only counted is not told", "error", err)
-			}
-		}
-		flush()
+		return e, err
 	}
+	return g.generation.read(ctx, d, decode, sweep, emit)
 }
 
 // decodeDenial reads one record.

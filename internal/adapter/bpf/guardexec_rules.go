@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/cilium/ebpf"
@@ -14,29 +15,24 @@ import (
 	"github.com/castellan-security/castellan/internal/profile"
 )
 
-// numbers are the groups by their places in tables.
-func (g *execPrograms) numbers() (map[asset.Group]uint32, error) {
-	out := map[asset.Group]uint32{}
+// readNumbers reads which groups have places in tables. Nobody else changes that while
+// this program has them loaded.
+func (g *execPrograms) readNumbers() error {
+	g.numbers = map[asset.Group]uint32{}
 	for n := range uint32(maxHeldGroups) {
 		var name [maxGroupName + 1]byte
 		if err := g.maps[namesMap].Lookup(n, &name); err != nil {
-			return nil, fmt.Errorf("list groups whose programs are held: %w", err)
+			return fmt.Errorf("list groups whose programs are held: %w", err)
 		}
 		if name[0] != 0 {
-			out[asset.Group(bytes.TrimRight(name[:], "\x00"))] = n
+			g.numbers[asset.Group(bytes.TrimRight(name[:], "\x00"))] = n
 		}
 	}
-	return out, nil
+	return nil
 }
 
 func (g *execPrograms) groups() ([]asset.Group, error) {
-	all, err := g.numbers()
-	out := make([]asset.Group, 0, len(all))
-	for name := range all {
-		out = append(out, name)
-	}
-	slices.Sort(out)
-	return out, err
+	return slices.Sorted(maps.Keys(g.numbers)), nil
 }
 
 // set makes r the rules of its group: a map of their own, put in place as a whole.
@@ -45,13 +41,9 @@ func (g *execPrograms) set(r profile.Rules) error {
 	if err != nil {
 		return err
 	}
-	all, err := g.numbers()
-	if err != nil {
-		return err
-	}
-	number, known := all[r.Group]
+	number, known := g.numbers[r.Group]
 	if !known {
-		if number, err = free(all); err != nil {
+		if number, err = free(g.numbers); err != nil {
 			return err
 		}
 	}
@@ -80,6 +72,7 @@ func (g *execPrograms) set(r profile.Rules) error {
 	if err := g.maps[namesMap].Put(number, name); err != nil {
 		return errors.Join(fmt.Errorf("name group %s: %w", r.Group, err), g.maps["tables"].Delete(number))
 	}
+	g.numbers[r.Group] = number
 	return nil
 }
 
@@ -127,15 +120,11 @@ func (g *execPrograms) tableOf(r *profile.Rules) (*ruleTable, error) {
 // remove lets go of a group and of its containers: of those first, so that none is
 // held to nothing.
 func (g *execPrograms) remove(name asset.Group) error {
-	all, err := g.numbers()
-	if err != nil {
-		return err
-	}
-	number, ok := all[name]
+	number, ok := g.numbers[name]
 	if !ok {
 		return nil
 	}
-	err = dropWhere(g.maps["holds"], func(_ guardExecHeldId, h guardExecHold) bool { return h.Group == number })
+	err := dropWhere(g.maps["holds"], func(_ guardExecHeldId, h guardExecHold) bool { return h.Group == number })
 	if err != nil {
 		return fmt.Errorf("let go of the containers of %s: %w", name, err)
 	}
@@ -145,16 +134,13 @@ func (g *execPrograms) remove(name asset.Group) error {
 	if err := g.maps[namesMap].Put(number, [maxGroupName + 1]byte{}); err != nil {
 		return fmt.Errorf("forget group %s: %w", name, err)
 	}
+	delete(g.numbers, name)
 	return nil
 }
 
 // hold ties a container to a group; of one that runs already the root is looked at.
 func (g *execPrograms) hold(container string, name asset.Group) error {
-	all, err := g.numbers()
-	if err != nil {
-		return err
-	}
-	number, ok := all[name]
+	number, ok := g.numbers[name]
 	if !ok {
 		return nil // its programs are not held
 	}
@@ -178,12 +164,8 @@ func (g *execPrograms) forget(container string) error {
 }
 
 func (g *execPrograms) containers() (map[string]asset.Group, error) {
-	all, err := g.numbers()
-	if err != nil {
-		return nil, err
-	}
 	names := map[uint32]asset.Group{}
-	for name, n := range all {
+	for name, n := range g.numbers {
 		names[n] = name
 	}
 	out := map[string]asset.Group{}

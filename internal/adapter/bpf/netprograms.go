@@ -2,17 +2,18 @@ package bpf
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
-	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/ringbuf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
@@ -22,20 +23,107 @@ import (
 // netPrograms are the programs that hold the network, loaded. But for read they are
 // for one goroutine at a time.
 type netPrograms struct {
-	log     *slog.Logger
-	dir     string // of all generations
-	own     string // of ours
-	maps    map[string]*ebpf.Map
-	reader  *ringbuf.Reader
+	generation
 	setting netguardNetSetting
 }
 
 func openNetPrograms(dir, generation string, log *slog.Logger) (*netPrograms, error) {
-	g := &netPrograms{log: log, dir: networkPins(dir), own: filepath.Join(networkPins(dir), generation)}
+	g := &netPrograms{}
+	g.log, g.dir, g.own = log, networkPins(dir), filepath.Join(networkPins(dir), generation)
 	if err := g.open(); err != nil {
 		return nil, errors.Join(err, g.close())
 	}
 	return g, nil
+}
+
+// open takes up our generation, or makes it out of the one that is there.
+func (g *netPrograms) open() error {
+	spec, err := loadNetguard()
+	if err != nil {
+		return err
+	}
+	for _, unused := range []string{untoldMap, settingsMap} {
+		if !isReferred(spec, unused) {
+			delete(spec.Maps, unused)
+		}
+	}
+	c, err := g.load(spec, netGuardRing)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, p := range c.Programs {
+			p.Close()
+		}
+	}()
+	if err := g.begin(); err != nil {
+		return err
+	}
+	if err := g.attach(spec, c); err != nil {
+		return err
+	}
+	return g.listen()
+}
+
+// isReferred tells whether a program of the spec uses a map.
+func isReferred(spec *ebpf.CollectionSpec, name string) bool {
+	for _, p := range spec.Programs {
+		for _, i := range p.Instructions {
+			if i.Reference() == name {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// begin gives a new generation what the former one knows: which containers are
+// held, and what the DNS said; the rules come by Set. Else it makes the secret.
+func (g *netPrograms) begin() error {
+	settings := g.maps["net_settings"]
+	if err := settings.Lookup(uint32(0), &g.setting); err != nil {
+		return fmt.Errorf("read the settings of what holds the network: %w", err)
+	}
+	if g.setting.Factor != 0 {
+		return nil
+	}
+	if err := g.takeOver("net_holds", "net_known", "net_settings"); err != nil {
+		return err
+	}
+	if err := settings.Lookup(uint32(0), &g.setting); err != nil {
+		return fmt.Errorf("read the settings of what holds the network: %w", err)
+	}
+	if g.setting.Factor != 0 {
+		return nil
+	}
+	var secret [8]byte
+	if _, err := rand.Read(secret[:]); err != nil {
+		return fmt.Errorf("make a secret for names: %w", err)
+	}
+	g.setting.Factor = binary.LittleEndian.Uint64(secret[:]) | 1
+	g.setting.Inverse = inverseOf(g.setting.Factor)
+	if err := settings.Put(uint32(0), g.setting); err != nil {
+		return fmt.Errorf("write the settings of what holds the network: %w", err)
+	}
+	return nil
+}
+
+// attach attaches and pins each program that is not yet.
+func (g *netPrograms) attach(spec *ebpf.CollectionSpec, c *ebpf.Collection) error {
+	root, err := openCgroups()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(root)
+	for name, p := range c.Programs {
+		err := pinned(filepath.Join(g.own, linkPrefix+name), func() (link.Link, error) {
+			return link.AttachRawLink(link.RawLinkOptions{Target: root, Program: p, Attach: spec.Programs[name].AttachType})
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (g *netPrograms) controls(answers map[profile.Control]profile.Answer) []profile.HeldControl {
@@ -45,49 +133,10 @@ func (g *netPrograms) controls(answers map[profile.Control]profile.Answer) []pro
 // end detaches everything and removes all pins.
 func (g *netPrograms) end() error { return endGenerations(g.dir) }
 
-// close lets go of the programs without ending them.
-func (g *netPrograms) close() error {
-	var errs []error
-	if g.reader != nil {
-		errs = append(errs, g.reader.Close())
-	}
-	for _, m := range g.maps {
-		errs = append(errs, m.Close())
-	}
-	return errors.Join(errs...)
-}
-
 // read hands over what lay outside until ctx ends or the programs are closed.
 func (g *netPrograms) read(ctx context.Context, emit func([]event.Event)) error {
-	stop := context.AfterFunc(ctx, func() {
-		if err := g.reader.Flush(); err != nil {
-			g.log.DebugContext(ctx, "ring buffer closed before it was flushed", "error", err)
-		}
-	})
-	defer stop()
 	d := newDecoder(NewClock(nil))
-	var record ringbuf.Record
-	var batch []event.Event
-	for {
-		g.reader.SetDeadline(time.Now().Add(tickEvery))
-		err := g.reader.ReadInto(&record)
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			d.clock.Measure()
-			continue
-		case err != nil:
-			return ended(ctx, err)
-		}
-		e, err := decodeNetGuard(d, record.RawSample)
-		if err != nil {
-			g.log.Error("what the network guard tells can't be decoded", "error", err)
-			continue
-		}
-		if batch = append(batch, e); record.Remaining == 0 || len(batch) >= maxBatch {
-			emit(batch)
-			batch = nil
-		}
-	}
+	return g.generation.read(ctx, d, func(b []byte) (event.Event, error) { return decodeNetGuard(d, b) }, nil, emit)
 }
 
 // Reactions of struct net_outside.
@@ -141,8 +190,6 @@ func decodeNetGuard(d *decoder, b []byte) (event.Event, error) {
 	}
 	return e, nil
 }
-
-func (g *netPrograms) untold() (uint64, error) { return untoldOf(g.maps[countersMap]) }
 
 func (g *netPrograms) groups() ([]asset.Group, error) {
 	var out []asset.Group

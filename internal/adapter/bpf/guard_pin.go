@@ -1,15 +1,17 @@
 package bpf
 
 import (
-	"crypto/rand"
+	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -17,6 +19,7 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 
+	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/fault"
 )
 
@@ -60,118 +63,106 @@ func onBPF(dir string) bool {
 	return unix.Statfs(dir, &st) == nil && st.Type == unix.BPF_FS_MAGIC
 }
 
-// open takes up our generation, or makes it out of the one that is there.
-func (g *netPrograms) open() error {
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return fmt.Errorf("raise the limit of locked memory: %w", err)
-	}
-	if err := mkPins(g.own); err != nil {
-		return err
-	}
-	spec, err := loadNetguard()
-	if err != nil {
-		return err
-	}
-	if !hasFunction(castFunction) {
-		leaveCastOut(spec)
-	}
-	spec.Maps[eventsMap].MaxEntries = netGuardRing
-	pinAll(spec)
-	for _, unused := range []string{untoldMap, settingsMap} {
-		if !isReferred(spec, unused) {
-			delete(spec.Maps, unused)
-		}
-	}
-	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: g.own}})
-	if err != nil {
-		return fmt.Errorf("load what holds the network: %w", err)
-	}
-	defer func() {
-		for _, p := range c.Programs {
-			p.Close()
-		}
-	}()
-	g.maps = c.Maps
-	if err := g.begin(); err != nil {
-		return err
-	}
-	if err := g.attach(spec, c); err != nil {
-		return err
-	}
-	if g.reader, err = ringbuf.NewReader(g.maps[eventsMap]); err != nil {
-		return fmt.Errorf("map the ring buffer: %w", err)
-	}
-	return nil
-}
-
 // generationOf names the generation of an object: another program, other maps.
 func generationOf(object []byte) string {
 	hash := sha256.Sum256(object)
 	return hex.EncodeToString(hash[:8])
 }
 
-// isReferred tells whether a program of the spec uses a map.
-func isReferred(spec *ebpf.CollectionSpec, name string) bool {
-	for _, p := range spec.Programs {
-		for _, i := range p.Instructions {
-			if i.Reference() == name {
-				return true
-			}
-		}
-	}
-	return false
+// generation is a set of programs with their maps, pinned in a folder of its own that
+// is named after their bytes. Those of other bytes lie beside it.
+type generation struct {
+	log    *slog.Logger
+	dir    string // of all generations of a kind
+	own    string // of this one
+	maps   map[string]*ebpf.Map
+	reader *ringbuf.Reader
 }
 
-// begin gives a new generation what the former one knows: which containers are
-// held, and what the DNS said; the rules come by Set. Else it makes the secret.
-func (g *netPrograms) begin() error {
-	settings := g.maps["net_settings"]
-	if err := settings.Lookup(uint32(0), &g.setting); err != nil {
-		return fmt.Errorf("read the settings of what holds the network: %w", err)
+// load loads programs with their maps, those that are pinned as they are. The caller
+// closes the programs; the reader of what they tell is opened by listen.
+func (g *generation) load(spec *ebpf.CollectionSpec, ring uint32) (*ebpf.Collection, error) {
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return nil, fmt.Errorf("raise the limit of locked memory: %w", err)
 	}
-	if g.setting.Factor != 0 {
-		return nil
+	if err := mkPins(g.own); err != nil {
+		return nil, err
 	}
-	for _, former := range g.formers() {
-		for _, name := range []string{"net_holds", "net_known", "net_settings"} {
-			if err := copyMap(filepath.Join(former, name), g.maps[name]); err != nil {
-				// They are held again when the engine tells of them, by the former
-				// generation until then.
-				g.log.Warn("what the former version holds is not taken over", "map", name, "error", err)
-			}
-		}
+	if !hasFunction(castFunction) {
+		leaveCastOut(spec)
 	}
-	if err := settings.Lookup(uint32(0), &g.setting); err != nil {
-		return fmt.Errorf("read the settings of what holds the network: %w", err)
+	spec.Maps[eventsMap].MaxEntries = ring
+	pinAll(spec)
+	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: g.own}})
+	if err != nil {
+		return nil, fmt.Errorf("load programs: %w", err)
 	}
-	if g.setting.Factor != 0 {
-		return nil
-	}
-	var secret [8]byte
-	if _, err := rand.Read(secret[:]); err != nil {
-		return fmt.Errorf("make a secret for names: %w", err)
-	}
-	g.setting.Factor = binary.LittleEndian.Uint64(secret[:]) | 1
-	g.setting.Inverse = inverseOf(g.setting.Factor)
-	if err := settings.Put(uint32(0), g.setting); err != nil {
-		return fmt.Errorf("write the settings of what holds the network: %w", err)
+	g.maps = c.Maps
+	return c, nil
+}
+
+// listen opens the reader of what the programs tell.
+func (g *generation) listen() (err error) {
+	if g.reader, err = ringbuf.NewReader(g.maps[eventsMap]); err != nil {
+		return fmt.Errorf("map the ring buffer: %w", err)
 	}
 	return nil
 }
 
-// formers are the folders of other generations.
-func (g *netPrograms) formers() []string {
-	all, err := generations(g.dir)
+// takeOver copies maps of the former generations, where they have the same layout.
+// What can't be taken over is held again when the engine tells of it, and by the
+// former generation until then.
+func (g *generation) takeOver(names ...string) error {
+	formers, err := g.formers()
 	if err != nil {
-		g.log.Error("former versions of what holds the network are not listed", "error", err)
+		return err
 	}
-	var out []string
-	for _, dir := range all {
-		if dir != g.own {
-			out = append(out, dir)
+	for _, former := range formers {
+		for _, name := range names {
+			if err := copyMap(filepath.Join(former, name), g.maps[name]); err != nil {
+				g.log.Warn("what a former version holds is not taken over", "map", name, "error", err)
+			}
 		}
 	}
-	return out
+	return nil
+}
+
+// close lets go of the programs without ending them.
+func (g *generation) close() error {
+	var errs []error
+	if g.reader != nil {
+		errs = append(errs, g.reader.Close())
+	}
+	for _, m := range g.maps {
+		errs = append(errs, m.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// untold returns how many denials found nobody who listened since it was last asked.
+func (g *generation) untold() (uint64, error) {
+	counters := g.maps[countersMap]
+	n, err := sum(counters, countLost)
+	if err != nil || n == 0 {
+		return 0, err
+	}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return 0, fmt.Errorf("count processors: %w", err)
+	}
+	if err := counters.Put(countLost, make([]uint64, cpus)); err != nil {
+		return 0, fmt.Errorf("begin to count anew: %w", err)
+	}
+	return n, nil
+}
+
+// formers are the folders of other generations.
+func (g *generation) formers() ([]string, error) {
+	all, err := generations(g.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list former versions of what holds containers: %w", err)
+	}
+	return slices.DeleteFunc(all, func(dir string) bool { return dir == g.own }), nil
 }
 
 func generations(dir string) ([]string, error) {
@@ -206,24 +197,6 @@ func copyMap(from string, to *ebpf.Map) error {
 		}
 	}
 	return all.Err()
-}
-
-// attach attaches and pins each program that is not yet.
-func (g *netPrograms) attach(spec *ebpf.CollectionSpec, c *ebpf.Collection) error {
-	root, err := openCgroups()
-	if err != nil {
-		return err
-	}
-	defer unix.Close(root)
-	for name, p := range c.Programs {
-		err := pinned(filepath.Join(g.own, linkPrefix+name), func() (link.Link, error) {
-			return link.AttachRawLink(link.RawLinkOptions{Target: root, Program: p, Attach: spec.Programs[name].AttachType})
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // mkPins makes the folder of a generation.
@@ -263,9 +236,10 @@ func pinned(pin string, attach func() (link.Link, error)) error {
 }
 
 // settle ends former versions.
-func (g *netPrograms) settle() error {
-	var errs []error
-	for _, dir := range g.formers() {
+func (g *generation) settle() error {
+	formers, err := g.formers()
+	errs := []error{err}
+	for _, dir := range formers {
 		errs = append(errs, endGeneration(dir))
 	}
 	return errors.Join(errs...)
@@ -298,4 +272,48 @@ func endGeneration(dir string) error {
 		errs = append(errs, at.Close())
 	}
 	return errors.Join(append(errs, os.RemoveAll(dir))...)
+}
+
+// read hands over what the programs tell until ctx ends or they are closed. tick is
+// called at least every second, and hands over what was only counted.
+func (g *generation) read(ctx context.Context, d *decoder, decode func([]byte) (event.Event, error), tick func(hand func(event.Event)), emit func([]event.Event)) error {
+	stop := context.AfterFunc(ctx, func() {
+		if err := g.reader.Flush(); err != nil {
+			g.log.DebugContext(ctx, "ring buffer closed before it was flushed", "error", err)
+		}
+	})
+	defer stop()
+	var record ringbuf.Record
+	var batch []event.Event
+	hand := func(e event.Event) { batch = append(batch, e) }
+	flush := func() {
+		if len(batch) > 0 {
+			emit(batch)
+			batch = nil
+		}
+	}
+	for {
+		g.reader.SetDeadline(time.Now().Add(tickEvery))
+		err := g.reader.ReadInto(&record)
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			d.clock.Measure()
+		case err != nil:
+			flush()
+			return ended(ctx, err)
+		default:
+			e, err := decode(record.RawSample)
+			if err != nil {
+				g.log.Error("what the kernel refused can't be decoded", "error", err)
+				continue
+			}
+			if hand(e); record.Remaining > 0 && len(batch) < maxBatch {
+				continue
+			}
+		}
+		if tick != nil {
+			tick(hand)
+		}
+		flush()
+	}
 }
