@@ -188,10 +188,15 @@ func trace(string) error {
 }
 
 // memory reaches into a child's memory, at an address that this program has,
-// too: both are the same file at the same place.
+// too: both are the same file at the same place. It waits for the child's first
+// word: a program counts as started before the kernel has mapped it.
 func memory(call func(int, []unix.Iovec, []unix.RemoteIovec, uint) (int, error)) error {
 	cmd := exec.Command("/proc/self/exe", "wait", "child")
 	in, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
 	}
@@ -199,6 +204,9 @@ func memory(call func(int, []unix.Iovec, []unix.RemoteIovec, uint) (int, error))
 		return err
 	}
 	b := make([]byte, 8)
+	if _, err := out.Read(b); err != nil {
+		return errors.Join(err, in.Close(), cmd.Wait())
+	}
 	local := []unix.Iovec{{Base: &b[0]}}
 	local[0].SetLen(len(b))
 	_, err = call(cmd.Process.Pid, local, []unix.RemoteIovec{{Base: uintptr(unsafe.Pointer(&shared)), Len: len(b)}}, 0)

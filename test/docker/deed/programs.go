@@ -22,6 +22,9 @@ var programs = map[string]deed{
 		return nil
 	},
 	"wait": func(string) error {
+		if _, err := os.Stdout.WriteString("waiting\n"); err != nil {
+			return err
+		}
 		_, err := io.Copy(io.Discard, os.Stdin)
 		return err
 	},
