@@ -31,7 +31,7 @@ const (
 	// waitsASecond and waitsAtOnce bound the answers that wait, and waitsBehind the
 	// verdicts that one waits for besides its own. A verdict that is stored with few
 	// others takes five times the work of one among hundreds: a server that is asked
-	// for more answers first.
+	// for more answers all of them first.
 	waitsASecond = 50
 	waitsAtOnce  = 50
 	waitsBehind  = 8
@@ -60,7 +60,7 @@ type records struct {
 	moved   chan struct{} // closed when ended grows, and replaced
 	stuck   bool          // the store took nothing when it was asked last
 	kept    bool          // somebody stores what waits
-	left    float64       // how many answers may wait, as of counted
+	left    float64       // how many answers may wait, as of counted; below 0 after too many
 	counted time.Time
 
 	wake  chan struct{} // one token when something waits
@@ -126,16 +126,15 @@ func signal(c chan<- struct{}) {
 	}
 }
 
-// waits says whether one answer more may wait. r.mu is held.
+// waits says whether one answer more may wait. Those that may not count, too: while
+// more is asked than may wait, none does, for one in twenty that did would be what
+// the slowest of a hundred take. r.mu is held.
 func (r *records) waits() bool {
 	now := time.Now()
 	r.left = min(waitsAtOnce, r.left+now.Sub(r.counted).Seconds()*waitsASecond)
+	r.left = max(r.left-1, -waitsAtOnce)
 	r.counted = now
-	if r.left < 1 || r.begun-r.ended > waitsBehind {
-		return false
-	}
-	r.left--
-	return true
+	return r.left >= 0 && r.begun-r.ended <= waitsBehind
 }
 
 // room waits until there is room, for a while, while the store takes verdicts.
