@@ -14,6 +14,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/admit"
 	"github.com/castellan-security/castellan/internal/inventory"
+	"github.com/castellan-security/castellan/internal/sealed"
 	"github.com/castellan-security/castellan/internal/server/query"
 )
 
@@ -140,21 +141,31 @@ func (r *bundleReading) flags(c *cobra.Command) {
 	c.Flags().Uint64Var(&r.least, "min-version", 0, "refuse bundles that are older")
 }
 
+// publicKeys reads files of public keys that a flag names.
+func (g *globals) publicKeys(flag string, files []string) ([]crypto.PublicKey, error) {
+	var all []crypto.PublicKey
+	for _, name := range files {
+		b, err := g.readSmall(name, maxCredential)
+		var keys []crypto.PublicKey
+		if err == nil {
+			keys, err = sealed.Keys(b)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s %s: %w", flag, name, err)
+		}
+		all = append(all, keys...)
+	}
+	return all, nil
+}
+
 func (r *bundleReading) read(g *globals, name string) (*admit.Bundle, error) {
 	if len(r.keys) == 0 {
 		return nil, usagef("say whose bundles are taken: --public-key FILE")
 	}
 	check := admit.BundleCheck{Least: r.least, Now: time.Now()}
-	for _, k := range r.keys {
-		b, err := g.readSmall(k, maxCredential)
-		var keys []crypto.PublicKey
-		if err == nil {
-			keys, err = admit.BundleKeys(b)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("--public-key %s: %w", k, err)
-		}
-		check.Keys = append(check.Keys, keys...)
+	var err error
+	if check.Keys, err = g.publicKeys("--public-key", r.keys); err != nil {
+		return nil, err
 	}
 	b, err := g.readSmall(name, admit.MaxBundle)
 	if err != nil {

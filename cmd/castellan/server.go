@@ -27,6 +27,7 @@ type serverOptions struct {
 	registryScans int
 	registryCA    string
 	url           string
+	profileKeys   []string
 }
 
 func (o *serverOptions) flags(c *cobra.Command) {
@@ -38,6 +39,7 @@ func (o *serverOptions) flags(c *cobra.Command) {
 	f.IntVar(&o.registryScans, "registry-scans", 1, "how many images of registries are scanned at once; 0 scans none")
 	f.StringVar(&o.registryCA, "registry-ca", "", "further certificate authorities of registries (PEM)")
 	f.StringVar(&o.url, "url", "", "address at which people reach the console, for links in notifications (default: https, the first --name or the address)")
+	f.StringSliceVar(&o.profileKeys, "profile-keys", nil, "file with public keys (PEM): profiles that people write are taken only if signed by one; may be repeated")
 	f.DurationVar(&o.retention.Events, "keep-events", 30*day, "how long events are kept; 0 keeps them for ever")
 	f.Int64Var(&o.retention.MaxEvents, "max-events", 50_000_000, "how many events are kept, oldest go first; 0 is no limit")
 	f.DurationVar(&o.retention.Workloads, "keep-workloads", 90*day, "how long ended workloads are kept")
@@ -97,6 +99,10 @@ func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Log
 	if err := checkURL(o.url); err != nil {
 		return nil, err
 	}
+	profileKeys, err := g.publicKeys("--profile-keys", o.profileKeys)
+	if err != nil {
+		return nil, err
+	}
 	st, err := db.Open(ctx, db.Options{Path: databasePath(g.dataDir)}, log.With("door", "db"))
 	if err != nil {
 		return nil, err
@@ -121,6 +127,8 @@ func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Log
 		Salt:       salt,
 		Registries: doors, RegistryScans: o.registryScans,
 		CheckTrust: checkTrust, Trust: signatures,
+		ProfileKeys: profileKeys,
+
 		URL:    o.url,
 		Sender: notify.New(version()),
 	}, st, log.With("hall", "server"))

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,10 +28,12 @@ be reviewed and kept in git.
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	all := []*cobra.Command{g.watchProfileExport(&o), g.watchProfileCheck(&o), g.watchProfileImport(&o), g.watchProfileHistory(&o),
+	all := []*cobra.Command{g.watchProfileExport(&o), g.watchProfileCheck(&o), g.watchProfileImport(&o), g.watchProfileSign(), g.watchProfileVerify(), g.watchProfileHistory(&o),
 		g.watchProfileChanges(&o), g.watchProfileStart(&o)}
 	for _, x := range all {
-		o.flags(x)
+		if !slices.Contains([]string{"sign", "verify"}, x.Name()) { // they need no server
+			o.flags(x)
+		}
 	}
 	c.AddCommand(all...)
 	return c
@@ -90,30 +93,41 @@ func (g *globals) watchProfileCheck(o *askOptions) *cobra.Command {
 }
 
 func (g *globals) watchProfileImport(o *askOptions) *cobra.Command {
-	var comment string
+	var comment, signature string
 	after := int64(-1)
 	c := &cobra.Command{
 		Use:   "import GROUP FILE",
 		Short: "Make a file the profile of a group",
 		Long: `Make a file ("-" is the standard input) the profile of a group. What is the same
 keeps what it rests on. Hosts are told at once. With --after it is only taken if
-that revision is the newest still.
+that revision is the newest still. A server that runs with --profile-keys takes only
+what is signed: castellan watch profile sign.
 ` + exitHelp,
-		Args: cobra.ExactArgs(2),
+		Example: "  castellan watch profile import shop/web/nginx nginx.yaml --signature nginx.yaml.sig --comment 'reviewed in #71'",
+		Args:    cobra.ExactArgs(2),
 	}
 	c.Flags().StringVar(&comment, "comment", "", "why it is changed")
+	c.Flags().StringVar(&signature, "signature", "", "file that castellan watch profile sign wrote for FILE")
 	c.Flags().Int64Var(&after, "after", after, "the revision that was changed (default: whatever is the newest)")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		b, err := g.readSmall(args[1], watch.MaxDocument)
 		if err != nil {
 			return fmt.Errorf("read profile: %w", err)
 		}
+		body := map[string]any{"group": args[0], "text": string(b), "comment": comment, "after": after}
+		if signature != "" {
+			s, err := g.readSmall(signature, watch.MaxSignature)
+			if err != nil {
+				return fmt.Errorf("read signature: %w", err)
+			}
+			body["signature"] = string(s)
+		}
 		api, err := g.dial(*o)
 		if err != nil {
 			return err
 		}
 		var x store.BehaviourGroup
-		if err := api.do(c.Context(), http.MethodPut, "/watch/profile", map[string]any{"group": args[0], "text": string(b), "comment": comment, "after": after}, &x); err != nil {
+		if err := api.do(c.Context(), http.MethodPut, "/watch/profile", body, &x); err != nil {
 			return err
 		}
 		_, err = fmt.Fprintf(g.out, "revision %d is the profile of %s now; what has changed: castellan watch profile changes %s\n", x.Revision, printable(args[0]), printable(args[0]))

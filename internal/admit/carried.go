@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/admit/bundle"
+	"github.com/castellan-security/castellan/internal/sealed"
 )
 
 // What whoever is outside this room knows of bundles; see package bundle.
@@ -41,4 +42,4 @@ func WriteBundle(w io.Writer, c BundleContent, t BundleTerms, key crypto.Signer,
 func ReadBundle(b []byte, c BundleCheck) (*Bundle, error) { return bundle.Read(b, c) }
 
 // BundleKeys reads public keys in PEM.
-func BundleKeys(b []byte) ([]crypto.PublicKey, error) { return bundle.Keys(b) }
+func BundleKeys(b []byte) ([]crypto.PublicKey, error) { return sealed.Keys(b) }

@@ -21,7 +21,7 @@ const module = "github.com/castellan-security/castellan/"
 
 // floors lists who may import whom. Reading this table is reading the map.
 var floors = []struct{ name, rooms, mayImport string }{
-	{"ground", "internal/fault internal/need internal/untrusted internal/pull internal/pace internal/whole", ""},
+	{"ground", "internal/fault internal/need internal/untrusted internal/pull internal/pace internal/whole internal/sealed", ""},
 	{"nouns", "internal/asset internal/event internal/inventory internal/advisory internal/finding internal/notice internal/signature internal/admission internal/profile internal/written internal/access", "ground nouns"},
 	{"wire", "proto", ""},
 	{"ports", "internal/store internal/link", "ground nouns wire"},

@@ -20,7 +20,9 @@ type watchProfileForm struct {
 		Group   string `json:"group" maxLength:"512"`
 		Text    string `json:"text" maxLength:"4194304" doc:"The profile, as it is exported"`
 		Comment string `json:"comment,omitempty" maxLength:"500" doc:"Why it is changed"`
-		After   int64  `json:"after" minimum:"-1" doc:"The revision that was changed: it must be the newest still; -1: whatever it is"`
+		// Signature is the text of a file.
+		Signature string `json:"signature,omitempty" maxLength:"65536" doc:"What castellan watch profile sign wrote for exactly that text"`
+		After     int64  `json:"after" minimum:"-1" doc:"The revision that was changed: it must be the newest still; -1: whatever it is"`
 	}
 }
 
@@ -73,10 +75,10 @@ func (a *api) behaviourProfileRoutes() {
 	})
 	handle(a, route{
 		method: http.MethodPut, path: "/watch/profile", id: "put-behaviour-profile", tag: "watch", scope: access.ManageBehaviour, most: maxProfileBody,
-		summary: "Make a text the profile of a group", about: "What is the same keeps what it rests on. Agents are told at once.",
+		summary: "Make a text the profile of a group", about: "What is the same keeps what it rests on. Agents are told at once. A server with keys of profiles takes only what is signed by one.",
 	}, func(q ask[watchProfileForm]) (*body[store.BehaviourGroup], error) {
 		b := &q.input.Body
-		g, err := a.behaviour.Import(q.ctx, q.who, asset.Group(b.Group), b.Text, b.Comment, b.After)
+		g, err := a.behaviour.Import(q.ctx, q.who, asset.Group(b.Group), behaviour.Edit{Text: b.Text, Signature: b.Signature, Comment: b.Comment, After: b.After})
 		return &body[store.BehaviourGroup]{g}, err
 	})
 	handle(a, route{

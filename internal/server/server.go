@@ -15,6 +15,7 @@ package server
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -78,6 +79,8 @@ type Config struct {
 	// Behaviour is how often what is learned is stored, and acted upon; zero is what
 	// is usual.
 	Behaviour behaviour.Pace
+	// ProfileKeys are those of whom profiles must be signed by; see behaviour.Options.
+	ProfileKeys []crypto.PublicKey
 	// URL is where people reach the console, as links in notifications have it;
 	// empty: https, the first of Names or the address, and the port.
 	URL string
@@ -170,7 +173,7 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 	}
 	s.behaviour = behaviour.New(behaviour.Options{
 		Store: st, Map: s.intake.Topology(), News: s.feed.News, Directions: s.direct, Condition: s.condition, Pace: cfg.Behaviour,
-		Clock: cfg.Clock, Log: log,
+		Keys: cfg.ProfileKeys, Clock: cfg.Clock, Log: log,
 	})
 	s.intake.Tell(listeners{s.images, s.behaviour})
 	s.registries = registries.New(registries.Options{

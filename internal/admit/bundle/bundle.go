@@ -29,6 +29,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/admission"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/sealed"
 )
 
 // Limits on a bundle. It is held in memory, by functions that have 256 MiB.
@@ -49,6 +50,8 @@ const (
 	// skew is how far clocks may differ.
 	skew = 5 * time.Minute
 )
+
+const payloadType = "application/vnd.castellan.admission-bundle.v1+json"
 
 // Names of the files of a bundle, in their order.
 const (
@@ -128,9 +131,13 @@ func Write(w io.Writer, c Content, t Terms, key crypto.Signer, now time.Time) (M
 		return m, err
 	}
 	m.Files = []File{fileOf(policyFile, c.Policy), fileOf(factsFile, facts)}
-	envelope, err := seal(&m, key)
+	signed, err := json.Marshal(&m)
 	if err != nil {
-		return m, err
+		return m, fmt.Errorf("write manifest: %w", err)
+	}
+	envelope, err := sealed.Seal(payloadType, signed, key)
+	if err != nil {
+		return m, fmt.Errorf("make bundle: %w", err)
 	}
 	archive := tar.NewWriter(w)
 	total := 0
@@ -192,9 +199,12 @@ func Read(b []byte, c Check) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	payload, key, err := open(envelope, c.Keys)
-	if err != nil {
-		return nil, err
+	payload, key, err := sealed.Open(payloadType, envelope, c.Keys)
+	switch {
+	case fault.Is(err, fault.Corrupt):
+		return nil, corrupt("%s: %w", envelopeFile, err)
+	case err != nil:
+		return nil, fmt.Errorf("read bundle: %w", err)
 	}
 	var m Manifest
 	d := json.NewDecoder(bytes.NewReader(payload))

@@ -20,6 +20,7 @@ import (
 	"github.com/castellan-security/castellan/internal/admit/bundle"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/finding"
+	"github.com/castellan-security/castellan/internal/sealed"
 )
 
 var now = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
@@ -80,7 +81,7 @@ func TestBundlesOfAllKeys(t *testing.T) {
 			if string(got.Policy) != "mode: enforce\n" || got.Manifest.Version != 7 || got.Manifest.Images != 1 {
 				t.Errorf("got %+v, %q", got.Manifest, got.Policy)
 			}
-			if want, _ := bundle.Fingerprint(key.Public()); got.Key != want {
+			if want, _ := sealed.Fingerprint(key.Public()); got.Key != want {
 				t.Errorf("key %s, want %s", got.Key, want)
 			}
 		})
@@ -191,7 +192,7 @@ func TestBundlesThatAreNotMade(t *testing.T) {
 		{"expired already", content(), bundle.Terms{Expires: now}, newKey(t), "good for 0s"},
 		{"for ever", content(), bundle.Terms{Expires: now.Add(bundle.MaxLifetime + time.Hour)}, newKey(t), "good for"},
 		{"without a policy", bundle.Content{}, bundle.Terms{Expires: now.Add(time.Hour)}, newKey(t), "policy has 0 bytes"},
-		{"weak key", content(), bundle.Terms{Expires: now.Add(time.Hour)}, weak, "signs no bundles"},
+		{"weak key", content(), bundle.Terms{Expires: now.Add(time.Hour)}, weak, "signs nothing here"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var b bytes.Buffer

@@ -14,6 +14,7 @@ package behaviour
 
 import (
 	"context"
+	"crypto"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -75,9 +76,12 @@ type Options struct {
 	Directions Directions
 	// Condition shows that a part is not well, or, with nil, that it is again.
 	Condition func(ctx context.Context, part string, err error)
-	Pace      Pace
-	Clock     func() time.Time
-	Log       *slog.Logger
+	// Keys are those of whom profiles that people write must be signed by; without any
+	// nobody needs to sign. What is learned is nobody's.
+	Keys  []crypto.PublicKey
+	Pace  Pace
+	Clock func() time.Time
+	Log   *slog.Logger
 }
 
 // Pace is how often things are done by themselves. Zero is what is usual.

@@ -2,6 +2,8 @@ package behaviour_test
 
 import (
 	"context"
+	"crypto"
+	"crypto/ed25519"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -21,6 +23,7 @@ import (
 	"github.com/castellan-security/castellan/internal/server/behaviour"
 	"github.com/castellan-security/castellan/internal/server/topology"
 	"github.com/castellan-security/castellan/internal/store"
+	"github.com/castellan-security/castellan/internal/watch"
 )
 
 const (
@@ -402,14 +405,14 @@ func TestProfilesAreImported(t *testing.T) {
 		"an old one":       {edited, 77, fault.Conflict},
 		"of another group": {strings.ReplaceAll(p.Text, string(web), "shop/other/app"), -1, fault.Invalid},
 	} {
-		if _, err := h.s.Import(t.Context(), h.admin, web, c.text, "", c.after); !fault.Is(err, c.want) {
+		if _, err := h.s.Import(t.Context(), h.admin, web, behaviour.Edit{Text: c.text, After: c.after}); !fault.Is(err, c.want) {
 			t.Errorf("%s: got %v, want %v", name, err, c.want)
 		}
 	}
 	if problems, err := h.s.CheckProfile(h.admin, p.Text+"\nodd: 1\n"); err != nil || len(problems) == 0 || problems[0].Line == 0 {
 		t.Errorf("problems: got %+v, %v", problems, err)
 	}
-	_, err = h.s.Import(t.Context(), h.admin, web, edited, "dash", -1)
+	_, err = h.s.Import(t.Context(), h.admin, web, behaviour.Edit{Text: edited, Comment: "dash", After: -1})
 	h.must(err)
 	if got := h.programs(); got != "/bin/dash /usr/sbin/nginx" {
 		t.Errorf("imported: %s", got)
@@ -417,6 +420,63 @@ func TestProfilesAreImported(t *testing.T) {
 	h.happen(exec(1, "/bin/ls"))
 	if got := h.programs(); got != "/bin/dash /bin/ls /usr/sbin/nginx" {
 		t.Errorf("learned on top: %s", got)
+	}
+}
+
+// Where profiles must be signed, people change none in another way, and what is
+// learned goes on.
+func TestProfilesMustBeSigned(t *testing.T) {
+	h := start(t)
+	public, private, err := ed25519.GenerateKey(nil)
+	h.must(err)
+	h.workloads(nginx(1, "v1"))
+	h.happen(exec(1, "/usr/sbin/nginx"))
+	p, err := h.s.Profile(t.Context(), h.admin, web, 0)
+	h.must(err)
+	text := strings.ReplaceAll(p.Text, "/usr/sbin/nginx", "/usr/sbin/nginx-debug")
+	signature, err := watch.SignProfile([]byte(text), private)
+	h.must(err)
+	signed := behaviour.Edit{Text: text, Signature: string(signature), Comment: strings.Repeat("x", behaviour.MaxComment), After: -1}
+	if _, err := h.s.Import(t.Context(), h.admin, web, signed); !fault.Is(err, fault.Invalid) {
+		t.Errorf("signed for a server without keys: got %v", err)
+	}
+
+	h.s.Keys = []crypto.PublicKey{public}
+	if _, err := h.s.Import(t.Context(), h.admin, web, behaviour.Edit{Text: text, After: -1}); !fault.Is(err, fault.Denied) || fault.Remedy(err) == "" {
+		t.Errorf("not signed: got %v", err)
+	}
+	changed := signed
+	changed.Text = p.Text
+	if _, err := h.s.Import(t.Context(), h.admin, web, changed); !fault.Is(err, fault.Denied) {
+		t.Errorf("another text: got %v", err)
+	}
+	if _, err := h.s.Start(t.Context(), h.admin, web, watch.StartingNames()[0]); !fault.Is(err, fault.Denied) {
+		t.Errorf("a starting profile: got %v", err)
+	}
+	_, err = h.s.Import(t.Context(), h.admin, web, signed)
+	h.must(err)
+	if got := h.programs(); got != "/usr/sbin/nginx-debug" {
+		t.Errorf("imported: %s", got)
+	}
+	revisions, err := h.s.Revisions(t.Context(), h.admin, web, 0, 1)
+	h.must(err)
+	if !strings.HasPrefix(revisions[0].Comment, "signed by sha256:") || !strings.HasSuffix(revisions[0].Comment, " "+signed.Comment) {
+		t.Errorf("history: got %q", revisions[0].Comment)
+	}
+	h.happen(exec(1, "/bin/ls"))
+	if got := h.programs(); got != "/bin/ls /usr/sbin/nginx-debug" {
+		t.Errorf("learned on top: %s", got)
+	}
+
+	_, err = h.s.SetMode(t.Context(), h.admin, web, behaviour.Decision{Mode: profile.Monitor})
+	h.must(err)
+	h.happen(exec(1, "/bin/nc"))
+	outside := h.violations(store.ViolationQuery{Group: web, Limit: 10})
+	if len(outside) == 0 {
+		t.Fatal("nothing lies outside")
+	}
+	if _, err := h.s.Permit(t.Context(), h.admin, outside[0].ID, ""); !fault.Is(err, fault.Denied) {
+		t.Errorf("a permit: got %v", err)
 	}
 }
 
@@ -495,8 +555,11 @@ func TestRights(t *testing.T) {
 		"promotion": func(w access.Identity) error { return h.s.SetPromotion(ctx, w, web, nil) },
 		"permit":    func(w access.Identity) error { _, err := h.s.Permit(ctx, w, 1, ""); return err },
 		"undo":      func(w access.Identity) error { _, err := h.s.Undo(ctx, w, 1, ""); return err },
-		"import":    func(w access.Identity) error { _, err := h.s.Import(ctx, w, web, "profile: 1\n", "", -1); return err },
-		"forget":    func(w access.Identity) error { return h.s.Forget(ctx, w, web, "") },
+		"import": func(w access.Identity) error {
+			_, err := h.s.Import(ctx, w, web, behaviour.Edit{Text: "profile: 1\n", After: -1})
+			return err
+		},
+		"forget": func(w access.Identity) error { return h.s.Forget(ctx, w, web, "") },
 	} {
 		if err := do(viewer); !fault.Is(err, fault.Denied) && !fault.Is(err, fault.Invalid) {
 			t.Errorf("%s: got %v for a viewer, want denied", name, err)

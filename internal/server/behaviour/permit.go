@@ -53,6 +53,9 @@ func (s *Service) Permit(ctx context.Context, who access.Identity, id int64, com
 		if v, err = s.Store.Violation(ctx, id); err != nil { // as it is by now
 			return err
 		}
+		if err := s.unsigned("a violation that is made normal"); err != nil {
+			return err
+		}
 		switch {
 		case v.PermitID != 0:
 			return fault.New(fault.Conflict, "violation %d is permitted already, by permit %d", id, v.PermitID)

@@ -3,6 +3,7 @@ package behaviour
 import (
 	"context"
 	"errors"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/castellan-security/castellan/internal/access"
@@ -197,19 +198,44 @@ func readProfile(text string) (*watch.Document, []written.Problem) {
 	return nil, []written.Problem{{File: DocumentName, Text: err.Error(), Remedy: fault.Remedy(err)}}
 }
 
-// Import makes a text the profile of a group, if its newest revision is after; less
-// than 0 is whatever it is. What is no profile, or that of another group, is Invalid.
-// It needs access.ManageBehaviour.
-func (s *Service) Import(ctx context.Context, who access.Identity, name asset.Group, text, comment string, after int64) (store.BehaviourGroup, error) {
-	d, problems := readProfile(text)
+// Edit is a text that becomes the profile of a group.
+type Edit struct {
+	Text string
+	// Signature is what castellan watch profile sign wrote for exactly that text; it may
+	// be empty where no signatures are asked for.
+	Signature string
+	Comment   string
+	// After is the revision that was changed, which must be the newest still; less than
+	// 0 is whatever it is.
+	After int64
+}
+
+// Import makes a text the profile of a group. What is no profile, or that of another
+// group, is Invalid, and one that is not signed as it must be is Denied. It needs
+// access.ManageBehaviour.
+func (s *Service) Import(ctx context.Context, who access.Identity, name asset.Group, e Edit) (store.BehaviourGroup, error) {
+	if err := who.Need(access.ManageBehaviour); err != nil {
+		return store.BehaviourGroup{}, err
+	}
+	if err := checkComment(e.Comment); err != nil {
+		return store.BehaviourGroup{}, err
+	}
+	d, problems := readProfile(e.Text)
 	if len(problems) > 0 {
 		return store.BehaviourGroup{}, written.Refused(problems)
+	}
+	key, err := s.signed(e)
+	if err != nil {
+		return store.BehaviourGroup{}, err
+	}
+	if key != "" {
+		e.Comment = strings.TrimSpace("signed by " + key + " " + e.Comment)
 	}
 	if g := d.Profile.Group; g != "" && g != name {
 		return store.BehaviourGroup{}, fault.New(fault.Invalid, "the profile is of group %s, not of %s", g, name).
 			With("leave the group out of the text if it is for any")
 	}
-	return s.adopt(ctx, who, name, d.Profile, comment, after, "behaviour.import")
+	return s.adopt(ctx, who, name, d.Profile, e)
 }
 
 // Start gives a group a starting profile, with what it has already. It needs
@@ -220,6 +246,9 @@ func (s *Service) Start(ctx context.Context, who access.Identity, name asset.Gro
 		return store.BehaviourGroup{}, fault.New(fault.NotFound, "%w", err)
 	}
 	return s.change(ctx, who, name, "", func(ctx context.Context, k *keeper, g *group) error {
+		if err := s.unsigned("a starting profile"); err != nil {
+			return err
+		}
 		p, err := k.current(ctx, g)
 		if err != nil {
 			return err
@@ -231,10 +260,10 @@ func (s *Service) Start(ctx context.Context, who access.Identity, name asset.Gro
 	})
 }
 
-func (s *Service) adopt(ctx context.Context, who access.Identity, name asset.Group, read *profile.Profile, comment string, after int64, action string) (store.BehaviourGroup, error) {
-	return s.change(ctx, who, name, comment, func(ctx context.Context, k *keeper, g *group) error {
-		if after >= 0 && after != g.Revision {
-			return fault.New(fault.Conflict, "the profile of %s is at revision %d, the change is of %d", name, g.Revision, after).
+func (s *Service) adopt(ctx context.Context, who access.Identity, name asset.Group, read *profile.Profile, e Edit) (store.BehaviourGroup, error) {
+	return s.change(ctx, who, name, "", func(ctx context.Context, k *keeper, g *group) error {
+		if e.After >= 0 && e.After != g.Revision {
+			return fault.New(fault.Conflict, "the profile of %s is at revision %d, the change is of %d", name, g.Revision, e.After).
 				With("somebody else has changed it meanwhile: export it again, and make the change anew")
 		}
 		had, err := k.current(ctx, g)
@@ -244,9 +273,9 @@ func (s *Service) adopt(ctx context.Context, who access.Identity, name asset.Gro
 		if g.Mode != profile.Discover && watch.Entries(read) == 0 {
 			return fault.New(fault.Invalid, "the profile permits nothing: all that %s does would lie outside", name).With("let it discover first: castellan watch mode discover")
 		}
-		if err := k.revise(ctx, who, g, watch.Import(had, read), comment, &store.BehaviourChange{}); err != nil {
+		if err := k.revise(ctx, who, g, watch.Import(had, read), e.Comment, &store.BehaviourChange{}); err != nil {
 			return err
 		}
-		return s.audit(ctx, who, action, "group:"+string(name), comment)
+		return s.audit(ctx, who, "behaviour.import", "group:"+string(name), e.Comment)
 	})
 }
