@@ -3,13 +3,16 @@ package vm_test
 import (
 	"bytes"
 	"context"
+	"debug/elf"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -183,6 +186,9 @@ func pack(t *testing.T, m need.Machine, file string, b binaries, policy, hardene
 	a.File("init", 0o755, content(t, b.init))
 	a.File(guest.Tests, 0o755, content(t, b.tests))
 	a.File(guest.Subject, 0o755, content(t, b.subject))
+	for name, file := range shell(t, m.Arch) {
+		a.File(guest.Image+name, 0o755, content(t, file))
+	}
 	modules, err := vm.Modules(m.Modules, "overlay")
 	if err != nil {
 		t.Fatal(err)
@@ -193,6 +199,39 @@ func pack(t *testing.T, m need.Machine, file string, b binaries, policy, hardene
 	if err := a.Close(); err != nil {
 		t.Fatalf("write initramfs: %v", err)
 	}
+}
+
+// shell returns where in an image this machine's shell and what it is linked with
+// belong; nothing for other processors than its own.
+func shell(t *testing.T, arch string) map[string]string {
+	t.Helper()
+	if arch != runtime.GOARCH {
+		return nil
+	}
+	const dash = "/bin/dash"
+	f, err := elf.Open(dash)
+	if err != nil {
+		t.Fatalf("read Debian's shell: %v", err)
+	}
+	defer f.Close()
+	files := map[string]string{"/bin/sh": dash, "/bin/other-sh": dash}
+	for _, p := range f.Progs {
+		if p.Type != elf.PT_INTERP {
+			continue
+		}
+		b, err := io.ReadAll(p.Open())
+		if err != nil {
+			t.Fatalf("read what links Debian's shell: %v", err)
+		}
+		loader := strings.TrimRight(string(b), "\x00")
+		files[loader], files["/lib/ld.so"] = loader, loader
+	}
+	libraries, err := filepath.Glob("/lib/*/libc.so.6")
+	if err != nil || len(libraries) == 0 {
+		t.Fatalf("no C library is at /lib/*/libc.so.6: %v", err)
+	}
+	files[libraries[0]] = libraries[0]
+	return files
 }
 
 func content(t *testing.T, file string) []byte {

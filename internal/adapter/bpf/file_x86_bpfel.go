@@ -144,6 +144,7 @@ type fileHost struct {
 	_      structs.HostLayout
 	Mounts uint64
 	Root   uint64
+	Top    uint64
 }
 
 type fileJob struct {

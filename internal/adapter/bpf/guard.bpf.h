@@ -51,6 +51,10 @@ struct task_struct___guard {
 	unsigned int in_execve : 1;
 };
 
+struct mount___guard {
+	struct mnt_namespace *mnt_ns;
+};
+
 /* Where a process will go on. */
 struct pt_regs___guard {
 #if defined(__TARGET_ARCH_x86)
@@ -125,7 +129,7 @@ struct denial {
 struct denial_key {
 	struct cgroup_key container;
 	u64 doer;
-	u64 path; /* hash of the names */
+	u64 path; /* what the hashes of the names come to */
 	u32 deed;
 	u32 detail;
 	u32 reaction;
@@ -179,12 +183,15 @@ struct {
 } tables SEC(".maps");
 
 /* A container that is held. The root is that of its cgroup: a container that is
- * started again gets another of both. */
+ * started again gets another of both. It is what its first program had as its root:
+ * a process that changes its own root or mounts changes nothing here. */
 struct hold {
 	u32 group;
 	u32 reserved;
 	struct cgroup_key cgroup;
-	u64 root; /* its super block; 0 until its first program runs */
+	u64 root;   /* its super block; 0 until its first program runs */
+	u64 top;    /* its folder: a dentry */
+	u64 mounts; /* its mount namespace */
 };
 
 struct held_id {
@@ -235,9 +242,27 @@ struct slot {
 	u8 names[NAMES_ROOM];
 	u16 begin[MAX_NAMES];
 	u16 length[MAX_NAMES];
+	u64 hash[MAX_NAMES];
 	u32 count; /* names of the path that was walked last */
 	u32 cursor;
-	struct container container; /* whose doing it is; to find out takes stack */
+	u64 mixed; /* of the hashes of all names that were walked */
+	/* Where a walk stands, and a path that is held against a list. */
+	u64 dentry;
+	u64 mount;
+	u32 crossed; /* a mount was crossed */
+	u32 state;
+	u32 flags;
+	u32 affixes;
+	u32 ahead; /* names that are still to be read */
+	u32 reserved;
+	/* Whose doing it is, and what is asked. */
+	struct container container;
+	u32 group;
+	u32 answer;  /* of the control that is asked */
+	u64 root;    /* as in the container's struct hold */
+	u64 top;
+	u64 mounts;
+	u64 overlay; /* root, if that is an overlay; or 0 */
 	struct denial_key key;
 };
 
@@ -330,12 +355,13 @@ static __always_inline bool is_runtime(struct task_struct *leader)
 
 /* runs_outside tells, of such a process, that what it executes is not of the
  * container but the runtime's own, or a hook of it: it sees the host's mounts, or
- * has the host's root. */
+ * has the host's root. That is a folder, and no file system: images may lie on the
+ * host's own. */
 static __always_inline bool runs_outside(struct task_struct *task)
 {
 	struct host *host = met_host();
 
-	return host && (sees_host(host, task) || root_of(task) == host->root);
+	return host && (sees_host(host, task) || (u64)BPF_CORE_READ(task, fs, root.dentry) == host->top);
 }
 
 static __always_inline struct hold *hold_of(struct container *c)
@@ -344,15 +370,25 @@ static __always_inline struct hold *hold_of(struct container *c)
 }
 
 /* settle_hold notes the root of a container, when it is not known for this start
- * of it. */
+ * of it. That of an overlay is the root of its mount: the process that is met first
+ * may have made another folder its own. */
 static __always_inline void settle_hold(struct hold *h, struct container *c, struct task_struct *task)
 {
+	struct vfsmount *mnt;
+	struct dentry *top;
+
 	if (h->root && h->cgroup.id == c->cgroup.id && h->cgroup.hierarchy == c->cgroup.hierarchy)
 		return;
 	if (runs_outside(task))
 		return;
+	mnt = BPF_CORE_READ(task, fs, root.mnt);
+	top = BPF_CORE_READ(task, fs, root.dentry);
 	h->cgroup = c->cgroup;
-	h->root = root_of(task);
+	h->mounts = (u64)BPF_CORE_READ(task, nsproxy, mnt_ns);
+	h->top = (u64)top;
+	if (BPF_CORE_READ(top, d_sb, s_magic) == OVERLAYFS_SUPER_MAGIC)
+		h->top = (u64)BPF_CORE_READ(mnt, mnt_root);
+	h->root = (u64)BPF_CORE_READ(top, d_sb);
 }
 
 static __always_inline bool in_exec(void)
@@ -377,6 +413,62 @@ static __always_inline u32 answer_of(struct edge *meta, enum control control)
 	return meta->META_ANSWERS >> ANSWER_SHIFT(control) & 3;
 }
 
+/* begin_denial empties the record of a slot. */
+static __always_inline void begin_denial(struct slot *s)
+{
+	__builtin_memset(&s->record, 0, sizeof(s->record));
+	s->mixed = 0;
+}
+
+/* What open_case is to do about a runtime that sets the container up. */
+#define RUNTIME_NEVER 0	 /* it is not judged */
+#define RUNTIME_INSIDE 1 /* it is, unless it runs outside */
+
+#define NOT_HELD 0xfffffffe
+
+/* open_case finds out who does something, and returns the number of a slot in which
+ * that is noted, to be given back with free_slot; NOT_HELD when nobody asks about
+ * it, and NO_SLOT when it can't be judged. */
+__attribute__((noinline)) u32 open_case(u32 control, u32 runtime)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct task_struct *leader = current_leader();
+	struct container *c = find_container(leader);
+	struct hold *h = hold_of(c);
+	struct super_block *root;
+	struct edge *meta;
+	struct slot *s;
+	u32 which, answer;
+
+	if (!c || !h)
+		return NOT_HELD;
+	meta = get_meta(h->group);
+	if (!meta)
+		return NOT_HELD;
+	answer = answer_of(meta, control);
+	if (answer == ANSWER_OFF)
+		return NOT_HELD;
+	/* The runtime's own files, and what its program does until it executes one of
+	 * the container's. */
+	if (is_runtime(leader) && (runtime == RUNTIME_NEVER || runs_outside(task)))
+		return NOT_HELD;
+	settle_hold(h, c, task);
+	which = claim_slot();
+	s = get_slot(which);
+	if (!s)
+		return NO_SLOT;
+	__builtin_memcpy(&s->container, c, sizeof(s->container));
+	s->group = h->group;
+	s->answer = answer;
+	s->root = h->root;
+	s->top = h->top;
+	s->mounts = h->mounts;
+	root = (void *)h->root;
+	s->overlay = BPF_CORE_READ(root, s_magic) == OVERLAYFS_SUPER_MAGIC ? h->root : 0;
+	begin_denial(s);
+	return which;
+}
+
 /* path_of writes the path by which a file was opened. A file below an overlay,
  * which the overlay opens for itself, has that beside its own (struct backing_file
  * of fs/file_table.c; since 6.7, before it is f_path). */
@@ -397,9 +489,10 @@ static __always_inline void path_of(struct file *file, struct path *path)
 	path->dentry = BPF_CORE_READ(file, f_path.dentry);
 }
 
-/* origin_for returns where a file is from, for a held container. Where its root
- * is no overlay, whatever is on it counts as the image's: Go says so. */
-static __always_inline enum origin origin_for(struct hold *h, struct dentry *dentry)
+/* origin_for returns where a file is from, for the container of a case. Where its
+ * root is no overlay, whatever is on its file system counts as the image's: who
+ * judges asks walk whether it lies below the root. */
+static __always_inline enum origin origin_for(struct slot *s, struct dentry *dentry)
 {
 	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
 	struct super_block *sb = BPF_CORE_READ(dentry, d_sb);
@@ -407,20 +500,12 @@ static __always_inline enum origin origin_for(struct hold *h, struct dentry *den
 	if (BPF_CORE_READ(dentry, d_parent) == dentry &&
 	    first_six(BPF_CORE_READ(dentry, d_name.name)) == SIX('m', 'e', 'm', 'f', 'd', ':'))
 		return ORIGIN_MEMORY;
-	if ((u64)sb != h->root)
+	if ((u64)sb != s->root)
 		return ORIGIN_MOUNT;
-	if (BPF_CORE_READ(sb, s_magic) != OVERLAYFS_SUPER_MAGIC)
-		return ORIGIN_IMAGE;
-	return upper(inode) ? ORIGIN_WRITTEN : ORIGIN_IMAGE;
+	return s->overlay && upper(inode) ? ORIGIN_WRITTEN : ORIGIN_IMAGE;
 }
 
 /* -- Telling ---------------------------------------------------------------- */
-
-/* begin_denial empties the record of a slot. */
-static __always_inline void begin_denial(struct slot *s)
-{
-	__builtin_memset(&s->record, 0, sizeof(s->record));
-}
 
 static __always_inline void describe(struct slot *s, struct dentry *dentry)
 {
@@ -445,19 +530,16 @@ __attribute__((noinline)) int tell_denial(u32 which, u32 deed, u32 reaction)
 	struct task_struct *leader = current_leader();
 	struct slot *s = get_slot(which);
 	struct container *c;
-	u64 id, size, names;
+	u64 id, size;
 	u32 flags;
 
 	if (!s)
 		return 0;
 	c = &s->container;
-	names = s->record.path_len + s->record.to_len;
-	barrier_var(names); /* or an older verifier does not know what was masked */
-	names &= NAMES_MASK;
 	__builtin_memset(&s->key, 0, sizeof(s->key));
 	s->key.container = c->cgroup;
 	s->key.doer = doer(leader);
-	s->key.path = hash_names(which, 0, names);
+	s->key.path = s->mixed;
 	s->key.deed = deed;
 	s->key.detail = s->record.detail;
 	s->key.reaction = reaction;

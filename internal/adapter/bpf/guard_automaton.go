@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"math"
 	"math/bits"
 	"slices"
 	"strconv"
@@ -29,11 +30,17 @@ const (
 type ruleTable struct {
 	key    [2]uint64 // of hashes
 	edges  map[guardExecEdgeKey]guardExecEdge
-	states uint32
+	states uint32 // the number of the last one
 }
 
-func newRuleTable(key [2]uint64) *ruleTable {
-	return &ruleTable{key: key, edges: map[guardExecEdgeKey]guardExecEdge{}}
+// newRuleTable begins a table. Its states have numbers behind states: those of another
+// table must not be among them, or a kernel that reads a path while one table is put in
+// the other's place would go on in the wrong one.
+func newRuleTable(key [2]uint64, states uint32) *ruleTable {
+	if states > math.MaxUint32-maxEdges {
+		states = 0 // no table from so long ago is read any more
+	}
+	return &ruleTable{key: key, states: states, edges: map[guardExecEdgeKey]guardExecEdge{}}
 }
 
 // branch is a place in the tree of a list's patterns.

@@ -78,7 +78,7 @@ func TestAutomatonIsThePatterns(t *testing.T) {
 // checkAutomaton holds a table against the patterns themselves.
 func checkAutomaton(t *testing.T, patterns []profile.Pattern, path func() string) {
 	t.Helper()
-	table := newRuleTable([2]uint64{1, 2})
+	table := newRuleTable([2]uint64{1, 2}, 0)
 	if err := table.add(guardExecPathListLIST_WRITES, patterns); err != nil {
 		t.Fatalf("%q: %v", patterns, err)
 	}
@@ -109,7 +109,7 @@ func FuzzAutomaton(f *testing.F) {
 		if slices.ContainsFunc(profile.Pattern(path).Names(), func(n string) bool { return len(n) > maxName }) {
 			return
 		}
-		table := newRuleTable([2]uint64{1, 2})
+		table := newRuleTable([2]uint64{1, 2}, 0)
 		if table.add(guardExecPathListLIST_WRITES, patterns) != nil {
 			return // too much for a kernel
 		}
@@ -125,7 +125,7 @@ func TestAutomatonHasBounds(t *testing.T) {
 	for i := range maxAffixes + 1 {
 		many = append(many, profile.Pattern(fmt.Sprintf("/tmp/%c%c*", 'a'+i/26, 'a'+i%26)))
 	}
-	table := newRuleTable([2]uint64{1, 2})
+	table := newRuleTable([2]uint64{1, 2}, 0)
 	if err := table.add(guardExecPathListLIST_WRITES, many); err == nil {
 		t.Error("more affixes than a kernel looks at pass")
 	}
@@ -133,14 +133,14 @@ func TestAutomatonHasBounds(t *testing.T) {
 	for i := range 24 {
 		deep = append(deep, profile.Pattern("/"+strings.Repeat("*/", i)+"a"+strings.Repeat("/*", 24-i)+"/x"+fmt.Sprint(i)))
 	}
-	if err := newRuleTable([2]uint64{1, 2}).add(guardExecPathListLIST_WRITES, deep); err == nil {
+	if err := newRuleTable([2]uint64{1, 2}, 0).add(guardExecPathListLIST_WRITES, deep); err == nil {
 		t.Error("an automaton without bounds passes")
 	}
 	plain := make([]profile.Pattern, profile.MaxPatterns)
 	for i := range plain {
 		plain[i] = profile.Pattern(fmt.Sprintf("/srv/%d/data/%d", i%97, i))
 	}
-	if err := newRuleTable([2]uint64{1, 2}).add(guardExecPathListLIST_WRITES, plain); err != nil {
+	if err := newRuleTable([2]uint64{1, 2}, 0).add(guardExecPathListLIST_WRITES, plain); err != nil {
 		t.Errorf("as many plain patterns as rules may have: %v", err)
 	}
 }

@@ -42,39 +42,40 @@ const struct guard_setting *unused_guard_setting __attribute__((unused));
 /* may_run tells whether a file, whose path was walked in the slot, may run or be
  * mapped. A script and what is mapped need no list of their own: that it came with
  * the image is enough. */
-static __always_inline bool may_run(u32 which, struct hold *h, struct edge *meta, enum origin from,
-				    u32 deed)
+static __always_inline bool may_run(u32 which, u32 group, enum origin from, u32 deed)
 {
-	u32 group = h->group;
-
-	if (from == ORIGIN_MEMORY)
-		return meta->META_FLAGS & META_MEMFD;
 	if (from == ORIGIN_IMAGE && (deed != DEED_EXEC || is_listed_path(which, group, LIST_PROGRAMS)))
 		return true;
 	return is_listed_path(which, group, LIST_WRITTEN);
 }
 
-/* judge_path writes the path of a file into a slot and tells whether it may run
- * or be mapped; if not, it is told. */
-static __always_inline u32 judge_path(u32 which, struct hold *h, struct edge *meta, struct file *file,
-				      u32 deed, u32 reaction)
+/* judge_path writes the path of a file into the slot of a case and tells whether
+ * it may run or be mapped. */
+__attribute__((noinline)) int judge_path(u32 which, u64 file, u32 deed)
 {
 	struct slot *s = get_slot(which);
+	struct edge *meta;
 	struct path path;
 	enum origin from;
 	int n;
 
 	if (!s)
 		return ANSWER_DENY;
-	path_of(file, &path);
-	from = origin_for(h, path.dentry);
+	path_of((void *)file, &path);
+	from = origin_for(s, path.dentry);
 	/* Code of the image is mapped by every program: nothing else is asked. */
-	if (from == ORIGIN_IMAGE && deed != DEED_EXEC)
+	if (from == ORIGIN_IMAGE && s->overlay && deed != DEED_EXEC)
 		return ANSWER_OFF;
-	begin_denial(s);
 	n = walk(which, (u64)path.mnt, (u64)path.dentry, 0);
-	if ((n >= 0 || from == ORIGIN_MEMORY) && may_run(which, h, meta, from, deed))
+	if (from == ORIGIN_IMAGE && !s->overlay && (n < 0 || s->crossed))
+		from = ORIGIN_MOUNT; /* the image lies on the same file system */
+	if (from == ORIGIN_MEMORY) {
+		meta = get_meta(s->group);
+		if (meta && meta->META_FLAGS & META_MEMFD)
+			return ANSWER_OFF;
+	} else if (n >= 0 && may_run(which, s->group, from, deed)) {
 		return ANSWER_OFF;
+	}
 	if (n == WALK_CUT)
 		s->record.head.flags |= DENIAL_CUT;
 	if (n == WALK_OUTSIDE)
@@ -82,7 +83,7 @@ static __always_inline u32 judge_path(u32 which, struct hold *h, struct edge *me
 	s->record.path_len = s->cursor & NAMES_MASK;
 	s->record.origin = from;
 	describe(s, path.dentry);
-	return answer_of(meta, CONTROL_EXEC);
+	return s->answer;
 }
 
 /* Of the detail of a mapping: it is an exec that maps, for what is executed. */
@@ -93,30 +94,17 @@ static __always_inline u32 judge_path(u32 which, struct hold *h, struct edge *me
  * or as audited. */
 __attribute__((noinline)) int judge_file(u64 file, u32 deed, u32 detail, u32 reaction)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
-	struct task_struct *leader = current_leader();
-	struct container *c = find_container(leader);
-	struct hold *h = hold_of(c);
-	struct edge *meta;
-	u32 which, answer;
+	bool mapped = deed == DEED_MAP && !(detail & IN_EXEC);
+	u32 which = open_case(CONTROL_EXEC, mapped ? RUNTIME_NEVER : RUNTIME_INSIDE);
 	struct slot *s;
+	u32 answer;
 
-	if (!h)
+	if (which == NOT_HELD)
 		return ANSWER_OFF;
-	meta = get_meta(h->group);
-	if (!meta || answer_of(meta, CONTROL_EXEC) == ANSWER_OFF)
-		return ANSWER_OFF;
-	/* The runtime's own files, and what its program maps until it executes one of
-	 * the container's. */
-	if (is_runtime(leader) && ((deed == DEED_MAP && !(detail & IN_EXEC)) || runs_outside(task)))
-		return ANSWER_OFF;
-	settle_hold(h, c, task);
-	which = claim_slot();
 	s = get_slot(which);
 	if (!s)
 		return ANSWER_DENY;
-	__builtin_memcpy(&s->container, c, sizeof(s->container));
-	answer = judge_path(which, h, meta, (void *)file, deed, reaction);
+	answer = judge_path(which, file, deed);
 	if (answer != ANSWER_OFF) {
 		s->record.detail = detail & ~IN_EXEC;
 		tell_denial(which, deed, answer == ANSWER_DENY ? reaction : REACTION_AUDITED);
@@ -129,29 +117,24 @@ __attribute__((noinline)) int judge_file(u64 file, u32 deed, u32 detail, u32 rea
  * is or was writable. */
 __attribute__((noinline)) int judge_heap(u32 protection, u32 reaction)
 {
-	struct task_struct *leader = current_leader();
-	struct container *c = find_container(leader);
-	struct hold *h = hold_of(c);
+	u32 which = open_case(CONTROL_EXEC, RUNTIME_NEVER);
 	struct edge *meta;
-	u32 which, answer;
 	struct slot *s;
+	u32 answer;
 
-	if (!h)
+	if (which == NOT_HELD)
 		return ANSWER_OFF;
-	meta = get_meta(h->group);
-	if (!meta || meta->META_FLAGS & META_CODE_HEAP)
-		return ANSWER_OFF;
-	answer = answer_of(meta, CONTROL_EXEC);
-	if (answer == ANSWER_OFF || is_runtime(leader))
-		return ANSWER_OFF;
-	which = claim_slot();
 	s = get_slot(which);
 	if (!s)
 		return ANSWER_DENY;
-	__builtin_memcpy(&s->container, c, sizeof(s->container));
-	begin_denial(s);
-	s->record.detail = protection;
-	tell_denial(which, DEED_PROTECT, answer == ANSWER_DENY ? reaction : REACTION_AUDITED);
+	answer = s->answer;
+	meta = get_meta(s->group);
+	if (meta && meta->META_FLAGS & META_CODE_HEAP) {
+		answer = ANSWER_OFF;
+	} else {
+		s->record.detail = protection;
+		tell_denial(which, DEED_PROTECT, answer == ANSWER_DENY ? reaction : REACTION_AUDITED);
+	}
 	free_slot(which);
 	return answer;
 }
@@ -296,23 +279,8 @@ static __always_inline bool is_protecting(u32 slot)
 	       slot == calls_protecting[2] || slot == calls_protecting[3];
 }
 
-/* A file, or memory, that a call made code: killed before the call returns. The
- * file is the one that the number stands for by then. */
-static __always_inline int signal_mapped(u32 protection, u32 flags, int fd)
-{
-	struct file *file = flags & MAP_ANONYMOUS ? NULL : file_of(fd);
-	int answer = ANSWER_OFF;
-
-	if (file)
-		answer = judge_file((u64)file, DEED_MAP, protection, REACTION_KILLED);
-	if (answer != ANSWER_DENY && protection & PROT_WRITE)
-		answer = judge_heap(protection, REACTION_KILLED);
-	if (answer == ANSWER_DENY)
-		bpf_send_signal(SIGKILL);
-	return 0;
-}
-
-static __always_inline int signal_protected(u32 protection, u64 file, bool changed)
+/* What a call made code: killed before the call returns. */
+static __always_inline int signal_area(u32 protection, u64 file, bool changed)
 {
 	int answer = ANSWER_OFF;
 
@@ -330,32 +298,47 @@ int BPF_PROG(signal_call, struct pt_regs *regs, long ret)
 {
 	u32 slot = call_slot(regs), protection;
 	struct area area = { .changed = 1 };
+	long busy;
 
 	if (!is_mapping(slot) && !is_protecting(slot))
 		return 0;
 	protection = call_arg(regs, 2) & 7;
 	if (!(protection & PROT_EXEC) || has_failed(ret))
 		return 0;
-	if (is_mapping(slot))
-		return signal_mapped(protection, call_arg(regs, 3), call_arg(regs, 4));
-	/* Busy, when another thread changes the address space: it counts as changed. */
-	bpf_find_vma(bpf_get_current_task_btf(), call_arg(regs, 0), look_at_area, &area, 0);
-	return signal_protected(protection, area.file, area.changed);
+	/* What lies there, and not the file that the number of a call stands for by now:
+	 * another thread can have changed that. When another thread changes the address
+	 * space at this moment there is no other way; what then has no file any more
+	 * counts as changed. */
+	if (is_mapping(slot)) {
+		busy = bpf_find_vma(bpf_get_current_task_btf(), ret, look_at_area, &area, 0);
+		area.changed = 0;
+		if (busy && !(call_arg(regs, 3) & MAP_ANONYMOUS)) {
+			area.file = (u64)file_of(call_arg(regs, 4));
+			area.changed = !area.file;
+		}
+	} else {
+		bpf_find_vma(bpf_get_current_task_btf(), call_arg(regs, 0), look_at_area, &area, 0);
+	}
+	return signal_area(protection, area.file, area.changed);
 }
 
+/* The file is the one that the number stands for by then. */
 SEC("tp_btf/sys_exit")
 int BPF_PROG(signal_call_plain, struct pt_regs *regs, long ret)
 {
 	u32 slot = call_slot(regs), protection;
+	struct file *file = NULL;
 
 	if (!is_mapping(slot) && !is_protecting(slot))
 		return 0;
 	protection = call_arg(regs, 2) & 7;
 	if (!(protection & PROT_EXEC) || has_failed(ret))
 		return 0;
-	if (is_mapping(slot))
-		return signal_mapped(protection, call_arg(regs, 3), call_arg(regs, 4));
-	return signal_protected(protection, 0, true);
+	if (is_protecting(slot))
+		return signal_area(protection, 0, true);
+	if (!(call_arg(regs, 3) & MAP_ANONYMOUS))
+		file = file_of(call_arg(regs, 4));
+	return signal_area(protection, (u64)file, false);
 }
 
 /* -- By the security hooks -------------------------------------------------- */
@@ -385,13 +368,23 @@ int BPF_PROG(note_program, struct task_struct *task)
 	return 0;
 }
 
+/* number_of makes a pointer that the verifier knows as one a number: a function takes
+ * no other. */
+static __always_inline u64 number_of(const void *pointer)
+{
+	u64 number = 0;
+
+	bpf_probe_read_kernel(&number, sizeof(number), &pointer);
+	return number;
+}
+
 /* prot is what it becomes, with what a personality adds to what was asked for. */
 SEC("lsm/mmap_file")
 int BPF_PROG(deny_map, struct file *file, unsigned long reqprot, unsigned long prot)
 {
 	if (!((reqprot | prot) & PROT_EXEC))
 		return 0;
-	if (file && judge_file((u64)file, DEED_MAP, (prot & 7) | (in_exec() ? IN_EXEC : 0),
+	if (file && judge_file(number_of(file), DEED_MAP, (prot & 7) | (in_exec() ? IN_EXEC : 0),
 			       REACTION_DENIED) == ANSWER_DENY)
 		return -EPERM;
 	/* Of an exec, the kernel maps what the file says. */

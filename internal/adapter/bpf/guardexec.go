@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	mathrand "math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -19,9 +22,11 @@ import (
 
 //go:generate go tool bpf2go -cc clang -strip llvm-strip -target amd64,arm64 -type control -type answer -type reaction -type deed -type denial_flag -type edge_kind -type edge_key -type edge -type edge_flag -type meta_flag -type path_list -type denial -type slot -type hold -type held_id -type guard_setting guardExec guard_exec.bpf.c -- -O2 -Wall -Werror -mcpu=v2
 
-// rungSignal is the rung of profile.ControlExec, in the words of
-// internal/adapter/kernel.
-const rungSignal = "signal at exec (killed before its first instruction)"
+// The rungs of profile.ControlExec, in the words of internal/adapter/kernel.
+const (
+	rungLSM    = "BPF LSM (refused before it starts)"
+	rungSignal = "signal at exec (killed before its first instruction)"
+)
 
 // execRung is one way to hold what runs.
 type execRung struct {
@@ -30,14 +35,28 @@ type execRung struct {
 }
 
 // execRungs are the ways, the best first. Programs called …_plain are for kernels
-// without bpf_find_vma (5.17). Those of BPF LSM (deny_… of guard_exec.bpf.c) are not
-// among them yet: on Linux 6.1 they were not seen to load within minutes.
+// without bpf_find_vma (5.17). Security hooks are asked only where BPF is an active
+// security module: elsewhere programs attach, and are never called.
 func execRungs() []execRung {
 	signal := []string{"signal_exec_plain", "signal_call_plain"}
 	if hasHelper("BPF_FUNC_find_vma") {
 		signal = []string{"signal_exec", "signal_call"}
 	}
-	return []execRung{{rungSignal, signal}}
+	all := []execRung{{rungSignal, signal}}
+	if bpfIsLSM() {
+		all = slices.Insert(all, 0, execRung{rungLSM, []string{"deny_exec", "deny_map", "deny_protect", "note_program"}})
+	}
+	return all
+}
+
+// lsmPath lists the active security modules, separated by commas.
+const lsmPath = "/sys/kernel/security/lsm"
+
+// bpfIsLSM reports whether the kernel asks BPF programs as a security module. Where
+// the list can't be read it may, and is not known to.
+func bpfIsLSM() bool {
+	list, err := os.ReadFile(lsmPath)
+	return err == nil && slices.Contains(strings.Split(strings.TrimSpace(string(list)), ","), "bpf")
 }
 
 // execMarks are the programs of every rung.
@@ -103,6 +122,8 @@ type execPrograms struct {
 	iterate *ebpf.Program          // settle_holds
 	numbers map[asset.Group]uint32 // places of groups in tables, as pinned under namesMap
 	setting guardExecGuardSetting
+	table   *ebpf.MapSpec // of a group's rules
+	states  uint32        // numbers of states up to this one are taken
 }
 
 func openExecPrograms(dir, generation string, log *slog.Logger) (*execPrograms, error) {
@@ -116,7 +137,8 @@ func openExecPrograms(dir, generation string, log *slog.Logger) (*execPrograms, 
 		}
 		// What was pinned of a rung that the kernel does not take must not stay.
 		refused = errors.Join(err, p.close(), endGeneration(p.own))
-		log.Debug("a rung is not to be had", "rung", rung.name, "error", err)
+		reason, _ := explain(err)
+		log.Warn("this kernel refuses what would hold containers best", "rung", rung.name, "error", reason)
 	}
 	return nil, refused
 }
@@ -126,11 +148,13 @@ func (g *execPrograms) open(rung execRung) error {
 	if err != nil {
 		return err
 	}
+	g.table = spec.Maps["tables"].InnerMap
 	c, err := g.load(spec, execRing)
 	if err != nil {
 		return err
 	}
 	g.iterate = c.Programs["settle_holds"]
+	g.states = mathrand.Uint32() // beyond those of who had the programs before
 	defer func() {
 		for name, p := range c.Programs {
 			if name != "settle_holds" {

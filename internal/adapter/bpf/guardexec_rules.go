@@ -47,10 +47,9 @@ func (g *execPrograms) set(r profile.Rules) error {
 			return err
 		}
 	}
-	spec := &ebpf.MapSpec{
-		Name: "rule_table", Type: ebpf.Hash, MaxEntries: uint32(len(table.edges)),
-		KeySize: 16, ValueSize: 24,
-	}
+	// With its types: to Linux 6.1 a map without them is of another kind.
+	spec := g.table.Copy()
+	spec.MaxEntries = uint32(len(table.edges))
 	m, err := ebpf.NewMap(spec)
 	if err != nil {
 		return fmt.Errorf("make the rules of %s: %w", r.Group, err)
@@ -94,7 +93,8 @@ func (g *execPrograms) tableOf(r *profile.Rules) (*ruleTable, error) {
 	if len(r.Group) > maxGroupName {
 		return nil, fault.New(fault.Invalid, "the name of group %.40s… has %d bytes; at most %d are held", r.Group, len(r.Group), maxGroupName)
 	}
-	t := newRuleTable(g.setting.HashKey)
+	t := newRuleTable(g.setting.HashKey, g.states)
+	defer func() { g.states = t.states }()
 	for list, patterns := range map[guardExecPathList][]profile.Pattern{
 		guardExecPathListLIST_PROGRAMS: r.Exec.Paths, guardExecPathListLIST_WRITTEN: r.Exec.Written,
 	} {

@@ -214,12 +214,15 @@ type guardExecHold struct {
 	Reserved uint32
 	Cgroup   guardExecCgroupKey
 	Root     uint64
+	Top      uint64
+	Mounts   uint64
 }
 
 type guardExecHost struct {
 	_      structs.HostLayout
 	Mounts uint64
 	Root   uint64
+	Top    uint64
 }
 
 type guardExecMetaFlag uint32
@@ -296,9 +299,25 @@ type guardExecSlot struct {
 	Names     [8456]uint8
 	Begin     [64]uint16
 	Length    [64]uint16
+	Hash      [64]uint64
 	Count     uint32
 	Cursor    uint32
+	Mixed     uint64
+	Dentry    uint64
+	Mount     uint64
+	Crossed   uint32
+	State     uint32
+	Flags     uint32
+	Affixes   uint32
+	Ahead     uint32
+	Reserved  uint32
 	Container guardExecContainer
+	Group     uint32
+	Answer    uint32
+	Root      uint64
+	Top       uint64
+	Mounts    uint64
+	Overlay   uint64
 	Key       guardExecDenialKey
 }
 

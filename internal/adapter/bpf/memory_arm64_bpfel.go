@@ -79,6 +79,7 @@ type memoryHost struct {
 	_      structs.HostLayout
 	Mounts uint64
 	Root   uint64
+	Top    uint64
 }
 
 type memoryJob struct {

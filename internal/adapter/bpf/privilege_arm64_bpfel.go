@@ -95,6 +95,7 @@ type privilegeHost struct {
 	_      structs.HostLayout
 	Mounts uint64
 	Root   uint64
+	Top    uint64
 }
 
 type privilegeHow uint32

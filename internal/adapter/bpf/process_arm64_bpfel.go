@@ -122,6 +122,7 @@ type processHost struct {
 	_      structs.HostLayout
 	Mounts uint64
 	Root   uint64
+	Top    uint64
 }
 
 type processKind uint32

@@ -25,6 +25,7 @@ struct {
 struct host {
 	u64 mounts; /* its mount namespace */
 	u64 root;   /* the super block of its root */
+	u64 top;    /* the folder that it has as its root: a dentry */
 };
 
 struct {
@@ -53,6 +54,7 @@ static __always_inline struct host *get_host(struct task_struct *task)
 	for (int i = 0; i < MAX_GENERATIONS; i++) {
 		if (BPF_CORE_READ(task, tgid) == 1) {
 			host->root = root_of(task);
+			host->top = (u64)BPF_CORE_READ(task, fs, root.dentry);
 			host->mounts = (u64)BPF_CORE_READ(task, nsproxy, mnt_ns);
 			break;
 		}

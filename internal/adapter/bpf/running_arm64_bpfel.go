@@ -73,6 +73,7 @@ type runningHost struct {
 	_      structs.HostLayout
 	Mounts uint64
 	Root   uint64
+	Top    uint64
 }
 
 type runningOverlay struct {

@@ -134,6 +134,23 @@ func overlay(t *testing.T) string {
 	if err := os.WriteFile(filepath.Join(in("base"), guest.Subject), subject, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Link(filepath.Join(in("base"), guest.Subject), filepath.Join(in("base"), otherProgram)); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"script": "#!" + guest.Subject + " script\nexit=5\n",
+		"plain":  "exit 5\n",
+		"reads":  "read line < $1\nexit ${line#v=}\n",
+	} {
+		if err := os.WriteFile(filepath.Join(in("base"), name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Stat(guest.Image); err == nil {
+		if err := os.CopyFS(in("base"), os.DirFS(guest.Image)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := os.WriteFile(filepath.Join(in("top"), shadow), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -14,5 +14,6 @@ const (
 	Tests   = "/guest.test"  // the test program of this package
 	Subject = "/bin/subject" // the program of guest/subject
 	Modules = "/modules"     // kernel modules, loaded in the order of their names
+	Image   = "/image"       // what every container's image has beside the subject
 	Policy  = "/policy"      // AppArmor policy in binary form, of the profile in confined.apparmor
 )

@@ -12,6 +12,9 @@
 //	write FILE, mkdir FOLDER, run FILE, memfd, map FILE, mount FOLDER, chown FILE,
 //	unshare, socket KIND, signal PID
 //	                            end with the error number of doing that
+//	steps STEP…                 do one after the other, see steps.go, and end with the
+//	                            error number of what fails
+//	script FILE                 do the steps that stand in a file
 //	act                         do one thing that each of the sensors tells
 //	enter CGROUPS ROOT PROGRAM ARG…
 //	                            move into the cgroups (folders, separated by commas),
@@ -66,6 +69,10 @@ func run(args []string) (int, error) {
 		return 0, memory(args)
 	case verb == "confined" && len(args) >= 2:
 		return 0, confined(args[0], args[1:])
+	case verb == "steps":
+		return steps(args)
+	case verb == "script" && len(args) >= 1:
+		return interpreted(args[0])
 	case isDeed(verb):
 		return deed(verb, args)
 	case verb == "act" && len(args) == 0:

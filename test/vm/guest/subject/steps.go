@@ -1,0 +1,253 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// steps does one thing after the other, each given as verb=ARG,ARG…, and returns the
+// error number of the first that fails. One that becomes another program is the last.
+func steps(all []string) (int, error) {
+	// Roots and namespaces are of a thread here, and so is who executes.
+	runtime.LockOSThread()
+	for _, one := range all {
+		verb, rest, _ := strings.Cut(one, "=")
+		args := strings.Split(rest, ",")
+		if verb == "exit" {
+			return strconv.Atoi(rest)
+		}
+		switch verb {
+		case "spawn":
+			return spawn(args, nil)
+		case "apart": // in namespaces of users and mounts of its own
+			own := []syscall.SysProcIDMap{{Size: 1}}
+			// Its own steps stand in one argument, between semicolons.
+			last := len(args) - 1
+			args = append(args[:last:last], strings.Split(strings.ReplaceAll(args[last], "|", ","), ";")...)
+			return spawn(args, &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS, UidMappings: own, GidMappings: own})
+		}
+		err := step(verb, args)
+		var number syscall.Errno
+		if errors.As(err, &number) {
+			return int(number), nil
+		}
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", one, err)
+		}
+	}
+	return 0, nil
+}
+
+// interpreted does the steps that a script has, one a line, below its first line.
+func interpreted(file string) (int, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(b), "\n")
+	return steps(strings.Fields(rest))
+}
+
+func step(verb string, args []string) error {
+	for len(args) < 2 {
+		args = append(args, "")
+	}
+	a, b := args[0], args[1]
+	switch verb {
+	case "copy":
+		return copyFile(a, b)
+	case "put": // a file with the lines of a script
+		if err := os.MkdirAll(filepath.Dir(a), 0o755); err != nil {
+			return err
+		}
+		return os.WriteFile(a, []byte(strings.Join(args[1:], "\n")+"\n"), 0o755)
+	case "append":
+		return appendTo(a)
+	case "rename":
+		return os.Rename(a, b)
+	case "link":
+		return os.Link(a, b)
+	case "symlink":
+		if err := os.MkdirAll(filepath.Dir(b), 0o755); err != nil {
+			return err
+		}
+		return os.Symlink(a, b)
+	case "remove":
+		return os.Remove(a)
+	case "mkdir":
+		return os.MkdirAll(a, 0o755)
+	case "chdir":
+		return os.Chdir(a)
+	case "chroot":
+		if err := syscall.Chroot(a); err != nil {
+			return err
+		}
+		return os.Chdir("/")
+	case "tmpfs":
+		if err := os.MkdirAll(a, 0o755); err != nil {
+			return err
+		}
+		return unix.Mount("none", a, "tmpfs", 0, "")
+	case "bind":
+		return unix.Mount(a, b, "", unix.MS_BIND, "")
+	case "unshare": // leave the namespace of mounts
+		return unix.Unshare(unix.CLONE_NEWNS)
+	case "threads":
+		return threads(a)
+	}
+	return become(verb, args)
+}
+
+// become is for what makes code run.
+func become(verb string, args []string) error {
+	file := args[0]
+	switch verb {
+	case "exec":
+		return syscall.Exec(file, args, nil)
+	case "fdexec":
+		f, err := os.Open(file)
+		if err != nil {
+			return err
+		}
+		return syscall.Exec(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), args, nil)
+	case "unlinkexec": // of a file that has no name any more
+		f, err := os.Open(file)
+		if err != nil {
+			return err
+		}
+		if err := os.Remove(file); err != nil {
+			return err
+		}
+		return execAt(f, args)
+	case "execveat":
+		f, err := os.Open(file)
+		if err != nil {
+			return err
+		}
+		return execAt(f, args)
+	case "memfd":
+		return memory(args[1:])
+	case "map":
+		return mapped(file)
+	case "mapthen":
+		return mappedThen(file)
+	case "wx":
+		b, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+		if err != nil {
+			return err
+		}
+		return unix.Munmap(b)
+	case "written": // memory, and then made code
+		b, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+		if err != nil {
+			return err
+		}
+		b[0] = 0xc3
+		return unix.Mprotect(b, unix.PROT_READ|unix.PROT_EXEC)
+	}
+	return fmt.Errorf("%s is no step that I know", verb)
+}
+
+func execAt(f *os.File, args []string) error {
+	argv, err := syscall.SlicePtrFromStrings(args)
+	if err != nil {
+		return err
+	}
+	empty, err := syscall.BytePtrFromString("")
+	if err != nil {
+		return err
+	}
+	var env [1]*byte
+	_, _, number := syscall.RawSyscall6(unix.SYS_EXECVEAT, f.Fd(), uintptr(unsafe.Pointer(empty)),
+		uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&env[0])), unix.AT_EMPTY_PATH, 0)
+	return number
+}
+
+// spawn runs a program as a child that shares our memory until it executes (vfork),
+// and returns what it ended with.
+func spawn(args []string, sys *syscall.SysProcAttr) (int, error) {
+	p, err := os.StartProcess(args[0], args, &os.ProcAttr{Sys: sys, Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}})
+	var number syscall.Errno
+	if errors.As(err, &number) {
+		return int(number), nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	state, err := p.Wait()
+	if err != nil {
+		return 0, err
+	}
+	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return 0, syscall.Kill(os.Getpid(), status.Signal()) // it shall look as if it was us
+	}
+	return state.ExitCode(), nil
+}
+
+func mappedThen(file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	b, err := unix.Mmap(int(f.Fd()), 0, 1, unix.PROT_READ, unix.MAP_PRIVATE)
+	if err != nil {
+		return err
+	}
+	return unix.Mprotect(b, unix.PROT_READ|unix.PROT_EXEC)
+}
+
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}
+
+func appendTo(file string) error {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write([]byte{0})
+	return errors.Join(err, f.Close())
+}
+
+func threads(count string) error {
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		return err
+	}
+	var all, alive sync.WaitGroup
+	alive.Add(n)
+	for range n {
+		all.Go(func() {
+			runtime.LockOSThread() // and never unlock: the thread ends with us
+			alive.Done()
+			alive.Wait()
+		})
+	}
+	all.Wait()
+	return nil
+}
