@@ -15,7 +15,15 @@ import (
 type template struct {
 	Parameters map[string]yaml.Node `yaml:"Parameters"`
 	Conditions map[string]yaml.Node `yaml:"Conditions"`
-	Resources  map[string]struct {
+	Rules      map[string]struct {
+		RuleCondition yaml.Node `yaml:"RuleCondition"`
+		Assertions    []struct {
+			Assert yaml.Node `yaml:"Assert"`
+		} `yaml:"Assertions"`
+	} `yaml:"Rules"`
+	Outputs   map[string]yaml.Node `yaml:"Outputs"`
+	Resources map[string]struct {
+		Type       string    `yaml:"Type"`
 		Condition  string    `yaml:"Condition"`
 		Properties yaml.Node `yaml:"Properties"`
 	} `yaml:"Resources"`
