@@ -27,6 +27,7 @@ type Learner struct {
 	versions []version
 	strings  map[string]string
 	usage    usage
+	rates    map[string]*rate // of connections, by workload; not kept
 
 	entered  entered
 	life     life
@@ -38,7 +39,7 @@ type Learner struct {
 
 // New returns a learner that knows nothing yet.
 func New(g asset.Group) *Learner {
-	return &Learner{group: g, main: newSeen(), strings: map[string]string{}, entered: newEntered(), life: newLife()}
+	return &Learner{group: g, main: newSeen(), strings: map[string]string{}, rates: map[string]*rate{}, entered: newEntered(), life: newLife()}
 }
 
 // Adopt makes a profile what the learner begins with: an imported one, a starting
@@ -75,6 +76,9 @@ func (l *Learner) Take(e *event.Event, w *asset.Workload) {
 		l.file(s, e, &m)
 	case e.Connection != nil:
 		l.connection(s, e, &m)
+		if session == nil {
+			l.begun(e)
+		}
 	case e.DNS != nil && e.Kind == event.KindQuery:
 		if name := dnsName(e.DNS.Name); name != "" {
 			put(s, s.names, name, &m, maxQueries, droppedNames)

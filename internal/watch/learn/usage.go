@@ -22,14 +22,17 @@ type usage struct {
 // up to a power of two, and no less than what any program may need. They are for
 // what runs away, not for what grows.
 const (
-	headroom       = 4
-	minProcesses   = 64
-	minMemory      = 64 << 20
-	minCPU         = 1_000
-	minDescriptors = 1_024
-	minWrites      = 16 << 20
-	minConnections = 128
-	minSamples     = 60 // fewer say nothing of what is usual
+	headroom = 4
+	// connectionHeadroom is more: sensors count connections that are alike over ten
+	// seconds, so that a short peak is seen lower than it was.
+	connectionHeadroom = 16
+	minProcesses       = 64
+	minMemory          = 64 << 20
+	minCPU             = 1_000
+	minDescriptors     = 1_024
+	minWrites          = 16 << 20
+	minConnections     = 128
+	minSamples         = 60 // fewer say nothing of what is usual
 )
 
 // Usage learns from what a workload has used, and from the sample before; before
@@ -48,27 +51,23 @@ func (l *Learner) Usage(s, before asset.Sample) {
 	u.Writes = max(u.Writes, uint64(r.DiskWritten))
 }
 
-// Connections learns how many connections a workload began in one second.
-func (l *Learner) Connections(perSecond uint64) {
-	l.usage.Connections = max(l.usage.Connections, perSecond)
-}
-
 func (u usage) limits() profile.Limits {
 	if u.Samples < minSamples {
 		return profile.Limits{}
 	}
 	l := profile.Limits{Source: profile.Learned}
-	set := func(to *uint64, most, least uint64) {
+	room := func(to *uint64, most, least, headroom uint64) {
 		if most > 0 {
 			*to = max(roundUp(most*headroom), least)
 		}
 	}
+	set := func(to *uint64, most, least uint64) { room(to, most, least, headroom) }
 	set(&l.Processes, u.Processes, minProcesses)
 	set(&l.Memory, u.Memory, minMemory)
 	set(&l.CPU, u.CPU, minCPU)
 	set(&l.Descriptors, u.Descriptors, minDescriptors)
 	set(&l.WriteBytes, u.Writes, minWrites)
-	set(&l.NewConnections, u.Connections, minConnections)
+	room(&l.NewConnections, u.Connections, minConnections, connectionHeadroom)
 	return l
 }
 
