@@ -98,6 +98,9 @@ func (g *globals) watch(ctx context.Context, o agentOptions, log *slog.Logger) e
 	if err != nil {
 		return errors.Join(err, door.close(), parts.Sensors.Close())
 	}
+	if door != nil {
+		door.holder = held
+	}
 	calmCollector(o.admission.plugin)
 	log = log.With("hall", "agent")
 	keeping, stop := context.WithCancel(ctx)
@@ -189,6 +192,7 @@ func (g *globals) openParts(ctx context.Context, o agentOptions, log *slog.Logge
 		Identifier: ecs.New(ecs.Options{}, log.With("door", "ecs")),
 		Tuner:      sensors,
 		UseReader:  host,
+		Herald:     engine,
 	}
 	if o.verify {
 		verifier, err := g.openImageVerifier(log)

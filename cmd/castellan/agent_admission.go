@@ -21,6 +21,7 @@ import (
 	"github.com/castellan-security/castellan/internal/agent/brief"
 	"github.com/castellan-security/castellan/internal/agent/gate"
 	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/scan"
 )
@@ -75,6 +76,8 @@ type admissionDoor struct {
 	listener net.Listener
 	reader   *docker.Reader
 	keeper   *brief.Keeper // nil: the server keeps no policy
+	holder   *holder       // nil: containers are not held; set before run
+	ecs      *ecs.Identifier
 	log      *slog.Logger
 }
 
@@ -107,6 +110,7 @@ func (g *globals) openAdmission(ctx context.Context, o agentOptions, id string, 
 		TrustTags: o.admission.trustTags, Judge: scan.JudgeContainers,
 	}
 	host := ecs.New(ecs.Options{IntrospectionURL: o.admission.introspection}, log.With("door", "ecs"))
+	d.ecs, options.Starting = host, d.starting
 	options.Cluster, options.Task = whereabouts(host), membership(host, o.admission.labels)
 	if o.proc == "/proc" { // else this program has another root than the engine
 		options.Resolve = authz.HostPath
@@ -150,6 +154,22 @@ func membership(i *ecs.Identifier, labels bool) func(ctx context.Context, id, na
 			once.Store(true)
 		}
 		return of, labels && !once.Load()
+	}
+}
+
+// starting holds a container to its profile while the engine waits to start it.
+func (d *admissionDoor) starting(ctx context.Context, id, name string, labels map[string]string) {
+	if d.holder == nil || d.holder.keeper == nil {
+		return
+	}
+	w := asset.Workload{ID: id, Name: name, ECS: docker.Identity(labels)}
+	if w.ECS != (asset.ECS{}) {
+		one := []asset.Workload{w}
+		d.ecs.Identify(ctx, one) // its service, which labels don't say
+		w = one[0]
+	}
+	if err := d.holder.keeper.Starting(ctx, id, asset.GroupOf(w)); err != nil {
+		d.log.Error("a container starts that is not held to its profile before", "container", asset.ShortID(id), "error", err, "remedy", fault.Remedy(err))
 	}
 }
 

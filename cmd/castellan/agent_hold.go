@@ -54,12 +54,14 @@ func (g *globals) openHolder(o agentOptions, id string, server any, parts *agent
 	}
 	h := &holder{}
 	options := hold.Options{Dir: filepath.Join(g.dataDir, rulesFolder), AgentID: id, Server: keeps, Log: log}
-	for what, open := range map[string]func(string, *slog.Logger) (*bpf.Guard, error){
-		"what they run": bpf.OpenExecGuard, "whom they speak with": bpf.OpenNetGuard,
-	} {
-		guard, err := open(filepath.Join(o.hold.pins, id), log.With("door", "bpf"))
+	// In the order in which a container that starts is tied: it runs something first.
+	for _, door := range []struct {
+		what string
+		open func(string, *slog.Logger) (*bpf.Guard, error)
+	}{{"what they run", bpf.OpenExecGuard}, {"whom they speak with", bpf.OpenNetGuard}} {
+		guard, err := door.open(filepath.Join(o.hold.pins, id), log.With("door", "bpf"))
 		if err != nil {
-			log.Error("containers are not held to "+what+" here", "error", err, "remedy", fault.Remedy(err))
+			log.Error("containers are not held to "+door.what+" here", "error", err, "remedy", fault.Remedy(err))
 			continue
 		}
 		h.guards = append(h.guards, guard)

@@ -76,6 +76,9 @@ func (g *globals) up(ctx context.Context, so serverOptions, ao agentOptions, log
 	if err != nil {
 		return errors.Join(err, door.close())
 	}
+	if door != nil {
+		door.holder = held
+	}
 	defer func() {
 		if err := held.close(); err != nil {
 			log.Error("what holds containers is not closed cleanly", "error", err)

@@ -95,8 +95,17 @@ type Holder interface {
 	Wish(w link.BehaviourWish)
 	// Seen says what the engine knows of containers: all of them with complete.
 	Seen(list []asset.Workload, complete bool)
+	// Starting ties a container that is about to start, or has just been made.
+	Starting(ctx context.Context, id string, g asset.Group) error
 	// Run keeps it up to date until ctx ends; what is in force stays so.
 	Run(ctx context.Context)
+}
+
+// Herald tells at once of containers that the engine makes.
+type Herald interface {
+	// Announce has made called with each, which must not wait; it is called before
+	// the engine is watched.
+	Announce(made func(asset.Workload))
 }
 
 // Sampler measures what workloads use.

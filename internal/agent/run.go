@@ -59,14 +59,15 @@ type Parts struct {
 	Addresser  Addresser // nil: the engine alone tells addresses, and the host's are those of its start
 	Sampler    Sampler   // nil: what workloads use is not measured
 	Server     link.Server
-	Tuner      Tuner     // nil: settings of the server change nothing here
-	Scanner    Scanner   // nil: images are not scanned here
-	Verifier   Verifier  // nil: images are not verified here
-	UseReader  UseReader // nil: files in use are not told
-	Decider    Decider   // nil: deployments are not decided here by the fleet's policy
-	Admits     bool      // the engine of this host can ask about deployments
-	Holder     Holder    // nil: nothing is held to profiles here
-	Tellers    []Teller  // of what the kernel did about what lies outside profiles
+	Tuner      Tuner         // nil: settings of the server change nothing here
+	Scanner    Scanner       // nil: images are not scanned here
+	Verifier   Verifier      // nil: images are not verified here
+	UseReader  UseReader     // nil: files in use are not told
+	Decider    Decider       // nil: deployments are not decided here by the fleet's policy
+	Admits     bool          // the engine of this host can ask about deployments
+	Holder     Holder        // nil: nothing is held to profiles here
+	Herald     Herald        // nil: the holder hears of containers when the engine was asked about them
+	Tellers    []Teller      // of what the kernel did about what lies outside profiles
 }
 
 // Agent watches one host. Make it with New and call Run once.
@@ -85,6 +86,7 @@ type Agent struct {
 	verifies  *verifies
 	uses      *uses
 	addresses hostAddresses
+	made      chan asset.Workload // see holdMade
 }
 
 // New returns an agent that has not started anything yet.
@@ -114,6 +116,10 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Agent {
 	a.wishes.verify = a.verifies.wish
 	if parts.Decider != nil {
 		a.wishes.admission = parts.Decider.Wish
+	}
+	a.made = make(chan asset.Workload, maxMade)
+	if parts.Holder != nil && parts.Herald != nil {
+		parts.Herald.Announce(a.announced)
 	}
 	if parts.Holder != nil {
 		a.wishes.behaviour = parts.Holder.Wish
@@ -153,27 +159,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 	})
 	wg.Go(func() { a.reconcile(watching) })
-	if a.parts.Addresser != nil {
-		wg.Go(func() { a.followAddresses(watching) })
-	}
-	if a.parts.Sampler != nil {
-		wg.Go(func() { a.sample(watching) })
-	}
-	if a.parts.Scanner != nil {
-		wg.Go(func() { a.scans.run(watching) })
-	}
-	if a.parts.Verifier != nil {
-		wg.Go(func() { a.verifies.run(watching) })
-	}
-	if a.parts.Decider != nil {
-		wg.Go(func() { a.parts.Decider.Run(watching) })
-	}
-	if a.parts.Holder != nil {
-		wg.Go(func() { a.parts.Holder.Run(watching) })
-	}
-	if a.parts.UseReader != nil {
-		wg.Go(func() { a.uses.run(watching, a.procs.inContainers) })
-	}
+	a.start(watching, &wg)
 	wg.Go(func() {
 		a.wishes.run(watching, link.Caller{AgentID: a.self.ID, Boot: a.self.Boot, Version: a.self.Version})
 	})
@@ -190,6 +176,32 @@ func (a *Agent) Run(ctx context.Context) error {
 	s.drain(last)
 	a.leave()
 	return sensorErr
+}
+
+// start starts what the parts that may be missing are for, until ctx ends.
+func (a *Agent) start(ctx context.Context, wg *sync.WaitGroup) {
+	if a.parts.Addresser != nil {
+		wg.Go(func() { a.followAddresses(ctx) })
+	}
+	if a.parts.Sampler != nil {
+		wg.Go(func() { a.sample(ctx) })
+	}
+	if a.parts.Scanner != nil {
+		wg.Go(func() { a.scans.run(ctx) })
+	}
+	if a.parts.Verifier != nil {
+		wg.Go(func() { a.verifies.run(ctx) })
+	}
+	if a.parts.Decider != nil {
+		wg.Go(func() { a.parts.Decider.Run(ctx) })
+	}
+	if a.parts.Holder != nil {
+		wg.Go(func() { a.parts.Holder.Run(ctx) })
+		wg.Go(func() { a.holdMade(ctx) })
+	}
+	if a.parts.UseReader != nil {
+		wg.Go(func() { a.uses.run(ctx, a.procs.inContainers) })
+	}
 }
 
 // leave closes the spool and says what is not with the server.
@@ -252,6 +264,11 @@ func (a *Agent) sensed(events []event.Event) {
 			}
 		}
 	}
+	a.push(events)
+}
+
+// push hands events to the spool.
+func (a *Agent) push(events []event.Event) {
 	a.queue.Push(events)
 	a.queue.wake()
 }
@@ -323,6 +340,9 @@ func (a *Agent) describe() asset.Agent {
 	}
 	if a.parts.Admits {
 		d.Abilities = append(d.Abilities, link.AbilityAdmit)
+	}
+	if a.parts.Holder != nil {
+		d.Abilities = append(d.Abilities, link.AbilityHold)
 	}
 	d.Usage = a.parts.Host.Usage()
 	d.Settings = a.wishes.settings()

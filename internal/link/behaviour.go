@@ -20,9 +20,18 @@ const (
 	// MaxRulesUnpacked bounds the rules of one group as JSON: four lists of
 	// profile.MaxPatterns paths of some 200 bytes.
 	MaxRulesUnpacked = 4 << 20
+	// MaxWanted bounds the groups that are asked for before their containers start:
+	// those of one task.
+	MaxWanted = 16
+	// maxGroup bounds the name of a group.
+	maxGroup = 512
 	// maxStamp bounds a stamp.
 	maxStamp = 128
 )
+
+// AbilityHold is what an agent says of itself when it holds containers to profiles,
+// as far as its kernel can.
+const AbilityHold = "hold"
 
 // Behaviour is the agent's view of a server that keeps profiles of groups. A server
 // may not: then it is Unsupported.
@@ -47,6 +56,9 @@ type BehaviourAsk struct {
 	// Held is every group whose rules the agent has, and how it holds them. Rules of
 	// groups that are not in it are sent; of those in it, if the stamp is another.
 	Held []profile.Held `json:"held,omitempty"`
+	// Wanted are groups of which a container is about to start on the host, and whose
+	// rules the agent has not: they are sent too. An older server passes over it.
+	Wanted []asset.Group `json:"wanted,omitempty"`
 }
 
 // BehaviourBrief is what an agent is to hold.
@@ -58,6 +70,9 @@ type BehaviourBrief struct {
 	Release []asset.Group `json:"release,omitempty"`
 	// More says that there was no room for all.
 	More bool `json:"more,omitempty"`
+	// Cut is how many groups of the host are left out because it has more than
+	// MaxHeldGroups.
+	Cut int `json:"cut,omitempty"`
 }
 
 // BriefRules are the rules of one group.
@@ -73,6 +88,14 @@ type BriefRules struct {
 func (a *BehaviourAsk) Check() error {
 	if len(a.Held) > MaxHeldGroups {
 		return fault.New(fault.Invalid, "%d groups are held; at most %d are", len(a.Held), MaxHeldGroups)
+	}
+	if len(a.Wanted) > MaxWanted {
+		return fault.New(fault.Invalid, "%d groups are wanted; at most %d are at once", len(a.Wanted), MaxWanted)
+	}
+	for _, g := range a.Wanted {
+		if len(g) == 0 || len(g) > maxGroup {
+			return fault.New(fault.Invalid, "a wanted group has a name of %d bytes; 1 to %d are taken", len(g), maxGroup)
+		}
 	}
 	for i := range a.Held {
 		if err := a.Held[i].Check(); err != nil {

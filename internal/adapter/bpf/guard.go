@@ -173,6 +173,34 @@ func (g *Guard) Hold(container string, name asset.Group) error {
 	return g.live.hold(container, name)
 }
 
+// batcher are programs that hold many containers at less cost than one by one.
+type batcher interface {
+	holdAll(containers map[string]asset.Group) error
+}
+
+// HoldAll is Hold for many: what runs already is looked at once. On an error some
+// are held and others are not.
+func (g *Guard) HoldAll(containers map[string]asset.Group) error {
+	for id := range containers {
+		if !asset.IsContainerID(id) {
+			return fault.New(fault.Invalid, "%q is no container id", id)
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.live == nil {
+		return nil
+	}
+	if b, ok := g.live.(batcher); ok {
+		return b.holdAll(containers)
+	}
+	var errs []error
+	for id, name := range containers {
+		errs = append(errs, g.live.hold(id, name))
+	}
+	return errors.Join(errs...)
+}
+
 // Forget lets go of a container.
 func (g *Guard) Forget(container string) error {
 	g.mu.Lock()

@@ -140,19 +140,34 @@ func (g *execPrograms) remove(name asset.Group) error {
 
 // hold ties a container to a group; of one that runs already the root is looked at.
 func (g *execPrograms) hold(container string, name asset.Group) error {
-	number, ok := g.numbers[name]
-	if !ok {
-		return nil // its programs are not held
+	return g.holdAll(map[string]asset.Group{container: name})
+}
+
+// holdAll ties containers to groups, and then looks once at all that runs: that takes
+// as long as there are tasks, and not as there are containers.
+func (g *execPrograms) holdAll(containers map[string]asset.Group) error {
+	var errs []error
+	tied := false
+	for container, name := range containers {
+		number, ok := g.numbers[name]
+		if !ok {
+			continue // its programs are not held
+		}
+		id := guardExecHeldId{Id: keyOfContainer(container)}
+		var now guardExecHold
+		if g.maps["holds"].Lookup(id, &now) == nil && now.Group == number {
+			continue
+		}
+		if err := g.maps["holds"].Put(id, guardExecHold{Group: number}); err != nil {
+			errs = append(errs, fmt.Errorf("hold the programs of container %s: %w", asset.ShortID(container), err))
+			continue
+		}
+		tied = true
 	}
-	id := guardExecHeldId{Id: keyOfContainer(container)}
-	var now guardExecHold
-	if g.maps["holds"].Lookup(id, &now) == nil && now.Group == number {
-		return nil
+	if tied {
+		errs = append(errs, g.meet())
 	}
-	if err := g.maps["holds"].Put(id, guardExecHold{Group: number}); err != nil {
-		return fmt.Errorf("hold the programs of container %s: %w", asset.ShortID(container), err)
-	}
-	return g.meet()
+	return errors.Join(errs...)
 }
 
 func (g *execPrograms) forget(container string) error {

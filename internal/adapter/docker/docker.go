@@ -46,7 +46,14 @@ type Options struct {
 type Engine struct {
 	host host
 	log  *slog.Logger
+	made func(asset.Workload) // nil: nobody wants to know
 }
+
+// Announce has made called with each container that the engine makes while Watch
+// follows it, at the moment that its event is read: before it is looked into, so that
+// all that is known are its id, its name and the task that its labels say. It must
+// not wait, or events are lost; it may be called while see is. Call it before Watch.
+func (e *Engine) Announce(made func(asset.Workload)) { e.made = made }
 
 // New returns the engine that o names. It does not ask whether one runs there:
 // an engine that is away is waited for by Watch. The error is of kind Invalid,
@@ -74,7 +81,7 @@ func (e *Engine) Watch(ctx context.Context, see func(asset.Inventory)) error {
 		reason string
 	)
 	for ctx.Err() == nil {
-		s := &session{host: e.host, log: e.log, see: see, since: since}
+		s := &session{host: e.host, log: e.log, see: see, made: e.made, since: since}
 		err := s.run(ctx)
 		if ctx.Err() != nil {
 			break

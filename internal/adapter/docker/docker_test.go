@@ -1,6 +1,7 @@
 package docker_test
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"net/http"
@@ -507,5 +508,42 @@ func TestBrokenCertificates(t *testing.T) {
 	_, err := docker.New(docker.Options{Host: "tcp://127.0.0.1:2376"}, slog.New(slog.DiscardHandler))
 	if !fault.Is(err, fault.Invalid) || !strings.Contains(fault.Remedy(err), "DOCKER_CERT_PATH") {
 		t.Errorf("New with an empty folder of certificates = %v, want invalid, naming DOCKER_CERT_PATH", err)
+	}
+}
+
+// A container that was made is told at once: before the engine has answered what it
+// is asked about it.
+func TestMadeContainersAreAnnounced(t *testing.T) {
+	f := serve(t, "1.41", "1.41")
+	f.say("/containers/json", "[]")
+	asked, answer := make(chan struct{}), make(chan struct{})
+	f.answer("/containers/"+id("a")+"/json", func(w http.ResponseWriter, r *http.Request) {
+		close(asked)
+		<-answer
+		notFound(w, r)
+	})
+	door, err := docker.New(docker.Options{Host: "unix://" + f.socket}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := make(chan asset.Workload, 2)
+	door.Announce(func(w asset.Workload) { made <- w })
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = door.Watch(ctx, func(asset.Inventory) {}) }()
+	defer func() { cancel(); <-done }()
+	defer close(answer)
+	f.stream <- event("create", id("a"), 1, `"name":"job","image":"shop/job:1","com.amazonaws.ecs.cluster":"shop","com.amazonaws.ecs.task-definition-family":"job","com.amazonaws.ecs.container-name":"web"`)
+	f.stream <- event("start", id("a"), 2, "")
+	got := <-made
+	want := asset.Workload{ID: id("a"), Name: "job", State: asset.Created, Created: time.Unix(1, 0).UTC(), ECS: asset.ECS{Cluster: "shop", Family: "job", Container: "web"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("announced (-want +got):\n%s", diff)
+	}
+	<-asked // and looked into as well
+	select {
+	case w := <-made:
+		t.Errorf("%+v is announced, and was not made", w)
+	default:
 	}
 }

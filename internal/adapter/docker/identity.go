@@ -13,6 +13,9 @@ const (
 	labelContainer = "com.amazonaws.ecs.container-name"
 )
 
+// Identity returns the ECS identity that the labels of a container say.
+func Identity(labels map[string]string) asset.ECS { return identity(labels) }
+
 // identity reads the ECS identity from labels. A value that cannot be what its
 // label says is left out: a made-up name must not pass for a part of another
 // group's name.

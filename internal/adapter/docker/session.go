@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/moby/moby/api/types/events"
+
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
 )
@@ -20,7 +22,8 @@ type session struct {
 	host  host
 	log   *slog.Logger
 	see   func(asset.Inventory)
-	since time.Time // events from here on are wanted; moved on by run
+	made  func(asset.Workload) // see Engine.Announce; may be nil
+	since time.Time            // events from here on are wanted; moved on by run
 
 	began     time.Time
 	connected bool // the engine has been seen whole
@@ -60,7 +63,7 @@ func (s *session) run(ctx context.Context) error {
 	}
 	ended := make(chan error, 1)
 	var reader sync.WaitGroup
-	reader.Go(func() { ended <- follow(stream, s.changes.add, s.changes.miss) })
+	reader.Go(func() { ended <- follow(stream, s.hear, s.changes.miss) })
 
 	err = s.takeStock(ctx)
 	if err == nil {
@@ -75,6 +78,16 @@ func (s *session) run(ctx context.Context) error {
 		s.flush()
 	}
 	return err
+}
+
+// hear takes an event from the stream's reader. That a container was made is told
+// at once: what is to be in force when it starts has until then, and looking into it
+// takes longer on a busy host.
+func (s *session) hear(m message) {
+	if s.made != nil && m.action == events.ActionCreate && m.told {
+		s.made(asset.Workload{ID: m.id, Name: m.name, ECS: m.ecs, State: asset.Created, Created: m.at})
+	}
+	s.changes.add(m)
 }
 
 // follow applies changes until the stream of events ends, the engine stops

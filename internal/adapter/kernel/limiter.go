@@ -140,6 +140,15 @@ func (l *Limiter) Hold(container string, g asset.Group) error {
 	return l.apply(container, r)
 }
 
+// HoldAll is Hold for many.
+func (l *Limiter) HoldAll(containers map[string]asset.Group) error {
+	var errs []error
+	for id, g := range containers {
+		errs = append(errs, l.Hold(id, g))
+	}
+	return errors.Join(errs...)
+}
+
 // Forget gives a container what it had.
 func (l *Limiter) Forget(container string) error {
 	l.mu.Lock()

@@ -44,6 +44,9 @@ type Kernel interface {
 	Remove(g asset.Group) error
 	// Hold ties a container, which need not exist yet, to a group that has rules.
 	Hold(container string, g asset.Group) error
+	// HoldAll is Hold for many, which costs about as much as one: what runs already
+	// is looked at once. On an error some are held and others are not.
+	HoldAll(containers map[string]asset.Group) error
 	// Forget lets go of a container. One that is not held is no error.
 	Forget(container string) error
 	// Containers are those that are held, from before this program too, with their
@@ -82,12 +85,17 @@ type Options struct {
 type Keeper struct {
 	o    Options
 	wake chan struct{} // one token when there is something to fetch
+	turn chan struct{} // held by whoever asks the server
 
 	mu         sync.Mutex
 	groups     map[asset.Group]*group
 	containers map[string]container // by id
 	learning   []string             // as last given to the learner
 	released   *Released            // nil: the host is held
+	// asked are groups that the server was asked for because a container was about to
+	// start, and when.
+	asked map[asset.Group]time.Time
+	cut   int // groups that the server left out, as it said last
 }
 
 // group is what is known of one group.
@@ -105,7 +113,7 @@ func Open(o Options) (*Keeper, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	k := &Keeper{o: o, wake: make(chan struct{}, 1), groups: map[asset.Group]*group{}, containers: map[string]container{}}
+	k := &Keeper{o: o, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), groups: map[asset.Group]*group{}, containers: map[string]container{}, asked: map[asset.Group]time.Time{}}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fault.New(fault.Denied, "make the folder of rules: %w", err).With("let the agent write its data folder")
 	}
@@ -222,15 +230,12 @@ func (k *Keeper) fetch(ctx context.Context) error {
 				held[i].Stamp = stamp
 			}
 		}
-		b, err := k.o.Server.Behaviour(ctx, link.BehaviourAsk{AgentID: k.o.AgentID, Held: held})
+		b, err := k.ask(ctx, link.BehaviourAsk{AgentID: k.o.AgentID, Held: held})
 		if err != nil {
 			return err
 		}
 		for _, r := range b.Rules {
 			came[r.Group] = r.Stamp
-		}
-		if err := k.take(b); err != nil {
-			return err
 		}
 		if !b.More {
 			return nil
@@ -239,6 +244,22 @@ func (k *Keeper) fetch(ctx context.Context) error {
 			return fault.New(fault.Invalid, "the server says that there are more rules, and sends none")
 		}
 	}
+}
+
+// ask asks the server and puts in force what it said. Asks come one at a time, so
+// that what an earlier one said never follows what a later one did.
+func (k *Keeper) ask(ctx context.Context, a link.BehaviourAsk) (link.BehaviourBrief, error) {
+	select {
+	case k.turn <- struct{}{}:
+		defer func() { <-k.turn }()
+	case <-ctx.Done():
+		return link.BehaviourBrief{}, fault.New(fault.Unavailable, "ask the server for rules: %w", ctx.Err())
+	}
+	b, err := k.o.Server.Behaviour(ctx, a)
+	if err != nil {
+		return b, err
+	}
+	return b, k.take(b)
 }
 
 // take puts in force what the server said, and writes it down.
@@ -271,6 +292,11 @@ func (k *Keeper) take(b link.BehaviourBrief) error {
 	for _, name := range b.Release {
 		k.release(name)
 	}
+	if k.cut != b.Cut && b.Cut > 0 {
+		k.o.Log.Error("not all groups of this host are held: there are too many", "held", link.MaxHeldGroups, "not_held", b.Cut,
+			"remedy", "run fewer services on one host, or forget groups that are gone: castellan watch forget")
+	}
+	k.cut = b.Cut
 	k.tie()
 	return errors.Join(errs...)
 }

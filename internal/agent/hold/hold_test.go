@@ -71,6 +71,14 @@ func (k *kernel) Hold(container string, g asset.Group) error {
 	return nil
 }
 
+func (k *kernel) HoldAll(containers map[string]asset.Group) error {
+	var errs []error
+	for id, g := range containers {
+		errs = append(errs, k.Hold(id, g))
+	}
+	return errors.Join(errs...)
+}
+
 func (k *kernel) Forget(container string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -116,8 +124,10 @@ type fleet struct {
 	mu    sync.Mutex
 	rules map[asset.Group]link.BriefRules
 	away  error
-	held  []profile.Held // as last told
-	asked int
+	// unseen are of groups that the server knows no container of on this host.
+	unseen map[asset.Group]link.BriefRules
+	held   []profile.Held // as last told
+	asked  int
 }
 
 func (f *fleet) Behaviour(_ context.Context, a link.BehaviourAsk) (b link.BehaviourBrief, err error) {
@@ -133,6 +143,11 @@ func (f *fleet) Behaviour(_ context.Context, a link.BehaviourAsk) (b link.Behavi
 		has[h.Group] = h.Stamp
 		if _, ok := f.rules[h.Group]; !ok {
 			b.Release = append(b.Release, h.Group)
+		}
+	}
+	for _, g := range a.Wanted {
+		if r, ok := f.unseen[g]; ok {
+			f.rules[g] = r
 		}
 	}
 	for g, r := range f.rules {
@@ -208,7 +223,7 @@ func TestContainersAreHeldBeforeTheyRun(t *testing.T) {
 		}
 		// One that has ended may be started again.
 		keeper.Seen([]asset.Workload{workload("a", shop, asset.Exited)}, false)
-		if err := keeper.Starting(id("c"), orders); err != nil {
+		if err := keeper.Starting(t.Context(), id("c"), orders); err != nil {
 			t.Fatal(err)
 		}
 		k.has(t, map[asset.Group]int64{shop: 3, orders: 1}, map[string]asset.Group{id("a"): shop, id("c"): orders})
@@ -333,5 +348,36 @@ func TestAReleasedHostHoldsNothing(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		k.has(t, map[asset.Group]int64{shop: 4}, map[string]asset.Group{id("a"): shop})
+	})
+}
+
+// The first container of a group on a host is held too: its rules are fetched while
+// its start waits. A server that does not answer is not asked at each start.
+func TestRulesOfAGroupThatIsNewHereAreFetchedBeforeItsContainerStarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, k := &fleet{rules: map[asset.Group]link.BriefRules{}, unseen: map[asset.Group]link.BriefRules{shop: rules(t, shop, 3, profile.Protect)}}, newKernel()
+		keeper := open(t, t.TempDir(), f, k, nil)
+		if err := keeper.Starting(t.Context(), id("a"), shop); err != nil {
+			t.Fatal(err)
+		}
+		k.has(t, map[asset.Group]int64{shop: 3}, map[string]asset.Group{id("a"): shop})
+		if err := keeper.Starting(t.Context(), id("b"), shop); err != nil || f.asked != 1 {
+			t.Errorf("asked %d times, %v", f.asked, err)
+		}
+
+		f.set(func() { f.away = fault.New(fault.Unavailable, "away") })
+		if err := keeper.Starting(t.Context(), id("c"), orders); !fault.Is(err, fault.Unavailable) {
+			t.Errorf("got %v, want that the server is away", err)
+		}
+		for range 5 {
+			if err := keeper.Starting(t.Context(), id("d"), orders); err != nil || f.asked != 2 {
+				t.Errorf("asked %d times, %v", f.asked, err)
+			}
+		}
+		// They are tied when the rules come at last.
+		f.set(func() { f.away, f.rules[orders] = nil, rules(t, orders, 1, profile.Protect) })
+		defer run(t, keeper)()
+		synctest.Wait()
+		k.has(t, map[asset.Group]int64{shop: 3, orders: 1}, map[string]asset.Group{id("a"): shop, id("b"): shop, id("c"): orders, id("d"): orders})
 	})
 }

@@ -69,24 +69,6 @@ func (k *Keeper) dropOver() {
 	}
 }
 
-// Starting ties a container that is about to start; the engine's authorization
-// plugin tells it while the engine waits, so that nothing in it ever runs unheld.
-// The error is why it is not held as its group is to be.
-func (k *Keeper) Starting(id string, name asset.Group) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if !asset.IsContainerID(id) || k.released != nil || k.groups[name] == nil {
-		return nil
-	}
-	k.containers[id] = container{group: name, seen: k.o.Clock()}
-	for _, kernel := range k.o.Kernels {
-		if err := kernel.Hold(id, name); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // untie lets go of a container; k.mu is held.
 func (k *Keeper) untie(id string) {
 	delete(k.containers, id)
@@ -115,13 +97,17 @@ func (k *Keeper) tieIn(kernel Kernel) {
 		k.o.Log.Error("containers that the kernel holds are not listed", "error", err)
 		held = nil
 	}
+	missing := map[string]asset.Group{}
 	for id, c := range k.containers {
-		if k.groups[c.group] == nil || held[id] == c.group {
-			continue
+		if k.groups[c.group] != nil && held[id] != c.group {
+			missing[id] = c.group
 		}
-		if err := kernel.Hold(id, c.group); err != nil {
-			k.o.Log.Error("a container is not held", "container", asset.ShortID(id), "group", c.group, "error", err)
-		}
+	}
+	if len(missing) == 0 {
+		return
+	}
+	if err := kernel.HoldAll(missing); err != nil {
+		k.o.Log.Error("not all containers are held", "error", err)
 	}
 }
 

@@ -44,6 +44,7 @@ type Seen interface {
 	// Samples are what a workload has used, the oldest first.
 	Samples(ctx context.Context, workloadID string, since, until time.Time, step time.Duration) ([]asset.Sample, error)
 	Workloads
+	Agents(ctx context.Context) ([]asset.Agent, error)
 }
 
 // Workloads are those of the events.

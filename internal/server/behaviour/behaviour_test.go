@@ -631,3 +631,85 @@ func TestAKillAfterAChangeLosesNothing(t *testing.T) {
 		t.Errorf("mode %s", got)
 	}
 }
+
+// A group that is new to a host gets its rules before its first container starts
+// there; and people are told of hosts that run a group and do not hold it, and why.
+func TestRulesComeBeforeTheFirstContainerOfAHost(t *testing.T) {
+	h := start(t)
+	h.workloads(nginx(1, "v1"))
+	h.happen(exec(1, "/usr/sbin/nginx"))
+	h.mode(profile.Protect)
+	const other = "AGENTTWO"
+	ask := func(wanted ...asset.Group) link.BehaviourBrief {
+		t.Helper()
+		b, err := h.s.Behaviour(t.Context(), link.BehaviourAsk{AgentID: other, Wanted: wanted})
+		h.must(err)
+		return b
+	}
+	if b := ask(); len(b.Rules) != 0 {
+		t.Fatalf("a host without containers of the group gets %+v", b.Rules)
+	}
+	if b := ask(web); len(b.Rules) != 1 || b.Rules[0].Mode != profile.Protect {
+		t.Fatalf("got %+v, want the rules of the group", b.Rules)
+	}
+	if b := ask(); len(b.Rules) != 1 {
+		t.Errorf("a moment later they are gone: %+v", b)
+	}
+	h.pass(48 * time.Hour)
+	if b := ask(); len(b.Rules) != 0 {
+		t.Errorf("nothing came of it, and days later they are still sent: %+v", b)
+	}
+
+	h.must(h.st.PutAgent(t.Context(), asset.Agent{ID: agentID, Version: "0.4.0"}))
+	held := func() behaviour.HeldBy {
+		t.Helper()
+		d := h.group()
+		if len(d.Held) != 1 {
+			t.Fatalf("held: %+v", d.Held)
+		}
+		return d.Held[0]
+	}
+	if x := held(); x.Error != "the agent of this host does not hold containers to profiles: it has version 0.4.0" || x.Remedy == "" || x.Current {
+		t.Errorf("an older agent: %+v", x)
+	}
+	h.must(h.st.PutAgent(t.Context(), asset.Agent{ID: agentID, Version: "0.4.0", Abilities: []string{link.AbilityHold}}))
+	if x := held(); !strings.Contains(x.Error, "has not asked for rules") {
+		t.Errorf("an agent that is away: %+v", x)
+	}
+	h.ask()
+	if x := held(); !strings.Contains(x.Error, "has not fetched the rules") {
+		t.Errorf("an agent that has just asked: %+v", x)
+	}
+	h.ask(profile.Held{Group: web, Stamp: "x"})
+	if x := held(); x.Error != "" {
+		t.Errorf("an agent that holds the group: %+v", x)
+	}
+}
+
+// Of too many groups of a host those that run are held, and the others counted.
+func TestMoreGroupsThanAHostHolds(t *testing.T) {
+	h := start(t)
+	var ws []asset.Workload
+	for i := range link.MaxHeldGroups + 5 {
+		w := nginx(i, "v1")
+		w.Group = asset.Group(fmt.Sprintf("shop/service-%04d/x", i))
+		if i < 10 {
+			w.State = asset.Exited
+		}
+		ws = append(ws, w)
+	}
+	h.workloads(ws...)
+	b := h.ask()
+	if b.Cut != 5 || len(b.Rules) != link.MaxHeldGroups && !b.More {
+		t.Fatalf("%d groups are left out, %d sent", b.Cut, len(b.Rules))
+	}
+	ended := 0
+	for _, r := range b.Rules {
+		if r.Group < "shop/service-0010" {
+			ended++
+		}
+	}
+	if ended != 5 {
+		t.Errorf("of ten groups that have ended %d are sent, want 5", ended)
+	}
+}

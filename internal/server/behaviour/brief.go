@@ -111,23 +111,21 @@ func (s *Service) compile(at place, p *profile.Profile, now standing) (compiled,
 	}, nil
 }
 
-// all returns the rules of all groups of a host, and their stamp.
-func (s *Service) all(ctx context.Context, agentID string) ([]compiled, string, error) {
-	groups := s.hosts.on(agentID, s.Clock())
-	if len(groups) > link.MaxHeldGroups {
-		groups = groups[:link.MaxHeldGroups]
-	}
+// all returns the rules of all groups of a host, their stamp, and how many groups are
+// left out because there are too many.
+func (s *Service) all(ctx context.Context, agentID string) (list []compiled, stamp string, cut int, err error) {
+	groups, cut := s.hosts.held(agentID, s.Clock())
 	out := make([]compiled, 0, len(groups))
 	h := sha256.New()
 	for _, g := range groups {
 		c, err := s.rulesOf(ctx, place{agentID, g})
 		if err != nil {
-			return nil, "", fmt.Errorf("make the rules of group %s: %w", g, err)
+			return nil, "", 0, fmt.Errorf("make the rules of group %s: %w", g, err)
 		}
 		out = append(out, c)
 		fmt.Fprintf(h, "%s\n%s\n", g, c.Stamp)
 	}
-	return out, hex.EncodeToString(h.Sum(nil)[:16]), nil
+	return out, hex.EncodeToString(h.Sum(nil)[:16]), cut, nil
 }
 
 // Behaviour is link.Behaviour: what an agent is to hold, as far as it does not have
@@ -142,7 +140,10 @@ func (s *Service) Behaviour(ctx context.Context, a link.BehaviourAsk) (link.Beha
 		return link.BehaviourBrief{}, fault.New(fault.Unavailable, "the server is reading what it knows of groups")
 	}
 	s.held.put(a.AgentID, a.Held, s.Clock())
-	all, stamp, err := s.all(ctx, a.AgentID)
+	for _, g := range a.Wanted {
+		s.hosts.expect(a.AgentID, g, s.Clock())
+	}
+	all, stamp, cut, err := s.all(ctx, a.AgentID)
 	if err != nil {
 		return link.BehaviourBrief{}, err
 	}
@@ -150,7 +151,7 @@ func (s *Service) Behaviour(ctx context.Context, a link.BehaviourAsk) (link.Beha
 	for i := range a.Held {
 		has[a.Held[i].Group] = a.Held[i].Stamp
 	}
-	b := link.BehaviourBrief{Stamp: stamp}
+	b := link.BehaviourBrief{Stamp: stamp, Cut: cut}
 	size := 0
 	for i := range all {
 		c := &all[i]
@@ -191,7 +192,7 @@ func (s *Service) tellAll(ctx context.Context) {
 		began := time.Now()
 		seen = s.Map.Changes()
 		for _, agentID := range s.held.agents() {
-			_, stamp, err := s.all(ctx, agentID)
+			_, stamp, _, err := s.all(ctx, agentID)
 			if err != nil {
 				if ctx.Err() == nil {
 					s.Log.Warn("an agent is not told what to hold", "agent_id", agentID, "error", err)
@@ -257,7 +258,7 @@ func (h *held) agents() []string {
 // HeldBy is what an agent holds a group to.
 type HeldBy struct {
 	AgentID string    `json:"agent_id"`
-	At      time.Time `json:"at"` // when it said so
+	At      time.Time `json:"at,omitzero"` // when it said so; zero when it did not: Error says why
 	profile.Held
 	// Current says that it holds the rules that the server has now.
 	Current bool `json:"current"`

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
@@ -101,6 +102,52 @@ func (h *hosts) leave(id string, p place) {
 	delete(h.at, id)
 }
 
+// expect notes that a container of a group is about to start on a host, as its agent
+// says. A host that has as many groups as are held gets no more.
+func (h *hosts) expect(agentID string, g asset.Group, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	groups := h.of[agentID]
+	if groups[g] != nil {
+		groups[g].last = now
+		return
+	}
+	if len(groups) >= link.MaxHeldGroups {
+		return
+	}
+	if groups == nil {
+		groups = map[asset.Group]*presence{}
+		h.of[agentID] = groups
+	}
+	groups[g] = &presence{live: map[string]bool{}, last: now}
+}
+
+// held returns the groups of a host that it is to hold, sorted, and how many there
+// are beyond what a host holds: those that run something go first.
+func (h *hosts) held(agentID string, now time.Time) (groups []asset.Group, cut int) {
+	all := h.on(agentID, now)
+	if len(all) <= link.MaxHeldGroups {
+		return all, 0
+	}
+	h.mu.Lock()
+	slices.SortStableFunc(all, func(a, b asset.Group) int {
+		return rank(h.of[agentID][a]) - rank(h.of[agentID][b])
+	})
+	h.mu.Unlock()
+	cut = len(all) - link.MaxHeldGroups
+	all = all[:link.MaxHeldGroups]
+	slices.Sort(all)
+	return all, cut
+}
+
+// rank is 0 for a group that runs, 1 for one that has ended.
+func rank(p *presence) int {
+	if p != nil && len(p.live) > 0 {
+		return 0
+	}
+	return 1
+}
+
 // on returns the groups of a host, sorted, and forgets those that are gone.
 func (h *hosts) on(agentID string, now time.Time) []asset.Group {
 	h.mu.Lock()
@@ -127,6 +174,19 @@ func (h *hosts) count(g asset.Group) (n int) {
 		}
 	}
 	return n
+}
+
+// running returns the agents on whose hosts workloads of a group are now, sorted.
+func (h *hosts) running(g asset.Group) (agents []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for agent, groups := range h.of {
+		if p := groups[g]; p != nil && len(p.live) > 0 {
+			agents = append(agents, agent)
+		}
+	}
+	slices.Sort(agents)
+	return agents
 }
 
 // live are the workloads of a group that have not ended, on all hosts.

@@ -102,9 +102,15 @@ func (s *Service) Group(ctx context.Context, who access.Identity, name asset.Gro
 		return Detail{}, err
 	}
 	d.Running, d.Violations = row.Running, row.Violations
-	d.Held, d.Notes = s.held.by(name, s.Clock()), []string{}
+	d.Notes = []string{}
+	if d.Held, err = s.heldBy(ctx, name); err != nil {
+		return Detail{}, err
+	}
 	for i := range d.Held {
 		h := &d.Held[i]
+		if h.At.IsZero() {
+			continue // it holds none
+		}
 		c, err := s.rulesOf(ctx, place{h.AgentID, name})
 		if err != nil {
 			return Detail{}, err

@@ -99,6 +99,10 @@ type Options struct {
 	// by the name that it is to get. The zero value: it is not known; labels says
 	// whether those of the container are believed then. Nil: they are.
 	Task func(ctx context.Context, id, name string) (of asset.ECS, labels bool)
+	// Starting is told of a container that passes and is about to start, while the
+	// engine waits: by id, name and labels. It has what is left of the limit, and no say.
+	// Nil: nobody wants to know.
+	Starting func(ctx context.Context, id, name string, labels map[string]string)
 	// Resolve tells where a path of the host leads when all symbolic links are
 	// followed; nil where that cannot be known.
 	Resolve func(path string) (string, error)

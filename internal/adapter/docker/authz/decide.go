@@ -65,7 +65,25 @@ func (p *Plugin) authorize(ctx context.Context, c *call) (ok bool, why string) {
 	case <-ctx.Done():
 		return p.declare(req, errors.New("too many calls wait for a verdict"))
 	}
-	return p.decide(ctx, c, a, r, req)
+	if ok, why = p.decide(ctx, c, a, r, req); ok && r.kind == start && p.options.Starting != nil {
+		p.begin(ctx, req)
+	}
+	return ok, why
+}
+
+// begin tells of a container that is about to start. Whether that went well changes
+// nothing of the verdict.
+func (p *Plugin) begin(ctx context.Context, req admission.Request) {
+	err := p.contained(func() error {
+		in, err := p.there(ctx, req.Call.What)
+		if err == nil {
+			p.options.Starting(ctx, in.ID, strings.TrimPrefix(in.Name, "/"), in.Config.Labels)
+		}
+		return err
+	})
+	if err != nil {
+		p.log.Error("a container starts that is not held to its profile before", "container", short(req.Call.What), "error", err)
+	}
 }
 
 // recognise finds out what a call is, and refuses what nobody can be sure of.

@@ -347,3 +347,46 @@ func TestWhatTheEngineDoesByItself(t *testing.T) {
 		}
 	}
 }
+
+// What passes and is about to start is told before the engine is answered, by its
+// whole id, however it was called; what is refused, or does not start, is not.
+func TestStartsAreTold(t *testing.T) {
+	e := shop()
+	e["container cart"] = fmt.Sprintf(`{"Id":%q,"Name":"/cart","Image":%q,"State":{"Status":"created"},
+		"Config":{"Image":"registry.example/shop/cart:1","Labels":{"a":"b"}},"HostConfig":{"NetworkMode":"default"},"Mounts":[]}`, idA, imgID)
+	e["container "+idA] = e["container cart"]
+	var told []string
+	o := authz.Options{Starting: func(_ context.Context, id, name string, labels map[string]string) {
+		told = append(told, id+" "+name+" "+labels["a"])
+	}}
+	d := open(t, allowing(), e, o)
+	for _, call := range []string{"start", "restart", "unpause", "kill", "pause"} {
+		if got := d.ask(empty("POST", "/v1.41/containers/cart/"+call)); !got.Allow {
+			t.Fatalf("%s: %+v", call, got)
+		}
+	}
+	one := idA + " cart b"
+	if diff := cmp.Diff([]string{one, one, one}, told); diff != "" {
+		t.Errorf("told (-want +got):\n%s", diff)
+	}
+	told = nil
+	trusted := o
+	trusted.Trusted = []string{imgID}
+	if got := open(t, denying(), e, trusted).ask(empty("POST", "/v1.41/containers/cart/start")); !got.Allow || len(told) != 1 {
+		t.Errorf("a trusted image: %+v, told %v", got, told)
+	}
+	told = nil
+	if got := open(t, denying(), e, o).ask(empty("POST", "/v1.41/containers/cart/start")); got.Allow || told != nil {
+		t.Errorf("what is refused: %+v, told %v", got, told)
+	}
+}
+
+// A start that can't be told passes all the same: the plugin decides on deployments.
+func TestAPanicOfWhoHoldsTakesNothingDown(t *testing.T) {
+	d := open(t, allowing(), shop(), authz.Options{Starting: func(context.Context, string, string, map[string]string) { panic("x") }})
+	for range 2 {
+		if got := d.ask(empty("POST", "/v1.41/containers/cart/start")); !got.Allow {
+			t.Errorf("answer = %+v", got)
+		}
+	}
+}
