@@ -193,6 +193,7 @@ func (g *globals) openParts(ctx context.Context, o agentOptions, log *slog.Logge
 		Tuner:      sensors,
 		UseReader:  host,
 		Herald:     engine,
+		Programs:   host,
 	}
 	if o.verify {
 		verifier, err := g.openImageVerifier(log)

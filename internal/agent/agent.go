@@ -7,6 +7,7 @@ package agent
 
 import (
 	"context"
+	"io"
 	"net/netip"
 
 	"github.com/castellan-security/castellan/internal/asset"
@@ -65,6 +66,14 @@ type Inspector interface {
 	// Executable returns the path of the file that the process runs, as its own
 	// root shows it; empty when it has ended or is not ours to see.
 	Executable(k event.Key) string
+}
+
+// ProgramReader reads the files of programs that were executed.
+type ProgramReader interface {
+	// ReadProgram has use read the file of an exec, as long as it is to be had and
+	// unchanged; beside is another process of the same container, or none. It neither
+	// blocks nor reads anything but that file.
+	ReadProgram(e *event.Event, beside event.Key, use func(event.FileIdentity, io.Reader) error) error
 }
 
 // Addresser reads addresses of network namespaces, loopback and link-local ones

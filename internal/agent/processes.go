@@ -83,6 +83,20 @@ func (p *processes) oneKey(e *event.Event) {
 	}
 }
 
+// beside returns a process of a workload that is not k: the one that runs longest,
+// and is most likely there a moment longer. It is zero if there is none.
+func (p *processes) beside(workload string, k event.Key) event.Key {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var best event.Key
+	for _, r := range p.byP {
+		if r.WorkloadID == workload && !r.Process.Key.Same(k) && (best.IsZero() || r.Process.Key.Start < best.Start) {
+			best = r.Process.Key
+		}
+	}
+	return best
+}
+
 func (p *processes) forked(e *event.Event) {
 	if p.find(e.Process.Key) != nil {
 		return // an exec that overtook it told more

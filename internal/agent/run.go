@@ -63,6 +63,7 @@ type Parts struct {
 	Scanner    Scanner       // nil: images are not scanned here
 	Verifier   Verifier      // nil: images are not verified here
 	UseReader  UseReader     // nil: files in use are not told
+	Programs   ProgramReader // nil: what programs' files hold is not told
 	Decider    Decider       // nil: deployments are not decided here by the fleet's policy
 	Admits     bool          // the engine of this host can ask about deployments
 	Holder     Holder        // nil: nothing is held to profiles here
@@ -85,6 +86,7 @@ type Agent struct {
 	scans     *scans
 	verifies  *verifies
 	uses      *uses
+	digests   *digests
 	addresses hostAddresses
 	made      chan asset.Workload // see holdMade
 }
@@ -112,6 +114,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Agent {
 	a.scans = newScans(cfg.ID, parts, log)
 	a.uses = newUses(parts.UseReader, log)
 	a.verifies = newVerifies(cfg.ID, parts, log)
+	a.digests = newDigests(parts.Programs, a.procs.beside, a.push)
 	a.wishes = newDirectives(parts, a.queue.wake, a.scans.wish, log)
 	a.wishes.verify = a.verifies.wish
 	if parts.Decider != nil {
@@ -168,6 +171,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	s.run(watching)
 	stop()
 	wg.Wait()
+	a.digests.flush()
 
 	// A fresh context: ctx has ended, and what was sensed until now is still
 	// worth handing over.
@@ -194,6 +198,9 @@ func (a *Agent) start(ctx context.Context, wg *sync.WaitGroup) {
 	}
 	if a.parts.Decider != nil {
 		wg.Go(func() { a.parts.Decider.Run(ctx) })
+	}
+	if a.parts.Programs != nil {
+		wg.Go(func() { a.digests.run(ctx) })
 	}
 	if a.parts.Holder != nil {
 		wg.Go(func() { a.parts.Holder.Run(ctx) })
@@ -264,7 +271,7 @@ func (a *Agent) sensed(events []event.Event) {
 			}
 		}
 	}
-	a.push(events)
+	a.digests.pass(events)
 }
 
 // push hands events to the spool.
