@@ -70,10 +70,25 @@ type Evidence struct {
 	// Sample is one thing that was seen and is covered by the entry, where the
 	// entry is a pattern.
 	Sample string `json:"sample,omitempty"`
+	// Contents are, of a program that came with the image, what its file was seen to
+	// hold, by the layer that it is from; the newest MaxContents of them.
+	Contents []Content `json:"contents,omitempty"`
 	// Comment is why a person permitted it; Actor is who.
 	Comment string `json:"comment,omitempty"`
 	Actor   string `json:"actor,omitempty"`
 }
+
+// Content is what a program's file holds in one layer of an image. A layer never
+// changes: the same program of the same layer with another content was replaced.
+type Content struct {
+	Layer  string    `json:"layer"`  // diff id
+	Digest string    `json:"digest"` // "sha256:HEX"
+	Last   time.Time `json:"last"`   // when it was seen last
+}
+
+// MaxContents bounds the contents of one program: those of the versions of an image
+// that a fleet runs beside each other.
+const MaxContents = 8
 
 // MaxHosts bounds the hosts that an entry names: more say nothing new.
 const MaxHosts = 8

@@ -215,7 +215,7 @@ func (k *keeper) notice(ctx context.Context, g *group, e *event.Event, w *asset.
 	if err != nil {
 		return err
 	}
-	if v := x.Compare(e); v != nil {
+	if v := x.CompareOf(e, w); v != nil {
 		v.Mode, v.Revision = g.Mode, g.Revision
 		k.add(v)
 		k.step(g, watch.Outside{Now: k.s.Clock().UTC()})

@@ -14,14 +14,18 @@ import (
 // Compare returns what is outside the profile about an event, nil if nothing is.
 // What the host's kernel answered is outside whatever the profile says by now. The
 // violation's mode, and the ids of what it is stored as, are the caller's.
-func (x *Index) Compare(e *event.Event) *profile.Violation {
+func (x *Index) Compare(e *event.Event) *profile.Violation { return x.CompareOf(e, nil) }
+
+// CompareOf is Compare with the workload whose event it is, which may be nil: with
+// the layers of its image it is known whether a program was replaced.
+func (x *Index) CompareOf(e *event.Event, w *asset.Workload) *profile.Violation {
 	if e.WorkloadID == "" {
 		return nil // a process of the host: no group's
 	}
 	if e.Reaction == event.ReactionNone && !learn.Done(e) {
 		return nil // it failed by itself
 	}
-	o := x.outside(e)
+	o := x.outside(e, w)
 	if o == nil {
 		if e.Reaction == event.ReactionNone {
 			return nil
@@ -58,10 +62,10 @@ type outside struct {
 	unheld  bool
 }
 
-func (x *Index) outside(e *event.Event) *outside {
+func (x *Index) outside(e *event.Event, w *asset.Workload) *outside {
 	switch {
 	case e.Exec != nil:
-		return x.exec(e)
+		return x.exec(e, w)
 	case e.File != nil:
 		return x.file(e)
 	case e.Connection != nil:

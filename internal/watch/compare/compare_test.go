@@ -360,3 +360,89 @@ func BenchmarkCompareKnown(b *testing.B) {
 		}
 	}
 }
+
+// A program of a layer that was seen with another content was replaced; in another
+// layer it is another version.
+func TestReplacedPrograms(t *testing.T) {
+	image := func(layers ...string) *asset.Workload {
+		return &asset.Workload{Image: asset.Image{Digest: "sha256:image", Layers: layers}}
+	}
+	run := func(digest string, number uint16) event.Event {
+		e := exec("/usr/sbin/nginx", event.OriginImage, "/bin/dash")
+		e.Exec.Digest, e.Exec.Layer = digest, event.Layer{Number: number, Of: 3}
+		return e
+	}
+	p := shop()
+	l := learn.New(p.Group)
+	for _, e := range []event.Event{run("sha256:aaaaaaaaaaaaaaaa", 2)} {
+		l.Take(&e, image("sha256:base", "sha256:top"))
+	}
+	saved, err := l.Save()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l, err = learn.Load(saved); err != nil {
+		t.Fatal(err)
+	}
+	p = learn.Merge(p, l.Profile())
+	written := shop()
+	written.Executables[3].Digest, written.Executables[3].Source = "sha256:aaaaaaaaaaaaaaaa", profile.Person
+	for _, tc := range []struct {
+		name  string
+		p     *profile.Profile
+		event event.Event
+		w     *asset.Workload
+		want  string
+	}{
+		{"the same", p, run("sha256:aaaaaaaaaaaaaaaa", 2), image("sha256:base", "sha256:top"), ""},
+		{"replaced", p, run("sha256:bbbbbbbbbbbbbbbb", 2), image("sha256:base", "sha256:top"), "dash ran /usr/sbin/nginx, which was replaced: its content is sha256:bbbbbbbbbbbb: in the same layer of the image the profile has seen sha256:aaaaaaaaaaaa."},
+		{"another version of the image", p, run("sha256:bbbbbbbbbbbbbbbb", 2), image("sha256:base", "sha256:newer"), ""},
+		{"another layer of the same", p, run("sha256:bbbbbbbbbbbbbbbb", 1), image("sha256:base", "sha256:top"), ""},
+		{"not read", p, run("", 2), image("sha256:base", "sha256:top"), ""},
+		{"layers that are not known", p, run("sha256:bbbbbbbbbbbbbbbb", 2), image(), ""},
+		{"nothing known of the container", p, run("sha256:bbbbbbbbbbbbbbbb", 2), nil, ""},
+		{"written down by a person", written, run("sha256:bbbbbbbbbbbbbbbb", 2), nil, "dash ran /usr/sbin/nginx with the content sha256:bbbbbbbbbbbb: the profile allows it with the content sha256:aaaaaaaaaaaa alone."},
+		{"as a person wrote down", written, run("sha256:aaaaaaaaaaaaaaaa", 2), nil, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			v := compare.NewIndex(tc.p).CompareOf(&tc.event, tc.w)
+			if tc.want == "" {
+				if v != nil {
+					t.Errorf("got %q", v.Sentence)
+				}
+				return
+			}
+			if v == nil || v.Sentence != tc.want || !v.Unheld {
+				t.Fatalf("got %+v, want %q", v, tc.want)
+			}
+			if again := compare.NewIndex(learn.Merge(tc.p, v.Permit)).CompareOf(&tc.event, tc.w); again != nil {
+				t.Errorf("permitted, and still outside: %s", again.Sentence)
+			}
+		})
+	}
+}
+
+// Of one program the newest contents are kept, in whatever order hosts tell of them.
+func TestContentsAreBounded(t *testing.T) {
+	events, images := []event.Event{}, []*asset.Workload{}
+	for i := range 2 * profile.MaxContents {
+		e := exec("/usr/sbin/nginx", event.OriginImage, "/bin/dash")
+		e.Time = now.Add(time.Duration(i) * time.Hour)
+		e.Exec.Digest, e.Exec.Layer = fmt.Sprintf("sha256:%d", i), event.Layer{Number: 1, Of: 2}
+		events, images = append(events, e), append(images, &asset.Workload{Image: asset.Image{Digest: "x", Layers: []string{fmt.Sprintf("sha256:layer%d", i)}}})
+	}
+	var want []profile.Content
+	for round := range 5 {
+		l := learn.New("g")
+		for _, i := range rand.Perm(len(events)) {
+			l.Take(&events[i], images[i])
+		}
+		got := l.Profile().Executables[0].Contents
+		if round == 0 {
+			want = got
+		}
+		if diff := cmp.Diff(got, want); diff != "" || len(got) != profile.MaxContents {
+			t.Fatalf("%d contents (-got +want):\n%s", len(got), diff)
+		}
+	}
+}

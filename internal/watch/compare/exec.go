@@ -7,13 +7,14 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/profile"
 	"github.com/castellan-security/castellan/internal/watch/learn"
 	"github.com/castellan-security/castellan/internal/watch/widen"
 )
 
-func (x *Index) exec(e *event.Event) *outside {
+func (x *Index) exec(e *event.Event, w *asset.Workload) *outside {
 	file := e.Process.Executable
 	if e.Exec.PathTruncated && (e.Exec.Origin == event.OriginImage || e.Exec.Origin == event.OriginUnknown) || file == "" {
 		return nil // which file of the image it was is not known
@@ -26,6 +27,9 @@ func (x *Index) exec(e *event.Event) *outside {
 				continue
 			}
 			o := x.within(p, e, script)
+			if o == nil {
+				o = p.replaced(e, w)
+			}
 			if o == nil {
 				return nil
 			}
@@ -99,6 +103,56 @@ func (x *Index) within(p *program, e *event.Event, script string) *outside {
 	}
 	o.permit = &profile.Profile{Executables: []profile.Executable{entry}}
 	return o
+}
+
+// replaced says that a known program has another content than the profile has seen
+// of the same layer of the image, or than a person wrote down. Hosts hold to paths and
+// where files came from alone, so that nothing but this tells of it. A content of a
+// layer that was not seen before is a change of the image, and no violation.
+func (p *program) replaced(e *event.Event, w *asset.Workload) *outside {
+	now := e.Exec.Digest
+	if now == "" {
+		return nil
+	}
+	file := e.Process.Executable
+	o := &outside{control: profile.ControlExec, subject: file, alike: file + " " + now, unheld: true}
+	if p.Digest != "" && p.Source == profile.Person && p.Digest != now {
+		entry := *p.Executable
+		entry.Digest = now
+		o.did = fmt.Sprintf("ran %s with the content %s", file, shortDigest(now))
+		o.instead = "the profile allows it with the content " + shortDigest(p.Digest) + " alone"
+		o.permit = &profile.Profile{Executables: []profile.Executable{entry}}
+		return o
+	}
+	c, known := learn.ContentOf(e, w)
+	if !known {
+		return nil
+	}
+	var was string
+	for _, have := range p.Contents {
+		if have.Layer != c.Layer {
+			continue
+		}
+		if have.Digest == c.Digest {
+			return nil
+		}
+		was = have.Digest
+	}
+	if was == "" {
+		return nil
+	}
+	o.did = fmt.Sprintf("ran %s, which was replaced: its content is %s", file, shortDigest(now))
+	o.instead = fmt.Sprintf("in the same layer of the image the profile has seen %s", shortDigest(was))
+	entry := profile.Executable{Path: profile.Pattern(file), Origin: event.OriginImage, Parents: p.Parents, Users: p.Users, Evidence: person}
+	entry.Contents = []profile.Content{c}
+	o.permit = &profile.Profile{Executables: []profile.Executable{entry}}
+	return o
+}
+
+// shortDigest is as much of a digest as people compare.
+func shortDigest(d string) string {
+	const shown = len("sha256:") + 12
+	return d[:min(len(d), shown)]
 }
 
 // known reports whether a file is one of the image's programs.

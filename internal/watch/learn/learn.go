@@ -141,6 +141,9 @@ func (l *Learner) exec(s *seen, e *event.Event, w *asset.Workload, m *mark) {
 	k := execKey{path: program(path, x.Origin), origin: x.Origin}
 	m.Sample = sample(path)
 	one := execMark{mark: *m, digest: x.Digest, users: map[uint32]bool{e.Process.EUID: true}}
+	if c, ok := ContentOf(e, w); ok {
+		one.contents = []profile.Content{c}
+	}
 	if parent, known := Parent(e); known && parent == "" {
 		one.parents = []string{""}
 	} else if known {

@@ -154,6 +154,7 @@ func joinEvidence(a, b profile.Evidence) profile.Evidence {
 		a.Last, a.Latest = b.Last, b.Latest
 	}
 	a.Count += b.Count
+	a.Contents = joinContents(a.Contents, b.Contents)
 	a.Hosts = union(a.Hosts, b.Hosts)
 	a.Hosts = a.Hosts[:min(len(a.Hosts), profile.MaxHosts)]
 	if a.Version == "" {

@@ -66,6 +66,7 @@ func (w writer) executables(s *seen) []profile.Executable {
 		if len(x.Users) == maxUsers {
 			x.Users = nil
 		}
+		x.Contents = slices.Clone(e.contents)
 		x.Scripts, x.Loose = w.scripts(s, e)
 		out = append(out, x)
 	}

@@ -80,6 +80,8 @@ type execMark struct {
 	scripts []string
 	loose   []string // of scripts: on volumes
 	more    bool     // there was no room for all scripts
+	// contents are by layer, the newest of them: see content.go.
+	contents []profile.Content
 }
 
 type portKey struct {
@@ -205,6 +207,7 @@ func (s *seen) putExec(k execKey, e *execMark) {
 		have.digest, have.several = "", true
 	}
 	have.add(&e.mark)
+	have.contents = joinContents(have.contents, e.contents)
 	have.more = have.more || e.more
 	for _, p := range e.parents {
 		have.parents = leastParents(have.parents, p)

@@ -76,7 +76,10 @@ type execState struct {
 	Scripts []string     `json:"scripts,omitempty"`
 	Loose   []string     `json:"loose,omitempty"`
 	More    bool         `json:"more,omitempty"`
-	Mark    mark         `json:"mark"`
+	// Contents came later than the form: a state without them was learned by an
+	// older server.
+	Contents []profile.Content `json:"contents,omitempty"`
+	Mark     mark              `json:"mark"`
 }
 
 type portState struct {
