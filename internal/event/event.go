@@ -228,6 +228,12 @@ type Calls struct {
 	// Names are the system calls that the workload made for the first time since
 	// it was looked at, as seccomp profiles name them; sorted, MaxCalls at most.
 	Names []string `json:"names"`
+	// Capabilities are those that it used for the first time since then: that the
+	// kernel let it do something for. To have one is not to use it.
+	Capabilities Capabilities `json:"capabilities,omitempty"`
+	// CapabilitiesSeen says that the host sees uses of capabilities, so that those
+	// that are not told are not used.
+	CapabilitiesSeen bool `json:"capabilities_seen,omitempty"`
 }
 
 // MaxCalls bounds the system calls of one event: no architecture has more.

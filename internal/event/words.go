@@ -69,13 +69,20 @@ func (e *Event) words() string {
 	return string(e.Kind)
 }
 
-// words names a few of the calls.
+// words names a few of the calls, and the capabilities.
 func (c *Calls) words() string {
 	const few = 8
-	if len(c.Names) <= few {
-		return "made the system calls " + strings.Join(c.Names, ", ")
+	var parts []string
+	switch n := len(c.Names); {
+	case n > few:
+		parts = append(parts, "made the system calls "+strings.Join(c.Names[:few], ", ")+fmt.Sprintf(" and %d more", n-few))
+	case n > 0 || c.Capabilities == 0:
+		parts = append(parts, "made the system calls "+strings.Join(c.Names, ", "))
 	}
-	return "made the system calls " + strings.Join(c.Names[:few], ", ") + fmt.Sprintf(" and %d more", len(c.Names)-few)
+	if c.Capabilities != 0 {
+		parts = append(parts, "used the capabilities "+strings.Join(c.Capabilities.Names(), ", "))
+	}
+	return strings.Join(parts, "; ")
 }
 
 func (f *File) words(k Kind) string {

@@ -34,6 +34,8 @@ func TestWords(t *testing.T) {
 		{"became user 0, was 1000", event.Event{Kind: event.KindUser, Privilege: &event.Privilege{OldUID: 1000}}},
 		{"mapped /tmp/x.so as code", event.Event{Kind: event.KindExecMap, Memory: &event.Memory{Path: "/tmp/x.so"}}},
 		{"uses 95 of 100 pids", event.Event{Kind: event.KindLimit, Resource: &event.Resource{What: "pids", Used: 95, Limit: 100}}},
+		{"made the system calls chown; used the capabilities CHOWN", event.Event{Kind: event.KindCalls, Calls: &event.Calls{Names: []string{"chown"}, Capabilities: 1, CapabilitiesSeen: true}}},
+		{"used the capabilities KILL", event.Event{Kind: event.KindCalls, Calls: &event.Calls{Capabilities: 1 << 5}}},
 		{"made the system calls mount, openat", event.Event{Kind: event.KindCalls, Calls: &event.Calls{Names: []string{"mount", "openat"}}}},
 		{"process.future", event.Event{Kind: "process.future"}},
 	} {

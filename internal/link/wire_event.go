@@ -58,7 +58,7 @@ func (w *wireEvent) fill(e *event.Event) {
 	m.Memory, m.Resource = memoryToWire(e.Memory), resourceToWire(e.Resource)
 	m.Reaction = text(string(e.Reaction))
 	if e.Calls != nil {
-		m.Calls = &linkv1.Calls{Names: texts(e.Calls.Names)}
+		m.Calls = &linkv1.Calls{Names: texts(e.Calls.Names), Capabilities: uint64(e.Calls.Capabilities), CapabilitiesSeen: e.Calls.CapabilitiesSeen}
 	}
 }
 
@@ -116,7 +116,7 @@ func callsFromWire(w *linkv1.Calls) *event.Calls {
 	if w == nil {
 		return nil
 	}
-	return &event.Calls{Names: w.GetNames()}
+	return &event.Calls{Names: w.GetNames(), Capabilities: event.Capabilities(w.GetCapabilities()), CapabilitiesSeen: w.GetCapabilitiesSeen()}
 }
 
 func processToWire(p *event.Process) *linkv1.Process {

@@ -34,6 +34,9 @@ type Profile struct {
 	Privileges   []Privilege  `json:"privileges,omitempty"`
 	Calls        []Call       `json:"calls,omitempty"` // system calls; told while a group discovers
 	Limits       Limits       `json:"limits,omitzero"`
+	// UsesSeen says that hosts told which capabilities were used, so that those that
+	// are not Used were only had.
+	UsesSeen bool `json:"uses_seen,omitempty"`
 }
 
 // Version is an image that a group ran while it was learned from.
@@ -73,6 +76,8 @@ type Evidence struct {
 	// Contents are, of a program that came with the image, what its file was seen to
 	// hold, by the layer that it is from; the newest MaxContents of them.
 	Contents []Content `json:"contents,omitempty"`
+	// Used says, of a capability, that it was seen to be used, and not only had.
+	Used bool `json:"used,omitempty"`
 	// Comment is why a person permitted it; Actor is who.
 	Comment string `json:"comment,omitempty"`
 	Actor   string `json:"actor,omitempty"`

@@ -1530,10 +1530,12 @@ func (x *Event) GetCalls() *Calls {
 }
 
 type Calls struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Names         []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Names            []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	Capabilities     uint64                 `protobuf:"varint,2,opt,name=capabilities,proto3" json:"capabilities,omitempty"`
+	CapabilitiesSeen bool                   `protobuf:"varint,3,opt,name=capabilities_seen,json=capabilitiesSeen,proto3" json:"capabilities_seen,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Calls) Reset() {
@@ -1571,6 +1573,20 @@ func (x *Calls) GetNames() []string {
 		return x.Names
 	}
 	return nil
+}
+
+func (x *Calls) GetCapabilities() uint64 {
+	if x != nil {
+		return x.Capabilities
+	}
+	return 0
+}
+
+func (x *Calls) GetCapabilitiesSeen() bool {
+	if x != nil {
+		return x.CapabilitiesSeen
+	}
+	return false
 }
 
 type File struct {
@@ -3070,9 +3086,11 @@ const file_link_proto_rawDesc = "" +
 	"\x06memory\x18\x0f \x01(\v2\x19.castellan.link.v1.MemoryR\x06memory\x127\n" +
 	"\bresource\x18\x10 \x01(\v2\x1b.castellan.link.v1.ResourceR\bresource\x12\x1a\n" +
 	"\breaction\x18\x11 \x01(\tR\breaction\x12.\n" +
-	"\x05calls\x18\x12 \x01(\v2\x18.castellan.link.v1.CallsR\x05calls\"\x1d\n" +
+	"\x05calls\x18\x12 \x01(\v2\x18.castellan.link.v1.CallsR\x05calls\"n\n" +
 	"\x05Calls\x12\x14\n" +
-	"\x05names\x18\x01 \x03(\tR\x05names\"\xb2\x03\n" +
+	"\x05names\x18\x01 \x03(\tR\x05names\x12\"\n" +
+	"\fcapabilities\x18\x02 \x01(\x04R\fcapabilities\x12+\n" +
+	"\x11capabilities_seen\x18\x03 \x01(\bR\x10capabilitiesSeen\"\xb2\x03\n" +
 	"\x04File\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\x12\x18\n" +

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -35,6 +36,7 @@ type learner struct {
 type firstCalls struct {
 	programs *ebpf.Collection // nil while nobody learns
 	at       link.Link
+	uses     capabilityUses
 	epoch    uint32
 	learners map[string]*learner // by container id
 	free     []int32
@@ -65,7 +67,7 @@ func (s *Sensors) Learn(containers []string) error {
 	case s.on == nil:
 		return fault.New(fault.Unavailable, "note system calls: no sensor runs")
 	}
-	if err := s.first.open(s.on.maps[cgroupsMap]); err != nil {
+	if err := s.first.open(s.on.maps[cgroupsMap], s.log); err != nil {
 		return errors.Join(err, s.first.close())
 	}
 	if err := s.first.set(containers); err != nil {
@@ -74,7 +76,7 @@ func (s *Sensors) Learn(containers []string) error {
 	return nil
 }
 
-func (f *firstCalls) open(cgroups *ebpf.Map) error {
+func (f *firstCalls) open(cgroups *ebpf.Map, log *slog.Logger) error {
 	if f.programs != nil {
 		return nil
 	}
@@ -95,6 +97,9 @@ func (f *firstCalls) open(cgroups *ebpf.Map) error {
 	}
 	if f.at, err = link.AttachTracing(link.TracingOptions{Program: c.Programs["on_sys_enter"]}); err != nil {
 		return fmt.Errorf("attach the program that notes system calls: %w", err)
+	}
+	if err := f.uses.open(cgroups, c.Maps["learners"]); err != nil {
+		log.Warn("which capabilities containers use is not learned", "error", err)
 	}
 	return nil
 }
@@ -120,6 +125,9 @@ func (f *firstCalls) set(containers []string) error {
 		if err := f.programs.Maps["made"].Put(uint32(l.place), make([]byte, callsBytes)); err != nil {
 			return fmt.Errorf("clear the system calls of %s: %w", asset.ShortID(id), err)
 		}
+		if err := f.uses.begin(l.place); err != nil {
+			return err
+		}
 		if err := learners.Put(keyOfContainer(id), l.place); err != nil {
 			return fmt.Errorf("note system calls of %s: %w", asset.ShortID(id), err)
 		}
@@ -130,10 +138,11 @@ func (f *firstCalls) set(containers []string) error {
 	if err := f.programs.Variables["epoch"].Set(f.epoch); err != nil {
 		return fmt.Errorf("note system calls: %w", err)
 	}
-	return nil
+	return f.uses.settle(f.epoch)
 }
 
-// tell hands over which calls are new, container by container in order.
+// tell hands over which calls, and uses of capabilities, are new, container by
+// container in order.
 func (f *firstCalls) tell(now time.Time, hand func(event.Event)) error {
 	if f.programs == nil {
 		return nil
@@ -159,11 +168,15 @@ func (f *firstCalls) tell(now time.Time, hand func(event.Event)) error {
 				names = append(names, name)
 			}
 		}
-		if len(names) > 0 {
+		used, seen, err := f.uses.news(l.place)
+		if err != nil {
+			return err
+		}
+		if len(names) > 0 || used != 0 {
 			slices.Sort(names)
 			hand(event.Event{
 				Kind: event.KindCalls, Time: now, WorkloadID: id,
-				Calls: &event.Calls{Names: slices.Compact(names)},
+				Calls: &event.Calls{Names: slices.Compact(names), Capabilities: used, CapabilitiesSeen: seen},
 			})
 		}
 	}
@@ -171,9 +184,9 @@ func (f *firstCalls) tell(now time.Time, hand func(event.Event)) error {
 }
 
 func (f *firstCalls) close() error {
-	var err error
+	err := f.uses.close()
 	if f.at != nil {
-		err = f.at.Close()
+		err = errors.Join(err, f.at.Close())
 	}
 	if f.programs != nil {
 		f.programs.Close()

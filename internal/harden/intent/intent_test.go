@@ -105,6 +105,11 @@ func TestCapabilitiesThatOtherEntriesRestOn(t *testing.T) {
 		{"ping", profile.Profile{Peers: []profile.Peer{{Protocol: "icmp"}}}, "NET_RAW"},
 		{"root alone", profile.Profile{Executables: []profile.Executable{{Users: []uint32{0}}}}, ""},
 		{"root and another", profile.Profile{Executables: []profile.Executable{{Users: []uint32{0, 5}}}}, "CHOWN? DAC_OVERRIDE? FOWNER? KILL? SETGID? SETUID?"},
+		{"had, used and permitted", profile.Profile{UsesSeen: true, Capabilities: []profile.Capability{
+			{Name: "CHOWN", Evidence: profile.Evidence{Source: profile.Learned, Used: true}}, {Name: "KILL", Evidence: profile.Evidence{Source: profile.Learned}},
+			{Name: "SYS_TIME", Evidence: profile.Evidence{Source: profile.Person}}}}, "CHOWN SYS_TIME"},
+		{"had, where nobody sees uses", profile.Profile{Capabilities: []profile.Capability{{Name: "KILL", Evidence: profile.Evidence{Source: profile.Learned}}}}, "KILL"},
+		{"root and another, where uses are seen", profile.Profile{UsesSeen: true, Executables: []profile.Executable{{Users: []uint32{0, 5}}}}, ""},
 	} {
 		var got []string
 		for _, c := range intent.Capabilities(&tc.p) {

@@ -27,9 +27,9 @@ var needed = map[event.Kind][]string{
 	event.KindRaw: {"NET_RAW"},
 }
 
-// Capabilities returns what the group needs, sorted: what was learned, what other
-// entries rest on, and what nobody can see the use of where a program changes its
-// user.
+// Capabilities returns what the group needs, sorted: what was seen to be used, what
+// other entries rest on, and what a person permitted. Where no host sees uses, it is
+// all that programs had, and what is needed where a program changes its user.
 func Capabilities(p *profile.Profile) []Capability {
 	found := map[string]Capability{}
 	add := func(unseen bool, why string, names ...string) {
@@ -40,6 +40,9 @@ func Capabilities(p *profile.Profile) []Capability {
 		}
 	}
 	for _, c := range p.Capabilities {
+		if p.UsesSeen && !c.Used && c.Source == profile.Learned {
+			continue // had, and never used
+		}
 		add(false, Origin(c.Evidence), c.Name)
 	}
 	for _, x := range p.Privileges {
@@ -53,7 +56,7 @@ func Capabilities(p *profile.Profile) []Capability {
 	if NetworkOf(p).Raw {
 		add(false, "for raw sockets", "NET_RAW")
 	}
-	if root, others := Users(p); root && others {
+	if root, others := Users(p); root && others && !p.UsesSeen {
 		add(true, UnseenWhy, "CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID")
 	}
 	var all []Capability

@@ -18,6 +18,7 @@ func Import(current, read *profile.Profile) *profile.Profile {
 	if current == nil {
 		return p
 	}
+	p.UsesSeen = current.UsesSeen
 	p.Group, p.Revision, p.Versions = current.Group, current.Revision, slices.Clone(current.Versions)
 	keep(p.Executables, current.Executables, executableKey)
 	keep(p.Writes, current.Writes, fileKey)

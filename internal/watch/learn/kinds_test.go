@@ -317,3 +317,28 @@ func TestWhoseChildAProgramIs(t *testing.T) {
 		}
 	}
 }
+
+// What a program had and what it used are told apart, as far as a host sees uses.
+func TestCapabilitiesThatAreUsed(t *testing.T) {
+	had, _ := event.CapabilityOf("NET_RAW")
+	used, _ := event.CapabilityOf("CHOWN")
+	l := learn.New("g")
+	for _, e := range []event.Event{
+		{Kind: event.KindExec, Process: event.Process{Executable: "/bin/x"}, Exec: &event.Exec{Origin: event.OriginImage, Capabilities: had | used}},
+		{Kind: event.KindCalls, Calls: &event.Calls{Names: []string{"chown"}, Capabilities: used, CapabilitiesSeen: true}},
+	} {
+		e.WorkloadID, e.Time = "a", start
+		l.Take(&e, nil)
+	}
+	saved, err := l.Save()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l, err = learn.Load(saved); err != nil {
+		t.Fatal(err)
+	}
+	p := learn.Merge(&profile.Profile{Group: "g"}, l.Profile())
+	if !p.UsesSeen || len(p.Capabilities) != 2 || p.Capabilities[0].Name != "CHOWN" || !p.Capabilities[0].Used || p.Capabilities[1].Used {
+		t.Errorf("got %+v", p.Capabilities)
+	}
+}

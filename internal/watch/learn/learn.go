@@ -93,6 +93,10 @@ func (l *Learner) Take(e *event.Event, w *asset.Workload) {
 				put(s, s.calls, name, &m, maxCalls, droppedCalls)
 			}
 		}
+		s.usesSeen = s.usesSeen || e.Calls.CapabilitiesSeen
+		for _, name := range e.Calls.Capabilities.Names() {
+			put(s, s.used, name, &m, maxCapabilities, droppedCalls)
+		}
 	}
 }
 

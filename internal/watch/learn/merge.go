@@ -13,7 +13,7 @@ import (
 // keep their comment. Neither argument is changed.
 func Merge(base, more *profile.Profile) *profile.Profile {
 	p := Clone(base)
-	p.Versions = mergeVersions(p.Versions, more.Versions)
+	p.Versions, p.UsesSeen = mergeVersions(p.Versions, more.Versions), p.UsesSeen || more.UsesSeen
 	p.Executables = merger[profile.Executable]{
 		key:    func(x *profile.Executable) string { return string(x.Path) + "\x00" + string(x.Origin) },
 		wide:   func(x *profile.Executable) bool { return !x.Path.Exact() },
@@ -154,6 +154,7 @@ func joinEvidence(a, b profile.Evidence) profile.Evidence {
 		a.Last, a.Latest = b.Last, b.Latest
 	}
 	a.Count += b.Count
+	a.Used = a.Used || b.Used
 	a.Contents = joinContents(a.Contents, b.Contents)
 	a.Hosts = union(a.Hosts, b.Hosts)
 	a.Hosts = a.Hosts[:min(len(a.Hosts), profile.MaxHosts)]

@@ -35,7 +35,7 @@ func (l *Learner) Profile() *profile.Profile {
 	p.Peers, p.Callers = w.peers(s.peers, widen.Networks), w.peers(s.callers, widen.Callers)
 	p.Names = w.names(s)
 	p.Capabilities, p.Privileges, p.Calls = w.rest(s)
-	p.Limits = l.usage.limits()
+	p.Limits, p.UsesSeen = l.usage.limits(), s.usesSeen
 	if l.given != nil {
 		p = Merge(l.given, p)
 		p.Group = l.group
@@ -251,8 +251,16 @@ func (w writer) names(s *seen) []profile.Name {
 }
 
 func (w writer) rest(s *seen) (caps []profile.Capability, privileges []profile.Privilege, calls []profile.Call) {
-	for _, name := range slices.Sorted(maps.Keys(s.capabilities)) {
-		caps = append(caps, profile.Capability{Name: name, Evidence: w.evidence(s.capabilities[name], "")})
+	both := map[string]*mark{}
+	for _, set := range []map[string]*mark{s.capabilities, s.used} {
+		for name, m := range set {
+			add(both, name, m)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(both)) {
+		c := profile.Capability{Name: name, Evidence: w.evidence(both[name], "")}
+		c.Used = s.used[name] != nil
+		caps = append(caps, c)
 	}
 	for k, m := range s.privileges {
 		privileges = append(privileges, profile.Privilege{Kind: k.kind, Detail: k.detail, Evidence: w.evidence(m, "")})

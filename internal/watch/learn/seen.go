@@ -20,7 +20,9 @@ type seen struct {
 	peers        map[peerKey]*mark
 	callers      map[peerKey]*mark
 	names        map[string]*mark
-	capabilities map[string]*mark
+	capabilities map[string]*mark // that were had
+	used         map[string]*mark // that were used, of the same
+	usesSeen     bool
 	privileges   map[privilegeKey]*mark
 	calls        map[string]*mark
 	dropped      map[string]uint64 // how often there was no room, by what it was
@@ -30,7 +32,7 @@ func newSeen() *seen {
 	return &seen{
 		execs: map[execKey]*execMark{}, writes: newTree(false), reads: newTree(true),
 		listens: map[portKey]*mark{}, peers: map[peerKey]*mark{}, callers: map[peerKey]*mark{},
-		names: map[string]*mark{}, capabilities: map[string]*mark{}, privileges: map[privilegeKey]*mark{}, calls: map[string]*mark{},
+		names: map[string]*mark{}, capabilities: map[string]*mark{}, used: map[string]*mark{}, privileges: map[privilegeKey]*mark{}, calls: map[string]*mark{},
 		dropped: map[string]uint64{},
 	}
 }
@@ -125,7 +127,7 @@ func (s *seen) each(do func(*mark)) {
 	for _, t := range []*tree{s.writes, s.reads} {
 		t.each(func(_ profile.Pattern, m *mark) { do(m) })
 	}
-	for _, set := range []map[string]*mark{s.names, s.capabilities, s.calls} {
+	for _, set := range []map[string]*mark{s.names, s.capabilities, s.used, s.calls} {
 		for _, m := range set {
 			do(m)
 		}
@@ -165,6 +167,10 @@ func (s *seen) add(o *seen) {
 	for k, m := range o.capabilities {
 		put(s, s.capabilities, k, m, maxCapabilities, droppedCalls)
 	}
+	for k, m := range o.used {
+		put(s, s.used, k, m, maxCapabilities, droppedCalls)
+	}
+	s.usesSeen = s.usesSeen || o.usesSeen
 	for k, m := range o.privileges {
 		put(s, s.privileges, k, m, maxPrivileges, droppedCalls)
 	}

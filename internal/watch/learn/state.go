@@ -61,6 +61,8 @@ type seenState struct {
 	Callers      []peerState       `json:"callers,omitempty"`
 	Names        map[string]*mark  `json:"names,omitempty"`
 	Capabilities map[string]*mark  `json:"capabilities,omitempty"`
+	Used         map[string]*mark  `json:"used,omitempty"`
+	UsesSeen     bool              `json:"uses_seen,omitempty"`
 	Privileges   []privilegeState  `json:"privileges,omitempty"`
 	Calls        map[string]*mark  `json:"calls,omitempty"`
 	Dropped      map[string]uint64 `json:"dropped,omitempty"`

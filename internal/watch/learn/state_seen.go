@@ -29,6 +29,7 @@ func (n *entered) state() ([]commandState, []sessionState) {
 func (s *seen) state() seenState {
 	out := seenState{
 		Writes: s.writes.root.state(), Reads: s.reads.root.state(), Names: s.names, Capabilities: s.capabilities,
+		Used: s.used, UsesSeen: s.usesSeen,
 		Calls: s.calls, Dropped: s.dropped, Peers: peerStates(s.peers), Callers: peerStates(s.callers),
 	}
 	for k, e := range s.execs {
@@ -95,6 +96,10 @@ func (o seenState) seen() *seen {
 	for name, m := range o.Capabilities {
 		restoreMark(s, s.capabilities, name, m, maxCapabilities)
 	}
+	for name, m := range o.Used {
+		restoreMark(s, s.used, name, m, maxCapabilities)
+	}
+	s.usesSeen = o.UsesSeen
 	for name, m := range o.Calls {
 		restoreMark(s, s.calls, name, m, maxCalls)
 	}

@@ -21,3 +21,17 @@ func TestSensorFirstCalls(t *testing.T) {
 			slices.Contains(e.Calls.Names, "openat") && slices.Contains(e.Calls.Names, "exit_group")
 	})
 }
+
+// So is which capabilities it uses: this kernel has no tracepoint for that.
+func TestSensorUsedCapabilities(t *testing.T) {
+	c := newContainer(t, newID(t), layouts()[0].mount(t))
+	w := sense(t)
+	if err := w.sensors.Learn([]string{c.id}); err != nil {
+		t.Fatal(err)
+	}
+	c.run(t, "act") // which makes a namespace
+	admin, _ := event.CapabilityOf("SYS_ADMIN")
+	w.await(t, "SYS_ADMIN among what is used", func(e event.Event) bool {
+		return e.Kind == event.KindCalls && e.WorkloadID == c.id && e.Calls.CapabilitiesSeen && e.Calls.Capabilities&admin != 0
+	})
+}
