@@ -38,7 +38,7 @@ func benchBuild(ctx context.Context, o options) (rows []row, err error) {
 	return append([]row{
 		{"go build of this project, agent on ÷ off", spread(m.ratios), "≥ 0.98"},
 		{"  seconds without the agent", fmt.Sprintf("%.1f", median(m.off)), ""},
-	}, agentRows(o, m.costs, m.lost)...), nil
+	}, agentRows(o, m.costs, m.lost, sensingAim)...), nil
 }
 
 // build returns builds a second.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/castellan-security/castellan/internal/asset"
 )
@@ -105,8 +108,9 @@ func (h *house) heard(ctx context.Context) (asset.Agent, error) {
 
 // watcher is a castellan agent as a process of its own.
 type watcher struct {
-	cmd *exec.Cmd
-	log bytes.Buffer
+	cmd  *exec.Cmd
+	pins string // a BPF file system of its own
+	log  bytes.Buffer
 }
 
 // watch starts an agent that reports to p and waits until its sensors run.
@@ -115,26 +119,43 @@ func watch(ctx context.Context, o options, p place) (*watcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &watcher{}
-	w.cmd = exec.CommandContext(ctx, o.program, "agent",
-		"--data-dir", data, "--docker-host", "unix://"+filepath.Join(o.dir, "no-engine.sock"), "--log-level", "warn")
+	w := &watcher{pins: filepath.Join(o.dir, "pins")}
+	if err := os.MkdirAll(w.pins, 0o755); err != nil {
+		return nil, err
+	}
+	if err := unix.Mount("bpf", w.pins, "bpf", 0, "mode=0700"); err != nil {
+		return nil, fmt.Errorf("mount a BPF file system: %w", err)
+	}
+	w.cmd = exec.CommandContext(ctx, o.program, "agent", "--data-dir", data, "--pins", w.pins, "--log-level", "warn",
+		"--docker-host", "unix://"+cmp.Or(o.engine, filepath.Join(o.dir, "no-engine.sock")))
 	w.cmd.Stderr = &w.log
 	w.cmd.Cancel = func() error { return w.cmd.Process.Signal(syscall.SIGTERM) }
 	started := time.Now()
 	if err := w.cmd.Start(); err != nil {
-		return nil, err
+		return nil, errors.Join(err, w.unpin())
 	}
 	err = poll(ctx, func() bool {
 		a, err := p.heard(ctx)
-		return err == nil && a.Seen.After(started) && len(a.Sensors) > 0 && a.Sensors[0].State == asset.SensorRunning
+		return err == nil && a.Seen.After(started) && len(a.Sensors) > 0 && a.Sensors[0].State == asset.SensorRunning &&
+			(o.engine == "" || a.Engine.Connected)
 	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("agent did not start: %w\n%s", err, w.log.String()), end(w.cmd))
+		return nil, errors.Join(fmt.Errorf("agent did not start: %w\n%s", err, w.log.String()), w.close())
 	}
 	return w, nil
 }
 
-func (w *watcher) close() error { return end(w.cmd) }
+// close ends the agent, and what it left in force.
+func (w *watcher) close() error { return errors.Join(end(w.cmd), w.unpin()) }
+
+// unpin ends programs that go on without the agent: with their file system they
+// are gone.
+func (w *watcher) unpin() error {
+	if err := unix.Unmount(w.pins, unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("let go of %s: %w", w.pins, err)
+	}
+	return nil
+}
 
 // join lets an agent join p, unless it did before, and returns its data folder:
 // one for each place.
@@ -228,4 +249,20 @@ func poll(ctx context.Context, ok func() bool) error {
 		}
 	}
 	return nil
+}
+
+// answers tells whether somebody listens at an address.
+func answers(address string) bool {
+	c, err := net.DialTimeout("tcp", address, time.Second)
+	return err == nil && c.Close() == nil
+}
+
+// rest waits for d, or until ctx ends, which is the error.
+func rest(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
 }

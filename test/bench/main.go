@@ -27,10 +27,12 @@ type options struct {
 	span    time.Duration // of one measurement
 	events  int64         // in the database whose pages are timed
 	only    string        // one section's name
+	part    string        // of the section
 	peers   string        // folder with programs of other scanners
 	// agents and fleetRate are the simulated fleet: how many, and the events a
 	// second of all together.
 	agents, fleetRate int
+	engine            string // socket of the engine that agents follow; "" is none
 }
 
 // row is one line of the table.
@@ -47,10 +49,11 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 9, "rounds of each pair")
 	flag.DurationVar(&o.span, "span", 3*time.Second, "length of one measurement")
 	flag.Int64Var(&o.events, "events", 10_000_000, "events in the database whose pages are timed")
-	flag.StringVar(&o.only, "only", "", "measure one section: calls, storm, rate, nginx, build, scan, screen, fleet, registry, store, trust, admission")
+	flag.StringVar(&o.only, "only", "", "measure one section: calls, storm, rate, nginx, behaviour, build, scan, screen, fleet, registry, store, trust, admission")
 	flag.StringVar(&o.peers, "peers", "", "folder with syft, osv-scanner, grype and grypedb, and cosign, to measure beside scans and signatures")
 	flag.IntVar(&o.agents, "agents", fleetAgents, "simulated agents")
 	flag.IntVar(&o.fleetRate, "fleet-rate", fleetRate, "events a second of all simulated agents")
+	flag.StringVar(&o.part, "part", "", "measure one part of the section behaviour: pairs, known, path, town")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -70,6 +73,10 @@ func again(command string, args []string) bool {
 		err = callsMain(args)
 	case floorCommand:
 		err = floorMain(args)
+	case keepCommand:
+		err = keepMain(context.Background())
+	case townCommand:
+		err = townMain(context.Background(), args)
 	case measureCommand:
 		err = measureMain(args)
 	default:
@@ -91,6 +98,7 @@ var sections = []struct {
 	{"storm", benchStorm},
 	{"rate", benchRate},
 	{"nginx", benchNginx},
+	{"behaviour", benchBehaviour},
 	{"build", benchBuild},
 	{"scan", benchScan},
 	{"screen", benchScreen},

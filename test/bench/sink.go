@@ -9,11 +9,14 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/profile"
 	"github.com/castellan-security/castellan/internal/server/pki"
 )
 
@@ -32,6 +35,10 @@ type sink struct {
 	mu     sync.Mutex
 	agent  asset.Agent
 	looked time.Time
+	keep   bool          // every report is read
+	kept   []event.Event // what came meanwhile
+	rules  []link.BriefRules
+	held   []profile.Held // as the agent last said
 }
 
 // openSink starts a sink on loopback.
@@ -54,7 +61,7 @@ func openSink(o options) (*sink, error) {
 	mux := http.NewServeMux()
 	mux.Handle(link.JoinHandler(s, func(r *http.Request) string { return r.RemoteAddr }, slog.New(slog.DiscardHandler)))
 	mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
-		if link.IsStream(r) || s.curious() {
+		if !strings.HasSuffix(r.URL.Path, "/Report") || s.curious() {
 			read.ServeHTTP(w, r)
 			return
 		}
@@ -75,7 +82,7 @@ func openSink(o options) (*sink, error) {
 func (s *sink) curious() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if time.Since(s.looked) < listenEvery {
+	if !s.keep && time.Since(s.looked) < listenEvery {
 		return false
 	}
 	s.looked = time.Now()
@@ -88,7 +95,63 @@ func (s *sink) Report(_ context.Context, r link.Report) (link.Receipt, error) {
 	defer s.mu.Unlock()
 	s.agent = r.Agent
 	s.agent.Seen = time.Now()
+	if s.keep {
+		s.kept = append(s.kept, r.Events...)
+	}
 	return link.Receipt{}, nil
+}
+
+// keeping has every report read from now on, or no more.
+func (s *sink) keeping(keep bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keep = keep
+}
+
+// take returns the events that were kept, and keeps them no longer.
+func (s *sink) take() []event.Event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kept := s.kept
+	s.kept = nil
+	return kept
+}
+
+// hold makes these what an agent that asks is to hold its containers to.
+func (s *sink) hold(rules ...link.BriefRules) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rules = rules
+}
+
+// heldNow is what the agent last said that it holds.
+func (s *sink) heldNow() []profile.Held {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held
+}
+
+// Behaviour is link.Behaviour.
+func (s *sink) Behaviour(_ context.Context, a link.BehaviourAsk) (link.BehaviourBrief, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held = a.Held
+	has := map[asset.Group]string{}
+	for _, h := range a.Held {
+		has[h.Group] = h.Stamp
+	}
+	var b link.BehaviourBrief
+	for _, r := range s.rules {
+		if has[r.Group] != r.Stamp {
+			b.Rules = append(b.Rules, r)
+		}
+		delete(has, r.Group)
+	}
+	for g := range has {
+		b.Release = append(b.Release, g)
+	}
+	b.More = len(b.Rules) > 0 // so that it says at once how it holds them
+	return b, nil
 }
 
 // Directives is link.Server: nothing is wanted.

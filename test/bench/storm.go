@@ -64,11 +64,12 @@ func stormMain(ctx context.Context, args []string) (err error) {
 	dir := f.String("dir", "", "folder for files")
 	span := f.Duration("span", time.Second, "for how long")
 	rate := f.Int("rate", 0, "pieces of work a second; 0 is as fast as it goes")
+	port := f.Int("port", 0, "port to connect to; 0 is any")
 	workers := f.Int("workers", runtime.NumCPU(), "at once")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	w, err := newWorker(ctx, *what, *program, *dir)
+	w, err := newWorker(ctx, *what, *program, *dir, *port)
 	if err != nil {
 		return err
 	}
@@ -106,9 +107,13 @@ func startOne(program string) error {
 	var status syscall.WaitStatus
 	for {
 		_, err = syscall.Wait4(pid, &status, 0, nil)
-		if !errors.Is(err, syscall.EINTR) {
-			return err
+		if errors.Is(err, syscall.EINTR) {
+			continue
 		}
+		if err == nil && status != 0 {
+			return fmt.Errorf("%s ended with status %#x: it was stopped, or failed", program, int(status))
+		}
+		return err
 	}
 }
 
@@ -130,7 +135,24 @@ type job struct {
 	what    string
 	program string // to start; "" is the tiny one
 	rate    int    // a second; 0 is as fast as it goes
+	port    int    // to connect to; 0 is any
 }
+
+// args are what starts the job, with its files in a folder.
+func (j job) args(o options, dir string) []string {
+	return []string{stormCommand, "-what", j.what, "-program", j.program, "-dir", dir,
+		"-span", o.span.String(), "-rate", strconv.Itoa(j.rate), "-port", strconv.Itoa(j.port)}
+}
+
+// stormed is what a storm did.
+type stormed struct {
+	done      int64
+	perSecond float64
+	cpu       time.Duration // of all its processes
+}
+
+// cpuEach is the processor time of one piece of work, in nanoseconds.
+func (s stormed) cpuEach() float64 { return float64(s.cpu.Nanoseconds()) / float64(max(s.done, 1)) }
 
 // storm does a job inside a container's cgroup and returns how much it did, and
 // how much a second.
@@ -154,35 +176,40 @@ func storm(ctx context.Context, o options, cgroup string, j job) (done int64, pe
 		return 0, 0, err
 	}
 	defer dir.Close()
-	cmd := exec.CommandContext(ctx, self, stormCommand, "-what", j.what, "-program", j.program, "-dir", files,
-		"-span", o.span.String(), "-rate", strconv.Itoa(j.rate))
+	cmd := exec.CommandContext(ctx, self, j.args(o, files)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
 		return 0, 0, fmt.Errorf("run storm: %w", err)
 	}
-	fields := strings.Fields(string(out))
-	if len(fields) != 2 {
-		return 0, 0, fmt.Errorf("storm printed %q", out)
+	s, err := readStorm(string(out), 0)
+	return s.done, s.perSecond, err
+}
+
+// readStorm reads what a storm said.
+func readStorm(out string, cpu time.Duration) (stormed, error) {
+	s := stormed{cpu: cpu}
+	var ns int64
+	if _, err := fmt.Sscan(out, &s.done, &ns); err != nil {
+		return s, fmt.Errorf("storm printed %q: %w", out, err)
 	}
-	n, err := strconv.ParseInt(fields[0], 10, 64)
-	if err != nil {
-		return 0, 0, err
+	s.perSecond = float64(s.done) / (float64(ns) / 1e9)
+	return s, nil
+}
+
+// unifiedRoot is where cgroups of version 2 are mounted.
+func unifiedRoot() string {
+	const hybrid = "/sys/fs/cgroup/unified"
+	if _, err := os.Stat(hybrid); err == nil {
+		return hybrid
 	}
-	ns, err := strconv.ParseFloat(fields[1], 64)
-	if err != nil {
-		return 0, 0, err
-	}
-	return n, float64(n) / (ns / 1e9), nil
+	return "/sys/fs/cgroup"
 }
 
 // container makes a cgroup that is named as Docker names a container's.
 func container() (id, path string, remove func(), err error) {
-	root := "/sys/fs/cgroup/unified"
-	if _, err := os.Stat(root); err != nil {
-		root = "/sys/fs/cgroup"
-	}
+	root := unifiedRoot()
 	id = strings.Repeat("beef", 16)
 	path = filepath.Join(root, "docker", id)
 	_, had := os.Stat(filepath.Dir(path))

@@ -31,8 +31,8 @@ type worker struct {
 }
 
 // newWorker prepares the work of one storm; program is the one to start, dir a
-// folder for files.
-func newWorker(ctx context.Context, what, program, dir string) (*worker, error) {
+// folder for files, port the one to connect to.
+func newWorker(ctx context.Context, what, program, dir string, port int) (*worker, error) {
 	none := func() error { return nil }
 	switch what {
 	case workExec:
@@ -45,8 +45,10 @@ func newWorker(ctx context.Context, what, program, dir string) (*worker, error) 
 		var names []string
 		for i := range stormFiles {
 			name := filepath.Join(dir, "file-"+strconv.Itoa(i))
-			if err := os.WriteFile(name, []byte("work"), 0o644); err != nil {
-				return nil, err
+			if _, err := os.Stat(name); err != nil { // else a former storm made it
+				if err := os.WriteFile(name, []byte("work"), 0o644); err != nil {
+					return nil, err
+				}
 			}
 			names = append(names, name)
 		}
@@ -60,7 +62,7 @@ func newWorker(ctx context.Context, what, program, dir string) (*worker, error) 
 			return syscall.Unlink(name)
 		}, close: none}, nil
 	case workConnect:
-		return newConnector(ctx)
+		return newConnector(ctx, port)
 	}
 	return nil, fmt.Errorf("no work is called %q", what)
 }
@@ -77,13 +79,13 @@ func openOne(name string, flags int) error {
 
 // newConnector returns work that connects to a listener of its own. The
 // connecting side ends with a reset, so that no port waits to be used again.
-func newConnector(ctx context.Context) (*worker, error) {
+func newConnector(ctx context.Context, port int) (*worker, error) {
 	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp4", "0.0.0.0:0")
+	l, err := lc.Listen(ctx, "tcp4", fmt.Sprintf("0.0.0.0:%d", port))
 	if err != nil {
 		return nil, err
 	}
-	port := l.Addr().(*net.TCPAddr).Port
+	port = l.Addr().(*net.TCPAddr).Port
 	var accepting sync.WaitGroup
 	accepting.Go(func() {
 		for {
