@@ -200,7 +200,7 @@ func (h *helper) finish() {
 }
 
 // newID returns an id as container engines make them.
-func newID(t *testing.T) string {
+func newID(t testing.TB) string {
 	t.Helper()
 	var b [32]byte
 	if _, err := rand.Read(b[:]); err != nil {

@@ -3,6 +3,8 @@ package bpf_test
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -10,6 +12,7 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/adapter/bpf"
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/profile"
 )
@@ -198,5 +201,60 @@ func TestExecGuardHasNoGap(t *testing.T) {
 	wg.Wait()
 	if len(through) > 0 {
 		t.Errorf("these got through: %v of %d", through, len(ids))
+	}
+}
+
+// BenchmarkHold tells what it costs to tie two hundred containers one by one, each
+// with a look at all tasks, and together.
+func BenchmarkHold(b *testing.B) {
+	if os.Geteuid() != 0 {
+		b.Skip("needs root")
+	}
+	dir := filepath.Join(bpf.DefaultPins+"-bench", newID(b)[:12])
+	g, err := bpf.OpenExecGuard(dir, quiet())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() {
+		if err := errors.Join(g.Remove(netGroup), g.Close(), os.RemoveAll(filepath.Dir(dir))); err != nil {
+			b.Error(err)
+		}
+	}()
+	if err := g.Set(execRules(profile.Deny, profile.ExecRules{})); err != nil {
+		b.Fatal(err)
+	}
+	containers := func() map[string]asset.Group {
+		all := map[string]asset.Group{}
+		for range 200 {
+			all[newID(b)] = netGroup
+		}
+		return all
+	}
+	forget := func(all map[string]asset.Group) {
+		for id := range all {
+			if err := g.Forget(id); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	for name, hold := range map[string]func(map[string]asset.Group) error{
+		"together": g.HoldAll,
+		"each": func(all map[string]asset.Group) error {
+			var errs []error
+			for id, group := range all {
+				errs = append(errs, g.Hold(id, group))
+			}
+			return errors.Join(errs...)
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				all := containers()
+				if err := hold(all); err != nil {
+					b.Fatal(err)
+				}
+				forget(all)
+			}
+		})
 	}
 }
