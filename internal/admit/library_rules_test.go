@@ -150,9 +150,14 @@ func runtimeExamples() []example {
 	bind := func(source string) change { return mount(admission.Mount{Kind: "bind", Source: source, Target: "/x"}) }
 	return []example{
 		{rule: "privileged", fires: []change{container(func(c *admission.Container) { c.Privileged = true })}, unknown: []change{unknown("task.containers[0].privileged"), unknown("task.containers")}},
-		{rule: "host-network", fires: []change{task(func(t *admission.Task) { t.Network = "host" }), container(func(c *admission.Container) { c.Network = "host" })}, unknown: []change{unknown("task.network")}},
+		{rule: "host-network", fires: []change{task(func(t *admission.Task) { t.Network = "host" }), container(func(c *admission.Container) { c.Network = "host" }), func(r *admission.Request, _ *admission.Facts) {
+			r.Task.Network, r.Task.Containers[0].Network = "host", "container:agent"
+		}}, passes: []change{container(func(c *admission.Container) { c.Network = "container:pause" })}, unknown: []change{unknown("task.network")}},
 		{rule: "host-namespaces", fires: []change{task(func(t *admission.Task) { t.PID = "host" }), task(func(t *admission.Task) { t.IPC = "host" }), container(func(c *admission.Container) { c.UTS = "host" }), container(func(c *admission.Container) { c.UserNS = "host" }), container(func(c *admission.Container) { c.Cgroup = "host" }), container(func(c *admission.Container) { c.PID = "container:abc" })}, passes: []change{task(func(t *admission.Task) { t.PID = "task" })}, unknown: []change{unknown("task.pid")}},
-		{rule: "dangerous-mounts", fires: []change{bind("/"), bind("/etc"), bind("/etc/../etc/ssh/"), bind("//var//run/docker.sock"), bind("/var"), bind("/proc/1"), bind("/var/lib")}, passes: []change{bind("/data"), bind("/etcetera"), mount(admission.Mount{Kind: "volume", Source: "etc"})}, unknown: []change{unknown("task.containers[0].mounts")}},
+		{rule: "host-namespaces", with: "{containers: false}", fires: []change{func(r *admission.Request, _ *admission.Facts) {
+			r.Task.PID, r.Task.Containers[0].PID = "host", "container:agent"
+		}}, passes: []change{container(func(c *admission.Container) { c.PID = "container:abc" })}},
+		{rule: "dangerous-mounts", fires: []change{bind("/home/ec2-user/.ssh"), bind("/run/udev/rules.d"), bind("/"), bind("/etc"), bind("/etc/../etc/ssh/"), bind("//var//run/docker.sock"), bind("/var"), bind("/proc/1"), bind("/var/lib")}, passes: []change{bind("/data"), bind("/etcetera"), mount(admission.Mount{Kind: "volume", Source: "etc"})}, unknown: []change{unknown("task.containers[0].mounts")}},
 		{rule: "host-mounts", with: "{allowed: [/data]}", fires: []change{bind("/srv"), bind("/data/../srv")}, passes: []change{bind("/data/a")}},
 		{rule: "volume-of-the-host", fires: []change{task(func(t *admission.Task) { t.Volumes = []admission.Volume{{Name: "v", Host: "/etc"}} }), task(func(t *admission.Task) {
 			t.Volumes = []admission.Volume{{Name: "v", Driver: "local", Options: map[string]string{"o": "bind", "device": "/etc"}}}
@@ -161,7 +166,10 @@ func runtimeExamples() []example {
 		{rule: "devices", with: "{allowed: [/dev/fuse]}", fires: []change{container(func(c *admission.Container) { c.Devices = []string{"/dev/fuse", "/dev/sda"} })}, passes: []change{container(func(c *admission.Container) { c.Devices = []string{"/dev/fuse"} })}, unknown: []change{unknown("task.containers[0].devices")}},
 		{rule: "capabilities", fires: []change{container(func(c *admission.Container) { c.CapAdd = []string{"SYS_ADMIN"} }), container(func(c *admission.Container) { c.CapAdd = []string{"cap_sys_ptrace"} }), container(func(c *admission.Container) { c.CapAdd = []string{"ALL"} })}, passes: []change{container(func(c *admission.Container) { c.CapAdd = []string{"CAP_CHOWN"} })}, unknown: []change{unknown("task.containers[0].cap_add")}},
 		{rule: "capabilities-kept", fires: []change{container(func(c *admission.Container) { c.CapDrop = nil })}, passes: []change{container(func(c *admission.Container) { c.CapDrop = []string{"CAP_NET_RAW"} })}},
-		{rule: "unconfined", fires: []change{container(func(c *admission.Container) { c.SecurityOpt = []string{"seccomp=unconfined"} }), container(func(c *admission.Container) { c.SecurityOpt = []string{"AppArmor:Unconfined"} }), container(func(c *admission.Container) { c.SecurityOpt = []string{"label:disable"} }), container(func(c *admission.Container) { c.SecurityOpt = []string{"writable-cgroups=true"} })}, passes: []change{container(func(c *admission.Container) { c.SecurityOpt = []string{"seccomp=/my.json"} })}, unknown: []change{unknown("task.containers[0].security_opt")}},
+		{rule: "unconfined", fires: []change{container(func(c *admission.Container) { c.SecurityOpt = []string{"seccomp=unconfined"} }), container(func(c *admission.Container) { c.SecurityOpt = []string{"AppArmor:Unconfined"} }), container(func(c *admission.Container) { c.SecurityOpt = []string{"label:disable"} }), container(func(c *admission.Container) { c.SecurityOpt = []string{"writable-cgroups=true"} }), container(func(c *admission.Container) { c.SecurityOpt = []string{"apparmor=crun"} }), container(func(c *admission.Container) { c.SecurityOpt = []string{"label:type:super_t"} })},
+			passes: []change{container(func(c *admission.Container) { c.SecurityOpt = []string{"seccomp=/my.json"} }), container(func(c *admission.Container) {
+				c.SecurityOpt = []string{"apparmor:castellan-shop.web.nginx", "apparmor=docker-default", "label=type:castellan_shop.process"}
+			})}, unknown: []change{unknown("task.containers[0].security_opt")}},
 		{rule: "new-privileges", fires: []change{container(func(c *admission.Container) { c.SecurityOpt = nil }), container(func(c *admission.Container) { c.SecurityOpt = []string{"no-new-privileges=false"} })}, passes: []change{container(func(c *admission.Container) { c.SecurityOpt = []string{"no-new-privileges:true"} })}},
 		{rule: "root-user", fires: []change{container(func(c *admission.Container) { c.User = "0:0" }), container(func(c *admission.Container) { c.User = "+0" }), container(func(c *admission.Container) { c.User = "-00:5" }), container(func(c *admission.Container) { c.User = "root" }), func(r *admission.Request, f *admission.Facts) {
 			r.Task.Containers[0].User, f.User = "", ""
@@ -228,6 +236,12 @@ func requestExamples() []example {
 		{rule: "swarm", fires: []change{call("swarm change", admission.Engine), call("service create", admission.Engine)}, passes: []change{call("network create", admission.Engine)}},
 		{rule: "unknown-call", fires: []change{call("unknown", admission.Engine), call("", admission.Run)}, passes: []change{call("container create", admission.Run)}},
 		{rule: "engine-changes", fires: []change{call("image prune", admission.Engine)}, passes: []change{call("volume create", admission.Engine), agent(call("image prune", admission.Engine))}},
+		{rule: "runtime-annotations", fires: []change{call("container create", admission.Run, "HostConfig.Annotations.run.oci.hooks.stdout"), call("container start", admission.Run, "HostConfig.Annotations.org.systemd.property.DevicePolicy")},
+			passes: []change{call("container create", admission.Run, "HostConfig.Annotations.com.example.team", "HostConfig.GroupAdd")}},
+		{rule: "host-interfaces", fires: []change{func(r *admission.Request, f *admission.Facts) {
+			call("network create", admission.Engine)(r, f)
+			r.Call.Options["Driver"] = "macvlan"
+		}}, passes: []change{call("network create", admission.Engine, "Driver"), call("network create", admission.Engine)}},
 		{rule: "mutable-tags", fires: []change{repository(admission.Repository{Name: "a"})}, passes: []change{repository(admission.Repository{Name: "a", Immutable: true})}},
 		{rule: "no-scan-on-push", fires: []change{repository(admission.Repository{Name: "a"})}, passes: []change{repository(admission.Repository{Name: "a", ScanOnPush: true})}},
 		{rule: "no-key", fires: []change{repository(admission.Repository{Name: "a"})}, passes: []change{repository(admission.Repository{Name: "a", Key: "k"})}},

@@ -107,7 +107,7 @@ func taskStruct() *Struct {
 		text("revision", "of the task definition", func(v *T) string { return v.Revision }),
 		text("arn", "of the task or its definition", func(v *T) string { return v.ARN }),
 		text("launch", "EC2, FARGATE or EXTERNAL", func(v *T) string { return strings.ToUpper(v.Launch) }),
-		text("network", "mode of its network: host, bridge, awsvpc, none", func(v *T) string { return v.Network }),
+		text("network", "mode of its network: host, bridge, awsvpc, none; at the engine host, too, if its container shares that of one in the host's", func(v *T) string { return v.Network }),
 		text("pid", "mode of its process namespace: host, task, or empty", func(v *T) string { return v.PID }),
 		text("ipc", "mode of its IPC namespace: host, task, none, or empty", func(v *T) string { return v.IPC }),
 		parts("roles", "Role", "the IAM roles that it gets", func(v *T) []admission.Role { return v.Roles }),

@@ -122,6 +122,9 @@ func (p *Plugin) creation(ctx context.Context, c *call, a address, req *admissio
 	out.Mounts, req.Task.Volumes = m.mounts, m.volumes
 	req.Call.What, req.Call.Options = bounded(a.query.Get("name")), joined(others(&asks.containerConfig, host), options(a, "platform"))
 	p.asTask(ctx, req, out, "", a.query.Get("name"))
+	if err := p.shared(ctx, req); err != nil {
+		return err
+	}
 	if p.trusted(&out, asks.Healthcheck, known) {
 		return errPass
 	}
@@ -145,7 +148,7 @@ func (p *Plugin) fill(ctx context.Context, in *inspection, req *admission.Reques
 	}
 	req.Call.What, req.Task.Volumes = in.ID, volumes
 	p.asTask(ctx, req, out, in.ID, in.Name)
-	return nil
+	return p.shared(ctx, req)
 }
 
 // starting reads a container that is to start or to go on: not what was once

@@ -42,6 +42,8 @@ func hostPaths(driver string, options map[string]string) ([]string, error) {
 			out = append(out, strings.Split(value, ":")...)
 		case "lowerdir+", "datadir+":
 			out = append(out, value)
+		case "device", "journal_path", "logdev", "rtdev", "jdev": // further parts of a file system
+			out = append(out, value)
 		}
 		if strings.HasSuffix(strings.TrimSuffix(name, "+"), "dir") && strings.Contains(options["o"], "\\") {
 			return nil, refused("write paths without backslashes", "the options %q of a volume have paths that can be read in two ways", short(options["o"]))

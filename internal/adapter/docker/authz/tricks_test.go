@@ -64,6 +64,8 @@ func TestVolumesInDisguise(t *testing.T) {
 		{"up from a link in an overlay", `"type":"overlay","device":"x","o":"lowerdir=/tmp:/var/run/../etc"`, "refused"},
 		{"letters that stand for others", `"type":"overlay","device":"x","o":"lowerdir=/e\\tc:/tmp"`, "refused"},
 		{"a layer more", `"type":"overlay","device":"x","o":"lowerdir+=/etc"`, "/etc"},
+		{"a further device of a file system", `"type":"erofs","device":"/srv/x.img","o":"ro,device=/dev/sda"`, "/dev/sda"},
+		{"a journal elsewhere", `"type":"ext4","device":"/srv/x.img","o":"journal_path=/dev/sda1"`, "/dev/sda1"},
 		{"a bind far behind", `"type":"tmpfs","device":"etc","o":"` + strings.Repeat("rw,", 2000) + `bind"`, "refused"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
