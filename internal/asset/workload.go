@@ -82,8 +82,11 @@ func Repository(reference string) string {
 // Settings are the parts of a container's configuration that matter to its
 // isolation.
 type Settings struct {
-	User         string       `json:"user,omitempty"`
-	Entrypoint   []string     `json:"entrypoint,omitempty"` // path and arguments as the engine starts it
+	User       string   `json:"user,omitempty"`
+	Entrypoint []string `json:"entrypoint,omitempty"` // path and arguments as the engine starts it
+	// HealthCheck is the command by which the engine asks in the container whether all
+	// is well, with its arguments; none if it does not ask.
+	HealthCheck  []string     `json:"health_check,omitempty"`
 	Privileged   bool         `json:"privileged,omitempty"`
 	ReadOnlyRoot bool         `json:"read_only_root,omitempty"`
 	NetworkMode  string       `json:"network_mode,omitempty"`

@@ -48,6 +48,7 @@ func (in inspection) settings() asset.Settings {
 	s := asset.Settings{
 		User:         clean(in.Config.User, maxText),
 		Entrypoint:   command(in.Path, in.Args),
+		HealthCheck:  in.healthCheck(),
 		Privileged:   h.Privileged,
 		ReadOnlyRoot: h.ReadonlyRootfs,
 		NetworkMode:  clean(h.NetworkMode, maxText),
@@ -65,6 +66,27 @@ func (in inspection) settings() asset.Settings {
 		s.PidsLimit = max(*h.PidsLimit, 0) // -1 is another way to say none
 	}
 	return s
+}
+
+// healthCheck is the command of the health check as the engine runs it.
+func (in inspection) healthCheck() []string {
+	c := in.Config.Healthcheck
+	if c == nil || len(c.Test) < 2 {
+		return nil // there is none, or the image's is switched off: NONE
+	}
+	words := c.Test[1:]
+	switch c.Test[0] {
+	case "CMD":
+	case "CMD-SHELL":
+		shell := in.Config.Shell
+		if len(shell) == 0 {
+			shell = []string{"/bin/sh", "-c"}
+		}
+		words = append(slices.Clone(shell), words...)
+	default:
+		return nil
+	}
+	return command(words[0], words[1:])
 }
 
 // capabilities brings the spellings that engines accept and return ("net_admin",

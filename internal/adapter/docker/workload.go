@@ -85,6 +85,8 @@ type inspection struct {
 		Image        string
 		Labels       map[string]string
 		ExposedPorts map[string]struct{}
+		Shell        []string
+		Healthcheck  *struct{ Test []string }
 	}
 }
 

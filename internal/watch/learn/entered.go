@@ -5,16 +5,17 @@ import (
 	"strings"
 	"time"
 
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
 )
 
 // entered follows what comes into containers from outside: docker exec, ECS Exec,
 // and the health checks of the engine, which come the same way.
 //
-// None of it is normal behaviour, unless the same command comes again and again at
-// regular intervals, as only machines do it. So what each command did is kept
-// beside, within bounds, and belongs to the profile from when the command has
-// proved to be regular.
+// None of it is normal behaviour, unless it is the container's own health check, or
+// the same command comes again and again at regular intervals, as only machines do
+// it. So what each command did is kept beside, within bounds, and belongs to the
+// profile from when the command has proved to be a machine's.
 type entered struct {
 	commands map[string]*command
 	sessions map[sessionKey]*session
@@ -24,6 +25,7 @@ type entered struct {
 // command is one command line that came from outside.
 type command struct {
 	line  string
+	check bool // the engine checks the health of a container by it
 	runs  uint64
 	times map[string][]int64 // by workload: the first maxTimes starts, sorted
 	seen  *seen
@@ -66,14 +68,14 @@ func newEntered() entered {
 
 // session returns the command from outside to which an event belongs, nil if it is
 // the container's own doing.
-func (n *entered) session(e *event.Event) *session {
+func (n *entered) session(e *event.Event, w *asset.Workload) *session {
 	if e.Process.Key.IsZero() {
 		return nil // nobody knows whose doing it was, as of connections that were there before
 	}
 	key := sessionKey{e.WorkloadID, e.Process.Key}
 	s := n.sessions[key]
 	if e.Exec != nil && e.Exec.Entered {
-		s = n.begin(e)
+		s = n.begin(e, w)
 	}
 	if s == nil && len(n.sessions) > 0 {
 		s = n.sessions[sessionKey{e.WorkloadID, e.Process.Parent}]
@@ -116,7 +118,7 @@ func (n *entered) follow(key sessionKey, s *session) {
 
 // begin counts a command that comes in. A second exec of the same process, by
 // sh -c for example, goes on with the first.
-func (n *entered) begin(e *event.Event) *session {
+func (n *entered) begin(e *event.Event, w *asset.Workload) *session {
 	key := sessionKey{e.WorkloadID, e.Process.Key}
 	if s := n.sessions[key]; s != nil {
 		return s
@@ -134,11 +136,18 @@ func (n *entered) begin(e *event.Event) *session {
 		c = &command{line: line, times: map[string][]int64{}, seen: newSeen()}
 		n.commands[line] = c
 	}
+	c.check = c.check || healthCheck(e, w)
 	c.runs += e.Times()
 	c.at(e.WorkloadID, e.Time.UnixNano())
 	s := &session{command: c, last: e.Time.UnixNano()}
 	n.follow(key, s)
 	return s
+}
+
+// healthCheck reports whether a command that comes in is the one by which the engine
+// checks the health of the workload.
+func healthCheck(e *event.Event, w *asset.Workload) bool {
+	return w != nil && len(w.Settings.HealthCheck) > 0 && slices.Equal(e.Exec.Args, w.Settings.HealthCheck)
 }
 
 func (c *command) at(workload string, t int64) {
@@ -153,6 +162,9 @@ func (c *command) at(workload string, t int64) {
 
 // regular reports whether a machine runs the command.
 func (c *command) regular() bool {
+	if c.check {
+		return true
+	}
 	for _, times := range c.times {
 		if len(times) < regularRuns {
 			continue

@@ -57,7 +57,7 @@ func (l *Learner) Group() asset.Group { return l.group }
 // Take learns from an event. w is the workload whose event it is, and may be nil
 // where that is not known any more: the image's version is unknown then.
 func (l *Learner) Take(e *event.Event, w *asset.Workload) {
-	session := l.entered.session(e)
+	session := l.entered.session(e, w)
 	l.life.take(e, session != nil)
 	if !teaches(e) {
 		return
@@ -208,6 +208,9 @@ func (l *Learner) connection(s *seen, e *event.Event, m *mark) {
 		put(s, s.listens, portKey{c.Protocol, c.Local.Port()}, m, maxListens, droppedPorts)
 	case event.KindConnect:
 		if k, ok := peer(c, false); ok {
+			put(s, s.peers, k, m, maxPeers, droppedPeers)
+		}
+		if k, ok := named(c); ok {
 			put(s, s.peers, k, m, maxPeers, droppedPeers)
 		}
 	case event.KindAccept:

@@ -49,6 +49,20 @@ func peer(c *event.Connection, incoming bool) (peerKey, bool) {
 	return k, true
 }
 
+// named is the name by which a group was found, besides the group itself. Where
+// containers of a group are is told to hosts when they run already; the name is
+// answered for with the new address before anybody can connect to it.
+func named(c *event.Connection) (peerKey, bool) {
+	name := dnsName(c.Name)
+	if name == "" || c.Peer.Kind != event.PeerWorkload || c.Peer.Group == "" {
+		return peerKey{}, false
+	}
+	if c.Peer.Port != 0 && c.Peer.Port != c.Remote.Port() {
+		return peerKey{}, false // a host's name, at a port that is another one next time
+	}
+	return peerKey{portKey: portKey{protocol: c.Protocol, port: c.Remote.Port()}, name: name}, true
+}
+
 // maxName is the longest name that there is in the DNS, as text.
 const maxName = 253
 

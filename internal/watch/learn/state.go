@@ -40,6 +40,7 @@ type state struct {
 
 type commandState struct {
 	Line  string             `json:"line"`
+	Check bool               `json:"check,omitempty"`
 	Runs  uint64             `json:"runs"`
 	Times map[string][]int64 `json:"times"`
 	Seen  seenState          `json:"seen"`
@@ -177,7 +178,7 @@ func enteredOf(s state) entered {
 		if times == nil {
 			times = map[string][]int64{}
 		}
-		n.commands[c.Line] = &command{line: c.Line, runs: c.Runs, times: times, seen: c.Seen.seen()}
+		n.commands[c.Line] = &command{line: c.Line, check: c.Check, runs: c.Runs, times: times, seen: c.Seen.seen()}
 	}
 	for _, x := range s.Sessions {
 		c := n.commands[x.Command]

@@ -14,7 +14,7 @@ func (n *entered) state() ([]commandState, []sessionState) {
 	var commands []commandState
 	for _, line := range slices.Sorted(maps.Keys(n.commands)) {
 		c := n.commands[line]
-		commands = append(commands, commandState{Line: c.line, Runs: c.runs, Times: c.times, Seen: c.seen.state()})
+		commands = append(commands, commandState{Line: c.line, Check: c.check, Runs: c.runs, Times: c.times, Seen: c.seen.state()})
 	}
 	var sessions []sessionState
 	for k, s := range n.sessions {
