@@ -33,6 +33,9 @@ func Shape(name string, temporary bool) string {
 	if p := temporaryName(name); p != "" {
 		return p
 	}
+	if temporary && bare(name) {
+		return "*"
+	}
 	if p := rotated(name); p != "" && !strings.ContainsRune(shape(p[:strings.IndexByte(p, '*')], minDigits, minHex, temporary), '*') {
 		return p
 	}
@@ -180,6 +183,28 @@ func temporaryName(name string) string {
 		return "sed*"
 	}
 	return ""
+}
+
+// bare reports whether a name is nothing but what Python's tempfile makes by chance:
+// it tries with such a file, at each start of a program, whether a folder can be
+// written. Words with an underscore or a number at their end are none.
+func bare(name string) bool {
+	if len(name) != pythonRandom {
+		return false
+	}
+	digit, within := false, false
+	for i := range len(name) {
+		c := name[i]
+		switch {
+		case c >= '0' && c <= '9':
+			digit = true
+		case c >= 'a' && c <= 'z' || c == '_':
+			within = within || digit
+		default:
+			return false
+		}
+	}
+	return within || name[0] == '_' || name[len(name)-1] == '_'
 }
 
 // Replacing returns the name of the file that another is written to replace: editors

@@ -58,6 +58,13 @@ func TestShapes(t *testing.T) {
 		{"MyFileName", true, "MyFileName"},
 		{"core1234", true, "core*"},
 		{"hsperfdata_root", true, "hsperfdata_root"},
+		// Python tries with such a file whether a folder can be written.
+		{"6ma3756n", true, "*"},
+		{"_vepwebf", true, "*"},
+		{"6ma3756n", false, "6ma3756n"},
+		{"app_data", true, "app_data"},
+		{"reports7", true, "reports7"},
+		{"sessions", true, "sessions"},
 		{"a*b*c", false, "a*c"},
 		{"*", false, "*"},
 		{"", false, ""},
