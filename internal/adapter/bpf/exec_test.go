@@ -252,7 +252,7 @@ func TestExecBeforeRootChanges(t *testing.T) {
 
 // newRoot lays out what an engine makes of an image: files of a lower layer,
 // an upper layer with one new file and one changed, and a volume.
-func newRoot(t *testing.T) string {
+func newRoot(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, sub := range []string{"lower/bin", "lower/volume", "lower/proc", "upper/bin", "work", "merged", "volume"} {
@@ -266,7 +266,7 @@ func newRoot(t *testing.T) string {
 	return dir
 }
 
-func copyOf(t *testing.T, source, dir, name string) string {
+func copyOf(t testing.TB, source, dir, name string) string {
 	t.Helper()
 	b, err := os.ReadFile(source)
 	if err != nil {

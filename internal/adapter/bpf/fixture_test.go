@@ -156,14 +156,14 @@ const helperName = "castellan-helper"
 
 // helper is the test binary, acting as a small program that waits for go_.
 type helper struct {
-	t      *testing.T
+	t      testing.TB
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
 	stdout strings.Builder
 }
 
 // start starts a helper with the words behind "wait".
-func start(t *testing.T, attr *syscall.SysProcAttr, words ...string) *helper {
+func start(t testing.TB, attr *syscall.SysProcAttr, words ...string) *helper {
 	t.Helper()
 	h := &helper{t: t, cmd: exec.CommandContext(t.Context(), "/proc/self/exe")}
 	h.cmd.Args = append([]string{helperName, "wait"}, words...)
@@ -227,7 +227,7 @@ func hierarchies() (v2, v1 string) {
 
 // cgroup makes the cgroup below a hierarchy and removes it with the test,
 // folders on the way included.
-func cgroup(t *testing.T, hierarchy, name string) string {
+func cgroup(t testing.TB, hierarchy, name string) string {
 	t.Helper()
 	if hierarchy == "" {
 		t.Skip("this host has no such cgroup hierarchy: skipped, see test/vm for the others")
@@ -267,7 +267,7 @@ func removeCgroup(dir string) error {
 }
 
 // put moves a process into a cgroup.
-func put(t *testing.T, cgroup string, pid int) {
+func put(t testing.TB, cgroup string, pid int) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(cgroup, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0); err != nil {
 		t.Fatal(err)
@@ -276,7 +276,7 @@ func put(t *testing.T, cgroup string, pid int) {
 
 // startIn starts a helper in a new cgroup of the given name, by which the
 // kernel takes it for one in a container.
-func startIn(t *testing.T, hierarchy, name string, words ...string) *helper {
+func startIn(t testing.TB, hierarchy, name string, words ...string) *helper {
 	t.Helper()
 	dir := cgroup(t, hierarchy, name)
 	h := start(t, nil, words...)

@@ -13,6 +13,8 @@
  * runtime that sets up a container from what runs in it, and note its root.
  */
 #include "guard.bpf.h"
+#include "guard_marks.bpf.h"
+#include "guard_script.bpf.h"
 #include "syscall.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -28,8 +30,6 @@ const enum meta_flag *unused_meta_flag __attribute__((unused));
 const enum path_list *unused_path_list __attribute__((unused));
 const struct denial *unused_denial __attribute__((unused));
 const struct slot *unused_slot __attribute__((unused));
-const struct edge_key *unused_edge_key __attribute__((unused));
-const struct edge *unused_edge __attribute__((unused));
 const struct hold *unused_hold __attribute__((unused));
 const struct held_id *unused_held_id __attribute__((unused));
 const struct guard_setting *unused_guard_setting __attribute__((unused));
@@ -104,6 +104,10 @@ __attribute__((noinline)) int judge_file(u64 file, u32 deed, u32 detail, u32 rea
 	s = get_slot(which);
 	if (!s)
 		return ANSWER_DENY;
+	/* The dynamic loader maps the program that it was asked to run: that is an exec
+	 * in all but name. */
+	if (mapped && is_loader((void *)bpf_get_current_task()) && !is_library(which, file))
+		deed = DEED_EXEC;
 	answer = judge_path(which, file, deed);
 	if (answer != ANSWER_OFF) {
 		s->record.detail = detail & ~IN_EXEC;
@@ -137,73 +141,6 @@ __attribute__((noinline)) int judge_heap(u32 protection, u32 reaction)
 	}
 	free_slot(which);
 	return answer;
-}
-
-/* -- Who is who ------------------------------------------------------------- */
-
-/* Run once at the start and whenever a container is held that may run already:
- * its root is that of its oldest process. */
-SEC("iter/task")
-int settle_holds(struct bpf_iter__task *ctx)
-{
-	struct task_struct *task = ctx->task;
-	struct container *c;
-	struct hold *h;
-
-	if (!task || task->pid != task->tgid || !task->mm)
-		return 0;
-	get_host(task);
-	c = find_container(task);
-	h = hold_of(c);
-	if (!h || is_runtime(task) || runs_outside(task))
-		return 0;
-	settle_hold(h, c, task);
-	note_member(task);
-	return 0;
-}
-
-SEC("tp_btf/sched_process_fork")
-int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
-{
-	struct task_struct *leader;
-
-	if (child->pid != child->tgid || child->flags & PF_KTHREAD)
-		return 0; /* a thread */
-	inherit_setup(parent, child);
-	leader = BPF_CORE_READ(parent, group_leader);
-	if (is_member(leader))
-		note_member(child);
-	return 0;
-}
-
-/* Called after the task has moved: see setup.bpf.h. */
-SEC("tp_btf/cgroup_attach_task")
-int BPF_PROG(on_attach, struct cgroup *to, const char *path, struct task_struct *task)
-{
-	struct task_struct *leader = task->group_leader;
-
-	if (is_member(leader) || find_container(current_leader()) || !find_container(task))
-		return 0;
-	mark_setup(leader);
-	return 0;
-}
-
-/* note_exec is for a task that executes a file: it is of its container from then
- * on, unless it is still the runtime. */
-static __always_inline void note_exec(struct task_struct *task)
-{
-	bool runtime = is_runtime(task);
-	struct container *c;
-
-	if (runtime && runs_outside(task))
-		return;
-	c = find_container(task);
-	if (!c)
-		return;
-	if (runtime)
-		end_setup(task);
-	if (hold_of(c))
-		note_member(task);
 }
 
 /* -- By signals ------------------------------------------------------------- */
@@ -360,22 +297,92 @@ int BPF_PROG(deny_exec, struct linux_binprm *bprm)
 	return 0;
 }
 
-/* On the rung of security hooks, what signal_exec notes. */
+/* On the rung of security hooks, what signal_exec notes, and the script that an
+ * interpreter was given. */
 SEC("tp_btf/sched_process_exec")
-int BPF_PROG(note_program, struct task_struct *task)
+int BPF_PROG(note_script, struct task_struct *task)
 {
+	u32 which;
+	int noted;
+
 	note_exec(task);
+	which = open_case(CONTROL_EXEC, RUNTIME_NEVER);
+	if (which == NOT_HELD)
+		return 0;
+	noted = note_argument(which);
+	if (!noted) {
+		struct slot *s = get_slot(which);
+
+		/* Which file is its script will not be known: it can't be judged. */
+		if (!s || s->answer == ANSWER_DENY)
+			bpf_send_signal(SIGKILL);
+	}
+	free_slot(which);
 	return 0;
 }
 
-/* number_of makes a pointer that the verifier knows as one a number: a function takes
- * no other. */
-static __always_inline u64 number_of(const void *pointer)
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(forget_script, struct task_struct *task)
 {
-	u64 number = 0;
+	u32 tgid = task->tgid;
 
-	bpf_probe_read_kernel(&number, sizeof(number), &pointer);
-	return number;
+	if (!BPF_CORE_READ(task, signal, live.counter))
+		bpf_map_delete_elem(&scripts, &tgid);
+	return 0;
+}
+
+/* judge_script tells whether a process may open a file that may be its script. */
+__attribute__((noinline)) int judge_script(u64 address)
+{
+	u32 which, answer, tgid = bpf_get_current_pid_tgid() >> 32;
+	struct script *script = bpf_map_lookup_elem(&scripts, &tgid);
+	struct file *file = (void *)address;
+	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
+	struct slot *s;
+
+	if (!script || script->start != BPF_CORE_READ(current_leader(), start_boottime))
+		return ANSWER_OFF;
+	which = open_case(CONTROL_EXEC, RUNTIME_NEVER);
+	if (which == NOT_HELD)
+		return ANSWER_OFF;
+	s = get_slot(which);
+	if (!s)
+		return ANSWER_DENY;
+	answer = ANSWER_OFF;
+	if (script->any || has_name(which, (u64)dentry, script->name) || (!script->seen && asked_for(which, script->name))) {
+		answer = judge_path(which, address, DEED_SCRIPT);
+		if (answer == ANSWER_OFF)
+			script->seen = 1;
+		else
+			tell_denial(which, DEED_SCRIPT, answer == ANSWER_DENY ? REACTION_DENIED : REACTION_AUDITED);
+	}
+	free_slot(which);
+	return answer;
+}
+
+/* Called for every open of the host, before the file system is asked; since 2.6.12. */
+SEC("lsm/file_open")
+int BPF_PROG(deny_script, struct file *file)
+{
+	u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	struct script *script = bpf_map_lookup_elem(&scripts, &tgid);
+	struct dentry *dentry;
+	u64 head = 0;
+
+	if (!script)
+		return 0;
+	if (!(file->f_mode & FMODE_READ) || file->f_flags & FMODE_EXEC || (file->f_inode->i_mode & S_IFMT) != S_IFREG)
+		return 0;
+	/* Once the script was opened, most files are told from it by their names alone. */
+	dentry = file->f_path.dentry;
+	if (script->seen && !script->any) {
+		if (BPF_CORE_READ((struct dentry___guard *)dentry, d_name.len) != script->length)
+			return 0;
+		bpf_probe_read_kernel_str(&head, sizeof(head), dentry->d_name.name);
+		if (head != script->head)
+			return 0;
+	}
+	return judge_script(number_of(file)) == ANSWER_DENY ? -EPERM : 0;
 }
 
 /* prot is what it becomes, with what a personality adds to what was asked for. */

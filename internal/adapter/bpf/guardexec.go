@@ -44,7 +44,7 @@ func execRungs() []execRung {
 	}
 	all := []execRung{{rungSignal, signal}}
 	if bpfIsLSM() {
-		all = slices.Insert(all, 0, execRung{rungLSM, []string{"deny_exec", "deny_map", "deny_protect", "note_program"}})
+		all = slices.Insert(all, 0, execRung{rungLSM, []string{"deny_exec", "deny_map", "deny_protect", "deny_script", "note_script", "forget_script"}})
 	}
 	return all
 }

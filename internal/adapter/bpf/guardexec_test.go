@@ -18,7 +18,7 @@ import (
 )
 
 // execGuard is one that runs until the test ends.
-func execGuard(t *testing.T, dir string) *netGuard {
+func execGuard(t testing.TB, dir string) *netGuard {
 	t.Helper()
 	g, err := bpf.OpenExecGuard(dir, quiet())
 	if err != nil {

@@ -288,6 +288,17 @@ type guardExecScratch struct {
 	Reserved uint32
 }
 
+type guardExecScript struct {
+	_        structs.HostLayout
+	Start    uint64
+	Name     uint64
+	Head     uint64
+	Length   uint32
+	Any      uint8
+	Seen     uint8
+	Reserved uint16
+}
+
 type guardExecSettings struct {
 	_      structs.HostLayout
 	Window uint64
@@ -359,6 +370,7 @@ const (
 	guardExecMapOverlays           = "overlays"
 	guardExecMapResidents          = "residents"
 	guardExecMapScratches          = "scratches"
+	guardExecMapScripts            = "scripts"
 	guardExecMapSettings           = "settings"
 	guardExecMapSetups             = "setups"
 	guardExecMapSlots              = "slots"
@@ -369,7 +381,10 @@ const (
 	guardExecProgDenyExec          = "deny_exec"
 	guardExecProgDenyMap           = "deny_map"
 	guardExecProgDenyProtect       = "deny_protect"
+	guardExecProgDenyScript        = "deny_script"
+	guardExecProgForgetScript      = "forget_script"
 	guardExecProgNoteProgram       = "note_program"
+	guardExecProgNoteScript        = "note_script"
 	guardExecProgOnAttach          = "on_attach"
 	guardExecProgOnFork            = "on_fork"
 	guardExecProgSettleHolds       = "settle_holds"
@@ -443,7 +458,10 @@ type guardExecProgramSpecs struct {
 	DenyExec        *ebpf.ProgramSpec `ebpf:"deny_exec"`
 	DenyMap         *ebpf.ProgramSpec `ebpf:"deny_map"`
 	DenyProtect     *ebpf.ProgramSpec `ebpf:"deny_protect"`
+	DenyScript      *ebpf.ProgramSpec `ebpf:"deny_script"`
+	ForgetScript    *ebpf.ProgramSpec `ebpf:"forget_script"`
 	NoteProgram     *ebpf.ProgramSpec `ebpf:"note_program"`
+	NoteScript      *ebpf.ProgramSpec `ebpf:"note_script"`
 	OnAttach        *ebpf.ProgramSpec `ebpf:"on_attach"`
 	OnFork          *ebpf.ProgramSpec `ebpf:"on_fork"`
 	SettleHolds     *ebpf.ProgramSpec `ebpf:"settle_holds"`
@@ -468,6 +486,7 @@ type guardExecMapSpecs struct {
 	Overlays      *ebpf.MapSpec `ebpf:"overlays"`
 	Residents     *ebpf.MapSpec `ebpf:"residents"`
 	Scratches     *ebpf.MapSpec `ebpf:"scratches"`
+	Scripts       *ebpf.MapSpec `ebpf:"scripts"`
 	Settings      *ebpf.MapSpec `ebpf:"settings"`
 	Setups        *ebpf.MapSpec `ebpf:"setups"`
 	Slots         *ebpf.MapSpec `ebpf:"slots"`
@@ -533,6 +552,7 @@ type guardExecMaps struct {
 	Overlays      *ebpf.Map `ebpf:"overlays"`
 	Residents     *ebpf.Map `ebpf:"residents"`
 	Scratches     *ebpf.Map `ebpf:"scratches"`
+	Scripts       *ebpf.Map `ebpf:"scripts"`
 	Settings      *ebpf.Map `ebpf:"settings"`
 	Setups        *ebpf.Map `ebpf:"setups"`
 	Slots         *ebpf.Map `ebpf:"slots"`
@@ -555,6 +575,7 @@ func (m *guardExecMaps) Close() error {
 		m.Overlays,
 		m.Residents,
 		m.Scratches,
+		m.Scripts,
 		m.Settings,
 		m.Setups,
 		m.Slots,
@@ -597,7 +618,10 @@ type guardExecPrograms struct {
 	DenyExec        *ebpf.Program `ebpf:"deny_exec"`
 	DenyMap         *ebpf.Program `ebpf:"deny_map"`
 	DenyProtect     *ebpf.Program `ebpf:"deny_protect"`
+	DenyScript      *ebpf.Program `ebpf:"deny_script"`
+	ForgetScript    *ebpf.Program `ebpf:"forget_script"`
 	NoteProgram     *ebpf.Program `ebpf:"note_program"`
+	NoteScript      *ebpf.Program `ebpf:"note_script"`
 	OnAttach        *ebpf.Program `ebpf:"on_attach"`
 	OnFork          *ebpf.Program `ebpf:"on_fork"`
 	SettleHolds     *ebpf.Program `ebpf:"settle_holds"`
@@ -612,7 +636,10 @@ func (p *guardExecPrograms) Close() error {
 		p.DenyExec,
 		p.DenyMap,
 		p.DenyProtect,
+		p.DenyScript,
+		p.ForgetScript,
 		p.NoteProgram,
+		p.NoteScript,
 		p.OnAttach,
 		p.OnFork,
 		p.SettleHolds,

@@ -28,7 +28,7 @@ import (
 const netGroup asset.Group = "shop/store/web"
 
 // pins is a folder on a BPF file system of the test's own.
-func pins(t *testing.T) string {
+func pins(t testing.TB) string {
 	t.Helper()
 	need.Root(t)
 	need.BPF(t, "cgroup")
@@ -51,7 +51,7 @@ func pins(t *testing.T) string {
 // netGuard is one that runs until the test ends.
 type netGuard struct {
 	*bpf.Guard
-	t    *testing.T
+	t    testing.TB
 	stop func() // nil but for those of execGuard
 	mu   sync.Mutex
 	told []event.Event
@@ -113,7 +113,7 @@ func portRule(protocol string, first, last int) profile.PortRule {
 	return profile.PortRule{Protocol: protocol, Ports: profile.Ports{First: uint16(first), Last: uint16(last)}}
 }
 
-func check(t *testing.T, err error) {
+func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

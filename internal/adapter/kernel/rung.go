@@ -68,27 +68,30 @@ func answer(what string, err error) offer {
 type step struct {
 	name  string
 	offer offer
+	// used says that this version holds containers by it: internal/adapter/bpf.
+	used bool
 }
 
-// rungs returns the best rung of each control. Enforces is false in all of
-// them: this version observes, and says what it could use.
+// rungs returns the best rung of each control. One by which this version does not hold
+// containers does not enforce. By which a group of containers is held it says itself
+// (profile.HeldControl): the kernel may yet refuse the programs.
 func rungs(f findings) []asset.Rung {
 	o := f.offers
 	return []asset.Rung{
 		climb("exec", "",
-			step{"BPF LSM (refused before it starts)", o.lsm},
-			step{"signal at exec (killed before its first instruction)", o.signal},
-			step{"fanotify (refused when opened)", o.fanotify}),
+			step{"BPF LSM (refused before it starts)", o.lsm, true},
+			step{"signal at exec (killed before its first instruction)", o.signal, true},
+			step{"fanotify (refused when opened)", o.fanotify, false}),
 		climb("file", landlockNote(o.landlock),
-			step{"BPF LSM", o.lsm},
-			step{"fanotify permission events", o.fanotify}),
+			step{"BPF LSM", o.lsm, false},
+			step{"fanotify permission events", o.fanotify, false}),
 		climb("network", "",
-			step{"cgroup BPF (connect, sendmsg, bind)", o.cgroup},
-			step{"TCX in the task's network namespace", o.tcx}),
+			step{"cgroup BPF (connect, sendmsg, bind)", o.cgroup, true},
+			step{"TCX in the task's network namespace", o.tcx, false}),
 		climb("privilege", "",
-			step{"BPF LSM", o.lsm},
-			step{"signal at the system call", o.signal},
-			step{"seccomp and AppArmor profiles at start", profiles(f.lsms)}),
+			step{"BPF LSM", o.lsm, false},
+			step{"signal at the system call", o.signal, false},
+			step{"seccomp and AppArmor profiles at start", profiles(f.lsms), false}),
 	}
 }
 
@@ -98,22 +101,25 @@ const reportOnly = "report only"
 // ones are not it.
 func climb(control, note string, steps ...step) asset.Rung {
 	var why []string
-	best := reportOnly
+	best := step{name: reportOnly}
 	for _, s := range steps {
 		why = append(why, s.offer.why)
 		if s.offer.ok {
-			best = s.name
+			best = s
 			break
 		}
 	}
 	end := "offered by this kernel; not used yet, this version only reports"
-	if best == reportOnly {
+	switch {
+	case best.used:
+		end = "groups whose mode is protect are held by it"
+	case best.name == reportOnly:
 		end = "nothing that could enforce was found"
 	}
 	if note != "" {
 		why = append(why, note)
 	}
-	return asset.Rung{Control: control, Best: best, Why: strings.Join(append(why, end), "; ")}
+	return asset.Rung{Control: control, Best: best.name, Enforces: best.used, Why: strings.Join(append(why, end), "; ")}
 }
 
 // profiles is always offered: the engine applies seccomp profiles on every

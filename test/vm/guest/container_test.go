@@ -134,12 +134,15 @@ func overlay(t *testing.T) string {
 	if err := os.WriteFile(filepath.Join(in("base"), guest.Subject), subject, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Link(filepath.Join(in("base"), guest.Subject), filepath.Join(in("base"), otherProgram)); err != nil {
-		t.Fatal(err)
+	for _, name := range append(interpreters(), otherProgram) {
+		if err := os.Link(filepath.Join(in("base"), guest.Subject), filepath.Join(in("base"), name)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for name, text := range map[string]string{
 		"script": "#!" + guest.Subject + " script\nexit=5\n",
 		"plain":  "exit 5\n",
+		"app":    "\nexit=5\n",
 		"reads":  "read line < $1\nexit ${line#v=}\n",
 	} {
 		if err := os.WriteFile(filepath.Join(in("base"), name), []byte(text), 0o755); err != nil {
@@ -161,7 +164,12 @@ func overlay(t *testing.T) string {
 // command is a program of the container, first in its own pid and mount
 // namespaces.
 func (c container) command(t *testing.T, args ...string) *exec.Cmd {
-	enter := append([]string{"enter", strings.Join(c.cgroups, ","), c.root, guest.Subject}, args...)
+	return c.program(t, guest.Subject, args...)
+}
+
+// program is any program of the container, as command.
+func (c container) program(t *testing.T, name string, args ...string) *exec.Cmd {
+	enter := append([]string{"enter", strings.Join(c.cgroups, ","), c.root, name}, args...)
 	cmd := exec.CommandContext(t.Context(), guest.Subject, enter...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS}
 	cmd.Stderr = os.Stdout

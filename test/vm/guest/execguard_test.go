@@ -1,10 +1,13 @@
 package guest_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -31,6 +34,9 @@ const (
 	loader       = "/lib/ld.so"
 )
 
+// interpreters are programs of every image that do what is in a file.
+func interpreters() []string { return []string{"/bin/python3.11", "/bin/node", "/bin/java"} }
+
 // hasShell reports whether the images have programs that are linked as they run: those
 // of the machine that built the tests.
 func hasShell() bool {
@@ -45,19 +51,30 @@ func refusing() bool { return runtime.GOARCH == "amd64" }
 // holder holds containers to their programs.
 type holder struct {
 	*bpf.Guard
-	t   *testing.T
-	dir string
+	t *testing.T
 
 	mu   sync.Mutex
 	told []event.Event
 }
 
-// hold opens what holds programs until the test ends, and reads what it tells.
-func hold(t *testing.T, rules profile.Rules) *holder {
+// pins is a folder for what is pinned, until the test ends.
+func pins(t *testing.T) string {
 	t.Helper()
 	mountAt(t, "/sys/fs/bpf", "bpf", "")
-	h := &holder{t: t, dir: filepath.Join("/sys/fs/bpf", "castellan")}
-	g, err := bpf.OpenExecGuard(h.dir, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	dir := filepath.Join("/sys/fs/bpf", "castellan")
+	t.Cleanup(func() {
+		if _, err := bpf.Release(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// hold opens what holds programs until the test ends, and reads what it tells.
+func hold(t *testing.T, dir string, rules profile.Rules) *holder {
+	t.Helper()
+	h := &holder{t: t}
+	g, err := bpf.OpenExecGuard(dir, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,8 +87,7 @@ func hold(t *testing.T, rules profile.Rules) *holder {
 		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Errorf("Run: %v", err)
 		}
-		_, err := bpf.Release(h.dir)
-		if err := errors.Join(err, g.Close()); err != nil {
+		if err := g.Close(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -140,10 +156,14 @@ func execRules(x profile.ExecRules) profile.Rules {
 
 // ours are the rules of a service that has a shell.
 func ours() profile.ExecRules {
-	return profile.ExecRules{
+	x := profile.ExecRules{
 		Paths:   []profile.Pattern{guest.Subject, shellProgram, loader},
 		Written: []profile.Pattern{"/srv/plugin-*"},
 	}
+	for _, i := range interpreters() {
+		x.Paths = append(x.Paths, profile.Pattern(i))
+	}
+	return x
 }
 
 // stopped says how what was held ended: refused with EPERM, or killed.
@@ -166,7 +186,7 @@ type attempt struct {
 func TestNothingNewRuns(t *testing.T) {
 	l := layouts()[3]
 	roots := l.mount(t)
-	h := hold(t, execRules(ours()))
+	h := hold(t, pins(t), execRules(ours()))
 	const own = guest.Subject
 	for _, a := range []attempt{
 		{name: "a copy", steps: []string{"copy=" + own + ",/tmp/x", "exec=/tmp/x,exit,5"}},
@@ -190,12 +210,21 @@ func TestNothingNewRuns(t *testing.T) {
 		{name: "a file system as another root", steps: []string{"tmpfs=/tmp/x", "copy=" + own + ",/tmp/x" + own, "chroot=/tmp/x", "exec=" + own + ",exit,5"}},
 		{name: "with mounts of its own", steps: []string{"unshare", "tmpfs=/mnt", "copy=" + own + ",/mnt/x", "exec=/mnt/x,exit,5"}},
 		{name: "what may run written on own mounts", steps: []string{"unshare", "tmpfs=/srv", "copy=" + own + ",/srv/plugin-x", "exec=/srv/plugin-x,exit,5"}},
-		{name: "by another user with mounts of its own", steps: []string{"apart=" + own + ",steps,tmpfs=/srv;copy=" + own + "|/srv/plugin-x;exec=/srv/plugin-x|exit|5"}},
 		{name: "mapped", steps: []string{"copy=" + own + ",/tmp/x", "map=/tmp/x", "exit=5"}},
 		{name: "mapped and then code", steps: []string{"copy=" + own + ",/tmp/x", "mapthen=/tmp/x", "exit=5"}},
 		{name: "memory that can be written and run", steps: []string{"wx", "exit=5"}},
 		{name: "memory written and then run", steps: []string{"written", "exit=5"}},
 		{name: "by the dynamic loader", steps: []string{"copy=" + otherShell + ",/tmp/x", "exec=" + loader + ",/tmp/x,-c,exit 5"}, shell: true},
+		{name: "another program by the dynamic loader", steps: []string{"exec=" + loader + "," + otherShell + ",-c,exit 5"}, shell: true},
+		{name: "a script as an argument", steps: []string{"put=/tmp/x,exit 5", "exec=" + shellProgram + ",/tmp/x"}, shell: true, lsm: true},
+		{name: "a script as an argument behind an option", steps: []string{"put=/tmp/x,exit 5", "exec=" + shellProgram + ",-o,errexit,/tmp/x"}, shell: true, lsm: true},
+		{name: "a script as an argument by a link", steps: []string{"put=/tmp/x,exit 5", "symlink=/tmp/x,/tmp/y", "exec=" + shellProgram + ",/tmp/y"}, shell: true, lsm: true},
+		{name: "a script of Python", steps: []string{"put=/tmp/x.py,,exit=5", "exec=/bin/python3.11,-u,-W,ignore,/tmp/x.py"}, lsm: true},
+		{name: "a script behind two dashes", steps: []string{"put=/tmp/x.py,,exit=5", "exec=/bin/python3.11,--,/tmp/x.py"}, lsm: true},
+		{name: "a script of Node", steps: []string{"put=/tmp/x.js,,exit=5", "exec=/bin/node,--require,/app,--no-warnings,/tmp/x.js"}, lsm: true},
+		{name: "an archive of Java", steps: []string{"put=/tmp/x.jar,,exit=5", "exec=/bin/java,-cp,/lib,-jar,/tmp/x.jar"}, lsm: true},
+		{name: "a script by the name of one of the image", steps: []string{"put=/tmp/app,,exit=5", "exec=/bin/python3.11,/tmp/app"}, lsm: true},
+		{name: "a script on a file system of its own", steps: []string{"tmpfs=/mnt", "put=/mnt/app,,exit=5", "exec=/bin/python3.11,/mnt/app"}, lsm: true},
 	} {
 		t.Run(a.name, func(t *testing.T) {
 			if a.shell && !hasShell() {
@@ -222,7 +251,7 @@ func TestNothingNewRuns(t *testing.T) {
 func TestOrdinaryWorkGoesOn(t *testing.T) {
 	roots := layouts()[3].mount(t)
 	const own = guest.Subject
-	h := hold(t, execRules(ours()))
+	h := hold(t, pins(t), execRules(ours()))
 	for _, a := range []attempt{
 		{name: "a program", steps: []string{"exec=" + own + ",exit,5"}},
 		{name: "a child", steps: []string{"spawn=" + own + ",exit,5"}},
@@ -234,6 +263,11 @@ func TestOrdinaryWorkGoesOn(t *testing.T) {
 		{name: "a script as an argument", steps: []string{"exec=" + shellProgram + ",/plain"}, shell: true},
 		{name: "a file read by a shell", steps: []string{"put=/tmp/x,v=5", "exec=" + shellProgram + ",-c,read l < /tmp/x; exit ${l#v=}"}, shell: true},
 		{name: "a file read by a script", steps: []string{"put=/tmp/x,v=5", "exec=" + shellProgram + ",/reads,/tmp/x"}, shell: true},
+		{name: "data of a script", steps: []string{"put=/tmp/x,,exit=5", "exec=/bin/python3.11,-u,/app,/tmp/x"}},
+		{name: "data of a program in an argument", steps: []string{"put=/tmp/x,,exit=5", "exec=/bin/python3.11,-c,pass,/tmp/x"}},
+		{name: "data of a module", steps: []string{"put=/tmp/x,,exit=5", "exec=/bin/python3.11,-um,http.server,/tmp/x"}},
+		{name: "data of a class", steps: []string{"put=/tmp/x,,exit=5", "exec=/bin/java,-cp,/lib,Main,/tmp/x"}},
+		{name: "a script that may be anywhere", steps: []string{"put=/srv/plugin-x.py,,exit=5", "exec=/bin/python3.11,/srv/plugin-x.py"}},
 		{name: "by the dynamic loader", steps: []string{"exec=" + loader + "," + shellProgram + ",-c,exit 5"}, shell: true},
 		{name: "what may run written", steps: []string{"copy=" + own + ",/srv/plugin-x", "exec=/srv/plugin-x,exit,5"}},
 		{name: "a program below another root", steps: []string{"chroot=/", "exec=" + own + ",exit,5"}},
@@ -251,10 +285,12 @@ func TestOrdinaryWorkGoesOn(t *testing.T) {
 	heap := ours()
 	heap.CodeHeap, heap.Memfd = true, true
 	h.set(execRules(heap))
-	for _, steps := range [][]string{{"wx", "written", "exit=5"}, {"memfd=x,exit,5"}} {
-		if got := h.new(t, roots).run(t, append([]string{"steps"}, steps...)...); got != ran {
-			t.Errorf("%v, which the profile has: ended with %d, want %d", steps, got, ran)
-		}
+	for name, steps := range map[string][]string{"compiled code": {"wx", "written", "exit=5"}, "programs in memory": {"memfd=x,exit,5"}} {
+		t.Run(name+" of the profile", func(t *testing.T) {
+			if got := h.new(t, roots).run(t, append([]string{"steps"}, steps...)...); got != ran {
+				t.Errorf("ended with %d, want %d", got, ran)
+			}
+		})
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -263,12 +299,80 @@ func TestOrdinaryWorkGoesOn(t *testing.T) {
 	}
 }
 
+// holdEnv has the test program hold a container until it is killed.
+const holdEnv = "CASTELLAN_GUEST_HOLD"
+
+func holdUntilKilled(id string) error {
+	g, err := bpf.OpenExecGuard("/sys/fs/bpf/castellan", slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(g.Set(execRules(ours())), g.Hold(id, heldGroup)); err != nil {
+		return err
+	}
+	fmt.Println("held")
+	return g.Run(context.Background(), func([]event.Event) {})
+}
+
+// A container is held from its first instruction on, also when the program that holds
+// it was killed, and while another takes it up.
+func TestHeldWithoutAnybody(t *testing.T) {
+	roots := layouts()[3].mount(t)
+	dir := pins(t)
+	c := newContainer(t, newID(t), roots)
+	keeper := exec.CommandContext(t.Context(), guest.Tests)
+	keeper.Env = append(os.Environ(), holdEnv+"="+c.id)
+	output, err := keeper.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := keeper.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(output).ReadString('\n'); line != "held\n" {
+		t.Fatalf("the keeper said %q, %v", line, err)
+	}
+	attack := func(when string) {
+		if cmd := c.program(t, otherProgram, "exit", "5"); cmd.Run() == nil || cmd.ProcessState.ExitCode() == ran {
+			t.Errorf("%s: the first program of the container runs", when)
+		}
+		if got := c.run(t, "steps", "copy="+guest.Subject+",/tmp/x", "exec=/tmp/x,exit,5"); !stopped(got) {
+			t.Errorf("%s: a copy ended with %d", when, got)
+		}
+		if got := c.run(t, "exit", "5"); got != ran {
+			t.Errorf("%s: a program of the profile ended with %d", when, got)
+		}
+	}
+	attack("by the keeper")
+	if err := keeper.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := keeper.Wait(); err == nil {
+		t.Error("the keeper ended by itself")
+	}
+	attack("by nobody")
+	var attacks sync.WaitGroup
+	attacks.Go(func() {
+		for range 4 {
+			attack("while it is taken up")
+		}
+	})
+	h := hold(t, dir, execRules(ours()))
+	attacks.Wait()
+	if held, err := h.Containers(); err != nil || held[c.id] != heldGroup {
+		t.Errorf("these are held: %v, %v", held, err)
+	}
+	attack("by the next")
+	h.tells(t, c.id)
+}
+
 // What programs cost the kernel's verifier, which refuses more than a million steps:
 // less than a fifth of that, so that there is room on kernels that were not tried.
 func TestVerifierHasRoom(t *testing.T) {
 	const most = 200_000
-	h := hold(t, execRules(ours()))
-	links, err := filepath.Glob(filepath.Join(h.dir, "*", "*", "link_*"))
+	dir := pins(t)
+	hold(t, dir, execRules(ours()))
+	links, err := filepath.Glob(filepath.Join(dir, "*", "*", "link_*"))
 	if err != nil || len(links) == 0 {
 		t.Fatalf("no programs are pinned: %v", err)
 	}

@@ -27,15 +27,8 @@ func steps(all []string) (int, error) {
 		if verb == "exit" {
 			return strconv.Atoi(rest)
 		}
-		switch verb {
-		case "spawn":
-			return spawn(args, nil)
-		case "apart": // in namespaces of users and mounts of its own
-			own := []syscall.SysProcIDMap{{Size: 1}}
-			// Its own steps stand in one argument, between semicolons.
-			last := len(args) - 1
-			args = append(args[:last:last], strings.Split(strings.ReplaceAll(args[last], "|", ","), ";")...)
-			return spawn(args, &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS, UidMappings: own, GidMappings: own})
+		if verb == "spawn" {
+			return spawn(args)
 		}
 		err := step(verb, args)
 		var number syscall.Errno
@@ -52,6 +45,10 @@ func steps(all []string) (int, error) {
 // interpreted does the steps that a script has, one a line, below its first line.
 func interpreted(file string) (int, error) {
 	b, err := os.ReadFile(file)
+	var number syscall.Errno
+	if errors.As(err, &number) {
+		return int(number), nil
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -176,8 +173,8 @@ func execAt(f *os.File, args []string) error {
 
 // spawn runs a program as a child that shares our memory until it executes (vfork),
 // and returns what it ended with.
-func spawn(args []string, sys *syscall.SysProcAttr) (int, error) {
-	p, err := os.StartProcess(args[0], args, &os.ProcAttr{Sys: sys, Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}})
+func spawn(args []string) (int, error) {
+	p, err := os.StartProcess(args[0], args, &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}})
 	var number syscall.Errno
 	if errors.As(err, &number) {
 		return int(number), nil
