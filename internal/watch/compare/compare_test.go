@@ -100,6 +100,8 @@ func TestWhatLiesOutside(t *testing.T) {
 		{"normal write", write("/var/cache/nginx/a/b"), "", false},
 		{"write", denied(write("/etc/nginx/nginx.conf"), event.ReactionDenied), "nginx opened /etc/nginx/nginx.conf for writing, which was denied: the profile allows the group to change nothing there.", false},
 		{"write beside", write("/var/log/nginx/x.log.gz"), "nginx opened /var/log/nginx/x.log.gz for writing: the profile allows the group to change /var/log/nginx/*.log.", false},
+		{"link to what may not be changed", sent(event.Event{Kind: event.KindFileLink, File: &event.File{Path: "/usr/bin/a", To: "/var/cache/nginx/a"}}), "nginx gave /usr/bin/a the further name /var/cache/nginx/a: the profile allows the group to change nothing there.", false},
+		{"symbolic link to what may not be changed", sent(event.Event{Kind: event.KindFileLink, File: &event.File{Path: "/usr/bin/a", To: "/var/cache/nginx/a", Flags: []string{"symbolic"}}}), "", false},
 		{"rename out", sent(event.Event{Kind: event.KindFileRename, File: &event.File{Path: "/var/cache/nginx/a", To: "/usr/bin/a"}}), "nginx renamed /var/cache/nginx/a to /usr/bin/a: the profile allows the group to change nothing there.", false},
 		{"write that failed", sent(event.Event{Kind: event.KindFileWrite, File: &event.File{Path: "/etc/x", Error: "EACCES"}}), "", false},
 		{"normal read", sent(event.Event{Kind: event.KindFileRead, File: &event.File{Path: "/etc/ssl/private/shop.key", Sensitive: "keys"}}), "", false},

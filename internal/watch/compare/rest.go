@@ -21,7 +21,7 @@ func (x *Index) file(e *event.Event) *outside {
 	}
 	writes := func(p profile.File) *profile.Profile { return &profile.Profile{Writes: []profile.File{p}} }
 	if e.Kind == event.KindFileRename || e.Kind == event.KindFileLink {
-		if o := x.path(e, x.writes, f.To, writes); o != nil || e.Kind == event.KindFileLink {
+		if o := x.path(e, x.writes, f.To, writes); o != nil || learn.IsSymbolic(e) {
 			return o
 		}
 	}

@@ -43,6 +43,7 @@ func TestWhatEachKindTeaches(t *testing.T) {
 		{"write of the runtime's sealed copy", event.Event{Kind: event.KindFileWrite, Process: event.Process{Executable: "/"}, File: &event.File{Path: "/proc/9/oom_score_adj"}}, nil},
 		{"sensitive read", event.Event{Kind: event.KindFileRead, File: &event.File{Path: "/etc/shadow", Sensitive: "shadow"}}, []string{"reads /etc/shadow"}},
 		{"rename", event.Event{Kind: event.KindFileRename, File: &event.File{Path: "/d/a.tmp", To: "/d/a"}}, []string{"writes /d/a", "writes /d/a.tmp"}},
+		{"another name", event.Event{Kind: event.KindFileLink, File: &event.File{Path: "/d/b", To: "/d/a"}}, []string{"writes /d/a", "writes /d/b"}},
 		{"symbolic link", event.Event{Kind: event.KindFileLink, File: &event.File{Path: "../target", To: "/d/a", Type: "link"}}, []string{"writes /d/a"}},
 		{"path whose beginning is cut", event.Event{Kind: event.KindFileWrite, File: &event.File{Path: "/a/b", PathTruncated: true}}, nil},
 		{"connect", connection(event.KindConnect, event.Connection{Protocol: "tcp", Remote: remote("10.0.0.5:5432")}), []string{"connects to 10.0.0.5 at tcp/5432"}},

@@ -194,11 +194,20 @@ func changed(e *event.Event) []string {
 	case event.KindFileRename:
 		out = []string{f.Path, f.To}
 	case event.KindFileLink:
-		out = []string{f.To} // what it leads to is not changed
+		out = []string{f.To} // what a symbolic link leads to is not changed
+		if !IsSymbolic(e) {
+			out = append(out, f.Path) // it can be, by its other name
+		}
 	default:
 		out = []string{f.Path}
 	}
 	return slices.DeleteFunc(out, func(p string) bool { return !clean(p) })
+}
+
+// IsSymbolic reports whether a link is a symbolic one: text, and no further name of a
+// file.
+func IsSymbolic(e *event.Event) bool {
+	return e.Kind == event.KindFileLink && (e.File.Type == "link" || slices.Contains(e.File.Flags, "symbolic"))
 }
 
 func (l *Learner) connection(s *seen, e *event.Event, m *mark) {
