@@ -58,7 +58,10 @@ func (g *globals) openHolder(o agentOptions, id string, server any, parts *agent
 	for _, door := range []struct {
 		what string
 		open func(string, *slog.Logger) (*bpf.Guard, error)
-	}{{"what they run", bpf.OpenExecGuard}, {"whom they speak with", bpf.OpenNetGuard}} {
+	}{
+		{"what they run", bpf.OpenExecGuard}, {"which files they change", bpf.OpenFileGuard},
+		{"which privileged calls they make", bpf.OpenPrivilegeGuard}, {"whom they speak with", bpf.OpenNetGuard},
+	} {
 		guard, err := door.open(filepath.Join(o.hold.pins, id), log.With("door", "bpf"))
 		if err != nil {
 			log.Error("containers are not held to "+door.what+" here", "error", err, "remedy", fault.Remedy(err))

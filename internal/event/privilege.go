@@ -19,6 +19,10 @@ type Privilege struct {
 	Error      string       `json:"error,omitempty"`       // why it failed: EPERM, …
 }
 
+// CapabilityUsed is among the flags of KindCapability where a capability was asked for,
+// which a process had already.
+const CapabilityUsed = "used"
+
 // Memory is the payload of the memory.… kinds.
 type Memory struct {
 	Call       string   `json:"call"`                 // mmap, mprotect, memfd_create, …

@@ -216,7 +216,11 @@ func (p *Privilege) words(k Kind) string {
 			add("on " + p.Target)
 		}
 	case KindCapability:
-		add(strings.Join(p.Gained.Names(), ", "))
+		names := strings.Join(p.Gained.Names(), ", ")
+		if slices.Contains(p.Flags, CapabilityUsed) {
+			return "used " + names
+		}
+		add(names)
 	case KindUser:
 		add(fmt.Sprintf("%d, was %d", p.NewUID, p.OldUID))
 	case KindPtrace, KindProcessWrite:

@@ -31,7 +31,16 @@ enum edge_flag {
 };
 
 /* Lists of patterns. */
-enum path_list { LIST_PROGRAMS, LIST_WRITTEN, LIST_WRITES, LIST_READS };
+enum path_list {
+	LIST_PROGRAMS,
+	LIST_WRITTEN,
+	LIST_WRITES,
+	LIST_READS,
+	LIST_PUBLIC, /* that end like keys and are none */
+	LIST_BACKWARDS, /* from here on: read from their last name on */
+	LIST_SENSITIVE = LIST_BACKWARDS,
+	LIST_KEYS, /* sensitive, if not public */
+};
 
 #define MAX_AFFIXES 32
 #define MAX_NAME_WORDS 32 /* of eight bytes: NAME_MAX is 255 */
@@ -284,7 +293,7 @@ __attribute__((noinline)) int is_listed_path(u32 which, u32 group, u32 list)
 		if (!s->ahead)
 			return s->flags & EDGE_ACCEPT;
 		s->ahead--;
-		on = follow(which, group, s->ahead);
+		on = follow(which, group, list >= LIST_BACKWARDS ? s->count - 1 - s->ahead : s->ahead);
 		if (on == FOLLOW_DEEP)
 			return 1;
 		if (on == FOLLOW_ON)

@@ -55,6 +55,10 @@ struct mount___guard {
 	struct mnt_namespace *mnt_ns;
 };
 
+struct vfsmount___guard {
+	int mnt_flags;
+};
+
 /* Where a process will go on. */
 struct pt_regs___guard {
 #if defined(__TARGET_ARCH_x86)
@@ -123,6 +127,9 @@ struct denial {
 	u16 to_len;
 	u16 mode;
 	u8 file_system[16];
+	u64 more; /* flags or a command of a call, the group of a chown, both ids of a change of user */
+	u16 call; /* its place in the table of calls and one; 0: not told */
+	u16 reserved[3];
 };
 
 /* What two denials that are counted as one have in common. */

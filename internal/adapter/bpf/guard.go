@@ -296,9 +296,14 @@ func (g *Guard) Run(ctx context.Context, emit func([]event.Event)) error {
 }
 
 // Held counts the groups that something is pinned for in a folder, by whichever
-// version of this program; network and programs count apart.
+// version of this program; each kind of programs counts apart.
 func Held(dir string) (groups int, err error) {
-	for _, kind := range []struct{ dir, names string }{{networkPins(dir), "net_rules"}, {execPins(dir), "tables"}} {
+	type kind struct{ dir, names string }
+	kinds := []kind{{networkPins(dir), "net_rules"}}
+	for _, k := range tableKinds() {
+		kinds = append(kinds, kind{k.pins(dir), "tables"})
+	}
+	for _, kind := range kinds {
 		all, err := generations(kind.dir)
 		if err != nil {
 			return 0, fmt.Errorf("list what is held: %w", err)
@@ -334,7 +339,7 @@ func countPinned(pin string) (n int, err error) {
 
 // Release lets go of every container that something is pinned for in a folder, at
 // once, whoever holds it; it returns how many programs of the network were ended and
-// how many containers' programs are free. It needs no agent, and one that runs holds
+// how many containers are free. It needs no agent, and one that runs holds
 // nothing after it.
 func Release(dir string) (Released, error) {
 	var r Released
@@ -345,14 +350,14 @@ func Release(dir string) (Released, error) {
 		r.Network += len(links)
 		errs = append(errs, err, endGeneration(g))
 	}
-	r.Containers, err = releaseExec(dir)
+	r.Containers, err = releaseTables(dir)
 	return r, errors.Join(append(errs, err)...)
 }
 
 // Released is what was let go.
 type Released struct {
 	Network    int // programs at the root of the cgroups that were ended
-	Containers int // that were held to what runs in them
+	Containers int // that were held to what runs in them, to files or to privileges
 }
 
 // shortened cuts what the verifier says to what an agent tells.

@@ -137,6 +137,9 @@ type guardExecDenial struct {
 	ToLen      uint16
 	Mode       uint16
 	FileSystem [16]uint8
+	More       uint64
+	Call       uint16
+	Reserved   [3]uint16
 }
 
 type guardExecDenialFlag uint32
@@ -246,10 +249,14 @@ type guardExecOverlay struct {
 type guardExecPathList uint32
 
 const (
-	guardExecPathListLIST_PROGRAMS guardExecPathList = 0
-	guardExecPathListLIST_WRITTEN  guardExecPathList = 1
-	guardExecPathListLIST_WRITES   guardExecPathList = 2
-	guardExecPathListLIST_READS    guardExecPathList = 3
+	guardExecPathListLIST_PROGRAMS  guardExecPathList = 0
+	guardExecPathListLIST_WRITTEN   guardExecPathList = 1
+	guardExecPathListLIST_WRITES    guardExecPathList = 2
+	guardExecPathListLIST_READS     guardExecPathList = 3
+	guardExecPathListLIST_PUBLIC    guardExecPathList = 4
+	guardExecPathListLIST_BACKWARDS guardExecPathList = 5
+	guardExecPathListLIST_SENSITIVE guardExecPathList = 5
+	guardExecPathListLIST_KEYS      guardExecPathList = 6
 )
 
 type guardExecProcessKey struct {

@@ -3,6 +3,7 @@ package bpf_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,7 +21,13 @@ import (
 // execGuard is one that runs until the test ends.
 func execGuard(t testing.TB, dir string) *netGuard {
 	t.Helper()
-	g, err := bpf.OpenExecGuard(dir, quiet())
+	return guardOf(t, dir, bpf.OpenExecGuard)
+}
+
+// guardOf is a guard that runs until the test ends.
+func guardOf(t testing.TB, dir string, open func(string, *slog.Logger) (*bpf.Guard, error)) *netGuard {
+	t.Helper()
+	g, err := open(dir, quiet())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -83,14 +83,13 @@ func rungs(f findings) []asset.Rung {
 			step{"signal at exec (killed before its first instruction)", o.signal, true},
 			step{"fanotify (refused when opened)", o.fanotify, false}),
 		climb("file", landlockNote(o.landlock),
-			step{"BPF LSM", o.lsm, false},
-			step{"fanotify permission events", o.fanotify, false}),
+			step{"BPF LSM", o.lsm, true}),
 		climb("network", "",
 			step{"cgroup BPF (connect, sendmsg, bind)", o.cgroup, true},
 			step{"TCX in the task's network namespace", o.tcx, false}),
 		climb("privilege", "",
-			step{"BPF LSM", o.lsm, false},
-			step{"signal at the system call", o.signal, false},
+			step{"BPF LSM", o.lsm, true},
+			step{"signal at the system call", o.signal, true},
 			step{"seccomp and AppArmor profiles at start", profiles(f.lsms), false}),
 	}
 }

@@ -117,6 +117,7 @@ func TestWhatLiesOutside(t *testing.T) {
 		{"name asked for", sent(event.Event{Kind: event.KindQuery, DNS: &event.DNS{Name: "evil.test"}}), "nginx asked the DNS for evil.test: the profile has app.local.", true},
 		{"name of a peer", sent(event.Event{Kind: event.KindQuery, DNS: &event.DNS{Name: "api.example.com"}}), "", false},
 
+		{"capability used", privilege(event.KindCapability, event.Privilege{Gained: 1 << 21, Flags: []string{event.CapabilityUsed}}), "nginx used the capability SYS_ADMIN: the profile has NET_BIND_SERVICE.", false},
 		{"capability", privilege(event.KindCapability, event.Privilege{Gained: 1<<10 | 1<<21}), "nginx gained the capabilities SYS_ADMIN: the profile has NET_BIND_SERVICE.", false},
 		{"clone as it is", privilege(event.KindClone, event.Privilege{Flags: []string{"newuser"}}), "", false},
 		{"clone with more", privilege(event.KindClone, event.Privilege{Flags: []string{"newuser", "newns"}}), "nginx started a process in new namespaces (newuser, newns): the profile allows that for newuser alone.", true},

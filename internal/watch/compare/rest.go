@@ -241,6 +241,9 @@ func (x *Index) privilege(e *event.Event) *outside {
 	}
 	o := &outside{control: profile.ControlPrivilege, subject: strings.Join(more.Names(), ", ")}
 	o.alike, o.did, o.permit = o.subject, "gained the capabilities "+o.subject, &profile.Profile{}
+	if slices.Contains(e.Privilege.Flags, event.CapabilityUsed) {
+		o.did = "used the capability " + o.subject
+	}
 	for _, n := range more.Names() {
 		o.permit.Capabilities = append(o.permit.Capabilities, profile.Capability{Name: n, Evidence: person})
 	}

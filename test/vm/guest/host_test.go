@@ -23,7 +23,7 @@ func TestHostDescribe(t *testing.T) {
 	missing := ""
 	if runtime.GOARCH == "arm64" {
 		best = map[string]string{
-			"exec": "signal at exec (killed before its first instruction)", "file": "fanotify permission events",
+			"exec": "signal at exec (killed before its first instruction)", "file": "report only",
 			"privilege": "signal at the system call",
 		}
 		missing = "BPF is an active security module, but a BPF security module program was refused"

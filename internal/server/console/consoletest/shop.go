@@ -104,7 +104,7 @@ func agents(now time.Time) []asset.Agent {
 	two.Sensors[5].Remedy = "a kernel of 5.15 or newer has it"
 	two.Rungs = []asset.Rung{
 		{Control: "exec", Best: "signal at sched_process_exec", Enforces: true, Why: "bpf is not among the active security modules; bpf_send_signal works"},
-		{Control: "file", Best: "fanotify permission events", Enforces: true, Why: "FAN_OPEN_PERM was accepted"},
+		{Control: "file", Best: "BPF LSM", Enforces: true, Why: "a BPF security module program was taken"},
 		{Control: "network", Best: "report only", Why: "the unified hierarchy is not mounted"},
 		{Control: "privilege", Best: "report only", Why: "no security module to ask"},
 	}

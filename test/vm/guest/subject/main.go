@@ -177,6 +177,9 @@ func act() error {
 
 func enter(cgroups []string, root string, command []string) error {
 	for _, c := range cgroups {
+		if c == "" {
+			continue // whoever started us put us there
+		}
 		if err := os.WriteFile(filepath.Join(c, "cgroup.procs"), []byte("0"), 0o644); err != nil {
 			return err
 		}

@@ -17,12 +17,12 @@ import (
 
 // readNumbers reads which groups have places in tables. Nobody else changes that while
 // this program has them loaded.
-func (g *execPrograms) readNumbers() error {
+func (g *tablePrograms) readNumbers() error {
 	g.numbers = map[asset.Group]uint32{}
 	for n := range uint32(maxHeldGroups) {
 		var name [maxGroupName + 1]byte
 		if err := g.maps[namesMap].Lookup(n, &name); err != nil {
-			return fmt.Errorf("list groups whose programs are held: %w", err)
+			return fmt.Errorf("list groups that are held: %w", err)
 		}
 		if name[0] != 0 {
 			g.numbers[asset.Group(bytes.TrimRight(name[:], "\x00"))] = n
@@ -31,12 +31,12 @@ func (g *execPrograms) readNumbers() error {
 	return nil
 }
 
-func (g *execPrograms) groups() ([]asset.Group, error) {
+func (g *tablePrograms) groups() ([]asset.Group, error) {
 	return slices.Sorted(maps.Keys(g.numbers)), nil
 }
 
 // set makes r the rules of its group: a map of their own, put in place as a whole.
-func (g *execPrograms) set(r profile.Rules) error {
+func (g *tablePrograms) set(r profile.Rules) error {
 	table, err := g.tableOf(&r)
 	if err != nil {
 		return err
@@ -89,15 +89,13 @@ func free(all map[asset.Group]uint32) (uint32, error) {
 }
 
 // tableOf compiles rules.
-func (g *execPrograms) tableOf(r *profile.Rules) (*ruleTable, error) {
+func (g *tablePrograms) tableOf(r *profile.Rules) (*ruleTable, error) {
 	if len(r.Group) > maxGroupName {
 		return nil, fault.New(fault.Invalid, "the name of group %.40s… has %d bytes; at most %d are held", r.Group, len(r.Group), maxGroupName)
 	}
 	t := newRuleTable(g.setting.HashKey, g.states)
 	defer func() { g.states = t.states }()
-	for list, patterns := range map[guardExecPathList][]profile.Pattern{
-		guardExecPathListLIST_PROGRAMS: r.Exec.Paths, guardExecPathListLIST_WRITTEN: r.Exec.Written,
-	} {
+	for list, patterns := range g.kind.lists(r) {
 		if err := t.add(list, patterns); err != nil {
 			return nil, fault.New(fault.Exhausted, "rules of %s: %w", r.Group, err).
 				With("write patterns that stand for several into the profile: castellan watch profile")
@@ -107,11 +105,8 @@ func (g *execPrograms) tableOf(r *profile.Rules) (*ruleTable, error) {
 	for i, c := range profile.Controls() {
 		meta.State |= uint32(answerNumber(r.Answers[c])) << (2 * i)
 	}
-	if r.Exec.Memfd {
-		meta.Flags |= uint8(guardExecMetaFlagMETA_MEMFD)
-	}
-	if r.Exec.CodeHeap {
-		meta.Flags |= uint8(guardExecMetaFlagMETA_CODE_HEAP)
+	if g.kind.meta != nil {
+		g.kind.meta(r, &meta)
 	}
 	t.edges[guardExecEdgeKey{Kind: uint32(guardExecEdgeKindEDGE_META)}] = meta
 	return t, nil
@@ -119,7 +114,7 @@ func (g *execPrograms) tableOf(r *profile.Rules) (*ruleTable, error) {
 
 // remove lets go of a group and of its containers: of those first, so that none is
 // held to nothing.
-func (g *execPrograms) remove(name asset.Group) error {
+func (g *tablePrograms) remove(name asset.Group) error {
 	number, ok := g.numbers[name]
 	if !ok {
 		return nil
@@ -139,19 +134,19 @@ func (g *execPrograms) remove(name asset.Group) error {
 }
 
 // hold ties a container to a group; of one that runs already the root is looked at.
-func (g *execPrograms) hold(container string, name asset.Group) error {
+func (g *tablePrograms) hold(container string, name asset.Group) error {
 	return g.holdAll(map[string]asset.Group{container: name})
 }
 
 // holdAll ties containers to groups, and then looks once at all that runs: that takes
 // as long as there are tasks, and not as there are containers.
-func (g *execPrograms) holdAll(containers map[string]asset.Group) error {
+func (g *tablePrograms) holdAll(containers map[string]asset.Group) error {
 	var errs []error
 	tied := false
 	for container, name := range containers {
 		number, ok := g.numbers[name]
 		if !ok {
-			continue // its programs are not held
+			continue // its group is not held to this control
 		}
 		id := guardExecHeldId{Id: keyOfContainer(container)}
 		var now guardExecHold
@@ -159,7 +154,7 @@ func (g *execPrograms) holdAll(containers map[string]asset.Group) error {
 			continue
 		}
 		if err := g.maps["holds"].Put(id, guardExecHold{Group: number}); err != nil {
-			errs = append(errs, fmt.Errorf("hold the programs of container %s: %w", asset.ShortID(container), err))
+			errs = append(errs, fmt.Errorf("hold container %s: %w", asset.ShortID(container), err))
 			continue
 		}
 		tied = true
@@ -170,15 +165,15 @@ func (g *execPrograms) holdAll(containers map[string]asset.Group) error {
 	return errors.Join(errs...)
 }
 
-func (g *execPrograms) forget(container string) error {
+func (g *tablePrograms) forget(container string) error {
 	err := g.maps["holds"].Delete(guardExecHeldId{Id: keyOfContainer(container)})
 	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return fmt.Errorf("let go of the programs of container %s: %w", asset.ShortID(container), err)
+		return fmt.Errorf("let go of container %s: %w", asset.ShortID(container), err)
 	}
 	return nil
 }
 
-func (g *execPrograms) containers() (map[string]asset.Group, error) {
+func (g *tablePrograms) containers() (map[string]asset.Group, error) {
 	names := map[uint32]asset.Group{}
 	for name, n := range g.numbers {
 		names[n] = name
@@ -193,7 +188,7 @@ func (g *execPrograms) containers() (map[string]asset.Group, error) {
 		}
 	}
 	if err := list.Err(); err != nil {
-		return nil, fmt.Errorf("list containers whose programs are held: %w", err)
+		return nil, fmt.Errorf("list containers that are held: %w", err)
 	}
 	return out, nil
 }

@@ -1,0 +1,459 @@
+//go:build ignore
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Which privileged calls held containers make, and which capabilities they use.
+ *
+ * On the rung of BPF LSM most of it is refused at the hook of what it is about
+ * (include/linux/lsm_hook_defs.h). For some calls there is no hook: there, and for all
+ * calls on the rung of signals, a process is killed at sys_enter. What that holds: a
+ * fatal signal that waits does not stop a call that has begun, but for those that
+ * make processes (copy_process of kernel/fork.c looks for it first); it ends the whole
+ * process before the call returns, and with it all that the call gave to the process
+ * alone: namespaces, descriptors, tracing. What a call did to others stays done.
+ */
+#include "guard.bpf.h"
+#include "guard_marks.bpf.h"
+#include "pseudo.bpf.h"
+#include "syscall.bpf.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#define SIGKILL 9
+
+/* The kinds of privileges, by which META_KINDS has them: see guardprivilege.go. */
+enum privilege {
+	PRIVILEGE_NONE,
+	PRIVILEGE_MOUNT,
+	PRIVILEGE_UMOUNT,
+	PRIVILEGE_PIVOT_ROOT,
+	PRIVILEGE_UNSHARE,
+	PRIVILEGE_SETNS,
+	PRIVILEGE_CLONE,
+	PRIVILEGE_PTRACE,
+	PRIVILEGE_PROCESS_WRITE,
+	PRIVILEGE_MODULE,
+	PRIVILEGE_KEXEC,
+	PRIVILEGE_BPF,
+	PRIVILEGE_PERF,
+	PRIVILEGE_KEYRING,
+	PRIVILEGE_USERFAULT,
+	PRIVILEGE_IO_URING,
+	PRIVILEGE_USER,
+	PRIVILEGE_KNOB,
+	PRIVILEGE_DEVICE,
+};
+
+const enum privilege *unused_privilege __attribute__((unused));
+const enum knob *unused_knob __attribute__((unused));
+
+#define MORE_SIGNAL (1ull << 63) /* of more: it is answered by a signal */
+
+static __always_inline u32 call_now(void)
+{
+	return call_slot((struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf()));
+}
+
+/* judge_privilege tells what is to be done about a privileged call: an enum answer.
+ * What lies outside the rules is told with the path that it is about, if there is
+ * one, and with what more says (flags, a command). */
+__attribute__((noinline)) int judge_privilege(u32 kind, u32 call, u64 mnt, u64 leaf, u64 more)
+{
+	u32 which = open_case(CONTROL_PRIVILEGE, RUNTIME_NEVER), answer;
+	struct edge *meta;
+	struct slot *s;
+	int n;
+
+	if (which == NOT_HELD)
+		return ANSWER_OFF;
+	s = get_slot(which);
+	if (!s)
+		return ANSWER_DENY;
+	answer = s->answer;
+	meta = get_meta(s->group);
+	if (meta && meta->META_KINDS >> (kind & 63) & 1) {
+		free_slot(which);
+		return ANSWER_OFF;
+	}
+	if (leaf) {
+		n = walk(which, mnt, leaf, 0);
+		if (n == WALK_CUT)
+			s->record.head.flags |= DENIAL_CUT;
+		if (n == WALK_OUTSIDE)
+			s->record.head.flags |= DENIAL_OUTSIDE;
+		s->record.path_len = s->cursor & NAMES_MASK;
+		describe(s, (void *)leaf);
+		s->record.origin = origin_for(s, (void *)leaf);
+	}
+	s->record.detail = kind;
+	s->record.call = call + 1;
+	s->record.more = more & ~MORE_SIGNAL;
+	tell_denial(which, DEED_PRIVILEGE, answer != ANSWER_DENY ? REACTION_AUDITED :
+					   more & MORE_SIGNAL	 ? REACTION_KILLED :
+								   REACTION_DENIED);
+	free_slot(which);
+	return answer;
+}
+
+static __always_inline int refuse(u32 kind, u64 more)
+{
+	return judge_privilege(kind, call_now(), 0, 0, more) == ANSWER_DENY ? -EPERM : 0;
+}
+
+static __always_inline int refuse_at(u32 kind, const struct path *path, u64 more)
+{
+	return judge_privilege(kind, call_now(), (u64)BPF_CORE_READ(path, mnt), (u64)BPF_CORE_READ(path, dentry), more) ==
+			       ANSWER_DENY ?
+		       -EPERM :
+		       0;
+}
+
+/* -- By signals ------------------------------------------------------------- */
+
+/* What a call needs besides its number to be a privileged one. */
+struct held_call {
+	u8 kind;
+	u8 flags;   /* which argument has them, from 1; 0: none */
+	u8 pointed; /* that argument is where they are */
+	u8 command; /* which argument is the command */
+	u8 least;   /* of the command: below it does nothing */
+	u8 capability; /* without which it fails anyway, from 1; 0: none */
+	u8 hooked;     /* with one of the flags below a hook decides */
+	u8 reserved;
+	u64 need;   /* one of these flags; 0: whatever they are */
+	u64 except; /* flags with which it needs no capability */
+};
+
+const struct held_call *unused_held_call __attribute__((unused));
+
+/* By the number of the call, those of 32-bit programs from COMPAT_CALLS. The loader
+ * fills it with what its rung holds in this way. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, COMPAT_CALLS + MAX_CALLS);
+	__type(key, u32);
+	__type(value, struct held_call);
+} held_calls SEC(".maps");
+
+/* is_able tells whether the running process has a capability, of whichever user
+ * namespace. */
+static __always_inline bool is_able(u32 capability)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct cred *cred = BPF_CORE_READ(task, cred);
+	u64 effective = 0;
+
+	bpf_probe_read_kernel(&effective, sizeof(effective), &cred->cap_effective);
+	return effective >> (capability & 63) & 1;
+}
+
+static __always_inline u64 argument(struct pt_regs *regs, u32 n)
+{
+	bool compat = is_compat();
+
+	switch (n) {
+	case 1:
+		return arg_of(regs, 0, compat);
+	case 2:
+		return arg_of(regs, 1, compat);
+	case 3:
+		return arg_of(regs, 2, compat);
+	case 4:
+		return arg_of(regs, 3, compat);
+	case 5:
+		return arg_of(regs, 4, compat);
+	}
+	return 0;
+}
+
+/* PTRACE_… that every other request comes after. */
+#define PTRACE_TRACEME 0
+#define PTRACE_ATTACH 16
+#define PTRACE_SEIZE 0x4206
+
+/* is_begun tells a call of the table that does something by its arguments. */
+static __always_inline bool is_begun(struct pt_regs *regs, struct held_call *call, u64 *more)
+{
+	struct pid_namespace *ns;
+	u64 flags, command;
+
+	command = argument(regs, call->command);
+	flags = argument(regs, call->flags);
+	if (call->pointed && bpf_probe_read_user(&flags, sizeof(flags), (void *)flags))
+		return false; /* the call will fail */
+	*more = call->command ? command : flags;
+	if ((call->need && !(flags & call->need)) || (call->hooked && flags & call->except))
+		return false;
+	if (command < call->least)
+		return false;
+	if (call->capability && !(flags & call->except) && !is_able(call->capability - 1))
+		return false;
+	if (call->kind == PRIVILEGE_PROCESS_WRITE) /* of its own memory */
+		return (u32)argument(regs, 1) != innermost((void *)bpf_get_current_task(), &ns);
+	if (call->kind == PRIVILEGE_PTRACE && call->command)
+		return command == PTRACE_TRACEME || command == PTRACE_ATTACH || command == PTRACE_SEIZE;
+	return true;
+}
+
+SEC("tp_btf/sys_enter")
+int BPF_PROG(signal_privilege, struct pt_regs *regs, long id)
+{
+	u32 slot = call_slot(regs);
+	struct held_call *call = bpf_map_lookup_elem(&held_calls, &slot);
+	u64 more = 0;
+
+	if (!call || !call->kind || !is_begun(regs, call, &more))
+		return 0;
+	if (judge_privilege(call->kind, slot, 0, 0, (more & ~MORE_SIGNAL) | MORE_SIGNAL) == ANSWER_DENY)
+		bpf_send_signal(SIGKILL);
+	return 0;
+}
+
+/* -- By the security hooks: mounts ------------------------------------------ */
+
+/* Of mount(2), whatever it does. */
+SEC("lsm/sb_mount")
+int BPF_PROG(deny_mount, const char *device, const struct path *path, const char *type, unsigned long flags)
+{
+	return refuse_at(PRIVILEGE_MOUNT, path, flags);
+}
+
+SEC("lsm/move_mount")
+int BPF_PROG(deny_move_mount, const struct path *from, const struct path *to)
+{
+	return refuse_at(PRIVILEGE_MOUNT, to, 0);
+}
+
+SEC("lsm/sb_umount")
+int BPF_PROG(deny_umount, struct vfsmount *mnt, int flags)
+{
+	return judge_privilege(PRIVILEGE_UMOUNT, call_now(), number_of(mnt), (u64)BPF_CORE_READ(mnt, mnt_root), flags) == ANSWER_DENY ?
+		       -EPERM :
+		       0;
+}
+
+SEC("lsm/sb_pivotroot")
+int BPF_PROG(deny_pivot_root, const struct path *old, const struct path *new)
+{
+	return refuse_at(PRIVILEGE_PIVOT_ROOT, new, 0);
+}
+
+SEC("lsm/path_chroot")
+int BPF_PROG(deny_chroot, const struct path *path)
+{
+	return refuse_at(PRIVILEGE_PIVOT_ROOT, path, 0);
+}
+
+/* -- Other processes -------------------------------------------------------- */
+
+/* Numbers of the calls as call_slot has them, set by the loader. */
+const volatile u32 calls_memory[4] = { ~0u, ~0u, ~0u, ~0u };  /* process_vm_readv, process_vm_writev */
+const volatile u32 calls_tracing[4] = { ~0u, ~0u, ~0u, ~0u }; /* ptrace, pidfd_getfd */
+const volatile u32 calls_leaving[4] = { ~0u, ~0u, ~0u, ~0u }; /* unshare */
+
+static __always_inline bool is_one(const volatile u32 *list, u32 slot)
+{
+	return slot == list[0] || slot == list[1] || slot == list[2] || slot == list[3];
+}
+
+#define PTRACE_MODE_ATTACH 2 /* include/linux/ptrace.h */
+
+/* Called for whoever looks into another process; /proc/PID/mem is a file. */
+SEC("lsm/ptrace_access_check")
+int BPF_PROG(deny_ptrace, struct task_struct *child, unsigned int mode)
+{
+	u32 call;
+
+	if (!(mode & PTRACE_MODE_ATTACH))
+		return 0;
+	call = call_now();
+	if (is_one(calls_memory, call))
+		return judge_privilege(PRIVILEGE_PROCESS_WRITE, call, 0, 0, 0) == ANSWER_DENY ? -EPERM : 0;
+	if (is_one(calls_tracing, call))
+		return judge_privilege(PRIVILEGE_PTRACE, call, 0, 0, PTRACE_ATTACH) == ANSWER_DENY ? -EPERM : 0;
+	return 0;
+}
+
+SEC("lsm/ptrace_traceme")
+int BPF_PROG(deny_traceme)
+{
+	return refuse(PRIVILEGE_PTRACE, PTRACE_TRACEME);
+}
+
+/* -- The kernel ------------------------------------------------------------- */
+
+/* Only the names count: the loader replaces the values by the kernel's. */
+enum kernel_read_file_id {
+	READING_MODULE = 2,
+	READING_KEXEC_IMAGE,
+};
+
+enum kernel_load_data_id {
+	LOADING_MODULE = 2,
+	LOADING_KEXEC_IMAGE,
+};
+
+static __always_inline int load(u32 id, u32 module, u32 kexec)
+{
+	if (id == module)
+		return refuse(PRIVILEGE_MODULE, 0);
+	if (id == kexec)
+		return refuse(PRIVILEGE_KEXEC, 0);
+	return 0;
+}
+
+SEC("lsm/kernel_read_file")
+int BPF_PROG(deny_read_file, struct file *file, u32 id)
+{
+	return load(id, bpf_core_enum_value(enum kernel_read_file_id, READING_MODULE),
+		    bpf_core_enum_value(enum kernel_read_file_id, READING_KEXEC_IMAGE));
+}
+
+SEC("lsm/kernel_load_data")
+int BPF_PROG(deny_load_data, u32 id)
+{
+	return load(id, bpf_core_enum_value(enum kernel_load_data_id, LOADING_MODULE),
+		    bpf_core_enum_value(enum kernel_load_data_id, LOADING_KEXEC_IMAGE));
+}
+
+SEC("lsm/bpf")
+int BPF_PROG(deny_bpf, int command)
+{
+	return refuse(PRIVILEGE_BPF, command);
+}
+
+SEC("lsm/perf_event_open")
+int BPF_PROG(deny_perf)
+{
+	return refuse(PRIVILEGE_PERF, 0);
+}
+
+SEC("lsm/key_permission")
+int BPF_PROG(deny_key)
+{
+	return refuse(PRIVILEGE_KEYRING, 0);
+}
+
+SEC("lsm/key_alloc")
+int BPF_PROG(deny_new_key)
+{
+	return refuse(PRIVILEGE_KEYRING, 0);
+}
+
+/* Of descriptors that are no files: by their names. Since 5.12; of an io_uring since
+ * 5.16. */
+SEC("lsm/inode_init_security_anon")
+int BPF_PROG(deny_anonymous, struct inode *inode, const struct qstr *name)
+{
+	u64 begin = first_six(BPF_CORE_READ(name, name));
+
+	if (begin == SIX('[', 'u', 's', 'e', 'r', 'f'))
+		return refuse(PRIVILEGE_USERFAULT, 0);
+	if (begin == SIX('[', 'i', 'o', '_', 'u', 'r'))
+		return refuse(PRIVILEGE_IO_URING, 0);
+	return 0;
+}
+
+/* -- Who a process is ------------------------------------------------------- */
+
+/* Of setuid and its kin, not of an exec: which programs have that bit is a matter of
+ * what runs. */
+SEC("lsm/task_fix_setuid")
+int BPF_PROG(deny_setuid, struct cred *new, const struct cred *old)
+{
+	u32 to = BPF_CORE_READ(new, euid.val), from = BPF_CORE_READ(old, euid.val);
+
+	return to == from ? 0 : refuse(PRIVILEGE_USER, (u64)from << 32 | to);
+}
+
+#define CLONE_NEWUSER 0x10000000
+
+/* A user namespace of its own, by unshare or clone; since 6.1. */
+SEC("lsm/userns_create")
+int BPF_PROG(deny_userns)
+{
+	return refuse(is_one(calls_leaving, call_now()) ? PRIVILEGE_UNSHARE : PRIVILEGE_CLONE, CLONE_NEWUSER);
+}
+
+#define CAP_OPT_NOAUDIT 2 /* include/linux/security.h, since 5.1: asked to choose a way, not to refuse */
+
+/* judge_capability is for one that a process has, since the kernel's own module is
+ * asked first. */
+__attribute__((noinline)) int judge_capability(u32 capability, u32 silent)
+{
+	u32 which = open_case(CONTROL_PRIVILEGE, RUNTIME_NEVER), answer;
+	struct edge *meta;
+	struct slot *s;
+
+	if (which == NOT_HELD)
+		return ANSWER_OFF;
+	s = get_slot(which);
+	if (!s)
+		return ANSWER_DENY;
+	answer = s->answer;
+	meta = get_meta(s->group);
+	if (meta && meta->META_CAPABILITIES >> (capability & 63) & 1) {
+		answer = ANSWER_OFF;
+	} else if (!silent) {
+		s->record.detail = capability;
+		tell_denial(which, DEED_CAPABILITY, answer == ANSWER_DENY ? REACTION_DENIED : REACTION_AUDITED);
+	}
+	free_slot(which);
+	return answer;
+}
+
+SEC("lsm/capable")
+int BPF_PROG(deny_capability, const struct cred *cred, struct user_namespace *ns, int capability, unsigned int options)
+{
+	return judge_capability(capability, options & CAP_OPT_NOAUDIT) == ANSWER_DENY ? -EPERM : 0;
+}
+
+/* -- Devices and knobs ------------------------------------------------------ */
+
+#define FMODE_WRITE 0x2
+#define O_TRUNC 01000
+
+/* is_harmless tells the devices that every container has and uses: as in
+ * file.bpf.c. */
+static __always_inline bool is_harmless(u32 rdev)
+{
+	u32 major = rdev >> 20, minor = rdev & 0xfffff;
+
+	if (major == 1) /* null, zero, full, random, urandom */
+		return minor == 3 || minor == 5 || minor == 7 || minor == 8 || minor == 9;
+	if (major == 5) /* tty, console, ptmx */
+		return minor <= 2;
+	return major >= 136 && major <= 143; /* pts */
+}
+
+#define S_IFMT 0170000
+#define S_IFREG 0100000
+#define S_IFBLK 0060000
+#define S_IFCHR 0020000
+
+static __always_inline u32 privilege_of_open(struct file *file, u16 mode)
+{
+	if ((mode & S_IFMT) == S_IFCHR)
+		return is_harmless(file->f_inode->i_rdev) ? PRIVILEGE_NONE : PRIVILEGE_DEVICE;
+	if ((mode & S_IFMT) == S_IFBLK)
+		return PRIVILEGE_DEVICE;
+	if ((mode & S_IFMT) != S_IFREG || !(file->f_mode & FMODE_WRITE || file->f_flags & O_TRUNC))
+		return PRIVILEGE_NONE;
+	switch (knob_of((u64)BPF_CORE_READ(file, f_path.dentry))) {
+	case KNOB_KERNEL:
+		return PRIVILEGE_KNOB;
+	case KNOB_DEVICES:
+		return PRIVILEGE_DEVICE;
+	}
+	return PRIVILEGE_NONE;
+}
+
+SEC("lsm/file_open")
+int BPF_PROG(deny_device, struct file *file)
+{
+	u32 kind;
+
+	if (file->f_mode & FMODE_NOACCOUNT)
+		return 0;
+	kind = privilege_of_open(file, file->f_inode->i_mode);
+	return kind ? refuse_at(kind, (struct path *)&file->f_path, file->f_flags) : 0;
+}

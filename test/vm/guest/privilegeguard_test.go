@@ -1,0 +1,122 @@
+package guest_test
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/castellan-security/castellan/internal/adapter/bpf"
+	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/profile"
+)
+
+// privilegeDeed is a privileged call, and as what it is told.
+type privilegeDeed struct {
+	step   string
+	kind   event.Kind
+	killed bool // there is no hook for it: who makes it is killed, on every rung
+}
+
+// privilegeDeeds need the kinds of privileges; those whose call fails for another
+// reason are told all the same.
+func privilegeDeeds() []privilegeDeed {
+	return []privilegeDeed{
+		{"tmpfs=/data/m", event.KindMount, false},
+		{"attach=/data", event.KindMount, true},
+		{"bind=/etc,/data", event.KindMount, false},
+		{"unmount=/proc", event.KindUmount, false},
+		{"pivot=/data", event.KindPivotRoot, false},
+		{"chroot=/data", event.KindPivotRoot, false},
+		{"leave=uts", event.KindUnshare, true},
+		{"clone=", event.KindClone, true},
+		{"join=uts", event.KindSetns, true},
+		{"trace=", event.KindPtrace, false},
+		{"peek=", event.KindProcessWrite, false},
+		{"module=/bin/subject", event.KindModule, false},
+		{"bpf=", event.KindBPF, false},
+		{"perf=", event.KindPerf, false},
+		{"key=", event.KindKeyring, false},
+		{"faults=", event.KindUserfault, false},
+		{"newring=", event.KindIOURing, false},
+		{"user=7", event.KindUser, false},
+		{"write=/proc/sys/kernel/hostname", event.KindKernelKnob, false},
+		{"read=/dev/kmsg", event.KindDevice, false},
+	}
+}
+
+// allCapabilities are those of the tests' containers, which have all.
+const allCapabilities = event.Capabilities(1<<41 - 1)
+
+func TestPrivilegesAreHeld(t *testing.T) {
+	roots := layouts()[3].mount(t)
+	g := guardBy(t, profile.ControlPrivilege, bpf.OpenPrivilegeGuard)
+	hooked := refusesCalls()
+	all := profile.PrivilegeRules{Capabilities: allCapabilities}
+	g.set(profile.Deny, profile.Rules{Privilege: all})
+	first := g.new(t, roots)
+	for _, d := range privilegeDeeds() {
+		t.Run(string(d.kind)+" "+d.step, func(t *testing.T) {
+			if !hooked && (d.kind == event.KindUser || d.kind == event.KindKernelKnob || d.kind == event.KindDevice) {
+				t.Skip("the rung of signals does not hold this")
+			}
+			g.set(profile.Deny, profile.Rules{Privilege: all})
+			c := g.beside(t, first, roots)
+			want, reaction := int(unix.EPERM), event.ReactionDenied
+			if d.killed || !hooked {
+				want, reaction = -1, event.ReactionKilled
+			}
+			if got := g.steps(t, c, d.step); got != want {
+				t.Errorf("outside the profile it ended with %d, want %d", got, want)
+			}
+			if e := g.tells(t, c.id, d.kind, reaction); e.Privilege == nil || e.Privilege.Call == "" {
+				t.Errorf("told as %+v", e.Privilege)
+			}
+			having := all
+			having.Kinds = []event.Kind{d.kind}
+			g.set(profile.Deny, profile.Rules{Privilege: having})
+			c = g.beside(t, first, roots)
+			got := g.steps(t, c, d.step)
+			if got == -1 || got == int(unix.EPERM) && d.kind != event.KindModule {
+				t.Errorf("of the profile it ended with %d", got)
+			}
+			g.silent(t, c.id)
+		})
+	}
+}
+
+// What is only looked at is done, and told.
+func TestPrivilegesAreAudited(t *testing.T) {
+	roots := layouts()[3].mount(t)
+	g := guardBy(t, profile.ControlPrivilege, bpf.OpenPrivilegeGuard)
+	g.set(profile.Audit, profile.Rules{})
+	c := g.new(t, roots)
+	if got := g.steps(t, c, "tmpfs=/data/m", "leave=uts", "hostname=x", "exit=5"); got != 5 {
+		t.Errorf("ended with %d", got)
+	}
+	for _, k := range []event.Kind{event.KindMount, event.KindUnshare} {
+		g.tells(t, c.id, k, event.ReactionAudited)
+	}
+}
+
+// A capability that the profile does not have is none.
+func TestCapabilitiesAreHeld(t *testing.T) {
+	needLSM(t)
+	roots := layouts()[3].mount(t)
+	g := guardBy(t, profile.ControlPrivilege, bpf.OpenPrivilegeGuard)
+	admin, _ := event.CapabilityOf("SYS_ADMIN")
+	g.set(profile.Deny, profile.Rules{Privilege: profile.PrivilegeRules{Capabilities: allCapabilities &^ admin}})
+	c := g.new(t, roots)
+	if got := g.steps(t, c, "hostname=x"); got != int(unix.EPERM) {
+		t.Errorf("without it: %v", unix.Errno(got))
+	}
+	e := g.tells(t, c.id, event.KindCapability, event.ReactionDenied)
+	if e.Privilege.Gained != admin || e.Words() != "used SYS_ADMIN: EPERM" {
+		t.Errorf("told as %q, %+v", e.Words(), e.Privilege)
+	}
+	g.set(profile.Deny, profile.Rules{Privilege: profile.PrivilegeRules{Capabilities: allCapabilities}})
+	c = g.beside(t, c, roots)
+	if got := g.steps(t, c, "hostname=x"); got != 0 {
+		t.Errorf("with it: %v", unix.Errno(got))
+	}
+	g.silent(t, c.id)
+}
