@@ -31,11 +31,12 @@ version is the newest still.`,
 		next:    "what comes of it: castellan admit verdicts",
 	}
 	c := &cobra.Command{
-		Use:   "policy",
-		Short: "Read and change the admission policy that the server keeps for the fleet",
-		Long:  "Read and change the admission policy that the server keeps for the fleet.\n" + exitHelp,
-		Args:  cobra.NoArgs,
-		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
+		Use:     "policy",
+		Aliases: []string{"policies"},
+		Short:   "Read and change the admission policy that the server keeps for the fleet",
+		Long:    "Read and change the admission policy that the server keeps for the fleet.\n" + exitHelp,
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	all := []*cobra.Command{p.showCommand(g, &o), p.setCommand(g, &o), p.historyCommand(g, &o), g.admitPolicyCheck(&o)}
 	for _, x := range all {

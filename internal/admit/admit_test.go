@@ -54,7 +54,7 @@ func TestAllReasonsAreTold(t *testing.T) {
 	want := []string{
 		"denies privileged: web runs privileged: it has all rights on the host",
 		"denies no-latest: shop:latest has the tag latest", // though whether the scan was incomplete isn't known
-		"denies criticals: shop:latest has not been scanned: needed by criticals",
+		"denies criticals: shop:latest has not been scanned (needed by criticals)",
 	}
 	if diff := cmp.Diff(want, got); diff != "" || v.Outcome != admission.Deny {
 		t.Errorf("outcome %s, reasons (-want +got):\n%s", v.Outcome, diff)

@@ -189,8 +189,8 @@ func (v *View) image(i *admission.Image, f *admission.Facts, unknown *types.Unkn
 	}
 	if i.Digest == "" && i.ID == "" && f == nil && scan != admission.Known {
 		out.scan = v.miss(Missing{
-			What: "image.digest", Image: name, Text: "it is not known which image " + name + " is: nobody knows its digest",
-			Remedy: "name the image by its digest, or have somebody look it up (castellan admit test --scan does)",
+			What: "image.digest", Image: name, Text: "it can't be told which image " + name + " is, for nobody knows its digest",
+			Remedy: "name the image by its digest, or have somebody look it up (castellan admit test --scan does that)",
 		})
 		out.trust = out.scan
 		return out

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/castellan-security/castellan/internal/admission"
 	"github.com/castellan-security/castellan/internal/admit/condition"
@@ -211,10 +213,16 @@ func ended(e *admission.Exception) string {
 	return fmt.Sprintf(" (an exception of %s ended on %s)", e.Owner, e.Expires.Format(time.DateOnly))
 }
 
+// sentence begins as the remedies of rules do.
+func sentence(s string) string {
+	first, size := utf8.DecodeRuneInString(s)
+	return string(unicode.ToUpper(first)) + s[size:]
+}
+
 func (m *missing) reason() admission.Reason {
 	r := admission.Reason{
 		Effect: m.effect, Rule: m.rules[0].ID, Container: m.container, Image: m.image, Line: m.rules[0].At.Line,
-		Unknown: m.What, Remedy: m.Remedy, Exception: m.exception,
+		Unknown: m.What, Remedy: sentence(m.Remedy), Exception: m.exception,
 	}
 	ids := make([]string, 0, len(m.rules))
 	for _, rule := range m.rules {
@@ -227,6 +235,6 @@ func (m *missing) reason() admission.Reason {
 		more = fmt.Sprintf(" and %d more", len(ids)-enough)
 		ids = ids[:enough]
 	}
-	r.Message = m.Text + ": needed by " + strings.Join(ids, ", ") + more + ended(m.lapsed)
+	r.Message = m.Text + " (needed by " + strings.Join(ids, ", ") + more + ")" + ended(m.lapsed)
 	return r
 }

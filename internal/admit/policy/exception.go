@@ -18,6 +18,7 @@ func (r *policyReader) exceptions(n *yaml.Node) {
 	seen := map[string]int{}
 	r.list(n, "exceptions", MaxExceptions, func(n *yaml.Node) {
 		e := admission.Exception{ID: fmt.Sprintf("line %d", n.Line)}
+		before := len(r.problems)
 		text := func(name string, to *string) func(*yaml.Node) {
 			return func(n *yaml.Node) { *to, _ = r.short(n, name) }
 		}
@@ -32,7 +33,11 @@ func (r *policyReader) exceptions(n *yaml.Node) {
 		if !ok {
 			return
 		}
+		misspelt := len(r.problems) > before // what is missing may be that
 		for _, w := range Incomplete(&e) {
+			if misspelt && (w.Text == noRules || w.Text == noEnd) {
+				continue
+			}
 			r.wrong(at(n), w.Remedy, "%s", w.Text)
 		}
 		if line := seen[e.ID]; line > 0 {
@@ -58,12 +63,18 @@ func (r *policyReader) excepted(e *admission.Exception, n *yaml.Node) {
 	})
 }
 
+// What may be missing of an exception because it was misspelt.
+const (
+	noRules = "the exception names no rules"
+	noEnd   = "the exception never ends"
+)
+
 // Incomplete says what is missing of an exception, whoever wrote it.
 func Incomplete(e *admission.Exception) []Problem {
 	var out []Problem
 	say := func(text, remedy string) { out = append(out, Problem{Text: text, Remedy: remedy}) }
 	if len(e.Rules) == 0 {
-		say("the exception names no rules", "rules: [id of a rule]")
+		say(noRules, "rules: [id of a rule]")
 	}
 	if strings.TrimSpace(e.Owner) == "" {
 		say("the exception has no owner", "owner: who answers for it, such as a team or an e-mail address")
@@ -72,7 +83,7 @@ func Incomplete(e *admission.Exception) []Problem {
 		say("the exception has no reason", "reason: why it may be let pass for a while")
 	}
 	if e.Expires.IsZero() {
-		say("the exception never ends", "expires: "+time.Date(2027, 1, 31, 0, 0, 0, 0, time.UTC).Format(time.DateOnly))
+		say(noEnd, "expires: "+time.Date(2027, 1, 31, 0, 0, 0, 0, time.UTC).Format(time.DateOnly))
 	}
 	if e.Image+e.Container+e.Family+e.Service+e.Cluster+e.Subject+e.Host == "" {
 		say("the exception is for everything", "say what it is for: image, container, family, service, cluster, host or subject")

@@ -222,7 +222,7 @@ func (r *reader) span(n *yaml.Node, what string) time.Duration {
 			return d
 		}
 	}
-	r.wrong(at(n), "write 90m, 24h, 30d or 2w", "%s is no length of time", what)
+	r.wrong(at(n), "write 90m, 24h, 30d or 2w", "%s is no length of time: %.40q", what, n.Value)
 	return 0
 }
 

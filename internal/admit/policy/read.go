@@ -110,6 +110,7 @@ func (r *policyReader) scopes(n *yaml.Node) {
 	seen := map[string]int{}
 	r.list(n, "scopes", MaxScopes, func(n *yaml.Node) {
 		s := &Scope{At: at(n), Rules: map[string]Mode{}}
+		before := len(r.problems)
 		ok := r.fields(n, "a scope", map[string]func(*yaml.Node){
 			"name":  func(n *yaml.Node) { s.Name, _ = r.short(n, "name") },
 			"where": func(n *yaml.Node) { r.where(s, n) },
@@ -120,6 +121,7 @@ func (r *policyReader) scopes(n *yaml.Node) {
 		switch {
 		case !ok:
 			return
+		case len(r.problems) > before: // what is missing is what is misspelt
 		case s.Name == "":
 			r.wrong(s.At, "name: production", "the scope has no name")
 		case line > 0:
