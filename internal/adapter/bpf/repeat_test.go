@@ -28,6 +28,7 @@ func startAgain(count string, argv []string) error {
 	for range n {
 		cmd := exec.Command(argv[0])
 		cmd.Args = argv
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr // no /dev/null, which a root may lack
 		var status *exec.ExitError
 		if err := cmd.Run(); err != nil && !errors.As(err, &status) {
 			return err
