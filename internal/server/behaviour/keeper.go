@@ -255,6 +255,7 @@ func (k *keeper) add(v *profile.Violation) {
 	default:
 		v.Count += have.Count
 	}
+	v.Permit = fuller(v.Permit, have.Permit)
 	if have.First.Before(v.First) {
 		v.First = have.First
 	}
@@ -262,6 +263,25 @@ func (k *keeper) add(v *profile.Violation) {
 		v.Last = have.Last
 	}
 	k.outside[key] = v
+}
+
+// fuller returns which of two permits says more of how a program is run. What comes
+// of the kernel's answer knows neither its parent nor the script that it was given:
+// permitted by that, the same would lie outside again for its script.
+func fuller(a, b *profile.Profile) *profile.Profile {
+	says := func(p *profile.Profile) (n int) {
+		if p == nil {
+			return -1
+		}
+		for i := range p.Executables {
+			n += len(p.Executables[i].Parents) + len(p.Executables[i].Scripts)
+		}
+		return n
+	}
+	if says(b) > says(a) {
+		return b
+	}
+	return a
 }
 
 // count notes how far it has come.
