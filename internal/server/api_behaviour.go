@@ -23,6 +23,7 @@ type watchGroupQuery struct {
 	Proposed bool     `query:"proposed" doc:"Only groups for which another mode is proposed"`
 	Outside  bool     `query:"outside" doc:"Only groups with violations that nobody has permitted"`
 	Text     string   `query:"text" maxLength:"256" doc:"Part of the name"`
+	Cluster  string   `query:"cluster" maxLength:"512" doc:"The first part of the name"`
 	After    string   `query:"after" maxLength:"512" doc:"Continue behind this group"`
 	Limit    int      `query:"limit" minimum:"0" maximum:"1000" doc:"How many at most; 100 unless given"`
 }
@@ -175,7 +176,7 @@ func (a *api) behaviourRoutes() {
 
 func (a *api) listBehaviour(q ask[watchGroupQuery]) (*body[watchGroupList], error) {
 	in := q.input
-	f := store.BehaviourQuery{Proposed: in.Proposed, Outside: in.Outside, Text: in.Text, After: asset.Group(in.After), Limit: in.Limit}
+	f := store.BehaviourQuery{Proposed: in.Proposed, Outside: in.Outside, Text: in.Text, Cluster: in.Cluster, After: asset.Group(in.After), Limit: in.Limit}
 	for _, w := range in.Mode {
 		m, ok := profile.ParseMode(w)
 		if !ok {

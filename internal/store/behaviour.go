@@ -115,6 +115,7 @@ type BehaviourQuery struct {
 	Proposed bool        // only those with a proposal
 	Outside  bool        // only those with violations that nobody has permitted
 	Text     string      // substring
+	Cluster  string      // the first part of the name
 	After    asset.Group // the last of the page before
 	Limit    int         // as in EventQuery
 }

@@ -51,6 +51,7 @@ func TestConsole(t *testing.T) {
 	t.Run("policy seen by a viewer", func(t *testing.T) { h.seesThePolicy(t, h.tab(t, browser, chromedp.WithNewBrowserContext())) })
 	t.Run("admission decided", func(t *testing.T) { h.decidesOnAdmission(t, h.tab(t, browser)) })
 	t.Run("admission policies meet", func(t *testing.T) { h.meetsOnAdmission(t, h.tab(t, browser), h.tab(t, h.another(t))) })
+	t.Run("behaviour", func(t *testing.T) { h.watches(t, h.tab(t, h.another(t))) })
 	browser = h.another(t)
 	t.Run("invitation", func(t *testing.T) { h.invites(t, h.tab(t, browser)) })
 	t.Run("live events", func(t *testing.T) { h.liveEvents(t, h.tab(t, browser)) })
@@ -133,7 +134,7 @@ func (h *house) places(b *tab) []place {
 	closed := eval[string](b, `document.querySelector("#rows .when a").getAttribute("href")`)
 	b.open("/events?path=/etc/shadow")
 	shadow := eval[string](b, `document.querySelector("#rows .when a").getAttribute("href")`)
-	return append(slices.Concat(imagePlaces(), trustPlaces(), admissionPlaces()), []place{
+	return append(slices.Concat(imagePlaces(), trustPlaces(), admissionPlaces(), watchPlaces()), []place{
 		{"overview", "/"}, {"workloads", "/workloads"}, {"workload", "/workloads/" + consoletest.Storefront},
 		{"processes", "/workloads/" + consoletest.Storefront + "/processes"}, {"files", "/workloads/" + consoletest.Storefront + "/files"},
 		{"connections", "/workloads/" + consoletest.Storefront + "/connections"}, {"dns", "/workloads/" + consoletest.Storefront + "/dns"},
@@ -193,7 +194,7 @@ func (h *house) hostile(t *testing.T, b *tab) {
 		"/", "/workloads", "/workloads/" + consoletest.Hostile, "/events?entered=true", "/network", "/events?workload=" + consoletest.Hostile,
 		"/workloads/" + consoletest.Hostile + "/files", "/workloads/" + consoletest.Hostile + "/connections", "/workloads/" + consoletest.Hostile + "/dns",
 		"/agents/" + consoletest.AgentID, "/images", "/images/" + consoletest.ImageID("hostile"), "/images/" + consoletest.ImageID("hostile") + "/findings",
-		"/images/" + consoletest.ImageID("hostile") + "/packages", "/vulnerabilities", "/vulnerabilities/CVE-2020-9999", "/registries/shop", "/registries/hub", "/trust", "/trust/policy", "/trust/policy/2", "/admission", "/admission/verdicts/3", "/admission/verdicts/4", "/admission/policy", "/admission/exceptions",
+		"/images/" + consoletest.ImageID("hostile") + "/packages", "/vulnerabilities", "/vulnerabilities/CVE-2020-9999", "/registries/shop", "/registries/hub", "/trust", "/trust/policy", "/trust/policy/2", "/admission", "/admission/verdicts/3", "/admission/verdicts/4", "/admission/policy", "/admission/exceptions", "/watch", "/watch/violations", "/watch/violations/4", watchAddress("profile", string(consoletest.Web)), watchAddress("changes", string(consoletest.Web)), watchAddress("profile/3", string(consoletest.Web)),
 		"/images/" + consoletest.ImageID("api:2.4.1")} {
 		b.open(path)
 		if n := eval[int](b, `document.querySelectorAll("main img, main script, main [onerror]").length`); n != 0 {
@@ -224,7 +225,7 @@ func (h *house) keys(t *testing.T, b *tab) {
 		t.Error("after the skip link, the next stop is not a visible one in the content")
 	}
 	for _, way := range []struct{ key, path string }{
-		{"w", "/workloads"}, {"i", "/images"}, {"r", "/registries"}, {"v", "/vulnerabilities"}, {"k", "/trust"}, {"d", "/admission"}, {"e", "/events"}, {"a", "/agents"}, {"c", "/notify"}, {"n", "/network"}, {"u", "/users"}, {"t", "/tokens"}, {"l", "/audit"}, {"m", "/account"}, {"o", "/"},
+		{"w", "/workloads"}, {"h", "/watch"}, {"i", "/images"}, {"r", "/registries"}, {"v", "/vulnerabilities"}, {"k", "/trust"}, {"d", "/admission"}, {"e", "/events"}, {"a", "/agents"}, {"c", "/notify"}, {"n", "/network"}, {"u", "/users"}, {"t", "/tokens"}, {"l", "/audit"}, {"m", "/account"}, {"o", "/"},
 	} {
 		press("g", way.key)
 		b.wait("location.pathname === " + quote(way.path))

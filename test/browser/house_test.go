@@ -45,10 +45,11 @@ func open(t *testing.T) *house {
 		if err := shop.Fill(t.Context(), st, advisories); err != nil {
 			return err
 		}
-		return errors.Join(shop.FillRegistries(t.Context(), st, time.Now()), addTargets(t.Context(), st), shop.FillTrust(t.Context(), st, time.Now()), shop.FillAdmission(t.Context(), st, time.Now()))
+		return errors.Join(shop.FillRegistries(t.Context(), st, time.Now()), addTargets(t.Context(), st), shop.FillTrust(t.Context(), st, time.Now()), shop.FillAdmission(t.Context(), st, time.Now()), shop.FillBehaviour(t.Context(), st, time.Now()))
 	})
 	h.shop = shop
 	h.move(t)
+	h.hold(t)
 	return h
 }
 

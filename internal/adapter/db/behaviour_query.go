@@ -58,7 +58,7 @@ func (s *snapshot) scanBehaviour(scan func(...any) error) (g store.BehaviourGrou
 
 // BehaviourGroups implements store.BehaviourGroups.
 func (d *DB) BehaviourGroups(ctx context.Context, q store.BehaviourQuery) (all []store.BehaviourGroup, err error) {
-	if len(q.Text) > maxTextBytes || len(q.After) > maxTextBytes || len(q.Modes) > maxChoices {
+	if len(q.Text) > maxTextBytes || len(q.Cluster) > maxTextBytes || len(q.After) > maxTextBytes || len(q.Modes) > maxChoices {
 		return nil, fault.New(fault.Invalid, "at most %d bytes of text and %d modes can be asked for", maxTextBytes, maxChoices)
 	}
 	var f fragments
@@ -78,6 +78,9 @@ func (d *DB) BehaviourGroups(ctx context.Context, q store.BehaviourQuery) (all [
 	}
 	if q.Text != "" {
 		f.add(`g.name LIKE ? ESCAPE '\'`, likePattern(q.Text))
+	}
+	if q.Cluster != "" {
+		f.add("g.name > ? AND g.name < ?", q.Cluster+"/", q.Cluster+"0") // 0 follows the slash
 	}
 	err = d.read(ctx, "read groups", func(s *snapshot) error {
 		query := "SELECT " + behaviourColumns + " FROM behaviour_groups g WHERE " + strings.Join(f.parts, " AND ") + " ORDER BY g.name LIMIT ?"

@@ -23,6 +23,7 @@ import (
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/server/live"
 	"github.com/castellan-security/castellan/internal/server/topology"
 	"github.com/castellan-security/castellan/internal/store"
 )
@@ -112,6 +113,8 @@ type Service struct {
 	held   held
 	rules  rules
 	replay chan struct{} // one token: who holds it rehearses
+	// changes wakes those who follow groups.
+	changes *live.Feed
 
 	mu       sync.Mutex
 	progress Progress
@@ -142,7 +145,7 @@ func New(o Options) *Service {
 			*d.at = d.usual
 		}
 	}
-	s := &Service{Options: o, asks: make(chan ask), ready: make(chan struct{}), over: make(chan struct{}), replay: make(chan struct{}, 1)}
+	s := &Service{Options: o, asks: make(chan ask), ready: make(chan struct{}), over: make(chan struct{}), replay: make(chan struct{}, 1), changes: live.NewFeed()}
 	s.fleet.init()
 	s.hosts.init()
 	s.held.init()

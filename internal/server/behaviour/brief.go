@@ -140,6 +140,7 @@ func (s *Service) Behaviour(ctx context.Context, a link.BehaviourAsk) (link.Beha
 		return link.BehaviourBrief{}, fault.New(fault.Unavailable, "the server is reading what it knows of groups")
 	}
 	s.held.put(a.AgentID, a.Held, s.Clock())
+	s.changes.Publish(nil)
 	for _, g := range a.Wanted {
 		s.hosts.expect(a.AgentID, g, s.Clock())
 	}
@@ -266,19 +267,27 @@ type HeldBy struct {
 
 // by returns who holds a group, as of the last minutes.
 func (h *held) by(g asset.Group, now time.Time) []HeldBy {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	out := []HeldBy{}
-	for id, o := range h.of {
-		if now.Sub(o.at) > forgetHeld {
+	h.each(now, func(agentID string, o *holding, x *profile.Held) {
+		if x.Group == g {
+			out = append(out, HeldBy{AgentID: agentID, At: o.at, Held: *x})
+		}
+	})
+	return out
+}
+
+// each goes through what agents hold, as of the last minutes, in the order of their
+// ids.
+func (h *held) each(now time.Time, do func(agentID string, o *holding, x *profile.Held)) {
+	for _, id := range h.agents() {
+		h.mu.Lock()
+		o, known := h.of[id]
+		h.mu.Unlock()
+		if !known || now.Sub(o.at) > forgetHeld {
 			continue
 		}
-		for _, x := range o.list {
-			if x.Group == g {
-				out = append(out, HeldBy{AgentID: id, At: o.at, Held: x})
-			}
+		for i := range o.list { // a list is replaced, never changed
+			do(id, &o, &o.list[i])
 		}
 	}
-	slices.SortFunc(out, func(a, b HeldBy) int { return cmpText(a.AgentID, b.AgentID) })
-	return out
 }

@@ -72,6 +72,7 @@ func (k *keeper) flush(ctx context.Context) error {
 	}
 	k.compared = k.position
 	clear(k.outside)
+	k.s.changes.Publish(nil)
 	return nil
 }
 
@@ -131,6 +132,9 @@ func (k *keeper) store(ctx context.Context, groups []*group, c *store.BehaviourC
 			k.s.fleet.keep(g.Group, p)
 		}
 		k.s.fleet.put(g)
+	}
+	if len(groups) > 0 {
+		k.s.changes.Publish(nil)
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 // and written see it: what they are called, and who does what they ask for.
 type book struct {
 	path     string // of its page: "/trust/policy"
+	query    string // behind each of its addresses, with its question mark; "" mostly
 	here     string // the word in the navigation
 	name     string // "trust policy"
 	up       string // the page above it
@@ -80,6 +81,17 @@ type trialResult struct {
 
 // title is the policy's name as the head of a page.
 func (b *book) title() string { return capital(b.name) }
+
+// to is an address of its pages: "" its own, "/edit" its editor.
+func (b *book) to(page string) string { return b.path + page + b.query }
+
+// doneAddress is that of its page, which says then what was done.
+func (b *book) doneAddress() string {
+	if b.query != "" {
+		return b.path + b.query + "&done=" + b.done
+	}
+	return b.path + "?done=" + b.done
+}
 
 // version reads the number of a version.
 func (b *book) version(s string) (int64, error) {

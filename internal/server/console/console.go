@@ -38,6 +38,8 @@ type Deps struct {
 	// Admission is nil where nothing that is deployed is decided on; there are no such
 	// pages then.
 	Admission Admission
+	// Watch is nil where nobody looks how groups behave; there are no such pages then.
+	Watch Watch
 	// Fingerprint is that of the server's certificate authority, which an agent
 	// that joins is told.
 	Fingerprint string
@@ -121,6 +123,7 @@ func (c *Console) routes() http.Handler {
 	c.registryRoutes(seen, done)
 	c.trustRoutes(seen)
 	c.admissionRoutes(seen, done)
+	c.watchRoutes(seen, done)
 	seen(access.ReadImages, "GET /acceptances", c.acceptances)
 	done(access.ManageImages, "POST /acceptances", c.accept)
 	done(access.ManageImages, "POST /acceptances/{id}/end", c.endAcceptance)

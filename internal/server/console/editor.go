@@ -158,7 +158,7 @@ func (c *Console) savePolicy(w http.ResponseWriter, r *http.Request, v visit, d 
 		err = d.set(r.Context(), v.who, d.Text, d.Comment, d.After)
 	}
 	if err == nil {
-		redirect(w, r, d.path+"?done="+d.done)
+		redirect(w, r, d.doneAddress())
 		return nil
 	}
 	said, ok := refused(err)

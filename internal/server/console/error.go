@@ -50,6 +50,8 @@ func (t trouble) heading() string {
 		return "Not found"
 	case http.StatusForbidden:
 		return "Not permitted"
+	case http.StatusConflict:
+		return "Not possible any more"
 	case http.StatusServiceUnavailable, http.StatusInsufficientStorage, http.StatusTooManyRequests:
 		return "Not now"
 	case http.StatusBadRequest, http.StatusUnprocessableEntity:

@@ -55,6 +55,13 @@ type overviewData struct {
 	// Admission and Trust are nil when who looks may not see them.
 	Admission *admissionToday
 	Trust     *store.TrustTotals
+	Behaviour *behaviourToday
+}
+
+// behaviourToday is what the groups' profiles do, and what lay outside lately.
+type behaviourToday struct {
+	Totals store.BehaviourTotals
+	Recent recentOutside
 }
 
 // admissionToday is what doors were asked today, and what is to be looked at of how
@@ -102,7 +109,24 @@ func (c *Console) overview(w http.ResponseWriter, r *http.Request, v visit) erro
 		}
 		d.Trust = &t
 	}
+	if d.Behaviour, err = c.readBehaviourToday(r.Context(), v); err != nil {
+		return err
+	}
 	return c.show(w, r, http.StatusOK, overviewBody(c.page(r, v, "overview", "Overview"), d))
+}
+
+// readBehaviourToday returns nil when who looks may not see it.
+func (c *Console) readBehaviourToday(ctx context.Context, v visit) (*behaviourToday, error) {
+	if c.Watch == nil || !v.who.May(access.ReadBehaviour) {
+		return nil, nil
+	}
+	d := &behaviourToday{}
+	var err error
+	if d.Totals, err = c.Watch.Totals(ctx, v.who); err != nil {
+		return nil, err
+	}
+	d.Recent, err = c.recentlyOutside(ctx, v, "")
+	return d, err
 }
 
 func (c *Console) readAdmissionToday(ctx context.Context, v visit, agents []agentView) (*admissionToday, error) {

@@ -39,9 +39,18 @@ type maker func(ctx context.Context) (templ.Component, error)
 // followShow sends the view at an address whenever something of images changed,
 // at most once in a pause, until the browser goes or must come back.
 func (c *Console) followShow(w http.ResponseWriter, r *http.Request, address string, atMost time.Duration, made maker) error {
+	changed := func(ctx context.Context) (<-chan struct{}, error) { return c.Images.Changed(ctx, "") }
+	return c.followChanges(w, r, address, atMost, changed, made)
+}
+
+// changes tell that a view may look otherwise; see images.Service.Changed.
+type changes func(ctx context.Context) (<-chan struct{}, error)
+
+// followChanges is followShow for what changes with other things than images.
+func (c *Console) followChanges(w http.ResponseWriter, r *http.Request, address string, atMost time.Duration, changed changes, made maker) error {
 	ctx, cancel := context.WithTimeout(r.Context(), streamFor)
 	defer cancel()
-	frames, leave, err := c.seat(address, atMost, made)
+	frames, leave, err := c.seat(address, atMost, changed, made)
 	if err != nil {
 		return err
 	}
@@ -61,12 +70,12 @@ func (c *Console) followShow(w http.ResponseWriter, r *http.Request, address str
 
 // seat returns what gets the view's frames, the newest at once where there is
 // one. It is closed when the view can't be made any more. leave ends it.
-func (c *Console) seat(address string, atMost time.Duration, made maker) (frames <-chan frame, leave func(), err error) {
+func (c *Console) seat(address string, atMost time.Duration, changed changes, made maker) (frames <-chan frame, leave func(), err error) {
 	c.shows.mu.Lock()
 	defer c.shows.mu.Unlock()
 	sh := c.shows.all[address]
 	if sh == nil {
-		if sh, err = c.openShow(address, atMost, made); err != nil {
+		if sh, err = c.openShow(address, atMost, changed, made); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -79,9 +88,9 @@ func (c *Console) seat(address string, atMost time.Duration, made maker) (frames
 }
 
 // openShow begins to make a view. The lock is held.
-func (c *Console) openShow(address string, atMost time.Duration, made maker) (*show, error) {
+func (c *Console) openShow(address string, atMost time.Duration, changes changes, made maker) (*show, error) {
 	ctx, stop := context.WithCancel(context.Background())
-	changed, err := c.Images.Changed(ctx, "")
+	changed, err := changes(ctx)
 	if err != nil {
 		stop()
 		return nil, err

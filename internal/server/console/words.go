@@ -196,6 +196,10 @@ func scopeWords(s access.Scope) string {
 		return "ask whether something may be deployed"
 	case access.ManageAdmission:
 		return "say what may be deployed, make exceptions"
+	case access.ReadBehaviour:
+		return "read how groups behave, and what lay outside"
+	case access.ManageBehaviour:
+		return "say what groups are held to, make violations normal"
 	case access.ManageUsers:
 		return "manage users"
 	case access.ManageTokens:

@@ -71,13 +71,15 @@ func (c *Console) listWorkloads(r *http.Request, d *workloadsData, q store.Workl
 // workloadData is the page of one workload.
 type workloadData struct {
 	asset.Workload
-	Host   string            // of its agent
-	Known  *store.Image      // what is known of its image, nil for nothing
-	Trust  *store.TrustImage // what the trust policy says of its image, nil for nothing
-	Traits []trait
-	Tree   tree
-	Recent []event.Event
-	Chart  chart
+	Host  string            // of its agent
+	Known *store.Image      // what is known of its image, nil for nothing
+	Trust *store.TrustImage // what the trust policy says of its image, nil for nothing
+	// Behaviour is what the profile of its group does, nil for nothing.
+	Behaviour *store.BehaviourGroup
+	Traits    []trait
+	Tree      tree
+	Recent    []event.Event
+	Chart     chart
 }
 
 func (c *Console) workload(w http.ResponseWriter, r *http.Request, v visit) error {
@@ -97,6 +99,9 @@ func (c *Console) workload(w http.ResponseWriter, r *http.Request, v visit) erro
 		return err
 	}
 	if d.Trust, err = c.trustOf(ctx, v, one); err != nil {
+		return err
+	}
+	if d.Behaviour, err = c.behaviourOf(ctx, v, one); err != nil {
 		return err
 	}
 	recent, err := c.Store.Events(ctx, store.EventQuery{
@@ -128,6 +133,19 @@ func (c *Console) imageOf(ctx context.Context, v visit, w asset.Workload) (*stor
 		return nil, nil
 	}
 	return &m, err
+}
+
+// behaviourOf returns how a workload's group behaves; nil when nothing is known of it
+// or not for who looks.
+func (c *Console) behaviourOf(ctx context.Context, v visit, w asset.Workload) (*store.BehaviourGroup, error) {
+	if c.Watch == nil || !v.who.May(access.ReadBehaviour) {
+		return nil, nil
+	}
+	g, err := c.Watch.Group(ctx, v.who, w.Group)
+	if fault.Is(err, fault.NotFound) {
+		return nil, nil
+	}
+	return &g.BehaviourGroup, err
 }
 
 // risky returns the traits that ask for attention.

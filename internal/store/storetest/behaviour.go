@@ -133,6 +133,8 @@ func testBehaviourGroups(k *kit) {
 		{"outside", store.BehaviourQuery{Outside: true}, "b"},
 		{"text", store.BehaviourQuery{Text: "b_"}, "b"},
 		{"text that is no pattern", store.BehaviourQuery{Text: "%"}, ""},
+		{"cluster", store.BehaviourQuery{Cluster: "shop", Modes: []profile.Mode{profile.Monitor}}, "a c"},
+		{"no whole cluster", store.BehaviourQuery{Cluster: "sho"}, ""},
 	} {
 		all, err := k.st.BehaviourGroups(k.ctx, c.q)
 		k.ok(err)
