@@ -1196,7 +1196,7 @@ func checkedPart(p page, d editData) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		if len(d.Checked.Change) > 0 && d.Theirs == nil {
+		if out, in := changed(d.Checked.Change); out+in > 0 && d.Theirs == nil {
 			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 96, "<section class=\"panel\" aria-labelledby=\"h-yours\"><details class=\"more\"><summary id=\"h-yours\">")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err

@@ -292,3 +292,18 @@ func reactionGlyph(r event.Reaction) string {
 	}
 	return "eye"
 }
+
+// happened reports that what lay outside was done all the same.
+func happened(v *profile.Violation) bool {
+	return v.Reaction != event.ReactionDenied && v.Reaction != event.ReactionKilled
+}
+
+// wouldWords introduce what making a violation normal changes.
+func wouldWords(would []watch.Change) string {
+	for _, x := range would {
+		if !x.Added {
+			return "This changes in the profile, and nothing else:"
+		}
+	}
+	return "This is added to the profile, and nothing else:"
+}

@@ -20,6 +20,7 @@ const (
 	// entriesBeside is how much of each list is shown beside the others, and
 	// entriesAlone of one that is looked at alone.
 	entriesBeside = 15
+	callsBeside   = 400 // names of system calls, which need no line each
 	entriesAlone  = 1_000
 )
 
@@ -92,7 +93,11 @@ func (c *Console) readProfile(ctx context.Context, v visit, name asset.Group, as
 			continue
 		}
 		d.Found += s.Found
-		s.Entries = found[:min(len(found), most)]
+		shown := most
+		if s.What == "calls" && what == "" {
+			shown = callsBeside
+		}
+		s.Entries = found[:min(len(found), shown)]
 		d.Sections = append(d.Sections, s)
 	}
 	return d, nil

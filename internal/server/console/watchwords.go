@@ -207,7 +207,6 @@ type heldLine struct {
 	Controls []string
 	Says     string
 	Tone     tone
-	Errors   []string
 }
 
 // who names the controls of a line.
@@ -228,12 +227,11 @@ func heldLines(held []behaviour.HeldBy) []heldLine {
 		if l.Says == "" {
 			continue
 		}
-		key := l.Says + "\x00" + strings.Join(l.Errors, "\x00")
-		if i, ok := at[key]; ok {
+		if i, ok := at[l.Says]; ok {
 			out[i].Controls = append(out[i].Controls, l.Controls...)
 			continue
 		}
-		at[key] = len(out)
+		at[l.Says] = len(out)
 		out = append(out, l)
 	}
 	return out
@@ -243,7 +241,7 @@ func heldLines(held []behaviour.HeldBy) []heldLine {
 // reported on 1 host".
 func heldLineOf(held []behaviour.HeldBy, c profile.Control) heldLine {
 	l := heldLine{Controls: []string{controlWords(c)}, Tone: calm}
-	hosts, errors := map[string]int{}, map[string]bool{}
+	hosts := map[string]int{}
 	for i := range held {
 		for _, x := range held[i].Controls {
 			if x.Control != c {
@@ -254,9 +252,6 @@ func heldLineOf(held []behaviour.HeldBy, c profile.Control) heldLine {
 				word += " (" + untrusted.Text(x.Rung) + ")"
 			}
 			hosts[word]++
-			if x.Error != "" {
-				errors[x.Error] = true
-			}
 			if x.Answer == profile.Deny && l.Tone == calm {
 				l.Tone = good
 			}
@@ -267,10 +262,20 @@ func heldLineOf(held []behaviour.HeldBy, c profile.Control) heldLine {
 		words = append(words, word+" on "+plural(hosts[word], "host", "hosts"))
 	}
 	l.Says = strings.Join(words, ", ")
-	if l.Errors = slices.Sorted(maps.Keys(errors)); len(l.Errors) > 0 {
-		l.Tone = warn
-	}
 	return l
+}
+
+// heldErrors say, each once, why controls are held less than the rules say.
+func heldErrors(held []behaviour.HeldBy) []string {
+	all := map[string]bool{}
+	for i := range held {
+		for _, x := range held[i].Controls {
+			if x.Error != "" {
+				all[x.Error] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
 }
 
 // unheld are the hosts on which the newest rules are not in force, and why.
@@ -411,10 +416,10 @@ func entriesWords(of map[string]int) string {
 			if k.Value == "names" {
 				label = k.Label
 			}
-			out = append(out, count(n)+" "+label)
+			out = append(out, label+" "+count(n))
 		}
 	}
-	return strings.Join(out, ", ")
+	return strings.Join(out, " · ")
 }
 
 // limitsSource says where limits come from.
@@ -450,7 +455,7 @@ func hostsWords(d *hostsData) string {
 	if len(d.Held) == 0 {
 		return says
 	}
-	return says + capital(plural(len(d.Held), "host has", "hosts have")) + " told what is held there, " + count(current) + " of them the newest rules."
+	return says + capital(plural(len(d.Held), "host has", "hosts have")) + " told what is held there; " + currentWords(current, len(d.Held))
 }
 
 // profileTally says how much of a profile is shown, and what it is of.
@@ -523,4 +528,15 @@ func afterWords(d *rehearseData) string {
 		return "Change the mode"
 	}
 	return "Protect it"
+}
+
+// currentWords say how many of n hosts hold the newest rules.
+func currentWords(current, n int) string {
+	switch current {
+	case n:
+		return "all hold the newest rules."
+	case 0:
+		return "none holds the newest rules yet."
+	}
+	return count(current) + " of them hold the newest rules."
 }

@@ -158,7 +158,7 @@ func webViolations(now time.Time) []profile.Violation {
 	}
 	return []profile.Violation{
 		of(0, profile.ControlExec, event.KindExec, event.ReactionKilled, "/bin/dash", "/usr/sbin/nginx", "nginx ran /bin/dash, and was killed: the profile allows that only to the engine.",
-			&profile.Profile{Group: Web, Executables: []profile.Executable{{Path: "/bin/dash", Origin: event.OriginImage, Parents: []profile.Pattern{"/usr/sbin/nginx"}}}}),
+			&profile.Profile{Group: Web, Executables: []profile.Executable{{Path: "/bin/dash", Origin: event.OriginImage, Parents: []profile.Pattern{"/usr/sbin/nginx"}, Users: []uint32{101}}}}),
 		of(1, profile.ControlFile, event.KindFileWrite, event.ReactionDenied, "/etc/nginx/nginx.conf", "/usr/sbin/nginx", "nginx opened /etc/nginx/nginx.conf for writing, which was denied: the profile allows the group to change nothing there.",
 			&profile.Profile{Group: Web, Writes: []profile.File{{Path: "/etc/nginx/nginx.conf", Programs: []profile.Pattern{"/usr/sbin/nginx"}}}}),
 		of(2, profile.ControlNetwork, event.KindConnect, event.ReactionAudited, "203.0.113.9 tcp/443", "/usr/sbin/nginx", "nginx connected to 203.0.113.9 at tcp/443: the profile allows connections to shop/api/api at tcp/8080 alone.",
