@@ -49,6 +49,7 @@ struct backing_file {
 
 struct task_struct___guard {
 	unsigned int in_execve : 1;
+	unsigned int personality;
 };
 
 struct mount___guard {
@@ -506,6 +507,23 @@ static __always_inline void path_of(struct file *file, struct path *path)
 	path->dentry = BPF_CORE_READ(file, f_path.dentry);
 }
 
+#define MEMFD SIX('m', 'e', 'm', 'f', 'd', ':')
+
+/* nameless tells of a file that was never in a folder what the kernel calls it: memfd,
+ * or memory that is shared (mm/shmem.c, ipc/shm.c) or of large pages (fs/hugetlbfs);
+ * 0 for any other file. */
+static __always_inline u64 nameless(struct dentry *dentry)
+{
+	u64 name = first_six(BPF_CORE_READ(dentry, d_name.name));
+
+	if (BPF_CORE_READ(dentry, d_parent) != dentry)
+		return 0;
+	if (name == MEMFD || name == SIX('d', 'e', 'v', '/', 'z', 'e') || name == SIX('a', 'n', 'o', 'n', '_', 'h') ||
+	    (name & 0xffffffff) == SIX('S', 'Y', 'S', 'V', 0, 0))
+		return name;
+	return 0;
+}
+
 /* origin_for returns where a file is from, for the container of a case. Where its
  * root is no overlay, whatever is on its file system counts as the image's: who
  * judges asks walk whether it lies below the root. */
@@ -514,8 +532,7 @@ static __always_inline enum origin origin_for(struct slot *s, struct dentry *den
 	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
 	struct super_block *sb = BPF_CORE_READ(dentry, d_sb);
 
-	if (BPF_CORE_READ(dentry, d_parent) == dentry &&
-	    first_six(BPF_CORE_READ(dentry, d_name.name)) == SIX('m', 'e', 'm', 'f', 'd', ':'))
+	if (nameless(dentry))
 		return ORIGIN_MEMORY;
 	if ((u64)sb != s->root)
 		return ORIGIN_MOUNT;

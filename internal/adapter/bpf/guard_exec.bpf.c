@@ -34,6 +34,7 @@ const struct hold *unused_hold __attribute__((unused));
 const struct held_id *unused_held_id __attribute__((unused));
 const struct guard_setting *unused_guard_setting __attribute__((unused));
 
+#define PROT_READ 1
 #define PROT_WRITE 2
 #define PROT_EXEC 4
 #define MAP_ANONYMOUS 0x20
@@ -71,7 +72,8 @@ __attribute__((noinline)) int judge_path(u32 which, u64 file, u32 deed)
 		from = ORIGIN_MOUNT; /* the image lies on the same file system */
 	if (from == ORIGIN_MEMORY) {
 		meta = get_meta(s->group);
-		if (meta && meta->META_FLAGS & META_MEMFD)
+		/* Shared memory is a compiler's as any other is. */
+		if (meta && meta->META_FLAGS & (nameless(path.dentry) == MEMFD ? META_MEMFD : META_CODE_HEAP))
 			return ANSWER_OFF;
 	} else if (n >= 0 && may_run(which, s->group, from, deed)) {
 		return ANSWER_OFF;
@@ -204,6 +206,14 @@ int BPF_PROG(signal_exec_plain, struct task_struct *task, int old_pid, struct li
 /* Numbers of the calls as call_slot has them, set by the loader. */
 const volatile u32 calls_mapping[2] = { ~0u, ~0u };
 const volatile u32 calls_protecting[4] = { ~0u, ~0u, ~0u, ~0u };
+const volatile u32 calls_attaching[2] = { ~0u, ~0u };
+
+/* is_call tells a call from what is none any more: after the return from a signal's
+ * handler arm64 has ~0 as its number, which is also that of a call that there isn't. */
+static __always_inline bool is_call(u32 slot)
+{
+	return slot < COMPAT_CALLS + MAX_CALLS;
+}
 
 static __always_inline bool is_mapping(u32 slot)
 {
@@ -216,15 +226,46 @@ static __always_inline bool is_protecting(u32 slot)
 	       slot == calls_protecting[2] || slot == calls_protecting[3];
 }
 
-/* What a call made code: killed before the call returns. */
-static __always_inline int signal_area(u32 protection, u64 file, bool changed)
+/* is_attaching tells shmat, which makes shared memory of System V code when it is
+ * told so. The same by ipc, of 32-bit programs, is not looked at. */
+static __always_inline bool is_attaching(u32 slot)
+{
+	return slot == calls_attaching[0] || slot == calls_attaching[1];
+}
+
+#define SHM_RDONLY 010000
+#define SHM_EXEC 0100000
+#define READ_IMPLIES_EXEC 0x0400000 /* include/uapi/linux/personality.h */
+
+/* What a call that maps asked for, and what it got: a personality can add to it. */
+struct asked {
+	u32 protection;
+	u32 becomes;
+};
+
+static __always_inline void look_at_call(struct pt_regs *regs, u32 slot, struct asked *asked)
+{
+	struct task_struct___guard *task = (void *)bpf_get_current_task();
+	u32 flags = call_arg(regs, 2);
+
+	asked->protection = flags & 7;
+	if (is_attaching(slot))
+		asked->protection = PROT_READ | (flags & SHM_RDONLY ? 0 : PROT_WRITE) | (flags & SHM_EXEC ? PROT_EXEC : 0);
+	asked->becomes = asked->protection;
+	if (asked->protection & PROT_READ && BPF_CORE_READ(task, personality) & READ_IMPLIES_EXEC)
+		asked->becomes |= PROT_EXEC;
+}
+
+/* What a call made code: killed before the call returns. As with the security
+ * hooks, memory counts when the call itself asked for code. */
+static __always_inline int signal_area(struct asked *asked, u64 file, bool changed)
 {
 	int answer = ANSWER_OFF;
 
 	if (file)
-		answer = judge_file(file, DEED_MAP, protection, REACTION_KILLED);
-	if (answer != ANSWER_DENY && (changed || protection & PROT_WRITE))
-		answer = judge_heap(protection, REACTION_KILLED);
+		answer = judge_file(file, DEED_MAP, asked->becomes, REACTION_KILLED);
+	if (answer != ANSWER_DENY && asked->protection & PROT_EXEC && (changed || asked->protection & PROT_WRITE))
+		answer = judge_heap(asked->protection, REACTION_KILLED);
 	if (answer == ANSWER_DENY)
 		bpf_send_signal(SIGKILL);
 	return 0;
@@ -233,49 +274,53 @@ static __always_inline int signal_area(u32 protection, u64 file, bool changed)
 SEC("tp_btf/sys_exit")
 int BPF_PROG(signal_call, struct pt_regs *regs, long ret)
 {
-	u32 slot = call_slot(regs), protection;
 	struct area area = { .changed = 1 };
+	u32 slot = call_slot(regs);
+	struct asked asked;
 	long busy;
 
-	if (!is_mapping(slot) && !is_protecting(slot))
+	if (!is_call(slot) || (!is_mapping(slot) && !is_protecting(slot) && !is_attaching(slot)))
 		return 0;
-	protection = call_arg(regs, 2) & 7;
-	if (!(protection & PROT_EXEC) || has_failed(ret))
+	look_at_call(regs, slot, &asked);
+	if (!(asked.becomes & PROT_EXEC) || has_failed(ret))
 		return 0;
 	/* What lies there, and not the file that the number of a call stands for by now:
 	 * another thread can have changed that. When another thread changes the address
 	 * space at this moment there is no other way; what then has no file any more
 	 * counts as changed. */
-	if (is_mapping(slot)) {
-		busy = bpf_find_vma(bpf_get_current_task_btf(), ret, look_at_area, &area, 0);
-		area.changed = 0;
-		if (busy && !(call_arg(regs, 3) & MAP_ANONYMOUS)) {
-			area.file = (u64)file_of(call_arg(regs, 4));
-			area.changed = !area.file;
-		}
-	} else {
+	if (is_protecting(slot)) {
 		bpf_find_vma(bpf_get_current_task_btf(), call_arg(regs, 0), look_at_area, &area, 0);
+		return signal_area(&asked, area.file, area.changed);
 	}
-	return signal_area(protection, area.file, area.changed);
+	busy = bpf_find_vma(bpf_get_current_task_btf(), ret, look_at_area, &area, 0);
+	area.changed = 0;
+	if (busy && is_attaching(slot))
+		area.changed = 1;
+	if (busy && is_mapping(slot) && !(call_arg(regs, 3) & MAP_ANONYMOUS)) {
+		area.file = (u64)file_of(call_arg(regs, 4));
+		area.changed = !area.file;
+	}
+	return signal_area(&asked, area.file, area.changed);
 }
 
 /* The file is the one that the number stands for by then. */
 SEC("tp_btf/sys_exit")
 int BPF_PROG(signal_call_plain, struct pt_regs *regs, long ret)
 {
-	u32 slot = call_slot(regs), protection;
+	u32 slot = call_slot(regs);
 	struct file *file = NULL;
+	struct asked asked;
 
-	if (!is_mapping(slot) && !is_protecting(slot))
+	if (!is_call(slot) || (!is_mapping(slot) && !is_protecting(slot) && !is_attaching(slot)))
 		return 0;
-	protection = call_arg(regs, 2) & 7;
-	if (!(protection & PROT_EXEC) || has_failed(ret))
+	look_at_call(regs, slot, &asked);
+	if (!(asked.becomes & PROT_EXEC) || has_failed(ret))
 		return 0;
-	if (is_protecting(slot))
-		return signal_area(protection, 0, true);
+	if (!is_mapping(slot))
+		return signal_area(&asked, 0, true);
 	if (!(call_arg(regs, 3) & MAP_ANONYMOUS))
 		file = file_of(call_arg(regs, 4));
-	return signal_area(protection, (u64)file, false);
+	return signal_area(&asked, (u64)file, false);
 }
 
 /* -- By the security hooks -------------------------------------------------- */

@@ -62,7 +62,7 @@ func execTable() tableKind {
 	return tableKind{
 		control: profile.ControlExec, what: "what runs", folder: "exec", spec: loadGuardExec, rungs: execRungs, decode: decodeExecDenial,
 		tell: func(spec *ebpf.CollectionSpec, _ tableRung) error {
-			for variable, names := range map[string][]string{"calls_mapping": {"mmap", "mmap2"}, "calls_protecting": {"mprotect", "pkey_mprotect"}} {
+			for variable, names := range map[string][]string{"calls_mapping": {"mmap", "mmap2"}, "calls_protecting": {"mprotect", "pkey_mprotect"}, "calls_attaching": {"shmat"}} {
 				if err := setSlots(spec, variable, names); err != nil {
 					return err
 				}

@@ -399,6 +399,7 @@ const (
 	guardExecProgSignalCallPlain   = "signal_call_plain"
 	guardExecProgSignalExec        = "signal_exec"
 	guardExecProgSignalExecPlain   = "signal_exec_plain"
+	guardExecVarCallsAttaching     = "calls_attaching"
 	guardExecVarCallsMapping       = "calls_mapping"
 	guardExecVarCallsProtecting    = "calls_protecting"
 	guardExecVarHashKey            = "hash_key"
@@ -507,6 +508,7 @@ type guardExecMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type guardExecVariableSpecs struct {
+	CallsAttaching     *ebpf.VariableSpec `ebpf:"calls_attaching"`
 	CallsMapping       *ebpf.VariableSpec `ebpf:"calls_mapping"`
 	CallsProtecting    *ebpf.VariableSpec `ebpf:"calls_protecting"`
 	HashKey            *ebpf.VariableSpec `ebpf:"hash_key"`
@@ -597,6 +599,7 @@ func (m *guardExecMaps) Close() error {
 //
 // It can be passed to loadGuardExecObjects or ebpf.CollectionSpec.LoadAndAssign.
 type guardExecVariables struct {
+	CallsAttaching     *ebpf.Variable `ebpf:"calls_attaching"`
 	CallsMapping       *ebpf.Variable `ebpf:"calls_mapping"`
 	CallsProtecting    *ebpf.Variable `ebpf:"calls_protecting"`
 	HashKey            *ebpf.Variable `ebpf:"hash_key"`

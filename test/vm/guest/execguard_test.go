@@ -213,6 +213,9 @@ func TestNothingNewRuns(t *testing.T) {
 		{name: "mapped", steps: []string{"copy=" + own + ",/tmp/x", "map=/tmp/x", "exit=5"}},
 		{name: "mapped and then code", steps: []string{"copy=" + own + ",/tmp/x", "mapthen=/tmp/x", "exit=5"}},
 		{name: "memory that can be written and run", steps: []string{"wx", "exit=5"}},
+		{name: "mapped by a personality", steps: []string{"copy=" + own + ",/tmp/x", "implied=/tmp/x", "exit=5"}},
+		{name: "shared memory of System V", steps: []string{"attach", "exit=5"}},
+		{name: "shared memory that can be written and run", steps: []string{"shared", "exit=5"}},
 		{name: "memory written and then run", steps: []string{"written", "exit=5"}},
 		{name: "by the dynamic loader", steps: []string{"copy=" + otherShell + ",/tmp/x", "exec=" + loader + ",/tmp/x,-c,exit 5"}, shell: true},
 		{name: "another program by the dynamic loader", steps: []string{"exec=" + loader + "," + otherShell + ",-c,exit 5"}, shell: true},
@@ -285,7 +288,7 @@ func TestOrdinaryWorkGoesOn(t *testing.T) {
 	heap := ours()
 	heap.CodeHeap, heap.Memfd = true, true
 	h.set(execRules(heap))
-	for name, steps := range map[string][]string{"compiled code": {"wx", "written", "exit=5"}, "programs in memory": {"memfd=x,exit,5"}} {
+	for name, steps := range map[string][]string{"compiled code": {"wx", "written", "shared", "attach", "exit=5"}, "programs in memory": {"memfd=x,exit,5"}} {
 		t.Run(name+" of the profile", func(t *testing.T) {
 			if got := h.new(t, roots).run(t, append([]string{"steps"}, steps...)...); got != ran {
 				t.Errorf("ended with %d, want %d", got, ran)

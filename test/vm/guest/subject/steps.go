@@ -145,6 +145,28 @@ func become(verb string, args []string) error {
 			return err
 		}
 		return unix.Munmap(b)
+	case "shared": // memory that can be written and run
+		_, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
+		return err
+	case "attach": // shared memory of System V, as code
+		const create, execute = 0o1700, 0o100000
+		id, err := unix.SysvShmGet(unix.IPC_PRIVATE, os.Getpagesize(), create)
+		if err != nil {
+			return err
+		}
+		_, err = unix.SysvShmAttach(id, 0, execute)
+		return err
+	case "implied": // a file mapped to be read, which a personality makes code
+		const readImpliesExec = 0x0400000
+		if _, _, number := syscall.RawSyscall(unix.SYS_PERSONALITY, readImpliesExec, 0, 0); number != 0 {
+			return number
+		}
+		f, err := os.Open(file)
+		if err != nil {
+			return err
+		}
+		_, err = unix.Mmap(int(f.Fd()), 0, 1, unix.PROT_READ, unix.MAP_PRIVATE)
+		return err
 	case "written": // memory, and then made code
 		b, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 		if err != nil {
