@@ -204,7 +204,7 @@ func TestNothingNewRuns(t *testing.T) {
 		{name: "by its number", steps: []string{"copy=" + own + ",/tmp/x", "fdexec=/tmp/x,exit,5"}},
 		{name: "by its number alone", steps: []string{"copy=" + own + ",/tmp/x", "execveat=/tmp/x,exit,5"}},
 		{name: "without a name any more", steps: []string{"copy=" + own + ",/tmp/x", "unlinkexec=/tmp/x,exit,5"}},
-		{name: "a script", steps: []string{"put=/tmp/x,#!" + own + " script,exit=5", "exec=/tmp/x"}},
+		{name: "a script", steps: []string{"put=/tmp/x,#!" + own + " script,exit=5", "exec=/tmp/x"}, lsm: true},
 		{name: "below another root", steps: []string{"copy=" + own + ",/tmp/x" + own, "chroot=/tmp/x", "exec=" + own + ",exit,5"}},
 		{name: "a program below another root", steps: []string{"mkdir=/tmp/x/bin", "link=" + otherProgram + ",/tmp/x" + own, "chroot=/tmp/x", "exec=" + own + ",exit,5"}},
 		{name: "a file system as another root", steps: []string{"tmpfs=/tmp/x", "copy=" + own + ",/tmp/x" + own, "chroot=/tmp/x", "exec=" + own + ",exit,5"}},

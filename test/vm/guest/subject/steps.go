@@ -209,7 +209,11 @@ func spawn(args []string) (int, error) {
 		return 0, err
 	}
 	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		return 0, syscall.Kill(os.Getpid(), status.Signal()) // it shall look as if it was us
+		// It shall look as if it was us, and who is killed may go on for a moment.
+		if err := syscall.Kill(os.Getpid(), status.Signal()); err != nil {
+			return 0, err
+		}
+		select {}
 	}
 	return state.ExitCode(), nil
 }
