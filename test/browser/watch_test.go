@@ -13,6 +13,7 @@ import (
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/server/behaviour"
 	"github.com/castellan-security/castellan/internal/server/console/consoletest"
 )
 
@@ -125,8 +126,8 @@ func (h *house) makesNormal(t *testing.T, b *tab) {
 func (h *house) editsTheProfile(t *testing.T, b *tab) {
 	b.open(watchAddress("profile/edit", learned))
 	was := eval[string](b, policyText+`.value`)
-	if !strings.Contains(was, "\nexecutables:") || strings.Contains(was, "\n  #") {
-		t.Errorf("the editor has no programs, or what they rest on:\n%.400s", was)
+	if !strings.Contains(was, "\nwrites:") || strings.Contains(was, "\n  #") {
+		t.Errorf("the editor has no files that are written, or what they rest on:\n%.400s", was)
 	}
 	b.paste(was + "\nwrites:\n  - path: relative\n")
 	b.wait(`document.querySelector("#checked [data-wrong]") && document.querySelector(".line-numbers .wrong")`)
@@ -138,24 +139,24 @@ func (h *house) editsTheProfile(t *testing.T, b *tab) {
 		}
 		picture(b, fmt.Sprintf("watch-problem-%d", width))
 	}
-	b.paste(strings.Replace(was, "\nexecutables:", "\nnames:\n  - name: mine.example.com\n    comment: mine\n\nexecutables:", 1))
-	b.wait(`document.querySelector("#checked").dataset.say === "It can be used." || document.querySelector("#checked [data-wrong]")`)
+	b.paste(was + "\ncapabilities:\n  - name: CHOWN\n    comment: mine alone\n")
+	b.wait(`document.querySelector("#checked").dataset.say === "It can be used." && !document.querySelector("#checked [data-wrong]")`)
 	b.fill(`[name=comment]`, "mine")
 	newest := eval[int64](b, `Number(document.querySelector("[name=after]").value)`)
 	other := access.Identity{Actor: "user:mira", Role: access.Administrator, Scopes: access.Administrator.Scopes()}
-	if _, err := h.Behaviour().Import(t.Context(), other, learned, was, "theirs "+consoletest.HostileName, newest); err != nil {
+	if _, err := h.Behaviour().Import(t.Context(), other, learned, behaviour.Edit{Text: was, Comment: "theirs " + consoletest.HostileName, After: newest}); err != nil {
 		t.Fatal(err)
 	}
 	b.expect("status of 409")
 	b.click(`[value=save]`)
-	b.wait(`document.querySelector("#h-theirs")?.innerText.includes("user:mira was quicker") && ` + policyText + `.value.includes("mine.example.com")`)
+	b.wait(`document.querySelector("#h-theirs")?.innerText.includes("user:mira was quicker") && ` + policyText + `.value.includes("mine alone")`)
 	b.ready()
 	b.lets(t, "two who meet on a profile")
 	picture(b, "watch-meeting-1280")
 	b.click(`[value=save]`)
 	b.wait(`location.search.includes("done=profile-set") && document.querySelector("[role=status]").innerText.includes("It is the profile now")`)
 	b.ready()
-	b.wait(shows("mine.example.com"))
+	b.wait(shows("CHOWN") + ` && ` + shows("mine alone"))
 }
 
 // amendsTheProfile permits something besides, looks for it, and removes it again.

@@ -27,9 +27,13 @@ const amendWords = 3
 
 // Amend changes single entries of a group's profile, whatever is learned meanwhile. It
 // is Conflict if that would change nothing, or leave a group that is held to its
-// profile with an empty one. It needs access.ManageBehaviour.
+// profile with an empty one, and Denied where profiles must be signed. It needs
+// access.ManageBehaviour.
 func (s *Service) Amend(ctx context.Context, who access.Identity, name asset.Group, a Amendment) (store.BehaviourGroup, error) {
 	return s.change(ctx, who, name, a.Comment, func(ctx context.Context, k *keeper, g *group) error {
+		if err := s.unsigned("a change of single entries"); err != nil {
+			return err
+		}
 		had, err := k.current(ctx, g)
 		if err != nil {
 			return err

@@ -162,6 +162,9 @@ func (c *Console) savePolicy(w http.ResponseWriter, r *http.Request, v visit, d 
 		return nil
 	}
 	said, ok := refused(err)
+	if !ok && fault.Is(err, fault.Denied) { // such as for want of a signature: what was typed is kept
+		said, ok = sentence(err), true
+	}
 	if !ok {
 		return err
 	}

@@ -73,7 +73,7 @@ func status(err error) int {
 
 // newHouse returns a console that shows shop, with a clock that stands still,
 // or goes when now is zero.
-func newHouse(shop consoletest.Shop, now time.Time) (*house, error) {
+func newHouse(shop consoletest.Shop, now time.Time, with ...func(*console.Deps)) (*house, error) {
 	clock := func() time.Time { return now }
 	if now.IsZero() {
 		clock = time.Now
@@ -95,11 +95,15 @@ func newHouse(shop consoletest.Shop, now time.Time) (*house, error) {
 	var deciding *gate.Service
 	deciding, h.gate = newGate(h.trust, h.now)
 	var err error
-	h.Console, err = console.New(console.Deps{
+	d := console.Deps{
 		Store: h.store, Account: h.accounts, Tables: h.tables, Feed: h.feed, Conditions: h.wrong,
 		Images: h.images, Registries: newRegistries(h.accounts, h.now), Enrolment: fakeEnrolment{h.accounts}, Notify: h.notify, Trust: trusting, Admission: deciding, Fingerprint: "sha256:0f3c",
 		Status: status, Version: "0.1.0-test", Clock: clock,
-	})
+	}
+	for _, set := range with {
+		set(&d)
+	}
+	h.Console, err = console.New(d)
 	return h, err
 }
 

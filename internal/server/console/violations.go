@@ -240,12 +240,9 @@ func (c *Console) permitViolation(w http.ResponseWriter, r *http.Request, v visi
 		redirect(w, r, violationHref(id)+"?done=permitted")
 		return nil
 	}
-	said, ok := refused(err)
-	if !ok && !fault.Is(err, fault.Unsupported) {
-		return err
-	}
+	said, ok := refusedHere(err)
 	if !ok {
-		said = sentence(err)
+		return err
 	}
 	d, again := c.readViolation(r.Context(), v, id)
 	if again != nil {

@@ -70,7 +70,7 @@ func (c *Console) profileBook(g asset.Group) *book {
 			return c.explainProfile(who, text)
 		},
 		set: func(ctx context.Context, who access.Identity, text, comment string, after int64) error {
-			_, err := c.Watch.Import(ctx, who, g, text, comment, after)
+			_, err := c.Watch.Import(ctx, who, g, behaviour.Edit{Text: text, Comment: comment, After: after})
 			return err
 		},
 		try: func(ctx context.Context, v visit, text string, form url.Values) (trialResult, error) {

@@ -58,7 +58,7 @@ type WatchHistory interface {
 
 // WatchChanges changes profiles.
 type WatchChanges interface {
-	Import(ctx context.Context, who access.Identity, name asset.Group, text, comment string, after int64) (store.BehaviourGroup, error)
+	Import(ctx context.Context, who access.Identity, name asset.Group, e behaviour.Edit) (store.BehaviourGroup, error)
 	Amend(ctx context.Context, who access.Identity, name asset.Group, a behaviour.Amendment) (store.BehaviourGroup, error)
 	Start(ctx context.Context, who access.Identity, name asset.Group, starting string) (store.BehaviourGroup, error)
 }

@@ -108,7 +108,7 @@ func (c *Console) changeGroup(do groupChange) view {
 			redirect(w, r, ofGroupHref("/watch/group", name, "done", done))
 			return nil
 		}
-		said, ok := refused(err)
+		said, ok := refusedHere(err)
 		if !ok {
 			return err
 		}

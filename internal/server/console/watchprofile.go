@@ -244,7 +244,7 @@ func (c *Console) amended(w http.ResponseWriter, r *http.Request, v visit, name 
 		redirect(w, r, ofGroupHref("/watch/profile", name, "done", done))
 		return nil
 	}
-	said, ok := refused(err)
+	said, ok := refusedHere(err)
 	if !ok {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/profile"
 	"github.com/castellan-security/castellan/internal/server/behaviour"
 	"github.com/castellan-security/castellan/internal/store"
@@ -539,4 +540,16 @@ func currentWords(current, n int) string {
 		return "none holds the newest rules yet."
 	}
 	return count(current) + " of them hold the newest rules."
+}
+
+// refusedHere is refused for forms about groups, which may also be refused because
+// profiles must be signed, or because no profile can say it.
+func refusedHere(err error) (string, bool) {
+	if said, ok := refused(err); ok {
+		return said, true
+	}
+	if fault.Is(err, fault.Denied) || fault.Is(err, fault.Unsupported) {
+		return sentence(err), true
+	}
+	return "", false
 }
