@@ -28,21 +28,21 @@ const (
 const compatCalls uint32 = 512
 
 // switchboard hands the ends of system calls to the sensors that want them. It
-// sits at sys_exit only while one of them does: every call of every process
-// pays for it.
+// sits at sys_exit only while one of them does, or first calls are noted: every call
+// of every process pays for it.
 type switchboard struct {
+	cgroups  *ebpf.Map // what sensors know of cgroups
 	programs *ebpf.Collection
 	at       link.Link
 	handlers map[uint32]bool
+	notes    bool // first calls are noted: then it stays without a handler too
 }
 
 // handle makes p the handler of the named calls; those that this architecture
 // does not have are left out.
 func (s *switchboard) handle(p *ebpf.Program, names []string) error {
-	if s.programs == nil {
-		if err := s.open(); err != nil {
-			return err
-		}
+	if err := s.open(); err != nil {
+		return err
 	}
 	for _, n := range slots(names) {
 		if err := s.programs.Maps[callsMap].Put(n, p); err != nil {
@@ -80,20 +80,43 @@ func (s *switchboard) forget(names []string) error {
 		}
 		delete(s.handlers, n)
 	}
-	if len(s.handlers) > 0 {
+	if len(s.handlers) > 0 || s.notes {
 		return s.mark()
 	}
 	return s.close()
 }
 
+// note has first calls noted, or no more.
+func (s *switchboard) note(notes bool) error {
+	if notes {
+		err := s.open()
+		s.notes = err == nil
+		return err
+	}
+	s.notes = false
+	if len(s.handlers) > 0 {
+		return nil
+	}
+	return s.close()
+}
+
+// open loads and attaches the program, if it is not there.
 func (s *switchboard) open() error {
+	if s.programs != nil {
+		return nil
+	}
 	spec, err := loadSyscall()
 	if err != nil {
 		return err
 	}
-	c, err := ebpf.NewCollection(spec)
+	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{cgroupsMap: s.cgroups}})
 	if err != nil {
 		return fmt.Errorf("load the switchboard of system calls: %w", err)
+	}
+	err = c.Maps["unmet"].Put(uint32(0), c.Programs["on_unmet"])
+	if err != nil {
+		c.Close()
+		return fmt.Errorf("prepare the switchboard of system calls: %w", err)
 	}
 	at, err := link.AttachTracing(link.TracingOptions{Program: c.Programs["on_sys_exit"]})
 	if err != nil {

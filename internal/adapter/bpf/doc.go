@@ -19,7 +19,7 @@
 //   - kernel.bpf.h: the kernel's structs, with the fields that are read and no
 //     others; CO-RE moves each access to where the running kernel has the field
 //
-// Beside the sensors, firstcall.bpf.c notes which system calls a container makes,
+// Beside the sensors, firstcall.bpf.h notes which system calls a container makes,
 // for those that Sensors.Learn names.
 //
 // What holds containers to their rules is no sensor: guard.go is the face of

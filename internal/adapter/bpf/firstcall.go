@@ -9,22 +9,22 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/fault"
 )
 
-//go:generate go tool bpf2go -cc clang -strip llvm-strip -target amd64,arm64 firstcall firstcall.bpf.c -- -O2 -Wall -Werror -mcpu=v2
-
 // MaxLearners bounds the containers whose system calls are noted at once: as many
-// as a large host runs. MAX_LEARNERS of firstcall.bpf.c.
+// as a large host runs. MAX_LEARNERS of firstcall.bpf.h.
 const MaxLearners = 256
 
-// callsBytes is the size of struct made of firstcall.bpf.c: a byte for each
+// callsBytes is the size of struct made of firstcall.bpf.h: a byte for each
 // number, those of 32-bit programs behind the others.
 const callsBytes = 2 * compatCalls
+
+// epochVariable counts changes of the learners, for the kernel's side.
+const epochVariable = "epoch"
 
 // learner is a container whose system calls are noted.
 type learner struct {
@@ -34,8 +34,7 @@ type learner struct {
 
 // firstCalls notes which system calls containers make. Sensors.mu guards it.
 type firstCalls struct {
-	programs *ebpf.Collection // nil while nobody learns
-	at       link.Link
+	calls    *switchboard // which has the programs; nil while nobody learns
 	uses     capabilityUses
 	epoch    uint32
 	learners map[string]*learner // by container id
@@ -67,7 +66,7 @@ func (s *Sensors) Learn(containers []string) error {
 	case s.on == nil:
 		return fault.New(fault.Unavailable, "note system calls: no sensor runs")
 	}
-	if err := s.first.open(s.on.maps[cgroupsMap], s.log); err != nil {
+	if err := s.first.open(&s.on.calls, s.log); err != nil {
 		return errors.Join(err, s.first.close())
 	}
 	if err := s.first.set(containers); err != nil {
@@ -76,66 +75,64 @@ func (s *Sensors) Learn(containers []string) error {
 	return nil
 }
 
-func (f *firstCalls) open(cgroups *ebpf.Map, log *slog.Logger) error {
-	if f.programs != nil {
+func (f *firstCalls) open(calls *switchboard, log *slog.Logger) error {
+	if f.calls != nil {
 		return nil
 	}
-	spec, err := loadFirstcall()
-	if err != nil {
-		return fmt.Errorf("read the program that notes system calls: %w", err)
+	if err := calls.note(true); err != nil {
+		return err
 	}
-	if !hasFunction(castFunction) {
-		leaveCastOut(spec)
-	}
-	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{cgroupsMap: cgroups}})
-	if err != nil {
-		return fmt.Errorf("load the program that notes system calls: %w", err)
-	}
-	f.programs, f.learners, f.free = c, map[string]*learner{}, nil
+	f.calls, f.learners, f.free = calls, map[string]*learner{}, nil
 	for place := range int32(MaxLearners) {
 		f.free = append(f.free, place)
 	}
-	if f.at, err = link.AttachTracing(link.TracingOptions{Program: c.Programs["on_sys_enter"]}); err != nil {
-		return fmt.Errorf("attach the program that notes system calls: %w", err)
-	}
-	if err := f.uses.open(cgroups, c.Maps["learners"]); err != nil {
+	if err := f.uses.open(calls.cgroups, calls.programs.Maps["learners"]); err != nil {
 		log.Warn("which capabilities containers use is not learned", "error", err)
+	}
+	return nil
+}
+
+// drop forgets all containers but these.
+func (f *firstCalls) drop(but []string) error {
+	for id, l := range f.learners {
+		if slices.Contains(but, id) {
+			continue
+		}
+		err := f.calls.programs.Maps["learners"].Delete(keyOfContainer(id))
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("note no more system calls of %s: %w", asset.ShortID(id), err)
+		}
+		delete(f.learners, id)
+		f.free = append(f.free, l.place)
 	}
 	return nil
 }
 
 // set makes these the containers that are learned from.
 func (f *firstCalls) set(containers []string) error {
-	learners := f.programs.Maps["learners"]
-	for id, l := range f.learners {
-		if slices.Contains(containers, id) {
-			continue
-		}
-		if err := learners.Delete(keyOfContainer(id)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("note no more system calls of %s: %w", asset.ShortID(id), err)
-		}
-		delete(f.learners, id)
-		f.free = append(f.free, l.place)
+	if err := f.drop(containers); err != nil {
+		return err
 	}
+	maps := f.calls.programs.Maps
 	for _, id := range containers {
 		if f.learners[id] != nil {
 			continue
 		}
 		l := &learner{place: f.free[len(f.free)-1]}
-		if err := f.programs.Maps["made"].Put(uint32(l.place), make([]byte, callsBytes)); err != nil {
+		if err := maps["made"].Put(uint32(l.place), make([]byte, callsBytes)); err != nil {
 			return fmt.Errorf("clear the system calls of %s: %w", asset.ShortID(id), err)
 		}
 		if err := f.uses.begin(l.place); err != nil {
 			return err
 		}
-		if err := learners.Put(keyOfContainer(id), l.place); err != nil {
+		if err := maps["learners"].Put(keyOfContainer(id), l.place); err != nil {
 			return fmt.Errorf("note system calls of %s: %w", asset.ShortID(id), err)
 		}
 		f.free = f.free[:len(f.free)-1]
 		f.learners[id] = l
 	}
-	f.epoch++
-	if err := f.programs.Variables["epoch"].Set(f.epoch); err != nil {
+	f.epoch = max(f.epoch+1, 1) // 0 says that nobody is learned from
+	if err := f.calls.programs.Variables[epochVariable].Set(f.epoch); err != nil {
 		return fmt.Errorf("note system calls: %w", err)
 	}
 	return f.uses.settle(f.epoch)
@@ -144,7 +141,7 @@ func (f *firstCalls) set(containers []string) error {
 // tell hands over which calls, and uses of capabilities, are new, container by
 // container in order.
 func (f *firstCalls) tell(now time.Time, hand func(event.Event)) error {
-	if f.programs == nil {
+	if f.calls == nil {
 		return nil
 	}
 	ids := make([]string, 0, len(f.learners))
@@ -155,7 +152,7 @@ func (f *firstCalls) tell(now time.Time, hand func(event.Event)) error {
 	for _, id := range ids {
 		l := f.learners[id]
 		var calls [callsBytes]byte
-		if err := f.programs.Maps["made"].Lookup(uint32(l.place), &calls); err != nil {
+		if err := f.calls.programs.Maps["made"].Lookup(uint32(l.place), &calls); err != nil {
 			return fmt.Errorf("read the system calls of %s: %w", asset.ShortID(id), err)
 		}
 		var names []string
@@ -183,16 +180,23 @@ func (f *firstCalls) tell(now time.Time, hand func(event.Event)) error {
 	return nil
 }
 
+// close notes nothing any more.
 func (f *firstCalls) close() error {
-	err := f.uses.close()
-	if f.at != nil {
-		err = errors.Join(err, f.at.Close())
+	if f.calls == nil {
+		return nil
 	}
-	if f.programs != nil {
-		f.programs.Close()
+	calls := f.calls
+	err := errors.Join(f.uses.close(), f.empty())
+	f.calls, f.learners, f.free = nil, nil, nil
+	return errors.Join(err, calls.note(false))
+}
+
+// empty leaves nobody to learn from.
+func (f *firstCalls) empty() error {
+	if err := f.calls.programs.Variables[epochVariable].Set(uint32(0)); err != nil {
+		return fmt.Errorf("note no more system calls: %w", err)
 	}
-	f.at, f.programs, f.learners, f.free = nil, nil, nil, nil
-	return err
+	return f.drop(nil)
 }
 
 // nameOfCall returns the name of what struct made has at n; empty for a number

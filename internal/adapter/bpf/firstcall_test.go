@@ -24,8 +24,8 @@ func TestFirstCalls(t *testing.T) {
 		put(t, cgroup(t, v2, "castellan-test-calls-"+one[:8]+"/docker/"+one), h.pid())
 		h.finish()
 	}
-	w.wait("exit_group", func(e event.Event) bool {
-		return e.Kind == event.KindCalls && e.WorkloadID == id && slices.Contains(e.Calls.Names, "exit_group")
+	w.wait("memfd_create", func(e event.Event) bool {
+		return e.Kind == event.KindCalls && e.WorkloadID == id && slices.Contains(e.Calls.Names, "memfd_create")
 	})
 	w.stop() // tells the rest
 	told, _ := w.seen(func(e event.Event) bool { return e.Kind == event.KindCalls })

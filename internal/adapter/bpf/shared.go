@@ -51,6 +51,7 @@ func openShared(spec *ebpf.CollectionSpec, ringBytes uint32) (*shared, error) {
 		}
 		s.maps[name] = made
 	}
+	s.calls.cgroups = s.maps[cgroupsMap]
 	reader, err := ringbuf.NewReader(s.maps[eventsMap])
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("map the ring buffer: %w", err), s.close())

@@ -7,6 +7,7 @@
  * sys_exit (include/trace/events/syscalls.h) exists since 2.6.31 with these
  * arguments; a jump to a slot without a program goes on behind it.
  */
+#include "firstcall.bpf.h"
 #include "syscall.bpf.h"
 #include <bpf/bpf_tracing.h>
 
@@ -26,10 +27,33 @@ u8 handled[MAX_CALLS];
 
 enum { HANDLED_NATIVE = 1, HANDLED_COMPAT = 2 };
 
+/* One place, for on_unmet. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u32);
+} unmet SEC(".maps");
+
+/* on_unmet finds out what the cgroups of a task are, and notes its call. */
+SEC("tp_btf/sys_exit")
+int BPF_PROG(on_unmet, struct pt_regs *regs, long ret)
+{
+	u64 number = call_number(regs);
+
+	barrier_var(number);
+	if (number >= MAX_CALLS)
+		return 0;
+	find_container((void *)bpf_get_current_task());
+	note_call(number, ret);
+	return 0;
+}
+
 SEC("tp_btf/sys_exit")
 int BPF_PROG(on_sys_exit, struct pt_regs *regs, long ret)
 {
 	u64 number = call_number(regs);
+	bool stranger = false;
 	u8 halves;
 
 	/* Kept as 64 bits: a verifier of 6.1 loses the check of a half that is
@@ -37,9 +61,15 @@ int BPF_PROG(on_sys_exit, struct pt_regs *regs, long ret)
 	barrier_var(number);
 	if (number >= MAX_CALLS)
 		return 0;
+	if (epoch)
+		stranger = note_call(number, ret);
 	halves = handled[number];
-	if (!halves)
+	if (!halves) {
+		/* A handler looks at the cgroups itself. */
+		if (stranger)
+			bpf_tail_call(ctx, &unmet, 0);
 		return 0;
+	}
 	if (is_compat()) {
 		if (!(halves & HANDLED_COMPAT))
 			return 0;

@@ -8,16 +8,52 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
+	"structs"
 
 	"github.com/cilium/ebpf"
 )
+
+type syscallCgroupKey struct {
+	_         structs.HostLayout
+	Id        uint64
+	Hierarchy uint32
+	Reserved  uint32
+}
+
+type syscallContainer struct {
+	_        structs.HostLayout
+	Cgroup   syscallCgroupKey
+	Known    uint32
+	Reserved uint32
+	Id       [32]uint8
+}
+
+type syscallLast struct {
+	_       structs.HostLayout
+	Cgroups uint64
+	Mm      uint64
+	Epoch   uint32
+	Place   int32
+}
+
+type syscallMade struct {
+	_     structs.HostLayout
+	Calls [1024]uint8
+}
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	syscallMapCalls      = "calls"
+	syscallMapCgroups    = "cgroups"
+	syscallMapLasts      = "lasts"
+	syscallMapLearners   = "learners"
+	syscallMapMade       = "made"
+	syscallMapUnmet      = "unmet"
 	syscallProgOnSysExit = "on_sys_exit"
+	syscallProgOnUnmet   = "on_unmet"
+	syscallVarEpoch      = "epoch"
 	syscallVarHandled    = "handled"
 )
 
@@ -64,19 +100,26 @@ type syscallSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type syscallProgramSpecs struct {
 	OnSysExit *ebpf.ProgramSpec `ebpf:"on_sys_exit"`
+	OnUnmet   *ebpf.ProgramSpec `ebpf:"on_unmet"`
 }
 
 // syscallMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type syscallMapSpecs struct {
-	Calls *ebpf.MapSpec `ebpf:"calls"`
+	Calls    *ebpf.MapSpec `ebpf:"calls"`
+	Cgroups  *ebpf.MapSpec `ebpf:"cgroups"`
+	Lasts    *ebpf.MapSpec `ebpf:"lasts"`
+	Learners *ebpf.MapSpec `ebpf:"learners"`
+	Made     *ebpf.MapSpec `ebpf:"made"`
+	Unmet    *ebpf.MapSpec `ebpf:"unmet"`
 }
 
 // syscallVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type syscallVariableSpecs struct {
+	Epoch   *ebpf.VariableSpec `ebpf:"epoch"`
 	Handled *ebpf.VariableSpec `ebpf:"handled"`
 }
 
@@ -100,12 +143,22 @@ func (o *syscallObjects) Close() error {
 //
 // It can be passed to loadSyscallObjects or ebpf.CollectionSpec.LoadAndAssign.
 type syscallMaps struct {
-	Calls *ebpf.Map `ebpf:"calls"`
+	Calls    *ebpf.Map `ebpf:"calls"`
+	Cgroups  *ebpf.Map `ebpf:"cgroups"`
+	Lasts    *ebpf.Map `ebpf:"lasts"`
+	Learners *ebpf.Map `ebpf:"learners"`
+	Made     *ebpf.Map `ebpf:"made"`
+	Unmet    *ebpf.Map `ebpf:"unmet"`
 }
 
 func (m *syscallMaps) Close() error {
 	return _SyscallClose(
 		m.Calls,
+		m.Cgroups,
+		m.Lasts,
+		m.Learners,
+		m.Made,
+		m.Unmet,
 	)
 }
 
@@ -113,6 +166,7 @@ func (m *syscallMaps) Close() error {
 //
 // It can be passed to loadSyscallObjects or ebpf.CollectionSpec.LoadAndAssign.
 type syscallVariables struct {
+	Epoch   *ebpf.Variable `ebpf:"epoch"`
 	Handled *ebpf.Variable `ebpf:"handled"`
 }
 
@@ -121,11 +175,13 @@ type syscallVariables struct {
 // It can be passed to loadSyscallObjects or ebpf.CollectionSpec.LoadAndAssign.
 type syscallPrograms struct {
 	OnSysExit *ebpf.Program `ebpf:"on_sys_exit"`
+	OnUnmet   *ebpf.Program `ebpf:"on_unmet"`
 }
 
 func (p *syscallPrograms) Close() error {
 	return _SyscallClose(
 		p.OnSysExit,
+		p.OnUnmet,
 	)
 }
 

@@ -18,7 +18,7 @@ func TestSensorFirstCalls(t *testing.T) {
 	c.run(t, "read", shadow)
 	w.await(t, "openat among the first calls", func(e event.Event) bool {
 		return e.Kind == event.KindCalls && e.WorkloadID == c.id &&
-			slices.Contains(e.Calls.Names, "openat") && slices.Contains(e.Calls.Names, "exit_group")
+			slices.Contains(e.Calls.Names, "openat") && slices.Contains(e.Calls.Names, "execve")
 	})
 }
 
