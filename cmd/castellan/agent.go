@@ -107,6 +107,7 @@ func (g *globals) watch(ctx context.Context, o agentOptions, log *slog.Logger) e
 	var wg sync.WaitGroup
 	wg.Go(func() { joined.Keep(keeping, client, log) })
 	wg.Go(func() { door.run(keeping) })
+	wg.Go(func() { staySmall(keeping, log) })
 	err = agent.New(g.agentConfig(joined.AgentID(), o), parts, log).Run(ctx)
 	stop()
 	wg.Wait()
@@ -151,6 +152,29 @@ func calmCollector(decides bool) {
 	}
 	debug.SetGCPercent(percent)
 	debug.SetMemoryLimit(limit)
+}
+
+// Times after which what is mapped of the program itself is let go again: when the
+// start is over, and then when much may have been used once.
+const (
+	smallFirst = 20 * time.Second
+	smallEvery = 10 * time.Minute
+)
+
+// staySmall lets go of parts of the program that are not in use, until ctx ends:
+// half of what an agent has resident would be code of its start.
+func staySmall(ctx context.Context, log *slog.Logger) {
+	for wait := smallFirst; ; wait = smallEvery {
+		if err := kernel.LetGoOfProgram(); err != nil {
+			log.Debug("parts of the program that are not in use stay mapped", "error", err)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
 }
 
 // readToken takes a token from a file, or from the environment variable of that
