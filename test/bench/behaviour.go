@@ -24,15 +24,14 @@ const behaviourRounds = 7
 
 // behaved is a container with a learned profile, and what watches it.
 type behaved struct {
-	o        options
-	image    *image
-	box      *contained
-	engine   *standIn
-	sink     *sink
-	address  string // of nginx
-	port     int    // that storms connect to
-	rules    link.BriefRules
-	programs map[uint32]bool // BPF programs and maps of the host, before any agent
+	o       options
+	image   *image
+	box     *contained
+	engine  *standIn
+	sink    *sink
+	address string // of nginx
+	port    int    // that storms connect to
+	rules   link.BriefRules
 }
 
 // benchBehaviour measures an agent that learns a container's behaviour, and one
@@ -64,9 +63,6 @@ func benchBehaviour(ctx context.Context, o options) (rows []row, err error) {
 }
 
 func (b *behaved) open() (err error) {
-	if b.programs, err = bpfObjects(); err != nil {
-		return err
-	}
 	if b.image, err = openImage(b.o); err != nil {
 		return err
 	}

@@ -5,92 +5,155 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
 
-// bpfObjects are the ids of programs, and of maps with the highest bit set, that the
-// kernel has now.
-func bpfObjects() (map[uint32]bool, error) {
-	all := map[uint32]bool{}
-	err := eachProgram(func(id ebpf.ProgramID, _ *ebpf.Program) error { all[uint32(id)] = true; return nil })
-	return all, errors.Join(err, eachMap(func(id ebpf.MapID, _ *ebpf.Map) error { all[uint32(id)|isMap] = true; return nil }))
+// bpfObjects are the programs and maps of an agent: what it has open, and what it has
+// pinned. Others on this host may have theirs.
+type bpfObjects struct {
+	programs map[ebpf.ProgramID]bool
+	maps     map[ebpf.MapID]bool
 }
 
-const isMap = 1 << 31
-
-func eachProgram(do func(ebpf.ProgramID, *ebpf.Program) error) error {
-	var id ebpf.ProgramID
-	for {
-		next, err := ebpf.ProgramGetNextID(id)
-		if errors.Is(err, unix.ENOENT) {
-			return nil
+func (w *watcher) objects() (bpfObjects, error) {
+	o := bpfObjects{map[ebpf.ProgramID]bool{}, map[ebpf.MapID]bool{}}
+	dir := fmt.Sprintf("/proc/%d/fdinfo", w.cmd.Process.Pid)
+	open, err := os.ReadDir(dir)
+	if err != nil {
+		return o, err
+	}
+	for _, f := range open {
+		b, err := os.ReadFile(filepath.Join(dir, f.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it was closed meanwhile
 		}
 		if err != nil {
-			return fmt.Errorf("list BPF programs: %w", err)
+			return o, err
 		}
-		id = next
+		o.opened(string(b))
+	}
+	err = filepath.WalkDir(w.pins, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		return o.pinned(path)
+	})
+	return o, err
+}
+
+// opened adds what a descriptor is of, by what the kernel says of it.
+func (o bpfObjects) opened(info string) {
+	for line := range strings.Lines(info) {
+		name, value, _ := strings.Cut(line, ":")
+		id, err := strconv.ParseUint(strings.TrimSpace(value), 10, 32)
+		switch {
+		case err != nil || id == 0:
+		case name == "prog_id":
+			o.programs[ebpf.ProgramID(id)] = true
+		case name == "map_id":
+			o.maps[ebpf.MapID(id)] = true
+		}
+	}
+}
+
+// pinned adds what is pinned at a path: a link's program, or a map with those in it.
+func (o bpfObjects) pinned(path string) error {
+	if l, err := link.LoadPinnedLink(path, nil); err == nil {
+		info, err := l.Info()
+		if err == nil {
+			o.programs[info.Program] = true
+		}
+		return errors.Join(err, l.Close())
+	}
+	m, err := ebpf.LoadPinnedMap(path, nil)
+	if err != nil {
+		return nil // a program: its link is there too
+	}
+	info, err := m.Info()
+	if err != nil {
+		return errors.Join(err, m.Close())
+	}
+	if id, ok := info.ID(); ok {
+		o.maps[id] = true
+	}
+	if m.Type() == ebpf.ArrayOfMaps {
+		var key uint32
+		var inner ebpf.MapID
+		all := m.Iterate()
+		for all.Next(&key, &inner) {
+			o.maps[inner] = true
+		}
+		err = all.Err()
+	}
+	return errors.Join(err, m.Close())
+}
+
+// ran is how long each of the programs has run so far, on all processors, by their
+// names. What one jumps to counts as its own time.
+func (o bpfObjects) ran() (map[string]time.Duration, error) {
+	all := map[string]time.Duration{}
+	for id := range o.programs {
 		p, err := ebpf.NewProgramFromID(id)
 		if errors.Is(err, unix.ENOENT) {
-			continue // it was unloaded meanwhile
+			continue // it is gone
 		}
 		if err != nil {
-			return fmt.Errorf("open BPF program %d: %w", id, err)
-		}
-		if err := errors.Join(do(id, p), p.Close()); err != nil {
-			return err
-		}
-	}
-}
-
-func eachMap(do func(ebpf.MapID, *ebpf.Map) error) error {
-	var id ebpf.MapID
-	for {
-		next, err := ebpf.MapGetNextID(id)
-		if errors.Is(err, unix.ENOENT) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("list BPF maps: %w", err)
-		}
-		id = next
-		m, err := ebpf.NewMapFromID(id)
-		if errors.Is(err, unix.ENOENT) {
-			continue // it was removed meanwhile
-		}
-		if err != nil {
-			return fmt.Errorf("open BPF map %d: %w", id, err)
-		}
-		if err := errors.Join(do(id, m), m.Close()); err != nil {
-			return err
-		}
-	}
-}
-
-// ran is how long the agent's BPF programs have run so far, on all processors, by
-// their names. What one jumps to counts as its own time.
-func (b *behaved) ran() (map[string]time.Duration, error) {
-	all := map[string]time.Duration{}
-	return all, eachProgram(func(id ebpf.ProgramID, p *ebpf.Program) error {
-		if b.programs[uint32(id)] {
-			return nil
+			return nil, fmt.Errorf("open BPF program %d: %w", id, err)
 		}
 		s, err := p.Stats()
-		if err != nil {
-			return fmt.Errorf("read how long BPF program %d ran: %w", id, err)
-		}
-		info, err := p.Info()
-		if err != nil {
-			return fmt.Errorf("read the name of BPF program %d: %w", id, err)
+		info, infoErr := p.Info()
+		if err = errors.Join(err, infoErr, p.Close()); err != nil {
+			return nil, fmt.Errorf("read how long BPF program %d ran: %w", id, err)
 		}
 		all[info.Name] += s.Runtime
-		return nil
-	})
+	}
+	return all, nil
+}
+
+// memory is what the programs and maps take of the kernel's memory, in bytes.
+func (o bpfObjects) memory() (ofPrograms, ofMaps uint64, err error) {
+	for id := range o.programs {
+		p, err := ebpf.NewProgramFromID(id)
+		if errors.Is(err, unix.ENOENT) {
+			continue
+		}
+		if err != nil {
+			return 0, 0, fmt.Errorf("open BPF program %d: %w", id, err)
+		}
+		info, err := p.Info()
+		if err = errors.Join(err, p.Close()); err != nil {
+			return 0, 0, err
+		}
+		n, _ := info.Memlock()
+		ofPrograms += n
+	}
+	for id := range o.maps {
+		m, err := ebpf.NewMapFromID(id)
+		if errors.Is(err, unix.ENOENT) {
+			continue
+		}
+		if err != nil {
+			return 0, 0, fmt.Errorf("open BPF map %d: %w", id, err)
+		}
+		info, err := m.Info()
+		if err = errors.Join(err, m.Close()); err != nil {
+			return 0, 0, err
+		}
+		n, _ := info.Memlock()
+		ofMaps += n
+	}
+	return ofPrograms, ofMaps, nil
 }
 
 // mostly names the programs that ran longest between two readings, and returns the
@@ -110,37 +173,13 @@ func mostly(before, after map[string]time.Duration, done float64) (each float64,
 	return each, strings.Join(parts, ", ")
 }
 
-// bpfMemory is what the agent's BPF programs and maps take of the kernel's memory.
-func (b *behaved) bpfMemory() (ofPrograms, ofMaps uint64, err error) {
-	err = eachProgram(func(id ebpf.ProgramID, p *ebpf.Program) error {
-		info, err := p.Info()
-		if err == nil && !b.programs[uint32(id)] {
-			n, _ := info.Memlock()
-			ofPrograms += n
-		}
-		return err
-	})
-	if err != nil {
-		return 0, 0, err
-	}
-	err = eachMap(func(id ebpf.MapID, m *ebpf.Map) error {
-		info, err := m.Info()
-		if err == nil && !b.programs[uint32(id)|isMap] {
-			n, _ := info.Memlock()
-			ofMaps += n
-		}
-		return err
-	})
-	return ofPrograms, ofMaps, err
-}
-
 // known measures what it costs the kernel to decide on what the profile has and the
 // agent knows: the run time of all programs, whatever they ran for.
 func (b *behaved) known(ctx context.Context) (rows []row, err error) {
 	o := b.o
 	b.o.span = max(o.span/3, time.Second)
 	defer func() { b.o = o }()
-	err = b.under(ctx, true, func(*watcher) error {
+	err = b.under(ctx, true, func(w *watcher) error {
 		if _, err := b.all(ctx); err != nil { // from now on all is known
 			return err
 		}
@@ -149,11 +188,15 @@ func (b *behaved) known(ctx context.Context) (rows []row, err error) {
 			return fmt.Errorf("have the kernel time BPF programs: %w", err)
 		}
 		defer stats.Close()
+		objects, err := w.objects()
+		if err != nil {
+			return err
+		}
 		for n, d := range deeds {
 			if d.job.what == "" {
 				continue
 			}
-			more, err := b.decided(ctx, n)
+			more, err := b.decided(ctx, objects, n)
 			rows = append(rows, more...)
 			if err != nil {
 				return err
@@ -165,14 +208,14 @@ func (b *behaved) known(ctx context.Context) (rows []row, err error) {
 }
 
 // decided does one deed and measures what the kernel's side took of it.
-func (b *behaved) decided(ctx context.Context, n int) ([]row, error) {
+func (b *behaved) decided(ctx context.Context, objects bpfObjects, n int) ([]row, error) {
 	if err := rest(ctx, settling); err != nil { // what came before is told
 		return nil, err
 	}
 	b.sink.keeping(true)
 	defer b.sink.keeping(false)
 	b.sink.take()
-	before, err := b.ran()
+	before, err := objects.ran()
 	if err != nil {
 		return nil, err
 	}
@@ -180,7 +223,7 @@ func (b *behaved) decided(ctx context.Context, n int) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	after, err := b.ran()
+	after, err := objects.ran()
 	if err != nil {
 		return nil, err
 	}

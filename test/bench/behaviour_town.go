@@ -203,7 +203,11 @@ func (b *behaved) weigh(ctx context.Context) (rows []row, err error) {
 	if err != nil {
 		return nil, err
 	}
-	programs, maps, err := b.bpfMemory()
+	objects, err := w.objects()
+	if err != nil {
+		return nil, err
+	}
+	programs, maps, err := objects.memory()
 	if err != nil {
 		return nil, err
 	}

@@ -38,18 +38,26 @@ type timed struct {
 type callTimes struct{ plain, filtered timed }
 
 // benchCalls times single system calls inside a container's cgroup, with the
-// agent off and on.
+// agent off, on, and on while it is learned which calls the container makes.
 func benchCalls(ctx context.Context, o options) (rows []row, err error) {
-	_, cgroup, remove, err := container()
+	id, cgroup, remove, err := container()
 	if err != nil {
 		return nil, err
 	}
 	defer remove()
+	engine, err := openStandIn(o)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, engine.close()) }()
+	engine.runs(&contained{id: id, name: "calls", group: "calls", pid: os.Getpid()})
+	learning := o
+	learning.engine = engine.socket
 	p, err := openSink(o)
 	if err != nil {
 		return nil, err
 	}
-	var off, on callTimes
+	var off, on, learned callTimes
 	measured := func(into *callTimes) func() (float64, error) {
 		return func() (_ float64, err error) {
 			*into, err = timeCalls(ctx, o, cgroup)
@@ -59,8 +67,9 @@ func benchCalls(ctx context.Context, o options) (rows []row, err error) {
 	kinds := []struct {
 		what string
 		of   func(callTimes) float64
-		more []float64
 		off  []float64
+		// What it takes more with the agent, and while it is learned too.
+		more, learned []float64
 	}{
 		{what: "a call that nobody watches", of: func(t callTimes) float64 { return t.plain.call }},
 		{what: "an open for reading and its close", of: func(t callTimes) float64 { return t.plain.open }},
@@ -72,16 +81,21 @@ func benchCalls(ctx context.Context, o options) (rows []row, err error) {
 		if _, err = measured(&off)(); err == nil {
 			_, _, _, err = watched(ctx, o, p, measured(&on))
 		}
+		if err == nil {
+			_, _, _, err = watched(ctx, learning, p, measured(&learned))
+		}
 		if err != nil {
 			return nil, errors.Join(err, p.close())
 		}
 		for i, k := range kinds {
 			kinds[i].off = append(k.off, k.of(off))
 			kinds[i].more = append(k.more, k.of(on)-k.of(off))
+			kinds[i].learned = append(k.learned, k.of(learned)-k.of(off))
 		}
 	}
 	for _, k := range kinds {
-		rows = append(rows, row{k.what + ": more with the agent", fmt.Sprintf("%.0f ns of %.0f ns", median(k.more), median(k.off)), ""})
+		rows = append(rows, row{k.what + ": more with the agent", fmt.Sprintf("%.0f ns of %.0f ns", median(k.more), median(k.off)), ""},
+			row{"  more while it is learned", fmt.Sprintf("%.0f ns", median(k.learned)), ""})
 	}
 	return rows, p.close()
 }
