@@ -156,25 +156,45 @@ func (o bpfObjects) memory() (ofPrograms, ofMaps uint64, err error) {
 	return ofPrograms, ofMaps, nil
 }
 
-// mostly names the programs that ran longest between two readings, and returns the
-// time of all.
-func mostly(before, after map[string]time.Duration, done float64) (each float64, names string) {
-	const shown = 5
-	took := map[string]float64{}
-	for name, t := range after {
-		took[name] = float64((t - before[name]).Nanoseconds()) / done
-		each += took[name]
+// taken is how long programs ran, in nanoseconds a second, by their names.
+type taken map[string]float64
+
+// takes measures how long programs run while something is done.
+func (o bpfObjects) takes(do func() error) (taken, time.Duration, error) {
+	before, err := o.ran()
+	if err != nil {
+		return nil, 0, err
 	}
-	order := slices.SortedFunc(maps.Keys(took), func(a, b string) int { return cmp.Compare(took[b], took[a]) })
+	begin := time.Now()
+	if err := do(); err != nil {
+		return nil, 0, err
+	}
+	took := time.Since(begin)
+	after, err := o.ran()
+	all := taken{}
+	for name, t := range after {
+		all[name] = float64((t - before[name]).Nanoseconds()) / took.Seconds()
+	}
+	return all, took, err
+}
+
+// mostly returns the time of all programs together, and names those that ran longest.
+func (t taken) mostly() (all float64, names string) {
+	const shown = 5
+	for _, ns := range t {
+		all += ns
+	}
+	order := slices.SortedFunc(maps.Keys(t), func(a, b string) int { return cmp.Compare(t[b], t[a]) })
 	var parts []string
 	for _, name := range order[:min(shown, len(order))] {
-		parts = append(parts, fmt.Sprintf("%s %.0f", name, took[name]))
+		parts = append(parts, fmt.Sprintf("%s %.0f", name, t[name]))
 	}
-	return each, strings.Join(parts, ", ")
+	return all, strings.Join(parts, ", ")
 }
 
 // known measures what it costs the kernel to decide on what the profile has and the
-// agent knows: the run time of all programs, whatever they ran for.
+// agent knows: the run time of all programs. What they run for besides, for every call
+// of the host, is measured before and after, and taken off.
 func (b *behaved) known(ctx context.Context) (rows []row, err error) {
 	o := b.o
 	b.o.span = max(o.span/3, time.Second)
@@ -209,29 +229,28 @@ func (b *behaved) known(ctx context.Context) (rows []row, err error) {
 
 // decided does one deed and measures what the kernel's side took of it.
 func (b *behaved) decided(ctx context.Context, objects bpfObjects, n int) ([]row, error) {
-	if err := rest(ctx, settling); err != nil { // what came before is told
+	idle := func() error { return rest(ctx, settling) }
+	before, _, err := objects.takes(idle) // meanwhile what came before is told
+	if err != nil {
 		return nil, err
 	}
 	b.sink.keeping(true)
 	defer b.sink.keeping(false)
 	b.sink.take()
-	before, err := objects.ran()
+	var d did
+	took, span, err := objects.takes(func() (err error) { d, err = b.do(ctx, n); return err })
 	if err != nil {
 		return nil, err
 	}
-	d, err := b.do(ctx, n)
-	if err != nil {
-		return nil, err
-	}
-	after, err := objects.ran()
+	after, _, err := objects.takes(idle)
 	if err != nil {
 		return nil, err
 	}
 	done := d.perSecond * b.o.span.Seconds()
-	each, names := mostly(before, after, done)
-	if err := rest(ctx, settling); err != nil {
-		return nil, err
+	for name := range took {
+		took[name] = max(0, (took[name]-(before[name]+after[name])/2)*span.Seconds()/done)
 	}
+	each, names := took.mostly()
 	told := 0
 	for _, e := range b.sink.take() {
 		if e.WorkloadID == b.box.id {

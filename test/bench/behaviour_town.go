@@ -27,7 +27,7 @@ const (
 	townGroups     = 10
 	townProtected  = 5
 	townPatterns   = 300 // further files in each profile, as a larger service has them
-	townSpans      = 15  // how many spans it lives before it is measured
+	townSpans      = 12  // how many spans it lives before it is measured
 )
 
 // townMain is a service: every 50 ms it does something that services do, until it
