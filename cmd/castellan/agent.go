@@ -89,6 +89,7 @@ func (g *globals) watch(ctx context.Context, o agentOptions, log *slog.Logger) e
 	if err != nil {
 		return err
 	}
+	becomeSmall(log) // or what the start needed counts beside what loading programs of the kernel needs
 	parts, err := g.openParts(ctx, o, log)
 	if err != nil {
 		return errors.Join(err, door.close())
@@ -165,15 +166,18 @@ const (
 // half of what an agent has resident would be code of its start.
 func staySmall(ctx context.Context, log *slog.Logger) {
 	for wait := smallFirst; ; wait = smallEvery {
-		if err := kernel.LetGoOfProgram(); err != nil {
-			log.Debug("parts of the program that are not in use stay mapped", "error", err)
-			return
-		}
+		becomeSmall(log)
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(wait):
 		}
+	}
+}
+
+func becomeSmall(log *slog.Logger) {
+	if err := kernel.LetGoOfProgram(); err != nil {
+		log.Debug("parts of the program that are not in use stay mapped", "error", err)
 	}
 }
 
