@@ -166,12 +166,13 @@ func ours() profile.ExecRules {
 	return x
 }
 
-// stopped says how what was held ended: refused with EPERM, or killed.
+// stopped says how what was held ended: refused with EPERM, or killed, itself or as a
+// child.
 func stopped(code int) bool {
 	if refusing() {
 		return code == int(unix.EPERM)
 	}
-	return code == -1
+	return code == -1 || code == 128+int(unix.SIGKILL)
 }
 
 // attempt is something done in a container, as steps of the subject.

@@ -209,11 +209,8 @@ func spawn(args []string) (int, error) {
 		return 0, err
 	}
 	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		// It shall look as if it was us, and who is killed may go on for a moment.
-		if err := syscall.Kill(os.Getpid(), status.Signal()); err != nil {
-			return 0, err
-		}
-		select {}
+		// As a shell does: the first process of a namespace can't kill itself.
+		return 128 + int(status.Signal()), nil
 	}
 	return state.ExitCode(), nil
 }
