@@ -9,8 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// written is a difference as diff writes it.
-func written(all []diffLine) string {
+// linesOf is a difference as diff writes it.
+func linesOf(all []diffLine) string {
 	var b strings.Builder
 	for _, l := range all {
 		if l.Mark == skipped {
@@ -38,7 +38,7 @@ func TestDiffLines(t *testing.T) {
 		{"nothing alike", "a b", "x y z", "-a -b +x +y +z"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if d := cmp.Diff(c.want, written(diffLines(lined(c.from), lined(c.to)))); d != "" {
+			if d := cmp.Diff(c.want, linesOf(diffLines(lined(c.from), lined(c.to)))); d != "" {
 				t.Error(d)
 			}
 		})
@@ -90,11 +90,11 @@ func TestDiffLinesHasBothTexts(t *testing.T) {
 
 func TestFolded(t *testing.T) {
 	from := strings.Repeat("l\n", 20)
-	got := written(folded(diffLines(from, from[:20]+"new\n"+from[20:])))
+	got := linesOf(folded(diffLines(from, from[:20]+"new\n"+from[20:])))
 	if want := "…7 =l =l =l +new =l =l =l …7"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	if got := written(folded(diffLines(from, from))); got != "…20" {
+	if got := linesOf(folded(diffLines(from, from))); got != "…20" {
 		t.Errorf("nothing changed: got %s", got)
 	}
 }
