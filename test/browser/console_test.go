@@ -51,7 +51,12 @@ func TestConsole(t *testing.T) {
 	t.Run("policy seen by a viewer", func(t *testing.T) { h.seesThePolicy(t, h.tab(t, browser, chromedp.WithNewBrowserContext())) })
 	t.Run("admission decided", func(t *testing.T) { h.decidesOnAdmission(t, h.tab(t, browser)) })
 	t.Run("admission policies meet", func(t *testing.T) { h.meetsOnAdmission(t, h.tab(t, browser), h.tab(t, h.another(t))) })
-	t.Run("behaviour", func(t *testing.T) { h.watches(t, h.tab(t, h.another(t))) })
+	t.Run("behaviour", func(t *testing.T) {
+		browser := h.another(t) // each part has the time of a tab
+		for _, walk := range []func(*testing.T, *tab){h.watches, h.makesNormal, h.editsTheProfile, h.amendsTheProfile, h.rehearses} {
+			walk(t, h.tab(t, browser))
+		}
+	})
 	browser = h.another(t)
 	t.Run("invitation", func(t *testing.T) { h.invites(t, h.tab(t, browser)) })
 	t.Run("live events", func(t *testing.T) { h.liveEvents(t, h.tab(t, browser)) })

@@ -80,11 +80,10 @@ func (h *house) watches(t *testing.T, b *tab) {
 	b.click(`form[action="/watch/group/mode"] button.primary`)
 	b.wait(`location.search.includes("done=group-monitor") && document.querySelector("[role=status]").innerText.includes("is monitored")`)
 	b.ready()
+}
 
-	h.makesNormal(t, b)
-	h.editsTheProfile(t, b)
-	h.amendsTheProfile(t, b)
-
+// rehearses a group, and looks at what that rests on.
+func (h *house) rehearses(t *testing.T, b *tab) {
 	b.open(watchAddress("rehearse", learned))
 	b.click(`.rehearse-form button`)
 	b.wait(`document.querySelector("#h-found") && ` + shows("would have been blocked"))
@@ -161,6 +160,7 @@ func (h *house) editsTheProfile(t *testing.T, b *tab) {
 
 // amendsTheProfile permits something besides, looks for it, and removes it again.
 func (h *house) amendsTheProfile(t *testing.T, b *tab) {
+	b.open(watchAddress("profile", learned))
 	b.expect("status of 422")
 	b.run(`{const s = document.querySelector("form[action='/watch/profile/add'] [name=what]"); s.value = "writes"}`)
 	b.fill(`[name=value]`, "no/slash")
