@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/castellan-security/castellan/internal/access"
+	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/server/query"
 	"github.com/castellan-security/castellan/internal/store"
 )
@@ -36,6 +37,27 @@ func (c *Console) admission(w http.ResponseWriter, r *http.Request, v visit) err
 		return err
 	}
 	return c.show(w, r, status, admissionBody(c.page(r, v, "admission", "Admission"), d))
+}
+
+// admissionLive sends the list anew when a verdict came, or another policy.
+func (c *Console) admissionLive(w http.ResponseWriter, r *http.Request, v visit) error {
+	d, status, err := c.readAdmission(r.Context(), v, r.URL.Query())
+	if err != nil {
+		return err
+	}
+	if status != http.StatusOK {
+		return fault.New(fault.Invalid, "%s", d.Problem)
+	}
+	changes := func(ctx context.Context) (<-chan struct{}, error) { return c.Admission.News(ctx, v.who) }
+	return c.followChanges(w, r, changes, tabPause, func(s *stream) error {
+		v := v
+		v.now = c.Clock()
+		d, _, err := c.readAdmission(r.Context(), v, r.URL.Query())
+		if err != nil {
+			return err
+		}
+		return s.sendNews(r.Context(), "part", admissionPart(c.page(r, v, "admission", ""), d))
+	})
 }
 
 // readAdmission reads what the address asks for. A filter that makes no sense is
@@ -80,8 +102,14 @@ func (c *Console) readAdmission(ctx context.Context, v visit, asked url.Values) 
 	return d, http.StatusOK, nil
 }
 
-// follows reports that the list shows what comes in.
-func (d admissionData) follows() bool { return d.Pages.First == "" && d.Problem == "" }
+// live is where the list is followed; "" behind its first page, and where the filter
+// makes no sense.
+func (d admissionData) live() string {
+	if d.Pages.First != "" || d.Problem != "" {
+		return ""
+	}
+	return d.Filter.at("/admission/live")
+}
 
 // counted is how many verdicts the totals count.
 func (d admissionData) counted() (n int64) {

@@ -14,15 +14,45 @@ import (
 
 func TestAdmissionListsWhatWasAskedFor(t *testing.T) {
 	h := shopHouse(t)
-	body := h.shows(t, access.Viewer, "/admission",
+	h.shows(t, access.Viewer, "/admission",
 		"denied, last 30 days", "Version 2 of the policy decides, which user:admin set", "it has only told for long enough",
 		"a rule that only reports would deny", "by the door ECS deployment", "and 2 other reasons", "Nothing is against it.", "ip-10-0-3-17",
 		"Which rules had something against it", "not-signed", "would deny", "excepted")
-	if !strings.Contains(body, "refreshed every 10 s") {
-		t.Error("the first page is not refreshed")
+	whole := h.get(t, access.Viewer, "/admission").Body.String()
+	if !strings.Contains(whole, `data-live-part="/admission/live"`) {
+		t.Error("the first page is not followed")
 	}
-	if whole := h.get(t, access.Viewer, "/admission").Body.String(); strings.Contains(whole, "<img src=x") || !strings.Contains(whole, `href="/admission/verdicts/6"`) {
+	if strings.Contains(whole, "<img src=x") || !strings.Contains(whole, `href="/admission/verdicts/6"`) {
 		t.Error("a verdict is not led to, or somebody's text is markup")
+	}
+}
+
+// TestAdmissionIsFollowed: what was asked for, the policies and exceptions are sent
+// anew when something of them changed.
+func TestAdmissionIsFollowed(t *testing.T) {
+	h := shopHouse(t)
+	for path, wants := range map[string]string{
+		"/admission/live?outcome=deny": "Version 2 of the policy", "/admission/policy/live": "Version 2, set by",
+		"/admission/exceptions/live": "In force", "/trust/policy/live": "set by",
+	} {
+		t.Run(path, func(t *testing.T) {
+			stream := h.follow(t, path, "")
+			if m := next(t, stream); m.name != "part" || !strings.Contains(m.data, wants) {
+				t.Errorf("got %s: %.300s", m.name, m.data)
+			}
+			if path != "/admission/policy/live" {
+				return
+			}
+			if w := h.post(t, access.Administrator, admitEdit, typed("save", refuses, "it has only told for long enough", "2")); w.Code >= http.StatusBadRequest {
+				t.Fatalf("the policy is not changed: %d", w.Code)
+			}
+			if m := next(t, stream); m.name != "part" || !strings.Contains(m.data, "Version 3, set by") {
+				t.Errorf("got %s: %.300s", m.name, m.data)
+			}
+		})
+	}
+	if w := h.get(t, access.Viewer, "/admission/live?since=never"); w.Code != http.StatusUnprocessableEntity {
+		t.Errorf("a filter that makes no sense is answered with %d", w.Code)
 	}
 }
 
@@ -61,8 +91,8 @@ func TestAdmissionHasPages(t *testing.T) {
 	_, rest, _ := strings.Cut(first, `href="/admission?door=service&amp;before=`)
 	before, _, _ := strings.Cut(rest, `"`)
 	second := h.get(t, access.Viewer, "/admission?door=service&before="+before).Body.String()
-	if before == "" || strings.Count(second, `<tr id="v`) != 0 && strings.Contains(second, `id="v`+before+`"`) || strings.Contains(second, "data-refresh") || !strings.Contains(second, ">First page<") {
-		t.Errorf("behind verdict %q: the second page shows it again, is refreshed, or leads nowhere", before)
+	if before == "" || strings.Count(second, `<tr id="v`) != 0 && strings.Contains(second, `id="v`+before+`"`) || strings.Contains(second, "data-live-part") || !strings.Contains(second, ">First page<") {
+		t.Errorf("behind verdict %q: the second page shows it again, is followed, or leads nowhere", before)
 	}
 }
 

@@ -32,6 +32,7 @@ func (c *Console) admissionBook() *book {
 		tabs: admissionTabs(), hint: "`mode: audit` only tells what it would refuse, `enforce` refuses it. What a rule needs and nobody knows is never a pass.",
 		tryHint:  "Replay decides anew on what was asked for, by this text, with what was known then. It changes nothing.",
 		tryTitle: "What it would have changed", tryField: replaySpan(replayDays), tryName: "Replay", blank: noAdmissionPolicy, aside: schemaPanel(rules, err),
+		changes: c.Admission.News,
 		read: func(ctx context.Context, who access.Identity, version int64) (edition, error) {
 			p, err := c.Admission.Policy(ctx, who, version)
 			return edition(p), err

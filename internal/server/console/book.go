@@ -38,6 +38,8 @@ type book struct {
 	// blank says how to come to one, to somebody who may write it or may not.
 	blank func(manages bool) templ.Component
 
+	// changes tells that there may be another version.
+	changes func(ctx context.Context, who access.Identity) (<-chan struct{}, error)
 	// read returns a version, the newest with 0; NotFound if there is none.
 	read func(ctx context.Context, who access.Identity, version int64) (edition, error)
 	// list returns versions without their texts, the newest first.
@@ -128,6 +130,7 @@ func versionHref(path string, version int64) string {
 // bookRoutes adds the pages of a policy.
 func (c *Console) bookRoutes(b *book, seen func(access.Scope, string, view)) {
 	seen(b.reads, "GET "+b.path, c.policy(b))
+	seen(b.reads, "GET "+b.path+"/live", c.policyLive(b))
 	seen(b.reads, "GET "+b.path+"/{version}", c.policyVersion(b))
 	seen(b.manages, "GET "+b.path+"/edit", c.editPolicy(b))
 	most := int64(maxPolicyForm(b.most))

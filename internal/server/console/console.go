@@ -181,9 +181,11 @@ func (c *Console) admissionRoutes(seen, done func(access.Scope, string, view)) {
 		return
 	}
 	seen(access.ReadAdmission, "GET /admission", c.admission)
+	seen(access.ReadAdmission, "GET /admission/live", c.admissionLive)
 	seen(access.ReadAdmission, "GET /admission/verdicts/{id}", c.verdict)
 	c.bookRoutes(c.admissionBook(), seen)
 	seen(access.ReadAdmission, "GET /admission/exceptions", c.exceptions)
+	seen(access.ReadAdmission, "GET /admission/exceptions/live", c.exceptionsLive)
 	seen(access.ManageAdmission, "GET /admission/exceptions/new", c.newException)
 	done(access.ManageAdmission, "POST /admission/exceptions", c.makeException)
 	done(access.ManageAdmission, "POST /admission/exceptions/{id}/withdraw", c.withdrawException)

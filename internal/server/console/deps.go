@@ -198,6 +198,7 @@ type Admission interface {
 	AdmissionPolicies
 	AdmissionChanges
 	AdmissionExceptions
+	AdmissionNews
 }
 
 // AdmissionVerdicts reads what was asked for, and how it ended.
@@ -225,6 +226,11 @@ type AdmissionExceptions interface {
 	Exceptions(ctx context.Context, who access.Identity, all bool) ([]store.AdmissionException, error)
 	Except(ctx context.Context, who access.Identity, e admission.Exception) (store.AdmissionException, error)
 	Withdraw(ctx context.Context, who access.Identity, id string) (store.AdmissionException, error)
+}
+
+// AdmissionNews tells that a verdict was kept, or policy or exceptions changed.
+type AdmissionNews interface {
+	News(ctx context.Context, who access.Identity) (<-chan struct{}, error)
 }
 
 // Notify decides who is told of what happens; *notify.Service satisfies it. It

@@ -47,13 +47,35 @@ const (
 )
 
 func (c *Console) exceptions(w http.ResponseWriter, r *http.Request, v visit) error {
-	all, err := c.Admission.Exceptions(r.Context(), v.who, true)
+	d, err := c.readExceptions(r.Context(), v)
 	if err != nil {
 		return err
 	}
-	d := exceptionsData{Manage: v.who.May(access.ManageAdmission)}
-	if d.Hosts, err = c.hostNames(r.Context()); err != nil {
-		return err
+	return c.show(w, r, http.StatusOK, exceptionsBody(c.page(r, v, "admission", "Exceptions"), d))
+}
+
+// exceptionsLive sends the lists anew when something of them changed.
+func (c *Console) exceptionsLive(w http.ResponseWriter, r *http.Request, v visit) error {
+	changes := func(ctx context.Context) (<-chan struct{}, error) { return c.Admission.News(ctx, v.who) }
+	return c.followChanges(w, r, changes, tabPause, func(s *stream) error {
+		v := v
+		v.now = c.Clock()
+		d, err := c.readExceptions(r.Context(), v)
+		if err != nil {
+			return err
+		}
+		return s.sendNews(r.Context(), "part", exceptionsPart(c.page(r, v, "admission", ""), d))
+	})
+}
+
+func (c *Console) readExceptions(ctx context.Context, v visit) (d exceptionsData, err error) {
+	d.Manage = v.who.May(access.ManageAdmission)
+	all, err := c.Admission.Exceptions(ctx, v.who, true)
+	if err != nil {
+		return d, err
+	}
+	if d.Hosts, err = c.hostNames(ctx); err != nil {
+		return d, err
 	}
 	for i := range all {
 		if all[i].Holds(v.now) {
@@ -65,7 +87,7 @@ func (c *Console) exceptions(w http.ResponseWriter, r *http.Request, v visit) er
 	slices.SortStableFunc(d.Holding, func(a, b store.AdmissionException) int { return a.Expires.Compare(b.Expires) })
 	d.Cut = len(d.Holding) > exceptionsShown || len(d.Past) > exceptionsShown
 	d.Holding, d.Past = d.Holding[:min(len(d.Holding), exceptionsShown)], d.Past[:min(len(d.Past), exceptionsShown)]
-	return c.show(w, r, http.StatusOK, exceptionsBody(c.page(r, v, "admission", "Exceptions"), d))
+	return d, nil
 }
 
 // newException shows the form, filled in for one reason of a verdict if the address

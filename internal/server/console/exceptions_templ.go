@@ -63,7 +63,7 @@ func exceptionsBody(p page, d exceptionsData) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = refreshNote().Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = liveSwitch("/admission/exceptions/live").Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

@@ -99,9 +99,15 @@ func (c *Console) imagesLive(w http.ResponseWriter, r *http.Request, v visit) er
 // followImages sends a view whenever something of one image ("": of any)
 // changed, at most once in a pause, until the browser goes or must come back.
 func (c *Console) followImages(w http.ResponseWriter, r *http.Request, imageID string, atMost time.Duration, send func(*stream) error) error {
+	changes := func(ctx context.Context) (<-chan struct{}, error) { return c.Images.Changed(ctx, imageID) }
+	return c.followChanges(w, r, changes, atMost, send)
+}
+
+// followChanges is followImages for changes of whatever kind.
+func (c *Console) followChanges(w http.ResponseWriter, r *http.Request, changes func(context.Context) (<-chan struct{}, error), atMost time.Duration, send func(*stream) error) error {
 	ctx, cancel := context.WithTimeout(r.Context(), streamFor)
 	defer cancel()
-	changed, err := c.Images.Changed(ctx, imageID)
+	changed, err := changes(ctx)
 	if err != nil {
 		return err
 	}
@@ -109,7 +115,7 @@ func (c *Console) followImages(w http.ResponseWriter, r *http.Request, imageID s
 	follow(ctx, changed, atMost, func() bool {
 		err := send(s)
 		if err != nil {
-			c.Log.Debug("live view of images ended", "image", imageID, "error", err)
+			c.Log.Debug("live view ended", "path", r.URL.Path, "error", err)
 		}
 		return err == nil // else the browser has gone, or asks again
 	})

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 
@@ -21,6 +22,7 @@ type policyData struct {
 	Broken  []textProblem // what is wrong with it all the same: an older server has taken it
 	History []edition
 	Older   string // address of the history's next page, or ""
+	Live    string // where it is followed; "" behind the history's first page
 	Manage  bool
 }
 
@@ -38,27 +40,55 @@ type versionData struct {
 // policy shows a policy in force, with its history.
 func (c *Console) policy(b *book) view {
 	return func(w http.ResponseWriter, r *http.Request, v visit) error {
-		ctx, d := r.Context(), policyData{book: b, Manage: v.who.May(b.manages)}
 		before, err := b.version(orElse(r.URL.Query().Get("before"), "0"))
 		if err != nil {
 			return err
 		}
-		if d.Newest, err = b.at(ctx, v, 0); err != nil {
+		d, err := b.inForce(r.Context(), v, before)
+		if err != nil {
 			return err
-		}
-		if d.Newest != nil {
-			if d.Means, d.Broken, err = b.explain(v.who, d.Newest.Text); err != nil {
-				return err
-			}
-		}
-		if d.History, err = b.list(ctx, v.who, before, versionsShown+1); err != nil {
-			return err
-		}
-		if len(d.History) > versionsShown {
-			d.History = d.History[:versionsShown]
-			d.Older = b.path + "?before=" + strconv.FormatInt(d.History[versionsShown-1].Version, 10) + "#h-history"
 		}
 		return c.show(w, r, http.StatusOK, policyBody(c.page(r, v, b.here, b.title()), d))
+	}
+}
+
+// inForce reads the policy that holds, and its history before a version, 0 for all.
+func (b *book) inForce(ctx context.Context, v visit, before int64) (d policyData, err error) {
+	d.book, d.Manage = b, v.who.May(b.manages)
+	if before == 0 {
+		d.Live = b.path + "/live"
+	}
+	if d.Newest, err = b.at(ctx, v, 0); err != nil {
+		return d, err
+	}
+	if d.Newest != nil {
+		if d.Means, d.Broken, err = b.explain(v.who, d.Newest.Text); err != nil {
+			return d, err
+		}
+	}
+	if d.History, err = b.list(ctx, v.who, before, versionsShown+1); err != nil {
+		return d, err
+	}
+	if len(d.History) > versionsShown {
+		d.History = d.History[:versionsShown]
+		d.Older = b.path + "?before=" + strconv.FormatInt(d.History[versionsShown-1].Version, 10) + "#h-history"
+	}
+	return d, nil
+}
+
+// policyLive sends a policy in force anew when another one holds.
+func (c *Console) policyLive(b *book) view {
+	return func(w http.ResponseWriter, r *http.Request, v visit) error {
+		changes := func(ctx context.Context) (<-chan struct{}, error) { return b.changes(ctx, v.who) }
+		return c.followChanges(w, r, changes, tabPause, func(s *stream) error {
+			v := v
+			v.now = c.Clock()
+			d, err := b.inForce(r.Context(), v, 0)
+			if err != nil {
+				return err
+			}
+			return s.sendNews(r.Context(), "part", policyPart(c.page(r, v, b.here, ""), d))
+		})
 	}
 }
 

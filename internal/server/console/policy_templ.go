@@ -62,7 +62,7 @@ func policyBody(p page, d policyData) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = refreshNote().Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = liveSwitch(d.Live).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

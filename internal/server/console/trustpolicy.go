@@ -18,6 +18,9 @@ func (c *Console) trustBook() *book {
 		hint:     "Keys, certificates and trusted roots stand in it, below `pem:`. It names no files: agents have none of them.",
 		tryHint:  "Try it says what would change for the images that run, before anything does.",
 		tryTitle: "What it would change", tryName: "Try it", blank: noPolicy,
+		changes: func(ctx context.Context, _ access.Identity) (<-chan struct{}, error) {
+			return c.Images.Changed(ctx, "")
+		},
 		read: func(ctx context.Context, who access.Identity, version int64) (edition, error) {
 			p, err := c.Trust.Policy(ctx, who, version)
 			return edition(p), err

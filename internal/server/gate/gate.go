@@ -107,6 +107,7 @@ type Service struct {
 	seeks    seeks
 	wants    wants
 	meters   meters
+	news     news
 	replays  chan struct{} // one token: who holds it replays
 	exchange sync.Mutex    // makes a change of policy or exceptions and its audit one step
 

@@ -260,6 +260,9 @@ func (s *Service) keepAll(ctx context.Context) {
 			if ctx.Err() == nil {
 				s.Condition(ctx, PartAdmission, err)
 			}
+			if err == nil {
+				s.news.tell()
+			}
 			if err == nil || ctx.Err() != nil {
 				break
 			}
