@@ -49,7 +49,7 @@ func (c *Console) admissionLive(w http.ResponseWriter, r *http.Request, v visit)
 		return fault.New(fault.Invalid, "%s", d.Problem)
 	}
 	changes := func(ctx context.Context) (<-chan struct{}, error) { return c.Admission.News(ctx, v.who) }
-	return c.followChanges(w, r, changes, tabPause, func(s *stream) error {
+	return c.followNews(w, r, changes, tabPause, func(s *stream) error {
 		v := v
 		v.now = c.Clock()
 		d, _, err := c.readAdmission(r.Context(), v, r.URL.Query())

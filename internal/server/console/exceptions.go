@@ -57,7 +57,7 @@ func (c *Console) exceptions(w http.ResponseWriter, r *http.Request, v visit) er
 // exceptionsLive sends the lists anew when something of them changed.
 func (c *Console) exceptionsLive(w http.ResponseWriter, r *http.Request, v visit) error {
 	changes := func(ctx context.Context) (<-chan struct{}, error) { return c.Admission.News(ctx, v.who) }
-	return c.followChanges(w, r, changes, tabPause, func(s *stream) error {
+	return c.followNews(w, r, changes, tabPause, func(s *stream) error {
 		v := v
 		v.now = c.Clock()
 		d, err := c.readExceptions(r.Context(), v)

@@ -100,11 +100,11 @@ func (c *Console) imagesLive(w http.ResponseWriter, r *http.Request, v visit) er
 // changed, at most once in a pause, until the browser goes or must come back.
 func (c *Console) followImages(w http.ResponseWriter, r *http.Request, imageID string, atMost time.Duration, send func(*stream) error) error {
 	changes := func(ctx context.Context) (<-chan struct{}, error) { return c.Images.Changed(ctx, imageID) }
-	return c.followChanges(w, r, changes, atMost, send)
+	return c.followNews(w, r, changes, atMost, send)
 }
 
-// followChanges is followImages for changes of whatever kind.
-func (c *Console) followChanges(w http.ResponseWriter, r *http.Request, changes func(context.Context) (<-chan struct{}, error), atMost time.Duration, send func(*stream) error) error {
+// followNews is followImages for changes of whatever kind.
+func (c *Console) followNews(w http.ResponseWriter, r *http.Request, changes func(context.Context) (<-chan struct{}, error), atMost time.Duration, send func(*stream) error) error {
 	ctx, cancel := context.WithTimeout(r.Context(), streamFor)
 	defer cancel()
 	changed, err := changes(ctx)

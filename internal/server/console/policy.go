@@ -80,7 +80,7 @@ func (b *book) inForce(ctx context.Context, v visit, before int64) (d policyData
 func (c *Console) policyLive(b *book) view {
 	return func(w http.ResponseWriter, r *http.Request, v visit) error {
 		changes := func(ctx context.Context) (<-chan struct{}, error) { return b.changes(ctx, v.who) }
-		return c.followChanges(w, r, changes, tabPause, func(s *stream) error {
+		return c.followNews(w, r, changes, tabPause, func(s *stream) error {
 			v := v
 			v.now = c.Clock()
 			d, err := b.inForce(r.Context(), v, 0)
