@@ -44,6 +44,7 @@ setup-test: ## install what the tests need
 	test/setup/docker.sh
 	test/setup/demo.sh
 	$(GO) run ./demo prepare
+	test/setup/services.sh
 	test/setup/vm.sh
 	test/setup/browser.sh
 	test/setup/ci.sh
