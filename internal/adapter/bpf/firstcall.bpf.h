@@ -22,6 +22,7 @@
 #define ANOTHER (-2) /* no place: of a container that is not learned from */
 #define UNMET (-3)   /* no place: nobody has looked at a cgroup of the task yet */
 #define EPERM 1
+#define ENOSYS 38
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -101,13 +102,14 @@ static __always_inline s32 find_place(struct task_struct *task, struct css_set *
 }
 
 /* is_refused tells whether seccomp may have refused a call, whose program has a
- * filter: that must not be learned. Filters of engines say EPERM. Calls that the
- * kernel itself refuses so are not learned either: a filter will say the same. */
+ * filter: that must not be learned. Filters of engines say EPERM, and ENOSYS of what
+ * is newer than they are. Calls that the kernel itself refuses so are not learned
+ * either: a filter will say the same. */
 static __always_inline bool is_refused(struct task_struct *task, long ret)
 {
 	struct task_struct___calls *t = (void *)task;
 
-	return ret == -EPERM && bpf_core_field_exists(t->seccomp) && BPF_CORE_READ(t, seccomp.mode);
+	return (ret == -EPERM || ret == -ENOSYS) && bpf_core_field_exists(t->seccomp) && BPF_CORE_READ(t, seccomp.mode);
 }
 
 /* Of a task: which half of the table its call is in, and whether it is followed. */
