@@ -319,16 +319,6 @@ func kindTitles() []span {
 	}
 }
 
-// kindTitle names one of them.
-func kindTitle(what string) string {
-	for _, k := range kindTitles() {
-		if k.Value == what {
-			return k.Label
-		}
-	}
-	return untrusted.Text(what)
-}
-
 // judgementWords say whether a block would have been wrong, and how that looks.
 func judgementWords(j watch.Judgement) (string, tone) {
 	switch j {
