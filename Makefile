@@ -7,7 +7,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS := -s -w -X main.release=$(VERSION)
 DATA_DIR ?= /var/lib/castellan
 
-.PHONY: help up demo demo-down build lambda install check test peers compare race bench generate generated seed golden fuzz clean setup-test
+.PHONY: help up demo demo-down build lambda install check lint test peers compare race bench generate generated seed golden fuzz clean setup-test
 
 help: ## print the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,12 +33,14 @@ lambda: ## build the function for AWS Lambda: bin/castellan-lambda-{arm64,amd64}
 install: build ## put castellan into /usr/local/bin
 	install -m 0755 bin/castellan /usr/local/bin/castellan
 
-check: ## formatting, vet, staticcheck and the fast tests; needs only Go
+check: lint ## formatting, vet, staticcheck and the fast tests; needs only Go
+	$(GO) test -short ./cmd/... ./internal/... ./demo/...
+
+lint: ## formatting, vet and staticcheck
 	@test -z "$$(gofmt -l cmd demo internal proto test)" || { gofmt -l cmd demo internal proto test; echo "gofmt would change these files"; exit 1; }
 	$(GO) vet ./...
 	GOARCH=arm64 $(GO) vet ./cmd/... ./internal/...
 	$(GO) tool staticcheck ./...
-	$(GO) test -short ./cmd/... ./internal/... ./demo/...
 
 setup-test: ## install what the tests need
 	test/setup/docker.sh
@@ -50,7 +52,7 @@ setup-test: ## install what the tests need
 	test/setup/ci.sh
 
 test: setup-test ## every test, with what it needs installed; nothing is skipped
-	$(MAKE) check
+	$(MAKE) lint
 	CASTELLAN_TEST_REQUIRE=root,bpf,docker,vm,vm-arm64,browser $(GO) test -timeout 40m -p 2 ./...
 	$(MAKE) peers
 
