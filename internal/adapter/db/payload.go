@@ -110,19 +110,36 @@ func appendHeld(b []byte, e *event.Event) []byte {
 		digest = e.Exec.Digest
 	}
 	b = appendText(appendText(b, string(e.Reaction)), digest)
-	if e.Calls == nil {
-		return append(b, 0)
+	c := e.Calls
+	switch {
+	case c == nil:
+		return append(b, heldNoCalls)
+	case c.Capabilities == 0 && !c.CapabilitiesSeen:
+		return appendTexts(append(b, heldCalls), c.Names)
 	}
-	return appendTexts(append(b, 1), e.Calls.Names)
+	b = appendTexts(append(b, heldUses), c.Names)
+	return binary.AppendUvarint(append(b, flag(c.CapabilitiesSeen, 1)), uint64(c.Capabilities))
 }
+
+// What an event has of first calls: with heldUses, capabilities besides.
+const (
+	heldNoCalls = iota
+	heldCalls
+	heldUses
+)
 
 func (r *payloadReader) held(e *event.Event) {
 	e.Reaction = event.Reaction(r.text())
 	if digest := r.text(); e.Exec != nil {
 		e.Exec.Digest = digest
 	}
-	if r.byte() == 1 {
+	switch r.byte() {
+	case heldCalls:
 		e.Calls = &event.Calls{Names: r.texts()}
+	case heldUses:
+		e.Calls = &event.Calls{Names: r.texts()}
+		e.Calls.CapabilitiesSeen = r.byte() == 1
+		e.Calls.Capabilities = event.Capabilities(r.uvarint())
 	}
 }
 
