@@ -32,7 +32,7 @@ func TestAdmissionListsWhatWasAskedFor(t *testing.T) {
 func TestAdmissionIsFollowed(t *testing.T) {
 	h := shopHouse(t)
 	for path, wants := range map[string]string{
-		"/admission/live?outcome=deny": "Version 2 of the policy", "/admission/policy/live": "Version 2, set by",
+		"/admission/live?outcome=deny": "denied, last 30 days", "/admission/policy/live": "Version 2, set by",
 		"/admission/exceptions/live": "In force", "/trust/policy/live": "set by",
 	} {
 		t.Run(path, func(t *testing.T) {
