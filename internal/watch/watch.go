@@ -77,6 +77,8 @@ type (
 	ImageSeen = mode.Image
 	// Outside is something that lay outside the profile.
 	Outside = mode.Outside
+	// ClockSet is a clock that was set.
+	ClockSet = mode.ClockSet
 	// Release lets go of a group at once.
 	Release = mode.Release
 	// Arm ends a release.

@@ -83,7 +83,11 @@ type Options struct {
 	Keys  []crypto.PublicKey
 	Pace  Pace
 	Clock func() time.Time
-	Log   *slog.Logger
+	// Uptime is how much time has gone by since some moment, whoever sets the clock, at
+	// a time of it. Without it that is told from the monotonic reading of the clock's
+	// times, if they have one.
+	Uptime func(now time.Time) time.Duration
+	Log    *slog.Logger
 }
 
 // Pace is how often things are done by themselves. Zero is what is usual.
@@ -136,6 +140,9 @@ type Progress struct {
 func New(o Options) *Service {
 	if o.Condition == nil {
 		o.Condition = func(context.Context, string, error) {}
+	}
+	if o.Uptime == nil {
+		o.Uptime = monotonic(o.Clock())
 	}
 	for _, d := range [...]struct {
 		at    *time.Duration

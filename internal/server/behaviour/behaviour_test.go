@@ -49,14 +49,31 @@ type house struct {
 
 	mu    sync.Mutex
 	now   time.Time
+	moved time.Duration // by how much the clock was set
 	told  map[string]string
 	wrong []error
 	news  chan struct{}
 }
 
+// began is when clocks of tests begin.
+var began = time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
+
 func (h *house) clock() time.Time { h.mu.Lock(); defer h.mu.Unlock(); return h.now }
 
 func (h *house) pass(d time.Duration) { h.mu.Lock(); defer h.mu.Unlock(); h.now = h.now.Add(d) }
+
+// setClock moves the clock while no time goes by.
+func (h *house) setClock(d time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.now, h.moved = h.now.Add(d), h.moved+d
+}
+
+func (h *house) uptime(now time.Time) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return now.Sub(began) - h.moved
+}
 
 func (h *house) TellBehaviour(agentID, stamp string) {
 	h.mu.Lock()
@@ -72,7 +89,7 @@ func start(t testing.TB) *house {
 		t.Fatal(err)
 	}
 	h := &house{
-		TB: t, st: st, x: topology.New(), now: time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC), told: map[string]string{}, boot: "BOOTBOOT",
+		TB: t, st: st, x: topology.New(), now: began, told: map[string]string{}, boot: "BOOTBOOT",
 		news: make(chan struct{}, 1), admin: access.Identity{Actor: "user:anna", Scopes: access.Administrator.Scopes()},
 	}
 	h.run(log)
@@ -88,7 +105,7 @@ func start(t testing.TB) *house {
 // run starts the service, as at the start of a server.
 func (h *house) run(log *slog.Logger) {
 	h.s = behaviour.New(behaviour.Options{
-		Store: h.st, Map: h.x, Directions: h, Clock: h.clock, Log: log, Pace: behaviour.Pace{Tell: time.Millisecond, Save: time.Nanosecond},
+		Store: h.st, Map: h.x, Directions: h, Clock: h.clock, Uptime: h.uptime, Log: log, Pace: behaviour.Pace{Tell: time.Millisecond, Save: time.Nanosecond},
 		News: func(context.Context) (<-chan struct{}, error) { return h.news, nil },
 		Condition: func(_ context.Context, _ string, err error) {
 			if err != nil {
@@ -505,6 +522,29 @@ func TestPromotion(t *testing.T) {
 	if err := h.s.SetPromotion(t.Context(), h.admin, "", &store.BehaviourPromotion{Promote: "perhaps"}); !fault.Is(err, fault.Invalid) {
 		t.Errorf("got %v, want invalid", err)
 	}
+}
+
+// A clock that is set forward is no time in which nothing was outside.
+func TestNoPromotionByAClockThatIsSet(t *testing.T) {
+	h := start(t)
+	h.workloads(nginx(1, "v1"))
+	h.happen(exec(1, "/usr/sbin/nginx"))
+	h.mode(profile.Monitor)
+	h.must(h.s.SetPromotion(t.Context(), h.admin, "", &store.BehaviourPromotion{Promote: "promote", After: time.Hour, Most: profile.Protect}))
+	for _, by := range []time.Duration{48 * time.Hour, -24 * time.Hour, 3 * time.Hour} {
+		h.setClock(by)
+		h.eventually("it counts anew", func() bool { return h.group().Quiet.Equal(h.clock()) })
+		if m := h.group().Mode; m != profile.Monitor {
+			t.Fatalf("the clock was set by %s: the group is in %s", by, m)
+		}
+	}
+	h.pass(59 * time.Minute)
+	h.happen(exec(1, "/usr/sbin/nginx"))
+	if m := h.group().Mode; m != profile.Monitor {
+		t.Fatalf("too early: the group is in %s", m)
+	}
+	h.pass(time.Minute)
+	h.eventually("it is protected", func() bool { return h.group().Mode == profile.Protect })
 }
 
 func TestANewVersionIsLearnedOnTop(t *testing.T) {

@@ -34,6 +34,7 @@ type keeper struct {
 	outside map[outsideKey]*profile.Violation
 
 	looked, saved, promoted, sampled time.Time
+	ticks                            ticks
 	learners                         int
 }
 
@@ -70,7 +71,7 @@ func (s *Service) load(ctx context.Context) (*keeper, error) {
 	now := s.Clock()
 	k := &keeper{
 		s: s, groups: map[asset.Group]*group{}, promotion: marks.Promotion, position: marks.Learned, compared: marks.Compared,
-		outside: map[outsideKey]*profile.Violation{}, looked: now, saved: now,
+		outside: map[outsideKey]*profile.Violation{}, looked: now, saved: now, ticks: ticks{now.Round(0), s.Uptime(now)},
 	}
 	k.workloads.init()
 	q := store.BehaviourQuery{Limit: store.MaxPage}

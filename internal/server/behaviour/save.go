@@ -25,6 +25,13 @@ const (
 func (k *keeper) look(ctx context.Context) error {
 	now := k.s.Clock()
 	k.looked = now
+	if k.ticks.set(now, k.s.Uptime(now)) {
+		k.s.Log.Warn("the clock was set: for how long groups have been settled counts anew")
+		k.saved, k.promoted, k.sampled = now, now, now // or nothing is done until a clock that was set back has come there again
+		for _, g := range k.groups {
+			k.step(g, watch.ClockSet{Now: now.UTC()})
+		}
+	}
 	if err := k.flush(ctx); err != nil {
 		return err
 	}

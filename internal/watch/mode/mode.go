@@ -95,8 +95,8 @@ func (s State) Learns(version string) bool {
 	return s.Mode == profile.Discover || s.Relearning && (version == s.Version || version == "")
 }
 
-// Input is what comes to pass: one of Tick, Decide, Decline, Image, Release, Arm and
-// Outside.
+// Input is what comes to pass: one of Tick, Decide, Decline, Image, Release, Arm,
+// Outside and ClockSet.
 type Input interface{ input() }
 
 // Tick is time that goes by.
@@ -131,6 +131,10 @@ type Image struct {
 // Outside is something that lay outside the profile.
 type Outside struct{ Now time.Time }
 
+// ClockSet is a clock that was set: for how long anything has been so is not known any
+// more, and counts anew.
+type ClockSet struct{ Now time.Time }
+
 // Release lets go of a group at once.
 type Release struct {
 	Now    time.Time
@@ -144,13 +148,14 @@ type Arm struct {
 	Actor string
 }
 
-func (Tick) input()    {}
-func (Decide) input()  {}
-func (Decline) input() {}
-func (Image) input()   {}
-func (Outside) input() {}
-func (Release) input() {}
-func (Arm) input()     {}
+func (Tick) input()     {}
+func (Decide) input()   {}
+func (Decline) input()  {}
+func (Image) input()    {}
+func (Outside) input()  {}
+func (ClockSet) input() {}
+func (Release) input()  {}
+func (Arm) input()      {}
 
 // EffectKind is what is to be done.
 type EffectKind string
@@ -192,6 +197,11 @@ func Step(s State, in Input) (State, []Effect) {
 			s.Settled = in.Now
 		}
 		return s.withdraw("something lay outside the profile")
+	case ClockSet:
+		if !s.Settled.IsZero() {
+			s.Settled = in.Now
+		}
+		return s, nil
 	case Release:
 		if s.Released || s.Mode != profile.Protect {
 			return s, nil
