@@ -5,9 +5,10 @@ export CGO_ENABLED := 0
 GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS := -s -w -X main.release=$(VERSION)
+SOAK ?= 2m
 DATA_DIR ?= /var/lib/castellan
 
-.PHONY: help up demo demo-down build lambda install check lint test peers compare race bench generate generated seed golden fuzz clean setup-test
+.PHONY: help up demo demo-down build lambda install check lint test soak peers compare race bench generate generated seed golden fuzz clean setup-test
 
 help: ## print the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,7 +47,6 @@ setup-test: ## install what the tests need
 	test/setup/docker.sh
 	test/setup/demo.sh
 	$(GO) run ./demo prepare
-	test/setup/services.sh
 	test/setup/vm.sh
 	test/setup/browser.sh
 	test/setup/ci.sh
@@ -55,6 +55,10 @@ test: setup-test ## every test, with what it needs installed; nothing is skipped
 	$(MAKE) lint
 	CASTELLAN_TEST_REQUIRE=root,bpf,docker,vm,vm-arm64,browser $(GO) test -timeout 40m -p 2 ./...
 	$(MAKE) peers
+
+soak: setup-test ## real services learned, monitored and protected, for as long as SOAK each; takes a Debian of 900 MB
+	test/setup/services.sh
+	CASTELLAN_TEST_REQUIRE=root,bpf,docker $(GO) test -timeout 4h -count 1 -v -run TestOrdinaryWorkUnderProtect ./test/docker -long $(SOAK)
 
 peers: ## hold what is found and signed against peers; modules of their own (cosign is built once, seven minutes of a core)
 	cd test/peers && $(GO) vet ./... && $(GO) test ./...
