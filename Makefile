@@ -51,10 +51,9 @@ setup-test: ## install what the tests need
 	test/setup/browser.sh
 	test/setup/ci.sh
 
-test: setup-test ## every test, with what it needs installed; nothing is skipped
+test: setup-test ## the tests, with what they need installed: all but soak, peers and race
 	$(MAKE) lint
 	CASTELLAN_TEST_REQUIRE=root,bpf,docker,vm,vm-arm64,browser $(GO) test -timeout 40m -p 2 ./...
-	$(MAKE) peers
 
 soak: setup-test ## real services learned, monitored and protected, for as long as SOAK each; takes a Debian of 900 MB
 	test/setup/services.sh

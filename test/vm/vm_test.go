@@ -27,11 +27,18 @@ import (
 // emulated beside other tests, and more on slower machines.
 const bootLimit = 25 * time.Minute
 
-func TestGuestAMD64(t *testing.T) { runGuest(t, "amd64") }
+// Both machines run at once: each takes one processor.
+func TestGuestAMD64(t *testing.T) {
+	t.Parallel()
+	runGuest(t, "amd64")
+}
 
 // The same on the processor of Graviton, which takes longer to emulate: it
 // proves the arm64 objects. test/setup/vm.sh arm64 sets it up.
-func TestGuestARM64(t *testing.T) { runGuest(t, "arm64") }
+func TestGuestARM64(t *testing.T) {
+	t.Parallel()
+	runGuest(t, "arm64")
+}
 
 // A machine without anything to run panics, and that is told.
 func TestBootTellsPanic(t *testing.T) {

@@ -182,14 +182,6 @@ func (c *Console) followWatch(w http.ResponseWriter, r *http.Request, address st
 // settled is from which measure on a profile counts as settled.
 const settled = 0.95
 
-// groups is how many there are, whatever the filter.
-func (d watchData) groups() (n int) {
-	for _, of := range d.Totals.Modes {
-		n += of
-	}
-	return n
-}
-
 // named reads which group an address or a form is about.
 func named(v url.Values) (asset.Group, error) {
 	const most = 1_024 // bytes: no name that a group can have is longer

@@ -1,6 +1,7 @@
 package guest_test
 
 import (
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +23,7 @@ type privilegeDeed struct {
 func privilegeDeeds() []privilegeDeed {
 	return []privilegeDeed{
 		{"tmpfs=/data/m", event.KindMount, false},
-		{"attach=/data", event.KindMount, true},
+		{"assemble=/data", event.KindMount, true},
 		{"bind=/etc,/data", event.KindMount, false},
 		{"unmount=/proc", event.KindUmount, false},
 		{"pivot=/data", event.KindPivotRoot, false},
@@ -55,7 +56,7 @@ func TestPrivilegesAreHeld(t *testing.T) {
 	g.set(profile.Deny, profile.Rules{Privilege: all})
 	first := g.new(t, roots)
 	for _, d := range privilegeDeeds() {
-		t.Run(string(d.kind)+" "+d.step, func(t *testing.T) {
+		t.Run(string(d.kind)+" "+strings.ReplaceAll(d.step, "/", "."), func(t *testing.T) {
 			if !hooked && (d.kind == event.KindUser || d.kind == event.KindKernelKnob || d.kind == event.KindDevice) {
 				t.Skip("the rung of signals does not hold this")
 			}

@@ -18,7 +18,7 @@ func privileged(verb string, args []string) error {
 	switch verb {
 	case "unmount":
 		return unix.Unmount(a, unix.MNT_DETACH)
-	case "attach": // a file system by the newer calls
+	case "assemble": // a file system by the newer calls
 		return attached(a)
 	case "pivot":
 		return unix.PivotRoot(a, a)
