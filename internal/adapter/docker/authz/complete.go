@@ -26,7 +26,7 @@ func (p *Plugin) complete(ctx context.Context, c *call, a address, r route, req 
 	case create:
 		return p.creation(ctx, c, a, req)
 	case start:
-		return p.starting(ctx, a, req)
+		return p.starting(ctx, c, a, req)
 	case exec:
 		return p.execution(ctx, c, req)
 	case execStart:
@@ -154,7 +154,7 @@ func (p *Plugin) fill(ctx context.Context, in *inspection, req *admission.Reques
 // starting reads a container that is to start or to go on: not what was once
 // asked for but what is there, so that a tag that moved, a volume that was made
 // anew or a container from before the plugin makes no difference.
-func (p *Plugin) starting(ctx context.Context, a address, req *admission.Request) error {
+func (p *Plugin) starting(ctx context.Context, c *call, a address, req *admission.Request) error {
 	if a.query.Get("checkpoint-dir") != "" {
 		return refused("keep checkpoints where the engine does", "%s: what is in a checkpoint in a folder of its own is no container's", req.Call.Name)
 	}
@@ -162,6 +162,7 @@ func (p *Plugin) starting(ctx context.Context, a address, req *admission.Request
 	if err != nil {
 		return err
 	}
+	c.found = &in
 	req.Call.Options = joined(others(in.Config, in.HostConfig), options(a, "checkpoint"))
 	if len(p.options.Trusted) == 0 && len(p.options.AgentImages) == 0 {
 		return nil

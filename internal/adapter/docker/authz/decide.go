@@ -22,6 +22,8 @@ type call struct {
 	RequestURI      string
 	RequestBody     []byte
 	RequestHeaders  map[string]string
+
+	found *inspection // the container that is to start, once the engine was asked
 }
 
 // header returns the value of a header; of several, the engine hands over the
@@ -66,20 +68,25 @@ func (p *Plugin) authorize(ctx context.Context, c *call) (ok bool, why string) {
 		return p.declare(req, errors.New("too many calls wait for a verdict"))
 	}
 	if ok, why = p.decide(ctx, c, a, r, req); ok && r.kind == start && p.options.Starting != nil {
-		p.begin(ctx, req)
+		p.begin(ctx, c, req)
 	}
 	return ok, why
 }
 
 // begin tells of a container that is about to start. Whether that went well changes
 // nothing of the verdict.
-func (p *Plugin) begin(ctx context.Context, req admission.Request) {
+func (p *Plugin) begin(ctx context.Context, c *call, req admission.Request) {
 	err := p.contained(func() error {
-		in, err := p.there(ctx, req.Call.What)
-		if err == nil {
-			p.options.Starting(ctx, in.ID, strings.TrimPrefix(in.Name, "/"), in.Config.Labels)
+		in := c.found
+		if in == nil { // it passes though it could not be looked at
+			again, err := p.there(ctx, req.Call.What)
+			if err != nil {
+				return err
+			}
+			in = &again
 		}
-		return err
+		p.options.Starting(ctx, in.ID, strings.TrimPrefix(in.Name, "/"), in.Config.Labels)
+		return nil
 	})
 	if err != nil {
 		p.log.Error("a container starts that is not held to its profile before", "container", short(req.Call.What), "error", err)
