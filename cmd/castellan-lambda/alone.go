@@ -12,6 +12,7 @@ import (
 	"github.com/castellan-security/castellan/internal/admission"
 	"github.com/castellan-security/castellan/internal/admit"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/sealed"
 )
 
 // refreshAfter is how long a bundle is taken as the newest there is. One that is
@@ -42,7 +43,7 @@ type alone struct {
 // that are none are an error now; a bundle that cannot be had is one of each
 // decision, since it may be there the next time.
 func newAlone(c config, from fetcher, log *slog.Logger) (*alone, error) {
-	keys, err := admit.BundleKeys(c.bundleKey)
+	keys, err := sealed.Keys(c.bundleKey)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", envBundleKey, err)
 	}

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/admit/bundle"
-	"github.com/castellan-security/castellan/internal/sealed"
 )
 
 // What whoever is outside this room knows of bundles; see package bundle.
@@ -40,6 +39,3 @@ func WriteBundle(w io.Writer, c BundleContent, t BundleTerms, key crypto.Signer,
 
 // ReadBundle opens a bundle; see bundle.Read.
 func ReadBundle(b []byte, c BundleCheck) (*Bundle, error) { return bundle.Read(b, c) }
-
-// BundleKeys reads public keys in PEM.
-func BundleKeys(b []byte) ([]crypto.PublicKey, error) { return sealed.Keys(b) }

@@ -26,6 +26,7 @@ import (
 	"github.com/castellan-security/castellan/internal/admit"
 	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/server/live"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
@@ -107,7 +108,7 @@ type Service struct {
 	seeks    seeks
 	wants    wants
 	meters   meters
-	news     news
+	news     *live.Feed    // wakes those who follow
 	replays  chan struct{} // one token: who holds it replays
 	exchange sync.Mutex    // makes a change of policy or exceptions and its audit one step
 
@@ -133,7 +134,7 @@ func New(o Options) *Service {
 	if o.Advisories == nil {
 		o.Advisories = func() (string, time.Time) { return "", time.Time{} }
 	}
-	s := &Service{Options: o, records: newRecords(), replays: make(chan struct{}, 1)}
+	s := &Service{Options: o, records: newRecords(), replays: make(chan struct{}, 1), news: live.NewFeed()}
 	s.facts.init()
 	s.seeks.first, s.seeks.last = map[image]time.Time{}, map[string]time.Time{}
 	s.wants.last, s.wants.spent = map[image]time.Time{}, map[string]spent{}

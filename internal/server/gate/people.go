@@ -109,7 +109,7 @@ func (s *Service) changed(ctx context.Context) error {
 	if _, err := s.load(ctx); err != nil {
 		return err
 	}
-	s.news.tell()
+	s.news.Publish(nil)
 	return s.tell(ctx)
 }
 

@@ -261,7 +261,7 @@ func (s *Service) keepAll(ctx context.Context) {
 				s.Condition(ctx, PartAdmission, err)
 			}
 			if err == nil {
-				s.news.tell()
+				s.news.Publish(nil)
 			}
 			if err == nil || ctx.Err() != nil {
 				break
