@@ -36,3 +36,56 @@ type Violation struct {
 	First      time.Time `json:"first"`
 	Last       time.Time `json:"last"`
 }
+
+// oneDeed is within which time what the sensors saw and what the kernel answered are
+// one deed: both are told by the same host's clock, and a store may come between them.
+const oneDeed = time.Second
+
+// Fold makes v stand for have too, which is of the same group and fingerprint. What it
+// says is from the later one. What the sensors saw and the kernel answered is told by
+// both: a program that was killed at its first instruction was seen to start. That is
+// one, and what the kernel did is what happened.
+func (v *Violation) Fold(have *Violation) {
+	out, other := *v, have
+	if v.Last.Before(have.Last) {
+		out, other = *have, v
+	}
+	out.Permit = fuller(out.Permit, other.Permit)
+	out.Count = v.Count + have.Count
+	if (v.Reaction == event.ReactionNone) != (have.Reaction == event.ReactionNone) && v.sameDeed(have) {
+		answered := v
+		if v.Reaction == event.ReactionNone {
+			answered = have
+		}
+		out.Reaction, out.Sentence, out.Unheld = answered.Reaction, answered.Sentence, answered.Unheld
+		out.Count = max(v.Count, have.Count)
+	}
+	if !other.First.IsZero() && other.First.Before(out.First) {
+		out.First = other.First
+	}
+	*v = out
+}
+
+func (v *Violation) sameDeed(o *Violation) bool {
+	return v.AgentID == o.AgentID && v.WorkloadID == o.WorkloadID && v.First.Sub(o.Last) <= oneDeed && o.First.Sub(v.Last) <= oneDeed
+}
+
+// fuller returns which of two permits says more of how a program is run, the first
+// where both say as much. What comes of the kernel's answer knows neither its parent
+// nor the script that it was given: permitted by that, the same would lie outside
+// again for its script.
+func fuller(a, b *Profile) *Profile {
+	says := func(p *Profile) (n int) {
+		if p == nil {
+			return -1
+		}
+		for i := range p.Executables {
+			n += len(p.Executables[i].Parents) + len(p.Executables[i].Scripts)
+		}
+		return n
+	}
+	if says(b) > says(a) {
+		return b
+	}
+	return a
+}

@@ -232,13 +232,15 @@ type BehaviourChange struct {
 	// Promotion is what holds for all groups; nil leaves it.
 	Promotion *BehaviourPromotion
 	// Groups are inserted or replaced; of a new one that finds no room below
-	// MaxBehaviourGroups the whole change is Exhausted.
+	// MaxBehaviourGroups the whole change is Exhausted. It is Conflict if one has an
+	// older Revision than is kept: whoever writes it, with what was learned, does not
+	// know what a person has changed meanwhile.
 	Groups []BehaviourGroup
 	States []BehaviourState // replaced
 	// Revisions are new; Conflict when one is not above those that are there.
 	Revisions []BehaviourRevision
-	// Violations are added: to one of the same group and fingerprint what counts is
-	// added, the rest is taken from the later one, and nobody permits it any more.
+	// Violations are added: to one of the same group and fingerprint as
+	// profile.Violation.Fold does, and nobody permits it any more.
 	Violations []profile.Violation
 	// Permit is new, and its violation is permitted by it; its ID is set. Undo has
 	// Undone and UndoneBy of one that is there, whose violation is open again:

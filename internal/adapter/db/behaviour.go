@@ -82,8 +82,12 @@ func (w *writer) putBehaviourGroup(ctx context.Context, g *store.BehaviourGroup)
 		return fmt.Errorf("encode group %s: %w", g.Group, err)
 	}
 	var there int
-	if err := w.row(ctx, "SELECT count(name) FROM behaviour_groups WHERE name = ?", []any{string(g.Group)}, &there); err != nil {
+	var revision int64
+	if err := w.row(ctx, "SELECT count(name), coalesce(max(revision), 0) FROM behaviour_groups WHERE name = ?", []any{string(g.Group)}, &there, &revision); err != nil {
 		return err
+	}
+	if g.Revision < revision {
+		return behindRevision(g.Group, revision, g.Revision)
 	}
 	if there == 0 {
 		var have int
@@ -100,6 +104,12 @@ func (w *writer) putBehaviourGroup(ctx context.Context, g *store.BehaviourGroup)
 		revision = excluded.revision, last = excluded.last, body = excluded.body`,
 		string(g.Group), string(g.Mode), g.Proposal != nil, g.Mode != profile.Discover || g.By != "", g.Revision, nanos(g.Last), string(body))
 	return err
+}
+
+// behindRevision refuses what somebody wrote who does not know the newest revision.
+func behindRevision(g asset.Group, newest, change int64) error {
+	return fault.New(fault.Conflict, "the profile of %s is at revision %d, the change would be %d", g, newest, change).
+		With("somebody else has changed it meanwhile: read it again, and make the change anew")
 }
 
 func (w *writer) putBehaviourState(ctx context.Context, s *store.BehaviourState, packer *bodyPacker) error {
@@ -135,8 +145,7 @@ func (w *writer) putBehaviourRevision(ctx context.Context, r *store.BehaviourRev
 		return err
 	}
 	if r.Revision <= newest {
-		return fault.New(fault.Conflict, "the profile of %s is at revision %d, the change would be %d", r.Group, newest, r.Revision).
-			With("somebody else has changed it meanwhile: read it again, and make the change anew")
+		return behindRevision(r.Group, newest, r.Revision)
 	}
 	if r.Replaces != 0 {
 		if _, err := w.exec(ctx, "DELETE FROM behaviour_revisions WHERE grp = ? AND revision = ?", string(r.Group), r.Replaces); err != nil {

@@ -62,22 +62,17 @@ func (w *writer) addViolation(ctx context.Context, v *profile.Violation) (bool, 
 	if err != nil {
 		return false, err
 	}
-	count += int64(v.Count)
-	if f := nanos(v.First); f != 0 && f < first {
-		first = f
+	var was profile.Violation
+	if err := json.Unmarshal(body, &was); err != nil {
+		return false, fmt.Errorf("decode violation %d: %w", id, err)
 	}
-	reaction, search := "", ""
-	if l := nanos(v.Last); l >= last {
-		last = l
-		if body, err = json.Marshal(v); err != nil {
-			return false, fmt.Errorf("encode violation: %w", err)
-		}
-		reaction, search = string(v.Reaction), violationText(v)
-		_, err = w.exec(ctx, "UPDATE behaviour_violations SET reaction = ?, permit = 0, count = ?, first = ?, last = ?, search = ?, body = ? WHERE id = ?",
-			reaction, count, first, last, search, string(body), id)
-		return true, err
+	was.Count, was.First, was.Last = uint64(count), fromNanos(first), fromNanos(last)
+	v.Fold(&was)
+	if body, err = json.Marshal(v); err != nil {
+		return false, fmt.Errorf("encode violation: %w", err)
 	}
-	_, err = w.exec(ctx, "UPDATE behaviour_violations SET permit = 0, count = ?, first = ? WHERE id = ?", count, first, id)
+	_, err = w.exec(ctx, "UPDATE behaviour_violations SET reaction = ?, permit = 0, count = ?, first = ?, last = ?, search = ?, body = ? WHERE id = ?",
+		string(v.Reaction), int64(v.Count), nanos(v.First), nanos(v.Last), violationText(v), string(body), id)
 	return true, err
 }
 

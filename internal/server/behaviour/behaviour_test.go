@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -669,6 +670,62 @@ func TestAKillAfterAChangeLosesNothing(t *testing.T) {
 	}
 	if got := h.group().Mode; got != profile.Protect {
 		t.Errorf("mode %s", got)
+	}
+}
+
+// Two servers that hold one store, as while one takes over from the other: what the one
+// has learned never takes back what a person has told the other.
+func TestWhatIsLearnedNeverOverwritesWhatAPersonDid(t *testing.T) {
+	h := start(t)
+	h.workloads(nginx(1, "v1"))
+	h.happen(exec(1, "/usr/sbin/nginx"))
+	h.group()
+	one, first := h.s, h.halt
+	h.run(slog.New(slog.DiscardHandler))
+	other, second := h.s, h.halt
+	h.halt = func() { second(); first() }
+	h.happen(exec(1, "/usr/sbin/nginx"))
+	own := &profile.Profile{Executables: []profile.Executable{{Path: "/bin/own"}}}
+	_, err := other.Amend(t.Context(), h.admin, web, behaviour.Amendment{Add: own, Comment: "ours"})
+	h.must(err)
+	audit := map[profile.Control]profile.Answer{profile.ControlFile: profile.Audit}
+	h.eventually("the other one knows of it", func() bool {
+		g, err := one.SetAnswers(t.Context(), h.admin, web, audit, "")
+		if err != nil && !fault.Is(err, fault.Conflict) {
+			t.Fatal(err)
+		}
+		return err == nil && g.Revision > 0
+	})
+	for _, s := range []*behaviour.Service{one, other} {
+		h.s = s
+		h.eventually("both have what a person did", func() bool { return h.programs() == "/bin/own /usr/sbin/nginx" })
+	}
+	h.halt()
+	h.run(slog.New(slog.DiscardHandler))
+	if got := h.programs(); got != "/bin/own /usr/sbin/nginx" {
+		t.Errorf("after a restart: %s", got)
+	}
+	if g := h.group(); g.Answers[profile.ControlFile] != profile.Audit {
+		t.Errorf("answers %v", g.Answers)
+	}
+}
+
+// A clock that is set back has no revision of a person replaced by what is learned.
+func TestAClockThatIsSetBackReplacesNoRevision(t *testing.T) {
+	h := start(t)
+	h.workloads(nginx(1, "v1"))
+	h.happen(exec(1, "/usr/sbin/nginx"))
+	h.group()
+	own := &profile.Profile{Executables: []profile.Executable{{Path: "/bin/own"}}}
+	g, err := h.s.Amend(t.Context(), h.admin, web, behaviour.Amendment{Add: own})
+	h.must(err)
+	h.setClock(-2 * time.Hour)
+	h.happen(exec(1, "/bin/sh"))
+	h.mode(profile.Monitor)
+	all, err := h.s.Revisions(t.Context(), h.admin, web, 0, 0)
+	h.must(err)
+	if !slices.ContainsFunc(all, func(r store.BehaviourRevision) bool { return r.Revision == g.Revision && r.Actor == h.admin.Actor }) {
+		t.Errorf("the person's revision %d is gone: %+v", g.Revision, all)
 	}
 }
 

@@ -36,6 +36,8 @@ type keeper struct {
 	looked, saved, promoted, sampled time.Time
 	ticks                            ticks
 	learners                         int
+	// stale says that somebody else has changed what is kept: all is to be read anew.
+	stale bool
 }
 
 type outsideKey struct {
@@ -238,51 +240,13 @@ func (k *keeper) offer(g *group, w *asset.Workload) error {
 	return nil
 }
 
-// add has a violation stored soon, folded with those that wait. What the sensors saw
-// and the kernel answered is told by both: a program that was killed at its first
-// instruction was seen to start. It is one, and what the kernel did is what happened.
+// add has a violation stored soon, folded with those that wait.
 func (k *keeper) add(v *profile.Violation) {
 	key := outsideKey{v.Group, v.Fingerprint}
-	have := k.outside[key]
-	if have == nil {
-		k.outside[key] = v
-		return
-	}
-	switch {
-	case v.Reaction == event.ReactionNone && have.Reaction != event.ReactionNone:
-		v.Reaction, v.Sentence, v.Count = have.Reaction, have.Sentence, max(v.Count, have.Count)
-	case v.Reaction != event.ReactionNone && have.Reaction == event.ReactionNone:
-		v.Count = max(v.Count, have.Count)
-	default:
-		v.Count += have.Count
-	}
-	v.Permit = fuller(v.Permit, have.Permit)
-	if have.First.Before(v.First) {
-		v.First = have.First
-	}
-	if have.Last.After(v.Last) {
-		v.Last = have.Last
+	if have := k.outside[key]; have != nil {
+		v.Fold(have)
 	}
 	k.outside[key] = v
-}
-
-// fuller returns which of two permits says more of how a program is run. What comes
-// of the kernel's answer knows neither its parent nor the script that it was given:
-// permitted by that, the same would lie outside again for its script.
-func fuller(a, b *profile.Profile) *profile.Profile {
-	says := func(p *profile.Profile) (n int) {
-		if p == nil {
-			return -1
-		}
-		for i := range p.Executables {
-			n += len(p.Executables[i].Parents) + len(p.Executables[i].Scripts)
-		}
-		return n
-	}
-	if says(b) > says(a) {
-		return b
-	}
-	return a
 }
 
 // count notes how far it has come.

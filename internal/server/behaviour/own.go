@@ -82,6 +82,12 @@ func (s *Service) own(ctx context.Context) {
 			}
 			s.trouble(ctx, errors.Join(k.read(ctx), k.look(ctx)))
 		}
+		if k.stale {
+			s.Log.Warn("somebody else has changed what is kept of behaviour: it is read anew")
+			if k = s.open(ctx); k == nil {
+				return
+			}
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/profile"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/watch"
@@ -129,6 +130,7 @@ func (k *keeper) store(ctx context.Context, groups []*group, c *store.BehaviourC
 		c.Groups = append(c.Groups, row)
 	}
 	if err := k.s.Store.SaveBehaviour(ctx, c); err != nil {
+		k.stale = k.stale || fault.Is(err, fault.Conflict)
 		return fmt.Errorf("store what was learned: %w", err)
 	}
 	for i, g := range groups {

@@ -22,6 +22,7 @@ func behaviourCases() []testCase {
 		{"profiles have a history", testBehaviourRevisions},
 		{"of a profile so many revisions are kept", testBehaviourHistory},
 		{"violations are folded", testViolationsFold},
+		{"violations that a store came between are folded", testViolationsStraddle},
 		{"violations are listed, the last seen first", testViolationsList},
 		{"of a group so many violations differ", testViolationsMany},
 		{"a permit closes its violation, and undone opens it", testBehaviourPermit},
@@ -72,10 +73,16 @@ func testBehaviourChange(k *kit) {
 	gotState, err := k.st.BehaviourState(k.ctx, group.Group)
 	k.ok(err)
 	same(k, "state", gotState, state)
-	k.change(store.BehaviourChange{Groups: []store.BehaviourGroup{{Group: group.Group}}})
+	k.change(store.BehaviourChange{Groups: []store.BehaviourGroup{{Group: group.Group, Revision: 3}}})
 	got, err = k.st.BehaviourGroup(k.ctx, group.Group)
 	k.ok(err)
-	same(k, "replaced", got, store.BehaviourGroup{Group: group.Group, Violations: 1})
+	same(k, "replaced", got, store.BehaviourGroup{Group: group.Group, Revision: 3, Violations: 1})
+	// Who writes what was learned does not know of the newest revision.
+	older := store.BehaviourChange{Groups: []store.BehaviourGroup{{Group: group.Group, Revision: 2}}, States: []store.BehaviourState{{Group: group.Group}}}
+	k.wantFault(k.st.SaveBehaviour(k.ctx, &older), fault.Conflict)
+	gotState, err = k.st.BehaviourState(k.ctx, group.Group)
+	k.ok(err)
+	same(k, "state after a conflict", gotState, state)
 	marks, err = k.st.BehaviourMarks(k.ctx)
 	k.ok(err)
 	same(k, "left", marks.Compared, 18)
@@ -203,6 +210,29 @@ func testViolationsFold(k *kit) {
 	one, err := k.st.Violation(k.ctx, all[0].ID)
 	k.ok(err)
 	same(k, "one", one, all[0])
+}
+
+// What the sensors saw and what the kernel answered is one, though one is stored before
+// the other is there: with what says more of how to permit it.
+func testViolationsStraddle(k *kit) {
+	seen := violationOf("g", "a", base(), 1)
+	seen.Reaction = event.ReactionNone
+	seen.Permit = &profile.Profile{Executables: []profile.Executable{{Path: "/usr/bin/perl", Scripts: []profile.Pattern{"/usr/bin/pg_dump"}}}}
+	killed := violationOf("g", "a", base().Add(time.Millisecond), 1)
+	killed.Reaction, killed.Sentence = event.ReactionKilled, "ran a, and was killed"
+	killed.Permit = &profile.Profile{Executables: []profile.Executable{{Path: "/usr/bin/perl"}}}
+	for i, order := range [][]profile.Violation{{seen, killed}, {killed, seen}} {
+		group := asset.Group(fmt.Sprint("g", i))
+		for _, v := range order {
+			v.Group = group
+			k.change(store.BehaviourChange{Violations: []profile.Violation{v}})
+		}
+		all, err := k.st.Violations(k.ctx, store.ViolationQuery{Group: group, Reaction: event.ReactionKilled})
+		k.ok(err)
+		want := killed
+		want.Group, want.First, want.ID, want.Permit = group, seen.First, all[0].ID, seen.Permit
+		same(k, "one deed", all, []store.BehaviourViolation{{Violation: want}})
+	}
 }
 
 func testViolationsList(k *kit) {
