@@ -50,8 +50,8 @@ type watchGroupPage struct {
 func (g *globals) watchGroups() *cobra.Command {
 	var o askOptions
 	var modes []string
-	var proposed, outside bool
-	var about string
+	var proposed, outside, unsettled bool
+	var about, cluster string
 	limit := store.MaxPage
 	c := &cobra.Command{
 		Use:     "groups",
@@ -67,6 +67,8 @@ func (g *globals) watchGroups() *cobra.Command {
 	s.BoolVar(&proposed, "proposed", false, "only groups for which another mode is proposed")
 	s.BoolVar(&outside, "outside", false, "only groups with violations that nobody has permitted")
 	s.StringVar(&about, "text", "", "only groups with this in their name")
+	s.StringVar(&cluster, "cluster", "", "only groups of this cluster: the first part of their name")
+	s.BoolVar(&unsettled, "unsettled", false, "only groups whose profile is not settled yet")
 	s.IntVar(&limit, "limit", limit, "how many at most")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		for _, m := range modes {
@@ -81,7 +83,7 @@ func (g *globals) watchGroups() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		q := url.Values{"mode": modes, "text": {about}, "proposed": {strconv.FormatBool(proposed)}, "outside": {strconv.FormatBool(outside)}}
+		q := url.Values{"mode": modes, "text": {about}, "cluster": {cluster}, "unsettled": {strconv.FormatBool(unsettled)}, "proposed": {strconv.FormatBool(proposed)}, "outside": {strconv.FormatBool(outside)}}
 		var page watchGroupPage
 		for n := 0; len(page.Groups) < limit; {
 			had := page.Groups

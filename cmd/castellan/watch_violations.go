@@ -5,11 +5,13 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/profile"
 	"github.com/castellan-security/castellan/internal/server/behaviour"
 	"github.com/castellan-security/castellan/internal/server/query"
 	"github.com/castellan-security/castellan/internal/store"
@@ -132,22 +134,57 @@ func number(what, s string) (string, error) {
 }
 
 func (g *globals) watchPermit() *cobra.Command {
-	var comment string
-	return g.watchChange("permit VIOLATION", "Make a violation normal: it is added to the profile of its group",
-		"Make a violation normal: what it was is added to the profile of its group, and\nhosts are told at once. Take it back with castellan watch undo.", 1,
-		func(c *cobra.Command) { c.Flags().StringVar(&comment, "comment", "", "why it is normal") },
+	var comment, width string
+	var show bool
+	c := g.watchChange("permit VIOLATION", "Make a violation normal: it is added to the profile of its group",
+		"Make a violation normal: what it was is added to the profile of its group, and\nhosts are told at once. Take it back with castellan watch undo. How much is added\ncan be chosen: --choices lists what would be permitted, and changes nothing.", 1,
+		func(c *cobra.Command) {
+			c.Flags().StringVar(&comment, "comment", "", "why it is normal")
+			c.Flags().StringVar(&width, "width", "", "how much with it: one of those that --choices lists (default: what was done alone)")
+			c.Flags().BoolVar(&show, "choices", false, "list what can be permitted of it, the narrowest first, and change nothing")
+		},
 		func(c *cobra.Command, api *client, args []string) error {
 			id, err := number("violation", args[0])
 			if err != nil {
 				return err
 			}
+			if show {
+				return g.watchWidths(c, api, id)
+			}
 			var p store.BehaviourPermit
-			if err := api.do(c.Context(), http.MethodPost, "/watch/violations/"+id+"/permit", map[string]any{"comment": comment}, &p); err != nil {
+			if err := api.do(c.Context(), http.MethodPost, "/watch/violations/"+id+"/permit", map[string]any{"comment": comment, "width": width}, &p); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(g.out, "permit %d: revision %d of the profile of %s has it; take it back: castellan watch undo %d\n", p.ID, p.Revision, printable(string(p.Group)), p.ID)
 			return err
 		})
+	c.Example = "  castellan watch permit 7 --comment 'the new report'\n  castellan watch permit 7 --choices\n  castellan watch permit 7 --width folder"
+	return c
+}
+
+// watchWidths lists what can be permitted of a violation.
+func (g *globals) watchWidths(c *cobra.Command, api *client, id string) error {
+	var v struct {
+		store.BehaviourViolation
+		Widths []watch.Width `json:"widths"`
+	}
+	if err := api.get(c.Context(), "/watch/violations/"+id, nil, &v); err != nil {
+		return err
+	}
+	fmt.Fprintln(g.out, printable(v.Sentence))
+	if len(v.Widths) == 0 {
+		fmt.Fprintln(g.err, "no profile can say what it was: it can't be permitted")
+		return nil
+	}
+	var rows [][]cell
+	for _, w := range v.Widths {
+		var entries []string
+		for _, x := range watch.Changes(&profile.Profile{}, w.Permit) {
+			entries = append(entries, x.Sentence)
+		}
+		rows = append(rows, []cell{{w.Word, plain}, text(w.Says), text(strings.Join(entries, "; "))})
+	}
+	return g.table([]string{"WIDTH", "PERMITS", "ENTRY"}, rows)
 }
 
 func (g *globals) watchUndo() *cobra.Command {

@@ -19,13 +19,14 @@ import (
 const maxProfileBody = 2*watch.MaxDocument + maxBody
 
 type watchGroupQuery struct {
-	Mode     []string `query:"mode,explode" enum:"discover,monitor,protect" maxItems:"3" doc:"What the profile does; may be repeated"`
-	Proposed bool     `query:"proposed" doc:"Only groups for which another mode is proposed"`
-	Outside  bool     `query:"outside" doc:"Only groups with violations that nobody has permitted"`
-	Text     string   `query:"text" maxLength:"256" doc:"Part of the name"`
-	Cluster  string   `query:"cluster" maxLength:"512" doc:"The first part of the name"`
-	After    string   `query:"after" maxLength:"512" doc:"Continue behind this group"`
-	Limit    int      `query:"limit" minimum:"0" maximum:"1000" doc:"How many at most; 100 unless given"`
+	Mode      []string `query:"mode,explode" enum:"discover,monitor,protect" maxItems:"3" doc:"What the profile does; may be repeated"`
+	Proposed  bool     `query:"proposed" doc:"Only groups for which another mode is proposed"`
+	Outside   bool     `query:"outside" doc:"Only groups with violations that nobody has permitted"`
+	Unsettled bool     `query:"unsettled" doc:"Only groups whose profile is not settled yet"`
+	Text      string   `query:"text" maxLength:"256" doc:"Part of the name"`
+	Cluster   string   `query:"cluster" maxLength:"512" doc:"The first part of the name"`
+	After     string   `query:"after" maxLength:"512" doc:"Continue behind this group"`
+	Limit     int      `query:"limit" minimum:"0" maximum:"1000" doc:"How many at most; 100 unless given"`
 }
 
 type watchTotals struct {
@@ -124,6 +125,19 @@ type watchNumberForm struct {
 	}
 }
 
+type watchPermitForm struct {
+	WatchNumber
+	Body struct {
+		Width   string `json:"width,omitempty" maxLength:"20" doc:"How much with it: one of the violation's widths; what was done alone unless given"`
+		Comment string `json:"comment,omitempty" maxLength:"500" doc:"Why"`
+	}
+}
+
+type watchViolation struct {
+	store.BehaviourViolation
+	Widths []watch.Width `json:"widths" nullable:"false" doc:"What can be permitted of it, the narrowest first; empty where no profile can say what it was"`
+}
+
 type watchPermitQuery struct {
 	Group  string `query:"group" maxLength:"512" doc:"Of this group alone"`
 	Before int64  `query:"before" minimum:"0" doc:"Continue behind this permit"`
@@ -177,6 +191,9 @@ func (a *api) behaviourRoutes() {
 func (a *api) listBehaviour(q ask[watchGroupQuery]) (*body[watchGroupList], error) {
 	in := q.input
 	f := store.BehaviourQuery{Proposed: in.Proposed, Outside: in.Outside, Text: in.Text, Cluster: in.Cluster, After: asset.Group(in.After), Limit: in.Limit}
+	if in.Unsettled {
+		f.Below = watch.SettledMeasure
+	}
 	for _, w := range in.Mode {
 		m, ok := profile.ParseMode(w)
 		if !ok {
@@ -273,15 +290,15 @@ func (a *api) violationRoutes() {
 	handle(a, route{
 		method: http.MethodGet, path: "/watch/violations/{id}", id: "get-behaviour-violation", tag: "watch", scope: access.ReadBehaviour,
 		summary: "One violation, with what would make it normal",
-	}, func(q ask[WatchNumber]) (*body[store.BehaviourViolation], error) {
+	}, func(q ask[WatchNumber]) (*body[watchViolation], error) {
 		v, err := a.behaviour.Violation(q.ctx, q.who, q.input.ID)
-		return &body[store.BehaviourViolation]{v}, err
+		return &body[watchViolation]{watchViolation{v, list(watch.Widths(&v.Violation))}}, err
 	})
 	handle(a, route{
 		method: http.MethodPost, path: "/watch/violations/{id}/permit", id: "permit-behaviour-violation", tag: "watch", scope: access.ManageBehaviour,
 		status: http.StatusCreated, summary: "Make a violation normal: it is added to the profile of its group",
-	}, func(q ask[watchNumberForm]) (*body[store.BehaviourPermit], error) {
-		p, err := a.behaviour.Permit(q.ctx, q.who, q.input.ID, q.input.Body.Comment)
+	}, func(q ask[watchPermitForm]) (*body[store.BehaviourPermit], error) {
+		p, err := a.behaviour.Permit(q.ctx, q.who, q.input.ID, behaviour.Permitting{Width: q.input.Body.Width, Comment: q.input.Body.Comment})
 		return &body[store.BehaviourPermit]{p}, err
 	})
 	handle(a, route{

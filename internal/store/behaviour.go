@@ -114,6 +114,7 @@ type BehaviourQuery struct {
 	Modes    []profile.Mode
 	Proposed bool        // only those with a proposal
 	Outside  bool        // only those with violations that nobody has permitted
+	Below    float64     // only those that are less settled: Settled.Measure; 0: all
 	Text     string      // substring
 	Cluster  string      // the first part of the name
 	After    asset.Group // the last of the page before

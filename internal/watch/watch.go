@@ -108,6 +108,9 @@ const (
 	JudgedUnclear = rehearse.Unclear
 )
 
+// SettledMeasure is from which measure on a profile counts as settled.
+const SettledMeasure = mode.SettledMeasure
+
 // MaxDocument is how large the text of a profile may be.
 const MaxDocument = document.MaxBytes
 

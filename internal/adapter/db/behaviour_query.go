@@ -76,6 +76,9 @@ func (d *DB) BehaviourGroups(ctx context.Context, q store.BehaviourQuery) (all [
 	if q.Outside {
 		f.add("EXISTS (SELECT 1 FROM behaviour_violations o WHERE o.grp = g.name AND o.permit = 0)")
 	}
+	if q.Below > 0 {
+		f.add("coalesce(json_extract(g.body, '$.settled.measure'), 0) < ?", q.Below)
+	}
 	if q.Text != "" {
 		f.add(`g.name LIKE ? ESCAPE '\'`, likePattern(q.Text))
 	}

@@ -254,12 +254,12 @@ func TestFromLearningToPermit(t *testing.T) {
 	if got := h.programs(); strings.Contains(got, "evil") {
 		t.Errorf("monitor has learned: %s", got)
 	}
-	p, err := h.s.Permit(t.Context(), h.admin, vs[0].ID, "it is ours")
+	p, err := h.s.Permit(t.Context(), h.admin, vs[0].ID, behaviour.Permitting{Comment: "it is ours"})
 	h.must(err)
 	if got := h.programs(); got != "/bin/evil /bin/sh /usr/sbin/nginx" {
 		t.Errorf("permitted: %s", got)
 	}
-	if _, err := h.s.Permit(t.Context(), h.admin, vs[0].ID, ""); !fault.Is(err, fault.Conflict) {
+	if _, err := h.s.Permit(t.Context(), h.admin, vs[0].ID, behaviour.Permitting{}); !fault.Is(err, fault.Conflict) {
 		t.Errorf("twice: got %v, want a conflict", err)
 	}
 	h.happen(exec(1, "/bin/evil"))
@@ -294,6 +294,42 @@ func TestFromLearningToPermit(t *testing.T) {
 	h.must(err)
 	if len(history) < 3 || len(changes) == 0 || !strings.Contains(changes[0].Sentence, "/bin/evil") {
 		t.Errorf("history %+v, changes %+v", history, changes)
+	}
+}
+
+// A whole folder is made normal with one file of it, and goes with it again.
+func TestAPermitIsAsWideAsAPersonSays(t *testing.T) {
+	h := start(t)
+	h.workloads(nginx(1, "v1"))
+	write := func(path string) event.Event {
+		return event.Event{
+			Kind: event.KindFileCreate, WorkloadID: container(1), Group: string(web), Process: event.Process{Key: event.Key{PID: 7, Start: 9}, Executable: "/usr/sbin/nginx"},
+			File: &event.File{Path: path},
+		}
+	}
+	h.happen(exec(1, "/usr/sbin/nginx"))
+	h.mode(profile.Monitor)
+	h.happen(write("/srv/news/today"))
+	id := h.violations(store.ViolationQuery{Open: true})[0].ID
+	_, err := h.s.Permit(t.Context(), h.admin, id, behaviour.Permitting{Width: "world"})
+	if !fault.Is(err, fault.Invalid) || !strings.Contains(fault.Remedy(err), "this, folder, tree") {
+		t.Errorf("got %v, remedy %q", err, fault.Remedy(err))
+	}
+	p, err := h.s.Permit(t.Context(), h.admin, id, behaviour.Permitting{Width: "folder"})
+	h.must(err)
+	h.happen(write("/srv/news/yesterday"), write("/srv/news/old/one"))
+	vs := h.violations(store.ViolationQuery{Open: true})
+	if len(vs) != 1 || vs[0].Subject != "/srv/news/old/one" {
+		t.Errorf("outside: %+v", vs)
+	}
+	if want := "all files in /srv/news"; !strings.Contains(p.Sentence, want) {
+		t.Errorf("the permit says %q, want %q in it", p.Sentence, want)
+	}
+	_, err = h.s.Undo(t.Context(), h.admin, p.ID, "")
+	h.must(err)
+	h.happen(write("/srv/news/tomorrow"))
+	if vs := h.violations(store.ViolationQuery{Open: true, Text: "/srv/news/tomorrow"}); len(vs) != 1 {
+		t.Errorf("after it was undone: %+v", vs)
 	}
 }
 
@@ -493,7 +529,7 @@ func TestProfilesMustBeSigned(t *testing.T) {
 	if len(outside) == 0 {
 		t.Fatal("nothing lies outside")
 	}
-	if _, err := h.s.Permit(t.Context(), h.admin, outside[0].ID, ""); !fault.Is(err, fault.Denied) {
+	if _, err := h.s.Permit(t.Context(), h.admin, outside[0].ID, behaviour.Permitting{}); !fault.Is(err, fault.Denied) {
 		t.Errorf("a permit: got %v", err)
 	}
 }
@@ -594,7 +630,7 @@ func TestRights(t *testing.T) {
 		},
 		"answers":   func(w access.Identity) error { _, err := h.s.SetAnswers(ctx, w, web, nil, ""); return err },
 		"promotion": func(w access.Identity) error { return h.s.SetPromotion(ctx, w, web, nil) },
-		"permit":    func(w access.Identity) error { _, err := h.s.Permit(ctx, w, 1, ""); return err },
+		"permit":    func(w access.Identity) error { _, err := h.s.Permit(ctx, w, 1, behaviour.Permitting{}); return err },
 		"undo":      func(w access.Identity) error { _, err := h.s.Undo(ctx, w, 1, ""); return err },
 		"import": func(w access.Identity) error {
 			_, err := h.s.Import(ctx, w, web, behaviour.Edit{Text: "profile: 1\n", After: -1})

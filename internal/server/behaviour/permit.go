@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/asset"
@@ -38,10 +39,18 @@ func (s *Service) Permits(ctx context.Context, who access.Identity, name asset.G
 	return s.Store.BehaviourPermits(ctx, name, before, limit)
 }
 
-// Permit makes a violation normal: what it was is added to the profile of its group.
-// It is Conflict if it is permitted already, and Unsupported if no profile can say
-// it. It needs access.ManageBehaviour.
-func (s *Service) Permit(ctx context.Context, who access.Identity, id int64, comment string) (out store.BehaviourPermit, err error) {
+// Permitting is how a violation is made normal.
+type Permitting struct {
+	// Width says how much is with it: one of watch.Widths; empty: what was done alone.
+	Width   string
+	Comment string
+}
+
+// Permit makes a violation normal: what it was is added to the profile of its group,
+// or as much with it as is said. It is Conflict if it is permitted already, Invalid if
+// it has no such width, and Unsupported if no profile can say it. It needs
+// access.ManageBehaviour.
+func (s *Service) Permit(ctx context.Context, who access.Identity, id int64, how Permitting) (out store.BehaviourPermit, err error) {
 	if err := who.Need(access.ManageBehaviour); err != nil {
 		return out, err
 	}
@@ -49,6 +58,7 @@ func (s *Service) Permit(ctx context.Context, who access.Identity, id int64, com
 	if err != nil {
 		return out, err
 	}
+	comment := how.Comment
 	_, err = s.change(ctx, who, v.Group, comment, func(ctx context.Context, k *keeper, g *group) error {
 		if v, err = s.Store.Violation(ctx, id); err != nil { // as it is by now
 			return err
@@ -67,19 +77,36 @@ func (s *Service) Permit(ctx context.Context, who access.Identity, id int64, com
 		if err != nil {
 			return err
 		}
-		more := asPerson(v.Permit, who.Actor, comment, s.Clock())
+		width, ok := watch.WidthNamed(&v.Violation, how.Width)
+		if !ok {
+			return fault.New(fault.Invalid, "violation %d can't be permitted as %.40q", id, how.Width).With("it can be as: " + widthWords(&v.Violation))
+		}
+		says := v.Sentence
+		if width.Word != watch.WidthThis {
+			says += " (permitted: " + width.Says + ")"
+		}
+		more := asPerson(width.Permit, who.Actor, comment, s.Clock())
 		p := watch.Merge(had, more)
 		out = store.BehaviourPermit{
-			Group: v.Group, ViolationID: id, Sentence: v.Sentence, Actor: who.Actor, Comment: comment, Created: s.Clock().UTC(), Revision: g.Revision + 1,
+			Group: v.Group, ViolationID: id, Sentence: says, Actor: who.Actor, Comment: comment, Created: s.Clock().UTC(), Revision: g.Revision + 1,
 			Added: missing(had, more),
 		}
 		c := &store.BehaviourChange{Permit: &out}
-		if err := k.revise(ctx, who, g, p, "permitted: "+v.Sentence, c); err != nil {
+		if err := k.revise(ctx, who, g, p, "permitted: "+says, c); err != nil {
 			return err
 		}
-		return s.audit(ctx, who, "behaviour.permit", "permit:"+strconv.FormatInt(out.ID, 10), fmt.Sprintf("group %s: %s %s", v.Group, v.Sentence, comment))
+		return s.audit(ctx, who, "behaviour.permit", "permit:"+strconv.FormatInt(out.ID, 10), fmt.Sprintf("group %s: %s %s", v.Group, says, comment))
 	})
 	return out, err
+}
+
+// widthWords lists how a violation can be permitted.
+func widthWords(v *profile.Violation) string {
+	var words []string
+	for _, w := range watch.Widths(v) {
+		words = append(words, w.Word)
+	}
+	return strings.Join(words, ", ")
 }
 
 // Undo takes a permit back: what it added goes from the profile again. It is Conflict

@@ -146,13 +146,31 @@ type violationData struct {
 	Hosts    map[string]string
 	Workload *asset.Workload // nil: it is not known any more
 	Permit   *store.BehaviourPermit
-	// Would are the changes of the profile that making it normal comes to, Text the
-	// same as the profile's text writes it. Both are of the profile as it is now.
-	Would   []watch.Change
-	Text    string
+	// Widths are what can be made normal, Width the one that is chosen.
+	Widths  []widthChoice
+	Width   string
 	Manage  bool
 	Problem string
 	Comment string
+}
+
+// widthChoice is one way to make a violation normal.
+type widthChoice struct {
+	watch.Width
+	// Would are the changes of the profile that it comes to, Text the same as the
+	// profile's text writes it. Both are of the profile as it is now.
+	Would []watch.Change
+	Text  string
+}
+
+// this is what was done alone.
+func (d *violationData) this() *widthChoice {
+	for i := range d.Widths {
+		if d.Widths[i].Word == watch.WidthThis {
+			return &d.Widths[i]
+		}
+	}
+	return &widthChoice{}
 }
 
 // violationNumber reads the number of a violation or a permit.
@@ -204,8 +222,10 @@ func (c *Console) readViolation(ctx context.Context, v visit, id int64) (d viola
 	if err != nil {
 		return d, err
 	}
-	d.Would = watch.Changes(&now.Profile, watch.Merge(&now.Profile, d.Violation.Permit))
-	d.Text = entryLines(d.Violation.Permit)
+	for _, w := range watch.Widths(&d.Violation) {
+		d.Widths = append(d.Widths, widthChoice{w, watch.Changes(&now.Profile, watch.Merge(&now.Profile, w.Permit)), entryLines(w.Permit)})
+	}
+	d.Width = watch.WidthThis
 	return d, nil
 }
 
@@ -234,7 +254,7 @@ func (c *Console) permitViolation(w http.ResponseWriter, r *http.Request, v visi
 	if comment == "" {
 		err = fault.New(fault.Invalid, "say why it is normal: those who read the history want to know")
 	} else {
-		_, err = c.Watch.Permit(r.Context(), v.who, id, comment)
+		_, err = c.Watch.Permit(r.Context(), v.who, id, behaviour.Permitting{Width: r.PostForm.Get("width"), Comment: comment})
 	}
 	if err == nil {
 		redirect(w, r, violationHref(id)+"?done=permitted")
@@ -249,6 +269,9 @@ func (c *Console) permitViolation(w http.ResponseWriter, r *http.Request, v visi
 		return again
 	}
 	d.Problem, d.Comment = said, comment
+	if _, ok := watch.WidthNamed(&d.Violation, r.PostForm.Get("width")); ok {
+		d.Width = orElse(r.PostForm.Get("width"), watch.WidthThis)
+	}
 	return c.show(w, r, c.Status(err), violationBody(c.page(r, v, "watch", "Violation "+strconv.FormatInt(id, 10)), d))
 }
 

@@ -91,6 +91,6 @@ type WatchViolations interface {
 // WatchPermits makes it normal, and takes that back.
 type WatchPermits interface {
 	Permits(ctx context.Context, who access.Identity, name asset.Group, before int64, limit int) ([]store.BehaviourPermit, error)
-	Permit(ctx context.Context, who access.Identity, id int64, comment string) (store.BehaviourPermit, error)
+	Permit(ctx context.Context, who access.Identity, id int64, how behaviour.Permitting) (store.BehaviourPermit, error)
 	Undo(ctx context.Context, who access.Identity, id int64, comment string) (store.BehaviourPermit, error)
 }

@@ -120,6 +120,9 @@ func testBehaviourGroups(k *kit) {
 		if i == 1 {
 			g.Proposal = &store.BehaviourProposal{Mode: profile.Protect}
 		}
+		if i == 2 {
+			g.Settled.Measure = 0.97
+		}
 		groups = append(groups, g)
 	}
 	k.change(store.BehaviourChange{Groups: groups, Violations: []profile.Violation{violationOf("shop/b_/app", "a", base(), 1)}})
@@ -138,6 +141,7 @@ func testBehaviourGroups(k *kit) {
 		{"in two modes", store.BehaviourQuery{Modes: []profile.Mode{profile.Discover, profile.Protect}}, "b d"},
 		{"proposed", store.BehaviourQuery{Proposed: true}, "c"},
 		{"outside", store.BehaviourQuery{Outside: true}, "b"},
+		{"less settled", store.BehaviourQuery{Below: 0.95}, "a c d"},
 		{"text", store.BehaviourQuery{Text: "b_"}, "b"},
 		{"text that is no pattern", store.BehaviourQuery{Text: "%"}, ""},
 		{"cluster", store.BehaviourQuery{Cluster: "shop", Modes: []profile.Mode{profile.Monitor}}, "a c"},

@@ -77,3 +77,12 @@ func block(a netip.Addr) netip.Prefix {
 	}
 	return netip.PrefixFrom(a, a.BitLen())
 }
+
+// Neighbourhood returns the network that many private addresses like a come to, and
+// false for a public one: nobody knows whose the next is.
+func Neighbourhood(a netip.Addr) (netip.Prefix, bool) {
+	if !private(a) {
+		return netip.Prefix{}, false
+	}
+	return subnet(a), true
+}
