@@ -3,6 +3,7 @@ package trust
 import (
 	"crypto"
 
+	"github.com/castellan-security/castellan/internal/sealed"
 	"github.com/castellan-security/castellan/internal/trust/key"
 )
 
@@ -48,8 +49,8 @@ func LoadKey(path string, password KeyPassword, plain bool) (crypto.Signer, erro
 	return key.Load(path, password, plain)
 }
 
-// KeyFingerprint is "sha256:HEX" of a public key; see key.Fingerprint.
-func KeyFingerprint(public crypto.PublicKey) (string, error) { return key.Fingerprint(public) }
+// KeyFingerprint is "sha256:HEX" of a public key; see sealed.Fingerprint.
+func KeyFingerprint(public crypto.PublicKey) (string, error) { return sealed.Fingerprint(public) }
 
 // KeyAlgorithms are those that keys can be made for, the default first.
 func KeyAlgorithms() []KeyAlgorithm { return key.Algorithms() }

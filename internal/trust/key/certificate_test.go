@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/sealed"
 	"github.com/castellan-security/castellan/internal/trust/key"
 )
 
@@ -47,7 +48,7 @@ func TestCertificate(t *testing.T) {
 		t.Fatalf("%d certificates and %d roots", len(chain), len(roots))
 	}
 	leaf, root := chain[0], chain[1]
-	if got, _ := key.Fingerprint(leaf.PublicKey); got != k.Fingerprint {
+	if got, _ := sealed.Fingerprint(leaf.PublicKey); got != k.Fingerprint {
 		t.Errorf("it is of the key %s, want %s", got, k.Fingerprint)
 	}
 	if leaf.KeyUsage != x509.KeyUsageDigitalSignature || len(leaf.ExtKeyUsage) != 1 || leaf.ExtKeyUsage[0] != x509.ExtKeyUsageCodeSigning || leaf.IsCA {

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/sealed"
 )
 
 // Load reads the private key of a file; see Parse. A file that others may read,
@@ -117,7 +118,7 @@ func writePair(path string, a Algorithm, seal func(crypto.Signer) ([]byte, error
 	if p.Algorithm, err = AlgorithmOf(k.Public()); err != nil {
 		return Pair{}, err
 	}
-	if p.Fingerprint, err = Fingerprint(k.Public()); err != nil {
+	if p.Fingerprint, err = sealed.Fingerprint(k.Public()); err != nil {
 		return Pair{}, err
 	}
 	public, err := PublicPEM(k.Public())

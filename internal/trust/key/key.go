@@ -23,7 +23,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -101,16 +100,6 @@ func AlgorithmOf(public crypto.PublicKey) (Algorithm, error) {
 		return Algorithm(fmt.Sprintf("rsa-%d", k.N.BitLen())), nil
 	}
 	return "", weak("a key of type %T", public)
-}
-
-// Fingerprint is "sha256:HEX" of a public key's SubjectPublicKeyInfo in DER, by
-// which trust policies and verdicts name it.
-func Fingerprint(public crypto.PublicKey) (string, error) {
-	der, err := x509.MarshalPKIXPublicKey(public)
-	if err != nil {
-		return "", fmt.Errorf("encode public key: %w", err)
-	}
-	return fmt.Sprintf("sha256:%x", sha256.Sum256(der)), nil
 }
 
 // PublicPEM is a public key as cosign, openssl and trust policies read it.

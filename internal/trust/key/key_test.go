@@ -19,6 +19,7 @@ import (
 	"testing"
 
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/sealed"
 	"github.com/castellan-security/castellan/internal/trust/key"
 )
 
@@ -74,7 +75,7 @@ func TestKeysOfAllAlgorithms(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, _ := key.Fingerprint(signer.Public()); got != pair.Fingerprint || !signs(t, signer) {
+			if got, _ := sealed.Fingerprint(signer.Public()); got != pair.Fingerprint || !signs(t, signer) {
 				t.Errorf("fingerprint %s, want %s; signs: %v", got, pair.Fingerprint, signs(t, signer))
 			}
 			public, err := os.ReadFile(pair.Public)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/sealed"
 )
 
 const (
@@ -279,7 +280,7 @@ func (r *Ring) Signer(id string, password Password, now time.Time) (crypto.Signe
 	if err != nil {
 		return nil, k, err
 	}
-	print, err := Fingerprint(signer.Public())
+	print, err := sealed.Fingerprint(signer.Public())
 	if err == nil && print != k.Fingerprint {
 		err = fault.New(fault.Corrupt, "%s holds the key %s, and the ring says %s", r.PrivateFile(k), print, k.Fingerprint).
 			With("somebody changed one of the two: find out who, and make a new key")

@@ -45,8 +45,8 @@ const (
 	maxKeyFile = 16 << 10
 )
 
-// sealed is what a sealed key's PEM block holds, as cosign writes it.
-type sealed struct {
+// sealedKey is what a sealed key's PEM block holds, as cosign writes it.
+type sealedKey struct {
 	KDF struct {
 		Name   string `json:"name"`
 		Params work   `json:"params"`
@@ -82,7 +82,7 @@ func Seal(k crypto.Signer, password []byte) ([]byte, error) {
 		return nil, err
 	}
 	defer Wipe(der)
-	var s sealed
+	var s sealedKey
 	s.KDF.Name, s.Cipher.Name = kdfScrypt, cipherBox
 	s.KDF.Params = known()[len(known())-1]
 	s.KDF.Salt, s.Cipher.Nonce = make([]byte, saltSize), make([]byte, nonceSize)
@@ -123,7 +123,7 @@ func encode(k crypto.Signer) ([]byte, error) {
 }
 
 // derive makes the key of the cipher from a password.
-func (s *sealed) derive(password []byte) (*[keySize]byte, error) {
+func (s *sealedKey) derive(password []byte) (*[keySize]byte, error) {
 	p := s.KDF.Params
 	b, err := scrypt.Key(password, s.KDF.Salt, p.N, p.R, p.P, keySize)
 	if err != nil {
@@ -133,7 +133,7 @@ func (s *sealed) derive(password []byte) (*[keySize]byte, error) {
 }
 
 // check refuses what cosign would not have written.
-func (s *sealed) check() error {
+func (s *sealedKey) check() error {
 	ok := false
 	for _, w := range known() {
 		ok = ok || w == s.KDF.Params
@@ -216,7 +216,7 @@ func only(b []byte) (*pem.Block, error) {
 
 // unseal decrypts what cosign or we sealed.
 func unseal(b []byte, password Password) (crypto.Signer, error) {
-	var s sealed
+	var s sealedKey
 	err := json.Unmarshal(b, &s)
 	if err == nil {
 		err = s.check()
