@@ -2,8 +2,21 @@ package behaviour
 
 import (
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/sealed"
 	"github.com/castellan-security/castellan/internal/watch"
 )
+
+// Signers names the keys of which one must sign profiles that people write, as
+// castellan trust key list shows them; none where nobody has to.
+func (s *Service) Signers() []string {
+	out := make([]string, 0, len(s.Keys))
+	for _, k := range s.Keys {
+		if name, err := sealed.Fingerprint(k); err == nil { // one that has no name can't sign either
+			out = append(out, name)
+		}
+	}
+	return out
+}
 
 // signed returns which of the keys signed a text, and "" where none has to. It is
 // Denied if one must have and none has.

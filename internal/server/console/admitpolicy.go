@@ -56,8 +56,8 @@ func (c *Console) admissionBook() *book {
 			}
 			return admissionPassages(text), out, nil
 		},
-		set: func(ctx context.Context, who access.Identity, text, comment string, after int64) error {
-			_, err := c.Admission.SetPolicy(ctx, who, text, comment, after)
+		set: func(ctx context.Context, who access.Identity, e entered) error {
+			_, err := c.Admission.SetPolicy(ctx, who, e.Text, e.Comment, e.After)
 			return err
 		},
 		try: c.replay,

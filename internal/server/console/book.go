@@ -46,10 +46,19 @@ type book struct {
 	list func(ctx context.Context, who access.Identity, before int64, limit int) ([]edition, error)
 	// explain says what a text means, or what is wrong with it.
 	explain func(who access.Identity, text string) ([]passage, []textProblem, error)
-	// set makes a text the policy, if the newest version is after: else Conflict.
-	set func(ctx context.Context, who access.Identity, text, comment string, after int64) error
+	// signers are the keys of which one must have signed a text; none: nobody has to.
+	signers []string
+	// set makes a text the policy, if the newest version is After: else Conflict.
+	set func(ctx context.Context, who access.Identity, e entered) error
 	// try says what a text would change, as the form asks.
 	try func(ctx context.Context, v visit, text string, form url.Values) (trialResult, error)
+}
+
+// entered is what a person has typed into the editor.
+type entered struct {
+	Text, Comment string
+	Signature     string // of exactly that text, where there are signers
+	After         int64  // the version that was changed
 }
 
 // edition is a version of a policy.

@@ -14,12 +14,14 @@ type editData struct {
 	*book
 	Text    string
 	Comment string
-	After   int64 // the version that is changed; 0: there is none yet
-	Was     string
-	Checked policyCheck
-	Tries   bool         // it was asked what would change
-	Trial   *trialResult // nil: nothing came of it
-	Problem string
+	// Signature lies beside a text that was signed.
+	Signature string
+	After     int64 // the version that is changed; 0: there is none yet
+	Was       string
+	Checked   policyCheck
+	Tries     bool         // it was asked what would change
+	Trial     *trialResult // nil: nothing came of it
+	Problem   string
 	// Theirs is a version that came in between, and since when.
 	Theirs *edition
 	Since  []diffLine // what it has changed
@@ -82,6 +84,7 @@ func (d *editData) check(v visit) (err error) {
 func (b *book) typed(r *http.Request, v visit) (editData, error) {
 	d := editData{
 		book: b, Text: strings.ReplaceAll(r.PostForm.Get("text"), "\r\n", "\n"), Comment: strings.TrimSpace(r.PostForm.Get("comment")),
+		Signature: strings.TrimSpace(r.PostForm.Get("signature")),
 	}
 	var err error
 	if d.After, err = b.version(r.PostForm.Get("after")); err != nil {
@@ -155,7 +158,7 @@ func (c *Console) tryPolicy(w http.ResponseWriter, r *http.Request, v visit, d e
 func (c *Console) savePolicy(w http.ResponseWriter, r *http.Request, v visit, d editData) error {
 	err := d.lacks()
 	if err == nil {
-		err = d.set(r.Context(), v.who, d.Text, d.Comment, d.After)
+		err = d.set(r.Context(), v.who, entered{d.Text, d.Comment, d.Signature, d.After})
 	}
 	if err == nil {
 		redirect(w, r, d.doneAddress())

@@ -41,8 +41,8 @@ func (c *Console) trustBook() *book {
 			}
 			return passages(means), out, err
 		},
-		set: func(ctx context.Context, who access.Identity, text, comment string, after int64) error {
-			_, err := c.Trust.SetPolicy(ctx, who, text, comment, after)
+		set: func(ctx context.Context, who access.Identity, e entered) error {
+			_, err := c.Trust.SetPolicy(ctx, who, e.Text, e.Comment, e.After)
 			return err
 		},
 		try: func(ctx context.Context, v visit, text string, _ url.Values) (trialResult, error) {

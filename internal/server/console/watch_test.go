@@ -2,10 +2,13 @@ package console_test
 
 import (
 	"context"
+	"crypto"
+	"crypto/ed25519"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -18,11 +21,12 @@ import (
 	"github.com/castellan-security/castellan/internal/server/console"
 	"github.com/castellan-security/castellan/internal/server/console/consoletest"
 	"github.com/castellan-security/castellan/internal/server/topology"
+	"github.com/castellan-security/castellan/internal/watch"
 )
 
 // watchHouse is a console over the real service of behaviour, which knows the shop's
 // groups.
-func watchHouse(t *testing.T) *house {
+func watchHouse(t *testing.T, keys ...crypto.PublicKey) *house {
 	t.Helper()
 	now, log := testNow(), slog.New(slog.DiscardHandler)
 	st, err := db.Open(t.Context(), db.Options{Path: filepath.Join(t.TempDir(), "castellan.db"), ProcessCrashOnly: true}, log)
@@ -33,7 +37,7 @@ func watchHouse(t *testing.T) *house {
 	if err := shop.FillBehaviour(t.Context(), st, now); err != nil {
 		t.Fatal(err)
 	}
-	s := behaviour.New(behaviour.Options{Store: st, Map: topology.New(), Clock: func() time.Time { return now }, Log: log})
+	s := behaviour.New(behaviour.Options{Store: st, Map: topology.New(), Keys: keys, Clock: func() time.Time { return now }, Log: log})
 	ctx, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { s.Run(ctx) })
@@ -185,5 +189,33 @@ func TestProfilesAreDownloaded(t *testing.T) {
 		if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), want) || !strings.HasPrefix(w.Header().Get("Content-Disposition"), "attachment; filename=") {
 			t.Errorf("%s: got %d, %s, %.200s", path, w.Code, w.Header().Get("Content-Disposition"), w.Body.String())
 		}
+	}
+}
+
+// Where profiles must be signed, the editor asks for the signature, and takes a text
+// that has one.
+func TestASignedProfileIsTyped(t *testing.T) {
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, web := watchHouse(t, public), string(consoletest.Web)
+	h.shows(t, access.Operator, watchAt("profile/edit", web), "Signature", "castellan watch profile sign", "sha256:")
+	text := "profile: 1\ngroup: " + web + "\nexecutables:\n  - path: /usr/sbin/nginx\n"
+	signature, err := watch.SignProfile([]byte(text), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	revisions := regexp.MustCompile(`name="after" value="(\d+)"`).FindStringSubmatch(h.get(t, access.Operator, watchAt("profile/edit", web)).Body.String())
+	if revisions == nil {
+		t.Fatal("the editor does not say which revision it changes")
+	}
+	form := url.Values{"do": {"save"}, "text": {text}, "after": {revisions[1]}, "comment": {"approved"}}
+	if w := h.post(t, access.Operator, watchAt("profile/edit", web), form.Encode()); w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "must be signed") {
+		t.Errorf("not signed: got %d", w.Code)
+	}
+	form.Set("signature", string(signature))
+	if w := h.post(t, access.Operator, watchAt("profile/edit", web), form.Encode()); w.Code != http.StatusSeeOther {
+		t.Errorf("signed: got %d: %s", w.Code, plainText(w.Body.String()))
 	}
 }

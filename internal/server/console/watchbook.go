@@ -69,8 +69,9 @@ func (c *Console) profileBook(g asset.Group) *book {
 		explain: func(who access.Identity, text string) ([]passage, []textProblem, error) {
 			return c.explainProfile(who, text)
 		},
-		set: func(ctx context.Context, who access.Identity, text, comment string, after int64) error {
-			_, err := c.Watch.Import(ctx, who, g, behaviour.Edit{Text: text, Comment: comment, After: after})
+		signers: c.Watch.Signers(),
+		set: func(ctx context.Context, who access.Identity, e entered) error {
+			_, err := c.Watch.Import(ctx, who, g, behaviour.Edit{Text: e.Text, Signature: e.Signature, Comment: e.Comment, After: e.After})
 			return err
 		},
 		try: func(ctx context.Context, v visit, text string, form url.Values) (trialResult, error) {

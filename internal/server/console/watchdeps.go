@@ -47,6 +47,8 @@ type WatchStandings interface {
 type WatchProfiles interface {
 	Profile(ctx context.Context, who access.Identity, name asset.Group, revision int64) (behaviour.Profiled, error)
 	CheckProfile(who access.Identity, text string) ([]written.Problem, error)
+	// Signers are the keys of which one must sign what people write; none: nobody has to.
+	Signers() []string
 }
 
 // WatchHistory reads how profiles became what they are.
