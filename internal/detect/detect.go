@@ -1,0 +1,112 @@
+// Package detect finds threats: what is hostile whatever a group's profile says.
+//
+// An Engine holds events against rules, those that come with the program and those
+// that users write, and gives threats. It is for one goroutine, its state is bounded,
+// and its clock is that of the events, so that a recorded day gives the same as the
+// day itself:
+//
+//	e, err := detect.New(nil)
+//	...
+//	for ev := range events {
+//		for _, t := range e.Observe(ev) {
+//			...
+//		}
+//	}
+//
+// It is not for what is done about threats (see respond), nor for the stories that
+// they make.
+package detect
+
+import (
+	"fmt"
+
+	"github.com/castellan-security/castellan/internal/detect/engine"
+	"github.com/castellan-security/castellan/internal/detect/library"
+	"github.com/castellan-security/castellan/internal/detect/pattern/all"
+	"github.com/castellan-security/castellan/internal/detect/rule"
+	"github.com/castellan-security/castellan/internal/threat"
+)
+
+// Engine holds events against rules.
+type Engine = engine.Engine
+
+// Stats say how a rule fares.
+type Stats = engine.Stats
+
+// Text is a document of rules, changes and silences that users wrote.
+type Text struct {
+	Name string
+	Body []byte
+	// Source says where its rules come from; empty is threat.Written.
+	Source threat.Source
+}
+
+// New returns an engine with the built-in rules, and what users' documents make of
+// them. The error of a document is written.Problems.
+func New(texts []Text) (*Engine, error) {
+	set, err := compile(texts)
+	if err != nil {
+		return nil, err
+	}
+	return engine.New(*set), nil
+}
+
+// Check returns what is wrong with users' documents: written.Problems.
+func Check(texts []Text) error {
+	_, err := compile(texts)
+	return err
+}
+
+func compile(texts []Text) (*engine.Options, error) {
+	documents, err := builtIn()
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range texts {
+		if t.Source == "" {
+			t.Source = threat.Written
+		}
+		d, err := rule.Read(t.Name, t.Body, t.Source)
+		if err != nil {
+			return nil, err
+		}
+		documents = append(documents, d)
+	}
+	patterns := all.Patterns()
+	var code []*threat.Rule
+	for _, p := range patterns {
+		code = append(code, p.About())
+	}
+	set, err := rule.Compile(documents, code)
+	if err != nil {
+		return nil, err
+	}
+	o := &engine.Options{Silences: set.Silences}
+	for _, r := range set.Rules {
+		o.Rules = append(o.Rules, r)
+	}
+	for i, p := range patterns {
+		d, err := p.New(code[i])
+		if err != nil {
+			return nil, fmt.Errorf("rule %s: %w", code[i].ID, err)
+		}
+		o.Rules = append(o.Rules, d)
+	}
+	return o, nil
+}
+
+func builtIn() ([]*rule.Document, error) {
+	files, err := library.Files()
+	if err != nil {
+		return nil, err
+	}
+	var out []*rule.Document
+	for _, f := range files {
+		d, err := rule.Read(f.Name, f.Text, threat.BuiltIn)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, d)
+	}
+	return out, nil
+}

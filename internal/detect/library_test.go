@@ -1,0 +1,145 @@
+package detect_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/castellan-security/castellan/internal/detect"
+	"github.com/castellan-security/castellan/internal/detect/trial"
+	"github.com/castellan-security/castellan/internal/threat"
+)
+
+var start = time.Date(2026, 11, 29, 8, 0, 0, 0, time.UTC)
+
+func cases(t testing.TB) []trial.Case {
+	t.Helper()
+	files, err := filepath.Glob("library/testdata/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	var out []trial.Case
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := trial.Read(b)
+		if err != nil {
+			t.Fatalf("%s: %v", f, err)
+		}
+		out = append(out, d.Cases...)
+	}
+	return out
+}
+
+// engineOf returns an engine with the parameters that a case sets.
+func engineOf(t testing.TB, c *trial.Case) *detect.Engine {
+	t.Helper()
+	var texts []detect.Text
+	if c != nil && len(c.Params) > 0 {
+		b, err := yaml.Marshal(map[string]any{"change": []any{map[string]any{"rule": c.Rule, "params": c.Params}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts = []detect.Text{{Name: "case", Body: b}}
+	}
+	e, err := detect.New(texts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func observed(t testing.TB, e *detect.Engine, short []trial.Event) []threat.Threat {
+	t.Helper()
+	events, err := trial.Events(short, start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []threat.Threat
+	for _, ev := range events {
+		out = append(out, e.Observe(ev)...)
+	}
+	return append(out, e.Rest()...)
+}
+
+func rulesOf(all []threat.Threat) []string {
+	var out []string
+	for i := range all {
+		if !slices.Contains(out, all[i].Rule) {
+			out = append(out, all[i].Rule)
+		}
+	}
+	return out
+}
+
+func TestEveryRuleFiresAtWhatItIsForAndNotAtWhatLooksAlike(t *testing.T) {
+	tried := map[string]bool{}
+	for _, c := range cases(t) {
+		if tried[c.Rule] {
+			t.Errorf("%s has two cases: put them together", c.Rule)
+		}
+		tried[c.Rule] = true
+		t.Run(c.Rule, func(t *testing.T) {
+			if len(c.Fires) == 0 || len(c.Silent) == 0 {
+				t.Errorf("it lacks what fires it, or what looks alike and does not")
+			}
+			for i, events := range c.Fires {
+				e := engineOf(t, &c)
+				got := observed(t, e, events)
+				if !slices.Contains(rulesOf(got), c.Rule) {
+					t.Errorf("fires %d: it does not; others do: %q", i+1, rulesOf(got))
+				}
+				complain(t, e)
+			}
+			for i, events := range c.Silent {
+				e := engineOf(t, &c)
+				for _, th := range observed(t, e, events) {
+					if th.Rule == c.Rule {
+						t.Errorf("silent %d: it fires: %s", i+1, th.Summary)
+					}
+				}
+				complain(t, e)
+			}
+		})
+	}
+	for _, r := range engineOf(t, nil).Rules() {
+		if !tried[r.ID] {
+			t.Errorf("%s: no case in library/testdata tries it", r.ID)
+		}
+	}
+}
+
+// complain fails where a condition could not be told.
+func complain(t *testing.T, e *detect.Engine) {
+	t.Helper()
+	for _, s := range e.Stats() {
+		if s.Errors > 0 {
+			t.Errorf("%s: %s", s.Rule, s.Error)
+		}
+	}
+}
+
+func TestEveryRuleSaysWhatPeopleMustKnow(t *testing.T) {
+	for _, r := range engineOf(t, nil).Rules() {
+		for what, text := range map[string]string{"meaning": r.Meaning, "false alarms": r.FalseAlarm, "tuning": r.Tuning, "remedy": r.Remedy} {
+			if text == "" || !strings.HasSuffix(text, ".") {
+				t.Errorf("%s: %s is no sentence: %q", r.ID, what, text)
+			}
+		}
+		if strings.HasSuffix(r.Title, ".") || len(r.Techniques) == 0 || r.Theme == "" || len(r.Kinds) == 0 {
+			t.Errorf("%s: a title with a full stop, or no technique, theme or kinds", r.ID)
+		}
+		for _, p := range r.Parameters {
+			if p.Meaning == "" {
+				t.Errorf("%s: parameter %s says not what it is", r.ID, p.Name)
+			}
+		}
+	}
+}

@@ -1,0 +1,17 @@
+// Package all lists the rules of detection that are written in Go.
+package all
+
+import (
+	"github.com/castellan-security/castellan/internal/detect/pattern"
+	"github.com/castellan-security/castellan/internal/threat"
+)
+
+// Pattern is one rule: what people are told of it, with its parameters as they are
+// unless users set them, and how a detector is made of that.
+type Pattern struct {
+	About func() *threat.Rule
+	New   pattern.Maker
+}
+
+// Patterns returns them, each once.
+func Patterns() []Pattern { return nil }
