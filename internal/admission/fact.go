@@ -26,8 +26,15 @@ type Facts struct {
 	Trust   Trust             `json:"trust"`
 	Created time.Time         `json:"created,omitzero"` // as its configuration says
 	User    string            `json:"user,omitempty"`   // its own
+	Users   *Users            `json:"users,omitempty"`  // nil: not known
 	Owners  []string          `json:"owners,omitempty"`
 	Labels  map[string]string `json:"labels,omitempty"`
+}
+
+// Users are the names of users that an image has, sorted.
+type Users struct {
+	Root   []string `json:"root,omitempty"`   // uid 0
+	Others []string `json:"others,omitempty"` // any other uid
 }
 
 // Scan is what the scanner says of it.

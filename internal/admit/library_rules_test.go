@@ -2,6 +2,7 @@ package admit_test
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/admission"
@@ -13,6 +14,13 @@ type change func(*admission.Request, *admission.Facts)
 
 func container(f func(*admission.Container)) change {
 	return func(r *admission.Request, _ *admission.Facts) { f(&r.Task.Containers[0]) }
+}
+
+func asUser(users ...string) (all []change) {
+	for _, u := range users {
+		all = append(all, container(func(c *admission.Container) { c.User = u }))
+	}
+	return all
 }
 
 func task(f func(*admission.Task)) change {
@@ -87,7 +95,8 @@ func sane() (admission.Request, admission.Facts) {
 			Image: admission.Image{Reference: "registry.example.com/shop:1@sha256:aa", Registry: "registry.example.com", Repository: "shop", Tag: "1", Digest: "sha256:aa", Pinned: true},
 		}}}}
 	f := admission.Facts{Digest: "sha256:aa", At: now(), Created: now().AddDate(0, 0, -5), User: "1000", Owners: []string{"team-shop"},
-		Scan: admission.Scan{State: admission.Known, At: now().AddDate(0, 0, -1), Database: now().AddDate(0, 0, -1)},
+		Users: &admission.Users{Root: []string{"app2", "root", "toor"}, Others: []string{"app", "daemon"}},
+		Scan:  admission.Scan{State: admission.Known, At: now().AddDate(0, 0, -1), Database: now().AddDate(0, 0, -1)},
 		Trust: admission.Trust{State: admission.Known, Allowed: true, Signers: []admission.Signer{
 			{Names: []string{"release-team"}, Kind: "sigstore", At: now().AddDate(0, 0, -5)},
 			{Names: []string{"build"}, Kind: "sigstore", Attests: "https://slsa.dev/provenance/v1", At: now().AddDate(0, 0, -5)}}}}
@@ -171,13 +180,26 @@ func runtimeExamples() []example {
 				c.SecurityOpt = []string{"apparmor:castellan-shop.web.nginx", "apparmor=docker-default", "label=type:castellan_shop.process"}
 			})}, unknown: []change{unknown("task.containers[0].security_opt")}},
 		{rule: "new-privileges", fires: []change{container(func(c *admission.Container) { c.SecurityOpt = nil }), container(func(c *admission.Container) { c.SecurityOpt = []string{"no-new-privileges=false"} })}, passes: []change{container(func(c *admission.Container) { c.SecurityOpt = []string{"no-new-privileges:true"} })}},
-		{rule: "root-user", fires: []change{container(func(c *admission.Container) { c.User = "0:0" }), container(func(c *admission.Container) { c.User = "+0" }), container(func(c *admission.Container) { c.User = "-00:5" }), container(func(c *admission.Container) { c.User = "root" }), func(r *admission.Request, f *admission.Facts) {
-			r.Task.Containers[0].User, f.User = "", ""
-		}}, passes: []change{func(r *admission.Request, _ *admission.Facts) { r.Task.Containers[0].User = "" }}, unknown: []change{func(r *admission.Request, f *admission.Facts) {
-			r.Task.Containers[0].User, f.User, f.Scan = "", "", admission.Scan{}
-		}, unknown("task.containers[0].user")}},
-		{rule: "root-user", with: "{named: false}", fires: []change{container(func(c *admission.Container) { c.User = "toor" }), container(func(c *admission.Container) { c.User = "app:1000" }), container(func(c *admission.Container) { c.User = "0" })},
-			passes: []change{container(func(c *admission.Container) { c.User = "1000:app" }), container(func(c *admission.Container) { c.User = "+65534" })}, unknown: []change{unknown("task.containers[0].user")}},
+		{rule: "root-user", fires: slices.Concat(asUser("0", "0:0", "+0", "-0", "00", "-00:5", "root", "root:users", ":5", " root", "toor", "toor:users", "toor:1000", "nobody-knows", "nobody-knows:1000", "-1", "99999999999999999999", "app2"), []change{
+			func(r *admission.Request, f *admission.Facts) { r.Task.Containers[0].User, f.User = "", "" },
+			func(r *admission.Request, f *admission.Facts) { r.Task.Containers[0].User, f.User = "", "toor:users" },
+			func(r *admission.Request, f *admission.Facts) {
+				f.Users, r.Task.Containers[0].User = &admission.Users{}, "app"
+			},
+		}), passes: append(asUser("app", "app:0", "1000", "1000:0", "+1000"), asUser("")...), unknown: []change{
+			func(r *admission.Request, f *admission.Facts) {
+				r.Task.Containers[0].User, f.User, f.Scan = "", "", admission.Scan{}
+			},
+			func(r *admission.Request, f *admission.Facts) {
+				r.Task.Containers[0].User, f.Scan = "app", admission.Scan{}
+			},
+			func(r *admission.Request, f *admission.Facts) { r.Task.Containers[0].User, f.Users = "app:0", nil },
+			func(r *admission.Request, f *admission.Facts) {
+				f.User, r.Task.Containers[0].User, f.Users = "app", "", nil
+			},
+			unknown("task.containers[0].user"),
+		}},
+		{rule: "root-user", with: "{named: false}", fires: asUser("toor", "app:1000", "0"), passes: asUser("1000:app", "+65534"), unknown: []change{unknown("task.containers[0].user")}},
 		{rule: "writable-root", fires: []change{container(func(c *admission.Container) { c.ReadOnlyRoot = false })}},
 		{rule: "memory-limit", with: "{most_mib: 1024}", fires: []change{container(func(c *admission.Container) { c.MemoryBytes = 0 }), container(func(c *admission.Container) { c.MemoryBytes = 2 << 30 })}, unknown: []change{unknown("task.containers[0].memory_bytes")}},
 		{rule: "pids-limit", fires: []change{func(r *admission.Request, _ *admission.Facts) {
@@ -221,10 +243,16 @@ func requestExamples() []example {
 		{rule: "role-actions", with: "{refused: [kms:ScheduleKeyDeletion]}", fires: []change{role(`{"Statement": {"Effect": "Allow", "Action": "kms:*", "Resource": "*"}}`)}, passes: []change{some}, unknown: []change{secretRole}},
 		{rule: "exec", fires: []change{exec(admission.Process{Command: []string{"sh"}})}, passes: []change{agent(exec(admission.Process{Command: []string{"sh"}}))}},
 		{rule: "exec-privileged", fires: []change{exec(admission.Process{Privileged: true})}, passes: []change{exec(admission.Process{})}},
-		{rule: "exec-as-root", fires: []change{exec(admission.Process{User: "root"}), func(r *admission.Request, f *admission.Facts) {
+		{rule: "exec-as-root", fires: []change{exec(admission.Process{User: "root"}), exec(admission.Process{User: "toor"}), exec(admission.Process{User: "ghost:0"}), func(r *admission.Request, f *admission.Facts) {
 			exec(admission.Process{})(r, f)
 			r.Task.Containers[0].User, f.User = "", ""
 		}}, passes: []change{exec(admission.Process{User: "app"}), exec(admission.Process{})}, unknown: []change{func(r *admission.Request, f *admission.Facts) {
+			exec(admission.Process{User: "app"})(r, f)
+			f.Users = nil
+		}, func(r *admission.Request, f *admission.Facts) {
+			exec(admission.Process{User: "app"})(r, f)
+			r.Task.Containers = nil
+		}, func(r *admission.Request, f *admission.Facts) {
 			exec(admission.Process{})(r, f)
 			r.Task.Containers[0].User, f.User, f.Scan = "", "", admission.Scan{}
 		}}},

@@ -21,6 +21,8 @@ type Inventory struct {
 	// Image is set when the subject is one image.
 	Image *Image `json:"image,omitempty"`
 	OS    OS     `json:"os,omitzero"`
+	// Users are those of /etc/passwd; nil: it is not known whom that names.
+	Users *Users `json:"users,omitempty"`
 	// Packages are in the order of SortPackages.
 	Packages []Package `json:"packages"`
 	Files    []File    `json:"files,omitempty"` // noteworthy ones
@@ -68,6 +70,14 @@ type OS struct {
 	Version  string   `json:"version,omitempty"` // VERSION_ID
 	Codename string   `json:"codename,omitempty"`
 	Name     string   `json:"name,omitempty"` // PRETTY_NAME
+}
+
+// Users are the names that /etc/passwd gives numbers to, sorted, as container
+// engines read that file: a line whose number is missing or none gives 0. Without
+// the file there are none, and a container that asks for a name does not start.
+type Users struct {
+	Root   []string `json:"root,omitempty"`   // with the number 0, in one of their lines at least
+	Others []string `json:"others,omitempty"` // with other numbers only
 }
 
 // Package is one installed or declared package. Two packages with the same

@@ -8,6 +8,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/scan/analyse"
+	"github.com/castellan-security/castellan/internal/scan/analyse/passwd"
 	"github.com/castellan-security/castellan/internal/scan/layer"
 )
 
@@ -54,6 +55,9 @@ func assemble(v *view, s strata, inv *inventory.Inventory) {
 		if len(n.versions) > 0 {
 			a.show(n)
 		}
+	}
+	if s.layers > 0 {
+		a.users()
 	}
 	a.ownership()
 	a.absent()
@@ -106,6 +110,29 @@ func (a *assembly) show(n *node) {
 		a.owned = append(a.owned, by.Shown.Owned...)
 		if os := by.Shown.OS; os != nil && (a.osAt == "" || osRank(path) < osRank(a.osAt)) {
 			a.inv.OS, a.osAt = *os, path
+		}
+	}
+}
+
+// users takes what the image's /etc/passwd shows. That there is none is known only
+// when all layers were read.
+func (a *assembly) users() {
+	reader := (passwd.Analyser{}).Name()
+	if a.view.analysers[reader] == nil || slices.ContainsFunc(a.inv.Problems, func(p inventory.Problem) bool { return p.Lost }) {
+		return
+	}
+	real, ok := a.view.real(passwd.File)
+	if !ok {
+		return // links in a circle, or more of them than are followed here
+	}
+	a.inv.Users = &inventory.Users{}
+	n := a.view.walk(real, false)
+	if n == nil || len(n.versions) == 0 {
+		return
+	}
+	for _, by := range n.versions[len(n.versions)-1].by {
+		if by.Analyser == reader {
+			a.inv.Users = by.Shown.Users // nil if the file could not be read
 		}
 	}
 }

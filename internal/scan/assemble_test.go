@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/castellan-security/castellan/internal/inventory"
@@ -12,6 +13,7 @@ import (
 	"github.com/castellan-security/castellan/internal/scan/analyse"
 	"github.com/castellan-security/castellan/internal/scan/analyse/modes"
 	"github.com/castellan-security/castellan/internal/scan/analyse/osrelease"
+	"github.com/castellan-security/castellan/internal/scan/analyse/passwd"
 	"github.com/castellan-security/castellan/internal/scan/analyse/python"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -50,6 +52,49 @@ func TestOneOperatingSystem(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUsers: the uppermost /etc/passwd counts, wherever links lead, and one that
+// can't be read is not taken for none.
+func TestUsers(t *testing.T) {
+	s := scanner(scan.Options{Analysers: []analyse.Analyser{passwd.Analyser{}}})
+	const base = "file etc/passwd root:x:0:0\napp:x:1000:1000"
+	system := &inventory.Users{Root: []string{"root"}, Others: []string{"app"}}
+	for _, tc := range []struct {
+		name   string
+		layers [][]string
+		want   *inventory.Users
+	}{
+		{"none", [][]string{{"file a x"}}, &inventory.Users{}},
+		{"one", [][]string{{base}}, system},
+		{"left alone", [][]string{{base}, {"file etc/group x"}}, system},
+		{"of the uppermost layer", [][]string{{base}, {"file etc/passwd toor::0:0::/:"}}, &inventory.Users{Root: []string{"toor"}}},
+		{"removed", [][]string{{base}, {"gone etc/passwd"}}, &inventory.Users{}},
+		{"removed with its folder", [][]string{{base}, {"opaque etc"}}, &inventory.Users{}},
+		{"linked to elsewhere", [][]string{{"file store/users toor::0:0", "link etc/passwd /store/users"}}, &inventory.Users{Root: []string{"toor"}}},
+		{"linked by a later layer", [][]string{{base, "file store/users toor::0:0"}, {"link etc/passwd ../store/users"}}, &inventory.Users{Root: []string{"toor"}}},
+		{"in a folder that is linked", [][]string{{"file usr/etc/passwd toor::0:0"}, {"link etc usr/etc"}}, &inventory.Users{Root: []string{"toor"}}},
+		{"a hard link", [][]string{{"file store/users toor::0:0", "hard etc/passwd store/users"}}, &inventory.Users{Root: []string{"toor"}}},
+		{"a link to nowhere", [][]string{{base}, {"link etc/passwd /proc/1/root/etc/passwd"}}, &inventory.Users{}},
+		{"a circle", [][]string{{base}, {"link etc/passwd passwd"}}, nil},
+		{"too large", [][]string{{"file etc/passwd " + strings.Repeat("x", 1<<20)}}, nil},
+		{"too large later", [][]string{{base}, {"file etc/passwd " + strings.Repeat("x", 1<<20)}}, nil},
+		{"too large before", [][]string{{"file etc/passwd " + strings.Repeat("x", 1<<20)}, {base}}, system},
+		{"a folder", [][]string{{base}, {"dir etc/passwd"}}, &inventory.Users{}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			inv, _ := mustScan(t, s, imageOf(t, tc.layers...))
+			if diff := cmp.Diff(tc.want, inv.Users); diff != "" {
+				t.Errorf("users (-want +got):\n%s", diff)
+			}
+		})
+	}
+	t.Run("nobody looks", func(t *testing.T) {
+		inv, _ := mustScan(t, scanner(scan.Options{Analysers: []analyse.Analyser{osrelease.Analyser{}}}), imageOf(t, []string{base}))
+		if inv.Users != nil {
+			t.Errorf("users: %+v", inv.Users)
+		}
+	})
 }
 
 // TestOwnership: lists of files are joined to their packages by their real paths,

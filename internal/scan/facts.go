@@ -26,6 +26,7 @@ func Facts(r *Report) admission.Facts {
 		f.Scan = admission.Scan{State: admission.Failed, Why: "the scan looked for no secrets, or for no malware"}
 		return f
 	}
+	f.Users = Users(r.Inventory.Users)
 	s := admission.Scan{State: admission.Known, At: r.Inventory.Made, Database: cmp.Or(r.Database.Newest(), r.Database.Built)}
 	s.Lost = slices.ContainsFunc(r.Inventory.Problems, func(p inventory.Problem) bool { return p.Lost })
 	s.Distribution = cmp.Or(r.Inventory.OS.Name, r.Inventory.OS.ID)
@@ -60,6 +61,14 @@ func Facts(r *Report) admission.Facts {
 	s.Faults = foundFaults(r.Misconfigurations)
 	f.Scan = s
 	return f
+}
+
+// Users is what an inventory says of an image's users in the words of a decision.
+func Users(u *inventory.Users) *admission.Users {
+	if u == nil {
+		return nil
+	}
+	return &admission.Users{Root: u.Root, Others: u.Others}
 }
 
 func foundFaults(all []finding.Misconfiguration) []admission.Found {

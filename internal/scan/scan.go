@@ -43,7 +43,7 @@ import (
 
 // Analysis is the version of the analysis. It is raised whenever an analyser
 // finds more, or otherwise, in the same files: layers are then read again.
-const Analysis = 5
+const Analysis = 6
 
 // Layers is an opened image, as a door hands it over.
 type Layers interface {

@@ -3,7 +3,6 @@ package condition
 import (
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -81,10 +80,7 @@ func processStruct() *Struct {
 		text("working_dir", "in which folder", func(v *T) string { return v.WorkingDir }),
 		words("env", "names of variables that it gets", func(v *T) []string { return v.Env }),
 		{Name: "root", Type: "bool", Doc: "it runs as root, as told or as the container's user", get: func(o *Object) any {
-			if user := of[T](o).User; user != "" || len(o.view.containers) == 0 {
-				return types.Bool(user == "" || isRoot(user))
-			}
-			return o.view.containers[0].field(o.view.schema.structs["Container"].byName["root"])
+			return processRoot(o.view, of[T](o).User)
 		}},
 	}}
 }
@@ -127,7 +123,7 @@ func containerStruct() *Struct {
 		flag("essential", "the task ends with it", func(v *T) bool { return v.Essential }),
 		flag("privileged", "it has all rights on the host", func(v *T) bool { return v.Privileged }),
 		text("user", "as configured; empty: the image's", func(v *T) string { return v.User }),
-		{Name: "root", Type: "bool", Doc: "it runs as root, by its configuration or else its image's", get: runsAsRoot},
+		{Name: "root", Type: "bool", Doc: "it runs as root, by its configuration or else its image's: as a user without a number other than 0; unknown of a name until the image's users are known", get: runsAsRoot},
 		flag("read_only_root", "its root file system can't be written", func(v *T) bool { return v.ReadOnlyRoot }),
 		words("entrypoint", "", func(v *T) []string { return v.Entrypoint }),
 		words("command", "", func(v *T) []string { return v.Command }),
@@ -176,29 +172,6 @@ func capabilities(all []string) []string {
 		out[i] = tidy(s)
 	}
 	return out
-}
-
-// isRoot says whether a user, as images and containers write one, is root:
-// engines read a number with a sign, too.
-func isRoot(user string) bool {
-	name, _, _ := strings.Cut(strings.TrimSpace(user), ":")
-	n, err := strconv.Atoi(name)
-	return name == "root" || name == "" || err == nil && n == 0
-}
-
-func runsAsRoot(o *Object) any {
-	c := of[container](o)
-	if u := o.view.unknownAt(o.path, "user"); u != nil {
-		return u
-	}
-	if c.User != "" {
-		return types.Bool(isRoot(c.User))
-	}
-	i := of[Image](c.image)
-	if i.scan != nil && (i.Facts == nil || i.Facts.User == "") {
-		return i.scan
-	}
-	return types.Bool(isRoot(i.Facts.User))
 }
 
 func partStructs() []*Struct {
@@ -283,6 +256,12 @@ func imageStruct() *Struct {
 			return moment(o, "image.created", of[Image](o).Facts.Created)
 		}),
 		scanned("user", "string", "as whom it runs, as it says itself", func(o *Object, _ *admission.Scan) any { return types.String(of[Image](o).Facts.User) }),
+		{Name: "users", Type: "list(string)", Doc: "the names in its /etc/passwd with a number other than 0; unknown unless scanned", get: func(o *Object) any {
+			return named(o, func(u *admission.Users) []string { return u.Others })
+		}},
+		{Name: "root_users", Type: "list(string)", Doc: "the names in its /etc/passwd with the number 0, as root; unknown unless scanned", get: func(o *Object) any {
+			return named(o, func(u *admission.Users) []string { return u.Root })
+		}},
 		scanned("owners", "list(string)", "who is responsible for it", func(o *Object, _ *admission.Scan) any { return texts(of[Image](o).Facts.Owners) }),
 		scanned("labels", "map(string, string)", "its labels", func(o *Object, _ *admission.Scan) any { return textMap(of[Image](o).Facts.Labels) }),
 	}}

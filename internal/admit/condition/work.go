@@ -149,6 +149,9 @@ func foundIn(f *admission.Facts) int {
 		return 0
 	}
 	n := len(f.Scan.Vulnerabilities) + len(f.Scan.Secrets) + len(f.Scan.Malware) + len(f.Scan.Faults) + len(f.Owners) + len(f.Labels) + len(f.Trust.Signers)
+	if f.Users != nil {
+		n += len(f.Users.Root) + len(f.Users.Others)
+	}
 	for i := range f.Trust.Signers {
 		n += len(f.Trust.Signers[i].Names)
 	}

@@ -74,6 +74,7 @@ type Shown struct {
 	Packages []inventory.Package `json:"packages,omitempty"`
 	Owned    []Owned             `json:"owned,omitempty"`
 	OS       *inventory.OS       `json:"os,omitempty"`
+	Users    *inventory.Users    `json:"users,omitempty"`
 	Files    []inventory.File    `json:"files,omitempty"`
 	Secrets  []inventory.Secret  `json:"secrets,omitempty"`
 	Malware  []inventory.Malware `json:"malware,omitempty"`
@@ -82,7 +83,7 @@ type Shown struct {
 
 // Empty says that the file shows nothing.
 func (s *Shown) Empty() bool {
-	return len(s.Packages) == 0 && len(s.Owned) == 0 && s.OS == nil && len(s.Files) == 0 && len(s.Secrets)+len(s.Malware) == 0 && len(s.Problems) == 0
+	return len(s.Packages) == 0 && len(s.Owned) == 0 && s.OS == nil && s.Users == nil && len(s.Files) == 0 && len(s.Secrets)+len(s.Malware) == 0 && len(s.Problems) == 0
 }
 
 // Owned lists files of a package that its own database keeps apart from the

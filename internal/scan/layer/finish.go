@@ -95,6 +95,7 @@ func joinBy(by []By) []By {
 		s.Malware = append(s.Malware, b.Shown.Malware...)
 		s.Problems = append(s.Problems, b.Shown.Problems...)
 		s.OS = cmp.Or(s.OS, b.Shown.OS)
+		s.Users = cmp.Or(s.Users, b.Shown.Users)
 	}
 	return out
 }

@@ -185,6 +185,10 @@ func weigh(s *analyse.Shown) int64 {
 	for i := range s.Files {
 		n += overhead + int64(len(s.Files[i].Path))
 	}
+	if s.Users != nil {
+		list(s.Users.Root)
+		list(s.Users.Others)
+	}
 	n += int64(len(s.Secrets))*weightOfSecret + int64(len(s.Malware))*weightOfMalware
 	for i := range s.Problems {
 		n += overhead + int64(len(s.Problems[i].What)+len(s.Problems[i].Path))

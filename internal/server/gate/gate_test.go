@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -65,6 +66,7 @@ type house struct {
 	st    *failing
 	s     *gate.Service
 	admin access.Identity
+	users *inventory.Users // of what scan stores
 
 	mu     sync.Mutex
 	now    time.Time
@@ -167,7 +169,7 @@ func (h *house) scan(id, manifest string, severities ...finding.Severity) {
 	if m, err := h.st.Image(h.Context(), id); err != nil || m.Scan.State != store.ScanDone {
 		_, err = h.st.LeaseImage(h.Context(), id, store.Lease{AgentID: agentID, Job: "j", Now: now, Until: now.Add(time.Hour)})
 		h.must(err)
-		inv := inventory.Inventory{Image: &inventory.Image{Config: inventory.Config{User: "app"}}, OS: inventory.OS{ID: "debian"}}
+		inv := inventory.Inventory{Users: h.users, Image: &inventory.Image{Config: inventory.Config{User: "app"}}, OS: inventory.OS{ID: "debian"}}
 		h.must(h.st.PutInventory(h.Context(), id, "j", inv, now))
 	}
 	var vs []finding.Vulnerability
@@ -259,6 +261,27 @@ func TestAnIndexIsAsGoodAsItsWorstPlatform(t *testing.T) {
 	one, _, err := link.UnpackFacts(b.Facts[0].Packed)
 	if err != nil || one.Scan.State != admission.Known || len(one.Scan.Vulnerabilities) != 1 {
 		t.Errorf("of one platform: got %+v, %v", one.Scan, err)
+	}
+}
+
+// TestAUserIsAsRootAsOnTheWorstPlatform: the users of an image are told as its scan
+// found them, and of several platforms as they hold for all.
+func TestAUserIsAsRootAsOnTheWorstPlatform(t *testing.T) {
+	h := start(t)
+	h.users = &inventory.Users{Root: []string{"root", "toor"}, Others: []string{"app", "web"}}
+	h.scan(digest("1"), digest("a"))
+	if f := h.facts(digest("a")); f.Users == nil || !slices.Equal(f.Users.Root, h.users.Root) || !slices.Equal(f.Users.Others, h.users.Others) {
+		t.Errorf("of one image: got %+v", f.Users)
+	}
+	h.users = &inventory.Users{Root: []string{"root", "web"}, Others: []string{"app", "toor"}}
+	h.scan(digest("2"), digest("a"))
+	if f := h.facts(digest("a")); f.Users == nil || !slices.Equal(f.Users.Root, []string{"root", "toor", "web"}) || !slices.Equal(f.Users.Others, []string{"app"}) {
+		t.Errorf("of two platforms: got %+v", f.Users)
+	}
+	h.users = nil
+	h.scan(digest("3"), digest("a"))
+	if f := h.facts(digest("a")); f.Users != nil {
+		t.Errorf("with a platform of which they are not known: got %+v", f.Users)
 	}
 }
 

@@ -127,6 +127,7 @@ func stateOf(m *store.Image) admission.Scan {
 // describe takes over what the image says of itself.
 func describe(f *admission.Facts, inv *inventory.Inventory) {
 	f.Scan.Lost = slices.ContainsFunc(inv.Problems, func(p inventory.Problem) bool { return p.Lost })
+	f.Users = scan.Users(inv.Users)
 	if inv.Image == nil {
 		return
 	}
@@ -223,6 +224,7 @@ func merge(f, other *admission.Facts) {
 	if f.User != other.User {
 		f.User = "" // as if it had none: it may be root
 	}
+	f.Users = usersOf(f.Users, other.Users)
 	f.Owners = append(f.Owners, other.Owners...)
 	labels := map[string]string{}
 	for name, v := range f.Labels {
@@ -231,6 +233,21 @@ func merge(f, other *admission.Facts) {
 		}
 	}
 	f.Labels = labels
+}
+
+// usersOf are the users of two images, one of which will run: a name is another's
+// than root's if it is so in both.
+func usersOf(a, b *admission.Users) *admission.Users {
+	if a == nil || b == nil {
+		return nil
+	}
+	root := slices.Concat(a.Root, b.Root)
+	slices.Sort(root)
+	others := slices.DeleteFunc(slices.Clone(a.Others), func(name string) bool {
+		_, both := slices.BinarySearch(b.Others, name)
+		return !both
+	})
+	return &admission.Users{Root: slices.Compact(root), Others: others}
 }
 
 // worse says whether less is known in state a than in state b.

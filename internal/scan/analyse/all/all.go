@@ -17,6 +17,7 @@ import (
 	"github.com/castellan-security/castellan/internal/scan/analyse/modes"
 	"github.com/castellan-security/castellan/internal/scan/analyse/node"
 	"github.com/castellan-security/castellan/internal/scan/analyse/osrelease"
+	"github.com/castellan-security/castellan/internal/scan/analyse/passwd"
 	"github.com/castellan-security/castellan/internal/scan/analyse/php"
 	"github.com/castellan-security/castellan/internal/scan/analyse/python"
 	"github.com/castellan-security/castellan/internal/scan/analyse/rpm"
@@ -40,6 +41,7 @@ func Analysers() []analyse.Analyser {
 		modes.Analyser{},
 		node.Analyser{},
 		osrelease.Analyser{},
+		passwd.Analyser{},
 		php.Analyser{},
 		python.Analyser{},
 		rpm.New(),
