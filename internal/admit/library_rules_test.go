@@ -166,7 +166,7 @@ func runtimeExamples() []example {
 		{rule: "host-namespaces", with: "{containers: false}", fires: []change{func(r *admission.Request, _ *admission.Facts) {
 			r.Task.PID, r.Task.Containers[0].PID = "host", "container:agent"
 		}}, passes: []change{container(func(c *admission.Container) { c.PID = "container:abc" })}},
-		{rule: "dangerous-mounts", fires: []change{bind("/home/ec2-user/.ssh"), bind("/run/udev/rules.d"), bind("/"), bind("/etc"), bind("/etc/../etc/ssh/"), bind("//var//run/docker.sock"), bind("/var"), bind("/proc/1"), bind("/var/lib")}, passes: []change{bind("/data"), bind("/etcetera"), mount(admission.Mount{Kind: "volume", Source: "etc"})}, unknown: []change{unknown("task.containers[0].mounts")}},
+		{rule: "dangerous-mounts", fires: []change{bind("/home/ec2-user/.ssh"), bind("/run/udev/rules.d"), bind("/run/nri/nri.sock"), bind("/var/snap/lxd/common"), bind("/"), bind("/etc"), bind("/etc/../etc/ssh/"), bind("//var//run/docker.sock"), bind("/var"), bind("/proc/1"), bind("/var/lib")}, passes: []change{bind("/data"), bind("/runner/work"), bind("/etcetera"), mount(admission.Mount{Kind: "volume", Source: "etc"})}, unknown: []change{unknown("task.containers[0].mounts")}},
 		{rule: "host-mounts", with: "{allowed: [/data]}", fires: []change{bind("/srv"), bind("/data/../srv")}, passes: []change{bind("/data/a")}},
 		{rule: "volume-of-the-host", fires: []change{task(func(t *admission.Task) { t.Volumes = []admission.Volume{{Name: "v", Host: "/etc"}} }), task(func(t *admission.Task) {
 			t.Volumes = []admission.Volume{{Name: "v", Driver: "local", Options: map[string]string{"o": "bind", "device": "/etc"}}}
@@ -259,6 +259,7 @@ func requestExamples() []example {
 		{rule: "copy", fires: []change{call("container archive put", admission.Copy)}},
 		{rule: "change", fires: []change{call("container update", admission.Change)}, passes: []change{agent(call("container update", admission.Change))}},
 		{rule: "build", fires: []change{call("image build", admission.Build)}},
+		{rule: "build-network", fires: []change{call("image build", admission.Build, "networkmode")}, passes: []change{call("image build", admission.Build), call("image build", admission.Build, "remote")}},
 		{rule: "load", fires: []change{call("image load", admission.Pull), call("image pull", admission.Pull, "fromSrc")}, passes: []change{call("image pull", admission.Pull), agent(call("image load", admission.Pull))}},
 		{rule: "plugins", fires: []change{call("plugin install", admission.Engine)}, passes: []change{call("volume create", admission.Engine)}},
 		{rule: "swarm", fires: []change{call("swarm change", admission.Engine), call("service create", admission.Engine)}, passes: []change{call("network create", admission.Engine)}},
