@@ -90,7 +90,15 @@ func TestFilesAreGeneralisedAsAPersonWould(t *testing.T) {
 		want   []string
 	}{
 		{"a few files stay", []string{"/app/state.json", "/app/state.bak"}, []string{"/app/state.bak", "/app/state.json"}},
-		{"rotated logs", []string{"/var/log/app/a.log", "/var/log/app/a.log.1", "/var/log/app/a.log.2"}, []string{"/var/log/app/a.log", "/var/log/app/a.log.*"}},
+		{"rotated logs", []string{"/var/log/app/a.log", "/var/log/app/a.log.1", "/var/log/app/a.log.2"}, []string{"/var/log/app/a.log*"}},
+		{"a log that will be rotated", []string{"/var/log/app/a.log", "/app/logs/b-2024-01-02.log"}, []string{"/app/logs/b-*.log", "/var/log/app/a.log*"}},
+		{"a log where every name counts", []string{"/etc/a.log", "/var/lib/a.log", "/usr/bin/a.log", "/a.log"}, []string{"/a.log", "/etc/a.log", "/usr/bin/a.log", "/var/lib/a.log"}},
+		{"no logs", []string{"/app/a.logic", "/app/catalog", "/app/.log", "/app/a.log/x"}, []string{"/app/.log", "/app/a.log/x", "/app/a.logic", "/app/catalog"}},
+		{"a folder made by mkdtemp", []string{"/tmp/node-aB3xQ9/n17.json"}, []string{"/tmp/node-*/**"}},
+		{"a folder made by mkdtemp, seen thrice", []string{"/tmp/node-aB3xQ9", "/tmp/node-aB3xQ9/n1.json", "/tmp/node-Zt7Uu2/x/y"}, []string{"/tmp/node-*", "/tmp/node-*/**"}},
+		{"folders in a folder for temporary files that are named", []string{"/tmp/app/n17.json", "/tmp/.X11-unix/X0"}, []string{"/tmp/.X11-unix/X0", "/tmp/app/n17.json"}},
+		{"a folder that is all chance", []string{"/tmp/aB3xQ9zT/n17.json"}, []string{"/tmp/*/n17.json"}},
+		{"a folder by chance that is not for temporary files", []string{"/srv/tmp.aB3xQ9zT1a/n17.json"}, []string{"/srv/tmp.*/n17.json"}},
 		{"what sed -i leaves", []string{"/etc/nginx/conf.d/default.conf", "/etc/nginx/conf.d/sedKk2sPo"}, []string{"/etc/nginx/conf.d/default.conf", "/etc/nginx/conf.d/sed*"}},
 		{"what replaces a file", []string{"/etc/app.confKk2sPo", "/etc/app.conf", "/etc/app.conf9sTTk2"}, []string{"/etc/app.conf", "/etc/app.conf*"}},
 		{"what only looks so", []string{"/etc/app.confKk2sPo", "/etc/appserver", "/etc/app"}, []string{"/etc/app", "/etc/app.confKk2sPo", "/etc/appserver"}},

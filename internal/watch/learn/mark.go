@@ -27,6 +27,9 @@ const maxPrograms = 16
 
 // add adds another mark.
 func (m *mark) add(o *mark) {
+	if o.Count == 0 {
+		return // nothing was seen
+	}
 	if m.Count == 0 {
 		programs := m.Programs
 		*m = *o

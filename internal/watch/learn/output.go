@@ -30,7 +30,7 @@ func (l *Learner) Profile() *profile.Profile {
 		p.Versions = append(p.Versions, profile.Version{Digest: v.Digest, Reference: v.Reference, First: at(v.First), Last: at(v.Last)})
 	}
 	p.Executables = w.executables(s)
-	p.Writes, p.Reads = w.files(s.writes), w.files(s.reads)
+	p.Writes, p.Reads = w.files(s.writes, widen.Rotating), w.files(s.reads, exactly)
 	p.Listens = w.listens(s)
 	p.Peers, p.Callers = w.peers(s.peers, widen.Networks), w.peers(s.callers, widen.Callers)
 	p.Names = w.names(s)
@@ -118,11 +118,17 @@ func written(s *seen, path string) bool {
 	return n.mark != nil
 }
 
-func (w writer) files(t *tree) []profile.File {
+// exactly lets a path stand for itself.
+func exactly(path string) string { return path }
+
+// files are what was done to files, by what widened says that each path stands for.
+func (w writer) files(t *tree, widened func(string) string) []profile.File {
+	sum := map[string]*mark{}
+	t.each(func(p profile.Pattern, m *mark) { add(sum, widened(string(p)), m) })
 	var out []profile.File
-	t.each(func(p profile.Pattern, m *mark) {
-		out = append(out, profile.File{Path: p, Programs: patterns(m.Programs), Evidence: w.evidence(m, string(p))})
-	})
+	for p, m := range sum {
+		out = append(out, profile.File{Path: profile.Pattern(p), Programs: patterns(m.Programs), Evidence: w.evidence(m, p)})
+	}
 	slices.SortFunc(out, func(a, b profile.File) int { return cmp.Compare(a.Path, b.Path) })
 	return out
 }

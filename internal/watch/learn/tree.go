@@ -229,6 +229,9 @@ func (t *tree) unite(n *node, folder []string, name string, meant func(string) b
 func (t *tree) merge(to *node, folder []string, from *node) {
 	t.nodes--
 	to.mark = united(to.mark, from.mark)
+	if to.place.Whole {
+		t.swallow(to)
+	}
 	if from.deep != nil {
 		t.swallow(to)
 		to.deep.add(from.deep)

@@ -82,6 +82,8 @@ func At(folder []string) Place {
 		}
 	}
 	switch {
+	case below(path, temporary) && byChance(folder):
+		return Place{Whole: true, Temporary: true}
 	case below(path, temporary):
 		return Place{Temporary: true, Alike: alikeTemporary, Total: totalTemporary}
 	case below(path, system) && !below(path, ordinary) && !inTree(folder):
@@ -94,6 +96,13 @@ func At(folder []string) Place {
 		return Place{}
 	}
 	return Place{Alike: alike, Total: total}
+}
+
+// byChance reports whether a folder lies in one whose name is made anew each time, as
+// mkdtemp makes it: what is in such a one is its program's alone. A name that is
+// nothing but "*" may be anybody's.
+func byChance(folder []string) bool {
+	return slices.ContainsFunc(folder, func(n string) bool { return len(n) > 1 && strings.Contains(n, "*") })
 }
 
 // Temporary reports whether a path lies in a folder for temporary files.

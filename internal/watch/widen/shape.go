@@ -7,7 +7,10 @@
 // but their arguments: the same behaviour gives the same patterns.
 package widen
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Lengths from which a part of a name is taken for one that changes. They are
 // longer for programs: what may run is widened only where nobody would take it for
@@ -249,6 +252,28 @@ func rotated(name string) string {
 		return ""
 	}
 	return head + rest[:1] + "*" + rest[end:]
+}
+
+// Rotating returns the pattern that stands for a log and for all that it becomes when
+// it is rotated, whichever of them the path or pattern names: "/x/a.log*" for
+// /x/a.log, /x/a.log.1 and "/x/a.log-*". The first rotation may come weeks after the
+// log was seen first. All else is returned as it is, and so is what lies where every
+// name counts.
+func Rotating(path string) string {
+	i := strings.LastIndexByte(path, '/') + 1
+	folder, name := path[:i], path[i:]
+	log := name
+	if !strings.HasSuffix(name, ".log") {
+		rest := ""
+		if log, rest, _ = strings.Cut(name, ".log"); !slices.Contains([]string{".*", "-*", "_*", ".*.gz"}, rest) {
+			return path
+		}
+		log += ".log"
+	}
+	if log == ".log" || strings.ContainsRune(log, '*') || At(strings.Split(strings.Trim(folder, "/"), "/")).Total == 0 {
+		return path
+	}
+	return folder + log + "*"
 }
 
 // uuid returns 36 if s begins with a UUID.

@@ -176,10 +176,45 @@ func FuzzShape(f *testing.F) {
 	})
 }
 
+func TestLogsThatAreRotated(t *testing.T) {
+	for path, want := range map[string]string{
+		"/var/log/app/a.log":        "/var/log/app/a.log*",
+		"/var/log/app/a.log.*":      "/var/log/app/a.log*",
+		"/var/log/app/a.log-*":      "/var/log/app/a.log*",
+		"/var/log/app/a.log.*.gz":   "/var/log/app/a.log*",
+		"/var/log/app/a.log*":       "",
+		"/var/log/app/a-*.log":      "",
+		"/var/log/app/a-*.log.1":    "",
+		"/var/log/app/a.log.sh":     "",
+		"/var/log/app/a.log.*.sh":   "",
+		"/var/log/app/.log":         "",
+		"/var/log/app/*.log":        "",
+		"/var/log/app/catalog":      "",
+		"/var/log/app.log/x":        "",
+		"/etc/a.log":                "",
+		"/etc/cron.d/a.log":         "",
+		"/usr/local/bin/a.log":      "",
+		"/home/u/.ssh/a.log":        "",
+		"/var/spool/cron/a.log":     "",
+		"/a.log":                    "",
+		"/app/node_modules/x/a.log": "/app/node_modules/x/a.log*",
+		"/**":                       "",
+		"":                          "",
+	} {
+		if got := widen.Rotating(path); got != want && !(want == "" && got == path) {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
+	}
+}
+
 func TestPlaces(t *testing.T) {
 	for path, want := range map[string]widen.Place{
 		"/etc": {}, "/etc/nginx/conf.d": {}, "/usr/bin": {}, "/": {}, "/var/lib": {}, "/home/u": {}, "/home/u/.ssh": {}, "/data/.ssh/x": {}, "/var/spool/cron/crontabs": {},
 		"/tmp/x":            {Temporary: true, Alike: 2, Total: 4},
+		"/tmp/*":            {Temporary: true, Alike: 2, Total: 4},
+		"/tmp/node-*":       {Temporary: true, Whole: true},
+		"/dev/shm/x*/y":     {Temporary: true, Whole: true},
+		"/data/node-*":      {Alike: 8, Total: 24},
 		"/app":              {Alike: 8, Total: 24},
 		"/app/node_modules": {Alike: 8, Total: 8, Tree: true},
 		"/usr/local/lib/python3.11/site-packages":  {Alike: 8, Total: 8, Tree: true},
