@@ -250,8 +250,8 @@ func (g *Guard) Controls(answers map[profile.Control]profile.Answer) []profile.H
 	return out
 }
 
-// Settle ends what other versions of this program hold: all rules have been set by
-// now.
+// Settle ends what other versions of this program hold: all rules have been set and
+// all containers tied by now.
 func (g *Guard) Settle() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()

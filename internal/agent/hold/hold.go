@@ -58,7 +58,7 @@ type Kernel interface {
 	// answers: less where this kernel can't do more.
 	Controls(answers map[profile.Control]profile.Answer) []profile.HeldControl
 	// Settle ends what another version of this program left in force: all rules that
-	// are known have been set.
+	// are known have been set, and all containers tied.
 	Settle() error
 }
 
@@ -94,8 +94,9 @@ type Keeper struct {
 	released   *Released            // nil: the host is held
 	// asked are groups that the server was asked for because a container was about to
 	// start, and when.
-	asked map[asset.Group]time.Time
-	cut   int // groups that the server left out, as it said last
+	asked   map[asset.Group]time.Time
+	cut     int  // groups that the server left out, as it said last
+	settled bool // what another version left in force has been ended
 }
 
 // group is what is known of one group.
@@ -126,12 +127,24 @@ func Open(o Options) (*Keeper, error) {
 	}
 	k.enforceAll()
 	k.dropUnknown()
-	for _, kernel := range o.Kernels {
+	return k, nil
+}
+
+// settle ends what another version of this program left in force, once; k.mu is held.
+// It waits for the engine's whole list: which containers are held can't be taken over
+// from a version whose maps have another layout, and until they are tied again that
+// version holds them.
+func (k *Keeper) settle() {
+	if k.settled {
+		return
+	}
+	k.settled = true
+	for _, kernel := range k.o.Kernels {
 		if err := kernel.Settle(); err != nil {
-			o.Log.Error("what another version holds is still in force", "error", err)
+			k.o.Log.Error("what another version holds is still in force", "error", err)
+			k.settled = false
 		}
 	}
-	return k, nil
 }
 
 // enforceAll puts the rules of every group in force; k.mu is held.

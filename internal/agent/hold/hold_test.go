@@ -37,6 +37,7 @@ type kernel struct {
 	groups     map[asset.Group]int64 // revisions
 	containers map[string]asset.Group
 	broken     error
+	settled    [][]string // containers that were tied when Settle was called
 }
 
 func newKernel() *kernel {
@@ -101,7 +102,13 @@ func (k *kernel) Groups() (out []asset.Group, _ error) {
 	return out, nil
 }
 
-func (k *kernel) Settle() error { return nil }
+// Settle notes which containers were tied when another version was ended.
+func (k *kernel) Settle() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.settled = append(k.settled, slices.Sorted(maps.Keys(k.containers)))
+	return nil
+}
 
 func (k *kernel) Controls(answers map[profile.Control]profile.Answer) []profile.HeldControl {
 	return []profile.HeldControl{{Control: profile.ControlExec, Answer: answers[profile.ControlExec], Rung: "BPF LSM"}}
@@ -275,6 +282,30 @@ func TestRulesSurviveARestart(t *testing.T) {
 		defer run(t, keeper)()
 		synctest.Wait()
 		k.has(t, map[asset.Group]int64{shop: 3}, map[string]asset.Group{})
+	})
+}
+
+// Another version of the program goes on holding until all containers are tied: its
+// maps may have another layout, so that they are not taken over.
+func TestAnotherVersionHoldsUntilAllContainersAreTied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		f, k := &fleet{rules: map[asset.Group]link.BriefRules{shop: rules(t, shop, 3, profile.Protect)}}, newKernel()
+		stop := run(t, open(t, dir, f, k, nil))
+		synctest.Wait()
+		stop()
+		k = newKernel()
+		keeper := open(t, dir, f, k, nil)
+		keeper.Seen([]asset.Workload{workload("a", shop, asset.Running)}, false)
+		if len(k.settled) != 0 {
+			t.Fatalf("ended before the engine's whole list was there: %v", k.settled)
+		}
+		for range 2 {
+			keeper.Seen([]asset.Workload{workload("a", shop, asset.Running), workload("b", shop, asset.Running)}, true)
+		}
+		if d := cmp.Diff(k.settled, [][]string{{id("a"), id("b")}}); d != "" {
+			t.Errorf("what was tied when the other version was ended (-got +want):\n%s", d)
+		}
 	})
 }
 

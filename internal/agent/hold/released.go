@@ -116,6 +116,7 @@ func (k *Keeper) letGo() {
 			}
 		}
 	}
+	k.settle()
 	for _, g := range k.groups {
 		g.inForce, g.since = "", time.Time{}
 	}

@@ -47,6 +47,9 @@ func (k *Keeper) Seen(list []asset.Workload, complete bool) {
 	}
 	k.dropOver()
 	k.tie()
+	if complete && k.released == nil {
+		k.settle()
+	}
 }
 
 // dropOver lets go of those that ended first, where there are too many; k.mu is
