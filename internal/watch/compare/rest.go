@@ -34,14 +34,14 @@ func (x *Index) path(e *event.Event, known *patterns, file string, permit func(p
 	}
 	shape := learn.FilePattern(file)
 	o := &outside{control: profile.ControlFile, subject: file, alike: shape, did: deed(e)}
-	list, verb := x.p.Writes, "change"
+	list, change, none := x.p.Writes, "change", "change nothing"
 	if e.Kind == event.KindFileRead {
-		list, verb = x.p.Reads, "read of sensitive files"
+		list, change, none = x.p.Reads, "read of sensitive files", "read no sensitive files"
 	}
 	if near := nearest(list, file); len(near) > 0 {
-		o.instead = fmt.Sprintf("the profile allows the group to %s %s", verb, some(near))
+		o.instead = fmt.Sprintf("the profile allows the group to %s %s", change, some(near))
 	} else {
-		o.instead = fmt.Sprintf("the profile allows the group to %s nothing", verb)
+		o.instead = "the profile allows the group to " + none
 		if len(list) > 0 {
 			o.instead += " there"
 		}
