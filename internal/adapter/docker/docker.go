@@ -11,9 +11,9 @@
 // It also opens the images that the engine has, as streams of their layers: see
 // OpenImage.
 //
-// It is not for starting, stopping or changing containers, and it never reads
-// their environment variables, which is where secrets are; those of an image are
-// part of it.
+// It stops a container only when asked to (Stop), and never makes, starts or changes
+// one. It never reads their environment variables, which is where secrets are; those
+// of an image are part of it.
 package docker
 
 import (

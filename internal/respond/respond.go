@@ -1,0 +1,345 @@
+// Package respond does deeds about threats on the host of a container: it kills
+// processes, cuts networks, stops containers and takes snapshots, within limits,
+// and says what came of it.
+//
+// The answer to a deed never says more than was done: what this kernel or engine
+// cannot do is told, with what helps. A deed with a process names it by pid and
+// start, so that nobody else who got the pid is hit. It is not for deciding that
+// something is a threat, nor for asking: see internal/server/respond and
+// cmd/castellan.
+package respond
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/response"
+)
+
+// Processes ends processes of containers.
+type Processes interface {
+	// Kill ends a process if it is still the one that key names and in the container,
+	// and returns its name. NotFound when it has ended, Denied when it is another's.
+	Kill(ctx context.Context, container string, key event.Key, dry bool) (name string, err error)
+	// KillAll ends all processes of a container and returns how many there were.
+	// Unless dry it returns when none is left. NotFound for a container that doesn't run.
+	KillAll(ctx context.Context, container string, dry bool) (int, error)
+	// SendsRaw reports whether a process of the container may send frames past what
+	// cuts its network.
+	SendsRaw(ctx context.Context, container string) (bool, error)
+}
+
+// Freezer stops processes where they are.
+type Freezer interface {
+	// Freeze returns when all processes of the container stand still, with how many
+	// they are. Unsupported where the kernel has no means.
+	Freeze(ctx context.Context, container string, dry bool) (int, error)
+	// Thaw lets them go on. It is no error if they do already.
+	Thaw(ctx context.Context, container string) error
+	// Unified returns the container's folder in the unified hierarchy of cgroups:
+	// Unsupported when it is in version 1 alone, NotFound when it does not run.
+	Unified(container string) (string, error)
+}
+
+// Network cuts containers off.
+type Network interface {
+	// Cut has every packet to and from the sockets of a cgroup dropped from now on,
+	// and new connections refused, whether or not this program runs. It is no error if
+	// that is so already. With dry it only tries whether the kernel would have it.
+	Cut(container, cgroup string, dry bool) error
+	// Restore takes Cut back. It is no error if nothing was cut.
+	Restore(container string) error
+}
+
+// Engine stops containers.
+type Engine interface {
+	// Stop returns when the container does not run any more; with dry it only asks
+	// whether there is one. NotFound when there is none.
+	Stop(ctx context.Context, container string, dry bool) error
+}
+
+// Camera takes snapshots.
+type Camera interface {
+	// Snapshot writes what a container is and does into an archive. lacks says what
+	// is missing in it.
+	Snapshot(ctx context.Context, d response.Deed, w asset.Workload) (kept response.Kept, lacks []string, err error)
+}
+
+// Options are what a Responder is made of.
+type Options struct {
+	Processes Processes
+	Freezer   Freezer
+	Network   Network // nil: networks can't be cut here, because of NoNetwork
+	NoNetwork error
+	Engine    Engine
+	Camera    Camera // nil: no snapshots are taken here
+	// Own is the container that this program runs in; empty for none.
+	Own string
+	// File keeps what is quarantined, so that it stays so when a container starts
+	// anew; empty: only until then.
+	File  string
+	Clock func() time.Time
+	Log   *slog.Logger
+}
+
+// Responder does deeds on one host, one at a time. It is safe for concurrent use.
+type Responder struct {
+	o Options
+
+	doing sync.Mutex // held while something is done
+
+	mu    sync.Mutex
+	rates rates
+	known map[string]response.Answer // by id of the deed
+	order []string                   // of known, the oldest first
+
+	held map[string]Held // by container; under doing
+}
+
+// maxKnown bounds the answers that are kept so that a deed that is asked for twice is
+// done once.
+const maxKnown = 1_000
+
+// New returns a responder, which takes up what Options.File says is quarantined.
+func New(o Options) (*Responder, error) {
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	r := &Responder{o: o, known: map[string]response.Answer{}}
+	var err error
+	r.held, err = readHeld(o.File)
+	return r, err
+}
+
+// Do does a deed to a workload and says what came of it. A deed with an id that was
+// done before is not done again: the answer is the former one.
+func (r *Responder) Do(ctx context.Context, d response.Deed, w asset.Workload) response.Answer {
+	unlock, err := r.lock()
+	defer unlock()
+	if a, ok := r.knownAnswer(d.ID); ok {
+		return a
+	}
+	a := response.Answer{ID: d.ID}
+	life := Life{State: response.Asked, Kind: d.Kind, Dry: d.DryRun}
+	if err == nil {
+		err = r.refusal(&d, w)
+	}
+	life, next := Step(life, Input{What: Begin, Err: err})
+	for len(next) > 0 && next[0] == Act {
+		err = r.act(ctx, &d, w, &a)
+		life, next = Step(life, Input{What: End, Err: err})
+	}
+	a.State, a.Ended = life.State, r.o.Clock().UTC()
+	if err != nil {
+		a.Error, a.Remedy = err.Error(), fault.Remedy(err)
+	}
+	a.Bound()
+	r.remember(a)
+	r.o.Log.Info("response", "deed", d.Kind, "id", d.ID, "container", asset.ShortID(d.Workload), "by", d.By, "dry_run", d.DryRun,
+		"state", a.State, "error", a.Error)
+	return a
+}
+
+// refusal says why a deed is not even begun.
+func (r *Responder) refusal(d *response.Deed, w asset.Workload) error {
+	if err := d.Check(); err != nil {
+		return err
+	}
+	if w.ID != d.Workload {
+		return fault.New(fault.NotFound, "there is no container %s on this host", asset.ShortID(d.Workload))
+	}
+	now := r.o.Clock()
+	if now.After(d.Until) {
+		return fault.New(fault.Conflict, "its time was over before it could begin").With("ask again, if it is still wanted")
+	}
+	if why := Untouchable(w, r.o.Own); why != "" && d.Kind != response.Snapshot && d.Kind != response.Release {
+		return fault.New(fault.Denied, "nothing is done to container %s: %s", asset.ShortID(w.ID), why)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.rates.take(d, w.Group, now)
+}
+
+// act does a deed.
+func (r *Responder) act(ctx context.Context, d *response.Deed, w asset.Workload, a *response.Answer) error {
+	switch d.Kind {
+	case response.Kill:
+		return r.kill(ctx, d, a)
+	case response.Quarantine:
+		return r.quarantine(ctx, d, w, a)
+	case response.Release:
+		return r.release(ctx, d, a)
+	case response.Stop:
+		return r.stop(ctx, d, a)
+	}
+	return r.snapshot(ctx, d, w, a)
+}
+
+func (r *Responder) kill(ctx context.Context, d *response.Deed, a *response.Answer) error {
+	if !d.Process.IsZero() {
+		name, err := r.o.Processes.Kill(ctx, d.Workload, d.Process, d.DryRun)
+		if err != nil {
+			return err
+		}
+		a.Did = append(a.Did, fmt.Sprintf("%s process %d (%s)", did(d, "killed", "would kill"), d.Process.PID, name))
+		return nil
+	}
+	n, err := r.o.Processes.KillAll(ctx, d.Workload, d.DryRun)
+	if err != nil {
+		return err
+	}
+	a.Did = append(a.Did, fmt.Sprintf("%s all %d processes of the container", did(d, "killed", "would kill"), n))
+	return nil
+}
+
+// quarantine freezes first, so that nobody acts on being cut off. A half that
+// does not work does not take the other back: half a quarantine is better than none,
+// and the answer says so.
+func (r *Responder) quarantine(ctx context.Context, d *response.Deed, w asset.Workload, a *response.Answer) error {
+	err := r.enforce(ctx, d.Workload, d.Freeze, d.DryRun, a)
+	if len(a.Did) == 0 {
+		return err
+	}
+	if !d.DryRun {
+		a.Undo = response.Release
+		r.held[w.ID] = Held{Freeze: d.Freeze, Group: w.Group, By: d.By, Reason: d.Reason, At: r.o.Clock().UTC(), Deed: d.ID}
+		if e := writeHeld(r.o.File, r.held); e != nil {
+			err = errors.Join(err, e)
+		}
+		if r.o.File == "" {
+			a.Lacks = append(a.Lacks, "it ends when the container starts anew: this agent has no data folder")
+		}
+	}
+	return err
+}
+
+// enforce puts a container into quarantine.
+func (r *Responder) enforce(ctx context.Context, id string, freeze, dry bool, a *response.Answer) error {
+	word := &response.Deed{DryRun: dry}
+	var errs []error
+	if freeze {
+		n, err := r.o.Freezer.Freeze(ctx, id, dry)
+		if err == nil {
+			a.Did = append(a.Did, fmt.Sprintf("%s %d processes of the container", did(word, "froze", "would freeze"), n))
+		}
+		errs = append(errs, err)
+	}
+	dir, err := r.o.Freezer.Unified(id)
+	switch {
+	case err != nil:
+	case r.o.Network == nil:
+		err = fault.New(fault.Unsupported, "networks can't be cut here: %w", r.o.NoNetwork).With(fault.Remedy(r.o.NoNetwork))
+	default:
+		if err = r.o.Network.Cut(id, dir, dry); err == nil {
+			a.Did = append(a.Did, did(word, "cut", "would cut")+" its whole network: open connections, new ones, DNS, loopback")
+			if !freeze {
+				a.Lacks = append(a.Lacks, r.past(ctx, id)...)
+			}
+		}
+	}
+	return errors.Join(append(errs, err)...)
+}
+
+// past says what a cut network does not hold back.
+func (r *Responder) past(ctx context.Context, id string) []string {
+	raw, err := r.o.Processes.SendsRaw(ctx, id)
+	switch {
+	case err != nil:
+		return []string{"whether it can send raw frames past that is not known: " + err.Error()}
+	case raw:
+		return []string{"a process of it has CAP_NET_RAW and could send raw frames (AF_PACKET) past that: freeze it, or stop it, to be sure"}
+	}
+	return nil
+}
+
+func (r *Responder) release(ctx context.Context, d *response.Deed, a *response.Answer) error {
+	held, was := r.held[d.Workload]
+	if d.DryRun {
+		a.Did = append(a.Did, "would give the container its network back and let its processes go on")
+		if !was {
+			a.Lacks = append(a.Lacks, "nobody has quarantined it from here")
+		}
+		return nil
+	}
+	var errs []error
+	if r.o.Network != nil {
+		errs = append(errs, r.o.Network.Restore(d.Workload))
+	}
+	if err := r.o.Freezer.Thaw(ctx, d.Workload); err != nil && !(fault.Is(err, fault.NotFound) || fault.Is(err, fault.Unsupported)) {
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	a.Did = append(a.Did, "the container has its network back, and its processes go on")
+	if !was {
+		a.Lacks = append(a.Lacks, "nobody had quarantined it from here")
+		return nil
+	}
+	a.Did = append(a.Did, fmt.Sprintf("undid the quarantine by %s of %s", held.By, held.At.Format(time.RFC3339)))
+	delete(r.held, d.Workload)
+	r.undone(held.Deed)
+	return writeHeld(r.o.File, r.held)
+}
+
+// stop stops a container. One that is frozen gets no chance to end by itself.
+func (r *Responder) stop(ctx context.Context, d *response.Deed, a *response.Answer) error {
+	if r.o.Engine == nil {
+		return fault.New(fault.Unsupported, "no container engine is known here")
+	}
+	if err := r.o.Engine.Stop(ctx, d.Workload, d.DryRun); err != nil {
+		return err
+	}
+	a.Did = append(a.Did, did(d, "stopped", "would stop")+" the container through its engine")
+	return nil
+}
+
+func (r *Responder) snapshot(ctx context.Context, d *response.Deed, w asset.Workload, a *response.Answer) error {
+	if r.o.Camera == nil {
+		return fault.New(fault.Unsupported, "no snapshots are taken here: the agent has no data folder").With("say --data-dir")
+	}
+	if d.DryRun {
+		a.Did = append(a.Did, "would take a snapshot of the container")
+		return nil
+	}
+	kept, lacks, err := r.o.Camera.Snapshot(ctx, *d, w)
+	a.Lacks = append(a.Lacks, lacks...)
+	if err != nil {
+		return err
+	}
+	a.Kept = &kept
+	a.Did = append(a.Did, "took a snapshot of the container")
+	return nil
+}
+
+func did(d *response.Deed, done, would string) string {
+	if d.DryRun {
+		return would
+	}
+	return done
+}
+
+func (r *Responder) knownAnswer(id string) (response.Answer, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a, ok := r.known[id]
+	return a, ok
+}
+
+func (r *Responder) remember(a response.Answer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.order) == maxKnown {
+		delete(r.known, r.order[0])
+		r.order = r.order[1:]
+	}
+	r.known[a.ID] = a
+	r.order = append(r.order, a.ID)
+}

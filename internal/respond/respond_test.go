@@ -1,0 +1,258 @@
+package respond_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/respond"
+	"github.com/castellan-security/castellan/internal/response"
+)
+
+func TestStep(t *testing.T) {
+	denied, broken := fault.New(fault.Denied, "no"), errors.New("broken")
+	life := func(s response.State) respond.Life { return respond.Life{State: s, Kind: response.Quarantine} }
+	dry := respond.Life{State: response.Done, Kind: response.Quarantine, Dry: true}
+	killed := respond.Life{State: response.Done, Kind: response.Kill}
+	for _, tc := range []struct {
+		name string
+		from respond.Life
+		in   respond.Input
+		want response.State
+		next []respond.Effect
+	}{
+		{"begins", life(response.Asked), respond.Input{What: respond.Begin}, response.Running, []respond.Effect{respond.Act}},
+		{"is refused", life(response.Asked), respond.Input{What: respond.Begin, Err: broken}, response.Refused, []respond.Effect{respond.Tell}},
+		{"works", life(response.Running), respond.Input{What: respond.End}, response.Done, []respond.Effect{respond.Tell}},
+		{"fails", life(response.Running), respond.Input{What: respond.End, Err: broken}, response.Failed, []respond.Effect{respond.Tell}},
+		{"may not", life(response.Running), respond.Input{What: respond.End, Err: denied}, response.Refused, []respond.Effect{respond.Tell}},
+		{"is undone", life(response.Done), respond.Input{What: respond.Undo}, response.Undone, []respond.Effect{respond.Tell}},
+		{"a dry run has nothing to undo", dry, respond.Input{What: respond.Undo}, response.Done, nil},
+		{"nobody is brought back to life", killed, respond.Input{What: respond.Undo}, response.Done, nil},
+		{"does not begin twice", life(response.Running), respond.Input{What: respond.Begin}, response.Running, nil},
+		{"does not end before it began", life(response.Asked), respond.Input{What: respond.End}, response.Asked, nil},
+		{"nothing", respond.Life{}, respond.Input{}, "", nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, next := respond.Step(tc.from, tc.in)
+			if got.State != tc.want || !slices.Equal(next, tc.next) {
+				t.Errorf("got %s, %v; want %s, %v", got.State, next, tc.want, tc.next)
+			}
+		})
+	}
+}
+
+const one, two = "1111111111111111111111111111111111111111111111111111111111111111", "2222222222222222222222222222222222222222222222222222222222222222"
+
+func TestUntouchable(t *testing.T) {
+	task := asset.ECS{TaskARN: "arn:aws:ecs:eu-west-1:1:task/c/1", Container: "web"}
+	pause := task
+	pause.Container = "~internal~ecs~pause"
+	for _, tc := range []struct {
+		name string
+		w    asset.Workload
+		want string // part of it
+	}{
+		{"an ordinary one", asset.Workload{ID: one, ECS: task}, ""},
+		{"this agent", asset.Workload{ID: two}, "this agent"},
+		{"pause of a task", asset.Workload{ID: one, ECS: pause}, "pause container"},
+		{"pause by its image", asset.Workload{ID: one, ECS: task, Image: asset.Image{Reference: "amazon/amazon-ecs-pause:0.1.0"}}, "pause container"},
+		{"the ECS agent", asset.Workload{ID: one, Name: "ecs-agent", Image: asset.Image{Reference: "amazon/amazon-ecs-agent:latest"}}, "ECS agent"},
+		{"a task that calls itself so", asset.Workload{ID: one, Name: "ecs-agent", ECS: task, Image: asset.Image{Reference: "evil/amazon-ecs-agent"}}, ""},
+		{"an image alone that calls itself pause", asset.Workload{ID: one, Image: asset.Image{Reference: "amazon/amazon-ecs-pause"}}, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got := respond.Untouchable(tc.w, two)
+			if (tc.want == "") != (got == "") || !strings.Contains(got, tc.want) {
+				t.Errorf("got %q, want %q in it", got, tc.want)
+			}
+		})
+	}
+}
+
+// kernel is all doors, and notes what is asked of it.
+type kernel struct {
+	did  []string
+	fail map[string]error
+}
+
+func (k *kernel) note(what string, dry bool) error {
+	if dry {
+		what += "?"
+	}
+	k.did = append(k.did, what)
+	return k.fail[strings.TrimSuffix(what, "?")]
+}
+
+func (k *kernel) Kill(_ context.Context, _ string, key event.Key, dry bool) (string, error) {
+	return "xmrig", k.note(fmt.Sprint("kill ", key.PID), dry)
+}
+func (k *kernel) KillAll(_ context.Context, _ string, dry bool) (int, error) {
+	return 3, k.note("kill all", dry)
+}
+func (k *kernel) SendsRaw(context.Context, string) (bool, error) { return false, nil }
+func (k *kernel) Freeze(_ context.Context, _ string, dry bool) (int, error) {
+	return 3, k.note("freeze", dry)
+}
+func (k *kernel) Thaw(context.Context, string) error               { return k.note("thaw", false) }
+func (k *kernel) Unified(string) (string, error)                   { return "/cgroup", k.fail["unified"] }
+func (k *kernel) Cut(_, _ string, dry bool) error                  { return k.note("cut", dry) }
+func (k *kernel) Restore(string) error                             { return k.note("restore", false) }
+func (k *kernel) Stop(_ context.Context, _ string, dry bool) error { return k.note("stop", dry) }
+
+type fixture struct {
+	*respond.Responder
+	k    *kernel
+	now  time.Time
+	file string
+	n    int
+}
+
+func newFixture(t *testing.T) *fixture {
+	f := &fixture{k: &kernel{fail: map[string]error{}}, now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), file: filepath.Join(t.TempDir(), "quarantine.json")}
+	f.open(t)
+	return f
+}
+
+func (f *fixture) open(t *testing.T) {
+	t.Helper()
+	var err error
+	f.Responder, err = respond.New(respond.Options{
+		Processes: f.k, Freezer: f.k, Network: f.k, Engine: f.k, Own: two, File: f.file,
+		Clock: func() time.Time { return f.now }, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (f *fixture) do(t *testing.T, d response.Deed) response.Answer {
+	t.Helper()
+	f.n++
+	if d.ID == "" {
+		d.ID = fmt.Sprint("d", f.n)
+	}
+	if d.Workload == "" {
+		d.Workload = one
+	}
+	if d.Asked.IsZero() {
+		d.Asked = f.now
+		d.Until = f.now.Add(time.Minute)
+	}
+	f.k.did = nil
+	return f.Do(t.Context(), d, asset.Workload{ID: d.Workload, Group: "shop/web/web"})
+}
+
+func TestDeeds(t *testing.T) {
+	v1 := fault.New(fault.Unsupported, "version 1")
+	for _, tc := range []struct {
+		name  string
+		d     response.Deed
+		fail  map[string]error
+		state response.State
+		did   []string
+	}{
+		{"kill one", response.Deed{Kind: response.Kill, Process: event.Key{PID: 7, Start: 1}}, nil, response.Done, []string{"kill 7"}},
+		{"kill all", response.Deed{Kind: response.Kill}, nil, response.Done, []string{"kill all"}},
+		{"try to kill", response.Deed{Kind: response.Kill, DryRun: true}, nil, response.Done, []string{"kill all?"}},
+		{"the first process", response.Deed{Kind: response.Kill, Process: event.Key{PID: 1}}, nil, response.Refused, nil},
+		{"quarantine", response.Deed{Kind: response.Quarantine}, nil, response.Done, []string{"cut"}},
+		{"freeze first", response.Deed{Kind: response.Quarantine, Freeze: true}, nil, response.Done, []string{"freeze", "cut"}},
+		{"frozen but not cut", response.Deed{Kind: response.Quarantine, Freeze: true}, map[string]error{"unified": v1}, response.Refused, []string{"freeze"}},
+		{"release", response.Deed{Kind: response.Release}, nil, response.Done, []string{"restore", "thaw"}},
+		{"stop", response.Deed{Kind: response.Stop}, nil, response.Done, []string{"stop"}},
+		{"stop what is away", response.Deed{Kind: response.Stop}, map[string]error{"stop": errors.New("away")}, response.Failed, []string{"stop"}},
+		{"the agent itself", response.Deed{Kind: response.Stop, Workload: two}, nil, response.Refused, nil},
+		{"no camera", response.Deed{Kind: response.Snapshot}, nil, response.Refused, nil},
+		{"no deed", response.Deed{Kind: "explode"}, nil, response.Refused, nil},
+		{"too late", response.Deed{Kind: response.Kill, Asked: time.Unix(1, 0), Until: time.Unix(2, 0)}, nil, response.Refused, nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := newFixture(t)
+			if tc.fail != nil {
+				f.k.fail = tc.fail
+			}
+			a := f.do(t, tc.d)
+			if a.State != tc.state || (a.Error != "") != (tc.state != response.Done) {
+				t.Errorf("ended as %s with error %q, want %s", a.State, a.Error, tc.state)
+			}
+			if diff := cmp.Diff(tc.did, f.k.did); diff != "" {
+				t.Errorf("did (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestADeedIsDoneOnce(t *testing.T) {
+	f := newFixture(t)
+	first := f.do(t, response.Deed{ID: "x", Kind: response.Kill})
+	again := f.do(t, response.Deed{ID: "x", Kind: response.Kill})
+	if diff := cmp.Diff(first, again); diff != "" || len(f.k.did) != 0 {
+		t.Errorf("did %v, answered (-first +again):\n%s", f.k.did, diff)
+	}
+}
+
+func TestTooManyDeeds(t *testing.T) {
+	f := newFixture(t)
+	for range respond.PerGroup {
+		if a := f.do(t, response.Deed{Kind: response.Kill}); a.State != response.Done {
+			t.Fatal(a.Error)
+		}
+	}
+	if a := f.do(t, response.Deed{Kind: response.Kill}); a.State != response.Refused || a.Remedy == "" {
+		t.Errorf("one too many: %+v", a)
+	}
+	if a := f.do(t, response.Deed{Kind: response.Kill, DryRun: true}); a.State != response.Done {
+		t.Errorf("a dry run: %+v", a)
+	}
+	if a := f.do(t, response.Deed{Kind: response.Release}); a.State != response.Done {
+		t.Errorf("a release: %+v", a)
+	}
+	f.now = f.now.Add(time.Minute)
+	if a := f.do(t, response.Deed{Kind: response.Kill}); a.State != response.Done {
+		t.Errorf("a minute later: %+v", a)
+	}
+}
+
+func TestQuarantineIsKept(t *testing.T) {
+	f := newFixture(t)
+	if a := f.do(t, response.Deed{ID: "q", Kind: response.Quarantine, Freeze: true, By: "user:otto", Reason: "miner"}); a.Undo != response.Release {
+		t.Fatalf("undo by %q, want release", a.Undo)
+	}
+	f.open(t)
+	f.k.did = nil
+	f.Renew(t.Context(), map[string]string{})
+	if diff := cmp.Diff([]string{"freeze", "cut"}, f.k.did); diff != "" {
+		t.Errorf("renewed (-want +got):\n%s", diff)
+	}
+	held, err := f.Quarantined()
+	if err != nil || held[one].By != "user:otto" || held[one].Reason != "miner" {
+		t.Errorf("quarantined %+v, %v", held, err)
+	}
+	if a := f.do(t, response.Deed{Kind: response.Release}); !strings.Contains(strings.Join(a.Did, " "), "user:otto") {
+		t.Errorf("released: %q", a.Did)
+	}
+	f.k.did = nil
+	f.Renew(t.Context(), map[string]string{})
+	if len(f.k.did) != 0 {
+		t.Errorf("renewed after the release: %q", f.k.did)
+	}
+	if err := os.WriteFile(f.file, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if a := f.do(t, response.Deed{Kind: response.Kill}); a.State != response.Refused {
+		t.Errorf("with a damaged file: %+v", a)
+	}
+}
