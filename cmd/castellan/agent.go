@@ -34,6 +34,7 @@ type agentOptions struct {
 	verify     bool
 	admission  admissionOptions
 	hold       holdOptions
+	respond    bool
 }
 
 func (o *agentOptions) flags(c *cobra.Command) {
@@ -46,6 +47,7 @@ func (o *agentOptions) flags(c *cobra.Command) {
 	f.DurationVar(&o.spoolAge, "spool-age", spool.DefaultAge, "how long such events are kept")
 	f.BoolVar(&o.verify, "verify-images", true, "verify images of this engine by the server's trust policy, which asks their registries for signatures")
 	f.BoolVar(&o.scanImages, "scan-images", true, "scan images of this engine when the server asks, in a process of lowest priority")
+	f.BoolVar(&o.respond, "respond", true, "do about threats what the server's operators and rules decide: kill, quarantine, stop")
 	o.admission.flags(c)
 	o.hold.flags(c)
 }
@@ -95,6 +97,9 @@ func (g *globals) watch(ctx context.Context, o agentOptions, log *slog.Logger) e
 		return errors.Join(err, door.close())
 	}
 	parts.Server, parts.Decider, parts.Admits = client, door.keeps(), door != nil
+	if err := g.openResponder(o, joined.AgentID(), &parts, log); err != nil {
+		return errors.Join(err, door.close(), parts.Sensors.Close())
+	}
 	held, err := g.openHolder(o, joined.AgentID(), client, &parts, log)
 	if err != nil {
 		return errors.Join(err, door.close(), parts.Sensors.Close())

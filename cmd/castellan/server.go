@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/castellan-security/castellan/internal/adapter/aws"
 	"github.com/castellan-security/castellan/internal/adapter/db"
 	"github.com/castellan-security/castellan/internal/adapter/notify"
 	"github.com/castellan-security/castellan/internal/server"
@@ -129,6 +130,7 @@ func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Log
 		CheckTrust: checkTrust, Trust: signatures,
 		ProfileKeys: profileKeys,
 
+		Tasks:  aws.NewECS(log.With("door", "aws")),
 		URL:    o.url,
 		Sender: notify.New(version()),
 	}, st, log.With("hall", "server"))

@@ -72,6 +72,9 @@ func (g *globals) up(ctx context.Context, so serverOptions, ao agentOptions, log
 		}
 	}()
 	parts.Server, parts.Decider, parts.Admits = intake, door.keeps(), door != nil
+	if err := g.openResponder(ao, id, &parts, log); err != nil {
+		return errors.Join(err, door.close())
+	}
 	held, err := g.openHolder(ao, id, intake, &parts, log)
 	if err != nil {
 		return errors.Join(err, door.close())

@@ -55,28 +55,31 @@ const (
 	// ManageBehaviour is to say what groups are held to: modes, profiles, and what is
 	// made normal.
 	ManageBehaviour Scope = "behaviour:manage"
-	ManageUsers     Scope = "users:manage"
-	ManageTokens    Scope = "tokens:manage" // everyone's; one's own need no scope
-	ReadAudit       Scope = "audit:read"
+	ReadResponse    Scope = "response:read"
+	// ManageResponse is to have something done about threats: it can end any container.
+	ManageResponse Scope = "response:manage"
+	ManageUsers    Scope = "users:manage"
+	ManageTokens   Scope = "tokens:manage" // everyone's; one's own need no scope
+	ReadAudit      Scope = "audit:read"
 )
 
 // Scopes lists every scope.
 func Scopes() []Scope {
 	return []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages, ManageImages, ManageRegistries, ManageAgents, EnrolAgents,
 		ReadNotify, ManageNotify, ManageTrust, ReadAdmission, DecideAdmission, ManageAdmission, ReadBehaviour, ManageBehaviour,
-		ManageUsers, ManageTokens, ReadAudit}
+		ReadResponse, ManageResponse, ManageUsers, ManageTokens, ReadAudit}
 }
 
 // Scopes returns the rights of a role; an unknown role has none.
 func (r Role) Scopes() []Scope {
-	read := []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages, ReadNotify, ReadAdmission, ReadBehaviour}
+	read := []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages, ReadNotify, ReadAdmission, ReadBehaviour, ReadResponse}
 	switch r {
 	case Viewer:
 		return read
 	case Operator:
-		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify, DecideAdmission, ManageBehaviour)
+		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify, DecideAdmission, ManageBehaviour, ManageResponse)
 	case Administrator:
-		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify, DecideAdmission, ManageBehaviour, EnrolAgents, ManageTrust,
+		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify, DecideAdmission, ManageBehaviour, ManageResponse, EnrolAgents, ManageTrust,
 			ManageAdmission, ManageUsers, ManageTokens, ReadAudit)
 	}
 	return nil

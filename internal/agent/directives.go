@@ -11,6 +11,7 @@ import (
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/response"
 )
 
 // Tuner works by what the server's operators decided. The sensors are it.
@@ -48,6 +49,8 @@ type directives struct {
 	wake   func()
 	scan   func(w link.ScanWish, issued time.Time)
 	verify func(w link.VerifyWish, issued time.Time)
+	// respond takes what is to be done about a threat.
+	respond func(d response.Deed, issued time.Time)
 	// admission is told by what deployments are decided; nil: nothing is here.
 	admission func(link.AdmissionWish)
 	// behaviour is told by what containers are held; nil: none is here.
@@ -113,6 +116,8 @@ func (d *directives) obey(ctx context.Context, w link.Directive) {
 		if d.behaviour != nil {
 			d.behaviour(*w.Behaviour)
 		}
+	case w.Kind == link.DirectiveRespond && w.Respond != nil:
+		d.respond(*w.Respond, w.Issued)
 	default:
 		d.log.Warn("directive not understood: the server is newer than this agent", "directive_kind", w.Kind)
 	}

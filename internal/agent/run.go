@@ -68,6 +68,7 @@ type Parts struct {
 	Admits     bool          // the engine of this host can ask about deployments
 	Holder     Holder        // nil: nothing is held to profiles here
 	Herald     Herald        // nil: the holder hears of containers when the engine was asked about them
+	Responder  Responder     // nil: nothing is done about threats here
 	Tellers    []Teller      // of what the kernel did about what lies outside profiles
 }
 
@@ -85,6 +86,7 @@ type Agent struct {
 	samples   samples
 	scans     *scans
 	verifies  *verifies
+	responds  *responds
 	uses      *uses
 	digests   *digests
 	addresses hostAddresses
@@ -117,6 +119,8 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Agent {
 	a.digests = newDigests(parts.Programs, a.procs.beside, a.push)
 	a.wishes = newDirectives(parts, a.queue.wake, a.scans.wish, log)
 	a.wishes.verify = a.verifies.wish
+	a.responds = newResponds(cfg.ID, parts, a.workloads.get, log)
+	a.wishes.respond = a.responds.wish
 	if parts.Decider != nil {
 		a.wishes.admission = parts.Decider.Wish
 	}
@@ -198,6 +202,10 @@ func (a *Agent) start(ctx context.Context, wg *sync.WaitGroup) {
 	}
 	if a.parts.Decider != nil {
 		wg.Go(func() { a.parts.Decider.Run(ctx) })
+	}
+	if a.parts.Responder != nil {
+		wg.Go(func() { a.parts.Responder.Run(ctx) })
+		wg.Go(func() { a.responds.run(ctx) })
 	}
 	if a.parts.Programs != nil {
 		wg.Go(func() { a.digests.run(ctx) })
@@ -345,6 +353,7 @@ func (a *Agent) describe() asset.Agent {
 	if d.Engine.Connected {
 		d.Abilities = append(a.scans.abilities(), a.verifies.abilities()...)
 	}
+	d.Abilities = append(d.Abilities, a.responds.abilities()...)
 	if a.parts.Admits {
 		d.Abilities = append(d.Abilities, link.AbilityAdmit)
 	}

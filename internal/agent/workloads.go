@@ -302,3 +302,10 @@ func (w *workloads) currentEngine() asset.Engine {
 	defer w.mu.Unlock()
 	return w.engine
 }
+
+// get returns what is known of a workload; the zero one if nothing is.
+func (w *workloads) get(id string) asset.Workload {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.known[id]
+}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/response"
 	"github.com/castellan-security/castellan/proto/linkv1"
 	"github.com/castellan-security/castellan/proto/linkv1/linkv1connect"
 )
@@ -101,6 +102,8 @@ func Handler(s Server, j Joiner, gate Gate, log *slog.Logger) (path string, h ht
 		case r.URL.Path == linkv1connect.LinkServiceInventoryProcedure:
 			slots, next = inventories, inventory
 		case r.URL.Path == linkv1connect.LinkServiceVerdictProcedure:
+			slots, next = few, verdict
+		case r.URL.Path == linkv1connect.LinkServiceRespondedProcedure:
 			slots, next = few, verdict
 		case r.URL.Path == linkv1connect.LinkServiceBriefProcedure:
 			slots, next = admission, small
@@ -320,6 +323,8 @@ func directiveToWire(d Directive) (w *linkv1.Directive, err error) {
 		w.BodyJson, err = json.Marshal(d.Admission)
 	case d.Behaviour != nil:
 		w.BodyJson, err = json.Marshal(d.Behaviour)
+	case d.Respond != nil:
+		w.BodyJson, err = json.Marshal(d.Respond)
 	}
 	return w, err
 }
@@ -343,6 +348,9 @@ func directiveFromWire(w *linkv1.Directive) (Directive, error) {
 	case DirectiveBehaviour:
 		d.Behaviour = &BehaviourWish{}
 		body = d.Behaviour
+	case DirectiveRespond:
+		d.Respond = &response.Deed{}
+		body = d.Respond
 	default:
 		return d, nil
 	}

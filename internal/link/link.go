@@ -13,6 +13,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/response"
 )
 
 // Limits of one report. They bound what one agent can make the server hold in
@@ -76,6 +77,8 @@ type Directive struct {
 	Verify    *VerifyWish
 	Admission *AdmissionWish
 	Behaviour *BehaviourWish
+	// Respond is set for DirectiveRespond.
+	Respond *response.Deed
 }
 
 // The kinds of directive.
@@ -88,6 +91,8 @@ const (
 	DirectiveAdmission = "admission"
 	// DirectiveBehaviour: what groups of the host are held to may be another now.
 	DirectiveBehaviour = "behaviour"
+	// DirectiveRespond: something is to be done to a container of the host, now.
+	DirectiveRespond = "respond"
 )
 
 // Joiner gives an agent its certificate.

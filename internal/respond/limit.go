@@ -23,16 +23,16 @@ const (
 	rateTime  = time.Minute
 )
 
-// rates count deeds that were begun. The zero value is ready; the caller locks.
-type rates struct {
+// Rates count deeds that were begun. The zero value is ready; the caller locks.
+type Rates struct {
 	host      []time.Time
 	snapshots []time.Time
 	groups    map[asset.Group][]time.Time
 }
 
-// take counts a deed of a group, or says why it is one too many. Undoing is never
+// Take counts a deed of a group, or says why it is one too many. Undoing is never
 // held back, and what changes nothing is not counted.
-func (r *rates) take(d *response.Deed, g asset.Group, now time.Time) error {
+func (r *Rates) Take(d *response.Deed, g asset.Group, now time.Time) error {
 	if d.DryRun || d.Kind == response.Release {
 		return nil
 	}

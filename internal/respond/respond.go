@@ -76,8 +76,7 @@ type Camera interface {
 type Options struct {
 	Processes Processes
 	Freezer   Freezer
-	Network   Network // nil: networks can't be cut here, because of NoNetwork
-	NoNetwork error
+	Network   Network
 	Engine    Engine
 	Camera    Camera // nil: no snapshots are taken here
 	// Own is the container that this program runs in; empty for none.
@@ -89,14 +88,15 @@ type Options struct {
 	Log   *slog.Logger
 }
 
-// Responder does deeds on one host, one at a time. It is safe for concurrent use.
+// Responder does deeds on one host, one at a time, snapshots beside the others. It is safe for concurrent use.
 type Responder struct {
 	o Options
 
-	doing sync.Mutex // held while something is done
+	doing    sync.Mutex // held while something is done
+	shooting sync.Mutex // held while a snapshot is taken
 
 	mu    sync.Mutex
-	rates rates
+	rates Rates
 	known map[string]response.Answer // by id of the deed
 	order []string                   // of known, the oldest first
 
@@ -121,7 +121,7 @@ func New(o Options) (*Responder, error) {
 // Do does a deed to a workload and says what came of it. A deed with an id that was
 // done before is not done again: the answer is the former one.
 func (r *Responder) Do(ctx context.Context, d response.Deed, w asset.Workload) response.Answer {
-	unlock, err := r.lock()
+	unlock, err := r.turn(d.Kind)
 	defer unlock()
 	if a, ok := r.knownAnswer(d.ID); ok {
 		return a
@@ -147,6 +147,16 @@ func (r *Responder) Do(ctx context.Context, d response.Deed, w asset.Workload) r
 	return a
 }
 
+// turn waits until a deed of a kind may be done. A snapshot takes its time and
+// changes nothing: others are done meanwhile.
+func (r *Responder) turn(k response.Kind) (unlock func(), err error) {
+	if k != response.Snapshot {
+		return r.lock()
+	}
+	r.shooting.Lock()
+	return r.shooting.Unlock, nil
+}
+
 // refusal says why a deed is not even begun.
 func (r *Responder) refusal(d *response.Deed, w asset.Workload) error {
 	if err := d.Check(); err != nil {
@@ -164,7 +174,7 @@ func (r *Responder) refusal(d *response.Deed, w asset.Workload) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.rates.take(d, w.Group, now)
+	return r.rates.Take(d, w.Group, now)
 }
 
 // act does a deed.
@@ -232,16 +242,13 @@ func (r *Responder) enforce(ctx context.Context, id string, freeze, dry bool, a 
 		errs = append(errs, err)
 	}
 	dir, err := r.o.Freezer.Unified(id)
-	switch {
-	case err != nil:
-	case r.o.Network == nil:
-		err = fault.New(fault.Unsupported, "networks can't be cut here: %w", r.o.NoNetwork).With(fault.Remedy(r.o.NoNetwork))
-	default:
-		if err = r.o.Network.Cut(id, dir, dry); err == nil {
-			a.Did = append(a.Did, did(word, "cut", "would cut")+" its whole network: open connections, new ones, DNS, loopback")
-			if !freeze {
-				a.Lacks = append(a.Lacks, r.past(ctx, id)...)
-			}
+	if err == nil {
+		err = r.o.Network.Cut(id, dir, dry)
+	}
+	if err == nil {
+		a.Did = append(a.Did, did(word, "cut", "would cut")+" its whole network: open connections, new ones, DNS, loopback")
+		if !freeze {
+			a.Lacks = append(a.Lacks, r.past(ctx, id)...)
 		}
 	}
 	return errors.Join(append(errs, err)...)
@@ -268,10 +275,7 @@ func (r *Responder) release(ctx context.Context, d *response.Deed, a *response.A
 		}
 		return nil
 	}
-	var errs []error
-	if r.o.Network != nil {
-		errs = append(errs, r.o.Network.Restore(d.Workload))
-	}
+	errs := []error{r.o.Network.Restore(d.Workload)}
 	if err := r.o.Freezer.Thaw(ctx, d.Workload); err != nil && !(fault.Is(err, fault.NotFound) || fault.Is(err, fault.Unsupported)) {
 		errs = append(errs, err)
 	}
@@ -291,9 +295,6 @@ func (r *Responder) release(ctx context.Context, d *response.Deed, a *response.A
 
 // stop stops a container. One that is frozen gets no chance to end by itself.
 func (r *Responder) stop(ctx context.Context, d *response.Deed, a *response.Answer) error {
-	if r.o.Engine == nil {
-		return fault.New(fault.Unsupported, "no container engine is known here")
-	}
 	if err := r.o.Engine.Stop(ctx, d.Workload, d.DryRun); err != nil {
 		return err
 	}

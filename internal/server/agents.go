@@ -11,6 +11,7 @@ import (
 	"github.com/castellan-security/castellan/internal/server/gate"
 	"github.com/castellan-security/castellan/internal/server/images"
 	"github.com/castellan-security/castellan/internal/server/intake"
+	"github.com/castellan-security/castellan/internal/server/respond"
 	"github.com/castellan-security/castellan/internal/server/verify"
 	"github.com/castellan-security/castellan/internal/store"
 )
@@ -24,6 +25,7 @@ type agents struct {
 	gate   *gate.Service
 
 	behaviour *behaviour.Service
+	respond   *respond.Service
 }
 
 // Report is link.Server.
@@ -62,6 +64,11 @@ func (a agents) Behaviour(ctx context.Context, q link.BehaviourAsk) (link.Behavi
 		return link.BehaviourBrief{}, err
 	}
 	return a.behaviour.Behaviour(ctx, q)
+}
+
+// Responded is link.Responses.
+func (a agents) Responded(ctx context.Context, r link.Responded) error {
+	return a.respond.Responded(ctx, r)
 }
 
 // listeners hear what is reported.

@@ -49,6 +49,7 @@ func (s *Server) newAPI() http.Handler {
 	a.trustRoutes()
 	a.admitRoutes()
 	a.behaviourRoutes()
+	a.respondRoutes()
 	a.agentRoutes()
 	a.enrolRoutes()
 	a.sessionRoutes()

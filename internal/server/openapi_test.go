@@ -262,6 +262,8 @@ var samples = map[string]struct {
 	"release-behaviour-group":      {path: "/api/v1/watch/release", body: map[string]any{"group": shownGroup, "released": true}, as: access.Administrator},
 	"get-behaviour-violation":      {path: "/api/v1/watch/violations/1", as: access.Viewer},
 	"permit-behaviour-violation":   {path: "/api/v1/watch/violations/1/permit", body: map[string]any{}, as: access.Administrator},
+	"respond":                      {path: "-"}, // TestDeedsOverTheAPI
+	"get-response":                 {path: "-"},
 	"sign-in":                      {path: "/api/v1/session", body: map[string]string{"name": "viewer", "password": password}},
 	"sign-out":                     {path: "/api/v1/session", as: access.Viewer},
 	"change-password":              {path: "-"}, // TestPasswordChangeEndsTheSession

@@ -40,6 +40,7 @@ import (
 	"github.com/castellan-security/castellan/internal/server/notify"
 	"github.com/castellan-security/castellan/internal/server/pki"
 	"github.com/castellan-security/castellan/internal/server/registries"
+	"github.com/castellan-security/castellan/internal/server/respond"
 	"github.com/castellan-security/castellan/internal/server/verify"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/trust"
@@ -86,8 +87,10 @@ type Config struct {
 	URL string
 	// Sender carries notifications; nil: there are none. Pace is how long they wait;
 	// zero is what is usual.
-	Sender   notify.Sender
-	Pace     notify.Pace
+	Sender notify.Sender
+	Pace   notify.Pace
+	// Tasks stops tasks of ECS; nil: containers are stopped by their engines alone.
+	Tasks    respond.Tasks
 	Version  string           // shown to users
 	Clock    func() time.Time // time.Now
 	Accounts account.Options
@@ -113,6 +116,7 @@ type Server struct {
 	trust      *verify.Service
 	gate       *gate.Service
 	behaviour  *behaviour.Service
+	respond    *respond.Service
 	notify     *notify.Service
 	strangers  *strangers
 	metrics    *metrics
@@ -185,6 +189,9 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 		Store: vouching{st, s.gate.Touch}, Directions: s.direct, Check: cfg.CheckTrust, Condition: s.condition, Every: cfg.TrustEvery,
 		Own: cfg.Trust, Held: s.registries.Held, Clock: cfg.Clock, Log: log,
 	})
+	s.respond = respond.New(respond.Options{
+		Store: st, Directions: s.direct, Tree: s.tables.Tree, Tasks: cfg.Tasks, Clock: cfg.Clock, Log: log,
+	})
 	s.strangers = newStrangers(cfg.Clock, log)
 	s.metrics = newMetrics(s)
 	s.stopping, s.stop = context.WithCancel(context.Background())
@@ -228,7 +235,7 @@ func (s *Server) build() error {
 // Intake is where an agent in this process reports, and what it takes its
 // directives from. It believes what its caller says of which agent it is.
 func (s *Server) Intake() link.Server {
-	return agents{s.intake, s.direct, s.images, s.trust, s.gate, s.behaviour}
+	return agents{s.intake, s.direct, s.images, s.trust, s.gate, s.behaviour, s.respond}
 }
 
 // Reserve keeps anybody from joining with the id of the agent in this process,

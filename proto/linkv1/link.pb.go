@@ -1141,6 +1141,86 @@ func (*AdmittedResponse) Descriptor() ([]byte, []int) {
 	return file_link_proto_rawDescGZIP(), []int{18}
 }
 
+type RespondedRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	AnswerJson    []byte                 `protobuf:"bytes,1,opt,name=answer_json,json=answerJson,proto3" json:"answer_json,omitempty"` // response.Answer
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RespondedRequest) Reset() {
+	*x = RespondedRequest{}
+	mi := &file_link_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RespondedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RespondedRequest) ProtoMessage() {}
+
+func (x *RespondedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RespondedRequest.ProtoReflect.Descriptor instead.
+func (*RespondedRequest) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *RespondedRequest) GetAnswerJson() []byte {
+	if x != nil {
+		return x.AnswerJson
+	}
+	return nil
+}
+
+type RespondedResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RespondedResponse) Reset() {
+	*x = RespondedResponse{}
+	mi := &file_link_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RespondedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RespondedResponse) ProtoMessage() {}
+
+func (x *RespondedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RespondedResponse.ProtoReflect.Descriptor instead.
+func (*RespondedResponse) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{20}
+}
+
 type Sample struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	WorkloadId      string                 `protobuf:"bytes,1,opt,name=workload_id,json=workloadId,proto3" json:"workload_id,omitempty"`
@@ -1165,7 +1245,7 @@ type Sample struct {
 
 func (x *Sample) Reset() {
 	*x = Sample{}
-	mi := &file_link_proto_msgTypes[19]
+	mi := &file_link_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1177,7 +1257,7 @@ func (x *Sample) String() string {
 func (*Sample) ProtoMessage() {}
 
 func (x *Sample) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[19]
+	mi := &file_link_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1190,7 +1270,7 @@ func (x *Sample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sample.ProtoReflect.Descriptor instead.
 func (*Sample) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{19}
+	return file_link_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Sample) GetWorkloadId() string {
@@ -1314,7 +1394,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_link_proto_msgTypes[20]
+	mi := &file_link_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1326,7 +1406,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[20]
+	mi := &file_link_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1339,7 +1419,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{20}
+	return file_link_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ReportResponse) GetWantSnapshot() bool {
@@ -1375,7 +1455,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_link_proto_msgTypes[21]
+	mi := &file_link_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1387,7 +1467,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[21]
+	mi := &file_link_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1400,7 +1480,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{21}
+	return file_link_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Event) GetVersion() uint32 {
@@ -1540,7 +1620,7 @@ type Calls struct {
 
 func (x *Calls) Reset() {
 	*x = Calls{}
-	mi := &file_link_proto_msgTypes[22]
+	mi := &file_link_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1552,7 +1632,7 @@ func (x *Calls) String() string {
 func (*Calls) ProtoMessage() {}
 
 func (x *Calls) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[22]
+	mi := &file_link_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1565,7 +1645,7 @@ func (x *Calls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Calls.ProtoReflect.Descriptor instead.
 func (*Calls) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{22}
+	return file_link_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Calls) GetNames() []string {
@@ -1613,7 +1693,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_link_proto_msgTypes[23]
+	mi := &file_link_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1625,7 +1705,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[23]
+	mi := &file_link_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1638,7 +1718,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{23}
+	return file_link_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *File) GetPath() string {
@@ -1763,7 +1843,7 @@ type Layer struct {
 
 func (x *Layer) Reset() {
 	*x = Layer{}
-	mi := &file_link_proto_msgTypes[24]
+	mi := &file_link_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1775,7 +1855,7 @@ func (x *Layer) String() string {
 func (*Layer) ProtoMessage() {}
 
 func (x *Layer) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[24]
+	mi := &file_link_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1788,7 +1868,7 @@ func (x *Layer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Layer.ProtoReflect.Descriptor instead.
 func (*Layer) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{24}
+	return file_link_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Layer) GetNumber() uint32 {
@@ -1816,7 +1896,7 @@ type Address struct {
 
 func (x *Address) Reset() {
 	*x = Address{}
-	mi := &file_link_proto_msgTypes[25]
+	mi := &file_link_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1828,7 +1908,7 @@ func (x *Address) String() string {
 func (*Address) ProtoMessage() {}
 
 func (x *Address) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[25]
+	mi := &file_link_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1841,7 +1921,7 @@ func (x *Address) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Address.ProtoReflect.Descriptor instead.
 func (*Address) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{25}
+	return file_link_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Address) GetIp() []byte {
@@ -1886,7 +1966,7 @@ type Connection struct {
 
 func (x *Connection) Reset() {
 	*x = Connection{}
-	mi := &file_link_proto_msgTypes[26]
+	mi := &file_link_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1898,7 +1978,7 @@ func (x *Connection) String() string {
 func (*Connection) ProtoMessage() {}
 
 func (x *Connection) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[26]
+	mi := &file_link_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1911,7 +1991,7 @@ func (x *Connection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connection.ProtoReflect.Descriptor instead.
 func (*Connection) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{26}
+	return file_link_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Connection) GetProtocol() string {
@@ -2023,7 +2103,7 @@ type Dns struct {
 
 func (x *Dns) Reset() {
 	*x = Dns{}
-	mi := &file_link_proto_msgTypes[27]
+	mi := &file_link_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2035,7 +2115,7 @@ func (x *Dns) String() string {
 func (*Dns) ProtoMessage() {}
 
 func (x *Dns) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[27]
+	mi := &file_link_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2048,7 +2128,7 @@ func (x *Dns) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dns.ProtoReflect.Descriptor instead.
 func (*Dns) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{27}
+	return file_link_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Dns) GetProtocol() string {
@@ -2141,7 +2221,7 @@ type Privilege struct {
 
 func (x *Privilege) Reset() {
 	*x = Privilege{}
-	mi := &file_link_proto_msgTypes[28]
+	mi := &file_link_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2153,7 +2233,7 @@ func (x *Privilege) String() string {
 func (*Privilege) ProtoMessage() {}
 
 func (x *Privilege) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[28]
+	mi := &file_link_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2166,7 +2246,7 @@ func (x *Privilege) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Privilege.ProtoReflect.Descriptor instead.
 func (*Privilege) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{28}
+	return file_link_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Privilege) GetCall() string {
@@ -2268,7 +2348,7 @@ type Memory struct {
 
 func (x *Memory) Reset() {
 	*x = Memory{}
-	mi := &file_link_proto_msgTypes[29]
+	mi := &file_link_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2280,7 +2360,7 @@ func (x *Memory) String() string {
 func (*Memory) ProtoMessage() {}
 
 func (x *Memory) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[29]
+	mi := &file_link_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2293,7 +2373,7 @@ func (x *Memory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Memory.ProtoReflect.Descriptor instead.
 func (*Memory) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{29}
+	return file_link_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Memory) GetCall() string {
@@ -2356,7 +2436,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_link_proto_msgTypes[30]
+	mi := &file_link_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2368,7 +2448,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[30]
+	mi := &file_link_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2381,7 +2461,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{30}
+	return file_link_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Resource) GetWhat() string {
@@ -2415,7 +2495,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_link_proto_msgTypes[31]
+	mi := &file_link_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2427,7 +2507,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[31]
+	mi := &file_link_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2440,7 +2520,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{31}
+	return file_link_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Key) GetPid() uint32 {
@@ -2473,7 +2553,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_link_proto_msgTypes[32]
+	mi := &file_link_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2485,7 +2565,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[32]
+	mi := &file_link_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2498,7 +2578,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{32}
+	return file_link_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Process) GetKey() *Key {
@@ -2581,7 +2661,7 @@ type Exec struct {
 
 func (x *Exec) Reset() {
 	*x = Exec{}
-	mi := &file_link_proto_msgTypes[33]
+	mi := &file_link_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2593,7 +2673,7 @@ func (x *Exec) String() string {
 func (*Exec) ProtoMessage() {}
 
 func (x *Exec) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[33]
+	mi := &file_link_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2606,7 +2686,7 @@ func (x *Exec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exec.ProtoReflect.Descriptor instead.
 func (*Exec) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{33}
+	return file_link_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Exec) GetRequested() string {
@@ -2732,7 +2812,7 @@ type Ancestor struct {
 
 func (x *Ancestor) Reset() {
 	*x = Ancestor{}
-	mi := &file_link_proto_msgTypes[34]
+	mi := &file_link_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2744,7 +2824,7 @@ func (x *Ancestor) String() string {
 func (*Ancestor) ProtoMessage() {}
 
 func (x *Ancestor) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[34]
+	mi := &file_link_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2757,7 +2837,7 @@ func (x *Ancestor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ancestor.ProtoReflect.Descriptor instead.
 func (*Ancestor) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{34}
+	return file_link_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Ancestor) GetKey() *Key {
@@ -2793,7 +2873,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_link_proto_msgTypes[35]
+	mi := &file_link_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2805,7 +2885,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[35]
+	mi := &file_link_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2818,7 +2898,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{35}
+	return file_link_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -2865,7 +2945,7 @@ type Running struct {
 
 func (x *Running) Reset() {
 	*x = Running{}
-	mi := &file_link_proto_msgTypes[36]
+	mi := &file_link_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2877,7 +2957,7 @@ func (x *Running) String() string {
 func (*Running) ProtoMessage() {}
 
 func (x *Running) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[36]
+	mi := &file_link_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2890,7 +2970,7 @@ func (x *Running) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Running.ProtoReflect.Descriptor instead.
 func (*Running) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{36}
+	return file_link_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Running) GetWorkloadId() string {
@@ -3038,7 +3118,11 @@ const file_link_proto_rawDesc = "" +
 	"\x0fAdmittedRequest\x12\x1f\n" +
 	"\vreport_json\x18\x01 \x01(\fR\n" +
 	"reportJson\"\x12\n" +
-	"\x10AdmittedResponse\"\x82\x04\n" +
+	"\x10AdmittedResponse\"3\n" +
+	"\x10RespondedRequest\x12\x1f\n" +
+	"\vanswer_json\x18\x01 \x01(\fR\n" +
+	"answerJson\"\x13\n" +
+	"\x11RespondedResponse\"\x82\x04\n" +
 	"\x06Sample\x12\x1f\n" +
 	"\vworkload_id\x18\x01 \x01(\tR\n" +
 	"workloadId\x12 \n" +
@@ -3232,7 +3316,7 @@ const file_link_proto_rawDesc = "" +
 	"\aentered\x18\x05 \x01(\bR\aentered\x12&\n" +
 	"\x0fstarted_unix_ns\x18\x06 \x01(\x10R\rstartedUnixNs\x12\"\n" +
 	"\rended_unix_ns\x18\a \x01(\x10R\vendedUnixNs\x12+\n" +
-	"\x04exit\x18\b \x01(\v2\x17.castellan.link.v1.ExitR\x04exit2\x9d\x05\n" +
+	"\x04exit\x18\b \x01(\v2\x17.castellan.link.v1.ExitR\x04exit2\xf5\x05\n" +
 	"\vLinkService\x12M\n" +
 	"\x06Report\x12 .castellan.link.v1.ReportRequest\x1a!.castellan.link.v1.ReportResponse\x12R\n" +
 	"\n" +
@@ -3242,7 +3326,8 @@ const file_link_proto_rawDesc = "" +
 	"\aVerdict\x12!.castellan.link.v1.VerdictRequest\x1a\".castellan.link.v1.VerdictResponse\x12J\n" +
 	"\x05Brief\x12\x1f.castellan.link.v1.BriefRequest\x1a .castellan.link.v1.BriefResponse\x12S\n" +
 	"\bAdmitted\x12\".castellan.link.v1.AdmittedRequest\x1a#.castellan.link.v1.AdmittedResponse\x12V\n" +
-	"\tBehaviour\x12#.castellan.link.v1.BehaviourRequest\x1a$.castellan.link.v1.BehaviourResponse2U\n" +
+	"\tBehaviour\x12#.castellan.link.v1.BehaviourRequest\x1a$.castellan.link.v1.BehaviourResponse\x12V\n" +
+	"\tResponded\x12#.castellan.link.v1.RespondedRequest\x1a$.castellan.link.v1.RespondedResponse2U\n" +
 	"\vJoinService\x12F\n" +
 	"\x04Join\x12\x1e.castellan.link.v1.JoinRequest\x1a\x1e.castellan.link.v1.CredentialsB=Z;github.com/castellan-security/castellan/proto/linkv1;linkv1b\x06proto3"
 
@@ -3258,7 +3343,7 @@ func file_link_proto_rawDescGZIP() []byte {
 	return file_link_proto_rawDescData
 }
 
-var file_link_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_link_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_link_proto_goTypes = []any{
 	(*JoinRequest)(nil),       // 0: castellan.link.v1.JoinRequest
 	(*RenewRequest)(nil),      // 1: castellan.link.v1.RenewRequest
@@ -3279,56 +3364,58 @@ var file_link_proto_goTypes = []any{
 	(*BriefFacts)(nil),        // 16: castellan.link.v1.BriefFacts
 	(*AdmittedRequest)(nil),   // 17: castellan.link.v1.AdmittedRequest
 	(*AdmittedResponse)(nil),  // 18: castellan.link.v1.AdmittedResponse
-	(*Sample)(nil),            // 19: castellan.link.v1.Sample
-	(*ReportResponse)(nil),    // 20: castellan.link.v1.ReportResponse
-	(*Event)(nil),             // 21: castellan.link.v1.Event
-	(*Calls)(nil),             // 22: castellan.link.v1.Calls
-	(*File)(nil),              // 23: castellan.link.v1.File
-	(*Layer)(nil),             // 24: castellan.link.v1.Layer
-	(*Address)(nil),           // 25: castellan.link.v1.Address
-	(*Connection)(nil),        // 26: castellan.link.v1.Connection
-	(*Dns)(nil),               // 27: castellan.link.v1.Dns
-	(*Privilege)(nil),         // 28: castellan.link.v1.Privilege
-	(*Memory)(nil),            // 29: castellan.link.v1.Memory
-	(*Resource)(nil),          // 30: castellan.link.v1.Resource
-	(*Key)(nil),               // 31: castellan.link.v1.Key
-	(*Process)(nil),           // 32: castellan.link.v1.Process
-	(*Exec)(nil),              // 33: castellan.link.v1.Exec
-	(*Ancestor)(nil),          // 34: castellan.link.v1.Ancestor
-	(*Exit)(nil),              // 35: castellan.link.v1.Exit
-	(*Running)(nil),           // 36: castellan.link.v1.Running
+	(*RespondedRequest)(nil),  // 19: castellan.link.v1.RespondedRequest
+	(*RespondedResponse)(nil), // 20: castellan.link.v1.RespondedResponse
+	(*Sample)(nil),            // 21: castellan.link.v1.Sample
+	(*ReportResponse)(nil),    // 22: castellan.link.v1.ReportResponse
+	(*Event)(nil),             // 23: castellan.link.v1.Event
+	(*Calls)(nil),             // 24: castellan.link.v1.Calls
+	(*File)(nil),              // 25: castellan.link.v1.File
+	(*Layer)(nil),             // 26: castellan.link.v1.Layer
+	(*Address)(nil),           // 27: castellan.link.v1.Address
+	(*Connection)(nil),        // 28: castellan.link.v1.Connection
+	(*Dns)(nil),               // 29: castellan.link.v1.Dns
+	(*Privilege)(nil),         // 30: castellan.link.v1.Privilege
+	(*Memory)(nil),            // 31: castellan.link.v1.Memory
+	(*Resource)(nil),          // 32: castellan.link.v1.Resource
+	(*Key)(nil),               // 33: castellan.link.v1.Key
+	(*Process)(nil),           // 34: castellan.link.v1.Process
+	(*Exec)(nil),              // 35: castellan.link.v1.Exec
+	(*Ancestor)(nil),          // 36: castellan.link.v1.Ancestor
+	(*Exit)(nil),              // 37: castellan.link.v1.Exit
+	(*Running)(nil),           // 38: castellan.link.v1.Running
 }
 var file_link_proto_depIdxs = []int32{
-	21, // 0: castellan.link.v1.ReportRequest.events:type_name -> castellan.link.v1.Event
-	36, // 1: castellan.link.v1.ReportRequest.processes:type_name -> castellan.link.v1.Running
-	19, // 2: castellan.link.v1.ReportRequest.samples:type_name -> castellan.link.v1.Sample
+	23, // 0: castellan.link.v1.ReportRequest.events:type_name -> castellan.link.v1.Event
+	38, // 1: castellan.link.v1.ReportRequest.processes:type_name -> castellan.link.v1.Running
+	21, // 2: castellan.link.v1.ReportRequest.samples:type_name -> castellan.link.v1.Sample
 	9,  // 3: castellan.link.v1.ReportRequest.uses:type_name -> castellan.link.v1.Use
 	8,  // 4: castellan.link.v1.BehaviourResponse.rules:type_name -> castellan.link.v1.BriefRules
 	16, // 5: castellan.link.v1.BriefResponse.facts:type_name -> castellan.link.v1.BriefFacts
-	32, // 6: castellan.link.v1.Event.process:type_name -> castellan.link.v1.Process
-	33, // 7: castellan.link.v1.Event.exec:type_name -> castellan.link.v1.Exec
-	35, // 8: castellan.link.v1.Event.exit:type_name -> castellan.link.v1.Exit
-	23, // 9: castellan.link.v1.Event.file:type_name -> castellan.link.v1.File
-	26, // 10: castellan.link.v1.Event.connection:type_name -> castellan.link.v1.Connection
-	27, // 11: castellan.link.v1.Event.dns:type_name -> castellan.link.v1.Dns
-	28, // 12: castellan.link.v1.Event.privilege:type_name -> castellan.link.v1.Privilege
-	29, // 13: castellan.link.v1.Event.memory:type_name -> castellan.link.v1.Memory
-	30, // 14: castellan.link.v1.Event.resource:type_name -> castellan.link.v1.Resource
-	22, // 15: castellan.link.v1.Event.calls:type_name -> castellan.link.v1.Calls
-	24, // 16: castellan.link.v1.File.layer:type_name -> castellan.link.v1.Layer
-	25, // 17: castellan.link.v1.Connection.local:type_name -> castellan.link.v1.Address
-	25, // 18: castellan.link.v1.Connection.remote:type_name -> castellan.link.v1.Address
-	25, // 19: castellan.link.v1.Dns.server:type_name -> castellan.link.v1.Address
-	25, // 20: castellan.link.v1.Dns.client:type_name -> castellan.link.v1.Address
-	31, // 21: castellan.link.v1.Privilege.process:type_name -> castellan.link.v1.Key
-	24, // 22: castellan.link.v1.Memory.layer:type_name -> castellan.link.v1.Layer
-	31, // 23: castellan.link.v1.Process.key:type_name -> castellan.link.v1.Key
-	31, // 24: castellan.link.v1.Process.parent:type_name -> castellan.link.v1.Key
-	34, // 25: castellan.link.v1.Exec.ancestors:type_name -> castellan.link.v1.Ancestor
-	24, // 26: castellan.link.v1.Exec.layer:type_name -> castellan.link.v1.Layer
-	31, // 27: castellan.link.v1.Ancestor.key:type_name -> castellan.link.v1.Key
-	32, // 28: castellan.link.v1.Running.process:type_name -> castellan.link.v1.Process
-	35, // 29: castellan.link.v1.Running.exit:type_name -> castellan.link.v1.Exit
+	34, // 6: castellan.link.v1.Event.process:type_name -> castellan.link.v1.Process
+	35, // 7: castellan.link.v1.Event.exec:type_name -> castellan.link.v1.Exec
+	37, // 8: castellan.link.v1.Event.exit:type_name -> castellan.link.v1.Exit
+	25, // 9: castellan.link.v1.Event.file:type_name -> castellan.link.v1.File
+	28, // 10: castellan.link.v1.Event.connection:type_name -> castellan.link.v1.Connection
+	29, // 11: castellan.link.v1.Event.dns:type_name -> castellan.link.v1.Dns
+	30, // 12: castellan.link.v1.Event.privilege:type_name -> castellan.link.v1.Privilege
+	31, // 13: castellan.link.v1.Event.memory:type_name -> castellan.link.v1.Memory
+	32, // 14: castellan.link.v1.Event.resource:type_name -> castellan.link.v1.Resource
+	24, // 15: castellan.link.v1.Event.calls:type_name -> castellan.link.v1.Calls
+	26, // 16: castellan.link.v1.File.layer:type_name -> castellan.link.v1.Layer
+	27, // 17: castellan.link.v1.Connection.local:type_name -> castellan.link.v1.Address
+	27, // 18: castellan.link.v1.Connection.remote:type_name -> castellan.link.v1.Address
+	27, // 19: castellan.link.v1.Dns.server:type_name -> castellan.link.v1.Address
+	27, // 20: castellan.link.v1.Dns.client:type_name -> castellan.link.v1.Address
+	33, // 21: castellan.link.v1.Privilege.process:type_name -> castellan.link.v1.Key
+	26, // 22: castellan.link.v1.Memory.layer:type_name -> castellan.link.v1.Layer
+	33, // 23: castellan.link.v1.Process.key:type_name -> castellan.link.v1.Key
+	33, // 24: castellan.link.v1.Process.parent:type_name -> castellan.link.v1.Key
+	36, // 25: castellan.link.v1.Exec.ancestors:type_name -> castellan.link.v1.Ancestor
+	26, // 26: castellan.link.v1.Exec.layer:type_name -> castellan.link.v1.Layer
+	33, // 27: castellan.link.v1.Ancestor.key:type_name -> castellan.link.v1.Key
+	34, // 28: castellan.link.v1.Running.process:type_name -> castellan.link.v1.Process
+	37, // 29: castellan.link.v1.Running.exit:type_name -> castellan.link.v1.Exit
 	5,  // 30: castellan.link.v1.LinkService.Report:input_type -> castellan.link.v1.ReportRequest
 	3,  // 31: castellan.link.v1.LinkService.Directives:input_type -> castellan.link.v1.DirectivesRequest
 	1,  // 32: castellan.link.v1.LinkService.Renew:input_type -> castellan.link.v1.RenewRequest
@@ -3337,18 +3424,20 @@ var file_link_proto_depIdxs = []int32{
 	14, // 35: castellan.link.v1.LinkService.Brief:input_type -> castellan.link.v1.BriefRequest
 	17, // 36: castellan.link.v1.LinkService.Admitted:input_type -> castellan.link.v1.AdmittedRequest
 	6,  // 37: castellan.link.v1.LinkService.Behaviour:input_type -> castellan.link.v1.BehaviourRequest
-	0,  // 38: castellan.link.v1.JoinService.Join:input_type -> castellan.link.v1.JoinRequest
-	20, // 39: castellan.link.v1.LinkService.Report:output_type -> castellan.link.v1.ReportResponse
-	4,  // 40: castellan.link.v1.LinkService.Directives:output_type -> castellan.link.v1.Directive
-	2,  // 41: castellan.link.v1.LinkService.Renew:output_type -> castellan.link.v1.Credentials
-	11, // 42: castellan.link.v1.LinkService.Inventory:output_type -> castellan.link.v1.InventoryResponse
-	13, // 43: castellan.link.v1.LinkService.Verdict:output_type -> castellan.link.v1.VerdictResponse
-	15, // 44: castellan.link.v1.LinkService.Brief:output_type -> castellan.link.v1.BriefResponse
-	18, // 45: castellan.link.v1.LinkService.Admitted:output_type -> castellan.link.v1.AdmittedResponse
-	7,  // 46: castellan.link.v1.LinkService.Behaviour:output_type -> castellan.link.v1.BehaviourResponse
-	2,  // 47: castellan.link.v1.JoinService.Join:output_type -> castellan.link.v1.Credentials
-	39, // [39:48] is the sub-list for method output_type
-	30, // [30:39] is the sub-list for method input_type
+	19, // 38: castellan.link.v1.LinkService.Responded:input_type -> castellan.link.v1.RespondedRequest
+	0,  // 39: castellan.link.v1.JoinService.Join:input_type -> castellan.link.v1.JoinRequest
+	22, // 40: castellan.link.v1.LinkService.Report:output_type -> castellan.link.v1.ReportResponse
+	4,  // 41: castellan.link.v1.LinkService.Directives:output_type -> castellan.link.v1.Directive
+	2,  // 42: castellan.link.v1.LinkService.Renew:output_type -> castellan.link.v1.Credentials
+	11, // 43: castellan.link.v1.LinkService.Inventory:output_type -> castellan.link.v1.InventoryResponse
+	13, // 44: castellan.link.v1.LinkService.Verdict:output_type -> castellan.link.v1.VerdictResponse
+	15, // 45: castellan.link.v1.LinkService.Brief:output_type -> castellan.link.v1.BriefResponse
+	18, // 46: castellan.link.v1.LinkService.Admitted:output_type -> castellan.link.v1.AdmittedResponse
+	7,  // 47: castellan.link.v1.LinkService.Behaviour:output_type -> castellan.link.v1.BehaviourResponse
+	20, // 48: castellan.link.v1.LinkService.Responded:output_type -> castellan.link.v1.RespondedResponse
+	2,  // 49: castellan.link.v1.JoinService.Join:output_type -> castellan.link.v1.Credentials
+	40, // [40:50] is the sub-list for method output_type
+	30, // [30:40] is the sub-list for method input_type
 	30, // [30:30] is the sub-list for extension type_name
 	30, // [30:30] is the sub-list for extension extendee
 	0,  // [0:30] is the sub-list for field type_name
@@ -3359,14 +3448,14 @@ func file_link_proto_init() {
 	if File_link_proto != nil {
 		return
 	}
-	file_link_proto_msgTypes[23].OneofWrappers = []any{}
+	file_link_proto_msgTypes[25].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_link_proto_rawDesc), len(file_link_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -297,3 +297,30 @@ func waitFor(ctx context.Context, what string, so func() bool) error {
 	}
 	return nil
 }
+
+// OwnContainer returns the id of the container that this program runs in, empty for
+// none or one that can't be found out: in a cgroup namespace of its own its engine's
+// mounts tell it.
+func (h *Host) OwnContainer() string {
+	if b, err := readBounded("/proc/self/cgroup", cgroupLimit); err == nil {
+		if id := containerOf(b); id != "" {
+			return id
+		}
+	}
+	b, err := readBounded("/proc/self/mountinfo", mountinfoLimit)
+	if err != nil {
+		return ""
+	}
+	const root, point = 3, 4
+	for line := range bytes.Lines(b) {
+		f := fieldsOf(line)
+		if len(f) <= point || f[point] != "/etc/hostname" {
+			continue
+		}
+		// …/containers/<id>/hostname, as Docker mounts it.
+		if id := path.Base(path.Dir(f[root])); asset.IsContainerID(id) {
+			return id
+		}
+	}
+	return ""
+}

@@ -23,6 +23,7 @@ import (
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/response"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
@@ -50,6 +51,8 @@ type Hub struct {
 	verifies  map[string]link.VerifyWish
 	admission *link.AdmissionWish // of all agents; nil until it is known
 	behaviour map[string]string   // by agent id, the stamp of what its groups are held to
+	// deeds are what an agent is to do, in their order, by its id, until EndRespond.
+	deeds map[string][]response.Deed
 }
 
 // stream is one agent that listens.
@@ -65,7 +68,7 @@ type stream struct {
 func New(st Store, clock func() time.Time, log *slog.Logger) *Hub {
 	return &Hub{st: st, clock: clock, log: log, streams: map[string]*stream{},
 		joined: make(chan struct{}, 1), scans: map[string]link.ScanWish{}, verifies: map[string]link.VerifyWish{},
-		behaviour: map[string]string{}}
+		behaviour: map[string]string{}, deeds: map[string][]response.Deed{}}
 }
 
 // Directives is that of link.Server. who.AgentID must have been proven by the
@@ -75,6 +78,7 @@ func (h *Hub) Directives(ctx context.Context, who link.Caller, take func(link.Di
 	s := h.enter(who.AgentID)
 	defer h.leave(who.AgentID, s)
 	sent, job, verifying, deciding, holding := "", "", "", "", ""
+	doing := map[string]bool{}
 	for {
 		d, err := h.settings(ctx, who.AgentID)
 		if err != nil {
@@ -102,6 +106,9 @@ func (h *Hub) Directives(ctx context.Context, who link.Caller, take func(link.Di
 		if d, ok := h.behave(who.AgentID, holding); ok {
 			take(d)
 			holding = d.Behaviour.Stamp
+		}
+		for _, d := range h.respond(who.AgentID, doing) {
+			take(d)
 		}
 		select {
 		case <-ctx.Done():

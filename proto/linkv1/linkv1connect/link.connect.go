@@ -57,6 +57,8 @@ const (
 	LinkServiceAdmittedProcedure = "/castellan.link.v1.LinkService/Admitted"
 	// LinkServiceBehaviourProcedure is the fully-qualified name of the LinkService's Behaviour RPC.
 	LinkServiceBehaviourProcedure = "/castellan.link.v1.LinkService/Behaviour"
+	// LinkServiceRespondedProcedure is the fully-qualified name of the LinkService's Responded RPC.
+	LinkServiceRespondedProcedure = "/castellan.link.v1.LinkService/Responded"
 	// JoinServiceJoinProcedure is the fully-qualified name of the JoinService's Join RPC.
 	JoinServiceJoinProcedure = "/castellan.link.v1.JoinService/Join"
 )
@@ -86,6 +88,8 @@ type LinkServiceClient interface {
 	// Behaviour takes what this agent holds the groups of its host to, and returns
 	// what they are to be held to, as far as that is another.
 	Behaviour(context.Context, *connect.Request[linkv1.BehaviourRequest]) (*connect.Response[linkv1.BehaviourResponse], error)
+	// Responded answers a directive to do something about a threat.
+	Responded(context.Context, *connect.Request[linkv1.RespondedRequest]) (*connect.Response[linkv1.RespondedResponse], error)
 }
 
 // NewLinkServiceClient constructs a client for the castellan.link.v1.LinkService service. By
@@ -147,6 +151,12 @@ func NewLinkServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(linkServiceMethods.ByName("Behaviour")),
 			connect.WithClientOptions(opts...),
 		),
+		responded: connect.NewClient[linkv1.RespondedRequest, linkv1.RespondedResponse](
+			httpClient,
+			baseURL+LinkServiceRespondedProcedure,
+			connect.WithSchema(linkServiceMethods.ByName("Responded")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -160,6 +170,7 @@ type linkServiceClient struct {
 	brief      *connect.Client[linkv1.BriefRequest, linkv1.BriefResponse]
 	admitted   *connect.Client[linkv1.AdmittedRequest, linkv1.AdmittedResponse]
 	behaviour  *connect.Client[linkv1.BehaviourRequest, linkv1.BehaviourResponse]
+	responded  *connect.Client[linkv1.RespondedRequest, linkv1.RespondedResponse]
 }
 
 // Report calls castellan.link.v1.LinkService.Report.
@@ -202,6 +213,11 @@ func (c *linkServiceClient) Behaviour(ctx context.Context, req *connect.Request[
 	return c.behaviour.CallUnary(ctx, req)
 }
 
+// Responded calls castellan.link.v1.LinkService.Responded.
+func (c *linkServiceClient) Responded(ctx context.Context, req *connect.Request[linkv1.RespondedRequest]) (*connect.Response[linkv1.RespondedResponse], error) {
+	return c.responded.CallUnary(ctx, req)
+}
+
 // LinkServiceHandler is an implementation of the castellan.link.v1.LinkService service.
 type LinkServiceHandler interface {
 	// Report hands over what is new. Answered without an error, every event of
@@ -227,6 +243,8 @@ type LinkServiceHandler interface {
 	// Behaviour takes what this agent holds the groups of its host to, and returns
 	// what they are to be held to, as far as that is another.
 	Behaviour(context.Context, *connect.Request[linkv1.BehaviourRequest]) (*connect.Response[linkv1.BehaviourResponse], error)
+	// Responded answers a directive to do something about a threat.
+	Responded(context.Context, *connect.Request[linkv1.RespondedRequest]) (*connect.Response[linkv1.RespondedResponse], error)
 }
 
 // NewLinkServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -284,6 +302,12 @@ func NewLinkServiceHandler(svc LinkServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(linkServiceMethods.ByName("Behaviour")),
 		connect.WithHandlerOptions(opts...),
 	)
+	linkServiceRespondedHandler := connect.NewUnaryHandler(
+		LinkServiceRespondedProcedure,
+		svc.Responded,
+		connect.WithSchema(linkServiceMethods.ByName("Responded")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/castellan.link.v1.LinkService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case LinkServiceReportProcedure:
@@ -302,6 +326,8 @@ func NewLinkServiceHandler(svc LinkServiceHandler, opts ...connect.HandlerOption
 			linkServiceAdmittedHandler.ServeHTTP(w, r)
 		case LinkServiceBehaviourProcedure:
 			linkServiceBehaviourHandler.ServeHTTP(w, r)
+		case LinkServiceRespondedProcedure:
+			linkServiceRespondedHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -341,6 +367,10 @@ func (UnimplementedLinkServiceHandler) Admitted(context.Context, *connect.Reques
 
 func (UnimplementedLinkServiceHandler) Behaviour(context.Context, *connect.Request[linkv1.BehaviourRequest]) (*connect.Response[linkv1.BehaviourResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("castellan.link.v1.LinkService.Behaviour is not implemented"))
+}
+
+func (UnimplementedLinkServiceHandler) Responded(context.Context, *connect.Request[linkv1.RespondedRequest]) (*connect.Response[linkv1.RespondedResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("castellan.link.v1.LinkService.Responded is not implemented"))
 }
 
 // JoinServiceClient is a client for the castellan.link.v1.JoinService service.

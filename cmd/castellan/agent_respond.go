@@ -1,0 +1,50 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/castellan-security/castellan/internal/adapter/bpf"
+	"github.com/castellan-security/castellan/internal/adapter/docker"
+	"github.com/castellan-security/castellan/internal/adapter/kernel"
+	"github.com/castellan-security/castellan/internal/agent"
+	"github.com/castellan-security/castellan/internal/respond"
+)
+
+// What lies below the agent's data folder about responses.
+const (
+	respondFolder  = "respond"
+	quarantineFile = "quarantine.json"
+)
+
+// openResponder gives the agent what does deeds about threats.
+func (g *globals) openResponder(o agentOptions, id string, parts *agent.Parts, log *slog.Logger) error {
+	engine, ok := parts.Engine.(*docker.Engine)
+	if !o.respond || !ok {
+		return nil
+	}
+	r, err := g.newResponder(o, id, engine, log.With("hall", "respond"))
+	if err != nil {
+		return err
+	}
+	parts.Responder = r
+	return nil
+}
+
+func (g *globals) newResponder(o agentOptions, id string, engine *docker.Engine, log *slog.Logger) (*respond.Responder, error) {
+	host := kernel.New(kernel.Options{Proc: o.proc, Sys: o.sys})
+	options := respond.Options{
+		Processes: host, Freezer: host, Network: bpf.NewQuarantine(filepath.Join(o.hold.pins, id)), Engine: engine,
+		Own: host.OwnContainer(), Log: log,
+	}
+	if g.dataDir != "" {
+		dir := filepath.Join(g.dataDir, respondFolder)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("make the folder of responses: %w", err)
+		}
+		options.File = filepath.Join(dir, quarantineFile)
+	}
+	return respond.New(options)
+}

@@ -1,0 +1,415 @@
+// Package respond has deeds about threats done: it asks the agent on whose host a
+// workload is, or ECS for the whole of a task, and keeps what came of it.
+//
+// People and response rules ask by Service.Ask. The lasting record is the audit log:
+// who asked for what and why, and how it ended. It is not for doing anything on a
+// host (see internal/respond).
+package respond
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/access"
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/respond"
+	"github.com/castellan-security/castellan/internal/response"
+)
+
+const (
+	// within is how long an agent has to begin a deed.
+	within = time.Minute
+	// answerIn is how long after that an answer is waited for: a snapshot captures
+	// packets for up to response.MaxPackets and writes some hundred megabytes.
+	answerIn = within + response.MaxPackets + 2*time.Minute
+	// maxKept bounds the responses in memory; older ones are in the audit log.
+	maxKept = 1_000
+	// maxOpen bounds those that have not ended.
+	maxOpen = 500
+	// stopWithin bounds a call of ECS with all its attempts.
+	stopWithin = 15 * time.Second
+	// auditTimeout bounds the writing of one line, which is written even when the
+	// client has gone.
+	auditTimeout = 5 * time.Second
+)
+
+// Store is what is needed of the store.
+type Store interface {
+	Workload(ctx context.Context, id string) (asset.Workload, error)
+	AppendAudit(ctx context.Context, a access.Audit) error
+}
+
+// Directions tell agents; *direct.Hub does.
+type Directions interface {
+	Listening() []string
+	AskRespond(agentID string, d response.Deed)
+	EndRespond(agentID, deed string)
+}
+
+// Tasks stops tasks of ECS.
+type Tasks interface {
+	// Stop stops a task, by its ARN, in a cluster.
+	Stop(ctx context.Context, cluster, task, reason string) error
+}
+
+// Options are what a Service is made of.
+type Options struct {
+	Store      Store
+	Directions Directions
+	// Tree returns the processes of a workload, if they are known.
+	Tree  func(workload string) ([]event.Running, bool)
+	Tasks Tasks // nil: ECS is not asked; tasks are stopped through their engines
+	Clock func() time.Time
+	Log   *slog.Logger
+}
+
+// Service has deeds done. It is safe for concurrent use.
+type Service struct {
+	Options
+
+	mu    sync.Mutex
+	all   map[string]*kept // by id of the deed
+	order []string         // of all, the oldest first
+	rates respond.Rates    // of what ECS is asked
+}
+
+// kept is one response, and who waits for its end.
+type kept struct {
+	Response
+	over chan struct{} // closed when it has ended
+}
+
+// Response is a deed with what came of it.
+type Response struct {
+	Deed    response.Deed   `json:"deed"`
+	Answer  response.Answer `json:"answer"`
+	AgentID string          `json:"agent_id"`
+	Group   asset.Group     `json:"group"`
+	Name    string          `json:"name,omitempty"` // of the container
+}
+
+// Ask is what somebody wants done. Exactly one workload is named.
+type Ask struct {
+	Kind     response.Kind
+	Workload string // the container's id
+	// Process is whom Kill ends, as "pid-start"; a pid alone is the process that has it
+	// now. Empty is the whole container.
+	Process string
+	Freeze  bool
+	Packets time.Duration
+	Values  bool
+	Files   bool
+	DryRun  bool
+	Reason  string
+}
+
+// New returns a service that knows of no response.
+func New(o Options) *Service {
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	return &Service{Options: o, all: map[string]*kept{}}
+}
+
+// Ask has a deed done and returns at once, with a response that is asked for or,
+// where only ECS was to be asked, has ended; see Wait. It needs
+// access.ManageResponse. Errors: Invalid for a deed that is none, NotFound for a
+// workload that is not known, Unavailable when its agent is away: nothing is done
+// later that somebody wanted done now. A response rule asks as an identity of its own.
+func (s *Service) Ask(ctx context.Context, who access.Identity, q Ask) (Response, error) {
+	if err := who.Need(access.ManageResponse); err != nil {
+		return Response{}, err
+	}
+	w, d, err := s.deed(ctx, who, q)
+	if err != nil {
+		return Response{}, err
+	}
+	r := Response{Deed: d, AgentID: w.AgentID, Group: w.Group, Name: w.Name, Answer: response.Answer{ID: d.ID, State: response.Asked}}
+	if why := respond.Untouchable(w, ""); why != "" && d.Kind != response.Snapshot && d.Kind != response.Release {
+		err := fault.New(fault.Denied, "nothing is done to container %s: %s", asset.ShortID(w.ID), why)
+		return Response{}, errors.Join(err, s.audit(ctx, who.Actor, who.Address, r, "refused", err.Error()))
+	}
+	byTask := d.Kind == response.Stop && w.ECS.TaskARN != ""
+	if !byTask && !slices.Contains(s.Directions.Listening(), w.AgentID) {
+		return Response{}, fault.New(fault.Unavailable, "the agent of that workload's host is not connected").
+			With("do it on the host itself: castellan respond --host")
+	}
+	if err := s.keep(r); err != nil {
+		return Response{}, err
+	}
+	if err := s.audit(ctx, who.Actor, who.Address, r, "asked", d.Reason); err != nil {
+		s.forget(d.ID) // what nobody can read about later is not done
+		return Response{}, err
+	}
+	if byTask {
+		return s.stopTask(ctx, r, w)
+	}
+	s.Directions.AskRespond(w.AgentID, d)
+	return r, nil
+}
+
+// deed makes a deed of what is asked.
+func (s *Service) deed(ctx context.Context, who access.Identity, q Ask) (w asset.Workload, d response.Deed, err error) {
+	now := s.Clock().UTC()
+	d = response.Deed{
+		ID: rand.Text(), Kind: q.Kind, Workload: q.Workload, Freeze: q.Freeze, Packets: q.Packets, Values: q.Values, Files: q.Files,
+		DryRun: q.DryRun, Reason: q.Reason, By: who.Actor, Asked: now, Until: now.Add(within),
+	}
+	if !asset.IsContainerID(q.Workload) {
+		return w, d, fault.New(fault.Invalid, "%q is no container id: want 64 hex digits", q.Workload[:min(len(q.Workload), 64)])
+	}
+	if w, err = s.Store.Workload(ctx, q.Workload); err != nil {
+		return w, d, fmt.Errorf("look for the workload: %w", err)
+	}
+	if q.Process != "" {
+		if d.Process, err = s.process(w.ID, q.Process); err != nil {
+			return w, d, err
+		}
+	}
+	return w, d, d.Check()
+}
+
+// process reads a process key, or finds the process that has a pid now.
+func (s *Service) process(workload, text string) (event.Key, error) {
+	var k event.Key
+	if strings.Contains(text, "-") {
+		if err := k.UnmarshalText([]byte(text)); err != nil || k.IsZero() {
+			return k, fault.New(fault.Invalid, "process: want pid-start or a pid")
+		}
+		return k, nil
+	}
+	running, known := s.Tree(workload)
+	for _, p := range running {
+		if fmt.Sprint(p.Process.Key.PID) == text && p.Ended == nil {
+			return p.Process.Key, nil
+		}
+	}
+	if !known {
+		return k, fault.New(fault.Unavailable, "the processes of that workload are not known yet").With("name it as pid-start, or wait a few seconds")
+	}
+	return k, fault.New(fault.NotFound, "no process %q of that workload runs", text[:min(len(text), 20)]).With("castellan workloads ID shows them, with their pid on the host")
+}
+
+// stopTask stops a whole task through ECS, which else would start its container
+// anew; where that fails the engine of its host is asked.
+func (s *Service) stopTask(ctx context.Context, r Response, w asset.Workload) (Response, error) {
+	what := "task " + w.ECS.TaskARN + " through ECS"
+	if s.Tasks != nil && r.Deed.DryRun {
+		r.Answer = response.Answer{ID: r.Deed.ID, State: response.Done, Did: []string{"would stop " + what}}
+		return r, s.end(ctx, r, r.Deed.By)
+	}
+	err := error(fault.New(fault.Unsupported, "this server does not speak with ECS"))
+	if s.Tasks != nil {
+		s.mu.Lock()
+		err = s.rates.Take(&r.Deed, w.Group, s.Clock())
+		s.mu.Unlock()
+		if err != nil {
+			r.Answer = response.Answer{ID: r.Deed.ID, State: response.Refused, Error: err.Error(), Remedy: fault.Remedy(err)}
+			return r, s.end(ctx, r, r.Deed.By)
+		}
+		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
+		err = s.Tasks.Stop(within, w.ECS.Cluster, w.ECS.TaskARN, reasonOf(&r.Deed))
+		cancel()
+	}
+	if err == nil {
+		r.Answer = response.Answer{ID: r.Deed.ID, State: response.Done, Did: []string{"stopped " + what}}
+		return r, s.end(ctx, r, r.Deed.By)
+	}
+	if !slices.Contains(s.Directions.Listening(), w.AgentID) {
+		r.Answer = response.Answer{ID: r.Deed.ID, State: response.Failed, Error: "neither ECS nor the agent of its host could be asked: " + err.Error(), Remedy: fault.Remedy(err)}
+		return r, s.end(ctx, r, r.Deed.By)
+	}
+	r.Answer.Lacks = []string{"its task was not stopped through ECS, which may start it anew: " + err.Error()}
+	s.mu.Lock()
+	s.all[r.Deed.ID].Answer = r.Answer
+	s.mu.Unlock()
+	s.Directions.AskRespond(w.AgentID, r.Deed)
+	return r, nil
+}
+
+// reasonOf is what ECS shows as why a task was stopped; it takes 255 bytes.
+func reasonOf(d *response.Deed) string {
+	const most = 255
+	reason := strings.ToValidUTF8("Castellan, "+d.By+": "+d.Reason, "")
+	return strings.ToValidUTF8(reason[:min(len(reason), most)], "")
+}
+
+// Responded is link.Responses: it takes what an agent says came of a deed.
+func (s *Service) Responded(ctx context.Context, a link.Responded) error {
+	s.mu.Lock()
+	k := s.all[a.ID]
+	if k == nil || k.AgentID != a.AgentID || k.Answer.State.Ended() {
+		s.mu.Unlock()
+		return fault.New(fault.Conflict, "no deed with that id is this agent's, or it was answered")
+	}
+	r := k.Response
+	s.mu.Unlock()
+	a.Bound()
+	if !a.State.Ended() {
+		return fault.New(fault.Invalid, "an answer says how a deed ended")
+	}
+	a.Lacks = append(slices.Clone(r.Answer.Lacks), a.Lacks...)
+	r.Answer = a.Answer
+	return s.end(ctx, r, "agent:"+a.AgentID)
+}
+
+// end notes how a response ended, by whose word.
+func (s *Service) end(ctx context.Context, r Response, by string) error {
+	s.Directions.EndRespond(r.AgentID, r.Deed.ID)
+	if r.Answer.Ended.IsZero() {
+		r.Answer.Ended = s.Clock().UTC()
+	}
+	detail := strings.Join(append(slices.Clone(r.Answer.Did), r.Answer.Lacks...), "; ")
+	if r.Answer.Error != "" {
+		detail = strings.TrimPrefix(detail+"; "+r.Answer.Error, "; ")
+	}
+	if k := r.Answer.Kept; k != nil {
+		detail += fmt.Sprintf("; kept in %s, %d bytes, %s", k.File, k.Size, k.Digest)
+	}
+	err := s.audit(ctx, by, "", r, string(r.Answer.State), detail)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k := s.all[r.Deed.ID]; k != nil && !k.Answer.State.Ended() {
+		k.Response = r
+		close(k.over)
+	}
+	if r.Deed.Kind == response.Release && r.Answer.State == response.Done && !r.Deed.DryRun {
+		s.undone(r.Deed.Workload)
+	}
+	return err
+}
+
+// undone marks the quarantines of a workload as taken back; mu is held.
+func (s *Service) undone(workload string) {
+	for _, k := range s.all {
+		if k.Deed.Workload == workload {
+			life, _ := respond.Step(respond.Life{State: k.Answer.State, Kind: k.Deed.Kind, Dry: k.Deed.DryRun}, respond.Input{What: respond.Undo})
+			k.Answer.State = life.State
+		}
+	}
+}
+
+// Response returns one of those in memory, as it is now. It needs
+// access.ReadResponse.
+func (s *Service) Response(_ context.Context, who access.Identity, id string) (Response, error) {
+	if err := s.need(who); err != nil {
+		return Response{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.all[id]
+	if k == nil {
+		return Response{}, fault.New(fault.NotFound, "no response has that id").With("those of before the server started are in the audit log")
+	}
+	return s.aged(k), nil
+}
+
+// Wait is Response once it has ended, or when ctx has.
+func (s *Service) Wait(ctx context.Context, who access.Identity, id string) (Response, error) {
+	s.mu.Lock()
+	k := s.all[id]
+	s.mu.Unlock()
+	if k != nil {
+		select {
+		case <-k.over:
+		case <-ctx.Done():
+		}
+	}
+	return s.Response(ctx, who, id)
+}
+
+// Responses returns those in memory, the newest first, of a workload or, with "", of
+// all. It needs access.ReadResponse.
+func (s *Service) Responses(_ context.Context, who access.Identity, workload string) ([]Response, error) {
+	if err := s.need(who); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []Response
+	for _, id := range slices.Backward(s.order) {
+		if k := s.all[id]; workload == "" || k.Deed.Workload == workload {
+			out = append(out, s.aged(k))
+		}
+	}
+	return out, nil
+}
+
+func (s *Service) need(who access.Identity) error {
+	if who.May(access.ManageResponse) {
+		return nil
+	}
+	return who.Need(access.ReadResponse)
+}
+
+// aged is a response, which has failed if nobody answered in time; mu is held.
+func (s *Service) aged(k *kept) Response {
+	if !k.Answer.State.Ended() && s.Clock().Sub(k.Deed.Asked) > answerIn {
+		k.Answer.State, k.Answer.Error = response.Failed, "its agent has not answered: whether it was done is not known"
+		k.Answer.Remedy = "look at the workload, and at the log of its host's agent"
+		k.Answer.Ended = s.Clock().UTC()
+		close(k.over)
+		s.Directions.EndRespond(k.AgentID, k.Deed.ID)
+	}
+	return k.Response
+}
+
+// keep notes a response.
+func (s *Service) keep(r Response) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	open := 0
+	for _, k := range s.all {
+		if a := s.aged(k); !a.Answer.State.Ended() {
+			open++
+		}
+	}
+	if open >= maxOpen {
+		return fault.New(fault.Exhausted, "%d responses have not ended, which is the most", open).With("wait until some have")
+	}
+	if len(s.order) >= maxKept {
+		i := slices.IndexFunc(s.order, func(id string) bool { return s.all[id].Answer.State.Ended() })
+		delete(s.all, s.order[i])
+		s.order = slices.Delete(s.order, i, i+1)
+	}
+	s.all[r.Deed.ID] = &kept{Response: r, over: make(chan struct{})}
+	s.order = append(s.order, r.Deed.ID)
+	return nil
+}
+
+func (s *Service) forget(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.all, id)
+	s.order = slices.DeleteFunc(s.order, func(o string) bool { return o == id })
+}
+
+func (s *Service) audit(ctx context.Context, actor, address string, r Response, outcome, detail string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
+	defer cancel()
+	action := "respond." + string(r.Deed.Kind)
+	if r.Deed.DryRun {
+		action += ".dry-run"
+	}
+	if !r.Deed.Process.IsZero() {
+		detail = fmt.Sprintf("process %s: %s", r.Deed.Process, detail)
+	}
+	err := s.Store.AppendAudit(ctx, access.Audit{
+		Time: s.Clock(), Actor: actor, Address: address, Action: action, Target: "workload:" + r.Deed.Workload, Outcome: outcome,
+		Detail: fmt.Sprintf("%s (%s, deed %s)", detail, r.Group, r.Deed.ID),
+	})
+	if err != nil {
+		return fmt.Errorf("write the audit log: %w", err)
+	}
+	return nil
+}
