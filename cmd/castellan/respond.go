@@ -85,7 +85,7 @@ func (g *globals) respondDeed(o *respondOptions, k response.Kind, short, long st
 		if err != nil {
 			return err
 		}
-		if err := g.print(*f, r, func() error { g.showResponse(r); return nil }); err != nil {
+		if err := g.print(*f, r, func() error { g.showResponse(r, o.host); return nil }); err != nil {
 			return err
 		}
 		if r.Answer.State != response.Done {
@@ -125,8 +125,9 @@ func (g *globals) respond(ctx context.Context, o *respondOptions, name string) (
 	return r, nil
 }
 
-// showResponse says what came of a deed.
-func (g *globals) showResponse(r respond.Response) {
+// showResponse says what came of a deed; here says that it was done on this host
+// without a server.
+func (g *globals) showResponse(r respond.Response, here bool) {
 	a := r.Answer
 	tone := good
 	if a.State != response.Done {
@@ -153,7 +154,11 @@ func (g *globals) showResponse(r respond.Response) {
 		fmt.Fprintf(g.out, "  remedy: %s\n", printable(a.Remedy))
 	}
 	if a.Undo != "" && a.State != response.Undone {
-		fmt.Fprintf(g.out, "  undo: castellan respond %s %s\n", a.Undo, asset.ShortID(r.Deed.Workload))
+		where := ""
+		if here {
+			where = " --host"
+		}
+		fmt.Fprintf(g.out, "  undo: castellan respond %s %s%s\n", a.Undo, asset.ShortID(r.Deed.Workload), where)
 	}
 }
 
