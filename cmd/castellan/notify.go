@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/finding"
@@ -34,6 +35,9 @@ type targetBody struct {
 	Type         string   `json:"type"`
 	URL          string   `json:"url"`
 	Secret       string   `json:"secret,omitempty"`
+	User         string   `json:"user,omitempty"`
+	From         string   `json:"from,omitempty"`
+	To           []string `json:"to,omitempty"`
 	CA           string   `json:"ca,omitempty"`
 	Plain        bool     `json:"plain,omitempty"`
 	Interval     int64    `json:"interval_ns,omitempty"`
@@ -156,10 +160,34 @@ func wanted(f notice.Filter) string {
 
 // targetFlags are the flags of a new target.
 type targetFlags struct {
-	webhook, slack, syslog string
-	secretFile, caFile     string
-	every                  time.Duration
-	body                   targetBody
+	at                 map[notice.Type]*string
+	secretFile, caFile string
+	every              time.Duration
+	body               targetBody
+}
+
+// targetFlag says what the flag of each type of target takes.
+var targetFlag = map[notice.Type]string{
+	notice.Webhook:   "address that gets signed JSON, https://…",
+	notice.Slack:     "address of an incoming webhook of Slack, Mattermost or Rocket.Chat",
+	notice.Teams:     "address of a workflow of Microsoft Teams that is started by a webhook",
+	notice.PagerDuty: "PagerDuty's Events API: us, eu, or an address; its key is in --secret-file",
+	notice.Email:     "mail server: smtps://host:465, or smtp://host:587 for STARTTLS; with --from and --to",
+	notice.Syslog:    "receiver of syslog: tls://host:6514, tcp:// or udp://",
+}
+
+func typeNames() (all []string) {
+	for _, t := range notice.Types() {
+		all = append(all, string(t))
+	}
+	return all
+}
+
+// mailFlags are those of e-mail.
+func mailFlags(f *pflag.FlagSet, b *targetBody) {
+	f.StringVar(&b.From, "from", "", "e-mail: the sender's address")
+	f.StringSliceVar(&b.To, "to", nil, "e-mail: addresses that get it")
+	f.StringVar(&b.User, "user", "", "e-mail: who logs in to the mail server, with the password in --secret-file")
 }
 
 func (g *globals) notifyAdd(o *askOptions) *cobra.Command {
@@ -172,14 +200,18 @@ a secret, as those of Slack are, give - and write it to standard input.
 `,
 		Example: `  castellan notify add soc --webhook https://soc.example.org/castellan --severity high
   castellan notify add team --slack - --running --fixable < address
+  castellan notify add oncall --pagerduty eu --secret-file key --kind incident --severity high
+  castellan notify add people --email smtp://mail.example.org:587 --user castellan --secret-file password --from castellan@example.org --to soc@example.org
   castellan notify add siem --syslog tls://logs.example.org:6514 --ca-file logs-ca.pem`,
 		Args: cobra.ExactArgs(1),
 	}
 	f := c.Flags()
-	f.StringVar(&x.webhook, "webhook", "", "address that gets signed JSON, https://…")
-	f.StringVar(&x.slack, "slack", "", "address of an incoming webhook of Slack, Mattermost or Rocket.Chat")
-	f.StringVar(&x.syslog, "syslog", "", "receiver of syslog: tls://host:6514, tcp:// or udp://")
-	f.StringVar(&x.secretFile, "secret-file", "", "file with the secret that signs what a webhook gets (default: one is made)")
+	x.at = map[notice.Type]*string{}
+	for kind, says := range targetFlag {
+		x.at[kind] = f.String(string(kind), "", says)
+	}
+	f.StringVar(&x.secretFile, "secret-file", "", "file with the secret that signs what a webhook gets (default: one is made), PagerDuty's key, or a mail server's password")
+	mailFlags(f, &x.body)
 	f.StringVar(&x.caFile, "ca-file", "", "file with the certificates of those who may vouch for the target (default: the server's system's)")
 	f.BoolVar(&x.body.Plain, "plain", false, "permit a connection that is not encrypted")
 	f.DurationVar(&x.every, "every", 15*time.Minute, "the least time between two notifications")
@@ -214,17 +246,14 @@ func (x *targetFlags) read(name string, in io.Reader) (targetBody, error) {
 	b := x.body
 	b.Name, b.Interval = name, int64(x.every)
 	given := 0
-	for _, e := range []struct {
-		kind notice.Type
-		url  string
-	}{{notice.Webhook, x.webhook}, {notice.Slack, x.slack}, {notice.Syslog, x.syslog}} {
-		if e.url != "" {
-			b.Type, b.URL = string(e.kind), e.url
+	for kind, url := range x.at {
+		if *url != "" {
+			b.Type, b.URL = string(kind), *url
 			given++
 		}
 	}
 	if given != 1 {
-		return b, usagef("say where: one of --webhook, --slack and --syslog")
+		return b, usagef("say where: one of --%s", strings.Join(typeNames(), ", --"))
 	}
 	if b.Severity != "" {
 		if _, err := finding.ParseSeverity(b.Severity); err != nil {

@@ -22,6 +22,9 @@ type targetChange struct {
 	URL          *string   `json:"url,omitempty"`
 	Secret       *string   `json:"secret,omitempty"`
 	NewSecret    bool      `json:"new_secret,omitempty"`
+	User         *string   `json:"user,omitempty"`
+	From         *string   `json:"from,omitempty"`
+	To           *[]string `json:"to,omitempty"`
 	CA           *string   `json:"ca,omitempty"`
 	Plain        *bool     `json:"plain,omitempty"`
 	Interval     *int64    `json:"interval_ns,omitempty"`
@@ -60,7 +63,8 @@ again. Where the address is a secret, give --url - and write it to standard inpu
 	f := c.Flags()
 	f.StringVar(&x.name, "name", "", "what it shall be called")
 	f.StringVar(&x.url, "url", "", "another address, of the same type of target; - reads it from standard input")
-	f.StringVar(&x.secretFile, "secret-file", "", "file with the secret that signs what a webhook gets from now on")
+	f.StringVar(&x.secretFile, "secret-file", "", "file with the secret that signs what a webhook gets from now on, PagerDuty's key, or a mail server's password")
+	mailFlags(f, &x.body)
 	f.BoolVar(&x.newSecret, "new-secret", false, "make a new secret for a webhook, and print it, once")
 	f.StringVar(&x.caFile, "ca-file", "", "file with the certificates of those who may vouch for the target; none for the server's system's")
 	f.BoolVar(&x.body.Plain, "plain", false, "permit a connection that is not encrypted")
@@ -108,7 +112,7 @@ func (x *changeFlags) read(c *cobra.Command, in io.Reader) (b targetChange, err 
 	for flag, to := range map[string]struct {
 		to   **string
 		from *string
-	}{"name": {&b.Name, &x.name}, "url": {&b.URL, &x.url}, "severity": {&b.Severity, &x.body.Severity}} {
+	}{"name": {&b.Name, &x.name}, "url": {&b.URL, &x.url}, "severity": {&b.Severity, &x.body.Severity}, "user": {&b.User, &x.body.User}, "from": {&b.From, &x.body.From}} {
 		if was(flag) {
 			*to.to = to.from
 		}
@@ -124,7 +128,7 @@ func (x *changeFlags) read(c *cobra.Command, in io.Reader) (b targetChange, err 
 	for flag, to := range map[string]struct {
 		to   **[]string
 		from *[]string
-	}{"kind": {&b.Kinds, &x.body.Kinds}, "repository": {&b.Repositories, &x.body.Repositories}, "group": {&b.Groups, &x.body.Groups}} {
+	}{"kind": {&b.Kinds, &x.body.Kinds}, "repository": {&b.Repositories, &x.body.Repositories}, "group": {&b.Groups, &x.body.Groups}, "to": {&b.To, &x.body.To}} {
 		if was(flag) {
 			if *to.from == nil {
 				*to.from = []string{} // all

@@ -7,6 +7,8 @@
 package notice
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/finding"
@@ -26,12 +28,17 @@ const (
 	ImageVulnerable Kind = "image.vulnerable"
 	// ImageScanned: an image was compared with the advisories for the first time.
 	ImageScanned Kind = "image.scanned"
+	// Incident: something hostile happened, or what is known of it changed, or it
+	// is over (Notice.Resolved).
+	Incident Kind = "incident"
+	// Violation: a workload did what its profile has not.
+	Violation Kind = "violation"
 	// Test: somebody tries whether a target can be reached.
 	Test Kind = "test"
 )
 
 // Kinds lists those that a Filter may name.
-func Kinds() []Kind { return []Kind{ImageVulnerable, ImageScanned} }
+func Kinds() []Kind { return []Kind{ImageVulnerable, ImageScanned, Incident, Violation} }
 
 // Notification is what a target is told at once: one notice, or many that came
 // up within a while. It is the document that webhooks get.
@@ -42,25 +49,100 @@ type Notification struct {
 	Created  time.Time        `json:"created"`
 	Severity finding.Severity `json:"severity"` // of the gravest notice
 	Title    string           `json:"title"`    // one sentence without a full stop
-	Link     string           `json:"link"`     // to the console
-	Notices  []Notice         `json:"notices"`  // the gravest first
+	// Text is the body that the target's own template made; empty: each form has
+	// one of its own.
+	Text    string   `json:"text,omitempty"`
+	Link    string   `json:"link"`    // to the console
+	Notices []Notice `json:"notices"` // the gravest first
 	// LeftOut notices had no room.
 	LeftOut int `json:"left_out,omitempty"`
 }
 
 // Notice is one thing that happened.
 type Notice struct {
-	Kind     Kind             `json:"kind"`
+	Kind Kind `json:"kind"`
+	// Subject is the same in all notices about the same thing, the same incident
+	// say, and in those of no other kind: by it, others know what an alarm of
+	// theirs is about. See Key.
+	Subject string `json:"subject,omitempty"`
+	// Resolved says that it is over.
+	Resolved bool             `json:"resolved,omitempty"`
 	Time     time.Time        `json:"time"`
 	Severity finding.Severity `json:"severity"` // of the gravest of its findings
 	Title    string           `json:"title"`
 	Remedy   string           `json:"remedy,omitempty"`
 	Link     string           `json:"link"`
-	Image    *Image           `json:"image,omitempty"` // what it is about
+	Image    *Image           `json:"image,omitempty"`    // what it is about
+	Workload *Workload        `json:"workload,omitempty"` // what did it
+	// Detail explains the title in some sentences.
+	Detail string `json:"detail,omitempty"`
+	// Rule is what saw it, and Techniques are those of MITRE ATT&CK that it is.
+	Rule       string      `json:"rule,omitempty"`
+	Techniques []Technique `json:"techniques,omitempty"`
+	// Count is how often it happened until now; 0 where nobody counts.
+	Count int `json:"count,omitempty"`
+	// Owner is who is responsible for the image or the workload, where it is known.
+	Owner string `json:"owner,omitempty"`
 	// Findings are those that are news, what deserves attention most first.
 	Findings []Finding `json:"findings,omitempty"`
 	// LeftOut findings had no room.
 	LeftOut int `json:"left_out,omitempty"`
+}
+
+// Key names what a notice is about, in one word of at most 128 bytes, the same
+// in all notices about it.
+func (n *Notice) Key() string {
+	subject := n.Subject
+	if subject == "" && n.Image != nil {
+		subject = n.Image.ID
+	}
+	if subject == "" {
+		subject = n.Title + n.Time.UTC().Format(time.RFC3339Nano)
+	}
+	sum := sha256.Sum256([]byte(subject))
+	return string(n.Kind) + "-" + hex.EncodeToString(sum[:16])
+}
+
+// Groups returns those that a notice is about.
+func (n *Notice) Groups() (all []string) {
+	if n.Image != nil {
+		all = append(all, n.Image.Groups...)
+	}
+	if n.Workload != nil && n.Workload.Group != "" {
+		all = append(all, n.Workload.Group)
+	}
+	return all
+}
+
+// References returns the names of the images that a notice is about.
+func (n *Notice) References() (all []string) {
+	if n.Image != nil {
+		all = append(all, n.Image.References...)
+	}
+	if n.Workload != nil && n.Workload.Image != "" {
+		all = append(all, n.Workload.Image)
+	}
+	return all
+}
+
+// Workload is a workload that a notice is about. What is not known is empty.
+type Workload struct {
+	ID        string `json:"id"`              // of the container
+	Group     string `json:"group,omitempty"` // cluster/service/container
+	Account   string `json:"account,omitempty"`
+	Region    string `json:"region,omitempty"`
+	Cluster   string `json:"cluster,omitempty"`
+	Task      string `json:"task,omitempty"` // its ARN
+	Container string `json:"container,omitempty"`
+	Host      string `json:"host,omitempty"`
+	Image     string `json:"image,omitempty"` // its reference
+}
+
+// Technique is one of MITRE ATT&CK.
+type Technique struct {
+	ID     string `json:"id"` // T1611
+	Name   string `json:"name,omitempty"`
+	Tactic string `json:"tactic,omitempty"` // privilege-escalation
 }
 
 // Image is an image that a notice is about.

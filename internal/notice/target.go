@@ -15,7 +15,18 @@ const (
 	Webhook Type = "webhook" // the Notification as signed JSON
 	Slack   Type = "slack"   // an incoming webhook of Slack, or one that takes the same
 	Syslog  Type = "syslog"  // RFC 5424 over TLS, TCP or UDP
+	Teams   Type = "teams"   // a workflow of Microsoft Teams that takes cards
+	// PagerDuty is its Events API, version 2.
+	PagerDuty Type = "pagerduty"
+	Email     Type = "email" // by SMTP
 )
+
+// Types lists them.
+func Types() []Type { return []Type{Webhook, Slack, Teams, PagerDuty, Email, Syslog} }
+
+// HasSecret reports whether a target of a type may have a secret: what a webhook
+// is signed with, the key of PagerDuty, the password of a mail server.
+func (t Type) HasSecret() bool { return t == Webhook || t == PagerDuty || t == Email }
 
 // Target is somebody, or something, that is told of what happens.
 type Target struct {
@@ -25,7 +36,8 @@ type Target struct {
 	// Address is where it is, without the parts that are secrets.
 	Address string `json:"address"`
 	Signed  bool   `json:"signed,omitempty"` // webhooks are
-	Filter  Filter `json:"filter"`
+	Settings
+	Filter Filter `json:"filter"`
 	// Interval is the least time between two notifications.
 	Interval time.Duration `json:"interval_ns"`
 	By       string        `json:"by"`
@@ -57,15 +69,26 @@ type State struct {
 	Lost int `json:"lost,omitempty"`
 }
 
+// Settings are what else a target has that is no secret.
+type Settings struct {
+	// From sends e-mail, To get it, and User is who logs in to the mail server.
+	User string   `json:"user,omitempty"`
+	From string   `json:"from,omitempty"`
+	To   []string `json:"to,omitempty"`
+}
+
 // Destination is what must be known to reach a target. URL and Secret are not
 // shown to anybody.
 type Destination struct {
 	Type Type `json:"type"`
-	// URL is https://… for webhook and slack, tls://, tcp:// or udp://host:port
-	// for syslog.
+	// URL is https://… for webhook, slack, teams and pagerduty; tls://, tcp:// or
+	// udp://host:port for syslog; smtp:// (with STARTTLS) or smtps://host:port for
+	// email.
 	URL string `json:"url"`
-	// Secret signs what a webhook gets.
+	// Secret signs what a webhook gets; it is PagerDuty's key, and the password of
+	// a mail server.
 	Secret string `json:"secret,omitempty"`
+	Settings
 	// CA holds certificates, in PEM, of those who may vouch for the target; empty:
 	// whom the system trusts.
 	CA string `json:"ca,omitempty"`
@@ -167,3 +190,23 @@ func (b *Busy) Error() string { return b.Err.Error() }
 
 // Unwrap returns the cause.
 func (b *Busy) Unwrap() error { return b.Err }
+
+// Refused is an error of a target that has read a notification and does not want
+// it, as it is: trying again for days does not help.
+type Refused struct{ Err error }
+
+// Error is that of the cause.
+func (r *Refused) Error() string { return r.Err.Error() }
+
+// Unwrap returns the cause.
+func (r *Refused) Unwrap() error { return r.Err }
+
+// Partial is an error of a target that has got a notification all the same, but
+// not all that are behind it: it is not sent again.
+type Partial struct{ Err error }
+
+// Error is that of the cause.
+func (p *Partial) Error() string { return p.Err.Error() }
+
+// Unwrap returns the cause.
+func (p *Partial) Unwrap() error { return p.Err }

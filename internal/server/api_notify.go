@@ -18,13 +18,16 @@ type targetPage struct {
 type targetForm struct {
 	Body struct {
 		Name         string   `json:"name" minLength:"1" maxLength:"63" doc:"What it is called here; unique"`
-		Type         string   `json:"type" enum:"webhook,slack,syslog"`
-		URL          string   `json:"url" minLength:"1" maxLength:"2048" doc:"https://… for webhook and slack; tls://host:port, tcp:// or udp:// for syslog. It is kept encrypted, and not shown again"`
-		Secret       string   `json:"secret,omitempty" maxLength:"256" doc:"Of a webhook: what its requests are signed with; one is made unless given"`
+		Type         string   `json:"type" enum:"webhook,slack,teams,pagerduty,email,syslog"`
+		URL          string   `json:"url" minLength:"1" maxLength:"2048" doc:"https://… for webhook, slack and teams; us, eu or https://… for pagerduty; smtps://host:port or smtp://host:port for email; tls://host:port, tcp:// or udp:// for syslog. It is kept encrypted, and not shown again"`
+		Secret       string   `json:"secret,omitempty" maxLength:"256" doc:"Of a webhook: what its requests are signed with; one is made unless given. The key of PagerDuty, the password of a mail server"`
+		User         string   `json:"user,omitempty" maxLength:"256" doc:"Of email: who logs in to the mail server"`
+		From         string   `json:"from,omitempty" maxLength:"512" doc:"Of email: the sender's address"`
+		To           []string `json:"to,omitempty" maxItems:"20" doc:"Of email: the addresses that get it"`
 		CA           string   `json:"ca,omitempty" maxLength:"65536" doc:"Certificates (PEM) of the authorities that may vouch for it; the system's unless given"`
 		Plain        bool     `json:"plain,omitempty" doc:"Permits a connection that is not encrypted"`
 		Interval     int64    `json:"interval_ns,omitempty" minimum:"0" doc:"The least time between two notifications; a quarter of an hour unless given"`
-		Kinds        []string `json:"kinds,omitempty" maxItems:"20" doc:"What it is told of: image.vulnerable (unless given), image.scanned"`
+		Kinds        []string `json:"kinds,omitempty" maxItems:"20" doc:"What it is told of: image.vulnerable (unless given), image.scanned, incident, violation"`
 		Severity     string   `json:"severity,omitempty" enum:"critical,high,medium,low,negligible,unknown" doc:"The least severity of a finding"`
 		Fixable      bool     `json:"fixable,omitempty" doc:"Only findings that have a fix"`
 		Exploited    bool     `json:"exploited,omitempty" doc:"Only findings that are known to be exploited (KEV)"`
@@ -44,7 +47,10 @@ type targetChange struct {
 	Body struct {
 		Name         *string   `json:"name,omitempty" minLength:"1" maxLength:"63" doc:"What it is called here; unique"`
 		URL          *string   `json:"url,omitempty" minLength:"1" maxLength:"2048" doc:"As for a new target; the one that is there is kept unless given"`
-		Secret       *string   `json:"secret,omitempty" maxLength:"256" doc:"Of a webhook: what its requests are signed with from now on; the one that is there is kept unless given"`
+		Secret       *string   `json:"secret,omitempty" maxLength:"256" doc:"Of a webhook: what its requests are signed with from now on; the key of PagerDuty, the password of a mail server. The one that is there is kept unless given"`
+		User         *string   `json:"user,omitempty" maxLength:"256" doc:"Of email: who logs in to the mail server; empty: nobody has to"`
+		From         *string   `json:"from,omitempty" maxLength:"512" doc:"Of email: the sender's address"`
+		To           *[]string `json:"to,omitempty" nullable:"false" maxItems:"20" doc:"Of email: the addresses that get it"`
 		NewSecret    bool      `json:"new_secret,omitempty" doc:"Of a webhook: one is made, and shown in the answer, once"`
 		CA           *string   `json:"ca,omitempty" maxLength:"65536" doc:"Certificates (PEM) of the authorities that may vouch for it; none for those of the system"`
 		Plain        *bool     `json:"plain,omitempty" doc:"Permits a connection that is not encrypted"`
@@ -109,7 +115,10 @@ func (a *api) addTarget(q ask[targetForm]) (*body[newTarget], error) {
 	}
 	t, secret, err := a.notify.Add(q.ctx, q.who, notify.NewTarget{
 		Name: b.Name, Filter: f, Interval: time.Duration(b.Interval),
-		Destination: notice.Destination{Type: notice.Type(b.Type), URL: b.URL, Secret: b.Secret, CA: b.CA, Plain: b.Plain},
+		Destination: notice.Destination{
+			Type: notice.Type(b.Type), URL: b.URL, Secret: b.Secret, CA: b.CA, Plain: b.Plain,
+			Settings: notice.Settings{User: b.User, From: b.From, To: b.To},
+		},
 	})
 	return &body[newTarget]{newTarget{t, secret}}, err
 }
@@ -119,6 +128,7 @@ func (a *api) editTarget(q ask[targetChange]) (*body[newTarget], error) {
 	c := notify.TargetChange{
 		Name: b.Name, URL: b.URL, Secret: b.Secret, NewSecret: b.NewSecret, CA: b.CA, Plain: b.Plain, Interval: (*time.Duration)(b.Interval),
 		Fixable: b.Fixable, Exploited: b.Exploited, Running: b.Running, Repositories: b.Repositories, Groups: b.Groups,
+		User: b.User, From: b.From, To: b.To,
 	}
 	if b.Kinds != nil {
 		var kinds []notice.Kind

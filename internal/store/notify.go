@@ -130,6 +130,8 @@ type NotifyTry struct {
 	At     time.Time
 	// Error is why it did not get through, Remedy what helps; empty: it did.
 	Error, Remedy string
+	// Delivered says that it got through in spite of the error: not to everybody.
+	Delivered bool
 	// Next is when it is tried again; zero after an error: it is given up.
 	Next time.Time
 }

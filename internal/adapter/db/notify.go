@@ -197,24 +197,25 @@ func (d *DB) Deliveries(ctx context.Context) (all []store.Delivery, err error) {
 // EndNotifyTry implements store.Notifications. A target or delivery that is gone
 // is none to note anything of.
 func (d *DB) EndNotifyTry(ctx context.Context, t store.NotifyTry) error {
+	got := t.Error == "" || t.Delivered
 	return d.write(ctx, "note a try to notify", func(ctx context.Context, w *writer) error {
 		delivered := int64(0)
-		if t.Error == "" {
+		if got {
 			delivered = nanos(t.At)
 		}
 		_, err := w.exec(ctx, "UPDATE notify_targets SET tried = ?, delivered = max(delivered, ?), error = ?, remedy = ? WHERE id = ?",
 			nanos(t.At), delivered, t.Error, t.Remedy, t.Target)
-		if err == nil && t.ID == "" && t.Error == "" { // it can be reached again
+		if err == nil && t.ID == "" && got { // it can be reached again
 			_, err = w.exec(ctx, "UPDATE notifications SET next = min(next, ?) WHERE target = ?", nanos(t.At), t.Target)
 		}
 		if err != nil || t.ID == "" {
 			return err
 		}
-		if t.Error != "" && !t.Next.IsZero() {
+		if !got && !t.Next.IsZero() {
 			_, err := w.exec(ctx, "UPDATE notifications SET tries = tries + 1, next = ? WHERE id = ?", nanos(t.Next), t.ID)
 			return err
 		}
-		if t.Error != "" {
+		if !got {
 			if _, err := w.exec(ctx, `UPDATE notify_targets SET lost = min(?, lost + coalesce((SELECT notices FROM notifications WHERE id = ?), 0))
 				WHERE id = ?`, math.MaxInt32, t.ID, t.Target); err != nil {
 				return err

@@ -1,6 +1,6 @@
 // Package notify carries notifications to where they are to go: webhooks, which
-// get signed JSON; incoming webhooks of Slack and what takes the same; and
-// receivers of syslog.
+// get signed JSON; incoming webhooks of Slack and what takes the same; workflows
+// of Microsoft Teams; PagerDuty; mail servers; and receivers of syslog.
 //
 // It is not for who is told of what, for trying again, or for keeping anything
 // (see internal/server/notify).
@@ -71,6 +71,16 @@ func (s *Sender) Check(d notice.Destination) (shown string, err error) {
 		}
 	}
 	switch d.Type {
+	case notice.Email:
+		if err := checkMail(&d); err != nil {
+			return "", err
+		}
+	case notice.PagerDuty:
+		if len(d.Secret) != pagerKey || word(d.Secret, pagerKey) != d.Secret {
+			return "", fault.New(fault.Invalid, "secret: want the key of an integration with the Events API v2, %d characters", pagerKey).
+				With("copy it from the service's page Integrations")
+		}
+		return u.String(), nil
 	case notice.Webhook:
 		if n := len(d.Secret); n < minSecret || n > maxSecret || strings.ContainsFunc(d.Secret, func(r rune) bool { return r <= ' ' || r > '~' }) {
 			return "", fault.New(fault.Invalid, "secret: want %d to %d visible ASCII characters", minSecret, maxSecret).
@@ -80,33 +90,47 @@ func (s *Sender) Check(d notice.Destination) (shown string, err error) {
 			return u.Scheme + "://" + u.Host + u.Path, nil
 		}
 		fallthrough // many services have a secret in the path, whatever signs the body
-	case notice.Slack: // who knows the path may write there
+	case notice.Slack, notice.Teams: // who knows the path may write there
 		return u.Scheme + "://" + u.Host + "/…", nil
 	}
 	return u.Scheme + "://" + u.Host, nil
+}
+
+// pagerAt is where PagerDuty takes events, by the region of its service.
+var pagerAt = map[string]string{
+	"us": "https://events.pagerduty.com/v2/enqueue",
+	"eu": "https://events.eu.pagerduty.com/v2/enqueue",
 }
 
 // parse reads the URL of a destination. Errors never repeat it.
 func parse(d notice.Destination) (*url.URL, error) {
 	secure, plain, form := "https", []string{"http"}, "https://host/path"
 	switch d.Type {
-	case notice.Webhook, notice.Slack:
+	case notice.Webhook, notice.Slack, notice.Teams:
+	case notice.PagerDuty:
+		form = "us, eu, or https://host/path"
+		if at := pagerAt[d.URL]; at != "" {
+			d.URL = at
+		}
 	case notice.Syslog:
 		secure, plain, form = "tls", []string{"tcp", "udp"}, "tls://host:6514"
+	case notice.Email:
+		secure, plain, form = "smtps", []string{"smtp"}, "smtps://host:465 or smtp://host:587"
 	default:
-		return nil, fault.New(fault.Invalid, "type: %.20q is none; want webhook, slack or syslog", d.Type)
+		return nil, fault.New(fault.Invalid, "type: %.20q is none; want one of %v", d.Type, notice.Types())
 	}
 	u, err := url.Parse(d.URL)
 	if err != nil || len(d.URL) > maxURL || u.Hostname() == "" || u.User != nil || u.Fragment != "" {
 		return nil, fault.New(fault.Invalid, "url: want %s without user and fragment", form)
 	}
-	if d.Type == notice.Syslog && (u.Port() == "" || u.Path != "" || u.RawQuery != "") {
+	if (d.Type == notice.Syslog || d.Type == notice.Email) && (u.Port() == "" || u.Path != "" || u.RawQuery != "") {
 		return nil, fault.New(fault.Invalid, "url: want %s and nothing behind the port", form)
 	}
 	switch {
 	case u.Scheme == secure:
 	case u.Scheme != plain[0] && u.Scheme != plain[len(plain)-1]:
 		return nil, fault.New(fault.Invalid, "url: want %s", form)
+	case d.Type == notice.Email: // STARTTLS encrypts it, or nothing is sent; see greet
 	case !d.Plain && !isLoopback(u.Hostname()):
 		return nil, fault.New(fault.Invalid, "url: %s is not encrypted", u.Scheme).
 			With("use " + form + ", or permit a connection in the clear explicitly")
@@ -124,7 +148,8 @@ func pool(pem string) (*x509.CertPool, error) {
 
 // Send delivers a notification, whose form as JSON is body, and returns when the
 // target has it, as far as its protocol tells. Errors: Unavailable, with what
-// helps; *notice.Busy when the target says when to come again.
+// helps; *notice.Busy when the target says when to come again, *notice.Refused
+// when it does not want this one, *notice.Partial when not everybody got it.
 func (s *Sender) Send(ctx context.Context, d notice.Destination, n notice.Notification, body []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, sendWithin)
 	defer cancel()
@@ -143,13 +168,23 @@ func (s *Sender) Send(ctx context.Context, d notice.Destination, n notice.Notifi
 		now := s.clock()
 		return s.post(ctx, u, config, body, http.Header{
 			"Castellan-Notification": {n.ID}, SignatureHeader: {Sign(d.Secret, now, body)},
-		}, false)
+		}, quiet)
 	case notice.Slack:
 		text, err := slackMessage(&n)
 		if err != nil {
 			return err
 		}
-		return s.post(ctx, u, config, text, nil, true)
+		return s.post(ctx, u, config, text, nil, slackSays)
+	case notice.Teams:
+		message, err := teamsMessage(&n)
+		if err != nil {
+			return err
+		}
+		return s.post(ctx, u, config, message, nil, teamsSays)
+	case notice.PagerDuty:
+		return s.page(ctx, u, config, d.Secret, &n)
+	case notice.Email:
+		return s.mail(ctx, u, config, &d, &n)
 	}
 	return s.log(ctx, u, config, &n)
 }

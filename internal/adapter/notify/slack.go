@@ -3,10 +3,13 @@ package notify
 import (
 	"encoding/json"
 	"fmt"
+	"iter"
+	"slices"
 	"strings"
 
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/notice"
+	"github.com/castellan-security/castellan/internal/notice/form"
 	"github.com/castellan-security/castellan/internal/untrusted"
 )
 
@@ -24,13 +27,24 @@ const (
 func slackMessage(n *notice.Notification) ([]byte, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s *<%s|%s>*\n", slackMark(n.Severity), slackLink(n.Link), slackSafe(n.Title))
+	if n.Text != "" {
+		for l := range splitLines(n.Text) {
+			fmt.Fprintf(&b, "%s\n", slackSafe(l))
+		}
+		return slackBody(b.String())
+	}
 	for i := range n.Notices[:min(len(n.Notices), slackNotices)] {
 		slackNotice(&b, &n.Notices[i], len(n.Notices) == 1)
 	}
 	if more := len(n.Notices) + n.LeftOut - slackNotices; more > 0 {
 		fmt.Fprintf(&b, "… and <%s|%d more>\n", slackLink(n.Link), more)
 	}
-	m, err := json.Marshal(map[string]string{"text": b.String()})
+	return slackBody(b.String())
+}
+
+// slackBody is the request of a text.
+func slackBody(text string) ([]byte, error) {
+	m, err := json.Marshal(map[string]string{"text": text})
 	if err != nil {
 		return nil, marshalError(err)
 	}
@@ -47,6 +61,22 @@ func slackNotice(b *strings.Builder, x *notice.Notice, alone bool) {
 			fmt.Fprintf(b, " of %s", slackCodes(m.Groups, slackFindings))
 		}
 		b.WriteByte('\n')
+	}
+	if x.Detail != "" {
+		fmt.Fprintf(b, "%s\n", slackSafe(x.Detail))
+	}
+	if w := x.Workload; w != nil {
+		fmt.Fprintf(b, "in %s\n", slackCodes(slices.DeleteFunc([]string{w.Group, w.ID, w.Host}, func(s string) bool { return s == "" }), slackFindings))
+	}
+	if x.Rule != "" || len(x.Techniques) > 0 {
+		var all []string
+		for _, t := range x.Techniques {
+			all = append(all, strings.TrimSpace(t.ID+" "+t.Name))
+		}
+		fmt.Fprintf(b, "seen by %s\n", slackCodes(append([]string{or(x.Rule, "a rule")}, all...), slackFindings))
+	}
+	if x.Remedy != "" && x.Image == nil {
+		fmt.Fprintf(b, "remedy: %s\n", slackSafe(x.Remedy))
 	}
 	for i := range x.Findings[:min(len(x.Findings), slackFindings)] {
 		f := &x.Findings[i]
@@ -77,6 +107,20 @@ func slackMark(s finding.Severity) string {
 	}
 	return ":large_blue_circle:"
 }
+
+// splitLines are the lines of a body that a template made, each as text.
+func splitLines(s string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for l := range strings.SplitSeq(strings.TrimRight(untrusted.Clip(s, form.MaxText), "\n"), "\n") {
+			if !yield(untrusted.Text(strings.TrimRight(l, "\r"))) {
+				return
+			}
+		}
+	}
+}
+
+// clipped makes a text one line of so many bytes at most.
+func clipped(s string, most int) string { return untrusted.Clip(untrusted.Text(s), most) }
 
 // slackSafe makes a text one that calls nobody and formats nothing: it may have
 // names that others chose.

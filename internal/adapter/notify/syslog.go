@@ -74,6 +74,10 @@ func (s *Sender) writeAll(w io.Writer, n *notice.Notification, datagrams bool) e
 			Kind: all[0].Kind, Time: n.Created, Title: fmt.Sprintf("%s; %d of them found no room here", n.Title, n.LeftOut), Link: n.Link,
 		})
 	}
+	if n.Text != "" && len(all) == 1 {
+		all = slices.Clone(all)
+		all[0].Title, all[0].Remedy = n.Text, ""
+	}
 	for i := range all {
 		if datagrams {
 			if _, err := w.Write(s.message(n.ID, &all[i], maxDatagram)); err != nil {
@@ -128,6 +132,28 @@ func (s *Sender) message(id string, x *notice.Notice, most int) []byte {
 		if len(m.References) > 0 {
 			add("reference", m.References[0])
 		}
+	}
+	add("key", x.Key())
+	if w := x.Workload; w != nil {
+		add("workload", w.ID)
+		add("group", w.Group)
+		add("host", w.Host)
+		if w.Task != "" {
+			add("task", w.Task)
+		}
+	}
+	if x.Rule != "" {
+		add("rule", x.Rule)
+	}
+	if len(x.Techniques) > 0 {
+		all := make([]string, 0, len(x.Techniques))
+		for _, t := range x.Techniques {
+			all = append(all, t.ID)
+		}
+		add("techniques", strings.Join(all, " "))
+	}
+	if x.Resolved {
+		add("resolved", "true")
 	}
 	add("link", x.Link)
 	ids := make([]string, 0, len(x.Findings))

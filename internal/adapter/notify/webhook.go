@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/fault"
@@ -41,8 +42,26 @@ func Sign(secret string, at time.Time, body []byte) string {
 	return "t=" + t + ",v1=" + hex.EncodeToString(m.Sum(nil))
 }
 
+// saying is what is known of the words of an answer. Of others than these nothing
+// is told: they may be of somebody whom only this server can ask.
+type saying struct {
+	// told is what may be told of an answer that is none of success.
+	told *regexp.Regexp
+	// failed begins an answer whose status says success, and which is none.
+	failed string
+}
+
+var (
+	quiet saying
+	// slackSays is a word, when Slack does not take a message.
+	slackSays = saying{told: regexp.MustCompile(`^[a-z_]{1,40}$`)}
+	// teamsSays is what connectors of Teams answer with the status of success when
+	// the channel did not take the message.
+	teamsSays = saying{failed: "Webhook message delivery failed"}
+)
+
 // post sends a body over a connection of its own.
-func (s *Sender) post(ctx context.Context, u *url.URL, config *tls.Config, body []byte, header http.Header, slack bool) error {
+func (s *Sender) post(ctx context.Context, u *url.URL, config *tls.Config, body []byte, header http.Header, says saying) error {
 	transport := &http.Transport{
 		DialContext: dialer(u).DialContext, TLSClientConfig: config, ForceAttemptHTTP2: true,
 		DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: maxAnswer,
@@ -69,23 +88,22 @@ func (s *Sender) post(ctx context.Context, u *url.URL, config *tls.Config, body 
 	defer resp.Body.Close()
 	// What it says does not matter, but it is to be able to say it.
 	said, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if resp.StatusCode/100 == 2 {
-		return nil
+	if resp.StatusCode/100 != 2 {
+		return answered(u, resp, said, says)
 	}
-	return answered(u, resp, said, slack)
+	if says.failed != "" && strings.HasPrefix(string(said), says.failed) {
+		return fault.New(fault.Unavailable, "%s answered that it could not deliver the message", u.Host).With("see that the channel and its workflow are still there")
+	}
+	return nil
 }
 
-// slackWord is what Slack answers with when it does not take a message.
-var slackWord = regexp.MustCompile(`^[a-z_]{1,40}$`)
-
-// answered makes an error of an answer that is none of success. What else it says
-// is not told: it may be of somebody whom only this server can ask.
-func answered(u *url.URL, resp *http.Response, said []byte, slack bool) error {
+// answered makes an error of an answer that is none of success.
+func answered(u *url.URL, resp *http.Response, said []byte, says saying) error {
 	what := strconv.Itoa(resp.StatusCode)
 	if text := http.StatusText(resp.StatusCode); text != "" {
 		what += " " + text
 	}
-	if slack && slackWord.Match(said) {
+	if says.told != nil && says.told.Match(said) {
 		what += ", " + string(said)
 	}
 	remedy := "look at the target's own log"
@@ -97,9 +115,13 @@ func answered(u *url.URL, resp *http.Response, said []byte, slack bool) error {
 	case code == http.StatusRequestEntityTooLarge:
 		remedy = "narrow the target's filter, or let it take larger requests"
 	}
-	err := fault.New(fault.Unavailable, "%s answered %s", u.Host, what).With(remedy)
+	var err error = fault.New(fault.Unavailable, "%s answered %s", u.Host, what).With(remedy)
 	if after := retryAfter(resp.Header.Get("Retry-After")); after > 0 {
 		return &notice.Busy{After: after, Err: err}
+	}
+	switch resp.StatusCode {
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity:
+		err = &notice.Refused{Err: err} // it was read, and is not wanted as it is
 	}
 	return err
 }

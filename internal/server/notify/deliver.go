@@ -112,10 +112,10 @@ func (s *Service) try(ctx context.Context, t *notice.Target, d *store.Delivery) 
 		return nil // the server stops: this was no try
 	}
 	now := s.clock()
-	if sent == nil {
-		s.log.Info("notification delivered", "target", t.Name, "notification_id", d.ID, "try", d.Tries+1)
+	if sent == nil || isPartial(sent) {
+		s.log.Info("notification delivered", "target", t.Name, "notification_id", d.ID, "try", d.Tries+1, "not_to_all", sent)
 		s.set(ctx, t, nil)
-		return s.noteTry(ctx, t, d.ID, nil, time.Time{})
+		return s.noteTry(ctx, t, d.ID, sent, time.Time{})
 	}
 	next := after(d, sent, now, s.pace.Again)
 	if d.Tries+1 == 1 || next.IsZero() {
@@ -181,10 +181,17 @@ func (s *Service) destination(t *notice.Target) (d notice.Destination, err error
 	return d, nil
 }
 
+// isPartial reports whether an error is of a notification that got through.
+func isPartial(err error) bool {
+	var p *notice.Partial
+	return errors.As(err, &p)
+}
+
 // noteTry stores how a try ended.
 func (s *Service) noteTry(ctx context.Context, t *notice.Target, delivery string, sent error, next time.Time) error {
 	try := store.NotifyTry{Target: t.ID, ID: delivery, At: s.clock(), Next: next}
 	if sent != nil {
+		try.Delivered = isPartial(sent)
 		try.Error, try.Remedy = untrusted.Clip(sent.Error(), maxError), untrusted.Clip(fault.Remedy(sent), maxError)
 	}
 	return s.endTry(ctx, t, try)

@@ -35,6 +35,8 @@ type TargetChange struct {
 	Running      *bool
 	Repositories *[]string
 	Groups       *[]string
+	User, From   *string
+	To           *[]string
 }
 
 // set changes what is given.
@@ -73,7 +75,7 @@ func (s *Service) Edit(ctx context.Context, who access.Identity, id int64, c Tar
 	if err != nil {
 		return t, "", fmt.Errorf("encode destination: %w", err)
 	}
-	t.Name, t.Filter, t.Interval, t.Sealed = n.Name, n.Filter, n.Interval, s.box.seal(plain)
+	t.Name, t.Filter, t.Interval, t.Settings, t.Sealed = n.Name, n.Filter, n.Interval, n.Destination.Settings, s.box.seal(plain)
 	if err := s.st.UpdateNotifyTarget(ctx, t); err != nil {
 		return t, "", fmt.Errorf("store target %s: %w", t.Name, err)
 	}
@@ -103,12 +105,17 @@ func (c *TargetChange) apply(n *NewTarget) (secret string, err error) {
 	set(&f.Running, c.Running)
 	set(&f.Repositories, c.Repositories)
 	set(&f.Groups, c.Groups)
+	set(&d.User, c.User)
+	set(&d.From, c.From)
+	set(&d.To, c.To)
 	if c.Secret == nil && !c.NewSecret {
 		return "", nil
 	}
 	switch {
-	case d.Type != notice.Webhook:
-		return "", fault.New(fault.Invalid, "secret: only what webhooks get is signed").With("leave it out")
+	case !d.Type.HasSecret():
+		return "", noSecret(d.Type)
+	case c.NewSecret && d.Type != notice.Webhook:
+		return "", fault.New(fault.Invalid, "secret: only that of a webhook is made here").With("give the one that the target knows")
 	case c.Secret != nil && c.NewSecret:
 		return "", fault.New(fault.Invalid, "secret: one is given, and one is to be made").With("choose one of them")
 	case c.NewSecret:
@@ -130,7 +137,7 @@ func (c *TargetChange) words(before string) string {
 		word  string
 	}{
 		{c.Name != nil && *c.Name != before, "name, before " + before}, {c.URL != nil, "address"}, {c.Secret != nil || c.NewSecret, "secret"}, {c.CA != nil, "certificates"},
-		{c.Plain != nil, "encryption"}, {c.Interval != nil, "interval"}, {c.Kinds != nil, "kinds"},
+		{c.Plain != nil, "encryption"}, {c.User != nil, "user"}, {c.From != nil, "sender"}, {c.To != nil, "recipients"}, {c.Interval != nil, "interval"}, {c.Kinds != nil, "kinds"},
 		{c.Severity != nil || c.Fixable != nil || c.Exploited != nil || c.Running != nil, "findings"}, {c.Repositories != nil, "repositories"}, {c.Groups != nil, "groups"},
 	} {
 		if part.given {

@@ -63,8 +63,8 @@ func (s *Service) Add(ctx context.Context, who access.Identity, n NewTarget) (t 
 		d.Secret = newSecret()
 		secret = d.Secret
 	}
-	if d.Type != notice.Webhook && d.Secret != "" {
-		return t, "", fault.New(fault.Invalid, "secret: only what webhooks get is signed").With("leave it out")
+	if !d.Type.HasSecret() && d.Secret != "" {
+		return t, "", noSecret(d.Type)
 	}
 	if n.Interval == 0 {
 		n.Interval = defaultInterval
@@ -81,7 +81,7 @@ func (s *Service) Add(ctx context.Context, who access.Identity, n NewTarget) (t 
 		return t, "", fmt.Errorf("encode destination: %w", err)
 	}
 	t, err = s.st.PutNotifyTarget(ctx, notice.Target{
-		Name: n.Name, Type: d.Type, Address: shown, Signed: d.Type == notice.Webhook, Filter: n.Filter, Interval: n.Interval,
+		Name: n.Name, Type: d.Type, Address: shown, Signed: d.Type == notice.Webhook, Settings: d.Settings, Filter: n.Filter, Interval: n.Interval,
 		By: who.Actor, Created: s.clock(), Sealed: s.box.seal(plain),
 	})
 	if err != nil {
@@ -91,6 +91,10 @@ func (s *Service) Add(ctx context.Context, who access.Identity, n NewTarget) (t 
 	delete(s.removed, t.ID) // a number is given again
 	s.removedMu.Unlock()
 	return t, secret, s.audit(ctx, who, "notify.add", t.Name, string(t.Type)+" "+t.Address)
+}
+
+func noSecret(of notice.Type) error {
+	return fault.New(fault.Invalid, "secret: a target of type %.20q has none", of).With("leave it out")
 }
 
 // check returns what is wrong with it, but for its destination.
