@@ -202,6 +202,7 @@ func ofExec() []*Field {
 	exec := func(e *event.Event) *event.Exec { return e.Exec }
 	return []*Field{
 		text("exec.requested", "the path given to execve where it differs from what runs: a script", of(exec, func(x *event.Exec) string { return x.Requested })),
+		text("exec.subject", "what is executed in the end: the script that an interpreter was given, or else the file", subject),
 		list("exec.args", "the arguments, the program's own name first", of(exec, func(x *event.Exec) []string { return x.Args })),
 		text("exec.cwd", "working directory", of(exec, func(x *event.Exec) string { return x.Cwd })),
 		text("exec.origin", "where the executed file came from: image, written, mount, memory, host", of(exec, func(x *event.Exec) string { return string(x.Origin) })),
@@ -226,6 +227,7 @@ func ofFile() []*Field {
 		truth("file.setuid", "it has the set-uid or set-gid bit after the event", of(file, func(f *event.File) bool { return f.Mode&0o6000 != 0 })),
 		truth("file.executable", "somebody may execute it after the event", of(file, func(f *event.File) bool { return f.Mode&0o111 != 0 })),
 		list("file.flags", "of the open: write, append, truncate, create, exclusive, path; symbolic for such a link", of(file, func(f *event.File) []string { return f.Flags })),
+		truth("file.own", "it is of the process's own folder in procfs", own),
 		text("file.sensitive", "why reading it is told: keys, shadow, token, cloud, environ, memory, secrets, or a pattern of the settings", of(file, func(f *event.File) string { return f.Sensitive })),
 	}
 }

@@ -2,6 +2,8 @@ package rule
 
 import (
 	"net/netip"
+	"path"
+	"strconv"
 	"strings"
 
 	"cel.dev/cel-go/common/types/ref"
@@ -84,7 +86,7 @@ var shells = map[string]bool{
 // interactive says that a process is a shell that takes its commands from what it
 // reads, and not from a script or its arguments.
 func interactive(p *tree.Process) bool {
-	if p == nil || !shells[p.Program] {
+	if p == nil || len(p.Args) == 0 || !shells[p.Program] {
 		return false
 	}
 	args := p.Args
@@ -163,4 +165,54 @@ func (s *Subject) files() []string {
 		add(e.Process.Executable)
 	}
 	return out
+}
+
+// subject returns what an exec executes in the end: the script that an interpreter
+// was given, or else the file. It is as good as the arguments.
+func subject(s *Subject) string {
+	x := s.Event.Exec
+	if x == nil {
+		return ""
+	}
+	file := s.Event.Process.Executable
+	switch {
+	case x.Requested != "" && tree.Base(x.Requested) != tree.Base(file) && !multiple(s.Process, x.Requested):
+		file = x.Requested
+	case shells[s.Process.Program] || scripted[s.Process.Program]:
+		for i, a := range x.Args {
+			if i > 0 && a != "" && a[0] == '-' && (a == "-c" || a == "-e" || a == "-m" || a == "-r") {
+				break // what follows is code
+			}
+			if i > 0 && a != "" && a[0] != '-' {
+				file = a
+				break
+			}
+		}
+	}
+	if file != "" && file[0] != '/' && x.Cwd != "" {
+		return path.Join(x.Cwd, file)
+	}
+	return file
+}
+
+// multiple says that a program was asked for by one of its other names.
+func multiple(p *tree.Process, requested string) bool {
+	return tree.Program(requested, p.Args) == p.Program || shells[tree.Base(requested)] && shells[p.Program] || scripted[strings.TrimRight(tree.Base(requested), "0123456789.")]
+}
+
+// scripted are programs that run scripts.
+var scripted = map[string]bool{"python": true, "perl": true, "ruby": true, "php": true, "node": true, "lua": true, "tclsh": true, "awk": true, "pypy": true}
+
+// own says that a file is of the process's own folder in procfs.
+func own(s *Subject) bool {
+	if s.Event.File == nil {
+		return false
+	}
+	rest, ok := strings.CutPrefix(s.Event.File.Path, "/proc/")
+	if !ok {
+		return false
+	}
+	pid, _, _ := strings.Cut(rest, "/")
+	n, err := strconv.ParseUint(pid, 10, 32)
+	return pid == "self" || pid == "thread-self" || err == nil && (uint32(n) == s.Event.Process.ContainerPID || uint32(n) == s.Event.Process.Key.PID)
 }
