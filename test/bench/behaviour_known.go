@@ -99,10 +99,13 @@ func (o bpfObjects) pinned(path string) error {
 	return errors.Join(err, m.Close())
 }
 
-// ran is how long each of the programs has run so far, on all processors, by their
-// names. What one jumps to counts as its own time.
-func (o bpfObjects) ran() (map[string]time.Duration, error) {
-	all := map[string]time.Duration{}
+// runs are how long a program ran, in nanoseconds, and how often.
+type runs struct{ ns, times float64 }
+
+// ran is how long and how often each of the programs has run so far, on all
+// processors, by their names. What one jumps to counts as its own time.
+func (o bpfObjects) ran() (map[string]runs, error) {
+	all := map[string]runs{}
 	for id := range o.programs {
 		p, err := ebpf.NewProgramFromID(id)
 		if errors.Is(err, unix.ENOENT) {
@@ -116,7 +119,8 @@ func (o bpfObjects) ran() (map[string]time.Duration, error) {
 		if err = errors.Join(err, infoErr, p.Close()); err != nil {
 			return nil, fmt.Errorf("read how long BPF program %d ran: %w", id, err)
 		}
-		all[info.Name] += s.Runtime
+		was := all[info.Name]
+		all[info.Name] = runs{was.ns + float64(s.Runtime.Nanoseconds()), was.times + float64(s.RunCount)}
 	}
 	return all, nil
 }
@@ -156,8 +160,8 @@ func (o bpfObjects) memory() (ofPrograms, ofMaps uint64, err error) {
 	return ofPrograms, ofMaps, nil
 }
 
-// taken is how long programs ran, in nanoseconds a second, by their names.
-type taken map[string]float64
+// taken is how long and how often programs ran a second, by their names.
+type taken map[string]runs
 
 // takes measures how long programs run while something is done.
 func (o bpfObjects) takes(do func() error) (taken, time.Duration, error) {
@@ -173,7 +177,7 @@ func (o bpfObjects) takes(do func() error) (taken, time.Duration, error) {
 	after, err := o.ran()
 	all := taken{}
 	for name, t := range after {
-		all[name] = float64((t - before[name]).Nanoseconds()) / took.Seconds()
+		all[name] = runs{(t.ns - before[name].ns) / took.Seconds(), (t.times - before[name].times) / took.Seconds()}
 	}
 	return all, took, err
 }
@@ -181,13 +185,13 @@ func (o bpfObjects) takes(do func() error) (taken, time.Duration, error) {
 // mostly returns the time of all programs together, and names those that ran longest.
 func (t taken) mostly() (all float64, names string) {
 	const shown = 5
-	for _, ns := range t {
-		all += ns
+	for _, r := range t {
+		all += r.ns
 	}
-	order := slices.SortedFunc(maps.Keys(t), func(a, b string) int { return cmp.Compare(t[b], t[a]) })
+	order := slices.SortedFunc(maps.Keys(t), func(a, b string) int { return cmp.Compare(t[b].ns, t[a].ns) })
 	var parts []string
 	for _, name := range order[:min(shown, len(order))] {
-		parts = append(parts, fmt.Sprintf("%s %.0f", name, t[name]))
+		parts = append(parts, fmt.Sprintf("%s %.0f in %.1f runs", name, t[name].ns, t[name].times))
 	}
 	return all, strings.Join(parts, ", ")
 }
@@ -247,10 +251,13 @@ func (b *behaved) decided(ctx context.Context, objects bpfObjects, n int) ([]row
 		return nil, err
 	}
 	done := d.perSecond * b.o.span.Seconds()
-	for name := range took {
-		took[name] = max(0, (took[name]-(before[name]+after[name])/2)*span.Seconds()/done)
+	each := func(took, before, after float64) float64 {
+		return max(0, (took-(before+after)/2)*span.Seconds()/done)
 	}
-	each, names := took.mostly()
+	for name, t := range took {
+		took[name] = runs{each(t.ns, before[name].ns, after[name].ns), each(t.times, before[name].times, after[name].times)}
+	}
+	all, names := took.mostly()
 	told := 0
 	for _, e := range b.sink.take() {
 		if e.WorkloadID == b.box.id {
@@ -258,9 +265,9 @@ func (b *behaved) decided(ctx context.Context, objects bpfObjects, n int) ([]row
 		}
 	}
 	return []row{
-		{"known " + deeds[n].what + ": time of BPF programs", fmt.Sprintf("%.0f ns each", each), ""},
+		{"known " + deeds[n].what + ": time of BPF programs", fmt.Sprintf("%.0f ns each", all), ""},
 		{"  mostly of " + names, "", ""},
-		{"  decided a second on one core", fmt.Sprintf("%.2f million", 1e3/each), "≥ 1 million"},
+		{"  decided a second on one core", fmt.Sprintf("%.2f million", 1e3/all), "≥ 1 million"},
 		{"  events that came to the agent", fmt.Sprintf("%d of %.0f", told, done), ""},
 	}, nil
 }

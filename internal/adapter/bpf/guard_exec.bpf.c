@@ -203,35 +203,17 @@ int BPF_PROG(signal_exec_plain, struct task_struct *task, int old_pid, struct li
 	return 0;
 }
 
-/* Numbers of the calls as call_slot has them, set by the loader. */
-const volatile u32 calls_mapping[2] = { ~0u, ~0u };
-const volatile u32 calls_protecting[4] = { ~0u, ~0u, ~0u, ~0u };
-const volatile u32 calls_attaching[2] = { ~0u, ~0u };
+/* What calls may make code. Shared memory of System V is that when shmat is told so;
+ * the same by ipc, of 32-bit programs, is not looked at. */
+enum makes {
+	MAKES_MAPPED = 1,    /* mmap, mmap2 */
+	MAKES_PROTECTED = 2, /* mprotect, pkey_mprotect */
+	MAKES_ATTACHED = 4,  /* shmat */
+};
 
-/* is_call tells a call from what is none any more: after the return from a signal's
- * handler arm64 has ~0 as its number, which is also that of a call that there isn't. */
-static __always_inline bool is_call(u32 slot)
-{
-	return slot < COMPAT_CALLS + MAX_CALLS;
-}
+const enum makes *unused_makes __attribute__((unused));
 
-static __always_inline bool is_mapping(u32 slot)
-{
-	return slot == calls_mapping[0] || slot == calls_mapping[1];
-}
-
-static __always_inline bool is_protecting(u32 slot)
-{
-	return slot == calls_protecting[0] || slot == calls_protecting[1] ||
-	       slot == calls_protecting[2] || slot == calls_protecting[3];
-}
-
-/* is_attaching tells shmat, which makes shared memory of System V code when it is
- * told so. The same by ipc, of 32-bit programs, is not looked at. */
-static __always_inline bool is_attaching(u32 slot)
-{
-	return slot == calls_attaching[0] || slot == calls_attaching[1];
-}
+CALL_TABLE(making);
 
 #define SHM_RDONLY 010000
 #define SHM_EXEC 0100000
@@ -243,16 +225,25 @@ struct asked {
 	u32 becomes;
 };
 
-static __always_inline void look_at_call(struct pt_regs *regs, u32 slot, struct asked *asked)
+static __always_inline u32 personality(void)
 {
-	struct task_struct___guard *task = (void *)bpf_get_current_task();
-	u32 flags = call_arg(regs, 2);
+	struct task_struct___guard *task;
+
+	if (HAS_TASK)
+		return ((struct task_struct___guard *)bpf_get_current_task_btf())->personality;
+	task = (void *)bpf_get_current_task();
+	return BPF_CORE_READ(task, personality);
+}
+
+static __always_inline void look_at_call(struct pt_regs *regs, u32 makes, bool compat, struct asked *asked)
+{
+	u32 flags = arg_of(regs, 2, compat);
 
 	asked->protection = flags & 7;
-	if (is_attaching(slot))
+	if (makes & MAKES_ATTACHED)
 		asked->protection = PROT_READ | (flags & SHM_RDONLY ? 0 : PROT_WRITE) | (flags & SHM_EXEC ? PROT_EXEC : 0);
 	asked->becomes = asked->protection;
-	if (asked->protection & PROT_READ && BPF_CORE_READ(task, personality) & READ_IMPLIES_EXEC)
+	if (asked->protection & PROT_READ && !(asked->protection & PROT_EXEC) && personality() & READ_IMPLIES_EXEC)
 		asked->becomes |= PROT_EXEC;
 }
 
@@ -275,29 +266,30 @@ SEC("tp_btf/sys_exit")
 int BPF_PROG(signal_call, struct pt_regs *regs, long ret)
 {
 	struct area area = { .changed = 1 };
-	u32 slot = call_slot(regs);
+	bool compat = false;
+	u32 makes = half_of(making, regs, &compat);
 	struct asked asked;
 	long busy;
 
-	if (!is_call(slot) || (!is_mapping(slot) && !is_protecting(slot) && !is_attaching(slot)))
+	if (!makes)
 		return 0;
-	look_at_call(regs, slot, &asked);
+	look_at_call(regs, makes, compat, &asked);
 	if (!(asked.becomes & PROT_EXEC) || has_failed(ret))
 		return 0;
 	/* What lies there, and not the file that the number of a call stands for by now:
 	 * another thread can have changed that. When another thread changes the address
 	 * space at this moment there is no other way; what then has no file any more
 	 * counts as changed. */
-	if (is_protecting(slot)) {
-		bpf_find_vma(bpf_get_current_task_btf(), call_arg(regs, 0), look_at_area, &area, 0);
+	if (makes & MAKES_PROTECTED) {
+		bpf_find_vma(bpf_get_current_task_btf(), arg_of(regs, 0, compat), look_at_area, &area, 0);
 		return signal_area(&asked, area.file, area.changed);
 	}
 	busy = bpf_find_vma(bpf_get_current_task_btf(), ret, look_at_area, &area, 0);
 	area.changed = 0;
-	if (busy && is_attaching(slot))
+	if (busy && makes & MAKES_ATTACHED)
 		area.changed = 1;
-	if (busy && is_mapping(slot) && !(call_arg(regs, 3) & MAP_ANONYMOUS)) {
-		area.file = (u64)file_of(call_arg(regs, 4));
+	if (busy && makes & MAKES_MAPPED && !(arg_of(regs, 3, compat) & MAP_ANONYMOUS)) {
+		area.file = (u64)file_of(arg_of(regs, 4, compat));
 		area.changed = !area.file;
 	}
 	return signal_area(&asked, area.file, area.changed);
@@ -307,19 +299,20 @@ int BPF_PROG(signal_call, struct pt_regs *regs, long ret)
 SEC("tp_btf/sys_exit")
 int BPF_PROG(signal_call_plain, struct pt_regs *regs, long ret)
 {
-	u32 slot = call_slot(regs);
+	bool compat = false;
+	u32 makes = half_of(making, regs, &compat);
 	struct file *file = NULL;
 	struct asked asked;
 
-	if (!is_call(slot) || (!is_mapping(slot) && !is_protecting(slot) && !is_attaching(slot)))
+	if (!makes)
 		return 0;
-	look_at_call(regs, slot, &asked);
+	look_at_call(regs, makes, compat, &asked);
 	if (!(asked.becomes & PROT_EXEC) || has_failed(ret))
 		return 0;
-	if (!is_mapping(slot))
+	if (!(makes & MAKES_MAPPED))
 		return signal_area(&asked, 0, true);
-	if (!(call_arg(regs, 3) & MAP_ANONYMOUS))
-		file = file_of(call_arg(regs, 4));
+	if (!(arg_of(regs, 3, compat) & MAP_ANONYMOUS))
+		file = file_of(arg_of(regs, 4, compat));
 	return signal_area(&asked, (u64)file, false);
 }
 

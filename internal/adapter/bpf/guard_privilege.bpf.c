@@ -146,10 +146,8 @@ static __always_inline bool is_able(u32 capability)
 	return effective >> (capability & 63) & 1;
 }
 
-static __always_inline u64 argument(struct pt_regs *regs, u32 n)
+static __always_inline u64 argument(struct pt_regs *regs, u32 n, bool compat)
 {
-	bool compat = is_compat();
-
 	switch (n) {
 	case 1:
 		return arg_of(regs, 0, compat);
@@ -170,40 +168,54 @@ static __always_inline u64 argument(struct pt_regs *regs, u32 n)
 #define PTRACE_ATTACH 16
 #define PTRACE_SEIZE 0x4206
 
-/* is_begun tells a call of the table that does something by its arguments. */
-static __always_inline bool is_begun(struct pt_regs *regs, struct held_call *call, u64 *more)
+/* begun tells a call of the table that does something by its arguments: it returns what
+ * is to be told of them, with MORE_SIGNAL; 0 for any other. On a stack of its own, which
+ * is given back before the call is judged. */
+static __attribute__((noinline)) u64 begun(struct pt_regs *regs, struct held_call *call, u32 slot)
 {
+	bool compat = slot >= COMPAT_CALLS;
 	struct pid_namespace *ns;
-	u64 flags, command;
+	u64 flags, command, more;
 
-	command = argument(regs, call->command);
-	flags = argument(regs, call->flags);
+	command = argument(regs, call->command, compat);
+	flags = argument(regs, call->flags, compat);
 	if (call->pointed && bpf_probe_read_user(&flags, sizeof(flags), (void *)flags))
-		return false; /* the call will fail */
-	*more = call->command ? command : flags;
+		return 0; /* the call will fail */
+	more = (call->command ? command : flags) | MORE_SIGNAL;
 	if ((call->need && !(flags & call->need)) || (call->hooked && flags & call->except))
-		return false;
+		return 0;
 	if (command < call->least)
-		return false;
+		return 0;
 	if (call->capability && !(flags & call->except) && !is_able(call->capability - 1))
-		return false;
-	if (call->kind == PRIVILEGE_PROCESS_WRITE) /* of its own memory */
-		return (u32)argument(regs, 1) != innermost((void *)bpf_get_current_task(), &ns);
-	if (call->kind == PRIVILEGE_PTRACE && call->command)
-		return command == PTRACE_TRACEME || command == PTRACE_ATTACH || command == PTRACE_SEIZE;
-	return true;
+		return 0;
+	if (call->kind == PRIVILEGE_PROCESS_WRITE && /* of its own memory */
+	    (u32)argument(regs, 1, compat) == innermost((void *)bpf_get_current_task(), &ns))
+		return 0;
+	if (call->kind == PRIVILEGE_PTRACE && call->command && command != PTRACE_TRACEME &&
+	    command != PTRACE_ATTACH && command != PTRACE_SEIZE)
+		return 0;
+	return more;
 }
+
+/* Which halves of held_calls have a number. */
+CALL_TABLE(held_halves);
 
 SEC("tp_btf/sys_enter")
 int BPF_PROG(signal_privilege, struct pt_regs *regs, long id)
 {
-	u32 slot = call_slot(regs);
-	struct held_call *call = bpf_map_lookup_elem(&held_calls, &slot);
-	u64 more = 0;
+	struct held_call *call;
+	bool compat = false;
+	u64 more;
+	u32 slot;
 
-	if (!call || !call->kind || !is_begun(regs, call, &more))
+	if (!half_of(held_halves, regs, &compat))
 		return 0;
-	if (judge_privilege(call->kind, slot, 0, 0, (more & ~MORE_SIGNAL) | MORE_SIGNAL) == ANSWER_DENY)
+	slot = slot_of(regs, compat);
+	call = bpf_map_lookup_elem(&held_calls, &slot);
+	if (!call || !call->kind)
+		return 0;
+	more = begun(regs, call, slot);
+	if (more && judge_privilege(call->kind, slot, 0, 0, more) == ANSWER_DENY)
 		bpf_send_signal(SIGKILL);
 	return 0;
 }

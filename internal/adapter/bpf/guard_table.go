@@ -207,6 +207,30 @@ func setSlots(spec *ebpf.CollectionSpec, variable string, names []string) error 
 	return nil
 }
 
+// setHalves fills a table of calls (CALL_TABLE of syscall.bpf.h): bits, of the lower
+// four, that the named calls have, whichever half of the table they are in.
+func setHalves(spec *ebpf.CollectionSpec, variable string, calls map[uint8][]string) error {
+	const compatShift = 4
+	v := spec.Variables[variable]
+	if v == nil {
+		return fmt.Errorf("programs have no %s", variable)
+	}
+	table := make([]byte, compatCalls)
+	for bits, names := range calls {
+		for _, n := range slots(names) {
+			if n < compatCalls {
+				table[n] |= bits
+			} else {
+				table[n-compatCalls] |= bits << compatShift
+			}
+		}
+	}
+	if err := v.Set(table); err != nil {
+		return fmt.Errorf("set %s: %w", variable, err)
+	}
+	return nil
+}
+
 func attachTable(spec *ebpf.ProgramSpec, p *ebpf.Program) (link.Link, error) {
 	if spec.Type == ebpf.LSM {
 		return link.AttachLSM(link.LSMOptions{Program: p})

@@ -11,7 +11,7 @@ import (
 	"github.com/castellan-security/castellan/internal/profile"
 )
 
-//go:generate go tool bpf2go -cc clang -strip llvm-strip -target amd64,arm64 -type control -type answer -type reaction -type deed -type denial_flag -type edge_kind -type edge_key -type edge -type edge_flag -type meta_flag -type path_list -type denial -type slot -type hold -type held_id -type guard_setting guardExec guard_exec.bpf.c -- -O2 -Wall -Werror -mcpu=v2
+//go:generate go tool bpf2go -cc clang -strip llvm-strip -target amd64,arm64 -type control -type answer -type reaction -type deed -type denial_flag -type edge_kind -type edge_key -type edge -type edge_flag -type meta_flag -type path_list -type denial -type slot -type hold -type held_id -type guard_setting -type makes guardExec guard_exec.bpf.c -- -O2 -Wall -Werror -mcpu=v2
 
 // The rungs of profile.ControlExec, in the words of internal/adapter/kernel.
 const (
@@ -62,12 +62,10 @@ func execTable() tableKind {
 	return tableKind{
 		control: profile.ControlExec, what: "what runs", folder: "exec", spec: loadGuardExec, rungs: execRungs, decode: decodeExecDenial,
 		tell: func(spec *ebpf.CollectionSpec, _ tableRung) error {
-			for variable, names := range map[string][]string{"calls_mapping": {"mmap", "mmap2"}, "calls_protecting": {"mprotect", "pkey_mprotect"}, "calls_attaching": {"shmat"}} {
-				if err := setSlots(spec, variable, names); err != nil {
-					return err
-				}
-			}
-			return nil
+			return setHalves(spec, "making", map[uint8][]string{
+				uint8(guardExecMakesMAKES_MAPPED): {"mmap", "mmap2"}, uint8(guardExecMakesMAKES_PROTECTED): {"mprotect", "pkey_mprotect"},
+				uint8(guardExecMakesMAKES_ATTACHED): {"shmat"},
+			})
 		},
 		lists: func(r *profile.Rules) map[guardExecPathList][]profile.Pattern {
 			return map[guardExecPathList][]profile.Pattern{guardExecPathListLIST_PROGRAMS: r.Exec.Paths, guardExecPathListLIST_WRITTEN: r.Exec.Written}

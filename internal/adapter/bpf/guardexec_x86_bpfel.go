@@ -228,6 +228,14 @@ type guardExecHost struct {
 	Top    uint64
 }
 
+type guardExecMakes uint32
+
+const (
+	guardExecMakesMAKES_MAPPED    guardExecMakes = 1
+	guardExecMakesMAKES_PROTECTED guardExecMakes = 2
+	guardExecMakesMAKES_ATTACHED  guardExecMakes = 4
+)
+
 type guardExecMetaFlag uint32
 
 const (
@@ -399,10 +407,8 @@ const (
 	guardExecProgSignalCallPlain   = "signal_call_plain"
 	guardExecProgSignalExec        = "signal_exec"
 	guardExecProgSignalExecPlain   = "signal_exec_plain"
-	guardExecVarCallsAttaching     = "calls_attaching"
-	guardExecVarCallsMapping       = "calls_mapping"
-	guardExecVarCallsProtecting    = "calls_protecting"
 	guardExecVarHashKey            = "hash_key"
+	guardExecVarMaking             = "making"
 	guardExecVarUnusedAnswer       = "unused_answer"
 	guardExecVarUnusedControl      = "unused_control"
 	guardExecVarUnusedDeed         = "unused_deed"
@@ -415,6 +421,7 @@ const (
 	guardExecVarUnusedGuardSetting = "unused_guard_setting"
 	guardExecVarUnusedHeldId       = "unused_held_id"
 	guardExecVarUnusedHold         = "unused_hold"
+	guardExecVarUnusedMakes        = "unused_makes"
 	guardExecVarUnusedMetaFlag     = "unused_meta_flag"
 	guardExecVarUnusedPathList     = "unused_path_list"
 	guardExecVarUnusedReaction     = "unused_reaction"
@@ -508,10 +515,8 @@ type guardExecMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type guardExecVariableSpecs struct {
-	CallsAttaching     *ebpf.VariableSpec `ebpf:"calls_attaching"`
-	CallsMapping       *ebpf.VariableSpec `ebpf:"calls_mapping"`
-	CallsProtecting    *ebpf.VariableSpec `ebpf:"calls_protecting"`
 	HashKey            *ebpf.VariableSpec `ebpf:"hash_key"`
+	Making             *ebpf.VariableSpec `ebpf:"making"`
 	UnusedAnswer       *ebpf.VariableSpec `ebpf:"unused_answer"`
 	UnusedControl      *ebpf.VariableSpec `ebpf:"unused_control"`
 	UnusedDeed         *ebpf.VariableSpec `ebpf:"unused_deed"`
@@ -524,6 +529,7 @@ type guardExecVariableSpecs struct {
 	UnusedGuardSetting *ebpf.VariableSpec `ebpf:"unused_guard_setting"`
 	UnusedHeldId       *ebpf.VariableSpec `ebpf:"unused_held_id"`
 	UnusedHold         *ebpf.VariableSpec `ebpf:"unused_hold"`
+	UnusedMakes        *ebpf.VariableSpec `ebpf:"unused_makes"`
 	UnusedMetaFlag     *ebpf.VariableSpec `ebpf:"unused_meta_flag"`
 	UnusedPathList     *ebpf.VariableSpec `ebpf:"unused_path_list"`
 	UnusedReaction     *ebpf.VariableSpec `ebpf:"unused_reaction"`
@@ -599,10 +605,8 @@ func (m *guardExecMaps) Close() error {
 //
 // It can be passed to loadGuardExecObjects or ebpf.CollectionSpec.LoadAndAssign.
 type guardExecVariables struct {
-	CallsAttaching     *ebpf.Variable `ebpf:"calls_attaching"`
-	CallsMapping       *ebpf.Variable `ebpf:"calls_mapping"`
-	CallsProtecting    *ebpf.Variable `ebpf:"calls_protecting"`
 	HashKey            *ebpf.Variable `ebpf:"hash_key"`
+	Making             *ebpf.Variable `ebpf:"making"`
 	UnusedAnswer       *ebpf.Variable `ebpf:"unused_answer"`
 	UnusedControl      *ebpf.Variable `ebpf:"unused_control"`
 	UnusedDeed         *ebpf.Variable `ebpf:"unused_deed"`
@@ -615,6 +619,7 @@ type guardExecVariables struct {
 	UnusedGuardSetting *ebpf.Variable `ebpf:"unused_guard_setting"`
 	UnusedHeldId       *ebpf.Variable `ebpf:"unused_held_id"`
 	UnusedHold         *ebpf.Variable `ebpf:"unused_hold"`
+	UnusedMakes        *ebpf.Variable `ebpf:"unused_makes"`
 	UnusedMetaFlag     *ebpf.Variable `ebpf:"unused_meta_flag"`
 	UnusedPathList     *ebpf.Variable `ebpf:"unused_path_list"`
 	UnusedReaction     *ebpf.Variable `ebpf:"unused_reaction"`

@@ -47,7 +47,7 @@ func OpenPrivilegeGuard(dir string, log *slog.Logger) (*Guard, error) {
 func privilegeTable() tableKind {
 	return tableKind{
 		control: profile.ControlPrivilege, what: "which privileged calls they make", folder: "privilege", spec: loadGuardPrivilege, rungs: privilegeRungs,
-		tell: func(spec *ebpf.CollectionSpec, _ tableRung) error {
+		tell: func(spec *ebpf.CollectionSpec, rung tableRung) error {
 			for variable, names := range map[string][]string{
 				"calls_memory": {"process_vm_readv", "process_vm_writev"}, "calls_tracing": {"ptrace", "pidfd_getfd"},
 				"calls_leaving": {"unshare"},
@@ -56,7 +56,11 @@ func privilegeTable() tableKind {
 					return err
 				}
 			}
-			return nil
+			var names []string
+			for _, c := range signalledCalls(rung) {
+				names = append(names, c.names...)
+			}
+			return setHalves(spec, "held_halves", map[uint8][]string{1: names})
 		},
 		fill:  fillHeldCalls,
 		lists: func(*profile.Rules) map[guardExecPathList][]profile.Pattern { return nil },
@@ -146,12 +150,16 @@ func heldCalls() []heldCall {
 	}
 }
 
-// fillHeldCalls tells the programs which calls a rung answers with a signal.
+// signalledCalls are those that a rung answers with a signal.
+func signalledCalls(rung tableRung) []heldCall {
+	return slices.DeleteFunc(heldCalls(), func(c heldCall) bool {
+		return c.hooked && rung.name == rungHooks && !lacksHook(c.kind, rung)
+	})
+}
+
+// fillHeldCalls tells the programs what those calls need.
 func fillHeldCalls(maps map[string]*ebpf.Map, rung tableRung) error {
-	for _, c := range heldCalls() {
-		if c.hooked && rung.name == rungHooks && !lacksHook(c.kind, rung) {
-			continue
-		}
+	for _, c := range signalledCalls(rung) {
 		c.call.Kind = uint8(heldPrivileges[c.kind])
 		if c.call.Except != 0 && slices.Contains(rung.programs, "deny_userns") {
 			c.call.Hooked = 1

@@ -325,6 +325,7 @@ const (
 	guardPrivilegeVarCallsMemory      = "calls_memory"
 	guardPrivilegeVarCallsTracing     = "calls_tracing"
 	guardPrivilegeVarHashKey          = "hash_key"
+	guardPrivilegeVarHeldHalves       = "held_halves"
 	guardPrivilegeVarUnusedEdge       = "unused_edge"
 	guardPrivilegeVarUnusedEdgeKey    = "unused_edge_key"
 	guardPrivilegeVarUnusedHeldCall   = "unused_held_call"
@@ -432,6 +433,7 @@ type guardPrivilegeVariableSpecs struct {
 	CallsMemory     *ebpf.VariableSpec `ebpf:"calls_memory"`
 	CallsTracing    *ebpf.VariableSpec `ebpf:"calls_tracing"`
 	HashKey         *ebpf.VariableSpec `ebpf:"hash_key"`
+	HeldHalves      *ebpf.VariableSpec `ebpf:"held_halves"`
 	UnusedEdge      *ebpf.VariableSpec `ebpf:"unused_edge"`
 	UnusedEdgeKey   *ebpf.VariableSpec `ebpf:"unused_edge_key"`
 	UnusedHeldCall  *ebpf.VariableSpec `ebpf:"unused_held_call"`
@@ -512,6 +514,7 @@ type guardPrivilegeVariables struct {
 	CallsMemory     *ebpf.Variable `ebpf:"calls_memory"`
 	CallsTracing    *ebpf.Variable `ebpf:"calls_tracing"`
 	HashKey         *ebpf.Variable `ebpf:"hash_key"`
+	HeldHalves      *ebpf.Variable `ebpf:"held_halves"`
 	UnusedEdge      *ebpf.Variable `ebpf:"unused_edge"`
 	UnusedEdgeKey   *ebpf.Variable `ebpf:"unused_edge_key"`
 	UnusedHeldCall  *ebpf.Variable `ebpf:"unused_held_call"`

@@ -122,6 +122,31 @@ static __always_inline u32 call_slot(struct pt_regs *regs)
 	return slot_of(regs, is_compat());
 }
 
+/* A table of a program that looks at few calls, and at them by itself: a byte for each
+ * number, the lower half for those of programs of this architecture and the upper one
+ * for those of 32-bit programs, filled by the loader. Every call of the host pays for
+ * being looked up: finding a bit takes longer, and a map longer still. */
+#define CALL_TABLE(name) const volatile u8 name[MAX_CALLS]
+
+/* half_of returns what such a table has of a call, 0 for most, and tells whether it is
+ * of a 32-bit program: that takes a helper, so it is asked of few. */
+static __always_inline u32 half_of(const volatile u8 *table, struct pt_regs *regs, bool *compat)
+{
+	u64 number = call_number(regs);
+	u32 halves;
+
+	/* Kept as 64 bits: a verifier of 6.1 loses the check of a half that is compared
+	 * as a copy. */
+	barrier_var(number);
+	if (number >= MAX_CALLS)
+		return 0;
+	halves = table[number];
+	if (!halves)
+		return 0;
+	*compat = is_compat();
+	return *compat ? halves >> 4 : halves & 15;
+}
+
 /* has_failed tells an error from a result: -4095 to -1 are errors. */
 static __always_inline bool has_failed(long ret)
 {
