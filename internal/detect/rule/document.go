@@ -309,10 +309,6 @@ func (r *reader) change(n *yaml.Node) *change {
 	return c
 }
 
-// maxSilence is for how long a rule can be silenced: what is right for longer is a
-// change of the rule.
-const maxSilence = 2 * 366 * 24 * time.Hour
-
 func (r *reader) silence(n *yaml.Node) *silence {
 	s := &silence{node: n}
 	r.fields(n, "a silence", map[string]func(*yaml.Node){
