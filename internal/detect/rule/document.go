@@ -3,7 +3,6 @@ package rule
 import (
 	"regexp"
 	"strings"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 
