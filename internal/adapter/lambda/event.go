@@ -2,6 +2,7 @@ package lambda
 
 import (
 	"encoding/json"
+	"strconv"
 	"strings"
 
 	"github.com/castellan-security/castellan/internal/asset"
@@ -77,10 +78,10 @@ type envelope struct {
 	ExecutionID      string `json:"executionId"`
 	LifecycleStage   string `json:"lifecycleStage"`
 	ExecutionDetails *struct {
-		ServiceARN  string             `json:"serviceArn"`
-		RevisionARN string             `json:"targetServiceRevisionArn"`
-		Test        map[string]float64 `json:"testTrafficWeights"`
-		Production  map[string]float64 `json:"productionTrafficWeights"`
+		ServiceARN  string  `json:"serviceArn"`
+		RevisionARN string  `json:"targetServiceRevisionArn"`
+		Test        weights `json:"testTrafficWeights"`
+		Production  weights `json:"productionTrafficWeights"`
 	} `json:"executionDetails"`
 	HookDetails json.RawMessage `json:"hookDetails"`
 	// CloudFormation's.
@@ -98,7 +99,7 @@ type envelope struct {
 		} `json:"targetModel"`
 	} `json:"requestData"`
 	RequestContext struct {
-		Invocation int `json:"invocation"`
+		Invocation number `json:"invocation"`
 	} `json:"requestContext"`
 	// EventBridge's.
 	ID         string          `json:"id"`
@@ -108,6 +109,40 @@ type envelope struct {
 	Region     string          `json:"region"`
 	Time       string          `json:"time"`
 	Detail     json.RawMessage `json:"detail"`
+}
+
+// number is a whole number that may have been written as text. One that is neither is 0:
+// what it says is worth less than the verdict that an unreadable payload would cost.
+type number int
+
+// UnmarshalJSON is part of json.Unmarshaler. It never fails.
+func (n *number) UnmarshalJSON(b []byte) error {
+	i, err := strconv.ParseInt(strings.Trim(string(b), `"`), 10, 32)
+	if err != nil {
+		i = 0
+	}
+	*n = number(i)
+	return nil
+}
+
+// weights are percent of the traffic by revision. Those that can't be read say
+// nothing, as if none had been sent.
+type weights map[string]float64
+
+// UnmarshalJSON is part of json.Unmarshaler. It never fails.
+func (w *weights) UnmarshalJSON(b []byte) error {
+	var all map[string]json.RawMessage
+	*w = weights{}
+	if json.Unmarshal(b, &all) != nil {
+		return nil
+	}
+	for arn, one := range all {
+		f, err := strconv.ParseFloat(strings.Trim(string(one), `"`), 64)
+		if err == nil {
+			(*w)[arn] = f
+		}
+	}
+	return nil
 }
 
 // Read recognises what an invocation asks. A payload that is none of the three, or
@@ -175,12 +210,12 @@ func (e *envelope) service() (*ServiceHook, error) {
 // goesBack says whether traffic is moved away from the revision: what ECS calls
 // for while it rolls back. Only the stages at which traffic shifts are called for
 // then; before them a revision that is not deployed yet has the same weights.
-func goesBack(weights map[string]float64, revision string) bool {
-	own, ok := weights[revision]
+func goesBack(all weights, revision string) bool {
+	own, ok := all[revision]
 	if !ok || own != 0 {
 		return false
 	}
-	for arn, w := range weights {
+	for arn, w := range all {
 		if arn != revision && w == 100 {
 			return true
 		}
@@ -191,7 +226,7 @@ func goesBack(weights map[string]float64, revision string) bool {
 func (e *envelope) template() (*TemplateHook, error) {
 	d := e.RequestData
 	t := &TemplateHook{Token: e.ClientRequestToken, Account: e.AccountID, Stack: e.StackID, Point: e.Point,
-		Name: d.TargetLogicalID, Model: d.TargetModel.Properties, Payload: d.Payload, Asked: max(e.RequestContext.Invocation, 1)}
+		Name: d.TargetLogicalID, Model: d.TargetModel.Properties, Payload: d.Payload, Asked: max(int(e.RequestContext.Invocation), 1)}
 	for _, s := range []string{t.Token, t.Account, t.Stack, t.Point, t.Name} {
 		if len(s) > maxID {
 			return nil, unknown("its ids are too long")

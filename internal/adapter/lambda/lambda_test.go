@@ -169,6 +169,39 @@ func TestPayloadsThatAreNone(t *testing.T) {
 	}
 }
 
+// TestNumbersInOtherForms: what is not needed for a verdict does not stand in its way,
+// however it is written.
+func TestNumbersInOtherForms(t *testing.T) {
+	edit := func(name string, pairs ...string) lambda.Event {
+		b := string(payload(t, name))
+		out := strings.NewReplacer(pairs...).Replace(b)
+		if out == b {
+			t.Fatalf("%s has none of %q", name, pairs)
+		}
+		e, err := lambda.Read([]byte(out))
+		if err != nil {
+			t.Fatalf("%s: %v", out, err)
+		}
+		return e
+	}
+	for _, weights := range []string{`null`, `"none"`, `[]`, `{"a": "many"}`, `{"a": null}`} {
+		if e := edit("service/pre-scale-up", `{},`, weights+",", `: {}`, ": "+weights); e.Service == nil || e.Service.Back {
+			t.Errorf("%s: %+v", weights, e.Service)
+		}
+	}
+	if e := edit("service/rollback", ": 100", `: "100"`, ": 0", `: "0"`); e.Service == nil || !e.Service.Back {
+		t.Errorf("weights as text: %+v, want a deployment that is rolled back", e.Service)
+	}
+	for _, tt := range []struct {
+		invocation string
+		want       int
+	}{{`"2"`, 2}, {`null`, 1}, {`-4`, 1}, {`1e99`, 1}, {`{}`, 1}} {
+		if e := edit("template/definition", `"invocation": 1`, `"invocation": `+tt.invocation); e.Template == nil || e.Template.Asked != tt.want {
+			t.Errorf("invocation %s: %+v, want %d", tt.invocation, e.Template, tt.want)
+		}
+	}
+}
+
 func TestOtherAccountsAndRegions(t *testing.T) {
 	for _, name := range []string{"service/pre-scale-up", "task/running"} {
 		w := &world{body: body, verdict: denied()}
