@@ -153,9 +153,15 @@ func (h *house) places(b *tab) []place {
 	}...)
 }
 
+// perBrowser is how many places one browser shows, four times each: see another.
+const perBrowser = 30
+
 // pages looks at every page on a desk and on a telephone, by day and by night.
 func (h *house) pages(t *testing.T, browser context.Context) {
-	for _, p := range h.places(h.tab(t, browser)) {
+	for i, p := range h.places(h.tab(t, browser)) {
+		if i > 0 && i%perBrowser == 0 {
+			browser = h.another(t)
+		}
 		t.Run(p.name, func(t *testing.T) { h.page(t, h.tab(t, browser), p) })
 	}
 }
