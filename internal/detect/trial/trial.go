@@ -12,7 +12,8 @@
 //
 // An event names its kind, its process, and the fields of its payload as the API
 // writes them. What it leaves out: exe is /usr/bin/app, pid 100, parent 1, workload
-// w1, group shop/web/app. With repeat it happens so often, every so far apart, and
+// w1, group shop/web/app; name is the process's, and of a dns event what is asked for.
+// With repeat it happens so often, every so far apart, and
 // {n} in its texts is which time it is.
 package trial
 
@@ -139,6 +140,9 @@ func one(short Event, n int, at time.Time) (*event.Event, error) {
 	}
 	e.Count = uint64(count)
 	for _, own := range []string{"on", "host", "pid", "parent", "exe", "name", "cpid", "uid", "count", "repeat", "every", "after"} {
+		if own == "name" && e.Kind.Sensor() == "dns" {
+			continue // what is asked for
+		}
 		delete(m, own)
 	}
 	return e, payload(m, e)
@@ -206,7 +210,7 @@ func process(m Event, e *event.Event) error {
 		p.Executable = s
 	}
 	p.Name = tree.Base(p.Executable)
-	if s, ok := m["name"].(string); ok {
+	if s, ok := m["name"].(string); ok && e.Kind.Sensor() != "dns" {
 		p.Name = s
 	}
 	const comm = 15 // bytes that the kernel keeps
