@@ -18,6 +18,7 @@
 package detect
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/castellan-security/castellan/internal/detect/engine"
@@ -25,6 +26,7 @@ import (
 	"github.com/castellan-security/castellan/internal/detect/pattern/all"
 	"github.com/castellan-security/castellan/internal/detect/rule"
 	"github.com/castellan-security/castellan/internal/threat"
+	"github.com/castellan-security/castellan/internal/written"
 )
 
 // Engine holds events against rules.
@@ -42,7 +44,7 @@ type Text struct {
 }
 
 // New returns an engine with the built-in rules, and what users' documents make of
-// them. The error of a document is written.Problems.
+// them. The error of documents is written.Problems, of all that can't be read.
 func New(texts []Text) (*Engine, error) {
 	set, err := compile(texts)
 	if err != nil {
@@ -62,15 +64,23 @@ func compile(texts []Text) (*engine.Options, error) {
 	if err != nil {
 		return nil, err
 	}
+	var unread written.Problems
 	for _, t := range texts {
-		if t.Source == "" {
-			t.Source = threat.Written
-		}
-		d, err := rule.Read(t.Name, t.Body, t.Source)
+		d, err := rule.Read(t.Name, t.Body, cmp.Or(t.Source, threat.Written))
 		if err != nil {
-			return nil, err
+			problems := written.ProblemsOf(err)
+			if problems == nil {
+				return nil, err
+			}
+			unread = append(unread, problems...)
+			continue
 		}
 		documents = append(documents, d)
+	}
+	if unread != nil {
+		// What the others mean can hang on what could not be read: it is told when
+		// all can be.
+		return nil, unread
 	}
 	patterns := all.Patterns()
 	var code []*threat.Rule

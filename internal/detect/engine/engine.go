@@ -39,7 +39,6 @@ type Engine struct {
 	told *keep.Map[string, *repeats]
 	open []*repeats // with repeats, by when they are due
 	next time.Time  // when the first of them is
-	now  time.Time  // the newest time of an event
 }
 
 // repeats are what came after a threat was told.
@@ -124,11 +123,8 @@ func (e *Engine) Observe(ev *event.Event) []threat.Threat {
 		out = e.meet(at.any, out)
 		out = e.meet(at.byProgram[p.Program], out)
 	}
-	if ev.Time.After(e.now) {
-		e.now = ev.Time
-	}
-	if len(e.open) > 0 && !e.now.Before(e.next) {
-		out = append(out, e.Due(e.now)...)
+	if len(e.open) > 0 && !ev.Time.Before(e.next) {
+		out = append(out, e.Due(ev.Time)...)
 	}
 	return out
 }
@@ -212,9 +208,15 @@ func (e *Engine) news(t *threat.Threat) bool {
 	}
 	r := *at
 	t.Repeat = true
+	if latest := t.Last.Add(repeatSpan); r.due.After(latest) {
+		r.due = latest // the clock stepped back, or another host's is ahead
+	}
 	switch {
 	case r.held != nil:
 		r.held.Add(t)
+		if r.due.Before(e.next) {
+			e.next = r.due
+		}
 		return false
 	case !t.Last.Before(r.due) || len(e.open) >= maxOpen:
 		r.due = t.Last.Add(repeatSpan)

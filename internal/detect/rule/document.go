@@ -2,6 +2,7 @@ package rule
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -188,7 +189,7 @@ func (r *reader) rule(n *yaml.Node) *spec {
 func (r *reader) step(s *step, known map[string]func(*yaml.Node)) {
 	known["on"] = func(n *yaml.Node) {
 		r.list(n, "on", len(event.Kinds()), func(n *yaml.Node) {
-			if k := word(r, n, "a kind of event", event.Kinds()...); k != "" {
+			if k := word(r, n, "a kind of event", event.Kinds()...); k != "" && !slices.Contains(s.on, k) {
 				s.on = append(s.on, k)
 			}
 		})

@@ -139,11 +139,11 @@ func (t *tally) add(now time.Time, width time.Duration, n uint64) uint64 {
 		t.epoch = epoch
 	case ahead > 0:
 		for ; t.epoch < epoch; t.epoch++ {
-			t.counts[(t.epoch+1)%buckets] = 0
+			t.counts[slot(t.epoch+1)] = 0
 		}
 	}
 	if t.epoch-epoch < buckets {
-		t.counts[epoch%buckets] += n
+		t.counts[slot(epoch)] += n
 	}
 	var sum uint64
 	for _, c := range t.counts {
@@ -151,6 +151,9 @@ func (t *tally) add(now time.Time, width time.Duration, n uint64) uint64 {
 	}
 	return sum
 }
+
+// slot is where a bucket is; times before 1970 have negative numbers.
+func slot(epoch int64) int64 { return (epoch%buckets + buckets) % buckets }
 
 // tell counts what is different.
 func (c *counting) tell(t *tally, s *Subject, now time.Time) uint64 {
