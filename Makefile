@@ -87,7 +87,7 @@ seed: build ## compile the advisories that the program carries anew, from FEEDS
 	bin/castellan scan db seed --feeds $(or $(FEEDS),../shared/feeds) internal/scan/seed
 
 golden: ## rewrite golden files; read the diff afterwards
-	CASTELLAN_GOLDEN=write $(GO) test ./cmd/... ./internal/event ./internal/scan/... ./internal/server/...
+	CASTELLAN_GOLDEN=write $(GO) test ./cmd/... ./internal/admit ./internal/detect ./internal/event ./internal/scan/... ./internal/server/...
 
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	test/setup/fuzz.sh $(or $(FUZZTIME),10s)

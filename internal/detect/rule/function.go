@@ -15,10 +15,10 @@ type Function struct {
 	Doc  string
 
 	name string
-	test func(text, item string) bool
+	test func(text, item string) bool // nil: it is not of a text and a list
 }
 
-// Functions lists them. Each says whether a text is true of one of a list.
+// Functions lists them.
 func Functions() []Function {
 	return []Function{
 		{"under(path, folders)", "the path is one of the folders, or is below one", "under", under},
@@ -26,6 +26,7 @@ func Functions() []Function {
 		{"endsAny(text, ends)", "the text ends with one of these", "endsAny", strings.HasSuffix},
 		{"containsAny(text, parts)", "one of these is in the text", "containsAny", strings.Contains},
 		{"like(text, patterns)", "the text is of one of the patterns: * stands for any letters but /, ** for any", "like", Like},
+		{"shares(texts, texts)", "one text is in both lists", "shares", nil},
 	}
 }
 
@@ -71,6 +72,9 @@ func Like(text, pattern string) bool {
 func functions() []cel.EnvOption {
 	var out []cel.EnvOption
 	for _, f := range Functions() {
+		if f.test == nil {
+			continue
+		}
 		out = append(out, cel.Function(f.name, cel.Overload(f.name+"_string_list",
 			[]*cel.Type{cel.StringType, cel.ListType(cel.StringType)}, cel.BoolType,
 			cel.BinaryBinding(func(a, b ref.Val) ref.Val {
