@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -58,6 +59,46 @@ func Parse(b []byte, o Limits) (d Document, broken *Problem) {
 
 // At is the place of a node.
 func At(n *yaml.Node) Position { return Position{n.Line, n.Column} }
+
+// Within is where in the document a place in a node's text is, by line and column of
+// that text, both from 1. A place that can't be told is the node's own.
+func (d *Document) Within(n *yaml.Node, line, column int) Position {
+	p := At(n)
+	switch {
+	case n.Style&yaml.LiteralStyle != 0:
+		p.Line += line
+		if p.Line-1 < len(d.Lines) {
+			// The block's own indentation is what the line has in the document and not
+			// in the text.
+			p.Column = column + Blanks(d.Lines[p.Line-1]) - Blanks(nth(n.Value, line))
+		}
+	case n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0 && line == 1:
+		p.Column += column
+	case n.Style == 0 && line == 1:
+		p.Column += column - 1
+	}
+	return p
+}
+
+// nth returns a line of a text, counted from 1.
+func nth(text string, line int) string {
+	if all := strings.Split(text, "\n"); line <= len(all) {
+		return all[line-1]
+	}
+	return ""
+}
+
+// Moment reads a date, which means its first second in UTC, or a time.
+func Moment(n *yaml.Node) (time.Time, bool) {
+	if n.Kind == yaml.ScalarNode {
+		for _, form := range []string{time.RFC3339, time.DateOnly} {
+			if t, err := time.Parse(form, n.Value); err == nil && t.Year() > 1970 && t.Year() < 9999 {
+				return t.UTC(), true
+			}
+		}
+	}
+	return time.Time{}, false
+}
 
 func parse(b []byte) (n *yaml.Node, err error) {
 	defer func() {

@@ -24,7 +24,7 @@ const (
 // reader reads a policy and collects what is wrong with it.
 type reader struct {
 	file     string
-	lines    []string // of the text, for columns within blocks
+	parsed   written.Document // for places within texts
 	problems Problems
 }
 
@@ -40,7 +40,7 @@ func (r *reader) wrong(p Position, remedy, format string, args ...any) {
 // document parses the text; nil if that is not possible.
 func (r *reader) document(b []byte) *yaml.Node {
 	d, broken := written.Parse(b, written.Limits{Depth: maxDepth, Values: maxNodes})
-	r.lines = d.Lines
+	r.parsed = d
 	if broken != nil {
 		r.wrong(broken.Position, cmp.Or(broken.Remedy, "a policy is one document of YAML or JSON; castellan admit init writes one"), "%s", broken.Text)
 		return nil
@@ -203,15 +203,11 @@ func (r *reader) fraction(n *yaml.Node, what string) float64 {
 
 // moment reads a date, which means its first second in UTC, or a time.
 func (r *reader) moment(n *yaml.Node, what string) time.Time {
-	if n.Kind == yaml.ScalarNode {
-		for _, form := range []string{time.RFC3339, time.DateOnly} {
-			if t, err := time.Parse(form, n.Value); err == nil && t.Year() > 1970 && t.Year() < 9999 {
-				return t.UTC()
-			}
-		}
+	t, ok := written.Moment(n)
+	if !ok {
+		r.wrong(at(n), "write 2026-12-31, or 2026-12-31T23:59:59Z", "%s is no date", what)
 	}
-	r.wrong(at(n), "write 2026-12-31, or 2026-12-31T23:59:59Z", "%s is no date", what)
-	return time.Time{}
+	return t
 }
 
 // span reads a length of time: 500ms, 90m, 24h, 30d, 2w.
@@ -250,27 +246,4 @@ func (r *reader) pattern(n *yaml.Node, what string) (string, bool) {
 		return "", false
 	}
 	return s, ok
-}
-
-// within returns where in the document a place in a text is.
-func (r *reader) within(n *yaml.Node, line, column int) Position {
-	p := at(n)
-	switch {
-	case n.Style&yaml.LiteralStyle != 0:
-		p.Line += line
-		if p.Line-1 < len(r.lines) {
-			// The block's own indentation is what the line has in the document and not
-			// in the text.
-			own := ""
-			if all := strings.Split(n.Value, "\n"); line <= len(all) {
-				own = all[line-1]
-			}
-			p.Column = column + written.Blanks(r.lines[p.Line-1]) - written.Blanks(own)
-		}
-	case n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0 && line == 1:
-		p.Column += column
-	case n.Style == 0 && line == 1:
-		p.Column += column - 1
-	}
-	return p
 }

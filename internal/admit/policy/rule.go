@@ -203,7 +203,7 @@ func (r *policyReader) complain(d *draft, s source, what string, err error) {
 	if c := (*condition.Complaint)(nil); errors.As(err, &c) {
 		remedy = c.Remedy
 		if s.node != nil {
-			p = r.within(s.node, c.Line, c.Column)
+			p = r.parsed.Within(s.node, c.Line, c.Column)
 		}
 	}
 	r.wrong(p, remedy, "%s of %s: %v", what, d.ID, err)

@@ -33,7 +33,7 @@ const (
 // reader reads a document and collects what is wrong with it.
 type reader struct {
 	file     string
-	lines    []string
+	parsed   written.Document // for places within texts
 	problems written.Problems
 }
 
@@ -53,7 +53,7 @@ func (r *reader) document(b []byte) *yaml.Node {
 		return nil
 	}
 	d, broken := written.Parse(b, written.Limits{Depth: maxDepth, Values: maxValues})
-	r.lines = d.Lines
+	r.parsed = d
 	if broken != nil {
 		r.wrongAt(broken.Position, cmp.Or(broken.Remedy, "rules are one document of YAML or JSON"), "%s", broken.Text)
 		return nil
@@ -178,30 +178,9 @@ func (r *reader) span(n *yaml.Node, what string, most time.Duration) time.Durati
 
 // moment reads a date, which means its first second in UTC, or a time.
 func (r *reader) moment(n *yaml.Node, what string) time.Time {
-	if n.Kind == yaml.ScalarNode {
-		for _, form := range []string{time.RFC3339, time.DateOnly} {
-			if t, err := time.Parse(form, n.Value); err == nil && t.Year() > 1970 && t.Year() < 9999 {
-				return t.UTC()
-			}
-		}
+	t, ok := written.Moment(n)
+	if !ok {
+		r.wrong(n, "write 2026-12-31, or 2026-12-31T23:59:59Z", "%s is no date", what)
 	}
-	r.wrong(n, "write 2026-12-31, or 2026-12-31T23:59:59Z", "%s is no date", what)
-	return time.Time{}
-}
-
-// within returns where in the document a place in a text is.
-func (r *reader) within(n *yaml.Node, line, column int) written.Position {
-	p := written.At(n)
-	switch {
-	case n.Style&yaml.LiteralStyle != 0:
-		p.Line += line
-		if p.Line-1 < len(r.lines) {
-			p.Column = column + written.Blanks(r.lines[p.Line-1])
-		}
-	case n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0 && line == 1:
-		p.Column += column
-	case n.Style == 0 && line == 1:
-		p.Column += column - 1
-	}
-	return p
+	return t
 }

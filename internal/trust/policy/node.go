@@ -22,7 +22,7 @@ const (
 // reader reads a policy and collects what is wrong with it.
 type reader struct {
 	file     string
-	lines    []string // of the text, for columns within blocks
+	parsed   written.Document // for places within texts
 	problems Problems
 }
 
@@ -38,7 +38,7 @@ func (r *reader) wrong(p Position, remedy, format string, args ...any) {
 // document parses the text; nil if that is not possible.
 func (r *reader) document(b []byte) *yaml.Node {
 	d, broken := written.Parse(b, written.Limits{Depth: maxDepth, Values: maxNodes})
-	r.lines = d.Lines
+	r.parsed = d
 	if broken != nil {
 		r.wrong(broken.Position, cmp.Or(broken.Remedy, "a policy is one document of YAML or JSON; docs/trust.md shows one"), "%s", broken.Text)
 		return nil
@@ -181,15 +181,11 @@ func (r *reader) count(n *yaml.Node, what string) int {
 
 // moment reads a date, which means its first second in UTC, or a time.
 func (r *reader) moment(n *yaml.Node, what string) time.Time {
-	if n.Kind == yaml.ScalarNode {
-		for _, form := range []string{time.RFC3339, time.DateOnly} {
-			if t, err := time.Parse(form, n.Value); err == nil && t.Year() > 1970 && t.Year() < 9999 {
-				return t.UTC()
-			}
-		}
+	t, ok := written.Moment(n)
+	if !ok {
+		r.wrong(at(n), "write 2026-12-31, or 2026-12-31T23:59:59Z", "%s is no date", what)
 	}
-	r.wrong(at(n), "write 2026-12-31, or 2026-12-31T23:59:59Z", "%s is no date", what)
-	return time.Time{}
+	return t
 }
 
 // span reads a length of time: 90m, 24h, 30d, 2w.

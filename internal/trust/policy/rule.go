@@ -11,7 +11,6 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/castellan-security/castellan/internal/signature"
-	"github.com/castellan-security/castellan/internal/written"
 )
 
 // rules reads what images need.
@@ -213,7 +212,7 @@ func (r *rules) condition(q *Requirement, n *yaml.Node) {
 	if err != nil {
 		p := at(n)
 		if at := (*complaint)(nil); errors.As(err, &at) {
-			p = r.within(n, at.line, at.column)
+			p = r.parsed.Within(n, at.line, at.column)
 		}
 		r.wrong(p, "an expression of CEL over predicate, statement, signer and now that is true or false", "condition: %v", err)
 		return
@@ -229,31 +228,4 @@ func (r *rules) compile(text string) (c *Condition, err error) {
 		}
 	}
 	return compile(r.env, text)
-}
-
-// within returns where in the document a place in a text is.
-func (r *reader) within(n *yaml.Node, line, column int) Position {
-	p := at(n)
-	switch {
-	case n.Style&yaml.LiteralStyle != 0:
-		p.Line += line
-		if p.Line-1 < len(r.lines) {
-			// The block's own indentation is what the line has in the document and not
-			// in the text.
-			p.Column = column + written.Blanks(r.lines[p.Line-1]) - written.Blanks(nth(n.Value, line))
-		}
-	case n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0 && line == 1:
-		p.Column += column
-	case n.Style == 0 && line == 1:
-		p.Column += column - 1
-	}
-	return p
-}
-
-// nth returns a line of a text, counted from 1.
-func nth(text string, line int) string {
-	if all := strings.Split(text, "\n"); line <= len(all) {
-		return all[line-1]
-	}
-	return ""
 }
