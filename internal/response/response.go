@@ -15,6 +15,7 @@ import (
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/untrusted"
 )
 
 // Kind is what is done. The zero value is no deed.
@@ -75,11 +76,11 @@ type Deed struct {
 func (d *Deed) Check() error {
 	switch {
 	case !slices.Contains(Kinds(), d.Kind):
-		return fault.New(fault.Invalid, "%q is no deed: want kill, quarantine, release, stop or snapshot", cut(string(d.Kind), MaxID))
+		return fault.New(fault.Invalid, "%q is no deed: want kill, quarantine, release, stop or snapshot", untrusted.Clip(string(d.Kind), MaxID))
 	case d.ID == "" || len(d.ID) > MaxID:
 		return fault.New(fault.Invalid, "a deed has an id of 1 to %d bytes", MaxID)
 	case !asset.IsContainerID(d.Workload):
-		return fault.New(fault.Invalid, "%q is no container id: want 64 hex digits", cut(d.Workload, MaxID))
+		return fault.New(fault.Invalid, "%q is no container id: want 64 hex digits", untrusted.Clip(d.Workload, MaxID))
 	case !d.Process.IsZero() && d.Kind != Kill:
 		return fault.New(fault.Invalid, "a process is named, which only kill is about; %s is about the container", d.Kind)
 	case !d.Process.IsZero() && d.Process.PID <= 1:
@@ -149,9 +150,9 @@ type Kept struct {
 // Bound cuts an answer to its limits and makes its text valid: it comes from
 // another host.
 func (a *Answer) Bound() {
-	a.ID = cut(a.ID, MaxID)
+	a.ID = untrusted.Clip(a.ID, MaxID)
 	a.Did, a.Lacks = boundLines(a.Did), boundLines(a.Lacks)
-	a.Error, a.Remedy = cut(a.Error, MaxLine), cut(a.Remedy, MaxLine)
+	a.Error, a.Remedy = untrusted.Clip(a.Error, MaxLine), untrusted.Clip(a.Remedy, MaxLine)
 	if !slices.Contains([]State{Asked, Running, Done, Failed, Refused, Undone}, a.State) {
 		a.State = Failed
 	}
@@ -161,7 +162,7 @@ func (a *Answer) Bound() {
 	if a.Kept != nil {
 		k := *a.Kept
 		const longestPath, longestDigest = 4 << 10, 71
-		k.File, k.Digest = cut(k.File, longestPath), cut(k.Digest, longestDigest)
+		k.File, k.Digest = untrusted.Clip(k.File, longestPath), untrusted.Clip(k.Digest, longestDigest)
 		a.Kept = &k
 	}
 }
@@ -169,15 +170,7 @@ func (a *Answer) Bound() {
 func boundLines(lines []string) []string {
 	out := make([]string, 0, min(len(lines), MaxLines))
 	for _, l := range lines[:min(len(lines), MaxLines)] {
-		out = append(out, cut(l, MaxLine))
+		out = append(out, untrusted.Clip(l, MaxLine))
 	}
 	return out
-}
-
-// cut returns at most n bytes of a text, without half a character at its end.
-func cut(s string, n int) string {
-	if len(s) > n {
-		s = s[:n]
-	}
-	return strings.ToValidUTF8(s, "")
 }
