@@ -221,7 +221,7 @@ func (h *Host) SendsRaw(ctx context.Context, container string) (bool, error) {
 		if err != nil {
 			continue // it has ended
 		}
-		if held, err := strconv.ParseUint(string(valueIn(b, "CapEff:")), 16, 64); err == nil && held&(1<<capNetRaw) != 0 {
+		if parseStatus(b).effective&(1<<capNetRaw) != 0 {
 			return true, nil
 		}
 	}
