@@ -53,7 +53,7 @@ func main() {
 	flag.StringVar(&o.peers, "peers", "", "folder with syft, osv-scanner, grype and grypedb, and cosign, to measure beside scans and signatures")
 	flag.IntVar(&o.agents, "agents", fleetAgents, "simulated agents")
 	flag.IntVar(&o.fleetRate, "fleet-rate", fleetRate, "events a second of all simulated agents")
-	flag.StringVar(&o.part, "part", "", "measure one part of the section behaviour: pairs, known, path, town")
+	flag.StringVar(&o.part, "part", "", "measure one part of a section: pairs, known, path, town of behaviour; asked, cold, runs of admission")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
