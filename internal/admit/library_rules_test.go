@@ -56,6 +56,17 @@ func call(name string, action admission.Action, options ...string) change {
 	}
 }
 
+// logs is a container whose logs go through a driver, with its options.
+func logs(driver string, options ...string) change {
+	return func(r *admission.Request, f *admission.Facts) {
+		call("container create", admission.Run)(r, f)
+		r.Task.Containers[0].Log = driver
+		for i := 0; i+1 < len(options); i += 2 {
+			r.Call.Options["HostConfig.LogConfig."+options[i]] = options[i+1]
+		}
+	}
+}
+
 func exec(p admission.Process) change {
 	return func(r *admission.Request, f *admission.Facts) {
 		call("exec create", admission.Exec)(r, f)
@@ -267,6 +278,13 @@ func requestExamples() []example {
 		{rule: "engine-changes", fires: []change{call("image prune", admission.Engine)}, passes: []change{call("volume create", admission.Engine), agent(call("image prune", admission.Engine))}},
 		{rule: "runtime-annotations", fires: []change{call("container create", admission.Run, "HostConfig.Annotations.run.oci.hooks.stdout"), call("container start", admission.Run, "HostConfig.Annotations.org.systemd.property.DevicePolicy")},
 			passes: []change{call("container create", admission.Run, "HostConfig.Annotations.com.example.team", "HostConfig.GroupAdd")}},
+		{rule: "log-destination", with: "{drivers: [awslogs, fluentd], addresses: ['tcp://collector.example:*']}", fires: []change{
+			logs("syslog"), logs("fluentd", "fluentd-address", "unix:///run/docker.sock"), logs("fluentd", "fluentd-address", ""),
+			logs("awslogs", "awslogs-credentials-endpoint", "/v2/credentials/x"), logs("awslogs", "awslogs-endpoint", "http://169.254.169.254"),
+		}, passes: []change{
+			logs(""), logs("awslogs"), logs("awslogs", "awslogs-group", "shop"), logs("fluentd", "fluentd-address", "tcp://collector.example:24224"),
+			agent(logs("fluentd", "fluentd-address", "unix:///var/lib/ecs/data/firelens/t/socket/fluent.sock")),
+		}},
 		{rule: "host-interfaces", fires: []change{func(r *admission.Request, f *admission.Facts) {
 			call("network create", admission.Engine)(r, f)
 			r.Call.Options["Driver"] = "macvlan"

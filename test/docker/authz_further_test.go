@@ -11,7 +11,7 @@ import (
 // furtherPolicy has every rule that is about what reaches the host.
 func furtherPolicy() string {
 	policy := strings.Replace(usualPolicy, "[good.example]", "['**']", 1)
-	for _, rule := range []string{"volume-of-the-host", "cgroup-parent", "runtime", "sysctls", "runtime-annotations", "host-interfaces", "plugins", "swarm", "copy", "change", "build-network"} {
+	for _, rule := range []string{"volume-of-the-host", "cgroup-parent", "runtime", "sysctls", "runtime-annotations", "host-interfaces", "plugins", "swarm", "copy", "change", "build-network", "log-destination"} {
 		policy += "  - use: " + rule + "\n"
 	}
 	return policy
@@ -78,6 +78,9 @@ func asksOfContainers(t *testing.T, e *engine.Engine, rules *law) {
 		"annotation":                `"Annotations":{"run.oci.handler":"wasm"}`,
 		"memory of another":         `"IpcMode":"container:running"`,
 		"network by its id":         `"NetworkMode":"container:running"`,
+		"logs to a socket":          `"LogConfig":{"Type":"syslog","Config":{"syslog-address":"UNIX:///run/docker.sock"}}`,
+		"logs to the host":          `"LogConfig":{"Type":"fluentd","Config":{}}`,
+		"logs with others' roles":   `"LogConfig":{"Type":"awslogs","Config":{"awslogs-group":"g","awslogs-region":"eu-central-1","awslogs-credentials-endpoint":"/v2/credentials/x"}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			body := onHost(settings)
