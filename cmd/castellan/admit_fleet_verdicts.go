@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/castellan-security/castellan/internal/admission"
+	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/server/gate"
 	"github.com/castellan-security/castellan/internal/server/query"
 	"github.com/castellan-security/castellan/internal/store"
@@ -124,12 +125,21 @@ server decided on, and those that agents told of.
 			}
 			q.Set("before", strconv.FormatInt(more.Verdicts[len(more.Verdicts)-1].ID, 10))
 		}
-		return g.print(*f, page, func() error { return g.admitLines(page.Verdicts) })
+		return g.print(*f, page, func() error {
+			hosts, err := hostNames(c.Context(), api)
+			if err != nil {
+				return err
+			}
+			return g.admitLines(page.Verdicts, hosts)
+		})
 	}
 	return c
 }
 
-func (g *globals) admitLines(all []store.AdmissionLine) error {
+// maxWhy is how much of a reason a list shows; castellan admit explain has all.
+const maxWhy = 160
+
+func (g *globals) admitLines(all []store.AdmissionLine, hosts map[string]string) error {
 	if len(all) == 0 {
 		fmt.Fprintln(g.err, "no verdict is kept that fits; see castellan admit policy show")
 		return nil
@@ -137,12 +147,12 @@ func (g *globals) admitLines(all []store.AdmissionLine) error {
 	rows := make([][]cell, 0, len(all))
 	for i := range all {
 		l := &all[i]
-		why := text(l.Message)
+		why := text(cut(l.Message, maxWhy))
 		if more := l.Reasons - 1; more > 0 {
 			why.text += fmt.Sprintf(" (and %d more)", more)
 		}
 		rows = append(rows, []cell{{strconv.FormatInt(l.ID, 10), plain}, {l.Received.Local().Format(time.DateTime), plain}, outcomeCell(l.Outcome, l.Audited),
-			text(string(l.Door)), text(admitPlace(l.Place, l.Family)), text(strings.Join(l.Images, ", ")), why})
+			text(string(l.Door)), text(admitPlace(l.Place, l.Family, hosts)), text(strings.Join(l.Images, ", ")), why})
 	}
 	return g.table([]string{"VERDICT", "WHEN", "OUTCOME", "DOOR", "WHERE", "IMAGES", "WHY"}, rows)
 }
@@ -160,8 +170,22 @@ func outcomeCell(o admission.Outcome, audited bool) cell {
 	return cell{"allow", good}
 }
 
+// hostNames are the names of the hosts by their agents' ids; none for who may not
+// read of agents.
+func hostNames(ctx context.Context, api *client) (map[string]string, error) {
+	var page agentPage
+	if err := api.get(ctx, "/agents", nil, &page); err != nil && !fault.Is(err, fault.Denied) {
+		return nil, err
+	}
+	names := map[string]string{}
+	for _, a := range page.Agents {
+		names[a.ID] = a.Hostname
+	}
+	return names, nil
+}
+
 // admitPlace says where something was to run.
-func admitPlace(p admission.Place, family string) string {
+func admitPlace(p admission.Place, family string, hosts map[string]string) string {
 	var parts []string
 	for _, s := range []string{p.Cluster, orDefault(p.Service, family)} {
 		if s != "" {
@@ -169,7 +193,7 @@ func admitPlace(p admission.Place, family string) string {
 		}
 	}
 	if len(parts) == 0 {
-		return orDefault(p.Host, orDefault(p.File, "-"))
+		return orDefault(hosts[p.Host], orDefault(p.Host, orDefault(p.File, "-")))
 	}
 	return strings.Join(parts, "/")
 }
@@ -184,14 +208,20 @@ func (g *globals) explainVerdict(ctx context.Context, o askOptions, name string,
 	if err := api.get(ctx, "/admit/verdicts/"+url.PathEscape(name), nil, &v); err != nil {
 		return err
 	}
-	return g.print(f, v, func() error { return g.admitRecord(&v) })
+	return g.print(f, v, func() error {
+		hosts, err := hostNames(ctx, api)
+		if err != nil {
+			return err
+		}
+		return g.admitRecord(&v, hosts)
+	})
 }
 
-func (g *globals) admitRecord(v *gate.Record) error {
+func (g *globals) admitRecord(v *gate.Record, hosts map[string]string) error {
 	r := &v.Request
 	fmt.Fprintf(g.out, "verdict %d on request %s, %s\n", v.ID, printable(r.ID), v.Received.Local().Format(time.DateTime))
-	fmt.Fprintf(g.out, "%s at the door %s, %s, by %s\n", r.Action, r.Door, printable(admitPlace(r.Place, r.Task.Family)),
-		printable(orDefault(v.Agent, orDefault(v.Actor, "the server"))))
+	fmt.Fprintf(g.out, "%s at the door %s, %s, by %s\n", r.Action, r.Door, printable(admitPlace(r.Place, r.Task.Family, hosts)),
+		printable(orDefault(hosts[v.Agent], orDefault(v.Agent, orDefault(v.Actor, "the server")))))
 	for i := range r.Task.Containers {
 		k := &r.Task.Containers[i]
 		fmt.Fprintf(g.out, "  %s: %s\n", printable(k.Name), printable(k.Image.Name()))
@@ -317,7 +347,14 @@ if something would be denied now that was not.`,
 			}
 			form["before"] = part.Next
 		}
-		if err := g.print(*f, all, func() error { return g.admitReplayed(&all) }); err != nil {
+		show := func() error {
+			hosts, err := hostNames(c.Context(), api)
+			if err != nil {
+				return err
+			}
+			return g.admitReplayed(&all, hosts)
+		}
+		if err := g.print(*f, all, show); err != nil {
 			return err
 		}
 		if all.Denied > 0 {
@@ -328,7 +365,7 @@ if something would be denied now that was not.`,
 	return c
 }
 
-func (g *globals) admitReplayed(all *gate.Replayed) error {
+func (g *globals) admitReplayed(all *gate.Replayed, hosts map[string]string) error {
 	var rows [][]cell
 	for i := range all.Changes {
 		x := &all.Changes[i]
@@ -337,7 +374,7 @@ func (g *globals) admitReplayed(all *gate.Replayed) error {
 			why = x.Reasons[0].Message
 		}
 		rows = append(rows, []cell{{strconv.FormatInt(x.Verdict, 10), plain}, {x.Received.Local().Format(time.DateTime), plain},
-			outcomeCell(x.Was, false), outcomeCell(x.Now, false), text(string(x.Door)), text(admitPlace(x.Place, x.Family)), text(why)})
+			outcomeCell(x.Was, false), outcomeCell(x.Now, false), text(string(x.Door)), text(admitPlace(x.Place, x.Family, hosts)), text(cut(why, maxWhy))})
 	}
 	if len(rows) > 0 {
 		if err := g.table([]string{"VERDICT", "WHEN", "WAS", "NOW", "DOOR", "WHERE", "WHY"}, rows); err != nil {

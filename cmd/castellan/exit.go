@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/castellan-security/castellan/internal/fault"
 )
@@ -48,7 +49,14 @@ func report(w io.Writer, command string, err error) int {
 	if errors.Is(err, errViolated) {
 		return exitViolated
 	}
-	fmt.Fprintf(w, "castellan: %s\n", printable(err.Error()))
+	// Several problems of one document have a line each.
+	for i, l := range strings.Split(err.Error(), "\n") {
+		lead := "castellan: "
+		if i > 0 {
+			lead = "  "
+		}
+		fmt.Fprintf(w, "%s%s\n", lead, printable(l))
+	}
 	if remedy := fault.Remedy(err); remedy != "" {
 		fmt.Fprintf(w, "  remedy: %s\n", printable(remedy))
 	}

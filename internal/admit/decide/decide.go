@@ -6,6 +6,7 @@
 package decide
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/castellan-security/castellan/internal/admission"
 	"github.com/castellan-security/castellan/internal/admit/condition"
 	"github.com/castellan-security/castellan/internal/admit/policy"
+	"github.com/castellan-security/castellan/internal/fault"
 )
 
 // MaxReasons bounds the reasons of a verdict: nobody reads more, and doors must
@@ -51,7 +53,7 @@ func decide(ctx context.Context, p *policy.Policy, m *Memory, r *admission.Reque
 		}
 	}()
 	if p == nil {
-		return Undecided(p, r, errors.New("there is no policy"), g.Now)
+		return Undecided(p, r, errNoPolicy, g.Now)
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.TimeLimit)
 	defer cancel()
@@ -99,11 +101,15 @@ func pointers(all []admission.Exception) []*admission.Exception {
 	return out
 }
 
+// errNoPolicy is why all is denied where nobody has set up what may be deployed.
+var errNoPolicy = fault.New(fault.NotFound, "there is no admission policy, without which nothing is let through").
+	With("an administrator of Castellan makes one: castellan admit init, then castellan admit policy set FILE")
+
 // Undecided returns the verdict on a request that nobody could decide on: what
 // the policy declares for errors at its door.
 func Undecided(p *policy.Policy, r *admission.Request, err error, now time.Time) admission.Verdict {
 	v := admission.Verdict{Request: r.ID, Outcome: admission.Deny, At: now, Declared: true}
-	reason := admission.Reason{Effect: admission.Denies, Message: "it could not be decided: " + err.Error(), Remedy: "ask again; if it stays, an operator of Castellan must look at the error"}
+	reason := admission.Reason{Effect: admission.Denies, Message: "it could not be decided: " + err.Error(), Remedy: cmp.Or(fault.Remedy(err), "ask again; if it stays, an operator of Castellan must look at the error")}
 	if p != nil {
 		v.Policy = p.Digest
 		if p.Allow[r.Door] {

@@ -126,6 +126,10 @@ func (s *Service) Admitted(ctx context.Context, r link.AdmissionReport) error {
 		return fault.New(fault.Exhausted, "agent %s tells more than %d verdicts a minute", r.AgentID, reportsAMinute).
 			With("what has it so busy? castellan admit verdicts --host " + r.AgentID)
 	}
+	x, err := s.standing(ctx)
+	if err != nil {
+		return err
+	}
 	vs := make([]store.AdmissionVerdict, 0, len(r.Verdicts))
 	for i := range r.Verdicts {
 		v := &r.Verdicts[i]
@@ -134,6 +138,10 @@ func (s *Service) Admitted(ctx context.Context, r link.AdmissionReport) error {
 		}
 		if v.Request.Door != admission.Docker {
 			return fault.New(fault.Invalid, "agent %s tells of the door %q, which is none of a host", r.AgentID, v.Request.Door)
+		}
+		// An agent that has a policy of its own needs none of the fleet.
+		if x.policy.Version == 0 && v.Verdict.Policy == "" && !v.Verdict.Allowed() {
+			s.noPolicy(ctx, "the engine of agent "+r.AgentID)
 		}
 		known, err := s.gatherAll(ctx, &v.Request, true)
 		if err != nil {

@@ -41,6 +41,9 @@ func (s *Service) Decide(ctx context.Context, who access.Identity, r admission.R
 	if err != nil {
 		return admission.Verdict{}, err
 	}
+	if x.policy.Version == 0 {
+		s.noPolicy(ctx, "a door")
+	}
 	now := s.Clock().UTC()
 	v, known, err := s.decide(ctx, x, &r, now)
 	if err != nil {

@@ -24,14 +24,19 @@ import (
 
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/admit"
+	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/server/live"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
-// PartAdmission is the name of the condition that is set.
-const PartAdmission = "admission"
+// The names of the conditions that are set: verdicts are not stored, and something is
+// refused because there is no policy.
+const (
+	PartAdmission = "admission"
+	PartPolicy    = "admission policy"
+)
 
 // Store is what is kept.
 type Store interface {
@@ -184,6 +189,12 @@ func (s *Service) follow(ctx context.Context) {
 
 // Touch says that something of some image may have changed.
 func (s *Service) Touch() { s.facts.generation.Add(1) }
+
+// noPolicy shows that something was refused for want of a policy.
+func (s *Service) noPolicy(ctx context.Context, where string) {
+	s.Condition(ctx, PartPolicy, fault.New(fault.NotFound, "%s asks what may be deployed, and is refused everything: there is no admission policy", where).
+		With("castellan admit init writes a first one, which only tells; castellan admit policy set FILE puts it in force"))
+}
 
 // standing returns by what is decided now.
 func (s *Service) standing(ctx context.Context) (*standing, error) {

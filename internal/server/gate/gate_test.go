@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -68,12 +69,13 @@ type house struct {
 	admin access.Identity
 	users *inventory.Users // of what scan stores
 
-	mu     sync.Mutex
-	now    time.Time
-	told   []link.AdmissionWish
-	sought []string
-	wanted []store.TrustName
-	wrong  chan error
+	mu      sync.Mutex
+	now     time.Time
+	told    []link.AdmissionWish
+	sought  []string
+	wanted  []store.TrustName
+	wrong   chan error
+	lacking atomic.Pointer[error] // what is said of the policy, once something is
 }
 
 func (h *house) clock() time.Time { h.mu.Lock(); defer h.mu.Unlock(); return h.now }
@@ -126,7 +128,11 @@ func start(t testing.TB) *house {
 	h.s = gate.New(gate.Options{
 		Store: h.st, Seeker: h, Want: h.want, Directions: h, Clock: h.clock, Log: log,
 		Advisories: func() (string, time.Time) { return "gen", h.now.AddDate(0, 0, -1) },
-		Condition: func(_ context.Context, _ string, err error) {
+		Condition: func(_ context.Context, part string, err error) {
+			if part == gate.PartPolicy {
+				h.lacking.Store(&err)
+				return
+			}
 			select {
 			case h.wrong <- err:
 			default:
@@ -150,6 +156,24 @@ func (h *house) must(err error) {
 	h.Helper()
 	if err != nil {
 		h.Fatal(err)
+	}
+}
+
+// TestDoorsWithoutAPolicyAreToldOf says that a fleet with doors and no policy refuses
+// everything, until it has one.
+func TestDoorsWithoutAPolicyAreToldOf(t *testing.T) {
+	h := start(t)
+	v, err := h.s.Decide(t.Context(), h.admin, admission.Request{ID: "1", Door: admission.Service, Action: admission.Run})
+	h.must(err)
+	if v.Allowed() || !strings.Contains(v.Reasons[0].Message+v.Reasons[0].Remedy, "castellan admit policy set") {
+		t.Errorf("without a policy: %+v", v)
+	}
+	if said := h.lacking.Load(); said == nil || !fault.Is(*said, fault.NotFound) || fault.Remedy(*said) == "" {
+		t.Errorf("nobody is told that there is no policy: %v", said)
+	}
+	h.set("version: 1\nmode: audit\nrules: [{use: privileged}]\n", 0)
+	if said := h.lacking.Load(); *said != nil {
+		t.Errorf("with a policy it is still said: %v", *said)
 	}
 }
 

@@ -106,8 +106,12 @@ func (s *Service) changed(ctx context.Context) error {
 	// What was stored holds, even if the one who did it has gone.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
 	defer cancel()
-	if _, err := s.load(ctx); err != nil {
+	x, err := s.load(ctx)
+	if err != nil {
 		return err
+	}
+	if x.policy.Version != 0 {
+		s.Condition(ctx, PartPolicy, nil)
 	}
 	s.news.Publish(nil)
 	return s.tell(ctx)
