@@ -21,9 +21,13 @@ var start = time.Date(2026, 11, 29, 8, 0, 0, 0, time.UTC)
 
 func cases(t testing.TB) []trial.Case {
 	t.Helper()
-	files, err := filepath.Glob("library/testdata/*.yaml")
-	if err != nil || len(files) == 0 {
-		t.Fatal(files, err)
+	var files []string
+	for _, place := range []string{"library/testdata/*.yaml", "pattern/*/testdata/*.yaml"} {
+		found, err := filepath.Glob(place)
+		if err != nil || len(found) == 0 {
+			t.Fatal(place, found, err)
+		}
+		files = append(files, found...)
 	}
 	var out []trial.Case
 	for _, f := range files {
@@ -128,7 +132,7 @@ func TestEveryRuleFiresAtWhatItIsForAndNotAtWhatLooksAlike(t *testing.T) {
 	}
 	for _, r := range engineOf(t, nil).Rules() {
 		if !tried[r.ID] {
-			t.Errorf("%s: no case in library/testdata tries it", r.ID)
+			t.Errorf("%s: no case in library/testdata or pattern/*/testdata tries it", r.ID)
 		}
 	}
 }

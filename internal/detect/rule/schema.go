@@ -185,7 +185,7 @@ func one(name, who string, pick func(*Subject) *tree.Process) []*Field {
 			return ok
 		}),
 		truth(name+".listening", who+", or who forked it, opened a port", func(s *Subject) bool { p := pick(s); return p != nil && p.Listening }),
-		truth(name+".interactive", who+" is a shell that reads its commands: it has neither a script nor -c", func(s *Subject) bool { return interactive(pick(s)) }),
+		truth(name+".interactive", who+" is a shell that reads its commands: it has neither a script nor -c", func(s *Subject) bool { return Interactive(pick(s)) }),
 	}
 }
 
@@ -260,7 +260,7 @@ func ofConnection() []*Field {
 		number("connection.local_port", "of this side", of(conn, func(c *event.Connection) int64 { return int64(c.Local.Port()) })),
 		text("connection.local_address", "of this side", of(conn, func(c *event.Connection) string { return addr(c.Local) })),
 		text("connection.name", "what the DNS was asked for when it told this address", of(conn, func(c *event.Connection) string { return c.Name })),
-		text("connection.place", "where the peer's address is: self, service (link-local: metadata), private, public", of(conn, func(c *event.Connection) string { return string(place(c.Remote.Addr())) })),
+		text("connection.place", "where the peer's address is: self, service (link-local: metadata), private, public", of(conn, func(c *event.Connection) string { return string(Place(c.Remote.Addr())) })),
 		text("connection.peer", "who the peer is, where the server knows: workload, host, self, service, private, public", of(conn, func(c *event.Connection) string { return string(c.Peer.Kind) })),
 		truth("connection.incoming", "of a connection that ended: the peer began it", of(conn, func(c *event.Connection) bool { return c.Incoming })),
 		text("connection.error", "why it failed", of(conn, func(c *event.Connection) string { return c.Error })),
@@ -283,7 +283,7 @@ func ofDNS() []*Field {
 			}
 			return d.Server.Addr().Unmap().String()
 		})),
-		text("dns.place", "where that address is: self, service, private, public", of(dns, func(d *event.DNS) string { return string(place(d.Server.Addr())) })),
+		text("dns.place", "where that address is: self, service, private, public", of(dns, func(d *event.DNS) string { return string(Place(d.Server.Addr())) })),
 		number("dns.size", "bytes of the message", of(dns, func(d *event.DNS) int64 { return int64(d.Size) })),
 		list("dns.answers", "addresses, names and texts", of(dns, func(d *event.DNS) []string { return d.Answers })),
 	}

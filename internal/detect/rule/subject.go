@@ -83,9 +83,12 @@ var shells = map[string]bool{
 	"tcsh": true, "rbash": true, "busybox": true, "oksh": true, "yash": true, "pwsh": true,
 }
 
-// interactive says that a process is a shell that takes its commands from what it
+// Shell says that a program takes commands from who talks to it.
+func Shell(program string) bool { return shells[program] }
+
+// Interactive says that a process is a shell that takes its commands from what it
 // reads, and not from a script or its arguments.
-func interactive(p *tree.Process) bool {
+func Interactive(p *tree.Process) bool {
 	if p == nil || len(p.Args) == 0 || !shells[p.Program] {
 		return false
 	}
@@ -110,8 +113,8 @@ func interactive(p *tree.Process) bool {
 	return true
 }
 
-// place says where an address is, as far as it says itself.
-func place(a netip.Addr) event.PeerKind {
+// Place says where an address is, as far as it says itself.
+func Place(a netip.Addr) event.PeerKind {
 	a = a.Unmap()
 	switch {
 	case !a.IsValid():
@@ -139,7 +142,7 @@ func (s *Subject) peer() (threat.Peer, bool) {
 	}
 	p := threat.Peer{Address: c.Remote, Name: c.Name, Peer: c.Peer}
 	if p.Kind == "" {
-		p.Kind = place(c.Remote.Addr())
+		p.Kind = Place(c.Remote.Addr())
 	}
 	return p, true
 }

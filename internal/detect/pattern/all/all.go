@@ -3,6 +3,8 @@ package all
 
 import (
 	"github.com/castellan-security/castellan/internal/detect/pattern"
+	"github.com/castellan-security/castellan/internal/detect/pattern/hostscan"
+	"github.com/castellan-security/castellan/internal/detect/pattern/portscan"
 	"github.com/castellan-security/castellan/internal/threat"
 )
 
@@ -14,4 +16,9 @@ type Pattern struct {
 }
 
 // Patterns returns them, each once.
-func Patterns() []Pattern { return nil }
+func Patterns() []Pattern {
+	return []Pattern{
+		{hostscan.About, hostscan.New},
+		{portscan.About, portscan.New},
+	}
+}

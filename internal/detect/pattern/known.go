@@ -1,0 +1,99 @@
+package pattern
+
+import (
+	"time"
+
+	"github.com/castellan-security/castellan/internal/detect/keep"
+	"github.com/castellan-security/castellan/internal/detect/tree"
+	"github.com/castellan-security/castellan/internal/event"
+)
+
+// Bounds of what is known of groups.
+const (
+	maxGroups = 512                 // that run on a host, or write to it
+	maxValues = 1024                // of one: one with more has no normal
+	keepGroup = 30 * 24 * time.Hour // after it was heard of last
+)
+
+// Known knows what is normal in groups: which values came up while they were young.
+type Known struct {
+	after  time.Duration
+	groups *keep.Map[Workload, *normal]
+}
+
+type normal struct {
+	since time.Time
+	seen  map[uint64]time.Time // when a value came up first
+}
+
+// NewKnown returns one that learns of each group for a while.
+func NewKnown(after time.Duration) *Known {
+	return &Known{after: after, groups: keep.New[Workload, *normal](maxGroups, keepGroup)}
+}
+
+// Since notes a value of a group, and returns when it came up first, and whether that
+// was news: the group was known for the while before. A group with too many values
+// has no news.
+func (k *Known) Since(e *event.Event, value uint64) (first time.Time, news bool) {
+	now, g := e.Time, Group(e)
+	at, ok := k.groups.Get(g, now)
+	if !ok {
+		at = k.groups.Put(g, &normal{since: now, seen: map[uint64]time.Time{}}, now)
+	}
+	n := *at
+	first, known := n.seen[value]
+	if !known {
+		if first = now; len(n.seen) >= maxValues {
+			return first, false
+		}
+		n.seen[value] = now
+	}
+	return first, len(n.seen) < maxValues && first.Sub(n.since) >= k.after
+}
+
+// Bounds of Foreign.
+const (
+	maxForeign  = 4096
+	keepForeign = 24 * time.Hour // a process that lives longer is heard of no more
+	maxDepth    = 8              // of a walk up to a foreign ancestor
+)
+
+// Foreign knows which processes run files that did not come with their image: they
+// were written, or are in memory alone. A detector hands it each exec.
+type Foreign struct{ processes *keep.Map[Process, struct{}] }
+
+// NewForeign returns one that knows of none.
+func NewForeign() *Foreign {
+	return &Foreign{keep.New[Process, struct{}](maxForeign, keepForeign)}
+}
+
+// Exec notes what a process executes from now on.
+func (f *Foreign) Exec(e *event.Event) {
+	if e.Exec == nil {
+		return
+	}
+	if o := e.Exec.Origin; o == event.OriginWritten || o == event.OriginMemory {
+		f.processes.Put(ProcessOf(e), struct{}{}, e.Time)
+	} else if f.processes.Len() > 0 {
+		f.processes.Delete(ProcessOf(e))
+	}
+}
+
+// Is says whether a process is foreign: by what it runs, or by what its parent runs
+// if that is the same file, so that it was forked.
+func (f *Foreign) Is(t *tree.Tree, agentID string, p *tree.Process, now time.Time) bool {
+	if f.processes.Len() == 0 {
+		return false
+	}
+	for range maxDepth {
+		if _, ok := f.processes.Get(Process{agentID, p.Key}, now); ok {
+			return true
+		}
+		parent := t.Parent(agentID, p)
+		if parent == nil || parent.Executable != p.Executable {
+			return false
+		}
+		p = parent
+	}
+	return false
+}
