@@ -3,6 +3,7 @@ package all
 
 import (
 	"github.com/castellan-security/castellan/internal/detect/pattern"
+	"github.com/castellan-security/castellan/internal/detect/pattern/dnstunnel"
 	"github.com/castellan-security/castellan/internal/detect/pattern/hostscan"
 	"github.com/castellan-security/castellan/internal/detect/pattern/portscan"
 	"github.com/castellan-security/castellan/internal/threat"
@@ -18,6 +19,7 @@ type Pattern struct {
 // Patterns returns them, each once.
 func Patterns() []Pattern {
 	return []Pattern{
+		{dnstunnel.About, dnstunnel.New},
 		{hostscan.About, hostscan.New},
 		{portscan.About, portscan.New},
 	}
