@@ -56,3 +56,12 @@ func (a *Answered) key(e *event.Event) uint64 {
 		peer  netip.AddrPort
 	}{Group(e), netip.AddrPortFrom(r.Addr().Unmap(), r.Port())})
 }
+
+// Destination names who is at the other end: what the container asked the DNS for, or
+// the address where it did not ask.
+func Destination(c *event.Connection) string {
+	if c.Name != "" {
+		return c.Name
+	}
+	return c.Remote.Addr().Unmap().String()
+}

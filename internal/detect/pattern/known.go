@@ -15,40 +15,38 @@ const (
 	keepGroup = 30 * 24 * time.Hour // after it was heard of last
 )
 
-// Known knows what is normal in groups: which values came up while they were young.
-type Known struct {
-	after  time.Duration
-	groups *keep.Map[Workload, *normal]
-}
+// Known knows what is normal in groups: which values came up when they were young.
+type Known struct{ groups *keep.Map[Workload, *normal] }
 
 type normal struct {
 	since time.Time
-	seen  map[uint64]time.Time // when a value came up first
+	seen  map[uint64]time.Duration // how old the group was when a value came up first
 }
 
-// NewKnown returns one that learns of each group for a while.
-func NewKnown(after time.Duration) *Known {
-	return &Known{after: after, groups: keep.New[Workload, *normal](maxGroups, keepGroup)}
+// NewKnown returns one that knows no group.
+func NewKnown() *Known {
+	return &Known{keep.New[Workload, *normal](maxGroups, keepGroup)}
 }
 
-// Since notes a value of a group, and returns when it came up first, and whether that
-// was news: the group was known for the while before. A group with too many values
-// has no news.
-func (k *Known) Since(e *event.Event, value uint64) (first time.Time, news bool) {
+// Age notes a value of a group, and returns how long the group had been known when
+// the value came up first. A group that has too many values has no normal: it is 0.
+func (k *Known) Age(e *event.Event, value uint64) time.Duration {
 	now, g := e.Time, Group(e)
 	at, ok := k.groups.Get(g, now)
 	if !ok {
-		at = k.groups.Put(g, &normal{since: now, seen: map[uint64]time.Time{}}, now)
+		at = k.groups.Put(g, &normal{since: now, seen: map[uint64]time.Duration{}}, now)
 	}
 	n := *at
-	first, known := n.seen[value]
-	if !known {
-		if first = now; len(n.seen) >= maxValues {
-			return first, false
-		}
-		n.seen[value] = now
+	age, known := n.seen[value]
+	if known {
+		return age
 	}
-	return first, len(n.seen) < maxValues && first.Sub(n.since) >= k.after
+	if len(n.seen) >= maxValues {
+		return 0
+	}
+	age = max(now.Sub(n.since), 0)
+	n.seen[value] = age
+	return age
 }
 
 // Bounds of Foreign.

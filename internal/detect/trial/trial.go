@@ -12,7 +12,8 @@
 //
 // An event names its kind, its process, and the fields of its payload as the API
 // writes them. What it leaves out: exe is /usr/bin/app, pid 100, parent 1, workload
-// w1, group shop/web/app; name is the process's, and of a dns event what is asked for.
+// w1, group shop/web/app; name is the process's, and of a dns event what is asked for;
+// asked is the name that a connection's peer was asked for by.
 // With repeat it happens so often, every so far apart, and
 // {n} in its texts is which time it is.
 package trial
@@ -144,6 +145,10 @@ func one(short Event, n int, at time.Time) (*event.Event, error) {
 			continue // what is asked for
 		}
 		delete(m, own)
+	}
+	if asked, ok := m["asked"]; ok && e.Kind.Sensor() == "network" {
+		m["name"] = asked
+		delete(m, "asked")
 	}
 	return e, payload(m, e)
 }

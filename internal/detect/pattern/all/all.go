@@ -3,7 +3,9 @@ package all
 
 import (
 	"github.com/castellan-security/castellan/internal/detect/pattern"
+	"github.com/castellan-security/castellan/internal/detect/pattern/beacon"
 	"github.com/castellan-security/castellan/internal/detect/pattern/dnstunnel"
+	"github.com/castellan-security/castellan/internal/detect/pattern/exfil"
 	"github.com/castellan-security/castellan/internal/detect/pattern/hostscan"
 	"github.com/castellan-security/castellan/internal/detect/pattern/portscan"
 	"github.com/castellan-security/castellan/internal/threat"
@@ -19,6 +21,8 @@ type Pattern struct {
 // Patterns returns them, each once.
 func Patterns() []Pattern {
 	return []Pattern{
+		{beacon.About, beacon.New},
+		{exfil.About, exfil.New},
 		{dnstunnel.About, dnstunnel.New},
 		{hostscan.About, hostscan.New},
 		{portscan.About, portscan.New},
