@@ -14,6 +14,7 @@
 // writes them. What it leaves out: exe is /usr/bin/app, pid 100, parent 1, workload
 // w1, group shop/web/app; name is the process's, and of a dns event what is asked for;
 // asked is the name that a connection's peer was asked for by.
+// With count it is one event that stands for so many, and lasts says for how long.
 // With repeat it happens so often, every so far apart, and
 // {n} in its texts is which time it is.
 package trial
@@ -140,7 +141,14 @@ func one(short Event, n int, at time.Time) (*event.Event, error) {
 		return nil, err
 	}
 	e.Count = uint64(count)
-	for _, own := range []string{"on", "host", "pid", "parent", "exe", "name", "cpid", "uid", "count", "repeat", "every", "after"} {
+	lasts, err := spanOf(m, "lasts", 0)
+	if err != nil {
+		return nil, err
+	}
+	if lasts > 0 {
+		e.Last = at.Add(lasts)
+	}
+	for _, own := range []string{"on", "host", "pid", "parent", "exe", "name", "cpid", "uid", "count", "lasts", "repeat", "every", "after"} {
 		if own == "name" && e.Kind.Sensor() == "dns" {
 			continue // what is asked for
 		}

@@ -6,8 +6,10 @@ import (
 	"github.com/castellan-security/castellan/internal/detect/pattern/beacon"
 	"github.com/castellan-security/castellan/internal/detect/pattern/dnstunnel"
 	"github.com/castellan-security/castellan/internal/detect/pattern/exfil"
+	"github.com/castellan-security/castellan/internal/detect/pattern/flood"
 	"github.com/castellan-security/castellan/internal/detect/pattern/hostscan"
 	"github.com/castellan-security/castellan/internal/detect/pattern/portscan"
+	"github.com/castellan-security/castellan/internal/detect/pattern/rawflood"
 	"github.com/castellan-security/castellan/internal/threat"
 )
 
@@ -24,6 +26,8 @@ func Patterns() []Pattern {
 		{beacon.About, beacon.New},
 		{exfil.About, exfil.New},
 		{dnstunnel.About, dnstunnel.New},
+		{flood.About, flood.New},
+		{rawflood.About, rawflood.New},
 		{hostscan.About, hostscan.New},
 		{portscan.About, portscan.New},
 	}
