@@ -44,6 +44,8 @@ rules:
     steps:
     - {on: [file.write], when: 'file.path == "/own/a"'}
     - {on: [file.write], when: 'file.path == "/own/b"'}
+- {id: own-file, title: t, severity: low, tactic: execution, meaning: m., on: [file.write, file.create, file.rename], files: [/own/files/exact, /own/files/folder/, /own/files/*.conf, "**/own-name", "**/.own/**"]}
+- {id: own-file-program, title: t, severity: low, tactic: execution, meaning: m., on: [file.write], files: [/own/files/exact, lists.temporary_folders], programs: [tee], when: '!event.failed'}
 - {id: own-first, title: t, severity: low, tactic: execution, meaning: m., on: [file.write], when: 'file.path.startsWith("/own/first/")', first: {by: group, of: file.path, after: 1h}}
 `
 
@@ -287,6 +289,50 @@ func stateful(t testing.TB) *detect.Engine {
 	return statefulEngine
 }
 
+func TestFilesAreFoundByTheirPaths(t *testing.T) {
+	e := engineWith(t, own)
+	tee := func(ev *event.Event) { ev.Process.Executable, ev.Process.Key.PID = "/usr/bin/tee", 7000 }
+	for _, tc := range []struct {
+		path        string
+		want        bool
+		wantProgram bool
+	}{
+		{"/own/files/exact", true, true},
+		{"/own/files/exactly", false, false},
+		{"/own/files", false, false},
+		{"/own/files/folder", true, false},
+		{"/own/files/folder/a/b", true, false},
+		{"/own/files/a.conf", true, false},
+		{"/own/files/a/b.conf", false, false},
+		{"/own/files/a.config", false, false},
+		{"/srv/a/own-name", true, false},
+		{"/srv/own-name/b", false, false},
+		{"/srv/.own/a/b", true, false},
+		{"/.own/a", true, false},
+		{"own-name", false, false},
+		{"/tmp/x", false, true},
+		{"/", false, false},
+		{"", false, false},
+	} {
+		if got := told(e, "own-file", wrote(t, tc.path, 0, group(tc.path), func(ev *event.Event) { ev.WorkloadID = tc.path })); len(got) == 1 != tc.want {
+			t.Errorf("%q: told %d times, want it: %v", tc.path, len(got), tc.want)
+		}
+		if got := told(e, "own-file-program", wrote(t, tc.path, 0, tee, func(ev *event.Event) { ev.WorkloadID = "t" + tc.path })); len(got) == 1 != tc.wantProgram {
+			t.Errorf("%q by tee: told %d times, want it: %v", tc.path, len(got), tc.wantProgram)
+		}
+	}
+	if s := statsOf(t, e, "own-file-program"); s.Looked != s.Hits || s.Looked == 0 {
+		t.Errorf("it was held against %d events, %d of which are its own", s.Looked, s.Hits)
+	}
+	// A renamed file is found by its new name.
+	renamed := func(from, to string) *event.Event {
+		return wrote(t, from, 0, func(ev *event.Event) { ev.Kind, ev.File.To, ev.WorkloadID = event.KindFileRename, to, "renamed" })
+	}
+	if got := told(e, "own-file", renamed("/tmp/x", "/own/files/exact"), renamed("/own/files/folder/x", "/srv/x")); len(got) != 1 || got[0].Files[1] != "/own/files/exact" {
+		t.Errorf("renames give %+v", got)
+	}
+}
+
 // A count is not upset by times at which no event can have been.
 func TestCountOfImpossibleTimes(t *testing.T) {
 	e := engineWith(t, own)
@@ -390,6 +436,8 @@ func TestWhatIsWrongIsToldAtItsLine(t *testing.T) {
 		{"condition on more lines", head + "  when: |\n    file.path == \"x\"\n    && file.size > 3", 10, ""},
 		{"condition that is a text", head + "  when: file.path", 8, "must be true or false"},
 		{"field of another kind", head + "  when: exec.deleted", 8, "exec.deleted"},
+		{"files that nothing finds", head + "  files: [/etc/x,\n    \"**/*.so\"]", 8, "can't be found by \"**/*.so\""},
+		{"files of what has none", strings.Replace(head, "file.write", "process.exec", 1) + "  files: [/etc]", 8, "never there"},
 		{"says", head + "  says: \"{file.nothing}\"", 8, "file.nothing"},
 		{"count without within", head + "  count: {by: process,\n    reaches: 3}", 8, "lacks within"},
 		{"too long a span", head + "  count: {by: process, reaches: 3,\n    within: 48h}", 9, "length of time"},

@@ -1,5 +1,5 @@
-// Package engine holds events against rules: an event meets those of its kind and
-// program only, and what matches becomes a threat, with its process's place in the
+// Package engine holds events against rules: an event meets those of its kind,
+// program and file only, and what matches becomes a threat, with its process's place in the
 // tree; repeats are counted up.
 package engine
 
@@ -52,11 +52,13 @@ type repeats struct {
 type byKind struct {
 	any       []*entry
 	byProgram map[string][]*entry
+	byFile    *byFile // nil for none
 }
 
 type entry struct {
-	rule *counted
-	look func(*rule.Subject) (*rule.Match, error)
+	rule     *counted
+	look     func(*rule.Subject) (*rule.Match, error)
+	programs map[string]bool // of one that is found by files; nil is any
 }
 
 type counted struct {
@@ -86,7 +88,7 @@ func New(o Options) *Engine {
 			continue
 		}
 		for _, en := range d.Entries() {
-			e.enter(&entry{c, en.Look}, en)
+			e.enter(&entry{rule: c, look: en.Look}, en)
 		}
 	}
 	return e
@@ -98,6 +100,13 @@ func (e *Engine) enter(x *entry, en rule.Entry) {
 		if at == nil {
 			at = &byKind{byProgram: map[string][]*entry{}}
 			e.index[k] = at
+		}
+		if en.Files != nil {
+			if at.byFile == nil {
+				at.byFile = newByFile()
+			}
+			at.byFile.enter(x, en)
+			continue
 		}
 		if en.Programs == nil {
 			at.any = append(at.any, x)
@@ -122,6 +131,9 @@ func (e *Engine) Observe(ev *event.Event) []threat.Threat {
 		e.subject.Set(ev, e.tree, p)
 		out = e.meet(at.any, out)
 		out = e.meet(at.byProgram[p.Program], out)
+		if at.byFile != nil {
+			out = e.meet(at.byFile.find(rule.FileOf(ev), p.Program), out)
+		}
 	}
 	if len(e.open) > 0 && !ev.Time.Before(e.next) {
 		out = append(out, e.Due(ev.Time)...)

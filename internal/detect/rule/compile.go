@@ -364,6 +364,9 @@ func (w *compiling) matcher(s *step) matcher {
 			m.programs = []string{} // none, and not any
 		}
 	}
+	if s.files != nil {
+		m.files = w.files(s.files, s.on)
+	}
 	if s.when != nil {
 		m.when = w.condition(s.when, s.on)
 	}

@@ -39,6 +39,7 @@ type step struct {
 	node     *yaml.Node
 	on       []event.Kind
 	programs *yaml.Node // names, or a parameter or list that has them
+	files    *yaml.Node // patterns of files, or a parameter or list that has them
 	when     *yaml.Node
 	key      *yaml.Node
 }
@@ -195,6 +196,7 @@ func (r *reader) step(s *step, known map[string]func(*yaml.Node)) {
 		})
 	}
 	known["programs"] = func(n *yaml.Node) { s.programs = n }
+	known["files"] = func(n *yaml.Node) { s.files = n }
 	known["when"] = func(n *yaml.Node) { s.when = n }
 }
 
@@ -266,8 +268,8 @@ func (r *reader) complete(s *spec) {
 		r.wrong(s.node, "", "rule %s lacks severity", s.ID)
 	}
 	switch sequence := s.state.form == "sequence"; {
-	case sequence && (s.alone.on != nil || s.alone.when != nil || s.alone.programs != nil):
-		r.wrong(s.node, "put them into its steps", "rule %s has a sequence, and on, programs or when beside", s.ID)
+	case sequence && (s.alone.on != nil || s.alone.when != nil || s.alone.programs != nil || s.alone.files != nil):
+		r.wrong(s.node, "put them into its steps", "rule %s has a sequence, and on, programs, files or when beside", s.ID)
 	case !sequence && len(s.alone.on) == 0:
 		r.wrong(s.node, "name kinds of event", "rule %s lacks on", s.ID)
 	}

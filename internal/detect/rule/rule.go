@@ -28,6 +28,9 @@ type Entry struct {
 	Kinds []event.Kind
 	// Programs are those of the process that the event is of; nil is any.
 	Programs []string
+	// Files are paths and patterns of the event's file as it is called afterwards: see
+	// PlaceOf and OfFile. Nil is any, and events without a file.
+	Files []string
 	// Look returns what the detector has to say of a subject, nil for nothing. The
 	// error is of a condition that could be neither true nor false.
 	Look func(*Subject) (*Match, error)
@@ -67,6 +70,7 @@ type Rule struct {
 type matcher struct {
 	kinds    []event.Kind
 	programs []string
+	files    []string
 	when     cel.Program // nil is always true
 	key      *Field
 }
@@ -79,7 +83,7 @@ func (r *Rule) Entries() []Entry {
 	var out []Entry
 	for i := range r.matchers {
 		m := &r.matchers[i]
-		out = append(out, Entry{Kinds: m.kinds, Programs: m.programs, Look: func(s *Subject) (*Match, error) { return r.look(s, m, i) }})
+		out = append(out, Entry{Kinds: m.kinds, Programs: m.programs, Files: m.files, Look: func(s *Subject) (*Match, error) { return r.look(s, m, i) }})
 	}
 	return out
 }
