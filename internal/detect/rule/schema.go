@@ -137,6 +137,10 @@ func ofProcess() []*Field {
 		number("process.euid", "effective user id", func(s *Subject) int64 { return int64(s.Event.Process.EUID) }),
 		truth("process.entered", "it, or one of its ancestors, came in from outside: docker exec, ECS Exec", func(s *Subject) bool { return s.Process.Entered }),
 		truth("process.first", "the container's first process", func(s *Subject) bool { return s.Process.First }),
+		truth("process.starting", "the container's first process, or what that started, in the container's first minute", func(s *Subject) bool {
+			return s.Tree.Starting(s.Event.AgentID, s.Process, s.Event.Time)
+		}),
+		truth("process.raised", "it is root, was another user or the child of one, and no set-uid program was between", func(s *Subject) bool { return s.Process.Raised }),
 		span("process.age", "since it was seen first", func(s *Subject) time.Duration { return s.Event.Time.Sub(s.Process.Seen) }),
 		list("ancestors.programs", "what its ancestors within the container run, parent first", func(s *Subject) []string {
 			return ancestors(s, func(p *tree.Process) string { return p.Program })

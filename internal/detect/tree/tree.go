@@ -42,11 +42,15 @@ type Process struct {
 	Entered bool
 	// Listening says that it, or who forked it, has opened a port.
 	Listening bool
-	Seen      time.Time // when it was seen first
-	Ended     time.Time // zero while it runs
+	// Raised says that it became root, as a process of another user or the child of
+	// one, and that no set-uid program explains it. UID is then 0.
+	Raised bool
+	Seen   time.Time // when it was seen first
+	Ended  time.Time // zero while it runs
 
-	peers [maxPeers]peer
-	known bool // an event of its own was seen, so that its workload is known
+	peers  [maxPeers]peer
+	known  bool // an event of its own was seen, so that its workload is known
+	setUID bool // it, or an ancestor, ran a set-uid program, which may change users
 }
 
 type peer struct {
@@ -131,9 +135,19 @@ func (h *host) of(e *event.Event) *Process {
 		at = h.processes.Put(e.Process.Key, &Process{Key: e.Process.Key, Seen: e.Time}, e.Time)
 	}
 	p := *at
+	before, known := p.UID, p.known
 	if !p.known {
 		p.known = true
-		h.inherit(p, e)
+		before, known = h.inherit(p, e)
+	}
+	if e.Exec != nil && e.Exec.SetUID {
+		p.setUID = true
+	}
+	switch {
+	case e.Process.UID != 0:
+		p.Raised = false
+	case known && before != 0 && !p.setUID && e.WorkloadID != "":
+		p.Raised = true
 	}
 	p.UID, p.WorkloadID = e.Process.UID, e.WorkloadID
 	if e.Process.Name != "" {
@@ -152,22 +166,25 @@ func (h *host) of(e *event.Event) *Process {
 	return p
 }
 
-// inherit gives a new process what it has from its parent.
-func (h *host) inherit(p *Process, e *event.Event) {
+// inherit gives a new process what it has from its parent, and returns the parent's
+// user where that is known and counts.
+func (h *host) inherit(p *Process, e *event.Event) (uid uint32, known bool) {
 	p.First = e.Process.ContainerPID == 1 && e.WorkloadID != ""
 	p.Parent = e.Process.Parent
 	parent := h.get(p.Parent)
 	if parent == nil {
-		return
+		return 0, false
 	}
 	if parent.known && parent.WorkloadID != e.WorkloadID {
-		return // from outside: what it has there does not count here
+		return 0, false // from outside: what it has there does not count here
 	}
-	p.Entered, p.Listening = parent.Entered, parent.Listening
+	p.Entered, p.Listening, p.setUID, p.Raised = parent.Entered, parent.Listening, parent.setUID, parent.Raised
+	known = parent.known && (e.Exec == nil || !e.Exec.Entered)
 	if e.Kind == event.KindExec {
-		return // of its own it has what it runs; its parent's connections are asked for there
+		return parent.UID, known // of its own it has what it runs; its parent's connections are asked for there
 	}
 	p.Args, p.Line, p.peers = parent.Args, parent.Line, parent.peers
+	return parent.UID, known
 }
 
 func (h *host) exec(p *Process, e *event.Event) {
@@ -238,6 +255,26 @@ func (t *Tree) Ancestors(agentID string, p *Process, do func(*Process) bool) {
 			return
 		}
 	}
+}
+
+// starting bounds the start of a container: scripts of images write their settings
+// in seconds.
+const starting = time.Minute
+
+// Starting says that a process is the container's first, or descends from it, and
+// that neither it nor the container is older than a minute.
+func (t *Tree) Starting(agentID string, p *Process, now time.Time) bool {
+	if p.Entered || now.Sub(p.Seen) > starting {
+		return false
+	}
+	first := p
+	if !p.First {
+		t.Ancestors(agentID, p, func(a *Process) bool {
+			first = a
+			return !a.First
+		})
+	}
+	return first.First && p.Key.Start-first.Key.Start <= uint64(starting)
 }
 
 // Root returns the process under which a tree folds: the oldest ancestor within the

@@ -35,6 +35,9 @@ func TestProgram(t *testing.T) {
 		{"/bin/busybox", "/bin/busybox sh", "sh"},
 		{"/bin/busybox", "-sh", "sh"},
 		{"/usr/bin/python3.11", "python app.py", "python"},
+		{"/usr/bin/python3.9", "/usr/bin/python3 -s /usr/bin/dnf install x", "dnf"},
+		{"/usr/libexec/platform-python3.6", "/usr/libexec/platform-python /usr/bin/yum update", "yum"},
+		{"/usr/bin/python3.9", "python app.py dnf", "python"},
 		{"/usr/bin/x86_64-linux-gnu-gcc-12", "gcc a.c", "gcc"},
 		{"/usr/bin/nc.openbsd", "nc x 1", "nc"},
 		{"/usr/sbin/php-fpm8.2", "php-fpm", "php-fpm"},
@@ -123,5 +126,74 @@ func TestForgetsWhatEnded(t *testing.T) {
 	}
 	if got := tr.Len("a"); got > 32<<10 {
 		t.Errorf("%d processes are known of one host", got)
+	}
+}
+
+func as(uid uint32, e *event.Event) *event.Event {
+	e.Process.UID, e.Process.EUID = uid, uid
+	return e
+}
+
+// Who is root and was not is raised, whatever call it was; set-uid programs explain it.
+func TestRaised(t *testing.T) {
+	tr := tree.New()
+	fork := func(pid, parent int, uid uint32) *event.Event {
+		return as(uid, &event.Event{AgentID: "a", WorkloadID: "w", Kind: event.KindFork, Time: at, Process: event.Process{Key: key(pid), Parent: key(parent), Name: "x"}})
+	}
+	tr.Observe(as(0, exec(10, 1, "/usr/sbin/php-fpm")))
+	worker := tr.Observe(fork(11, 10, 0))
+	tr.Observe(as(33, fork(11, 10, 0)))
+	if worker.Raised {
+		t.Error("a worker that gave up root is raised")
+	}
+	tr.Observe(as(33, exec(12, 11, "/tmp/exploit")))
+	got := tr.Observe(as(0, exec(12, 11, "/bin/sh")))
+	if !got.Raised {
+		t.Error("a process that was user 33 and is root is not raised")
+	}
+	if got := tr.Observe(as(0, exec(13, 12, "/usr/bin/id"))); !got.Raised {
+		t.Error("its child is not")
+	}
+	if got := tr.Observe(as(0, exec(14, 11, "/usr/bin/id"))); !got.Raised {
+		t.Error("a child that is root, of a process that is not, is not raised")
+	}
+	sudo := as(33, exec(20, 11, "/usr/bin/sudo", "id"))
+	sudo.Exec.SetUID = true
+	tr.Observe(sudo)
+	if got := tr.Observe(as(0, exec(21, 20, "/usr/bin/id"))); got.Raised {
+		t.Error("what sudo started is raised")
+	}
+	came := as(0, exec(30, 11, "/bin/sh"))
+	came.Exec.Entered = true
+	if got := tr.Observe(came); got.Raised {
+		t.Error("what came in from outside is raised")
+	}
+}
+
+func TestStarting(t *testing.T) {
+	tr := tree.New()
+	first := exec(1, 0, "/bin/sh", "/entrypoint.sh")
+	first.Process.ContainerPID = 1
+	init := tr.Observe(first)
+	child := tr.Observe(exec(20, 1, "/bin/cp"))
+	late := tr.Observe(exec(100, 1, "/bin/cp"))
+	entered := exec(21, 0, "/bin/sh")
+	entered.Exec.Entered = true
+	for _, tc := range []struct {
+		name  string
+		p     *tree.Process
+		after time.Duration
+		want  bool
+	}{
+		{"the first process", init, time.Second, true},
+		{"a minute later", init, 61 * time.Second, false},
+		{"its child", child, time.Second, true},
+		{"a child that started later", late, time.Second, false},
+		{"from outside", tr.Observe(entered), time.Second, false},
+		{"of an unknown parent", tr.Observe(exec(22, 500, "/bin/sh")), time.Second, false},
+	} {
+		if got := tr.Starting("a", tc.p, at.Add(tc.after)); got != tc.want {
+			t.Errorf("%s: starting is %v", tc.name, got)
+		}
 	}
 }
