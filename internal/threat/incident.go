@@ -35,6 +35,13 @@ type Incident struct {
 	Resolution Resolution `json:"resolution,omitempty"` // of a resolved one
 	Resolved   *time.Time `json:"resolved,omitempty"`
 	Reopened   int        `json:"reopened,omitempty"` // how often
+	// Former is the incident that this one continues: the same went on or came again
+	// when that one was long over, or had gone on for MaxOpenedFor.
+	Former int64 `json:"former,omitempty"`
+	// Merged are incidents that turned out to be of this story; their ids lead here.
+	Merged []int64 `json:"merged,omitempty"`
+	// Revision grows by one with each change; given by the store.
+	Revision int64 `json:"revision"`
 
 	Rules      []Fold   `json:"rules"` // the gravest first
 	Tactics    []Tactic `json:"tactics,omitempty"`
