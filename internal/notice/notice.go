@@ -9,6 +9,7 @@ package notice
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"strings"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/finding"
@@ -33,12 +34,14 @@ const (
 	Incident Kind = "incident"
 	// Violation: a workload did what its profile has not.
 	Violation Kind = "violation"
+	// Response: something was done about a threat, or could not be, or is undone.
+	Response Kind = "response"
 	// Test: somebody tries whether a target can be reached.
 	Test Kind = "test"
 )
 
 // Kinds lists those that a Filter may name.
-func Kinds() []Kind { return []Kind{ImageVulnerable, ImageScanned, Incident, Violation} }
+func Kinds() []Kind { return []Kind{ImageVulnerable, ImageScanned, Incident, Violation, Response} }
 
 // Notification is what a target is told at once: one notice, or many that came
 // up within a while. It is the document that webhooks get.
@@ -61,6 +64,9 @@ type Notification struct {
 // Notice is one thing that happened.
 type Notice struct {
 	Kind Kind `json:"kind"`
+	// ID is the same however often the same thing is told: that it happened, not
+	// what it happened to, which is Subject. Of those about images it is empty.
+	ID string `json:"id,omitempty"`
 	// Subject is the same in all notices about the same thing, the same incident
 	// say, and in those of no other kind: by it, others know what an alarm of
 	// theirs is about. See Key.
@@ -121,6 +127,43 @@ func (n *Notice) References() (all []string) {
 	}
 	if n.Workload != nil && n.Workload.Image != "" {
 		all = append(all, n.Workload.Image)
+	}
+	return all
+}
+
+// cluster is the name of the cluster that it is in; empty where none is known.
+func (w *Workload) cluster() string {
+	if w.Cluster != "" {
+		return w.Cluster[strings.LastIndexByte(w.Cluster, '/')+1:] // of an ARN, the name
+	}
+	return clusterOf(w.Group)
+}
+
+// clusterOf is the first part of a group.
+func clusterOf(group string) string {
+	cluster, _, _ := strings.Cut(group, "/")
+	return cluster
+}
+
+// Clusters returns the names of those that a notice is about.
+func (n *Notice) Clusters() (all []string) {
+	if n.Image != nil {
+		all = ClustersOf(n.Image.Groups)
+	}
+	if n.Workload != nil {
+		if c := n.Workload.cluster(); c != "" {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// ClustersOf returns the names of the clusters that groups are of.
+func ClustersOf(groups []string) (all []string) {
+	for _, g := range groups {
+		if c := clusterOf(g); c != "" {
+			all = append(all, c)
+		}
 	}
 	return all
 }

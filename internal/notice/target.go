@@ -64,9 +64,27 @@ type State struct {
 	Remedy    string    `json:"remedy,omitempty"`
 	// Folded is when its last notification was made.
 	Folded time.Time `json:"folded,omitzero"`
-	// Lost notices were given up: the target did not take them in time, or too
-	// many waited.
+	// Dead is how many notifications were given up and wait for somebody to decide:
+	// dead letters.
+	Dead int `json:"dead,omitempty"`
+	// Lost notices were told to nobody: too many waited, or too many were given up.
 	Lost int `json:"lost,omitempty"`
+}
+
+// Dead is a notification that was given up: a dead letter.
+type Dead struct {
+	ID       string           `json:"id"` // of the notification
+	Target   int64            `json:"target"`
+	Name     string           `json:"name"` // of the target
+	Title    string           `json:"title"`
+	Severity finding.Severity `json:"severity"`
+	Notices  int              `json:"notices"` // in it, those that were left out too
+	Created  time.Time        `json:"created"`
+	Died     time.Time        `json:"died"`
+	Tries    int              `json:"tries"`
+	// Reason is why the last try failed, Remedy what helps.
+	Reason string `json:"reason"`
+	Remedy string `json:"remedy,omitempty"`
 }
 
 // Settings are what else a target has that is no secret.
@@ -100,24 +118,50 @@ type Destination struct {
 // list, one entry. The zero value wants everything of kind ImageVulnerable.
 type Filter struct {
 	Kinds []Kind `json:"kinds,omitempty"` // none: ImageVulnerable
-	// Severity is the least that a finding must have.
-	Severity  finding.Severity `json:"severity"`
-	Fixable   bool             `json:"fixable,omitempty"`   // a fixed version is out
-	Exploited bool             `json:"exploited,omitempty"` // it is known to be exploited (KEV)
-	Running   bool             `json:"running,omitempty"`   // workloads of the image run
+	// Severity is the least that a finding must have, and a notice that is about no
+	// findings.
+	Severity finding.Severity `json:"severity"`
+	// Fixable, Exploited and Running are about images and their findings: of
+	// notices about other things they ask nothing.
+	Fixable   bool `json:"fixable,omitempty"`   // a fixed version is out
+	Exploited bool `json:"exploited,omitempty"` // it is known to be exploited (KEV)
+	Running   bool `json:"running,omitempty"`   // workloads of the image run
 	// Repositories are patterns of references without tag and digest, Groups of
 	// groups of workloads that run. A "*" stands for any text.
 	Repositories []string `json:"repositories,omitempty"`
 	Groups       []string `json:"groups,omitempty"`
+	// Clusters are patterns of the names of clusters, Owners of those who are
+	// responsible.
+	Clusters []string `json:"clusters,omitempty"`
+	Owners   []string `json:"owners,omitempty"`
 }
 
-// Takes reports whether the filter is for notices of a kind, about an image with
-// these references, of which workloads of these groups run.
-func (f *Filter) Takes(k Kind, references, groups []string, running bool) bool {
-	return f.wants(k) && (running || !f.Running) &&
-		matchAny(f.Repositories, references, asset.Repository) &&
-		matchAny(f.Groups, groups, func(s string) string { return s })
+// About is what of a notice decides who gets it.
+type About struct {
+	Kind       Kind
+	References []string // of the image
+	Groups     []string // of workloads that run, or of the one that did it
+	Clusters   []string
+	Owner      string
+	Running    bool // workloads of the image run
 }
+
+// About returns what of a notice decides who gets it.
+func (n *Notice) About() About {
+	return About{n.Kind, n.References(), n.Groups(), n.Clusters(), n.Owner, n.Image == nil || n.Image.Running > 0}
+}
+
+// Takes reports whether the filter is for notices about that, whatever their
+// findings and severity are.
+func (f *Filter) Takes(a About) bool {
+	same := func(s string) string { return s }
+	return f.wants(a.Kind) && (a.Running || !f.Running) &&
+		matchAny(f.Repositories, a.References, asset.Repository) && matchAny(f.Groups, a.Groups, same) &&
+		matchAny(f.Clusters, a.Clusters, same) && matchAny(f.Owners, []string{a.Owner}, same)
+}
+
+// TakesNotice reports whether the filter is for a notice that has no findings.
+func (f *Filter) TakesNotice(n *Notice) bool { return n.Severity >= f.Severity && f.Takes(n.About()) }
 
 func (f *Filter) wants(k Kind) bool {
 	if len(f.Kinds) == 0 {

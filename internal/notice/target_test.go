@@ -67,9 +67,40 @@ func TestFilterTakes(t *testing.T) {
 		{"no pattern fits", notice.Filter{Repositories: []string{"shop/*"}}, notice.ImageVulnerable, false, false},
 		{"group", notice.Filter{Groups: []string{"prod/*"}}, notice.ImageVulnerable, true, true},
 		{"other group", notice.Filter{Groups: []string{"test/*"}}, notice.ImageVulnerable, true, false},
+		{"cluster", notice.Filter{Clusters: []string{"pr*"}}, notice.ImageVulnerable, true, true},
+		{"other cluster", notice.Filter{Clusters: []string{"test"}}, notice.ImageVulnerable, true, false},
+		{"owner", notice.Filter{Owners: []string{"shop *"}}, notice.ImageVulnerable, true, true},
+		{"other owner", notice.Filter{Owners: []string{"payments"}}, notice.ImageVulnerable, true, false},
 		{"all must hold", notice.Filter{Repositories: []string{"*"}, Groups: []string{"test/*"}}, notice.ImageVulnerable, true, false},
 	} {
-		if got := tc.filter.Takes(tc.kind, refs, groups, tc.running); got != tc.want {
+		if got := tc.filter.Takes(notice.About{Kind: tc.kind, References: refs, Groups: groups, Clusters: []string{"prod"}, Owner: "shop team", Running: tc.running}); got != tc.want {
+			t.Errorf("%s: got %v, want %v", tc.name, got, tc.want)
+		}
+	}
+}
+
+func TestFilterTakesNotice(t *testing.T) {
+	n := notice.Notice{
+		Kind: notice.Incident, Severity: finding.High, Owner: "payments",
+		Workload: &notice.Workload{Group: "prod/pay/api", Cluster: "arn:aws:ecs:eu-west-1:123456789012:cluster/prod"},
+	}
+	incidents := []notice.Kind{notice.Incident}
+	for _, tc := range []struct {
+		name   string
+		filter notice.Filter
+		want   bool
+	}{
+		{"not its kind", notice.Filter{}, false},
+		{"its kind", notice.Filter{Kinds: incidents}, true},
+		{"grave enough", notice.Filter{Kinds: incidents, Severity: finding.High}, true},
+		{"not grave enough", notice.Filter{Kinds: incidents, Severity: finding.Critical}, false},
+		{"what is asked of images", notice.Filter{Kinds: incidents, Running: true, Fixable: true, Exploited: true}, true},
+		{"cluster of an ARN", notice.Filter{Kinds: incidents, Clusters: []string{"prod"}}, true},
+		{"group", notice.Filter{Kinds: incidents, Groups: []string{"*/pay/*"}}, true},
+		{"owner", notice.Filter{Kinds: incidents, Owners: []string{"pay*"}}, true},
+		{"repository, where no image is known", notice.Filter{Kinds: incidents, Repositories: []string{"shop/*"}}, false},
+	} {
+		if got := tc.filter.TakesNotice(&n); got != tc.want {
 			t.Errorf("%s: got %v, want %v", tc.name, got, tc.want)
 		}
 	}

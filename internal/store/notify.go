@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/notice"
 )
 
@@ -13,6 +14,7 @@ type Notify interface {
 	NewsQueue
 	NoticeQueue
 	Notifications
+	DeadLetters
 }
 
 // NotifyTargets keeps who is told.
@@ -40,6 +42,13 @@ const (
 	// MaxNotices bounds what waits for one target, which may not be there for
 	// days: some 20 MiB. Beyond it, what is least grave is lost, and counted.
 	MaxNotices = 5_000
+	// MaxHeard is how many ids of notices are remembered, so that none is told
+	// twice: those of the busiest month, some 10 MiB.
+	MaxHeard = 100_000
+	// MaxDeadOf bounds the dead letters of one target, MaxDead those of all: some
+	// 5 KiB each, and 300 KiB the largest. Beyond it the oldest are lost, and counted.
+	MaxDeadOf = 50
+	MaxDead   = 500
 )
 
 // ImageNews is what a comparison of an image brought (Findings.PutFindings).
@@ -72,6 +81,10 @@ type NewsQueue interface {
 	// TakeNews removes the news up to that ID, and puts into the queues what
 	// targets are to be told: both or nothing. Targets that are gone are left out.
 	TakeNews(ctx context.Context, through int64, told []Telling) error
+	// PutNotices puts into the queues what targets are to be told of one thing that
+	// happened, and notes its id: both or nothing. It reports whether it did: an id
+	// that is among the last MaxHeard is not told again.
+	PutNotices(ctx context.Context, id string, told []Telling) (fresh bool, err error)
 }
 
 // Telling is a notice for a target.
@@ -101,6 +114,7 @@ type NoticeLine struct {
 	Target         int64
 	Notices        int
 	Oldest, Newest time.Time
+	Gravest        finding.Severity
 }
 
 // Delivery is a notification on its way.
@@ -132,6 +146,27 @@ type NotifyTry struct {
 	Error, Remedy string
 	// Delivered says that it got through in spite of the error: not to everybody.
 	Delivered bool
-	// Next is when it is tried again; zero after an error: it is given up.
+	// Next is when it is tried again; zero after an error: it is given up, and a
+	// dead letter.
 	Next time.Time
+}
+
+// DeadLetters keeps notifications that were given up, until somebody decides what
+// becomes of them.
+type DeadLetters interface {
+	// Dead returns them, those that were given up last first, of one target or, with
+	// 0, of all.
+	Dead(ctx context.Context, target int64) ([]notice.Dead, error)
+	// RetryDead makes those with these ids deliveries again that are due at a time,
+	// with all their tries before them, or all of a target, or all with neither. It
+	// returns how many there were.
+	RetryDead(ctx context.Context, q DeadQuery, now time.Time) (int, error)
+	// DropDead removes them, and counts nothing as lost.
+	DropDead(ctx context.Context, q DeadQuery) (int, error)
+}
+
+// DeadQuery says which dead letters: by ID, of a target, or all.
+type DeadQuery struct {
+	ID     string
+	Target int64
 }

@@ -169,6 +169,32 @@ func (d *DB) TakeNews(ctx context.Context, through int64, told []store.Telling) 
 	})
 }
 
+// PutNotices implements store.NewsQueue.
+func (d *DB) PutNotices(ctx context.Context, id string, told []store.Telling) (fresh bool, err error) {
+	err = d.write(ctx, "store notices", func(ctx context.Context, w *writer) error {
+		fresh = false
+		var heard int
+		if err := w.row(ctx, "SELECT count(id) FROM notices_heard WHERE id = ?", []any{id}, &heard); err != nil || heard > 0 {
+			return err
+		}
+		number, err := w.insert(ctx, "INSERT INTO notices_heard (id) VALUES (?)", id)
+		if err != nil {
+			return err
+		}
+		if _, err := w.exec(ctx, "DELETE FROM notices_heard WHERE number <= ?", number-store.MaxHeard); err != nil {
+			return err
+		}
+		for i := range told {
+			if err := w.tell(ctx, &told[i]); err != nil {
+				return err
+			}
+		}
+		fresh = true
+		return nil
+	})
+	return fresh && err == nil, err
+}
+
 // tell puts a notice into the queue of a target.
 func (w *writer) tell(ctx context.Context, t *store.Telling) error {
 	var image, there int64

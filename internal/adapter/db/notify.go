@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
-	"math"
 
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/notice"
@@ -67,7 +66,7 @@ func (d *DB) UpdateNotifyTarget(ctx context.Context, t notice.Target) error {
 func (d *DB) NotifyTargets(ctx context.Context) (all []notice.Target, err error) {
 	err = d.read(ctx, "read targets", func(s *snapshot) error {
 		return s.query(ctx, `SELECT t.id, t.sealed, t.body, t.folded, t.tried, t.delivered, t.error, t.remedy, t.lost,
-			(SELECT count(n.id) FROM notices n WHERE n.target = t.id), coalesce(x.tries, 0), coalesce(x.next, 0), x.id IS NOT NULL
+			(SELECT count(n.id) FROM notices n WHERE n.target = t.id), (SELECT count(d.id) FROM notifications_dead d WHERE d.target = t.id), coalesce(x.tries, 0), coalesce(x.next, 0), x.id IS NOT NULL
 			FROM notify_targets t LEFT JOIN notifications x ON x.target = t.id ORDER BY t.name, x.created`, nil, func(r *sql.Rows) (bool, error) {
 			t, err := scanTarget(r)
 			if err != nil {
@@ -87,7 +86,7 @@ func scanTarget(r *sql.Rows) (t notice.Target, err error) {
 	var sealed, body []byte
 	var st notice.State
 	if err := r.Scan(&id, &sealed, &body, &folded, &tried, &delivered, &st.Error, &st.Remedy, &st.Lost,
-		&st.Waiting, &st.Tries, &next, &st.Undelivered); err != nil {
+		&st.Waiting, &st.Dead, &st.Tries, &next, &st.Undelivered); err != nil {
 		return t, err
 	}
 	if err := json.Unmarshal(body, &t); err != nil {
@@ -110,6 +109,7 @@ func (d *DB) DeleteNotifyTarget(ctx context.Context, id int64) error {
 		}
 		for _, statement := range [...]string{
 			"DELETE FROM notices WHERE target = ?", "DELETE FROM notices_told WHERE target = ?", "DELETE FROM notifications WHERE target = ?",
+			"DELETE FROM notifications_dead WHERE target = ?",
 		} {
 			if _, err := w.exec(ctx, statement, id); err != nil {
 				return err
@@ -122,11 +122,11 @@ func (d *DB) DeleteNotifyTarget(ctx context.Context, id int64) error {
 // Queues implements store.NoticeQueue.
 func (d *DB) Queues(ctx context.Context) (all []store.NoticeLine, err error) {
 	err = d.read(ctx, "read queues", func(s *snapshot) error {
-		return s.query(ctx, "SELECT target, count(id), min(time), max(time) FROM notices GROUP BY target ORDER BY target", nil,
+		return s.query(ctx, "SELECT target, count(id), min(time), max(time), max(severity) FROM notices GROUP BY target ORDER BY target", nil,
 			func(r *sql.Rows) (bool, error) {
 				var l store.NoticeLine
 				var oldest, newest int64
-				err := r.Scan(&l.Target, &l.Notices, &oldest, &newest)
+				err := r.Scan(&l.Target, &l.Notices, &oldest, &newest, &l.Gravest)
 				l.Oldest, l.Newest = fromNanos(oldest), fromNanos(newest)
 				all = append(all, l)
 				return true, err
@@ -216,8 +216,7 @@ func (d *DB) EndNotifyTry(ctx context.Context, t store.NotifyTry) error {
 			return err
 		}
 		if !got {
-			if _, err := w.exec(ctx, `UPDATE notify_targets SET lost = min(?, lost + coalesce((SELECT notices FROM notifications WHERE id = ?), 0))
-				WHERE id = ?`, math.MaxInt32, t.ID, t.Target); err != nil {
+			if err := w.bury(ctx, t); err != nil {
 				return err
 			}
 		}

@@ -75,13 +75,19 @@ func (s *Service) tellings(ctx context.Context, targets []notice.Target, n *stor
 	if err != nil {
 		return nil, err
 	}
+	owners, err := s.st.Owners(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read who owns what: %w", err)
+	}
+	owner := ownerOf(owners, m.References, groups)
 	kind := notice.ImageVulnerable
 	if n.First {
 		kind = notice.ImageScanned
 	}
+	about := notice.About{Kind: kind, References: m.References, Groups: groups, Clusters: notice.ClustersOf(groups), Owner: owner, Running: m.Running > 0}
 	for i := range targets {
 		t := &targets[i]
-		if n.Time.Before(t.Created) || !t.Filter.Takes(kind, m.References, groups, m.Running > 0) {
+		if n.Time.Before(t.Created) || !t.Filter.Takes(about) {
 			continue
 		}
 		levels, err := s.st.Told(ctx, t.ID, n.ImageID)
@@ -99,7 +105,9 @@ func (s *Service) tellings(ctx context.Context, targets []notice.Target, n *stor
 		if len(fresh) == 0 && (!n.First || t.Filter.Narrow()) {
 			continue
 		}
-		out = append(out, s.telling(t, n, kind, &m, groups, fresh))
+		telling := s.telling(t, n, kind, &m, groups, fresh)
+		telling.Notice.Owner = owner
+		out = append(out, telling)
 	}
 	return out, nil
 }

@@ -35,7 +35,8 @@ const (
 )
 
 // after says when a delivery is tried again of which a try has just failed; zero:
-// it is given up.
+// it is given up, and a dead letter: what was refused at once, what did not get
+// through after maxAge.
 func after(d *store.Delivery, err error, now time.Time, first time.Duration) time.Time {
 	tries := d.Tries + 1
 	p := first
@@ -45,6 +46,10 @@ func after(d *store.Delivery, err error, now time.Time, first time.Duration) tim
 	var busy *notice.Busy
 	if errors.As(err, &busy) {
 		p = max(p, min(busy.After, maxPause))
+	}
+	var refused *notice.Refused
+	if errors.As(err, &refused) {
+		return time.Time{} // it would be refused again
 	}
 	if at := now.Add(p); tries < maxTries && at.Before(d.Created.Add(maxAge)) {
 		return at

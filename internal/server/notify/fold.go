@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/fault"
@@ -97,20 +98,54 @@ func (s *Service) headline(notices []notice.Notice, waiting int) (title, link st
 	if waiting <= 1 && len(notices) == 1 {
 		return notices[0].Title, notices[0].Link
 	}
-	grave, vulnerable := 0, false
+	grave, all := 0, max(waiting, len(notices))
+	kinds := map[notice.Kind]int{}
 	for i := range notices {
 		if notices[i].Severity >= finding.Critical {
 			grave++
 		}
-		vulnerable = vulnerable || notices[i].Kind == notice.ImageVulnerable
+		kinds[notices[i].Kind]++
 	}
-	all := max(waiting, len(notices))
-	title = fmt.Sprintf("%d images are scanned", all)
-	if vulnerable {
+	images := kinds[notice.ImageVulnerable] + kinds[notice.ImageScanned]
+	switch {
+	case images < len(notices):
+		return ofKinds(kinds, all, len(notices), grave), s.console()
+	case kinds[notice.ImageVulnerable] > 0:
 		title = fmt.Sprintf("%d images: more is known to be wrong with them", all)
+	default:
+		title = fmt.Sprintf("%d images are scanned", all)
 	}
 	if grave > 0 {
 		title += fmt.Sprintf(", critical in %d", grave)
 	}
 	return title, s.console() + "/images"
+}
+
+// ofKinds is the headline where something else than images is told of. Those that
+// were left out are of kinds that nobody looked at.
+func ofKinds(kinds map[notice.Kind]int, all, shown, grave int) string {
+	var parts []string
+	for _, k := range [...]struct {
+		kinds     []notice.Kind
+		one, many string
+	}{
+		{[]notice.Kind{notice.Incident}, "incident", "incidents"}, {[]notice.Kind{notice.Violation}, "violation of a profile", "violations of profiles"},
+		{[]notice.Kind{notice.Response}, "response", "responses"}, {[]notice.Kind{notice.ImageVulnerable, notice.ImageScanned}, "image", "images"},
+	} {
+		n := 0
+		for _, kind := range k.kinds {
+			n += kinds[kind]
+		}
+		if n > 0 {
+			parts = append(parts, plural(n, k.one, k.many))
+		}
+	}
+	if more := all - shown; more > 0 {
+		parts = append(parts, fmt.Sprintf("%d more", more))
+	}
+	title := strings.Join(parts, ", ")
+	if grave > 0 {
+		title += fmt.Sprintf("; %d critical", grave)
+	}
+	return title
 }

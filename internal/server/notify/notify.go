@@ -2,7 +2,8 @@
 // of what, and when.
 //
 // A comparison of an image leaves news in the store, in the same transaction as
-// its findings. One loop (Service.Run) holds news against the filters of the
+// its findings. Of incidents, violations and responses those tell who know of them
+// (Service.Tell, tell.go). One loop (Service.Run) holds news against the filters of the
 // targets and puts what passes into their queues (collect.go), makes what waits
 // there into one notification for a target and interval (fold.go), and delivers
 // it, trying again for days (deliver.go). All of it is in the store: what was
@@ -43,6 +44,8 @@ type Store interface {
 type Subjects interface {
 	Image(ctx context.Context, id string) (store.Image, error)
 	Workloads(ctx context.Context, q store.WorkloadQuery) ([]asset.Workload, error)
+	// Owners returns the rules by which it is told who is responsible.
+	Owners(ctx context.Context) (asset.Owners, error)
 }
 
 // Sender carries notifications to targets.

@@ -264,12 +264,12 @@ func TestTargetThatStaysDown(t *testing.T) {
 		p.fails(errAway)
 		p.compared(1, found("CVE-1", high))
 		later(71 * time.Hour)
-		if s := p.state(); s.Lost != 0 || !s.Undelivered {
+		if s := p.state(); s.Dead != 0 || !s.Undelivered {
 			t.Errorf("on the third day: %+v", s)
 		}
 		later(2 * time.Hour)
 		s := p.state()
-		if s.Lost != 1 || s.Undelivered || p.condition(notify.PartTarget+"soc") == "" {
+		if s.Dead != 1 || s.Undelivered || p.condition(notify.PartTarget+"soc") == "" {
 			t.Errorf("after it: %+v, condition %q", s, p.condition(notify.PartTarget+"soc"))
 		}
 		if n := len(p.takes()); n < 70 || n > 100 {

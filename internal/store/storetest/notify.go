@@ -143,7 +143,92 @@ func notifyCases() []testCase {
 			}
 		}},
 		{"tries end", endTries},
+		{"what has an id is told once", func(k *kit) {
+			t := k.target("a")
+			told := []store.Telling{{Target: t.ID, Notice: notice.Notice{Kind: notice.Incident, Severity: finding.High, Title: "1", Time: base()}}}
+			for id, want := range map[string]bool{"one": true, "two": true} {
+				for range 2 {
+					fresh, err := k.st.PutNotices(k.ctx, id, told)
+					k.ok(err)
+					same(k, id, fresh, want)
+					want = false
+				}
+			}
+			same(k, "waiting", k.state().Waiting, 2)
+		}},
+		{"dead letters", deadLetters},
+		{"no more dead letters than are kept", func(k *kit) {
+			t := k.target("a")
+			for i := range store.MaxDeadOf + 2 {
+				k.dies(t.ID, fmt.Sprint("n", i), 3)
+			}
+			if s := k.state(); s.Dead != store.MaxDeadOf || s.Lost != 6 {
+				k.Errorf("state %+v", s)
+			}
+			all, err := k.st.Dead(k.ctx, 0)
+			k.ok(err)
+			same(k, "the oldest that is kept", all[len(all)-1].ID, "n2")
+		}},
 	}
+}
+
+// dies stores a notification and gives it up at once.
+func (k *kit) dies(target int64, id string, notices int) {
+	k.Helper()
+	for i := range notices {
+		k.tell(target, i, finding.High)
+	}
+	body := []byte(`{"title":"title of ` + id + `","severity":"high"}`)
+	k.ok(k.st.PutNotification(k.ctx, store.Delivery{ID: id, Target: target, Created: base(), Next: base(), Body: body}, math.MaxInt64))
+	k.ok(k.st.EndNotifyTry(k.ctx, store.NotifyTry{Target: target, ID: id, At: base().Add(time.Minute), Error: "no", Remedy: "ask"}))
+}
+
+func deadLetters(k *kit) {
+	a, b := k.target("a"), k.target("b")
+	k.dies(a.ID, "n1", 2)
+	k.dies(b.ID, "n2", 1)
+	k.dies(a.ID, "n3", 1)
+	want := func(what string, target int64, ids ...string) {
+		k.Helper()
+		all, err := k.st.Dead(k.ctx, target)
+		k.ok(err)
+		var got []string
+		for _, d := range all {
+			got = append(got, d.ID)
+		}
+		same(k, what, got, ids)
+	}
+	all, err := k.st.Dead(k.ctx, a.ID)
+	k.ok(err)
+	same(k, "the older of a", all[len(all)-1], notice.Dead{
+		ID: "n1", Target: a.ID, Name: "a", Title: "title of n1", Severity: finding.High, Notices: 2, Created: base(),
+		Died: base().Add(time.Minute), Tries: 1, Reason: "no", Remedy: "ask",
+	})
+	want("all", 0, "n3", "n2", "n1")
+	count := func(what string, want int) func(int, error) {
+		return func(got int, err error) {
+			k.Helper()
+			k.ok(err)
+			same(k, what, got, want)
+		}
+	}
+	now := base().Add(time.Hour)
+	count("none of that name", 0)(k.st.RetryDead(k.ctx, store.DeadQuery{ID: "n9"}, now))
+	count("of a", 2)(k.st.RetryDead(k.ctx, store.DeadQuery{Target: a.ID}, now))
+	want("after the retry", 0, "n2")
+	deliveries, err := k.st.Deliveries(k.ctx)
+	k.ok(err)
+	if len(deliveries) != 2 || deliveries[0].ID != "n1" || deliveries[0].Tries != 0 || !deliveries[0].Next.Equal(now) || deliveries[0].Notices != 2 ||
+		deliveries[1].ID != "n3" || deliveries[0].Created.Before(now) {
+		k.Errorf("deliveries %+v", deliveries)
+	}
+	count("dropped", 1)(k.st.DropDead(k.ctx, store.DeadQuery{ID: "n2"}))
+	want("after the drop", 0)
+	k.dies(b.ID, "n4", 1)
+	count("all", 1)(k.st.DropDead(k.ctx, store.DeadQuery{}))
+	k.dies(b.ID, "n5", 1)
+	k.ok(k.st.DeleteNotifyTarget(k.ctx, b.ID))
+	want("of a target that is gone", 0)
 }
 
 func foldQueue(k *kit) {
@@ -154,7 +239,7 @@ func foldQueue(k *kit) {
 	}
 	lines, err := k.st.Queues(k.ctx)
 	k.ok(err)
-	same(k, "queues", lines, []store.NoticeLine{{Target: t.ID, Notices: 4, Oldest: base().Add(time.Second), Newest: base().Add(4 * time.Second)}})
+	same(k, "queues", lines, []store.NoticeLine{{Target: t.ID, Notices: 4, Oldest: base().Add(time.Second), Newest: base().Add(4 * time.Second), Gravest: finding.Critical}})
 	ns, newest, err := k.st.Notices(k.ctx, t.ID, 3)
 	k.ok(err)
 	var titles string
@@ -209,9 +294,9 @@ func endTries(k *kit) {
 	same(k, "a test got through: it is due", end("", "", 3, time.Time{}),
 		notice.State{Undelivered: true, Tries: 1, Next: at(3), Tried: at(3), Delivered: at(3), Folded: base()})
 	same(k, "given up", end("one", "away", 4, time.Time{}),
-		notice.State{Tried: at(4), Delivered: at(3), Error: "away", Remedy: "repair it", Lost: 3, Folded: base()})
+		notice.State{Tried: at(4), Delivered: at(3), Error: "away", Remedy: "repair it", Dead: 1, Folded: base()})
 	put("two", 1)
-	same(k, "delivered", end("two", "", 5, time.Time{}), notice.State{Tried: at(5), Delivered: at(5), Lost: 3, Folded: base()})
+	same(k, "delivered", end("two", "", 5, time.Time{}), notice.State{Tried: at(5), Delivered: at(5), Dead: 1, Folded: base()})
 	k.ok(k.st.EndNotifyTry(k.ctx, store.NotifyTry{Target: 999, ID: "none", At: base()}))
 }
 

@@ -1,0 +1,104 @@
+package notify
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/finding"
+	"github.com/castellan-security/castellan/internal/notice"
+	"github.com/castellan-security/castellan/internal/store"
+	"github.com/castellan-security/castellan/internal/untrusted"
+)
+
+// Bounds of a notice that others make: it waits with up to store.MaxNotices others,
+// and is sent with some. The console has all.
+const (
+	maxID         = 200
+	maxTitle      = 500
+	maxDetail     = 4_000
+	maxTechniques = 20
+)
+
+// told are the kinds that Tell takes: the others come of comparisons.
+var told = []notice.Kind{notice.Incident, notice.Violation, notice.Response}
+
+// Tell has the targets that want it told of an incident, a violation or a response.
+// Whatever it is called with the same ID for, it is told once: give another one when
+// there is news of the same Subject, as in "incident-7-3" for its third change.
+//
+// A Link that begins with a slash is a page of the console. Without an Owner, the
+// rules of owners say who is responsible. Texts that are too long are cut.
+//
+// It only stores, and is quick. Errors: Invalid for a notice that is none; of the
+// store, and then nothing is told and it may be called again.
+func (s *Service) Tell(ctx context.Context, n notice.Notice) error {
+	switch {
+	case n.ID == "" || len(n.ID) > maxID:
+		return fault.New(fault.Invalid, "notice: its id must have 1 to %d bytes", maxID)
+	case !slices.Contains(told, n.Kind):
+		return fault.New(fault.Invalid, "notice %s: its kind %.40q is none of %v", n.ID, n.Kind, told)
+	case n.Title == "" || n.Severity > finding.Critical:
+		return fault.New(fault.Invalid, "notice %s: it has no title, or no severity", n.ID)
+	}
+	if n.Time.IsZero() {
+		n.Time = s.clock()
+	}
+	n.Title, n.Detail = untrusted.Clip(n.Title, maxTitle), untrusted.Clip(n.Detail, maxDetail)
+	n.Remedy, n.Owner = untrusted.Clip(n.Remedy, maxTitle), untrusted.Clip(n.Owner, maxTitle)
+	n.Techniques = n.Techniques[:min(len(n.Techniques), maxTechniques)]
+	if n.Link == "" || strings.HasPrefix(n.Link, "/") {
+		n.Link = s.console() + n.Link
+	}
+	targets, err := s.st.NotifyTargets(ctx)
+	if err != nil {
+		return fmt.Errorf("read targets: %w", err)
+	}
+	if err := s.name(ctx, &n); err != nil {
+		return err
+	}
+	var tellings []store.Telling
+	for i := range targets {
+		if t := &targets[i]; t.Filter.TakesNotice(&n) {
+			tellings = append(tellings, store.Telling{Target: t.ID, Notice: n})
+		}
+	}
+	if len(tellings) == 0 {
+		return nil
+	}
+	fresh, err := s.st.PutNotices(ctx, string(n.Kind)+" "+n.ID, tellings)
+	if err != nil {
+		return fmt.Errorf("store what is to be told of %s: %w", n.ID, err)
+	}
+	if fresh {
+		s.Nudge()
+	}
+	return nil
+}
+
+// name says who is responsible for what a notice is about, where that is known and
+// not said.
+func (s *Service) name(ctx context.Context, n *notice.Notice) error {
+	if n.Owner != "" || n.Workload == nil && n.Image == nil {
+		return nil
+	}
+	owners, err := s.st.Owners(ctx)
+	if err != nil {
+		return fmt.Errorf("read who owns what: %w", err)
+	}
+	n.Owner = ownerOf(owners, n.References(), n.Groups())
+	return nil
+}
+
+// ownerOf returns who is responsible for an image with these names that runs in
+// these groups; "" where no rule says it.
+func ownerOf(owners asset.Owners, references, groups []string) string {
+	all := make([]asset.Group, len(groups))
+	for i, g := range groups {
+		all[i] = asset.Group(g)
+	}
+	return owners.OfAll(references, all).Name
+}
