@@ -54,14 +54,15 @@ func newNotify(g *globals) *cobra.Command {
 	var o askOptions
 	c := &cobra.Command{
 		Use:   "notify",
-		Short: "Who is told when an image becomes vulnerable",
-		Long: `Tell webhooks, Slack and syslog when an image becomes vulnerable: list, add,
-edit, remove and test targets.
+		Short: "Who is told of incidents, and of images that become vulnerable",
+		Long: `Tell people and other systems of incidents, of what lies outside a profile, and
+of images that become vulnerable: list, add, edit, remove and test targets, and
+see what did not reach them.
 ` + exitHelp,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	for _, sub := range []*cobra.Command{g.notifyList(&o), g.notifyAdd(&o), g.notifyEdit(&o), g.notifyRemove(&o), g.notifyTest(&o)} {
+	for _, sub := range []*cobra.Command{g.notifyList(&o), g.notifyAdd(&o), g.notifyEdit(&o), g.notifyRemove(&o), g.notifyTest(&o), g.notifyDead(&o)} {
 		if sub.Long == "" {
 			sub.Long = sub.Short + ".\n"
 		}
@@ -129,6 +130,9 @@ func targetCell(t notice.Target) cell {
 	}
 	if s.Waiting > 0 {
 		says += fmt.Sprintf(", %d wait", s.Waiting)
+	}
+	if s.Dead > 0 {
+		says, how = says+fmt.Sprintf(", %d dead", s.Dead), bad
 	}
 	if s.Lost > 0 {
 		says, how = says+fmt.Sprintf(", %d lost", s.Lost), bad

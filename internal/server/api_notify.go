@@ -27,7 +27,7 @@ type targetForm struct {
 		CA           string   `json:"ca,omitempty" maxLength:"65536" doc:"Certificates (PEM) of the authorities that may vouch for it; the system's unless given"`
 		Plain        bool     `json:"plain,omitempty" doc:"Permits a connection that is not encrypted"`
 		Interval     int64    `json:"interval_ns,omitempty" minimum:"0" doc:"The least time between two notifications; a quarter of an hour unless given"`
-		Kinds        []string `json:"kinds,omitempty" maxItems:"20" doc:"What it is told of: image.vulnerable (unless given), image.scanned, incident, violation"`
+		Kinds        []string `json:"kinds,omitempty" maxItems:"20" doc:"What it is told of: image.vulnerable (unless given), image.scanned, incident, violation, response"`
 		Severity     string   `json:"severity,omitempty" enum:"critical,high,medium,low,negligible,unknown" doc:"The least severity of a finding"`
 		Fixable      bool     `json:"fixable,omitempty" doc:"Only findings that have a fix"`
 		Exploited    bool     `json:"exploited,omitempty" doc:"Only findings that are known to be exploited (KEV)"`
@@ -70,6 +70,7 @@ type targetID struct {
 }
 
 func (a *api) notifyRoutes() {
+	a.deadRoutes()
 	handle(a, route{
 		method: http.MethodGet, path: "/notify/targets", id: "list-notify-targets", tag: "notify", scope: access.ReadNotify,
 		summary: "Who is told of what happens, and how it goes with each",

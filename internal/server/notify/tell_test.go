@@ -11,6 +11,7 @@ import (
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/notice"
+	"github.com/castellan-security/castellan/internal/store"
 )
 
 // incident is a notice as incidents make them.
@@ -108,6 +109,42 @@ func TestRefusedIsADeadLetterAtOnce(t *testing.T) {
 			t.Errorf("it was tried again: %+v", all)
 		}
 		if s := p.state(); s.Dead != 1 || s.Lost != 0 || s.Undelivered {
+			t.Errorf("state %+v", s)
+		}
+	})
+}
+
+func TestDeadLettersAreRetriedOrDropped(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *post) {
+		p.add("soc", notice.Filter{Kinds: []notice.Kind{notice.Incident}})
+		p.fails(&notice.Refused{Err: errAway})
+		for i := range 2 {
+			p.tells(incident(fmt.Sprint(i), high))
+			later(time.Hour)
+		}
+		all, err := p.Dead(t.Context(), viewer, 0)
+		if err != nil || len(all) != 2 || all[0].Reason != "soc answered 500" || all[0].Remedy != "look at its log" || all[0].Name != "soc" || all[0].Tries != 1 {
+			t.Fatalf("dead letters %+v, %v", all, err)
+		}
+		_, err = p.RetryDead(t.Context(), viewer, store.DeadQuery{})
+		wantKind(t, err, fault.Denied)
+		_, err = p.RetryDead(t.Context(), operator, store.DeadQuery{ID: "none"})
+		wantKind(t, err, fault.NotFound)
+		_, err = p.DropDead(t.Context(), operator, store.DeadQuery{Target: 99})
+		wantKind(t, err, fault.NotFound)
+		if n, err := p.DropDead(t.Context(), operator, store.DeadQuery{ID: all[0].ID}); n != 1 || err != nil {
+			t.Errorf("dropped %d, %v", n, err)
+		}
+		p.takes()
+		p.fails(nil)
+		if n, err := p.RetryDead(t.Context(), operator, store.DeadQuery{}); n != 1 || err != nil {
+			t.Errorf("retried %d, %v", n, err)
+		}
+		later(time.Second)
+		if sent := p.takes(); len(sent) != 1 || sent[0].n.ID != all[1].ID {
+			t.Errorf("sent %+v, want the one with its id", sent)
+		}
+		if s := p.state(); s.Dead != 0 || s.Error != "" {
 			t.Errorf("state %+v", s)
 		}
 	})
