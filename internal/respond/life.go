@@ -38,7 +38,7 @@ const (
 )
 
 // Step is the life of a response: asked, running, and then done, failed or refused;
-// a quarantine that is done can be undone. What makes no sense changes nothing.
+// what has an undo can be undone once it is done. What makes no sense changes nothing.
 func Step(l Life, in Input) (Life, []Effect) {
 	switch {
 	case l.State == response.Asked && in.What == Begin && in.Err != nil:
@@ -56,7 +56,7 @@ func Step(l Life, in Input) (Life, []Effect) {
 			}
 		}
 		return l, []Effect{Tell}
-	case l.State == response.Done && in.What == Undo && l.Kind == response.Quarantine && !l.Dry:
+	case l.State == response.Done && in.What == Undo && l.Kind.Undo() != "" && !l.Dry:
 		l.State = response.Undone
 		return l, []Effect{Tell}
 	}

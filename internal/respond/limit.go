@@ -33,7 +33,7 @@ type Rates struct {
 // Take counts a deed of a group, or says why it is one too many. Undoing is never
 // held back, and what changes nothing is not counted.
 func (r *Rates) Take(d *response.Deed, g asset.Group, now time.Time) error {
-	if d.DryRun || d.Kind == response.Release {
+	if d.DryRun || d.Kind == response.Release || d.Kind == response.Reinstate {
 		return nil
 	}
 	if r.groups == nil {

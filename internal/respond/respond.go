@@ -188,8 +188,10 @@ func (r *Responder) act(ctx context.Context, d *response.Deed, w asset.Workload,
 		return r.release(ctx, d, a)
 	case response.Stop:
 		return r.stop(ctx, d, a)
+	case response.Snapshot:
+		return r.snapshot(ctx, d, w, a)
 	}
-	return r.snapshot(ctx, d, w, a)
+	return fault.New(fault.Unsupported, "%s is done by a server, through AWS, and not on a host", d.Kind).With("ask without --host")
 }
 
 func (r *Responder) kill(ctx context.Context, d *response.Deed, a *response.Answer) error {
@@ -219,7 +221,12 @@ func (r *Responder) quarantine(ctx context.Context, d *response.Deed, w asset.Wo
 	}
 	if !d.DryRun {
 		a.Undo = response.Release
-		r.held[w.ID] = Held{Freeze: d.Freeze, Group: w.Group, By: d.By, Reason: d.Reason, At: r.o.Clock().UTC(), Deed: d.ID}
+		h := Held{Freeze: d.Freeze, Group: w.Group, By: d.By, Reason: d.Reason, At: r.o.Clock().UTC(), Deed: d.ID}
+		if was, ok := r.held[w.ID]; ok && IsRule(d.By) && !IsRule(was.By) {
+			was.Freeze = was.Freeze || d.Freeze // it stays a person's, and ends when a person says
+			h = was
+		}
+		r.held[w.ID] = h
 		if e := writeHeld(r.o.File, r.held); e != nil {
 			err = errors.Join(err, e)
 		}
@@ -268,6 +275,9 @@ func (r *Responder) past(ctx context.Context, id string) []string {
 
 func (r *Responder) release(ctx context.Context, d *response.Deed, a *response.Answer) error {
 	held, was := r.held[d.Workload]
+	if was && IsRule(d.By) && !IsRule(held.By) {
+		return fault.New(fault.Denied, "%s has quarantined it, which no rule takes back", held.By).With("castellan respond release does, when a person says so")
+	}
 	if d.DryRun {
 		a.Did = append(a.Did, "would give the container its network back and let its processes go on")
 		if !was {

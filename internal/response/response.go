@@ -28,10 +28,28 @@ const (
 	Release    Kind = "release"    // undo a quarantine
 	Stop       Kind = "stop"       // stop the ECS task, or the container through its engine
 	Snapshot   Kind = "snapshot"   // keep what a container is and does, for whoever looks into it
+	Revoke     Kind = "revoke"     // have AWS refuse the credentials that the task's role has given out until now
+	Reinstate  Kind = "reinstate"  // undo that
 )
 
 // Kinds lists every kind.
-func Kinds() []Kind { return []Kind{Kill, Quarantine, Release, Stop, Snapshot} }
+func Kinds() []Kind {
+	return []Kind{Kill, Quarantine, Release, Stop, Snapshot, Revoke, Reinstate}
+}
+
+// Undo is what takes a deed of the kind back; empty when nothing does.
+func (k Kind) Undo() Kind {
+	switch k {
+	case Quarantine:
+		return Release
+	case Revoke:
+		return Reinstate
+	}
+	return ""
+}
+
+// AtServer says that a deed is done by the server, through AWS, and not on the host.
+func (k Kind) AtServer() bool { return k == Revoke || k == Reinstate }
 
 // Limits of a deed.
 const (
@@ -76,7 +94,7 @@ type Deed struct {
 func (d *Deed) Check() error {
 	switch {
 	case !slices.Contains(Kinds(), d.Kind):
-		return fault.New(fault.Invalid, "%q is no deed: want kill, quarantine, release, stop or snapshot", untrusted.Clip(string(d.Kind), MaxID))
+		return fault.New(fault.Invalid, "%q is no deed: want kill, quarantine, release, stop, snapshot, revoke or reinstate", untrusted.Clip(string(d.Kind), MaxID))
 	case d.ID == "" || len(d.ID) > MaxID:
 		return fault.New(fault.Invalid, "a deed has an id of 1 to %d bytes", MaxID)
 	case !asset.IsContainerID(d.Workload):
@@ -110,7 +128,7 @@ const (
 	Done    State = "done"
 	Failed  State = "failed"
 	Refused State = "refused"
-	Undone  State = "undone" // a quarantine that was released
+	Undone  State = "undone" // what it did was taken back
 )
 
 // Ended reports whether nothing more happens by itself.
