@@ -31,6 +31,7 @@ type Store interface {
 	Trust
 	Admission
 	Behaviour
+	Response
 	Agents
 	AgentSettings
 	Invitations

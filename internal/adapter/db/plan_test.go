@@ -172,6 +172,7 @@ func useEverything(t *testing.T, d *db.DB, n int) {
 	useFlows(t, d)
 	useTrust(t, d)
 	useAdmission(t, d)
+	useResponse(t, d)
 	useBehaviour(t, d)
 	_, err = d.Health(ctx)
 	must(err)

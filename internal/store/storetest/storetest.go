@@ -49,6 +49,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"trust", trustCases()},
 		{"admission", admissionCases()},
 		{"behaviour", behaviourCases()},
+		{"response", responseCases()},
 		{"agents", agentCases()},
 		{"agent settings", settingsCases()},
 		{"invitations", invitationCases()},
