@@ -32,6 +32,7 @@ type Store interface {
 	Admission
 	Behaviour
 	Response
+	Incidents
 	Agents
 	AgentSettings
 	Invitations
@@ -321,6 +322,8 @@ type Retention struct {
 	MaxVerdicts int64
 	// Violations are those of behaviour, after they were seen last.
 	Violations time.Duration
+	// Incidents are kept so long after they were changed last, resolved or not.
+	Incidents time.Duration
 }
 
 // Health describes the store.

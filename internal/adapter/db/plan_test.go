@@ -174,6 +174,7 @@ func useEverything(t *testing.T, d *db.DB, n int) {
 	useAdmission(t, d)
 	useResponse(t, d)
 	useBehaviour(t, d)
+	useIncidents(t, d)
 	_, err = d.Health(ctx)
 	must(err)
 	_, err = d.Prune(ctx, store.Retention{

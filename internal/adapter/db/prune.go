@@ -100,6 +100,9 @@ func pruneSteps(r store.Retention, now time.Time) []pruneStep {
 	}
 	steps = append(steps, pruneAdmission(r, now)...)
 	steps = append(steps, pruneBehaviour(r, now)...)
+	if r.Incidents > 0 {
+		steps = append(steps, pruneIncidents(now.Add(-r.Incidents)))
+	}
 	return append(steps,
 		deleteOld("DELETE FROM sessions WHERE hash IN (SELECT hash FROM sessions WHERE expires <= ? LIMIT ?)", nanos(now)),
 		deleteOld("DELETE FROM invitations WHERE id IN (SELECT id FROM invitations WHERE expires < ? LIMIT ?)", nanos(now.Add(-keepInvitations))),

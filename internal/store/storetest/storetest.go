@@ -50,6 +50,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"admission", admissionCases()},
 		{"behaviour", behaviourCases()},
 		{"response", responseCases()},
+		{"incidents", incidentCases()},
 		{"agents", agentCases()},
 		{"agent settings", settingsCases()},
 		{"invitations", invitationCases()},
