@@ -58,6 +58,9 @@ const (
 	ReadResponse    Scope = "response:read"
 	// ManageResponse is to have something done about threats: it can end any container.
 	ManageResponse Scope = "response:manage"
+	ReadIncidents  Scope = "incidents:read"
+	// WriteIncidents is to assign, comment, resolve and reopen incidents.
+	WriteIncidents Scope = "incidents:write"
 	ManageUsers    Scope = "users:manage"
 	ManageTokens   Scope = "tokens:manage" // everyone's; one's own need no scope
 	ReadAudit      Scope = "audit:read"
@@ -67,19 +70,19 @@ const (
 func Scopes() []Scope {
 	return []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages, ManageImages, ManageRegistries, ManageAgents, EnrolAgents,
 		ReadNotify, ManageNotify, ManageTrust, ReadAdmission, DecideAdmission, ManageAdmission, ReadBehaviour, ManageBehaviour,
-		ReadResponse, ManageResponse, ManageUsers, ManageTokens, ReadAudit}
+		ReadResponse, ManageResponse, ReadIncidents, WriteIncidents, ManageUsers, ManageTokens, ReadAudit}
 }
 
 // Scopes returns the rights of a role; an unknown role has none.
 func (r Role) Scopes() []Scope {
-	read := []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages, ReadNotify, ReadAdmission, ReadBehaviour, ReadResponse}
+	read := []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages, ReadNotify, ReadAdmission, ReadBehaviour, ReadResponse, ReadIncidents}
 	switch r {
 	case Viewer:
 		return read
 	case Operator:
-		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify, DecideAdmission, ManageBehaviour, ManageResponse)
+		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify, DecideAdmission, ManageBehaviour, ManageResponse, WriteIncidents)
 	case Administrator:
-		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify, DecideAdmission, ManageBehaviour, ManageResponse, EnrolAgents, ManageTrust,
+		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify, DecideAdmission, ManageBehaviour, ManageResponse, WriteIncidents, EnrolAgents, ManageTrust,
 			ManageAdmission, ManageUsers, ManageTokens, ReadAudit)
 	}
 	return nil

@@ -78,6 +78,17 @@ func (s *Story) Memory() ([]byte, error) {
 	return b, nil
 }
 
+// ToldOf reads from what is remembered of a story what people were told of it.
+func ToldOf(kept []byte) (Told, error) {
+	var m struct {
+		Told Told `json:"told"`
+	}
+	if err := json.Unmarshal(kept, &m); err != nil {
+		return m.Told, fmt.Errorf("read what was told of an incident: %w", err)
+	}
+	return m.Told, nil
+}
+
 // Restore puts a stored story into the book.
 func (b *Book) Restore(i *threat.Incident, kept []byte) (*Story, error) {
 	s := &Story{}

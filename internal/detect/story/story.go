@@ -108,6 +108,15 @@ type memory struct {
 	// Beyond are threats that found no room among Members, by their rules.
 	Beyond []beyond `json:"beyond,omitempty"`
 	Links  []link   `json:"links"`
+	Told   Told     `json:"told,omitzero"`
+}
+
+// Told is what people were told of a story last.
+type Told struct {
+	Times    int              `json:"times"` // how often
+	Severity finding.Severity `json:"severity"`
+	Reopened int              `json:"reopened,omitempty"`
+	Resolved bool             `json:"resolved,omitempty"`
 }
 
 type beyond struct {
@@ -310,6 +319,10 @@ func (b *Book) merge(s, o *Story) *Story {
 		b.link(s, l)
 	}
 	s.recurred = s.recurred || o.recurred
+	s.Told.Severity = max(s.Told.Severity, o.Told.Severity) // nobody is told of it twice
+	if s.Told.Times == 0 {
+		s.Told = o.Told
+	}
 	return s
 }
 
