@@ -47,6 +47,7 @@ func (o *serverOptions) flags(c *cobra.Command) {
 	f.DurationVar(&o.retention.Verdicts, "keep-verdicts", 90*day, "how long verdicts of admission are kept")
 	f.Int64Var(&o.retention.MaxVerdicts, "max-verdicts", 500_000, "how many verdicts of admission are kept, oldest go first; 0 is no limit")
 	f.DurationVar(&o.retention.Violations, "keep-violations", 90*day, "how long violations of profiles are kept after they were seen last")
+	f.DurationVar(&o.retention.Incidents, "keep-incidents", 365*day, "how long incidents are kept after they were changed last")
 	f.DurationVar(&o.retention.Audit, "keep-audit", 2*365*day, "how long the audit log is kept")
 }
 

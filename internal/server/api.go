@@ -50,6 +50,7 @@ func (s *Server) newAPI() http.Handler {
 	a.admitRoutes()
 	a.behaviourRoutes()
 	a.respondRoutes()
+	a.incidentRoutes()
 	a.agentRoutes()
 	a.enrolRoutes()
 	a.sessionRoutes()

@@ -279,6 +279,8 @@ func schemaName(t reflect.Type, hint string) string {
 		return "Profile" + strings.TrimPrefix(name, "Profile")
 	case strings.HasSuffix(pkg, "/behaviour"), strings.Contains(pkg, "/internal/watch"):
 		return "Watch" + name
+	case strings.HasSuffix(pkg, "internal/threat"):
+		return "Threat" + strings.TrimPrefix(name, "Threat")
 	case strings.HasSuffix(pkg, "/exposure"):
 		return "Exposure" + strings.TrimPrefix(name, "Exposure")
 	}

@@ -263,6 +263,8 @@ var samples = map[string]struct {
 	"get-behaviour-violation":      {path: "/api/v1/watch/violations/1", as: access.Viewer},
 	"permit-behaviour-violation":   {path: "/api/v1/watch/violations/1/permit", body: map[string]any{}, as: access.Administrator},
 	"respond":                      {path: "-"}, // TestDeedsOverTheAPI
+	"get-incident":                 {path: "-"}, // TestIncidentsOverTheAPI
+	"change-incident":              {path: "-"}, // as above
 	"get-response":                 {path: "-"},
 	"sign-in":                      {path: "/api/v1/session", body: map[string]string{"name": "viewer", "password": password}},
 	"sign-out":                     {path: "/api/v1/session", as: access.Viewer},

@@ -35,6 +35,7 @@ import (
 	"github.com/castellan-security/castellan/internal/server/enrol"
 	"github.com/castellan-security/castellan/internal/server/gate"
 	"github.com/castellan-security/castellan/internal/server/images"
+	"github.com/castellan-security/castellan/internal/server/incidents"
 	"github.com/castellan-security/castellan/internal/server/intake"
 	"github.com/castellan-security/castellan/internal/server/live"
 	"github.com/castellan-security/castellan/internal/server/notify"
@@ -117,6 +118,7 @@ type Server struct {
 	gate       *gate.Service
 	behaviour  *behaviour.Service
 	respond    *respond.Service
+	incidents  *incidents.Service
 	notify     *notify.Service
 	strangers  *strangers
 	metrics    *metrics
@@ -175,9 +177,10 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 	}); err != nil {
 		return nil, err
 	}
+	s.incidents = incidents.New(incidents.Options{Store: st, Tell: s.notify.Tell, Condition: s.condition, Clock: cfg.Clock, Log: log})
 	s.behaviour = behaviour.New(behaviour.Options{
 		Store: st, Map: s.intake.Topology(), News: s.feed.News, Directions: s.direct, Condition: s.condition, Pace: cfg.Behaviour,
-		Keys: cfg.ProfileKeys, Clock: cfg.Clock, Log: log,
+		Outside: s.incidents.TakeViolations, Keys: cfg.ProfileKeys, Clock: cfg.Clock, Log: log,
 	})
 	s.intake.Tell(listeners{s.images, s.behaviour})
 	s.registries = registries.New(registries.Options{
@@ -259,6 +262,9 @@ func (s *Server) Gate() *gate.Service { return s.gate }
 
 // Behaviour knows how groups behave.
 func (s *Server) Behaviour() *behaviour.Service { return s.behaviour }
+
+// Incidents keeps the stories that threats make.
+func (s *Server) Incidents() *incidents.Service { return s.incidents }
 
 // notifyKey is the file with the key of what is known of notification targets.
 const notifyKey = "notify.key"
@@ -346,6 +352,7 @@ func (s *Server) Run(ctx context.Context) error {
 	wg.Go(func() { s.images.Run(scanning) })
 	wg.Go(func() { s.gate.Run(scanning) })
 	wg.Go(func() { s.behaviour.Run(scanning) })
+	wg.Go(func() { s.incidents.Run(ctx) })
 	wg.Go(func() { s.notify.Run(ctx) })
 
 	<-ctx.Done()

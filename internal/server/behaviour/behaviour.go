@@ -23,6 +23,7 @@ import (
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/profile"
 	"github.com/castellan-security/castellan/internal/server/live"
 	"github.com/castellan-security/castellan/internal/server/topology"
 	"github.com/castellan-security/castellan/internal/store"
@@ -67,8 +68,8 @@ type Directions interface {
 	TellBehaviour(agentID, stamp string)
 }
 
-// Options are what a Service needs. All but News, Directions and Condition are
-// required.
+// Options are what a Service needs. All but News, Directions, Outside and Condition
+// are required.
 type Options struct {
 	Store Store
 	Map   Map
@@ -76,6 +77,9 @@ type Options struct {
 	// ends. Without it they are looked for every second.
 	News       func(ctx context.Context) (<-chan struct{}, error)
 	Directions Directions
+	// Outside hears of violations that were stored, with how often each happened since
+	// it was told of them last. Its error is logged: they are kept.
+	Outside func(ctx context.Context, all []profile.Violation) error
 	// Condition shows that a part is not well, or, with nil, that it is again.
 	Condition func(ctx context.Context, part string, err error)
 	// Keys are those of whom profiles that people write must be signed by; without any

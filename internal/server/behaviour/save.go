@@ -81,6 +81,11 @@ func (k *keeper) flush(ctx context.Context) error {
 	k.compared = k.position
 	clear(k.outside)
 	k.s.changes.Publish(nil)
+	if k.s.Outside != nil {
+		if err := k.s.Outside(ctx, c.Violations); err != nil {
+			k.s.Log.Error("violations are not in incidents", "violations", len(c.Violations), "error", err)
+		}
+	}
 	return nil
 }
 

@@ -200,6 +200,10 @@ func scopeWords(s access.Scope) string {
 		return "read how groups behave, and what lay outside"
 	case access.ManageBehaviour:
 		return "say what groups are held to, make violations normal"
+	case access.ReadIncidents:
+		return "read incidents"
+	case access.WriteIncidents:
+		return "assign, comment and resolve incidents"
 	case access.ManageUsers:
 		return "manage users"
 	case access.ManageTokens:
