@@ -51,6 +51,7 @@ func TestConsole(t *testing.T) {
 	t.Run("policy seen by a viewer", func(t *testing.T) { h.seesThePolicy(t, h.tab(t, browser, chromedp.WithNewBrowserContext())) })
 	t.Run("admission decided", func(t *testing.T) { h.decidesOnAdmission(t, h.tab(t, browser)) })
 	t.Run("admission policies meet", func(t *testing.T) { h.meetsOnAdmission(t, h.tab(t, browser), h.tab(t, h.another(t))) })
+	t.Run("incident resolved", func(t *testing.T) { h.resolves(t, h.tab(t, h.another(t))) })
 	t.Run("behaviour", func(t *testing.T) {
 		browser := h.another(t) // each part has the time of a tab
 		for _, walk := range []func(*testing.T, *tab){h.watches, h.makesNormal, h.editsTheProfile, h.amendsTheProfile, h.rehearses} {
@@ -139,7 +140,7 @@ func (h *house) places(b *tab) []place {
 	closed := eval[string](b, `document.querySelector("#rows .when a").getAttribute("href")`)
 	b.open("/events?path=/etc/shadow")
 	shadow := eval[string](b, `document.querySelector("#rows .when a").getAttribute("href")`)
-	return append(slices.Concat(imagePlaces(), trustPlaces(), admissionPlaces(), watchPlaces()), []place{
+	return append(slices.Concat(imagePlaces(), trustPlaces(), admissionPlaces(), watchPlaces(), incidentPlaces()), []place{
 		{"overview", "/"}, {"workloads", "/workloads"}, {"workload", "/workloads/" + consoletest.Storefront},
 		{"processes", "/workloads/" + consoletest.Storefront + "/processes"}, {"files", "/workloads/" + consoletest.Storefront + "/files"},
 		{"connections", "/workloads/" + consoletest.Storefront + "/connections"}, {"dns", "/workloads/" + consoletest.Storefront + "/dns"},

@@ -50,6 +50,7 @@ func open(t *testing.T) *house {
 	h.shop = shop
 	h.move(t)
 	h.hold(t)
+	h.threaten(t)
 	return h
 }
 

@@ -203,6 +203,8 @@ func (m *member) clause(last string) string {
 				return ""
 			}
 			text = who + " ran as " + line
+		} else if strings.HasPrefix(rest, ",") {
+			text = who + rest
 		} else {
 			text = who + " " + rest
 		}

@@ -40,6 +40,8 @@ type Deps struct {
 	Admission Admission
 	// Watch is nil where nobody looks how groups behave; there are no such pages then.
 	Watch Watch
+	// Incidents is nil where nothing is detected; there are no such pages then.
+	Incidents Incidents
 	// Fingerprint is that of the server's certificate authority, which an agent
 	// that joins is told.
 	Fingerprint string
@@ -124,6 +126,7 @@ func (c *Console) routes() http.Handler {
 	c.trustRoutes(seen)
 	c.admissionRoutes(seen, done)
 	c.watchRoutes(seen, done)
+	c.incidentRoutes(seen, done)
 	seen(access.ReadImages, "GET /acceptances", c.acceptances)
 	done(access.ManageImages, "POST /acceptances", c.accept)
 	done(access.ManageImages, "POST /acceptances/{id}/end", c.endAcceptance)

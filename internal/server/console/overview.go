@@ -16,6 +16,7 @@ import (
 	"github.com/castellan-security/castellan/internal/server/images"
 	"github.com/castellan-security/castellan/internal/server/live"
 	"github.com/castellan-security/castellan/internal/store"
+	"github.com/castellan-security/castellan/internal/threat"
 )
 
 // What the overview shows at most; each panel leads to the whole list.
@@ -25,6 +26,8 @@ const (
 	notableRead   = 200 // to say how many there were, "200+" beyond
 	groupsShown   = 200
 	weakShown     = 6
+	// incidentsShown is how many incidents it names.
+	incidentsShown = 5
 )
 
 // groupCount is one group and what runs in it.
@@ -56,6 +59,14 @@ type overviewData struct {
 	Admission *admissionToday
 	Trust     *store.TrustTotals
 	Behaviour *behaviourToday
+	// Incidents is nil when who looks may not see them.
+	Incidents *incidentsNow
+}
+
+// incidentsNow are the incidents that somebody must do something about.
+type incidentsNow struct {
+	Totals store.IncidentTotals
+	List   []threat.Incident // the newest
 }
 
 // behaviourToday is what the groups' profiles do, and what lay outside lately.
@@ -112,7 +123,24 @@ func (c *Console) overview(w http.ResponseWriter, r *http.Request, v visit) erro
 	if d.Behaviour, err = c.readBehaviourToday(r.Context(), v); err != nil {
 		return err
 	}
+	if d.Incidents, err = c.readIncidentsNow(r.Context(), v); err != nil {
+		return err
+	}
 	return c.show(w, r, http.StatusOK, overviewBody(c.page(r, v, "overview", "Overview"), d))
+}
+
+// readIncidentsNow returns nil when who looks may not see them.
+func (c *Console) readIncidentsNow(ctx context.Context, v visit) (*incidentsNow, error) {
+	if c.Incidents == nil || !v.who.May(access.ReadIncidents) {
+		return nil, nil
+	}
+	d := &incidentsNow{}
+	var err error
+	if d.Totals, err = c.Incidents.Totals(ctx, v.who); err != nil {
+		return nil, err
+	}
+	d.List, err = c.Incidents.Incidents(ctx, v.who, store.IncidentQuery{States: activeStates(), Limit: incidentsShown})
+	return d, err
 }
 
 // readBehaviourToday returns nil when who looks may not see it.

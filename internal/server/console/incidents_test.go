@@ -1,0 +1,119 @@
+package console_test
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/access"
+	"github.com/castellan-security/castellan/internal/adapter/db"
+	"github.com/castellan-security/castellan/internal/server/console"
+	"github.com/castellan-security/castellan/internal/server/console/consoletest"
+	"github.com/castellan-security/castellan/internal/server/incidents"
+	"github.com/castellan-security/castellan/internal/threat"
+)
+
+// incidentHouse is a console over the real service of incidents, which was told what
+// rules saw in the shop.
+func incidentHouse(t *testing.T) *house {
+	t.Helper()
+	now, log := testNow(), slog.New(slog.DiscardHandler)
+	st, err := db.Open(t.Context(), db.Options{Path: filepath.Join(t.TempDir(), "castellan.db"), ProcessCrashOnly: true}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := incidents.New(incidents.Options{Store: st, Clock: func() time.Time { return now }, Log: log})
+	ctx, stop := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { s.Run(ctx) })
+	t.Cleanup(func() {
+		stop()
+		wg.Wait()
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, x := range consoletest.Threats(now) {
+		if err := s.Take(t.Context(), x.AgentID, []*threat.Threat{x}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h, err := newHouse(consoletest.New(now), now, func(d *console.Deps) { d.Incidents = s })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func TestIncidentsAreListed(t *testing.T) {
+	h := incidentHouse(t)
+	h.shows(t, access.Viewer, "/incidents", "3 incidents are not resolved", "What was downloaded was run, in shop/storefront/storefront", "critical", "killed", "open", "ip-10-0-3-17")
+	for _, c := range []struct {
+		asked string
+		want  int
+	}{
+		{"", 3}, {"severity=high", 1}, {"severity=medium", 2}, {"state=active", 3}, {"state=resolved", 0}, {"rule=package-manager", 1},
+		{"group=shop/*", 2}, {"text=apt-get", 1}, {"agent=" + consoletest.Agent2ID, 1}, {"workload=" + consoletest.Storefront, 1}, {"since=1h", 2},
+	} {
+		if got := strings.Count(h.get(t, access.Viewer, "/incidents?"+c.asked).Body.String(), `<tr id="i`); got != c.want {
+			t.Errorf("%q: got %d incidents, want %d", c.asked, got, c.want)
+		}
+	}
+	for _, odd := range []string{"state=odd", "severity=odd", "before=x", "since=odd"} {
+		if w := h.get(t, access.Viewer, "/incidents?"+odd); w.Code != http.StatusUnprocessableEntity {
+			t.Errorf("%s: got %d", odd, w.Code)
+		}
+	}
+	h.shows(t, access.Viewer, "/", "incidents that need somebody")
+}
+
+func TestAnIncidentIsShown(t *testing.T) {
+	h := incidentHouse(t)
+	h.shows(t, access.Viewer, "/incidents/1", "Timeline", "gunicorn", "curl wrote /tmp/x from 203.0.113.9", "The kernel killed what did it", "cdn.evil.example", "203.0.113.9:4444", "T1059.004",
+		"/tmp/x called 203.0.113.9:4444 every 5 s", "×42", "execution → credential access → command and control", "An operator or administrator can take it")
+	body := h.get(t, access.Viewer, "/incidents/1").Body.String()
+	if strings.Contains(body, `method="post" action="/incidents/`) {
+		t.Error("a viewer is offered to change it")
+	}
+	if w := h.get(t, access.Viewer, "/incidents/99"); w.Code != http.StatusNotFound {
+		t.Errorf("no such incident: got %d", w.Code)
+	}
+	for _, path := range []string{"/incidents", "/incidents/1", "/incidents/2", "/incidents/3"} {
+		if whole := h.get(t, access.Operator, path).Body.String(); strings.Contains(whole, "<img src=x") {
+			t.Errorf("%s: somebody's text is markup", path)
+		}
+	}
+}
+
+func TestAnIncidentIsTakenAndResolved(t *testing.T) {
+	h := incidentHouse(t)
+	const at = "/incidents/1"
+	if w := h.post(t, access.Viewer, at, "do=assign"); w.Code != http.StatusForbidden {
+		t.Errorf("a viewer got %d", w.Code)
+	}
+	if w := h.post(t, access.Operator, at, "csrf=wrong&do=assign"); w.Code != http.StatusForbidden {
+		t.Errorf("a form of elsewhere: got %d", w.Code)
+	}
+	for _, c := range []struct {
+		form string
+		want int
+	}{
+		{"do=assign&assignee=mira", http.StatusSeeOther}, {"do=comment&comment=looking", http.StatusSeeOther}, {"do=comment&comment=", http.StatusUnprocessableEntity},
+		{"do=resolve&resolution=odd", http.StatusUnprocessableEntity}, {"do=resolve&resolution=attack&comment=image+replaced", http.StatusSeeOther},
+		{"do=assign&assignee=mira", http.StatusConflict}, {"do=odd", http.StatusUnprocessableEntity},
+	} {
+		if w := h.post(t, access.Operator, at, c.form); w.Code != c.want {
+			t.Errorf("%s: got %d, want %d: %.300s", c.form, w.Code, c.want, plainText(w.Body.String()))
+		}
+	}
+	h.shows(t, access.Operator, at+"?done=incident-resolve", "It is resolved.", "an attack, dealt with", "looking", "image replaced", "Reopen it")
+	if w := h.post(t, access.Operator, at, "do=reopen&comment=it+is+back"); w.Code != http.StatusSeeOther {
+		t.Errorf("reopen: got %d", w.Code)
+	}
+	h.shows(t, access.Operator, at, "reopened", "it is back")
+}
