@@ -148,7 +148,7 @@ func one(short Event, n int, at time.Time) (*event.Event, error) {
 	if lasts > 0 {
 		e.Last = at.Add(lasts)
 	}
-	for _, own := range []string{"on", "host", "pid", "parent", "exe", "name", "cpid", "uid", "count", "lasts", "repeat", "every", "after"} {
+	for _, own := range []string{"on", "host", "pid", "parent", "exe", "name", "cpid", "uid", "euid", "count", "lasts", "repeat", "every", "after"} {
 		if own == "name" && e.Kind.Sensor() == "dns" {
 			continue // what is asked for
 		}
@@ -230,7 +230,11 @@ func process(m Event, e *event.Event) error {
 	p.Name = p.Name[:min(len(p.Name), comm)]
 	p.Key, p.Parent = key(pid), key(parent)
 	p.ContainerPID = uint32(inside)
-	p.UID, p.EUID = uint32(uid), uint32(uid)
+	euid, err := numberOf(m, "euid", uid)
+	if err != nil {
+		return err
+	}
+	p.UID, p.EUID = uint32(uid), uint32(euid)
 	return nil
 }
 
