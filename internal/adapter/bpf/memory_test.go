@@ -71,6 +71,8 @@ func TestMemory(t *testing.T) {
 	}{
 		{"written file", []string{open("/written.so"), private(executable)}, []mapped{{event.KindExecMap, "mmap", "/written.so", "read execute", event.OriginWritten}}},
 		{"file of a volume", []string{open("/volume/plugin.so"), private(executable)}, []mapped{{event.KindExecMap, "mmap", "/volume/plugin.so", "read execute", event.OriginMount}}},
+		// It keeps the name that it had: nothing in the path says that it is gone.
+		{"file that was deleted", []string{open("/written.so"), "unlinkat|" + at + "|/written.so|0", private(executable)}, []mapped{{event.KindExecMap, "mmap", "/written.so", "read execute", event.OriginWritten}}},
 		{"file without a name", []string{"memfd_create|payload|0", "ftruncate|$0|4096", private(executable)}, []mapped{
 			{event.KindMemfd, "memfd_create", "payload", "", event.OriginMemory},
 			{event.KindExecMap, "mmap", "/memfd:payload", "read execute", event.OriginMemory},
