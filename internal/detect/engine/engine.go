@@ -101,7 +101,7 @@ func (e *Engine) enter(x *entry, en rule.Entry) {
 			at = &byKind{byProgram: map[string][]*entry{}}
 			e.index[k] = at
 		}
-		if en.Files != nil {
+		if en.Files != nil && k.Sensor() == "file" {
 			if at.byFile == nil {
 				at.byFile = newByFile()
 			}

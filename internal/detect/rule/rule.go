@@ -29,7 +29,7 @@ type Entry struct {
 	// Programs are those of the process that the event is of; nil is any.
 	Programs []string
 	// Files are paths and patterns of the event's file as it is called afterwards: see
-	// PlaceOf and OfFile. Nil is any, and events without a file.
+	// PlaceOf and OfFile. Nil is any. They say nothing of kinds of event without a file.
 	Files []string
 	// Look returns what the detector has to say of a subject, nil for nothing. The
 	// error is of a condition that could be neither true nor false.
