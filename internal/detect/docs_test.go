@@ -99,13 +99,25 @@ func TestPageListsTheBuiltInRules(t *testing.T) {
 			theme = r.Theme
 			fmt.Fprintf(&w, "\n## %s\n", theme)
 		}
-		fmt.Fprintf(&w, "\n### %s\n\n%s. %s, %s, %s.\n\n", r.ID, r.Title, r.Severity, r.Tactic, strings.Join(r.Techniques, ", "))
+		fmt.Fprintf(&w, "\n### %s\n\n%s. %s, %s, %s.\n\n", r.ID, r.Title, r.Severity, r.Tactic, strings.Join(named(r.Techniques), ", "))
 		fmt.Fprintf(&w, "- What it means: %s\n- False alarms: %s\n- Tuning: %s\n- What to do: %s\n", r.Meaning, r.FalseAlarm, r.Tuning, r.Remedy)
 		for _, p := range r.Parameters {
 			fmt.Fprintf(&w, "- Parameter `%s`, %s, `%s`: %s.\n", p.Name, p.Type, p.Default, strings.TrimSuffix(p.Meaning, "."))
 		}
 	}
 	golden(t, rulesPage, w.String())
+}
+
+// named are techniques with their names, where those are known.
+func named(ids []string) []string {
+	var out []string
+	for _, id := range ids {
+		if t, ok := threat.TechniqueOf(id); ok {
+			id += " " + t.Name
+		}
+		out = append(out, id)
+	}
+	return out
 }
 
 // What the page for users shows is read with the built-in rules.

@@ -147,6 +147,26 @@ func complain(t *testing.T, e *detect.Engine) {
 	}
 }
 
+// The first technique of a rule is of its tactic; further ones may be of other steps of
+// the same attack.
+func TestEveryTechniqueIsOfATTACK(t *testing.T) {
+	for _, r := range engineOf(t, nil).Rules() {
+		for i, id := range r.Techniques {
+			known, ok := threat.TechniqueOf(id)
+			if !ok {
+				t.Errorf("%s: there is no technique %s in the table of package threat", r.ID, id)
+				continue
+			}
+			if i == 0 && !slices.Contains(known.Tactics, r.Tactic) {
+				t.Errorf("%s: %s (%s) is of %q, and not of %s", r.ID, id, known.Name, known.Tactics, r.Tactic)
+			}
+			if slices.Contains(r.Techniques[:i], id) {
+				t.Errorf("%s has %s twice", r.ID, id)
+			}
+		}
+	}
+}
+
 func TestEveryRuleSaysWhatPeopleMustKnow(t *testing.T) {
 	for _, r := range engineOf(t, nil).Rules() {
 		for what, text := range map[string]string{"meaning": r.Meaning, "false alarms": r.FalseAlarm, "tuning": r.Tuning, "remedy": r.Remedy} {
