@@ -14,6 +14,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/detect"
 	"github.com/castellan-security/castellan/internal/detect/trial"
+	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/threat"
 )
 
@@ -133,6 +134,44 @@ func TestEveryRuleFiresAtWhatItIsForAndNotAtWhatLooksAlike(t *testing.T) {
 	for _, r := range engineOf(t, nil).Rules() {
 		if !tried[r.ID] {
 			t.Errorf("%s: no case in library/testdata or pattern/*/testdata tries it", r.ID)
+		}
+	}
+}
+
+// TestOrdinaryWorkIsNoIncident holds what ordinary software does, installs, servers and
+// people's work, against all rules: it is told as low at most.
+func TestOrdinaryWorkIsNoIncident(t *testing.T) {
+	files, err := filepath.Glob("library/testdata/ordinary/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var document struct {
+			Work []struct {
+				Name   string        `yaml:"name"`
+				Events []trial.Event `yaml:"events"`
+			} `yaml:"work"`
+		}
+		if err := yaml.Unmarshal(b, &document); err != nil {
+			t.Fatalf("%s: %v", f, err)
+		}
+		for _, w := range document.Work {
+			t.Run(w.Name, func(t *testing.T) {
+				if len(w.Events) == 0 {
+					t.Fatal("it has no events")
+				}
+				e := engineOf(t, nil)
+				for _, th := range observed(t, e, w.Events) {
+					if th.Severity > finding.Low {
+						t.Errorf("%s (%s): %s", th.Rule, th.Severity, th.Summary)
+					}
+				}
+				complain(t, e)
+			})
 		}
 	}
 }
