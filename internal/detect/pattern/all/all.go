@@ -4,7 +4,9 @@ package all
 import (
 	"github.com/castellan-security/castellan/internal/detect/pattern"
 	"github.com/castellan-security/castellan/internal/detect/pattern/beacon"
+	"github.com/castellan-security/castellan/internal/detect/pattern/deletion"
 	"github.com/castellan-security/castellan/internal/detect/pattern/dnstunnel"
+	"github.com/castellan-security/castellan/internal/detect/pattern/encryption"
 	"github.com/castellan-security/castellan/internal/detect/pattern/exfil"
 	"github.com/castellan-security/castellan/internal/detect/pattern/flood"
 	"github.com/castellan-security/castellan/internal/detect/pattern/hostscan"
@@ -25,6 +27,8 @@ func Patterns() []Pattern {
 	return []Pattern{
 		{beacon.About, beacon.New},
 		{exfil.About, exfil.New},
+		{deletion.About, deletion.New},
+		{encryption.About, encryption.New},
 		{dnstunnel.About, dnstunnel.New},
 		{flood.About, flood.New},
 		{rawflood.About, rawflood.New},
