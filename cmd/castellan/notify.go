@@ -39,6 +39,7 @@ type targetBody struct {
 	From         string   `json:"from,omitempty"`
 	To           []string `json:"to,omitempty"`
 	CA           string   `json:"ca,omitempty"`
+	Format       string   `json:"format,omitempty"`
 	Plain        bool     `json:"plain,omitempty"`
 	Interval     int64    `json:"interval_ns,omitempty"`
 	Kinds        []string `json:"kinds,omitempty"`
@@ -178,6 +179,12 @@ var targetFlag = map[notice.Type]string{
 	notice.PagerDuty: "PagerDuty's Events API: us, eu, or an address; its key is in --secret-file",
 	notice.Email:     "mail server: smtps://host:465, or smtp://host:587 for STARTTLS; with --from and --to",
 	notice.Syslog:    "receiver of syslog: tls://host:6514, tcp:// or udp://",
+
+	notice.SNS:               "ARN of a topic of Amazon SNS",
+	notice.EventBridge:       "ARN of a bus of Amazon EventBridge",
+	notice.CloudWatchLogs:    "ARN of a log group that gets each notice as an event",
+	notice.CloudWatchMetrics: "ARN of a log group of whose events CloudWatch makes metrics",
+	notice.SecurityHub:       "ARN of a hub, arn:aws:securityhub:REGION:ACCOUNT:hub/default, that gets findings in ASFF",
 }
 
 func typeNames() (all []string) {
@@ -206,7 +213,8 @@ a secret, as those of Slack are, give - and write it to standard input.
   castellan notify add team --slack - --running --fixable < address
   castellan notify add oncall --pagerduty eu --secret-file key --kind incident --severity high
   castellan notify add people --email smtp://mail.example.org:587 --user castellan --secret-file password --from castellan@example.org --to soc@example.org
-  castellan notify add siem --syslog tls://logs.example.org:6514 --ca-file logs-ca.pem`,
+  castellan notify add siem --syslog tls://logs.example.org:6514 --ca-file logs-ca.pem
+  castellan notify add hub --securityhub arn:aws:securityhub:eu-west-1:123456789012:hub/default --kind incident,image.vulnerable`,
 		Args: cobra.ExactArgs(1),
 	}
 	f := c.Flags()
@@ -216,6 +224,7 @@ a secret, as those of Slack are, give - and write it to standard input.
 	}
 	f.StringVar(&x.secretFile, "secret-file", "", "file with the secret that signs what a webhook gets (default: one is made), PagerDuty's key, or a mail server's password")
 	mailFlags(f, &x.body)
+	f.StringVar(&x.body.Format, "format", "", "webhook and EventBridge: ocsf for events of OCSF, class Detection Finding (default: Castellan's own)")
 	f.StringVar(&x.caFile, "ca-file", "", "file with the certificates of those who may vouch for the target (default: the server's system's)")
 	f.BoolVar(&x.body.Plain, "plain", false, "permit a connection that is not encrypted")
 	f.DurationVar(&x.every, "every", 15*time.Minute, "the least time between two notifications")

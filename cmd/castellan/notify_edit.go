@@ -25,6 +25,7 @@ type targetChange struct {
 	User         *string   `json:"user,omitempty"`
 	From         *string   `json:"from,omitempty"`
 	To           *[]string `json:"to,omitempty"`
+	Format       *string   `json:"format,omitempty"`
 	CA           *string   `json:"ca,omitempty"`
 	Plain        *bool     `json:"plain,omitempty"`
 	Interval     *int64    `json:"interval_ns,omitempty"`
@@ -65,6 +66,7 @@ again. Where the address is a secret, give --url - and write it to standard inpu
 	f.StringVar(&x.url, "url", "", "another address, of the same type of target; - reads it from standard input")
 	f.StringVar(&x.secretFile, "secret-file", "", "file with the secret that signs what a webhook gets from now on, PagerDuty's key, or a mail server's password")
 	mailFlags(f, &x.body)
+	f.StringVar(&x.body.Format, "format", "", "webhook and EventBridge: ocsf, or '' for Castellan's own")
 	f.BoolVar(&x.newSecret, "new-secret", false, "make a new secret for a webhook, and print it, once")
 	f.StringVar(&x.caFile, "ca-file", "", "file with the certificates of those who may vouch for the target; none for the server's system's")
 	f.BoolVar(&x.body.Plain, "plain", false, "permit a connection that is not encrypted")
@@ -112,7 +114,7 @@ func (x *changeFlags) read(c *cobra.Command, in io.Reader) (b targetChange, err 
 	for flag, to := range map[string]struct {
 		to   **string
 		from *string
-	}{"name": {&b.Name, &x.name}, "url": {&b.URL, &x.url}, "severity": {&b.Severity, &x.body.Severity}, "user": {&b.User, &x.body.User}, "from": {&b.From, &x.body.From}} {
+	}{"name": {&b.Name, &x.name}, "url": {&b.URL, &x.url}, "severity": {&b.Severity, &x.body.Severity}, "user": {&b.User, &x.body.User}, "from": {&b.From, &x.body.From}, "format": {&b.Format, &x.body.Format}} {
 		if was(flag) {
 			*to.to = to.from
 		}

@@ -133,7 +133,7 @@ func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Log
 
 		Tasks:  aws.NewECS(log.With("door", "aws")),
 		URL:    o.url,
-		Sender: notify.New(version()),
+		Sender: notify.New(version(), aws.NewTargets(log.With("door", "aws"))),
 	}, st, log.With("hall", "server"))
 	if err != nil {
 		return nil, errors.Join(err, closer())

@@ -19,10 +19,34 @@ const (
 	// PagerDuty is its Events API, version 2.
 	PagerDuty Type = "pagerduty"
 	Email     Type = "email" // by SMTP
+	// SNS is a topic of Amazon SNS, EventBridge a bus of Amazon EventBridge.
+	SNS         Type = "sns"
+	EventBridge Type = "eventbridge"
+	// CloudWatchLogs is a log group, CloudWatchMetrics one whose events CloudWatch
+	// makes metrics of (embedded metric format).
+	CloudWatchLogs    Type = "cloudwatch-logs"
+	CloudWatchMetrics Type = "cloudwatch-metrics"
+	SecurityHub       Type = "securityhub" // of an account and region
 )
 
 // Types lists them.
-func Types() []Type { return []Type{Webhook, Slack, Teams, PagerDuty, Email, Syslog} }
+func Types() []Type {
+	return []Type{Webhook, Slack, Teams, PagerDuty, Email, Syslog, SNS, EventBridge, CloudWatchLogs, CloudWatchMetrics, SecurityHub}
+}
+
+// OfAWS reports whether targets of a type are of AWS: their URL is an ARN, and who
+// asks is whoever the server is there.
+func (t Type) OfAWS() bool {
+	switch t {
+	case SNS, EventBridge, CloudWatchLogs, CloudWatchMetrics, SecurityHub:
+		return true
+	}
+	return false
+}
+
+// OCSF as Settings.Format has each notice sent as an event of the Open Cybersecurity
+// Schema Framework, class Detection Finding.
+const OCSF = "ocsf"
 
 // HasSecret reports whether a target of a type may have a secret: what a webhook
 // is signed with, the key of PagerDuty, the password of a mail server.
@@ -93,6 +117,9 @@ type Settings struct {
 	User string   `json:"user,omitempty"`
 	From string   `json:"from,omitempty"`
 	To   []string `json:"to,omitempty"`
+	// Format of what webhooks and EventBridge get: empty for Notification and Notice
+	// as they are here, or OCSF.
+	Format string `json:"format,omitempty"`
 }
 
 // Destination is what must be known to reach a target. URL and Secret are not
@@ -101,7 +128,7 @@ type Destination struct {
 	Type Type `json:"type"`
 	// URL is https://… for webhook, slack, teams and pagerduty; tls://, tcp:// or
 	// udp://host:port for syslog; smtp:// (with STARTTLS) or smtps://host:port for
-	// email.
+	// email; an ARN for those of AWS.
 	URL string `json:"url"`
 	// Secret signs what a webhook gets; it is PagerDuty's key, and the password of
 	// a mail server.

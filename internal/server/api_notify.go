@@ -18,12 +18,13 @@ type targetPage struct {
 type targetForm struct {
 	Body struct {
 		Name         string   `json:"name" minLength:"1" maxLength:"63" doc:"What it is called here; unique"`
-		Type         string   `json:"type" enum:"webhook,slack,teams,pagerduty,email,syslog"`
-		URL          string   `json:"url" minLength:"1" maxLength:"2048" doc:"https://… for webhook, slack and teams; us, eu or https://… for pagerduty; smtps://host:port or smtp://host:port for email; tls://host:port, tcp:// or udp:// for syslog. It is kept encrypted, and not shown again"`
+		Type         string   `json:"type" enum:"webhook,slack,teams,pagerduty,email,syslog,sns,eventbridge,cloudwatch-logs,cloudwatch-metrics,securityhub"`
+		URL          string   `json:"url" minLength:"1" maxLength:"2048" doc:"https://… for webhook, slack and teams; us, eu or https://… for pagerduty; smtps://host:port or smtp://host:port for email; tls://host:port, tcp:// or udp:// for syslog; an ARN for those of AWS. It is kept encrypted, and not shown again"`
 		Secret       string   `json:"secret,omitempty" maxLength:"256" doc:"Of a webhook: what its requests are signed with; one is made unless given. The key of PagerDuty, the password of a mail server"`
 		User         string   `json:"user,omitempty" maxLength:"256" doc:"Of email: who logs in to the mail server"`
 		From         string   `json:"from,omitempty" maxLength:"512" doc:"Of email: the sender's address"`
 		To           []string `json:"to,omitempty" maxItems:"20" doc:"Of email: the addresses that get it"`
+		Format       string   `json:"format,omitempty" enum:"ocsf" doc:"Of webhook and eventbridge: events of OCSF, class Detection Finding; Castellan's own document unless given"`
 		CA           string   `json:"ca,omitempty" maxLength:"65536" doc:"Certificates (PEM) of the authorities that may vouch for it; the system's unless given"`
 		Plain        bool     `json:"plain,omitempty" doc:"Permits a connection that is not encrypted"`
 		Interval     int64    `json:"interval_ns,omitempty" minimum:"0" doc:"The least time between two notifications; a quarter of an hour unless given"`
@@ -51,6 +52,7 @@ type targetChange struct {
 		User         *string   `json:"user,omitempty" maxLength:"256" doc:"Of email: who logs in to the mail server; empty: nobody has to"`
 		From         *string   `json:"from,omitempty" maxLength:"512" doc:"Of email: the sender's address"`
 		To           *[]string `json:"to,omitempty" nullable:"false" maxItems:"20" doc:"Of email: the addresses that get it"`
+		Format       *string   `json:"format,omitempty" maxLength:"20" doc:"Of webhook and eventbridge: ocsf, or empty for Castellan's own document"`
 		NewSecret    bool      `json:"new_secret,omitempty" doc:"Of a webhook: one is made, and shown in the answer, once"`
 		CA           *string   `json:"ca,omitempty" maxLength:"65536" doc:"Certificates (PEM) of the authorities that may vouch for it; none for those of the system"`
 		Plain        *bool     `json:"plain,omitempty" doc:"Permits a connection that is not encrypted"`
@@ -118,7 +120,7 @@ func (a *api) addTarget(q ask[targetForm]) (*body[newTarget], error) {
 		Name: b.Name, Filter: f, Interval: time.Duration(b.Interval),
 		Destination: notice.Destination{
 			Type: notice.Type(b.Type), URL: b.URL, Secret: b.Secret, CA: b.CA, Plain: b.Plain,
-			Settings: notice.Settings{User: b.User, From: b.From, To: b.To},
+			Settings: notice.Settings{User: b.User, From: b.From, To: b.To, Format: b.Format},
 		},
 	})
 	return &body[newTarget]{newTarget{t, secret}}, err
@@ -129,7 +131,7 @@ func (a *api) editTarget(q ask[targetChange]) (*body[newTarget], error) {
 	c := notify.TargetChange{
 		Name: b.Name, URL: b.URL, Secret: b.Secret, NewSecret: b.NewSecret, CA: b.CA, Plain: b.Plain, Interval: (*time.Duration)(b.Interval),
 		Fixable: b.Fixable, Exploited: b.Exploited, Running: b.Running, Repositories: b.Repositories, Groups: b.Groups,
-		User: b.User, From: b.From, To: b.To,
+		User: b.User, From: b.From, To: b.To, Format: b.Format,
 	}
 	if b.Kinds != nil {
 		var kinds []notice.Kind

@@ -183,7 +183,7 @@ func TestImageThatBecomesVulnerableIsTold(t *testing.T) {
 	advisories := filepath.Join(t.TempDir(), "advisories.db")
 	publish(t, advisories, "CVE-2026-0001")
 	change := func(c *server.Config) {
-		c.Advisories, c.Sender, c.URL = advisories, sender.New("test"), "https://castellan.example/"
+		c.Advisories, c.Sender, c.URL = advisories, sender.New("test", nil), "https://castellan.example/"
 		c.Pace = notify.Pace{Settle: time.Millisecond, Again: 10 * time.Millisecond}
 	}
 	h := open(t, wrap, change)

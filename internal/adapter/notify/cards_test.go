@@ -225,11 +225,11 @@ func TestPagerDutyRefuses(t *testing.T) {
 		"no key": {Type: notice.PagerDuty, URL: "us"}, "a short key": {Type: notice.PagerDuty, URL: "us", Secret: "abc"},
 		"another region": {Type: notice.PagerDuty, URL: "mars", Secret: pagerKey},
 	} {
-		if _, err := notify.New("1").Check(d); !fault.Is(err, fault.Invalid) {
+		if _, err := notify.New("1", nil).Check(d); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	shown, err := notify.New("1").Check(notice.Destination{Type: notice.PagerDuty, URL: "eu", Secret: pagerKey})
+	shown, err := notify.New("1", nil).Check(notice.Destination{Type: notice.PagerDuty, URL: "eu", Secret: pagerKey})
 	if err != nil || shown != "https://events.eu.pagerduty.com/v2/enqueue" {
 		t.Errorf("Check() = %q, %v", shown, err)
 	}

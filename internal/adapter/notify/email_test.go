@@ -176,7 +176,7 @@ func TestMailThatIsNotTaken(t *testing.T) {
 
 func TestMailIsChecked(t *testing.T) {
 	good := notice.Destination{Type: notice.Email, URL: "smtp://mail.example.org:587", Settings: notice.Settings{From: "a@example.org", To: []string{"b@example.org"}}}
-	if shown, err := notify.New("1").Check(good); err != nil || shown != "smtp://mail.example.org:587" {
+	if shown, err := notify.New("1", nil).Check(good); err != nil || shown != "smtp://mail.example.org:587" {
 		t.Fatalf("Check() = %q, %v", shown, err)
 	}
 	for name, change := range map[string]func(*notice.Destination){
@@ -192,7 +192,7 @@ func TestMailIsChecked(t *testing.T) {
 	} {
 		d := good
 		change(&d)
-		if _, err := notify.New("1").Check(d); !fault.Is(err, fault.Invalid) {
+		if _, err := notify.New("1", nil).Check(d); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%s: %v, want it Invalid", name, err)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 func FuzzMessages(f *testing.F) {
 	f.Add("shop/web:1", "CVE-1", "openssl", 2048)
 	f.Add("a]\"\\\x00\n<!here>", "\u202e", strings.Repeat("é", 3000), 8192)
-	s := New("1")
+	s := New("1", nil)
 	f.Fuzz(func(t *testing.T, reference, id, pkg string, most int) {
 		if most < maxDatagram || most > maxMessage {
 			most = maxDatagram

@@ -1,6 +1,7 @@
 // Package notify carries notifications to where they are to go: webhooks, which
 // get signed JSON; incoming webhooks of Slack and what takes the same; workflows
-// of Microsoft Teams; PagerDuty; mail servers; and receivers of syslog.
+// of Microsoft Teams; PagerDuty; mail servers; and receivers of syslog. What goes to
+// AWS it hands on to who knows how (Cloud).
 //
 // It is not for who is told of what, for trying again, or for keeping anything
 // (see internal/server/notify).
@@ -15,6 +16,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -26,6 +28,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/notice"
+	"github.com/castellan-security/castellan/internal/notice/form"
 )
 
 const (
@@ -47,20 +50,38 @@ type Sender struct {
 	agent    string // User-Agent
 	hostname string
 	clock    func() time.Time
+	cloud    Cloud
 }
 
-// New returns a sender of that version of the program.
-func New(version string) *Sender {
+// Cloud reaches targets of AWS (notice.Type.OfAWS), with the same promises as Sender.
+type Cloud interface {
+	Check(d notice.Destination) (shown string, err error)
+	Send(ctx context.Context, d notice.Destination, n notice.Notification) error
+}
+
+// New returns a sender of that version of the program. Without a cloud, no target of
+// AWS can be added.
+func New(version string, cloud Cloud) *Sender {
 	host, err := os.Hostname()
 	if err != nil || host == "" {
 		host = "-"
 	}
-	return &Sender{agent: "Castellan/" + version, hostname: host, clock: time.Now}
+	return &Sender{agent: "Castellan/" + version, hostname: host, clock: time.Now, cloud: cloud}
 }
 
 // Check returns what is wrong with a destination, as Invalid, and otherwise where
 // it is without the parts that may be secrets.
 func (s *Sender) Check(d notice.Destination) (shown string, err error) {
+	if d.Format != "" && (d.Format != notice.OCSF || d.Type != notice.Webhook && d.Type != notice.EventBridge) {
+		return "", fault.New(fault.Invalid, "format: %.20q is none of a target of type %s", d.Format, d.Type).
+			With("leave it out, or give ocsf for a webhook or EventBridge")
+	}
+	if d.Type.OfAWS() {
+		if s.cloud == nil {
+			return "", fault.New(fault.Unsupported, "this server does not reach AWS")
+		}
+		return s.cloud.Check(d)
+	}
 	u, err := parse(d)
 	if err != nil {
 		return "", err
@@ -153,6 +174,12 @@ func pool(pem string) (*x509.CertPool, error) {
 func (s *Sender) Send(ctx context.Context, d notice.Destination, n notice.Notification, body []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, sendWithin)
 	defer cancel()
+	if d.Type.OfAWS() {
+		if s.cloud == nil {
+			return fault.New(fault.Unsupported, "this server does not reach AWS")
+		}
+		return s.cloud.Send(ctx, d, n)
+	}
 	u, err := parse(d)
 	if err != nil {
 		return err
@@ -166,6 +193,11 @@ func (s *Sender) Send(ctx context.Context, d notice.Destination, n notice.Notifi
 	switch d.Type {
 	case notice.Webhook:
 		now := s.clock()
+		if d.Format == notice.OCSF {
+			if body, err = json.Marshal(detections(&n)); err != nil {
+				return marshalError(err)
+			}
+		}
 		return s.post(ctx, u, config, body, http.Header{
 			"Castellan-Notification": {n.ID}, SignatureHeader: {Sign(d.Secret, now, body)},
 		}, quiet)
@@ -187,6 +219,15 @@ func (s *Sender) Send(ctx context.Context, d notice.Destination, n notice.Notifi
 		return s.mail(ctx, u, config, &d, &n)
 	}
 	return s.log(ctx, u, config, &n)
+}
+
+// detections are the notices of a notification as events of OCSF.
+func detections(n *notice.Notification) []form.Detection {
+	all := make([]form.Detection, len(n.Notices))
+	for i := range n.Notices {
+		all[i] = form.OCSF(fmt.Sprintf("%s-%d", n.ID, i+1), &n.Notices[i])
+	}
+	return all
 }
 
 // unreachable says why a connection failed, without the address: that may be a

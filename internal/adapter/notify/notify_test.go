@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -57,7 +58,7 @@ func send(t *testing.T, d notice.Destination, n notice.Notification) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return notify.New("1.2.3").Send(t.Context(), d, n, body)
+	return notify.New("1.2.3", nil).Send(t.Context(), d, n, body)
 }
 
 func TestCheck(t *testing.T) {
@@ -93,7 +94,7 @@ func TestCheck(t *testing.T) {
 		{"no type", notice.Destination{URL: "https://x.example/"}, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got, err := notify.New("1").Check(tc.d)
+			got, err := notify.New("1", nil).Check(tc.d)
 			if got != tc.shown || (err == nil) != (tc.shown != "") {
 				t.Errorf("got %q, %v; want %q", got, err, tc.shown)
 			}
@@ -264,12 +265,79 @@ func TestWhoIsNotThere(t *testing.T) {
 	defer cancel()
 	for name, err := range map[string]error{
 		"closed":   send(t, slack(url+"/secret/path"), vulnerable()),
-		"hangs":    notify.New("1").Send(soon, slack(hang.URL+"/secret/path"), vulnerable(), nil),
+		"hangs":    notify.New("1", nil).Send(soon, slack(hang.URL+"/secret/path"), vulnerable(), nil),
 		"metadata": send(t, notice.Destination{Type: notice.Webhook, URL: "http://169.254.169.254/secret/path", Plain: true}, vulnerable()),
 		"syslog":   send(t, syslog(strings.Replace(url, "http", "tcp", 1)), vulnerable()),
 	} {
 		if err == nil || fault.Of(err) == fault.Unknown || fault.Remedy(err) == "" || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: got %v (%s), remedy %q", name, err, fault.Of(err), fault.Remedy(err))
+		}
+	}
+}
+
+// TestWebhookGetsOCSF: each notice is an event of OCSF, signed as it is sent.
+func TestWebhookGetsOCSF(t *testing.T) {
+	var header string
+	var body []byte
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		header = r.Header.Get(notify.SignatureHeader)
+		var err error
+		if body, err = io.ReadAll(r.Body); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer srv.Close()
+	d := webhook(srv.URL)
+	d.Format = notice.OCSF
+	n := vulnerable()
+	n.Notices = append(n.Notices, notice.Notice{Kind: notice.Incident, Subject: "incident-7", Severity: finding.Low, Title: "it is over", Time: n.Created, Resolved: true})
+	if err := send(t, d, n); err != nil {
+		t.Fatal(err)
+	}
+	var events []struct {
+		Class    int    `json:"class_uid"`
+		Activity int    `json:"activity_id"`
+		Type     int    `json:"type_uid"`
+		Severity int    `json:"severity_id"`
+		Time     int64  `json:"time"`
+		Status   string `json:"status"`
+		Info     struct {
+			UID string `json:"uid"`
+		} `json:"finding_info"`
+		Metadata struct {
+			UID     string `json:"uid"`
+			Version string `json:"version"`
+		} `json:"metadata"`
+		Weaknesses []struct {
+			Fix bool `json:"is_fix_available"`
+		} `json:"vulnerabilities"`
+	}
+	if err := json.Unmarshal(body, &events); err != nil || len(events) != 2 {
+		t.Fatalf("%s, %v", body, err)
+	}
+	a, b := events[0], events[1]
+	if a.Class != 2004 || a.Type != 200401 || a.Severity != 5 || len(a.Weaknesses) != 2 || !a.Weaknesses[0].Fix || a.Time != n.Notices[0].Time.UnixMilli() || a.Metadata.Version != "1.3.0" {
+		t.Errorf("of an image: %+v", a)
+	}
+	if b.Activity != 3 || b.Type != 200403 || b.Status != "Resolved" || b.Info.UID != n.Notices[1].Key() || b.Metadata.UID == a.Metadata.UID {
+		t.Errorf("of what is over: %+v", b)
+	}
+	var at int64
+	if _, err := fmt.Sscanf(header, "t=%d,", &at); err != nil || notify.Sign(d.Secret, time.Unix(at, 0), body) != header {
+		t.Errorf("signature %q, %v", header, err)
+	}
+	d.Type = notice.Slack
+	if _, err := notify.New("1", nil).Check(d); !fault.Is(err, fault.Invalid) {
+		t.Errorf("of Slack: %v", err)
+	}
+}
+
+func TestNoCloud(t *testing.T) {
+	d := notice.Destination{Type: notice.SNS, URL: "arn:aws:sns:eu-west-1:123456789012:castellan"}
+	_, checked := notify.New("1", nil).Check(d)
+	for _, err := range []error{checked, send(t, d, vulnerable())} {
+		if !fault.Is(err, fault.Unsupported) {
+			t.Errorf("got %v", err)
 		}
 	}
 }

@@ -36,6 +36,7 @@ type TargetChange struct {
 	Repositories *[]string
 	Groups       *[]string
 	User, From   *string
+	Format       *string
 	To           *[]string
 }
 
@@ -108,6 +109,7 @@ func (c *TargetChange) apply(n *NewTarget) (secret string, err error) {
 	set(&d.User, c.User)
 	set(&d.From, c.From)
 	set(&d.To, c.To)
+	set(&d.Format, c.Format)
 	if c.Secret == nil && !c.NewSecret {
 		return "", nil
 	}
@@ -137,7 +139,7 @@ func (c *TargetChange) words(before string) string {
 		word  string
 	}{
 		{c.Name != nil && *c.Name != before, "name, before " + before}, {c.URL != nil, "address"}, {c.Secret != nil || c.NewSecret, "secret"}, {c.CA != nil, "certificates"},
-		{c.Plain != nil, "encryption"}, {c.User != nil, "user"}, {c.From != nil, "sender"}, {c.To != nil, "recipients"}, {c.Interval != nil, "interval"}, {c.Kinds != nil, "kinds"},
+		{c.Plain != nil, "encryption"}, {c.User != nil, "user"}, {c.From != nil, "sender"}, {c.To != nil, "recipients"}, {c.Format != nil, "format"}, {c.Interval != nil, "interval"}, {c.Kinds != nil, "kinds"},
 		{c.Severity != nil || c.Fixable != nil || c.Exploited != nil || c.Running != nil, "findings"}, {c.Repositories != nil, "repositories"}, {c.Groups != nil, "groups"},
 	} {
 		if part.given {
