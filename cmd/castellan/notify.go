@@ -49,6 +49,14 @@ type targetBody struct {
 	Running      bool     `json:"running,omitempty"`
 	Repositories []string `json:"repositories,omitempty"`
 	Groups       []string `json:"groups,omitempty"`
+	Clusters     []string `json:"clusters,omitempty"`
+	Owners       []string `json:"owners,omitempty"`
+	At           []string `json:"at,omitempty"`
+	Quiet        []string `json:"quiet,omitempty"`
+	Zone         string   `json:"zone,omitempty"`
+	Urgent       string   `json:"urgent,omitempty"`
+	Title        string   `json:"title,omitempty"`
+	Text         string   `json:"text,omitempty"`
 }
 
 func newNotify(g *globals) *cobra.Command {
@@ -63,7 +71,7 @@ see what did not reach them.
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	for _, sub := range []*cobra.Command{g.notifyList(&o), g.notifyAdd(&o), g.notifyEdit(&o), g.notifyRemove(&o), g.notifyTest(&o), g.notifyDead(&o)} {
+	for _, sub := range []*cobra.Command{g.notifyList(&o), g.notifyAdd(&o), g.notifyEdit(&o), g.notifyRemove(&o), g.notifyTest(&o), g.notifyPreview(&o), g.notifyDead(&o)} {
 		if sub.Long == "" {
 			sub.Long = sub.Short + ".\n"
 		}
@@ -160,13 +168,21 @@ func wanted(f notice.Filter) string {
 		}
 	}
 	words = append(words, f.Repositories...)
-	return strings.Join(append(words, f.Groups...), " ")
+	words = append(words, f.Groups...)
+	for _, c := range f.Clusters {
+		words = append(words, "cluster "+c)
+	}
+	for _, o := range f.Owners {
+		words = append(words, "of "+o)
+	}
+	return strings.Join(words, " ")
 }
 
 // targetFlags are the flags of a new target.
 type targetFlags struct {
 	at                 map[notice.Type]*string
 	secretFile, caFile string
+	textFile           string
 	every              time.Duration
 	body               targetBody
 }
@@ -199,6 +215,18 @@ func mailFlags(f *pflag.FlagSet, b *targetBody) {
 	f.StringVar(&b.From, "from", "", "e-mail: the sender's address")
 	f.StringSliceVar(&b.To, "to", nil, "e-mail: addresses that get it")
 	f.StringVar(&b.User, "user", "", "e-mail: who logs in to the mail server, with the password in --secret-file")
+}
+
+// routeFlags say of what else a target is told, when and how.
+func routeFlags(f *pflag.FlagSet, b *targetBody, textFile *string) {
+	f.StringSliceVar(&b.Clusters, "cluster", nil, "only what is in clusters like this, as in prod-*")
+	f.StringSliceVar(&b.Owners, "owner", nil, "only what these are responsible for; see castellan owners")
+	f.StringSliceVar(&b.At, "at", nil, "times of day at which all that came up is told, as in 08:00")
+	f.StringArrayVar(&b.Quiet, "quiet", nil, "hours in which nothing is told, as in 22:00-06:00 or 'Sat,Sun 00:00-24:00'; may be repeated")
+	f.StringVar(&b.Zone, "zone", "", "where these times are, as in Europe/Vienna (default: UTC)")
+	f.StringVar(&b.Urgent, "urgent", "", "from which severity on incidents, violations and responses wait for nothing; unknown for never (default: high)")
+	f.StringVar(&b.Title, "title", "", "template of the title, as in '[{{upper .Severity}}] {{.Title}}'")
+	f.StringVar(textFile, "text-file", "", "file with the template of the text")
 }
 
 func (g *globals) notifyAdd(o *askOptions) *cobra.Command {
@@ -234,7 +262,8 @@ a secret, as those of Slack are, give - and write it to standard input.
 	f.BoolVar(&x.body.Exploited, "exploited", false, "only what is known to be exploited (KEV)")
 	f.BoolVar(&x.body.Running, "running", false, "only images of which workloads run")
 	f.StringSliceVar(&x.body.Repositories, "repository", nil, "only images of repositories like this, as in registry/shop/*")
-	f.StringSliceVar(&x.body.Groups, "group", nil, "only images that run in groups like this, as in prod/*/web")
+	f.StringSliceVar(&x.body.Groups, "group", nil, "only what is in groups like this, as in prod/*/web")
+	routeFlags(f, &x.body, &x.textFile)
 	out := outputFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		body, err := x.read(args[0], g.in)
@@ -283,6 +312,9 @@ func (x *targetFlags) read(name string, in io.Reader) (targetBody, error) {
 		}
 	}
 	var err error
+	if b.Text, err = readText(x.textFile); err != nil {
+		return b, fmt.Errorf("read the template: %w", err)
+	}
 	if b.Secret, err = readText(x.secretFile); err != nil {
 		return b, fmt.Errorf("read the secret: %w", err)
 	}

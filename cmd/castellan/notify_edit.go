@@ -36,14 +36,22 @@ type targetChange struct {
 	Running      *bool     `json:"running,omitempty"`
 	Repositories *[]string `json:"repositories,omitempty"`
 	Groups       *[]string `json:"groups,omitempty"`
+	Clusters     *[]string `json:"clusters,omitempty"`
+	Owners       *[]string `json:"owners,omitempty"`
+	At           *[]string `json:"at,omitempty"`
+	Quiet        *[]string `json:"quiet,omitempty"`
+	Zone         *string   `json:"zone,omitempty"`
+	Urgent       *string   `json:"urgent,omitempty"`
+	Title        *string   `json:"title,omitempty"`
+	Text         *string   `json:"text,omitempty"`
 }
 
 // changeFlags are the flags of a change.
 type changeFlags struct {
-	name, url, secretFile, caFile string
-	newSecret                     bool
-	every                         time.Duration
-	body                          targetBody
+	name, url, secretFile, caFile, textFile string
+	newSecret                               bool
+	every                                   time.Duration
+	body                                    targetBody
 }
 
 func (g *globals) notifyEdit(o *askOptions) *cobra.Command {
@@ -53,7 +61,7 @@ func (g *globals) notifyEdit(o *askOptions) *cobra.Command {
 		Short: "Change a target: what no flag names stays as it is",
 		Long: `Change a target: what no flag names stays as it is, the address and the secret
 too, which are shown to nobody. What is given as a list replaces all that was;
---repository '' and --group '' stand for all. What a target was told it is not told
+--repository '' and --group '' stand for all, --text-file '' for no template. What a target was told it is not told
 again. Where the address is a secret, give --url - and write it to standard input.
 `,
 		Example: `  castellan notify edit soc --severity medium --running=false
@@ -77,7 +85,8 @@ again. Where the address is a secret, give --url - and write it to standard inpu
 	f.BoolVar(&x.body.Exploited, "exploited", false, "only what is known to be exploited (KEV)")
 	f.BoolVar(&x.body.Running, "running", false, "only images of which workloads run")
 	f.StringSliceVar(&x.body.Repositories, "repository", nil, "only images of repositories like this, as in registry/shop/*")
-	f.StringSliceVar(&x.body.Groups, "group", nil, "only images that run in groups like this, as in prod/*/web")
+	f.StringSliceVar(&x.body.Groups, "group", nil, "only what is in groups like this, as in prod/*/web")
+	routeFlags(f, &x.body, &x.textFile)
 	c.MarkFlagsMutuallyExclusive("secret-file", "new-secret")
 	out := outputFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -114,7 +123,8 @@ func (x *changeFlags) read(c *cobra.Command, in io.Reader) (b targetChange, err 
 	for flag, to := range map[string]struct {
 		to   **string
 		from *string
-	}{"name": {&b.Name, &x.name}, "url": {&b.URL, &x.url}, "severity": {&b.Severity, &x.body.Severity}, "user": {&b.User, &x.body.User}, "from": {&b.From, &x.body.From}, "format": {&b.Format, &x.body.Format}} {
+	}{"name": {&b.Name, &x.name}, "url": {&b.URL, &x.url}, "severity": {&b.Severity, &x.body.Severity}, "user": {&b.User, &x.body.User}, "from": {&b.From, &x.body.From}, "format": {&b.Format, &x.body.Format},
+		"zone": {&b.Zone, &x.body.Zone}, "urgent": {&b.Urgent, &x.body.Urgent}, "title": {&b.Title, &x.body.Title}} {
 		if was(flag) {
 			*to.to = to.from
 		}
@@ -130,9 +140,10 @@ func (x *changeFlags) read(c *cobra.Command, in io.Reader) (b targetChange, err 
 	for flag, to := range map[string]struct {
 		to   **[]string
 		from *[]string
-	}{"kind": {&b.Kinds, &x.body.Kinds}, "repository": {&b.Repositories, &x.body.Repositories}, "group": {&b.Groups, &x.body.Groups}, "to": {&b.To, &x.body.To}} {
+	}{"kind": {&b.Kinds, &x.body.Kinds}, "repository": {&b.Repositories, &x.body.Repositories}, "group": {&b.Groups, &x.body.Groups}, "to": {&b.To, &x.body.To}, "cluster": {&b.Clusters, &x.body.Clusters},
+		"owner": {&b.Owners, &x.body.Owners}, "at": {&b.At, &x.body.At}, "quiet": {&b.Quiet, &x.body.Quiet}} {
 		if was(flag) {
-			if *to.from == nil {
+			if *to.from == nil || len(*to.from) == 1 && (*to.from)[0] == "" {
 				*to.from = []string{} // all
 			}
 			*to.to = to.from
@@ -173,6 +184,13 @@ func (x *changeFlags) readFiles(was func(string) bool, b *targetChange, in io.Re
 			return fmt.Errorf("read the secret: %w", err)
 		}
 		b.Secret = &secret
+	}
+	if was("text-file") {
+		text, err := readText(x.textFile)
+		if err != nil {
+			return fmt.Errorf("read the template: %w", err)
+		}
+		b.Text = &text
 	}
 	if was("ca-file") {
 		ca := notify.NoCA

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/url"
 	"time"
+	_ "time/tzdata" // zones of schedules, where the system has none
 
 	"github.com/spf13/cobra"
 

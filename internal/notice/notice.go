@@ -43,6 +43,10 @@ const (
 // Kinds lists those that a Filter may name.
 func Kinds() []Kind { return []Kind{ImageVulnerable, ImageScanned, Incident, Violation, Response} }
 
+// Happens reports whether a kind is of something that happens, and may have to be
+// told at once; others are found.
+func (k Kind) Happens() bool { return k == Incident || k == Violation || k == Response }
+
 // Notification is what a target is told at once: one notice, or many that came
 // up within a while. It is the document that webhooks get.
 type Notification struct {

@@ -64,11 +64,20 @@ type Target struct {
 	Filter Filter `json:"filter"`
 	// Interval is the least time between two notifications.
 	Interval time.Duration `json:"interval_ns"`
+	Schedule Schedule      `json:"schedule,omitzero"`
+	Template Template      `json:"template,omitzero"`
 	By       string        `json:"by"`
 	Created  time.Time     `json:"created"`
 	// Sealed is its Destination, encrypted.
 	Sealed []byte `json:"-"`
 	State  State  `json:"state"`
+}
+
+// Template is what a target's notifications are written by, in the language of Go's
+// text/template; see form.Message. Each may be empty: then they are as they are.
+type Template struct {
+	Title string `json:"title,omitempty"`
+	Body  string `json:"body,omitempty"`
 }
 
 // State is how it goes with a target.

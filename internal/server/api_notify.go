@@ -29,12 +29,20 @@ type targetForm struct {
 		Plain        bool     `json:"plain,omitempty" doc:"Permits a connection that is not encrypted"`
 		Interval     int64    `json:"interval_ns,omitempty" minimum:"0" doc:"The least time between two notifications; a quarter of an hour unless given"`
 		Kinds        []string `json:"kinds,omitempty" maxItems:"20" doc:"What it is told of: image.vulnerable (unless given), image.scanned, incident, violation, response"`
-		Severity     string   `json:"severity,omitempty" enum:"critical,high,medium,low,negligible,unknown" doc:"The least severity of a finding"`
+		Severity     string   `json:"severity,omitempty" enum:"critical,high,medium,low,negligible,unknown" doc:"The least severity of a finding, or of an incident"`
 		Fixable      bool     `json:"fixable,omitempty" doc:"Only findings that have a fix"`
 		Exploited    bool     `json:"exploited,omitempty" doc:"Only findings that are known to be exploited (KEV)"`
 		Running      bool     `json:"running,omitempty" doc:"Only images of which workloads run"`
 		Repositories []string `json:"repositories,omitempty" maxItems:"50" doc:"Only images of these repositories; a * stands for any text"`
-		Groups       []string `json:"groups,omitempty" maxItems:"50" doc:"Only images that run in these groups; a * stands for any text"`
+		Groups       []string `json:"groups,omitempty" maxItems:"50" doc:"Only what is in these groups, images that run there too; a * stands for any text"`
+		Clusters     []string `json:"clusters,omitempty" maxItems:"50" doc:"Only what is in clusters with these names; a * stands for any text"`
+		Owners       []string `json:"owners,omitempty" maxItems:"50" doc:"Only what these are responsible for, as the rules of owners say; a * stands for any text"`
+		At           []string `json:"at,omitempty" maxItems:"24" doc:"Times of day, as in 08:00, at which all that came up is told; none: whenever it comes up"`
+		Quiet        []string `json:"quiet,omitempty" maxItems:"24" doc:"Hours in which nothing is told, as in 22:00-06:00 or Sat,Sun 00:00-24:00"`
+		Zone         string   `json:"zone,omitempty" maxLength:"64" doc:"Where these times are, as in Europe/Vienna; UTC unless given"`
+		Urgent       string   `json:"urgent,omitempty" enum:"critical,high,medium,low,negligible,unknown" doc:"From which severity on incidents, violations and responses wait for none of it, nor for the interval; high unless given, unknown for never"`
+		Title        string   `json:"title,omitempty" maxLength:"8192" doc:"Template of the title"`
+		Text         string   `json:"text,omitempty" maxLength:"8192" doc:"Template of the text"`
 	}
 }
 
@@ -63,7 +71,15 @@ type targetChange struct {
 		Exploited    *bool     `json:"exploited,omitempty" doc:"Only findings that are known to be exploited (KEV)"`
 		Running      *bool     `json:"running,omitempty" doc:"Only images of which workloads run"`
 		Repositories *[]string `json:"repositories,omitempty" nullable:"false" maxItems:"50" doc:"Only images of these repositories; none: of all"`
-		Groups       *[]string `json:"groups,omitempty" nullable:"false" maxItems:"50" doc:"Only images that run in these groups; none: in all"`
+		Groups       *[]string `json:"groups,omitempty" nullable:"false" maxItems:"50" doc:"Only what is in these groups; none: in all"`
+		Clusters     *[]string `json:"clusters,omitempty" nullable:"false" maxItems:"50" doc:"Only what is in these clusters; none: in all"`
+		Owners       *[]string `json:"owners,omitempty" nullable:"false" maxItems:"50" doc:"Only what these are responsible for; none: all"`
+		At           *[]string `json:"at,omitempty" nullable:"false" maxItems:"24" doc:"Times of day of its digests; none: whenever something comes up"`
+		Quiet        *[]string `json:"quiet,omitempty" nullable:"false" maxItems:"24" doc:"Hours in which nothing is told"`
+		Zone         *string   `json:"zone,omitempty" maxLength:"64" doc:"Where these times are; empty for UTC"`
+		Urgent       *string   `json:"urgent,omitempty" enum:"critical,high,medium,low,negligible,unknown" doc:"From which severity on what happens waits for nothing; unknown for never"`
+		Title        *string   `json:"title,omitempty" maxLength:"8192" doc:"Template of the title; empty for none"`
+		Text         *string   `json:"text,omitempty" maxLength:"8192" doc:"Template of the text; empty for none"`
 	}
 }
 
@@ -73,6 +89,10 @@ type targetID struct {
 
 func (a *api) notifyRoutes() {
 	a.deadRoutes()
+	handle(a, route{
+		method: http.MethodPost, path: "/notify/preview", id: "preview-notification", tag: "notify", scope: access.ManageNotify,
+		summary: "What templates make of a notification, as it might be", about: "Nothing is sent, and nothing kept.",
+	}, a.preview)
 	handle(a, route{
 		method: http.MethodGet, path: "/notify/targets", id: "list-notify-targets", tag: "notify", scope: access.ReadNotify,
 		summary: "Who is told of what happens, and how it goes with each",
@@ -104,9 +124,28 @@ func (a *api) notifyRoutes() {
 	})
 }
 
+type previewForm struct {
+	Body struct {
+		Title string `json:"title,omitempty" maxLength:"8192" doc:"Template of the title"`
+		Text  string `json:"text,omitempty" maxLength:"8192" doc:"Template of the text"`
+		Kind  string `json:"kind,omitempty" maxLength:"40" doc:"Of what it is a preview; incident unless given"`
+	}
+}
+
+type previewAnswer struct {
+	Title string `json:"title"`
+	Text  string `json:"text"`
+}
+
+func (a *api) preview(q ask[previewForm]) (*body[previewAnswer], error) {
+	b := q.input.Body
+	title, text, err := a.notify.Preview(q.who, notice.Template{Title: b.Title, Body: b.Text}, notice.Kind(b.Kind))
+	return &body[previewAnswer]{previewAnswer{title, text}}, err
+}
+
 func (a *api) addTarget(q ask[targetForm]) (*body[newTarget], error) {
 	b := &q.input.Body
-	f := notice.Filter{Fixable: b.Fixable, Exploited: b.Exploited, Running: b.Running, Repositories: b.Repositories, Groups: b.Groups}
+	f := notice.Filter{Fixable: b.Fixable, Exploited: b.Exploited, Running: b.Running, Repositories: b.Repositories, Groups: b.Groups, Clusters: b.Clusters, Owners: b.Owners}
 	for _, k := range b.Kinds {
 		f.Kinds = append(f.Kinds, notice.Kind(k))
 	}
@@ -116,8 +155,17 @@ func (a *api) addTarget(q ask[targetForm]) (*body[newTarget], error) {
 			return nil, fault.New(fault.Invalid, "severity: %w", err)
 		}
 	}
+	var urgent *finding.Severity
+	if b.Urgent != "" {
+		severity, err := finding.ParseSeverity(b.Urgent)
+		if err != nil {
+			return nil, fault.New(fault.Invalid, "urgent: %w", err)
+		}
+		urgent = &severity
+	}
 	t, secret, err := a.notify.Add(q.ctx, q.who, notify.NewTarget{
-		Name: b.Name, Filter: f, Interval: time.Duration(b.Interval),
+		Name: b.Name, Filter: f, Interval: time.Duration(b.Interval), Urgent: urgent,
+		Schedule: notice.Schedule{At: b.At, Quiet: b.Quiet, Zone: b.Zone}, Template: notice.Template{Title: b.Title, Body: b.Text},
 		Destination: notice.Destination{
 			Type: notice.Type(b.Type), URL: b.URL, Secret: b.Secret, CA: b.CA, Plain: b.Plain,
 			Settings: notice.Settings{User: b.User, From: b.From, To: b.To, Format: b.Format},
@@ -131,6 +179,7 @@ func (a *api) editTarget(q ask[targetChange]) (*body[newTarget], error) {
 	c := notify.TargetChange{
 		Name: b.Name, URL: b.URL, Secret: b.Secret, NewSecret: b.NewSecret, CA: b.CA, Plain: b.Plain, Interval: (*time.Duration)(b.Interval),
 		Fixable: b.Fixable, Exploited: b.Exploited, Running: b.Running, Repositories: b.Repositories, Groups: b.Groups,
+		Clusters: b.Clusters, Owners: b.Owners, At: b.At, Quiet: b.Quiet, Zone: b.Zone, Title: b.Title, Body: b.Text,
 		User: b.User, From: b.From, To: b.To, Format: b.Format,
 	}
 	if b.Kinds != nil {
@@ -146,6 +195,13 @@ func (a *api) editTarget(q ask[targetChange]) (*body[newTarget], error) {
 			return nil, fault.New(fault.Invalid, "severity: %w", err)
 		}
 		c.Severity = &severity
+	}
+	if b.Urgent != nil {
+		urgent, err := finding.ParseSeverity(*b.Urgent)
+		if err != nil {
+			return nil, fault.New(fault.Invalid, "urgent: %w", err)
+		}
+		c.Urgent = &urgent
 	}
 	t, secret, err := a.notify.Edit(q.ctx, q.who, q.input.ID, c)
 	return &body[newTarget]{newTarget{t, secret}}, err

@@ -114,7 +114,9 @@ type NoticeLine struct {
 	Target         int64
 	Notices        int
 	Oldest, Newest time.Time
-	Gravest        finding.Severity
+	// Urgency is the severity of the gravest that tells of something that happens
+	// (notice.Kind.Happens); Unknown where none does.
+	Urgency finding.Severity
 }
 
 // Delivery is a notification on its way.

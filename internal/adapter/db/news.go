@@ -206,8 +206,12 @@ func (w *writer) tell(ctx context.Context, t *store.Telling) error {
 	if err != nil {
 		return fmt.Errorf("encode notice: %w", err)
 	}
-	if _, err := w.exec(ctx, "INSERT INTO notices (target, time, severity, body) VALUES (?,?,?,?)",
-		t.Target, nanos(t.Notice.Time), int64(t.Notice.Severity), string(body)); err != nil {
+	urgency := int64(0)
+	if t.Notice.Kind.Happens() {
+		urgency = int64(t.Notice.Severity)
+	}
+	if _, err := w.exec(ctx, "INSERT INTO notices (target, time, severity, urgency, body) VALUES (?,?,?,?,?)",
+		t.Target, nanos(t.Notice.Time), int64(t.Notice.Severity), urgency, string(body)); err != nil {
 		return err
 	}
 	lost, err := w.exec(ctx, `DELETE FROM notices WHERE id IN (SELECT id FROM notices WHERE target = ?

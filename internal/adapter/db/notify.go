@@ -122,11 +122,11 @@ func (d *DB) DeleteNotifyTarget(ctx context.Context, id int64) error {
 // Queues implements store.NoticeQueue.
 func (d *DB) Queues(ctx context.Context) (all []store.NoticeLine, err error) {
 	err = d.read(ctx, "read queues", func(s *snapshot) error {
-		return s.query(ctx, "SELECT target, count(id), min(time), max(time), max(severity) FROM notices GROUP BY target ORDER BY target", nil,
+		return s.query(ctx, "SELECT target, count(id), min(time), max(time), max(urgency) FROM notices GROUP BY target ORDER BY target", nil,
 			func(r *sql.Rows) (bool, error) {
 				var l store.NoticeLine
 				var oldest, newest int64
-				err := r.Scan(&l.Target, &l.Notices, &oldest, &newest, &l.Gravest)
+				err := r.Scan(&l.Target, &l.Notices, &oldest, &newest, &l.Urgency)
 				l.Oldest, l.Newest = fromNanos(oldest), fromNanos(newest)
 				all = append(all, l)
 				return true, err

@@ -35,6 +35,12 @@ type TargetChange struct {
 	Running      *bool
 	Repositories *[]string
 	Groups       *[]string
+	Clusters     *[]string
+	Owners       *[]string
+	At, Quiet    *[]string
+	Zone         *string
+	Urgent       *finding.Severity
+	Title, Body  *string // of the template
 	User, From   *string
 	Format       *string
 	To           *[]string
@@ -62,7 +68,7 @@ func (s *Service) Edit(ctx context.Context, who access.Identity, id int64, c Tar
 		return t, "", err
 	}
 	before := t.Name
-	n := NewTarget{Name: t.Name, Destination: d, Filter: t.Filter, Interval: t.Interval}
+	n := NewTarget{Name: t.Name, Destination: d, Filter: t.Filter, Interval: t.Interval, Schedule: t.Schedule, Template: t.Template}
 	if secret, err = c.apply(&n); err != nil {
 		return t, "", err
 	}
@@ -77,6 +83,7 @@ func (s *Service) Edit(ctx context.Context, who access.Identity, id int64, c Tar
 		return t, "", fmt.Errorf("encode destination: %w", err)
 	}
 	t.Name, t.Filter, t.Interval, t.Settings, t.Sealed = n.Name, n.Filter, n.Interval, n.Destination.Settings, s.box.seal(plain)
+	t.Schedule, t.Template = n.Schedule, n.Template
 	if err := s.st.UpdateNotifyTarget(ctx, t); err != nil {
 		return t, "", fmt.Errorf("store target %s: %w", t.Name, err)
 	}
@@ -106,6 +113,14 @@ func (c *TargetChange) apply(n *NewTarget) (secret string, err error) {
 	set(&f.Running, c.Running)
 	set(&f.Repositories, c.Repositories)
 	set(&f.Groups, c.Groups)
+	set(&f.Clusters, c.Clusters)
+	set(&f.Owners, c.Owners)
+	set(&n.Schedule.At, c.At)
+	set(&n.Schedule.Quiet, c.Quiet)
+	set(&n.Schedule.Zone, c.Zone)
+	set(&n.Schedule.Urgent, c.Urgent)
+	set(&n.Template.Title, c.Title)
+	set(&n.Template.Body, c.Body)
 	set(&d.User, c.User)
 	set(&d.From, c.From)
 	set(&d.To, c.To)
@@ -140,7 +155,8 @@ func (c *TargetChange) words(before string) string {
 	}{
 		{c.Name != nil && *c.Name != before, "name, before " + before}, {c.URL != nil, "address"}, {c.Secret != nil || c.NewSecret, "secret"}, {c.CA != nil, "certificates"},
 		{c.Plain != nil, "encryption"}, {c.User != nil, "user"}, {c.From != nil, "sender"}, {c.To != nil, "recipients"}, {c.Format != nil, "format"}, {c.Interval != nil, "interval"}, {c.Kinds != nil, "kinds"},
-		{c.Severity != nil || c.Fixable != nil || c.Exploited != nil || c.Running != nil, "findings"}, {c.Repositories != nil, "repositories"}, {c.Groups != nil, "groups"},
+		{c.Severity != nil || c.Fixable != nil || c.Exploited != nil || c.Running != nil, "findings"}, {c.Repositories != nil, "repositories"}, {c.Groups != nil, "groups"}, {c.Clusters != nil, "clusters"},
+		{c.Owners != nil, "owners"}, {c.At != nil || c.Quiet != nil || c.Zone != nil || c.Urgent != nil, "schedule"}, {c.Title != nil || c.Body != nil, "template"},
 	} {
 		if part.given {
 			all = append(all, part.word)

@@ -5,12 +5,15 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/notice"
+	"github.com/castellan-security/castellan/internal/notice/form"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
@@ -23,18 +26,34 @@ const (
 	// maxNotices bounds the notices of one notification, which stays below some
 	// 300 KiB.
 	maxNotices = 50
+	// urgentSettle and urgentEvery are settle and a target's interval for what is
+	// urgent: soon, and not more often than somebody can look.
+	urgentSettle = 2 * time.Second
+	urgentEvery  = 10 * time.Second
 )
 
 // foldAt returns when what waits for a target is made into a notification.
 func foldAt(t *notice.Target, l store.NoticeLine, settle time.Duration) time.Time {
+	every := t.Interval
+	urgent := t.Schedule.Urgent > finding.Unknown && l.Urgency >= t.Schedule.Urgent
+	if urgent {
+		settle, every = min(settle, urgentSettle), urgentEvery
+	}
 	at := l.Newest.Add(settle)
 	if most := l.Oldest.Add(settleMost); most.Before(at) {
 		at = most
 	}
-	if again := t.State.Folded.Add(t.Interval); !t.State.Folded.IsZero() && again.After(at) {
+	if again := t.State.Folded.Add(every); !t.State.Folded.IsZero() && again.After(at) {
 		at = again
 	}
-	return at
+	switch {
+	case urgent:
+		return at
+	case len(t.Schedule.At) > 0:
+		// Of the oldest: what comes up in the minute of the digest does not put it off.
+		return t.Schedule.Next(l.Oldest)
+	}
+	return t.Schedule.Next(at)
 }
 
 // fold makes one notification of what waits for each target that has none on its
@@ -78,6 +97,7 @@ func (s *Service) foldOne(ctx context.Context, t *notice.Target, waiting int) er
 		LeftOut: max(waiting-len(notices), 0),
 	}
 	n.Title, n.Link = s.headline(notices, waiting)
+	s.write(t, &n)
 	body, err := json.Marshal(n)
 	if err != nil {
 		return fmt.Errorf("write notification: %w", err)
@@ -91,6 +111,46 @@ func (s *Service) foldOne(ctx context.Context, t *notice.Target, waiting int) er
 	}
 	t.State.Undelivered, t.State.Folded = true, now
 	return nil
+}
+
+// write has a target's template write a notification. One that can't any more, after
+// an upgrade say, leaves it as it is.
+func (s *Service) write(t *notice.Target, n *notice.Notification) {
+	title, text, err := form.Apply(t.Template, n)
+	if err != nil {
+		s.log.Warn("template of a target is left out", "target", t.Name, "error", err)
+		return
+	}
+	if title != "" {
+		n.Title = title
+	}
+	n.Text = text
+}
+
+// Preview returns what a template makes of a notification of a kind, as it might be.
+// It needs access.ManageNotify.
+func (s *Service) Preview(who access.Identity, t notice.Template, kind notice.Kind) (title, text string, err error) {
+	if err := who.Need(access.ManageNotify); err != nil {
+		return "", "", err
+	}
+	if kind == "" {
+		kind = notice.Incident
+	}
+	if !slices.Contains(notice.Kinds(), kind) {
+		return "", "", fault.New(fault.Invalid, "kind: %.40q is none; want one of %v", kind, notice.Kinds())
+	}
+	if err := form.CheckTemplate(t); err != nil {
+		return "", "", fault.New(fault.Invalid, "template: %w", err)
+	}
+	n := form.Sample(kind)
+	title, text, err = form.Apply(t, &n)
+	if title == "" {
+		title = n.Title
+	}
+	if text == "" {
+		text = form.Text(&n)
+	}
+	return title, text, err
 }
 
 // headline says what a notification is about, and where more is to be seen.

@@ -180,9 +180,14 @@ func later(d time.Duration) {
 // add adds a webhook with a filter.
 func (p *post) add(name string, f notice.Filter) notice.Target {
 	p.t.Helper()
-	t, _, err := p.Add(p.t.Context(), operator, notify.NewTarget{
-		Name: name, Destination: notice.Destination{Type: notice.Webhook, URL: "https://" + name}, Filter: f,
-	})
+	return p.addTarget(notify.NewTarget{Name: name, Filter: f})
+}
+
+// addTarget adds a webhook.
+func (p *post) addTarget(n notify.NewTarget) notice.Target {
+	p.t.Helper()
+	n.Destination = notice.Destination{Type: notice.Webhook, URL: "https://" + n.Name}
+	t, _, err := p.Add(p.t.Context(), operator, n)
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/notice"
+	"github.com/castellan-security/castellan/internal/notice/form"
 )
 
 const (
@@ -45,7 +46,15 @@ type NewTarget struct {
 	Destination notice.Destination
 	Filter      notice.Filter
 	Interval    time.Duration // 0 is a quarter of an hour
+	Schedule    notice.Schedule
+	Template    notice.Template
+	// Urgent nil: incidents, violations and responses that are high or graver are
+	// urgent; otherwise it is what Schedule.Urgent is set to.
+	Urgent *finding.Severity
 }
+
+// defaultUrgent is from which severity on something that happens waits for nothing.
+const defaultUrgent = finding.High
 
 // Add adds a target. A webhook without a secret gets one, which is returned this
 // once. It needs access.ManageNotify.
@@ -69,6 +78,10 @@ func (s *Service) Add(ctx context.Context, who access.Identity, n NewTarget) (t 
 	if n.Interval == 0 {
 		n.Interval = defaultInterval
 	}
+	n.Schedule.Urgent = defaultUrgent
+	if n.Urgent != nil {
+		n.Schedule.Urgent = *n.Urgent
+	}
 	if err := n.check(); err != nil {
 		return t, "", err
 	}
@@ -82,6 +95,7 @@ func (s *Service) Add(ctx context.Context, who access.Identity, n NewTarget) (t 
 	}
 	t, err = s.st.PutNotifyTarget(ctx, notice.Target{
 		Name: n.Name, Type: d.Type, Address: shown, Signed: d.Type == notice.Webhook, Settings: d.Settings, Filter: n.Filter, Interval: n.Interval,
+		Schedule: n.Schedule, Template: n.Template,
 		By: who.Actor, Created: s.clock(), Sealed: s.box.seal(plain),
 	})
 	if err != nil {
@@ -113,13 +127,31 @@ func (n *NewTarget) check() error {
 			return fault.New(fault.Invalid, "kinds: %.40q is none; want %v", k, notice.Kinds())
 		}
 	}
-	for field, patterns := range map[string][]string{"repositories": f.Repositories, "groups": f.Groups} {
-		if len(patterns) > maxPatterns {
-			return fault.New(fault.Invalid, "%s: want %d patterns at most", field, maxPatterns)
+	if err := n.Schedule.Check(); err != nil {
+		return fault.New(fault.Invalid, "%w", err)
+	}
+	if err := form.CheckTemplate(n.Template); err != nil {
+		return fault.New(fault.Invalid, "template: %w", err).With("its fields are in docs/notifications.md; try it: castellan notify preview")
+	}
+	return checkFilter(f)
+}
+
+// checkFilter returns what is wrong with the patterns of a filter.
+func checkFilter(f *notice.Filter) error {
+	for _, field := range []struct {
+		name     string
+		patterns []string
+		blanks   bool // may be in it
+	}{{"repositories", f.Repositories, false}, {"groups", f.Groups, false}, {"clusters", f.Clusters, false}, {"owners", f.Owners, true}} {
+		if len(field.patterns) > maxPatterns {
+			return fault.New(fault.Invalid, "%s: want %d patterns at most", field.name, maxPatterns)
 		}
-		for _, p := range patterns {
+		for _, p := range field.patterns {
+			if field.blanks {
+				p = strings.ReplaceAll(p, " ", "")
+			}
 			if !isPattern(p) {
-				return fault.New(fault.Invalid, "%s: want patterns of 1 to %d bytes without blanks", field, maxPattern).
+				return fault.New(fault.Invalid, "%s: want patterns of 1 to %d bytes without blanks", field.name, maxPattern).
 					With("write them as in registry/shop/* and prod/*/web")
 			}
 		}
@@ -164,19 +196,25 @@ func (s *Service) Test(ctx context.Context, who access.Identity, id int64) error
 	if err := s.mayTest(); err != nil {
 		return err
 	}
+	return s.sendTest(ctx, who, &t)
+}
+
+// sendTest sends a target a test, as its template writes it.
+func (s *Service) sendTest(ctx context.Context, who access.Identity, t *notice.Target) error {
 	now, link := s.clock(), s.console()+"/notify"
 	title := "Castellan reaches this target: " + t.Name
 	n := notice.Notification{
 		Version: notice.Version, ID: rand.Text(), Created: now, Title: title, Link: link,
 		Notices: []notice.Notice{{Kind: notice.Test, Time: now, Title: title, Link: link}},
 	}
+	s.write(t, &n)
 	body, err := json.Marshal(n)
 	if err != nil {
 		return fmt.Errorf("write notification: %w", err)
 	}
 	within, cancel := context.WithTimeout(ctx, testWithin)
 	defer cancel()
-	sent := s.send(within, &t, n, body)
+	sent := s.send(within, t, n, body)
 	if ctx.Err() != nil {
 		return ctx.Err() // who asked has gone: nothing is known
 	}
@@ -184,7 +222,7 @@ func (s *Service) Test(ctx context.Context, who access.Identity, id int64) error
 	if sent != nil {
 		outcome = "failed"
 	}
-	noted := s.noteTry(ctx, &t, "", sent, time.Time{})
+	noted := s.noteTry(ctx, t, "", sent, time.Time{})
 	s.Nudge() // after a test that got through, what waits is tried at once
 	return errors.Join(sent, noted, s.auditOutcome(ctx, who, "notify.test", t.Name, outcome, ""))
 }

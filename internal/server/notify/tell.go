@@ -3,7 +3,6 @@ package notify
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/castellan-security/castellan/internal/asset"
@@ -23,9 +22,6 @@ const (
 	maxTechniques = 20
 )
 
-// told are the kinds that Tell takes: the others come of comparisons.
-var told = []notice.Kind{notice.Incident, notice.Violation, notice.Response}
-
 // Tell has the targets that want it told of an incident, a violation or a response.
 // Whatever it is called with the same ID for, it is told once: give another one when
 // there is news of the same Subject, as in "incident-7-3" for its third change.
@@ -39,8 +35,8 @@ func (s *Service) Tell(ctx context.Context, n notice.Notice) error {
 	switch {
 	case n.ID == "" || len(n.ID) > maxID:
 		return fault.New(fault.Invalid, "notice: its id must have 1 to %d bytes", maxID)
-	case !slices.Contains(told, n.Kind):
-		return fault.New(fault.Invalid, "notice %s: its kind %.40q is none of %v", n.ID, n.Kind, told)
+	case !n.Kind.Happens():
+		return fault.New(fault.Invalid, "notice %s: its kind %.40q is of nothing that happens", n.ID, n.Kind)
 	case n.Title == "" || n.Severity > finding.Critical:
 		return fault.New(fault.Invalid, "notice %s: it has no title, or no severity", n.ID)
 	}

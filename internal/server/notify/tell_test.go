@@ -2,6 +2,7 @@ package notify_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/notice"
+	"github.com/castellan-security/castellan/internal/server/notify"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
@@ -80,7 +82,8 @@ func TestWhatCannotBeTold(t *testing.T) {
 
 func TestHeadlineOfSeveralKinds(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *post) {
-		p.add("soc", notice.Filter{Kinds: notice.Kinds()})
+		calm := finding.Unknown
+		p.addTarget(notify.NewTarget{Name: "soc", Filter: notice.Filter{Kinds: notice.Kinds()}, Urgent: &calm})
 		for i := range 3 {
 			p.tells(incident(fmt.Sprint(i), high))
 		}
@@ -146,6 +149,108 @@ func TestDeadLettersAreRetriedOrDropped(t *testing.T) {
 		}
 		if s := p.state(); s.Dead != 0 || s.Error != "" {
 			t.Errorf("state %+v", s)
+		}
+	})
+}
+
+// TestWhatIsUrgentWaitsForNothing: a grave incident is told within seconds, whatever
+// the target's interval and quiet hours are; what is found in images waits.
+func TestWhatIsUrgentWaitsForNothing(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *post) {
+		p.addTarget(notify.NewTarget{
+			Name: "soc", Interval: time.Hour, Filter: notice.Filter{Kinds: notice.Kinds()}, Schedule: notice.Schedule{Quiet: []string{"00:00-06:00"}},
+		})
+		p.image(1, "")
+		p.compared(1, found("CVE-1", critical)) // it is midnight
+		p.tells(incident("1", finding.Medium))
+		later(5 * time.Hour)
+		if got := p.takes(); len(got) != 0 {
+			t.Fatalf("in quiet hours it was told %+v", got)
+		}
+		at := time.Now()
+		p.tells(incident("2", high))
+		later(5 * time.Second)
+		got := p.takes()
+		if len(got) != 1 || got[0].at.Sub(at) > 3*time.Second || len(got[0].n.Notices) != 4 {
+			t.Fatalf("of what is urgent it was told %+v", got)
+		}
+		p.tells(incident("3", high))
+		p.tells(incident("4", finding.Low))
+		later(11 * time.Second)
+		if got := p.takes(); len(got) != 1 || len(got[0].n.Notices) != 2 {
+			t.Errorf("of the next it was told %+v", got)
+		}
+		p.tells(incident("5", finding.Low))
+		later(45 * time.Minute)
+		if got := p.takes(); len(got) != 0 {
+			t.Errorf("in quiet hours again it was told %+v", got)
+		}
+		later(30 * time.Minute)
+		if got := p.takes(); len(got) != 1 || got[0].at.Hour() != 6 {
+			t.Errorf("after them it was told %+v", got)
+		}
+	})
+}
+
+func TestDigest(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *post) {
+		p.addTarget(notify.NewTarget{
+			Name: "people", Filter: notice.Filter{Kinds: notice.Kinds()}, Schedule: notice.Schedule{At: []string{"08:00"}, Zone: "Europe/Vienna"},
+			Template: notice.Template{Title: "{{.Count}} since yesterday", Body: "{{range .Notices}}{{.Owner}}: {{.Title}}\n{{end}}"},
+		})
+		for i := range 5 {
+			p.tells(incident(fmt.Sprint(i), finding.Low))
+			later(time.Hour)
+		}
+		later(time.Hour + 59*time.Minute + 58*time.Second)
+		p.tells(incident("late", finding.Low))
+		later(time.Minute)
+		got := p.takes()
+		if len(got) != 1 || got[0].at.UTC().Format("15:04") != "07:00" || len(got[0].n.Notices) != 6 {
+			t.Fatalf("told %+v, want one at eight in Vienna", got)
+		}
+		if n := got[0].notification(t); n.Title != "6 since yesterday" || !strings.HasPrefix(n.Text, ": shell over the network in prod/web/app\n") {
+			t.Errorf("title %q, text %q", n.Title, n.Text)
+		}
+	})
+}
+
+func TestPreview(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *post) {
+		title, text, err := p.Preview(operator, notice.Template{Title: "{{.Severity}}: {{.Title}}"}, "")
+		if err != nil || title != "high: sample: shell over the network in prod/shop/web" || !strings.Contains(text, "Rule: reverse-shell\n") {
+			t.Errorf("got %q, %q, %v", title, text, err)
+		}
+		_, _, err = p.Preview(viewer, notice.Template{}, "")
+		wantKind(t, err, fault.Denied)
+		_, _, err = p.Preview(operator, notice.Template{Body: "{{.Nothing}}"}, "")
+		wantKind(t, err, fault.Invalid)
+		_, _, err = p.Preview(operator, notice.Template{}, "nothing")
+		wantKind(t, err, fault.Invalid)
+	})
+}
+
+func TestTargetsThatAreRefused(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *post) {
+		for name, n := range map[string]notify.NewTarget{
+			"template": {Template: notice.Template{Body: "{{.Nothing}}"}}, "schedule": {Schedule: notice.Schedule{At: []string{"25:00"}}},
+			"owners": {Filter: notice.Filter{Owners: []string{""}}}, "clusters": {Filter: notice.Filter{Clusters: []string{"a b"}}},
+		} {
+			n.Name, n.Destination = "x", notice.Destination{Type: notice.Webhook, URL: "https://x"}
+			_, _, err := p.Add(t.Context(), operator, n)
+			wantKind(t, err, fault.Invalid)
+			if err != nil && !strings.Contains(err.Error(), name[:len(name)-1]) && name != "schedule" {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		t1 := p.add("soc", notice.Filter{})
+		quiet, body, owners := []string{"22:00-06:00"}, "{{.Title}}", []string{"shop team"}
+		if _, _, err := p.Edit(t.Context(), operator, t1.ID, notify.TargetChange{Quiet: &quiet, Body: &body, Owners: &owners}); err != nil {
+			t.Fatal(err)
+		}
+		all, err := p.Targets(t.Context(), viewer)
+		if err != nil || all[0].Schedule.Quiet[0] != quiet[0] || all[0].Schedule.Urgent != high || all[0].Template.Body != body || all[0].Filter.Owners[0] != "shop team" {
+			t.Errorf("got %+v, %v", all, err)
 		}
 	})
 }

@@ -155,6 +155,9 @@ func notifyCases() []testCase {
 				}
 			}
 			same(k, "waiting", k.state().Waiting, 2)
+			lines, err := k.st.Queues(k.ctx)
+			k.ok(err)
+			same(k, "urgency", lines[0].Urgency, finding.High)
 		}},
 		{"dead letters", deadLetters},
 		{"no more dead letters than are kept", func(k *kit) {
@@ -239,7 +242,7 @@ func foldQueue(k *kit) {
 	}
 	lines, err := k.st.Queues(k.ctx)
 	k.ok(err)
-	same(k, "queues", lines, []store.NoticeLine{{Target: t.ID, Notices: 4, Oldest: base().Add(time.Second), Newest: base().Add(4 * time.Second), Gravest: finding.Critical}})
+	same(k, "queues", lines, []store.NoticeLine{{Target: t.ID, Notices: 4, Oldest: base().Add(time.Second), Newest: base().Add(4 * time.Second)}})
 	ns, newest, err := k.st.Notices(k.ctx, t.ID, 3)
 	k.ok(err)
 	var titles string

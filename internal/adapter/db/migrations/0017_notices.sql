@@ -1,5 +1,9 @@
 -- +goose Up
 
+-- How grave a notice is of something that happens, as an incident is; 0 where it
+-- may wait, as what is found in an image.
+ALTER TABLE notices ADD COLUMN urgency INTEGER NOT NULL DEFAULT 0;
+
 -- Ids of what was told, or would have been had somebody wanted it: the newest, so
 -- that nothing is told twice.
 CREATE TABLE notices_heard (
@@ -29,3 +33,4 @@ CREATE INDEX notifications_dead_target ON notifications_dead (target, number);
 -- +goose Down
 DROP TABLE notifications_dead;
 DROP TABLE notices_heard;
+ALTER TABLE notices DROP COLUMN urgency;
