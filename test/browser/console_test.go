@@ -45,6 +45,7 @@ func TestConsole(t *testing.T) {
 	t.Run("vulnerabilities narrowed", func(t *testing.T) { h.narrows(t, h.tab(t, browser)) })
 	t.Run("acceptance", func(t *testing.T) { h.accepts(t, h.tab(t, browser)) })
 	t.Run("live images", func(t *testing.T) { h.followsImages(t, h.tab(t, browser)) })
+	t.Run("targets of each type", func(t *testing.T) { h.forms(t, h.tab(t, browser)) })
 	t.Run("target changed", func(t *testing.T) { h.changes(t, h.tab(t, browser)) })
 	t.Run("policy changed", func(t *testing.T) { h.changesThePolicy(t, h.tab(t, browser)) })
 	t.Run("policies meet", func(t *testing.T) { h.meetsAnother(t, h.tab(t, browser)) })

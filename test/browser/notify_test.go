@@ -34,8 +34,41 @@ func addTargets(ctx context.Context, st store.Store) error {
 		if err := st.EndNotifyTry(ctx, try); err != nil {
 			return fmt.Errorf("note a try of %s: %w", t.Name, err)
 		}
+		if i == 0 {
+			continue
+		}
+		for n := range 2 { // what it refused
+			d := store.Delivery{
+				ID: fmt.Sprint("dead", n), Target: made.ID, Created: time.Now().Add(-time.Hour), Next: time.Now(),
+				Body: []byte(`{"title":"3 incidents, 2 violations of profiles; 1 critical","severity":"critical"}`),
+			}
+			if err := st.PutNotification(ctx, d, 0); err != nil {
+				return fmt.Errorf("store a notification for %s: %w", t.Name, err)
+			}
+			try.ID, try.Error, try.Remedy = d.ID, "hooks.slack.com answered 400 Bad Request, invalid_blocks", "look at the target's own log"
+			if err := st.EndNotifyTry(ctx, try); err != nil {
+				return fmt.Errorf("give up a notification for %s: %w", t.Name, err)
+			}
+		}
 	}
 	return nil
+}
+
+// forms looks at the forms of some types of targets, and at what was given up.
+func (h *house) forms(t *testing.T, b *tab) {
+	for _, width := range []int64{1280, 390} {
+		b.size(width)
+		for _, kind := range []string{"email", "securityhub"} {
+			b.open("/notify?type=" + kind)
+			b.click("#h-new ~ form .more > summary")
+			b.wait(`document.querySelector("#h-new ~ form [name=type]").value === "` + kind + `" && document.querySelector("#h-dead")`)
+			if got := eval[int64](b, "document.documentElement.scrollWidth"); got > width {
+				t.Errorf("it is %d pixels wide, of %d", got, width)
+			}
+			b.lets(t, "the form of "+kind)
+			picture(b, fmt.Sprintf("notify-%s-%d", kind, width))
+		}
+	}
 }
 
 // changes opens the form of a target that is there, on a telephone too: it has what

@@ -241,6 +241,15 @@ type Notify interface {
 	Edit(ctx context.Context, who access.Identity, id int64, c notify.TargetChange) (t notice.Target, secret string, err error)
 	Remove(ctx context.Context, who access.Identity, id int64) error
 	Test(ctx context.Context, who access.Identity, id int64) error
+	Preview(who access.Identity, t notice.Template, kind notice.Kind) (title, text string, err error)
+	DeadLetters
+}
+
+// DeadLetters are the notifications that were given up.
+type DeadLetters interface {
+	Dead(ctx context.Context, who access.Identity, target int64) ([]notice.Dead, error)
+	RetryDead(ctx context.Context, who access.Identity, q store.DeadQuery) (int, error)
+	DropDead(ctx context.Context, who access.Identity, q store.DeadQuery) (int, error)
 }
 
 // SignIns starts and ends sessions.

@@ -12,15 +12,14 @@ import (
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/notice"
-	"github.com/castellan-security/castellan/internal/server/notify"
 	"github.com/castellan-security/castellan/internal/server/query"
-	"github.com/castellan-security/castellan/internal/untrusted"
 )
 
 // notifyData is the page of notification targets, and the form for a new one as
 // it was typed.
 type notifyData struct {
 	List    []notice.Target
+	Dead    []notice.Dead
 	Manages bool
 	Problem string
 	Form    targetForm
@@ -49,61 +48,12 @@ func (d notifyData) addForm() targetForm {
 	return d.Form
 }
 
-// targetForm is the form for a new target. What may be a secret is not shown
-// again: it is typed anew.
-type targetForm struct {
-	Name, Type, Severity, Interval                    string
-	Repositories, Groups                              string
-	Plain, Scanned, Vulnerable, Fixable, KEV, Running bool
-}
-
-// newTargetForm is the form before somebody typed.
-func newTargetForm() targetForm {
-	return targetForm{Type: string(notice.Webhook), Severity: finding.High.String(), Interval: "15m", Vulnerable: true}
-}
-
-// formOf is a target as its form has it; its patterns are shown as texts of others
-// are, which is why editTarget keeps those that come back as they were shown.
-func formOf(t notice.Target) targetForm {
-	f := targetForm{
-		Name: t.Name, Type: string(t.Type), Severity: t.Filter.Severity.String(), Interval: t.Interval.String(),
-		Repositories: untrusted.Text(strings.Join(t.Filter.Repositories, " ")), Groups: untrusted.Text(strings.Join(t.Filter.Groups, " ")),
-		Plain:      !strings.HasPrefix(t.Address, "https://") && !strings.HasPrefix(t.Address, "tls://"),
-		Vulnerable: len(t.Filter.Kinds) == 0 || slices.Contains(t.Filter.Kinds, notice.ImageVulnerable),
-		Scanned:    slices.Contains(t.Filter.Kinds, notice.ImageScanned), Fixable: t.Filter.Fixable, KEV: t.Filter.Exploited, Running: t.Filter.Running,
-	}
-	for _, s := range intervals() {
-		if known, err := query.Duration(s.Value); err == nil && known == t.Interval {
-			f.Interval = s.Value
-		}
-	}
-	return f
-}
-
-// intervalsWith are the choices, and what a target has if it is none of them.
-func intervalsWith(have string) []span {
-	all := intervals()
-	if have == "" || slices.ContainsFunc(all, func(s span) bool { return s.Value == have }) {
-		return all
-	}
-	return append(all, span{have, "every " + have})
-}
-
-// targetTypes are the choices of how a target is reached.
-func targetTypes() []span {
-	return []span{
-		{string(notice.Webhook), "webhook: signed JSON"}, {string(notice.Slack), "Slack, Mattermost, Rocket.Chat"},
-		{string(notice.Syslog), "syslog (RFC 5424)"},
-	}
-}
-
-// intervals are the choices of how often a target is told something at most.
-func intervals() []span {
-	return []span{{"1m", "once a minute"}, {"15m", "four times an hour"}, {"1h", "once an hour"}, {"24h", "once a day"}}
-}
-
 func (c *Console) notify(w http.ResponseWriter, r *http.Request, v visit) error {
-	return c.showNotify(w, r, v, http.StatusOK, notifyData{Form: newTargetForm()})
+	form := newTargetForm()
+	if kind := notice.Type(r.URL.Query().Get("type")); slices.Contains(notice.Types(), kind) {
+		form.Type = string(kind)
+	}
+	return c.showNotify(w, r, v, http.StatusOK, notifyData{Form: form})
 }
 
 func (c *Console) showNotify(w http.ResponseWriter, r *http.Request, v visit, status int, d notifyData) error {
@@ -112,6 +62,9 @@ func (c *Console) showNotify(w http.ResponseWriter, r *http.Request, v visit, st
 	}
 	var err error
 	if d.List, err = c.Notify.Targets(r.Context(), v.who); err != nil {
+		return err
+	}
+	if d.Dead, err = c.Notify.Dead(r.Context(), v.who, 0); err != nil {
 		return err
 	}
 	d.Manages = v.who.May(access.ManageNotify)
@@ -149,17 +102,6 @@ func refusedTarget(err error) (string, bool) {
 	return refused(err)
 }
 
-// typedTarget is the form that was sent.
-func typedTarget(r *http.Request) targetForm {
-	get := r.PostForm.Get
-	return targetForm{
-		Name: get("name"), Type: get("type"), Severity: get("severity"), Interval: get("interval"),
-		Repositories: get("repositories"), Groups: get("groups"),
-		Plain: r.PostForm.Has("plain"), Scanned: r.PostForm.Has("scanned"), Vulnerable: r.PostForm.Has("vulnerable"),
-		Fixable: r.PostForm.Has("fixable"), KEV: r.PostForm.Has("exploited"), Running: r.PostForm.Has("running"),
-	}
-}
-
 // editTarget changes a target, and shows a secret that was made for it as addTarget
 // does. Address and secret stay where none is typed.
 func (c *Console) editTarget(w http.ResponseWriter, r *http.Request, v visit) error {
@@ -191,70 +133,6 @@ func (c *Console) editTarget(w http.ResponseWriter, r *http.Request, v visit) er
 		return err
 	}
 	return c.showNotify(w, r, v, c.Status(err), notifyData{Form: form, Edited: id, Problem: said})
-}
-
-// keepPatterns leaves patterns as they are that were not typed anew.
-func (c *Console) keepPatterns(r *http.Request, v visit, id int64, form targetForm, change *notify.TargetChange) error {
-	all, err := c.Notify.Targets(r.Context(), v.who)
-	if err != nil {
-		return err
-	}
-	for _, t := range all {
-		if t.ID != id {
-			continue
-		}
-		was := formOf(t)
-		if form.Repositories == was.Repositories {
-			change.Repositories = nil
-		}
-		if form.Groups == was.Groups {
-			change.Groups = nil
-		}
-	}
-	return nil
-}
-
-// change is what the form asks for of a target that is there.
-func (f targetForm) change(url, secret string, newSecret bool) (c notify.TargetChange, err error) {
-	n, err := f.target(url, secret)
-	if err != nil {
-		return c, err
-	}
-	c = notify.TargetChange{
-		Name: &n.Name, Plain: &n.Destination.Plain, Interval: &n.Interval, Kinds: &n.Filter.Kinds, Severity: &n.Filter.Severity, NewSecret: newSecret,
-		Fixable: &n.Filter.Fixable, Exploited: &n.Filter.Exploited, Running: &n.Filter.Running, Repositories: &n.Filter.Repositories, Groups: &n.Filter.Groups,
-	}
-	if strings.TrimSpace(url) != "" {
-		c.URL = &url
-	}
-	if secret != "" {
-		c.Secret = &secret
-	}
-	return c, nil
-}
-
-// target is what the form asks for.
-func (f targetForm) target(url, secret string) (n notify.NewTarget, err error) {
-	n.Name = f.Name
-	n.Destination = notice.Destination{Type: notice.Type(f.Type), URL: url, Secret: secret, Plain: f.Plain}
-	if f.Vulnerable {
-		n.Filter.Kinds = append(n.Filter.Kinds, notice.ImageVulnerable)
-	}
-	if f.Scanned {
-		n.Filter.Kinds = append(n.Filter.Kinds, notice.ImageScanned)
-	}
-	if len(n.Filter.Kinds) == 0 {
-		return n, fault.New(fault.Invalid, "choose what the target is told of")
-	}
-	if n.Filter.Severity, err = finding.ParseSeverity(f.Severity); err != nil {
-		return n, fault.New(fault.Invalid, "choose a severity")
-	}
-	if n.Interval, err = query.Duration(f.Interval); err != nil {
-		return n, fault.New(fault.Invalid, "choose how often")
-	}
-	n.Filter.Fixable, n.Filter.Exploited, n.Filter.Running = f.Fixable, f.KEV, f.Running
-	n.Filter.Repositories, n.Filter.Groups = strings.Fields(f.Repositories), strings.Fields(f.Groups)
-	return n, nil
 }
 
 // testTarget sends a target something and says what came of it.
@@ -315,6 +193,12 @@ func wants(f notice.Filter) []string {
 			out = append(out, "images that became vulnerable")
 		case notice.ImageScanned:
 			out = append(out, "images scanned first")
+		case notice.Incident:
+			out = append(out, "incidents")
+		case notice.Violation:
+			out = append(out, "violations of profiles")
+		case notice.Response:
+			out = append(out, "responses")
 		default:
 			out = append(out, string(k))
 		}
@@ -336,6 +220,12 @@ func wants(f notice.Filter) []string {
 	for _, p := range f.Groups {
 		out = append(out, "group "+p)
 	}
+	for _, p := range f.Clusters {
+		out = append(out, "cluster "+p)
+	}
+	for _, p := range f.Owners {
+		out = append(out, "owner "+p)
+	}
 	return out
 }
 
@@ -347,6 +237,28 @@ func often(d time.Duration) string {
 		}
 	}
 	return fmt.Sprintf("at most every %s", d)
+}
+
+// when says when else a target is told something, and what waits for nothing.
+func when(s notice.Schedule) string {
+	var parts []string
+	zone := s.Zone
+	if zone == "" {
+		zone = "UTC"
+	}
+	if len(s.At) > 0 {
+		parts = append(parts, "at "+strings.Join(s.At, ", "))
+	}
+	if len(s.Quiet) > 0 {
+		parts = append(parts, "quiet "+strings.Join(s.Quiet, ", "))
+	}
+	if len(parts) > 0 {
+		parts = append(parts, zone)
+	}
+	if s.Urgent > finding.Unknown {
+		parts = append(parts, "at once what happens and is "+s.Urgent.String()+" or graver")
+	}
+	return strings.Join(parts, ", ")
 }
 
 // targetHref is where something is done with a target.

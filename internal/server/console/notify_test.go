@@ -16,6 +16,7 @@ import (
 	"github.com/castellan-security/castellan/internal/notice"
 	"github.com/castellan-security/castellan/internal/server/console/consoletest"
 	"github.com/castellan-security/castellan/internal/server/notify"
+	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/untrusted"
 )
 
@@ -78,6 +79,123 @@ func (f *fakeNotify) Test(_ context.Context, who access.Identity, id int64) erro
 	return f.did("test")
 }
 
+func (f *fakeNotify) Preview(who access.Identity, t notice.Template, kind notice.Kind) (title, text string, err error) {
+	if err := f.allow(who, access.ManageNotify); err != nil {
+		return "", "", err
+	}
+	return "title of " + string(kind), "text by " + t.Body, f.did("preview")
+}
+
+func (f *fakeNotify) Dead(_ context.Context, who access.Identity, _ int64) ([]notice.Dead, error) {
+	dead := func(id, title string) notice.Dead {
+		return notice.Dead{
+			ID: id, Target: 2, Name: "team", Title: title, Severity: finding.High, Notices: 3, Tries: 1, Created: f.now.Add(-2 * time.Hour), Died: f.now.Add(-time.Hour),
+			Reason: "hooks.slack.com answered 400 Bad Request, " + consoletest.HostileName, Remedy: "see the channel",
+		}
+	}
+	return []notice.Dead{dead("D1", "3 incidents"), dead("D2", consoletest.HostileName)}, f.allow(who, access.ReadNotify)
+}
+
+func (f *fakeNotify) RetryDead(_ context.Context, who access.Identity, q store.DeadQuery) (int, error) {
+	if err := f.allow(who, access.ManageNotify); err != nil {
+		return 0, err
+	}
+	return 1, f.did("retry " + q.ID)
+}
+
+func (f *fakeNotify) DropDead(_ context.Context, who access.Identity, q store.DeadQuery) (int, error) {
+	if err := f.allow(who, access.ManageNotify); err != nil {
+		return 0, err
+	}
+	return 1, f.did("drop " + q.ID)
+}
+
+func TestDeadLettersAreShownAndEnded(t *testing.T) {
+	h := shopHouse(t)
+	for _, role := range []access.Role{access.Viewer, access.Operator} {
+		body := h.shows(t, role, "/notify", "Given up", "3 incidents", "for team, 3 notices, 1 try", "answered 400 Bad Request", "see the channel")
+		if ends := strings.Contains(body, "Drop all"); ends != (role == access.Operator) {
+			t.Errorf("%s may end them: %v", role, ends)
+		}
+	}
+	for _, tc := range []struct{ deed, form, call, done string }{
+		{"retry", "id=D1", "retry D1", "dead-retried"}, {"drop", "id=D1", "drop D1", "dead-dropped"}, {"retry", "all=true", "retry ", "dead-retried"},
+	} {
+		h := shopHouse(t)
+		w := h.post(t, access.Operator, "/notify/dead/"+tc.deed, tc.form)
+		if got := w.Header().Get("Location"); got != "/notify?done="+tc.done {
+			t.Errorf("%s: got %d to %q", tc.deed, w.Code, got)
+		}
+		if diff := cmp.Diff(h.accounts.calls, []string{tc.call}); diff != "" {
+			t.Errorf("calls (-got +want):\n%s", diff)
+		}
+		h.shows(t, access.Operator, "/notify?done="+tc.done, "What was given up is ")
+		if w := h.post(t, access.Viewer, "/notify/dead/"+tc.deed, tc.form); w.Code != http.StatusForbidden {
+			t.Errorf("%s by a viewer: got %d", tc.deed, w.Code)
+		}
+		if w := h.post(t, access.Operator, "/notify/dead/"+tc.deed, ""); w.Code != http.StatusUnprocessableEntity {
+			t.Errorf("%s of none: got %d", tc.deed, w.Code)
+		}
+		h.accounts.err = fault.New(fault.NotFound, "no dead letter has the id D1")
+		if w := h.post(t, access.Operator, "/notify/dead/"+tc.deed, tc.form); w.Code != http.StatusNotFound {
+			t.Errorf("%s of one that is gone: got %d", tc.deed, w.Code)
+		}
+	}
+}
+
+// TestFormsOfTargets: each type has the fields that it needs, and no others.
+func TestFormsOfTargets(t *testing.T) {
+	h := shopHouse(t)
+	for kind, fields := range map[notice.Type][3]bool{ // a secret, addresses of mail, a format
+		notice.Webhook: {true, false, true}, notice.Slack: {}, notice.Teams: {}, notice.PagerDuty: {true, false, false}, notice.Email: {true, true, false}, notice.Syslog: {},
+		notice.SNS: {}, notice.EventBridge: {false, false, true}, notice.CloudWatchLogs: {}, notice.CloudWatchMetrics: {}, notice.SecurityHub: {},
+	} {
+		body := h.get(t, access.Operator, "/notify?type="+string(kind)).Body.String()
+		_, form, _ := strings.Cut(body, `action="/notify" class="stack"`)
+		for i, field := range []string{`name="secret"`, `name="to"`, `name="format"`} {
+			if has := strings.Contains(form, field); has != fields[i] {
+				t.Errorf("%s has %s: %v", kind, field, has)
+			}
+		}
+		if !strings.Contains(form, `name="type" value="`+string(kind)+`"`) {
+			t.Errorf("the form is not of %s", kind)
+		}
+	}
+	w := h.post(t, access.Operator, "/notify", "name=people&type=email&url=smtps%3A%2F%2Fm%3A465&secret=p&from=a%40example.org&to=b%40example.org%2C+c%40example.org&user=u&severity=high&interval=1h"+
+		"&kind=incident&kind=response&owners=shop+team%2C+payments&clusters=prod-*&at=08%3A00+17%3A00&quiet=22%3A00-06%3A00%3B+Sat%2CSun+00%3A00-24%3A00&zone=Europe%2FVienna&urgent=critical&title=T&text=a%0D%0Ab")
+	if w.Code != http.StatusCreated {
+		t.Fatalf("got %d: %.300s", w.Code, plainText(w.Body.String()))
+	}
+	critical := finding.Critical
+	want := notify.NewTarget{
+		Name: "people", Interval: time.Hour, Urgent: &critical, Template: notice.Template{Title: "T", Body: "a\nb"},
+		Destination: notice.Destination{Type: notice.Email, URL: "smtps://m:465", Secret: "p", Settings: notice.Settings{User: "u", From: "a@example.org", To: []string{"b@example.org", "c@example.org"}}},
+		Filter: notice.Filter{
+			Kinds: []notice.Kind{notice.Incident, notice.Response}, Severity: finding.High, Repositories: []string{}, Groups: []string{}, Clusters: []string{"prod-*"}, Owners: []string{"shop team", "payments"},
+		},
+		Schedule: notice.Schedule{At: []string{"08:00", "17:00"}, Quiet: []string{"22:00-06:00", "Sat,Sun 00:00-24:00"}, Zone: "Europe/Vienna"},
+	}
+	if diff := cmp.Diff(h.notify.added[len(h.notify.added)-1], want); diff != "" {
+		t.Errorf("added (-got +want):\n%s", diff)
+	}
+}
+
+func TestPreviewOfTemplates(t *testing.T) {
+	h := shopHouse(t)
+	w := h.post(t, access.Operator, "/notify/preview", "kind=incident&kind=image.scanned&text=%3Cb%3E&secret=typed-secret&url=typed-secret")
+	if body := w.Body.String(); w.Code != http.StatusOK || !strings.Contains(body, "title of incident") || !strings.Contains(body, "title of image.scanned") ||
+		!strings.Contains(body, "text by &lt;b&gt;") || strings.Contains(body, "typed-secret") {
+		t.Errorf("got %d: %.500s", w.Code, plainText(body))
+	}
+	h.accounts.err = fault.New(fault.Invalid, "template: body: unclosed action")
+	if w := h.post(t, access.Operator, "/notify/preview", "text=%7B%7B"); w.Code != http.StatusUnprocessableEntity || !strings.Contains(w.Body.String(), "unclosed action") {
+		t.Errorf("got %d: %.300s", w.Code, plainText(w.Body.String()))
+	}
+	if w := h.post(t, access.Viewer, "/notify/preview", ""); w.Code != http.StatusForbidden {
+		t.Errorf("by a viewer: %d", w.Code)
+	}
+}
+
 func TestNotificationTargetsAreShown(t *testing.T) {
 	h := shopHouse(t)
 	for _, role := range []access.Role{access.Viewer, access.Operator} {
@@ -92,7 +210,7 @@ func TestNotificationTargetsAreShown(t *testing.T) {
 
 func TestAddTarget(t *testing.T) {
 	h := shopHouse(t)
-	form := "name=soc2&type=webhook&url=https%3A%2F%2Fsoc.example.org%2Fsecret&secret=0123456789abcdef&severity=critical&interval=1h&vulnerable=true&running=true&groups=prod%2F*+test%2F*"
+	form := "name=soc2&type=webhook&url=https%3A%2F%2Fsoc.example.org%2Fsecret&secret=0123456789abcdef&severity=critical&interval=1h&kind=image.vulnerable&running=true&groups=prod%2F*+test%2F*"
 	w := h.post(t, access.Operator, "/notify", form)
 	if body := w.Body.String(); w.Code != http.StatusCreated || strings.Count(body, "cws_SECRET") != 1 || w.Header().Get("Cache-Control") != "no-store" {
 		t.Errorf("got %d: %.300s", w.Code, body)
@@ -100,7 +218,8 @@ func TestAddTarget(t *testing.T) {
 	want := []notify.NewTarget{{
 		Name: "soc2", Interval: time.Hour,
 		Destination: notice.Destination{Type: notice.Webhook, URL: "https://soc.example.org/secret", Secret: "0123456789abcdef"},
-		Filter:      notice.Filter{Kinds: []notice.Kind{notice.ImageVulnerable}, Severity: finding.Critical, Running: true, Repositories: []string{}, Groups: []string{"prod/*", "test/*"}},
+		Filter:      notice.Filter{Kinds: []notice.Kind{notice.ImageVulnerable}, Severity: finding.Critical, Running: true, Repositories: []string{}, Groups: []string{"prod/*", "test/*"}, Clusters: []string{}, Owners: []string{}},
+		Schedule:    notice.Schedule{At: []string{}, Quiet: []string{}},
 	}}
 	if diff := cmp.Diff(h.notify.added, want); diff != "" {
 		t.Errorf("added (-got +want):\n%s", diff)
@@ -116,8 +235,8 @@ func TestAddTarget(t *testing.T) {
 	}
 	for name, form := range map[string]string{
 		"told of nothing": "name=x&type=webhook&url=https%3A%2F%2Fx&severity=high&interval=1h",
-		"no severity":     "name=x&type=webhook&url=https%3A%2F%2Fx&interval=1h&vulnerable=true&severity=x",
-		"no interval":     "name=x&type=webhook&url=https%3A%2F%2Fx&severity=high&vulnerable=true&interval=x",
+		"no severity":     "name=x&type=webhook&url=https%3A%2F%2Fx&interval=1h&kind=image.vulnerable&severity=x",
+		"no interval":     "name=x&type=webhook&url=https%3A%2F%2Fx&severity=high&kind=image.vulnerable&interval=x",
 	} {
 		if w := h.post(t, access.Operator, "/notify", form); w.Code != http.StatusUnprocessableEntity || !strings.Contains(w.Body.String(), "Choose ") {
 			t.Errorf("%s: got %d", name, w.Code)
@@ -135,14 +254,14 @@ func TestEditTarget(t *testing.T) {
 			t.Errorf("lacks %s", want)
 		}
 	}
-	const form = "name=siren&type=webhook&url=&secret=&severity=critical&interval=7m0s&vulnerable=true&repositories=shop%2F*"
+	const form = "name=siren&type=webhook&url=&secret=&severity=critical&interval=7m0s&kind=image.vulnerable&repositories=shop%2F*"
 	w := h.post(t, access.Operator, "/notify/1/edit", form)
 	if got := w.Header().Get("Location"); got != "/notify?done=target-changed" {
 		t.Errorf("got %d to %q", w.Code, got)
 	}
-	name, severity, interval, no := "siren", finding.Critical, 7*time.Minute, false
+	name, severity, interval, no, none := "siren", finding.Critical, 7*time.Minute, false, ""
 	want := []notify.TargetChange{{Name: &name, Plain: &no, Interval: &interval, Kinds: &[]notice.Kind{notice.ImageVulnerable}, Severity: &severity, Fixable: &no, Exploited: &no, Running: &no,
-		Repositories: &[]string{"shop/*"}}}
+		Repositories: &[]string{"shop/*"}, At: &[]string{}, Quiet: &[]string{}, Zone: &none, Title: &none, Body: &none, Format: &none}}
 	if diff := cmp.Diff(h.notify.edited, want); diff != "" {
 		t.Errorf("edited (-got +want):\n%s", diff)
 	}

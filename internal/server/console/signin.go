@@ -60,6 +60,8 @@ var notices = map[string]string{
 	"permitted":         "It is normal now. Hosts are told at once. If that was wrong, undo it below.",
 	"permit-undone":     "It is undone: exactly what it added is permitted no more.",
 	"policy-set":        "It is the trust policy now. What runs is verified anew by it.",
+	"dead-retried":      "What was given up is delivered now.",
+	"dead-dropped":      "What was given up is dropped. Nobody is told of it.",
 }
 
 // signInForm is what the sign-in page shows again after a refusal.
