@@ -23,6 +23,9 @@ func HashPeer(a netip.AddrPort) uint64 {
 // HashAddr returns a number for an address.
 func HashAddr(a netip.Addr) uint64 { return maphash.Comparable(seed, a.Unmap()) }
 
+// HashProcess returns a number for a process of a host.
+func HashProcess(k event.Key) uint64 { return maphash.Comparable(seed, k) }
+
 // Spread counts different values within a while. The zero value is empty.
 type Spread struct {
 	seen   map[uint64]int64 // when, in nanoseconds

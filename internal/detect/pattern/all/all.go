@@ -4,12 +4,17 @@ package all
 import (
 	"github.com/castellan-security/castellan/internal/detect/pattern"
 	"github.com/castellan-security/castellan/internal/detect/pattern/beacon"
+	"github.com/castellan-security/castellan/internal/detect/pattern/bindshell"
+	"github.com/castellan-security/castellan/internal/detect/pattern/brute"
 	"github.com/castellan-security/castellan/internal/detect/pattern/deletion"
 	"github.com/castellan-security/castellan/internal/detect/pattern/dnstunnel"
 	"github.com/castellan-security/castellan/internal/detect/pattern/encryption"
 	"github.com/castellan-security/castellan/internal/detect/pattern/exfil"
 	"github.com/castellan-security/castellan/internal/detect/pattern/flood"
+	"github.com/castellan-security/castellan/internal/detect/pattern/forkbomb"
 	"github.com/castellan-security/castellan/internal/detect/pattern/hostscan"
+	"github.com/castellan-security/castellan/internal/detect/pattern/implant"
+	"github.com/castellan-security/castellan/internal/detect/pattern/minerload"
 	"github.com/castellan-security/castellan/internal/detect/pattern/portscan"
 	"github.com/castellan-security/castellan/internal/detect/pattern/rawflood"
 	"github.com/castellan-security/castellan/internal/threat"
@@ -26,13 +31,18 @@ type Pattern struct {
 func Patterns() []Pattern {
 	return []Pattern{
 		{beacon.About, beacon.New},
-		{exfil.About, exfil.New},
+		{bindshell.About, bindshell.New},
+		{brute.About, brute.New},
 		{deletion.About, deletion.New},
-		{encryption.About, encryption.New},
 		{dnstunnel.About, dnstunnel.New},
+		{encryption.About, encryption.New},
+		{exfil.About, exfil.New},
 		{flood.About, flood.New},
-		{rawflood.About, rawflood.New},
+		{forkbomb.About, forkbomb.New},
 		{hostscan.About, hostscan.New},
+		{implant.About, implant.New},
+		{minerload.About, minerload.New},
 		{portscan.About, portscan.New},
+		{rawflood.About, rawflood.New},
 	}
 }
