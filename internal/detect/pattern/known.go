@@ -10,7 +10,7 @@ import (
 
 // Bounds of what is known of groups.
 const (
-	maxGroups = 512                 // that run on a host, or write to it
+	maxGroups = 256                 // that run on a host, or write to it
 	maxValues = 1024                // of one: one with more has no normal
 	keepGroup = 30 * 24 * time.Hour // after it was heard of last
 )

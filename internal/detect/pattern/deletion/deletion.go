@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	maxTrees = 1024
+	maxTrees = 256
 	maxFiles = 20_000 // of a tree
 	maxMade  = 64 << 10
 	keepMade = time.Hour // what was made so long ago is data, not work in progress
@@ -112,8 +112,8 @@ func (d *deletions) remove(s *rule.Subject) *rule.Match {
 		}
 	}
 	w := d.of(s)
-	n := w.deleted.Add(pattern.HashText(e.File.Path), e.Time, d.within, maxFiles)
-	folders := w.folders.Add(pattern.HashText(pattern.Folder(e.File.Path)), e.Time, d.within, maxFiles)
+	n := w.deleted.Add(pattern.HashText(e.File.Path), e.Time, d.within, max(d.files, d.own))
+	folders := w.folders.Add(pattern.HashText(pattern.Folder(e.File.Path)), e.Time, d.within, max(d.files, d.folders))
 	least := d.own
 	if d.tools[s.Process.Program] {
 		least = d.files
@@ -130,7 +130,7 @@ func (d *deletions) overwrite(s *rule.Subject) *rule.Match {
 		return nil
 	}
 	w := d.of(s)
-	n := w.overwritten.Add(pattern.HashText(e.File.Path), e.Time, d.within, maxFiles)
+	n := w.overwritten.Add(pattern.HashText(e.File.Path), e.Time, d.within, d.overwritten)
 	if n < d.overwritten {
 		return nil
 	}

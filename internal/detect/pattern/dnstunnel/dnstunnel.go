@@ -15,9 +15,10 @@ import (
 
 // Bounds of what is remembered.
 const (
-	maxDomains = 4096 // pairs of a container and a domain
+	maxDomains = 2048 // pairs of a container and a domain
 	maxNames   = 512  // of one
 	maxSpan    = 7 * 24 * time.Hour
+	spare      = 4 // times as many names of a while are looked at as are needed
 )
 
 // What names of tunnels are like, by what iodine, dnscat2, dns2tcp and Cobalt Strike
@@ -130,7 +131,11 @@ func (d *tunnel) query(s *rule.Subject) *rule.Match {
 		return nil
 	}
 	isCoded := coded(below)
-	n := a.fast.Add(hash, e.Time, d.within, maxNames)
+	most := spare * max(d.names, d.full)
+	if a.fast.Len() >= most {
+		return nil // not seen to be a tunnel, and which names are new is not known any more
+	}
+	n := a.fast.Add(hash, e.Time, d.within, most)
 	a.n, a.bytes = a.n+1, a.bytes+len(below)
 	if isCoded {
 		a.coded++
@@ -144,7 +149,7 @@ func (d *tunnel) query(s *rule.Subject) *rule.Match {
 		a.full++
 	}
 	if isCoded && len(below) >= longName {
-		slow = a.slow.Add(hash, e.Time, d.slowWithin, maxNames)
+		slow = a.slow.Add(hash, e.Time, d.slowWithin, d.slow)
 	}
 	return d.weigh(s, k, a, n, slow)
 }

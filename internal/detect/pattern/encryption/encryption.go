@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	maxTrees = 1024
-	maxFiles = 2048 // of a tree
+	maxTrees = 512
+	maxFiles = 8192 // of a tree
 	maxKinds = 8    // extensions of one tree that are counted apart
 	// Files in place: so many types of documents as no program of one purpose opens.
 	leastTypes = 4
@@ -52,6 +52,7 @@ func About() *threat.Rule {
 
 type encryptions struct {
 	files, folders, inPlace int
+	most                    int // files of a tree that are remembered: no more are needed
 	within                  time.Duration
 	notes                   []string
 	harmless                map[string]bool
@@ -77,6 +78,7 @@ func New(about *threat.Rule) (rule.Detector, error) {
 		files: int(v.Int("files", 5, maxFiles/oneFolder)), folders: int(v.Int("folders", 1, 100)), inPlace: int(v.Int("in_place", 5, maxFiles)),
 		within: v.Duration("within", time.Hour), notes: v.List("notes"), harmless: v.Set("harmless"),
 	}
+	d.most = max(d.files*oneFolder, d.inPlace, d.folders)
 	d.trees = keep.New[pattern.Process, *work](maxTrees, 2*d.within)
 	return pattern.Detector(about, pattern.On(d.create, event.KindFileCreate), pattern.On(d.rename, event.KindFileRename),
 		pattern.On(d.remove, event.KindFileDelete), pattern.On(d.write, event.KindFileWrite)), v.Err()
@@ -134,7 +136,7 @@ func (d *encryptions) create(s *rule.Subject) *rule.Match {
 		return nil
 	}
 	w := d.of(s, true)
-	w.copies.Add(pattern.HashText(original), e.Time, d.within, maxFiles)
+	w.copies.Add(pattern.HashText(original), e.Time, d.within, d.most)
 	w.count(extension)
 	w.trail.Add(e)
 	return nil
@@ -170,8 +172,8 @@ func (d *encryptions) changed(s *rule.Subject, w *work, original, extension stri
 	if extension != "" {
 		w.count(extension)
 	}
-	n := w.changed.Add(pattern.HashText(original), e.Time, d.within, maxFiles)
-	folders := w.folders.Add(pattern.HashText(pattern.Folder(original)), e.Time, d.within, maxFiles)
+	n := w.changed.Add(pattern.HashText(original), e.Time, d.within, d.most)
+	folders := w.folders.Add(pattern.HashText(pattern.Folder(original)), e.Time, d.within, d.most)
 	if n == 1 {
 		return nil
 	}
@@ -196,9 +198,9 @@ func (d *encryptions) write(s *rule.Subject) *rule.Match {
 		return nil
 	}
 	w := d.of(s, true)
-	n := w.inPlace.Add(pattern.HashText(e.File.Path), e.Time, d.within, maxFiles)
-	places := w.places.Add(pattern.HashText(pattern.Folder(e.File.Path)), e.Time, d.within, maxFiles)
-	types := w.types.Add(pattern.HashText(extension), e.Time, d.within, maxFiles)
+	n := w.inPlace.Add(pattern.HashText(e.File.Path), e.Time, d.within, d.most)
+	places := w.places.Add(pattern.HashText(pattern.Folder(e.File.Path)), e.Time, d.within, d.most)
+	types := w.types.Add(pattern.HashText(extension), e.Time, d.within, d.most)
 	w.trail.Add(e)
 	if n < d.inPlace && !(n >= noted && w.notes.Len() > 0) || types < leastTypes || places < d.folders {
 		return nil
@@ -221,8 +223,8 @@ func (d *encryptions) noted(s *rule.Subject) *rule.Match {
 	e := s.Event
 	w := d.of(s, true)
 	w.trail.Add(e)
-	n := w.notes.Add(pattern.HashText(pattern.Folder(e.File.Path)), e.Time, d.within, maxFiles)
-	names := w.note.Add(pattern.HashText(pattern.Name(e.File.Path)), e.Time, d.within, maxFiles)
+	n := w.notes.Add(pattern.HashText(pattern.Folder(e.File.Path)), e.Time, d.within, d.most)
+	names := w.note.Add(pattern.HashText(pattern.Name(e.File.Path)), e.Time, d.within, d.most)
 	switch files := w.changed.Len(); {
 	case n >= d.folders && names <= 2:
 		return d.match(s, w, n, fmt.Sprintf("left %s in %d folders", pattern.Name(e.File.Path), n))

@@ -123,7 +123,7 @@ func (d *bombs) copied(s *rule.Subject) *rule.Match {
 	d.born(s, b)
 	b.trail.Add(e)
 	n := b.copies.AddEvent(e, d.within)
-	parents := b.parents.Add(pattern.HashProcess(e.Process.Parent), e.Time, d.within, maxParents)
+	parents := b.parents.Add(pattern.HashProcess(e.Process.Parent), e.Time, d.within, d.parents)
 	generation := 1
 	if before, ok := d.generation.Get(pattern.Process{Agent: e.AgentID, Key: e.Process.Parent}, e.Time); ok {
 		generation = *before + 1

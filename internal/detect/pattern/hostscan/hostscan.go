@@ -127,8 +127,8 @@ func (d *scan) sweep(s *rule.Subject) *rule.Match {
 	w := *at
 	w.trail.Add(e)
 	host := pattern.HashAddr(c.Remote.Addr())
-	n, within := w.fast.Add(host, e.Time, d.within, maxHosts), d.within
-	slow := w.slow.Add(host, e.Time, d.slowWithin, maxHosts)
+	n, within := w.fast.Add(host, e.Time, d.within, d.hosts), d.within
+	slow := w.slow.Add(host, e.Time, d.slowWithin, d.slow)
 	switch {
 	case n >= d.hosts:
 	case slow >= d.slow:
@@ -156,9 +156,9 @@ func (d *scan) net(s *rule.Subject) *rule.Match {
 	}
 	w := *at
 	w.trail.Add(e)
-	hosts := w.hosts.Add(pattern.HashAddr(c.Remote.Addr()), e.Time, d.within, maxHosts)
-	ports := w.ports.Add(uint64(c.Remote.Port()), e.Time, d.within, maxHosts)
-	n := w.endpoints.Add(pattern.HashPeer(c.Remote), e.Time, d.within, maxHosts)
+	hosts := w.hosts.Add(pattern.HashAddr(c.Remote.Addr()), e.Time, d.within, d.endpoints)
+	ports := w.ports.Add(uint64(c.Remote.Port()), e.Time, d.within, d.endpoints)
+	n := w.endpoints.Add(pattern.HashPeer(c.Remote), e.Time, d.within, d.endpoints)
 	if n < d.endpoints || hosts < leastHosts || ports < leastPorts {
 		return nil
 	}

@@ -101,13 +101,13 @@ func (d *scan) look(s *rule.Subject) *rule.Match {
 	port := uint64(c.Remote.Port())
 	n, slow := 0, 0
 	if vain {
-		n, slow = t.vain.Add(port, e.Time, d.within, maxPorts), t.slow.Add(port, e.Time, d.slowWithin, maxPorts)
+		n, slow = t.vain.Add(port, e.Time, d.within, d.open), t.slow.Add(port, e.Time, d.slowWithin, d.slow)
 	} else {
 		n = t.vain.Len()
 	}
 	open := t.open.Len()
 	if !vain {
-		open = t.open.Add(port, e.Time, d.within, maxPorts)
+		open = t.open.Add(port, e.Time, d.within, d.open)
 	}
 	over, within := n+open, d.within
 	switch {
