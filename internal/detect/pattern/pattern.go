@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/detect/rule"
+	"github.com/castellan-security/castellan/internal/detect/tree"
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/threat"
 )
@@ -205,13 +206,26 @@ func EndsAny(text string, ends []string) bool {
 	return false
 }
 
-// Who names the doer of an event in a sentence.
-func Who(s *rule.Subject) string {
-	if s.Process.Line != "" {
-		return s.Process.Line
+// Who names the doer of an event in a sentence, briefly: the threat has the whole line.
+func Who(s *rule.Subject) string { return Brief(s.Process) }
+
+// Brief names a process: the beginning of its line, or what it runs.
+func Brief(p *tree.Process) string {
+	const most = 80 // bytes: a sentence goes on behind it
+	line := p.Line
+	if line == "" {
+		line = p.Program
 	}
-	if s.Process.Program != "" {
-		return s.Process.Program
+	if line == "" {
+		return "a process"
 	}
-	return "a process"
+	cut := false
+	if len(line) > most {
+		line, cut = strings.ToValidUTF8(line[:most], ""), true
+	}
+	line = strings.Join(strings.Fields(line), " ")
+	if cut {
+		line += "…"
+	}
+	return line
 }

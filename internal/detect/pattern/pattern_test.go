@@ -3,6 +3,7 @@ package pattern_test
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -198,6 +199,21 @@ func TestEnds(t *testing.T) {
 	for name, want := range map[string]bool{"a.example.com": true, "example.com": true, "badexample.com": false, "203.0.113.9": true, "x": false, "": false} {
 		if got := pattern.EndsAny(name, ends); got != want {
 			t.Errorf("EndsAny(%q) = %v", name, got)
+		}
+	}
+}
+
+func TestWhoIsNamedBriefly(t *testing.T) {
+	for want, p := range map[string]tree.Process{
+		"nmap -sT db":                         {Line: "nmap -sT db", Program: "nmap"},
+		"python3 -c import socket for p in x": {Line: "python3 -c\n import socket\n\tfor p in x"},
+		"nginx":                               {Program: "nginx"},
+		"a process":                           {},
+		strings.Repeat("ü", 40) + "…":         {Line: strings.Repeat("ü", 90)},
+		strings.Repeat("a", 79) + "…":         {Line: strings.Repeat("a", 79) + "ü"},
+	} {
+		if got := pattern.Brief(&p); got != want {
+			t.Errorf("%q is %q, want %q", p.Line, got, want)
 		}
 	}
 }

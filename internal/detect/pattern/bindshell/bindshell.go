@@ -84,9 +84,7 @@ func (d *binders) exec(s *rule.Subject) *rule.Match {
 			return false
 		}
 		if l, ok := d.listeners.Get(pattern.Process{Agent: e.AgentID, Key: p.Key}, e.Time); ok && e.Time.Sub(l.at) <= d.within {
-			if found, who = l, p.Line; who == "" {
-				who = p.Program
-			}
+			found, who = l, pattern.Brief(p)
 			return false
 		}
 		steps++
