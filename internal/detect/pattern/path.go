@@ -43,7 +43,7 @@ var documents = map[string]bool{
 	"7z": true, "accdb": true, "ai": true, "avi": true, "bak": true, "bmp": true, "cad": true, "cer": true, "class": true,
 	"conf": true, "cpp": true, "crt": true, "cs": true, "csv": true, "dat": true, "db": true, "dbf": true, "doc": true,
 	"docm": true, "docx": true, "dwg": true, "eml": true, "epub": true, "flac": true, "frm": true, "gif": true, "go": true,
-	"gpg": true, "gz": true, "heic": true, "htm": true, "html": true, "ibd": true, "ini": true, "java": true, "jpeg": true,
+	"gz": true, "heic": true, "htm": true, "html": true, "ibd": true, "ini": true, "java": true, "jpeg": true,
 	"jpg": true, "js": true, "json": true, "jsp": true, "kdbx": true, "key": true, "ldf": true, "log": true, "md": true,
 	"mdb": true, "mdf": true, "mkv": true, "mov": true, "mp3": true, "mp4": true, "mpg": true, "msg": true, "myd": true,
 	"myi": true, "odp": true, "ods": true, "odt": true, "ogg": true, "ora": true, "p12": true, "pdf": true, "pem": true,

@@ -66,6 +66,12 @@ func TestRate(t *testing.T) {
 	if got := r.Add(start.Add(20*time.Second), 8*time.Second, 0); got != 7 {
 		t.Errorf("one a second is %d in eight seconds of which the last has begun", got)
 	}
+	if got := r.Add(start.Add(-time.Minute), 8*time.Second, 3); got != 3 {
+		t.Errorf("what comes a minute late is %d", got)
+	}
+	if got := r.Add(start.Add(20*time.Second), 8*time.Second, 0); got != 7 {
+		t.Errorf("after something came late it is %d", got)
+	}
 	if got := r.Add(start.Add(-time.Hour), 8*time.Second, 1); got != 1 {
 		t.Errorf("after the clock stepped back it is %d", got)
 	}

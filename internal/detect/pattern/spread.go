@@ -73,10 +73,18 @@ type Rate struct {
 	counts [buckets]uint64
 }
 
-// Add adds n at a time, and returns the sum of the while before it.
+// late is how long after it was over a count comes at most: who comes later than that
+// has a clock that stepped back.
+const late = 2 * time.Minute
+
+// Add adds n at a time, and returns the sum of the while before it. What comes too
+// late for that while counts by itself.
 func (r *Rate) Add(now time.Time, within time.Duration, n uint64) uint64 {
-	epoch := now.UnixNano() / int64(max(within/buckets, 1))
+	width := int64(max(within/buckets, 1))
+	epoch := now.UnixNano() / width
 	switch ahead := epoch - r.epoch; {
+	case ahead <= -buckets && -ahead <= int64(late)/width:
+		return n
 	case ahead >= buckets || ahead <= -buckets:
 		r.counts, r.epoch = [buckets]uint64{}, epoch
 	case ahead > 0:

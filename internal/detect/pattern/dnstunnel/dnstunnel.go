@@ -45,7 +45,7 @@ func About() *threat.Rule {
 		Remedy:     "Cut the container's network, let the resolver refuse the domain, and find what was carried out: the names have it, mostly in hex or base32.",
 	},
 		pattern.Int("names", 25, "different names of one domain within the while"),
-		pattern.Int("full_names", 5, "different coded names of one domain within the while that have 50 bytes and more before the domain"),
+		pattern.Int("full_names", 4, "different coded names of one domain within the while that have 50 bytes and more before the domain"),
 		pattern.Duration("within", 10*time.Minute, "that while"),
 		pattern.Int("slow_names", 120, "different coded names of one domain within the long while"),
 		pattern.Duration("slow_within", 12*time.Hour, "the long while"),
