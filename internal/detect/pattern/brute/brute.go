@@ -28,7 +28,7 @@ const (
 func About() *threat.Rule {
 	return pattern.Rule(threat.Rule{
 		ID: "access-guessing", Theme: "access", Title: "Passwords are being guessed", Severity: finding.High,
-		Tactic: threat.CredentialAccess, Techniques: []string{"T1110.001", "T1110.003", "T1021"}, Kinds: []event.Kind{event.KindClose},
+		Tactic: threat.CredentialAccess, Techniques: []string{"T1110.001", "T1110"}, Kinds: []event.Kind{event.KindClose},
 		Meaning:    "A container had very many short conversations with one peer at a port where one logs in, or one peer had them with it, each as small as a login that is refused.",
 		FalseAlarm: "Applications without a pool that log in for each request and ask for hardly anything; monitors that log in to see whether they can.",
 		Tuning:     "ports has for each port how many bytes a refused login gets; lower that, or raise attempts, in groups of such applications. Whether a login was refused is not seen, only how much was said; over TLS all logins are larger and are not found.",

@@ -25,7 +25,7 @@ const (
 func About() *threat.Rule {
 	return pattern.Rule(threat.Rule{
 		ID: "ransom-deletion", Theme: "ransom", Title: "Many files are being destroyed", Severity: finding.High,
-		Tactic: threat.Impact, Techniques: []string{"T1485", "T1561.001"}, Kinds: []event.Kind{event.KindFileCreate, event.KindFileWrite, event.KindFileDelete},
+		Tactic: threat.Impact, Techniques: []string{"T1485", "T1561"}, Kinds: []event.Kind{event.KindFileCreate, event.KindFileWrite, event.KindFileDelete},
 		Meaning:    "A process tree deleted files of many folders that it had not made just before and that are no caches, or overwrote files by a tool that is for that.",
 		FalseAlarm: "Clean-up of old releases, of archives by age over many folders, and of source trees; a group that does so regularly.",
 		Tuning:     "Add names of folders to harmless, or programs to programs, or raise files in the group.",

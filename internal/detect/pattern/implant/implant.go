@@ -20,7 +20,7 @@ import (
 func About() *threat.Rule {
 	return pattern.Rule(threat.Rule{
 		ID: "shell-by-implant", Theme: "shell", Title: "A program that was brought in runs commands while it is connected", Severity: finding.High,
-		Tactic: threat.CommandAndControl, Techniques: []string{"T1059.004", "T1105", "T1095"}, Kinds: []event.Kind{event.KindExec},
+		Tactic: threat.CommandAndControl, Techniques: []string{"T1095", "T1059.004", "T1105"}, Kinds: []event.Kind{event.KindExec},
 		Meaning:    "A program that did not come with the image holds a connection with another machine, and it, or what it started, runs a shell or a tool; whoever is at the other end commands it.",
 		FalseAlarm: "Agents that are downloaded at the start and run commands as their work, such as those of CI; applications that are compiled in the container in which they run, while they are developed.",
 		Tuning:     "Build such agents into the image, or add them to programs.",
