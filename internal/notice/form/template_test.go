@@ -1,6 +1,7 @@
 package form_test
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -76,4 +77,22 @@ func FuzzTemplate(f *testing.F) {
 			t.Errorf("%q, %d bytes, %v", title, len(text), err)
 		}
 	})
+}
+
+// TestTemplateOfTheDocumentation: what people copy works.
+func TestTemplateOfTheDocumentation(t *testing.T) {
+	doc, err := os.ReadFile("../../../docs/notifications.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(doc), "    {{range .Notices}}")
+	text, _, ended := strings.Cut(rest, "\n\n|")
+	if !ok || !ended {
+		t.Fatal("docs/notifications.md has no template")
+	}
+	n := form.Sample(notice.Incident)
+	_, got, err := form.Apply(notice.Template{Body: "{{range .Notices}}" + strings.ReplaceAll(text, "\n    ", "\n")}, &n)
+	if err != nil || !strings.Contains(got, "(rule reverse-shell, T1059.004 Unix Shell)\nnc started sh") || !strings.Contains(got, "\nOwner: shop\n") {
+		t.Errorf("it makes %q, %v", got, err)
+	}
 }
