@@ -1225,7 +1225,7 @@ func targetFields(f targetForm, fresh bool) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 94, "; kept encrypted</em></span> <input name=\"url\" autocomplete=\"off\" spellcheck=\"false\" maxlength=\"2048\" required>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 94, "</em></span> <input name=\"url\" autocomplete=\"off\" spellcheck=\"false\" maxlength=\"2048\" required>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -99,9 +99,9 @@ func (f targetForm) secret() string {
 func (f targetForm) address() string {
 	switch f.kind() {
 	case notice.Slack:
-		return "https://hooks.slack.com/…"
+		return "https://hooks.slack.com/…; kept encrypted"
 	case notice.Teams:
-		return "https://… of the workflow"
+		return "https://… of the workflow; kept encrypted"
 	case notice.PagerDuty:
 		return "us or eu"
 	case notice.Email:
@@ -117,7 +117,7 @@ func (f targetForm) address() string {
 	case notice.SecurityHub:
 		return "arn:aws:securityhub:REGION:ACCOUNT:hub/default"
 	}
-	return "https://…"
+	return "https://…; kept encrypted"
 }
 
 // intervalsWith are the choices, and what a target has if it is none of them.
