@@ -143,36 +143,39 @@ func notifyCases() []testCase {
 			}
 		}},
 		{"tries end", endTries},
-		{"what has an id is told once", func(k *kit) {
-			t := k.target("a")
-			told := []store.Telling{{Target: t.ID, Notice: notice.Notice{Kind: notice.Incident, Severity: finding.High, Title: "1", Time: base()}}}
-			for id, want := range map[string]bool{"one": true, "two": true} {
-				for range 2 {
-					fresh, err := k.st.PutNotices(k.ctx, id, told)
-					k.ok(err)
-					same(k, id, fresh, want)
-					want = false
-				}
-			}
-			same(k, "waiting", k.state().Waiting, 2)
-			lines, err := k.st.Queues(k.ctx)
-			k.ok(err)
-			same(k, "urgency", lines[0].Urgency, finding.High)
-		}},
+		{"what has an id is told once", toldOnce},
 		{"dead letters", deadLetters},
-		{"no more dead letters than are kept", func(k *kit) {
-			t := k.target("a")
-			for i := range store.MaxDeadOf + 2 {
-				k.dies(t.ID, fmt.Sprint("n", i), 3)
-			}
-			if s := k.state(); s.Dead != store.MaxDeadOf || s.Lost != 6 {
-				k.Errorf("state %+v", s)
-			}
-			all, err := k.st.Dead(k.ctx, 0)
-			k.ok(err)
-			same(k, "the oldest that is kept", all[len(all)-1].ID, "n2")
-		}},
+		{"no more dead letters than are kept", deadLettersLost},
 	}
+}
+
+func toldOnce(k *kit) {
+	t := k.target("a")
+	told := []store.Telling{{Target: t.ID, Notice: notice.Notice{Kind: notice.Incident, Severity: finding.High, Title: "1", Time: base()}}}
+	for _, id := range []string{"one", "two"} {
+		for _, want := range []bool{true, false} {
+			fresh, err := k.st.PutNotices(k.ctx, id, told)
+			k.ok(err)
+			same(k, id, fresh, want)
+		}
+	}
+	same(k, "waiting", k.state().Waiting, 2)
+	lines, err := k.st.Queues(k.ctx)
+	k.ok(err)
+	same(k, "urgency", lines[0].Urgency, finding.High)
+}
+
+func deadLettersLost(k *kit) {
+	t := k.target("a")
+	for i := range store.MaxDeadOf + 2 {
+		k.dies(t.ID, fmt.Sprint("n", i), 3)
+	}
+	if s := k.state(); s.Dead != store.MaxDeadOf || s.Lost != 6 {
+		k.Errorf("state %+v", s)
+	}
+	all, err := k.st.Dead(k.ctx, 0)
+	k.ok(err)
+	same(k, "the oldest that is kept", all[len(all)-1].ID, "n2")
 }
 
 // dies stores a notification and gives it up at once.
