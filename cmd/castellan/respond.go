@@ -60,7 +60,7 @@ engine. A service of ECS starts another task.`)
 		o.flags(sub)
 		c.AddCommand(sub)
 	}
-	c.AddCommand(g.respondList())
+	c.AddCommand(g.respondList(), g.respondRules(), g.respondRuns())
 	return c
 }
 

@@ -16,6 +16,10 @@ const (
 	// once is one that people look at.
 	PerFleet  = 100
 	fleetTime = 10 * time.Minute
+	// MaxAge is how long ago a threat may have happened for anything to be done about it
+	// by itself: what hosts tell when they come back is of another time, and a process or
+	// a workload of then is perhaps not what it was.
+	MaxAge = 15 * time.Minute
 	// maxActed bounds what is remembered: PerFleet in each fleetTime of MaxWithin.
 	maxActed = PerFleet * int(MaxWithin/fleetTime)
 )
@@ -91,6 +95,8 @@ func (d *Decision) take(c *Case, done map[Action]string) {
 		switch {
 		case a.Kind != "" && c.Threat.WorkloadID == "":
 			d.Lacks = append(d.Lacks, a.String()+": the threat is of the host itself, not of a workload")
+		case a.Kind != "" && c.At.Sub(c.Threat.Last) > MaxAge:
+			d.Lacks = append(d.Lacks, fmt.Sprintf("%s: it happened %s ago, and nothing is done by itself after %s", a, short(c.At.Sub(c.Threat.Last)), short(MaxAge)))
 		case a.Kind == response.Kill && !a.Whole && c.Threat.Process.Key.PID <= 1:
 			d.Lacks = append(d.Lacks, a.String()+": which one it is is not known")
 		case done[a] != "":

@@ -35,8 +35,8 @@ func miner(change func(*respond.Case)) *respond.Case {
 	c := &respond.Case{
 		Threat: &threat.Threat{
 			Rule: "miner-stratum", Severity: finding.High, Tactic: threat.Impact, WorkloadID: one, Group: "shop/web/web",
-			Process: event.Process{Key: event.Key{PID: 7, Start: 1}},
-			Peers:   []threat.Peer{{Address: netip.MustParseAddrPort("203.0.113.9:3333"), Peer: event.Peer{Kind: event.PeerPublic}}},
+			Process: event.Process{Key: event.Key{PID: 7, Start: 1}}, Last: monday,
+			Peers: []threat.Peer{{Address: netip.MustParseAddrPort("203.0.113.9:3333"), Peer: event.Peer{Kind: event.PeerPublic}}},
 		},
 		Incident: finding.High, Theme: "miner", Name: "web-1", At: monday,
 	}
@@ -141,6 +141,7 @@ func TestDecide(t *testing.T) {
 		{"both", two, nil, nil, []string{"first: kill the process; notify ops;", "second: quarantine and freeze; lacks"}},
 		{"of the host", two, func(c *respond.Case) { c.Threat.WorkloadID = "" }, nil, []string{"first: notify ops; lacks", "second: lacks lacks"}},
 		{"by nobody known", two, func(c *respond.Case) { c.Threat.Process = event.Process{} }, nil, []string{"first: notify ops; lacks", "second: quarantine and freeze; lacks"}},
+		{"of yesterday", two, func(c *respond.Case) { c.Threat.Last = monday.Add(-24 * time.Hour) }, nil, []string{"first: notify ops; lacks", "second: lacks lacks"}},
 		{"cools down", two, nil, respond.Memory{acted("first", one, "shop/web/web", 9*time.Minute)}, []string{"first: held", "second: quarantine and freeze; notify ops;"}},
 		{"another workload does not", two, nil, respond.Memory{acted("first", "w2", "shop/web/web", 9*time.Minute)}, []string{"first: kill the process; notify ops;", "second: quarantine and freeze; lacks"}},
 		{"has cooled down", two, nil, respond.Memory{acted("first", one, "shop/web/web", 10*time.Minute)}, []string{"first: kill the process; notify ops;", "second: quarantine and freeze; lacks"}},

@@ -51,6 +51,7 @@ func (s *Server) newAPI() http.Handler {
 	a.behaviourRoutes()
 	a.respondRoutes()
 	a.incidentRoutes()
+	a.respondRuleRoutes()
 	a.agentRoutes()
 	a.enrolRoutes()
 	a.sessionRoutes()

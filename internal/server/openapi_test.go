@@ -266,6 +266,10 @@ var samples = map[string]struct {
 	"get-incident":                 {path: "-"}, // TestIncidentsOverTheAPI
 	"change-incident":              {path: "-"}, // as above
 	"get-response":                 {path: "-"},
+	"get-response-policy":          {path: "-"}, // TestRulesAct
+	"put-response-policy":          {path: "/api/v1/respond/policy", body: map[string]any{"text": "responses: []", "after": 0}, as: access.Operator},
+	"check-response-policy":        {path: "/api/v1/respond/policy/check", body: map[string]any{"text": "x"}, as: access.Viewer},
+	"try-response-policy":          {path: "/api/v1/respond/policy/try", body: map[string]any{"rule": "miner-stratum"}, as: access.Viewer},
 	"sign-in":                      {path: "/api/v1/session", body: map[string]string{"name": "viewer", "password": password}},
 	"sign-out":                     {path: "/api/v1/session", as: access.Viewer},
 	"change-password":              {path: "-"}, // TestPasswordChangeEndsTheSession

@@ -91,7 +91,9 @@ type Config struct {
 	Sender notify.Sender
 	Pace   notify.Pace
 	// Tasks stops tasks of ECS; nil: containers are stopped by their engines alone.
-	Tasks    respond.Tasks
+	Tasks respond.Tasks
+	// Theme returns that of a rule of detection, for response rules; nil: none is known.
+	Theme    func(rule string) string
 	Version  string           // shown to users
 	Clock    func() time.Time // time.Now
 	Accounts account.Options
@@ -193,7 +195,8 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 		Own: cfg.Trust, Held: s.registries.Held, Clock: cfg.Clock, Log: log,
 	})
 	s.respond = respond.New(respond.Options{
-		Store: st, Directions: s.direct, Tree: s.tables.Tree, Tasks: cfg.Tasks, Clock: cfg.Clock, Log: log,
+		Store: st, Directions: s.direct, Tree: s.tables.Tree, Tasks: cfg.Tasks, Theme: cfg.Theme, Notifier: s.notify,
+		Condition: s.condition, Clock: cfg.Clock, Log: log,
 	})
 	s.strangers = newStrangers(cfg.Clock, log)
 	s.metrics = newMetrics(s)
@@ -259,6 +262,9 @@ func (s *Server) Trust() *verify.Service { return s.trust }
 
 // Gate decides on deployments.
 func (s *Server) Gate() *gate.Service { return s.gate }
+
+// Respond has something done about threats.
+func (s *Server) Respond() *respond.Service { return s.respond }
 
 // Behaviour knows how groups behave.
 func (s *Server) Behaviour() *behaviour.Service { return s.behaviour }
@@ -354,6 +360,7 @@ func (s *Server) Run(ctx context.Context) error {
 	wg.Go(func() { s.behaviour.Run(scanning) })
 	wg.Go(func() { s.incidents.Run(ctx) })
 	wg.Go(func() { s.notify.Run(ctx) })
+	wg.Go(func() { s.respond.Run(ctx) })
 
 	<-ctx.Done()
 	s.stop()

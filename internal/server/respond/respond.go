@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/access"
@@ -24,6 +25,7 @@ import (
 	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/respond"
 	"github.com/castellan-security/castellan/internal/response"
+	"github.com/castellan-security/castellan/internal/store"
 )
 
 const (
@@ -47,6 +49,7 @@ const (
 type Store interface {
 	Workload(ctx context.Context, id string) (asset.Workload, error)
 	AppendAudit(ctx context.Context, a access.Audit) error
+	store.Response
 }
 
 // Directions tell agents; *direct.Hub does.
@@ -69,8 +72,13 @@ type Options struct {
 	// Tree returns the processes of a workload, if they are known.
 	Tree  func(workload string) ([]event.Running, bool)
 	Tasks Tasks // nil: ECS is not asked; tasks are stopped through their engines
-	Clock func() time.Time
-	Log   *slog.Logger
+	// Theme returns that of a rule of detection; nil: themes are not known.
+	Theme    func(rule string) string
+	Notifier Notifier // nil: rules can't have anybody told
+	// Condition shows that a part is not well, or, with nil, that it is again.
+	Condition func(ctx context.Context, part string, err error)
+	Clock     func() time.Time
+	Log       *slog.Logger
 }
 
 // Service has deeds done. It is safe for concurrent use.
@@ -80,7 +88,22 @@ type Service struct {
 	mu    sync.Mutex
 	all   map[string]*kept // by id of the deed
 	order []string         // of all, the oldest first
-	rates respond.Rates    // of what ECS is asked
+	rates respond.Rates    // of what AWS is asked
+	// memory is what rules did lately, held how often each was held back, undoing what
+	// they did that is being undone, late what could not be.
+	memory        respond.Memory
+	held          map[string]int
+	undoing, late map[int64]bool
+
+	loading sync.Mutex
+	now     atomic.Pointer[standing] // nil until it is read
+
+	waiting chan considered
+	room    chan struct{}  // has a token for each decision that is being carried out
+	doing   sync.WaitGroup // of those, and of what is undone; of Run
+	missed  atomic.Int64   // threats that were not held against the rules
+	told    int64          // of missed, when it was last said; of Run
+	toldAt  time.Time
 }
 
 // kept is one response, and who waits for its end.
@@ -118,7 +141,13 @@ func New(o Options) *Service {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	return &Service{Options: o, all: map[string]*kept{}}
+	if o.Condition == nil {
+		o.Condition = func(context.Context, string, error) {}
+	}
+	return &Service{
+		Options: o, all: map[string]*kept{}, held: map[string]int{}, undoing: map[int64]bool{}, late: map[int64]bool{},
+		waiting: make(chan considered, maxWaiting), room: make(chan struct{}, maxDoing),
+	}
 }
 
 // Ask has a deed done and returns at once, with a response that is asked for or,
@@ -277,22 +306,23 @@ func (s *Service) end(ctx context.Context, r Response, by string) error {
 		detail += fmt.Sprintf("; kept in %s, %d bytes, %s", k.File, k.Size, k.Digest)
 	}
 	err := s.audit(ctx, by, "", r, string(r.Answer.State), detail)
+	s.settled(context.WithoutCancel(ctx), r)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if k := s.all[r.Deed.ID]; k != nil && !k.Answer.State.Ended() {
 		k.Response = r
 		close(k.over)
 	}
-	if r.Deed.Kind == response.Release && r.Answer.State == response.Done && !r.Deed.DryRun {
-		s.undone(r.Deed.Workload)
+	if r.Answer.State == response.Done && !r.Deed.DryRun {
+		s.undone(&r.Deed)
 	}
 	return err
 }
 
-// undone marks the quarantines of a workload as taken back; mu is held.
-func (s *Service) undone(workload string) {
+// undone marks what a deed takes back; mu is held.
+func (s *Service) undone(by *response.Deed) {
 	for _, k := range s.all {
-		if k.Deed.Workload == workload {
+		if k.Deed.Workload == by.Workload && k.Deed.Kind.Undo() == by.Kind {
 			life, _ := respond.Step(respond.Life{State: k.Answer.State, Kind: k.Deed.Kind, Dry: k.Deed.DryRun}, respond.Input{What: respond.Undo})
 			k.Answer.State = life.State
 		}

@@ -1,0 +1,29 @@
+package respond
+
+import "context"
+
+// Settle waits until all that was considered has been done, without Run.
+func (s *Service) Settle(ctx context.Context) {
+	for {
+		select {
+		case c := <-s.waiting:
+			s.hold(ctx, &c)
+		default:
+			s.doing.Wait()
+			s.tellMissed(ctx)
+			return
+		}
+	}
+}
+
+// Undo undoes what is due.
+func (s *Service) Undo(ctx context.Context) {
+	s.undoDue(ctx)
+	s.doing.Wait()
+}
+
+// Recall reads what rules did lately.
+func (s *Service) Recall(ctx context.Context) error { return s.recall(ctx) }
+
+// MaxWaiting is for tests.
+const MaxWaiting = maxWaiting

@@ -1,0 +1,340 @@
+package respond_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/castellan-security/castellan/internal/access"
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/finding"
+	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/notice"
+	"github.com/castellan-security/castellan/internal/respond"
+	"github.com/castellan-security/castellan/internal/response"
+	server "github.com/castellan-security/castellan/internal/server/respond"
+	"github.com/castellan-security/castellan/internal/store"
+	"github.com/castellan-security/castellan/internal/threat"
+)
+
+const host = "AGENTAAAAAAAAAAAAAAAAAAAAA"
+
+var (
+	web   = strings.Repeat("ab", 32)
+	agent = strings.Repeat("cd", 32)
+	start = time.Date(2026, 1, 5, 12, 0, 0, 0, time.UTC)
+	otto  = access.Identity{Actor: "user:otto", Scopes: access.Operator.Scopes()}
+)
+
+// fleet is a store, the agents of all hosts, and who is told.
+type fleet struct {
+	t   *testing.T
+	svc *server.Service
+	now time.Time
+
+	mu       sync.Mutex
+	policies []store.ResponsePolicy
+	runs     []store.ResponseRun
+	audit    []string
+	did      []string                            // by agents
+	told     []notice.Notice                     // of targets
+	answer   func(response.Deed) response.Answer // of agents
+	parts    map[string]error                    // conditions
+	away     bool                                // the agent is
+}
+
+func open(t *testing.T) *fleet {
+	f := &fleet{t: t, now: start, parts: map[string]error{}}
+	f.answer = func(d response.Deed) response.Answer {
+		return response.Answer{State: response.Done, Did: []string{"did " + string(d.Kind)}, Undo: d.Kind.Undo()}
+	}
+	f.restart()
+	return f
+}
+
+func (f *fleet) restart() {
+	f.svc = server.New(server.Options{
+		Store: f, Directions: f, Tree: func(string) ([]event.Running, bool) { return nil, false }, Notifier: f,
+		Theme: func(rule string) string { theme, _, _ := strings.Cut(rule, "-"); return theme },
+		Condition: func(_ context.Context, part string, err error) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.parts[part] = err
+		},
+		Clock: func() time.Time { return f.now }, Log: slog.New(slog.NewTextHandler(f.t.Output(), nil)),
+	})
+}
+
+func (f *fleet) Workload(_ context.Context, id string) (asset.Workload, error) {
+	switch id {
+	case web:
+		return asset.Workload{ID: id, AgentID: host, Name: "web-1", Group: "shop/web/web"}, nil
+	case agent:
+		return asset.Workload{ID: id, AgentID: host, Name: "ecs-agent", Group: "docker/ecs-agent", Image: asset.Image{Reference: "amazon/amazon-ecs-agent:latest"}}, nil
+	}
+	return asset.Workload{}, fault.New(fault.NotFound, "no workload")
+}
+
+func (f *fleet) AppendAudit(_ context.Context, a access.Audit) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.audit = append(f.audit, a.Actor+" "+a.Action+" "+a.Outcome)
+	return nil
+}
+
+func (f *fleet) PutResponsePolicy(_ context.Context, p store.ResponsePolicy, after int64) (store.ResponsePolicy, error) {
+	if int(after) != len(f.policies) {
+		return p, fault.New(fault.Conflict, "not the newest")
+	}
+	p.Version = after + 1
+	f.policies = append(f.policies, p)
+	return p, nil
+}
+
+func (f *fleet) ResponsePolicy(context.Context, int64) (store.ResponsePolicy, error) {
+	if len(f.policies) == 0 {
+		return store.ResponsePolicy{}, fault.New(fault.NotFound, "none")
+	}
+	return f.policies[len(f.policies)-1], nil
+}
+
+func (f *fleet) ResponsePolicies(context.Context, int64, int) ([]store.ResponsePolicy, error) {
+	return f.policies, nil
+}
+
+func (f *fleet) PutResponseRun(_ context.Context, r store.ResponseRun) (store.ResponseRun, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if r.ID == 0 {
+		r.ID = int64(len(f.runs) + 1)
+		f.runs = append(f.runs, r)
+	}
+	f.runs[r.ID-1] = r
+	return r, nil
+}
+
+func (f *fleet) ResponseRuns(_ context.Context, q store.ResponseRunQuery) (out []store.ResponseRun, _ error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range slices.Backward(f.runs) {
+		if (q.Undo.IsZero() || !r.UndoAt.IsZero() && !r.UndoAt.After(q.Undo)) && (q.Workload == "" || r.Workload == q.Workload) {
+			out = append(out, r)
+		}
+	}
+	return out, nil
+}
+
+func (f *fleet) CountResponseRuns(_ context.Context, rule string) (n int, last time.Time, _ error) {
+	for _, r := range f.runs {
+		if r.Rule == rule {
+			n, last = n+1, r.At
+		}
+	}
+	return n, last, nil
+}
+
+func (f *fleet) Listening() []string {
+	if f.away {
+		return nil
+	}
+	return []string{host}
+}
+
+func (f *fleet) AskRespond(id string, d response.Deed) {
+	f.mu.Lock()
+	what := string(d.Kind)
+	if !d.Process.IsZero() {
+		what += " " + d.Process.String()
+	}
+	if d.DryRun {
+		what += "?"
+	}
+	f.did = append(f.did, what)
+	f.mu.Unlock()
+	a := f.answer(d)
+	a.ID = d.ID
+	if err := f.svc.Responded(context.Background(), link.Responded{AgentID: id, Answer: a}); err != nil {
+		f.t.Error(err)
+	}
+}
+
+func (f *fleet) EndRespond(string, string) {}
+
+func (f *fleet) TellTarget(_ context.Context, target string, n notice.Notice) error {
+	if target != "oncall" {
+		return fault.New(fault.NotFound, "there is no notification target %q", target)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.told = append(f.told, n)
+	return nil
+}
+
+func (f *fleet) set(rules string) {
+	f.t.Helper()
+	if _, err := f.svc.SetPolicy(f.t.Context(), otto, "responses:\n"+rules, "", int64(len(f.policies))); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// happens has a threat considered in a workload.
+func (f *fleet) happens(workload string) {
+	f.t.Helper()
+	t := threat.Threat{
+		Rule: "miner-stratum", Title: "a miner", Summary: "xmrig spoke\nstratum", Severity: finding.High, WorkloadID: workload, Group: "shop/web/web", Last: f.now, Count: 1,
+		Process: event.Process{Key: event.Key{PID: 77, Start: 5}},
+	}
+	f.svc.Consider(f.t.Context(), &threat.Incident{ID: 7, Severity: finding.Critical}, &t)
+	f.svc.Settle(f.t.Context())
+}
+
+// ran writes what rules did, the oldest first.
+func (f *fleet) ran() (out []string) {
+	for _, r := range f.runs {
+		out = append(out, fmt.Sprintf("%s %s %s", r.Rule, r.Did, r.State))
+	}
+	return out
+}
+
+func same(t *testing.T, what string, got, want []string) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+func TestRulesAct(t *testing.T) {
+	f := open(t)
+	f.happens(web) // without rules
+	f.set("- {id: miners, owner: anna, on: {themes: miner}, do: [kill, quarantine, {notify: oncall}, {notify: nobody}], until: 1h}\n" +
+		"- {id: trial, owner: anna, on: {themes: miner}, do: stop, dry_run: true}")
+	f.happens(web)
+	slices.Sort(f.did[1:]) // the dry run is another rule's, at the same time
+	ran := f.ran()
+	slices.Sort(ran)
+	same(t, "rules ran", ran, []string{"miners kill the process done", "miners notify nobody refused", "miners notify oncall done", "miners quarantine done", "trial stop done"})
+	if did := strings.Join(f.did, " "); !strings.Contains(did, "kill 77-5") || !strings.Contains(did, "stop?") {
+		t.Errorf("agents did %q", did)
+	}
+	if n := f.told[0]; n.Rule != "miner-stratum" || n.Severity != finding.Critical || n.Workload.ID != web || n.Subject != "incident:7" {
+		t.Errorf("told: %+v", n)
+	}
+	for _, want := range []string{"user:otto respond.policy done", "rule:miners respond.kill asked", "agent:" + host + " respond.kill done",
+		"rule:trial respond.stop.dry-run asked", "rule:miners respond.notify done"} {
+		if !slices.Contains(f.audit, want) {
+			t.Errorf("the audit log lacks %q: %q", want, f.audit)
+		}
+	}
+	all, err := f.svc.Responses(t.Context(), otto, "")
+	if err != nil || all[0].Deed.Reason != "incident 7, miner-stratum: xmrig spoke stratum" {
+		t.Errorf("reason %q, %v", all[0].Deed.Reason, err)
+	}
+
+	// It cools down, also for a server that starts anew.
+	f.did = nil
+	f.restart()
+	if err := f.svc.Recall(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.happens(web)
+	same(t, "within the cool-down", f.did, nil)
+	lines, err := f.svc.Rules(t.Context(), otto)
+	if err != nil || lines[0].Held != 1 || lines[0].Runs != 4 {
+		t.Errorf("rules: %+v, %v", lines, err)
+	}
+
+	// It is undone.
+	f.now = start.Add(59 * time.Minute)
+	f.svc.Undo(t.Context())
+	same(t, "before its time", f.did, nil)
+	f.now, f.away = start.Add(61*time.Minute), true
+	f.svc.Undo(t.Context())
+	same(t, "of a host that is away", f.did, nil)
+	f.away = false
+	f.svc.Undo(t.Context())
+	f.svc.Undo(t.Context())
+	same(t, "after it", f.did, []string{"release"})
+	i := slices.IndexFunc(f.runs, func(r store.ResponseRun) bool { return r.Kind == response.Quarantine })
+	if r := f.runs[i]; r.State != response.Undone || r.Undone.IsZero() {
+		t.Errorf("the run: %+v", r)
+	}
+}
+
+func TestRulesKeepTheirHandsOff(t *testing.T) {
+	f := open(t)
+	f.set("- {id: miners, owner: anna, on: {themes: miner}, do: [{kill: container}, {notify: oncall}]}")
+	f.happens(agent)                    // the ECS agent
+	f.happens(strings.Repeat("ef", 32)) // one that nobody knows
+	f.happens("")                       // the host
+	same(t, "did", f.did, nil)
+	same(t, "ran", f.ran(), []string{"miners kill all processes refused", "miners notify oncall done", "miners kill all processes refused",
+		"miners notify oncall done", "miners notify oncall done"})
+}
+
+// What a person took back or keeps is nobody's to undo.
+func TestPeopleGoBeforeRules(t *testing.T) {
+	f := open(t)
+	f.set("- {id: miners, owner: anna, on: {themes: miner}, do: quarantine, until: 1h}")
+	f.happens(web)
+	if _, err := f.svc.Ask(t.Context(), otto, server.Ask{Kind: response.Release, Workload: web}); err != nil {
+		t.Fatal(err)
+	}
+	f.now = start.Add(2 * time.Hour)
+	f.svc.Undo(t.Context())
+	same(t, "did", f.did, []string{"quarantine", "release"})
+
+	f.happens(web)
+	f.answer = func(response.Deed) response.Answer {
+		return response.Answer{State: response.Refused, Error: "user:otto has quarantined it"}
+	}
+	f.now = start.Add(4 * time.Hour)
+	f.svc.Undo(t.Context())
+	f.svc.Undo(t.Context())
+	same(t, "did, then", f.did, []string{"quarantine", "release", "quarantine", "release"})
+	if r := f.runs[1]; r.State != response.Done || !strings.Contains(r.Detail, "not undone: user:otto") {
+		t.Errorf("the run: %+v", r)
+	}
+}
+
+func TestMoreThreatsThanCanBeHeld(t *testing.T) {
+	f := open(t)
+	for range server.MaxWaiting + 5 {
+		f.svc.Consider(t.Context(), nil, &threat.Threat{Rule: "miner-stratum"})
+	}
+	f.svc.Settle(t.Context())
+	if err := f.parts[server.PartPace]; err == nil || !strings.HasPrefix(err.Error(), "5 threats") {
+		t.Errorf("said %v", err)
+	}
+	f.now = f.now.Add(2 * time.Hour)
+	f.svc.Settle(t.Context())
+	if err := f.parts[server.PartPace]; err != nil {
+		t.Errorf("two hours later: %v", err)
+	}
+}
+
+func TestPolicyIsChecked(t *testing.T) {
+	f := open(t)
+	_, err := f.svc.SetPolicy(t.Context(), otto, "responses: [{id: x}]", "", 0)
+	if !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "policy:1:13: rule x lacks owner") {
+		t.Errorf("got %v", err)
+	}
+	viewer := access.Identity{Actor: "user:anna", Scopes: access.Viewer.Scopes()}
+	if _, err := f.svc.SetPolicy(t.Context(), viewer, "responses: []", "", 0); !fault.Is(err, fault.Denied) {
+		t.Errorf("a viewer: %v", err)
+	}
+	tried, problems, err := f.svc.Try(t.Context(), viewer, "responses:\n- {id: a, owner: x, on: {themes: miner}, do: stop}\n- {id: b, owner: x, on: {themes: shell}, do: stop}",
+		&threat.Threat{Rule: "miner-x", Severity: finding.High, WorkloadID: web}, respond.Case{})
+	want := []server.Tried{{Rule: "a", Fits: true, Do: []string{"stop"}}, {Rule: "b", Why: "theme miner"}}
+	if diff := cmp.Diff(want, tried); diff != "" || problems != nil || err != nil {
+		t.Errorf("%v, %v, (-want +got):\n%s", problems, err, diff)
+	}
+}
