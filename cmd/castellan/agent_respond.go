@@ -9,6 +9,7 @@ import (
 	"github.com/castellan-security/castellan/internal/adapter/bpf"
 	"github.com/castellan-security/castellan/internal/adapter/docker"
 	"github.com/castellan-security/castellan/internal/adapter/kernel"
+	"github.com/castellan-security/castellan/internal/adapter/kernel/camera"
 	"github.com/castellan-security/castellan/internal/agent"
 	"github.com/castellan-security/castellan/internal/respond"
 )
@@ -17,6 +18,7 @@ import (
 const (
 	respondFolder  = "respond"
 	quarantineFile = "quarantine.json"
+	snapshotFolder = "snapshots"
 )
 
 // openResponder gives the agent what does deeds about threats.
@@ -45,6 +47,11 @@ func (g *globals) newResponder(o agentOptions, id string, engine *docker.Engine,
 			return nil, fmt.Errorf("make the folder of responses: %w", err)
 		}
 		options.File = filepath.Join(dir, quarantineFile)
+		snaps, err := camera.New(camera.Options{Host: host, Dir: filepath.Join(dir, snapshotFolder), Proc: o.proc, Agent: id, Log: log})
+		if err != nil {
+			return nil, err
+		}
+		options.Camera = snaps
 	}
 	return respond.New(options)
 }
