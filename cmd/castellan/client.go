@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -119,6 +120,16 @@ func (c *client) do(ctx context.Context, method, path string, body, v any) error
 
 // send returns a successful response, whose body the caller closes.
 func (c *client) send(ctx context.Context, method, path string, body any) (*http.Response, error) {
+	return c.sendWith(ctx, method, path, body, nil)
+}
+
+// sendRange returns a response with a part of what is at a path, whose body the caller
+// closes.
+func (c *client) sendRange(ctx context.Context, path string, offset, n int64) (*http.Response, error) {
+	return c.sendWith(ctx, http.MethodGet, path, nil, http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", offset, offset+n-1)}})
+}
+
+func (c *client) sendWith(ctx context.Context, method, path string, body any, header http.Header) (*http.Response, error) {
 	var r io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
@@ -131,6 +142,7 @@ func (c *client) send(ctx context.Context, method, path string, body any) (*http
 	if err != nil {
 		return nil, fmt.Errorf("ask server: %w", err)
 	}
+	maps.Copy(req.Header, header)
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}

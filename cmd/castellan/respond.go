@@ -21,6 +21,7 @@ type respondOptions struct {
 	agent agentOptions // of --host
 	host  bool
 	deed  respond.Ask
+	last  respond.Response // that has ended
 }
 
 // respondWait is how many seconds one question waits for the end of a response.
@@ -30,7 +31,7 @@ func newRespond(g *globals) *cobra.Command {
 	o := &respondOptions{}
 	c := &cobra.Command{
 		Use:   "respond",
-		Short: "Do something about a threat: kill, quarantine, stop",
+		Short: "Do something about a threat: kill, quarantine, snapshot, stop",
 		Long: `Do something about a threat in a workload: kill a process or all of them, cut
 its whole network, stop its task. What was done, or why not, is the answer, and stands in the audit log with who asked.
 
@@ -56,11 +57,11 @@ released. With --freeze its processes stand still, too.`)
 	stop := g.respondDeed(o, response.Stop, "Stop the task of a workload through ECS, or its container", `Stop the whole task of a workload through ECS, which needs the server to have
 the right ecs:StopTask; without, and on plain Docker, the container through its
 engine. A service of ECS starts another task.`)
-	for _, sub := range []*cobra.Command{kill, quarantine, release, stop} {
+	for _, sub := range []*cobra.Command{kill, quarantine, release, stop, g.respondSnapshot(o)} {
 		o.flags(sub)
 		c.AddCommand(sub)
 	}
-	c.AddCommand(g.respondList(), g.respondRules(), g.respondRuns())
+	c.AddCommand(g.respondList(), g.respondRules(), g.respondRuns(), g.respondSnapshots())
 	return c
 }
 
@@ -85,6 +86,7 @@ func (g *globals) respondDeed(o *respondOptions, k response.Kind, short, long st
 		if err != nil {
 			return err
 		}
+		o.last = r
 		if err := g.print(*f, r, func() error { g.showResponse(r, o.host); return nil }); err != nil {
 			return err
 		}
@@ -112,6 +114,9 @@ func (g *globals) respond(ctx context.Context, o *respondOptions, name string) (
 	d := &o.deed
 	body := map[string]any{
 		"kind": d.Kind, "workload": w.ID, "process": d.Process, "freeze": d.Freeze, "dry_run": d.DryRun, "reason": d.Reason,
+	}
+	if d.Kind == response.Snapshot {
+		body["packets"], body["values"], body["files"] = int(d.Packets/time.Second), d.Values, d.Files
 	}
 	var r respond.Response
 	if err := api.do(ctx, http.MethodPost, "/respond", body, &r); err != nil {
@@ -143,6 +148,9 @@ func (g *globals) showResponse(r respond.Response, here bool) {
 	}
 	if k := a.Kept; k != nil {
 		fmt.Fprintf(g.out, "  kept on its host: %s, %s, %s\n", printable(k.File), size(uint64(max(k.Size, 0))), printable(k.Digest))
+		if k.Sent {
+			fmt.Fprintf(g.out, "  kept on the server: castellan respond snapshots download %s\n", printable(r.Deed.ID))
+		}
 	}
 	for _, lack := range a.Lacks {
 		fmt.Fprintf(g.out, "  but: %s\n", printable(lack))

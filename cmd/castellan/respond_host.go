@@ -59,7 +59,7 @@ func (g *globals) respondHere(ctx context.Context, o *respondOptions, name strin
 	now := time.Now().UTC()
 	q := &o.deed
 	d := response.Deed{
-		ID: rand.Text(), Kind: q.Kind, Workload: w.ID, Freeze: q.Freeze,
+		ID: rand.Text(), Kind: q.Kind, Workload: w.ID, Freeze: q.Freeze, Packets: q.Packets, Values: q.Values, Files: q.Files,
 		DryRun: q.DryRun, Reason: q.Reason, By: "host:" + userName(), Asked: now, Until: now.Add(hereWithin),
 	}
 	if d.Process, err = processHere(ctx, kernel.New(kernel.Options{Proc: o.agent.proc, Sys: o.agent.sys}), w.ID, q.Process); err != nil {

@@ -2,7 +2,11 @@ package agent
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"log/slog"
+	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -108,8 +112,45 @@ func (r *responds) run(ctx context.Context) {
 func (r *responds) deliver(ctx context.Context, d response.Deed, a response.Answer) {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
+	if a.Kept != nil {
+		if err := r.send(ctx, a.ID, a.Kept); err != nil {
+			a.Lacks = append(slices.Clone(a.Lacks), "the server does not have it, it is on its host alone: "+err.Error())
+		}
+	}
 	err := untilTaken(ctx, func() error { return r.server.Responded(ctx, link.Responded{AgentID: r.agentID, Answer: a}) })
 	if err != nil {
 		r.log.Warn("answer to a deed not delivered", "deed", d.Kind, "id", d.ID, "state", a.State, "error", err, "remedy", fault.Remedy(err))
 	}
+}
+
+// sendWithin is how long it is tried to hand over a snapshot: what asked for it waits.
+const sendWithin = 90 * time.Second
+
+// send hands over a snapshot, piece by piece.
+func (r *responds) send(ctx context.Context, deed string, k *response.Kept) error {
+	server, takes := r.server.(link.Snapshots)
+	if !takes {
+		return fault.New(fault.Unsupported, "this server takes no snapshots")
+	}
+	ctx, cancel := context.WithTimeout(ctx, sendWithin)
+	defer cancel()
+	f, err := os.Open(k.File)
+	if err != nil {
+		return fmt.Errorf("read snapshot: %w", err)
+	}
+	defer f.Close()
+	p := link.SnapshotPiece{AgentID: r.agentID, Deed: deed, Size: k.Size, Digest: k.Digest}
+	buf := make([]byte, link.MaxPiece)
+	for p.Offset < k.Size {
+		n, err := io.ReadFull(f, buf[:min(int64(len(buf)), k.Size-p.Offset)])
+		if err != nil {
+			return fmt.Errorf("read snapshot: %w", err)
+		}
+		p.Piece = buf[:n]
+		if err := untilTaken(ctx, func() error { return server.SnapshotPiece(ctx, p) }); err != nil {
+			return err
+		}
+		p.Offset += int64(n)
+	}
+	return nil
 }

@@ -51,6 +51,10 @@ const (
 	// maxBehaviour how many of these are at work at once: rules are compiled then.
 	maxBehaviourMessage = 1 << 20
 	maxBehaviour        = 4
+	// maxPieceMessage bounds a piece of a snapshot on the wire, and maxPieces how many
+	// of these are at work at once: each is written to the disk.
+	maxPieceMessage = MaxPiece + maxAsked
+	maxPieces       = 8
 	// directiveWrite is how long an agent may take to accept one directive. Who
 	// is slower is cut off and asks again.
 	directiveWrite = 10 * time.Second
@@ -76,8 +80,9 @@ func Handler(s Server, j Joiner, gate Gate, log *slog.Logger) (path string, h ht
 		connect.WithReadMaxBytes(MaxMessage), connect.WithCodec(boundedCodec{}), connect.WithCompressMinBytes(worthCompressing))
 	small, inventory := http.MaxBytesHandler(inner, maxAsked), http.MaxBytesHandler(inner, maxInventoryMessage)
 	verdict, admitted := http.MaxBytesHandler(inner, maxVerdictMessage), http.MaxBytesHandler(inner, maxAdmittedMessage)
-	held := http.MaxBytesHandler(inner, maxBehaviourMessage+maxAsked)
+	held, piece := http.MaxBytesHandler(inner, maxBehaviourMessage+maxAsked), http.MaxBytesHandler(inner, maxPieceMessage)
 	admission, behaviour := make(chan struct{}, maxAdmission), make(chan struct{}, maxBehaviour)
+	pieces := make(chan struct{}, maxPieces)
 	large, few, inventories := make(chan struct{}, maxAtOnce), make(chan struct{}, maxSmall), make(chan struct{}, maxInventories)
 	refuse := connect.NewErrorWriter()
 	return path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -105,6 +110,8 @@ func Handler(s Server, j Joiner, gate Gate, log *slog.Logger) (path string, h ht
 			slots, next = few, verdict
 		case r.URL.Path == linkv1connect.LinkServiceRespondedProcedure:
 			slots, next = few, verdict
+		case r.URL.Path == linkv1connect.LinkServiceSnapshotProcedure:
+			slots, next = pieces, piece
 		case r.URL.Path == linkv1connect.LinkServiceBriefProcedure:
 			slots, next = admission, small
 		case r.URL.Path == linkv1connect.LinkServiceAdmittedProcedure:

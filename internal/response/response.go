@@ -163,6 +163,8 @@ type Kept struct {
 	File   string `json:"file"`
 	Size   int64  `json:"size"`   // bytes
 	Digest string `json:"digest"` // sha256: and 64 hex digits
+	// Sent says that the server has it, too.
+	Sent bool `json:"sent,omitempty"`
 }
 
 // Bound cuts an answer to its limits and makes its text valid: it comes from

@@ -71,6 +71,11 @@ func (a agents) Responded(ctx context.Context, r link.Responded) error {
 	return a.respond.Responded(ctx, r)
 }
 
+// SnapshotPiece is link.Snapshots.
+func (a agents) SnapshotPiece(ctx context.Context, p link.SnapshotPiece) error {
+	return a.respond.SnapshotPiece(ctx, p)
+}
+
 // listeners hear what is reported.
 type listeners struct {
 	*images.Service

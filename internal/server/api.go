@@ -52,6 +52,7 @@ func (s *Server) newAPI() http.Handler {
 	a.respondRoutes()
 	a.incidentRoutes()
 	a.respondRuleRoutes()
+	a.respondSnapshotRoutes()
 	a.agentRoutes()
 	a.enrolRoutes()
 	a.sessionRoutes()

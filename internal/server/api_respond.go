@@ -16,10 +16,13 @@ const maxResponseWait = 20
 
 type respondForm struct {
 	Body struct {
-		Kind     string `json:"kind" enum:"kill,quarantine,release,stop" doc:"What is to be done"`
+		Kind     string `json:"kind" enum:"kill,quarantine,release,stop,snapshot" doc:"What is to be done"`
 		Workload string `json:"workload" maxLength:"64" pattern:"^[0-9a-f]{64}$" doc:"The container's id"`
 		Process  string `json:"process,omitempty" maxLength:"40" doc:"Of kill: pid-start, as GET /workloads/{id}/processes has it, or a pid on the host; else all of the container"`
 		Freeze   bool   `json:"freeze,omitempty" doc:"Of quarantine: all processes stand still, too"`
+		Packets  int    `json:"packets,omitempty" minimum:"0" maximum:"60" doc:"Of snapshot: for how many seconds packets are captured"`
+		Values   bool   `json:"values,omitempty" doc:"Of snapshot: with the values of environment variables, which are secrets"`
+		Files    bool   `json:"files,omitempty" doc:"Of snapshot: with the content of small changed files and of programs"`
 		DryRun   bool   `json:"dry_run,omitempty" doc:"Change nothing: say what would be done"`
 		Reason   string `json:"reason,omitempty" maxLength:"500" doc:"Why, for the audit log"`
 	}
@@ -48,6 +51,7 @@ func (a *api) respondRoutes() {
 		b := &q.input.Body
 		r, err := a.respond.Ask(q.ctx, q.who, respond.Ask{
 			Kind: response.Kind(b.Kind), Workload: b.Workload, Process: b.Process, Freeze: b.Freeze, DryRun: b.DryRun, Reason: b.Reason,
+			Packets: time.Duration(b.Packets) * time.Second, Values: b.Values, Files: b.Files,
 		})
 		return &body[respond.Response]{r}, err
 	})

@@ -267,6 +267,8 @@ var samples = map[string]struct {
 	"change-incident":              {path: "-"}, // as above
 	"get-response":                 {path: "-"},
 	"get-response-policy":          {path: "-"}, // TestRulesAct
+	"delete-snapshot":              {path: "-"}, // TestSnapshotOverTheAPI
+	"download-snapshot":            {path: "-"},
 	"put-response-policy":          {path: "/api/v1/respond/policy", body: map[string]any{"text": "responses: []", "after": 0}, as: access.Operator},
 	"check-response-policy":        {path: "/api/v1/respond/policy/check", body: map[string]any{"text": "x"}, as: access.Viewer},
 	"try-response-policy":          {path: "/api/v1/respond/policy/try", body: map[string]any{"rule": "miner-stratum"}, as: access.Viewer},

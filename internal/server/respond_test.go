@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"net/http"
 	"strings"
 	"testing"
@@ -8,6 +10,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/response"
 	"github.com/castellan-security/castellan/internal/server/respond"
@@ -77,6 +80,109 @@ func TestDeedsOverTheAPI(t *testing.T) {
 	a := h.ask(t, "GET", "/api/v1/audit", nil, h.as(access.Administrator)...)
 	for _, want := range []string{"respond.quarantine", "respond.release", "miner", "agent:" + joined.AgentID(), "token:operator/test"} {
 		if !strings.Contains(string(a.body), want) {
+			t.Errorf("the audit log lacks %q", want)
+		}
+	}
+}
+
+// An agent hands over a snapshot in pieces, some of them twice; whoever may have things
+// done downloads it, in parts.
+func TestSnapshotOverTheAPI(t *testing.T) {
+	h := open(t, nil)
+	joined, client := h.join(t, t.TempDir())
+	web := strings.Repeat("ab", 32)
+	at := time.Now()
+	r := reportOf(joined.AgentID())
+	r.Workloads = []asset.Workload{{ID: web, Name: "web", State: asset.Running, Created: at, Updated: at}}
+	r.Complete = true
+	if _, err := client.Report(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	heard := make(chan link.Directive, 10)
+	go func() {
+		_ = client.Directives(t.Context(), link.Caller{}, func(d link.Directive) { heard <- d })
+	}()
+	await(t, "the first directive", heard)
+	operator := h.as(access.Operator)
+	var asked respond.Response
+	h.ask(t, "POST", "/api/v1/respond", map[string]any{"kind": "snapshot", "workload": web, "packets": 5, "files": true}, operator...).into(t, &asked)
+	var d link.Directive
+	for d.Respond == nil {
+		d = await(t, "the deed", heard)
+	}
+	if d.Respond.Packets != 5*time.Second || !d.Respond.Files || d.Respond.Values {
+		t.Errorf("the agent heard %+v", d.Respond)
+	}
+
+	archive := []byte(strings.Repeat("0123456789abcdef", link.MaxPiece/8)) // two pieces
+	sum := sha256.Sum256(archive)
+	digest := "sha256:" + hex.EncodeToString(sum[:])
+	piece := func(change func(*link.SnapshotPiece)) error {
+		p := link.SnapshotPiece{Deed: asked.Deed.ID, Size: int64(len(archive)), Digest: digest}
+		change(&p)
+		p.Piece = archive[p.Offset:min(p.Offset+link.MaxPiece, p.Size)]
+		return client.SnapshotPiece(t.Context(), p)
+	}
+	for _, tc := range []struct {
+		name   string
+		change func(*link.SnapshotPiece)
+		want   fault.Kind
+	}{
+		{"of another deed", func(p *link.SnapshotPiece) { p.Deed = "OTHER" }, fault.Conflict},
+		{"of a path", func(p *link.SnapshotPiece) { p.Deed = "../../x" }, fault.Conflict},
+		{"the second first", func(p *link.SnapshotPiece) { p.Offset = link.MaxPiece }, fault.Conflict},
+		{"the first", func(*link.SnapshotPiece) {}, fault.Unknown},
+		{"the first again", func(*link.SnapshotPiece) {}, fault.Unknown},
+		{"with another digest", func(p *link.SnapshotPiece) {
+			p.Offset, p.Digest = link.MaxPiece, "sha256:"+strings.Repeat("0", 64)
+		}, fault.Corrupt},
+		{"the first, anew", func(*link.SnapshotPiece) {}, fault.Unknown},
+		{"the second", func(p *link.SnapshotPiece) { p.Offset = link.MaxPiece }, fault.Unknown},
+		{"the second again", func(p *link.SnapshotPiece) { p.Offset = link.MaxPiece }, fault.Unknown},
+	} {
+		if err := piece(tc.change); (err == nil) != (tc.want == fault.Unknown) || err != nil && !fault.Is(err, tc.want) {
+			t.Errorf("%s: got %v, want %v", tc.name, err, tc.want)
+		}
+	}
+	kept := response.Kept{File: "/data/x.tar.gz", Size: int64(len(archive)), Digest: digest}
+	if err := client.Responded(t.Context(), link.Responded{Answer: response.Answer{ID: asked.Deed.ID, State: response.Done, Kept: &kept}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := piece(func(*link.SnapshotPiece) {}); !fault.Is(err, fault.Conflict) {
+		t.Errorf("after the answer: %v", err)
+	}
+	var got respond.Response
+	h.ask(t, "GET", "/api/v1/respond/"+asked.Deed.ID, nil, operator...).into(t, &got)
+	if got.Answer.Kept == nil || !got.Answer.Kept.Sent {
+		t.Errorf("the answer: %+v", got.Answer)
+	}
+	var all struct{ Snapshots []respond.Snapshot }
+	h.ask(t, "GET", "/api/v1/respond/snapshots", nil, h.as(access.Viewer)...).into(t, &all)
+	if len(all.Snapshots) != 1 || all.Snapshots[0].Workload != web || all.Snapshots[0].Digest != digest {
+		t.Fatalf("snapshots: %+v", all.Snapshots)
+	}
+	path := "/api/v1/respond/snapshots/" + asked.Deed.ID
+	if a := h.ask(t, "GET", path, nil, h.as(access.Viewer)...); a.status != http.StatusForbidden {
+		t.Errorf("a viewer downloads: %d", a.status)
+	}
+	if a := h.ask(t, "GET", path, nil, append([]string{"Range", "bytes=16-31"}, operator...)...); a.status != http.StatusPartialContent || string(a.body) != "0123456789abcdef" {
+		t.Errorf("a part: %d, %.40q", a.status, a.body)
+	}
+	if a := h.ask(t, "GET", path, nil, operator...); a.status != http.StatusOK || string(a.body) != string(archive) {
+		t.Errorf("the whole: %d, %d bytes", a.status, len(a.body))
+	}
+	if a := h.ask(t, "GET", "/api/v1/respond/snapshots/..%2Fx", nil, operator...); a.status/100 != 4 {
+		t.Errorf("a path: %d", a.status)
+	}
+	if a := h.ask(t, "DELETE", path, nil, operator...); a.status != http.StatusNoContent {
+		t.Errorf("delete: %d %s", a.status, a.body)
+	}
+	if a := h.ask(t, "GET", path, nil, operator...); a.status != http.StatusNotFound {
+		t.Errorf("after it: %d", a.status)
+	}
+	audit := string(h.ask(t, "GET", "/api/v1/audit", nil, h.as(access.Administrator)...).body)
+	for _, want := range []string{"respond.snapshot.download", "respond.snapshot.delete"} {
+		if !strings.Contains(audit, want) {
 			t.Errorf("the audit log lacks %q", want)
 		}
 	}

@@ -196,6 +196,7 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 	})
 	s.respond = respond.New(respond.Options{
 		Store: st, Directions: s.direct, Tree: s.tables.Tree, Tasks: cfg.Tasks, Theme: cfg.Theme, Notifier: s.notify,
+		Snapshots: filepath.Join(cfg.DataDir, "snapshots"),
 		Condition: s.condition, Clock: cfg.Clock, Log: log,
 	})
 	s.strangers = newStrangers(cfg.Clock, log)

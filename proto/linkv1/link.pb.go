@@ -1221,6 +1221,118 @@ func (*RespondedResponse) Descriptor() ([]byte, []int) {
 	return file_link_proto_rawDescGZIP(), []int{20}
 }
 
+type SnapshotRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deed          string                 `protobuf:"bytes,1,opt,name=deed,proto3" json:"deed,omitempty"` // its id
+	Offset        int64                  `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	Piece         []byte                 `protobuf:"bytes,3,opt,name=piece,proto3" json:"piece,omitempty"`
+	Size          int64                  `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`    // of the whole
+	Digest        string                 `protobuf:"bytes,5,opt,name=digest,proto3" json:"digest,omitempty"` // of the whole, sha256:HEX
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotRequest) Reset() {
+	*x = SnapshotRequest{}
+	mi := &file_link_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotRequest) ProtoMessage() {}
+
+func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotRequest.ProtoReflect.Descriptor instead.
+func (*SnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *SnapshotRequest) GetDeed() string {
+	if x != nil {
+		return x.Deed
+	}
+	return ""
+}
+
+func (x *SnapshotRequest) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *SnapshotRequest) GetPiece() []byte {
+	if x != nil {
+		return x.Piece
+	}
+	return nil
+}
+
+func (x *SnapshotRequest) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *SnapshotRequest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+type SnapshotResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotResponse) Reset() {
+	*x = SnapshotResponse{}
+	mi := &file_link_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotResponse) ProtoMessage() {}
+
+func (x *SnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotResponse.ProtoReflect.Descriptor instead.
+func (*SnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{22}
+}
+
 type Sample struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	WorkloadId      string                 `protobuf:"bytes,1,opt,name=workload_id,json=workloadId,proto3" json:"workload_id,omitempty"`
@@ -1245,7 +1357,7 @@ type Sample struct {
 
 func (x *Sample) Reset() {
 	*x = Sample{}
-	mi := &file_link_proto_msgTypes[21]
+	mi := &file_link_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1257,7 +1369,7 @@ func (x *Sample) String() string {
 func (*Sample) ProtoMessage() {}
 
 func (x *Sample) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[21]
+	mi := &file_link_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1270,7 +1382,7 @@ func (x *Sample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sample.ProtoReflect.Descriptor instead.
 func (*Sample) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{21}
+	return file_link_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Sample) GetWorkloadId() string {
@@ -1394,7 +1506,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_link_proto_msgTypes[22]
+	mi := &file_link_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1406,7 +1518,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[22]
+	mi := &file_link_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1419,7 +1531,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{22}
+	return file_link_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ReportResponse) GetWantSnapshot() bool {
@@ -1455,7 +1567,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_link_proto_msgTypes[23]
+	mi := &file_link_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1467,7 +1579,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[23]
+	mi := &file_link_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1480,7 +1592,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{23}
+	return file_link_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Event) GetVersion() uint32 {
@@ -1620,7 +1732,7 @@ type Calls struct {
 
 func (x *Calls) Reset() {
 	*x = Calls{}
-	mi := &file_link_proto_msgTypes[24]
+	mi := &file_link_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1632,7 +1744,7 @@ func (x *Calls) String() string {
 func (*Calls) ProtoMessage() {}
 
 func (x *Calls) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[24]
+	mi := &file_link_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1645,7 +1757,7 @@ func (x *Calls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Calls.ProtoReflect.Descriptor instead.
 func (*Calls) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{24}
+	return file_link_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Calls) GetNames() []string {
@@ -1693,7 +1805,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_link_proto_msgTypes[25]
+	mi := &file_link_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1705,7 +1817,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[25]
+	mi := &file_link_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1718,7 +1830,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{25}
+	return file_link_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *File) GetPath() string {
@@ -1843,7 +1955,7 @@ type Layer struct {
 
 func (x *Layer) Reset() {
 	*x = Layer{}
-	mi := &file_link_proto_msgTypes[26]
+	mi := &file_link_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1855,7 +1967,7 @@ func (x *Layer) String() string {
 func (*Layer) ProtoMessage() {}
 
 func (x *Layer) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[26]
+	mi := &file_link_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1868,7 +1980,7 @@ func (x *Layer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Layer.ProtoReflect.Descriptor instead.
 func (*Layer) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{26}
+	return file_link_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Layer) GetNumber() uint32 {
@@ -1896,7 +2008,7 @@ type Address struct {
 
 func (x *Address) Reset() {
 	*x = Address{}
-	mi := &file_link_proto_msgTypes[27]
+	mi := &file_link_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1908,7 +2020,7 @@ func (x *Address) String() string {
 func (*Address) ProtoMessage() {}
 
 func (x *Address) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[27]
+	mi := &file_link_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1921,7 +2033,7 @@ func (x *Address) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Address.ProtoReflect.Descriptor instead.
 func (*Address) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{27}
+	return file_link_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Address) GetIp() []byte {
@@ -1966,7 +2078,7 @@ type Connection struct {
 
 func (x *Connection) Reset() {
 	*x = Connection{}
-	mi := &file_link_proto_msgTypes[28]
+	mi := &file_link_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1978,7 +2090,7 @@ func (x *Connection) String() string {
 func (*Connection) ProtoMessage() {}
 
 func (x *Connection) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[28]
+	mi := &file_link_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1991,7 +2103,7 @@ func (x *Connection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connection.ProtoReflect.Descriptor instead.
 func (*Connection) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{28}
+	return file_link_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Connection) GetProtocol() string {
@@ -2103,7 +2215,7 @@ type Dns struct {
 
 func (x *Dns) Reset() {
 	*x = Dns{}
-	mi := &file_link_proto_msgTypes[29]
+	mi := &file_link_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2115,7 +2227,7 @@ func (x *Dns) String() string {
 func (*Dns) ProtoMessage() {}
 
 func (x *Dns) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[29]
+	mi := &file_link_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2128,7 +2240,7 @@ func (x *Dns) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dns.ProtoReflect.Descriptor instead.
 func (*Dns) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{29}
+	return file_link_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Dns) GetProtocol() string {
@@ -2221,7 +2333,7 @@ type Privilege struct {
 
 func (x *Privilege) Reset() {
 	*x = Privilege{}
-	mi := &file_link_proto_msgTypes[30]
+	mi := &file_link_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2233,7 +2345,7 @@ func (x *Privilege) String() string {
 func (*Privilege) ProtoMessage() {}
 
 func (x *Privilege) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[30]
+	mi := &file_link_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2246,7 +2358,7 @@ func (x *Privilege) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Privilege.ProtoReflect.Descriptor instead.
 func (*Privilege) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{30}
+	return file_link_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Privilege) GetCall() string {
@@ -2348,7 +2460,7 @@ type Memory struct {
 
 func (x *Memory) Reset() {
 	*x = Memory{}
-	mi := &file_link_proto_msgTypes[31]
+	mi := &file_link_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2360,7 +2472,7 @@ func (x *Memory) String() string {
 func (*Memory) ProtoMessage() {}
 
 func (x *Memory) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[31]
+	mi := &file_link_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2373,7 +2485,7 @@ func (x *Memory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Memory.ProtoReflect.Descriptor instead.
 func (*Memory) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{31}
+	return file_link_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Memory) GetCall() string {
@@ -2436,7 +2548,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_link_proto_msgTypes[32]
+	mi := &file_link_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2448,7 +2560,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[32]
+	mi := &file_link_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2461,7 +2573,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{32}
+	return file_link_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Resource) GetWhat() string {
@@ -2495,7 +2607,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_link_proto_msgTypes[33]
+	mi := &file_link_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2507,7 +2619,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[33]
+	mi := &file_link_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2520,7 +2632,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{33}
+	return file_link_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Key) GetPid() uint32 {
@@ -2553,7 +2665,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_link_proto_msgTypes[34]
+	mi := &file_link_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2565,7 +2677,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[34]
+	mi := &file_link_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2578,7 +2690,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{34}
+	return file_link_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Process) GetKey() *Key {
@@ -2661,7 +2773,7 @@ type Exec struct {
 
 func (x *Exec) Reset() {
 	*x = Exec{}
-	mi := &file_link_proto_msgTypes[35]
+	mi := &file_link_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2673,7 +2785,7 @@ func (x *Exec) String() string {
 func (*Exec) ProtoMessage() {}
 
 func (x *Exec) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[35]
+	mi := &file_link_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2686,7 +2798,7 @@ func (x *Exec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exec.ProtoReflect.Descriptor instead.
 func (*Exec) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{35}
+	return file_link_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Exec) GetRequested() string {
@@ -2812,7 +2924,7 @@ type Ancestor struct {
 
 func (x *Ancestor) Reset() {
 	*x = Ancestor{}
-	mi := &file_link_proto_msgTypes[36]
+	mi := &file_link_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2824,7 +2936,7 @@ func (x *Ancestor) String() string {
 func (*Ancestor) ProtoMessage() {}
 
 func (x *Ancestor) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[36]
+	mi := &file_link_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2837,7 +2949,7 @@ func (x *Ancestor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ancestor.ProtoReflect.Descriptor instead.
 func (*Ancestor) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{36}
+	return file_link_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Ancestor) GetKey() *Key {
@@ -2873,7 +2985,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_link_proto_msgTypes[37]
+	mi := &file_link_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2885,7 +2997,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[37]
+	mi := &file_link_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2898,7 +3010,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{37}
+	return file_link_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -2945,7 +3057,7 @@ type Running struct {
 
 func (x *Running) Reset() {
 	*x = Running{}
-	mi := &file_link_proto_msgTypes[38]
+	mi := &file_link_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2957,7 +3069,7 @@ func (x *Running) String() string {
 func (*Running) ProtoMessage() {}
 
 func (x *Running) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[38]
+	mi := &file_link_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2970,7 +3082,7 @@ func (x *Running) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Running.ProtoReflect.Descriptor instead.
 func (*Running) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{38}
+	return file_link_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Running) GetWorkloadId() string {
@@ -3122,7 +3234,14 @@ const file_link_proto_rawDesc = "" +
 	"\x10RespondedRequest\x12\x1f\n" +
 	"\vanswer_json\x18\x01 \x01(\fR\n" +
 	"answerJson\"\x13\n" +
-	"\x11RespondedResponse\"\x82\x04\n" +
+	"\x11RespondedResponse\"\x7f\n" +
+	"\x0fSnapshotRequest\x12\x12\n" +
+	"\x04deed\x18\x01 \x01(\tR\x04deed\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12\x14\n" +
+	"\x05piece\x18\x03 \x01(\fR\x05piece\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\x03R\x04size\x12\x16\n" +
+	"\x06digest\x18\x05 \x01(\tR\x06digest\"\x12\n" +
+	"\x10SnapshotResponse\"\x82\x04\n" +
 	"\x06Sample\x12\x1f\n" +
 	"\vworkload_id\x18\x01 \x01(\tR\n" +
 	"workloadId\x12 \n" +
@@ -3316,7 +3435,7 @@ const file_link_proto_rawDesc = "" +
 	"\aentered\x18\x05 \x01(\bR\aentered\x12&\n" +
 	"\x0fstarted_unix_ns\x18\x06 \x01(\x10R\rstartedUnixNs\x12\"\n" +
 	"\rended_unix_ns\x18\a \x01(\x10R\vendedUnixNs\x12+\n" +
-	"\x04exit\x18\b \x01(\v2\x17.castellan.link.v1.ExitR\x04exit2\xf5\x05\n" +
+	"\x04exit\x18\b \x01(\v2\x17.castellan.link.v1.ExitR\x04exit2\xca\x06\n" +
 	"\vLinkService\x12M\n" +
 	"\x06Report\x12 .castellan.link.v1.ReportRequest\x1a!.castellan.link.v1.ReportResponse\x12R\n" +
 	"\n" +
@@ -3327,7 +3446,8 @@ const file_link_proto_rawDesc = "" +
 	"\x05Brief\x12\x1f.castellan.link.v1.BriefRequest\x1a .castellan.link.v1.BriefResponse\x12S\n" +
 	"\bAdmitted\x12\".castellan.link.v1.AdmittedRequest\x1a#.castellan.link.v1.AdmittedResponse\x12V\n" +
 	"\tBehaviour\x12#.castellan.link.v1.BehaviourRequest\x1a$.castellan.link.v1.BehaviourResponse\x12V\n" +
-	"\tResponded\x12#.castellan.link.v1.RespondedRequest\x1a$.castellan.link.v1.RespondedResponse2U\n" +
+	"\tResponded\x12#.castellan.link.v1.RespondedRequest\x1a$.castellan.link.v1.RespondedResponse\x12S\n" +
+	"\bSnapshot\x12\".castellan.link.v1.SnapshotRequest\x1a#.castellan.link.v1.SnapshotResponse2U\n" +
 	"\vJoinService\x12F\n" +
 	"\x04Join\x12\x1e.castellan.link.v1.JoinRequest\x1a\x1e.castellan.link.v1.CredentialsB=Z;github.com/castellan-security/castellan/proto/linkv1;linkv1b\x06proto3"
 
@@ -3343,7 +3463,7 @@ func file_link_proto_rawDescGZIP() []byte {
 	return file_link_proto_rawDescData
 }
 
-var file_link_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_link_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_link_proto_goTypes = []any{
 	(*JoinRequest)(nil),       // 0: castellan.link.v1.JoinRequest
 	(*RenewRequest)(nil),      // 1: castellan.link.v1.RenewRequest
@@ -3366,56 +3486,58 @@ var file_link_proto_goTypes = []any{
 	(*AdmittedResponse)(nil),  // 18: castellan.link.v1.AdmittedResponse
 	(*RespondedRequest)(nil),  // 19: castellan.link.v1.RespondedRequest
 	(*RespondedResponse)(nil), // 20: castellan.link.v1.RespondedResponse
-	(*Sample)(nil),            // 21: castellan.link.v1.Sample
-	(*ReportResponse)(nil),    // 22: castellan.link.v1.ReportResponse
-	(*Event)(nil),             // 23: castellan.link.v1.Event
-	(*Calls)(nil),             // 24: castellan.link.v1.Calls
-	(*File)(nil),              // 25: castellan.link.v1.File
-	(*Layer)(nil),             // 26: castellan.link.v1.Layer
-	(*Address)(nil),           // 27: castellan.link.v1.Address
-	(*Connection)(nil),        // 28: castellan.link.v1.Connection
-	(*Dns)(nil),               // 29: castellan.link.v1.Dns
-	(*Privilege)(nil),         // 30: castellan.link.v1.Privilege
-	(*Memory)(nil),            // 31: castellan.link.v1.Memory
-	(*Resource)(nil),          // 32: castellan.link.v1.Resource
-	(*Key)(nil),               // 33: castellan.link.v1.Key
-	(*Process)(nil),           // 34: castellan.link.v1.Process
-	(*Exec)(nil),              // 35: castellan.link.v1.Exec
-	(*Ancestor)(nil),          // 36: castellan.link.v1.Ancestor
-	(*Exit)(nil),              // 37: castellan.link.v1.Exit
-	(*Running)(nil),           // 38: castellan.link.v1.Running
+	(*SnapshotRequest)(nil),   // 21: castellan.link.v1.SnapshotRequest
+	(*SnapshotResponse)(nil),  // 22: castellan.link.v1.SnapshotResponse
+	(*Sample)(nil),            // 23: castellan.link.v1.Sample
+	(*ReportResponse)(nil),    // 24: castellan.link.v1.ReportResponse
+	(*Event)(nil),             // 25: castellan.link.v1.Event
+	(*Calls)(nil),             // 26: castellan.link.v1.Calls
+	(*File)(nil),              // 27: castellan.link.v1.File
+	(*Layer)(nil),             // 28: castellan.link.v1.Layer
+	(*Address)(nil),           // 29: castellan.link.v1.Address
+	(*Connection)(nil),        // 30: castellan.link.v1.Connection
+	(*Dns)(nil),               // 31: castellan.link.v1.Dns
+	(*Privilege)(nil),         // 32: castellan.link.v1.Privilege
+	(*Memory)(nil),            // 33: castellan.link.v1.Memory
+	(*Resource)(nil),          // 34: castellan.link.v1.Resource
+	(*Key)(nil),               // 35: castellan.link.v1.Key
+	(*Process)(nil),           // 36: castellan.link.v1.Process
+	(*Exec)(nil),              // 37: castellan.link.v1.Exec
+	(*Ancestor)(nil),          // 38: castellan.link.v1.Ancestor
+	(*Exit)(nil),              // 39: castellan.link.v1.Exit
+	(*Running)(nil),           // 40: castellan.link.v1.Running
 }
 var file_link_proto_depIdxs = []int32{
-	23, // 0: castellan.link.v1.ReportRequest.events:type_name -> castellan.link.v1.Event
-	38, // 1: castellan.link.v1.ReportRequest.processes:type_name -> castellan.link.v1.Running
-	21, // 2: castellan.link.v1.ReportRequest.samples:type_name -> castellan.link.v1.Sample
+	25, // 0: castellan.link.v1.ReportRequest.events:type_name -> castellan.link.v1.Event
+	40, // 1: castellan.link.v1.ReportRequest.processes:type_name -> castellan.link.v1.Running
+	23, // 2: castellan.link.v1.ReportRequest.samples:type_name -> castellan.link.v1.Sample
 	9,  // 3: castellan.link.v1.ReportRequest.uses:type_name -> castellan.link.v1.Use
 	8,  // 4: castellan.link.v1.BehaviourResponse.rules:type_name -> castellan.link.v1.BriefRules
 	16, // 5: castellan.link.v1.BriefResponse.facts:type_name -> castellan.link.v1.BriefFacts
-	34, // 6: castellan.link.v1.Event.process:type_name -> castellan.link.v1.Process
-	35, // 7: castellan.link.v1.Event.exec:type_name -> castellan.link.v1.Exec
-	37, // 8: castellan.link.v1.Event.exit:type_name -> castellan.link.v1.Exit
-	25, // 9: castellan.link.v1.Event.file:type_name -> castellan.link.v1.File
-	28, // 10: castellan.link.v1.Event.connection:type_name -> castellan.link.v1.Connection
-	29, // 11: castellan.link.v1.Event.dns:type_name -> castellan.link.v1.Dns
-	30, // 12: castellan.link.v1.Event.privilege:type_name -> castellan.link.v1.Privilege
-	31, // 13: castellan.link.v1.Event.memory:type_name -> castellan.link.v1.Memory
-	32, // 14: castellan.link.v1.Event.resource:type_name -> castellan.link.v1.Resource
-	24, // 15: castellan.link.v1.Event.calls:type_name -> castellan.link.v1.Calls
-	26, // 16: castellan.link.v1.File.layer:type_name -> castellan.link.v1.Layer
-	27, // 17: castellan.link.v1.Connection.local:type_name -> castellan.link.v1.Address
-	27, // 18: castellan.link.v1.Connection.remote:type_name -> castellan.link.v1.Address
-	27, // 19: castellan.link.v1.Dns.server:type_name -> castellan.link.v1.Address
-	27, // 20: castellan.link.v1.Dns.client:type_name -> castellan.link.v1.Address
-	33, // 21: castellan.link.v1.Privilege.process:type_name -> castellan.link.v1.Key
-	26, // 22: castellan.link.v1.Memory.layer:type_name -> castellan.link.v1.Layer
-	33, // 23: castellan.link.v1.Process.key:type_name -> castellan.link.v1.Key
-	33, // 24: castellan.link.v1.Process.parent:type_name -> castellan.link.v1.Key
-	36, // 25: castellan.link.v1.Exec.ancestors:type_name -> castellan.link.v1.Ancestor
-	26, // 26: castellan.link.v1.Exec.layer:type_name -> castellan.link.v1.Layer
-	33, // 27: castellan.link.v1.Ancestor.key:type_name -> castellan.link.v1.Key
-	34, // 28: castellan.link.v1.Running.process:type_name -> castellan.link.v1.Process
-	37, // 29: castellan.link.v1.Running.exit:type_name -> castellan.link.v1.Exit
+	36, // 6: castellan.link.v1.Event.process:type_name -> castellan.link.v1.Process
+	37, // 7: castellan.link.v1.Event.exec:type_name -> castellan.link.v1.Exec
+	39, // 8: castellan.link.v1.Event.exit:type_name -> castellan.link.v1.Exit
+	27, // 9: castellan.link.v1.Event.file:type_name -> castellan.link.v1.File
+	30, // 10: castellan.link.v1.Event.connection:type_name -> castellan.link.v1.Connection
+	31, // 11: castellan.link.v1.Event.dns:type_name -> castellan.link.v1.Dns
+	32, // 12: castellan.link.v1.Event.privilege:type_name -> castellan.link.v1.Privilege
+	33, // 13: castellan.link.v1.Event.memory:type_name -> castellan.link.v1.Memory
+	34, // 14: castellan.link.v1.Event.resource:type_name -> castellan.link.v1.Resource
+	26, // 15: castellan.link.v1.Event.calls:type_name -> castellan.link.v1.Calls
+	28, // 16: castellan.link.v1.File.layer:type_name -> castellan.link.v1.Layer
+	29, // 17: castellan.link.v1.Connection.local:type_name -> castellan.link.v1.Address
+	29, // 18: castellan.link.v1.Connection.remote:type_name -> castellan.link.v1.Address
+	29, // 19: castellan.link.v1.Dns.server:type_name -> castellan.link.v1.Address
+	29, // 20: castellan.link.v1.Dns.client:type_name -> castellan.link.v1.Address
+	35, // 21: castellan.link.v1.Privilege.process:type_name -> castellan.link.v1.Key
+	28, // 22: castellan.link.v1.Memory.layer:type_name -> castellan.link.v1.Layer
+	35, // 23: castellan.link.v1.Process.key:type_name -> castellan.link.v1.Key
+	35, // 24: castellan.link.v1.Process.parent:type_name -> castellan.link.v1.Key
+	38, // 25: castellan.link.v1.Exec.ancestors:type_name -> castellan.link.v1.Ancestor
+	28, // 26: castellan.link.v1.Exec.layer:type_name -> castellan.link.v1.Layer
+	35, // 27: castellan.link.v1.Ancestor.key:type_name -> castellan.link.v1.Key
+	36, // 28: castellan.link.v1.Running.process:type_name -> castellan.link.v1.Process
+	39, // 29: castellan.link.v1.Running.exit:type_name -> castellan.link.v1.Exit
 	5,  // 30: castellan.link.v1.LinkService.Report:input_type -> castellan.link.v1.ReportRequest
 	3,  // 31: castellan.link.v1.LinkService.Directives:input_type -> castellan.link.v1.DirectivesRequest
 	1,  // 32: castellan.link.v1.LinkService.Renew:input_type -> castellan.link.v1.RenewRequest
@@ -3425,19 +3547,21 @@ var file_link_proto_depIdxs = []int32{
 	17, // 36: castellan.link.v1.LinkService.Admitted:input_type -> castellan.link.v1.AdmittedRequest
 	6,  // 37: castellan.link.v1.LinkService.Behaviour:input_type -> castellan.link.v1.BehaviourRequest
 	19, // 38: castellan.link.v1.LinkService.Responded:input_type -> castellan.link.v1.RespondedRequest
-	0,  // 39: castellan.link.v1.JoinService.Join:input_type -> castellan.link.v1.JoinRequest
-	22, // 40: castellan.link.v1.LinkService.Report:output_type -> castellan.link.v1.ReportResponse
-	4,  // 41: castellan.link.v1.LinkService.Directives:output_type -> castellan.link.v1.Directive
-	2,  // 42: castellan.link.v1.LinkService.Renew:output_type -> castellan.link.v1.Credentials
-	11, // 43: castellan.link.v1.LinkService.Inventory:output_type -> castellan.link.v1.InventoryResponse
-	13, // 44: castellan.link.v1.LinkService.Verdict:output_type -> castellan.link.v1.VerdictResponse
-	15, // 45: castellan.link.v1.LinkService.Brief:output_type -> castellan.link.v1.BriefResponse
-	18, // 46: castellan.link.v1.LinkService.Admitted:output_type -> castellan.link.v1.AdmittedResponse
-	7,  // 47: castellan.link.v1.LinkService.Behaviour:output_type -> castellan.link.v1.BehaviourResponse
-	20, // 48: castellan.link.v1.LinkService.Responded:output_type -> castellan.link.v1.RespondedResponse
-	2,  // 49: castellan.link.v1.JoinService.Join:output_type -> castellan.link.v1.Credentials
-	40, // [40:50] is the sub-list for method output_type
-	30, // [30:40] is the sub-list for method input_type
+	21, // 39: castellan.link.v1.LinkService.Snapshot:input_type -> castellan.link.v1.SnapshotRequest
+	0,  // 40: castellan.link.v1.JoinService.Join:input_type -> castellan.link.v1.JoinRequest
+	24, // 41: castellan.link.v1.LinkService.Report:output_type -> castellan.link.v1.ReportResponse
+	4,  // 42: castellan.link.v1.LinkService.Directives:output_type -> castellan.link.v1.Directive
+	2,  // 43: castellan.link.v1.LinkService.Renew:output_type -> castellan.link.v1.Credentials
+	11, // 44: castellan.link.v1.LinkService.Inventory:output_type -> castellan.link.v1.InventoryResponse
+	13, // 45: castellan.link.v1.LinkService.Verdict:output_type -> castellan.link.v1.VerdictResponse
+	15, // 46: castellan.link.v1.LinkService.Brief:output_type -> castellan.link.v1.BriefResponse
+	18, // 47: castellan.link.v1.LinkService.Admitted:output_type -> castellan.link.v1.AdmittedResponse
+	7,  // 48: castellan.link.v1.LinkService.Behaviour:output_type -> castellan.link.v1.BehaviourResponse
+	20, // 49: castellan.link.v1.LinkService.Responded:output_type -> castellan.link.v1.RespondedResponse
+	22, // 50: castellan.link.v1.LinkService.Snapshot:output_type -> castellan.link.v1.SnapshotResponse
+	2,  // 51: castellan.link.v1.JoinService.Join:output_type -> castellan.link.v1.Credentials
+	41, // [41:52] is the sub-list for method output_type
+	30, // [30:41] is the sub-list for method input_type
 	30, // [30:30] is the sub-list for extension type_name
 	30, // [30:30] is the sub-list for extension extendee
 	0,  // [0:30] is the sub-list for field type_name
@@ -3448,14 +3572,14 @@ func file_link_proto_init() {
 	if File_link_proto != nil {
 		return
 	}
-	file_link_proto_msgTypes[25].OneofWrappers = []any{}
+	file_link_proto_msgTypes[27].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_link_proto_rawDesc), len(file_link_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   39,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

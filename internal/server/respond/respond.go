@@ -75,6 +75,9 @@ type Options struct {
 	// Theme returns that of a rule of detection; nil: themes are not known.
 	Theme    func(rule string) string
 	Notifier Notifier // nil: rules can't have anybody told
+	// Snapshots is the folder that they are kept in, which is made when there is none;
+	// empty: they are on their hosts alone.
+	Snapshots string
 	// Condition shows that a part is not well, or, with nil, that it is again.
 	Condition func(ctx context.Context, part string, err error)
 	Clock     func() time.Time
@@ -94,6 +97,8 @@ type Service struct {
 	memory        respond.Memory
 	held          map[string]int
 	undoing, late map[int64]bool
+
+	snapping sync.Mutex // held while the folder of snapshots is used
 
 	loading sync.Mutex
 	now     atomic.Pointer[standing] // nil until it is read
@@ -288,6 +293,9 @@ func (s *Service) Responded(ctx context.Context, a link.Responded) error {
 		return fault.New(fault.Invalid, "an answer says how a deed ended")
 	}
 	a.Lacks = append(slices.Clone(r.Answer.Lacks), a.Lacks...)
+	if a.Kept != nil {
+		a.Kept.Sent = s.hasSnapshot(a.ID)
+	}
 	r.Answer = a.Answer
 	return s.end(ctx, r, "agent:"+a.AgentID)
 }

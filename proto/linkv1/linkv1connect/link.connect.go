@@ -59,6 +59,8 @@ const (
 	LinkServiceBehaviourProcedure = "/castellan.link.v1.LinkService/Behaviour"
 	// LinkServiceRespondedProcedure is the fully-qualified name of the LinkService's Responded RPC.
 	LinkServiceRespondedProcedure = "/castellan.link.v1.LinkService/Responded"
+	// LinkServiceSnapshotProcedure is the fully-qualified name of the LinkService's Snapshot RPC.
+	LinkServiceSnapshotProcedure = "/castellan.link.v1.LinkService/Snapshot"
 	// JoinServiceJoinProcedure is the fully-qualified name of the JoinService's Join RPC.
 	JoinServiceJoinProcedure = "/castellan.link.v1.JoinService/Join"
 )
@@ -90,6 +92,9 @@ type LinkServiceClient interface {
 	Behaviour(context.Context, *connect.Request[linkv1.BehaviourRequest]) (*connect.Response[linkv1.BehaviourResponse], error)
 	// Responded answers a directive to do something about a threat.
 	Responded(context.Context, *connect.Request[linkv1.RespondedRequest]) (*connect.Response[linkv1.RespondedResponse], error)
+	// Snapshot hands over a piece of a snapshot that a directive asked for, in order,
+	// before the answer to it.
+	Snapshot(context.Context, *connect.Request[linkv1.SnapshotRequest]) (*connect.Response[linkv1.SnapshotResponse], error)
 }
 
 // NewLinkServiceClient constructs a client for the castellan.link.v1.LinkService service. By
@@ -157,6 +162,12 @@ func NewLinkServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(linkServiceMethods.ByName("Responded")),
 			connect.WithClientOptions(opts...),
 		),
+		snapshot: connect.NewClient[linkv1.SnapshotRequest, linkv1.SnapshotResponse](
+			httpClient,
+			baseURL+LinkServiceSnapshotProcedure,
+			connect.WithSchema(linkServiceMethods.ByName("Snapshot")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -171,6 +182,7 @@ type linkServiceClient struct {
 	admitted   *connect.Client[linkv1.AdmittedRequest, linkv1.AdmittedResponse]
 	behaviour  *connect.Client[linkv1.BehaviourRequest, linkv1.BehaviourResponse]
 	responded  *connect.Client[linkv1.RespondedRequest, linkv1.RespondedResponse]
+	snapshot   *connect.Client[linkv1.SnapshotRequest, linkv1.SnapshotResponse]
 }
 
 // Report calls castellan.link.v1.LinkService.Report.
@@ -218,6 +230,11 @@ func (c *linkServiceClient) Responded(ctx context.Context, req *connect.Request[
 	return c.responded.CallUnary(ctx, req)
 }
 
+// Snapshot calls castellan.link.v1.LinkService.Snapshot.
+func (c *linkServiceClient) Snapshot(ctx context.Context, req *connect.Request[linkv1.SnapshotRequest]) (*connect.Response[linkv1.SnapshotResponse], error) {
+	return c.snapshot.CallUnary(ctx, req)
+}
+
 // LinkServiceHandler is an implementation of the castellan.link.v1.LinkService service.
 type LinkServiceHandler interface {
 	// Report hands over what is new. Answered without an error, every event of
@@ -245,6 +262,9 @@ type LinkServiceHandler interface {
 	Behaviour(context.Context, *connect.Request[linkv1.BehaviourRequest]) (*connect.Response[linkv1.BehaviourResponse], error)
 	// Responded answers a directive to do something about a threat.
 	Responded(context.Context, *connect.Request[linkv1.RespondedRequest]) (*connect.Response[linkv1.RespondedResponse], error)
+	// Snapshot hands over a piece of a snapshot that a directive asked for, in order,
+	// before the answer to it.
+	Snapshot(context.Context, *connect.Request[linkv1.SnapshotRequest]) (*connect.Response[linkv1.SnapshotResponse], error)
 }
 
 // NewLinkServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -308,6 +328,12 @@ func NewLinkServiceHandler(svc LinkServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(linkServiceMethods.ByName("Responded")),
 		connect.WithHandlerOptions(opts...),
 	)
+	linkServiceSnapshotHandler := connect.NewUnaryHandler(
+		LinkServiceSnapshotProcedure,
+		svc.Snapshot,
+		connect.WithSchema(linkServiceMethods.ByName("Snapshot")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/castellan.link.v1.LinkService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case LinkServiceReportProcedure:
@@ -328,6 +354,8 @@ func NewLinkServiceHandler(svc LinkServiceHandler, opts ...connect.HandlerOption
 			linkServiceBehaviourHandler.ServeHTTP(w, r)
 		case LinkServiceRespondedProcedure:
 			linkServiceRespondedHandler.ServeHTTP(w, r)
+		case LinkServiceSnapshotProcedure:
+			linkServiceSnapshotHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -371,6 +399,10 @@ func (UnimplementedLinkServiceHandler) Behaviour(context.Context, *connect.Reque
 
 func (UnimplementedLinkServiceHandler) Responded(context.Context, *connect.Request[linkv1.RespondedRequest]) (*connect.Response[linkv1.RespondedResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("castellan.link.v1.LinkService.Responded is not implemented"))
+}
+
+func (UnimplementedLinkServiceHandler) Snapshot(context.Context, *connect.Request[linkv1.SnapshotRequest]) (*connect.Response[linkv1.SnapshotResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("castellan.link.v1.LinkService.Snapshot is not implemented"))
 }
 
 // JoinServiceClient is a client for the castellan.link.v1.JoinService service.
