@@ -57,7 +57,12 @@ released. With --freeze its processes stand still, too.`)
 	stop := g.respondDeed(o, response.Stop, "Stop the task of a workload through ECS, or its container", `Stop the whole task of a workload through ECS, which needs the server to have
 the right ecs:StopTask; without, and on plain Docker, the container through its
 engine. A service of ECS starts another task.`)
-	for _, sub := range []*cobra.Command{kill, quarantine, release, stop, g.respondSnapshot(o)} {
+	revoke := g.respondDeed(o, response.Revoke, "Have AWS refuse the credentials that a task's role has given out", `Have AWS refuse the credentials that the role of a workload's task has given out
+until now, wherever they are used: an inline policy of the role denies all to
+sessions from before. Other tasks of the same role are refused, too, until ECS
+renews their credentials. The server needs rights for it (docs/respond.md).`)
+	reinstate := g.respondDeed(o, response.Reinstate, "Undo the revocation of a role's sessions", "Undo the revocation of a role's sessions: the inline policy is removed.")
+	for _, sub := range []*cobra.Command{revoke, reinstate, kill, quarantine, release, stop, g.respondSnapshot(o)} {
 		o.flags(sub)
 		c.AddCommand(sub)
 	}

@@ -136,10 +136,11 @@ func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Log
 		CheckTrust: checkTrust, Trust: signatures,
 		ProfileKeys: profileKeys,
 
-		Tasks:  aws.NewECS(log.With("door", "aws")),
-		Theme:  theme,
-		URL:    o.url,
-		Sender: notify.New(version(), aws.NewTargets(log.With("door", "aws"))),
+		Tasks:    aws.NewECS(log.With("door", "aws")),
+		Sessions: aws.NewSessions(log.With("door", "aws")),
+		Theme:    theme,
+		URL:      o.url,
+		Sender:   notify.New(version(), aws.NewTargets(log.With("door", "aws"))),
 	}, st, log.With("hall", "server"))
 	if err != nil {
 		return nil, errors.Join(err, closer())

@@ -16,7 +16,7 @@ const maxResponseWait = 20
 
 type respondForm struct {
 	Body struct {
-		Kind     string `json:"kind" enum:"kill,quarantine,release,stop,snapshot" doc:"What is to be done"`
+		Kind     string `json:"kind" enum:"kill,quarantine,release,stop,snapshot,revoke,reinstate" doc:"What is to be done"`
 		Workload string `json:"workload" maxLength:"64" pattern:"^[0-9a-f]{64}$" doc:"The container's id"`
 		Process  string `json:"process,omitempty" maxLength:"40" doc:"Of kill: pid-start, as GET /workloads/{id}/processes has it, or a pid on the host; else all of the container"`
 		Freeze   bool   `json:"freeze,omitempty" doc:"Of quarantine: all processes stand still, too"`

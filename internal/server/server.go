@@ -92,6 +92,8 @@ type Config struct {
 	Pace   notify.Pace
 	// Tasks stops tasks of ECS; nil: containers are stopped by their engines alone.
 	Tasks respond.Tasks
+	// Sessions has AWS refuse sessions of roles; nil: none are.
+	Sessions respond.Sessions
 	// Theme returns that of a rule of detection, for response rules; nil: none is known.
 	Theme    func(rule string) string
 	Version  string           // shown to users
@@ -195,7 +197,7 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 		Own: cfg.Trust, Held: s.registries.Held, Clock: cfg.Clock, Log: log,
 	})
 	s.respond = respond.New(respond.Options{
-		Store: st, Directions: s.direct, Tree: s.tables.Tree, Tasks: cfg.Tasks, Theme: cfg.Theme, Notifier: s.notify,
+		Store: st, Directions: s.direct, Tree: s.tables.Tree, Tasks: cfg.Tasks, Sessions: cfg.Sessions, Theme: cfg.Theme, Notifier: s.notify,
 		Snapshots: filepath.Join(cfg.DataDir, "snapshots"),
 		Condition: s.condition, Clock: cfg.Clock, Log: log,
 	})

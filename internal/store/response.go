@@ -62,7 +62,9 @@ type ResponseRun struct {
 	Kind     response.Kind `json:"kind,omitempty"`     // empty: somebody was told
 	Did      string        `json:"did"`                // in a few words
 	Deed     string        `json:"deed,omitempty"`     // its id
-	DryRun   bool          `json:"dry_run,omitempty"`
+	// Role is the ARN of the role whose sessions it is about.
+	Role   string `json:"role,omitempty"`
+	DryRun bool   `json:"dry_run,omitempty"`
 	// State is that of the deed; empty while nobody knows. Detail is a sentence on it.
 	State  response.State `json:"state"`
 	Detail string         `json:"detail,omitempty"`

@@ -72,6 +72,8 @@ type Options struct {
 	// Tree returns the processes of a workload, if they are known.
 	Tree  func(workload string) ([]event.Running, bool)
 	Tasks Tasks // nil: ECS is not asked; tasks are stopped through their engines
+	// Sessions nil: IAM is not asked.
+	Sessions Sessions
 	// Theme returns that of a rule of detection; nil: themes are not known.
 	Theme    func(rule string) string
 	Notifier Notifier // nil: rules can't have anybody told
@@ -124,6 +126,7 @@ type Response struct {
 	AgentID string          `json:"agent_id"`
 	Group   asset.Group     `json:"group"`
 	Name    string          `json:"name,omitempty"` // of the container
+	Role    string          `json:"role,omitempty"` // ARN of the role whose sessions it is about
 }
 
 // Ask is what somebody wants done. Exactly one workload is named.
@@ -169,12 +172,12 @@ func (s *Service) Ask(ctx context.Context, who access.Identity, q Ask) (Response
 		return Response{}, err
 	}
 	r := Response{Deed: d, AgentID: w.AgentID, Group: w.Group, Name: w.Name, Answer: response.Answer{ID: d.ID, State: response.Asked}}
-	if why := respond.Untouchable(w, ""); why != "" && d.Kind != response.Snapshot && d.Kind != response.Release {
+	if why := respond.Untouchable(w, ""); why != "" && d.Kind != response.Snapshot && d.Kind != response.Release && d.Kind != response.Reinstate {
 		err := fault.New(fault.Denied, "nothing is done to container %s: %s", asset.ShortID(w.ID), why)
 		return Response{}, errors.Join(err, s.audit(ctx, who.Actor, who.Address, r, "refused", err.Error()))
 	}
 	byTask := d.Kind == response.Stop && w.ECS.TaskARN != ""
-	if !byTask && !slices.Contains(s.Directions.Listening(), w.AgentID) {
+	if !byTask && !d.Kind.AtServer() && !slices.Contains(s.Directions.Listening(), w.AgentID) {
 		return Response{}, fault.New(fault.Unavailable, "the agent of that workload's host is not connected").
 			With("do it on the host itself: castellan respond --host")
 	}
@@ -185,8 +188,11 @@ func (s *Service) Ask(ctx context.Context, who access.Identity, q Ask) (Response
 		s.forget(d.ID) // what nobody can read about later is not done
 		return Response{}, err
 	}
-	if byTask {
+	switch {
+	case byTask:
 		return s.stopTask(ctx, r, w)
+	case d.Kind.AtServer():
+		return s.ofRole(ctx, r, w)
 	}
 	s.Directions.AskRespond(w.AgentID, d)
 	return r, nil

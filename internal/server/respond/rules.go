@@ -280,7 +280,7 @@ func (s *Service) deedOf(ctx context.Context, c *considered, r *respond.Rule, a 
 	if err != nil {
 		return err
 	}
-	run.Deed, run.State, run.Detail = got.Deed.ID, got.Answer.State, sentence(&got.Answer)
+	run.Deed, run.State, run.Detail, run.Role = got.Deed.ID, got.Answer.State, sentence(&got.Answer), got.Role
 	if undo := a.Kind.Undo(); undo != "" && r.Until > 0 && !r.DryRun && got.Answer.Undo == undo {
 		run.UndoAt = s.Clock().Add(r.Until).UTC()
 	}

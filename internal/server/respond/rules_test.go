@@ -50,6 +50,7 @@ type fleet struct {
 	answer   func(response.Deed) response.Answer // of agents
 	parts    map[string]error                    // conditions
 	away     bool                                // the agent is
+	task     asset.ECS                           // of web
 }
 
 func open(t *testing.T) *fleet {
@@ -77,7 +78,7 @@ func (f *fleet) restart() {
 func (f *fleet) Workload(_ context.Context, id string) (asset.Workload, error) {
 	switch id {
 	case web:
-		return asset.Workload{ID: id, AgentID: host, Name: "web-1", Group: "shop/web/web"}, nil
+		return asset.Workload{ID: id, AgentID: host, Name: "web-1", Group: "shop/web/web", ECS: f.task}, nil
 	case agent:
 		return asset.Workload{ID: id, AgentID: host, Name: "ecs-agent", Group: "docker/ecs-agent", Image: asset.Image{Reference: "amazon/amazon-ecs-agent:latest"}}, nil
 	}
@@ -336,5 +337,56 @@ func TestPolicyIsChecked(t *testing.T) {
 	want := []server.Tried{{Rule: "a", Fits: true, Do: []string{"stop"}}, {Rule: "b", Why: "theme miner"}}
 	if diff := cmp.Diff(want, tried); diff != "" || problems != nil || err != nil {
 		t.Errorf("%v, %v, (-want +got):\n%s", problems, err, diff)
+	}
+}
+
+// iam is whose sessions are revoked, by role.
+type iam map[string]time.Time
+
+func (i iam) Role(_ context.Context, of asset.ECS) (string, error) {
+	if of.TaskID == "" {
+		return "", fault.New(fault.NotFound, "the task has ended")
+	}
+	return "arn:aws:iam::1:role/web", nil
+}
+
+func (i iam) Revoke(_ context.Context, role string, before time.Time) error {
+	i[role] = before
+	return nil
+}
+
+func (i iam) Reinstate(_ context.Context, role string) error {
+	delete(i, role)
+	return nil
+}
+
+// Sessions are revoked by a rule and reinstated when its time is over, also when the
+// task has ended and the server has started anew meanwhile.
+func TestSessionsOfARole(t *testing.T) {
+	f := open(t)
+	revoked := iam{}
+	f.svc.Sessions = revoked
+	f.away = true // no agent is asked
+	f.set("- {id: thieves, owner: anna, on: {themes: miner}, do: revoke, until: 1h}")
+	f.task = asset.ECS{TaskARN: "arn:aws:ecs:eu-west-1:1:task/shop/1", TaskID: "1", Cluster: "shop"}
+	if r, err := f.svc.Ask(t.Context(), otto, server.Ask{Kind: response.Revoke, Workload: web, DryRun: true}); err != nil || r.Answer.State != response.Done || len(revoked) != 0 {
+		t.Errorf("dry run: %+v, %v, revoked %v", r.Answer, err, revoked)
+	}
+	f.happens(web)
+	same(t, "ran", f.ran(), []string{"thieves revoke done"})
+	if at := revoked["arn:aws:iam::1:role/web"]; !at.Equal(start) {
+		t.Errorf("revoked %v", revoked)
+	}
+	f.task.TaskID = ""
+	f.restart()
+	f.svc.Sessions = revoked
+	f.now = start.Add(2 * time.Hour)
+	f.svc.Undo(t.Context())
+	if len(revoked) != 0 || f.runs[0].State != response.Undone {
+		t.Errorf("after its time: revoked %v, run %+v", revoked, f.runs[0])
+	}
+	f.task = asset.ECS{}
+	if r, err := f.svc.Ask(t.Context(), otto, server.Ask{Kind: response.Revoke, Workload: web}); err != nil || r.Answer.State != response.Refused {
+		t.Errorf("of no task: %+v, %v", r.Answer, err)
 	}
 }
