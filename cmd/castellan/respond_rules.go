@@ -16,6 +16,9 @@ import (
 	"github.com/castellan-security/castellan/internal/store"
 )
 
+// ownTheme is that of users' rules of detection that say nothing else.
+const ownTheme = "own"
+
 // themes tells the theme of each built-in rule of detection.
 func themes() (func(rule string) string, error) {
 	e, err := detect.New(nil)
@@ -30,7 +33,7 @@ func themes() (func(rule string) string, error) {
 		if t, ok := of[rule]; ok {
 			return t
 		}
-		return "own" // as users' rules are that say nothing else
+		return ownTheme
 	}, nil
 }
 
@@ -185,6 +188,9 @@ done. What rules did lately counts: one that has reached its limit is held back.
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if body.Rule == "" && body.Theme == "" {
 			return usagef("what happens? say --rule or --theme")
+		}
+		if of, err := themes(); err == nil && body.Theme == "" && of(body.Rule) == ownTheme {
+			fmt.Fprintf(g.err, "no built-in rule is called %q: its theme is taken to be %q, unless --theme says another\n", body.Rule, ownTheme)
 		}
 		if at != "" {
 			t, err := time.Parse(time.RFC3339, at)

@@ -106,6 +106,9 @@ func (g *globals) download(ctx context.Context, api *client, x respond.Snapshot,
 // writeSnapshot writes a new file, which is there only if it has that digest.
 func (g *globals) writeSnapshot(file, digest string, fill func(io.Writer) error) error {
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return fault.New(fault.Conflict, "%s is there already", file).With("name another file")
+	}
 	if err != nil {
 		return fmt.Errorf("write snapshot: %w", err)
 	}

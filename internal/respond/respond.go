@@ -244,7 +244,7 @@ func (r *Responder) enforce(ctx context.Context, id string, freeze, dry bool, a 
 	if freeze {
 		n, err := r.o.Freezer.Freeze(ctx, id, dry)
 		if err == nil {
-			a.Did = append(a.Did, fmt.Sprintf("%s %d processes of the container", did(word, "froze", "would freeze"), n))
+			a.Did = append(a.Did, fmt.Sprintf("%s %s of the container", did(word, "froze", "would freeze"), processes(n)))
 		}
 		errs = append(errs, err)
 	}
@@ -328,6 +328,13 @@ func (r *Responder) snapshot(ctx context.Context, d *response.Deed, w asset.Work
 	a.Kept = &kept
 	a.Did = append(a.Did, "took a snapshot of the container")
 	return nil
+}
+
+func processes(n int) string {
+	if n == 1 {
+		return "1 process"
+	}
+	return fmt.Sprintf("%d processes", n)
 }
 
 func did(d *response.Deed, done, would string) string {
