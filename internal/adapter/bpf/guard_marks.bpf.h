@@ -26,7 +26,7 @@ int settle_holds(struct bpf_iter__task *ctx)
 	get_host(task);
 	c = find_container(task);
 	h = hold_of(c);
-	if (!h || is_runtime(task) || runs_outside(task))
+	if (!h || is_setup(task) || runs_outside(task))
 		return 0;
 	settle_hold(h, c, task);
 	note_member(task);
@@ -50,9 +50,9 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 /* was_inside tells of a process that is not known as a member, as members are
  * forgotten when there are very many, whether it is one all the same: it runs a file
  * of the container, or its parent is in one. */
-static __always_inline bool was_inside(struct task_struct *leader, struct hold *h)
+static __always_inline bool was_inside(struct task_struct *leader, u64 root)
 {
-	if (h && h->root && (u64)BPF_CORE_READ(leader, mm, exe_file, f_path.dentry, d_sb) == h->root)
+	if (root && (u64)BPF_CORE_READ(leader, mm, exe_file, f_path.dentry, d_sb) == root)
 		return true;
 	return find_container(BPF_CORE_READ(leader, real_parent, group_leader));
 }
@@ -63,11 +63,15 @@ int BPF_PROG(on_attach, struct cgroup *to, const char *path, struct task_struct 
 {
 	struct task_struct *leader = task->group_leader;
 	struct container *c;
+	struct hold *h;
 
 	if (is_member(leader) || find_container(current_leader()))
 		return 0;
 	c = find_container(task);
-	if (!c || was_inside(leader, hold_of(c)))
+	if (!c)
+		return 0;
+	h = hold_of(c);
+	if (was_inside(leader, h ? h->root : 0))
 		return 0;
 	mark_setup(leader);
 	return 0;
@@ -77,17 +81,19 @@ int BPF_PROG(on_attach, struct cgroup *to, const char *path, struct task_struct 
  * on, unless it is still the runtime. */
 static __always_inline void note_exec(struct task_struct *task)
 {
-	bool runtime = is_runtime(task);
+	bool outside = runs_outside(task), marked = is_setup(task);
 	struct container *c;
+	struct hold *h;
 
-	if (runtime && runs_outside(task))
+	if (marked && outside)
 		return;
 	c = find_container(task);
 	if (!c)
 		return;
-	if (runtime)
+	if (marked)
 		end_setup(task);
-	if (hold_of(c))
+	h = hold_of(c);
+	if (h && !(outside && is_runtime(task, h, c)))
 		note_member(task);
 }
 
