@@ -21,6 +21,10 @@ const (
 	quietFork = 200 * time.Millisecond
 	// quietExec is for one whose exec was like another.
 	quietExec = time.Second
+	// waitForLike is how long the record is waited for that tells what an exec is like:
+	// it lies in the ring buffer while the reader is behind, where what the programs
+	// only noted is ahead of it. What has not come by then was lost.
+	waitForLike = 30 * time.Second
 )
 
 // repeatLen is what the kernel sends of struct beginning: UNTOLD_RECORD.
@@ -58,8 +62,17 @@ func (b *beginning) isDue(now uint64) bool {
 	return now-min(now, b.time()) >= uint64(quiet)
 }
 
+// id is of the repeats that its exec is one of.
+func (b *beginning) id() uint64 { return u64(b[:], unsafe.Offsetof(processBeginning{}.Id)) }
+
+// waits reports whether what an exec is like may still arrive.
+func (b *beginning) waits(w *window, now uint64) bool {
+	return b.kind() == processKindKIND_REPEAT && w.find(b.id()) == nil && now-min(now, b.time()) < uint64(waitForLike)
+}
+
 // tellUntold hands over the beginnings of processes that have lived for a
-// while, and of their parents before them; with last, those of all.
+// while, and of their parents before them; with last, those of all. Who waits, or has
+// a parent that does, is told later.
 func tellUntold(maps map[string]*ebpf.Map, d *decoder, last bool, hand func(event.Event)) error {
 	noted, err := readUntold(maps[untoldMap])
 	if err != nil {
@@ -68,7 +81,7 @@ func tellUntold(maps map[string]*ebpf.Map, d *decoder, last bool, hand func(even
 	now := bootNow()
 	due := map[processKey]uint64{}
 	for key, b := range noted {
-		if !last && !b.isDue(now) {
+		if !last && (!b.isDue(now) || waitsAbove(noted, b, d.window, now)) {
 			continue
 		}
 		for b != nil {
@@ -99,6 +112,17 @@ func tellUntold(maps map[string]*ebpf.Map, d *decoder, last bool, hand func(even
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// waitsAbove reports whether a beginning or one of those above it waits for what it is
+// like.
+func waitsAbove(noted map[processKey]*beginning, b *beginning, w *window, now uint64) bool {
+	for ; b != nil; b = noted[b.parent()] {
+		if b.waits(w, now) {
+			return true
+		}
+	}
+	return false
 }
 
 // readUntold returns what is in the map.
@@ -162,15 +186,19 @@ func forgetUntold(maps map[string]*ebpf.Map) error {
 }
 
 // decodeRepeat reads the beginning of a process whose exec is like one that was
-// told: it is that one's event, but for what is the process's own.
+// told: it is that one's event, but for what is the process's own. Where what it is like
+// was lost, it counts as lost, and the process is told as one that there is.
 func decodeRepeat(d *decoder, record []byte, e *event.Event) error {
 	if len(record) < repeatLen {
 		return errShort
 	}
-	id := u64(record, unsafe.Offsetof(processBeginning{}.Id))
-	like := d.window.find(id)
+	like := d.window.find(u64(record, unsafe.Offsetof(processBeginning{}.Id)))
 	if like == nil || like.Exec == nil {
-		return fmt.Errorf("no exec was told as %d", id)
+		e.Kind = event.KindFork
+		if d.window != nil {
+			d.window.lost++
+		}
+		return nil
 	}
 	own := *e
 	*e = like.Clone()

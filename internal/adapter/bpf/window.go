@@ -33,6 +33,7 @@ type told struct {
 	event event.Event
 	count uint64 // how many repeats of it were handed over
 	at    uint64 // when that was, or the event itself, in nanoseconds since boot
+	swept uint64 // when its entry was seen last
 	// nothing says that the record was understood and is no event: nor is what
 	// the kernel counts as being like it.
 	nothing bool
@@ -92,8 +93,10 @@ func (w *window) find(id uint64) *event.Event {
 }
 
 // sweep hands over, as one event each, what was counted for at least a window,
-// and forgets what did not happen for one. With all, everything that was
-// counted is handed over. now is in nanoseconds since boot.
+// and forgets what did not happen for one. What is like something that never arrived
+// is forgotten a window after that was sent, however often it happens: the next of it
+// is news. With all, everything that was counted is handed over. now is in nanoseconds
+// since boot.
 func (w *window) sweep(now uint64, length time.Duration, all bool, c *Clock, hand func(event.Event)) error {
 	if w == nil {
 		return nil
@@ -118,7 +121,10 @@ func (w *window) sweep(now uint64, length time.Duration, all bool, c *Clock, han
 				hand(t.repeat(r, c))
 				t.count, t.at = r.Count, now
 			}
-			idle := now-min(now, r.Last) >= keep && now-min(now, r.Since) >= keep
+			if t != nil {
+				t.swept = now
+			}
+			idle := now-min(now, r.Since) >= keep && (t == nil || now-min(now, r.Last) >= keep)
 			if idle && (t == nil || r.Count == t.count) {
 				if t == nil {
 					w.lost += r.Count
@@ -136,6 +142,12 @@ func (w *window) sweep(now uint64, length time.Duration, all bool, c *Clock, han
 	for _, key := range old {
 		if err := w.entries.Delete(key.Interface()); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return fmt.Errorf("forget what was counted: %w", err)
+		}
+	}
+	// What arrived after its entry was forgotten.
+	for id, t := range w.told {
+		if t.swept != now && now-min(now, t.at) >= keep {
+			delete(w.told, id)
 		}
 	}
 	return nil

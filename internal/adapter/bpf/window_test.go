@@ -54,6 +54,8 @@ func TestSweep(t *testing.T) {
 		{name: "never again", r: repeats{Since: now - minute, Last: now - minute}, toldAt: now - minute},
 		{name: "counted, and never again", r: repeats{Since: now - 2*minute, Last: now - minute, Count: 3}, toldAt: now - 2*minute, count: 3},
 		{name: "counted like what never arrived", r: repeats{Last: now - minute, Count: 3}, lost: 3},
+		{name: "again and again like what never arrived", r: repeats{Since: now - minute, Last: now, Count: 3}, lost: 3},
+		{name: "like what there was no room for", r: repeats{Last: now, Count: 3}, lost: 3},
 		{name: "like what may still arrive", r: repeats{Since: now, Last: now, Count: 3}, kept: true},
 		{name: "a window shorter than what is remembered", r: repeats{Since: now - uint64(time.Second), Last: now - uint64(time.Second)},
 			toldAt: now - uint64(time.Second), length: time.Millisecond, kept: true},
