@@ -174,7 +174,9 @@ struct edge {
 
 enum meta_flag { META_MEMFD = 1, META_CODE_HEAP = 2 };
 
-#define MAX_HELD_GROUPS 512
+/* Twice what the server has a host hold (link.MaxHeldGroups): those that come are put
+ * here before those that go leave. A place takes 8 bytes. */
+#define MAX_HELD_GROUPS 2048
 
 struct rule_table {
 	__uint(type, BPF_MAP_TYPE_HASH);

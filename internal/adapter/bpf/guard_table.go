@@ -13,6 +13,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
@@ -59,7 +60,7 @@ const settleHolds = "settle_holds"
 const (
 	slotsPerCPU   = 4
 	tableRing     = 1 << 20 // bytes: a thousand long paths
-	maxHeldGroups = 512     // MAX_HELD_GROUPS
+	maxHeldGroups = 2048    // MAX_HELD_GROUPS
 	namesMap      = "group_names"
 )
 
@@ -175,7 +176,8 @@ func (g *tablePrograms) specOf(rung tableRung) (*ebpf.CollectionSpec, error) {
 	}
 	spec.Maps["slots"].MaxEntries = uint32(slotsPerCPU * cpus)
 	spec.Maps["claims"].MaxEntries = uint32(slotsPerCPU * cpus)
-	spec.Maps[namesMap] = &ebpf.MapSpec{Name: namesMap, Type: ebpf.Array, KeySize: 4, ValueSize: maxGroupName + 1, MaxEntries: maxHeldGroups}
+	spec.Maps[namesMap] = &ebpf.MapSpec{Name: namesMap, Type: ebpf.Hash, Flags: unix.BPF_F_NO_PREALLOC,
+		KeySize: 4, ValueSize: maxGroupName + 1, MaxEntries: maxHeldGroups}
 	if g.kind.tell == nil {
 		return spec, nil
 	}

@@ -19,14 +19,19 @@ import (
 // this program has them loaded.
 func (g *tablePrograms) readNumbers() error {
 	g.numbers = map[asset.Group]uint32{}
-	for n := range uint32(maxHeldGroups) {
-		var name [maxGroupName + 1]byte
-		if err := g.maps[namesMap].Lookup(n, &name); err != nil {
-			return fmt.Errorf("list groups that are held: %w", err)
-		}
-		if name[0] != 0 {
-			g.numbers[asset.Group(bytes.TrimRight(name[:], "\x00"))] = n
-		}
+	// Former versions had a name for each place, which was empty while that was free.
+	empty := func(_ uint32, name [maxGroupName + 1]byte) bool { return name[0] == 0 }
+	if err := dropWhere(g.maps[namesMap], empty); err != nil {
+		return err
+	}
+	var n uint32
+	var name [maxGroupName + 1]byte
+	all := g.maps[namesMap].Iterate()
+	for all.Next(&n, &name) {
+		g.numbers[asset.Group(bytes.TrimRight(name[:], "\x00"))] = n
+	}
+	if err := all.Err(); err != nil {
+		return fmt.Errorf("list groups that are held: %w", err)
 	}
 	return nil
 }
@@ -85,7 +90,8 @@ func free(all map[asset.Group]uint32) (uint32, error) {
 			return n, nil
 		}
 	}
-	return 0, fault.New(fault.Exhausted, "%d groups are held on this host, and no more are", maxHeldGroups)
+	return 0, fault.New(fault.Exhausted, "%d groups are held on this host, and no more are", maxHeldGroups).
+		With("run fewer services on one host, or forget groups that are gone: castellan watch forget")
 }
 
 // tableOf compiles rules.
@@ -126,7 +132,7 @@ func (g *tablePrograms) remove(name asset.Group) error {
 	if err := g.maps["tables"].Delete(number); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("remove the rules of %s: %w", name, err)
 	}
-	if err := g.maps[namesMap].Put(number, [maxGroupName + 1]byte{}); err != nil {
+	if err := g.maps[namesMap].Delete(number); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("forget group %s: %w", name, err)
 	}
 	delete(g.numbers, name)

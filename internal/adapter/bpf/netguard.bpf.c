@@ -126,7 +126,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1024);
+	__uint(max_entries, 2048); /* as MAX_HELD_GROUPS of guard.bpf.h */
 	__type(key, struct net_group);
 	__type(value, struct net_ruleset);
 } net_rules SEC(".maps");

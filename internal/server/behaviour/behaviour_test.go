@@ -845,4 +845,17 @@ func TestMoreGroupsThanAHostHolds(t *testing.T) {
 	if ended != 5 {
 		t.Errorf("of ten groups that have ended %d are sent, want 5", ended)
 	}
+	// One that runs and finds no room says so.
+	for i := range 10 {
+		ws[i].State = asset.Running
+	}
+	ws[len(ws)-1].Group = web // behind the others; its former group has just ended
+	h.workloads(ws...)
+	h.happen(exec(len(ws)-1, "/usr/sbin/nginx"))
+	h.must(h.st.PutAgent(t.Context(), asset.Agent{ID: agentID, Version: "0.4.0", Abilities: []string{link.AbilityHold}}))
+	h.ask()
+	d := h.group()
+	if len(d.Held) != 1 || !strings.Contains(d.Held[0].Error, "6 groups more than the 1000 that one holds") || d.Held[0].Remedy == "" {
+		t.Errorf("a group that finds no room: %+v", d.Held)
+	}
 }

@@ -32,7 +32,12 @@ func (s *Service) heldBy(ctx context.Context, g asset.Group) ([]HeldBy, error) {
 	asking := s.held.asking(now)
 	for i := range agents {
 		if a := &agents[i]; slices.Contains(silent, a.ID) {
-			out = append(out, HeldBy{AgentID: a.ID, Held: unheld(a, g, asking[a.ID])})
+			why := unheld(a, g, asking[a.ID])
+			if left, cut := s.hosts.held(a.ID, now); cut > 0 && asking[a.ID] && !slices.Contains(left, g) {
+				why.Error = fmt.Sprintf("this host has %d groups more than the %d that one holds, and this is one of those that are left out", cut, link.MaxHeldGroups)
+				why.Remedy = "run fewer services on one host, or forget groups that are gone: castellan watch forget"
+			}
+			out = append(out, HeldBy{AgentID: a.ID, Held: why})
 		}
 	}
 	slices.SortFunc(out, func(a, b HeldBy) int { return cmpText(a.AgentID, b.AgentID) })

@@ -1,0 +1,107 @@
+package bpf_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/profile"
+)
+
+// A host holds more groups than any has containers; places of groups that are gone are
+// taken again, and a program that takes over knows them all.
+func TestExecGuardHoldsManyGroups(t *testing.T) {
+	const many, most = 520, 16 << 10 // bytes of a group with forty programs
+	dir := pins(t)
+	g := execGuard(t, dir)
+	rules := execRules(profile.Deny, profile.ExecRules{})
+	for i := range 40 {
+		rules.Exec.Paths = append(rules.Exec.Paths, profile.Pattern(fmt.Sprintf("/usr/lib/service/bin/tool-%02d", i)))
+	}
+	name := func(i int) asset.Group { return asset.Group(fmt.Sprintf("shop/service-%04d/app", i)) }
+	set := func(i int) {
+		t.Helper()
+		rules.Group = name(i)
+		check(t, g.Set(rules))
+	}
+	is := func(i int) {
+		t.Helper()
+		id := newID(t)
+		check(t, g.Hold(id, name(i)))
+		if held, err := g.Containers(); err != nil || held[id] != name(i) {
+			t.Fatalf("a container of group %d is held to %q, %v", i, held[id], err)
+		}
+		if killed, code := ran(t, id, "exec=/bin/tool", "tool", "exit=3"); !killed {
+			t.Errorf("a container of group %d is not held: code %d", i, code)
+		}
+	}
+	for i := range many {
+		set(i)
+	}
+	is(0)
+	is(many - 1)
+	if bytes := bytesOfRules(t, dir); bytes > most {
+		t.Errorf("the rules of a group take %d bytes, want %d at most", bytes, most)
+	}
+	for i := range 20 {
+		check(t, g.Remove(name(i)))
+		set(many + i)
+	}
+	is(many + 19)
+	g.stop()
+	g = execGuard(t, dir)
+	if all, err := g.Groups(); err != nil || len(all) != many || all[0] != name(20) {
+		t.Errorf("after a restart %d groups are held, %v, want %d", len(all), err, many)
+	}
+	is(many)
+	if n := placesTaken(t, dir); n != many {
+		t.Errorf("the places up to %d are taken for %d groups", n, many)
+	}
+}
+
+// tablesOf opens the map of all rules that is pinned in a folder.
+func tablesOf(t *testing.T, dir string) *ebpf.Map {
+	t.Helper()
+	all, err := filepath.Glob(filepath.Join(dir, "exec", "*", "tables"))
+	if err != nil || len(all) != 1 {
+		t.Fatalf("pinned: %v, %v", all, err)
+	}
+	m, err := ebpf.LoadPinnedMap(all[0], nil)
+	check(t, err)
+	t.Cleanup(func() { check(t, m.Close()) })
+	return m
+}
+
+// bytesOfRules is what the rules of the first group take of the kernel's memory.
+func bytesOfRules(t *testing.T, dir string) uint64 {
+	t.Helper()
+	var rules *ebpf.Map
+	check(t, tablesOf(t, dir).Lookup(uint32(0), &rules))
+	defer func() { check(t, rules.Close()) }()
+	info, err := rules.Info()
+	check(t, err)
+	bytes, ok := info.Memlock()
+	if !ok {
+		t.Skip("this kernel does not say what a map takes")
+	}
+	t.Logf("the rules of a group with forty programs take %d bytes", bytes)
+	return bytes
+}
+
+// placesTaken is the number of the last group's place, and one.
+func placesTaken(t *testing.T, dir string) (n int) {
+	t.Helper()
+	m := tablesOf(t, dir)
+	for i := range m.MaxEntries() {
+		var rules *ebpf.Map
+		if m.Lookup(i, &rules) != nil {
+			continue
+		}
+		check(t, rules.Close())
+		n = int(i) + 1
+	}
+	return n
+}
