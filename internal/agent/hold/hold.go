@@ -232,11 +232,12 @@ func (k *Keeper) wait(ctx context.Context, d time.Duration, wakes bool) bool {
 	return ctx.Err() == nil
 }
 
-// fetch asks until there is no more. Rules that the kernel refused are not asked for
-// twice in one round: else the others would never come.
+// fetch asks until there is no more, and then once more where something came: the
+// server, and so people, hear at once how it is held. Rules that the kernel refused
+// are not asked for twice in one round: else the others would never come.
 func (k *Keeper) fetch(ctx context.Context) error {
 	came := map[asset.Group]string{}
-	for {
+	for told := false; ; {
 		held := k.Held()
 		for i := range held {
 			if stamp, ok := came[held[i].Group]; ok {
@@ -250,11 +251,14 @@ func (k *Keeper) fetch(ctx context.Context) error {
 		for _, r := range b.Rules {
 			came[r.Group] = r.Stamp
 		}
-		if !b.More {
-			return nil
-		}
-		if len(b.Rules) == 0 { // would be asked for for ever
+		switch {
+		case b.More && len(b.Rules) == 0: // would be asked for for ever
 			return fault.New(fault.Invalid, "the server says that there are more rules, and sends none")
+		case b.More:
+		case told || len(b.Rules)+len(b.Release) == 0:
+			return nil
+		default:
+			told = true
 		}
 	}
 }

@@ -115,7 +115,7 @@ func (s *Service) Group(ctx context.Context, who access.Identity, name asset.Gro
 		if err != nil {
 			return Detail{}, err
 		}
-		h.Current = h.Stamp == c.Stamp
+		h.Current = h.Stamp == c.Stamp && h.Error == "" // it names rules that it could not put in force, too
 		for _, n := range c.notes {
 			if !slices.Contains(d.Notes, n) {
 				d.Notes = append(d.Notes, n)
