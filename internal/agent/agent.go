@@ -102,8 +102,8 @@ type Decider interface {
 type Holder interface {
 	// Wish says that the server told of other rules.
 	Wish(w link.BehaviourWish)
-	// Seen says what the engine knows of containers: all of them with complete.
-	Seen(list []asset.Workload, complete bool)
+	// Seen says what the engine knows of containers.
+	Seen(inv asset.Inventory)
 	// Starting ties a container that is about to start, or has just been made.
 	Starting(ctx context.Context, id string, g asset.Group) error
 	// Run keeps it up to date until ctx ends; what is in force stays so.

@@ -294,7 +294,7 @@ func (a *Agent) inventory(ctx context.Context, inv asset.Inventory) {
 		a.parts.Identifier.Identify(ctx, inv.Workloads)
 	}
 	if a.parts.Holder != nil && inv.Engine.Connected {
-		a.parts.Holder.Seen(inv.Workloads, inv.Complete)
+		a.parts.Holder.Seen(inv)
 	}
 	if changed := a.workloads.put(inv); changed {
 		if inv.Engine.Connected {

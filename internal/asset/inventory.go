@@ -8,4 +8,7 @@ type Inventory struct {
 	// Complete is true when Workloads is everything the engine knows. Whatever
 	// was known before and is not in it has ended unseen.
 	Complete bool
+	// Removed are the ids of containers that the engine does not know any more: they
+	// can't be started again.
+	Removed []string
 }

@@ -289,6 +289,9 @@ func TestKnownThenGone(t *testing.T) {
 	if diff := cmp.Diff(want, got, same); diff != "" {
 		t.Errorf("workload (-want +got):\n%s", diff)
 	}
+	w.wait(t, "that it was removed", func(all []asset.Inventory) bool {
+		return slices.ContainsFunc(all, func(inv asset.Inventory) bool { return slices.Equal(inv.Removed, []string{webID}) })
+	})
 }
 
 // A restart storm costs inspections by time, not by event.

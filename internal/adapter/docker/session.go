@@ -181,6 +181,7 @@ func (s *session) apply(ctx context.Context, batch map[string]*change) {
 	}
 	slices.Sort(ids)
 	var ws []asset.Workload
+	var removed []string
 	for i, r := range s.inspect(ctx, ids) {
 		id, c := ids[i], batch[ids[i]]
 		if r.err == nil {
@@ -193,12 +194,15 @@ func (s *session) apply(ctx context.Context, batch map[string]*change) {
 			s.log.Warn("container not inspected", "container", asset.ShortID(id), "error", r.err)
 			s.changes.again(id, c)
 		}
+		if gone {
+			removed = append(removed, id)
+		}
 		if w, ok := s.guess(id, c, gone); ok {
 			ws = append(ws, w)
 		}
 	}
-	if len(ws) > 0 {
-		s.see(asset.Inventory{Engine: s.conn.engine, Workloads: ws})
+	if len(ws)+len(removed) > 0 {
+		s.see(asset.Inventory{Engine: s.conn.engine, Workloads: ws, Removed: removed})
 	}
 }
 

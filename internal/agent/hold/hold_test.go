@@ -223,19 +223,24 @@ func TestContainersAreHeldBeforeTheyRun(t *testing.T) {
 		synctest.Wait()
 		k.has(t, map[asset.Group]int64{shop: 3, orders: 1}, map[string]asset.Group{})
 
-		keeper.Seen([]asset.Workload{workload("a", shop, asset.Created), workload("b", "x/y/z", asset.Running)}, true)
+		keeper.Seen(asset.Inventory{Workloads: []asset.Workload{workload("a", shop, asset.Created), workload("b", "x/y/z", asset.Running)}, Complete: true})
 		k.has(t, map[asset.Group]int64{shop: 3, orders: 1}, map[string]asset.Group{id("a"): shop})
 		if d := cmp.Diff(l.ids, []string{id("b")}); d != "" {
 			t.Errorf("learned from (-got +want):\n%s", d)
 		}
 		// One that has ended may be started again.
-		keeper.Seen([]asset.Workload{workload("a", shop, asset.Exited)}, false)
+		keeper.Seen(asset.Inventory{Workloads: []asset.Workload{workload("a", shop, asset.Exited)}})
 		if err := keeper.Starting(t.Context(), id("c"), orders); err != nil {
 			t.Fatal(err)
 		}
 		k.has(t, map[asset.Group]int64{shop: 3, orders: 1}, map[string]asset.Group{id("a"): shop, id("c"): orders})
-		// One that is gone is let go.
-		keeper.Seen([]asset.Workload{workload("c", orders, asset.Running)}, true)
+		// One that was removed can't be, and neither can one that is not listed.
+		keeper.Seen(asset.Inventory{Workloads: []asset.Workload{workload("a", shop, asset.Exited)}, Removed: []string{id("a")}})
+		k.has(t, map[asset.Group]int64{shop: 3, orders: 1}, map[string]asset.Group{id("c"): orders})
+		if err := keeper.Starting(t.Context(), id("a"), shop); err != nil {
+			t.Fatal(err)
+		}
+		keeper.Seen(asset.Inventory{Workloads: []asset.Workload{workload("c", orders, asset.Running)}, Complete: true})
 		k.has(t, map[asset.Group]int64{shop: 3, orders: 1}, map[string]asset.Group{id("c"): orders})
 
 		// The server hears of it, and can let go of a group.
@@ -265,7 +270,7 @@ func TestRulesSurviveARestart(t *testing.T) {
 		k.groups["left/over/x"] = 1
 		keeper := open(t, dir, f, k, nil)
 		k.has(t, map[asset.Group]int64{shop: 3}, map[string]asset.Group{})
-		keeper.Seen([]asset.Workload{workload("a", shop, asset.Running)}, true)
+		keeper.Seen(asset.Inventory{Workloads: []asset.Workload{workload("a", shop, asset.Running)}, Complete: true})
 		k.has(t, map[asset.Group]int64{shop: 3}, map[string]asset.Group{id("a"): shop})
 		// Damaged files are left out, and fetched again.
 		files, err := filepath.Glob(filepath.Join(dir, "*.rules"))
@@ -296,12 +301,12 @@ func TestAnotherVersionHoldsUntilAllContainersAreTied(t *testing.T) {
 		stop()
 		k = newKernel()
 		keeper := open(t, dir, f, k, nil)
-		keeper.Seen([]asset.Workload{workload("a", shop, asset.Running)}, false)
+		keeper.Seen(asset.Inventory{Workloads: []asset.Workload{workload("a", shop, asset.Running)}})
 		if len(k.settled) != 0 {
 			t.Fatalf("ended before the engine's whole list was there: %v", k.settled)
 		}
 		for range 2 {
-			keeper.Seen([]asset.Workload{workload("a", shop, asset.Running), workload("b", shop, asset.Running)}, true)
+			keeper.Seen(asset.Inventory{Workloads: []asset.Workload{workload("a", shop, asset.Running), workload("b", shop, asset.Running)}, Complete: true})
 		}
 		if d := cmp.Diff(k.settled, [][]string{{id("a"), id("b")}}); d != "" {
 			t.Errorf("what was tied when the other version was ended (-got +want):\n%s", d)
@@ -316,6 +321,9 @@ func TestRefusedRulesAreTold(t *testing.T) {
 		keeper := open(t, t.TempDir(), f, k, nil)
 		defer run(t, keeper)()
 		synctest.Wait()
+		if len(f.held) != 1 || f.held[0].Stamp != f.rules[shop].Stamp {
+			t.Errorf("the server has not heard at once that its rules are in force: %+v", f.held)
+		}
 		k.mu.Lock()
 		k.broken = fault.New(fault.Exhausted, "too many states").With("use fewer patterns")
 		k.mu.Unlock()
@@ -327,8 +335,11 @@ func TestRefusedRulesAreTold(t *testing.T) {
 		synctest.Wait()
 		k.has(t, map[asset.Group]int64{shop: 3}, map[string]asset.Group{})
 		h := keeper.Held()
-		if f.asked != 3 { // once at the start, and twice more
+		if f.asked != 5 { // once at the start and twice more, and after both once to tell
 			t.Errorf("the server was asked %d times", f.asked)
+		}
+		if !slices.ContainsFunc(f.held, func(h profile.Held) bool { return h.Group == shop && h.Error != "" }) {
+			t.Errorf("the server has not heard that rules were refused: %+v", f.held)
 		}
 		h = slices.DeleteFunc(h, func(h profile.Held) bool { return h.Group == orders })
 		if len(h) != 1 || h[0].Stamp != time.Unix(3, 0).String() || !strings.Contains(h[0].Error, "too many states") || h[0].Remedy == "" {
@@ -344,7 +355,7 @@ func TestAReleasedHostHoldsNothing(t *testing.T) {
 		keeper := open(t, dir, f, k, nil)
 		stop := run(t, keeper)
 		synctest.Wait()
-		keeper.Seen([]asset.Workload{workload("a", shop, asset.Running)}, true)
+		keeper.Seen(asset.Inventory{Workloads: []asset.Workload{workload("a", shop, asset.Running)}, Complete: true})
 		if err := hold.Release(dir, hold.Released{At: time.Now(), By: "root", Reason: "shop is down"}); err != nil {
 			t.Fatal(err)
 		}
@@ -372,7 +383,7 @@ func TestAReleasedHostHoldsNothing(t *testing.T) {
 		if groups, err := hold.Groups(dir); err != nil || !cmp.Equal(groups, []asset.Group{shop}) {
 			t.Errorf("groups on disk: %v, %v", groups, err)
 		}
-		keeper.Seen([]asset.Workload{workload("a", shop, asset.Running)}, true)
+		keeper.Seen(asset.Inventory{Workloads: []asset.Workload{workload("a", shop, asset.Running)}, Complete: true})
 		if was, err := hold.Undo(dir); err != nil || !was {
 			t.Fatal(was, err)
 		}

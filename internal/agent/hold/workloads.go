@@ -19,14 +19,15 @@ type container struct {
 	seen  time.Time
 }
 
-// Seen says what the engine knows of containers: all of them with complete, else
-// those that changed. Each is tied to its group: one that is only made too, so that
-// it is held before it runs anything, and one that has ended, since it may be
-// started again.
-func (k *Keeper) Seen(list []asset.Workload, complete bool) {
+// Seen says what the engine knows of containers: all of them, or those that changed.
+// Each is tied to its group: one that is only made too, so that it is held before it
+// runs anything, and one that has ended, since it may be started again, until the
+// engine has removed it.
+func (k *Keeper) Seen(inv asset.Inventory) {
+	list := inv.Workloads
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if complete {
+	if inv.Complete {
 		there := map[string]bool{}
 		for i := range list {
 			there[list[i].ID] = true
@@ -45,9 +46,12 @@ func (k *Keeper) Seen(list []asset.Workload, complete bool) {
 		over := w.State == asset.Exited || w.State == asset.Lost
 		k.containers[w.ID] = container{group: asset.GroupOf(*w), over: over, seen: k.o.Clock()}
 	}
+	for _, id := range inv.Removed {
+		k.untie(id)
+	}
 	k.dropOver()
 	k.tie()
-	if complete && k.released == nil {
+	if inv.Complete && k.released == nil {
 		k.settle()
 	}
 }
