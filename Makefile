@@ -57,7 +57,7 @@ test: setup-test ## the tests, with what they need installed: all but soak, peer
 
 soak: setup-test ## real services learned, monitored and protected, for as long as SOAK each; takes a Debian of 900 MB
 	test/setup/services.sh
-	CASTELLAN_TEST_REQUIRE=root,bpf,docker $(GO) test -timeout 4h -count 1 -v -run TestOrdinaryWorkUnderProtect ./test/docker -long $(SOAK)
+	CASTELLAN_TEST_REQUIRE=root,bpf,docker $(GO) test -timeout 4h -count 1 -v -run 'TestOrdinaryWorkUnderProtect|Storm' ./test/docker -long $(SOAK)
 
 peers: ## hold what is found and signed against peers; modules of their own (cosign is built once, seven minutes of a core)
 	cd test/peers && $(GO) vet ./... && $(GO) test ./...
