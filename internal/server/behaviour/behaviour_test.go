@@ -47,6 +47,8 @@ type house struct {
 	seq   uint64
 	last  int64 // ID of the last event that was stored
 	boot  string
+	// wrongBy is by how much the clock of the host is wrong.
+	wrongBy time.Duration
 
 	mu    sync.Mutex
 	now   time.Time
@@ -171,7 +173,7 @@ func (h *house) stored(events []event.Event) uint64 {
 	for i := range events {
 		h.seq++
 		e := &events[i]
-		e.AgentID, e.Boot, e.Seq, e.Time, e.Received = agentID, h.boot, h.seq, h.clock(), h.clock()
+		e.AgentID, e.Boot, e.Seq, e.Time, e.Received = agentID, h.boot, h.seq, h.clock().Add(h.wrongBy), h.clock()
 	}
 	h.must(h.st.AppendEvents(h.Context(), events))
 	h.last = events[len(events)-1].ID

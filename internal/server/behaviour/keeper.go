@@ -60,6 +60,8 @@ type group struct {
 	learned time.Time
 	// versions are those of the image that are known of it; nil: not looked for yet.
 	versions map[string]bool
+	missed   []gap     // that the learner has not heard of
+	heard    bool      // it has heard of some since it was stored
 	offered  bool      // whether there is a starting profile was looked for
 	judged   time.Time // when it was last looked whether it is settled
 }
@@ -94,6 +96,14 @@ func (s *Service) load(ctx context.Context) (*keeper, error) {
 	}
 	if err := s.hosts.load(ctx, s.Store, now); err != nil {
 		return nil, err
+	}
+	since, long, err := s.away(ctx, now)
+	if err != nil {
+		return nil, err
+	}
+	if long && len(k.groups) > 0 {
+		s.Log.Info("nobody watched for a while, or the clock was set: for how long groups have been settled counts anew", "since", since.UTC())
+		k.jump(since, now)
 	}
 	s.fleet.nudge()
 	return k, nil
@@ -135,6 +145,7 @@ func (k *keeper) known(name asset.Group) (*group, error) {
 func (k *keeper) learner(ctx context.Context, g *group) (*watch.Learner, error) {
 	g.used = k.s.Clock()
 	if g.learner != nil {
+		g.hear()
 		return g.learner, nil
 	}
 	st, err := k.s.Store.BehaviourState(ctx, g.Group)
@@ -150,7 +161,17 @@ func (k *keeper) learner(ctx context.Context, g *group) (*watch.Learner, error) 
 	}
 	g.learner = l
 	k.learners++
+	g.hear()
 	return l, nil
+}
+
+// hear has the learner hear of gaps, each once.
+func (g *group) hear() {
+	for _, m := range g.missed {
+		g.learner.ClockSet(m.was, m.now)
+		g.heard = true
+	}
+	g.missed = nil
 }
 
 // profile returns the newest stored profile of a group; nil if there is none.

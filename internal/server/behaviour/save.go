@@ -26,14 +26,12 @@ const (
 func (k *keeper) look(ctx context.Context) error {
 	now := k.s.Clock()
 	k.looked = now
-	if k.ticks.set(now, k.s.Uptime(now)) {
-		k.s.Log.Warn("the clock was set: for how long groups have been settled counts anew")
+	if was, set := k.ticks.set(now, k.s.Uptime(now)); set {
+		k.s.Log.Warn("the clock was set: for how long groups have been settled counts anew", "from", was.UTC(), "to", now.UTC())
 		k.saved, k.promoted, k.sampled = now, now, now // or nothing is done until a clock that was set back has come there again
-		for _, g := range k.groups {
-			k.step(g, watch.ClockSet{Now: now.UTC()})
-		}
+		k.jump(was, now)
 	}
-	if err := k.flush(ctx); err != nil {
+	if err := errors.Join(k.flush(ctx), k.tellLearners(ctx)); err != nil {
 		return err
 	}
 	k.behind(ctx)
@@ -192,7 +190,7 @@ func (k *keeper) letGo() {
 	after := idleAfter
 	for {
 		for _, g := range k.groups {
-			if g.dirty || now.Sub(g.used) < after {
+			if g.dirty || g.heard || now.Sub(g.used) < after {
 				continue
 			}
 			if g.learner != nil {

@@ -35,13 +35,11 @@ func (x *Index) CompareOf(e *event.Event, w *asset.Workload) *profile.Violation 
 	v := &profile.Violation{
 		Group: x.p.Group, Control: o.control, Kind: e.Kind, Reaction: e.Reaction, Subject: o.subject, Program: e.Process.Executable,
 		Permit: o.permit, Unheld: o.unheld && e.Reaction == event.ReactionNone, Revision: x.p.Revision, WorkloadID: e.WorkloadID, AgentID: e.AgentID,
-		EventID: e.ID, Count: e.Times(), First: e.Time, Last: e.Time,
+		EventID: e.ID, Count: e.Times(),
 	}
+	v.First, v.Last = learn.When(e)
 	if v.Group == "" {
 		v.Group = asset.Group(e.Group)
-	}
-	if e.Last.After(e.Time) {
-		v.Last = e.Last
 	}
 	if o.permit != nil {
 		o.permit.Group = v.Group

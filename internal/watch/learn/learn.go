@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
@@ -50,6 +51,11 @@ func (l *Learner) Adopt(p *profile.Profile) {
 	l.given.Group = l.group
 	l.main = newSeen()
 }
+
+// ClockSet says that the server's clock was set, from was to now, or that nobody
+// watched in between: that was no time in which nothing new came. For how long nothing
+// new has come counts anew; what was watched before stays.
+func (l *Learner) ClockSet(was, now time.Time) { l.life.clockSet(was, now) }
 
 // Group is whose behaviour is learned.
 func (l *Learner) Group() asset.Group { return l.group }
@@ -119,11 +125,7 @@ func teaches(e *event.Event) bool {
 
 // markOf is what one event adds to the evidence.
 func (l *Learner) markOf(e *event.Event, w *asset.Workload) mark {
-	first := e.Time.UnixNano()
-	last := first
-	if e.Last.After(e.Time) {
-		last = e.Last.UnixNano()
-	}
+	first, last := when(e)
 	m := mark{First: first, Last: last, Count: e.Times(), Hosts: l.host(e.AgentID)}
 	if w != nil {
 		m.Versions = l.versionBit(VersionOf(w), w.Image.Reference, first, last)

@@ -31,13 +31,16 @@ const (
 // Settled says how much more can be expected at that time.
 func (l *Learner) Settled(now time.Time) profile.Settled {
 	p := l.Profile()
-	since := Newest(p)
+	since := newest(p, now)
+	if set := l.life.set; set > 0 && since.Before(at(set)) {
+		since = at(set)
+	}
 	out := profile.Settled{Since: since}
 	if l.life.events == 0 {
 		out.Waits = []string{"Nothing was seen of this group yet."}
 		return out
 	}
-	watched := now.Sub(at(l.life.first))
+	watched := l.life.watched(now)
 	waits := waiting{}
 	need := min(max(watched/quietShare, leastQuiet), mostQuiet)
 	quiet := now.Sub(since)
@@ -163,11 +166,12 @@ func (l *Learner) outside() []string {
 	return out
 }
 
-// Newest is when the entry that came last was first seen.
-func Newest(p *profile.Profile) time.Time {
+// newest is when the entry that came last was first seen. What was seen after now was
+// seen before a clock was set back.
+func newest(p *profile.Profile, now time.Time) time.Time {
 	var newest time.Time
 	Each(p, func(_ string, e *profile.Evidence) {
-		if e.Source == profile.Learned && e.First.After(newest) {
+		if e.Source == profile.Learned && e.First.After(newest) && !e.First.After(now) {
 			newest = e.First
 		}
 	})

@@ -85,6 +85,59 @@ func TestHowSettledAProfileIs(t *testing.T) {
 	}
 }
 
+// TestClocksThatAreSetSettleNothing asks how settled a profile is whose hosts' clocks
+// say anything, and when the server's is set.
+func TestClocksThatAreSetSettleNothing(t *testing.T) {
+	const hour = time.Hour
+	for _, tc := range []struct {
+		name   string
+		host   time.Duration // by how much the host's clock is wrong
+		set    time.Duration // by how much the server's is set an hour after
+		after  time.Duration // to when it is asked for, since then
+		settle bool
+	}{
+		{"a host a year behind", -365 * 24 * hour, 0, 0, false},
+		{"a host in 2000", -26 * 365 * 24 * hour, 0, 0, false},
+		{"a host a day ahead", 24 * hour, 0, 0, false},
+		{"a host a day ahead, days later", 24 * hour, 0, 26 * hour, true},
+		{"the server a day forward", 0, 24 * hour, 0, false},
+		{"the server a day forward, an hour later", 0, 24 * hour, hour, false},
+		{"the server a day forward, a day later", 0, 24 * hour, 24 * hour, true},
+		{"the server a day back", 0, -24 * hour, 0, false},
+		{"the server a day back, half a day later", 0, -24 * hour, 12 * hour, false},
+		{"the server a year back, a day later", 0, -365 * 24 * hour, 25 * hour, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := newScript()
+			live(s, "a", 600, true)
+			live(s, "b", 10, false)
+			l := learn.New("g")
+			for i := range s.events {
+				e := &s.events[i]
+				e.Received = e.Time
+				e.Time = e.Time.Add(tc.host)
+				l.Take(e, nil)
+			}
+			now := start.Add(hour)
+			if tc.set != 0 {
+				l.ClockSet(now, now.Add(tc.set))
+				now = now.Add(tc.set)
+			}
+			b, err := l.Save()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if l, err = learn.Load(b); err != nil {
+				t.Fatal(err)
+			}
+			got := l.Settled(now.Add(tc.after))
+			if (got.Measure >= 0.95) != tc.settle {
+				t.Errorf("measure %v, waits for %q", got.Measure, got.Waits)
+			}
+		})
+	}
+}
+
 // TestAHostileContainerFillsNoMemory does ever new things of every kind.
 func TestAHostileContainerFillsNoMemory(t *testing.T) {
 	if testing.Short() {

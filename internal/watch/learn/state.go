@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -36,6 +37,8 @@ type state struct {
 	Commands []commandState       `json:"commands,omitempty"`
 	Sessions []sessionState       `json:"sessions,omitempty"`
 	Strange  uint64               `json:"strange,omitempty"`
+	Set      int64                `json:"set,omitempty"`
+	Before   time.Duration        `json:"before_ns,omitempty"`
 }
 
 type commandState struct {
@@ -121,6 +124,7 @@ func (l *Learner) Save() ([]byte, error) {
 	s := state{
 		Version: stateVersion, Group: l.group, Given: l.given, Hosts: l.hosts, Versions: l.versions, Main: l.main.state(), Usage: l.usage,
 		First: l.life.first, Last: l.life.last, Events: l.life.events, Lives: l.life.workloads, Strange: l.entered.strange,
+		Set: l.life.set, Before: l.life.before,
 	}
 	s.Commands, s.Sessions = l.entered.state()
 	b, err := json.Marshal(s)
@@ -160,6 +164,7 @@ func Load(b []byte) (*Learner, error) {
 	l := New(s.Group)
 	l.given, l.hosts, l.versions, l.usage = s.Given, s.Hosts, s.Versions, s.Usage
 	l.life.first, l.life.last, l.life.events = s.First, s.Last, s.Events
+	l.life.set, l.life.before = s.Set, s.Before
 	for id, w := range s.Lives {
 		if w != nil {
 			l.life.workloads[id] = w

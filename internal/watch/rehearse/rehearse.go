@@ -93,7 +93,7 @@ type rehearsal struct {
 type gathered struct {
 	Case
 	hosts, workloads map[string]bool
-	days             map[string]bool
+	days, told       map[string]bool // by the clocks of hosts, and of the server
 	times            []told
 	foreign, entered bool
 	image            bool
@@ -143,7 +143,7 @@ func (r *rehearsal) take(e *event.Event) {
 			return
 		}
 		v.Count = 0
-		g = &gathered{Case: Case{Violation: *v, Blocked: blocked}, hosts: map[string]bool{}, workloads: map[string]bool{}, days: map[string]bool{}}
+		g = &gathered{Case: Case{Violation: *v, Blocked: blocked}, hosts: map[string]bool{}, workloads: map[string]bool{}, days: map[string]bool{}, told: map[string]bool{}}
 		r.cases[v.Fingerprint] = g
 	}
 	g.add(e, v, n)
@@ -165,6 +165,9 @@ func (g *gathered) add(e *event.Event, v *profile.Violation, n uint64) {
 	put(g.hosts, e.AgentID)
 	put(g.workloads, e.WorkloadID)
 	put(g.days, e.Time.UTC().Format(time.DateOnly))
+	if !e.Received.IsZero() {
+		put(g.told, e.Received.UTC().Format(time.DateOnly))
+	}
 	if len(g.times) < maxTold {
 		g.times = append(g.times, told{e.WorkloadID, e.Time})
 	}
@@ -201,6 +204,9 @@ func (r *rehearsal) result() Result {
 	}
 	for _, g := range r.cases {
 		g.Hosts, g.Workloads, g.Days = len(g.hosts), len(g.workloads), len(g.days)
+		if len(g.told) > 0 { // a host's clock that was set gives days that there were not
+			g.Days = min(g.Days, len(g.told))
+		}
 		g.judge(r.incidents)
 		if g.Blocked && g.Judgement == Wrong {
 			wrong++

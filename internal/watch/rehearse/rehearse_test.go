@@ -36,6 +36,14 @@ func wrote(at time.Duration, workload, path string) event.Event {
 	return event.Event{Time: start.Add(at), WorkloadID: workload, AgentID: "host-" + workload, Kind: event.KindFileWrite, File: &event.File{Path: path}}
 }
 
+// jumped are events that a server had within a minute, whatever the host's clock says.
+func jumped(events []event.Event) []event.Event {
+	for i := range events {
+		events[i].Received = start.Add(time.Duration(i) * time.Second)
+	}
+	return events
+}
+
 func TestWouldItHaveBeenWrong(t *testing.T) {
 	const hour = time.Hour
 	nightly := func() (out []event.Event) {
@@ -53,6 +61,7 @@ func TestWouldItHaveBeenWrong(t *testing.T) {
 		{"nothing", nil, nil, "There were no events of the group in this time: the rehearsal says nothing."},
 		{"what is normal", []event.Event{wrote(0, "a", "/data/x")}, nil, "Of 1 events nothing would have been blocked."},
 		{"nightly job", nightly(), []string{"wrong /usr/bin/pg_dump ×6 blocked true"}, "Of 6 events 6 would have been blocked, all of one kind; one kind looks like ordinary work and would have been blocked wrongly."},
+		{"a host's clock that jumps", jumped(nightly()), []string{"unclear /usr/bin/pg_dump ×6 blocked true"}, ""},
 		{"download and what it did", []event.Event{ran(hour, "a", "/tmp/x", event.OriginWritten), wrote(hour+time.Minute, "a", "/etc/cron.d/x")},
 			[]string{"right /etc/cron.d/x ×1 blocked true", "right /tmp/x ×1 blocked true"}, "Of 2 events 2 would have been blocked, of 2 kinds; none of that looks like ordinary work."},
 		{"once", []event.Event{wrote(0, "a", "/srv/x")}, []string{"unclear /srv/x ×1 blocked true"}, "Of 1 events 1 would have been blocked, all of one kind; none of that looks like ordinary work."},
