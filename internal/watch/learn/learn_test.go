@@ -107,6 +107,16 @@ func TestFilesAreGeneralisedAsAPersonWould(t *testing.T) {
 		{"uuid", []string{"/data/f47ac10b-58cc-4372-a567-0e02b2c3d479.json"}, []string{"/data/*.json"}},
 		{"nine alike", many(9, "/data/in/part-%s.csv"), []string{"/data/in/part-*.csv"}},
 		{"eight alike stay", many(8, "/data/in/part-%s.csv"), many(8, "/data/in/part-%s.csv")},
+		{"numbered", []string{"/srv/out/invoice-01.json", "/srv/out/invoice-02.json", "/srv/out/invoice-17.json"}, []string{"/srv/out/invoice-*.json"}},
+		{"two that are numbered", []string{"/srv/out/invoice-01.json", "/srv/out/invoice-02.json"}, []string{"/srv/out/invoice-01.json", "/srv/out/invoice-02.json"}},
+		{"numbered beside others", []string{"/srv/out/w1.sock", "/srv/out/w2.sock", "/srv/out/worker1.sock", "/srv/out/worker2.sock", "/srv/out/worker3.sock", "/srv/out/main.sock"},
+			[]string{"/srv/out/main.sock", "/srv/out/w1.sock", "/srv/out/w2.sock", "/srv/out/worker*.sock"}},
+		{"what each has in its folder", []string{"/srv/shard-1/a", "/srv/out/shard-1/a", "/srv/out/shard-2/b", "/srv/out/shard-3/a"}, []string{"/srv/out/shard-*/a", "/srv/out/shard-*/b", "/srv/shard-1/a"}},
+		{"numbers where every name counts", []string{"/etc/app-1.conf", "/etc/app-2.conf", "/etc/app-3.conf", "/srv/a-1.d", "/srv/a-2.d", "/srv/a-3.d"},
+			[]string{"/etc/app-1.conf", "/etc/app-2.conf", "/etc/app-3.conf", "/srv/a-1.d", "/srv/a-2.d", "/srv/a-3.d"}},
+		{"libraries", []string{"/opt/app/lib/libfoo.so.1", "/opt/app/lib/libfoo.so.2", "/opt/app/lib/libfoo.so.3"}, []string{"/opt/app/lib/libfoo.so.1", "/opt/app/lib/libfoo.so.2", "/opt/app/lib/libfoo.so.3"}},
+		{"versions", []string{"/opt/app/v1/x", "/opt/app/v2/x", "/opt/app/v3/x", "/opt/app/python3.10/x", "/opt/app/python3.11/x", "/opt/app/python3.12/x"},
+			[]string{"/opt/app/python3.10/x", "/opt/app/python3.11/x", "/opt/app/python3.12/x", "/opt/app/v1/x", "/opt/app/v2/x", "/opt/app/v3/x"}},
 		{"many folders", many(9, "/data/%s/x/state"), []string{"/data/*/x/state"}},
 		{"many folders of many files", append(many(9, "/data/a/%s"), many(9, "/data/%s/x")...), []string{"/data/**"}},
 		{"never all of etc", many(60, "/etc/%s"), many(60, "/etc/%s")},
@@ -145,11 +155,15 @@ func TestTheSameWhateverTheOrder(t *testing.T) {
 			path := tops[rng.IntN(len(tops))]
 			for range 1 + rng.IntN(3) {
 				path += "/" + name()
-				switch rng.IntN(5) {
+				switch rng.IntN(8) {
 				case 0:
 					path += ".log"
 				case 1:
 					path += fmt.Sprint("-", rng.IntN(20000))
+				case 2:
+					path = path[:len(path)-2] + fmt.Sprintf("-%02d.json", rng.IntN(5))
+				case 3:
+					path = path[:len(path)-2] + fmt.Sprintf("w%d%s", rng.IntN(5), []string{"", ".log", "_x.json"}[rng.IntN(3)])
 				}
 			}
 			s.write(path).AgentID = fmt.Sprint("host-", rng.IntN(12))

@@ -115,6 +115,7 @@ type nodeState struct {
 	Deep   *mark                 `json:"d,omitempty"`
 	Any    bool                  `json:"a,omitempty"`
 	Joined []string              `json:"j,omitempty"`
+	Number []string              `json:"n,omitempty"`
 	Kids   map[string]*nodeState `json:"k,omitempty"`
 }
 

@@ -123,7 +123,7 @@ func restorePeers(s *seen, set map[peerKey]*mark, list []peerState) {
 }
 
 func (n *node) state() *nodeState {
-	out := &nodeState{Mark: n.mark, Deep: n.deep, Any: n.any, Joined: slices.Sorted(maps.Keys(n.joined))}
+	out := &nodeState{Mark: n.mark, Deep: n.deep, Any: n.any, Joined: slices.Sorted(maps.Keys(n.joined)), Number: slices.Sorted(maps.Keys(n.numbered))}
 	for k, kid := range n.kids {
 		if out.Kids == nil {
 			out.Kids = map[string]*nodeState{}
@@ -153,6 +153,12 @@ func (t *tree) restored(s *nodeState, folder []string) *node {
 			n.joined = map[string]bool{}
 		}
 		n.joined[form] = true
+	}
+	for _, p := range s.Number {
+		if n.numbered == nil {
+			n.numbered = map[string]bool{}
+		}
+		n.numbered[p] = true
 	}
 	if n.deep != nil || len(folder) >= profile.MaxDepth {
 		return n

@@ -27,6 +27,10 @@ type node struct {
 	// any: the names of this folder are one, "*".
 	any    bool
 	joined map[string]bool // the forms of names that are one: "*.log"
+	// numbered are the patterns of names that differ in a number and are one. Each
+	// counts as many names as it takes to become one, so that the order in which names
+	// come makes no difference. What is of a joined form is not among them.
+	numbered map[string]bool
 }
 
 // Bounds of a tree. A container that writes more than this is no longer described
@@ -108,6 +112,9 @@ func (t *tree) key(n *node, name string) string {
 	if form := widen.Alike(name); n.joined[form] {
 		return form
 	}
+	if p := widen.Numbered(name); p != "" && n.numbered[p] {
+		return p
+	}
 	if of := widen.Replacing(name); n.place.Total == 0 && n.kids[of] != nil {
 		return of + "*"
 	}
@@ -128,21 +135,53 @@ func (t *tree) attach(n *node, folder []string, key string, kid *node) *node {
 		t.uniteReplacing(n, folder, key)
 		return kid
 	}
+	if p := widen.Numbered(key); p != "" && n.alikeIn(p) >= n.place.Numbered && n.place.Numbered > 0 {
+		kid = t.number(n, folder, p)
+	}
 	form := widen.Alike(key)
 	if form != key && n.count(form) > n.place.Alike {
 		if form == "*" {
 			return t.joinAll(n, folder)
 		}
-		if n.joined == nil {
-			n.joined = map[string]bool{}
-		}
-		n.joined[form] = true
-		kid = t.unite(n, folder, form, func(k string) bool { return k == form || widen.Alike(k) == form })
+		kid = t.join(n, folder, form)
 	}
 	if n.weight() > n.place.Total {
 		return t.joinAll(n, folder)
 	}
 	return kid
+}
+
+// alikeIn is how many names of a folder differ in a number alone.
+func (n *node) alikeIn(pattern string) int {
+	c := 0
+	for k := range n.kids {
+		if widen.Numbered(k) == pattern {
+			c++
+		}
+	}
+	return c
+}
+
+// number makes the names one that differ in a number alone.
+func (t *tree) number(n *node, folder []string, pattern string) *node {
+	if n.numbered == nil {
+		n.numbered = map[string]bool{}
+	}
+	n.numbered[pattern] = true
+	return t.unite(n, folder, pattern, func(k string) bool { return widen.Numbered(k) == pattern })
+}
+
+// join makes the names of a form one.
+func (t *tree) join(n *node, folder []string, form string) *node {
+	if n.joined == nil {
+		n.joined = map[string]bool{}
+	}
+	n.joined[form] = true
+	one := t.unite(n, folder, form, func(k string) bool {
+		return k == form || widen.Alike(k) == form || n.numbered[k] && widen.AlikeNumbered(k) == form
+	})
+	maps.DeleteFunc(n.numbered, func(p string, _ bool) bool { return widen.AlikeNumbered(p) == form })
+	return one
 }
 
 // uniteReplacing makes the names one under which a file of the folder was replaced.
@@ -164,23 +203,30 @@ func (n *node) count(form string) int {
 			c++
 		}
 	}
+	for p := range n.numbered {
+		if widen.AlikeNumbered(p) == form {
+			c += n.place.Numbered
+		}
+	}
 	return c
 }
 
 // weight is how many names a folder has, where those of one form count at most as
 // many as stand for themselves: it never shrinks.
 func (n *node) weight() int {
-	if len(n.kids) <= n.place.Total && len(n.joined) == 0 {
+	if len(n.kids) <= n.place.Total && len(n.joined)+len(n.numbered) == 0 {
 		return len(n.kids)
 	}
 	forms := map[string]int{}
 	for k := range n.kids {
-		if n.joined[k] {
-			forms[k] = n.place.Alike
-			continue
+		form, c := widen.Alike(k), 1
+		switch {
+		case n.joined[k]:
+			form, c = k, n.place.Alike
+		case n.numbered[k]:
+			form, c = widen.AlikeNumbered(k), n.place.Numbered
 		}
-		form := widen.Alike(k)
-		forms[form] = min(forms[form]+1, n.place.Alike)
+		forms[form] = min(forms[form]+c, n.place.Alike)
 	}
 	w := 0
 	for _, c := range forms {
@@ -192,7 +238,7 @@ func (n *node) weight() int {
 // joinAll makes all names of a folder one, or everything below it if its place says
 // so or the names below are one already.
 func (t *tree) joinAll(n *node, folder []string) *node {
-	n.any, n.joined = true, nil
+	n.any, n.joined, n.numbered = true, nil, nil
 	if n.place.Tree {
 		t.swallow(n)
 		return n
@@ -240,13 +286,16 @@ func (t *tree) merge(to *node, folder []string, from *node) {
 	if from.any && !to.any && to.deep == nil {
 		t.joinAll(to, folder)
 	}
-	t.joinForms(to, folder, from.joined)
+	t.joinForms(to, folder, from)
 	for _, k := range sorted(from.kids) {
 		if to.deep != nil {
 			t.collect(from.kids[k], to.deep)
 			continue
 		}
 		key := t.key(to, k)
+		if form := widen.AlikeNumbered(k); from.numbered[k] && to.joined[form] {
+			key = form
+		}
 		below := join(folder, key)
 		kid := to.kids[key]
 		if kid == nil {
@@ -262,18 +311,30 @@ func (t *tree) merge(to *node, folder []string, from *node) {
 	}
 }
 
-// joinForms makes names of these forms one, as they are elsewhere.
-func (t *tree) joinForms(n *node, folder []string, forms map[string]bool) {
-	for _, form := range slices.Sorted(maps.Keys(forms)) {
+// joinForms makes names one that are one elsewhere.
+func (t *tree) joinForms(n *node, folder []string, as *node) {
+	for _, form := range slices.Sorted(maps.Keys(as.joined)) {
 		if n.any || n.joined[form] {
 			continue
 		}
-		if n.joined == nil {
-			n.joined = map[string]bool{}
-		}
-		n.joined[form] = true
-		t.unite(n, folder, form, func(k string) bool { return k == form || widen.Alike(k) == form })
+		t.join(n, folder, form)
 		if n.weight() > n.place.Total {
+			t.joinAll(n, folder)
+		}
+	}
+	for _, p := range slices.Sorted(maps.Keys(as.numbered)) {
+		form := widen.AlikeNumbered(p)
+		if n.any || n.joined[form] || n.numbered[p] {
+			continue
+		}
+		t.number(n, folder, p)
+		switch {
+		case n.count(form) <= n.place.Alike && n.weight() <= n.place.Total:
+		case n.count(form) > n.place.Alike && form != "*":
+			if t.join(n, folder, form); n.weight() > n.place.Total {
+				t.joinAll(n, folder)
+			}
+		default:
 			t.joinAll(n, folder)
 		}
 	}
@@ -299,7 +360,7 @@ func (t *tree) swallow(n *node) {
 	for _, k := range sorted(n.kids) {
 		t.collect(n.kids[k], n.deep)
 	}
-	n.any, n.kids, n.joined = true, nil, nil
+	n.any, n.kids, n.joined, n.numbered = true, nil, nil, nil
 }
 
 // collect adds all marks at and below a node, which leaves the tree.

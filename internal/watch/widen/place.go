@@ -13,6 +13,9 @@ type Place struct {
 	// Total up to how many names at all. 0: however many there are, each stands for
 	// itself.
 	Alike, Total int
+	// Numbered is from how many on names that differ in a number alone are one. 0: they
+	// are as all others.
+	Numbered int
 	// Whole: all below it is one thing: a cache, the files of a database.
 	Whole bool
 	// Tree: when there are many names, all below is one thing.
@@ -25,6 +28,7 @@ const (
 	total          = 24 // names of any form
 	alikeTemporary = 2
 	totalTemporary = 4
+	numbered       = 3 // names such as invoice-1.json, invoice-2.json, invoice-3.json
 )
 
 // whole are folders of which nobody would list the files: caches, and what package
@@ -95,7 +99,7 @@ func At(folder []string) Place {
 	case len(folder) == 2 && folder[0] == "home": // somebody's home
 		return Place{}
 	}
-	return Place{Alike: alike, Total: total}
+	return Place{Alike: alike, Total: total, Numbered: numbered}
 }
 
 // byChance reports whether a folder lies in one whose name is made anew each time, as

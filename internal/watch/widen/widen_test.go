@@ -148,6 +148,20 @@ func TestNetworks(t *testing.T) {
 	}
 }
 
+func TestNumbersWithinNames(t *testing.T) {
+	for name, want := range map[string]string{
+		"invoice-07.json": "invoice-*.json", "invoice_7.json": "invoice_*.json", "worker3.sock": "worker*.sock", "worker12": "worker*", "shard-3-of-8.bin": "shard-3-of-*.bin", "shard-3-x.bin": "",
+		"app-2.tar.gz": "app-*.tar.gz", "part-1_done.csv": "part-*_done.csv", "big-1.sorted": "big-*.sorted", "report (3).pdf": "report (*).pdf",
+		// Versions, libraries, hashes, words, and what would stand for anything.
+		"libfoo.so.1": "", "libfoo-2.so": "", "python3.11": "", "python3": "python*", "v2": "", "app-v2.json": "", "schema-1.2.json": "", "1.2.3": "", "a1b2": "", "a1b2.json": "",
+		"sha256": "", "sha256.txt": "", "utf8mb4": "", "x3.json": "", "7.json": "", "7-of-x.json": "", "file3a": "", "plain.json": "", "song.mp3": "", "": "", "12": "", "tmp*-1": "",
+	} {
+		if got := widen.Numbered(name); got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
+	}
+}
+
 // FuzzShape: a shape stands for its name, is a name of a pattern, and is its own
 // shape.
 func FuzzShape(f *testing.F) {
@@ -169,6 +183,11 @@ func FuzzShape(f *testing.F) {
 		}
 		if s := widen.Shape(name, false); widen.Shape(s, false) != s {
 			t.Fatalf("the shape of %q is %q, and of that %q", name, s, widen.Shape(s, false))
+		}
+		if n := widen.Numbered(name); n != "" {
+			if p := profile.Pattern("/" + n); p.Check() != nil || !p.Match("/"+name) || widen.AlikeNumbered(n) != widen.Alike(name) {
+				t.Fatalf("%q is of %q, alike %q, and itself %q", name, n, widen.AlikeNumbered(n), widen.Alike(name))
+			}
 		}
 		if a := profile.Pattern("/" + widen.Alike(name)); !a.Match("/"+name) && !strings.ContainsRune(name, '*') {
 			t.Fatalf("%q does not stand for %q", a, name)
@@ -214,15 +233,15 @@ func TestPlaces(t *testing.T) {
 		"/tmp/*":            {Temporary: true, Alike: 2, Total: 4},
 		"/tmp/node-*":       {Temporary: true, Whole: true},
 		"/dev/shm/x*/y":     {Temporary: true, Whole: true},
-		"/data/node-*":      {Alike: 8, Total: 24},
-		"/app":              {Alike: 8, Total: 24},
+		"/data/node-*":      {Alike: 8, Total: 24, Numbered: 3},
+		"/app":              {Alike: 8, Total: 24, Numbered: 3},
 		"/app/node_modules": {Alike: 8, Total: 8, Tree: true},
 		"/usr/local/lib/python3.11/site-packages":  {Alike: 8, Total: 8, Tree: true},
 		"/usr/share/x/build":                       {},
-		"/usr/src/app":                             {Alike: 8, Total: 24},
+		"/usr/src/app":                             {Alike: 8, Total: 24, Numbered: 3},
 		"/var/lib/mysql":                           {Whole: true},
 		"/app/__pycache__":                         {Whole: true},
-		"/var/lib/mysql-files":                     {Alike: 8, Total: 24},
+		"/var/lib/mysql-files":                     {Alike: 8, Total: 24, Numbered: 3},
 		"/usr/local/lib/python3.11/site-packages/": {Alike: 8, Total: 8, Tree: true},
 	} {
 		if diff := cmp.Diff(widen.At(profile.Pattern(strings.TrimSuffix(path, "/")).Names()), want); diff != "" {
