@@ -8,29 +8,46 @@ import (
 	"github.com/castellan-security/castellan/internal/event"
 )
 
-// interpreters are programs that run what is in a file, with those of their options
-// that take a value, "" for none. A name with its version is the same:
-// python3.11.
-var interpreters = map[string]string{
-	"sh": "-c -o +o", "bash": "-c -o +o -O +O --rcfile --init-file", "dash": "-c -o +o", "ash": "-c -o +o", "ksh": "-c -o +o", "zsh": "-c -o +o",
-	"python": "-c -m -W -X -Q --check-hash-based-pycs",
-	"perl":   "-e -E -I -M -m",
-	"ruby":   "-e -I -r -C -E -W",
-	"node":   "-e -p -r --require --import --eval --print --loader --experimental-loader --env-file -C --conditions",
-	"nodejs": "-e -p -r --require --import --eval --print --loader --experimental-loader --env-file -C --conditions",
-	"php":    "-r -d -c -B -R -E -z", "lua": "-e -l", "luajit": "-e -l -j -b", "tclsh": "-encoding", "awk": "-F -v -e", "gawk": "-F -v -e", "mawk": "-F -v -e",
-	"java": "-cp -classpath --class-path -p --module-path --add-modules -m --module --add-opens --add-exports --add-reads --source",
+// interpreting is how an interpreter is told what to run. Options of one letter may
+// stand in one argument, as in -euo; of long ones the two dashes are left out here.
+// What the kernel goes by is options_of and long_option of guard_script.bpf.h:
+// testdata/scripts.txt holds both to the same.
+type interpreting struct {
+	inside string // options behind which the program itself stands, or a module's name: no file is run then
+	valued string // that take a value, in the same argument or the next
+	stuck  string // that take what follows in the same argument, if anything does
+	file   string // whose value is the file
+	// The same of long options; their values stand in the next argument, or behind "=".
+	longInside, longValued, longFile string
+	plus                             bool // options may begin with "+"
+	lonely                           bool // what stands alone is no file to run
 }
 
-// inline are the options behind which the program itself stands, or a module's
-// name: no file is run then.
-var inline = map[string]string{
-	"sh": "-c", "bash": "-c", "dash": "-c", "ash": "-c", "ksh": "-c", "zsh": "-c", "python": "-c -m", "perl": "-e -E", "ruby": "-e",
-	"node": "-e -p --eval --print", "nodejs": "-e -p --eval --print", "php": "-r -B -R", "lua": "-e", "luajit": "-e -b", "java": "-m --module",
+// interpreters are programs that run what is in a file. A name with its version is the
+// same: python3.11.
+var interpreters = map[string]interpreting{
+	"sh": {inside: "c", valued: "oO", plus: true}, "dash": {inside: "c", valued: "oO", plus: true}, "ash": {inside: "c", valued: "oO", plus: true},
+	"ksh": {inside: "c", valued: "oO", plus: true}, "zsh": {inside: "c", valued: "oO", plus: true},
+	"bash":   {inside: "c", valued: "oO", plus: true, longValued: "rcfile init-file"},
+	"python": {inside: "cm", valued: "WXQ", longValued: "check-hash-based-pycs"},
+	"perl":   {inside: "eE", valued: "I", stuck: "CDFMmVixd"},
+	"ruby":   {inside: "e", valued: "IrCEX", stuck: "FWTKix", longValued: "encoding external-encoding internal-encoding enable disable dump"},
+	"node":   ofNode, "nodejs": ofNode,
+	"php": {inside: "rBRE", valued: "dczSt", file: "fF", longInside: "run process-begin process-code process-end",
+		longValued: "define php-ini zend-extension", longFile: "file process-file"},
+	"lua": {valued: "el"}, "luajit": {inside: "b", valued: "elj", stuck: "O"}, // a script may follow what -e says
+	"tclsh": {},
+	"awk":   ofAwk, "gawk": ofAwk, "mawk": ofAwk,
+	"java": {lonely: true},
 }
 
-// fileOptions are options whose value is the file that is run.
-var fileOptions = map[string]string{"java": "-jar", "php": "-f", "awk": "-f", "gawk": "-f", "mawk": "-f"}
+var (
+	ofNode = interpreting{inside: "ep", valued: "rC", longInside: "eval print",
+		longValued: "require import loader experimental-loader env-file env-file-if-exists conditions title input-type disable-warning redirect-warnings " +
+			"trace-event-categories inspect-port icu-data-dir diagnostic-dir openssl-config tls-cipher-list dns-result-order unhandled-rejections watch-path " +
+			"report-dir report-directory report-filename secure-heap max-http-header-size localstorage-file experimental-config-file test-reporter"}
+	ofAwk = interpreting{valued: "Fvel", stuck: "dopDLW", file: "fEi", longValued: "field-separator assign source", longFile: "file exec include", lonely: true}
+)
 
 // loaderOptions are those options of the dynamic loader that take a value.
 const loaderOptions = "--library-path --glibc-hwcaps-prepend --glibc-hwcaps-mask --inhibit-rpath --audit --preload --argv0"
@@ -45,7 +62,7 @@ func Script(e *event.Event) string {
 	}
 	name := path.Base(e.Process.Executable)
 	if Loader(name) {
-		return absolute(x.Cwd, firstFile(x.Args, "", loaderOptions, ""))
+		return absolute(x.Cwd, loaded(x.Args))
 	}
 	// A script that was executed itself: the kernel puts its path behind the
 	// interpreter's and its one argument.
@@ -62,18 +79,112 @@ func Script(e *event.Event) string {
 			kind = interpreter(path.Base(args[0]))
 		}
 	}
-	options, ok := interpreters[kind]
-	if !ok {
-		return ""
+	if how, ok := interpreters[kind]; ok {
+		return absolute(x.Cwd, how.script(kind, args))
 	}
-	if kind == "java" || strings.HasSuffix(kind, "awk") {
-		// Without the option, what stands there is a class or the program itself.
-		return absolute(x.Cwd, valueOf(args, fileOptions[kind]))
+	return ""
+}
+
+// What an argument means for those behind it.
+type after int
+
+const (
+	goesOn   after = iota
+	skipNext       // the next is its value
+	takeNext       // the next is the script
+	isScript
+	hasNone // there is no script
+)
+
+// script returns the file that an interpreter runs; "" for none.
+func (how *interpreting) script(kind string, args []string) string {
+	for i := 1; i < len(args); i++ {
+		file, then := how.argument(kind, args[i])
+		switch then {
+		case hasNone:
+			return ""
+		case isScript:
+			return file
+		case takeNext:
+			if i+1 < len(args) {
+				return args[i+1]
+			}
+			return ""
+		case skipNext:
+			i++
+		}
 	}
-	if f := valueOf(args, fileOptions[kind]); f != "" {
-		return absolute(x.Cwd, f)
+	return ""
+}
+
+func (how *interpreting) argument(kind, a string) (file string, then after) {
+	switch {
+	case kind == "java" && a == "-jar":
+		return "", takeNext
+	case kind == "java" && strings.HasPrefix(a, "-"):
+		return "", goesOn
+	case kind == "java" && strings.HasSuffix(a, ".java"):
+		return a, isScript // a class otherwise
+	case kind == "node" || kind == "nodejs":
+		if a == "inspect" || a == "debug" {
+			return "", goesOn
+		}
+	case kind == "tclsh" && a == "-encoding":
+		return "", skipNext
 	}
-	return absolute(x.Cwd, firstFile(args, inline[kind], options, "-"))
+	switch {
+	case a == "-":
+		return "", hasNone // standard input
+	case a == "--":
+		if how.lonely {
+			return "", goesOn
+		}
+		return "", takeNext
+	case strings.HasPrefix(a, "--"):
+		return how.long(a[2:])
+	case strings.HasPrefix(a, "-"), how.plus && strings.HasPrefix(a, "+"):
+		return how.letters(a)
+	case how.lonely:
+		return "", goesOn
+	}
+	return a, isScript
+}
+
+// long is argument of a long option.
+func (how *interpreting) long(name string) (file string, then after) {
+	is := func(list string) bool { return slices.Contains(strings.Fields(list), name) }
+	switch {
+	case is(how.longInside):
+		return "", hasNone
+	case is(how.longFile):
+		return "", takeNext
+	case is(how.longValued):
+		return "", skipNext
+	}
+	if option, value, _ := strings.Cut(name, "="); value != "" && slices.Contains(strings.Fields(how.longFile), option) {
+		return value, isScript
+	}
+	return "", goesOn
+}
+
+// letters is argument of options of one letter.
+func (how *interpreting) letters(a string) (file string, then after) {
+	for i := 1; i < len(a); i++ {
+		c, last := a[i:i+1], i == len(a)-1
+		switch {
+		case strings.Contains(how.inside, c) && a[0] == '-':
+			return "", hasNone
+		case strings.Contains(how.file, c) && last:
+			return "", takeNext
+		case strings.Contains(how.file, c):
+			return a[i+1:], isScript
+		case strings.Contains(how.valued, c) && last:
+			return "", skipNext
+		case strings.Contains(how.valued, c), strings.Contains(how.stuck, c):
+			return "", goesOn
+		}
+	}
+	return "", goesOn
 }
 
 // shebangArgs is up to where a script's own path can be among the arguments.
@@ -94,43 +205,17 @@ func interpreter(name string) string {
 	return strings.TrimRight(name, "0123456789.-")
 }
 
-// firstFile returns the first argument that is neither an option nor the value of
-// one; "" where one of inline stands before it. stop is the argument that stands
-// for standard input.
-func firstFile(args []string, inline, valued, stop string) string {
-	none, takes := strings.Fields(inline), strings.Fields(valued)
+// loaded returns the first argument of the dynamic loader that is neither an option
+// nor the value of one.
+func loaded(args []string) string {
+	takes := strings.Fields(loaderOptions)
 	for i := 1; i < len(args); i++ {
-		a := args[i]
-		switch {
-		case slices.Contains(none, a) || a == stop && stop != "":
-			return ""
-		case a == "--":
-			if i+1 < len(args) {
-				return args[i+1]
-			}
-			return ""
+		switch a := args[i]; {
 		case slices.Contains(takes, a):
 			i++
-		case strings.HasPrefix(a, "-") || strings.HasPrefix(a, "+"):
-			// -ec and the like: letters in one, the last of which begins a program.
-			if len(a) > 2 && a[1] != '-' && slices.Contains(none, "-"+a[len(a)-1:]) && lower(a[1:]) {
-				return ""
-			}
-		default:
+		case !strings.HasPrefix(a, "-"):
 			return a
 		}
-	}
-	return ""
-}
-
-func lower(s string) bool {
-	return strings.IndexFunc(s, func(r rune) bool { return r < 'a' || r > 'z' }) < 0
-}
-
-// valueOf returns what stands behind an option.
-func valueOf(args []string, option string) string {
-	if i := slices.Index(args, option); option != "" && i > 0 && i+1 < len(args) {
-		return args[i+1]
 	}
 	return ""
 }
