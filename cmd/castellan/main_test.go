@@ -58,7 +58,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("ADDRESS", l.Addr().String())
 			return l.Close()
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"up": waitUp, "pick": pick, "registry": startRegistry, "receiver": startReceiver, "push": push, "hook": hook, "fleet": fleet, "eventually": eventually, "sigstore": startSigstore, "certify": certify, "index": pushIndex, "recipient": makeRecipient, "visit": visitPage, "kms": startKMS, "engine": startEngine, "behave": behave, "obey": obey},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"up": waitUp, "pick": pick, "registry": startRegistry, "receiver": startReceiver, "push": push, "hook": hook, "fleet": fleet, "eventually": eventually, "sigstore": startSigstore, "certify": certify, "index": pushIndex, "recipient": makeRecipient, "visit": visitPage, "kms": startKMS, "engine": startEngine, "behave": behave, "obey": obey, "attack": attack},
 	})
 }
 

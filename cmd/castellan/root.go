@@ -63,7 +63,7 @@ a token.
 	root.AddGroup(&cobra.Group{ID: "build", Title: "Build"}, &cobra.Group{ID: "run", Title: "Run"}, &cobra.Group{ID: "ask", Title: "Ask"}, &cobra.Group{ID: "manage", Title: "Manage"})
 	for group, cmds := range map[string][]*cobra.Command{
 		"build":  {newScan(g), newTrust(g), newAdmit(g), newHarden(g)},
-		"run":    {newUp(g), newServer(g), newAgent(g), newWatch(g), newRespond(g)},
+		"run":    {newUp(g), newServer(g), newAgent(g), newWatch(g), newDetect(g), newRespond(g)},
 		"ask":    {newStatus(g), newWorkloads(g), newTop(g), newEvents(g), newImages(g), newVulnerabilities(g), newSecrets(g), newFaults(g), newMalware(g), newRegistries(g), newAgents(g)},
 		"manage": {newAcceptances(g), newOwners(g), newNotify(g), newUsers(g), newTokens(g)},
 	} {

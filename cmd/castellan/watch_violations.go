@@ -128,7 +128,11 @@ func reactionCell(r event.Reaction) cell {
 
 func number(what, s string) (string, error) {
 	if n, err := strconv.ParseInt(s, 10, 64); err != nil || n < 1 {
-		return "", usagef("%q is no number of a %s", s, what)
+		article := "a"
+		if strings.ContainsRune("aeiou", rune(what[0])) {
+			article = "an"
+		}
+		return "", usagef("%q is no number of %s %s", s, article, what)
 	}
 	return s, nil
 }

@@ -1,0 +1,17 @@
+package main
+
+import "github.com/spf13/cobra"
+
+func newDetect(g *globals) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "detect",
+		Short: "Incidents: what was hostile, and what became of it",
+		Long: `What is hostile whatever a profile says makes incidents: threats that belong
+together, told as one story, until somebody says what came of it.
+` + exitHelp,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(g.incidentCommands()...)
+	return c
+}
