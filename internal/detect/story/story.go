@@ -84,6 +84,7 @@ type Story struct {
 	linked   map[link]struct{}
 	near     map[*Story]time.Duration // those with a link in common, and its window
 	recurred bool                     // see Recurred
+	into     *Story                   // of which it became part; nil: it is itself
 }
 
 // life is what people made of a story, and what the store knows of it.
@@ -294,6 +295,7 @@ func (b *Book) merge(s, o *Story) *Story {
 		s, o = o, s
 	}
 	b.forget(o)
+	o.into = s
 	if o.ID != 0 {
 		s.Merged = append(s.Merged, o.ID)
 		b.gone = append(b.gone, o.ID)
@@ -348,6 +350,14 @@ func (b *Book) Known(s *Story, id, revision int64) {
 
 // Story returns that of an id; nil where the book does not have it.
 func (b *Book) Story(id int64) *Story { return b.byID[id] }
+
+// Whole returns the story that a story is part of by now, which may be itself.
+func (s *Story) Whole() *Story {
+	for s.into != nil {
+		s = s.into
+	}
+	return s
+}
 
 // Has says whether a story is in the book still, and not part of another.
 func (b *Book) Has(s *Story) bool {

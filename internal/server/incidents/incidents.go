@@ -25,6 +25,7 @@ import (
 	"github.com/castellan-security/castellan/internal/notice"
 	"github.com/castellan-security/castellan/internal/server/live"
 	"github.com/castellan-security/castellan/internal/store"
+	"github.com/castellan-security/castellan/internal/threat"
 )
 
 // PartIncidents is the name of the condition that is set.
@@ -44,12 +45,15 @@ type Known interface {
 	Vulnerabilities(ctx context.Context, q store.VulnerabilityQuery) ([]store.ImageVulnerability, error)
 }
 
-// Options are what a Service needs. All but Tell and Condition are required.
+// Options are what a Service needs. All but Tell, Folded and Condition are required.
 type Options struct {
 	Store Store
 	// Tell has people told; it is called again with the same notice where it fails.
 	// nil: nobody is told.
 	Tell func(ctx context.Context, n notice.Notice) error
+	// Folded hears of each threat that was stored, with the incident that it is of by
+	// then. It must be quick, must not call the Service, and must not change either.
+	Folded func(ctx context.Context, i *threat.Incident, t *threat.Threat)
 	// Condition shows that a part is not well, or, with nil, that it is again.
 	Condition func(ctx context.Context, part string, err error)
 	Clock     func() time.Time

@@ -45,7 +45,9 @@ type house struct {
 	s    *incidents.Service
 	anna access.Identity
 	told chan notice.Notice
-	halt func()
+	// folded are the threats that were folded, with their incidents.
+	folded []string
+	halt   func()
 
 	mu      sync.Mutex
 	now     time.Time
@@ -76,7 +78,7 @@ func open(t testing.TB) *house {
 
 // start begins a service over what is stored.
 func (h *house) start() {
-	h.s = incidents.New(incidents.Options{Store: h.st, Tell: h.tell, Clock: h.clock, Log: slog.New(slog.DiscardHandler)})
+	h.s = incidents.New(incidents.Options{Store: h.st, Tell: h.tell, Folded: h.fold, Clock: h.clock, Log: slog.New(slog.DiscardHandler)})
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan struct{})
 	go func() { defer close(over); h.s.Run(ctx) }()
@@ -84,6 +86,10 @@ func (h *house) start() {
 }
 
 func (h *house) restart() { h.halt(); h.start() }
+
+func (h *house) fold(_ context.Context, i *threat.Incident, t *threat.Threat) {
+	h.folded = append(h.folded, fmt.Sprint(i.ID, " ", t.Rule))
+}
 
 func (h *house) tell(_ context.Context, n notice.Notice) error {
 	h.mu.Lock()
@@ -210,6 +216,10 @@ func TestALateReportTiesTwo(t *testing.T) {
 	_, err := h.s.Change(t.Context(), h.anna, 2, incidents.Change{Do: threat.Assign})
 	h.must(err)
 	h.take(hit("b", 1, 8*time.Minute, tree(2)))
+	h.take(hit("b", 1, 8*time.Minute, tree(2))) // again: that is no news
+	if d := cmp.Diff([]string{"1 a", "2 c", "1 b"}, h.folded); d != "" {
+		t.Errorf("folded (-want +got):\n%s", d)
+	}
 	all := h.list()
 	if len(all) != 1 || all[0].ID != 1 || all[0].Count != 3 || all[0].State != threat.Assigned || all[0].Assignee != "anna" || !slices.Equal(all[0].Merged, []int64{2}) {
 		t.Fatalf("after the late report: %+v", all)
@@ -242,7 +252,7 @@ func TestWhatPeopleDo(t *testing.T) {
 	if i.State != threat.Resolved || i.Resolution != threat.Test || i.Resolved == nil {
 		t.Errorf("resolved: %+v", i)
 	}
-	if n := h.wantTold("incident-1-2", "Resolved as test: The title of shell"); !n.Resolved || n.Subject != "incident-1" {
+	if n := h.wantTold("incident-1-2", "Resolved as test: The title of shell"); !n.Resolved || n.Subject != "incident:1" {
 		t.Errorf("told %+v", n)
 	}
 	_, err := h.s.Change(t.Context(), h.anna, 1, incidents.Change{Do: threat.Assign})
@@ -357,6 +367,33 @@ func TestViolationsJoin(t *testing.T) {
 	h.take(hit("shell", 1, time.Minute))
 	if i := h.list()[0]; len(i.Timeline) != 2 || i.Timeline[0].Kind != threat.EntryViolation || i.Timeline[0].Evidence[0].ID != 7 {
 		t.Errorf("timeline %+v", i.Timeline)
+	}
+}
+
+func TestWhatWasDoneAboutIt(t *testing.T) {
+	h := open(t)
+	h.must(h.s.Responded(t.Context(), 0, container(1), "user:anna", "there is no incident yet"))
+	h.must(h.s.Responded(t.Context(), 7, "", "rule:stop", "nor such a one"))
+	h.take(hit("shell", 1, 0), hit("shell", 2, 0))
+	h.must(h.s.Responded(t.Context(), 0, container(1), "user:anna", "quarantined a1"))
+	for range 300 {
+		h.must(h.s.Responded(t.Context(), 1, "", "rule:stop", "stopped its task"))
+	}
+	_, err := h.s.Change(t.Context(), h.anna, 1, incidents.Change{Do: threat.Comment, Comment: "there is room for me"})
+	h.must(err)
+	i, err := h.s.Incident(t.Context(), h.anna, 1)
+	h.must(err)
+	if len(i.Timeline) > threat.MaxTimeline || i.Timeline[0].Kind != threat.EntryThreat && i.Timeline[0].Kind != threat.EntryResponse {
+		t.Errorf("timeline of %d: %+v", len(i.Timeline), i.Timeline[0])
+	}
+	var said []string
+	for _, e := range i.Timeline {
+		if e.Kind != threat.EntryThreat && !slices.Contains(said, e.By+" "+e.Text) {
+			said = append(said, e.By+" "+e.Text)
+		}
+	}
+	if d := cmp.Diff([]string{"user:anna quarantined a1", "rule:stop stopped its task", "user:anna there is room for me"}, said); d != "" {
+		t.Errorf("timeline (-want +got):\n%s", d)
 	}
 }
 

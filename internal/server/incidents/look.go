@@ -127,7 +127,7 @@ func news(told detect.Told, i *threat.Incident) string {
 // noticeOf is what others are told; times is which telling of the incident it is.
 func noticeOf(i *threat.Incident, times int, why string) notice.Notice {
 	n := notice.Notice{
-		Kind: notice.Incident, ID: fmt.Sprintf("incident-%d-%d", i.ID, times), Subject: fmt.Sprintf("incident-%d", i.ID), Resolved: why == "resolved",
+		Kind: notice.Incident, ID: fmt.Sprintf("incident-%d-%d", i.ID, times), Subject: fmt.Sprintf("incident:%d", i.ID), Resolved: why == "resolved",
 		Time: i.Last, Severity: i.Severity, Title: i.Title, Detail: i.Story, Link: fmt.Sprintf("/incidents/%d", i.ID),
 		Remedy: fmt.Sprintf("look at it: castellan detect incident %d", i.ID), Count: int(min(i.Count, 1<<31-1)),
 	}

@@ -130,21 +130,58 @@ func (s *Service) apply(who access.Identity, i *threat.Incident, c *Change) (wor
 	if c.Comment != "" {
 		text = strings.TrimPrefix(words+": "+c.Comment, ": ")
 	}
-	people := 0
-	for k := range i.Timeline {
-		if e := &i.Timeline[k]; e.Kind != threat.EntryThreat && e.Kind != threat.EntryViolation {
-			people++
-		}
-	}
-	if people >= detect.MaxStoryEntries {
-		return "", fault.New(fault.Exhausted, "%d entries of people are in incident %d, which is the most", people, i.ID)
+	if n := byPeople(i); n >= detect.MaxStoryEntries {
+		return "", fault.New(fault.Exhausted, "%d entries of people are in incident %d, which is the most", n, i.ID)
 	}
 	i.Timeline = append(i.Timeline, threat.Entry{Time: now, Kind: kind, Text: text, By: who.Actor})
 	slices.SortStableFunc(i.Timeline, func(a, b threat.Entry) int { return a.Time.Compare(b.Time) })
 	return words, nil
 }
 
-// put stores an incident that a person changed; mu is held, and the book is there.
+// byPeople counts the entries of a timeline that no threat made.
+func byPeople(i *threat.Incident) (n int) {
+	for k := range i.Timeline {
+		if e := &i.Timeline[k]; e.Kind != threat.EntryThreat && e.Kind != threat.EntryViolation {
+			n++
+		}
+	}
+	return n
+}
+
+// maxResponses leaves room for people in a timeline.
+const maxResponses = detect.MaxStoryEntries / 2
+
+// Responded notes in an incident that something was done about it: by is a person or
+// a response rule. With 0 it is the newest incident of the workload that is not
+// resolved; where there is none, and where too much was done already, nothing is noted.
+func (s *Service) Responded(ctx context.Context, id int64, workload, by, text string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := s.open(ctx); err != nil {
+		return err
+	}
+	if id == 0 {
+		q := store.IncidentQuery{Workload: workload, States: []threat.State{threat.Open, threat.Assigned, threat.Reopened}, Limit: 1}
+		page, err := s.Store.Incidents(ctx, q)
+		if err != nil || len(page) == 0 || workload == "" {
+			return err
+		}
+		id = page[0].ID
+	}
+	i, err := s.Store.Incident(ctx, id)
+	if fault.Is(err, fault.NotFound) || err == nil && byPeople(&i) >= maxResponses {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read incident %d: %w", id, err)
+	}
+	i.Updated = s.Clock().UTC()
+	i.Timeline = append(i.Timeline, threat.Entry{Time: i.Updated, Kind: threat.EntryResponse, Text: untrusted.Clip(text, threat.MaxText), By: by})
+	slices.SortStableFunc(i.Timeline, func(a, b threat.Entry) int { return a.Time.Compare(b.Time) })
+	return s.put(ctx, &i)
+}
+
+// put stores an incident that was changed by hand; mu is held, and the book is there.
 func (s *Service) put(ctx context.Context, i *threat.Incident) error {
 	if err := s.Store.SaveIncidents(ctx, &store.IncidentChange{Put: []store.IncidentPut{{Incident: i}}}); err != nil {
 		s.book = nil

@@ -35,13 +35,25 @@ func (s *Service) Take(ctx context.Context, agentID string, threats []*threat.Th
 			return err
 		}
 	}
-	return s.fold(ctx, func(b *detect.Book) (touched []*detect.Story) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var of []*detect.Story // of each threat; nil where it was taken before
+	now, err := s.fold(ctx, func(b *detect.Book) []*detect.Story {
 		now := s.Clock()
 		for _, t := range threats {
-			touched = append(touched, b.Take(t, now))
+			of = append(of, b.Take(t, now))
 		}
-		return touched
+		return of
 	})
+	if err != nil || s.Folded == nil {
+		return err
+	}
+	for k, t := range threats {
+		if of[k] != nil {
+			s.Folded(ctx, now[of[k].Whole()], t)
+		}
+	}
+	return nil
 }
 
 // check refuses what is no threat of an agent.
@@ -67,7 +79,9 @@ func (s *Service) TakeViolations(ctx context.Context, all []profile.Violation) e
 	if len(all) == 0 {
 		return nil
 	}
-	return s.fold(ctx, func(b *detect.Book) (touched []*detect.Story) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, err := s.fold(ctx, func(b *detect.Book) (touched []*detect.Story) {
 		now := s.Clock()
 		for i := range all {
 			if v := &all[i]; v.Mode == profile.Monitor || v.Mode == profile.Protect {
@@ -76,38 +90,41 @@ func (s *Service) TakeViolations(ctx context.Context, all []profile.Violation) e
 		}
 		return touched
 	})
+	return err
 }
 
-// fold has the book take something, and stores the stories that it touched.
-func (s *Service) fold(ctx context.Context, take func(*detect.Book) []*detect.Story) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// fold has the book take something, stores the stories that it touched, and returns
+// them as incidents; mu is held.
+func (s *Service) fold(ctx context.Context, take func(*detect.Book) []*detect.Story) (map[*detect.Story]*threat.Incident, error) {
 	b, err := s.open(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	touched := take(b)
 	var changed []*detect.Story
-	seen := map[*detect.Story]bool{nil: true}
-	for _, st := range touched {
-		if !seen[st] && b.Has(st) {
+	seen := map[*detect.Story]bool{}
+	for _, st := range take(b) {
+		if st == nil {
+			continue
+		}
+		if st = st.Whole(); !seen[st] {
 			seen[st] = true
 			changed = append(changed, st)
 		}
 	}
-	if err := s.save(ctx, b, changed); err != nil {
+	stored, err := s.save(ctx, b, changed)
+	if err != nil {
 		s.book = nil // it is ahead of the store
-		return err
+		return nil, err
 	}
 	b.Forget(s.Clock())
-	return nil
+	return stored, nil
 }
 
 // save stores stories as they are now; mu is held.
-func (s *Service) save(ctx context.Context, b *detect.Book, changed []*detect.Story) error {
+func (s *Service) save(ctx context.Context, b *detect.Book, changed []*detect.Story) (map[*detect.Story]*threat.Incident, error) {
 	absorbed := b.Absorbed()
 	if len(changed) == 0 {
-		return nil
+		return nil, nil
 	}
 	// Ids are given in the order in which things began.
 	slices.SortStableFunc(changed, func(x, y *detect.Story) int { return x.Opened.Compare(y.Opened) })
@@ -118,13 +135,13 @@ func (s *Service) save(ctx context.Context, b *detect.Book, changed []*detect.St
 		if st.ID == 0 {
 			former, err := s.Store.FormerIncident(ctx, traces, 0)
 			if err != nil {
-				return fmt.Errorf("look for the former of an incident: %w", err)
+				return nil, fmt.Errorf("look for the former of an incident: %w", err)
 			}
 			st.Former = former
 		}
 		memory, err := st.Memory()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, id := range absorbed {
 			if st.ID != 0 && slices.Contains(st.Merged, id) {
@@ -134,13 +151,15 @@ func (s *Service) save(ctx context.Context, b *detect.Book, changed []*detect.St
 		c.Put = append(c.Put, store.IncidentPut{Incident: st.Incident(now), Memory: memory, Traces: traces})
 	}
 	if err := s.Store.SaveIncidents(ctx, &c); err != nil {
-		return fmt.Errorf("store incidents: %w", err)
+		return nil, fmt.Errorf("store incidents: %w", err)
 	}
+	stored := make(map[*detect.Story]*threat.Incident, len(changed))
 	for k, st := range changed {
 		i := c.Put[k].Incident
+		stored[st] = i
 		b.Known(st, i.ID, i.Revision)
 		s.await(i.ID)
 	}
 	s.changes.Publish(nil)
-	return nil
+	return stored, nil
 }
