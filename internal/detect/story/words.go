@@ -95,18 +95,33 @@ func (s *Story) sentence(ms []*member, most int) (string, int) {
 	if where == "" {
 		where = "the host " + first.AgentID
 	}
-	clauses := []string{s.opening(first, where)}
-	said, last, told := map[string]bool{}, program(&first.Process), 0
+	said := map[string]bool{}
+	var clauses []string
+	lead, last := s.opening(first, where)
+	if last != nil {
+		clauses = append(clauses, lead)
+	}
+	told := 0
 	for _, m := range ms {
 		if len(clauses) > most {
 			break
 		}
 		told++
-		if text := m.clause(last); text != "" && !said[text] {
-			said[text] = true
-			clauses = append(clauses, text)
-			last = program(&m.Process)
+		deed := m.AgentID + " " + m.Process.Key.String() + m.does(program(&m.Process), line(m))
+		if m.Kind == threat.EntryViolation {
+			deed = m.Summary
 		}
+		text := m.clause(last)
+		if text == "" || said[deed] {
+			continue // two rules that see the same say the same
+		}
+		said[deed] = true
+		if last == nil {
+			if text = lead + text; len(m.Args) > 1 && !strings.Contains(text, line(m)) {
+				text += " (" + cut(line(m), maxLine) + ")"
+			}
+		}
+		clauses, last = append(clauses, text), m
 	}
 	reaction := event.ReactionNone
 	for _, m := range ms {
@@ -120,25 +135,24 @@ func (s *Story) sentence(ms []*member, most int) (string, int) {
 	return strings.Join(clauses, "; ") + ".", told
 }
 
-// opening says who began, and where.
-func (s *Story) opening(m *member, where string) string {
+// opening says who began, and where: as a clause of its own, which has said of the
+// first member what ran; or as the beginning of the first clause, with nil.
+func (s *Story) opening(m *member, where string) (string, *member) {
 	subject := program(&m.Process)
 	if slices.Contains(shells, subject) {
 		subject = "a shell"
 	}
 	if len(m.Args) > 1 {
-		subject += " (" + cut(strings.Join(m.Args, " "), maxLine) + ")"
+		subject += " (" + cut(line(m), maxLine) + ")"
 	}
 	above, ok := s.above(m)
 	switch {
-	case subject == "":
-		return "In " + where + " something happened"
-	case m.Entered:
-		return "Somebody came into " + where + " from outside and ran " + subject
-	case ok && above != program(&m.Process):
-		return above + " in " + where + " started " + subject
+	case subject != "" && m.Entered:
+		return "Somebody came into " + where + " from outside and ran " + subject, m
+	case subject != "" && ok && above != program(&m.Process):
+		return above + " in " + where + " started " + subject, m
 	}
-	return "In " + where + ", " + subject + " ran"
+	return "In " + where + ", ", nil
 }
 
 // shells are called that: what people say of them is what they are.
@@ -188,40 +202,67 @@ func program(p *event.Process) string {
 	return p.Name
 }
 
-// clause tells of one member; who did it is "it" where that is who did the last. It is
-// empty where nothing is to be said but what ran, and that was said.
-func (m *member) clause(last string) string {
-	text := strings.TrimSuffix(strings.TrimSpace(m.Summary), ".")
-	who := program(&m.Process)
-	line := strings.Join(m.Args, " ")
+// line is the command line of a member.
+func line(m *member) string { return strings.Join(m.Args, " ") }
+
+// clause tells of one member, after the last that was told, nil for none. Whose doing
+// it was is "it" where that is the same process. It is empty where nothing is to be
+// said but what ran, and that was said.
+func (m *member) clause(last *member) string {
 	if m.Kind == threat.EntryViolation {
-		return cut(text, maxClause)
+		return cut(strings.TrimRight(strings.TrimSpace(m.Summary), ".: "), maxClause)
 	}
-	if rest, ok := strings.CutPrefix(text, line); ok && line != "" {
-		if rest = strings.TrimSpace(rest); rest == "" {
-			if who == last {
-				return ""
-			}
-			text = who + " ran as " + line
-		} else if strings.HasPrefix(rest, ",") {
-			text = who + rest
-		} else {
-			text = who + " " + rest
-		}
-	}
-	if who == last && strings.HasPrefix(text, who+" was run below ") {
+	who, ran := program(&m.Process), line(m)
+	same := last != nil && last.AgentID == m.AgentID && last.Process.Key == m.Process.Key && line(last) == ran
+	text := m.does(who, ran)
+	switch {
+	case text == "" && same:
 		return ""
-	}
-	if rest, ok := strings.CutPrefix(text, who+" "); ok && who == last && who != "" {
-		text = "it " + rest
+	case text == "" && ran != "":
+		text = ran + " was run"
+	case text == "":
+		text = who + " was run"
+	case !strings.HasPrefix(text, " "): // it says whose doing it was
+		text = strings.TrimSpace(text)
+	case same:
+		text = "it" + text
+	default:
+		text = who + text
 	}
 	if m.Count > 1 {
 		text += fmt.Sprintf(" (×%d)", m.Count)
-	}
-	if m.Failed != "" && !strings.Contains(text, m.Failed) {
+	} else if m.Failed != "" && !strings.Contains(text, m.Failed) {
 		text += ", which failed: " + m.Failed
 	}
 	return cut(text, maxClause)
+}
+
+// does returns what a member's summary says that the process did: behind a blank, and
+// without its name and command line; empty where it says that it was run, and no more.
+func (m *member) does(who, ran string) string {
+	text := strings.TrimRight(m.Summary, ".: ")
+	if ran != "" {
+		if strings.HasSuffix(text, " started "+ran) { // nginx started sh -c …
+			return ""
+		}
+		text = strings.TrimSuffix(text, ": "+ran)
+	}
+	if rest, ok := strings.CutPrefix(text, ran); ok { // also where the line is empty, and the summary begins with a blank
+		text = rest
+	}
+	// A rule names a program without its version: python for python3.11.
+	if word, rest, ok := strings.Cut(text, " "); ok && word != "" && (strings.HasPrefix(who, word) || word == m.Process.Name) {
+		text = " " + rest
+	}
+	if strings.HasPrefix(text, ",") {
+		return " was run" + text
+	}
+	for _, idle := range [...]string{" was run below ", " was started from outside", " was run"} {
+		if strings.HasPrefix(text, idle) {
+			return ""
+		}
+	}
+	return text
 }
 
 func answered(r event.Reaction) string {
