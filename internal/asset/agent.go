@@ -34,6 +34,23 @@ type Agent struct {
 	Abilities []string `json:"abilities,omitempty"`
 	// Settings are those that the agent works by now.
 	Settings AgentSettings `json:"settings"`
+	// Detection is how it holds what happens against rules; nil: it does not.
+	Detection *Detection `json:"detection,omitempty"`
+}
+
+// Detection is how an agent holds what happens against rules of detection. Counting
+// starts with the agent.
+type Detection struct {
+	Rules int    `json:"rules"`           // in force, those that are switched off counted
+	Stamp string `json:"stamp,omitempty"` // of what users wrote, as the agent has it
+	// Unusable are documents of rules that this agent can't use as they are.
+	Unusable []string `json:"unusable,omitempty"`
+	// Missed are events that no rule was held against: the agent had too much to do.
+	Missed  uint64    `json:"missed"`
+	Waiting uint64    `json:"waiting"`         // threats that the server has not got
+	Oldest  time.Time `json:"oldest,omitzero"` // when the oldest of them happened first
+	Dropped uint64    `json:"dropped"`         // threats for which there was no room, or that the server refused
+	Error   string    `json:"error,omitempty"` // why threats that wait are in memory alone
 }
 
 // Spool is what waits on an agent's disk for its server.

@@ -155,7 +155,7 @@ func (c *Client) Report(ctx context.Context, r Report) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, c.failed(ctx, err)
 	}
-	return Receipt{WantSnapshot: res.Msg.GetWantSnapshot()}, nil
+	return Receipt{WantSnapshot: res.Msg.GetWantSnapshot(), ThreatsTaken: res.Msg.GetThreatsTaken()}, nil
 }
 
 // Directives is Server.

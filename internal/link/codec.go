@@ -70,6 +70,7 @@ const (
 	reportProcesses = 4
 	reportSamples   = 8
 	reportUses      = 10
+	reportThreats   = 11
 	usePaths        = 2
 	// eventPayloads is the first field of an event that is a message; all that
 	// follow are messages or numbers.
@@ -79,7 +80,7 @@ const (
 // checkCounts holds the limits of a report on its bytes. What is no protobuf is
 // the parser's to say.
 func checkCounts(b []byte) error {
-	var count [reportUses + 1]int
+	var count [reportThreats + 1]int
 	var n amounts
 	parts := 0
 	eachField(b, func(num protowire.Number, value []byte) bool {
@@ -98,7 +99,7 @@ func checkCounts(b []byte) error {
 				return paths <= asset.MaxUsePaths
 			})
 			n.use(paths)
-		case reportAgent, reportWorkloads:
+		case reportAgent, reportWorkloads, reportThreats:
 			count[num]++
 		}
 		return parts <= maxParts
@@ -107,7 +108,7 @@ func checkCounts(b []byte) error {
 		return fault.New(fault.Invalid, "report has more than %d parts", maxParts)
 	}
 	n.events, n.workloads, n.processes = count[reportEvents], count[reportWorkloads], count[reportProcesses]
-	n.samples, n.uses = count[reportSamples], count[reportUses]
+	n.samples, n.uses, n.threats = count[reportSamples], count[reportUses], count[reportThreats]
 	return n.check()
 }
 

@@ -116,7 +116,7 @@ func Handler(s Server, j Joiner, gate Gate, log *slog.Logger) (path string, h ht
 			slots, next = admission, small
 		case r.URL.Path == linkv1connect.LinkServiceAdmittedProcedure:
 			slots, next = admission, admitted
-		case r.URL.Path == linkv1connect.LinkServiceBehaviourProcedure:
+		case r.URL.Path == linkv1connect.LinkServiceBehaviourProcedure, r.URL.Path == linkv1connect.LinkServiceDetectionsProcedure:
 			slots, next = behaviour, held
 		case r.URL.Path != linkv1connect.LinkServiceReportProcedure:
 			small.ServeHTTP(w, r)
@@ -184,7 +184,7 @@ func (h *handler) Report(ctx context.Context, req *connect.Request[linkv1.Report
 	if err != nil {
 		return nil, h.refuse(ctx, err)
 	}
-	return connect.NewResponse(&linkv1.ReportResponse{WantSnapshot: receipt.WantSnapshot}), nil
+	return connect.NewResponse(&linkv1.ReportResponse{WantSnapshot: receipt.WantSnapshot, ThreatsTaken: receipt.ThreatsTaken}), nil
 }
 
 // Directives is linkv1connect.LinkServiceHandler.
@@ -330,6 +330,8 @@ func directiveToWire(d Directive) (w *linkv1.Directive, err error) {
 		w.BodyJson, err = json.Marshal(d.Admission)
 	case d.Behaviour != nil:
 		w.BodyJson, err = json.Marshal(d.Behaviour)
+	case d.Detect != nil:
+		w.BodyJson, err = json.Marshal(d.Detect)
 	case d.Respond != nil:
 		w.BodyJson, err = json.Marshal(d.Respond)
 	}
@@ -355,6 +357,9 @@ func directiveFromWire(w *linkv1.Directive) (Directive, error) {
 	case DirectiveBehaviour:
 		d.Behaviour = &BehaviourWish{}
 		body = d.Behaviour
+	case DirectiveDetect:
+		d.Detect = &DetectWish{}
+		body = d.Detect
 	case DirectiveRespond:
 		d.Respond = &response.Deed{}
 		body = d.Respond

@@ -77,6 +77,8 @@ type Directive struct {
 	Verify    *VerifyWish
 	Admission *AdmissionWish
 	Behaviour *BehaviourWish
+	// Detect is set for DirectiveDetect.
+	Detect *DetectWish
 	// Respond is set for DirectiveRespond.
 	Respond *response.Deed
 }
@@ -91,6 +93,8 @@ const (
 	DirectiveAdmission = "admission"
 	// DirectiveBehaviour: what groups of the host are held to may be another now.
 	DirectiveBehaviour = "behaviour"
+	// DirectiveDetect: rules of detection or silences are others now.
+	DirectiveDetect = "detect"
 	// DirectiveRespond: something is to be done to a container of the host, now.
 	DirectiveRespond = "respond"
 )
@@ -138,6 +142,11 @@ type Report struct {
 	// Uses are files of images that workloads executed or mapped, each told
 	// once a workload. They may come twice or not at all.
 	Uses []asset.Use
+	// Threats are what the agent's rules of detection found, oldest first, MaxThreats
+	// at most. Those that Receipt.ThreatsTaken does not name come again.
+	Threats []NumberedThreat
+	// ThreatSeries is whose numbers Threats have: another one when they begin anew.
+	ThreatSeries string
 	// Sent is when the report left, by the agent's clock: with the time of its
 	// arrival it tells how far the two clocks are apart.
 	Sent time.Time
@@ -155,4 +164,7 @@ type Receipt struct {
 	// WantSnapshot asks for Snapshot and Complete in the next report: the
 	// server restarted, or this agent is new to it.
 	WantSnapshot bool
+	// ThreatsTaken is the number of the newest threat of the report that need not be
+	// told again; 0 of a server that takes none.
+	ThreatsTaken uint64
 }

@@ -27,6 +27,18 @@ func pack(plain []byte) ([]byte, error) {
 // more than most bytes, or more than so many values, each of which can become a
 // hundred bytes in memory.
 func unpack(what string, packed []byte, most, values int) ([]byte, error) {
+	plain, err := inflate(what, packed, most)
+	if err != nil {
+		return nil, err
+	}
+	if n := bytes.Count(plain, []byte{','}) + bytes.Count(plain, []byte{'{'}) + bytes.Count(plain, []byte{'['}); n > values {
+		return nil, fault.New(fault.Invalid, "%s have more than %d values", what, values)
+	}
+	return plain, nil
+}
+
+// inflate is unpack for what may have any number of values.
+func inflate(what string, packed []byte, most int) ([]byte, error) {
 	z, err := zstd.NewReader(bytes.NewReader(packed), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 		zstd.WithDecoderMaxMemory(uint64(most)), zstd.WithDecoderMaxWindow(maxWindow))
 	if err != nil {
@@ -39,9 +51,6 @@ func unpack(what string, packed []byte, most, values int) ([]byte, error) {
 	}
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "decompress %s: %w", what, err)
-	}
-	if n := bytes.Count(plain, []byte{','}) + bytes.Count(plain, []byte{'{'}) + bytes.Count(plain, []byte{'['}); n > values {
-		return nil, fault.New(fault.Invalid, "%s have more than %d values", what, values)
 	}
 	return plain, nil
 }

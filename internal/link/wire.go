@@ -25,7 +25,10 @@ func toWire(r Report) (*linkv1.ReportRequest, error) {
 		Events: eventsToWire(r.Events), Processes: runningToWire(r.Processes),
 		Snapshot: r.Snapshot, Complete: r.Complete,
 		Boot: text(r.Boot), Samples: samplesToWire(r.Samples), SentUnixNs: nanos(r.Sent),
-		Uses: usesToWire(r.Uses),
+		Uses: usesToWire(r.Uses), ThreatSeries: text(r.ThreatSeries),
+	}
+	if m.Threats, err = threatsToWire(r.Threats); err != nil {
+		return nil, err
 	}
 	for i := range r.Workloads {
 		if m.WorkloadsJson[i], err = json.Marshal(r.Workloads[i]); err != nil {
@@ -40,7 +43,7 @@ func toWire(r Report) (*linkv1.ReportRequest, error) {
 func fromWire(m *linkv1.ReportRequest) (Report, error) {
 	n := amounts{
 		events: len(m.GetEvents()), workloads: len(m.GetWorkloadsJson()), processes: len(m.GetProcesses()),
-		samples: len(m.GetSamples()), uses: len(m.GetUses()),
+		samples: len(m.GetSamples()), uses: len(m.GetUses()), threats: len(m.GetThreats()),
 	}
 	for _, u := range m.GetUses() {
 		n.use(len(u.GetPaths()))
@@ -51,7 +54,11 @@ func fromWire(m *linkv1.ReportRequest) (Report, error) {
 	r := Report{
 		Boot: m.GetBoot(), Samples: samplesFromWire(m.GetSamples()), Sent: at(m.GetSentUnixNs()),
 		Uses:     usesFromWire(m.GetUses()),
-		Snapshot: m.GetSnapshot(), Complete: m.GetComplete(),
+		Snapshot: m.GetSnapshot(), Complete: m.GetComplete(), ThreatSeries: m.GetThreatSeries(),
+	}
+	var err error
+	if r.Threats, err = threatsFromWire(m.GetThreats()); err != nil {
+		return Report{}, err
 	}
 	if err := json.Unmarshal(m.GetAgentJson(), &r.Agent); err != nil {
 		return Report{}, fault.New(fault.Invalid, "read agent: %w", err)
@@ -73,6 +80,7 @@ func fromWire(m *linkv1.ReportRequest) (Report, error) {
 type amounts struct {
 	events, workloads, processes, samples, uses int
 	paths, pathsOfOne                           int // of uses, together and most of one
+	threats                                     int
 }
 
 // use counts the paths of one more use.
@@ -91,12 +99,15 @@ func (n amounts) check() error {
 		return fault.New(fault.Invalid, "report has files in use of %d workloads, %d in all, %d of one; at most %d, %d, %d are taken",
 			n.uses, n.paths, n.pathsOfOne, MaxUses, MaxUsedPaths, asset.MaxUsePaths)
 	}
+	if n.threats > MaxThreats {
+		return fault.New(fault.Invalid, "report has %d threats; at most %d are taken", n.threats, MaxThreats)
+	}
 	return nil
 }
 
 // Check holds the limits of one report: Invalid when r is larger.
 func (r Report) Check() error {
-	n := amounts{events: len(r.Events), workloads: len(r.Workloads), processes: len(r.Processes), samples: len(r.Samples), uses: len(r.Uses)}
+	n := amounts{events: len(r.Events), workloads: len(r.Workloads), processes: len(r.Processes), samples: len(r.Samples), uses: len(r.Uses), threats: len(r.Threats)}
 	for i := range r.Uses {
 		n.use(len(r.Uses[i].Paths))
 	}

@@ -150,6 +150,7 @@ func TestManySmallPartsAreRefusedBeforeTheyTakeMemory(t *testing.T) {
 		"processes":               empty(reportProcesses, MaxProcesses+1),
 		"samples":                 empty(reportSamples, MaxSamples+1),
 		"uses":                    empty(reportUses, MaxUses+1),
+		"threats":                 empty(reportThreats, MaxThreats+1),
 		"paths of one use":        in(reportUses, empty(usePaths, asset.MaxUsePaths+1)),
 		"paths of all uses":       bytes.Repeat(in(reportUses, empty(usePaths, asset.MaxUsePaths)), MaxUsedPaths/asset.MaxUsePaths+1),
 		"ancestors of one exec":   in(reportEvents, in(7, empty(14, maxParts+1))),

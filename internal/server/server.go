@@ -90,6 +90,8 @@ type Config struct {
 	// zero is what is usual.
 	Sender notify.Sender
 	Pace   notify.Pace
+	// Threats takes what agents' rules of detection found; nil: agents keep it.
+	Threats intake.Threats
 	// Tasks stops tasks of ECS; nil: containers are stopped by their engines alone.
 	Tasks respond.Tasks
 	// Sessions has AWS refuse sessions of roles; nil: none are.
@@ -165,6 +167,9 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 		ready:      make(chan struct{}),
 	}
 	s.intake = intake.New(st, s.tables, s.feed, s.conditions, cfg.Clock, log)
+	if cfg.Threats != nil {
+		s.intake.Pass(cfg.Threats)
+	}
 	s.direct = direct.New(st, cfg.Clock, log)
 	if s.enrol, err = enrol.New(context.Background(), st, authority, cfg.Clock, log); err != nil {
 		return nil, err

@@ -120,6 +120,9 @@ func Clip(s string) string {
 	return strings.ToValidUTF8(s[:MaxText-len(mark)], "") + mark
 }
 
+// printBytes is how much of a hash tells prints apart.
+const printBytes = 16
+
 // PrintOf returns the Print of what is alike in these: the rule, the agent, the
 // workload, the root of the tree, and what it is about.
 func PrintOf(rule, agentID, workloadID string, root event.Key, about ...string) string {
@@ -128,7 +131,7 @@ func PrintOf(rule, agentID, workloadID string, root event.Key, about ...string) 
 		h.Write([]byte(s))
 		h.Write([]byte{0}) // NUL is in none of them
 	}
-	return hex.EncodeToString(h.Sum(nil)[:16])
+	return hex.EncodeToString(h.Sum(nil)[:printBytes])
 }
 
 // Add folds a repeat, which must have the same Print, into t.

@@ -341,10 +341,14 @@ type ReportRequest struct {
 	Complete      bool       `protobuf:"varint,6,opt,name=complete,proto3" json:"complete,omitempty"`
 	// The start of the agent that the events belong to: empty for agent_json's
 	// own, another one for what a former start left in the spool.
-	Boot          string    `protobuf:"bytes,7,opt,name=boot,proto3" json:"boot,omitempty"`
-	Samples       []*Sample `protobuf:"bytes,8,rep,name=samples,proto3" json:"samples,omitempty"`
-	SentUnixNs    int64     `protobuf:"fixed64,9,opt,name=sent_unix_ns,json=sentUnixNs,proto3" json:"sent_unix_ns,omitempty"` // by the agent's clock
-	Uses          []*Use    `protobuf:"bytes,10,rep,name=uses,proto3" json:"uses,omitempty"`
+	Boot       string    `protobuf:"bytes,7,opt,name=boot,proto3" json:"boot,omitempty"`
+	Samples    []*Sample `protobuf:"bytes,8,rep,name=samples,proto3" json:"samples,omitempty"`
+	SentUnixNs int64     `protobuf:"fixed64,9,opt,name=sent_unix_ns,json=sentUnixNs,proto3" json:"sent_unix_ns,omitempty"` // by the agent's clock
+	Uses       []*Use    `protobuf:"bytes,10,rep,name=uses,proto3" json:"uses,omitempty"`
+	// Threats, oldest first. They are of a series, which is another one when the
+	// agent's numbers begin anew.
+	Threats       []*Threat `protobuf:"bytes,11,rep,name=threats,proto3" json:"threats,omitempty"`
+	ThreatSeries  string    `protobuf:"bytes,12,opt,name=threat_series,json=threatSeries,proto3" json:"threat_series,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -449,6 +453,168 @@ func (x *ReportRequest) GetUses() []*Use {
 	return nil
 }
 
+func (x *ReportRequest) GetThreats() []*Threat {
+	if x != nil {
+		return x.Threats
+	}
+	return nil
+}
+
+func (x *ReportRequest) GetThreatSeries() string {
+	if x != nil {
+		return x.ThreatSeries
+	}
+	return ""
+}
+
+type Threat struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`                          // grows within a series
+	ThreatJson    []byte                 `protobuf:"bytes,2,opt,name=threat_json,json=threatJson,proto3" json:"threat_json,omitempty"` // threat.Threat
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Threat) Reset() {
+	*x = Threat{}
+	mi := &file_link_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Threat) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Threat) ProtoMessage() {}
+
+func (x *Threat) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Threat.ProtoReflect.Descriptor instead.
+func (*Threat) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Threat) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Threat) GetThreatJson() []byte {
+	if x != nil {
+		return x.ThreatJson
+	}
+	return nil
+}
+
+type DetectionsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	AskJson       []byte                 `protobuf:"bytes,1,opt,name=ask_json,json=askJson,proto3" json:"ask_json,omitempty"` // link.DetectionsAsk
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DetectionsRequest) Reset() {
+	*x = DetectionsRequest{}
+	mi := &file_link_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DetectionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DetectionsRequest) ProtoMessage() {}
+
+func (x *DetectionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DetectionsRequest.ProtoReflect.Descriptor instead.
+func (*DetectionsRequest) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *DetectionsRequest) GetAskJson() []byte {
+	if x != nil {
+		return x.AskJson
+	}
+	return nil
+}
+
+type DetectionsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BriefJson     []byte                 `protobuf:"bytes,1,opt,name=brief_json,json=briefJson,proto3" json:"brief_json,omitempty"` // link.DetectionsBrief without the texts
+	Texts         []byte                 `protobuf:"bytes,2,opt,name=texts,proto3" json:"texts,omitempty"`                          // link.DetectionTexts as JSON, compressed with zstd; empty when they are unchanged
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DetectionsResponse) Reset() {
+	*x = DetectionsResponse{}
+	mi := &file_link_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DetectionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DetectionsResponse) ProtoMessage() {}
+
+func (x *DetectionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DetectionsResponse.ProtoReflect.Descriptor instead.
+func (*DetectionsResponse) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *DetectionsResponse) GetBriefJson() []byte {
+	if x != nil {
+		return x.BriefJson
+	}
+	return nil
+}
+
+func (x *DetectionsResponse) GetTexts() []byte {
+	if x != nil {
+		return x.Texts
+	}
+	return nil
+}
+
 type BehaviourRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	AskJson       []byte                 `protobuf:"bytes,1,opt,name=ask_json,json=askJson,proto3" json:"ask_json,omitempty"` // link.BehaviourAsk
@@ -458,7 +624,7 @@ type BehaviourRequest struct {
 
 func (x *BehaviourRequest) Reset() {
 	*x = BehaviourRequest{}
-	mi := &file_link_proto_msgTypes[6]
+	mi := &file_link_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -470,7 +636,7 @@ func (x *BehaviourRequest) String() string {
 func (*BehaviourRequest) ProtoMessage() {}
 
 func (x *BehaviourRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[6]
+	mi := &file_link_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -483,7 +649,7 @@ func (x *BehaviourRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BehaviourRequest.ProtoReflect.Descriptor instead.
 func (*BehaviourRequest) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{6}
+	return file_link_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *BehaviourRequest) GetAskJson() []byte {
@@ -503,7 +669,7 @@ type BehaviourResponse struct {
 
 func (x *BehaviourResponse) Reset() {
 	*x = BehaviourResponse{}
-	mi := &file_link_proto_msgTypes[7]
+	mi := &file_link_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -515,7 +681,7 @@ func (x *BehaviourResponse) String() string {
 func (*BehaviourResponse) ProtoMessage() {}
 
 func (x *BehaviourResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[7]
+	mi := &file_link_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -528,7 +694,7 @@ func (x *BehaviourResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BehaviourResponse.ProtoReflect.Descriptor instead.
 func (*BehaviourResponse) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{7}
+	return file_link_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *BehaviourResponse) GetBriefJson() []byte {
@@ -555,7 +721,7 @@ type BriefRules struct {
 
 func (x *BriefRules) Reset() {
 	*x = BriefRules{}
-	mi := &file_link_proto_msgTypes[8]
+	mi := &file_link_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -567,7 +733,7 @@ func (x *BriefRules) String() string {
 func (*BriefRules) ProtoMessage() {}
 
 func (x *BriefRules) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[8]
+	mi := &file_link_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -580,7 +746,7 @@ func (x *BriefRules) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BriefRules.ProtoReflect.Descriptor instead.
 func (*BriefRules) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{8}
+	return file_link_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *BriefRules) GetAboutJson() []byte {
@@ -607,7 +773,7 @@ type Use struct {
 
 func (x *Use) Reset() {
 	*x = Use{}
-	mi := &file_link_proto_msgTypes[9]
+	mi := &file_link_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -619,7 +785,7 @@ func (x *Use) String() string {
 func (*Use) ProtoMessage() {}
 
 func (x *Use) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[9]
+	mi := &file_link_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -632,7 +798,7 @@ func (x *Use) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Use.ProtoReflect.Descriptor instead.
 func (*Use) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{9}
+	return file_link_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Use) GetWorkloadId() string {
@@ -664,7 +830,7 @@ type InventoryRequest struct {
 
 func (x *InventoryRequest) Reset() {
 	*x = InventoryRequest{}
-	mi := &file_link_proto_msgTypes[10]
+	mi := &file_link_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -676,7 +842,7 @@ func (x *InventoryRequest) String() string {
 func (*InventoryRequest) ProtoMessage() {}
 
 func (x *InventoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[10]
+	mi := &file_link_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -689,7 +855,7 @@ func (x *InventoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InventoryRequest.ProtoReflect.Descriptor instead.
 func (*InventoryRequest) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{10}
+	return file_link_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *InventoryRequest) GetJob() string {
@@ -749,7 +915,7 @@ type InventoryResponse struct {
 
 func (x *InventoryResponse) Reset() {
 	*x = InventoryResponse{}
-	mi := &file_link_proto_msgTypes[11]
+	mi := &file_link_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -761,7 +927,7 @@ func (x *InventoryResponse) String() string {
 func (*InventoryResponse) ProtoMessage() {}
 
 func (x *InventoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[11]
+	mi := &file_link_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -774,7 +940,7 @@ func (x *InventoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InventoryResponse.ProtoReflect.Descriptor instead.
 func (*InventoryResponse) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{11}
+	return file_link_proto_rawDescGZIP(), []int{14}
 }
 
 type VerdictRequest struct {
@@ -792,7 +958,7 @@ type VerdictRequest struct {
 
 func (x *VerdictRequest) Reset() {
 	*x = VerdictRequest{}
-	mi := &file_link_proto_msgTypes[12]
+	mi := &file_link_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -804,7 +970,7 @@ func (x *VerdictRequest) String() string {
 func (*VerdictRequest) ProtoMessage() {}
 
 func (x *VerdictRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[12]
+	mi := &file_link_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -817,7 +983,7 @@ func (x *VerdictRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerdictRequest.ProtoReflect.Descriptor instead.
 func (*VerdictRequest) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{12}
+	return file_link_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *VerdictRequest) GetJob() string {
@@ -877,7 +1043,7 @@ type VerdictResponse struct {
 
 func (x *VerdictResponse) Reset() {
 	*x = VerdictResponse{}
-	mi := &file_link_proto_msgTypes[13]
+	mi := &file_link_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -889,7 +1055,7 @@ func (x *VerdictResponse) String() string {
 func (*VerdictResponse) ProtoMessage() {}
 
 func (x *VerdictResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[13]
+	mi := &file_link_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -902,7 +1068,7 @@ func (x *VerdictResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerdictResponse.ProtoReflect.Descriptor instead.
 func (*VerdictResponse) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{13}
+	return file_link_proto_rawDescGZIP(), []int{16}
 }
 
 type BriefRequest struct {
@@ -914,7 +1080,7 @@ type BriefRequest struct {
 
 func (x *BriefRequest) Reset() {
 	*x = BriefRequest{}
-	mi := &file_link_proto_msgTypes[14]
+	mi := &file_link_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -926,7 +1092,7 @@ func (x *BriefRequest) String() string {
 func (*BriefRequest) ProtoMessage() {}
 
 func (x *BriefRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[14]
+	mi := &file_link_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -939,7 +1105,7 @@ func (x *BriefRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BriefRequest.ProtoReflect.Descriptor instead.
 func (*BriefRequest) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{14}
+	return file_link_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *BriefRequest) GetAskJson() []byte {
@@ -959,7 +1125,7 @@ type BriefResponse struct {
 
 func (x *BriefResponse) Reset() {
 	*x = BriefResponse{}
-	mi := &file_link_proto_msgTypes[15]
+	mi := &file_link_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -971,7 +1137,7 @@ func (x *BriefResponse) String() string {
 func (*BriefResponse) ProtoMessage() {}
 
 func (x *BriefResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[15]
+	mi := &file_link_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -984,7 +1150,7 @@ func (x *BriefResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BriefResponse.ProtoReflect.Descriptor instead.
 func (*BriefResponse) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{15}
+	return file_link_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *BriefResponse) GetBriefJson() []byte {
@@ -1012,7 +1178,7 @@ type BriefFacts struct {
 
 func (x *BriefFacts) Reset() {
 	*x = BriefFacts{}
-	mi := &file_link_proto_msgTypes[16]
+	mi := &file_link_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1024,7 +1190,7 @@ func (x *BriefFacts) String() string {
 func (*BriefFacts) ProtoMessage() {}
 
 func (x *BriefFacts) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[16]
+	mi := &file_link_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1037,7 +1203,7 @@ func (x *BriefFacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BriefFacts.ProtoReflect.Descriptor instead.
 func (*BriefFacts) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{16}
+	return file_link_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *BriefFacts) GetHash() string {
@@ -1070,7 +1236,7 @@ type AdmittedRequest struct {
 
 func (x *AdmittedRequest) Reset() {
 	*x = AdmittedRequest{}
-	mi := &file_link_proto_msgTypes[17]
+	mi := &file_link_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1082,7 +1248,7 @@ func (x *AdmittedRequest) String() string {
 func (*AdmittedRequest) ProtoMessage() {}
 
 func (x *AdmittedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[17]
+	mi := &file_link_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1095,7 +1261,7 @@ func (x *AdmittedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdmittedRequest.ProtoReflect.Descriptor instead.
 func (*AdmittedRequest) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{17}
+	return file_link_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *AdmittedRequest) GetReportJson() []byte {
@@ -1113,7 +1279,7 @@ type AdmittedResponse struct {
 
 func (x *AdmittedResponse) Reset() {
 	*x = AdmittedResponse{}
-	mi := &file_link_proto_msgTypes[18]
+	mi := &file_link_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1291,7 @@ func (x *AdmittedResponse) String() string {
 func (*AdmittedResponse) ProtoMessage() {}
 
 func (x *AdmittedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[18]
+	mi := &file_link_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,7 +1304,7 @@ func (x *AdmittedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdmittedResponse.ProtoReflect.Descriptor instead.
 func (*AdmittedResponse) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{18}
+	return file_link_proto_rawDescGZIP(), []int{21}
 }
 
 type RespondedRequest struct {
@@ -1150,7 +1316,7 @@ type RespondedRequest struct {
 
 func (x *RespondedRequest) Reset() {
 	*x = RespondedRequest{}
-	mi := &file_link_proto_msgTypes[19]
+	mi := &file_link_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1162,7 +1328,7 @@ func (x *RespondedRequest) String() string {
 func (*RespondedRequest) ProtoMessage() {}
 
 func (x *RespondedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[19]
+	mi := &file_link_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1175,7 +1341,7 @@ func (x *RespondedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RespondedRequest.ProtoReflect.Descriptor instead.
 func (*RespondedRequest) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{19}
+	return file_link_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RespondedRequest) GetAnswerJson() []byte {
@@ -1193,7 +1359,7 @@ type RespondedResponse struct {
 
 func (x *RespondedResponse) Reset() {
 	*x = RespondedResponse{}
-	mi := &file_link_proto_msgTypes[20]
+	mi := &file_link_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1205,7 +1371,7 @@ func (x *RespondedResponse) String() string {
 func (*RespondedResponse) ProtoMessage() {}
 
 func (x *RespondedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[20]
+	mi := &file_link_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1218,7 +1384,7 @@ func (x *RespondedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RespondedResponse.ProtoReflect.Descriptor instead.
 func (*RespondedResponse) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{20}
+	return file_link_proto_rawDescGZIP(), []int{23}
 }
 
 type SnapshotRequest struct {
@@ -1234,7 +1400,7 @@ type SnapshotRequest struct {
 
 func (x *SnapshotRequest) Reset() {
 	*x = SnapshotRequest{}
-	mi := &file_link_proto_msgTypes[21]
+	mi := &file_link_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1246,7 +1412,7 @@ func (x *SnapshotRequest) String() string {
 func (*SnapshotRequest) ProtoMessage() {}
 
 func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[21]
+	mi := &file_link_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1259,7 +1425,7 @@ func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{21}
+	return file_link_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SnapshotRequest) GetDeed() string {
@@ -1305,7 +1471,7 @@ type SnapshotResponse struct {
 
 func (x *SnapshotResponse) Reset() {
 	*x = SnapshotResponse{}
-	mi := &file_link_proto_msgTypes[22]
+	mi := &file_link_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1483,7 @@ func (x *SnapshotResponse) String() string {
 func (*SnapshotResponse) ProtoMessage() {}
 
 func (x *SnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[22]
+	mi := &file_link_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1496,7 @@ func (x *SnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotResponse.ProtoReflect.Descriptor instead.
 func (*SnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{22}
+	return file_link_proto_rawDescGZIP(), []int{25}
 }
 
 type Sample struct {
@@ -1357,7 +1523,7 @@ type Sample struct {
 
 func (x *Sample) Reset() {
 	*x = Sample{}
-	mi := &file_link_proto_msgTypes[23]
+	mi := &file_link_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1369,7 +1535,7 @@ func (x *Sample) String() string {
 func (*Sample) ProtoMessage() {}
 
 func (x *Sample) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[23]
+	mi := &file_link_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1382,7 +1548,7 @@ func (x *Sample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sample.ProtoReflect.Descriptor instead.
 func (*Sample) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{23}
+	return file_link_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Sample) GetWorkloadId() string {
@@ -1498,15 +1664,18 @@ func (x *Sample) GetMissing() []string {
 }
 
 type ReportResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	WantSnapshot  bool                   `protobuf:"varint,1,opt,name=want_snapshot,json=wantSnapshot,proto3" json:"want_snapshot,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	WantSnapshot bool                   `protobuf:"varint,1,opt,name=want_snapshot,json=wantSnapshot,proto3" json:"want_snapshot,omitempty"`
+	// The number of the newest threat of the report that was taken. An older server
+	// takes none, and says so by 0.
+	ThreatsTaken  uint64 `protobuf:"varint,2,opt,name=threats_taken,json=threatsTaken,proto3" json:"threats_taken,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_link_proto_msgTypes[24]
+	mi := &file_link_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1518,7 +1687,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[24]
+	mi := &file_link_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1531,7 +1700,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{24}
+	return file_link_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ReportResponse) GetWantSnapshot() bool {
@@ -1539,6 +1708,13 @@ func (x *ReportResponse) GetWantSnapshot() bool {
 		return x.WantSnapshot
 	}
 	return false
+}
+
+func (x *ReportResponse) GetThreatsTaken() uint64 {
+	if x != nil {
+		return x.ThreatsTaken
+	}
+	return 0
 }
 
 type Event struct {
@@ -1567,7 +1743,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_link_proto_msgTypes[25]
+	mi := &file_link_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1579,7 +1755,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[25]
+	mi := &file_link_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1592,7 +1768,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{25}
+	return file_link_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Event) GetVersion() uint32 {
@@ -1732,7 +1908,7 @@ type Calls struct {
 
 func (x *Calls) Reset() {
 	*x = Calls{}
-	mi := &file_link_proto_msgTypes[26]
+	mi := &file_link_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1744,7 +1920,7 @@ func (x *Calls) String() string {
 func (*Calls) ProtoMessage() {}
 
 func (x *Calls) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[26]
+	mi := &file_link_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1757,7 +1933,7 @@ func (x *Calls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Calls.ProtoReflect.Descriptor instead.
 func (*Calls) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{26}
+	return file_link_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Calls) GetNames() []string {
@@ -1805,7 +1981,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_link_proto_msgTypes[27]
+	mi := &file_link_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1817,7 +1993,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[27]
+	mi := &file_link_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1830,7 +2006,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{27}
+	return file_link_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *File) GetPath() string {
@@ -1955,7 +2131,7 @@ type Layer struct {
 
 func (x *Layer) Reset() {
 	*x = Layer{}
-	mi := &file_link_proto_msgTypes[28]
+	mi := &file_link_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1967,7 +2143,7 @@ func (x *Layer) String() string {
 func (*Layer) ProtoMessage() {}
 
 func (x *Layer) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[28]
+	mi := &file_link_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1980,7 +2156,7 @@ func (x *Layer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Layer.ProtoReflect.Descriptor instead.
 func (*Layer) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{28}
+	return file_link_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Layer) GetNumber() uint32 {
@@ -2008,7 +2184,7 @@ type Address struct {
 
 func (x *Address) Reset() {
 	*x = Address{}
-	mi := &file_link_proto_msgTypes[29]
+	mi := &file_link_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2020,7 +2196,7 @@ func (x *Address) String() string {
 func (*Address) ProtoMessage() {}
 
 func (x *Address) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[29]
+	mi := &file_link_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2033,7 +2209,7 @@ func (x *Address) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Address.ProtoReflect.Descriptor instead.
 func (*Address) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{29}
+	return file_link_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Address) GetIp() []byte {
@@ -2078,7 +2254,7 @@ type Connection struct {
 
 func (x *Connection) Reset() {
 	*x = Connection{}
-	mi := &file_link_proto_msgTypes[30]
+	mi := &file_link_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2090,7 +2266,7 @@ func (x *Connection) String() string {
 func (*Connection) ProtoMessage() {}
 
 func (x *Connection) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[30]
+	mi := &file_link_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2103,7 +2279,7 @@ func (x *Connection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connection.ProtoReflect.Descriptor instead.
 func (*Connection) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{30}
+	return file_link_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Connection) GetProtocol() string {
@@ -2215,7 +2391,7 @@ type Dns struct {
 
 func (x *Dns) Reset() {
 	*x = Dns{}
-	mi := &file_link_proto_msgTypes[31]
+	mi := &file_link_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2227,7 +2403,7 @@ func (x *Dns) String() string {
 func (*Dns) ProtoMessage() {}
 
 func (x *Dns) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[31]
+	mi := &file_link_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2240,7 +2416,7 @@ func (x *Dns) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dns.ProtoReflect.Descriptor instead.
 func (*Dns) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{31}
+	return file_link_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Dns) GetProtocol() string {
@@ -2333,7 +2509,7 @@ type Privilege struct {
 
 func (x *Privilege) Reset() {
 	*x = Privilege{}
-	mi := &file_link_proto_msgTypes[32]
+	mi := &file_link_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2345,7 +2521,7 @@ func (x *Privilege) String() string {
 func (*Privilege) ProtoMessage() {}
 
 func (x *Privilege) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[32]
+	mi := &file_link_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2358,7 +2534,7 @@ func (x *Privilege) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Privilege.ProtoReflect.Descriptor instead.
 func (*Privilege) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{32}
+	return file_link_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Privilege) GetCall() string {
@@ -2460,7 +2636,7 @@ type Memory struct {
 
 func (x *Memory) Reset() {
 	*x = Memory{}
-	mi := &file_link_proto_msgTypes[33]
+	mi := &file_link_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2472,7 +2648,7 @@ func (x *Memory) String() string {
 func (*Memory) ProtoMessage() {}
 
 func (x *Memory) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[33]
+	mi := &file_link_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2485,7 +2661,7 @@ func (x *Memory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Memory.ProtoReflect.Descriptor instead.
 func (*Memory) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{33}
+	return file_link_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Memory) GetCall() string {
@@ -2548,7 +2724,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_link_proto_msgTypes[34]
+	mi := &file_link_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2560,7 +2736,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[34]
+	mi := &file_link_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2573,7 +2749,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{34}
+	return file_link_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Resource) GetWhat() string {
@@ -2607,7 +2783,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_link_proto_msgTypes[35]
+	mi := &file_link_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2619,7 +2795,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[35]
+	mi := &file_link_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2632,7 +2808,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{35}
+	return file_link_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Key) GetPid() uint32 {
@@ -2665,7 +2841,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_link_proto_msgTypes[36]
+	mi := &file_link_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2677,7 +2853,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[36]
+	mi := &file_link_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2690,7 +2866,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{36}
+	return file_link_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Process) GetKey() *Key {
@@ -2773,7 +2949,7 @@ type Exec struct {
 
 func (x *Exec) Reset() {
 	*x = Exec{}
-	mi := &file_link_proto_msgTypes[37]
+	mi := &file_link_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2785,7 +2961,7 @@ func (x *Exec) String() string {
 func (*Exec) ProtoMessage() {}
 
 func (x *Exec) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[37]
+	mi := &file_link_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2798,7 +2974,7 @@ func (x *Exec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exec.ProtoReflect.Descriptor instead.
 func (*Exec) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{37}
+	return file_link_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Exec) GetRequested() string {
@@ -2924,7 +3100,7 @@ type Ancestor struct {
 
 func (x *Ancestor) Reset() {
 	*x = Ancestor{}
-	mi := &file_link_proto_msgTypes[38]
+	mi := &file_link_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2936,7 +3112,7 @@ func (x *Ancestor) String() string {
 func (*Ancestor) ProtoMessage() {}
 
 func (x *Ancestor) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[38]
+	mi := &file_link_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2949,7 +3125,7 @@ func (x *Ancestor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ancestor.ProtoReflect.Descriptor instead.
 func (*Ancestor) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{38}
+	return file_link_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Ancestor) GetKey() *Key {
@@ -2985,7 +3161,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_link_proto_msgTypes[39]
+	mi := &file_link_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2997,7 +3173,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[39]
+	mi := &file_link_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3010,7 +3186,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{39}
+	return file_link_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -3057,7 +3233,7 @@ type Running struct {
 
 func (x *Running) Reset() {
 	*x = Running{}
-	mi := &file_link_proto_msgTypes[40]
+	mi := &file_link_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3069,7 +3245,7 @@ func (x *Running) String() string {
 func (*Running) ProtoMessage() {}
 
 func (x *Running) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[40]
+	mi := &file_link_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3082,7 +3258,7 @@ func (x *Running) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Running.ProtoReflect.Descriptor instead.
 func (*Running) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{40}
+	return file_link_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Running) GetWorkloadId() string {
@@ -3166,7 +3342,7 @@ const file_link_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x1b\n" +
 	"\tbody_json\x18\x03 \x01(\fR\bbodyJson\x12$\n" +
-	"\x0eissued_unix_ns\x18\x04 \x01(\x10R\fissuedUnixNs\"\x90\x03\n" +
+	"\x0eissued_unix_ns\x18\x04 \x01(\x10R\fissuedUnixNs\"\xea\x03\n" +
 	"\rReportRequest\x12\x1d\n" +
 	"\n" +
 	"agent_json\x18\x01 \x01(\fR\tagentJson\x12%\n" +
@@ -3180,7 +3356,19 @@ const file_link_proto_rawDesc = "" +
 	"\fsent_unix_ns\x18\t \x01(\x10R\n" +
 	"sentUnixNs\x12*\n" +
 	"\x04uses\x18\n" +
-	" \x03(\v2\x16.castellan.link.v1.UseR\x04uses\"-\n" +
+	" \x03(\v2\x16.castellan.link.v1.UseR\x04uses\x123\n" +
+	"\athreats\x18\v \x03(\v2\x19.castellan.link.v1.ThreatR\athreats\x12#\n" +
+	"\rthreat_series\x18\f \x01(\tR\fthreatSeries\"A\n" +
+	"\x06Threat\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x1f\n" +
+	"\vthreat_json\x18\x02 \x01(\fR\n" +
+	"threatJson\".\n" +
+	"\x11DetectionsRequest\x12\x19\n" +
+	"\bask_json\x18\x01 \x01(\fR\aaskJson\"I\n" +
+	"\x12DetectionsResponse\x12\x1d\n" +
+	"\n" +
+	"brief_json\x18\x01 \x01(\fR\tbriefJson\x12\x14\n" +
+	"\x05texts\x18\x02 \x01(\fR\x05texts\"-\n" +
 	"\x10BehaviourRequest\x12\x19\n" +
 	"\bask_json\x18\x01 \x01(\fR\aaskJson\"g\n" +
 	"\x11BehaviourResponse\x12\x1d\n" +
@@ -3262,9 +3450,10 @@ const file_link_proto_rawDesc = "" +
 	"\x10network_received\x18\r \x01(\x04R\x0fnetworkReceived\x12!\n" +
 	"\fnetwork_sent\x18\x0e \x01(\x04R\vnetworkSent\x12\x1b\n" +
 	"\toom_kills\x18\x0f \x01(\x04R\boomKills\x12\x18\n" +
-	"\amissing\x18\x10 \x03(\tR\amissing\"5\n" +
+	"\amissing\x18\x10 \x03(\tR\amissing\"Z\n" +
 	"\x0eReportResponse\x12#\n" +
-	"\rwant_snapshot\x18\x01 \x01(\bR\fwantSnapshot\"\xdc\x05\n" +
+	"\rwant_snapshot\x18\x01 \x01(\bR\fwantSnapshot\x12#\n" +
+	"\rthreats_taken\x18\x02 \x01(\x04R\fthreatsTaken\"\xdc\x05\n" +
 	"\x05Event\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12 \n" +
@@ -3435,7 +3624,7 @@ const file_link_proto_rawDesc = "" +
 	"\aentered\x18\x05 \x01(\bR\aentered\x12&\n" +
 	"\x0fstarted_unix_ns\x18\x06 \x01(\x10R\rstartedUnixNs\x12\"\n" +
 	"\rended_unix_ns\x18\a \x01(\x10R\vendedUnixNs\x12+\n" +
-	"\x04exit\x18\b \x01(\v2\x17.castellan.link.v1.ExitR\x04exit2\xca\x06\n" +
+	"\x04exit\x18\b \x01(\v2\x17.castellan.link.v1.ExitR\x04exit2\xa5\a\n" +
 	"\vLinkService\x12M\n" +
 	"\x06Report\x12 .castellan.link.v1.ReportRequest\x1a!.castellan.link.v1.ReportResponse\x12R\n" +
 	"\n" +
@@ -3447,7 +3636,9 @@ const file_link_proto_rawDesc = "" +
 	"\bAdmitted\x12\".castellan.link.v1.AdmittedRequest\x1a#.castellan.link.v1.AdmittedResponse\x12V\n" +
 	"\tBehaviour\x12#.castellan.link.v1.BehaviourRequest\x1a$.castellan.link.v1.BehaviourResponse\x12V\n" +
 	"\tResponded\x12#.castellan.link.v1.RespondedRequest\x1a$.castellan.link.v1.RespondedResponse\x12S\n" +
-	"\bSnapshot\x12\".castellan.link.v1.SnapshotRequest\x1a#.castellan.link.v1.SnapshotResponse2U\n" +
+	"\bSnapshot\x12\".castellan.link.v1.SnapshotRequest\x1a#.castellan.link.v1.SnapshotResponse\x12Y\n" +
+	"\n" +
+	"Detections\x12$.castellan.link.v1.DetectionsRequest\x1a%.castellan.link.v1.DetectionsResponse2U\n" +
 	"\vJoinService\x12F\n" +
 	"\x04Join\x12\x1e.castellan.link.v1.JoinRequest\x1a\x1e.castellan.link.v1.CredentialsB=Z;github.com/castellan-security/castellan/proto/linkv1;linkv1b\x06proto3"
 
@@ -3463,108 +3654,114 @@ func file_link_proto_rawDescGZIP() []byte {
 	return file_link_proto_rawDescData
 }
 
-var file_link_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_link_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_link_proto_goTypes = []any{
-	(*JoinRequest)(nil),       // 0: castellan.link.v1.JoinRequest
-	(*RenewRequest)(nil),      // 1: castellan.link.v1.RenewRequest
-	(*Credentials)(nil),       // 2: castellan.link.v1.Credentials
-	(*DirectivesRequest)(nil), // 3: castellan.link.v1.DirectivesRequest
-	(*Directive)(nil),         // 4: castellan.link.v1.Directive
-	(*ReportRequest)(nil),     // 5: castellan.link.v1.ReportRequest
-	(*BehaviourRequest)(nil),  // 6: castellan.link.v1.BehaviourRequest
-	(*BehaviourResponse)(nil), // 7: castellan.link.v1.BehaviourResponse
-	(*BriefRules)(nil),        // 8: castellan.link.v1.BriefRules
-	(*Use)(nil),               // 9: castellan.link.v1.Use
-	(*InventoryRequest)(nil),  // 10: castellan.link.v1.InventoryRequest
-	(*InventoryResponse)(nil), // 11: castellan.link.v1.InventoryResponse
-	(*VerdictRequest)(nil),    // 12: castellan.link.v1.VerdictRequest
-	(*VerdictResponse)(nil),   // 13: castellan.link.v1.VerdictResponse
-	(*BriefRequest)(nil),      // 14: castellan.link.v1.BriefRequest
-	(*BriefResponse)(nil),     // 15: castellan.link.v1.BriefResponse
-	(*BriefFacts)(nil),        // 16: castellan.link.v1.BriefFacts
-	(*AdmittedRequest)(nil),   // 17: castellan.link.v1.AdmittedRequest
-	(*AdmittedResponse)(nil),  // 18: castellan.link.v1.AdmittedResponse
-	(*RespondedRequest)(nil),  // 19: castellan.link.v1.RespondedRequest
-	(*RespondedResponse)(nil), // 20: castellan.link.v1.RespondedResponse
-	(*SnapshotRequest)(nil),   // 21: castellan.link.v1.SnapshotRequest
-	(*SnapshotResponse)(nil),  // 22: castellan.link.v1.SnapshotResponse
-	(*Sample)(nil),            // 23: castellan.link.v1.Sample
-	(*ReportResponse)(nil),    // 24: castellan.link.v1.ReportResponse
-	(*Event)(nil),             // 25: castellan.link.v1.Event
-	(*Calls)(nil),             // 26: castellan.link.v1.Calls
-	(*File)(nil),              // 27: castellan.link.v1.File
-	(*Layer)(nil),             // 28: castellan.link.v1.Layer
-	(*Address)(nil),           // 29: castellan.link.v1.Address
-	(*Connection)(nil),        // 30: castellan.link.v1.Connection
-	(*Dns)(nil),               // 31: castellan.link.v1.Dns
-	(*Privilege)(nil),         // 32: castellan.link.v1.Privilege
-	(*Memory)(nil),            // 33: castellan.link.v1.Memory
-	(*Resource)(nil),          // 34: castellan.link.v1.Resource
-	(*Key)(nil),               // 35: castellan.link.v1.Key
-	(*Process)(nil),           // 36: castellan.link.v1.Process
-	(*Exec)(nil),              // 37: castellan.link.v1.Exec
-	(*Ancestor)(nil),          // 38: castellan.link.v1.Ancestor
-	(*Exit)(nil),              // 39: castellan.link.v1.Exit
-	(*Running)(nil),           // 40: castellan.link.v1.Running
+	(*JoinRequest)(nil),        // 0: castellan.link.v1.JoinRequest
+	(*RenewRequest)(nil),       // 1: castellan.link.v1.RenewRequest
+	(*Credentials)(nil),        // 2: castellan.link.v1.Credentials
+	(*DirectivesRequest)(nil),  // 3: castellan.link.v1.DirectivesRequest
+	(*Directive)(nil),          // 4: castellan.link.v1.Directive
+	(*ReportRequest)(nil),      // 5: castellan.link.v1.ReportRequest
+	(*Threat)(nil),             // 6: castellan.link.v1.Threat
+	(*DetectionsRequest)(nil),  // 7: castellan.link.v1.DetectionsRequest
+	(*DetectionsResponse)(nil), // 8: castellan.link.v1.DetectionsResponse
+	(*BehaviourRequest)(nil),   // 9: castellan.link.v1.BehaviourRequest
+	(*BehaviourResponse)(nil),  // 10: castellan.link.v1.BehaviourResponse
+	(*BriefRules)(nil),         // 11: castellan.link.v1.BriefRules
+	(*Use)(nil),                // 12: castellan.link.v1.Use
+	(*InventoryRequest)(nil),   // 13: castellan.link.v1.InventoryRequest
+	(*InventoryResponse)(nil),  // 14: castellan.link.v1.InventoryResponse
+	(*VerdictRequest)(nil),     // 15: castellan.link.v1.VerdictRequest
+	(*VerdictResponse)(nil),    // 16: castellan.link.v1.VerdictResponse
+	(*BriefRequest)(nil),       // 17: castellan.link.v1.BriefRequest
+	(*BriefResponse)(nil),      // 18: castellan.link.v1.BriefResponse
+	(*BriefFacts)(nil),         // 19: castellan.link.v1.BriefFacts
+	(*AdmittedRequest)(nil),    // 20: castellan.link.v1.AdmittedRequest
+	(*AdmittedResponse)(nil),   // 21: castellan.link.v1.AdmittedResponse
+	(*RespondedRequest)(nil),   // 22: castellan.link.v1.RespondedRequest
+	(*RespondedResponse)(nil),  // 23: castellan.link.v1.RespondedResponse
+	(*SnapshotRequest)(nil),    // 24: castellan.link.v1.SnapshotRequest
+	(*SnapshotResponse)(nil),   // 25: castellan.link.v1.SnapshotResponse
+	(*Sample)(nil),             // 26: castellan.link.v1.Sample
+	(*ReportResponse)(nil),     // 27: castellan.link.v1.ReportResponse
+	(*Event)(nil),              // 28: castellan.link.v1.Event
+	(*Calls)(nil),              // 29: castellan.link.v1.Calls
+	(*File)(nil),               // 30: castellan.link.v1.File
+	(*Layer)(nil),              // 31: castellan.link.v1.Layer
+	(*Address)(nil),            // 32: castellan.link.v1.Address
+	(*Connection)(nil),         // 33: castellan.link.v1.Connection
+	(*Dns)(nil),                // 34: castellan.link.v1.Dns
+	(*Privilege)(nil),          // 35: castellan.link.v1.Privilege
+	(*Memory)(nil),             // 36: castellan.link.v1.Memory
+	(*Resource)(nil),           // 37: castellan.link.v1.Resource
+	(*Key)(nil),                // 38: castellan.link.v1.Key
+	(*Process)(nil),            // 39: castellan.link.v1.Process
+	(*Exec)(nil),               // 40: castellan.link.v1.Exec
+	(*Ancestor)(nil),           // 41: castellan.link.v1.Ancestor
+	(*Exit)(nil),               // 42: castellan.link.v1.Exit
+	(*Running)(nil),            // 43: castellan.link.v1.Running
 }
 var file_link_proto_depIdxs = []int32{
-	25, // 0: castellan.link.v1.ReportRequest.events:type_name -> castellan.link.v1.Event
-	40, // 1: castellan.link.v1.ReportRequest.processes:type_name -> castellan.link.v1.Running
-	23, // 2: castellan.link.v1.ReportRequest.samples:type_name -> castellan.link.v1.Sample
-	9,  // 3: castellan.link.v1.ReportRequest.uses:type_name -> castellan.link.v1.Use
-	8,  // 4: castellan.link.v1.BehaviourResponse.rules:type_name -> castellan.link.v1.BriefRules
-	16, // 5: castellan.link.v1.BriefResponse.facts:type_name -> castellan.link.v1.BriefFacts
-	36, // 6: castellan.link.v1.Event.process:type_name -> castellan.link.v1.Process
-	37, // 7: castellan.link.v1.Event.exec:type_name -> castellan.link.v1.Exec
-	39, // 8: castellan.link.v1.Event.exit:type_name -> castellan.link.v1.Exit
-	27, // 9: castellan.link.v1.Event.file:type_name -> castellan.link.v1.File
-	30, // 10: castellan.link.v1.Event.connection:type_name -> castellan.link.v1.Connection
-	31, // 11: castellan.link.v1.Event.dns:type_name -> castellan.link.v1.Dns
-	32, // 12: castellan.link.v1.Event.privilege:type_name -> castellan.link.v1.Privilege
-	33, // 13: castellan.link.v1.Event.memory:type_name -> castellan.link.v1.Memory
-	34, // 14: castellan.link.v1.Event.resource:type_name -> castellan.link.v1.Resource
-	26, // 15: castellan.link.v1.Event.calls:type_name -> castellan.link.v1.Calls
-	28, // 16: castellan.link.v1.File.layer:type_name -> castellan.link.v1.Layer
-	29, // 17: castellan.link.v1.Connection.local:type_name -> castellan.link.v1.Address
-	29, // 18: castellan.link.v1.Connection.remote:type_name -> castellan.link.v1.Address
-	29, // 19: castellan.link.v1.Dns.server:type_name -> castellan.link.v1.Address
-	29, // 20: castellan.link.v1.Dns.client:type_name -> castellan.link.v1.Address
-	35, // 21: castellan.link.v1.Privilege.process:type_name -> castellan.link.v1.Key
-	28, // 22: castellan.link.v1.Memory.layer:type_name -> castellan.link.v1.Layer
-	35, // 23: castellan.link.v1.Process.key:type_name -> castellan.link.v1.Key
-	35, // 24: castellan.link.v1.Process.parent:type_name -> castellan.link.v1.Key
-	38, // 25: castellan.link.v1.Exec.ancestors:type_name -> castellan.link.v1.Ancestor
-	28, // 26: castellan.link.v1.Exec.layer:type_name -> castellan.link.v1.Layer
-	35, // 27: castellan.link.v1.Ancestor.key:type_name -> castellan.link.v1.Key
-	36, // 28: castellan.link.v1.Running.process:type_name -> castellan.link.v1.Process
-	39, // 29: castellan.link.v1.Running.exit:type_name -> castellan.link.v1.Exit
-	5,  // 30: castellan.link.v1.LinkService.Report:input_type -> castellan.link.v1.ReportRequest
-	3,  // 31: castellan.link.v1.LinkService.Directives:input_type -> castellan.link.v1.DirectivesRequest
-	1,  // 32: castellan.link.v1.LinkService.Renew:input_type -> castellan.link.v1.RenewRequest
-	10, // 33: castellan.link.v1.LinkService.Inventory:input_type -> castellan.link.v1.InventoryRequest
-	12, // 34: castellan.link.v1.LinkService.Verdict:input_type -> castellan.link.v1.VerdictRequest
-	14, // 35: castellan.link.v1.LinkService.Brief:input_type -> castellan.link.v1.BriefRequest
-	17, // 36: castellan.link.v1.LinkService.Admitted:input_type -> castellan.link.v1.AdmittedRequest
-	6,  // 37: castellan.link.v1.LinkService.Behaviour:input_type -> castellan.link.v1.BehaviourRequest
-	19, // 38: castellan.link.v1.LinkService.Responded:input_type -> castellan.link.v1.RespondedRequest
-	21, // 39: castellan.link.v1.LinkService.Snapshot:input_type -> castellan.link.v1.SnapshotRequest
-	0,  // 40: castellan.link.v1.JoinService.Join:input_type -> castellan.link.v1.JoinRequest
-	24, // 41: castellan.link.v1.LinkService.Report:output_type -> castellan.link.v1.ReportResponse
-	4,  // 42: castellan.link.v1.LinkService.Directives:output_type -> castellan.link.v1.Directive
-	2,  // 43: castellan.link.v1.LinkService.Renew:output_type -> castellan.link.v1.Credentials
-	11, // 44: castellan.link.v1.LinkService.Inventory:output_type -> castellan.link.v1.InventoryResponse
-	13, // 45: castellan.link.v1.LinkService.Verdict:output_type -> castellan.link.v1.VerdictResponse
-	15, // 46: castellan.link.v1.LinkService.Brief:output_type -> castellan.link.v1.BriefResponse
-	18, // 47: castellan.link.v1.LinkService.Admitted:output_type -> castellan.link.v1.AdmittedResponse
-	7,  // 48: castellan.link.v1.LinkService.Behaviour:output_type -> castellan.link.v1.BehaviourResponse
-	20, // 49: castellan.link.v1.LinkService.Responded:output_type -> castellan.link.v1.RespondedResponse
-	22, // 50: castellan.link.v1.LinkService.Snapshot:output_type -> castellan.link.v1.SnapshotResponse
-	2,  // 51: castellan.link.v1.JoinService.Join:output_type -> castellan.link.v1.Credentials
-	41, // [41:52] is the sub-list for method output_type
-	30, // [30:41] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	28, // 0: castellan.link.v1.ReportRequest.events:type_name -> castellan.link.v1.Event
+	43, // 1: castellan.link.v1.ReportRequest.processes:type_name -> castellan.link.v1.Running
+	26, // 2: castellan.link.v1.ReportRequest.samples:type_name -> castellan.link.v1.Sample
+	12, // 3: castellan.link.v1.ReportRequest.uses:type_name -> castellan.link.v1.Use
+	6,  // 4: castellan.link.v1.ReportRequest.threats:type_name -> castellan.link.v1.Threat
+	11, // 5: castellan.link.v1.BehaviourResponse.rules:type_name -> castellan.link.v1.BriefRules
+	19, // 6: castellan.link.v1.BriefResponse.facts:type_name -> castellan.link.v1.BriefFacts
+	39, // 7: castellan.link.v1.Event.process:type_name -> castellan.link.v1.Process
+	40, // 8: castellan.link.v1.Event.exec:type_name -> castellan.link.v1.Exec
+	42, // 9: castellan.link.v1.Event.exit:type_name -> castellan.link.v1.Exit
+	30, // 10: castellan.link.v1.Event.file:type_name -> castellan.link.v1.File
+	33, // 11: castellan.link.v1.Event.connection:type_name -> castellan.link.v1.Connection
+	34, // 12: castellan.link.v1.Event.dns:type_name -> castellan.link.v1.Dns
+	35, // 13: castellan.link.v1.Event.privilege:type_name -> castellan.link.v1.Privilege
+	36, // 14: castellan.link.v1.Event.memory:type_name -> castellan.link.v1.Memory
+	37, // 15: castellan.link.v1.Event.resource:type_name -> castellan.link.v1.Resource
+	29, // 16: castellan.link.v1.Event.calls:type_name -> castellan.link.v1.Calls
+	31, // 17: castellan.link.v1.File.layer:type_name -> castellan.link.v1.Layer
+	32, // 18: castellan.link.v1.Connection.local:type_name -> castellan.link.v1.Address
+	32, // 19: castellan.link.v1.Connection.remote:type_name -> castellan.link.v1.Address
+	32, // 20: castellan.link.v1.Dns.server:type_name -> castellan.link.v1.Address
+	32, // 21: castellan.link.v1.Dns.client:type_name -> castellan.link.v1.Address
+	38, // 22: castellan.link.v1.Privilege.process:type_name -> castellan.link.v1.Key
+	31, // 23: castellan.link.v1.Memory.layer:type_name -> castellan.link.v1.Layer
+	38, // 24: castellan.link.v1.Process.key:type_name -> castellan.link.v1.Key
+	38, // 25: castellan.link.v1.Process.parent:type_name -> castellan.link.v1.Key
+	41, // 26: castellan.link.v1.Exec.ancestors:type_name -> castellan.link.v1.Ancestor
+	31, // 27: castellan.link.v1.Exec.layer:type_name -> castellan.link.v1.Layer
+	38, // 28: castellan.link.v1.Ancestor.key:type_name -> castellan.link.v1.Key
+	39, // 29: castellan.link.v1.Running.process:type_name -> castellan.link.v1.Process
+	42, // 30: castellan.link.v1.Running.exit:type_name -> castellan.link.v1.Exit
+	5,  // 31: castellan.link.v1.LinkService.Report:input_type -> castellan.link.v1.ReportRequest
+	3,  // 32: castellan.link.v1.LinkService.Directives:input_type -> castellan.link.v1.DirectivesRequest
+	1,  // 33: castellan.link.v1.LinkService.Renew:input_type -> castellan.link.v1.RenewRequest
+	13, // 34: castellan.link.v1.LinkService.Inventory:input_type -> castellan.link.v1.InventoryRequest
+	15, // 35: castellan.link.v1.LinkService.Verdict:input_type -> castellan.link.v1.VerdictRequest
+	17, // 36: castellan.link.v1.LinkService.Brief:input_type -> castellan.link.v1.BriefRequest
+	20, // 37: castellan.link.v1.LinkService.Admitted:input_type -> castellan.link.v1.AdmittedRequest
+	9,  // 38: castellan.link.v1.LinkService.Behaviour:input_type -> castellan.link.v1.BehaviourRequest
+	22, // 39: castellan.link.v1.LinkService.Responded:input_type -> castellan.link.v1.RespondedRequest
+	24, // 40: castellan.link.v1.LinkService.Snapshot:input_type -> castellan.link.v1.SnapshotRequest
+	7,  // 41: castellan.link.v1.LinkService.Detections:input_type -> castellan.link.v1.DetectionsRequest
+	0,  // 42: castellan.link.v1.JoinService.Join:input_type -> castellan.link.v1.JoinRequest
+	27, // 43: castellan.link.v1.LinkService.Report:output_type -> castellan.link.v1.ReportResponse
+	4,  // 44: castellan.link.v1.LinkService.Directives:output_type -> castellan.link.v1.Directive
+	2,  // 45: castellan.link.v1.LinkService.Renew:output_type -> castellan.link.v1.Credentials
+	14, // 46: castellan.link.v1.LinkService.Inventory:output_type -> castellan.link.v1.InventoryResponse
+	16, // 47: castellan.link.v1.LinkService.Verdict:output_type -> castellan.link.v1.VerdictResponse
+	18, // 48: castellan.link.v1.LinkService.Brief:output_type -> castellan.link.v1.BriefResponse
+	21, // 49: castellan.link.v1.LinkService.Admitted:output_type -> castellan.link.v1.AdmittedResponse
+	10, // 50: castellan.link.v1.LinkService.Behaviour:output_type -> castellan.link.v1.BehaviourResponse
+	23, // 51: castellan.link.v1.LinkService.Responded:output_type -> castellan.link.v1.RespondedResponse
+	25, // 52: castellan.link.v1.LinkService.Snapshot:output_type -> castellan.link.v1.SnapshotResponse
+	8,  // 53: castellan.link.v1.LinkService.Detections:output_type -> castellan.link.v1.DetectionsResponse
+	2,  // 54: castellan.link.v1.JoinService.Join:output_type -> castellan.link.v1.Credentials
+	43, // [43:55] is the sub-list for method output_type
+	31, // [31:43] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_link_proto_init() }
@@ -3572,14 +3769,14 @@ func file_link_proto_init() {
 	if File_link_proto != nil {
 		return
 	}
-	file_link_proto_msgTypes[27].OneofWrappers = []any{}
+	file_link_proto_msgTypes[30].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_link_proto_rawDesc), len(file_link_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   41,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

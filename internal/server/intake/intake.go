@@ -94,7 +94,8 @@ type Intake struct {
 	conditions *live.Conditions
 	clock      func() time.Time
 	log        *slog.Logger
-	images     Images // nil: nobody wants to hear
+	images     Images  // nil: nobody wants to hear
+	threats    Threats // nil: agents keep them
 	known      *known
 	open       *open
 	peers      *peers
@@ -111,6 +112,7 @@ type reporter struct {
 	storedAt time.Time
 	lost     uint64    // losses that a snapshot was asked for
 	asked    time.Time // for that snapshot
+	told     told
 
 	mu   sync.Mutex
 	seen time.Time
@@ -164,7 +166,9 @@ func (in *Intake) Report(ctx context.Context, r link.Report) (link.Receipt, erro
 		return link.Receipt{}, err
 	}
 	in.trouble(ctx, nil)
-	return link.Receipt{WantSnapshot: in.wantSnapshot(a, &r, now)}, nil
+	// Last: what is told once must not be told again because something else failed.
+	taken := in.takeThreats(ctx, a, &r, now)
+	return link.Receipt{WantSnapshot: in.wantSnapshot(a, &r, now), ThreatsTaken: taken}, nil
 }
 
 // take judges, stores and shows one report.

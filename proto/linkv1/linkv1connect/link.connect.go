@@ -61,6 +61,8 @@ const (
 	LinkServiceRespondedProcedure = "/castellan.link.v1.LinkService/Responded"
 	// LinkServiceSnapshotProcedure is the fully-qualified name of the LinkService's Snapshot RPC.
 	LinkServiceSnapshotProcedure = "/castellan.link.v1.LinkService/Snapshot"
+	// LinkServiceDetectionsProcedure is the fully-qualified name of the LinkService's Detections RPC.
+	LinkServiceDetectionsProcedure = "/castellan.link.v1.LinkService/Detections"
 	// JoinServiceJoinProcedure is the fully-qualified name of the JoinService's Join RPC.
 	JoinServiceJoinProcedure = "/castellan.link.v1.JoinService/Join"
 )
@@ -95,6 +97,9 @@ type LinkServiceClient interface {
 	// Snapshot hands over a piece of a snapshot that a directive asked for, in order,
 	// before the answer to it.
 	Snapshot(context.Context, *connect.Request[linkv1.SnapshotRequest]) (*connect.Response[linkv1.SnapshotResponse], error)
+	// Detections takes how this agent's rules of detection fare, and returns those
+	// that users wrote, as far as they are others than the agent has.
+	Detections(context.Context, *connect.Request[linkv1.DetectionsRequest]) (*connect.Response[linkv1.DetectionsResponse], error)
 }
 
 // NewLinkServiceClient constructs a client for the castellan.link.v1.LinkService service. By
@@ -168,6 +173,12 @@ func NewLinkServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(linkServiceMethods.ByName("Snapshot")),
 			connect.WithClientOptions(opts...),
 		),
+		detections: connect.NewClient[linkv1.DetectionsRequest, linkv1.DetectionsResponse](
+			httpClient,
+			baseURL+LinkServiceDetectionsProcedure,
+			connect.WithSchema(linkServiceMethods.ByName("Detections")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -183,6 +194,7 @@ type linkServiceClient struct {
 	behaviour  *connect.Client[linkv1.BehaviourRequest, linkv1.BehaviourResponse]
 	responded  *connect.Client[linkv1.RespondedRequest, linkv1.RespondedResponse]
 	snapshot   *connect.Client[linkv1.SnapshotRequest, linkv1.SnapshotResponse]
+	detections *connect.Client[linkv1.DetectionsRequest, linkv1.DetectionsResponse]
 }
 
 // Report calls castellan.link.v1.LinkService.Report.
@@ -235,6 +247,11 @@ func (c *linkServiceClient) Snapshot(ctx context.Context, req *connect.Request[l
 	return c.snapshot.CallUnary(ctx, req)
 }
 
+// Detections calls castellan.link.v1.LinkService.Detections.
+func (c *linkServiceClient) Detections(ctx context.Context, req *connect.Request[linkv1.DetectionsRequest]) (*connect.Response[linkv1.DetectionsResponse], error) {
+	return c.detections.CallUnary(ctx, req)
+}
+
 // LinkServiceHandler is an implementation of the castellan.link.v1.LinkService service.
 type LinkServiceHandler interface {
 	// Report hands over what is new. Answered without an error, every event of
@@ -265,6 +282,9 @@ type LinkServiceHandler interface {
 	// Snapshot hands over a piece of a snapshot that a directive asked for, in order,
 	// before the answer to it.
 	Snapshot(context.Context, *connect.Request[linkv1.SnapshotRequest]) (*connect.Response[linkv1.SnapshotResponse], error)
+	// Detections takes how this agent's rules of detection fare, and returns those
+	// that users wrote, as far as they are others than the agent has.
+	Detections(context.Context, *connect.Request[linkv1.DetectionsRequest]) (*connect.Response[linkv1.DetectionsResponse], error)
 }
 
 // NewLinkServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -334,6 +354,12 @@ func NewLinkServiceHandler(svc LinkServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(linkServiceMethods.ByName("Snapshot")),
 		connect.WithHandlerOptions(opts...),
 	)
+	linkServiceDetectionsHandler := connect.NewUnaryHandler(
+		LinkServiceDetectionsProcedure,
+		svc.Detections,
+		connect.WithSchema(linkServiceMethods.ByName("Detections")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/castellan.link.v1.LinkService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case LinkServiceReportProcedure:
@@ -356,6 +382,8 @@ func NewLinkServiceHandler(svc LinkServiceHandler, opts ...connect.HandlerOption
 			linkServiceRespondedHandler.ServeHTTP(w, r)
 		case LinkServiceSnapshotProcedure:
 			linkServiceSnapshotHandler.ServeHTTP(w, r)
+		case LinkServiceDetectionsProcedure:
+			linkServiceDetectionsHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -403,6 +431,10 @@ func (UnimplementedLinkServiceHandler) Responded(context.Context, *connect.Reque
 
 func (UnimplementedLinkServiceHandler) Snapshot(context.Context, *connect.Request[linkv1.SnapshotRequest]) (*connect.Response[linkv1.SnapshotResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("castellan.link.v1.LinkService.Snapshot is not implemented"))
+}
+
+func (UnimplementedLinkServiceHandler) Detections(context.Context, *connect.Request[linkv1.DetectionsRequest]) (*connect.Response[linkv1.DetectionsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("castellan.link.v1.LinkService.Detections is not implemented"))
 }
 
 // JoinServiceClient is a client for the castellan.link.v1.JoinService service.
