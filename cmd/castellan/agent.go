@@ -34,6 +34,7 @@ type agentOptions struct {
 	verify     bool
 	admission  admissionOptions
 	hold       holdOptions
+	detect     detectOptions
 	respond    bool
 }
 
@@ -50,6 +51,7 @@ func (o *agentOptions) flags(c *cobra.Command) {
 	f.BoolVar(&o.respond, "respond", true, "do about threats what the server's operators and rules decide: kill, quarantine, stop")
 	o.admission.flags(c)
 	o.hold.flags(c)
+	o.detect.flags(c)
 }
 
 func newAgent(g *globals) *cobra.Command {
@@ -98,6 +100,9 @@ func (g *globals) watch(ctx context.Context, o agentOptions, log *slog.Logger) e
 	}
 	parts.Server, parts.Decider, parts.Admits = client, door.keeps(), door != nil
 	if err := g.openResponder(o, joined.AgentID(), &parts, log); err != nil {
+		return errors.Join(err, door.close(), parts.Sensors.Close())
+	}
+	if err := g.openHunter(o, joined.AgentID(), client, &parts, log); err != nil {
 		return errors.Join(err, door.close(), parts.Sensors.Close())
 	}
 	held, err := g.openHolder(o, joined.AgentID(), client, &parts, log)

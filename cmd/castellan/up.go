@@ -75,6 +75,9 @@ func (g *globals) up(ctx context.Context, so serverOptions, ao agentOptions, log
 	if err := g.openResponder(ao, id, &parts, log); err != nil {
 		return errors.Join(err, door.close())
 	}
+	if err := g.openHunter(ao, id, intake, &parts, log); err != nil {
+		return errors.Join(err, door.close())
+	}
 	held, err := g.openHolder(ao, id, intake, &parts, log)
 	if err != nil {
 		return errors.Join(err, door.close())

@@ -66,13 +66,15 @@ func (w *world) Usage() asset.Usage                                 { return ass
 func (w *world) Report(_ context.Context, r link.Report) (link.Receipt, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	var receipt link.Receipt
 	if w.answer != nil {
-		if receipt, err := w.answer(r); err != nil || receipt.WantSnapshot {
+		var err error
+		if receipt, err = w.answer(r); err != nil || receipt.WantSnapshot {
 			return receipt, err
 		}
 	}
 	w.reports = append(w.reports, r)
-	return link.Receipt{}, nil
+	return receipt, nil
 }
 
 func (w *world) Directives(ctx context.Context, who link.Caller, take func(link.Directive)) error {

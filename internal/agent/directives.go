@@ -55,7 +55,9 @@ type directives struct {
 	admission func(link.AdmissionWish)
 	// behaviour is told by what containers are held; nil: none is here.
 	behaviour func(link.BehaviourWish)
-	log       *slog.Logger
+	// detect is told that rules of detection are others; nil: none are held here.
+	detect func(link.DetectWish)
+	log    *slog.Logger
 
 	mu       sync.Mutex
 	inForce  asset.AgentSettings
@@ -115,6 +117,10 @@ func (d *directives) obey(ctx context.Context, w link.Directive) {
 	case w.Kind == link.DirectiveBehaviour && w.Behaviour != nil:
 		if d.behaviour != nil {
 			d.behaviour(*w.Behaviour)
+		}
+	case w.Kind == link.DirectiveDetect && w.Detect != nil:
+		if d.detect != nil {
+			d.detect(*w.Detect)
 		}
 	case w.Kind == link.DirectiveRespond && w.Respond != nil:
 		d.respond(*w.Respond, w.Issued)

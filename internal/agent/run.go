@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/castellan-security/castellan/internal/agent/hunt"
 	"github.com/castellan-security/castellan/internal/agent/spool"
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
@@ -69,6 +70,7 @@ type Parts struct {
 	Holder     Holder        // nil: nothing is held to profiles here
 	Herald     Herald        // nil: the holder hears of containers when the engine was asked about them
 	Responder  Responder     // nil: nothing is done about threats here
+	Hunter     *hunt.Hunter  // nil: what happens is not held against rules of detection
 	Tellers    []Teller      // of what the kernel did about what lies outside profiles
 }
 
@@ -131,6 +133,9 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Agent {
 	if parts.Holder != nil {
 		a.wishes.behaviour = parts.Holder.Wish
 	}
+	if parts.Hunter != nil {
+		a.wishes.detect = parts.Hunter.Wish
+	}
 	return a
 }
 
@@ -176,6 +181,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	stop()
 	wg.Wait()
 	a.digests.flush()
+	if a.parts.Hunter != nil {
+		a.parts.Hunter.Finish()
+	}
 
 	// A fresh context: ctx has ended, and what was sensed until now is still
 	// worth handing over.
@@ -214,6 +222,9 @@ func (a *Agent) start(ctx context.Context, wg *sync.WaitGroup) {
 		wg.Go(func() { a.parts.Holder.Run(ctx) })
 		wg.Go(func() { a.holdMade(ctx) })
 	}
+	if a.parts.Hunter != nil {
+		wg.Go(func() { a.parts.Hunter.Run(ctx) })
+	}
 	if a.parts.UseReader != nil {
 		wg.Go(func() { a.uses.run(ctx, a.procs.inContainers) })
 	}
@@ -221,6 +232,18 @@ func (a *Agent) start(ctx context.Context, wg *sync.WaitGroup) {
 
 // leave closes the spool and says what is not with the server.
 func (a *Agent) leave() {
+	if a.parts.Hunter != nil {
+		kept, lost, err := a.parts.Hunter.Close()
+		if err != nil {
+			a.log.Error("file of threats not closed", "error", err)
+		}
+		if kept > 0 {
+			a.log.Info("threats wait on disk for the next start", "count", kept)
+		}
+		if lost > 0 {
+			a.log.Error("threats lost at stop", "count", lost)
+		}
+	}
 	kept, lost, err := a.queue.Close()
 	if err != nil {
 		a.log.Error("spool not closed", "error", err)
@@ -261,6 +284,9 @@ func (a *Agent) introduce(ctx context.Context) error {
 		a.log.Warn("running processes not listed", "error", err)
 	}
 	a.procs.merge(running)
+	if a.parts.Hunter != nil {
+		a.parts.Hunter.Begin(hunt.Start{Boot: a.self.Boot, Running: running, Group: a.workloads.group, Wake: a.queue.wake})
+	}
 	for _, m := range host.Missing {
 		a.log.Warn("this host cannot give everything", "missing", m)
 	}
@@ -286,6 +312,9 @@ func (a *Agent) sensed(events []event.Event) {
 func (a *Agent) push(events []event.Event) {
 	a.queue.Push(events)
 	a.queue.wake()
+	if a.parts.Hunter != nil {
+		a.parts.Hunter.Observe(events) // numbered by now, so that threats can name them
+	}
 }
 
 // inventory takes what the engine says.
@@ -302,6 +331,9 @@ func (a *Agent) inventory(ctx context.Context, inv asset.Inventory) {
 		} else {
 			a.log.Warn("container engine away", "error", inv.Engine.Error)
 		}
+	}
+	if a.parts.Hunter != nil {
+		a.parts.Hunter.Placed()
 	}
 	a.queue.wake()
 }
@@ -359,6 +391,10 @@ func (a *Agent) describe() asset.Agent {
 	}
 	if a.parts.Holder != nil {
 		d.Abilities = append(d.Abilities, link.AbilityHold)
+	}
+	if a.parts.Hunter != nil {
+		h := a.parts.Hunter.Status()
+		d.Detection = &h
 	}
 	d.Usage = a.parts.Host.Usage()
 	d.Settings = a.wishes.settings()

@@ -41,6 +41,14 @@ type sender struct {
 	trial    trial
 	width    int  // how many events a trial of onlyEvents has
 	blamed   news // what a trial of noEvents had
+	threats  suspects
+}
+
+// suspects are threats that a report had which was refused as invalid. The next has
+// none: if that is taken, it was them.
+type suspects struct {
+	held bool   // no threats are sent for now
+	last uint64 // number of the newest; 0 when they are cleared
 }
 
 func newSender(a *Agent) *sender { return &sender{a: a, snapshot: true} }
@@ -122,6 +130,7 @@ func (s *sender) report(ctx context.Context) (more bool, err error) {
 			r.Snapshot, r.Processes = true, s.a.procs.list(link.MaxProcesses)
 		}
 	}
+	moreThreats := s.addThreats(&r)
 	receipt, err := s.a.parts.Server.Report(ctx, r)
 	if err != nil {
 		return s.failed(ctx, err, r, changed)
@@ -134,6 +143,7 @@ func (s *sender) report(ctx context.Context) (more bool, err error) {
 		s.pause = pauses{} // a trial that passed says only that not all is refused
 	}
 	s.a.queue.Ack(len(batch.Events))
+	moreThreats = s.threatsPassed(r, receipt) && moreThreats
 	s.a.workloads.acknowledged(changed)
 	s.snapshot = receipt.WantSnapshot || s.snapshot && !r.Snapshot
 	tried := s.trial
@@ -147,7 +157,32 @@ func (s *sender) report(ctx context.Context) (more bool, err error) {
 		return true, fault.New(fault.Invalid, "something of the report before was refused")
 	}
 	// Who wants a snapshot right after one gets it with the next report.
-	return receipt.WantSnapshot && !r.Snapshot || batch.More || again || len(changed.workloads) == link.MaxWorkloads, nil
+	return receipt.WantSnapshot && !r.Snapshot || batch.More || moreThreats || again || len(changed.workloads) == link.MaxWorkloads, nil
+}
+
+// addThreats puts the threats that wait into a report, and says whether there are more.
+func (s *sender) addThreats(r *link.Report) (more bool) {
+	if s.a.parts.Hunter == nil || s.trial != everything || s.threats.held {
+		return false
+	}
+	r.Threats, r.ThreatSeries, more = s.a.parts.Hunter.Threats()
+	return more
+}
+
+// threatsPassed says what became of the threats of a report that was taken, and whether
+// others may follow at once.
+func (s *sender) threatsPassed(r link.Report, receipt link.Receipt) bool {
+	if s.threats.held {
+		if s.threats.last > 0 {
+			s.a.parts.Hunter.Refused(s.threats.last)
+		}
+		s.threats = suspects{}
+	}
+	if len(r.Threats) == 0 {
+		return false
+	}
+	s.a.parts.Hunter.Taken(receipt.ThreatsTaken)
+	return receipt.ThreatsTaken > 0
 }
 
 // most is how many events the next report may carry.
@@ -226,6 +261,11 @@ func (s *sender) refused(err error, r link.Report, changed news) (more bool, _ e
 		return true, err
 	}
 	s.giveBack(r)
+	if k := len(r.Threats); k > 0 {
+		s.threats = suspects{held: true, last: r.Threats[k-1].Number}
+		return true, nil
+	}
+	s.threats.last = 0 // it was refused without them, too
 	switch {
 	case n > 0:
 		s.trial = noEvents

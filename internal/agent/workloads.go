@@ -309,3 +309,14 @@ func (w *workloads) get(id string) asset.Workload {
 	defer w.mu.Unlock()
 	return w.known[id]
 }
+
+// group returns the group of a workload, and whether it is known.
+func (w *workloads) group(id string) (string, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	wl, known := w.known[id]
+	if !known {
+		return "", false
+	}
+	return string(asset.GroupOf(wl)), true
+}

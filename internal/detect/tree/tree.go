@@ -370,3 +370,24 @@ func (t *Tree) Process(agentID string, k event.Key) *Process {
 	}
 	return nil
 }
+
+// Know notes a process that ran before anybody told events of it. What events told
+// stays as it is.
+func (t *Tree) Know(agentID string, r *event.Running) {
+	if r.Process.Key.IsZero() {
+		return
+	}
+	h := t.host(agentID, r.Started)
+	if p := h.get(r.Process.Key); p != nil && p.known {
+		return
+	}
+	p := &Process{
+		Key: r.Process.Key, Parent: r.Process.Parent, WorkloadID: r.WorkloadID, Name: r.Process.Name, Executable: r.Process.Executable,
+		Args: r.Args, Line: Line(r.Args), UID: r.Process.UID, Entered: r.Entered, Seen: r.Started, known: true,
+		First: r.Process.ContainerPID == 1 && r.WorkloadID != "",
+	}
+	if p.Program = Program(p.Executable, p.Args); p.Program == "" {
+		p.Program = p.Name
+	}
+	h.processes.Put(p.Key, p, r.Started)
+}
