@@ -61,28 +61,31 @@ const (
 	ReadIncidents  Scope = "incidents:read"
 	// WriteIncidents is to assign, comment, resolve and reopen incidents.
 	WriteIncidents Scope = "incidents:write"
-	ManageUsers    Scope = "users:manage"
-	ManageTokens   Scope = "tokens:manage" // everyone's; one's own need no scope
-	ReadAudit      Scope = "audit:read"
+	ReadDetect     Scope = "detect:read"
+	// WriteDetect is to write rules of detection and to silence them.
+	WriteDetect  Scope = "detect:write"
+	ManageUsers  Scope = "users:manage"
+	ManageTokens Scope = "tokens:manage" // everyone's; one's own need no scope
+	ReadAudit    Scope = "audit:read"
 )
 
 // Scopes lists every scope.
 func Scopes() []Scope {
 	return []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages, ManageImages, ManageRegistries, ManageAgents, EnrolAgents,
 		ReadNotify, ManageNotify, ManageTrust, ReadAdmission, DecideAdmission, ManageAdmission, ReadBehaviour, ManageBehaviour,
-		ReadResponse, ManageResponse, ReadIncidents, WriteIncidents, ManageUsers, ManageTokens, ReadAudit}
+		ReadResponse, ManageResponse, ReadIncidents, WriteIncidents, ReadDetect, WriteDetect, ManageUsers, ManageTokens, ReadAudit}
 }
 
 // Scopes returns the rights of a role; an unknown role has none.
 func (r Role) Scopes() []Scope {
-	read := []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages, ReadNotify, ReadAdmission, ReadBehaviour, ReadResponse, ReadIncidents}
+	read := []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages, ReadNotify, ReadAdmission, ReadBehaviour, ReadResponse, ReadIncidents, ReadDetect}
 	switch r {
 	case Viewer:
 		return read
 	case Operator:
-		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify, DecideAdmission, ManageBehaviour, ManageResponse, WriteIncidents)
+		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify, DecideAdmission, ManageBehaviour, ManageResponse, WriteIncidents, WriteDetect)
 	case Administrator:
-		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify, DecideAdmission, ManageBehaviour, ManageResponse, WriteIncidents, EnrolAgents, ManageTrust,
+		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify, DecideAdmission, ManageBehaviour, ManageResponse, WriteIncidents, WriteDetect, EnrolAgents, ManageTrust,
 			ManageAdmission, ManageUsers, ManageTokens, ReadAudit)
 	}
 	return nil

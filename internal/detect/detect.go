@@ -120,3 +120,9 @@ func builtIn() ([]*rule.Document, error) {
 	}
 	return out, nil
 }
+
+// Silences says whether a silence is of a threat, by the time of what happened.
+func Silences(s *threat.Silence, t *threat.Threat) bool { return engine.Silences(s, t) }
+
+// Names says whether a silence is of a rule, whatever the group.
+func Names(s *threat.Silence, rule string) bool { return engine.Names(s, rule) }

@@ -54,7 +54,7 @@ type DetectionsAsk struct {
 	Unusable []UnusableText `json:"unusable,omitempty"`
 	// Rules are how rules fare since the agent started: those of which something
 	// changed since it told so last, or all.
-	Rules []RuleStats `json:"rules,omitempty"`
+	Rules []threat.RuleStats `json:"rules,omitempty"`
 }
 
 // UnusableText is a document that an agent can't use.
@@ -64,18 +64,6 @@ type UnusableText struct {
 	Error   string `json:"error"`
 	// Former is the version that is used in its place; 0 for none.
 	Former int64 `json:"former,omitempty"`
-}
-
-// RuleStats are how a rule fares on one host since its agent started.
-type RuleStats struct {
-	Rule     string        `json:"rule"`
-	Looked   uint64        `json:"looked"` // events that it was held against
-	Hits     uint64        `json:"hits"`   // how often it fired, silenced or not
-	Silenced uint64        `json:"silenced,omitempty"`
-	Errors   uint64        `json:"errors,omitempty"`
-	Spent    time.Duration `json:"spent_ns,omitempty"` // by it, as far as that was measured
-	Error    string        `json:"error,omitempty"`    // the newest
-	Last     time.Time     `json:"last,omitzero"`      // of the newest hit, by the agent's clock
 }
 
 // DetectionsBrief is what users wrote about detection.

@@ -71,7 +71,7 @@ func TestRulesOfDetectionArriveAsTheyWereSent(t *testing.T) {
 		Silences:  []threat.Silence{{Rule: "x-*", Groups: []string{"a/*"}, Reason: "r", By: "jo", Until: at}},
 	}}
 	asked := link.DetectionsAsk{AgentID: "SOMEBODYELSE", Boot: "B", Stamp: "old", Unusable: []link.UnusableText{{Name: "n", Version: 2, Error: "e", Former: 1}},
-		Rules: []link.RuleStats{{Rule: "escape-core-pattern", Looked: 5, Hits: 4, Silenced: 3, Errors: 2, Spent: time.Second, Error: "x", Last: at}}}
+		Rules: []threat.RuleStats{{Rule: "escape-core-pattern", Looked: 5, Hits: 4, Silenced: 3, Errors: 2, Spent: time.Second, Error: "x", Last: at}}}
 	var got link.DetectionsAsk
 	path, h := link.Handler(detecting{detections: func(a link.DetectionsAsk) (link.DetectionsBrief, error) { got = a; return sent, nil }}, nil, gate{}, slog.New(slog.DiscardHandler))
 	mux := http.NewServeMux()
@@ -89,8 +89,8 @@ func TestRulesOfDetectionArriveAsTheyWereSent(t *testing.T) {
 		t.Errorf("brief (-want +got):\n%s", diff)
 	}
 	for name, a := range map[string]link.DetectionsAsk{
-		"too many rules": {Rules: make([]link.RuleStats, link.MaxRuleStats+1)},
-		"no rule":        {Rules: []link.RuleStats{{Rule: "<b>"}}},
+		"too many rules": {Rules: make([]threat.RuleStats, link.MaxRuleStats+1)},
+		"no rule":        {Rules: []threat.RuleStats{{Rule: "<b>"}}},
 		"long stamp":     {Stamp: strings.Repeat("x", 1000)},
 	} {
 		if _, err := c.Detections(t.Context(), a); !fault.Is(err, fault.Invalid) {
@@ -115,7 +115,7 @@ func TestAServerWithoutRulesOfDetectionIsUnsupported(t *testing.T) {
 }
 
 func TestCountsOfRulesAreBounded(t *testing.T) {
-	a := link.DetectionsAsk{Rules: []link.RuleStats{{Rule: "r", Hits: 1 << 63, Spent: -1, Error: strings.Repeat("x", 10_000), Last: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}}}
+	a := link.DetectionsAsk{Rules: []threat.RuleStats{{Rule: "r", Hits: 1 << 63, Spent: -1, Error: strings.Repeat("x", 10_000), Last: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}}}
 	if err := a.Check(); err != nil {
 		t.Fatal(err)
 	}

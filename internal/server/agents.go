@@ -7,6 +7,7 @@ import (
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/server/behaviour"
+	"github.com/castellan-security/castellan/internal/server/detections"
 	"github.com/castellan-security/castellan/internal/server/direct"
 	"github.com/castellan-security/castellan/internal/server/gate"
 	"github.com/castellan-security/castellan/internal/server/images"
@@ -26,6 +27,8 @@ type agents struct {
 
 	behaviour *behaviour.Service
 	respond   *respond.Service
+
+	detections *detections.Service
 }
 
 // Report is link.Server.
@@ -74,6 +77,11 @@ func (a agents) Responded(ctx context.Context, r link.Responded) error {
 // SnapshotPiece is link.Snapshots.
 func (a agents) SnapshotPiece(ctx context.Context, p link.SnapshotPiece) error {
 	return a.respond.SnapshotPiece(ctx, p)
+}
+
+// Detections is link.Detections.
+func (a agents) Detections(ctx context.Context, q link.DetectionsAsk) (link.DetectionsBrief, error) {
+	return a.detections.Detections(ctx, q)
 }
 
 // listeners hear what is reported.

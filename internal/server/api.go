@@ -53,6 +53,7 @@ func (s *Server) newAPI() http.Handler {
 	a.incidentRoutes()
 	a.respondRuleRoutes()
 	a.respondSnapshotRoutes()
+	a.detectRoutes()
 	a.agentRoutes()
 	a.enrolRoutes()
 	a.sessionRoutes()

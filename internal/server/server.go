@@ -31,6 +31,7 @@ import (
 	"github.com/castellan-security/castellan/internal/server/account"
 	"github.com/castellan-security/castellan/internal/server/behaviour"
 	"github.com/castellan-security/castellan/internal/server/console"
+	"github.com/castellan-security/castellan/internal/server/detections"
 	"github.com/castellan-security/castellan/internal/server/direct"
 	"github.com/castellan-security/castellan/internal/server/enrol"
 	"github.com/castellan-security/castellan/internal/server/gate"
@@ -91,7 +92,7 @@ type Config struct {
 	Sender notify.Sender
 	Pace   notify.Pace
 	// Threats takes what agents' rules of detection found; nil: agents keep it.
-	Threats intake.Threats
+	Threats detections.Threats
 	// Tasks stops tasks of ECS; nil: containers are stopped by their engines alone.
 	Tasks respond.Tasks
 	// Sessions has AWS refuse sessions of roles; nil: none are.
@@ -125,6 +126,7 @@ type Server struct {
 	behaviour  *behaviour.Service
 	respond    *respond.Service
 	incidents  *incidents.Service
+	detections *detections.Service
 	notify     *notify.Service
 	strangers  *strangers
 	metrics    *metrics
@@ -167,10 +169,13 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 		ready:      make(chan struct{}),
 	}
 	s.intake = intake.New(st, s.tables, s.feed, s.conditions, cfg.Clock, log)
-	if cfg.Threats != nil {
-		s.intake.Pass(cfg.Threats)
-	}
 	s.direct = direct.New(st, cfg.Clock, log)
+	s.detections = detections.New(detections.Options{
+		Store: st, Directions: s.direct, Next: cfg.Threats, Condition: s.condition, Clock: cfg.Clock, Log: log,
+	})
+	if cfg.Threats != nil {
+		s.intake.Pass(s.detections)
+	}
 	if s.enrol, err = enrol.New(context.Background(), st, authority, cfg.Clock, log); err != nil {
 		return nil, err
 	}
@@ -249,7 +254,7 @@ func (s *Server) build() error {
 // Intake is where an agent in this process reports, and what it takes its
 // directives from. It believes what its caller says of which agent it is.
 func (s *Server) Intake() link.Server {
-	return agents{s.intake, s.direct, s.images, s.trust, s.gate, s.behaviour, s.respond}
+	return agents{s.intake, s.direct, s.images, s.trust, s.gate, s.behaviour, s.respond, s.detections}
 }
 
 // Reserve keeps anybody from joining with the id of the agent in this process,
@@ -367,6 +372,7 @@ func (s *Server) Run(ctx context.Context) error {
 	wg.Go(func() { s.gate.Run(scanning) })
 	wg.Go(func() { s.behaviour.Run(scanning) })
 	wg.Go(func() { s.incidents.Run(ctx) })
+	wg.Go(func() { s.detections.Run(scanning) })
 	wg.Go(func() { s.notify.Run(ctx) })
 	wg.Go(func() { s.respond.Run(ctx) })
 

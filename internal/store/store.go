@@ -33,6 +33,7 @@ type Store interface {
 	Behaviour
 	Response
 	Incidents
+	Detections
 	Agents
 	AgentSettings
 	Invitations

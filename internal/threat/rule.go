@@ -61,3 +61,16 @@ type Silence struct {
 	By     string    `json:"by,omitempty"` // who said so
 	Until  time.Time `json:"until"`        // from then on it is heard again
 }
+
+// RuleStats are how a rule fares: on one host since its agent started, or on all of
+// them since the server counts.
+type RuleStats struct {
+	Rule     string        `json:"rule"`
+	Looked   uint64        `json:"looked"` // events that it was held against
+	Hits     uint64        `json:"hits"`   // how often it fired, silenced or not
+	Silenced uint64        `json:"silenced,omitempty"`
+	Errors   uint64        `json:"errors,omitempty"`
+	Spent    time.Duration `json:"spent_ns,omitempty"` // by it, as far as that was measured
+	Error    string        `json:"error,omitempty"`    // the newest
+	Last     time.Time     `json:"last,omitzero"`      // of the newest hit, by the agent's clock
+}

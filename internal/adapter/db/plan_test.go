@@ -173,6 +173,7 @@ func useEverything(t *testing.T, d *db.DB, n int) {
 	useTrust(t, d)
 	useAdmission(t, d)
 	useResponse(t, d)
+	useDetection(t, d)
 	useBehaviour(t, d)
 	useIncidents(t, d)
 	_, err = d.Health(ctx)

@@ -69,7 +69,7 @@ type Hunter struct {
 	now    *set
 	start  Start
 	groups groups
-	former map[string]link.RuleStats // of the engines before, by rule
+	former map[string]threat.RuleStats // of the engines before, by rule
 }
 
 // Start is what an agent tells when it begins.
@@ -95,7 +95,7 @@ func Open(o Options) (*Hunter, error) {
 	}
 	h := &Hunter{
 		o: o, in: make(chan []event.Event, maxBatches), sets: make(chan *set, 1), bell: make(chan struct{}, 1), over: make(chan struct{}),
-		former: map[string]link.RuleStats{},
+		former: map[string]threat.RuleStats{},
 	}
 	var err error
 	if h.rules, h.now, err = openKeeper(o, h.sets); err != nil {
@@ -226,7 +226,7 @@ func (h *Hunter) use(s *set) {
 // note makes how rules fare known to who tells the server.
 func (h *Hunter) note() {
 	stats := h.now.engine.Stats()
-	out := make(map[string]link.RuleStats, len(stats)+len(h.former))
+	out := make(map[string]threat.RuleStats, len(stats)+len(h.former))
 	for rule, st := range h.former {
 		out[rule] = st
 	}
@@ -236,7 +236,7 @@ func (h *Hunter) note() {
 	h.rules.note(out, len(stats))
 }
 
-func sum(a link.RuleStats, b detect.Stats) link.RuleStats {
+func sum(a threat.RuleStats, b detect.Stats) threat.RuleStats {
 	a.Rule = b.Rule
 	a.Looked, a.Hits, a.Silenced, a.Errors, a.Spent = a.Looked+b.Looked, a.Hits+b.Hits, a.Silenced+b.Silenced, a.Errors+b.Errors, a.Spent+b.Spent
 	if b.Error != "" {

@@ -57,7 +57,7 @@ func (k *keeps) last() link.DetectionsAsk {
 }
 
 // told returns how a rule fares as the server heard it last.
-func (k *keeps) told(rule string) (last link.RuleStats) {
+func (k *keeps) told(rule string) (last threat.RuleStats) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, a := range k.asked {

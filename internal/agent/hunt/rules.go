@@ -52,9 +52,9 @@ type keeper struct {
 	boot     string
 	kept     kept
 	unusable []link.UnusableText
-	stats    map[string]link.RuleStats
-	told     map[string]link.RuleStats // as the server has them
-	rules    int                       // of the engine
+	stats    map[string]threat.RuleStats
+	told     map[string]threat.RuleStats // as the server has them
+	rules    int                         // of the engine
 }
 
 // kept is what is on disk: the texts as they came last, and of each document the newest
@@ -67,7 +67,7 @@ type kept struct {
 
 // openKeeper returns the keeper, and the rules to begin with.
 func openKeeper(o Options, sets chan<- *set) (*keeper, *set, error) {
-	k := &keeper{o: o, wake: make(chan struct{}, 1), sets: sets, told: map[string]link.RuleStats{}}
+	k := &keeper{o: o, wake: make(chan struct{}, 1), sets: sets, told: map[string]threat.RuleStats{}}
 	if err := k.read(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		o.Log.Error("rules of detection that were kept can't be read", "error", err)
 		k.kept = kept{}
@@ -254,7 +254,7 @@ func (k *keeper) take(ctx context.Context, b link.DetectionsBrief) error {
 }
 
 // note takes how all rules fare, and how many are in force.
-func (k *keeper) note(stats map[string]link.RuleStats, rules int) {
+func (k *keeper) note(stats map[string]threat.RuleStats, rules int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for rule, st := range stats {

@@ -371,3 +371,6 @@ func (e *Engine) Stats() []Stats {
 	}
 	return out
 }
+
+// Names says whether a silence is of a rule, whatever the group.
+func Names(s *threat.Silence, id string) bool { return rule.Like(id, s.Rule) }

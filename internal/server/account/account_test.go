@@ -499,9 +499,9 @@ func TestTokensNeverCarryMoreThanTheirMaker(t *testing.T) {
 		f.user(t, "u-"+string(role), role)
 	}
 	mayGive := map[access.Role][]access.Scope{
-		access.Viewer: {access.ReadWorkloads, access.ReadEvents, access.ReadAgents, access.ReadImages, access.ReadNotify, access.ReadAdmission, access.ReadBehaviour, access.ReadResponse, access.ReadIncidents},
-		access.Operator: {access.ReadWorkloads, access.ReadEvents, access.ReadAgents, access.ReadImages, access.ReadNotify, access.ReadAdmission, access.ReadBehaviour, access.ReadResponse, access.ReadIncidents,
-			access.ManageImages, access.ManageRegistries, access.ManageAgents, access.ManageNotify, access.DecideAdmission, access.ManageBehaviour, access.ManageResponse, access.WriteIncidents},
+		access.Viewer: {access.ReadWorkloads, access.ReadEvents, access.ReadAgents, access.ReadImages, access.ReadNotify, access.ReadAdmission, access.ReadBehaviour, access.ReadResponse, access.ReadIncidents, access.ReadDetect},
+		access.Operator: {access.ReadWorkloads, access.ReadEvents, access.ReadAgents, access.ReadImages, access.ReadNotify, access.ReadAdmission, access.ReadBehaviour, access.ReadResponse, access.ReadIncidents, access.ReadDetect,
+			access.ManageImages, access.ManageRegistries, access.ManageAgents, access.ManageNotify, access.DecideAdmission, access.ManageBehaviour, access.ManageResponse, access.WriteIncidents, access.WriteDetect},
 		access.Administrator: access.Scopes(),
 	}
 	for _, role := range access.Roles() {

@@ -51,6 +51,7 @@ type Hub struct {
 	verifies  map[string]link.VerifyWish
 	admission *link.AdmissionWish // of all agents; nil until it is known
 	behaviour map[string]string   // by agent id, the stamp of what its groups are held to
+	detect    string              // stamp of the rules of detection; empty until it is known
 	// deeds are what an agent is to do, in their order, by its id, until EndRespond.
 	deeds map[string][]response.Deed
 }
@@ -77,7 +78,7 @@ func New(st Store, clock func() time.Time, log *slog.Logger) *Hub {
 func (h *Hub) Directives(ctx context.Context, who link.Caller, take func(link.Directive)) error {
 	s := h.enter(who.AgentID)
 	defer h.leave(who.AgentID, s)
-	sent, job, verifying, deciding, holding := "", "", "", "", ""
+	sent, job, verifying, deciding, holding, detecting := "", "", "", "", "", ""
 	doing := map[string]bool{}
 	for {
 		d, err := h.settings(ctx, who.AgentID)
@@ -106,6 +107,10 @@ func (h *Hub) Directives(ctx context.Context, who link.Caller, take func(link.Di
 		if d, ok := h.behave(who.AgentID, holding); ok {
 			take(d)
 			holding = d.Behaviour.Stamp
+		}
+		if d, ok := h.detects(detecting); ok {
+			take(d)
+			detecting = d.Detect.Stamp
 		}
 		for _, d := range h.respond(who.AgentID, doing) {
 			take(d)
