@@ -96,6 +96,14 @@ func (l listeners) Noted(ws []asset.Workload) {
 	l.behaviour.Noted(ws)
 }
 
+// newDetections makes what keeps rules of detection. The threats that agents tell
+// become incidents.
+func (s *Server) newDetections() *detections.Service {
+	return detections.New(detections.Options{
+		Store: s.st, Directions: s.direct, Next: s.incidents, Condition: s.condition, Clock: s.cfg.Clock, Log: s.log,
+	})
+}
+
 // newGate makes what decides on deployments. Nothing of it runs yet.
 func (s *Server) newGate() *gate.Service {
 	return gate.New(gate.Options{

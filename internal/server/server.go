@@ -91,8 +91,6 @@ type Config struct {
 	// zero is what is usual.
 	Sender notify.Sender
 	Pace   notify.Pace
-	// Threats takes what agents' rules of detection found; nil: agents keep it.
-	Threats detections.Threats
 	// Tasks stops tasks of ECS; nil: containers are stopped by their engines alone.
 	Tasks respond.Tasks
 	// Sessions has AWS refuse sessions of roles; nil: none are.
@@ -170,12 +168,6 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 	}
 	s.intake = intake.New(st, s.tables, s.feed, s.conditions, cfg.Clock, log)
 	s.direct = direct.New(st, cfg.Clock, log)
-	s.detections = detections.New(detections.Options{
-		Store: st, Directions: s.direct, Next: cfg.Threats, Condition: s.condition, Clock: cfg.Clock, Log: log,
-	})
-	if cfg.Threats != nil {
-		s.intake.Pass(s.detections)
-	}
 	if s.enrol, err = enrol.New(context.Background(), st, authority, cfg.Clock, log); err != nil {
 		return nil, err
 	}
@@ -192,6 +184,8 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	s.incidents = incidents.New(incidents.Options{Store: st, Tell: s.notify.Tell, Condition: s.condition, Clock: cfg.Clock, Log: log})
+	s.detections = s.newDetections()
+	s.intake.Pass(s.detections)
 	s.behaviour = behaviour.New(behaviour.Options{
 		Store: st, Map: s.intake.Topology(), News: s.feed.News, Directions: s.direct, Condition: s.condition, Pace: cfg.Behaviour,
 		Outside: s.incidents.TakeViolations, Keys: cfg.ProfileKeys, Clock: cfg.Clock, Log: log,

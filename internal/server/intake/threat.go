@@ -6,6 +6,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/server/topology"
 	"github.com/castellan-security/castellan/internal/threat"
@@ -74,8 +75,8 @@ func (in *Intake) takeThreats(ctx context.Context, a *reporter, r *link.Report, 
 		return a.told.last
 	}
 	good, err := in.judgeThreats(ctx, r.Agent.ID, fresh, now)
-	if err == nil && len(good) > 0 {
-		err = in.threats.Take(ctx, r.Agent.ID, good)
+	if err == nil {
+		err = in.pass(ctx, r.Agent.ID, good)
 	}
 	if ctx.Err() == nil && in.conditions.Set(PartThreats, err) {
 		if err != nil {
@@ -89,6 +90,29 @@ func (in *Intake) takeThreats(ctx context.Context, a *reporter, r *link.Report, 
 	}
 	a.told.last = fresh[len(fresh)-1].Number
 	return a.told.last
+}
+
+// pass hands threats on. One that is refused for good is left out and counted, so that it
+// does not hold up all that follow.
+func (in *Intake) pass(ctx context.Context, agentID string, good []*threat.Threat) error {
+	if len(good) == 0 {
+		return nil
+	}
+	err := in.threats.Take(ctx, agentID, good)
+	if !fault.Is(err, fault.Invalid) {
+		return err
+	}
+	if len(good) == 1 {
+		in.log.Warn("threat refused", "agent_id", agentID, "rule", good[0].Rule, "error", err)
+		in.lost(agentID, LostForm, 1)
+		return nil
+	}
+	for i := range good {
+		if err := in.pass(ctx, agentID, good[i:i+1]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // judgeThreats returns the threats that make sense and are the agent's to tell, bounded

@@ -31,6 +31,11 @@ func (r *recorder) Take(_ context.Context, agentID string, threats []*threat.Thr
 	if r.err != nil {
 		return r.err
 	}
+	for _, t := range threats {
+		if t.Rule == "refused" {
+			return fault.New(fault.Invalid, "not this one")
+		}
+	}
 	r.got = append(r.got, threats...)
 	for range threats {
 		r.of = append(r.of, agentID)
@@ -136,6 +141,14 @@ func TestAnAgentTellsOfItsOwnThreatsAlone(t *testing.T) {
 	}
 	if diff := cmp.Diff(event.Peer{Kind: event.PeerPublic}, x.Peers[0].Peer); diff != "" {
 		t.Errorf("its peer (-want +got):\n%s", diff)
+	}
+}
+
+func TestOneThreatThatIsRefusedHoldsUpNoOther(t *testing.T) {
+	f, rec := newFixture(t), &recorder{}
+	f.Pass(rec)
+	if got := f.tell(t, agentA, "S", told(1), told(2, func(t *threat.Threat) { t.Rule = "refused" }), told(3)); got != 3 || len(rec.got) != 2 {
+		t.Errorf("taken up to %d, %d in all, want 3, and 2 of them", got, len(rec.got))
 	}
 }
 

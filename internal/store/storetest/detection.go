@@ -75,6 +75,11 @@ func detectionCases() []testCase {
 			_, err = k.st.DetectionDocument(k.ctx, "d1", 2)
 			k.ok(err)
 		}},
+	}
+}
+
+func detectionBesideCases() []testCase {
+	return []testCase{
 		{"silences end", func(k *kit) {
 			short, long := k.silence("a-*", time.Hour), k.silence("b", 3*time.Hour)
 			all, err := k.st.DetectionSilences(k.ctx, base().Add(time.Minute))
