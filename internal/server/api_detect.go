@@ -8,7 +8,6 @@ import (
 	"github.com/castellan-security/castellan/internal/server/detections"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/threat"
-	"github.com/castellan-security/castellan/internal/written"
 )
 
 // maxDetectBody bounds a body with a document in it, which may be all escapes.
@@ -73,8 +72,17 @@ type detectCheckForm struct {
 	}
 }
 
+// detectProblem is what is wrong with a document at one place.
+type detectProblem struct {
+	File   string `json:"file" doc:"Name of the document"`
+	Line   int    `json:"line" doc:"From 1; 0 if it is about the whole"`
+	Column int    `json:"column" doc:"From 1"`
+	Text   string `json:"text"`
+	Remedy string `json:"remedy,omitempty"`
+}
+
 type detectProblems struct {
-	Problems []written.Problem `json:"problems" nullable:"false" doc:"What is wrong, in this document or for its sake in others; empty: it would be taken"`
+	Problems []detectProblem `json:"problems" nullable:"false" doc:"What is wrong, in this document or for its sake in others; empty: it would be taken"`
 }
 
 type detectSilenceForm struct {
@@ -126,7 +134,11 @@ func (a *api) detectRoutes() {
 		summary: "What is wrong with a text as a document of rules, beside those that hold",
 	}, func(q ask[detectCheckForm]) (*body[detectProblems], error) {
 		problems, err := a.detections.Check(q.ctx, q.who, q.input.Body.Name, q.input.Body.Text)
-		return &body[detectProblems]{detectProblems{list(problems)}}, err
+		told := make([]detectProblem, 0, len(problems))
+		for _, p := range problems {
+			told = append(told, detectProblem{p.File, p.Line, p.Column, p.Text, p.Remedy})
+		}
+		return &body[detectProblems]{detectProblems{told}}, err
 	})
 	a.detectDocumentRoutes()
 	a.detectSilenceRoutes()
