@@ -44,9 +44,13 @@ type bombs struct {
 	processes, nearLimit uint64
 	parents, generations int
 	within               time.Duration
-	generation           *keep.Map[pattern.Process, int]
+	line                 *keep.Map[pattern.Process, generations]
 	workloads            *keep.Map[pattern.Workload, *births]
 }
+
+// generations are how many copies are known above a process, and below it. Children
+// that end at once are told before their parents, and parents that live before theirs.
+type generations struct{ above, below int }
 
 // births are what a container made of late.
 type births struct {
@@ -65,7 +69,7 @@ func New(about *threat.Rule) (rule.Detector, error) {
 	d := &bombs{
 		processes: uint64(v.Int("processes", 5, 100_000)), parents: int(v.Int("parents", 2, maxParents)), generations: int(v.Int("generations", 2, 1000)),
 		nearLimit: uint64(v.Int("near_limit", 5, 100_000)), within: v.Duration("within", maxSpan),
-		generation: keep.New[pattern.Process, int](maxProcesses, keepProcess),
+		line: keep.New[pattern.Process, generations](maxProcesses, keepProcess),
 	}
 	d.workloads = keep.New[pattern.Workload, *births](maxWorkloads, 2*maxSpan)
 	return pattern.Detector(about, pattern.On(d.fork, event.KindFork), pattern.On(d.exec, event.KindExec), pattern.On(d.limit, event.KindLimit)), v.Err()
@@ -85,8 +89,8 @@ func (d *bombs) fork(s *rule.Subject) *rule.Match { return d.copied(s) }
 // exec looks at who runs itself again: the same line as the parent's.
 func (d *bombs) exec(s *rule.Subject) *rule.Match {
 	if s.Parent == nil || s.Process.Line == "" || s.Parent.Line != s.Process.Line {
-		if d.generation.Len() > 0 {
-			d.generation.Delete(pattern.ProcessOf(s.Event))
+		if d.line.Len() > 0 {
+			d.line.Delete(pattern.ProcessOf(s.Event))
 		}
 		d.born(s, d.of(s.Event))
 		return nil
@@ -124,11 +128,7 @@ func (d *bombs) copied(s *rule.Subject) *rule.Match {
 	b.trail.Add(e)
 	n := b.copies.AddEvent(e, d.within)
 	parents := b.parents.Add(pattern.HashProcess(e.Process.Parent), e.Time, d.within, d.parents)
-	generation := 1
-	if before, ok := d.generation.Get(pattern.Process{Agent: e.AgentID, Key: e.Process.Parent}, e.Time); ok {
-		generation = *before + 1
-	}
-	d.generation.Put(pattern.ProcessOf(e), generation, e.Time)
+	generation := d.generation(e)
 	if generation >= b.deepest || e.Time.Sub(b.deep) > d.within {
 		b.deepest, b.deep = generation, e.Time
 	}
@@ -136,6 +136,30 @@ func (d *bombs) copied(s *rule.Subject) *rule.Match {
 		return nil
 	}
 	return d.match(s, b, n, fmt.Sprintf("%s made %d processes within %s that are copies of %d parents, over %d generations", pattern.Who(s), n, d.within, parents, b.deepest))
+}
+
+// generation notes a process that is a copy, and returns how long the line of copies is
+// that it is in, as far as it is known.
+func (d *bombs) generation(e *event.Event) int {
+	if e.Process.Parent.IsZero() {
+		return 1
+	}
+	of := func(k event.Key) *generations {
+		p := pattern.Process{Agent: e.AgentID, Key: k}
+		at, ok := d.line.Get(p, e.Time)
+		if !ok {
+			at = d.line.Put(p, generations{}, e.Time)
+		}
+		return at
+	}
+	parent := *of(e.Process.Parent)
+	child := of(e.Process.Key)
+	child.above = parent.above + 1
+	below := child.below + 1
+	if below > parent.below {
+		of(e.Process.Parent).below = below
+	}
+	return parent.above + below
 }
 
 // limit looks at who made the processes that there are too many of.
