@@ -130,7 +130,7 @@ func noise(random *rand.Rand, n, among int, kinds []event.Kind) *event.Event {
 // another container, group and process.
 func held(t *testing.T, kinds []event.Kind, detectors ...rule.Detector) int64 {
 	t.Helper()
-	const events = 50_000
+	const events = 30_000
 	random := rand.New(rand.NewPCG(1, 2))
 	before := heap()
 	e := engine.New(engine.Options{Rules: detectors})
@@ -162,8 +162,8 @@ func TestStateIsBoundedWhateverComes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// Without bounds 50,000 containers would take 6 to 20 MiB.
-			const most = 4 << 20
+			// Without bounds 30,000 containers would take 4 to 12 MiB.
+			const most = 7 << 19
 			if own := held(t, about.Kinds, d) - engineAlone; own > most {
 				t.Errorf("it holds %d MiB", own>>20)
 			}

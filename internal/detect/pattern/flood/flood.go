@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	maxPeers = 4096             // pairs of a container and an address
+	maxPeers = 2048             // pairs of a container and an address
 	window   = 10 * time.Second // over which a rate is taken
 	maxRate  = 10_000_000
 	// Floods of packets are answered by few, if at all.
