@@ -23,6 +23,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/detect/engine"
 	"github.com/castellan-security/castellan/internal/detect/library"
+	"github.com/castellan-security/castellan/internal/detect/pattern"
 	"github.com/castellan-security/castellan/internal/detect/pattern/all"
 	"github.com/castellan-security/castellan/internal/detect/rule"
 	"github.com/castellan-security/castellan/internal/threat"
@@ -84,10 +85,16 @@ func compile(texts []Text) (*engine.Options, error) {
 	}
 	patterns := all.Patterns()
 	var code []*threat.Rule
+	makers := map[string]pattern.Maker{}
 	for _, p := range patterns {
-		code = append(code, p.About())
+		about := p.About()
+		code = append(code, about)
+		makers[about.ID] = p.New
 	}
-	set, err := rule.Compile(documents, code)
+	set, err := rule.Compile(documents, code, func(about *threat.Rule) error {
+		_, err := makers[about.ID](about)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -413,6 +413,12 @@ rules:
 			}
 		}
 	}
+	few := []trial.Event{{"on": "network.connect", "remote": "10.0.0.9:1{n}", "error": "ECONNREFUSED", "repeat": 5}}
+	for n, document := range []string{base, "change: {rule: scan-port-sweep, params: {ports: 4}}", "change: {rule: scan-port-sweep, params: {ports: 4}, off: true}", "change: {rule: scan-port-sweep, params: {ports: 4}, add: {monitors: [app]}}"} {
+		if got := slices.Contains(rulesOf(observed(t, engineWith(t, document), few)), "scan-port-sweep"); got != (n == 1) {
+			t.Errorf("with %s a rule in Go fires: %v", document, got)
+		}
+	}
 	e = engineWith(t, base, `change: {rule: own-tuned, params: {harmless: []}}`)
 	if try(e, "own-tuned", "/own/tuned/a") != 1 {
 		t.Error("params does not set")
@@ -445,6 +451,9 @@ func TestWhatIsWrongIsToldAtItsLine(t *testing.T) {
 		{"change of no rule", "change:\n- {rule: nothing, off: true}", 2, `no rule "nothing"`},
 		{"change of no parameter", "change:\n- rule: escape-kernel-knob\n  add:\n    nothing: [x]", 4, `no parameter "nothing"`},
 		{"change to another type", "change:\n- rule: escape-kernel-knob\n  params:\n    harmless: {a: b}", 4, "harmless"},
+		{"a value that a rule in Go can't have", "change:\n- rule: scan-port-sweep\n  params:\n    open: 50\n    ports: 0", 5, "parameter ports is \"0\": want a number from 2"},
+		{"a port that is none", "change:\n- rule: network-flooding\n  add:\n    collectors: [http]", 4, "collectors"},
+		{"a type that a rule in Go does not take", "change:\n- {rule: scan-port-sweep, params: {ports: many}}", 2, "ports"},
 		{"off is a text", "change:\n- rule: escape-kernel-knob\n  off: nein", 3, "neither true nor false"},
 		{"silence without reason", "silence:\n- {rule: x, until: 2027-01-01}", 2, "lacks reason"},
 		{"silence without end", "silence:\n- {rule: x, reason: r}", 2, "lacks until"},

@@ -34,9 +34,10 @@ type Set struct {
 
 // Compile makes rules of documents: of the built-in ones first, then of those that
 // change them. The error is written.Problems. Each call gives rules with a state of
-// their own. Code are the rules in Go, which documents may change too.
-func Compile(documents []*Document, code []*threat.Rule) (*Set, error) {
-	c := &compiler{rules: map[string]*spec{}, lists: map[string]*param{}, code: map[string]*threat.Rule{}}
+// their own. Code are the rules in Go, which documents may change too; check says what
+// is wrong with the parameters of one.
+func Compile(documents []*Document, code []*threat.Rule, check func(*threat.Rule) error) (*Set, error) {
+	c := &compiler{rules: map[string]*spec{}, lists: map[string]*param{}, code: map[string]*threat.Rule{}, check: check}
 	for _, r := range code {
 		c.code[r.ID] = r
 	}
@@ -73,6 +74,7 @@ type compiler struct {
 	rules map[string]*spec
 	lists map[string]*param
 	code  map[string]*threat.Rule
+	check func(*threat.Rule) error
 	of    map[*spec]*reader
 }
 
@@ -176,8 +178,16 @@ func (c *compiler) changeCode(r *reader, about *threat.Rule, ch *change) {
 			if p.Type == "list(string)" {
 				p.value = splitWritten(p.Value)
 			}
+			problems, before := len(r.problems), about.Parameters[at]
 			r.set(p, values[name], i == 1)
 			about.Parameters[at] = p.Parameter
+			if len(r.problems) > problems {
+				continue // its type is wrong, which is told
+			}
+			if err := c.check(about); err != nil {
+				r.wrong(values[name], "", "%v", err)
+				about.Parameters[at] = before // so that it is told once
+			}
 		}
 	}
 }
