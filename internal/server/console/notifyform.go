@@ -138,16 +138,6 @@ func targetTypes() []span {
 	}
 }
 
-// typeLabel is what people call a type.
-func typeLabel(kind string) string {
-	for _, s := range targetTypes() {
-		if s.Value == kind {
-			return s.Label
-		}
-	}
-	return kind
-}
-
 // intervals are the choices of how often a target is told something at most.
 func intervals() []span {
 	return []span{{"1m", "once a minute"}, {"15m", "four times an hour"}, {"1h", "once an hour"}, {"24h", "once a day"}}

@@ -2,6 +2,7 @@ package notify
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"strings"
 
@@ -32,13 +33,48 @@ const (
 // It only stores, and is quick. Errors: Invalid for a notice that is none; of the
 // store, and then nothing is told and it may be called again.
 func (s *Service) Tell(ctx context.Context, n notice.Notice) error {
+	targets, err := s.prepare(ctx, &n)
+	if err != nil {
+		return err
+	}
+	var tellings []store.Telling
+	for i := range targets {
+		if t := &targets[i]; t.Filter.TakesNotice(&n) {
+			tellings = append(tellings, store.Telling{Target: t.ID, Notice: n})
+		}
+	}
+	return s.put(ctx, string(n.Kind)+" "+n.ID, tellings)
+}
+
+// TellTarget is Tell for the one target that is named, whatever its filter is: who
+// asks has decided. Without an ID it is told each time. NotFound when there is no
+// such target.
+func (s *Service) TellTarget(ctx context.Context, target string, n notice.Notice) error {
+	if n.ID == "" {
+		n.ID = rand.Text()
+	}
+	targets, err := s.prepare(ctx, &n)
+	if err != nil {
+		return err
+	}
+	for i := range targets {
+		if t := &targets[i]; t.Name == target {
+			return s.put(ctx, fmt.Sprintf("%s %s for %d", n.Kind, n.ID, t.ID), []store.Telling{{Target: t.ID, Notice: n}})
+		}
+	}
+	return fault.New(fault.NotFound, "no notification target is called %.80q", target).With("list them: castellan notify list")
+}
+
+// prepare checks a notice, bounds it and says who is responsible. It returns all
+// targets.
+func (s *Service) prepare(ctx context.Context, n *notice.Notice) ([]notice.Target, error) {
 	switch {
 	case n.ID == "" || len(n.ID) > maxID:
-		return fault.New(fault.Invalid, "notice: its id must have 1 to %d bytes", maxID)
+		return nil, fault.New(fault.Invalid, "notice: its id must have 1 to %d bytes", maxID)
 	case !n.Kind.Happens():
-		return fault.New(fault.Invalid, "notice %s: its kind %.40q is of nothing that happens", n.ID, n.Kind)
+		return nil, fault.New(fault.Invalid, "notice %s: its kind %.40q is of nothing that happens", n.ID, n.Kind)
 	case n.Title == "" || n.Severity > finding.Critical:
-		return fault.New(fault.Invalid, "notice %s: it has no title, or no severity", n.ID)
+		return nil, fault.New(fault.Invalid, "notice %s: it has no title, or no severity", n.ID)
 	}
 	if n.Time.IsZero() {
 		n.Time = s.clock()
@@ -51,23 +87,19 @@ func (s *Service) Tell(ctx context.Context, n notice.Notice) error {
 	}
 	targets, err := s.st.NotifyTargets(ctx)
 	if err != nil {
-		return fmt.Errorf("read targets: %w", err)
+		return nil, fmt.Errorf("read targets: %w", err)
 	}
-	if err := s.name(ctx, &n); err != nil {
-		return err
-	}
-	var tellings []store.Telling
-	for i := range targets {
-		if t := &targets[i]; t.Filter.TakesNotice(&n) {
-			tellings = append(tellings, store.Telling{Target: t.ID, Notice: n})
-		}
-	}
+	return targets, s.name(ctx, n)
+}
+
+// put puts notices into the queues of targets, unless they were there before.
+func (s *Service) put(ctx context.Context, id string, tellings []store.Telling) error {
 	if len(tellings) == 0 {
 		return nil
 	}
-	fresh, err := s.st.PutNotices(ctx, string(n.Kind)+" "+n.ID, tellings)
+	fresh, err := s.st.PutNotices(ctx, id, tellings)
 	if err != nil {
-		return fmt.Errorf("store what is to be told of %s: %w", n.ID, err)
+		return fmt.Errorf("store what is to be told of %s: %w", id, err)
 	}
 	if fresh {
 		s.Nudge()

@@ -80,6 +80,31 @@ func TestWhatCannotBeTold(t *testing.T) {
 	})
 }
 
+// TestTellTarget: what a rule of response wants somebody told is told, whatever the
+// target's filter is, and each time it has no id.
+func TestTellTarget(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *post) {
+		p.add("soc", notice.Filter{Severity: critical})
+		n := incident("", finding.Low)
+		for range 2 {
+			if err := p.TellTarget(t.Context(), "soc", n); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n.ID = "rule-1"
+		for range 2 {
+			if err := p.TellTarget(t.Context(), "soc", n); err != nil {
+				t.Fatal(err)
+			}
+		}
+		later(time.Hour)
+		if all := p.takes(); len(all) != 1 || len(all[0].n.Notices) != 3 {
+			t.Errorf("sent %+v, want three notices", all)
+		}
+		wantKind(t, p.TellTarget(t.Context(), "nobody", n), fault.NotFound)
+	})
+}
+
 func TestHeadlineOfSeveralKinds(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *post) {
 		calm := finding.Unknown
