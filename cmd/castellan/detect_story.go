@@ -38,9 +38,9 @@ func (g *globals) incidentStory(i *threat.Incident, asked string) error {
 	b.WriteString("\n\n")
 	wrap(&b, "", "", printable(i.Story))
 	b.WriteString("\n")
-	g.incidentFacts(&b, i)
+	incidentFacts(&b, i)
 	incidentTree(&b, i)
-	g.incidentTimeline(&b, i)
+	incidentTimeline(&b, i)
 	incidentPeers(&b, i)
 	heading(&b, "FILES", len(i.Files))
 	for _, f := range i.Files {
@@ -80,7 +80,7 @@ func incidentStateWords(i *threat.Incident) string {
 }
 
 // incidentFacts are what is said in a line each.
-func (g *globals) incidentFacts(b *strings.Builder, i *threat.Incident) {
+func incidentFacts(b *strings.Builder, i *threat.Incident) {
 	fact := func(name, value string) {
 		if value != "" {
 			wrap(b, fmt.Sprintf("%-12s", name), strings.Repeat(" ", 12), printable(value))
@@ -137,11 +137,11 @@ func incidentTree(b *strings.Builder, i *threat.Incident) {
 	}
 }
 
-func (g *globals) incidentTimeline(b *strings.Builder, i *threat.Incident) {
+func incidentTimeline(b *strings.Builder, i *threat.Incident) {
 	heading(b, "TIMELINE", len(i.Timeline))
 	for k := range i.Timeline {
 		e := &i.Timeline[k]
-		line := e.Text
+		var line string
 		switch e.Kind {
 		case threat.EntryThreat:
 			line = fmt.Sprintf("%s: %s [%s]", e.Severity, e.Text, e.Rule)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -50,12 +51,13 @@ type house struct {
 	// wrongBy is by how much the clock of the host is wrong.
 	wrongBy time.Duration
 
-	mu    sync.Mutex
-	now   time.Time
-	moved time.Duration // by how much the clock was set
-	told  map[string]string
-	wrong []error
-	news  chan struct{}
+	mu      sync.Mutex
+	now     time.Time
+	moved   time.Duration // by how much the clock was set
+	told    map[string]string
+	wrong   []error
+	outside uint64 // how often Outside heard of something
+	news    chan struct{}
 }
 
 // began is when clocks of tests begin.
@@ -110,6 +112,14 @@ func (h *house) run(log *slog.Logger) {
 	h.s = behaviour.New(behaviour.Options{
 		Store: h.st, Map: h.x, Directions: h, Clock: h.clock, Uptime: h.uptime, Log: log, Pace: behaviour.Pace{Tell: time.Millisecond, Save: time.Nanosecond},
 		News: func(context.Context) (<-chan struct{}, error) { return h.news, nil },
+		Outside: func(_ context.Context, all []profile.Violation) error {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			for i := range all {
+				h.outside += all[i].Count
+			}
+			return errors.New("nobody takes them") // which loses nothing
+		},
 		Condition: func(_ context.Context, _ string, err error) {
 			if err != nil {
 				h.mu.Lock()
@@ -361,6 +371,11 @@ func TestNothingIsLostOrCountedTwice(t *testing.T) {
 	if vs := h.violations(store.ViolationQuery{}); len(vs) != 1 || vs[0].Count != 2 {
 		t.Errorf("violations: got %+v", vs)
 	}
+	h.mu.Lock()
+	if h.outside != 2 {
+		t.Errorf("others heard of %d violations, want 2", h.outside)
+	}
+	h.mu.Unlock()
 	if got := h.group().Mode; got != profile.Monitor {
 		t.Errorf("mode %s after a restart", got)
 	}

@@ -70,6 +70,15 @@ type Service struct {
 	book *detect.Book // nil: to be read from the store
 	// waiting are incidents to be looked at: for weaknesses, and for who is told.
 	waiting map[int64]struct{}
+	// looked is what of incidents weaknesses were looked for by; see shapeOf.
+	looked map[int64]shape
+}
+
+// shape changes when other weaknesses may fit an incident.
+type shape struct{ workloads, processes, tactics, techniques int }
+
+func shapeOf(i *threat.Incident) shape {
+	return shape{len(i.Workloads), len(i.Processes), len(i.Tactics), len(i.Techniques)}
 }
 
 // New returns a service that has read nothing yet.
@@ -77,7 +86,7 @@ func New(o Options) *Service {
 	if o.Condition == nil {
 		o.Condition = func(context.Context, string, error) {}
 	}
-	return &Service{Options: o, changes: live.NewFeed(), wake: make(chan struct{}, 1), waiting: map[int64]struct{}{}}
+	return &Service{Options: o, changes: live.NewFeed(), wake: make(chan struct{}, 1), waiting: map[int64]struct{}{}, looked: map[int64]shape{}}
 }
 
 const (

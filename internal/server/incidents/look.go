@@ -51,10 +51,18 @@ func (s *Service) look(ctx context.Context, id int64) error {
 			return fmt.Errorf("tell of incident %d: %w", id, err)
 		}
 	}
-	if now == told && slices.Equal(weak, i.Weaknesses) {
-		return nil
+	if now != told || !slices.Equal(weak, i.Weaknesses) {
+		if err := s.note(ctx, id, now, weak); err != nil {
+			return err
+		}
 	}
-	return s.note(ctx, id, now, weak)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.looked) > 2*detect.MaxStories {
+		clear(s.looked) // those that go on are looked at once more
+	}
+	s.looked[id] = shapeOf(&i)
+	return nil
 }
 
 // toldOf returns what was told of an incident that no book has.

@@ -158,7 +158,9 @@ func (s *Service) save(ctx context.Context, b *detect.Book, changed []*detect.St
 		i := c.Put[k].Incident
 		stored[st] = i
 		b.Known(st, i.ID, i.Revision)
-		s.await(i.ID)
+		if s.looked[i.ID] != shapeOf(i) || news(st.Told, i) != "" {
+			s.await(i.ID)
+		}
 	}
 	s.changes.Publish(nil)
 	return stored, nil
