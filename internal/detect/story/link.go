@@ -12,8 +12,14 @@ import (
 	"github.com/castellan-security/castellan/internal/threat"
 )
 
-// maxLinks bounds what one story is known by. What is beyond does not link.
-const maxLinks = 256
+// maxLinks bounds what one story is known by, and maxPrints and maxPeers how much of
+// that what is easily made up may be: trees and containers always have room. What is
+// beyond does not link.
+const (
+	maxLinks  = 256
+	maxPrints = 128
+	maxPeers  = 64
+)
 
 // linkKind is what two threats have in common.
 type linkKind uint8
@@ -120,9 +126,26 @@ func outside(p *threat.Peer) bool {
 	return !a.IsLoopback() && !a.IsLinkLocalUnicast() && !a.IsUnspecified() && !a.IsMulticast()
 }
 
+// room says whether a story can be known by one more of a kind.
+func (s *Story) room(k linkKind) bool {
+	n := 0
+	for _, l := range s.Links {
+		if l.Kind == k || k == byReach && l.Kind == byPeer || k == byPeer && l.Kind == byReach {
+			n++
+		}
+	}
+	switch k {
+	case byPrint:
+		return n < maxPrints
+	case byPeer, byReach:
+		return n < maxPeers
+	}
+	return len(s.Links) < maxLinks
+}
+
 // link makes a story known by something.
 func (b *Book) link(s *Story, l link) {
-	if _, there := s.linked[l]; there || len(s.Links) >= maxLinks {
+	if _, there := s.linked[l]; there || !s.room(l.Kind) {
 		return
 	}
 	s.linked[l] = struct{}{}

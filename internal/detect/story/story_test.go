@@ -364,6 +364,30 @@ func TestBoundsOfAStory(t *testing.T) {
 	}
 }
 
+func TestWhatIsMadeUpLeavesRoom(t *testing.T) {
+	b := story.NewBook()
+	var s *story.Story
+	for i := range 2_000 {
+		a := act{rule: "a", root: 7, container: 1, about: fmt.Sprint(i), peer: fmt.Sprintf("203.0.%d.%d:443", i/200, i%200)}
+		s = b.Take(a.threat(), now)
+	}
+	// The container reaches another one after all that, and there it goes on.
+	reach := act{rule: "b", root: 8, container: 2, peer: "203.0.0.1:443"}.threat()
+	if b.Take(reach, now) != s || b.Take(act{rule: "c", root: 9, container: 2}.threat(), now) != s {
+		t.Error("a story that has many things and peers has no room for another container")
+	}
+}
+
+func TestAHost(t *testing.T) {
+	b := story.NewBook()
+	v := act{rule: "a", root: 7}.threat()
+	v.Group = ""
+	i := b.Take(v, now).Incident(now)
+	if i.Title != "Title of a, on host agent" || i.Story != "On host agent, a happened." {
+		t.Errorf("%q, %q", i.Title, i.Story)
+	}
+}
+
 func TestForgetting(t *testing.T) {
 	b := story.NewBook()
 	for i := range story.MaxStories + 10 {

@@ -27,9 +27,9 @@ func (s *Story) title(i *threat.Incident) string {
 	where := place(i)
 	switch {
 	case len(i.Groups) > 1:
-		title += fmt.Sprintf(", in %s and %s", where, plural(len(i.Groups)-1, "more group", "more groups"))
+		title += fmt.Sprintf(", %s and %s", where, plural(len(i.Groups)-1, "more group", "more groups"))
 	case where != "":
-		title += ", in " + where
+		title += ", " + where
 	}
 	if more := len(i.Rules) - 1; more > 0 {
 		title += ", and " + plural(more, "more thing", "more things")
@@ -41,11 +41,11 @@ func (s *Story) title(i *threat.Incident) string {
 func place(i *threat.Incident) string {
 	switch {
 	case len(i.Groups) > 0:
-		return i.Groups[0]
+		return "in " + i.Groups[0]
 	case len(i.Workloads) > 0:
-		return "container " + short(i.Workloads[0])
+		return "in container " + short(i.Workloads[0])
 	case len(i.Agents) > 0:
-		return "host " + i.Agents[0]
+		return "on host " + i.Agents[0]
 	}
 	return ""
 }
@@ -88,13 +88,7 @@ func (s *Story) sentences(i *threat.Incident) string {
 // how many members it tells.
 func (s *Story) sentence(ms []*member, most int) (string, int) {
 	first := ms[0]
-	where := first.Group
-	if where == "" && first.WorkloadID != "" {
-		where = "container " + short(first.WorkloadID)
-	}
-	if where == "" {
-		where = "the host " + first.AgentID
-	}
+	where := placeOf(first)
 	said := map[string]bool{}
 	var clauses []string
 	lead, last := s.opening(first, where)
@@ -148,11 +142,22 @@ func (s *Story) opening(m *member, where string) (string, *member) {
 	above, ok := s.above(m)
 	switch {
 	case subject != "" && m.Entered:
-		return "Somebody came into " + where + " from outside and ran " + subject, m
+		return "Somebody came from outside and ran " + subject + " " + where, m
 	case subject != "" && ok && above != program(&m.Process):
-		return above + " in " + where + " started " + subject, m
+		return above + " " + where + " started " + subject, m
 	}
-	return "In " + where + ", ", nil
+	return strings.ToUpper(where[:1]) + where[1:] + ", ", nil
+}
+
+// placeOf is where a member happened.
+func placeOf(m *member) string {
+	switch {
+	case m.Group != "":
+		return "in " + m.Group
+	case m.WorkloadID != "":
+		return "in container " + short(m.WorkloadID)
+	}
+	return "on host " + m.AgentID
 }
 
 // shells are called that: what people say of them is what they are.
