@@ -35,6 +35,7 @@ func (p *processes) observe(e *event.Event) {
 	switch {
 	case e.Count > 0: // of many, and this one of them may be long gone
 	case e.Reaction != event.ReactionNone: // refused, or told by the sensors too
+		p.parents(e)
 	case e.Kind == event.KindFork:
 		p.forked(e)
 	case e.Kind == event.KindExec:
@@ -127,6 +128,18 @@ func (p *processes) executed(e *event.Event) {
 		}
 	}
 	p.byP[e.Process.Key.PID] = r
+}
+
+// parents completes whose doing an exec was that is no process of the table.
+func (p *processes) parents(e *event.Event) {
+	if e.Exec == nil {
+		return
+	}
+	for i := range e.Exec.Ancestors {
+		if a := &e.Exec.Ancestors[i]; a.Executable == "" && !a.Key.IsZero() {
+			a.Executable = p.executable(a.Key)
+		}
+	}
 }
 
 func (p *processes) ended(e *event.Event) {

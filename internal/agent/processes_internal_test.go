@@ -186,3 +186,18 @@ func TestRefusedExecIsNotRun(t *testing.T) {
 		t.Errorf("the process ran %q, want /bin/sh", exit.Process.Executable)
 	}
 }
+
+// Of a program that was refused the parent's path is found out, as of any other.
+func TestRefusedExecHasAParent(t *testing.T) {
+	p := newProcesses(nil)
+	shell := event.Key{PID: 7, Start: 1}
+	p.observe(&event.Event{Kind: event.KindExec, Process: event.Process{Key: shell, Executable: "/bin/dash"}, Exec: &event.Exec{Args: []string{"sh"}}})
+	refused := event.Event{
+		Kind: event.KindExec, Reaction: event.ReactionKilled, Process: event.Process{Key: event.Key{PID: 8, Start: 2}, Parent: shell, Executable: "/tmp/x"},
+		Exec: &event.Exec{Args: []string{"x"}, Ancestors: []event.Ancestor{{Key: shell, Name: "backup.sh"}}},
+	}
+	p.observe(&refused)
+	if got := refused.Exec.Ancestors[0]; got.Executable != "/bin/dash" || got.Name != "backup.sh" {
+		t.Errorf("its parent is %+v", got)
+	}
+}

@@ -197,8 +197,10 @@ func TestDecodeRepeat(t *testing.T) {
 	if got := d.window.find(77).Process.Key.PID; got != 12 {
 		t.Errorf("what is remembered is of %d now, want 12", got)
 	}
-	if err := decodeProcess(d, putRepeat(78), &got); err == nil {
-		t.Error("a repeat of nothing: no error")
+	// What it is like was lost: then it is told as a process that there is.
+	got = event.Event{}
+	if err := decodeProcess(d, putRepeat(78), &got); err != nil || got.Kind != event.KindFork || got.Process.Key != want.Process.Key || d.window.lost != 1 {
+		t.Errorf("a repeat of nothing: %v, %d lost, %+v", err, d.window.lost, got)
 	}
 }
 

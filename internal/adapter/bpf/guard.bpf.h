@@ -114,6 +114,7 @@ enum denial_flag {
 	DENIAL_OUTSIDE = 1 << 9, /* the file is not below the root of the process */
 	DENIAL_DELETED = 1 << 10,
 	DENIAL_FOLDER = 1 << 11,
+	DENIAL_ENTERED = 1 << 12, /* of an exec: its process came in from outside the container */
 };
 
 /* Followed by as many bytes of path and to, both as put_path writes them. */
@@ -131,6 +132,7 @@ struct denial {
 	u64 more; /* flags or a command of a call, the group of a chown, both ids of a change of user */
 	u16 call; /* its place in the table of calls and one; 0: not told */
 	u16 reserved[3];
+	u8 parent[TASK_COMM_LEN]; /* of an exec: what its parent is called; a script by its own name */
 };
 
 /* What two denials that are counted as one have in common. */
@@ -590,6 +592,29 @@ static __always_inline void describe(struct slot *s, struct dentry *dentry)
 		s->record.head.flags |= DENIAL_DELETED;
 }
 
+/* name_parent writes whose doing an exec was. As with the process sensor (see entered
+ * of process.bpf.c), who has a parent outside came in, unless orphans are given to
+ * that. */
+__attribute__((noinline)) int name_parent(u32 which)
+{
+	struct task_struct *leader = current_leader();
+	struct task_struct *parent = BPF_CORE_READ(leader, real_parent, group_leader);
+	struct signal_struct *signal = BPF_CORE_READ(parent, signal);
+	struct pid_namespace *ns, *above;
+	struct slot *s = get_slot(which);
+	bool adopts;
+
+	if (!s)
+		return 0;
+	bpf_probe_read_kernel(s->record.parent, sizeof(s->record.parent), &parent->comm);
+	if (is_member(parent) || innermost(leader, &ns) == 1)
+		return 0;
+	adopts = innermost(parent, &above) == 1 || BPF_CORE_READ_BITFIELD_PROBED(signal, is_child_subreaper);
+	if (ns != above || !adopts)
+		s->record.head.flags |= DENIAL_ENTERED;
+	return 0;
+}
+
 /* tell_denial sends the record of a slot, unless one like it was sent: deed,
  * reaction, detail, and the path that lies in the slot, are what counts. */
 __attribute__((noinline)) int tell_denial(u32 which, u32 deed, u32 reaction)
@@ -613,6 +638,8 @@ __attribute__((noinline)) int tell_denial(u32 which, u32 deed, u32 reaction)
 	id = once(&window, &s->key);
 	if (id == COUNTED)
 		return 0;
+	if (deed == DEED_EXEC || deed == DEED_SCRIPT)
+		name_parent(which);
 	flags = s->record.head.flags;
 	fill_read(&s->record.head, SENSOR_GUARD, leader, c);
 	s->record.head.kind = deed;

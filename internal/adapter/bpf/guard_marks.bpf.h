@@ -77,24 +77,31 @@ int BPF_PROG(on_attach, struct cgroup *to, const char *path, struct task_struct 
 	return 0;
 }
 
-/* note_exec is for a task that executes a file: it is of its container from then
- * on, unless it is still the runtime. */
-static __always_inline void note_exec(struct task_struct *task)
+/* note_task is for a task that executes a file: it is of its container from then
+ * on, unless it is still the runtime. On a stack of its own, which is given back. */
+__attribute__((noinline)) int note_task(u64 address)
 {
+	struct task_struct *task = (void *)address;
 	bool outside = runs_outside(task), marked = is_setup(task);
 	struct container *c;
 	struct hold *h;
 
 	if (marked && outside)
-		return;
+		return 0;
 	c = find_container(task);
 	if (!c)
-		return;
+		return 0;
 	if (marked)
 		end_setup(task);
 	h = hold_of(c);
 	if (h && !(outside && is_runtime(task, h, c)))
 		note_member(task);
+	return 0;
+}
+
+static __always_inline void note_exec(struct task_struct *task)
+{
+	note_task(number_of(task));
 }
 
 /* For programs that look at no exec themselves. */

@@ -52,6 +52,7 @@ type denial struct {
 	origin     event.Origin
 	fileSystem string
 	path, to   string // empty for none
+	parent     string // of an exec: what its parent is called
 	refused    string // the error that it was refused with; empty where it was done
 }
 
@@ -78,6 +79,7 @@ func decodeDenial(d *decoder, b []byte, finish func(*decoder, *denial, *event.Ev
 		detail: u32(b, unsafe.Offsetof(at.Detail)), more: u64(b, unsafe.Offsetof(at.More)),
 		mode: uint32(u16(b, unsafe.Offsetof(at.Mode))), inode: u64(b, unsafe.Offsetof(at.Inode)), device: u32(b, unsafe.Offsetof(at.Device)),
 		origin:     originOf(processOrigin(b[unsafe.Offsetof(at.Origin)])),
+		parent:     d.comm(b[unsafe.Offsetof(at.Parent):]),
 		fileSystem: d.texts.valid(untilNUL(b[unsafe.Offsetof(at.FileSystem):][:len(at.FileSystem)])),
 	}
 	if call := u16(b, unsafe.Offsetof(at.Call)); call != 0 {
@@ -115,7 +117,10 @@ func decodeExecDenial(_ *decoder, r *denial, e *event.Event) error {
 		e.Exec = &event.Exec{
 			Args: []string{r.path}, ArgsTruncated: true, Origin: r.origin,
 			PathTruncated: r.has(guardExecDenialFlagDENIAL_CUT), Deleted: r.has(guardExecDenialFlagDENIAL_DELETED),
-			Inode: r.inode, Device: r.device, SetUID: r.mode&unix.S_ISUID != 0, SetGID: r.mode&unix.S_ISGID != 0,
+			Entered: r.has(guardExecDenialFlagDENIAL_ENTERED), Inode: r.inode, Device: r.device, SetUID: r.mode&unix.S_ISUID != 0, SetGID: r.mode&unix.S_ISGID != 0,
+		}
+		if !e.Process.Parent.IsZero() {
+			e.Exec.Ancestors = []event.Ancestor{{Key: e.Process.Parent, Name: r.parent}}
 		}
 		return nil
 	case guardExecDeedDEED_MAP:

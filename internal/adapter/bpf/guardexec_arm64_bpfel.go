@@ -140,6 +140,7 @@ type guardExecDenial struct {
 	More       uint64
 	Call       uint16
 	Reserved   [3]uint16
+	Parent     [16]uint8
 }
 
 type guardExecDenialFlag uint32
@@ -149,6 +150,7 @@ const (
 	guardExecDenialFlagDENIAL_OUTSIDE guardExecDenialFlag = 512
 	guardExecDenialFlagDENIAL_DELETED guardExecDenialFlag = 1024
 	guardExecDenialFlagDENIAL_FOLDER  guardExecDenialFlag = 2048
+	guardExecDenialFlagDENIAL_ENTERED guardExecDenialFlag = 4096
 )
 
 type guardExecDenialKey struct {

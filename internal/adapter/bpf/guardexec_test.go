@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -107,6 +108,11 @@ func TestExecGuardHoldsToPrograms(t *testing.T) {
 		if e.Kind != event.KindExec || e.Reaction != event.ReactionKilled || e.Exec.Origin == event.OriginImage || e.Process.Executable == "" {
 			t.Errorf("%s is told as %+v %+v", tc.name, e, e.Exec)
 		}
+		// Whose doing it was: this test's, which is outside.
+		want := []event.Ancestor{{Key: e.Process.Parent, Name: ownName(t)}}
+		if e.Process.Parent.PID != uint32(os.Getpid()) || !e.Exec.Entered || !slices.Equal(e.Exec.Ancestors, want) {
+			t.Errorf("%s is told as the doing of %+v, entered %t, want of %+v", tc.name, e.Exec.Ancestors, e.Exec.Entered, want)
+		}
 	}
 	// What is in the image and not in the profile.
 	check(t, g.Set(execRules(profile.Deny, profile.ExecRules{Paths: []profile.Pattern{"/bin/other"}})))
@@ -131,6 +137,29 @@ func TestExecGuardHoldsToPrograms(t *testing.T) {
 	}
 	if held := g.Controls(execRules(profile.Deny, profile.ExecRules{}).Answers); held[0].Answer != profile.Deny || held[0].Rung == "" {
 		t.Errorf("held as %+v", held)
+	}
+}
+
+// ownName is what the kernel calls this process.
+func ownName(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/comm")
+	check(t, err)
+	return strings.TrimSpace(string(b))
+}
+
+// Whoever runs what it may not is named, and did not come in from outside.
+func TestExecGuardNamesTheParent(t *testing.T) {
+	g := execGuard(t, pins(t))
+	check(t, g.Set(execRules(profile.Deny, profile.ExecRules{Paths: []profile.Pattern{"/bin/tool"}})))
+	id := newID(t)
+	check(t, g.Hold(id, netGroup))
+	v2, _ := hierarchies()
+	h := startIn(t, v2, "castellan-test-parent-"+id[:8]+"/docker/"+id, "overlay="+newRoot(t), "exec=/bin/tool", "tool", "run", "memfd=/bin/tool", "payload", "exit=3")
+	h.finish()
+	e := g.await("the payload", func(e event.Event) bool { return e.WorkloadID == id })
+	if e.Exec == nil || len(e.Exec.Ancestors) != 1 || e.Exec.Ancestors[0].Name != "tool" || e.Exec.Ancestors[0].Key.PID != uint32(h.pid()) || e.Exec.Entered {
+		t.Errorf("told as %+v of %+v", e.Exec, e.Process)
 	}
 }
 

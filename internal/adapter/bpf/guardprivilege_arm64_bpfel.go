@@ -226,6 +226,7 @@ type guardPrivilegeSlot struct {
 		More       uint64
 		Call       uint16
 		Reserved   [3]uint16
+		Parent     [16]uint8
 	}
 	Names     [8456]uint8
 	Begin     [64]uint16

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"path"
+	"strings"
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
@@ -147,9 +148,7 @@ func who(e *event.Event) string {
 		case len(e.Exec.Ancestors) == 0:
 			return "a process"
 		}
-		if name = e.Exec.Ancestors[0].Executable; name == "" {
-			name = e.Exec.Ancestors[0].Name
-		}
+		return parent(&e.Exec.Ancestors[0])
 	}
 	if name == "" {
 		name = e.Process.Name
@@ -158,4 +157,19 @@ func who(e *event.Event) string {
 		return "a process"
 	}
 	return path.Base(name)
+}
+
+// parent names a process by its program and, where that is called otherwise, by that
+// too: a script has its own name, and an applet of BusyBox the applet's.
+func parent(a *event.Ancestor) string {
+	program := path.Base(a.Executable)
+	switch {
+	case a.Executable == "" && a.Name == "":
+		return "a process"
+	case a.Executable == "":
+		return a.Name
+	case a.Name == "" || strings.HasPrefix(program, a.Name) || strings.HasPrefix(a.Name, program):
+		return program
+	}
+	return program + " (" + a.Name + ")"
 }

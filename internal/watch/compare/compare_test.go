@@ -38,6 +38,15 @@ func exec(file string, origin event.Origin, parent string, args ...string) event
 	return e
 }
 
+// called gives the parent of an exec a name, and if its program is "-" that alone.
+func called(e event.Event, name string) event.Event {
+	a := &e.Exec.Ancestors[0]
+	if a.Name = name; a.Executable == "-" {
+		a.Executable = ""
+	}
+	return e
+}
+
 func connect(remote, name string) event.Event {
 	return sent(event.Event{Kind: event.KindConnect, Connection: &event.Connection{Protocol: "tcp", Remote: netip.MustParseAddrPort(remote), Name: name}})
 }
@@ -87,6 +96,9 @@ func TestWhatLiesOutside(t *testing.T) {
 		{"downloaded", exec("/tmp/x", event.OriginWritten, "/bin/dash"), "dash ran /tmp/x, which did not come with the image but was written after the container was made: the profile allows dash /usr/sbin/nginx.", false},
 		{"copied over a program", exec("/usr/sbin/nginx", event.OriginWritten, "/bin/dash"), "dash ran /usr/sbin/nginx, which did not come with the image but was written after the container was made: the profile allows dash /usr/sbin/nginx.", false},
 		{"in memory", denied(exec("/memfd:x", event.OriginMemory, "/usr/sbin/nginx"), event.ReactionKilled), "nginx ran /memfd:x, a file in memory that never had a name, and was killed for it: the profile allows nginx no other program.", false},
+		{"by a script", denied(called(exec("/tmp/x", event.OriginWritten, "/bin/dash"), "backup.sh"), event.ReactionKilled), "dash (backup.sh) ran /tmp/x, which did not come with the image but was written after the container was made, and was killed for it: the profile allows dash /usr/sbin/nginx.", false},
+		{"by a name of the program", called(exec("/usr/bin/curl", event.OriginImage, "/usr/bin/python3.11"), "python3"), "python3.11 ran /usr/bin/curl: the profile allows python3.11 no other program.", false},
+		{"by a name that is known alone", called(exec("/usr/bin/curl", event.OriginImage, "-"), "cron"), "cron ran /usr/bin/curl: the profile allows it no other program.", false},
 		{"permitted exception", exec("/data/plugins/helper", event.OriginMount, "/usr/sbin/nginx"), "", false},
 		{"script", exec("/bin/dash", event.OriginImage, "", "sh", "/app/x.sh"), "the container's start ran /app/x.sh by /bin/dash: the profile allows dash /docker-entrypoint.sh.", true},
 		{"script that was written", exec("/bin/dash", event.OriginImage, "", "sh", "/var/cache/nginx/x.sh"), "the container's start ran /var/cache/nginx/x.sh by /bin/dash: the profile allows dash /docker-entrypoint.sh.", false},
