@@ -79,12 +79,15 @@ static __always_inline u64 letter(u8 c)
 #define A(c) (1ULL << ((c) - 'a'))
 #define U(c) (1ULL << (26 + (c) - 'A'))
 
-/* Options of an interpreter. */
+/* Options of an interpreter, by their letters. The same is in internal/watch/learn/script.go;
+ * test/vm/guest/scripts.txt holds both to the same. */
 struct options {
 	u64 inside;  /* behind which the program itself stands, or a module's name */
-	u64 valued;  /* that take a value */
+	u64 valued;  /* that take a value, in the same argument or the next */
+	u64 stuck;   /* that take what follows in the same argument, if anything does */
 	u64 file;    /* whose value is the script */
-	bool lonely; /* there is a script behind such an option alone */
+	bool plus;   /* options may begin with "+" */
+	bool lonely; /* what stands alone is no script */
 	bool known;
 };
 
@@ -101,6 +104,7 @@ static __always_inline void options_of(u64 kind, struct options *o)
 	case WORD3('z', 's', 'h'):
 		o->inside = A('c');
 		o->valued = A('o') | U('O');
+		o->plus = true;
 		return;
 	case WORD6('p', 'y', 't', 'h', 'o', 'n'):
 		o->inside = A('c') | A('m');
@@ -109,10 +113,12 @@ static __always_inline void options_of(u64 kind, struct options *o)
 	case WORD4('p', 'e', 'r', 'l'):
 		o->inside = A('e') | U('E');
 		o->valued = U('I');
+		o->stuck = U('C') | U('D') | U('F') | U('M') | A('m') | U('V') | A('i') | A('x') | A('d');
 		return;
 	case WORD4('r', 'u', 'b', 'y'):
 		o->inside = A('e');
-		o->valued = U('I') | A('r') | U('C') | U('E');
+		o->valued = U('I') | A('r') | U('C') | U('E') | U('X');
+		o->stuck = U('F') | U('W') | U('T') | U('K') | A('i') | A('x');
 		return;
 	case WORD4('n', 'o', 'd', 'e'):
 	case WORD6('n', 'o', 'd', 'e', 'j', 's'):
@@ -120,24 +126,26 @@ static __always_inline void options_of(u64 kind, struct options *o)
 		o->valued = A('r') | U('C');
 		return;
 	case WORD3('p', 'h', 'p'):
-		o->inside = A('r') | U('B') | U('R');
-		o->valued = A('d') | A('c') | U('E') | A('z');
-		o->file = A('f');
+		o->inside = A('r') | U('B') | U('R') | U('E');
+		o->valued = A('d') | A('c') | A('z') | U('S') | A('t');
+		o->file = A('f') | U('F');
 		return;
-	case WORD3('l', 'u', 'a'):
-		o->inside = A('e');
-		o->valued = A('l');
+	case WORD3('l', 'u', 'a'): /* a script may follow what -e says */
+		o->valued = A('e') | A('l');
 		return;
 	case WORD6('l', 'u', 'a', 'j', 'i', 't'):
-		o->inside = A('e') | A('b');
-		o->valued = A('l') | A('j');
+		o->inside = A('b');
+		o->valued = A('e') | A('l') | A('j');
+		o->stuck = U('O');
 		return;
 	case WORD5('t', 'c', 'l', 's', 'h'):
 		return;
 	case WORD3('a', 'w', 'k'):
 	case WORD4('g', 'a', 'w', 'k'):
 	case WORD4('m', 'a', 'w', 'k'):
-		o->file = A('f');
+		o->valued = U('F') | A('v') | A('e') | A('l');
+		o->stuck = A('d') | A('o') | A('p') | U('D') | U('L') | U('W');
+		o->file = A('f') | U('E') | A('i');
 		o->lonely = true;
 		return;
 	case WORD4('j', 'a', 'v', 'a'):
@@ -147,29 +155,150 @@ static __always_inline void options_of(u64 kind, struct options *o)
 	o->known = false;
 }
 
-/* What a long option does, known by eight of its bytes. */
-static __always_inline u64 long_option(u64 kind, u64 word, bool *inside)
+/* What an option means for the arguments behind it. */
+#define OPTION_FLAG 0
+#define OPTION_VALUED 1 /* the next is its value */
+#define OPTION_INSIDE 2 /* there is no script */
+#define OPTION_FILE 3	/* the next is the script */
+
+#define IS(a, b, c, d) (last == (u32)WORD4(a, b, c, d))
+
+/* long_of_node tells what a long option of Node's does, known by eight of its bytes
+ * and its last four. */
+static __always_inline u32 long_of_node(u64 word, u32 last)
 {
-	*inside = false;
 	switch (word) {
-	case WORD6('r', 'c', 'f', 'i', 'l', 'e'):
-	case WORD('i', 'n', 'i', 't', '-', 'f', 'i', 'l'):
-		return kind == WORD4('b', 'a', 's', 'h');
-	case WORD('c', 'h', 'e', 'c', 'k', '-', 'h', 'a'):
-		return kind == WORD6('p', 'y', 't', 'h', 'o', 'n');
 	case WORD4('e', 'v', 'a', 'l'):
 	case WORD5('p', 'r', 'i', 'n', 't'):
-		*inside = kind == WORD4('n', 'o', 'd', 'e') || kind == WORD6('n', 'o', 'd', 'e', 'j', 's');
-		return 0;
+		return OPTION_INSIDE;
 	case WORD('r', 'e', 'q', 'u', 'i', 'r', 'e', 0):
 	case WORD6('i', 'm', 'p', 'o', 'r', 't'):
 	case WORD6('l', 'o', 'a', 'd', 'e', 'r'):
-	case WORD('e', 'x', 'p', 'e', 'r', 'i', 'm', 'e'):
-	case WORD('e', 'n', 'v', '-', 'f', 'i', 'l', 'e'):
+	case WORD5('t', 'i', 't', 'l', 'e'):
+		return OPTION_VALUED;
+	case WORD('e', 'x', 'p', 'e', 'r', 'i', 'm', 'e'): /* -ntal-loader, -ntal-config-file */
+		return IS('a', 'd', 'e', 'r') || IS('f', 'i', 'l', 'e');
+	case WORD('e', 'n', 'v', '-', 'f', 'i', 'l', 'e'): /* -if-exists */
+		return IS('f', 'i', 'l', 'e') || IS('i', 's', 't', 's');
 	case WORD('c', 'o', 'n', 'd', 'i', 't', 'i', 'o'):
-		return kind == WORD4('n', 'o', 'd', 'e') || kind == WORD6('n', 'o', 'd', 'e', 'j', 's');
+	case WORD('r', 'e', 'd', 'i', 'r', 'e', 'c', 't'): /* -warnings */
+	case WORD('u', 'n', 'h', 'a', 'n', 'd', 'l', 'e'): /* d-rejections */
+		return IS('i', 'o', 'n', 's') || IS('i', 'n', 'g', 's');
+	case WORD('i', 'n', 'p', 'u', 't', '-', 't', 'y'):
+		return IS('t', 'y', 'p', 'e');
+	case WORD('d', 'i', 's', 'a', 'b', 'l', 'e', '-'): /* warning */
+		return IS('n', 'i', 'n', 'g');
+	case WORD('t', 'r', 'a', 'c', 'e', '-', 'e', 'v'): /* ent-categories */
+		return IS('r', 'i', 'e', 's');
+	case WORD('i', 'n', 's', 'p', 'e', 'c', 't', '-'): /* port */
+		return IS('p', 'o', 'r', 't');
+	case WORD('i', 'c', 'u', '-', 'd', 'a', 't', 'a'):
+	case WORD('d', 'i', 'a', 'g', 'n', 'o', 's', 't'): /* ic-dir */
+		return IS('-', 'd', 'i', 'r');
+	case WORD('o', 'p', 'e', 'n', 's', 's', 'l', '-'): /* config */
+		return IS('n', 'f', 'i', 'g');
+	case WORD('t', 'l', 's', '-', 'c', 'i', 'p', 'h'): /* er-list */
+		return IS('l', 'i', 's', 't');
+	case WORD('d', 'n', 's', '-', 'r', 'e', 's', 'u'): /* lt-order */
+		return IS('r', 'd', 'e', 'r');
+	case WORD('w', 'a', 't', 'c', 'h', '-', 'p', 'a'):
+		return IS('p', 'a', 't', 'h');
+	case WORD('r', 'e', 'p', 'o', 'r', 't', '-', 'd'): /* -ir, -irectory */
+		return IS('-', 'd', 'i', 'r') || IS('t', 'o', 'r', 'y');
+	case WORD('r', 'e', 'p', 'o', 'r', 't', '-', 'f'): /* ilename */
+		return IS('n', 'a', 'm', 'e');
+	case WORD('s', 'e', 'c', 'u', 'r', 'e', '-', 'h'):
+		return IS('h', 'e', 'a', 'p');
+	case WORD('m', 'a', 'x', '-', 'h', 't', 't', 'p'): /* -header-size */
+		return IS('s', 'i', 'z', 'e');
+	case WORD('l', 'o', 'c', 'a', 'l', 's', 't', 'o'): /* rage-file */
+		return IS('f', 'i', 'l', 'e');
+	case WORD('t', 'e', 's', 't', '-', 'r', 'e', 'p'): /* orter */
+		return IS('r', 't', 'e', 'r');
 	}
-	return 0;
+	return OPTION_FLAG;
+}
+
+/* long_option tells what a long option does, known by eight of its bytes and its last
+ * four. */
+static __always_inline u32 long_option(u64 kind, u64 word, u32 last)
+{
+	switch (kind) {
+	case WORD4('b', 'a', 's', 'h'):
+		if (word == WORD6('r', 'c', 'f', 'i', 'l', 'e') || (word == WORD('i', 'n', 'i', 't', '-', 'f', 'i', 'l') && IS('f', 'i', 'l', 'e')))
+			return OPTION_VALUED;
+		return OPTION_FLAG;
+	case WORD6('p', 'y', 't', 'h', 'o', 'n'):
+		return word == WORD('c', 'h', 'e', 'c', 'k', '-', 'h', 'a') && IS('p', 'y', 'c', 's');
+	case WORD4('n', 'o', 'd', 'e'):
+	case WORD6('n', 'o', 'd', 'e', 'j', 's'):
+		return long_of_node(word, last);
+	case WORD4('r', 'u', 'b', 'y'):
+		switch (word) {
+		case WORD('e', 'n', 'c', 'o', 'd', 'i', 'n', 'g'):
+		case WORD('e', 'x', 't', 'e', 'r', 'n', 'a', 'l'): /* -encoding */
+		case WORD('i', 'n', 't', 'e', 'r', 'n', 'a', 'l'):
+			return IS('d', 'i', 'n', 'g');
+		case WORD6('e', 'n', 'a', 'b', 'l', 'e'):
+		case WORD('d', 'i', 's', 'a', 'b', 'l', 'e', 0):
+		case WORD4('d', 'u', 'm', 'p'):
+			return OPTION_VALUED;
+		}
+		return OPTION_FLAG;
+	case WORD3('p', 'h', 'p'):
+		switch (word) {
+		case WORD4('f', 'i', 'l', 'e'):
+			return OPTION_FILE;
+		case WORD3('r', 'u', 'n'):
+			return OPTION_INSIDE;
+		case WORD6('d', 'e', 'f', 'i', 'n', 'e'):
+		case WORD('p', 'h', 'p', '-', 'i', 'n', 'i', 0):
+			return OPTION_VALUED;
+		case WORD('z', 'e', 'n', 'd', '-', 'e', 'x', 't'): /* ension */
+			return IS('s', 'i', 'o', 'n');
+		case WORD('p', 'r', 'o', 'c', 'e', 's', 's', '-'):
+			if (IS('f', 'i', 'l', 'e'))
+				return OPTION_FILE;
+			return IS('e', 'g', 'i', 'n') || IS('c', 'o', 'd', 'e') || IS('-', 'e', 'n', 'd') ? OPTION_INSIDE : OPTION_FLAG;
+		}
+		return OPTION_FLAG;
+	case WORD3('a', 'w', 'k'):
+	case WORD4('g', 'a', 'w', 'k'):
+	case WORD4('m', 'a', 'w', 'k'):
+		switch (word) {
+		case WORD4('f', 'i', 'l', 'e'):
+		case WORD4('e', 'x', 'e', 'c'):
+		case WORD('i', 'n', 'c', 'l', 'u', 'd', 'e', 0):
+			return OPTION_FILE;
+		case WORD6('a', 's', 's', 'i', 'g', 'n'):
+		case WORD6('s', 'o', 'u', 'r', 'c', 'e'):
+			return OPTION_VALUED;
+		case WORD('f', 'i', 'e', 'l', 'd', '-', 's', 'e'): /* parator */
+			return IS('a', 't', 'o', 'r');
+		}
+		return OPTION_FLAG;
+	}
+	return OPTION_FLAG;
+}
+
+static __always_inline bool is_node(u64 kind)
+{
+	return kind == WORD4('n', 'o', 'd', 'e') || kind == WORD6('n', 'o', 'd', 'e', 'j', 's');
+}
+
+static __always_inline bool is_awk(u64 kind)
+{
+	return kind == WORD3('a', 'w', 'k') || kind == WORD4('g', 'a', 'w', 'k') || kind == WORD4('m', 'a', 'w', 'k');
+}
+
+/* last_four returns the last bytes of an argument as a number; 0 of a shorter one. */
+static __always_inline u32 last_four(const u8 *names, u32 len)
+{
+	u32 last = 0;
+
+	if (len >= 4)
+		bpf_probe_read_kernel(&last, sizeof(last), names + ((len - 4) & (MAX_ARG - 1)));
+	return last;
 }
 
 /* kind_of returns a program's name without its version as a number, of the names of a
@@ -224,6 +353,7 @@ __attribute__((noinline)) u32 last_name(u32 which, u32 len)
 
 /* Where the arguments are read, in fields of a slot that nobody uses meanwhile. */
 #define ARG_AT dentry	 /* address of the next one */
+#define ARG_THIS hash[0] /* and of this one */
 #define ARG_END mount	 /* behind the last one */
 #define ARG_KIND mixed	 /* of the interpreter */
 #define ARG_NUMBER state /* of the next one; the interpreter's own name is the first */
@@ -231,13 +361,83 @@ __attribute__((noinline)) u32 last_name(u32 which, u32 len)
 #define ARG_TAKE affixes /* it is the script */
 #define ARG_REST crossed /* it is more of the one before */
 
+/* again reads what an argument has behind an option: a script. */
+static __always_inline int again(struct slot *s, u32 from)
+{
+	long len = bpf_probe_read_user_str(s->names, MAX_ARG, (void *)s->ARG_THIS + from);
+
+	if (len <= 1)
+		return ARG_NONE;
+	s->count = len - 1;
+	return ARG_SCRIPT;
+}
+
+/* read_long looks at an argument that is a long option. */
+__attribute__((noinline)) int read_long(u32 which, u32 len)
+{
+	struct slot *s = get_slot(which);
+	u64 word = 0;
+	u32 does;
+
+	if (!s || len < 3 || len >= MAX_ARG)
+		return ARG_ON;
+	bpf_probe_read_kernel(&word, sizeof(word), s->names + 2);
+	if ((s->ARG_KIND == WORD3('p', 'h', 'p') || is_awk(s->ARG_KIND)) && len > 7 &&
+	    ((word & 0xffffffffffULL) == WORD5('f', 'i', 'l', 'e', '=') ||
+	     ((word & 0xffffffffffULL) == WORD5('e', 'x', 'e', 'c', '=') && is_awk(s->ARG_KIND))))
+		return again(s, 7);
+	if (len < 10) /* behind its end lies what was read before */
+		word &= (1ULL << (8 * ((len - 2) & 7))) - 1;
+	does = long_option(s->ARG_KIND, word, last_four(s->names, len));
+	s->ARG_SKIP = does == OPTION_VALUED;
+	s->ARG_TAKE = does == OPTION_FILE;
+	return does == OPTION_INSIDE ? ARG_NONE : ARG_ON;
+}
+
+#define MAX_LETTERS 32 /* of one argument; more than any interpreter has */
+
+/* read_letters looks at an argument that is options of one letter: -euo. */
+__attribute__((noinline)) int read_letters(u32 which, u32 len)
+{
+	struct slot *s = get_slot(which);
+	struct options o;
+	bool minus;
+
+	if (!s)
+		return ARG_ON;
+	options_of(s->ARG_KIND, &o);
+	minus = s->names[0] == '-';
+#pragma clang loop unroll(disable)
+	for (u32 i = 1; i < MAX_LETTERS; i++) {
+		u64 bit = letter(s->names[i & NAMES_MASK]);
+
+		if (i >= len)
+			break;
+		if ((bit & o.inside) && minus)
+			return ARG_NONE;
+		if (bit & o.file) {
+			if (i + 1 < len)
+				return again(s, i + 1);
+			s->ARG_TAKE = 1;
+			break;
+		}
+		if (bit & o.valued) {
+			s->ARG_SKIP = i + 1 == len;
+			break;
+		}
+		if (bit & o.stuck)
+			break;
+	}
+	return ARG_ON;
+}
+
 /* read_arg looks at the next argument. */
 __attribute__((noinline)) int read_arg(u32 which)
 {
 	struct slot *s = get_slot(which);
-	u64 word = 0, bit;
+	u64 word = 0;
 	struct options o;
-	bool inside, cut;
+	bool cut;
 	long len;
 	u8 *b;
 
@@ -247,6 +447,7 @@ __attribute__((noinline)) int read_arg(u32 which)
 	len = bpf_probe_read_user_str(b, MAX_ARG, (void *)s->ARG_AT);
 	if (len <= 0)
 		return ARG_NONE;
+	s->ARG_THIS = s->ARG_AT;
 	cut = len == MAX_ARG && s->ARG_AT + MAX_ARG < s->ARG_END;
 	s->ARG_AT += cut ? len - 1 : len;
 	len--;
@@ -275,39 +476,34 @@ __attribute__((noinline)) int read_arg(u32 which)
 	options_of(s->ARG_KIND, &o);
 	if (!o.known)
 		return ARG_NONE;
-	if (b[0] != '-' && b[0] != '+')
-		return o.lonely ? ARG_ON : ARG_SCRIPT;
-	bpf_probe_read_kernel(&word, sizeof(word), b + 2);
+	bpf_probe_read_kernel(&word, sizeof(word), b);
+	if (len < 8) /* behind its end lies what was read before */
+		word &= (1ULL << (8 * (len & 7))) - 1;
 	if (o.lonely && !o.file) { /* Java */
-		s->ARG_TAKE = b[1] == 'j' && (word & 0xffffff) == WORD2('a', 'r');
+		if (b[0] != '-')
+			return len > 5 && last_four(b, len) == (u32)WORD4('j', 'a', 'v', 'a') && b[(len - 5) & (MAX_ARG - 1)] == '.' ? ARG_SCRIPT : ARG_ON;
+		s->ARG_TAKE = word == WORD4('-', 'j', 'a', 'r');
 		return ARG_ON;
 	}
-	if (!b[1])
+	if (b[0] != '-' && (b[0] != '+' || !o.plus)) {
+		if (is_node(s->ARG_KIND) && (word == WORD('i', 'n', 's', 'p', 'e', 'c', 't', 0) || word == WORD5('d', 'e', 'b', 'u', 'g')))
+			return ARG_ON; /* the script follows */
+		return o.lonely ? ARG_ON : ARG_SCRIPT;
+	}
+	if (word == '-')
 		return ARG_NONE; /* standard input */
-	if (b[1] == '-') {
-		if (!b[2]) {
-			s->ARG_TAKE = 1;
+	if (b[0] == '-' && b[1] == '-') {
+		if (len == 2) {
+			s->ARG_TAKE = !o.lonely;
 			return ARG_ON;
 		}
-		if (len < 10) /* behind its end lies what was read before */
-			word &= (1ULL << (8 * ((len - 2) & 7))) - 1;
-		s->ARG_SKIP = long_option(s->ARG_KIND, word, &inside);
-		return inside ? ARG_NONE : ARG_ON;
-	}
-	bit = letter(b[1]);
-	if (!b[2]) {
-		s->ARG_TAKE = !!(bit & o.file);
-		s->ARG_SKIP = !!(bit & o.valued);
-		return bit & o.inside ? ARG_NONE : ARG_ON;
+		return read_long(which, len);
 	}
 	if (s->ARG_KIND == WORD5('t', 'c', 'l', 's', 'h')) {
-		s->ARG_SKIP = b[1] == 'e'; /* -encoding */
+		s->ARG_SKIP = word == WORD('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n') && len == 9;
 		return ARG_ON;
 	}
-	/* -ec and the like: letters in one, the last of which begins a program. */
-	if (b[1] >= 'a' && b[1] <= 'z' && letter(b[(len - 1) & (MAX_ARG - 1)]) & o.inside)
-		return ARG_NONE;
-	return ARG_ON;
+	return read_letters(which, len);
 }
 
 /* find_script leaves the script that the current process was given in the names of

@@ -11,7 +11,7 @@ import (
 // interpreting is how an interpreter is told what to run. Options of one letter may
 // stand in one argument, as in -euo; of long ones the two dashes are left out here.
 // What the kernel goes by is options_of and long_option of guard_script.bpf.h:
-// testdata/scripts.txt holds both to the same.
+// test/vm/guest/scripts.txt holds both to the same.
 type interpreting struct {
 	inside string // options behind which the program itself stands, or a module's name: no file is run then
 	valued string // that take a value, in the same argument or the next

@@ -10,7 +10,7 @@ import (
 )
 
 func TestScriptsOfCommandLines(t *testing.T) {
-	b, err := os.ReadFile("testdata/scripts.txt")
+	b, err := os.ReadFile("../../../test/vm/guest/scripts.txt")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,9 @@ package guest_test
 
 import (
 	"bufio"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -136,6 +138,15 @@ func overlay(t *testing.T) string {
 	}
 	for _, name := range append(interpreters(), otherProgram) {
 		if err := os.Link(filepath.Join(in("base"), guest.Subject), filepath.Join(in("base"), name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(in("base"), guest.Interpreters), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range commandLines() {
+		at := filepath.Join(in("base"), guest.Interpreters, line.args[0])
+		if err := os.Link(filepath.Join(in("base"), guest.Subject), at); err != nil && !errors.Is(err, fs.ErrExist) {
 			t.Fatal(err)
 		}
 	}

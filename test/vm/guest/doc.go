@@ -14,6 +14,9 @@ const (
 	Tests   = "/guest.test"  // the test program of this package
 	Subject = "/bin/subject" // the program of guest/subject
 	Modules = "/modules"     // kernel modules, loaded in the order of their names
-	Image   = "/image"       // what every container's image has beside the subject
-	Policy  = "/policy"      // AppArmor policy in binary form, of the profile in confined.apparmor
+	// Interpreters is the folder of programs of every image's that, under the names of
+	// interpreters, do what is in the file that is their last argument or its end.
+	Interpreters = "/interpreters/"
+	Image        = "/image"  // what every container's image has beside the subject
+	Policy       = "/policy" // AppArmor policy in binary form, of the profile in confined.apparmor
 )

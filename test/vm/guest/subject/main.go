@@ -54,6 +54,10 @@ func begin(args []string) (int, error) {
 	case "python3.11", "node", "java":
 		return interpreted(args[len(args)-1])
 	}
+	if strings.HasPrefix(args[0], "/interpreters/") {
+		last := args[len(args)-1]
+		return interpreted(last[max(0, strings.Index(last, "/tmp/")):]) // behind an option
+	}
 	return run(args[1:])
 }
 
