@@ -245,6 +245,18 @@ func (h *held) put(agentID string, list []profile.Held, now time.Time) {
 	h.of[agentID] = holding{now, list}
 }
 
+// one is what an agent said last of a group.
+func (h *held) one(agentID string, g asset.Group) (profile.Held, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := h.of[agentID].list
+	i := slices.IndexFunc(list, func(x profile.Held) bool { return x.Group == g })
+	if i < 0 {
+		return profile.Held{}, false
+	}
+	return list[i], true
+}
+
 func (h *held) agents() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -64,6 +64,7 @@ type group struct {
 	heard    bool      // it has heard of some since it was stored
 	offered  bool      // whether there is a starting profile was looked for
 	judged   time.Time // when it was last looked whether it is settled
+	revised  time.Time // when a person last made another profile of it, since the server's start
 }
 
 // load reads what is kept.
@@ -238,6 +239,11 @@ func (k *keeper) notice(ctx context.Context, g *group, e *event.Event, w *asset.
 	x, err := k.compares(ctx, g)
 	if err != nil {
 		return err
+	}
+	if e.Reaction != event.ReactionNone && x.Permits(e, w) {
+		if late, err := k.late(ctx, g, e); late || err != nil {
+			return err
+		}
 	}
 	if v := x.CompareOf(e, w); v != nil {
 		v.Mode, v.Revision = g.Mode, g.Revision

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/profile"
 	"github.com/castellan-security/castellan/internal/store"
@@ -98,6 +100,29 @@ func (s *Service) Permit(ctx context.Context, who access.Identity, id int64, how
 		return s.audit(ctx, who, "behaviour.permit", "permit:"+strconv.FormatInt(out.ID, 10), fmt.Sprintf("group %s: %s %s", v.Group, says, comment))
 	})
 	return out, err
+}
+
+// lateFor is for how long after a person's change a host may hold the rules of before:
+// it hears of others within a second, or when it asks next, which is once a minute.
+const lateFor = 3 * time.Minute
+
+// late reports whether what a host denied, though the profile has it, was denied by
+// rules of before a person permitted it. That was told when it was permitted; told
+// again it would be open again.
+func (k *keeper) late(ctx context.Context, g *group, e *event.Event) (bool, error) {
+	if g.revised.IsZero() || k.s.Clock().Sub(g.revised).Abs() > lateFor {
+		return false, nil
+	}
+	h, ok := k.s.held.one(e.AgentID, g.Group)
+	if !ok || h.Error != "" {
+		return false, nil // it can't hold others
+	}
+	c, err := k.s.rulesOf(ctx, place{e.AgentID, g.Group})
+	if err != nil {
+		return false, err
+	}
+	// Both times are by the host's clock.
+	return h.Stamp != c.Stamp || !e.Time.After(h.Since), nil
 }
 
 // widthWords lists how a violation can be permitted.

@@ -75,6 +75,7 @@ func (k *keeper) revise(ctx context.Context, who access.Identity, g *group, p *p
 		return errors.Join(err, again)
 	}
 	g.index = nil
+	g.revised = k.s.Clock()
 	g.learned = time.Time{} // the next that is learned is a revision of its own, whoever sets the clock
 	return nil
 }

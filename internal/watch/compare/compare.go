@@ -89,6 +89,12 @@ func answered(e *event.Event) *outside {
 	return o
 }
 
+// Permits reports whether an event lies within the profile, whatever a host answered
+// that held other rules. w may be nil. What used up a limit lies in no profile.
+func (x *Index) Permits(e *event.Event, w *asset.Workload) bool {
+	return e.Resource == nil && x.outside(e, w) == nil
+}
+
 func controlOf(k event.Kind) profile.Control {
 	switch k.Sensor() {
 	case "file":
