@@ -21,10 +21,23 @@ type processes struct {
 	mu   sync.Mutex
 	byP  map[uint32]*event.Running
 	past past
+	// before is what processes of byP ran before they executed something else, the
+	// newest last.
+	before map[uint32][]replaced
 }
 
+// replaced is what a process ran until it executed something else.
+type replaced struct {
+	ran   event.Running
+	until time.Time
+}
+
+// maxReplaced bounds what is remembered of one process: start scripts become one
+// program after the other.
+const maxReplaced = 4
+
 func newProcesses(i Inspector) *processes {
-	return &processes{inspector: i, byP: map[uint32]*event.Running{}, past: newPast()}
+	return &processes{inspector: i, byP: map[uint32]*event.Running{}, past: newPast(), before: map[uint32][]replaced{}}
 }
 
 // observe takes one event in and completes it.
@@ -102,9 +115,14 @@ func (p *processes) forked(e *event.Event) {
 	if p.find(e.Process.Key) != nil {
 		return // an exec that overtook it told more
 	}
+	delete(p.before, e.Process.Key.PID)
 	child := &event.Running{WorkloadID: e.WorkloadID, Process: e.Process, Started: e.Time}
 	if parent := p.find(e.Process.Parent); parent != nil {
-		// A fork runs what its parent runs until it executes something else.
+		// A fork runs what its parent ran then, until it executes something else. It may be
+		// told later, when it first does something.
+		if i := slices.IndexFunc(p.before[parent.Process.Key.PID], func(r replaced) bool { return e.Time.Before(r.until) }); i >= 0 {
+			parent = &p.before[parent.Process.Key.PID][i].ran
+		}
 		child.Process.Executable = parent.Process.Executable
 		child.Args, child.Origin = parent.Args, parent.Origin
 		e.Process.Executable = parent.Process.Executable
@@ -116,6 +134,10 @@ func (p *processes) executed(e *event.Event) {
 	started := e.Time
 	if old := p.find(e.Process.Key); old != nil {
 		started = old.Started
+		list := append(p.before[e.Process.Key.PID], replaced{*old, e.Time})
+		p.before[e.Process.Key.PID] = list[max(0, len(list)-maxReplaced):]
+	} else {
+		delete(p.before, e.Process.Key.PID)
 	}
 	r := &event.Running{WorkloadID: e.WorkloadID, Process: e.Process, Started: started}
 	if e.Exec != nil {
@@ -151,6 +173,7 @@ func (p *processes) ended(e *event.Event) {
 		e.Process.Executable = known.Process.Executable
 	}
 	delete(p.byP, e.Process.Key.PID)
+	delete(p.before, e.Process.Key.PID)
 	p.past.add(e.Process.Key, e.Process.Executable)
 }
 
@@ -189,6 +212,7 @@ func (p *processes) reconcile(running []event.Running, asked time.Time) int {
 		}
 		if r.Started.Before(asked) {
 			delete(p.byP, pid)
+			delete(p.before, pid)
 			gone++
 		}
 	}

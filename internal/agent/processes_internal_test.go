@@ -201,3 +201,41 @@ func TestRefusedExecHasAParent(t *testing.T) {
 		t.Errorf("its parent is %+v", got)
 	}
 }
+
+// A fork may be told when the child first does something: its parent is another program
+// by then. It runs what the parent ran when it was made.
+func TestAForkThatIsToldLateRunsWhatItsParentRan(t *testing.T) {
+	p := newProcesses(nil)
+	start := time.Unix(1_000, 0)
+	ran := func(path string, at time.Duration) {
+		e := began(10, path)
+		e.Time = start.Add(at)
+		p.observe(&e)
+	}
+	forked := func(pid uint32, at time.Duration, want string) {
+		t.Helper()
+		e := told(event.KindFork, pid)
+		e.Time, e.Process.Parent = start.Add(at), keyOf(10)
+		p.observe(&e)
+		if e.Process.Executable != want {
+			t.Errorf("forked at %s it runs %q, want %q", at, e.Process.Executable, want)
+		}
+	}
+	ran("/bin/sh", 0)
+	ran("/usr/bin/env", 2*time.Second)
+	ran("/usr/sbin/nginx", 4*time.Second)
+	forked(11, 5*time.Second, "/usr/sbin/nginx")
+	forked(12, 3*time.Second, "/usr/bin/env")
+	forked(13, time.Second, "/bin/sh")
+	for n := range 100 {
+		ran("/bin/sh", time.Duration(10+n)*time.Second)
+	}
+	if n := len(p.before[10]); n > maxReplaced {
+		t.Errorf("%d programs are remembered", n)
+	}
+	end := told(event.KindExit, 10)
+	p.observe(&end)
+	if len(p.before) != 0 {
+		t.Errorf("%d processes that ended are remembered", len(p.before))
+	}
+}
