@@ -89,7 +89,7 @@ func TestPageListsTheBuiltInRules(t *testing.T) {
 	}
 	var w bytes.Buffer
 	fmt.Fprint(&w, "# Built-in rules of detection\n\n"+
-		"The rules that come with [detection](detect.md), which so far is a library that no agent runs.\n\n"+
+		"The rules that come with [detection](detect.md). Each agent holds what happens on its host against them.\n\n"+
 		"<!-- Made from internal/detect/library and pattern by make golden; change the rules there. -->\n")
 	theme := ""
 	rules := e.Rules()
