@@ -11,31 +11,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/castellan-security/castellan/internal/asset"
-	"github.com/castellan-security/castellan/internal/detect"
 	"github.com/castellan-security/castellan/internal/server/respond"
 	"github.com/castellan-security/castellan/internal/store"
 )
-
-// ownTheme is that of users' rules of detection that say nothing else.
-const ownTheme = "own"
-
-// themes tells the theme of each built-in rule of detection.
-func themes() (func(rule string) string, error) {
-	e, err := detect.New(nil)
-	if err != nil {
-		return nil, err
-	}
-	of := map[string]string{}
-	for _, r := range e.Rules() {
-		of[r.ID] = r.Theme
-	}
-	return func(rule string) string {
-		if t, ok := of[rule]; ok {
-			return t
-		}
-		return ownTheme
-	}, nil
-}
 
 // respondRules are the commands about what is done by itself.
 func (g *globals) respondRules() *cobra.Command {
@@ -189,9 +167,6 @@ done. What rules did lately counts: one that has reached its limit is held back.
 		if body.Rule == "" && body.Theme == "" {
 			return usagef("what happens? say --rule or --theme")
 		}
-		if of, err := themes(); err == nil && body.Theme == "" && of(body.Rule) == ownTheme {
-			fmt.Fprintf(g.err, "no built-in rule is called %q: its theme is taken to be %q, unless --theme says another\n", body.Rule, ownTheme)
-		}
 		if at != "" {
 			t, err := time.Parse(time.RFC3339, at)
 			if err != nil {
@@ -212,10 +187,14 @@ done. What rules did lately counts: one that has reached its limit is held back.
 		}
 		var told struct {
 			problems
+			Theme string          `json:"theme"`
 			Rules []respond.Tried `json:"rules"`
 		}
 		if err := api.do(c.Context(), http.MethodPost, "/respond/policy/try", body, &told); err != nil {
 			return err
+		}
+		if told.Theme == "" && len(told.Problems) == 0 {
+			fmt.Fprintf(g.err, "no rule of detection is called %q, and --theme says no theme\n", body.Rule)
 		}
 		err = g.print(*f, told, func() error {
 			for _, p := range told.Problems {

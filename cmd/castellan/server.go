@@ -114,10 +114,6 @@ func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Log
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	theme, err := themes()
-	if err != nil {
-		return nil, errors.Join(err, st.Close())
-	}
 	doors, signatures, closeDoors, err := g.openRegistryDoors(o, salt, log)
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
@@ -138,7 +134,6 @@ func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Log
 
 		Tasks:    aws.NewECS(log.With("door", "aws")),
 		Sessions: aws.NewSessions(log.With("door", "aws")),
-		Theme:    theme,
 		URL:      o.url,
 		Sender:   notify.New(version(), aws.NewTargets(log.With("door", "aws"))),
 	}, st, log.With("hall", "server"))

@@ -15,6 +15,7 @@ import (
 	"github.com/castellan-security/castellan/internal/server/respond"
 	"github.com/castellan-security/castellan/internal/server/verify"
 	"github.com/castellan-security/castellan/internal/store"
+	"github.com/castellan-security/castellan/internal/threat"
 )
 
 // agents is link.Server: reports go one way, directives come the other.
@@ -102,6 +103,11 @@ func (s *Server) newDetections() *detections.Service {
 	return detections.New(detections.Options{
 		Store: s.st, Directions: s.direct, Next: s.incidents, Condition: s.condition, Clock: s.cfg.Clock, Log: s.log,
 	})
+}
+
+// consider has a threat held against the response rules.
+func (s *Server) consider(ctx context.Context, i *threat.Incident, t *threat.Threat) {
+	s.respond.Consider(ctx, i, t)
 }
 
 // newGate makes what decides on deployments. Nothing of it runs yet.

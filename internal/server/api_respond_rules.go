@@ -64,7 +64,7 @@ type respondTrial struct {
 	Body struct {
 		Text     string    `json:"text,omitempty" maxLength:"262144" doc:"The rules; empty: those in force"`
 		Rule     string    `json:"rule" maxLength:"64" doc:"Id of the rule of detection that fires"`
-		Theme    string    `json:"theme,omitempty" maxLength:"64" doc:"Its theme; else that of the built-in rule"`
+		Theme    string    `json:"theme,omitempty" maxLength:"64" doc:"Its theme; else that of the rule of that id"`
 		Tactic   string    `json:"tactic,omitempty" maxLength:"64"`
 		Severity string    `json:"severity,omitempty" enum:"negligible,low,medium,high,critical" doc:"Of the threat; high unless given"`
 		Incident string    `json:"incident,omitempty" enum:"negligible,low,medium,high,critical" doc:"Severity of the incident; that of the threat unless given"`
@@ -78,6 +78,7 @@ type respondTrial struct {
 
 type respondTried struct {
 	Problems []policyProblem     `json:"problems" nullable:"false" doc:"What is wrong with the text; then there is nothing else"`
+	Theme    string              `json:"theme" doc:"Of the rule of detection; empty: there is none of that id"`
 	Rules    []respondings.Tried `json:"rules" nullable:"false" doc:"What each rule says to it"`
 }
 
@@ -186,8 +187,12 @@ func (a *api) tryResponse(q ask[respondTrial]) (*body[respondTried], error) {
 	if b.External {
 		t.Peers = []threat.Peer{{Address: netip.MustParseAddrPort(triedPeer), Peer: event.Peer{Kind: event.PeerPublic}}}
 	}
-	all, problems, err := a.respond.Try(q.ctx, q.who, b.Text, t, respond.Case{Theme: b.Theme, Incident: max(severity, incident), Name: b.Name, At: b.At})
-	out := respondTried{Problems: []policyProblem{}, Rules: list(all)}
+	theme := b.Theme
+	if theme == "" {
+		theme = a.detections.Theme(q.ctx, b.Rule)
+	}
+	all, problems, err := a.respond.Try(q.ctx, q.who, b.Text, t, respond.Case{Theme: theme, Incident: max(severity, incident), Name: b.Name, At: b.At})
+	out := respondTried{Theme: theme, Problems: []policyProblem{}, Rules: list(all)}
 	for _, p := range problems {
 		out.Problems = append(out.Problems, policyProblem{p.Line, p.Column, p.Text, p.Remedy})
 	}

@@ -10,10 +10,14 @@ import (
 
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/response"
 	"github.com/castellan-security/castellan/internal/server/respond"
+	"github.com/castellan-security/castellan/internal/store"
+	"github.com/castellan-security/castellan/internal/threat"
 )
 
 // A person asks for deeds, an agent across the wire does them, and the audit log
@@ -186,4 +190,79 @@ func TestSnapshotOverTheAPI(t *testing.T) {
 			t.Errorf("the audit log lacks %q", want)
 		}
 	}
+}
+
+// A threat that an agent tells is an incident, a rule has the agent quarantine the
+// workload, and the incident tells so.
+func TestRulesActOnThreats(t *testing.T) {
+	h := open(t, nil)
+	joined, client := h.join(t, t.TempDir())
+	web := strings.Repeat("ab", 32)
+	at := time.Now()
+	r := reportOf(joined.AgentID())
+	r.Workloads = []asset.Workload{{ID: web, Name: "web", State: asset.Running, Created: at, Updated: at}}
+	r.Complete = true
+	if _, err := client.Report(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	heard := make(chan link.Directive, 10)
+	go func() {
+		_ = client.Directives(t.Context(), link.Caller{}, func(d link.Directive) { heard <- d })
+	}()
+	await(t, "the first directive", heard)
+	const rules = "responses:\n- {id: hosts-files, owner: anna, on: {themes: [miner, shell], groups: [\"docker/*\"]}, do: [kill, quarantine], until: 1h}\n"
+	if a := h.ask(t, "PUT", "/api/v1/respond/policy", map[string]any{"text": rules, "after": 0}, h.as(access.Operator)...); a.status != http.StatusOK {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	rule := h.rulesOf(t, "miner")[0] // one of those that come with the program
+	if err := h.Incidents().Take(t.Context(), joined.AgentID(), []*threat.Threat{{
+		Version: threat.Version, Print: "p", Rule: rule, Severity: finding.High, Tactic: threat.Impact, Title: "A miner", Summary: "xmrig runs", First: at, Last: at, Count: 1,
+		AgentID: joined.AgentID(), WorkloadID: web, Group: "docker/web", Process: event.Process{Key: event.Key{PID: 77, Start: 5}, Name: "xmrig"}, Root: event.Key{PID: 77, Start: 5},
+		Evidence: []threat.Evidence{{Boot: "BOOTBOOT", Seq: 1, Time: at, Kind: event.KindExec, Words: "xmrig runs"}},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []response.Kind{response.Kill, response.Quarantine} {
+		var d link.Directive
+		for d.Respond == nil {
+			d = await(t, string(want), heard)
+		}
+		if d.Respond.Kind != want || d.Respond.By != "rule:hosts-files" || want == response.Kill && d.Respond.Process.PID != 77 {
+			t.Errorf("the agent heard %+v, want %s", d.Respond, want)
+		}
+		if err := client.Responded(t.Context(), link.Responded{Answer: response.Answer{ID: d.Respond.ID, State: response.Done, Did: []string{"did it"}, Undo: want.Undo()}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	news := make(chan string, 1)
+	go func() {
+		for t.Context().Err() == nil {
+			if a := h.ask(t, "GET", "/api/v1/detect/incidents/1", nil, h.as(access.Viewer)...); strings.Contains(string(a.body), "quarantine, done") {
+				news <- string(a.body)
+				return
+			}
+		}
+	}()
+	if told := await(t, "the response in the incident", news); !strings.Contains(told, "rule:hosts-files") {
+		t.Errorf("the incident: %s", told)
+	}
+	var runs struct{ Runs []store.ResponseRun }
+	h.ask(t, "GET", "/api/v1/respond/runs", nil, h.as(access.Viewer)...).into(t, &runs)
+	if len(runs.Runs) != 2 || runs.Runs[0].Incident != 1 || runs.Runs[0].Threat != rule {
+		t.Errorf("runs: %+v", runs.Runs)
+	}
+}
+
+// rulesOf returns the ids of rules of detection of a theme.
+func (h *house) rulesOf(t *testing.T, theme string) (ids []string) {
+	t.Helper()
+	var all struct{ Rules []threat.Rule }
+	h.ask(t, "GET", "/api/v1/detect/rules?theme="+theme, nil, h.as(access.Viewer)...).into(t, &all)
+	for _, r := range all.Rules {
+		ids = append(ids, r.ID)
+	}
+	if len(ids) == 0 {
+		t.Fatalf("no rule of %s", theme)
+	}
+	return ids
 }

@@ -95,8 +95,6 @@ type Config struct {
 	Tasks respond.Tasks
 	// Sessions has AWS refuse sessions of roles; nil: none are.
 	Sessions respond.Sessions
-	// Theme returns that of a rule of detection, for response rules; nil: none is known.
-	Theme    func(rule string) string
 	Version  string           // shown to users
 	Clock    func() time.Time // time.Now
 	Accounts account.Options
@@ -183,7 +181,7 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 	}); err != nil {
 		return nil, err
 	}
-	s.incidents = incidents.New(incidents.Options{Store: st, Tell: s.notify.Tell, Condition: s.condition, Clock: cfg.Clock, Log: log})
+	s.incidents = incidents.New(incidents.Options{Store: st, Tell: s.notify.Tell, Folded: s.consider, Condition: s.condition, Clock: cfg.Clock, Log: log})
 	s.detections = s.newDetections()
 	s.intake.Pass(s.detections)
 	s.behaviour = behaviour.New(behaviour.Options{
@@ -201,8 +199,8 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 		Own: cfg.Trust, Held: s.registries.Held, Clock: cfg.Clock, Log: log,
 	})
 	s.respond = respond.New(respond.Options{
-		Store: st, Directions: s.direct, Tree: s.tables.Tree, Tasks: cfg.Tasks, Sessions: cfg.Sessions, Theme: cfg.Theme, Notifier: s.notify,
-		Snapshots: filepath.Join(cfg.DataDir, "snapshots"),
+		Store: st, Directions: s.direct, Tree: s.tables.Tree, Tasks: cfg.Tasks, Sessions: cfg.Sessions, Theme: s.detections.Theme, Notifier: s.notify,
+		Noted: s.incidents.Responded, Snapshots: filepath.Join(cfg.DataDir, "snapshots"),
 		Condition: s.condition, Clock: cfg.Clock, Log: log,
 	})
 	s.strangers = newStrangers(cfg.Clock, log)

@@ -104,6 +104,18 @@ func (s *Service) Rules(ctx context.Context, who access.Identity) ([]Rule, error
 	return out, nil
 }
 
+// Theme returns what a rule stands under; "" for one that is not known.
+func (s *Service) Theme(ctx context.Context, rule string) string {
+	x, err := s.standing(ctx)
+	if err != nil {
+		return "" // which a condition says
+	}
+	if i := slices.IndexFunc(x.rules, func(r *threat.Rule) bool { return r.ID == rule }); i >= 0 {
+		return x.rules[i].Theme
+	}
+	return ""
+}
+
 // Rule returns one rule; NotFound if there is none. It needs access.ReadDetect.
 func (s *Service) Rule(ctx context.Context, who access.Identity, id string) (Rule, error) {
 	all, err := s.Rules(ctx, who)

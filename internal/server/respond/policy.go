@@ -209,7 +209,7 @@ func (s *Service) Try(ctx context.Context, who access.Identity, text string, t *
 		t.Last = c.At
 	}
 	if c.Theme == "" && s.Theme != nil {
-		c.Theme = s.Theme(t.Rule)
+		c.Theme = s.Theme(ctx, t.Rule)
 	}
 	s.mu.Lock()
 	all := respond.Decide(rules, &c, s.memory)

@@ -75,8 +75,11 @@ type Options struct {
 	// Sessions nil: IAM is not asked.
 	Sessions Sessions
 	// Theme returns that of a rule of detection; nil: themes are not known.
-	Theme    func(rule string) string
+	Theme    func(ctx context.Context, rule string) string
 	Notifier Notifier // nil: rules can't have anybody told
+	// Noted is told what was done to a workload, by whom, about an incident, or with 0
+	// about whichever the workload has; nil: nobody is.
+	Noted func(ctx context.Context, incident int64, workload, by, text string) error
 	// Snapshots is the folder that they are kept in, which is made when there is none;
 	// empty: they are on their hosts alone.
 	Snapshots string
@@ -321,6 +324,9 @@ func (s *Service) end(ctx context.Context, r Response, by string) error {
 	}
 	err := s.audit(ctx, by, "", r, string(r.Answer.State), detail)
 	s.settled(context.WithoutCancel(ctx), r)
+	if !respond.IsRule(r.Deed.By) && !r.Deed.DryRun {
+		s.note(ctx, 0, r.Deed.Workload, r.Deed.By, string(r.Deed.Kind)+", "+string(r.Answer.State)+": "+detail)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if k := s.all[r.Deed.ID]; k != nil && !k.Answer.State.Ended() {
@@ -331,6 +337,18 @@ func (s *Service) end(ctx context.Context, r Response, by string) error {
 		s.undone(&r.Deed)
 	}
 	return err
+}
+
+// note has an incident tell what was done about it. That it can't takes nothing back.
+func (s *Service) note(ctx context.Context, incident int64, workload, by, text string) {
+	if s.Noted == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
+	defer cancel()
+	if err := s.Noted(ctx, incident, workload, by, text); err != nil {
+		s.Log.Error("what was done is not noted in its incident", "incident", incident, "workload", workload, "by", by, "error", err)
+	}
 }
 
 // undone marks what a deed takes back; mu is held.

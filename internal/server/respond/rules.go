@@ -182,7 +182,7 @@ func (s *Service) hold(ctx context.Context, c *considered) {
 func (s *Service) caseOf(ctx context.Context, c *considered) *respond.Case {
 	x := &respond.Case{Threat: &c.threat, Incident: c.severity, At: s.Clock().UTC()}
 	if s.Theme != nil {
-		x.Theme = s.Theme(c.threat.Rule)
+		x.Theme = s.Theme(ctx, c.threat.Rule)
 	}
 	if c.threat.WorkloadID != "" {
 		if w, err := s.Store.Workload(ctx, c.threat.WorkloadID); err == nil {
@@ -210,6 +210,11 @@ func (s *Service) run(ctx context.Context, c *considered, x *respond.Case, r *re
 	if err != nil {
 		run.State, run.Detail = response.Refused, untrusted.Clip(err.Error(), maxDetail)
 	}
+	what := run.Did + ", " + string(run.State)
+	if r.DryRun {
+		what += " (dry run)"
+	}
+	s.note(ctx, run.Incident, run.Workload, r.Actor(), what+": "+run.Detail)
 	_, err = s.Store.PutResponseRun(context.WithoutCancel(ctx), run)
 	return err
 }

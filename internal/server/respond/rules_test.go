@@ -45,6 +45,7 @@ type fleet struct {
 	policies []store.ResponsePolicy
 	runs     []store.ResponseRun
 	audit    []string
+	noted    []string                            // in incidents
 	did      []string                            // by agents
 	told     []notice.Notice                     // of targets
 	answer   func(response.Deed) response.Answer // of agents
@@ -64,8 +65,8 @@ func open(t *testing.T) *fleet {
 
 func (f *fleet) restart() {
 	f.svc = server.New(server.Options{
-		Store: f, Directions: f, Tree: func(string) ([]event.Running, bool) { return nil, false }, Notifier: f,
-		Theme: func(rule string) string { theme, _, _ := strings.Cut(rule, "-"); return theme },
+		Store: f, Directions: f, Tree: func(string) ([]event.Running, bool) { return nil, false }, Notifier: f, Noted: f.note,
+		Theme: func(_ context.Context, rule string) string { theme, _, _ := strings.Cut(rule, "-"); return theme },
 		Condition: func(_ context.Context, part string, err error) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
@@ -177,6 +178,13 @@ func (f *fleet) TellTarget(_ context.Context, target string, n notice.Notice) er
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.told = append(f.told, n)
+	return nil
+}
+
+func (f *fleet) note(_ context.Context, incident int64, _, by, text string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.noted = append(f.noted, fmt.Sprintf("%d %s %s", incident, by, text))
 	return nil
 }
 
@@ -292,6 +300,7 @@ func TestPeopleGoBeforeRules(t *testing.T) {
 	f.now = start.Add(2 * time.Hour)
 	f.svc.Undo(t.Context())
 	same(t, "did", f.did, []string{"quarantine", "release"})
+	same(t, "noted", f.noted, []string{"7 rule:miners quarantine, done: did quarantine", "0 user:otto release, done: did release"})
 
 	f.happens(web)
 	f.answer = func(response.Deed) response.Answer {

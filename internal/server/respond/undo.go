@@ -64,6 +64,7 @@ func (s *Service) undo(ctx context.Context, run store.ResponseRun) error {
 	switch {
 	case err == nil && got.Answer.State == response.Done:
 		run.State, run.Undone, run.UndoAt = response.Undone, now, time.Time{}
+		s.note(ctx, run.Incident, run.Workload, who.Actor, "undid "+run.Did+": "+sentence(&got.Answer))
 	case err == nil && got.Answer.State == response.Refused || fault.Is(err, fault.NotFound) || over:
 		run.UndoAt = time.Time{}
 		run.Detail = untrusted.Clip(run.Detail+"; not undone: "+why(err, &got.Answer), maxDetail)
