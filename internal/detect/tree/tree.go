@@ -143,13 +143,10 @@ func (h *host) of(e *event.Event) *Process {
 	if e.Exec != nil && e.Exec.SetUID {
 		p.setUID = true
 	}
-	switch {
-	case e.Process.UID != 0:
-		p.Raised = false
-	case known && before != 0 && !p.setUID && e.WorkloadID != "":
-		p.Raised = true
+	p.WorkloadID = e.WorkloadID
+	if tellsUser(e) {
+		p.become(e.Process.UID, before, known && e.WorkloadID != "")
 	}
-	p.UID, p.WorkloadID = e.Process.UID, e.WorkloadID
 	if e.Process.Name != "" {
 		p.Name = e.Process.Name
 	}
@@ -164,6 +161,27 @@ func (h *host) of(e *event.Event) *Process {
 		p.Program = p.Name
 	}
 	return p
+}
+
+// tellsUser says that an event tells the user of its process: what is read of a
+// container as a whole names a process of it, and not who that is.
+func tellsUser(e *event.Event) bool {
+	switch e.Kind.Sensor() {
+	case "resource", "dns":
+		return false
+	}
+	return e.Kind != event.KindClose && e.Kind != event.KindCalls
+}
+
+// become notes a process's user, who it was before if that is known.
+func (p *Process) become(uid, before uint32, known bool) {
+	switch {
+	case uid != 0:
+		p.Raised = false
+	case known && before != 0 && !p.setUID:
+		p.Raised = true
+	}
+	p.UID = uid
 }
 
 // inherit gives a new process what it has from its parent, and returns the parent's

@@ -163,6 +163,10 @@ func TestRaised(t *testing.T) {
 	if got := tr.Observe(as(0, exec(21, 20, "/usr/bin/id"))); got.Raised {
 		t.Error("what sudo started is raised")
 	}
+	limit := as(0, &event.Event{AgentID: "a", WorkloadID: "w", Kind: event.KindLimit, Time: at, Process: event.Process{Key: key(11)}, Resource: &event.Resource{What: "pids"}})
+	if got := tr.Observe(limit); got.Raised || got.UID != 33 {
+		t.Errorf("what is told of a whole container makes its process user %d, raised: %v", got.UID, got.Raised)
+	}
 	came := as(0, exec(30, 11, "/bin/sh"))
 	came.Exec.Entered = true
 	if got := tr.Observe(came); got.Raised {
