@@ -272,6 +272,14 @@ var samples = map[string]struct {
 	"put-response-policy":          {path: "/api/v1/respond/policy", body: map[string]any{"text": "responses: []", "after": 0}, as: access.Operator},
 	"check-response-policy":        {path: "/api/v1/respond/policy/check", body: map[string]any{"text": "x"}, as: access.Viewer},
 	"try-response-policy":          {path: "/api/v1/respond/policy/try", body: map[string]any{"rule": "miner-stratum"}, as: access.Viewer},
+	"check-detection-document":     {path: "/api/v1/detect/check", body: map[string]any{"name": "x.yaml", "text": "rules: [{id: x}]"}, as: access.Viewer},
+	"get-detection-document":       {path: "-"}, // TestRulesOfDetectionOverTheAPI
+	"set-detection-document":       {path: "/api/v1/detect/documents/shop.yaml", body: map[string]any{"text": "lists: {ours: {value: [a], meaning: m}}", "after": 0}, as: access.Operator},
+	"remove-detection-document":    {path: "/api/v1/detect/documents/shop.yaml?after=1", as: access.Operator},
+	"list-detection-versions":      {path: "/api/v1/detect/documents/shop.yaml/versions", as: access.Viewer},
+	"get-detection-rule":           {path: "/api/v1/detect/rules/escape-core-pattern", as: access.Viewer},
+	"silence-detection-rule":       {path: "/api/v1/detect/silences", body: map[string]any{"rule": "escape-*", "groups": []string{"a/*"}, "reason": "r", "until": time.Now().Add(time.Hour)}, as: access.Operator},
+	"end-detection-silence":        {path: "/api/v1/detect/silences/1", as: access.Operator},
 	"sign-in":                      {path: "/api/v1/session", body: map[string]string{"name": "viewer", "password": password}},
 	"sign-out":                     {path: "/api/v1/session", as: access.Viewer},
 	"change-password":              {path: "-"}, // TestPasswordChangeEndsTheSession
