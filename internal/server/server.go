@@ -216,7 +216,7 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 func (s *Server) build() error {
 	c, err := console.New(console.Deps{
 		Store: s.st, Account: s.accounts, Tables: s.tables, Feed: s.feed, Conditions: s.conditions, Images: s.images,
-		Registries: s.registries, Notify: s.notify, Trust: s.trust, Admission: s.gate, Watch: s.behaviour, Incidents: s.incidents, Enrolment: s.enrol, Fingerprint: s.CAFingerprint(),
+		Registries: s.registries, Notify: s.notify, Trust: s.trust, Admission: s.gate, Watch: s.behaviour, Incidents: s.incidents, Detections: s.detections, Responses: s.respond, Enrolment: s.enrol, Fingerprint: s.CAFingerprint(),
 		Status: Status, Version: s.cfg.Version, Clock: s.cfg.Clock, Log: s.log,
 	})
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 func incidentPlaces() []place {
 	return []place{
 		{"incidents", "/incidents"}, {"incidents-none", "/incidents?text=nothinghasthis"}, {"incident", "/incidents/1"}, {"incident-low", "/incidents/2"}, {"incident-hostile", "/incidents/3"},
+		{"detect-rules", "/detect/rules?theme=escape"}, {"detect-rule", "/detect/rules/escape-core-pattern"}, {"responses", "/responses"},
 	}
 }
 

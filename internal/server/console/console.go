@@ -42,6 +42,10 @@ type Deps struct {
 	Watch Watch
 	// Incidents is nil where nothing is detected; there are no such pages then.
 	Incidents Incidents
+	// Detections is nil where no rules are kept, Responses where nothing is done about
+	// threats; there are no such pages then.
+	Detections Detections
+	Responses  Responses
 	// Fingerprint is that of the server's certificate authority, which an agent
 	// that joins is told.
 	Fingerprint string
@@ -127,6 +131,8 @@ func (c *Console) routes() http.Handler {
 	c.admissionRoutes(seen, done)
 	c.watchRoutes(seen, done)
 	c.incidentRoutes(seen, done)
+	c.detectionRoutes(seen, done)
+	c.responseRoutes(seen)
 	seen(access.ReadImages, "GET /acceptances", c.acceptances)
 	done(access.ManageImages, "POST /acceptances", c.accept)
 	done(access.ManageImages, "POST /acceptances/{id}/end", c.endAcceptance)

@@ -61,7 +61,7 @@ func (c *Console) incidents(w http.ResponseWriter, r *http.Request, v visit) err
 	if err != nil {
 		return err
 	}
-	return c.show(w, r, status, incidentsBody(c.page(r, v, "incidents", "Incidents"), d))
+	return c.show(w, r, status, incidentsBody(c.page(r, v, "incidents", "Incidents"), d, c.detectTabs(v)))
 }
 
 // readIncidents reads what the address asks for. A filter that makes no sense is told

@@ -12,9 +12,14 @@ import (
 
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/adapter/db"
+	rules "github.com/castellan-security/castellan/internal/respond"
+	"github.com/castellan-security/castellan/internal/response"
 	"github.com/castellan-security/castellan/internal/server/console"
 	"github.com/castellan-security/castellan/internal/server/console/consoletest"
+	"github.com/castellan-security/castellan/internal/server/detections"
 	"github.com/castellan-security/castellan/internal/server/incidents"
+	"github.com/castellan-security/castellan/internal/server/respond"
+	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/threat"
 )
 
@@ -116,4 +121,94 @@ func TestAnIncidentIsTakenAndResolved(t *testing.T) {
 		t.Errorf("reopen: got %d", w.Code)
 	}
 	h.shows(t, access.Operator, at, "reopened", "it is back")
+}
+
+// quiet has no agents to tell.
+type quiet struct{}
+
+func (quiet) TellDetect(string) {}
+
+func ruleHouse(t *testing.T) *house {
+	t.Helper()
+	now, log := testNow(), slog.New(slog.DiscardHandler)
+	st, err := db.Open(t.Context(), db.Options{Path: filepath.Join(t.TempDir(), "castellan.db"), ProcessCrashOnly: true}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	clock := func() time.Time { return now }
+	in := incidents.New(incidents.Options{Store: st, Clock: clock, Log: log})
+	s := detections.New(detections.Options{Store: st, Directions: quiet{}, Next: in, Clock: clock, Log: log})
+	h, err := newHouse(consoletest.New(now), now, func(d *console.Deps) { d.Incidents, d.Detections = in, s })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func TestRulesOfDetectionAreShownAndSilenced(t *testing.T) {
+	h := ruleHouse(t)
+	const id = "escape-core-pattern"
+	h.shows(t, access.Viewer, "/detect/rules", "escape", id, "T1611")
+	h.shows(t, access.Viewer, "/detect/rules?text="+id, "1 of")
+	h.shows(t, access.Viewer, "/detect/rules?text=nothinghasthis", "No rule fits these filters.")
+	h.shows(t, access.Viewer, "/detect/rules/"+id, "False alarms", "Tuning", "What to do", "It is heard in all groups.")
+	if w := h.get(t, access.Viewer, "/detect/rules/nosuch"); w.Code != http.StatusNotFound {
+		t.Errorf("no such rule: got %d", w.Code)
+	}
+	const at = "/detect/rules/" + id + "/silence"
+	if w := h.post(t, access.Viewer, at, "days=3&comment=x"); w.Code != http.StatusForbidden {
+		t.Errorf("a viewer got %d", w.Code)
+	}
+	for _, c := range []struct {
+		form string
+		want int
+	}{
+		{"days=3&comment=", http.StatusUnprocessableEntity}, {"days=x&comment=y", http.StatusUnprocessableEntity}, {"days=4000&comment=y", http.StatusUnprocessableEntity},
+		{"days=3&comment=it+is+tested&groups=lab/*+test/*", http.StatusSeeOther},
+	} {
+		if w := h.post(t, access.Operator, at, c.form); w.Code != c.want {
+			t.Errorf("%s: got %d, want %d", c.form, w.Code, c.want)
+		}
+	}
+	h.shows(t, access.Operator, "/detect/rules/"+id, "lab/*, test/*", "it is tested", "Hear it again")
+	h.shows(t, access.Operator, "/detect/rules?silenced=true", id, "silenced", "1 of")
+	if w := h.post(t, access.Operator, "/detect/silences/1/end", "rule="+id); w.Code != http.StatusSeeOther {
+		t.Errorf("end: got %d", w.Code)
+	}
+	h.shows(t, access.Operator, "/detect/rules/"+id, "It is heard in all groups.")
+}
+
+// deeds are what was done about threats.
+type deeds struct{ now time.Time }
+
+func (d deeds) Responses(context.Context, access.Identity, string) ([]respond.Response, error) {
+	return []respond.Response{{
+		Deed:   response.Deed{ID: "1", Kind: response.Quarantine, Workload: consoletest.Storefront, Reason: consoletest.HostileName, By: "user:mira", Asked: d.now},
+		Answer: response.Answer{State: response.Done, Did: []string{"cut the container's network off"}}, AgentID: consoletest.AgentID, Name: consoletest.HostileName,
+	}}, nil
+}
+
+func (d deeds) Rules(context.Context, access.Identity) ([]respond.RuleLine, error) {
+	return []respond.RuleLine{{Rule: rules.Rule{ID: "cut-miners", Title: "Cut miners off", Owner: "platform", Do: []rules.Action{{Kind: response.Quarantine, Freeze: true}}, DryRun: true}, Runs: 3, Last: d.now}}, nil
+}
+
+func (d deeds) Runs(context.Context, access.Identity, store.ResponseRunQuery) ([]store.ResponseRun, error) {
+	return []store.ResponseRun{{ID: 1, At: d.now, Rule: "cut-miners", Threat: "miner-pool", Incident: 7, Did: "quarantine and freeze", DryRun: true, Detail: consoletest.HostileName}}, nil
+}
+
+func TestResponsesAreShown(t *testing.T) {
+	now := testNow()
+	h, err := newHouse(consoletest.New(now), now, func(d *console.Deps) { d.Responses = deeds{now} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.shows(t, access.Viewer, "/responses", "cut the container's network off", "Cut miners off", "tries only", "quarantine and freeze", "incident 7")
+	if strings.Contains(h.get(t, access.Viewer, "/responses").Body.String(), "<img src=x") {
+		t.Error("somebody's text is markup")
+	}
 }

@@ -20,6 +20,8 @@ var notices = map[string]string{
 	"user-reset":        "The password is reset. The next sign-in asks for a new one.",
 	"user-delete":       "The user is deleted, with sessions and tokens.",
 	"agent-revoked":     "The agent is cut off: its certificates have ended.",
+	"silenced":          "It is not heard there any more; agents are told at once.",
+	"unsilenced":        "It is heard again.",
 	"incident-assign":   "It is assigned.",
 	"incident-unassign": "It is open for somebody else.",
 	"incident-comment":  "The comment is in the timeline.",
