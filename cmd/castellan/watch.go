@@ -188,8 +188,11 @@ func (g *globals) watchDetail(d *behaviour.Detail) error {
 	for _, c := range slices.Sorted(maps.Keys(d.Answers)) {
 		fmt.Fprintf(g.out, "switched: %s to %s\n", c, d.Answers[c])
 	}
-	if d.Starting != "" {
+	if d.Starting != "" && len(d.Signers) == 0 {
 		fmt.Fprintf(g.out, "its image has a starting profile: castellan watch profile start %s %s\n", printable(string(d.Group)), printable(d.Starting))
+	}
+	if len(d.Signers) > 0 {
+		fmt.Fprintln(g.out, "signed: "+signedWords(d.Group))
 	}
 	for _, n := range d.Notes {
 		fmt.Fprintf(g.out, "not held: %s\n", printable(n))

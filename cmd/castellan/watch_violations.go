@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/profile"
 	"github.com/castellan-security/castellan/internal/server/behaviour"
@@ -166,11 +167,18 @@ func (g *globals) watchPermit() *cobra.Command {
 	return c
 }
 
+// signedWords say how a profile is changed that must be signed.
+func signedWords(group asset.Group) string {
+	name := printable(string(group))
+	return fmt.Sprintf("profiles must be signed, so permits and starting profiles are refused: castellan watch profile export %s, edit it, castellan watch profile sign, and castellan watch profile import %s FILE --signature FILE.sig", name, name)
+}
+
 // watchWidths lists what can be permitted of a violation.
 func (g *globals) watchWidths(c *cobra.Command, api *client, id string) error {
 	var v struct {
 		store.BehaviourViolation
-		Widths []watch.Width `json:"widths"`
+		Widths  []watch.Width `json:"widths"`
+		Signers []string      `json:"signers"`
 	}
 	if err := api.get(c.Context(), "/watch/violations/"+id, nil, &v); err != nil {
 		return err
@@ -179,6 +187,9 @@ func (g *globals) watchWidths(c *cobra.Command, api *client, id string) error {
 	if len(v.Widths) == 0 {
 		fmt.Fprintln(g.err, "no profile can say what it was: it can't be permitted")
 		return nil
+	}
+	if len(v.Signers) > 0 {
+		fmt.Fprintln(g.err, signedWords(v.Group))
 	}
 	var rows [][]cell
 	for _, w := range v.Widths {

@@ -136,6 +136,8 @@ type watchPermitForm struct {
 type watchViolation struct {
 	store.BehaviourViolation
 	Widths []watch.Width `json:"widths" nullable:"false" doc:"What can be permitted of it, the narrowest first; empty where no profile can say what it was"`
+	// Signers as in behaviour.Detail.
+	Signers []string `json:"signers,omitempty" doc:"Keys of which one must sign profiles that people change: permitting is refused then, and the profile is to be exported, edited, signed and imported"`
 }
 
 type watchPermitQuery struct {
@@ -292,7 +294,7 @@ func (a *api) violationRoutes() {
 		summary: "One violation, with what would make it normal",
 	}, func(q ask[WatchNumber]) (*body[watchViolation], error) {
 		v, err := a.behaviour.Violation(q.ctx, q.who, q.input.ID)
-		return &body[watchViolation]{watchViolation{v, list(watch.Widths(&v.Violation))}}, err
+		return &body[watchViolation]{watchViolation{v, list(watch.Widths(&v.Violation)), a.behaviour.Signers()}}, err
 	})
 	handle(a, route{
 		method: http.MethodPost, path: "/watch/violations/{id}/permit", id: "permit-behaviour-violation", tag: "watch", scope: access.ManageBehaviour,

@@ -549,6 +549,9 @@ func TestProfilesMustBeSigned(t *testing.T) {
 	if _, err := h.s.Permit(t.Context(), h.admin, outside[0].ID, behaviour.Permitting{}); !fault.Is(err, fault.Denied) {
 		t.Errorf("a permit: got %v", err)
 	}
+	if g := h.group(); len(g.Signers) != 1 || !strings.HasPrefix(g.Signers[0], "sha256:") {
+		t.Errorf("signers: got %q", g.Signers)
+	}
 }
 
 func TestPromotion(t *testing.T) {

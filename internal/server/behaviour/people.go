@@ -61,6 +61,9 @@ type Detail struct {
 	Held      []HeldBy                 `json:"held"`
 	// Notes say what of its profile rules can't hold to.
 	Notes []string `json:"notes"`
+	// Signers are the keys of which one must sign its profile where people change it:
+	// permits and starting profiles are refused then. None: nobody has to.
+	Signers []string `json:"signers,omitempty"`
 }
 
 // Group returns one group. It needs access.ReadBehaviour.
@@ -102,7 +105,7 @@ func (s *Service) Group(ctx context.Context, who access.Identity, name asset.Gro
 		return Detail{}, err
 	}
 	d.Running, d.Violations = row.Running, row.Violations
-	d.Notes = []string{}
+	d.Notes, d.Signers = []string{}, s.Signers()
 	if d.Held, err = s.heldBy(ctx, name); err != nil {
 		return Detail{}, err
 	}

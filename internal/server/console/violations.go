@@ -150,6 +150,7 @@ type violationData struct {
 	Widths  []widthChoice
 	Width   string
 	Manage  bool
+	Signed  bool // profiles must be signed: nobody can make it normal with a button
 	Problem string
 	Comment string
 }
@@ -195,7 +196,7 @@ func (c *Console) violation(w http.ResponseWriter, r *http.Request, v visit) err
 }
 
 func (c *Console) readViolation(ctx context.Context, v visit, id int64) (d violationData, err error) {
-	d.Manage = v.who.May(access.ManageBehaviour)
+	d.Manage, d.Signed = v.who.May(access.ManageBehaviour), len(c.Watch.Signers()) > 0
 	if d.BehaviourViolation, err = c.Watch.Violation(ctx, v.who, id); err != nil {
 		return d, err
 	}
