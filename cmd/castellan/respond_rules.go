@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/server/respond"
@@ -126,20 +127,35 @@ response policy, and what is wrong with each line. It changes nothing.
 	return c
 }
 
+// responseTrial is a threat that does not happen, as the API takes it.
+type responseTrial struct {
+	Text     string     `json:"text,omitempty"`
+	Rule     string     `json:"rule"`
+	Theme    string     `json:"theme,omitempty"`
+	Tactic   string     `json:"tactic,omitempty"`
+	Severity string     `json:"severity,omitempty"`
+	Incident string     `json:"incident,omitempty"`
+	Group    string     `json:"group,omitempty"`
+	Name     string     `json:"name,omitempty"`
+	Host     bool       `json:"host,omitempty"`
+	External bool       `json:"external,omitempty"`
+	At       *time.Time `json:"at,omitempty"`
+}
+
+func (t *responseTrial) flags(fl *pflag.FlagSet) {
+	fl.StringVar(&t.Rule, "rule", "", "id of the rule of detection that fires")
+	fl.StringVar(&t.Theme, "theme", "", "its theme (default: that of the built-in rule)")
+	fl.StringVar(&t.Tactic, "tactic", "", "its tactic, such as execution")
+	fl.StringVar(&t.Severity, "severity", "", "of the threat: negligible, low, medium, high or critical (default: high)")
+	fl.StringVar(&t.Incident, "incident", "", "severity of the incident (default: that of the threat)")
+	fl.StringVar(&t.Group, "group", "", "group of its workload")
+	fl.StringVar(&t.Name, "name", "", "name of its workload")
+	fl.BoolVar(&t.Host, "host-itself", false, "it is of the host itself, not of a workload")
+	fl.BoolVar(&t.External, "external", false, "it is about a peer outside of the fleet")
+}
+
 func (g *globals) respondRulesTry(o *askOptions) *cobra.Command {
-	var body struct {
-		Text     string     `json:"text,omitempty"`
-		Rule     string     `json:"rule"`
-		Theme    string     `json:"theme,omitempty"`
-		Tactic   string     `json:"tactic,omitempty"`
-		Severity string     `json:"severity,omitempty"`
-		Incident string     `json:"incident,omitempty"`
-		Group    string     `json:"group,omitempty"`
-		Name     string     `json:"name,omitempty"`
-		Host     bool       `json:"host,omitempty"`
-		External bool       `json:"external,omitempty"`
-		At       *time.Time `json:"at,omitempty"`
-	}
+	var body responseTrial
 	var at string
 	c := &cobra.Command{
 		Use:   "try [FILE]",
@@ -152,17 +168,8 @@ done. What rules did lately counts: one that has reached its limit is held back.
 		Args:    cobra.MaximumNArgs(1),
 	}
 	f := outputFlag(c)
-	fl := c.Flags()
-	fl.StringVar(&body.Rule, "rule", "", "id of the rule of detection that fires")
-	fl.StringVar(&body.Theme, "theme", "", "its theme (default: that of the built-in rule)")
-	fl.StringVar(&body.Tactic, "tactic", "", "its tactic, such as execution")
-	fl.StringVar(&body.Severity, "severity", "", "of the threat: negligible, low, medium, high or critical (default: high)")
-	fl.StringVar(&body.Incident, "incident", "", "severity of the incident (default: that of the threat)")
-	fl.StringVar(&body.Group, "group", "", "group of its workload")
-	fl.StringVar(&body.Name, "name", "", "name of its workload")
-	fl.BoolVar(&body.Host, "host-itself", false, "it is of the host itself, not of a workload")
-	fl.BoolVar(&body.External, "external", false, "it is about a peer outside of the fleet")
-	fl.StringVar(&at, "at", "", "when it happens, as 2026-12-31T23:59:59Z (default: now)")
+	body.flags(c.Flags())
+	c.Flags().StringVar(&at, "at", "", "when it happens, as 2026-12-31T23:59:59Z (default: now)")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if body.Rule == "" && body.Theme == "" {
 			return usagef("what happens? say --rule or --theme")
