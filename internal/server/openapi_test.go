@@ -230,6 +230,9 @@ var samples = map[string]struct {
 	"remove-notify-target":         {path: "-"},
 	"update-notify-target":         {path: "-"},
 	"test-notify-target":           {path: "-"},
+	"retry-dead-notifications":     {path: "/api/v1/notify/dead/retry", body: map[string]any{"all": true}, as: access.Operator},
+	"drop-dead-notifications":      {path: "/api/v1/notify/dead/drop", body: map[string]any{"all": true}, as: access.Operator},
+	"preview-notification":         {path: "/api/v1/notify/preview", body: map[string]any{"title": "{{.Title}}", "kind": "incident"}, as: access.Operator},
 	"get-trust-policy":             {path: "-"}, // TestTrustPolicyOverTheAPI
 	"get-trust-image":              {path: "-"},
 	"put-trust-policy":             {path: "/api/v1/trust/policy", body: map[string]any{"text": "version: 1\nimages:\n  - match: a.example/b\n    deny: x\n", "after": 0}, as: access.Administrator},
