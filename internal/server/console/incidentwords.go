@@ -171,7 +171,7 @@ func activeWords(t *store.IncidentTotals) string {
 // activeCounts are the incidents that are not resolved, by severity.
 func activeCounts(t *store.IncidentTotals) (b bySeverity) {
 	for s, n := range t.Active {
-		if s >= 0 && int(s) < len(b) {
+		if int(s) < len(b) {
 			b[s] = n
 		}
 	}
