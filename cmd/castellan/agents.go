@@ -94,6 +94,33 @@ func (g *globals) agents(all []asset.Agent) error {
 	return g.table([]string{"HOST", "AGENT", "SEEN", "KERNEL", "CGROUP", "ENGINE", "SENSORS", "EVENTS", "LOST"}, rows)
 }
 
+// detectionLine says how an agent holds what happens against the rules of detection;
+// empty for one that does not.
+func detectionLine(d *asset.Detection, now time.Time) string {
+	if d == nil {
+		return ""
+	}
+	out := fmt.Sprintf("%d rules", d.Rules)
+	for _, part := range []struct {
+		n    uint64
+		what string
+	}{{d.Missed, "events were missed"}, {d.Waiting, "threats wait for the server"}, {d.Dropped, "threats were dropped"}} {
+		if part.n > 0 {
+			out += fmt.Sprintf(", %d %s", part.n, part.what)
+		}
+	}
+	if d.Waiting > 0 && !d.Oldest.IsZero() {
+		out += ", the oldest for " + ago(d.Oldest, now)
+	}
+	for _, u := range d.Unusable {
+		out += "; it can't use " + u
+	}
+	if d.Error != "" {
+		out += "; " + d.Error
+	}
+	return out
+}
+
 const shortAgentID = 8
 
 func engineCell(e asset.Engine) cell {
@@ -122,6 +149,7 @@ func (g *globals) describeAgent(a asset.Agent) error {
 	field("", a.Engine.Error)
 	field("costs", fmt.Sprintf("%.1f s CPU, %s memory", a.Usage.CPUSeconds, size(a.Usage.RSS)))
 	field("told", settingsLine(a.Settings))
+	field("detection", detectionLine(a.Detection, now))
 	rows := make([][]cell, 0, len(a.Sensors))
 	for _, s := range a.Sensors {
 		rows = append(rows, []cell{text(s.Name), text(string(s.State)), {fmt.Sprint(s.Events), plain}, {fmt.Sprint(s.Lost), plain}, text(strings.TrimSpace(s.Reason + " " + s.Remedy))})

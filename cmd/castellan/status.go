@@ -105,6 +105,9 @@ func troubles(s statusAnswer, agents []asset.Agent, now time.Time) []trouble {
 		if a.Spool.Error != "" {
 			all = append(all, trouble{fmt.Sprintf("agent %s keeps no events on its disk: %s", a.Hostname, a.Spool.Error), "what waits for the server is held in memory there, and lost when the agent is killed"})
 		}
+		if d := a.Detection; d != nil && (d.Dropped > 0 || d.Error != "") {
+			all = append(all, trouble{fmt.Sprintf("detection on %s: %s", a.Hostname, detectionLine(d, now)), "castellan agents NAME says more; does the agent reach this server, and is there room on its disk?"})
+		}
 		for _, sensor := range a.Sensors {
 			if sensor.State == asset.SensorFailed {
 				all = append(all, trouble{fmt.Sprintf("%s sensor on %s failed: %s", sensor.Name, a.Hostname, sensor.Reason), sensor.Remedy})

@@ -163,7 +163,8 @@ func guardedRuns(ctx context.Context, o options) (rows []row, err error) {
 		for n := range len(engines) * admissionRuns {
 			i := (n + round) % len(engines)
 			began := time.Now()
-			out, err := exec.CommandContext(ctx, command, "--host", engines[i].Host(), "run", "--rm", "--network", "none", image.Reference, "true").CombinedOutput()
+			// They are of one group, as tasks of a service are.
+			out, err := exec.CommandContext(ctx, command, "--host", engines[i].Host(), "run", "--rm", "--name", "bench", "--network", "none", image.Reference, "true").CombinedOutput()
 			if err != nil {
 				return nil, fmt.Errorf("docker run: %w: %s", err, out)
 			}
