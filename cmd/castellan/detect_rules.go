@@ -22,7 +22,7 @@ type detectRulePage struct {
 // ruleCommands are about the rules of detection, and what people write about them.
 func (g *globals) ruleCommands() []*cobra.Command {
 	return []*cobra.Command{
-		g.detectRules(), g.detectCheck(), g.detectTry(), g.detectDocuments(), g.detectShow(), g.detectSet(), g.detectRemove(), g.detectHistory(),
+		g.detectRules(), g.detectCheck(), g.detectImport(), g.detectTry(), g.detectDocuments(), g.detectShow(), g.detectSet(), g.detectRemove(), g.detectHistory(),
 		g.detectSilences(), g.detectSilence(), g.detectUnsilence(),
 	}
 }

@@ -2,6 +2,7 @@ package docker_test
 
 import (
 	"fmt"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/profile"
 	"github.com/castellan-security/castellan/internal/store"
+	"github.com/castellan-security/castellan/internal/threat"
 	"github.com/castellan-security/castellan/test/docker/engine"
 )
 
@@ -34,6 +36,9 @@ type attack struct {
 	within string
 	// mute says why the script can't tell that it was stopped.
 	mute string
+	// rules are those of detection of which one makes an incident of it, whatever the
+	// profile says; none says that events can't tell the attack from ordinary work.
+	rules []string
 }
 
 // labelsShell is why a shell alone is none too many in the storefront.
@@ -44,34 +49,34 @@ const labelsShell = "the shell is of the profile, for gift labels, and so is wha
 // would stay within the programs of the profile and read a secret would only be told.
 var attacks = map[string]attack{
 	"credentials": {group: storefrontGroup, told: "cat opened /run/secrets/payment-key for reading (secrets): the profile allows the group to read no sensitive files",
-		stopped: "ran /usr/bin/cat, and was killed"},
-	"dns-tunnel": {group: storefrontGroup, told: "bash connected to docker/castellan-demo-evil udp port 53", stopped: "ran /usr/bin/timeout, and was killed"},
+		stopped: "ran /usr/bin/cat, and was killed", rules: []string{"credentials-environ", "credentials-token", "credentials-keys", "credentials-search"}},
+	"dns-tunnel": {group: storefrontGroup, told: "bash connected to docker/castellan-demo-evil udp port 53", stopped: "ran /usr/bin/timeout, and was killed", rules: []string{"network-name-tunnel"}},
 	"download-run": {group: storefrontGroup, told: "/payload, which did not come with the image but was written after the container was made",
-		stopped: "ran /usr/bin/mkdir, and was killed"},
-	"escape-mount":   {group: legacyGroup, told: "dash created /host/", stopped: "ran /usr/bin/dash, and was killed"},
-	"escape-nsenter": {group: legacyGroup, told: "nsenter joined a namespace", stopped: "ran /usr/bin/bash, and was killed"},
+		stopped: "ran /usr/bin/mkdir, and was killed", rules: []string{"download-executed"}},
+	"escape-mount":   {group: legacyGroup, told: "dash created /host/", stopped: "ran /usr/bin/dash, and was killed", rules: []string{"escape-mount-host", "escape-host-files"}},
+	"escape-nsenter": {group: legacyGroup, told: "nsenter joined a namespace", stopped: "ran /usr/bin/bash, and was killed", rules: []string{"escape-nsenter", "escape-enter-host"}},
 	"escape-release-agent": {group: legacyGroup, told: "mount mounted cgroup cgroup on /tmp/cg: the profile has no privileged calls",
-		stopped: "ran /usr/bin/dash, and was killed"},
-	"escape-socket": {group: legacyGroup, told: "ran /tmp/tool, which did not come with the image", stopped: "ran /usr/bin/dash, and was killed"},
+		stopped: "ran /usr/bin/dash, and was killed", rules: []string{"escape-release-agent"}},
+	"escape-socket": {group: legacyGroup, told: "ran /tmp/tool, which did not come with the image", stopped: "ran /usr/bin/dash, and was killed", rules: []string{"escape-engine-client", "escape-engine-socket"}},
 	"flood-http":    {group: storefrontGroup, within: "they are the shop's own pages, asked for by anybody; only more often"},
-	"flood-syn":     {group: storefrontGroup, told: "opened a raw socket", stopped: "ran /usr/bin/bash, and was killed"},
-	"flood-udp":     {group: storefrontGroup, told: "connected to docker/castellan-demo-evil udp port 9999", stopped: "ran /usr/bin/bash, and was killed"},
-	"fork-bomb":     {group: legacyGroup, told: "ran /usr/bin/bash", stopped: "ran /usr/bin/bash, and was killed"},
-	"inject-mem":    {group: storefrontGroup, told: "perl opened /proc/1/mem for writing", stopped: "ran /usr/bin/perl, and was killed"},
+	"flood-syn":     {group: storefrontGroup, told: "opened a raw socket", stopped: "ran /usr/bin/bash, and was killed", rules: []string{"network-raw-made", "network-flooding"}},
+	"flood-udp":     {group: storefrontGroup, told: "connected to docker/castellan-demo-evil udp port 9999", stopped: "ran /usr/bin/bash, and was killed", rules: []string{"network-flooding"}},
+	"fork-bomb":     {group: legacyGroup, told: "ran /usr/bin/bash", stopped: "ran /usr/bin/bash, and was killed", rules: []string{"storm-fork-bomb"}},
+	"inject-mem":    {group: storefrontGroup, told: "perl opened /proc/1/mem for writing", stopped: "ran /usr/bin/perl, and was killed", rules: []string{"injection-proc-mem"}},
 	"inject-preload": {group: storefrontGroup, told: ".so as code, which did not come with the image, which would have been denied: the profile allows no code but the image's",
-		stopped: "ran /usr/bin/bash, and was killed"},
+		stopped: "ran /usr/bin/bash, and was killed", rules: []string{"injection-preload-line", "injection-written-library"}},
 	"inject-ptrace": {group: storefrontGroup, told: "traced (attach), which would have been denied: the profile has no privileged calls",
-		stopped: "ran /usr/bin/bash, and was killed"},
+		stopped: "ran /usr/bin/bash, and was killed", rules: []string{"injection-ptrace"}},
 	"memory-hog": {group: legacyGroup, told: "ran /usr/bin/perl", stopped: "ran /usr/bin/timeout, and was killed",
-		mute: "the kernel kills what takes too much memory with the same signal"},
+		mute: "the kernel kills what takes too much memory with the same signal", rules: []string{"exhaustion-memory-again"}},
 	"metadata": {group: storefrontGroup, told: "bash connected to 169.254.170.2 tcp port 80", stopped: "ran /usr/bin/grep, and was killed",
-		mute: "it looks for its target first, in the same container, and does not get further"},
-	"miner":           {group: storefrontGroup, told: "xmrig connected to docker/castellan-demo-evil tcp port 3333", stopped: "ran /usr/bin/mkdir, and was killed"},
+		mute: "it looks for its target first, in the same container, and does not get further", rules: []string{"credentials-metadata-tool", "credentials-metadata-connect"}},
+	"miner":           {group: storefrontGroup, told: "xmrig connected to docker/castellan-demo-evil tcp port 3333", stopped: "ran /usr/bin/mkdir, and was killed", rules: []string{"miner-name", "miner-pool-port"}},
 	"path-traversal":  {group: storefrontGroup, within: "/etc/passwd is no secret, and the storefront opens files of its own"},
-	"reverse-shell":   {group: storefrontGroup, told: "bash connected to docker/castellan-demo-evil tcp port 4444", stopped: "ran /usr/bin/timeout, and was killed"},
-	"scan":            {group: storefrontGroup, told: "bash connected to shop/store/store tcp port 22", stopped: "ran /usr/bin/hostname, and was killed"},
-	"shell-exec":      {group: storefrontGroup, told: "ran /usr/bin/id", stopped: "ran /usr/bin/id, and was killed", mute: labelsShell},
-	"shell-injection": {group: storefrontGroup, told: "ran /usr/bin/id", stopped: "ran /usr/bin/id, and was killed", mute: labelsShell},
+	"reverse-shell":   {group: storefrontGroup, told: "bash connected to docker/castellan-demo-evil tcp port 4444", stopped: "ran /usr/bin/timeout, and was killed", rules: []string{"shell-reverse", "shell-network-commands"}},
+	"scan":            {group: storefrontGroup, told: "bash connected to shop/store/store tcp port 22", stopped: "ran /usr/bin/hostname, and was killed", rules: []string{"scan-port-sweep", "scan-host-sweep"}},
+	"shell-exec":      {group: storefrontGroup, told: "ran /usr/bin/id", stopped: "ran /usr/bin/id, and was killed", mute: labelsShell, rules: []string{"shell-entered"}},
+	"shell-injection": {group: storefrontGroup, told: "ran /usr/bin/id", stopped: "ran /usr/bin/id, and was killed", mute: labelsShell, rules: []string{"shell-by-web-server", "shell-injection", "shell-by-application"}},
 	"sql-injection":   {group: storefrontGroup, within: "the storefront speaks with its database, as ever; what it says is for who looks into requests"},
 	"xss":             {group: storefrontGroup, within: "nothing is done but to a page that goes to a browser"},
 }
@@ -191,10 +196,40 @@ func TestAttacksAreToldAndStopped(t *testing.T) {
 	}
 }
 
+// detected waits for an incident of the attacked group in which a rule that is meant for
+// the attack fired since a moment, and returns how long that took.
+func (s *attackedShop) detected(t *testing.T, name string, a attack, since time.Time) {
+	t.Helper()
+	var last []string
+	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+		var page struct{ Incidents []threat.Incident }
+		s.asks(&page, "/detect/incidents", url.Values{"group": {string(a.group)}, "since": {since.UTC().Format(time.RFC3339)}})
+		last = nil
+		for _, i := range page.Incidents {
+			for _, r := range i.Rules {
+				if !r.Last.Before(since) {
+					last = append(last, r.Rule)
+				}
+			}
+		}
+		if slices.ContainsFunc(a.rules, func(rule string) bool { return slices.Contains(last, rule) }) {
+			t.Logf("%s: %v after %s", name, last, time.Since(since).Round(10*time.Millisecond))
+			return
+		}
+		if time.Now().After(end) {
+			t.Errorf("no incident has one of %v; rules that fired: %v", a.rules, last)
+			return
+		}
+	}
+}
+
 func (s *attackedShop) monitored(t *testing.T, name string, a attack) {
 	word, began := s.attack(name)
 	if !strings.HasPrefix(word, "worked: ") {
 		t.Fatalf("it did not work: %s", word)
+	}
+	if len(a.rules) > 0 {
+		s.detected(t, name, a, began)
 	}
 	if a.within != "" {
 		s.isWithin(t, a, began)

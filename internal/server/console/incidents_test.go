@@ -82,6 +82,9 @@ func TestAnIncidentIsShown(t *testing.T) {
 	h.shows(t, access.Viewer, "/incidents/1", "Timeline", "gunicorn", "curl wrote /tmp/x from 203.0.113.9", "The kernel killed what did it", "cdn.evil.example", "203.0.113.9:4444", "T1059.004",
 		"/tmp/x called 203.0.113.9:4444 every 5 s", "×42", "execution → credential access → command and control", "An operator or administrator can take it")
 	body := h.get(t, access.Viewer, "/incidents/1").Body.String()
+	if want := `href="/events?kind=process.exec&amp;agent=` + consoletest.AgentID + `&amp;since=`; !strings.Contains(body, want) {
+		t.Errorf("no entry leads to its events, by %s", want)
+	}
 	if strings.Contains(body, `method="post" action="/incidents/`) {
 		t.Error("a viewer is offered to change it")
 	}

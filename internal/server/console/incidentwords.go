@@ -1,6 +1,7 @@
 package console
 
 import (
+	"strconv"
 	"strings"
 	"time"
 
@@ -216,4 +217,19 @@ func entryTime(t, now time.Time) string {
 		return t.UTC().Format("15:04:05")
 	}
 	return t.UTC().Format("2 Jan 15:04:05")
+}
+
+// evidenceHref is where the event that evidence names is found: by its number where
+// that is known, else among the events of its kind around its time. Agents don't know
+// the numbers that events get.
+func evidenceHref(agents []string, e *threat.Evidence) string {
+	if e.ID != 0 {
+		return "/events/" + strconv.FormatInt(e.ID, 10)
+	}
+	agent := ""
+	if len(agents) == 1 {
+		agent = agents[0]
+	}
+	at := e.Time.UTC().Truncate(time.Second)
+	return eventsOf("kind", string(e.Kind), "agent", agent, "since", at.Format(time.RFC3339), "until", at.Add(time.Second).Format(time.RFC3339))
 }

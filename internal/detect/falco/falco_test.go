@@ -1,0 +1,126 @@
+package falco_test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/castellan-security/castellan/internal/detect"
+	"github.com/castellan-security/castellan/internal/detect/falco"
+	"github.com/castellan-security/castellan/internal/detect/trial"
+)
+
+func TestConvert(t *testing.T) {
+	b, err := os.ReadFile("testdata/rules.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	document, outcomes, err := falco.Convert(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said strings.Builder
+	for _, o := range outcomes {
+		fmt.Fprintf(&said, "# %s: taken %v %s\n", o.Rule, o.Taken, o.ID)
+		for _, n := range o.Notes {
+			fmt.Fprintf(&said, "#   %s\n", n)
+		}
+	}
+	got := said.String() + string(document)
+	const golden = "testdata/rules.golden.yaml"
+	if os.Getenv("CASTELLAN_GOLDEN") == "write" {
+		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	if err := detect.Check([]detect.Text{{Name: "falco", Body: document}}); err != nil {
+		t.Errorf("the document is not taken: %v", err)
+	}
+}
+
+// What was converted fires at what the rule was for, and not at what it left out.
+func TestConvertedRulesFire(t *testing.T) {
+	b, err := os.ReadFile("testdata/rules.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	document, _, err := falco.Convert(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nginx := trial.Event{"on": "process.exec", "exe": "/usr/sbin/nginx", "name": "nginx", "pid": 50, "run": "nginx"}
+	for _, tc := range []struct {
+		name   string
+		events []trial.Event
+		want   string
+	}{
+		{"a shell of a server", []trial.Event{nginx, {"on": "process.exec", "exe": "/bin/dash", "name": "dash", "pid": 51, "parent": 50, "run": "dash -c id"}}, "falco-shell-below-a-server"},
+		{"another program of it", []trial.Event{nginx, {"on": "process.exec", "exe": "/bin/ls", "name": "ls", "pid": 51, "parent": 50, "run": "ls"}}, ""},
+		{"a key in a folder", []trial.Event{{"on": "file.write", "exe": "/bin/cp", "name": "cp", "path": "/srv/keys/a"}}, "falco-key-written"},
+		{"a file of a folder itself", []trial.Event{{"on": "file.create", "exe": "/bin/cp", "name": "cp", "path": "/etc/ssh/x"}}, "falco-key-written"},
+		{"a file below it", []trial.Event{{"on": "file.create", "exe": "/bin/cp", "name": "cp", "path": "/etc/nginx/sites/x"}}, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			e, err := detect.New([]detect.Text{{Name: "falco", Body: document}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			all, err := trial.Events(tc.events, time.Date(2026, 11, 29, 8, 0, 0, 0, time.UTC))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := ""
+			for _, ev := range all {
+				for _, x := range e.Observe(ev) {
+					if strings.HasPrefix(x.Rule, "falco-") {
+						got = x.Rule
+					}
+				}
+			}
+			if got != tc.want {
+				t.Errorf("fired %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestFilesThatAreNone(t *testing.T) {
+	for name, text := range map[string]string{"nothing": "", "no list": "rule: x", "no YAML": "\x00", "no rules": "- list: a\n  items: [b]\n"} {
+		if _, _, err := falco.Convert([]byte(text)); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	loop := "- macro: a\n  condition: b or b\n- macro: b\n  condition: a or a\n- rule: r\n  condition: a\n- list: l\n  items: [m]\n- list: m\n  items: [l, l]\n- rule: s\n  condition: evt.type = execve and proc.name in (l)\n"
+	_, outcomes, err := falco.Convert([]byte(loop))
+	if err != nil || len(outcomes) != 2 || outcomes[0].Taken {
+		t.Errorf("macros that name each other: %v, %+v", err, outcomes)
+	}
+}
+
+func FuzzConvert(f *testing.F) {
+	b, err := os.ReadFile("testdata/rules.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		document, _, err := falco.Convert(b)
+		if err != nil || len(document) == 0 {
+			return
+		}
+		if err := detect.Check([]detect.Text{{Name: "falco", Body: document}}); err != nil {
+			t.Errorf("what was made is not taken: %v\n%s", err, document)
+		}
+	})
+}
