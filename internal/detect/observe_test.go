@@ -488,3 +488,33 @@ func TestBrokenDocumentsAreToldTogether(t *testing.T) {
 		t.Errorf("readable: problems of %q: %v", got, err)
 	}
 }
+
+// A guard that only tells says of each connection that it was asked for, before the
+// sensor says that nobody answered. That makes no scan one of peers that answer.
+func TestWhatAGuardTellsOfIsNoAnswer(t *testing.T) {
+	e, err := detect.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fired := false
+	for host := range 8 {
+		for _, port := range []string{"22", "80", "3306", "6379"} {
+			all, err := trial.Events([]trial.Event{{"on": "network.connect", "exe": "/bin/bash", "pid": 200 + host, "remote": fmt.Sprintf("10.0.0.%d:%s", host+2, port), "error": "ECONNREFUSED"}}, start.Add(time.Duration(host)*time.Second))
+			if err != nil {
+				t.Fatal(err)
+			}
+			asked := *all[0]
+			connection := *asked.Connection
+			connection.Error = ""
+			asked.Connection, asked.Reaction = &connection, event.ReactionAudited
+			for _, ev := range []*event.Event{&asked, all[0]} {
+				for _, x := range e.Observe(ev) {
+					fired = fired || x.Rule == "scan-host-sweep"
+				}
+			}
+		}
+	}
+	if !fired {
+		t.Error("a scan of a group that is monitored is not found")
+	}
+}

@@ -37,7 +37,9 @@ type attack struct {
 	// mute says why the script can't tell that it was stopped.
 	mute string
 	// rules are those of detection of which one makes an incident of it, whatever the
-	// profile says; none says that events can't tell the attack from ordinary work.
+	// profile says. None has what events can't tell from ordinary work: requests, one
+	// process that takes too much memory, and a shell from outside in a group that is
+	// known for less than ten minutes, which may be a health check.
 	rules []string
 }
 
@@ -52,7 +54,7 @@ var attacks = map[string]attack{
 		stopped: "ran /usr/bin/cat, and was killed", rules: []string{"credentials-environ", "credentials-token", "credentials-keys", "credentials-search"}},
 	"dns-tunnel": {group: storefrontGroup, told: "bash connected to docker/castellan-demo-evil udp port 53", stopped: "ran /usr/bin/timeout, and was killed", rules: []string{"network-name-tunnel"}},
 	"download-run": {group: storefrontGroup, told: "/payload, which did not come with the image but was written after the container was made",
-		stopped: "ran /usr/bin/mkdir, and was killed", rules: []string{"download-executed"}},
+		stopped: "ran /usr/bin/mkdir, and was killed", rules: []string{"download-hidden", "download-temporary"}},
 	"escape-mount":   {group: legacyGroup, told: "dash created /host/", stopped: "ran /usr/bin/dash, and was killed", rules: []string{"escape-mount-host", "escape-host-files"}},
 	"escape-nsenter": {group: legacyGroup, told: "nsenter joined a namespace", stopped: "ran /usr/bin/bash, and was killed", rules: []string{"escape-nsenter", "escape-enter-host"}},
 	"escape-release-agent": {group: legacyGroup, told: "mount mounted cgroup cgroup on /tmp/cg: the profile has no privileged calls",
@@ -68,14 +70,14 @@ var attacks = map[string]attack{
 	"inject-ptrace": {group: storefrontGroup, told: "traced (attach), which would have been denied: the profile has no privileged calls",
 		stopped: "ran /usr/bin/bash, and was killed", rules: []string{"injection-ptrace"}},
 	"memory-hog": {group: legacyGroup, told: "ran /usr/bin/perl", stopped: "ran /usr/bin/timeout, and was killed",
-		mute: "the kernel kills what takes too much memory with the same signal", rules: []string{"exhaustion-memory-again"}},
+		mute: "the kernel kills what takes too much memory with the same signal"},
 	"metadata": {group: storefrontGroup, told: "bash connected to 169.254.170.2 tcp port 80", stopped: "ran /usr/bin/grep, and was killed",
 		mute: "it looks for its target first, in the same container, and does not get further", rules: []string{"credentials-metadata-tool", "credentials-metadata-connect"}},
 	"miner":           {group: storefrontGroup, told: "xmrig connected to docker/castellan-demo-evil tcp port 3333", stopped: "ran /usr/bin/mkdir, and was killed", rules: []string{"miner-name", "miner-pool-port"}},
 	"path-traversal":  {group: storefrontGroup, within: "/etc/passwd is no secret, and the storefront opens files of its own"},
 	"reverse-shell":   {group: storefrontGroup, told: "bash connected to docker/castellan-demo-evil tcp port 4444", stopped: "ran /usr/bin/timeout, and was killed", rules: []string{"shell-reverse", "shell-network-commands"}},
 	"scan":            {group: storefrontGroup, told: "bash connected to shop/store/store tcp port 22", stopped: "ran /usr/bin/hostname, and was killed", rules: []string{"scan-port-sweep", "scan-host-sweep"}},
-	"shell-exec":      {group: storefrontGroup, told: "ran /usr/bin/id", stopped: "ran /usr/bin/id, and was killed", mute: labelsShell, rules: []string{"shell-entered"}},
+	"shell-exec":      {group: storefrontGroup, told: "ran /usr/bin/id", stopped: "ran /usr/bin/id, and was killed", mute: labelsShell},
 	"shell-injection": {group: storefrontGroup, told: "ran /usr/bin/id", stopped: "ran /usr/bin/id, and was killed", mute: labelsShell, rules: []string{"shell-by-web-server", "shell-injection", "shell-by-application"}},
 	"sql-injection":   {group: storefrontGroup, within: "the storefront speaks with its database, as ever; what it says is for who looks into requests"},
 	"xss":             {group: storefrontGroup, within: "nothing is done but to a page that goes to a browser"},
@@ -224,6 +226,9 @@ func (s *attackedShop) detected(t *testing.T, name string, a attack, since time.
 }
 
 func (s *attackedShop) monitored(t *testing.T, name string, a attack) {
+	if a.within != "" {
+		s.known(s.storefront) // what the attack before cleaned up was told by now
+	}
 	word, began := s.attack(name)
 	if !strings.HasPrefix(word, "worked: ") {
 		t.Fatalf("it did not work: %s", word)

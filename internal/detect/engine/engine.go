@@ -128,6 +128,11 @@ func (e *Engine) enter(x *entry, en rule.Entry) {
 // and with it repeats of others that are due. Events of one host must come in the
 // order in which they happened, more or less. The event is not kept.
 func (e *Engine) Observe(ev *event.Event) []threat.Threat {
+	if ev.Kind == event.KindConnect && ev.Reaction == event.ReactionAudited {
+		// A guard tells of a call before there is anything of it. That it was made in
+		// vain, or not, the sensor tells; counted twice, a scan would be of peers that answer.
+		return nil
+	}
 	p := e.tree.Observe(ev)
 	var out []threat.Threat
 	if at := e.index[ev.Kind]; at != nil {
