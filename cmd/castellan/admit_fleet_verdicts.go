@@ -112,18 +112,14 @@ server decided on, and those that agents told of.
 			q.Set("audited", "true")
 		}
 		var page admitVerdictPage
-		for len(page.Verdicts) < limit {
-			n := min(limit-len(page.Verdicts), store.MaxPage)
-			q.Set("limit", strconv.Itoa(n))
+		page.Verdicts, err = upTo(limit, q, func(q url.Values) ([]store.AdmissionLine, error) {
 			var more admitVerdictPage
-			if err := api.get(c.Context(), "/admit/verdicts", q, &more); err != nil {
-				return err
-			}
-			page.Verdicts, page.Totals = append(page.Verdicts, more.Verdicts...), more.Totals
-			if len(more.Verdicts) < n {
-				break
-			}
-			q.Set("before", strconv.FormatInt(more.Verdicts[len(more.Verdicts)-1].ID, 10))
+			err := api.get(c.Context(), "/admit/verdicts", q, &more)
+			page.Totals = more.Totals
+			return more.Verdicts, err
+		}, func(q url.Values, last *store.AdmissionLine) { q.Set("before", strconv.FormatInt(last.ID, 10)) })
+		if err != nil {
+			return err
 		}
 		return g.print(*f, page, func() error {
 			hosts, err := hostNames(c.Context(), api)

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/server"
+	"github.com/castellan-security/castellan/internal/store"
 )
 
 const (
@@ -97,6 +99,25 @@ func (c *client) get(ctx context.Context, path string, query url.Values, v any) 
 		path += "?" + query.Encode()
 	}
 	return c.do(ctx, http.MethodGet, path, nil, v)
+}
+
+// upTo asks for pages of a list until it has so many items, or there are no more. page
+// answers a query, of which the limit is set; behind has the query go on behind an item.
+func upTo[T any](limit int, q url.Values, page func(url.Values) ([]T, error), behind func(url.Values, *T)) ([]T, error) {
+	var all []T
+	for len(all) < limit {
+		n := min(limit-len(all), store.MaxPage)
+		q.Set("limit", strconv.Itoa(n))
+		more, err := page(q)
+		if err != nil {
+			return nil, err
+		}
+		if all = append(all, more...); len(more) < n {
+			break
+		}
+		behind(q, &all[len(all)-1])
+	}
+	return all, nil
 }
 
 // do sends body as JSON, when it is not nil, and decodes the answer into v,

@@ -76,18 +76,13 @@ others. castellan detect incident NUMBER tells the whole story of one.
 			return err
 		}
 		var page incidentPage
-		for len(page.Incidents) < limit {
-			n := min(limit-len(page.Incidents), store.MaxPage)
-			q.Set("limit", strconv.Itoa(n))
+		page.Incidents, err = upTo(limit, q, func(q url.Values) ([]threat.Incident, error) {
 			var more incidentPage
-			if err := api.get(c.Context(), "/detect/incidents", q, &more); err != nil {
-				return err
-			}
-			page.Incidents = append(page.Incidents, more.Incidents...)
-			if len(more.Incidents) < n {
-				break
-			}
-			q.Set("before", strconv.FormatInt(page.Incidents[len(page.Incidents)-1].ID, 10))
+			err := api.get(c.Context(), "/detect/incidents", q, &more)
+			return more.Incidents, err
+		}, func(q url.Values, last *threat.Incident) { q.Set("before", strconv.FormatInt(last.ID, 10)) })
+		if err != nil {
+			return err
 		}
 		return g.print(*f, page, func() error { return g.incidentTable(page.Incidents) })
 	}

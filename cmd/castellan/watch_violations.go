@@ -78,20 +78,16 @@ normal with castellan watch permit NUMBER.
 			return err
 		}
 		var page watchViolationPage
-		for len(page.Violations) < limit {
-			n := min(limit-len(page.Violations), store.MaxPage)
-			q.Set("limit", strconv.Itoa(n))
+		page.Violations, err = upTo(limit, q, func(q url.Values) ([]store.BehaviourViolation, error) {
 			var more watchViolationPage
-			if err := api.get(c.Context(), "/watch/violations", q, &more); err != nil {
-				return err
-			}
-			page.Violations = append(page.Violations, more.Violations...)
-			if len(more.Violations) < n {
-				break
-			}
-			last := page.Violations[len(page.Violations)-1]
+			err := api.get(c.Context(), "/watch/violations", q, &more)
+			return more.Violations, err
+		}, func(q url.Values, last *store.BehaviourViolation) {
 			q.Set("before_last", last.Last.UTC().Format(time.RFC3339Nano))
 			q.Set("before_id", strconv.FormatInt(last.ID, 10))
+		})
+		if err != nil {
+			return err
 		}
 		return g.print(*f, page, func() error { return g.watchViolationTable(page.Violations) })
 	}
