@@ -53,8 +53,8 @@ type Standing struct {
 // Keeper keeps it. It is safe for concurrent use.
 type Keeper struct {
 	o    Options
-	wake chan struct{} // one token when there is something to fetch
-	tell chan struct{} // one token when there is something to send
+	wake rounds.Bell // rung when there is something to fetch
+	tell rounds.Bell // rung when there is something to send
 
 	mu       sync.Mutex
 	standing Standing
@@ -77,7 +77,7 @@ func Open(o Options) (*Keeper, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	k := &Keeper{o: o, wake: make(chan struct{}, 1), tell: make(chan struct{}, 1), images: map[link.AskedImage]*image{}, news: make(chan struct{})}
+	k := &Keeper{o: o, wake: rounds.NewBell(), tell: rounds.NewBell(), images: map[link.AskedImage]*image{}, news: make(chan struct{})}
 	if err := os.MkdirAll(filepath.Join(o.Dir, factsFolder), 0o700); err != nil {
 		return nil, fault.New(fault.Denied, "make the folder of what is decided by: %w", err).With("let the agent write its data folder")
 	}
@@ -90,14 +90,7 @@ func (k *Keeper) Wish(w link.AdmissionWish) {
 	k.mu.Lock()
 	k.told = w
 	k.mu.Unlock()
-	nudge(k.wake)
-}
-
-func nudge(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default: // it will look anyway
-	}
+	k.wake.Ring()
 }
 
 // Standing returns by what is decided now; false until the server has said so once.

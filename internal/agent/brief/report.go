@@ -33,7 +33,7 @@ func (k *Keeper) Decided(r admission.Request, v admission.Verdict) {
 	}
 	k.dirty = true
 	k.mu.Unlock()
-	nudge(k.tell)
+	k.tell.Ring()
 }
 
 // Unsent returns how many verdicts wait for the server, and how many were lost.

@@ -84,7 +84,7 @@ type Options struct {
 // Keeper holds this host's containers. It is safe for concurrent use.
 type Keeper struct {
 	o    Options
-	wake chan struct{} // one token when there is something to fetch
+	wake rounds.Bell   // rung to have the server asked, and so told, soon
 	turn chan struct{} // held by whoever asks the server
 
 	mu         sync.Mutex
@@ -114,7 +114,7 @@ func Open(o Options) (*Keeper, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	k := &Keeper{o: o, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), groups: map[asset.Group]*group{}, containers: map[string]container{}, asked: map[asset.Group]time.Time{}}
+	k := &Keeper{o: o, wake: rounds.NewBell(), turn: make(chan struct{}, 1), groups: map[asset.Group]*group{}, containers: map[string]container{}, asked: map[asset.Group]time.Time{}}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fault.New(fault.Denied, "make the folder of rules: %w", err).With("let the agent write its data folder")
 	}
@@ -193,15 +193,7 @@ func (k *Keeper) dropUnknown() {
 
 // Wish says that the server told of other rules. Asking for them costs a stamp a
 // group, so it is not looked at which.
-func (k *Keeper) Wish(link.BehaviourWish) { k.nudge() }
-
-// nudge has the server asked, and so told, soon.
-func (k *Keeper) nudge() {
-	select {
-	case k.wake <- struct{}{}:
-	default: // it will look anyway
-	}
-}
+func (k *Keeper) Wish(link.BehaviourWish) { k.wake.Ring() }
 
 // Run fetches until ctx ends. What is in force stays so. Call it once.
 func (k *Keeper) Run(ctx context.Context) {
@@ -209,27 +201,9 @@ func (k *Keeper) Run(ctx context.Context) {
 	looking.Go(func() { k.lookAgain(ctx) })
 	defer looking.Wait()
 	rounds.Rounds{
-		Every: refreshEvery, Turn: k.fetch, Wait: k.wait, Log: k.o.Log,
+		Every: refreshEvery, Turn: k.fetch, Wait: k.wake.Wait, Log: k.o.Log,
 		Failed: "rules of behaviour are not fetched; those of before hold",
 	}.Run(ctx)
-}
-
-// wait returns true when there is something to do. In the pause after an error
-// nothing wakes it.
-func (k *Keeper) wait(ctx context.Context, d time.Duration, wakes bool) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	wake := k.wake
-	if !wakes {
-		wake = nil
-	}
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-	case <-wake:
-	}
-	return ctx.Err() == nil
 }
 
 // fetch asks until there is no more, and then once more where something came: the

@@ -97,7 +97,7 @@ func (k *Keeper) lookAgain(ctx context.Context) {
 			k.tie()
 		}
 		if was != (k.released != nil) {
-			k.nudge() // so that people see it
+			k.wake.Ring() // so that people see it
 		}
 		k.mu.Unlock()
 	}

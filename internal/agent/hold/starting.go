@@ -55,7 +55,7 @@ func (k *Keeper) want(ctx context.Context, name asset.Group) error {
 	defer cancel()
 	b, err := k.ask(ctx, link.BehaviourAsk{AgentID: k.o.AgentID, Held: k.Held(), Wanted: []asset.Group{name}})
 	if b.More {
-		k.nudge()
+		k.wake.Ring()
 	}
 	return err
 }

@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/castellan-security/castellan/internal/agent/rounds"
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/detect"
 	"github.com/castellan-security/castellan/internal/event"
@@ -61,7 +62,7 @@ type Hunter struct {
 	held   atomic.Int64 // events in it
 	missed atomic.Uint64
 	sets   chan *set     // rules that are to be used from now on
-	bell   chan struct{} // one token when the engine told of containers
+	bell   rounds.Bell   // rung when the engine told of containers
 	over   chan struct{} // closed when the engine's goroutine has ended
 	begun  bool
 
@@ -94,7 +95,7 @@ func Open(o Options) (*Hunter, error) {
 		}
 	}
 	h := &Hunter{
-		o: o, in: make(chan []event.Event, maxBatches), sets: make(chan *set, 1), bell: make(chan struct{}, 1), over: make(chan struct{}),
+		o: o, in: make(chan []event.Event, maxBatches), sets: make(chan *set, 1), bell: rounds.NewBell(), over: make(chan struct{}),
 		former: map[string]threat.RuleStats{},
 	}
 	var err error
@@ -131,12 +132,7 @@ func (h *Hunter) Observe(events []event.Event) {
 }
 
 // Placed says that the container engine told of containers.
-func (h *Hunter) Placed() {
-	select {
-	case h.bell <- struct{}{}:
-	default:
-	}
-}
+func (h *Hunter) Placed() { h.bell.Ring() }
 
 // Finish looks at what was handed over, tells all repeats, and ends. Nothing may be
 // handed over afterwards; threats may still be taken, until Close.
@@ -156,7 +152,7 @@ func (h *Hunter) Close() (kept, lost int, err error) { return h.threats.close() 
 func (h *Hunter) Run(ctx context.Context) { h.rules.run(ctx) }
 
 // Wish says that the server told of other rules.
-func (h *Hunter) Wish(link.DetectWish) { h.rules.nudge() }
+func (h *Hunter) Wish(link.DetectWish) { h.rules.wake.Ring() }
 
 // hunt is the engine's goroutine.
 func (h *Hunter) hunt() {

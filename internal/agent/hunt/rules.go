@@ -45,7 +45,7 @@ type set struct {
 // keeper keeps users' rules.
 type keeper struct {
 	o    Options
-	wake chan struct{} // one token when there is something to fetch
+	wake rounds.Bell // rung when there is something to fetch
 	sets chan<- *set
 
 	mu       sync.Mutex
@@ -67,7 +67,7 @@ type kept struct {
 
 // openKeeper returns the keeper, and the rules to begin with.
 func openKeeper(o Options, sets chan<- *set) (*keeper, *set, error) {
-	k := &keeper{o: o, wake: make(chan struct{}, 1), sets: sets, told: map[string]threat.RuleStats{}}
+	k := &keeper{o: o, wake: rounds.NewBell(), sets: sets, told: map[string]threat.RuleStats{}}
 	if err := k.read(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		o.Log.Error("rules of detection that were kept can't be read", "error", err)
 		k.kept = kept{}
@@ -145,39 +145,15 @@ func (s *set) without(err error, good []link.DetectionText) {
 	s.used = left
 }
 
-func (k *keeper) nudge() {
-	select {
-	case k.wake <- struct{}{}:
-	default: // it will look anyway
-	}
-}
-
 func (k *keeper) run(ctx context.Context) {
 	if k.o.Server == nil {
 		<-ctx.Done()
 		return
 	}
 	rounds.Rounds{
-		Every: refreshEvery, Turn: k.fetch, Wait: k.wait, Log: k.o.Log,
+		Every: refreshEvery, Turn: k.fetch, Wait: k.wake.Wait, Log: k.o.Log,
 		Failed: "rules of detection are not fetched; those of before hold",
 	}.Run(ctx)
-}
-
-// wait is that of rounds.Rounds.
-func (k *keeper) wait(ctx context.Context, d time.Duration, wakes bool) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	wake := k.wake
-	if !wakes {
-		wake = nil
-	}
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-	case <-wake:
-	}
-	return ctx.Err() == nil
 }
 
 // fetch tells how rules fare, and takes others if there are.

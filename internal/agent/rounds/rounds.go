@@ -59,3 +59,33 @@ func (r Rounds) Run(ctx context.Context) {
 		}
 	}
 }
+
+// Bell wakes a keeper between its rounds. However often it was rung, it wakes once.
+type Bell chan struct{}
+
+// NewBell returns one that was not rung.
+func NewBell() Bell { return make(Bell, 1) }
+
+// Ring has who listens look soon. It never waits.
+func (b Bell) Ring() {
+	select {
+	case b <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// Wait is Rounds.Wait of a keeper that this bell alone wakes.
+func (b Bell) Wait(ctx context.Context, d time.Duration, wakes bool) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	if !wakes {
+		b = nil
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+	case <-b:
+	}
+	return ctx.Err() == nil
+}
