@@ -2,7 +2,6 @@ package respond
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -56,46 +55,37 @@ var ruleID = regexp.MustCompile(`^[a-z][a-z0-9]*([-_][a-z0-9]+)*$`)
 
 // ReadRules reads rules as people write them. The error is written.Problems.
 func ReadRules(file string, b []byte) ([]Rule, error) {
-	r := &ruleReader{file: file}
+	r := &ruleReader{Reader: written.Reader{File: file, Most: maxRuleProblems}}
 	if root := r.document(b); root != nil {
 		r.fields(root, "the document", map[string]func(*yaml.Node){
 			"responses": func(n *yaml.Node) {
-				r.list(n, "responses", MaxRules, func(n *yaml.Node) { r.rule(n) })
+				r.List(n, "responses", MaxRules, func(n *yaml.Node) { r.rule(n) })
 			},
 		})
 	}
-	if len(r.problems) > 0 {
-		slices.SortStableFunc(r.problems, func(a, b written.Problem) int {
+	if len(r.Problems) > 0 {
+		slices.SortStableFunc(r.Problems, func(a, b written.Problem) int {
 			return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 		})
-		return nil, r.problems
+		return nil, r.Problems
 	}
 	return r.rules, nil
 }
 
 // ruleReader reads rules and collects what is wrong with them.
 type ruleReader struct {
-	file     string
-	rules    []Rule
-	problems written.Problems
-}
-
-func (r *ruleReader) wrong(n *yaml.Node, remedy, format string, args ...any) {
-	if len(r.problems) < maxRuleProblems {
-		r.problems = append(r.problems, written.Problem{File: r.file, Position: written.At(n), Text: fmt.Sprintf(format, args...), Remedy: remedy})
-	}
+	written.Reader
+	rules []Rule
 }
 
 func (r *ruleReader) document(b []byte) *yaml.Node {
 	if len(b) > MaxRulesText {
-		r.problems = append(r.problems, written.Problem{File: r.file, Text: fmt.Sprintf("%d bytes: at most %d are read", len(b), MaxRulesText)})
+		r.WrongAt(written.Position{}, "", "%d bytes: at most %d are read", len(b), MaxRulesText)
 		return nil
 	}
 	d, broken := written.Parse(b, written.Limits{Depth: maxRuleDepth, Values: maxRuleValues})
 	if broken != nil {
-		broken.File = r.file
-		broken.Remedy = cmp.Or(broken.Remedy, "rules are one document of YAML or JSON: responses, a colon, and a list")
-		r.problems = append(r.problems, *broken)
+		r.WrongAt(broken.Position, cmp.Or(broken.Remedy, "rules are one document of YAML or JSON: responses, a colon, and a list"), "%s", broken.Text)
 		return nil
 	}
 	return d.Root
@@ -104,7 +94,7 @@ func (r *ruleReader) document(b []byte) *yaml.Node {
 // fields calls for each field of a map the function of that name.
 func (r *ruleReader) fields(n *yaml.Node, what string, known map[string]func(*yaml.Node)) {
 	if n.Kind != yaml.MappingNode {
-		r.wrong(n, "it may have "+strings.Join(slices.Sorted(maps.Keys(known)), ", "), "%s is no map from names", what)
+		r.Wrong(n, "it may have "+strings.Join(slices.Sorted(maps.Keys(known)), ", "), "%s is no map from names", what)
 		return
 	}
 	seen := map[string]int{}
@@ -112,11 +102,11 @@ func (r *ruleReader) fields(n *yaml.Node, what string, known map[string]func(*ya
 		k, v := n.Content[i], n.Content[i+1]
 		switch do := known[k.Value]; {
 		case seen[k.Value] > 0:
-			r.wrong(k, "keep one of both", "%s has %s twice: line %d has it already", what, k.Value, seen[k.Value])
+			r.Wrong(k, "keep one of both", "%s has %s twice: line %d has it already", what, k.Value, seen[k.Value])
 		case do == nil:
-			r.wrong(k, "it may have "+strings.Join(slices.Sorted(maps.Keys(known)), ", "), "%s has no field %.80q", what, k.Value)
+			r.Wrong(k, "it may have "+strings.Join(slices.Sorted(maps.Keys(known)), ", "), "%s has no field %.80q", what, k.Value)
 		case v.Tag == "!!null":
-			r.wrong(k, "give it a value or leave it out", "%s of %s is empty", k.Value, what)
+			r.Wrong(k, "give it a value or leave it out", "%s of %s is empty", k.Value, what)
 		default:
 			do(v)
 		}
@@ -124,29 +114,14 @@ func (r *ruleReader) fields(n *yaml.Node, what string, known map[string]func(*ya
 	}
 }
 
-// list calls do for each item; a single value is a list of one.
-func (r *ruleReader) list(n *yaml.Node, what string, limit int, do func(*yaml.Node)) {
-	items := []*yaml.Node{n}
-	if n.Kind == yaml.SequenceNode {
-		items = n.Content
-	}
-	if len(items) > limit {
-		r.wrong(n, "", "%s has %d items: at most %d are read", what, len(items), limit)
-		return
-	}
-	for _, item := range items {
-		do(item)
-	}
-}
-
 func (r *ruleReader) text(n *yaml.Node, what string, most int) string {
 	switch {
 	case n.Kind != yaml.ScalarNode:
-		r.wrong(n, "", "%s is no text", what)
+		r.Wrong(n, "", "%s is no text", what)
 	case strings.TrimSpace(n.Value) == "" || n.Tag == "!!null":
-		r.wrong(n, "", "%s is empty", what)
+		r.Wrong(n, "", "%s is empty", what)
 	case len(n.Value) > most || strings.ContainsAny(n.Value, "\x00\r\n"):
-		r.wrong(n, "", "%s: want one line of at most %d bytes", what, most)
+		r.Wrong(n, "", "%s: want one line of at most %d bytes", what, most)
 	default:
 		return strings.TrimSpace(n.Value)
 	}
@@ -154,7 +129,7 @@ func (r *ruleReader) text(n *yaml.Node, what string, most int) string {
 }
 
 func (r *ruleReader) patterns(n *yaml.Node, what string) (out []string) {
-	r.list(n, what, maxPatterns, func(n *yaml.Node) {
+	r.List(n, what, maxPatterns, func(n *yaml.Node) {
 		if s := r.text(n, what, maxPattern); s != "" {
 			out = append(out, s)
 		}
@@ -162,23 +137,11 @@ func (r *ruleReader) patterns(n *yaml.Node, what string) (out []string) {
 	return out
 }
 
-func (r *ruleReader) bool(n *yaml.Node, what string) bool {
-	if n.Kind != yaml.ScalarNode || n.Tag != "!!bool" {
-		r.wrong(n, "write true or false", "%s is neither true nor false", what)
-		return false
-	}
-	b, err := strconv.ParseBool(n.Value)
-	if err != nil {
-		r.wrong(n, "write true or false", "%s is neither true nor false", what)
-	}
-	return b
-}
-
 // span reads a length of time: 90s, 5m, 24h.
 func (r *ruleReader) span(n *yaml.Node, what string, least, most time.Duration) time.Duration {
 	d, err := time.ParseDuration(n.Value)
 	if n.Kind != yaml.ScalarNode || err != nil || d < least || d > most {
-		r.wrong(n, "write 90s, 5m or 1h", "%s is no length of time from %s to %s: %.40q", what, short(least), short(most), n.Value)
+		r.Wrong(n, "write 90s, 5m or 1h", "%s is no length of time from %s to %s: %.40q", what, short(least), short(most), n.Value)
 		return 0
 	}
 	return d
@@ -187,7 +150,7 @@ func (r *ruleReader) span(n *yaml.Node, what string, least, most time.Duration) 
 func (r *ruleReader) severity(n *yaml.Node) finding.Severity {
 	s, err := finding.ParseSeverity(n.Value)
 	if n.Kind != yaml.ScalarNode || err != nil || s == finding.Unknown {
-		r.wrong(n, "write negligible, low, medium, high or critical", "%.80q is no severity", n.Value)
+		r.Wrong(n, "write negligible, low, medium, high or critical", "%.80q is no severity", n.Value)
 	}
 	return s
 }
@@ -201,11 +164,11 @@ func (r *ruleReader) rule(n *yaml.Node) {
 		"owner":     func(n *yaml.Node) { x.Owner = r.text(n, "owner", maxTitle) },
 		"on":        func(n *yaml.Node) { on = n; x.On = r.on(n) },
 		"do":        func(n *yaml.Node) { do = n; x.Do = r.do(n) },
-		"dry_run":   func(n *yaml.Node) { x.DryRun = r.bool(n, "dry_run") },
+		"dry_run":   func(n *yaml.Node) { x.DryRun = r.Bool(n, "dry_run") },
 		"limit":     func(n *yaml.Node) { r.limit(n, &x) },
 		"cool_down": func(n *yaml.Node) { x.CoolDown = r.span(n, "cool_down", 0, MaxCoolDown) },
 		"until":     func(n *yaml.Node) { until = n; x.Until = r.span(n, "until", time.Minute, MaxUndo) },
-		"off":       func(n *yaml.Node) { x.Off = r.bool(n, "off") },
+		"off":       func(n *yaml.Node) { x.Off = r.Bool(n, "off") },
 	})
 	for _, f := range []struct {
 		is     bool
@@ -218,15 +181,15 @@ func (r *ruleReader) rule(n *yaml.Node) {
 		{do != nil, "do", "say what is done: notify, kill, quarantine, stop, revoke or snapshot"},
 	} {
 		if !f.is && !hasField(n, f.name) {
-			r.wrong(n, f.remedy, "%s lacks %s", strings.TrimSpace("rule "+x.ID), f.name)
+			r.Wrong(n, f.remedy, "%s lacks %s", strings.TrimSpace("rule "+x.ID), f.name)
 		}
 	}
 	if until != nil && !slices.ContainsFunc(x.Do, func(a Action) bool { return a.Kind.Undo() != "" }) {
-		r.wrong(until, "leave until out", "nothing that the rule does can be undone")
+		r.Wrong(until, "leave until out", "nothing that the rule does can be undone")
 	}
 	for i := range r.rules {
 		if x.ID != "" && r.rules[i].ID == x.ID {
-			r.wrong(n, "give one of both another id", "there are two rules %s", x.ID)
+			r.Wrong(n, "give one of both another id", "there are two rules %s", x.ID)
 		}
 	}
 	r.rules = append(r.rules, x)
@@ -246,7 +209,7 @@ func (r *ruleReader) id(n *yaml.Node) string {
 	const most = 64
 	s := r.text(n, "id", most)
 	if s != "" && !ruleID.MatchString(s) {
-		r.wrong(n, "small letters, digits and hyphens, such as miners-out", "the id of a rule can't be %.80q", s)
+		r.Wrong(n, "small letters, digits and hyphens, such as miners-out", "the id of a rule can't be %.80q", s)
 		return ""
 	}
 	return s
@@ -257,7 +220,7 @@ func (r *ruleReader) limit(n *yaml.Node, x *Rule) {
 		"times": func(n *yaml.Node) {
 			v, err := strconv.Atoi(n.Value)
 			if n.Kind != yaml.ScalarNode || err != nil || v < 1 || v > MaxTimes {
-				r.wrong(n, "", "times is no number of 1 to %d", MaxTimes)
+				r.Wrong(n, "", "times is no number of 1 to %d", MaxTimes)
 				return
 			}
 			x.Times = v
@@ -267,13 +230,13 @@ func (r *ruleReader) limit(n *yaml.Node, x *Rule) {
 }
 
 func (r *ruleReader) on(n *yaml.Node) (o On) {
-	before := len(r.problems)
+	before := len(r.Problems)
 	r.fields(n, "on", map[string]func(*yaml.Node){
 		"themes": func(n *yaml.Node) { o.Themes = r.patterns(n, "a theme") },
 		"tactics": func(n *yaml.Node) {
-			r.list(n, "tactics", maxPatterns, func(n *yaml.Node) {
+			r.List(n, "tactics", maxPatterns, func(n *yaml.Node) {
 				if !slices.Contains(threat.Tactics(), threat.Tactic(n.Value)) {
-					r.wrong(n, "write one of "+joined(threat.Tactics()), "%.80q is no tactic", n.Value)
+					r.Wrong(n, "write one of "+joined(threat.Tactics()), "%.80q is no tactic", n.Value)
 					return
 				}
 				o.Tactics = append(o.Tactics, threat.Tactic(n.Value))
@@ -284,11 +247,11 @@ func (r *ruleReader) on(n *yaml.Node) (o On) {
 		"incident":  func(n *yaml.Node) { o.Incident = r.severity(n) },
 		"groups":    func(n *yaml.Node) { o.Groups = r.patterns(n, "a group") },
 		"workloads": func(n *yaml.Node) { o.Workloads = r.patterns(n, "a workload") },
-		"external":  func(n *yaml.Node) { o.External = r.bool(n, "external") },
+		"external":  func(n *yaml.Node) { o.External = r.Bool(n, "external") },
 		"hours":     func(n *yaml.Node) { o.Hours = r.hours(n) },
 	})
-	if len(r.problems) == before && len(o.Themes)+len(o.Tactics)+len(o.Rules) == 0 && o.Severity == finding.Unknown && o.Incident == finding.Unknown {
-		r.wrong(n, "name themes, tactics, rules, a severity, or one of the incident", "on says for no threats: a rule is never for all")
+	if len(r.Problems) == before && len(o.Themes)+len(o.Tactics)+len(o.Rules) == 0 && o.Severity == finding.Unknown && o.Incident == finding.Unknown {
+		r.Wrong(n, "name themes, tactics, rules, a severity, or one of the incident", "on says for no threats: a rule is never for all")
 	}
 	return o
 }
@@ -306,10 +269,10 @@ var weekdays = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"} // by t
 func (r *ruleReader) hours(n *yaml.Node) (h Hours) {
 	r.fields(n, "hours", map[string]func(*yaml.Node){
 		"days": func(n *yaml.Node) {
-			r.list(n, "days", len(weekdays), func(n *yaml.Node) {
+			r.List(n, "days", len(weekdays), func(n *yaml.Node) {
 				i := slices.Index(weekdays, strings.ToLower(n.Value))
 				if i < 0 {
-					r.wrong(n, "write some of "+strings.Join(weekdays, ", "), "%.20q is no day", n.Value)
+					r.Wrong(n, "write some of "+strings.Join(weekdays, ", "), "%.20q is no day", n.Value)
 					return
 				}
 				h.Days = append(h.Days, time.Weekday(i))
@@ -320,7 +283,7 @@ func (r *ruleReader) hours(n *yaml.Node) (h Hours) {
 		"zone": func(n *yaml.Node) {
 			zone, err := time.LoadLocation(n.Value)
 			if err != nil || n.Value == "Local" || n.Value == "" {
-				r.wrong(n, "write one of the IANA's names, such as Europe/Berlin, or UTC", "there is no zone %.80q", n.Value)
+				r.Wrong(n, "write one of the IANA's names, such as Europe/Berlin, or UTC", "there is no zone %.80q", n.Value)
 				return
 			}
 			h.Zone, h.Place = zone, n.Value
@@ -337,25 +300,25 @@ func (r *ruleReader) clock(n *yaml.Node, what string) int {
 	if n.Value == "24:00" {
 		return 24 * 60
 	}
-	r.wrong(n, `write "08:00", with the quotes`, "%s is no time of day: %.20q", what, n.Value)
+	r.Wrong(n, `write "08:00", with the quotes`, "%s is no time of day: %.20q", what, n.Value)
 	return 0
 }
 
 // do reads what a rule does: words, or maps of one name.
 func (r *ruleReader) do(n *yaml.Node) (out []Action) {
-	r.list(n, "do", maxActs, func(n *yaml.Node) {
+	r.List(n, "do", maxActs, func(n *yaml.Node) {
 		a := r.act(n)
 		if a == (Action{}) {
 			return
 		}
 		if slices.Contains(out, a) {
-			r.wrong(n, "leave one out", "do has %s twice", a)
+			r.Wrong(n, "leave one out", "do has %s twice", a)
 			return
 		}
 		out = append(out, a)
 	})
 	if n.Kind == yaml.SequenceNode && len(n.Content) == 0 {
-		r.wrong(n, "say what is done, or leave the rule out", "do is empty")
+		r.Wrong(n, "say what is done, or leave the rule out", "do is empty")
 	}
 	return out
 }
@@ -366,18 +329,18 @@ func (r *ruleReader) act(n *yaml.Node) (a Action) {
 		case response.Kill, response.Quarantine, response.Stop, response.Revoke, response.Snapshot:
 			a.Kind = k
 		default:
-			r.wrong(n, "write kill, quarantine, stop, revoke, snapshot, or notify: TARGET", "%.80q is nothing that can be done", n.Value)
+			r.Wrong(n, "write kill, quarantine, stop, revoke, snapshot, or notify: TARGET", "%.80q is nothing that can be done", n.Value)
 		}
 		return a
 	}
 	word := func(n *yaml.Node, what, plain, more string) bool {
 		if n.Kind != yaml.ScalarNode || n.Value != plain && n.Value != more {
-			r.wrong(n, "write "+plain+" or "+more, "%s can't be %.80q", what, n.Value)
+			r.Wrong(n, "write "+plain+" or "+more, "%s can't be %.80q", what, n.Value)
 		}
 		return n.Value == more
 	}
 	if n.Kind == yaml.MappingNode && len(n.Content) != 2 {
-		r.wrong(n, "make it an item for each, with a hyphen", "an item of do is one thing, not %d", len(n.Content)/2)
+		r.Wrong(n, "make it an item for each, with a hyphen", "an item of do is one thing, not %d", len(n.Content)/2)
 		return a
 	}
 	r.fields(n, "an item of do", map[string]func(*yaml.Node){
@@ -392,7 +355,7 @@ func (r *ruleReader) act(n *yaml.Node) (a Action) {
 			a.Kind = response.Snapshot
 			r.fields(n, "snapshot", map[string]func(*yaml.Node){
 				"packets": func(n *yaml.Node) { a.Packets = r.span(n, "packets", 0, response.MaxPackets) },
-				"files":   func(n *yaml.Node) { a.Files = r.bool(n, "files") },
+				"files":   func(n *yaml.Node) { a.Files = r.Bool(n, "files") },
 			})
 		},
 	})

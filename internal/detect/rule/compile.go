@@ -43,7 +43,7 @@ func Compile(documents []*Document, code []*threat.Rule, check func(*threat.Rule
 	}
 	var order []*spec
 	for _, d := range documents {
-		d.reader.problems = nil
+		d.reader.Problems = nil
 		order = append(order, c.take(d)...)
 	}
 	for _, d := range documents {
@@ -81,7 +81,7 @@ type compiler struct {
 func (c *compiler) problems(documents []*Document) error {
 	var all written.Problems
 	for _, d := range documents {
-		all = append(all, d.reader.problems...)
+		all = append(all, d.reader.Problems...)
 	}
 	if len(all) == 0 {
 		return nil
@@ -97,7 +97,7 @@ func (c *compiler) take(d *Document) []*spec {
 	}
 	for _, l := range d.lists {
 		if c.lists[l.Name] != nil {
-			d.reader.wrong(l.node, "change it below change, with rule: lists", "there is a list %s already", l.Name)
+			d.reader.Wrong(l.node, "change it below change, with rule: lists", "there is a list %s already", l.Name)
 			continue
 		}
 		own := *l
@@ -105,7 +105,7 @@ func (c *compiler) take(d *Document) []*spec {
 	}
 	for _, s := range d.rules {
 		if c.rules[s.ID] != nil || c.code[s.ID] != nil {
-			d.reader.wrong(s.node, "give it another id, or change the other below change", "there is a rule %s already", s.ID)
+			d.reader.Wrong(s.node, "give it another id, or change the other below change", "there is a rule %s already", s.ID)
 			continue
 		}
 		own := *s
@@ -144,7 +144,7 @@ func (c *compiler) change(d *Document) {
 			c.changeCode(d.reader, c.code[ch.rule], ch)
 			continue
 		default:
-			d.reader.wrong(ch.node, "castellan detect rules lists them", "there is no rule %.80q", ch.rule)
+			d.reader.Wrong(ch.node, "castellan detect rules lists them", "there is no rule %.80q", ch.rule)
 			continue
 		}
 		for i, values := range []map[string]*yaml.Node{ch.params, ch.add} {
@@ -153,7 +153,7 @@ func (c *compiler) change(d *Document) {
 					d.reader.set(p, values[name], i == 1)
 					continue
 				}
-				d.reader.wrong(values[name], "it has "+strings.Join(slices.Sorted(maps.Keys(params)), ", "), "%s has no parameter %.80q", ch.rule, name)
+				d.reader.Wrong(values[name], "it has "+strings.Join(slices.Sorted(maps.Keys(params)), ", "), "%s has no parameter %.80q", ch.rule, name)
 			}
 		}
 	}
@@ -171,21 +171,21 @@ func (c *compiler) changeCode(r *reader, about *threat.Rule, ch *change) {
 		for _, name := range slices.Sorted(maps.Keys(values)) {
 			at := slices.IndexFunc(about.Parameters, func(p threat.Parameter) bool { return p.Name == name })
 			if at < 0 {
-				r.wrong(values[name], "", "%s has no parameter %.80q", ch.rule, name)
+				r.Wrong(values[name], "", "%s has no parameter %.80q", ch.rule, name)
 				continue
 			}
 			p := &param{Parameter: about.Parameters[at]}
 			if p.Type == "list(string)" {
 				p.value = splitWritten(p.Value)
 			}
-			problems, before := len(r.problems), about.Parameters[at]
+			problems, before := len(r.Problems), about.Parameters[at]
 			r.set(p, values[name], i == 1)
 			about.Parameters[at] = p.Parameter
-			if len(r.problems) > problems {
+			if len(r.Problems) > problems {
 				continue // its type is wrong, which is told
 			}
 			if err := c.check(about); err != nil {
-				r.wrong(values[name], "", "%v", err)
+				r.Wrong(values[name], "", "%v", err)
 				about.Parameters[at] = before // so that it is told once
 			}
 		}
@@ -234,11 +234,11 @@ func (c *compiler) compile(s *spec) *Rule {
 		}
 		var err error
 		if env, err = c.base.Extend(options...); err != nil {
-			r.wrong(s.node, "", "rule %s: %v", s.ID, err)
+			r.Wrong(s.node, "", "rule %s: %v", s.ID, err)
 			return nil
 		}
 	}
-	before := len(r.problems)
+	before := len(r.Problems)
 	w := &compiling{compiler: c, reader: r, spec: s, env: env}
 	out := &Rule{about: s.Rule}
 	for _, p := range s.params {
@@ -260,7 +260,7 @@ func (c *compiler) compile(s *spec) *Rule {
 			}
 		}
 	}
-	if len(r.problems) > before {
+	if len(r.Problems) > before {
 		return nil
 	}
 	return out
@@ -285,14 +285,14 @@ func (w *compiling) named(n *yaml.Node) (*param, bool) {
 				return p, true
 			}
 		}
-		w.reader.wrong(n, "", "rule %s has no parameter %.80q", w.spec.ID, name)
+		w.reader.Wrong(n, "", "rule %s has no parameter %.80q", w.spec.ID, name)
 		return nil, true
 	}
 	if name, ok := strings.CutPrefix(n.Value, "lists."); ok {
 		if p := w.lists[name]; p != nil {
 			return p, true
 		}
-		w.reader.wrong(n, "", "there is no list %.80q", name)
+		w.reader.Wrong(n, "", "there is no list %.80q", name)
 		return nil, true
 	}
 	return nil, false
@@ -300,13 +300,13 @@ func (w *compiling) named(n *yaml.Node) (*param, bool) {
 
 func (w *compiling) strings(n *yaml.Node, what string) []string {
 	var out []string
-	w.reader.list(n, what, maxItems, func(n *yaml.Node) {
+	w.reader.List(n, what, maxItems, func(n *yaml.Node) {
 		p, named := w.named(n)
 		switch {
 		case named && p != nil:
 			l, ok := p.value.([]string)
 			if !ok {
-				w.reader.wrong(n, "", "%s is no list", p.Name)
+				w.reader.Wrong(n, "", "%s is no list", p.Name)
 			}
 			out = append(out, l...)
 		case !named:
@@ -323,7 +323,7 @@ func (w *compiling) span(n *yaml.Node, what string) time.Duration {
 		}
 		d, ok := p.value.(time.Duration)
 		if !ok || d <= 0 || d > maxWithin {
-			w.reader.wrong(n, "", "%s is no length of time up to %s", p.Name, maxWithin)
+			w.reader.Wrong(n, "", "%s is no length of time up to %s", p.Name, maxWithin)
 			return maxWithin
 		}
 		return d
@@ -338,7 +338,7 @@ func (w *compiling) number(n *yaml.Node, what string, most int64) int64 {
 		}
 		v, ok := p.value.(int64)
 		if !ok || v < 1 || v > most {
-			w.reader.wrong(n, "", "%s is no number of 1 to %d", p.Name, most)
+			w.reader.Wrong(n, "", "%s is no number of 1 to %d", p.Name, most)
 			return 1
 		}
 		return v
@@ -352,7 +352,7 @@ func (w *compiling) field(n *yaml.Node, what string) *Field {
 	if f := byName[name]; f != nil || name == "" {
 		return f
 	}
-	w.reader.wrong(n, "docs/detect.md lists the fields", "there is no field %.80q", name)
+	w.reader.Wrong(n, "docs/detect.md lists the fields", "there is no field %.80q", name)
 	return nil
 }
 
@@ -388,7 +388,7 @@ func (w *compiling) matcher(s *step) matcher {
 
 func (w *compiling) condition(n *yaml.Node, on []event.Kind) cel.Program {
 	if n.Kind != yaml.ScalarNode || n.Tag != "!!str" && n.Tag != "!!bool" {
-		w.reader.wrong(n, "", "when is no condition")
+		w.reader.Wrong(n, "", "when is no condition")
 		return nil
 	}
 	checked, issues := w.env.Compile(n.Value)
@@ -397,7 +397,7 @@ func (w *compiling) condition(n *yaml.Node, on []event.Kind) cel.Program {
 		return nil
 	}
 	if !checked.OutputType().IsExactType(cel.BoolType) {
-		w.reader.wrong(n, "", "the condition gives %s, and must be true or false", checked.OutputType())
+		w.reader.Wrong(n, "", "the condition gives %s, and must be true or false", checked.OutputType())
 		return nil
 	}
 	w.check(n, checked.NativeRep(), on)
@@ -407,7 +407,7 @@ func (w *compiling) condition(n *yaml.Node, on []event.Kind) cel.Program {
 	}
 	p, err := w.env.Program(checked, options...)
 	if err != nil {
-		w.reader.wrong(n, "", "%v", err)
+		w.reader.Wrong(n, "", "%v", err)
 	}
 	return p
 }
@@ -431,7 +431,7 @@ func (w *compiling) check(n *yaml.Node, a *ast.AST, on []event.Kind) {
 		if want == "" || slices.ContainsFunc(on, func(k event.Kind) bool { return strings.HasPrefix(string(k), want) }) {
 			continue
 		}
-		w.reader.wrong(n, "it is there in events "+want, "%s is never there in the events that the rule looks at", r.Name)
+		w.reader.Wrong(n, "it is there in events "+want, "%s is never there in the events that the rule looks at", r.Name)
 	}
 }
 
@@ -441,16 +441,16 @@ var undeclared = regexp.MustCompile(`^undeclared reference to '([^']+)'`)
 func (w *compiling) complain(n *yaml.Node, issues *cel.Issues) {
 	all := issues.Errors()
 	if len(all) == 0 {
-		w.reader.wrong(n, "", "%v", issues.Err())
+		w.reader.Wrong(n, "", "%v", issues.Err())
 		return
 	}
 	first := all[0]
 	at := w.reader.parsed.Within(n, max(first.Location.Line(), 1), max(first.Location.Column()+1, 1))
 	if m := undeclared.FindStringSubmatch(first.Message); m != nil {
-		w.reader.wrongAt(at, "docs/detect.md lists the fields and functions", "there is no %q", m[1])
+		w.reader.WrongAt(at, "docs/detect.md lists the fields and functions", "there is no %q", m[1])
 		return
 	}
-	w.reader.wrongAt(at, "", "%s", first.Message)
+	w.reader.WrongAt(at, "", "%s", first.Message)
 }
 
 // holds says whether a condition is true of a subject; the error is of one that

@@ -10,6 +10,7 @@ import (
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/threat"
+	"github.com/castellan-security/castellan/internal/written"
 )
 
 // Document is a text of rules, lists, changes and silences that was read. What its
@@ -107,7 +108,7 @@ const maxIdentifier = 64 // bytes
 func (r *reader) id(n *yaml.Node, what string) string {
 	s := r.text(n, what)
 	if s != "" && (len(s) > maxIdentifier || !identifier.MatchString(s)) {
-		r.wrong(n, "small letters, digits and hyphens, such as escape-release-agent", "%s can't be %.80q", what, s)
+		r.Wrong(n, "small letters, digits and hyphens, such as escape-release-agent", "%s can't be %.80q", what, s)
 		return ""
 	}
 	return s
@@ -116,14 +117,14 @@ func (r *reader) id(n *yaml.Node, what string) string {
 // Read reads a document. The error is written.Problems. The source is what its rules
 // are told to be from.
 func Read(file string, b []byte, source threat.Source) (*Document, error) {
-	r := &reader{file: file}
+	r := &reader{Reader: written.Reader{File: file, Most: MaxProblems}}
 	d := &Document{reader: r, source: source}
 	root := r.document(b)
 	if root != nil {
 		d.read(root)
 	}
-	if len(r.problems) > 0 {
-		return nil, r.problems
+	if len(r.Problems) > 0 {
+		return nil, r.Problems
 	}
 	return d, nil
 }
@@ -136,13 +137,13 @@ func (d *Document) read(root *yaml.Node) {
 			r.named(n, "lists", func(name string, k, v *yaml.Node) { d.lists = append(d.lists, r.param(name, k, v, true)) })
 		},
 		"rules": func(n *yaml.Node) {
-			r.list(n, "rules", maxRules, func(n *yaml.Node) { d.rules = append(d.rules, r.rule(n)) })
+			r.List(n, "rules", maxRules, func(n *yaml.Node) { d.rules = append(d.rules, r.rule(n)) })
 		},
 		"change": func(n *yaml.Node) {
-			r.list(n, "change", maxRules, func(n *yaml.Node) { d.changes = append(d.changes, r.change(n)) })
+			r.List(n, "change", maxRules, func(n *yaml.Node) { d.changes = append(d.changes, r.change(n)) })
 		},
 		"silence": func(n *yaml.Node) {
-			r.list(n, "silence", maxRules, func(n *yaml.Node) { d.silences = append(d.silences, r.silence(n)) })
+			r.List(n, "silence", maxRules, func(n *yaml.Node) { d.silences = append(d.silences, r.silence(n)) })
 		},
 	})
 	for _, s := range d.rules {
@@ -166,16 +167,16 @@ func (r *reader) rule(n *yaml.Node) *spec {
 		"false_alarms": prose(&s.FalseAlarm),
 		"tuning":       prose(&s.Tuning),
 		"remedy":       prose(&s.Remedy),
-		"hosts":        func(n *yaml.Node) { s.Hosts = r.bool(n, "hosts") },
-		"off":          func(n *yaml.Node) { s.Off = r.bool(n, "off") },
+		"hosts":        func(n *yaml.Node) { s.Hosts = r.Bool(n, "hosts") },
+		"off":          func(n *yaml.Node) { s.Off = r.Bool(n, "off") },
 		"params": func(n *yaml.Node) {
 			r.named(n, "params", func(name string, k, v *yaml.Node) { s.params = append(s.params, r.param(name, k, v, false)) })
 			if len(s.params) > maxParams {
-				r.wrong(n, "", "%d parameters: at most %d are read", len(s.params), maxParams)
+				r.Wrong(n, "", "%d parameters: at most %d are read", len(s.params), maxParams)
 			}
 		},
 		"says":     func(n *yaml.Node) { s.says = n },
-		"about":    func(n *yaml.Node) { r.list(n, "about", maxSteps, func(n *yaml.Node) { s.about = append(s.about, n) }) },
+		"about":    func(n *yaml.Node) { r.List(n, "about", maxSteps, func(n *yaml.Node) { s.about = append(s.about, n) }) },
 		"count":    func(n *yaml.Node) { r.state(&s.state, "count", n) },
 		"sequence": func(n *yaml.Node) { r.state(&s.state, "sequence", n) },
 		"first":    func(n *yaml.Node) { r.state(&s.state, "first", n) },
@@ -189,7 +190,7 @@ func (r *reader) rule(n *yaml.Node) *spec {
 // step adds the fields of what one event must be.
 func (r *reader) step(s *step, known map[string]func(*yaml.Node)) {
 	known["on"] = func(n *yaml.Node) {
-		r.list(n, "on", len(event.Kinds()), func(n *yaml.Node) {
+		r.List(n, "on", len(event.Kinds()), func(n *yaml.Node) {
 			if k := word(r, n, "a kind of event", event.Kinds()...); k != "" && !slices.Contains(s.on, k) {
 				s.on = append(s.on, k)
 			}
@@ -202,7 +203,7 @@ func (r *reader) step(s *step, known map[string]func(*yaml.Node)) {
 
 func (r *reader) state(s *stateOf, form string, n *yaml.Node) {
 	if s.form != "" {
-		r.wrong(n, "keep one of both", "a rule has either %s or %s", s.form, form)
+		r.Wrong(n, "keep one of both", "a rule has either %s or %s", s.form, form)
 		return
 	}
 	s.form, s.node = form, n
@@ -215,9 +216,9 @@ func (r *reader) state(s *stateOf, form string, n *yaml.Node) {
 		known["of"], known["after"] = node(&s.of), node(&s.after)
 	case "sequence":
 		known["within"] = node(&s.within)
-		known["any_order"] = func(n *yaml.Node) { s.any = r.bool(n, "any_order") }
+		known["any_order"] = func(n *yaml.Node) { s.any = r.Bool(n, "any_order") }
 		known["steps"] = func(n *yaml.Node) {
-			r.list(n, "steps", maxSteps, func(n *yaml.Node) {
+			r.List(n, "steps", maxSteps, func(n *yaml.Node) {
 				st := step{node: n}
 				fields := map[string]func(*yaml.Node){"key": node(&st.key)}
 				r.step(&st, fields)
@@ -233,7 +234,7 @@ func (r *reader) state(s *stateOf, form string, n *yaml.Node) {
 func (r *reader) stateComplete(s *stateOf) {
 	need := func(missing bool, what string) {
 		if missing {
-			r.wrong(s.node, "", "%s lacks %s", s.form, what)
+			r.Wrong(s.node, "", "%s lacks %s", s.form, what)
 		}
 	}
 	need(s.by == "", "by")
@@ -246,7 +247,7 @@ func (r *reader) stateComplete(s *stateOf) {
 		need(len(s.steps) < 2, "steps: two at least")
 		for i := range s.steps {
 			if len(s.steps[i].on) == 0 {
-				r.wrong(s.steps[i].node, "name kinds of event", "a step lacks on")
+				r.Wrong(s.steps[i].node, "name kinds of event", "a step lacks on")
 			}
 		}
 	case "first":
@@ -261,24 +262,24 @@ func (r *reader) complete(s *spec) {
 		{"id", s.ID}, {"title", s.Title}, {"tactic", string(s.Tactic)}, {"meaning", s.Meaning},
 	} {
 		if f.value == "" {
-			r.wrong(s.node, "", "rule %s lacks %s", s.ID, f.name)
+			r.Wrong(s.node, "", "rule %s lacks %s", s.ID, f.name)
 		}
 	}
 	if s.Severity == finding.Unknown {
-		r.wrong(s.node, "", "rule %s lacks severity", s.ID)
+		r.Wrong(s.node, "", "rule %s lacks severity", s.ID)
 	}
 	switch sequence := s.state.form == "sequence"; {
 	case sequence && (s.alone.on != nil || s.alone.when != nil || s.alone.programs != nil || s.alone.files != nil):
-		r.wrong(s.node, "put them into its steps", "rule %s has a sequence, and on, programs, files or when beside", s.ID)
+		r.Wrong(s.node, "put them into its steps", "rule %s has a sequence, and on, programs, files or when beside", s.ID)
 	case !sequence && len(s.alone.on) == 0:
-		r.wrong(s.node, "name kinds of event", "rule %s lacks on", s.ID)
+		r.Wrong(s.node, "name kinds of event", "rule %s lacks on", s.ID)
 	}
 }
 
 func (r *reader) severity(n *yaml.Node) finding.Severity {
 	s, err := finding.ParseSeverity(n.Value)
 	if n.Kind != yaml.ScalarNode || err != nil || s == finding.Unknown {
-		r.wrong(n, "write negligible, low, medium, high or critical", "%.80q is no severity", n.Value)
+		r.Wrong(n, "write negligible, low, medium, high or critical", "%.80q is no severity", n.Value)
 	}
 	return s
 }
@@ -287,7 +288,7 @@ func (r *reader) techniques(n *yaml.Node) []string {
 	all := r.texts(n, "techniques")
 	for _, id := range all {
 		if err := threat.CheckTechnique(id); err != nil {
-			r.wrong(n, "", "%v", err)
+			r.Wrong(n, "", "%v", err)
 		}
 	}
 	return all
@@ -301,12 +302,12 @@ func (r *reader) change(n *yaml.Node) *change {
 	r.fields(n, "a change", map[string]func(*yaml.Node){
 		"rule":     func(n *yaml.Node) { c.rule = r.text(n, "rule") },
 		"severity": func(n *yaml.Node) { s := r.severity(n); c.severity = &s },
-		"off":      func(n *yaml.Node) { off := r.bool(n, "off"); c.off = &off },
+		"off":      func(n *yaml.Node) { off := r.Bool(n, "off"); c.off = &off },
 		"params":   into(c.params),
 		"add":      into(c.add),
 	})
 	if c.rule == "" {
-		r.wrong(n, "name a rule, or lists", "a change lacks rule")
+		r.Wrong(n, "name a rule, or lists", "a change lacks rule")
 	}
 	return c
 }
@@ -326,7 +327,7 @@ func (r *reader) silence(n *yaml.Node) *silence {
 		is   bool
 	}{{"rule", s.Rule != ""}, {"reason: one sentence why", s.Reason != ""}, {"until: the day from which it is heard again", !s.Until.IsZero()}} {
 		if !f.is {
-			r.wrong(n, "", "a silence lacks %s", f.name)
+			r.Wrong(n, "", "a silence lacks %s", f.name)
 		}
 	}
 	return s

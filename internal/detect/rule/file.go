@@ -57,11 +57,11 @@ func (w *compiling) files(n *yaml.Node, on []event.Kind) []string {
 	all := w.strings(n, "files")
 	for _, item := range all {
 		if folder, name := PlaceOf(item); folder == "" && name == "" {
-			w.reader.wrong(n, "name a path from / on, or a name behind **/", "files can't be found by %.80q", item)
+			w.reader.Wrong(n, "name a path from / on, or a name behind **/", "files can't be found by %.80q", item)
 		}
 	}
 	if !slices.ContainsFunc(on, func(k event.Kind) bool { return k.Sensor() == "file" }) {
-		w.reader.wrong(n, "it is for events file.…", "files are never there in the events that the rule looks at")
+		w.reader.Wrong(n, "it is for events file.…", "files are never there in the events that the rule looks at")
 	}
 	if len(all) == 0 {
 		return []string{} // none, and not any

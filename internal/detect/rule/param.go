@@ -20,7 +20,7 @@ func paramTypes() []string {
 func (r *reader) param(name string, k, v *yaml.Node, onlyList bool) *param {
 	p := &param{node: v}
 	if p.Name = r.id(k, "a parameter"); strings.Contains(p.Name, "-") {
-		r.wrong(k, "conditions would read a hyphen as minus", "a parameter can't be called %s", name)
+		r.Wrong(k, "conditions would read a hyphen as minus", "a parameter can't be called %s", name)
 	}
 	var value *yaml.Node
 	r.fields(v, "parameter "+name, map[string]func(*yaml.Node){
@@ -33,9 +33,9 @@ func (r *reader) param(name string, k, v *yaml.Node, onlyList bool) *param {
 	}
 	switch {
 	case value == nil:
-		r.wrong(v, "", "parameter %s lacks value", name)
+		r.Wrong(v, "", "parameter %s lacks value", name)
 	case p.Type == "":
-		r.wrong(v, "write one of "+strings.Join(paramTypes(), ", "), "parameter %s lacks type", name)
+		r.Wrong(v, "write one of "+strings.Join(paramTypes(), ", "), "parameter %s lacks type", name)
 	default:
 		p.value = r.value(p.Type, value, name)
 		p.Default = asWritten(p.value)
@@ -52,11 +52,11 @@ func (r *reader) value(typ string, n *yaml.Node, what string) any {
 	case "double":
 		f, err := strconv.ParseFloat(n.Value, 64)
 		if n.Kind != yaml.ScalarNode || err != nil || f != f {
-			r.wrong(n, "", "%s is no number", what)
+			r.Wrong(n, "", "%s is no number", what)
 		}
 		return f
 	case "bool":
-		return r.bool(n, what)
+		return r.Bool(n, what)
 	case "duration":
 		return r.span(n, what, 366*24*time.Hour)
 	case "list(string)":
@@ -101,7 +101,7 @@ func (r *reader) set(p *param, n *yaml.Node, add bool) {
 		have, ok := p.value.([]string)
 		more, _ := v.([]string)
 		if !ok {
-			r.wrong(n, "set it below params", "%s is no list that something can be added to", p.Name)
+			r.Wrong(n, "set it below params", "%s is no list that something can be added to", p.Name)
 			return
 		}
 		v = append(append([]string{}, have...), more...)

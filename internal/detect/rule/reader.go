@@ -2,7 +2,6 @@ package rule
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -32,30 +31,19 @@ const (
 
 // reader reads a document and collects what is wrong with it.
 type reader struct {
-	file     string
-	parsed   written.Document // for places within texts
-	problems written.Problems
-}
-
-func (r *reader) wrong(n *yaml.Node, remedy, format string, args ...any) {
-	r.wrongAt(written.At(n), remedy, format, args...)
-}
-
-func (r *reader) wrongAt(p written.Position, remedy, format string, args ...any) {
-	if len(r.problems) < MaxProblems {
-		r.problems = append(r.problems, written.Problem{File: r.file, Position: p, Text: fmt.Sprintf(format, args...), Remedy: remedy})
-	}
+	written.Reader
+	parsed written.Document // for places within texts
 }
 
 func (r *reader) document(b []byte) *yaml.Node {
 	if len(b) > MaxBytes {
-		r.wrongAt(written.Position{}, "make it several documents", "a document of %d bytes: at most %d are read", len(b), MaxBytes)
+		r.WrongAt(written.Position{}, "make it several documents", "a document of %d bytes: at most %d are read", len(b), MaxBytes)
 		return nil
 	}
 	d, broken := written.Parse(b, written.Limits{Depth: maxDepth, Values: maxValues})
 	r.parsed = d
 	if broken != nil {
-		r.wrongAt(broken.Position, cmp.Or(broken.Remedy, "rules are one document of YAML or JSON"), "%s", broken.Text)
+		r.WrongAt(broken.Position, cmp.Or(broken.Remedy, "rules are one document of YAML or JSON"), "%s", broken.Text)
 		return nil
 	}
 	return d.Root
@@ -68,9 +56,9 @@ func (r *reader) fields(n *yaml.Node, what string, known map[string]func(*yaml.N
 		do := known[name]
 		switch {
 		case do == nil:
-			r.wrong(k, "it may have "+strings.Join(names, ", "), "%s has no field %q", what, name)
+			r.Wrong(k, "it may have "+strings.Join(names, ", "), "%s has no field %q", what, name)
 		case v.Tag == "!!null":
-			r.wrong(k, "give it a value or leave it out", "%s of %s is empty", name, what)
+			r.Wrong(k, "give it a value or leave it out", "%s of %s is empty", name, what)
 		default:
 			do(v)
 		}
@@ -80,14 +68,14 @@ func (r *reader) fields(n *yaml.Node, what string, known map[string]func(*yaml.N
 // named calls do for each entry of a map from names.
 func (r *reader) named(n *yaml.Node, what string, do func(name string, key, value *yaml.Node)) {
 	if n.Kind != yaml.MappingNode {
-		r.wrong(n, "write a name, a colon, and its value", "%s is no map from names", what)
+		r.Wrong(n, "write a name, a colon, and its value", "%s is no map from names", what)
 		return
 	}
 	seen := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k := n.Content[i]
 		if line := seen[k.Value]; line > 0 {
-			r.wrong(k, "keep one of both", "%s has %s twice: line %d has it already", what, k.Value, line)
+			r.Wrong(k, "keep one of both", "%s has %s twice: line %d has it already", what, k.Value, line)
 			continue
 		}
 		seen[k.Value] = k.Line
@@ -95,31 +83,16 @@ func (r *reader) named(n *yaml.Node, what string, do func(name string, key, valu
 	}
 }
 
-// list calls do for each item; a single value is a list of one.
-func (r *reader) list(n *yaml.Node, what string, limit int, do func(*yaml.Node)) {
-	items := []*yaml.Node{n}
-	if n.Kind == yaml.SequenceNode {
-		items = n.Content
-	}
-	if len(items) > limit {
-		r.wrong(n, "", "%s has %d items: at most %d are read", what, len(items), limit)
-		return
-	}
-	for _, item := range items {
-		do(item)
-	}
-}
-
 func (r *reader) text(n *yaml.Node, what string) string {
 	switch {
 	case n.Kind != yaml.ScalarNode:
-		r.wrong(n, "put a text that begins with { between quotes", "%s is no text", what)
+		r.Wrong(n, "put a text that begins with { between quotes", "%s is no text", what)
 	case n.Tag == "!!int" || n.Tag == "!!float" || n.Tag == "!!bool":
-		r.wrong(n, "put it between quotes", "%s is no text", what)
+		r.Wrong(n, "put it between quotes", "%s is no text", what)
 	case strings.TrimSpace(n.Value) == "" || n.Tag == "!!null":
-		r.wrong(n, "", "%s is empty", what)
+		r.Wrong(n, "", "%s is empty", what)
 	case len(n.Value) > threat.MaxText || strings.ContainsAny(n.Value, "\x00\r"):
-		r.wrong(n, "", "%s is longer than %d bytes", what, threat.MaxText)
+		r.Wrong(n, "", "%s is longer than %d bytes", what, threat.MaxText)
 	default:
 		return strings.TrimSpace(n.Value)
 	}
@@ -128,7 +101,7 @@ func (r *reader) text(n *yaml.Node, what string) string {
 
 func (r *reader) texts(n *yaml.Node, what string) []string {
 	var out []string
-	r.list(n, what, maxItems, func(n *yaml.Node) {
+	r.List(n, what, maxItems, func(n *yaml.Node) {
 		if s := r.text(n, what); s != "" {
 			out = append(out, s)
 		}
@@ -145,22 +118,14 @@ func word[T ~string](r *reader, n *yaml.Node, what string, all ...T) T {
 	for _, a := range all {
 		names = append(names, string(a))
 	}
-	r.wrong(n, "write one of "+strings.Join(names, ", "), "%s can't be %.80q", what, n.Value)
+	r.Wrong(n, "write one of "+strings.Join(names, ", "), "%s can't be %.80q", what, n.Value)
 	return ""
-}
-
-func (r *reader) bool(n *yaml.Node, what string) bool {
-	b, err := strconv.ParseBool(n.Value)
-	if n.Kind != yaml.ScalarNode || n.Tag != "!!bool" || err != nil {
-		r.wrong(n, "write true or false", "%s is neither true nor false", what)
-	}
-	return b
 }
 
 func (r *reader) whole(n *yaml.Node, what string, least, most int64) int64 {
 	v, err := strconv.ParseInt(n.Value, 10, 64)
 	if n.Kind != yaml.ScalarNode || n.Tag != "!!int" || err != nil || v < least || v > most {
-		r.wrong(n, "", "%s is no number of %d to %d", what, least, most)
+		r.Wrong(n, "", "%s is no number of %d to %d", what, least, most)
 		return least
 	}
 	return v
@@ -170,7 +135,7 @@ func (r *reader) whole(n *yaml.Node, what string, least, most int64) int64 {
 func (r *reader) span(n *yaml.Node, what string, most time.Duration) time.Duration {
 	d, err := time.ParseDuration(n.Value)
 	if n.Kind != yaml.ScalarNode || err != nil || d <= 0 || d > most {
-		r.wrong(n, "write 500ms, 90s, 5m or 1h", "%s is no length of time up to %s: %.40q", what, most, n.Value)
+		r.Wrong(n, "write 500ms, 90s, 5m or 1h", "%s is no length of time up to %s: %.40q", what, most, n.Value)
 		return most
 	}
 	return d
@@ -180,7 +145,7 @@ func (r *reader) span(n *yaml.Node, what string, most time.Duration) time.Durati
 func (r *reader) moment(n *yaml.Node, what string) time.Time {
 	t, ok := written.Moment(n)
 	if !ok {
-		r.wrong(n, "write 2026-12-31, or 2026-12-31T23:59:59Z", "%s is no date", what)
+		r.Wrong(n, "write 2026-12-31, or 2026-12-31T23:59:59Z", "%s is no date", what)
 	}
 	return t
 }

@@ -34,7 +34,7 @@ func (w *compiling) template() []piece {
 		name, tail, ok := strings.Cut(after, "}")
 		f := byName[name]
 		if !ok || f == nil {
-			w.reader.wrong(n, "docs/detect.md lists the fields", "says has {%.80s}, and there is no such field", name)
+			w.reader.Wrong(n, "docs/detect.md lists the fields", "says has {%.80s}, and there is no such field", name)
 			return nil
 		}
 		out, rest = append(out, piece{field: f}), tail
