@@ -3,6 +3,7 @@ package written
 import (
 	"fmt"
 	"strconv"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -50,4 +51,14 @@ func (r *Reader) Bool(n *yaml.Node, what string) bool {
 		return false
 	}
 	return b
+}
+
+// Moment reads a date, which means its first second in UTC, or a time; the zero time
+// where it is neither, which is noted.
+func (r *Reader) Moment(n *yaml.Node, what string) time.Time {
+	t, ok := Moment(n)
+	if !ok {
+		r.Wrong(n, "write 2026-12-31, or 2026-12-31T23:59:59Z", "%s is no date", what)
+	}
+	return t
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/castellan-security/castellan/internal/admit/condition"
 	"github.com/castellan-security/castellan/internal/admit/library"
 	"github.com/castellan-security/castellan/internal/finding"
+	"github.com/castellan-security/castellan/internal/written"
 )
 
 // Parameter is a parameter of a built-in rule.
@@ -71,7 +72,7 @@ var builtins = sync.OnceValues(func() (map[string]*builtin, error) {
 func readLibrary() ([]*builtin, error) {
 	var out []*builtin
 	for _, f := range library.Files() {
-		r := &policyReader{reader: reader{file: f.Name}, p: &Policy{Schema: condition.NewSchema()}}
+		r := &policyReader{reader: reader{Reader: written.Reader{File: f.Name, Most: MaxProblems}}, p: &Policy{Schema: condition.NewSchema()}}
 		n := r.document(f.Text)
 		if n != nil {
 			r.list(n, "the library", MaxRules, func(n *yaml.Node) {
@@ -81,8 +82,8 @@ func readLibrary() ([]*builtin, error) {
 				}
 			})
 		}
-		if len(r.problems) > 0 {
-			return nil, fmt.Errorf("the library of rules: %w", r.problems)
+		if len(r.Problems) > 0 {
+			return nil, fmt.Errorf("the library of rules: %w", r.Problems)
 		}
 	}
 	return out, nil
@@ -102,7 +103,7 @@ func (r *policyReader) builtin(n *yaml.Node) *builtin {
 	}
 	text, err := yaml.Marshal(n)
 	if err != nil {
-		r.wrong(at(n), "", "%v", err)
+		r.Wrong(n, "", "%v", err)
 	}
 	b.text = string(text)
 	// Its texts have no place in a policy's document.

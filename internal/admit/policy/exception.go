@@ -18,13 +18,13 @@ func (r *policyReader) exceptions(n *yaml.Node) {
 	seen := map[string]int{}
 	r.list(n, "exceptions", MaxExceptions, func(n *yaml.Node) {
 		e := admission.Exception{ID: fmt.Sprintf("line %d", n.Line)}
-		before := len(r.problems)
+		before := len(r.Problems)
 		text := func(name string, to *string) func(*yaml.Node) {
 			return func(n *yaml.Node) { *to, _ = r.short(n, name) }
 		}
 		ok := r.fields(n, "an exception", map[string]func(*yaml.Node){
 			"id": text("id", &e.ID), "owner": text("owner", &e.Owner), "reason": text("reason", &e.Reason),
-			"expires":   func(n *yaml.Node) { e.Expires = r.moment(n, "expires") },
+			"expires":   func(n *yaml.Node) { e.Expires = r.Moment(n, "expires") },
 			"rules":     func(n *yaml.Node) { r.excepted(&e, n) },
 			"image":     text("image", &e.Image),
 			"container": text("container", &e.Container), "family": text("family", &e.Family), "service": text("service", &e.Service),
@@ -33,15 +33,15 @@ func (r *policyReader) exceptions(n *yaml.Node) {
 		if !ok {
 			return
 		}
-		misspelt := len(r.problems) > before // what is missing may be that
+		misspelt := len(r.Problems) > before // what is missing may be that
 		for _, w := range Incomplete(&e) {
 			if misspelt && (w.Text == noRules || w.Text == noEnd) {
 				continue
 			}
-			r.wrong(at(n), w.Remedy, "%s", w.Text)
+			r.Wrong(n, w.Remedy, "%s", w.Text)
 		}
 		if line := seen[e.ID]; line > 0 {
-			r.wrong(at(n), "give one of both another id", "line %d has an exception %s already", line, e.ID)
+			r.Wrong(n, "give one of both another id", "line %d has an exception %s already", line, e.ID)
 		}
 		seen[e.ID] = n.Line
 		r.p.Exceptions = append(r.p.Exceptions, e)
@@ -56,7 +56,7 @@ func (r *policyReader) excepted(e *admission.Exception, n *yaml.Node) {
 		}
 		if r.ids[id] == 0 {
 			ids := slices.Sorted(maps.Keys(r.ids))
-			r.wrong(at(n), "the policy has "+strings.Join(ids, ", "), "the policy has no rule %q%s", id, condition.Nearest(id, ids))
+			r.Wrong(n, "the policy has "+strings.Join(ids, ", "), "the policy has no rule %q%s", id, condition.Nearest(id, ids))
 			return
 		}
 		e.Rules = append(e.Rules, id)

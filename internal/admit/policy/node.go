@@ -2,7 +2,6 @@ package policy
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -23,26 +22,18 @@ const (
 
 // reader reads a policy and collects what is wrong with it.
 type reader struct {
-	file     string
-	parsed   written.Document // for places within texts
-	problems Problems
+	written.Reader
+	parsed written.Document // for places within texts
 }
 
 func at(n *yaml.Node) Position { return written.At(n) }
-
-// wrong notes a problem; all after the first MaxProblems are left out.
-func (r *reader) wrong(p Position, remedy, format string, args ...any) {
-	if len(r.problems) < MaxProblems {
-		r.problems = append(r.problems, Problem{File: r.file, Position: p, Text: fmt.Sprintf(format, args...), Remedy: remedy})
-	}
-}
 
 // document parses the text; nil if that is not possible.
 func (r *reader) document(b []byte) *yaml.Node {
 	d, broken := written.Parse(b, written.Limits{Depth: maxDepth, Values: maxNodes})
 	r.parsed = d
 	if broken != nil {
-		r.wrong(broken.Position, cmp.Or(broken.Remedy, "a policy is one document of YAML or JSON; castellan admit init writes one"), "%s", broken.Text)
+		r.WrongAt(broken.Position, cmp.Or(broken.Remedy, "a policy is one document of YAML or JSON; castellan admit init writes one"), "%s", broken.Text)
 		return nil
 	}
 	return d.Root
@@ -53,7 +44,7 @@ func (r *reader) document(b []byte) *yaml.Node {
 func (r *reader) fields(n *yaml.Node, what string, known map[string]func(*yaml.Node)) bool {
 	names := slices.Sorted(maps.Keys(known))
 	if n.Kind != yaml.MappingNode {
-		r.wrong(at(n), "it has fields: "+strings.Join(names, ", "), "%s is no map of fields", what)
+		r.Wrong(n, "it has fields: "+strings.Join(names, ", "), "%s is no map of fields", what)
 		return false
 	}
 	seen := map[string]int{}
@@ -62,15 +53,15 @@ func (r *reader) fields(n *yaml.Node, what string, known map[string]func(*yaml.N
 		do, ok := known[k.Value]
 		switch line := seen[k.Value]; {
 		case !ok:
-			r.wrong(at(k), "it may have "+strings.Join(names, ", "), "%s has no field %q%s", what, k.Value, condition.Nearest(k.Value, names))
+			r.Wrong(k, "it may have "+strings.Join(names, ", "), "%s has no field %q%s", what, k.Value, condition.Nearest(k.Value, names))
 			continue
 		case line > 0:
-			r.wrong(at(k), "keep one of both", "%s has %s twice: line %d has it already", what, k.Value, line)
+			r.Wrong(k, "keep one of both", "%s has %s twice: line %d has it already", what, k.Value, line)
 			continue
 		}
 		seen[k.Value] = k.Line
 		if v.Tag == "!!null" {
-			r.wrong(at(k), "give it a value or leave it out", "%s of %s is empty", k.Value, what)
+			r.Wrong(k, "give it a value or leave it out", "%s of %s is empty", k.Value, what)
 			continue
 		}
 		do(v)
@@ -81,18 +72,18 @@ func (r *reader) fields(n *yaml.Node, what string, known map[string]func(*yaml.N
 // named calls do for each entry of a map from names.
 func (r *reader) named(n *yaml.Node, what string, limit int, do func(name string, key, value *yaml.Node)) {
 	if n.Kind != yaml.MappingNode {
-		r.wrong(at(n), "write a name, a colon, and its value", "%s is no map from names", what)
+		r.Wrong(n, "write a name, a colon, and its value", "%s is no map from names", what)
 		return
 	}
 	if len(n.Content)/2 > limit {
-		r.wrong(at(n), "", "%s has %d entries: at most %d are read", what, len(n.Content)/2, limit)
+		r.Wrong(n, "", "%s has %d entries: at most %d are read", what, len(n.Content)/2, limit)
 		return
 	}
 	seen := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
 		if line := seen[k.Value]; line > 0 {
-			r.wrong(at(k), "keep one of both", "%s has %s twice: line %d has it already", what, k.Value, line)
+			r.Wrong(k, "keep one of both", "%s has %s twice: line %d has it already", what, k.Value, line)
 			continue
 		}
 		seen[k.Value] = k.Line
@@ -108,33 +99,24 @@ func idLike(s string) bool {
 	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""
 }
 
-// list calls do for each item; a single value is a list of one.
+// list is List for lists that are not empty.
 func (r *reader) list(n *yaml.Node, what string, limit int, do func(*yaml.Node)) {
-	items := []*yaml.Node{n}
-	if n.Kind == yaml.SequenceNode {
-		items = n.Content
+	if n.Kind == yaml.SequenceNode && len(n.Content) == 0 {
+		r.Wrong(n, "leave it out, or name something", "%s is an empty list", what)
+		return
 	}
-	switch {
-	case len(items) == 0:
-		r.wrong(at(n), "leave it out, or name something", "%s is an empty list", what)
-	case len(items) > limit:
-		r.wrong(at(n), "", "%s has %d items: at most %d are read", what, len(items), limit)
-	default:
-		for _, item := range items {
-			do(item)
-		}
-	}
+	r.List(n, what, limit, do)
 }
 
 // text returns a text; ok is false if it is none.
 func (r *reader) text(n *yaml.Node, what string) (s string, ok bool) {
 	switch {
 	case n.Kind != yaml.ScalarNode:
-		r.wrong(at(n), textRemedy(n), "%s is no text", what)
+		r.Wrong(n, textRemedy(n), "%s is no text", what)
 	case n.Tag == "!!int" || n.Tag == "!!float" || n.Tag == "!!bool":
-		r.wrong(at(n), "put it between quotes", "%s is no text", what)
+		r.Wrong(n, "put it between quotes", "%s is no text", what)
 	case strings.TrimSpace(n.Value) == "" || n.Tag == "!!null":
-		r.wrong(at(n), "", "%s is empty", what)
+		r.Wrong(n, "", "%s is empty", what)
 	default:
 		return n.Value, true
 	}
@@ -153,7 +135,7 @@ func textRemedy(n *yaml.Node) string {
 func (r *reader) short(n *yaml.Node, what string) (string, bool) {
 	s, ok := r.text(n, what)
 	if ok && (len(s) > MaxText || strings.ContainsAny(s, "\n\r\x00")) {
-		r.wrong(at(n), "", "%s is longer than one line of %d bytes", what, MaxText)
+		r.Wrong(n, "", "%s is longer than one line of %d bytes", what, MaxText)
 		return "", false
 	}
 	return s, ok
@@ -169,24 +151,14 @@ func word[T ~string](r *reader, n *yaml.Node, what string, all ...T) (T, bool) {
 	for _, a := range all {
 		names = append(names, string(a))
 	}
-	r.wrong(at(n), "write one of "+strings.Join(names, ", "), "%s can't be %q%s", what, n.Value, condition.Nearest(n.Value, names))
+	r.Wrong(n, "write one of "+strings.Join(names, ", "), "%s can't be %q%s", what, n.Value, condition.Nearest(n.Value, names))
 	return "", false
-}
-
-func (r *reader) bool(n *yaml.Node, what string) bool {
-	if n.Kind == yaml.ScalarNode && n.Tag == "!!bool" {
-		if b, err := strconv.ParseBool(strings.ToLower(n.Value)); err == nil {
-			return b
-		}
-	}
-	r.wrong(at(n), "write true or false", "%s is neither true nor false", what)
-	return false
 }
 
 func (r *reader) whole(n *yaml.Node, what string) int64 {
 	v, err := strconv.ParseInt(n.Value, 10, 64)
 	if n.Kind != yaml.ScalarNode || n.Tag != "!!int" || err != nil || v < 0 {
-		r.wrong(at(n), "", "%s is no number of 0 or more", what)
+		r.Wrong(n, "", "%s is no number of 0 or more", what)
 		return 0
 	}
 	return v
@@ -195,19 +167,10 @@ func (r *reader) whole(n *yaml.Node, what string) int64 {
 func (r *reader) fraction(n *yaml.Node, what string) float64 {
 	v, err := strconv.ParseFloat(n.Value, 64)
 	if n.Kind != yaml.ScalarNode || n.Tag != "!!int" && n.Tag != "!!float" || err != nil || !(v >= 0) || v > 1e12 {
-		r.wrong(at(n), "", "%s is no number of 0 or more", what)
+		r.Wrong(n, "", "%s is no number of 0 or more", what)
 		return 0
 	}
 	return v
-}
-
-// moment reads a date, which means its first second in UTC, or a time.
-func (r *reader) moment(n *yaml.Node, what string) time.Time {
-	t, ok := written.Moment(n)
-	if !ok {
-		r.wrong(at(n), "write 2026-12-31, or 2026-12-31T23:59:59Z", "%s is no date", what)
-	}
-	return t
 }
 
 // span reads a length of time: 500ms, 90m, 24h, 30d, 2w.
@@ -218,7 +181,7 @@ func (r *reader) span(n *yaml.Node, what string) time.Duration {
 			return d
 		}
 	}
-	r.wrong(at(n), "write 90m, 24h, 30d or 2w", "%s is no length of time: %.40q", what, n.Value)
+	r.Wrong(n, "write 90m, 24h, 30d or 2w", "%s is no length of time: %.40q", what, n.Value)
 	return 0
 }
 
@@ -242,7 +205,7 @@ func parseSpan(s string) (time.Duration, error) {
 func (r *reader) pattern(n *yaml.Node, what string) (string, bool) {
 	s, ok := r.short(n, what)
 	if ok && strings.Contains(s, "***") {
-		r.wrong(at(n), "", `%s: "***" means nothing: "*" stands for any letters but "/", "**" for any letters`, what)
+		r.Wrong(n, "", `%s: "***" means nothing: "*" stands for any letters but "/", "**" for any letters`, what)
 		return "", false
 	}
 	return s, ok

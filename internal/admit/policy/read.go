@@ -13,24 +13,25 @@ import (
 	"github.com/castellan-security/castellan/internal/admission"
 	"github.com/castellan-security/castellan/internal/admit/condition"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/written"
 )
 
 // Read reads a policy. What is wrong with it is told as Problems.
 func Read(b []byte, name string) (*Policy, error) {
-	r := &policyReader{reader: reader{file: name}, p: &Policy{
+	r := &policyReader{reader: reader{Reader: written.Reader{File: name, Most: MaxProblems}}, p: &Policy{
 		File: name, Mode: Enforce, Allow: map[admission.Door]bool{}, TimeLimit: DefaultTimeLimit, AskAgain: DefaultAskAgain, Schema: condition.NewSchema(),
 	}}
 	if len(b) > MaxBytes {
-		r.wrong(Position{}, "", "%d bytes, and at most %d are read", len(b), MaxBytes)
+		r.WrongAt(Position{}, "", "%d bytes, and at most %d are read", len(b), MaxBytes)
 	} else if n := r.document(b); n != nil {
 		r.policy(n)
 	}
-	if len(r.problems) == 0 {
+	if len(r.Problems) == 0 {
 		r.p.Digest = r.digest(b)
 		return r.p, nil
 	}
-	slices.SortStableFunc(r.problems, func(a, b Problem) int { return a.Line - b.Line })
-	return nil, fault.New(fault.Invalid, "admission policy: %w", r.problems).With(r.problems[0].Remedy)
+	slices.SortStableFunc(r.Problems, func(a, b Problem) int { return a.Line - b.Line })
+	return nil, fault.New(fault.Invalid, "admission policy: %w", r.Problems).With(r.Problems[0].Remedy)
 }
 
 type policyReader struct {
@@ -71,13 +72,13 @@ func (r *policyReader) policy(n *yaml.Node) {
 		}
 	}
 	if v := parts["version"]; v == nil || v.Value != Version {
-		r.wrong(at(n), "version: "+Version, "the policy's version is not %s, the only one that there is", Version)
+		r.Wrong(n, "version: "+Version, "the policy's version is not %s, the only one that there is", Version)
 	}
 	if parts["mode"] == nil {
-		r.wrong(at(n), "mode: audit tells what would be refused and refuses nothing; mode: enforce refuses", "the policy has no mode")
+		r.Wrong(n, "mode: audit tells what would be refused and refuses nothing; mode: enforce refuses", "the policy has no mode")
 	}
 	if parts["rules"] == nil {
-		r.wrong(at(n), "castellan admit init writes a first policy, castellan admit rules lists the rules that there are", "the policy has no rules")
+		r.Wrong(n, "castellan admit init writes a first policy, castellan admit rules lists the rules that there are", "the policy has no rules")
 	}
 	each("mode", func(n *yaml.Node) { r.p.Mode, _ = word(&r.reader, n, "mode", Audit, Enforce, Off) })
 	each("onError", r.onError)
@@ -91,7 +92,7 @@ func (r *policyReader) policy(n *yaml.Node) {
 func (r *policyReader) limited(n *yaml.Node, what string, least, most time.Duration) time.Duration {
 	d := r.span(n, what)
 	if d != 0 && (d < least || d > most) {
-		r.wrong(at(n), "", "%s is %s: want %s to %s", what, d, least, most)
+		r.Wrong(n, "", "%s is %s: want %s to %s", what, d, least, most)
 	}
 	return d
 }
@@ -110,7 +111,7 @@ func (r *policyReader) scopes(n *yaml.Node) {
 	seen := map[string]int{}
 	r.list(n, "scopes", MaxScopes, func(n *yaml.Node) {
 		s := &Scope{At: at(n), Rules: map[string]Mode{}}
-		before := len(r.problems)
+		before := len(r.Problems)
 		ok := r.fields(n, "a scope", map[string]func(*yaml.Node){
 			"name":  func(n *yaml.Node) { s.Name, _ = r.short(n, "name") },
 			"where": func(n *yaml.Node) { r.where(s, n) },
@@ -121,15 +122,15 @@ func (r *policyReader) scopes(n *yaml.Node) {
 		switch {
 		case !ok:
 			return
-		case len(r.problems) > before: // what is missing is what is misspelt
+		case len(r.Problems) > before: // what is missing is what is misspelt
 		case s.Name == "":
-			r.wrong(s.At, "name: production", "the scope has no name")
+			r.WrongAt(s.At, "name: production", "the scope has no name")
 		case line > 0:
-			r.wrong(s.At, "give one of both another name", "line %d has a scope %s already", line, s.Name)
+			r.WrongAt(s.At, "give one of both another name", "line %d has a scope %s already", line, s.Name)
 		case len(s.Where) == 0:
-			r.wrong(s.At, "where: {cluster: prod-*}; what holds everywhere stands at the policy's top", "the scope %s has no where", s.Name)
+			r.WrongAt(s.At, "where: {cluster: prod-*}; what holds everywhere stands at the policy's top", "the scope %s has no where", s.Name)
 		case s.Mode == "":
-			r.wrong(s.At, "mode: audit, enforce or off", "the scope %s has no mode", s.Name)
+			r.WrongAt(s.At, "mode: audit, enforce or off", "the scope %s has no mode", s.Name)
 		}
 		seen[s.Name] = s.At.Line
 		r.p.Scopes = append(r.p.Scopes, s)
@@ -149,7 +150,7 @@ func (r *policyReader) where(s *Scope, n *yaml.Node) {
 					return
 				}
 				if n.Kind == yaml.ScalarNode && n.Tag == "!!int" && name == Account {
-					r.wrong(at(n), "put the number between quotes: an account may begin with 0", "account is no text")
+					r.Wrong(n, "put the number between quotes: an account may begin with 0", "account is no text")
 					return
 				}
 				if p, ok := r.pattern(n, name); ok {
@@ -167,7 +168,7 @@ func (r *policyReader) modes(s *Scope, n *yaml.Node) {
 	r.named(n, "rules", MaxRules, func(name string, key, v *yaml.Node) {
 		if r.ids[name] == 0 {
 			ids := slices.Sorted(maps.Keys(r.ids))
-			r.wrong(at(key), "the policy has "+strings.Join(ids, ", "), "the policy has no rule %q%s", name, condition.Nearest(name, ids))
+			r.Wrong(key, "the policy has "+strings.Join(ids, ", "), "the policy has no rule %q%s", name, condition.Nearest(name, ids))
 			return
 		}
 		if m, ok := word(&r.reader, v, "the mode of "+name, Audit, Enforce, Off); ok {

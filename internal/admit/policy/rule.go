@@ -37,11 +37,11 @@ type source struct {
 func (r *policyReader) rules(n *yaml.Node) {
 	var err error
 	if r.compiler, err = condition.NewCompiler(r.p.Schema); err != nil {
-		r.wrong(at(n), "", "%v", err)
+		r.Wrong(n, "", "%v", err)
 		return
 	}
 	if r.builtins, err = builtins(); err != nil {
-		r.wrong(at(n), "", "%v", err)
+		r.Wrong(n, "", "%v", err)
 		return
 	}
 	r.ids = map[string]int{}
@@ -53,10 +53,10 @@ func (r *policyReader) rules(n *yaml.Node) {
 		line := r.ids[d.ID]
 		switch {
 		case !idLike(d.ID):
-			r.wrong(d.At, "id: no-debug-images, for a rule of your own; use: ID, for one that there is", "the rule has no id of letters, digits and . _ -")
+			r.WrongAt(d.At, "id: no-debug-images, for a rule of your own; use: ID, for one that there is", "the rule has no id of letters, digits and . _ -")
 			return
 		case line > 0:
-			r.wrong(d.At, "give one of both another id: id: ", "line %d has a rule %s already", line, d.ID)
+			r.WrongAt(d.At, "give one of both another id: id: ", "line %d has a rule %s already", line, d.ID)
 			return
 		}
 		r.ids[d.ID] = d.At.Line
@@ -75,7 +75,7 @@ func (r *policyReader) base(d *draft, n *yaml.Node) bool {
 	b := r.builtins[use.Value]
 	if b == nil {
 		names := slices.Sorted(maps.Keys(r.builtins))
-		r.wrong(at(use), "castellan admit rules lists them", "there is no built-in rule %q%s", use.Value, condition.Nearest(use.Value, names))
+		r.Wrong(use, "castellan admit rules lists them", "there is no built-in rule %q%s", use.Value, condition.Nearest(use.Value, names))
 		return false
 	}
 	from := d.At
@@ -153,7 +153,7 @@ func words[T ~string](r *reader, n *yaml.Node, what string, all []T) []T {
 func (r *reader) severity(n *yaml.Node) finding.Severity {
 	s, err := finding.ParseSeverity(n.Value)
 	if n.Kind != yaml.ScalarNode || err != nil || s == finding.Unknown {
-		r.wrong(at(n), "write negligible, low, medium, high or critical", "%q is no severity", n.Value)
+		r.Wrong(n, "write negligible, low, medium, high or critical", "%q is no severity", n.Value)
 	}
 	return s
 }
@@ -162,13 +162,13 @@ func (r *reader) severity(n *yaml.Node) finding.Severity {
 func (r *policyReader) finish(d *draft) bool {
 	switch {
 	case d.kind == "":
-		r.wrong(d.At, "for: container asks for each container, for: image for each image, for: request once; castellan admit schema lists all", "the rule %s doesn't say what it is for", d.ID)
+		r.WrongAt(d.At, "for: container asks for each container, for: image for each image, for: request once; castellan admit schema lists all", "the rule %s doesn't say what it is for", d.ID)
 		return false
 	case d.deny.text == "":
-		r.wrong(d.At, "deny: a condition that is true for what shall be refused", "the rule %s has no deny", d.ID)
+		r.WrongAt(d.At, "deny: a condition that is true for what shall be refused", "the rule %s has no deny", d.ID)
 		return false
 	case d.message.text == "":
-		r.wrong(d.At, "message: one sentence that says what is wrong; {container.name} and the like stand for values", "the rule %s has no message", d.ID)
+		r.WrongAt(d.At, "message: one sentence that says what is wrong; {container.name} and the like stand for values", "the rule %s has no message", d.ID)
 		return false
 	case d.Title == "":
 		d.Title = d.ID
@@ -177,9 +177,9 @@ func (r *policyReader) finish(d *draft) bool {
 		d.Severity = finding.Medium
 	}
 	d.For = r.p.Schema.Kind(d.kind)
-	before := len(r.problems)
+	before := len(r.Problems)
 	r.parameters(d)
-	if len(r.problems) > before {
+	if len(r.Problems) > before {
 		return false
 	}
 	var err error
@@ -194,7 +194,7 @@ func (r *policyReader) finish(d *draft) bool {
 			r.complain(d, d.remedy, "remedy", err)
 		}
 	}
-	return len(r.problems) == before
+	return len(r.Problems) == before
 }
 
 // complain says where in the document a text is wrong.
@@ -206,7 +206,7 @@ func (r *policyReader) complain(d *draft, s source, what string, err error) {
 			p = r.parsed.Within(s.node, c.Line, c.Column)
 		}
 	}
-	r.wrong(p, remedy, "%s of %s: %v", what, d.ID, err)
+	r.WrongAt(p, remedy, "%s of %s: %v", what, d.ID, err)
 }
 
 // parameters gives a rule's parameters their values.
@@ -223,9 +223,9 @@ func (r *policyReader) parameters(d *draft) {
 			if len(names) > 0 {
 				remedy = "it has " + strings.Join(names, ", ") + "; castellan admit rules " + d.Use + " says what each is"
 			}
-			r.wrong(at(n), remedy, "the built-in rule %s has no parameter %q%s", d.Use, name, condition.Nearest(name, names))
+			r.Wrong(n, remedy, "the built-in rule %s has no parameter %q%s", d.Use, name, condition.Nearest(name, names))
 		case !idLike(name) || strings.ContainsAny(name, ".-"):
-			r.wrong(at(n), "letters, digits and _ only", "%q can't be the name of a parameter", name)
+			r.Wrong(n, "letters, digits and _ only", "%q can't be the name of a parameter", name)
 		default:
 			typ := typeOf(n)
 			d.Params = append(d.Params, condition.Param{Name: name, Type: typ, Value: r.value(n, name, typ)})
@@ -235,7 +235,7 @@ func (r *policyReader) parameters(d *draft) {
 		if d.set[name] == nil {
 			p := d.params[name]
 			if p.Required {
-				r.wrong(d.At, fmt.Sprintf("with: {%s: %s}", name, p.Example), "the built-in rule %s needs the parameter %s: %s", d.Use, name, p.Doc)
+				r.WrongAt(d.At, fmt.Sprintf("with: {%s: %s}", name, p.Example), "the built-in rule %s needs the parameter %s: %s", d.Use, name, p.Doc)
 			}
 			d.Params = append(d.Params, condition.Param{Name: name, Type: p.Type, Value: p.Default})
 		}
@@ -261,7 +261,7 @@ func typeOf(n *yaml.Node) string {
 func (r *reader) value(n *yaml.Node, name, typ string) any {
 	switch typ {
 	case "bool":
-		return r.bool(n, name)
+		return r.Bool(n, name)
 	case "int":
 		return r.whole(n, name)
 	case "double":

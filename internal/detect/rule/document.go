@@ -320,7 +320,7 @@ func (r *reader) silence(n *yaml.Node) *silence {
 		"about":  func(n *yaml.Node) { s.About = r.text(n, "about") },
 		"reason": func(n *yaml.Node) { s.Reason = r.text(n, "reason") },
 		"by":     func(n *yaml.Node) { s.By = r.text(n, "by") },
-		"until":  func(n *yaml.Node) { s.Until = r.moment(n, "until") },
+		"until":  func(n *yaml.Node) { s.Until = r.Moment(n, "until") },
 	})
 	for _, f := range []struct {
 		name string

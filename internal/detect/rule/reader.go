@@ -140,12 +140,3 @@ func (r *reader) span(n *yaml.Node, what string, most time.Duration) time.Durati
 	}
 	return d
 }
-
-// moment reads a date, which means its first second in UTC, or a time.
-func (r *reader) moment(n *yaml.Node, what string) time.Time {
-	t, ok := written.Moment(n)
-	if !ok {
-		r.Wrong(n, "write 2026-12-31, or 2026-12-31T23:59:59Z", "%s is no date", what)
-	}
-	return t
-}

@@ -22,7 +22,7 @@ func (s *signers) section(n *yaml.Node) { s.named(n, "signers", MaxSigners, s.si
 func (s *signers) signer(name string, key, n *yaml.Node) {
 	who := &Signer{Name: name, At: at(key)}
 	fields := s.ways(who)
-	fields["team"] = func(n *yaml.Node) { who.Team = s.bool(n, "team") }
+	fields["team"] = func(n *yaml.Node) { who.Team = s.Bool(n, "team") }
 	fields["identities"] = func(n *yaml.Node) {
 		s.list(n, "identities", MaxIdentities, func(n *yaml.Node) { s.fields(n, "an identity of "+name, s.ways(who)) })
 	}
@@ -32,7 +32,7 @@ func (s *signers) signer(name string, key, n *yaml.Node) {
 	s.byName[name] = who
 	s.all = append(s.all, who)
 	if len(who.Identities) == 0 {
-		s.wrong(at(key), "say by what it is known: key, kms, keyless, certificate or awsSigner", "signer %s is nobody, and there is no signer who is anybody", name)
+		s.Wrong(key, "say by what it is known: key, kms, keyless, certificate or awsSigner", "signer %s is nobody, and there is no signer who is anybody", name)
 		return
 	}
 	for i := range who.Identities {
@@ -62,7 +62,7 @@ func (s *signers) ways(who *Signer) map[string]func(*yaml.Node) {
 				if f := s.byKMS[arn]; f != "" {
 					add(n, Identity{Key: f})
 				} else if ok {
-					s.wrong(at(n), "nothing is asked of AWS to verify: add the public key to roots.keys, with kms: "+arn, "no key has the ARN %s", arn)
+					s.Wrong(n, "nothing is asked of AWS to verify: add the public key to roots.keys, with kms: "+arn, "no key has the ARN %s", arn)
 				}
 			})
 		},
@@ -91,7 +91,7 @@ func (s *signers) keyOf(n *yaml.Node) string {
 	if s.byKey[name] != "" {
 		return name
 	}
-	s.wrong(at(n), "name a key of roots.keys", "there is no key %s among the roots", name)
+	s.Wrong(n, "name a key of roots.keys", "there is no key %s among the roots", name)
 	return ""
 }
 
@@ -104,7 +104,7 @@ func (s *signers) keyless(n *yaml.Node, add func(*yaml.Node, Identity)) {
 		"claims": func(n *yaml.Node) {
 			s.named(n, "claims", MaxIdentities, func(name string, key, v *yaml.Node) {
 				if !slices.Contains(claims(), name) {
-					s.wrong(at(key), "one of "+strings.Join(claims(), ", "), "there is no claim %s", name)
+					s.Wrong(key, "one of "+strings.Join(claims(), ", "), "there is no claim %s", name)
 				}
 				i.Claims[name] = s.pattern(v, "claim "+name)
 			})
@@ -114,13 +114,13 @@ func (s *signers) keyless(n *yaml.Node, add func(*yaml.Node, Identity)) {
 	case !ok:
 		return
 	case i.Issuer.Form == "" || i.Subject.Form == "":
-		s.wrong(at(n), "name both: who vouches for the signer, and whom", "keyless without issuer or subject would accept anybody")
+		s.Wrong(n, "name both: who vouches for the signer, and whom", "keyless without issuer or subject would accept anybody")
 		return
 	case len(s.out.Sigstore) == 0:
-		s.wrong(at(n), "add a trusted_root.json to roots.sigstore; nothing is fetched to verify", "keyless signers need a trusted root of Sigstore")
+		s.Wrong(n, "add a trusted_root.json to roots.sigstore; nothing is fetched to verify", "keyless signers need a trusted root of Sigstore")
 		return
 	case len(s.out.Sigstore) > 1 && i.Root == "":
-		s.wrong(at(n), "name the trusted roots, roots: {sigstore: [{name: public, file: …}]}, and add root: to the signer", "with several trusted roots a keyless signer must name its own: each of them could vouch for any issuer")
+		s.Wrong(n, "name the trusted roots, roots: {sigstore: [{name: public, file: …}]}, and add root: to the signer", "with several trusted roots a keyless signer must name its own: each of them could vouch for any issuer")
 		return
 	}
 	add(n, i)
@@ -135,10 +135,10 @@ func (s *signers) storeOf(n *yaml.Node, kinds ...signature.StoreKind) string {
 	have, ok := s.stores[name]
 	switch {
 	case !ok:
-		s.wrong(at(n), "name a store of roots.stores", "there is no store %s among the roots", name)
+		s.Wrong(n, "name a store of roots.stores", "there is no store %s among the roots", name)
 		return ""
 	case !slices.ContainsFunc(have, func(k signature.StoreKind) bool { return slices.Contains(kinds, k) }):
-		s.wrong(at(n), "", "store %s is for %v, and %v is needed", name, have, kinds)
+		s.Wrong(n, "", "store %s is for %v, and %v is needed", name, have, kinds)
 		return ""
 	}
 	return name
@@ -154,7 +154,7 @@ func (s *signers) certificate(n *yaml.Node, add func(*yaml.Node, Identity)) {
 		},
 		"fingerprint": func(n *yaml.Node) {
 			if f, ok := s.short(n, "fingerprint"); ok && !digestLike(f) {
-				s.wrong(at(n), "sha256: and 64 digits in lower case", "%q is no fingerprint", f)
+				s.Wrong(n, "sha256: and 64 digits in lower case", "%q is no fingerprint", f)
 			} else if ok {
 				i.Certificate = f
 			}
@@ -163,9 +163,9 @@ func (s *signers) certificate(n *yaml.Node, add func(*yaml.Node, Identity)) {
 	switch {
 	case !known:
 	case i.Store == "":
-		s.wrong(at(n), "store: the name of a store of roots.stores", "a certificate needs the store that vouches for it: another authority may have issued the same name")
+		s.Wrong(n, "store: the name of a store of roots.stores", "a certificate needs the store that vouches for it: another authority may have issued the same name")
 	case len(i.Name) == 0 && len(i.Names) == 0 && i.Certificate == "":
-		s.wrong(at(n), "name its subject, alternative names, or fingerprint", "every certificate of store %s would be accepted, and there is no signer who is anybody", i.Store)
+		s.Wrong(n, "name its subject, alternative names, or fingerprint", "every certificate of store %s would be accepted, and there is no signer who is anybody", i.Store)
 	default:
 		add(n, i)
 	}
@@ -179,25 +179,25 @@ func (s *signers) subject(n *yaml.Node) []Attribute {
 	const remedy = `write it as RFC 4514 does: "C=DE,O=Acme,CN=release"`
 	name, err := ParseName(strings.TrimPrefix(text, "x509.subject:"))
 	if err != nil {
-		s.wrong(at(n), remedy, "%v", err)
+		s.Wrong(n, remedy, "%v", err)
 		return nil
 	}
 	seen := map[string]bool{}
 	telling := false
 	for _, a := range name {
 		if seen[a.Type] {
-			s.wrong(at(n), remedy, "%s twice in a subject", a.Type)
+			s.Wrong(n, remedy, "%s twice in a subject", a.Type)
 			return nil
 		}
 		if strings.Contains(a.Value, "*") {
-			s.wrong(at(n), "leave the attribute out if it may be anything", `"*" has no meaning in a subject`)
+			s.Wrong(n, "leave the attribute out if it may be anything", `"*" has no meaning in a subject`)
 			return nil
 		}
 		seen[a.Type] = true
 		telling = telling || slices.Contains([]string{"CN", "O", "OU", "UID", "SERIALNUMBER", "DC", "1.2.840.113549.1.9.1", "EMAILADDRESS"}, a.Type)
 	}
 	if !telling {
-		s.wrong(at(n), "add CN, O or OU", "%s names nobody", text)
+		s.Wrong(n, "add CN, O or OU", "%s names nobody", text)
 		return nil
 	}
 	return name
@@ -212,7 +212,7 @@ func (s *signers) profile(n *yaml.Node, add func(*yaml.Node, Identity)) {
 				return
 			}
 			if err := CheckProfile(arn); err != nil {
-				s.wrong(at(n), "write "+ProfileForms, "profile: %v", err)
+				s.Wrong(n, "write "+ProfileForms, "profile: %v", err)
 				return
 			}
 			i.Profile = arn
@@ -223,7 +223,7 @@ func (s *signers) profile(n *yaml.Node, add func(*yaml.Node, Identity)) {
 		return
 	}
 	if i.Profile == "" || i.Store == "" {
-		s.wrong(at(n), "store: the store of kind signingAuthority that holds AWS Signer's root", "awsSigner needs a profile and a store: any other authority could write the same ARN")
+		s.Wrong(n, "store: the store of kind signingAuthority that holds AWS Signer's root", "awsSigner needs a profile and a store: any other authority could write the same ARN")
 		return
 	}
 	add(n, i)
@@ -232,15 +232,15 @@ func (s *signers) profile(n *yaml.Node, add func(*yaml.Node, Identity)) {
 // check refuses signers that are anybody, and keys of two signers.
 func (s *signers) check(who *Signer, i *Identity) {
 	if stranger := i.open(); stranger != "" {
-		s.wrong(i.At, "bind it to an owner: https://github.com/OWNER/REPOSITORY/.github/workflows/FILE@refs/tags/*, or a claim source-repository-owner", "%s would also be %s: that is any signer, and a policy can't mean that", i.Form(), stranger)
+		s.WrongAt(i.At, "bind it to an owner: https://github.com/OWNER/REPOSITORY/.github/workflows/FILE@refs/tags/*, or a claim source-repository-owner", "%s would also be %s: that is any signer, and a policy can't mean that", i.Form(), stranger)
 	}
 	if i.Key == "" {
 		return
 	}
 	if other := s.owner[i.Key]; other != "" && other != who.Name {
-		s.wrong(i.At, "name the signer once, under one name", "signers %s and %s are both the key %s: one signature would be two", other, who.Name, s.byKey[i.Key])
+		s.WrongAt(i.At, "name the signer once, under one name", "signers %s and %s are both the key %s: one signature would be two", other, who.Name, s.byKey[i.Key])
 	} else if other == who.Name {
-		s.wrong(i.At, "name it once", "signer %s has the key %s twice", who.Name, s.byKey[i.Key])
+		s.WrongAt(i.At, "name it once", "signer %s has the key %s twice", who.Name, s.byKey[i.Key])
 	}
 	s.owner[i.Key] = who.Name
 }

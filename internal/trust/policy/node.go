@@ -2,7 +2,6 @@ package policy
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,26 +20,18 @@ const (
 
 // reader reads a policy and collects what is wrong with it.
 type reader struct {
-	file     string
-	parsed   written.Document // for places within texts
-	problems Problems
+	written.Reader
+	parsed written.Document // for places within texts
 }
 
 func at(n *yaml.Node) Position { return written.At(n) }
-
-// wrong notes a problem; all after the first MaxProblems are left out.
-func (r *reader) wrong(p Position, remedy, format string, args ...any) {
-	if len(r.problems) < MaxProblems {
-		r.problems = append(r.problems, Problem{File: r.file, Position: p, Text: fmt.Sprintf(format, args...), Remedy: remedy})
-	}
-}
 
 // document parses the text; nil if that is not possible.
 func (r *reader) document(b []byte) *yaml.Node {
 	d, broken := written.Parse(b, written.Limits{Depth: maxDepth, Values: maxNodes})
 	r.parsed = d
 	if broken != nil {
-		r.wrong(broken.Position, cmp.Or(broken.Remedy, "a policy is one document of YAML or JSON; docs/trust.md shows one"), "%s", broken.Text)
+		r.WrongAt(broken.Position, cmp.Or(broken.Remedy, "a policy is one document of YAML or JSON; docs/trust.md shows one"), "%s", broken.Text)
 		return nil
 	}
 	return d.Root
@@ -50,7 +41,7 @@ func (r *reader) document(b []byte) *yaml.Node {
 // repeated fields are problems, as are maps that are none and empty ones.
 func (r *reader) fields(n *yaml.Node, what string, known map[string]func(*yaml.Node)) bool {
 	if n.Kind != yaml.MappingNode {
-		r.wrong(at(n), "it has fields: "+names(known), "%s is no map of fields", what)
+		r.Wrong(n, "it has fields: "+names(known), "%s is no map of fields", what)
 		return false
 	}
 	seen := map[string]int{}
@@ -59,15 +50,15 @@ func (r *reader) fields(n *yaml.Node, what string, known map[string]func(*yaml.N
 		do, ok := known[k.Value]
 		switch line := seen[k.Value]; {
 		case !ok:
-			r.wrong(at(k), "it may have "+names(known), "%s has no field %q", what, k.Value)
+			r.Wrong(k, "it may have "+names(known), "%s has no field %q", what, k.Value)
 			continue
 		case line > 0:
-			r.wrong(at(k), "keep one of both", "%s has %s twice: line %d has it already", what, k.Value, line)
+			r.Wrong(k, "keep one of both", "%s has %s twice: line %d has it already", what, k.Value, line)
 			continue
 		}
 		seen[k.Value] = k.Line
 		if v.Tag == "!!null" {
-			r.wrong(at(k), "give it a value or leave it out", "%s of %s is empty", k.Value, what)
+			r.Wrong(k, "give it a value or leave it out", "%s of %s is empty", k.Value, what)
 			continue
 		}
 		do(v)
@@ -87,22 +78,22 @@ func names(known map[string]func(*yaml.Node)) string {
 // named calls do for each entry of a map from names that the user chose.
 func (r *reader) named(n *yaml.Node, what string, limit int, do func(name string, key, value *yaml.Node)) {
 	if n.Kind != yaml.MappingNode {
-		r.wrong(at(n), "write a name, a colon, and below it what it has", "%s is no map from names", what)
+		r.Wrong(n, "write a name, a colon, and below it what it has", "%s is no map from names", what)
 		return
 	}
 	if len(n.Content)/2 > limit {
-		r.wrong(at(n), "", "%s has %d entries: at most %d are read", what, len(n.Content)/2, limit)
+		r.Wrong(n, "", "%s has %d entries: at most %d are read", what, len(n.Content)/2, limit)
 		return
 	}
 	seen := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
 		if !nameLike(k.Value) {
-			r.wrong(at(k), "", "%q can't be a name: letters, digits and . _ - only, at most 100", k.Value)
+			r.Wrong(k, "", "%q can't be a name: letters, digits and . _ - only, at most 100", k.Value)
 			continue
 		}
 		if line := seen[k.Value]; line > 0 {
-			r.wrong(at(k), "give one of both another name", "%s has %q twice: line %d has it already", what, k.Value, line)
+			r.Wrong(k, "give one of both another name", "%s has %q twice: line %d has it already", what, k.Value, line)
 			continue
 		}
 		seen[k.Value] = k.Line
@@ -117,33 +108,24 @@ func nameLike(s string) bool {
 	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""
 }
 
-// list calls do for each item; a single value is a list of one.
+// list is List for lists that are not empty.
 func (r *reader) list(n *yaml.Node, what string, limit int, do func(*yaml.Node)) {
-	items := []*yaml.Node{n}
-	if n.Kind == yaml.SequenceNode {
-		items = n.Content
+	if n.Kind == yaml.SequenceNode && len(n.Content) == 0 {
+		r.Wrong(n, "leave it out, or name something", "%s is an empty list", what)
+		return
 	}
-	switch {
-	case len(items) == 0:
-		r.wrong(at(n), "leave it out, or name something", "%s is an empty list", what)
-	case len(items) > limit:
-		r.wrong(at(n), "", "%s has %d items: at most %d are read", what, len(items), limit)
-	default:
-		for _, item := range items {
-			do(item)
-		}
-	}
+	r.List(n, what, limit, do)
 }
 
 // text returns a text; ok is false if it is none.
 func (r *reader) text(n *yaml.Node, what string) (s string, ok bool) {
 	switch {
 	case n.Kind != yaml.ScalarNode:
-		r.wrong(at(n), "", "%s is no text", what)
+		r.Wrong(n, "", "%s is no text", what)
 	case n.Tag == "!!int" || n.Tag == "!!float" || n.Tag == "!!bool":
-		r.wrong(at(n), "put it between quotes", "%s is no text", what)
+		r.Wrong(n, "put it between quotes", "%s is no text", what)
 	case strings.TrimSpace(n.Value) == "" || n.Tag == "!!null":
-		r.wrong(at(n), "", "%s is empty", what)
+		r.Wrong(n, "", "%s is empty", what)
 	default:
 		return n.Value, true
 	}
@@ -154,38 +136,19 @@ func (r *reader) text(n *yaml.Node, what string) (s string, ok bool) {
 func (r *reader) short(n *yaml.Node, what string) (string, bool) {
 	s, ok := r.text(n, what)
 	if ok && (len(s) > MaxText || strings.ContainsAny(s, "\n\r\x00")) {
-		r.wrong(at(n), "", "%s is longer than one line of %d bytes", what, MaxText)
+		r.Wrong(n, "", "%s is longer than one line of %d bytes", what, MaxText)
 		return "", false
 	}
 	return s, ok
 }
 
-func (r *reader) bool(n *yaml.Node, what string) bool {
-	if n.Kind == yaml.ScalarNode && n.Tag == "!!bool" {
-		if b, err := strconv.ParseBool(strings.ToLower(n.Value)); err == nil {
-			return b
-		}
-	}
-	r.wrong(at(n), "write true or false", "%s is neither true nor false", what)
-	return false
-}
-
 func (r *reader) count(n *yaml.Node, what string) int {
 	v, err := strconv.Atoi(n.Value)
 	if n.Kind != yaml.ScalarNode || n.Tag != "!!int" || err != nil || v < 1 {
-		r.wrong(at(n), "", "%s is no number of 1 or more", what)
+		r.Wrong(n, "", "%s is no number of 1 or more", what)
 		return 0
 	}
 	return v
-}
-
-// moment reads a date, which means its first second in UTC, or a time.
-func (r *reader) moment(n *yaml.Node, what string) time.Time {
-	t, ok := written.Moment(n)
-	if !ok {
-		r.wrong(at(n), "write 2026-12-31, or 2026-12-31T23:59:59Z", "%s is no date", what)
-	}
-	return t
 }
 
 // span reads a length of time: 90m, 24h, 30d, 2w.
@@ -196,7 +159,7 @@ func (r *reader) span(n *yaml.Node, what string) time.Duration {
 			return d
 		}
 	}
-	r.wrong(at(n), "write 90m, 24h, 30d or 2w", "%s is no length of time", what)
+	r.Wrong(n, "write 90m, 24h, 30d or 2w", "%s is no length of time", what)
 	return 0
 }
 
@@ -224,7 +187,7 @@ func (r *reader) pattern(n *yaml.Node, what string) Text {
 		}
 		var err error
 		if t, err = form(s); err != nil {
-			r.wrong(at(n), "", "%s: %v", what, err)
+			r.Wrong(n, "", "%s: %v", what, err)
 		}
 	}
 	if n.Kind != yaml.MappingNode {
@@ -232,7 +195,7 @@ func (r *reader) pattern(n *yaml.Node, what string) Text {
 		return t
 	}
 	if len(n.Content) != 2 {
-		r.wrong(at(n), `write the value itself, or {exact: "…"}, or {regexp: "…"}`, "%s has more than one form", what)
+		r.Wrong(n, `write the value itself, or {exact: "…"}, or {regexp: "…"}`, "%s has more than one form", what)
 		return t
 	}
 	r.fields(n, what, map[string]func(*yaml.Node){

@@ -12,6 +12,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/signature"
+	"github.com/castellan-security/castellan/internal/written"
 )
 
 // Version is the one version of the form that there is.
@@ -31,21 +32,21 @@ func Load(name string) (*Policy, error) {
 // from elsewhere than this machine's disk. What is wrong with it is told as
 // Problems.
 func Read(b []byte, name string, files Files) (*Policy, error) {
-	r := &reader{file: name}
+	r := &reader{Reader: written.Reader{File: name, Most: MaxProblems}}
 	p := &Policy{File: name, Digest: sum(b)}
 	switch {
 	case len(b) > MaxBytes:
-		r.wrong(Position{}, "", "%d bytes, and at most %d are read", len(b), MaxBytes)
+		r.WrongAt(Position{}, "", "%d bytes, and at most %d are read", len(b), MaxBytes)
 	default:
 		if n := r.document(b); n != nil {
 			r.policy(p, n, files)
 		}
 	}
-	if len(r.problems) == 0 {
+	if len(r.Problems) == 0 {
 		return p, nil
 	}
-	slices.SortStableFunc(r.problems, func(a, b Problem) int { return a.Line - b.Line })
-	return nil, fault.New(fault.Invalid, "trust policy: %w", r.problems).With(r.problems[0].Remedy)
+	slices.SortStableFunc(r.Problems, func(a, b Problem) int { return a.Line - b.Line })
+	return nil, fault.New(fault.Invalid, "trust policy: %w", r.Problems).With(r.Problems[0].Remedy)
 }
 
 // policy reads the parts in the order in which they need each other, whatever
@@ -65,7 +66,7 @@ func (r *reader) policy(p *Policy, n *yaml.Node, files Files) {
 		}
 	}
 	if v := parts["version"]; v == nil || v.Value != Version {
-		r.wrong(at(n), "version: "+Version, "the policy's version is not %s, the only one that there is", Version)
+		r.Wrong(n, "version: "+Version, "the policy's version is not %s, the only one that there is", Version)
 	}
 	who := &signers{roots: newRoots(r, files), byName: map[string]*Signer{}, owner: map[string]string{}}
 	what := &rules{signers: who, types: predicates(), names: map[string]int{}}
@@ -82,7 +83,7 @@ func (r *reader) policy(p *Policy, n *yaml.Node, files Files) {
 		p.keys[who.keys[k.Name]] = k
 	}
 	p.Signers, p.Rules = who.all, what.out
-	if len(r.problems) == 0 {
+	if len(r.Problems) == 0 {
 		p.ranked, p.narrower = r.rank(p.Rules)
 	}
 }
@@ -92,13 +93,13 @@ func (r *rules) predicates(n *yaml.Node) {
 	builtin := maps.Clone(r.types)
 	r.named(n, "predicates", MaxPredicates, func(name string, key, v *yaml.Node) {
 		if builtin[name] != nil {
-			r.wrong(at(key), "choose another name", "%s has a meaning already: %s", name, strings.Join(builtin[name], ", "))
+			r.Wrong(key, "choose another name", "%s has a meaning already: %s", name, strings.Join(builtin[name], ", "))
 			return
 		}
 		r.list(v, name, MaxPredicates, func(n *yaml.Node) {
 			s, ok := r.short(n, name)
 			if u, err := url.Parse(s); ok && (err != nil || u.Scheme == "" || u.Host == "") {
-				r.wrong(at(n), "it looks like https://example.com/review/v1", "%q is no URI", s)
+				r.Wrong(n, "it looks like https://example.com/review/v1", "%q is no URI", s)
 			} else if ok {
 				r.types[name] = append(r.types[name], s)
 			}
@@ -120,23 +121,23 @@ func (r *reader) exceptions(p *Policy, n *yaml.Node) {
 				}
 				var err error
 				if e.Match, err = ParsePattern(s); err != nil {
-					r.wrong(at(n), "", "%v", err)
+					r.Wrong(n, "", "%v", err)
 				}
 			},
 			"reason":  func(n *yaml.Node) { e.Reason, _ = r.short(n, "reason") },
-			"expires": func(n *yaml.Node) { e.Expires = r.moment(n, "expires") },
+			"expires": func(n *yaml.Node) { e.Expires = r.Moment(n, "expires") },
 		})
 		switch line := seen[e.Digest]; {
 		case !ok:
 			return
 		case !digestLike(e.Digest):
-			r.wrong(e.At, "sha256: and 64 digits in lower case; a tag can move", "the exception has no digest")
+			r.WrongAt(e.At, "sha256: and 64 digits in lower case; a tag can move", "the exception has no digest")
 		case e.Reason == "":
-			r.wrong(e.At, "reason: why, and who said so", "the exception has no reason")
+			r.WrongAt(e.At, "reason: why, and who said so", "the exception has no reason")
 		case e.Expires.IsZero():
-			r.wrong(e.At, "expires: 2026-12-31", "the exception never ends")
+			r.WrongAt(e.At, "expires: 2026-12-31", "the exception never ends")
 		case line > 0:
-			r.wrong(e.At, "keep one of both", "%s is excepted in line %d already", e.Digest, line)
+			r.WrongAt(e.At, "keep one of both", "%s is excepted in line %d already", e.Digest, line)
 		}
 		seen[e.Digest] = e.At.Line
 		p.Exceptions = append(p.Exceptions, e)
@@ -167,17 +168,17 @@ func (r *reader) rank(all []*Rule) (out []ranked, narrower map[*Pattern][]ranked
 			rel, ok := work.compare(a.pattern, b.pattern)
 			switch {
 			case !ok:
-				r.wrong(b.pattern.At, "use fewer *", "comparing the patterns takes too long")
+				r.WrongAt(b.pattern.At, "use fewer *", "comparing the patterns takes too long")
 				return nil, nil
 			case rel.both == "":
 			case !rel.onlyA && !rel.onlyB:
-				r.wrong(b.pattern.At, "keep one of both", "%s is the same as %s in line %d", b.pattern.Text, a.pattern.Text, a.pattern.At.Line)
+				r.WrongAt(b.pattern.At, "keep one of both", "%s is the same as %s in line %d", b.pattern.Text, a.pattern.Text, a.pattern.At.Line)
 			case !rel.onlyA:
 				part(a, b)
 			case !rel.onlyB:
 				part(b, a)
 			case a.rule != b.rule:
-				r.wrong(b.pattern.At, "add a rule for what both match, or make one of them narrower",
+				r.WrongAt(b.pattern.At, "add a rule for what both match, or make one of them narrower",
 					"%s and %s (line %d) both match %s, and neither is the more specific one", b.pattern.Text, a.pattern.Text, a.pattern.At.Line, rel.both)
 			}
 		}

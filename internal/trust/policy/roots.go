@@ -87,18 +87,18 @@ func (r *roots) file(n *yaml.Node, most int64, use func(*yaml.Node, []byte)) {
 
 func (r *roots) open(n *yaml.Node, name string, most int64, use func(*yaml.Node, []byte)) {
 	if r.files == nil {
-		r.wrong(at(n), "write the content itself below pem:", "files are not read here")
+		r.Wrong(n, "write the content itself below pem:", "files are not read here")
 		return
 	}
 	if r.read++; r.read > MaxFiles {
 		if r.read == MaxFiles+1 {
-			r.wrong(at(n), "", "more than %d files", MaxFiles)
+			r.Wrong(n, "", "more than %d files", MaxFiles)
 		}
 		return
 	}
 	b, err := r.files.Read(name, most)
 	if err != nil {
-		r.wrong(at(n), "names of files are relative to the policy", "read %s: %v", name, err)
+		r.Wrong(n, "names of files are relative to the policy", "read %s: %v", name, err)
 		return
 	}
 	r.note([]byte(name)) // which folder a file is in is not in the policy's text
@@ -112,15 +112,15 @@ func (r *roots) folder(n *yaml.Node, most int64, use func(*yaml.Node, []byte)) {
 		return
 	}
 	if r.files == nil {
-		r.wrong(at(n), "write the content itself below pem:", "folders are not read here")
+		r.Wrong(n, "write the content itself below pem:", "folders are not read here")
 		return
 	}
 	list, err := r.files.List(name, MaxFiles)
 	switch {
 	case err != nil:
-		r.wrong(at(n), "names of folders are relative to the policy", "read folder %s: %v", name, err)
+		r.Wrong(n, "names of folders are relative to the policy", "read folder %s: %v", name, err)
 	case len(list) == 0:
-		r.wrong(at(n), "put the certificates there", "folder %s is empty", name)
+		r.Wrong(n, "put the certificates there", "folder %s is empty", name)
 	}
 	for _, f := range list {
 		r.open(n, f, most, use)
@@ -135,7 +135,7 @@ func (r *roots) key(name string, key, n *yaml.Node) {
 	use := func(n *yaml.Node, b []byte) {
 		var err error
 		if k.Public, err = publicKey(b); err != nil {
-			r.wrong(at(n), "a public key in PEM is wanted", "key %s: %v", name, err)
+			r.Wrong(n, "a public key in PEM is wanted", "key %s: %v", name, err)
 		}
 	}
 	if n.Kind == yaml.ScalarNode {
@@ -146,17 +146,17 @@ func (r *roots) key(name string, key, n *yaml.Node) {
 			"file":      func(n *yaml.Node) { sources++; r.file(n, MaxFile, use) },
 			"pem":       func(n *yaml.Node) { sources++; r.inline(n, use) },
 			"kms":       func(n *yaml.Node) { arn, _ = r.arn(n, "kms", "kms", "key/") },
-			"notBefore": func(n *yaml.Node) { k.NotBefore = r.moment(n, "notBefore") },
-			"notAfter":  func(n *yaml.Node) { k.NotAfter = r.moment(n, "notAfter") },
-			"lost":      func(n *yaml.Node) { k.Lost = r.moment(n, "lost") },
+			"notBefore": func(n *yaml.Node) { k.NotBefore = r.Moment(n, "notBefore") },
+			"notAfter":  func(n *yaml.Node) { k.NotAfter = r.Moment(n, "notAfter") },
+			"lost":      func(n *yaml.Node) { k.Lost = r.Moment(n, "lost") },
 		})
 	}
 	switch {
 	case sources != 1:
-		r.wrong(at(key), "name a file with the public key, or write it below pem:", "key %s has %d sources: file or pem, one of both", name, sources)
+		r.Wrong(key, "name a file with the public key, or write it below pem:", "key %s has %d sources: file or pem, one of both", name, sources)
 		return
 	case !k.NotBefore.IsZero() && !k.NotAfter.IsZero() && !k.NotBefore.Before(k.NotAfter):
-		r.wrong(at(key), "", "key %s ends before it begins", name)
+		r.Wrong(key, "", "key %s ends before it begins", name)
 	case k.Public == nil:
 		return // told already
 	}
@@ -168,15 +168,15 @@ func (r *roots) key(name string, key, n *yaml.Node) {
 func (r *roots) add(key *yaml.Node, k signature.Key, arn string) {
 	f, err := fingerprint(k.Public)
 	if err != nil {
-		r.wrong(at(key), "", "key %s: %v", k.Name, err)
+		r.Wrong(key, "", "key %s: %v", k.Name, err)
 		return
 	}
 	if other := r.byKey[f]; other != "" {
-		r.wrong(at(key), "keep one of both names", "keys %s and %s are the same key", other, k.Name)
+		r.Wrong(key, "keep one of both names", "keys %s and %s are the same key", other, k.Name)
 		return
 	}
 	if arn != "" && r.byKMS[arn] != "" {
-		r.wrong(at(key), "", "keys %s and %s have the same ARN and are different keys", r.byKey[r.byKMS[arn]], k.Name)
+		r.Wrong(key, "", "keys %s and %s have the same ARN and are different keys", r.byKey[r.byKMS[arn]], k.Name)
 		return
 	}
 	r.keys[k.Name], r.byKey[f] = f, k.Name
@@ -195,7 +195,7 @@ func (r *reader) arn(n *yaml.Node, what, service, resource string) (string, bool
 	p := strings.SplitN(s, ":", 6)
 	if len(p) != 6 || p[0] != "arn" || !strings.HasPrefix(p[1], "aws") || p[2] != service || p[3] == "" ||
 		len(p[4]) != 12 || !strings.HasPrefix(p[5], resource) || strings.ContainsAny(s, "* \t") {
-		r.wrong(at(n), "it looks like arn:aws:"+service+":eu-central-1:123456789012:"+resource+"…", "%s %q is no ARN of that", what, s)
+		r.Wrong(n, "it looks like arn:aws:"+service+":eu-central-1:123456789012:"+resource+"…", "%s %q is no ARN of that", what, s)
 		return "", false
 	}
 	return s, true
@@ -209,7 +209,7 @@ func (r *roots) store(name string, key, n *yaml.Node) {
 	use := func(n *yaml.Node, b []byte) {
 		cs, err := certificates(b)
 		if err != nil {
-			r.wrong(at(n), "certificates in PEM or DER are wanted", "store %s: %v", name, err)
+			r.Wrong(n, "certificates in PEM or DER are wanted", "store %s: %v", name, err)
 		}
 		for _, c := range cs {
 			if s := sum(c.Raw); !r.whole[name][s] {
@@ -225,7 +225,7 @@ func (r *roots) store(name string, key, n *yaml.Node) {
 				case signature.StoreCA, signature.StoreAuthority, signature.StoreTSA:
 					kinds = append(kinds, k)
 				default:
-					r.wrong(at(n), "ca, signingAuthority or tsa", "store %s: kind %q is not known", name, n.Value)
+					r.Wrong(n, "ca, signingAuthority or tsa", "store %s: kind %q is not known", name, n.Value)
 				}
 			})
 		},
@@ -236,11 +236,11 @@ func (r *roots) store(name string, key, n *yaml.Node) {
 		"pem":    func(n *yaml.Node) { r.inline(n, use) },
 	})
 	if len(kinds) == 0 {
-		r.wrong(at(key), "kind: ca for signing certificates, signingAuthority for AWS Signer and its like, tsa for time stamps", "store %s has no kind", name)
+		r.Wrong(key, "kind: ca for signing certificates, signingAuthority for AWS Signer and its like, tsa for time stamps", "store %s has no kind", name)
 		return
 	}
 	if len(all) == 0 {
-		r.wrong(at(key), "name files or a folder, or write certificates below pem:", "store %s has no certificates", name)
+		r.Wrong(key, "name files or a folder, or write certificates below pem:", "store %s has no certificates", name)
 		return
 	}
 	r.stores[name] = kinds
@@ -252,12 +252,12 @@ func (r *roots) store(name string, key, n *yaml.Node) {
 func (r *roots) revoked(n *yaml.Node, b []byte) {
 	all, err := blocks(b, "X509 CRL")
 	if err != nil {
-		r.wrong(at(n), "a revocation list in PEM or DER is wanted", "revoked: %v", err)
+		r.Wrong(n, "a revocation list in PEM or DER is wanted", "revoked: %v", err)
 		return
 	}
 	for _, der := range all {
 		if _, err := x509.ParseRevocationList(der); err != nil {
-			r.wrong(at(n), "", "no revocation list: %v", err)
+			r.Wrong(n, "", "no revocation list: %v", err)
 			return
 		}
 		r.out.Revoked = append(r.out.Revoked, der)

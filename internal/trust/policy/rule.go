@@ -25,7 +25,7 @@ type rules struct {
 
 func (r *rules) section(n *yaml.Node) {
 	if n.Kind != yaml.SequenceNode {
-		r.wrong(at(n), "begin each rule with a dash", "images is no list of rules")
+		r.Wrong(n, "begin each rule with a dash", "images is no list of rules")
 		return
 	}
 	r.list(n, "images", MaxRules, r.rule)
@@ -42,7 +42,7 @@ func (r *rules) rule(n *yaml.Node) {
 		"deny": func(n *yaml.Node) {
 			denied = true
 			if n.Kind == yaml.ScalarNode && n.Tag == "!!bool" {
-				r.wrong(at(n), "deny: \"because …\"", "deny needs a reason: people are shown it")
+				r.Wrong(n, "deny: \"because …\"", "deny needs a reason: people are shown it")
 				return
 			}
 			rule.Deny, _ = r.short(n, "deny")
@@ -59,16 +59,16 @@ func (r *rules) rule(n *yaml.Node) {
 	}
 	r.out = append(r.out, rule)
 	if line := r.names[rule.Name]; line > 0 && rule.Name != "" {
-		r.wrong(rule.At, "", "two rules have the name %q: the other one is in line %d", rule.Name, line)
+		r.WrongAt(rule.At, "", "two rules have the name %q: the other one is in line %d", rule.Name, line)
 	}
 	r.names[rule.Name] = rule.At.Line
 	switch {
 	case len(rule.Patterns) == 0:
-		r.wrong(rule.At, "match: registry/path, with * and **", "the rule matches no images")
+		r.WrongAt(rule.At, "match: registry/path, with * and **", "the rule matches no images")
 	case denied && len(rule.Require) > 0:
-		r.wrong(rule.At, "leave one of both out", "the rule denies, and has requirements")
+		r.WrongAt(rule.At, "leave one of both out", "the rule denies, and has requirements")
 	case !denied && len(rule.Require) == 0:
-		r.wrong(rule.At, "require: signers that must have signed; or deny: a reason; or, for single images and a time, exceptions", "the rule asks for nothing, so it would allow images that anybody made: there is no any-signer mode")
+		r.WrongAt(rule.At, "require: signers that must have signed; or deny: a reason; or, for single images and a time, exceptions", "the rule asks for nothing, so it would allow images that anybody made: there is no any-signer mode")
 	}
 }
 
@@ -79,13 +79,13 @@ func (r *rules) match(rule *Rule, n *yaml.Node) {
 	}
 	if r.patterns++; r.patterns > MaxPatterns {
 		if r.patterns == MaxPatterns+1 {
-			r.wrong(at(n), "", "more than %d patterns", MaxPatterns)
+			r.Wrong(n, "", "more than %d patterns", MaxPatterns)
 		}
 		return
 	}
 	p, err := ParsePattern(text)
 	if err != nil {
-		r.wrong(at(n), "write registry/path without tag or digest; * is any letters of a part, ** is one or more parts", "%v", err)
+		r.Wrong(n, "write registry/path without tag or digest; * is any letters of a part, ** is one or more parts", "%v", err)
 		return
 	}
 	p.At = at(n)
@@ -100,13 +100,13 @@ func (r *rules) requirement(rule *Rule, n *yaml.Node, attestation bool) {
 		"signers":        func(n *yaml.Node) { r.list(n, "signers", MaxFrom, func(n *yaml.Node) { r.from(&q, n) }) },
 		"threshold":      func(n *yaml.Node) { given = r.count(n, "threshold") },
 		"kinds":          func(n *yaml.Node) { r.list(n, "kinds", 2, func(n *yaml.Node) { r.kind(&q, n) }) },
-		"log":            func(n *yaml.Node) { q.Log = r.bool(n, "log") },
-		"time":           func(n *yaml.Node) { q.Time = r.bool(n, "time") },
-		"allowOld":       func(n *yaml.Node) { q.AllowOld = r.bool(n, "allowOld") },
-		"sameRepository": func(n *yaml.Node) { q.SameRepository = r.bool(n, "sameRepository") },
+		"log":            func(n *yaml.Node) { q.Log = r.Bool(n, "log") },
+		"time":           func(n *yaml.Node) { q.Time = r.Bool(n, "time") },
+		"allowOld":       func(n *yaml.Node) { q.AllowOld = r.Bool(n, "allowOld") },
+		"sameRepository": func(n *yaml.Node) { q.SameRepository = r.Bool(n, "sameRepository") },
 		"revocation": func(n *yaml.Node) {
 			if q.Revocation = Level(n.Value); q.Revocation != Strict && q.Revocation != Soft {
-				r.wrong(at(n), "strict: somebody whose word still counts must say that a certificate is good; soft: nobody may say the contrary", "revocation %q is not known", n.Value)
+				r.Wrong(n, "strict: somebody whose word still counts must say that a certificate is good; soft: nobody may say the contrary", "revocation %q is not known", n.Value)
 			}
 		},
 	}
@@ -123,12 +123,12 @@ func (r *rules) requirement(rule *Rule, n *yaml.Node, attestation bool) {
 		return
 	}
 	if attestation && q.Predicate == "" {
-		r.wrong(q.At, "type: one of "+r.typeNames()+", or a URI", "the attestation has no type")
+		r.WrongAt(q.At, "type: one of "+r.typeNames()+", or a URI", "the attestation has no type")
 		return
 	}
 	rule.Require = append(rule.Require, q)
 	if len(q.Signers) == 0 {
-		r.wrong(q.At, "signers: names of signers", "%s without signers would accept anybody's: there is no any-signer mode", what)
+		r.WrongAt(q.At, "signers: names of signers", "%s without signers would accept anybody's: there is no any-signer mode", what)
 		return
 	}
 	r.threshold(&rule.Require[len(rule.Require)-1], given)
@@ -142,7 +142,7 @@ func (r *rules) threshold(q *Requirement, given int) {
 		q.Threshold = given
 	}
 	if q.Threshold > len(q.Signers) && !team {
-		r.wrong(q.At, "a signer counts once whatever it signs with; team: true counts each member", "%d of %d signers can never be", q.Threshold, len(q.Signers))
+		r.WrongAt(q.At, "a signer counts once whatever it signs with; team: true counts each member", "%d of %d signers can never be", q.Threshold, len(q.Signers))
 	}
 }
 
@@ -154,11 +154,11 @@ func (r *rules) from(q *Requirement, n *yaml.Node) {
 	s := r.byName[name]
 	switch {
 	case strings.Contains(name, "*"):
-		r.wrong(at(n), "name the signers", "%q: there is no any-signer mode", name)
+		r.Wrong(n, "name the signers", "%q: there is no any-signer mode", name)
 	case s == nil:
-		r.wrong(at(n), "define it below signers", "there is no signer %s", name)
+		r.Wrong(n, "define it below signers", "there is no signer %s", name)
 	case slices.Contains(q.Signers, s):
-		r.wrong(at(n), "name it once", "signer %s twice in one requirement", name)
+		r.Wrong(n, "name it once", "signer %s twice in one requirement", name)
 	default:
 		q.Signers = append(q.Signers, s)
 	}
@@ -168,9 +168,9 @@ func (r *rules) kind(q *Requirement, n *yaml.Node) {
 	k := signature.Kind(n.Value)
 	switch {
 	case k != signature.Sigstore && k != signature.Notary:
-		r.wrong(at(n), "sigstore, notary, or both", "kind %q is not known", n.Value)
+		r.Wrong(n, "sigstore, notary, or both", "kind %q is not known", n.Value)
 	case slices.Contains(q.Kinds, k):
-		r.wrong(at(n), "name it once", "kind %s twice", k)
+		r.Wrong(n, "name it once", "kind %s twice", k)
 	default:
 		q.Kinds = append(q.Kinds, k)
 	}
@@ -186,7 +186,7 @@ func (r *rules) predicate(q *Requirement, n *yaml.Node) {
 		return
 	}
 	if u, err := url.Parse(name); err != nil || u.Scheme == "" || u.Host == "" {
-		r.wrong(at(n), "one of "+r.typeNames()+", one of your predicates, or a URI", "type %q is not known", name)
+		r.Wrong(n, "one of "+r.typeNames()+", one of your predicates, or a URI", "type %q is not known", name)
 		return
 	}
 	q.Types = []string{name}
@@ -214,7 +214,7 @@ func (r *rules) condition(q *Requirement, n *yaml.Node) {
 		if at := (*complaint)(nil); errors.As(err, &at) {
 			p = r.parsed.Within(n, at.line, at.column)
 		}
-		r.wrong(p, "an expression of CEL over predicate, statement, signer and now that is true or false", "condition: %v", err)
+		r.WrongAt(p, "an expression of CEL over predicate, statement, signer and now that is true or false", "condition: %v", err)
 		return
 	}
 	c.At = at(n)

@@ -26,7 +26,7 @@ func (r *roots) trusted(n *yaml.Node) {
 		return
 	}
 	if len(docs) > 1 {
-		r.wrong(at(n), "file or pem, one of both", "a trusted root has two sources")
+		r.Wrong(n, "file or pem, one of both", "a trusted root has two sources")
 		return
 	}
 	for _, b := range docs {
@@ -41,10 +41,10 @@ func (r *roots) rootName(n *yaml.Node) string {
 	case !ok:
 		return ""
 	case !nameLike(s):
-		r.wrong(at(n), "", "%q can't be a name: letters, digits and . _ - only, at most 100", s)
+		r.Wrong(n, "", "%q can't be a name: letters, digits and . _ - only, at most 100", s)
 		return ""
 	case taken:
-		r.wrong(at(n), "choose another name", "two trusted roots are called %s", s)
+		r.Wrong(n, "choose another name", "two trusted roots are called %s", s)
 		return ""
 	}
 	return s
@@ -65,16 +65,16 @@ func (r *roots) sigstore(n *yaml.Node, name string, b []byte) {
 		} `json:"certificateAuthorities"`
 	}
 	if err := json.Unmarshal(b, &root); err != nil {
-		r.wrong(at(n), remedy, "no trusted root: %v", err)
+		r.Wrong(n, remedy, "no trusted root: %v", err)
 		return
 	}
 	if !strings.HasPrefix(root.MediaType, "application/vnd.dev.sigstore.trustedroot") {
-		r.wrong(at(n), remedy, "no trusted root of Sigstore: its media type is %q", root.MediaType)
+		r.Wrong(n, remedy, "no trusted root of Sigstore: its media type is %q", root.MediaType)
 		return
 	}
 	for _, have := range r.out.Sigstore {
 		if bytes.Equal(have, b) {
-			r.wrong(at(n), "name it once", "the same trusted root twice")
+			r.Wrong(n, "name it once", "the same trusted root twice")
 			return
 		}
 	}
@@ -102,9 +102,9 @@ func (s *signers) bind(n *yaml.Node, i *Identity) {
 	prints, known := s.circle[name]
 	switch {
 	case !known:
-		s.wrong(at(n), "give it that name: roots: {sigstore: [{name: "+name+", file: trusted_root.json}]}", "no trusted root of roots.sigstore is called %s", name)
+		s.Wrong(n, "give it that name: roots: {sigstore: [{name: "+name+", file: trusted_root.json}]}", "no trusted root of roots.sigstore is called %s", name)
 	case len(prints) == 0:
-		s.wrong(at(n), "", "the trusted root %s has no certificate authority", name)
+		s.Wrong(n, "", "the trusted root %s has no certificate authority", name)
 	}
 	i.Root, i.roots = name, prints
 }
