@@ -157,7 +157,7 @@ func (c *Console) silenceRule(w http.ResponseWriter, r *http.Request, v visit) e
 }
 
 func (c *Console) endSilence(w http.ResponseWriter, r *http.Request, v visit) error {
-	id, err := violationNumber(r)
+	id, err := pathNumber(r)
 	if err != nil {
 		return err
 	}

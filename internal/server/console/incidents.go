@@ -170,7 +170,7 @@ type incidentNode struct {
 func incidentHref(id int64) string { return fmt.Sprintf("/incidents/%d", id) }
 
 func (c *Console) incident(w http.ResponseWriter, r *http.Request, v visit) error {
-	id, err := violationNumber(r)
+	id, err := pathNumber(r)
 	if err != nil {
 		return err
 	}
@@ -231,7 +231,7 @@ func incidentTree(all []threat.Node) (roots []*incidentNode) {
 
 // incidentLive sends what happened anew when something of an incident changed.
 func (c *Console) incidentLive(w http.ResponseWriter, r *http.Request, v visit) error {
-	id, err := violationNumber(r)
+	id, err := pathNumber(r)
 	if err != nil {
 		return err
 	}
@@ -246,7 +246,7 @@ func (c *Console) incidentLive(w http.ResponseWriter, r *http.Request, v visit) 
 
 // changeIncident does what a form says. Why it can't is said above the forms.
 func (c *Console) changeIncident(w http.ResponseWriter, r *http.Request, v visit) error {
-	id, err := violationNumber(r)
+	id, err := pathNumber(r)
 	if err != nil {
 		return err
 	}

@@ -174,8 +174,8 @@ func (d *violationData) this() *widthChoice {
 	return &widthChoice{}
 }
 
-// violationNumber reads the number of a violation or a permit.
-func violationNumber(r *http.Request) (int64, error) {
+// pathNumber reads the number that an address names something by.
+func pathNumber(r *http.Request) (int64, error) {
 	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
 	if err != nil || id < 1 {
 		return 0, fault.New(fault.NotFound, "nothing has the number %.40q", r.PathValue("id"))
@@ -184,7 +184,7 @@ func violationNumber(r *http.Request) (int64, error) {
 }
 
 func (c *Console) violation(w http.ResponseWriter, r *http.Request, v visit) error {
-	id, err := violationNumber(r)
+	id, err := pathNumber(r)
 	if err != nil {
 		return err
 	}
@@ -247,7 +247,7 @@ func entryLines(p *profile.Profile) string {
 
 // permitViolation makes it normal. Why it can't is said above the form.
 func (c *Console) permitViolation(w http.ResponseWriter, r *http.Request, v visit) error {
-	id, err := violationNumber(r)
+	id, err := pathNumber(r)
 	if err != nil {
 		return err
 	}
@@ -278,7 +278,7 @@ func (c *Console) permitViolation(w http.ResponseWriter, r *http.Request, v visi
 
 // undoPermit takes a permit back, and goes to where it was asked for.
 func (c *Console) undoPermit(w http.ResponseWriter, r *http.Request, v visit) error {
-	id, err := violationNumber(r)
+	id, err := pathNumber(r)
 	if err != nil {
 		return err
 	}
