@@ -67,6 +67,7 @@ type digests struct {
 	programs forgetful[digestKey]
 	files    forgetful[event.FileIdentity]
 	reading  map[digestKey]*digestJob
+	hashing  map[event.FileIdentity]chan struct{} // closed when the reading has ended
 }
 
 // delayed are events of which some wait for a digest.
@@ -96,6 +97,7 @@ func newDigests(r ProgramReader, beside func(string, event.Key) event.Key, push 
 	return &digests{
 		reader: r, beside: beside, push: push, jobs: make(chan *digestJob, maxDigestJobs), pace: newBudget(digestRate, digestBurst),
 		news: make(chan struct{}, 1), programs: forgetful[digestKey]{}, files: forgetful[event.FileIdentity]{}, reading: map[digestKey]*digestJob{},
+		hashing: map[event.FileIdentity]chan struct{}{},
 	}
 }
 
@@ -267,9 +269,10 @@ func (d *digests) read(ctx context.Context, job *digestJob) {
 	e := &job.event
 	var digest string
 	err := d.reader.ReadProgram(e, d.beside(e.WorkloadID, e.Process.Key), func(id event.FileIdentity, r io.Reader) (err error) {
-		if digest, err = d.known(id); digest != "" || err != nil {
+		if digest, err = d.claim(ctx, id); digest != "" || err != nil {
 			return err
 		}
+		defer d.unclaim(id)
 		digest, err = d.hash(ctx, id, r)
 		return err
 	})
@@ -294,14 +297,37 @@ func (d *digests) read(ctx context.Context, job *digestJob) {
 // errTooLarge is of a file that is not read for its size.
 var errTooLarge = errors.New("the file is larger than is read")
 
-// known returns what is known of a file, nothing for one that is to be read.
-func (d *digests) known(id event.FileIdentity) (string, error) {
+// claim returns what is known of a file, once nobody else reads it. It returns nothing
+// for one that the caller is to read, and unclaim then: two execs of one program come
+// together often, and reading it twice would cost twice of what all may read.
+func (d *digests) claim(ctx context.Context, id event.FileIdentity) (string, error) {
 	if id.Size > maxDigestFile {
 		return "", errTooLarge
 	}
+	for {
+		d.mu.Lock()
+		digest, ended := d.files[id], d.hashing[id]
+		if digest == "" && ended == nil {
+			d.hashing[id] = make(chan struct{})
+		}
+		d.mu.Unlock()
+		if ended == nil {
+			return digest, nil
+		}
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
+}
+
+// unclaim ends the reading of a file.
+func (d *digests) unclaim(id event.FileIdentity) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.files[id], nil
+	close(d.hashing[id])
+	delete(d.hashing, id)
 }
 
 // hash reads a file at the pace that is set for all, and remembers its digest.
