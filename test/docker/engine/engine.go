@@ -162,17 +162,22 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 	if err := os.WriteFile(e.path("containerd.toml"), []byte(toml), 0o600); err != nil {
 		return fmt.Errorf("configure containerd: %w", err)
 	}
+	settings = maps.Clone(settings)
+	if settings == nil {
+		settings = map[string]any{}
+	}
+	features := map[string]bool{}
 	if e.snapshots {
-		settings = maps.Clone(settings)
-		if settings == nil {
-			settings = map[string]any{}
-		}
-		settings["features"] = map[string]bool{"containerd-snapshotter": true}
+		features["containerd-snapshotter"] = true
+	}
+	if os.Getenv(DockerdEnv) != "" {
+		// Engines from 29 on ask for a time namespace, which Debian's runc has no word for.
+		features["time-namespaces"] = false
+	}
+	if len(features) > 0 {
+		settings["features"] = features
 	}
 	daemon, err := json.Marshal(settings)
-	if settings == nil {
-		daemon = []byte("{}")
-	}
 	if err == nil {
 		err = os.WriteFile(e.path("daemon.json"), daemon, 0o600)
 	}
