@@ -25,9 +25,6 @@ const (
 	// refreshEvery is how often the server is asked for news without having told of
 	// any: facts change with advisories, and nobody tells agents of that.
 	refreshEvery = 5 * time.Minute
-	// tellAfter is how long a verdict waits on this host's disk until it is told, with
-	// those that came meanwhile: while a container starts, others have more to do.
-	tellAfter = 500 * time.Millisecond
 )
 
 // Options are what a Keeper needs. All but Clock are required.
@@ -61,12 +58,15 @@ type Keeper struct {
 	have     bool // standing is set
 	told     link.AdmissionWish
 	images   map[link.AskedImage]*image
-	unsent   []link.ReportedVerdict
+	unsent   []waiting
+	first    int    // number of the oldest of unsent: so many wait no more
+	hurry    bool   // one of unsent is not to wait long
 	lost     uint64 // verdicts that found no room
 	away     uint64 // of these, since the server last took some
-	dirty    bool   // unsent is another than the file says
 	news     chan struct{}
 	silent   time.Time // when the server did not answer a decision
+
+	disk journal // used by one goroutine
 	// unwritten says that the disk did not take what was last to be kept.
 	unwritten bool
 }
@@ -112,11 +112,11 @@ func (k *Keeper) Changed() <-chan struct{} {
 // Run fetches and sends until ctx ends; then it writes down what was not sent. Call
 // it once.
 func (k *Keeper) Run(ctx context.Context) {
-	defer k.saveUnsent()
+	defer k.closeUnsent()
 	rounds.Rounds{
 		Every: refreshEvery, Wait: k.wait, Log: k.o.Log,
 		Turn: func(ctx context.Context) error {
-			defer k.saveUnsent()
+			defer k.tidyUnsent()
 			return k.turn(ctx)
 		},
 		Failed: "what deployments are decided by is not fetched",
@@ -128,22 +128,23 @@ func (k *Keeper) Run(ctx context.Context) {
 func (k *Keeper) wait(ctx context.Context, d time.Duration, wakes bool) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
-	wake, tell := k.wake, k.tell
+	wake := k.wake
 	if !wakes {
-		wake, tell = nil, nil
+		wake = nil
 	}
-	for soon := false; ; {
+	for end := time.Now().Add(d); ; {
 		select {
 		case <-ctx.Done():
 		case <-t.C:
 		case <-wake:
-		case <-tell:
-			// Should this process be killed now, the verdict is there; only if the host ends
-			// it may be lost on its way to the disk.
+		case <-k.tell:
 			k.saveUnsent()
-			if !soon {
-				soon = true
-				t.Reset(min(d, tellAfter))
+			if !wakes {
+				continue
+			}
+			if due := time.Now().Add(k.patience()); due.Before(end) {
+				end = due
+				t.Reset(time.Until(due))
 			}
 			continue
 		}

@@ -242,7 +242,7 @@ func TestVerdictsAreToldOnceTheServerIsThere(t *testing.T) {
 			t.Errorf("%d wait, %d are lost", n, lost)
 		}
 		stop()
-		if _, err := os.Stat(filepath.Join(dir, "unsent.json")); err != nil {
+		if _, err := os.Stat(filepath.Join(dir, "unsent.jsonl")); err != nil {
 			t.Errorf("what was not sent is not on disk: %v", err)
 		}
 		f.set(func() { f.away = nil })
@@ -284,7 +284,7 @@ func TestAVerdictIsWrittenDownBeforeItIsTold(t *testing.T) {
 		for i, c := range []string{"a", "b"} {
 			k.Decided(run(digest(c)), admission.Verdict{Outcome: admission.Deny})
 			synctest.Wait()
-			if b, err := os.ReadFile(filepath.Join(dir, "unsent.json")); err != nil || strings.Count(string(b), `"outcome":"deny"`) != i+1 {
+			if b, err := os.ReadFile(filepath.Join(dir, "unsent.jsonl")); err != nil || strings.Count(string(b), `"outcome":"deny"`) != i+1 {
 				t.Errorf("on the disk is %s, %v", b, err)
 			}
 			time.Sleep(200 * time.Millisecond)
@@ -301,10 +301,118 @@ func TestAVerdictIsWrittenDownBeforeItIsTold(t *testing.T) {
 				t.Errorf("heard %+v", f.heard)
 			}
 		})
-		if _, err := os.Stat(filepath.Join(dir, "unsent.json")); err == nil {
-			t.Error("what was told is on the disk still")
+		if b, err := os.ReadFile(filepath.Join(dir, "unsent.jsonl")); err != nil || len(b) > 0 {
+			t.Errorf("what was told is on the disk still: %s, %v", b, err)
 		}
 	})
+}
+
+// What passes is told later than what is refused, and many at once.
+func TestVerdictsAreToldTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet()
+		k, _ := keeper(t, f, t.TempDir())
+		synctest.Wait()
+		heard := func(want int) {
+			t.Helper()
+			synctest.Wait()
+			f.set(func() {
+				if len(f.heard) != want {
+					t.Errorf("heard of %d verdicts, want %d", len(f.heard), want)
+				}
+			})
+		}
+		decided := func(o admission.Outcome) { k.Decided(run(digest("a")), admission.Verdict{Outcome: o}) }
+		decided(admission.Allow)
+		time.Sleep(1900 * time.Millisecond)
+		decided(admission.Allow)
+		heard(0)
+		time.Sleep(200 * time.Millisecond)
+		heard(2)
+		decided(admission.Allow)
+		time.Sleep(100 * time.Millisecond)
+		decided(admission.Deny)
+		time.Sleep(600 * time.Millisecond)
+		heard(4)
+		for range 100 {
+			decided(admission.Allow)
+		}
+		heard(104)
+	})
+}
+
+// While the server is away a verdict is written down all the same, in a file that does
+// not grow without end, and what a kill left of it is taken up.
+func TestVerdictsThatWaitOutliveAKill(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "unsent.jsonl")
+	var written []byte
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet()
+		f.away = fault.New(fault.Unavailable, "the server is away")
+		k, _ := keeper(t, f, dir)
+		synctest.Wait()
+		lines := func() (n int) {
+			t.Helper()
+			synctest.Wait()
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return bytes.Count(b, []byte("\n"))
+		}
+		for i := range 5_000 {
+			k.Decided(run(digest("a")), admission.Verdict{})
+			if i%500 > 0 {
+				continue
+			}
+			if n := lines(); n < min(i+1, 2_000) || n > 4_000 {
+				t.Fatalf("after %d verdicts the file has %d", i+1, n)
+			}
+		}
+		last := run(digest("b"))
+		last.Task.Containers[0].Command = []string{strings.Repeat("x", 300_000)} // no server takes that
+		k.Decided(last, admission.Verdict{})
+		k.Decided(run(digest("b")), admission.Verdict{})
+		lines()
+		var err error
+		if written, err = os.ReadFile(file); err != nil {
+			t.Fatal(err)
+		}
+	})
+	// It was killed while it wrote one more.
+	if err := os.WriteFile(file, append(written, written[:100]...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	older, err := json.Marshal([]link.ReportedVerdict{{Request: run(digest("c"))}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{"kill": nil, "older": older} {
+		t.Run(name, func(t *testing.T) {
+			dir, want := dir, 2_000 // of those that are there still
+			if content != nil {
+				dir, want = t.TempDir(), 1
+				if err := os.WriteFile(filepath.Join(dir, "unsent.json"), content, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet()
+				keeper(t, f, dir)
+				time.Sleep(time.Second)
+				synctest.Wait()
+				f.set(func() {
+					if len(f.heard) != want || want > 1 && f.heard[want-1].Request.ID != "r-bb" {
+						t.Errorf("heard of %d verdicts, want %d", len(f.heard), want)
+					}
+				})
+			})
+			if _, err := os.Stat(filepath.Join(dir, "unsent.json")); err == nil {
+				t.Error("the older file is there still: it would be told again")
+			}
+		})
+	}
 }
 
 func TestDamagedFilesAreLeftOut(t *testing.T) {

@@ -20,10 +20,9 @@ import (
 // What lies in the folder.
 const (
 	standingFile = "standing.json"
-	unsentFile   = "unsent.json"
 	factsFolder  = "facts"
 	factsEnding  = ".json"
-	// maxFile bounds a file that is read back: the largest are verdicts that wait.
+	// maxFile bounds a file that is read back.
 	maxFile = 64 << 20
 )
 
@@ -45,10 +44,7 @@ func (k *Keeper) readAll() {
 		k.standing = Standing{}
 		k.o.Log.Error("the policy that is kept can't be read", "error", err)
 	}
-	if err := k.read(unsentFile, &k.unsent); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		k.unsent = nil
-		k.o.Log.Error("verdicts that were not sent can't be read", "error", err)
-	}
+	k.readUnsent()
 	entries, err := os.ReadDir(filepath.Join(k.o.Dir, factsFolder))
 	if err != nil {
 		k.o.Log.Error("facts that are kept can't be listed", "error", err)
@@ -81,14 +77,7 @@ func (k *Keeper) readFacts(name string) error {
 
 func (k *Keeper) read(name string, into any) error {
 	path := filepath.Join(k.o.Dir, name)
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	if info.Size() > maxFile {
-		return fmt.Errorf("%s has %d bytes", path, info.Size())
-	}
-	b, err := os.ReadFile(path)
+	b, err := readBounded(path)
 	if err != nil {
 		return err
 	}
@@ -96,6 +85,17 @@ func (k *Keeper) read(name string, into any) error {
 		return fmt.Errorf("decode %s: %w", path, err)
 	}
 	return nil
+}
+
+func readBounded(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > maxFile {
+		return nil, fmt.Errorf("%s has %d bytes", path, info.Size())
+	}
+	return os.ReadFile(path)
 }
 
 // factsName is the file about an image.
@@ -117,41 +117,14 @@ func (k *Keeper) forget(images []link.AskedImage) {
 	}
 }
 
-// saveUnsent writes down the verdicts that wait, if they are others than were
-// written.
-func (k *Keeper) saveUnsent() {
-	k.mu.Lock()
-	dirty := k.dirty
-	unsent := k.unsent[:len(k.unsent):len(k.unsent)]
-	k.dirty = false
-	k.mu.Unlock()
-	if !dirty {
-		return
-	}
-	var err error
-	if len(unsent) > 0 {
-		err = k.write(unsentFile, unsent, false)
-	} else if err = os.Remove(filepath.Join(k.o.Dir, unsentFile)); errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	k.note(err)
-}
-
 // save replaces a file as a whole, or leaves it as it was.
-func (k *Keeper) save(name string, v any) error { return k.write(name, v, true) }
-
-// write is save. What isn't synced outlives this process, and the host only by luck.
-func (k *Keeper) write(name string, v any, synced bool) (err error) {
+func (k *Keeper) save(name string, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", name, err)
 	}
 	path := filepath.Join(k.o.Dir, name)
-	replace := whole.WriteSoon
-	if synced {
-		replace = whole.Write
-	}
-	if err := replace(path, b); err != nil {
+	if err := whole.Write(path, b); err != nil {
 		return unwritten(path, err)
 	}
 	return nil

@@ -2,7 +2,7 @@ package brief
 
 import (
 	"context"
-	"encoding/json"
+	"time"
 
 	"github.com/castellan-security/castellan/internal/admission"
 	"github.com/castellan-security/castellan/internal/fault"
@@ -15,11 +15,25 @@ const (
 	maxUnsent = 2_000
 	// maxVerdict bounds one verdict as JSON: what no server would take is not kept.
 	maxVerdict = 256 << 10
+	// tellAfter is how long a refusal waits on this host's disk until it is told, with
+	// those that came meanwhile, and passAfter how long what passes does: while a
+	// container starts, others have more to do. tellAt is how many don't wait.
+	tellAfter = 500 * time.Millisecond
+	passAfter = 2 * time.Second
+	tellAt    = link.MaxReported
 )
+
+// waiting is a verdict that waits for the server.
+type waiting struct {
+	link.ReportedVerdict
+	size int // as JSON; 0 until that is known, untellable if it is told to nobody
+}
+
+const untellable = -1
 
 // Decided has a verdict told to the server, once it answers. It never waits.
 func (k *Keeper) Decided(r admission.Request, v admission.Verdict) {
-	one := link.ReportedVerdict{Request: r, Verdict: v}
+	one := waiting{ReportedVerdict: link.ReportedVerdict{Request: r, Verdict: v}}
 	one.Request.Place.Host, one.Verdict.Request = k.o.AgentID, r.ID
 	k.mu.Lock()
 	k.unsent = append(k.unsent, one)
@@ -29,11 +43,33 @@ func (k *Keeper) Decided(r admission.Request, v admission.Verdict) {
 		}
 		k.away += uint64(over)
 		k.lost += uint64(over)
-		k.unsent = append([]link.ReportedVerdict{}, k.unsent[over:]...)
+		k.drop(k.first + over)
 	}
-	k.dirty = true
+	k.hurry = k.hurry || !v.Allowed()
 	k.mu.Unlock()
 	k.tell.Ring()
+}
+
+// drop lets verdicts go, up to the one of that number: they were sent or are lost.
+// k.mu is held.
+func (k *Keeper) drop(end int) {
+	if n := min(end-k.first, len(k.unsent)); n > 0 {
+		k.unsent = append([]waiting{}, k.unsent[n:]...)
+		k.first += n
+	}
+}
+
+// patience is how long the verdicts that wait still may.
+func (k *Keeper) patience() time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case len(k.unsent) >= tellAt:
+		return 0
+	case k.hurry:
+		return tellAfter
+	}
+	return passAfter
 }
 
 // Unsent returns how many verdicts wait for the server, and how many were lost.
@@ -43,36 +79,38 @@ func (k *Keeper) Unsent() (waiting int, lost uint64) {
 	return len(k.unsent), k.lost
 }
 
-// batch returns the verdicts that are sent next: as many as a report may have. Those
-// that are too large for any are dropped.
-func (k *Keeper) batch() []link.ReportedVerdict {
+// batch returns the verdicts that are sent next, as many as a report may have, and
+// the number of the one that comes after them.
+func (k *Keeper) batch() (batch []link.ReportedVerdict, end int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.hurry = false
 	size := 0
-	for n := 0; n < len(k.unsent); n++ {
-		b, err := json.Marshal(&k.unsent[n])
-		if err != nil || len(b) > maxVerdict {
-			k.o.Log.Error("a verdict is lost: it is too large to be told", "request_id", k.unsent[n].Request.ID, "bytes", len(b), "error", err)
-			k.unsent = append(k.unsent[:n:n], k.unsent[n+1:]...)
-			k.lost++
-			n--
+	for i := range k.unsent {
+		one := &k.unsent[i]
+		switch {
+		case one.size == untellable:
 			continue
+		case one.size == 0:
+			return batch, k.first + i // it came just now
 		}
-		if size += len(b) + 1; size > link.MaxReport/2 || n >= link.MaxReported {
-			return k.unsent[:n:n]
+		if size += one.size + 1; size > link.MaxReport/2 || len(batch) >= link.MaxReported {
+			return batch, k.first + i
 		}
+		batch = append(batch, one.ReportedVerdict)
 	}
-	return k.unsent[:len(k.unsent):len(k.unsent)]
+	return batch, k.first + len(k.unsent)
 }
 
 // send tells the server all that waits.
 func (k *Keeper) send(ctx context.Context) error {
 	for {
-		batch := k.batch()
-		if len(batch) == 0 {
-			return nil
+		k.saveUnsent()
+		batch, end := k.batch()
+		var err error
+		if len(batch) > 0 {
+			err = k.o.Server.Admitted(ctx, link.AdmissionReport{AgentID: k.o.AgentID, Verdicts: batch})
 		}
-		err := k.o.Server.Admitted(ctx, link.AdmissionReport{AgentID: k.o.AgentID, Verdicts: batch})
 		switch {
 		case err == nil:
 		case fault.Is(err, fault.Invalid), fault.Is(err, fault.Conflict):
@@ -80,19 +118,16 @@ func (k *Keeper) send(ctx context.Context) error {
 		default:
 			return err
 		}
-		last := batch[len(batch)-1].Request.ID
 		k.mu.Lock()
-		// The oldest may have been lost meanwhile: what was sent ends with the last.
-		for i := min(len(batch), len(k.unsent)) - 1; i >= 0; i-- {
-			if k.unsent[i].Request.ID == last {
-				k.unsent = k.unsent[i+1:]
-				break
-			}
-		}
-		k.dirty = true
+		k.drop(end)
 		away := k.away
-		k.away = 0
+		if len(batch) > 0 {
+			k.away = 0
+		}
 		k.mu.Unlock()
+		if len(batch) == 0 {
+			return nil
+		}
 		if away > 0 {
 			k.o.Log.Error("verdicts were lost while the server was away", "count", away)
 		}
