@@ -173,6 +173,14 @@ func (d *admissionDoor) starting(ctx context.Context, id, name string, labels ma
 	}
 }
 
+// beside has the plugin know what the agent reads of containers: they follow the same
+// engine.
+func (d *admissionDoor) beside(engine agent.Engine) {
+	if e, ok := engine.(*docker.Engine); ok && d != nil {
+		e.Share(d.plugin.Looking)
+	}
+}
+
 // run answers until ctx ends.
 func (d *admissionDoor) run(ctx context.Context) {
 	if d == nil {

@@ -72,6 +72,7 @@ func (g *globals) up(ctx context.Context, so serverOptions, ao agentOptions, log
 		}
 	}()
 	parts.Server, parts.Decider, parts.Admits = intake, door.keeps(), door != nil
+	door.beside(parts.Engine)
 	if err := g.openResponder(ao, id, &parts, log); err != nil {
 		return errors.Join(err, door.close())
 	}

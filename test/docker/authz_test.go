@@ -59,7 +59,10 @@ func (l *law) set(rule func(admission.Request) string) {
 }
 
 // late is an engine that is known only once it runs, after its plugin.
-type late struct{ reader atomic.Pointer[docker.Reader] }
+type late struct {
+	reader atomic.Pointer[docker.Reader]
+	looks  atomic.Int64 // so many times it was asked for a container
+}
 
 func (l *late) ask(f func(*docker.Reader) (json.RawMessage, error)) (json.RawMessage, error) {
 	if r := l.reader.Load(); r != nil {
@@ -69,6 +72,7 @@ func (l *late) ask(f func(*docker.Reader) (json.RawMessage, error)) (json.RawMes
 }
 
 func (l *late) Container(ctx context.Context, name string) (json.RawMessage, error) {
+	l.looks.Add(1)
 	return l.ask(func(r *docker.Reader) (json.RawMessage, error) { return r.Container(ctx, name) })
 }
 func (l *late) Containers(ctx context.Context) (json.RawMessage, error) {
@@ -126,6 +130,13 @@ func guardedBy(t *testing.T, o engine.Options) (*engine.Engine, *law) {
 // guardedAs is guardedBy, by a plugin with options.
 func guardedAs(t *testing.T, o engine.Options, as authz.Options) (*engine.Engine, *law) {
 	t.Helper()
+	e, rules, _, _ := guardedWith(t, o, as)
+	return e, rules
+}
+
+// guardedWith is guardedAs, and returns the plugin and what that asks.
+func guardedWith(t *testing.T, o engine.Options, as authz.Options) (*engine.Engine, *law, *authz.Plugin, *late) {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("not root: an engine looks for plugins in a folder of root's")
 	}
@@ -150,7 +161,7 @@ func guardedAs(t *testing.T, o engine.Options, as authz.Options) (*engine.Engine
 	e := start(t, o)
 	t.Cleanup(func() { rules.set(nil) }) // so that the engine can be cleared away
 	asks.use(t, e.Host())
-	return e, &rules
+	return e, &rules, p, &asks
 }
 
 // deny makes a rule for one kind of request.

@@ -126,12 +126,22 @@ func (c *conn) list(ctx context.Context) ([]summary, error) {
 }
 
 // inspect returns what the engine knows of one container. The error is of kind
-// NotFound when it no longer knows it.
-func (c *conn) inspect(ctx context.Context, id string) (inspection, error) {
+// NotFound when it no longer knows it. look may be nil.
+func (c *conn) inspect(ctx context.Context, id string, look Onlooker) (inspection, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
+	var looked func(json.RawMessage)
+	if look != nil {
+		looked = look(id)
+	}
+	answer, err := c.read(ctx, "/containers/"+id+"/json", nil, maxInspectBody)
+	if looked != nil {
+		looked(answer)
+	}
 	var in inspection
-	err := c.get(ctx, "/containers/"+id+"/json", nil, maxInspectBody, &in)
+	if err == nil {
+		err = parse(answer, &in)
+	}
 	if err != nil {
 		return inspection{}, fmt.Errorf("inspect container %s: %w", asset.ShortID(id), err)
 	}
@@ -175,22 +185,35 @@ func (c *conn) events(ctx context.Context, since time.Time) (io.ReadCloser, erro
 
 // get reads one answer of at most limit bytes into v.
 func (c *conn) get(ctx context.Context, path string, query url.Values, limit int64, v any) error {
-	body, err := c.open(ctx, path, query)
+	b, err := c.read(ctx, path, query, limit)
 	if err != nil {
 		return err
+	}
+	return parse(b, v)
+}
+
+func parse(answer []byte, v any) error {
+	if err := json.Unmarshal(answer, v); err != nil {
+		return fmt.Errorf("parse answer: %w", err)
+	}
+	return nil
+}
+
+// read returns one answer of at most limit bytes.
+func (c *conn) read(ctx context.Context, path string, query url.Values, limit int64) ([]byte, error) {
+	body, err := c.open(ctx, path, query)
+	if err != nil {
+		return nil, err
 	}
 	defer func() { _ = body.Close() }() // nothing is lost: the answer was read or is given up
 	b, err := io.ReadAll(io.LimitReader(body, limit+1))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if int64(len(b)) > limit {
-		return fault.New(fault.Exhausted, "the answer is longer than %d bytes", limit)
+		return nil, fault.New(fault.Exhausted, "the answer is longer than %d bytes", limit)
 	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("parse answer: %w", err)
-	}
-	return nil
+	return b, nil
 }
 
 // open sends a GET and returns the body of a good answer.

@@ -18,6 +18,7 @@ package docker
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"math/rand/v2"
 	"time"
@@ -47,13 +48,23 @@ type Engine struct {
 	host host
 	log  *slog.Logger
 	made func(asset.Workload) // nil: nobody wants to know
+	look Onlooker             // nil: nobody looks on
 }
+
+// Onlooker is told, with a container's whole id, that Watch is about to ask the engine
+// for it. What it returns is called with the answer as it came, or with nil if there is
+// none. Several may be under way at the same time.
+type Onlooker func(id string) func(answer json.RawMessage)
 
 // Announce has made called with each container that the engine makes while Watch
 // follows it, at the moment that its event is read: before it is looked into, so that
 // all that is known are its id, its name and the task that its labels say. It must
 // not wait, or events are lost; it may be called while see is. Call it before Watch.
 func (e *Engine) Announce(made func(asset.Workload)) { e.made = made }
+
+// Share has on look at what Watch reads of containers, so that it needs not ask for the
+// same. Call it before Watch.
+func (e *Engine) Share(on Onlooker) { e.look = on }
 
 // New returns the engine that o names. It does not ask whether one runs there:
 // an engine that is away is waited for by Watch. The error is of kind Invalid,
@@ -81,7 +92,7 @@ func (e *Engine) Watch(ctx context.Context, see func(asset.Inventory)) error {
 		reason string
 	)
 	for ctx.Err() == nil {
-		s := &session{host: e.host, log: e.log, see: see, made: e.made, since: since}
+		s := &session{host: e.host, log: e.log, see: see, made: e.made, look: e.look, since: since}
 		err := s.run(ctx)
 		if ctx.Err() != nil {
 			break

@@ -109,8 +109,7 @@ func (r *Reader) asked(ctx context.Context, path string, query url.Values, limit
 	if err != nil {
 		return nil, err
 	}
-	var answer json.RawMessage
-	err = c.get(ctx, path, query, limit, &answer)
+	answer, err := c.read(ctx, path, query, limit)
 	if err == nil || fresh || fault.Of(err) != fault.Unavailable || ctx.Err() != nil {
 		return answer, err
 	}
@@ -118,8 +117,7 @@ func (r *Reader) asked(ctx context.Context, path string, query url.Values, limit
 	if c, _, err = r.connect(ctx); err != nil {
 		return nil, err
 	}
-	err = c.get(ctx, path, query, limit, &answer)
-	return answer, err
+	return c.read(ctx, path, query, limit)
 }
 
 // connect returns the kept connection, or a fresh one.

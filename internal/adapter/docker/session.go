@@ -23,6 +23,7 @@ type session struct {
 	log   *slog.Logger
 	see   func(asset.Inventory)
 	made  func(asset.Workload) // see Engine.Announce; may be nil
+	look  Onlooker             // see Engine.Share; may be nil
 	since time.Time            // events from here on are wanted; moved on by run
 
 	began     time.Time
@@ -270,7 +271,7 @@ func (s *session) inspect(ctx context.Context, ids []string) []result {
 	for range min(atOnce, len(ids)) {
 		workers.Go(func() {
 			for i := range next {
-				in, err := s.conn.inspect(ctx, ids[i])
+				in, err := s.conn.inspect(ctx, ids[i], s.look)
 				if err != nil {
 					results[i].err = err
 					continue

@@ -30,7 +30,7 @@ func (e *Engine) Stop(ctx context.Context, container string, dry bool) error {
 	}
 	defer c.close()
 	if dry {
-		_, err := c.inspect(ctx, container)
+		_, err := c.inspect(ctx, container, nil)
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, stopGrace+answerWithin)

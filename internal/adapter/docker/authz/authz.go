@@ -124,6 +124,7 @@ type Plugin struct {
 	names   names
 	images  images
 	usual   usual
+	seen    seen
 	table   []route
 }
 
@@ -145,6 +146,7 @@ func New(decider Decider, engine Engine, o Options, log *slog.Logger) *Plugin {
 		names:   names{held: map[string]hold{}},
 		images:  images{byID: map[string]knownImage{}, byName: map[string]knownImage{}},
 		table:   routes(),
+		seen:    newSeen(),
 	}
 }
 

@@ -22,10 +22,11 @@ import (
 
 // call is what an engine sends.
 type call struct {
-	User, UserAuthNMethod     string
-	RequestMethod, RequestURI string
-	RequestBody               []byte
-	RequestHeaders            map[string]string
+	User, UserAuthNMethod string
+	RequestMethod         string
+	RequestURI            string `json:"RequestUri"` // the engine's spelling
+	RequestBody           []byte
+	RequestHeaders        map[string]string
 }
 
 // permission is what it gets.

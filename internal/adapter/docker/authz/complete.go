@@ -42,7 +42,7 @@ func (p *Plugin) complete(ctx context.Context, c *call, a address, r route, req 
 	case pull:
 		pulled(a, req)
 	case making:
-		return p.made(ctx, c, r, req)
+		return p.making(ctx, c, r, req)
 	default:
 		if err := p.impostor(a, r); err != nil {
 			return err
@@ -158,8 +158,11 @@ func (p *Plugin) starting(ctx context.Context, c *call, a address, req *admissio
 	if a.query.Get("checkpoint-dir") != "" {
 		return refused("keep checkpoints where the engine does", "%s: what is in a checkpoint in a folder of its own is no container's", req.Call.Name)
 	}
-	in, err := p.whole(ctx, req.Call.What, req)
+	in, err := p.made(ctx, req)
 	if err != nil {
+		return err
+	}
+	if err := p.fill(ctx, &in, req); err != nil {
 		return err
 	}
 	c.found = &in
@@ -175,6 +178,20 @@ func (p *Plugin) starting(ctx context.Context, c *call, a address, req *admissio
 		return errPass
 	}
 	return nil
+}
+
+// made is the container that is to start: as the agent saw it when it was made, if
+// nothing came in between that may have changed it, or as the engine tells it now.
+func (p *Plugin) made(ctx context.Context, req *admission.Request) (inspection, error) {
+	id := req.Call.What
+	if req.Call.Name == "container start" && isHex(id) {
+		var in inspection
+		if raw := p.seen.take(ctx, id); raw != nil && json.Unmarshal(raw, &in) == nil &&
+			in.ID == id && in.State.Status == "created" && in.Config != nil && in.HostConfig != nil {
+			return in, nil
+		}
+	}
+	return p.there(ctx, id)
 }
 
 // execution reads a process that is to be prepared in a container.
@@ -294,8 +311,8 @@ func pulled(a address, req *admission.Request) {
 	req.Task.Containers = []admission.Container{{Image: img}}
 }
 
-// made reads a volume or a network that is to be made or joined.
-func (p *Plugin) made(ctx context.Context, c *call, r route, req *admission.Request) error {
+// making reads a volume or a network that is to be made or joined.
+func (p *Plugin) making(ctx context.Context, c *call, r route, req *admission.Request) error {
 	switch r.name {
 	case "volume create":
 		var v volumeCreation

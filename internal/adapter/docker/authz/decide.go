@@ -55,6 +55,11 @@ func (p *Plugin) authorize(ctx context.Context, c *call) (ok bool, why string) {
 	if mayMove(r) {
 		p.images.moved()
 	}
+	defer func() {
+		if ok { // the engine does it once it is answered
+			p.seen.began(c.RequestMethod, c.RequestURI, r, what)
+		}
+	}()
 	if r.kind == harmless {
 		return true, ""
 	}

@@ -65,6 +65,7 @@ func (p *Plugin) Serve(ctx context.Context, l net.Listener) error {
 func (p *Plugin) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /Plugin.Activate", func(w http.ResponseWriter, _ *http.Request) {
+		p.seen.renew() // an engine asks that when it starts
 		p.answer(w, struct{ Implements []string }{[]string{"authz"}})
 	})
 	mux.HandleFunc("POST /AuthZPlugin.AuthZReq", p.before)
@@ -119,6 +120,7 @@ func (p *Plugin) before(w http.ResponseWriter, r *http.Request) {
 // held for the call. What the engine answered is not kept: it may be long.
 func (p *Plugin) after(w http.ResponseWriter, r *http.Request) {
 	method, uri := beginning(r.Body)
+	defer p.seen.ended(method, uri)
 	if a, err := parseAddress(uri); err == nil {
 		if rt, what, ok := find(p.table, method, a.path); ok {
 			if name := heldName(rt, what); name != "" {
@@ -159,7 +161,7 @@ func beginning(r io.Reader) (method, uri string) {
 			return "", ""
 		case key == "RequestMethod":
 			method = text
-		case key == "RequestURI":
+		case key == "RequestUri": // the engine's spelling
 			uri = text
 		}
 	}
