@@ -15,7 +15,8 @@ const maxTries = 3
 
 // change is what events said of one container since it was last inspected.
 type change struct {
-	told      bool // by an event of its own
+	told      bool      // by an event of its own
+	at        time.Time // when the first of the events was read
 	name      string
 	image     string
 	ecs       asset.ECS
@@ -86,7 +87,7 @@ func (c *changes) add(m message) {
 			c.missed = errTooMany
 			return
 		}
-		p = &change{}
+		p = &change{at: time.Now()}
 		c.pending[m.id] = p
 	}
 	p.add(m)
@@ -123,10 +124,11 @@ func (c *changes) wake() {
 }
 
 // take returns the changes of containers that were not looked at within the
-// last settle, and when the next of the others is due (zero for none). looked
-// says when each container was last looked at; what is too old to matter is
-// removed from it.
-func (c *changes) take(now time.Time, looked map[string]time.Time) (batch map[string]*change, next time.Duration) {
+// last settle, and when the next of the others is due (zero for none). Networks that a
+// container joins or leaves which does not run, as far as running says, wait for what it
+// does that for: it starts, or has ended. looked says when each container was last looked
+// at; what is too old to matter is removed from it.
+func (c *changes) take(now time.Time, looked map[string]time.Time, running func(id string) bool) (batch map[string]*change, next time.Duration) {
 	for id, at := range looked {
 		if now.Sub(at) >= settle {
 			delete(looked, id)
@@ -136,8 +138,15 @@ func (c *changes) take(now time.Time, looked map[string]time.Time) (batch map[st
 	defer c.mu.Unlock()
 	batch = map[string]*change{}
 	for id, p := range c.pending {
+		var due time.Duration
 		if at, recent := looked[id]; recent {
-			if due := settle - now.Sub(at); next == 0 || due < next {
+			due = settle - now.Sub(at)
+		}
+		if !p.told && !running(id) {
+			due = max(due, joins-now.Sub(p.at))
+		}
+		if due > 0 {
+			if next == 0 || due < next {
 				next = due
 			}
 			continue

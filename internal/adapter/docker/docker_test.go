@@ -2,6 +2,7 @@ package docker_test
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"net"
 	"net/http"
@@ -310,6 +311,55 @@ func TestStormIsCollected(t *testing.T) {
 	if got := f.count("/containers/" + webID + "/json"); got > most {
 		t.Errorf("%d inspections for %d restarts in %s, want at most %d", got, rounds, time.Since(began), most)
 	}
+}
+
+// A container that was removed is not asked for: the engine has nothing to say of it.
+func TestRemovedIsNotAskedFor(t *testing.T) {
+	f := serve(t, "1.41", "1.41")
+	w := watch(t, "unix://"+f.socket)
+	w.complete(t, 1)
+	before := f.count("/containers/" + webID + "/json")
+	f.stream <- event("destroy", webID, 5, `"name":"web"`)
+	w.wait(t, "that it was removed", func(all []asset.Inventory) bool {
+		return slices.ContainsFunc(all, func(inv asset.Inventory) bool { return slices.Equal(inv.Removed, []string{webID}) })
+	})
+	if got := f.count("/containers/" + webID + "/json"); got != before {
+		t.Errorf("it was asked for %d times", got-before)
+	}
+}
+
+// Whoever looks on is told before the engine is asked, and gets its answer as it came.
+func TestOnlookers(t *testing.T) {
+	f := serve(t, "1.41", "1.41")
+	e, err := docker.New(docker.Options{Host: "unix://" + f.socket}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := "/containers/" + webID + "/json"
+	answers, told := make(chan json.RawMessage, 10), 0
+	e.Share(func(container string) func(json.RawMessage) {
+		if before := f.count(path); container != webID || before != told {
+			t.Errorf("told of %s for the %dth time when the engine had been asked %d times", container, told, before)
+		}
+		told++
+		return func(answer json.RawMessage) { answers <- answer }
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- e.Watch(ctx, func(asset.Inventory) {}) }()
+	var in struct {
+		ID string `json:"Id"`
+	}
+	if err := json.Unmarshal(<-answers, &in); err != nil || in.ID != webID {
+		t.Errorf("got the answer of %q, %v", in.ID, err)
+	}
+	f.answer(path, notFound)
+	f.stream <- event("pause", webID, 5, "")
+	if answer := <-answers; answer != nil {
+		t.Errorf("got %s of what is not there", answer)
+	}
+	cancel()
+	<-done
 }
 
 // What cannot be read makes the door look at everything again.

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/moby/moby/api/types/events"
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/inventory"
@@ -30,6 +31,36 @@ func TestBackoff(t *testing.T) {
 	}
 	if got := (&backoff{pause: lastPause}).next(0.999); got != lastPause {
 		t.Errorf("longest pause = %s, want %s", got, lastPause)
+	}
+}
+
+// A network that a container joins to start is looked into with its start.
+func TestJoinsWaitForStarts(t *testing.T) {
+	now := time.Now()
+	for _, tc := range []struct {
+		name   string
+		runs   bool
+		after  time.Duration
+		starts bool
+		taken  bool
+	}{
+		{"made", false, 0, false, false},
+		{"about to start", false, joins - time.Millisecond, false, false},
+		{"started", false, 0, true, true},
+		{"never started", false, joins, false, true},
+		{"running", true, 0, false, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := newChanges()
+			c.pending["x"] = &change{at: now}
+			if tc.starts {
+				c.add(message{id: "x", told: true, action: events.ActionStart})
+			}
+			batch, next := c.take(now.Add(tc.after), map[string]time.Time{}, func(string) bool { return tc.runs })
+			if (len(batch) == 1) != tc.taken || (next == 0) != tc.taken || next > joins {
+				t.Errorf("taken are %d, the next is due in %s", len(batch), next)
+			}
+		})
 	}
 }
 

@@ -56,6 +56,9 @@ const (
 	// settle is how long the changes of a container are collected after it was
 	// inspected, so that one in a restart loop costs 20 inspections a second.
 	settle = 50 * time.Millisecond
+	// joins is how long a network that a container joins or leaves waits to be looked
+	// into with what comes of it: a start takes that long.
+	joins = 300 * time.Millisecond
 	// answerWithin is how long a single answer may take. An engine under load
 	// holds a container's lock for seconds while it starts it.
 	answerWithin = 10 * time.Second

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -103,7 +104,7 @@ func (s *session) follow(ctx context.Context, ended <-chan error) error {
 				return err
 			}
 		}
-		batch, next := s.changes.take(time.Now(), s.looked)
+		batch, next := s.changes.take(time.Now(), s.looked, s.running)
 		if len(batch) > 0 {
 			s.apply(ctx, batch)
 			continue
@@ -174,15 +175,26 @@ func (s *session) takeStock(ctx context.Context) error {
 	return nil
 }
 
+// running says that a container runs, as far as that is known.
+func (s *session) running(id string) bool {
+	e, known := s.known[id]
+	return known && (e.State == asset.Running || e.State == asset.Paused)
+}
+
 // apply looks into containers that changed and tells what became of them.
 func (s *session) apply(ctx context.Context, batch map[string]*change) {
-	ids := make([]string, 0, len(batch))
-	for id := range batch {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
+	var ids, removed []string
 	var ws []asset.Workload
-	var removed []string
+	for _, id := range slices.Sorted(maps.Keys(batch)) {
+		if c := batch[id]; !c.destroyed {
+			ids = append(ids, id)
+		} else { // there is nothing to look into
+			removed = append(removed, id)
+			if w, ok := s.guess(id, c, true); ok {
+				ws = append(ws, w)
+			}
+		}
+	}
 	for i, r := range s.inspect(ctx, ids) {
 		id, c := ids[i], batch[ids[i]]
 		if r.err == nil {
@@ -209,7 +221,7 @@ func (s *session) apply(ctx context.Context, batch map[string]*change) {
 
 // flush tells what events said that nobody can be asked about any more.
 func (s *session) flush() {
-	batch, _ := s.changes.take(time.Now(), map[string]time.Time{})
+	batch, _ := s.changes.take(time.Now(), map[string]time.Time{}, func(string) bool { return true })
 	var ws []asset.Workload
 	for id, c := range batch {
 		if w, ok := s.guess(id, c, false); ok {
