@@ -65,11 +65,22 @@ func seccomp(profile string) string {
 		return "unconfined"
 	}
 	for _, s := range p.Syscalls {
-		if !stops(s.Action) && len(s.Includes.Caps) == 0 && slices.ContainsFunc(append(s.Names, s.Name), rulesKernel) {
+		if !stops(s.Action) && !slices.ContainsFunc(s.Includes.Caps, special) && slices.ContainsFunc(append(s.Names, s.Name), rulesKernel) {
 			return "unconfined"
 		}
 	}
 	return "profile"
+}
+
+// special says that a capability is none of those that containers have unless they are
+// taken from them: only then is it a condition that they get it.
+func special(capability string) bool {
+	switch capability {
+	case "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID",
+		"CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE":
+		return false
+	}
+	return true
 }
 
 // stops says that an action keeps a call from the kernel.

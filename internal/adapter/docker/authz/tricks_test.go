@@ -134,6 +134,7 @@ func TestSecurityOptionsByOtherNames(t *testing.T) {
 		{"labels", `"disable"`, "label=disable"},
 		{"the last one counts", `"no-new-privileges","no-new-privileges:false"`, "no-new-privileges=false"},
 		{"a profile of everything by name", profile(`{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["read","init_module"],"action":"SCMP_ACT_ALLOW"}]}`), "seccomp=unconfined"},
+		{"a profile on a condition that always holds", profile(`{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["init_module"],"action":"SCMP_ACT_ALLOW","includes":{"caps":["CAP_CHOWN"]}}]}`), "seccomp=unconfined"},
 		{"a profile that asks somebody", profile(`{"defaultAction":"SCMP_ACT_NOTIFY"}`), "seccomp=unconfined"},
 		{"a profile as engines have it", profile(`{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["init_module"],"action":"SCMP_ACT_ALLOW","includes":{"caps":["CAP_SYS_MODULE"]}}]}`), "seccomp=profile"},
 	} {
