@@ -24,8 +24,10 @@ import (
 
 const (
 	// DefaultIntrospectionURL is where the ECS agent answers on a container
-	// instance. Castellan must share the host's network to reach it.
-	DefaultIntrospectionURL = "http://localhost:51678"
+	// instance. Castellan must share the host's network to reach it. By number: a
+	// container waits for the answer, also where nobody listens, and the name would be
+	// looked up and tried at ::1 first.
+	DefaultIntrospectionURL = "http://127.0.0.1:51678"
 	// metadataEnv is set by ECS in every container of a task.
 	metadataEnv = "ECS_CONTAINER_METADATA_URI_V4"
 
