@@ -157,18 +157,22 @@ func (s *seen) began(method, uri string, r route, what string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := callOf(method, uri)
-	if c, known := s.calls[key]; known {
-		c.count++
-	} else if len(s.calls) < maxCalls {
-		s.calls[key] = &underWay{about, 1}
-	} else { // more than are followed
+	c := s.calls[key]
+	switch {
+	case c != nil:
+	case len(s.calls) < maxCalls:
+		c = &underWay{about: about}
+		s.calls[key] = c
+	default: // more than are followed
 		s.beyond = true
+		s.drop()
+		return
 	}
+	c.count++
 	s.turn(about, 1)
 }
 
-// ended notes that it is done. Of what is none of its calls, as what was under way when
-// this plugin was started, it knows that it was: see Looking.
+// ended notes that it is done. What an earlier plugin let pass is none of its calls.
 func (s *seen) ended(method, uri string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
