@@ -134,7 +134,7 @@ func want(t *testing.T, k *brief.Keeper, digest string, o admission.Outcome) {
 		t.Fatal(err)
 	}
 	known := k.Facts(t.Context(), []link.AskedImage{{Registry: m.Registry, Repository: m.Repository, Digest: m.Digest}})
-	v := p.Decide(t.Context(), &r, admit.Given{Facts: map[string]*admission.Facts{digest: &known[0]}, Exceptions: s.Exceptions, Now: time.Now()})
+	v := p.Decide(t.Context(), &r, admit.Given{Facts: map[string]*admission.Facts{digest: known[0]}, Exceptions: s.Exceptions, Now: time.Now()})
 	if v.Outcome != o {
 		t.Errorf("image %.10s: got %s %+v, want %s", digest, v.Outcome, v.Reasons, o)
 	}

@@ -32,8 +32,8 @@ const (
 // image is what is known of one image.
 type image struct {
 	hash      string
-	facts     admission.Facts
-	confirmed time.Time // by the server
+	facts     admission.Facts // never changed: another image takes its place
+	confirmed time.Time       // by the server
 	used      time.Time
 }
 
@@ -45,8 +45,9 @@ func key(m link.AskedImage) link.AskedImage {
 
 // Facts returns what is known of images, in their order: what is kept, if the server
 // confirmed it lately, else what it says now, else what it said last. Of what nobody
-// knows it says so and why. It waits for the server for two seconds at most.
-func (k *Keeper) Facts(ctx context.Context, images []link.AskedImage) []admission.Facts {
+// knows it says so and why. It waits for the server for two seconds at most. Nobody
+// changes what it returns.
+func (k *Keeper) Facts(ctx context.Context, images []link.AskedImage) []*admission.Facts {
 	var stale []link.AskedImage
 	now := k.o.Clock()
 	for _, m := range images {
@@ -65,7 +66,7 @@ func (k *Keeper) Facts(ctx context.Context, images []link.AskedImage) []admissio
 			why = "the server does not tell what is known of it: " + err.Error()
 		}
 	}
-	out := make([]admission.Facts, 0, len(images))
+	out := make([]*admission.Facts, 0, len(images))
 	for _, m := range images {
 		out = append(out, k.known(key(m), why, now))
 	}
@@ -92,14 +93,14 @@ func (k *Keeper) fresh(m link.AskedImage, now time.Time) bool {
 }
 
 // known returns what is kept of an image, or that nothing is.
-func (k *Keeper) known(m link.AskedImage, why string, now time.Time) admission.Facts {
+func (k *Keeper) known(m link.AskedImage, why string, now time.Time) *admission.Facts {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if x := k.images[m]; x != nil && x.hash != "" {
-		return x.facts
+		return &x.facts
 	}
 	why = cmp.Or(why, "the server has not told what is known of it")
-	return admission.Facts{
+	return &admission.Facts{
 		Digest: cmp.Or(m.Digest, m.ID), At: now.UTC(),
 		Scan: admission.Scan{Why: why}, Trust: admission.Trust{Why: why, Remedy: "let the agent reach the server"},
 	}

@@ -30,8 +30,9 @@ type Fleet interface {
 	// Standing returns the fleet's policy and exceptions; false until the server has
 	// said once.
 	Standing() (brief.Standing, bool)
-	// Facts returns what is known of images, in their order.
-	Facts(ctx context.Context, images []link.AskedImage) []admission.Facts
+	// Facts returns what is known of images, in their order. What it points to is never
+	// changed.
+	Facts(ctx context.Context, images []link.AskedImage) []*admission.Facts
 	// Decided has a verdict told to the server. It never waits.
 	Decided(r admission.Request, v admission.Verdict)
 }
@@ -149,7 +150,7 @@ func (g *Gate) Decide(ctx context.Context, r admission.Request) (admission.Verdi
 		if s, ok := g.o.Fleet.Standing(); ok {
 			given.Exceptions = s.Exceptions
 		}
-		given.Facts = g.facts(ctx, &r)
+		given.Facts, given.Lasting = g.facts(ctx, &r), true
 	}
 	return p.Decide(ctx, &r, given), nil
 }
@@ -185,7 +186,7 @@ func (g *Gate) facts(ctx context.Context, r *admission.Request) map[string]*admi
 		// One digest under two names: what speaks against it counts.
 		name := cmp.Or(images[n].Digest, images[n].ID)
 		if was := out[name]; was == nil || was.Trust.Allowed && !known[n].Trust.Allowed {
-			out[name] = &known[n]
+			out[name] = known[n]
 		}
 	}
 	return out

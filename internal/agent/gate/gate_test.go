@@ -2,15 +2,19 @@ package gate_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/admission"
+	"github.com/castellan-security/castellan/internal/admit"
 	"github.com/castellan-security/castellan/internal/agent/brief"
 	"github.com/castellan-security/castellan/internal/agent/gate"
+	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/link"
 )
 
@@ -24,15 +28,19 @@ const (
 type fleet struct {
 	standing brief.Standing
 	said     bool
-	facts    map[string]admission.Facts
+	facts    map[string]*admission.Facts
 	decided  []admission.Verdict
 }
 
 func (f *fleet) Standing() (brief.Standing, bool) { return f.standing, f.said }
-func (f *fleet) Facts(_ context.Context, images []link.AskedImage) []admission.Facts {
-	var out []admission.Facts
+func (f *fleet) Facts(_ context.Context, images []link.AskedImage) []*admission.Facts {
+	var out []*admission.Facts
 	for _, i := range images {
-		out = append(out, f.facts[i.Digest+i.ID])
+		known := f.facts[i.Digest+i.ID]
+		if known == nil {
+			known = &admission.Facts{}
+		}
+		out = append(out, known)
 	}
 	return out
 }
@@ -130,10 +138,10 @@ func TestTheFleetsPolicy(t *testing.T) {
 
 // TestFacts shows that what is known of an image is found by its digest or its id.
 func TestFacts(t *testing.T) {
-	known := func(v ...admission.Vulnerability) admission.Facts {
-		return admission.Facts{Scan: admission.Scan{State: admission.Known, Vulnerabilities: v}}
+	known := func(v ...admission.Vulnerability) *admission.Facts {
+		return &admission.Facts{Scan: admission.Scan{State: admission.Known, Vulnerabilities: v}}
 	}
-	f := &fleet{said: true, standing: brief.Standing{Version: 1, Digest: "1", Policy: []byte(scanned)}, facts: map[string]admission.Facts{
+	f := &fleet{said: true, standing: brief.Standing{Version: 1, Digest: "1", Policy: []byte(scanned)}, facts: map[string]*admission.Facts{
 		"sha256:good": known(), "sha256:bad": known(admission.Vulnerability{ID: "CVE-1", Severity: 4}),
 	}}
 	g := open(t, gate.Options{Fleet: f})
@@ -141,6 +149,18 @@ func TestFacts(t *testing.T) {
 		if got := outcome(t, g, request(false, digest)); got != want {
 			t.Errorf("image %s: %s, want %s", digest, got, want)
 		}
+	}
+	// What was said of many vulnerabilities is remembered until others are known.
+	many := slices.Repeat([]admission.Vulnerability{{ID: "CVE-2", Severity: 1}}, 400)
+	f.facts["sha256:many"] = known(many...)
+	for range 3 {
+		if got := outcome(t, g, request(false, "sha256:many")); got != admission.Allow {
+			t.Errorf("many: %s, want allow", got)
+		}
+	}
+	f.facts["sha256:many"] = known(append(many, admission.Vulnerability{ID: "CVE-3", Severity: 4})...)
+	if got := outcome(t, g, request(false, "sha256:many")); got != admission.Deny {
+		t.Errorf("many and a grave one: %s, want deny", got)
 	}
 	byID := request(false, "")
 	byID.Task.Containers[0].Image.ID = "sha256:good"
@@ -155,5 +175,27 @@ func TestFacts(t *testing.T) {
 	g.Decided(byID, admission.Verdict{})
 	if len(f.decided) != 1 {
 		t.Errorf("%d verdicts told, want 1", len(f.decided))
+	}
+}
+
+// BenchmarkDecide decides on a container whose image has 400 vulnerabilities by the first
+// policy, as the engine of a host waits for it.
+func BenchmarkDecide(b *testing.B) {
+	vulnerabilities := make([]admission.Vulnerability, 400)
+	for i := range vulnerabilities {
+		vulnerabilities[i] = admission.Vulnerability{ID: fmt.Sprintf("CVE-2026-%d", i), Package: "p", Version: "1", Severity: finding.Low}
+	}
+	f := &fleet{said: true, standing: brief.Standing{Version: 1, Digest: "1", Policy: admit.First()}, facts: map[string]*admission.Facts{
+		"sha256:x": {Digest: "sha256:x", Scan: admission.Scan{State: admission.Known, Vulnerabilities: vulnerabilities}},
+	}}
+	g, err := gate.Open(gate.Options{Fleet: f, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := request(false, "sha256:x")
+	for b.Loop() {
+		if v, err := g.Decide(b.Context(), r); err != nil || v.Declared {
+			b.Fatal(v, err)
+		}
 	}
 }
