@@ -96,9 +96,10 @@ func TestStartsAreDecidedByWhatIsThereNow(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	const restarted = "a restart of the engine"
 	for name, tc := range map[string]struct {
 		change func(t *testing.T, id string) error
-		evil   func(admission.Request) bool // nil: nothing of what is decided on is changed
+		evil   func(admission.Request) bool // nil: nothing that is decided on is changed, and no event tells
 	}{
 		"another name": {
 			func(t *testing.T, id string) error {
@@ -142,7 +143,7 @@ func TestStartsAreDecidedByWhatIsThereNow(t *testing.T) {
 				return err
 			}, nil,
 		},
-		"a restart of the engine": {
+		restarted: {
 			func(t *testing.T, _ string) error {
 				if err := b.e.Stop(); err != nil {
 					return err
@@ -161,7 +162,8 @@ func TestStartsAreDecidedByWhatIsThereNow(t *testing.T) {
 				b.rules.set(deny("it is evil", func(r admission.Request) bool { return r.Call.Name == "container start" && tc.evil(r) }))
 			}
 			asked, err := b.starts(t, id)
-			if !asked {
+			// Where the engine tells of the change, the agent may have looked again since.
+			if !asked && tc.evil == nil && name != restarted {
 				t.Error("the start was decided by what was there before")
 			}
 			if tc.evil != nil {

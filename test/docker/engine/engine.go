@@ -36,6 +36,9 @@ const (
 // of a later version. The file is called dockerd.
 const DockerdEnv = "CASTELLAN_TEST_DOCKERD"
 
+// SnapshotsEnv has containerd keep the images of all engines, as those from 29 on do.
+const SnapshotsEnv = "CASTELLAN_TEST_SNAPSHOTS"
+
 // Options say what an engine needs. The zero value is an engine whose
 // containers have no network.
 type Options struct {
@@ -105,7 +108,7 @@ func New(ctx context.Context, o Options) (_ *Engine, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("make folder of engine: %w", err)
 	}
-	e := &Engine{dir: dir, apart: o.Apart, bridged: o.Bridge, snapshots: o.Snapshots}
+	e := &Engine{dir: dir, apart: o.Apart, bridged: o.Bridge, snapshots: o.Snapshots || os.Getenv(SnapshotsEnv) != ""}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("%w\n%s", err, e.Logs()), e.Close())
