@@ -23,7 +23,9 @@ const DefaultPins = "/sys/fs/bpf/castellan"
 // programs are what enforces one kind of control, loaded. But for read they are for
 // one goroutine at a time.
 type programs interface {
-	set(r profile.Rules) error // as a whole; on an error the former ones hold
+	// setAll makes these the rules of their groups, each as a whole; on an error the
+	// former ones hold. The errors are in the order of the rules.
+	setAll(all []profile.Rules) []error
 	remove(name asset.Group) error
 	groups() ([]asset.Group, error) // in order
 	hold(container string, name asset.Group) error
@@ -115,24 +117,59 @@ func (g *Guard) become(p programs) {
 // Set makes r the rules of its group, as a whole; on an error the former ones hold.
 // What this kernel can't hold to at all is no error: Controls says it.
 func (g *Guard) Set(r profile.Rules) error {
-	if err := r.Check(); err != nil {
-		return fault.New(fault.Invalid, "%w", err)
-	}
+	return g.SetAll([]profile.Rules{r})[0]
+}
+
+// SetAll is Set for many groups, each of them once: it takes little longer than for
+// one. The errors are in the order of the rules, nil where these are in force.
+func (g *Guard) SetAll(all []profile.Rules) []error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.wants(&r) {
-		return g.remove(r.Group)
-	}
-	if g.closed {
-		return fault.New(fault.Unavailable, "hold %s: closed", g.what)
-	}
-	if err := g.load(); err != nil {
-		if g.refused != nil {
-			return nil
+	errs := make([]error, len(all))
+	var wanted []profile.Rules
+	var at, unwanted []int
+	for i := range all {
+		switch err := all[i].Check(); {
+		case err != nil:
+			errs[i] = fault.New(fault.Invalid, "%w", err)
+		case !g.wants(&all[i]):
+			unwanted = append(unwanted, i)
+		default:
+			wanted, at = append(wanted, all[i]), append(at, i)
 		}
-		return err
 	}
-	return g.live.set(r)
+	for i, err := range g.setAll(wanted) {
+		errs[at[i]] = err
+	}
+	for _, i := range unwanted { // after the others: the programs end with their last group
+		errs[i] = g.remove(all[i].Group)
+	}
+	return errs
+}
+
+// setAll is SetAll for rules that have something for these programs, which it loads;
+// g.mu is held.
+func (g *Guard) setAll(all []profile.Rules) []error {
+	if len(all) == 0 {
+		return nil
+	}
+	var err error
+	if g.closed {
+		err = fault.New(fault.Unavailable, "hold %s: closed", g.what)
+	} else {
+		err = g.load()
+	}
+	switch {
+	case err == nil:
+		return g.live.setAll(all)
+	case g.refused != nil:
+		err = nil
+	}
+	errs := make([]error, len(all))
+	for i := range errs {
+		errs[i] = err
+	}
+	return errs
 }
 
 // Remove lets go of a group and of its containers.

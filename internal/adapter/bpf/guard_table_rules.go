@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 
 	"github.com/cilium/ebpf"
 
@@ -40,48 +41,101 @@ func (g *tablePrograms) groups() ([]asset.Group, error) {
 	return slices.Sorted(maps.Keys(g.numbers)), nil
 }
 
-// set makes r the rules of its group: a map of their own, put in place as a whole.
-func (g *tablePrograms) set(r profile.Rules) error {
-	table, err := g.tableOf(&r)
-	if err != nil {
-		return err
+// together is how many groups are put in force at a time: the kernel waits for its
+// programs to leave the former rules of each, some ten milliseconds, and those who wait
+// at once wait for the same.
+const together = 64
+
+// placed are the rules of a group that are to be put in its place.
+type placed struct {
+	index  int // among those that are asked for
+	group  asset.Group
+	number uint32
+	known  bool // the group has the place already
+	rules  *ebpf.Map
+}
+
+// setAll makes these the rules of their groups: for each a map of its own, put in place
+// as a whole. The errors are in the order of the rules.
+func (g *tablePrograms) setAll(all []profile.Rules) []error {
+	errs := make([]error, len(all))
+	for from := 0; from < len(all); from += together {
+		to := min(from+together, len(all))
+		g.setSome(all[from:to], errs[from:to])
 	}
-	number, known := g.numbers[r.Group]
-	if !known {
-		if number, err = free(g.numbers); err != nil {
-			return err
+	return errs
+}
+
+func (g *tablePrograms) setSome(all []profile.Rules, errs []error) {
+	var ready []placed
+	numbers := maps.Clone(g.numbers)
+	for i := range all {
+		p, err := g.place(&all[i], numbers)
+		if errs[i] = err; err == nil {
+			p.index = i
+			ready = append(ready, p)
+		}
+	}
+	var waiting sync.WaitGroup
+	for _, p := range ready {
+		waiting.Go(func() {
+			if err := g.maps["tables"].Put(p.number, p.rules); err != nil {
+				errs[p.index] = fmt.Errorf("put the rules of %s in force: %w", p.group, err)
+			}
+		})
+	}
+	waiting.Wait()
+	for _, p := range ready {
+		if errs[p.index] == nil && !p.known {
+			errs[p.index] = g.name(p)
+		}
+		if err := p.rules.Close(); err != nil {
+			errs[p.index] = errors.Join(errs[p.index], fmt.Errorf("close the rules of %s: %w", p.group, err))
+		}
+	}
+}
+
+// place makes the map of a group's rules, and finds it a place that numbers have not.
+// On success the caller closes the map.
+func (g *tablePrograms) place(r *profile.Rules, numbers map[asset.Group]uint32) (placed, error) {
+	table, err := g.tableOf(r)
+	if err != nil {
+		return placed{}, err
+	}
+	p := placed{group: r.Group}
+	if p.number, p.known = g.numbers[r.Group]; !p.known {
+		if p.number, err = free(numbers); err != nil {
+			return placed{}, err
 		}
 	}
 	// With its types: to Linux 6.1 a map without them is of another kind.
 	spec := g.table.Copy()
 	spec.MaxEntries = uint32(len(table.edges))
-	m, err := ebpf.NewMap(spec)
-	if err != nil {
-		return fmt.Errorf("make the rules of %s: %w", r.Group, err)
+	if p.rules, err = ebpf.NewMap(spec); err != nil {
+		return placed{}, fmt.Errorf("make the rules of %s: %w", r.Group, err)
 	}
-	defer m.Close()
 	for key, edge := range table.edges {
-		if err := m.Put(key, edge); err != nil {
-			return fmt.Errorf("write the rules of %s: %w", r.Group, err)
+		if err := p.rules.Put(key, edge); err != nil {
+			return placed{}, errors.Join(fmt.Errorf("write the rules of %s: %w", r.Group, err), p.rules.Close())
 		}
 	}
-	if err := g.maps["tables"].Put(number, m); err != nil {
-		return fmt.Errorf("put the rules of %s in force: %w", r.Group, err)
-	}
-	if known {
-		return nil
-	}
+	numbers[r.Group] = p.number
+	return p, nil
+}
+
+// name writes down whose a place is.
+func (g *tablePrograms) name(p placed) error {
 	var name [maxGroupName + 1]byte
-	copy(name[:], r.Group)
-	if err := g.maps[namesMap].Put(number, name); err != nil {
-		return errors.Join(fmt.Errorf("name group %s: %w", r.Group, err), g.maps["tables"].Delete(number))
+	copy(name[:], p.group)
+	if err := g.maps[namesMap].Put(p.number, name); err != nil {
+		return errors.Join(fmt.Errorf("name group %s: %w", p.group, err), g.maps["tables"].Delete(p.number))
 	}
-	g.numbers[r.Group] = number
+	g.numbers[p.group] = p.number
 	return nil
 }
 
 func free(all map[asset.Group]uint32) (uint32, error) {
-	taken := map[uint32]bool{}
+	taken := make(map[uint32]bool, len(all))
 	for _, n := range all {
 		taken[n] = true
 	}

@@ -1,8 +1,10 @@
 package bpf_test
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -104,4 +106,49 @@ func placesTaken(t *testing.T, dir string) (n int) {
 		n = int(i) + 1
 	}
 	return n
+}
+
+// Of many groups that are set at once each is told apart: one that is too much for the
+// kernel does not keep the others out, and one that has nothing for these programs is let go.
+func TestGuardSetsManyGroupsAtOnce(t *testing.T) {
+	g := execGuard(t, pins(t))
+	rules := func(name asset.Group, a profile.Answer, paths int) profile.Rules {
+		r := execRules(a, profile.ExecRules{})
+		r.Group = name
+		for i := range paths {
+			r.Exec.Paths = append(r.Exec.Paths, profile.Pattern(fmt.Sprintf("/opt/%02d*", i)))
+		}
+		return r
+	}
+	check(t, g.Set(rules("shop/former/app", profile.Deny, 1)))
+	all := []profile.Rules{rules("shop/former/app", profile.Off, 1)}
+	for i := range 100 {
+		all = append(all, rules(asset.Group(fmt.Sprintf("shop/service-%03d/app", i)), profile.Deny, 1))
+	}
+	const much = 70
+	all[much] = rules("shop/much/app", profile.Deny, 33)
+	for i, err := range g.SetAll(all) {
+		if (err != nil) != (i == much) {
+			t.Errorf("group %s: %v", all[i].Group, err)
+		}
+	}
+	groups, err := g.Groups()
+	check(t, err)
+	if len(groups) != 99 || slices.Contains(groups, "shop/former/app") || slices.Contains(groups, "shop/much/app") {
+		t.Errorf("%d groups are held: %v", len(groups), groups)
+	}
+	for _, name := range []asset.Group{all[1].Group, all[100].Group} {
+		id := newID(t)
+		check(t, g.Hold(id, name))
+		if killed, code := ran(t, id, "exec=/bin/tool", "tool", "exit=3"); !killed {
+			t.Errorf("a container of %s is not held: code %d", name, code)
+		}
+	}
+	for i := range all {
+		all[i].Answers[profile.ControlExec] = profile.Off
+	}
+	check(t, errors.Join(g.SetAll(all)...))
+	if groups, err := g.Groups(); err != nil || len(groups) != 0 {
+		t.Errorf("held: %v, %v", groups, err)
+	}
 }

@@ -48,31 +48,56 @@ type netTable struct {
 	resolvers    []netguardNetResolver
 }
 
-// set makes r the rules of its group, as a whole.
-func (g *netPrograms) set(r profile.Rules) error {
+// droppedTogether is how many groups' former tables are dropped at a time: as long both are
+// in the maps, which have room for a thousand peers of each.
+const droppedTogether = 256
+
+// setAll makes these the rules of their groups, each as a whole. Former ones are dropped
+// for many groups at once, because they are looked for among those of all groups.
+func (g *netPrograms) setAll(all []profile.Rules) []error {
+	errs := make([]error, len(all))
+	for from := 0; from < len(all); from += droppedTogether {
+		former := map[uint32]int{} // numbers of tables, with whose they were
+		for i := from; i < min(from+droppedTogether, len(all)); i++ {
+			var old uint32
+			if old, errs[i] = g.set(&all[i]); old != 0 {
+				former[old] = i
+			}
+		}
+		if err := g.drop(former); err != nil {
+			for _, i := range former {
+				errs[i] = errors.Join(errs[i], err)
+			}
+		}
+	}
+	return errs
+}
+
+// set makes r the rules of its group, as a whole, and returns the number of a table that
+// no program knows any more; 0 for none.
+func (g *netPrograms) set(r *profile.Rules) (former uint32, err error) {
 	key := hashOfGroup(r.Group)
 	var old netguardNetRuleset
 	if err := g.maps["net_rules"].Lookup(key, &old); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return fmt.Errorf("read the network rules of %s: %w", r.Group, err)
+		return 0, fmt.Errorf("read the network rules of %s: %w", r.Group, err)
 	}
 	number := uint32(1 + rand.IntN(1<<31))
 	for number == old.Table {
 		number++
 	}
-	t, err := g.tableOf(&r, number)
+	t, err := g.tableOf(r, number)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if err := g.fill(t); err != nil {
-		return errors.Join(fmt.Errorf("write the network rules of %s: %w", r.Group, err), g.drop(number))
+		return number, fmt.Errorf("write the network rules of %s: %w", r.Group, err)
 	}
 	if err := g.maps["net_rules"].Put(key, t.rules); err != nil {
-		return errors.Join(fmt.Errorf("write the network rules of %s: %w", r.Group, err), g.drop(number))
+		return number, fmt.Errorf("write the network rules of %s: %w", r.Group, err)
 	}
-	if old.Table != 0 {
-		return g.drop(old.Table)
-	}
-	return nil
+	t.rules = netguardNetRuleset{} // the kernel has them
+	g.written[number] = t
+	return old.Table, nil
 }
 
 // remove lets go of a group and of its containers.
@@ -83,47 +108,77 @@ func (g *netPrograms) remove(name asset.Group) error {
 		if err := g.maps["net_rules"].Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return fmt.Errorf("remove the network rules of %s: %w", name, err)
 		}
-		if err := g.drop(old.Table); err != nil {
+		if err := g.drop(map[uint32]int{old.Table: 0}); err != nil {
 			return err
 		}
 	}
 	return dropWhere(g.maps["net_holds"], func(_ [32]byte, of netguardNetGroup) bool { return of == key })
 }
 
-// fill writes a table that no program knows yet.
-func (g *netPrograms) fill(t netTable) error {
-	var errs []error
-	one := uint8(1)
-	put := func(name string, key any) {
-		if len(errs) == 0 {
-			if err := g.maps[name].Put(key, one); err != nil {
-				errs = append(errs, err)
+// entries are the names of maps with the keys that a table has in them.
+func (t *netTable) entries() iter.Seq2[string, any] {
+	return func(yield func(string, any) bool) {
+		for _, k := range t.destinations {
+			if !yield("net_destinations", k) {
+				return
+			}
+		}
+		for _, k := range t.listens {
+			if !yield("net_listens", k) {
+				return
+			}
+		}
+		for _, k := range t.names {
+			if !yield("net_names", k) {
+				return
+			}
+		}
+		for _, k := range t.resolvers {
+			if !yield("net_resolvers", k) {
+				return
 			}
 		}
 	}
-	for _, k := range t.destinations {
-		put("net_destinations", k)
-	}
-	for _, k := range t.listens {
-		put("net_listens", k)
-	}
-	for _, k := range t.names {
-		put("net_names", k)
-	}
-	for _, k := range t.resolvers {
-		put("net_resolvers", k)
-	}
-	return errors.Join(errs...)
 }
 
-// drop removes a table that no program knows any more.
-func (g *netPrograms) drop(number uint32) error {
-	return errors.Join(
-		dropWhere(g.maps["net_destinations"], func(k netguardNetDestination, _ uint8) bool { return k.Table == number }),
-		dropWhere(g.maps["net_listens"], func(k netguardNetListen, _ uint8) bool { return k.Table == number }),
-		dropWhere(g.maps["net_names"], func(k netguardNetNamed, _ uint8) bool { return k.Table == number }),
-		dropWhere(g.maps["net_resolvers"], func(k netguardNetResolver, _ uint8) bool { return k.Table == number }),
-	)
+// fill writes a table that no program knows yet.
+func (g *netPrograms) fill(t netTable) error {
+	one := uint8(1)
+	for name, key := range t.entries() {
+		if err := g.maps[name].Put(key, one); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drop removes tables that no program knows any more, by their numbers. Of those that
+// this program wrote it knows what is in them; others are looked for among the tables of
+// all groups, which takes 20 µs for each peer of any of them.
+func (g *netPrograms) drop(tables map[uint32]int) error {
+	var errs []error
+	others := map[uint32]bool{}
+	for number := range tables {
+		t, ok := g.written[number]
+		if !ok {
+			others[number] = true
+			continue
+		}
+		for name, key := range t.entries() {
+			if err := g.maps[name].Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+				errs = append(errs, fmt.Errorf("remove former network rules from %s: %w", name, err))
+			}
+		}
+		delete(g.written, number)
+	}
+	if len(others) > 0 {
+		errs = append(errs,
+			dropWhere(g.maps["net_destinations"], func(k netguardNetDestination, _ uint8) bool { return others[k.Table] }),
+			dropWhere(g.maps["net_listens"], func(k netguardNetListen, _ uint8) bool { return others[k.Table] }),
+			dropWhere(g.maps["net_names"], func(k netguardNetNamed, _ uint8) bool { return others[k.Table] }),
+			dropWhere(g.maps["net_resolvers"], func(k netguardNetResolver, _ uint8) bool { return others[k.Table] }))
+	}
+	return errors.Join(errs...)
 }
 
 // dropWhere removes the entries of a map for which is holds. What others remove

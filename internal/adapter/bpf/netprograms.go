@@ -25,10 +25,13 @@ import (
 type netPrograms struct {
 	generation
 	setting netguardNetSetting
+	// written are the tables of groups that this program wrote, by their numbers: what is
+	// in them is not looked for when they are dropped.
+	written map[uint32]netTable
 }
 
 func openNetPrograms(dir, generation string, log *slog.Logger) (*netPrograms, error) {
-	g := &netPrograms{}
+	g := &netPrograms{written: map[uint32]netTable{}}
 	g.log, g.dir, g.own = log, networkPins(dir), filepath.Join(networkPins(dir), generation)
 	if err := g.open(); err != nil {
 		return nil, errors.Join(err, g.close())

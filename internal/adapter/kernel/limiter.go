@@ -77,6 +77,15 @@ func (h *Host) Limiter(file string) (*Limiter, error) {
 // maxLimiterFile has room for a thousand containers.
 const maxLimiterFile = 4 << 20
 
+// SetAll is Set for many groups; the errors are in the order of the rules.
+func (l *Limiter) SetAll(all []profile.Rules) []error {
+	errs := make([]error, len(all))
+	for i, r := range all {
+		errs[i] = l.Set(r)
+	}
+	return errs
+}
+
 // Set makes r the rules of its group. Containers that are held get the new limits
 // at once.
 func (l *Limiter) Set(r profile.Rules) error {

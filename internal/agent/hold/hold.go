@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -36,9 +37,11 @@ const (
 // Kernel enforces some controls. Its methods may be called concurrently; what it
 // was told stays in force when this program ends.
 type Kernel interface {
-	// Set makes r the rules of its group, as a whole; on an error the former rules
-	// hold. Containers that are held to the group are held to r from now on.
-	Set(r profile.Rules) error
+	// SetAll makes these the rules of their groups, each as a whole and each group once.
+	// The errors are in the order of the rules, nil where these are in force; on an error
+	// the former rules hold. Containers that are held to a group are held to its rules
+	// from now on. Many cost little more than one.
+	SetAll(all []profile.Rules) []error
 	// Remove lets go of a group and of its containers. A group that is not there is
 	// no error.
 	Remove(g asset.Group) error
@@ -148,27 +151,28 @@ func (k *Keeper) settle() {
 }
 
 // enforceAll puts the rules of every group in force; k.mu is held.
-func (k *Keeper) enforceAll() {
-	for _, g := range k.groups {
-		k.enforce(g)
-	}
-}
+func (k *Keeper) enforceAll() { k.enforce(slices.Collect(maps.Values(k.groups))) }
 
-// enforce puts the newest rules of a group in force, in every kernel's door; k.mu is
+// enforce puts the newest rules of groups in force, in every kernel's door; k.mu is
 // held. Where one refuses, the others hold the new ones all the same: each has
 // controls of its own.
-func (k *Keeper) enforce(g *group) {
-	var errs []error
+func (k *Keeper) enforce(groups []*group) {
+	all := make([]profile.Rules, len(groups))
+	for i, g := range groups {
+		all[i], g.err = g.rules, nil
+	}
 	for _, kernel := range k.o.Kernels {
-		if err := kernel.Set(g.rules); err != nil {
-			errs = append(errs, err)
+		for i, err := range kernel.SetAll(all) {
+			groups[i].err = errors.Join(groups[i].err, err)
 		}
 	}
-	if g.err = errors.Join(errs...); g.err != nil {
-		k.o.Log.Error("rules are not in force", "group", g.rules.Group, "revision", g.rules.Revision, "error", g.err, "remedy", fault.Remedy(g.err))
-		return
+	for _, g := range groups {
+		if g.err != nil {
+			k.o.Log.Error("rules are not in force", "group", g.rules.Group, "revision", g.rules.Revision, "error", g.err, "remedy", fault.Remedy(g.err))
+			continue
+		}
+		g.inForce, g.since = g.Stamp, k.o.Clock().UTC()
 	}
-	g.inForce, g.since = g.Stamp, k.o.Clock().UTC()
 }
 
 // dropUnknown lets go of what the kernel holds for groups that are not on disk any
@@ -258,6 +262,7 @@ func (k *Keeper) take(b link.BehaviourBrief) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	var errs []error
+	fresh := map[asset.Group]*group{}
 	for _, r := range b.Rules {
 		rules, err := link.UnpackRules(r)
 		if err != nil {
@@ -274,11 +279,11 @@ func (k *Keeper) take(b link.BehaviourBrief) error {
 			// It holds all the same, until the next start.
 			k.o.Log.Error("rules are not written down", "group", r.Group, "error", err)
 		}
-		if k.released != nil {
-			continue
-		}
-		k.enforce(g)
-		k.o.Log.Info("a group is held to other rules", "group", r.Group, "mode", r.Mode.String(), "revision", rules.Revision)
+		fresh[r.Group] = g
+	}
+	if k.released == nil {
+		k.enforce(slices.Collect(maps.Values(fresh)))
+		k.tellOf(fresh)
 	}
 	for _, name := range b.Release {
 		k.release(name)
@@ -290,6 +295,20 @@ func (k *Keeper) take(b link.BehaviourBrief) error {
 	k.cut = b.Cut
 	k.tie()
 	return errors.Join(errs...)
+}
+
+// tellOf logs which groups are held to other rules; k.mu is held. One that is only learned
+// from is held to nothing.
+func (k *Keeper) tellOf(fresh map[asset.Group]*group) {
+	for name, g := range fresh {
+		switch {
+		case g.err != nil:
+		case g.Mode == profile.Discover:
+			k.o.Log.Debug("a group is learned from", "group", name)
+		default:
+			k.o.Log.Info("a group is held to other rules", "group", name, "mode", g.Mode.String(), "revision", g.rules.Revision)
+		}
+	}
 }
 
 // release lets go of a group; k.mu is held.

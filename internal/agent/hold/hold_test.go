@@ -44,14 +44,16 @@ func newKernel() *kernel {
 	return &kernel{groups: map[asset.Group]int64{}, containers: map[string]asset.Group{}}
 }
 
-func (k *kernel) Set(r profile.Rules) error {
+func (k *kernel) SetAll(all []profile.Rules) []error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.broken != nil {
-		return k.broken
+	errs := make([]error, len(all))
+	for i, r := range all {
+		if errs[i] = k.broken; k.broken == nil {
+			k.groups[r.Group] = r.Revision
+		}
 	}
-	k.groups[r.Group] = r.Revision
-	return nil
+	return errs
 }
 
 func (k *kernel) Remove(g asset.Group) error {
