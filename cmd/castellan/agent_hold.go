@@ -14,6 +14,7 @@ import (
 	"github.com/castellan-security/castellan/internal/agent/hold"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/whole"
 )
 
 // What lies below the agent's data folder.
@@ -51,6 +52,9 @@ func (g *globals) openHolder(o agentOptions, id string, server any, parts *agent
 	if g.dataDir == "" {
 		log.Warn("containers are not held to profiles: without a data folder nobody knows after a restart what is held", "remedy", "say --data-dir")
 		return nil, nil
+	}
+	if err := whole.Write(filepath.Join(g.dataDir, pinsFile), []byte(o.hold.pins+"\n")); err != nil {
+		log.Error("where programs are pinned is not written down", "error", err, "remedy", "to release this host say --pins "+o.hold.pins)
 	}
 	h := &holder{}
 	options := hold.Options{Dir: filepath.Join(g.dataDir, rulesFolder), AgentID: id, Server: keeps, Log: log}

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -76,7 +77,7 @@ func (g *globals) harden(ctx context.Context, group asset.Group, h hardenFlags) 
 		if _, err := io.WriteString(g.out, r.Files[0].Content); err != nil {
 			return err
 		}
-		return g.hardenReport(g.err, &r, o)
+		return g.hardenReport(g.err, &r, o, true)
 	}
 	if err := writeHardened(h.folder, &r); err != nil {
 		return err
@@ -84,7 +85,11 @@ func (g *globals) harden(ctx context.Context, group asset.Group, h hardenFlags) 
 	for _, f := range r.Files {
 		fmt.Fprintf(g.out, "wrote %s\n", printable(filepath.Join(h.folder, f.Name)))
 	}
-	return g.hardenReport(g.out, &r, o)
+	if r.Diff != "" {
+		fmt.Fprintf(g.out, "wrote %s\n", printable(filepath.Join(h.folder, diffFile)))
+	}
+	fmt.Fprintf(g.out, "wrote %s, which says all that follows of each path\n", printable(filepath.Join(h.folder, reportFile)))
+	return g.hardenReport(g.out, &r, o, false)
 }
 
 // options returns what is asked for, or what is wrong with that.
@@ -187,6 +192,12 @@ func readSome(file string, most int) ([]byte, error) {
 	return b, err
 }
 
+// Files beside the outputs.
+const (
+	diffFile   = "task-definition.diff"
+	reportFile = "report.json"
+)
+
 // writeHardened writes the files of a result into a folder.
 func writeHardened(folder string, r *harden.Result) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
@@ -204,20 +215,22 @@ func writeHardened(folder string, r *harden.Result) error {
 		}
 	}
 	if r.Diff != "" {
-		if err := write("task-definition.diff", func(w io.Writer) error { _, err := io.WriteString(w, r.Diff); return err }); err != nil {
+		if err := write(diffFile, func(w io.Writer) error { _, err := io.WriteString(w, r.Diff); return err }); err != nil {
 			return err
 		}
 	}
-	return write("report.json", func(w io.Writer) error { return writeJSON(w, r, "  ") })
+	return write(reportFile, func(w io.Writer) error { return writeJSON(w, r, "  ") })
 }
 
-// hardenReport tells what was changed and why, and what is not as the profile
-// says.
-func (g *globals) hardenReport(w io.Writer, r *harden.Result, o harden.Options) error {
+// hardenReport tells what was changed and why, with the diff if that is not in a file, and
+// what is not as the profile says.
+func (g *globals) hardenReport(w io.Writer, r *harden.Result, o harden.Options, diff bool) error {
 	var b strings.Builder
 	if slices.Contains(o.Outputs, harden.TaskDefinition) {
-		for line := range strings.Lines(r.Diff) {
-			b.WriteString(g.painted(line))
+		if diff {
+			for line := range strings.Lines(r.Diff) {
+				b.WriteString(g.painted(line))
+			}
 		}
 		if r.Diff == "" {
 			b.WriteString("the task definition is as hard as the profile makes it: nothing changes\n")
@@ -227,19 +240,60 @@ func (g *globals) hardenReport(w io.Writer, r *harden.Result, o harden.Options) 
 		}
 	}
 	for _, effect := range []harden.Effect{harden.Narrower, harden.Wider, harden.Advice} {
-		for _, n := range r.Notes {
-			if n.Effect != effect {
-				continue
-			}
-			about := ""
-			if n.About != "" {
-				about = " " + n.About + ":"
-			}
-			fmt.Fprintf(&b, "%s %s%s %s\n", g.paint(string(effect), effectTones[effect]), n.Output, printable(about), printable(n.Text))
+		for _, n := range notesAlike(r.Notes, effect) {
+			fmt.Fprintf(&b, "%s %s %s\n", g.paint(string(effect), effectTones[effect]), n.output, printable(n.words()))
 		}
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// alike are notes that say the same of several things.
+type alike struct {
+	output harden.Output
+	text   string
+	first  string // of about, as its own note has it
+	about  []string
+}
+
+var inFolder = regexp.MustCompile(`in /\S+ may`)
+
+// notesAlike gathers the notes of an effect, in the order of their first.
+func notesAlike(notes []harden.Note, effect harden.Effect) (out []*alike) {
+	type key struct {
+		output harden.Output
+		text   string
+	}
+	known := map[key]*alike{}
+	for _, n := range notes {
+		if n.Effect != effect {
+			continue
+		}
+		text := inFolder.ReplaceAllString(n.Text, "in its folder may") // the path itself says which
+		k := key{n.Output, text}
+		if known[k] == nil {
+			known[k] = &alike{output: n.Output, text: text, first: n.Text}
+			out = append(out, known[k])
+		}
+		if n.About != "" {
+			known[k].about = append(known[k].about, n.About)
+		}
+	}
+	return out
+}
+
+func (a *alike) words() string {
+	const shown = 2
+	switch n := len(a.about); {
+	case n == 0:
+		return a.first
+	case n == 1:
+		return a.about[0] + ": " + a.first
+	case n <= shown+1:
+		return strings.Join(a.about, ", ") + ": " + a.text
+	default:
+		return fmt.Sprintf("%s and %d more: %s", strings.Join(a.about[:shown], ", "), n-shown, a.text)
+	}
 }
 
 var effectTones = map[harden.Effect]tone{harden.Narrower: bad, harden.Wider: warn, harden.Advice: faint}

@@ -190,6 +190,14 @@ func span(d time.Duration) string {
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
+// plural is a number with what it counts.
+func plural(n int, one, more string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprint(n) + " " + more
+}
+
 // size prints bytes in binary units.
 func size(n uint64) string {
 	const unit = 1024

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net/http"
@@ -168,17 +169,32 @@ func (g *globals) watchGroup() *cobra.Command {
 		if err := api.get(c.Context(), "/watch/group", url.Values{"group": {args[0]}}, &d); err != nil {
 			return err
 		}
-		return g.print(*f, d, func() error { return g.watchDetail(&d) })
+		return g.print(*f, d, func() error { return g.watchDetail(&d, hostnames(c.Context(), api)) })
 	}
 	return c
 }
 
-func (g *globals) watchDetail(d *behaviour.Detail) error {
+// hostnames returns what the hosts of agents are called, by the agents' ids; none for
+// who may not see that.
+func hostnames(ctx context.Context, api *client) map[string]string {
+	var page agentPage
+	if err := api.get(ctx, "/agents", nil, &page); err != nil {
+		return nil
+	}
+	names := map[string]string{}
+	for _, a := range page.Agents {
+		names[a.ID] = a.Hostname
+	}
+	return names
+}
+
+func (g *globals) watchDetail(d *behaviour.Detail, hosts map[string]string) error {
 	fmt.Fprintf(g.out, "%s: %s", printable(string(d.Group)), modeCell(&d.BehaviourGroup).text)
-	if !d.Since.IsZero() {
+	if !d.Since.IsZero() && time.Since(d.Since) >= time.Second {
 		fmt.Fprintf(g.out, ", for %s", ago(d.Since, time.Now()))
 	}
-	fmt.Fprintf(g.out, "\nsettled: %d%%; %d containers run; revision %d; %d violations that nobody has permitted\n", int(d.Settled.Measure*100), d.Running, d.Revision, d.Violations)
+	fmt.Fprintf(g.out, "\nsettled: %d%%; %s; revision %d; %s that nobody has permitted\n", int(d.Settled.Measure*100),
+		plural(d.Running, "container runs", "containers run"), d.Revision, plural(d.Violations, "violation", "violations"))
 	if d.Proposal != nil {
 		fmt.Fprintf(g.out, "proposed: %s\n  castellan watch mode %s %s, or castellan watch decline %s\n", printable(d.Proposal.Why), d.Proposal.Mode, d.Group, d.Group)
 	}
@@ -211,14 +227,15 @@ func (g *globals) watchDetail(d *behaviour.Detail) error {
 		case !h.Current:
 			state = cell{"older rules", warn}
 		}
+		host, agentID := text(hosts[h.AgentID]), text(cut(h.AgentID, shortAgentID))
 		for _, x := range h.Controls {
-			rows = append(rows, []cell{text(h.AgentID), text(string(x.Control)), text(string(x.Answer)), text(x.Rung), state, text(x.Error)})
+			rows = append(rows, []cell{host, agentID, text(string(x.Control)), text(string(x.Answer)), text(x.Rung), state, text(x.Error)})
 		}
 		if len(h.Controls) == 0 {
-			rows = append(rows, []cell{text(h.AgentID), {"-", plain}, {"-", plain}, {"-", plain}, state, text(h.Remedy)})
+			rows = append(rows, []cell{host, agentID, {"-", plain}, {"-", plain}, {"-", plain}, state, text(h.Remedy)})
 		}
 	}
-	return g.table([]string{"AGENT", "CONTROL", "ANSWER", "RUNG", "STATE", "WHY"}, rows)
+	return g.table([]string{"HOST", "AGENT", "CONTROL", "ANSWER", "RUNG", "STATE", "WHY"}, rows)
 }
 
 // watchChange is a command that changes a group; form makes what is sent.
@@ -244,8 +261,9 @@ func (g *globals) watchMode() *cobra.Command {
 	var comment string
 	return g.watchChange("mode MODE GROUP", "Change what the profile of a group does",
 		`Change what the profile of a group does: discover learns, monitor reports what lies
-outside, protect blocks it. Hosts are told at once. A profile that is not settled
-is not protected by, unless you say --anyway.
+outside, protect blocks it. Hosts are told at once, and hold it a second or two
+later. A profile that is not settled is not protected by, unless the group is
+monitored and nothing lay outside for a day, or you say --anyway.
 
   castellan watch mode monitor shop/web/nginx
   castellan watch mode protect shop/web/nginx --comment "rehearsed for a week"`, 2,
@@ -261,8 +279,15 @@ is not protected by, unless you say --anyway.
 			if err := api.do(c.Context(), http.MethodPut, "/watch/mode", map[string]any{"group": args[1], "mode": args[0], "anyway": anyway, "comment": comment}, &x); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(g.out, "%s: %s, by revision %d of its profile\n", printable(string(x.Group)), x.Mode, x.Revision)
-			return err
+			fmt.Fprintf(g.out, "%s: %s, by revision %d of its profile\n", printable(string(x.Group)), x.Mode, x.Revision)
+			if x.Mode == profile.Protect {
+				if x.Violations > 0 {
+					fmt.Fprintf(g.out, "%s open: what did that is refused from now on: castellan watch violations --group %s\n",
+						plural(x.Violations, "violation is", "violations are"), printable(string(x.Group)))
+				}
+				fmt.Fprintf(g.out, "when each host holds it, and to what its kernel can: castellan watch group %s\n", printable(string(x.Group)))
+			}
+			return nil
 		})
 }
 

@@ -4,8 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
+	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,7 +19,9 @@ import (
 	"github.com/castellan-security/castellan/internal/adapter/kernel"
 	"github.com/castellan-security/castellan/internal/agent"
 	"github.com/castellan-security/castellan/internal/agent/hold"
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/profile"
 )
 
 // releaseWait is how long an agent has to let go by itself: it looks every second.
@@ -49,8 +56,24 @@ that answers. Sensors go on, and the server is told that the host is released.
 	f := c.Flags()
 	f.BoolVar(&undo, "undo", false, "hold this host again")
 	f.StringVar(&reason, "reason", "", "why, for whoever sees on the server that the host is released")
-	f.StringVar(&pins, "pins", bpf.DefaultPins, "the agent's --pins")
+	f.StringVar(&pins, "pins", "", "the agent's --pins (default: as the agent wrote down in --data-dir, or "+bpf.DefaultPins+")")
 	return c
+}
+
+// pinsFile of the data folder says where the agent pins what enforces: whoever releases
+// the host must find it.
+const pinsFile = "pins"
+
+// pinsOf returns where the agent of this data folder pins what enforces.
+func (g *globals) pinsOf() (string, error) {
+	b, err := os.ReadFile(filepath.Join(g.dataDir, pinsFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return bpf.DefaultPins, nil
+	}
+	if err != nil {
+		return "", fault.New(fault.Denied, "read where the agent pins what enforces: %w", err).With("run it as root, or say --pins as the agent does")
+	}
+	return strings.TrimSpace(string(b)), nil
 }
 
 func (g *globals) undoRelease() error {
@@ -78,11 +101,12 @@ func (g *globals) releaseHost(ctx context.Context, pins, reason string) error {
 	if err != nil {
 		return err
 	}
-	pins = filepath.Join(pins, id)
-	before, err := bpf.Held(pins)
-	if err != nil {
-		return err
+	if pins == "" {
+		if pins, err = g.pinsOf(); err != nil {
+			return err
+		}
 	}
+	pins = filepath.Join(pins, id)
 	if err := hold.Release(dir, hold.Released{At: time.Now().UTC(), By: userName(), Reason: reason}); err != nil {
 		return fault.New(fault.Denied, "%w", err).With("run it as root on the host, with the agent's --data-dir")
 	}
@@ -97,11 +121,25 @@ func (g *globals) releaseHost(ctx context.Context, pins, reason string) error {
 		}
 		fmt.Fprintf(g.out, "No agent answered: in the kernel %d containers were let go, and %d programs of the network ended.\n", r.Containers, r.Network)
 	}
-	for _, name := range groups {
+	g.tellReleased(groups)
+	fmt.Fprintln(g.out, "Nothing is held on this host any more. Hold it again with: castellan watch release --undo")
+	return nil
+}
+
+// tellReleased says which groups are let go: those that were protected by their names, of
+// the others how many.
+func (g *globals) tellReleased(groups map[asset.Group]profile.Mode) {
+	monitored := 0
+	for _, name := range slices.Sorted(maps.Keys(groups)) {
+		if groups[name] != profile.Protect {
+			monitored++
+			continue
+		}
 		fmt.Fprintf(g.out, "let go  %s\n", printable(string(name)))
 	}
-	fmt.Fprintf(g.out, "Nothing is held on this host any more (%d were, groups and controls together). Hold it again with: castellan watch release --undo\n", before)
-	return nil
+	if monitored > 0 {
+		fmt.Fprintf(g.out, "let go  %s\n", plural(monitored, "group that was only monitored", "groups that were only monitored"))
+	}
 }
 
 // waitReleased waits for the agent, and reports whether it has let go.

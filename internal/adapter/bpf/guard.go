@@ -191,6 +191,21 @@ func (g *Guard) remove(name asset.Group) error {
 	if err != nil || len(left) > 0 {
 		return err
 	}
+	return g.end()
+}
+
+// LetGo lets go of all groups by ending the programs.
+func (g *Guard) LetGo() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.live == nil {
+		return nil
+	}
+	return g.end()
+}
+
+// end ends the programs; g.mu is held.
+func (g *Guard) end() error {
 	p := g.live
 	g.become(nil)
 	return errors.Join(p.end(), p.close())

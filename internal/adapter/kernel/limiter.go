@@ -126,6 +126,18 @@ func (l *Limiter) Remove(g asset.Group) error {
 	return errors.Join(errs...)
 }
 
+// LetGo gives the containers of all groups what they had.
+func (l *Limiter) LetGo() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.groups)
+	var errs []error
+	for id := range l.held {
+		errs = append(errs, l.free(id))
+	}
+	return errors.Join(errs...)
+}
+
 // Hold limits a container. One that has no cgroup yet is left for later: until then
 // it is not among Containers.
 func (l *Limiter) Hold(container string, g asset.Group) error {

@@ -45,6 +45,8 @@ type Kernel interface {
 	// Remove lets go of a group and of its containers. A group that is not there is
 	// no error.
 	Remove(g asset.Group) error
+	// LetGo is Remove of all groups, at once.
+	LetGo() error
 	// Hold ties a container, which need not exist yet, to a group that has rules.
 	Hold(container string, g asset.Group) error
 	// HoldAll is Hold for many, which costs about as much as one: what runs already

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/profile"
 )
 
 // releasedFile says that nothing is to be held on this host. It is made by hand of
@@ -106,14 +107,8 @@ func (k *Keeper) lookAgain(ctx context.Context) {
 // letGo lets go of all groups in the kernel, and keeps their rules; k.mu is held.
 func (k *Keeper) letGo() {
 	for _, kernel := range k.o.Kernels {
-		groups, err := kernel.Groups()
-		if err != nil {
-			k.o.Log.Error("what the kernel holds is not listed", "error", err)
-		}
-		for _, name := range groups {
-			if err := kernel.Remove(name); err != nil {
-				k.o.Log.Error("a group is not let go", "group", name, "error", err)
-			}
+		if err := kernel.LetGo(); err != nil {
+			k.o.Log.Error("not all groups are let go", "error", err)
 		}
 	}
 	k.settle()
@@ -122,9 +117,10 @@ func (k *Keeper) letGo() {
 	}
 }
 
-// Groups returns the groups whose rules are kept in a folder, for whoever releases
-// a host without its agent.
-func Groups(dir string) ([]asset.Group, error) {
+// Groups returns the groups that are held by the rules that are kept in a folder, with
+// their modes, for whoever releases a host without its agent. Those that are only learned
+// from are held to nothing.
+func Groups(dir string) (map[asset.Group]profile.Mode, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -132,7 +128,7 @@ func Groups(dir string) ([]asset.Group, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list rules: %w", err)
 	}
-	var groups []asset.Group
+	groups := map[asset.Group]profile.Mode{}
 	for _, e := range entries {
 		if filepath.Ext(e.Name()) != rulesEnding {
 			continue
@@ -141,7 +137,9 @@ func Groups(dir string) ([]asset.Group, error) {
 		if err != nil {
 			return nil, err
 		}
-		groups = append(groups, r.Group)
+		if r.Mode != profile.Discover {
+			groups[r.Group] = r.Mode
+		}
 	}
 	return groups, nil
 }

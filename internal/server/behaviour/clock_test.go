@@ -2,6 +2,7 @@ package behaviour_test
 
 import (
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -61,6 +62,36 @@ func TestAClockThatIsSetSettlesNothing(t *testing.T) {
 	}
 	if got := h.settled(); got < 0.95 {
 		t.Errorf("settled by %v after two days, waits for %q", got, h.group().Settled.Waits)
+	}
+}
+
+// What is monitored is protected without more only once nothing lay outside for a day.
+func TestMonitoringForADayIsEnoughToProtect(t *testing.T) {
+	h := start(t)
+	h.workloads(nginx(1, "v1"))
+	h.happen(exec(1, "/usr/sbin/nginx"))
+	h.mode(profile.Monitor)
+	protect := func() error {
+		_, err := h.s.SetMode(t.Context(), h.admin, web, behaviour.Decision{Mode: profile.Protect})
+		return err
+	}
+	day := func() {
+		for range 25 {
+			h.pass(time.Hour)
+			h.happen(exec(1, "/usr/sbin/nginx"))
+		}
+	}
+	if err := protect(); !fault.Is(err, fault.Conflict) || !strings.Contains(err.Error(), "not settled") {
+		t.Errorf("protected at once: got %v, want a conflict", err)
+	}
+	day()
+	h.happen(exec(1, "/bin/evil"))
+	if err := protect(); !fault.Is(err, fault.Conflict) {
+		t.Errorf("something lay outside a moment ago: got %v, want a conflict", err)
+	}
+	day()
+	if err := protect(); err != nil {
+		t.Errorf("nothing lay outside for a day: %v", err)
 	}
 }
 

@@ -164,23 +164,48 @@ func (s *Service) SetMode(ctx context.Context, who access.Identity, name asset.G
 			return fault.New(fault.Invalid, "nothing is learned of %s yet: all that it does would lie outside", g.Group).
 				With("let it run in discover for a while, or import a profile: castellan watch profile import")
 		}
-		if d.Mode == profile.Protect && !d.Anyway && g.Mode == profile.Discover {
-			l, err := k.learner(ctx, g)
-			if err != nil {
+		if d.Mode == profile.Protect && !d.Anyway {
+			if err := k.ripe(ctx, g); err != nil {
 				return err
-			}
-			if at := l.Settled(s.Clock()); at.Measure < settledMeasure {
-				why := ""
-				if len(at.Waits) > 0 {
-					why = " " + at.Waits[0]
-				}
-				return fault.New(fault.Conflict, "the profile of %s is not settled (%d%%): protect could block what is normal.%s", g.Group, int(at.Measure*100), why).
-					With("let it monitor first, rehearse (castellan watch rehearse), or say that you want it anyway: --anyway")
 			}
 		}
 		g.By = who.Actor
 		return k.changes(ctx, who, g, watch.Decide{Now: s.Clock().UTC(), Mode: d.Mode, Actor: who.Actor, Reason: d.Comment})
 	})
+}
+
+// monitoredLong is for how long nothing may have lain outside of a group that is monitored
+// and whose profile is not settled, until it may be protected: it has done by then what it
+// does once a day.
+const monitoredLong = 24 * time.Hour
+
+// ripe returns Conflict for a group that protect could block in what is normal: its profile
+// is not settled, and it was not monitored for long either with nothing outside.
+func (k *keeper) ripe(ctx context.Context, g *group) error {
+	at, now, quiet := g.Settled, k.s.Clock(), g.Since
+	if g.Quiet.After(quiet) {
+		quiet = g.Quiet
+	}
+	switch {
+	case g.Mode == profile.Protect, g.Proposal != nil && g.Proposal.Mode == profile.Protect,
+		g.Mode == profile.Monitor && now.Sub(quiet) >= monitoredLong:
+		return nil
+	case g.Mode == profile.Discover:
+		l, err := k.learner(ctx, g)
+		if err != nil {
+			return err
+		}
+		at = l.Settled(now)
+	}
+	if at.Measure >= settledMeasure {
+		return nil
+	}
+	why := ""
+	if len(at.Waits) > 0 {
+		why = " " + at.Waits[0]
+	}
+	return fault.New(fault.Conflict, "the profile of %s is not settled (%d%%): protect could block what is normal.%s", g.Group, int(at.Measure*100), why).
+		With("let it monitor until nothing lay outside for a day, rehearse (castellan watch rehearse), or say that you want it anyway: --anyway")
 }
 
 // change does something to a group that is stored and written down by do.
@@ -216,6 +241,15 @@ func (s *Service) Decline(ctx context.Context, who access.Identity, name asset.G
 	})
 }
 
+// controlNames lists all controls for people.
+func controlNames() string {
+	var names []string
+	for _, c := range profile.Controls() {
+		names = append(names, string(c))
+	}
+	return strings.Join(names, ", ")
+}
+
 // SetReleased lets go of a protected group, or holds it again. It needs
 // access.ManageBehaviour.
 func (s *Service) SetReleased(ctx context.Context, who access.Identity, name asset.Group, released bool, comment string) (store.BehaviourGroup, error) {
@@ -237,7 +271,7 @@ func (s *Service) SetAnswers(ctx context.Context, who access.Identity, name asse
 	for _, c := range slices.Sorted(maps.Keys(answers)) {
 		a := answers[c]
 		if !slices.Contains(profile.Controls(), c) || a != profile.Off && a != profile.Audit {
-			return store.BehaviourGroup{}, fault.New(fault.Invalid, "%s=%s: want one of the controls %v, and off or audit", c, a, profile.Controls())
+			return store.BehaviourGroup{}, fault.New(fault.Invalid, "%s=%s: a control can be switched to audit or off; there are %s", c, a, controlNames())
 		}
 		words = append(words, string(c)+" "+string(a))
 	}
