@@ -321,6 +321,7 @@ func (x *Index) sweep(now time.Time) {
 	for _, w := range x.workloads {
 		if !w.until.IsZero() && now.Sub(w.until) > keepEnded+skew {
 			x.release(w)
+			x.changes.Add(1) // its addresses lead nowhere now
 		}
 	}
 	x.sweepListeners()

@@ -22,7 +22,9 @@ type Way struct {
 const maxWays = 2_000
 
 // Ways returns at which addresses workloads of a group on an agent's host reach
-// those of another group that run now, sorted; each address once.
+// those of another group, sorted; each address once. Of those that ended a while ago
+// it is their own addresses, as long as nobody else has them: who looked a name up
+// before goes on to connect there until it looks again.
 func (x *Index) Ways(agentID string, from, to asset.Group) []Way {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -43,6 +45,12 @@ func (x *Index) Ways(agentID string, from, to asset.Group) []Way {
 	for _, w := range x.meant(to) {
 		if w.until.IsZero() {
 			x.waysTo(agentID, w, spaces[w.space], add)
+			continue
+		}
+		for _, c := range w.claimed {
+			if (c.agent == "" || c.agent == agentID) && !slices.ContainsFunc(x.claims[c], runs) {
+				add(Way{Address: c.addr})
+			}
 		}
 	}
 	slices.SortFunc(ways, func(a, b Way) int {
@@ -50,6 +58,8 @@ func (x *Index) Ways(agentID string, from, to asset.Group) []Way {
 	})
 	return ways
 }
+
+func runs(w *workload) bool { return w.until.IsZero() }
 
 // meant are the workloads of a group, or of all containers of a service where that
 // is all that could be said of a peer.

@@ -2,6 +2,7 @@ package topology_test
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -73,7 +74,26 @@ func TestChangesOfWays(t *testing.T) {
 			t.Errorf("%s: changed %v, want %v", c.name, got, c.moves)
 		}
 	}
-	if got := x.Ways(hostA, "shop/web/web", "shop/api/api"); got != nil {
-		t.Errorf("ways to what has ended: %v", got)
+	// Who looked its name up a moment ago still connects there, until somebody else has
+	// the address, or it is long ago.
+	reached := func(when string, want []topology.Way) {
+		t.Helper()
+		if got := x.Ways(hostA, "shop/web/web", "shop/api/api"); !slices.Equal(got, want) {
+			t.Errorf("%s: ways to what has ended: got %v, want %v", when, got, want)
+		}
+	}
+	last := ways(addrs("172.17.0.9"))
+	reached("at once", last)
+	other := one(hostA, "b"+api[1:], "other", "shop_default", func(w *asset.Workload) { w.Settings.Addresses = addrs("172.17.0.9") })
+	x.Put([]asset.Workload{other}, now.Add(2*time.Minute))
+	reached("another has its address", nil)
+	other.State = asset.Exited
+	x.Put([]asset.Workload{other}, now.Add(3*time.Minute))
+	reached("nobody has it again", last)
+	before := x.Changes()
+	x.Put(nil, now.Add(time.Hour))
+	reached("an hour later", nil)
+	if x.Changes() == before {
+		t.Error("its address leads nowhere any more, and nobody is told")
 	}
 }
