@@ -209,6 +209,11 @@ func (p *Privilege) words(k Kind) string {
 		}
 	}
 	switch k {
+	case KindPivotRoot:
+		if p.Target == "" { // the call alone is known
+			said[0] = "changed its root"
+		}
+		add(p.Target)
 	case KindMount:
 		add(p.Type)
 		add(p.Source)

@@ -26,6 +26,8 @@ func TestWords(t *testing.T) {
 		{"connected to shop/orders/orders (10.0.3.7:8080)", event.Event{Kind: event.KindConnect, Connection: &event.Connection{Protocol: "tcp", Remote: peer, Peer: event.Peer{Group: "shop/orders/orders"}, Name: "orders"}}},
 		{"could not connect to orders (10.0.3.7:8080): ECONNREFUSED", event.Event{Kind: event.KindConnect, Connection: &event.Connection{Protocol: "tcp", Remote: peer, Name: "orders", Error: "ECONNREFUSED"}}},
 		{"ended with 10.0.3.7:8080: sent 1.5 KiB, received 12 B, after 2s", event.Event{Kind: event.KindClose, Connection: &event.Connection{Protocol: "tcp", Remote: peer, BytesSent: 1536, BytesReceived: 12, Duration: 2 * time.Second}}},
+		{"changed the root to /mnt", event.Event{Kind: event.KindPivotRoot, Privilege: &event.Privilege{Target: "/mnt"}}},
+		{"changed its root", event.Event{Kind: event.KindPivotRoot, Privilege: &event.Privilege{}}},
 		{"opened a packet socket: EPERM", event.Event{Kind: event.KindRaw, Connection: &event.Connection{Protocol: "packet", Error: "EPERM"}}},
 		{"asked for example.org A", event.Event{Kind: event.KindQuery, DNS: &event.DNS{Name: "example.org", Type: "A"}}},
 		{"was answered example.org A: NXDOMAIN", event.Event{Kind: event.KindAnswer, DNS: &event.DNS{Name: "example.org", Type: "A", Code: "NXDOMAIN"}}},

@@ -101,9 +101,10 @@ func (h *house) makesNormal(t *testing.T, b *tab) {
 	b.wait(`document.querySelector("#part").innerText.includes("/opt/news/report")`)
 	b.lets(t, "a violation that came in")
 	b.click(`#part a.sentence`)
-	b.wait(`location.pathname.startsWith("/watch/violations/") && document.querySelector(".changes li.put")?.innerText.includes("/opt/news/report")`)
+	b.wait(`location.pathname.startsWith("/watch/violations/") && document.querySelectorAll("[name=width]").length > 1`)
 	b.ready()
 	b.lets(t, "a violation")
+	h.choosesWidth(t, b, "folder", "/opt/news/*")
 	b.click(`form[action$="/permit"] button`) // without a reason the browser asks for it
 	b.wait(`document.querySelector("form[action$='/permit'] [name=comment]").matches(":invalid")`)
 	b.fill(`form[action$="/permit"] [name=comment]`, "the new report")
@@ -112,13 +113,40 @@ func (h *house) makesNormal(t *testing.T, b *tab) {
 	b.ready()
 	b.lets(t, "a violation that is normal")
 	picture(b, "watch-permitted-1280-light")
+	here := b.address()
+	b.open(watchAddress("profile", learned))
+	b.wait(shows("/opt/news/*"))
+	b.open(here)
 	b.click(`details.sure summary`)
 	b.click(`form[action$="/undo"] button`)
-	b.wait(`location.search === "?done=permit-undone" && document.querySelector(".changes li.put")?.innerText.includes("/opt/news/report")`)
+	b.wait(`location.search === "?done=permit-undone" && document.querySelector("[name=width][value=this]")?.closest("label").innerText.includes("/opt/news/report")`)
 	b.open(watchAddress("changes", learned))
 	b.wait(shows("undone by admin") + ` && ` + shows("the new report"))
 	b.ready()
 	b.lets(t, "changes with an undone permit")
+}
+
+// choosesWidth chooses how much is made normal with a violation: each choice says what it
+// adds, and fits the screen.
+func (h *house) choosesWidth(t *testing.T, b *tab, word, adds string) {
+	if got := eval[string](b, `[...document.querySelectorAll("[name=width]")].filter(x => x.checked).map(x => x.value).join()`); got != "this" {
+		t.Errorf("chosen at first: %q, want the narrowest", got)
+	}
+	says := eval[string](b, `document.querySelector("[name=width][value=`+word+`]").closest("label").innerText`)
+	if !strings.Contains(says, adds) {
+		t.Errorf("the choice %s does not say that it adds %s: %q", word, adds, says)
+	}
+	if eval[bool](b, `document.querySelector("[aria-labelledby=h-normal] > .changes") !== null`) {
+		t.Error("what the narrowest choice adds is said for all")
+	}
+	for _, width := range []int64{390, 1280} {
+		b.size(width)
+		if got := eval[int64](b, "document.documentElement.scrollWidth"); got > width {
+			t.Errorf("with choices the page is %d pixels wide, of %d", got, width)
+		}
+		picture(b, fmt.Sprintf("watch-widths-%d", width))
+	}
+	b.click(`[name=width][value=` + word + `]`)
 }
 
 // editsTheProfile makes a mistake and is told where, saves, and is met by another.

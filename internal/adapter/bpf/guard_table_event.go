@@ -103,6 +103,9 @@ func decodeDenial(d *decoder, b []byte, finish func(*decoder, *denial, *event.Ev
 	if n > 0 {
 		r.path = d.joinPath(names[:n], r.cut())
 	}
+	if r.origin == event.OriginMemory && r.path != "" && r.path[0] != '/' {
+		r.path = "/" + r.path // as the kernel and the sensors write it: /memfd:name
+	}
 	if m > 0 {
 		r.to = d.joinPath(names[n:n+m], r.cut())
 	}

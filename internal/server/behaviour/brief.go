@@ -111,10 +111,16 @@ func (s *Service) compile(at place, p *profile.Profile, now standing) (compiled,
 	}, nil
 }
 
-// all returns the rules of all groups of a host, their stamp, and how many groups are
-// left out because there are too many.
+// inForce reports whether a group is held to something, and not only learned from.
+func (s *Service) inForce(g asset.Group) bool {
+	m := s.fleet.standing(g).mode
+	return m == profile.Monitor || m == profile.Protect
+}
+
+// all returns the rules of all groups of a host, their stamp, and how many groups that
+// are to be held are left out because there are too many.
 func (s *Service) all(ctx context.Context, agentID string) (list []compiled, stamp string, cut int, err error) {
-	groups, cut := s.hosts.held(agentID, s.Clock())
+	groups, cut := s.hosts.held(agentID, s.inForce, s.Clock())
 	out := make([]compiled, 0, len(groups))
 	h := sha256.New()
 	for _, g := range groups {
@@ -142,7 +148,7 @@ func (s *Service) Behaviour(ctx context.Context, a link.BehaviourAsk) (link.Beha
 	s.held.put(a.AgentID, a.Held, s.Clock())
 	s.changes.Publish(nil)
 	for _, g := range a.Wanted {
-		s.hosts.expect(a.AgentID, g, s.Clock())
+		s.hosts.expect(a.AgentID, g, s.inForce(g), s.Clock())
 	}
 	all, stamp, cut, err := s.all(ctx, a.AgentID)
 	if err != nil {

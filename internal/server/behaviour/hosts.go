@@ -103,8 +103,9 @@ func (h *hosts) leave(id string, p place) {
 }
 
 // expect notes that a container of a group is about to start on a host, as its agent
-// says. A host that has as many groups as are held gets no more.
-func (h *hosts) expect(agentID string, g asset.Group, now time.Time) {
+// says. A host that has as many groups as are held gets no more, unless people have
+// decided of the group.
+func (h *hosts) expect(agentID string, g asset.Group, decided bool, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	groups := h.of[agentID]
@@ -112,7 +113,7 @@ func (h *hosts) expect(agentID string, g asset.Group, now time.Time) {
 		groups[g].last = now
 		return
 	}
-	if len(groups) >= link.MaxHeldGroups {
+	if len(groups) >= link.MaxHeldGroups && !decided {
 		return
 	}
 	if groups == nil {
@@ -122,30 +123,35 @@ func (h *hosts) expect(agentID string, g asset.Group, now time.Time) {
 	groups[g] = &presence{live: map[string]bool{}, last: now}
 }
 
-// held returns the groups of a host that it is to hold, sorted, and how many there
-// are beyond what a host holds: those that run something go first.
-func (h *hosts) held(agentID string, now time.Time) (groups []asset.Group, cut int) {
+// held returns the groups of a host that it is to hold, sorted, and how many of those
+// that are held to something there are beyond what a host holds. These go first, as
+// inForce says of a group, and of them those that run something: a thousand containers
+// that ran once and are only learned from keep no service from being held.
+func (h *hosts) held(agentID string, inForce func(asset.Group) bool, now time.Time) (groups []asset.Group, cut int) {
 	all := h.on(agentID, now)
 	if len(all) <= link.MaxHeldGroups {
 		return all, 0
 	}
+	ranks := make(map[asset.Group]int, len(all))
 	h.mu.Lock()
-	slices.SortStableFunc(all, func(a, b asset.Group) int {
-		return rank(h.of[agentID][a]) - rank(h.of[agentID][b])
-	})
+	for _, g := range all {
+		if !inForce(g) {
+			ranks[g] += 2
+		}
+		if p := h.of[agentID][g]; p == nil || len(p.live) == 0 {
+			ranks[g]++
+		}
+	}
 	h.mu.Unlock()
-	cut = len(all) - link.MaxHeldGroups
+	slices.SortStableFunc(all, func(a, b asset.Group) int { return ranks[a] - ranks[b] })
+	for _, g := range all[link.MaxHeldGroups:] {
+		if ranks[g] < 2 {
+			cut++
+		}
+	}
 	all = all[:link.MaxHeldGroups]
 	slices.Sort(all)
 	return all, cut
-}
-
-// rank is 0 for a group that runs, 1 for one that has ended.
-func rank(p *presence) int {
-	if p != nil && len(p.live) > 0 {
-		return 0
-	}
-	return 1
 }
 
 // on returns the groups of a host, sorted, and forgets those that are gone.

@@ -33,7 +33,12 @@ func (s *Service) heldBy(ctx context.Context, g asset.Group) ([]HeldBy, error) {
 	for i := range agents {
 		if a := &agents[i]; slices.Contains(silent, a.ID) {
 			why := unheld(a, g, asking[a.ID])
-			if left, cut := s.hosts.held(a.ID, now); cut > 0 && asking[a.ID] && !slices.Contains(left, g) {
+			left, cut := s.hosts.held(a.ID, s.inForce, now)
+			switch {
+			case !asking[a.ID] || slices.Contains(left, g):
+			case !s.inForce(g):
+				continue // only learned from, and there are others to hold
+			default:
 				why.Error = fmt.Sprintf("this host has %d groups more than the %d that one holds, and this is one of those that are left out", cut, link.MaxHeldGroups)
 				why.Remedy = "run fewer services on one host, or forget groups that are gone: castellan watch forget"
 			}

@@ -279,15 +279,20 @@ func heldErrors(held []behaviour.HeldBy) []string {
 	return slices.Sorted(maps.Keys(all))
 }
 
-// unheld are the hosts on which the newest rules are not in force, and why.
-func unheld(held []behaviour.HeldBy) (n int, why string) {
+// unheld are the hosts on which the newest rules are not in force, why the first of them
+// says that it is so, and how many other reasons there are.
+func unheld(held []behaviour.HeldBy) (n int, why string, others int) {
+	reasons := map[string]bool{}
 	for i := range held {
-		if held[i].Error != "" {
+		if e := held[i].Error; e != "" {
 			n++
-			why = held[i].Error
+			reasons[e] = true
+			if why == "" {
+				why = e
+			}
 		}
 	}
-	return n, why
+	return n, why, max(len(reasons)-1, 0)
 }
 
 // heldNothing says why nothing is told of how a group is held.

@@ -186,7 +186,7 @@ func cleanProtocol(s string) string {
 	if len(s) > 0 && len(s) <= maxNumber && only(s, func(c byte) bool { return '0' <= c && c <= '9' }) {
 		return s
 	}
-	return oneOf(s, "tcp", "udp", "icmp", "raw", "packet", "unix")
+	return oneOf(s, "tcp", "udp", "icmp", "raw", "packet", "vsock", "alg", "unix")
 }
 
 // cleanErrno lets the names of errors through: E and capitals.
