@@ -2,6 +2,7 @@ package console
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/castellan-security/castellan/internal/access"
@@ -108,7 +109,7 @@ func hardenedOutputs() []hardened {
 	return []hardened{
 		{Output: harden.AppArmor, Title: "AppArmor", Says: "a profile for hosts with AppArmor: load it with apparmor_parser, name it in the task definition's dockerSecurityOptions"},
 		{Output: harden.Seccomp, Title: "seccomp", Says: "a filter of system calls: docker run --security-opt seccomp=FILE"},
-		{Output: harden.SELinux, Title: "SELinux", Says: "a CIL module for hosts with SELinux, such as Bottlerocket and Amazon Linux: semodule -i FILE"},
+		{Output: harden.SELinux, Title: "SELinux", Says: "a CIL module for hosts with SELinux, such as Amazon Linux 2023: semodule -i FILE"},
 		{Output: harden.Landlock, Title: "Landlock", Says: "rules that castellan harden run puts in force around the application, also on Fargate"},
 	}
 }
@@ -164,6 +165,17 @@ func (c *Console) hardenFile(w http.ResponseWriter, r *http.Request, v visit) er
 		return nil
 	}
 	return fault.New(fault.NotFound, "there is no output %.40q", r.PathValue("output"))
+}
+
+// first are the notes that are read before an output is used: what it refuses though it
+// was learned, and what somebody has to do.
+func (h *hardened) first() []harden.Note {
+	return slices.DeleteFunc(slices.Clone(h.Notes), func(n harden.Note) bool { return n.Effect == harden.Wider })
+}
+
+// wider are the others.
+func (h *hardened) wider() []harden.Note {
+	return slices.DeleteFunc(slices.Clone(h.Notes), func(n harden.Note) bool { return n.Effect != harden.Wider })
 }
 
 // hardenWords say in which way an output is not the profile.
