@@ -226,12 +226,13 @@ func (h *hardener) host() error {
 }
 
 func said(n intent.Network) string {
-	return fmt.Sprintf("the group opens TCP ports %s and connects to TCP ports %s", ranges(n.Binds), ranges(n.Connects))
+	return fmt.Sprintf("the group opens %s and connects to %s", ranges(n.Binds), ranges(n.Connects))
 }
 
+// ranges names TCP ports.
 func ranges(ports []profile.Ports) string {
 	if len(ports) == 0 {
-		return "none"
+		return "no TCP port"
 	}
 	var s []string
 	for _, r := range ports {
@@ -241,5 +242,8 @@ func ranges(ports []profile.Ports) string {
 			s = append(s, fmt.Sprintf("%d to %d", r.First, r.Last))
 		}
 	}
-	return strings.Join(s, ", ")
+	if len(s) == 1 && ports[0].First == ports[0].Last {
+		return "TCP port " + s[0]
+	}
+	return "TCP ports " + strings.Join(s, ", ")
 }

@@ -55,7 +55,10 @@ func cleanPayload(e *event.Event) bool {
 	case e.Kind == event.KindExit && from.Exit != nil:
 		e.Exit = cleanExit(from.Exit)
 	case e.Kind == event.KindCalls && from.Calls != nil:
-		e.Calls = &event.Calls{Names: cleanList(from.Calls.Names, event.MaxCalls, maxWord)}
+		e.Calls = &event.Calls{
+			Names:        cleanList(from.Calls.Names, event.MaxCalls, maxWord),
+			Capabilities: from.Calls.Capabilities, CapabilitiesSeen: from.Calls.CapabilitiesSeen,
+		}
 	case !slices.Contains(event.Kinds(), e.Kind):
 		return false // of a newer agent, or of none
 	case e.Kind.Sensor() == "file" && from.File != nil:

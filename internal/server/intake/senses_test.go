@@ -331,12 +331,16 @@ func TestFirstCallsNeedNoProcess(t *testing.T) {
 	f := newFixture(t)
 	calls := func(workload string) event.Event {
 		e := f.sense(agentA, workload, event.KindCalls)
-		e.Process, e.Calls = event.Process{}, &event.Calls{Names: []string{"openat"}}
+		e.Process, e.Calls = event.Process{}, &event.Calls{Names: []string{"openat"}, Capabilities: 1 << 21, CapabilitiesSeen: true}
 		return e
 	}
 	id := strings.Repeat("ab", 32)
 	f.report(t, link.Report{Agent: describe(agentA), Workloads: []asset.Workload{{ID: id, State: asset.Running}}, Events: []event.Event{calls(id), calls("")}})
-	if got := f.stored(t); len(got) != 1 || got[0].WorkloadID != id || got[0].Calls == nil {
-		t.Errorf("stored: %+v", got)
+	got := f.stored(t)
+	if len(got) != 1 || got[0].WorkloadID != id || got[0].Calls == nil {
+		t.Fatalf("stored: %+v", got)
+	}
+	if c := got[0].Calls; len(c.Names) != 1 || c.Capabilities != 1<<21 || !c.CapabilitiesSeen {
+		t.Errorf("of the calls is stored: %+v", c)
 	}
 }

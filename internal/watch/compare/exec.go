@@ -86,7 +86,7 @@ func (x *Index) within(p *program, e *event.Event, script string) *outside {
 		o.unheld = !loose
 		o.instead = "the profile allows " + path.Base(file) + " no file to run"
 		if p.scripts.n > 0 {
-			o.instead = fmt.Sprintf("the profile allows %s %s", path.Base(file), some(p.Scripts))
+			o.instead = fmt.Sprintf("the profile allows %s only %s", path.Base(file), some(p.Scripts))
 		}
 	case p.parents != nil && parent != unknownParent && !p.parents.has(parent) && !(parent == "" && slices.Contains(p.Parents, "")):
 		entry.Parents = append([]profile.Pattern{profile.Pattern(parent)}, p.Parents...)
@@ -207,7 +207,7 @@ func (x *Index) programsOf(parent string) string {
 	if len(list) == 0 {
 		return "the profile allows " + whose + " no other program"
 	}
-	return "the profile allows " + whose + " " + some(list)
+	return "the profile allows " + whose + " only " + some(list)
 }
 
 // shown is how many entries a sentence names.
