@@ -212,7 +212,7 @@ func (f *file) expand(n *node, depth int, left *int) (*node, error) {
 		if len(values) > maxItems {
 			return nil, fmt.Errorf("%s is held against more than %d values", n.field, maxItems)
 		}
-		return &node{field: n.field, cmp: n.cmp, values: values}, nil
+		return &node{field: n.field, cmp: n.cmp, values: values, via: n.via, against: n.against}, nil
 	}
 	out := &node{op: n.op}
 	for _, k := range n.kids {

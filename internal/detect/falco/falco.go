@@ -42,24 +42,21 @@ type Outcome struct {
 
 // item is one item of a file: a list, a macro or a rule.
 type item struct {
-	Rule       string      `yaml:"rule"`
-	Macro      string      `yaml:"macro"`
-	List       string      `yaml:"list"`
-	Condition  string      `yaml:"condition"`
-	Items      []any       `yaml:"items"`
-	Desc       string      `yaml:"desc"`
-	Priority   string      `yaml:"priority"`
-	Source     string      `yaml:"source"`
-	Tags       []string    `yaml:"tags"`
-	Enabled    *bool       `yaml:"enabled"`
-	Append     bool        `yaml:"append"`
-	Override   over        `yaml:"override"`
-	Exceptions []exception `yaml:"exceptions"`
-}
-
-type over struct {
-	Condition string `yaml:"condition"`
-	Items     string `yaml:"items"`
+	Rule      string   `yaml:"rule"`
+	Macro     string   `yaml:"macro"`
+	List      string   `yaml:"list"`
+	Condition string   `yaml:"condition"`
+	Items     []any    `yaml:"items"`
+	Desc      string   `yaml:"desc"`
+	Priority  string   `yaml:"priority"`
+	Source    string   `yaml:"source"`
+	Tags      []string `yaml:"tags"`
+	Enabled   *bool    `yaml:"enabled"`
+	Append    bool     `yaml:"append"`
+	// Override says of each key whether it is appended to what was there before, or
+	// stands in its place; what it does not name stays.
+	Override   map[string]string `yaml:"override"`
+	Exceptions []exception       `yaml:"exceptions"`
 }
 
 type exception struct {
@@ -164,17 +161,17 @@ func read(b []byte) (*file, error) {
 }
 
 func (f *file) add(x *item) {
-	more := x.Append || x.Override.Condition == "append" || x.Override.Items == "append"
+	more := func(key string) bool { return x.Append || x.Override[key] == "append" }
 	switch {
 	case x.List != "":
-		if !more {
+		if !more("items") {
 			f.lists[x.List] = nil
 		}
 		for _, v := range x.Items {
-			f.lists[x.List] = append(f.lists[x.List], fmt.Sprint(v))
+			f.lists[x.List] = append(f.lists[x.List], unquoted(fmt.Sprint(v)))
 		}
 	case x.Macro != "":
-		if more {
+		if more("condition") {
 			x.Condition = f.macros[x.Macro] + " " + x.Condition
 		}
 		f.macros[x.Macro] = x.Condition
@@ -183,20 +180,50 @@ func (f *file) add(x *item) {
 		switch {
 		case i < 0:
 			f.rules = append(f.rules, x)
-		case more:
-			f.rules[i].Condition += " " + x.Condition
-			f.rules[i].Exceptions = append(f.rules[i].Exceptions, x.Exceptions...)
-		case x.Condition == "": // an overlay that switches it on or off, or changes a word
-			if x.Enabled != nil {
-				f.rules[i].Enabled = x.Enabled
-			}
-			if x.Priority != "" {
-				f.rules[i].Priority = x.Priority
-			}
+		case x.Append, len(x.Override) > 0, x.Condition == "": // an overlay
+			f.rules[i].overlay(x, more)
 		default:
 			f.rules[i] = x
 		}
 	}
+}
+
+// overlay changes a rule by a later item of its name.
+func (r *item) overlay(x *item, more func(key string) bool) {
+	join := func(to *string, key, what string) {
+		switch {
+		case what == "":
+		case more(key):
+			*to += " " + what
+		default:
+			*to = what
+		}
+	}
+	join(&r.Condition, "condition", x.Condition)
+	join(&r.Desc, "desc", x.Desc)
+	if x.Priority != "" {
+		r.Priority = x.Priority
+	}
+	if x.Enabled != nil {
+		r.Enabled = x.Enabled
+	}
+	if x.Tags != nil && !more("tags") {
+		r.Tags = nil
+	}
+	r.Tags = append(r.Tags, x.Tags...)
+	if x.Exceptions != nil && !more("exceptions") {
+		r.Exceptions = nil
+	}
+	r.Exceptions = append(r.Exceptions, x.Exceptions...)
+}
+
+// unquoted is an item of a list without quotes of its own, by which Falco knows where
+// it ends.
+func unquoted(s string) string {
+	if len(s) >= 2 && (s[0] == '"' || s[0] == '\'') && s[len(s)-1] == s[0] {
+		s = strings.ReplaceAll(s[1:len(s)-1], `\"`, `"`)
+	}
+	return s
 }
 
 var notInID = regexp.MustCompile(`[^a-z0-9]+`)

@@ -60,6 +60,7 @@ func TestConvertedRulesFire(t *testing.T) {
 		t.Fatal(err)
 	}
 	nginx := trial.Event{"on": "process.exec", "exe": "/usr/sbin/nginx", "name": "nginx", "pid": 50, "run": "nginx"}
+	old := trial.Event{"on": "process.exec", "exe": "/bin/vi", "name": "vi", "pid": 60, "run": "vi"}
 	for _, tc := range []struct {
 		name   string
 		events []trial.Event
@@ -70,6 +71,26 @@ func TestConvertedRulesFire(t *testing.T) {
 		{"a key in a folder", []trial.Event{{"on": "file.write", "exe": "/bin/cp", "name": "cp", "path": "/srv/keys/a"}}, "falco-key-written"},
 		{"a file of a folder itself", []trial.Event{{"on": "file.create", "exe": "/bin/cp", "name": "cp", "path": "/etc/ssh/x"}}, "falco-key-written"},
 		{"a file below it", []trial.Event{{"on": "file.create", "exe": "/bin/cp", "name": "cp", "path": "/etc/nginx/sites/x"}}, ""},
+		{"a log emptied by an old process", []trial.Event{old, {"on": "file.write", "exe": "/bin/vi", "name": "vi", "pid": 60, "path": "/var/log/syslog", "flags": []any{"write", "truncate"}, "after": "1m"}}, "falco-log-emptied"},
+		{"a log appended to", []trial.Event{old, {"on": "file.write", "exe": "/bin/vi", "name": "vi", "pid": 60, "path": "/var/log/syslog", "flags": []any{"write", "append"}, "after": "1m"}}, ""},
+		{"a module", []trial.Event{{"on": "privilege.module", "exe": "/sbin/insmod", "name": "insmod", "call": "finit_module"}}, "falco-module"},
+		{"a process attached to", []trial.Event{{"on": "privilege.ptrace", "exe": "/bin/x", "name": "x", "call": "ptrace", "flags": []any{"seize"}}}, "falco-traced"},
+		{"a process that lets itself be traced", []trial.Event{{"on": "privilege.ptrace", "exe": "/bin/x", "name": "x", "call": "ptrace", "flags": []any{"traceme"}}}, ""},
+		{"a packet socket", []trial.Event{{"on": "network.raw", "exe": "/bin/x", "name": "x", "protocol": "packet"}}, "falco-packets"},
+		{"a raw socket", []trial.Event{{"on": "network.raw", "exe": "/bin/x", "name": "x", "protocol": "raw"}}, ""},
+		{"a link to shadow", []trial.Event{{"on": "file.link", "exe": "/bin/ln", "name": "ln", "path": "/etc/shadow", "to": "/tmp/a"}}, "falco-link-to-shadow"},
+		{"a name in other letters", []trial.Event{{"on": "process.exec", "exe": "/tmp/x", "name": "KWorker", "run": "KWorker"}}, "falco-disguised"},
+		{"a name that is its own", []trial.Event{{"on": "process.exec", "exe": "/usr/bin/kworker", "name": "kworker", "run": "kworker"}}, ""},
+		{"arguments", []trial.Event{
+			{"on": "process.exec", "exe": "/usr/sbin/cron", "name": "cron", "pid": 70, "run": "cron"},
+			{"on": "process.exec", "exe": "/usr/bin/make", "name": "make", "pid": 71, "parent": 70, "run": "make"},
+			{"on": "process.exec", "exe": "/bin/sh", "name": "sh", "pid": 72, "parent": 71, "run": "/bin/sh -c /dev/shm/a"}}, "falco-arguments"},
+		{"another ancestor", []trial.Event{{"on": "process.exec", "exe": "/bin/sh", "name": "sh", "pid": 72, "run": "/bin/sh -c /dev/shm/a"}}, ""},
+		{"mail to another network", []trial.Event{{"on": "network.connect", "exe": "/bin/x", "name": "x", "remote": "10.0.0.1:25", "local": "10.0.0.9:3000"}}, "falco-outward"},
+		{"mail within the network", []trial.Event{{"on": "network.connect", "exe": "/bin/x", "name": "x", "remote": "172.20.0.1:25", "local": "172.20.0.9:3000"}}, ""},
+		{"mail that comes", []trial.Event{{"on": "network.accept", "exe": "/bin/x", "name": "x", "remote": "10.0.0.1:3000", "local": "10.0.0.9:25"}}, "falco-outward"},
+		{"an overlay that is met", []trial.Event{{"on": "process.exec", "exe": "/bin/b", "name": "b", "pid": 80, "run": "b"}, {"on": "process.exec", "exe": "/bin/a", "name": "a", "pid": 81, "parent": 80, "run": "a"}}, "falco-overlaid"},
+		{"an overlay that is not", []trial.Event{{"on": "process.exec", "exe": "/bin/a", "name": "a", "pid": 81, "run": "a"}}, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			e, err := detect.New([]detect.Text{{Name: "falco", Body: document}})

@@ -2,7 +2,6 @@ package falco
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +26,8 @@ var types = map[string][]event.Kind{
 	"init_module": {event.KindModule}, "finit_module": {event.KindModule}, "bpf": {event.KindBPF}, "userfaultfd": {event.KindUserfault},
 	"pivot_root": {event.KindPivotRoot}, "chroot": {event.KindPivotRoot}, "memfd_create": {event.KindMemfd}, "io_uring_setup": {event.KindIOURing},
 	"setuid": {event.KindUser}, "setresuid": {event.KindUser}, "setreuid": {event.KindUser}, "perf_event_open": {event.KindPerf},
+	"sendto": {event.KindConnect}, "sendmsg": {event.KindConnect}, // the first datagram to a peer
+	"socket": {event.KindRaw},
 	"keyctl": {event.KindKeyring}, "add_key": {event.KindKeyring}, "request_key": {event.KindKeyring},
 }
 
@@ -35,7 +36,7 @@ var opened = []event.Kind{event.KindFileRead, event.KindFileWrite, event.KindFil
 // typesOf are the kinds of event of a leaf that says something of that.
 func typesOf(n *node) (kinds []event.Kind, any bool) {
 	switch {
-	case n.field == "evt.type" && (n.cmp == "=" || n.cmp == "==" || n.cmp == "in"):
+	case (n.field == "evt.type" || n.field == "syscall.type") && (n.cmp == "=" || n.cmp == "==" || n.cmp == "in"):
 		for _, v := range n.values {
 			kinds = append(kinds, types[v]...)
 		}
@@ -60,13 +61,13 @@ var textFields = map[string]string{
 	"fd.filename": "file.name", "fs.path.name": "file.target", "fs.path.target": "file.target", "fs.path.source": "file.path",
 	"evt.arg.newpath": "file.target", "evt.arg.name": "file.target", "evt.arg.path": "file.target", "evt.arg.pathname": "file.target",
 	"evt.arg.filename": "file.target", "evt.arg.oldpath": "file.path", "evt.arg.linkpath": "file.target",
-	"fd.sip": "connection.address", "fd.rip": "connection.address", "fd.lip": "connection.local_address", "fd.sip.name": "connection.name",
+	"fd.rip": "connection.address", "fd.ip": "connection.address", "fd.lip": "connection.local_address", "fd.sip.name": "connection.name",
 	"fd.rip.name": "connection.name", "fd.l4proto": "connection.protocol",
 }
 
 // numberFields are those whose value is a number.
 var numberFields = map[string]string{
-	"fd.sport": "connection.port", "fd.rport": "connection.port", "fd.lport": "connection.local_port", "user.uid": "process.uid", "thread.uid": "process.uid",
+	"fd.rport": "connection.port", "fd.lport": "connection.local_port", "user.uid": "process.uid", "thread.uid": "process.uid",
 }
 
 // leaf says in CEL what a leaf asks for; why where that can't be said.
@@ -74,28 +75,77 @@ func (t *translation) leaf(n *node) (cel, why string) {
 	if kinds, any := typesOf(n); !any {
 		return t.kindIn(kinds), ""
 	}
-	if cel, ok := t.special(n); ok {
-		return cel, ""
+	if n.op == "macro" {
+		return "", "the macro " + n.field + " is not in the file"
 	}
-	if name, ok := numberFields[n.field]; ok {
-		return compareNumbers(name, n)
+	if n.cmp == "in" && len(n.values) == 0 {
+		return "false", "" // an empty list has nothing, whatever is held against it
 	}
-	name, ok := textFields[n.field]
-	if n.field == "fd.name" {
-		switch {
-		case all(t.kinds, "file."):
-			name, ok = "file.target", true
-		case all(t.kinds, "network."):
-			name, ok = "connection.remote", true
+	if n.via == "" && n.against == "" {
+		if cel, ok := t.special(n); ok {
+			return cel, ""
+		}
+		if name, ok := numberFields[n.field]; ok {
+			return compareNumbers(name, n)
 		}
 	}
+	name, ok := t.text(n.field)
 	if !ok {
-		if n.op == "macro" {
-			return "", "the macro " + n.field + " is not in the file"
-		}
 		return "", n.field + " is not known here"
 	}
+	if n.via != "" {
+		if name, ok = transformed(n.via, name); !ok {
+			return "", n.via + "() is not known here"
+		}
+	}
+	if n.against != "" {
+		other, ok := t.text(n.against)
+		if !ok {
+			return "", n.against + " is not known here"
+		}
+		return compareFields(name, other, n)
+	}
 	return compareTexts(name, n)
+}
+
+// text is what a field whose value is a text is called here.
+func (t *translation) text(field string) (name string, ok bool) {
+	if field == "fd.name" {
+		switch {
+		case all(t.kinds, "file."):
+			return "file.target", true
+		case all(t.kinds, "network."):
+			return "connection.remote", true
+		}
+	}
+	name, ok = textFields[field]
+	return name, ok
+}
+
+// transformed is a text after one of Falco's functions.
+func transformed(via, name string) (string, bool) {
+	switch via {
+	case "val":
+		return name, true
+	case "tolower":
+		return name + ".lowerAscii()", true
+	case "toupper":
+		return name + ".upperAscii()", true
+	case "basename":
+		return name + `.substring(` + name + `.lastIndexOf("/") + 1)`, true
+	}
+	return "", false
+}
+
+// compareFields holds a text against another field's.
+func compareFields(name, other string, n *node) (cel, why string) {
+	switch n.cmp {
+	case "=", "==", "!=":
+		return name + " " + map[string]string{"=": "==", "==": "==", "!=": "!="}[n.cmp] + " " + other, ""
+	case "contains", "startswith", "endswith":
+		return name + map[string]string{"contains": ".contains(", "startswith": ".startsWith(", "endswith": ".endsWith("}[n.cmp] + other + ")", ""
+	}
+	return "", fmt.Sprintf("%s %s another field is not known here", n.field, n.cmp)
 }
 
 // kindIn says that an event is of one of these kinds, which may be sure already.
@@ -115,66 +165,6 @@ func (t *translation) kindIn(kinds []event.Kind) string {
 	return "event.kind in [" + strings.Join(words, ", ") + "]"
 }
 
-// special says what fields come to that have no like here.
-func (t *translation) special(n *node) (cel string, ok bool) {
-	value := ""
-	if len(n.values) == 1 {
-		value = strings.ToLower(n.values[0])
-	}
-	equal := n.cmp == "=" || n.cmp == "=="
-	index, isAncestor := strings.CutPrefix(n.field, "proc.aname")
-	switch {
-	case n.field == "evt.dir", n.field == "evt.category", n.field == "fd.sockfamily" && equal && value == "ip",
-		n.field == "fd.typechar" && equal && value == "f" && all(t.kinds, "file."), n.field == "fd.num" && n.cmp == ">=":
-		return "true", true
-	case n.field == "container.id" && value == "host" && equal:
-		return `event.workload == ""`, true
-	case n.field == "container.id" && value == "host" && n.cmp == "!=":
-		return `event.workload != ""`, true
-	case n.field == "proc.is_exe_upper_layer" && equal:
-		return `(exec.origin == "written") == ` + strconv.FormatBool(value == "true"), true
-	case n.field == "proc.is_exe_from_memfd" && equal:
-		return `(exec.origin == "memory") == ` + strconv.FormatBool(value == "true"), true
-	case n.field == "evt.failed" && equal:
-		return "event.failed == " + strconv.FormatBool(value == "true"), true
-	case n.field == "proc.vpid" && equal && value == "1":
-		return "process.first", true
-	case n.field == "user.name" && equal && value == "root":
-		return "process.uid == 0", true
-	case n.field == "user.name" && n.cmp == "!=" && value == "root":
-		return "process.uid != 0", true
-	case (n.field == "evt.res" || n.field == "evt.rawres" || n.field == "evt.arg.res") && (value == "success" && equal || value == "0" && (equal || n.cmp == ">=")):
-		return "!event.failed", true
-	case n.field == "proc.args" && (n.cmp == "contains" || n.cmp == "icontains" || n.cmp == "endswith"):
-		cel, why := compareTexts("process.line", n)
-		return cel, why == ""
-	case n.field == "fd.directory":
-		return directory(n)
-	case (n.field == "fd.snet" || n.field == "fd.rnet" || n.field == "fd.net") && (equal || n.cmp == "in"):
-		return ownNetworks(n)
-	case isAncestor:
-		return ancestor(n, index)
-	}
-	return "", false
-}
-
-// directory is the folder that a file is in, itself.
-func directory(n *node) (string, bool) {
-	const folder = "file.target.matches("
-	switch n.cmp {
-	case "=", "==", "in":
-		var each []string
-		for _, v := range n.values {
-			each = append(each, folder+strconv.Quote("^"+quoteRegexp(strings.TrimSuffix(v, "/"))+"/[^/]+$")+")")
-		}
-		return "(" + strings.Join(each, " || ") + ")", len(each) > 0
-	case "startswith", "pmatch":
-		cel, why := compareTexts("file.target", n)
-		return cel, why == ""
-	}
-	return "", false
-}
-
 func quoteRegexp(s string) string {
 	var b strings.Builder
 	for _, r := range s {
@@ -184,32 +174,6 @@ func quoteRegexp(s string) string {
 		b.WriteRune(r)
 	}
 	return b.String()
-}
-
-// ownNetworks says that an address is private, where all networks that are named are.
-func ownNetworks(n *node) (string, bool) {
-	for _, v := range n.values {
-		p, err := netip.ParsePrefix(strings.Trim(v, `"`))
-		if err != nil || !p.Addr().IsPrivate() && !p.Addr().IsLoopback() {
-			return "", false
-		}
-	}
-	return `connection.place in ["private", "self"]`, len(n.values) > 0
-}
-
-// ancestor is about one ancestor, or any of them.
-func ancestor(n *node, index string) (string, bool) {
-	if index == "" {
-		cel, why := compareTexts("a", n)
-		return "ancestors.programs.exists(a, " + cel + ")", why == ""
-	}
-	i, err := strconv.Atoi(strings.Trim(index, "[]"))
-	if err != nil || i < 1 || i > maxDepth {
-		return "", false
-	}
-	at := fmt.Sprintf("ancestors.programs[%d]", i-1)
-	cel, why := compareTexts(at, n)
-	return fmt.Sprintf("(ancestors.programs.size() >= %d && %s)", i, cel), why == ""
 }
 
 // compareTexts holds a text against values.
@@ -242,6 +206,8 @@ func compareTexts(name string, n *node) (cel, why string) {
 		return name + ".endsWith(" + quoted[0] + ")", ""
 	case "pmatch":
 		return "under(" + name + ", " + list + ")", ""
+	case "iglob":
+		return "like(" + name + ".lowerAscii(), [" + strings.ToLower(strings.ReplaceAll(quoted[0], "*", "**")) + "])", ""
 	case "glob":
 		return "like(" + name + ", [" + strings.ReplaceAll(quoted[0], "*", "**") + "])", ""
 	case "regex":

@@ -19,8 +19,13 @@ type node struct {
 	field string
 	cmp   string
 	// values are those on the right side, names of lists among them.
-	values []string
+	values  []string
+	via     string // a function that the field's value goes through: tolower
+	against string // the field that it is held against, in the place of values
 }
+
+// functions are those that values may go through.
+var functions = map[string]bool{"tolower": true, "toupper": true, "basename": true, "val": true, "b64": true, "len": true, "concat": true, "join": true}
 
 // parser reads a condition of Falco:
 // https://falco.org/docs/concepts/rules/conditions/.
@@ -165,7 +170,7 @@ func (p *parser) one() (*node, error) {
 // comparisons are what may stand between a field and a value.
 var comparisons = map[string]bool{
 	"=": true, "==": true, "!=": true, "<": true, "<=": true, ">": true, ">=": true, "contains": true, "icontains": true, "startswith": true,
-	"endswith": true, "in": true, "intersects": true, "pmatch": true, "glob": true, "regex": true, "bcontains": true, "bstartswith": true,
+	"endswith": true, "in": true, "intersects": true, "pmatch": true, "glob": true, "regex": true, "iglob": true, "bcontains": true, "bstartswith": true,
 }
 
 func (p *parser) leaf() (*node, error) {
@@ -173,17 +178,32 @@ func (p *parser) leaf() (*node, error) {
 	if name.quoted || name.text == "" || name.text == ")" || name.text == "," || comparisons[name.text] {
 		return nil, fmt.Errorf("a condition ends where a field or a macro is wanted, at %.40q", name.text)
 	}
-	n := &node{field: name.text, cmp: p.peek()}
+	n := &node{field: name.text}
+	if functions[name.text] && p.peek() == "(" {
+		n.via = name.text
+		var err error
+		if n.field, err = p.inBrackets(); err != nil {
+			return nil, err
+		}
+	}
+	n.cmp = p.peek()
 	switch {
 	case n.cmp == "exists":
 		p.at++
 		return n, nil
+	case !comparisons[n.cmp] && n.via != "":
+		return nil, fmt.Errorf("%s() is held against nothing", n.via)
 	case !comparisons[n.cmp]:
 		return &node{op: "macro", field: name.text}, nil
 	}
 	p.at++
 	if p.peek() != "(" {
 		value := p.next()
+		if value.text == "val" && !value.quoted && p.peek() == "(" {
+			var err error
+			n.against, err = p.inBrackets()
+			return n, err
+		}
 		// Signed numbers, and "evt.dir = <", whose value is a sign.
 		if value.text == "" && !value.quoted {
 			return nil, fmt.Errorf("%s %s has no value", n.field, n.cmp)
@@ -202,4 +222,15 @@ func (p *parser) leaf() (*node, error) {
 	}
 	p.at++
 	return n, nil
+}
+
+// inBrackets reads a field in brackets.
+func (p *parser) inBrackets() (string, error) {
+	p.at++ // the bracket
+	name := p.next()
+	if name.quoted || name.text == "" || name.text == ")" || p.peek() != ")" {
+		return "", fmt.Errorf("a function is not of one field, at %.40q", name.text)
+	}
+	p.at++
+	return name.text, nil
 }

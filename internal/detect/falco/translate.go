@@ -64,6 +64,8 @@ func (t *translation) both(kids []*node, not bool) said {
 			return s
 		case s.unknown != "" && isExcept(k, not):
 			t.note("wider: an exception is left out, for " + s.unknown)
+		case s.unknown != "" && !not && isQualifier(k):
+			t.note("wider: it is not looked whether the process has the capabilities, or the container the privileges, that it asks for")
 		case s.unknown != "":
 			return s
 		case s.cel != "" && !slices.Contains(parts, s.cel):
@@ -71,6 +73,15 @@ func (t *translation) both(kids []*node, not bool) said {
 		}
 	}
 	return said{cel: strings.Join(parts, " && ")}
+}
+
+// isQualifier says that a part only asks what a process or a container may do, which
+// the rest of such rules tells by what was done.
+func isQualifier(n *node) bool {
+	if n.op == "or" || n.op == "and" {
+		return slices.ContainsFunc(n.kids, isQualifier)
+	}
+	return n.op == "" && (n.field == "container.privileged" || strings.HasPrefix(n.field, "thread.cap_"))
 }
 
 // isExcept says that a part takes something out of a rule.
