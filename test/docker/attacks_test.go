@@ -2,7 +2,6 @@ package docker_test
 
 import (
 	"fmt"
-	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,7 +12,6 @@ import (
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/profile"
 	"github.com/castellan-security/castellan/internal/store"
-	"github.com/castellan-security/castellan/internal/threat"
 	"github.com/castellan-security/castellan/test/docker/engine"
 )
 
@@ -37,9 +35,8 @@ type attack struct {
 	// mute says why the script can't tell that it was stopped.
 	mute string
 	// rules are those of detection of which one makes an incident of it, whatever the
-	// profile says. None has what events can't tell from ordinary work: requests, one
-	// process that takes too much memory, and a shell from outside in a group that is
-	// known for less than ten minutes, which may be a health check.
+	// profile says. None has what events can't tell from ordinary work, requests, and what
+	// takes memory in a container that ends between two looks of the agent at its limits.
 	rules []string
 }
 
@@ -51,7 +48,7 @@ const labelsShell = "the shell is of the profile, for gift labels, and so is wha
 // would stay within the programs of the profile and read a secret would only be told.
 var attacks = map[string]attack{
 	"credentials": {group: storefrontGroup, told: "cat opened /run/secrets/payment-key for reading (secrets): the profile allows the group to read no sensitive files",
-		stopped: "ran /usr/bin/cat, and was killed", rules: []string{"credentials-environ", "credentials-token", "credentials-keys", "credentials-search"}},
+		stopped: "ran /usr/bin/cat, and was killed", rules: []string{"credentials-environ", "credentials-secrets", "credentials-token", "credentials-keys", "credentials-search"}},
 	"dns-tunnel": {group: storefrontGroup, told: "bash connected to docker/castellan-demo-evil udp port 53", stopped: "ran /usr/bin/timeout, and was killed", rules: []string{"network-name-tunnel"}},
 	"download-run": {group: storefrontGroup, told: "/payload, which did not come with the image but was written after the container was made",
 		stopped: "ran /usr/bin/mkdir, and was killed", rules: []string{"download-hidden", "download-temporary"}},
@@ -77,7 +74,7 @@ var attacks = map[string]attack{
 	"path-traversal":  {group: storefrontGroup, within: "/etc/passwd is no secret, and the storefront opens files of its own"},
 	"reverse-shell":   {group: storefrontGroup, told: "bash connected to docker/castellan-demo-evil tcp port 4444", stopped: "ran /usr/bin/timeout, and was killed", rules: []string{"shell-reverse", "shell-network-commands"}},
 	"scan":            {group: storefrontGroup, told: "bash connected to shop/store/store tcp port 22", stopped: "ran /usr/bin/hostname, and was killed", rules: []string{"scan-port-sweep", "scan-host-sweep"}},
-	"shell-exec":      {group: storefrontGroup, told: "ran /usr/bin/id", stopped: "ran /usr/bin/id, and was killed", mute: labelsShell},
+	"shell-exec":      {group: storefrontGroup, told: "ran /usr/bin/id", stopped: "ran /usr/bin/id, and was killed", mute: labelsShell, rules: []string{"shell-entered-commands"}},
 	"shell-injection": {group: storefrontGroup, told: "ran /usr/bin/id", stopped: "ran /usr/bin/id, and was killed", mute: labelsShell, rules: []string{"shell-by-web-server", "shell-injection", "shell-by-application"}},
 	"sql-injection":   {group: storefrontGroup, within: "the storefront speaks with its database, as ever; what it says is for who looks into requests"},
 	"xss":             {group: storefrontGroup, within: "nothing is done but to a page that goes to a browser"},
@@ -86,7 +83,8 @@ var attacks = map[string]attack{
 // attackedShop is the demo's shop in the ward of an agent.
 type attackedShop struct {
 	*ward
-	storefront string // id of the container
+	storefront string              // id of the container
+	techniques map[string][]string // by rule
 }
 
 // openShop starts the demo's shop, with a container of the group that attacks bring
@@ -94,7 +92,7 @@ type attackedShop struct {
 func openShop(t *testing.T) *attackedShop {
 	t.Helper()
 	e := engine.ForTest(t, engine.Options{Apart: true, Settings: map[string]any{"userland-proxy": false}})
-	s := &attackedShop{ward: guardedHost(t, e)}
+	s := &attackedShop{ward: guardedHost(t, e), techniques: techniquesOf(t)}
 	if out, err := s.runs(3*time.Minute, "go", "run", "./demo", "up"); err != nil {
 		t.Fatalf("demo up: %v\n%s", err, out)
 	}
@@ -198,37 +196,11 @@ func TestAttacksAreToldAndStopped(t *testing.T) {
 	}
 }
 
-// detected waits for an incident of the attacked group in which a rule that is meant for
-// the attack fired since a moment, and returns how long that took.
-func (s *attackedShop) detected(t *testing.T, name string, a attack, since time.Time) {
-	t.Helper()
-	var last []string
-	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
-		var page struct{ Incidents []threat.Incident }
-		s.asks(&page, "/detect/incidents", url.Values{"group": {string(a.group)}, "since": {since.UTC().Format(time.RFC3339)}})
-		last = nil
-		for _, i := range page.Incidents {
-			for _, r := range i.Rules {
-				if !r.Last.Before(since) {
-					last = append(last, r.Rule)
-				}
-			}
-		}
-		if slices.ContainsFunc(a.rules, func(rule string) bool { return slices.Contains(last, rule) }) {
-			t.Logf("%s: %v after %s", name, last, time.Since(since).Round(10*time.Millisecond))
-			return
-		}
-		if time.Now().After(end) {
-			t.Errorf("no incident has one of %v; rules that fired: %v", a.rules, last)
-			return
-		}
-	}
-}
-
 func (s *attackedShop) monitored(t *testing.T, name string, a attack) {
 	if a.within != "" {
 		s.known(s.storefront) // what the attack before cleaned up was told by now
 	}
+	stop := s.clock(t)
 	word, began := s.attack(name)
 	if !strings.HasPrefix(word, "worked: ") {
 		t.Fatalf("it did not work: %s", word)
@@ -236,6 +208,7 @@ func (s *attackedShop) monitored(t *testing.T, name string, a attack) {
 	if len(a.rules) > 0 {
 		s.detected(t, name, a, began)
 	}
+	stop()
 	if a.within != "" {
 		s.isWithin(t, a, began)
 		return
