@@ -62,13 +62,16 @@ type IncidentQuery struct {
 	Severity finding.Severity // at least
 	Group    string           // one of its groups: exact, or with a trailing "*" for any rest
 	Rule     string           // one of its rules
-	AgentID  string           // one of its agents
-	Workload string           // one of its workloads
-	Assignee string
-	Since    time.Time // its newest threat, by the agents' clocks
-	Text     string    // substring of title, story, or one of its names
-	Before   int64     // only IDs below; for the next page
-	Limit    int       // as in EventQuery
+	// Technique is one of its techniques of MITRE ATT&CK, or begins some: T1059 is
+	// T1059.004, too.
+	Technique string
+	AgentID   string // one of its agents
+	Workload  string // one of its workloads
+	Assignee  string
+	Since     time.Time // its newest threat, by the agents' clocks
+	Text      string    // substring of title, story, or one of its names
+	Before    int64     // only IDs below; for the next page
+	Limit     int       // as in EventQuery
 }
 
 // IncidentTotals counts incidents.

@@ -63,7 +63,7 @@ func (d *DB) incidentBody(ctx context.Context, id int64, column string) (plain [
 
 // Incidents implements store.Incidents.
 func (d *DB) Incidents(ctx context.Context, q store.IncidentQuery) (all []threat.Incident, err error) {
-	if max(len(q.Text), len(q.Group), len(q.Rule), len(q.AgentID), len(q.Workload), len(q.Assignee)) > maxTextBytes || len(q.States) > maxChoices {
+	if max(len(q.Text), len(q.Group), len(q.Rule), len(q.Technique), len(q.AgentID), len(q.Workload), len(q.Assignee)) > maxTextBytes || len(q.States) > maxChoices {
 		return nil, fault.New(fault.Invalid, "at most %d bytes of text and %d states can be asked for", maxTextBytes, maxChoices)
 	}
 	f := incidentFilter(q)
@@ -116,6 +116,9 @@ func incidentFilter(q store.IncidentQuery) (f fragments) {
 	}
 	if q.Text != "" {
 		f.add(`i.search LIKE ? ESCAPE '\'`, likePattern(q.Text))
+	}
+	if q.Technique != "" { // each name of an incident has a line of its own
+		f.add(`i.search LIKE ? ESCAPE '\'`, likePattern("\n"+q.Technique))
 	}
 	if rest, ok := strings.CutSuffix(q.Group, "*"); ok {
 		f.add("EXISTS (SELECT 1 FROM incident_terms g WHERE g.incident = i.id AND g.kind = ? AND substr(g.term, 1, length(?)) = ?)", incidentGroup, rest, rest)

@@ -50,7 +50,7 @@ type book struct {
 	signers []string
 	// set makes a text the policy, if the newest version is After: else Conflict.
 	set func(ctx context.Context, who access.Identity, e entered) error
-	// try says what a text would change, as the form asks.
+	// try says what a text would change, as the form asks; nil where nothing can tell.
 	try func(ctx context.Context, v visit, text string, form url.Values) (trialResult, error)
 }
 

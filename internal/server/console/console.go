@@ -132,7 +132,7 @@ func (c *Console) routes() http.Handler {
 	c.watchRoutes(seen, done)
 	c.incidentRoutes(seen, done)
 	c.detectionRoutes(seen, done)
-	c.responseRoutes(seen)
+	c.responseRoutes(seen, done)
 	seen(access.ReadImages, "GET /acceptances", c.acceptances)
 	done(access.ManageImages, "POST /acceptances", c.accept)
 	done(access.ManageImages, "POST /acceptances/{id}/end", c.endAcceptance)

@@ -132,14 +132,7 @@ func (c *Console) readRule(ctx context.Context, v visit, id string) (d ruleData,
 // silenceRule has a rule not be heard for a while. Why it can't is said above the form.
 func (c *Console) silenceRule(w http.ResponseWriter, r *http.Request, v visit) error {
 	id, form := r.PathValue("id"), r.PostForm
-	days, err := strconv.Atoi(form.Get("days"))
-	if err != nil || days < 1 {
-		err = fault.New(fault.Invalid, "%.40q is no number of days", form.Get("days"))
-	} else {
-		_, err = c.Detections.Silence(r.Context(), v.who, threat.Silence{
-			Rule: id, Groups: strings.Fields(form.Get("groups")), About: strings.TrimSpace(form.Get("about")), Reason: form.Get("comment"), Until: v.now.AddDate(0, 0, days),
-		})
-	}
+	_, err := c.silence(r.Context(), v, silenceForm{id, form.Get("groups"), strings.TrimSpace(form.Get("about")), form.Get("comment")}, form.Get("days"))
 	if err == nil {
 		redirect(w, r, ruleHref(id)+"?done=silenced")
 		return nil
@@ -154,6 +147,15 @@ func (c *Console) silenceRule(w http.ResponseWriter, r *http.Request, v visit) e
 	}
 	d.Problem, d.Reason, d.Groups = said, form.Get("comment"), form.Get("groups")
 	return c.show(w, r, c.Status(err), ruleBody(c.page(r, v, "incidents", id), d))
+}
+
+// silence has a rule not be heard for some days, as a form asks.
+func (c *Console) silence(ctx context.Context, v visit, f silenceForm, days string) (store.DetectionSilence, error) {
+	n, err := strconv.Atoi(days)
+	if err != nil || n < 1 {
+		return store.DetectionSilence{}, fault.New(fault.Invalid, "%.40q is no number of days", days)
+	}
+	return c.Detections.Silence(ctx, v.who, threat.Silence{Rule: f.Rule, Groups: strings.Fields(f.Groups), About: f.About, Reason: f.Reason, Until: v.now.AddDate(0, 0, n)})
 }
 
 func (c *Console) endSilence(w http.ResponseWriter, r *http.Request, v visit) error {

@@ -862,7 +862,7 @@ func silencesPart(p page, d ruleData) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = quoted("by "+whoWords(s.By)+", until "+day(s.Until)).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = quoted("by "+actorName(s.By)+", until "+day(s.Until)).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

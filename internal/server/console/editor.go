@@ -123,7 +123,7 @@ func (c *Console) changePolicy(b *book) view {
 		switch do := r.PostForm.Get("do"); {
 		case do == "save":
 			return c.savePolicy(w, r, v, d)
-		case do == "try", r.PostForm.Get("further") != "":
+		case d.try != nil && (do == "try" || r.PostForm.Get("further") != ""):
 			return c.tryPolicy(w, r, v, d)
 		}
 		return c.showEditor(w, r, v, http.StatusOK, d)

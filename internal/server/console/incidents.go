@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/a-h/templ"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/server/incidents"
 	"github.com/castellan-security/castellan/internal/server/query"
+	"github.com/castellan-security/castellan/internal/server/respond"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/threat"
 )
@@ -38,6 +41,9 @@ type incidentsData struct {
 	Pages   pages
 	Live    string // where the list is followed, "" behind its first page
 	Problem string // what is wrong with the filter
+	Manage  bool   // who looks may resolve them
+	Me      string // the name of who looks
+	Comment string // why several are resolved, as it was typed
 }
 
 // incidentRoutes adds the pages of incidents.
@@ -49,11 +55,17 @@ func (c *Console) incidentRoutes(seen, done func(access.Scope, string, view)) {
 	seen(access.ReadIncidents, "GET /incidents/live", c.incidentsLive)
 	seen(access.ReadIncidents, "GET /incidents/{id}", c.incident)
 	seen(access.ReadIncidents, "GET /incidents/{id}/live", c.incidentLive)
+	seen(access.ReadIncidents, "GET /incidents/{id}/export", c.exportIncident)
+	seen(access.ReadEvents, "GET /events/at", c.evidence)
 	done(access.WriteIncidents, "POST /incidents/{id}", c.changeIncident)
+	done(access.WriteIncidents, "POST /incidents/resolve", c.resolveIncidents)
+	if c.Detections != nil {
+		done(access.WriteDetect, "POST /incidents/{id}/silence", c.silenceIncident)
+	}
 }
 
 func incidentFilter(v url.Values) filter {
-	return newFilter("/incidents", []string{"text", "state", "severity", "group", "rule", "workload", "agent", "assignee", "since"}, v)
+	return newFilter("/incidents", []string{"text", "state", "severity", "group", "rule", "technique", "workload", "agent", "assignee", "since"}, v)
 }
 
 func (c *Console) incidents(w http.ResponseWriter, r *http.Request, v visit) error {
@@ -67,7 +79,7 @@ func (c *Console) incidents(w http.ResponseWriter, r *http.Request, v visit) err
 // readIncidents reads what the address asks for. A filter that makes no sense is told
 // in the list, with the status that it gets.
 func (c *Console) readIncidents(ctx context.Context, v visit, asked url.Values) (d incidentsData, status int, err error) {
-	d.Filter = incidentFilter(asked)
+	d.Filter, d.Manage, d.Me = incidentFilter(asked), v.who.May(access.WriteIncidents), v.who.Name
 	if d.Totals, err = c.Incidents.Totals(ctx, v.who); err != nil {
 		return d, 0, err
 	}
@@ -105,7 +117,7 @@ const activeWord = "active"
 // incidentQuery reads what a filter asks for; before is where the page before ended.
 func incidentQuery(f filter, before string, v visit) (q store.IncidentQuery, err error) {
 	q = store.IncidentQuery{
-		Group: f.get("group"), Rule: f.get("rule"), AgentID: f.get("agent"), Workload: f.get("workload"), Assignee: f.get("assignee"), Text: f.get("text"), Limit: onePageAnd,
+		Group: f.get("group"), Rule: f.get("rule"), Technique: f.get("technique"), AgentID: f.get("agent"), Workload: f.get("workload"), Assignee: f.get("assignee"), Text: f.get("text"), Limit: onePageAnd,
 	}
 	switch s := threat.State(f.get("state")); {
 	case s == activeWord:
@@ -143,7 +155,11 @@ func (c *Console) incidentsLive(w http.ResponseWriter, r *http.Request, v visit)
 	if status != http.StatusOK {
 		return fault.New(fault.Invalid, "%s", d.Problem)
 	}
-	return c.followChanges(w, r, d.Filter.at("/incidents/live"), tabPause, c.Incidents.Changed, func(ctx context.Context) (templ.Component, error) {
+	address := d.Filter.at("/incidents/live")
+	if d.Manage {
+		address += "#manage" // there are boxes to choose them in it
+	}
+	return c.followChanges(w, r, address, tabPause, c.Incidents.Changed, func(ctx context.Context) (templ.Component, error) {
 		d, _, err := c.readIncidents(ctx, visit{who: v.who, now: c.Clock()}, asked)
 		return incidentsPart(c.bare(), d), err
 	})
@@ -155,11 +171,20 @@ type incidentData struct {
 	Hosts     map[string]string
 	Workloads map[string]asset.Workload // those that are still known
 	Roots     []*incidentNode
+	Acts      []actOn            // what may be done about its containers by who looks
+	Deeds     []respond.Response // what people and rules did about them, the newest first
+	Before    []threat.Incident  // of the same rule in the same group, the newest first
 	Manage    bool
+	Acting    bool   // who looks may act on containers
+	Silences  bool   // who looks may silence rules
 	Me        string // the name of who looks
 	Problem   string
 	Comment   string
+	Silence   silenceForm
 }
+
+// silenceForm is what was typed into the form that silences a rule.
+type silenceForm struct{ Rule, Groups, About, Reason string }
 
 // incidentNode is a process in the tree of an incident.
 type incidentNode struct {
@@ -207,8 +232,59 @@ func (c *Console) readIncident(ctx context.Context, v visit, id int64) (d incide
 		}
 	}
 	d.Roots = incidentTree(d.Processes)
-	return d, nil
+	if d.Before, err = c.sameBefore(ctx, v, &d.Incident); err != nil {
+		return d, err
+	}
+	return d, c.readActs(ctx, v, &d)
 }
+
+// sameShown is how many incidents of before are named.
+const sameShown = 5
+
+// sameBefore reads incidents of the gravest rule of one, in its first group.
+func (c *Console) sameBefore(ctx context.Context, v visit, i *threat.Incident) ([]threat.Incident, error) {
+	if len(i.Rules) == 0 {
+		return nil, nil
+	}
+	q := store.IncidentQuery{Rule: i.Rules[0].Rule, Limit: sameShown, Before: i.ID}
+	if len(i.Groups) > 0 {
+		q.Group = i.Groups[0]
+	}
+	return c.Incidents.Incidents(ctx, v.who, q)
+}
+
+// actsShown is for how many containers of an incident there are buttons.
+const actsShown = 5
+
+// readActs reads what may be done about the containers of an incident, and what was.
+func (c *Console) readActs(ctx context.Context, v visit, d *incidentData) error {
+	d.Silences = c.Detections != nil && v.who.May(access.WriteDetect)
+	if c.Responses == nil || !v.who.May(access.ReadResponse) {
+		return nil
+	}
+	d.Acting = v.who.May(access.ManageResponse)
+	for _, id := range d.Incident.Workloads[:min(len(d.Incident.Workloads), workloadsShown)] {
+		list, err := c.Responses.Responses(ctx, v.who, id)
+		if err != nil {
+			return err
+		}
+		d.Deeds = append(d.Deeds, list...)
+		one, known := d.Workloads[id]
+		if !known || !runs(one) || !d.Acting || len(d.Acts) >= actsShown {
+			continue
+		}
+		a := actOn{Workload: one, Incident: d.ID}
+		a.Process, a.What = worst(d.Processes, id)
+		a.standing(list)
+		d.Acts = append(d.Acts, a)
+	}
+	slices.SortStableFunc(d.Deeds, func(a, b respond.Response) int { return b.Deed.Asked.Compare(a.Deed.Asked) })
+	d.Deeds = d.Deeds[:min(len(d.Deeds), deedsShown)]
+	return nil
+}
+
+// deedsShown is how many responses stand beside an incident; its timeline has all.
+const deedsShown = 10
 
 // workloadsShown is how many containers of an incident are named; the API has all.
 const workloadsShown = 20
@@ -235,10 +311,15 @@ func (c *Console) incidentLive(w http.ResponseWriter, r *http.Request, v visit) 
 	if err != nil {
 		return err
 	}
-	if _, err := c.readIncident(r.Context(), v, id); err != nil {
+	d, err := c.readIncident(r.Context(), v, id)
+	if err != nil {
 		return err
 	}
-	return c.followChanges(w, r, incidentHref(id)+"/live", tabPause, c.Incidents.Changed, func(ctx context.Context) (templ.Component, error) {
+	address := incidentHref(id) + "/live"
+	if d.Acting {
+		address += "#act" // there are buttons in it
+	}
+	return c.followChanges(w, r, address, tabPause, c.Incidents.Changed, func(ctx context.Context) (templ.Component, error) {
 		d, err := c.readIncident(ctx, visit{who: v.who, now: c.Clock()}, id)
 		return incidentPart(c.bare(), d), err
 	})
@@ -268,5 +349,85 @@ func (c *Console) changeIncident(w http.ResponseWriter, r *http.Request, v visit
 		return e
 	}
 	d.Problem, d.Comment = said, form.Get("comment")
+	return c.showIncident(w, r, v, c.Status(err), d)
+}
+
+// resolveIncidents resolves those that were chosen of the list. What can't be is said
+// above it, with those that remain.
+func (c *Console) resolveIncidents(w http.ResponseWriter, r *http.Request, v visit) error {
+	form := r.PostForm
+	back := "/incidents"
+	if u, err := url.Parse(localPath(form.Get("back"))); err == nil && u.Path == back {
+		back = u.RequestURI()
+	}
+	if len(form["incident"]) == 0 {
+		return c.unresolved(w, r, v, back, fault.New(fault.Invalid, "no incident was chosen").With("tick some of the list"))
+	}
+	for n, s := range form["incident"][:min(len(form["incident"]), store.DefaultPage)] {
+		id, err := strconv.ParseInt(s, 10, 64)
+		if err != nil {
+			err = fault.New(fault.Invalid, "%.40q is no number of an incident", s)
+		} else {
+			_, err = c.Incidents.Change(r.Context(), v.who, id, incidents.Change{Do: threat.Resolve, Resolution: threat.Resolution(form.Get("resolution")), Comment: form.Get("comment")})
+		}
+		if err != nil {
+			return c.unresolved(w, r, v, back, fmt.Errorf("%s resolved, then incident %.20s was not: %w", plural(n, "is", "are"), s, err))
+		}
+	}
+	to := incidentFilter(nil)
+	if u, err := url.Parse(back); err == nil {
+		to = incidentFilter(u.Query())
+	}
+	address := to.address()
+	redirect(w, r, address+map[bool]string{true: "?", false: "&"}[to.empty()]+"done=incidents-resolved")
+	return nil
+}
+
+// unresolved shows the list again, with why not all of the chosen ones are resolved.
+func (c *Console) unresolved(w http.ResponseWriter, r *http.Request, v visit, back string, why error) error {
+	said, ok := refused(why)
+	if !ok {
+		return why
+	}
+	u, err := url.Parse(back)
+	if err != nil {
+		return err
+	}
+	d, _, err := c.readIncidents(r.Context(), v, u.Query())
+	if err != nil {
+		return err
+	}
+	d.Problem, d.Comment = said, r.PostForm.Get("comment")
+	return c.show(w, r, c.Status(why), incidentsBody(c.page(r, v, "incidents", "Incidents"), d, c.detectTabs(v)))
+}
+
+// silenceIncident has a rule of an incident not be heard for a while where it happened,
+// and notes that in the incident. Why it can't is said above the forms.
+func (c *Console) silenceIncident(w http.ResponseWriter, r *http.Request, v visit) error {
+	id, err := pathNumber(r)
+	if err != nil {
+		return err
+	}
+	form := r.PostForm
+	typed := silenceForm{form.Get("rule"), form.Get("groups"), strings.TrimSpace(form.Get("about")), form.Get("comment")}
+	made, err := c.silence(r.Context(), v, typed, form.Get("days"))
+	if err == nil && v.who.May(access.WriteIncidents) {
+		_, err = c.Incidents.Change(r.Context(), v.who, id, incidents.Change{
+			Do: threat.Comment, Comment: fmt.Sprintf("rule %s is silenced in %s until %s: %s", made.Rule, orElse(strings.Join(made.Groups, ", "), "all groups"), day(made.Until), made.Reason),
+		})
+	}
+	if err == nil {
+		redirect(w, r, incidentHref(id)+"?done=silenced")
+		return nil
+	}
+	said, ok := refused(err)
+	if !ok {
+		return err
+	}
+	d, e := c.readIncident(r.Context(), v, id)
+	if e != nil {
+		return e
+	}
+	d.Problem, d.Silence = said, typed
 	return c.showIncident(w, r, v, c.Status(err), d)
 }

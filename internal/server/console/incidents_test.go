@@ -63,7 +63,7 @@ func TestIncidentsAreListed(t *testing.T) {
 		want  int
 	}{
 		{"", 3}, {"severity=high", 1}, {"severity=medium", 2}, {"state=active", 3}, {"state=resolved", 0}, {"rule=package-manager", 1},
-		{"group=shop/*", 2}, {"text=apt-get", 1}, {"agent=" + consoletest.Agent2ID, 1}, {"workload=" + consoletest.Storefront, 1}, {"since=1h", 2},
+		{"group=shop/*", 2}, {"text=apt-get", 1}, {"technique=T1059", 1}, {"technique=T1059.004", 1}, {"technique=t99", 0}, {"agent=" + consoletest.Agent2ID, 1}, {"workload=" + consoletest.Storefront, 1}, {"since=1h", 2},
 	} {
 		if got := strings.Count(h.get(t, access.Viewer, "/incidents?"+c.asked).Body.String(), `<tr id="i`); got != c.want {
 			t.Errorf("%q: got %d incidents, want %d", c.asked, got, c.want)
@@ -82,7 +82,7 @@ func TestAnIncidentIsShown(t *testing.T) {
 	h.shows(t, access.Viewer, "/incidents/1", "Timeline", "gunicorn", "curl wrote /tmp/x from 203.0.113.9", "The kernel killed what did it", "cdn.evil.example", "203.0.113.9:4444", "T1059.004",
 		"/tmp/x called 203.0.113.9:4444 every 5 s", "×42", "execution → credential access → command and control", "An operator or administrator can take it")
 	body := h.get(t, access.Viewer, "/incidents/1").Body.String()
-	if want := `href="/events?kind=process.exec&amp;agent=` + consoletest.AgentID + `&amp;since=`; !strings.Contains(body, want) {
+	if want := `href="/events/at?agent=` + consoletest.AgentID + `&amp;boot=`; !strings.Contains(body, want) {
 		t.Errorf("no entry leads to its events, by %s", want)
 	}
 	if strings.Contains(body, `method="post" action="/incidents/`) {
@@ -187,7 +187,17 @@ func TestRulesOfDetectionAreShownAndSilenced(t *testing.T) {
 }
 
 // deeds are what was done about threats.
-type deeds struct{ now time.Time }
+type deeds struct {
+	unasked
+	now time.Time
+}
+
+// unasked is what of responses these tests don't ask for.
+type unasked struct{ console.Responses }
+
+func (d deeds) SnapshotList(context.Context, access.Identity) ([]respond.Snapshot, error) {
+	return []respond.Snapshot{{ID: "1", Taken: d.now, Name: consoletest.HostileName, By: "user:mira", Size: 4096}}, nil
+}
 
 func (d deeds) Responses(context.Context, access.Identity, string) ([]respond.Response, error) {
 	return []respond.Response{{
@@ -206,11 +216,11 @@ func (d deeds) Runs(context.Context, access.Identity, store.ResponseRunQuery) ([
 
 func TestResponsesAreShown(t *testing.T) {
 	now := testNow()
-	h, err := newHouse(consoletest.New(now), now, func(d *console.Deps) { d.Responses = deeds{now} })
+	h, err := newHouse(consoletest.New(now), now, func(d *console.Deps) { d.Responses = deeds{now: now} })
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.shows(t, access.Viewer, "/responses", "cut the container's network off", "Cut miners off", "tries only", "quarantine and freeze", "incident 7")
+	h.shows(t, access.Viewer, "/responses", "cut the container's network off", "Cut miners off", "tries only", "quarantine and freeze", "Incident 7", "4.0 KiB, by mira")
 	if strings.Contains(h.get(t, access.Viewer, "/responses").Body.String(), "<img src=x") {
 		t.Error("somebody's text is markup")
 	}

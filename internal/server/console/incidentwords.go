@@ -1,7 +1,7 @@
 package console
 
 import (
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
@@ -219,17 +219,90 @@ func entryTime(t, now time.Time) string {
 	return t.UTC().Format("2 Jan 15:04:05")
 }
 
-// evidenceHref is where the event that evidence names is found: by its number where
-// that is known, else among the events of its kind around its time. Agents don't know
-// the numbers that events get.
-func evidenceHref(agents []string, e *threat.Evidence) string {
-	if e.ID != 0 {
-		return "/events/" + strconv.FormatInt(e.ID, 10)
+// sinceFirst is how long after the first entry of a timeline another was; "" for the
+// first itself.
+func sinceFirst(t, first time.Time) string {
+	if d := t.Sub(first); d > 0 {
+		return "+" + lasted(d)
 	}
-	agent := ""
-	if len(agents) == 1 {
-		agent = agents[0]
+	return ""
+}
+
+// wasWords say what came of incidents of before.
+func wasWords(all []threat.Incident) string {
+	n := map[threat.Resolution]int{}
+	for i := range all {
+		n[all[i].Resolution]++
 	}
-	at := e.Time.UTC().Truncate(time.Second)
-	return eventsOf("kind", string(e.Kind), "agent", agent, "since", at.Format(time.RFC3339), "until", at.Add(time.Second).Format(time.RFC3339))
+	var words []string
+	for _, r := range threat.Resolutions() {
+		if n[r] > 0 {
+			words = append(words, count(n[r])+" "+shortResolution(r))
+		}
+	}
+	if n[threat.Unresolved] > 0 {
+		words = append(words, count(n[threat.Unresolved])+" not resolved")
+	}
+	return strings.Join(words, ", ")
+}
+
+// shortResolution is what came of an incident, in a word or two.
+func shortResolution(r threat.Resolution) string {
+	switch r {
+	case threat.FalseAlarm:
+		return "false alarm"
+	case threat.Unresolved:
+		return "not resolved"
+	}
+	return untrusted.Text(string(r))
+}
+
+// peerEvents are the events of an incident's hosts with a peer.
+func peerEvents(p *threat.Peer) string {
+	if p.Address.IsValid() {
+		return eventsOf("peer", p.Address.Addr().String())
+	}
+	return eventsOf("peer", p.Name)
+}
+
+// fileEvents are the events about a file in the container of an incident that has one.
+func fileEvents(workloads []string, path string) string {
+	workload := ""
+	if len(workloads) == 1 {
+		workload = workloads[0]
+	}
+	return eventsOf("workload", workload, "path", path)
+}
+
+// whose are the choices of who looks after incidents.
+func whose(me, have string) []span {
+	all := []span{{"", "anybody"}, {me, "me"}}
+	if have != "" && have != me {
+		all = append(all, span{have, untrusted.Text(have)})
+	}
+	return all
+}
+
+// hostChoices are the hosts of the fleet, by their names.
+func hostChoices(hosts map[string]string) []span {
+	all := []span{{"", "any host"}}
+	for id, name := range hosts {
+		all = append(all, span{id, untrusted.Text(orElse(name, id))})
+	}
+	slices.SortFunc(all[1:], func(a, b span) int { return strings.Compare(a.Label, b.Label) })
+	return all
+}
+
+// ruleChoices are the rules of an incident.
+func ruleChoices(all []threat.Fold) []span {
+	out := make([]span, len(all))
+	for i := range all {
+		out[i] = span{all[i].Rule, untrusted.Text(all[i].Title + " (" + all[i].Rule + ")")}
+	}
+	return out
+}
+
+// canKill says that who looks may end processes of a container of an incident.
+func (d *incidentData) canKill(workload string) bool {
+	return slices.ContainsFunc(d.Acts, func(a actOn) bool { return a.Workload.ID == workload })
 }

@@ -3,15 +3,11 @@ package console
 import (
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/server/account"
 )
-
-// auditShown is how many lines of the audit log make a page.
-const auditShown = 100
 
 // usersData is the page of users, and the form for a new one as it was typed.
 type usersData struct {
@@ -82,49 +78,4 @@ func (c *Console) afterUser(w http.ResponseWriter, r *http.Request, v visit, d u
 	}
 	d.Problem = said
 	return c.showUsers(w, r, v, c.Status(err), d)
-}
-
-// auditData is a page of the audit log.
-type auditData struct {
-	List  []access.Audit
-	Older string
-	First bool
-}
-
-func (c *Console) audit(w http.ResponseWriter, r *http.Request, v visit) error {
-	var before int64
-	if s := r.URL.Query().Get("before"); s != "" {
-		n, err := strconv.ParseInt(s, 10, 64)
-		if err != nil || n < 0 {
-			return fault.New(fault.Invalid, "parameter before: want a number").With("Begin at the newest line.")
-		}
-		before = n
-	}
-	list, err := c.Account.Audit(r.Context(), v.who, before, auditShown+1)
-	if err != nil {
-		return err
-	}
-	d := auditData{List: list, First: before == 0}
-	if len(list) > auditShown {
-		d.List = list[:auditShown]
-		d.Older = "/audit?before=" + strconv.FormatInt(d.List[auditShown-1].ID, 10)
-	}
-	return c.show(w, r, http.StatusOK, auditBody(c.page(r, v, "audit", "Audit log"), d))
-}
-
-// outcomeTone marks what was refused.
-func outcomeTone(a access.Audit) tone {
-	if a.Outcome == "done" {
-		return calm
-	}
-	return warn
-}
-
-// actorParts splits "user:name" for showing.
-func actorParts(actor string) (kind, name string) {
-	kind, name, ok := strings.Cut(actor, ":")
-	if !ok {
-		return "", actor
-	}
-	return kind, name
 }

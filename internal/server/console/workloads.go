@@ -75,6 +75,7 @@ type workloadData struct {
 	Known *store.Image      // what is known of its image, nil for nothing
 	Trust *store.TrustImage // what the trust policy says of its image, nil for nothing
 	// Behaviour is what the profile of its group does, nil for nothing.
+	Act       *actOn // nil: who looks may not act, or it does not run
 	Behaviour *store.BehaviourGroup
 	Traits    []trait
 	Tree      tree
@@ -119,6 +120,9 @@ func (c *Console) workload(w http.ResponseWriter, r *http.Request, v visit) erro
 	d.Chart = newChart(rates, since, until)
 	procs, known := c.Tables.Tree(one.ID)
 	d.Tree = newTree(procs, known, one.AgentID)
+	if d.Act, err = c.actsOf(ctx, v, one); err != nil {
+		return err
+	}
 	return c.show(w, r, http.StatusOK, workloadBody(c.page(r, v, "workloads", workloadName(one)), d))
 }
 
