@@ -52,7 +52,9 @@ func TestConsole(t *testing.T) {
 	t.Run("policy seen by a viewer", func(t *testing.T) { h.seesThePolicy(t, h.tab(t, browser, chromedp.WithNewBrowserContext())) })
 	t.Run("admission decided", func(t *testing.T) { h.decidesOnAdmission(t, h.tab(t, browser)) })
 	t.Run("admission policies meet", func(t *testing.T) { h.meetsOnAdmission(t, h.tab(t, browser), h.tab(t, h.another(t))) })
-	t.Run("incident resolved", func(t *testing.T) { h.resolves(t, h.tab(t, h.another(t))) })
+	t.Run("container acted on", func(t *testing.T) { h.acts(t, h.tab(t, h.another(t))) })
+	t.Run("incidents resolved together", func(t *testing.T) { h.resolvesSeveral(t, h.tab(t, browser)) })
+	t.Run("incident resolved", func(t *testing.T) { h.resolves(t, h.tab(t, browser)) })
 	t.Run("behaviour", func(t *testing.T) {
 		browser := h.another(t) // each part has the time of a tab
 		for _, walk := range []func(*testing.T, *tab){h.watches, h.makesNormal, h.editsTheProfile, h.amendsTheProfile, h.rehearses} {

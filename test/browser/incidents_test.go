@@ -12,6 +12,8 @@ func incidentPlaces() []place {
 	return []place{
 		{"incidents", "/incidents"}, {"incidents-none", "/incidents?text=nothinghasthis"}, {"incident", "/incidents/1"}, {"incident-low", "/incidents/2"}, {"incident-hostile", "/incidents/3"},
 		{"detect-rules", "/detect/rules?theme=escape"}, {"detect-rule", "/detect/rules/escape-core-pattern"}, {"responses", "/responses"},
+		{"detect-matrix", "/detect/matrix"}, {"detect-documents", "/detect/documents"}, {"detect-document-new", "/detect/documents/shop.yaml/edit"}, {"responses-policy", "/responses/policy"},
+		{"responses-policy-new", "/responses/policy/edit"}, {"deed-kill", "/responses/deeds/new?do=kill&incident=3&workload=" + consoletest.Hostile}, {"incidents-filtered", "/incidents?technique=T1059&state=active&severity=high"},
 	}
 }
 
@@ -33,7 +35,7 @@ func (h *house) resolves(t *testing.T, b *tab) {
 	b.ready()
 	b.lets(t, "an incident")
 	b.fill(`[name=assignee]`, "mira")
-	b.click(`button[value=assign]`)
+	b.click(`.inline-form button[value=assign]`)
 	b.wait(`location.search === "?done=incident-assign" && ` + shows("assigned to mira"))
 
 	// What comes in meanwhile is shown by itself.

@@ -210,7 +210,16 @@ func (c *Console) doDeed(w http.ResponseWriter, r *http.Request, v visit) error 
 
 // responseHref is the page of one deed; incident is where whoever asked comes from.
 func responseHref(id string, incident int64) string {
-	to := "/responses/deeds/" + url.PathEscape(id)
+	return underIncident("/responses/deeds/"+url.PathEscape(id), incident)
+}
+
+// live is where a deed is followed.
+func (d *deedData) live() string {
+	return underIncident("/responses/deeds/"+url.PathEscape(d.Deed.ID)+"/live", d.Incident)
+}
+
+// underIncident is an address that knows from which incident somebody comes.
+func underIncident(to string, incident int64) string {
 	if incident != 0 {
 		to += "?incident=" + strconv.FormatInt(incident, 10)
 	}

@@ -280,7 +280,7 @@ func deedFormBody(p page, d deedForm) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = phrase(ours("The agent of "), theirs(d.Host), ours(" has not been heard of for a while: it will be refused. On the host itself "), code("castellan respond --host"), ours(" does it without the server.")).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = phrase(ours("The agent of "), theirs(d.Host), ours(" has not been heard of for a while, and may not do it. On the host itself "), code("castellan respond --host"), ours(" does it without the server.")).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -683,7 +683,7 @@ func deedBody(p page, d deedData) templ.Component {
 						}()
 					}
 					ctx = templ.InitializeContext(ctx)
-					templ_7745c5c3_Err = liveSwitch(responseHref(d.Deed.ID+"/live", d.Incident)).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = liveSwitch(d.live()).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
@@ -706,7 +706,7 @@ func deedBody(p page, d deedData) templ.Component {
 						}()
 					}
 					ctx = templ.InitializeContext(ctx)
-					templ_7745c5c3_Err = liveSwitch(responseHref(d.Deed.ID+"/live", 0)).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = liveSwitch(d.live()).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}

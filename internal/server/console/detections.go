@@ -19,6 +19,7 @@ import (
 // Detections keeps the rules of detection; *detections.Service satisfies it. It refuses
 // what an identity may not do.
 type Detections interface {
+	RuleDocuments
 	Rules(ctx context.Context, who access.Identity) ([]detections.Rule, error)
 	Rule(ctx context.Context, who access.Identity, id string) (detections.Rule, error)
 	Silences(ctx context.Context, who access.Identity, all bool) ([]store.DetectionSilence, error)
@@ -32,6 +33,7 @@ type rulesData struct {
 	List   []detections.Rule
 	All    int // without the filter
 	Themes []span
+	Wrong  map[string]int // by rule: how many incidents of it were false alarms
 }
 
 // detectionRoutes adds the pages of rules of detection.
@@ -43,13 +45,14 @@ func (c *Console) detectionRoutes(seen, done func(access.Scope, string, view)) {
 	seen(access.ReadDetect, "GET /detect/rules/{id}", c.detectionRule)
 	done(access.WriteDetect, "POST /detect/rules/{id}/silence", c.silenceRule)
 	done(access.WriteDetect, "POST /detect/silences/{id}/end", c.endSilence)
+	c.documentRoutes(seen, done)
 }
 
 // detectTabs are the pages about what looks like an attack.
 func (c *Console) detectTabs(v visit) []tab {
 	tabs := []tab{{"/incidents", "Incidents"}}
 	if c.Detections != nil && v.who.May(access.ReadDetect) {
-		tabs = append(tabs, tab{"/detect/rules", "Rules"})
+		tabs = append(tabs, tab{"/detect/rules", "Rules"}, tab{"/detect/matrix", "ATT&CK"}, tab{"/detect/documents", "Your rules"})
 	}
 	if c.Responses != nil && v.who.May(access.ReadResponse) {
 		tabs = append(tabs, tab{"/responses", "Responses"})
@@ -79,6 +82,9 @@ func (c *Console) detectionRules(w http.ResponseWriter, r *http.Request, v visit
 			d.List = append(d.List, one)
 		}
 	}
+	if d.Wrong, err = c.falseAlarms(r.Context(), v); err != nil {
+		return err
+	}
 	slices.SortStableFunc(d.List, func(a, b detections.Rule) int { return strings.Compare(a.Theme, b.Theme) })
 	return c.show(w, r, http.StatusOK, rulesBody(c.page(r, v, "incidents", "Rules of detection"), d, c.detectTabs(v)))
 }
@@ -94,15 +100,38 @@ func themesOf(all []detections.Rule) []span {
 	return out
 }
 
+// falseAlarms counts by rule the incidents that people said were false alarms, of the
+// newest that are resolved.
+func (c *Console) falseAlarms(ctx context.Context, v visit) (map[string]int, error) {
+	if c.Incidents == nil || !v.who.May(access.ReadIncidents) {
+		return nil, nil
+	}
+	all, err := c.Incidents.Incidents(ctx, v.who, store.IncidentQuery{States: []threat.State{threat.Resolved}, Limit: store.MaxPage})
+	wrong := map[string]int{}
+	for i := range all {
+		if all[i].Resolution != threat.FalseAlarm {
+			continue
+		}
+		for _, f := range all[i].Rules {
+			wrong[f.Rule]++
+		}
+	}
+	return wrong, err
+}
+
 // ruleData is the page of one rule.
 type ruleData struct {
 	detections.Rule
+	Lately  []threat.Incident        // of it, the newest first
 	Hushed  []store.DetectionSilence // those of it that hold
 	Manage  bool
 	Problem string
 	Reason  string
 	Groups  string
 }
+
+// incidentsOfRule is how many incidents the page of a rule looks at.
+const incidentsOfRule = 20
 
 func ruleHref(id string) string { return "/detect/rules/" + url.PathEscape(id) }
 
@@ -117,6 +146,11 @@ func (c *Console) detectionRule(w http.ResponseWriter, r *http.Request, v visit)
 
 func (c *Console) readRule(ctx context.Context, v visit, id string) (d ruleData, err error) {
 	d.Manage = v.who.May(access.WriteDetect)
+	if c.Incidents != nil && v.who.May(access.ReadIncidents) {
+		if d.Lately, err = c.Incidents.Incidents(ctx, v.who, store.IncidentQuery{Rule: id, Limit: incidentsOfRule}); err != nil {
+			return d, err
+		}
+	}
 	if d.Rule, err = c.Detections.Rule(ctx, v.who, id); err != nil {
 		return d, err
 	}

@@ -220,7 +220,7 @@ func TestResponsesAreShown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.shows(t, access.Viewer, "/responses", "cut the container's network off", "Cut miners off", "tries only", "quarantine and freeze", "Incident 7", "4.0 KiB, by mira")
+	h.shows(t, access.Viewer, "/responses", "Cut the container's network off", "Cut miners off", "tries only", "quarantine and freeze", "Incident 7", "4.0 KiB, by mira")
 	if strings.Contains(h.get(t, access.Viewer, "/responses").Body.String(), "<img src=x") {
 		t.Error("somebody's text is markup")
 	}

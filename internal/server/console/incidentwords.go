@@ -223,7 +223,7 @@ func entryTime(t, now time.Time) string {
 // first itself.
 func sinceFirst(t, first time.Time) string {
 	if d := t.Sub(first); d > 0 {
-		return "+" + lasted(d)
+		return "+" + strings.TrimSuffix(lasted(d), " 0 s")
 	}
 	return ""
 }
@@ -305,4 +305,16 @@ func ruleChoices(all []threat.Fold) []span {
 // canKill says that who looks may end processes of a container of an incident.
 func (d *incidentData) canKill(workload string) bool {
 	return slices.ContainsFunc(d.Acts, func(a actOn) bool { return a.Workload.ID == workload })
+}
+
+// gravestFirst are the severities of incidents that are not resolved.
+func gravestFirst(t *store.IncidentTotals) (all []finding.Severity) {
+	for s, n := range t.Active {
+		if n > 0 {
+			all = append(all, s)
+		}
+	}
+	slices.Sort(all)
+	slices.Reverse(all)
+	return all
 }

@@ -22,7 +22,11 @@ type targetForm struct {
 	User, From, To, Format                 string
 	At, Quiet, Zone, Urgent                string
 	Title, Text                            string
-	Plain, Fixable, KEV, Running           bool
+	// CA are certificates in PEM of who may vouch for the target; they are no secret,
+	// but long, and not shown again. NoCA has those of the system do.
+	CA                           string
+	NoCA                         bool
+	Plain, Fixable, KEV, Running bool
 }
 
 // kindTicks are the kinds of notice that a form offers.
@@ -151,6 +155,7 @@ func typedTarget(r *http.Request) targetForm {
 		Repositories: get("repositories"), Groups: get("groups"), Clusters: get("clusters"), Owners: get("owners"),
 		User: get("user"), From: get("from"), To: get("to"), Format: get("format"),
 		At: get("at"), Quiet: get("quiet"), Zone: strings.TrimSpace(get("zone")), Urgent: get("urgent"), Title: get("title"), Text: newlines(get("text")),
+		CA: strings.TrimSpace(newlines(get("ca"))), NoCA: r.PostForm.Has("no-ca"),
 		Plain: r.PostForm.Has("plain"), Fixable: r.PostForm.Has("fixable"), KEV: r.PostForm.Has("exploited"), Running: r.PostForm.Has("running"),
 	}
 }
@@ -172,7 +177,7 @@ func parts(s, separators string) []string {
 // target is what the form asks for.
 func (f targetForm) target(url, secret string) (n notify.NewTarget, err error) {
 	n.Name = f.Name
-	n.Destination = notice.Destination{Type: f.kind(), URL: url, Secret: secret, Plain: f.Plain, Settings: notice.Settings{Format: f.Format}}
+	n.Destination = notice.Destination{Type: f.kind(), URL: url, Secret: secret, Plain: f.Plain, CA: f.CA, Settings: notice.Settings{Format: f.Format}}
 	if f.mail() {
 		n.Destination.User, n.Destination.From, n.Destination.To = strings.TrimSpace(f.User), strings.TrimSpace(f.From), parts(f.To, ",;")
 	}
@@ -218,6 +223,12 @@ func (f targetForm) change(url, secret string, newSecret bool) (c notify.TargetC
 	if f.mail() {
 		c.Plain = nil // nobody is shown whether it is permitted, and so it stays
 		c.User, c.From, c.To = &n.Destination.User, &n.Destination.From, &n.Destination.To
+	}
+	switch none := notify.NoCA; {
+	case f.CA != "":
+		c.CA = &n.Destination.CA
+	case f.NoCA:
+		c.CA = &none
 	}
 	if f.formats() {
 		c.Format = &n.Destination.Format

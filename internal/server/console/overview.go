@@ -13,6 +13,7 @@ import (
 	"github.com/castellan-security/castellan/internal/admission"
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/server/images"
 	"github.com/castellan-security/castellan/internal/server/live"
 	"github.com/castellan-security/castellan/internal/store"
@@ -66,7 +67,7 @@ type overviewData struct {
 // incidentsNow are the incidents that somebody must do something about.
 type incidentsNow struct {
 	Totals store.IncidentTotals
-	List   []threat.Incident // the newest
+	List   []threat.Incident // the gravest first, of each severity the newest
 }
 
 // behaviourToday is what the groups' profiles do, and what lay outside lately.
@@ -139,8 +140,28 @@ func (c *Console) readIncidentsNow(ctx context.Context, v visit) (*incidentsNow,
 	if d.Totals, err = c.Incidents.Totals(ctx, v.who); err != nil {
 		return nil, err
 	}
-	d.List, err = c.Incidents.Incidents(ctx, v.who, store.IncidentQuery{States: activeStates(), Limit: incidentsShown})
+	d.List, err = c.gravest(ctx, v)
 	return d, err
+}
+
+// gravest reads the incidents that need somebody most: of each severity the newest, the
+// gravest first.
+func (c *Console) gravest(ctx context.Context, v visit) (out []threat.Incident, err error) {
+	for _, least := range []finding.Severity{finding.Critical, finding.High, finding.Medium, finding.Unknown} {
+		all, err := c.Incidents.Incidents(ctx, v.who, store.IncidentQuery{States: activeStates(), Severity: least, Limit: incidentsShown})
+		if err != nil {
+			return nil, err
+		}
+		for i := range all {
+			if len(out) < incidentsShown && !slices.ContainsFunc(out, func(o threat.Incident) bool { return o.ID == all[i].ID }) {
+				out = append(out, all[i])
+			}
+		}
+		if len(out) == incidentsShown {
+			break
+		}
+	}
+	return out, nil
 }
 
 // readBehaviourToday returns nil when who looks may not see it.

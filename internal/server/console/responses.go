@@ -112,5 +112,5 @@ func deedSays(a *response.Answer) string {
 	if a.Error != "" {
 		all = append(all, a.Error)
 	}
-	return strings.Join(all, "; ")
+	return capital(strings.Join(all, "; "))
 }
