@@ -3,6 +3,7 @@ package console
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -14,8 +15,11 @@ import (
 
 // evidenceHref is where the event that evidence names is found: by its number where
 // that is known, else by what an agent numbers it with. Agents don't know the numbers
-// that events get.
+// that events get. It is "" for what is no event of a host.
 func evidenceHref(agents []string, e *threat.Evidence) string {
+	if !slices.Contains(event.Kinds(), e.Kind) {
+		return ""
+	}
 	if e.ID != 0 {
 		return "/events/" + strconv.FormatInt(e.ID, 10)
 	}

@@ -223,7 +223,7 @@ func entryTime(t, now time.Time) string {
 // first itself.
 func sinceFirst(t, first time.Time) string {
 	if d := t.Sub(first); d > 0 {
-		return "+" + strings.TrimSuffix(lasted(d), " 0 s")
+		return "+" + roundly(d)
 	}
 	return ""
 }

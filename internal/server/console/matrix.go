@@ -48,8 +48,8 @@ func containerTechniques() map[threat.Tactic][]string {
 	}
 }
 
-// containerNames are the names of techniques that no rule has, and that the table of
-// package threat need not know.
+// containerNames are the names of techniques of which rules have parts alone, or
+// nothing: the table of package threat need not know them.
 func containerNames() map[string]string {
 	return map[string]string{
 		"T1053": "Scheduled Task/Job", "T1070": "Indicator Removal", "T1078": "Valid Accounts", "T1098": "Account Manipulation", "T1110": "Brute Force",
@@ -57,7 +57,9 @@ func containerNames() map[string]string {
 		"T1498": "Network Denial of Service", "T1499": "Endpoint Denial of Service", "T1525": "Implant Internal Image", "T1528": "Steal Application Access Token",
 		"T1543": "Create or Modify System Process", "T1550": "Use Alternate Authentication Material", "T1552": "Unsecured Credentials", "T1562": "Impair Defenses",
 		"T1036": "Masquerading", "T1069": "Permission Groups Discovery", "T1609": "Container Administration Command", "T1610": "Deploy Container", "T1612": "Build Image on Host",
-		"T1613": "Container and Resource Discovery",
+		"T1613": "Container and Resource Discovery", "T1505": "Server Software Component", "T1547": "Boot or Logon Autostart Execution", "T1553": "Subvert Trust Controls",
+		"T1222": "File and Directory Permissions Modification", "T1087": "Account Discovery", "T1518": "Software Discovery", "T1560": "Archive Collected Data",
+		"T1565": "Data Manipulation", "T1074": "Data Staged", "T1021": "Remote Services", "T1497": "Virtualization/Sandbox Evasion",
 	}
 }
 

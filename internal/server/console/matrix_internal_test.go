@@ -1,8 +1,10 @@
 package console
 
 import (
+	"strings"
 	"testing"
 
+	"github.com/castellan-security/castellan/internal/detect"
 	"github.com/castellan-security/castellan/internal/server/detections"
 	"github.com/castellan-security/castellan/internal/threat"
 )
@@ -35,6 +37,17 @@ func TestAMatrixCountsEachRuleOnce(t *testing.T) {
 }
 
 func TestATechniqueOfTheMatrixHasAName(t *testing.T) {
+	engine, err := detect.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range engine.Rules() {
+		for _, id := range r.Techniques {
+			if base, _, _ := strings.Cut(id, "."); techniqueName(base) == base {
+				t.Errorf("%s, of rule %s, has no name", base, r.ID)
+			}
+		}
+	}
 	for tactic, all := range containerTechniques() {
 		for _, id := range all {
 			if techniqueName(id) == id {

@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/castellan-security/castellan/internal/access"
 	rules "github.com/castellan-security/castellan/internal/respond"
@@ -96,10 +97,10 @@ func responsePassages(text string) (out []passage) {
 		p := passage{Line: lines[r.ID], Text: orElse(r.Title, r.ID)}
 		say := func(s string) { p.Parts = append(p.Parts, passage{Text: s}) }
 		say("When " + onWords(&r.On))
-		say("it does: " + doWords(r.Do))
+		say("It does: " + doWords(r.Do))
 		say(limitWords(r))
 		if r.Until > 0 {
-			say("What can be undone is undone after " + lasted(r.Until))
+			say("What can be undone is undone after " + roundly(r.Until))
 		}
 		switch {
 		case r.Off:
@@ -190,5 +191,10 @@ func doWords(all []rules.Action) string {
 
 // limitWords say how often a rule acts.
 func limitWords(r *rules.Rule) string {
-	return "In one group " + plural(r.Times, "time", "times") + " within " + lasted(r.Within) + ", and " + lasted(r.CoolDown) + " apart in one workload"
+	return "In one group " + plural(r.Times, "time", "times") + " within " + roundly(r.Within) + ", and " + roundly(r.CoolDown) + " apart in one workload"
+}
+
+// roundly is lasted without parts that are nothing: 1 h, and not 1 h 0 min.
+func roundly(d time.Duration) string {
+	return strings.TrimSuffix(strings.TrimSuffix(lasted(d), " 0 s"), " 0 min")
 }

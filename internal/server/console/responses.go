@@ -99,6 +99,8 @@ func deedStateTone(s response.State) tone {
 	switch s {
 	case response.Done:
 		return good
+	case response.Undone:
+		return calm
 	case response.Failed, response.Refused:
 		return danger
 	}

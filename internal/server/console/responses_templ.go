@@ -146,7 +146,7 @@ func responsesBody(p page, d responsesData, tabs []tab) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			} else {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 11, "<table class=\"cards\"><caption class=\"unseen\">Responses, the newest first</caption> <thead><tr><th scope=\"col\">What</th><th scope=\"col\">Container</th><th scope=\"col\">State</th><th scope=\"col\">When</th></tr></thead> <tbody>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 11, "<table class=\"cards responses\"><caption class=\"unseen\">Responses, the newest first</caption> <thead><tr><th scope=\"col\">What</th><th scope=\"col\">Container</th><th scope=\"col\">State</th><th scope=\"col\">When</th></tr></thead> <tbody>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -171,7 +171,7 @@ func responsesBody(p page, d responsesData, tabs []tab) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			} else {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 15, "<table class=\"cards\"><caption class=\"unseen\">Response rules</caption> <thead><tr><th scope=\"col\">Rule</th><th scope=\"col\">Does</th><th scope=\"col\" class=\"num\">Acted</th><th scope=\"col\" class=\"num\">Held back</th><th scope=\"col\">Last</th></tr></thead> <tbody>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 15, "<table class=\"cards responses\"><caption class=\"unseen\">Response rules</caption> <thead><tr><th scope=\"col\">Rule</th><th scope=\"col\">Does</th><th scope=\"col\" class=\"num\">Acted</th><th scope=\"col\" class=\"num\">Held back</th><th scope=\"col\">Last</th></tr></thead> <tbody>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

@@ -56,7 +56,7 @@ func TestRulesAreWrittenInTheConsole(t *testing.T) {
 	}
 	h.shows(t, access.Viewer, at, "shop.yaml", "version 1, by admin: we want to know")
 	h.shows(t, access.Viewer, at+"/shop.yaml", "Somebody converts pictures", "It looks at process.exec")
-	h.shows(t, access.Viewer, "/detect/rules?text=shop-convert", "yours", "not measured yet")
+	h.shows(t, access.Viewer, "/detect/rules?text=shop-convert", "yours", "not yet")
 	if code, says := post("save", strings.Replace(ownRule, "low", "high", 1), "graver", "0"); code != http.StatusConflict || !strings.Contains(says, "was quicker") {
 		t.Errorf("over a version that is not known: %d, %.400s", code, says)
 	}
@@ -82,7 +82,7 @@ func TestResponseRulesAreWrittenInTheConsole(t *testing.T) {
 	}
 	const text = "responses:\n  - id: cut\n    owner: us\n    on: {themes: [miner], severity: high, groups: [shop/*]}\n    do: [quarantine: freeze]\n    until: 1h\n    dry_run: true\n"
 	w := h.post(t, access.Operator, at+"/edit", url.Values{"do": {"check"}, "text": {text}, "after": {"0"}}.Encode())
-	for _, want := range []string{"When a threat that is high or worse of the theme miner in the group shop/* is seen", "it does: quarantine and freeze", "It tries only"} {
+	for _, want := range []string{"When a threat that is high or worse of the theme miner in the group shop/* is seen", "It does: quarantine and freeze", "It tries only"} {
 		if !strings.Contains(plainText(w.Body.String()), want) {
 			t.Errorf("lacks %q: %.900s", want, plainText(w.Body.String()))
 		}
