@@ -33,7 +33,7 @@ type deedForm struct {
 	Workload  asset.Workload
 	Host      string
 	Away      bool   // the agent of its host has not reported for long
-	Process   string // whom Kill ends; "" is all of the container
+	Process   string // whom Kill ends: a process's key, or allOfIt; "" is not chosen yet
 	Processes []span // that it may end
 	Freeze    bool
 	Files     bool
@@ -140,7 +140,7 @@ const processesShown = 100
 // those that run, and all of them.
 func (c *Console) processesOf(workload, meant string) (all []span) {
 	running, _ := c.Tables.Tree(workload)
-	gone := meant != ""
+	gone := meant != "" && meant != allOfIt
 	for i := range running {
 		p := &running[i]
 		if p.Ended != nil {
@@ -158,8 +158,14 @@ func (c *Console) processesOf(workload, meant string) (all []span) {
 	if gone {
 		all = slices.Insert(all, 0, span{meant, pidOf(meant) + ", of the incident; it is not seen running any more"})
 	}
-	return append(all, span{"", "all processes of the container"})
+	if meant == "" || meant == allOfIt {
+		all = slices.Insert(all, 0, span{"", "choose…"}) // nobody ends all of it by not looking
+	}
+	return append(all, span{allOfIt, "all processes of the container"})
 }
+
+// allOfIt stands for all processes of a container, in an address and a form.
+const allOfIt = "all"
 
 // pidOf is the pid of a process key as text.
 func pidOf(key string) string {
@@ -178,10 +184,12 @@ func (c *Console) doDeed(w http.ResponseWriter, r *http.Request, v visit) error 
 	q := respond.Ask{
 		Kind: d.Kind, Workload: d.Workload.ID, Freeze: d.Freeze, Files: d.Files, DryRun: form.Has("try"), Reason: d.Reason,
 	}
-	if d.Kind == response.Kill {
+	if d.Kind == response.Kill && d.Process != allOfIt {
 		q.Process = d.Process
 	}
 	switch {
+	case d.Kind == response.Kill && d.Process == "":
+		err = fault.New(fault.Invalid, "choose which processes are to end")
 	case d.Reason == "":
 		err = fault.New(fault.Invalid, "say why: whoever reads the incident or the audit log wants to know")
 	case d.Packets != "":

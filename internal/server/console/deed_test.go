@@ -99,6 +99,7 @@ func TestAContainerIsActedOn(t *testing.T) {
 	for name, change := range map[string]func(url.Values){
 		"without a reason":       func(f url.Values) { f.Del("reason") },
 		"of a kind that is none": func(f url.Values) { f.Set("do", "explode") },
+		"of no process":          func(f url.Values) { f.Set("do", "kill") },
 		"with odd packets":       func(f url.Values) { f.Set("do", "snapshot"); f.Set("packets", "often") },
 	} {
 		bad := url.Values{}
@@ -139,7 +140,7 @@ func TestAContainerIsActedOn(t *testing.T) {
 func TestTheAgentIsAway(t *testing.T) {
 	h, _, _ := actingHouse(t)
 	// The worker's host is not connected; what can't be done is said, and what was typed stays.
-	form := url.Values{"do": {"kill"}, "workload": {consoletest.Worker}, "reason": {"case 43"}}
+	form := url.Values{"do": {"kill"}, "process": {"all"}, "workload": {consoletest.Worker}, "reason": {"case 43"}}
 	w := h.post(t, access.Operator, "/responses/deeds", form.Encode())
 	if w.Code < 400 {
 		t.Fatalf("got %d", w.Code)

@@ -172,6 +172,9 @@ func deedProgress(d *deedData) string {
 // again is where the same is asked for that was tried only.
 func (d *deedData) again() string {
 	process := ""
+	if d.Deed.Kind == response.Kill {
+		process = allOfIt
+	}
 	if !d.Deed.Process.IsZero() {
 		process = d.Deed.Process.String()
 	}

@@ -310,3 +310,28 @@ func TestTargetsAreTestedAndRemoved(t *testing.T) {
 		}
 	}
 }
+
+func TestATargetHasAnAuthorityOfItsOwn(t *testing.T) {
+	const form = "name=soc&type=webhook&url=https%3A%2F%2Fsoc.internal&severity=high&interval=15m&kind=incident"
+	none := notify.NoCA
+	pem := "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
+	typed := "&ca=" + url.QueryEscape(strings.ReplaceAll(pem, "\n", "\r\n")+"\r\n")
+	h := shopHouse(t)
+	h.shows(t, access.Operator, "/notify", "Certificate of an authority of your own")
+	if w := h.post(t, access.Operator, "/notify", form+typed); w.Code != http.StatusCreated || h.notify.added[0].Destination.CA != pem {
+		t.Errorf("got %d, and the authority %q", w.Code, h.notify.added[0].Destination.CA)
+	}
+	for name, c := range map[string]struct {
+		more string
+		want *string
+	}{"another": {typed, &pem}, "that of the system": {"&no-ca=true", &none}, "as it is": {"", nil}} {
+		h := shopHouse(t)
+		h.post(t, access.Operator, "/notify/1/edit", form+c.more)
+		if len(h.notify.edited) != 1 {
+			t.Fatalf("%s: it was changed %d times", name, len(h.notify.edited))
+		}
+		if diff := cmp.Diff(h.notify.edited[0].CA, c.want); diff != "" {
+			t.Errorf("%s (-got +want):\n%s", name, diff)
+		}
+	}
+}

@@ -26,7 +26,7 @@ const responseStarter = `responses:
       - snapshot
       - quarantine
     until: 1h
-    dry_run: true     # keep what would be done, and do nothing
+    dry_run: true  # do nothing, keep what would be
 `
 
 // responseBook is the policy of what is done about threats by itself.

@@ -48,18 +48,22 @@ const ruleStarter = `theme: own
 rules:
 - id: own-key-read
   title: The key of payments was read
-  severity: high                     # negligible, low, medium, high, critical
-  tactic: credential-access          # of MITRE ATT&CK for containers
+  severity: high  # low, medium, critical
+  tactic: credential-access  # of ATT&CK
   techniques: [T1552.001]
   meaning: Only payd may read the key, at its start.
   false_alarms: Backups read it too.
   tuning: Add them to the parameter readers.
   remedy: Change the key, and find out what read it.
   params:
-    readers: {type: list(string), value: [payd], meaning: programs that may read it}
+    readers:
+      type: list(string)
+      value: [payd]
+      meaning: programs that may read it
   on: [file.read]
   when: |
-    under(file.path, ["/srv/keys"]) && !(process.program in params.readers)
+    under(file.path, ["/srv/keys"]) &&
+      !(process.program in params.readers)
   about: [file.path]
   says: "{process.program} read {file.path}"
 `
