@@ -95,7 +95,10 @@ type Notice struct {
 	Owner string `json:"owner,omitempty"`
 	// Findings are those that are news, what deserves attention most first.
 	Findings []Finding `json:"findings,omitempty"`
-	// LeftOut findings had no room.
+	// Outside are violations of one group, the gravest first; of a notice of kind
+	// Violation.
+	Outside []Outside `json:"outside,omitempty"`
+	// LeftOut findings or violations had no room.
 	LeftOut int `json:"left_out,omitempty"`
 }
 

@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/profile"
 	"github.com/castellan-security/castellan/internal/scan"
 	"github.com/castellan-security/castellan/internal/server/account"
 	"github.com/castellan-security/castellan/internal/server/behaviour"
@@ -186,7 +187,7 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 	s.intake.Pass(s.detections)
 	s.behaviour = behaviour.New(behaviour.Options{
 		Store: st, Map: s.intake.Topology(), News: s.feed.News, Directions: s.direct, Condition: s.condition, Pace: cfg.Behaviour,
-		Outside: s.incidents.TakeViolations, Keys: cfg.ProfileKeys, Clock: cfg.Clock, Log: log,
+		Outside: s.outside, Keys: cfg.ProfileKeys, Clock: cfg.Clock, Log: log,
 	})
 	s.intake.Tell(listeners{s.images, s.behaviour})
 	s.registries = registries.New(registries.Options{
@@ -276,6 +277,11 @@ func (s *Server) Behaviour() *behaviour.Service { return s.behaviour }
 
 // Incidents keeps the stories that threats make.
 func (s *Server) Incidents() *incidents.Service { return s.incidents }
+
+// outside has what lay outside of profiles folded into incidents, and told.
+func (s *Server) outside(ctx context.Context, all []profile.Violation) error {
+	return errors.Join(s.incidents.TakeViolations(ctx, all), s.notify.TellViolations(ctx, all))
+}
 
 // notifyKey is the file with the key of what is known of notification targets.
 const notifyKey = "notify.key"

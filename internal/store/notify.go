@@ -83,7 +83,8 @@ type NewsQueue interface {
 	TakeNews(ctx context.Context, through int64, told []Telling) error
 	// PutNotices puts into the queues what targets are to be told of one thing that
 	// happened, and notes its id: both or nothing. It reports whether it did: an id
-	// that is among the last MaxHeard is not told again.
+	// that is among the last MaxHeard is not told again. Without an id it is told
+	// whatever was told before.
 	PutNotices(ctx context.Context, id string, told []Telling) (fresh bool, err error)
 }
 
@@ -95,6 +96,9 @@ type Telling struct {
 	// Levels are those of what is told, by fingerprint: also of findings that
 	// found no room in the notice.
 	Levels map[string]int
+	// Fold has the notice stand for those of the same Subject that wait still, as
+	// notice.Notice.Fold says, in their stead.
+	Fold bool
 }
 
 // NoticeQueue keeps notices until they are made into a notification.

@@ -173,16 +173,10 @@ func (d *DB) TakeNews(ctx context.Context, through int64, told []store.Telling) 
 func (d *DB) PutNotices(ctx context.Context, id string, told []store.Telling) (fresh bool, err error) {
 	err = d.write(ctx, "store notices", func(ctx context.Context, w *writer) error {
 		fresh = false
-		var heard int
-		if err := w.row(ctx, "SELECT count(id) FROM notices_heard WHERE id = ?", []any{id}, &heard); err != nil || heard > 0 {
-			return err
-		}
-		number, err := w.insert(ctx, "INSERT INTO notices_heard (id) VALUES (?)", id)
-		if err != nil {
-			return err
-		}
-		if _, err := w.exec(ctx, "DELETE FROM notices_heard WHERE number <= ?", number-store.MaxHeard); err != nil {
-			return err
+		if id != "" {
+			if heard, err := w.hear(ctx, id); err != nil || heard {
+				return err
+			}
 		}
 		for i := range told {
 			if err := w.tell(ctx, &told[i]); err != nil {
@@ -195,6 +189,44 @@ func (d *DB) PutNotices(ctx context.Context, id string, told []store.Telling) (f
 	return fresh && err == nil, err
 }
 
+// hear notes the id of a notice, or reports that it was there.
+func (w *writer) hear(ctx context.Context, id string) (heard bool, err error) {
+	var n int
+	if err := w.row(ctx, "SELECT count(id) FROM notices_heard WHERE id = ?", []any{id}, &n); err != nil || n > 0 {
+		return true, err
+	}
+	number, err := w.insert(ctx, "INSERT INTO notices_heard (id) VALUES (?)", id)
+	if err != nil {
+		return false, err
+	}
+	_, err = w.exec(ctx, "DELETE FROM notices_heard WHERE number <= ?", number-store.MaxHeard)
+	return false, err
+}
+
+// foldNotice makes a notice stand for the one of its subject that waits for a target,
+// which is removed. It has a new number: whoever reads the queue meanwhile does not
+// remove what he has not read. since is when the first of them happened.
+func (w *writer) foldNotice(ctx context.Context, target int64, n *notice.Notice) (since time.Time, err error) {
+	var id, at int64
+	var body []byte
+	err = w.row(ctx, "SELECT id, time, body FROM notices WHERE target = ? AND fold = ? ORDER BY id LIMIT 1", []any{target, n.Subject}, &id, &at, &body)
+	if errors.Is(err, sql.ErrNoRows) {
+		return n.Time, nil
+	}
+	if err != nil {
+		return n.Time, err
+	}
+	var have notice.Notice
+	if err := json.Unmarshal(body, &have); err != nil {
+		return n.Time, fmt.Errorf("decode notice: %w", err)
+	}
+	n.Fold(&have)
+	if _, err := w.exec(ctx, "DELETE FROM notices WHERE id = ?", id); err != nil {
+		return n.Time, err
+	}
+	return fromNanos(at), nil
+}
+
 // tell puts a notice into the queue of a target.
 func (w *writer) tell(ctx context.Context, t *store.Telling) error {
 	var image, there int64
@@ -202,16 +234,7 @@ func (w *writer) tell(ctx context.Context, t *store.Telling) error {
 	if err != nil || there == 0 {
 		return err
 	}
-	body, err := json.Marshal(t.Notice)
-	if err != nil {
-		return fmt.Errorf("encode notice: %w", err)
-	}
-	urgency := int64(0)
-	if t.Notice.Kind.Happens() {
-		urgency = int64(t.Notice.Severity)
-	}
-	if _, err := w.exec(ctx, "INSERT INTO notices (target, time, severity, urgency, body) VALUES (?,?,?,?,?)",
-		t.Target, nanos(t.Notice.Time), int64(t.Notice.Severity), urgency, string(body)); err != nil {
+	if err := w.queue(ctx, t); err != nil {
 		return err
 	}
 	lost, err := w.exec(ctx, `DELETE FROM notices WHERE id IN (SELECT id FROM notices WHERE target = ?
@@ -233,6 +256,29 @@ func (w *writer) tell(ctx context.Context, t *store.Telling) error {
 		_, err = w.exec(ctx, `INSERT INTO notices_told (target, image, fingerprint, level) VALUES (?,?,?,?)
 			ON CONFLICT (target, image, fingerprint) DO UPDATE SET level = max(level, excluded.level)`, t.Target, image, print, level)
 	}
+	return err
+}
+
+// queue adds a notice to the queue of a target that is there.
+func (w *writer) queue(ctx context.Context, t *store.Telling) error {
+	n, since, fold := t.Notice, t.Notice.Time, ""
+	if t.Fold && n.Subject != "" {
+		fold = n.Subject
+		var err error
+		if since, err = w.foldNotice(ctx, t.Target, &n); err != nil {
+			return err
+		}
+	}
+	body, err := json.Marshal(n)
+	if err != nil {
+		return fmt.Errorf("encode notice: %w", err)
+	}
+	urgency := int64(0)
+	if n.Kind.Happens() {
+		urgency = int64(n.Severity)
+	}
+	_, err = w.exec(ctx, "INSERT INTO notices (target, time, severity, urgency, fold, body) VALUES (?,?,?,?,?,?)",
+		t.Target, nanos(since), int64(n.Severity), urgency, fold, string(body))
 	return err
 }
 

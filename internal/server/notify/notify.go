@@ -43,6 +43,7 @@ type Store interface {
 // Subjects is what notices are about.
 type Subjects interface {
 	Image(ctx context.Context, id string) (store.Image, error)
+	Workload(ctx context.Context, id string) (asset.Workload, error)
 	Workloads(ctx context.Context, q store.WorkloadQuery) ([]asset.Workload, error)
 	// Owners returns the rules by which it is told who is responsible.
 	Owners(ctx context.Context) (asset.Owners, error)
@@ -109,6 +110,10 @@ type Service struct {
 	// unnoted are tries of which the store could not be told how they ended, by
 	// delivery: what got through is not sent again for that.
 	unnoted map[string]store.NotifyTry
+
+	outsideMu sync.Mutex
+	// outside is when each violation was told last: the same is told once a day.
+	outside map[outsideKey]time.Time
 }
 
 // New returns a service that tells nothing before Run. The error says that the
@@ -129,7 +134,7 @@ func New(o Options) (*Service, error) {
 	}
 	return &Service{
 		st: o.Store, sender: o.Sender, box: b, console: o.Console, condition: o.Condition, pace: o.Pace, clock: o.Clock, log: o.Log,
-		wake: make(chan struct{}, 1), removed: map[int64]bool{}, unnoted: map[string]store.NotifyTry{},
+		wake: make(chan struct{}, 1), removed: map[int64]bool{}, unnoted: map[string]store.NotifyTry{}, outside: map[outsideKey]time.Time{},
 	}, nil
 }
 

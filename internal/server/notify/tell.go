@@ -1,9 +1,11 @@
 package notify
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/castellan-security/castellan/internal/asset"
@@ -65,6 +67,15 @@ func (s *Service) TellTarget(ctx context.Context, target string, n notice.Notice
 	return fault.New(fault.NotFound, "no notification target is called %.80q", target).With("list them: castellan notify list")
 }
 
+// HasTarget reports whether there is a target of that name.
+func (s *Service) HasTarget(ctx context.Context, target string) (bool, error) {
+	targets, err := s.st.NotifyTargets(ctx)
+	if err != nil {
+		return false, fmt.Errorf("read targets: %w", err)
+	}
+	return slices.ContainsFunc(targets, func(t notice.Target) bool { return t.Name == target }), nil
+}
+
 // prepare checks a notice, bounds it and says who is responsible. It returns all
 // targets.
 func (s *Service) prepare(ctx context.Context, n *notice.Notice) ([]notice.Target, error) {
@@ -76,6 +87,22 @@ func (s *Service) prepare(ctx context.Context, n *notice.Notice) ([]notice.Targe
 	case n.Title == "" || n.Severity > finding.Critical:
 		return nil, fault.New(fault.Invalid, "notice %s: it has no title, or no severity", n.ID)
 	}
+	s.bound(n)
+	targets, err := s.st.NotifyTargets(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read targets: %w", err)
+	}
+	if len(targets) == 0 {
+		return nil, nil // nobody wants to know who it is
+	}
+	if err := s.identify(ctx, n); err != nil {
+		return nil, err
+	}
+	return targets, s.name(ctx, n)
+}
+
+// bound cuts what is too long and completes the link.
+func (s *Service) bound(n *notice.Notice) {
 	if n.Time.IsZero() {
 		n.Time = s.clock()
 	}
@@ -85,11 +112,35 @@ func (s *Service) prepare(ctx context.Context, n *notice.Notice) ([]notice.Targe
 	if n.Link == "" || strings.HasPrefix(n.Link, "/") {
 		n.Link = s.console() + n.Link
 	}
-	targets, err := s.st.NotifyTargets(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("read targets: %w", err)
+}
+
+// identify completes what is said of the workload that a notice is about. One that is
+// not known any more is left as it is.
+func (s *Service) identify(ctx context.Context, n *notice.Notice) error {
+	if n.Workload == nil || n.Workload.ID == "" {
+		return nil
 	}
-	return targets, s.name(ctx, n)
+	w, err := s.st.Workload(ctx, n.Workload.ID)
+	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Invalid) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look for the workload of notice %s: %w", n.ID, err)
+	}
+	to := *n.Workload // the caller's stays as it is
+	for _, f := range []struct {
+		to    *string
+		value string
+	}{
+		{&to.Group, string(w.Group)}, {&to.Account, w.ECS.Account}, {&to.Region, w.ECS.Region}, {&to.Cluster, w.ECS.Cluster}, {&to.Task, w.ECS.TaskARN},
+		{&to.Container, cmp.Or(w.ECS.Container, w.Name)}, {&to.Host, w.AgentID}, {&to.Image, w.Image.Reference},
+	} {
+		if *f.to == "" {
+			*f.to = untrusted.Clip(f.value, maxTitle)
+		}
+	}
+	n.Workload = &to
+	return nil
 }
 
 // put puts notices into the queues of targets, unless they were there before.

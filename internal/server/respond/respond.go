@@ -324,6 +324,7 @@ func (s *Service) end(ctx context.Context, r Response, by string) error {
 	}
 	err := s.audit(ctx, by, "", r, string(r.Answer.State), detail)
 	s.settled(context.WithoutCancel(ctx), r)
+	s.tellOf(ctx, &r)
 	if !respond.IsRule(r.Deed.By) && !r.Deed.DryRun {
 		s.note(ctx, 0, r.Deed.Workload, r.Deed.By, string(r.Deed.Kind)+", "+string(r.Answer.State)+": "+detail)
 	}

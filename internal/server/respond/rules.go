@@ -12,7 +12,6 @@ import (
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/finding"
-	"github.com/castellan-security/castellan/internal/notice"
 	"github.com/castellan-security/castellan/internal/respond"
 	"github.com/castellan-security/castellan/internal/response"
 	"github.com/castellan-security/castellan/internal/store"
@@ -35,12 +34,6 @@ const (
 	// maxDetail bounds what is kept of what came of a run, in bytes.
 	maxDetail = 1_000
 )
-
-// Notifier tells somebody; *notify.Service does.
-type Notifier interface {
-	// TellTarget tells the target of a name; NotFound when there is none.
-	TellTarget(ctx context.Context, target string, n notice.Notice) error
-}
 
 // considered is a threat that waits to be held against the rules.
 type considered struct {
@@ -215,6 +208,7 @@ func (s *Service) run(ctx context.Context, c *considered, x *respond.Case, r *re
 		what += " (dry run)"
 	}
 	s.note(ctx, run.Incident, run.Workload, r.Actor(), what+": "+run.Detail)
+	s.tellRun(ctx, &run, max(c.threat.Severity, c.severity))
 	_, err = s.Store.PutResponseRun(context.WithoutCancel(ctx), run)
 	return err
 }
@@ -229,19 +223,7 @@ func (s *Service) notify(ctx context.Context, c *considered, r *respond.Rule, a 
 	case s.Notifier == nil:
 		return fault.New(fault.Unsupported, "this server can't send notifications")
 	}
-	t := &c.threat
-	n := notice.Notice{
-		Kind: notice.Incident, Time: t.Last, Severity: max(t.Severity, c.severity), Title: untrusted.Clip(t.Title, maxDetail), Detail: untrusted.Clip(t.Summary, maxDetail),
-		Rule: t.Rule, Count: int(min(t.Count, 1<<30)), Remedy: "response rule " + r.ID + " of " + r.Owner + " has this told",
-		Workload: &notice.Workload{ID: t.WorkloadID, Group: t.Group},
-	}
-	if c.incident != 0 {
-		n.Subject = fmt.Sprintf("incident:%d", c.incident)
-	}
-	for _, id := range t.Techniques {
-		n.Techniques = append(n.Techniques, notice.Technique{ID: id, Tactic: string(t.Tactic)})
-	}
-	if err := s.Notifier.TellTarget(ctx, a.Notify, n); err != nil {
+	if err := s.Notifier.TellTarget(ctx, a.Notify, s.noticeFor(c, r, run)); err != nil {
 		return err
 	}
 	run.Detail = "told " + a.Notify

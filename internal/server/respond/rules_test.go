@@ -47,7 +47,8 @@ type fleet struct {
 	audit    []string
 	noted    []string                            // in incidents
 	did      []string                            // by agents
-	told     []notice.Notice                     // of targets
+	told     []notice.Notice                     // of targets that rules name
+	notices  []notice.Notice                     // of all who want it
 	answer   func(response.Deed) response.Answer // of agents
 	parts    map[string]error                    // conditions
 	away     bool                                // the agent is
@@ -181,6 +182,31 @@ func (f *fleet) TellTarget(_ context.Context, target string, n notice.Notice) er
 	return nil
 }
 
+func (f *fleet) Tell(_ context.Context, n notice.Notice) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.notices = append(f.notices, n)
+	return nil
+}
+
+func (f *fleet) HasTarget(_ context.Context, target string) (bool, error) {
+	return target == "oncall", nil
+}
+
+// heard writes the notices of responses, without their order.
+func (f *fleet) heard() (out []string) {
+	for _, n := range f.notices {
+		over := ""
+		if n.Resolved {
+			over = " over"
+		}
+		out = append(out, fmt.Sprintf("%s: %s, %s%s", n.Severity, n.Title, n.Link, over))
+	}
+	f.notices = nil
+	slices.Sort(out)
+	return out
+}
+
 func (f *fleet) note(_ context.Context, incident int64, _, by, text string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -234,9 +260,13 @@ func TestRulesAct(t *testing.T) {
 	if did := strings.Join(f.did, " "); !strings.Contains(did, "kill 77-5") || !strings.Contains(did, "stop?") {
 		t.Errorf("agents did %q", did)
 	}
-	if n := f.told[0]; n.Rule != "miner-stratum" || n.Severity != finding.Critical || n.Workload.ID != web || n.Subject != "incident:7" {
+	if n := f.told[0]; n.Rule != "miner-stratum" || n.Severity != finding.Critical || n.Workload.ID != web || n.Subject != "incident:7" || n.ID == "" || n.Link != "/incidents/7" {
 		t.Errorf("told: %+v", n)
 	}
+	same(t, "notices", f.heard(), []string{
+		"critical: kill the process in shop/web/web, by rule:miners: done, /incidents/7", "critical: notify nobody in shop/web/web, by rule:miners: refused, /incidents/7",
+		"critical: quarantine in shop/web/web, by rule:miners: done, /incidents/7", "low: stop in shop/web/web, by rule:trial: done (dry run), /incidents/7",
+	})
 	for _, want := range []string{"user:otto respond.policy done", "rule:miners respond.kill asked", "agent:" + host + " respond.kill done",
 		"rule:trial respond.stop.dry-run asked", "rule:miners respond.notify done"} {
 		if !slices.Contains(f.audit, want) {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/respond"
 	"github.com/castellan-security/castellan/internal/response"
 	"github.com/castellan-security/castellan/internal/store"
@@ -65,9 +66,11 @@ func (s *Service) undo(ctx context.Context, run store.ResponseRun) error {
 	case err == nil && got.Answer.State == response.Done:
 		run.State, run.Undone, run.UndoAt = response.Undone, now, time.Time{}
 		s.note(ctx, run.Incident, run.Workload, who.Actor, "undid "+run.Did+": "+sentence(&got.Answer))
+		s.tellRun(ctx, &run, finding.Low)
 	case err == nil && got.Answer.State == response.Refused || fault.Is(err, fault.NotFound) || over:
 		run.UndoAt = time.Time{}
 		run.Detail = untrusted.Clip(run.Detail+"; not undone: "+why(err, &got.Answer), maxDetail)
+		s.tellStays(ctx, &run)
 	default:
 		return s.later(run, err, &got.Answer)
 	}

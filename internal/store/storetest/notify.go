@@ -144,6 +144,7 @@ func notifyCases() []testCase {
 		}},
 		{"tries end", endTries},
 		{"what has an id is told once", toldOnce},
+		{"violations fold while they wait", foldedNotices},
 		{"dead letters", deadLetters},
 		{"no more dead letters than are kept", deadLettersLost},
 	}
@@ -163,6 +164,33 @@ func toldOnce(k *kit) {
 	lines, err := k.st.Queues(k.ctx)
 	k.ok(err)
 	same(k, "urgency", lines[0].Urgency, finding.High)
+}
+
+func foldedNotices(k *kit) {
+	t := k.target("a")
+	tell := func(subject, print string, at time.Time) {
+		n := notice.Notice{Kind: notice.Violation, Subject: subject, Time: at, Count: 1, Outside: []notice.Outside{{Fingerprint: print, Sentence: print, Severity: finding.Low, Count: 1, Last: at}}}
+		n.Told()
+		fresh, err := k.st.PutNotices(k.ctx, "", []store.Telling{{Target: t.ID, Notice: n, Fold: true}})
+		k.ok(err)
+		same(k, "fresh", fresh, true)
+	}
+	tell("one", "a", base())
+	_, read, err := k.st.Notices(k.ctx, t.ID, 10)
+	k.ok(err)
+	tell("one", "b", base().Add(time.Minute))
+	tell("other", "a", base().Add(time.Minute))
+	lines, err := k.st.Queues(k.ctx)
+	k.ok(err)
+	same(k, "waiting", lines[0].Notices, 2)
+	same(k, "oldest", lines[0].Oldest, base())
+	ns, newest, err := k.st.Notices(k.ctx, t.ID, 10)
+	k.ok(err)
+	same(k, "violations", len(ns[0].Outside), 2)
+	same(k, "count", ns[0].Count, 2)
+	if newest <= read {
+		k.Errorf("what folded meanwhile has number %d, and would go with %d", newest, read)
+	}
 }
 
 func deadLettersLost(k *kit) {
