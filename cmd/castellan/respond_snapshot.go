@@ -131,7 +131,8 @@ func (g *globals) respondSnapshots() *cobra.Command {
 		Use:   "snapshots",
 		Short: "List, download and delete the snapshots that the server has",
 		Long: `List the snapshots that the server has, the newest first. The oldest go by
-themselves: after 90 days, or when there are 200 or 8 GiB of them.
+themselves: after 90 days, or when there are 200 or 8 GiB of them. Those in a
+bucket (castellan server --snapshots-s3) stay there.
 ` + exitHelp,
 		Args: cobra.NoArgs,
 	}
@@ -235,8 +236,28 @@ func (g *globals) snapshotTable(all []respond.Snapshot) error {
 		x := &all[i]
 		rows = append(rows, []cell{
 			text(x.ID), text(x.Taken.Local().Format(time.DateTime)), text(asset.ShortID(x.Workload)), text(string(x.Group)),
-			text(size(uint64(max(x.Size, 0)))), text(x.By), text(x.Reason),
+			text(size(uint64(max(x.Size, 0)))), text(x.By), text(whereSnapshot(x)), text(x.Reason),
 		})
 	}
-	return g.table([]string{"SNAPSHOT", "TAKEN", "ID", "GROUP", "SIZE", "BY", "REASON"}, rows)
+	if err := g.table([]string{"SNAPSHOT", "TAKEN", "ID", "GROUP", "SIZE", "BY", "BUCKET", "REASON"}, rows); err != nil {
+		return err
+	}
+	for i := range all {
+		if u := &all[i].Upload; u.Error != "" {
+			fmt.Fprintf(g.err, "snapshot %s is not in the bucket: %s\n  remedy: %s\n", printable(all[i].ID), printable(u.Error), printable(u.Remedy))
+			break // the others mostly lack it for the same reason
+		}
+	}
+	return nil
+}
+
+// whereSnapshot says whether a snapshot is in the server's bucket.
+func whereSnapshot(x *respond.Snapshot) string {
+	switch u := &x.Upload; {
+	case u.Where != "":
+		return u.Where
+	case u.Error != "":
+		return fmt.Sprintf("failed %d times", u.Tries)
+	}
+	return "-"
 }

@@ -96,6 +96,9 @@ type Config struct {
 	Tasks respond.Tasks
 	// Sessions has AWS refuse sessions of roles; nil: none are.
 	Sessions respond.Sessions
+	// SnapshotBucket gets snapshots of containers; nil: they are in DataDir alone.
+	SnapshotBucket respond.Bucket
+
 	Version  string           // shown to users
 	Clock    func() time.Time // time.Now
 	Accounts account.Options
@@ -201,7 +204,7 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 	})
 	s.respond = respond.New(respond.Options{
 		Store: st, Directions: s.direct, Tree: s.tables.Tree, Tasks: cfg.Tasks, Sessions: cfg.Sessions, Theme: s.detections.Theme, Notifier: s.notify,
-		Noted: s.incidents.Responded, Snapshots: filepath.Join(cfg.DataDir, "snapshots"),
+		Noted: s.incidents.Responded, Snapshots: filepath.Join(cfg.DataDir, "snapshots"), Bucket: cfg.SnapshotBucket,
 		Condition: s.condition, Clock: cfg.Clock, Log: log,
 	})
 	s.strangers = newStrangers(cfg.Clock, log)

@@ -27,3 +27,6 @@ func (s *Service) Recall(ctx context.Context) error { return s.recall(ctx) }
 
 // MaxWaiting is for tests.
 const MaxWaiting = maxWaiting
+
+// Upload uploads what is to be by now.
+func (s *Service) Upload(ctx context.Context) { s.uploadDue(ctx) }

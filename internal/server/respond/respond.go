@@ -83,6 +83,8 @@ type Options struct {
 	// Snapshots is the folder that they are kept in, which is made when there is none;
 	// empty: they are on their hosts alone.
 	Snapshots string
+	// Bucket gets them, too; nil: they are only here.
+	Bucket Bucket
 	// Condition shows that a part is not well, or, with nil, that it is again.
 	Condition func(ctx context.Context, part string, err error)
 	Clock     func() time.Time
@@ -103,7 +105,8 @@ type Service struct {
 	held          map[string]int
 	undoing, late map[int64]bool
 
-	snapping sync.Mutex // held while the folder of snapshots is used
+	snapping sync.Mutex    // held while the folder of snapshots is used
+	upload   chan struct{} // one token when there may be one to upload
 
 	loading sync.Mutex
 	now     atomic.Pointer[standing] // nil until it is read
@@ -157,7 +160,7 @@ func New(o Options) *Service {
 	}
 	return &Service{
 		Options: o, all: map[string]*kept{}, held: map[string]int{}, undoing: map[int64]bool{}, late: map[int64]bool{},
-		waiting: make(chan considered, maxWaiting), room: make(chan struct{}, maxDoing),
+		waiting: make(chan considered, maxWaiting), room: make(chan struct{}, maxDoing), upload: make(chan struct{}, 1),
 	}
 }
 

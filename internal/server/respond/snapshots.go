@@ -52,6 +52,8 @@ type Snapshot struct {
 	Reason   string      `json:"reason,omitempty"`
 	Size     int64       `json:"size"`   // bytes
 	Digest   string      `json:"digest"` // sha256: and 64 hex digits
+	// Upload is how far it is on its way into the server's bucket, if it has one.
+	Upload Upload `json:"upload,omitzero"`
 }
 
 // SnapshotPiece is link.Snapshots.
@@ -143,7 +145,16 @@ func (s *Service) wholeSnapshot(f *os.File, r *Response, p *link.SnapshotPiece, 
 	if err != nil {
 		return fmt.Errorf("keep snapshot: %w", err)
 	}
+	select {
+	case s.upload <- struct{}{}:
+	default: // it looks anyway
+	}
 	return nil
+}
+
+func hexSum(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
 }
 
 // hasSnapshot reports whether the archive of a deed is here.

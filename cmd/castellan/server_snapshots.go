@@ -1,0 +1,54 @@
+package main
+
+import (
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/castellan-security/castellan/internal/adapter/aws"
+	"github.com/castellan-security/castellan/internal/server/respond"
+)
+
+// snapshotOptions say to which bucket snapshots of containers go.
+type snapshotOptions struct {
+	bucket, region, owner, key, lock string
+}
+
+func (o *snapshotOptions) flags(f *pflag.FlagSet) {
+	f.StringVar(&o.bucket, "snapshots-s3", "", "put snapshots of containers there, too: `s3://BUCKET/PREFIX`")
+	f.StringVar(&o.region, "snapshots-s3-region", "", "`region` of that bucket (default: that of the environment)")
+	f.StringVar(&o.owner, "snapshots-s3-owner", "", "`account` that the bucket must be of")
+	f.StringVar(&o.key, "snapshots-s3-key", "", "`ARN` of the KMS key to encrypt them with (default: as the bucket does)")
+	f.StringVar(&o.lock, "snapshots-s3-lock", "", "have S3 refuse to delete them: `governance:DAYS` or compliance:DAYS; the bucket needs Object Lock")
+}
+
+// open returns the bucket, or nil for none. It asks nobody yet.
+func (o *snapshotOptions) open(log *slog.Logger) (respond.Bucket, error) {
+	if o.bucket == "" {
+		if o.region != "" || o.owner != "" || o.key != "" || o.lock != "" {
+			return nil, usagef("--snapshots-s3-region, -owner, -key and -lock are about --snapshots-s3, which is not given")
+		}
+		return nil, nil
+	}
+	rest, ok := strings.CutPrefix(o.bucket, "s3://")
+	if !ok {
+		return nil, usagef("--snapshots-s3 %q: want s3://BUCKET or s3://BUCKET/PREFIX", o.bucket)
+	}
+	name, prefix, _ := strings.Cut(rest, "/")
+	if prefix != "" {
+		prefix = strings.TrimSuffix(prefix, "/") + "/"
+	}
+	options := aws.BucketOptions{Name: name, Prefix: prefix, Region: o.region, Owner: o.owner, Key: o.key, Log: log}
+	if o.lock != "" {
+		mode, days, _ := strings.Cut(o.lock, ":")
+		n, err := strconv.Atoi(days)
+		if mode != "governance" && mode != "compliance" || err != nil || n < 1 || n > 36500 {
+			return nil, usagef("--snapshots-s3-lock %q: want governance:DAYS or compliance:DAYS", o.lock)
+		}
+		options.Lock, options.For = strings.ToUpper(mode), time.Duration(n)*24*time.Hour
+	}
+	return aws.NewBucket(options)
+}
