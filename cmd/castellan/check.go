@@ -14,6 +14,8 @@ type problems struct {
 		Text   string `json:"text"`
 		Remedy string `json:"remedy"`
 	} `json:"problems"`
+	// Warnings are what it can be used with, and may not be what is meant.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // checkable is a document in a file that a server can say what is wrong with.
@@ -46,6 +48,9 @@ func (g *globals) checkWritten(ctx context.Context, o askOptions, f form, w chec
 		}
 		if len(told.Problems) == 0 {
 			fmt.Fprintf(g.out, "%s is well-formed\n", printable(w.file))
+		}
+		for _, warning := range told.Warnings {
+			fmt.Fprintf(g.out, "warning: %s\n", printable(warning))
 		}
 		return nil
 	})

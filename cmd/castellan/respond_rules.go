@@ -157,22 +157,31 @@ func (t *responseTrial) flags(fl *pflag.FlagSet) {
 func (g *globals) respondRulesTry(o *askOptions) *cobra.Command {
 	var body responseTrial
 	var at string
+	var past int
 	c := &cobra.Command{
 		Use:   "try [FILE]",
-		Short: "Say what rules would do about a threat",
+		Short: "Say what rules would do about a threat, or would have done lately",
 		Long: `Say what the rules of a file ("-" is the standard input), or without one those in
 force, would do about a threat, and why each other rule would not. Nothing is
 done. What rules did lately counts: one that has reached its limit is held back.
+
+With --past they are held against the incidents that are kept, as if each threat
+were answered when it happened, with limits and cool-downs.
 ` + exitHelpJudged,
-		Example: `  castellan respond rules try responses.yaml --rule miner-stratum --severity high --group shop/web/web`,
-		Args:    cobra.MaximumNArgs(1),
+		Example: `  castellan respond rules try responses.yaml --rule miner-stratum --severity high --group shop/web/web
+  castellan respond rules try responses.yaml --past 30`,
+		Args: cobra.MaximumNArgs(1),
 	}
 	f := outputFlag(c)
 	body.flags(c.Flags())
 	c.Flags().StringVar(&at, "at", "", "when it happens, as 2026-12-31T23:59:59Z (default: now)")
+	c.Flags().IntVar(&past, "past", 0, "hold them against the incidents of so many `days`")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if c.Flags().Changed("past") {
+			return g.replayPast(c, *o, *f, args, past)
+		}
 		if body.Rule == "" && body.Theme == "" {
-			return usagef("what happens? say --rule or --theme")
+			return usagef("what happens? say --rule or --theme, or --past DAYS for what has happened")
 		}
 		if at != "" {
 			t, err := time.Parse(time.RFC3339, at)

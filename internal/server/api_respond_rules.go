@@ -13,6 +13,7 @@ import (
 	respondings "github.com/castellan-security/castellan/internal/server/respond"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/threat"
+	"github.com/castellan-security/castellan/internal/written"
 )
 
 type respondPolicyForm struct {
@@ -82,6 +83,31 @@ type respondTried struct {
 	Rules    []respondings.Tried `json:"rules" nullable:"false" doc:"What each rule says to it"`
 }
 
+type respondChecked struct {
+	Problems []policyProblem `json:"problems" nullable:"false" doc:"What is wrong, in the order of the lines; none: it can be used"`
+	Warnings []string        `json:"warnings" nullable:"false" doc:"What rules name that is not there: targets, groups, rules of detection"`
+}
+
+type respondReplay struct {
+	Body struct {
+		Text  string    `json:"text,omitempty" maxLength:"262144" doc:"The rules; empty: those in force"`
+		Since time.Time `json:"since" doc:"From this time on, a year ago at most"`
+	}
+}
+
+type respondReplayed struct {
+	Problems []policyProblem `json:"problems" nullable:"false" doc:"What is wrong with the text; then there is nothing else"`
+	respondings.Replayed
+}
+
+func policyProblemsOf(all written.Problems) []policyProblem {
+	out := []policyProblem{}
+	for _, p := range all {
+		out = append(out, policyProblem{p.Line, p.Column, p.Text, p.Remedy})
+	}
+	return out
+}
+
 func (a *api) respondRuleRoutes() {
 	handle(a, route{
 		method: http.MethodGet, path: "/respond/policy", id: "get-response-policy", tag: "respond", scope: access.ReadResponse,
@@ -108,13 +134,22 @@ func (a *api) respondRuleRoutes() {
 	handle(a, route{
 		method: http.MethodPost, path: "/respond/policy/check", id: "check-response-policy", tag: "respond", scope: access.ReadResponse,
 		summary: "What is wrong with a text as a response policy",
-	}, func(q ask[policyText]) (*body[policyProblems], error) {
+	}, func(q ask[policyText]) (*body[respondChecked], error) {
 		problems, err := a.respond.Check(q.who, q.input.Body.Text)
-		told := []policyProblem{}
-		for _, p := range problems {
-			told = append(told, policyProblem{p.Line, p.Column, p.Text, p.Remedy})
+		told := respondChecked{Problems: policyProblemsOf(problems), Warnings: []string{}}
+		if err == nil && len(problems) == 0 && q.input.Body.Text != "" {
+			var warnings []string
+			warnings, err = a.respond.Warnings(q.ctx, q.who, q.input.Body.Text)
+			told.Warnings = list(warnings)
 		}
-		return &body[policyProblems]{policyProblems{told}}, err
+		return &body[respondChecked]{told}, err
+	})
+	handle(a, route{
+		method: http.MethodPost, path: "/respond/policy/replay", id: "replay-response-policy", tag: "respond", scope: access.ReadResponse,
+		summary: "What rules would have done about past incidents", about: "Nothing is done.",
+	}, func(q ask[respondReplay]) (*body[respondReplayed], error) {
+		got, problems, err := a.respond.ReplayPast(q.ctx, q.who, q.input.Body.Text, q.input.Body.Since)
+		return &body[respondReplayed]{respondReplayed{policyProblemsOf(problems), got}}, err
 	})
 	handle(a, route{
 		method: http.MethodPost, path: "/respond/policy/try", id: "try-response-policy", tag: "respond", scope: access.ReadResponse,
@@ -192,9 +227,5 @@ func (a *api) tryResponse(q ask[respondTrial]) (*body[respondTried], error) {
 		theme = a.detections.Theme(q.ctx, b.Rule)
 	}
 	all, problems, err := a.respond.Try(q.ctx, q.who, b.Text, t, respond.Case{Theme: theme, Incident: max(severity, incident), Name: b.Name, At: b.At})
-	out := respondTried{Theme: theme, Problems: []policyProblem{}, Rules: list(all)}
-	for _, p := range problems {
-		out.Problems = append(out.Problems, policyProblem{p.Line, p.Column, p.Text, p.Remedy})
-	}
-	return &body[respondTried]{out}, err
+	return &body[respondTried]{respondTried{Theme: theme, Problems: policyProblemsOf(problems), Rules: list(all)}}, err
 }

@@ -203,7 +203,7 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 		Own: cfg.Trust, Held: s.registries.Held, Clock: cfg.Clock, Log: log,
 	})
 	s.respond = respond.New(respond.Options{
-		Store: st, Directions: s.direct, Tree: s.tables.Tree, Tasks: cfg.Tasks, Sessions: cfg.Sessions, Theme: s.detections.Theme, Notifier: s.notify,
+		Store: st, Directions: s.direct, Tree: s.tables.Tree, Tasks: cfg.Tasks, Sessions: cfg.Sessions, Theme: s.detections.Theme, Detections: s.detections.All, Notifier: s.notify,
 		Noted: s.incidents.Responded, Snapshots: filepath.Join(cfg.DataDir, "snapshots"), Bucket: cfg.SnapshotBucket,
 		Condition: s.condition, Clock: cfg.Clock, Log: log,
 	})

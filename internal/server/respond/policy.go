@@ -187,16 +187,9 @@ func (s *Service) Try(ctx context.Context, who access.Identity, text string, t *
 	if err := s.need(who); err != nil {
 		return nil, nil, err
 	}
-	rules, problems := parse(text)
-	if text == "" {
-		in, err := s.standing(ctx)
-		if err == nil {
-			err = in.trouble
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		rules, problems = in.rules, nil
+	rules, problems, err := s.rulesOf(ctx, text)
+	if err != nil {
+		return nil, nil, err
 	}
 	if len(problems) > 0 {
 		return nil, problems, nil

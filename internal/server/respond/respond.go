@@ -26,6 +26,7 @@ import (
 	"github.com/castellan-security/castellan/internal/respond"
 	"github.com/castellan-security/castellan/internal/response"
 	"github.com/castellan-security/castellan/internal/store"
+	"github.com/castellan-security/castellan/internal/threat"
 )
 
 const (
@@ -49,6 +50,9 @@ const (
 type Store interface {
 	Workload(ctx context.Context, id string) (asset.Workload, error)
 	AppendAudit(ctx context.Context, a access.Audit) error
+	Incidents(ctx context.Context, q store.IncidentQuery) ([]threat.Incident, error)
+	Incident(ctx context.Context, id int64) (threat.Incident, error)
+	BehaviourGroups(ctx context.Context, q store.BehaviourQuery) ([]store.BehaviourGroup, error)
 	store.Response
 }
 
@@ -75,8 +79,10 @@ type Options struct {
 	// Sessions nil: IAM is not asked.
 	Sessions Sessions
 	// Theme returns that of a rule of detection; nil: themes are not known.
-	Theme    func(ctx context.Context, rule string) string
-	Notifier Notifier // nil: rules can't have anybody told
+	Theme func(ctx context.Context, rule string) string
+	// Detections returns the rules of detection; nil: which there are is not known.
+	Detections func(ctx context.Context) []*threat.Rule
+	Notifier   Notifier // nil: rules can't have anybody told
 	// Noted is told what was done to a workload, by whom, about an incident, or with 0
 	// about whichever the workload has; nil: nobody is.
 	Noted func(ctx context.Context, incident int64, workload, by, text string) error

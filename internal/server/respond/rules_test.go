@@ -41,18 +41,19 @@ type fleet struct {
 	svc *server.Service
 	now time.Time
 
-	mu       sync.Mutex
-	policies []store.ResponsePolicy
-	runs     []store.ResponseRun
-	audit    []string
-	noted    []string                            // in incidents
-	did      []string                            // by agents
-	told     []notice.Notice                     // of targets that rules name
-	notices  []notice.Notice                     // of all who want it
-	answer   func(response.Deed) response.Answer // of agents
-	parts    map[string]error                    // conditions
-	away     bool                                // the agent is
-	task     asset.ECS                           // of web
+	mu        sync.Mutex
+	policies  []store.ResponsePolicy
+	runs      []store.ResponseRun
+	audit     []string
+	noted     []string                            // in incidents
+	did       []string                            // by agents
+	told      []notice.Notice                     // of targets that rules name
+	notices   []notice.Notice                     // of all who want it
+	answer    func(response.Deed) response.Answer // of agents
+	incidents []threat.Incident                   // of the past, by id
+	parts     map[string]error                    // conditions
+	away      bool                                // the agent is
+	task      asset.ECS                           // of web
 }
 
 func open(t *testing.T) *fleet {
@@ -66,7 +67,7 @@ func open(t *testing.T) *fleet {
 
 func (f *fleet) restart() {
 	f.svc = server.New(server.Options{
-		Store: f, Directions: f, Tree: func(string) ([]event.Running, bool) { return nil, false }, Notifier: f, Noted: f.note,
+		Store: f, Directions: f, Tree: func(string) ([]event.Running, bool) { return nil, false }, Notifier: f, Noted: f.note, Detections: f.detections,
 		Theme: func(_ context.Context, rule string) string { theme, _, _ := strings.Cut(rule, "-"); return theme },
 		Condition: func(_ context.Context, part string, err error) {
 			f.mu.Lock()
@@ -427,5 +428,85 @@ func TestSessionsOfARole(t *testing.T) {
 	f.task = asset.ECS{}
 	if r, err := f.svc.Ask(t.Context(), otto, server.Ask{Kind: response.Revoke, Workload: web}); err != nil || r.Answer.State != response.Refused {
 		t.Errorf("of no task: %+v, %v", r.Answer, err)
+	}
+}
+
+func (f *fleet) Incidents(_ context.Context, q store.IncidentQuery) (out []threat.Incident, _ error) {
+	for _, i := range slices.Backward(f.incidents) {
+		if q.Before == 0 || i.ID < q.Before {
+			i.Timeline, i.Peers = nil, nil // in brief
+			out = append(out, i)
+		}
+	}
+	return out[:min(len(out), q.Limit)], nil
+}
+
+func (f *fleet) Incident(_ context.Context, id int64) (threat.Incident, error) {
+	return f.incidents[id-1], nil
+}
+
+func (f *fleet) BehaviourGroups(context.Context, store.BehaviourQuery) ([]store.BehaviourGroup, error) {
+	return []store.BehaviourGroup{{Group: "shop/web/web"}}, nil
+}
+
+func (f *fleet) detections(context.Context) []*threat.Rule {
+	return []*threat.Rule{{ID: "miner-stratum", Theme: "miner", Tactic: threat.Impact}, {ID: "shell-reverse", Theme: "shell", Tactic: threat.Execution}}
+}
+
+// TestPastIsReplayed holds rules against incidents that are over.
+func TestPastIsReplayed(t *testing.T) {
+	f := open(t)
+	at := func(ago time.Duration, rule string, s finding.Severity) threat.Entry {
+		return threat.Entry{Kind: threat.EntryThreat, Time: start.Add(-ago), Rule: rule, Severity: s, Text: rule}
+	}
+	for n := range int64(150) { // two pages, all a day apart
+		f.incidents = append(f.incidents, threat.Incident{
+			ID: n + 1, Severity: finding.High, Workloads: []string{web}, Groups: []string{"shop/web/web"}, Last: start.Add(-time.Duration(150-n) * 24 * time.Hour),
+			Timeline: []threat.Entry{at(time.Duration(150-n)*24*time.Hour, "shell-reverse", finding.Low), {Kind: threat.EntryComment, Text: "hm"}},
+		})
+	}
+	last := &f.incidents[149]
+	last.Severity = finding.Critical
+	for i := range 4 {
+		last.Timeline = append(last.Timeline, at(24*time.Hour-time.Duration(i+1)*time.Minute, "miner-stratum", finding.High))
+	}
+	f.set("- {id: miners, owner: anna, on: {themes: miner}, do: [kill, quarantine], cool_down: 90s}\n" +
+		"- {id: grave, owner: anna, on: {incident: critical}, do: stop, dry_run: true}\n" +
+		"- {id: rare, owner: anna, on: {tactics: execution}, do: {notify: oncall}, cool_down: 0s, limit: {times: 1, within: 24h}}")
+	got, _, err := f.svc.ReplayPast(t.Context(), otto, "", start.Add(-100*24*time.Hour-time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []server.ReplayedRule{{Rule: "miners", Fits: 4, Acted: 2, Held: 2}, {Rule: "grave", Fits: 1, Acted: 1, Dry: true}, {Rule: "rare", Fits: 100, Acted: 100}}
+	if diff := cmp.Diff(want, got.Rules); diff != "" {
+		t.Errorf("rules (-want +got):\n%s", diff)
+	}
+	if got.Threats != 104 || got.Incidents != 150 || len(got.Acts) != 103 {
+		t.Errorf("%d threats, %d incidents, %d acts", got.Threats, got.Incidents, len(got.Acts))
+	}
+	if a := got.Acts[len(got.Acts)-1]; a.Rule != "grave" || a.Incident != 150 || !a.Dry || a.Workload != web {
+		t.Errorf("the last act: %+v", a)
+	}
+	same(t, "did", f.did, nil)
+	same(t, "ran", f.ran(), nil)
+	if _, _, err := f.svc.ReplayPast(t.Context(), otto, "", start.Add(time.Hour)); !fault.Is(err, fault.Invalid) {
+		t.Errorf("of the future: %v", err)
+	}
+	if _, problems, err := f.svc.ReplayPast(t.Context(), otto, "responses: [{id: X}]", start.Add(-time.Hour)); err != nil || len(problems) == 0 {
+		t.Errorf("of what is no policy: %v, %v", problems, err)
+	}
+}
+
+func TestRulesWarn(t *testing.T) {
+	f := open(t)
+	got, err := f.svc.Warnings(t.Context(), otto, "responses:\n- {id: good, owner: a, on: {themes: miner, rules: [miner-*], groups: [shop/*]}, do: {notify: oncall}}\n"+
+		"- {id: bad, owner: a, on: {themes: mining, rules: [miner-x], groups: [stage/*]}, do: [kill, {notify: nobody}]}")
+	if err != nil || len(got) != 4 {
+		t.Fatalf("warnings %q, %v", got, err)
+	}
+	for i, want := range []string{`target is called "nobody"`, `no group is as "stage/*"`, `no rule of detection is as "miner-x"`, `theme "mining"`} {
+		if !strings.HasPrefix(got[i], "rule bad: ") || !strings.Contains(got[i], want) {
+			t.Errorf("warning %q, want %s", got[i], want)
+		}
 	}
 }
