@@ -129,7 +129,7 @@ func (g *globals) respondSnapshots() *cobra.Command {
 	var o askOptions
 	c := &cobra.Command{
 		Use:   "snapshots",
-		Short: "List, download and delete the snapshots that the server has",
+		Short: "List, download, verify and delete the snapshots that the server has",
 		Long: `List the snapshots that the server has, the newest first. The oldest go by
 themselves: after 90 days, or when there are 200 or 8 GiB of them. Those in a
 bucket (castellan server --snapshots-s3) stay there.
@@ -193,7 +193,7 @@ bucket (castellan server --snapshots-s3) stay there.
 	for _, x := range []*cobra.Command{c, download, remove} {
 		o.flags(x)
 	}
-	c.AddCommand(download, remove)
+	c.AddCommand(download, remove, g.respondVerify())
 	return c
 }
 

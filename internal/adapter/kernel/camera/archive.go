@@ -17,7 +17,8 @@ import (
 )
 
 const (
-	partSuffix = ".part"
+	partSuffix   = ".part"
+	manifestName = "manifest.json"
 	// manifestRoom is left for the manifest.
 	manifestRoom = 8 << 20
 	// maxFiles bounds the files of an archive.
@@ -83,7 +84,7 @@ func (a *archive) finish(m Manifest) (response.Kept, error) {
 	m.Files = a.files
 	b, err := json.MarshalIndent(m, "", " ")
 	if err == nil {
-		err = a.add("manifest.json", b, false)
+		err = a.add(manifestName, b, false)
 	}
 	err = errors.Join(err, a.tar.Close(), a.zip.Close(), a.file.Sync(), a.file.Close())
 	if err == nil {
