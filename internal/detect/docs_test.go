@@ -79,6 +79,10 @@ func TestPageListsFieldsAndFunctions(t *testing.T) {
 	for _, f := range rule.Functions() {
 		fmt.Fprintf(&w, "| `%s` | %s |\n", f.Form, cell(f.Doc))
 	}
+	fmt.Fprint(&w, "\n| function | what it gives |\n|---|---|\n")
+	for _, f := range rule.LineFunctions() {
+		fmt.Fprintf(&w, "| `%s` | %s |\n", f.Form, cell(f.Doc))
+	}
 	golden(t, page, head+begin+w.String()+"\n"+end+tail)
 }
 

@@ -1,6 +1,9 @@
 package detect_test
 
 import (
+	"bytes"
+	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +17,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/detect"
 	"github.com/castellan-security/castellan/internal/detect/trial"
+	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/threat"
 )
@@ -82,6 +86,11 @@ func observed(t testing.TB, e *detect.Engine, short []trial.Event) []threat.Thre
 	world := "-" + strconv.Itoa(worlds)
 	var out []threat.Threat
 	for _, ev := range events {
+		if ev.Call != nil {
+			ev.Call = elsewhere(t, ev.Call, worlds)
+			out = append(out, e.Observe(ev)...)
+			continue
+		}
 		ev.AgentID += world
 		if ev.WorkloadID != "" {
 			ev.WorkloadID, ev.Group = ev.WorkloadID+world, ev.Group+world
@@ -89,6 +98,20 @@ func observed(t testing.TB, e *detect.Engine, short []trial.Event) []threat.Thre
 		out = append(out, e.Observe(ev)...)
 	}
 	return append(out, e.Rest()...)
+}
+
+// elsewhere is a call in the account of another world.
+func elsewhere(t testing.TB, c *event.Call, world int) *event.Call {
+	t.Helper()
+	b, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out event.Call
+	if err := json.Unmarshal(bytes.ReplaceAll(b, []byte("123456789012"), fmt.Appendf(nil, "%012d", 100_000_000_000+world)), &out); err != nil {
+		t.Fatal(err)
+	}
+	return &out
 }
 
 func rulesOf(all []threat.Threat) []string {

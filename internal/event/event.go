@@ -56,6 +56,8 @@ type Event struct {
 	Memory     *Memory     `json:"memory,omitempty"`
 	Resource   *Resource   `json:"resource,omitempty"`
 	Calls      *Calls      `json:"calls,omitempty"`
+	// Call is that of KindCall. No agent tells it, so it has no form on the wire.
+	Call *Call `json:"-"`
 }
 
 // Reaction says what a host's kernel did about an event that its group's
@@ -80,7 +82,7 @@ func (e *Event) Clone() Event {
 	c := *e
 	c.Exec, c.Exit, c.File = clone(e.Exec), clone(e.Exit), clone(e.File)
 	c.Connection, c.DNS, c.Privilege = clone(e.Connection), clone(e.DNS), clone(e.Privilege)
-	c.Memory, c.Resource, c.Calls = clone(e.Memory), clone(e.Resource), clone(e.Calls)
+	c.Memory, c.Resource, c.Calls, c.Call = clone(e.Memory), clone(e.Resource), clone(e.Calls), clone(e.Call)
 	if c.Exec != nil {
 		c.Exec.Ancestors = slices.Clone(c.Exec.Ancestors)
 	}

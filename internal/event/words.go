@@ -37,6 +37,8 @@ func (e *Event) Failed() string {
 		return e.Memory.Error
 	case e.DNS != nil && e.DNS.Code != "" && e.DNS.Code != "NOERROR":
 		return e.DNS.Code
+	case e.Call != nil:
+		return e.Call.Error
 	}
 	return ""
 }
@@ -57,6 +59,8 @@ func (e *Event) words() string {
 		return e.Resource.words(e.Kind)
 	case e.Calls != nil:
 		return e.Calls.words()
+	case e.Call != nil:
+		return e.Call.words()
 	case e.Exit != nil && e.Exit.Signal != 0:
 		return "was killed by signal " + strconv.Itoa(e.Exit.Signal)
 	case e.Exit != nil:

@@ -88,6 +88,11 @@ func (t *Threat) Bound() {
 		e.Boot, e.Kind, e.Words = untrusted.Clip(e.Boot, maxWord), event.Kind(untrusted.Clip(string(e.Kind), maxWord)), untrusted.Clip(e.Words, MaxText)
 	})
 	t.LeftOut = min(t.LeftOut, maxCount)
+	if t.Call != nil {
+		c := *t.Call
+		c.bound()
+		t.Call = &c
+	}
 	t.Reaction = event.Reaction(untrusted.Clip(string(t.Reaction), maxWord))
 	t.Failed = untrusted.Clip(t.Failed, maxWord)
 }

@@ -53,6 +53,8 @@ type Incident struct {
 	Processes []Node   `json:"processes,omitempty"` // parents before their children
 	Peers     []Peer   `json:"peers,omitempty"`
 	Files     []string `json:"files,omitempty"`
+	// Calls are those of AWS that are part of it, one for each actor, call and address.
+	Calls []Call `json:"calls,omitempty"`
 	// Weaknesses are vulnerabilities of the workloads' images that fit what was done.
 	Weaknesses []Weakness `json:"weaknesses,omitempty"`
 	// Reaction is the strongest that a kernel had to it.

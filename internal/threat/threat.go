@@ -68,6 +68,9 @@ type Threat struct {
 	// itself.
 	Root event.Key `json:"root,omitzero"`
 
+	// Call is the call of AWS that it is about; nil where a process did it.
+	Call *Call `json:"call,omitempty"`
+
 	Files []string `json:"files,omitempty"` // paths it is about, as the process sees them
 	Peers []Peer   `json:"peers,omitempty"` // who it was about on the network
 
@@ -141,7 +144,7 @@ func (t *Threat) Add(o *Threat) {
 		t.First = o.First
 	}
 	if !o.Last.Before(t.Last) {
-		t.Last, t.Summary, t.Process, t.Reaction, t.Failed = o.Last, o.Summary, o.Process, o.Reaction, o.Failed
+		t.Last, t.Summary, t.Process, t.Call, t.Reaction, t.Failed = o.Last, o.Summary, o.Process, o.Call, o.Reaction, o.Failed
 	}
 	t.Severity = max(t.Severity, o.Severity)
 	t.LeftOut += o.LeftOut

@@ -32,6 +32,7 @@ type Options struct {
 type Engine struct {
 	tree    *tree.Tree
 	subject rule.Subject
+	nobody  tree.Process // whose doing calls of AWS are: no process that is known
 	index   map[event.Kind]*byKind
 	rules   []*counted
 	hush    []threat.Silence
@@ -133,14 +134,20 @@ func (e *Engine) Observe(ev *event.Event) []threat.Threat {
 		// vain, or not, the sensor tells; counted twice, a scan would be of peers that answer.
 		return nil
 	}
-	p := e.tree.Observe(ev)
+	p, program := &e.nobody, ""
+	if ev.Call != nil {
+		program = ev.Call.Is()
+	} else {
+		p = e.tree.Observe(ev)
+		program = p.Program
+	}
 	var out []threat.Threat
 	if at := e.index[ev.Kind]; at != nil {
 		e.subject.Set(ev, e.tree, p)
 		out = e.meet(at.any, out)
-		out = e.meet(at.byProgram[p.Program], out)
+		out = e.meet(at.byProgram[program], out)
 		if at.byFile != nil {
-			out = e.meet(at.byFile.find(rule.FileOf(ev), p.Program), out)
+			out = e.meet(at.byFile.find(rule.FileOf(ev), program), out)
 		}
 	}
 	if len(e.open) > 0 && !ev.Time.Before(e.next) {
@@ -150,7 +157,7 @@ func (e *Engine) Observe(ev *event.Event) []threat.Threat {
 }
 
 func (e *Engine) meet(entries []*entry, out []threat.Threat) []threat.Threat {
-	host := e.subject.Event.WorkloadID == ""
+	host := e.subject.Event.WorkloadID == "" && e.subject.Event.Call == nil
 	for _, x := range entries {
 		if host && !x.rule.hosts {
 			continue
@@ -208,6 +215,10 @@ func (e *Engine) threat(r *threat.Rule, m *rule.Match) threat.Threat {
 	}
 	if ev.Last.After(t.Last) {
 		t.Last = ev.Last
+	}
+	if ev.Call != nil {
+		t.Call = threat.CallOf(ev.Call)
+		t.Print = threat.PrintOf(r.ID, ev.AgentID, ev.WorkloadID, event.Key{}, append([]string{ev.Call.Account, ev.Call.Actor.ARN}, m.About...)...)
 	}
 	e.tree.Ancestors(ev.AgentID, s.Process, func(a *tree.Process) bool {
 		t.Ancestors = append(t.Ancestors, threat.Ancestor{Key: a.Key, Name: a.Name, Executable: a.Executable, Args: clipAll(a.Args)})
@@ -326,7 +337,11 @@ func Silences(s *threat.Silence, t *threat.Threat) bool {
 }
 
 func about(t *threat.Threat, part string) bool {
-	for _, text := range append([]string{t.Summary, t.Process.Executable}, t.Files...) {
+	texts := append([]string{t.Summary, t.Process.Executable}, t.Files...)
+	if t.Call != nil {
+		texts = append(texts, t.Call.Name, t.Call.Account, t.Call.Actor, t.Call.Agent)
+	}
+	for _, text := range texts {
 		if strings.Contains(text, part) {
 			return true
 		}

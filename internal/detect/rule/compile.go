@@ -210,6 +210,7 @@ func (c *compiler) prepare() error {
 		ext.Strings(),
 	}
 	options = append(options, functions()...)
+	options = append(options, lineFunctions()...)
 	for _, f := range fields {
 		options = append(options, cel.Variable(f.Name, celType(f.Type)))
 	}
@@ -254,6 +255,9 @@ func (c *compiler) compile(s *spec) *Rule {
 	}
 	out.state = w.state(&s.state)
 	for i := range out.matchers {
+		if s.state.form != "" {
+			w.scope(&s.state, out.matchers[i].kinds)
+		}
 		for _, k := range out.matchers[i].kinds {
 			if !slices.Contains(out.about.Kinds, k) {
 				out.about.Kinds = append(out.about.Kinds, k)
@@ -373,6 +377,12 @@ func (w *compiling) matcher(s *step) matcher {
 		if len(m.programs) == 0 {
 			m.programs = []string{} // none, and not any
 		}
+	}
+	if s.calls != nil {
+		if s.programs != nil {
+			w.reader.Wrong(s.calls, "keep one of both", "a rule has either programs or calls")
+		}
+		m.programs = w.calls(s.calls, s.on)
 	}
 	if s.files != nil {
 		m.files = w.files(s.files, s.on)

@@ -40,6 +40,7 @@ type step struct {
 	node     *yaml.Node
 	on       []event.Kind
 	programs *yaml.Node // names, or a parameter or list that has them
+	calls    *yaml.Node // of AWS, likewise
 	files    *yaml.Node // patterns of files, or a parameter or list that has them
 	when     *yaml.Node
 	key      *yaml.Node
@@ -97,7 +98,7 @@ const (
 )
 
 func scopes() []Scope {
-	return []Scope{ByProcess, ByParent, ByTree, ByWorkload, ByGroup, ByHost, ByPeer}
+	return []Scope{ByProcess, ByParent, ByTree, ByWorkload, ByGroup, ByHost, ByPeer, BySession, ByPrincipal, ByAccount, ByAddress}
 }
 
 // identifier is the form of a rule's id, a list's and a parameter's name.
@@ -190,13 +191,14 @@ func (r *reader) rule(n *yaml.Node) *spec {
 // step adds the fields of what one event must be.
 func (r *reader) step(s *step, known map[string]func(*yaml.Node)) {
 	known["on"] = func(n *yaml.Node) {
-		r.List(n, "on", len(event.Kinds()), func(n *yaml.Node) {
-			if k := word(r, n, "a kind of event", event.Kinds()...); k != "" && !slices.Contains(s.on, k) {
+		r.List(n, "on", len(kinds()), func(n *yaml.Node) {
+			if k := word(r, n, "a kind of event", kinds()...); k != "" && !slices.Contains(s.on, k) {
 				s.on = append(s.on, k)
 			}
 		})
 	}
 	known["programs"] = func(n *yaml.Node) { s.programs = n }
+	known["calls"] = func(n *yaml.Node) { s.calls = n }
 	known["files"] = func(n *yaml.Node) { s.files = n }
 	known["when"] = func(n *yaml.Node) { s.when = n }
 }
@@ -269,8 +271,8 @@ func (r *reader) complete(s *spec) {
 		r.Wrong(s.node, "", "rule %s lacks severity", s.ID)
 	}
 	switch sequence := s.state.form == "sequence"; {
-	case sequence && (s.alone.on != nil || s.alone.when != nil || s.alone.programs != nil || s.alone.files != nil):
-		r.Wrong(s.node, "put them into its steps", "rule %s has a sequence, and on, programs, files or when beside", s.ID)
+	case sequence && (s.alone.on != nil || s.alone.when != nil || s.alone.programs != nil || s.alone.calls != nil || s.alone.files != nil):
+		r.Wrong(s.node, "put them into its steps", "rule %s has a sequence, and on, programs, calls, files or when beside", s.ID)
 	case !sequence && len(s.alone.on) == 0:
 		r.Wrong(s.node, "name kinds of event", "rule %s lacks on", s.ID)
 	}

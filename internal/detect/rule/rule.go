@@ -26,7 +26,8 @@ type Detector interface {
 // Entry is which events a detector looks at, and how.
 type Entry struct {
 	Kinds []event.Kind
-	// Programs are those of the process that the event is of; nil is any.
+	// Programs are those of the process that the event is of, or of a call of AWS what
+	// was called; nil is any.
 	Programs []string
 	// Files are paths and patterns of the event's file as it is called afterwards: see
 	// PlaceOf and OfFile. Nil is any. They say nothing of kinds of event without a file.

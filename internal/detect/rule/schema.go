@@ -28,7 +28,7 @@ type Field struct {
 func Fields() []*Field { return fields }
 
 var (
-	fields = numbered(everyEvent(), ofProcess(), ofExec(), ofFile(), ofConnection(), ofDNS(), ofPrivilege(), ofRest())
+	fields = numbered(everyEvent(), ofProcess(), ofExec(), ofFile(), ofConnection(), ofDNS(), ofPrivilege(), ofRest(), ofCall())
 	byName = named(fields)
 )
 
@@ -63,6 +63,8 @@ func kindsOf(field string) string {
 		return "network."
 	case "file", "dns", "privilege", "memory", "resource":
 		return part + "."
+	case "call", "actor":
+		return string(event.KindCall)
 	}
 	return ""
 }

@@ -31,6 +31,16 @@ type scopeKey struct {
 func scopeOf(s *Subject, by Scope, key *Field) scopeKey {
 	e := s.Event
 	k := scopeKey{agent: e.AgentID}
+	if e.Call != nil {
+		k.agent = ""
+		if !ofCalls(by) && e.WorkloadID == "" {
+			by = ByPrincipal // credentials of no task that is known are their own
+		}
+		if ofCalls(by) {
+			k.scope = scopeOfCall(e.Call, by)
+			return k.and(s, key)
+		}
+	}
 	switch by {
 	case ByProcess:
 		k.process = e.Process.Key
@@ -51,6 +61,11 @@ func scopeOf(s *Subject, by Scope, key *Field) scopeKey {
 			k.key = e.Connection.Remote.Addr().Unmap().String()
 		}
 	}
+	return k.and(s, key)
+}
+
+// and adds the field that must be the same beside.
+func (k scopeKey) and(s *Subject, key *Field) scopeKey {
 	if key != nil {
 		k.key += "\x00" + s.text(key)
 	}

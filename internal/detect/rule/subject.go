@@ -136,6 +136,10 @@ var (
 
 // peer returns who an event is about on the network.
 func (s *Subject) peer() (threat.Peer, bool) {
+	if c := s.Event.Call; c != nil {
+		a := c.Address()
+		return threat.Peer{Address: netip.AddrPortFrom(a, 0), Peer: event.Peer{Kind: Place(a)}}, a.IsValid()
+	}
 	c := s.Event.Connection
 	if c == nil || !c.Remote.IsValid() {
 		return threat.Peer{}, false

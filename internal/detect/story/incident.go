@@ -60,6 +60,11 @@ func (m *member) into(i *threat.Incident) {
 	for _, f := range m.Files {
 		addTo(&i.Files, f)
 	}
+	if c := m.Call; c != nil && len(i.Calls) < threat.MaxMembers && !slices.ContainsFunc(i.Calls, func(o threat.Call) bool {
+		return o.Actor == c.Actor && o.Name == c.Name && o.Account == c.Account && o.Source == c.Source
+	}) {
+		i.Calls = append(i.Calls, *c)
+	}
 	for _, p := range m.Peers {
 		if len(i.Peers) < threat.MaxMembers && !slices.Contains(i.Peers, p) {
 			i.Peers = append(i.Peers, p)

@@ -25,11 +25,13 @@ const (
 type linkKind uint8
 
 const (
-	byTree      linkKind = iota + 1 // the tree of processes
-	byContainer                     // the container that they happened in
-	byReach                         // a container that one of them is about, and the other happened in
-	byPeer                          // an address or a name outside the fleet
-	byPrint                         // they are the same thing
+	byTree        linkKind = iota + 1 // the tree of processes
+	byContainer                       // the container that they happened in
+	byReach                           // a container that one of them is about, and the other happened in
+	byPeer                            // an address or a name outside the fleet
+	byPrint                           // they are the same thing
+	byActor                           // the session or user that called AWS
+	byCredentials                     // the container whose credentials called AWS
 )
 
 func (k linkKind) window() time.Duration {
@@ -42,6 +44,10 @@ func (k linkKind) window() time.Duration {
 		return PeerWindow
 	case byPrint:
 		return PrintWindow
+	case byActor:
+		return ActorWindow
+	case byCredentials:
+		return CredentialsWindow
 	}
 	return 0
 }
@@ -63,6 +69,9 @@ type ref struct {
 func between(a, b linkKind) (time.Duration, bool) {
 	if a == byReach && b == byReach {
 		return 0, false
+	}
+	if a == byCredentials || b == byCredentials {
+		return CredentialsWindow, true // what was taken from a container is used later
 	}
 	return min(a.window(), b.window()), true
 }
@@ -90,7 +99,13 @@ func linksOf(t *threat.Threat) []link {
 	if !t.Root.IsZero() {
 		add(linkOf(byTree, "tree", t.AgentID, t.WorkloadID, t.Root.String()))
 	}
-	if t.WorkloadID != "" {
+	if t.Call != nil && t.Call.Actor != "" {
+		add(linkOf(byActor, "actor", t.Call.Account, t.Call.Actor))
+	}
+	switch {
+	case t.WorkloadID != "" && t.Call != nil:
+		add(linkOf(byCredentials, "container", t.WorkloadID))
+	case t.WorkloadID != "":
 		add(containerLink(t.WorkloadID))
 	}
 	for i := range t.Peers {
@@ -163,7 +178,7 @@ func (b *Book) link(s *Story, l link) {
 func (s *Story) Traces() []string {
 	var out []string
 	for _, l := range s.Links {
-		if l.Kind == byPrint || l.Kind == byTree || l.Kind == byContainer {
+		if l.Kind == byPrint || l.Kind == byTree || l.Kind == byContainer || l.Kind == byActor || l.Kind == byCredentials {
 			out = append(out, hex.EncodeToString(binary.BigEndian.AppendUint64(nil, l.Hash)))
 		}
 	}

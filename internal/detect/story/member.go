@@ -137,6 +137,9 @@ func (m *member) size() int {
 			n += 16 + len(text)
 		}
 	}
+	if c := m.Call; c != nil {
+		n += each + len(c.ID) + len(c.Name) + len(c.Actor) + len(c.Words) + len(c.Source) + len(c.Agent)
+	}
 	for i := range m.Evidence {
 		n += each + len(m.Evidence[i].Boot) + len(m.Evidence[i].Words)
 	}

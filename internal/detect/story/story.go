@@ -33,6 +33,12 @@ const (
 	ContainerWindow = 10 * time.Minute
 	// PeerWindow is for one peer of several containers. Their hosts' clocks differ.
 	PeerWindow = 10 * time.Minute
+	// ActorWindow is for one session, or user, that called AWS: what people and
+	// intruders do is hours long, with pauses.
+	ActorWindow = time.Hour
+	// CredentialsWindow is from what happened in a container to a call by its
+	// credentials: those of a task hold for six hours.
+	CredentialsWindow = 6 * time.Hour
 	// PrintWindow is for the very same thing: it goes on with the story in which it
 	// began.
 	PrintWindow = threat.MaxOpenedFor

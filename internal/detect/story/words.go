@@ -46,6 +46,8 @@ func place(i *threat.Incident) string {
 		return "in container " + short(i.Workloads[0])
 	case len(i.Agents) > 0:
 		return "on host " + i.Agents[0]
+	case len(i.Calls) > 0:
+		return "in account " + i.Calls[0].Account
 	}
 	return ""
 }
@@ -60,6 +62,9 @@ func (s *Story) sentences(i *threat.Incident) string {
 	for k := range s.Members {
 		m := &s.Members[k]
 		where := m.AgentID + "/" + m.WorkloadID
+		if m.Call != nil && m.WorkloadID == "" {
+			where = "account/" + m.Call.Account
+		}
 		if of[where] == nil {
 			order = append(order, where)
 		}
@@ -93,7 +98,7 @@ func (s *Story) sentence(ms []*member, most int) (string, int) {
 	var clauses []string
 	lead, last := s.opening(first, where)
 	if last != nil {
-		clauses = append(clauses, lead)
+		clauses, lead = append(clauses, lead), ""
 	}
 	told := 0
 	for _, m := range ms {
@@ -101,6 +106,9 @@ func (s *Story) sentence(ms []*member, most int) (string, int) {
 			break
 		}
 		told++
+		if m.Call != nil {
+			last = nil
+		}
 		deed := m.AgentID + " " + m.Process.Key.String() + m.does(program(&m.Process), line(m))
 		if m.Kind == threat.EntryViolation {
 			deed = m.Summary
@@ -110,8 +118,9 @@ func (s *Story) sentence(ms []*member, most int) (string, int) {
 			continue // two rules that see the same say the same
 		}
 		said[deed] = true
-		if last == nil {
-			if text = lead + text; len(m.Args) > 1 && !strings.Contains(text, line(m)) {
+		if last == nil && lead != "" {
+			text, lead = lead+text, ""
+			if len(m.Args) > 1 && !strings.Contains(text, line(m)) {
 				text += " (" + cut(line(m), maxLine) + ")"
 			}
 		}
@@ -156,6 +165,8 @@ func placeOf(m *member) string {
 		return "in " + m.Group
 	case m.WorkloadID != "":
 		return "in container " + short(m.WorkloadID)
+	case m.Call != nil:
+		return "in account " + m.Call.Account
 	}
 	return "on host " + m.AgentID
 }

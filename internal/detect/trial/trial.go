@@ -14,6 +14,7 @@
 // writes them. What it leaves out: exe is /usr/bin/app, pid 100, parent 1, workload
 // w1, group shop/web/app; name is the process's, and of a dns event what is asked for;
 // asked is the name that a connection's peer was asked for by.
+// A call of AWS (on: trail.call) has a form of its own: see callOf.
 // With count it is one event that stands for so many, and lasts says for how long.
 // With repeat it happens so often, every so far apart, and
 // {n} in its texts is which time it is.
@@ -132,7 +133,9 @@ func one(short Event, n int, at time.Time) (*event.Event, error) {
 	}
 	take(m, "workload", &e.WorkloadID)
 	take(m, "group", &e.Group)
-	take(m, "agent", &e.AgentID)
+	if e.Kind != event.KindCall { // which has one that is a program
+		take(m, "agent", &e.AgentID)
+	}
 	if err := process(m, e); err != nil {
 		return nil, err
 	}
@@ -153,6 +156,9 @@ func one(short Event, n int, at time.Time) (*event.Event, error) {
 			continue // what is asked for
 		}
 		delete(m, own)
+	}
+	if e.Kind == event.KindCall {
+		return e, callOf(m, e)
 	}
 	if asked, ok := m["asked"]; ok && e.Kind.Sensor() == "network" {
 		m["name"] = asked
@@ -178,6 +184,12 @@ func filled(v any, n int) any {
 			v = strings.ReplaceAll(v, "{hex}", noise(n))
 		}
 		return v
+	case Event: // as the reader of YAML makes maps within one
+		out := make(Event, len(v))
+		for k := range v {
+			out[k] = filled(v[k], n)
+		}
+		return out
 	case []any:
 		out := make([]any, len(v))
 		for i := range v {

@@ -45,7 +45,7 @@ func cleanCount(e *event.Event) {
 func cleanPayload(e *event.Event) bool {
 	from := *e
 	e.Exec, e.Exit, e.File, e.Connection, e.DNS, e.Privilege, e.Memory, e.Resource = nil, nil, nil, nil, nil, nil, nil, nil
-	e.Calls = nil
+	e.Calls, e.Call = nil, nil
 	e.Reaction = cleanReaction(from.Reaction)
 	switch {
 	case e.Kind == event.KindFork:

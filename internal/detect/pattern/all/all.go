@@ -17,6 +17,8 @@ import (
 	"github.com/castellan-security/castellan/internal/detect/pattern/minerload"
 	"github.com/castellan-security/castellan/internal/detect/pattern/portscan"
 	"github.com/castellan-security/castellan/internal/detect/pattern/rawflood"
+	"github.com/castellan-security/castellan/internal/detect/pattern/retag"
+	"github.com/castellan-security/castellan/internal/detect/pattern/session"
 	"github.com/castellan-security/castellan/internal/threat"
 )
 
@@ -44,5 +46,7 @@ func Patterns() []Pattern {
 		{minerload.About, minerload.New},
 		{portscan.About, portscan.New},
 		{rawflood.About, rawflood.New},
+		{retag.About, retag.New},
+		{session.About, session.New},
 	}
 }

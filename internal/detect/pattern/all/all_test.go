@@ -1,6 +1,7 @@
 package all_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -120,6 +121,13 @@ func noise(random *rand.Rand, n, among int, kinds []event.Kind) *event.Event {
 			BytesSent: random.Uint64N(1 << 40), BytesReceived: random.Uint64N(1 << 20), PacketsSent: random.Uint64N(1 << 30), Duration: time.Duration(random.Int64N(int64(time.Hour))), Name: pick("", "x.example")}
 	case "dns":
 		e.DNS = &event.DNS{Name: fmt.Sprintf("%x.%s%d.example", random.Uint64(), pick("", "a.", "."), random.IntN(among)), Type: pick("A", "TXT"), Code: pick("NOERROR", "NXDOMAIN"), Size: random.IntN(1000)}
+	case "trail":
+		digest := fmt.Sprintf("sha256:%064x", random.Uint64())
+		e.Call = &event.Call{ID: fmt.Sprint(n), Account: fmt.Sprintf("%012d", random.IntN(among)), Region: "eu-west-1", Service: "ecr", Name: "PutImage",
+			Source: address().Addr().String(), Agent: pick("aws-cli/2", "Boto3/1", "x/1"), Endpoint: pick("", "vpce-1"),
+			Actor:    event.Actor{Type: "AssumedRole", Name: "r", ARN: fmt.Sprintf("arn:%032x", random.IntN(among)), Session: fmt.Sprintf("%032x", random.IntN(among)), Role: fmt.Sprint("role-", random.IntN(among))},
+			Request:  json.RawMessage(fmt.Sprintf(`{"repositoryName":"r%d","imageTag":"t%d"}`, random.IntN(among), random.IntN(among))),
+			Response: json.RawMessage(`{"image":{"imageId":{"imageDigest":"` + digest + `"}}}`)}
 	case "resource":
 		e.Resource = &event.Resource{What: pick("pids", "cpu"), Used: random.Uint64(), Limit: random.Uint64()}
 	}
