@@ -53,9 +53,15 @@ func (k *Keeper) Decided(r admission.Request, v admission.Verdict) {
 // drop lets verdicts go, up to the one of that number: they were sent or are lost.
 // k.mu is held.
 func (k *Keeper) drop(end int) {
-	if n := min(end-k.first, len(k.unsent)); n > 0 {
-		k.unsent = append([]waiting{}, k.unsent[n:]...)
-		k.first += n
+	n := min(end-k.first, len(k.unsent))
+	if n <= 0 {
+		return
+	}
+	// Not copied for each: what is added makes room when there is none.
+	k.unsent = k.unsent[n:]
+	k.first += n
+	if len(k.unsent) == 0 {
+		k.unsent = nil
 	}
 }
 
