@@ -7,8 +7,9 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS := -s -w -X main.release=$(VERSION)
 SOAK ?= 2m
 DATA_DIR ?= /var/lib/castellan
+MOBY ?= v2.0.0-beta.24
 
-.PHONY: help up demo demo-down build lambda install check lint test soak peers compare race bench generate generated seed golden fuzz clean setup-test
+.PHONY: help up demo demo-down build lambda install check lint test soak moby peers compare race bench generate generated seed golden fuzz clean setup-test
 
 help: ## print the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +60,11 @@ soak: setup-test ## real services learned, monitored and protected, for as long 
 	test/setup/services.sh
 	CASTELLAN_TEST_REQUIRE=root,bpf,docker $(GO) test -timeout 4h -count 1 -v -run 'TestOrdinaryWorkUnderProtect|Storm' ./test/docker -long $(SOAK)
 
+moby: setup-test ## the tests of admission with a newer dockerd, images kept by it and by containerd; it is built once, ten minutes of a core
+	test -x bin/moby/dockerd || GOBIN=$(CURDIR)/bin/moby $(GO) install -tags 'exclude_graphdriver_btrfs no_systemd' github.com/moby/moby/v2/cmd/dockerd@$(MOBY)
+	for snapshots in '' 1; do CASTELLAN_TEST_SNAPSHOTS=$$snapshots CASTELLAN_TEST_DOCKERD=$(CURDIR)/bin/moby/dockerd CASTELLAN_TEST_REQUIRE=root,docker $(GO) test -count 1 \
+		-run 'Ways|NewerEngines|Plugin|Authorization|CallsOfTheECSAgent|RestartOfTheEngine|StartsAreDecided' ./test/docker || exit 1; done
+
 peers: ## hold what is found and signed against peers; modules of their own (cosign is built once, seven minutes of a core)
 	cd test/peers && $(GO) vet ./... && $(GO) test ./...
 	cd test/gitleaks && $(GO) vet ./... && $(GO) test ./...
@@ -69,7 +75,7 @@ compare: ## build the scanner's peers, which takes half an hour, and record anew
 	test/setup/compare.sh $(PEERS)
 
 race: ## the concurrent packages under the race detector; needs gcc
-	CGO_ENABLED=1 $(GO) test -race ./internal/agent/... ./internal/server/... ./internal/link/...
+	CGO_ENABLED=1 $(GO) test -race ./internal/agent/... ./internal/server/... ./internal/link/... ./internal/adapter/docker/...
 
 bench: build ## measure, and print a table of ratios
 	test/setup/bench.sh
