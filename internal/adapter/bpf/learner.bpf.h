@@ -47,14 +47,17 @@ u32 epoch;
 
 /* is_runtime tells whether a task still runs the engine's runtime, which sets the
  * container up before it starts the container's program: its file has one of the
- * names that runc gives it, and is not on the container's root. A program that
- * passes itself off as runc is not learned from. */
+ * names that runc gives it, and is none of the container's root. Until the runtime
+ * changes the root it has that of the host, where its own file lies too: so a root
+ * that is no overlay says nothing, and what is called runc there is not learned from.
+ * Nor is a program that passes itself off as runc. */
 static __always_inline bool is_runtime(struct task_struct *task)
 {
+	struct super_block *root = BPF_CORE_READ(task, fs, root.dentry, d_sb);
 	struct dentry *exe = BPF_CORE_READ(task, mm, exe_file, f_path.dentry);
 	const unsigned char *name;
 
-	if (BPF_CORE_READ(exe, d_sb) == BPF_CORE_READ(task, fs, root.dentry, d_sb))
+	if (BPF_CORE_READ(exe, d_sb) == root && BPF_CORE_READ(root, s_magic) == OVERLAYFS_SUPER_MAGIC)
 		return false;
 	name = BPF_CORE_READ(exe, d_name.name);
 	if (first_six(name) == MEMFD) /* runc runs a copy of itself from memory */

@@ -42,6 +42,7 @@ struct nsproxy___use {
 
 struct task_struct___use {
 	struct nsproxy___use *nsproxy;
+	struct cred *real_cred;
 };
 
 #pragma clang attribute pop
@@ -54,6 +55,18 @@ static __always_inline bool is_own(struct user_namespace *user_ns)
 	struct task_struct___use *task = (void *)bpf_get_current_task();
 
 	return user_ns == BPF_CORE_READ(task, nsproxy, pid_ns_for_children, user_ns);
+}
+
+/* borrowed tells whether credentials have capabilities that the task itself has not:
+ * overlayfs reaches its layers with those of who mounted it, the engine. */
+static __always_inline bool borrowed(u64 effective)
+{
+	struct task_struct___use *task = (void *)bpf_get_current_task();
+	struct cred *own = BPF_CORE_READ(task, real_cred);
+	u64 mine = 0;
+
+	bpf_probe_read_kernel(&mine, sizeof(mine), &own->cap_effective);
+	return effective & ~mine;
 }
 
 static __always_inline int note_use(struct cred *cred, struct user_namespace *target, u32 cap)
@@ -81,7 +94,7 @@ static __always_inline int note_use(struct cred *cred, struct user_namespace *ta
 	/* Its type was an array before 6.3, so it is read by its address. */
 	bpf_probe_read_kernel(&effective, sizeof(effective), &cred->cap_effective);
 	user_ns = BPF_CORE_READ(cred, user_ns);
-	if (!(effective >> cap & 1) || user_ns != target || !is_own(user_ns))
+	if (!(effective >> cap & 1) || borrowed(effective) || user_ns != target || !is_own(user_ns))
 		return 0;
 	*mine = 1;
 	return 0;
