@@ -2,12 +2,14 @@ package docker_test
 
 import (
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/profile"
 	behaviour "github.com/castellan-security/castellan/internal/watch"
 	"github.com/castellan-security/castellan/test/docker/engine"
 )
@@ -103,5 +105,36 @@ func TestBehaviourOfAServiceIsLearned(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log("\n" + text)
+	}
+}
+
+// What the engine's runtime does to set a container up, and what overlayfs does on its
+// layers, are no uses of the container's: a hardened task definition would have them.
+func TestUsesOfCapabilitiesAreTheContainersOwn(t *testing.T) {
+	e := start(t, engine.Options{})
+	w := guardedHost(t, e)
+	id := run(t, e, engine.Container{Name: "uses", Labels: labels("uses"), Cmd: []string{"sh", "-c",
+		"while :; do cp /bin/busybox /bin/again; rm /bin/again; echo more >> /etc/passwd; chown 7 /etc/passwd; sleep 1; done"}})
+	w.known(id)
+	var p profile.Profile
+	uses := func() (names []string) {
+		w.asks(&p, "/watch/profile", url.Values{"group": {"shop/storefront/uses"}})
+		for _, c := range p.Capabilities {
+			if c.Used {
+				names = append(names, c.Name)
+			}
+		}
+		return names
+	}
+	w.until("the change of an owner to be learned as a use", func() bool { return slices.Contains(uses(), "CHOWN") })
+	for _, name := range uses() {
+		if slices.Contains([]string{"SYS_ADMIN", "DAC_READ_SEARCH", "NET_ADMIN", "SETPCAP", "SYS_RESOURCE"}, name) {
+			t.Errorf("%s was used, which the container never had", name)
+		}
+	}
+	for _, call := range []string{"pivot_root", "mount", "keyctl", "sethostname"} {
+		if slices.ContainsFunc(p.Calls, func(c profile.Call) bool { return c.Name == call }) {
+			t.Errorf("%s is the runtime's, and was learned", call)
+		}
 	}
 }
