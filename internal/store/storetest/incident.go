@@ -128,6 +128,7 @@ func testIncidentList(k *kit) {
 		i.State, i.Severity, i.Groups, i.Agents, i.Workloads = threat.Resolved, finding.Critical, []string{"shop/db/redis", "shop/web/nginx"}, []string{"agent-b"}, []string{"w2"}
 		i.Last, i.Assignee = base().Add(time.Hour), "anna"
 		i.Rules = append(i.Rules, threat.Fold{Rule: "escape"})
+		i.Techniques = []string{"T1046", "T1059.004"}
 	}))
 	k.saved(incidentOf("three", func(i *threat.Incident) {
 		i.State, i.Severity, i.Groups, i.Story = "", finding.Low, []string{"shop/webshop/app"}, "100% of _it"
@@ -145,6 +146,9 @@ func testIncidentList(k *kit) {
 		{"of groups", store.IncidentQuery{Group: "shop/web*"}, []string{"three", "two", "one"}},
 		{"of a service's groups", store.IncidentQuery{Group: "shop/web/*"}, []string{"two", "one"}},
 		{"of a rule", store.IncidentQuery{Rule: "escape"}, []string{"two"}},
+		{"of a technique", store.IncidentQuery{Technique: "T1059.004"}, []string{"two"}},
+		{"of parts of a technique", store.IncidentQuery{Technique: "T1059"}, []string{"two"}},
+		{"of the end of a technique", store.IncidentQuery{Technique: "1059"}, nil},
 		{"of an agent", store.IncidentQuery{AgentID: "agent-b"}, []string{"two"}},
 		{"of a workload", store.IncidentQuery{Workload: "w1"}, []string{"three", "one"}},
 		{"somebody's", store.IncidentQuery{Assignee: "anna"}, []string{"two"}},
