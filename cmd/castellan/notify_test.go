@@ -61,6 +61,7 @@ func TestSchemaOfNotifications(t *testing.T) {
 		Workload: &notice.Workload{ID: "i", Group: "g", Account: "a", Region: "r", Cluster: "c", Task: "t", Container: "c", Host: "h", Image: "i"},
 		Remedy:   "r", LeftOut: 1, Image: &notice.Image{References: []string{"a"}, Digest: "d", Groups: []string{"g"}},
 		Findings: []notice.Finding{{Fixed: "2", Exploited: true, InUse: true, Remedy: "r"}},
+		Outside:  []notice.Outside{{Sentence: "s"}},
 	}}}
 	holdOpen(t, "notification", &schema, full, true)
 	holdOpen(t, "notification", &schema, notice.Notification{Notices: []notice.Notice{{}}}, false)

@@ -31,6 +31,7 @@ type serverOptions struct {
 	url           string
 	profileKeys   []string
 	snapshots     snapshotOptions
+	respondRoles  []string
 }
 
 func (o *serverOptions) flags(c *cobra.Command) {
@@ -43,6 +44,7 @@ func (o *serverOptions) flags(c *cobra.Command) {
 	f.StringVar(&o.registryCA, "registry-ca", "", "further certificate authorities of registries (PEM)")
 	f.StringVar(&o.url, "url", "", "address at which people reach the console, for links in notifications (default: https, the first --name or the address)")
 	f.StringSliceVar(&o.profileKeys, "profile-keys", nil, "file with public keys (PEM): profiles that people write are taken only if signed by one; may be repeated")
+	f.StringArrayVar(&o.respondRoles, "respond-role", nil, "`ARN[,EXTERNAL-ID]` of the role in which tasks of its account are stopped and sessions revoked; may be repeated")
 	o.snapshots.flags(f)
 	f.DurationVar(&o.retention.Events, "keep-events", 30*day, "how long events are kept; 0 keeps them for ever")
 	f.Int64Var(&o.retention.MaxEvents, "max-events", 50_000_000, "how many events are kept, oldest go first; 0 is no limit")
@@ -112,6 +114,10 @@ func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Log
 	if err != nil {
 		return nil, err
 	}
+	accounts, err := openAccounts(o.respondRoles, log.With("door", "aws"))
+	if err != nil {
+		return nil, err
+	}
 	st, err := db.Open(ctx, db.Options{Path: databasePath(g.dataDir)}, log.With("door", "db"))
 	if err != nil {
 		return nil, err
@@ -138,9 +144,8 @@ func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Log
 		CheckTrust: checkTrust, Trust: signatures,
 		ProfileKeys: profileKeys,
 
-		Tasks:    aws.NewECS(log.With("door", "aws")),
-		Sessions: aws.NewSessions(log.With("door", "aws")),
-		URL:      o.url, SnapshotBucket: bucket,
+		Tasks: accounts, Sessions: accounts,
+		URL: o.url, SnapshotBucket: bucket,
 		Sender: notify.New(version(), aws.NewTargets(log.With("door", "aws"))),
 	}, st, log.With("hall", "server"))
 	if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -51,4 +52,19 @@ func (o *snapshotOptions) open(log *slog.Logger) (respond.Bucket, error) {
 		options.Lock, options.For = strings.ToUpper(mode), time.Duration(n)*24*time.Hour
 	}
 	return aws.NewBucket(options)
+}
+
+// openAccounts returns the door through which tasks are stopped and sessions revoked,
+// with roles written as ARN or ARN,EXTERNAL-ID.
+func openAccounts(roles []string, log *slog.Logger) (*aws.Accounts, error) {
+	var all []aws.AccountRole
+	for _, r := range roles {
+		arn, external, _ := strings.Cut(r, ",")
+		all = append(all, aws.AccountRole{Role: arn, ExternalID: external})
+	}
+	a, err := aws.NewAccounts(all, log)
+	if err != nil {
+		return nil, fmt.Errorf("--respond-role: %w", err)
+	}
+	return a, nil
 }

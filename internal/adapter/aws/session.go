@@ -13,6 +13,10 @@ import (
 // it is first needed. It can be used by several goroutines.
 type session struct {
 	log *slog.Logger
+	// region is another one than that of the environment, if given; as is in whose name
+	// is asked.
+	region string
+	as     AccountRole
 
 	mu     sync.Mutex
 	config *sdk.Config
@@ -26,9 +30,14 @@ func (s *session) open(ctx context.Context) (sdk.Config, error) {
 	if s.config != nil {
 		return *s.config, nil
 	}
-	config, err := load(ctx, registry{}, s.log)
+	config, err := load(ctx, registry{region: s.region}, s.log)
 	if err != nil {
 		return sdk.Config{}, err
+	}
+	if s.as.Role != "" {
+		if err := s.as.assume(ctx, &config); err != nil {
+			return sdk.Config{}, err
+		}
 	}
 	if err := identified(ctx, config); err != nil {
 		return sdk.Config{}, err
