@@ -73,6 +73,19 @@ func TestOwnTemplates(t *testing.T) {
 			t.Errorf("%s in place of %s is no fault: the policy is not looked at", to, from)
 		}
 	}
+	// A policy that another account's server reads by is as narrow.
+	b, err = os.ReadFile("../../deploy/trail/cloudformation.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ofTrail := strings.NewReplacer("ManagedPolicyArns: [!Ref ServerPolicy]", "ManagedPolicyArns: [!Ref ReaderPolicy]").Replace(task)
+	trail := strings.Replace(string(b), "\nOutputs:\n", ofTrail+"\nOutputs:\n", 1)
+	if found, documents := roles(trail); len(found) > 0 || documents.Files != 1 || documents.Resources < 2 {
+		t.Errorf("deploy/trail: %d files, %d resources, faults %q", documents.Files, documents.Resources, found)
+	}
+	if found, _ := roles(strings.Replace(trail, "- sqs:DeleteMessage\n            Resource: !GetAtt Calls.Arn", "- iam:*\n            Resource: \"*\"", 1)); len(found) == 0 {
+		t.Error("iam:* is no fault: the policy of deploy/trail is not looked at")
+	}
 	// Nor has the folder a fault or a secret as it is.
 	for _, words := range [][]string{{"scan", "iac", "../../deploy", "--fail-on", "low"}, {"scan", "dir:../../deploy", "--no-match", "--fail-on", "low", "--no-cache"}} {
 		t.Setenv("CASTELLAN_SECRET_SALT", strings.Repeat("s", 32))

@@ -23,7 +23,7 @@ type detectRulePage struct {
 func (g *globals) ruleCommands() []*cobra.Command {
 	return []*cobra.Command{
 		g.detectRules(), g.detectCheck(), g.detectImport(), g.detectTry(), g.detectDocuments(), g.detectShow(), g.detectSet(), g.detectRemove(), g.detectHistory(),
-		g.detectSilences(), g.detectSilence(), g.detectUnsilence(),
+		g.detectSilences(), g.detectSilence(), g.detectUnsilence(), g.detectTrail(),
 	}
 }
 

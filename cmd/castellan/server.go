@@ -144,7 +144,7 @@ func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Log
 		CheckTrust: checkTrust, Trust: signatures,
 		ProfileKeys: profileKeys,
 
-		Tasks: accounts, Sessions: accounts,
+		Tasks: accounts, Sessions: accounts, Trails: aws.NewTrails(log.With("door", "aws")),
 		URL: o.url, SnapshotBucket: bucket,
 		Sender: notify.New(version(), aws.NewTargets(log.With("door", "aws"))),
 	}, st, log.With("hall", "server"))

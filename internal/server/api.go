@@ -54,6 +54,7 @@ func (s *Server) newAPI() http.Handler {
 	a.respondRuleRoutes()
 	a.respondSnapshotRoutes()
 	a.detectRoutes()
+	a.trailRoutes()
 	a.agentRoutes()
 	a.enrolRoutes()
 	a.sessionRoutes()

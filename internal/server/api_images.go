@@ -281,6 +281,8 @@ func schemaName(t reflect.Type, hint string) string {
 		return "Watch" + name
 	case strings.HasSuffix(pkg, "internal/threat"):
 		return "Threat" + strings.TrimPrefix(name, "Threat")
+	case strings.HasSuffix(pkg, "server/trail"):
+		return "Trail" + name
 	case strings.HasSuffix(pkg, "/detections"):
 		return "Detect" + name
 	case strings.HasSuffix(pkg, "/exposure"):

@@ -281,6 +281,9 @@ var samples = map[string]struct {
 	"remove-detection-document":    {path: "/api/v1/detect/documents/shop.yaml?after=1", as: access.Operator},
 	"list-detection-versions":      {path: "/api/v1/detect/documents/shop.yaml/versions", as: access.Viewer},
 	"get-detection-rule":           {path: "/api/v1/detect/rules/escape-core-pattern", as: access.Viewer},
+	"set-trail":                    {path: "/api/v1/detect/trails/main", body: map[string]any{"queue": "https://sqs.eu-west-1.amazonaws.com/123456789012/q", "quiet": "6h"}, as: access.Operator},
+	"remove-trail":                 {path: "/api/v1/detect/trails/main", as: access.Operator},
+	"test-trail":                   {path: "-"}, // it asks AWS: see detect_trail.txtar
 	"silence-detection-rule":       {path: "/api/v1/detect/silences", body: map[string]any{"rule": "escape-*", "groups": []string{"a/*"}, "reason": "r", "until": time.Now().Add(time.Hour)}, as: access.Operator},
 	"end-detection-silence":        {path: "/api/v1/detect/silences/1", as: access.Operator},
 	"sign-in":                      {path: "/api/v1/session", body: map[string]string{"name": "viewer", "password": password}},

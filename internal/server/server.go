@@ -44,6 +44,7 @@ import (
 	"github.com/castellan-security/castellan/internal/server/pki"
 	"github.com/castellan-security/castellan/internal/server/registries"
 	"github.com/castellan-security/castellan/internal/server/respond"
+	"github.com/castellan-security/castellan/internal/server/trail"
 	"github.com/castellan-security/castellan/internal/server/verify"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/trust"
@@ -98,6 +99,8 @@ type Config struct {
 	Sessions respond.Sessions
 	// SnapshotBucket gets snapshots of containers; nil: they are in DataDir alone.
 	SnapshotBucket respond.Bucket
+	// Trails receives calls of AWS from queues of CloudTrail; nil: none are read.
+	Trails trail.Door
 
 	Version  string           // shown to users
 	Clock    func() time.Time // time.Now
@@ -127,6 +130,7 @@ type Server struct {
 	respond    *respond.Service
 	incidents  *incidents.Service
 	detections *detections.Service
+	trail      *trail.Service
 	notify     *notify.Service
 	strangers  *strangers
 	metrics    *metrics
@@ -188,6 +192,7 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 	s.incidents = incidents.New(incidents.Options{Store: st, Tell: s.notify.Tell, Folded: s.consider, Condition: s.condition, Clock: cfg.Clock, Log: log})
 	s.detections = s.newDetections()
 	s.intake.Pass(s.detections)
+	s.trail = trail.New(trail.Options{Store: st, Door: cfg.Trails, Rules: s.detections, Condition: s.condition, Clock: cfg.Clock, Log: log})
 	s.behaviour = behaviour.New(behaviour.Options{
 		Store: st, Map: s.intake.Topology(), News: s.feed.News, Directions: s.direct, Condition: s.condition, Pace: cfg.Behaviour,
 		Outside: s.outside, Keys: cfg.ProfileKeys, Clock: cfg.Clock, Log: log,
@@ -375,6 +380,7 @@ func (s *Server) Run(ctx context.Context) error {
 	wg.Go(func() { s.incidents.Run(ctx) })
 	wg.Go(func() { s.detections.Run(scanning) })
 	wg.Go(func() { s.notify.Run(ctx) })
+	wg.Go(func() { s.trail.Run(ctx) })
 	wg.Go(func() { s.respond.Run(ctx) })
 
 	<-ctx.Done()

@@ -34,6 +34,7 @@ type Store interface {
 	Response
 	Incidents
 	Detections
+	Trails
 	Agents
 	AgentSettings
 	Invitations

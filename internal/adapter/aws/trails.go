@@ -245,3 +245,29 @@ func (t *Trails) client(ctx context.Context, from asset.Trail) (*trailClient, er
 	t.clients[k] = c
 	return c, nil
 }
+
+// Test says whether a trail's queue can be read, and whether what waits there can be:
+// in words. The queue is left as it is. What can't be reached is the error.
+func (t *Trails) Test(ctx context.Context, from asset.Trail) (string, error) {
+	what := "look into the queue of trail " + from.Name
+	c, err := t.client(ctx, from)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", what, err)
+	}
+	within, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	out, err := c.sqs.ReceiveMessage(within, &sqs.ReceiveMessageInput{
+		QueueUrl: sdk.String(from.Queue), MaxNumberOfMessages: 1, WaitTimeSeconds: 1, VisibilityTimeout: 0,
+	})
+	if err != nil {
+		return "", refused(what, err, mayReceive, "sqs")
+	}
+	if len(out.Messages) == 0 {
+		return "the queue can be read, and nothing waits in it now", nil
+	}
+	counts, err := t.message(within, c, sdk.ToString(out.Messages[0].Body), func(*noun.Event) error { return nil })
+	if err != nil {
+		return "", fmt.Errorf("read what waits in the queue: %w", err)
+	}
+	return fmt.Sprintf("the queue can be read, and so can what waits in it: %s", counts), nil
+}

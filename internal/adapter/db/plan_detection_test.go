@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/adapter/db"
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/threat"
 )
@@ -14,6 +15,11 @@ func useDetection(t *testing.T, d *db.DB) {
 	t.Helper()
 	ctx := t.Context()
 	must := mustOf(t)
+	_, err := d.PutTrail(ctx, store.WatchedTrail{Trail: asset.Trail{Name: "t"}, Created: fleetStart})
+	must(err)
+	_, err = d.Trails(ctx)
+	must(err)
+	must(d.DeleteTrail(ctx, "t"))
 	x, err := d.PutDetectionDocument(ctx, store.DetectionDocument{Name: "n", Text: "t", Created: fleetStart}, 0)
 	must(err)
 	_, err = d.DetectionDocuments(ctx)

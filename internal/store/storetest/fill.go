@@ -61,7 +61,9 @@ func (k *kit) fill(v reflect.Value, n *int) {
 		}
 	case reflect.Struct:
 		for i := range v.NumField() {
-			k.fill(v.Field(i), n)
+			if v.Type().Field(i).Tag.Get("json") != "-" { // what has no form is not kept
+				k.fill(v.Field(i), n)
+			}
 		}
 	default:
 		k.Fatalf("no value for a field of type %v: teach fill one", v.Type())

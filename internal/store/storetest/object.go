@@ -40,7 +40,8 @@ func payloads(e *event.Event) map[string]reflect.Value {
 	found := map[string]reflect.Value{}
 	v := reflect.ValueOf(e).Elem()
 	for i := range v.NumField() {
-		if f := v.Field(i); f.Kind() == reflect.Pointer {
+		// One without a form in JSON is not of hosts, and not kept.
+		if f := v.Field(i); f.Kind() == reflect.Pointer && v.Type().Field(i).Tag.Get("json") != "-" {
 			found[v.Type().Field(i).Name] = f
 		}
 	}

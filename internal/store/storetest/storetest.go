@@ -51,6 +51,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"behaviour", behaviourCases()},
 		{"response", responseCases()},
 		{"incidents", incidentCases()},
+		{"trail", trailCases()},
 		{"detection", slices.Concat(detectionCases(), detectionBesideCases())},
 		{"agents", agentCases()},
 		{"agent settings", settingsCases()},
