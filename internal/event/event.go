@@ -204,6 +204,16 @@ type Exec struct {
 	// joins namespaces but not the cgroup (nsenter) counts as the host's.
 	Entered   bool       `json:"entered,omitempty"`
 	Ancestors []Ancestor `json:"ancestors,omitempty"` // parent first, nearest MaxAncestors
+	// Environment has the variables that change which code a program runs or what
+	// is kept of its doing, as NAME=value: LD_PRELOAD, LD_AUDIT, PYTHONPATH,
+	// NODE_OPTIONS, BASH_ENV, HISTFILE and their like. No other variable leaves the
+	// kernel. Of options of Java and Node those are kept that load code.
+	Environment []string `json:"environment,omitempty"`
+	// EnvironmentTruncated says that there may be more of them, or that one is longer.
+	EnvironmentTruncated bool `json:"environment_truncated,omitempty"`
+	// Stdio is what the program is given as input, output and error: three, or none
+	// where it was not looked at.
+	Stdio []Stream `json:"stdio,omitempty"`
 }
 
 // MaxAncestors bounds the parent chain of an exec: deeper trees are rare, and

@@ -72,6 +72,8 @@ func TestTable(t *testing.T) {
 	}
 	fmt.Fprint(&b, "\n### exec.ancestors[]\n\n")
 	src.fields(t, &b, "Ancestor", "")
+	fmt.Fprint(&b, "\n### exec.stdio[]\n\n")
+	src.fields(t, &b, "Stream", "")
 	fmt.Fprint(&b, "\n### exec.layer, file.layer, memory.layer\n\n")
 	src.fields(t, &b, "Layer", "")
 	fmt.Fprint(&b, "\n### connection.peer\n\n")

@@ -151,7 +151,13 @@ func execToWire(x *event.Exec) *linkv1.Exec {
 		Cwd: text(x.Cwd), PathTruncated: x.PathTruncated, Origin: text(string(x.Origin)),
 		Deleted: x.Deleted, Inode: x.Inode, Device: x.Device, Setuid: x.SetUID, Setgid: x.SetGID,
 		Capabilities: uint64(x.Capabilities), Entered: x.Entered, Layer: layerToWire(x.Layer),
-		Digest: text(x.Digest),
+		Digest: text(x.Digest), EnvironmentTruncated: x.EnvironmentTruncated,
+	}
+	if len(x.Environment) > 0 {
+		w.Environment = texts(x.Environment)
+	}
+	for _, s := range x.Stdio {
+		w.Stdio = append(w.Stdio, &linkv1.Stream{Kind: text(string(s.Kind)), Remote: addressToWire(s.Remote), Inode: s.Inode})
 	}
 	if len(x.Ancestors) > 0 {
 		w.Ancestors = make([]*linkv1.Ancestor, len(x.Ancestors))
@@ -172,7 +178,10 @@ func execFromWire(w *linkv1.Exec) *event.Exec {
 		Cwd: w.GetCwd(), PathTruncated: w.GetPathTruncated(), Origin: event.Origin(w.GetOrigin()),
 		Deleted: w.GetDeleted(), Inode: w.GetInode(), Device: w.GetDevice(), SetUID: w.GetSetuid(), SetGID: w.GetSetgid(),
 		Capabilities: event.Capabilities(w.GetCapabilities()), Entered: w.GetEntered(), Layer: layerFromWire(w.GetLayer()),
-		Digest: w.GetDigest(),
+		Digest: w.GetDigest(), Environment: w.GetEnvironment(), EnvironmentTruncated: w.GetEnvironmentTruncated(),
+	}
+	for _, s := range w.GetStdio() {
+		x.Stdio = append(x.Stdio, event.Stream{Kind: event.StreamKind(s.GetKind()), Remote: addressFromWire(s.GetRemote()), Inode: s.GetInode()})
 	}
 	if n := len(w.GetAncestors()); n > 0 {
 		x.Ancestors = make([]event.Ancestor, n)

@@ -118,8 +118,8 @@ func TestOldServerReadsNewReport(t *testing.T) {
 // were added since.
 func firstVersion(t *testing.T) protoreflect.FileDescriptor {
 	t.Helper()
-	last := map[string]int32{"ReportRequest": 6, "Event": 8}
-	added := []string{"Sample", "File", "Address", "Connection", "Dns", "Privilege", "Memory", "Resource", "Use", "InventoryRequest", "InventoryResponse"}
+	last := map[string]int32{"ReportRequest": 6, "Event": 8, "Exec": 16}
+	added := []string{"Sample", "Stream", "File", "Address", "Connection", "Dns", "Privilege", "Memory", "Resource", "Use", "InventoryRequest", "InventoryResponse"}
 	file := protodesc.ToFileDescriptorProto(linkv1.File_link_proto)
 	file.Service = nil
 	file.MessageType = slices.DeleteFunc(file.MessageType, func(m *descriptorpb.DescriptorProto) bool {

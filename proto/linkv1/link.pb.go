@@ -2926,25 +2926,28 @@ func (x *Process) GetGid() uint32 {
 }
 
 type Exec struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Requested     string                 `protobuf:"bytes,1,opt,name=requested,proto3" json:"requested,omitempty"`
-	Args          []string               `protobuf:"bytes,2,rep,name=args,proto3" json:"args,omitempty"`
-	ArgsTruncated bool                   `protobuf:"varint,3,opt,name=args_truncated,json=argsTruncated,proto3" json:"args_truncated,omitempty"`
-	Cwd           string                 `protobuf:"bytes,4,opt,name=cwd,proto3" json:"cwd,omitempty"`
-	PathTruncated bool                   `protobuf:"varint,5,opt,name=path_truncated,json=pathTruncated,proto3" json:"path_truncated,omitempty"`
-	Origin        string                 `protobuf:"bytes,6,opt,name=origin,proto3" json:"origin,omitempty"`
-	Deleted       bool                   `protobuf:"varint,7,opt,name=deleted,proto3" json:"deleted,omitempty"`
-	Inode         uint64                 `protobuf:"varint,8,opt,name=inode,proto3" json:"inode,omitempty"`
-	Device        uint32                 `protobuf:"varint,9,opt,name=device,proto3" json:"device,omitempty"`
-	Setuid        bool                   `protobuf:"varint,10,opt,name=setuid,proto3" json:"setuid,omitempty"`
-	Setgid        bool                   `protobuf:"varint,11,opt,name=setgid,proto3" json:"setgid,omitempty"`
-	Capabilities  uint64                 `protobuf:"varint,12,opt,name=capabilities,proto3" json:"capabilities,omitempty"`
-	Entered       bool                   `protobuf:"varint,13,opt,name=entered,proto3" json:"entered,omitempty"`
-	Ancestors     []*Ancestor            `protobuf:"bytes,14,rep,name=ancestors,proto3" json:"ancestors,omitempty"`
-	Layer         *Layer                 `protobuf:"bytes,15,opt,name=layer,proto3" json:"layer,omitempty"`
-	Digest        string                 `protobuf:"bytes,16,opt,name=digest,proto3" json:"digest,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state                protoimpl.MessageState `protogen:"open.v1"`
+	Requested            string                 `protobuf:"bytes,1,opt,name=requested,proto3" json:"requested,omitempty"`
+	Args                 []string               `protobuf:"bytes,2,rep,name=args,proto3" json:"args,omitempty"`
+	ArgsTruncated        bool                   `protobuf:"varint,3,opt,name=args_truncated,json=argsTruncated,proto3" json:"args_truncated,omitempty"`
+	Cwd                  string                 `protobuf:"bytes,4,opt,name=cwd,proto3" json:"cwd,omitempty"`
+	PathTruncated        bool                   `protobuf:"varint,5,opt,name=path_truncated,json=pathTruncated,proto3" json:"path_truncated,omitempty"`
+	Origin               string                 `protobuf:"bytes,6,opt,name=origin,proto3" json:"origin,omitempty"`
+	Deleted              bool                   `protobuf:"varint,7,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	Inode                uint64                 `protobuf:"varint,8,opt,name=inode,proto3" json:"inode,omitempty"`
+	Device               uint32                 `protobuf:"varint,9,opt,name=device,proto3" json:"device,omitempty"`
+	Setuid               bool                   `protobuf:"varint,10,opt,name=setuid,proto3" json:"setuid,omitempty"`
+	Setgid               bool                   `protobuf:"varint,11,opt,name=setgid,proto3" json:"setgid,omitempty"`
+	Capabilities         uint64                 `protobuf:"varint,12,opt,name=capabilities,proto3" json:"capabilities,omitempty"`
+	Entered              bool                   `protobuf:"varint,13,opt,name=entered,proto3" json:"entered,omitempty"`
+	Ancestors            []*Ancestor            `protobuf:"bytes,14,rep,name=ancestors,proto3" json:"ancestors,omitempty"`
+	Layer                *Layer                 `protobuf:"bytes,15,opt,name=layer,proto3" json:"layer,omitempty"`
+	Digest               string                 `protobuf:"bytes,16,opt,name=digest,proto3" json:"digest,omitempty"`
+	Environment          []string               `protobuf:"bytes,17,rep,name=environment,proto3" json:"environment,omitempty"`
+	EnvironmentTruncated bool                   `protobuf:"varint,18,opt,name=environment_truncated,json=environmentTruncated,proto3" json:"environment_truncated,omitempty"`
+	Stdio                []*Stream              `protobuf:"bytes,19,rep,name=stdio,proto3" json:"stdio,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *Exec) Reset() {
@@ -3089,6 +3092,87 @@ func (x *Exec) GetDigest() string {
 	return ""
 }
 
+func (x *Exec) GetEnvironment() []string {
+	if x != nil {
+		return x.Environment
+	}
+	return nil
+}
+
+func (x *Exec) GetEnvironmentTruncated() bool {
+	if x != nil {
+		return x.EnvironmentTruncated
+	}
+	return false
+}
+
+func (x *Exec) GetStdio() []*Stream {
+	if x != nil {
+		return x.Stdio
+	}
+	return nil
+}
+
+type Stream struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Remote        *Address               `protobuf:"bytes,2,opt,name=remote,proto3" json:"remote,omitempty"`
+	Inode         uint64                 `protobuf:"varint,3,opt,name=inode,proto3" json:"inode,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Stream) Reset() {
+	*x = Stream{}
+	mi := &file_link_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Stream) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Stream) ProtoMessage() {}
+
+func (x *Stream) ProtoReflect() protoreflect.Message {
+	mi := &file_link_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Stream.ProtoReflect.Descriptor instead.
+func (*Stream) Descriptor() ([]byte, []int) {
+	return file_link_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *Stream) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Stream) GetRemote() *Address {
+	if x != nil {
+		return x.Remote
+	}
+	return nil
+}
+
+func (x *Stream) GetInode() uint64 {
+	if x != nil {
+		return x.Inode
+	}
+	return 0
+}
+
 type Ancestor struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           *Key                   `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
@@ -3100,7 +3184,7 @@ type Ancestor struct {
 
 func (x *Ancestor) Reset() {
 	*x = Ancestor{}
-	mi := &file_link_proto_msgTypes[41]
+	mi := &file_link_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3112,7 +3196,7 @@ func (x *Ancestor) String() string {
 func (*Ancestor) ProtoMessage() {}
 
 func (x *Ancestor) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[41]
+	mi := &file_link_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3125,7 +3209,7 @@ func (x *Ancestor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ancestor.ProtoReflect.Descriptor instead.
 func (*Ancestor) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{41}
+	return file_link_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Ancestor) GetKey() *Key {
@@ -3161,7 +3245,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_link_proto_msgTypes[42]
+	mi := &file_link_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3173,7 +3257,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[42]
+	mi := &file_link_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3186,7 +3270,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{42}
+	return file_link_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -3233,7 +3317,7 @@ type Running struct {
 
 func (x *Running) Reset() {
 	*x = Running{}
-	mi := &file_link_proto_msgTypes[43]
+	mi := &file_link_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3245,7 +3329,7 @@ func (x *Running) String() string {
 func (*Running) ProtoMessage() {}
 
 func (x *Running) ProtoReflect() protoreflect.Message {
-	mi := &file_link_proto_msgTypes[43]
+	mi := &file_link_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3258,7 +3342,7 @@ func (x *Running) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Running.ProtoReflect.Descriptor instead.
 func (*Running) Descriptor() ([]byte, []int) {
-	return file_link_proto_rawDescGZIP(), []int{43}
+	return file_link_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Running) GetWorkloadId() string {
@@ -3583,7 +3667,7 @@ const file_link_proto_rawDesc = "" +
 	"executable\x12\x10\n" +
 	"\x03uid\x18\x06 \x01(\rR\x03uid\x12\x12\n" +
 	"\x04euid\x18\a \x01(\rR\x04euid\x12\x10\n" +
-	"\x03gid\x18\b \x01(\rR\x03gid\"\xe9\x03\n" +
+	"\x03gid\x18\b \x01(\rR\x03gid\"\xf1\x04\n" +
 	"\x04Exec\x12\x1c\n" +
 	"\trequested\x18\x01 \x01(\tR\trequested\x12\x12\n" +
 	"\x04args\x18\x02 \x03(\tR\x04args\x12%\n" +
@@ -3601,7 +3685,14 @@ const file_link_proto_rawDesc = "" +
 	"\aentered\x18\r \x01(\bR\aentered\x129\n" +
 	"\tancestors\x18\x0e \x03(\v2\x1b.castellan.link.v1.AncestorR\tancestors\x12.\n" +
 	"\x05layer\x18\x0f \x01(\v2\x18.castellan.link.v1.LayerR\x05layer\x12\x16\n" +
-	"\x06digest\x18\x10 \x01(\tR\x06digest\"h\n" +
+	"\x06digest\x18\x10 \x01(\tR\x06digest\x12 \n" +
+	"\venvironment\x18\x11 \x03(\tR\venvironment\x123\n" +
+	"\x15environment_truncated\x18\x12 \x01(\bR\x14environmentTruncated\x12/\n" +
+	"\x05stdio\x18\x13 \x03(\v2\x19.castellan.link.v1.StreamR\x05stdio\"f\n" +
+	"\x06Stream\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x122\n" +
+	"\x06remote\x18\x02 \x01(\v2\x1a.castellan.link.v1.AddressR\x06remote\x12\x14\n" +
+	"\x05inode\x18\x03 \x01(\x04R\x05inode\"h\n" +
 	"\bAncestor\x12(\n" +
 	"\x03key\x18\x01 \x01(\v2\x16.castellan.link.v1.KeyR\x03key\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1e\n" +
@@ -3654,7 +3745,7 @@ func file_link_proto_rawDescGZIP() []byte {
 	return file_link_proto_rawDescData
 }
 
-var file_link_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_link_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_link_proto_goTypes = []any{
 	(*JoinRequest)(nil),        // 0: castellan.link.v1.JoinRequest
 	(*RenewRequest)(nil),       // 1: castellan.link.v1.RenewRequest
@@ -3697,13 +3788,14 @@ var file_link_proto_goTypes = []any{
 	(*Key)(nil),                // 38: castellan.link.v1.Key
 	(*Process)(nil),            // 39: castellan.link.v1.Process
 	(*Exec)(nil),               // 40: castellan.link.v1.Exec
-	(*Ancestor)(nil),           // 41: castellan.link.v1.Ancestor
-	(*Exit)(nil),               // 42: castellan.link.v1.Exit
-	(*Running)(nil),            // 43: castellan.link.v1.Running
+	(*Stream)(nil),             // 41: castellan.link.v1.Stream
+	(*Ancestor)(nil),           // 42: castellan.link.v1.Ancestor
+	(*Exit)(nil),               // 43: castellan.link.v1.Exit
+	(*Running)(nil),            // 44: castellan.link.v1.Running
 }
 var file_link_proto_depIdxs = []int32{
 	28, // 0: castellan.link.v1.ReportRequest.events:type_name -> castellan.link.v1.Event
-	43, // 1: castellan.link.v1.ReportRequest.processes:type_name -> castellan.link.v1.Running
+	44, // 1: castellan.link.v1.ReportRequest.processes:type_name -> castellan.link.v1.Running
 	26, // 2: castellan.link.v1.ReportRequest.samples:type_name -> castellan.link.v1.Sample
 	12, // 3: castellan.link.v1.ReportRequest.uses:type_name -> castellan.link.v1.Use
 	6,  // 4: castellan.link.v1.ReportRequest.threats:type_name -> castellan.link.v1.Threat
@@ -3711,7 +3803,7 @@ var file_link_proto_depIdxs = []int32{
 	19, // 6: castellan.link.v1.BriefResponse.facts:type_name -> castellan.link.v1.BriefFacts
 	39, // 7: castellan.link.v1.Event.process:type_name -> castellan.link.v1.Process
 	40, // 8: castellan.link.v1.Event.exec:type_name -> castellan.link.v1.Exec
-	42, // 9: castellan.link.v1.Event.exit:type_name -> castellan.link.v1.Exit
+	43, // 9: castellan.link.v1.Event.exit:type_name -> castellan.link.v1.Exit
 	30, // 10: castellan.link.v1.Event.file:type_name -> castellan.link.v1.File
 	33, // 11: castellan.link.v1.Event.connection:type_name -> castellan.link.v1.Connection
 	34, // 12: castellan.link.v1.Event.dns:type_name -> castellan.link.v1.Dns
@@ -3728,40 +3820,42 @@ var file_link_proto_depIdxs = []int32{
 	31, // 23: castellan.link.v1.Memory.layer:type_name -> castellan.link.v1.Layer
 	38, // 24: castellan.link.v1.Process.key:type_name -> castellan.link.v1.Key
 	38, // 25: castellan.link.v1.Process.parent:type_name -> castellan.link.v1.Key
-	41, // 26: castellan.link.v1.Exec.ancestors:type_name -> castellan.link.v1.Ancestor
+	42, // 26: castellan.link.v1.Exec.ancestors:type_name -> castellan.link.v1.Ancestor
 	31, // 27: castellan.link.v1.Exec.layer:type_name -> castellan.link.v1.Layer
-	38, // 28: castellan.link.v1.Ancestor.key:type_name -> castellan.link.v1.Key
-	39, // 29: castellan.link.v1.Running.process:type_name -> castellan.link.v1.Process
-	42, // 30: castellan.link.v1.Running.exit:type_name -> castellan.link.v1.Exit
-	5,  // 31: castellan.link.v1.LinkService.Report:input_type -> castellan.link.v1.ReportRequest
-	3,  // 32: castellan.link.v1.LinkService.Directives:input_type -> castellan.link.v1.DirectivesRequest
-	1,  // 33: castellan.link.v1.LinkService.Renew:input_type -> castellan.link.v1.RenewRequest
-	13, // 34: castellan.link.v1.LinkService.Inventory:input_type -> castellan.link.v1.InventoryRequest
-	15, // 35: castellan.link.v1.LinkService.Verdict:input_type -> castellan.link.v1.VerdictRequest
-	17, // 36: castellan.link.v1.LinkService.Brief:input_type -> castellan.link.v1.BriefRequest
-	20, // 37: castellan.link.v1.LinkService.Admitted:input_type -> castellan.link.v1.AdmittedRequest
-	9,  // 38: castellan.link.v1.LinkService.Behaviour:input_type -> castellan.link.v1.BehaviourRequest
-	22, // 39: castellan.link.v1.LinkService.Responded:input_type -> castellan.link.v1.RespondedRequest
-	24, // 40: castellan.link.v1.LinkService.Snapshot:input_type -> castellan.link.v1.SnapshotRequest
-	7,  // 41: castellan.link.v1.LinkService.Detections:input_type -> castellan.link.v1.DetectionsRequest
-	0,  // 42: castellan.link.v1.JoinService.Join:input_type -> castellan.link.v1.JoinRequest
-	27, // 43: castellan.link.v1.LinkService.Report:output_type -> castellan.link.v1.ReportResponse
-	4,  // 44: castellan.link.v1.LinkService.Directives:output_type -> castellan.link.v1.Directive
-	2,  // 45: castellan.link.v1.LinkService.Renew:output_type -> castellan.link.v1.Credentials
-	14, // 46: castellan.link.v1.LinkService.Inventory:output_type -> castellan.link.v1.InventoryResponse
-	16, // 47: castellan.link.v1.LinkService.Verdict:output_type -> castellan.link.v1.VerdictResponse
-	18, // 48: castellan.link.v1.LinkService.Brief:output_type -> castellan.link.v1.BriefResponse
-	21, // 49: castellan.link.v1.LinkService.Admitted:output_type -> castellan.link.v1.AdmittedResponse
-	10, // 50: castellan.link.v1.LinkService.Behaviour:output_type -> castellan.link.v1.BehaviourResponse
-	23, // 51: castellan.link.v1.LinkService.Responded:output_type -> castellan.link.v1.RespondedResponse
-	25, // 52: castellan.link.v1.LinkService.Snapshot:output_type -> castellan.link.v1.SnapshotResponse
-	8,  // 53: castellan.link.v1.LinkService.Detections:output_type -> castellan.link.v1.DetectionsResponse
-	2,  // 54: castellan.link.v1.JoinService.Join:output_type -> castellan.link.v1.Credentials
-	43, // [43:55] is the sub-list for method output_type
-	31, // [31:43] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	41, // 28: castellan.link.v1.Exec.stdio:type_name -> castellan.link.v1.Stream
+	32, // 29: castellan.link.v1.Stream.remote:type_name -> castellan.link.v1.Address
+	38, // 30: castellan.link.v1.Ancestor.key:type_name -> castellan.link.v1.Key
+	39, // 31: castellan.link.v1.Running.process:type_name -> castellan.link.v1.Process
+	43, // 32: castellan.link.v1.Running.exit:type_name -> castellan.link.v1.Exit
+	5,  // 33: castellan.link.v1.LinkService.Report:input_type -> castellan.link.v1.ReportRequest
+	3,  // 34: castellan.link.v1.LinkService.Directives:input_type -> castellan.link.v1.DirectivesRequest
+	1,  // 35: castellan.link.v1.LinkService.Renew:input_type -> castellan.link.v1.RenewRequest
+	13, // 36: castellan.link.v1.LinkService.Inventory:input_type -> castellan.link.v1.InventoryRequest
+	15, // 37: castellan.link.v1.LinkService.Verdict:input_type -> castellan.link.v1.VerdictRequest
+	17, // 38: castellan.link.v1.LinkService.Brief:input_type -> castellan.link.v1.BriefRequest
+	20, // 39: castellan.link.v1.LinkService.Admitted:input_type -> castellan.link.v1.AdmittedRequest
+	9,  // 40: castellan.link.v1.LinkService.Behaviour:input_type -> castellan.link.v1.BehaviourRequest
+	22, // 41: castellan.link.v1.LinkService.Responded:input_type -> castellan.link.v1.RespondedRequest
+	24, // 42: castellan.link.v1.LinkService.Snapshot:input_type -> castellan.link.v1.SnapshotRequest
+	7,  // 43: castellan.link.v1.LinkService.Detections:input_type -> castellan.link.v1.DetectionsRequest
+	0,  // 44: castellan.link.v1.JoinService.Join:input_type -> castellan.link.v1.JoinRequest
+	27, // 45: castellan.link.v1.LinkService.Report:output_type -> castellan.link.v1.ReportResponse
+	4,  // 46: castellan.link.v1.LinkService.Directives:output_type -> castellan.link.v1.Directive
+	2,  // 47: castellan.link.v1.LinkService.Renew:output_type -> castellan.link.v1.Credentials
+	14, // 48: castellan.link.v1.LinkService.Inventory:output_type -> castellan.link.v1.InventoryResponse
+	16, // 49: castellan.link.v1.LinkService.Verdict:output_type -> castellan.link.v1.VerdictResponse
+	18, // 50: castellan.link.v1.LinkService.Brief:output_type -> castellan.link.v1.BriefResponse
+	21, // 51: castellan.link.v1.LinkService.Admitted:output_type -> castellan.link.v1.AdmittedResponse
+	10, // 52: castellan.link.v1.LinkService.Behaviour:output_type -> castellan.link.v1.BehaviourResponse
+	23, // 53: castellan.link.v1.LinkService.Responded:output_type -> castellan.link.v1.RespondedResponse
+	25, // 54: castellan.link.v1.LinkService.Snapshot:output_type -> castellan.link.v1.SnapshotResponse
+	8,  // 55: castellan.link.v1.LinkService.Detections:output_type -> castellan.link.v1.DetectionsResponse
+	2,  // 56: castellan.link.v1.JoinService.Join:output_type -> castellan.link.v1.Credentials
+	45, // [45:57] is the sub-list for method output_type
+	33, // [33:45] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_link_proto_init() }
@@ -3776,7 +3870,7 @@ func file_link_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_link_proto_rawDesc), len(file_link_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   44,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

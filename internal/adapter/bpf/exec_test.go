@@ -90,7 +90,7 @@ func TestExecOnHost(t *testing.T) {
 	opts := cmp.Options{
 		cmpopts.IgnoreFields(event.Key{}, "Start"),
 		cmpopts.IgnoreFields(event.Event{}, "Time"),
-		cmpopts.IgnoreFields(event.Exec{}, "Ancestors", "Device", "Capabilities"),
+		cmpopts.IgnoreFields(event.Exec{}, "Ancestors", "Device", "Capabilities", "Stdio"),
 	}
 	if d := cmp.Diff(got, want, opts); d != "" {
 		t.Errorf("exec (-got +want):\n%s", d)

@@ -1,6 +1,10 @@
 package bpf
 
-import "log/slog"
+import (
+	"log/slog"
+
+	"github.com/cilium/ebpf"
+)
 
 // CallNumber returns the number of a system call on this architecture.
 func CallNumber(name string) (uint32, bool) {
@@ -23,4 +27,14 @@ func OpenExecGuardAs(dir, generation string, log *slog.Logger) (*Guard, error) {
 // OpenNetGuardAs is OpenNetGuard of another version of this program.
 func OpenNetGuardAs(dir, generation string, log *slog.Logger) (*Guard, error) {
 	return openNetGuard(dir, generation, log)
+}
+
+// Program returns a program of a running sensor; nil where there is none. It is s's.
+func (s *Sensors) Program(sensor, name string) *ebpf.Program {
+	for _, l := range s.all {
+		if l.name == sensor && l.programs != nil {
+			return l.programs.Programs[name]
+		}
+	}
+	return nil
 }

@@ -12,6 +12,8 @@
 #include "layer.bpf.h"
 #include "window.bpf.h"
 #include "siphash.bpf.h"
+#include "environ.bpf.h"
+#include "stdio.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -31,6 +33,7 @@ enum flag {
 	FLAG_ENTERED = 1 << 13,
 	FLAG_MEMORY = 1 << 14, /* the file is a memfd, whatever the origin says */
 	FLAG_CWD_CUT = 1 << 15,
+	FLAG_ENVIRON_CUT = 1 << 16, /* there may be more variables that are looked for */
 };
 
 #define MAX_ARGS SCRATCH_TAIL
@@ -45,7 +48,8 @@ struct ancestor {
 };
 
 /* Followed by the ancestors, and by as many bytes of executable, working
- * directory (both as put_path writes them), requested path and arguments. */
+ * directory (both as put_path writes them), requested path, variables and
+ * arguments. */
 struct exec {
 	struct header head;
 	u64 inode;
@@ -59,7 +63,9 @@ struct exec {
 	u16 args_len;
 	u16 layer; /* of the image; as image_layer has it */
 	u16 layers;
-	u16 reserved[3];
+	u16 environ_len;
+	u16 reserved[2];
+	struct stream streams[STREAMS];
 };
 
 struct exit {
@@ -75,6 +81,7 @@ WINDOW(struct alike, 8192);
 /* Execs with longer arguments are told each time: they are rare, and each would
  * be remembered for a window. */
 #define MAX_ALIKE_ARGS 2048
+#define MAX_ALIKE_ENVIRON 1024 /* likewise; all is hashed with the path in 8 KiB */
 
 /* Compilers drop the types of local variables; bpf2go needs these. */
 const enum kind *unused_kind __attribute__((unused));
@@ -84,6 +91,8 @@ const struct overlay *unused_overlay __attribute__((unused));
 const struct header *unused_header __attribute__((unused));
 const struct ancestor *unused_ancestor __attribute__((unused));
 const struct exec *unused_exec __attribute__((unused));
+const struct stream *unused_stream __attribute__((unused));
+const enum stream_kind *unused_stream_kind __attribute__((unused));
 const struct exit *unused_exit __attribute__((unused));
 const struct beginning *unused_beginning __attribute__((unused));
 
@@ -368,6 +377,34 @@ static __always_inline u32 put_args(struct exec *r, struct scratch *s, struct ta
 	return len;
 }
 
+/* find_variables is read_environ for a program that was just put in place. */
+static __always_inline bool find_variables(struct task_struct *task)
+{
+	struct mm_struct___environ *mm = (void *)task->mm;
+
+	return read_environ(mm->env_start, mm->env_end - mm->env_start);
+}
+
+/* put_environ appends the variables that were found, and returns how many bytes that
+ * took. */
+static __always_inline u32 put_environ(struct scratch *s, u32 at)
+{
+	struct environ *e = get_environ();
+	u32 len;
+
+	if (!e || !e->length)
+		return 0;
+	/* Never more than ENVIRON_KEPT, which the verifier does not know of a number
+	 * that it reads from a map. */
+	len = e->length & (2 * ENVIRON_KEPT - 1);
+	barrier_var(len);
+	if (len > ENVIRON_KEPT)
+		return 0;
+	if (bpf_probe_read_kernel(&s->b[at & (SCRATCH_HEAD - 1)], len, e->kept))
+		return 0;
+	return len;
+}
+
 /* What the hash of an exec is made of beside strings, in the scratch. */
 struct context {
 	u64 root_mnt;
@@ -375,7 +412,13 @@ struct context {
 	u64 program; /* which one the parent runs */
 	u32 cwd_device;
 	u32 requested_len;
+	u64 remote; /* of what it is given: without ports, which are new each time */
+	u8 streams[STREAMS];
+	u8 reserved;
+	u32 environ_len;
 };
+
+#define ROTATED(x, b) ((x) << (b) | (x) >> (64 - (b)))
 
 /* Where it begins: behind the head of the record. A multiple of eight. */
 #define CONTEXT_AT 512
@@ -410,6 +453,18 @@ static __always_inline bool fingerprint(struct alike *a, struct scratch *s,
 	x->cwd_device = fs->pwd.dentry->d_sb->s_dev;
 	x->requested_len = put_string(s, at, MAX_REQUESTED, BPF_CORE_READ(bprm, filename));
 	at += x->requested_len;
+	x->remote = 0;
+	for (int i = 0; i < STREAMS; i++) {
+		u64 *half = (void *)r->streams[i].remote;
+
+		x->streams[i] = r->streams[i].kind;
+		x->remote = ROTATED(x->remote, 21) ^ half[0] ^ ROTATED(half[1], 32);
+	}
+	x->reserved = 0;
+	x->environ_len = put_environ(s, at);
+	if (x->environ_len > MAX_ALIKE_ENVIRON)
+		return false;
+	at += x->environ_len;
 	len &= 2 * MAX_ALIKE_ARGS - 1;
 	if (bpf_probe_read_user(&s->b[at & (SCRATCH_HEAD - 1)], len, (void *)begin))
 		return false;
@@ -495,6 +550,9 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 			      &task->cred->cap_effective);
 	fill_file(r, file);
 	fill_origin(r, task, c, file);
+	see_streams(r->streams, task);
+	if (!find_variables(task))
+		r->head.flags |= FLAG_ENVIRON_CUT;
 	if (fingerprint(like, s, task, bprm, c) && is_repeat(t, like, r, &id))
 		return 0;
 	n = r->origin == ORIGIN_IMAGE ? image_layer(file) : 0;
@@ -520,6 +578,8 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 
 	r->requested_len = put_string(s, at, MAX_REQUESTED, BPF_CORE_READ(bprm, filename));
 	at += r->requested_len;
+	r->environ_len = put_environ(s, at);
+	at += r->environ_len;
 	r->args_len = put_args(r, s, task, at);
 	at += r->args_len;
 	r->head.repeat = id == ALONE ? 0 : id;

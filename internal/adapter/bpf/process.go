@@ -15,7 +15,7 @@ import (
 	"github.com/castellan-security/castellan/internal/event"
 )
 
-//go:generate go tool bpf2go -cc clang -strip llvm-strip -target amd64,arm64 -type header -type ancestor -type exec -type exit -type kind -type flag -type origin -type overlay -type beginning process process.bpf.c -- -O2 -Wall -Werror -mcpu=v2
+//go:generate go tool bpf2go -cc clang -strip llvm-strip -target amd64,arm64 -type header -type ancestor -type exec -type exit -type kind -type flag -type origin -type overlay -type beginning -type stream -type stream_kind process process.bpf.c -- -O2 -Wall -Werror -mcpu=v2
 
 const (
 	ancestorLen = int(unsafe.Sizeof(processAncestor{}))
@@ -62,6 +62,9 @@ func processSensor() sensor {
 func loadKeyed() (*ebpf.CollectionSpec, error) {
 	spec, err := loadProcess()
 	if err != nil {
+		return nil, err
+	}
+	if err := lookForVariables(spec); err != nil {
 		return nil, err
 	}
 	var key [16]byte
@@ -132,16 +135,19 @@ func decodeExec(d *decoder, h header, b []byte, e *event.Event) error {
 		SetGID:        has(processFlagFLAG_SETGID),
 		Capabilities:  event.Capabilities(u64(b, unsafe.Offsetof(at.Capabilities))),
 		Entered:       has(processFlagFLAG_ENTERED),
+
+		EnvironmentTruncated: has(processFlagFLAG_ENVIRON_CUT),
+		Stdio:                decodeStreams(b[unsafe.Offsetof(at.Streams):]),
 	}
 	rest := b[execLen:]
 	rest, ok := decodeAncestors(d, rest, int(b[unsafe.Offsetof(at.Ancestors)]), x)
 	if !ok {
 		return errShort
 	}
-	var parts [4][]byte
-	for i, n := range [4]uint16{
+	var parts [5][]byte
+	for i, n := range [5]uint16{
 		u16(b, unsafe.Offsetof(at.ExecutableLen)), u16(b, unsafe.Offsetof(at.CwdLen)),
-		u16(b, unsafe.Offsetof(at.RequestedLen)), u16(b, unsafe.Offsetof(at.ArgsLen)),
+		u16(b, unsafe.Offsetof(at.RequestedLen)), u16(b, unsafe.Offsetof(at.EnvironLen)), u16(b, unsafe.Offsetof(at.ArgsLen)),
 	} {
 		if int(n) > len(rest) {
 			return errShort
@@ -151,7 +157,8 @@ func decodeExec(d *decoder, h header, b []byte, e *event.Event) error {
 	e.Process.Executable = d.joinPath(parts[0], has(processFlagFLAG_EXECUTABLE_CUT))
 	x.Cwd = d.joinPath(parts[1], has(processFlagFLAG_CWD_CUT))
 	x.Requested = requested(d.texts.valid(untilNUL(parts[2])), x.Cwd, e.Process.Executable)
-	decodeArgs(parts[3], x)
+	x.Environment = decodeEnvironment(d, parts[3])
+	decodeArgs(parts[4], x)
 	e.Exec = x
 	return nil
 }

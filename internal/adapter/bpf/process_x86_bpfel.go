@@ -61,6 +61,16 @@ type processContainer struct {
 	Id       [32]uint8
 }
 
+type processEnviron struct {
+	_      structs.HostLayout
+	Piece  [4104]uint8
+	Kept   [2304]uint8
+	Base   uint64
+	Found  [8]uint64
+	Count  uint32
+	Length uint32
+}
+
 type processExec struct {
 	_             structs.HostLayout
 	Head          processHeader
@@ -75,7 +85,9 @@ type processExec struct {
 	ArgsLen       uint16
 	Layer         uint16
 	Layers        uint16
-	Reserved      [3]uint16
+	EnvironLen    uint16
+	Reserved      [2]uint16
+	Streams       [3]processStream
 }
 
 type processExit struct {
@@ -96,6 +108,7 @@ const (
 	processFlagFLAG_ENTERED        processFlag = 8192
 	processFlagFLAG_MEMORY         processFlag = 16384
 	processFlagFLAG_CWD_CUT        processFlag = 32768
+	processFlagFLAG_ENVIRON_CUT    processFlag = 65536
 )
 
 type processHeader struct {
@@ -189,6 +202,32 @@ type processSettings struct {
 	Window uint64
 }
 
+type processStream struct {
+	_        structs.HostLayout
+	Inode    uint64
+	Kind     uint8
+	Reserved [5]uint8
+	Port     uint16
+	Remote   [16]uint8
+}
+
+type processStreamKind uint32
+
+const (
+	processStreamKindSTREAM_NONE     processStreamKind = 1
+	processStreamKindSTREAM_FILE     processStreamKind = 2
+	processStreamKindSTREAM_FOLDER   processStreamKind = 3
+	processStreamKindSTREAM_PIPE     processStreamKind = 4
+	processStreamKindSTREAM_TERMINAL processStreamKind = 5
+	processStreamKindSTREAM_NULL     processStreamKind = 6
+	processStreamKindSTREAM_DEVICE   processStreamKind = 7
+	processStreamKindSTREAM_TCP      processStreamKind = 8
+	processStreamKindSTREAM_UDP      processStreamKind = 9
+	processStreamKindSTREAM_UNIX     processStreamKind = 10
+	processStreamKindSTREAM_SOCKET   processStreamKind = 11
+	processStreamKindSTREAM_OTHER    processStreamKind = 12
+)
+
 type processTaking struct {
 	_     structs.HostLayout
 	Taken processBeginning
@@ -200,32 +239,37 @@ type processTaking struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	processMapCgroups         = "cgroups"
-	processMapCounters        = "counters"
-	processMapEnded           = "ended"
-	processMapEvents          = "events"
-	processMapHosts           = "hosts"
-	processMapOverlays        = "overlays"
-	processMapResidents       = "residents"
-	processMapScratches       = "scratches"
-	processMapSettings        = "settings"
-	processMapTakings         = "takings"
-	processMapUntold          = "untold"
-	processMapWindow          = "window"
-	processProgOnExec         = "on_exec"
-	processProgOnExit         = "on_exit"
-	processProgOnFork         = "on_fork"
-	processProgSettleRunning  = "settle_running"
-	processVarHashKey         = "hash_key"
-	processVarUnusedAncestor  = "unused_ancestor"
-	processVarUnusedBeginning = "unused_beginning"
-	processVarUnusedExec      = "unused_exec"
-	processVarUnusedExit      = "unused_exit"
-	processVarUnusedFlag      = "unused_flag"
-	processVarUnusedHeader    = "unused_header"
-	processVarUnusedKind      = "unused_kind"
-	processVarUnusedOrigin    = "unused_origin"
-	processVarUnusedOverlay   = "unused_overlay"
+	processMapCgroups          = "cgroups"
+	processMapCounters         = "counters"
+	processMapEnded            = "ended"
+	processMapEnvirons         = "environs"
+	processMapEvents           = "events"
+	processMapHosts            = "hosts"
+	processMapOverlays         = "overlays"
+	processMapResidents        = "residents"
+	processMapScratches        = "scratches"
+	processMapSettings         = "settings"
+	processMapTakings          = "takings"
+	processMapUntold           = "untold"
+	processMapVariables        = "variables"
+	processMapWindow           = "window"
+	processProgOnExec          = "on_exec"
+	processProgOnExit          = "on_exit"
+	processProgOnFork          = "on_fork"
+	processProgSettleRunning   = "settle_running"
+	processVarHashKey          = "hash_key"
+	processVarUnusedAncestor   = "unused_ancestor"
+	processVarUnusedBeginning  = "unused_beginning"
+	processVarUnusedExec       = "unused_exec"
+	processVarUnusedExit       = "unused_exit"
+	processVarUnusedFlag       = "unused_flag"
+	processVarUnusedHeader     = "unused_header"
+	processVarUnusedKind       = "unused_kind"
+	processVarUnusedOrigin     = "unused_origin"
+	processVarUnusedOverlay    = "unused_overlay"
+	processVarUnusedStream     = "unused_stream"
+	processVarUnusedStreamKind = "unused_stream_kind"
+	processVarVariableMarks    = "variable_marks"
 )
 
 // loadProcess returns the embedded CollectionSpec for process.
@@ -283,6 +327,7 @@ type processMapSpecs struct {
 	Cgroups   *ebpf.MapSpec `ebpf:"cgroups"`
 	Counters  *ebpf.MapSpec `ebpf:"counters"`
 	Ended     *ebpf.MapSpec `ebpf:"ended"`
+	Environs  *ebpf.MapSpec `ebpf:"environs"`
 	Events    *ebpf.MapSpec `ebpf:"events"`
 	Hosts     *ebpf.MapSpec `ebpf:"hosts"`
 	Overlays  *ebpf.MapSpec `ebpf:"overlays"`
@@ -291,6 +336,7 @@ type processMapSpecs struct {
 	Settings  *ebpf.MapSpec `ebpf:"settings"`
 	Takings   *ebpf.MapSpec `ebpf:"takings"`
 	Untold    *ebpf.MapSpec `ebpf:"untold"`
+	Variables *ebpf.MapSpec `ebpf:"variables"`
 	Window    *ebpf.MapSpec `ebpf:"window"`
 }
 
@@ -298,16 +344,19 @@ type processMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type processVariableSpecs struct {
-	HashKey         *ebpf.VariableSpec `ebpf:"hash_key"`
-	UnusedAncestor  *ebpf.VariableSpec `ebpf:"unused_ancestor"`
-	UnusedBeginning *ebpf.VariableSpec `ebpf:"unused_beginning"`
-	UnusedExec      *ebpf.VariableSpec `ebpf:"unused_exec"`
-	UnusedExit      *ebpf.VariableSpec `ebpf:"unused_exit"`
-	UnusedFlag      *ebpf.VariableSpec `ebpf:"unused_flag"`
-	UnusedHeader    *ebpf.VariableSpec `ebpf:"unused_header"`
-	UnusedKind      *ebpf.VariableSpec `ebpf:"unused_kind"`
-	UnusedOrigin    *ebpf.VariableSpec `ebpf:"unused_origin"`
-	UnusedOverlay   *ebpf.VariableSpec `ebpf:"unused_overlay"`
+	HashKey          *ebpf.VariableSpec `ebpf:"hash_key"`
+	UnusedAncestor   *ebpf.VariableSpec `ebpf:"unused_ancestor"`
+	UnusedBeginning  *ebpf.VariableSpec `ebpf:"unused_beginning"`
+	UnusedExec       *ebpf.VariableSpec `ebpf:"unused_exec"`
+	UnusedExit       *ebpf.VariableSpec `ebpf:"unused_exit"`
+	UnusedFlag       *ebpf.VariableSpec `ebpf:"unused_flag"`
+	UnusedHeader     *ebpf.VariableSpec `ebpf:"unused_header"`
+	UnusedKind       *ebpf.VariableSpec `ebpf:"unused_kind"`
+	UnusedOrigin     *ebpf.VariableSpec `ebpf:"unused_origin"`
+	UnusedOverlay    *ebpf.VariableSpec `ebpf:"unused_overlay"`
+	UnusedStream     *ebpf.VariableSpec `ebpf:"unused_stream"`
+	UnusedStreamKind *ebpf.VariableSpec `ebpf:"unused_stream_kind"`
+	VariableMarks    *ebpf.VariableSpec `ebpf:"variable_marks"`
 }
 
 // processObjects contains all objects after they have been loaded into the kernel.
@@ -333,6 +382,7 @@ type processMaps struct {
 	Cgroups   *ebpf.Map `ebpf:"cgroups"`
 	Counters  *ebpf.Map `ebpf:"counters"`
 	Ended     *ebpf.Map `ebpf:"ended"`
+	Environs  *ebpf.Map `ebpf:"environs"`
 	Events    *ebpf.Map `ebpf:"events"`
 	Hosts     *ebpf.Map `ebpf:"hosts"`
 	Overlays  *ebpf.Map `ebpf:"overlays"`
@@ -341,6 +391,7 @@ type processMaps struct {
 	Settings  *ebpf.Map `ebpf:"settings"`
 	Takings   *ebpf.Map `ebpf:"takings"`
 	Untold    *ebpf.Map `ebpf:"untold"`
+	Variables *ebpf.Map `ebpf:"variables"`
 	Window    *ebpf.Map `ebpf:"window"`
 }
 
@@ -349,6 +400,7 @@ func (m *processMaps) Close() error {
 		m.Cgroups,
 		m.Counters,
 		m.Ended,
+		m.Environs,
 		m.Events,
 		m.Hosts,
 		m.Overlays,
@@ -357,6 +409,7 @@ func (m *processMaps) Close() error {
 		m.Settings,
 		m.Takings,
 		m.Untold,
+		m.Variables,
 		m.Window,
 	)
 }
@@ -365,16 +418,19 @@ func (m *processMaps) Close() error {
 //
 // It can be passed to loadProcessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type processVariables struct {
-	HashKey         *ebpf.Variable `ebpf:"hash_key"`
-	UnusedAncestor  *ebpf.Variable `ebpf:"unused_ancestor"`
-	UnusedBeginning *ebpf.Variable `ebpf:"unused_beginning"`
-	UnusedExec      *ebpf.Variable `ebpf:"unused_exec"`
-	UnusedExit      *ebpf.Variable `ebpf:"unused_exit"`
-	UnusedFlag      *ebpf.Variable `ebpf:"unused_flag"`
-	UnusedHeader    *ebpf.Variable `ebpf:"unused_header"`
-	UnusedKind      *ebpf.Variable `ebpf:"unused_kind"`
-	UnusedOrigin    *ebpf.Variable `ebpf:"unused_origin"`
-	UnusedOverlay   *ebpf.Variable `ebpf:"unused_overlay"`
+	HashKey          *ebpf.Variable `ebpf:"hash_key"`
+	UnusedAncestor   *ebpf.Variable `ebpf:"unused_ancestor"`
+	UnusedBeginning  *ebpf.Variable `ebpf:"unused_beginning"`
+	UnusedExec       *ebpf.Variable `ebpf:"unused_exec"`
+	UnusedExit       *ebpf.Variable `ebpf:"unused_exit"`
+	UnusedFlag       *ebpf.Variable `ebpf:"unused_flag"`
+	UnusedHeader     *ebpf.Variable `ebpf:"unused_header"`
+	UnusedKind       *ebpf.Variable `ebpf:"unused_kind"`
+	UnusedOrigin     *ebpf.Variable `ebpf:"unused_origin"`
+	UnusedOverlay    *ebpf.Variable `ebpf:"unused_overlay"`
+	UnusedStream     *ebpf.Variable `ebpf:"unused_stream"`
+	UnusedStreamKind *ebpf.Variable `ebpf:"unused_stream_kind"`
+	VariableMarks    *ebpf.Variable `ebpf:"variable_marks"`
 }
 
 // processPrograms contains all programs after they have been loaded into the kernel.

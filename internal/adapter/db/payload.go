@@ -101,7 +101,7 @@ func appendPayload(b []byte, e *event.Event) []byte {
 // isHeld reports whether an event has what belongs to profiles and to holding
 // workloads to them.
 func isHeld(e *event.Event) bool {
-	return e.Reaction != "" || e.Calls != nil || e.Exec != nil && e.Exec.Digest != ""
+	return e.Reaction != "" || e.Calls != nil || e.Exec != nil && (e.Exec.Digest != "" || isGiven(e.Exec))
 }
 
 func appendHeld(b []byte, e *event.Event) []byte {
@@ -113,12 +113,17 @@ func appendHeld(b []byte, e *event.Event) []byte {
 	c := e.Calls
 	switch {
 	case c == nil:
-		return append(b, heldNoCalls)
+		b = append(b, heldNoCalls)
 	case c.Capabilities == 0 && !c.CapabilitiesSeen:
-		return appendTexts(append(b, heldCalls), c.Names)
+		b = appendTexts(append(b, heldCalls), c.Names)
+	default:
+		b = appendTexts(append(b, heldUses), c.Names)
+		b = binary.AppendUvarint(append(b, flag(c.CapabilitiesSeen, 1)), uint64(c.Capabilities))
 	}
-	b = appendTexts(append(b, heldUses), c.Names)
-	return binary.AppendUvarint(append(b, flag(c.CapabilitiesSeen, 1)), uint64(c.Capabilities))
+	if e.Exec != nil && isGiven(e.Exec) {
+		b = appendGiven(b, e.Exec)
+	}
+	return b
 }
 
 // What an event has of first calls: with heldUses, capabilities besides.
@@ -229,6 +234,9 @@ func decodePayload(payload []byte, words string, e *event.Event) error {
 	}
 	if len(r.b) > 0 {
 		r.held(e)
+	}
+	if len(r.b) > 0 && e.Exec != nil {
+		r.given(e.Exec)
 	}
 	if r.bad {
 		return errPayload

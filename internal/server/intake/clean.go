@@ -63,12 +63,34 @@ func cleanExec(x *event.Exec) *event.Exec {
 	c.Origin = cleanOrigin(x.Origin)
 	c.Layer = cleanLayer(x.Layer, c.Origin)
 	c.Digest = cleanDigest(x.Digest)
+	c.Environment, c.EnvironmentTruncated = cleanEnvironment(x.Environment, x.EnvironmentTruncated)
+	c.Stdio = slices.Clone(x.Stdio[:min(len(x.Stdio), event.Streams)])
+	for i := range c.Stdio {
+		if !c.Stdio[i].Kind.Valid() {
+			c.Stdio[i].Kind = event.StreamUnknown
+		}
+	}
 	c.Ancestors = slices.Clone(x.Ancestors[:min(len(x.Ancestors), event.MaxAncestors)])
 	for i := range c.Ancestors {
 		a := &c.Ancestors[i]
 		a.Name, a.Executable = untrusted.Clip(a.Name, maxName), untrusted.Clip(a.Executable, maxPath)
 	}
 	return &c
+}
+
+// cleanEnvironment keeps what an agent of this build would tell: a secret that another
+// one sends is not stored.
+func cleanEnvironment(all []string, truncated bool) ([]string, bool) {
+	var out []string
+	for _, v := range all {
+		if len(out) == event.MaxVariables {
+			return out, true
+		}
+		if kept, ok := event.Variable(v); ok {
+			out = append(out, untrusted.Clip(kept, event.MaxVariable*2)) // what is not UTF-8 has become longer
+		}
+	}
+	return out, truncated
 }
 
 // cleanDigest lets a SHA-256 in its one form through.
