@@ -204,6 +204,39 @@ func str2(pick func(*Subject) *tree.Process, get func(*Subject, *tree.Process) s
 	}
 }
 
+// stream returns what an exec has as one of its first descriptors.
+func stream(at int) func(*Subject) string {
+	return func(s *Subject) string {
+		if x := s.Event.Exec; x != nil && at < len(x.Stdio) {
+			return string(x.Stdio[at].Kind)
+		}
+		return ""
+	}
+}
+
+// peerOf returns the other end of what an exec reads or writes.
+func peerOf(x *event.Exec) string {
+	for i, s := range x.Stdio {
+		if i < 2 && s.Remote.IsValid() {
+			return s.Remote.String()
+		}
+	}
+	return ""
+}
+
+// preloads returns the libraries that the loader is told to take first: it takes
+// colons and, for LD_PRELOAD, spaces between them (ld.so(8)).
+func preloads(x *event.Exec) []string {
+	var out []string
+	for _, v := range x.Environment {
+		name, value, _ := strings.Cut(v, "=")
+		if name == "LD_PRELOAD" || name == "LD_AUDIT" {
+			out = append(out, strings.FieldsFunc(value, func(r rune) bool { return r == ':' || r == ' ' })...)
+		}
+	}
+	return out
+}
+
 func ofExec() []*Field {
 	exec := func(e *event.Event) *event.Exec { return e.Exec }
 	return []*Field{
@@ -212,6 +245,18 @@ func ofExec() []*Field {
 		list("exec.args", "the arguments, the program's own name first", of(exec, func(x *event.Exec) []string { return x.Args })),
 		text("exec.cwd", "working directory", of(exec, func(x *event.Exec) string { return x.Cwd })),
 		text("exec.origin", "where the executed file came from: image, written, mount, memory, host", of(exec, func(x *event.Exec) string { return string(x.Origin) })),
+		text("exec.stdin", "what it has as its input: none (closed), file, folder, pipe, terminal, null, device, tcp, udp, unix, socket, other", stream(0)),
+		text("exec.stdout", "what it has as its output, in the same words", stream(1)),
+		text("exec.stderr", "what it has for errors, in the same words", stream(2)),
+		text("exec.peer", "the other end, with its port, of a connection that it has as its input or output; empty for none", of(exec, peerOf)),
+		list("exec.environment", "the variables that change which code it runs or what is kept of it, as NAME=value: LD_PRELOAD, BASH_ENV, …", of(exec, func(x *event.Exec) []string { return x.Environment })),
+		text("exec.preload", "the first library that LD_PRELOAD or LD_AUDIT names; empty for none", of(exec, func(x *event.Exec) string {
+			if all := preloads(x); len(all) > 0 {
+				return all[0]
+			}
+			return ""
+		})),
+		list("exec.preloads", "the libraries that LD_PRELOAD and LD_AUDIT name", of(exec, preloads)),
 		truth("exec.deleted", "the file had no name left", of(exec, func(x *event.Exec) bool { return x.Deleted })),
 		truth("exec.setuid", "the file has that bit", of(exec, func(x *event.Exec) bool { return x.SetUID })),
 		truth("exec.entered", "it came into the container from outside", of(exec, func(x *event.Exec) bool { return x.Entered })),
