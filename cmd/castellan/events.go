@@ -54,7 +54,8 @@ func newEvents(g *globals) *cobra.Command {
 
 Marks behind an event: "entered" came into the container from outside (docker
 exec, ECS Exec); "written", "mount" and "memory" say that the executed
-file did not come with the image; "claimed" that a path is what the process
+file did not come with the image; "socket" that a program was given a network
+connection as its input or output; "claimed" that a path is what the process
 said. ×N stands for N further times that nothing else was different. The form
 json has every field, such as the layer of the image that a file came with.
 ` + exitHelp,
@@ -280,6 +281,11 @@ func lifetime(d time.Duration) string {
 	return d.Round(time.Second).String()
 }
 
+// onSocket says that a program reads or writes a network connection.
+func onSocket(x *event.Exec) bool {
+	return slices.ContainsFunc(x.Stdio, func(s event.Stream) bool { return s.Remote.IsValid() })
+}
+
 // marks are the words that make an event worth a second look.
 func (g *globals) marks(e *event.Event) string {
 	var marks []string
@@ -294,6 +300,12 @@ func (g *globals) marks(e *event.Event) string {
 		mark(x.Origin == event.OriginMount, string(x.Origin), warn)
 		mark(x.Deleted, "deleted", bad)
 		mark(x.SetUID || x.SetGID, "set-uid", warn)
+		mark(onSocket(x), "socket", warn)
+		for _, v := range x.Environment {
+			if name, _, _ := strings.Cut(v, "="); name == "LD_PRELOAD" || name == "LD_AUDIT" {
+				mark(true, printable(v), warn)
+			}
+		}
 	}
 	if f := e.File; f != nil {
 		const setID = 0o6000
