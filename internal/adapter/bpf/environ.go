@@ -76,9 +76,13 @@ var streamKinds = map[processStreamKind]event.StreamKind{
 	processStreamKindSTREAM_SOCKET: event.StreamSocket, processStreamKindSTREAM_OTHER: event.StreamOther,
 }
 
-// decodeStreams reads the first three descriptors of an exec.
+// decodeStreams reads the first three descriptors of an exec; none where nobody
+// looked at them.
 func decodeStreams(b []byte) []event.Stream {
 	var at processStream
+	if b[unsafe.Offsetof(at.Kind)] == 0 {
+		return nil
+	}
 	out := make([]event.Stream, event.Streams)
 	for i := range out {
 		s := &out[i]
