@@ -221,7 +221,7 @@ struct {
 /* Set by the loader. */
 struct guard_setting {
 	u64 hash_key[2]; /* at random, so that nobody can choose names that are taken for others */
-	u32 exclusive;	 /* the kernel may run another task between two instructions of ours */
+	u32 exclusive;	 /* slots are claimed: programs of security hooks can be put aside */
 	u32 reserved;
 };
 
@@ -243,7 +243,8 @@ static __always_inline struct guard_setting *get_guard_setting(void)
 
 /* Paths are put together and judged in a slot. A program of a security hook can
  * be put aside in the middle by a kernel that preempts itself, and another run on
- * the same CPU: so slots are claimed there, by an entry in a map. */
+ * the same CPU: so slots are claimed there, by an entry in a map. Programs at
+ * tracepoints can't: the kernel keeps the processor for them (bpf_trace_run). */
 #define SLOTS_PER_CPU 4
 #define MAX_NAMES 64	   /* names and mount points of a path together */
 #define NAMES_MASK 0x1fff

@@ -40,10 +40,12 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 
 	if (child->pid != child->tgid || child->flags & PF_KTHREAD)
 		return 0; /* a thread */
-	inherit_setup(parent, child);
 	leader = BPF_CORE_READ(parent, group_leader);
+	/* No member has a mark, so none is looked for. */
 	if (is_member(leader))
 		note_member(child);
+	else
+		inherit_setup(parent, child);
 	return 0;
 }
 
@@ -82,10 +84,15 @@ int BPF_PROG(on_attach, struct cgroup *to, const char *path, struct task_struct 
 __attribute__((noinline)) int note_task(u64 address)
 {
 	struct task_struct *task = (void *)address;
-	bool outside = runs_outside(task), marked = is_setup(task);
+	bool outside, marked;
 	struct container *c;
 	struct hold *h;
 
+	/* Most are: their parents were when they forked. */
+	if (is_member(task))
+		return 0;
+	outside = runs_outside(task);
+	marked = is_setup(task);
 	if (marked && outside)
 		return 0;
 	c = find_container(task);

@@ -137,7 +137,7 @@ func (g *tablePrograms) open(rung tableRung) error {
 			}
 		}
 	}()
-	if err := errors.Join(g.begin(), g.readNumbers()); err != nil {
+	if err := errors.Join(g.begin(hasHooks(rung, spec)), g.readNumbers()); err != nil {
 		return err
 	}
 	if g.kind.fill != nil {
@@ -233,6 +233,16 @@ func setHalves(spec *ebpf.CollectionSpec, variable string, calls map[uint8][]str
 	return nil
 }
 
+// hasHooks says that a rung has programs at security hooks, which the kernel may put
+// aside for another task: those at tracepoints need not claim what they work in, which
+// takes two changes of a map for each thing that is judged.
+func hasHooks(rung tableRung, spec *ebpf.CollectionSpec) bool {
+	return slices.ContainsFunc(rung.programs, func(name string) bool {
+		p := spec.Programs[name]
+		return p != nil && p.Type == ebpf.LSM
+	})
+}
+
 func attachTable(spec *ebpf.ProgramSpec, p *ebpf.Program) (link.Link, error) {
 	if spec.Type == ebpf.LSM {
 		return link.AttachLSM(link.LSMOptions{Program: p})
@@ -244,8 +254,9 @@ func attachTable(spec *ebpf.ProgramSpec, p *ebpf.Program) (link.Link, error) {
 func (g *tablePrograms) meet() error { return iterate([]*ebpf.Program{g.iterate}) }
 
 // begin gives a new generation what the former one knows: which containers are held
-// to which group. Rules come by Set; until then the former one holds.
-func (g *tablePrograms) begin() error {
+// to which group. Rules come by Set; until then the former one holds. hooks says that
+// some of its programs are at security hooks.
+func (g *tablePrograms) begin(hooks bool) error {
 	settings := g.maps["guard_settings"]
 	if err := settings.Lookup(uint32(0), &g.setting); err != nil {
 		return fmt.Errorf("read the settings of what holds containers: %w", err)
@@ -264,7 +275,9 @@ func (g *tablePrograms) begin() error {
 		return fmt.Errorf("make a secret for names: %w", err)
 	}
 	g.setting.HashKey = [2]uint64{binary.LittleEndian.Uint64(secret[:8]) | 1, binary.LittleEndian.Uint64(secret[8:])}
-	g.setting.Exclusive = 1
+	if hooks {
+		g.setting.Exclusive = 1
+	}
 	if err := settings.Put(uint32(0), g.setting); err != nil {
 		return fmt.Errorf("write the settings of what holds containers: %w", err)
 	}
