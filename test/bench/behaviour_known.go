@@ -216,10 +216,7 @@ func (b *behaved) known(ctx context.Context) (rows []row, err error) {
 		if err != nil {
 			return err
 		}
-		for n, d := range deeds {
-			if d.job.what == "" {
-				continue
-			}
+		for n := range deeds {
 			more, err := b.decided(ctx, objects, n)
 			rows = append(rows, more...)
 			if err != nil {
