@@ -60,7 +60,7 @@ func TestAHostDecidesByTheFleetsPolicy(t *testing.T) {
 		}
 		m := &r.Task.Containers[0].Image
 		known := k.Facts(t.Context(), []link.AskedImage{{Registry: m.Registry, Repository: m.Repository, Digest: m.Digest}})
-		v := p.Decide(t.Context(), &r, admit.Given{Facts: map[string]*admission.Facts{m.Digest: &known[0]}, Exceptions: s.Exceptions, Now: time.Now()})
+		v := p.Decide(t.Context(), &r, admit.Given{Facts: map[string]*admission.Facts{m.Digest: known[0]}, Exceptions: s.Exceptions, Now: time.Now()})
 		if v.Outcome != want {
 			t.Fatalf("request %s: got %s %+v, want %s", id, v.Outcome, v.Reasons, want)
 		}
