@@ -49,7 +49,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 9, "rounds of each pair")
 	flag.DurationVar(&o.span, "span", 3*time.Second, "length of one measurement")
 	flag.Int64Var(&o.events, "events", 10_000_000, "events in the database whose pages are timed")
-	flag.StringVar(&o.only, "only", "", "measure one section: calls, storm, rate, nginx, behaviour, build, scan, screen, fleet, registry, store, trust, admission")
+	flag.StringVar(&o.only, "only", "", "measure one section: calls, storm, rate, nginx, behaviour, build, scan, screen, fleet, registry, store, trust, admission, detect")
 	flag.StringVar(&o.peers, "peers", "", "folder with syft, osv-scanner, grype and grypedb, and cosign, to measure beside scans and signatures")
 	flag.IntVar(&o.agents, "agents", fleetAgents, "simulated agents")
 	flag.IntVar(&o.fleetRate, "fleet-rate", fleetRate, "events a second of all simulated agents")
@@ -107,6 +107,7 @@ var sections = []struct {
 	{"store", benchStore},
 	{"trust", benchTrust},
 	{"admission", benchAdmission},
+	{"detect", benchDetect},
 }
 
 func bench(ctx context.Context, o options) error {
