@@ -22,6 +22,8 @@ func fill(t *testing.T, v reflect.Value, n *uint64) {
 	t.Helper()
 	*n++
 	switch v.Type() {
+	case reflect.TypeFor[*event.Call](): // agents can't tell of calls of AWS
+		return
 	case reflect.TypeFor[time.Time]():
 		v.Set(reflect.ValueOf(time.Unix(1_700_000_000, int64(*n)).UTC()))
 		return

@@ -538,7 +538,13 @@ func TestRecordedReportIsStillRead(t *testing.T) {
 	if rec.Code != http.StatusOK {
 		t.Fatalf("got %d %s", rec.Code, rec.Body)
 	}
-	if diff := cmp.Diff(full(), got, sameReport, sameAddresses); diff != "" {
+	want := full()
+	for _, e := range want.Events {
+		if e.Exec != nil { // what is younger than the recording
+			e.Exec.Environment, e.Exec.EnvironmentTruncated, e.Exec.Stdio = nil, false, nil
+		}
+	}
+	if diff := cmp.Diff(want, got, sameReport, sameAddresses); diff != "" {
 		t.Errorf("report (-want +got):\n%s", diff)
 	}
 }

@@ -201,7 +201,7 @@ func TestBehaviourOverTheAPI(t *testing.T) {
 		{"started", "POST", "/profile/start", with("name", "redis"), access.Operator, http.StatusOK, `"revision":`},
 		{"no such start", "POST", "/profile/start", with("name", "cobol"), access.Operator, http.StatusNotFound, "nginx"},
 		{"answers", "PUT", "/answers", with("answers", map[string]any{"network": "off"}), access.Operator, http.StatusOK, `"network":"off"`},
-		{"no answer", "PUT", "/answers", with("answers", map[string]any{"network": "deny"}), access.Operator, http.StatusUnprocessableEntity, "off or audit"},
+		{"no answer", "PUT", "/answers", with("answers", map[string]any{"network": "deny"}), access.Operator, http.StatusUnprocessableEntity, "to audit or off"},
 		{"promotion", "PUT", "/promotion", map[string]any{"promote": "propose", "after": "2d"}, access.Operator, http.StatusNoContent, ""},
 		{"its promotion", "GET", "/group?group=" + webGroup, nil, access.Viewer, http.StatusOK, `"promote":"propose"`},
 		{"anyway", "PUT", "/mode", with("mode", "protect", "anyway", true), access.Operator, http.StatusOK, `"mode":"protect"`},

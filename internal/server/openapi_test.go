@@ -274,6 +274,7 @@ var samples = map[string]struct {
 	"download-snapshot":            {path: "-"},
 	"put-response-policy":          {path: "/api/v1/respond/policy", body: map[string]any{"text": "responses: []", "after": 0}, as: access.Operator},
 	"check-response-policy":        {path: "/api/v1/respond/policy/check", body: map[string]any{"text": "x"}, as: access.Viewer},
+	"replay-response-policy":       {path: "/api/v1/respond/policy/replay", body: map[string]any{"since": "2026-11-01T00:00:00Z"}, as: access.Viewer},
 	"try-response-policy":          {path: "/api/v1/respond/policy/try", body: map[string]any{"rule": "miner-stratum"}, as: access.Viewer},
 	"check-detection-document":     {path: "/api/v1/detect/check", body: map[string]any{"name": "x.yaml", "text": "rules: [{id: x}]"}, as: access.Viewer},
 	"get-detection-document":       {path: "-"}, // TestRulesOfDetectionOverTheAPI
