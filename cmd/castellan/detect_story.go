@@ -41,6 +41,7 @@ func (g *globals) incidentStory(i *threat.Incident, asked string) error {
 	incidentFacts(&b, i)
 	incidentTree(&b, i)
 	incidentTimeline(&b, i)
+	incidentCalls(&b, i)
 	incidentPeers(&b, i)
 	heading(&b, "FILES", len(i.Files))
 	for _, f := range i.Files {
@@ -159,6 +160,14 @@ func incidentTimeline(b *strings.Builder, i *threat.Incident) {
 	}
 	if i.LeftOut > 0 {
 		fmt.Fprintf(b, "  and %s more, which had no room\n", times(i.LeftOut))
+	}
+}
+
+func incidentCalls(b *strings.Builder, i *threat.Incident) {
+	heading(b, "CALLS OF AWS", len(i.Calls))
+	for k := range i.Calls {
+		c := &i.Calls[k]
+		wrap(b, "  ", "    ", printable(fmt.Sprintf("%s by %s %s from %s (%s) in account %s, %s", c.Name, c.Words, c.Key, c.Source, c.Agent, c.Account, c.Region)))
 	}
 }
 

@@ -119,10 +119,21 @@ func incidentMarkdown(d *incidentData, link string) string {
 	for _, x := range d.Weaknesses {
 		weak = append(weak, codeMark(x.ID)+" "+x.Severity.String()+", "+codeMark(x.Package)+": "+plainMark(x.Why))
 	}
+	list("Calls of AWS", callMarks(d.Calls))
 	list("Network", peers)
 	list("Files", files)
 	list("How they may have come in", weak)
 	return b.String()
+}
+
+// callMarks are calls of AWS, a line each.
+func callMarks(all []threat.Call) []string {
+	var out []string
+	for i := range all {
+		c := &all[i]
+		out = append(out, codeMark(c.Name)+" by "+codeMark(strings.TrimSpace(c.Words+" "+c.Key))+" from "+codeMark(strings.TrimSpace(c.Source+" "+c.Agent))+" in account "+codeMark(strings.TrimSpace(c.Account+" "+c.Region)))
+	}
+	return out
 }
 
 // processMark writes a process with its children, each a step further in.

@@ -44,7 +44,17 @@ func Threats(now time.Time) []*threat.Threat {
 	odd.WorkloadID, odd.Group, odd.Root, odd.Ancestors, odd.Files = Hostile, string(HostileGroup), key(6_700), nil, []string{"/tmp/." + HostileName}
 	odd.Peers = []threat.Peer{{Address: netip.MustParseAddrPort("198.51.100.7:443"), Name: HostileName, Peer: event.Peer{Kind: event.PeerPublic}}}
 
-	all := []*threat.Threat{began, fetched, ran, called, keys, apt, odd}
+	// Nobody's host saw this one: CloudTrail told of it.
+	trail := &threat.Threat{
+		Version: threat.Version, Rule: "trail-trail-stopped", Title: "A trail of CloudTrail was stopped", Severity: finding.High, Tactic: threat.DefenseEvasion, Techniques: []string{"T1562.008"},
+		Summary: "anna stopped trail org-trail", First: now.Add(-50 * time.Minute), Last: now.Add(-50 * time.Minute), Count: 1,
+		Call: &threat.Call{
+			ID: "6f1c0f2e-93a4-4b43-9c3a-2f8d9f1f0001", Name: "cloudtrail:StopLogging", Account: "123456789012", Region: "eu-central-1", Kind: event.ActorUser,
+			Actor: "arn:aws:iam::123456789012:user/anna", Words: "user anna", Key: "AKIAIOSFODNN7EXAMPLE", Source: "198.51.100.23", Agent: "aws-cli/2.17.44",
+		},
+		Evidence: []threat.Evidence{{Boot: "trail", Seq: 1, Time: now.Add(-50 * time.Minute), Kind: event.KindCall, Words: "cloudtrail:StopLogging"}},
+	}
+	all := []*threat.Threat{began, fetched, ran, called, keys, apt, odd, trail}
 	for _, t := range all {
 		t.Print = threat.PrintOf(t.Rule, t.AgentID, t.WorkloadID, t.Root)
 	}
