@@ -10,7 +10,7 @@ import (
 
 func incidentPlaces() []place {
 	return []place{
-		{"incidents", "/incidents"}, {"incidents-none", "/incidents?text=nothinghasthis"}, {"incident", "/incidents/1"}, {"incident-low", "/incidents/2"}, {"incident-hostile", "/incidents/3"},
+		{"incidents", "/incidents"}, {"incidents-none", "/incidents?text=nothinghasthis"}, {"incident", "/incidents/1"}, {"incident-low", "/incidents/2"}, {"incident-hostile", "/incidents/3"}, {"incident-cloud", "/incidents/4"},
 		{"detect-rules", "/detect/rules?theme=escape"}, {"detect-rule", "/detect/rules/escape-core-pattern"}, {"responses", "/responses"},
 		{"detect-matrix", "/detect/matrix"}, {"detect-documents", "/detect/documents"}, {"detect-document-new", "/detect/documents/shop.yaml/edit"}, {"responses-policy", "/responses/policy"},
 		{"responses-policy-new", "/responses/policy/edit"}, {"deed-kill", "/responses/deeds/new?do=kill&incident=3&workload=" + consoletest.Hostile}, {"incidents-filtered", "/incidents?technique=T1059&state=active&severity=high"},
