@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/detect"
-	"github.com/castellan-security/castellan/internal/detect/trial"
 )
 
 const (
@@ -26,7 +25,7 @@ func benchDetect(ctx context.Context, _ options) ([]row, error) {
 		return nil, err
 	}
 	compiled := time.Since(began)
-	events, err := trial.Ordinary(detectEvents, "", time.Now())
+	events, err := detect.OrdinaryWork(detectEvents, time.Now())
 	if err != nil {
 		return nil, err
 	}
