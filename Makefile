@@ -54,7 +54,7 @@ setup-test: ## install what the tests need
 
 test: setup-test ## the tests, with what they need installed: all but soak, peers and race
 	$(MAKE) lint
-	CASTELLAN_TEST_REQUIRE=root,bpf,docker,vm,vm-arm64,browser $(GO) test -timeout 40m -p 2 ./...
+	CASTELLAN_TEST_REQUIRE=root,bpf,docker,vm,vm-arm64,browser $(GO) test -timeout 55m -p 2 ./...
 
 soak: setup-test ## real services learned, monitored and protected, for as long as SOAK each; takes a Debian of 900 MB
 	test/setup/services.sh
