@@ -100,8 +100,7 @@ func actorParts(actor string) (kind, name string) {
 // actorName is an actor of the audit log as people call them: "anna", "rule miners-out".
 func actorName(actor string) string {
 	kind, name := actorParts(actor)
-	switch {
-	case kind == "" || kind == "user":
+	if kind == "" || kind == "user" {
 		return orElse(name, "Castellan itself")
 	}
 	return kind + " " + name
