@@ -3,6 +3,7 @@ package event
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -22,6 +23,20 @@ var capabilityNames = [...]string{
 	"SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM",
 	"BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE",
 }
+
+// ofContainers are the capabilities that Docker and containerd leave to a container
+// (https://docs.docker.com/engine/containers/run/#runtime-privilege-and-linux-capabilities).
+var ofContainers = [...]string{
+	"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+}
+
+// OfContainers returns the names of the capabilities that engines give a container of
+// which nothing else is said, without the CAP_ prefix, sorted.
+func OfContainers() []string { return slices.Clone(ofContainers[:]) }
+
+// IsOfContainers says that a capability, named without the CAP_ prefix, is among
+// OfContainers.
+func IsOfContainers(name string) bool { return slices.Contains(ofContainers[:], name) }
 
 // Names returns the capabilities of the set in the kernel's order, without the
 // CAP_ prefix; a bit without a name is "CAP_<number>".

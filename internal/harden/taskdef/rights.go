@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/harden/intent"
 	"github.com/castellan-security/castellan/internal/profile"
 )
@@ -19,14 +20,10 @@ func (h *hardener) privileged() error {
 	return nil
 }
 
-// byDefault are the capabilities that the engine gives a container, and known
-// those that ECS takes: KernelCapabilities of its API.
-var (
-	byDefault = strings.Fields("AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP SETUID SYS_CHROOT")
-	known     = strings.Fields("AUDIT_CONTROL AUDIT_WRITE BLOCK_SUSPEND CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID IPC_LOCK IPC_OWNER KILL LEASE " +
-		"LINUX_IMMUTABLE MAC_ADMIN MAC_OVERRIDE MKNOD NET_ADMIN NET_BIND_SERVICE NET_BROADCAST NET_RAW SETFCAP SETGID SETPCAP SETUID SYS_ADMIN SYS_BOOT " +
-		"SYS_CHROOT SYS_MODULE SYS_NICE SYS_PACCT SYS_PTRACE SYS_RAWIO SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG SYSLOG WAKE_ALARM")
-)
+// known are the capabilities that ECS takes: KernelCapabilities of its API.
+var known = strings.Fields("AUDIT_CONTROL AUDIT_WRITE BLOCK_SUSPEND CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID IPC_LOCK IPC_OWNER KILL LEASE " +
+	"LINUX_IMMUTABLE MAC_ADMIN MAC_OVERRIDE MKNOD NET_ADMIN NET_BIND_SERVICE NET_BROADCAST NET_RAW SETFCAP SETGID SETPCAP SETUID SYS_ADMIN SYS_BOOT " +
+	"SYS_CHROOT SYS_MODULE SYS_NICE SYS_PACCT SYS_PTRACE SYS_RAWIO SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG SYSLOG WAKE_ALARM")
 
 // fargateAdds is the only capability that can be added on Fargate.
 const fargateAdds = "SYS_PTRACE"
@@ -40,7 +37,7 @@ func (h *hardener) capabilities() error {
 		switch {
 		case !slices.Contains(known, c.Name):
 			h.note(intent.Narrower, profile.ControlPrivilege, c.Name, "ECS can't give this capability, which is needed: %s", c.Why)
-		case h.fargate && c.Name != fargateAdds && !slices.Contains(byDefault, c.Name):
+		case h.fargate && c.Name != fargateAdds && !event.IsOfContainers(c.Name):
 			h.note(intent.Narrower, profile.ControlPrivilege, c.Name, "Fargate can't give this capability, which is needed: %s", c.Why)
 		default:
 			add = append(add, c.Name)
@@ -58,7 +55,7 @@ func (h *hardener) capabilities() error {
 		keeps := slices.DeleteFunc(slices.Clone(add), func(c string) bool { return c == fargateAdds })
 		add = slices.DeleteFunc(add, func(c string) bool { return c != fargateAdds })
 		if len(keeps) > 0 { // they couldn't be added again
-			drop = slices.DeleteFunc(slices.Clone(byDefault), func(c string) bool { return needed[c] })
+			drop = slices.DeleteFunc(event.OfContainers(), func(c string) bool { return needed[c] })
 			why = "what the engine gives and the group does not need; on Fargate dropped ones can't be added again, and it needs " + strings.Join(keeps, ", ")
 		}
 	}

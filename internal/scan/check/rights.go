@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/scan/blueprint"
 )
@@ -103,11 +104,6 @@ func grave(name string) bool {
 	return slices.Contains(strings.Fields("ALL SYS_ADMIN SYS_MODULE SYS_PTRACE SYS_RAWIO SYS_BOOT NET_ADMIN DAC_READ_SEARCH BPF PERFMON MAC_ADMIN MAC_OVERRIDE SYSLOG CHECKPOINT_RESTORE"), name)
 }
 
-// usual are the capabilities that engines leave to a container.
-func usual(name string) bool {
-	return slices.Contains(strings.Fields("AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP SETUID SYS_CHROOT"), name)
-}
-
 func capability(s string) string { return strings.TrimPrefix(strings.ToUpper(s), "CAP_") }
 
 func addedCapabilities(graveOnes bool) func(*blueprint.Task, *blueprint.Container, report) {
@@ -117,7 +113,7 @@ func addedCapabilities(graveOnes bool) func(*blueprint.Task, *blueprint.Containe
 			// The one capability that Fargate permits reaches the task's own
 			// processes alone: each task there has a kernel of its own.
 			confined := name == "SYS_PTRACE" && t.OnlyFargate()
-			if !a.Known() || usual(name) || (grave(name) && !confined) != graveOnes {
+			if !a.Known() || event.IsOfContainers(name) || (grave(name) && !confined) != graveOnes {
 				continue
 			}
 			h := hit{at: a.At, subject: name, evidence: fmt.Sprintf("capability %s is added", name)}

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+
+	"github.com/castellan-security/castellan/internal/event"
 )
 
 // securityOptions writes security options in one form, "key=value", however they
@@ -75,12 +77,8 @@ func seccomp(profile string) string {
 // special says that a capability is none of those that containers have unless they are
 // taken from them: only then is it a condition that they get it.
 func special(capability string) bool {
-	switch capability {
-	case "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID",
-		"CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE":
-		return false
-	}
-	return true
+	name, full := strings.CutPrefix(capability, "CAP_")
+	return !full || !event.IsOfContainers(name)
 }
 
 // stops says that an action keeps a call from the kernel.
