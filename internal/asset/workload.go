@@ -19,6 +19,9 @@ const (
 	Lost    State = "lost"
 )
 
+// Runs says that a workload in this state has processes, be they paused.
+func (s State) Runs() bool { return s == Running || s == Paused }
+
 // Workload is one container with its ECS identity. On plain Docker the ECS
 // fields are empty and the container's own name stands in.
 //

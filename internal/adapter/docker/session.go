@@ -178,7 +178,7 @@ func (s *session) takeStock(ctx context.Context) error {
 // running says that a container runs, as far as that is known.
 func (s *session) running(id string) bool {
 	e, known := s.known[id]
-	return known && (e.State == asset.Running || e.State == asset.Paused)
+	return known && e.State.Runs()
 }
 
 // apply looks into containers that changed and tells what became of them.

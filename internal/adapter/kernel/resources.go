@@ -62,7 +62,7 @@ func (h *Host) Samples(ctx context.Context, workloads []asset.Workload) ([]asset
 			}
 			continue
 		}
-		if w.State != asset.Running && w.State != asset.Paused || w.PID <= 0 {
+		if !w.State.Runs() || w.PID <= 0 {
 			if before != nil && w.OOMKilled {
 				events = append(events, before.killed(w))
 			}

@@ -109,7 +109,7 @@ func (c *Console) readDeedForm(ctx context.Context, in url.Values, now time.Time
 // actsOf is what may be done about a workload; nil when it does not run, or who looks
 // may do nothing.
 func (c *Console) actsOf(ctx context.Context, v visit, w asset.Workload) (*actOn, error) {
-	if c.Responses == nil || !v.who.May(access.ManageResponse) || !runs(w) {
+	if c.Responses == nil || !v.who.May(access.ManageResponse) || !w.State.Runs() {
 		return nil, nil
 	}
 	list, err := c.Responses.Responses(ctx, v.who, w.ID)

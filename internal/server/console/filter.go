@@ -128,7 +128,7 @@ func (f filter) at(path string, extra ...string) string {
 	for _, name := range f.names {
 		put(name)
 	}
-	for _, name := range []string{"before", "after", "offset", "limit"} {
+	for _, name := range []string{"before", "after", "offset", "limit", "done"} {
 		put(name)
 	}
 	return b.String()

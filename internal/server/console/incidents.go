@@ -270,7 +270,7 @@ func (c *Console) readActs(ctx context.Context, v visit, d *incidentData) error 
 		}
 		d.Deeds = append(d.Deeds, list...)
 		one, known := d.Workloads[id]
-		if !known || !runs(one) || !d.Acting || len(d.Acts) >= actsShown {
+		if !known || !one.State.Runs() || !d.Acting || len(d.Acts) >= actsShown {
 			continue
 		}
 		a := actOn{Workload: one, Incident: d.ID}
@@ -378,8 +378,7 @@ func (c *Console) resolveIncidents(w http.ResponseWriter, r *http.Request, v vis
 	if u, err := url.Parse(back); err == nil {
 		to = incidentFilter(u.Query())
 	}
-	address := to.address()
-	redirect(w, r, address+map[bool]string{true: "?", false: "&"}[to.empty()]+"done=incidents-resolved")
+	redirect(w, r, to.address("done", "incidents-resolved"))
 	return nil
 }
 

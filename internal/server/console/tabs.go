@@ -35,7 +35,7 @@ func (d workloadData) tabHref(name string) string {
 
 // live reports that something can still happen in the workload.
 func (d workloadData) live() bool {
-	return d.State == asset.Running || d.State == asset.Paused || d.State == asset.Created
+	return d.State.Runs() || d.State == asset.Created
 }
 
 // tabData is one view of a workload.

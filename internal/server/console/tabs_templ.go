@@ -65,7 +65,7 @@ func workloadHead(p page, d workloadData, current string) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			}
-			if d.Trust != nil && runs(d.Workload) {
+			if d.Trust != nil && d.Workload.State.Runs() {
 				templ_7745c5c3_Err = trustMark(p, d.Image.ID, d.Trust.State).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err

@@ -232,7 +232,6 @@ func (c *Console) countSigners(ctx context.Context, v visit, d *trustData) (err 
 }
 
 // runs reports that a workload is one of those that run an image.
-func runs(w asset.Workload) bool { return w.State == asset.Running || w.State == asset.Paused }
 
 // trustName is how the trust policy knows a workload's image; "" if it is of no
 // registry.

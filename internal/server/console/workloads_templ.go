@@ -680,7 +680,7 @@ func workloadRow(p page, w asset.Workload, trusted store.TrustState) templ.Compo
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		if runs(w) {
+		if w.State.Runs() {
 			templ_7745c5c3_Err = trustMark(p, w.Image.ID, trusted).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
