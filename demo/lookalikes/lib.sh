@@ -10,16 +10,10 @@
 # start_task SCRIPT ARGUMENT… starts a container whose own program is a shell script,
 # with these arguments to docker run, and sets $task to its id.
 start_task() {
-	local name script=$1
+	local script=$1
 	shift
-	name=ecs-legacy-1-legacy-$(random_hex 10)
-	later "docker rm -fv $name"
-	task=$(docker run --detach --pull=never --name "$name" --network castellan-demo \
-		--label castellan.demo=attack --label com.amazonaws.ecs.cluster=shop \
-		--label com.amazonaws.ecs.task-arn="arn:aws:ecs:eu-central-1:123456789012:task/shop/$(random_hex 16)" \
-		--label com.amazonaws.ecs.task-definition-family=legacy --label com.amazonaws.ecs.task-definition-version=1 \
-		--label com.amazonaws.ecs.container-name=legacy --cpus=0.5 --memory=64m --memory-swap=64m --pids-limit=64 \
-		"$@" --entrypoint bash "$debian" -c "$script" 2>&1) || cannot "no container: $task"
+	legacy "$@" --entrypoint bash "$debian" -c "$script" || cannot "no container: $started"
+	task=$started
 }
 
 # ended returns when the task's program has ended, and fails if that did not succeed.
