@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -46,16 +47,24 @@ Without a further word it lists the trails that are read, and how that goes.
 		if err != nil {
 			return err
 		}
-		var page struct {
-			Trails []servertrail.View `json:"trails"`
-		}
-		if err := api.get(c.Context(), "/detect/trails", nil, &page); err != nil {
+		page, err := trailsOf(c.Context(), api)
+		if err != nil {
 			return err
 		}
 		return g.print(*f, page, func() error { return g.showTrails(page.Trails) })
 	}
 	c.AddCommand(g.trailAdd(), g.trailRemove(), g.trailTest(), g.trailTry())
 	return c
+}
+
+// trailPage is what the server answers when it is asked for its trails.
+type trailPage struct {
+	Trails []servertrail.View `json:"trails"`
+}
+
+func trailsOf(ctx context.Context, api *client) (page trailPage, err error) {
+	err = api.get(ctx, "/detect/trails", nil, &page)
+	return page, err
 }
 
 func (g *globals) showTrails(all []servertrail.View) error {
@@ -100,7 +109,7 @@ func trailFlags(c *cobra.Command, b *server.TrailForm) {
 	s.StringVar(&b.Quiet, "quiet", "", "how long nothing may come before castellan status tells: 6h, 24h (default: 12h)")
 }
 
-func trailPath(name string) string { return "/detect/trails/" + name }
+func trailPath(name string) string { return "/detect/trails/" + url.PathEscape(name) }
 
 func (g *globals) trailAdd() *cobra.Command {
 	var o askOptions
@@ -170,7 +179,7 @@ described by flags. It looks into the queue, and at what waits there, and leaves
 			name = args[0]
 		}
 		if b.Queue == "" {
-			if b, err = g.trailNamed(c.Context(), api, name); err != nil {
+			if b, err = trailNamed(c.Context(), api, name); err != nil {
 				return err
 			}
 		}
@@ -186,11 +195,9 @@ described by flags. It looks into the queue, and at what waits there, and leaves
 	return c
 }
 
-func (g *globals) trailNamed(ctx context.Context, api *client, name string) (server.TrailForm, error) {
-	var page struct {
-		Trails []servertrail.View `json:"trails"`
-	}
-	if err := api.get(ctx, "/detect/trails", nil, &page); err != nil {
+func trailNamed(ctx context.Context, api *client, name string) (server.TrailForm, error) {
+	page, err := trailsOf(ctx, api)
+	if err != nil {
 		return server.TrailForm{}, err
 	}
 	for i := range page.Trails {

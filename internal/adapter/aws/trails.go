@@ -151,33 +151,29 @@ func (t *Trails) message(ctx context.Context, c *trailClient, body string, take 
 	return all, nil
 }
 
+// objectTold is how S3 and EventBridge name an object.
+type objectTold struct {
+	Bucket struct {
+		Name string `json:"name"`
+	} `json:"bucket"`
+	Object struct {
+		Key string `json:"key"`
+	} `json:"object"`
+}
+
 // filesOf returns the objects that a message names: as S3 tells of new ones, by itself
 // or through EventBridge, or as CloudTrail does through SNS. ours is false for a message
 // that is of none of these. Files that are no records, such as digests, are left out.
 func filesOf(body string) (files []string, ours bool, err error) {
 	var m struct {
 		Records []struct {
-			S3 struct {
-				Bucket struct {
-					Name string `json:"name"`
-				} `json:"bucket"`
-				Object struct {
-					Key string `json:"key"`
-				} `json:"object"`
-			} `json:"s3"`
+			S3 objectTold `json:"s3"`
 		} `json:"Records"`
-		Event  string   `json:"Event"` // s3:TestEvent
-		Bucket string   `json:"s3Bucket"`
-		Keys   []string `json:"s3ObjectKey"`
-		Kind   string   `json:"detail-type"`
-		Detail struct {
-			Bucket struct {
-				Name string `json:"name"`
-			} `json:"bucket"`
-			Object struct {
-				Key string `json:"key"`
-			} `json:"object"`
-		} `json:"detail"`
+		Event  string     `json:"Event"` // s3:TestEvent
+		Bucket string     `json:"s3Bucket"`
+		Keys   []string   `json:"s3ObjectKey"`
+		Kind   string     `json:"detail-type"`
+		Detail objectTold `json:"detail"`
 	}
 	if err := json.Unmarshal([]byte(body), &m); err != nil {
 		return nil, false, fault.New(fault.Invalid, "parse message: %w", err)
