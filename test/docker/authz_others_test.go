@@ -138,20 +138,27 @@ func changedLater(t *testing.T, e *engine.Engine, rules *law) {
 	}
 }
 
-// addressed makes a privileged container by addresses and methods that are not
-// quite the call's.
-func addressed(t *testing.T, e *engine.Engine, rules *law) {
-	body := `{"Image":"` + shell + `","HostConfig":{"Privileged":true,"NetworkMode":"none"}}`
+// privileged has privileged containers refused, and returns what asks for one. The
+// function that it returns says when one was made all the same, and lets all be made.
+func privileged(t *testing.T, e *engine.Engine, rules *law) (body string, allowed func()) {
+	t.Helper()
 	before := containers(t, e)
 	rules.set(deny("privileged", func(r admission.Request) bool {
 		return len(r.Task.Containers) > 0 && r.Task.Containers[0].Privileged
 	}))
-	defer func() {
+	return `{"Image":"` + shell + `","HostConfig":{"Privileged":true,"NetworkMode":"none"}}`, func() {
 		rules.set(nil)
 		if now := containers(t, e); now != before {
 			t.Errorf("%d containers were made", now-before)
 		}
-	}()
+	}
+}
+
+// addressed makes a privileged container by addresses and methods that are not
+// quite the call's.
+func addressed(t *testing.T, e *engine.Engine, rules *law) {
+	body, allowed := privileged(t, e, rules)
+	defer allowed()
 	for _, uri := range []string{
 		"/v1.41/containers/create;x=1", "/v1.41/containers/create/", "/v1.41/containers/create%00", "/v1.41/containers/create%3fname=x",
 		"/v1.41/containers/%2e%2e/containers/create", "/v1.41/containers/x%2f..%2fcreate", "/v1.41%2fcontainers%2fcreate", "/v1.41/v1.41/containers/create",

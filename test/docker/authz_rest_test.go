@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/castellan-security/castellan/internal/admission"
 	"github.com/castellan-security/castellan/test/docker/engine"
 )
 
@@ -77,17 +76,8 @@ func remainingSettings(t *testing.T, e *engine.Engine, rules *law) {
 
 // framed makes a privileged container by calls in odd frames.
 func framed(t *testing.T, e *engine.Engine, rules *law) {
-	body := `{"Image":"` + shell + `","HostConfig":{"Privileged":true,"NetworkMode":"none"}}`
-	before := containers(t, e)
-	rules.set(deny("privileged", func(r admission.Request) bool {
-		return len(r.Task.Containers) > 0 && r.Task.Containers[0].Privileged
-	}))
-	defer func() {
-		rules.set(nil)
-		if now := containers(t, e); now != before {
-			t.Errorf("%d containers were made", now-before)
-		}
-	}()
+	body, allowed := privileged(t, e, rules)
+	defer allowed()
 	length := fmt.Sprintf("Content-Length: %d\r\n", len(body))
 	const open, host, json = "POST /v1.41/containers/create HTTP/1.1\r\n", "Host: docker\r\n", "Content-Type: application/json\r\n"
 	const create = open + "Connection: close\r\n"
