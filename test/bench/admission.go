@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -114,23 +115,29 @@ func benchAdmission(ctx context.Context, o options) (rows []row, err error) {
 	return rows, nil
 }
 
-// guardedRuns runs containers on two engines in turn, one under the plugin.
+// guardedRuns runs containers on three engines in turn: without a plugin, under
+// castellan's, and under one that permits everything. Castellan follows each of them.
 func guardedRuns(ctx context.Context, o options) (rows []row, err error) {
 	command, err := exec.LookPath("docker")
 	if err != nil {
 		return nil, fmt.Errorf("find the docker command: %w", err)
 	}
-	hosts := [2]string{filepath.Join(o.dir, "0.sock"), filepath.Join(o.dir, "1.sock")}
+	var hosts [3]string
+	for i := range hosts {
+		hosts[i] = filepath.Join(o.dir, strconv.Itoa(i)+".sock")
+	}
 	idle, err := idlePlugin()
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, idle.close()) }()
-	beside, err := follow(ctx, o, hosts[0], "beside")
-	if err != nil {
-		return nil, err
+	for i, data := range map[int]string{0: "beside", 2: "floor"} {
+		beside, err := follow(ctx, o, hosts[i], data)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, beside.close()) }()
 	}
-	defer func() { err = errors.Join(err, beside.close()) }()
 	g, err := guard(ctx, o, hosts[1])
 	if err != nil {
 		return nil, err
@@ -141,17 +148,15 @@ func guardedRuns(ctx context.Context, o options) (rows []row, err error) {
 	if err != nil {
 		return nil, err
 	}
-	var engines [3]*engine.Engine
+	var engines [len(hosts)]*engine.Engine
 	for i, settings := range []map[string]any{{}, {"authorization-plugins": []string{name}}, {"authorization-plugins": []string{idle.name}}} {
 		e, err := engine.New(ctx, engine.Options{Settings: settings})
 		if err != nil {
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, e.Close()) }()
-		if i < len(hosts) {
-			if err := os.Symlink(strings.TrimPrefix(e.Host(), "unix://"), hosts[i]); err != nil {
-				return nil, err
-			}
+		if err := os.Symlink(strings.TrimPrefix(e.Host(), "unix://"), hosts[i]); err != nil {
+			return nil, err
 		}
 		if err := e.Load(ctx, image); err != nil {
 			return nil, err
