@@ -27,6 +27,8 @@ var variables = map[string]keep{
 	"LD_PRELOAD": keepAll, "LD_AUDIT": keepAll, "LD_LIBRARY_PATH": keepAll, "LD_DEBUG_OUTPUT": keepAll, "GCONV_PATH": keepAll,
 	"GLIBC_TUNABLES": keepAll, "BASH_ENV": keepAll, "ENV": keepAll, "PROMPT_COMMAND": keepAll,
 	"PYTHONSTARTUP": keepAll, "PYTHONPATH": keepAll, "PYTHONHOME": keepAll, "PYTHONINSPECT": keepAll,
+	"PYTHONUSERBASE": keepAll, "PYTHONPYCACHEPREFIX": keepAll, "PERLLIB": keepAll, "PHP_INI_SCAN_DIR": keepAll,
+	"LUA_INIT": keepAll, "LUA_PATH": keepAll, "LUA_CPATH": keepAll, "ZDOTDIR": keepAll, "MAKEFILES": keepAll, "CLASSPATH": keepAll,
 	"PERL5OPT": keepAll, "PERL5LIB": keepAll, "PERL5DB": keepAll, "RUBYOPT": keepAll, "RUBYLIB": keepAll,
 	"NODE_OPTIONS": keepOptions, "NODE_PATH": keepAll,
 	"JAVA_TOOL_OPTIONS": keepOptions, "_JAVA_OPTIONS": keepOptions, "JDK_JAVA_OPTIONS": keepOptions,
@@ -39,7 +41,7 @@ func Variables() []string { return slices.Sorted(maps.Keys(variables)) }
 // loaders are the beginnings of options that have a program load code or run it.
 var loaders = []string{
 	"-javaagent:", "-agentpath:", "-agentlib:", "-Xbootclasspath", "-XX:OnError=", "-XX:OnOutOfMemoryError=", "-Xrun",
-	"--require", "-r", "--import", "--loader", "--experimental-loader", "--inspect", "--debug-port",
+	"-cp", "-classpath", "--class-path", "--module-path", "--require", "-r", "--import", "--loader", "--experimental-loader", "--inspect", "--debug-port",
 }
 
 // Variable returns what events have of one variable, given as NAME=value; ok is false

@@ -116,6 +116,9 @@ type Executable struct {
 	// Loose are those of Scripts that did not come with the image: they were written,
 	// or lie on a volume.
 	Loose []Pattern `json:"loose,omitempty"`
+	// Loads are files and folders of code that it is told to load besides its script, by
+	// options, variables or its standard input. They are reported alone.
+	Loads []Pattern `json:"loads,omitempty"`
 	Evidence
 }
 

@@ -80,7 +80,7 @@ func fuller(a, b *Profile) *Profile {
 			return -1
 		}
 		for i := range p.Executables {
-			n += len(p.Executables[i].Parents) + len(p.Executables[i].Scripts)
+			n += len(p.Executables[i].Parents) + len(p.Executables[i].Scripts) + len(p.Executables[i].Loads)
 		}
 		return n
 	}

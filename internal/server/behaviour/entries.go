@@ -33,7 +33,7 @@ func withEvidence[T any](list []T, set func(*T)) []T {
 }
 
 // missing returns what of more a profile does not have: of programs that it has, the
-// parents, users and scripts that it lacks.
+// parents, users and scripts, and code that it loads, that it lacks.
 func missing(had, more *profile.Profile) *profile.Profile {
 	out := subtract(more, had)
 	for i := range more.Executables {
@@ -45,6 +45,7 @@ func missing(had, more *profile.Profile) *profile.Profile {
 		h := &had.Executables[j]
 		m.Parents, m.Users = lacking(m.Parents, h.Parents), lacking(m.Users, h.Users)
 		m.Scripts, m.Loose = lacking(m.Scripts, h.Scripts), lacking(m.Loose, h.Loose)
+		m.Loads = lacking(m.Loads, h.Loads)
 		if m.Digest == h.Digest || h.Digest == "" {
 			m.Digest = ""
 		}
@@ -65,6 +66,7 @@ func without(p, added *profile.Profile) *profile.Profile {
 			if a.Source == "" && sameProgram(*x, a) {
 				x.Parents, x.Users = lacking(x.Parents, a.Parents), lacking(x.Users, a.Users)
 				x.Scripts, x.Loose = lacking(x.Scripts, a.Scripts), lacking(x.Loose, a.Loose)
+				x.Loads = lacking(x.Loads, a.Loads)
 			}
 		}
 	}

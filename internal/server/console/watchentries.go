@@ -97,6 +97,7 @@ func executableEntry(x profile.Executable) entry {
 	more("as user ", words(x.Users, func(u uint32) string { return strconv.FormatUint(uint64(u), 10) }))
 	more("runs ", words(x.Scripts, func(p profile.Pattern) string { return string(p) }))
 	more("runs what did not come with the image: ", words(x.Loose, func(p profile.Pattern) string { return string(p) }))
+	more("loads code from ", words(x.Loads, func(p profile.Pattern) string { return string(p) }))
 	if x.Digest != "" {
 		e.More = append(e.More, "content "+shortImage(x.Digest))
 	}

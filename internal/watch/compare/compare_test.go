@@ -47,6 +47,12 @@ func called(e event.Event, name string) event.Event {
 	return e
 }
 
+// with gives an exec an input and variables.
+func with(e event.Event, input event.StreamKind, variables ...string) event.Event {
+	e.Exec.Stdio, e.Exec.Environment = []event.Stream{{Kind: input}, {}, {}}, variables
+	return e
+}
+
 func connect(remote, name string) event.Event {
 	return sent(event.Event{Kind: event.KindConnect, Connection: &event.Connection{Protocol: "tcp", Remote: netip.MustParseAddrPort(remote), Name: name}})
 }
@@ -60,7 +66,7 @@ func shop() *profile.Profile {
 	return &profile.Profile{
 		Group: "prod/shop/web", Revision: 7,
 		Executables: []profile.Executable{
-			{Path: "/bin/dash", Origin: event.OriginImage, Parents: []profile.Pattern{""}, Users: []uint32{0}, Scripts: []profile.Pattern{"/docker-entrypoint.sh"}},
+			{Path: "/bin/dash", Origin: event.OriginImage, Parents: []profile.Pattern{""}, Users: []uint32{0}, Scripts: []profile.Pattern{"/docker-entrypoint.sh"}, Loads: []profile.Pattern{"/etc/profile.d/**"}},
 			{Path: "/data/plugins/helper", Origin: event.OriginMount},
 			{Path: "/lib64/ld-linux-x86-64.so.2", Origin: event.OriginImage, Scripts: []profile.Pattern{"/usr/bin/id"}},
 			{Path: "/usr/sbin/nginx", Origin: event.OriginImage, Parents: []profile.Pattern{"", "/bin/dash"}, Users: []uint32{0}},
@@ -102,6 +108,10 @@ func TestWhatLiesOutside(t *testing.T) {
 		{"permitted exception", exec("/data/plugins/helper", event.OriginMount, "/usr/sbin/nginx"), "", false},
 		{"script", exec("/bin/dash", event.OriginImage, "", "sh", "/app/x.sh"), "the container's start ran /app/x.sh by /bin/dash: the profile allows dash only /docker-entrypoint.sh.", true},
 		{"script that was written", exec("/bin/dash", event.OriginImage, "", "sh", "/var/cache/nginx/x.sh"), "the container's start ran /var/cache/nginx/x.sh by /bin/dash: the profile allows dash only /docker-entrypoint.sh.", false},
+		{"code that is loaded besides", with(exec("/bin/dash", event.OriginImage, "", "sh", "/docker-entrypoint.sh"), event.StreamNull, "ENV=/tmp/x"), "the container's start had /bin/dash load code from /tmp/x: the profile has dash load only from /etc/profile.d/**.", true},
+		{"normal code besides", with(exec("/bin/dash", event.OriginImage, "", "sh", "/docker-entrypoint.sh"), event.StreamNull, "ENV=/etc/profile.d/x"), "", false},
+		{"what comes by standard input", with(exec("/bin/dash", event.OriginImage, "", "sh"), event.StreamTCP), "the container's start ran what came by the standard input of /bin/dash: the profile has dash load only from /etc/profile.d/**.", true},
+		{"loader with an interpreter", exec("/lib64/ld-linux-x86-64.so.2", event.OriginImage, "/bin/dash", "ld.so", "/bin/dash", "/tmp/x.sh"), "dash had /lib64/ld-linux-x86-64.so.2 load code from /tmp/x.sh: the profile has ld-linux-x86-64.so.2 load no code besides.", true},
 		{"loader with a program of the image", exec("/lib64/ld-linux-x86-64.so.2", event.OriginImage, "/bin/dash", "ld.so", "/usr/sbin/nginx"), "", false},
 		{"loader with a download", exec("/lib64/ld-linux-x86-64.so.2", event.OriginImage, "/bin/dash", "ld.so", "/tmp/x"), "dash ran /tmp/x by /lib64/ld-linux-x86-64.so.2: the profile allows ld-linux-x86-64.so.2 only /usr/bin/id.", false},
 		{"another user", as(exec("/usr/sbin/nginx", event.OriginImage, "/bin/dash"), 33), "dash ran /usr/sbin/nginx as user 33: the profile allows it as user 0.", true},

@@ -74,9 +74,10 @@ func (x *Index) within(p *program, e *event.Event, script string) *outside {
 	loose := x.writes.has(script) || widen.Temporary(script) // it did not come with the image
 	runs := script == "" || p.scripts.has(script) && (!loose || slices.Contains(p.Loose, profile.Pattern(script))) ||
 		learn.Loader(path.Base(file)) && x.known(script)
+	loads := x.loaded(p, e)
 	switch parent := parentOf(e); {
 	case !runs:
-		entry.Scripts = []profile.Pattern{profile.Pattern(script)}
+		entry.Scripts, entry.Loads = []profile.Pattern{profile.Pattern(script)}, loads
 		if loose {
 			entry.Loose = entry.Scripts
 		}
@@ -87,6 +88,18 @@ func (x *Index) within(p *program, e *event.Event, script string) *outside {
 		o.instead = "the profile allows " + path.Base(file) + " no file to run"
 		if p.scripts.n > 0 {
 			o.instead = fmt.Sprintf("the profile allows %s only %s", path.Base(file), some(p.Scripts))
+		}
+	case len(loads) > 0:
+		entry.Loads = loads
+		first := string(loads[0])
+		o.subject, o.alike = first, file+" loads "+first
+		o.did = "had " + file + " load code from " + first
+		if first == learn.StandardInput {
+			o.did = "ran what came by the standard input of " + file
+		}
+		o.instead = "the profile has " + path.Base(file) + " load no code besides"
+		if p.loads.n > 0 {
+			o.instead = fmt.Sprintf("the profile has %s load only from %s", path.Base(file), some(p.Loads))
 		}
 	case p.parents != nil && parent != unknownParent && !p.parents.has(parent) && !(parent == "" && slices.Contains(p.Parents, "")):
 		entry.Parents = append([]profile.Pattern{profile.Pattern(parent)}, p.Parents...)
@@ -103,6 +116,20 @@ func (x *Index) within(p *program, e *event.Event, script string) *outside {
 	}
 	o.permit = &profile.Profile{Executables: []profile.Executable{entry}}
 	return o
+}
+
+// loaded returns the code that an interpreter was given besides its script and that its
+// entry does not have. A folder all of whose files may be run may be loaded from.
+func (x *Index) loaded(p *program, e *event.Event) (list []profile.Pattern) {
+	for _, load := range learn.Loads(e) {
+		inside := learn.Inside(load)
+		if p.loads.has(load) || p.loads.has(inside) || p.scripts.has(load) || p.scripts.has(inside) ||
+			learn.Loader(path.Base(e.Process.Executable)) && x.known(load) {
+			continue
+		}
+		list = append(list, profile.Pattern(learn.FilePattern(load)))
+	}
+	return list
 }
 
 // replaced says that a known program has another content than the profile has seen
@@ -185,6 +212,9 @@ func permitExec(e *event.Event, script string) *profile.Profile {
 	}
 	if script != "" {
 		x.Scripts = []profile.Pattern{profile.Pattern(script)}
+	}
+	for _, load := range learn.Loads(e) {
+		x.Loads = append(x.Loads, profile.Pattern(learn.FilePattern(load)))
 	}
 	return &profile.Profile{Executables: []profile.Executable{x}}
 }

@@ -35,6 +35,7 @@ type program struct {
 	*profile.Executable
 	parents *patterns // nil: whoever
 	scripts *patterns
+	loads   *patterns
 }
 
 // ends are peers, by who they are.
@@ -71,7 +72,7 @@ func NewIndex(p *profile.Profile) *Index {
 	}
 	for i := range p.Executables {
 		e := &p.Executables[i]
-		one := &program{Executable: e, scripts: patternsOf(e.Scripts)}
+		one := &program{Executable: e, scripts: patternsOf(e.Scripts), loads: patternsOf(e.Loads)}
 		if len(e.Parents) > 0 {
 			one.parents = patternsOf(e.Parents)
 		}

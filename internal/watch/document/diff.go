@@ -149,6 +149,9 @@ func executable(x *profile.Executable, add adder) {
 	for _, s := range x.Loose {
 		add("executables", profile.ControlExec, &x.Evidence, "loose "+string(s), string(x.Path), "runs the script %s by %s, which did not come with the image", s, x.Path)
 	}
+	for _, s := range x.Loads {
+		add("executables", profile.ControlExec, &x.Evidence, "load "+string(s), string(x.Path), "has %s load code from %s", x.Path, s)
+	}
 }
 
 func originWords(o event.Origin) string {

@@ -32,7 +32,7 @@ func whole() *profile.Profile {
 		Group: "prod/shop/web", Revision: 12,
 		Versions: []profile.Version{{Digest: "sha256:" + strings.Repeat("ab", 32), Reference: "registry.example/shop/web:1.4", First: time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC), Last: time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC)}},
 		Executables: []profile.Executable{
-			{Path: "/bin/dash", Origin: event.OriginImage, Digest: "sha256:" + strings.Repeat("0c", 32), Parents: []profile.Pattern{"", "/usr/sbin/nginx"}, Users: []uint32{0, 101}, Scripts: []profile.Pattern{"/docker-entrypoint.sh"}, Evidence: seen(3, "", "a", "b")},
+			{Path: "/bin/dash", Origin: event.OriginImage, Digest: "sha256:" + strings.Repeat("0c", 32), Parents: []profile.Pattern{"", "/usr/sbin/nginx"}, Users: []uint32{0, 101}, Scripts: []profile.Pattern{"/docker-entrypoint.sh"}, Loads: []profile.Pattern{"/dev/stdin", "/etc/profile.d/**"}, Evidence: seen(3, "", "a", "b")},
 			{Path: "/data/a b: c/tool", Origin: event.OriginMount, Evidence: person},
 		},
 		Writes:       []profile.File{{Path: "/tmp/*", Programs: []profile.Pattern{"/usr/sbin/nginx"}, Evidence: seen(1, "/tmp/x\n- path: /**", "a")}, {Path: "/var/cache/nginx/**", Evidence: seen(1204, "/var/cache/nginx/client_temp/0000000001", "a", "b", "c", "d", "e", "f", "g", "h")}},

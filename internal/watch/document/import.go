@@ -64,7 +64,7 @@ func keep[T any](list, current []T, key func(*T) (string, *profile.Evidence)) {
 }
 
 func executableKey(x *profile.Executable) (string, *profile.Evidence) {
-	return string(x.Path) + "\x00" + string(x.Origin) + "\x00" + x.Digest + "\x00" + list(parents(x.Parents)) + numbers(x.Users) + list(x.Scripts) + list(x.Loose), &x.Evidence
+	return string(x.Path) + "\x00" + string(x.Origin) + "\x00" + x.Digest + "\x00" + list(parents(x.Parents)) + numbers(x.Users) + list(x.Scripts) + list(x.Loose) + list(x.Loads), &x.Evidence
 }
 
 func fileKey(f *profile.File) (string, *profile.Evidence) {

@@ -234,6 +234,7 @@ func (r *reader) executable(n *yaml.Node) {
 		},
 		"scripts": func(n *yaml.Node) { r.patterns(n, "script", &x.Scripts) },
 		"loose":   func(n *yaml.Node) { r.patterns(n, "script", &x.Loose) },
+		"loads":   func(n *yaml.Node) { r.patterns(n, "load", &x.Loads) },
 		"comment": func(n *yaml.Node) { x.Comment = r.text(n, "comment") },
 	})
 	slices.Sort(x.Users)

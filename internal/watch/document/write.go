@@ -106,7 +106,7 @@ func (w *writer) body(p *profile.Profile) {
 			origin = ""
 		}
 		w.entry(x.Evidence, field{"path", scalar(string(x.Path))}, field{"origin", origin}, field{"sha256", scalarIf(strings.TrimPrefix(x.Digest, "sha256:"))},
-			field{"parents", list(parents(x.Parents))}, field{"users", numbers(x.Users)}, field{"scripts", list(x.Scripts)}, field{"loose", list(x.Loose)})
+			field{"parents", list(parents(x.Parents))}, field{"users", numbers(x.Users)}, field{"scripts", list(x.Scripts)}, field{"loose", list(x.Loose)}, field{"loads", list(x.Loads)})
 	}
 	w.files("writes", "files and folders that are made, changed, renamed or deleted", p.Writes)
 	w.files("reads", "sensitive files that are read", p.Reads)

@@ -89,20 +89,23 @@ func TestPrograms(t *testing.T) {
 	s.exec("/tmp/build-1234567/tool", event.OriginWritten, "tool")
 	s.exec("/lib64/ld-linux-x86-64.so.2", event.OriginImage, "ld.so", "--library-path", "/x", "/usr/bin/id")
 	s.exec("/usr/bin/java", event.OriginImage, "java", "-cp", "/x", "-jar", "/app/app.jar")
+	s.exec("/usr/bin/node", event.OriginImage, "node", "--require", "/app/trace.js", "/app/app.js").Exec.Environment = []string{"NODE_PATH=/tmp/build-1234567"}
+	s.exec("/usr/bin/node", event.OriginImage, "node").Exec.Stdio = []event.Stream{{Kind: event.StreamPipe}, {}, {}}
 	m := s.add(event.Event{Kind: event.KindExecMap, Memory: &event.Memory{Call: "mmap", Path: "/tmp/libx.so", Origin: event.OriginWritten}})
 	m.Process.Executable = "/usr/bin/java"
 	var got []string
 	for _, x := range s.learned(t).Executables {
-		got = append(got, fmt.Sprint(x.Path, " ", x.Origin, " ", x.Scripts))
+		got = append(got, fmt.Sprint(x.Path, " ", x.Origin, " ", x.Scripts, x.Loads))
 	}
 	want := []string{
-		"/lib64/ld-linux-x86-64.so.2 image [/usr/bin/id]",
-		"/opt/app/releases/*/bin/app image []",
-		"/tmp/build-1234567/tool written []",
-		"/tmp/libx.so written []",
-		"/usr/bin/dash image [/entry.sh]",
-		"/usr/bin/java image [/app/app.jar]",
-		"/usr/bin/python3.11 image [/app/app.py]",
+		"/lib64/ld-linux-x86-64.so.2 image [/usr/bin/id] []",
+		"/opt/app/releases/*/bin/app image [] []",
+		"/tmp/build-1234567/tool written [] []",
+		"/tmp/libx.so written [] []",
+		"/usr/bin/dash image [/entry.sh] []",
+		"/usr/bin/java image [/app/app.jar] [/x]",
+		"/usr/bin/node image [/app/app.js] [/app/trace.js /dev/stdin /tmp/build-*]",
+		"/usr/bin/python3.11 image [/app/app.py] []",
 	}
 	if diff := cmp.Diff(got, want); diff != "" {
 		t.Errorf("programs (-got +want):\n%s", diff)

@@ -162,6 +162,9 @@ func (l *Learner) exec(s *seen, e *event.Event, w *asset.Workload, m *mark) {
 			one.loose = []string{p}
 		}
 	}
+	for _, p := range Loads(e) {
+		one.loads = append(one.loads, FilePattern(p))
+	}
 	s.putExec(k, &one)
 	for _, name := range x.Capabilities.Names() {
 		put(s, s.capabilities, name, m, maxCapabilities, droppedCalls)

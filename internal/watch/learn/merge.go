@@ -119,6 +119,7 @@ func joinExecutable(a, b *profile.Executable) {
 	a.Users = either(a.Users, b.Users)
 	a.Scripts = union(a.Scripts, b.Scripts)
 	a.Loose = union(a.Loose, b.Loose)
+	a.Loads = union(a.Loads, b.Loads)
 	a.Evidence = joinEvidence(a.Evidence, b.Evidence)
 }
 

@@ -19,7 +19,7 @@ func TestProfilesAreJoined(t *testing.T) {
 		Group: "g", Revision: 4,
 		Executables: []profile.Executable{
 			{Path: "/bin/any", Origin: event.OriginImage},
-			{Path: "/bin/sh", Origin: event.OriginImage, Parents: []profile.Pattern{""}, Users: []uint32{0}, Scripts: []profile.Pattern{"/a.sh"}},
+			{Path: "/bin/sh", Origin: event.OriginImage, Parents: []profile.Pattern{""}, Users: []uint32{0}, Scripts: []profile.Pattern{"/a.sh"}, Loads: []profile.Pattern{"/a"}},
 		},
 		Writes:     []profile.File{{Path: "/data/**", Evidence: person}},
 		Listens:    []profile.Listen{{Protocol: "tcp", Port: profile.Ports{First: 8000, Last: 8010}}},
@@ -32,7 +32,7 @@ func TestProfilesAreJoined(t *testing.T) {
 		Revision: 9,
 		Executables: []profile.Executable{
 			{Path: "/bin/any", Origin: event.OriginImage, Parents: []profile.Pattern{"/x"}, Users: []uint32{1}},
-			{Path: "/bin/sh", Origin: event.OriginImage, Parents: []profile.Pattern{"/x"}, Users: []uint32{1}, Scripts: []profile.Pattern{"/b.sh"}},
+			{Path: "/bin/sh", Origin: event.OriginImage, Parents: []profile.Pattern{"/x"}, Users: []uint32{1}, Scripts: []profile.Pattern{"/b.sh"}, Loads: []profile.Pattern{"/b"}},
 			{Path: "/bin/sh", Origin: event.OriginWritten},
 		},
 		Writes:     []profile.File{{Path: "/a", Evidence: learned}, {Path: "/data/x", Evidence: learned}},
@@ -47,7 +47,7 @@ func TestProfilesAreJoined(t *testing.T) {
 		Group: "g", Revision: 4,
 		Executables: []profile.Executable{
 			{Path: "/bin/any", Origin: event.OriginImage},
-			{Path: "/bin/sh", Origin: event.OriginImage, Parents: []profile.Pattern{"", "/x"}, Users: []uint32{0, 1}, Scripts: []profile.Pattern{"/a.sh", "/b.sh"}},
+			{Path: "/bin/sh", Origin: event.OriginImage, Parents: []profile.Pattern{"", "/x"}, Users: []uint32{0, 1}, Scripts: []profile.Pattern{"/a.sh", "/b.sh"}, Loads: []profile.Pattern{"/a", "/b"}},
 			{Path: "/bin/sh", Origin: event.OriginWritten},
 		},
 		Writes:     []profile.File{{Path: "/a", Evidence: learned}, {Path: "/data/**", Evidence: joined}},

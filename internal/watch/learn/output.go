@@ -68,6 +68,7 @@ func (w writer) executables(s *seen) []profile.Executable {
 		}
 		x.Contents = slices.Clone(e.contents)
 		x.Scripts, x.Loose = w.scripts(s, e)
+		x.Loads = patterns(e.loads)
 		out = append(out, x)
 	}
 	slices.SortFunc(out, func(a, b profile.Executable) int {

@@ -21,6 +21,7 @@ type interpreting struct {
 	longInside, longValued, longFile string
 	plus                             bool // options may begin with "+"
 	lonely                           bool // what stands alone is no file to run
+	words                            bool // options of several letters have one dash
 }
 
 // interpreters are programs that run what is in a file. A name with its version is the
@@ -54,7 +55,8 @@ const loaderOptions = "--library-path --glibc-hwcaps-prepend --glibc-hwcaps-mask
 
 // Script returns the file that an interpreter, or the dynamic loader, was asked to
 // run, as an absolute path; "" if the executed program is none of them, if it was
-// given no file, or if its arguments could not be read.
+// given no file, or if its arguments could not be read. Loads has what it was given
+// besides.
 func Script(e *event.Event) string {
 	x := e.Exec
 	if x == nil {
@@ -62,15 +64,33 @@ func Script(e *event.Event) string {
 	}
 	name := path.Base(e.Process.Executable)
 	if Loader(name) {
-		return absolute(x.Cwd, loaded(x.Args))
+		if args := behind(x.Args); len(args) > 0 {
+			return absolute(x.Cwd, args[0])
+		}
+		return ""
 	}
-	// A script that was executed itself: the kernel puts its path behind the
-	// interpreter's and its one argument.
-	if x.Requested != "" && x.Requested != e.Process.Executable && len(x.Args) > 1 && path.Base(x.Args[0]) != path.Base(x.Requested) &&
-		slices.Contains(x.Args[1:min(len(x.Args), shebangArgs)], x.Requested) {
+	if executedItself(e) {
 		return absolute(x.Cwd, x.Requested)
 	}
-	kind, args := interpreter(name), x.Args
+	kind, args := invoked(name, x.Args)
+	if how, ok := interpreters[kind]; ok {
+		return absolute(x.Cwd, how.script(kind, args))
+	}
+	return ""
+}
+
+// executedItself reports whether a script was executed: the kernel puts its path
+// behind the interpreter's and its one argument.
+func executedItself(e *event.Event) bool {
+	x := e.Exec
+	return x.Requested != "" && x.Requested != e.Process.Executable && len(x.Args) > 1 && path.Base(x.Args[0]) != path.Base(x.Requested) &&
+		slices.Contains(x.Args[1:min(len(x.Args), shebangArgs)], x.Requested)
+}
+
+// invoked returns which interpreter a program is, and its arguments from its own name
+// on: BusyBox is many.
+func invoked(name string, given []string) (kind string, args []string) {
+	kind, args = interpreter(name), given
 	if kind == "busybox" && len(args) > 0 {
 		if path.Base(args[0]) == "busybox" {
 			args = args[1:]
@@ -79,10 +99,7 @@ func Script(e *event.Event) string {
 			kind = interpreter(path.Base(args[0]))
 		}
 	}
-	if how, ok := interpreters[kind]; ok {
-		return absolute(x.Cwd, how.script(kind, args))
-	}
-	return ""
+	return kind, args
 }
 
 // What an argument means for those behind it.
@@ -205,19 +222,19 @@ func interpreter(name string) string {
 	return strings.TrimRight(name, "0123456789.-")
 }
 
-// loaded returns the first argument of the dynamic loader that is neither an option
-// nor the value of one.
-func loaded(args []string) string {
+// behind returns the arguments of the dynamic loader from the first one on that is
+// neither an option nor the value of one: a program and its own.
+func behind(args []string) []string {
 	takes := strings.Fields(loaderOptions)
 	for i := 1; i < len(args); i++ {
 		switch a := args[i]; {
 		case slices.Contains(takes, a):
 			i++
 		case !strings.HasPrefix(a, "-"):
-			return a
+			return args[i:]
 		}
 	}
-	return ""
+	return nil
 }
 
 // absolute makes a path absolute; "" if that can't be known.

@@ -81,6 +81,7 @@ type execMark struct {
 	users   map[uint32]bool
 	scripts []string
 	loose   []string // of scripts: on volumes
+	loads   []string // code that it loads besides
 	more    bool     // there was no room for all scripts
 	// contents are by layer, the newest of them: see content.go.
 	contents []profile.Content
@@ -228,6 +229,13 @@ func (s *seen) putExec(k execKey, e *execMark) {
 	}
 	for _, x := range e.loose {
 		have.loose = least(have.loose, x, maxScripts)
+	}
+	for _, x := range e.loads {
+		if len(have.loads) == maxScripts && !slices.Contains(have.loads, x) {
+			s.dropped[droppedScripts] += e.Count
+			continue
+		}
+		have.loads = least(have.loads, x, maxScripts)
 	}
 }
 

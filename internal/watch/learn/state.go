@@ -81,6 +81,7 @@ type execState struct {
 	Users   []uint32     `json:"users,omitempty"`
 	Scripts []string     `json:"scripts,omitempty"`
 	Loose   []string     `json:"loose,omitempty"`
+	Loads   []string     `json:"loads,omitempty"`
 	More    bool         `json:"more,omitempty"`
 	// Contents came later than the form: a state without them was learned by an
 	// older server.

@@ -35,7 +35,7 @@ func (s *seen) state() seenState {
 	for k, e := range s.execs {
 		out.Execs = append(out.Execs, execState{
 			Path: k.path, Origin: k.origin, Digest: e.digest, Several: e.several, Parents: e.parents,
-			Users: slices.Sorted(maps.Keys(e.users)), Scripts: e.scripts, Loose: e.loose, More: e.more, Mark: e.mark,
+			Users: slices.Sorted(maps.Keys(e.users)), Scripts: e.scripts, Loose: e.loose, Loads: e.loads, More: e.more, Mark: e.mark,
 			Contents: e.contents,
 		})
 	}
@@ -76,7 +76,7 @@ func (o seenState) seen() *seen {
 		if !clean(e.Path) {
 			continue
 		}
-		one := &execMark{mark: e.Mark, digest: e.Digest, several: e.Several, users: map[uint32]bool{}, parents: e.Parents, scripts: e.Scripts, loose: e.Loose, more: e.More,
+		one := &execMark{mark: e.Mark, digest: e.Digest, several: e.Several, users: map[uint32]bool{}, parents: e.Parents, scripts: e.Scripts, loose: e.Loose, loads: e.Loads, more: e.More,
 			contents: joinContents(nil, e.Contents)}
 		for _, u := range e.Users {
 			one.users[u] = true
