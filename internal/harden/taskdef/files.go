@@ -84,6 +84,7 @@ func (h *hardener) mounts() (map[profile.Pattern]bool, error) {
 // be none.
 func (h *hardener) folders(mounts map[profile.Pattern]bool) (folders, blocked []profile.Pattern) {
 	for _, f := range h.p.Writes {
+		f.Path = h.unlinked(f)
 		folder := intent.Folder(f.Path)
 		if whole, ok := strings.CutSuffix(string(f.Path), "/**"); ok && !strings.Contains(whole, "*") && whole != "" {
 			folder = profile.Pattern(whole)
@@ -108,6 +109,34 @@ func (h *hardener) folders(mounts map[profile.Pattern]bool) (folders, blocked []
 		}
 	}
 	return tops, blocked
+}
+
+// links are folders that most images have as links to others.
+var links = map[profile.Pattern]profile.Pattern{"/var/run": "/run", "/var/lock": "/run/lock"}
+
+// unlinked returns the path of what is written, without a link that most images have: a
+// place for each of /run and /var/run would hide the first behind the second. Hosts
+// tell the real path: what was seen in such a folder was no link. What is only expected
+// there, as profiles to begin with have it, goes to the other folder, if that is
+// written at all.
+func (h *hardener) unlinked(f profile.File) profile.Pattern {
+	for link, to := range links {
+		rest, ok := strings.CutPrefix(string(f.Path), string(link))
+		if !ok || rest != "" && rest[0] != '/' || h.wasSeen(link) {
+			continue
+		}
+		top := profile.Pattern("/" + to.Names()[0])
+		if slices.ContainsFunc(h.p.Writes, func(o profile.File) bool { return (top + "/**").Covers(o.Path) }) {
+			h.note(intent.Advice, profile.ControlFile, string(f.Path), "it was not seen there, and is taken for %s, to which most images have a link; if this one has a folder, give that a place, too", string(to)+rest)
+			return to + profile.Pattern(rest)
+		}
+	}
+	return f.Path
+}
+
+// wasSeen reports whether anything was seen to be written in a folder.
+func (h *hardener) wasSeen(folder profile.Pattern) bool {
+	return slices.ContainsFunc(h.p.Writes, func(f profile.File) bool { return f.Count > 0 && (folder + "/**").Covers(f.Path) })
 }
 
 // covering returns the lowest mount that a folder is in.

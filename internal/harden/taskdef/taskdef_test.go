@@ -31,6 +31,23 @@ func writes(paths ...profile.Pattern) profile.Profile {
 	return p
 }
 
+// seen is a profile all of whose writes were seen.
+func seen(p profile.Profile) profile.Profile {
+	for i := range p.Writes {
+		p.Writes[i].Evidence = profile.Evidence{Source: profile.Learned, Count: 3}
+	}
+	return p
+}
+
+// places are where folders in memory are.
+func places(tmpfs any) string {
+	var list []string
+	for _, item := range tmpfs.([]any) {
+		list = append(list, item.(map[string]any)["containerPath"].(string))
+	}
+	return strings.Join(list, " ")
+}
+
 // task wraps the members of a container.
 func task(kind, members string) string {
 	return fmt.Sprintf("{\n  \"requiresCompatibilities\": [%q],\n  \"containerDefinitions\": [\n    {\n      \"name\": \"app\",\n      %s\"image\": \"x\"\n    }\n  ]\n}\n", kind, members)
@@ -92,6 +109,11 @@ func TestWhatTheProfileMakesOfATaskDefinition(t *testing.T) {
 		{name: "nothing is written", kind: "EC2", p: app(), got: func(c map[string]any) any { return c["readonlyRootFilesystem"] }, want: true},
 		{name: "temporary on EC2", kind: "EC2", p: writes("/tmp/*"), got: func(c map[string]any) any { return linux(c, "tmpfs") },
 			want: []any{map[string]any{"containerPath": "/tmp", "size": 64.0, "mountOptions": []any{"rw", "nosuid", "nodev", "noexec"}}}},
+		{name: "a link that was never seen to be a folder", kind: "EC2", p: writes("/run/nginx.pid", "/var/run/nginx.pid", "/var/lock/*"), got: func(c map[string]any) any { return places(linux(c, "tmpfs")) },
+			want: "/run", note: intent.Advice, about: "/var/run/nginx.pid"},
+		{name: "a link alone", kind: "EC2", p: writes("/var/run/nginx.pid"), got: func(c map[string]any) any { return places(linux(c, "tmpfs")) }, want: "/var/run"},
+		{name: "a folder where others have a link", kind: "EC2", p: seen(writes("/run/x.pid", "/var/run/x.pid")), got: func(c map[string]any) any { return places(linux(c, "tmpfs")) }, want: "/run /var/run"},
+		{name: "what only begins like a link", kind: "EC2", p: writes("/run/x", "/var/runner/x"), got: func(c map[string]any) any { return []any{places(linux(c, "tmpfs")), len(c["mountPoints"].([]any))} }, want: []any{"/run", 1}},
 		{name: "temporary on Fargate", kind: "FARGATE", p: writes("/tmp/*"), got: func(c map[string]any) any { return c["mountPoints"] },
 			want: []any{map[string]any{"sourceVolume": "castellan-tmp", "containerPath": "/tmp", "readOnly": false}}, note: intent.Advice, about: "/tmp"},
 		{name: "data", kind: "EC2", p: writes("/data/**", "/data/x/y", "/data/z*"), got: func(c map[string]any) any { return c["mountPoints"] },

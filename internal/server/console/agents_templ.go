@@ -1442,7 +1442,7 @@ func agentBody(p page, d agentData) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 111, "</section><section class=\"panel\" aria-labelledby=\"h-ladder\"><h2 id=\"h-ladder\">Rungs of the ladder</h2><p class=\"muted\">The strongest way that this kernel offers for each kind of control. This version of Castellan blocks nothing yet.</p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 111, "</section><section class=\"panel\" aria-labelledby=\"h-ladder\"><h2 id=\"h-ladder\">Rungs of the ladder</h2><p class=\"muted\">The strongest way that this kernel offers for each kind of control. Protected groups are held by it.</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
