@@ -94,6 +94,7 @@ type given struct {
 	kind, cwd string
 	note      func(string) // takes one file or folder
 	input     bool         // what comes by standard input runs
+	text      bool         // what runs stands in an argument, or is asked for by others
 }
 
 func (g *given) how() (how interpreting, known bool) {
@@ -151,7 +152,7 @@ func (g *given) read(args []string) {
 			return
 		}
 	}
-	g.input = !how.lonely
+	g.input = !how.lonely && !g.text
 }
 
 // asks reports whether an interpreter is only to say something of itself. To shells the
@@ -163,9 +164,11 @@ func (g *given) asks(a string) bool {
 	case "-V", "-h":
 		return !g.isShell()
 	case "-v":
-		return g.kind == "perl" || g.kind == "php" || (cmp.Or(family[g.kind], g.kind) == "node")
-	case "-i":
+		return g.kind == "perl" || g.kind == "php" || cmp.Or(family[g.kind], g.kind) == "node"
+	case "-i", "-m", "--ini":
 		return g.kind == "php"
+	case "--test", "--run", "--v8-options":
+		return cmp.Or(family[g.kind], g.kind) == "node"
 	}
 	return g.kind == "perl" && strings.HasPrefix(a, "-V")
 }
@@ -196,19 +199,21 @@ func (g *given) option(how *interpreting, a, after string) (next bool) {
 	if !strings.HasPrefix(a, "-") || value == "" {
 		return false
 	}
-	switch {
+	switch by := cmp.Or(family[g.kind], g.kind); {
+	case by == "lua" && name == "e", by == "expect" && name == "c", by == "php" && name == "S":
+		g.text = true
 	case slices.Contains(strings.Fields(loading[g.kind]), name):
 		g.loaded(name, value)
 		return value == after && !strings.HasSuffix(a, "="+value)
-	case g.kind == "perl" && (name == "M" || name == "m"):
+	case by == "perl" && (name == "M" || name == "m"):
 		if folders, ok := strings.CutPrefix(value, "lib="); ok {
 			g.list(folders, ",")
 		}
-	case g.kind == "python" && name == "X":
+	case by == "python" && name == "X":
 		if folder, ok := strings.CutPrefix(value, "pycache_prefix="); ok {
 			g.note(folder)
 		}
-	case (g.kind == "php" || g.kind == "php-cgi") && (name == "d" || name == "define"):
+	case by == "php" && (name == "d" || name == "define"):
 		g.setting(value)
 	}
 	return false
