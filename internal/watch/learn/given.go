@@ -81,11 +81,13 @@ var ofWords = interpreting{words: true, lonely: true}
 // dash, or two where they have more letters.
 var loading = map[string]string{
 	"bash": "rcfile init-file", "rbash": "rcfile init-file", "python": "", "perl": "I", "ruby": "I r", "php": "c t z php-ini zend-extension", "php-cgi": "c z",
-	"node": "r require import loader experimental-loader snapshot-blob", "nodejs": "r require import loader experimental-loader snapshot-blob",
+	"node": ofNodes, "nodejs": ofNodes,
 	"awk": "f i file include", "gawk": "f i E file include exec", "mawk": "f file", "guile": "L C l", "julia": "L J", "elixir": "r", "ocaml": "I",
 	"gdb": "x command ix init-command iex", "vim": ofVim, "vim.basic": ofVim, "vim.tiny": ofVim, "vim.nox": ofVim, "nvim": "S u l", "emacs": "l load script", "make": "f file makefile", "gmake": "f file makefile",
 	"deno": "preload import", "bun": "preload require r", "pwsh": "File f",
 }
+
+const ofNodes = "r require import loader experimental-loader snapshot-blob env-file env-file-if-exists" // which can hold NODE_OPTIONS
 
 const ofVim = "S u"
 
@@ -247,7 +249,7 @@ func (how *interpreting) value(a, next string) (name, value string) {
 func (g *given) loaded(option, value string) {
 	value = strings.TrimPrefix(value, "file://")
 	switch {
-	case (g.kind == "node" || g.kind == "nodejs" || g.kind == "bun") && !isPath(value):
+	case (g.kind == "node" || g.kind == "nodejs" || g.kind == "bun") && !isPath(value) && !strings.HasPrefix(option, "env-file"):
 	case g.kind == "ruby" && option == "r" && !isPath(value):
 	case (strings.HasPrefix(g.kind, "vim") || g.kind == "nvim") && (value == "NONE" || value == "NORC" || value == "DEFAULTS"):
 	case option == "I":

@@ -85,6 +85,7 @@ func TestLoads(t *testing.T) {
 		{line: "lua5.4 -e x=1", input: event.StreamPipe},
 		{line: "luajit", input: event.StreamPipe, want: learn.StandardInput},
 		{line: "php -S 127.0.0.1:80 -t /srv/www", input: event.StreamPipe, want: "/srv/www"},
+		{line: "node --env-file .env --env-file-if-exists=/tmp/e app.js", want: "/srv/app.js /srv/.env /tmp/e"},
 		{line: "node --test", input: event.StreamPipe},
 		{line: "ruby -v -r/tmp/x x.rb", want: "/srv/x.rb /tmp/x"},
 		{line: "php -i", input: event.StreamPipe},
