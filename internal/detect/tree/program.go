@@ -18,11 +18,52 @@ var managers = map[string]string{"dnf": "dnf", "dnf-3": "dnf", "yum": "yum", "dn
 // variants are what Debian's alternatives add to a name.
 var variants = []string{".openbsd", ".traditional", ".distrib", ".basic", ".tiny"}
 
+// machines are architectures as files of releases have them behind the system.
+var machines = []string{"amd64", "arm64", "x86_64", "x86-64", "x64", "x86", "386", "i386", "aarch64", "arm", "armv7", "armv6", "musl", "gnu", "static", "64", "32"}
+
+// release returns a name without what files of releases carry behind it: the version,
+// the system and the architecture (botb-linux-amd64, chisel_1.9.1_linux_amd64,
+// traitor-amd64). Without the system only Go's own words are taken for an
+// architecture: qemu-x86_64 is a program's name.
+func release(name string) string {
+	short := name
+	for cut := true; cut; {
+		cut = false
+		for _, m := range machines {
+			if s, ok := withoutPart(short, m); ok {
+				short, cut = s, true
+			}
+		}
+	}
+	s, ok := withoutPart(short, "linux")
+	if !ok {
+		for _, m := range [...]string{"amd64", "arm64"} {
+			if s, ok := withoutPart(name, m); ok {
+				return s
+			}
+		}
+		return name
+	}
+	if i := strings.LastIndexAny(s, "-_"); i > 0 && i < len(s)-1 && strings.Trim(strings.TrimPrefix(s[i+1:], "v"), "0123456789.") == "" {
+		s = s[:i]
+	}
+	return s
+}
+
+// withoutPart returns a name without its last part, where it is that one.
+func withoutPart(name, part string) (string, bool) {
+	s, ok := strings.CutSuffix(name, part)
+	if !ok || len(s) < 2 || !strings.ContainsRune("-_.", rune(s[len(s)-1])) {
+		return name, false
+	}
+	return s[:len(s)-1], true
+}
+
 // Program returns what a process runs, whatever its file is called: the name of the
 // executable without its version (python3.11, gcc-12), its architecture
-// (x86_64-linux-gnu-gcc) and its variant (nc.openbsd), and for busybox and its like
-// the name that it was called by. Package managers that are scripts are told from
-// their interpreter.
+// (x86_64-linux-gnu-gcc, botb-linux-amd64) and its variant (nc.openbsd), and for
+// busybox and its like the name that it was called by. Package managers that are
+// scripts are told from their interpreter.
 func Program(executable string, args []string) string {
 	base := Base(strings.TrimSuffix(executable, " (deleted)"))
 	if multicall[base] && len(args) > 0 {
@@ -42,6 +83,7 @@ func Program(executable string, args []string) string {
 	for _, v := range variants {
 		base = strings.TrimSuffix(base, v)
 	}
+	base = release(base)
 	short := strings.TrimRight(base, "0123456789.-")
 	if !versioned[short] {
 		return base
