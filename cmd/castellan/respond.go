@@ -13,6 +13,7 @@ import (
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/response"
 	"github.com/castellan-security/castellan/internal/server/respond"
+	"github.com/castellan-security/castellan/internal/untrusted"
 )
 
 // respondOptions are the flags of all deeds.
@@ -175,19 +176,28 @@ func (g *globals) showResponse(r respond.Response, here bool) {
 	}
 }
 
+// reasonShown is how much of a reason a line of a list has, in bytes; its deed has all.
+const reasonShown = 80
+
 func (g *globals) respondList() *cobra.Command {
 	var o askOptions
+	var host bool
 	c := &cobra.Command{
 		Use:   "list",
 		Short: "What was done lately, and what came of it",
 		Long: `Show what was done about threats since the server started, the newest first.
-All that ever was is in the audit log.
+All that ever was is in the audit log. With --host: which containers of this host
+are in quarantine now, whoever did it, without a server.
 ` + exitHelp,
 		Args: cobra.NoArgs,
 	}
 	o.flags(c)
+	c.Flags().BoolVar(&host, "host", false, "show what is in quarantine on this host, without a server")
 	f := outputFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		if host {
+			return g.listHere(*f)
+		}
 		api, err := g.dial(o)
 		if err != nil {
 			return err
@@ -200,7 +210,7 @@ All that ever was is in the audit log.
 		}
 		return g.print(*f, page, func() error {
 			if len(page.Responses) == 0 {
-				fmt.Fprintln(g.err, "nothing was done since the server started")
+				fmt.Fprintln(g.err, "nothing was done since the server started; castellan respond list --host, on a host, shows what is in quarantine there")
 				return nil
 			}
 			var rows [][]cell
@@ -211,7 +221,7 @@ All that ever was is in the audit log.
 				}
 				rows = append(rows, []cell{
 					text(r.Deed.Asked.Local().Format(time.DateTime)), text(what), text(string(r.Answer.State)), text(asset.ShortID(r.Deed.Workload)),
-					text(string(r.Group)), text(r.Deed.By), text(r.Deed.Reason),
+					text(string(r.Group)), text(r.Deed.By), text(untrusted.Clip(r.Deed.Reason, reasonShown)),
 				})
 			}
 			return g.table([]string{"ASKED", "DEED", "STATE", "ID", "GROUP", "BY", "REASON"}, rows)

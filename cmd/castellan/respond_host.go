@@ -5,6 +5,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,8 +18,10 @@ import (
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/fault"
+	doing "github.com/castellan-security/castellan/internal/respond"
 	"github.com/castellan-security/castellan/internal/response"
 	"github.com/castellan-security/castellan/internal/server/respond"
+	"github.com/castellan-security/castellan/internal/untrusted"
 )
 
 const (
@@ -69,6 +74,36 @@ func (g *globals) respondHere(ctx context.Context, o *respondOptions, name strin
 		return r, usageError{err}
 	}
 	return respond.Response{Deed: d, AgentID: id, Group: w.Group, Name: w.Name, Answer: doer.Do(ctx, d, w)}, nil
+}
+
+// listHere shows what is in quarantine on this host.
+func (g *globals) listHere(form string) error {
+	if g.dataDir == "" {
+		return usagef("no data folder: say --data-dir or set CASTELLAN_DATA_DIR")
+	}
+	held, err := doing.HeldIn(filepath.Join(g.dataDir, respondFolder, quarantineFile))
+	if err != nil {
+		return err
+	}
+	return g.print(form, map[string]any{"quarantined": held}, func() error {
+		if len(held) == 0 {
+			fmt.Fprintln(g.err, "nothing is in quarantine on this host")
+			return nil
+		}
+		ids := slices.SortedFunc(maps.Keys(held), func(a, b string) int { return held[a].At.Compare(held[b].At) })
+		var rows [][]cell
+		for _, id := range ids {
+			h, what := held[id], "cut"
+			if h.Freeze {
+				what = "cut, frozen"
+			}
+			rows = append(rows, []cell{
+				text(h.At.Local().Format(time.DateTime)), text(what), text(asset.ShortID(id)), text(string(h.Group)), text(h.By),
+				text(untrusted.Clip(h.Reason, reasonShown)),
+			})
+		}
+		return g.table([]string{"SINCE", "STATE", "ID", "GROUP", "BY", "REASON"}, rows)
+	})
 }
 
 // containersHere asks the engine which containers there are.

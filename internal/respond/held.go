@@ -36,6 +36,13 @@ const maxHeldFile = 8 << 20
 // engine starts anew has a new cgroup, in which nothing is cut.
 const renewEvery = time.Second
 
+// askEvery is how often the engine is asked whether a container in quarantine that does
+// not run is there still: one that was removed never comes back.
+const askEvery = 30 * time.Second
+
+// askWithin bounds such a question: deeds wait meanwhile.
+const askWithin = 2 * time.Second
+
 // Run keeps what is quarantined so until ctx ends: containers that start anew, and
 // those of before this program started.
 func (r *Responder) Run(ctx context.Context) {
@@ -68,13 +75,40 @@ func (r *Responder) Renew(ctx context.Context, said map[string]string) {
 		text := ""
 		if err != nil && !fault.Is(err, fault.NotFound) { // one that does not run is looked at again
 			text = err.Error()
+		} else if err != nil {
+			text = r.forgetRemoved(ctx, id, h)
 		}
 		if text != "" && said[id] != text {
-			r.o.Log.Error("a container in quarantine is not held as it should", "container", asset.ShortID(id), "error", err, "remedy", fault.Remedy(err))
+			r.o.Log.Error("a container in quarantine is not held as it should", "container", asset.ShortID(id), "error", text, "remedy", fault.Remedy(err))
 		}
 		said[id] = text
 	}
 	maps.DeleteFunc(said, func(id, _ string) bool { _, held := r.held[id]; return !held })
+}
+
+// forgetRemoved ends the quarantine of a container that its engine does not know any
+// more, and returns why it could not. An engine that is away says nothing.
+func (r *Responder) forgetRemoved(ctx context.Context, id string, h Held) (problem string) {
+	now := r.o.Clock()
+	if last, ok := r.asked[id]; ok && now.Sub(last) < askEvery {
+		return ""
+	}
+	r.asked[id] = now
+	asking, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	if !fault.Is(r.o.Engine.Stop(asking, id, true), fault.NotFound) {
+		return ""
+	}
+	delete(r.asked, id)
+	if err := r.o.Network.Restore(id); err != nil { // what was pinned for it
+		return err.Error()
+	}
+	delete(r.held, id)
+	if err := writeHeld(r.o.File, r.held); err != nil {
+		return err.Error()
+	}
+	r.o.Log.Info("a container in quarantine was removed, which ends it", "container", asset.ShortID(id), "group", h.Group, "by", h.By, "at", h.At)
+	return ""
 }
 
 // Quarantined returns what is in quarantine on this host, by container.
@@ -123,6 +157,9 @@ func (r *Responder) undone(deed string) {
 	a.State = life.State
 	r.known[deed] = a
 }
+
+// HeldIn returns what is in quarantine by a file of Options.File, by container.
+func HeldIn(file string) (map[string]Held, error) { return readHeld(file) }
 
 // readHeld reads what is in quarantine. A file that is damaged is an error: a
 // container would come free of it.

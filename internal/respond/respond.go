@@ -100,7 +100,8 @@ type Responder struct {
 	known map[string]response.Answer // by id of the deed
 	order []string                   // of known, the oldest first
 
-	held map[string]Held // by container; under doing
+	held  map[string]Held      // by container; under doing
+	asked map[string]time.Time // when the engine was asked whether a container of held is there still; under doing
 }
 
 // maxKnown bounds the answers that are kept so that a deed that is asked for twice is
@@ -112,7 +113,7 @@ func New(o Options) (*Responder, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	r := &Responder{o: o, known: map[string]response.Answer{}}
+	r := &Responder{o: o, known: map[string]response.Answer{}, asked: map[string]time.Time{}}
 	var err error
 	r.held, err = readHeld(o.File)
 	return r, err
@@ -162,7 +163,7 @@ func (r *Responder) refusal(d *response.Deed, w asset.Workload) error {
 	if err := d.Check(); err != nil {
 		return err
 	}
-	if w.ID != d.Workload {
+	if _, held := r.held[d.Workload]; w.ID != d.Workload && !(held && d.Kind == response.Release) { // one that is gone, too, is let go
 		return fault.New(fault.NotFound, "there is no container %s on this host", asset.ShortID(d.Workload))
 	}
 	now := r.o.Clock()
@@ -207,7 +208,7 @@ func (r *Responder) kill(ctx context.Context, d *response.Deed, a *response.Answ
 	if err != nil {
 		return err
 	}
-	a.Did = append(a.Did, fmt.Sprintf("%s all %d processes of the container", did(d, "killed", "would kill"), n))
+	a.Did = append(a.Did, fmt.Sprintf("%s all of the container: %s", did(d, "killed", "would kill"), processes(n)))
 	return nil
 }
 
@@ -303,8 +304,19 @@ func (r *Responder) release(ctx context.Context, d *response.Deed, a *response.A
 	return writeHeld(r.o.File, r.held)
 }
 
-// stop stops a container. One that is frozen gets no chance to end by itself.
+// stop stops a container. One that is frozen gets no chance to end by itself, nor does
+// the engine: what it began there (docker exec, a health check) stands still, too, and
+// it waits for that before it stops anything.
 func (r *Responder) stop(ctx context.Context, d *response.Deed, a *response.Answer) error {
+	if r.held[d.Workload].Freeze && !d.DryRun {
+		n, err := r.o.Processes.KillAll(ctx, d.Workload, false)
+		switch {
+		case err == nil:
+			a.Did = append(a.Did, fmt.Sprintf("killed %s of the container, which was frozen", processes(n)))
+		case !fault.Is(err, fault.NotFound): // one that does not run may still be about to start
+			a.Lacks = append(a.Lacks, "its frozen processes were not killed before: "+err.Error())
+		}
+	}
 	if err := r.o.Engine.Stop(ctx, d.Workload, d.DryRun); err != nil {
 		return err
 	}

@@ -256,3 +256,76 @@ func TestQuarantineIsKept(t *testing.T) {
 		t.Errorf("with a damaged file: %+v", a)
 	}
 }
+
+// What the engine began in a frozen container (docker exec) stands still with it, and
+// the engine waits for that before it stops anything.
+func TestAFrozenContainerIsKilledBeforeItIsStopped(t *testing.T) {
+	f := newFixture(t)
+	f.do(t, response.Deed{Kind: response.Quarantine, Freeze: true})
+	f.do(t, response.Deed{Kind: response.Stop, DryRun: true})
+	if diff := cmp.Diff([]string{"stop?"}, f.k.did); diff != "" {
+		t.Errorf("a dry run did (-want +got):\n%s", diff)
+	}
+	a := f.do(t, response.Deed{Kind: response.Stop})
+	if diff := cmp.Diff([]string{"kill all", "stop"}, f.k.did); diff != "" || a.State != response.Done {
+		t.Errorf("ended as %s; did (-want +got):\n%s", a.State, diff)
+	}
+	f.k.fail["kill all"] = errors.New("broken")
+	if a = f.do(t, response.Deed{Kind: response.Stop}); a.State != response.Done || len(a.Lacks) != 1 {
+		t.Errorf("though they can't be killed before: %+v", a)
+	}
+	f.k.fail["kill all"] = fault.New(fault.NotFound, "it does not run")
+	if a = f.do(t, response.Deed{Kind: response.Stop}); a.State != response.Done || len(a.Lacks) != 0 {
+		t.Errorf("that does not run: %+v", a)
+	}
+}
+
+func TestQuarantineEndsWithItsContainer(t *testing.T) {
+	f := newFixture(t)
+	f.do(t, response.Deed{Kind: response.Quarantine, By: "user:otto"})
+	gone := fault.New(fault.NotFound, "it does not run")
+	f.k.fail["unified"] = gone
+	held := func() int {
+		t.Helper()
+		f.Renew(t.Context(), map[string]string{})
+		all, err := f.Quarantined()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all)
+	}
+	if held() != 1 {
+		t.Error("one that is only stopped is forgotten")
+	}
+	f.k.fail["stop"] = errors.New("the engine is away")
+	f.now = f.now.Add(time.Hour)
+	if held() != 1 {
+		t.Error("it is forgotten while the engine is away")
+	}
+	f.k.fail["stop"] = gone
+	f.k.did = nil
+	if held() != 1 || len(f.k.did) != 0 {
+		t.Errorf("the engine is asked with every look: %q", f.k.did)
+	}
+	f.now = f.now.Add(time.Hour)
+	if held() != 0 {
+		t.Error("one that was removed is kept")
+	}
+	if diff := cmp.Diff([]string{"stop?", "restore"}, f.k.did); diff != "" {
+		t.Errorf("did (-want +got):\n%s", diff)
+	}
+}
+
+// A container that is not known any more, as after the agent's restart, is let go.
+func TestReleaseOfWhatIsGone(t *testing.T) {
+	f := newFixture(t)
+	f.do(t, response.Deed{Kind: response.Quarantine})
+	d := response.Deed{ID: "gone", Kind: response.Release, Workload: one, Asked: f.now, Until: f.now.Add(time.Minute)}
+	if a := f.Do(t.Context(), d, asset.Workload{}); a.State != response.Done {
+		t.Errorf("%+v", a)
+	}
+	d.ID = "again"
+	if a := f.Do(t.Context(), d, asset.Workload{}); a.State != response.Refused {
+		t.Errorf("of one that is not in quarantine: %+v", a)
+	}
+}

@@ -69,7 +69,10 @@ func isIn(dir int, container string, key event.Key) (string, error) {
 	if !ok {
 		return "", fmt.Errorf("stat of process %d is not as proc_pid_stat(5) says: %.80q", key.PID, b)
 	}
-	if !key.Same(event.Key{PID: key.PID, Start: st.start}) || st.ended() {
+	if !key.Same(event.Key{PID: key.PID, Start: st.start}) {
+		return "", fault.New(fault.NotFound, "process %d has ended already; another one has its pid by now, and is left alone", key.PID).With(whatRuns)
+	}
+	if st.ended() {
 		return "", hasEnded(key, unix.ESRCH)
 	}
 	if b, err = s.read(dir, "cgroup", cgroupLimit); err != nil {
@@ -84,6 +87,8 @@ func isIn(dir int, container string, key event.Key) (string, error) {
 	}
 	return text(st.name), nil
 }
+
+const whatRuns = "castellan workloads ID shows what runs in it now"
 
 func sendKill(dir int) error {
 	err := unix.PidfdSendSignal(dir, unix.SIGKILL, nil, 0)
@@ -100,7 +105,7 @@ func sendKill(dir int) error {
 // hasEnded gives an error about a process that is not there its kind.
 func hasEnded(key event.Key, err error) error {
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) {
-		return fault.New(fault.NotFound, "process %d has ended already", key.PID)
+		return fault.New(fault.NotFound, "process %d has ended already", key.PID).With(whatRuns)
 	}
 	return fmt.Errorf("process %d: %w", key.PID, err)
 }
