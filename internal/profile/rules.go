@@ -3,6 +3,7 @@ package profile
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
@@ -52,8 +53,16 @@ type NetworkRules struct {
 	// hold for the addresses that one of Resolvers answered with.
 	Names     []NameRule   `json:"names,omitempty"`
 	Resolvers []netip.Addr `json:"resolvers,omitempty"`
-	// Raw permits raw and packet sockets.
-	Raw bool `json:"raw,omitempty"`
+	// Raw permits raw and packet sockets, and the like: those of Sockets, or all of them
+	// if it has none, as what was compiled by former versions.
+	Raw     bool     `json:"raw,omitempty"`
+	Sockets []string `json:"sockets,omitempty"` // as in a profile's privileges: raw, packet, vsock, alg
+}
+
+// HasSocket reports whether sockets of a name may be made, as event.Connection.Protocol
+// has it for event.KindRaw.
+func (n *NetworkRules) HasSocket(name string) bool {
+	return n.Raw && (len(n.Sockets) == 0 || slices.Contains(n.Sockets, name))
 }
 
 // PortRule is ports of a protocol.

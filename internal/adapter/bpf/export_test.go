@@ -29,6 +29,9 @@ func OpenNetGuardAs(dir, generation string, log *slog.Logger) (*Guard, error) {
 	return openNetGuard(dir, generation, log)
 }
 
+// IsLSM says whether security hooks hold here.
+func IsLSM() bool { return bpfIsLSM() }
+
 // Program returns a program of a running sensor; nil where there is none. It is s's.
 func (s *Sensors) Program(sensor, name string) *ebpf.Program {
 	for _, l := range s.all {

@@ -14,8 +14,8 @@
  */
 #include "guard.bpf.h"
 #include "guard_marks.bpf.h"
+#include "guard_privilege.bpf.h"
 #include "guard_script.bpf.h"
-#include "syscall.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -27,12 +27,31 @@ const enum denial_flag *unused_denial_flag __attribute__((unused));
 const enum edge_kind *unused_edge_kind __attribute__((unused));
 const enum edge_flag *unused_edge_flag __attribute__((unused));
 const enum meta_flag *unused_meta_flag __attribute__((unused));
+const enum makes *unused_makes __attribute__((unused));
 const enum path_list *unused_path_list __attribute__((unused));
 const struct denial *unused_denial __attribute__((unused));
 const struct slot *unused_slot __attribute__((unused));
 const struct hold *unused_hold __attribute__((unused));
 const struct held_id *unused_held_id __attribute__((unused));
 const struct guard_setting *unused_guard_setting __attribute__((unused));
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+/* What socket.bpf.h has more of. */
+struct sock_common___guard {
+	unsigned short skc_family;
+};
+
+struct sock___guard {
+	struct sock_common___guard __sk_common;
+	u16 sk_type;
+};
+
+struct socket___guard {
+	struct sock___guard *sk;
+};
+
+#pragma clang attribute pop
 
 #define PROT_READ 1
 #define PROT_WRITE 2
@@ -150,8 +169,14 @@ __attribute__((noinline)) int judge_heap(u32 protection, u32 reaction)
 /* bpf_find_vma is newer (5.17) than what else is asked for: the loader takes the
  * programs that use it where the kernel has it, and those called …_plain elsewhere. */
 struct area {
-	u64 file;
-	u64 changed; /* some of it was written by the process, or it has no file */
+	union {
+		u64 file;
+		u64 mnt; /* of a file that was opened, with its dentry */
+	};
+	union {
+		u64 changed; /* some of it was written by the process, or it has no file */
+		u64 leaf;
+	};
 };
 
 static long look_at_area(struct task_struct *task, struct vm_area_struct *vma, struct area *area)
@@ -203,15 +228,20 @@ int BPF_PROG(signal_exec_plain, struct task_struct *task, int old_pid, struct li
 	return 0;
 }
 
-/* What calls may make code. Shared memory of System V is that when shmat is told so;
- * the same by ipc, of 32-bit programs, is not looked at. */
+/* What calls may make: code, or a descriptor that gives more than a file or a
+ * connection. Shared memory of System V is code when shmat is told so; the same by
+ * ipc, of 32-bit programs, is not looked at. */
 enum makes {
 	MAKES_MAPPED = 1,    /* mmap, mmap2 */
 	MAKES_PROTECTED = 2, /* mprotect, pkey_mprotect */
 	MAKES_ATTACHED = 4,  /* shmat */
+	/* None of those above is together with another: what follows is one of its own. */
+	MAKES_OPENED = 8, /* open: its flags are the second argument */
+	MAKES_OPENED_AT,  /* openat: they are the third */
+	MAKES_OPENED_SO,  /* openat2, creat: they are somewhere else, or known */
+	MAKES_SOCKET,	  /* socket */
+	MAKES_SOCKET_OF,  /* socketcall, whose arguments are somewhere else */
 };
-
-const enum makes *unused_makes __attribute__((unused));
 
 CALL_TABLE(making);
 
@@ -248,31 +278,95 @@ static __always_inline void look_at_call(struct pt_regs *regs, u32 makes, bool c
 }
 
 /* What a call made code: killed before the call returns. As with the security
- * hooks, memory counts when the call itself asked for code. */
-static __always_inline int signal_area(struct asked *asked, u64 file, bool changed)
+ * hooks, memory counts when the call itself asked for code. given is what it asked for,
+ * and above that what it got. */
+static __always_inline int signal_area(u64 given, struct area *area)
 {
 	int answer = ANSWER_OFF;
 
-	if (file)
-		answer = judge_file(file, DEED_MAP, asked->becomes, REACTION_KILLED);
-	if (answer != ANSWER_DENY && asked->protection & PROT_EXEC && (changed || asked->protection & PROT_WRITE))
-		answer = judge_heap(asked->protection, REACTION_KILLED);
+	if (!given)
+		return 0;
+	if (area->file)
+		answer = judge_file(area->file, DEED_MAP, given >> 32, REACTION_KILLED);
+	if (answer != ANSWER_DENY && given & PROT_EXEC && (area->changed || given & PROT_WRITE))
+		answer = judge_heap(given & 7, REACTION_KILLED);
 	if (answer == ANSWER_DENY)
 		bpf_send_signal(SIGKILL);
 	return 0;
 }
 
-SEC("tp_btf/sys_exit")
-int BPF_PROG(signal_call, struct pt_regs *regs, long ret)
+#define SYS_SOCKET 1 /* of socketcall: include/uapi/linux/net.h */
+
+/* socket_given tells what privilege a socket is that a call made: by its arguments, or
+ * by itself. On a stack of its own, as what follows, which is given back before it is
+ * judged. */
+static __attribute__((noinline)) u32 socket_given(struct pt_regs *regs, u32 makes, long ret)
 {
-	struct area area = { .changed = 1 };
-	bool compat = false;
-	u32 makes = half_of(making, regs, &compat);
+	bool compat = is_compat();
+	u64 family = arg_of(regs, 0, compat), type = arg_of(regs, 1, compat);
+	struct socket___guard *socket;
+	struct sock___guard *sk;
+	struct file *file;
+
+	if (makes == MAKES_SOCKET_OF) {
+		if (family != SYS_SOCKET)
+			return PRIVILEGE_NONE;
+		file = file_of(ret);
+		socket = BPF_CORE_READ(file, private_data);
+		sk = BPF_CORE_READ(socket, sk);
+		family = BPF_CORE_READ(sk, __sk_common.skc_family);
+		type = BPF_CORE_READ(sk, sk_type);
+	}
+	return privilege_of_socket(family, type);
+}
+
+#define O_ACCMODE 3
+
+/* file_given does so for a file, and returns its flags above that: the memory of a
+ * process, to write into it, is held. Nearly all opens are for reading, which their flags
+ * say. Whose memory it is the open file says itself. Its path is left in at. */
+static __attribute__((noinline)) u64 file_given(struct pt_regs *regs, u32 makes, long ret, struct area *at)
+{
+	bool compat = is_compat();
+	struct file *file;
+	u64 memory;
+
+	if (makes == MAKES_OPENED && !(arg_of(regs, 1, compat) & O_ACCMODE))
+		return PRIVILEGE_NONE;
+	if (makes == MAKES_OPENED_AT && !(arg_of(regs, 2, compat) & O_ACCMODE))
+		return PRIVILEGE_NONE;
+	file = file_of(ret);
+	if (!file || !(BPF_CORE_READ(file, f_mode) & FMODE_WRITE) || !memory_of(file))
+		return PRIVILEGE_NONE;
+	memory = (u64)BPF_CORE_READ(file, private_data);
+	if (!memory)
+		return PRIVILEGE_NONE;
+	at->mnt = (u64)BPF_CORE_READ(file, f_path.mnt);
+	at->leaf = (u64)BPF_CORE_READ(file, f_path.dentry);
+	return (u64)BPF_CORE_READ(file, f_flags) << 32 | (memory == own_memory() ? PRIVILEGE_OWN_MEMORY : PRIVILEGE_PROCESS_WRITE);
+}
+
+/* A descriptor that a call made: killed before the call returns. As below, the caller
+ * has the place of what is judged, and no more: 32 of the 512 bytes of stack are left. */
+static __always_inline int signal_descriptor(struct pt_regs *regs, u32 makes, long ret, struct area *at)
+{
+	u64 given;
+
+	if (has_failed(ret))
+		return 0;
+	at->leaf = 0;
+	given = makes >= MAKES_SOCKET ? socket_given(regs, makes, ret) : file_given(regs, makes, ret, at);
+	if (given && judge_privilege(given, call_slot(regs), at->mnt, at->leaf, given >> 32 | MORE_SIGNAL) == ANSWER_DENY)
+		bpf_send_signal(SIGKILL);
+	return 0;
+}
+
+/* code_given tells what a call asked for and got of code, for signal_area. */
+static __attribute__((noinline)) u64 code_given(struct pt_regs *regs, u32 makes, bool compat, long ret, struct area *area)
+{
 	struct asked asked;
 	long busy;
 
-	if (!makes)
-		return 0;
 	look_at_call(regs, makes, compat, &asked);
 	if (!(asked.becomes & PROT_EXEC) || has_failed(ret))
 		return 0;
@@ -281,39 +375,60 @@ int BPF_PROG(signal_call, struct pt_regs *regs, long ret)
 	 * space at this moment there is no other way; what then has no file any more
 	 * counts as changed. */
 	if (makes & MAKES_PROTECTED) {
-		bpf_find_vma(bpf_get_current_task_btf(), arg_of(regs, 0, compat), look_at_area, &area, 0);
-		return signal_area(&asked, area.file, area.changed);
+		bpf_find_vma(bpf_get_current_task_btf(), arg_of(regs, 0, compat), look_at_area, area, 0);
+		return asked.protection | (u64)asked.becomes << 32;
 	}
-	busy = bpf_find_vma(bpf_get_current_task_btf(), ret, look_at_area, &area, 0);
-	area.changed = 0;
+	busy = bpf_find_vma(bpf_get_current_task_btf(), ret, look_at_area, area, 0);
+	area->changed = 0;
 	if (busy && makes & MAKES_ATTACHED)
-		area.changed = 1;
+		area->changed = 1;
 	if (busy && makes & MAKES_MAPPED && !(arg_of(regs, 3, compat) & MAP_ANONYMOUS)) {
-		area.file = (u64)file_of(arg_of(regs, 4, compat));
-		area.changed = !area.file;
+		area->file = (u64)file_of(arg_of(regs, 4, compat));
+		area->changed = !area->file;
 	}
-	return signal_area(&asked, area.file, area.changed);
+	return asked.protection | (u64)asked.becomes << 32;
 }
 
-/* The file is the one that the number stands for by then. */
 SEC("tp_btf/sys_exit")
-int BPF_PROG(signal_call_plain, struct pt_regs *regs, long ret)
+int BPF_PROG(signal_call, struct pt_regs *regs, long ret)
 {
+	struct area area = { .changed = 1 };
 	bool compat = false;
 	u32 makes = half_of(making, regs, &compat);
-	struct file *file = NULL;
-	struct asked asked;
 
 	if (!makes)
 		return 0;
+	if (makes >= MAKES_OPENED)
+		return signal_descriptor(regs, makes, ret, &area);
+	return signal_area(code_given(regs, makes, compat, ret, &area), &area);
+}
+
+/* code_given_plain takes the file for the one that the number stands for by then. */
+static __attribute__((noinline)) u64 code_given_plain(struct pt_regs *regs, u32 makes, bool compat, long ret, struct area *area)
+{
+	struct asked asked;
+
 	look_at_call(regs, makes, compat, &asked);
 	if (!(asked.becomes & PROT_EXEC) || has_failed(ret))
 		return 0;
-	if (!(makes & MAKES_MAPPED))
-		return signal_area(&asked, 0, true);
-	if (!(arg_of(regs, 3, compat) & MAP_ANONYMOUS))
-		file = file_of(arg_of(regs, 4, compat));
-	return signal_area(&asked, (u64)file, false);
+	area->changed = !(makes & MAKES_MAPPED);
+	if (makes & MAKES_MAPPED && !(arg_of(regs, 3, compat) & MAP_ANONYMOUS))
+		area->file = (u64)file_of(arg_of(regs, 4, compat));
+	return asked.protection | (u64)asked.becomes << 32;
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(signal_call_plain, struct pt_regs *regs, long ret)
+{
+	struct area area = {};
+	bool compat = false;
+	u32 makes = half_of(making, regs, &compat);
+
+	if (!makes)
+		return 0;
+	if (makes >= MAKES_OPENED)
+		return signal_descriptor(regs, makes, ret, &area);
+	return signal_area(code_given_plain(regs, makes, compat, ret, &area), &area);
 }
 
 /* -- By the security hooks -------------------------------------------------- */
@@ -398,6 +513,14 @@ __attribute__((noinline)) int judge_script(u64 address)
 	return answer;
 }
 
+/* is_own_memory tells a file of procfs by which a process writes into its code. */
+__attribute__((noinline)) int is_own_memory(u64 address)
+{
+	u64 memory = memory_of((void *)address);
+
+	return memory && memory == own_memory();
+}
+
 /* Called for every open of the host, before the file system is asked; since 2.6.12. */
 SEC("lsm/file_open")
 int BPF_PROG(deny_script, struct file *file)
@@ -407,6 +530,11 @@ int BPF_PROG(deny_script, struct file *file)
 	struct dentry *dentry;
 	u64 head = 0;
 
+	if (file->f_mode & FMODE_WRITE && file->f_inode->i_sb->s_magic == PROC_SUPER_MAGIC && is_own_memory(number_of(file)))
+		return judge_privilege(PRIVILEGE_OWN_MEMORY, call_now(), number_of(file->f_path.mnt), number_of(file->f_path.dentry),
+				       file->f_flags) == ANSWER_DENY ?
+			       -EPERM :
+			       0;
 	if (!script)
 		return 0;
 	if (!(file->f_mode & FMODE_READ) || file->f_flags & FMODE_EXEC || (file->f_inode->i_mode & S_IFMT) != S_IFREG)

@@ -13,86 +13,14 @@
  */
 #include "guard.bpf.h"
 #include "guard_marks.bpf.h"
-#include "pseudo.bpf.h"
-#include "syscall.bpf.h"
+#include "guard_privilege.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define SIGKILL 9
 
-/* The kinds of privileges, by which META_KINDS has them: see guardprivilege.go. */
-enum privilege {
-	PRIVILEGE_NONE,
-	PRIVILEGE_MOUNT,
-	PRIVILEGE_UMOUNT,
-	PRIVILEGE_PIVOT_ROOT,
-	PRIVILEGE_UNSHARE,
-	PRIVILEGE_SETNS,
-	PRIVILEGE_CLONE,
-	PRIVILEGE_PTRACE,
-	PRIVILEGE_PROCESS_WRITE,
-	PRIVILEGE_MODULE,
-	PRIVILEGE_KEXEC,
-	PRIVILEGE_BPF,
-	PRIVILEGE_PERF,
-	PRIVILEGE_KEYRING,
-	PRIVILEGE_USERFAULT,
-	PRIVILEGE_IO_URING,
-	PRIVILEGE_USER,
-	PRIVILEGE_KNOB,
-	PRIVILEGE_DEVICE,
-};
-
 const enum privilege *unused_privilege __attribute__((unused));
 const enum knob *unused_knob __attribute__((unused));
-
-#define MORE_SIGNAL (1ull << 63) /* of more: it is answered by a signal */
-
-static __always_inline u32 call_now(void)
-{
-	return call_slot((struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf()));
-}
-
-/* judge_privilege tells what is to be done about a privileged call: an enum answer.
- * What lies outside the rules is told with the path that it is about, if there is
- * one, and with what more says (flags, a command). */
-__attribute__((noinline)) int judge_privilege(u32 kind, u32 call, u64 mnt, u64 leaf, u64 more)
-{
-	u32 which = open_case(CONTROL_PRIVILEGE, RUNTIME_NEVER), answer;
-	struct edge *meta;
-	struct slot *s;
-	int n;
-
-	if (which == NOT_HELD)
-		return ANSWER_OFF;
-	s = get_slot(which);
-	if (!s)
-		return ANSWER_DENY;
-	answer = s->answer;
-	meta = get_meta(s->group);
-	if (meta && meta->META_KINDS >> (kind & 63) & 1) {
-		free_slot(which);
-		return ANSWER_OFF;
-	}
-	if (leaf) {
-		n = walk(which, mnt, leaf, 0);
-		if (n == WALK_CUT)
-			s->record.head.flags |= DENIAL_CUT;
-		if (n == WALK_OUTSIDE)
-			s->record.head.flags |= DENIAL_OUTSIDE;
-		s->record.path_len = s->cursor & NAMES_MASK;
-		describe(s, (void *)leaf);
-		s->record.origin = origin_for(s, (void *)leaf);
-	}
-	s->record.detail = kind;
-	s->record.call = call + 1;
-	s->record.more = more & ~MORE_SIGNAL;
-	tell_denial(which, DEED_PRIVILEGE, answer != ANSWER_DENY ? REACTION_AUDITED :
-					   more & MORE_SIGNAL	 ? REACTION_KILLED :
-								   REACTION_DENIED);
-	free_slot(which);
-	return answer;
-}
 
 static __always_inline int refuse(u32 kind, u64 more)
 {
@@ -419,9 +347,19 @@ int BPF_PROG(deny_capability, const struct cred *cred, struct user_namespace *ns
 	return judge_capability(capability, options & CAP_OPT_NOAUDIT) == ANSWER_DENY ? -EPERM : 0;
 }
 
+/* -- Sockets ---------------------------------------------------------------- */
+
+/* When it is made and nobody has it yet; since 2.6 with these arguments. */
+SEC("lsm/socket_post_create")
+int BPF_PROG(deny_socket, struct socket *sock, int family, int type, int protocol, int kernel)
+{
+	u32 kind = kernel ? PRIVILEGE_NONE : privilege_of_socket(family, type);
+
+	return kind ? refuse(kind, 0) : 0;
+}
+
 /* -- Devices and knobs ------------------------------------------------------ */
 
-#define FMODE_WRITE 0x2
 #define O_TRUNC 01000
 
 /* is_harmless tells the devices that every container has and uses: as in
@@ -455,6 +393,8 @@ static __always_inline u32 privilege_of_open(struct file *file, u16 mode)
 		return PRIVILEGE_KNOB;
 	case KNOB_DEVICES:
 		return PRIVILEGE_DEVICE;
+	case KNOB_MEMORY: /* of its own: guard_exec.bpf.c */
+		return is_others_memory(file) ? PRIVILEGE_PROCESS_WRITE : PRIVILEGE_NONE;
 	}
 	return PRIVILEGE_NONE;
 }

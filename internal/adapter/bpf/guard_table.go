@@ -38,6 +38,9 @@ type tableKind struct {
 	fill func(map[string]*ebpf.Map, tableRung) error
 	// lists are the patterns that the programs go by.
 	lists func(*profile.Rules) map[guardExecPathList][]profile.Pattern
+	// wants says that rules have something for these programs; nil: when they answer what
+	// lies outside the control.
+	wants func(*profile.Rules) bool
 	// meta writes what they go by beside paths; may be nil.
 	meta func(*profile.Rules, *guardExecEdge)
 	// decode reads what a record of these programs says beside what all have.
@@ -68,7 +71,7 @@ const (
 func openTableGuard(k tableKind, dir, generation string, log *slog.Logger) (*Guard, error) {
 	g := &Guard{
 		what: k.what, log: log, dir: dir,
-		wants:    func(r *profile.Rules) bool { return r.Answers[k.control] != profile.Off },
+		wants:    k.wants,
 		unloaded: func(answers map[profile.Control]profile.Answer) []profile.HeldControl { return k.controls(answers, "") },
 		open: func() (programs, error) {
 			p, err := openTablePrograms(k, dir, generation, log)
@@ -77,6 +80,9 @@ func openTableGuard(k tableKind, dir, generation string, log *slog.Logger) (*Gua
 			}
 			return p, nil
 		},
+	}
+	if g.wants == nil {
+		g.wants = func(r *profile.Rules) bool { return r.Answers[k.control] != profile.Off }
 	}
 	return g.begin(k.pins(dir))
 }

@@ -113,8 +113,10 @@ func decodeDenial(d *decoder, b []byte, finish func(*decoder, *denial, *event.Ev
 }
 
 // decodeExecDenial is for what runs and is mapped.
-func decodeExecDenial(_ *decoder, r *denial, e *event.Event) error {
+func decodeExecDenial(d *decoder, r *denial, e *event.Event) error {
 	switch r.deed {
+	case guardExecDeedDEED_PRIVILEGE:
+		return decodePrivilegeDenial(d, r, e)
 	case guardExecDeedDEED_EXEC, guardExecDeedDEED_SCRIPT:
 		e.Kind, e.Process.Executable = event.KindExec, r.path
 		e.Exec = &event.Exec{

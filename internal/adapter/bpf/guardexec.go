@@ -47,8 +47,9 @@ func bpfIsLSM() bool {
 // OpenExecGuard returns what holds containers to what may run in them: programs of
 // the image that their group's profile has, and of what was written later, lies on a
 // volume or was never in a folder, what it names. Code that is mapped is held too. A
-// process dies before the first instruction of what may not run. dir is as in
-// OpenNetGuard.
+// process dies before the first instruction of what may not run. Where BPF is no security module they also hold what a call gives to
+// a process, before it returns: sockets of families that the profile does not have, and
+// the memory of processes to write into. dir is as in OpenNetGuard.
 func OpenExecGuard(dir string, log *slog.Logger) (*Guard, error) {
 	return openExecGuard(dir, generationOf(_GuardExecBytes), log)
 }
@@ -61,10 +62,18 @@ func openExecGuard(dir, generation string, log *slog.Logger) (*Guard, error) {
 func execTable() tableKind {
 	return tableKind{
 		control: profile.ControlExec, what: "what runs", folder: "exec", spec: loadGuardExec, rungs: execRungs, decode: decodeExecDenial,
+		// By signals they also hold what a call gives to a process, of other controls.
+		wants: func(r *profile.Rules) bool {
+			given := r.Answers[profile.ControlPrivilege] != profile.Off || r.Answers[profile.ControlNetwork] != profile.Off
+			return r.Answers[profile.ControlExec] != profile.Off || given && !bpfIsLSM()
+		},
 		tell: func(spec *ebpf.CollectionSpec, _ tableRung) error {
 			return setHalves(spec, "making", map[uint8][]string{
 				uint8(guardExecMakesMAKES_MAPPED): {"mmap", "mmap2"}, uint8(guardExecMakesMAKES_PROTECTED): {"mprotect", "pkey_mprotect"},
 				uint8(guardExecMakesMAKES_ATTACHED): {"shmat"},
+				uint8(guardExecMakesMAKES_OPENED):   {"open"}, uint8(guardExecMakesMAKES_OPENED_AT): {"openat"},
+				uint8(guardExecMakesMAKES_OPENED_SO): {"openat2", "creat"},
+				uint8(guardExecMakesMAKES_SOCKET):    {"socket"}, uint8(guardExecMakesMAKES_SOCKET_OF): {"socketcall"},
 			})
 		},
 		lists: func(r *profile.Rules) map[guardExecPathList][]profile.Pattern {
@@ -77,6 +86,7 @@ func execTable() tableKind {
 			if r.Exec.CodeHeap {
 				meta.Flags |= uint8(guardExecMetaFlagMETA_CODE_HEAP)
 			}
+			meta.Suffix = heldKinds(r)
 		},
 	}
 }

@@ -236,6 +236,11 @@ const (
 	guardExecMakesMAKES_MAPPED    guardExecMakes = 1
 	guardExecMakesMAKES_PROTECTED guardExecMakes = 2
 	guardExecMakesMAKES_ATTACHED  guardExecMakes = 4
+	guardExecMakesMAKES_OPENED    guardExecMakes = 8
+	guardExecMakesMAKES_OPENED_AT guardExecMakes = 9
+	guardExecMakesMAKES_OPENED_SO guardExecMakes = 10
+	guardExecMakesMAKES_SOCKET    guardExecMakes = 11
+	guardExecMakesMAKES_SOCKET_OF guardExecMakes = 12
 )
 
 type guardExecMetaFlag uint32

@@ -25,7 +25,7 @@ const signalPrivilege = "signal_privilege"
 func privilegeHooks() []string {
 	hooks := []string{
 		"deny_mount", "deny_move_mount", "deny_umount", "deny_pivot_root", "deny_ptrace", "deny_traceme", "deny_read_file", "deny_load_data",
-		"deny_bpf", "deny_perf", "deny_key", "deny_new_key", "deny_setuid", "deny_capability", "deny_device",
+		"deny_bpf", "deny_perf", "deny_key", "deny_new_key", "deny_setuid", "deny_capability", "deny_device", "deny_socket",
 	}
 	for program, hook := range map[string]string{
 		"deny_chroot": "path_chroot", "deny_anonymous": "inode_init_security_anon", "deny_userns": "userns_create",
@@ -47,6 +47,10 @@ func OpenPrivilegeGuard(dir string, log *slog.Logger) (*Guard, error) {
 func privilegeTable() tableKind {
 	return tableKind{
 		control: profile.ControlPrivilege, what: "which privileged calls they make", folder: "privilege", spec: loadGuardPrivilege, rungs: privilegeRungs,
+		// With security hooks they also hold sockets that few programs make.
+		wants: func(r *profile.Rules) bool {
+			return r.Answers[profile.ControlPrivilege] != profile.Off || r.Answers[profile.ControlNetwork] != profile.Off && bpfIsLSM()
+		},
 		tell: func(spec *ebpf.CollectionSpec, rung tableRung) error {
 			for variable, names := range map[string][]string{
 				"calls_memory": {"process_vm_readv", "process_vm_writev"}, "calls_tracing": {"ptrace", "pidfd_getfd"},
@@ -66,11 +70,7 @@ func privilegeTable() tableKind {
 		lists: func(*profile.Rules) map[guardExecPathList][]profile.Pattern { return nil },
 		meta: func(r *profile.Rules, meta *guardExecEdge) {
 			meta.Prefix = uint64(r.Privilege.Capabilities)
-			for _, k := range r.Privilege.Kinds {
-				if n, ok := heldPrivileges[k]; ok {
-					meta.Suffix |= 1 << n
-				}
-			}
+			meta.Suffix = heldKinds(r)
 		},
 		decode: decodePrivilegeDenial,
 	}
@@ -82,6 +82,42 @@ func privilegeRungs() ([]tableRung, error) {
 		return rungs, nil
 	}
 	return append([]tableRung{{rungHooks, append(privilegeHooks(), signalPrivilege, "note_program")}}, rungs...), nil
+}
+
+// heldSockets are the numbers of sockets that few programs make, by their names in events
+// and profiles: see rawName.
+var heldSockets = map[string]guardPrivilegePrivilege{
+	"packet": guardPrivilegePrivilegePRIVILEGE_PACKET, "vsock": guardPrivilegePrivilegePRIVILEGE_VSOCK,
+	"alg": guardPrivilegePrivilegePRIVILEGE_ALG, "raw": guardPrivilegePrivilegePRIVILEGE_RAW,
+}
+
+// heldKinds returns the privileges that rules have, a bit for each.
+func heldKinds(r *profile.Rules) (kinds uint64) {
+	for _, k := range r.Privilege.Kinds {
+		if n, ok := heldPrivileges[k]; ok {
+			kinds |= 1 << n
+		}
+	}
+	for name, n := range heldSockets {
+		if r.Network.HasSocket(name) {
+			kinds |= 1 << n
+		}
+	}
+	writes := slices.ContainsFunc(r.File.Writes, isProcessMemory)
+	if writes {
+		kinds |= 1 << guardPrivilegePrivilegePRIVILEGE_PROCESS_WRITE
+	}
+	if writes || r.Exec.CodeHeap {
+		kinds |= 1 << guardPrivilegePrivilegePRIVILEGE_OWN_MEMORY
+	}
+	return kinds
+}
+
+// isProcessMemory reports whether a pattern stands for the memory of processes, which
+// sensors tell as a file that is written.
+func isProcessMemory(p profile.Pattern) bool {
+	names := p.Names()
+	return len(names) > 1 && names[0] == "proc" && (names[len(names)-1] == "**" || len(names) > 2 && names[len(names)-1] == "mem")
 }
 
 // heldPrivileges are the numbers by which rules in the kernel have kinds of privileges:
@@ -183,6 +219,24 @@ func lacksHook(k event.Kind, rung tableRung) bool {
 	return false
 }
 
+// isGiven fills in what a call gives to a process and is told as something else than a
+// privilege: sockets, and its own memory to write into.
+func isGiven(r *denial, e *event.Event) bool {
+	if r.detail == uint32(guardPrivilegePrivilegePRIVILEGE_OWN_MEMORY) {
+		e.Kind, e.Privilege = event.KindExecProtect, nil
+		e.Memory = &event.Memory{Call: r.call, Path: r.path, Protection: []string{"write", "execute"}, Error: r.refused}
+		return true
+	}
+	for name, n := range heldSockets {
+		if uint32(n) == r.detail {
+			e.Kind, e.Privilege = event.KindRaw, nil
+			e.Connection = &event.Connection{Protocol: name, Error: r.refused}
+			return true
+		}
+	}
+	return false
+}
+
 // decodePrivilegeDenial is for privileged calls and capabilities.
 func decodePrivilegeDenial(_ *decoder, r *denial, e *event.Event) error {
 	p := &event.Privilege{Call: r.call, Target: r.path, Error: r.refused}
@@ -193,6 +247,9 @@ func decodePrivilegeDenial(_ *decoder, r *denial, e *event.Event) error {
 	}
 	if r.deed != guardExecDeedDEED_PRIVILEGE {
 		return fmt.Errorf("unknown deed %d", r.deed)
+	}
+	if isGiven(r, e) {
+		return nil
 	}
 	for k, n := range heldPrivileges {
 		if uint32(n) == r.detail {
@@ -205,6 +262,10 @@ func decodePrivilegeDenial(_ *decoder, r *denial, e *event.Event) error {
 	var record privilegeRecord
 	record.Flags, record.Command = r.more, uint32(r.more)
 	switch e.Kind {
+	case event.KindProcessWrite:
+		if r.path != "" {
+			p.Flags = openFlags(uint32(r.more))
+		}
 	case event.KindUser:
 		p.OldUID, p.NewUID = uint32(r.more>>32), uint32(r.more)
 	case event.KindKernelKnob, event.KindDevice:

@@ -156,6 +156,11 @@ const (
 	guardPrivilegePrivilegePRIVILEGE_USER          guardPrivilegePrivilege = 16
 	guardPrivilegePrivilegePRIVILEGE_KNOB          guardPrivilegePrivilege = 17
 	guardPrivilegePrivilegePRIVILEGE_DEVICE        guardPrivilegePrivilege = 18
+	guardPrivilegePrivilegePRIVILEGE_OWN_MEMORY    guardPrivilegePrivilege = 19
+	guardPrivilegePrivilegePRIVILEGE_PACKET        guardPrivilegePrivilege = 20
+	guardPrivilegePrivilegePRIVILEGE_VSOCK         guardPrivilegePrivilege = 21
+	guardPrivilegePrivilegePRIVILEGE_ALG           guardPrivilegePrivilege = 22
+	guardPrivilegePrivilegePRIVILEGE_RAW           guardPrivilegePrivilege = 23
 )
 
 type guardPrivilegeProcessKey struct {
@@ -314,6 +319,7 @@ const (
 	guardPrivilegeProgDenyPtrace      = "deny_ptrace"
 	guardPrivilegeProgDenyReadFile    = "deny_read_file"
 	guardPrivilegeProgDenySetuid      = "deny_setuid"
+	guardPrivilegeProgDenySocket      = "deny_socket"
 	guardPrivilegeProgDenyTraceme     = "deny_traceme"
 	guardPrivilegeProgDenyUmount      = "deny_umount"
 	guardPrivilegeProgDenyUserns      = "deny_userns"
@@ -391,6 +397,7 @@ type guardPrivilegeProgramSpecs struct {
 	DenyPtrace      *ebpf.ProgramSpec `ebpf:"deny_ptrace"`
 	DenyReadFile    *ebpf.ProgramSpec `ebpf:"deny_read_file"`
 	DenySetuid      *ebpf.ProgramSpec `ebpf:"deny_setuid"`
+	DenySocket      *ebpf.ProgramSpec `ebpf:"deny_socket"`
 	DenyTraceme     *ebpf.ProgramSpec `ebpf:"deny_traceme"`
 	DenyUmount      *ebpf.ProgramSpec `ebpf:"deny_umount"`
 	DenyUserns      *ebpf.ProgramSpec `ebpf:"deny_userns"`
@@ -542,6 +549,7 @@ type guardPrivilegePrograms struct {
 	DenyPtrace      *ebpf.Program `ebpf:"deny_ptrace"`
 	DenyReadFile    *ebpf.Program `ebpf:"deny_read_file"`
 	DenySetuid      *ebpf.Program `ebpf:"deny_setuid"`
+	DenySocket      *ebpf.Program `ebpf:"deny_socket"`
 	DenyTraceme     *ebpf.Program `ebpf:"deny_traceme"`
 	DenyUmount      *ebpf.Program `ebpf:"deny_umount"`
 	DenyUserns      *ebpf.Program `ebpf:"deny_userns"`
@@ -569,6 +577,7 @@ func (p *guardPrivilegePrograms) Close() error {
 		p.DenyPtrace,
 		p.DenyReadFile,
 		p.DenySetuid,
+		p.DenySocket,
 		p.DenyTraceme,
 		p.DenyUmount,
 		p.DenyUserns,

@@ -226,7 +226,7 @@ func (g *netPrograms) tableOf(r *profile.Rules, number uint32) (netTable, error)
 	for i := range len(r.Group) {
 		t.rules.Name[i] = r.Group[i]
 	}
-	if r.Network.Raw {
+	if r.Network.HasSocket("raw") {
 		t.rules.Raw = 1
 	}
 	p := ports{rules: &t.rules}

@@ -25,7 +25,7 @@ func makeCalls(name string) error {
 		"mounts": callMounts, "mounting": callMountAPI, "namespaces": callNamespaces, "processes": callProcesses,
 		"kernel": callKernel, "users": callUsers, "userns": callUserNamespace, "repeat": callRepeat,
 		"join": callJoin, "attach": callAttach, "caps": callCapset,
-		"refused": callRefused, "x32": callX32,
+		"refused": callRefused, "x32": callX32, "socket": callSocket, "memory": callMemory,
 	}
 	do, ok := sets[name]
 	if !ok {

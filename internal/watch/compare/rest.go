@@ -100,7 +100,7 @@ func (x *Index) connection(e *event.Event) *outside {
 	case event.KindRaw:
 		o := x.call(e, c.Protocol)
 		if o != nil {
-			o.control = profile.ControlNetwork
+			o.control, o.unheld = profile.ControlNetwork, false // each family is held by itself
 		}
 		return o
 	}

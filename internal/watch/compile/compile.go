@@ -174,9 +174,24 @@ func (c *compiler) network(p *profile.Profile) {
 			cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Ports.First, b.Ports.First), cmp.Compare(a.Ports.Last, b.Ports.Last))
 	})
 	n.Destinations = slices.Compact(n.Destinations)
+	c.sockets(p)
+}
+
+// sockets are those that are more than a connection, by their names; an entry without one
+// stands for all.
+func (c *compiler) sockets(p *profile.Profile) {
+	n, all := &c.rules.Network, false
 	for _, v := range p.Privileges {
-		n.Raw = n.Raw || v.Kind == event.KindRaw
+		if v.Kind == event.KindRaw {
+			n.Raw, all = true, all || v.Detail == ""
+			n.Sockets = append(n.Sockets, v.Detail)
+		}
 	}
+	if all {
+		n.Sockets = nil
+	}
+	slices.Sort(n.Sockets)
+	n.Sockets = slices.Compact(n.Sockets)
 }
 
 const dnsPort = 53

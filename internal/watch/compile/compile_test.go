@@ -3,6 +3,7 @@ package compile_test
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -13,6 +14,36 @@ import (
 	"github.com/castellan-security/castellan/internal/profile"
 	"github.com/castellan-security/castellan/internal/watch/compile"
 )
+
+// A profile's sockets are permitted by their families; one without a family stands for all.
+func TestSocketsAreCompiled(t *testing.T) {
+	raw := func(details ...string) *profile.Profile {
+		p := &profile.Profile{Group: "a/b/c"}
+		for _, d := range details {
+			p.Privileges = append(p.Privileges, profile.Privilege{Kind: event.KindRaw, Detail: d})
+		}
+		return p
+	}
+	for _, tc := range []struct {
+		profile *profile.Profile
+		has     []string
+	}{
+		{raw(), nil},
+		{raw("packet"), []string{"packet"}},
+		{raw("vsock", "raw", "vsock"), []string{"raw", "vsock"}},
+		{raw("packet", ""), []string{"raw", "packet", "vsock", "alg"}},
+	} {
+		r, _, err := compile.Compile(tc.profile, compile.Options{Mode: profile.Protect})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"raw", "packet", "vsock", "alg"} {
+			if got, want := r.Network.HasSocket(name), slices.Contains(tc.has, name); got != want {
+				t.Errorf("%v permits %s: %t, want %t", tc.has, name, got, want)
+			}
+		}
+	}
+}
 
 func port(protocol string, a uint16) profile.PortRule {
 	return profile.PortRule{Protocol: protocol, Ports: profile.Ports{First: a, Last: a}}

@@ -1,6 +1,9 @@
 package guest_test
 
 import (
+	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -81,6 +84,111 @@ func TestPrivilegesAreHeld(t *testing.T) {
 				t.Errorf("of the profile it ended with %d", got)
 			}
 			g.silent(t, c.id)
+		})
+	}
+}
+
+// givenDeed is something that a call gives to a process.
+type givenDeed struct {
+	step    string
+	control profile.Control
+	kind    event.Kind
+	permit  profile.Rules
+	// hooked is what refuses it where BPF is a security module.
+	hooked func(string, *slog.Logger) (*bpf.Guard, error)
+}
+
+func givenDeeds() []givenDeed {
+	return []givenDeed{
+		{"packets=", profile.ControlNetwork, event.KindRaw, profile.Rules{Network: profile.NetworkRules{Raw: true, Sockets: []string{"packet"}}}, bpf.OpenPrivilegeGuard},
+		{"reach=", profile.ControlPrivilege, event.KindProcessWrite,
+			profile.Rules{Privilege: profile.PrivilegeRules{Capabilities: allCapabilities, Kinds: []event.Kind{event.KindProcessWrite}}}, bpf.OpenPrivilegeGuard},
+		{"rewrite=", profile.ControlExec, event.KindExecProtect, profile.Rules{Exec: profile.ExecRules{CodeHeap: true}}, bpf.OpenExecGuard},
+	}
+}
+
+// withoutModule has BPF look as if it were no active security module, until t ends: what
+// is held by signals then is so on this kernel too.
+func withoutModule(t *testing.T) {
+	t.Helper()
+	const list = "/sys/kernel/security/lsm"
+	other := filepath.Join(t.TempDir(), "lsm")
+	if err := os.WriteFile(other, []byte("lockdown,capability,apparmor"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(other, list, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(list, 0); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Sockets of families that the profile does not have, and the memory of processes to write
+// into, are refused.
+func TestWhatCallsGiveIsHeld(t *testing.T) {
+	needLSM(t)
+	holdGiven(t, false)
+}
+
+// By signals, who gets them is killed.
+func TestWhatCallsGiveIsHeldBySignals(t *testing.T) {
+	if refusesCalls() {
+		withoutModule(t)
+	}
+	holdGiven(t, true)
+}
+
+func holdGiven(t *testing.T, signals bool) {
+	roots := layouts()[3].mount(t)
+	for _, d := range givenDeeds() {
+		t.Run(d.step, func(t *testing.T) {
+			want, reaction, open := int(unix.EPERM), event.ReactionDenied, d.hooked
+			if signals {
+				want, reaction, open = -1, event.ReactionKilled, bpf.OpenExecGuard
+			}
+			g := guardBy(t, d.control, open)
+			set := func(a profile.Answer, r profile.Rules) {
+				r.Group, r.Answers = "a/b/c", map[profile.Control]profile.Answer{}
+				for _, c := range profile.Controls() {
+					r.Answers[c] = profile.Off
+				}
+				r.Answers[d.control] = a
+				r.Exec.Paths = []profile.Pattern{"/bin/subject"}
+				if a != profile.Audit {
+					r.Privilege.Capabilities = allCapabilities
+				}
+				if err := g.Set(r); err != nil {
+					t.Fatal(err)
+				}
+				// The programs say so of their own control.
+				own := map[profile.Control]profile.Answer{profile.ControlExec: profile.Deny, profile.ControlPrivilege: profile.Deny}
+				if held := g.Controls(own)[0]; held.Error != "" {
+					t.Fatalf("held as %+v", held)
+				}
+			}
+			set(profile.Deny, profile.Rules{})
+			c := g.new(t, roots)
+			if got := g.steps(t, c, d.step, "exit=5"); got != want {
+				t.Errorf("outside the profile it ended with %d, want %d", got, want)
+			}
+			if e := g.tells(t, c.id, d.kind, reaction); e.Words() == "" {
+				t.Errorf("told as %+v", e)
+			}
+			set(profile.Deny, d.permit)
+			c = g.beside(t, c, roots)
+			if got := g.steps(t, c, d.step, "exit=5"); got != 5 {
+				t.Errorf("of the profile it ended with %d", got)
+			}
+			g.silent(t, c.id)
+			set(profile.Audit, profile.Rules{})
+			c = g.beside(t, c, roots)
+			if got := g.steps(t, c, d.step, "exit=5"); got != 5 {
+				t.Errorf("looked at only it ended with %d", got)
+			}
+			g.tells(t, c.id, d.kind, event.ReactionAudited)
 		})
 	}
 }

@@ -28,8 +28,16 @@ func privileged(verb string, args []string) error {
 		return join(a)
 	case "clone":
 		return cloned()
-	case "trace", "peek":
+	case "trace", "peek", "reach":
 		return traced(verb)
+	case "rewrite": // itself
+		return memoryOf("/proc/self/mem", unix.O_RDWR)
+	case "packets":
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		return unix.Close(fd)
 	case "module":
 		return module(a)
 	case "bpf":
@@ -56,6 +64,14 @@ func privileged(verb string, args []string) error {
 		return unix.Mknod(a, unix.S_IFCHR|0o600, int(n))
 	}
 	return fmt.Errorf("%s is no step that I know", verb)
+}
+
+func memoryOf(path string, flags int) error {
+	fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	return unix.Close(fd)
 }
 
 func closed(fd, _ uintptr, number syscall.Errno) error {
@@ -107,7 +123,7 @@ func cloned() error {
 	return nil
 }
 
-// traced attaches to a child, or reads its memory.
+// traced attaches to a child, reads its memory, or opens that to write into it.
 func traced(how string) error {
 	cmd := exec.Command("/proc/self/exe", "wait")
 	in, err := cmd.StdinPipe()
@@ -126,6 +142,9 @@ func traced(how string) error {
 		return err
 	}
 	defer cmd.Process.Kill()
+	if how == "reach" {
+		return memoryOf(fmt.Sprintf("/proc/%d/mem", cmd.Process.Pid), unix.O_WRONLY)
+	}
 	if how == "trace" {
 		return unix.PtraceSeize(cmd.Process.Pid)
 	}
