@@ -90,6 +90,11 @@ func TestConvertedRulesFire(t *testing.T) {
 		{"mail within the network", []trial.Event{{"on": "network.connect", "exe": "/bin/x", "name": "x", "remote": "172.20.0.1:25", "local": "172.20.0.9:3000"}}, ""},
 		{"mail that comes", []trial.Event{{"on": "network.accept", "exe": "/bin/x", "name": "x", "remote": "10.0.0.1:3000", "local": "10.0.0.9:25"}}, "falco-outward"},
 		{"an overlay that is met", []trial.Event{{"on": "process.exec", "exe": "/bin/b", "name": "b", "pid": 80, "run": "b"}, {"on": "process.exec", "exe": "/bin/a", "name": "a", "pid": 81, "parent": 80, "run": "a"}}, "falco-overlaid"},
+		{"settings of the loader", []trial.Event{{"on": "process.exec", "exe": "/usr/bin/su", "name": "su", "run": "su", "environment": []any{"GLIBC_TUNABLES=glibc.malloc.mxfast=1"}}}, "falco-loader-s-settings"},
+		{"a library of a temporary folder", []trial.Event{{"on": "process.exec", "exe": "/bin/ls", "name": "ls", "run": "ls", "environment": []any{"LD_PRELOAD=/tmp/x.so"}}}, "falco-library-put-before"},
+		{"a library of the system", []trial.Event{{"on": "process.exec", "exe": "/bin/ls", "name": "ls", "run": "ls", "environment": []any{"LD_PRELOAD=/usr/lib/x.so", "BASH_ENV=/tmp/"}}}, ""},
+		{"a shell without a history", []trial.Event{{"on": "process.exec", "exe": "/bin/ps", "name": "ps", "run": "ps", "environment": []any{"HISTFILE=/dev/null"}}}, "falco-history-off"},
+		{"an exception by a variable", []trial.Event{{"on": "process.exec", "exe": "/bin/ps", "name": "ps", "run": "ps", "environment": []any{"HISTFILE=/dev/null", "HISTSIZE=0"}}}, ""},
 		{"an overlay that is not", []trial.Event{{"on": "process.exec", "exe": "/bin/a", "name": "a", "pid": 81, "run": "a"}}, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

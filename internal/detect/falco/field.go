@@ -90,6 +90,9 @@ func (t *translation) leaf(n *node) (cel, why string) {
 		}
 	}
 	name, ok := t.text(n.field)
+	if _, is := environment(n.field); is {
+		return "", noEnvironment
+	}
 	if !ok {
 		return "", n.field + " is not known here"
 	}

@@ -13,7 +13,7 @@ import (
 // special says what fields come to that have no like here, or one that is written
 // otherwise.
 func (t *translation) special(n *node) (cel string, ok bool) {
-	for _, of := range []func(*node) (string, bool){t.ofEvent, t.ofProcess, t.ofDescriptor, t.ofArguments} {
+	for _, of := range []func(*node) (string, bool){t.ofEvent, t.ofProcess, t.ofEnvironment, t.ofDescriptor, t.ofArguments} {
 		if cel, ok := of(n); ok {
 			return cel, true
 		}
