@@ -30,7 +30,7 @@ func (g *globals) incidentCommands() []*cobra.Command {
 func (g *globals) incidentList() *cobra.Command {
 	var o askOptions
 	var states []string
-	var severity, since string
+	var severity, since, until string
 	var all bool
 	limit := store.DefaultPage
 	c := &cobra.Command{
@@ -40,7 +40,8 @@ func (g *globals) incidentList() *cobra.Command {
 others. castellan detect incident NUMBER tells the whole story of one.
 ` + exitHelp,
 		Example: `  castellan detect incidents --severity high
-  castellan detect incidents --all --group 'shop/web/*' --since 7d -o json`,
+  castellan detect incidents --all --group 'shop/web/*' --since 7d -o json
+  castellan detect incidents --all --technique T1611 --since 7d --until 24h`,
 		Args: cobra.NoArgs,
 	}
 	f := outputFlag(c)
@@ -51,15 +52,17 @@ others. castellan detect incident NUMBER tells the whole story of one.
 	s.StringVar(&severity, "severity", "", "only those this grave at least: "+severityWords())
 	texts := map[string]*string{}
 	for _, x := range [...][2]string{
-		{"group", "in this group; a trailing * stands for any rest"}, {"rule", "in which this rule fired"}, {"agent", "on the host of this agent (its id)"},
+		{"group", "in this group; a trailing * stands for any rest"}, {"rule", "in which this rule fired"},
+		{"technique", "with this technique of MITRE ATT&CK, or one that begins so: T1611, T1059"}, {"agent", "on the host of this agent (its id)"},
 		{"workload", "in this container (its id)"}, {"assignee", "that are assigned to this person"}, {"text", "with this in title, story or names"},
 	} {
 		texts[x[0]] = s.String(x[0], "", "only those "+x[1])
 	}
 	s.StringVar(&since, "since", "", "only those that went on from then on: 24h, 7d, or a time as in RFC 3339")
+	s.StringVar(&until, "until", "", "only those whose newest threat was before then: as --since")
 	s.IntVar(&limit, "limit", limit, "how many at most")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		q, err := incidentFilter(states, all, severity, since)
+		q, err := incidentFilter(states, all, severity, since, until)
 		if err != nil {
 			return err
 		}
@@ -90,7 +93,7 @@ others. castellan detect incident NUMBER tells the whole story of one.
 }
 
 // incidentFilter makes a question of flags.
-func incidentFilter(states []string, all bool, severity, since string) (url.Values, error) {
+func incidentFilter(states []string, all bool, severity, since, until string) (url.Values, error) {
 	q := url.Values{}
 	switch {
 	case len(states) > 0 && all:
@@ -114,12 +117,14 @@ func incidentFilter(states []string, all bool, severity, since string) (url.Valu
 		}
 		q.Set("severity", v.String())
 	}
-	from, err := query.Time(since, time.Now())
-	if err != nil {
-		return nil, usagef("--since: %v", err)
-	}
-	if !from.IsZero() {
-		q.Set("since", from.UTC().Format(time.RFC3339))
+	for _, x := range [...]struct{ name, text string }{{"since", since}, {"until", until}} {
+		at, err := query.Time(x.text, time.Now())
+		if err != nil {
+			return nil, usagef("--%s: %v", x.name, err)
+		}
+		if !at.IsZero() {
+			q.Set(x.name, at.UTC().Format(time.RFC3339))
+		}
 	}
 	return q, nil
 }

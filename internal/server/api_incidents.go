@@ -16,17 +16,19 @@ import (
 const maxIncidentBody = 8 * threat.MaxComment
 
 type incidentQuery struct {
-	State    []string  `query:"state,explode" enum:"open,assigned,resolved,reopened" maxItems:"4" doc:"May be repeated; any unless given"`
-	Severity string    `query:"severity" enum:"negligible,low,medium,high,critical" doc:"This grave at least"`
-	Group    string    `query:"group" maxLength:"512" doc:"cluster/service/container; a trailing * stands for any rest"`
-	Rule     string    `query:"rule" maxLength:"256" doc:"A rule that fired"`
-	Agent    string    `query:"agent" maxLength:"64" doc:"Id of an agent on whose host it happened"`
-	Workload string    `query:"workload" maxLength:"64" doc:"Id of a container in which it happened"`
-	Assignee string    `query:"assignee" maxLength:"256" doc:"To whom it is assigned"`
-	Since    time.Time `query:"since" doc:"Its newest threat happened from then on, by the agents' clocks"`
-	Text     string    `query:"text" maxLength:"256" doc:"Part of its title, its story, or a name in it"`
-	Before   int64     `query:"before" minimum:"0" doc:"Continue behind this incident"`
-	Limit    int       `query:"limit" minimum:"0" maximum:"1000" doc:"How many at most; 100 unless given"`
+	State     []string  `query:"state,explode" enum:"open,assigned,resolved,reopened" maxItems:"4" doc:"May be repeated; any unless given"`
+	Severity  string    `query:"severity" enum:"negligible,low,medium,high,critical" doc:"This grave at least"`
+	Group     string    `query:"group" maxLength:"512" doc:"cluster/service/container; a trailing * stands for any rest"`
+	Rule      string    `query:"rule" maxLength:"256" doc:"A rule that fired"`
+	Agent     string    `query:"agent" maxLength:"64" doc:"Id of an agent on whose host it happened"`
+	Workload  string    `query:"workload" maxLength:"64" doc:"Id of a container in which it happened"`
+	Assignee  string    `query:"assignee" maxLength:"256" doc:"To whom it is assigned"`
+	Technique string    `query:"technique" maxLength:"16" pattern:"^(T[0-9]{1,4}(\\.[0-9]{1,3})?)?$" doc:"A technique of MITRE ATT&CK, or its beginning: T1059 is T1059.004, too"`
+	Since     time.Time `query:"since" doc:"Its newest threat happened from then on, by the agents' clocks"`
+	Until     time.Time `query:"until" doc:"Its newest threat happened before then"`
+	Text      string    `query:"text" maxLength:"256" doc:"Part of its title, its story, or a name in it"`
+	Before    int64     `query:"before" minimum:"0" doc:"Continue behind this incident"`
+	Limit     int       `query:"limit" minimum:"0" maximum:"1000" doc:"How many at most; 100 unless given"`
 }
 
 type incidentTotals struct {
@@ -83,7 +85,8 @@ func (a *api) incidentRoutes() {
 func (a *api) listIncidents(q ask[incidentQuery]) (*body[incidentList], error) {
 	in := q.input
 	f := store.IncidentQuery{
-		Group: in.Group, Rule: in.Rule, AgentID: in.Agent, Workload: in.Workload, Assignee: in.Assignee, Since: in.Since, Text: in.Text, Before: in.Before, Limit: in.Limit,
+		Group: in.Group, Rule: in.Rule, AgentID: in.Agent, Workload: in.Workload, Assignee: in.Assignee,
+		Technique: in.Technique, Since: in.Since, Until: in.Until, Text: in.Text, Before: in.Before, Limit: in.Limit,
 	}
 	for _, s := range in.State {
 		f.States = append(f.States, threat.State(s))

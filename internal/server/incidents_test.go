@@ -3,6 +3,7 @@ package server_test
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,19 +18,19 @@ import (
 func TestIncidentsOverTheAPI(t *testing.T) {
 	h := open(t, nil)
 	at := time.Now().UTC()
-	take := func(rule string, n int, sev finding.Severity) {
+	take := func(rule, technique string, n int, sev finding.Severity) {
 		t.Helper()
 		k := event.Key{PID: uint32(n), Start: 1}
 		x := &threat.Threat{
-			Version: threat.Version, Rule: rule, Severity: sev, Title: "Title of " + rule, Summary: "sh ran", First: at, Last: at, Count: 1, AgentID: "AGENTONE",
+			Version: threat.Version, Rule: rule, Severity: sev, Techniques: []string{technique}, Title: "Title of " + rule, Summary: "sh ran", First: at, Last: at, Count: 1, AgentID: "AGENTONE",
 			WorkloadID: fmt.Sprintf("%064x", n), Group: fmt.Sprintf("shop/web%d/nginx", n), Root: k, Process: event.Process{Key: k, Name: "sh"}, Print: rule + fmt.Sprint(n),
 		}
 		if err := h.Incidents().Take(t.Context(), "AGENTONE", []*threat.Threat{x}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	take("shell", 1, finding.High)
-	take("scan", 2, finding.Low)
+	take("shell", "T1059.004", 1, finding.High)
+	take("scan", "T1046", 2, finding.Low)
 	viewer, operator := h.as(access.Viewer), h.as(access.Operator)
 	const path = "/api/v1/detect/incidents"
 	var list struct {
@@ -43,6 +44,24 @@ func TestIncidentsOverTheAPI(t *testing.T) {
 	h.ask(t, "GET", path+"?severity=medium&state=open&group=shop/web1/*", nil, viewer...).into(t, &list)
 	if len(list.Incidents) != 1 || list.Incidents[0].ID != 1 {
 		t.Errorf("grave ones: %+v", list.Incidents)
+	}
+	for asked, want := range map[string][]int64{
+		"technique=T1059": {1}, "technique=T1046": {2}, "technique=T1611": nil, "until=" + at.Add(-time.Hour).Format(time.RFC3339): nil,
+		"until=" + at.Add(time.Hour).Format(time.RFC3339) + "&technique=T1059.004": {1},
+	} {
+		h.ask(t, "GET", path+"?"+asked, nil, viewer...).into(t, &list)
+		var got []int64
+		for k := range list.Incidents {
+			got = append(got, list.Incidents[k].ID)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", asked, got, want)
+		}
+	}
+	for _, wrong := range []string{"technique=shell", "until=yesterday"} {
+		if a := h.ask(t, "GET", path+"?"+wrong, nil, viewer...); a.status != http.StatusUnprocessableEntity {
+			t.Errorf("%s: %d %s", wrong, a.status, a.body)
+		}
 	}
 	var i threat.Incident
 	h.ask(t, "GET", path+"/1", nil, viewer...).into(t, &i)

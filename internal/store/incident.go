@@ -68,7 +68,8 @@ type IncidentQuery struct {
 	AgentID   string // one of its agents
 	Workload  string // one of its workloads
 	Assignee  string
-	Since     time.Time // its newest threat, by the agents' clocks
+	Since     time.Time // its newest threat is not older, by the agents' clocks
+	Until     time.Time // its newest threat is older
 	Text      string    // substring of title, story, or one of its names
 	Before    int64     // only IDs below; for the next page
 	Limit     int       // as in EventQuery

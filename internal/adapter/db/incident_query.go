@@ -114,6 +114,9 @@ func incidentFilter(q store.IncidentQuery) (f fragments) {
 	if !q.Since.IsZero() {
 		f.add("i.last >= ?", nanos(q.Since))
 	}
+	if !q.Until.IsZero() {
+		f.add("i.last < ?", nanos(q.Until))
+	}
 	if q.Text != "" {
 		f.add(`i.search LIKE ? ESCAPE '\'`, likePattern(q.Text))
 	}

@@ -32,6 +32,9 @@ func (s *Story) Incident(now time.Time) *threat.Incident {
 		i.Severity = max(i.Severity, o.Severity)
 		addFold(i, o.Fold)
 		addTactic(i, o.Tactic)
+		for _, t := range o.Techniques {
+			addTo(&i.Techniques, t)
+		}
 	}
 	slices.SortStableFunc(i.Rules, func(a, b threat.Fold) int {
 		return cmp.Or(cmp.Compare(b.Severity, a.Severity), a.First.Compare(b.First), cmp.Compare(a.Rule, b.Rule))

@@ -97,7 +97,7 @@ func (s *Story) fold(m member) {
 		m.Evidence = slices.Delete(m.Evidence, 1, len(m.Evidence)-fewEvidence+1)
 	}
 	if len(s.Members) >= threat.MaxMembers || s.size+m.size() > maxBytes {
-		s.beyond(&beyond{threat.Fold{Rule: m.Rule, Title: m.Title, Severity: m.Severity, First: m.First, Last: m.Last, Count: m.Count}, m.Tactic})
+		s.beyond(&beyond{threat.Fold{Rule: m.Rule, Title: m.Title, Severity: m.Severity, First: m.First, Last: m.Last, Count: m.Count}, m.Tactic, slices.Clone(m.Techniques)})
 		return
 	}
 	s.prints[m.Print] = len(s.Members)
@@ -164,6 +164,9 @@ func (s *Story) beyond(o *beyond) {
 	have := &s.Beyond[i]
 	have.Count += o.Count
 	have.Severity = max(have.Severity, o.Severity)
+	for _, t := range o.Techniques {
+		addTo(&have.Techniques, t)
+	}
 	if o.First.Before(have.First) {
 		have.First = o.First
 	}

@@ -128,7 +128,8 @@ type Told struct {
 
 type beyond struct {
 	threat.Fold
-	Tactic threat.Tactic `json:"tactic,omitempty"`
+	Tactic     threat.Tactic `json:"tactic,omitempty"`
+	Techniques []string      `json:"techniques,omitempty"`
 }
 
 // member is what is alike: threats of one print, or one violation.

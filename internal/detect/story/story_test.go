@@ -351,6 +351,7 @@ func TestBoundsOfAStory(t *testing.T) {
 	long := strings.Repeat("ä", threat.MaxText)
 	for i := range all {
 		v := act{rule: fmt.Sprintf("r%d", i%400), root: 7, container: 1, about: fmt.Sprint(i), at: time.Duration(i) * time.Millisecond}.threat()
+		v.Techniques = []string{fmt.Sprintf("T%d", 1000+i%100)}
 		v.Summary, v.Args, v.Files = long, []string{long}, []string{fmt.Sprint("/tmp/", i)}
 		s = b.Take(v, now)
 	}
@@ -361,6 +362,9 @@ func TestBoundsOfAStory(t *testing.T) {
 	}
 	if i.Count != all || len(i.Timeline) > threat.MaxTimeline || len(i.Rules) > threat.MaxMembers || i.LeftOut+uint64(len(i.Timeline)) != all || len(kept) > 256<<10 {
 		t.Errorf("count %d, %d in the timeline, %d rules, %d left out, %d bytes", i.Count, len(i.Timeline), len(i.Rules), i.LeftOut, len(kept))
+	}
+	if len(i.Techniques) != 100 {
+		t.Errorf("%d techniques: those of what found no room are missing", len(i.Techniques))
 	}
 }
 

@@ -65,7 +65,7 @@ func (c *Console) incidentRoutes(seen, done func(access.Scope, string, view)) {
 }
 
 func incidentFilter(v url.Values) filter {
-	return newFilter("/incidents", []string{"text", "state", "severity", "group", "rule", "technique", "workload", "agent", "assignee", "since"}, v)
+	return newFilter("/incidents", []string{"text", "state", "severity", "group", "rule", "technique", "workload", "agent", "assignee", "since", "until"}, v)
 }
 
 func (c *Console) incidents(w http.ResponseWriter, r *http.Request, v visit) error {
@@ -134,6 +134,11 @@ func incidentQuery(f filter, before string, v visit) (q store.IncidentQuery, err
 	}
 	if s := f.get("since"); s != "" {
 		if q.Since, err = query.Time(s, v.now); err != nil {
+			return q, err
+		}
+	}
+	if s := f.get("until"); s != "" {
+		if q.Until, err = query.Time(s, v.now); err != nil {
 			return q, err
 		}
 	}

@@ -63,7 +63,7 @@ func TestIncidentsAreListed(t *testing.T) {
 		want  int
 	}{
 		{"", 4}, {"severity=high", 2}, {"severity=medium", 3}, {"state=active", 4}, {"state=resolved", 0}, {"rule=package-manager", 1},
-		{"group=shop/*", 2}, {"text=apt-get", 1}, {"technique=T1059", 1}, {"technique=T1059.004", 1}, {"technique=t99", 0}, {"agent=" + consoletest.Agent2ID, 1}, {"workload=" + consoletest.Storefront, 1}, {"since=1h", 3},
+		{"group=shop/*", 2}, {"text=apt-get", 1}, {"technique=T1059", 1}, {"technique=T1059.004", 1}, {"technique=t99", 0}, {"agent=" + consoletest.Agent2ID, 1}, {"workload=" + consoletest.Storefront, 1}, {"since=1h", 3}, {"until=1h", 1},
 	} {
 		if got := strings.Count(h.get(t, access.Viewer, "/incidents?"+c.asked).Body.String(), `<tr id="i`); got != c.want {
 			t.Errorf("%q: got %d incidents, want %d", c.asked, got, c.want)

@@ -153,6 +153,8 @@ func testIncidentList(k *kit) {
 		{"of a workload", store.IncidentQuery{Workload: "w1"}, []string{"three", "one"}},
 		{"somebody's", store.IncidentQuery{Assignee: "anna"}, []string{"two"}},
 		{"lately", store.IncidentQuery{Since: base().Add(time.Minute)}, []string{"two"}},
+		{"before", store.IncidentQuery{Until: base().Add(time.Minute)}, []string{"three", "one"}},
+		{"between", store.IncidentQuery{Since: base().Add(time.Minute), Until: base().Add(time.Hour)}, nil},
 		{"with words", store.IncidentQuery{Text: "REDIS"}, []string{"two"}},
 		{"with signs", store.IncidentQuery{Text: "0% of _"}, []string{"three"}},
 		{"nothing", store.IncidentQuery{Text: "0_ of"}, nil},
