@@ -2,7 +2,6 @@ package respond
 
 import (
 	"cmp"
-	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -57,7 +56,7 @@ var ruleID = regexp.MustCompile(`^[a-z][a-z0-9]*([-_][a-z0-9]+)*$`)
 func ReadRules(file string, b []byte) ([]Rule, error) {
 	r := &ruleReader{Reader: written.Reader{File: file, Most: maxRuleProblems}}
 	if root := r.document(b); root != nil {
-		r.fields(root, "the document", map[string]func(*yaml.Node){
+		r.Fields(root, "the document", map[string]func(*yaml.Node){
 			"responses": func(n *yaml.Node) {
 				r.List(n, "responses", MaxRules, func(n *yaml.Node) { r.rule(n) })
 			},
@@ -83,35 +82,7 @@ func (r *ruleReader) document(b []byte) *yaml.Node {
 		r.WrongAt(written.Position{}, "", "%d bytes: at most %d are read", len(b), MaxRulesText)
 		return nil
 	}
-	d, broken := written.Parse(b, written.Limits{Depth: maxRuleDepth, Values: maxRuleValues})
-	if broken != nil {
-		r.WrongAt(broken.Position, cmp.Or(broken.Remedy, "rules are one document of YAML or JSON: responses, a colon, and a list"), "%s", broken.Text)
-		return nil
-	}
-	return d.Root
-}
-
-// fields calls for each field of a map the function of that name.
-func (r *ruleReader) fields(n *yaml.Node, what string, known map[string]func(*yaml.Node)) {
-	if n.Kind != yaml.MappingNode {
-		r.Wrong(n, "it may have "+strings.Join(slices.Sorted(maps.Keys(known)), ", "), "%s is no map from names", what)
-		return
-	}
-	seen := map[string]int{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		k, v := n.Content[i], n.Content[i+1]
-		switch do := known[k.Value]; {
-		case seen[k.Value] > 0:
-			r.Wrong(k, "keep one of both", "%s has %s twice: line %d has it already", what, k.Value, seen[k.Value])
-		case do == nil:
-			r.Wrong(k, "it may have "+strings.Join(slices.Sorted(maps.Keys(known)), ", "), "%s has no field %.80q", what, k.Value)
-		case v.Tag == "!!null":
-			r.Wrong(k, "give it a value or leave it out", "%s of %s is empty", k.Value, what)
-		default:
-			do(v)
-		}
-		seen[k.Value] = k.Line
-	}
+	return r.Parse(b, written.Limits{Name: "document of rules", Depth: maxRuleDepth, Values: maxRuleValues}, "rules are one document of YAML or JSON: responses, a colon, and a list")
 }
 
 func (r *ruleReader) text(n *yaml.Node, what string, most int) string {
@@ -158,7 +129,7 @@ func (r *ruleReader) severity(n *yaml.Node) finding.Severity {
 func (r *ruleReader) rule(n *yaml.Node) {
 	x := Rule{Times: defaultTimes, Within: defaultWithin, CoolDown: defaultCoolDown}
 	var on, do, until *yaml.Node
-	r.fields(n, "a rule", map[string]func(*yaml.Node){
+	r.Fields(n, "a rule", map[string]func(*yaml.Node){
 		"id":        func(n *yaml.Node) { x.ID = r.id(n) },
 		"title":     func(n *yaml.Node) { x.Title = r.text(n, "title", maxTitle) },
 		"owner":     func(n *yaml.Node) { x.Owner = r.text(n, "owner", maxTitle) },
@@ -216,7 +187,7 @@ func (r *ruleReader) id(n *yaml.Node) string {
 }
 
 func (r *ruleReader) limit(n *yaml.Node, x *Rule) {
-	r.fields(n, "limit", map[string]func(*yaml.Node){
+	r.Fields(n, "limit", map[string]func(*yaml.Node){
 		"times": func(n *yaml.Node) {
 			v, err := strconv.Atoi(n.Value)
 			if n.Kind != yaml.ScalarNode || err != nil || v < 1 || v > MaxTimes {
@@ -231,7 +202,7 @@ func (r *ruleReader) limit(n *yaml.Node, x *Rule) {
 
 func (r *ruleReader) on(n *yaml.Node) (o On) {
 	before := len(r.Problems)
-	r.fields(n, "on", map[string]func(*yaml.Node){
+	r.Fields(n, "on", map[string]func(*yaml.Node){
 		"themes": func(n *yaml.Node) { o.Themes = r.patterns(n, "a theme") },
 		"tactics": func(n *yaml.Node) {
 			r.List(n, "tactics", maxPatterns, func(n *yaml.Node) {
@@ -267,7 +238,7 @@ func joined[T ~string](all []T) string {
 var weekdays = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"} // by time.Weekday
 
 func (r *ruleReader) hours(n *yaml.Node) (h Hours) {
-	r.fields(n, "hours", map[string]func(*yaml.Node){
+	r.Fields(n, "hours", map[string]func(*yaml.Node){
 		"days": func(n *yaml.Node) {
 			r.List(n, "days", len(weekdays), func(n *yaml.Node) {
 				i := slices.Index(weekdays, strings.ToLower(n.Value))
@@ -343,7 +314,7 @@ func (r *ruleReader) act(n *yaml.Node) (a Action) {
 		r.Wrong(n, "make it an item for each, with a hyphen", "an item of do is one thing, not %d", len(n.Content)/2)
 		return a
 	}
-	r.fields(n, "an item of do", map[string]func(*yaml.Node){
+	r.Fields(n, "an item of do", map[string]func(*yaml.Node){
 		"notify": func(n *yaml.Node) { a.Notify = r.text(n, "the target's name", maxTitle) },
 		"kill": func(n *yaml.Node) {
 			a.Kind, a.Whole = response.Kill, word(n, "kill", "process", "container")
@@ -353,7 +324,7 @@ func (r *ruleReader) act(n *yaml.Node) (a Action) {
 		},
 		"snapshot": func(n *yaml.Node) {
 			a.Kind = response.Snapshot
-			r.fields(n, "snapshot", map[string]func(*yaml.Node){
+			r.Fields(n, "snapshot", map[string]func(*yaml.Node){
 				"packets": func(n *yaml.Node) { a.Packets = r.span(n, "packets", 0, response.MaxPackets) },
 				"files":   func(n *yaml.Node) { a.Files = r.Bool(n, "files") },
 			})

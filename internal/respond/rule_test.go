@@ -180,8 +180,8 @@ func TestMemoryIsBounded(t *testing.T) {
 func TestBrokenRules(t *testing.T) {
 	const whole = "id: x, owner: anna, on: {themes: miner}, do: kill"
 	for _, tc := range []struct{ name, text, want string }{
-		{"nothing", "", "rules: the policy is empty"},
-		{"a list", "- x", "rules:1:1: the document is no map from names"},
+		{"nothing", "", "rules: the document of rules is empty"},
+		{"a list", "- x", "rules:1:1: the document is no map of fields"},
 		{"a wrong field", "responses:\n- {" + whole + ", when: now}", `rules:2:55: a rule has no field "when"`},
 		{"nothing in it", "responses:\n- {}", "rules:2:3: rule lacks id"},
 		{"for all", "responses:\n- {id: x, owner: a, on: {groups: \"*\"}, do: kill}", "rules:2:25: on says for no threats: a rule is never for all"},
@@ -197,7 +197,7 @@ func TestBrokenRules(t *testing.T) {
 		{"no clock", "responses:\n- {id: x, owner: a, on: {themes: a, hours: {from: 25:00}}, do: kill}", `rules:2:51: from is no time of day: "25:00"`},
 		{"too often", "responses:\n- {" + whole + ", limit: {times: 1000}}", "rules:2:70: times is no number of 1 to 100"},
 		{"packets for an hour", "responses:\n- {id: x, owner: a, on: {themes: a}, do: [{snapshot: {packets: 1h}}]}", "rules:2:64: packets is no length of time from 0s to 1m: \"1h\""},
-		{"an alias", "a: &x 1\nresponses: *x", "rules:1:4: anchors and aliases are not read in a policy: each line must say what it means"},
+		{"an alias", "a: &x 1\nresponses: *x", "rules:1:4: anchors and aliases are not read in a document of rules: each line must say what it means"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := respond.ReadRules("rules", []byte(tc.text))

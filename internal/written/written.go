@@ -7,6 +7,7 @@ package written
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,9 +22,14 @@ import (
 // broken: a quarter of a second's work.
 const maxRetried = 4 << 20
 
-// Limits are those of a document as such: how deep values lie within values, and
-// how many there are.
-type Limits struct{ Depth, Values int }
+// Limits are those of a document as such, and what it is called.
+type Limits struct {
+	Name   string // what problems call the document: "policy"; without one "document"
+	Depth  int    // of values within values
+	Values int
+}
+
+func (o Limits) name() string { return cmp.Or(o.Name, "document") }
 
 // Document is what a text parses to. Its nodes have no anchors, aliases or tags.
 type Document struct {
@@ -39,6 +45,9 @@ func Parse(b []byte, o Limits) (d Document, broken *Problem) {
 	}
 	d.Lines = strings.Split(string(b), "\n")
 	n, err := parse(b)
+	if errors.Is(err, errEmpty) {
+		return d, &Problem{Text: "the " + o.name() + " is empty"}
+	}
 	if err != nil {
 		p, said := Position{}, strings.TrimPrefix(err.Error(), "yaml: ")
 		if isYAML(err) {
@@ -100,6 +109,9 @@ func Moment(n *yaml.Node) (time.Time, bool) {
 	return time.Time{}, false
 }
 
+// errEmpty is of a text without a value.
+var errEmpty = errors.New("it is empty")
+
 func parse(b []byte) (n *yaml.Node, err error) {
 	defer func() {
 		// The library is known to panic on some damaged documents.
@@ -110,7 +122,7 @@ func parse(b []byte) (n *yaml.Node, err error) {
 	d := yaml.NewDecoder(bytes.NewReader(b))
 	n = &yaml.Node{}
 	if err := d.Decode(n); errors.Is(err, io.EOF) || err == nil && len(n.Content) == 0 {
-		return nil, errors.New("the policy is empty")
+		return nil, errEmpty
 	} else if err != nil {
 		return nil, err
 	}
@@ -121,7 +133,7 @@ func parse(b []byte) (n *yaml.Node, err error) {
 	return n, nil
 }
 
-// plain refuses what a policy doesn't need and what makes documents grow when
+// plain refuses what a document doesn't need and what makes documents grow when
 // they are read: anchors, aliases, tags.
 func plain(n *yaml.Node, depth int, o Limits, left *int) *Problem {
 	*left--
@@ -131,9 +143,9 @@ func plain(n *yaml.Node, depth int, o Limits, left *int) *Problem {
 	case *left < 0:
 		return &Problem{Position: At(n), Text: fmt.Sprintf("more than %d values", o.Values)}
 	case n.Kind == yaml.AliasNode || n.Anchor != "" || n.Tag == "!!merge":
-		return &Problem{Position: At(n), Text: "anchors and aliases are not read in a policy: each line must say what it means", Remedy: "write the value out where it is needed"}
+		return &Problem{Position: At(n), Text: "anchors and aliases are not read in a " + o.name() + ": each line must say what it means", Remedy: "write the value out where it is needed"}
 	case n.Style&yaml.TaggedStyle != 0:
-		return &Problem{Position: At(n), Text: fmt.Sprintf("tags (%s) are not read in a policy", n.Tag), Remedy: "leave the tag out"}
+		return &Problem{Position: At(n), Text: fmt.Sprintf("tags (%s) are not read in a %s", n.Tag, o.name()), Remedy: "leave the tag out"}
 	}
 	for _, c := range n.Content {
 		if broken := plain(c, depth+1, o, left); broken != nil {

@@ -1,7 +1,10 @@
 package written_test
 
 import (
+	"fmt"
 	"testing"
+
+	"go.yaml.in/yaml/v3"
 
 	"github.com/castellan-security/castellan/internal/written"
 )
@@ -30,5 +33,45 @@ block: |
 		if got := d.Within(d.Root.Content[tt.value], tt.line, tt.column); got != tt.want {
 			t.Errorf("%q, %d:%d: got %v, want %v", d.Root.Content[tt.value].Value, tt.line, tt.column, got, tt.want)
 		}
+	}
+}
+
+// TestProblemsNameTheDocument: what is wrong is told in the word of whoever reads it.
+func TestProblemsNameTheDocument(t *testing.T) {
+	for _, tt := range []struct{ name, text, called, want string }{
+		{"nothing", "", "profile", "the profile is empty"},
+		{"nothing, of nothing named", "# x\n", "", "the document is empty"},
+		{"an alias", "a: &x 1\nb: *x", "policy", "anchors and aliases are not read in a policy: each line must say what it means"},
+		{"a tag", "a: !!binary aGk=", "document of rules", "tags (!!binary) are not read in a document of rules"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, broken := written.Parse([]byte(tt.text), written.Limits{Name: tt.called, Depth: 5, Values: 50})
+			if broken == nil || broken.Text != tt.want {
+				t.Errorf("got %+v, want %q", broken, tt.want)
+			}
+		})
+	}
+}
+
+// TestFields: each field is read once, and what is none is told with what there is.
+func TestFields(t *testing.T) {
+	const text = "a: 1\nb:\na: 2\nab: 3\n"
+	r := written.Reader{File: "f", Most: 10, Meant: func(wrote string, names []string) string { return fmt.Sprintf(": %s of %v?", wrote, names) }}
+	root := r.Parse([]byte(text), written.Limits{Depth: 5, Values: 50}, "")
+	var read []string
+	if !r.Fields(root, "it", map[string]func(*yaml.Node){
+		"a": func(n *yaml.Node) { read = append(read, n.Value) },
+		"b": func(n *yaml.Node) { read = append(read, "b") },
+	}) {
+		t.Fatal("it is said to be no map")
+	}
+	if len(read) != 1 || read[0] != "1" {
+		t.Errorf("read %q, want 1 alone", read)
+	}
+	const want = `f:2:1: b of it is empty (give it a value or leave it out)
+f:3:1: it has a twice: line 1 has it already (keep one of both)
+f:4:1: it has no field "ab": ab of [a b]? (it may have a, b)`
+	if got := r.Problems.Error(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/castellan-security/castellan/internal/admit/condition"
 	"github.com/castellan-security/castellan/internal/admit/library"
 	"github.com/castellan-security/castellan/internal/finding"
-	"github.com/castellan-security/castellan/internal/written"
 )
 
 // Parameter is a parameter of a built-in rule.
@@ -72,10 +71,10 @@ var builtins = sync.OnceValues(func() (map[string]*builtin, error) {
 func readLibrary() ([]*builtin, error) {
 	var out []*builtin
 	for _, f := range library.Files() {
-		r := &policyReader{reader: reader{Reader: written.Reader{File: f.Name, Most: MaxProblems}}, p: &Policy{Schema: condition.NewSchema()}}
+		r := &policyReader{reader: newReader(f.Name), p: &Policy{Schema: condition.NewSchema()}}
 		n := r.document(f.Text)
 		if n != nil {
-			r.list(n, "the library", MaxRules, func(n *yaml.Node) {
+			r.Some(n, "the library", MaxRules, func(n *yaml.Node) {
 				if b := r.builtin(n); b != nil {
 					b.topic = strings.TrimSuffix(f.Name, ".yaml")
 					out = append(out, b)
@@ -93,12 +92,12 @@ func (r *policyReader) builtin(n *yaml.Node) *builtin {
 	b := &builtin{draft: draft{Rule: Rule{At: at(n), Unknown: UnknownDenies, Mode: Enforce, Actions: []admission.Action{admission.Run, admission.Register}}, params: map[string]Parameter{}}}
 	known := r.ruleFields(&b.draft, n)
 	known["parameters"] = func(n *yaml.Node) {
-		r.named(n, "parameters", MaxParams, func(name string, _, v *yaml.Node) {
+		r.Named(n, "parameters", MaxParams, func(name string, _, v *yaml.Node) {
 			b.params[name] = r.parameter(name, v)
 			b.order = append(b.order, name)
 		})
 	}
-	if !r.fields(n, "a rule", known) {
+	if !r.Fields(n, "a rule", known) {
 		return nil
 	}
 	text, err := yaml.Marshal(n)
@@ -114,7 +113,7 @@ func (r *policyReader) builtin(n *yaml.Node) *builtin {
 func (r *policyReader) parameter(name string, n *yaml.Node) Parameter {
 	p := Parameter{Name: name, Required: true}
 	var value *yaml.Node
-	r.fields(n, name, map[string]func(*yaml.Node){
+	r.Fields(n, name, map[string]func(*yaml.Node){
 		"type":    func(n *yaml.Node) { p.Type, _ = r.short(n, "type") },
 		"doc":     func(n *yaml.Node) { p.Doc, _ = r.short(n, "doc") },
 		"example": func(n *yaml.Node) { p.Example, _ = r.short(n, "example") },

@@ -16,13 +16,13 @@ import (
 // exceptions reads what is let pass for a time.
 func (r *policyReader) exceptions(n *yaml.Node) {
 	seen := map[string]int{}
-	r.list(n, "exceptions", MaxExceptions, func(n *yaml.Node) {
+	r.Some(n, "exceptions", MaxExceptions, func(n *yaml.Node) {
 		e := admission.Exception{ID: fmt.Sprintf("line %d", n.Line)}
 		before := len(r.Problems)
 		text := func(name string, to *string) func(*yaml.Node) {
 			return func(n *yaml.Node) { *to, _ = r.short(n, name) }
 		}
-		ok := r.fields(n, "an exception", map[string]func(*yaml.Node){
+		ok := r.Fields(n, "an exception", map[string]func(*yaml.Node){
 			"id": text("id", &e.ID), "owner": text("owner", &e.Owner), "reason": text("reason", &e.Reason),
 			"expires":   func(n *yaml.Node) { e.Expires = r.Moment(n, "expires") },
 			"rules":     func(n *yaml.Node) { r.excepted(&e, n) },
@@ -49,7 +49,7 @@ func (r *policyReader) exceptions(n *yaml.Node) {
 }
 
 func (r *policyReader) excepted(e *admission.Exception, n *yaml.Node) {
-	r.list(n, "rules", MaxRules, func(n *yaml.Node) {
+	r.Some(n, "rules", MaxRules, func(n *yaml.Node) {
 		id, ok := r.short(n, "rules")
 		if !ok {
 			return

@@ -18,7 +18,7 @@ import (
 
 // Read reads a policy. What is wrong with it is told as Problems.
 func Read(b []byte, name string) (*Policy, error) {
-	r := &policyReader{reader: reader{Reader: written.Reader{File: name, Most: MaxProblems}}, p: &Policy{
+	r := &policyReader{reader: newReader(name), p: &Policy{
 		File: name, Mode: Enforce, Allow: map[admission.Door]bool{}, TimeLimit: DefaultTimeLimit, AskAgain: DefaultAskAgain, Schema: condition.NewSchema(),
 	}}
 	if len(b) > MaxBytes {
@@ -63,7 +63,7 @@ func (r *policyReader) policy(n *yaml.Node) {
 	for _, name := range []string{"version", "mode", "onError", "timeLimit", "askAgain", "rules", "scopes", "exceptions"} {
 		known[name] = func(n *yaml.Node) { parts[name] = n }
 	}
-	if !r.fields(n, "the policy", known) {
+	if !r.Fields(n, "the policy", known) {
 		return
 	}
 	each := func(name string, do func(*yaml.Node)) {
@@ -80,7 +80,7 @@ func (r *policyReader) policy(n *yaml.Node) {
 	if parts["rules"] == nil {
 		r.Wrong(n, "castellan admit init writes a first policy, castellan admit rules lists the rules that there are", "the policy has no rules")
 	}
-	each("mode", func(n *yaml.Node) { r.p.Mode, _ = word(&r.reader, n, "mode", Audit, Enforce, Off) })
+	each("mode", func(n *yaml.Node) { r.p.Mode, _ = written.Word(&r.Reader, n, "mode", Audit, Enforce, Off) })
 	each("onError", r.onError)
 	each("timeLimit", func(n *yaml.Node) { r.p.TimeLimit = r.limited(n, "timeLimit", time.Millisecond, MaxTimeLimit) })
 	each("askAgain", func(n *yaml.Node) { r.p.AskAgain = r.limited(n, "askAgain", time.Second, MaxAskAgain) })
@@ -90,7 +90,7 @@ func (r *policyReader) policy(n *yaml.Node) {
 }
 
 func (r *policyReader) limited(n *yaml.Node, what string, least, most time.Duration) time.Duration {
-	d := r.span(n, what)
+	d := r.Span(n, what, 0)
 	if d != 0 && (d < least || d > most) {
 		r.Wrong(n, "", "%s is %s: want %s to %s", what, d, least, most)
 	}
@@ -98,9 +98,9 @@ func (r *policyReader) limited(n *yaml.Node, what string, least, most time.Durat
 }
 
 func (r *policyReader) onError(n *yaml.Node) {
-	r.named(n, "onError", len(admission.Doors()), func(name string, key, v *yaml.Node) {
-		door, ok := word(&r.reader, key, "a door", admission.Doors()...)
-		answer, fine := word(&r.reader, v, "onError of "+name, "deny", "allow")
+	r.Named(n, "onError", len(admission.Doors()), func(name string, key, v *yaml.Node) {
+		door, ok := written.Word(&r.Reader, key, "a door", admission.Doors()...)
+		answer, fine := written.Word(&r.Reader, v, "onError of "+name, "deny", "allow")
 		if ok && fine {
 			r.p.Allow[door] = answer == "allow"
 		}
@@ -109,13 +109,13 @@ func (r *policyReader) onError(n *yaml.Node) {
 
 func (r *policyReader) scopes(n *yaml.Node) {
 	seen := map[string]int{}
-	r.list(n, "scopes", MaxScopes, func(n *yaml.Node) {
+	r.Some(n, "scopes", MaxScopes, func(n *yaml.Node) {
 		s := &Scope{At: at(n), Rules: map[string]Mode{}}
 		before := len(r.Problems)
-		ok := r.fields(n, "a scope", map[string]func(*yaml.Node){
+		ok := r.Fields(n, "a scope", map[string]func(*yaml.Node){
 			"name":  func(n *yaml.Node) { s.Name, _ = r.short(n, "name") },
 			"where": func(n *yaml.Node) { r.where(s, n) },
-			"mode":  func(n *yaml.Node) { s.Mode, _ = word(&r.reader, n, "mode", Audit, Enforce, Off) },
+			"mode":  func(n *yaml.Node) { s.Mode, _ = written.Word(&r.Reader, n, "mode", Audit, Enforce, Off) },
 			"rules": func(n *yaml.Node) { r.modes(s, n) },
 		})
 		line := seen[s.Name]
@@ -142,9 +142,9 @@ func (r *policyReader) where(s *Scope, n *yaml.Node) {
 	for _, name := range []string{Account, Region, Cluster, Service, Host, Family, Repository, Door} {
 		known[name] = func(n *yaml.Node) {
 			w := Where{Field: name}
-			r.list(n, name, MaxPatterns, func(n *yaml.Node) {
+			r.Some(n, name, MaxPatterns, func(n *yaml.Node) {
 				if name == Door {
-					if d, ok := word(&r.reader, n, "a door", admission.Doors()...); ok {
+					if d, ok := written.Word(&r.Reader, n, "a door", admission.Doors()...); ok {
 						w.Patterns = append(w.Patterns, string(d))
 					}
 					return
@@ -160,18 +160,18 @@ func (r *policyReader) where(s *Scope, n *yaml.Node) {
 			s.Where = append(s.Where, w)
 		}
 	}
-	r.fields(n, "where", known)
+	r.Fields(n, "where", known)
 }
 
 // modes reads the modes of single rules in a scope.
 func (r *policyReader) modes(s *Scope, n *yaml.Node) {
-	r.named(n, "rules", MaxRules, func(name string, key, v *yaml.Node) {
+	r.Named(n, "rules", MaxRules, func(name string, key, v *yaml.Node) {
 		if r.ids[name] == 0 {
 			ids := slices.Sorted(maps.Keys(r.ids))
 			r.Wrong(key, "the policy has "+strings.Join(ids, ", "), "the policy has no rule %q%s", name, condition.Nearest(name, ids))
 			return
 		}
-		if m, ok := word(&r.reader, v, "the mode of "+name, Audit, Enforce, Off); ok {
+		if m, ok := written.Word(&r.Reader, v, "the mode of "+name, Audit, Enforce, Off); ok {
 			s.Rules[name] = m
 		}
 	})

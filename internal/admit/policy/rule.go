@@ -13,6 +13,7 @@ import (
 	"github.com/castellan-security/castellan/internal/admission"
 	"github.com/castellan-security/castellan/internal/admit/condition"
 	"github.com/castellan-security/castellan/internal/finding"
+	"github.com/castellan-security/castellan/internal/written"
 )
 
 // draft is a rule while it is read: its texts are compiled when all of it is
@@ -45,14 +46,14 @@ func (r *policyReader) rules(n *yaml.Node) {
 		return
 	}
 	r.ids = map[string]int{}
-	r.list(n, "rules", MaxRules, func(n *yaml.Node) {
+	r.Some(n, "rules", MaxRules, func(n *yaml.Node) {
 		d := &draft{Rule: Rule{At: at(n), Unknown: UnknownDenies, Mode: Enforce, Actions: []admission.Action{admission.Run, admission.Register}}}
-		if !r.base(d, n) || !r.fields(n, "a rule", r.ruleFields(d, n)) {
+		if !r.base(d, n) || !r.Fields(n, "a rule", r.ruleFields(d, n)) {
 			return
 		}
 		line := r.ids[d.ID]
 		switch {
-		case !idLike(d.ID):
+		case !written.IsName(d.ID):
 			r.WrongAt(d.At, "id: no-debug-images, for a rule of your own; use: ID, for one that there is", "the rule has no id of letters, digits and . _ -")
 			return
 		case line > 0:
@@ -102,7 +103,7 @@ func (r *policyReader) ruleFields(d *draft, n *yaml.Node) map[string]func(*yaml.
 	}
 	code := func(name string, to *source) func(*yaml.Node) {
 		return func(n *yaml.Node) {
-			if s, ok := r.text(n, name); ok {
+			if s, ok := r.Text(n, name); ok {
 				*to = source{s, n}
 			}
 		}
@@ -110,19 +111,19 @@ func (r *policyReader) ruleFields(d *draft, n *yaml.Node) map[string]func(*yaml.
 	known := map[string]func(*yaml.Node){
 		"id": text("id", &d.ID), "title": text("title", &d.Title), "why": text("why", &d.Why),
 		"severity": func(n *yaml.Node) { d.Severity = r.severity(n) },
-		"mode":     func(n *yaml.Node) { d.Mode, _ = word(&r.reader, n, "mode", Audit, Enforce, Off) },
+		"mode":     func(n *yaml.Node) { d.Mode, _ = written.Word(&r.Reader, n, "mode", Audit, Enforce, Off) },
 		"actions":  func(n *yaml.Node) { d.Actions = words(&r.reader, n, "an action", admission.Actions()) },
 		"doors":    func(n *yaml.Node) { d.Doors = words(&r.reader, n, "a door", admission.Doors()) },
 		"message":  code("message", &d.message), "remedy": code("remedy", &d.remedy),
 		"unknown": func(n *yaml.Node) {
-			d.Unknown, _ = word(&r.reader, n, "unknown", UnknownDenies, UnknownWaits, UnknownWarns)
+			d.Unknown, _ = written.Word(&r.Reader, n, "unknown", UnknownDenies, UnknownWaits, UnknownWarns)
 		},
 		"atMost": func(n *yaml.Node) {
 			d.AtMost, d.atMost = int(min(r.whole(n, "atMost"), 1_000_000)), true
 		},
 		"with": func(n *yaml.Node) {
 			d.set = map[string]*yaml.Node{}
-			r.named(n, "with", MaxParams, func(name string, _, v *yaml.Node) { d.set[name] = v })
+			r.Named(n, "with", MaxParams, func(name string, _, v *yaml.Node) { d.set[name] = v })
 		},
 	}
 	if child(n, "use") != nil {
@@ -134,7 +135,7 @@ func (r *policyReader) ruleFields(d *draft, n *yaml.Node) map[string]func(*yaml.
 		for _, k := range r.p.Schema.Kinds {
 			names = append(names, k.Name)
 		}
-		d.kind, _ = word(&r.reader, n, "for", names...)
+		d.kind, _ = written.Word(&r.Reader, n, "for", names...)
 	}
 	known["deny"] = code("deny", &d.deny)
 	return known
@@ -142,8 +143,8 @@ func (r *policyReader) ruleFields(d *draft, n *yaml.Node) map[string]func(*yaml.
 
 func words[T ~string](r *reader, n *yaml.Node, what string, all []T) []T {
 	var out []T
-	r.list(n, what+"s", len(all), func(n *yaml.Node) {
-		if w, ok := word(r, n, what, all...); ok && !slices.Contains(out, w) {
+	r.Some(n, what+"s", len(all), func(n *yaml.Node) {
+		if w, ok := written.Word(&r.Reader, n, what, all...); ok && !slices.Contains(out, w) {
 			out = append(out, w)
 		}
 	})
@@ -203,7 +204,7 @@ func (r *policyReader) complain(d *draft, s source, what string, err error) {
 	if c := (*condition.Complaint)(nil); errors.As(err, &c) {
 		remedy = c.Remedy
 		if s.node != nil {
-			p = r.parsed.Within(s.node, c.Line, c.Column)
+			p = r.Within(s.node, c.Line, c.Column)
 		}
 	}
 	r.WrongAt(p, remedy, "%s of %s: %v", what, d.ID, err)
@@ -224,7 +225,7 @@ func (r *policyReader) parameters(d *draft) {
 				remedy = "it has " + strings.Join(names, ", ") + "; castellan admit rules " + d.Use + " says what each is"
 			}
 			r.Wrong(n, remedy, "the built-in rule %s has no parameter %q%s", d.Use, name, condition.Nearest(name, names))
-		case !idLike(name) || strings.ContainsAny(name, ".-"):
+		case !written.IsName(name) || strings.ContainsAny(name, ".-"):
 			r.Wrong(n, "letters, digits and _ only", "%q can't be the name of a parameter", name)
 		default:
 			typ := typeOf(n)
@@ -267,7 +268,7 @@ func (r *reader) value(n *yaml.Node, name, typ string) any {
 	case "double":
 		return r.fraction(n, name)
 	case "duration":
-		return r.span(n, name)
+		return r.Span(n, name, 0)
 	case "severity":
 		return r.severity(n)
 	case "list(string)":
@@ -275,7 +276,7 @@ func (r *reader) value(n *yaml.Node, name, typ string) any {
 		if n.Kind == yaml.SequenceNode && len(n.Content) == 0 {
 			return out
 		}
-		r.list(n, name, MaxItems, func(n *yaml.Node) {
+		r.Some(n, name, MaxItems, func(n *yaml.Node) {
 			if s, ok := r.short(n, name); ok {
 				out = append(out, s)
 			}

@@ -455,7 +455,7 @@ func (w *compiling) complain(n *yaml.Node, issues *cel.Issues) {
 		return
 	}
 	first := all[0]
-	at := w.reader.parsed.Within(n, max(first.Location.Line(), 1), max(first.Location.Column()+1, 1))
+	at := w.reader.Within(n, max(first.Location.Line(), 1), max(first.Location.Column()+1, 1))
 	if m := undeclared.FindStringSubmatch(first.Message); m != nil {
 		w.reader.WrongAt(at, "docs/detect.md lists the fields and functions", "there is no %q", m[1])
 		return

@@ -132,10 +132,10 @@ func Read(file string, b []byte, source threat.Source) (*Document, error) {
 
 func (d *Document) read(root *yaml.Node) {
 	r, theme := d.reader, "own"
-	r.fields(root, "the document", map[string]func(*yaml.Node){
+	r.Fields(root, "the document", map[string]func(*yaml.Node){
 		"theme": func(n *yaml.Node) { theme = r.id(n, "the theme") },
 		"lists": func(n *yaml.Node) {
-			r.named(n, "lists", func(name string, k, v *yaml.Node) { d.lists = append(d.lists, r.param(name, k, v, true)) })
+			r.Named(n, "lists", maxValues, func(name string, k, v *yaml.Node) { d.lists = append(d.lists, r.param(name, k, v, true)) })
 		},
 		"rules": func(n *yaml.Node) {
 			r.List(n, "rules", maxRules, func(n *yaml.Node) { d.rules = append(d.rules, r.rule(n)) })
@@ -171,7 +171,7 @@ func (r *reader) rule(n *yaml.Node) *spec {
 		"hosts":        func(n *yaml.Node) { s.Hosts = r.Bool(n, "hosts") },
 		"off":          func(n *yaml.Node) { s.Off = r.Bool(n, "off") },
 		"params": func(n *yaml.Node) {
-			r.named(n, "params", func(name string, k, v *yaml.Node) { s.params = append(s.params, r.param(name, k, v, false)) })
+			r.Named(n, "params", maxValues, func(name string, k, v *yaml.Node) { s.params = append(s.params, r.param(name, k, v, false)) })
 			if len(s.params) > maxParams {
 				r.Wrong(n, "", "%d parameters: at most %d are read", len(s.params), maxParams)
 			}
@@ -183,7 +183,7 @@ func (r *reader) rule(n *yaml.Node) *spec {
 		"first":    func(n *yaml.Node) { r.state(&s.state, "first", n) },
 	}
 	r.step(&s.alone, known)
-	r.fields(n, "a rule", known)
+	r.Fields(n, "a rule", known)
 	r.complete(s)
 	return s
 }
@@ -224,12 +224,12 @@ func (r *reader) state(s *stateOf, form string, n *yaml.Node) {
 				st := step{node: n}
 				fields := map[string]func(*yaml.Node){"key": node(&st.key)}
 				r.step(&st, fields)
-				r.fields(n, "a step", fields)
+				r.Fields(n, "a step", fields)
 				s.steps = append(s.steps, st)
 			})
 		}
 	}
-	r.fields(n, form, known)
+	r.Fields(n, form, known)
 	r.stateComplete(s)
 }
 
@@ -299,9 +299,9 @@ func (r *reader) techniques(n *yaml.Node) []string {
 func (r *reader) change(n *yaml.Node) *change {
 	c := &change{node: n, params: map[string]*yaml.Node{}, add: map[string]*yaml.Node{}}
 	into := func(m map[string]*yaml.Node) func(*yaml.Node) {
-		return func(n *yaml.Node) { r.named(n, "it", func(name string, _, v *yaml.Node) { m[name] = v }) }
+		return func(n *yaml.Node) { r.Named(n, "it", maxValues, func(name string, _, v *yaml.Node) { m[name] = v }) }
 	}
-	r.fields(n, "a change", map[string]func(*yaml.Node){
+	r.Fields(n, "a change", map[string]func(*yaml.Node){
 		"rule":     func(n *yaml.Node) { c.rule = r.text(n, "rule") },
 		"severity": func(n *yaml.Node) { s := r.severity(n); c.severity = &s },
 		"off":      func(n *yaml.Node) { off := r.Bool(n, "off"); c.off = &off },
@@ -316,7 +316,7 @@ func (r *reader) change(n *yaml.Node) *change {
 
 func (r *reader) silence(n *yaml.Node) *silence {
 	s := &silence{node: n}
-	r.fields(n, "a silence", map[string]func(*yaml.Node){
+	r.Fields(n, "a silence", map[string]func(*yaml.Node){
 		"rule":   func(n *yaml.Node) { s.Rule = r.text(n, "rule") },
 		"groups": func(n *yaml.Node) { s.Groups = r.texts(n, "groups") },
 		"about":  func(n *yaml.Node) { s.About = r.text(n, "about") },

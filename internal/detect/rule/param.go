@@ -23,7 +23,7 @@ func (r *reader) param(name string, k, v *yaml.Node, onlyList bool) *param {
 		r.Wrong(k, "conditions would read a hyphen as minus", "a parameter can't be called %s", name)
 	}
 	var value *yaml.Node
-	r.fields(v, "parameter "+name, map[string]func(*yaml.Node){
+	r.Fields(v, "parameter "+name, map[string]func(*yaml.Node){
 		"type":    func(n *yaml.Node) { p.Type = word(r, n, "the type of a parameter", paramTypes()...) },
 		"value":   func(n *yaml.Node) { value = n },
 		"meaning": func(n *yaml.Node) { p.Meaning = strings.Join(strings.Fields(r.text(n, "meaning")), " ") },

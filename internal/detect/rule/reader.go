@@ -1,9 +1,6 @@
 package rule
 
 import (
-	"cmp"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,73 +27,23 @@ const (
 )
 
 // reader reads a document and collects what is wrong with it.
-type reader struct {
-	written.Reader
-	parsed written.Document // for places within texts
-}
+type reader struct{ written.Reader }
 
 func (r *reader) document(b []byte) *yaml.Node {
 	if len(b) > MaxBytes {
 		r.WrongAt(written.Position{}, "make it several documents", "a document of %d bytes: at most %d are read", len(b), MaxBytes)
 		return nil
 	}
-	d, broken := written.Parse(b, written.Limits{Depth: maxDepth, Values: maxValues})
-	r.parsed = d
-	if broken != nil {
-		r.WrongAt(broken.Position, cmp.Or(broken.Remedy, "rules are one document of YAML or JSON"), "%s", broken.Text)
-		return nil
-	}
-	return d.Root
-}
-
-// fields calls for each field of a map the function of that name.
-func (r *reader) fields(n *yaml.Node, what string, known map[string]func(*yaml.Node)) {
-	names := slices.Sorted(maps.Keys(known))
-	r.named(n, what, func(name string, k, v *yaml.Node) {
-		do := known[name]
-		switch {
-		case do == nil:
-			r.Wrong(k, "it may have "+strings.Join(names, ", "), "%s has no field %q", what, name)
-		case v.Tag == "!!null":
-			r.Wrong(k, "give it a value or leave it out", "%s of %s is empty", name, what)
-		default:
-			do(v)
-		}
-	})
-}
-
-// named calls do for each entry of a map from names.
-func (r *reader) named(n *yaml.Node, what string, do func(name string, key, value *yaml.Node)) {
-	if n.Kind != yaml.MappingNode {
-		r.Wrong(n, "write a name, a colon, and its value", "%s is no map from names", what)
-		return
-	}
-	seen := map[string]int{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		k := n.Content[i]
-		if line := seen[k.Value]; line > 0 {
-			r.Wrong(k, "keep one of both", "%s has %s twice: line %d has it already", what, k.Value, line)
-			continue
-		}
-		seen[k.Value] = k.Line
-		do(k.Value, k, n.Content[i+1])
-	}
+	return r.Parse(b, written.Limits{Name: "document of rules", Depth: maxDepth, Values: maxValues}, "rules are one document of YAML or JSON")
 }
 
 func (r *reader) text(n *yaml.Node, what string) string {
-	switch {
-	case n.Kind != yaml.ScalarNode:
-		r.Wrong(n, "put a text that begins with { between quotes", "%s is no text", what)
-	case n.Tag == "!!int" || n.Tag == "!!float" || n.Tag == "!!bool":
-		r.Wrong(n, "put it between quotes", "%s is no text", what)
-	case strings.TrimSpace(n.Value) == "" || n.Tag == "!!null":
-		r.Wrong(n, "", "%s is empty", what)
-	case len(n.Value) > threat.MaxText || strings.ContainsAny(n.Value, "\x00\r"):
+	s, ok := r.Text(n, what)
+	if ok && (len(s) > threat.MaxText || strings.ContainsAny(s, "\x00\r")) {
 		r.Wrong(n, "", "%s is longer than %d bytes", what, threat.MaxText)
-	default:
-		return strings.TrimSpace(n.Value)
+		return ""
 	}
-	return ""
+	return strings.TrimSpace(s)
 }
 
 func (r *reader) texts(n *yaml.Node, what string) []string {
@@ -109,17 +56,10 @@ func (r *reader) texts(n *yaml.Node, what string) []string {
 	return out
 }
 
-// word returns a text that is one of some.
+// word returns a text that is one of some, and nothing where it is none.
 func word[T ~string](r *reader, n *yaml.Node, what string, all ...T) T {
-	if n.Kind == yaml.ScalarNode && slices.Contains(all, T(n.Value)) {
-		return T(n.Value)
-	}
-	var names []string
-	for _, a := range all {
-		names = append(names, string(a))
-	}
-	r.Wrong(n, "write one of "+strings.Join(names, ", "), "%s can't be %.80q", what, n.Value)
-	return ""
+	w, _ := written.Word(&r.Reader, n, what, all...)
+	return w
 }
 
 func (r *reader) whole(n *yaml.Node, what string, least, most int64) int64 {

@@ -24,9 +24,9 @@ func (s *signers) signer(name string, key, n *yaml.Node) {
 	fields := s.ways(who)
 	fields["team"] = func(n *yaml.Node) { who.Team = s.Bool(n, "team") }
 	fields["identities"] = func(n *yaml.Node) {
-		s.list(n, "identities", MaxIdentities, func(n *yaml.Node) { s.fields(n, "an identity of "+name, s.ways(who)) })
+		s.Some(n, "identities", MaxIdentities, func(n *yaml.Node) { s.Fields(n, "an identity of "+name, s.ways(who)) })
 	}
-	if !s.fields(n, "signer "+name, fields) {
+	if !s.Fields(n, "signer "+name, fields) {
 		return
 	}
 	s.byName[name] = who
@@ -50,14 +50,14 @@ func (s *signers) ways(who *Signer) map[string]func(*yaml.Node) {
 	}
 	return map[string]func(*yaml.Node){
 		"key": func(n *yaml.Node) {
-			s.list(n, "key", MaxIdentities, func(n *yaml.Node) {
+			s.Some(n, "key", MaxIdentities, func(n *yaml.Node) {
 				if f := s.keyOf(n); f != "" {
 					add(n, Identity{Key: f})
 				}
 			})
 		},
 		"kms": func(n *yaml.Node) {
-			s.list(n, "kms", MaxIdentities, func(n *yaml.Node) {
+			s.Some(n, "kms", MaxIdentities, func(n *yaml.Node) {
 				arn, ok := s.arn(n, "kms", "kms", "key/")
 				if f := s.byKMS[arn]; f != "" {
 					add(n, Identity{Key: f})
@@ -67,13 +67,13 @@ func (s *signers) ways(who *Signer) map[string]func(*yaml.Node) {
 			})
 		},
 		"keyless": func(n *yaml.Node) {
-			s.list(n, "keyless", MaxIdentities, func(n *yaml.Node) { s.keyless(n, add) })
+			s.Some(n, "keyless", MaxIdentities, func(n *yaml.Node) { s.keyless(n, add) })
 		},
 		"certificate": func(n *yaml.Node) {
-			s.list(n, "certificate", MaxIdentities, func(n *yaml.Node) { s.certificate(n, add) })
+			s.Some(n, "certificate", MaxIdentities, func(n *yaml.Node) { s.certificate(n, add) })
 		},
 		"awsSigner": func(n *yaml.Node) {
-			s.list(n, "awsSigner", MaxIdentities, func(n *yaml.Node) { s.profile(n, add) })
+			s.Some(n, "awsSigner", MaxIdentities, func(n *yaml.Node) { s.profile(n, add) })
 		},
 	}
 }
@@ -97,7 +97,7 @@ func (s *signers) keyOf(n *yaml.Node) string {
 
 func (s *signers) keyless(n *yaml.Node, add func(*yaml.Node, Identity)) {
 	i := Identity{Claims: map[string]Text{}}
-	ok := s.fields(n, "keyless", map[string]func(*yaml.Node){
+	ok := s.Fields(n, "keyless", map[string]func(*yaml.Node){
 		"issuer":  func(n *yaml.Node) { i.Issuer = s.pattern(n, "issuer") },
 		"subject": func(n *yaml.Node) { i.Subject = s.pattern(n, "subject") },
 		"root":    func(n *yaml.Node) { s.bind(n, &i) },
@@ -146,11 +146,11 @@ func (s *signers) storeOf(n *yaml.Node, kinds ...signature.StoreKind) string {
 
 func (s *signers) certificate(n *yaml.Node, add func(*yaml.Node, Identity)) {
 	var i Identity
-	known := s.fields(n, "certificate", map[string]func(*yaml.Node){
+	known := s.Fields(n, "certificate", map[string]func(*yaml.Node){
 		"store":   func(n *yaml.Node) { i.Store = s.storeOf(n, signature.StoreCA, signature.StoreAuthority) },
 		"subject": func(n *yaml.Node) { i.Name = s.subject(n) },
 		"names": func(n *yaml.Node) {
-			s.list(n, "names", MaxIdentities, func(n *yaml.Node) { i.Names = append(i.Names, s.pattern(n, "names")) })
+			s.Some(n, "names", MaxIdentities, func(n *yaml.Node) { i.Names = append(i.Names, s.pattern(n, "names")) })
 		},
 		"fingerprint": func(n *yaml.Node) {
 			if f, ok := s.short(n, "fingerprint"); ok && !digestLike(f) {
@@ -205,7 +205,7 @@ func (s *signers) subject(n *yaml.Node) []Attribute {
 
 func (s *signers) profile(n *yaml.Node, add func(*yaml.Node, Identity)) {
 	var i Identity
-	known := s.fields(n, "awsSigner", map[string]func(*yaml.Node){
+	known := s.Fields(n, "awsSigner", map[string]func(*yaml.Node){
 		"profile": func(n *yaml.Node) {
 			arn, ok := s.short(n, "profile")
 			if !ok {

@@ -57,7 +57,7 @@ func (r *reader) policy(p *Policy, n *yaml.Node, files Files) {
 	for _, name := range []string{"version", "roots", "signers", "predicates", "images", "exceptions"} {
 		known[name] = func(n *yaml.Node) { parts[name] = n }
 	}
-	if !r.fields(n, "the policy", known) {
+	if !r.Fields(n, "the policy", known) {
 		return
 	}
 	each := func(name string, do func(*yaml.Node)) {
@@ -96,7 +96,7 @@ func (r *rules) predicates(n *yaml.Node) {
 			r.Wrong(key, "choose another name", "%s has a meaning already: %s", name, strings.Join(builtin[name], ", "))
 			return
 		}
-		r.list(v, name, MaxPredicates, func(n *yaml.Node) {
+		r.Some(v, name, MaxPredicates, func(n *yaml.Node) {
 			s, ok := r.short(n, name)
 			if u, err := url.Parse(s); ok && (err != nil || u.Scheme == "" || u.Host == "") {
 				r.Wrong(n, "it looks like https://example.com/review/v1", "%q is no URI", s)
@@ -110,9 +110,9 @@ func (r *rules) predicates(n *yaml.Node) {
 // exceptions reads the images that need no signatures for a while.
 func (r *reader) exceptions(p *Policy, n *yaml.Node) {
 	seen := map[string]int{}
-	r.list(n, "exceptions", MaxExceptions, func(n *yaml.Node) {
+	r.Some(n, "exceptions", MaxExceptions, func(n *yaml.Node) {
 		e := Exception{At: at(n)}
-		ok := r.fields(n, "an exception", map[string]func(*yaml.Node){
+		ok := r.Fields(n, "an exception", map[string]func(*yaml.Node){
 			"digest": func(n *yaml.Node) { e.Digest, _ = r.short(n, "digest") },
 			"match": func(n *yaml.Node) {
 				s, ok := r.short(n, "match")

@@ -40,12 +40,12 @@ func (r *roots) digest() string { return "sha256:" + hex.EncodeToString(r.sum.Su
 
 // section reads the part of the document.
 func (r *roots) section(n *yaml.Node) {
-	r.fields(n, "roots", map[string]func(*yaml.Node){
+	r.Fields(n, "roots", map[string]func(*yaml.Node){
 		"keys":     func(n *yaml.Node) { r.named(n, "keys", MaxKeys, r.key) },
 		"stores":   func(n *yaml.Node) { r.named(n, "stores", MaxStores, r.store) },
-		"sigstore": func(n *yaml.Node) { r.list(n, "sigstore", MaxStores, r.trusted) },
+		"sigstore": func(n *yaml.Node) { r.Some(n, "sigstore", MaxStores, r.trusted) },
 		"revoked": func(n *yaml.Node) {
-			r.list(n, "revoked", MaxKeys, func(n *yaml.Node) { r.content(n, MaxCRL, r.revoked) })
+			r.Some(n, "revoked", MaxKeys, func(n *yaml.Node) { r.content(n, MaxCRL, r.revoked) })
 		},
 	})
 }
@@ -65,7 +65,7 @@ func (r *roots) content(n *yaml.Node, most int64, use func(*yaml.Node, []byte)) 
 		r.file(n, most, use)
 		return
 	}
-	r.fields(n, "this", map[string]func(*yaml.Node){
+	r.Fields(n, "this", map[string]func(*yaml.Node){
 		"file":   func(n *yaml.Node) { r.file(n, most, use) },
 		"folder": func(n *yaml.Node) { r.folder(n, most, use) },
 		"pem":    func(n *yaml.Node) { r.inline(n, use) },
@@ -73,7 +73,7 @@ func (r *roots) content(n *yaml.Node, most int64, use func(*yaml.Node, []byte)) 
 }
 
 func (r *roots) inline(n *yaml.Node, use func(*yaml.Node, []byte)) {
-	if s, ok := r.text(n, "pem"); ok {
+	if s, ok := r.Text(n, "pem"); ok {
 		r.note([]byte(s))
 		use(n, []byte(s))
 	}
@@ -142,7 +142,7 @@ func (r *roots) key(name string, key, n *yaml.Node) {
 		sources++
 		r.file(n, MaxFile, use)
 	} else {
-		r.fields(n, "key "+name, map[string]func(*yaml.Node){
+		r.Fields(n, "key "+name, map[string]func(*yaml.Node){
 			"file":      func(n *yaml.Node) { sources++; r.file(n, MaxFile, use) },
 			"pem":       func(n *yaml.Node) { sources++; r.inline(n, use) },
 			"kms":       func(n *yaml.Node) { arn, _ = r.arn(n, "kms", "kms", "key/") },
@@ -218,9 +218,9 @@ func (r *roots) store(name string, key, n *yaml.Node) {
 			}
 		}
 	}
-	r.fields(n, "store "+name, map[string]func(*yaml.Node){
+	r.Fields(n, "store "+name, map[string]func(*yaml.Node){
 		"kind": func(n *yaml.Node) {
-			r.list(n, "kind", 3, func(n *yaml.Node) {
+			r.Some(n, "kind", 3, func(n *yaml.Node) {
 				switch k := signature.StoreKind(n.Value); k {
 				case signature.StoreCA, signature.StoreAuthority, signature.StoreTSA:
 					kinds = append(kinds, k)
@@ -230,7 +230,7 @@ func (r *roots) store(name string, key, n *yaml.Node) {
 			})
 		},
 		"file": func(n *yaml.Node) {
-			r.list(n, "file", MaxFiles, func(n *yaml.Node) { r.file(n, MaxFile, use) })
+			r.Some(n, "file", MaxFiles, func(n *yaml.Node) { r.file(n, MaxFile, use) })
 		},
 		"folder": func(n *yaml.Node) { r.folder(n, MaxFile, use) },
 		"pem":    func(n *yaml.Node) { r.inline(n, use) },

@@ -28,16 +28,16 @@ func (r *rules) section(n *yaml.Node) {
 		r.Wrong(n, "begin each rule with a dash", "images is no list of rules")
 		return
 	}
-	r.list(n, "images", MaxRules, r.rule)
+	r.Some(n, "images", MaxRules, r.rule)
 }
 
 func (r *rules) rule(n *yaml.Node) {
 	rule := &Rule{At: at(n)}
 	denied := false
-	ok := r.fields(n, "a rule", map[string]func(*yaml.Node){
+	ok := r.Fields(n, "a rule", map[string]func(*yaml.Node){
 		"name": func(n *yaml.Node) { rule.Name, _ = r.short(n, "name") },
 		"match": func(n *yaml.Node) {
-			r.list(n, "match", MaxPatterns, func(n *yaml.Node) { r.match(rule, n) })
+			r.Some(n, "match", MaxPatterns, func(n *yaml.Node) { r.match(rule, n) })
 		},
 		"deny": func(n *yaml.Node) {
 			denied = true
@@ -48,10 +48,10 @@ func (r *rules) rule(n *yaml.Node) {
 			rule.Deny, _ = r.short(n, "deny")
 		},
 		"require": func(n *yaml.Node) {
-			r.list(n, "require", MaxRequire, func(n *yaml.Node) { r.requirement(rule, n, false) })
+			r.Some(n, "require", MaxRequire, func(n *yaml.Node) { r.requirement(rule, n, false) })
 		},
 		"attestations": func(n *yaml.Node) {
-			r.list(n, "attestations", MaxRequire, func(n *yaml.Node) { r.requirement(rule, n, true) })
+			r.Some(n, "attestations", MaxRequire, func(n *yaml.Node) { r.requirement(rule, n, true) })
 		},
 	})
 	if !ok {
@@ -97,9 +97,9 @@ func (r *rules) requirement(rule *Rule, n *yaml.Node, attestation bool) {
 	q := Requirement{At: at(n), Revocation: Strict}
 	given := 0
 	fields := map[string]func(*yaml.Node){
-		"signers":        func(n *yaml.Node) { r.list(n, "signers", MaxFrom, func(n *yaml.Node) { r.from(&q, n) }) },
+		"signers":        func(n *yaml.Node) { r.Some(n, "signers", MaxFrom, func(n *yaml.Node) { r.from(&q, n) }) },
 		"threshold":      func(n *yaml.Node) { given = r.count(n, "threshold") },
-		"kinds":          func(n *yaml.Node) { r.list(n, "kinds", 2, func(n *yaml.Node) { r.kind(&q, n) }) },
+		"kinds":          func(n *yaml.Node) { r.Some(n, "kinds", 2, func(n *yaml.Node) { r.kind(&q, n) }) },
 		"log":            func(n *yaml.Node) { q.Log = r.Bool(n, "log") },
 		"time":           func(n *yaml.Node) { q.Time = r.Bool(n, "time") },
 		"allowOld":       func(n *yaml.Node) { q.AllowOld = r.Bool(n, "allowOld") },
@@ -114,12 +114,12 @@ func (r *rules) requirement(rule *Rule, n *yaml.Node, attestation bool) {
 	if attestation {
 		what = "an attestation"
 		fields["type"] = func(n *yaml.Node) { r.predicate(&q, n) }
-		fields["maxAge"] = func(n *yaml.Node) { q.MaxAge = r.span(n, "maxAge") }
+		fields["maxAge"] = func(n *yaml.Node) { q.MaxAge = r.Span(n, "maxAge", 1) }
 		fields["condition"] = func(n *yaml.Node) {
-			r.list(n, "condition", MaxRequire, func(n *yaml.Node) { r.condition(&q, n) })
+			r.Some(n, "condition", MaxRequire, func(n *yaml.Node) { r.condition(&q, n) })
 		}
 	}
-	if !r.fields(n, what, fields) {
+	if !r.Fields(n, what, fields) {
 		return
 	}
 	if attestation && q.Predicate == "" {
@@ -204,7 +204,7 @@ func (r *rules) typeNames() string {
 // condition compiles an expression; what is wrong with it is told at its place in
 // the document as far as that can be known.
 func (r *rules) condition(q *Requirement, n *yaml.Node) {
-	text, ok := r.text(n, "condition")
+	text, ok := r.Text(n, "condition")
 	if !ok {
 		return
 	}
@@ -212,7 +212,7 @@ func (r *rules) condition(q *Requirement, n *yaml.Node) {
 	if err != nil {
 		p := at(n)
 		if at := (*complaint)(nil); errors.As(err, &at) {
-			p = r.parsed.Within(n, at.line, at.column)
+			p = r.Within(n, at.line, at.column)
 		}
 		r.WrongAt(p, "an expression of CEL over predicate, statement, signer and now that is true or false", "condition: %v", err)
 		return

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strings"
 
+	"github.com/castellan-security/castellan/internal/written"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -18,7 +19,7 @@ func (r *roots) trusted(n *yaml.Node) {
 	name := ""
 	var docs [][]byte
 	keep := func(_ *yaml.Node, b []byte) { docs = append(docs, b) }
-	if !r.fields(n, "a trusted root", map[string]func(*yaml.Node){
+	if !r.Fields(n, "a trusted root", map[string]func(*yaml.Node){
 		"name": func(n *yaml.Node) { name = r.rootName(n) },
 		"file": func(n *yaml.Node) { r.file(n, MaxFile, keep) },
 		"pem":  func(n *yaml.Node) { r.inline(n, keep) },
@@ -40,7 +41,7 @@ func (r *roots) rootName(n *yaml.Node) string {
 	switch {
 	case !ok:
 		return ""
-	case !nameLike(s):
+	case !written.IsName(s):
 		r.Wrong(n, "", "%q can't be a name: letters, digits and . _ - only, at most 100", s)
 		return ""
 	case taken:

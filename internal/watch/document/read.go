@@ -2,7 +2,6 @@ package document
 
 import (
 	"cmp"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -43,18 +42,15 @@ type Document struct {
 // Read reads a profile; file is what it is called in problems. What is wrong with
 // it is told as written.Problems.
 func Read(b []byte, file string) (*Document, error) {
-	r := &reader{file: file, d: &Document{Profile: &profile.Profile{}}}
+	r := &reader{Reader: written.Reader{File: file, Most: maxProblems}, d: &Document{Profile: &profile.Profile{}}}
 	if len(b) > MaxBytes {
-		r.wrong(written.Position{}, "", "%d bytes, and at most %d are read", len(b), MaxBytes)
-	} else if d, broken := written.Parse(b, written.Limits{Depth: maxDepth, Values: maxValues}); broken != nil {
-		remedy := cmp.Or(broken.Remedy, "a profile is written by castellan watch profile")
-		r.wrong(broken.Position, strings.ReplaceAll(remedy, "policy", "profile"), "%s", strings.ReplaceAll(broken.Text, "policy", "profile"))
-	} else {
-		r.document(d.Root)
+		r.WrongAt(written.Position{}, "", "%d bytes, and at most %d are read", len(b), MaxBytes)
+	} else if n := r.Parse(b, written.Limits{Name: "profile", Depth: maxDepth, Values: maxValues}, "a profile is written by castellan watch profile"); n != nil {
+		r.document(n)
 	}
-	if len(r.problems) > 0 {
-		slices.SortStableFunc(r.problems, func(a, b written.Problem) int { return a.Line - b.Line })
-		return nil, fault.New(fault.Invalid, "profile: %w", r.problems).With(r.problems[0].Remedy)
+	if len(r.Problems) > 0 {
+		slices.SortStableFunc(r.Problems, func(a, b written.Problem) int { return a.Line - b.Line })
+		return nil, fault.New(fault.Invalid, "profile: %w", r.Problems).With(r.Problems[0].Remedy)
 	}
 	arrange(r.d.Profile)
 	r.d.Edited = r.d.Digest != "" && r.d.Digest != Digest(r.d.Profile)
@@ -65,22 +61,15 @@ func Read(b []byte, file string) (*Document, error) {
 const maxProblems = 50
 
 type reader struct {
-	file     string
-	problems written.Problems
-	d        *Document
-	form     string
-}
-
-func (r *reader) wrong(at written.Position, remedy, format string, args ...any) {
-	if len(r.problems) < maxProblems {
-		r.problems = append(r.problems, written.Problem{File: r.file, Position: at, Text: fmt.Sprintf(format, args...), Remedy: remedy})
-	}
+	written.Reader
+	d    *Document
+	form string
 }
 
 // fields calls what is known for each key of a map.
 func (r *reader) fields(n *yaml.Node, what string, known map[string]func(*yaml.Node)) bool {
 	if n.Kind != yaml.MappingNode {
-		r.wrong(written.At(n), "write key: value", "%s is no map", what)
+		r.Wrong(n, "write key: value", "%s is no map", what)
 		return false
 	}
 	seen := map[string]bool{}
@@ -95,10 +84,10 @@ func (r *reader) fields(n *yaml.Node, what string, known map[string]func(*yaml.N
 				keys = append(keys, name)
 			}
 			slices.Sort(keys)
-			r.wrong(written.At(k), "there are "+strings.Join(keys, ", "), "%s has no %.80q", what, k.Value)
+			r.Wrong(k, "there are "+strings.Join(keys, ", "), "%s has no %.80q", what, k.Value)
 			good = false
 		case seen[k.Value]:
-			r.wrong(written.At(k), "", "%s has %s twice", what, k.Value)
+			r.Wrong(k, "", "%s has %s twice", what, k.Value)
 			good = false
 		default:
 			seen[k.Value] = true
@@ -113,11 +102,11 @@ func (r *reader) list(n *yaml.Node, what string, most int, each func(*yaml.Node)
 		return
 	}
 	if n.Kind != yaml.SequenceNode {
-		r.wrong(written.At(n), "begin each entry with -", "%s is no list", what)
+		r.Wrong(n, "begin each entry with -", "%s is no list", what)
 		return
 	}
 	if len(n.Content) > most {
-		r.wrong(written.At(n), "write patterns for what belongs together", "%s has %d entries, at most %d are read", what, len(n.Content), most)
+		r.Wrong(n, "write patterns for what belongs together", "%s has %d entries, at most %d are read", what, len(n.Content), most)
 		return
 	}
 	for _, c := range n.Content {
@@ -127,11 +116,11 @@ func (r *reader) list(n *yaml.Node, what string, most int, each func(*yaml.Node)
 
 func (r *reader) text(n *yaml.Node, what string) string {
 	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
-		r.wrong(written.At(n), "", "%s is no text", what)
+		r.Wrong(n, "", "%s is no text", what)
 		return ""
 	}
 	if len(n.Value) > maxText && what != "path" && what != "script" && what != "program" && what != "parent" {
-		r.wrong(written.At(n), "", "%s is longer than %d bytes", what, maxText)
+		r.Wrong(n, "", "%s is longer than %d bytes", what, maxText)
 		return ""
 	}
 	return n.Value
@@ -140,7 +129,7 @@ func (r *reader) text(n *yaml.Node, what string) string {
 func (r *reader) number(n *yaml.Node, what string, bits int) uint64 {
 	v, err := strconv.ParseUint(n.Value, 10, bits)
 	if n.Kind != yaml.ScalarNode || err != nil {
-		r.wrong(written.At(n), "", "%s is no number from 0 to %d", what, uint64(1)<<(bits-1)*2-1)
+		r.Wrong(n, "", "%s is no number from 0 to %d", what, uint64(1)<<(bits-1)*2-1)
 		return 0
 	}
 	return v
@@ -172,7 +161,7 @@ func (r *reader) document(n *yaml.Node) {
 		})
 	}
 	if r.fields(n, "the profile", known) && r.form != Form {
-		r.wrong(written.At(n), "profile: "+Form, "the profile's form is %.20q, and %s is the only one that there is", r.form, Form)
+		r.Wrong(n, "profile: "+Form, "the profile's form is %.20q, and %s is the only one that there is", r.form, Form)
 	}
 }
 
@@ -195,7 +184,7 @@ func (r *reader) pattern(n *yaml.Node, what string) profile.Pattern {
 		return ""
 	}
 	if err := p.Check(); err != nil {
-		r.wrong(written.At(n), "* stands for a name or a part of one, ** at the end for all below", "%s: %v", what, err)
+		r.Wrong(n, "* stands for a name or a part of one, ** at the end for all below", "%s: %v", what, err)
 	}
 	return p
 }
@@ -219,13 +208,13 @@ func (r *reader) executable(n *yaml.Node) {
 		"origin": func(n *yaml.Node) {
 			x.Origin = event.Origin(r.text(n, "origin"))
 			if !slices.Contains([]event.Origin{event.OriginImage, event.OriginWritten, event.OriginMount, event.OriginMemory}, x.Origin) {
-				r.wrong(written.At(n), "origin: image, written, mount or memory", "there is no origin %.40q", x.Origin)
+				r.Wrong(n, "origin: image, written, mount or memory", "there is no origin %.40q", x.Origin)
 			}
 		},
 		"sha256": func(n *yaml.Node) {
 			x.Digest = "sha256:" + r.text(n, "sha256")
 			if len(x.Digest) != len("sha256:")+64 || strings.Trim(x.Digest[7:], "0123456789abcdef") != "" {
-				r.wrong(written.At(n), "", "sha256 has no 64 hexadecimal digits")
+				r.Wrong(n, "", "sha256 has no 64 hexadecimal digits")
 			}
 		},
 		"parents": func(n *yaml.Node) { r.patterns(n, "parent", &x.Parents) },
@@ -239,10 +228,10 @@ func (r *reader) executable(n *yaml.Node) {
 	})
 	slices.Sort(x.Users)
 	if ok && x.Path == "" {
-		r.wrong(written.At(n), "path: /usr/sbin/nginx", "an executable has no path")
+		r.Wrong(n, "path: /usr/sbin/nginx", "an executable has no path")
 	}
 	if x.Origin != event.OriginImage && x.Path != "" && x.Path.Check() == nil && tooWide(x.Path) {
-		r.wrong(written.At(n), "name the folder that only this program's files are in", "%s would let anything that was written run", x.Path)
+		r.Wrong(n, "name the folder that only this program's files are in", "%s would let anything that was written run", x.Path)
 	}
 	r.d.Profile.Executables = append(r.d.Profile.Executables, x)
 }
@@ -262,7 +251,7 @@ func (r *reader) filed(n *yaml.Node, to *[]profile.File) {
 		"comment":  func(n *yaml.Node) { f.Comment = r.text(n, "comment") },
 	})
 	if ok && f.Path == "" {
-		r.wrong(written.At(n), "path: /var/log/nginx/*.log", "a file has no path")
+		r.Wrong(n, "path: /var/log/nginx/*.log", "a file has no path")
 	}
 	*to = append(*to, f)
 }
@@ -280,32 +269,32 @@ func (r *reader) port(n *yaml.Node) (string, profile.Ports) {
 			b, err = strconv.ParseUint(last, 10, 16)
 		}
 		if err != nil || a == 0 || b < a {
-			r.wrong(written.At(n), "port: tcp/80, or tcp/8000-8010", "%.40q is no port", s)
+			r.Wrong(n, "port: tcp/80, or tcp/8000-8010", "%.40q is no port", s)
 			return "", p
 		}
 		p = profile.Ports{First: uint16(a), Last: uint16(b)}
 	}
 	const longest = 16
 	if protocol == "" || len(protocol) > longest || strings.Trim(protocol, "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
-		r.wrong(written.At(n), "port: tcp/80, udp/53 or icmp", "%.40q has no protocol", s)
+		r.Wrong(n, "port: tcp/80, udp/53 or icmp", "%.40q has no protocol", s)
 	}
 	return protocol, p
 }
 
 func (r *reader) listen(n *yaml.Node) {
-	l, before := profile.Listen{Evidence: person}, len(r.problems)
+	l, before := profile.Listen{Evidence: person}, len(r.Problems)
 	ok := r.fields(n, "a listen", map[string]func(*yaml.Node){
 		"port":    func(n *yaml.Node) { l.Protocol, l.Port = r.port(n) },
 		"comment": func(n *yaml.Node) { l.Comment = r.text(n, "comment") },
 	})
-	if ok && l.Port.IsZero() && len(r.problems) == before {
-		r.wrong(written.At(n), "port: tcp/80", "a listen has no port")
+	if ok && l.Port.IsZero() && len(r.Problems) == before {
+		r.Wrong(n, "port: tcp/80", "a listen has no port")
 	}
 	r.d.Profile.Listens = append(r.d.Profile.Listens, l)
 }
 
 func (r *reader) peer(n *yaml.Node, to *[]profile.Peer) {
-	p, before := profile.Peer{Evidence: person}, len(r.problems)
+	p, before := profile.Peer{Evidence: person}, len(r.Problems)
 	ok := r.fields(n, "a peer", map[string]func(*yaml.Node){
 		"group": func(n *yaml.Node) { p.Group = asset.Group(r.text(n, "group")) },
 		"name":  func(n *yaml.Node) { p.Name = r.dns(n) },
@@ -319,13 +308,13 @@ func (r *reader) peer(n *yaml.Node, to *[]profile.Peer) {
 				}
 			}
 			if err != nil || p.Network != p.Network.Masked() {
-				r.wrong(written.At(n), "network: 10.0.1.0/24, or 10.0.1.7", "%.60q is no network", s)
+				r.Wrong(n, "network: 10.0.1.0/24, or 10.0.1.7", "%.60q is no network", s)
 			}
 		},
 		"kind": func(n *yaml.Node) {
 			p.Kind = event.PeerKind(r.text(n, "kind"))
 			if !slices.Contains([]event.PeerKind{event.PeerSelf, event.PeerHost, event.PeerService}, p.Kind) {
-				r.wrong(written.At(n), "kind: self, host or service", "there is no kind %.40q of peers", p.Kind)
+				r.Wrong(n, "kind: self, host or service", "there is no kind %.40q of peers", p.Kind)
 			}
 		},
 		"port":    func(n *yaml.Node) { p.Protocol, p.Port = r.port(n) },
@@ -338,11 +327,11 @@ func (r *reader) peer(n *yaml.Node, to *[]profile.Peer) {
 		}
 	}
 	switch {
-	case !ok || len(r.problems) > before:
+	case !ok || len(r.Problems) > before:
 	case set != 1:
-		r.wrong(written.At(n), "one of group, name, network and kind", "a peer has %d of group, name, network and kind", set)
+		r.Wrong(n, "one of group, name, network and kind", "a peer has %d of group, name, network and kind", set)
 	case p.Protocol == "":
-		r.wrong(written.At(n), "port: tcp/5432", "a peer has no port")
+		r.Wrong(n, "port: tcp/5432", "a peer has no port")
 	}
 	*to = append(*to, p)
 }
@@ -351,7 +340,7 @@ func (r *reader) dns(n *yaml.Node) string {
 	s := r.text(n, "name")
 	rest := strings.TrimPrefix(s, "*.")
 	if learn.DNSName(rest) != rest || rest == "" {
-		r.wrong(written.At(n), "name: db.example.com, or *.example.com for those below", "%.80q is no DNS name", s)
+		r.Wrong(n, "name: db.example.com, or *.example.com for those below", "%.80q is no DNS name", s)
 	}
 	return s
 }
@@ -363,42 +352,42 @@ func (r *reader) name(n *yaml.Node) {
 		"comment": func(n *yaml.Node) { x.Comment = r.text(n, "comment") },
 	})
 	if ok && x.Name == "" {
-		r.wrong(written.At(n), "name: db.example.com", "an entry of names has no name")
+		r.Wrong(n, "name: db.example.com", "an entry of names has no name")
 	}
 	r.d.Profile.Names = append(r.d.Profile.Names, x)
 }
 
 func (r *reader) capability(n *yaml.Node) {
-	x, before := profile.Capability{Evidence: person}, len(r.problems)
+	x, before := profile.Capability{Evidence: person}, len(r.Problems)
 	r.fields(n, "a capability", map[string]func(*yaml.Node){
 		"name": func(n *yaml.Node) {
 			x.Name = strings.TrimPrefix(r.text(n, "name"), "CAP_")
 			if _, ok := event.CapabilityOf(x.Name); !ok {
-				r.wrong(written.At(n), "as capabilities(7) has them: NET_BIND_SERVICE", "%.40q is no capability", x.Name)
+				r.Wrong(n, "as capabilities(7) has them: NET_BIND_SERVICE", "%.40q is no capability", x.Name)
 			}
 		},
 		"comment": func(n *yaml.Node) { x.Comment = r.text(n, "comment") },
 	})
-	if x.Name == "" && len(r.problems) == before {
-		r.wrong(written.At(n), "name: NET_BIND_SERVICE", "a capability has no name")
+	if x.Name == "" && len(r.Problems) == before {
+		r.Wrong(n, "name: NET_BIND_SERVICE", "a capability has no name")
 	}
 	r.d.Profile.Capabilities = append(r.d.Profile.Capabilities, x)
 }
 
 func (r *reader) privilege(n *yaml.Node) {
-	x, before := profile.Privilege{Evidence: person}, len(r.problems)
+	x, before := profile.Privilege{Evidence: person}, len(r.Problems)
 	r.fields(n, "a privilege", map[string]func(*yaml.Node){
 		"kind": func(n *yaml.Node) {
 			x.Kind = event.Kind(r.text(n, "kind"))
 			if s := x.Kind.Sensor(); !slices.Contains(event.Kinds(), x.Kind) || s != "privilege" && s != "memory" && x.Kind != event.KindRaw {
-				r.wrong(written.At(n), "docs/events.md lists the kinds", "there is no kind %.40q of privileged calls", x.Kind)
+				r.Wrong(n, "docs/events.md lists the kinds", "there is no kind %.40q of privileged calls", x.Kind)
 			}
 		},
 		"detail":  func(n *yaml.Node) { x.Detail = r.text(n, "detail") },
 		"comment": func(n *yaml.Node) { x.Comment = r.text(n, "comment") },
 	})
-	if x.Kind == "" && len(r.problems) == before {
-		r.wrong(written.At(n), "kind: privilege.ptrace", "a privilege has no kind")
+	if x.Kind == "" && len(r.Problems) == before {
+		r.Wrong(n, "kind: privilege.ptrace", "a privilege has no kind")
 	}
 	r.d.Profile.Privileges = append(r.d.Profile.Privileges, x)
 }
@@ -427,7 +416,7 @@ func (r *reader) size(n *yaml.Node, what string) uint64 {
 	v, err := strconv.ParseUint(digits, 10, 64)
 	i := slices.Index(units, cmp.Or(unit, "B"))
 	if n.Kind != yaml.ScalarNode || err != nil || i < 0 || v > 1<<62>>(10*i) {
-		r.wrong(written.At(n), what+": 512 MiB", "%s is no size", what)
+		r.Wrong(n, what+": 512 MiB", "%s is no size", what)
 		return 0
 	}
 	return v << (10 * i)
