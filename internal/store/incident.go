@@ -27,6 +27,9 @@ type Incidents interface {
 	// these traces; 0 if there is none.
 	FormerIncident(ctx context.Context, traces []string, before int64) (int64, error)
 	IncidentTotals(ctx context.Context) (IncidentTotals, error)
+	// IncidentRules counts by rule the resolved incidents of which people said that they
+	// came to this. A rule of none is not there.
+	IncidentRules(ctx context.Context, r threat.Resolution) (map[string]int, error)
 }
 
 // Limits of what is kept.

@@ -183,6 +183,24 @@ func (d *DB) IncidentTotals(ctx context.Context) (t store.IncidentTotals, err er
 	return t, err
 }
 
+// IncidentRules implements store.Incidents. The terms lead, which have rules in their
+// order.
+func (d *DB) IncidentRules(ctx context.Context, resolution threat.Resolution) (rules map[string]int, err error) {
+	rules = map[string]int{}
+	const query = `SELECT t.term, count(*) FROM incident_terms t CROSS JOIN incidents i ON i.id = t.incident
+		WHERE t.kind = ? AND i.state = ? AND json_extract(i.head, '$.resolution') = ? GROUP BY t.term`
+	err = d.read(ctx, "count incidents by rule", func(s *snapshot) error {
+		return s.query(ctx, query, []any{incidentRule, string(threat.Resolved), string(resolution)}, func(r *sql.Rows) (bool, error) {
+			var rule string
+			var n int
+			err := r.Scan(&rule, &n)
+			rules[rule] = n
+			return true, err
+		})
+	})
+	return rules, err
+}
+
 // pruneIncidents is the step that forgets incidents that were changed last before
 // cut, and where those lead that became part of them.
 func pruneIncidents(cut time.Time) pruneStep {

@@ -38,6 +38,8 @@ func useIncidents(t *testing.T, d *db.DB) {
 	must(err)
 	_, err = d.IncidentTotals(ctx)
 	must(err)
+	_, err = d.IncidentRules(ctx, threat.FalseAlarm)
+	must(err)
 	_, err = d.Prune(ctx, store.Retention{Incidents: time.Hour}, fleetStart.AddDate(1, 0, 0))
 	must(err)
 }

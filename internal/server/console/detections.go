@@ -82,8 +82,10 @@ func (c *Console) detectionRules(w http.ResponseWriter, r *http.Request, v visit
 			d.List = append(d.List, one)
 		}
 	}
-	if d.Wrong, err = c.falseAlarms(r.Context(), v); err != nil {
-		return err
+	if c.Incidents != nil && v.who.May(access.ReadIncidents) {
+		if d.Wrong, err = c.Incidents.Rules(r.Context(), v.who, threat.FalseAlarm); err != nil {
+			return err
+		}
 	}
 	slices.SortStableFunc(d.List, func(a, b detections.Rule) int { return strings.Compare(a.Theme, b.Theme) })
 	return c.show(w, r, http.StatusOK, rulesBody(c.page(r, v, "incidents", "Rules of detection"), d, c.detectTabs(v)))
@@ -98,25 +100,6 @@ func themesOf(all []detections.Rule) []span {
 	}
 	slices.SortFunc(out[1:], func(a, b span) int { return strings.Compare(a.Label, b.Label) })
 	return out
-}
-
-// falseAlarms counts by rule the incidents that people said were false alarms, of the
-// newest that are resolved.
-func (c *Console) falseAlarms(ctx context.Context, v visit) (map[string]int, error) {
-	if c.Incidents == nil || !v.who.May(access.ReadIncidents) {
-		return nil, nil
-	}
-	all, err := c.Incidents.Incidents(ctx, v.who, store.IncidentQuery{States: []threat.State{threat.Resolved}, Limit: store.MaxPage})
-	wrong := map[string]int{}
-	for i := range all {
-		if all[i].Resolution != threat.FalseAlarm {
-			continue
-		}
-		for _, f := range all[i].Rules {
-			wrong[f.Rule]++
-		}
-	}
-	return wrong, err
 }
 
 // ruleData is the page of one rule.

@@ -28,6 +28,7 @@ type Incidents interface {
 	Incidents(ctx context.Context, who access.Identity, q store.IncidentQuery) ([]threat.Incident, error)
 	Incident(ctx context.Context, who access.Identity, id int64) (threat.Incident, error)
 	Totals(ctx context.Context, who access.Identity) (store.IncidentTotals, error)
+	Rules(ctx context.Context, who access.Identity, r threat.Resolution) (map[string]int, error)
 	Change(ctx context.Context, who access.Identity, id int64, c incidents.Change) (threat.Incident, error)
 	Changed(ctx context.Context) (<-chan struct{}, error)
 }

@@ -131,7 +131,18 @@ type quiet struct{}
 
 func (quiet) TellDetect(string) {}
 
-func ruleHouse(t *testing.T) *house {
+// TestRulesShowTheirFalseAlarms: a rule is shown with how many incidents of it people
+// said were false alarms.
+func TestRulesShowTheirFalseAlarms(t *testing.T) {
+	h := ruleHouse(t, "escape-core-pattern", "escape-core-pattern", "escape-kernel-knob")
+	if got := strings.Count(plainText(h.get(t, access.Viewer, "/detect/rules").Body.String()), "false alarm"); got != 2 {
+		t.Errorf("%d rules have false alarms, want 2", got)
+	}
+	h.shows(t, access.Viewer, "/detect/rules?text=escape-core-pattern", "2 false alarms")
+}
+
+// ruleHouse has rules, and for each of some an incident that was a false alarm.
+func ruleHouse(t *testing.T, wrong ...string) *house {
 	t.Helper()
 	now, log := testNow(), slog.New(slog.DiscardHandler)
 	st, err := db.Open(t.Context(), db.Options{Path: filepath.Join(t.TempDir(), "castellan.db"), ProcessCrashOnly: true}, log)
@@ -143,6 +154,12 @@ func ruleHouse(t *testing.T) *house {
 			t.Error(err)
 		}
 	})
+	for _, rule := range wrong {
+		i := threat.Incident{Title: rule, State: threat.Resolved, Resolution: threat.FalseAlarm, Rules: []threat.Fold{{Rule: rule}}, Opened: now, Updated: now, Last: now}
+		if err := st.SaveIncidents(t.Context(), &store.IncidentChange{Put: []store.IncidentPut{{Incident: &i, Memory: []byte("{}")}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	clock := func() time.Time { return now }
 	in := incidents.New(incidents.Options{Store: st, Clock: clock, Log: log})
 	s := detections.New(detections.Options{Store: st, Directions: quiet{}, Next: in, Clock: clock, Log: log})

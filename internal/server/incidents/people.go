@@ -39,6 +39,15 @@ func (s *Service) Totals(ctx context.Context, who access.Identity) (store.Incide
 	return s.Store.IncidentTotals(ctx)
 }
 
+// Rules counts by rule the resolved incidents that came to this. It needs
+// access.ReadIncidents.
+func (s *Service) Rules(ctx context.Context, who access.Identity, r threat.Resolution) (map[string]int, error) {
+	if err := who.Need(access.ReadIncidents); err != nil {
+		return nil, err
+	}
+	return s.Store.IncidentRules(ctx, r)
+}
+
 // Change is what somebody does about an incident.
 type Change struct {
 	Do threat.Input // Assign, Unassign, Resolve, Reopen, Comment

@@ -24,6 +24,7 @@ func incidentCases() []testCase {
 		{"what became part of another leads to it", testIncidentMerged},
 		{"a former one is found by its traces", testIncidentFormer},
 		{"incidents are counted", testIncidentTotals},
+		{"what incidents came to is counted by rule", testIncidentRules},
 		{"what is old goes", testIncidentPrune},
 		{"nothing is found of what is not there", testIncidentNone},
 	}
@@ -226,6 +227,31 @@ func testIncidentTotals(k *kit) {
 		States: map[threat.State]int{threat.Open: 1, threat.Assigned: 1, threat.Resolved: 1},
 		Active: map[finding.Severity]int{finding.Medium: 1, finding.Critical: 1},
 	})
+}
+
+func testIncidentRules(k *kit) {
+	came := func(to threat.Resolution, rules ...string) threat.Incident {
+		return k.saved(incidentOf("a", func(i *threat.Incident) {
+			i.State, i.Resolution, i.Rules = threat.Resolved, to, nil
+			for _, r := range rules {
+				i.Rules = append(i.Rules, threat.Fold{Rule: r})
+			}
+		}))
+	}
+	came(threat.FalseAlarm, "shell", "escape")
+	came(threat.Attack, "shell", "miner")
+	k.saved(incidentOf("open"))
+	again := came(threat.FalseAlarm, "escape")
+	counted := func(want map[string]int) {
+		k.Helper()
+		got, err := k.st.IncidentRules(k.ctx, threat.FalseAlarm)
+		k.ok(err)
+		same(k, "false alarms", got, want)
+	}
+	counted(map[string]int{"shell": 1, "escape": 2})
+	again.State, again.Resolution = threat.Reopened, threat.Unresolved
+	k.saved(again)
+	counted(map[string]int{"shell": 1, "escape": 1})
 }
 
 func testIncidentPrune(k *kit) {
