@@ -26,7 +26,6 @@ import (
 )
 
 func (g *globals) detectTrail() *cobra.Command {
-	var o askOptions
 	c := &cobra.Command{
 		Use:     "trail",
 		Aliases: []string{"trails"},
@@ -36,10 +35,30 @@ credentials of a task that are used from elsewhere, task definitions that give a
 container its host, trails that are stopped, … The server reads trails through queues of
 Amazon SQS; docs/detect-trail.md says what AWS needs for that.
 
-Without a further word it lists the trails that are read, and how that goes.
+Without a further word it does what list does.
 ` + exitHelp,
 		Args: cobra.NoArgs,
 	}
+	g.listsTrails(c)
+	c.AddCommand(g.trailList(), g.trailAdd(), g.trailRemove(), g.trailTest(), g.trailTry())
+	return c
+}
+
+func (g *globals) trailList() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "list",
+		Aliases: []string{"ls"},
+		Short:   "List the trails that are read, and how that goes",
+		Long:    "List the trails that the server reads: whether their queues answer, and when what came last.\n" + exitHelp,
+		Args:    cobra.NoArgs,
+	}
+	g.listsTrails(c)
+	return c
+}
+
+// listsTrails makes a command one that lists trails.
+func (g *globals) listsTrails(c *cobra.Command) {
+	var o askOptions
 	f := outputFlag(c)
 	o.flags(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -53,8 +72,6 @@ Without a further word it lists the trails that are read, and how that goes.
 		}
 		return g.print(*f, page, func() error { return g.showTrails(page.Trails) })
 	}
-	c.AddCommand(g.trailAdd(), g.trailRemove(), g.trailTest(), g.trailTry())
-	return c
 }
 
 // trailPage is what the server answers when it is asked for its trails.

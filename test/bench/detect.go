@@ -62,7 +62,11 @@ func benchDetect(ctx context.Context, _ options) ([]row, error) {
 		{fmt.Sprintf("  of a core at %d events a second", detectRate), fmt.Sprintf("%.2f %%", core(each)), "≤ 5 % for 100 rules"},
 		{"rules of detection made ready", fmt.Sprintf("%.0f ms", float64(compiled)/float64(time.Millisecond)), ""},
 	}
-	return append(rows, dearest(before, after)...), nil
+	calls, err := benchTrail()
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(rows, calls, dearest(before, after)), nil
 }
 
 // dearest are the rules that cost most of ordinary work, as sampled between two looks
