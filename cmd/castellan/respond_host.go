@@ -77,7 +77,7 @@ func (g *globals) respondHere(ctx context.Context, o *respondOptions, name strin
 }
 
 // listHere shows what is in quarantine on this host.
-func (g *globals) listHere(form string) error {
+func (g *globals) listHere(f form) error {
 	if g.dataDir == "" {
 		return usagef("no data folder: say --data-dir or set CASTELLAN_DATA_DIR")
 	}
@@ -85,7 +85,7 @@ func (g *globals) listHere(form string) error {
 	if err != nil {
 		return err
 	}
-	return g.print(form, map[string]any{"quarantined": held}, func() error {
+	return g.print(f, map[string]any{"quarantined": held}, func() error {
 		if len(held) == 0 {
 			fmt.Fprintln(g.err, "nothing is in quarantine on this host")
 			return nil
