@@ -40,6 +40,8 @@ type targetBody struct {
 	To           []string `json:"to,omitempty"`
 	CA           string   `json:"ca,omitempty"`
 	Format       string   `json:"format,omitempty"`
+	Role         string   `json:"role,omitempty"`
+	ExternalID   string   `json:"external_id,omitempty"`
 	Plain        bool     `json:"plain,omitempty"`
 	Interval     int64    `json:"interval_ns,omitempty"`
 	Kinds        []string `json:"kinds,omitempty"`
@@ -217,6 +219,12 @@ func mailFlags(f *pflag.FlagSet, b *targetBody) {
 	f.StringVar(&b.User, "user", "", "e-mail: who logs in to the mail server, with the password in --secret-file")
 }
 
+// awsFlags are those of targets of AWS.
+func awsFlags(f *pflag.FlagSet, b *targetBody) {
+	f.StringVar(&b.Role, "role", "", "AWS: `ARN` of a role of the target's account that the server takes to reach it (default: its own)")
+	f.StringVar(&b.ExternalID, "external-id", "", "AWS: external id that the role's trust policy asks for")
+}
+
 // routeFlags say of what else a target is told, when and how.
 func routeFlags(f *pflag.FlagSet, b *targetBody, textFile *string) {
 	f.StringSliceVar(&b.Clusters, "cluster", nil, "only what is in clusters like this, as in prod-*")
@@ -242,7 +250,8 @@ a secret, as those of Slack are, give - and write it to standard input.
   castellan notify add oncall --pagerduty eu --secret-file key --kind incident --severity high
   castellan notify add people --email smtp://mail.example.org:587 --user castellan --secret-file password --from castellan@example.org --to soc@example.org
   castellan notify add siem --syslog tls://logs.example.org:6514 --ca-file logs-ca.pem
-  castellan notify add hub --securityhub arn:aws:securityhub:eu-west-1:123456789012:hub/default --kind incident,image.vulnerable`,
+  castellan notify add hub --securityhub arn:aws:securityhub:eu-west-1:123456789012:hub/default --kind incident,image.vulnerable
+  castellan notify add audit --sns arn:aws:sns:eu-west-1:210987654321:castellan --role arn:aws:iam::210987654321:role/castellan-notify --external-id case:42`,
 		Args: cobra.ExactArgs(1),
 	}
 	f := c.Flags()
@@ -252,6 +261,7 @@ a secret, as those of Slack are, give - and write it to standard input.
 	}
 	f.StringVar(&x.secretFile, "secret-file", "", "file with the secret that signs what a webhook gets (default: one is made), PagerDuty's key, or a mail server's password")
 	mailFlags(f, &x.body)
+	awsFlags(f, &x.body)
 	f.StringVar(&x.body.Format, "format", "", "webhook and EventBridge: ocsf for events of OCSF, class Detection Finding (default: Castellan's own)")
 	f.StringVar(&x.caFile, "ca-file", "", "file with the certificates of those who may vouch for the target (default: the server's system's)")
 	f.BoolVar(&x.body.Plain, "plain", false, "permit a connection that is not encrypted")

@@ -26,6 +26,8 @@ type targetChange struct {
 	From         *string   `json:"from,omitempty"`
 	To           *[]string `json:"to,omitempty"`
 	Format       *string   `json:"format,omitempty"`
+	Role         *string   `json:"role,omitempty"`
+	ExternalID   *string   `json:"external_id,omitempty"`
 	CA           *string   `json:"ca,omitempty"`
 	Plain        *bool     `json:"plain,omitempty"`
 	Interval     *int64    `json:"interval_ns,omitempty"`
@@ -61,7 +63,7 @@ func (g *globals) notifyEdit(o *askOptions) *cobra.Command {
 		Short: "Change a target: what no flag names stays as it is",
 		Long: `Change a target: what no flag names stays as it is, the address and the secret
 too, which are shown to nobody. What is given as a list replaces all that was;
---repository '' and --group '' stand for all, --text-file '' for no template. What a target was told it is not told
+--repository '' and --group '' stand for all, --text-file '' for no template, --role '' for the server's own. What a target was told it is not told
 again. Where the address is a secret, give --url - and write it to standard input.
 `,
 		Example: `  castellan notify edit soc --severity medium --running=false
@@ -74,6 +76,7 @@ again. Where the address is a secret, give --url - and write it to standard inpu
 	f.StringVar(&x.url, "url", "", "another address, of the same type of target; - reads it from standard input")
 	f.StringVar(&x.secretFile, "secret-file", "", "file with the secret that signs what a webhook gets from now on, PagerDuty's key, or a mail server's password")
 	mailFlags(f, &x.body)
+	awsFlags(f, &x.body)
 	f.StringVar(&x.body.Format, "format", "", "webhook and EventBridge: ocsf, or '' for Castellan's own")
 	f.BoolVar(&x.newSecret, "new-secret", false, "make a new secret for a webhook, and print it, once")
 	f.StringVar(&x.caFile, "ca-file", "", "file with the certificates of those who may vouch for the target; none for the server's system's")
@@ -124,6 +127,7 @@ func (x *changeFlags) read(c *cobra.Command, in io.Reader) (b targetChange, err 
 		to   **string
 		from *string
 	}{"name": {&b.Name, &x.name}, "url": {&b.URL, &x.url}, "severity": {&b.Severity, &x.body.Severity}, "user": {&b.User, &x.body.User}, "from": {&b.From, &x.body.From}, "format": {&b.Format, &x.body.Format},
+		"role": {&b.Role, &x.body.Role}, "external-id": {&b.ExternalID, &x.body.ExternalID},
 		"zone": {&b.Zone, &x.body.Zone}, "urgent": {&b.Urgent, &x.body.Urgent}, "title": {&b.Title, &x.body.Title}} {
 		if was(flag) {
 			*to.to = to.from

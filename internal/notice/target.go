@@ -129,6 +129,10 @@ type Settings struct {
 	// Format of what webhooks and EventBridge get: empty for Notification and Notice
 	// as they are here, or OCSF.
 	Format string `json:"format,omitempty"`
+	// Role is the ARN of the role of the target's account that is taken to reach a target
+	// of AWS, ExternalID what its trust policy asks for; empty: as whoever the server is.
+	Role       string `json:"role,omitempty"`
+	ExternalID string `json:"external_id,omitempty"`
 }
 
 // Destination is what must be known to reach a target. URL and Secret are not

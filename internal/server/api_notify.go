@@ -25,6 +25,8 @@ type targetForm struct {
 		From         string   `json:"from,omitempty" maxLength:"512" doc:"Of email: the sender's address"`
 		To           []string `json:"to,omitempty" maxItems:"20" doc:"Of email: the addresses that get it"`
 		Format       string   `json:"format,omitempty" enum:"ocsf" doc:"Of webhook and eventbridge: events of OCSF, class Detection Finding; Castellan's own document unless given"`
+		Role         string   `json:"role,omitempty" maxLength:"600" doc:"Of those of AWS: ARN of a role of the target's account that is taken to reach it; the server's own unless given"`
+		ExternalID   string   `json:"external_id,omitempty" maxLength:"1000" doc:"That the role's trust policy asks for"`
 		CA           string   `json:"ca,omitempty" maxLength:"65536" doc:"Certificates (PEM) of the authorities that may vouch for it; the system's unless given"`
 		Plain        bool     `json:"plain,omitempty" doc:"Permits a connection that is not encrypted"`
 		Interval     int64    `json:"interval_ns,omitempty" minimum:"0" doc:"The least time between two notifications; a quarter of an hour unless given"`
@@ -61,6 +63,8 @@ type targetChange struct {
 		From         *string   `json:"from,omitempty" maxLength:"512" doc:"Of email: the sender's address"`
 		To           *[]string `json:"to,omitempty" nullable:"false" maxItems:"20" doc:"Of email: the addresses that get it"`
 		Format       *string   `json:"format,omitempty" maxLength:"20" doc:"Of webhook and eventbridge: ocsf, or empty for Castellan's own document"`
+		Role         *string   `json:"role,omitempty" maxLength:"600" doc:"Of those of AWS: ARN of a role of the target's account that is taken to reach it; empty for the server's own"`
+		ExternalID   *string   `json:"external_id,omitempty" maxLength:"1000" doc:"That the role's trust policy asks for; empty for none"`
 		NewSecret    bool      `json:"new_secret,omitempty" doc:"Of a webhook: one is made, and shown in the answer, once"`
 		CA           *string   `json:"ca,omitempty" maxLength:"65536" doc:"Certificates (PEM) of the authorities that may vouch for it; none for those of the system"`
 		Plain        *bool     `json:"plain,omitempty" doc:"Permits a connection that is not encrypted"`
@@ -168,7 +172,7 @@ func (a *api) addTarget(q ask[targetForm]) (*body[newTarget], error) {
 		Schedule: notice.Schedule{At: b.At, Quiet: b.Quiet, Zone: b.Zone}, Template: notice.Template{Title: b.Title, Body: b.Text},
 		Destination: notice.Destination{
 			Type: notice.Type(b.Type), URL: b.URL, Secret: b.Secret, CA: b.CA, Plain: b.Plain,
-			Settings: notice.Settings{User: b.User, From: b.From, To: b.To, Format: b.Format},
+			Settings: notice.Settings{User: b.User, From: b.From, To: b.To, Format: b.Format, Role: b.Role, ExternalID: b.ExternalID},
 		},
 	})
 	return &body[newTarget]{newTarget{t, secret}}, err
@@ -180,7 +184,7 @@ func (a *api) editTarget(q ask[targetChange]) (*body[newTarget], error) {
 		Name: b.Name, URL: b.URL, Secret: b.Secret, NewSecret: b.NewSecret, CA: b.CA, Plain: b.Plain, Interval: (*time.Duration)(b.Interval),
 		Fixable: b.Fixable, Exploited: b.Exploited, Running: b.Running, Repositories: b.Repositories, Groups: b.Groups,
 		Clusters: b.Clusters, Owners: b.Owners, At: b.At, Quiet: b.Quiet, Zone: b.Zone, Title: b.Title, Body: b.Text,
-		User: b.User, From: b.From, To: b.To, Format: b.Format,
+		User: b.User, From: b.From, To: b.To, Format: b.Format, Role: b.Role, ExternalID: b.ExternalID,
 	}
 	if b.Kinds != nil {
 		var kinds []notice.Kind

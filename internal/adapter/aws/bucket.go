@@ -54,7 +54,9 @@ type BucketOptions struct {
 	// empty: as the bucket does by default.
 	Lock string
 	For  time.Duration
-	Log  *slog.Logger
+	// As is the role that is taken to put objects; zero: as whoever this program is.
+	As  AccountRole
+	Log *slog.Logger
 	// Pause replaces the pause between tries, in tests.
 	Pause time.Duration
 }
@@ -81,8 +83,17 @@ func NewBucket(o BucketOptions) (*Bucket, error) {
 	case o.Lock != "" && (o.Lock != "GOVERNANCE" && o.Lock != "COMPLIANCE" || o.For <= 0):
 		return nil, fault.New(fault.Invalid, "%.80q for %s is no retention", o.Lock, o.For).With("write governance:30 or compliance:365, with days")
 	}
+	if o.As != (AccountRole{}) {
+		account, err := o.As.account()
+		if err != nil {
+			return nil, err
+		}
+		if o.Owner != "" && account != o.Owner {
+			return nil, fault.New(fault.Invalid, "the role is of account %s, and the bucket of %s", account, o.Owner).With("give a role of the bucket's account")
+		}
+	}
 	o.Pause = cmp.Or(o.Pause, bucketPause)
-	return &Bucket{o: o, session: session{log: o.Log}, client: http.Client{
+	return &Bucket{o: o, session: session{log: o.Log, as: o.As}, client: http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // signed for one host alone
 	}}, nil
 }

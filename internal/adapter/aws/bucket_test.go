@@ -140,6 +140,11 @@ func (s *buckets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // signedS3 computes the signature of a request as AWS documents it (Signature Version
 // 4), with nothing of the SDK.
 func signedS3(r *http.Request, secret string) bool {
+	return signedAs(r, secret, r.Header.Get("X-Amz-Content-Sha256"))
+}
+
+// signedAs is signedS3 for any service, with the digest of the body.
+func signedAs(r *http.Request, secret, digest string) bool {
 	var scope, signed, signature string
 	for part := range strings.SplitSeq(strings.TrimPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 "), ", ") {
 		switch name, value, _ := strings.Cut(part, "="); name {
@@ -169,7 +174,7 @@ func signedS3(r *http.Request, secret string) bool {
 		}
 	}
 	query := strings.ReplaceAll(r.URL.Query().Encode(), "+", "%20")
-	text := strings.Join([]string{r.Method, r.URL.EscapedPath(), query, canonical.String(), signed, r.Header.Get("X-Amz-Content-Sha256")}, "\n")
+	text := strings.Join([]string{r.Method, r.URL.EscapedPath(), query, canonical.String(), signed, digest}, "\n")
 	sum := sha256.Sum256([]byte(text))
 	toSign := "AWS4-HMAC-SHA256\n" + r.Header.Get("X-Amz-Date") + "\n" + scope + "\n" + hex.EncodeToString(sum[:])
 	key := []byte("AWS4" + secret)

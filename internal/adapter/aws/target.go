@@ -28,13 +28,22 @@ type Targets struct {
 	log   *slog.Logger
 	clock func() time.Time
 
-	mu      sync.Mutex
-	configs map[string]sdk.Config // by region
+	mu       sync.Mutex
+	sessions map[targetSession]*session
 }
+
+// targetSession is where targets are, and in whose name they are reached.
+type targetSession struct {
+	region string
+	as     AccountRole
+}
+
+// maxTargetSessions bounds those that are kept: of more, all are opened anew.
+const maxTargetSessions = 200
 
 // NewTargets returns the door. It asks nobody yet.
 func NewTargets(log *slog.Logger) *Targets {
-	return &Targets{log: log, clock: time.Now, configs: map[string]sdk.Config{}}
+	return &Targets{log: log, clock: time.Now, sessions: map[targetSession]*session{}}
 }
 
 // targetForm is what the ARN of a type of target looks like.
@@ -73,7 +82,11 @@ func parseTarget(d notice.Destination) (arn.ARN, error) {
 // Check returns what is wrong with a destination, as Invalid, and otherwise its ARN,
 // which is no secret.
 func (t *Targets) Check(d notice.Destination) (shown string, err error) {
-	if _, err := parseTarget(d); err != nil {
+	a, err := parseTarget(d)
+	if err != nil {
+		return "", err
+	}
+	if err := checkRole(d, a.AccountID); err != nil {
 		return "", err
 	}
 	switch {
@@ -85,7 +98,28 @@ func (t *Targets) Check(d notice.Destination) (shown string, err error) {
 	return d.URL, nil
 }
 
-// Send delivers a notification with the credentials that the server has. What the
+// checkRole returns what is wrong with the role in which a target of an account is
+// reached. It must be one of that account: whoever adds a target is not to have the
+// server try out roles elsewhere.
+func checkRole(d notice.Destination, of string) error {
+	if d.Role == "" {
+		if d.ExternalID != "" {
+			return fault.New(fault.Invalid, "external id: there is no role that it is for").With("give the role, too, or leave it out")
+		}
+		return nil
+	}
+	account, err := AccountRole{d.Role, d.ExternalID}.account()
+	if err != nil {
+		return err
+	}
+	if account != of {
+		return fault.New(fault.Invalid, "role: it is of account %s, and the target of %s", account, of).With("give a role of the target's account")
+	}
+	return nil
+}
+
+// Send delivers a notification with the credentials that the server has, or those of
+// the target's role. What the
 // service has read and does not want is a *notice.Refused; what it took in part, and
 // would not take otherwise, a *notice.Partial.
 func (t *Targets) Send(ctx context.Context, d notice.Destination, n notice.Notification) error {
@@ -93,7 +127,7 @@ func (t *Targets) Send(ctx context.Context, d notice.Destination, n notice.Notif
 	if err != nil {
 		return err
 	}
-	config, err := t.config(ctx, a.Region)
+	config, err := t.config(ctx, targetSession{a.Region, AccountRole{d.Role, d.ExternalID}})
 	if err != nil {
 		return err
 	}
@@ -115,26 +149,20 @@ func (t *Targets) Send(ctx context.Context, d notice.Destination, n notice.Notif
 	return t.importFindings(ctx, config, a, n)
 }
 
-// config returns the SDK's configuration for a region, with credentials that are
+// config returns the SDK's configuration for a target, with credentials that are
 // there. A failure is not remembered.
-func (t *Targets) config(ctx context.Context, region string) (sdk.Config, error) {
+func (t *Targets) config(ctx context.Context, of targetSession) (sdk.Config, error) {
 	t.mu.Lock()
-	config, ok := t.configs[region]
+	s := t.sessions[of]
+	if s == nil {
+		if len(t.sessions) >= maxTargetSessions {
+			clear(t.sessions)
+		}
+		s = &session{log: t.log, region: of.region, as: of.as}
+		t.sessions[of] = s
+	}
 	t.mu.Unlock()
-	if ok {
-		return config, nil
-	}
-	config, err := load(ctx, registry{region: region}, t.log)
-	if err != nil {
-		return sdk.Config{}, err
-	}
-	if err := identified(ctx, config); err != nil {
-		return sdk.Config{}, err
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.configs[region] = config
-	return config, nil
+	return s.open(ctx)
 }
 
 // notTaken makes an error of one of a service: what it would refuse again is a

@@ -76,6 +76,9 @@ func (s *Sender) Check(d notice.Destination) (shown string, err error) {
 		return "", fault.New(fault.Invalid, "format: %.20q is none of a target of type %s", d.Format, d.Type).
 			With("leave it out, or give ocsf for a webhook or EventBridge")
 	}
+	if !d.Type.OfAWS() && (d.Role != "" || d.ExternalID != "") {
+		return "", fault.New(fault.Invalid, "role: a target of type %s is reached without one", d.Type).With("leave it and the external id out: they are for targets of AWS")
+	}
 	if d.Type.OfAWS() {
 		if s.cloud == nil {
 			return "", fault.New(fault.Unsupported, "this server does not reach AWS")

@@ -20,6 +20,7 @@ type targetForm struct {
 	Kinds                                  []string
 	Repositories, Groups, Clusters, Owners string
 	User, From, To, Format                 string
+	Role, ExternalID                       string
 	At, Quiet, Zone, Urgent                string
 	Title, Text                            string
 	// CA are certificates in PEM of who may vouch for the target; they are no secret,
@@ -51,7 +52,7 @@ func formOf(t notice.Target) targetForm {
 	f := targetForm{
 		Name: t.Name, Type: string(t.Type), Severity: t.Filter.Severity.String(), Interval: t.Interval.String(),
 		Repositories: patterns(t.Filter.Repositories, " "), Groups: patterns(t.Filter.Groups, " "), Clusters: patterns(t.Filter.Clusters, " "), Owners: patterns(t.Filter.Owners, ", "),
-		User: untrusted.Text(t.User), From: untrusted.Text(t.From), To: untrusted.Text(strings.Join(t.To, ", ")), Format: t.Format,
+		User: untrusted.Text(t.User), From: untrusted.Text(t.From), To: untrusted.Text(strings.Join(t.To, ", ")), Format: t.Format, Role: t.Role, ExternalID: t.ExternalID,
 		At: strings.Join(t.Schedule.At, ", "), Quiet: strings.Join(t.Schedule.Quiet, "; "), Zone: t.Schedule.Zone, Urgent: t.Schedule.Urgent.String(),
 		Title: t.Template.Title, Text: t.Template.Body,
 		Plain:   strings.HasPrefix(t.Address, "http://") || strings.HasPrefix(t.Address, "tcp://") || strings.HasPrefix(t.Address, "udp://"),
@@ -153,7 +154,7 @@ func typedTarget(r *http.Request) targetForm {
 	return targetForm{
 		Name: get("name"), Type: get("type"), Severity: get("severity"), Interval: get("interval"), Kinds: r.PostForm["kind"],
 		Repositories: get("repositories"), Groups: get("groups"), Clusters: get("clusters"), Owners: get("owners"),
-		User: get("user"), From: get("from"), To: get("to"), Format: get("format"),
+		User: get("user"), From: get("from"), To: get("to"), Format: get("format"), Role: strings.TrimSpace(get("role")), ExternalID: strings.TrimSpace(get("external-id")),
 		At: get("at"), Quiet: get("quiet"), Zone: strings.TrimSpace(get("zone")), Urgent: get("urgent"), Title: get("title"), Text: newlines(get("text")),
 		CA: strings.TrimSpace(newlines(get("ca"))), NoCA: r.PostForm.Has("no-ca"),
 		Plain: r.PostForm.Has("plain"), Fixable: r.PostForm.Has("fixable"), KEV: r.PostForm.Has("exploited"), Running: r.PostForm.Has("running"),
@@ -178,6 +179,9 @@ func parts(s, separators string) []string {
 func (f targetForm) target(url, secret string) (n notify.NewTarget, err error) {
 	n.Name = f.Name
 	n.Destination = notice.Destination{Type: f.kind(), URL: url, Secret: secret, Plain: f.Plain, CA: f.CA, Settings: notice.Settings{Format: f.Format}}
+	if f.kind().OfAWS() {
+		n.Destination.Role, n.Destination.ExternalID = f.Role, f.ExternalID
+	}
 	if f.mail() {
 		n.Destination.User, n.Destination.From, n.Destination.To = strings.TrimSpace(f.User), strings.TrimSpace(f.From), parts(f.To, ",;")
 	}
@@ -229,6 +233,9 @@ func (f targetForm) change(url, secret string, newSecret bool) (c notify.TargetC
 		c.CA = &n.Destination.CA
 	case f.NoCA:
 		c.CA = &none
+	}
+	if f.kind().OfAWS() {
+		c.Role, c.ExternalID = &n.Destination.Role, &n.Destination.ExternalID
 	}
 	if f.formats() {
 		c.Format = &n.Destination.Format

@@ -43,7 +43,9 @@ type TargetChange struct {
 	Title, Body  *string // of the template
 	User, From   *string
 	Format       *string
-	To           *[]string
+	// Role and ExternalID are of targets of AWS; empty: as whoever the server is.
+	Role, ExternalID *string
+	To               *[]string
 }
 
 // set changes what is given.
@@ -125,6 +127,11 @@ func (c *TargetChange) apply(n *NewTarget) (secret string, err error) {
 	set(&d.From, c.From)
 	set(&d.To, c.To)
 	set(&d.Format, c.Format)
+	set(&d.Role, c.Role)
+	set(&d.ExternalID, c.ExternalID)
+	if d.Role == "" && c.ExternalID == nil {
+		d.ExternalID = "" // it was for the role that is no more
+	}
 	if c.Secret == nil && !c.NewSecret {
 		return "", nil
 	}
@@ -154,7 +161,7 @@ func (c *TargetChange) words(before string) string {
 		word  string
 	}{
 		{c.Name != nil && *c.Name != before, "name, before " + before}, {c.URL != nil, "address"}, {c.Secret != nil || c.NewSecret, "secret"}, {c.CA != nil, "certificates"},
-		{c.Plain != nil, "encryption"}, {c.User != nil, "user"}, {c.From != nil, "sender"}, {c.To != nil, "recipients"}, {c.Format != nil, "format"}, {c.Interval != nil, "interval"}, {c.Kinds != nil, "kinds"},
+		{c.Plain != nil, "encryption"}, {c.User != nil, "user"}, {c.From != nil, "sender"}, {c.To != nil, "recipients"}, {c.Format != nil, "format"}, {c.Role != nil || c.ExternalID != nil, "role"}, {c.Interval != nil, "interval"}, {c.Kinds != nil, "kinds"},
 		{c.Severity != nil || c.Fixable != nil || c.Exploited != nil || c.Running != nil, "findings"}, {c.Repositories != nil, "repositories"}, {c.Groups != nil, "groups"}, {c.Clusters != nil, "clusters"},
 		{c.Owners != nil, "owners"}, {c.At != nil || c.Quiet != nil || c.Zone != nil || c.Urgent != nil, "schedule"}, {c.Title != nil || c.Body != nil, "template"},
 	} {
