@@ -100,7 +100,7 @@ func (g *globals) watch(ctx context.Context, o agentOptions, log *slog.Logger) e
 	}
 	parts.Server, parts.Decider, parts.Admits = client, door.keeps(), door != nil
 	door.beside(parts.Engine)
-	if err := g.openResponder(o, joined.AgentID(), &parts, log); err != nil {
+	if err := g.openResponder(o, joined.AgentID(), joined, &parts, log); err != nil {
 		return errors.Join(err, door.close(), parts.Sensors.Close())
 	}
 	if err := g.openHunter(o, joined.AgentID(), client, &parts, log); err != nil {

@@ -48,7 +48,11 @@ func (g *globals) respondHere(ctx context.Context, o *respondOptions, name strin
 	if err != nil {
 		return r, err
 	}
-	doer, err := g.newResponder(o.agent, id, engine, log.With("hall", "respond"))
+	as, err := g.signsAs(id)
+	if err != nil {
+		return r, err
+	}
+	doer, err := g.newResponder(o.agent, id, as, engine, log.With("hall", "respond"))
 	if err != nil {
 		return r, err
 	}

@@ -236,11 +236,16 @@ func (g *globals) snapshotTable(all []respond.Snapshot) error {
 		x := &all[i]
 		rows = append(rows, []cell{
 			text(x.ID), text(x.Taken.Local().Format(time.DateTime)), text(asset.ShortID(x.Workload)), text(string(x.Group)),
-			text(size(uint64(max(x.Size, 0)))), text(x.By), text(whereSnapshot(x)), text(x.Reason),
+			text(size(uint64(max(x.Size, 0)))), text(x.By), signedCell(x), text(whereSnapshot(x)), text(x.Reason),
 		})
 	}
-	if err := g.table([]string{"SNAPSHOT", "TAKEN", "ID", "GROUP", "SIZE", "BY", "BUCKET", "REASON"}, rows); err != nil {
+	if err := g.table([]string{"SNAPSHOT", "TAKEN", "ID", "GROUP", "SIZE", "BY", "SIGNED", "BUCKET", "REASON"}, rows); err != nil {
 		return err
+	}
+	for i := range all {
+		if x := &all[i]; signedCell(x).text == "wrong" {
+			fmt.Fprintf(g.err, "snapshot %s is not what its signature says: %s\n", printable(x.ID), printable(x.Signed))
+		}
 	}
 	for i := range all {
 		if u := &all[i].Upload; u.Error != "" {
@@ -249,6 +254,19 @@ func (g *globals) snapshotTable(all []respond.Snapshot) error {
 		}
 	}
 	return nil
+}
+
+// signedCell says whether a snapshot is signed by its agent.
+func signedCell(x *respond.Snapshot) cell {
+	switch x.Signed {
+	case "":
+		return text("-")
+	case respond.SignedYes:
+		return cell{x.Signed, good}
+	case respond.SignedNo:
+		return cell{x.Signed, warn}
+	}
+	return cell{"wrong", bad}
 }
 
 // whereSnapshot says whether a snapshot is in the server's bucket.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/adapter/aws"
 	"github.com/castellan-security/castellan/internal/adapter/db"
+	"github.com/castellan-security/castellan/internal/adapter/kernel/camera"
 	"github.com/castellan-security/castellan/internal/adapter/notify"
 	"github.com/castellan-security/castellan/internal/server"
 	"github.com/castellan-security/castellan/internal/store"
@@ -145,7 +146,7 @@ func (g *globals) openServer(ctx context.Context, o serverOptions, log *slog.Log
 		ProfileKeys: profileKeys,
 
 		Tasks: accounts, Sessions: accounts, Trails: aws.NewTrails(log.With("door", "aws")),
-		URL: o.url, SnapshotBucket: bucket,
+		URL: o.url, SnapshotBucket: bucket, SignedBy: camera.SignedBy,
 		Sender: notify.New(version(), aws.NewTargets(log.With("door", "aws"))),
 	}, st, log.With("hall", "server"))
 	if err != nil {

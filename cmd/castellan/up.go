@@ -73,7 +73,7 @@ func (g *globals) up(ctx context.Context, so serverOptions, ao agentOptions, log
 	}()
 	parts.Server, parts.Decider, parts.Admits = intake, door.keeps(), door != nil
 	door.beside(parts.Engine)
-	if err := g.openResponder(ao, id, &parts, log); err != nil {
+	if err := g.openResponder(ao, id, nil, &parts, log); err != nil {
 		return errors.Join(err, door.close())
 	}
 	if err := g.openHunter(ao, id, intake, &parts, log); err != nil {

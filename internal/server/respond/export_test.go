@@ -28,5 +28,8 @@ func (s *Service) Recall(ctx context.Context) error { return s.recall(ctx) }
 // MaxWaiting is for tests.
 const MaxWaiting = maxWaiting
 
+// LookWhoSigned looks by whom snapshots are signed.
+func (s *Service) LookWhoSigned(ctx context.Context) { s.lookWhoSigned(ctx) }
+
 // Upload uploads what is to be by now.
 func (s *Service) Upload(ctx context.Context) { s.uploadDue(ctx) }

@@ -11,6 +11,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -89,6 +90,9 @@ type Options struct {
 	// Snapshots is the folder that they are kept in, which is made when there is none;
 	// empty: they are on their hosts alone.
 	Snapshots string
+	// SignedBy reads an archive and returns the agent that signed it by a certificate of
+	// this server's authority, empty for nobody; nil: nobody looks.
+	SignedBy func(archive io.Reader) (agent string, err error)
 	// Bucket gets them, too; nil: they are only here.
 	Bucket Bucket
 	// Condition shows that a part is not well, or, with nil, that it is again.

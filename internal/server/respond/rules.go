@@ -72,7 +72,7 @@ func (s *Service) Run(ctx context.Context) {
 	tick := time.NewTicker(undoEvery)
 	defer tick.Stop()
 	defer s.doing.Wait()
-	s.doing.Go(func() { s.uploads(ctx) })
+	s.doing.Go(func() { s.afterwards(ctx) })
 	for {
 		select {
 		case <-ctx.Done():

@@ -52,9 +52,19 @@ type Snapshot struct {
 	Reason   string      `json:"reason,omitempty"`
 	Size     int64       `json:"size"`   // bytes
 	Digest   string      `json:"digest"` // sha256: and 64 hex digits
+	// Signed says whether its agent signed it, by a certificate of this server's
+	// authority: SignedYes, SignedNo, or why it is not what its signature says; empty
+	// while nobody has looked.
+	Signed string `json:"signed,omitempty"`
 	// Upload is how far it is on its way into the server's bucket, if it has one.
 	Upload Upload `json:"upload,omitzero"`
 }
+
+// What Snapshot.Signed says beside why a signature proves nothing.
+const (
+	SignedYes = "yes"
+	SignedNo  = "no"
+)
 
 // SnapshotPiece is link.Snapshots.
 func (s *Service) SnapshotPiece(_ context.Context, p link.SnapshotPiece) error {

@@ -65,15 +65,18 @@ func (u *Upload) due() time.Time {
 // that lists and lifecycle rules have something to hold on to.
 func bucketKey(x *Snapshot) string { return x.Taken.UTC().Format("2006/01/02/") + x.ID }
 
-// uploads uploads snapshots until ctx ends.
-func (s *Service) uploads(ctx context.Context) {
-	if s.Bucket == nil || s.Snapshots == "" {
+// afterwards looks by whom snapshots are signed, and uploads them, until ctx ends.
+func (s *Service) afterwards(ctx context.Context) {
+	if s.Snapshots == "" {
 		return
 	}
 	tick := time.NewTicker(uploadEvery)
 	defer tick.Stop()
 	for {
-		s.uploadDue(ctx)
+		s.lookWhoSigned(ctx)
+		if s.Bucket != nil {
+			s.uploadDue(ctx)
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -163,8 +166,13 @@ func (s *Service) putSnapshot(ctx context.Context, x *Snapshot, key string) erro
 	return s.Bucket.Put(ctx, key+aboutSuffix, strings.NewReader(string(b)), int64(len(b)), hexSum(b))
 }
 
-// noteUpload keeps how far a snapshot is, unless it was deleted meanwhile.
+// noteUpload keeps how far a snapshot is.
 func (s *Service) noteUpload(id string, u Upload) error {
+	return s.noteOf(id, func(x *Snapshot) { x.Upload = u })
+}
+
+// noteOf keeps something else of a snapshot, unless it was deleted meanwhile.
+func (s *Service) noteOf(id string, change func(*Snapshot)) error {
 	s.snapping.Lock()
 	defer s.snapping.Unlock()
 	if !s.hasSnapshot(id) {
@@ -174,13 +182,13 @@ func (s *Service) noteUpload(id string, u Upload) error {
 	if err := s.about(id, &x); err != nil {
 		return fmt.Errorf("read what the snapshot is of: %w", err)
 	}
-	x.Upload = u
+	change(&x)
 	b, err := json.Marshal(x)
 	if err == nil {
 		err = whole.Write(filepath.Join(s.Snapshots, id+aboutSuffix), b)
 	}
 	if err != nil {
-		return fmt.Errorf("note that the snapshot is uploaded: %w", err)
+		return fmt.Errorf("note what came of the snapshot: %w", err)
 	}
 	return nil
 }

@@ -79,12 +79,18 @@ func (a *archive) add(name string, b []byte, cut bool) error {
 	return nil
 }
 
-// finish writes the manifest and gives the archive its name.
-func (a *archive) finish(m Manifest) (response.Kept, error) {
+// finish writes the manifest, signed if somebody can, and gives the archive its name.
+func (a *archive) finish(m Manifest, as Identity) (response.Kept, error) {
 	m.Files = a.files
 	b, err := json.MarshalIndent(m, "", " ")
 	if err == nil {
 		err = a.add(manifestName, b, false)
+	}
+	if err == nil && as != nil {
+		var s []byte
+		if s, err = signManifest(b, as); err == nil {
+			err = a.add(signatureName, s, false)
+		}
 	}
 	err = errors.Join(err, a.tar.Close(), a.zip.Close(), a.file.Sync(), a.file.Close())
 	if err == nil {

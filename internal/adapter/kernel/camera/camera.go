@@ -56,13 +56,14 @@ type Camera struct {
 	mu sync.Mutex
 }
 
-// Options are what a Camera is made of. All but Proc and Clock are required.
+// Options are what a Camera is made of. All but Proc, Clock and As are required.
 type Options struct {
 	Host *kernel.Host
 	Dir  string // where archives lie; it is made when there is none
 	Proc string // the host's proc file system; /proc by default
-	// Agent is the id of whom takes it.
+	// Agent is the id of whom takes it, As what it signs it with; nil: it is not signed.
 	Agent string
+	As    Identity
 	Clock func() time.Time
 	Log   *slog.Logger
 }
@@ -84,7 +85,7 @@ func New(o Options) (*Camera, error) {
 // Version is that of the form of a Manifest. Within a version, fields are only added.
 const Version = 1
 
-// Manifest is the last file of an archive, manifest.json: what is in it, and what is not.
+// Manifest is the last file of an archive but for its signature, manifest.json: what is in it, and what is not.
 type Manifest struct {
 	Version  int            `json:"version"`
 	Deed     string         `json:"deed"`
@@ -148,7 +149,7 @@ func (c *Camera) Snapshot(ctx context.Context, d response.Deed, w asset.Workload
 		s.lack("it took too long, or was ended: %v", err)
 	}
 	m := Manifest{Version: Version, Deed: d.ID, Reason: d.Reason, By: d.By, Agent: c.o.Agent, Began: began, Ended: c.o.Clock().UTC(), Workload: w, Lacks: s.lacks}
-	kept, err = out.finish(m)
+	kept, err = out.finish(m, c.o.As)
 	if err != nil {
 		return kept, s.lacks, errors.Join(fmt.Errorf("write snapshot: %w", err), os.Remove(name))
 	}

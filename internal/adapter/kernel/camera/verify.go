@@ -30,6 +30,9 @@ type Verified struct {
 	// the audit log and the bucket have of it.
 	Digest string `json:"digest"`
 	Size   int64  `json:"size"` // bytes
+	// Signature is who signed it; nil for nobody. It is there though it may prove
+	// nothing, which Wrong says then.
+	Signature *Signature `json:"signature,omitempty"`
 	// Wrong says where the files are not as the manifest says; none: they all are.
 	Wrong []string `json:"wrong,omitempty"`
 }
@@ -50,7 +53,8 @@ func (c *counted) Read(b []byte) (int, error) {
 // Verify reads an archive and holds each file against its manifest. It writes nothing
 // and keeps no content. An error, Corrupt, says that it is no snapshot; what is only
 // another than it was is in the answer. That all fits says that it is whole, and not
-// that it is of whom it says: compare its digest with what the audit log has.
+// that it is of whom it says: see Signature.Under, or compare its digest with what the
+// audit log has.
 func Verify(from io.Reader) (*Verified, error) {
 	sum := sha256.New()
 	raw := &counted{Reader: io.TeeReader(from, sum)}
@@ -75,7 +79,7 @@ func readFiles(from io.Reader, out *Verified) (have map[string]File, err error) 
 	}
 	have = map[string]File{}
 	left := int64(maxUnpacked)
-	found := false
+	var manifest, signature []byte
 	for t := tar.NewReader(zip); ; {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
@@ -91,17 +95,21 @@ func readFiles(from io.Reader, out *Verified) (have map[string]File, err error) 
 			out.wrong("%q is no file", h.Name)
 			continue
 		}
-		if _, twice := have[h.Name]; twice || found && h.Name == manifestName {
+		if _, twice := have[h.Name]; twice || manifest != nil && h.Name == manifestName || signature != nil && h.Name == signatureName {
 			out.wrong("%q is there twice", h.Name)
 		}
-		if h.Name == manifestName {
-			found = true
-			b, cut, err := readAtMost(t, manifestRoom)
-			if err != nil || cut {
-				return nil, errors.Join(err, fmt.Errorf("its manifest has more than %d bytes", manifestRoom))
-			}
-			if err := json.Unmarshal(b, &out.Manifest); err != nil {
+		switch h.Name {
+		case manifestName:
+			if manifest, err = wholeFile(t, manifestRoom); err != nil {
 				return nil, fmt.Errorf("read its manifest: %w", err)
+			}
+			if err := json.Unmarshal(manifest, &out.Manifest); err != nil {
+				return nil, fmt.Errorf("read its manifest: %w", err)
+			}
+			continue
+		case signatureName:
+			if signature, err = wholeFile(t, signatureRoom); err != nil {
+				return nil, fmt.Errorf("read its signature: %w", err)
 			}
 			continue
 		}
@@ -112,13 +120,27 @@ func readFiles(from io.Reader, out *Verified) (have map[string]File, err error) 
 		}
 		have[h.Name] = File{Name: h.Name, Size: n, Digest: "sha256:" + hex.EncodeToString(sum.Sum(nil))}
 	}
-	if !found {
+	if manifest == nil {
 		return nil, errors.New("it has no manifest.json")
 	}
 	if _, err := io.Copy(io.Discard, io.LimitReader(zip, 1<<20)); err != nil { // up to the checksum behind it
 		return nil, err
 	}
+	if signature != nil {
+		if out.Signature, err = readSignature(signature, manifest, &out.Manifest); err != nil {
+			out.wrong("its signature proves nothing: %v", err)
+		}
+	}
 	return have, nil
+}
+
+// wholeFile reads a file that has a limit; it is never nil.
+func wholeFile(from io.Reader, limit int64) ([]byte, error) {
+	b, cut, err := readAtMost(from, limit)
+	if err == nil && cut {
+		err = fmt.Errorf("it has more than %d bytes", limit)
+	}
+	return b, err
 }
 
 // compare holds the files against the manifest.

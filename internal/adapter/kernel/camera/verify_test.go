@@ -13,8 +13,13 @@ import (
 	"github.com/castellan-security/castellan/internal/fault"
 )
 
-// archived writes an archive as a snapshot does.
+// archived writes an archive as a snapshot does, unsigned.
 func archived(t *testing.T) []byte {
+	t.Helper()
+	return archivedAs(t, Manifest{Version: Version, Deed: "D", Agent: "host-1"}, nil)
+}
+
+func archivedAs(t *testing.T, m Manifest, as Identity) []byte {
 	t.Helper()
 	a, err := create(filepath.Join(t.TempDir(), "a.tar.gz"))
 	if err != nil {
@@ -25,7 +30,7 @@ func archived(t *testing.T) []byte {
 			t.Fatal(err)
 		}
 	}
-	kept, err := a.finish(Manifest{Version: Version, Deed: "D", Agent: "host-1"})
+	kept, err := a.finish(m, as)
 	if err != nil {
 		t.Fatal(err)
 	}
