@@ -52,6 +52,7 @@ func TestConsole(t *testing.T) {
 	t.Run("policy seen by a viewer", func(t *testing.T) { h.seesThePolicy(t, h.tab(t, browser, chromedp.WithNewBrowserContext())) })
 	t.Run("admission decided", func(t *testing.T) { h.decidesOnAdmission(t, h.tab(t, browser)) })
 	t.Run("admission policies meet", func(t *testing.T) { h.meetsOnAdmission(t, h.tab(t, browser), h.tab(t, h.another(t))) })
+	t.Run("response rules on the past", func(t *testing.T) { h.triesOnThePast(t, h.tab(t, h.another(t))) })
 	t.Run("container acted on", func(t *testing.T) { h.acts(t, h.tab(t, h.another(t))) })
 	t.Run("incidents resolved together", func(t *testing.T) { h.resolvesSeveral(t, h.tab(t, browser)) })
 	t.Run("incident resolved", func(t *testing.T) { h.resolves(t, h.tab(t, browser)) })

@@ -2,6 +2,7 @@ package browser
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -118,6 +119,31 @@ func (h *house) acts(t *testing.T, b *tab) {
 	b.wait(shows("undone") + ` && ` + shows("Gave the network back"))
 	b.lets(t, "responses")
 	picture(b, "responses-done-1280-light")
+}
+
+// triesOnThePast writes response rules, and sees what they would have done about the
+// incidents that there are, before anything holds.
+func (h *house) triesOnThePast(t *testing.T, b *tab) {
+	b.open("/responses/policy/edit")
+	b.paste("responses:\n  - id: cut-all\n    title: All that is grave\n    owner: platform\n    on: {severity: medium}\n    do: [snapshot, quarantine]\n" +
+		"  - id: told\n    owner: platform\n    on: {severity: low}\n    do: [stop]\n    dry_run: true\n")
+	b.wait(`document.querySelector("#checked").dataset.say === "It can be used."`)
+	b.fill(`[name=days]`, "30")
+	b.click(`[value=try]`)
+	b.wait(`document.querySelector("#h-trial") && document.querySelector("#trial").dataset.say.includes("of the last 30 days, these rules would have acted")`)
+	b.wait(shows("Snapshot, then quarantine"))
+	for _, width := range []int64{390, 1280} {
+		b.size(width)
+		if got := eval[int64](b, "document.documentElement.scrollWidth"); got > width {
+			t.Errorf("with a trial it is %d pixels wide, of %d", got, width)
+		}
+		b.lets(t, "the editor of response rules with a trial")
+		picture(b, fmt.Sprintf("responses-tried-%d", width))
+	}
+	b.open("/responses")
+	if !eval[bool](b, `!document.body.innerText.includes("cut-all")`) {
+		t.Error("a trial has made the text the policy")
+	}
 }
 
 // resolvesSeveral ticks incidents of the list, which stay ticked while it moves, and

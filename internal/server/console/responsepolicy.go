@@ -34,7 +34,9 @@ func (c *Console) responseBook() *book {
 	return &book{
 		path: "/responses/policy", here: "incidents", name: "response rules", up: "/responses", upName: "Responses", glyph: "gate", done: "responses-set",
 		most: store.MaxResponsePolicy, comment: respond.MaxComment, starter: responseStarter, reads: access.ReadResponse, manages: access.ManageResponse,
-		hint:    "`dry_run: true` keeps what a rule would do, and does nothing. A rule names a theme, a tactic, a rule or a severity: none is for everything.",
+		hint:     "`dry_run: true` keeps what a rule would do, and does nothing. A rule names a theme, a tactic, a rule or a severity: none is for everything.",
+		tryHint:  "Try on the past holds what happened against this text, with limits and cool-downs. Nothing is done.",
+		tryTitle: "What it would have done", tryField: replaySpan(replayDays), tryName: "Try on the past", try: c.tryResponses,
 		blank:   noResponsePolicy,
 		changes: func(ctx context.Context, _ access.Identity) (<-chan struct{}, error) { return quietUntil(ctx), nil },
 		read: func(ctx context.Context, who access.Identity, version int64) (edition, error) {

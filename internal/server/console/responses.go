@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/response"
@@ -42,6 +43,7 @@ type ResponsePolicies interface {
 	Policy(ctx context.Context, who access.Identity, version int64) (store.ResponsePolicy, error)
 	Policies(ctx context.Context, who access.Identity, before int64, limit int) ([]store.ResponsePolicy, error)
 	Check(who access.Identity, text string) (written.Problems, error)
+	ReplayPast(ctx context.Context, who access.Identity, text string, since time.Time) (respond.Replayed, written.Problems, error)
 	SetPolicy(ctx context.Context, who access.Identity, text, comment string, after int64) (store.ResponsePolicy, error)
 }
 

@@ -77,8 +77,8 @@ func TestResponseRulesAreWrittenInTheConsole(t *testing.T) {
 		t.Errorf("the editor for a viewer: got %d", w.Code)
 	}
 	page := h.get(t, access.Operator, at+"/edit").Body.String()
-	if !strings.Contains(plainText(page), "miners-out") || strings.Contains(page, `value="try"`) {
-		t.Error("the editor has no rule to begin with, or offers a trial that there is not")
+	if !strings.Contains(plainText(page), "miners-out") || !strings.Contains(page, `value="try"`) {
+		t.Error("the editor has no rule to begin with, or can't be tried")
 	}
 	const text = "responses:\n  - id: cut\n    owner: us\n    on: {themes: [miner], severity: high, groups: [shop/*]}\n    do: [quarantine: freeze]\n    until: 1h\n    dry_run: true\n"
 	w := h.post(t, access.Operator, at+"/edit", url.Values{"do": {"check"}, "text": {text}, "after": {"0"}}.Encode())
