@@ -31,7 +31,13 @@ type template struct {
 
 func readTemplate(t *testing.T) template {
 	t.Helper()
-	b, err := os.ReadFile("../../deploy/admission/cloudformation.yaml")
+	return readTemplateOf(t, "admission")
+}
+
+// readTemplateOf reads deploy/NAME/cloudformation.yaml.
+func readTemplateOf(t *testing.T, name string) template {
+	t.Helper()
+	b, err := os.ReadFile("../../deploy/" + name + "/cloudformation.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,6 @@ const (
 	inPartition = "aws"
 	inRegion    = "eu-central-1"
 	inAccount   = "123456789012"
-	stackName   = "castellan-admission"
 )
 
 // settings are parameters of the template, by their names there. Those that are
@@ -90,12 +89,23 @@ type absent struct{}
 // stack works the template out.
 type stack struct {
 	t  *testing.T
+	of *pieces
 	tm template
 	s  settings
 }
 
-// addresses are the resources of the module that stand for those of the template.
-var addresses = map[string]string{
+// pieces are a template and a module that make the same, below deploy/.
+type pieces struct {
+	dir  string
+	name string // of the stack, and what the module's names begin with
+	// given says that policies may be given to roles that are not made here: it is said
+	// of them to whom.
+	given bool
+	// addresses are the resources of the module that stand for those of the template.
+	addresses map[string]string
+}
+
+var admissionPieces = pieces{dir: "admission", name: "castellan-admission", addresses: map[string]string{
 	"ReadPolicy": "aws_iam_policy.read", "RolesPolicy": "aws_iam_policy.roles", "NetworkPolicy": "aws_iam_policy.network",
 	"GateLog": "aws_cloudwatch_log_group.gate", "GateRole": "aws_iam_role.gate", "Gate": "aws_lambda_function.gate",
 	"DeploymentHookRole": "aws_iam_role.deployment_hook", "TemplateHookRole": "aws_iam_role.template_hook",
@@ -104,7 +114,7 @@ var addresses = map[string]string{
 	"ReactionRetries": "aws_lambda_function_event_invoke_config.reaction", "TaskStarts": "aws_cloudwatch_event_rule.task_starts",
 	"RuleCalls": "aws_lambda_permission.rule_calls", "Failed": "aws_sqs_queue.failed", "FailedPolicy": "aws_sqs_queue_policy.failed",
 	"FailedAlarm": "aws_cloudwatch_metric_alarm.failed",
-}
+}}
 
 // ref is what Ref and Sub put for a name.
 func (k *stack) ref(name string) any {
@@ -116,7 +126,7 @@ func (k *stack) ref(name string) any {
 	case "AWS::AccountId":
 		return inAccount
 	case "AWS::StackName":
-		return stackName
+		return k.of.name
 	case "AWS::NoValue":
 		return absent{}
 	}
@@ -136,9 +146,11 @@ func (k *stack) ref(name string) any {
 		}
 		return all
 	}
-	switch address := addresses[name]; k.tm.Resources[name].Type {
+	switch address := k.of.addresses[name]; k.tm.Resources[name].Type {
 	case "AWS::IAM::ManagedPolicy":
 		return address + ".arn"
+	case "AWS::IAM::Role":
+		return address + ".name"
 	case "AWS::SQS::Queue":
 		return address + ".url"
 	case "AWS::Lambda::Function":
@@ -157,11 +169,11 @@ func (k *stack) value(n *yaml.Node) any {
 		name, attribute, _ := strings.Cut(n.Value, ".")
 		switch {
 		case attribute == "QueueName":
-			return addresses[name] + ".name"
+			return k.of.addresses[name] + ".name"
 		case k.tm.Resources[name].Type == "AWS::Logs::LogGroup":
-			return addresses[name] + ".arn:*"
+			return k.of.addresses[name] + ".arn:*"
 		}
-		return addresses[name] + ".arn"
+		return k.of.addresses[name] + ".arn"
 	case "!Sub":
 		var b strings.Builder
 		for rest := n.Value; ; {
@@ -192,7 +204,9 @@ func (k *stack) value(n *yaml.Node) any {
 	case yaml.SequenceNode:
 		all := []any{}
 		for _, c := range n.Content {
-			all = append(all, k.value(c))
+			if v := k.value(c); v != any(absent{}) {
+				all = append(all, v)
+			}
 		}
 		return all
 	case yaml.MappingNode:
@@ -251,7 +265,7 @@ func (k *stack) accepts() bool {
 func (k *stack) deployed() deployment {
 	d := deployment{}
 	for name, r := range k.tm.Resources {
-		address, ok := addresses[name]
+		address, ok := k.of.addresses[name]
 		if !ok {
 			k.t.Errorf("%s of the template is not compared", name)
 		}
@@ -266,7 +280,12 @@ func (k *stack) deployed() deployment {
 func (k *stack) describe(d deployment, address, kind string, p map[string]any) {
 	say := func(what string, v any) { d.say(k.t, address, what, v) }
 	switch kind {
+	case "AWS::IAM::RolePolicy": // said of its role
 	case "AWS::IAM::ManagedPolicy": // what it allows is said of the roles that have it
+		if k.of.given {
+			say("allows", grants(k.t, p["PolicyDocument"]))
+			say("is given to", append([]any{}, list(p["Roles"])...))
+		}
 	case "AWS::IAM::Role":
 		say("is assumed by", grants(k.t, p["AssumeRolePolicyDocument"]))
 		var all []any
@@ -275,12 +294,18 @@ func (k *stack) describe(d deployment, address, kind string, p map[string]any) {
 		}
 		for _, arn := range list(p["ManagedPolicyArns"]) {
 			for name, r := range k.tm.Resources {
-				if addresses[name]+".arn" == arn {
+				if k.of.addresses[name]+".arn" == arn {
 					all = append(all, k.value(field(&r.Properties, "PolicyDocument")))
 				}
 			}
 		}
+		for _, r := range k.tm.Resources {
+			if r.Type == "AWS::IAM::RolePolicy" && k.holds(r.Condition) && k.value(field(&r.Properties, "RoleName")) == address+".name" {
+				all = append(all, k.value(field(&r.Properties, "PolicyDocument")))
+			}
+		}
 		say("may", grants(k.t, all...))
+		say("is had for", p["MaxSessionDuration"])
 	case "AWS::Logs::LogGroup":
 		say("is", []any{p["LogGroupName"], fmt.Sprint(p["RetentionInDays"])})
 	case "AWS::Lambda::Function":
@@ -300,16 +325,21 @@ func (k *stack) describe(d deployment, address, kind string, p map[string]any) {
 		say("is", []any{p["Description"], p["State"], p["EventPattern"]})
 		for _, one := range list(p["Targets"]) {
 			target := one.(map[string]any)
-			retry := target["RetryPolicy"].(map[string]any)
-			say("calls", []any{target["Id"], target["Arn"], target["DeadLetterConfig"].(map[string]any)["Arn"], retry["MaximumEventAgeInSeconds"], retry["MaximumRetryAttempts"]})
+			retry, _ := target["RetryPolicy"].(map[string]any)
+			aside, _ := target["DeadLetterConfig"].(map[string]any)
+			say("calls", []any{target["Id"], target["Arn"], aside["Arn"], retry["MaximumEventAgeInSeconds"], retry["MaximumRetryAttempts"]})
 		}
 	case "AWS::Lambda::Permission":
 		say("is", []any{p["FunctionName"], p["Action"], p["Principal"], p["SourceArn"]})
 	case "AWS::SQS::Queue":
-		say("is", []any{p["QueueName"], p["SqsManagedSseEnabled"], p["MessageRetentionPeriod"]})
+		say("is", []any{p["QueueName"], p["SqsManagedSseEnabled"], p["MessageRetentionPeriod"], p["VisibilityTimeout"], p["ReceiveMessageWaitTimeSeconds"]})
+		if aside := p["RedrivePolicy"]; aside != nil {
+			say("puts aside", aside)
+		}
 	case "AWS::SQS::QueuePolicy":
-		say("of", p["Queues"].([]any)[0])
-		say("says", grants(k.t, p["PolicyDocument"]))
+		for _, queue := range p["Queues"].([]any) {
+			d.say(k.t, queue.(string), "says", grants(k.t, p["PolicyDocument"]))
+		}
 	case "AWS::CloudWatch::Alarm":
 		of := map[string]any{}
 		for _, one := range list(p["Dimensions"]) {

@@ -23,12 +23,11 @@ import (
 	"github.com/castellan-security/castellan/internal/scan/iac"
 )
 
-const moduleDir = "../../deploy/admission/terraform"
-
 // module works the module of Terraform out: the language's own parser and evaluator
 // with the few functions that it uses, and placeholders for what AWS would tell.
 type module struct {
 	t         *testing.T
+	of        *pieces
 	variables map[string]*hclsyntax.Block
 	locals    map[string]hclsyntax.Expression
 	resources map[string]*hclsyntax.Block // by address
@@ -36,11 +35,11 @@ type module struct {
 	ctx       *hcl.EvalContext
 }
 
-func readModule(t *testing.T) *module {
+func readModule(t *testing.T, of *pieces) *module {
 	t.Helper()
-	m := &module{t: t, variables: map[string]*hclsyntax.Block{}, locals: map[string]hclsyntax.Expression{},
+	m := &module{t: t, of: of, variables: map[string]*hclsyntax.Block{}, locals: map[string]hclsyntax.Expression{},
 		resources: map[string]*hclsyntax.Block{}, outputs: map[string]*hclsyntax.Block{}}
-	names, err := filepath.Glob(moduleDir + "/*.tf")
+	names, err := filepath.Glob("../../deploy/" + of.dir + "/terraform/*.tf")
 	if err != nil || len(names) == 0 {
 		t.Fatalf("no module: %v", err)
 	}
@@ -126,7 +125,7 @@ func (m *module) with(s settings) {
 		Variables: map[string]cty.Value{"var": cty.ObjectVal(variables), "data": cty.ObjectVal(map[string]cty.Value{
 			"aws_partition": text("partition", inPartition), "aws_region": text("region", inRegion), "aws_caller_identity": text("account_id", inAccount)})},
 		Functions: map[string]ctyfunction.Function{"jsonencode": stdlib.JSONEncodeFunc, "tostring": stdlib.MakeToFunc(cty.String),
-			"length": stdlib.LengthFunc, "merge": stdlib.MergeFunc, "upper": stdlib.UpperFunc},
+			"length": stdlib.LengthFunc, "merge": stdlib.MergeFunc, "concat": stdlib.ConcatFunc, "upper": stdlib.UpperFunc},
 	}
 	m.settle()
 }
@@ -134,17 +133,17 @@ func (m *module) with(s settings) {
 // settle works locals out, and which resources there are: either may need the other.
 func (m *module) settle() {
 	locals := map[string]cty.Value{}
-	for range len(m.locals) + 1 {
-		m.ctx.Variables["local"] = cty.ObjectVal(locals)
-		for name, e := range m.locals {
-			if v, diags := e.Value(m.ctx); !diags.HasErrors() {
-				locals[name] = v
+	work := func() {
+		for range len(m.locals) + 1 {
+			m.ctx.Variables["local"] = cty.ObjectVal(locals)
+			for name, e := range m.locals {
+				if v, diags := e.Value(m.ctx); !diags.HasErrors() {
+					locals[name] = v
+				}
 			}
 		}
 	}
-	if len(locals) != len(m.locals) {
-		m.t.Fatalf("of the locals only %v could be worked out", cty.ObjectVal(locals).GoString())
-	}
+	work()
 	kinds := map[string]map[string]cty.Value{}
 	for address, block := range m.resources {
 		kind, name, _ := strings.Cut(address, ".")
@@ -164,6 +163,10 @@ func (m *module) settle() {
 	}
 	for kind, all := range kinds {
 		m.ctx.Variables[kind] = cty.ObjectVal(all)
+	}
+	work() // those that name resources
+	if len(locals) != len(m.locals) {
+		m.t.Fatalf("of the locals only %v could be worked out", cty.ObjectVal(locals).GoString())
 	}
 }
 
@@ -211,7 +214,7 @@ func (m *module) arg(address string, path ...string) any {
 			}
 		}
 		if inner == nil {
-			m.t.Fatalf("%s has no %s", address, name)
+			return nil
 		}
 		body = inner
 	}
@@ -261,9 +264,20 @@ func (m *module) policies(role string) (all []any) {
 		switch {
 		case kind == "aws_iam_role_policy" && m.arg(address, "role") == role+".name":
 			all = append(all, m.decoded(m.arg(address, "policy").(string)))
-		case kind == "aws_iam_role_policy_attachment" && m.arg(address, "role") == role+".name":
+		case kind == "aws_iam_role_policy_attachment" && !m.of.given && m.arg(address, "role") == role+".name":
 			policy := strings.TrimSuffix(m.arg(address, "policy_arn").(string), ".arn")
 			all = append(all, m.decoded(m.arg(policy, "policy").(string)))
+		}
+	}
+	return all
+}
+
+// givenTo are the names of the roles that have a policy.
+func (m *module) givenTo(policy string) []any {
+	all := []any{}
+	for address := range m.resources {
+		if strings.HasPrefix(address, "aws_iam_role_policy_attachment.") && m.there(address) && m.arg(address, "policy_arn") == policy+".arn" {
+			all = append(all, m.arg(address, "role"))
 		}
 	}
 	return all
@@ -280,10 +294,16 @@ func (m *module) describe(d deployment, address string) {
 		return all
 	}
 	switch kind, name, _ := strings.Cut(address, "."); kind {
-	case "aws_iam_policy", "aws_iam_role_policy", "aws_iam_role_policy_attachment": // said of the roles
+	case "aws_iam_role_policy", "aws_iam_role_policy_attachment": // said of the roles
+	case "aws_iam_policy": // said of the roles, unless it is given to one that is not made here
+		if m.of.given {
+			say("allows", grants(m.t, m.decoded(arg("policy").(string))))
+			say("is given to", m.givenTo(address))
+		}
 	case "aws_iam_role":
 		say("is assumed by", grants(m.t, m.decoded(arg("assume_role_policy").(string))))
 		say("may", grants(m.t, m.policies(address)...))
+		say("is had for", arg("max_session_duration"))
 	case "aws_cloudwatch_log_group":
 		b, err := json.Marshal(arg("retention_in_days"))
 		if err != nil || arg("skip_destroy") != true {
@@ -314,10 +334,12 @@ func (m *module) describe(d deployment, address string) {
 	case "aws_lambda_permission":
 		say("is", args("function_name", "action", "principal", "source_arn"))
 	case "aws_sqs_queue":
-		say("is", args("name", "sqs_managed_sse_enabled", "message_retention_seconds"))
+		say("is", args("name", "sqs_managed_sse_enabled", "message_retention_seconds", "visibility_timeout_seconds", "receive_wait_time_seconds"))
+		if aside, ok := arg("redrive_policy").(string); ok {
+			say("puts aside", m.decoded(aside))
+		}
 	case "aws_sqs_queue_policy":
-		say("of", arg("queue_url"))
-		say("says", grants(m.t, m.decoded(arg("policy").(string))))
+		d.say(m.t, arg("queue_url").(string), "says", grants(m.t, m.decoded(arg("policy").(string))))
 	case "aws_cloudwatch_metric_alarm":
 		say("is", args("alarm_description", "namespace", "metric_name", "dimensions", "statistic", "period", "evaluation_periods",
 			"threshold", "comparison_operator", "treat_missing_data"))
@@ -340,7 +362,7 @@ func byBundle() settings {
 // against each other: with the same settings either gives the same rights to the
 // same, and makes the same.
 func TestModuleIsTheTemplate(t *testing.T) {
-	tm, m := readTemplate(t), readModule(t)
+	tm, m := readTemplate(t), readModule(t, &admissionPieces)
 	for name, s := range map[string]settings{
 		"by a server":             byServer(),
 		"token in a parameter":    byServer().with("TokenSecret", "", "TokenParameter", "arn:aws:ssm:eu-central-1:123456789012:parameter/castellan"),
@@ -355,7 +377,7 @@ func TestModuleIsTheTemplate(t *testing.T) {
 		"in a VPC, without roles": byBundle().with("ReadRoles", "false", "Subnets", "subnet-1", "SecurityGroups", "sg-1,sg-2", "Reaction", "stop", "Architecture", "x86_64", "LogDays", "30"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			k := stack{t, tm, s}
+			k := stack{t, &admissionPieces, tm, s}
 			m.t = t
 			m.with(s)
 			if !k.accepts() || !m.accepts() {
@@ -375,7 +397,7 @@ func TestModuleIsTheTemplate(t *testing.T) {
 // TestModuleRefusesWhatTheTemplateRefuses: settings by which nothing, or not clear
 // what, would decide.
 func TestModuleRefusesWhatTheTemplateRefuses(t *testing.T) {
-	tm, m := readTemplate(t), readModule(t)
+	tm, m := readTemplate(t), readModule(t, &admissionPieces)
 	for name, s := range map[string]settings{
 		"nothing decides":           byServer().with("Server", "", "TokenSecret", ""),
 		"both decide":               byServer().with("BundleBucket", "policies", "BundlePublicKey", "key"),
@@ -384,7 +406,7 @@ func TestModuleRefusesWhatTheTemplateRefuses(t *testing.T) {
 		"a server with two of them": byServer().with("TokenParameter", "arn:aws:ssm:eu-central-1:123456789012:parameter/castellan"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			k := stack{t, tm, s}
+			k := stack{t, &admissionPieces, tm, s}
 			m.t = t
 			m.with(s)
 			if k.accepts() || m.accepts() {
@@ -397,7 +419,11 @@ func TestModuleRefusesWhatTheTemplateRefuses(t *testing.T) {
 // TestModuleHasTheTemplatesSettings: none is missing on either side, defaults are the
 // same, and so are outputs.
 func TestModuleHasTheTemplatesSettings(t *testing.T) {
-	tm, m := readTemplate(t), readModule(t)
+	sameSettings(t, readTemplate(t), readModule(t, &admissionPieces))
+}
+
+func sameSettings(t *testing.T, tm template, m *module) {
+	t.Helper()
 	want, got := map[string]string{}, map[string]string{}
 	for name, p := range tm.Parameters {
 		want[spelt(name)] = "required"
@@ -463,7 +489,7 @@ func TestOurOwnRulesPassTheModule(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := readModule(t)
+	m := readModule(t, &admissionPieces)
 	m.with(byServer().with("Subnets", "subnet-1", "SecurityGroups", "sg-1", "Reaction", "stop", "StackHook", "fail"))
 	for address := range m.resources {
 		if kind, _, _ := strings.Cut(address, "."); kind != "aws_iam_role" {
