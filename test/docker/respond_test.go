@@ -280,3 +280,62 @@ func frozen(t *testing.T, r *responding, id string) bool {
 	}
 	return strings.Contains(string(b), "frozen 1")
 }
+
+// What an engine began in a container that was frozen since stands still, and the
+// engine waits for it: it is stopped all the same, with what was begun.
+func TestStopOfAFrozenContainer(t *testing.T) {
+	e := start(t, engine.Options{})
+	r := responder(t, e)
+	id := run(t, e, engine.Container{Name: "web", Cmd: []string{"sleep", "3600"}})
+	r.do(t, response.Done, response.Deed{Kind: response.Quarantine, Workload: id, Freeze: true})
+	ctx, cancel := context.WithCancel(t.Context())
+	hung := make(chan struct{})
+	go func() { // it ends when the container does, or with the test
+		defer close(hung)
+		_, _, _ = e.Exec(ctx, id, "/bin/busybox", "true")
+	}()
+	t.Cleanup(func() { cancel(); <-hung })
+	dir, err := r.host.Unified(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the engine has begun something in it, or refused to, as runtimes do that look", func() bool {
+		select {
+		case <-hung:
+			return true
+		default:
+		}
+		b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		return err == nil && strings.Count(string(b), "\n") > 1
+	})
+	a := r.do(t, response.Done, response.Deed{Kind: response.Stop, Workload: id})
+	if len(a.Did) != 2 || !strings.Contains(a.Did[0], "which was frozen") {
+		t.Errorf("did %q", a.Did)
+	}
+	if _, err := r.host.Unified(id); err == nil {
+		until(t, "nothing of it is left", func() bool { _, err := r.host.Unified(id); return err != nil })
+	}
+}
+
+// The quarantine of a container that its engine removed ends, and nothing is left pinned.
+func TestQuarantineEndsWhenAContainerIsRemoved(t *testing.T) {
+	e := start(t, engine.Options{Bridge: true})
+	r := responder(t, e)
+	id := run(t, e, engine.Container{Name: "web", Cmd: []string{"sleep", "3600"}})
+	r.do(t, response.Done, response.Deed{Kind: response.Quarantine, Workload: id, Freeze: true})
+	if err := e.Remove(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it is let go of", func() bool {
+		r.Renew(t.Context(), map[string]string{})
+		held, err := r.Quarantined()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(held) == 0
+	})
+	left, err := filepath.Glob(filepath.Join("/sys/fs/bpf", fmt.Sprintf("castellan-test-%d-%s", os.Getpid(), filepath.Base(t.Name())), "quarantine", "*"))
+	if err != nil || len(left) != 0 {
+		t.Errorf("pinned still: %q, %v", left, err)
+	}
+}
