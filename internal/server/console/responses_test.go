@@ -68,7 +68,7 @@ func TestResponseEditorTriesOnThePast(t *testing.T) {
 	code, got, whole := try("&days=30")
 	for _, want := range []string{
 		"What it would have done", "About 60 threats in 40 incidents of the last 30 days, these rules would have acted 32 times, and tried only 9 times.", "There are older incidents",
-		"miners-out503218", "all-told", "tries only", "Snapshot, then quarantine", "Incident 129", "Incident 105", "And 7 other times before",
+		"miners-out 503218", "all-told tries only", "Snapshot, then quarantine", "Incident 129", "Incident 105", "And 7 other times before",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("a trial lacks %q: %d %s", want, code, got)
