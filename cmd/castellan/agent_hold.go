@@ -71,6 +71,9 @@ func (g *globals) openHolder(o agentOptions, id string, server any, parts *agent
 			log.Error("containers are not held to "+door.what+" here", "error", err, "remedy", fault.Remedy(err))
 			continue
 		}
+		if sensors, ok := parts.Sensors.(*bpf.Sensors); ok && len(h.guards) == 0 {
+			guard.Share(sensors)
+		}
 		h.guards = append(h.guards, guard)
 		options.Kernels = append(options.Kernels, guard)
 		parts.Tellers = append(parts.Tellers, guard)

@@ -58,6 +58,8 @@ type Sensors struct {
 	all    []*loaded // in the order of Names; the slice itself never changes
 	ring   uint32    // bytes
 	first  firstCalls
+	// joint is where the programs at the end of system calls go on from; nil: nowhere.
+	joint *joint
 	// resumed says that Run has told what there was before the sensors.
 	resumed bool
 }
@@ -144,6 +146,7 @@ func (s *Sensors) switchOn(ctx context.Context, l *loaded, settings asset.AgentS
 	}
 	if err == nil && s.on == nil {
 		if s.on, err = openShared(spec, s.ring); err == nil {
+			s.on.calls.joint = s.joint
 			err = s.on.set(settings)
 			s.seekOverlay()
 		}
@@ -252,6 +255,12 @@ func (s *Sensors) Close() error {
 		if err := s.on.close(); err != nil {
 			errs = append(errs, fmt.Errorf("close what sensors share: %w", err))
 		}
+	}
+	if s.joint != nil {
+		if err := s.joint.close(); err != nil {
+			errs = append(errs, fmt.Errorf("close what sensors went on from: %w", err))
+		}
+		s.joint = nil
 	}
 	return errors.Join(errs...)
 }

@@ -34,6 +34,7 @@ type switchboard struct {
 	cgroups  *ebpf.Map // what sensors know of cgroups
 	programs *ebpf.Collection
 	at       link.Link
+	joint    *joint // it goes on from there instead, if that is not nil
 	handlers map[uint32]bool
 	notes    bool // first calls are noted: then it stays without a handler too
 }
@@ -118,12 +119,82 @@ func (s *switchboard) open() error {
 		c.Close()
 		return fmt.Errorf("prepare the switchboard of system calls: %w", err)
 	}
-	at, err := link.AttachTracing(link.TracingOptions{Program: c.Programs["on_sys_exit"]})
+	s.programs, s.handlers = c, map[uint32]bool{}
+	if s.joint == nil || s.enter() != nil {
+		s.joint = nil
+		err = s.attach()
+	}
 	if err != nil {
 		c.Close()
+		s.programs, s.handlers = nil, nil
+		return err
+	}
+	return nil
+}
+
+func (s *switchboard) attach() (err error) {
+	s.at, err = link.AttachTracing(link.TracingOptions{Program: s.programs.Programs["on_sys_exit"]})
+	if err != nil {
 		return fmt.Errorf("attach the switchboard of system calls: %w", err)
 	}
-	s.programs, s.at, s.handlers = c, at, map[uint32]bool{}
+	return nil
+}
+
+// Whether it is on_joined that looks at calls: joined of syscall.bpf.c.
+const (
+	alone uint8 = iota
+	joined
+)
+
+func (s *switchboard) become(how uint8) error {
+	if err := s.programs.Variables["joined"].Set(how); err != nil {
+		return fmt.Errorf("tell the switchboard of system calls where it is: %w", err)
+	}
+	return nil
+}
+
+// enter puts the program into its joint.
+func (s *switchboard) enter() error {
+	if err := s.joint.listeners.Put(uint32(0), s.programs.Programs["on_joined"]); err != nil {
+		return fmt.Errorf("go on from what holds containers: %w", err)
+	}
+	if err := s.become(joined); err != nil {
+		return errors.Join(err, s.joint.listeners.Delete(uint32(0)))
+	}
+	return nil
+}
+
+// join has the program go on from j, now and whenever it is loaded. On an error it is
+// where it was.
+func (s *switchboard) join(j *joint) error {
+	s.joint = j
+	if s.programs == nil {
+		return nil
+	}
+	if err := s.enter(); err != nil {
+		s.joint = nil
+		return err
+	}
+	err := s.at.Close()
+	s.at = nil
+	return err
+}
+
+// part has the program stand by itself again. On an error it is where it was.
+func (s *switchboard) part() error {
+	if s.joint == nil {
+		return nil
+	}
+	j := s.joint
+	if s.programs != nil {
+		if err := s.attach(); err != nil {
+			return err
+		}
+		if err := errors.Join(s.become(alone), j.listeners.Delete(uint32(0))); err != nil {
+			return err
+		}
+	}
+	s.joint = nil
 	return nil
 }
 
@@ -137,14 +208,27 @@ func (s *switchboard) missed() (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("read statistics of the switchboard: %w", err)
 	}
-	return stats.RecursionMisses, nil
+	if s.joint == nil {
+		return stats.RecursionMisses, nil
+	}
+	there, err := s.joint.program.Stats()
+	if err != nil {
+		return 0, fmt.Errorf("read statistics of what the switchboard goes on from: %w", err)
+	}
+	return stats.RecursionMisses + there.RecursionMisses - s.joint.missed, nil
 }
 
 func (s *switchboard) close() error {
 	if s.programs == nil {
 		return nil
 	}
-	err := s.at.Close()
+	var err error
+	if s.joint != nil {
+		err = s.joint.listeners.Delete(uint32(0))
+	}
+	if s.at != nil {
+		err = errors.Join(err, s.at.Close())
+	}
 	s.programs.Close()
 	s.programs, s.at, s.handlers = nil, nil, nil
 	return err

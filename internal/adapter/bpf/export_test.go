@@ -2,6 +2,8 @@ package bpf
 
 import (
 	"log/slog"
+	"path/filepath"
+	"testing"
 
 	"github.com/cilium/ebpf"
 )
@@ -27,6 +29,34 @@ func OpenExecGuardAs(dir, generation string, log *slog.Logger) (*Guard, error) {
 // OpenNetGuardAs is OpenNetGuard of another version of this program.
 func OpenNetGuardAs(dir, generation string, log *slog.Logger) (*Guard, error) {
 	return openNetGuard(dir, generation, log)
+}
+
+// GoesOn says whether sensors go on from what holds containers.
+func (s *Sensors) GoesOn() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.joint != nil && s.on.calls.joint == s.joint && s.on.calls.at == nil
+}
+
+// Listeners counts who goes on from what is pinned below dir and holds what runs.
+func Listeners(t testing.TB, dir string) (n int) {
+	t.Helper()
+	pins, err := filepath.Glob(filepath.Join(dir, "exec", "*", linkPrefix+jointProgram))
+	if err != nil || len(pins) != 1 {
+		t.Fatalf("pinned are %v: %v", pins, err)
+	}
+	j, err := openJoint(pins[0])
+	if err != nil || j == nil {
+		t.Fatalf("open %s: %v", pins[0], err)
+	}
+	var program uint32
+	if j.listeners.Lookup(uint32(0), &program) == nil {
+		n = 1
+	}
+	if err := j.close(); err != nil {
+		t.Error(err)
+	}
+	return n
 }
 
 // IsLSM says whether security hooks hold here.

@@ -60,6 +60,9 @@ type Guard struct {
 	// refused is why this kernel can't hold to it; asked once, since it costs a second
 	// of a processor.
 	refused error
+	// sharer are the sensors that go on from live, if shared says so: see Share.
+	sharer *Sensors
+	shared bool
 }
 
 // begin takes up the programs of a former start, if there are any below kind.
@@ -109,7 +112,14 @@ func (g *Guard) load() error {
 
 // become makes p what holds; nil for nothing. g.mu is held.
 func (g *Guard) become(p programs) {
+	if g.shared {
+		g.shared = false
+		if err := g.sharer.part(); err != nil {
+			g.log.Error("sensors stay with what held containers", "error", err)
+		}
+	}
 	g.live = p
+	g.share()
 	close(g.news)
 	g.news = make(chan struct{})
 }

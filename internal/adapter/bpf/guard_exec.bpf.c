@@ -389,6 +389,16 @@ static __attribute__((noinline)) u64 code_given(struct pt_regs *regs, u32 makes,
 	return asked.protection | (u64)asked.becomes << 32;
 }
 
+/* Where it goes on from here: to the sensors of an agent that runs. This map is not
+ * pinned, so it is empty when there is none: a table of programs forgets them when no
+ * process has it open (kernel/bpf/arraymap.c, prog_array_map_clear). */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u32);
+} listeners SEC(".maps");
+
 SEC("tp_btf/sys_exit")
 int BPF_PROG(signal_call, struct pt_regs *regs, long ret)
 {
@@ -396,11 +406,12 @@ int BPF_PROG(signal_call, struct pt_regs *regs, long ret)
 	bool compat = false;
 	u32 makes = half_of(making, regs, &compat);
 
-	if (!makes)
-		return 0;
 	if (makes >= MAKES_OPENED)
-		return signal_descriptor(regs, makes, ret, &area);
-	return signal_area(code_given(regs, makes, compat, ret, &area), &area);
+		signal_descriptor(regs, makes, ret, &area);
+	else if (makes)
+		signal_area(code_given(regs, makes, compat, ret, &area), &area);
+	bpf_tail_call(ctx, &listeners, 0);
+	return 0;
 }
 
 /* code_given_plain takes the file for the one that the number stands for by then. */

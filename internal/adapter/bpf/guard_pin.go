@@ -210,7 +210,7 @@ func mkPins(dir string) error {
 // pinAll has every map of a spec pinned by its name.
 func pinAll(spec *ebpf.CollectionSpec) {
 	for name, m := range spec.Maps {
-		if !strings.HasPrefix(name, ".") { // not constants of the programs
+		if !strings.HasPrefix(name, ".") && name != listenersMap { // not constants of the programs, nor who listens while we run
 			m.Pinning = ebpf.PinByName
 		}
 	}

@@ -290,6 +290,11 @@ func (g *tablePrograms) begin(hooks bool) error {
 	return nil
 }
 
+// joint is where sensors can go on from these programs; nil where they can't.
+func (g *tablePrograms) joint() (*joint, error) {
+	return openJoint(filepath.Join(g.own, linkPrefix+jointProgram))
+}
+
 func (g *tablePrograms) controls(answers map[profile.Control]profile.Answer) []profile.HeldControl {
 	return g.kind.controls(answers, g.rung)
 }

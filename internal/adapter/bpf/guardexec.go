@@ -23,11 +23,10 @@ const (
 // without bpf_find_vma (5.17). Security hooks are asked only where BPF is an active
 // security module: elsewhere programs attach, and are never called.
 func execRungs() ([]tableRung, error) {
-	signal := []string{"signal_exec_plain", "signal_call_plain"}
+	all := []tableRung{{rungSignal, []string{"signal_exec_plain", "signal_call_plain"}}}
 	if hasHelper("BPF_FUNC_find_vma") {
-		signal = []string{"signal_exec", "signal_call"}
+		all = slices.Insert(all, 0, tableRung{rungSignal, []string{"signal_exec", jointProgram}})
 	}
-	all := []tableRung{{rungSignal, signal}}
 	if bpfIsLSM() {
 		all = slices.Insert(all, 0, tableRung{rungLSM, []string{"deny_exec", "deny_map", "deny_protect", "deny_script", "note_script", "forget_script"}})
 	}

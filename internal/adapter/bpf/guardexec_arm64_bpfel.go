@@ -388,6 +388,7 @@ const (
 	guardExecMapGuardSettings      = "guard_settings"
 	guardExecMapHolds              = "holds"
 	guardExecMapHosts              = "hosts"
+	guardExecMapListeners          = "listeners"
 	guardExecMapMembers            = "members"
 	guardExecMapOverlays           = "overlays"
 	guardExecMapResidents          = "residents"
@@ -504,6 +505,7 @@ type guardExecMapSpecs struct {
 	GuardSettings *ebpf.MapSpec `ebpf:"guard_settings"`
 	Holds         *ebpf.MapSpec `ebpf:"holds"`
 	Hosts         *ebpf.MapSpec `ebpf:"hosts"`
+	Listeners     *ebpf.MapSpec `ebpf:"listeners"`
 	Members       *ebpf.MapSpec `ebpf:"members"`
 	Overlays      *ebpf.MapSpec `ebpf:"overlays"`
 	Residents     *ebpf.MapSpec `ebpf:"residents"`
@@ -570,6 +572,7 @@ type guardExecMaps struct {
 	GuardSettings *ebpf.Map `ebpf:"guard_settings"`
 	Holds         *ebpf.Map `ebpf:"holds"`
 	Hosts         *ebpf.Map `ebpf:"hosts"`
+	Listeners     *ebpf.Map `ebpf:"listeners"`
 	Members       *ebpf.Map `ebpf:"members"`
 	Overlays      *ebpf.Map `ebpf:"overlays"`
 	Residents     *ebpf.Map `ebpf:"residents"`
@@ -593,6 +596,7 @@ func (m *guardExecMaps) Close() error {
 		m.GuardSettings,
 		m.Holds,
 		m.Hosts,
+		m.Listeners,
 		m.Members,
 		m.Overlays,
 		m.Residents,

@@ -92,6 +92,11 @@ func help(words []string) error {
 			if err := makeCalls(value); err != nil {
 				return err
 			}
+		case "agent": // hold a container, until we are killed
+			dir, id, _ := strings.Cut(value, ",")
+			if err := serveAsAgent(dir, id); err != nil {
+				return err
+			}
 		case "script": // make system calls
 			if err := callScript(value); err != nil {
 				return err

@@ -51,10 +51,12 @@ const (
 	syscallMapLearners   = "learners"
 	syscallMapMade       = "made"
 	syscallMapUnmet      = "unmet"
+	syscallProgOnJoined  = "on_joined"
 	syscallProgOnSysExit = "on_sys_exit"
 	syscallProgOnUnmet   = "on_unmet"
 	syscallVarEpoch      = "epoch"
 	syscallVarHandled    = "handled"
+	syscallVarJoined     = "joined"
 )
 
 // loadSyscall returns the embedded CollectionSpec for syscall.
@@ -99,6 +101,7 @@ type syscallSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type syscallProgramSpecs struct {
+	OnJoined  *ebpf.ProgramSpec `ebpf:"on_joined"`
 	OnSysExit *ebpf.ProgramSpec `ebpf:"on_sys_exit"`
 	OnUnmet   *ebpf.ProgramSpec `ebpf:"on_unmet"`
 }
@@ -121,6 +124,7 @@ type syscallMapSpecs struct {
 type syscallVariableSpecs struct {
 	Epoch   *ebpf.VariableSpec `ebpf:"epoch"`
 	Handled *ebpf.VariableSpec `ebpf:"handled"`
+	Joined  *ebpf.VariableSpec `ebpf:"joined"`
 }
 
 // syscallObjects contains all objects after they have been loaded into the kernel.
@@ -168,18 +172,21 @@ func (m *syscallMaps) Close() error {
 type syscallVariables struct {
 	Epoch   *ebpf.Variable `ebpf:"epoch"`
 	Handled *ebpf.Variable `ebpf:"handled"`
+	Joined  *ebpf.Variable `ebpf:"joined"`
 }
 
 // syscallPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadSyscallObjects or ebpf.CollectionSpec.LoadAndAssign.
 type syscallPrograms struct {
+	OnJoined  *ebpf.Program `ebpf:"on_joined"`
 	OnSysExit *ebpf.Program `ebpf:"on_sys_exit"`
 	OnUnmet   *ebpf.Program `ebpf:"on_unmet"`
 }
 
 func (p *syscallPrograms) Close() error {
 	return _SyscallClose(
+		p.OnJoined,
 		p.OnSysExit,
 		p.OnUnmet,
 	)
