@@ -5,8 +5,11 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
 
 	"github.com/castellan-security/castellan/internal/profile"
 )
@@ -43,6 +46,28 @@ func bpfIsLSM() bool {
 	return err == nil && slices.Contains(strings.Split(strings.TrimSpace(string(list)), ","), "bpf")
 }
 
+// takesHooks reports whether this kernel has programs as a security module in fact: some
+// list them, and have no trampolines for them (arm64 before 6.4). It attaches one for a
+// moment, to a hook that next to nobody calls.
+func takesHooks() bool {
+	if !bpfIsLSM() {
+		return false
+	}
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.LSM, AttachType: ebpf.AttachLSMMac, AttachTo: "settime", License: "Dual BSD/GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+	})
+	if err != nil {
+		return false
+	}
+	defer p.Close()
+	at, err := link.AttachLSM(link.LSMOptions{Program: p})
+	if err != nil {
+		return false
+	}
+	return at.Close() == nil
+}
+
 // OpenExecGuard returns what holds containers to what may run in them: programs of
 // the image that their group's profile has, and of what was written later, lies on a
 // volume or was never in a folder, what it names. Code that is mapped is held too. A
@@ -59,12 +84,13 @@ func openExecGuard(dir, generation string, log *slog.Logger) (*Guard, error) {
 
 // execTable are the programs that hold what runs.
 func execTable() tableKind {
+	hooked := sync.OnceValue(takesHooks)
 	return tableKind{
 		control: profile.ControlExec, what: "what runs", folder: "exec", spec: loadGuardExec, rungs: execRungs, decode: decodeExecDenial,
 		// By signals they also hold what a call gives to a process, of other controls.
 		wants: func(r *profile.Rules) bool {
 			given := r.Answers[profile.ControlPrivilege] != profile.Off || r.Answers[profile.ControlNetwork] != profile.Off
-			return r.Answers[profile.ControlExec] != profile.Off || given && !bpfIsLSM()
+			return r.Answers[profile.ControlExec] != profile.Off || given && !hooked()
 		},
 		tell: func(spec *ebpf.CollectionSpec, _ tableRung) error {
 			return setHalves(spec, "making", map[uint8][]string{

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -45,11 +46,12 @@ func OpenPrivilegeGuard(dir string, log *slog.Logger) (*Guard, error) {
 
 // privilegeTable are the programs that hold privileged calls.
 func privilegeTable() tableKind {
+	hooked := sync.OnceValue(takesHooks)
 	return tableKind{
 		control: profile.ControlPrivilege, what: "which privileged calls they make", folder: "privilege", spec: loadGuardPrivilege, rungs: privilegeRungs,
 		// With security hooks they also hold sockets that few programs make.
 		wants: func(r *profile.Rules) bool {
-			return r.Answers[profile.ControlPrivilege] != profile.Off || r.Answers[profile.ControlNetwork] != profile.Off && bpfIsLSM()
+			return r.Answers[profile.ControlPrivilege] != profile.Off || r.Answers[profile.ControlNetwork] != profile.Off && hooked()
 		},
 		tell: func(spec *ebpf.CollectionSpec, rung tableRung) error {
 			for variable, names := range map[string][]string{
