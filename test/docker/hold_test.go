@@ -97,17 +97,22 @@ func runsUnheld(t *testing.T, e *engine.Engine, many int) (unheld int) {
 	return unheld
 }
 
+// starting has containers held before the engine starts them.
+func starting(t *testing.T, keeper *hold.Keeper) authz.Options {
+	return authz.Options{Starting: func(ctx context.Context, id, name string, labels map[string]string) {
+		w := asset.Workload{ID: id, Name: name, ECS: docker.Identity(labels)}
+		if err := keeper.Starting(ctx, id, asset.GroupOf(w)); err != nil {
+			t.Error(err)
+		}
+	}}
+}
+
 // With the authorization plugin no container of a group runs its first instruction
 // unheld, the first of the group on this host included, whose rules come from the
 // server meanwhile.
 func TestNothingRunsUnheldWithThePlugin(t *testing.T) {
 	keeper, _ := holding(t, &standing{})
-	e, _ := guardedAs(t, engine.Options{}, authz.Options{Starting: func(ctx context.Context, id, name string, labels map[string]string) {
-		w := asset.Workload{ID: id, Name: name, ECS: docker.Identity(labels)}
-		if err := keeper.Starting(ctx, id, asset.GroupOf(w)); err != nil {
-			t.Error(err)
-		}
-	}})
+	e, _ := guardedAs(t, engine.Options{}, starting(t, keeper))
 	if n := runsUnheld(t, e, 200); n > 0 {
 		t.Errorf("%d of 200 containers ran something before they were held", n)
 	}
