@@ -98,6 +98,10 @@ func step(verb string, args []string) error {
 		return unix.Mount("none", a, "tmpfs", 0, "")
 	case "bind":
 		return unix.Mount(a, b, "", unix.MS_BIND, "")
+	case "overlay": // folders over one another, over the first
+		return unix.Mount("none", a, "overlay", unix.MS_RDONLY, "lowerdir="+strings.Join(args[1:], ":"))
+	case "turn": // the root, to the working folder
+		return unix.PivotRoot(".", ".")
 	case "unshare": // leave the namespace of mounts
 		return unix.Unshare(unix.CLONE_NEWNS)
 	case "threads":
@@ -133,6 +137,8 @@ func become(verb string, args []string) error {
 			return err
 		}
 		return execAt(f, args)
+	case "nowhere": // on a file system that is mounted nowhere
+		return execNowhere(args)
 	case "memfd":
 		return memory(args[1:])
 	case "map":
@@ -176,6 +182,26 @@ func become(verb string, args []string) error {
 		return unix.Mprotect(b, unix.PROT_READ|unix.PROT_EXEC)
 	}
 	return change(verb, args)
+}
+
+// execNowhere executes a copy of a file on a file system that no namespace has mounted.
+func execNowhere(args []string) error {
+	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return err
+	}
+	at, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	file := fmt.Sprintf("/proc/self/fd/%d/x", at)
+	if err := copyFile(args[0], file); err != nil {
+		return err
+	}
+	return syscall.Exec(file, args, nil)
 }
 
 func execAt(f *os.File, args []string) error {
