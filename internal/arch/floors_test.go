@@ -22,7 +22,7 @@ const module = "github.com/castellan-security/castellan/"
 // floors lists who may import whom. Reading this table is reading the map.
 var floors = []struct{ name, rooms, mayImport string }{
 	{"ground", "internal/fault internal/need internal/untrusted internal/pull internal/pace internal/whole", ""},
-	{"nouns", "internal/asset internal/event internal/inventory internal/advisory internal/finding internal/threat internal/notice internal/response internal/signature internal/admission internal/profile internal/written internal/sealed internal/access", "ground nouns"},
+	{"nouns", "internal/asset internal/event internal/inventory internal/advisory internal/finding internal/threat internal/notice internal/response internal/signature internal/admission internal/profile internal/written internal/sealed internal/access internal/grant", "ground nouns"},
 	{"wire", "proto", ""},
 	{"ports", "internal/store internal/link", "ground nouns wire"},
 	{"rooms", "internal/scan internal/trust internal/admit internal/watch internal/detect internal/respond internal/harden internal/firewall internal/vault internal/posture", "ground nouns ports"},

@@ -10,7 +10,7 @@ import (
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/common/types/traits"
 
-	"github.com/castellan-security/castellan/internal/admit/grant"
+	"github.com/castellan-security/castellan/internal/grant"
 )
 
 // Function is a function that conditions have besides those of CEL.

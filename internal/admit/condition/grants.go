@@ -8,7 +8,7 @@ import (
 	"cel.dev/cel-go/common/types/ref"
 
 	"github.com/castellan-security/castellan/internal/admission"
-	"github.com/castellan-security/castellan/internal/admit/grant"
+	"github.com/castellan-security/castellan/internal/grant"
 )
 
 // maxPolicies bounds the documents of one role: IAM attaches twenty.

@@ -7,7 +7,7 @@ import (
 	"cel.dev/cel-go/interpreter"
 
 	"github.com/castellan-security/castellan/internal/admission"
-	"github.com/castellan-security/castellan/internal/admit/grant"
+	"github.com/castellan-security/castellan/internal/grant"
 	"github.com/castellan-security/castellan/internal/finding"
 )
 

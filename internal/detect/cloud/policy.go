@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/castellan-security/castellan/internal/grant"
 )
 
 // Everybody is who a policy lets in that names nobody.
@@ -25,10 +27,13 @@ func OpenTo(request json.RawMessage, account string) []string {
 	}
 	walk(request, func(path string, v any) {
 		if d := policyOf(v); d != nil {
-			for _, s := range d {
-				if s.effect == "Allow" && !s.tied {
-					for _, p := range s.principals {
+			for i := range d {
+				if s := &d[i]; s.Allow && !s.Tied() {
+					for _, p := range s.Principals {
 						add(principal(p))
+					}
+					if s.NotPrincipal {
+						add(Everybody)
 					}
 				}
 			}
@@ -74,8 +79,10 @@ func accountOf(text string) string {
 	return ""
 }
 
+// principal is whom a principal of a statement is: Everybody, or an account. Services
+// and those that are signed in elsewhere are neither.
 func principal(p string) string {
-	if p == "*" {
+	if p = strings.TrimPrefix(p, "aws:"); p == "*" {
 		return Everybody
 	}
 	return accountOf(p)
@@ -85,14 +92,20 @@ func principal(p string) string {
 // letters; * for those that permit all but some.
 func Grants(request json.RawMessage) []string {
 	var out []string
+	add := func(a string) {
+		if a = strings.ToLower(a); len(out) < maxNames && !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
 	walk(request, func(_ string, v any) {
-		for _, s := range policyOf(v) {
-			if s.effect != "Allow" || !slices.Contains(s.resources, "*") {
-				continue
-			}
-			for _, a := range s.actions {
-				if a = strings.ToLower(a); len(out) < maxNames && !slices.Contains(out, a) {
-					out = append(out, a)
+		d := policyOf(v)
+		for i := range d {
+			if s := &d[i]; s.Allow && s.EveryResource() {
+				for _, a := range s.Actions {
+					add(a)
+				}
+				if s.NotActions != nil {
+					add("*")
 				}
 			}
 		}
@@ -100,91 +113,27 @@ func Grants(request json.RawMessage) []string {
 	return out
 }
 
-// statement is one of a policy of IAM, as far as it is looked at.
-type statement struct {
-	effect     string
-	actions    []string
-	resources  []string
-	principals []string
-	tied       bool // by a condition, to who is known
-}
-
 // policyOf reads a value that is a policy, or the text of one; nil for what is none.
-func policyOf(v any) []statement {
-	if text, ok := v.(string); ok {
-		if !strings.Contains(text, `"Statement"`) && !strings.Contains(text, `"statement"`) {
-			return nil
+func policyOf(v any) []grant.Statement {
+	var document []byte
+	switch v := v.(type) {
+	case string:
+		if strings.Contains(v, `"Statement"`) || strings.Contains(v, `"statement"`) {
+			document = []byte(v)
 		}
-		if v, ok = read(json.RawMessage(text)); !ok {
-			return nil
+	case map[string]any:
+		if field(v, "Statement") != nil {
+			document, _ = json.Marshal(v) // what was read from JSON can be written as it
 		}
 	}
-	m, ok := v.(map[string]any)
-	if !ok {
+	if document == nil {
 		return nil
 	}
-	list, ok := field(m, "Statement").([]any)
-	if !ok {
-		one, ok := field(m, "Statement").(map[string]any)
-		if !ok {
-			return nil
-		}
-		list = []any{one}
+	all, err := grant.Parse(document)
+	if err != nil {
+		return nil
 	}
-	var out []statement
-	for _, x := range list[:min(len(list), maxNames)] {
-		if s, ok := x.(map[string]any); ok {
-			out = append(out, statementOf(s))
-		}
-	}
-	return out
-}
-
-func statementOf(m map[string]any) statement {
-	s := statement{actions: texts(field(m, "Action")), resources: texts(field(m, "Resource"))}
-	s.effect, _ = field(m, "Effect").(string)
-	if field(m, "NotAction") != nil {
-		s.actions = append(s.actions, "*")
-	}
-	switch p := field(m, "Principal").(type) {
-	case string:
-		s.principals = []string{p}
-	case map[string]any:
-		s.principals = texts(field(p, "AWS"))
-	}
-	if field(m, "NotPrincipal") != nil {
-		s.principals = append(s.principals, "*")
-	}
-	s.tied = tied(field(m, "Condition"))
-	return s
-}
-
-// tied says that a condition lets in only who is known.
-func tied(v any) bool {
-	conditions, ok := v.(map[string]any)
-	if !ok {
-		return false
-	}
-	for test, keys := range conditions {
-		m, ok := keys.(map[string]any)
-		if !ok || strings.Contains(test, "Not") || strings.HasSuffix(test, "IfExists") {
-			continue
-		}
-		for key, value := range m {
-			switch strings.ToLower(key) {
-			case "aws:sourceaccount", "aws:sourcearn", "aws:sourceowner", "aws:principalorgid", "aws:principalorgpaths", "aws:principalaccount",
-				"aws:principalarn", "aws:sourcevpc", "aws:sourcevpce", "aws:sourceorgid", "sts:externalid", "kms:calleraccount", "kms:viaservice":
-				if !slices.Contains(texts(value), "*") {
-					return true
-				}
-			case "aws:sourceip":
-				if all := texts(value); !slices.ContainsFunc(all, world) {
-					return true
-				}
-			}
-		}
-	}
-	return false
+	return all
 }
 
 // field returns a value of a map whose key differs in case alone: EC2 and S3 write
@@ -216,6 +165,3 @@ func texts(v any) []string {
 	}
 	return nil
 }
-
-// world says that a range of addresses is all of them.
-func world(cidr string) bool { return cidr == "0.0.0.0/0" || cidr == "::/0" }

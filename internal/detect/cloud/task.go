@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/castellan-security/castellan/internal/grant"
 )
 
 // hazards are capabilities by which a container gets at its host.
@@ -118,7 +120,7 @@ func Opens(request json.RawMessage) []string {
 		for _, r := range append(items(field(p, "ipRanges")), items(field(p, "ipv6Ranges"))...) {
 			v4, _ := field(r, "cidrIp").(string)
 			v6, _ := field(r, "cidrIpv6").(string)
-			open = open || world(v4) || world(v6)
+			open = open || grant.EveryAddress(v4) || grant.EveryAddress(v6)
 		}
 		if open {
 			add(p)
@@ -140,12 +142,12 @@ func Opens(request json.RawMessage) []string {
 			}
 			v4, _ := field(r, "cidrIpv4").(string)
 			v6, _ := field(r, "cidrIpv6").(string)
-			if world(v4) || world(v6) {
+			if grant.EveryAddress(v4) || grant.EveryAddress(v6) {
 				add(r)
 			}
 		}
 	}
-	if cidr, _ := field(m, "cidrIp").(string); world(cidr) { // of a call of EC2's old form
+	if cidr, _ := field(m, "cidrIp").(string); grant.EveryAddress(cidr) { // of a call of EC2's old form
 		add(m)
 	}
 	return out

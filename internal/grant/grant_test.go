@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/castellan-security/castellan/internal/admit/grant"
+	"github.com/castellan-security/castellan/internal/grant"
 )
 
 func TestAllows(t *testing.T) {
@@ -148,6 +148,32 @@ func TestOtherWaysToWriteAnything(t *testing.T) {
 		s := all[0]
 		if s.EveryAction() != tc.actions || s.EveryResource() != tc.resources || s.Public() != tc.world {
 			t.Errorf("%s: every action %v, every resource %v, public %v", tc.statement, s.EveryAction(), s.EveryResource(), s.Public())
+		}
+	}
+}
+
+// TestTied: only conditions that somebody must meet tie a statement to who is known.
+func TestTied(t *testing.T) {
+	for _, tc := range []struct {
+		condition string
+		tied      bool
+	}{
+		{`{}`, false},
+		{`{"StringEquals":{"sts:ExternalId":"s3cret"}}`, true},
+		{`{"StringEquals":{"aws:SourceAccount":"111122223333"}}`, true},
+		{`{"StringNotEquals":{"sts:ExternalId":"s3cret"}}`, false},
+		{`{"StringEqualsIfExists":{"aws:PrincipalOrgID":"o-1"}}`, false},
+		{`{"ForAllValues:StringEquals":{"aws:PrincipalOrgID":"o-1"}}`, false},
+		{`{"IpAddress":{"aws:SourceIp":["192.0.2.0/24"]}}`, true},
+		{`{"IpAddress":{"aws:SourceIp":["192.0.2.0/24","0.0.0.0/0"]}}`, false},
+		{`{"Bool":{"aws:SecureTransport":"true"}}`, false},
+	} {
+		all, err := grant.Parse([]byte(`{"Statement":{"Effect":"Allow","Action":"sts:AssumeRole","Principal":"*","Condition":` + tc.condition + `}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := all[0].Tied(); got != tc.tied {
+			t.Errorf("%s: tied %v, want %v", tc.condition, got, tc.tied)
 		}
 	}
 }

@@ -1,5 +1,5 @@
 // Package grant reads IAM policy documents and says what they allow: of roles that
-// tasks get, and of repositories. It follows how IAM evaluates: what is denied is
+// tasks get, of repositories, and of what calls of AWS write. It follows how IAM evaluates: what is denied is
 // not allowed whatever else is written, and a role with a permissions boundary may
 // do what both allow.
 //
@@ -26,7 +26,8 @@ const (
 	MaxBytes      = 256 << 10
 	MaxStatements = 1000
 	maxTexts      = 10_000
-	maxText       = 4096
+	maxText       = 4096 // bytes of an action: each may be compared with each
+	maxLongText   = MaxBytes
 )
 
 // Statement is one statement of a policy.
@@ -147,7 +148,11 @@ func statement(raw json.RawMessage) (s Statement, err error) {
 	for name, to := range map[string]*[]string{
 		"action": &s.Actions, "notaction": &s.NotActions, "resource": &s.Resources, "notresource": &s.NotResources,
 	} {
-		if *to, err = list(fields[name]); err != nil {
+		most := maxLongText
+		if strings.HasSuffix(name, "action") {
+			most = maxText
+		}
+		if *to, err = list(fields[name], most); err != nil {
 			return s, fmt.Errorf("its %s: %w", name, err)
 		}
 	}
@@ -167,14 +172,14 @@ func statement(raw json.RawMessage) (s Statement, err error) {
 	return s, nil
 }
 
-// list reads a text or a list of them.
-func list(raw json.RawMessage) ([]string, error) {
+// list reads a text or a list of them, each of so many bytes at most.
+func list(raw json.RawMessage, most int) ([]string, error) {
 	if raw == nil {
 		return nil, nil
 	}
 	var one string
 	if json.Unmarshal(raw, &one) == nil {
-		return []string{one}, checkTexts([]string{one})
+		return []string{one}, checkTexts([]string{one}, most)
 	}
 	var out []string
 	if err := json.Unmarshal(raw, &out); err != nil {
@@ -183,16 +188,16 @@ func list(raw json.RawMessage) ([]string, error) {
 	if out == nil {
 		out = []string{}
 	}
-	return out, checkTexts(out)
+	return out, checkTexts(out, most)
 }
 
-func checkTexts(all []string) error {
+func checkTexts(all []string, most int) error {
 	if len(all) > maxTexts {
 		return fmt.Errorf("%d texts: at most %d are read", len(all), maxTexts)
 	}
 	for _, s := range all {
-		if len(s) > maxText {
-			return fmt.Errorf("a text of %d bytes: at most %d are read", len(s), maxText)
+		if len(s) > most {
+			return fmt.Errorf("a text of %d bytes: at most %d are read", len(s), most)
 		}
 	}
 	return nil
@@ -202,7 +207,7 @@ func principals(raw json.RawMessage) ([]string, error) {
 	if raw == nil {
 		return nil, nil
 	}
-	if all, err := list(raw); err == nil {
+	if all, err := list(raw, maxLongText); err == nil {
 		return all, nil // "*"
 	}
 	kinds, err := object(raw)
@@ -211,7 +216,7 @@ func principals(raw json.RawMessage) ([]string, error) {
 	}
 	var out []string
 	for _, kind := range []string{"aws", "service", "federated", "canonicaluser"} {
-		all, err := list(kinds[kind])
+		all, err := list(kinds[kind], maxLongText)
 		if err != nil {
 			return nil, fmt.Errorf("its Principal: %w", err)
 		}
@@ -251,8 +256,13 @@ func conditions(raw json.RawMessage) (keys, narrow []string, err error) {
 	return slices.Compact(keys), slices.Compact(narrow), nil
 }
 
+// EveryAddress says that a range of addresses is all of them.
+func EveryAddress(cidr string) bool { return cidr == "0.0.0.0/0" || cidr == "::/0" }
+
 // anyValue says that one of a condition's values is what any value fits.
 func anyValue(raw json.RawMessage) bool {
-	values, err := list(raw)
-	return err == nil && slices.ContainsFunc(values, func(v string) bool { return strings.Contains(v, "*") && strings.Trim(v, "*?:/") == "" })
+	values, err := list(raw, maxLongText)
+	return err == nil && slices.ContainsFunc(values, func(v string) bool {
+		return strings.Contains(v, "*") && strings.Trim(v, "*?:/") == "" || EveryAddress(v)
+	})
 }

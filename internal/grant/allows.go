@@ -95,9 +95,22 @@ var closing = []string{
 	"aws:sourceorgid", "aws:sourcevpc", "aws:sourcevpce", "aws:userid",
 }
 
+// tying are keys of conditions that let in only who is known, beside those that are
+// closing: a secret between two accounts, addresses, or a service that asks for one of
+// the account's.
+var tying = []string{"aws:sourceowner", "aws:sourceip", "sts:externalid", "kms:calleraccount", "kms:viaservice"}
+
+// Tied says that a condition of the statement ties it to who is known: to an account,
+// an organisation, a network, addresses, a resource, or who knows a secret.
+func (s *Statement) Tied() bool { return s.narrowedBy(closing) || s.narrowedBy(tying) }
+
+func (s *Statement) narrowedBy(keys []string) bool {
+	return slices.ContainsFunc(s.narrow, func(k string) bool { return slices.Contains(keys, k) })
+}
+
 // Public says that the statement lets anybody in the world do it.
 func (s *Statement) Public() bool {
-	if !s.Allow || slices.ContainsFunc(s.narrow, func(k string) bool { return slices.Contains(closing, k) }) {
+	if !s.Allow || s.narrowedBy(closing) {
 		return false
 	}
 	return s.NotPrincipal || slices.ContainsFunc(s.Principals, func(p string) bool { return p == "*" || p == "aws:*" || p == "aws:arn:aws:iam::*:root" })
