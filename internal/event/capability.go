@@ -38,6 +38,17 @@ func OfContainers() []string { return slices.Clone(ofContainers[:]) }
 // OfContainers.
 func IsOfContainers(name string) bool { return slices.Contains(ofContainers[:], name) }
 
+// LeadsToHost says that a capability, named without the CAP_ prefix, is as good as root
+// on the host of a container that has it, or leads there: its process can load code into
+// the kernel, trace or read what is not its own, or rearrange the host's networks. ALL
+// is all of them.
+func LeadsToHost(name string) bool { return slices.Contains(leadingToHost[:], name) }
+
+var leadingToHost = [...]string{
+	"ALL", "SYS_ADMIN", "SYS_MODULE", "SYS_PTRACE", "SYS_RAWIO", "SYS_BOOT", "NET_ADMIN", "DAC_READ_SEARCH", "BPF", "PERFMON", "MAC_ADMIN", "MAC_OVERRIDE", "SYSLOG",
+	"CHECKPOINT_RESTORE",
+}
+
 // Names returns the capabilities of the set in the kernel's order, without the
 // CAP_ prefix; a bit without a name is "CAP_<number>".
 func (c Capabilities) Names() []string {

@@ -2,21 +2,19 @@ package cloud
 
 import (
 	"encoding/json"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/grant"
 )
 
-// hazards are capabilities by which a container gets at its host.
-var hazards = []string{"ALL", "SYS_ADMIN", "SYS_MODULE", "SYS_PTRACE", "SYS_RAWIO", "DAC_READ_SEARCH", "BPF", "SYS_BOOT", "NET_ADMIN", "PERFMON", "SYSLOG", "MKNOD"}
-
-// hostPaths are paths of a host by which a container gets at it.
-var hostPaths = []string{
-	"/", "/proc", "/sys", "/dev", "/etc", "/root", "/boot", "/home", "/usr", "/lib", "/var", "/var/run", "/run", "/var/lib", "/var/lib/docker", "/var/lib/ecs", "/var/lib/containerd", "/etc/cron.d", "/root/.ssh",
-	"/var/run/docker.sock", "/run/docker.sock", "/run/containerd", "/run/containerd/containerd.sock", "/var/run/containerd/containerd.sock",
-}
+// deeper are paths below those that rule a host by which a container gets at it for
+// certain; others there, such as /sys/fs/cgroup, are what agents for monitoring mount.
+var deeper = []string{"/etc/cron.d", "/root/.ssh"}
 
 // Faults returns what a task definition, or what overrides one, lets its containers do
 // to their host, each as words: container app is privileged.
@@ -40,13 +38,13 @@ func Faults(request json.RawMessage) []string {
 	paths := map[string]string{}
 	for _, x := range items(field(m, "volumes")) {
 		host, _ := field(x, "host").(map[string]any)
-		path, _ := field(host, "sourcePath").(string)
+		source, _ := field(host, "sourcePath").(string)
 		name, _ := field(x, "name").(string)
-		if path = strings.TrimSuffix(path, "/"); path == "" && field(host, "sourcePath") != nil && field(host, "sourcePath") != "" {
-			path = "/"
+		if source == "" {
+			continue
 		}
-		if slices.Contains(hostPaths, path) {
-			paths[name] = path
+		if source = path.Clean(source); asset.RulesHost(source) || asset.EngineSocket(source) != "" || slices.Contains(deeper, source) {
+			paths[name] = source
 		}
 	}
 	for _, c := range items(field(m, "containerDefinitions")) {
@@ -65,22 +63,22 @@ func containerFaults(c map[string]any, paths map[string]string, add func(string)
 	linux, _ := field(c, "linuxParameters").(map[string]any)
 	capabilities, _ := field(linux, "capabilities").(map[string]any)
 	for _, k := range texts(field(capabilities, "add")) {
-		if k = strings.TrimPrefix(strings.ToUpper(k), "CAP_"); slices.Contains(hazards, k) {
+		if k = strings.TrimPrefix(strings.ToUpper(k), "CAP_"); event.LeadsToHost(k) {
 			add(who + " has the capability " + k)
 		}
 	}
 	for _, o := range texts(field(c, "dockerSecurityOptions")) {
-		if o = strings.ReplaceAll(o, "=", ":"); o == "apparmor:unconfined" || o == "seccomp:unconfined" || o == "label:disable" {
+		if o = strings.ReplaceAll(o, "=", ":"); asset.Unconfined(o) {
 			add(who + " has " + o)
 		}
 	}
 	for _, p := range items(field(c, "mountPoints")) {
 		volume, _ := field(p, "sourceVolume").(string)
-		if path, ok := paths[volume]; ok {
-			if readOnly, _ := field(p, "readOnly").(bool); readOnly && !strings.HasSuffix(path, ".sock") && !strings.HasSuffix(path, "containerd") {
-				add(who + " reads " + path + " of the host")
+		if source, ok := paths[volume]; ok {
+			if readOnly, _ := field(p, "readOnly").(bool); readOnly && asset.EngineSocket(source) == "" && !strings.HasSuffix(source, "containerd") {
+				add(who + " reads " + source + " of the host")
 			} else {
-				add(who + " has " + path + " of the host")
+				add(who + " has " + source + " of the host")
 			}
 		}
 	}

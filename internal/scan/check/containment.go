@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/scan/blueprint"
 )
@@ -17,7 +18,7 @@ func containment() []Check {
 			Remedy:    "Set user to a number above 0 that the image is made for.",
 			Elsewhere: finding.Elsewhere{SecurityHub: []string{"ECS.20"}, CIS: []string{"Docker 1.6 4.1"}},
 			find: linux(func(_ *blueprint.Task, c *blueprint.Container, hits report) {
-				if c.User.Known() && isRoot(c.User.V) {
+				if c.User.Known() && asset.NamesRoot(c.User.V) {
 					hits(hit{at: c.User.At, evidence: fmt.Sprintf("user is %q", c.User.V)})
 				}
 			})},
@@ -117,12 +118,6 @@ func bounds() []Check {
 				}
 			})},
 	}
-}
-
-// isRoot says that a user, as images and tasks write it, is root.
-func isRoot(user string) bool {
-	name, _, _ := strings.Cut(strings.TrimSpace(user), ":")
-	return name == "root" || name != "" && strings.Trim(name, "0") == ""
 }
 
 // namesInit says that the container starts an init program itself.

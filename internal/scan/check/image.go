@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/scan/blueprint"
 )
@@ -28,7 +29,7 @@ func imageChecks() []Check {
 					if !rootless(b.Base) {
 						hits(h)
 					}
-				case b.User.Known() && isRoot(b.User.V):
+				case b.User.Known() && asset.NamesRoot(b.User.V):
 					hits(hit{at: b.User.At, evidence: fmt.Sprintf("USER is %s", b.User.V)})
 				}
 			})},

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/scan/blueprint"
 )
@@ -52,7 +53,7 @@ func hostFolders() []Check {
 			Remedy:    "Mount the one file or folder that is needed, read-only, or use a volume.",
 			Elsewhere: finding.Elsewhere{CIS: []string{"Docker 1.6 5.6"}},
 			find: hostPaths(func(_ *blueprint.Task, p string, m mounted, hits report) {
-				if !sensitive(p) || socket(p) != "" {
+				if !sensitive(p) || asset.EngineSocket(p) != "" {
 					return
 				}
 				h := hit{at: m.at, subject: p, evidence: fmt.Sprintf("%s of the host is mounted", p)}
@@ -66,7 +67,7 @@ func hostFolders() []Check {
 			Remedy:    "Use a volume of the engine's, EFS or EBS.",
 			Elsewhere: finding.Elsewhere{},
 			find: hostPaths(func(t *blueprint.Task, p string, m mounted, hits report) {
-				if t.Origin == blueprint.Compose || sensitive(p) || socket(p) != "" || harmlessHost(p) {
+				if t.Origin == blueprint.Compose || sensitive(p) || asset.EngineSocket(p) != "" || asset.Harmless(p) {
 					return
 				}
 				hits(hit{at: m.at, subject: p, evidence: fmt.Sprintf("%s of the host is mounted", p)})
@@ -76,7 +77,7 @@ func hostFolders() []Check {
 			Remedy:    "Remove the mount; what needs to know of containers asks the task metadata endpoint, or a proxy that permits reading alone.",
 			Elsewhere: finding.Elsewhere{CIS: []string{"Docker 1.6 5.32"}},
 			find: hostPaths(func(_ *blueprint.Task, p string, m mounted, hits report) {
-				if name := socket(p); name != "" {
+				if name := asset.EngineSocket(p); name != "" {
 					hits(hit{at: m.at, subject: p, evidence: fmt.Sprintf("%s, the socket of %s, is mounted", p, name)})
 				}
 			})},
@@ -186,35 +187,8 @@ func mountedReadOnly(t *blueprint.Task, volume blueprint.Text) bool {
 	return mounts > 0
 }
 
-// sensitive says that a folder of the host holds what rules it.
+// sensitive says that a folder of the host holds what rules it, or is one where other
+// disks are.
 func sensitive(p string) bool {
-	if rest, ok := strings.CutPrefix(p, "/var/run"); ok && (rest == "" || rest[0] == '/') {
-		p = "/run" + rest // it is a link everywhere
-	}
-	for _, s := range []string{"/etc", "/proc", "/sys", "/dev", "/boot", "/bin", "/sbin", "/lib", "/lib64", "/usr", "/root", "/run/containerd", "/run/docker", "/run/systemd", "/run/dbus", "/run/udev", "/var/lib/docker", "/var/lib/containerd", "/var/lib/ecs", "/etc/ecs"} {
-		if p == s || strings.HasPrefix(p, s+"/") && !harmlessHost(p) {
-			return true
-		}
-	}
-	return slices.Contains([]string{"/", "/var", "/var/lib", "/run", "/home", "/mnt", "/media"}, p)
-}
-
-// harmlessHost names what many mount and that holds nothing.
-func harmlessHost(p string) bool {
-	return slices.Contains([]string{"/etc/localtime", "/etc/timezone", "/usr/share/zoneinfo", "/dev/shm", "/etc/ssl/certs", "/etc/pki", "/usr/share/ca-certificates"}, p)
-}
-
-// socket names the engine whose socket a path is, "" for none.
-func socket(p string) string {
-	switch path.Base(p) {
-	case "docker.sock":
-		return "Docker"
-	case "containerd.sock":
-		return "containerd"
-	case "podman.sock":
-		return "Podman"
-	case "crio.sock":
-		return "CRI-O"
-	}
-	return ""
+	return asset.RulesHost(p) || asset.BelowRuling(p) || p == "/mnt" || p == "/media"
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/scan/blueprint"
@@ -67,7 +68,7 @@ func rights() []Check {
 			Elsewhere: finding.Elsewhere{CIS: []string{"Docker 1.6 5.2", "Docker 1.6 5.22"}},
 			find: containers(func(_ *blueprint.Task, c *blueprint.Container, hits report) {
 				for _, o := range c.SecurityOptions.V {
-					if o.Known() && (strings.HasSuffix(o.V, "unconfined") || strings.Contains(o.V, "label") && strings.HasSuffix(o.V, "disable")) {
+					if o.Known() && asset.Unconfined(o.V) {
 						hits(hit{at: o.At, subject: o.V, evidence: o.V})
 					}
 				}
@@ -99,11 +100,6 @@ func fargatePossible(t *blueprint.Task) bool {
 	return slices.ContainsFunc(t.Compatible.V, func(c blueprint.Text) bool { return !c.Known() || blueprint.Is(c, "FARGATE") })
 }
 
-// grave are capabilities that are as good as root on the host, or lead there.
-func grave(name string) bool {
-	return slices.Contains(strings.Fields("ALL SYS_ADMIN SYS_MODULE SYS_PTRACE SYS_RAWIO SYS_BOOT NET_ADMIN DAC_READ_SEARCH BPF PERFMON MAC_ADMIN MAC_OVERRIDE SYSLOG CHECKPOINT_RESTORE"), name)
-}
-
 func capability(s string) string { return strings.TrimPrefix(strings.ToUpper(s), "CAP_") }
 
 func addedCapabilities(graveOnes bool) func(*blueprint.Task, *blueprint.Container, report) {
@@ -113,7 +109,7 @@ func addedCapabilities(graveOnes bool) func(*blueprint.Task, *blueprint.Containe
 			// The one capability that Fargate permits reaches the task's own
 			// processes alone: each task there has a kernel of its own.
 			confined := name == "SYS_PTRACE" && t.OnlyFargate()
-			if !a.Known() || event.IsOfContainers(name) || (grave(name) && !confined) != graveOnes {
+			if !a.Known() || event.IsOfContainers(name) || (event.LeadsToHost(name) && !confined) != graveOnes {
 				continue
 			}
 			h := hit{at: a.At, subject: name, evidence: fmt.Sprintf("capability %s is added", name)}

@@ -40,8 +40,7 @@ func privilege(s asset.Settings) trait {
 }
 
 func user(s asset.Settings) trait {
-	name, _, _ := strings.Cut(s.User, ":")
-	if name == "" || name == "0" || name == "root" {
+	if name, _, _ := strings.Cut(s.User, ":"); name == "" || asset.NamesRoot(s.User) {
 		return trait{"User", "root", "A process that breaks out starts with uid 0. Set a user in the image or the task definition.", warn}
 	}
 	return trait{"User", s.User, "", good}
@@ -100,7 +99,7 @@ func confinement(s asset.Settings) trait {
 	t := trait{Name: "Seccomp and AppArmor", Says: "the engine's defaults", Tone: good}
 	var off []string
 	for _, o := range s.SecurityOpt {
-		if strings.HasSuffix(o, "unconfined") || o == "label=disable" || o == "label:disable" {
+		if asset.Unconfined(o) {
 			off = append(off, o)
 		}
 	}
@@ -134,12 +133,11 @@ func mountTrait(m asset.Mount) trait {
 	if m.ReadOnly {
 		t.Says += ", read-only"
 	}
-	switch src := strings.TrimSuffix(m.Source, "/"); {
+	switch {
 	case m.Kind != "bind":
-	case strings.HasSuffix(src, "docker.sock") || strings.HasSuffix(src, "containerd.sock"):
+	case asset.EngineSocket(m.Source) != "":
 		t.Tone, t.Why = danger, "Whoever can write to the engine's socket is root on the host."
-	case src == "" || src == "/etc" || src == "/proc" || src == "/sys" || src == "/dev" || src == "/root" || src == "/boot" ||
-		src == "/var/lib/docker" || src == "/var/run" || src == "/run":
+	case asset.RulesHost(m.Source):
 		t.Tone, t.Why = danger, "A part of the host that decides what the host does."
 		if m.ReadOnly {
 			t.Tone, t.Why = warn, "A part of the host that tells its secrets."

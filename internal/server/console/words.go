@@ -3,7 +3,6 @@ package console
 import (
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -146,10 +145,8 @@ func signalName(n int) string {
 // riskyCapability reports the capabilities with which a process can leave its
 // container or take over the host's kernel, network or devices.
 func riskyCapability(name string) bool {
-	return slices.Contains([]string{
-		"SYS_ADMIN", "SYS_MODULE", "SYS_RAWIO", "SYS_PTRACE", "SYS_BOOT", "SYS_TIME", "NET_ADMIN",
-		"DAC_READ_SEARCH", "BPF", "PERFMON", "MAC_ADMIN", "MAC_OVERRIDE", "SYSLOG", "CHECKPOINT_RESTORE", "ALL",
-	}, strings.TrimPrefix(strings.ToUpper(name), "CAP_"))
+	name = strings.TrimPrefix(strings.ToUpper(name), "CAP_")
+	return event.LeadsToHost(name) || name == "SYS_TIME" // the clock is the host's
 }
 
 // roleWords says what a role may do.
