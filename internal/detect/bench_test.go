@@ -1,6 +1,8 @@
 package detect_test
 
 import (
+	"fmt"
+	"runtime"
 	"testing"
 	"time"
 
@@ -66,4 +68,37 @@ func BenchmarkNew(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkKept is what the rules keep of the heap: before the first event, and after
+// ordinary work, which asks for some of the conditions.
+func BenchmarkKept(b *testing.B) {
+	for _, after := range []int{0, 10_000} {
+		b.Run(fmt.Sprintf("after=%d", after), func(b *testing.B) {
+			events := ordinaryWork(b, max(after, 1), "")[:after]
+			var kept int64
+			for b.Loop() {
+				before := live()
+				e, err := detect.New(nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				for _, ev := range events {
+					e.Observe(ev)
+				}
+				kept = live() - before
+				runtime.KeepAlive(e)
+			}
+			b.ReportMetric(float64(kept)/1024, "KiB-kept")
+		})
+	}
+}
+
+// live is how much of the heap is in use, in bytes.
+func live() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC() // for what finalizers held
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

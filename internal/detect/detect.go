@@ -24,7 +24,7 @@ import (
 	"github.com/castellan-security/castellan/internal/detect/engine"
 	"github.com/castellan-security/castellan/internal/detect/library"
 	"github.com/castellan-security/castellan/internal/detect/pattern"
-	"github.com/castellan-security/castellan/internal/detect/pattern/all"
+	every "github.com/castellan-security/castellan/internal/detect/pattern/all"
 	"github.com/castellan-security/castellan/internal/detect/rule"
 	"github.com/castellan-security/castellan/internal/threat"
 	"github.com/castellan-security/castellan/internal/written"
@@ -47,20 +47,23 @@ type Text struct {
 // New returns an engine with the built-in rules, and what users' documents make of
 // them. The error of documents is written.Problems, of all that can't be read.
 func New(texts []Text) (*Engine, error) {
-	set, err := compile(texts)
+	set, err := compile(texts, false)
 	if err != nil {
 		return nil, err
 	}
 	return engine.New(*set), nil
 }
 
-// Check returns what is wrong with users' documents: written.Problems.
+// Check returns what is wrong with users' documents, or with the built-in rules beside
+// them: written.Problems.
 func Check(texts []Text) error {
-	_, err := compile(texts)
+	_, err := compile(texts, true)
 	return err
 }
 
-func compile(texts []Text) (*engine.Options, error) {
+// compile makes rules of the built-in ones and of texts: with all every condition at
+// once, see rule.Compile.
+func compile(texts []Text, all bool) (*engine.Options, error) {
 	documents, err := builtIn()
 	if err != nil {
 		return nil, err
@@ -83,7 +86,7 @@ func compile(texts []Text) (*engine.Options, error) {
 		// all can be.
 		return nil, unread
 	}
-	patterns := all.Patterns()
+	patterns := every.Patterns()
 	var code []*threat.Rule
 	makers := map[string]pattern.Maker{}
 	for _, p := range patterns {
@@ -94,7 +97,7 @@ func compile(texts []Text) (*engine.Options, error) {
 	set, err := rule.Compile(documents, code, func(about *threat.Rule) error {
 		_, err := makers[about.ID](about)
 		return err
-	})
+	}, all)
 	if err != nil {
 		return nil, err
 	}

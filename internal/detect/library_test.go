@@ -246,3 +246,27 @@ func TestEveryRuleSaysWhatPeopleMustKnow(t *testing.T) {
 		}
 	}
 }
+
+// A host compiles the conditions that come with the program when it needs them: that
+// all of them can be is for here.
+func TestBuiltInConditions(t *testing.T) {
+	if err := detect.Check(nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// What people make of a rule is compiled, and refused, at once.
+func TestChangedConditionIsRefusedAtOnce(t *testing.T) {
+	text := "change:\n- rule: shell-injection\n  params:\n    commands: \"(\"\n"
+	for _, s := range []struct {
+		name string
+		err  error
+	}{
+		{"check", detect.Check([]detect.Text{{Name: "own", Body: []byte(text)}})},
+		{"new", func() error { _, err := detect.New([]detect.Text{{Name: "own", Body: []byte(text)}}); return err }()},
+	} {
+		if s.err == nil || !strings.Contains(s.err.Error(), "missing closing") {
+			t.Errorf("%s: %v", s.name, s.err)
+		}
+	}
+}

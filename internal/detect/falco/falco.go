@@ -123,7 +123,7 @@ func sound(m *made) error {
 	}
 	d, err := rule.Read(m.ID, b, threat.Written)
 	if err == nil {
-		_, err = rule.Compile([]*rule.Document{d}, nil, nil)
+		_, err = rule.Compile([]*rule.Document{d}, nil, nil, true)
 	}
 	if problems := written.ProblemsOf(err); len(problems) > 0 {
 		return fmt.Errorf("what it asks for can't be said here: %s", problems[0].Text)

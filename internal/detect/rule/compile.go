@@ -10,7 +10,6 @@ import (
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
-	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/ext"
 	"go.yaml.in/yaml/v3"
 
@@ -36,8 +35,12 @@ type Set struct {
 // change them. The error is written.Problems. Each call gives rules with a state of
 // their own. Code are the rules in Go, which documents may change too; check says what
 // is wrong with the parameters of one.
-func Compile(documents []*Document, code []*threat.Rule, check func(*threat.Rule) error) (*Set, error) {
-	c := &compiler{rules: map[string]*spec{}, lists: map[string]*param{}, code: map[string]*threat.Rule{}, check: check}
+//
+// Conditions that came with the program and that nobody changed are compiled when they
+// are first asked for, because a host asks for few of them and each takes memory. With
+// all they are compiled at once, and what is wrong with them is told.
+func Compile(documents []*Document, code []*threat.Rule, check func(*threat.Rule) error, all bool) (*Set, error) {
+	c := &compiler{rules: map[string]*spec{}, lists: map[string]*param{}, code: map[string]*threat.Rule{}, check: check, all: all}
 	for _, r := range code {
 		c.code[r.ID] = r
 	}
@@ -76,6 +79,7 @@ type compiler struct {
 	code  map[string]*threat.Rule
 	check func(*threat.Rule) error
 	of    map[*spec]*reader
+	all   bool // conditions are compiled at once
 }
 
 func (c *compiler) problems(documents []*Document) error {
@@ -129,11 +133,12 @@ func (c *compiler) change(d *Document) {
 		params := map[string]*param{}
 		switch {
 		case ch.rule == listsRule:
-			params = c.lists
+			params, c.all = c.lists, true // any rule may be of another list now
 		case s != nil:
 			for _, p := range s.params {
 				params[p.Name] = p
 			}
+			s.changed = s.changed || len(ch.params)+len(ch.add) > 0
 			if ch.severity != nil {
 				s.Severity = *ch.severity
 			}
@@ -227,20 +232,9 @@ func (c *compiler) prepare() error {
 
 // compile makes a rule of how it is written; nil where something is wrong with it.
 func (c *compiler) compile(s *spec) *Rule {
-	r, env := c.of[s], c.base
-	if len(s.params) > 0 {
-		var options []cel.EnvOption
-		for _, p := range s.params {
-			options = append(options, cel.Constant("params."+p.Name, celType(p.Type), constant(p.value)))
-		}
-		var err error
-		if env, err = c.base.Extend(options...); err != nil {
-			r.Wrong(s.node, "", "rule %s: %v", s.ID, err)
-			return nil
-		}
-	}
+	r := c.of[s]
 	before := len(r.Problems)
-	w := &compiling{compiler: c, reader: r, spec: s, env: env}
+	w := &compiling{compiler: c, reader: r, spec: s, names: &names{base: c.base, params: s.params}}
 	out := &Rule{about: s.Rule}
 	for _, p := range s.params {
 		out.about.Parameters = append(out.about.Parameters, p.Parameter)
@@ -275,7 +269,7 @@ type compiling struct {
 	*compiler
 	reader *reader
 	spec   *spec
-	env    *cel.Env
+	names  *names
 }
 
 // named returns the value of a parameter or list that is named instead of a value.
@@ -396,41 +390,6 @@ func (w *compiling) matcher(s *step) matcher {
 	return m
 }
 
-func (w *compiling) condition(n *yaml.Node, on []event.Kind) cel.Program {
-	if n.Kind != yaml.ScalarNode || n.Tag != "!!str" && n.Tag != "!!bool" {
-		w.reader.Wrong(n, "", "when is no condition")
-		return nil
-	}
-	checked, issues := w.env.Compile(n.Value)
-	if issues.Err() != nil {
-		w.complain(n, issues)
-		return nil
-	}
-	if !checked.OutputType().IsExactType(cel.BoolType) {
-		w.reader.Wrong(n, "", "the condition gives %s, and must be true or false", checked.OutputType())
-		return nil
-	}
-	w.check(n, checked.NativeRep(), on)
-	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
-	if loops(checked.NativeRep()) {
-		options = append(options, cel.CostLimit(maxCost))
-	}
-	p, err := w.env.Program(checked, options...)
-	if err != nil {
-		w.reader.Wrong(n, "", "%v", err)
-	}
-	return p
-}
-
-// loops says that an expression goes through lists, or makes something.
-func loops(a *ast.AST) bool {
-	found := false
-	ast.PostOrderVisit(a.Expr(), ast.NewExprVisitor(func(x ast.Expr) {
-		found = found || x.Kind() == ast.ComprehensionKind || x.Kind() == ast.StructKind || x.Kind() == ast.MapKind
-	}))
-	return found
-}
-
 // check complains of fields that events of none of these kinds have.
 func (w *compiling) check(n *yaml.Node, a *ast.AST, on []event.Kind) {
 	for _, r := range a.ReferenceMap() {
@@ -461,14 +420,4 @@ func (w *compiling) complain(n *yaml.Node, issues *cel.Issues) {
 		return
 	}
 	w.reader.WrongAt(at, "", "%s", first.Message)
-}
-
-// holds says whether a condition is true of a subject; the error is of one that
-// can't be told.
-func holds(p cel.Program, s *Subject) (bool, error) {
-	v, _, err := p.Eval(s.vars)
-	if err != nil {
-		return false, err
-	}
-	return v == types.True, nil
 }

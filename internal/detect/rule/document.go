@@ -33,6 +33,8 @@ type spec struct {
 	state  stateOf // of what more than one event it is
 	says   *yaml.Node
 	about  []*yaml.Node
+	// changed says that a document sets parameters of it.
+	changed bool
 }
 
 // step is what one event must be.

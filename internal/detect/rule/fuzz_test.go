@@ -19,8 +19,8 @@ func FuzzRead(f *testing.F) {
 			bounded(t, err)
 			return
 		}
-		set, err := rule.Compile([]*rule.Document{d}, nil, nil)
-		_, again := rule.Compile([]*rule.Document{d}, nil, nil)
+		set, err := rule.Compile([]*rule.Document{d}, nil, nil, true)
+		_, again := rule.Compile([]*rule.Document{d}, nil, nil, true)
 		if (err == nil) != (again == nil) || err != nil && err.Error() != again.Error() {
 			t.Fatalf("compiled twice it says %v, then %v", err, again)
 		}

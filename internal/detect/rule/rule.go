@@ -7,8 +7,6 @@
 package rule
 
 import (
-	"cel.dev/cel-go/cel"
-
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/threat"
 )
@@ -72,7 +70,7 @@ type matcher struct {
 	kinds    []event.Kind
 	programs []string
 	files    []string
-	when     cel.Program // nil is always true
+	when     *condition // nil is always true
 	key      *Field
 }
 
@@ -91,7 +89,7 @@ func (r *Rule) Entries() []Entry {
 
 func (r *Rule) look(s *Subject, m *matcher, step int) (*Match, error) {
 	if m.when != nil {
-		if is, err := holds(m.when, s); !is || err != nil {
+		if is, err := m.when.holds(s); !is || err != nil {
 			return nil, err
 		}
 	}
