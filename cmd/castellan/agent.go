@@ -190,6 +190,9 @@ func becomeSmall(log *slog.Logger) {
 	if err := kernel.LetGoOfProgram(); err != nil {
 		log.Debug("parts of the program that are not in use stay mapped", "error", err)
 	}
+	if err := bpf.LetGoOfObjects(); err != nil {
+		log.Debug("programs of the kernel stay mapped", "error", err)
+	}
 }
 
 // readToken takes a token from a file, or from the environment variable of that
