@@ -25,6 +25,8 @@ type world struct {
 	sense   chan []event.Event
 	engine  chan asset.Inventory
 	running []event.Running
+	// resources is the state of the resource sensor; empty: there is none.
+	resources asset.SensorState
 
 	mu      sync.Mutex
 	answer  func(link.Report) (link.Receipt, error)
@@ -54,7 +56,11 @@ func (w *world) Watch(ctx context.Context, see func(asset.Inventory)) error {
 }
 
 func (w *world) Status() []asset.Sensor {
-	return []asset.Sensor{{Name: "process", State: asset.SensorRunning, Lost: 7}}
+	all := []asset.Sensor{{Name: "process", State: asset.SensorRunning, Lost: 7}}
+	if w.resources != "" {
+		all = append(all, asset.Sensor{Name: "resource", State: w.resources})
+	}
+	return all
 }
 func (w *world) Close() error { return nil }
 func (w *world) Describe(context.Context) (asset.Host, []asset.Rung) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/link"
 )
 
@@ -58,10 +59,22 @@ func (a *Agent) sample(ctx context.Context) {
 		}
 		list, events := a.parts.Sampler.Samples(ctx, a.workloads.running())
 		a.samples.add(list)
-		if len(events) > 0 {
+		if events = a.unseen(events); len(events) > 0 {
 			a.sensed(events)
 		}
 	}
+}
+
+// unseen leaves out what a sensor has told already, with more about it: kills for
+// want of memory are in the counters that are sampled, too.
+func (a *Agent) unseen(events []event.Event) []event.Event {
+	seen := slices.ContainsFunc(a.parts.Sensors.Status(), func(s asset.Sensor) bool {
+		return s.Name == event.KindOOM.Sensor() && s.State == asset.SensorRunning
+	})
+	if !seen {
+		return events
+	}
+	return slices.DeleteFunc(events, func(e event.Event) bool { return e.Kind == event.KindOOM })
 }
 
 // running returns the workloads that run.

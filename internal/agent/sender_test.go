@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -275,6 +276,46 @@ func TestSamples(t *testing.T) {
 			t.Errorf("%d events of the sampler arrived, want %d", oom, last)
 		}
 	})
+}
+
+// Where a sensor tells of kills for want of memory, those that were only counted are
+// not told once more.
+func TestSampledKillsAreToldOnce(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		state asset.SensorState
+		want  bool
+	}{
+		{"no sensor", "", true},
+		{"a sensor that is unavailable", asset.SensorFailed, true},
+		{"a sensor that runs", asset.SensorRunning, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &world{sense: make(chan []event.Event), engine: make(chan asset.Inventory), resources: tt.state}
+				a := agent.New(agent.Config{ID: "A"}, agent.Parts{Engine: w, Sensors: w, Host: w, Sampler: &meter{}, Server: w}, slog.New(slog.DiscardHandler))
+				ctx, stop := context.WithCancel(t.Context())
+				done := make(chan error)
+				go func() { done <- a.Run(ctx) }()
+				w.engine <- asset.Inventory{Engine: asset.Engine{Connected: true}, Workloads: []asset.Workload{{ID: id("a"), State: asset.Running}}}
+				settle(time.Minute)
+				stop()
+				if err := <-done; err != nil {
+					t.Fatal(err)
+				}
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				told, sampled := false, false
+				for _, r := range w.reports {
+					sampled = sampled || len(r.Samples) > 0
+					told = told || slices.ContainsFunc(r.Events, func(e event.Event) bool { return e.Kind == event.KindOOM })
+				}
+				if !sampled || told != tt.want {
+					t.Errorf("sampled %t, told %t; want true, %t", sampled, told, tt.want)
+				}
+			})
+		})
+	}
 }
 
 func TestAgentsStartedAtOnceDoNotStayInStep(t *testing.T) {

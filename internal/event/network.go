@@ -18,11 +18,11 @@ type Connection struct {
 	// among the open ones, not seen to begin.
 	Resumed bool `json:"resumed,omitempty"`
 
-	BytesSent       uint64        `json:"bytes_sent,omitempty"`       // of the whole connection, for close; payload only
-	BytesReceived   uint64        `json:"bytes_received,omitempty"`   // payload, for close
-	PacketsSent     uint64        `json:"packets_sent,omitempty"`     // for close
-	PacketsReceived uint64        `json:"packets_received,omitempty"` // for close
-	Duration        time.Duration `json:"duration_ns,omitempty"`      // for close
+	BytesSent       uint64        `json:"bytes_sent,omitempty"`       // of the whole connection, for close; of a part of it, for flow; payload only
+	BytesReceived   uint64        `json:"bytes_received,omitempty"`   // payload, for close and flow
+	PacketsSent     uint64        `json:"packets_sent,omitempty"`     // for close and flow
+	PacketsReceived uint64        `json:"packets_received,omitempty"` // for close and flow
+	Duration        time.Duration `json:"duration_ns,omitempty"`      // for close and flow
 
 	// Name is what the workload asked the DNS for when it was told the remote
 	// address; empty when it did not ask.

@@ -39,4 +39,21 @@ type Resource struct {
 	What  string `json:"what"`            // memory, cpu, pids, descriptors
 	Used  uint64 `json:"used,omitempty"`  // bytes, processes, or thousandths of a CPU
 	Limit uint64 `json:"limit,omitempty"` // in the same unit; 0 when there is none
+	// Scope says of a kill for want of memory whose memory ran out: that of a
+	// container, of a cgroup around it or apart from any (the limit of an ECS task,
+	// of a service of the host), or of the host. Used and Limit are that one's.
+	// Empty where it was only counted.
+	Scope    Scope  `json:"scope,omitempty"`
+	Resident uint64 `json:"resident,omitempty"` // bytes in memory of the process that is killed
 }
+
+// Scope says whose a limit is.
+type Scope string
+
+// The scopes. The zero value says that nobody found out.
+const (
+	ScopeUnknown   Scope = ""
+	ScopeContainer Scope = "container" // of the container itself, or of a cgroup that was made in it
+	ScopeCgroup    Scope = "cgroup"    // of a cgroup around it, as an ECS task has, or of a service of the host
+	ScopeHost      Scope = "host"      // none: the host has no memory left
+)

@@ -208,7 +208,7 @@ func form(x ast.Expr) string {
 		}[x.Sel.Name]
 	case *ast.Ident:
 		switch x.Name {
-		case "string", "Kind", "Origin", "PeerKind":
+		case "string", "Kind", "Origin", "PeerKind", "Scope":
 			return "text"
 		case "bool":
 			return "true or absent"

@@ -159,6 +159,9 @@ func (c *Connection) words(k Kind) string {
 			who, over, bytesOf(c.BytesSent), bytesOf(c.BytesReceived), c.Duration.Round(time.Millisecond))
 	case KindRaw:
 		return "opened a " + c.Protocol + " socket"
+	case KindFlow:
+		return fmt.Sprintf("sent %d packets (%s) to %s%s within %s, and received %d",
+			c.PacketsSent, bytesOf(c.BytesSent), who, over, c.Duration.Round(time.Millisecond), c.PacketsReceived)
 	}
 	return string(k) + " " + who + over
 }
@@ -265,6 +268,9 @@ func (m *Memory) words(k Kind) string {
 func (r *Resource) words(k Kind) string {
 	switch k {
 	case KindOOM:
+		if r.Scope == ScopeHost {
+			return "was killed because the host has no memory left"
+		}
 		return "was killed for want of memory at " + bytesOf(r.Limit)
 	case KindThrottle:
 		return "is held back: its CPU share is used up"

@@ -144,14 +144,14 @@ func resourceToWire(r *event.Resource) *linkv1.Resource {
 	if r == nil {
 		return nil
 	}
-	return &linkv1.Resource{What: text(r.What), Used: r.Used, Limit: r.Limit}
+	return &linkv1.Resource{What: text(r.What), Used: r.Used, Limit: r.Limit, Scope: text(string(r.Scope)), Resident: r.Resident}
 }
 
 func resourceFromWire(w *linkv1.Resource) *event.Resource {
 	if w == nil {
 		return nil
 	}
-	return &event.Resource{What: w.GetWhat(), Used: w.GetUsed(), Limit: w.GetLimit()}
+	return &event.Resource{What: w.GetWhat(), Used: w.GetUsed(), Limit: w.GetLimit(), Scope: event.Scope(w.GetScope()), Resident: w.GetResident()}
 }
 
 // addressToWire returns nil for no address; a port alone says nothing.

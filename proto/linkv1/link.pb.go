@@ -2718,6 +2718,8 @@ type Resource struct {
 	What          string                 `protobuf:"bytes,1,opt,name=what,proto3" json:"what,omitempty"`
 	Used          uint64                 `protobuf:"varint,2,opt,name=used,proto3" json:"used,omitempty"`
 	Limit         uint64                 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	Scope         string                 `protobuf:"bytes,4,opt,name=scope,proto3" json:"scope,omitempty"` // event.Scope
+	Resident      uint64                 `protobuf:"varint,5,opt,name=resident,proto3" json:"resident,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2769,6 +2771,20 @@ func (x *Resource) GetUsed() uint64 {
 func (x *Resource) GetLimit() uint64 {
 	if x != nil {
 		return x.Limit
+	}
+	return 0
+}
+
+func (x *Resource) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *Resource) GetResident() uint64 {
+	if x != nil {
+		return x.Resident
 	}
 	return 0
 }
@@ -3649,11 +3665,13 @@ const file_link_proto_rawDesc = "" +
 	"protection\x12\x16\n" +
 	"\x06length\x18\x05 \x01(\x04R\x06length\x12\x14\n" +
 	"\x05error\x18\x06 \x01(\tR\x05error\x12.\n" +
-	"\x05layer\x18\a \x01(\v2\x18.castellan.link.v1.LayerR\x05layer\"H\n" +
+	"\x05layer\x18\a \x01(\v2\x18.castellan.link.v1.LayerR\x05layer\"z\n" +
 	"\bResource\x12\x12\n" +
 	"\x04what\x18\x01 \x01(\tR\x04what\x12\x12\n" +
 	"\x04used\x18\x02 \x01(\x04R\x04used\x12\x14\n" +
-	"\x05limit\x18\x03 \x01(\x04R\x05limit\"-\n" +
+	"\x05limit\x18\x03 \x01(\x04R\x05limit\x12\x14\n" +
+	"\x05scope\x18\x04 \x01(\tR\x05scope\x12\x1a\n" +
+	"\bresident\x18\x05 \x01(\x04R\bresident\"-\n" +
 	"\x03Key\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x14\n" +
 	"\x05start\x18\x02 \x01(\x04R\x05start\"\xf4\x01\n" +

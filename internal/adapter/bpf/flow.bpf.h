@@ -111,6 +111,86 @@ static __always_inline struct tracked *find_flow(struct flow_key *key)
 	return t;
 }
 
+/* How a flow is looked at while it goes on: at the end of each so many packets, if
+ * they took no longer than BURST_TIME (1,000 a second), and hardly one in ten was
+ * answered. Then they are told, of each flow once in that time. */
+#define BURST_PACKETS 10000
+#define BURST_TIME 10000000000ull
+
+/* A flow as it was when last looked at. One that is pushed out begins anew. */
+struct burst {
+	u64 at;
+	u64 told;
+	u64 sent;
+	u64 received;
+	u64 packets_sent;
+	u64 packets_received;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct flow_key);
+	__type(value, struct burst);
+} bursts SEC(".maps");
+
+/* tell_burst sends what went since the flow was last looked at. There is no place
+ * for it but the ring: what is sent can interrupt what is sent. */
+static __always_inline bool tell_burst(struct tracked *t, struct burst *was, u64 now)
+{
+	u32 which = COUNT_SENT;
+	struct connection *r = bpf_ringbuf_reserve(&events, sizeof(*r), 0);
+	u64 *n;
+
+	if (!r) {
+		count_lost();
+		return false;
+	}
+	__builtin_memcpy(r, &t->r, sizeof(*r));
+	r->head.kind = KIND_FLOW;
+	r->head.time = now;
+	r->head.repeat = 0;
+	r->sent -= was->sent;
+	r->received -= was->received;
+	r->packets_sent -= was->packets_sent;
+	r->packets_received -= was->packets_received;
+	r->duration = now - was->at;
+	bpf_ringbuf_submit(r, 0);
+	n = bpf_map_lookup_elem(&counters, &which);
+	if (n)
+		__sync_fetch_and_add(n, 1);
+	return true;
+}
+
+/* look_at_burst is called for one of some BURST_PACKETS packets. */
+static __noinline int look_at_burst(struct flow_key *key, struct tracked *t)
+{
+	u64 now = bpf_ktime_get_boot_ns(), packets, answers;
+	struct burst fresh = {}, *was;
+
+	if (!key || !t)
+		return 0;
+	t->looked = t->r.packets_sent;
+	was = bpf_map_lookup_elem(&bursts, key);
+	if (!was) {
+		fresh.at = t->since ? t->since : now;
+		was = &fresh;
+	}
+	packets = t->r.packets_sent - was->packets_sent;
+	answers = t->r.packets_received - was->packets_received;
+	if (now - was->at < BURST_TIME && answers * 10 <= packets &&
+	    (!was->told || now - was->told >= BURST_TIME) && tell_burst(t, was, now))
+		was->told = now;
+	fresh.at = now;
+	fresh.told = was->told;
+	fresh.sent = t->r.sent;
+	fresh.received = t->r.received;
+	fresh.packets_sent = t->r.packets_sent;
+	fresh.packets_received = t->r.packets_received;
+	bpf_map_update_elem(&bursts, key, &fresh, BPF_ANY);
+	return 0;
+}
+
 static __always_inline void count_packet(struct tracked *t, u32 bytes, u32 packets, bool sends)
 {
 	t->last = bpf_ktime_get_boot_ns();
@@ -139,8 +219,11 @@ static __noinline struct tracked *follow(struct __sk_buff *skb, u32 at, u32 prot
 			key.port = 0;
 		t = fresh = new_flow(&key, &p, sk, sends);
 	}
-	if (t)
-		count_packet(t, skb->len - at - 8, skb->gso_segs ? skb->gso_segs : 1, sends);
+	if (!t)
+		return NULL;
+	count_packet(t, skb->len - at - 8, skb->gso_segs ? skb->gso_segs : 1, sends);
+	if (sends && (u32)t->r.packets_sent - t->looked >= BURST_PACKETS)
+		look_at_burst(&key, t);
 	return fresh;
 }
 

@@ -84,6 +84,16 @@ func help(words []string) error {
 				return err
 			}
 			os.Exit(state.ExitCode())
+		case "memory": // take that many bytes
+			n, err := strconv.Atoi(value)
+			if err != nil {
+				return err
+			}
+			taken := make([]byte, n)
+			for i := 0; i < n; i += os.Getpagesize() {
+				taken[i] = 1
+			}
+			runtime.KeepAlive(taken)
 		case "newns": // leave the host's mount namespace
 			if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 				return err

@@ -19,7 +19,14 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-enum kind { KIND_CONNECT = 1, KIND_ACCEPT, KIND_LISTEN, KIND_CLOSE, KIND_RAW };
+enum kind {
+	KIND_CONNECT = 1,
+	KIND_ACCEPT,
+	KIND_LISTEN,
+	KIND_CLOSE,
+	KIND_RAW,
+	KIND_FLOW, /* many packets at once; of a flow that goes on */
+};
 
 enum flag {
 	FLAG_INCOMING = 1 << 8,
@@ -66,7 +73,7 @@ struct tracked {
 	u64 since; /* when it was opened; 0: before the sensor */
 	u64 last;  /* when a packet was counted; of flows */
 	u32 phase;
-	u32 reserved;
+	u32 looked; /* of flows: packets_sent, cut, when it was last looked at */
 };
 
 /* TCP sockets that are connecting or open, by address. An entry ends with its

@@ -40,7 +40,8 @@ type network struct {
 // when another one inherited or was given the socket and ends it. Bytes are
 // payload without retransmissions. Ends of alike connections are added up; the
 // duration of several is that of all together. UDP has no end: a flow is told
-// as closed when nothing came or went for flowIdle.
+// as closed when nothing came or went for flowIdle; before that, when 10,000
+// packets were sent within ten seconds and hardly answered (KindFlow).
 //
 // An accept by io_uring is not seen, and the port of a peer that an unconnected
 // UDP socket sends to is the one behind the kernel's address translation.
@@ -80,6 +81,9 @@ func (s *network) decode(d *decoder, record []byte, e *event.Event) error {
 		e.Kind = event.KindRaw
 		e.Connection.Protocol = rawName(u16(record, unsafe.Offsetof(networkConnection{}.Family)))
 		e.Connection.Local, e.Connection.Remote = netip.AddrPort{}, netip.AddrPort{}
+	case networkKindKIND_FLOW:
+		e.Kind = event.KindFlow
+		setEnd(record, e.Connection)
 	case networkKindKIND_CLOSE:
 		e.Kind = event.KindClose
 		setEnd(record, e.Connection)

@@ -315,6 +315,59 @@ func TestUDP(t *testing.T) {
 	}
 }
 
+// Many packets to one peer are told before they end: 60 of them go with each write, so
+// that they are fast on any machine.
+func TestManyPackets(t *testing.T) {
+	const size, segments, writes = 1000, 60, 500
+	var at netip.AddrPort
+	all := record(t, func() {
+		server, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer server.Close()
+		at = server.LocalAddr().(*net.UDPAddr).AddrPort()
+		client, err := net.DialUDP("udp4", nil, server.LocalAddr().(*net.UDPAddr))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		raw, err := client.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if control := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_SEGMENT, size) }); control != nil || err != nil {
+			t.Fatal(control, err)
+		}
+		text := make([]byte, size*segments)
+		for range writes {
+			if _, err := client.Write(text); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	var flows []event.Event
+	for _, e := range all {
+		if e.Kind == event.KindFlow && e.Connection.Remote == at {
+			flows = append(flows, e)
+		}
+	}
+	if len(flows) == 0 {
+		t.Fatal("the flow was not told while it went on")
+	}
+	c := flows[0].Connection
+	if c.PacketsSent < 10_000 || c.PacketsSent > 10_000+segments || c.BytesSent < c.PacketsSent*size || c.PacketsReceived != 0 || c.Duration <= 0 || c.Protocol != "udp" {
+		t.Errorf("told %+v, want some 10,000 packets of %d bytes", c, size)
+	}
+	if pid := flows[0].Process.Key.PID; pid != uint32(os.Getpid()) {
+		t.Errorf("told of process %d, want ours", pid)
+	}
+	out := func(c *event.Connection) bool { return c.Protocol == "udp" && c.Remote == at && !c.Incoming }
+	if _, times, sent, _ := sums(all, event.KindClose, out); times != 1 || sent != writes*segments*size {
+		t.Errorf("%d ends with %d bytes sent, want 1 with all", times, sent)
+	}
+}
+
 // freePort returns a port that nobody has now.
 func freePort(t *testing.T) int {
 	t.Helper()

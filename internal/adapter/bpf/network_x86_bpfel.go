@@ -54,6 +54,16 @@ type networkBeginning struct {
 	}
 }
 
+type networkBurst struct {
+	_               structs.HostLayout
+	At              uint64
+	Told            uint64
+	Sent            uint64
+	Received        uint64
+	PacketsSent     uint64
+	PacketsReceived uint64
+}
+
 type networkCgroupKey struct {
 	_         structs.HostLayout
 	Id        uint64
@@ -146,6 +156,7 @@ const (
 	networkKindKIND_LISTEN  networkKind = 3
 	networkKindKIND_CLOSE   networkKind = 4
 	networkKindKIND_RAW     networkKind = 5
+	networkKindKIND_FLOW    networkKind = 6
 )
 
 type networkPeerKey struct {
@@ -217,14 +228,14 @@ type networkTaking struct {
 }
 
 type networkTracked struct {
-	_        structs.HostLayout
-	R        networkConnection
-	Cgroup   networkCgroupKey
-	Doer     uint64
-	Since    uint64
-	Last     uint64
-	Phase    uint32
-	Reserved uint32
+	_      structs.HostLayout
+	R      networkConnection
+	Cgroup networkCgroupKey
+	Doer   uint64
+	Since  uint64
+	Last   uint64
+	Phase  uint32
+	Looked uint32
 }
 
 // Names of all BPF objects in the ELF.
@@ -233,6 +244,7 @@ type networkTracked struct {
 const (
 	networkMapBindings         = "bindings"
 	networkMapBlank            = "blank"
+	networkMapBursts           = "bursts"
 	networkMapCgroups          = "cgroups"
 	networkMapCounters         = "counters"
 	networkMapEnded            = "ended"
@@ -328,6 +340,7 @@ type networkProgramSpecs struct {
 type networkMapSpecs struct {
 	Bindings   *ebpf.MapSpec `ebpf:"bindings"`
 	Blank      *ebpf.MapSpec `ebpf:"blank"`
+	Bursts     *ebpf.MapSpec `ebpf:"bursts"`
 	Cgroups    *ebpf.MapSpec `ebpf:"cgroups"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Ended      *ebpf.MapSpec `ebpf:"ended"`
@@ -383,6 +396,7 @@ func (o *networkObjects) Close() error {
 type networkMaps struct {
 	Bindings   *ebpf.Map `ebpf:"bindings"`
 	Blank      *ebpf.Map `ebpf:"blank"`
+	Bursts     *ebpf.Map `ebpf:"bursts"`
 	Cgroups    *ebpf.Map `ebpf:"cgroups"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Ended      *ebpf.Map `ebpf:"ended"`
@@ -406,6 +420,7 @@ func (m *networkMaps) Close() error {
 	return _NetworkClose(
 		m.Bindings,
 		m.Blank,
+		m.Bursts,
 		m.Cgroups,
 		m.Counters,
 		m.Ended,

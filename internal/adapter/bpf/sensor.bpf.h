@@ -25,6 +25,8 @@ enum sensor_id {
 	SENSOR_DNS,
 	SENSOR_PRIVILEGE,
 	SENSOR_MEMORY,
+	/* 7 and 8 are those of guards. */
+	SENSOR_RESOURCE = 9,
 };
 
 /* Flags of struct header, all sensors. A sensor's own begin at bit 8. */

@@ -48,6 +48,7 @@ func sensors() []sensor {
 		privilegeSensor(),
 		networkSensor(told),
 		dnsSensor(told),
+		resourceSensor(),
 	}
 }
 
@@ -189,6 +190,8 @@ func (l *loaded) attachOne(spec *ebpf.ProgramSpec, p *ebpf.Program, on *shared) 
 			return on.packets.handle(p, spec.AttachType, place, root)
 		}
 		at, err = link.AttachRawLink(link.RawLinkOptions{Target: root, Program: p, Attach: spec.AttachType})
+	case ebpf.RawTracepoint:
+		at, err = link.AttachRawTracepoint(link.RawTracepointOptions{Name: spec.AttachTo, Program: p})
 	default:
 		at, err = link.AttachTracing(link.TracingOptions{Program: p})
 	}

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What a number or a descriptor stands for: another process, a namespace, a
- * file system to be mounted.
+ * What a descriptor stands for: another process, a namespace, a file system to be
+ * mounted. What a number stands for is in pid.bpf.h.
  */
 #ifndef CASTELLAN_TARGET_BPF_H
 #define CASTELLAN_TARGET_BPF_H
 
 #include "privilege.bpf.h"
+#include "pid.bpf.h"
 
 #define NSFS_MAGIC 0x6e736673	   /* include/uapi/linux/magic.h */
 #define ANON_INODE_FS_MAGIC 0x09041934
@@ -45,40 +46,6 @@ static __always_inline struct pid *pid_of_file(struct file *file)
 	return NULL;
 }
 
-#define XA_NODE 2	 /* the two low bits of an entry that is a node: include/linux/xarray.h */
-#define XA_LOWEST 4096	 /* below are marks, no nodes */
-#define XA_MASK 63	 /* of an index within a node */
-#define MAX_XA_LEVELS 5	 /* 6 bits each: 2^22 numbers and one to spare */
-
-/* pid_of_number returns what a process id stands for in the pid namespace of
- * the running process; NULL for none. It walks the namespace's tree as
- * xa_load (lib/xarray.c) does; 4 bits a level where the kernel is built for
- * the smallest machines, which is not looked for. */
-static __always_inline struct pid *pid_of_number(u32 number)
-{
-	struct pid_namespace *ns;
-	u64 entry;
-
-	innermost((void *)bpf_get_current_task(), &ns);
-	entry = (u64)BPF_CORE_READ(ns, idr.idr_rt.xa_head);
-#pragma clang loop unroll(full)
-	for (int i = 0; i < MAX_XA_LEVELS; i++) {
-		struct xa_node *node = (void *)(entry - XA_NODE);
-		u8 shift;
-
-		if ((entry & 3) != XA_NODE || entry <= XA_LOWEST)
-			break;
-		shift = BPF_CORE_READ(node, shift);
-		if (!i && number >> (shift & 31) > XA_MASK)
-			return NULL;
-		entry = 0;
-		bpf_probe_read_kernel(&entry, sizeof(entry),
-				      (void *)node + bpf_core_field_offset(struct xa_node, slots) +
-					      (number >> (shift & 31) & XA_MASK) * sizeof(entry));
-	}
-	return entry & 3 ? NULL : (void *)entry;
-}
-
 /* What set_target found. */
 #define TARGET_NONE 0
 #define TARGET_SELF 1
@@ -92,14 +59,12 @@ __attribute__((noinline)) int set_target(u64 pid)
 	struct work *w = get_work();
 	struct task_struct *task;
 	struct container *c;
-	u64 link;
 
 	if (!r || !w || !pid)
 		return TARGET_NONE;
-	link = (u64)BPF_CORE_READ((struct pid *)pid, tasks[0].first);
-	if (!link)
-		return TARGET_NONE; /* it has ended */
-	task = (void *)link - bpf_core_field_offset(struct task_struct, pid_links);
+	task = task_of((struct pid *)pid);
+	if (!task)
+		return TARGET_NONE;
 	task = BPF_CORE_READ(task, group_leader);
 	if (task == current_leader())
 		return TARGET_SELF;

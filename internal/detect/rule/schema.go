@@ -402,6 +402,8 @@ func ofRest() []*Field {
 		text("resource.what", "memory, cpu, pids, descriptors", of(res, func(r *event.Resource) string { return r.What })),
 		number("resource.used", "bytes, processes, or thousandths of a CPU", of(res, func(r *event.Resource) int64 { return int64(min(r.Used, 1<<62)) })),
 		number("resource.limit", "in the same unit; 0 for none", of(res, func(r *event.Resource) int64 { return int64(min(r.Limit, 1<<62)) })),
+		text("resource.scope", "whose memory ran out, for resource.oom: container, cgroup (around it), host; empty where nobody found out", of(res, func(r *event.Resource) string { return string(r.Scope) })),
+		number("resource.resident", "bytes in memory of the process that is killed, for resource.oom", of(res, func(r *event.Resource) int64 { return int64(min(r.Resident, 1<<62)) })),
 		number("exit.code", "0 when a signal ended it", of(exit, func(x *event.Exit) int64 { return int64(x.Code) })),
 		number("exit.signal", "0 when it ended by itself", of(exit, func(x *event.Exit) int64 { return int64(x.Signal) })),
 		span("exit.lifetime", "from its start to its end", of(exit, func(x *event.Exit) time.Duration { return x.Lifetime })),

@@ -138,6 +138,8 @@ func connectionSays(k event.Kind, c *event.Connection) string {
 		return "ended the connection with " + to + ": sent " + size(c.BytesSent) + ", received " + size(c.BytesReceived) + " in " + lasted(c.Duration)
 	case event.KindRaw:
 		return "opened a " + orElse(c.Protocol, "raw") + " socket, past TCP and UDP"
+	case event.KindFlow:
+		return "sent " + strconv.FormatUint(c.PacketsSent, 10) + " packets to " + to + " in " + lasted(c.Duration) + ", and received " + strconv.FormatUint(c.PacketsReceived, 10)
 	}
 	return ""
 }
@@ -284,8 +286,16 @@ func resourceSays(k event.Kind, r *event.Resource) string {
 	switch k {
 	case event.KindOOM:
 		s := "was killed by the kernel for want of memory"
-		if r.Limit > 0 {
+		switch {
+		case r.Scope == event.ScopeHost:
+			s = "was killed by the kernel: the host has no memory left"
+		case r.Limit > 0 && r.Scope == event.ScopeCgroup:
+			s += ", at a limit of " + size(r.Limit) + " around it"
+		case r.Limit > 0:
 			s += ", at a limit of " + size(r.Limit)
+		}
+		if r.Resident > 0 {
+			s += "; it had " + size(r.Resident) + " in memory"
 		}
 		return s
 	case event.KindThrottle:

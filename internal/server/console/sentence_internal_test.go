@@ -56,6 +56,9 @@ func TestSays(t *testing.T) {
 		{"unloaded the kernel module x", priv(event.KindModule, event.Privilege{Call: "delete_module", Target: "x"})},
 		{"mapped /tmp/x.so as code", event.Event{Kind: event.KindExecMap, Memory: &event.Memory{Path: "/tmp/x.so"}}},
 		{"made 4.0 KiB of memory executable", event.Event{Kind: event.KindExecProtect, Memory: &event.Memory{Length: 4096}}},
+		{"was killed by the kernel for want of memory, at a limit of 8.0 MiB around it; it had 1.0 MiB in memory",
+			event.Event{Kind: event.KindOOM, Resource: &event.Resource{What: "memory", Limit: 8 << 20, Resident: 1 << 20, Scope: event.ScopeCgroup}}},
+		{"was killed by the kernel: the host has no memory left", event.Event{Kind: event.KindOOM, Resource: &event.Resource{What: "memory", Scope: event.ScopeHost}}},
 		{"was killed by the kernel for want of memory, at a limit of 1.0 MiB", event.Event{Kind: event.KindOOM, Resource: &event.Resource{What: "memory", Limit: 1 << 20}}},
 		{"came close to its limit of pids: 98 of 100", event.Event{Kind: event.KindLimit, Resource: &event.Resource{What: "pids", Used: 98, Limit: 100}}},
 	} {

@@ -156,7 +156,8 @@ func cleanMemory(m *event.Memory) *event.Memory {
 func cleanResource(r *event.Resource) *event.Resource {
 	c := *r
 	c.What = oneOf(r.What, "memory", "cpu", "pids", "descriptors")
-	c.Used, c.Limit = min(r.Used, maxBytes), min(r.Limit, maxBytes)
+	c.Used, c.Limit, c.Resident = min(r.Used, maxBytes), min(r.Limit, maxBytes), min(r.Resident, maxBytes)
+	c.Scope = event.Scope(oneOf(string(r.Scope), string(event.ScopeContainer), string(event.ScopeCgroup), string(event.ScopeHost)))
 	return &c
 }
 

@@ -93,7 +93,7 @@ func TestPayloadsAreBounded(t *testing.T) {
 	priv := f.sense(agentA, "", event.KindMount)
 	priv.Privilege = &event.Privilege{Call: long, Source: long, Target: long, Flags: many, WorkloadID: "../x"}
 	res := f.sense(agentA, "", event.KindLimit)
-	res.Resource = &event.Resource{What: "patience", Used: 1 << 63}
+	res.Resource = &event.Resource{What: "patience", Used: 1 << 63, Resident: 1 << 63, Scope: "moon"}
 	f.report(t, link.Report{Agent: describe(agentA), Events: []event.Event{file, conn, dns, priv, res}})
 	got := f.stored(t)
 	if len(got) != 5 {
@@ -117,7 +117,7 @@ func TestPayloadsAreBounded(t *testing.T) {
 	if p := got[3].Privilege; len(p.Call) > 64 || len(p.Target) > 4096 || len(p.Flags) > 64 || p.WorkloadID != "" {
 		t.Errorf("privilege: got %d bytes of call, %d flags, workload %q", len(p.Call), len(p.Flags), p.WorkloadID)
 	}
-	if r := got[4].Resource; r.What != "" || r.Used > 1<<53 {
+	if r := got[4].Resource; r.What != "" || r.Used > 1<<53 || r.Resident > 1<<53 || r.Scope != "" {
 		t.Errorf("resource: got %+v", r)
 	}
 	if conn.Connection.Peer.WorkloadID != shop || len(dns.DNS.Answers) != 1_000 {

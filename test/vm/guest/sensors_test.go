@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -73,12 +75,15 @@ func TestSensorsTell(t *testing.T) {
 		"dns": func(e event.Event) bool {
 			return e.Kind == event.KindQuery && e.DNS.Name == "acted.example"
 		},
+		"resource": func(e event.Event) bool { return e.Kind == event.KindOOM },
 	}
 	c := newContainer(t, newID(t), layouts()[0].mount(t))
 	w := sense(t)
 	if code := c.run(t, "act"); code != 0 {
 		t.Fatalf("the subject ended with %d, want 0", code)
 	}
+	limitMemory(t, c)
+	c.run(t, "exhaust", mostMemory)
 	for _, name := range bpf.Names() {
 		t.Run(name, func(t *testing.T) {
 			fits := told[name]
@@ -86,6 +91,44 @@ func TestSensorsTell(t *testing.T) {
 				t.Fatal("nothing is done that it would tell")
 			}
 			w.await(t, "what it tells", func(e event.Event) bool { return e.WorkloadID == c.id && fits(e) })
+		})
+	}
+}
+
+// What a container may have in tests of memory, and what its program takes.
+const (
+	memoryLimit = 32 << 20
+	mostMemory  = "134217728"
+)
+
+// limitMemory sets the limit of a container's memory, whose controller is of version 1.
+func limitMemory(t *testing.T, c container) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(c.cgroups[0], "memory.limit_in_bytes"), []byte(strconv.Itoa(memoryLimit)), 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whose limit was reached is told wherever the memory controller is one of version 1. This
+// guest's does not come back to version 2 once it was one of version 1.
+func TestOutOfMemory(t *testing.T) {
+	for _, l := range layouts() {
+		if len(l.v1) == 0 {
+			continue
+		}
+		t.Run(l.name, func(t *testing.T) {
+			c := newContainer(t, newID(t), l.mount(t))
+			limitMemory(t, c)
+			w := sense(t)
+			c.run(t, "exhaust", mostMemory)
+			e := w.await(t, "a kill for want of memory", func(e event.Event) bool {
+				return e.Kind == event.KindOOM && e.WorkloadID == c.id
+			})
+			r := e.Resource
+			// Pages that are asked for count before they are refused.
+			if r.Scope != event.ScopeContainer || r.Limit != memoryLimit || r.Used > 2*memoryLimit || r.Used < memoryLimit/2 || r.Resident < memoryLimit/2 {
+				t.Errorf("told %+v, want a limit of %d of the container, and nearly all used", r, memoryLimit)
+			}
 		})
 	}
 }

@@ -32,10 +32,10 @@ const (
 func About() *threat.Rule {
 	return pattern.Rule(threat.Rule{
 		ID: "network-flooding", Theme: "network", Title: "A flood is sent to a machine", Severity: finding.High,
-		Tactic: threat.Impact, Techniques: []string{"T1498.001", "T1499.002", "T1499.001"}, Kinds: []event.Kind{event.KindConnect, event.KindClose},
+		Tactic: threat.Impact, Techniques: []string{"T1498.001", "T1499.002", "T1499.001"}, Kinds: []event.Kind{event.KindConnect, event.KindClose, event.KindFlow},
 		Meaning:    "A container opens connections to one address, or sends packets to it that are not answered, at a rate that no ordinary use has; an attack goes out from it, or its retries have no pause.",
 		FalseAlarm: "Load tests, crawlers without keep-alive, senders of media, and collectors of logs and figures over UDP at other ports than those in collectors.",
-		Tuning:     "Raise the parameters in groups of load tests; add the port of a collector to collectors. What one process does to one peer is told as a count after a minute, so a flood is seen then at the latest.",
+		Tuning:     "Raise the parameters in groups of load tests; add the port of a collector to collectors. Packets through one socket are seen after 10,000 of them; connections of one process to one peer are told as a count after a minute, so a flood of them is seen then at the latest.",
 		Remedy:     "Cut the container's network, find what sends, and limit new connections in the group's profile.",
 	},
 		pattern.Int("connections", 200, "connections a second with one public address, over ten seconds"),
@@ -78,7 +78,7 @@ func New(about *threat.Rule) (rule.Detector, error) {
 		publicPackets: float64(v.Int("packets", 1, maxRate)), privatePackets: float64(v.Int("private_packets", 1, maxRate)),
 		collectors: v.Ports("collectors"), resolvers: v.Ports("resolvers"), peers: keep.New[peer, *rates](maxPeers, 2*time.Minute),
 	}
-	return pattern.Detector(about, pattern.On(d.connect, event.KindConnect), pattern.On(d.end, event.KindClose)), v.Err()
+	return pattern.Detector(about, pattern.On(d.connect, event.KindConnect), pattern.On(d.end, event.KindClose), pattern.On(d.flow, event.KindFlow)), v.Err()
 }
 
 // of returns what is known of an address; nil for what can't be flooded.
@@ -134,21 +134,40 @@ func (d *flood) connect(s *rule.Subject) *rule.Match {
 	return m
 }
 
+// packets returns the pair that packets go between, and the rate that is a flood of it;
+// nil where packets go one way, or are asked with.
+func (d *flood) packets(e *event.Event) (peer, *rates, float64) {
+	c := e.Connection
+	if c == nil || c.Protocol != "udp" && c.Protocol != "icmp" || d.collectors[c.Remote.Port()] || d.resolvers[c.Remote.Port()] {
+		return peer{}, nil, 0
+	}
+	k, r := d.of(e)
+	if r != nil && rule.Place(k.address) == event.PeerPublic {
+		return k, r, d.publicPackets
+	}
+	return k, r, d.privatePackets
+}
+
+// flow looks at packets while they go on. They are in the end's as well.
+func (d *flood) flow(s *rule.Subject) *rule.Match {
+	k, r, least := d.packets(s.Event)
+	if r == nil {
+		return nil
+	}
+	r.trail.Add(s.Event)
+	c := s.Event.Connection
+	rate := float64(c.PacketsSent) / max(c.Duration.Seconds(), 1)
+	return d.judge(s, k, r, least, rate, float64(c.PacketsSent), float64(c.PacketsReceived))
+}
+
 // end looks at the packets of what has no connections.
 func (d *flood) end(s *rule.Subject) *rule.Match {
 	e, c := s.Event, s.Event.Connection
-	if c == nil || c.Protocol != "udp" && c.Protocol != "icmp" || d.collectors[c.Remote.Port()] || d.resolvers[c.Remote.Port()] {
-		return nil
-	}
-	k, r := d.of(e)
+	k, r, least := d.packets(e)
 	if r == nil {
 		return nil
 	}
 	r.trail.Add(e)
-	least := d.privatePackets
-	if rule.Place(k.address) == event.PeerPublic {
-		least = d.publicPackets
-	}
 	sent, received := float64(c.PacketsSent), float64(c.PacketsReceived)
 	rate := 0.0
 	if e.Times() == 1 && c.Duration > 0 {
@@ -164,6 +183,12 @@ func (d *flood) end(s *rule.Subject) *rule.Match {
 		}
 		rate, sent, received = max(rate, sum), float64(n), float64(answered)
 	}
+	return d.judge(s, k, r, least, rate, sent, received)
+}
+
+// judge says that packets which went at a rate are a flood, if they are.
+func (d *flood) judge(s *rule.Subject, k peer, r *rates, least, rate, sent, received float64) *rule.Match {
+	e, c := s.Event, s.Event.Connection
 	if sent < leastPackets || rate < least || received*mostAnswered > sent {
 		return nil
 	}

@@ -91,10 +91,26 @@ func run(args []string) (int, error) {
 		return deed(verb, args)
 	case verb == "act" && len(args) == 0:
 		return 0, act()
+	case verb == "exhaust" && len(args) == 1:
+		return 0, exhaust(args[0])
 	case verb == "enter" && len(args) >= 3:
 		return 0, enter(strings.Split(args[0], ","), args[1], args[2:])
 	}
 	return 0, fmt.Errorf("%s with %d arguments is nothing I know", verb, len(args))
+}
+
+// exhaust takes that many bytes of memory.
+func exhaust(bytes string) error {
+	n, err := strconv.Atoi(bytes)
+	if err != nil {
+		return err
+	}
+	taken := make([]byte, n)
+	for i := 0; i < n; i += os.Getpagesize() {
+		taken[i] = 1
+	}
+	fmt.Println(taken[n-1])
+	return nil
 }
 
 func read(file string) (int, error) {
