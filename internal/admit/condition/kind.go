@@ -7,8 +7,8 @@ import (
 	"cel.dev/cel-go/interpreter"
 
 	"github.com/castellan-security/castellan/internal/admission"
-	"github.com/castellan-security/castellan/internal/grant"
 	"github.com/castellan-security/castellan/internal/finding"
+	"github.com/castellan-security/castellan/internal/grant"
 )
 
 // Kind says what rules are about: each is asked once for each of what it is about.
