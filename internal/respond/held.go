@@ -84,6 +84,7 @@ func (r *Responder) Renew(ctx context.Context, said map[string]string) {
 		said[id] = text
 	}
 	maps.DeleteFunc(said, func(id, _ string) bool { _, held := r.held[id]; return !held })
+	maps.DeleteFunc(r.asked, func(id string, _ time.Time) bool { _, held := r.held[id]; return !held })
 }
 
 // forgetRemoved ends the quarantine of a container that its engine does not know any
@@ -99,7 +100,6 @@ func (r *Responder) forgetRemoved(ctx context.Context, id string, h Held) (probl
 	if !fault.Is(r.o.Engine.Stop(asking, id, true), fault.NotFound) {
 		return ""
 	}
-	delete(r.asked, id)
 	if err := r.o.Network.Restore(id); err != nil { // what was pinned for it
 		return err.Error()
 	}
