@@ -37,7 +37,7 @@ func (h *house) filters(t *testing.T, b *tab) {
 	}
 	b.run("history.forward()")
 	b.wait(`location.search.includes("text=bash") && document.querySelectorAll("#rows tr").length === 1`)
-	b.click(`.chip[title="Remove the filter text"]`)
+	b.click(`.chip[title^="Remove the filter text "]`)
 	b.wait(`!location.search.includes("text=") && document.readyState === "complete"`)
 
 	b.expect("status of 422")
