@@ -13,7 +13,7 @@ import (
 func objects() [][]byte {
 	return [][]byte{
 		_DnsBytes, _FileBytes, _GuardExecBytes, _GuardFileBytes, _GuardPrivilegeBytes, _MemoryBytes, _NetguardBytes,
-		_NetworkBytes, _PacketBytes, _PrivilegeBytes, _ProcessBytes, _RunningBytes, _SyscallBytes, _UsedcapBytes,
+		_NetworkBytes, _PacketBytes, _PrivilegeBytes, _ProcessBytes, _ResourceBytes, _RunningBytes, _SyscallBytes, _UsedcapBytes,
 	}
 }
 
