@@ -161,10 +161,10 @@ func TestEveryRuleFiresAtWhatItIsForAndNotAtWhatLooksAlike(t *testing.T) {
 	}
 }
 
-// TestOrdinaryWorkIsNoIncident holds what ordinary software does, installs, servers and
-// people's work, against all rules: it is told as low at most.
-func TestOrdinaryWorkIsNoIncident(t *testing.T) {
-	files, err := filepath.Glob("library/testdata/ordinary/*.yaml")
+// documents reads all files that a pattern matches, of which there must be some.
+func documents[T any](t *testing.T, pattern string) (all []T) {
+	t.Helper()
+	files, err := filepath.Glob(pattern)
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
 	}
@@ -173,15 +173,24 @@ func TestOrdinaryWorkIsNoIncident(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var document struct {
-			Work []struct {
-				Name   string        `yaml:"name"`
-				Events []trial.Event `yaml:"events"`
-			} `yaml:"work"`
-		}
-		if err := yaml.Unmarshal(b, &document); err != nil {
+		var one T
+		if err := yaml.Unmarshal(b, &one); err != nil {
 			t.Fatalf("%s: %v", f, err)
 		}
+		all = append(all, one)
+	}
+	return all
+}
+
+// TestOrdinaryWorkIsNoIncident holds what ordinary software does, installs, servers and
+// people's work, against all rules: it is told as low at most.
+func TestOrdinaryWorkIsNoIncident(t *testing.T) {
+	for _, document := range documents[struct {
+		Work []struct {
+			Name   string        `yaml:"name"`
+			Events []trial.Event `yaml:"events"`
+		} `yaml:"work"`
+	}](t, "library/testdata/ordinary/*.yaml") {
 		for _, w := range document.Work {
 			t.Run(w.Name, func(t *testing.T) {
 				if len(w.Events) == 0 {
