@@ -34,7 +34,12 @@ func (s *standing) Behaviour(_ context.Context, a link.BehaviourAsk) (b link.Beh
 	if !s.known || len(a.Held) > 0 && a.Held[0].Stamp == "1" {
 		return b, nil
 	}
-	r := profile.Rules{Group: heldGroup, Revision: 1, Answers: map[profile.Control]profile.Answer{}}
+	return heldTo(profile.ExecRules{})
+}
+
+// heldTo is the answer of a server that holds heldGroup to rules for programs alone.
+func heldTo(exec profile.ExecRules) (b link.BehaviourBrief, err error) {
+	r := profile.Rules{Group: heldGroup, Revision: 1, Answers: map[profile.Control]profile.Answer{}, Exec: exec}
 	for _, c := range profile.Controls() {
 		r.Answers[c] = profile.Off
 	}

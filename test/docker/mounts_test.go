@@ -19,14 +19,7 @@ func (s ruling) Behaviour(_ context.Context, a link.BehaviourAsk) (b link.Behavi
 	if len(a.Held) > 0 && a.Held[0].Stamp == "1" {
 		return b, nil
 	}
-	r := profile.Rules{Group: heldGroup, Revision: 1, Answers: map[profile.Control]profile.Answer{}, Exec: s.exec}
-	for _, c := range profile.Controls() {
-		r.Answers[c] = profile.Off
-	}
-	r.Answers[profile.ControlExec] = profile.Deny
-	packed, err := link.PackRules(&r)
-	b.Rules = []link.BriefRules{{Group: heldGroup, Stamp: "1", Mode: profile.Protect, Packed: packed}}
-	return b, err
+	return heldTo(s.exec)
 }
 
 // commands gives a shell those of busybox by their own names.
