@@ -101,8 +101,13 @@ func appendPayload(b []byte, e *event.Event) []byte {
 // isHeld reports whether an event has what belongs to profiles and to holding
 // workloads to them.
 func isHeld(e *event.Event) bool {
-	return e.Reaction != "" || e.Calls != nil || e.Exec != nil && (e.Exec.Digest != "" || isGiven(e.Exec))
+	return e.Reaction != "" || e.Calls != nil || e.Exec != nil && (e.Exec.Digest != "" || isGiven(e.Exec)) || isOfVictim(e.Resource)
 }
+
+// isOfVictim reports whether a resource has what a sensor alone says, of a process that
+// was killed for want of memory. It was added at the end, behind what an exec was
+// given.
+func isOfVictim(r *event.Resource) bool { return r != nil && (r.Scope != "" || r.Resident != 0) }
 
 func appendHeld(b []byte, e *event.Event) []byte {
 	digest := ""
@@ -120,8 +125,11 @@ func appendHeld(b []byte, e *event.Event) []byte {
 		b = appendTexts(append(b, heldUses), c.Names)
 		b = binary.AppendUvarint(append(b, flag(c.CapabilitiesSeen, 1)), uint64(c.Capabilities))
 	}
-	if e.Exec != nil && isGiven(e.Exec) {
+	if e.Exec != nil && (isGiven(e.Exec) || isOfVictim(e.Resource)) {
 		b = appendGiven(b, e.Exec)
+	}
+	if r := e.Resource; isOfVictim(r) {
+		b = binary.AppendUvarint(appendText(b, string(r.Scope)), r.Resident)
 	}
 	return b
 }
@@ -237,6 +245,9 @@ func decodePayload(payload []byte, words string, e *event.Event) error {
 	}
 	if len(r.b) > 0 && e.Exec != nil {
 		r.given(e.Exec)
+	}
+	if len(r.b) > 0 && e.Resource != nil {
+		e.Resource.Scope, e.Resource.Resident = event.Scope(r.text()), r.uvarint()
 	}
 	if r.bad {
 		return errPayload

@@ -112,6 +112,7 @@ func TestPayloadOfWhatIsHeld(t *testing.T) {
 		{Calls: &event.Calls{Names: []string{"mount", "openat"}}},
 		{Reaction: event.ReactionDenied, Exec: &event.Exec{Digest: "sha256:x", Layer: event.Layer{Number: 1, Of: 2}}},
 		{Reaction: event.ReactionAudited, Count: 2, Last: fromNanos(1e9), Memory: &event.Memory{Call: "mmap"}},
+		{Resource: &event.Resource{What: "memory", Used: 5, Limit: 6, Scope: event.ScopeContainer, Resident: 1 << 30}},
 	} {
 		whole, words := appendPayload(nil, &want), string(appendWords(nil, &want))
 		var got event.Event
