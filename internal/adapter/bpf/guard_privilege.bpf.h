@@ -6,6 +6,7 @@
 #ifndef CASTELLAN_GUARD_PRIVILEGE_BPF_H
 #define CASTELLAN_GUARD_PRIVILEGE_BPF_H
 
+#include "family.bpf.h"
 #include "guard.bpf.h"
 #include "pseudo.bpf.h"
 #include "syscall.bpf.h"
@@ -95,16 +96,6 @@ __attribute__((noinline)) int judge_privilege(u32 kind, u32 call, u64 mnt, u64 l
 }
 
 /* -- Sockets ---------------------------------------------------------------- */
-
-/* include/linux/socket.h and net.h: never changed. */
-#define AF_UNIX 1
-#define AF_INET 2
-#define AF_INET6 10
-#define AF_NETLINK 16
-#define AF_PACKET 17
-#define AF_ALG 38
-#define AF_VSOCK 40
-#define SOCK_RAW 3
 
 /* privilege_of_socket tells sockets that few programs make, as the network sensor has
  * it: see made of network.bpf.c. Raw ones of the internet are netguard.bpf.c's. */

@@ -7,22 +7,13 @@
 #ifndef CASTELLAN_SOCKET_BPF_H
 #define CASTELLAN_SOCKET_BPF_H
 
+#include "family.bpf.h"
 #include "kernel.bpf.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
 
-/* include/linux/socket.h, net.h, in.h, tcp_states.h: never changed. */
-#define AF_UNIX 1
-#define AF_INET 2
-#define AF_INET6 10
-#define AF_NETLINK 16
-#define AF_PACKET 17
-#define AF_ALG 38
-#define AF_VSOCK 40
-#define SOCK_STREAM 1
-#define SOCK_DGRAM 2
-#define SOCK_RAW 3
+/* include/linux/in.h, tcp_states.h: never changed. */
 #define IPPROTO_ICMP 1
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
