@@ -123,9 +123,13 @@ func (p *processes) forked(e *event.Event) {
 		if i := slices.IndexFunc(p.before[parent.Process.Key.PID], func(r replaced) bool { return e.Time.Before(r.until) }); i >= 0 {
 			parent = &p.before[parent.Process.Key.PID][i].ran
 		}
-		child.Process.Executable = parent.Process.Executable
-		child.Args, child.Origin = parent.Args, parent.Origin
 		e.Process.Executable = parent.Process.Executable
+		// Under another name than its parent's it was forked by a thread of a name of its own,
+		// or has executed something that was lost: whoever asks what it runs is to look.
+		if sameName(parent.Process.Name, e.Process.Name) {
+			child.Process.Executable = parent.Process.Executable
+			child.Args, child.Origin = parent.Args, parent.Origin
+		}
 	}
 	p.byP[e.Process.Key.PID] = child
 }
@@ -143,14 +147,39 @@ func (p *processes) executed(e *event.Event) {
 	if e.Exec != nil {
 		r.Args, r.Origin, r.Entered = e.Exec.Args, e.Exec.Origin, e.Exec.Entered
 		for i := range e.Exec.Ancestors {
-			a := &e.Exec.Ancestors[i]
-			if known := p.find(a.Key); known != nil && a.Executable == "" {
-				a.Executable = known.Process.Executable
+			if a := &e.Exec.Ancestors[i]; a.Executable == "" {
+				a.Executable = p.ancestor(a)
 			}
 		}
 	}
 	p.byP[e.Process.Key.PID] = r
 }
+
+// ancestor returns what an ancestor runs that the kernel names: what is known of it, if
+// it still has the name that it had then. Another one it gave itself, or it has executed
+// something that was lost; then the host is asked, and what it can't tell stays unknown.
+func (p *processes) ancestor(a *event.Ancestor) string {
+	known := p.find(a.Key)
+	if known == nil {
+		return ""
+	}
+	if known.Process.Executable != "" && sameName(known.Process.Name, a.Name) {
+		return known.Process.Executable
+	}
+	if p.inspector == nil {
+		return ""
+	}
+	path := p.inspector.Executable(a.Key)
+	if path != "" && path != known.Process.Executable {
+		known.Args, known.Origin = nil, event.OriginUnknown // they are of the program before
+	}
+	known.Process.Executable, known.Process.Name = path, a.Name
+	return path
+}
+
+// sameName reports whether two names of processes, as the kernel gives them, can be of
+// one program; an empty one is not known.
+func sameName(a, b string) bool { return a == b || a == "" || b == "" }
 
 // parents completes whose doing an exec was that is no process of the table.
 func (p *processes) parents(e *event.Event) {

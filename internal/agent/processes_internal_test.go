@@ -239,3 +239,53 @@ func TestAForkThatIsToldLateRunsWhatItsParentRan(t *testing.T) {
 		t.Errorf("%d processes that ended are remembered", len(p.before))
 	}
 }
+
+// What a process executed may have been lost: its name, which the kernel tells anew each
+// time, shows that what is known of it is out of date.
+func TestAnExecThatWasLostIsNotTheProgramBefore(t *testing.T) {
+	named := func(e event.Event, name string) event.Event {
+		e.Process.Name = name
+		return e
+	}
+	child := func(pid, parent uint32, name string) event.Event {
+		e := began(pid, "/usr/bin/strip")
+		e.Process.Parent = keyOf(parent)
+		e.Exec.Ancestors = []event.Ancestor{{Key: keyOf(parent), Name: name}}
+		return e
+	}
+	for _, tt := range []struct {
+		name, called, want string
+		runs               string // what the host says that the parent runs
+		like               bool   // that it executed was told, but not what
+	}{
+		{"nothing was lost", "sh", "/usr/bin/dash", "/usr/bin/dash", false},
+		{"it lives", "install", "/usr/bin/install", "/usr/bin/install", false},
+		{"it has ended", "install", "", "", false},
+		{"it gave itself a name", "worker", "/usr/bin/dash", "/usr/bin/dash", false},
+		{"it is like another that was lost, and lives", "install", "/usr/bin/install", "/usr/bin/install", true},
+		{"it is like another that was lost, and has ended", "install", "", "", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			host := &looks{paths: map[uint32]string{11: tt.runs}}
+			p := newProcesses(host)
+			shell, fork := named(began(10, "/usr/bin/dash"), "sh"), named(told(event.KindFork, 11), "sh")
+			fork.Process.Parent = keyOf(10)
+			if tt.like {
+				fork = named(fork, tt.called)
+			}
+			p.observe(&shell)
+			p.observe(&fork)
+			host.asked = 0
+			for pid := uint32(12); pid < 14; pid++ {
+				e := child(pid, 11, tt.called)
+				p.observe(&e)
+				if got := e.Exec.Ancestors[0].Executable; got != tt.want {
+					t.Errorf("its parent runs %q, want %q", got, tt.want)
+				}
+			}
+			if tt.runs != "" && host.asked > 1 {
+				t.Errorf("the host was asked %d times", host.asked)
+			}
+		})
+	}
+}
