@@ -40,8 +40,11 @@ const (
 	ManageRegistries Scope = "registries:manage"
 	ManageAgents     Scope = "agents:manage" // settings of agents
 	EnrolAgents      Scope = "agents:enrol"  // invite agents, and revoke them
-	ReadNotify       Scope = "notify:read"
-	ManageNotify     Scope = "notify:manage" // who is told of what
+	// InviteAgents is to invite agents and no more: hosts that join by themselves when
+	// they start carry it. EnrolAgents has it in it.
+	InviteAgents Scope = "agents:invite"
+	ReadNotify   Scope = "notify:read"
+	ManageNotify Scope = "notify:manage" // who is told of what
 	// ManageTrust is to say who must have signed images: whoever may change it can
 	// let any image run.
 	ManageTrust   Scope = "trust:manage"
@@ -71,7 +74,7 @@ const (
 
 // Scopes lists every scope.
 func Scopes() []Scope {
-	return []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages, ManageImages, ManageRegistries, ManageAgents, EnrolAgents,
+	return []Scope{ReadWorkloads, ReadEvents, ReadAgents, ReadImages, ManageImages, ManageRegistries, ManageAgents, EnrolAgents, InviteAgents,
 		ReadNotify, ManageNotify, ManageTrust, ReadAdmission, DecideAdmission, ManageAdmission, ReadBehaviour, ManageBehaviour,
 		ReadResponse, ManageResponse, ReadIncidents, WriteIncidents, ReadDetect, WriteDetect, ManageUsers, ManageTokens, ReadAudit}
 }
@@ -85,7 +88,7 @@ func (r Role) Scopes() []Scope {
 	case Operator:
 		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify, DecideAdmission, ManageBehaviour, ManageResponse, WriteIncidents, WriteDetect)
 	case Administrator:
-		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify, DecideAdmission, ManageBehaviour, ManageResponse, WriteIncidents, WriteDetect, EnrolAgents, ManageTrust,
+		return append(read, ManageImages, ManageRegistries, ManageAgents, ManageNotify, DecideAdmission, ManageBehaviour, ManageResponse, WriteIncidents, WriteDetect, EnrolAgents, InviteAgents, ManageTrust,
 			ManageAdmission, ManageUsers, ManageTokens, ReadAudit)
 	}
 	return nil
@@ -182,8 +185,10 @@ type Identity struct {
 	Address string `json:"address,omitempty"`
 }
 
-// May reports whether the identity carries the scope.
-func (i Identity) May(s Scope) bool { return slices.Contains(i.Scopes, s) }
+// May reports whether the identity carries the scope, or one that has it in it.
+func (i Identity) May(s Scope) bool {
+	return slices.Contains(i.Scopes, s) || s == InviteAgents && slices.Contains(i.Scopes, EnrolAgents)
+}
 
 // Need returns why the identity may not do what takes a scope: Unauthenticated for
 // nobody, else Denied.

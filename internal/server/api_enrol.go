@@ -71,7 +71,7 @@ func (a *api) enrolRoutes() {
 		return &body[invitationPage]{invitationPage{list(all)}}, err
 	})
 	handle(a, route{
-		method: http.MethodPost, path: "/agents/invitations", id: "invite-agent", tag: "agents", scope: access.EnrolAgents,
+		method: http.MethodPost, path: "/agents/invitations", id: "invite-agent", tag: "agents", scope: access.InviteAgents,
 		status: http.StatusCreated, summary: "Invite one agent; the answer has the token, once",
 		about: "The token is good for one certificate: castellan agent join.",
 	}, func(q ask[invitationForm]) (*body[newInvitation], error) {

@@ -181,6 +181,8 @@ func scopeWords(s access.Scope) string {
 		return "change the settings of agents"
 	case access.EnrolAgents:
 		return "invite and revoke agents"
+	case access.InviteAgents:
+		return "invite agents, as hosts do that join by themselves"
 	case access.ReadNotify:
 		return "read who is told of what happens"
 	case access.ManageNotify:

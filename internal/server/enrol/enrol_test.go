@@ -481,6 +481,13 @@ func TestRightsAndLimitsOfManaging(t *testing.T) {
 			t.Errorf("%s: got %v, want denied", name, err)
 		}
 	}
+	inviter := access.Identity{Actor: "token:local/hosts", Scopes: []access.Scope{access.InviteAgents}}
+	if _, _, err := f.Invite(t.Context(), inviter, "", 0); err != nil {
+		t.Errorf("invite with no more than the right to: %v", err)
+	}
+	if _, err := f.Revoke(t.Context(), inviter, agentID); !fault.Is(err, fault.Denied) {
+		t.Errorf("revoke with the right to invite: got %v, want denied", err)
+	}
 	for name, err := range map[string]error{
 		"too long a life":  func() error { _, _, err := f.Invite(t.Context(), admin, "", 25*time.Hour); return err }(),
 		"too short a life": func() error { _, _, err := f.Invite(t.Context(), admin, "", time.Second); return err }(),

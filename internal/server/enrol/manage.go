@@ -23,9 +23,9 @@ const done = "done"
 const auditTimeout = 5 * time.Second
 
 // Invite makes an invitation and returns its token, which is kept nowhere
-// else. life 0 is DefaultLife. It needs access.EnrolAgents.
+// else. life 0 is DefaultLife. It needs access.InviteAgents.
 func (s *Service) Invite(ctx context.Context, who access.Identity, name string, life time.Duration) (access.Invitation, string, error) {
-	if err := who.Need(access.EnrolAgents); err != nil {
+	if err := who.Need(access.InviteAgents); err != nil {
 		return access.Invitation{}, "", err
 	}
 	name = strings.TrimSpace(name)
