@@ -51,6 +51,11 @@ func TestScripts(t *testing.T) {
 			e.Defer(func() { os.RemoveAll(data) })
 			e.Setenv("CASTELLAN_DATA_DIR", data)
 			e.Setenv("NO_COLOR", "1")
+			deploy, err := filepath.Abs("../../deploy")
+			if err != nil {
+				return err
+			}
+			e.Setenv("DEPLOY", deploy)
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				return err
