@@ -151,6 +151,10 @@ func (w *ward) pins() string {
 
 // end lets go of the host and ends both.
 func (w *ward) end() {
+	if w.t.Failed() {
+		out, err := exec.Command(w.program, "agents", "-o", "yaml", "--data-dir", w.path("server")).CombinedOutput()
+		w.t.Logf("the agent as the server knows it: %v\n%s", err, last(string(out)))
+	}
 	if w.agent != nil {
 		w.agent.kill()
 		release := exec.Command(w.program, "watch", "release", "--data-dir", w.path("agent"), "--pins", w.pins())
@@ -267,14 +271,19 @@ func (w *ward) known(container string) {
 	w.t.Helper()
 	mark := fmt.Sprintf("mark-%d", time.Now().UnixNano())
 	// It may be denied: that is told, too.
-	_, _, _ = w.engine.Exec(w.t.Context(), container, "true", mark)
+	out, code, err := w.engine.Exec(w.t.Context(), container, "true", mark)
+	var marked store.EventPage
+	var page struct{ Progress behaviour.Progress }
+	defer func() {
+		if w.t.Failed() {
+			w.t.Logf("the mark in %s: %v, code %d, %s; told %d times; compared up to %d", container, err, code, out, len(marked.Events), page.Progress.Position)
+		}
+	}()
 	w.until("what "+container+" did to be known", func() bool {
-		var marked store.EventPage
 		w.asks(&marked, "/events", url.Values{"text": {mark}})
 		if len(marked.Events) == 0 {
 			return false
 		}
-		var page struct{ Progress behaviour.Progress }
 		w.asks(&page, "/watch/groups", nil)
 		return page.Progress.Position >= marked.Events[0].ID
 	})
