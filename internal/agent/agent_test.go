@@ -27,6 +27,7 @@ type world struct {
 	running []event.Running
 	// resources is the state of the resource sensor; empty: there is none.
 	resources asset.SensorState
+	made      func(asset.Workload) // tells of a container that the engine made
 
 	mu      sync.Mutex
 	answer  func(link.Report) (link.Receipt, error)
@@ -54,6 +55,8 @@ func (w *world) Watch(ctx context.Context, see func(asset.Inventory)) error {
 		}
 	}
 }
+
+func (w *world) Announce(made func(asset.Workload)) { w.made = made }
 
 func (w *world) Status() []asset.Sensor {
 	all := []asset.Sensor{{Name: "process", State: asset.SensorRunning, Lost: 7}}
@@ -136,7 +139,7 @@ func inWorld(t *testing.T, cfg agent.Config, play func(t *testing.T, w *world)) 
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{sense: make(chan []event.Event), engine: make(chan asset.Inventory)}
 		cfg.ID = "A"
-		a := agent.New(cfg, agent.Parts{Engine: w, Sensors: w, Host: w, Server: w}, slog.New(slog.DiscardHandler))
+		a := agent.New(cfg, agent.Parts{Engine: w, Sensors: w, Host: w, Server: w, Herald: w}, slog.New(slog.DiscardHandler))
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- a.Run(ctx) }()
@@ -408,7 +411,7 @@ func TestWhatRanBeforeKeepsOneKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{sense: make(chan []event.Event), engine: make(chan asset.Inventory),
 			running: []event.Running{{Process: event.Process{Key: coarse, Executable: "/bin/shop"}, Started: time.Now()}}}
-		a := agent.New(agent.Config{ID: "A"}, agent.Parts{Engine: w, Sensors: w, Host: w, Server: w}, slog.New(slog.DiscardHandler))
+		a := agent.New(agent.Config{ID: "A"}, agent.Parts{Engine: w, Sensors: w, Host: w, Server: w, Herald: w}, slog.New(slog.DiscardHandler))
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- a.Run(ctx) }()

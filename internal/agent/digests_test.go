@@ -93,6 +93,7 @@ func withFiles(t *testing.T, f *files, play, then func(*world)) {
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- a.Run(ctx) }()
+		w.engine <- asset.Inventory{Engine: asset.Engine{Connected: true}, Workloads: []asset.Workload{{ID: strings.Repeat("a", 64), State: asset.Running}}}
 		play(w)
 		stop()
 		if err := <-done; err != nil {

@@ -13,6 +13,10 @@ const maxMade = 256
 
 // announced takes a container that was made. It never waits.
 func (a *Agent) announced(w asset.Workload) {
+	a.workloads.announced(w)
+	if a.parts.Holder == nil {
+		return
+	}
 	select {
 	case a.made <- w:
 	default:
@@ -34,6 +38,7 @@ func (a *Agent) holdMade(ctx context.Context) {
 			one := []asset.Workload{w}
 			a.parts.Identifier.Identify(ctx, one) // its service, which labels don't say
 			w = one[0]
+			a.workloads.announced(w)
 		}
 		if err := a.parts.Holder.Starting(ctx, w.ID, asset.GroupOf(w)); err != nil && ctx.Err() == nil {
 			a.log.Warn("a container is not held as soon as it is made", "container", asset.ShortID(w.ID), "error", err, "remedy", fault.Remedy(err))

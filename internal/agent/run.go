@@ -91,6 +91,7 @@ type Agent struct {
 	responds  *responds
 	uses      *uses
 	digests   *digests
+	placing   *placing
 	addresses hostAddresses
 	made      chan asset.Workload // see holdMade
 }
@@ -118,7 +119,8 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Agent {
 	a.scans = newScans(cfg.ID, parts, log)
 	a.uses = newUses(parts.UseReader, log)
 	a.verifies = newVerifies(cfg.ID, parts, log)
-	a.digests = newDigests(parts.Programs, a.procs.beside, a.push)
+	a.placing = newPlacing(a.workloads, a.push)
+	a.digests = newDigests(parts.Programs, a.procs.beside, a.placing.pass)
 	a.wishes = newDirectives(parts, a.queue.wake, a.scans.wish, log)
 	a.wishes.verify = a.verifies.wish
 	a.responds = newResponds(cfg.ID, parts, a.workloads.get, log)
@@ -127,7 +129,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Agent {
 		a.wishes.admission = parts.Decider.Wish
 	}
 	a.made = make(chan asset.Workload, maxMade)
-	if parts.Holder != nil && parts.Herald != nil {
+	if parts.Herald != nil {
 		parts.Herald.Announce(a.announced)
 	}
 	if parts.Holder != nil {
@@ -171,6 +173,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 	})
 	wg.Go(func() { a.reconcile(watching) })
+	wg.Go(func() { a.placing.run(watching) })
 	a.start(watching, &wg)
 	wg.Go(func() {
 		a.wishes.run(watching, link.Caller{AgentID: a.self.ID, Boot: a.self.Boot, Version: a.self.Version})
@@ -181,6 +184,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	stop()
 	wg.Wait()
 	a.digests.flush()
+	a.placing.flush()
 	if a.parts.Hunter != nil {
 		a.parts.Hunter.Finish()
 	}
@@ -332,6 +336,7 @@ func (a *Agent) inventory(ctx context.Context, inv asset.Inventory) {
 			a.log.Warn("container engine away", "error", inv.Engine.Error)
 		}
 	}
+	a.placing.look(time.Now())
 	if a.parts.Hunter != nil {
 		a.parts.Hunter.Placed()
 	}

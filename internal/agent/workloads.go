@@ -14,7 +14,8 @@ const (
 	// the kernel saw. After that the container is reported as the kernel knows
 	// it: another engine's, or one made while the engine was away.
 	strangerAfter = 2 * time.Second
-	// maxStrangers bounds how many such containers are remembered.
+	// maxStrangers bounds how many such containers are remembered, and how many that
+	// were made and not told of in full.
 	maxStrangers = 4096
 	// maxEnded bounds how many ended workloads are remembered, so that an event
 	// of theirs that comes late does not make strangers of them.
@@ -36,6 +37,9 @@ type workloads struct {
 	mark      uint64            // grows with every change
 	complete  bool              // known holds everything the engine knows, and the server has not been told so
 	strangers map[string]time.Time
+	// made are those of which the engine has said that they were made, and no more yet:
+	// it is busy starting them. Their name and labels are known.
+	made map[string]asset.Workload
 	// own are those whose addresses come out of their network namespace.
 	own map[string]struct{}
 }
@@ -46,6 +50,7 @@ func newWorkloads(agentID string) *workloads {
 		known:     map[string]asset.Workload{},
 		dirty:     map[string]uint64{},
 		strangers: map[string]time.Time{},
+		made:      map[string]asset.Workload{},
 		own:       map[string]struct{}{},
 	}
 }
@@ -66,6 +71,10 @@ func (w *workloads) put(inv asset.Inventory) (changed bool) {
 		wl.Group = asset.GroupOf(wl)
 		w.keep(wl)
 		delete(w.strangers, wl.ID)
+		delete(w.made, wl.ID)
+	}
+	for _, id := range inv.Removed {
+		delete(w.made, id)
 	}
 	if inv.Complete {
 		w.endUnseen(list)
@@ -195,6 +204,30 @@ func (w *workloads) sensed(id string, at time.Time) {
 	}
 }
 
+// placed reports whether a container is known, or the engine is away and will not tell.
+func (w *workloads) placed(id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, known := w.known[id]
+	return known || w.heard && !w.engine.Connected
+}
+
+// announced remembers a container that was made, until the engine tells of it in full.
+func (w *workloads) announced(wl asset.Workload) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, told := w.known[wl.ID]; told {
+		return
+	}
+	if _, there := w.made[wl.ID]; !there && len(w.made) >= maxStrangers {
+		for other := range w.made {
+			delete(w.made, other)
+			break
+		}
+	}
+	w.made[wl.ID] = wl
+}
+
 // adopt turns containers that only the kernel knows into partial workloads.
 func (w *workloads) adopt(now time.Time) {
 	w.mu.Lock()
@@ -204,7 +237,11 @@ func (w *workloads) adopt(now time.Time) {
 			continue
 		}
 		delete(w.strangers, id)
-		wl := asset.Workload{ID: id, AgentID: w.agentID, State: asset.Running, Created: first.UTC(), Partial: true, Updated: now.UTC()}
+		wl, made := w.made[id]
+		if !made {
+			wl = asset.Workload{ID: id, Created: first.UTC()}
+		}
+		wl.AgentID, wl.State, wl.Partial, wl.Updated = w.agentID, asset.Running, true, now.UTC()
 		wl.Group = asset.GroupOf(wl)
 		w.keep(wl)
 	}
