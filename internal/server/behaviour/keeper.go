@@ -65,6 +65,7 @@ type group struct {
 	offered  bool      // whether there is a starting profile was looked for
 	judged   time.Time // when it was last looked whether it is settled
 	revised  time.Time // when a person last made another profile of it, since the server's start
+	end      *ending
 }
 
 // load reads what is kept.
@@ -224,6 +225,11 @@ func (k *keeper) notice(ctx context.Context, g *group, e *event.Event, w *asset.
 		}
 	}
 	learns := stateOf(g).Learns(version)
+	if !learns && e.Reaction == event.ReactionNone {
+		if learns = g.end.before(k, g, e); learns {
+			k.saved = time.Time{} // hosts are to have it soon
+		}
+	}
 	if learns {
 		l, err := k.learner(ctx, g)
 		if err != nil {

@@ -89,9 +89,18 @@ func (k *keeper) changes(ctx context.Context, who access.Identity, g *group, in 
 		g.dirty = true // what was learned is what is compared with from now on
 	}
 	effects := k.step(g, in)
+	ends := learning && g.Mode != profile.Discover && !g.Relearning
+	taught, err := k.newest(ctx)
+	if err != nil {
+		g.BehaviourGroup = was.BehaviourGroup
+		return err
+	}
 	if err := k.store(ctx, []*group{g}, &store.BehaviourChange{}); err != nil {
 		g.BehaviourGroup = was.BehaviourGroup
 		return err
+	}
+	if ends {
+		g.end = &ending{at: k.s.Clock(), taught: taught, revision: g.Revision, held: map[string]time.Time{}}
 	}
 	return k.record(ctx, who, g, effects)
 }

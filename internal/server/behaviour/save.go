@@ -52,16 +52,13 @@ func (k *keeper) look(ctx context.Context) error {
 
 // behind notes how many events wait.
 func (k *keeper) behind(ctx context.Context) {
-	p, err := k.s.Store.Events(ctx, store.EventQuery{Limit: 1})
+	newest, err := k.newest(ctx)
 	if err != nil {
 		return // the next page of events says so
 	}
 	k.s.mu.Lock()
 	defer k.s.mu.Unlock()
-	k.s.progress.Waiting = 0
-	if len(p.Events) > 0 {
-		k.s.progress.Waiting = max(0, p.Events[0].ID-k.position)
-	}
+	k.s.progress.Waiting = max(0, newest-k.position)
 }
 
 // flush stores violations, with how far was compared.
