@@ -503,6 +503,7 @@ __attribute__((noinline)) int judge_script(u64 address)
 	struct file *file = (void *)address;
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
 	struct slot *s;
+	bool named;
 
 	if (!script || script->start != BPF_CORE_READ(current_leader(), start_boottime))
 		return ANSWER_OFF;
@@ -513,12 +514,13 @@ __attribute__((noinline)) int judge_script(u64 address)
 	if (!s)
 		return ANSWER_DENY;
 	answer = ANSWER_OFF;
-	if (script->any || has_name(which, (u64)dentry, script->name) || (!script->seen && asked_for(which, script->name))) {
+	named = script->any || has_name(which, (u64)dentry, script->name) || (!script->seen && asked_for(which, script->name));
+	if (named || (script->runs && runs_in(which, (u64)dentry, script->name, script->length, script->runs))) {
 		answer = judge_path(which, address, DEED_SCRIPT);
-		if (answer == ANSWER_OFF)
-			script->seen = 1;
-		else
+		if (answer != ANSWER_OFF)
 			tell_denial(which, DEED_SCRIPT, answer == ANSWER_DENY ? REACTION_DENIED : REACTION_AUDITED);
+		else if (named)
+			script->seen = 1; /* of a folder, more may follow */
 	}
 	free_slot(which);
 	return answer;

@@ -5,7 +5,8 @@
  *
  * Which argument is the script is found out when the interpreter is executed: the
  * first that is no option nor the value of one, as learn.Script does. A file of that
- * name, or that is opened by that name, is then judged when the interpreter opens it.
+ * name, or that is opened by that name, is then judged when the interpreter opens it;
+ * of a folder of that name, what Python and Node run in it.
  * What else an interpreter reads is its data, and is not looked at: neither are
  * modules that a script loads, nor what comes by standard input or stands in an
  * argument itself.
@@ -42,8 +43,12 @@ struct script {
 	u32 length;
 	u8 any;  /* which file it is is not known */
 	u8 seen; /* it was opened, and may be */
-	u16 reserved;
+	u8 runs; /* what runs of a folder of that name: RUNS_* */
+	u8 reserved;
 };
+
+#define RUNS_PYTHON 1 /* __main__.py */
+#define RUNS_NODE 2   /* index.js, or what package.json says; also a file without its ending */
 
 /* By the number of the process, which is had without reading its task: every open of
  * the host asks. */
@@ -102,7 +107,7 @@ static __always_inline void options_of(u64 kind, struct options *o)
 	case WORD3('a', 's', 'h'):
 	case WORD3('k', 's', 'h'):
 	case WORD3('z', 's', 'h'):
-		o->inside = A('c');
+		o->inside = A('c') | A('s'); /* behind -s are arguments for standard input */
 		o->valued = A('o') | U('O');
 		o->plus = true;
 		return;
@@ -281,6 +286,39 @@ static __always_inline u32 long_option(u64 kind, u64 word, u32 last)
 	return OPTION_FLAG;
 }
 
+/* java_valued tells an option of Java whose value is the next argument. */
+static __always_inline bool java_valued(u64 word, u32 last, u32 len)
+{
+	switch (len) {
+	case 2:
+		return word == WORD2('-', 'p') || word == WORD2('-', 'd');
+	case 3:
+		return word == WORD3('-', 'c', 'p');
+	case 8:
+		return word == WORD('-', '-', 's', 'o', 'u', 'r', 'c', 'e');
+	case 10:
+		return word == WORD('-', 'c', 'l', 'a', 's', 's', 'p', 'a') && IS('p', 'a', 't', 'h');
+	case 11:
+		return (word == WORD('-', '-', 'a', 'd', 'd', '-', 'o', 'p') && IS('p', 'e', 'n', 's')) ||
+		       (word == WORD('-', '-', 'a', 'd', 'd', '-', 'r', 'e') && IS('e', 'a', 'd', 's'));
+	case 12:
+		return word == WORD('-', '-', 'c', 'l', 'a', 's', 's', '-') && IS('p', 'a', 't', 'h');
+	case 13:
+		return (word == WORD('-', '-', 'm', 'o', 'd', 'u', 'l', 'e') && IS('p', 'a', 't', 'h')) ||
+		       (word == WORD('-', '-', 'a', 'd', 'd', '-', 'm', 'o') && IS('u', 'l', 'e', 's')) ||
+		       (word == WORD('-', '-', 'a', 'd', 'd', '-', 'e', 'x') && IS('o', 'r', 't', 's'));
+	case 15:
+		return word == WORD('-', '-', 'l', 'i', 'm', 'i', 't', '-') && IS('u', 'l', 'e', 's');
+	case 17:
+		return word == WORD('-', '-', 'd', 'e', 's', 'c', 'r', 'i') && IS('d', 'u', 'l', 'e');
+	case 21:
+		return word == WORD('-', '-', 'u', 'p', 'g', 'r', 'a', 'd') && IS('p', 'a', 't', 'h');
+	case 22:
+		return word == WORD('-', '-', 'e', 'n', 'a', 'b', 'l', 'e') && IS('c', 'e', 's', 's');
+	}
+	return false;
+}
+
 static __always_inline bool is_node(u64 kind)
 {
 	return kind == WORD4('n', 'o', 'd', 'e') || kind == WORD6('n', 'o', 'd', 'e', 'j', 's');
@@ -396,6 +434,29 @@ __attribute__((noinline)) int read_long(u32 which, u32 len)
 
 #define MAX_LETTERS 32 /* of one argument; more than any interpreter has */
 
+/* read_java looks at an argument of Java: its source, or what ends its options. What is
+ * behind a class is for that. */
+__attribute__((noinline)) int read_java(u32 which, u64 word, u32 len)
+{
+	struct slot *s = get_slot(which);
+	u32 last;
+	u8 *b;
+
+	if (!s || !len || len >= MAX_ARG)
+		return ARG_ON;
+	b = s->names;
+	last = last_four(b, len);
+	if (b[0] == '@') /* further arguments are in a file */
+		return ARG_ON;
+	if (b[0] != '-')
+		return len > 5 && IS('j', 'a', 'v', 'a') && b[(len - 5) & (MAX_ARG - 1)] == '.' ? ARG_SCRIPT : ARG_NONE;
+	if (word == WORD2('-', 'm') || (word == WORD('-', '-', 'm', 'o', 'd', 'u', 'l', 'e') && (len == 8 || b[8] == '=')))
+		return ARG_NONE;
+	s->ARG_TAKE = word == WORD4('-', 'j', 'a', 'r');
+	s->ARG_SKIP = java_valued(word, last, len);
+	return ARG_ON;
+}
+
 /* read_letters looks at an argument that is options of one letter: -euo. */
 __attribute__((noinline)) int read_letters(u32 which, u32 len)
 {
@@ -479,12 +540,8 @@ __attribute__((noinline)) int read_arg(u32 which)
 	bpf_probe_read_kernel(&word, sizeof(word), b);
 	if (len < 8) /* behind its end lies what was read before */
 		word &= (1ULL << (8 * (len & 7))) - 1;
-	if (o.lonely && !o.file) { /* Java */
-		if (b[0] != '-')
-			return len > 5 && last_four(b, len) == (u32)WORD4('j', 'a', 'v', 'a') && b[(len - 5) & (MAX_ARG - 1)] == '.' ? ARG_SCRIPT : ARG_ON;
-		s->ARG_TAKE = word == WORD4('-', 'j', 'a', 'r');
-		return ARG_ON;
-	}
+	if (o.lonely && !o.file)
+		return read_java(which, word, len);
 	if (b[0] != '-' && (b[0] != '+' || !o.plus)) {
 		if (is_node(s->ARG_KIND) && (word == WORD('i', 'n', 's', 'p', 'e', 'c', 't', 0) || word == WORD5('d', 'e', 'b', 'u', 'g')))
 			return ARG_ON; /* the script follows */
@@ -540,6 +597,32 @@ __attribute__((noinline)) int find_script(u32 which)
 	return ARG_ON;
 }
 
+#define MAX_SLASHES 4 /* at the end of a path; nobody writes as many */
+
+/* name_folder makes the script in the names of a slot one that is the name of a folder,
+ * too: without slashes at its end, and of the working folder its own name. */
+__attribute__((noinline)) int name_folder(u32 which)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct slot *s = get_slot(which);
+	long len;
+
+	if (!s)
+		return 0;
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < MAX_SLASHES; i++) {
+		if (s->count < 2 || s->names[(s->count - 1) & NAMES_MASK] != '/')
+			break;
+		s->count--;
+	}
+	if (s->count != 1 || s->names[0] != '.')
+		return 0;
+	len = bpf_probe_read_kernel_str(s->names, MAX_NAME, BPF_CORE_READ(task, fs, pwd.dentry, d_name.name));
+	if (len > 1)
+		s->count = len - 1;
+	return 0;
+}
+
 /* note_argument remembers the script that the current process was given, in a case.
  * It returns false if it can't. */
 __attribute__((noinline)) int note_argument(u32 which)
@@ -558,6 +641,9 @@ __attribute__((noinline)) int note_argument(u32 which)
 	}
 	script.any = found == ARG_ON;
 	script.start = BPF_CORE_READ(current_leader(), start_boottime);
+	script.runs = s->ARG_KIND == WORD6('p', 'y', 't', 'h', 'o', 'n') ? RUNS_PYTHON : is_node(s->ARG_KIND) ? RUNS_NODE : 0;
+	if (script.runs)
+		name_folder(which);
 	from = last_name(which, s->count);
 	script.length = s->count - from;
 	script.name = hash_names(which, from, script.length);
@@ -609,6 +695,35 @@ __attribute__((noinline)) int has_name(u32 which, u64 leaf, u64 name)
 		return 0;
 	len = bpf_probe_read_kernel_str(s->names, MAX_NAME, BPF_CORE_READ(dentry, d_name.name));
 	return len > 1 && hash_names(which, 0, len - 1) == name;
+}
+
+/* runs_in tells whether an interpreter that is given a folder, or a name without its
+ * ending, runs a file: what is name is the name of that. */
+__attribute__((noinline)) int runs_in(u32 which, u64 leaf, u64 name, u32 length, u32 runs)
+{
+	struct dentry *dentry = (void *)leaf, *up = BPF_CORE_READ(dentry, d_parent);
+	struct slot *s = get_slot(which);
+	u64 word = 0;
+	u32 last, len;
+
+	if (!s)
+		return 0;
+	len = bpf_probe_read_kernel_str(s->names, MAX_NAME, BPF_CORE_READ(dentry, d_name.name)) - 1;
+	if (len < 4 || len >= MAX_NAME)
+		return 0;
+	bpf_probe_read_kernel(&word, sizeof(word), s->names);
+	if (runs == RUNS_PYTHON) /* or as it was compiled, there or in __pycache__ */
+		return word == WORD('_', '_', 'm', 'a', 'i', 'n', '_', '_') &&
+		       (has_name(which, (u64)up, name) || has_name(which, (u64)BPF_CORE_READ(up, d_parent), name));
+	last = last_four(s->names, len);
+	if ((len == length + 3 && last >> 8 == WORD3('.', 'j', 's')) ||
+	    (len == length + 5 && s->names[length & NAMES_MASK] == '.' && (IS('j', 's', 'o', 'n') || IS('n', 'o', 'd', 'e'))))
+		return hash_names(which, 0, length) == name;
+	if ((word == WORD('p', 'a', 'c', 'k', 'a', 'g', 'e', '.') && len == 12 && IS('j', 's', 'o', 'n')) ||
+	    (word == WORD('i', 'n', 'd', 'e', 'x', '.', 'j', 's') && (len == 8 || len == 10)) ||
+	    (word == WORD('i', 'n', 'd', 'e', 'x', '.', 'n', 'o') && len == 10))
+		return has_name(which, (u64)up, name);
+	return 0;
 }
 
 /* -- The dynamic loader ----------------------------------------------------- */

@@ -318,7 +318,8 @@ type guardExecScript struct {
 	Length   uint32
 	Any      uint8
 	Seen     uint8
-	Reserved uint16
+	Runs     uint8
+	Reserved uint8
 }
 
 type guardExecSettings struct {

@@ -6,7 +6,9 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"path"
 	"slices"
+	"strings"
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
@@ -129,6 +131,7 @@ func (c *compiler) exec(p *profile.Profile) {
 			// Rungs that can tell where a script came from let those of the image run anyway.
 			if slices.Contains(e.Loose, s) {
 				x.Written = append(x.Written, s)
+				x.Written = append(x.Written, inFolder(e.Path, s)...)
 				continue
 			}
 			x.Paths = append(x.Paths, s)
@@ -142,6 +145,28 @@ func (c *compiler) exec(p *profile.Profile) {
 			x.CodeHeap = true
 		}
 	}
+}
+
+// inFolder are the files that an interpreter runs when it is given a folder of that name,
+// or, as Node can be, a file without its ending. Hosts tell them from others by these
+// names: see runs_in of guard_script.bpf.h.
+func inFolder(interpreter, script profile.Pattern) (files []profile.Pattern) {
+	var ends []string
+	switch name := path.Base(string(interpreter)); {
+	case strings.HasPrefix(name, "python") && !slices.Contains([]string{".py", ".pyc"}, path.Ext(string(script))):
+		ends = []string{"/__main__.*", "/__pycache__/__main__.*"}
+	case strings.HasPrefix(name, "node") && !slices.Contains([]string{".js", ".cjs", ".mjs", ".ts"}, path.Ext(string(script))):
+		ends = []string{"/package.json", "/index.*", ".js", ".json", ".node"}
+		if folder := path.Dir(string(script)); path.Base(folder) == path.Base(string(script)) {
+			files = append(files, profile.Pattern(folder+"/package.json")) // which Node looks at, too
+		}
+	}
+	for _, end := range ends {
+		if p := script + profile.Pattern(end); p.Check() == nil {
+			files = append(files, p)
+		}
+	}
+	return files
 }
 
 func (c *compiler) network(p *profile.Profile) {

@@ -112,6 +112,33 @@ func TestAProfileCompiled(t *testing.T) {
 	}
 }
 
+// An interpreter that is given a folder on a volume runs a file in it, which hosts hold
+// to the same.
+func TestFoldersThatInterpretersRun(t *testing.T) {
+	for _, tc := range []struct {
+		program, loose profile.Pattern
+		want           []profile.Pattern
+	}{
+		{"/usr/bin/python3.11", "/vol/app", []profile.Pattern{"/vol/app", "/vol/app/__main__.*", "/vol/app/__pycache__/__main__.*"}},
+		{"/usr/bin/python3.11", "/vol/app.py", []profile.Pattern{"/vol/app.py"}},
+		{"/usr/local/bin/node", "/vol/app", []profile.Pattern{"/vol/app", "/vol/app.js", "/vol/app.json", "/vol/app.node", "/vol/app/index.*", "/vol/app/package.json"}},
+		{"/usr/local/bin/node", "/app/app", []profile.Pattern{"/app/app", "/app/app.js", "/app/app.json", "/app/app.node", "/app/app/index.*", "/app/app/package.json", "/app/package.json"}},
+		{"/usr/local/bin/node", "/vol/app.js", []profile.Pattern{"/vol/app.js"}},
+		{"/bin/sh", "/vol/app", []profile.Pattern{"/vol/app"}},
+	} {
+		p := &profile.Profile{Group: "prod/shop/app", Executables: []profile.Executable{{
+			Path: tc.program, Origin: event.OriginImage, Scripts: []profile.Pattern{tc.loose}, Loose: []profile.Pattern{tc.loose},
+		}}}
+		r, _, err := compile.Compile(p, compile.Options{Mode: profile.Protect})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(r.Exec.Written, tc.want); diff != "" {
+			t.Errorf("%s of %s (-got +want):\n%s", tc.loose, tc.program, diff)
+		}
+	}
+}
+
 func TestAnswers(t *testing.T) {
 	for _, tc := range []struct {
 		mode     profile.Mode

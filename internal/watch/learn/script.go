@@ -27,9 +27,9 @@ type interpreting struct {
 // interpreters are programs that run what is in a file. A name with its version is the
 // same: python3.11.
 var interpreters = map[string]interpreting{
-	"sh": {inside: "c", valued: "oO", plus: true}, "dash": {inside: "c", valued: "oO", plus: true}, "ash": {inside: "c", valued: "oO", plus: true},
-	"ksh": {inside: "c", valued: "oO", plus: true}, "zsh": {inside: "c", valued: "oO", plus: true},
-	"bash":   {inside: "c", valued: "oO", plus: true, longValued: "rcfile init-file"},
+	"sh": {inside: "cs", valued: "oO", plus: true}, "dash": {inside: "cs", valued: "oO", plus: true}, "ash": {inside: "cs", valued: "oO", plus: true},
+	"ksh": {inside: "cs", valued: "oO", plus: true}, "zsh": {inside: "cs", valued: "oO", plus: true},
+	"bash":   {inside: "cs", valued: "oO", plus: true, longValued: "rcfile init-file"},
 	"python": {inside: "cm", valued: "WXQ", longValued: "check-hash-based-pycs"},
 	"perl":   {inside: "eE", valued: "I", stuck: "CDFMmVixd"},
 	"ruby":   {inside: "e", valued: "IrCEX", stuck: "FWTKix", longValued: "encoding external-encoding internal-encoding enable disable dump"},
@@ -136,12 +136,8 @@ func (how *interpreting) script(kind string, args []string) string {
 
 func (how *interpreting) argument(kind, a string) (file string, then after) {
 	switch {
-	case kind == "java" && a == "-jar":
-		return "", takeNext
-	case kind == "java" && strings.HasPrefix(a, "-"):
-		return "", goesOn
-	case kind == "java" && strings.HasSuffix(a, ".java"):
-		return a, isScript // a class otherwise
+	case kind == "java":
+		return ofJava(a)
 	case kind == "node" || kind == "nodejs":
 		if a == "inspect" || a == "debug" {
 			return "", goesOn
@@ -165,6 +161,23 @@ func (how *interpreting) argument(kind, a string) (file string, then after) {
 		return "", goesOn
 	}
 	return a, isScript
+}
+
+// ofJava is argument of Java. What is behind a class or a module is for that.
+func ofJava(a string) (file string, then after) {
+	switch {
+	case a == "-jar":
+		return "", takeNext
+	case a == "-m", a == "--module", strings.HasPrefix(a, "--module="):
+		return "", hasNone
+	case slices.Contains(classPaths, a), slices.Contains(javaValued, a):
+		return "", skipNext
+	case strings.HasPrefix(a, "-"), strings.HasPrefix(a, "@"): // further arguments are in a file
+		return "", goesOn
+	case strings.HasSuffix(a, ".java"):
+		return a, isScript
+	}
+	return "", hasNone // a class
 }
 
 // long is argument of a long option.
