@@ -111,6 +111,32 @@ func TestRunEndsWithClose(t *testing.T) {
 	}
 }
 
+// What goes on happening does not keep Run from ending: here each batch that it hands
+// over makes another.
+func TestRunEndsOnBusyHost(t *testing.T) {
+	const endless = 50
+	o := processAlone()
+	o.Settings.Window = -1
+	s := open(t, o)
+	start(t, nil, "exit=0").finish() // so that there is something to hand over
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	batches := 0
+	err := s.Run(ctx, func([]event.Event) {
+		if batches++; batches < endless {
+			if err := exec.CommandContext(t.Context(), "/bin/true").Run(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("Run ended with %v, want the context's error", err)
+	}
+	if batches == 0 || batches >= endless {
+		t.Errorf("%d batches were handed over, want some and less than %d", batches, endless)
+	}
+}
+
 // While nobody reads, a ring of one page fills: every record is counted as sent
 // or lost, and what was sent arrives. A second set of sensors with room enough
 // says how much happened, on this host where others run programs too.

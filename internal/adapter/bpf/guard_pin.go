@@ -285,6 +285,7 @@ func (g *generation) read(ctx context.Context, d *decoder, decode func([]byte) (
 	defer stop()
 	var record ringbuf.Record
 	var batch []event.Event
+	var end closing
 	hand := func(e event.Event) { batch = append(batch, e) }
 	flush := func() {
 		if len(batch) > 0 {
@@ -305,9 +306,14 @@ func (g *generation) read(ctx context.Context, d *decoder, decode func([]byte) (
 			e, err := decode(record.RawSample)
 			if err != nil {
 				g.log.Error("what the kernel refused can't be decoded", "error", err)
-				continue
+			} else {
+				hand(e)
 			}
-			if hand(e); record.Remaining > 0 && len(batch) < maxBatch {
+			if end.over(ctx, record.RawSample) {
+				flush()
+				return ctx.Err()
+			}
+			if err != nil || record.Remaining > 0 && len(batch) < maxBatch {
 				continue
 			}
 		}

@@ -127,9 +127,10 @@ type reading struct {
 	ticked, swept time.Time
 }
 
-// run reads until a flush, which the end of ctx causes.
+// run reads until a flush, which the end of ctx causes, or what came after that.
 func (r *reading) run(ctx context.Context) error {
 	var record ringbuf.Record
+	var end closing
 	for {
 		r.reader.SetDeadline(time.Now().Add(tickEvery))
 		err := r.reader.ReadInto(&record)
@@ -148,6 +149,11 @@ func (r *reading) run(ctx context.Context) error {
 			r.d.clock.Measure()
 		}
 		r.batch = r.s.decode(r.d, record.RawSample, r.batch)
+		if end.over(ctx, record.RawSample) {
+			r.beside(true)
+			r.flush()
+			return ctx.Err()
+		}
 		empty := record.Remaining == 0
 		if empty || len(r.batch) >= maxBatch {
 			r.beside(false)
