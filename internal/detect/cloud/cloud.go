@@ -129,6 +129,7 @@ var targets = []string{
 	"secretId", "repositoryName", "logGroupName", "bucketName", "functionName", "keyId", "roleName", "userName", "groupName",
 	"instanceProfileName", "policyArn", "family", "service", "serviceName", "taskDefinition", "task", "cluster", "clusterName", "trailName", "instanceId",
 	"instancesSet.items.instanceId", "groupId", "snapshotId", "imageId", "dBSnapshotIdentifier", "dBClusterSnapshotIdentifier", "detectorId", "resourceId", "flowLogId", "name", "queueUrl", "topicArn", "arn",
+	"dBInstanceIdentifier", "dBClusterIdentifier", "projectName", "notebookInstanceName", "endpointName", "identityPoolId", "tableArn", "resourceArn", "roleArn",
 }
 
 // Target returns what a call is about, by its name in the request: a repository, a
