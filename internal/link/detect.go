@@ -166,31 +166,25 @@ func (c *Client) Detections(ctx context.Context, a DetectionsAsk) (DetectionsBri
 
 // Detections is linkv1connect.LinkServiceHandler. An agent speaks for itself alone.
 func (h *handler) Detections(ctx context.Context, req *connect.Request[linkv1.DetectionsRequest]) (*connect.Response[linkv1.DetectionsResponse], error) {
-	agentID := callOf(ctx).agentID
-	if agentID == "" {
-		return nil, h.refuse(ctx, fault.New(fault.Denied, "the certificate names no agent"))
-	}
-	s, keeps := h.server.(Detections)
-	if !keeps {
-		return nil, h.refuse(ctx, fault.New(fault.Unsupported, "this server keeps no rules of detection"))
-	}
-	var ask DetectionsAsk
-	if err := readJSON("how rules fare", req.Msg.GetAskJson(), &ask); err != nil {
-		return nil, h.refuse(ctx, err)
-	}
-	ask.AgentID = agentID
-	if err := ask.Check(); err != nil {
-		return nil, h.refuse(ctx, err)
-	}
-	brief, err := s.Detections(ctx, ask)
-	if err != nil {
-		return nil, h.refuse(ctx, err)
-	}
-	w, err := detectionsToWire(brief)
-	if err != nil {
-		return nil, h.refuse(ctx, err)
-	}
-	return connect.NewResponse(w), nil
+	return answer(ctx, h, func(agentID string) (*linkv1.DetectionsResponse, error) {
+		s, keeps := h.server.(Detections)
+		if !keeps {
+			return nil, fault.New(fault.Unsupported, "this server keeps no rules of detection")
+		}
+		var ask DetectionsAsk
+		if err := readJSON("how rules fare", req.Msg.GetAskJson(), &ask); err != nil {
+			return nil, err
+		}
+		ask.AgentID = agentID
+		if err := ask.Check(); err != nil {
+			return nil, err
+		}
+		brief, err := s.Detections(ctx, ask)
+		if err != nil {
+			return nil, err
+		}
+		return detectionsToWire(brief)
+	})
 }
 
 func detectionsToWire(b DetectionsBrief) (*linkv1.DetectionsResponse, error) {

@@ -237,32 +237,40 @@ func (h *handler) Renew(ctx context.Context, req *connect.Request[linkv1.RenewRe
 
 // Inventory is linkv1connect.LinkServiceHandler.
 func (h *handler) Inventory(ctx context.Context, req *connect.Request[linkv1.InventoryRequest]) (*connect.Response[linkv1.InventoryResponse], error) {
-	s := scannedFromWire(req.Msg)
-	if s.AgentID = callOf(ctx).agentID; s.AgentID == "" {
-		return nil, h.refuse(ctx, fault.New(fault.Denied, "the certificate names no agent"))
-	}
-	if err := s.Check(); err != nil {
-		return nil, h.refuse(ctx, err)
-	}
-	if err := h.server.Inventory(ctx, s); err != nil {
-		return nil, h.refuse(ctx, err)
-	}
-	return connect.NewResponse(&linkv1.InventoryResponse{}), nil
+	return answer(ctx, h, func(agentID string) (*linkv1.InventoryResponse, error) {
+		s := scannedFromWire(req.Msg)
+		s.AgentID = agentID
+		if err := s.Check(); err != nil {
+			return nil, err
+		}
+		return &linkv1.InventoryResponse{}, h.server.Inventory(ctx, s)
+	})
 }
 
 // Verdict is linkv1connect.LinkServiceHandler.
 func (h *handler) Verdict(ctx context.Context, req *connect.Request[linkv1.VerdictRequest]) (*connect.Response[linkv1.VerdictResponse], error) {
-	v := verifiedFromWire(req.Msg)
-	if v.AgentID = callOf(ctx).agentID; v.AgentID == "" {
+	return answer(ctx, h, func(agentID string) (*linkv1.VerdictResponse, error) {
+		v := verifiedFromWire(req.Msg)
+		v.AgentID = agentID
+		if err := v.Check(); err != nil {
+			return nil, err
+		}
+		return &linkv1.VerdictResponse{}, h.server.Verdict(ctx, v)
+	})
+}
+
+// answer answers an agent, which its certificate names and nothing else, with what f
+// returns for it, and refuses it what f has an error for.
+func answer[A any](ctx context.Context, h *handler, f func(agentID string) (*A, error)) (*connect.Response[A], error) {
+	agentID := callOf(ctx).agentID
+	if agentID == "" {
 		return nil, h.refuse(ctx, fault.New(fault.Denied, "the certificate names no agent"))
 	}
-	if err := v.Check(); err != nil {
+	a, err := f(agentID)
+	if err != nil {
 		return nil, h.refuse(ctx, err)
 	}
-	if err := h.server.Verdict(ctx, v); err != nil {
-		return nil, h.refuse(ctx, err)
-	}
-	return connect.NewResponse(&linkv1.VerdictResponse{}), nil
+	return connect.NewResponse(a), nil
 }
 
 // refuse shows err to the agent, or why its call was ended from here.

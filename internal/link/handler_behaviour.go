@@ -12,29 +12,23 @@ import (
 // Behaviour is linkv1connect.LinkServiceHandler. An agent is told of its own host
 // alone.
 func (h *handler) Behaviour(ctx context.Context, req *connect.Request[linkv1.BehaviourRequest]) (*connect.Response[linkv1.BehaviourResponse], error) {
-	agentID := callOf(ctx).agentID
-	if agentID == "" {
-		return nil, h.refuse(ctx, fault.New(fault.Denied, "the certificate names no agent"))
-	}
-	s, keeps := h.server.(Behaviour)
-	if !keeps {
-		return nil, h.refuse(ctx, fault.New(fault.Unsupported, "this server keeps no profiles of behaviour"))
-	}
-	ask, err := heldFromWire(req.Msg)
-	if err != nil {
-		return nil, h.refuse(ctx, err)
-	}
-	ask.AgentID = agentID
-	if err := ask.Check(); err != nil {
-		return nil, h.refuse(ctx, err)
-	}
-	brief, err := s.Behaviour(ctx, ask)
-	if err != nil {
-		return nil, h.refuse(ctx, err)
-	}
-	w, err := rulesToWire(brief)
-	if err != nil {
-		return nil, h.refuse(ctx, err)
-	}
-	return connect.NewResponse(w), nil
+	return answer(ctx, h, func(agentID string) (*linkv1.BehaviourResponse, error) {
+		s, keeps := h.server.(Behaviour)
+		if !keeps {
+			return nil, fault.New(fault.Unsupported, "this server keeps no profiles of behaviour")
+		}
+		ask, err := heldFromWire(req.Msg)
+		if err != nil {
+			return nil, err
+		}
+		ask.AgentID = agentID
+		if err := ask.Check(); err != nil {
+			return nil, err
+		}
+		brief, err := s.Behaviour(ctx, ask)
+		if err != nil {
+			return nil, err
+		}
+		return rulesToWire(brief)
+	})
 }

@@ -48,20 +48,16 @@ func (c *Client) Responded(ctx context.Context, r Responded) error {
 
 // Responded is linkv1connect.LinkServiceHandler. An agent answers for itself alone.
 func (h *handler) Responded(ctx context.Context, req *connect.Request[linkv1.RespondedRequest]) (*connect.Response[linkv1.RespondedResponse], error) {
-	r := Responded{AgentID: callOf(ctx).agentID}
-	if r.AgentID == "" {
-		return nil, h.refuse(ctx, fault.New(fault.Denied, "the certificate names no agent"))
-	}
-	s, responds := h.server.(Responses)
-	if !responds {
-		return nil, h.refuse(ctx, fault.New(fault.Unsupported, "this server asks for no deeds"))
-	}
-	if err := readJSON("answer", req.Msg.GetAnswerJson(), &r.Answer); err != nil {
-		return nil, h.refuse(ctx, err)
-	}
-	r.Bound()
-	if err := s.Responded(ctx, r); err != nil {
-		return nil, h.refuse(ctx, err)
-	}
-	return connect.NewResponse(&linkv1.RespondedResponse{}), nil
+	return answer(ctx, h, func(agentID string) (*linkv1.RespondedResponse, error) {
+		s, responds := h.server.(Responses)
+		if !responds {
+			return nil, fault.New(fault.Unsupported, "this server asks for no deeds")
+		}
+		r := Responded{AgentID: agentID}
+		if err := readJSON("answer", req.Msg.GetAnswerJson(), &r.Answer); err != nil {
+			return nil, err
+		}
+		r.Bound()
+		return &linkv1.RespondedResponse{}, s.Responded(ctx, r)
+	})
 }

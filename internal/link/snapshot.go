@@ -74,20 +74,16 @@ func (c *Client) SnapshotPiece(ctx context.Context, p SnapshotPiece) error {
 
 // Snapshot is linkv1connect.LinkServiceHandler. An agent speaks for itself alone.
 func (h *handler) Snapshot(ctx context.Context, req *connect.Request[linkv1.SnapshotRequest]) (*connect.Response[linkv1.SnapshotResponse], error) {
-	m := req.Msg
-	p := SnapshotPiece{AgentID: callOf(ctx).agentID, Deed: m.GetDeed(), Offset: m.GetOffset(), Piece: m.GetPiece(), Size: m.GetSize(), Digest: m.GetDigest()}
-	if p.AgentID == "" {
-		return nil, h.refuse(ctx, fault.New(fault.Denied, "the certificate names no agent"))
-	}
-	s, takes := h.server.(Snapshots)
-	if !takes {
-		return nil, h.refuse(ctx, fault.New(fault.Unsupported, "this server takes no snapshots"))
-	}
-	if err := p.Check(); err != nil {
-		return nil, h.refuse(ctx, err)
-	}
-	if err := s.SnapshotPiece(ctx, p); err != nil {
-		return nil, h.refuse(ctx, err)
-	}
-	return connect.NewResponse(&linkv1.SnapshotResponse{}), nil
+	return answer(ctx, h, func(agentID string) (*linkv1.SnapshotResponse, error) {
+		s, takes := h.server.(Snapshots)
+		if !takes {
+			return nil, fault.New(fault.Unsupported, "this server takes no snapshots")
+		}
+		m := req.Msg
+		p := SnapshotPiece{AgentID: agentID, Deed: m.GetDeed(), Offset: m.GetOffset(), Piece: m.GetPiece(), Size: m.GetSize(), Digest: m.GetDigest()}
+		if err := p.Check(); err != nil {
+			return nil, err
+		}
+		return &linkv1.SnapshotResponse{}, s.SnapshotPiece(ctx, p)
+	})
 }
