@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/castellan-security/castellan/internal/fault"
 )
 
 // Reader is what readers of documents have in common: it collects what is wrong with
@@ -35,6 +37,17 @@ func (r *Reader) Parse(b []byte, o Limits, remedy string) *yaml.Node {
 		return nil
 	}
 	return d.Root
+}
+
+// Err returns what is wrong, in the order of the document, as one Invalid error that
+// begins with what the document is and has the remedy of the first; nil if nothing is.
+// ProblemsOf finds it there again.
+func (r *Reader) Err(what string) error {
+	if len(r.Problems) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(r.Problems, func(a, b Problem) int { return a.Line - b.Line })
+	return fault.New(fault.Invalid, "%s: %w", what, r.Problems).With(r.Problems[0].Remedy)
 }
 
 // Within is Document.Within of the document that was parsed.

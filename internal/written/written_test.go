@@ -6,6 +6,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/written"
 )
 
@@ -73,5 +74,22 @@ f:3:1: it has a twice: line 1 has it already (keep one of both)
 f:4:1: it has no field "ab": ab of [a b]? (it may have a, b)`
 	if got := r.Problems.Error(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestErrTellsInOrder(t *testing.T) {
+	r := &written.Reader{File: "p.yaml", Most: 10}
+	if err := r.Err("policy"); err != nil {
+		t.Fatalf("of nothing wrong: %v", err)
+	}
+	r.WrongAt(written.Position{Line: 7, Column: 2}, "leave it out", "b is wrong")
+	r.WrongAt(written.Position{Line: 3, Column: 1}, "write it", "a is missing")
+	r.WrongAt(written.Position{Line: 3, Column: 0}, "", "a is late")
+	err := r.Err("policy")
+	if want := "policy: p.yaml:3:1: a is missing (write it)\np.yaml:3:0: a is late\np.yaml:7:2: b is wrong (leave it out)"; err == nil || err.Error() != want {
+		t.Errorf("Err = %v, want %s", err, want)
+	}
+	if !fault.Is(err, fault.Invalid) || fault.Remedy(err) != "write it" || len(written.ProblemsOf(err)) != 3 {
+		t.Errorf("kind %v, remedy %q, problems %v", fault.Of(err), fault.Remedy(err), written.ProblemsOf(err))
 	}
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/castellan-security/castellan/internal/admission"
 	"github.com/castellan-security/castellan/internal/admit/condition"
-	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/written"
 )
 
@@ -26,12 +25,11 @@ func Read(b []byte, name string) (*Policy, error) {
 	} else if n := r.document(b); n != nil {
 		r.policy(n)
 	}
-	if len(r.Problems) == 0 {
-		r.p.Digest = r.digest(b)
-		return r.p, nil
+	if err := r.Err("admission policy"); err != nil {
+		return nil, err
 	}
-	slices.SortStableFunc(r.Problems, func(a, b Problem) int { return a.Line - b.Line })
-	return nil, fault.New(fault.Invalid, "admission policy: %w", r.Problems).With(r.Problems[0].Remedy)
+	r.p.Digest = r.digest(b)
+	return r.p, nil
 }
 
 type policyReader struct {

@@ -10,7 +10,6 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/signature"
 	"github.com/castellan-security/castellan/internal/written"
 )
@@ -42,11 +41,10 @@ func Read(b []byte, name string, files Files) (*Policy, error) {
 			r.policy(p, n, files)
 		}
 	}
-	if len(r.Problems) == 0 {
-		return p, nil
+	if err := r.Err("trust policy"); err != nil {
+		return nil, err
 	}
-	slices.SortStableFunc(r.Problems, func(a, b Problem) int { return a.Line - b.Line })
-	return nil, fault.New(fault.Invalid, "trust policy: %w", r.Problems).With(r.Problems[0].Remedy)
+	return p, nil
 }
 
 // policy reads the parts in the order in which they need each other, whatever
