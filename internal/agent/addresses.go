@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/castellan-security/castellan/internal/pace"
 )
 
 // Times of reading addresses. They are changed by many steps at once: a bridge
@@ -71,7 +73,7 @@ func (a *Agent) followAddresses(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-bell:
-			if !wait(ctx, addressesSettle) {
+			if !pace.Wait(ctx, addressesSettle) {
 				return
 			}
 			select {

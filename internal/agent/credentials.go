@@ -22,6 +22,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/pace"
 	"github.com/castellan-security/castellan/internal/whole"
 )
 
@@ -300,7 +301,7 @@ func (c *Credentials) Keep(ctx context.Context, r Renewer, log *slog.Logger) {
 				log.Warn("certificate not renewed", "expires", c.Certificate().Leaf.NotAfter, "error", err, "remedy", fault.Remedy(err))
 			}
 		}
-		if !wait(ctx, jitter(lookEvery)) {
+		if !pace.Wait(ctx, jitter(lookEvery)) {
 			return
 		}
 	}

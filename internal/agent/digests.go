@@ -12,6 +12,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/pace"
 )
 
 // What finding out the contents of programs may cost. What is not found out within
@@ -403,12 +404,8 @@ func (b *budget) spend(ctx context.Context, n int) error {
 	if debt <= 0 {
 		return nil
 	}
-	t := time.NewTimer(time.Duration(debt / b.rate * float64(time.Second)))
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
+	if !pace.Wait(ctx, time.Duration(debt/b.rate*float64(time.Second))) {
 		return ctx.Err()
-	case <-t.C:
-		return nil
 	}
+	return nil
 }

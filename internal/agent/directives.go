@@ -11,6 +11,7 @@ import (
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/pace"
 	"github.com/castellan-security/castellan/internal/response"
 )
 
@@ -90,7 +91,7 @@ func (d *directives) run(ctx context.Context, who link.Caller) {
 		if fault.Is(err, fault.Denied) || fault.Is(err, fault.Unauthenticated) {
 			pause = jitter(refusedPause)
 		}
-		if !wait(ctx, pause) {
+		if !pace.Wait(ctx, pause) {
 			return
 		}
 	}

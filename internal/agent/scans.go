@@ -11,6 +11,7 @@ import (
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/pace"
 )
 
 // Scanner says what is in images of the engine.
@@ -173,7 +174,7 @@ func untilTaken(ctx context.Context, give func() error) error {
 			return nil
 		}
 		again := fault.Is(err, fault.Unavailable) || fault.Is(err, fault.Exhausted)
-		if !again || !wait(ctx, p.next()) {
+		if !again || !pace.Wait(ctx, p.next()) {
 			return err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/castellan-security/castellan/internal/agent/spool"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/pace"
 )
 
 // Pauses after a report that did not get through: doubled from the first to the
@@ -74,7 +75,7 @@ func (s *sender) run(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			if !wait(ctx, s.pause.next()) {
+			if !pace.Wait(ctx, s.pause.next()) {
 				return
 			}
 			continue
@@ -87,7 +88,7 @@ func (s *sender) run(ctx context.Context) {
 		case <-heartbeat.C:
 			heartbeat.Reset(s.beat())
 		case <-s.a.queue.ready:
-			if s.a.queue.Len() < link.MaxEvents && !wait(ctx, s.a.cfg.Flush) {
+			if s.a.queue.Len() < link.MaxEvents && !pace.Wait(ctx, s.a.cfg.Flush) {
 				return
 			}
 		}
@@ -280,16 +281,4 @@ func (s *sender) refused(err error, r link.Report, changed news) (more bool, _ e
 	}
 	s.trial, s.away, s.why = everything, true, fault.Invalid
 	return false, err
-}
-
-// wait pauses for d and reports false if ctx ended first.
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

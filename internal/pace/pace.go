@@ -1,13 +1,14 @@
 // Package pace tells when the next request may be sent to somebody who answers
 // only so many a second, or who wants to be left alone for a while.
 //
-// It knows no clock and does not wait: callers say what time it is and sleep as
-// they sleep elsewhere, so that they can be tested without.
+// A Pace knows no clock and does not wait: callers say what time it is and sleep
+// as they sleep elsewhere, by Wait unless a test does it for them.
 //
 // It is not for sharing a limit among processes.
 package pace
 
 import (
+	"context"
 	"sync"
 	"time"
 )
@@ -71,4 +72,17 @@ func (p *Pace) Until() time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.until
+}
+
+// Wait waits for d, and reports false, at once, when ctx ends first. Why it ended is
+// context.Cause(ctx).
+func Wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
 }

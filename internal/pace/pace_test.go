@@ -1,6 +1,7 @@
 package pace_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -44,5 +45,19 @@ func TestTurns(t *testing.T) {
 				t.Errorf("turns (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestWait(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	if !pace.Wait(ctx, time.Nanosecond) {
+		t.Error("Wait says that its context ended, which lives")
+	}
+	if !pace.Wait(ctx, -time.Hour) {
+		t.Error("Wait waited for what is past")
+	}
+	cancel()
+	if pace.Wait(ctx, time.Hour) {
+		t.Error("Wait waited on although its context had ended")
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/pace"
 	"github.com/castellan-security/castellan/internal/server/query"
 	"github.com/castellan-security/castellan/internal/store"
 )
@@ -146,7 +147,7 @@ func (f *follower) run(news <-chan []event.Event) error {
 		case <-ctx.Done():
 			return nil
 		case _, ok := <-news:
-			if !ok || !pause(ctx, streamPause) {
+			if !ok || !pace.Wait(ctx, streamPause) {
 				return nil
 			}
 			drain(news)
@@ -173,17 +174,6 @@ func drain(news <-chan []event.Event) {
 		default:
 			return
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }
 

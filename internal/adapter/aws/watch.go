@@ -193,14 +193,10 @@ func until(ctx context.Context, t time.Time) error {
 	if wait <= 0 {
 		return ctx.Err()
 	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
+	if !pace.Wait(ctx, wait) {
 		return ctx.Err()
-	case <-timer.C:
-		return nil
 	}
+	return nil
 }
 
 // imageOf reads what ECR tells of an image; ok is false for one that isn't

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/pace"
 )
 
 // Pauses between attempts to reach an engine: short at first, because an engine
@@ -105,7 +106,7 @@ func (e *Engine) Watch(ctx context.Context, see func(asset.Inventory)) error {
 		if s.connected && time.Since(s.began) > lastPause {
 			wait = backoff{}
 		}
-		sleep(ctx, wait.next(rand.Float64()))
+		pace.Wait(ctx, wait.next(rand.Float64()))
 	}
 	return ctx.Err()
 }
@@ -121,14 +122,4 @@ func (b *backoff) next(chance float64) time.Duration {
 	b.pause = min(max(2*b.pause, firstPause), lastPause)
 	spread := time.Duration((chance - 0.5) / 2 * float64(b.pause))
 	return min(b.pause+spread, lastPause)
-}
-
-// sleep waits for d or for the end of ctx.
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }

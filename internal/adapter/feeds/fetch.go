@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/pace"
 )
 
 const (
@@ -264,14 +265,10 @@ func (u *update) remove(names ...string) error {
 
 // sleep waits for d or until ctx ends.
 func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
+	if !pace.Wait(ctx, d) {
 		return context.Cause(ctx)
 	}
+	return nil
 }
 
 // place waits for a place at a host; the caller gives it back.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/pace"
 )
 
 // dialer returns the way to registries: through the proxy of the environment,
@@ -193,12 +194,8 @@ func retryAfter(h http.Header, now time.Time) (time.Duration, bool) {
 
 // sleep waits for d or for the end of ctx.
 func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
+	if !pace.Wait(ctx, d) {
 		return ctx.Err()
-	case <-t.C:
-		return nil
 	}
+	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/pace"
 )
 
 const (
@@ -80,12 +81,8 @@ func (c client) ask(ctx context.Context, request func() (*http.Request, error)) 
 		if err == nil || !again || left == 1 {
 			return answer, err
 		}
-		t := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			t.Stop()
+		if !pace.Wait(ctx, wait) {
 			return nil, errors.Join(ctx.Err(), err)
-		case <-t.C:
 		}
 		wait *= 2
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/pace"
 )
 
 // The pauses between two questions whether the person has signed in (RFC 8628, 3.5).
@@ -139,12 +140,8 @@ func (s *SignIn) poll(ctx context.Context, p provider, form url.Values, d device
 
 // sleep waits, or until ctx ends.
 func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
+	if !pace.Wait(ctx, d) {
 		return ctx.Err()
 	}
+	return nil
 }

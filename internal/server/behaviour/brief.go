@@ -14,6 +14,7 @@ import (
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/pace"
 	"github.com/castellan-security/castellan/internal/profile"
 	"github.com/castellan-security/castellan/internal/watch"
 )
@@ -195,7 +196,7 @@ func (s *Service) tellAll(ctx context.Context) {
 				continue
 			}
 		}
-		pause(ctx, s.Pace.Tell)
+		pace.Wait(ctx, s.Pace.Tell)
 		began := time.Now()
 		seen = s.Map.Changes()
 		for _, agentID := range s.held.agents() {
@@ -211,7 +212,7 @@ func (s *Service) tellAll(ctx context.Context) {
 				s.Directions.TellBehaviour(agentID, stamp)
 			}
 		}
-		pause(ctx, restShare*time.Since(began))
+		pace.Wait(ctx, restShare*time.Since(began))
 	}
 }
 

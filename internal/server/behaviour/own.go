@@ -9,6 +9,7 @@ import (
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/pace"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
@@ -115,16 +116,7 @@ func (s *Service) open(ctx context.Context) *keeper {
 		if err == nil {
 			return k
 		}
-		pause(ctx, againAfter)
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
+		pace.Wait(ctx, againAfter)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/pace"
 	"github.com/castellan-security/castellan/internal/response"
 	"github.com/castellan-security/castellan/internal/server/query"
 	"github.com/castellan-security/castellan/internal/server/respond"
@@ -297,7 +298,7 @@ func (c *Console) deedLive(w http.ResponseWriter, r *http.Request, v visit) erro
 			if err != nil {
 				return nil
 			}
-		} else if !pause(ctx, beat) {
+		} else if !pace.Wait(ctx, beat) {
 			return nil
 		}
 		if ctx.Err() != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/a-h/templ"
 
 	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/pace"
 	"github.com/castellan-security/castellan/internal/server/query"
 	"github.com/castellan-security/castellan/internal/store"
 )
@@ -131,7 +132,7 @@ func (c *Console) workloadLive(w http.ResponseWriter, r *http.Request, v visit) 
 func follow(ctx context.Context, changed <-chan struct{}, atMost time.Duration, show func() bool) {
 	quiet := time.NewTicker(beat)
 	defer quiet.Stop()
-	for show() && pause(ctx, atMost) {
+	for show() && pace.Wait(ctx, atMost) {
 		select {
 		case <-ctx.Done():
 			return
@@ -141,18 +142,6 @@ func follow(ctx context.Context, changed <-chan struct{}, atMost time.Duration, 
 			}
 		case <-quiet.C:
 		}
-	}
-}
-
-// pause waits for d and reports whether ctx still lives.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }
 
@@ -235,7 +224,7 @@ func (t *tail) follow(ctx context.Context, batches <-chan []event.Event, dropped
 	}
 	for {
 		if len(t.waiting) > 0 {
-			if t.flush(ctx, dropped()) != nil || !pause(ctx, rowsPause) {
+			if t.flush(ctx, dropped()) != nil || !pace.Wait(ctx, rowsPause) {
 				return nil // the browser has gone, or must come back
 			}
 		}

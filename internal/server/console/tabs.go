@@ -10,6 +10,7 @@ import (
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/pace"
 	"github.com/castellan-security/castellan/internal/server/query"
 	"github.com/castellan-security/castellan/internal/store"
 )
@@ -205,7 +206,7 @@ func (c *Console) tabLive(w http.ResponseWriter, r *http.Request, v visit) error
 	defer quiet.Stop()
 	for {
 		p.Now = c.Clock()
-		if s.send(ctx, "part", "", tabPart(p, d)) != nil || !pause(ctx, tabPause) {
+		if s.send(ctx, "part", "", tabPart(p, d)) != nil || !pace.Wait(ctx, tabPause) {
 			return nil // the browser has gone, or must come back
 		}
 		select {

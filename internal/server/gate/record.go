@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/pace"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
@@ -87,7 +88,7 @@ func (r *records) put(ctx context.Context, v store.AdmissionVerdict) {
 		signal(r.hurry)
 		r.await(ctx, mine, storedFor)
 	case behind >= noticed && !stuck:
-		pause(ctx, behind)
+		pace.Wait(ctx, behind)
 	}
 }
 
@@ -266,7 +267,7 @@ func (s *Service) keepAll(ctx context.Context) {
 			if err == nil || ctx.Err() != nil {
 				break
 			}
-			pause(ctx, keepAgain)
+			pace.Wait(ctx, keepAgain)
 		}
 	}
 }
@@ -278,15 +279,6 @@ func (r *records) gather(ctx context.Context) {
 	select {
 	case <-ctx.Done():
 	case <-r.hurry:
-	case <-t.C:
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
 	case <-t.C:
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/pace"
 )
 
 // partQueue is the name of the condition of a queue, with its address behind it.
@@ -51,7 +52,7 @@ func (s *Service) receive(ctx context.Context, queue string) {
 	for tries := 0; ctx.Err() == nil; {
 		r, ok := s.firstOf(queue)
 		if !ok {
-			sleep(ctx, afterTrouble) // nobody's any more: ctx ends
+			pace.Wait(ctx, afterTrouble) // nobody's any more: ctx ends
 			continue
 		}
 		strays, err := s.receiveOnce(ctx, r)
@@ -70,7 +71,7 @@ func (s *Service) receive(ctx context.Context, queue string) {
 		}
 		tries++
 		s.log.Warn("nothing received from a registry's queue", "queue", queue, "error", err)
-		sleep(ctx, jitter(backoff(tries, every(r))))
+		pace.Wait(ctx, jitter(backoff(tries, every(r))))
 	}
 }
 

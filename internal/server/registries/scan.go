@@ -11,6 +11,7 @@ import (
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/inventory"
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/pace"
 	"github.com/castellan-security/castellan/internal/server/images"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/untrusted"
@@ -45,7 +46,7 @@ func (s *Service) scanAll(ctx context.Context) {
 		if err == nil {
 			break
 		}
-		sleep(ctx, afterTrouble)
+		pace.Wait(ctx, afterTrouble)
 	}
 	var wg sync.WaitGroup
 	for range s.scans {
@@ -65,7 +66,7 @@ func (s *Service) scanEach(ctx context.Context) {
 			s.awaitWork(ctx, held, end)
 		case err != nil:
 			s.condition(ctx, PartScans, fmt.Errorf("take an image of a registry: %w", err))
-			sleep(ctx, afterTrouble)
+			pace.Wait(ctx, afterTrouble)
 		default:
 			s.scanOne(ctx, e)
 		}
@@ -141,7 +142,7 @@ func (s *Service) insist(ctx context.Context, what string, do func(context.Conte
 			return
 		}
 		s.condition(ctx, PartScans, fmt.Errorf("%s: %w", what, err))
-		sleep(ctx, afterTrouble)
+		pace.Wait(ctx, afterTrouble)
 	}
 }
 
@@ -307,7 +308,7 @@ func (s *Service) hand(ctx context.Context, answer link.Scanned) (err error) {
 			return nil // or what became of it is the image's
 		}
 		s.condition(ctx, PartScans, fmt.Errorf("store what a scan found: %w", err))
-		if sleep(ctx, afterTrouble); ctx.Err() != nil {
+		if pace.Wait(ctx, afterTrouble); ctx.Err() != nil {
 			break
 		}
 	}

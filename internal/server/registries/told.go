@@ -145,16 +145,6 @@ func (p *plan) tellAgain(repositories map[string]time.Time) {
 	}
 }
 
-// sleep waits for d, or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
-}
-
 // Held returns which repositories of a registry nothing is to be read of now,
 // because it refuses; of a registry that is not watched all.
 func (s *Service) Held(r asset.Registry) func(repository string) bool {

@@ -22,6 +22,7 @@ import (
 	"github.com/castellan-security/castellan/internal/detect"
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/pace"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/threat"
 )
@@ -203,16 +204,7 @@ func (s *Service) read(ctx context.Context, st *state) {
 		}
 		tries++
 		s.Log.Warn("nothing received from a trail's queue", "trail", st.trail.Name, "error", err)
-		pause(ctx, min(leastPause<<min(tries-1, 10), mostPause))
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
+		pace.Wait(ctx, min(leastPause<<min(tries-1, 10), mostPause))
 	}
 }
 
@@ -318,7 +310,7 @@ func (s *Service) tell(ctx context.Context, found []threat.Threat) error {
 			if fault.Is(err, fault.Invalid) {
 				break // it stays so
 			}
-			pause(ctx, min(leastPause<<min(tries, 10), mostPause))
+			pace.Wait(ctx, min(leastPause<<min(tries, 10), mostPause))
 		}
 	}
 	return nil

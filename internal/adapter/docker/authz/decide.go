@@ -12,6 +12,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/admission"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/pace"
 )
 
 // call is what the engine asks about, in the words of its protocol.
@@ -263,12 +264,8 @@ func (p *Plugin) ask(ctx context.Context, req admission.Request) (v admission.Ve
 		if end, ok := ctx.Deadline(); ok && time.Until(end) <= again {
 			return v, nil
 		}
-		t := time.NewTimer(again)
-		select {
-		case <-ctx.Done():
-			t.Stop()
+		if !pace.Wait(ctx, again) {
 			return v, nil
-		case <-t.C:
 		}
 	}
 }
