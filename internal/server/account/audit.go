@@ -3,19 +3,12 @@ package account
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/server/audit"
 	"github.com/castellan-security/castellan/internal/store"
 )
-
-// done is the outcome of what was not refused.
-const done = "done"
-
-// auditTimeout bounds the writing of one line. It is written even when the
-// client has gone: hanging up must not keep a try out of the log.
-const auditTimeout = 5 * time.Second
 
 // Audit returns audit lines newest first, with IDs below before unless that is
 // 0. It needs access.ReadAudit.
@@ -33,19 +26,8 @@ func (s *Service) Audit(ctx context.Context, who access.Identity, before int64, 
 	return lines, nil
 }
 
-// audit adds a line. An error is the caller's to return: what cannot be
-// accounted for must not look done.
 func (s *Service) audit(ctx context.Context, who access.Identity, action, target, outcome, detail string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
-	defer cancel()
-	err := s.st.AppendAudit(ctx, access.Audit{
-		Time: s.clock(), Actor: who.Actor, Address: who.Address,
-		Action: action, Target: target, Outcome: outcome, Detail: detail,
-	})
-	if err != nil {
-		return fmt.Errorf("write the audit log: %w", err)
-	}
-	return nil
+	return audit.Log{Store: s.st, Clock: s.clock}.Add(ctx, who, action, target, outcome, detail)
 }
 
 // refuse puts a refused sign-in into the log and returns err. The name that was

@@ -12,6 +12,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/server/audit"
 )
 
 // CookieName is the session cookie. The __Host- prefix makes browsers accept
@@ -62,7 +63,7 @@ func (s *Service) SignIn(ctx context.Context, name, password, address string) (c
 		return "", access.Session{}, err
 	}
 	s.throttle.succeed(a)
-	if err := s.audit(ctx, who, "session.start", who.Actor, done, ""); err != nil {
+	if err := s.audit(ctx, who, "session.start", who.Actor, audit.Done, ""); err != nil {
 		return "", access.Session{}, err
 	}
 	return cookie, session, nil
@@ -179,7 +180,7 @@ func (s *Service) SignOut(ctx context.Context, cookie string, who access.Identit
 	if err := s.st.DeleteSessions(ctx, digest(cookie), who.UserID); err != nil && !fault.Is(err, fault.NotFound) {
 		return fmt.Errorf("end a session: %w", err)
 	}
-	return s.audit(ctx, who, "session.end", who.Actor, done, "")
+	return s.audit(ctx, who, "session.end", who.Actor, audit.Done, "")
 }
 
 // SignOutAll ends all sessions of who asks, this one included.
@@ -190,7 +191,7 @@ func (s *Service) SignOutAll(ctx context.Context, who access.Identity) error {
 	if err := s.st.DeleteSessions(ctx, nil, who.UserID); err != nil && !fault.Is(err, fault.NotFound) {
 		return fmt.Errorf("end all sessions: %w", err)
 	}
-	return s.audit(ctx, who, "session.end_all", who.Actor, done, "")
+	return s.audit(ctx, who, "session.end_all", who.Actor, audit.Done, "")
 }
 
 // BySession returns who the cookie's session belongs to; Unauthenticated when

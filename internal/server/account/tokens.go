@@ -11,6 +11,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/server/audit"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
@@ -186,7 +187,7 @@ func (s *Service) CreateToken(ctx context.Context, who access.Identity, n NewTok
 	if err != nil {
 		return access.Token{}, "", fmt.Errorf("create token %q: %w", n.Name, err)
 	}
-	if err := s.audit(ctx, who, "token.create", tokenTarget(t), done, fmt.Sprintf("scopes %v", t.Scopes)); err != nil {
+	if err := s.audit(ctx, who, "token.create", tokenTarget(t), audit.Done, fmt.Sprintf("scopes %v", t.Scopes)); err != nil {
 		return access.Token{}, "", err
 	}
 	return t, value, nil
@@ -236,5 +237,5 @@ func (s *Service) DeleteToken(ctx context.Context, who access.Identity, id int64
 	s.mu.Lock()
 	delete(s.used, id)
 	s.mu.Unlock()
-	return s.audit(ctx, who, "token.delete", tokenTarget(tokens[i]), done, "")
+	return s.audit(ctx, who, "token.delete", tokenTarget(tokens[i]), audit.Done, "")
 }

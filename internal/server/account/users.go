@@ -9,6 +9,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/server/audit"
 )
 
 // FirstUser is the name of the administrator that Bootstrap makes.
@@ -59,7 +60,7 @@ func (s *Service) Bootstrap(ctx context.Context) (password string, err error) {
 		return "", fmt.Errorf("create the first administrator: %w", err)
 	}
 	system := access.Identity{Actor: "system"}
-	if err := s.audit(ctx, system, "user.create", "user:"+FirstUser, done, "first administrator"); err != nil {
+	if err := s.audit(ctx, system, "user.create", "user:"+FirstUser, audit.Done, "first administrator"); err != nil {
 		return "", err
 	}
 	return password, nil
@@ -119,7 +120,7 @@ func (s *Service) CreateUser(ctx context.Context, who access.Identity, n NewUser
 	if err != nil {
 		return access.User{}, fmt.Errorf("create user %s: %w", n.Name, err)
 	}
-	return u, s.audit(ctx, who, "user.create", "user:"+u.Name, done, "role "+string(u.Role))
+	return u, s.audit(ctx, who, "user.create", "user:"+u.Name, audit.Done, "role "+string(u.Role))
 }
 
 func (n NewUser) check() error {
@@ -173,7 +174,7 @@ func (s *Service) UpdateUser(ctx context.Context, who access.Identity, id int64,
 	if err := s.replace(ctx, u); err != nil {
 		return access.User{}, err
 	}
-	return u, s.audit(ctx, who, "user.update", "user:"+u.Name, done, detail)
+	return u, s.audit(ctx, who, "user.update", "user:"+u.Name, audit.Done, detail)
 }
 
 // newHash checks and hashes a password to be; nil gives "".
@@ -234,7 +235,7 @@ func (s *Service) DeleteUser(ctx context.Context, who access.Identity, id int64)
 	if err := s.st.DeleteUser(ctx, id); err != nil {
 		return fmt.Errorf("delete user %s: %w", u.Name, err)
 	}
-	return s.audit(ctx, who, "user.delete", "user:"+u.Name, done, "")
+	return s.audit(ctx, who, "user.delete", "user:"+u.Name, audit.Done, "")
 }
 
 // ChangePassword changes the password of who asks and ends all of their
@@ -272,5 +273,5 @@ func (s *Service) ChangePassword(ctx context.Context, who access.Identity, old, 
 	if err := s.replace(ctx, u); err != nil {
 		return err
 	}
-	return s.audit(ctx, who, "user.password", who.Actor, done, "")
+	return s.audit(ctx, who, "user.password", who.Actor, audit.Done, "")
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/profile"
+	"github.com/castellan-security/castellan/internal/server/audit"
 	"github.com/castellan-security/castellan/internal/server/behaviour"
 	"github.com/castellan-security/castellan/internal/server/topology"
 	"github.com/castellan-security/castellan/internal/store"
@@ -507,7 +508,7 @@ func TestProfilesMustBeSigned(t *testing.T) {
 	text := strings.ReplaceAll(p.Text, "/usr/sbin/nginx", "/usr/sbin/nginx-debug")
 	signature, err := watch.SignProfile([]byte(text), private)
 	h.must(err)
-	signed := behaviour.Edit{Text: text, Signature: string(signature), Comment: strings.Repeat("x", behaviour.MaxComment), After: -1}
+	signed := behaviour.Edit{Text: text, Signature: string(signature), Comment: strings.Repeat("x", audit.MaxComment), After: -1}
 	if _, err := h.s.Import(t.Context(), h.admin, web, signed); !fault.Is(err, fault.Invalid) {
 		t.Errorf("signed for a server without keys: got %v", err)
 	}

@@ -7,34 +7,18 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/profile"
+	"github.com/castellan-security/castellan/internal/server/audit"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/watch"
 )
 
-// MaxComment bounds why somebody changed something.
-const MaxComment = 500
-
 func (s *Service) audit(ctx context.Context, who access.Identity, action, target, detail string) error {
-	err := s.Store.AppendAudit(ctx, access.Audit{
-		Time: s.Clock(), Actor: who.Actor, Address: who.Address, Action: action, Target: target, Outcome: "done", Detail: detail,
-	})
-	if err != nil {
-		return fmt.Errorf("write the audit log: %w", err)
-	}
-	return nil
-}
-
-func checkComment(comment string) error {
-	if len(comment) > MaxComment || !utf8.ValidString(comment) {
-		return fault.New(fault.Invalid, "the comment is longer than %d bytes, or no text", MaxComment)
-	}
-	return nil
+	return audit.Log{Store: s.Store, Clock: s.Clock}.Done(ctx, who, action, target, detail)
 }
 
 // Groups returns a page of groups. It needs access.ReadBehaviour.
@@ -213,7 +197,7 @@ func (s *Service) change(ctx context.Context, who access.Identity, name asset.Gr
 	if err := who.Need(access.ManageBehaviour); err != nil {
 		return out, err
 	}
-	if err := checkComment(comment); err != nil {
+	if err := audit.CheckComment(comment); err != nil {
 		return out, err
 	}
 	err = s.with(ctx, func(ctx context.Context, k *keeper) error {

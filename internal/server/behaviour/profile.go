@@ -11,6 +11,7 @@ import (
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/profile"
+	"github.com/castellan-security/castellan/internal/server/audit"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/watch"
 	"github.com/castellan-security/castellan/internal/written"
@@ -219,7 +220,7 @@ func (s *Service) Import(ctx context.Context, who access.Identity, name asset.Gr
 	if err := who.Need(access.ManageBehaviour); err != nil {
 		return store.BehaviourGroup{}, err
 	}
-	if err := checkComment(e.Comment); err != nil {
+	if err := audit.CheckComment(e.Comment); err != nil {
 		return store.BehaviourGroup{}, err
 	}
 	d, problems := readProfile(e.Text)

@@ -9,6 +9,7 @@ import (
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/admit"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/server/audit"
 	"github.com/castellan-security/castellan/internal/server/gate"
 	"github.com/castellan-security/castellan/internal/store"
 )
@@ -28,7 +29,7 @@ func (c *Console) admissionBook() *book {
 	rules, err := admit.Builtins()
 	return &book{
 		path: "/admission/policy", here: "admission", name: "admission policy", up: "/admission", upName: "Admission", glyph: "gate", done: "admission-set",
-		most: store.MaxAdmissionPolicy, comment: gate.MaxComment, starter: string(admit.First()), reads: access.ReadAdmission, manages: access.ManageAdmission,
+		most: store.MaxAdmissionPolicy, comment: audit.MaxComment, starter: string(admit.First()), reads: access.ReadAdmission, manages: access.ManageAdmission,
 		tabs: admissionTabs(), hint: "`mode: audit` only tells what it would refuse, `enforce` refuses it. What a rule needs and nobody knows is never a pass.",
 		tryHint:  "Replay decides anew on what was asked for, by this text, with what was known then. It changes nothing.",
 		tryTitle: "What it would have changed", tryField: replaySpan(replayDays), tryName: "Replay", blank: noAdmissionPolicy, aside: schemaPanel(rules, err),

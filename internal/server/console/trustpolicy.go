@@ -5,7 +5,7 @@ import (
 	"net/url"
 
 	"github.com/castellan-security/castellan/internal/access"
-	"github.com/castellan-security/castellan/internal/server/verify"
+	"github.com/castellan-security/castellan/internal/server/audit"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/trust"
 )
@@ -14,7 +14,7 @@ import (
 func (c *Console) trustBook() *book {
 	return &book{
 		path: "/trust/policy", here: "trust", name: "trust policy", up: "/trust", upName: "Trust", glyph: "seal", done: "policy-set",
-		most: store.MaxTrustPolicy, comment: verify.MaxComment, starter: starter, reads: access.ReadImages, manages: access.ManageTrust,
+		most: store.MaxTrustPolicy, comment: audit.MaxComment, starter: starter, reads: access.ReadImages, manages: access.ManageTrust,
 		hint:     "Keys, certificates and trusted roots stand in it, below `pem:`. It names no files: agents have none of them.",
 		tryHint:  "Try it says what would change for the images that run, before anything does.",
 		tryTitle: "What it would change", tryName: "Try it", blank: noPolicy,

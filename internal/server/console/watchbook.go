@@ -12,6 +12,7 @@ import (
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/profile"
+	"github.com/castellan-security/castellan/internal/server/audit"
 	"github.com/castellan-security/castellan/internal/server/behaviour"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/watch"
@@ -41,7 +42,7 @@ func (c *Console) ofGroup(page func(*book) view) view {
 func (c *Console) profileBook(g asset.Group) *book {
 	return &book{
 		path: "/watch/profile", query: "?group=" + url.QueryEscape(string(g)), here: "watch", name: "profile of " + string(g), glyph: "eye", done: "profile-set",
-		most: maxProfileText, comment: behaviour.MaxComment, starter: string(watch.Write(&profile.Profile{Group: g}, "")),
+		most: maxProfileText, comment: audit.MaxComment, starter: string(watch.Write(&profile.Profile{Group: g}, "")),
 		reads: access.ReadBehaviour, manages: access.ManageBehaviour,
 		hint:    "`*` stands for any part of one name, `**` at the end for everything below. What stays the same keeps what it rests on; what the text leaves out is permitted no more.",
 		tryHint: "Rehearse holds the recorded events against this text: what would protect have blocked? It changes nothing.", tryTitle: "What protect would have blocked",

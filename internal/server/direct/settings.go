@@ -14,6 +14,7 @@ import (
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/server/audit"
 )
 
 // Limits of settings: they travel to every agent, and each path is compared
@@ -26,9 +27,6 @@ const (
 	// than maxWindow would hide for too long that something goes on.
 	minWindow = time.Second
 	maxWindow = time.Hour
-	// auditTimeout bounds the writing of one line, which is written even when
-	// the client has gone.
-	auditTimeout = 5 * time.Second
 )
 
 var (
@@ -96,15 +94,7 @@ func (h *Hub) AskSnapshot(ctx context.Context, who access.Identity, agentID stri
 }
 
 func (h *Hub) audit(ctx context.Context, who access.Identity, action, target, detail string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
-	defer cancel()
-	err := h.st.AppendAudit(ctx, access.Audit{
-		Time: h.clock(), Actor: who.Actor, Address: who.Address, Action: action, Target: target, Outcome: "done", Detail: detail,
-	})
-	if err != nil {
-		return fmt.Errorf("write the audit log: %w", err)
-	}
-	return nil
+	return audit.Log{Store: h.st, Clock: h.clock}.Done(ctx, who, action, target, detail)
 }
 
 func check(s asset.AgentSettings) error {

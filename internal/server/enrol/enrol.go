@@ -27,6 +27,7 @@ import (
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/server/audit"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
@@ -253,7 +254,7 @@ func (s *Service) give(ctx context.Context, who access.Identity, cert *x509.Cert
 	if err != nil {
 		return link.Credentials{}, fmt.Errorf("record the certificate of agent %s: %w", agentID, err)
 	}
-	if err := s.audit(ctx, who, action, "agent:"+agentID, done, detail); err != nil {
+	if err := s.audit(ctx, who, action, "agent:"+agentID, audit.Done, detail); err != nil {
 		return link.Credentials{}, err
 	}
 	s.log.Info("agent has a new certificate", "agent_id", agentID, "expires", cert.NotAfter, "action", action)

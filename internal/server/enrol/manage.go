@@ -12,15 +12,9 @@ import (
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/server/audit"
 	"github.com/castellan-security/castellan/internal/untrusted"
 )
-
-// done is the outcome of what was not refused.
-const done = "done"
-
-// auditTimeout bounds the writing of one line, which is written even when the
-// client has gone.
-const auditTimeout = 5 * time.Second
 
 // Invite makes an invitation and returns its token, which is kept nowhere
 // else. life 0 is DefaultLife. It needs access.InviteAgents.
@@ -55,7 +49,7 @@ func (s *Service) Invite(ctx context.Context, who access.Identity, name string, 
 		return access.Invitation{}, "", fmt.Errorf("keep the invitation: %w", err)
 	}
 	target := fmt.Sprintf("invitation:%d", inv.ID)
-	if err := s.audit(ctx, who, "agent.invite", target, done, name); err != nil {
+	if err := s.audit(ctx, who, "agent.invite", target, audit.Done, name); err != nil {
 		return access.Invitation{}, "", err
 	}
 	return inv, token, nil
@@ -131,7 +125,7 @@ func (s *Service) Revoke(ctx context.Context, who access.Identity, agentID strin
 	// Before the audit: whatever fails there, the agent is cut off.
 	s.expel(agentID, serials)
 	s.log.Info("agent revoked", "agent_id", agentID, "certificates", n, "by", who.Actor)
-	return n, s.audit(ctx, who, "agent.revoke", "agent:"+agentID, done, fmt.Sprintf("%d certificates", n))
+	return n, s.audit(ctx, who, "agent.revoke", "agent:"+agentID, audit.Done, fmt.Sprintf("%d certificates", n))
 }
 
 // refused puts a refused join into the audit log.
@@ -146,19 +140,8 @@ func (s *Service) refused(ctx context.Context, r link.JoinRequest, why string) {
 	}
 }
 
-// audit adds a line. An error is the caller's to return: what cannot be
-// accounted for must not look done.
 func (s *Service) audit(ctx context.Context, who access.Identity, action, target, outcome, detail string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
-	defer cancel()
-	err := s.st.AppendAudit(ctx, access.Audit{
-		Time: s.clock(), Actor: who.Actor, Address: who.Address,
-		Action: action, Target: target, Outcome: outcome, Detail: detail,
-	})
-	if err != nil {
-		return fmt.Errorf("write the audit log: %w", err)
-	}
-	return nil
+	return audit.Log{Store: s.st, Clock: s.clock}.Add(ctx, who, action, target, outcome, detail)
 }
 
 // clean bounds what an agent says its host is called.

@@ -8,13 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/admit"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/server/audit"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/written"
 )
@@ -22,13 +22,8 @@ import (
 const (
 	// PolicyName is what problems call the policy.
 	PolicyName = "policy"
-	// MaxComment bounds why somebody changed the policy.
-	MaxComment = 500
 	// maxProblems is how many problems are told of a policy.
 	maxProblems = 100
-	// auditTimeout bounds the writing of one line, which is written even when the
-	// client has gone.
-	auditTimeout = 5 * time.Second
 )
 
 // Policy returns a version of the policy, the newest with 0; NotFound if there is
@@ -82,8 +77,8 @@ func (s *Service) SetPolicy(ctx context.Context, who access.Identity, text, comm
 	if err := who.Need(access.ManageAdmission); err != nil {
 		return store.AdmissionPolicy{}, err
 	}
-	if len(comment) > MaxComment || !utf8.ValidString(comment) {
-		return store.AdmissionPolicy{}, fault.New(fault.Invalid, "the comment is longer than %d bytes, or no text", MaxComment)
+	if err := audit.CheckComment(comment); err != nil {
+		return store.AdmissionPolicy{}, err
 	}
 	compiled, problems := parse(text)
 	if len(problems) > 0 {
@@ -103,8 +98,7 @@ func (s *Service) SetPolicy(ctx context.Context, who access.Identity, text, comm
 
 // changed puts in force what was stored, and tells the agents.
 func (s *Service) changed(ctx context.Context) error {
-	// What was stored holds, even if the one who did it has gone.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
+	ctx, cancel := audit.Outlive(ctx)
 	defer cancel()
 	x, err := s.load(ctx)
 	if err != nil {
@@ -158,13 +152,5 @@ func (s *Service) tell(ctx context.Context) error {
 }
 
 func (s *Service) audit(ctx context.Context, who access.Identity, action, target, detail string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
-	defer cancel()
-	err := s.Store.AppendAudit(ctx, access.Audit{
-		Time: s.Clock(), Actor: who.Actor, Address: who.Address, Action: action, Target: target, Outcome: "done", Detail: detail,
-	})
-	if err != nil {
-		return fmt.Errorf("write the audit log: %w", err)
-	}
-	return nil
+	return audit.Log{Store: s.Store, Clock: s.Clock}.Done(ctx, who, action, target, detail)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/inventory"
+	"github.com/castellan-security/castellan/internal/server/audit"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
@@ -24,9 +25,6 @@ const (
 	maxAhead  = 366 * 24 * time.Hour
 	maxReason = 2_000
 	maxName   = 512
-	// auditTimeout bounds the writing of one line, which is written even when
-	// the client has gone.
-	auditTimeout = 5 * time.Second
 )
 
 // weaknessForm is what names of weaknesses look like: CVE-2024-1, GHSA-…,
@@ -276,13 +274,5 @@ func target(a *store.Acceptance) string {
 }
 
 func (s *Service) audit(ctx context.Context, who access.Identity, action, target, detail string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
-	defer cancel()
-	err := s.st.AppendAudit(ctx, access.Audit{
-		Time: s.clock(), Actor: who.Actor, Address: who.Address, Action: action, Target: target, Outcome: "done", Detail: detail,
-	})
-	if err != nil {
-		return fmt.Errorf("write the audit log: %w", err)
-	}
-	return nil
+	return audit.Log{Store: s.st, Clock: s.clock}.Done(ctx, who, action, target, detail)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/detect"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/server/audit"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/threat"
 	"github.com/castellan-security/castellan/internal/untrusted"
@@ -212,11 +213,5 @@ func (s *Service) audit(ctx context.Context, who access.Identity, id int64, c Ch
 	if c.Comment != "" {
 		detail = strings.TrimPrefix(words+": "+untrusted.Clip(c.Comment, maxAuditDetail), ": ")
 	}
-	err := s.Store.AppendAudit(ctx, access.Audit{
-		Time: s.Clock(), Actor: who.Actor, Address: who.Address, Action: "incident." + string(c.Do), Target: fmt.Sprintf("incident:%d", id), Outcome: "done", Detail: detail,
-	})
-	if err != nil {
-		return fmt.Errorf("write the audit log: %w", err)
-	}
-	return nil
+	return audit.Log{Store: s.Store, Clock: s.Clock}.Done(ctx, who, "incident."+string(c.Do), fmt.Sprintf("incident:%d", id), detail)
 }

@@ -7,12 +7,9 @@ import (
 
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/server/audit"
 	"github.com/castellan-security/castellan/internal/store"
 )
-
-// auditTimeout bounds the writing of one line, which is written even when the
-// client has gone.
-const auditTimeout = 5 * time.Second
 
 // View is a registry as people see it.
 type View struct {
@@ -276,13 +273,5 @@ func (s *Service) Rescan(ctx context.Context, who access.Identity, id int64) err
 }
 
 func (s *Service) audit(ctx context.Context, who access.Identity, action, name, detail string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
-	defer cancel()
-	err := s.st.AppendAudit(ctx, access.Audit{
-		Time: s.clock(), Actor: who.Actor, Address: who.Address, Action: action, Target: "registry:" + name, Outcome: "done", Detail: detail,
-	})
-	if err != nil {
-		return fmt.Errorf("write the audit log: %w", err)
-	}
-	return nil
+	return audit.Log{Store: s.st, Clock: s.clock}.Done(ctx, who, action, "registry:"+name, detail)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/server/audit"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
@@ -67,9 +68,7 @@ func (s *Service) changed(ctx context.Context, who access.Identity, action, name
 	case s.wake <- struct{}{}:
 	default: // it will look anyway
 	}
-	return s.Store.AppendAudit(ctx, access.Audit{
-		Time: s.Clock(), Actor: who.Actor, Address: who.Address, Action: action, Target: "trail:" + name, Outcome: "done", Detail: detail,
-	})
+	return audit.Log{Store: s.Store, Clock: s.Clock}.Done(ctx, who, action, "trail:"+name, detail)
 }
 
 // Test says whether a trail could be read, which need not be configured; it leaves its

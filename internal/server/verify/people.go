@@ -8,11 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/server/audit"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/trust"
 	"github.com/castellan-security/castellan/internal/written"
@@ -21,13 +21,8 @@ import (
 const (
 	// PolicyName is what problems call the policy.
 	PolicyName = "policy"
-	// MaxComment bounds why somebody changed the policy.
-	MaxComment = 500
 	// maxProblems is how many problems are told of a policy.
 	maxProblems = 100
-	// auditTimeout bounds the writing of one line, which is written even when the
-	// client has gone.
-	auditTimeout = 5 * time.Second
 )
 
 // Policy returns a version of the policy, the newest with 0; NotFound if there is
@@ -85,8 +80,8 @@ func (s *Service) SetPolicy(ctx context.Context, who access.Identity, text, comm
 	if err := who.Need(access.ManageTrust); err != nil {
 		return store.TrustPolicy{}, err
 	}
-	if len(comment) > MaxComment || !utf8.ValidString(comment) {
-		return store.TrustPolicy{}, fault.New(fault.Invalid, "the comment is longer than %d bytes, or no text", MaxComment)
+	if err := audit.CheckComment(comment); err != nil {
+		return store.TrustPolicy{}, err
 	}
 	if _, problems := s.parse(text); len(problems) > 0 {
 		return store.TrustPolicy{}, written.Refused(problems)
@@ -116,16 +111,7 @@ func (s *Service) forget() {
 }
 
 func (s *Service) audit(ctx context.Context, who access.Identity, p store.TrustPolicy) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
-	defer cancel()
-	err := s.Store.AppendAudit(ctx, access.Audit{
-		Time: s.Clock(), Actor: who.Actor, Address: who.Address, Action: "trust.policy", Target: fmt.Sprintf("version:%d", p.Version),
-		Outcome: "done", Detail: strings.TrimSpace(p.Digest + " " + p.Comment),
-	})
-	if err != nil {
-		return fmt.Errorf("write the audit log: %w", err)
-	}
-	return nil
+	return audit.Log{Store: s.Store, Clock: s.Clock}.Done(ctx, who, "trust.policy", fmt.Sprintf("version:%d", p.Version), strings.TrimSpace(p.Digest+" "+p.Comment))
 }
 
 // Images returns a page of images with their verdicts. It needs access.ReadImages.
