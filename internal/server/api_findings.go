@@ -116,18 +116,12 @@ func (a *api) listLines(q ask[fleetLineFilters], kind store.FindingKind) (*body[
 	if err != nil {
 		return nil, err
 	}
-	if fq.Limit == 0 {
-		fq.Limit = store.DefaultPage
-	}
+	fq.Limit = pageOf(fq.Limit)
 	found, err := a.st.FindingLines(q.ctx, fq)
 	if err != nil {
 		return nil, err
 	}
-	page := linePage{Findings: list(found)}
-	if len(found) == fq.Limit {
-		page.Next = fq.Offset + len(found)
-	}
-	return &body[linePage]{page}, nil
+	return &body[linePage]{linePage{Findings: list(found), Next: nextOffset(fq.Offset, fq.Limit, len(found))}}, nil
 }
 
 func (a *api) listImageLines(q ask[imageLineFilters], kind store.FindingKind) (*body[imageLinePage], error) {
@@ -135,9 +129,7 @@ func (a *api) listImageLines(q ask[imageLineFilters], kind store.FindingKind) (*
 	if err != nil {
 		return nil, err
 	}
-	if fq.Limit == 0 {
-		fq.Limit = store.DefaultPage
-	}
+	fq.Limit = pageOf(fq.Limit)
 	if _, err := a.st.Image(q.ctx, q.input.ID); err != nil {
 		return nil, err // an unknown image is not one without findings
 	}
@@ -146,11 +138,7 @@ func (a *api) listImageLines(q ask[imageLineFilters], kind store.FindingKind) (*
 	if err != nil {
 		return nil, err
 	}
-	page := imageLinePage{Findings: list(found)}
-	if len(found) == fq.Limit {
-		page.Next = fq.Offset + len(found)
-	}
-	return &body[imageLinePage]{page}, nil
+	return &body[imageLinePage]{imageLinePage{Findings: list(found), Next: nextOffset(fq.Offset, fq.Limit, len(found))}}, nil
 }
 
 func (a *api) showFinding(q ask[lineKey], kind store.FindingKind) (*body[findingDetail], error) {

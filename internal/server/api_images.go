@@ -196,18 +196,13 @@ func (a *api) listImages(q ask[imageFilters]) (*body[imagePage], error) {
 	if err != nil {
 		return nil, err
 	}
-	if iq.Limit == 0 {
-		iq.Limit = store.DefaultPage
-	}
+	iq.Limit = pageOf(iq.Limit)
 	found, err := a.st.Images(q.ctx, iq)
 	if err != nil {
 		return nil, err
 	}
-	page := imagePage{Images: list(found)}
-	if len(found) == iq.Limit {
-		page.Next = found[len(found)-1].ID
-	}
-	return &body[imagePage]{page}, nil
+	next := nextAfter(found, iq.Limit, func(m *store.Image) string { return m.ID })
+	return &body[imagePage]{imagePage{Images: list(found), Next: next}}, nil
 }
 
 func (a *api) listImageFindings(q ask[imageFindingFilters]) (*body[findingPage], error) {
@@ -223,7 +218,7 @@ func (a *api) listImageFindings(q ask[imageFindingFilters]) (*body[findingPage],
 	if err != nil {
 		return nil, err
 	}
-	return &body[findingPage]{findingPage{Vulnerabilities: list(found), Next: nextOffset(vq, len(found))}}, nil
+	return &body[findingPage]{findingPage{Vulnerabilities: list(found), Next: nextOffset(vq.Offset, vq.Limit, len(found))}}, nil
 }
 
 func (a *api) listWeaknesses(q ask[weaknessFilters]) (*body[weaknessPage], error) {
@@ -235,23 +230,13 @@ func (a *api) listWeaknesses(q ask[weaknessFilters]) (*body[weaknessPage], error
 	if err != nil {
 		return nil, err
 	}
-	return &body[weaknessPage]{weaknessPage{Vulnerabilities: list(found), Next: nextOffset(vq, len(found))}}, nil
+	return &body[weaknessPage]{weaknessPage{Vulnerabilities: list(found), Next: nextOffset(vq.Offset, vq.Limit, len(found))}}, nil
 }
 
 func findingQuery(f FindingFilters) (store.VulnerabilityQuery, error) {
 	vq, err := query.Vulnerabilities(f.values)
-	if vq.Limit == 0 {
-		vq.Limit = store.DefaultPage
-	}
+	vq.Limit = pageOf(vq.Limit)
 	return vq, err
-}
-
-// nextOffset is where a full page goes on; 0 on the last.
-func nextOffset(q store.VulnerabilityQuery, found int) int {
-	if found < q.Limit {
-		return 0
-	}
-	return q.Offset + found
 }
 
 // schemaName names the schema of a type. Several packages have words for the

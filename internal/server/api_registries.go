@@ -185,18 +185,13 @@ func (a *api) listRegistryImages(q ask[registryImageFilters]) (*body[registryIma
 		return nil, err
 	}
 	iq.Registry = q.input.Name
-	if iq.Limit == 0 {
-		iq.Limit = store.DefaultPage
-	}
+	iq.Limit = pageOf(iq.Limit)
 	found, err := a.st.RegistryImages(q.ctx, iq)
 	if err != nil {
 		return nil, err
 	}
-	page := registryImagePage{Images: list(found)}
-	if len(found) == iq.Limit {
-		page.Next = found[len(found)-1].ID
-	}
-	return &body[registryImagePage]{page}, nil
+	next := nextAfter(found, iq.Limit, func(m *store.RegistryImage) int64 { return m.ID })
+	return &body[registryImagePage]{registryImagePage{Images: list(found), Next: next}}, nil
 }
 
 func (a *api) listRegistryRepositories(q ask[registryRepositoryFilters]) (*body[registryRepositoryPage], error) {
@@ -204,16 +199,10 @@ func (a *api) listRegistryRepositories(q ask[registryRepositoryFilters]) (*body[
 	if _, err := a.st.Registry(q.ctx, in.Name); err != nil {
 		return nil, err
 	}
-	if in.Limit == 0 {
-		in.Limit = store.DefaultPage
-	}
+	in.Limit = pageOf(in.Limit)
 	found, err := a.st.RegistryRepositories(q.ctx, store.RegistryRepositoryQuery{Registry: in.Name, Text: in.Text, Offset: in.Offset, Limit: in.Limit})
 	if err != nil {
 		return nil, err
 	}
-	page := registryRepositoryPage{Repositories: list(found)}
-	if len(found) == in.Limit {
-		page.Next = in.Offset + len(found)
-	}
-	return &body[registryRepositoryPage]{page}, nil
+	return &body[registryRepositoryPage]{registryRepositoryPage{Repositories: list(found), Next: nextOffset(in.Offset, in.Limit, len(found))}}, nil
 }

@@ -7,7 +7,6 @@ import (
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/server/query"
-	"github.com/castellan-security/castellan/internal/store"
 )
 
 // workloadFilters are the parameters of GET /workloads; query.Workloads reads
@@ -67,18 +66,13 @@ func (a *api) listWorkloads(q ask[workloadFilters]) (*body[workloadPage], error)
 	if err != nil {
 		return nil, err
 	}
-	if wq.Limit == 0 {
-		wq.Limit = store.DefaultPage
-	}
+	wq.Limit = pageOf(wq.Limit)
 	ws, err := a.st.Workloads(q.ctx, wq)
 	if err != nil {
 		return nil, err
 	}
-	page := workloadPage{Workloads: list(ws)}
-	if len(ws) == wq.Limit {
-		page.Next = ws[len(ws)-1].ID
-	}
-	return &body[workloadPage]{page}, nil
+	next := nextAfter(ws, wq.Limit, func(w *asset.Workload) string { return w.ID })
+	return &body[workloadPage]{workloadPage{Workloads: list(ws), Next: next}}, nil
 }
 
 // list returns a list that is [] and never null in JSON.
