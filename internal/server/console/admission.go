@@ -80,12 +80,8 @@ func (c *Console) readAdmission(ctx context.Context, v visit, asked url.Values) 
 	before := asked.Get("before")
 	q, err := query.Admission(d.Filter.values("before", before), v.now)
 	if err != nil {
-		said, ok := refused(err)
-		if !ok {
-			return d, 0, err
-		}
-		d.Problem = said
-		return d, c.Status(err), nil
+		d.Problem, status, err = c.unlisted(err)
+		return d, status, err
 	}
 	q.Limit = onePageAnd
 	list, err := c.Admission.Verdicts(ctx, v.who, q)

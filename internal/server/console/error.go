@@ -84,6 +84,17 @@ func refused(err error) (string, bool) {
 	return "", false
 }
 
+// unlisted is why a list can't be shown, in words that stand in its place, and the
+// status that the page gets: what its address asks for makes no sense. Any other
+// error is returned.
+func (c *Console) unlisted(err error) (said string, status int, _ error) {
+	said, ok := refused(err)
+	if !ok {
+		return "", 0, err
+	}
+	return said, c.Status(err), nil
+}
+
 // sentence makes an error a sentence, with its remedy behind it.
 func sentence(err error) string {
 	s := capital(untrusted.Text(err.Error()))

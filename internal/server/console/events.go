@@ -34,11 +34,9 @@ func (c *Console) events(w http.ResponseWriter, r *http.Request, v visit) error 
 	status := http.StatusOK
 	q, err := query.Events(d.Filter.values("before", before), v.now)
 	if err != nil {
-		said, ok := refused(err)
-		if !ok {
+		if d.Problem, status, err = c.unlisted(err); err != nil {
 			return err
 		}
-		d.Problem, status = said, c.Status(err)
 	} else if err := c.listEvents(r, &d, q); err != nil {
 		return err
 	}

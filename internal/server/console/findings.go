@@ -122,12 +122,8 @@ func (c *Console) readLines(ctx context.Context, asked url.Values, k findingKind
 	}
 	q, err := query.Findings(k.FindingKind, d.Filter.values("offset", asked.Get("offset")))
 	if err != nil {
-		said, ok := refused(err)
-		if !ok {
-			return d, 0, err
-		}
-		d.Problem = said
-		return d, c.Status(err), nil
+		d.Problem, status, err = c.unlisted(err)
+		return d, status, err
 	}
 	if q.Offset == 0 {
 		d.Live = d.Filter.at(k.path() + "/live")

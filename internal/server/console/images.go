@@ -40,21 +40,16 @@ func (c *Console) images(w http.ResponseWriter, r *http.Request, v visit) error 
 
 // readImages reads what the address asks for. A filter that makes no sense is
 // told in the list, with the status that it gets.
-func (c *Console) readImages(ctx context.Context, asked url.Values) (imagesData, int, error) {
+func (c *Console) readImages(ctx context.Context, asked url.Values) (d imagesData, status int, err error) {
 	after := asked.Get("after")
-	d := imagesData{Filter: imageFilter(asked)}
-	var err error
+	d.Filter = imageFilter(asked)
 	if d.Status, err = c.Images.Status(ctx); err != nil {
 		return d, 0, err
 	}
 	q, err := query.Images(d.Filter.values("after", after))
 	if err != nil {
-		said, ok := refused(err)
-		if !ok {
-			return d, 0, err
-		}
-		d.Problem = said
-		return d, c.Status(err), nil
+		d.Problem, status, err = c.unlisted(err)
+		return d, status, err
 	}
 	if after == "" {
 		d.Live = d.Filter.at("/images/live")

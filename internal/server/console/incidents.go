@@ -93,12 +93,8 @@ func (c *Console) readIncidents(ctx context.Context, v visit, asked url.Values) 
 		list, err = c.Incidents.Incidents(ctx, v.who, q)
 	}
 	if err != nil {
-		said, ok := refused(err)
-		if !ok {
-			return d, 0, err
-		}
-		d.Problem = said
-		return d, c.Status(err), nil
+		d.Problem, status, err = c.unlisted(err)
+		return d, status, err
 	}
 	var more bool
 	if d.List, more = onePage(list); more {

@@ -153,16 +153,13 @@ func (c *Console) registry(w http.ResponseWriter, r *http.Request, v visit) erro
 
 // readRegistry reads what the address asks for. A filter that makes no sense is
 // told in the list, with the status that it gets.
-func (c *Console) readRegistry(r *http.Request, v visit) (registryData, int, error) {
+func (c *Console) readRegistry(r *http.Request, v visit) (d registryData, status int, err error) {
 	ctx, name := r.Context(), r.PathValue("name")
 	after := r.URL.Query().Get("after")
-	d := registryData{
-		Filter: registryFilter(name, r.URL.Query()), Manages: v.who.May(access.ManageRegistries), Checks: v.manages(),
-	}
+	d.Filter, d.Manages, d.Checks = registryFilter(name, r.URL.Query()), v.who.May(access.ManageRegistries), v.manages()
 	if c.Registries == nil {
 		return d, 0, fault.New(fault.NotFound, "no registry is watched here")
 	}
-	var err error
 	if d.View, err = c.Registries.Registry(ctx, name); err != nil {
 		return d, 0, err
 	}
@@ -172,12 +169,8 @@ func (c *Console) readRegistry(r *http.Request, v visit) (registryData, int, err
 	}
 	q, err := query.RegistryImages(d.Filter.values("after", after))
 	if err != nil {
-		said, ok := refused(err)
-		if !ok {
-			return d, 0, err
-		}
-		d.Problem = said
-		return d, c.Status(err), nil
+		d.Problem, status, err = c.unlisted(err)
+		return d, status, err
 	}
 	if after == "" {
 		d.Live = d.Filter.at(registryHref(name) + "/live")

@@ -78,10 +78,9 @@ func (c *Console) trust(w http.ResponseWriter, r *http.Request, v visit) error {
 
 // readTrust reads what the address asks for. A filter that makes no sense is told
 // in the list, with the status that it gets.
-func (c *Console) readTrust(ctx context.Context, v visit, asked url.Values) (trustData, int, error) {
+func (c *Console) readTrust(ctx context.Context, v visit, asked url.Values) (d trustData, status int, err error) {
 	after := asked.Get("after")
-	d := trustData{Filter: trustFilter(asked), Manage: v.who.May(access.ManageTrust)}
-	var err error
+	d.Filter, d.Manage = trustFilter(asked), v.who.May(access.ManageTrust)
 	if d.Totals, err = c.Trust.Totals(ctx, v.who); err != nil {
 		return d, 0, err
 	}
@@ -93,12 +92,8 @@ func (c *Console) readTrust(ctx context.Context, v visit, asked url.Values) (tru
 	}
 	q, err := query.Trust(d.Filter.values("after", after))
 	if err != nil {
-		said, ok := refused(err)
-		if !ok {
-			return d, 0, err
-		}
-		d.Problem = said
-		return d, c.Status(err), nil
+		d.Problem, status, err = c.unlisted(err)
+		return d, status, err
 	}
 	if after == "" {
 		d.Live = d.Filter.at("/trust/live")

@@ -126,12 +126,8 @@ func (c *Console) readWatch(ctx context.Context, v visit, asked url.Values) (d w
 	}
 	list, err := c.Watch.Groups(ctx, v.who, q)
 	if err != nil {
-		said, ok := refused(err)
-		if !ok {
-			return d, 0, err
-		}
-		d.Problem = said
-		return d, c.Status(err), nil
+		d.Problem, status, err = c.unlisted(err)
+		return d, status, err
 	}
 	var more bool
 	if d.List, more = onePage(list); len(d.List) > 0 {

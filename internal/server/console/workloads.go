@@ -33,11 +33,9 @@ func (c *Console) workloads(w http.ResponseWriter, r *http.Request, v visit) err
 	status := http.StatusOK
 	q, err := query.Workloads(d.Filter.values("after", r.URL.Query().Get("after")))
 	if err != nil {
-		said, ok := refused(err)
-		if !ok {
+		if d.Problem, status, err = c.unlisted(err); err != nil {
 			return err
 		}
-		d.Problem, status = said, c.Status(err)
 	} else if err := c.listWorkloads(r, &d, q); err != nil {
 		return err
 	} else if d.Marks, err = c.trustMarks(r.Context(), v); err != nil {
