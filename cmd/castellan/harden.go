@@ -128,7 +128,7 @@ func (h hardenFlags) options() (o harden.Options, err error) {
 	if wantsTask {
 		o.File, o.Container = filepath.Base(h.task), h.container
 		const most = 1 << 20
-		if o.TaskDefinition, err = readSome(h.task, most); err != nil {
+		if o.TaskDefinition, err = readAtMost(h.task, most); err != nil {
 			return o, fmt.Errorf("read task definition: %w", err)
 		}
 	}
@@ -146,7 +146,7 @@ func (g *globals) profileOf(ctx context.Context, group asset.Group, h hardenFlag
 		err = api.get(ctx, "/watch/profile", url.Values{"group": {string(group)}}, &p)
 		return p, err
 	}
-	b, err := readSome(file, harden.MaxProfile)
+	b, err := readAtMost(file, harden.MaxProfile)
 	if err != nil {
 		return p, fmt.Errorf("read profile: %w", err)
 	}
@@ -176,20 +176,6 @@ func readProfile(b []byte, file string) (profile.Profile, error) {
 		return profile.Profile{}, err
 	}
 	return *d.Profile, nil
-}
-
-// readSome reads a file that is not longer than it should be.
-func readSome(file string, most int) ([]byte, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
-	if err == nil && len(b) > most {
-		err = fault.New(fault.Invalid, "%s has more than %d bytes", file, most).With("give the right file")
-	}
-	return b, err
 }
 
 // Files beside the outputs.

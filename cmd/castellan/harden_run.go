@@ -46,7 +46,7 @@ the rules say. The program can't gain rights (no_new_privs).
 
 // hardenRun returns only with an error.
 func (g *globals) hardenRun(ctx context.Context, file string, strict bool, argv []string) error {
-	b, err := readSome(file, harden.MaxRules)
+	b, err := readAtMost(file, harden.MaxRules)
 	if err != nil {
 		return fmt.Errorf("read rules: %w", err)
 	}

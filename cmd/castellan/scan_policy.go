@@ -112,7 +112,7 @@ func (p *scanPolicy) parseFailOn(s string) error {
 
 func readPolicy(name string) (policyFile, error) {
 	var p policyFile
-	b, err := readSmall(name)
+	b, err := readAtMost(name, maxPolicyBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return p, fault.New(fault.NotFound, "read policy: %w", err).With("name the file from where you are; docs/scan.md shows one")
 	}
@@ -145,22 +145,6 @@ func readVEX(name string) ([]advisory.Exploitability, error) {
 		return nil, fmt.Errorf("read VEX %s: %w", name, err)
 	}
 	return s, nil
-}
-
-func readSmall(name string) ([]byte, error) { return readAtMost(name, maxPolicyBytes) }
-
-// readAtMost reads a file, and refuses one of more than most bytes.
-func readAtMost(name string, most int64) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && int64(len(b)) > most {
-		err = fmt.Errorf("%s is larger than %d bytes", name, most)
-	}
-	return b, err
 }
 
 // options are what a match is told.

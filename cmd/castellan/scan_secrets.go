@@ -64,7 +64,7 @@ func (g *globals) secretSalt(file string) ([]byte, error) {
 		return checkedSalt(v, saltVariable)
 	}
 	if file != "" {
-		b, err := readSmall(file)
+		b, err := readAtMost(file, maxPolicyBytes)
 		if err != nil {
 			return nil, fmt.Errorf("read salt: %w", err)
 		}
@@ -119,7 +119,7 @@ func checkedSalt(s, from string) ([]byte, error) {
 
 // keptSalt reads a salt, or makes it; of two that make it at once one wins.
 func keptSalt(file string) (string, error) {
-	b, err := readSmall(file)
+	b, err := readAtMost(file, maxPolicyBytes)
 	if err == nil {
 		return strings.TrimSpace(string(b)), nil
 	}
@@ -144,7 +144,7 @@ func keptSalt(file string) (string, error) {
 	}
 	err = errors.Join(err, os.Remove(f.Name()))
 	if errors.Is(err, fs.ErrExist) {
-		b, err := readSmall(file)
+		b, err := readAtMost(file, maxPolicyBytes)
 		return strings.TrimSpace(string(b)), err
 	}
 	return salt, err

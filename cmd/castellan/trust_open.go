@@ -6,10 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
-	"strings"
 
 	"github.com/castellan-security/castellan/internal/adapter/aws"
 	"github.com/castellan-security/castellan/internal/adapter/notary"
@@ -124,36 +121,4 @@ func formOf(b []byte) string {
 func sha256Of(b []byte) string {
 	sum := sha256.Sum256(b)
 	return "sha256:" + hex.EncodeToString(sum[:])
-}
-
-// readSmall reads a file, or the standard input for "-", that has at most so many
-// bytes.
-func (g *globals) readSmall(name string, most int64) ([]byte, error) {
-	in := g.in
-	if name != "-" {
-		info, err := os.Stat(name)
-		if err == nil && !info.Mode().IsRegular() {
-			err = fault.New(fault.Invalid, "%s is no regular file", name)
-		}
-		if err != nil {
-			return nil, err
-		}
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		in = f
-	}
-	b, err := io.ReadAll(io.LimitReader(in, most+1))
-	if err == nil && int64(len(b)) > most {
-		err = fault.New(fault.Invalid, "%s has more than %d bytes", name, most)
-	}
-	return b, err
-}
-
-// readText is readSmall for a line of text.
-func (g *globals) readText(name string, most int64) (string, error) {
-	b, err := g.readSmall(name, most)
-	return strings.TrimSpace(string(b)), err
 }
