@@ -101,6 +101,20 @@ func (c *client) get(ctx context.Context, path string, query url.Values, v any) 
 	return c.do(ctx, http.MethodGet, path, nil, v)
 }
 
+// printAnswer asks for path and prints the answer in the form asked for; table writes
+// it for people.
+func printAnswer[A any](ctx context.Context, g *globals, o askOptions, f form, path string, table func(*A) error) error {
+	api, err := g.dial(o)
+	if err != nil {
+		return err
+	}
+	var a A
+	if err := api.get(ctx, path, nil, &a); err != nil {
+		return err
+	}
+	return g.print(f, a, func() error { return table(&a) })
+}
+
 // upTo asks for pages of a list until it has so many items, or there are no more. page
 // answers a query, of which the limit is set; behind has the query go on behind an item.
 func upTo[T any](limit int, q url.Values, page func(url.Values) ([]T, error), behind func(url.Values, *T)) ([]T, error) {

@@ -131,15 +131,7 @@ func (g *globals) agentCertificates(o *askOptions) *cobra.Command {
 	}
 	f := outputFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		api, err := g.dial(*o)
-		if err != nil {
-			return err
-		}
-		var page certificatePage
-		if err := api.get(c.Context(), "/agents/certificates", nil, &page); err != nil {
-			return err
-		}
-		return g.print(*f, page, func() error { return g.certificates(page.Certificates) })
+		return printAnswer(c.Context(), g, *o, *f, "/agents/certificates", func(page *certificatePage) error { return g.certificates(page.Certificates) })
 	}
 	return c
 }

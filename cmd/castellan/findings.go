@@ -128,12 +128,8 @@ func (g *globals) findingCommand(w kindWords) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if flags.image != "" {
-			m, err := findImage(c.Context(), api, flags.image)
-			if err != nil {
-				return err
-			}
-			q.Set("image", m.ID)
+		if err := onlyImage(c.Context(), api, q, flags.image); err != nil {
+			return err
 		}
 		return g.findingLines(c.Context(), api, w, q, *f)
 	}
@@ -247,15 +243,7 @@ func (g *globals) findingShow(o *askOptions, w kindWords) *cobra.Command {
 	}
 	f := outputFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		api, err := g.dial(*o)
-		if err != nil {
-			return err
-		}
-		var d findingDetail
-		if err := api.get(c.Context(), "/"+w.many+"/"+url.PathEscape(args[0]), nil, &d); err != nil {
-			return err
-		}
-		return g.print(*f, d, func() error { return g.describeFinding(w, d) })
+		return printAnswer(c.Context(), g, *o, *f, "/"+w.many+"/"+url.PathEscape(args[0]), func(d *findingDetail) error { return g.describeFinding(w, *d) })
 	}
 	return c
 }

@@ -234,6 +234,20 @@ func findImage(ctx context.Context, api *client, name string) (store.Image, erro
 	return store.Image{}, fault.New(fault.Invalid, "%d images are called %q", len(found), name).With("name one by its id: castellan images --text " + name)
 }
 
+// onlyImage has a query ask for what the image that name means has; without a name it
+// stays as it is.
+func onlyImage(ctx context.Context, api *client, q url.Values, name string) error {
+	if name == "" {
+		return nil
+	}
+	m, err := findImage(ctx, api, name)
+	if err != nil {
+		return err
+	}
+	q.Set("image", m.ID)
+	return nil
+}
+
 func (g *globals) imageShow(o *askOptions) *cobra.Command {
 	var all bool
 	c := &cobra.Command{

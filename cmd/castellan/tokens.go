@@ -34,15 +34,7 @@ func newTokens(g *globals) *cobra.Command {
 	}
 	f := outputFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		api, err := g.dial(o)
-		if err != nil {
-			return err
-		}
-		var page tokenPage
-		if err := api.get(c.Context(), "/tokens", nil, &page); err != nil {
-			return err
-		}
-		return g.print(*f, page, func() error { return g.tokens(page.Tokens) })
+		return printAnswer(c.Context(), g, o, *f, "/tokens", func(page *tokenPage) error { return g.tokens(page.Tokens) })
 	}
 	for _, sub := range []*cobra.Command{g.tokenCreate(&o), g.tokenRevoke(&o)} {
 		sub.Long = sub.Short + ".\n" + exitHelp

@@ -30,15 +30,7 @@ func newUsers(g *globals) *cobra.Command {
 	}
 	f := outputFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		api, err := g.dial(o)
-		if err != nil {
-			return err
-		}
-		var page userPage
-		if err := api.get(c.Context(), "/users", nil, &page); err != nil {
-			return err
-		}
-		return g.print(*f, page, func() error { return g.users(page.Users) })
+		return printAnswer(c.Context(), g, o, *f, "/users", func(page *userPage) error { return g.users(page.Users) })
 	}
 	var role string
 	create := &cobra.Command{

@@ -91,12 +91,8 @@ what is in use, what is known to be exploited, what is grave.
 		if err != nil {
 			return err
 		}
-		if flags.image != "" {
-			m, err := findImage(c.Context(), api, flags.image)
-			if err != nil {
-				return err
-			}
-			q.Set("image", m.ID)
+		if err := onlyImage(c.Context(), api, q, flags.image); err != nil {
+			return err
 		}
 		return g.vulnerabilities(c.Context(), api, q, *f)
 	}
@@ -187,15 +183,7 @@ func (g *globals) vulnerabilityShow(o *askOptions) *cobra.Command {
 	}
 	f := outputFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		api, err := g.dial(*o)
-		if err != nil {
-			return err
-		}
-		var e exposure.Exposure
-		if err := api.get(c.Context(), "/vulnerabilities/"+url.PathEscape(args[0]), nil, &e); err != nil {
-			return err
-		}
-		return g.print(*f, e, func() error { return g.describeExposure(e) })
+		return printAnswer(c.Context(), g, *o, *f, "/vulnerabilities/"+url.PathEscape(args[0]), func(e *exposure.Exposure) error { return g.describeExposure(*e) })
 	}
 	return c
 }
