@@ -440,6 +440,56 @@ func BenchmarkNetGuardSet(b *testing.B) {
 	}
 }
 
+// Who is connected in another way than by connect is held to the same destinations.
+func TestNetGuardHoldsOtherWaysToConnect(t *testing.T) {
+	perl := func(do string) func(string, int) []string {
+		return func(address string, port int) []string {
+			to := fmt.Sprintf("pack_sockaddr_in(%d,inet_aton(\"%s\"))", port, address)
+			return []string{"exec=/usr/bin/perl", "perl", "-MSocket", "-e", "(" + strings.ReplaceAll(do, "TO", to) + ")||exit 1"}
+		}
+	}
+	ring := func(how string) func(string, int) []string {
+		return func(address string, port int) []string {
+			return []string{fmt.Sprintf("calls=ring:%s%s:%d", how, address, port)}
+		}
+	}
+	g := openNetGuard(t, pins(t))
+	near, far := listener(t, "127.0.0.2:0"), listener(t, "127.0.1.2:0")
+	check(t, g.Set(netRules(profile.Deny, profile.NetworkRules{
+		Destinations: []profile.Destination{{PortRule: portRule("tcp", near, near), Network: netip.MustParsePrefix("127.0.0.0/24")}},
+	})))
+	for name, way := range map[string]func(string, int) []string{
+		"with the first data":            perl(`socket(S,AF_INET,SOCK_STREAM,0)&&send(S,"x",0x20000000,TO)`), // MSG_FASTOPEN
+		"by several paths":               perl(`socket(S,AF_INET,SOCK_STREAM,262)&&connect(S,TO)`),           // IPPROTO_MPTCP
+		"by a ring":                      ring(""),
+		"by a thread of a ring's kernel": ring("async/"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			id, dir := netContainer(t)
+			done := func(address string, port int) bool {
+				h := start(t, nil, way(address, port)...)
+				put(t, dir, h.pid())
+				h.finish()
+				return h.cmd.ProcessState.Success()
+			}
+			if !done("127.0.1.2", far) {
+				t.Skip("this kernel has none")
+			}
+			check(t, g.Hold(id, netGroup))
+			if !done("127.0.0.2", near) {
+				t.Error("a connection of the profile is refused")
+			}
+			if done("127.0.1.2", far) {
+				t.Error("a connection outside the profile is made")
+			}
+			e := g.await(name, func(e event.Event) bool { return e.WorkloadID == id })
+			if e.Kind != event.KindConnect || e.Reaction != event.ReactionDenied || e.Connection.Remote.Port() != uint16(far) || e.Connection.Protocol != "tcp" {
+				t.Errorf("told: %+v %+v", e, e.Connection)
+			}
+		})
+	}
+}
+
 // BenchmarkNetGuardDecides tells what a connection by UDP costs, which sends
 // nothing: of a process of the host, of a container that is held and may, and of one
 // that may not.
