@@ -46,7 +46,10 @@ func hasShell() bool {
 
 // refusing reports whether this kernel refuses programs, and does not kill them: the
 // one for arm64 has no trampolines.
-func refusing() bool { return runtime.GOARCH == "amd64" }
+func refusing() bool {
+	list, err := os.ReadFile("/sys/kernel/security/lsm")
+	return runtime.GOARCH == "amd64" && err == nil && strings.Contains(string(list), "bpf")
+}
 
 // holder holds containers to their programs.
 type holder struct {
@@ -185,6 +188,22 @@ type attempt struct {
 
 // Whatever brings new code into a container, it does not run.
 func TestNothingNewRuns(t *testing.T) {
+	if runtime.GOARCH == "amd64" && !refusing() {
+		t.Fatal("BPF is no security module of this kernel")
+	}
+	nothingNew(t)
+}
+
+// By signals, too, where there are security hooks and where there are none.
+func TestNothingNewRunsBySignals(t *testing.T) {
+	if !refusing() {
+		t.Skip("by signals it is done already")
+	}
+	withoutModule(t)
+	nothingNew(t)
+}
+
+func nothingNew(t *testing.T) {
 	l := layouts()[3]
 	roots := l.mount(t)
 	h := hold(t, pins(t), execRules(ours()))
@@ -193,6 +212,13 @@ func TestNothingNewRuns(t *testing.T) {
 		{name: "a copy", steps: []string{"copy=" + own + ",/tmp/x", "exec=/tmp/x,exit,5"}},
 		{name: "a copy by a child that shares memory", steps: []string{"copy=" + own + ",/tmp/x", "spawn=/tmp/x,exit,5"}},
 		{name: "in memory", steps: []string{"memfd=x,exit,5"}},
+		{name: "in memory that is sealed", steps: []string{"sealed=x,exit,5"}},
+		{name: "in memory that is mapped", steps: []string{"memorymap", "exit=5"}},
+		{name: "a file that never had a name", steps: []string{"tmpfs=/mnt", "unnamed=/mnt/x,exit,5"}},
+		{name: "a file that was made without a name", steps: []string{"tmpfs=/mnt", "named=/mnt/x,exit,5"}},
+		{name: "with a name of two lines", steps: []string{"copy=" + own + ",/tmp/x\n" + own, "exec=/tmp/x\n" + own + ",exit,5"}},
+		{name: "with a name that is not text", steps: []string{"copy=" + own + ",/tmp/\xff\x01", "exec=/tmp/\xff\x01,exit,5"}},
+		{name: "shared memory mapped twice", steps: []string{"duplicated", "exit=5"}},
 		{name: "moved over a program", steps: []string{"copy=" + own + ",/tmp/x", "rename=/tmp/x," + own, "exec=" + own + ",exit,5"}},
 		{name: "a program made anew", steps: []string{"copy=" + own + ",/tmp/x", "remove=" + own, "copy=/tmp/x," + own, "exec=" + own + ",exit,5"}},
 		{name: "a program changed", steps: []string{"append=" + shellProgram, "exec=" + shellProgram + ",exit,5"}, shell: true},
@@ -263,6 +289,8 @@ func TestOrdinaryWorkGoesOn(t *testing.T) {
 		{name: "a program", steps: []string{"exec=" + own + ",exit,5"}},
 		{name: "a child", steps: []string{"spawn=" + own + ",exit,5"}},
 		{name: "a program by its number", steps: []string{"fdexec=" + own + ",exit,5"}},
+		{name: "itself once more", steps: []string{"exec=/proc/self/exe,exit,5"}},
+		{name: "a link to a program", steps: []string{"symlink=" + own + ",/tmp/applet", "exec=/tmp/applet,exit,5"}},
 		{name: "threads", steps: []string{"threads=20", "exit=5"}},
 		{name: "a script of the image", steps: []string{"exec=/script"}},
 		{name: "a program mapped", steps: []string{"map=" + otherProgram, "exit=5"}},

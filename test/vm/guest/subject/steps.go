@@ -141,6 +141,26 @@ func become(verb string, args []string) error {
 		return execNowhere(args)
 	case "memfd":
 		return memory(args[1:])
+	case "sealed": // in memory that nobody can change any more
+		f, err := inMemory(unix.MFD_ALLOW_SEALING)
+		if err != nil {
+			return err
+		}
+		if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_WRITE|unix.F_SEAL_GROW|unix.F_SEAL_SHRINK|unix.F_SEAL_SEAL); err != nil {
+			return err
+		}
+		return execAt(f, args)
+	case "memorymap":
+		f, err := inMemory(0)
+		if err != nil {
+			return err
+		}
+		_, err = unix.Mmap(int(f.Fd()), 0, 1, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE)
+		return err
+	case "unnamed", "named": // a file that is made without a name, and gets one
+		return execUnnamed(args, verb == "named")
+	case "duplicated": // shared memory that is written, and mapped a second time to be run
+		return duplicated()
 	case "map":
 		return mapped(file)
 	case "mapthen":
@@ -202,6 +222,70 @@ func execNowhere(args []string) error {
 		return err
 	}
 	return syscall.Exec(file, args, nil)
+}
+
+// inMemory returns a copy of this program in memory.
+func inMemory(flags int) (*os.File, error) {
+	fd, err := unix.MemfdCreate("x", flags)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "x")
+	own, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return nil, err
+	}
+	defer own.Close()
+	_, err = io.Copy(f, own)
+	return f, err
+}
+
+// execUnnamed executes a copy of this program that was made without a name: as it is, or
+// when it got that of the first argument, in whose folder it is made.
+func execUnnamed(args []string, named bool) error {
+	fd, err := unix.Open(filepath.Dir(args[0]), unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o755)
+	if err != nil {
+		return err
+	}
+	own, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), "x")
+	if _, err := io.Copy(f, own); err != nil {
+		return err
+	}
+	path := fmt.Sprintf("/proc/self/fd/%d", fd)
+	if named {
+		if err := unix.Linkat(unix.AT_FDCWD, path, unix.AT_FDCWD, args[0], unix.AT_SYMLINK_FOLLOW); err != nil {
+			return err
+		}
+		path = args[0]
+	}
+	// Nobody executes a file that is open to be written.
+	read, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return execAt(read, args)
+}
+
+// duplicated maps shared memory twice, by a call that is for moving it.
+func duplicated() error {
+	size := uintptr(os.Getpagesize())
+	b, err := unix.Mmap(-1, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return err
+	}
+	b[0] = 0xc3
+	second, err := unix.MremapPtr(unsafe.Pointer(&b[0]), 0, nil, size, unix.MREMAP_MAYMOVE)
+	if err != nil {
+		return err
+	}
+	return unix.Mprotect(unsafe.Slice((*byte)(second), size), unix.PROT_READ|unix.PROT_EXEC)
 }
 
 func execAt(f *os.File, args []string) error {
