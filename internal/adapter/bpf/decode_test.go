@@ -168,7 +168,7 @@ func putRepeat(id uint64) []byte {
 // toldWindow returns a window in which one exec was told, as 77.
 func toldWindow(t testing.TB) *window {
 	t.Helper()
-	w := &window{told: map[uint64]*told{}}
+	w := &window{told: map[uint64]*told{}, bound: 1}
 	var e event.Event
 	b := putExec(0, "tool\x00bin\x00", "", "", "tool\x00a b\x00")
 	binary.LittleEndian.PutUint32(b[unsafe.Offsetof(processHeader{}.Tgid):], 12)
@@ -183,7 +183,7 @@ func toldWindow(t testing.TB) *window {
 func TestDecodeRepeat(t *testing.T) {
 	d := newDecoder(stoppedClock())
 	d.window = toldWindow(t)
-	want := d.window.find(77).Clone()
+	want := d.window.find(77).event()
 	want.Time = time.Unix(0, 5_000).UTC()
 	want.Process.Key = event.Key{PID: 42, Start: 4_000}
 
@@ -194,7 +194,7 @@ func TestDecodeRepeat(t *testing.T) {
 	if d := cmp.Diff(got, want); d != "" {
 		t.Errorf("event (-got +want):\n%s", d)
 	}
-	if got := d.window.find(77).Process.Key.PID; got != 12 {
+	if got := d.window.find(77).process.Key.PID; got != 12 {
 		t.Errorf("what is remembered is of %d now, want 12", got)
 	}
 	// What it is like was lost: then it is told as a process that there is.

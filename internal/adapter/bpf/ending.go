@@ -30,9 +30,9 @@ const (
 // ending is a told end of a connection, for as long as others like it are added
 // up in the kernel.
 type ending struct {
-	event event.Event
-	sums  networkEndings // as far as they were handed over
-	at    uint64         // when that was, or the event itself, in nanoseconds since boot
+	like like
+	sums networkEndings // as far as they were handed over
+	at   uint64         // when that was, or the event itself, in nanoseconds since boot
 }
 
 // endings tells the ends that the kernel only added up.
@@ -48,10 +48,10 @@ func (s *endings) remember(id, at uint64, e *event.Event) {
 		return
 	}
 	if t := s.told[id]; t != nil {
-		t.event = e.Clone()
+		t.like = likeOf(e)
 		return // what was added up before it is still to be told
 	}
-	s.told[id] = &ending{event: e.Clone(), at: at}
+	s.told[id] = &ending{like: likeOf(e), at: at}
 }
 
 // sweep works as that of window does, with sums.
@@ -94,7 +94,7 @@ func (s *endings) sweep(maps map[string]*ebpf.Map, now uint64, all bool, c *Cloc
 
 // more returns the event that stands for the ends added up since the last.
 func (t *ending) more(r networkEndings, clock *Clock) event.Event {
-	e := t.event.Clone()
+	e := t.like.event()
 	e.Time, e.Last = clock.Time(t.at), clock.Time(max(r.Last, t.at))
 	e.Count = r.Count - t.sums.Count
 	c := e.Connection

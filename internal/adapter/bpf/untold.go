@@ -192,8 +192,8 @@ func decodeRepeat(d *decoder, record []byte, e *event.Event) error {
 	if len(record) < repeatLen {
 		return errShort
 	}
-	like := d.window.find(u64(record, unsafe.Offsetof(processBeginning{}.Id)))
-	if like == nil || like.Exec == nil {
+	first := d.window.find(u64(record, unsafe.Offsetof(processBeginning{}.Id)))
+	if first == nil || first.kind != event.KindExec {
 		e.Kind = event.KindFork
 		if d.window != nil {
 			d.window.lost++
@@ -201,7 +201,7 @@ func decodeRepeat(d *decoder, record []byte, e *event.Event) error {
 		return nil
 	}
 	own := *e
-	*e = like.Clone()
+	*e = first.event()
 	e.Kind, e.Time = event.KindExec, own.Time
 	e.Process.Key, e.Process.Parent = own.Process.Key, own.Process.Parent
 	e.Process.ContainerPID = own.Process.ContainerPID

@@ -14,8 +14,9 @@ import (
 // windowMap is the map that WINDOW of window.bpf.h declares.
 const windowMap = "window"
 
-// sweepBatch is how many entries of a window are read by one system call.
-const sweepBatch = 1_024
+// sweepBatch is how many entries of a window are read by one system call: a window that
+// is full takes 32 of them, and each sensor keeps room for one.
+const sweepBatch = 256
 
 // keepTold is how long what was told is remembered at least, however short the
 // window: longer than the process sensor takes to say which processes that it
@@ -28,9 +29,9 @@ type repeats struct {
 }
 
 // told is an event that was handed over, for as long as the kernel counts what
-// is like it.
+// is like it. A busy host has some ten thousand of them.
 type told struct {
-	event event.Event
+	like  like
 	count uint64 // how many repeats of it were handed over
 	at    uint64 // when that was, or the event itself, in nanoseconds since boot
 	swept uint64 // when its entry was seen last
@@ -44,6 +45,7 @@ type told struct {
 type window struct {
 	entries      *ebpf.Map
 	told         map[uint64]*told
+	bound        int           // of told: the kernel counts no more than it has entries
 	keys, values reflect.Value // slices to read into
 	// lost is what was counted as being like something that never arrived.
 	lost uint64
@@ -59,6 +61,7 @@ func newWindow(maps map[string]*ebpf.Map) *window {
 	return &window{
 		entries: m,
 		told:    map[uint64]*told{},
+		bound:   int(m.MaxEntries()),
 		keys:    reflect.MakeSlice(key, sweepBatch, sweepBatch),
 		values:  reflect.ValueOf(make([]repeats, sweepBatch)),
 	}
@@ -70,26 +73,30 @@ func (w *window) remember(id, at uint64, e *event.Event) {
 		return
 	}
 	if t := w.told[id]; t != nil {
-		t.event, t.nothing = e.Clone(), false
+		t.like, t.nothing = likeOf(e), false
 		return // what was counted before it is still to be told
 	}
-	w.told[id] = &told{event: e.Clone(), at: at}
+	if w.hasRoom() {
+		w.told[id] = &told{like: likeOf(e), at: at}
+	}
 }
+
+// hasRoom reports whether another one can be remembered.
+func (w *window) hasRoom() bool { return len(w.told) < w.bound }
 
 // ignore notes that what was told under id is no event.
 func (w *window) ignore(id, at uint64) {
-	if w != nil && id != 0 && w.told[id] == nil {
+	if w != nil && id != 0 && w.told[id] == nil && w.hasRoom() {
 		w.told[id] = &told{at: at, nothing: true}
 	}
 }
 
-// find returns the event that was told under id, or nil. It is the caller's to
-// read only.
-func (w *window) find(id uint64) *event.Event {
+// find returns what was told under id, or nil. It is the caller's to read only.
+func (w *window) find(id uint64) *like {
 	if w == nil || w.told[id] == nil || w.told[id].nothing {
 		return nil
 	}
-	return &w.told[id].event
+	return &w.told[id].like
 }
 
 // sweep hands over, as one event each, what was counted for at least a window,
@@ -155,7 +162,7 @@ func (w *window) sweep(now uint64, length time.Duration, all bool, c *Clock, han
 
 // repeat returns the event that stands for what was counted since the last.
 func (t *told) repeat(r repeats, c *Clock) event.Event {
-	e := t.event.Clone()
+	e := t.like.event()
 	e.Time, e.Last = c.Time(t.at), c.Time(max(r.Last, t.at))
 	e.Count = r.Count - t.count
 	return e

@@ -109,3 +109,21 @@ func TestSweepOfNothing(t *testing.T) {
 		t.Errorf("entry kept: %v, %d lost, %d remembered", err == nil, w.lost, len(w.told))
 	}
 }
+
+// No more is remembered than the kernel has entries for.
+func TestWindowIsBounded(t *testing.T) {
+	w := newTestWindow(t, nil)
+	e := &event.Event{Kind: event.KindExec, Exec: &event.Exec{}}
+	bound := uint64(w.bound)
+	for id := range 2 * bound {
+		w.remember(2*id+1, id, e)
+		w.ignore(2*id+2, id)
+	}
+	if got := uint64(len(w.told)); got != bound {
+		t.Errorf("%d remembered, want %d", got, bound)
+	}
+	w.remember(1, 0, &event.Event{Kind: event.KindFileCreate, File: &event.File{}})
+	if f := w.find(1); f == nil || f.kind != event.KindFileCreate {
+		t.Errorf("what is remembered already is not told anew: %+v", f)
+	}
+}
