@@ -25,6 +25,7 @@ const (
 	KindClose   Kind = "network.close"   // a connection ended; with its bytes and packets
 	KindRaw     Kind = "network.raw"     // a raw or packet socket was opened
 	KindFlow    Kind = "network.flow"    // many packets were sent to one peer within seconds over UDP or ICMP, and hardly answered; with those since it was last looked at, which network.close has again
+	KindUnix    Kind = "network.unix"    // a process of a container connected to a unix socket, or was refused (Error); with who listens there
 
 	KindQuery  Kind = "dns.query"  // a name was asked for
 	KindAnswer Kind = "dns.answer" // an answer came
@@ -63,7 +64,7 @@ func Kinds() []Kind {
 	return []Kind{
 		KindExec, KindFork, KindExit, KindCalls,
 		KindFileWrite, KindFileCreate, KindFileRead, KindFileRename, KindFileLink, KindFileDelete, KindFileChmod, KindFileChown,
-		KindConnect, KindAccept, KindListen, KindClose, KindRaw, KindFlow,
+		KindConnect, KindAccept, KindListen, KindClose, KindRaw, KindFlow, KindUnix,
 		KindQuery, KindAnswer,
 		KindMount, KindUmount, KindPivotRoot, KindUnshare, KindSetns, KindClone, KindPtrace, KindProcessWrite,
 		KindModule, KindKexec, KindBPF, KindPerf, KindKeyring, KindUserfault, KindIOURing, KindCapability, KindUser,

@@ -24,6 +24,20 @@ type Connection struct {
 	PacketsReceived uint64        `json:"packets_received,omitempty"` // for close and flow
 	Duration        time.Duration `json:"duration_ns,omitempty"`      // for close and flow
 
+	// Path is the name of a unix socket as its listener bound it, wherever the process
+	// has it mounted; of one that refused, what the process asked for. One that is
+	// abstract begins with @.
+	Path string `json:"path,omitempty"`
+	// Asked is what the process called that socket where that is another name, as it
+	// claims: relative to where it is, and through links.
+	Asked string `json:"asked,omitempty"`
+	// Listener is who called listen on a unix socket, where that is known: init for
+	// a socket that systemd made.
+	Listener           Key    `json:"listener,omitzero"`
+	ListenerName       string `json:"listener_name,omitempty"`        // the name of that process, 15 bytes at most
+	ListenerWorkloadID string `json:"listener_workload_id,omitempty"` // its container; empty for the host's
+	Outside            bool   `json:"outside,omitempty"`              // who listens at a unix socket is not of the same container: of another, or of the host
+
 	// Name is what the workload asked the DNS for when it was told the remote
 	// address; empty when it did not ask.
 	Name string `json:"name,omitempty"`

@@ -159,11 +159,38 @@ func (c *Connection) words(k Kind) string {
 			who, over, bytesOf(c.BytesSent), bytesOf(c.BytesReceived), c.Duration.Round(time.Millisecond))
 	case KindRaw:
 		return "opened a " + c.Protocol + " socket"
+	case KindUnix:
+		return c.socketWords()
 	case KindFlow:
 		return fmt.Sprintf("sent %d packets (%s) to %s%s within %s, and received %d",
 			c.PacketsSent, bytesOf(c.BytesSent), who, over, c.Duration.Round(time.Millisecond), c.PacketsReceived)
 	}
 	return string(k) + " " + who + over
+}
+
+func (c *Connection) socketWords() string {
+	s := "connected to the socket " + c.Path
+	if c.Error != "" {
+		return "could not connect to the socket " + c.Path
+	}
+	if c.Outside {
+		s += " of " + c.listener()
+	}
+	if c.Asked != "" {
+		s += " as " + c.Asked
+	}
+	return s
+}
+
+// listener says whose a unix socket is that is not of the same container.
+func (c *Connection) listener() string {
+	switch {
+	case c.ListenerWorkloadID != "":
+		return "another container"
+	case c.ListenerName != "":
+		return c.ListenerName + " of the host"
+	}
+	return "the host or another container"
 }
 
 // peer names the other end as well as it is known.

@@ -31,6 +31,15 @@ func TestWords(t *testing.T) {
 		{"opened a packet socket: EPERM", event.Event{Kind: event.KindRaw, Connection: &event.Connection{Protocol: "packet", Error: "EPERM"}}},
 		{"sent 10000 packets (9.54 MiB) to 10.0.0.9:9999 over udp within 1.5s, and received 3", event.Event{Kind: event.KindFlow, Connection: &event.Connection{
 			Protocol: "udp", Remote: netip.MustParseAddrPort("10.0.0.9:9999"), PacketsSent: 10_000, PacketsReceived: 3, BytesSent: 10_000_000, Duration: 1500 * time.Millisecond}}},
+		{"connected to the socket /run/docker.sock of dockerd of the host as /tmp/x", event.Event{Kind: event.KindUnix, Connection: &event.Connection{
+			Protocol: "unix", Path: "/run/docker.sock", Asked: "/tmp/x", Outside: true, ListenerName: "dockerd"}}},
+		{"connected to the socket @x of another container", event.Event{Kind: event.KindUnix, Connection: &event.Connection{
+			Protocol: "unix", Path: "@x", Outside: true, ListenerName: "x", ListenerWorkloadID: "ab"}}},
+		{"connected to the socket /dev/log of the host or another container", event.Event{Kind: event.KindUnix, Connection: &event.Connection{
+			Protocol: "unix", Path: "/dev/log", Outside: true}}},
+		{"connected to the socket /run/app.sock", event.Event{Kind: event.KindUnix, Connection: &event.Connection{Protocol: "unix", Path: "/run/app.sock"}}},
+		{"could not connect to the socket /run/docker.sock: EACCES", event.Event{Kind: event.KindUnix, Connection: &event.Connection{
+			Protocol: "unix", Path: "/run/docker.sock", Error: "EACCES"}}},
 		{"asked for example.org A", event.Event{Kind: event.KindQuery, DNS: &event.DNS{Name: "example.org", Type: "A"}}},
 		{"was answered example.org A: NXDOMAIN", event.Event{Kind: event.KindAnswer, DNS: &event.DNS{Name: "example.org", Type: "A", Code: "NXDOMAIN"}}},
 		{"mounted proc none on /mnt (nosuid)", event.Event{Kind: event.KindMount, Privilege: &event.Privilege{Type: "proc", Source: "none", Target: "/mnt", Flags: []string{"nosuid"}}}},

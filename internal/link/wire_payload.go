@@ -60,6 +60,8 @@ func connectionToWire(c *event.Connection) *linkv1.Connection {
 		BytesSent: c.BytesSent, BytesReceived: c.BytesReceived,
 		PacketsSent: c.PacketsSent, PacketsReceived: c.PacketsReceived,
 		DurationNs: int64(c.Duration), Name: text(c.Name),
+		Path: text(c.Path), Asked: text(c.Asked), Listener: keyToWire(c.Listener), ListenerName: text(c.ListenerName),
+		ListenerWorkloadId: text(c.ListenerWorkloadID), Outside: c.Outside,
 	}
 }
 
@@ -73,6 +75,8 @@ func connectionFromWire(w *linkv1.Connection) *event.Connection {
 		BytesSent: w.GetBytesSent(), BytesReceived: w.GetBytesReceived(),
 		PacketsSent: w.GetPacketsSent(), PacketsReceived: w.GetPacketsReceived(),
 		Duration: time.Duration(w.GetDurationNs()), Name: w.GetName(),
+		Path: w.GetPath(), Asked: w.GetAsked(), Listener: keyFromWire(w.GetListener()), ListenerName: w.GetListenerName(),
+		ListenerWorkloadID: w.GetListenerWorkloadId(), Outside: w.GetOutside(),
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 )
 
 // Objects yields the texts of what an event was about, beside its process:
-// paths, peers and DNS names. They are searched by EventQuery.Text; some may be
+// paths, peers, sockets and DNS names. They are searched by EventQuery.Text; some may be
 // empty.
 func Objects(e *event.Event) iter.Seq[string] {
 	return func(yield func(string) bool) {
@@ -26,8 +26,11 @@ func Objects(e *event.Event) iter.Seq[string] {
 		if e.Privilege != nil && !yield(e.Privilege.Target) {
 			return
 		}
-		if e.Memory != nil {
-			yield(e.Memory.Path)
+		if e.Memory != nil && !yield(e.Memory.Path) {
+			return
+		}
+		if e.Connection != nil {
+			yield(e.Connection.Path) // the last: it came when others were stored already
 		}
 	}
 }
@@ -42,8 +45,11 @@ func Paths(e *event.Event) iter.Seq[string] {
 		if p := e.Privilege; p != nil && strings.HasPrefix(p.Target, "/") && !yield(p.Target) {
 			return
 		}
-		if m := e.Memory; m != nil && m.Path != "" {
-			yield(m.Path)
+		if m := e.Memory; m != nil && m.Path != "" && !yield(m.Path) {
+			return
+		}
+		if c := e.Connection; c != nil && c.Path != "" {
+			yield(c.Path)
 		}
 	}
 }

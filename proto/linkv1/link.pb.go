@@ -2234,22 +2234,28 @@ func (x *Address) GetZone() string {
 }
 
 type Connection struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	Protocol        string                 `protobuf:"bytes,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
-	Local           *Address               `protobuf:"bytes,2,opt,name=local,proto3" json:"local,omitempty"`
-	Remote          *Address               `protobuf:"bytes,3,opt,name=remote,proto3" json:"remote,omitempty"`
-	NetNs           uint32                 `protobuf:"varint,4,opt,name=net_ns,json=netNs,proto3" json:"net_ns,omitempty"`
-	Incoming        bool                   `protobuf:"varint,5,opt,name=incoming,proto3" json:"incoming,omitempty"`
-	Error           string                 `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
-	Resumed         bool                   `protobuf:"varint,7,opt,name=resumed,proto3" json:"resumed,omitempty"`
-	BytesSent       uint64                 `protobuf:"varint,8,opt,name=bytes_sent,json=bytesSent,proto3" json:"bytes_sent,omitempty"`
-	BytesReceived   uint64                 `protobuf:"varint,9,opt,name=bytes_received,json=bytesReceived,proto3" json:"bytes_received,omitempty"`
-	PacketsSent     uint64                 `protobuf:"varint,10,opt,name=packets_sent,json=packetsSent,proto3" json:"packets_sent,omitempty"`
-	PacketsReceived uint64                 `protobuf:"varint,11,opt,name=packets_received,json=packetsReceived,proto3" json:"packets_received,omitempty"`
-	DurationNs      int64                  `protobuf:"varint,12,opt,name=duration_ns,json=durationNs,proto3" json:"duration_ns,omitempty"`
-	Name            string                 `protobuf:"bytes,13,opt,name=name,proto3" json:"name,omitempty"` // the peer is the server's to find out
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Protocol           string                 `protobuf:"bytes,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Local              *Address               `protobuf:"bytes,2,opt,name=local,proto3" json:"local,omitempty"`
+	Remote             *Address               `protobuf:"bytes,3,opt,name=remote,proto3" json:"remote,omitempty"`
+	NetNs              uint32                 `protobuf:"varint,4,opt,name=net_ns,json=netNs,proto3" json:"net_ns,omitempty"`
+	Incoming           bool                   `protobuf:"varint,5,opt,name=incoming,proto3" json:"incoming,omitempty"`
+	Error              string                 `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	Resumed            bool                   `protobuf:"varint,7,opt,name=resumed,proto3" json:"resumed,omitempty"`
+	BytesSent          uint64                 `protobuf:"varint,8,opt,name=bytes_sent,json=bytesSent,proto3" json:"bytes_sent,omitempty"`
+	BytesReceived      uint64                 `protobuf:"varint,9,opt,name=bytes_received,json=bytesReceived,proto3" json:"bytes_received,omitempty"`
+	PacketsSent        uint64                 `protobuf:"varint,10,opt,name=packets_sent,json=packetsSent,proto3" json:"packets_sent,omitempty"`
+	PacketsReceived    uint64                 `protobuf:"varint,11,opt,name=packets_received,json=packetsReceived,proto3" json:"packets_received,omitempty"`
+	DurationNs         int64                  `protobuf:"varint,12,opt,name=duration_ns,json=durationNs,proto3" json:"duration_ns,omitempty"`
+	Name               string                 `protobuf:"bytes,13,opt,name=name,proto3" json:"name,omitempty"` // the peer is the server's to find out
+	Path               string                 `protobuf:"bytes,14,opt,name=path,proto3" json:"path,omitempty"` // of a unix socket, as all that follow
+	Asked              string                 `protobuf:"bytes,15,opt,name=asked,proto3" json:"asked,omitempty"`
+	Listener           *Key                   `protobuf:"bytes,16,opt,name=listener,proto3" json:"listener,omitempty"`
+	ListenerName       string                 `protobuf:"bytes,17,opt,name=listener_name,json=listenerName,proto3" json:"listener_name,omitempty"`
+	ListenerWorkloadId string                 `protobuf:"bytes,18,opt,name=listener_workload_id,json=listenerWorkloadId,proto3" json:"listener_workload_id,omitempty"`
+	Outside            bool                   `protobuf:"varint,19,opt,name=outside,proto3" json:"outside,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Connection) Reset() {
@@ -2371,6 +2377,48 @@ func (x *Connection) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *Connection) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Connection) GetAsked() string {
+	if x != nil {
+		return x.Asked
+	}
+	return ""
+}
+
+func (x *Connection) GetListener() *Key {
+	if x != nil {
+		return x.Listener
+	}
+	return nil
+}
+
+func (x *Connection) GetListenerName() string {
+	if x != nil {
+		return x.ListenerName
+	}
+	return ""
+}
+
+func (x *Connection) GetListenerWorkloadId() string {
+	if x != nil {
+		return x.ListenerWorkloadId
+	}
+	return ""
+}
+
+func (x *Connection) GetOutside() bool {
+	if x != nil {
+		return x.Outside
+	}
+	return false
 }
 
 type Dns struct {
@@ -3610,7 +3658,7 @@ const file_link_proto_rawDesc = "" +
 	"\aAddress\x12\x0e\n" +
 	"\x02ip\x18\x01 \x01(\fR\x02ip\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x12\n" +
-	"\x04zone\x18\x03 \x01(\tR\x04zone\"\xba\x03\n" +
+	"\x04zone\x18\x03 \x01(\tR\x04zone\"\x89\x05\n" +
 	"\n" +
 	"Connection\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x120\n" +
@@ -3628,7 +3676,13 @@ const file_link_proto_rawDesc = "" +
 	"\x10packets_received\x18\v \x01(\x04R\x0fpacketsReceived\x12\x1f\n" +
 	"\vduration_ns\x18\f \x01(\x03R\n" +
 	"durationNs\x12\x12\n" +
-	"\x04name\x18\r \x01(\tR\x04name\"\xa1\x02\n" +
+	"\x04name\x18\r \x01(\tR\x04name\x12\x12\n" +
+	"\x04path\x18\x0e \x01(\tR\x04path\x12\x14\n" +
+	"\x05asked\x18\x0f \x01(\tR\x05asked\x122\n" +
+	"\blistener\x18\x10 \x01(\v2\x16.castellan.link.v1.KeyR\blistener\x12#\n" +
+	"\rlistener_name\x18\x11 \x01(\tR\flistenerName\x120\n" +
+	"\x14listener_workload_id\x18\x12 \x01(\tR\x12listenerWorkloadId\x12\x18\n" +
+	"\aoutside\x18\x13 \x01(\bR\aoutside\"\xa1\x02\n" +
 	"\x03Dns\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x122\n" +
 	"\x06server\x18\x02 \x01(\v2\x1a.castellan.link.v1.AddressR\x06server\x122\n" +
@@ -3832,48 +3886,49 @@ var file_link_proto_depIdxs = []int32{
 	31, // 17: castellan.link.v1.File.layer:type_name -> castellan.link.v1.Layer
 	32, // 18: castellan.link.v1.Connection.local:type_name -> castellan.link.v1.Address
 	32, // 19: castellan.link.v1.Connection.remote:type_name -> castellan.link.v1.Address
-	32, // 20: castellan.link.v1.Dns.server:type_name -> castellan.link.v1.Address
-	32, // 21: castellan.link.v1.Dns.client:type_name -> castellan.link.v1.Address
-	38, // 22: castellan.link.v1.Privilege.process:type_name -> castellan.link.v1.Key
-	31, // 23: castellan.link.v1.Memory.layer:type_name -> castellan.link.v1.Layer
-	38, // 24: castellan.link.v1.Process.key:type_name -> castellan.link.v1.Key
-	38, // 25: castellan.link.v1.Process.parent:type_name -> castellan.link.v1.Key
-	42, // 26: castellan.link.v1.Exec.ancestors:type_name -> castellan.link.v1.Ancestor
-	31, // 27: castellan.link.v1.Exec.layer:type_name -> castellan.link.v1.Layer
-	41, // 28: castellan.link.v1.Exec.stdio:type_name -> castellan.link.v1.Stream
-	32, // 29: castellan.link.v1.Stream.remote:type_name -> castellan.link.v1.Address
-	38, // 30: castellan.link.v1.Ancestor.key:type_name -> castellan.link.v1.Key
-	39, // 31: castellan.link.v1.Running.process:type_name -> castellan.link.v1.Process
-	43, // 32: castellan.link.v1.Running.exit:type_name -> castellan.link.v1.Exit
-	5,  // 33: castellan.link.v1.LinkService.Report:input_type -> castellan.link.v1.ReportRequest
-	3,  // 34: castellan.link.v1.LinkService.Directives:input_type -> castellan.link.v1.DirectivesRequest
-	1,  // 35: castellan.link.v1.LinkService.Renew:input_type -> castellan.link.v1.RenewRequest
-	13, // 36: castellan.link.v1.LinkService.Inventory:input_type -> castellan.link.v1.InventoryRequest
-	15, // 37: castellan.link.v1.LinkService.Verdict:input_type -> castellan.link.v1.VerdictRequest
-	17, // 38: castellan.link.v1.LinkService.Brief:input_type -> castellan.link.v1.BriefRequest
-	20, // 39: castellan.link.v1.LinkService.Admitted:input_type -> castellan.link.v1.AdmittedRequest
-	9,  // 40: castellan.link.v1.LinkService.Behaviour:input_type -> castellan.link.v1.BehaviourRequest
-	22, // 41: castellan.link.v1.LinkService.Responded:input_type -> castellan.link.v1.RespondedRequest
-	24, // 42: castellan.link.v1.LinkService.Snapshot:input_type -> castellan.link.v1.SnapshotRequest
-	7,  // 43: castellan.link.v1.LinkService.Detections:input_type -> castellan.link.v1.DetectionsRequest
-	0,  // 44: castellan.link.v1.JoinService.Join:input_type -> castellan.link.v1.JoinRequest
-	27, // 45: castellan.link.v1.LinkService.Report:output_type -> castellan.link.v1.ReportResponse
-	4,  // 46: castellan.link.v1.LinkService.Directives:output_type -> castellan.link.v1.Directive
-	2,  // 47: castellan.link.v1.LinkService.Renew:output_type -> castellan.link.v1.Credentials
-	14, // 48: castellan.link.v1.LinkService.Inventory:output_type -> castellan.link.v1.InventoryResponse
-	16, // 49: castellan.link.v1.LinkService.Verdict:output_type -> castellan.link.v1.VerdictResponse
-	18, // 50: castellan.link.v1.LinkService.Brief:output_type -> castellan.link.v1.BriefResponse
-	21, // 51: castellan.link.v1.LinkService.Admitted:output_type -> castellan.link.v1.AdmittedResponse
-	10, // 52: castellan.link.v1.LinkService.Behaviour:output_type -> castellan.link.v1.BehaviourResponse
-	23, // 53: castellan.link.v1.LinkService.Responded:output_type -> castellan.link.v1.RespondedResponse
-	25, // 54: castellan.link.v1.LinkService.Snapshot:output_type -> castellan.link.v1.SnapshotResponse
-	8,  // 55: castellan.link.v1.LinkService.Detections:output_type -> castellan.link.v1.DetectionsResponse
-	2,  // 56: castellan.link.v1.JoinService.Join:output_type -> castellan.link.v1.Credentials
-	45, // [45:57] is the sub-list for method output_type
-	33, // [33:45] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	38, // 20: castellan.link.v1.Connection.listener:type_name -> castellan.link.v1.Key
+	32, // 21: castellan.link.v1.Dns.server:type_name -> castellan.link.v1.Address
+	32, // 22: castellan.link.v1.Dns.client:type_name -> castellan.link.v1.Address
+	38, // 23: castellan.link.v1.Privilege.process:type_name -> castellan.link.v1.Key
+	31, // 24: castellan.link.v1.Memory.layer:type_name -> castellan.link.v1.Layer
+	38, // 25: castellan.link.v1.Process.key:type_name -> castellan.link.v1.Key
+	38, // 26: castellan.link.v1.Process.parent:type_name -> castellan.link.v1.Key
+	42, // 27: castellan.link.v1.Exec.ancestors:type_name -> castellan.link.v1.Ancestor
+	31, // 28: castellan.link.v1.Exec.layer:type_name -> castellan.link.v1.Layer
+	41, // 29: castellan.link.v1.Exec.stdio:type_name -> castellan.link.v1.Stream
+	32, // 30: castellan.link.v1.Stream.remote:type_name -> castellan.link.v1.Address
+	38, // 31: castellan.link.v1.Ancestor.key:type_name -> castellan.link.v1.Key
+	39, // 32: castellan.link.v1.Running.process:type_name -> castellan.link.v1.Process
+	43, // 33: castellan.link.v1.Running.exit:type_name -> castellan.link.v1.Exit
+	5,  // 34: castellan.link.v1.LinkService.Report:input_type -> castellan.link.v1.ReportRequest
+	3,  // 35: castellan.link.v1.LinkService.Directives:input_type -> castellan.link.v1.DirectivesRequest
+	1,  // 36: castellan.link.v1.LinkService.Renew:input_type -> castellan.link.v1.RenewRequest
+	13, // 37: castellan.link.v1.LinkService.Inventory:input_type -> castellan.link.v1.InventoryRequest
+	15, // 38: castellan.link.v1.LinkService.Verdict:input_type -> castellan.link.v1.VerdictRequest
+	17, // 39: castellan.link.v1.LinkService.Brief:input_type -> castellan.link.v1.BriefRequest
+	20, // 40: castellan.link.v1.LinkService.Admitted:input_type -> castellan.link.v1.AdmittedRequest
+	9,  // 41: castellan.link.v1.LinkService.Behaviour:input_type -> castellan.link.v1.BehaviourRequest
+	22, // 42: castellan.link.v1.LinkService.Responded:input_type -> castellan.link.v1.RespondedRequest
+	24, // 43: castellan.link.v1.LinkService.Snapshot:input_type -> castellan.link.v1.SnapshotRequest
+	7,  // 44: castellan.link.v1.LinkService.Detections:input_type -> castellan.link.v1.DetectionsRequest
+	0,  // 45: castellan.link.v1.JoinService.Join:input_type -> castellan.link.v1.JoinRequest
+	27, // 46: castellan.link.v1.LinkService.Report:output_type -> castellan.link.v1.ReportResponse
+	4,  // 47: castellan.link.v1.LinkService.Directives:output_type -> castellan.link.v1.Directive
+	2,  // 48: castellan.link.v1.LinkService.Renew:output_type -> castellan.link.v1.Credentials
+	14, // 49: castellan.link.v1.LinkService.Inventory:output_type -> castellan.link.v1.InventoryResponse
+	16, // 50: castellan.link.v1.LinkService.Verdict:output_type -> castellan.link.v1.VerdictResponse
+	18, // 51: castellan.link.v1.LinkService.Brief:output_type -> castellan.link.v1.BriefResponse
+	21, // 52: castellan.link.v1.LinkService.Admitted:output_type -> castellan.link.v1.AdmittedResponse
+	10, // 53: castellan.link.v1.LinkService.Behaviour:output_type -> castellan.link.v1.BehaviourResponse
+	23, // 54: castellan.link.v1.LinkService.Responded:output_type -> castellan.link.v1.RespondedResponse
+	25, // 55: castellan.link.v1.LinkService.Snapshot:output_type -> castellan.link.v1.SnapshotResponse
+	8,  // 56: castellan.link.v1.LinkService.Detections:output_type -> castellan.link.v1.DetectionsResponse
+	2,  // 57: castellan.link.v1.JoinService.Join:output_type -> castellan.link.v1.Credentials
+	46, // [46:58] is the sub-list for method output_type
+	34, // [34:46] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_link_proto_init() }

@@ -94,6 +94,14 @@ func help(words []string) error {
 				taken[i] = 1
 			}
 			runtime.KeepAlive(taken)
+		case "dial": // connect to the unix socket, whether that succeeds or not
+			if err := dialUnix(value); err != nil {
+				return err
+			}
+		case "serve": // listen at a unix socket until the test lets us go on
+			if err := serveUnix(value); err != nil {
+				return err
+			}
 		case "newns": // leave the host's mount namespace
 			if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 				return err

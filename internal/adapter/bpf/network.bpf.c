@@ -26,6 +26,7 @@ enum kind {
 	KIND_CLOSE,
 	KIND_RAW,
 	KIND_FLOW, /* many packets at once; of a flow that goes on */
+	KIND_UNIX, /* struct local_connection */
 };
 
 enum flag {
@@ -511,32 +512,44 @@ static __always_inline bool asked_for(struct place *p, u64 user, u32 len)
 	       !bpf_probe_read_user(p->remote, 16, (void *)user + 8);
 }
 
-SEC("tp_btf/sys_exit")
-int BPF_PROG(on_connect, struct pt_regs *regs, long ret)
-{
-	struct tracked *t;
-	struct sock *sk;
-	u64 inode;
+#include "unix.bpf.h"
 
-	if (!has_failed(ret) || !is_failure(-ret))
-		return 0;
-	sk = socket_of(file_of(call_arg(regs, 0)));
-	if (!sk || !is_inet(sk))
-		return 0;
-	inode = inode_of(sk);
+/* not_connected tells of a connection that was refused at once. */
+static __noinline int not_connected(u64 address, u32 error, u64 asked, u32 asked_len)
+{
+	struct sock *sk = (void *)address;
+	u64 inode = inode_of(sk);
+	struct tracked *t;
+
 	if (!bpf_map_delete_elem(&failures, &inode))
 		return 0;
 	t = own_current();
 	if (!t)
 		return 0;
 	set_place(&t->r.place, sk);
-	if (!asked_for(&t->r.place, call_arg(regs, 1), call_arg(regs, 2)))
+	if (!asked_for(&t->r.place, asked, asked_len))
 		return 0;
 	t->r.protocol = BPF_CORE_READ(sk, sk_protocol);
 	if (t->r.protocol == (u16)IPPROTO_MPTCP)
 		t->r.protocol = IPPROTO_TCP;
-	t->r.error = -ret;
-	tell(t, KIND_CONNECT);
+	t->r.error = error;
+	return tell(t, KIND_CONNECT);
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(on_connect, struct pt_regs *regs, long ret)
+{
+	struct sock *sk;
+
+	if (has_failed(ret) && !is_failure(-ret))
+		return 0;
+	sk = socket_of(file_of(call_arg(regs, 0)));
+	if (!sk)
+		return 0;
+	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_UNIX)
+		was_joined(sk, ret, call_arg(regs, 1), call_arg(regs, 2));
+	else if (has_failed(ret) && is_inet(sk))
+		not_connected((u64)sk, -ret, call_arg(regs, 1), call_arg(regs, 2));
 	return 0;
 }
 
@@ -570,7 +583,20 @@ int BPF_PROG(on_socket, struct pt_regs *regs, long ret)
 
 /* Of 32-bit programs: all calls of sockets in one, with the arguments in
  * memory (include/uapi/linux/net.h). Failed ones are not told. */
-enum { SYS_SOCKET = 1, SYS_ACCEPT = 5, SYS_ACCEPT4 = 18 };
+enum { SYS_SOCKET = 1, SYS_CONNECT = 3, SYS_ACCEPT = 5, SYS_ACCEPT4 = 18 };
+
+/* socketcall_connected looks at a connect with the arguments at that address. */
+static __always_inline void socketcall_connected(u64 user)
+{
+	u32 args[3]; /* descriptor, address, length */
+	struct sock *sk;
+
+	if (bpf_probe_read_user(args, sizeof(args), (void *)user))
+		return;
+	sk = socket_of(file_of(args[0]));
+	if (sk && BPF_CORE_READ(sk, __sk_common.skc_family) == AF_UNIX)
+		joined((u64)sk, args[1], args[2]);
+}
 
 SEC("tp_btf/sys_exit")
 int BPF_PROG(on_socketcall, struct pt_regs *regs, long ret)
@@ -578,6 +604,10 @@ int BPF_PROG(on_socketcall, struct pt_regs *regs, long ret)
 	u64 call = call_arg(regs, 0), over;
 	struct sock *sk;
 
+	if (!ret && call == SYS_CONNECT) {
+		socketcall_connected(call_arg(regs, 1));
+		return 0;
+	}
 	if (has_failed(ret) || (call != SYS_SOCKET && call != SYS_ACCEPT && call != SYS_ACCEPT4))
 		return 0;
 	sk = socket_of(file_of(ret));

@@ -13,7 +13,7 @@ import (
 	"github.com/castellan-security/castellan/internal/event"
 )
 
-//go:generate go tool bpf2go -cc clang -strip llvm-strip -target amd64,arm64 -type connection -type tracked -type endings -type flow_key -type peer_key -type kind -type flag network network.bpf.c -- -O2 -Wall -Werror -mcpu=v2
+//go:generate go tool bpf2go -cc clang -strip llvm-strip -target amd64,arm64 -type connection -type local_connection -type unix_flag -type tracked -type endings -type flow_key -type peer_key -type kind -type flag network network.bpf.c -- -O2 -Wall -Werror -mcpu=v2
 
 const connectionLen = int(unsafe.Sizeof(networkConnection{}))
 
@@ -33,8 +33,12 @@ type network struct {
 	flows flows
 }
 
+// kindAt is where a record says its kind.
+const kindAt = int(unsafe.Offsetof(processHeader{}.Kind))
+
 // networkSensor reports connections of TCP, UDP and ping sockets, listeners,
-// and raw and packet sockets, of containers and of the host.
+// and raw and packet sockets, of containers and of the host; and the unix sockets
+// that containers alone connect to.
 //
 // The owner of a connection is the process that began or accepted it, also
 // when another one inherited or was given the socket and ends it. Bytes are
@@ -43,7 +47,8 @@ type network struct {
 // as closed when nothing came or went for flowIdle; before that, when 10,000
 // packets were sent within ten seconds and hardly answered (KindFlow).
 //
-// An accept by io_uring is not seen, and the port of a peer that an unconnected
+// An accept by io_uring is not seen, nor is its connect to a unix socket, nor what is
+// sent to one without connecting (datagrams), and the port of a peer that an unconnected
 // UDP socket sends to is the one behind the kernel's address translation.
 func networkSensor(n *names) sensor {
 	s := &network{names: n, ended: endings{told: map[uint64]*ending{}}}
@@ -65,6 +70,9 @@ func networkSensor(n *names) sensor {
 }
 
 func (s *network) decode(d *decoder, record []byte, e *event.Event) error {
+	if len(record) > kindAt && networkKind(record[kindAt]) == networkKindKIND_UNIX {
+		return decodeUnix(d, record, e)
+	}
 	h, err := s.connection(d, record, e)
 	if err != nil {
 		return err

@@ -148,6 +148,12 @@ type networkFlowKey struct {
 	Reserved uint32
 }
 
+type networkJoin struct {
+	_   structs.HostLayout
+	R   networkLocalConnection
+	Key networkPeerKey
+}
+
 type networkKind uint32
 
 const (
@@ -157,7 +163,41 @@ const (
 	networkKindKIND_CLOSE   networkKind = 4
 	networkKindKIND_RAW     networkKind = 5
 	networkKindKIND_FLOW    networkKind = 6
+	networkKindKIND_UNIX    networkKind = 7
 )
+
+type networkLocalConnection struct {
+	_    structs.HostLayout
+	Head struct {
+		_             structs.HostLayout
+		Sensor        uint8
+		Kind          uint8
+		Reserved      uint16
+		Flags         uint32
+		Time          uint64
+		Repeat        uint64
+		Start         uint64
+		ParentStart   uint64
+		Tgid          uint32
+		ParentTgid    uint32
+		InnermostTgid uint32
+		Uid           uint32
+		Euid          uint32
+		Gid           uint32
+		Comm          [16]uint8
+		Container     [32]uint8
+	}
+	ListenerStart     uint64
+	ListenerTgid      uint32
+	Error             uint32
+	PathLen           uint16
+	AskedLen          uint16
+	Reserved          uint32
+	ListenerContainer [32]uint8
+	ListenerComm      [16]uint8
+	Path              [108]uint8
+	Asked             [108]uint8
+}
 
 type networkPeerKey struct {
 	_        structs.HostLayout
@@ -238,47 +278,57 @@ type networkTracked struct {
 	Looked uint32
 }
 
+type networkUnixFlag uint32
+
+const (
+	networkUnixFlagFLAG_OUTSIDE  networkUnixFlag = 1024
+	networkUnixFlagFLAG_LISTENER networkUnixFlag = 2048
+)
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	networkMapBindings         = "bindings"
-	networkMapBlank            = "blank"
-	networkMapBursts           = "bursts"
-	networkMapCgroups          = "cgroups"
-	networkMapCounters         = "counters"
-	networkMapEnded            = "ended"
-	networkMapEvents           = "events"
-	networkMapFailures         = "failures"
-	networkMapFlows            = "flows"
-	networkMapListeners        = "listeners"
-	networkMapPacketsIn        = "packets_in"
-	networkMapPacketsOut       = "packets_out"
-	networkMapScratches        = "scratches"
-	networkMapSettings         = "settings"
-	networkMapSlots            = "slots"
-	networkMapSocks            = "socks"
-	networkMapTakings          = "takings"
-	networkMapUntold           = "untold"
-	networkMapWindow           = "window"
-	networkMapWorkbench        = "workbench"
-	networkProgOnAccept        = "on_accept"
-	networkProgOnBind          = "on_bind"
-	networkProgOnConnect       = "on_connect"
-	networkProgOnEgress        = "on_egress"
-	networkProgOnIngress       = "on_ingress"
-	networkProgOnSocket        = "on_socket"
-	networkProgOnSocketcall    = "on_socketcall"
-	networkProgOnState         = "on_state"
-	networkProgResumeFiles     = "resume_files"
-	networkVarChained          = "chained"
-	networkVarUnusedConnection = "unused_connection"
-	networkVarUnusedEndings    = "unused_endings"
-	networkVarUnusedFlag       = "unused_flag"
-	networkVarUnusedFlowKey    = "unused_flow_key"
-	networkVarUnusedKind       = "unused_kind"
-	networkVarUnusedPeerKey    = "unused_peer_key"
-	networkVarUnusedTracked    = "unused_tracked"
+	networkMapBindings              = "bindings"
+	networkMapBlank                 = "blank"
+	networkMapBursts                = "bursts"
+	networkMapCgroups               = "cgroups"
+	networkMapCounters              = "counters"
+	networkMapEnded                 = "ended"
+	networkMapEvents                = "events"
+	networkMapFailures              = "failures"
+	networkMapFlows                 = "flows"
+	networkMapJoins                 = "joins"
+	networkMapListeners             = "listeners"
+	networkMapPacketsIn             = "packets_in"
+	networkMapPacketsOut            = "packets_out"
+	networkMapScratches             = "scratches"
+	networkMapSettings              = "settings"
+	networkMapSlots                 = "slots"
+	networkMapSocks                 = "socks"
+	networkMapTakings               = "takings"
+	networkMapUntold                = "untold"
+	networkMapWindow                = "window"
+	networkMapWorkbench             = "workbench"
+	networkProgOnAccept             = "on_accept"
+	networkProgOnBind               = "on_bind"
+	networkProgOnConnect            = "on_connect"
+	networkProgOnEgress             = "on_egress"
+	networkProgOnIngress            = "on_ingress"
+	networkProgOnSocket             = "on_socket"
+	networkProgOnSocketcall         = "on_socketcall"
+	networkProgOnState              = "on_state"
+	networkProgResumeFiles          = "resume_files"
+	networkVarChained               = "chained"
+	networkVarUnusedConnection      = "unused_connection"
+	networkVarUnusedEndings         = "unused_endings"
+	networkVarUnusedFlag            = "unused_flag"
+	networkVarUnusedFlowKey         = "unused_flow_key"
+	networkVarUnusedKind            = "unused_kind"
+	networkVarUnusedLocalConnection = "unused_local_connection"
+	networkVarUnusedPeerKey         = "unused_peer_key"
+	networkVarUnusedTracked         = "unused_tracked"
+	networkVarUnusedUnixFlag        = "unused_unix_flag"
 )
 
 // loadNetwork returns the embedded CollectionSpec for network.
@@ -347,6 +397,7 @@ type networkMapSpecs struct {
 	Events     *ebpf.MapSpec `ebpf:"events"`
 	Failures   *ebpf.MapSpec `ebpf:"failures"`
 	Flows      *ebpf.MapSpec `ebpf:"flows"`
+	Joins      *ebpf.MapSpec `ebpf:"joins"`
 	Listeners  *ebpf.MapSpec `ebpf:"listeners"`
 	PacketsIn  *ebpf.MapSpec `ebpf:"packets_in"`
 	PacketsOut *ebpf.MapSpec `ebpf:"packets_out"`
@@ -364,14 +415,16 @@ type networkMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type networkVariableSpecs struct {
-	Chained          *ebpf.VariableSpec `ebpf:"chained"`
-	UnusedConnection *ebpf.VariableSpec `ebpf:"unused_connection"`
-	UnusedEndings    *ebpf.VariableSpec `ebpf:"unused_endings"`
-	UnusedFlag       *ebpf.VariableSpec `ebpf:"unused_flag"`
-	UnusedFlowKey    *ebpf.VariableSpec `ebpf:"unused_flow_key"`
-	UnusedKind       *ebpf.VariableSpec `ebpf:"unused_kind"`
-	UnusedPeerKey    *ebpf.VariableSpec `ebpf:"unused_peer_key"`
-	UnusedTracked    *ebpf.VariableSpec `ebpf:"unused_tracked"`
+	Chained               *ebpf.VariableSpec `ebpf:"chained"`
+	UnusedConnection      *ebpf.VariableSpec `ebpf:"unused_connection"`
+	UnusedEndings         *ebpf.VariableSpec `ebpf:"unused_endings"`
+	UnusedFlag            *ebpf.VariableSpec `ebpf:"unused_flag"`
+	UnusedFlowKey         *ebpf.VariableSpec `ebpf:"unused_flow_key"`
+	UnusedKind            *ebpf.VariableSpec `ebpf:"unused_kind"`
+	UnusedLocalConnection *ebpf.VariableSpec `ebpf:"unused_local_connection"`
+	UnusedPeerKey         *ebpf.VariableSpec `ebpf:"unused_peer_key"`
+	UnusedTracked         *ebpf.VariableSpec `ebpf:"unused_tracked"`
+	UnusedUnixFlag        *ebpf.VariableSpec `ebpf:"unused_unix_flag"`
 }
 
 // networkObjects contains all objects after they have been loaded into the kernel.
@@ -403,6 +456,7 @@ type networkMaps struct {
 	Events     *ebpf.Map `ebpf:"events"`
 	Failures   *ebpf.Map `ebpf:"failures"`
 	Flows      *ebpf.Map `ebpf:"flows"`
+	Joins      *ebpf.Map `ebpf:"joins"`
 	Listeners  *ebpf.Map `ebpf:"listeners"`
 	PacketsIn  *ebpf.Map `ebpf:"packets_in"`
 	PacketsOut *ebpf.Map `ebpf:"packets_out"`
@@ -427,6 +481,7 @@ func (m *networkMaps) Close() error {
 		m.Events,
 		m.Failures,
 		m.Flows,
+		m.Joins,
 		m.Listeners,
 		m.PacketsIn,
 		m.PacketsOut,
@@ -445,14 +500,16 @@ func (m *networkMaps) Close() error {
 //
 // It can be passed to loadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type networkVariables struct {
-	Chained          *ebpf.Variable `ebpf:"chained"`
-	UnusedConnection *ebpf.Variable `ebpf:"unused_connection"`
-	UnusedEndings    *ebpf.Variable `ebpf:"unused_endings"`
-	UnusedFlag       *ebpf.Variable `ebpf:"unused_flag"`
-	UnusedFlowKey    *ebpf.Variable `ebpf:"unused_flow_key"`
-	UnusedKind       *ebpf.Variable `ebpf:"unused_kind"`
-	UnusedPeerKey    *ebpf.Variable `ebpf:"unused_peer_key"`
-	UnusedTracked    *ebpf.Variable `ebpf:"unused_tracked"`
+	Chained               *ebpf.Variable `ebpf:"chained"`
+	UnusedConnection      *ebpf.Variable `ebpf:"unused_connection"`
+	UnusedEndings         *ebpf.Variable `ebpf:"unused_endings"`
+	UnusedFlag            *ebpf.Variable `ebpf:"unused_flag"`
+	UnusedFlowKey         *ebpf.Variable `ebpf:"unused_flow_key"`
+	UnusedKind            *ebpf.Variable `ebpf:"unused_kind"`
+	UnusedLocalConnection *ebpf.Variable `ebpf:"unused_local_connection"`
+	UnusedPeerKey         *ebpf.Variable `ebpf:"unused_peer_key"`
+	UnusedTracked         *ebpf.Variable `ebpf:"unused_tracked"`
+	UnusedUnixFlag        *ebpf.Variable `ebpf:"unused_unix_flag"`
 }
 
 // networkPrograms contains all programs after they have been loaded into the kernel.

@@ -101,13 +101,19 @@ func appendPayload(b []byte, e *event.Event) []byte {
 // isHeld reports whether an event has what belongs to profiles and to holding
 // workloads to them.
 func isHeld(e *event.Event) bool {
-	return e.Reaction != "" || e.Calls != nil || e.Exec != nil && (e.Exec.Digest != "" || isGiven(e.Exec)) || isOfVictim(e.Resource)
+	return e.Reaction != "" || e.Calls != nil || e.Exec != nil && (e.Exec.Digest != "" || isGiven(e.Exec)) || isOfVictim(e.Resource) || isUnix(e.Connection)
 }
 
 // isOfVictim reports whether a resource has what a sensor alone says, of a process that
 // was killed for want of memory. It was added at the end, behind what an exec was
 // given.
 func isOfVictim(r *event.Resource) bool { return r != nil && (r.Scope != "" || r.Resident != 0) }
+
+// isUnix reports whether a connection has what only those with unix sockets have. It
+// was added behind that.
+func isUnix(c *event.Connection) bool {
+	return c != nil && (c.Path != "" || c.Asked != "" || !c.Listener.IsZero() || c.ListenerName != "" || c.ListenerWorkloadID != "" || c.Outside)
+}
 
 func appendHeld(b []byte, e *event.Event) []byte {
 	digest := ""
@@ -125,11 +131,15 @@ func appendHeld(b []byte, e *event.Event) []byte {
 		b = appendTexts(append(b, heldUses), c.Names)
 		b = binary.AppendUvarint(append(b, flag(c.CapabilitiesSeen, 1)), uint64(c.Capabilities))
 	}
-	if e.Exec != nil && (isGiven(e.Exec) || isOfVictim(e.Resource)) {
+	unix := isUnix(e.Connection)
+	if e.Exec != nil && (isGiven(e.Exec) || isOfVictim(e.Resource) || unix) {
 		b = appendGiven(b, e.Exec)
 	}
-	if r := e.Resource; isOfVictim(r) {
+	if r := e.Resource; isOfVictim(r) || r != nil && unix {
 		b = binary.AppendUvarint(appendText(b, string(r.Scope)), r.Resident)
+	}
+	if unix {
+		b = appendUnix(b, e.Connection)
 	}
 	return b
 }
@@ -248,6 +258,9 @@ func decodePayload(payload []byte, words string, e *event.Event) error {
 	}
 	if len(r.b) > 0 && e.Resource != nil {
 		e.Resource.Scope, e.Resource.Resident = event.Scope(r.text()), r.uvarint()
+	}
+	if len(r.b) > 0 && e.Connection != nil {
+		r.unix(e.Connection)
 	}
 	if r.bad {
 		return errPayload

@@ -160,7 +160,7 @@ func one(short Event, n int, at time.Time) (*event.Event, error) {
 	if e.Kind == event.KindCall {
 		return e, callOf(m, e)
 	}
-	if asked, ok := m["asked"]; ok && e.Kind.Sensor() == "network" {
+	if asked, ok := m["asked"]; ok && e.Kind.Sensor() == "network" && e.Kind != event.KindUnix {
 		m["name"] = asked
 		delete(m, "asked")
 	}
@@ -286,6 +286,9 @@ func payload(m Event, e *event.Event) error {
 			to = e.File
 		case "network":
 			e.Connection = &event.Connection{Protocol: "tcp"}
+			if e.Kind == event.KindUnix {
+				e.Connection.Protocol = "unix"
+			}
 			to = e.Connection
 		case "dns":
 			e.DNS = &event.DNS{Type: "A", Protocol: "udp"}

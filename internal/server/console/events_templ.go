@@ -1121,7 +1121,7 @@ func objectMarks(p page, e event.Event) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			if word := peerWord(c.Peer.Kind); word != "" && e.Kind != event.KindListen && e.Kind != event.KindRaw {
+			if word := peerWord(c.Peer.Kind); word != "" && hasPeer(e.Kind) {
 				templ_7745c5c3_Err = badge(p, calm, peerGlyph(c.Peer.Kind), word).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err

@@ -25,6 +25,10 @@ func (d eventData) links() (out []link) {
 		add("Everything about this file", "path", m.Path)
 	}
 	if c := d.Connection; c != nil {
+		add("Everything about this socket", "path", c.Path)
+		if c.ListenerWorkloadID != "" {
+			out = append(out, link{"/workloads/" + c.ListenerWorkloadID, "The workload that listens there"})
+		}
 		if c.Remote.IsValid() {
 			add("Everything with this address", "peer", c.Remote.Addr().String())
 		}
@@ -95,6 +99,25 @@ func portText(a netip.AddrPort) string {
 		return ""
 	}
 	return a.String()
+}
+
+// hasPeer reports whether events of the kind have somebody at the other end who has an
+// address.
+func hasPeer(k event.Kind) bool {
+	return k != event.KindListen && k != event.KindRaw && k != event.KindUnix
+}
+
+// whoListens says where the process is that listens at a unix socket.
+func whoListens(c *event.Connection) string {
+	switch {
+	case !c.Outside:
+		return "within the same container"
+	case c.ListenerWorkloadID != "":
+		return "in another container"
+	case c.ListenerName != "":
+		return "on the host"
+	}
+	return "on the host or in another container"
 }
 
 func whoBegan(incoming bool) string {

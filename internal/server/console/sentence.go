@@ -138,10 +138,34 @@ func connectionSays(k event.Kind, c *event.Connection) string {
 		return "ended the connection with " + to + ": sent " + size(c.BytesSent) + ", received " + size(c.BytesReceived) + " in " + lasted(c.Duration)
 	case event.KindRaw:
 		return "opened a " + orElse(c.Protocol, "raw") + " socket, past TCP and UDP"
+	case event.KindUnix:
+		return socketSays(c)
 	case event.KindFlow:
 		return "sent " + strconv.FormatUint(c.PacketsSent, 10) + " packets to " + to + " in " + lasted(c.Duration) + ", and received " + strconv.FormatUint(c.PacketsReceived, 10)
 	}
 	return ""
+}
+
+func socketSays(c *event.Connection) string {
+	if c.Error != "" {
+		return "could not connect to the socket " + c.Path + ": " + c.Error
+	}
+	s := "connected to the socket " + c.Path
+	if c.Outside {
+		s += " of " + listenerSays(c)
+	}
+	return s
+}
+
+// listenerSays says whose a unix socket is that is not of the same container.
+func listenerSays(c *event.Connection) string {
+	switch {
+	case c.ListenerWorkloadID != "":
+		return "another container"
+	case c.ListenerName != "":
+		return "the host’s " + c.ListenerName
+	}
+	return "the host or another container"
 }
 
 func listenAt(a netip.Addr) string {

@@ -112,6 +112,11 @@ func cleanConnection(n *event.Connection) *event.Connection {
 	c.PacketsSent, c.PacketsReceived = min(n.PacketsSent, maxBytes), min(n.PacketsReceived, maxBytes)
 	c.Duration = max(n.Duration, 0)
 	c.Name = untrusted.Clip(n.Name, maxDomain)
+	c.Path, c.Asked = untrusted.Clip(n.Path, maxPath), untrusted.Clip(n.Asked, maxPath)
+	c.ListenerName = untrusted.Clip(n.ListenerName, maxWord)
+	if !asset.IsContainerID(n.ListenerWorkloadID) {
+		c.ListenerWorkloadID = ""
+	}
 	c.Peer = event.Peer{} // who it is, the server says
 	return &c
 }

@@ -66,7 +66,7 @@ func (p *peers) hear(e *event.Event) { p.index.Connects(e) }
 // name fills in who the peer of a connection is, and learns from it who listens.
 func (p *peers) name(e *event.Event) {
 	c := e.Connection
-	if c == nil {
+	if c == nil || e.Kind == event.KindUnix {
 		return
 	}
 	p.index.Listens(e)
