@@ -113,6 +113,7 @@ var techniques = []Technique{
 	{"T1204.003", "Malicious Image", []Tactic{Execution}},
 	{"T1205", "Traffic Signaling", []Tactic{CommandAndControl, DefenseEvasion, Persistence}},
 	{"T1210", "Exploitation of Remote Services", []Tactic{LateralMovement}},
+	{"T1218", "System Binary Proxy Execution", []Tactic{DefenseEvasion}},
 	{"T1219", "Remote Access Tools", []Tactic{CommandAndControl}},
 	{"T1222.002", "Linux and Mac File and Directory Permissions Modification", []Tactic{DefenseEvasion}},
 	{"T1484.002", "Trust Modification", []Tactic{DefenseEvasion, PrivilegeEscalation}},
