@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Takes half of the container's memory for a moment, three times. Looks like memory-hog.
+# A job needs more memory than it may have, is killed for it, and is done in smaller pieces. Looks like memory-hog.
 . "$(dirname "$0")/lib.sh"
 
-start_task 'for i in 1 2 3; do perl -e '\''@a = map { "x" x 1e6 } 1 .. 24; print length $a[0], "\n"'\'' || exit; done'
+# shellcheck disable=SC2016 # what the task's shell and perl are to read
+start_task 'perl -e '\''@a = map { "x" x 1e6 } 1 .. 200'\'' && exit 3
+	for i in 1 2 3; do perl -e '\''@a = map { "x" x 1e6 } 1 .. 24; print length $a[0], "\n"'\'' || exit; done'
 ended
-worked "24 MB were used and given back, three times"
+worked "200 MB were too much, and 24 MB were used and given back, three times"

@@ -80,10 +80,17 @@ func (s *attackedShop) clock(t *testing.T) (stop func()) {
 	return func() { close(end); watching.Wait() }
 }
 
+// soon is how long after the end of an attack the last event may be that a rule needs to
+// tell it, by the clock of the events: no rule waits for a count that comes by the minute,
+// or for a flow that falls silent. How long a busy machine takes to look at the event is
+// not held against it.
+const soon = time.Second
+
 // detected waits for an incident of the attacked group in which a rule that is meant for
 // the attack fired since a moment. All that rules tell of it is of that one incident, and
-// its techniques have the one that the attack's script names first.
-func (s *attackedShop) detected(t *testing.T, name string, a attack, since time.Time) {
+// its techniques have the one that the attack's script names first. It was told by what
+// happened while the attack lasted.
+func (s *attackedShop) detected(t *testing.T, name string, a attack, since, ended time.Time) {
 	t.Helper()
 	text, err := os.ReadFile("../../demo/attacks/" + name + ".sh")
 	if err != nil {
@@ -118,6 +125,21 @@ func (s *attackedShop) detected(t *testing.T, name string, a attack, since time.
 		}
 	}
 	t.Logf("%s %s: %v", want[1], last[0].Severity, rules)
+	if first := firstOf(last, a.rules, since); first.After(ended.Add(soon)) {
+		t.Errorf("it was told by an event of %s after its end", first.Sub(ended))
+	}
+}
+
+// firstOf is when the first of these rules fired, of those that fired since a moment.
+func firstOf(incidents []threat.Incident, rules []string, since time.Time) (first time.Time) {
+	for _, i := range incidents {
+		for _, r := range i.Rules {
+			if slices.Contains(rules, r.Rule) && !r.Last.Before(since) && (first.IsZero() || r.Last.Before(first)) {
+				first = r.Last
+			}
+		}
+	}
+	return first
 }
 
 // explains says that one of these rules is of a technique, or a technique below it.
