@@ -95,6 +95,9 @@ func TestConvertedRulesFire(t *testing.T) {
 		{"a library of the system", []trial.Event{{"on": "process.exec", "exe": "/bin/ls", "name": "ls", "run": "ls", "environment": []any{"LD_PRELOAD=/usr/lib/x.so", "BASH_ENV=/tmp/"}}}, ""},
 		{"a shell without a history", []trial.Event{{"on": "process.exec", "exe": "/bin/ps", "name": "ps", "run": "ps", "environment": []any{"HISTFILE=/dev/null"}}}, "falco-history-off"},
 		{"an exception by a variable", []trial.Event{{"on": "process.exec", "exe": "/bin/ps", "name": "ps", "run": "ps", "environment": []any{"HISTFILE=/dev/null", "HISTSIZE=0"}}}, ""},
+		{"a shell with a terminal", []trial.Event{{"on": "process.exec", "exe": "/bin/bash", "name": "bash", "run": "bash", "stdio": []any{map[string]any{"kind": "terminal"}}}}, "falco-somebody-at-a-shell"},
+		{"a shell without one", []trial.Event{{"on": "process.exec", "exe": "/bin/bash", "name": "bash", "run": "bash", "stdio": []any{map[string]any{"kind": "pipe"}}}}, ""},
+		{"a shell with a terminal and a script", []trial.Event{{"on": "process.exec", "exe": "/bin/bash", "name": "bash", "run": "bash x.sh", "stdio": []any{map[string]any{"kind": "terminal"}}}}, ""},
 		{"an overlay that is not", []trial.Event{{"on": "process.exec", "exe": "/bin/a", "name": "a", "pid": 81, "run": "a"}}, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -96,6 +96,13 @@ func (t *translation) ofProcess(n *node) (cel string, ok bool) {
 		if n.equal() && value == "1" {
 			return "process.first", true
 		}
+	case "proc.tty":
+		return terminal(n, value, all(t.kinds, "process.exec"))
+	case "proc.cmdnargs":
+		if all(t.kinds, "process.exec") {
+			cel, why := compareNumbers("(exec.args.size() - 1)", n)
+			return cel, why == ""
+		}
 	case "user.name":
 		if value == "root" && (n.equal() || n.cmp == "!=") {
 			return truthOf("process.uid == 0", n.equal()), true
@@ -123,6 +130,21 @@ func (t *translation) ofProcess(n *node) (cel string, ok bool) {
 			}
 			return cel, ""
 		})
+	}
+	return "", false
+}
+
+// terminal says that a program that is run has a terminal, or has none. Events have what
+// stands behind its first three descriptors; one who has all of them elsewhere has none here.
+func terminal(n *node, value string, exec bool) (cel string, ok bool) {
+	const has = `"terminal" in [exec.stdin, exec.stdout, exec.stderr]`
+	switch {
+	case !exec:
+		return "", false
+	case n.cmp == "exists", value == "0" && (n.cmp == "!=" || n.cmp == ">"):
+		return has, true
+	case value == "0" && n.equal():
+		return truthOf(has, false), true
 	}
 	return "", false
 }
