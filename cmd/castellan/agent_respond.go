@@ -40,7 +40,7 @@ func (g *globals) openResponder(o agentOptions, id string, as camera.Identity, p
 func (g *globals) newResponder(o agentOptions, id string, as camera.Identity, engine *docker.Engine, log *slog.Logger) (*respond.Responder, error) {
 	host := kernel.New(kernel.Options{Proc: o.proc, Sys: o.sys})
 	options := respond.Options{
-		Processes: host, Freezer: host, Network: bpf.NewQuarantine(filepath.Join(o.hold.pins, id)), Engine: engine,
+		Processes: host, Freezer: host, Cgroups: host, Network: bpf.NewQuarantine(filepath.Join(o.hold.pins, id)), Engine: engine,
 		Own: host.OwnContainer(), Log: log,
 	}
 	if g.dataDir != "" {

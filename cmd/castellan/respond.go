@@ -167,7 +167,7 @@ func (g *globals) showResponse(r respond.Response, here bool) {
 	if a.Remedy != "" {
 		fmt.Fprintf(g.out, "  remedy: %s\n", printable(a.Remedy))
 	}
-	if a.Undo != "" && a.State != response.Undone {
+	if a.Holds() && !r.Deed.DryRun {
 		where := ""
 		if here {
 			where = " --host"
@@ -181,18 +181,21 @@ const reasonShown = 80
 
 func (g *globals) respondList() *cobra.Command {
 	var o askOptions
-	var host bool
+	var host, standing bool
 	c := &cobra.Command{
 		Use:   "list",
-		Short: "What was done lately, and what came of it",
-		Long: `Show what was done about threats since the server started, the newest first.
-All that ever was is in the audit log. With --host: which containers of this host
-are in quarantine now, whoever did it, without a server.
+		Short: "What was done lately, what of it holds, and what undoes it",
+		Long: `Show what was done about threats, the newest first, with the command that undoes
+what still holds: all of that, and the newest of the rest. All that ever was is in
+the audit log. What is in quarantine is as the agents tell that it is: a quarantine
+whose container is gone is over. With --host: which containers of this host are in
+quarantine now, whoever did it, without a server.
 ` + exitHelp,
 		Args: cobra.NoArgs,
 	}
 	o.flags(c)
 	c.Flags().BoolVar(&host, "host", false, "show what is in quarantine on this host, without a server")
+	c.Flags().BoolVar(&standing, "standing", false, "show only what is under way, or holds until it is undone")
 	f := outputFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if host {
@@ -205,27 +208,42 @@ are in quarantine now, whoever did it, without a server.
 		var page struct {
 			Responses []respond.Response `json:"responses"`
 		}
-		if err := api.get(c.Context(), "/respond", nil, &page); err != nil {
+		query := url.Values{}
+		if standing {
+			query.Set("standing", "true")
+		}
+		if err := api.get(c.Context(), "/respond", query, &page); err != nil {
 			return err
 		}
-		return g.print(*f, page, func() error {
-			if len(page.Responses) == 0 {
-				fmt.Fprintln(g.err, "nothing was done since the server started; castellan respond list --host, on a host, shows what is in quarantine there")
-				return nil
-			}
-			var rows [][]cell
-			for _, r := range page.Responses {
-				what := string(r.Deed.Kind)
-				if r.Deed.DryRun {
-					what += " (dry run)"
-				}
-				rows = append(rows, []cell{
-					text(r.Deed.Asked.Local().Format(time.DateTime)), text(what), text(string(r.Answer.State)), text(asset.ShortID(r.Deed.Workload)),
-					text(string(r.Group)), text(r.Deed.By), text(untrusted.Clip(r.Deed.Reason, reasonShown)),
-				})
-			}
-			return g.table([]string{"ASKED", "DEED", "STATE", "ID", "GROUP", "BY", "REASON"}, rows)
-		})
+		return g.print(*f, page, func() error { return g.showResponses(page.Responses, standing) })
 	}
 	return c
+}
+
+// showResponses prints a list of what was done.
+func (g *globals) showResponses(all []respond.Response, standing bool) error {
+	if len(all) == 0 {
+		what := "nothing was done about threats yet: castellan respond --help says what can be"
+		if standing {
+			what = "nothing is under way, and nothing holds; castellan respond list shows what was done"
+		}
+		fmt.Fprintln(g.err, what)
+		return nil
+	}
+	var rows [][]cell
+	for i := range all {
+		r := &all[i]
+		what, undo := string(r.Deed.Kind), ""
+		if r.Deed.DryRun {
+			what += " (dry run)"
+		}
+		if r.Standing() && r.Answer.State.Ended() {
+			undo = string(r.Answer.Undo)
+		}
+		rows = append(rows, []cell{
+			text(r.Deed.Asked.Local().Format(time.DateTime)), text(what), text(string(r.Answer.State)), text(asset.ShortID(r.Deed.Workload)),
+			text(string(r.Group)), text(r.Deed.By), text(undo), text(untrusted.Clip(r.Deed.Reason, reasonShown)),
+		})
+	}
+	return g.table([]string{"ASKED", "DEED", "STATE", "ID", "GROUP", "BY", "UNDO", "REASON"}, rows)
 }

@@ -34,6 +34,8 @@ func (still) KillAll(context.Context, string, bool) (int, error) { return 3, nil
 func (still) SendsRaw(context.Context, string) (bool, error)     { return true, nil }
 func (still) Freeze(context.Context, string, bool) (int, error)  { return 3, nil }
 func (still) Thaw(context.Context, string) error                 { return nil }
+func (still) Frozen(string) (bool, error)                        { return false, nil }
+func (still) Cuts() ([]string, error)                            { return nil, nil }
 func (still) Unified(string) (string, error)                     { return "/cgroup", nil }
 func (still) Cut(_, _ string, _ bool) error                      { return nil }
 func (still) Restore(string) error                               { return nil }
@@ -50,7 +52,7 @@ func obey(ts *testscript.TestScript, neg bool, args []string) {
 	client, err := link.NewClient(link.ClientOptions{Server: c.Server(), Authority: c.Authority(), Certificate: c.Certificate})
 	ts.Check(err)
 	own := strings.Repeat("ee", 32)
-	r, err := respond.New(respond.Options{Processes: still{}, Freezer: still{}, Network: still{}, Engine: still{}, Own: own, Log: slog.New(slog.DiscardHandler)})
+	r, err := respond.New(respond.Options{Processes: still{}, Freezer: still{}, Cgroups: still{}, Network: still{}, Engine: still{}, Own: own, Log: slog.New(slog.DiscardHandler)})
 	ts.Check(err)
 	at := time.Now()
 	workload := func(id, name string) asset.Workload {

@@ -23,6 +23,8 @@ type Responder interface {
 	Do(ctx context.Context, d response.Deed, w asset.Workload) response.Answer
 	// Run keeps what is in quarantine so until ctx ends.
 	Run(ctx context.Context)
+	// Standing says what is in quarantine, without waiting.
+	Standing() asset.Quarantine
 }
 
 const (

@@ -401,6 +401,10 @@ func (a *Agent) describe() asset.Agent {
 		h := a.parts.Hunter.Status()
 		d.Detection = &h
 	}
+	if a.parts.Responder != nil {
+		q := a.parts.Responder.Standing()
+		d.Quarantine = &q
+	}
 	d.Usage = a.parts.Host.Usage()
 	d.Settings = a.wishes.settings()
 	d.Events, d.Spool = a.queue.Offered(), a.queue.Status()

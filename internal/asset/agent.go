@@ -36,6 +36,8 @@ type Agent struct {
 	Settings AgentSettings `json:"settings"`
 	// Detection is how it holds what happens against rules; nil: it does not.
 	Detection *Detection `json:"detection,omitempty"`
+	// Quarantine is what it holds in quarantine; nil: it does nothing about threats.
+	Quarantine *Quarantine `json:"quarantine,omitempty"`
 }
 
 // Detection is how an agent holds what happens against rules of detection. Counting

@@ -1,7 +1,9 @@
 package respond
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +11,8 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +20,7 @@ import (
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/response"
+	"github.com/castellan-security/castellan/internal/untrusted"
 	"github.com/castellan-security/castellan/internal/whole"
 )
 
@@ -46,6 +51,9 @@ const askWithin = 2 * time.Second
 // Run keeps what is quarantined so until ctx ends: containers that start anew, and
 // those of before this program started.
 func (r *Responder) Run(ctx context.Context) {
+	if err := r.Adopt(); err != nil {
+		r.o.Log.Error("what is cut off on this host was not looked for: something may be that is not listed", "error", err, "remedy", fault.Remedy(err))
+	}
 	tick := time.NewTicker(renewEvery)
 	defer tick.Stop()
 	said := map[string]string{}
@@ -84,6 +92,8 @@ func (r *Responder) Renew(ctx context.Context, said map[string]string) {
 		said[id] = text
 	}
 	maps.DeleteFunc(said, func(id, _ string) bool { _, held := r.held[id]; return !held })
+	r.problems = maps.Clone(said)
+	r.publish()
 	maps.DeleteFunc(r.asked, func(id string, _ time.Time) bool { _, held := r.held[id]; return !held })
 }
 
@@ -109,6 +119,67 @@ func (r *Responder) forgetRemoved(ctx context.Context, id string, h Held) (probl
 	}
 	r.o.Log.Info("a container in quarantine was removed, which ends it", "container", asset.ShortID(id), "group", h.Group, "by", h.By, "at", h.At)
 	return ""
+}
+
+// unknownReason is why a container is in quarantine of which nobody wrote that down.
+const unknownReason = "found cut off at the agent's start: nobody has written down who did it, and why"
+
+// Adopt takes up what is cut off on this host and not written down, as when the file
+// that says so was lost: nothing stays cut with nobody knowing. It is not given back
+// by itself, which only a person should say.
+func (r *Responder) Adopt() error {
+	unlock, err := r.lock()
+	defer unlock()
+	if err != nil {
+		return err
+	}
+	cut, err := r.o.Network.Cuts()
+	if err != nil {
+		return err
+	}
+	found := 0
+	for _, id := range cut {
+		if _, held := r.held[id]; held || !asset.IsContainerID(id) {
+			continue
+		}
+		h := Held{Reason: unknownReason, At: r.o.Clock().UTC(), Deed: rand.Text()}
+		if h.Freeze, err = r.o.Freezer.Frozen(id); err != nil && !fault.Is(err, fault.NotFound) {
+			r.o.Log.Warn("whether a container that is cut off is frozen, too, is not known", "container", asset.ShortID(id), "error", err)
+		}
+		r.held[id] = h
+		found++
+		r.o.Log.Warn("a container is cut off, and nobody has written down why: it stays so until it is released", "container", asset.ShortID(id),
+			"frozen", h.Freeze, "remedy", "castellan respond release "+asset.ShortID(id))
+	}
+	if found == 0 {
+		return nil
+	}
+	r.publish()
+	return writeHeld(r.o.File, r.held)
+}
+
+// Standing returns what is in quarantine on this host, as it was last looked at. It
+// does not wait for what is being done.
+func (r *Responder) Standing() asset.Quarantine { return *r.standing.Load() }
+
+// publish has Standing know what is held by now; doing is held, or nobody else has r
+// yet. The time moves on only while something is held or has changed, so that who
+// compares has nothing to do else.
+func (r *Responder) publish() {
+	now := asset.Quarantine{Looked: r.o.Clock().UTC()}
+	ids := slices.SortedFunc(maps.Keys(r.held), func(a, b string) int {
+		return cmp.Or(r.held[a].At.Compare(r.held[b].At), strings.Compare(a, b))
+	})
+	now.More = max(0, len(ids)-asset.MaxHeld)
+	for _, id := range ids[now.More:] { // the newest
+		h := r.held[id]
+		now.Held = append(now.Held, asset.Held{
+			WorkloadID: id, Group: h.Group, Freeze: h.Freeze, By: h.By, Reason: h.Reason, At: h.At, Deed: h.Deed, Problem: untrusted.Clip(r.problems[id], response.MaxLine),
+		})
+	}
+	if was := r.standing.Load(); was == nil || len(was.Held) > 0 || len(now.Held) > 0 {
+		r.standing.Store(&now)
+	}
 }
 
 // Quarantined returns what is in quarantine on this host, by container.

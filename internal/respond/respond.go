@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/asset"
@@ -43,6 +44,12 @@ type Freezer interface {
 	Freeze(ctx context.Context, container string, dry bool) (int, error)
 	// Thaw lets them go on. It is no error if they do already.
 	Thaw(ctx context.Context, container string) error
+	// Frozen reports whether they are to stand still. NotFound when it does not run.
+	Frozen(container string) (bool, error)
+}
+
+// Cgroups knows where containers are in the kernel's tree of them.
+type Cgroups interface {
 	// Unified returns the container's folder in the unified hierarchy of cgroups:
 	// Unsupported when it is in version 1 alone, NotFound when it does not run.
 	Unified(container string) (string, error)
@@ -56,6 +63,9 @@ type Network interface {
 	Cut(container, cgroup string, dry bool) error
 	// Restore takes Cut back. It is no error if nothing was cut.
 	Restore(container string) error
+	// Cuts returns the containers that are cut off, whoever did it, those included that
+	// are gone since.
+	Cuts() ([]string, error)
 }
 
 // Engine stops containers.
@@ -76,6 +86,7 @@ type Camera interface {
 type Options struct {
 	Processes Processes
 	Freezer   Freezer
+	Cgroups   Cgroups
 	Network   Network
 	Engine    Engine
 	Camera    Camera // nil: no snapshots are taken here
@@ -102,6 +113,10 @@ type Responder struct {
 
 	held  map[string]Held      // by container; under doing
 	asked map[string]time.Time // when the engine was asked whether a container of held is there still; under doing
+	// problems say of a container of held why it is not as it should be; under doing.
+	problems map[string]string
+
+	standing atomic.Pointer[asset.Quarantine] // what is held, as it was last looked at
 }
 
 // maxKnown bounds the answers that are kept so that a deed that is asked for twice is
@@ -113,9 +128,10 @@ func New(o Options) (*Responder, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	r := &Responder{o: o, known: map[string]response.Answer{}, asked: map[string]time.Time{}}
+	r := &Responder{o: o, known: map[string]response.Answer{}, asked: map[string]time.Time{}, problems: map[string]string{}}
 	var err error
 	r.held, err = readHeld(o.File)
+	r.publish()
 	return r, err
 }
 
@@ -143,6 +159,9 @@ func (r *Responder) Do(ctx context.Context, d response.Deed, w asset.Workload) r
 	}
 	a.Bound()
 	r.remember(a)
+	if d.Kind != response.Snapshot { // which holds another lock, and changes nothing
+		r.publish()
+	}
 	r.o.Log.Info("response", "deed", d.Kind, "id", d.ID, "container", asset.ShortID(d.Workload), "by", d.By, "dry_run", d.DryRun,
 		"state", a.State, "error", a.Error)
 	return a
@@ -214,28 +233,33 @@ func (r *Responder) kill(ctx context.Context, d *response.Deed, a *response.Answ
 
 // quarantine freezes first, so that nobody acts on being cut off. A half that
 // does not work does not take the other back: half a quarantine is better than none,
-// and the answer says so.
+// and the answer says so. It is written down before anything is done: an agent that is
+// killed meanwhile knows at its next start what it was about to hold.
 func (r *Responder) quarantine(ctx context.Context, d *response.Deed, w asset.Workload, a *response.Answer) error {
-	err := r.enforce(ctx, d.Workload, d.Freeze, d.DryRun, a)
+	if d.DryRun {
+		return r.enforce(ctx, d.Workload, d.Freeze, true, a)
+	}
+	before, was := r.held[w.ID]
+	h := Held{Freeze: d.Freeze, Group: w.Group, By: d.By, Reason: d.Reason, At: r.o.Clock().UTC(), Deed: d.ID}
+	if was && IsRule(d.By) && !IsRule(before.By) {
+		h = before // it stays a person's, and ends when a person says
+		h.Freeze = before.Freeze || d.Freeze
+	}
+	r.held[w.ID] = h
+	unkept := writeHeld(r.o.File, r.held) // it is done even so: a full disk must not keep anybody from it
+	err := r.enforce(ctx, d.Workload, d.Freeze, false, a)
 	if len(a.Did) == 0 {
-		return err
+		delete(r.held, w.ID)
+		if was {
+			r.held[w.ID] = before
+		}
+		return errors.Join(err, writeHeld(r.o.File, r.held))
 	}
-	if !d.DryRun {
-		a.Undo = response.Release
-		h := Held{Freeze: d.Freeze, Group: w.Group, By: d.By, Reason: d.Reason, At: r.o.Clock().UTC(), Deed: d.ID}
-		if was, ok := r.held[w.ID]; ok && IsRule(d.By) && !IsRule(was.By) {
-			was.Freeze = was.Freeze || d.Freeze // it stays a person's, and ends when a person says
-			h = was
-		}
-		r.held[w.ID] = h
-		if e := writeHeld(r.o.File, r.held); e != nil {
-			err = errors.Join(err, e)
-		}
-		if r.o.File == "" {
-			a.Lacks = append(a.Lacks, "it ends when the container starts anew: this agent has no data folder")
-		}
+	a.Undo = response.Release
+	if r.o.File == "" {
+		a.Lacks = append(a.Lacks, "it ends when the container starts anew: this agent has no data folder")
 	}
-	return err
+	return errors.Join(err, unkept)
 }
 
 // enforce puts a container into quarantine.
@@ -249,7 +273,7 @@ func (r *Responder) enforce(ctx context.Context, id string, freeze, dry bool, a 
 		}
 		errs = append(errs, err)
 	}
-	dir, err := r.o.Freezer.Unified(id)
+	dir, err := r.o.Cgroups.Unified(id)
 	if err == nil {
 		err = r.o.Network.Cut(id, dir, dry)
 	}

@@ -41,6 +41,13 @@ func TestStep(t *testing.T) {
 		{"is undone", life(response.Done), respond.Input{What: respond.Undo}, response.Undone, []respond.Effect{respond.Tell}},
 		{"a dry run has nothing to undo", dry, respond.Input{What: respond.Undo}, response.Done, nil},
 		{"nobody is brought back to life", killed, respond.Input{What: respond.Undo}, response.Done, nil},
+		{"half of it is undone", respond.Life{State: response.Failed, Kind: response.Quarantine, Part: true}, respond.Input{What: respond.Undo}, response.Undone, []respond.Effect{respond.Tell}},
+		{"what failed has nothing to undo", life(response.Failed), respond.Input{What: respond.Undo}, response.Failed, nil},
+		{"ends by itself", life(response.Done), respond.Input{What: respond.Gone}, response.Over, []respond.Effect{respond.Tell}},
+		{"what was undone does not end again", life(response.Undone), respond.Input{What: respond.Gone}, response.Undone, nil},
+		{"holds, though nobody answered", life(response.Failed), respond.Input{What: respond.Hold}, response.Done, []respond.Effect{respond.Tell}},
+		{"holds, as was known", life(response.Done), respond.Input{What: respond.Hold}, response.Done, nil},
+		{"what is killed does not last", killed, respond.Input{What: respond.Gone}, response.Done, nil},
 		{"does not begin twice", life(response.Running), respond.Input{What: respond.Begin}, response.Running, nil},
 		{"does not end before it began", life(response.Asked), respond.Input{What: respond.End}, response.Asked, nil},
 		{"nothing", respond.Life{}, respond.Input{}, "", nil},
@@ -84,8 +91,11 @@ func TestUntouchable(t *testing.T) {
 
 // kernel is all doors, and notes what is asked of it.
 type kernel struct {
-	did  []string
-	fail map[string]error
+	did    []string
+	fail   map[string]error
+	cuts   []string // containers that are found cut off
+	frozen bool
+	doing  func() // as something is cut; nil for nothing
 }
 
 func (k *kernel) note(what string, dry bool) error {
@@ -106,9 +116,16 @@ func (k *kernel) SendsRaw(context.Context, string) (bool, error) { return false,
 func (k *kernel) Freeze(_ context.Context, _ string, dry bool) (int, error) {
 	return 3, k.note("freeze", dry)
 }
-func (k *kernel) Thaw(context.Context, string) error               { return k.note("thaw", false) }
-func (k *kernel) Unified(string) (string, error)                   { return "/cgroup", k.fail["unified"] }
-func (k *kernel) Cut(_, _ string, dry bool) error                  { return k.note("cut", dry) }
+func (k *kernel) Thaw(context.Context, string) error { return k.note("thaw", false) }
+func (k *kernel) Frozen(string) (bool, error)        { return k.frozen, nil }
+func (k *kernel) Cuts() ([]string, error)            { return k.cuts, k.fail["cuts"] }
+func (k *kernel) Unified(string) (string, error)     { return "/cgroup", k.fail["unified"] }
+func (k *kernel) Cut(_, _ string, dry bool) error {
+	if k.doing != nil {
+		k.doing()
+	}
+	return k.note("cut", dry)
+}
 func (k *kernel) Restore(string) error                             { return k.note("restore", false) }
 func (k *kernel) Stop(_ context.Context, _ string, dry bool) error { return k.note("stop", dry) }
 
@@ -130,7 +147,7 @@ func (f *fixture) open(t *testing.T) {
 	t.Helper()
 	var err error
 	f.Responder, err = respond.New(respond.Options{
-		Processes: f.k, Freezer: f.k, Network: f.k, Engine: f.k, Own: two, File: f.file,
+		Processes: f.k, Freezer: f.k, Cgroups: f.k, Network: f.k, Engine: f.k, Own: two, File: f.file,
 		Clock: func() time.Time { return f.now }, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -327,5 +344,96 @@ func TestReleaseOfWhatIsGone(t *testing.T) {
 	d.ID = "again"
 	if a := f.Do(t.Context(), d, asset.Workload{}); a.State != response.Refused {
 		t.Errorf("of one that is not in quarantine: %+v", a)
+	}
+}
+
+// An agent that is killed while it cuts a container off knows of it at its next start.
+func TestQuarantineIsWrittenDownBeforeItIsDone(t *testing.T) {
+	f := newFixture(t)
+	var killed []byte
+	f.k.doing = func() {
+		var err error
+		if killed, err = os.ReadFile(f.file); err != nil {
+			t.Error(err)
+		}
+	}
+	f.do(t, response.Deed{ID: "q", Kind: response.Quarantine, By: "user:otto", Reason: "miner"})
+	if err := os.WriteFile(f.file, killed, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f.k.doing = nil
+	f.open(t)
+	now := f.Standing()
+	if len(now.Held) != 1 || now.Held[0].WorkloadID != one || now.Held[0].By != "user:otto" || now.Held[0].Deed != "q" {
+		t.Errorf("held after the next start: %+v", now)
+	}
+
+	// What did not work at all is not held.
+	f = newFixture(t)
+	f.k.fail["cut"] = errors.New("broken")
+	f.do(t, response.Deed{Kind: response.Quarantine})
+	if now := f.Standing(); len(now.Held) != 0 {
+		t.Errorf("held though it failed: %+v", now)
+	}
+	f.open(t)
+	if now := f.Standing(); len(now.Held) != 0 {
+		t.Errorf("held after the next start though it failed: %+v", now)
+	}
+}
+
+// What is cut off on the host is listed and can be released, even if the file is lost
+// that says why.
+func TestWhatIsCutIsListed(t *testing.T) {
+	f := newFixture(t)
+	f.do(t, response.Deed{ID: "q", Kind: response.Quarantine, By: "user:otto"})
+	f.k.cuts, f.k.frozen = []string{one, two, "strange"}, true
+	if err := f.Adopt(); err != nil {
+		t.Fatal(err)
+	}
+	f.open(t) // it is written down
+	held := f.Standing().Held
+	if len(held) != 2 || held[0].By != "user:otto" && held[1].By != "user:otto" {
+		t.Fatalf("held: %+v", held)
+	}
+	i := slices.IndexFunc(held, func(h asset.Held) bool { return h.WorkloadID == two })
+	if h := held[i]; !h.Freeze || h.By != "" || !strings.Contains(h.Reason, "found cut off") || h.Deed == "" {
+		t.Errorf("found: %+v", h)
+	}
+	if a := f.do(t, response.Deed{Kind: response.Release, Workload: two}); a.State != response.Done {
+		t.Errorf("release: %+v", a)
+	}
+	if len(f.Standing().Held) != 1 {
+		t.Errorf("after the release: %+v", f.Standing())
+	}
+	f.k.fail["cuts"] = errors.New("broken")
+	if err := f.Adopt(); err == nil {
+		t.Error("that it can't be looked is no error")
+	}
+}
+
+// Who compares what is held has nothing to do while nothing is.
+func TestLookingIsToldWhileSomethingIsHeld(t *testing.T) {
+	f := newFixture(t)
+	first := f.Standing().Looked
+	look := func() time.Time {
+		f.now = f.now.Add(time.Second)
+		f.Renew(t.Context(), map[string]string{})
+		return f.Standing().Looked
+	}
+	if now := look(); !now.Equal(first) {
+		t.Errorf("looked at %s with nothing held, at first %s", now, first)
+	}
+	f.do(t, response.Deed{Kind: response.Quarantine})
+	if now := look(); !now.Equal(f.now) {
+		t.Errorf("looked at %s with something held, it is %s", now, f.now)
+	}
+	f.k.fail["freeze"], f.k.fail["unified"] = nil, errors.New("no cgroup")
+	look()
+	if h := f.Standing().Held; len(h) != 1 || h[0].Problem != "no cgroup" {
+		t.Errorf("held badly: %+v", h)
+	}
+	f.do(t, response.Deed{Kind: response.Release})
+	if now := f.Standing(); len(now.Held) != 0 || !now.Looked.Equal(f.now) {
+		t.Errorf("after the release: %+v, it is %s", now, f.now)
 	}
 }

@@ -129,6 +129,7 @@ const (
 	Failed  State = "failed"
 	Refused State = "refused"
 	Undone  State = "undone" // what it did was taken back
+	Over    State = "over"   // what it did ended by itself: there is nothing left to undo
 )
 
 // Ended reports whether nothing more happens by itself.
@@ -167,13 +168,18 @@ type Kept struct {
 	Sent bool `json:"sent,omitempty"`
 }
 
+// Holds reports whether what was done lasts, wholly or in part, until it is undone.
+func (a *Answer) Holds() bool {
+	return a.Undo != "" && (a.State == Done || a.State == Failed || a.State == Refused)
+}
+
 // Bound cuts an answer to its limits and makes its text valid: it comes from
 // another host.
 func (a *Answer) Bound() {
 	a.ID = untrusted.Clip(a.ID, MaxID)
 	a.Did, a.Lacks = boundLines(a.Did), boundLines(a.Lacks)
 	a.Error, a.Remedy = untrusted.Clip(a.Error, MaxLine), untrusted.Clip(a.Remedy, MaxLine)
-	if !slices.Contains([]State{Asked, Running, Done, Failed, Refused, Undone}, a.State) {
+	if !slices.Contains([]State{Asked, Running, Done, Failed, Refused, Undone, Over}, a.State) {
 		a.State = Failed
 	}
 	if a.Undo != "" && !slices.Contains(Kinds(), a.Undo) {

@@ -34,7 +34,11 @@ type agents struct {
 
 // Report is link.Server.
 func (a agents) Report(ctx context.Context, r link.Report) (link.Receipt, error) {
-	return a.intake.Report(ctx, r)
+	receipt, err := a.intake.Report(ctx, r)
+	if err == nil { // it is well formed, and of the agent that it says
+		a.respond.Holds(ctx, &r.Agent)
+	}
+	return receipt, err
 }
 
 // Directives is link.Server.

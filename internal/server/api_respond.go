@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/access"
@@ -30,10 +31,11 @@ type respondForm struct {
 
 type responseQuery struct {
 	Workload string `query:"workload" maxLength:"64" pattern:"^[0-9a-f]{64}$" doc:"Of this workload alone"`
+	Standing bool   `query:"standing" doc:"Those alone that are under way, or hold until they are undone"`
 }
 
 type responseList struct {
-	Responses []respond.Response `json:"responses" nullable:"false" doc:"The newest first; those of before the server started are in the audit log"`
+	Responses []respond.Response `json:"responses" nullable:"false" doc:"The newest first: all that are under way or hold, and the newest of the others; the audit log has all"`
 }
 
 // ResponseID names a response. It is exported because huma looks only at exported
@@ -60,6 +62,9 @@ func (a *api) respondRoutes() {
 		summary: "What was done about threats lately, and what came of it",
 	}, func(q ask[responseQuery]) (*body[responseList], error) {
 		all, err := a.respond.Responses(q.ctx, q.who, q.input.Workload)
+		if q.input.Standing {
+			all = slices.DeleteFunc(all, func(r respond.Response) bool { return !r.Standing() })
+		}
 		return &body[responseList]{responseList{list(all)}}, err
 	})
 	handle(a, route{

@@ -8,10 +8,12 @@ import (
 	"github.com/castellan-security/castellan/internal/response"
 )
 
-// Response keeps by which rules something is done about threats, and what rules did.
+// Response keeps by which rules something is done about threats, what was done, and
+// what of it rules did.
 type Response interface {
 	ResponsePolicies
 	ResponseRuns
+	ResponseDeeds
 }
 
 // Limits of what is kept.
@@ -23,6 +25,9 @@ const (
 	// MaxResponseRuns is how many runs are kept; the oldest go first, but those that
 	// are to be undone. The audit log has all.
 	MaxResponseRuns = 10_000
+	// MaxResponseDeeds is how many deeds are kept, twice of those that a server lists; the
+	// oldest go first, but those that stand. The audit log has all.
+	MaxResponseDeeds = 2_000
 )
 
 // ResponsePolicy is a version of the fleet's response policy.
@@ -94,4 +99,35 @@ type ResponseRuns interface {
 	ResponseRuns(ctx context.Context, q ResponseRunQuery) ([]ResponseRun, error)
 	// CountResponseRuns says how many of a rule are kept, and when the newest was.
 	CountResponseRuns(ctx context.Context, rule string) (n int, last time.Time, err error)
+}
+
+// ResponseDeed is a deed about a threat with what came of it.
+type ResponseDeed struct {
+	Deed    response.Deed   `json:"deed"`
+	Answer  response.Answer `json:"answer"`
+	AgentID string          `json:"agent_id"`
+	Group   asset.Group     `json:"group"`
+	Name    string          `json:"name,omitempty"` // of the container
+	Role    string          `json:"role,omitempty"` // ARN of the role whose sessions it is about
+}
+
+// Standing reports whether a deed is under way, or holds until it is undone.
+func (d *ResponseDeed) Standing() bool {
+	return !d.Answer.State.Ended() || !d.Deed.DryRun && d.Answer.Holds()
+}
+
+// ResponseDeedQuery selects deeds; zero fields don't filter.
+type ResponseDeedQuery struct {
+	Standing bool  // those alone that stand
+	Before   int64 // of a lower number
+	Limit    int
+}
+
+// ResponseDeeds keeps what was done about threats.
+type ResponseDeeds interface {
+	// PutResponseDeed stores a deed, instead of one that has its id.
+	PutResponseDeed(ctx context.Context, d ResponseDeed) error
+	// ResponseDeeds returns deeds, the newest first, and the number of the last one
+	// for the next page.
+	ResponseDeeds(ctx context.Context, q ResponseDeedQuery) (all []ResponseDeed, last int64, err error)
 }

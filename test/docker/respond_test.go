@@ -50,7 +50,7 @@ func responder(t *testing.T, e *engine.Engine) *responding {
 	}
 	r := &responding{host: kernel.New(kernel.Options{}), network: bpf.NewQuarantine(pins)}
 	r.Responder, err = respond.New(respond.Options{
-		Processes: r.host, Freezer: r.host, Network: r.network, Engine: door,
+		Processes: r.host, Freezer: r.host, Cgroups: r.host, Network: r.network, Engine: door,
 		File: filepath.Join(t.TempDir(), "quarantine.json"), Log: log,
 	})
 	if err != nil {

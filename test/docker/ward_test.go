@@ -40,6 +40,8 @@ type ward struct {
 	agent   *daemon
 	flags   []string // further ones of the agent
 	api     http.Client
+	// fingerprint is that of the server's authority, as an invitation tells it.
+	fingerprint string
 }
 
 // daemon is a process that runs until it is told to end.
@@ -89,7 +91,7 @@ func guardedHost(t *testing.T, e *engine.Engine, flags ...string) *ward {
 	w.api.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", server.SocketPath(w.path("server")))
 	}}
-	w.server = launch(t, w.program, "server", "--data-dir", w.path("server"), "--listen", "127.0.0.1:0", "--registry-scans=0")
+	w.serve("127.0.0.1:0")
 	t.Cleanup(w.end)
 	w.until("the server's address", func() bool {
 		m := regexp.MustCompile(`https://(127\.0\.0\.1:\d+)`).FindStringSubmatch(w.server.output.String())
@@ -105,6 +107,7 @@ func guardedHost(t *testing.T, e *engine.Engine, flags ...string) *ward {
 	if err := json.Unmarshal([]byte(w.does("agents", "invite", "-o", "json")), &invitation); err != nil {
 		t.Fatal(err)
 	}
+	w.fingerprint = invitation.Fingerprint
 	join := exec.CommandContext(t.Context(), w.program, "agent", "join", "--data-dir", w.path("agent"), "--server", "https://"+w.address,
 		"--ca-fingerprint", invitation.Fingerprint)
 	join.Env = append(os.Environ(), "CASTELLAN_JOIN_TOKEN="+invitation.Token)
@@ -116,6 +119,12 @@ func guardedHost(t *testing.T, e *engine.Engine, flags ...string) *ward {
 }
 
 func (w *ward) path(name string) string { return filepath.Join(w.dir, name) }
+
+// serve starts the server at an address; without a port it takes any.
+func (w *ward) serve(address string) {
+	w.t.Helper()
+	w.server = launch(w.t, w.program, "server", "--data-dir", w.path("server"), "--listen", address, "--registry-scans=0")
+}
 
 // watch starts the agent, by default of the program that was built, and returns
 // when the server knows that it watches the engine.

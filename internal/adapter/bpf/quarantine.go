@@ -155,6 +155,24 @@ func isCut(own, cgroup string) (bool, error) {
 	return true, nil
 }
 
+// Cuts returns the containers that something is pinned for, those included that are
+// gone since.
+func (q *Quarantine) Cuts() (all []string, err error) {
+	entries, err := os.ReadDir(q.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look at what is cut: %w", err)
+	}
+	for _, e := range entries {
+		if e.IsDir() && asset.IsContainerID(e.Name()) {
+			all = append(all, e.Name())
+		}
+	}
+	return all, nil
+}
+
 // Restore gives a container its network back. It is no error if nothing was cut.
 func (q *Quarantine) Restore(container string) error {
 	if !asset.IsContainerID(container) {

@@ -4,10 +4,11 @@ import (
 	"testing"
 
 	"github.com/castellan-security/castellan/internal/adapter/db"
+	"github.com/castellan-security/castellan/internal/response"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
-// useResponse calls every method that keeps what response rules did.
+// useResponse calls every method that keeps what was done about threats.
 func useResponse(t *testing.T, d *db.DB) {
 	t.Helper()
 	ctx := t.Context()
@@ -30,4 +31,11 @@ func useResponse(t *testing.T, d *db.DB) {
 	}
 	_, _, err = d.CountResponseRuns(ctx, "r")
 	must(err)
+	for range 2 {
+		must(d.PutResponseDeed(ctx, store.ResponseDeed{Deed: response.Deed{ID: "d"}}))
+	}
+	for _, q := range []store.ResponseDeedQuery{{}, {Standing: true}, {Before: 9}} {
+		_, _, err = d.ResponseDeeds(ctx, q)
+		must(err)
+	}
 }

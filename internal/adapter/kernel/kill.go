@@ -194,6 +194,16 @@ func (h *Host) Thaw(_ context.Context, container string) error {
 	return nil
 }
 
+// Frozen reports whether the processes of a container are to stand still, whoever said
+// so. NotFound when it does not run.
+func (h *Host) Frozen(container string) (bool, error) {
+	f, err := h.freezerOf(container)
+	if err != nil {
+		return false, err
+	}
+	return f.isFrozen(), nil
+}
+
 // Unified returns a container's folder in the unified hierarchy: Unsupported when
 // it is in version 1 alone, NotFound when it does not run.
 func (h *Host) Unified(container string) (string, error) {

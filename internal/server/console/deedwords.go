@@ -165,6 +165,8 @@ func deedProgress(d *deedData) string {
 		return "It did not work as a whole."
 	case response.Undone:
 		return "It was done, and taken back since."
+	case response.Over:
+		return "It was done, and has ended: there is nothing left to undo."
 	}
 	return ""
 }
@@ -186,11 +188,14 @@ func (d *deedData) again() string {
 }
 
 // undo is the deed that takes it back now; "" for none.
-func (d *deedData) undo() response.Kind {
-	if d.Answer.State != response.Done || d.Deed.DryRun {
+func (d *deedData) undo() response.Kind { return undoOf(&d.Response) }
+
+// undoOf is the deed that takes back what holds of a response; "" for none.
+func undoOf(x *respond.Response) response.Kind {
+	if !x.Answer.Holds() || x.Deed.DryRun {
 		return ""
 	}
-	return d.Deed.Kind.Undo()
+	return x.Answer.Undo
 }
 
 // auditHref is where the audit log has what was done.
@@ -212,7 +217,7 @@ func (a *actOn) standing(list []respond.Response) {
 	known := map[response.Kind]bool{}
 	for i := range list {
 		x := &list[i]
-		if x.Deed.Workload != a.Workload.ID || x.Deed.DryRun || x.Answer.State != response.Done {
+		if x.Deed.Workload != a.Workload.ID || x.Deed.DryRun || x.Answer.State != response.Done && !x.Answer.Holds() {
 			continue
 		}
 		pair := x.Deed.Kind

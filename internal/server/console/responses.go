@@ -101,7 +101,7 @@ func deedStateTone(s response.State) tone {
 	switch s {
 	case response.Done:
 		return good
-	case response.Undone:
+	case response.Undone, response.Over:
 		return calm
 	case response.Failed, response.Refused:
 		return danger

@@ -2,7 +2,8 @@
 // workload is, or ECS for the whole of a task, and keeps what came of it.
 //
 // People and response rules ask by Service.Ask. The lasting record is the audit log:
-// who asked for what and why, and how it ended. It is not for doing anything on a
+// who asked for what and why, and how it ended. What stands is known after a restart,
+// too, and is as the agents say that it is: see Service.Holds. It is not for doing anything on a
 // host (see internal/respond).
 package respond
 
@@ -36,8 +37,12 @@ const (
 	// answerIn is how long after that an answer is waited for: a snapshot captures
 	// packets for up to response.MaxPackets and writes some hundred megabytes.
 	answerIn = within + response.MaxPackets + 2*time.Minute
-	// maxKept bounds the responses in memory; older ones are in the audit log.
+	// maxKept bounds the responses in memory, those that stand aside; older ones are in
+	// the audit log.
 	maxKept = 1_000
+	// maxStanding bounds those of them that hold until they are undone: five of each
+	// agent of a large fleet.
+	maxStanding = 10_000
 	// maxOpen bounds those that have not ended.
 	maxOpen = 500
 	// stopWithin bounds a call of ECS with all its attempts.
@@ -115,6 +120,11 @@ type Service struct {
 	held          map[string]int
 	undoing, late map[int64]bool
 
+	remembering sync.Mutex
+	remembered  bool                 // what was done before this start is in all; under remembering
+	saving      sync.Mutex           // held while one of all is stored, so that the newest stays
+	looked      map[string]time.Time // when agents last looked at what they hold, by their clocks
+
 	snapping sync.Mutex    // held while the folder of snapshots is used
 	upload   chan struct{} // one token when there may be one to upload
 
@@ -133,17 +143,11 @@ type Service struct {
 type kept struct {
 	Response
 	over chan struct{} // closed when it has ended
+	once sync.Once     // that is
 }
 
 // Response is a deed with what came of it.
-type Response struct {
-	Deed    response.Deed   `json:"deed"`
-	Answer  response.Answer `json:"answer"`
-	AgentID string          `json:"agent_id"`
-	Group   asset.Group     `json:"group"`
-	Name    string          `json:"name,omitempty"` // of the container
-	Role    string          `json:"role,omitempty"` // ARN of the role whose sessions it is about
-}
+type Response = store.ResponseDeed
 
 // Ask is what somebody wants done. Exactly one workload is named.
 type Ask struct {
@@ -169,7 +173,7 @@ func New(o Options) *Service {
 		o.Condition = func(context.Context, string, error) {}
 	}
 	return &Service{
-		Options: o, all: map[string]*kept{}, held: map[string]int{}, undoing: map[int64]bool{}, late: map[int64]bool{},
+		Options: o, all: map[string]*kept{}, looked: map[string]time.Time{}, held: map[string]int{}, undoing: map[int64]bool{}, late: map[int64]bool{},
 		waiting: make(chan considered, maxWaiting), room: make(chan struct{}, maxDoing), upload: make(chan struct{}, 1),
 	}
 }
@@ -181,6 +185,9 @@ func New(o Options) *Service {
 // later that somebody wanted done now. A response rule asks as an identity of its own.
 func (s *Service) Ask(ctx context.Context, who access.Identity, q Ask) (Response, error) {
 	if err := who.Need(access.ManageResponse); err != nil {
+		return Response{}, err
+	}
+	if err := s.remember(ctx); err != nil {
 		return Response{}, err
 	}
 	w, d, err := s.deed(ctx, who, q)
@@ -200,7 +207,11 @@ func (s *Service) Ask(ctx context.Context, who access.Identity, q Ask) (Response
 	if err := s.keep(r); err != nil {
 		return Response{}, err
 	}
-	if err := s.audit(ctx, who.Actor, who.Address, r, "asked", d.Reason); err != nil {
+	err = s.audit(ctx, who.Actor, who.Address, r, "asked", d.Reason)
+	if err == nil {
+		err = s.save(ctx, d.ID)
+	}
+	if err != nil {
 		s.forget(d.ID) // what nobody can read about later is not done
 		return Response{}, err
 	}
@@ -289,6 +300,9 @@ func (s *Service) stopTask(ctx context.Context, r Response, w asset.Workload) (R
 	s.mu.Lock()
 	s.all[r.Deed.ID].Answer = r.Answer
 	s.mu.Unlock()
+	if err := s.save(ctx, r.Deed.ID); err != nil {
+		s.Log.Error("that ECS did not stop a task is not kept", "deed", r.Deed.ID, "error", err) // its agent is asked even so
+	}
 	s.Directions.AskRespond(w.AgentID, r.Deed)
 	return r, nil
 }
@@ -302,6 +316,9 @@ func reasonOf(d *response.Deed) string {
 
 // Responded is link.Responses: it takes what an agent says came of a deed.
 func (s *Service) Responded(ctx context.Context, a link.Responded) error {
+	if err := s.remember(ctx); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	k := s.all[a.ID]
 	if k == nil || k.AgentID != a.AgentID || k.Answer.State.Ended() {
@@ -341,14 +358,19 @@ func (s *Service) end(ctx context.Context, r Response, by string) error {
 	if !respond.IsRule(r.Deed.By) && !r.Deed.DryRun {
 		s.note(ctx, 0, r.Deed.Workload, r.Deed.By, string(r.Deed.Kind)+", "+string(r.Answer.State)+": "+detail)
 	}
+	changed := []string{r.Deed.ID}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if k := s.all[r.Deed.ID]; k != nil && !k.Answer.State.Ended() {
+	k := s.all[r.Deed.ID]
+	if k != nil && !k.Answer.State.Ended() {
 		k.Response = r
-		close(k.over)
 	}
 	if r.Answer.State == response.Done && !r.Deed.DryRun {
-		s.undone(&r.Deed)
+		changed = append(changed, s.undone(&r.Deed)...)
+	}
+	s.mu.Unlock()
+	err = errors.Join(err, s.save(ctx, changed...))
+	if k != nil {
+		k.end() // last: whoever waits for it may look at what is stored
 	}
 	return err
 }
@@ -365,27 +387,40 @@ func (s *Service) note(ctx context.Context, incident int64, workload, by, text s
 	}
 }
 
-// undone marks what a deed takes back; mu is held.
-func (s *Service) undone(by *response.Deed) {
-	for _, k := range s.all {
-		if k.Deed.Workload == by.Workload && k.Deed.Kind.Undo() == by.Kind {
-			life, _ := respond.Step(respond.Life{State: k.Answer.State, Kind: k.Deed.Kind, Dry: k.Deed.DryRun}, respond.Input{What: respond.Undo})
-			k.Answer.State = life.State
+// undone marks what a deed takes back, and returns its ids; mu is held.
+func (s *Service) undone(by *response.Deed) (changed []string) {
+	for id, k := range s.all {
+		if k.Deed.Workload == by.Workload && k.Deed.Kind.Undo() == by.Kind && k.step(respond.Undo) {
+			changed = append(changed, id)
 		}
 	}
+	return changed
 }
+
+// step has something happen to a response that has ended, and reports whether that
+// changed anything; the service's mu is held.
+func (k *kept) step(what respond.InputKind) (changed bool) {
+	a := &k.Answer
+	was := respond.Life{State: a.State, Kind: k.Deed.Kind, Dry: k.Deed.DryRun, Part: a.Holds() && a.State != response.Done}
+	now, _ := respond.Step(was, respond.Input{What: what})
+	a.State = now.State
+	return now != was
+}
+
+// end lets go of who waits for the end of a response, once.
+func (k *kept) end() { k.once.Do(func() { close(k.over) }) }
 
 // Response returns one of those in memory, as it is now. It needs
 // access.ReadResponse.
-func (s *Service) Response(_ context.Context, who access.Identity, id string) (Response, error) {
-	if err := s.need(who); err != nil {
+func (s *Service) Response(ctx context.Context, who access.Identity, id string) (Response, error) {
+	if err := errors.Join(s.need(who), s.remember(ctx)); err != nil {
 		return Response{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := s.all[id]
 	if k == nil {
-		return Response{}, fault.New(fault.NotFound, "no response has that id").With("those of before the server started are in the audit log")
+		return Response{}, fault.New(fault.NotFound, "no response has that id").With("the oldest are in the audit log alone: castellan audit")
 	}
 	return s.aged(k), nil
 }
@@ -405,9 +440,9 @@ func (s *Service) Wait(ctx context.Context, who access.Identity, id string) (Res
 }
 
 // Responses returns those in memory, the newest first, of a workload or, with "", of
-// all. It needs access.ReadResponse.
-func (s *Service) Responses(_ context.Context, who access.Identity, workload string) ([]Response, error) {
-	if err := s.need(who); err != nil {
+// all: those that stand, and the newest of the others. It needs access.ReadResponse.
+func (s *Service) Responses(ctx context.Context, who access.Identity, workload string) ([]Response, error) {
+	if err := errors.Join(s.need(who), s.remember(ctx)); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
@@ -434,7 +469,7 @@ func (s *Service) aged(k *kept) Response {
 		k.Answer.State, k.Answer.Error = response.Failed, "its agent has not answered: whether it was done is not known"
 		k.Answer.Remedy = "look at the workload, and at the log of its host's agent"
 		k.Answer.Ended = s.Clock().UTC()
-		close(k.over)
+		k.end()
 		s.Directions.EndRespond(k.AgentID, k.Deed.ID)
 	}
 	return k.Response
@@ -453,14 +488,26 @@ func (s *Service) keep(r Response) error {
 	if open >= maxOpen {
 		return fault.New(fault.Exhausted, "%d responses have not ended, which is the most", open).With("wait until some have")
 	}
-	if len(s.order) >= maxKept {
-		i := slices.IndexFunc(s.order, func(id string) bool { return s.all[id].Answer.State.Ended() })
-		delete(s.all, s.order[i])
-		s.order = slices.Delete(s.order, i, i+1)
+	if len(s.order) >= maxKept+maxStanding {
+		return fault.New(fault.Exhausted, "%d responses hold and none of them was undone, which is the most", maxStanding).With("undo some: castellan respond list --standing")
 	}
-	s.all[r.Deed.ID] = &kept{Response: r, over: make(chan struct{})}
-	s.order = append(s.order, r.Deed.ID)
+	s.put(r)
 	return nil
+}
+
+// put adds a response, the newest, in the place of the oldest that does not stand if
+// there are many of them; mu is held.
+func (s *Service) put(r Response) *kept {
+	if len(s.order) >= maxKept {
+		if i := slices.IndexFunc(s.order, func(id string) bool { return !s.all[id].Standing() }); i >= 0 {
+			delete(s.all, s.order[i])
+			s.order = slices.Delete(s.order, i, i+1)
+		}
+	}
+	k := &kept{Response: r, over: make(chan struct{})}
+	s.all[r.Deed.ID] = k
+	s.order = append(s.order, r.Deed.ID)
+	return k
 }
 
 func (s *Service) forget(id string) {

@@ -44,6 +44,10 @@ type fleet struct {
 	mu        sync.Mutex
 	policies  []store.ResponsePolicy
 	runs      []store.ResponseRun
+	deeds     []store.ResponseDeed
+	gone      bool  // web is, and nobody knows it
+	silent    bool  // agents do not answer
+	unkept    error // why no deed can be kept
 	audit     []string
 	noted     []string                            // in incidents
 	did       []string                            // by agents
@@ -81,6 +85,9 @@ func (f *fleet) restart() {
 func (f *fleet) Workload(_ context.Context, id string) (asset.Workload, error) {
 	switch id {
 	case web:
+		if f.gone {
+			break
+		}
 		return asset.Workload{ID: id, AgentID: host, Name: "web-1", Group: "shop/web/web", ECS: f.task}, nil
 	case agent:
 		return asset.Workload{ID: id, AgentID: host, Name: "ecs-agent", Group: "docker/ecs-agent", Image: asset.Image{Reference: "amazon/amazon-ecs-agent:latest"}}, nil
@@ -146,6 +153,32 @@ func (f *fleet) CountResponseRuns(_ context.Context, rule string) (n int, last t
 	return n, last, nil
 }
 
+func (f *fleet) PutResponseDeed(_ context.Context, d store.ResponseDeed) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.unkept != nil {
+		return f.unkept
+	}
+	i := slices.IndexFunc(f.deeds, func(o store.ResponseDeed) bool { return o.Deed.ID == d.Deed.ID })
+	if i < 0 {
+		f.deeds = append(f.deeds, d)
+		return nil
+	}
+	f.deeds[i] = d
+	return nil
+}
+
+func (f *fleet) ResponseDeeds(_ context.Context, q store.ResponseDeedQuery) (all []store.ResponseDeed, last int64, _ error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i, d := range slices.Backward(f.deeds) {
+		if n := int64(i + 1); (q.Before == 0 || n < q.Before) && (!q.Standing || d.Standing()) && len(all) < q.Limit {
+			all, last = append(all, d), n
+		}
+	}
+	return all, last, nil
+}
+
 func (f *fleet) Listening() []string {
 	if f.away {
 		return nil
@@ -164,6 +197,9 @@ func (f *fleet) AskRespond(id string, d response.Deed) {
 	}
 	f.did = append(f.did, what)
 	f.mu.Unlock()
+	if f.silent {
+		return
+	}
 	a := f.answer(d)
 	a.ID = d.ID
 	if err := f.svc.Responded(context.Background(), link.Responded{AgentID: id, Answer: a}); err != nil {

@@ -67,8 +67,11 @@ const (
 )
 
 // SnapshotPiece is link.Snapshots.
-func (s *Service) SnapshotPiece(_ context.Context, p link.SnapshotPiece) error {
+func (s *Service) SnapshotPiece(ctx context.Context, p link.SnapshotPiece) error {
 	if err := p.Check(); err != nil {
+		return err
+	}
+	if err := s.remember(ctx); err != nil {
 		return err
 	}
 	if s.Snapshots == "" {

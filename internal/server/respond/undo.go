@@ -104,19 +104,25 @@ func (s *Service) settled(ctx context.Context, r Response) {
 	if d.DryRun || r.Answer.State != response.Done || respond.IsRule(d.By) || d.Kind != response.Release && d.Kind != response.Reinstate {
 		return
 	}
-	runs, err := s.Store.ResponseRuns(ctx, store.ResponseRunQuery{Workload: d.Workload, Undo: s.Clock().Add(respond.MaxUndo), Limit: undoAtOnce})
+	s.leaveUndone(ctx, d.Workload, d.Kind, "undone by "+d.By)
+}
+
+// leaveUndone has rules not undo what they did to a workload, by a kind of deed: it was,
+// or has ended.
+func (s *Service) leaveUndone(ctx context.Context, workload string, by response.Kind, why string) {
+	runs, err := s.Store.ResponseRuns(ctx, store.ResponseRunQuery{Workload: workload, Undo: s.Clock().Add(respond.MaxUndo), Limit: undoAtOnce})
 	if err != nil {
-		s.Log.Error("what response rules did is not marked as undone", "workload", d.Workload, "error", err)
+		s.Log.Error("what response rules did is not marked as undone", "workload", workload, "error", err)
 		return
 	}
 	for _, run := range runs {
-		if run.Kind.Undo() != d.Kind {
+		if run.Kind.Undo() != by {
 			continue
 		}
 		run.State, run.Undone, run.UndoAt = response.Undone, s.Clock().UTC(), time.Time{}
-		run.Detail = untrusted.Clip(run.Detail+"; undone by "+d.By, maxDetail)
+		run.Detail = untrusted.Clip(run.Detail+"; "+why, maxDetail)
 		if _, err := s.Store.PutResponseRun(ctx, run); err != nil {
-			s.Log.Error("what response rules did is not marked as undone", "workload", d.Workload, "error", err)
+			s.Log.Error("what response rules did is not marked as undone", "workload", workload, "error", err)
 		}
 	}
 }

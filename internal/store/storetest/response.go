@@ -36,8 +36,49 @@ func (k *kit) wantRuns(what string, q store.ResponseRunQuery, want ...store.Resp
 	same(k, what, all, want)
 }
 
+// responseDeed stores a quarantine, which ended or did not.
+func (k *kit) responseDeed(id string, state response.State, undo response.Kind) store.ResponseDeed {
+	k.Helper()
+	d := store.ResponseDeed{
+		Deed:   response.Deed{ID: id, Kind: response.Quarantine, Workload: "w1", Freeze: true, Reason: "miner", By: "user:anna", Asked: base(), Until: base().Add(time.Minute)},
+		Answer: response.Answer{ID: id, State: state, Did: []string{"cut"}, Undo: undo, Ended: base().Add(time.Second)}, AgentID: "a1", Group: "shop/web/web", Name: "web-1",
+	}
+	k.ok(k.st.PutResponseDeed(k.ctx, d))
+	return d
+}
+
+func (k *kit) wantDeeds(what string, q store.ResponseDeedQuery, want ...store.ResponseDeed) (last int64) {
+	k.Helper()
+	all, last, err := k.st.ResponseDeeds(k.ctx, q)
+	k.ok(err)
+	same(k, what, all, want)
+	return last
+}
+
 func responseCases() []testCase {
 	return []testCase{
+		{"what was done is found, and what of it stands", func(k *kit) {
+			k.wantDeeds("none", store.ResponseDeedQuery{})
+			a := k.responseDeed("a", response.Done, response.Release)
+			b := k.responseDeed("b", response.Asked, "")
+			c := k.responseDeed("c", response.Refused, "")
+			part := k.responseDeed("part", response.Failed, response.Release)
+			k.wantDeeds("all", store.ResponseDeedQuery{}, part, c, b, a)
+			last := k.wantDeeds("a page", store.ResponseDeedQuery{Limit: 2}, part, c)
+			k.wantDeeds("the next", store.ResponseDeedQuery{Before: last}, b, a)
+			k.wantDeeds("what stands", store.ResponseDeedQuery{Standing: true}, part, b, a)
+			a = k.responseDeed("a", response.Undone, response.Release)
+			k.wantDeeds("in its place", store.ResponseDeedQuery{}, part, c, b, a)
+			k.wantDeeds("what still stands", store.ResponseDeedQuery{Standing: true}, part, b)
+		}},
+		{"so many deeds are kept, and those that stand", func(k *kit) {
+			kept := k.responseDeed("kept", response.Done, response.Release)
+			k.responseDeed("gone", response.Undone, response.Release)
+			for n := range store.MaxResponseDeeds {
+				k.responseDeed(fmt.Sprint(n), response.Refused, "")
+			}
+			k.wantDeeds("the oldest", store.ResponseDeedQuery{Before: 3}, kept)
+		}},
 		{"a policy has versions", func(k *kit) {
 			_, err := k.st.ResponsePolicy(k.ctx, 0)
 			k.wantFault(err, fault.NotFound)
