@@ -8,9 +8,7 @@ const (
 	maxName   = 255
 	maxRegion = 32
 	maxTaskID = 64
-	// maxRevision is that of a number of 64 bits.
-	maxRevision = 19
-	maxARN      = 3*maxName + 64
+	maxARN    = 3*maxName + 64
 	// accountLen is fixed: an AWS account is twelve digits.
 	accountLen = 12
 )
@@ -70,23 +68,6 @@ func ParseServiceARN(arn string) (e ECS, ok bool) {
 		return ECS{}, false
 	}
 	return e, true
-}
-
-// ParseDefinitionARN reads the ARN of a task definition and returns what it tells:
-// account, region, family and revision. ok is false for anything else.
-//
-//	arn:aws:ecs:eu-west-1:123456789012:task-definition/family:7
-func ParseDefinitionARN(arn string) (e ECS, ok bool) {
-	region, account, resource, ok := splitARN(arn)
-	if !ok {
-		return ECS{}, false
-	}
-	name, ok := strings.CutPrefix(resource, "task-definition/")
-	family, revision, numbered := strings.Cut(name, ":")
-	if !ok || !numbered || !WellNamed(family) || revision == "" || len(revision) > maxRevision || !only(revision, isDigit) {
-		return ECS{}, false
-	}
-	return ECS{Account: account, Region: region, Family: family, Revision: revision}, true
 }
 
 // ClusterName returns the name of an ECS cluster that is given by name or by

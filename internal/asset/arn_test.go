@@ -135,25 +135,3 @@ func TestParseServiceARN(t *testing.T) {
 		})
 	}
 }
-
-func TestParseDefinitionARN(t *testing.T) {
-	const at = "arn:aws:ecs:eu-west-1:123456789012:task-definition/"
-	for _, tt := range []struct {
-		name, arn string
-		want      asset.ECS
-	}{
-		{"definition", at + "web:7", asset.ECS{Account: "123456789012", Region: "eu-west-1", Family: "web", Revision: "7"}},
-		{"without revision", at + "web", asset.ECS{}},
-		{"revision in letters", at + "web:latest", asset.ECS{}},
-		{"endless revision", at + "web:" + strings.Repeat("1", 20), asset.ECS{}},
-		{"family with a slash", at + "a/b:1", asset.ECS{}},
-		{"a service", "arn:aws:ecs:eu-west-1:123456789012:service/shop/web", asset.ECS{}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			got, ok := asset.ParseDefinitionARN(tt.arn)
-			if diff := cmp.Diff(tt.want, got); diff != "" || ok != (tt.want != asset.ECS{}) {
-				t.Errorf("ok: %v, -want +got:\n%s", ok, diff)
-			}
-		})
-	}
-}

@@ -13,16 +13,12 @@ type (
 	KeyRing = key.Ring
 	// SigningKey is a key of a ring; see key.Key.
 	SigningKey = key.Key
-	// KeyState is what may be done with one.
-	KeyState = key.State
 	// KeyAlgorithm is a kind of key with its size.
 	KeyAlgorithm = key.Algorithm
 	// KeyFormat is how a key's file is sealed.
 	KeyFormat = key.Format
 	// KeyOptions are how a key is made.
 	KeyOptions = key.Options
-	// KeyCertificates are where a key's certificate was written.
-	KeyCertificates = key.Certificates
 	// KeyPassword returns the password of a key.
 	KeyPassword = key.Password
 )
@@ -34,9 +30,6 @@ const (
 	KeyRetired  = key.Retired
 	KeyLost     = key.Lost
 )
-
-// KeyOverlap is how long a key that was replaced is good if nothing else is said.
-const KeyOverlap = key.DefaultOverlap
 
 // LeastKeyPassword is how long a new key's password is at least.
 const LeastKeyPassword = key.LeastPassword

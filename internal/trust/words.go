@@ -31,11 +31,8 @@ const (
 	MarkNote = decide.Note
 )
 
-// What became of signatures besides SignatureGood.
-const (
-	SignatureRefused = decide.Refused
-	SignatureUnknown = decide.Unknown
-)
+// SignatureRefused is what a signature is that is false.
+const SignatureRefused = decide.Refused
 
 // Passage is a part of a policy in words; see Policy.Describe.
 type Passage = policy.Passage

@@ -21,9 +21,8 @@ import (
 )
 
 const (
-	// DefaultLifetime is how long a certificate is good, and maxLifetime the most.
-	DefaultLifetime = 365 * 24 * time.Hour
-	maxLifetime     = 10 * 365 * 24 * time.Hour
+	// maxLifetime bounds how long a certificate is good.
+	maxLifetime = 10 * 365 * 24 * time.Hour
 	// maxSubject bounds a subject's text.
 	maxSubject = 1024
 	// backdated is how far a certificate's life begins before it is made, for

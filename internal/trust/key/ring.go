@@ -27,10 +27,8 @@ const (
 	// the largest RSA key takes some seconds.
 	lockFor   = 30 * time.Second
 	lockPause = 50 * time.Millisecond
-	// DefaultOverlap is how long the key that was replaced is still good: what it
-	// signed and still runs is signed anew in that time.
-	DefaultOverlap = 30 * 24 * time.Hour
-	maxOverlap     = 10 * 365 * 24 * time.Hour
+	// maxOverlap bounds how long the key that was replaced is still good.
+	maxOverlap = 10 * 365 * 24 * time.Hour
 )
 
 // State is what may be done with a key.
