@@ -21,7 +21,8 @@ import (
 	"github.com/castellan-security/castellan/internal/scan/analyse"
 )
 
-func unpacked(t testing.TB, name string) []byte {
+// Unpacked is a file of testdata, which tests from outside the package read, too.
+func Unpacked(t testing.TB, name string) []byte {
 	t.Helper()
 	f, err := os.Open("testdata/" + name + ".gz")
 	if err != nil {
@@ -43,7 +44,7 @@ func unpacked(t testing.TB, name string) []byte {
 func TestCompressedIsTheSame(t *testing.T) {
 	for _, name := range []string{"rpmdb.sqlite", "Packages"} {
 		t.Run(name, func(t *testing.T) {
-			db := unpacked(t, name)
+			db := Unpacked(t, name)
 			read := func(h *held) analyse.Shown {
 				var shown analyse.Shown
 				err := readers[name](h, &records{ended: func() error { return nil }, shown: &shown})
@@ -281,13 +282,13 @@ func TestMemoryIsShared(t *testing.T) {
 // Reading ends where it must even if there is no record to take: each of these
 // has only damaged ones.
 func TestReadingEnds(t *testing.T) {
-	pages := unpacked(t, "Packages")
+	pages := Unpacked(t, "Packages")
 	for n := 1; n < len(pages)>>12; n++ {
 		if p := pages[n<<12:][:1<<12]; p[25] == bdbOverflow {
 			clear(p)
 		}
 	}
-	rows := unpacked(t, "rpmdb.sqlite")
+	rows := Unpacked(t, "rpmdb.sqlite")
 	for n := len(rows) >> 13; n < len(rows)>>12; n++ { // the schema lies before
 		if p := rows[n<<12:][:1<<12]; p[0] == sqliteLeaf {
 			clear(p[64:]) // but for where its rows are

@@ -2,11 +2,8 @@ package rpm_test
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/binary"
-	"io"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -18,24 +15,6 @@ import (
 	"github.com/castellan-security/castellan/internal/scan/analyse"
 	"github.com/castellan-security/castellan/internal/scan/analyse/rpm"
 )
-
-func unzipped(t testing.TB, name string) []byte {
-	t.Helper()
-	f, err := os.Open("testdata/" + name + ".gz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
 
 func take(ctx context.Context, file string, db []byte) (analyse.Shown, error) {
 	var shown analyse.Shown
@@ -68,8 +47,8 @@ func TestTake(t *testing.T) {
 		name, file string
 		db         []byte
 	}{
-		{"SQLite", "rpmdb.sqlite", unzipped(t, "rpmdb.sqlite")},
-		{"Berkeley DB", "Packages", unzipped(t, "Packages")},
+		{"SQLite", "rpmdb.sqlite", rpm.Unpacked(t, "rpmdb.sqlite")},
+		{"Berkeley DB", "Packages", rpm.Unpacked(t, "Packages")},
 		{"ndb", "Packages.db", ndb(headers)},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -97,13 +76,13 @@ func TestDamage(t *testing.T) {
 		err        string
 	}{
 		{"a header that is cut off", "Packages.db", ndb(short), 4, "1 records of RPM's database are damaged", ""},
-		{"a database that is cut off", "rpmdb.sqlite", unzipped(t, "rpmdb.sqlite")[:40<<10], 0, "", "page"},
+		{"a database that is cut off", "rpmdb.sqlite", rpm.Unpacked(t, "rpmdb.sqlite")[:40<<10], 0, "", "page"},
 		{"another file under its name", "rpmdb.sqlite", []byte("what is this"), 0, "", "not a database of SQLite"},
 		{"another file under its name", "Packages", []byte("what is this"), 0, "", "not a database of Berkeley DB"},
 		{"another file under its name", "Packages.db", []byte("what is this"), 0, "", "not a database of the form ndb"},
-		{"a circle of pages", "Packages", circle(unzipped(t, "Packages")), 3, "2 records of RPM's database are damaged, the first: page ", ""},
-		{"a row that goes on nowhere", "rpmdb.sqlite", nowhere(unzipped(t, "rpmdb.sqlite")), 4, "1 records of RPM's database are damaged, the first: a row that goes on: page 0 of", ""},
-		{"a schema that is damaged", "rpmdb.sqlite", schemaless(unzipped(t, "rpmdb.sqlite")), 0, "", "there is no table Packages in a schema that is damaged: the head of a row"},
+		{"a circle of pages", "Packages", circle(rpm.Unpacked(t, "Packages")), 3, "2 records of RPM's database are damaged, the first: page ", ""},
+		{"a row that goes on nowhere", "rpmdb.sqlite", nowhere(rpm.Unpacked(t, "rpmdb.sqlite")), 4, "1 records of RPM's database are damaged, the first: a row that goes on: page 0 of", ""},
+		{"a schema that is damaged", "rpmdb.sqlite", schemaless(rpm.Unpacked(t, "rpmdb.sqlite")), 0, "", "there is no table Packages in a schema that is damaged: the head of a row"},
 	} {
 		t.Run(tc.name+" "+tc.file, func(t *testing.T) {
 			got, err := take(t.Context(), tc.file, tc.db)
@@ -139,7 +118,7 @@ func TestWants(t *testing.T) {
 
 func FuzzTake(f *testing.F) {
 	for _, name := range []string{"rpmdb.sqlite", "Packages"} {
-		f.Add(name, unzipped(f, name))
+		f.Add(name, rpm.Unpacked(f, name))
 	}
 	f.Add("Packages.db", ndb(headersOf(f)))
 	f.Fuzz(func(t *testing.T, file string, db []byte) {
@@ -164,7 +143,7 @@ func FuzzTake(f *testing.F) {
 func headersOf(t testing.TB) [][]byte {
 	t.Helper()
 	const page = 4096
-	db := unzipped(t, "Packages")
+	db := rpm.Unpacked(t, "Packages")
 	var headers [][]byte
 	for n := 1; n < len(db)/page; n++ {
 		p := db[n*page:][:page]
