@@ -150,6 +150,16 @@ func wantRefusal(t testing.TB, err error, want signature.Reason) {
 	}
 }
 
+// wantOutcome checks that a signature was opened, or refused with a reason.
+func wantOutcome(t testing.TB, err error, want signature.Reason) {
+	t.Helper()
+	if want != opens {
+		wantRefusal(t, err, want)
+	} else if err != nil {
+		t.Error(err)
+	}
+}
+
 func open(o *sigstore.Opener, e signature.Envelope, s signature.Subject) (signature.Signed, error) {
 	return o.Open(context.Background(), e, s, time.Now())
 }
