@@ -60,20 +60,27 @@ func layersIn(ctx context.Context, i *oci.Image, skip func(inventory.Layer) bool
 	return all, err
 }
 
-func TestABorrowedImageIsTheLentOne(t *testing.T) {
-	made, err := random.Image(1<<16, 3)
+// archived returns the archive of an image of so many layers, and the image as it is
+// read there.
+func archived(t *testing.T, layers int64) (path string, i *oci.Image) {
+	t.Helper()
+	made, err := random.Image(1<<16, layers)
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), "image.tar")
+	path = filepath.Join(t.TempDir(), "image.tar")
 	if err := tarball.WriteToFile(path, nil, made); err != nil {
 		t.Fatal(err)
 	}
-	i, err := oci.OpenPath(t.Context(), path, oci.Choice{})
-	if err != nil {
+	if i, err = oci.OpenPath(t.Context(), path, oci.Choice{}); err != nil {
 		t.Fatal(err)
 	}
-	defer i.Close()
+	t.Cleanup(func() { i.Close() })
+	return path, i
+}
+
+func TestABorrowedImageIsTheLentOne(t *testing.T) {
+	_, i := archived(t, 3)
 	socket, end := lend(t, i)
 	b, err := oci.Borrow(t.Context(), socket)
 	if err != nil {
@@ -115,19 +122,7 @@ func TestABorrowedImageIsTheLentOne(t *testing.T) {
 }
 
 func TestALayerThatEndsEarlyIsAnErrorOfBoth(t *testing.T) {
-	made, err := random.Image(1<<16, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), "image.tar")
-	if err := tarball.WriteToFile(path, nil, made); err != nil {
-		t.Fatal(err)
-	}
-	i, err := oci.OpenPath(t.Context(), path, oci.Choice{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer i.Close()
+	path, i := archived(t, 1)
 	info, err := os.Stat(path)
 	if err != nil {
 		t.Fatal(err)
