@@ -78,13 +78,7 @@ type Gate interface {
 func Handler(s Server, j Joiner, gate Gate, log *slog.Logger) (path string, h http.Handler) {
 	path, inner := linkv1connect.NewLinkServiceHandler(&handler{server: s, joiner: j, log: log},
 		connect.WithReadMaxBytes(MaxMessage), connect.WithCodec(boundedCodec{}), connect.WithCompressMinBytes(worthCompressing))
-	small, inventory := http.MaxBytesHandler(inner, maxAsked), http.MaxBytesHandler(inner, maxInventoryMessage)
-	verdict, admitted := http.MaxBytesHandler(inner, maxVerdictMessage), http.MaxBytesHandler(inner, maxAdmittedMessage)
-	held, piece := http.MaxBytesHandler(inner, maxBehaviourMessage+maxAsked), http.MaxBytesHandler(inner, maxPieceMessage)
-	admission, behaviour := make(chan struct{}, maxAdmission), make(chan struct{}, maxBehaviour)
-	pieces := make(chan struct{}, maxPieces)
-	large, few, inventories := make(chan struct{}, maxAtOnce), make(chan struct{}, maxSmall), make(chan struct{}, maxInventories)
-	refuse := connect.NewErrorWriter()
+	lanes, refuse := newLanes(inner), connect.NewErrorWriter()
 	return path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		agentID, ctx, leave, err := gate.Admit(r)
 		if err != nil {
@@ -102,27 +96,10 @@ func Handler(s Server, j Joiner, gate Gate, log *slog.Logger) (path string, h ht
 		}
 		ctx = context.WithValue(ctx, callKey{}, call{agentID: agentID, control: http.NewResponseController(w)})
 		r = r.WithContext(ctx)
-		slots, next := large, inner
-		switch {
-		case r.URL.Path == linkv1connect.LinkServiceInventoryProcedure:
-			slots, next = inventories, inventory
-		case r.URL.Path == linkv1connect.LinkServiceVerdictProcedure:
-			slots, next = few, verdict
-		case r.URL.Path == linkv1connect.LinkServiceRespondedProcedure:
-			slots, next = few, verdict
-		case r.URL.Path == linkv1connect.LinkServiceSnapshotProcedure:
-			slots, next = pieces, piece
-		case r.URL.Path == linkv1connect.LinkServiceBriefProcedure:
-			slots, next = admission, small
-		case r.URL.Path == linkv1connect.LinkServiceAdmittedProcedure:
-			slots, next = admission, admitted
-		case r.URL.Path == linkv1connect.LinkServiceBehaviourProcedure, r.URL.Path == linkv1connect.LinkServiceDetectionsProcedure:
-			slots, next = behaviour, held
-		case r.URL.Path != linkv1connect.LinkServiceReportProcedure:
-			small.ServeHTTP(w, r)
+		slots, next := lanes.of(r)
+		if slots == nil {
+			next.ServeHTTP(w, r)
 			return
-		case r.ContentLength >= 0 && r.ContentLength <= smallReport && r.Header.Get("Content-Encoding") == "":
-			slots = few
 		}
 		select {
 		case slots <- struct{}{}:
@@ -141,6 +118,57 @@ func Handler(s Server, j Joiner, gate Gate, log *slog.Logger) (path string, h ht
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// lanes keep calls of one kind from taking the place of others: each has so many slots,
+// and calls that are as large as theirs.
+type lanes struct {
+	reports, small, inventory, verdict, admitted, held, piece http.Handler
+	large, few, inventories, pieces, admission, behaviour     chan struct{}
+}
+
+func newLanes(inner http.Handler) *lanes {
+	return &lanes{
+		reports:   inner, // bounded by Connect
+		small:     http.MaxBytesHandler(inner, maxAsked),
+		inventory: http.MaxBytesHandler(inner, maxInventoryMessage),
+		verdict:   http.MaxBytesHandler(inner, maxVerdictMessage),
+		admitted:  http.MaxBytesHandler(inner, maxAdmittedMessage),
+		held:      http.MaxBytesHandler(inner, maxBehaviourMessage+maxAsked),
+		piece:     http.MaxBytesHandler(inner, maxPieceMessage),
+
+		large:       make(chan struct{}, maxAtOnce),
+		few:         make(chan struct{}, maxSmall),
+		inventories: make(chan struct{}, maxInventories),
+		pieces:      make(chan struct{}, maxPieces),
+		admission:   make(chan struct{}, maxAdmission),
+		behaviour:   make(chan struct{}, maxBehaviour),
+	}
+}
+
+// of returns the slots that a call waits for one of, nil if it needs none, and what
+// serves it.
+func (l *lanes) of(r *http.Request) (slots chan struct{}, next http.Handler) {
+	switch r.URL.Path {
+	case linkv1connect.LinkServiceInventoryProcedure:
+		return l.inventories, l.inventory
+	case linkv1connect.LinkServiceVerdictProcedure, linkv1connect.LinkServiceRespondedProcedure:
+		return l.few, l.verdict
+	case linkv1connect.LinkServiceSnapshotProcedure:
+		return l.pieces, l.piece
+	case linkv1connect.LinkServiceBriefProcedure:
+		return l.admission, l.small
+	case linkv1connect.LinkServiceAdmittedProcedure:
+		return l.admission, l.admitted
+	case linkv1connect.LinkServiceBehaviourProcedure, linkv1connect.LinkServiceDetectionsProcedure:
+		return l.behaviour, l.held
+	case linkv1connect.LinkServiceReportProcedure:
+		if r.ContentLength >= 0 && r.ContentLength <= smallReport && r.Header.Get("Content-Encoding") == "" {
+			return l.few, l.reports
+		}
+		return l.large, l.reports
+	}
+	return nil, l.small
 }
 
 // IsStream reports whether a request asks for directives: its answer stays
