@@ -150,6 +150,18 @@ func become(verb string, args []string) error {
 			return err
 		}
 		return execAt(f, args)
+	case "unnamed", "named": // a file that is made without a name, and gets one
+		return execUnnamed(args, verb == "named")
+	}
+	return becomeCode(verb, args)
+}
+
+// becomeCode is for what makes code of memory and of files that are mapped.
+func becomeCode(verb string, args []string) error {
+	file := args[0]
+	switch verb {
+	case "duplicated": // shared memory that is written, and mapped a second time to be run
+		return duplicated()
 	case "memorymap":
 		f, err := inMemory(0)
 		if err != nil {
@@ -157,10 +169,6 @@ func become(verb string, args []string) error {
 		}
 		_, err = unix.Mmap(int(f.Fd()), 0, 1, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE)
 		return err
-	case "unnamed", "named": // a file that is made without a name, and gets one
-		return execUnnamed(args, verb == "named")
-	case "duplicated": // shared memory that is written, and mapped a second time to be run
-		return duplicated()
 	case "map":
 		return mapped(file)
 	case "mapthen":
