@@ -203,6 +203,7 @@ func New(cfg Config, st store.Store, log *slog.Logger) (*Server, error) {
 		Outside: s.outside, Keys: cfg.ProfileKeys, Clock: cfg.Clock, Log: log,
 	})
 	s.intake.Tell(listeners{s.images, s.behaviour})
+	s.intake.TellRunning(s.behaviour.Running)
 	s.registries = registries.New(registries.Options{
 		Store: st, Doors: cfg.Registries, Scanning: s.images, Scans: cfg.RegistryScans, Analysis: scan.Analysis,
 		Condition: s.condition, Clock: cfg.Clock, Log: log,

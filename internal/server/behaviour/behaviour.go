@@ -113,14 +113,15 @@ const (
 // Service is what looks after behaviour. It is safe for concurrent use.
 type Service struct {
 	Options
-	asks   chan ask
-	ready  chan struct{} // closed when what is kept was read
-	over   chan struct{} // closed when Run has ended
-	fleet  fleet
-	hosts  hosts
-	held   held
-	rules  rules
-	replay chan struct{} // one token: who holds it rehearses
+	asks    chan ask
+	ready   chan struct{} // closed when what is kept was read
+	over    chan struct{} // closed when Run has ended
+	fleet   fleet
+	hosts   hosts
+	held    held
+	rules   rules
+	running running
+	replay  chan struct{} // one token: who holds it rehearses
 	// changes wakes those who follow groups.
 	changes *live.Feed
 
@@ -161,6 +162,7 @@ func New(o Options) *Service {
 	s.hosts.init()
 	s.held.init()
 	s.rules.init()
+	s.running.init()
 	return s
 }
 

@@ -31,7 +31,7 @@ func (k *keeper) look(ctx context.Context) error {
 		k.saved, k.promoted, k.sampled = now, now, now // or nothing is done until a clock that was set back has come there again
 		k.jump(was, now)
 	}
-	if err := errors.Join(k.flush(ctx), k.tellLearners(ctx)); err != nil {
+	if err := errors.Join(k.flush(ctx), k.tellLearners(ctx), k.runs(ctx)); err != nil {
 		return err
 	}
 	k.behind(ctx)

@@ -94,8 +94,9 @@ type Intake struct {
 	conditions *live.Conditions
 	clock      func() time.Time
 	log        *slog.Logger
-	images     Images  // nil: nobody wants to hear
-	threats    Threats // nil: agents keep them
+	images     Images                                    // nil: nobody wants to hear
+	threats    Threats                                   // nil: agents keep them
+	running    func(agentID string, all []event.Running) // nil: nobody wants to hear
 	known      *known
 	open       *open
 	peers      *peers
@@ -129,6 +130,11 @@ func New(st Store, tables *live.Tables, feed *live.Feed, conditions *live.Condit
 // Tell has images hear of what is reported from now on. Call it before the first
 // report.
 func (in *Intake) Tell(images Images) { in.images = images }
+
+// TellRunning has f hear of all that runs on an agent's host, when the agent says so:
+// when it starts, the server does, or events were lost. f must be quick and must not
+// wait. Call it before the first report.
+func (in *Intake) TellRunning(f func(agentID string, all []event.Running)) { in.running = f }
 
 // Topology knows whose an address is, once an agent has reported or Seed was called.
 func (in *Intake) Topology() *topology.Index { return in.peers.index }
@@ -203,6 +209,9 @@ func (in *Intake) take(ctx context.Context, a *reporter, r *link.Report, now tim
 		return err
 	}
 	r.Processes = procs
+	if r.Snapshot && in.running != nil {
+		in.running(r.Agent.ID, procs)
+	}
 	before := in.tables.Skipped()
 	in.feed.Touch(in.tables.Apply(r.Agent.ID, ofNow(*r))...)
 	in.conditions.Lose(LostTree, in.tables.Skipped()-before)

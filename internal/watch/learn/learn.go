@@ -106,6 +106,20 @@ func (l *Learner) Take(e *event.Event, w *asset.Workload) {
 	}
 }
 
+// Runs learns from a process that runs since before somebody watched, as of a time: what
+// it executed, and which script. w is its workload, agentID whose host that is on.
+func (l *Learner) Runs(r *event.Running, agentID string, w *asset.Workload, now time.Time) {
+	e := event.Event{
+		Kind: event.KindExec, AgentID: agentID, WorkloadID: r.WorkloadID, Time: now, Received: now, Process: r.Process,
+		Exec: &event.Exec{Args: r.Args, Origin: r.Origin},
+	}
+	if e.Process.Executable == "" || !teaches(&e) {
+		return
+	}
+	m := l.markOf(&e, w)
+	l.exec(l.main, &e, w, &m)
+}
+
 // teaches reports whether what an event tells was done, and not refused.
 func teaches(e *event.Event) bool {
 	if e.Reaction == event.ReactionDenied || e.Reaction == event.ReactionKilled || e.WorkloadID == "" {
