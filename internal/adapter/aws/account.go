@@ -34,7 +34,8 @@ const (
 	maxRoleSessions = 200
 )
 
-var externalID = regexp.MustCompile(`^[\w+=,.@:/-]{2,1000}$`)
+// externalID is compiled when one is met: it takes 600 KB.
+var externalID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[\w+=,.@:/-]{2,1000}$`) })
 
 // account returns which account a role is of.
 func (r AccountRole) account() (string, error) {
@@ -42,7 +43,7 @@ func (r AccountRole) account() (string, error) {
 	if err != nil || a.Service != "iam" || !strings.HasPrefix(a.Resource, "role/") || len(a.AccountID) != 12 || strings.Trim(a.AccountID, "0123456789") != "" {
 		return "", fault.New(fault.Invalid, "%.200q is no ARN of a role", r.Role).With("write arn:aws:iam::ACCOUNT:role/NAME, and behind a comma the external id, if any")
 	}
-	if r.ExternalID != "" && !externalID.MatchString(r.ExternalID) {
+	if r.ExternalID != "" && !externalID().MatchString(r.ExternalID) {
 		return "", fault.New(fault.Invalid, "the external id of role %s can't be one", r.Role).With("2 to 1,000 letters, digits and _+=,.@:/-")
 	}
 	return a.AccountID, nil

@@ -6,13 +6,15 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"sync"
 
 	"github.com/castellan-security/castellan/internal/fault"
 )
 
 // containerName is what an engine takes for the name or id of a container, an
-// exec or a volume; a name can also be the beginning of an id.
-var containerName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$`)
+// exec or a volume; a name can also be the beginning of an id. It takes 250 KB, where
+// an engine asks.
+var containerName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$`) })
 
 // Reader asks an engine single questions and hands on the answers as they came,
 // over connections that it keeps. It is for whoever must see a container exactly
@@ -85,7 +87,7 @@ func (r *Reader) Image(ctx context.Context, name string) (json.RawMessage, error
 }
 
 func (r *Reader) named(ctx context.Context, what, before, name, after string) (json.RawMessage, error) {
-	if !containerName.MatchString(name) {
+	if !containerName().MatchString(name) {
 		return nil, fault.New(fault.Invalid, "inspect %s: %q can't be the name of one", what, clean(name, maxText))
 	}
 	answer, err := r.ask(ctx, before+url.PathEscape(name)+after)

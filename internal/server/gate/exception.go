@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -27,7 +28,7 @@ const (
 )
 
 // ruleForm is what rules are called.
-var ruleForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$`)
+var ruleForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$`) })
 
 // Except makes an exception, and tells the agents. It needs access.ManageAdmission.
 func (s *Service) Except(ctx context.Context, who access.Identity, e admission.Exception) (store.AdmissionException, error) {
@@ -56,7 +57,7 @@ func (s *Service) Except(ctx context.Context, who access.Identity, e admission.E
 func checkException(e *admission.Exception, now time.Time) error {
 	what := []string{e.Image, e.Container, e.Family, e.Service, e.Cluster, e.Subject, e.Host}
 	switch {
-	case len(e.Rules) == 0 || len(e.Rules) > maxRules || slices.ContainsFunc(e.Rules, func(r string) bool { return !ruleForm.MatchString(r) }):
+	case len(e.Rules) == 0 || len(e.Rules) > maxRules || slices.ContainsFunc(e.Rules, func(r string) bool { return !ruleForm().MatchString(r) }):
 		return fault.New(fault.Invalid, "rules: want one to %d names of rules", maxRules).With("a verdict tells the rules that refused: castellan admit explain VERDICT")
 	case e.Owner == "" || e.Reason == "":
 		return fault.New(fault.Invalid, "owner and reason: both are needed").With("say who answers for it, and why it can be lived with")

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -29,7 +30,7 @@ const (
 
 // weaknessForm is what names of weaknesses look like: CVE-2024-1, GHSA-…,
 // RUSTSEC-…, ALAS2023-2024-1, RHSA-2024:1.
-var weaknessForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._:-]{2,127}$`)
+var weaknessForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._:-]{2,127}$`) })
 
 // NewAcceptance is a decision to be made; see store.Acceptance.
 type NewAcceptance struct {
@@ -97,7 +98,7 @@ func canonical(name string) string {
 
 // ruleForm is what rules, checks and fingerprints look like: aws-access-token,
 // CAST-IMAGE-001, ECS.4, 32 hex digits.
-var ruleForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/-]{1,127}$`)
+var ruleForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/-]{1,127}$`) })
 
 // everySecret and everyMalware would accept all of a kind, in all files.
 const everySecret, everyMalware = "secrets", "malware"
@@ -108,7 +109,7 @@ func (n *NewAcceptance) checkWhat() error {
 		switch {
 		case n.Rule != "" || n.Path != "":
 			return fault.New(fault.Invalid, "rule and path: they are for secrets, faults and malware").With("say the kind")
-		case !weaknessForm.MatchString(n.Vulnerability):
+		case !weaknessForm().MatchString(n.Vulnerability):
 			return fault.New(fault.Invalid, "vulnerability: %.40q is no name of a weakness", n.Vulnerability).With("write it as findings show it, as in CVE-2024-3094")
 		}
 		return nil
@@ -119,7 +120,7 @@ func (n *NewAcceptance) checkWhat() error {
 		return fault.New(fault.Invalid, "kind: %.40q is none; there are vulnerability, %s", string(n.Kind), kindWords())
 	case n.Vulnerability != "" || n.Package != "":
 		return fault.New(fault.Invalid, "vulnerability and package: a %s is accepted by its rule", n.Kind)
-	case !ruleForm.MatchString(n.Rule), n.Rule == everySecret, n.Rule == everyMalware:
+	case !ruleForm().MatchString(n.Rule), n.Rule == everySecret, n.Rule == everyMalware:
 		return fault.New(fault.Invalid, "rule: %.40q is no rule, check or fingerprint", n.Rule).With("write it as findings show it")
 	case n.Path != "" && n.Kind == store.KindFault:
 		return fault.New(fault.Invalid, "path: a fault is one of an image, not of a file").With("narrow it with image")
