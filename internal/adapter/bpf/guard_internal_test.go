@@ -44,3 +44,14 @@ func TestWhatAKernelCantHoldIsSaid(t *testing.T) {
 		t.Error("what is no container can be held")
 	}
 }
+
+// Maps of another size are of another generation: those that are pinned can't be used.
+func TestGenerationHasItsRing(t *testing.T) {
+	object := []byte("programs")
+	if a, b := generationOf(object, 4096), generationOf(object, 8192); a == b {
+		t.Errorf("both are %s", a)
+	}
+	if a, b := generationOf(object, 4096), generationOf(object, 4096); a != b {
+		t.Errorf("the same are %s and %s", a, b)
+	}
+}

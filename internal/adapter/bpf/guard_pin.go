@@ -3,6 +3,7 @@ package bpf
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -63,14 +64,17 @@ func onBPF(dir string) bool {
 	return unix.Statfs(dir, &st) == nil && st.Type == unix.BPF_FS_MAGIC
 }
 
-// generationOf names the generation of an object: another program, other maps.
-func generationOf(object []byte) string {
-	hash := sha256.Sum256(object)
-	return hex.EncodeToString(hash[:8])
+// generationOf names the generation of an object with a ring buffer of that many bytes:
+// another program, other maps.
+func generationOf(object []byte, ring uint32) string {
+	hash := sha256.New()
+	hash.Write(object)
+	hash.Write(binary.LittleEndian.AppendUint32(nil, ring))
+	return hex.EncodeToString(hash.Sum(nil)[:8])
 }
 
 // generation is a set of programs with their maps, pinned in a folder of its own that
-// is named after their bytes. Those of other bytes lie beside it.
+// is named after them: see generationOf. Others lie beside it.
 type generation struct {
 	log    *slog.Logger
 	dir    string // of all generations of a kind

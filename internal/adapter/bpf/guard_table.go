@@ -62,8 +62,8 @@ const settleHolds = "settle_holds"
 // Sizes of what guard.bpf.h leaves to the loader.
 const (
 	slotsPerCPU   = 4
-	tableRing     = 1 << 20 // bytes: a thousand long paths
-	maxHeldGroups = 2048    // MAX_HELD_GROUPS
+	tableRing     = 256 << 10 // bytes, of what was refused for the first time: 250 long paths
+	maxHeldGroups = 2048      // MAX_HELD_GROUPS
 	namesMap      = "group_names"
 )
 

@@ -75,7 +75,7 @@ func takesHooks() bool {
 // a process, before it returns: sockets of families that the profile does not have, and
 // the memory of processes to write into. dir is as in OpenNetGuard.
 func OpenExecGuard(dir string, log *slog.Logger) (*Guard, error) {
-	return openExecGuard(dir, generationOf(_GuardExecBytes), log)
+	return openExecGuard(dir, generationOf(_GuardExecBytes, tableRing), log)
 }
 
 func openExecGuard(dir, generation string, log *slog.Logger) (*Guard, error) {

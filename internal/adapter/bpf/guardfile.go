@@ -31,7 +31,7 @@ var fileHooks = []string{
 // the sensitive ones that they read: refused with EPERM, by BPF LSM alone. dir is as in
 // OpenNetGuard.
 func OpenFileGuard(dir string, log *slog.Logger) (*Guard, error) {
-	return openTableGuard(fileTable(), dir, generationOf(_GuardFileBytes), log)
+	return openTableGuard(fileTable(), dir, generationOf(_GuardFileBytes, tableRing), log)
 }
 
 // fileTable are the programs that hold files.

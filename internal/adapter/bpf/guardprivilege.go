@@ -41,7 +41,7 @@ func privilegeHooks() []string {
 // OpenPrivilegeGuard returns what holds containers to the privileged calls that they
 // make and the capabilities that they use. dir is as in OpenNetGuard.
 func OpenPrivilegeGuard(dir string, log *slog.Logger) (*Guard, error) {
-	return openTableGuard(privilegeTable(), dir, generationOf(_GuardPrivilegeBytes), log)
+	return openTableGuard(privilegeTable(), dir, generationOf(_GuardPrivilegeBytes, tableRing), log)
 }
 
 // privilegeTable are the programs that hold privileged calls.

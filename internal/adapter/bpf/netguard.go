@@ -24,7 +24,7 @@ const networkRung = "cgroup BPF (connect, sendmsg, bind)"
 // over TCP and connections that were there before are not held; sensors tell of
 // them. What is alike is told once in ten seconds, with how often it was.
 func OpenNetGuard(dir string, log *slog.Logger) (*Guard, error) {
-	return openNetGuard(dir, generationOf(_NetguardBytes), log)
+	return openNetGuard(dir, generationOf(_NetguardBytes, netGuardRing), log)
 }
 
 func openNetGuard(dir, generation string, log *slog.Logger) (*Guard, error) {
