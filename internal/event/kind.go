@@ -26,6 +26,7 @@ const (
 	KindRaw     Kind = "network.raw"     // a raw or packet socket was opened
 	KindFlow    Kind = "network.flow"    // many packets were sent to one peer within seconds over UDP or ICMP, and hardly answered; with those since it was last looked at, which network.close has again
 	KindUnix    Kind = "network.unix"    // a process of a container connected to a unix socket, or was refused (Error); with who listens there
+	KindStdio   Kind = "network.stdio"   // a process of a container put a connection in the place of its own input, output or error (dup2)
 
 	KindQuery  Kind = "dns.query"  // a name was asked for
 	KindAnswer Kind = "dns.answer" // an answer came
@@ -64,7 +65,7 @@ func Kinds() []Kind {
 	return []Kind{
 		KindExec, KindFork, KindExit, KindCalls,
 		KindFileWrite, KindFileCreate, KindFileRead, KindFileRename, KindFileLink, KindFileDelete, KindFileChmod, KindFileChown,
-		KindConnect, KindAccept, KindListen, KindClose, KindRaw, KindFlow, KindUnix,
+		KindConnect, KindAccept, KindListen, KindClose, KindRaw, KindFlow, KindUnix, KindStdio,
 		KindQuery, KindAnswer,
 		KindMount, KindUmount, KindPivotRoot, KindUnshare, KindSetns, KindClone, KindPtrace, KindProcessWrite,
 		KindModule, KindKexec, KindBPF, KindPerf, KindKeyring, KindUserfault, KindIOURing, KindCapability, KindUser,

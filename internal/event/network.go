@@ -12,7 +12,7 @@ type Connection struct {
 	Local    netip.AddrPort `json:"local,omitzero"`     // of this side
 	Remote   netip.AddrPort `json:"remote,omitzero"`    // of the peer
 	NetNS    uint32         `json:"net_ns,omitempty"`   // inode number of the network namespace
-	Incoming bool           `json:"incoming,omitempty"` // for close: the peer began
+	Incoming bool           `json:"incoming,omitempty"` // for close and stdio: the peer began
 	Error    string         `json:"error,omitempty"`    // why connect failed: ECONNREFUSED, ETIMEDOUT, …
 	// Resumed says that the connection was there before the agent: it was found
 	// among the open ones, not seen to begin.
@@ -37,6 +37,7 @@ type Connection struct {
 	ListenerName       string `json:"listener_name,omitempty"`        // the name of that process, 15 bytes at most
 	ListenerWorkloadID string `json:"listener_workload_id,omitempty"` // its container; empty for the host's
 	Outside            bool   `json:"outside,omitempty"`              // who listens at a unix socket is not of the same container: of another, or of the host
+	Stream             string `json:"stream,omitempty"`               // for stdio: input, output, error
 
 	// Name is what the workload asked the DNS for when it was told the remote
 	// address; empty when it did not ask.

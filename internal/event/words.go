@@ -159,6 +159,8 @@ func (c *Connection) words(k Kind) string {
 			who, over, bytesOf(c.BytesSent), bytesOf(c.BytesReceived), c.Duration.Round(time.Millisecond))
 	case KindRaw:
 		return "opened a " + c.Protocol + " socket"
+	case KindStdio:
+		return "made a connection with " + who + over + " its " + c.Stream
 	case KindUnix:
 		return c.socketWords()
 	case KindFlow:

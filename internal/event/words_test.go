@@ -40,6 +40,8 @@ func TestWords(t *testing.T) {
 		{"connected to the socket /run/app.sock", event.Event{Kind: event.KindUnix, Connection: &event.Connection{Protocol: "unix", Path: "/run/app.sock"}}},
 		{"could not connect to the socket /run/docker.sock: EACCES", event.Event{Kind: event.KindUnix, Connection: &event.Connection{
 			Protocol: "unix", Path: "/run/docker.sock", Error: "EACCES"}}},
+		{"made a connection with 203.0.113.9:4444 its input", event.Event{Kind: event.KindStdio, Connection: &event.Connection{
+			Protocol: "tcp", Remote: netip.MustParseAddrPort("203.0.113.9:4444"), Stream: "input"}}},
 		{"asked for example.org A", event.Event{Kind: event.KindQuery, DNS: &event.DNS{Name: "example.org", Type: "A"}}},
 		{"was answered example.org A: NXDOMAIN", event.Event{Kind: event.KindAnswer, DNS: &event.DNS{Name: "example.org", Type: "A", Code: "NXDOMAIN"}}},
 		{"mounted proc none on /mnt (nosuid)", event.Event{Kind: event.KindMount, Privilege: &event.Privilege{Type: "proc", Source: "none", Target: "/mnt", Flags: []string{"nosuid"}}}},

@@ -61,7 +61,7 @@ func connectionToWire(c *event.Connection) *linkv1.Connection {
 		PacketsSent: c.PacketsSent, PacketsReceived: c.PacketsReceived,
 		DurationNs: int64(c.Duration), Name: text(c.Name),
 		Path: text(c.Path), Asked: text(c.Asked), Listener: keyToWire(c.Listener), ListenerName: text(c.ListenerName),
-		ListenerWorkloadId: text(c.ListenerWorkloadID), Outside: c.Outside,
+		ListenerWorkloadId: text(c.ListenerWorkloadID), Outside: c.Outside, Stream: text(c.Stream),
 	}
 }
 
@@ -76,7 +76,7 @@ func connectionFromWire(w *linkv1.Connection) *event.Connection {
 		PacketsSent: w.GetPacketsSent(), PacketsReceived: w.GetPacketsReceived(),
 		Duration: time.Duration(w.GetDurationNs()), Name: w.GetName(),
 		Path: w.GetPath(), Asked: w.GetAsked(), Listener: keyFromWire(w.GetListener()), ListenerName: w.GetListenerName(),
-		ListenerWorkloadID: w.GetListenerWorkloadId(), Outside: w.GetOutside(),
+		ListenerWorkloadID: w.GetListenerWorkloadId(), Outside: w.GetOutside(), Stream: w.GetStream(),
 	}
 }
 

@@ -72,7 +72,7 @@ func TestFiltersOfTheSenses(t *testing.T) {
 	h.ask(t, "GET", "/api/v1/events?limit=1000", nil, h.as(access.Viewer)...).into(t, &all)
 	for filters, want := range map[string]int{
 		"kind=file": 8, "kind=file.*,dns.query": 9, "kind=network.connect": 1, "path=/etc/*": 8, "path=/mnt&kind=privilege": 19,
-		"path=/x.so": 3, "peer=93.184.216.34": 7, "peer=93.184.216.34:443": 7, "peer=93.184.216.34:80": 0, "peer=example.org": 9,
+		"path=/x.so": 3, "peer=93.184.216.34": 8, "peer=93.184.216.34:443": 8, "peer=93.184.216.34:80": 0, "peer=example.org": 10,
 		"peer=example.org&kind=dns": 2, "text=shadow": 8,
 	} {
 		var page store.EventPage

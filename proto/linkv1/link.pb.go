@@ -2248,12 +2248,13 @@ type Connection struct {
 	PacketsReceived    uint64                 `protobuf:"varint,11,opt,name=packets_received,json=packetsReceived,proto3" json:"packets_received,omitempty"`
 	DurationNs         int64                  `protobuf:"varint,12,opt,name=duration_ns,json=durationNs,proto3" json:"duration_ns,omitempty"`
 	Name               string                 `protobuf:"bytes,13,opt,name=name,proto3" json:"name,omitempty"` // the peer is the server's to find out
-	Path               string                 `protobuf:"bytes,14,opt,name=path,proto3" json:"path,omitempty"` // of a unix socket, as all that follow
+	Path               string                 `protobuf:"bytes,14,opt,name=path,proto3" json:"path,omitempty"` // of a unix socket, as those that follow
 	Asked              string                 `protobuf:"bytes,15,opt,name=asked,proto3" json:"asked,omitempty"`
 	Listener           *Key                   `protobuf:"bytes,16,opt,name=listener,proto3" json:"listener,omitempty"`
 	ListenerName       string                 `protobuf:"bytes,17,opt,name=listener_name,json=listenerName,proto3" json:"listener_name,omitempty"`
 	ListenerWorkloadId string                 `protobuf:"bytes,18,opt,name=listener_workload_id,json=listenerWorkloadId,proto3" json:"listener_workload_id,omitempty"`
 	Outside            bool                   `protobuf:"varint,19,opt,name=outside,proto3" json:"outside,omitempty"`
+	Stream             string                 `protobuf:"bytes,20,opt,name=stream,proto3" json:"stream,omitempty"` // of network.stdio
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -2419,6 +2420,13 @@ func (x *Connection) GetOutside() bool {
 		return x.Outside
 	}
 	return false
+}
+
+func (x *Connection) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
 }
 
 type Dns struct {
@@ -3658,7 +3666,7 @@ const file_link_proto_rawDesc = "" +
 	"\aAddress\x12\x0e\n" +
 	"\x02ip\x18\x01 \x01(\fR\x02ip\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x12\n" +
-	"\x04zone\x18\x03 \x01(\tR\x04zone\"\x89\x05\n" +
+	"\x04zone\x18\x03 \x01(\tR\x04zone\"\xa1\x05\n" +
 	"\n" +
 	"Connection\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x120\n" +
@@ -3682,7 +3690,8 @@ const file_link_proto_rawDesc = "" +
 	"\blistener\x18\x10 \x01(\v2\x16.castellan.link.v1.KeyR\blistener\x12#\n" +
 	"\rlistener_name\x18\x11 \x01(\tR\flistenerName\x120\n" +
 	"\x14listener_workload_id\x18\x12 \x01(\tR\x12listenerWorkloadId\x12\x18\n" +
-	"\aoutside\x18\x13 \x01(\bR\aoutside\"\xa1\x02\n" +
+	"\aoutside\x18\x13 \x01(\bR\aoutside\x12\x16\n" +
+	"\x06stream\x18\x14 \x01(\tR\x06stream\"\xa1\x02\n" +
 	"\x03Dns\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x122\n" +
 	"\x06server\x18\x02 \x01(\v2\x1a.castellan.link.v1.AddressR\x06server\x122\n" +

@@ -23,6 +23,8 @@ var callNumbers = map[string]uint32{
 	"truncate":          unix.SYS_TRUNCATE,
 	"ftruncate":         unix.SYS_FTRUNCATE,
 	"connect":           unix.SYS_CONNECT,
+	"dup":               unix.SYS_DUP,
+	"dup3":              unix.SYS_DUP3,
 	"accept":            unix.SYS_ACCEPT,
 	"accept4":           unix.SYS_ACCEPT4,
 	"socket":            unix.SYS_SOCKET,

@@ -102,6 +102,10 @@ func help(words []string) error {
 			if err := serveUnix(value); err != nil {
 				return err
 			}
+		case "redirect": // connect to the address, and make that our input and error
+			if err := redirect(value); err != nil {
+				return err
+			}
 		case "newns": // leave the host's mount namespace
 			if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 				return err

@@ -27,6 +27,7 @@ enum kind {
 	KIND_RAW,
 	KIND_FLOW, /* many packets at once; of a flow that goes on */
 	KIND_UNIX, /* struct local_connection */
+	KIND_STDIO,
 };
 
 enum flag {
@@ -38,7 +39,7 @@ struct connection {
 	struct header head;
 	struct place place;
 	u16 protocol;
-	u16 family; /* for KIND_RAW */
+	u16 family; /* for KIND_RAW; for KIND_STDIO the descriptor */
 	u32 error;
 	u64 ending; /* id of struct endings that sums up what is alike */
 	u64 sent;
@@ -218,7 +219,7 @@ static __always_inline void set_key(struct peer_key *key, struct tracked *t, enu
 	key->error = t->r.error;
 	key->protocol = t->r.protocol;
 	key->kind = kind;
-	key->incoming = incoming;
+	key->incoming = kind == KIND_STDIO ? t->r.family : incoming;
 }
 
 /* tell sends what t says, unless it was told a moment ago. */
@@ -618,6 +619,46 @@ int BPF_PROG(on_socketcall, struct pt_regs *regs, long ret)
 		     BPF_CORE_READ(sk, sk_protocol), 0);
 	else if ((over = accepted((u64)sk)))
 		finish(over);
+	return 0;
+}
+
+/* -- Connections in the place of input and output --------------------------- */
+
+#define STREAMS 3
+
+/* given tells that the running process has a connection as one of its first three
+ * descriptors now. */
+static __noinline int given(u64 address, u32 fd)
+{
+	struct sock *sk = (void *)address;
+	struct tracked *t, *known;
+
+	if (!BPF_CORE_READ(sk, __sk_common.skc_dport) || !find_container(current_leader()))
+		return 0;
+	t = own_current();
+	if (!t)
+		return 0;
+	set_place(&t->r.place, sk);
+	t->r.protocol = BPF_CORE_READ(sk, sk_protocol);
+	if (t->r.protocol == (u16)IPPROTO_MPTCP)
+		t->r.protocol = IPPROTO_TCP;
+	t->r.family = fd;
+	known = bpf_map_lookup_elem(&socks, &address);
+	if (known && known->r.head.flags & FLAG_INCOMING)
+		t->r.head.flags |= FLAG_INCOMING;
+	return tell(t, KIND_STDIO);
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(on_dup, struct pt_regs *regs, long ret)
+{
+	struct sock *sk;
+
+	if ((unsigned long)ret >= STREAMS)
+		return 0;
+	sk = socket_of(file_of(ret));
+	if (sk && is_inet(sk))
+		given((u64)sk, ret);
 	return 0;
 }
 

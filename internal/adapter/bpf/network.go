@@ -36,9 +36,14 @@ type network struct {
 // kindAt is where a record says its kind.
 const kindAt = int(unsafe.Offsetof(processHeader{}.Kind))
 
+// streamNames are the words for the first three descriptors.
+var streamNames = [...]string{"input", "output", "error"}
+
 // networkSensor reports connections of TCP, UDP and ping sockets, listeners,
-// and raw and packet sockets, of containers and of the host; and the unix sockets
-// that containers alone connect to.
+// and raw and packet sockets, of containers and of the host; and of containers
+// alone the unix sockets that they connect to, and connections that a process puts in
+// the place of its input, output or error by dup, dup2 or dup3 (not by fcntl, nor by
+// having closed that descriptor before the socket was made).
 //
 // The owner of a connection is the process that began or accepted it, also
 // when another one inherited or was given the socket and ends it. Bytes are
@@ -62,6 +67,7 @@ func networkSensor(n *names) sensor {
 		calls: map[string][]string{
 			"on_accept":     {"accept", "accept4"},
 			"on_connect":    {"connect"},
+			"on_dup":        {"dup", "dup2", "dup3"},
 			"on_socket":     {"socket"},
 			"on_socketcall": {"socketcall"},
 			"on_bind":       {"bind"},
@@ -89,6 +95,14 @@ func (s *network) decode(d *decoder, record []byte, e *event.Event) error {
 		e.Kind = event.KindRaw
 		e.Connection.Protocol = rawName(u16(record, unsafe.Offsetof(networkConnection{}.Family)))
 		e.Connection.Local, e.Connection.Remote = netip.AddrPort{}, netip.AddrPort{}
+	case networkKindKIND_STDIO:
+		e.Kind = event.KindStdio
+		e.Connection.Incoming = h.flags&uint32(networkFlagFLAG_INCOMING) != 0
+		fd := int(u16(record, unsafe.Offsetof(networkConnection{}.Family)))
+		if fd >= len(streamNames) {
+			return fmt.Errorf("descriptor %d is none of the first three", fd)
+		}
+		e.Connection.Stream = streamNames[fd]
 	case networkKindKIND_FLOW:
 		e.Kind = event.KindFlow
 		setEnd(record, e.Connection)

@@ -164,6 +164,7 @@ const (
 	networkKindKIND_RAW     networkKind = 5
 	networkKindKIND_FLOW    networkKind = 6
 	networkKindKIND_UNIX    networkKind = 7
+	networkKindKIND_STDIO   networkKind = 8
 )
 
 type networkLocalConnection struct {
@@ -313,6 +314,7 @@ const (
 	networkProgOnAccept             = "on_accept"
 	networkProgOnBind               = "on_bind"
 	networkProgOnConnect            = "on_connect"
+	networkProgOnDup                = "on_dup"
 	networkProgOnEgress             = "on_egress"
 	networkProgOnIngress            = "on_ingress"
 	networkProgOnSocket             = "on_socket"
@@ -376,6 +378,7 @@ type networkProgramSpecs struct {
 	OnAccept     *ebpf.ProgramSpec `ebpf:"on_accept"`
 	OnBind       *ebpf.ProgramSpec `ebpf:"on_bind"`
 	OnConnect    *ebpf.ProgramSpec `ebpf:"on_connect"`
+	OnDup        *ebpf.ProgramSpec `ebpf:"on_dup"`
 	OnEgress     *ebpf.ProgramSpec `ebpf:"on_egress"`
 	OnIngress    *ebpf.ProgramSpec `ebpf:"on_ingress"`
 	OnSocket     *ebpf.ProgramSpec `ebpf:"on_socket"`
@@ -519,6 +522,7 @@ type networkPrograms struct {
 	OnAccept     *ebpf.Program `ebpf:"on_accept"`
 	OnBind       *ebpf.Program `ebpf:"on_bind"`
 	OnConnect    *ebpf.Program `ebpf:"on_connect"`
+	OnDup        *ebpf.Program `ebpf:"on_dup"`
 	OnEgress     *ebpf.Program `ebpf:"on_egress"`
 	OnIngress    *ebpf.Program `ebpf:"on_ingress"`
 	OnSocket     *ebpf.Program `ebpf:"on_socket"`
@@ -532,6 +536,7 @@ func (p *networkPrograms) Close() error {
 		p.OnAccept,
 		p.OnBind,
 		p.OnConnect,
+		p.OnDup,
 		p.OnEgress,
 		p.OnIngress,
 		p.OnSocket,

@@ -175,7 +175,7 @@ func objectBytes(e *event.Event) int {
 	if c := e.Connection; c != nil {
 		n += len(c.Protocol) + len(c.Error) + len(c.Name) + len(c.Local.Addr().Zone()) + len(c.Remote.Addr().Zone()) +
 			len(c.Peer.Kind) + len(c.Peer.WorkloadID) + len(c.Peer.Group) + len(c.Peer.AgentID) +
-			len(c.Path) + len(c.Asked) + len(c.ListenerName) + len(c.ListenerWorkloadID)
+			len(c.Path) + len(c.Asked) + len(c.ListenerName) + len(c.ListenerWorkloadID) + len(c.Stream)
 	}
 	if d := e.DNS; d != nil {
 		n += len(d.Protocol) + len(d.Name) + len(d.Type) + len(d.Code) + sumBytes(d.Answers) +

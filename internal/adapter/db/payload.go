@@ -101,7 +101,7 @@ func appendPayload(b []byte, e *event.Event) []byte {
 // isHeld reports whether an event has what belongs to profiles and to holding
 // workloads to them.
 func isHeld(e *event.Event) bool {
-	return e.Reaction != "" || e.Calls != nil || e.Exec != nil && (e.Exec.Digest != "" || isGiven(e.Exec)) || isOfVictim(e.Resource) || isUnix(e.Connection)
+	return e.Reaction != "" || e.Calls != nil || e.Exec != nil && (e.Exec.Digest != "" || isGiven(e.Exec)) || isOfVictim(e.Resource) || isLocal(e.Connection)
 }
 
 // isOfVictim reports whether a resource has what a sensor alone says, of a process that
@@ -109,10 +109,11 @@ func isHeld(e *event.Event) bool {
 // given.
 func isOfVictim(r *event.Resource) bool { return r != nil && (r.Scope != "" || r.Resident != 0) }
 
-// isUnix reports whether a connection has what only those with unix sockets have. It
-// was added behind that.
-func isUnix(c *event.Connection) bool {
-	return c != nil && (c.Path != "" || c.Asked != "" || !c.Listener.IsZero() || c.ListenerName != "" || c.ListenerWorkloadID != "" || c.Outside)
+// isLocal reports whether a connection has what is of this side alone: a unix socket, or
+// the stream that it took the place of. It was added behind that.
+func isLocal(c *event.Connection) bool {
+	return c != nil && (c.Path != "" || c.Asked != "" || !c.Listener.IsZero() || c.ListenerName != "" || c.ListenerWorkloadID != "" ||
+		c.Outside || c.Stream != "")
 }
 
 func appendHeld(b []byte, e *event.Event) []byte {
@@ -131,15 +132,15 @@ func appendHeld(b []byte, e *event.Event) []byte {
 		b = appendTexts(append(b, heldUses), c.Names)
 		b = binary.AppendUvarint(append(b, flag(c.CapabilitiesSeen, 1)), uint64(c.Capabilities))
 	}
-	unix := isUnix(e.Connection)
-	if e.Exec != nil && (isGiven(e.Exec) || isOfVictim(e.Resource) || unix) {
+	local := isLocal(e.Connection)
+	if e.Exec != nil && (isGiven(e.Exec) || isOfVictim(e.Resource) || local) {
 		b = appendGiven(b, e.Exec)
 	}
-	if r := e.Resource; isOfVictim(r) || r != nil && unix {
+	if r := e.Resource; isOfVictim(r) || r != nil && local {
 		b = binary.AppendUvarint(appendText(b, string(r.Scope)), r.Resident)
 	}
-	if unix {
-		b = appendUnix(b, e.Connection)
+	if local {
+		b = appendLocal(b, e.Connection)
 	}
 	return b
 }
@@ -260,7 +261,7 @@ func decodePayload(payload []byte, words string, e *event.Event) error {
 		e.Resource.Scope, e.Resource.Resident = event.Scope(r.text()), r.uvarint()
 	}
 	if len(r.b) > 0 && e.Connection != nil {
-		r.unix(e.Connection)
+		r.local(e.Connection)
 	}
 	if r.bad {
 		return errPayload

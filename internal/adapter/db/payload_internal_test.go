@@ -114,6 +114,7 @@ func TestPayloadOfWhatIsHeld(t *testing.T) {
 		{Reaction: event.ReactionAudited, Count: 2, Last: fromNanos(1e9), Memory: &event.Memory{Call: "mmap"}},
 		{Resource: &event.Resource{What: "memory", Used: 5, Limit: 6, Scope: event.ScopeContainer, Resident: 1 << 30}},
 		{Connection: &event.Connection{Protocol: "unix", Path: "/run/docker.sock", Asked: "/x", Outside: true, Listener: event.Key{PID: 9, Start: 1 << 40}, ListenerName: "dockerd", ListenerWorkloadID: "ab"}},
+		{Connection: &event.Connection{Protocol: "tcp", Stream: "input"}},
 		{Exec: &event.Exec{}, Connection: &event.Connection{Outside: true}, Resource: &event.Resource{What: "cpu"}, Memory: &event.Memory{Path: "/lib"}},
 	} {
 		whole, words := appendPayload(nil, &want), string(appendWords(nil, &want))

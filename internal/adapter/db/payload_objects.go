@@ -156,21 +156,21 @@ func (r *payloadReader) connection() *event.Connection {
 	return c
 }
 
-// appendUnix writes what is at the very end: the path's text is the last of
+// appendLocal writes what is at the very end: the path's text is the last of
 // store.Objects, too.
-func appendUnix(b []byte, c *event.Connection) []byte {
+func appendLocal(b []byte, c *event.Connection) []byte {
 	b = append(b, flag(c.Outside, 1))
 	b = appendLength(b, c.Path)
 	b = appendText(b, c.Asked)
 	b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(c.Listener.PID)), c.Listener.Start)
-	return appendText(appendText(b, c.ListenerName), c.ListenerWorkloadID)
+	return appendText(appendText(appendText(b, c.ListenerName), c.ListenerWorkloadID), c.Stream)
 }
 
-func (r *payloadReader) unix(c *event.Connection) {
+func (r *payloadReader) local(c *event.Connection) {
 	c.Outside = r.byte() == 1
 	c.Path, c.Asked = r.nextText(), r.text()
 	c.Listener = event.Key{PID: r.uint32(), Start: r.uvarint()}
-	c.ListenerName, c.ListenerWorkloadID = r.text(), r.text()
+	c.ListenerName, c.ListenerWorkloadID, c.Stream = r.text(), r.text(), r.text()
 }
 
 func appendDNS(b []byte, d *event.DNS) []byte {

@@ -138,6 +138,8 @@ func connectionSays(k event.Kind, c *event.Connection) string {
 		return "ended the connection with " + to + ": sent " + size(c.BytesSent) + ", received " + size(c.BytesReceived) + " in " + lasted(c.Duration)
 	case event.KindRaw:
 		return "opened a " + orElse(c.Protocol, "raw") + " socket, past TCP and UDP"
+	case event.KindStdio:
+		return "made a connection with " + to + " its " + c.Stream
 	case event.KindUnix:
 		return socketSays(c)
 	case event.KindFlow:

@@ -56,6 +56,7 @@ func TestSays(t *testing.T) {
 		{"unloaded the kernel module x", priv(event.KindModule, event.Privilege{Call: "delete_module", Target: "x"})},
 		{"connected to the socket /run/docker.sock of the host’s dockerd", talk(event.KindUnix, event.Connection{Path: "/run/docker.sock", Outside: true, ListenerName: "dockerd"})},
 		{"connected to the socket /run/x.sock of another container", talk(event.KindUnix, event.Connection{Path: "/run/x.sock", Outside: true, ListenerName: "x", ListenerWorkloadID: "ab"})},
+		{"made a connection with 10.0.3.7:8080 its input", talk(event.KindStdio, event.Connection{Stream: "input"})},
 		{"connected to the socket /run/app.sock", talk(event.KindUnix, event.Connection{Path: "/run/app.sock", ListenerName: "app"})},
 		{"could not connect to the socket /run/docker.sock: EACCES", talk(event.KindUnix, event.Connection{Path: "/run/docker.sock", Error: "EACCES"})},
 		{"mapped /tmp/x.so as code", event.Event{Kind: event.KindExecMap, Memory: &event.Memory{Path: "/tmp/x.so"}}},

@@ -113,6 +113,7 @@ func cleanConnection(n *event.Connection) *event.Connection {
 	c.Duration = max(n.Duration, 0)
 	c.Name = untrusted.Clip(n.Name, maxDomain)
 	c.Path, c.Asked = untrusted.Clip(n.Path, maxPath), untrusted.Clip(n.Asked, maxPath)
+	c.Stream = oneOf(n.Stream, "input", "output", "error")
 	c.ListenerName = untrusted.Clip(n.ListenerName, maxWord)
 	if !asset.IsContainerID(n.ListenerWorkloadID) {
 		c.ListenerWorkloadID = ""

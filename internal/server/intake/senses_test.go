@@ -87,6 +87,7 @@ func TestPayloadsAreBounded(t *testing.T) {
 	conn := f.talk(agentA, "", event.KindClose, "[::ffff:10.0.0.1]:80", "[fe80::1%eth0]:1")
 	conn.Connection.Protocol, conn.Connection.Name, conn.Connection.BytesSent = "carrier pigeon", long, 1<<63
 	conn.Connection.Duration = -1
+	conn.Connection.Stream = "of milk"
 	conn.Connection.Path, conn.Connection.Asked, conn.Connection.ListenerName, conn.Connection.ListenerWorkloadID = long, long, long, "../x"
 	conn.Connection.Peer = event.Peer{Kind: event.PeerWorkload, WorkloadID: shop}
 	dns := f.sense(agentA, "", event.KindAnswer)
@@ -111,9 +112,9 @@ func TestPayloadsAreBounded(t *testing.T) {
 	if c.Protocol != "" || c.Local.String() != "10.0.0.1:80" || c.Remote.String() != "[fe80::1]:1" || len(c.Name) > 1024 || c.BytesSent > 1<<53 || c.Duration < 0 || c.Peer.Kind != event.PeerPrivate {
 		t.Errorf("connection: got %+v", c)
 	}
-	if len(c.Path) > 4096 || len(c.Asked) > 4096 || len(c.ListenerName) > 64 || c.ListenerWorkloadID != "" {
-		t.Errorf("unix socket: got %d bytes of path, %d of what was asked, %d of the listener's name, of %q",
-			len(c.Path), len(c.Asked), len(c.ListenerName), c.ListenerWorkloadID)
+	if len(c.Path) > 4096 || len(c.Asked) > 4096 || len(c.ListenerName) > 64 || c.ListenerWorkloadID != "" || c.Stream != "" {
+		t.Errorf("unix socket: got %d bytes of path, %d of what was asked, %d of the listener's name, of %q; stream %q",
+			len(c.Path), len(c.Asked), len(c.ListenerName), c.ListenerWorkloadID, c.Stream)
 	}
 	q := got[2].DNS
 	if q.Protocol != "" || len(q.Name) > 1024 || len(q.Type) > 64 || len(q.Answers) != event.MaxAnswers || !q.Truncated || q.Size != 0 {

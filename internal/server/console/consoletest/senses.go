@@ -106,6 +106,7 @@ func (b *builder) connections(front, shell, api, db, worker, evil who, group map
 	b.talk(shell, 11*time.Minute, event.KindConnect, event.Connection{Remote: at("169.254.169.254:80"), Peer: event.Peer{Kind: event.PeerService}}, 3)
 	b.talk(shell, 10*time.Minute, event.KindUnix, event.Connection{Protocol: "unix", Path: "/run/docker.sock", Asked: "/tmp/" + HostileName, Outside: true, Listener: key(800), ListenerName: "dockerd"}, 0)
 	b.talk(api, 10*time.Minute, event.KindUnix, event.Connection{Protocol: "unix", Path: "/run/postgresql/.s.PGSQL.5432", Listener: key(4_101), ListenerName: "pgbouncer", ListenerWorkloadID: API}, 40)
+	b.talk(shell, 10*time.Minute, event.KindStdio, event.Connection{Local: at("172.17.0.2:50001"), Remote: at("198.51.100.7:80"), Peer: event.Peer{Kind: event.PeerPublic}, Stream: "input"}, 0)
 	b.talk(evil, 2*time.Minute, event.KindRaw, event.Connection{Protocol: "packet"}, 0)
 	b.talk(evil, 2*time.Minute, event.KindConnect, event.Connection{Protocol: "udp", Remote: at("[2001:db8::bad]:53"), Name: HostileName, Peer: event.Peer{Kind: event.PeerPublic}}, 4)
 }
