@@ -86,12 +86,22 @@ func TestOwnTemplates(t *testing.T) {
 	if found, _ := roles(strings.Replace(trail, "- sqs:DeleteMessage\n            Resource: !GetAtt Calls.Arn", "- iam:*\n            Resource: \"*\"", 1)); len(found) == 0 {
 		t.Error("iam:* is no fault: the policy of deploy/trail is not looked at")
 	}
-	// Nor has the folder a fault or a secret as it is.
-	for _, words := range [][]string{{"scan", "iac", "../../deploy", "--fail-on", "low"}, {"scan", "dir:../../deploy", "--no-match", "--fail-on", "low", "--no-cache"}} {
+	// Nor has the folder a fault or a secret as it is, and all of it is read.
+	for _, words := range [][]string{{"scan", "iac", "../../deploy", "--fail-on", "low", "-o", "json"}, {"scan", "dir:../../deploy", "--no-match", "--fail-on", "low", "--no-cache"}} {
 		t.Setenv("CASTELLAN_SECRET_SALT", strings.Repeat("s", 32))
 		var out, said bytes.Buffer
 		if code := execute(context.Background(), words, streams{strings.NewReader(""), &out, &said}); code != exitDone {
 			t.Errorf("%v: exit code %d\n%s%s", words, code, out.String(), said.String())
+		}
+		var r struct{ Reports []scan.Report }
+		if words[1] != "iac" {
+			continue
+		}
+		if err := json.Unmarshal(out.Bytes(), &r); err != nil || len(r.Reports) != 1 {
+			t.Fatalf("%d reports, %v", len(r.Reports), err)
+		}
+		if n := r.Reports[0]; len(n.Inventory.Problems) > 0 || n.Documents == nil || n.Documents.Files < 7 {
+			t.Errorf("read were %+v, problems %+v", n.Documents, n.Inventory.Problems)
 		}
 	}
 }

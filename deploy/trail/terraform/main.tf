@@ -206,9 +206,8 @@ resource "aws_iam_role" "reader" {
   })
 }
 
-# With server_role the policy is that role's alone, as in ../cloudformation.yaml.
 resource "aws_iam_role_policy_attachment" "reader" {
-  count = local.has_server_account && var.server_role == "" ? 1 : 0
+  count = local.has_server_account ? 1 : 0
 
   role       = aws_iam_role.reader[0].name
   policy_arn = aws_iam_policy.reader.arn

@@ -1,4 +1,4 @@
-package main_test
+package deploy_test
 
 import (
 	"encoding/json"
@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/castellan-security/castellan/test/deploy/template"
 )
 
 // The account, region and name by which deployments are worked out.
@@ -90,7 +92,7 @@ type absent struct{}
 type stack struct {
 	t  *testing.T
 	of *pieces
-	tm template
+	tm template.Template
 	s  settings
 }
 
@@ -116,6 +118,16 @@ var admissionPieces = pieces{dir: "admission", name: "castellan-admission", addr
 	"FailedAlarm": "aws_cloudwatch_metric_alarm.failed",
 }}
 
+// template reads the template.
+func (p *pieces) template(t *testing.T) template.Template {
+	t.Helper()
+	tm, err := template.Read("../../deploy/" + p.dir + "/cloudformation.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tm
+}
+
 // ref is what Ref and Sub put for a name.
 func (k *stack) ref(name string) any {
 	switch name {
@@ -132,10 +144,10 @@ func (k *stack) ref(name string) any {
 	}
 	if p, ok := k.tm.Parameters[name]; ok {
 		v, given := k.s[name]
-		if n := field(&p, "Default"); n != nil && !given {
+		if n := template.Field(&p, "Default"); n != nil && !given {
 			v = n.Value
 		}
-		if field(&p, "Type").Value != "CommaDelimitedList" {
+		if template.Field(&p, "Type").Value != "CommaDelimitedList" {
 			return v
 		}
 		all := []any{}
@@ -284,7 +296,12 @@ func (k *stack) describe(d deployment, address, kind string, p map[string]any) {
 	case "AWS::IAM::ManagedPolicy": // what it allows is said of the roles that have it
 		if k.of.given {
 			say("allows", grants(k.t, p["PolicyDocument"]))
-			say("is given to", append([]any{}, list(p["Roles"])...))
+			roles := []string{}
+			for _, role := range list(p["Roles"]) {
+				roles = append(roles, role.(string))
+			}
+			slices.Sort(roles)
+			say("is given to", roles)
 		}
 	case "AWS::IAM::Role":
 		say("is assumed by", grants(k.t, p["AssumeRolePolicyDocument"]))
@@ -295,13 +312,13 @@ func (k *stack) describe(d deployment, address, kind string, p map[string]any) {
 		for _, arn := range list(p["ManagedPolicyArns"]) {
 			for name, r := range k.tm.Resources {
 				if k.of.addresses[name]+".arn" == arn {
-					all = append(all, k.value(field(&r.Properties, "PolicyDocument")))
+					all = append(all, k.value(template.Field(&r.Properties, "PolicyDocument")))
 				}
 			}
 		}
 		for _, r := range k.tm.Resources {
-			if r.Type == "AWS::IAM::RolePolicy" && k.holds(r.Condition) && k.value(field(&r.Properties, "RoleName")) == address+".name" {
-				all = append(all, k.value(field(&r.Properties, "PolicyDocument")))
+			if r.Type == "AWS::IAM::RolePolicy" && k.holds(r.Condition) && k.value(template.Field(&r.Properties, "RoleName")) == address+".name" {
+				all = append(all, k.value(template.Field(&r.Properties, "PolicyDocument")))
 			}
 		}
 		say("may", grants(k.t, all...))

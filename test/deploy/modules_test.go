@@ -1,13 +1,9 @@
-package main_test
+package deploy_test
 
 import (
-	"os"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/castellan-security/castellan/internal/scan/iac"
 )
 
 // The other pieces of deploy/ that are there as a template and as a module.
@@ -44,7 +40,7 @@ func TestModulesAreTheirTemplates(t *testing.T) {
 		{&respondPieces, "revokes within a boundary", respond.with("MayRevoke", "yes", "Boundary", "arn:aws:iam::123456789012:policy/limit"), 3},
 	} {
 		t.Run(x.of.dir+" "+x.name, func(t *testing.T) {
-			k, m := stack{t, x.of, readTemplateOf(t, x.of.dir), x.with}, readModule(t, x.of)
+			k, m := stack{t, x.of, x.of.template(t), x.with}, readModule(t, x.of)
 			m.with(x.with)
 			if x.of == &trailPieces && (!k.accepts() || !m.accepts()) {
 				t.Fatalf("the settings pass in the template: %v, and in the module: %v", k.accepts(), m.accepts())
@@ -58,36 +54,43 @@ func TestModulesAreTheirTemplates(t *testing.T) {
 			}
 		})
 	}
-	sameSettings(t, readTemplateOf(t, "trail"), readModule(t, &trailPieces))
-	sameSettings(t, readTemplateOf(t, "respond"), readModule(t, &respondPieces))
+	sameSettings(t, trailPieces.template(t), readModule(t, &trailPieces))
+	sameSettings(t, respondPieces.template(t), readModule(t, &respondPieces))
 }
 
 // TestTrailNeedsAnExternalID: a role that another account assumes has one.
 func TestTrailNeedsAnExternalID(t *testing.T) {
 	s := settings{"ServerAccountRole": "arn:aws:iam::111122223333:role/castellan-server"}
-	k, m := stack{t, &trailPieces, readTemplateOf(t, "trail"), s}, readModule(t, &trailPieces)
+	k, m := stack{t, &trailPieces, trailPieces.template(t), s}, readModule(t, &trailPieces)
 	m.with(s)
 	if k.accepts() || m.accepts() {
 		t.Errorf("without it the settings pass in the template: %v, and in the module: %v", k.accepts(), m.accepts())
 	}
 }
 
-// TestOurOwnRulesPassTheModules: the scanner has nothing against them, nor against the
-// templates beside them.
-func TestOurOwnRulesPassTheModules(t *testing.T) {
-	for _, of := range []pieces{trailPieces, respondPieces} {
-		found, err := iac.Scan(t.Context(), os.DirFS("../../deploy/"+of.dir), ".", iac.Options{Now: time.Now()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, p := range found.Problems {
-			t.Errorf("%s/%s: %s", of.dir, p.Path, p.What)
-		}
-		for _, f := range found.Faults {
-			t.Errorf("%s/%s:%d: %s", of.dir, f.File, f.Start.Line, f.Title)
-		}
-		if found.Files == 0 {
-			t.Errorf("%s: the scanner read nothing", of.dir)
-		}
+// TestTrailGivesEachRoleItsRights: a server here and one elsewhere may both read, and a
+// role that is made has what it is made for.
+func TestTrailGivesEachRoleItsRights(t *testing.T) {
+	const here = "castellan-server"
+	elsewhere := settings{"ServerAccountRole": "arn:aws:iam::111122223333:role/castellan-server", "ExternalId": "case-4242"}
+	for _, x := range []struct {
+		name string
+		with settings
+		want string
+	}{
+		{"nobody", settings{}, `[]`},
+		{"a server here", settings{"ServerRole": here}, `["castellan-server"]`},
+		{"one elsewhere", elsewhere, `["aws_iam_role.reader.name"]`},
+		{"both", elsewhere.with("ServerRole", here), `["aws_iam_role.reader.name","castellan-server"]`},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			k, m := stack{t, &trailPieces, trailPieces.template(t), x.with}, readModule(t, &trailPieces)
+			m.with(x.with)
+			for what, d := range map[string]deployment{"template": k.deployed(), "module": m.deployed()} {
+				if got := d["aws_iam_policy.reader is given to"]; got != x.want {
+					t.Errorf("the policy of the %s is given to %s, want %s", what, got, x.want)
+				}
+			}
+		})
 	}
 }
