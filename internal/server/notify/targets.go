@@ -18,6 +18,7 @@ import (
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/notice"
 	"github.com/castellan-security/castellan/internal/notice/form"
+	"github.com/castellan-security/castellan/internal/server/audit"
 )
 
 const (
@@ -33,9 +34,6 @@ const (
 	maxTests = 20
 	// testWithin bounds one.
 	testWithin = 15 * time.Second
-	// auditTimeout bounds the writing of one line, which is written even when the
-	// client has gone.
-	auditTimeout = 5 * time.Second
 )
 
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9 ._@-]{0,62}$`)
@@ -257,17 +255,9 @@ func (s *Service) target(ctx context.Context, who access.Identity, id int64) (no
 }
 
 func (s *Service) audit(ctx context.Context, who access.Identity, action, target, detail string) error {
-	return s.auditOutcome(ctx, who, action, target, "done", detail)
+	return s.auditOutcome(ctx, who, action, target, audit.Done, detail)
 }
 
 func (s *Service) auditOutcome(ctx context.Context, who access.Identity, action, target, outcome, detail string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
-	defer cancel()
-	err := s.st.AppendAudit(ctx, access.Audit{
-		Time: s.clock(), Actor: who.Actor, Address: who.Address, Action: action, Target: "target:" + target, Outcome: outcome, Detail: detail,
-	})
-	if err != nil {
-		return fmt.Errorf("write the audit log: %w", err)
-	}
-	return nil
+	return audit.Log{Store: s.st, Clock: s.clock}.Add(ctx, who, action, "target:"+target, outcome, detail)
 }

@@ -121,10 +121,7 @@ func (s *Service) SetPolicy(ctx context.Context, who access.Identity, text, comm
 	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
 	defer cancel()
 	_, err = s.load(within)
-	return p, errors.Join(err, s.Store.AppendAudit(within, access.Audit{
-		Time: s.Clock(), Actor: who.Actor, Address: who.Address, Action: "respond.policy", Target: fmt.Sprintf("version:%d", p.Version), Outcome: "done",
-		Detail: strings.TrimSpace(p.Digest + " " + p.Comment),
-	}))
+	return p, errors.Join(err, s.log().Done(ctx, who, "respond.policy", fmt.Sprintf("version:%d", p.Version), strings.TrimSpace(p.Digest+" "+p.Comment)))
 }
 
 // RuleLine is a rule with what it did.

@@ -27,6 +27,7 @@ import (
 	"github.com/castellan-security/castellan/internal/link"
 	"github.com/castellan-security/castellan/internal/respond"
 	"github.com/castellan-security/castellan/internal/response"
+	"github.com/castellan-security/castellan/internal/server/audit"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/threat"
 )
@@ -47,7 +48,7 @@ const (
 	maxOpen = 500
 	// stopWithin bounds a call of ECS with all its attempts.
 	stopWithin = 15 * time.Second
-	// auditTimeout bounds the writing of one line, which is written even when the
+	// auditTimeout bounds what is stored or told of a deed, which is done even when the
 	// client has gone.
 	auditTimeout = 5 * time.Second
 )
@@ -518,8 +519,6 @@ func (s *Service) forget(id string) {
 }
 
 func (s *Service) audit(ctx context.Context, actor, address string, r Response, outcome, detail string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
-	defer cancel()
 	action := "respond." + string(r.Deed.Kind)
 	if r.Deed.DryRun {
 		action += ".dry-run"
@@ -527,12 +526,9 @@ func (s *Service) audit(ctx context.Context, actor, address string, r Response, 
 	if !r.Deed.Process.IsZero() {
 		detail = fmt.Sprintf("process %s: %s", r.Deed.Process, detail)
 	}
-	err := s.Store.AppendAudit(ctx, access.Audit{
-		Time: s.Clock(), Actor: actor, Address: address, Action: action, Target: "workload:" + r.Deed.Workload, Outcome: outcome,
-		Detail: fmt.Sprintf("%s (%s, deed %s)", detail, r.Group, r.Deed.ID),
-	})
-	if err != nil {
-		return fmt.Errorf("write the audit log: %w", err)
-	}
-	return nil
+	return s.log().Add(ctx, access.Identity{Actor: actor, Address: address}, action, "workload:"+r.Deed.Workload, outcome,
+		fmt.Sprintf("%s (%s, deed %s)", detail, r.Group, r.Deed.ID))
 }
+
+// log is the audit log.
+func (s *Service) log() audit.Log { return audit.Log{Store: s.Store, Clock: s.Clock} }

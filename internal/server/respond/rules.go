@@ -228,9 +228,7 @@ func (s *Service) notify(ctx context.Context, c *considered, r *respond.Rule, a 
 		return err
 	}
 	run.Detail = "told " + a.Notify
-	return s.Store.AppendAudit(ctx, access.Audit{
-		Time: s.Clock(), Actor: r.Actor(), Action: "respond.notify", Target: "target:" + a.Notify, Outcome: "done", Detail: reasonFor(c),
-	})
+	return s.log().Done(ctx, identity(r), "respond.notify", "target:"+a.Notify, reasonFor(c))
 }
 
 // identity is as whom a rule asks. It may have things done, and read what came of

@@ -322,14 +322,5 @@ func noSnapshot() error {
 }
 
 func (s *Service) auditSnapshot(ctx context.Context, who access.Identity, x *Snapshot, action string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
-	defer cancel()
-	err := s.Store.AppendAudit(ctx, access.Audit{
-		Time: s.Clock(), Actor: who.Actor, Address: who.Address, Action: action, Target: "workload:" + x.Workload, Outcome: "done",
-		Detail: fmt.Sprintf("snapshot %s of %s, %d bytes, %s", x.ID, x.Group, x.Size, x.Digest),
-	})
-	if err != nil {
-		return fmt.Errorf("write the audit log: %w", err)
-	}
-	return nil
+	return s.log().Done(ctx, who, action, "workload:"+x.Workload, fmt.Sprintf("snapshot %s of %s, %d bytes, %s", x.ID, x.Group, x.Size, x.Digest))
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/server/audit"
 	"github.com/castellan-security/castellan/internal/untrusted"
 	"github.com/castellan-security/castellan/internal/whole"
 )
@@ -134,15 +135,11 @@ func (s *Service) uploadOne(ctx context.Context, x *Snapshot) error {
 	if err != nil && u.Tries > 1 {
 		return err // that it fails is said once
 	}
-	outcome, detail := "done", "snapshot "+x.ID+" is in "+u.Where
+	outcome, detail := audit.Done, "snapshot "+x.ID+" is in "+u.Where
 	if err != nil {
 		outcome, detail = "failed", "snapshot "+x.ID+": "+u.Error
 	}
-	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
-	defer cancel()
-	return errors.Join(err, s.Store.AppendAudit(within, access.Audit{
-		Time: s.Clock(), Actor: "server", Action: "respond.snapshot.upload", Target: "workload:" + x.Workload, Outcome: outcome, Detail: detail,
-	}))
+	return errors.Join(err, s.log().Add(ctx, access.Identity{Actor: "server"}, "respond.snapshot.upload", "workload:"+x.Workload, outcome, detail))
 }
 
 // putSnapshot puts an archive and what is known of it into the bucket.
