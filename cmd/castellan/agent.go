@@ -154,13 +154,12 @@ func (g *globals) agentConfig(id string, o agentOptions) agent.Config {
 
 // calmCollector has garbage collected when it is a quarter of what is in use, where it
 // would be as much: with 100 containers some 20 MB are in use and a few MB a second
-// become garbage, so that is about once a second, for 2 % of a core. Set before
-// programs of the kernel are loaded, which makes most garbage of all.
+// become garbage, so that is about once a second. Set before programs of the kernel are
+// loaded, which makes most garbage of all.
 //
 // The limit is for bursts, and well above what is in use: below that the collector runs
-// without end. With 24 MiB it ran 14 times a second and took a fifth of the agent's
-// processor time. An agent that decides on deployments holds compiled policies and
-// facts, too.
+// without end. With 24 MiB it ran 14 to 19 times a second. An agent that decides on
+// deployments holds compiled policies and facts, too.
 func calmCollector(decides bool) {
 	const percent, alone, deciding = 25, 64 << 20, 96 << 20
 	var limit int64 = alone
@@ -172,8 +171,7 @@ func calmCollector(decides bool) {
 }
 
 // Times after which what is mapped of the program itself is let go again: when the
-// start is over, and then what was used once. Mapping again what is in use takes half a
-// millisecond.
+// start is over, and then what was used once.
 const (
 	smallFirst = 10 * time.Second
 	smallEvery = time.Minute
