@@ -23,6 +23,7 @@ func TestSnapshotOfAJoinedAgentIsSigned(t *testing.T) {
 		var got asset.Workload
 		return w.ask(&got, "/workloads/"+id, nil) == nil && got.State == asset.Running
 	})
+	w.obeys("web")
 	w.does("respond", "quarantine", "web", "--freeze", "--reason", "case 42")
 	archive := filepath.Join(t.TempDir(), "case-42.tar.gz")
 	t.Log(w.does("respond", "snapshot", "web", "--files", "--save", archive, "--reason", "case 42"))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -27,7 +28,7 @@ func (w *ward) listed(container string, flags ...string) (out []string) {
 	}
 	for i := range page.Responses {
 		r := &page.Responses[i]
-		if r.Deed.Workload != container {
+		if r.Deed.Workload != container || r.Deed.DryRun { // of obeys
 			continue
 		}
 		line := fmt.Sprintf("%s %s, %s: %s", r.Deed.By, r.Deed.Kind, r.Deed.Reason, r.Answer.State)
@@ -51,6 +52,15 @@ func (w *ward) lists(what, container string, want ...string) {
 	w.until(what, func() bool {
 		got = w.listed(container)
 		return strings.Join(got, "\n") == strings.Join(want, "\n")
+	})
+}
+
+// obeys waits until the agent hears what is to be done to a container: it reports before
+// its server may tell it anything.
+func (w *ward) obeys(container string) {
+	w.t.Helper()
+	w.until("the agent to hear of "+container, func() bool {
+		return exec.Command(w.program, "respond", "quarantine", container, "--dry-run", "--data-dir", w.path("server")).Run() == nil
 	})
 }
 
@@ -94,6 +104,7 @@ func TestWhatIsInQuarantineIsListedAfterTheAgentWasKilled(t *testing.T) {
 		return w.ask(&got, "/workloads/"+id, nil) == nil && got.State == asset.Running
 	})
 	file := filepath.Join(w.path("agent"), "respond", "quarantine.json")
+	w.obeys("web")
 
 	// The agent is killed as soon as it has begun, wherever it is then.
 	asked := launch(t, w.program, "respond", "quarantine", "web", "--freeze", "--reason", "case 42", "--data-dir", w.path("server"))
@@ -111,6 +122,7 @@ func TestWhatIsInQuarantineIsListedAfterTheAgentWasKilled(t *testing.T) {
 	w.quarantined(id, true)
 	w.lists("it to be listed while the agent is dead", id, "local:0 quarantine, case 42: done, undo: release")
 	w.watch()
+	w.obeys("web")
 	if out := w.does("respond", "release", "web", "--reason", "solved"); !strings.Contains(out, "release "+asset.ShortID(id)) {
 		t.Errorf("release says %q", out)
 	}
