@@ -158,13 +158,14 @@ func (g *globals) agentConfig(id string, o agentOptions) agent.Config {
 // loaded, which makes most garbage of all.
 //
 // The limit is for bursts, and well above what is in use: below that the collector runs
-// without end. With 24 MiB it ran 14 to 19 times a second. An agent that decides on
-// deployments holds compiled policies and facts, too.
+// without end. With 24 MiB it ran 14 to 19 times a second.
+//
+// An agent that decides on deployments holds compiled policies and facts, too, and the
+// engine waits for it: there garbage may pile up to twice what is in use.
 func calmCollector(decides bool) {
-	const percent, alone, deciding = 25, 64 << 20, 96 << 20
-	var limit int64 = alone
+	percent, limit := 25, int64(64<<20)
 	if decides {
-		limit = deciding
+		percent, limit = 200, 96<<20
 	}
 	debug.SetGCPercent(percent)
 	debug.SetMemoryLimit(limit)
