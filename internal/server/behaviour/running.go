@@ -106,24 +106,30 @@ func ownProcesses(all []event.Running) map[string][]event.Running {
 	return out
 }
 
-// runs learns from what runs in containers that are known by now.
+// runs learns from what runs in containers that are known by now. After an error what
+// is left waits for the next time.
 func (k *keeper) runs(ctx context.Context) error {
-	now := k.s.Clock()
-	for id, l := range k.s.running.take() {
+	now, waits := k.s.Clock(), k.s.running.take()
+	defer func() {
+		for id, l := range waits {
+			k.s.running.back(id, l)
+		}
+	}()
+	for id, l := range waits {
 		w, err := k.workloads.get(ctx, k.s.Store, id)
 		if err != nil {
-			k.s.running.back(id, l)
 			return err
 		}
-		if w == nil || w.Partial || w.Group == "" {
-			if now.Sub(l.at).Abs() < waitForWorkload {
-				k.s.running.back(id, l)
-			}
+		unknown := w == nil || w.Partial || w.Group == ""
+		if unknown && now.Sub(l.at).Abs() < waitForWorkload {
 			continue
 		}
-		if err := k.learnRunning(ctx, w, &l); err != nil {
-			return err
+		if !unknown {
+			if err := k.learnRunning(ctx, w, &l); err != nil {
+				return err
+			}
 		}
+		delete(waits, id)
 	}
 	return nil
 }
