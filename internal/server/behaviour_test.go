@@ -115,13 +115,18 @@ func TestBehaviourTheWholeWay(t *testing.T) {
 			}
 		})
 	}()
-	stamp := ""
-	rules := func(mode profile.Mode) profile.Rules {
+	held := profile.Held{Group: webGroup}
+	ask := func() link.BehaviourBrief {
 		t.Helper()
-		b, err := w.client.Behaviour(t.Context(), link.BehaviourAsk{Held: []profile.Held{{Group: webGroup, Stamp: stamp}}})
+		b, err := w.client.Behaviour(t.Context(), link.BehaviourAsk{Held: []profile.Held{held}})
 		if err != nil {
 			t.Fatal(err)
 		}
+		return b
+	}
+	rules := func(mode profile.Mode) profile.Rules {
+		t.Helper()
+		b := ask()
 		if len(b.Rules) != 1 || b.Rules[0].Mode != mode {
 			t.Fatalf("brief: got %+v, want the rules of %s", b, mode)
 		}
@@ -129,7 +134,8 @@ func TestBehaviourTheWholeWay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		stamp = b.Rules[0].Stamp
+		held.Stamp, held.Revision, held.Since = b.Rules[0].Stamp, r.Revision, time.Now().UTC()
+		ask() // which says what it holds from now on
 		return r
 	}
 	w.run("/usr/sbin/nginx", "/bin/sh")

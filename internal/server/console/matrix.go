@@ -54,7 +54,7 @@ func containerNames() map[string]string {
 	return map[string]string{
 		"T1053": "Scheduled Task/Job", "T1070": "Indicator Removal", "T1078": "Valid Accounts", "T1098": "Account Manipulation", "T1110": "Brute Force",
 		"T1133": "External Remote Services", "T1136": "Create Account", "T1204": "User Execution", "T1490": "Inhibit System Recovery", "T1496": "Resource Hijacking",
-		"T1498": "Network Denial of Service", "T1499": "Endpoint Denial of Service", "T1525": "Implant Internal Image", "T1528": "Steal Application Access Token",
+		"T1484": "Domain or Tenant Policy Modification", "T1498": "Network Denial of Service", "T1499": "Endpoint Denial of Service", "T1525": "Implant Internal Image", "T1528": "Steal Application Access Token",
 		"T1543": "Create or Modify System Process", "T1550": "Use Alternate Authentication Material", "T1552": "Unsecured Credentials", "T1562": "Impair Defenses",
 		"T1036": "Masquerading", "T1069": "Permission Groups Discovery", "T1609": "Container Administration Command", "T1610": "Deploy Container", "T1612": "Build Image on Host",
 		"T1613": "Container and Resource Discovery", "T1505": "Server Software Component", "T1547": "Boot or Logon Autostart Execution", "T1553": "Subvert Trust Controls",
