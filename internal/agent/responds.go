@@ -23,8 +23,9 @@ type Responder interface {
 	Do(ctx context.Context, d response.Deed, w asset.Workload) response.Answer
 	// Run keeps what is in quarantine so until ctx ends.
 	Run(ctx context.Context)
-	// Standing says what is in quarantine, without waiting.
-	Standing() asset.Quarantine
+	// Standing says what is in quarantine, without waiting; nil while that is not known.
+	// It is read only.
+	Standing() *asset.Quarantine
 }
 
 const (

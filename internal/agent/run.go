@@ -402,8 +402,7 @@ func (a *Agent) describe() asset.Agent {
 		d.Detection = &h
 	}
 	if a.parts.Responder != nil {
-		q := a.parts.Responder.Standing()
-		d.Quarantine = &q
+		d.Quarantine = a.parts.Responder.Standing()
 	}
 	d.Usage = a.parts.Host.Usage()
 	d.Settings = a.wishes.settings()

@@ -126,10 +126,15 @@ const unknownReason = "found cut off at the agent's start: nobody has written do
 
 // Adopt takes up what is cut off on this host and not written down, as when the file
 // that says so was lost: nothing stays cut with nobody knowing. It is not given back
-// by itself, which only a person should say.
+// by itself, which only a person should say. Before it was called, and has ended,
+// Standing has nothing to say.
 func (r *Responder) Adopt() error {
 	unlock, err := r.lock()
 	defer unlock()
+	defer func() {
+		r.adopted = true
+		r.publish()
+	}()
 	if err != nil {
 		return err
 	}
@@ -154,18 +159,21 @@ func (r *Responder) Adopt() error {
 	if found == 0 {
 		return nil
 	}
-	r.publish()
 	return writeHeld(r.o.File, r.held)
 }
 
-// Standing returns what is in quarantine on this host, as it was last looked at. It
-// does not wait for what is being done.
-func (r *Responder) Standing() asset.Quarantine { return *r.standing.Load() }
+// Standing returns what is in quarantine on this host, as it was last looked at; nil
+// before Adopt, for what is not listed is taken to be over. It does not wait for what
+// is being done. The result is not to be changed.
+func (r *Responder) Standing() *asset.Quarantine { return r.standing.Load() }
 
 // publish has Standing know what is held by now; doing is held, or nobody else has r
 // yet. The time moves on only while something is held or has changed, so that who
 // compares has nothing to do else.
 func (r *Responder) publish() {
+	if !r.adopted {
+		return
+	}
 	now := asset.Quarantine{Looked: r.o.Clock().UTC()}
 	ids := slices.SortedFunc(maps.Keys(r.held), func(a, b string) int {
 		return cmp.Or(r.held[a].At.Compare(r.held[b].At), strings.Compare(a, b))

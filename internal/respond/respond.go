@@ -115,8 +115,10 @@ type Responder struct {
 	asked map[string]time.Time // when the engine was asked whether a container of held is there still; under doing
 	// problems say of a container of held why it is not as it should be; under doing.
 	problems map[string]string
+	adopted  bool // what is cut off was looked for; under doing
 
-	standing atomic.Pointer[asset.Quarantine] // what is held, as it was last looked at
+	// standing is what is held, as it was last looked at; nil before Adopt.
+	standing atomic.Pointer[asset.Quarantine]
 }
 
 // maxKnown bounds the answers that are kept so that a deed that is asked for twice is
@@ -131,7 +133,6 @@ func New(o Options) (*Responder, error) {
 	r := &Responder{o: o, known: map[string]response.Answer{}, asked: map[string]time.Time{}, problems: map[string]string{}}
 	var err error
 	r.held, err = readHeld(o.File)
-	r.publish()
 	return r, err
 }
 

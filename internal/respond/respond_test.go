@@ -153,6 +153,12 @@ func (f *fixture) open(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if f.Standing() != nil {
+		t.Error("before it was looked for what is cut off, that is told")
+	}
+	if err := f.Adopt(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (f *fixture) do(t *testing.T, d response.Deed) response.Answer {
