@@ -45,9 +45,10 @@ func (s *shot) capture(ctx context.Context, pid uint32) (*capture, error) {
 		return nil, err
 	}
 	shared := s.w.Settings.NetworkMode == "host"
-	for _, of := range []string{filepath.Join(s.o.Proc, "1/ns/net"), "/proc/self/ns/net"} {
+	for _, of := range []string{filepath.Join(s.o.Proc, "1/ns/net"), "/proc/thread-self/ns/net"} {
 		// The first one is closed to an agent whose host is itself a container; its own
-		// network is the host's then.
+		// network is the host's then: of this thread, for the program's first one may have
+		// stayed in a container's.
 		if hosts, err := namespaceOf(of); err == nil && theirs == hosts {
 			shared = true
 		}
