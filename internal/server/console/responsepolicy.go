@@ -7,6 +7,7 @@ import (
 
 	"github.com/castellan-security/castellan/internal/access"
 	rules "github.com/castellan-security/castellan/internal/respond"
+	"github.com/castellan-security/castellan/internal/server/audit"
 	"github.com/castellan-security/castellan/internal/server/respond"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/threat"
@@ -33,7 +34,7 @@ const responseStarter = `responses:
 func (c *Console) responseBook() *book {
 	return &book{
 		path: "/responses/policy", here: "incidents", name: "response rules", up: "/responses", upName: "Responses", glyph: "gate", done: "responses-set",
-		most: store.MaxResponsePolicy, comment: respond.MaxComment, starter: responseStarter, reads: access.ReadResponse, manages: access.ManageResponse,
+		most: store.MaxResponsePolicy, comment: audit.MaxComment, starter: responseStarter, reads: access.ReadResponse, manages: access.ManageResponse,
 		hint:     "`dry_run: true` keeps what a rule would do, and does nothing. A rule names a theme, a tactic, a rule or a severity: none is for everything.",
 		tryHint:  "Try on the past holds what happened against this text, with limits and cool-downs. Nothing is done.",
 		tryTitle: "What it would have done", tryField: replaySpan(replayDays), tryName: "Try on the past", try: c.tryResponses,

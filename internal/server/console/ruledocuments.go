@@ -16,6 +16,7 @@ import (
 	"github.com/castellan-security/castellan/internal/detect"
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/server/audit"
 	"github.com/castellan-security/castellan/internal/server/detections"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/threat"
@@ -149,7 +150,7 @@ func (c *Console) ofDocument(page func(*book) view) view {
 func (c *Console) ruleBook(ctx context.Context, name string) *book {
 	return &book{
 		path: documentHref(name), here: "incidents", name: "rules in " + name, up: "/detect/documents", upName: "Rules of your own", glyph: "shield", done: "rules-set",
-		most: store.MaxDetectionDocument, comment: detections.MaxComment, starter: ruleStarter, reads: access.ReadDetect, manages: access.WriteDetect,
+		most: store.MaxDetectionDocument, comment: audit.MaxComment, starter: ruleStarter, reads: access.ReadDetect, manages: access.WriteDetect,
 		hint:    "`rules` are yours, `change` sets parameters of others, `silence` has some not be heard for a time. How they are written is in the page Detection.",
 		tryHint: "Try it holds the newest events of the last day against these rules. It changes nothing, and nobody is told.", tryTitle: "What they would have found", tryName: "Try it",
 		blank:   noDocument(documentHref(name)),

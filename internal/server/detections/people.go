@@ -14,23 +14,19 @@ import (
 	"github.com/castellan-security/castellan/internal/detect"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/server/audit"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/threat"
 	"github.com/castellan-security/castellan/internal/written"
 )
 
 const (
-	// MaxComment bounds why somebody changed something.
-	MaxComment = 500
 	// MaxSilence is how long a silence may last: what is right for longer is tuned.
 	MaxSilence = 366 * 24 * time.Hour
 	// maxGroups bounds the groups of a silence.
 	maxGroups = 100
 	// maxPattern bounds a pattern of rules or groups, and what a silence is about.
 	maxPattern = 512
-	// auditTimeout bounds the writing of one line, which is written even when the
-	// client has gone.
-	auditTimeout = 5 * time.Second
 )
 
 // nameForm is what documents may be called: their names are in URLs and in problems.
@@ -265,8 +261,8 @@ func (s *Service) Remove(ctx context.Context, who access.Identity, name, comment
 }
 
 func (s *Service) put(ctx context.Context, who access.Identity, d store.DetectionDocument, after int64) (store.DetectionDocument, error) {
-	if len(d.Comment) > MaxComment || !utf8.ValidString(d.Comment) {
-		return d, fault.New(fault.Invalid, "the comment is longer than %d bytes, or no text", MaxComment)
+	if err := audit.CheckComment(d.Comment); err != nil {
+		return d, err
 	}
 	s.exchange.Lock()
 	defer s.exchange.Unlock()
@@ -340,8 +336,8 @@ func checkSilence(v *threat.Silence, x *standing, now time.Time) error {
 			return fault.New(fault.Invalid, "a rule, a group, or what a silence is about is longer than %d bytes, or no text", maxPattern)
 		}
 	}
-	if v.Reason = strings.TrimSpace(v.Reason); v.Reason == "" || len(v.Reason) > MaxComment || !utf8.ValidString(v.Reason) {
-		return fault.New(fault.Invalid, "a silence needs a reason, of %d bytes at most", MaxComment)
+	if v.Reason = strings.TrimSpace(v.Reason); v.Reason == "" || len(v.Reason) > audit.MaxComment || !utf8.ValidString(v.Reason) {
+		return fault.New(fault.Invalid, "a silence needs a reason, of %d bytes at most", audit.MaxComment)
 	}
 	switch {
 	case len(v.Groups) > maxGroups || slices.Contains(v.Groups, ""):
@@ -372,15 +368,8 @@ func (s *Service) Unsilence(ctx context.Context, who access.Identity, id int64) 
 
 // changed puts in force what was stored, tells the agents, and writes the audit log.
 func (s *Service) changed(ctx context.Context, who access.Identity, action, target, detail string) error {
-	// What was stored holds, even if the one who did it has gone.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
+	within, cancel := audit.Outlive(ctx) // what was stored holds
 	defer cancel()
-	_, err := s.load(ctx)
-	audit := s.Store.AppendAudit(ctx, access.Audit{
-		Time: s.Clock(), Actor: who.Actor, Address: who.Address, Action: action, Target: target, Outcome: "done", Detail: detail,
-	})
-	if audit != nil {
-		audit = fmt.Errorf("write the audit log: %w", audit)
-	}
-	return errors.Join(err, audit)
+	_, err := s.load(within)
+	return errors.Join(err, audit.Log{Store: s.Store, Clock: s.Clock}.Done(ctx, who, action, target, detail))
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/respond"
+	"github.com/castellan-security/castellan/internal/server/audit"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/threat"
 	"github.com/castellan-security/castellan/internal/written"
@@ -21,8 +22,6 @@ import (
 const (
 	// PolicyName is what problems call the policy.
 	PolicyName = "policy"
-	// MaxComment bounds why somebody changed the policy.
-	MaxComment = 500
 )
 
 // standing is by what is decided now.
@@ -105,8 +104,8 @@ func (s *Service) SetPolicy(ctx context.Context, who access.Identity, text, comm
 	if err := who.Need(access.ManageResponse); err != nil {
 		return store.ResponsePolicy{}, err
 	}
-	if len(comment) > MaxComment || !utf8.ValidString(comment) {
-		return store.ResponsePolicy{}, fault.New(fault.Invalid, "the comment is longer than %d bytes, or no text", MaxComment)
+	if err := audit.CheckComment(comment); err != nil {
+		return store.ResponsePolicy{}, err
 	}
 	if _, problems := parse(text); len(problems) > 0 {
 		return store.ResponsePolicy{}, written.Refused(problems)
@@ -118,7 +117,7 @@ func (s *Service) SetPolicy(ctx context.Context, who access.Identity, text, comm
 	if err != nil {
 		return store.ResponsePolicy{}, err
 	}
-	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
+	within, cancel := audit.Outlive(ctx)
 	defer cancel()
 	_, err = s.load(within)
 	return p, errors.Join(err, s.log().Done(ctx, who, "respond.policy", fmt.Sprintf("version:%d", p.Version), strings.TrimSpace(p.Digest+" "+p.Comment)))

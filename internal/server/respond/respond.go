@@ -48,9 +48,6 @@ const (
 	maxOpen = 500
 	// stopWithin bounds a call of ECS with all its attempts.
 	stopWithin = 15 * time.Second
-	// auditTimeout bounds what is stored or told of a deed, which is done even when the
-	// client has gone.
-	auditTimeout = 5 * time.Second
 )
 
 // Store is what is needed of the store.
@@ -381,7 +378,7 @@ func (s *Service) note(ctx context.Context, incident int64, workload, by, text s
 	if s.Noted == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
+	ctx, cancel := audit.Outlive(ctx)
 	defer cancel()
 	if err := s.Noted(ctx, incident, workload, by, text); err != nil {
 		s.Log.Error("what was done is not noted in its incident", "incident", incident, "workload", workload, "by", by, "error", err)

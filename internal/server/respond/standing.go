@@ -12,6 +12,7 @@ import (
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/respond"
 	"github.com/castellan-security/castellan/internal/response"
+	"github.com/castellan-security/castellan/internal/server/audit"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/untrusted"
 )
@@ -75,7 +76,7 @@ func (s *Service) stored(ctx context.Context) ([]Response, error) {
 
 // save stores responses as they are by now.
 func (s *Service) save(ctx context.Context, ids ...string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
+	ctx, cancel := audit.Outlive(ctx)
 	defer cancel()
 	s.saving.Lock()
 	defer s.saving.Unlock()

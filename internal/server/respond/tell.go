@@ -10,6 +10,7 @@ import (
 	"github.com/castellan-security/castellan/internal/notice"
 	"github.com/castellan-security/castellan/internal/respond"
 	"github.com/castellan-security/castellan/internal/response"
+	"github.com/castellan-security/castellan/internal/server/audit"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/untrusted"
 )
@@ -117,7 +118,7 @@ func (s *Service) tell(ctx context.Context, n *notice.Notice) {
 	if s.Notifier == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
+	ctx, cancel := audit.Outlive(ctx)
 	defer cancel()
 	if err := s.Notifier.Tell(ctx, *n); err != nil {
 		s.Log.Error("nobody is told of a response", "id", n.ID, "title", n.Title, "error", err, "remedy", fault.Remedy(err))
