@@ -12,6 +12,7 @@ type Detections interface {
 	DetectionDocuments
 	DetectionSilences
 	DetectionStats
+	DetectionMemories
 }
 
 // Limits of what is kept.
@@ -91,4 +92,13 @@ type DetectionStats interface {
 	// DetectionStats returns how these rules fare on all hosts together, without those of
 	// which nothing is known. The error of a rule is not among it.
 	DetectionStats(ctx context.Context, rules []string) ([]threat.RuleStats, error)
+}
+
+// DetectionMemories keeps what rules that look at calls of AWS learned.
+type DetectionMemories interface {
+	// PutDetectionMemories stores what rules learned, by their ids, in the place of what
+	// those had; that of others stays.
+	PutDetectionMemories(ctx context.Context, memories map[string][]byte) error
+	// DetectionMemories returns what all rules learned.
+	DetectionMemories(ctx context.Context) (map[string][]byte, error)
 }

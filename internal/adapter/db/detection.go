@@ -262,3 +262,33 @@ func (d *DB) DetectionStats(ctx context.Context, rules []string) (all []threat.R
 	})
 	return all, err
 }
+
+// PutDetectionMemories implements store.DetectionMemories.
+func (d *DB) PutDetectionMemories(ctx context.Context, memories map[string][]byte) error {
+	return d.write(ctx, "store what rules learned", func(ctx context.Context, w *writer) error {
+		for rule, body := range memories {
+			_, err := w.exec(ctx, "INSERT INTO detection_memories (rule, body) VALUES (?,?) ON CONFLICT (rule) DO UPDATE SET body = excluded.body", rule, body)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// DetectionMemories implements store.DetectionMemories.
+func (d *DB) DetectionMemories(ctx context.Context) (map[string][]byte, error) {
+	memories := map[string][]byte{}
+	err := d.read(ctx, "read what rules learned", func(s *snapshot) error {
+		return s.query(ctx, "SELECT rule, body FROM detection_memories WHERE rule > '' ORDER BY rule", nil, func(r *sql.Rows) (bool, error) {
+			var rule string
+			var body []byte
+			if err := r.Scan(&rule, &body); err != nil {
+				return false, err
+			}
+			memories[rule] = body
+			return true, nil
+		})
+	})
+	return memories, err
+}

@@ -41,4 +41,7 @@ func useDetection(t *testing.T, d *db.DB) {
 	must(d.PutDetectionStats(ctx, "a", "b", []threat.RuleStats{{Rule: "r"}}))
 	_, err = d.DetectionStats(ctx, []string{"r"})
 	must(err)
+	must(d.PutDetectionMemories(ctx, map[string][]byte{"r": []byte("{}")}))
+	_, err = d.DetectionMemories(ctx)
+	must(err)
 }

@@ -102,6 +102,7 @@ func Open(o Options) (*Hunter, error) {
 	if h.rules, h.now, err = openKeeper(o, h.sets); err != nil {
 		return nil, err
 	}
+	h.recall()
 	h.threats = openQueue(o.Dir, o.Log)
 	return h, nil
 }
@@ -165,6 +166,7 @@ func (h *Hunter) hunt() {
 			if !more {
 				h.tell(h.now.engine.Rest())
 				h.note()
+				h.remember()
 				return
 			}
 			h.observe(batch)
@@ -175,6 +177,9 @@ func (h *Hunter) hunt() {
 			h.tell(h.now.engine.Due(h.o.Clock()))
 			if n++; n%statsEvery == 0 {
 				h.note()
+			}
+			if n%rememberEvery == 0 {
+				h.remember()
 			}
 		}
 	}
@@ -213,7 +218,9 @@ func (h *Hunter) use(s *set) {
 	for _, st := range h.now.engine.Stats() {
 		h.former[st.Rule] = sum(h.former[st.Rule], st)
 	}
-	s.engine.Inherit(h.now.engine)
+	if err := s.engine.Inherit(h.now.engine); err != nil {
+		h.o.Log.Error("rules of detection learn anew what is usual", "error", err)
+	}
 	h.now = s
 	h.note()
 	h.o.Log.Info("other rules of detection are in force", "documents", len(s.used), "unusable", len(s.unusable))

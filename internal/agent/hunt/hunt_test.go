@@ -180,6 +180,51 @@ func TestRulesOfTheServerTakeTheirPlaceAndOutliveIt(t *testing.T) {
 	})
 }
 
+const fresh = `
+theme: own
+rules:
+- {id: own-new, title: t, severity: high, tactic: execution, meaning: m., on: [file.write], first: {by: group, of: file.path, after: 1h}, says: "{file.path} is new in {event.group}"}
+`
+
+func TestWhatIsUsualOutlivesTheAgent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, dir := &keeps{}, t.TempDir()
+		s.set("s1", link.DetectionTexts{Documents: []link.DetectionText{document("new.yaml", 1, fresh)}})
+		h := begin(t, hunt.Options{Dir: dir, Server: s})
+		h.write("/usual")
+		time.Sleep(2 * time.Hour)
+		if got := h.found(); got != nil {
+			t.Errorf("while it is learned: %v", got)
+		}
+		h.stop()
+
+		h = begin(t, hunt.Options{Dir: dir, Server: s})
+		h.write("/usual")
+		h.write("/unheard")
+		if diff := cmp.Diff([]string{"high own-new: /unheard is new in shop/store/web"}, h.found()); diff != "" {
+			t.Errorf("after the agent started again (-want +got):\n%s", diff)
+		}
+		h.stop()
+
+		// What can't be read is learned anew, and nobody is kept from looking.
+		if err := os.WriteFile(filepath.Join(dir, "learned.json"), []byte(`{"own-new": {"groups": 1}}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		h = begin(t, hunt.Options{Dir: dir, Server: s})
+		h.write("/usual")
+		h.write("/further")
+		time.Sleep(10 * time.Minute) // it is written down meanwhile
+		if got := h.found(); got != nil {
+			t.Errorf("after what was learned was damaged: %v", got)
+		}
+		killed, err := os.ReadFile(filepath.Join(dir, "learned.json"))
+		if err != nil || !strings.Contains(string(killed), "/further") {
+			t.Errorf("an agent that is killed leaves %q, %v", killed, err)
+		}
+		h.stop()
+	})
+}
+
 func TestADocumentThatIsOfNoUseIsToldAndItsFormerHolds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &keeps{}

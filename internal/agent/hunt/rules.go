@@ -251,7 +251,13 @@ func (k *keeper) status() asset.Detection {
 }
 
 func (k *keeper) read() error {
-	file := path(k.o.Dir, rulesFile)
+	return readJSON(k.o.Dir, rulesFile, maxRulesFile, &k.kept)
+}
+
+// readJSON decodes a file of the folder, which has at most so many bytes, into to. The
+// error is fs.ErrNotExist also where there is no folder.
+func readJSON(dir, name string, most int64, to any) error {
+	file := path(dir, name)
 	if file == "" {
 		return fs.ErrNotExist
 	}
@@ -260,15 +266,15 @@ func (k *keeper) read() error {
 		return err
 	}
 	defer f.Close() //nolint:errcheck // it was only read
-	b, err := io.ReadAll(io.LimitReader(f, maxRulesFile+1))
-	if err == nil && len(b) > maxRulesFile {
-		err = tooLarge(rulesFile, maxRulesFile)
+	b, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(b)) > most {
+		err = tooLarge(name, most)
 	}
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(b, &k.kept); err != nil {
-		return fmt.Errorf("read %s: %w", rulesFile, err)
+	if err := json.Unmarshal(b, to); err != nil {
+		return fmt.Errorf("read %s: %w", name, err)
 	}
 	return nil
 }

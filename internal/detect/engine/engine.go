@@ -4,6 +4,8 @@
 package engine
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -361,11 +363,51 @@ func (e *Engine) Know(agentID string, running []event.Running) {
 	}
 }
 
-// Inherit takes over what another engine knows of processes, and of which threats were
-// told already. What rules had counted or seen in part begins anew. The other engine is
-// not to be used afterwards.
-func (e *Engine) Inherit(from *Engine) {
+// Inherit takes over what another engine knows of processes, of which threats were
+// told already, and what rules learned over days (see rule.Rememberer). What they had
+// counted or seen in part begins anew. The other engine is not to be used afterwards.
+// The error is of memories that are begun anew, too; all else is taken over.
+func (e *Engine) Inherit(from *Engine) error {
 	e.tree, e.told, e.open, e.next = from.tree, from.told, from.open, from.next
+	memories, err := from.Memories()
+	return errors.Join(err, e.Remember(memories))
+}
+
+// Memories returns what rules learned over days, by their ids: what Remember of an
+// engine that comes later takes. It has what could be told of also with an error.
+func (e *Engine) Memories() (map[string][]byte, error) {
+	memories := map[string][]byte{}
+	var errs []error
+	for _, r := range e.rules {
+		l, ok := r.Detector.(rule.Rememberer)
+		if !ok {
+			continue
+		}
+		m, err := l.Memory()
+		if err != nil {
+			errs = append(errs, fmt.Errorf("what rule %s learned: %w", r.stats.Rule, err))
+		} else if m != nil {
+			memories[r.stats.Rule] = m
+		}
+	}
+	return memories, errors.Join(errs...)
+}
+
+// Remember has rules take up what they learned in an engine before. Those of other
+// rules are left. The error is of memories that can't be read; their rules begin anew.
+func (e *Engine) Remember(memories map[string][]byte) error {
+	var errs []error
+	for _, r := range e.rules {
+		l, ok := r.Detector.(rule.Rememberer)
+		m := memories[r.stats.Rule]
+		if !ok || m == nil {
+			continue
+		}
+		if err := l.Remember(m); err != nil {
+			errs = append(errs, fmt.Errorf("what rule %s learned before: %w", r.stats.Rule, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Silences are those that are in force.

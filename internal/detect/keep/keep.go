@@ -77,6 +77,31 @@ func (m *Map[K, V]) Oldest() (k K, v *V, ok bool) {
 	return m.oldest.key, &m.oldest.value, true
 }
 
+// Kept is one thing that a Map remembers, to be remembered elsewhere.
+type Kept[K comparable, V any] struct {
+	Key     K         `json:"key"`
+	Value   V         `json:"value"`
+	Touched time.Time `json:"touched"`
+}
+
+// All returns what is remembered, what was touched longest ago first. Values are not
+// copied deeper than the language does.
+func (m *Map[K, V]) All() []Kept[K, V] {
+	all := make([]Kept[K, V], 0, len(m.entries))
+	for e := m.oldest; e != nil; e = e.newer {
+		all = append(all, Kept[K, V]{e.key, e.value, e.touched})
+	}
+	return all
+}
+
+// Take remembers what another Map did, in its order and with its times, beside what
+// there is.
+func (m *Map[K, V]) Take(all []Kept[K, V]) {
+	for _, k := range all {
+		m.Put(k.Key, k.Value, k.Touched)
+	}
+}
+
 func (m *Map[K, V]) over(e *entry[K, V], now time.Time) bool {
 	return m.ttl > 0 && now.Sub(e.touched) > m.ttl
 }

@@ -1,6 +1,10 @@
 package pattern
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/detect/keep"
@@ -19,33 +23,63 @@ const (
 type Known struct{ groups *keep.Map[Workload, *normal] }
 
 type normal struct {
-	since time.Time
-	seen  map[uint64]time.Duration // how old the group was when a value came up first
+	Since time.Time                `json:"since"`
+	Seen  map[uint64]time.Duration `json:"seen"` // how old the group was when a value came up first; values by their print
 }
 
 // NewKnown returns one that knows no group.
-func NewKnown() *Known {
-	return &Known{keep.New[Workload, *normal](maxGroups, keepGroup)}
+func NewKnown() *Known { return &Known{newGroups()} }
+
+func newGroups() *keep.Map[Workload, *normal] {
+	return keep.New[Workload, *normal](maxGroups, keepGroup)
+}
+
+// Memory is part of Learner. Groups alone are in it: what is in none is a container,
+// whose processes and peers are seen anew.
+func (k *Known) Memory() ([]byte, error) {
+	all := slices.DeleteFunc(k.groups.All(), func(g keep.Kept[Workload, *normal]) bool { return g.Key.Agent != "" })
+	if len(all) == 0 {
+		return nil, nil
+	}
+	return json.Marshal(all)
+}
+
+// Remember is part of Learner.
+func (k *Known) Remember(b []byte) error {
+	var all []keep.Kept[Workload, *normal]
+	if err := json.Unmarshal(b, &all); err != nil {
+		return err
+	}
+	k.groups = newGroups()
+	k.groups.Take(slices.DeleteFunc(all, func(g keep.Kept[Workload, *normal]) bool { return g.Value == nil || g.Value.Seen == nil }))
+	return nil
+}
+
+// printOf is what is kept of a value. Who may choose values must not find one that has
+// the print of another.
+func printOf(value string) uint64 {
+	sum := sha256.Sum256([]byte(value))
+	return binary.LittleEndian.Uint64(sum[:])
 }
 
 // Age notes a value of a group, and returns how long the group had been known when
 // the value came up first. A group that has too many values has no normal: it is 0.
-func (k *Known) Age(e *event.Event, value uint64) time.Duration {
+func (k *Known) Age(e *event.Event, value string) time.Duration {
 	now, g := e.Time, Group(e)
 	at, ok := k.groups.Get(g, now)
 	if !ok {
-		at = k.groups.Put(g, &normal{since: now, seen: map[uint64]time.Duration{}}, now)
+		at = k.groups.Put(g, &normal{Since: now, Seen: map[uint64]time.Duration{}}, now)
 	}
-	n := *at
-	age, known := n.seen[value]
+	n, p := *at, printOf(value)
+	age, known := n.Seen[p]
 	if known {
 		return age
 	}
-	if len(n.seen) >= maxValues {
+	if len(n.Seen) >= maxValues {
 		return 0
 	}
-	age = max(now.Sub(n.since), 0)
-	n.seen[value] = age
+	age = max(now.Sub(n.Since), 0)
+	n.Seen[p] = age
 	return age
 }
 

@@ -151,6 +151,20 @@ func Detector(about *threat.Rule, entries ...rule.Entry) rule.Detector {
 	return &detector{about, entries}
 }
 
+// Learner is what of a rule in Go learns over days: see rule.Rememberer.
+type Learner interface {
+	Memory() ([]byte, error)
+	Remember([]byte) error
+}
+
+// Learned returns a detector as Detector does, that has a memory.
+func Learned(about *threat.Rule, l Learner, entries ...rule.Entry) rule.Rememberer {
+	return &struct {
+		detector
+		Learner
+	}{detector{about, entries}, l}
+}
+
 // About is part of rule.Detector.
 func (d *detector) About() *threat.Rule { return d.about }
 
@@ -163,7 +177,10 @@ func On(look func(*rule.Subject) *rule.Match, kinds ...event.Kind) rule.Entry {
 }
 
 // Workload is a container of a host; Peer one of its peers.
-type Workload struct{ Agent, ID string }
+type Workload struct {
+	Agent string `json:"agent,omitempty"`
+	ID    string `json:"id"`
+}
 
 // WorkloadOf returns the container of an event.
 func WorkloadOf(e *event.Event) Workload { return Workload{e.AgentID, e.WorkloadID} }

@@ -85,20 +85,40 @@ func TestWhatIsNewToAGroup(t *testing.T) {
 	at := func(after time.Duration, group, workload string) *event.Event {
 		return &event.Event{AgentID: "a", Group: group, WorkloadID: workload, Time: start.Add(after)}
 	}
-	k.Age(at(0, "g", "w1"), 1)
-	if got := k.Age(at(2*time.Hour, "g", "w2"), 2); got != 2*time.Hour {
+	k.Age(at(0, "g", "w1"), "1")
+	if got := k.Age(at(2*time.Hour, "g", "w2"), "2"); got != 2*time.Hour {
 		t.Errorf("another container of the group learns anew: %s", got)
 	}
-	if got := k.Age(at(9*time.Hour, "g", "w1"), 2); got != 2*time.Hour {
+	if got := k.Age(at(9*time.Hour, "g", "w1"), "2"); got != 2*time.Hour {
 		t.Errorf("a value's age moves: %s", got)
 	}
-	if got := k.Age(at(9*time.Hour, "", "w1"), 2); got != 0 {
+	if got := k.Age(at(9*time.Hour, "", "w1"), "2"); got != 0 {
 		t.Errorf("what has no group is in another's: %s", got)
 	}
-	for i := range 5000 {
-		k.Age(at(time.Hour, "many", "w"), uint64(i))
+	memory, err := k.Memory()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if got := k.Age(at(9*time.Hour, "many", "w"), 9999); got != 0 {
+	if k = pattern.NewKnown(); k.Remember(memory) != nil {
+		t.Fatalf("%s is not taken up", memory)
+	}
+	if got := k.Age(at(10*time.Hour, "g", "w3"), "2"); got != 2*time.Hour {
+		t.Errorf("a value's age is not remembered: %s", got)
+	}
+	if got := k.Age(at(10*time.Hour, "g", "w3"), "3"); got != 10*time.Hour {
+		t.Errorf("since when the group is known is not remembered: %s", got)
+	}
+	for _, hostile := range []string{"", "{", `[{"key":{"id":"g"},"value":null}]`, `[{"key":{"id":"g"},"value":{"since":"2026-01-01T00:00:00Z"}}]`} {
+		k := pattern.NewKnown()
+		_ = k.Remember([]byte(hostile)) // whatever it is, the next must not fail at it
+		if got := k.Age(at(9*time.Hour, "g", "w1"), "2"); got != 0 {
+			t.Errorf("%q: a group that nothing is known of is %s old", hostile, got)
+		}
+	}
+	for i := range 5000 {
+		k.Age(at(time.Hour, "many", "w"), fmt.Sprint(i))
+	}
+	if got := k.Age(at(9*time.Hour, "many", "w"), "9999"); got != 0 {
 		t.Errorf("a group with very many values has a normal: %s", got)
 	}
 }

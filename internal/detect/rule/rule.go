@@ -21,6 +21,18 @@ type Detector interface {
 	Entries() []Entry
 }
 
+// Rememberer is a detector that learns over days what is usual, so that it must
+// outlive the engine. It is for the goroutine that the engine is for.
+type Rememberer interface {
+	Detector
+	// Memory returns what it knows, to be given to Remember of the same rule; nil for
+	// nothing.
+	Memory() ([]byte, error)
+	// Remember takes up what Memory gave, in the place of what it knows. On an error it
+	// knows what it did.
+	Remember([]byte) error
+}
+
 // Entry is which events a detector looks at, and how.
 type Entry struct {
 	Kinds []event.Kind
@@ -85,6 +97,23 @@ func (r *Rule) Entries() []Entry {
 		out = append(out, Entry{Kinds: m.kinds, Programs: m.programs, Files: m.files, Look: func(s *Subject) (*Match, error) { return r.look(s, m, i) }})
 	}
 	return out
+}
+
+// Memory is part of Rememberer. Only what a rule knows as normal is remembered: counts
+// and sequences are of minutes.
+func (r *Rule) Memory() ([]byte, error) {
+	if f, ok := r.state.(*firsts); ok {
+		return f.memory()
+	}
+	return nil, nil
+}
+
+// Remember is part of Rememberer.
+func (r *Rule) Remember(b []byte) error {
+	if f, ok := r.state.(*firsts); ok {
+		return f.remember(b)
+	}
+	return nil
 }
 
 func (r *Rule) look(s *Subject, m *matcher, step int) (*Match, error) {

@@ -13,9 +13,6 @@ import (
 // that attackers feed.
 const (
 	maxKeys       = 4096 // counts and sequences that are open at once
-	maxGroups     = 2048 // for which it is known what is normal
-	maxNormal     = 1024 // values of one group: one with more has no normal
-	keepNormal    = 30 * 24 * time.Hour
 	buckets       = 8 // of a count's span: it is right to an eighth of that
 	countEvidence = 8 // events of a count that are named
 )
@@ -98,7 +95,7 @@ func (w *compiling) state(s *stateOf) state {
 		within := w.span(s.within, "within")
 		return &sequence{by: s.by, within: within, any: s.any, last: len(s.steps) - 1, open: keep.New[scopeKey, *progress](maxKeys, within)}
 	case "first":
-		return &firsts{by: s.by, of: w.field(s.of, "of"), after: w.span(s.after, "after"), groups: keep.New[scopeKey, *normal](maxGroups, keepNormal)}
+		return &firsts{by: s.by, of: w.field(s.of, "of"), after: w.span(s.after, "after"), groups: newGroups()}
 	}
 	return nil
 }
@@ -260,32 +257,4 @@ func (p *progress) note(step int, began time.Time, e *event.Event) {
 
 func sameEvent(v threat.Evidence, e *event.Event) bool {
 	return v.Boot == e.Boot && v.Seq == e.Seq && v.Kind == e.Kind && v.Time.Equal(e.Time)
-}
-
-// firsts fires when a value comes up for the first time where it is known what is
-// normal.
-type firsts struct {
-	by     Scope
-	of     *Field
-	after  time.Duration
-	groups *keep.Map[scopeKey, *normal]
-}
-
-type normal struct {
-	since time.Time
-	seen  map[string]struct{}
-}
-
-func (f *firsts) matched(s *Subject, _ int, _ *Field) ([]threat.Evidence, uint64, bool) {
-	now, k := s.Event.Time, scopeOf(s, f.by, nil)
-	at, ok := f.groups.Get(k, now)
-	if !ok {
-		at = f.groups.Put(k, &normal{since: now, seen: map[string]struct{}{}}, now)
-	}
-	n, v := *at, threat.Clip(s.text(f.of))
-	if _, known := n.seen[v]; known || len(n.seen) >= maxNormal {
-		return nil, 0, false
-	}
-	n.seen[v] = struct{}{}
-	return nil, s.Event.Times(), now.Sub(n.since) >= f.after
 }

@@ -50,6 +50,7 @@ type Store interface {
 	store.Trails
 	Fleet
 	PutDetectionStats(ctx context.Context, agentID, boot string, stats []threat.RuleStats) error
+	store.DetectionMemories
 	AppendAudit(ctx context.Context, a access.Audit) error
 }
 
@@ -92,6 +93,7 @@ type Service struct {
 	boot    string
 	once    seen
 	homes   *homes
+	learned memories
 }
 
 // state is how reading a trail goes.
@@ -138,12 +140,17 @@ func (s *Service) Run(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
-			s.keepStats(context.WithoutCancel(ctx))
+			last := context.WithoutCancel(ctx)
+			s.keepStats(last)
+			s.keepMemories(last)
 			return
 		case <-s.wake:
 		case <-tick.C:
 			s.tellDue(ctx)
 			s.keepStats(ctx)
+			if s.learned.due(s.Clock()) {
+				s.keepMemories(ctx)
+			}
 			s.judge(ctx)
 		}
 	}
@@ -278,8 +285,8 @@ func (s *Service) arm(ctx context.Context) error {
 		}
 	}
 	e.Silence(nil) // they are kept to where threats are taken
-	if s.engine != nil {
-		e.Inherit(s.engine)
+	if err := s.recall(ctx, e); err != nil {
+		return err
 	}
 	s.engine, s.stamp, s.boot = e, stamp, rand.Text()
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -27,11 +28,28 @@ const task = "0123456789abcdef0123456789abcdef"
 
 // kept is what the service needs of a store.
 type kept struct {
-	mu     sync.Mutex
-	trails []store.WatchedTrail
-	fleet  []asset.Workload
-	stats  []threat.RuleStats
-	audits []access.Audit
+	mu      sync.Mutex
+	trails  []store.WatchedTrail
+	fleet   []asset.Workload
+	stats   []threat.RuleStats
+	audits  []access.Audit
+	learned map[string][]byte
+}
+
+func (k *kept) PutDetectionMemories(_ context.Context, memories map[string][]byte) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.learned == nil {
+		k.learned = map[string][]byte{}
+	}
+	maps.Copy(k.learned, memories)
+	return nil
+}
+
+func (k *kept) DetectionMemories(context.Context) (map[string][]byte, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return maps.Clone(k.learned), nil
 }
 
 func (k *kept) PutTrail(_ context.Context, t store.WatchedTrail) (store.WatchedTrail, error) {
@@ -197,6 +215,64 @@ func TestATrailIsReadUntilItIsRemoved(t *testing.T) {
 	<-ended
 	if len(k.stats) == 0 || len(k.audits) != 2 {
 		t.Errorf("%d rules told how they fare, %d changes audited", len(k.stats), len(k.audits))
+	}
+}
+
+// until starts a service that reads calls from a queue, and ends it when they are taken
+// from there.
+func until(t *testing.T, k *kept, r *taker, calls ...*event.Event) {
+	t.Helper()
+	q := &queue{calls: calls, taken: make(chan int, 1)}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { service(k, r, q, nil).Run(ctx); close(ended) }()
+	<-q.taken
+	stop()
+	<-ended
+}
+
+// push is that a pipeline pushed an image.
+func push(id, digest string, at time.Time) *event.Event {
+	e := call(id, "ecr:PutImage", "203.0.113.5", "aws-sdk-go-v2/1.30", at)
+	e.Call.Actor = event.Actor{Type: "IAMUser", ARN: "arn:aws:iam::123456789012:user/pipeline", Account: "123456789012", Name: "pipeline"}
+	e.Call.Request = []byte(`{"repositoryName":"web","imageTag":"v1"}`)
+	e.Call.Response = []byte(`{"image":{"imageId":{"imageDigest":"sha256:` + strings.Repeat(digest, 64) + `","imageTag":"v1"}}}`)
+	return e
+}
+
+func TestWhatRulesLearnedOutlivesTheServer(t *testing.T) {
+	later := now.Add(3 * time.Hour)
+	stolen := call("e3", "s3:ListBuckets", "198.51.100.9", "aws-cli/2", later)
+	over := push("e4", "b", later)
+	for name, test := range map[string]struct {
+		learned map[string][]byte // in the place of what was stored; nil is that
+		want    []string
+	}{
+		"kept":       {nil, []string{"trail-image-over-tag", "trail-session-elsewhere"}},
+		"unreadable": {map[string][]byte{"trail-image-over-tag": []byte("{"), "trail-session-elsewhere": []byte(`{"sessions":[{"value":null}],"shared":[{"value":null}]}`)}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := &kept{trails: []store.WatchedTrail{{Trail: asset.Trail{Name: "main", Queue: "q"}}}}
+			r := &taker{}
+			until(t, k, r, call("e1", "s3:GetObject", "203.0.113.5", "aws-sdk-go-v2/1.30", now), push("e2", "a", now))
+			if len(r.got) > 0 {
+				t.Fatalf("told at first: %+v", r.got[0])
+			}
+			if test.learned != nil {
+				k.learned = test.learned
+			}
+			until(t, k, r, stolen, over)
+			var got []string
+			for _, x := range r.got {
+				if x.Rule == "trail-image-over-tag" || x.Rule == "trail-session-elsewhere" {
+					got = append(got, x.Rule)
+				}
+			}
+			slices.Sort(got)
+			if !slices.Equal(got, test.want) {
+				t.Errorf("told after the server started again: %v, want %v", got, test.want)
+			}
+		})
 	}
 }
 

@@ -118,5 +118,15 @@ func detectionBesideCases() []testCase {
 				{Rule: "x", Looked: 110, Hits: 13, Silenced: 1, Errors: 3, Spent: 21, Last: base().Add(time.Minute)}, {Rule: "y", Looked: 1},
 			})
 		}},
+		{"what rules learned is replaced, and that of others stays", func(k *kit) {
+			all, err := k.st.DetectionMemories(k.ctx)
+			k.ok(err)
+			same(k, "at first", len(all), 0)
+			k.ok(k.st.PutDetectionMemories(k.ctx, map[string][]byte{"x": []byte(`{"a":1}`), "y": []byte(`{}`)}))
+			k.ok(k.st.PutDetectionMemories(k.ctx, map[string][]byte{"x": []byte(`{"a":2}`)}))
+			all, err = k.st.DetectionMemories(k.ctx)
+			k.ok(err)
+			same(k, "memories", all, map[string][]byte{"x": []byte(`{"a":2}`), "y": []byte(`{}`)})
+		}},
 	}
 }

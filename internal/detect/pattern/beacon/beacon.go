@@ -89,7 +89,7 @@ func New(about *threat.Rule) (rule.Detector, error) {
 		known: pattern.NewKnown(), foreign: pattern.NewForeign(), peers: keep.New[peer, *called](maxPeers, keepPeer),
 	}
 	exec := func(s *rule.Subject) *rule.Match { d.foreign.Exec(s.Event); return nil }
-	return pattern.Detector(about, pattern.On(d.connect, event.KindConnect), pattern.On(d.end, event.KindClose), pattern.On(exec, event.KindExec)), v.Err()
+	return pattern.Learned(about, d.known, pattern.On(d.connect, event.KindConnect), pattern.On(d.end, event.KindClose), pattern.On(exec, event.KindExec)), v.Err()
 }
 
 // of returns the peer of a connection that this container began with the internet.
@@ -116,7 +116,7 @@ func (d *beacons) connect(s *rule.Subject) *rule.Match {
 		if pattern.EndsAny(pattern.Destination(e.Connection), d.harmless) {
 			return nil
 		}
-		age := d.known.Age(e, pattern.HashText(pattern.Destination(e.Connection)))
+		age := d.known.Age(e, pattern.Destination(e.Connection))
 		at = d.peers.Put(k, &called{last: e.Time, age: age}, e.Time)
 		(*at).trail.Add(e)
 		return nil

@@ -72,7 +72,7 @@ func New(about *threat.Rule) (rule.Detector, error) {
 	d.peers = keep.New[peer, *sent](maxPeers, d.within)
 	exec := func(s *rule.Subject) *rule.Match { d.foreign.Exec(s.Event); return nil }
 	connect := func(s *rule.Subject) *rule.Match { d.age(s.Event); return nil }
-	return pattern.Detector(about, pattern.On(d.end, event.KindClose), pattern.On(connect, event.KindConnect), pattern.On(exec, event.KindExec)), v.Err()
+	return pattern.Learned(about, d.known, pattern.On(d.end, event.KindClose), pattern.On(connect, event.KindConnect), pattern.On(exec, event.KindExec)), v.Err()
 }
 
 // age returns how long the group was known when it spoke with a public peer first.
@@ -81,7 +81,7 @@ func (d *sending) age(e *event.Event) time.Duration {
 	if c == nil || c.Incoming || rule.Place(c.Remote.Addr()) != event.PeerPublic {
 		return 0
 	}
-	return d.known.Age(e, pattern.HashText(domain(c)))
+	return d.known.Age(e, domain(c))
 }
 
 // domain names a peer so that the machines of one service are one.

@@ -44,10 +44,43 @@ type tags struct {
 // New makes the detector.
 func New(about *threat.Rule) (rule.Detector, error) {
 	v := pattern.ValuesOf(about)
-	d := &tags{moving: v.Set("moving"), digests: keep.New[string, string](maxTags, remember), pushers: keep.New[string, []string](maxTags/8, remember)}
+	d := &tags{moving: v.Set("moving"), digests: newDigests(), pushers: newPushers()}
 	entry := pattern.On(d.look, event.KindCall)
 	entry.Programs = []string{"ecr:PutImage"}
-	return pattern.Detector(about, entry), v.Err()
+	return pattern.Learned(about, d, entry), v.Err()
+}
+
+// memory is what outlives a start of the server: tags are moved months after they were
+// pushed.
+type memory struct {
+	Digests []keep.Kept[string, string]   `json:"digests"`
+	Pushers []keep.Kept[string, []string] `json:"pushers"`
+}
+
+// Memory is part of pattern.Learner.
+func (d *tags) Memory() ([]byte, error) {
+	if d.digests.Len() == 0 {
+		return nil, nil
+	}
+	return json.Marshal(memory{d.digests.All(), d.pushers.All()})
+}
+
+// Remember is part of pattern.Learner.
+func (d *tags) Remember(b []byte) error {
+	var m memory
+	if err := json.Unmarshal(b, &m); err != nil {
+		return err
+	}
+	d.digests, d.pushers = newDigests(), newPushers()
+	d.digests.Take(m.Digests)
+	d.pushers.Take(m.Pushers)
+	return nil
+}
+
+func newDigests() *keep.Map[string, string] { return keep.New[string, string](maxTags, remember) }
+
+func newPushers() *keep.Map[string, []string] {
+	return keep.New[string, []string](maxTags/8, remember)
 }
 
 func (d *tags) look(s *rule.Subject) *rule.Match {

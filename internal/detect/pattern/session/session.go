@@ -49,26 +49,31 @@ type sessions struct {
 	shared       *keep.Map[place, *sharers]
 }
 
-type key struct{ account, arn string }
+// What is remembered has names for memory.go, which writes it down.
+
+type key struct {
+	Account string `json:"account"`
+	ARN     string `json:"arn"`
+}
 
 type place struct {
-	account string
-	address netip.Addr
+	Account string     `json:"account"`
+	Address netip.Addr `json:"address"`
 }
 
 // sharers are sessions that began at an address: what several come from is a way out
 // of the account's network.
 type sharers struct {
-	arns []string
+	ARNs []string `json:"arns"`
 }
 
 // seen is what is known of a session.
 type seen struct {
-	since     time.Time
-	addresses []netip.Addr
-	tools     map[string]bool
-	endpoints map[string]bool // services that were called through an endpoint
-	first     threat.Evidence
+	Since     time.Time       `json:"since"`
+	Addresses []netip.Addr    `json:"addresses"`
+	Tools     map[string]bool `json:"tools"`
+	Endpoints map[string]bool `json:"endpoints"` // services that were called through an endpoint
+	First     threat.Evidence `json:"first"`
 }
 
 // New makes the detector.
@@ -76,7 +81,7 @@ func New(about *threat.Rule) (rule.Detector, error) {
 	v := pattern.ValuesOf(about)
 	d := &sessions{
 		learn: v.Duration("learn", 24*time.Hour), grace: v.Duration("grace", 24*time.Hour),
-		of: keep.New[key, *seen](maxSessions, forget), shared: keep.New[place, *sharers](maxShared, 30*24*time.Hour),
+		of: newSessions(), shared: newShared(),
 	}
 	for _, text := range v.List("own") {
 		p, err := netip.ParsePrefix(text)
@@ -88,7 +93,7 @@ func New(about *threat.Rule) (rule.Detector, error) {
 		}
 		d.own = append(d.own, p.Masked())
 	}
-	return pattern.Detector(about, pattern.On(d.look, event.KindCall)), v.Err()
+	return pattern.Learned(about, d, pattern.On(d.look, event.KindCall)), v.Err()
 }
 
 func (d *sessions) look(s *rule.Subject) *rule.Match {
@@ -108,7 +113,7 @@ func (d *sessions) look(s *rule.Subject) *rule.Match {
 	k := key{c.Account, c.Actor.ARN}
 	at, ok := d.of.Get(k, now)
 	if !ok {
-		at = d.of.Put(k, &seen{since: now, tools: map[string]bool{}, endpoints: map[string]bool{}, first: threat.EvidenceOf(s.Event)}, now)
+		at = d.of.Put(k, &seen{Since: now, Tools: map[string]bool{}, Endpoints: map[string]bool{}, First: threat.EvidenceOf(s.Event)}, now)
 	}
 	m := d.compare(s, *at, address, ok)
 	if m == nil {
@@ -120,7 +125,7 @@ func (d *sessions) look(s *rule.Subject) *rule.Match {
 // compare says what is wrong with where a call comes from.
 func (d *sessions) compare(s *rule.Subject, known *seen, address netip.Addr, before bool) *rule.Match {
 	c, now := s.Event.Call, s.Event.Time
-	if d.ours(c.Account, address, now) || has(known.addresses, address) {
+	if d.ours(c.Account, address, now) || has(known.Addresses, address) {
 		return nil
 	}
 	if private := rule.Place(c.Address()) == event.PeerPrivate; private {
@@ -132,21 +137,21 @@ func (d *sessions) compare(s *rule.Subject, known *seen, address netip.Addr, bef
 		return nil
 	case !before:
 		return nil // nothing to compare it with
-	case c.Endpoint == "" && known.endpoints[c.Service]:
+	case c.Endpoint == "" && known.Endpoints[c.Service]:
 		return d.match(s, known, fmt.Sprintf("the credentials of %s called %s from %s on the internet, and before through the endpoint of their network", &c.Actor, c.Is(), c.Source))
 	case len(known.public()) == 0:
 		// It has called private endpoints of other services alone: its way out is not known.
-		if known.tools[tool] {
+		if known.Tools[tool] {
 			return nil
 		}
-	case known.tools[tool] && now.Sub(known.since) <= d.learn && len(known.addresses) < maxAddresses:
+	case known.Tools[tool] && now.Sub(known.Since) <= d.learn && len(known.Addresses) < maxAddresses:
 		return nil // translators of addresses have several
 	}
 	how := ""
-	if !known.tools[tool] {
+	if !known.Tools[tool] {
 		how = ", by " + tool + ", which it never did"
 	}
-	return d.match(s, known, fmt.Sprintf("the credentials of %s called %s from %s%s; before they came from %s", &c.Actor, c.Is(), c.Source, how, listed(known.addresses)))
+	return d.match(s, known, fmt.Sprintf("the credentials of %s called %s from %s%s; before they came from %s", &c.Actor, c.Is(), c.Source, how, listed(known.Addresses)))
 }
 
 // inside looks at a private address, which came through an endpoint of a network: a
@@ -159,16 +164,16 @@ func (d *sessions) inside(s *rule.Subject, known *seen, address netip.Addr, befo
 		}
 		return d.match(s, known, fmt.Sprintf("the credentials of %s called %s from %s, which is neither the task's address nor its host's", &c.Actor, c.Is(), c.Source))
 	}
-	if !before || len(known.private()) == 0 || s.Event.Time.Sub(known.since) <= d.learn && known.tools[cloud.Tool(c.Agent)] {
+	if !before || len(known.private()) == 0 || s.Event.Time.Sub(known.Since) <= d.learn && known.Tools[cloud.Tool(c.Agent)] {
 		return nil
 	}
-	return d.match(s, known, fmt.Sprintf("the credentials of %s called %s from %s; before they came from %s", &c.Actor, c.Is(), c.Source, listed(known.addresses)))
+	return d.match(s, known, fmt.Sprintf("the credentials of %s called %s from %s; before they came from %s", &c.Actor, c.Is(), c.Source, listed(known.Addresses)))
 }
 
 func (d *sessions) match(s *rule.Subject, known *seen, says string) *rule.Match {
 	m := rule.MatchOf(s, says, s.Event.Call.Source)
-	if known != nil && known.first.Boot != s.Event.Boot {
-		m.Before = []threat.Evidence{known.first}
+	if known != nil && known.First.Boot != s.Event.Boot {
+		m.Before = []threat.Evidence{known.First}
 	}
 	return m
 }
@@ -176,17 +181,17 @@ func (d *sessions) match(s *rule.Subject, known *seen, says string) *rule.Match 
 // note remembers where a session comes from.
 func (d *sessions) note(s *rule.Subject, known *seen, address netip.Addr, now time.Time) {
 	c := s.Event.Call
-	if !has(known.addresses, address) && len(known.addresses) < maxAddresses {
-		if len(known.addresses) == 0 && rule.Place(address) == event.PeerPublic {
+	if !has(known.Addresses, address) && len(known.Addresses) < maxAddresses {
+		if len(known.Addresses) == 0 && rule.Place(address) == event.PeerPublic {
 			d.share(place{c.Account, address}, c.Actor.ARN, now)
 		}
-		known.addresses = append(known.addresses, address)
+		known.Addresses = append(known.Addresses, address)
 	}
-	if len(known.tools) < maxAddresses {
-		known.tools[cloud.Tool(c.Agent)] = true
+	if len(known.Tools) < maxAddresses {
+		known.Tools[cloud.Tool(c.Agent)] = true
 	}
-	if c.Endpoint != "" && len(known.endpoints) < maxAddresses {
-		known.endpoints[c.Service] = true
+	if c.Endpoint != "" && len(known.Endpoints) < maxAddresses {
+		known.Endpoints[c.Service] = true
 	}
 }
 
@@ -196,8 +201,8 @@ func (d *sessions) share(p place, arn string, now time.Time) {
 	if !ok {
 		at = d.shared.Put(p, &sharers{}, now)
 	}
-	if s := *at; len(s.arns) < maxSharers && !contains(s.arns, arn) {
-		s.arns = append(s.arns, arn)
+	if s := *at; len(s.ARNs) < maxSharers && !contains(s.ARNs, arn) {
+		s.ARNs = append(s.ARNs, arn)
 	}
 }
 
@@ -209,7 +214,7 @@ func (d *sessions) ours(account string, address netip.Addr, now time.Time) bool 
 		}
 	}
 	at, ok := d.shared.Get(place{account, address}, now)
-	return ok && len((*at).arns) >= maxSharers
+	return ok && len((*at).ARNs) >= maxSharers
 }
 
 func (d *sessions) atHome(h *event.Home, address netip.Addr) bool {
@@ -240,7 +245,7 @@ func (k *seen) public() []netip.Addr  { return k.at(event.PeerPublic) }
 func (k *seen) private() []netip.Addr { return k.at(event.PeerPrivate) }
 
 func (k *seen) at(where event.PeerKind) (out []netip.Addr) {
-	for _, a := range k.addresses {
+	for _, a := range k.Addresses {
 		if rule.Place(a) == where {
 			out = append(out, a)
 		}
