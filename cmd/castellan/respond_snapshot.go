@@ -120,7 +120,7 @@ func (g *globals) writeSnapshot(file, digest string, fill func(io.Writer) error)
 	if err != nil {
 		return errors.Join(err, os.Remove(file))
 	}
-	fmt.Fprintf(g.err, "written to %s\n", printable(file))
+	fmt.Fprintf(g.err, "written to %s\nhold it against its digest later: castellan respond snapshots verify %[1]s --digest %s\n", printable(file), digest)
 	return nil
 }
 
