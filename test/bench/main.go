@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -26,7 +27,7 @@ type options struct {
 	rounds  int           // of each on/off pair
 	span    time.Duration // of one measurement
 	events  int64         // in the database whose pages are timed
-	only    string        // one section's name
+	only    string        // names of sections, with commas between; empty is all
 	part    string        // of the section
 	peers   string        // folder with programs of other scanners
 	// agents and fleetRate are the simulated fleet: how many, and the events a
@@ -49,7 +50,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 9, "rounds of each pair")
 	flag.DurationVar(&o.span, "span", 3*time.Second, "length of one measurement")
 	flag.Int64Var(&o.events, "events", 10_000_000, "events in the database whose pages are timed")
-	flag.StringVar(&o.only, "only", "", "measure one section: calls, storm, rate, nginx, behaviour, build, scan, screen, fleet, registry, store, trust, admission, detect")
+	flag.StringVar(&o.only, "only", "", "measure these sections alone, with commas between: calls, storm, rate, nginx, behaviour, build, scan, screen, fleet, registry, store, trust, admission, detect")
 	flag.StringVar(&o.peers, "peers", "", "folder with syft, osv-scanner, grype and grypedb, and cosign, to measure beside scans and signatures")
 	flag.IntVar(&o.agents, "agents", fleetAgents, "simulated agents")
 	flag.IntVar(&o.fleetRate, "fleet-rate", fleetRate, "events a second of all simulated agents")
@@ -125,20 +126,30 @@ func bench(ctx context.Context, o options) error {
 	}
 	fmt.Printf("%s, %d cores, load %s, %s\n\n", kernelRelease(), runtime.NumCPU(), load(), time.Now().Format(time.DateOnly))
 	fmt.Printf("%-58s %-28s %s\n", "WHAT", "FIGURE", "AIM")
+	only := strings.Split(o.only, ",")
+	var errs []error
 	for _, s := range sections {
-		if o.only != "" && o.only != s.name {
+		if i := slices.Index(only, s.name); i >= 0 {
+			only = slices.Delete(only, i, i+1)
+		} else if o.only != "" {
 			continue
 		}
 		rows, err := s.run(ctx, o)
 		for _, r := range rows {
 			fmt.Printf("%-58s %-28s %s\n", r.what, r.figure, r.aim)
 		}
+		fmt.Printf("  load after %-45s %s\n", s.name, load())
 		if err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+			errs = append(errs, fmt.Errorf("%s: %w", s.name, err))
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
-	fmt.Printf("\nload at the end %s\n", load())
-	return nil
+	if o.only != "" && len(only) > 0 {
+		errs = append(errs, fmt.Errorf("there is no section %s", strings.Join(only, ", ")))
+	}
+	return errors.Join(errs...)
 }
 
 func load() string {
