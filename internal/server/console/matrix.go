@@ -60,6 +60,7 @@ func containerNames() map[string]string {
 		"T1613": "Container and Resource Discovery", "T1505": "Server Software Component", "T1547": "Boot or Logon Autostart Execution", "T1553": "Subvert Trust Controls",
 		"T1222": "File and Directory Permissions Modification", "T1087": "Account Discovery", "T1518": "Software Discovery", "T1560": "Archive Collected Data",
 		"T1565": "Data Manipulation", "T1074": "Data Staged", "T1021": "Remote Services", "T1497": "Virtualization/Sandbox Evasion", "T1578": "Modify Cloud Compute Infrastructure",
+		"T1056": "Input Capture",
 	}
 }
 
