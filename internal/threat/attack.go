@@ -105,6 +105,7 @@ var techniques = []Technique{
 	{"T1110.004", "Credential Stuffing", []Tactic{CredentialAccess}},
 	{"T1129", "Shared Modules", []Tactic{Execution}},
 	{"T1132", "Data Encoding", []Tactic{CommandAndControl}},
+	{"T1133", "External Remote Services", []Tactic{InitialAccess, Persistence}},
 	{"T1135", "Network Share Discovery", []Tactic{Discovery}},
 	{"T1136.001", "Local Account", []Tactic{Persistence}},
 	{"T1136.003", "Cloud Account", []Tactic{Persistence}},
