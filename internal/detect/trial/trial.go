@@ -14,6 +14,8 @@
 // writes them. What it leaves out: exe is /usr/bin/app, pid 100, parent 1, workload
 // w1, group shop/web/app; name is the process's, and of a dns event what is asked for;
 // asked is the name that a connection's peer was asked for by.
+// A process began as many seconds after its host as its number says: what the first
+// process (1) started belongs to the container's start up to number 61.
 // A call of AWS (on: trail.call) has a form of its own: see callOf.
 // With count it is one event that stands for so many, and lasts says for how long.
 // With repeat it happens so often, every so far apart, and
