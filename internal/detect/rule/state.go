@@ -13,8 +13,8 @@ import (
 // that attackers feed.
 const (
 	maxKeys       = 4096 // counts and sequences that are open at once
-	buckets       = 8 // of a count's span: it is right to an eighth of that
-	countEvidence = 8 // events of a count that are named
+	buckets       = 8    // of a count's span: it is right to an eighth of that
+	countEvidence = 8    // events of a count that are named
 )
 
 // scopeKey is what must be the same of events that belong together.
