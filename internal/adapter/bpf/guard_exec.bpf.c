@@ -51,8 +51,14 @@ struct socket___guard {
 	struct sock___guard *sk;
 };
 
+struct vm_area_struct___guard {
+	unsigned long vm_end;
+	unsigned long vm_flags;
+};
+
 #pragma clang attribute pop
 
+#define ENOENT 2
 #define PROT_READ 1
 #define PROT_WRITE 2
 #define PROT_EXEC 4
@@ -177,6 +183,7 @@ struct area {
 		u64 changed; /* some of it was written by the process, or it has no file */
 		u64 leaf;
 	};
+	u64 end; /* where the next one begins, of a call that makes several code; 0: it has none */
 };
 
 static long look_at_area(struct task_struct *task, struct vm_area_struct *vma, struct area *area)
@@ -277,6 +284,51 @@ static __always_inline void look_at_call(struct pt_regs *regs, u32 makes, bool c
 		asked->becomes |= PROT_EXEC;
 }
 
+/* Areas that one call makes code and that are looked at; what lies behind them counts as
+ * changed. The dynamic linker makes one. */
+#define MOST_AREAS 16
+
+#define VM_EXEC 4 /* include/linux/mm.h */
+
+/* look_at_next leaves out what is no code: a call that fails has changed what lies before
+ * the place where it failed, and no more. */
+static long look_at_next(struct task_struct *task, struct vm_area_struct *vma, struct area *area)
+{
+	struct vm_area_struct___guard *more = (void *)vma;
+
+	area->end = BPF_CORE_READ(more, vm_end);
+	area->file = 0;
+	area->changed = 0;
+	if (BPF_CORE_READ(more, vm_flags) & VM_EXEC)
+		look_at_area(task, vma, area);
+	return 0;
+}
+
+/* next_given looks at the area that begins where the last one ended, in what mprotect
+ * was given, and returns what code_given does. Areas that are gone were moved by another
+ * thread, unless the call failed there. */
+static __attribute__((noinline)) u64 next_given(struct pt_regs *regs, bool compat, long ret, struct area *area, u32 left)
+{
+	u64 from = arg_of(regs, 0, compat), end = from + arg_of(regs, 1, compat);
+	struct asked asked;
+	long none;
+
+	if (area->end >= end || area->end < from)
+		return 0;
+	look_at_call(regs, MAKES_PROTECTED, compat, &asked);
+	none = bpf_find_vma(bpf_get_current_task_btf(), area->end, look_at_next, area, 0);
+	if (none == -ENOENT && has_failed(ret))
+		return 0;
+	if (none || !left) {
+		area->end = 0;
+		area->file = 0;
+		area->changed = 1;
+	}
+	if (!area->file && !area->changed)
+		return PROT_READ; /* no code, and there may be more */
+	return asked.protection | (u64)asked.becomes << 32;
+}
+
 /* What a call made code: killed before the call returns. As with the security
  * hooks, memory counts when the call itself asked for code. given is what it asked for,
  * and above that what it got. */
@@ -368,16 +420,18 @@ static __attribute__((noinline)) u64 code_given(struct pt_regs *regs, u32 makes,
 	long busy;
 
 	look_at_call(regs, makes, compat, &asked);
-	if (!(asked.becomes & PROT_EXEC) || has_failed(ret))
+	if (!(asked.becomes & PROT_EXEC))
+		return 0;
+	if (makes & MAKES_PROTECTED) {
+		area->end = arg_of(regs, 0, compat);
+		return next_given(regs, compat, ret, area, 1);
+	}
+	if (has_failed(ret))
 		return 0;
 	/* What lies there, and not the file that the number of a call stands for by now:
 	 * another thread can have changed that. When another thread changes the address
 	 * space at this moment there is no other way; what then has no file any more
 	 * counts as changed. */
-	if (makes & MAKES_PROTECTED) {
-		bpf_find_vma(bpf_get_current_task_btf(), arg_of(regs, 0, compat), look_at_area, area, 0);
-		return asked.protection | (u64)asked.becomes << 32;
-	}
 	busy = bpf_find_vma(bpf_get_current_task_btf(), ret, look_at_area, area, 0);
 	area->changed = 0;
 	if (busy && makes & MAKES_ATTACHED)
@@ -387,6 +441,22 @@ static __attribute__((noinline)) u64 code_given(struct pt_regs *regs, u32 makes,
 		area->changed = !area->file;
 	}
 	return asked.protection | (u64)asked.becomes << 32;
+}
+
+static __always_inline void signal_areas(struct pt_regs *regs, u32 makes, bool compat, long ret, struct area *area)
+{
+	u64 given = code_given(regs, makes, compat, ret, area);
+
+	signal_area(given, area);
+	if (!given || !(makes & MAKES_PROTECTED))
+		return;
+#pragma clang loop unroll(disable)
+	for (u32 left = MOST_AREAS; area->end && given; left--) {
+		given = next_given(regs, compat, ret, area, left);
+		signal_area(given, area);
+		if (!left)
+			return;
+	}
 }
 
 /* Where it goes on from here: to the sensors of an agent that runs. This map is not
@@ -409,7 +479,7 @@ int BPF_PROG(signal_call, struct pt_regs *regs, long ret)
 	if (makes >= MAKES_OPENED)
 		signal_descriptor(regs, makes, ret, &area);
 	else if (makes)
-		signal_area(code_given(regs, makes, compat, ret, &area), &area);
+		signal_areas(regs, makes, compat, ret, &area);
 	bpf_tail_call(ctx, &listeners, 0);
 	return 0;
 }
@@ -420,7 +490,10 @@ static __attribute__((noinline)) u64 code_given_plain(struct pt_regs *regs, u32 
 	struct asked asked;
 
 	look_at_call(regs, makes, compat, &asked);
-	if (!(asked.becomes & PROT_EXEC) || has_failed(ret))
+	if (!(asked.becomes & PROT_EXEC))
+		return 0;
+	/* mprotect has changed what lies before the place where it failed. */
+	if (has_failed(ret) && !(makes & MAKES_PROTECTED))
 		return 0;
 	area->changed = !(makes & MAKES_MAPPED);
 	if (makes & MAKES_MAPPED && !(arg_of(regs, 3, compat) & MAP_ANONYMOUS))

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"strconv"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -49,6 +50,8 @@ func callMemory(what string) error {
 		return open("/proc/thread-self/mem", unix.O_WRONLY)
 	case "own-to-read":
 		return open("/proc/self/mem", unix.O_RDONLY)
+	case "code-behind-a-file", "code-before-a-hole":
+		return makeCode(what)
 	case "maps": // other files that are there to be written
 		return errors.Join(open("/proc/self/comm", unix.O_RDWR), open("/proc/self/oom_score_adj", unix.O_WRONLY))
 	}
@@ -77,6 +80,34 @@ func callMemory(what string) error {
 		err = fmt.Errorf("no memory is called %q", what)
 	}
 	return errors.Join(err, hold.Close(), ignoreExit(child.Wait()))
+}
+
+// makeCode makes memory code that it has written, by a call that begins at what nobody
+// wrote, or that fails at what is not there.
+func makeCode(how string) error {
+	size := os.Getpagesize()
+	b, err := unix.Mmap(-1, 0, 2*size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return err
+	}
+	b[0], b[size] = 0xc3, 0xc3
+	if how == "code-before-a-hole" {
+		if err := unix.MunmapPtr(unsafe.Pointer(&b[size]), uintptr(size)); err != nil {
+			return err
+		}
+		if err := unix.Mprotect(b, unix.PROT_READ|unix.PROT_EXEC); err != unix.ENOMEM {
+			return fmt.Errorf("made code up to a hole: %w, want %w", err, unix.ENOMEM)
+		}
+		return nil
+	}
+	own, err := unix.Open("/proc/self/exe", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	if _, err := unix.MmapPtr(own, 0, unsafe.Pointer(&b[0]), uintptr(size), unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_FIXED); err != nil {
+		return err
+	}
+	return unix.Mprotect(b, unix.PROT_READ|unix.PROT_EXEC)
 }
 
 // ignoreExit leaves out that a helper could not read what it waited for.
@@ -111,6 +142,7 @@ func givenCases() []givenCase {
 	reaching := func(r *profile.Rules) { r.Privilege.Kinds = append(r.Privilege.Kinds, event.KindProcessWrite) }
 	writing := func(r *profile.Rules) { r.File.Writes = []profile.Pattern{"/proc/*/mem"} }
 	compiling := func(r *profile.Rules) { r.Exec.CodeHeap = true }
+	made := func(e *event.Event) bool { return e.Memory != nil && e.Memory.Call == "mprotect" }
 	return []givenCase{
 		{"socket:packet", profile.ControlNetwork, event.KindRaw, socket("packet"), told("packet")},
 		{"socket:vsock", profile.ControlNetwork, event.KindRaw, socket("vsock"), told("vsock")},
@@ -120,6 +152,8 @@ func givenCases() []givenCase {
 		{"memory:other-by-openat2", profile.ControlPrivilege, event.KindProcessWrite, writing, others},
 		{"memory:own", profile.ControlExec, event.KindExecProtect, compiling, own},
 		{"memory:own-of-thread", profile.ControlExec, event.KindExecProtect, writing, own},
+		{"memory:code-behind-a-file", profile.ControlExec, event.KindExecProtect, compiling, made},
+		{"memory:code-before-a-hole", profile.ControlExec, event.KindExecProtect, compiling, made},
 	}
 }
 
