@@ -161,7 +161,7 @@ func (s *Sensors) switchOn(ctx context.Context, l *loaded, settings asset.AgentS
 		s.log.WarnContext(ctx, "sensor does not run", "sensor", l.name, "error", err)
 		return
 	}
-	l.state, l.reason, l.remedy = asset.SensorRunning, "", ""
+	l.state, l.reason, l.remedy = asset.SensorRunning, l.unseen(), ""
 }
 
 // seekOverlay logs why layers of images are not told; s.mu is held.

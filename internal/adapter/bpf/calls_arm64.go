@@ -23,6 +23,7 @@ var callNumbers = map[string]uint32{
 	"truncate":          unix.SYS_TRUNCATE,
 	"ftruncate":         unix.SYS_FTRUNCATE,
 	"connect":           unix.SYS_CONNECT,
+	"fcntl":             unix.SYS_FCNTL,
 	"dup":               unix.SYS_DUP,
 	"dup3":              unix.SYS_DUP3,
 	"accept":            unix.SYS_ACCEPT,

@@ -106,6 +106,10 @@ func help(words []string) error {
 			if err := redirect(value); err != nil {
 				return err
 			}
+		case "input": // make a connection our input, in that way
+			if err := takeInput(value); err != nil {
+				return err
+			}
 		case "newns": // leave the host's mount namespace
 			if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 				return err

@@ -423,6 +423,102 @@ int BPF_PROG(on_state, struct sock *sk, int old, int new)
 	return 0;
 }
 
+/* -- Connections in the place of input and output --------------------------- */
+
+#define STREAMS 3
+
+/* given tells that the running process has a connection as one of its first three
+ * descriptors now. */
+static __noinline int given(u64 address, u32 fd)
+{
+	struct sock *sk = (void *)address;
+	struct tracked *t, *known;
+
+	if (!BPF_CORE_READ(sk, __sk_common.skc_dport) || !find_container(current_leader()))
+		return 0;
+	t = own_current();
+	if (!t)
+		return 0;
+	set_place(&t->r.place, sk);
+	t->r.protocol = BPF_CORE_READ(sk, sk_protocol);
+	if (t->r.protocol == (u16)IPPROTO_MPTCP)
+		t->r.protocol = IPPROTO_TCP;
+	t->r.family = fd;
+	known = bpf_map_lookup_elem(&socks, &address);
+	if (known && known->r.head.flags & FLAG_INCOMING)
+		t->r.head.flags |= FLAG_INCOMING;
+	return tell(t, KIND_STDIO);
+}
+
+/* look_at_stream looks at what has that number now, if it is one of the first three. */
+static __always_inline void look_at_stream(u64 fd)
+{
+	struct sock *sk;
+
+	if (fd >= STREAMS)
+		return;
+	sk = socket_of(file_of(fd));
+	if (sk && is_inet(sk))
+		given((u64)sk, fd);
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(on_dup, struct pt_regs *regs, long ret)
+{
+	look_at_stream(ret);
+	return 0;
+}
+
+/* include/uapi/linux/fcntl.h */
+#define F_DUPFD 0
+#define F_DUPFD_CLOEXEC 1030
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(on_fcntl, struct pt_regs *regs, long ret)
+{
+	u32 command;
+
+	if ((unsigned long)ret >= STREAMS)
+		return 0;
+	command = call_arg(regs, 1);
+	if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)
+		look_at_stream(ret);
+	return 0;
+}
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct pt_regs___returned { /* what kernel.bpf.h leaves out */
+#if defined(__TARGET_ARCH_x86)
+	unsigned long ax;
+#else
+	u64 regs[31];
+#endif
+};
+
+#pragma clang attribute pop
+
+static __always_inline u64 returned(struct pt_regs *regs)
+{
+	struct pt_regs___returned *r = (void *)regs;
+
+#if defined(__TARGET_ARCH_x86)
+	return BPF_CORE_READ(r, ax);
+#else
+	return BPF_CORE_READ(r, regs[0]);
+#endif
+}
+
+/* What comes by SCM_RIGHTS: __receive_fd (fs/file.c, since 5.9; receive_fd from 6.7 on)
+ * returns the number that a descriptor got. No call that everybody makes is looked at for
+ * it. */
+SEC("kretprobe/__receive_fd")
+int on_received(struct pt_regs *regs)
+{
+	look_at_stream((u32)returned(regs));
+	return 0;
+}
+
 /* accepted follows a socket that the running process accepted. It returns its
  * address if it had ended before it was followed, for the caller to finish: the
  * verifier adds up the stacks of all that call each other. */
@@ -464,6 +560,7 @@ int BPF_PROG(on_accept, struct pt_regs *regs, long ret)
 	if (has_failed(ret))
 		return 0;
 	over = accepted((u64)socket_of(file_of(ret)));
+	look_at_stream(ret); /* one was closed before */
 	if (over)
 		finish(over);
 	return 0;
@@ -540,11 +637,15 @@ static __noinline int not_connected(u64 address, u32 error, u64 asked, u32 asked
 SEC("tp_btf/sys_exit")
 int BPF_PROG(on_connect, struct pt_regs *regs, long ret)
 {
+	u64 fd = call_arg(regs, 0);
 	struct sock *sk;
 
+	/* Made where one of the first three was closed before. */
+	if (!ret || ret == -EINPROGRESS)
+		look_at_stream((u32)fd);
 	if (has_failed(ret) && !is_failure(-ret))
 		return 0;
-	sk = socket_of(file_of(call_arg(regs, 0)));
+	sk = socket_of(file_of(fd));
 	if (!sk)
 		return 0;
 	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_UNIX)
@@ -594,6 +695,7 @@ static __always_inline void socketcall_connected(u64 user)
 
 	if (bpf_probe_read_user(args, sizeof(args), (void *)user))
 		return;
+	look_at_stream(args[0]);
 	sk = socket_of(file_of(args[0]));
 	if (sk && BPF_CORE_READ(sk, __sk_common.skc_family) == AF_UNIX)
 		joined((u64)sk, args[1], args[2]);
@@ -615,50 +717,12 @@ int BPF_PROG(on_socketcall, struct pt_regs *regs, long ret)
 	if (!sk)
 		return 0;
 	if (call == SYS_SOCKET)
-		made(BPF_CORE_READ(sk, __sk_common.skc_family), BPF_CORE_READ(sk, sk_type),
-		     BPF_CORE_READ(sk, sk_protocol), 0);
-	else if ((over = accepted((u64)sk)))
+		return made(BPF_CORE_READ(sk, __sk_common.skc_family), BPF_CORE_READ(sk, sk_type),
+			    BPF_CORE_READ(sk, sk_protocol), 0) & 0;
+	over = accepted((u64)sk);
+	look_at_stream(ret);
+	if (over)
 		finish(over);
-	return 0;
-}
-
-/* -- Connections in the place of input and output --------------------------- */
-
-#define STREAMS 3
-
-/* given tells that the running process has a connection as one of its first three
- * descriptors now. */
-static __noinline int given(u64 address, u32 fd)
-{
-	struct sock *sk = (void *)address;
-	struct tracked *t, *known;
-
-	if (!BPF_CORE_READ(sk, __sk_common.skc_dport) || !find_container(current_leader()))
-		return 0;
-	t = own_current();
-	if (!t)
-		return 0;
-	set_place(&t->r.place, sk);
-	t->r.protocol = BPF_CORE_READ(sk, sk_protocol);
-	if (t->r.protocol == (u16)IPPROTO_MPTCP)
-		t->r.protocol = IPPROTO_TCP;
-	t->r.family = fd;
-	known = bpf_map_lookup_elem(&socks, &address);
-	if (known && known->r.head.flags & FLAG_INCOMING)
-		t->r.head.flags |= FLAG_INCOMING;
-	return tell(t, KIND_STDIO);
-}
-
-SEC("tp_btf/sys_exit")
-int BPF_PROG(on_dup, struct pt_regs *regs, long ret)
-{
-	struct sock *sk;
-
-	if ((unsigned long)ret >= STREAMS)
-		return 0;
-	sk = socket_of(file_of(ret));
-	if (sk && is_inet(sk))
-		given((u64)sk, ret);
 	return 0;
 }
 

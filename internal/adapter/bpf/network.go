@@ -41,9 +41,9 @@ var streamNames = [...]string{"input", "output", "error"}
 
 // networkSensor reports connections of TCP, UDP and ping sockets, listeners,
 // and raw and packet sockets, of containers and of the host; and of containers
-// alone the unix sockets that they connect to, and connections that a process puts in
-// the place of its input, output or error by dup, dup2 or dup3 (not by fcntl, nor by
-// having closed that descriptor before the socket was made).
+// alone the unix sockets that they connect or send to, and connections that a process
+// puts in the place of its input, output or error, or makes there after it has closed
+// that descriptor (not what an io_uring makes there).
 //
 // The owner of a connection is the process that began or accepted it, also
 // when another one inherited or was given the socket and ends it. Bytes are
@@ -52,8 +52,10 @@ var streamNames = [...]string{"input", "output", "error"}
 // as closed when nothing came or went for flowIdle; before that, when 10,000
 // packets were sent within ten seconds and hardly answered (KindFlow).
 //
-// An accept by io_uring is not seen, nor is its connect to a unix socket, nor what is
-// sent to one without connecting (datagrams), and the port of a peer that an unconnected
+// What the functions of the kernel tell needs probes of it (CONFIG_KPROBES): elsewhere a
+// connect of an io_uring to a unix socket is not seen, nor what is sent to one without
+// connecting (datagrams), nor a connection that comes by SCM_RIGHTS. An accept by
+// io_uring is never seen, and the port of a peer that an unconnected
 // UDP socket sends to is the one behind the kernel's address translation.
 func networkSensor(n *names) sensor {
 	s := &network{names: n, ended: endings{told: map[uint64]*ending{}}}
@@ -67,10 +69,16 @@ func networkSensor(n *names) sensor {
 		calls: map[string][]string{
 			"on_accept":     {"accept", "accept4"},
 			"on_connect":    {"connect"},
-			"on_dup":        {"dup", "dup2", "dup3"},
+			"on_dup":        {"dup", "dup2", "dup3", "pidfd_getfd"},
+			"on_fcntl":      {"fcntl", "fcntl64"},
 			"on_socket":     {"socket"},
 			"on_socketcall": {"socketcall"},
 			"on_bind":       {"bind"},
+		},
+		functions: map[string][]string{
+			"on_received":     {"__receive_fd", "receive_fd"},
+			"on_ring_connect": {"security_unix_stream_connect"},
+			"on_datagram":     {"security_unix_may_send"},
 		},
 	}
 }

@@ -314,9 +314,13 @@ const (
 	networkProgOnAccept             = "on_accept"
 	networkProgOnBind               = "on_bind"
 	networkProgOnConnect            = "on_connect"
+	networkProgOnDatagram           = "on_datagram"
 	networkProgOnDup                = "on_dup"
 	networkProgOnEgress             = "on_egress"
+	networkProgOnFcntl              = "on_fcntl"
 	networkProgOnIngress            = "on_ingress"
+	networkProgOnReceived           = "on_received"
+	networkProgOnRingConnect        = "on_ring_connect"
 	networkProgOnSocket             = "on_socket"
 	networkProgOnSocketcall         = "on_socketcall"
 	networkProgOnState              = "on_state"
@@ -375,16 +379,20 @@ type networkSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type networkProgramSpecs struct {
-	OnAccept     *ebpf.ProgramSpec `ebpf:"on_accept"`
-	OnBind       *ebpf.ProgramSpec `ebpf:"on_bind"`
-	OnConnect    *ebpf.ProgramSpec `ebpf:"on_connect"`
-	OnDup        *ebpf.ProgramSpec `ebpf:"on_dup"`
-	OnEgress     *ebpf.ProgramSpec `ebpf:"on_egress"`
-	OnIngress    *ebpf.ProgramSpec `ebpf:"on_ingress"`
-	OnSocket     *ebpf.ProgramSpec `ebpf:"on_socket"`
-	OnSocketcall *ebpf.ProgramSpec `ebpf:"on_socketcall"`
-	OnState      *ebpf.ProgramSpec `ebpf:"on_state"`
-	ResumeFiles  *ebpf.ProgramSpec `ebpf:"resume_files"`
+	OnAccept      *ebpf.ProgramSpec `ebpf:"on_accept"`
+	OnBind        *ebpf.ProgramSpec `ebpf:"on_bind"`
+	OnConnect     *ebpf.ProgramSpec `ebpf:"on_connect"`
+	OnDatagram    *ebpf.ProgramSpec `ebpf:"on_datagram"`
+	OnDup         *ebpf.ProgramSpec `ebpf:"on_dup"`
+	OnEgress      *ebpf.ProgramSpec `ebpf:"on_egress"`
+	OnFcntl       *ebpf.ProgramSpec `ebpf:"on_fcntl"`
+	OnIngress     *ebpf.ProgramSpec `ebpf:"on_ingress"`
+	OnReceived    *ebpf.ProgramSpec `ebpf:"on_received"`
+	OnRingConnect *ebpf.ProgramSpec `ebpf:"on_ring_connect"`
+	OnSocket      *ebpf.ProgramSpec `ebpf:"on_socket"`
+	OnSocketcall  *ebpf.ProgramSpec `ebpf:"on_socketcall"`
+	OnState       *ebpf.ProgramSpec `ebpf:"on_state"`
+	ResumeFiles   *ebpf.ProgramSpec `ebpf:"resume_files"`
 }
 
 // networkMapSpecs contains maps before they are loaded into the kernel.
@@ -519,16 +527,20 @@ type networkVariables struct {
 //
 // It can be passed to loadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type networkPrograms struct {
-	OnAccept     *ebpf.Program `ebpf:"on_accept"`
-	OnBind       *ebpf.Program `ebpf:"on_bind"`
-	OnConnect    *ebpf.Program `ebpf:"on_connect"`
-	OnDup        *ebpf.Program `ebpf:"on_dup"`
-	OnEgress     *ebpf.Program `ebpf:"on_egress"`
-	OnIngress    *ebpf.Program `ebpf:"on_ingress"`
-	OnSocket     *ebpf.Program `ebpf:"on_socket"`
-	OnSocketcall *ebpf.Program `ebpf:"on_socketcall"`
-	OnState      *ebpf.Program `ebpf:"on_state"`
-	ResumeFiles  *ebpf.Program `ebpf:"resume_files"`
+	OnAccept      *ebpf.Program `ebpf:"on_accept"`
+	OnBind        *ebpf.Program `ebpf:"on_bind"`
+	OnConnect     *ebpf.Program `ebpf:"on_connect"`
+	OnDatagram    *ebpf.Program `ebpf:"on_datagram"`
+	OnDup         *ebpf.Program `ebpf:"on_dup"`
+	OnEgress      *ebpf.Program `ebpf:"on_egress"`
+	OnFcntl       *ebpf.Program `ebpf:"on_fcntl"`
+	OnIngress     *ebpf.Program `ebpf:"on_ingress"`
+	OnReceived    *ebpf.Program `ebpf:"on_received"`
+	OnRingConnect *ebpf.Program `ebpf:"on_ring_connect"`
+	OnSocket      *ebpf.Program `ebpf:"on_socket"`
+	OnSocketcall  *ebpf.Program `ebpf:"on_socketcall"`
+	OnState       *ebpf.Program `ebpf:"on_state"`
+	ResumeFiles   *ebpf.Program `ebpf:"resume_files"`
 }
 
 func (p *networkPrograms) Close() error {
@@ -536,9 +548,13 @@ func (p *networkPrograms) Close() error {
 		p.OnAccept,
 		p.OnBind,
 		p.OnConnect,
+		p.OnDatagram,
 		p.OnDup,
 		p.OnEgress,
+		p.OnFcntl,
 		p.OnIngress,
+		p.OnReceived,
+		p.OnRingConnect,
 		p.OnSocket,
 		p.OnSocketcall,
 		p.OnState,

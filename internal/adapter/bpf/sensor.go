@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -23,6 +24,9 @@ type sensor struct {
 	// calls says which programs handle the ends of which system calls, by their
 	// names in calls_amd64.go: see syscall.bpf.h.
 	calls map[string][]string
+	// functions says which programs sit at a function of the kernel, and its names
+	// over time. Kernels without probes go without what these tell.
+	functions map[string][]string
 	// packets says which programs look at packets, and their place among those of
 	// other sensors: see packet.bpf.h.
 	packets map[string]uint32
@@ -89,8 +93,9 @@ type loaded struct {
 
 	programs   *ebpf.Collection // nil unless running
 	links      []link.Link
-	window     *window // nil without one
-	sent, lost uint64  // as last read from the kernel
+	missing    []string // functions of the kernel that could not be probed
+	window     *window  // nil without one
+	sent, lost uint64   // as last read from the kernel
 	// sentBefore and lostBefore are of earlier times that it ran.
 	sentBefore, lostBefore uint64
 	// undecoded counts records that reached us and could not be understood.
@@ -178,6 +183,10 @@ func (l *loaded) attachOne(spec *ebpf.ProgramSpec, p *ebpf.Program, on *shared) 
 	if names, ok := l.calls[spec.Name]; ok {
 		return errors.Join(unknownCalls(names), on.calls.handle(p, names))
 	}
+	if names, ok := l.functions[spec.Name]; ok {
+		l.probe(spec, p, names)
+		return nil
+	}
 	var at link.Link
 	var err error
 	switch spec.Type {
@@ -200,6 +209,30 @@ func (l *loaded) attachOne(spec *ebpf.ProgramSpec, p *ebpf.Program, on *shared) 
 	}
 	l.links = append(l.links, at)
 	return nil
+}
+
+// probe attaches a program to the first of the kernel's functions that is there.
+func (l *loaded) probe(spec *ebpf.ProgramSpec, p *ebpf.Program, functions []string) {
+	at := link.Kprobe
+	if strings.HasPrefix(spec.SectionName, "kretprobe/") {
+		at = link.Kretprobe
+	}
+	for _, name := range functions {
+		if probe, err := at(name, p, nil); err == nil {
+			l.links = append(l.links, probe)
+			return
+		}
+	}
+	l.missing = append(l.missing, functions[0])
+}
+
+// unseen says what a sensor that runs goes without.
+func (l *loaded) unseen() string {
+	if len(l.missing) == 0 {
+		return ""
+	}
+	slices.Sort(l.missing)
+	return "without what a probe of the kernel's " + strings.Join(l.missing, ", ") + " would tell"
 }
 
 // iterate runs programs over what they iterate, once.
@@ -277,7 +310,7 @@ func (l *loaded) close(on *shared) error {
 		}
 		l.programs.Close()
 	}
-	l.links, l.programs, l.window = nil, nil, nil
+	l.links, l.missing, l.programs, l.window = nil, nil, nil, nil
 	l.sentBefore, l.lostBefore = l.sent, l.lost
 	return errors.Join(errs...)
 }

@@ -211,12 +211,11 @@ __attribute__((noinline)) int refused(u32 error, u64 asked, u32 asked_len)
 	return 0;
 }
 
-/* joined tells that the running process has connected a unix socket. All arguments
- * are numbers, as in find_id. */
-__attribute__((noinline)) int joined(u64 address, u64 asked, u32 asked_len)
+/* reached tells that the running process has come to a unix socket: to its peer, whose
+ * listener the socket at "with" knows. All arguments are numbers, as in find_id. */
+__attribute__((noinline)) int reached(u64 address, u64 with, u64 asked, u32 asked_len)
 {
-	struct sock *sk = (void *)address, *peer = BPF_CORE_READ((struct unix_sock *)sk, peer);
-	/* The socket that the listener will accept shares its name. */
+	struct sock *peer = (void *)address;
 	struct unix_address *name = BPF_CORE_READ((struct unix_sock *)peer, addr);
 	struct task_struct *leader = current_leader(), *listener;
 	struct container *c = name ? find_container(leader) : NULL;
@@ -225,7 +224,7 @@ __attribute__((noinline)) int joined(u64 address, u64 asked, u32 asked_len)
 
 	if (!c || !j)
 		return 0;
-	listener = listener_of(sk);
+	listener = listener_of((void *)with);
 	begin_key(&j->key, leader, c);
 	/* As long as that process has its socket, nothing else is there. */
 	((u64 *)j->key.address)[0] = (u64)name;
@@ -245,6 +244,15 @@ __attribute__((noinline)) int joined(u64 address, u64 asked, u32 asked_len)
 	return 0;
 }
 
+/* joined tells that the running process has connected a unix socket. The socket that
+ * the listener will accept shares its name. */
+static __always_inline void joined(u64 address, u64 asked, u32 asked_len)
+{
+	struct sock *sk = (void *)address;
+
+	reached((u64)BPF_CORE_READ((struct unix_sock *)sk, peer), address, asked, asked_len);
+}
+
 /* was_joined looks at a connect of a unix socket that has returned. */
 static __always_inline void was_joined(struct sock *sk, long ret, u64 asked, u32 asked_len)
 {
@@ -254,6 +262,86 @@ static __always_inline void was_joined(struct sock *sk, long ret, u64 asked, u32
 		joined((u64)sk, asked, asked_len);
 	else if (error == EPERM || error == EACCES || error == ECONNREFUSED)
 		refused(error, asked, asked_len);
+}
+
+/* What no call says. These functions of the kernel are called for nothing but unix
+ * sockets, so that no other call pays for being looked at; both exist since 2.6 with these
+ * first arguments (include/linux/lsm_hook_defs.h). */
+
+#define PF_IO_WORKER 0x10  /* include/linux/sched.h, since 5.12: threads of an io_uring */
+#define IO_URING_ENTER 426 /* on every architecture */
+
+/* The names count, see enum bpf_func_id: since 5.15. */
+enum bpf_func_id___unix {
+	BPF_FUNC_task_pt_regs___unix = 175,
+};
+
+/* call_under_way returns the number of the call that the running process is in; none
+ * where the kernel does not say. */
+static __always_inline u64 call_under_way(void)
+{
+	if (!bpf_core_enum_value_exists(enum bpf_func_id___unix, BPF_FUNC_task_pt_regs___unix))
+		return MAX_CALLS;
+	return call_number((struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf()));
+}
+
+/* by_ring tells whether it is an io_uring that acts for the running process. */
+static __always_inline bool by_ring(u64 call)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	return call == IO_URING_ENTER || BPF_CORE_READ(task, flags) & PF_IO_WORKER;
+}
+
+#if defined(__TARGET_ARCH_x86)
+static __always_inline u64 argument(struct pt_regs *regs, int n)
+{
+	return n ? BPF_CORE_READ(regs, si) : BPF_CORE_READ(regs, di);
+}
+
+static __always_inline bool is_connect(u64 call)
+{
+	return is_compat() ? call == 362 || call == 102 /* socketcall */ : call == 42;
+}
+#else
+static __always_inline u64 argument(struct pt_regs *regs, int n)
+{
+	return n ? BPF_CORE_READ(regs, regs[1]) : BPF_CORE_READ(regs, regs[0]);
+}
+
+static __always_inline bool is_connect(u64 call)
+{
+	return call == 203;
+}
+#endif
+
+/* A connect by a ring; that of a call is told when it returns. */
+SEC("kprobe/security_unix_stream_connect")
+int on_ring_connect(struct pt_regs *regs)
+{
+	struct sock *listener = (void *)argument(regs, 1);
+
+	if (by_ring(call_under_way()))
+		reached((u64)listener, (u64)listener, 0, 0);
+	return 0;
+}
+
+/* A datagram to a socket that was not connected to, by whichever call. A connect of a
+ * socket of datagrams asks the same, and is told when it returns. */
+SEC("kprobe/security_unix_may_send")
+int on_datagram(struct pt_regs *regs)
+{
+	struct socket *from = (void *)argument(regs, 0), *to = (void *)argument(regs, 1);
+	struct sock *sk = BPF_CORE_READ(from, sk), *peer = BPF_CORE_READ(to, sk);
+	u64 call;
+
+	if (BPF_CORE_READ((struct unix_sock *)sk, peer) == peer)
+		return 0;
+	call = call_under_way();
+	if (is_connect(call) && !by_ring(call))
+		return 0;
+	reached((u64)peer, (u64)peer, 0, 0);
+	return 0;
 }
 
 #endif

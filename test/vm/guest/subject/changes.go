@@ -153,7 +153,9 @@ func burst(folder, count string) error {
 
 // Of include/uapi/linux/io_uring.h.
 const (
+	ringConnect  = 16
 	ringOpenAt   = 18
+	ringAsync    = 1 << 4 // of the flags of an entry: by a thread of the ring
 	ringGetEvent = 1
 	ringSQ       = 0
 	ringCQ       = 0x8000000
@@ -190,6 +192,15 @@ type ringResult struct {
 // openByRing opens a file for writing by an io_uring, by no system call that is called
 // open.
 func openByRing(file string) error {
+	name, err := unix.BytePtrFromString(file)
+	if err != nil {
+		return err
+	}
+	return byRing(ringEntry{opcode: ringOpenAt, fd: unix.AT_FDCWD, addr: uint64(uintptr(unsafe.Pointer(name))), open: unix.O_WRONLY})
+}
+
+// byRing has an io_uring do one thing.
+func byRing(do ringEntry) error {
 	var p ringParams
 	fd, _, number := syscall.Syscall(unix.SYS_IO_URING_SETUP, 4, uintptr(unsafe.Pointer(&p)), 0)
 	if number != 0 {
@@ -211,11 +222,7 @@ func openByRing(file string) error {
 	if err != nil {
 		return err
 	}
-	name, err := unix.BytePtrFromString(file)
-	if err != nil {
-		return err
-	}
-	*(*ringEntry)(unsafe.Pointer(&entries[0])) = ringEntry{opcode: ringOpenAt, fd: unix.AT_FDCWD, addr: uint64(uintptr(unsafe.Pointer(name))), open: unix.O_WRONLY}
+	*(*ringEntry)(unsafe.Pointer(&entries[0])) = do
 	*(*uint32)(unsafe.Pointer(&sq[p.sq.array])) = 0
 	*(*uint32)(unsafe.Pointer(&sq[p.sq.tail])) = 1
 	if _, _, number := syscall.Syscall6(unix.SYS_IO_URING_ENTER, fd, 1, 1, ringGetEvent, 0, 0); number != 0 {
