@@ -66,6 +66,8 @@ func callNumber(name string) (uintptr, bool) {
 		return unix.SYS_CHDIR, true
 	case "close":
 		return unix.SYS_CLOSE, true
+	case "mremap":
+		return unix.SYS_MREMAP, true
 	case "setresuid":
 		return unix.SYS_SETRESUID, true
 	}

@@ -257,31 +257,50 @@ int BPF_PROG(on_protect, struct pt_regs *regs, long ret)
 
 /* What look_at_area found. */
 struct area {
+	u64 end;
 	u64 changed; /* some of it was written by the process, or it has no file */
 };
 
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct vm_area_struct___end {
+	unsigned long vm_end;
+};
+
+#pragma clang attribute pop
+
 static long look_at_area(struct task_struct *task, struct vm_area_struct *vma, struct area *area)
 {
+	struct vm_area_struct___end *more = (void *)vma;
+
+	area->end = more->vm_end;
 	area->changed = !vma->vm_file || vma->anon_vma;
 	return 0;
 }
+
+#define ENOMEM 12
 
 SEC("tp_btf/sys_exit")
 int BPF_PROG(on_protect_area, struct pt_regs *regs, long ret)
 {
 	u32 protection = call_arg(regs, 2) & 7;
+	u64 from = call_arg(regs, 0), length = call_arg(regs, 1);
 	struct area area = {};
+	long none;
 
-	if (!(protection & PROT_EXEC) || has_failed(ret))
+	/* One that fails at a hole has changed what lies before it. */
+	if (!(protection & PROT_EXEC) || (has_failed(ret) && ret != -ENOMEM))
 		return 0;
-	/* Busy, when another thread changes the address space: then it is told. */
-	if (!(protection & PROT_WRITE) &&
-	    !bpf_find_vma(bpf_get_current_task_btf(), call_arg(regs, 0), look_at_area, &area, 0) &&
-	    !area.changed)
+	none = bpf_find_vma(bpf_get_current_task_btf(), from, look_at_area, &area, 0);
+	if (none && has_failed(ret))
+		return 0;
+	/* Busy, when another thread changes the address space: then it is told, as is what
+	 * is more than one area. */
+	if (!none && !area.changed && !(protection & PROT_WRITE) && area.end - from >= length)
 		return 0;
 	if (!locate())
 		return 0;
-	return tell_anonymous(call_arg(regs, 1), protection, call_slot(regs));
+	return tell_anonymous(length, protection, call_slot(regs));
 }
 
 SEC("tp_btf/sys_exit")

@@ -18,7 +18,8 @@ const mappingLen = int(unsafe.Sizeof(memoryMapping{}))
 // memorySensor reports code in containers that is not of the image: files that
 // were written later, or are on a mount, and are mapped as code by anything but
 // an exec; memory that can be or was written and becomes code; and files
-// without a name.
+// without a name. Of a file that is mapped to be read and made code afterwards
+// nothing is told; guards hold it.
 //
 // What compiles at run time does the second all the time, so one program of one
 // container is one event a window, whatever the addresses. Kernels before 5.17

@@ -79,6 +79,14 @@ func TestMemory(t *testing.T) {
 		}},
 		{"writable code", []string{anonymous(everything)}, []mapped{{event.KindExecProtect, "mmap", "", "read write execute", ""}}},
 		{"code that was writable", []string{anonymous(unix.PROT_READ | unix.PROT_WRITE), fmt.Sprintf("mprotect|$0|4096|%d", executable)}, []mapped{{event.KindExecProtect, "mprotect", "", "read execute", ""}}},
+		{"code behind a file", []string{
+			open("/etc/passwd"), fmt.Sprintf("mmap|0|8192|%d|%d|-1|0", unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS),
+			fmt.Sprintf("mmap|$1|4096|%d|%d|$0|0", readable, unix.MAP_PRIVATE|unix.MAP_FIXED), fmt.Sprintf("mprotect|$1|8192|%d", executable),
+		}, []mapped{{event.KindExecProtect, "mprotect", "", "read execute", ""}}},
+		{"code before a hole", []string{
+			fmt.Sprintf("mmap|0|8192|%d|%d|-1|0", unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS),
+			"mremap|$0|8192|4096|0", fmt.Sprintf("mprotect|$0|8192|%d", executable),
+		}, []mapped{{event.KindExecProtect, "mprotect", "", "read execute", ""}}},
 		{"image file to write and execute", []string{open("/etc/passwd"), private(everything)}, []mapped{{event.KindExecProtect, "mmap", "/etc/passwd", "read write execute", event.OriginImage}}},
 
 		{"image file", []string{open("/etc/passwd"), private(executable)}, nil},
