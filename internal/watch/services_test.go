@@ -46,6 +46,12 @@ func (s *service) write(format string, args ...any) {
 	s.add(event.Event{Kind: event.KindFileCreate, File: &event.File{Path: fmt.Sprintf(format, args...)}})
 }
 
+// rename writes a file under another name and renames it.
+func (s *service) rename(to, format string, args ...any) {
+	s.write(format, args...)
+	s.add(event.Event{Kind: event.KindFileRename, File: &event.File{Path: fmt.Sprintf(format, args...), To: to}})
+}
+
 func (s *service) exec(parent, file string, args ...string) {
 	s.add(event.Event{Kind: event.KindExec, Process: event.Process{Executable: file, Parent: event.Key{PID: 1, Start: 1}},
 		Exec: &event.Exec{Args: args, Origin: event.OriginImage, Cwd: "/app", Ancestors: []event.Ancestor{{Executable: parent}}}})
@@ -105,6 +111,39 @@ var services = map[string]func(*service){
 			s.write("/tmp/pip-unpack-%s/wheel.whl", s.chance(lowerDigits, 8))
 			s.write("/tmp/go-build%d/b%03d/_pkg_.a", s.rng.Uint32(), 1+s.rng.IntN(300))
 			s.write("/root/.cache/go-build/%s/%s-d", s.chance(hexDigits, 2), s.chance(hexDigits, 64))
+		}
+	},
+	"mail server": func(s *service) { // few mails: a quiet one
+		for range 3 {
+			id := "1" + s.chance(mixed, 5) + "-" + s.chance(mixed, 6) + "-" + s.chance(mixed, 2)
+			s.write("/var/spool/exim4/input/%s-D", id)
+			s.write("/var/spool/exim4/msglog/%s", id)
+			s.write("/var/spool/exim4/input/hdr.%d", 40+s.rng.IntN(9000))
+			s.write("/var/mail/shop/tmp/%d.H%dP%d.mail-1", 1764000000+s.rng.IntN(1e6), s.rng.IntN(1e6), 40+s.rng.IntN(900))
+			s.write("/var/mail/shop/new/%d.M%dP%dV%sI%s.mail-1,S=%d", 1764000000+s.rng.IntN(1e6), s.rng.IntN(1e6), 40+s.rng.IntN(900), s.chance("0123456789ABCDEF", 16), s.chance("0123456789ABCDEF", 16), s.rng.IntN(9999))
+			s.write("/var/spool/postfix/incoming/4%s%s", s.chance("bcdfghjklmnpqrstvwxyzBCDFGHJKLMNPQRSTVWXYZ0123456789", 9), "z"+s.chance("0123456789abcdef", 4))
+		}
+	},
+	"php": func(s *service) {
+		for range 2 {
+			s.write("/var/lib/php/sessions/sess_%s", s.chance("abcdefghijklmnopqrstuv0123456789", 26))
+			s.write("/tmp/php%s", s.chance(mixed, 6))
+		}
+	},
+	"git server": func(s *service) {
+		for range 5 {
+			s.write("/srv/git/shop.git/objects/%s/tmp_obj_%s", s.chance(hexDigits, 2), s.chance(mixed, 6))
+			s.write("/srv/git/shop.git/objects/tmp_objdir-incoming-%s/%s", s.chance(mixed, 6), s.chance(hexDigits, 2))
+			s.write("/srv/git/shop.git/objects/tmp_objdir-incoming-%s/pack/tmp_pack_%s", s.chance(mixed, 6), s.chance(mixed, 6))
+			s.write("/srv/git/shop.git/objects/pack/pack-%s.pack", s.chance(hexDigits, 40))
+		}
+	},
+	"copies": func(s *service) { // by rsync, and by programs that write a file anew
+		for range 2 {
+			s.rename("/backup/site/index.html", "/backup/site/.index.html.%s", s.chance(mixed, 6))
+			s.rename("/var/lib/shop/state.json", "/var/lib/shop/state.json.%d.%s", 40+s.rng.IntN(900), s.chance("abcdefghijklmnopqrstuvwxyz0123456789", 7))
+			s.rename("/var/lib/shop/settings.json", "/var/lib/shop/settings.json.%s", s.chance(mixed, 6))
+			s.rename("/etc/mailcap", "/etc/mailcap.%d", 40+s.rng.IntN(900))
 		}
 	},
 	"cron job": func(s *service) {

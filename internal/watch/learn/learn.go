@@ -196,12 +196,28 @@ func (l *Learner) file(s *seen, e *event.Event, m *mark) {
 	}
 	for _, path := range changed(e) {
 		m.Sample = sample(path)
+		if e.Kind == event.KindFileRename && path == f.Path {
+			path = before(path, f.To)
+		}
 		if e.Kind == event.KindFileRead {
 			s.addFile(s.reads, path, m, droppedReads)
 			continue
 		}
 		s.addFile(s.writes, path, m, droppedFiles)
 	}
+}
+
+// before returns the pattern of the names under which a file is written before it is
+// renamed, seen one of them, or that name.
+func before(path, to string) string {
+	i, j := strings.LastIndexByte(path, '/')+1, strings.LastIndexByte(to, '/')+1
+	if path[:i] != to[:j] {
+		return path
+	}
+	if p := widen.Written(path[i:], to[j:]); p != "" {
+		return path[:i] + p
+	}
+	return path
 }
 
 // changed returns what a file event was about, as absolute paths: what was

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -233,3 +234,37 @@ func TestKeptAndLoadedItIsTheSame(t *testing.T) {
 }
 
 func addr(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
+
+// A file that is written under another name each time, and renamed, teaches the names
+// before: those beside it alone, and nothing that may stand for another file.
+func TestNamesBeforeARename(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		from []string
+		to   string
+		want []string // besides what was written
+	}{
+		{"by process", []string{"/etc/passwd.47"}, "/etc/passwd", []string{"/etc/passwd.*"}},
+		{"by chance", []string{"/backup/.a.html.abcdeF"}, "/backup/a.html", []string{"/backup/.a.html.*"}},
+		{"always the same", []string{"/etc/passwd+"}, "/etc/passwd", nil},
+		{"from another folder", []string{"/tmp/passwd.47"}, "/etc/passwd", nil},
+		{"another file", []string{"/etc/x.47"}, "/etc/passwd", nil},
+		{"a name that others begin with", []string{"/etc/sudoers47"}, "/etc/su", nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := newScript()
+			want := append([]string{tc.to}, tc.want...)
+			for _, from := range tc.from {
+				s.write(from)
+				s.add(event.Event{Kind: event.KindFileRename, File: &event.File{Path: from, To: tc.to}})
+				want = append(want, from)
+			}
+			slices.Sort(want)
+			got := paths(s.learned(t).Writes)
+			slices.Sort(got)
+			if diff := cmp.Diff(got, want); diff != "" {
+				t.Errorf("writes (-got +want):\n%s", diff)
+			}
+		})
+	}
+}

@@ -36,7 +36,7 @@ func Shape(name string, temporary bool) string {
 	if p := temporaryName(name); p != "" {
 		return p
 	}
-	if temporary && bare(name) {
+	if temporary && bare(name) || maildir(name) {
 		return "*"
 	}
 	if p := rotated(name); p != "" && !strings.ContainsRune(shape(p[:strings.IndexByte(p, '*')], minDigits, minHex, temporary), '*') {
@@ -63,7 +63,7 @@ func literal(name string) string {
 
 // shape puts one "*" from the first to the last part that changes.
 func shape(name string, digits, hex int, temporary bool) string {
-	first, last := -1, -1
+	first, last, files := -1, -1, digits < minDigitsProgram
 	mark := func(from, to int) {
 		if first < 0 {
 			first = from
@@ -81,6 +81,11 @@ func shape(name string, digits, hex int, temporary bool) string {
 			i += n
 			continue
 		}
+		if n := message(name[i:]); n > 0 && files && (i == 0 || !alnum(name[i-1])) {
+			mark(i, i+n)
+			i += n
+			continue
+		}
 		if !alnum(name[i]) {
 			i++
 			continue
@@ -91,7 +96,7 @@ func shape(name string, digits, hex int, temporary bool) string {
 		}
 		word := name[i:end]
 		switch {
-		case changes(word, digits, hex), temporary && random(word):
+		case changes(word, digits, hex), temporary && random(word), files && (long(word) || i > 0 && end == len(name) && tail(word)):
 			mark(i, end)
 		default:
 			// A name with its number at the end: build20240101, core1234.
@@ -180,7 +185,7 @@ func temporaryName(name string) string {
 		if end < minRandom || sep == "" && lowerWord(rest[:end]) && end != pythonRandom {
 			continue
 		}
-		return start + sep + "*" + rest[end:]
+		return literal(start + sep + "*" + shape(rest[end:], minDigits, minHex, false)) // tmp_objdir-incoming-aB3dE9
 	}
 	if rest, ok := strings.CutPrefix(name, "sed"); ok && len(rest) == minRandom && allAlnum(rest) {
 		return "sed*"

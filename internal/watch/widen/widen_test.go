@@ -65,6 +65,23 @@ func TestShapes(t *testing.T) {
 		{"app_data", true, "app_data"},
 		{"reports7", true, "reports7"},
 		{"sessions", true, "sessions"},
+		// Messages, sessions, and what mkstemp puts behind a name.
+		{"1vPabc-0001Xy-0A-H", false, "*-H"},
+		{"1vPabc-0000000Xyz1-0Ab9", false, "*"},
+		{"system-config-ui", false, "system-config-ui"},
+		{"1vPabc-0001Xy-0Abc", false, "1vPabc-0001Xy-0Abc"},
+		{"1764465600.M5P47V0I1.mail,S=812:2,S", false, "*"},
+		{"1764465600.conf", false, "*.conf"},
+		{"1764465600.v2.conf", false, "*.v2.conf"},
+		{"sess_0g8i2k3lq5t1u7rj6s8tda4e2b", false, "sess_*"},
+		{"4bXyZ1kQ2Rz1abc", false, "*"},
+		{"HttpClient4Impl.java", false, "HttpClient4Impl.java"},
+		{"internationalization2", false, "internationalization2"},
+		{".index.html.aB3dE9", false, ".index.html.*"},
+		{"tmp_objdir-incoming-aB3dE9", false, "tmp_*"},
+		{"com.example.MyBean", false, "com.example.MyBean"},
+		{"app.sha256", false, "app.sha256"},
+		{"aB3dE9", false, "aB3dE9"},
 		{"a*b*c", false, "a*c"},
 		{"*", false, "*"},
 		{"", false, ""},
@@ -158,6 +175,24 @@ func TestNumbersWithinNames(t *testing.T) {
 	} {
 		if got := widen.Numbered(name); got != want {
 			t.Errorf("%q: %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestNamesBeforeARename(t *testing.T) {
+	for _, tc := range []struct{ name, file, want string }{
+		{"passwd.47", "passwd", "passwd.*"},
+		{"state.json.47.1z14g", "state.json", "state.json.*"},
+		{".a.html.abCDef", "a.html", ".a.html.*"},
+		{"a.html.tmp-47", "a.html", "a.html.*"},
+		{"app.confKk2sPo", "app.conf", "app.conf*"},
+		{"sudoers47", "su", ""}, {"suKk2sPo", "su", ""}, {"sudoersK2", "sudo", ""},
+		// Always the same, of another file, of one whose own name changes, or of none.
+		{"state.json.new", "state.json", ""}, {"state.json~", "state.json", ""}, {"state.json", "state.json", ""},
+		{"xstate.json.47", "state.json", ""}, {"other.47", "state.json", ""}, {"dump-20240101.sql.47", "dump-20240101.sql", ""}, {"a*.47", "a*", ""}, {"47", "", ""},
+	} {
+		if got := widen.Written(tc.name, tc.file); got != tc.want {
+			t.Errorf("%s before it is %s: %q, want %q", tc.name, tc.file, got, tc.want)
 		}
 	}
 }
