@@ -247,6 +247,8 @@ func (c *compiler) peers(rule profile.PortRule, q profile.Peer) {
 	case q.Kind == event.PeerSelf:
 		c.to(rule, netip.MustParsePrefix("127.0.0.0/8"))
 		c.to(rule, netip.MustParsePrefix("::1/128"))
+		c.to(rule, netip.MustParsePrefix("0.0.0.0/32")) // which the kernel takes for the loopback
+		c.to(rule, netip.MustParsePrefix("::/128"))
 		list = c.o.Own
 	case q.Kind == event.PeerHost:
 		list = c.o.Hosts

@@ -96,8 +96,8 @@ func TestAProfileCompiled(t *testing.T) {
 		Network: profile.NetworkRules{
 			Listens: []profile.PortRule{port("tcp", 80)},
 			Destinations: []profile.Destination{
-				to(port("udp", 53), "10.0.0.2/32"), to(port("tcp", 22), "10.0.0.9/32"), to(port("tcp", 9), "10.0.3.3/32"),
-				to(port("tcp", 5432), "10.0.3.4/32"), to(port("tcp", 9), "127.0.0.0/8"), to(port("tcp", 9), "::1/128"),
+				to(port("tcp", 9), "0.0.0.0/32"), to(port("udp", 53), "10.0.0.2/32"), to(port("tcp", 22), "10.0.0.9/32"), to(port("tcp", 9), "10.0.3.3/32"),
+				to(port("tcp", 5432), "10.0.3.4/32"), to(port("tcp", 9), "127.0.0.0/8"), to(port("tcp", 9), "::/128"), to(port("tcp", 9), "::1/128"),
 			},
 			Names: []profile.NameRule{{PortRule: port("tcp", 443), Name: "*.example.com"}}, Resolvers: []netip.Addr{netip.MustParseAddr("10.0.0.2")}, Raw: true,
 		},

@@ -1,6 +1,7 @@
 package learn_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -85,5 +86,30 @@ func TestGroupsAreLearnedByTheirNamesToo(t *testing.T) {
 				t.Errorf("learned %q, want %q", got, tc.want)
 			}
 		})
+	}
+}
+
+// What a health check does is put beside what the service does, of which nothing is lost:
+// folders of which all that is below is one stay that.
+func TestHealthCheckLeavesFoldersWhole(t *testing.T) {
+	s := newScript()
+	for i := range 9 {
+		for j := range 9 {
+			s.write(fmt.Sprintf("/srv/store/n%c/n%c", 'a'+i, 'a'+j))
+		}
+	}
+	s.write("/srv/**") // a file of that name is not all that is below
+	words := []string{"/bin/sh", "-c", "curl -fsS http://127.0.0.1/health"}
+	n := len(s.events)
+	s.exec("/usr/bin/dash", event.OriginImage, words...).Exec.Entered = true
+	l := learn.New("prod/shop/web")
+	w := &asset.Workload{ID: container, Settings: asset.Settings{HealthCheck: words}}
+	for i := range s.events[:n] {
+		l.Take(&s.events[i], w)
+	}
+	want := paths(l.Profile().Writes)
+	l.Take(&s.events[n], w)
+	if got := paths(l.Profile().Writes); !slices.Equal(got, want) || !slices.Contains(got, "/srv/store/**") || slices.Contains(got, "/srv/**") {
+		t.Errorf("writes %q, without the health check %q", got, want)
 	}
 }

@@ -154,6 +154,13 @@ func TestPeersAndNamesAreGeneralised(t *testing.T) {
 				s.connect(fmt.Sprintf("10.0.1.1:%d", 40000+i), "")
 			}
 		}, []string{"connects to 10.0.1.1 at tcp/32768-65535"}},
+		{"two such ports of its own", func(s *script) {
+			s.connect("127.0.0.1:40001", "")
+			s.connect("127.0.0.1:50001", "")
+			s.connect("10.0.1.1:40001", "")
+			s.connect("10.0.1.1:50001", "")
+		}, []string{"connects to itself at tcp/32768-65535", "connects to 10.0.1.1 at tcp/40001", "connects to 10.0.1.1 at tcp/50001"}},
+		{"one port of its own", func(s *script) { s.connect("127.0.0.1:40001", ""); s.connect("127.0.0.1:8080", "") }, []string{"connects to itself at tcp/8080", "connects to itself at tcp/40001"}},
 		{"rotating names", func(s *script) {
 			for i := range 5 {
 				s.connect("52.1.1.1:443", fmt.Sprintf("x%d7a%d9b.cdn.example.com", i, i))

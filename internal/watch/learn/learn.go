@@ -196,8 +196,12 @@ func (l *Learner) file(s *seen, e *event.Event, m *mark) {
 	}
 	for _, path := range changed(e) {
 		m.Sample = sample(path)
-		if e.Kind == event.KindFileRename && path == f.Path {
+		switch {
+		case path != f.Path:
+		case e.Kind == event.KindFileRename:
 			path = before(path, f.To)
+		case e.Kind == event.KindFileLink: // locked as passwd is: passwd.47 becomes passwd.lock
+			path = before(path, strings.TrimSuffix(f.To, ".lock"))
 		}
 		if e.Kind == event.KindFileRead {
 			s.addFile(s.reads, path, m, droppedReads)

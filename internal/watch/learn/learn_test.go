@@ -241,15 +241,18 @@ func TestNamesBeforeARename(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		from []string
+		link string
 		to   string
 		want []string // besides what was written
 	}{
-		{"by process", []string{"/etc/passwd.47"}, "/etc/passwd", []string{"/etc/passwd.*"}},
-		{"by chance", []string{"/backup/.a.html.abcdeF"}, "/backup/a.html", []string{"/backup/.a.html.*"}},
-		{"always the same", []string{"/etc/passwd+"}, "/etc/passwd", nil},
-		{"from another folder", []string{"/tmp/passwd.47"}, "/etc/passwd", nil},
-		{"another file", []string{"/etc/x.47"}, "/etc/passwd", nil},
-		{"a name that others begin with", []string{"/etc/sudoers47"}, "/etc/su", nil},
+		{"by process", []string{"/etc/passwd.47"}, "", "/etc/passwd", []string{"/etc/passwd.*"}},
+		{"by chance", []string{"/backup/.a.html.abcdeF"}, "", "/backup/a.html", []string{"/backup/.a.html.*"}},
+		{"always the same", []string{"/etc/passwd+"}, "", "/etc/passwd", nil},
+		{"from another folder", []string{"/tmp/passwd.47"}, "", "/etc/passwd", nil},
+		{"by a lock", nil, "/etc/passwd.47", "/etc/passwd.lock", []string{"/etc/passwd.*"}},
+		{"linked to what is no lock", nil, "/etc/passwd.47", "/etc/passwd2", []string{"/etc/passwd.47"}},
+		{"another file", []string{"/etc/x.47"}, "", "/etc/passwd", nil},
+		{"a name that others begin with", []string{"/etc/sudoers47"}, "", "/etc/su", nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newScript()
@@ -258,6 +261,9 @@ func TestNamesBeforeARename(t *testing.T) {
 				s.write(from)
 				s.add(event.Event{Kind: event.KindFileRename, File: &event.File{Path: from, To: tc.to}})
 				want = append(want, from)
+			}
+			if tc.link != "" { // as those lock that change users
+				s.add(event.Event{Kind: event.KindFileLink, File: &event.File{Path: tc.link, To: tc.to}})
 			}
 			slices.Sort(want)
 			got := paths(s.learned(t).Writes)

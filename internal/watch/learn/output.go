@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/profile"
 	"github.com/castellan-security/castellan/internal/watch/widen"
 )
@@ -143,13 +144,17 @@ func patterns(list []string) []profile.Pattern {
 }
 
 // ephemeral are the ports that a kernel gives by itself; more than manyPorts of
-// them with one peer are all of them.
+// them with one peer are all of them, and more than manyOwn with itself: a program that
+// asks for any port and is told of it by another, as Varnish is by its command line.
 var ephemeral = profile.Ports{First: 32768, Last: 65535}
 
-const manyPorts = 3
+const (
+	manyPorts = 3
+	manyOwn   = 1
+)
 
 // portsOf returns for each port the range that stands for it.
-func portsOf(ports []uint16) func(uint16) profile.Ports {
+func portsOf(ports []uint16, many int) func(uint16) profile.Ports {
 	slices.Sort(ports)
 	n := 0
 	for _, p := range slices.Compact(ports) {
@@ -158,7 +163,7 @@ func portsOf(ports []uint16) func(uint16) profile.Ports {
 		}
 	}
 	return func(p uint16) profile.Ports {
-		if n > manyPorts && ephemeral.Has(p) {
+		if n > many && ephemeral.Has(p) {
 			return ephemeral
 		}
 		return profile.Ports{First: p, Last: p}
@@ -176,7 +181,7 @@ func (w writer) listens(s *seen) []profile.Listen {
 	}
 	sum := map[key]*mark{}
 	for k, m := range s.listens {
-		add(sum, key{k.protocol, portsOf(byProtocol[k.protocol])(k.port)}, m)
+		add(sum, key{k.protocol, portsOf(byProtocol[k.protocol], manyPorts)(k.port)}, m)
 	}
 	var out []profile.Listen
 	for k, m := range sum {
@@ -227,7 +232,11 @@ func (w writer) peers(set map[peerKey]*mark, networks func([]netip.Addr) map[net
 	for k, m := range set {
 		p := entries[k]
 		if k.port != 0 {
-			p.Port = portsOf(ports[who{k.protocol, End(p)}])(k.port)
+			many := manyPorts
+			if k.kind == event.PeerSelf {
+				many = manyOwn
+			}
+			p.Port = portsOf(ports[who{k.protocol, End(p)}], many)(k.port)
 		}
 		add(sum, PeerKey(p), m)
 		first[PeerKey(p)] = p

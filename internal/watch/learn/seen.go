@@ -151,8 +151,8 @@ func (s *seen) add(o *seen) {
 	for k, e := range o.execs {
 		s.putExec(k, e)
 	}
-	o.writes.each(func(p profile.Pattern, m *mark) { s.addFile(s.writes, string(p), m, droppedFiles) })
-	o.reads.each(func(p profile.Pattern, m *mark) { s.addFile(s.reads, string(p), m, droppedReads) })
+	o.writes.each(func(p profile.Pattern, m *mark) { s.addPattern(s.writes, p, m, droppedFiles) })
+	o.reads.each(func(p profile.Pattern, m *mark) { s.addPattern(s.reads, p, m, droppedReads) })
 	for k, m := range o.listens {
 		put(s, s.listens, k, m, maxListens, droppedPorts)
 	}
@@ -185,6 +185,12 @@ func (s *seen) add(o *seen) {
 
 func (s *seen) addFile(t *tree, path string, m *mark, what string) {
 	if !t.add(path, m) {
+		s.dropped[what] += m.Count
+	}
+}
+
+func (s *seen) addPattern(t *tree, p profile.Pattern, m *mark, what string) {
+	if !t.addPattern(p, m) {
 		s.dropped[what] += m.Count
 	}
 }

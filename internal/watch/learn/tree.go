@@ -57,8 +57,19 @@ func (t *tree) node(folder []string) *node {
 }
 
 // add adds what was seen at a path. It reports whether there was room.
-func (t *tree) add(path string, m *mark) bool {
-	names := profile.Pattern(path).Names()
+func (t *tree) add(path string, m *mark) bool { return t.put(profile.Pattern(path).Names(), m, false) }
+
+// addPattern is add of what each tells of another tree: all below a folder may be one
+// there. What containers tell is no pattern: a file can be called "**".
+func (t *tree) addPattern(p profile.Pattern, m *mark) bool {
+	if names := p.Names(); len(names) > 0 && names[len(names)-1] == "**" {
+		return t.put(names[:len(names)-1], m, true)
+	}
+	return t.put(p.Names(), m, false)
+}
+
+// put is add; all: of everything below.
+func (t *tree) put(names []string, m *mark, all bool) bool {
 	n, parent := t.root, (*node)(nil)
 	for i, name := range names {
 		if n.place.Whole && n.deep == nil {
@@ -82,6 +93,11 @@ func (t *tree) add(path string, m *mark) bool {
 			return true
 		}
 		n, parent = kid, n
+	}
+	if all {
+		t.swallow(n)
+		n.deep.add(m)
+		return true
 	}
 	if n.mark == nil {
 		n.mark = &mark{}

@@ -5,6 +5,7 @@ import "strings"
 // Lengths of texts made by chance that need more than a look at their letters.
 const (
 	minLong  = 20 // letters of one case and digits: a session of PHP, a ULID
+	minWord  = 5  // that chance does not make
 	minStem  = 3  // of a name that something made by chance is put right behind
 	minQueue = 11 // letters of both cases and digits, none of them together: a queue id of Postfix
 )
@@ -36,6 +37,33 @@ func long(word string) bool {
 		return len(word) >= minQueue && turns*5 >= (len(word)-1)*2
 	}
 	return len(word) >= minLong && groups > 2
+}
+
+// leadingWord returns the length of the word of a language that a text begins with:
+// Container8Fq2Lz0.
+func leadingWord(text string) int {
+	n := 0
+	for n < len(text) && (class(text[n]) == 1 || n == 0 && class(text[n]) == 2) {
+		n++
+	}
+	if n < minWord {
+		return 0
+	}
+	return n
+}
+
+// weekday reports whether a part of a name is a day of the week, as in backup-Mon.sql.
+func weekday(name string, from, to int) bool {
+	if from == 0 || !strings.ContainsRune("-_", rune(name[from-1])) {
+		return false
+	}
+	word := strings.ToLower(name[from:to])
+	for _, day := range []string{"monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"} {
+		if word == day || word == day[:3] {
+			return true
+		}
+	}
+	return false
 }
 
 // tail reports whether the last word of a name is what mkstemp made: as random, and no

@@ -96,8 +96,13 @@ func shape(name string, digits, hex int, temporary bool) string {
 		}
 		word := name[i:end]
 		switch {
-		case changes(word, digits, hex), temporary && random(word), files && (long(word) || i > 0 && end == len(name) && tail(word)):
+		case files && long(word):
+			mark(i+leadingWord(word), end)
+		case changes(word, digits, hex), temporary && random(word), files && i > 0 && end == len(name) && tail(word), files && weekday(name, i, end),
+			files && last > 0 && i == last+1 && allDigits(word): // a number behind what changes: app.2026-11-30.0.log
 			mark(i, end)
+		case files && strings.HasPrefix(word, "pid") && allDigits(word[len("pid"):]): // hs_err_pid47.log
+			mark(i+len("pid"), end)
 		default:
 			// A name with its number at the end: build20240101, core1234.
 			if n := trailingDigits(word); n >= max(digits, minDigitsProgram) || temporary && n >= digits {
@@ -178,6 +183,9 @@ func temporaryName(name string) string {
 		if rest != "" && strings.ContainsRune(".-_", rune(rest[0])) {
 			sep, rest = rest[:1], rest[1:]
 		}
+		if p := shape(rest, 1, minHex, false); sep != "" && strings.ContainsRune(p, '*') { // temp-47.rdb, tmp_obj_aB3dE9
+			return start + sep + p
+		}
 		end := 0
 		for end < len(rest) && (alnum(rest[end]) || rest[end] == '_') {
 			end++
@@ -185,13 +193,22 @@ func temporaryName(name string) string {
 		if end < minRandom || sep == "" && lowerWord(rest[:end]) && end != pythonRandom {
 			continue
 		}
-		return literal(start + sep + "*" + shape(rest[end:], minDigits, minHex, false)) // tmp_objdir-incoming-aB3dE9
+		return start + sep + "*" + rest[end:]
+	}
+	for _, start := range numberedByKernel {
+		if rest, ok := strings.CutPrefix(name, start); ok && allAlnum(rest) && leadingDigits(rest) > 0 {
+			return start + "*"
+		}
 	}
 	if rest, ok := strings.CutPrefix(name, "sed"); ok && len(rest) == minRandom && allAlnum(rest) {
 		return "sed*"
 	}
 	return ""
 }
+
+// numberedByKernel are the beginnings of names that the kernel makes: of a core with its
+// process, and of a file that was deleted and is open still.
+var numberedByKernel = []string{"core.", ".nfs", ".fuse_hidden"}
 
 // bare reports whether a name is nothing but what Python's tempfile makes by chance:
 // it tries with such a file, at each start of a program, whether a folder can be
@@ -253,6 +270,7 @@ func rotated(name string) string {
 	for end < len(rest) && (rest[end] >= '0' && rest[end] <= '9' || end > 1 && rest[end] == '-') {
 		end++
 	}
+	end = max(end, 1+date(rest[1:], false)) // a.log.2026-11-30_14-05
 	if end == 1 {
 		return ""
 	}
@@ -267,6 +285,9 @@ func rotated(name string) string {
 func Rotating(path string) string {
 	i := strings.LastIndexByte(path, '/') + 1
 	folder, name := path[:i], path[i:]
+	if log := logName(folder, name); log != "" && At(strings.Split(strings.Trim(folder, "/"), "/")).Total > 0 {
+		return folder + log + "*"
+	}
 	log := name
 	if !strings.HasSuffix(name, ".log") {
 		rest := ""
@@ -280,6 +301,33 @@ func Rotating(path string) string {
 	}
 	return folder + log + "*"
 }
+
+// logName returns the name of a log that is not called so, in a folder of logs, "" for
+// what is none: of syslog and syslog.2.gz it is syslog. What was rotated is a log, and so
+// is what everybody knows as one.
+func logName(folder, name string) string {
+	if !strings.HasPrefix(folder, "/var/log/") && !strings.HasSuffix(folder, "/log/") && !strings.HasSuffix(folder, "/logs/") {
+		return ""
+	}
+	for _, packed := range []string{".gz", ".xz", ".bz2", ".zst"} {
+		name = strings.TrimSuffix(name, packed)
+	}
+	stem := strings.TrimSuffix(strings.TrimSuffix(name, ".*"), "-*")
+	if n := trailingDigits(name); n > 0 && n < minDigits && strings.HasSuffix(name[:len(name)-n], ".") {
+		stem = name[:len(name)-n-1]
+	}
+	known := slices.Contains(logs, stem) || slices.ContainsFunc(logEndings, func(e string) bool { return strings.HasSuffix(stem, e) && len(stem) > len(e) })
+	if stem == "" || strings.ContainsRune(stem, '*') || strings.HasSuffix(stem, ".log") || stem == name && !known {
+		return ""
+	}
+	return stem
+}
+
+// logs are names of logs, and logEndings what further ones end with.
+var (
+	logs       = []string{"syslog", "messages", "secure", "maillog", "debug", "wtmp", "btmp", "lastlog", "dmesg"}
+	logEndings = []string{"_log", ".err", ".out"}
+)
 
 // uuid returns 36 if s begins with a UUID.
 func uuid(s string) int {
