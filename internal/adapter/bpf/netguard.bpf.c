@@ -163,6 +163,38 @@ struct {
 	__type(value, u8);
 } net_resolvers SEC(".maps");
 
+/* -- Who asked by UDP ------------------------------------------------------- */
+
+#define EPHEMERAL 32768 /* ports that a UDP client may choose for itself */
+
+/* A UDP server sends its answers to whoever asked, which no list of destinations
+ * has. Who asked a port below those of clients, and from which of its own, is
+ * known by the packet that came. */
+struct net_asker {
+	u8 address[16];
+	u32 netns;
+	u16 port;
+	u16 own; /* the port of the server */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct net_asker);
+	__type(value, u8);
+} net_askers SEC(".maps");
+
+/* note_asker notes who sent a packet to a server. */
+static __always_inline void note_asker(struct packet *p, u32 netns)
+{
+	struct net_asker key = { .netns = netns, .port = p->from_port, .own = p->to_port };
+	u8 yes = 1;
+
+	__builtin_memcpy(key.address, p->from, 16);
+	if (!bpf_map_lookup_elem(&net_askers, &key))
+		bpf_map_update_elem(&net_askers, &key, &yes, BPF_ANY);
+}
+
 /* -- What the DNS answered -------------------------------------------------- */
 
 #define NAMES_OF_ADDRESS 4 /* hosts of many names share addresses */
@@ -407,8 +439,8 @@ __attribute__((noinline)) int note_answers(struct __sk_buff *skb, u32 at, u32 re
 #define FLAG_RESPONSE 0x8000
 #define QUESTION_TAIL 4
 
-/* Answers of the DNS over UDP, from its port, or from Docker's resolver, which
- * answers from any. */
+/* Who asks by UDP, and answers of the DNS over it, from its port, or from Docker's
+ * resolver, which answers from any. */
 SEC("cgroup_skb/ingress")
 int net_answer(struct __sk_buff *skb)
 {
@@ -422,6 +454,10 @@ int net_answer(struct __sk_buff *skb)
 
 	if (protocol_of(skb, &at) != IPPROTO_UDP || !skb->sk || !read_packet(skb, at, &p))
 		return ALLOW;
+	sk = address_of(skb->sk);
+	netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	if (p.to_port && p.to_port < EPHEMERAL)
+		note_asker(&p, netns);
 	if (p.from_port != DNS_PORT && *(u64 *)&p.from[8] != docker)
 		return ALLOW;
 	at += UDP_HEAD;
@@ -433,8 +469,6 @@ int net_answer(struct __sk_buff *skb)
 	if (!s || !len)
 		return ALLOW;
 	__builtin_memcpy(s->hashed.server, p.from, 16);
-	sk = address_of(skb->sk);
-	netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
 	note_answers(skb, at + DNS_HEAD + len + QUESTION_TAIL, bpf_ntohs(h.answers), netns);
 	return ALLOW;
 }
@@ -485,6 +519,7 @@ struct net_asked {
 	u16 port;
 	u8 protocol;
 	u8 deed;
+	u16 own; /* the port of the socket itself, if it has one yet */
 };
 
 static __always_inline void count(u32 which)
@@ -645,7 +680,19 @@ __attribute__((noinline)) int may_reach_named(struct net_ruleset *rules, struct 
 	return 0;
 }
 
-#define EPHEMERAL 32768 /* ports that a UDP client may choose for itself */
+/* may_answer tells whether somebody is sent to from the port at which they asked. */
+__attribute__((noinline)) int may_answer(struct net_asked *a)
+{
+	struct net_asker key = {};
+
+	if (!a || a->protocol != IPPROTO_UDP || !a->own || a->own >= EPHEMERAL)
+		return 0;
+	__builtin_memcpy(key.address, a->address, 16);
+	key.netns = a->netns;
+	key.port = a->port;
+	key.own = a->own;
+	return bpf_map_lookup_elem(&net_askers, &key) != NULL;
+}
 
 /* may_bind tells whether a port may be opened for others. UDP clients bind ports
  * of their own, too. */
@@ -738,7 +785,7 @@ static __always_inline int decide(struct net_asked *a)
 		inside = rules->raw;
 		break;
 	default:
-		inside = may_reach(rules, a) || may_reach_named(rules, a);
+		inside = may_reach(rules, a) || may_reach_named(rules, a) || may_answer(a);
 		if (!inside && a->deed == NET_CONNECT && a->protocol == IPPROTO_UDP) {
 			/* Nothing is sent yet: the C library asks so which address it would
 			 * be reached from, with the port that it wants to reach by TCP. */
@@ -768,6 +815,13 @@ static __always_inline u32 netns_of(struct bpf_sock *sk)
 	return BPF_CORE_READ(address, __sk_common.skc_net.net, ns.inum);
 }
 
+static __always_inline u16 own_port(struct bpf_sock *sk)
+{
+	struct sock *address = address_of(sk);
+
+	return BPF_CORE_READ(address, __sk_common.skc_num);
+}
+
 static __always_inline int ask4(struct bpf_sock_addr *ctx, enum net_deed deed)
 {
 	struct net_asked a = { .deed = deed };
@@ -776,6 +830,7 @@ static __always_inline int ask4(struct bpf_sock_addr *ctx, enum net_deed deed)
 	a.port = bpf_ntohs(ctx->user_port);
 	a.protocol = protocol_asked(ctx->protocol);
 	a.netns = netns_of(ctx->sk);
+	a.own = own_port(ctx->sk);
 	if (deed != NET_BIND && !a.port && a.protocol == IPPROTO_UDP)
 		return ALLOW; /* which sends nothing */
 	return decide(&a);
@@ -794,6 +849,7 @@ static __always_inline int ask6(struct bpf_sock_addr *ctx, enum net_deed deed)
 	a.port = bpf_ntohs(ctx->user_port);
 	a.protocol = protocol_asked(ctx->protocol);
 	a.netns = netns_of(ctx->sk);
+	a.own = own_port(ctx->sk);
 	if (deed != NET_BIND && !a.port && a.protocol == IPPROTO_UDP)
 		return ALLOW;
 	return decide(&a);

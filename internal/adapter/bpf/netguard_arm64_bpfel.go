@@ -69,6 +69,14 @@ type netguardContainer struct {
 	Id       [32]uint8
 }
 
+type netguardNetAsker struct {
+	_       structs.HostLayout
+	Address [16]uint8
+	Netns   uint32
+	Port    uint16
+	Own     uint16
+}
+
 type netguardNetDeed uint32
 
 const (
@@ -276,6 +284,7 @@ const (
 	netguardMapCgroups         = "cgroups"
 	netguardMapCounters        = "counters"
 	netguardMapEvents          = "events"
+	netguardMapNetAskers       = "net_askers"
 	netguardMapNetDestinations = "net_destinations"
 	netguardMapNetHolds        = "net_holds"
 	netguardMapNetKnown        = "net_known"
@@ -361,6 +370,7 @@ type netguardMapSpecs struct {
 	Cgroups         *ebpf.MapSpec `ebpf:"cgroups"`
 	Counters        *ebpf.MapSpec `ebpf:"counters"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
+	NetAskers       *ebpf.MapSpec `ebpf:"net_askers"`
 	NetDestinations *ebpf.MapSpec `ebpf:"net_destinations"`
 	NetHolds        *ebpf.MapSpec `ebpf:"net_holds"`
 	NetKnown        *ebpf.MapSpec `ebpf:"net_known"`
@@ -408,6 +418,7 @@ type netguardMaps struct {
 	Cgroups         *ebpf.Map `ebpf:"cgroups"`
 	Counters        *ebpf.Map `ebpf:"counters"`
 	Events          *ebpf.Map `ebpf:"events"`
+	NetAskers       *ebpf.Map `ebpf:"net_askers"`
 	NetDestinations *ebpf.Map `ebpf:"net_destinations"`
 	NetHolds        *ebpf.Map `ebpf:"net_holds"`
 	NetKnown        *ebpf.Map `ebpf:"net_known"`
@@ -429,6 +440,7 @@ func (m *netguardMaps) Close() error {
 		m.Cgroups,
 		m.Counters,
 		m.Events,
+		m.NetAskers,
 		m.NetDestinations,
 		m.NetHolds,
 		m.NetKnown,

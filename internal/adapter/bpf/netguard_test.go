@@ -218,6 +218,71 @@ func TestNetGuardHoldsToDestinations(t *testing.T) {
 	}
 }
 
+// freePorts returns the first of two UDP ports that nobody has, below those of clients.
+func freePorts(t *testing.T) int {
+	t.Helper()
+	for port := 20053; port < 20253; port += 2 {
+		one, err := net.ListenPacket("udp4", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
+		two, err := net.ListenPacket("udp4", fmt.Sprintf("127.0.0.1:%d", port+1))
+		check(t, one.Close())
+		if err == nil {
+			check(t, two.Close())
+			return port
+		}
+	}
+	t.Fatal("all ports are taken")
+	return 0
+}
+
+// A UDP server answers those who asked it, whoever they are, and nobody else.
+func TestNetGuardLetsServersAnswer(t *testing.T) {
+	g := openNetGuard(t, pins(t))
+	id, dir := netContainer(t)
+	port := freePorts(t)
+	check(t, g.Set(netRules(profile.Deny, profile.NetworkRules{Listens: []profile.PortRule{portRule("udp", port, port), portRule("udp", port+1, port+1)}})))
+	check(t, g.Hold(id, netGroup))
+	client, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	check(t, err)
+	defer client.Close()
+	stranger, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	check(t, err)
+	defer stranger.Close()
+	// The server answers, then sends what nobody asked for: to another client, and from
+	// another of its ports. Its words say what it was let do.
+	server := fmt.Sprintf(`use Socket; socket(S,AF_INET,SOCK_DGRAM,0); bind(S,pack_sockaddr_in(%d,INADDR_LOOPBACK)) or exit 2;
+socket(T,AF_INET,SOCK_DGRAM,0); bind(T,pack_sockaddr_in(%d,INADDR_LOOPBACK)) or exit 3;
+socket(U,AF_INET,SOCK_DGRAM,0);
+my $from = recv(S,my $b,99,0);
+my $to = pack_sockaddr_in(%d,INADDR_LOOPBACK);
+my @did = map { defined $_ ? 1 : 0 } (send(S,"answer",0,$from), send(S,"x",0,$to), send(T,"x",0,$from), send(U,"x",0,$from));
+exit 10 + oct "0b@{[join '', @did]}";`, port, port+1, stranger.LocalAddr().(*net.UDPAddr).Port)
+	h := start(t, nil, "exec=/usr/bin/perl", "perl", "-e", server)
+	put(t, dir, h.pid())
+	asked, done := make(chan struct{}), make(chan struct{})
+	go func() { // asks until it is answered: nobody says when the server listens
+		defer close(asked)
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				_, _ = client.WriteTo([]byte("question"), &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}) // refused until then
+			}
+		}
+	}()
+	h.finish()
+	close(done)
+	<-asked
+	if got, want := h.cmd.ProcessState.ExitCode(), 10+0b1000; got != want {
+		t.Errorf("the server ended with %d, want %d: the answer alone is let through", got, want)
+	}
+}
+
 // answerAll is a resolver that answers every question for an address with this one.
 func answerAll(t *testing.T, at string, address netip.Addr) {
 	t.Helper()
