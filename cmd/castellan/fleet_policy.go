@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -94,13 +96,26 @@ func (p *fleetPolicy) setCommand(g *globals, o *askOptions) *cobra.Command {
 		}
 		var v policyVersion
 		if err := api.do(c.Context(), http.MethodPut, p.route+"/policy", map[string]any{"text": string(b), "comment": comment, "after": after}, &v); err != nil {
-			return err
+			return ofFile(err, args[0])
 		}
 		_, err = fmt.Fprintf(g.out, "version %d is the %s policy now; %s\n", v.Version, p.name, p.next)
 		return err
 	}
 	return c
 }
+
+// ofFile has places in a refused policy name the file that it was read from, where the
+// server knows only a text.
+func ofFile(err error, file string) error {
+	if !fault.Is(err, fault.Invalid) {
+		return err
+	}
+	text := policyPlace.ReplaceAllString(err.Error(), "${1}"+strings.ReplaceAll(file, "$", "$$")+"$2")
+	return fault.New(fault.Invalid, "%s", text).With(fault.Remedy(err))
+}
+
+// policyPlace finds a place in a policy as servers tell it: policy:7:17.
+var policyPlace = regexp.MustCompile(`(^|server: |\n)policy(:\d+:\d+: )`)
 
 func (p *fleetPolicy) historyCommand(g *globals, o *askOptions) *cobra.Command {
 	about := fmt.Sprintf("Say who changed the fleet's %s policy, when and why", p.name)

@@ -105,10 +105,10 @@ func (g *globals) responseRules(all []ruleLine) error {
 			last = ago(r.Last, now)
 		}
 		rows = append(rows, []cell{
-			text(r.ID), {state, tone}, text(strings.Join(r.Do, ", ")), {strconv.Itoa(r.Runs), plain}, {strconv.Itoa(r.Held), plain}, {last, plain}, text(r.Owner),
+			text(r.ID), {state, tone}, {strconv.Itoa(r.Runs), plain}, {strconv.Itoa(r.Held), plain}, {last, plain}, text(r.Owner), text(strings.Join(r.Do, ", ")),
 		})
 	}
-	return g.table([]string{"RULE", "STATE", "DOES", "DID", "HELD", "LAST", "OWNER"}, rows)
+	return g.table([]string{"RULE", "STATE", "DID", "HELD", "LAST", "OWNER", "DOES"}, rows)
 }
 
 func (g *globals) respondRulesCheck(o *askOptions) *cobra.Command {
@@ -168,7 +168,7 @@ done. What rules did lately counts: one that has reached its limit is held back.
 With --past they are held against the incidents that are kept, as if each threat
 were answered when it happened, with limits and cool-downs.
 ` + exitHelpJudged,
-		Example: `  castellan respond rules try responses.yaml --rule miner-stratum --severity high --group shop/web/web
+		Example: `  castellan respond rules try responses.yaml --rule miner-name --severity high --group shop/web/web
   castellan respond rules try responses.yaml --past 30`,
 		Args: cobra.MaximumNArgs(1),
 	}
@@ -210,7 +210,7 @@ were answered when it happened, with limits and cool-downs.
 			return err
 		}
 		if told.Theme == "" && len(told.Problems) == 0 {
-			fmt.Fprintf(g.err, "no rule of detection is called %q, and --theme says no theme\n", body.Rule)
+			fmt.Fprintf(g.err, "no rule of detection is called %q, and --theme says no theme; castellan detect rules lists them\n", body.Rule)
 		}
 		err = g.print(*f, told, func() error {
 			for _, p := range told.Problems {

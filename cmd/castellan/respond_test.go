@@ -39,6 +39,8 @@ func (still) Cuts() ([]string, error)                            { return nil, n
 func (still) Unified(string) (string, error)                     { return "/cgroup", nil }
 func (still) Cut(_, _ string, _ bool) error                      { return nil }
 func (still) Restore(string) error                               { return nil }
+func (still) AllFrozen(context.Context) ([]string, error)        { return nil, nil }
+func (still) Paused(context.Context, string) (bool, error)       { return false, nil }
 func (still) Stop(context.Context, string, bool) error           { return nil }
 
 // obey runs, until the script ends, an agent with the credentials in a folder that

@@ -65,7 +65,7 @@ a token.
 		"build":  {newScan(g), newTrust(g), newAdmit(g), newHarden(g)},
 		"run":    {newUp(g), newServer(g), newAgent(g), newWatch(g), newDetect(g), newRespond(g)},
 		"ask":    {newStatus(g), newWorkloads(g), newTop(g), newEvents(g), newImages(g), newVulnerabilities(g), newSecrets(g), newFaults(g), newMalware(g), newRegistries(g), newAgents(g)},
-		"manage": {newAcceptances(g), newOwners(g), newNotify(g), newUsers(g), newTokens(g)},
+		"manage": {newAcceptances(g), newOwners(g), newNotify(g), newUsers(g), newTokens(g), newAudit(g)},
 	} {
 		for _, c := range cmds {
 			c.GroupID = group

@@ -42,7 +42,7 @@ func TestTable(t *testing.T) {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# Events\n\n"+
 		"<!-- Made from internal/event by make golden; change the comments there. -->\n\n"+
-		"One event is one thing that a sensor saw. This is their form as the API, `castellan events --json` and the\n"+
+		"One event is one thing that a sensor saw. This is their form as the API, `castellan events -o json` and the\n"+
 		"agent link give it, version %d: within a version fields are only added, and a reader ignores those that it\n"+
 		"does not know. Text in events comes from programs that may be hostile.\n\n", event.Version)
 	fmt.Fprintln(&b, "## Kinds")

@@ -32,6 +32,9 @@ type Held struct {
 	Reason string      `json:"reason,omitempty"`
 	At     time.Time   `json:"at"`
 	Deed   string      `json:"deed"` // its id
+	// Found is of one that was found frozen alone at the start: it is listed and can be
+	// released, and nothing is done to keep it so, for who wanted that is not known.
+	Found bool `json:"found,omitempty"`
 }
 
 // maxHeldFile has room for ten thousand containers.
@@ -51,7 +54,7 @@ const askWithin = 2 * time.Second
 // Run keeps what is quarantined so until ctx ends: containers that start anew, and
 // those of before this program started.
 func (r *Responder) Run(ctx context.Context) {
-	if err := r.Adopt(); err != nil {
+	if err := r.Adopt(ctx); err != nil {
 		r.o.Log.Error("what is cut off on this host was not looked for: something may be that is not listed", "error", err, "remedy", fault.Remedy(err))
 	}
 	tick := time.NewTicker(renewEvery)
@@ -77,7 +80,12 @@ func (r *Responder) Renew(ctx context.Context, said map[string]string) {
 		r.o.Log.Error("containers in quarantine not read", "error", err)
 		return
 	}
+	r.question(ctx)
 	for id, h := range r.held {
+		if h.Found {
+			said[id] = r.lookAt(id, h)
+			continue
+		}
 		var a response.Answer
 		err := r.enforce(ctx, id, h.Freeze, false, &a)
 		text := ""
@@ -94,7 +102,10 @@ func (r *Responder) Renew(ctx context.Context, said map[string]string) {
 	maps.DeleteFunc(said, func(id, _ string) bool { _, held := r.held[id]; return !held })
 	r.problems = maps.Clone(said)
 	r.publish()
-	maps.DeleteFunc(r.asked, func(id string, _ time.Time) bool { _, held := r.held[id]; return !held })
+	maps.DeleteFunc(r.asked, func(id string, _ time.Time) bool {
+		_, held := r.held[id]
+		return !held && !slices.Contains(r.suspects, id)
+	})
 }
 
 // forgetRemoved ends the quarantine of a container that its engine does not know any
@@ -121,14 +132,20 @@ func (r *Responder) forgetRemoved(ctx context.Context, id string, h Held) (probl
 	return ""
 }
 
-// unknownReason is why a container is in quarantine of which nobody wrote that down.
-const unknownReason = "found cut off at the agent's start: nobody has written down who did it, and why"
+// Why a container is in quarantine of which nobody wrote that down.
+const (
+	unknownReason = "found cut off at the agent's start: nobody has written down who did it, and why"
+	frozenReason  = "found frozen at the agent's start, not by its engine: nobody has written down who did it, and why"
+)
 
 // Adopt takes up what is cut off on this host and not written down, as when the file
 // that says so was lost: nothing stays cut with nobody knowing. It is not given back
 // by itself, which only a person should say. Before it was called, and has ended,
 // Standing has nothing to say.
-func (r *Responder) Adopt() error {
+//
+// What is frozen alone is taken up by Renew, once the engine has said that it did not
+// pause it.
+func (r *Responder) Adopt(ctx context.Context) error {
 	unlock, err := r.lock()
 	defer unlock()
 	defer func() {
@@ -137,6 +154,9 @@ func (r *Responder) Adopt() error {
 	}()
 	if err != nil {
 		return err
+	}
+	if r.suspects, err = r.o.Freezer.AllFrozen(ctx); err != nil {
+		r.o.Log.Warn("which containers are frozen on this host is not known", "error", err)
 	}
 	cut, err := r.o.Network.Cuts()
 	if err != nil {
@@ -160,6 +180,59 @@ func (r *Responder) Adopt() error {
 		return nil
 	}
 	return writeHeld(r.o.File, r.held)
+}
+
+// question takes up those that were found frozen at the start and that the engine did not
+// pause. An engine that is away is asked again, in a while.
+func (r *Responder) question(ctx context.Context) {
+	now := r.o.Clock()
+	var left []string
+	for _, id := range r.suspects {
+		if _, held := r.held[id]; held || !asset.IsContainerID(id) {
+			continue
+		}
+		if last, ok := r.asked[id]; ok && now.Sub(last) < askEvery {
+			left = append(left, id)
+			continue
+		}
+		r.asked[id] = now
+		asking, cancel := context.WithTimeout(ctx, askWithin)
+		paused, err := r.o.Engine.Paused(asking, id)
+		cancel()
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			left = append(left, id)
+			continue
+		}
+		// Looked at once more: an engine that lets one go says so only when it has.
+		if frozen, err2 := r.o.Freezer.Frozen(id); err != nil || paused || err2 != nil || !frozen {
+			continue
+		}
+		r.held[id] = Held{Freeze: true, Found: true, Reason: frozenReason, At: now.UTC(), Deed: rand.Text()}
+		r.o.Log.Warn("a container is frozen, and nobody has written down why: it stays so until it is released", "container", asset.ShortID(id),
+			"remedy", "castellan respond release "+asset.ShortID(id))
+		if err := writeHeld(r.o.File, r.held); err != nil {
+			r.o.Log.Error("what is in quarantine not written", "error", err)
+		}
+	}
+	r.suspects = left
+}
+
+// lookAt ends what is listed of a container that was found frozen and is not any more, and
+// returns why that is not known.
+func (r *Responder) lookAt(id string, h Held) (problem string) {
+	frozen, err := r.o.Freezer.Frozen(id)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return err.Error()
+	}
+	if frozen {
+		return ""
+	}
+	delete(r.held, id)
+	if err := writeHeld(r.o.File, r.held); err != nil {
+		return err.Error()
+	}
+	r.o.Log.Info("a container that was found frozen is not any more", "container", asset.ShortID(id), "found", h.At)
+	return ""
 }
 
 // Standing returns what is in quarantine on this host, as it was last looked at; nil

@@ -46,6 +46,8 @@ type Freezer interface {
 	Thaw(ctx context.Context, container string) error
 	// Frozen reports whether they are to stand still. NotFound when it does not run.
 	Frozen(container string) (bool, error)
+	// AllFrozen returns the containers of which that is so, whoever did it.
+	AllFrozen(ctx context.Context) ([]string, error)
 }
 
 // Cgroups knows where containers are in the kernel's tree of them.
@@ -73,6 +75,9 @@ type Engine interface {
 	// Stop returns when the container does not run any more; with dry it only asks
 	// whether there is one. NotFound when there is none.
 	Stop(ctx context.Context, container string, dry bool) error
+	// Paused reports whether the engine itself has a container stand still (docker
+	// pause). NotFound when there is none.
+	Paused(ctx context.Context, container string) (bool, error)
 }
 
 // Camera takes snapshots.
@@ -116,6 +121,9 @@ type Responder struct {
 	// problems say of a container of held why it is not as it should be; under doing.
 	problems map[string]string
 	adopted  bool // what is cut off was looked for; under doing
+	// suspects were found frozen at the start and are not held: by the engine, or by an
+	// agent that has lost what it wrote down; under doing.
+	suspects []string
 
 	// standing is what is held, as it was last looked at; nil before Adopt.
 	standing atomic.Pointer[asset.Quarantine]
@@ -244,7 +252,7 @@ func (r *Responder) quarantine(ctx context.Context, d *response.Deed, w asset.Wo
 	h := Held{Freeze: d.Freeze, Group: w.Group, By: d.By, Reason: d.Reason, At: r.o.Clock().UTC(), Deed: d.ID}
 	if was && IsRule(d.By) && !IsRule(before.By) {
 		h = before // it stays a person's, and ends when a person says
-		h.Freeze = before.Freeze || d.Freeze
+		h.Freeze, h.Found = before.Freeze || d.Freeze, false
 	}
 	r.held[w.ID] = h
 	unkept := writeHeld(r.o.File, r.held) // it is done even so: a full disk must not keep anybody from it

@@ -95,7 +95,9 @@ type kernel struct {
 	fail   map[string]error
 	cuts   []string // containers that are found cut off
 	frozen bool
-	doing  func() // as something is cut; nil for nothing
+	still  []string // containers that are found frozen
+	paused string   // the one of them that the engine has paused
+	doing  func()   // as something is cut; nil for nothing
 }
 
 func (k *kernel) note(what string, dry bool) error {
@@ -117,9 +119,15 @@ func (k *kernel) Freeze(_ context.Context, _ string, dry bool) (int, error) {
 	return 3, k.note("freeze", dry)
 }
 func (k *kernel) Thaw(context.Context, string) error { return k.note("thaw", false) }
-func (k *kernel) Frozen(string) (bool, error)        { return k.frozen, nil }
-func (k *kernel) Cuts() ([]string, error)            { return k.cuts, k.fail["cuts"] }
-func (k *kernel) Unified(string) (string, error)     { return "/cgroup", k.fail["unified"] }
+func (k *kernel) Frozen(id string) (bool, error) {
+	return k.frozen || slices.Contains(k.still, id), nil
+}
+func (k *kernel) AllFrozen(context.Context) ([]string, error) { return k.still, nil }
+func (k *kernel) Paused(_ context.Context, id string) (bool, error) {
+	return k.paused == id, k.fail["paused"]
+}
+func (k *kernel) Cuts() ([]string, error)        { return k.cuts, k.fail["cuts"] }
+func (k *kernel) Unified(string) (string, error) { return "/cgroup", k.fail["unified"] }
 func (k *kernel) Cut(_, _ string, dry bool) error {
 	if k.doing != nil {
 		k.doing()
@@ -156,7 +164,7 @@ func (f *fixture) open(t *testing.T) {
 	if f.Standing() != nil {
 		t.Error("before it was looked for what is cut off, that is told")
 	}
-	if err := f.Adopt(); err != nil {
+	if err := f.Adopt(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -393,7 +401,7 @@ func TestWhatIsCutIsListed(t *testing.T) {
 	f := newFixture(t)
 	f.do(t, response.Deed{ID: "q", Kind: response.Quarantine, By: "user:otto"})
 	f.k.cuts, f.k.frozen = []string{one, two, "strange"}, true
-	if err := f.Adopt(); err != nil {
+	if err := f.Adopt(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	f.open(t) // it is written down
@@ -412,8 +420,73 @@ func TestWhatIsCutIsListed(t *testing.T) {
 		t.Errorf("after the release: %+v", f.Standing())
 	}
 	f.k.fail["cuts"] = errors.New("broken")
-	if err := f.Adopt(); err == nil {
+	if err := f.Adopt(t.Context()); err == nil {
 		t.Error("that it can't be looked is no error")
+	}
+}
+
+// What is frozen without being cut off is listed, too, unless its engine has paused it, and
+// nothing is done to keep it so.
+func TestWhatIsFrozenIsListed(t *testing.T) {
+	f := newFixture(t)
+	three := strings.Repeat("3", 64)
+	f.k.still, f.k.paused = []string{two, three, "strange"}, three
+	f.k.fail["paused"] = fault.New(fault.Unavailable, "the engine is away")
+	f.open(t)
+	said := map[string]string{}
+	look := func() []asset.Held {
+		f.now = f.now.Add(time.Minute)
+		f.Renew(t.Context(), said)
+		return f.Standing().Held
+	}
+	if held := look(); len(held) != 0 {
+		t.Errorf("while the engine is away: %+v", held)
+	}
+	delete(f.k.fail, "paused")
+	held := look()
+	if len(held) != 1 || held[0].WorkloadID != two || !held[0].Freeze || held[0].By != "" || !strings.Contains(held[0].Reason, "found frozen") || held[0].Deed == "" {
+		t.Fatalf("found: %+v", held)
+	}
+	f.k.did = nil
+	if again := look(); len(again) != 1 || again[0].Deed != held[0].Deed || len(f.k.did) != 0 {
+		t.Errorf("looked at again: %+v, did %q", again, f.k.did)
+	}
+	f.open(t) // it is written down
+	if again := look(); len(again) != 1 || again[0].Deed != held[0].Deed || len(f.k.did) != 0 {
+		t.Errorf("after the next start: %+v, did %q", again, f.k.did)
+	}
+	if a := f.do(t, response.Deed{Kind: response.Release, Workload: two}); a.State != response.Done || !slices.Contains(f.k.did, "thaw") {
+		t.Errorf("release: %+v, did %q", a, f.k.did)
+	}
+	if left := look(); len(left) != 0 {
+		t.Errorf("after the release: %+v", left)
+	}
+
+	f.open(t)
+	if len(look()) != 1 {
+		t.Fatal("not found again")
+	}
+	f.k.still = nil // somebody lets it go on
+	if left := look(); len(left) != 0 {
+		t.Errorf("of one that goes on: %+v", left)
+	}
+}
+
+// Who quarantines what was found frozen has all of it done.
+func TestWhatWasFoundFrozenCanBeQuarantined(t *testing.T) {
+	for _, by := range []string{"user:otto", "rule:r"} {
+		f := newFixture(t)
+		f.k.still = []string{one}
+		f.open(t)
+		f.Renew(t.Context(), map[string]string{})
+		if a := f.do(t, response.Deed{Kind: response.Quarantine, By: by, Workload: one}); a.State != response.Done {
+			t.Errorf("%s: %+v", by, a)
+		}
+		f.k.did = nil
+		f.Renew(t.Context(), map[string]string{})
+		if !slices.Contains(f.k.did, "cut") {
+			t.Errorf("%s: kept so by %q, want cut among it", by, f.k.did)
+		}
 	}
 }
 

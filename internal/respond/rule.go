@@ -120,6 +120,9 @@ func (o *On) Fits(c *Case) (why string) {
 	case len(o.Themes)+len(o.Tactics)+len(o.Rules) == 0 && o.Severity == finding.Unknown && o.Incident == finding.Unknown:
 		return "it is for no threats"
 	case len(o.Themes) > 0 && !slices.Contains(o.Themes, c.Theme):
+		if c.Theme == "" {
+			return "its theme is not known"
+		}
 		return "theme " + c.Theme
 	case len(o.Tactics) > 0 && !slices.Contains(o.Tactics, t.Tactic):
 		return "tactic " + string(t.Tactic)

@@ -1,7 +1,6 @@
 package respond
 
 import (
-	"cmp"
 	"regexp"
 	"slices"
 	"strconv"
@@ -52,7 +51,7 @@ const (
 
 var ruleID = regexp.MustCompile(`^[a-z][a-z0-9]*([-_][a-z0-9]+)*$`)
 
-// ReadRules reads rules as people write them. The error is written.Problems.
+// ReadRules reads rules as people write them. The error is as of written.Reader.Err.
 func ReadRules(file string, b []byte) ([]Rule, error) {
 	r := &ruleReader{Reader: written.Reader{File: file, Most: maxRuleProblems}}
 	if root := r.document(b); root != nil {
@@ -62,11 +61,8 @@ func ReadRules(file string, b []byte) ([]Rule, error) {
 			},
 		})
 	}
-	if len(r.Problems) > 0 {
-		slices.SortStableFunc(r.Problems, func(a, b written.Problem) int {
-			return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
-		})
-		return nil, r.Problems
+	if err := r.Err("response policy"); err != nil {
+		return nil, err
 	}
 	return r.rules, nil
 }

@@ -127,6 +127,11 @@ func (a *Accounts) Stop(ctx context.Context, cluster, task, reason string) error
 	return a.at(task).ecs.Stop(ctx, cluster, task, reason)
 }
 
+// Runs is ECS.Runs, where the task is.
+func (a *Accounts) Runs(ctx context.Context, cluster, task string) error {
+	return a.at(task).ecs.Runs(ctx, cluster, task)
+}
+
 // Role is Sessions.Role, where the task is.
 func (a *Accounts) Role(ctx context.Context, of asset.ECS) (string, error) {
 	return a.at(of.TaskARN).Role(ctx, of)

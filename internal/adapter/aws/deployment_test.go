@@ -184,6 +184,29 @@ func TestStop(t *testing.T) {
 	}
 }
 
+func TestRuns(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		status int
+		answer object
+		kind   fault.Kind
+	}{
+		{"goes on", 200, object{"tasks": []object{{"taskArn": taskARN, "desiredStatus": "RUNNING"}}}, fault.Unknown},
+		{"is ending", 200, object{"tasks": []object{{"taskArn": taskARN, "desiredStatus": "STOPPED"}}}, fault.NotFound},
+		{"has gone", 200, object{"tasks": []object{}, "failures": []object{{"arn": taskARN, "reason": "MISSING"}}}, fault.NotFound},
+		{"may not look", 400, object{"__type": "AccessDeniedException", "message": "no"}, fault.Denied},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := newCloud(t, func(string, object) (int, object) { return tt.status, tt.answer })
+			everything(t, c.URL)
+			err := aws.NewECS(slog.New(slog.DiscardHandler)).Runs(t.Context(), clusterARN, taskARN)
+			if (err == nil) != (tt.kind == fault.Unknown) || fault.Of(err) != tt.kind {
+				t.Errorf("got %v (%v), want %v", err, fault.Of(err), tt.kind)
+			}
+		})
+	}
+}
+
 func TestDigestOfATag(t *testing.T) {
 	image := admission.Image{Reference: "x", Registry: "123456789012.dkr.ecr.eu-west-1.amazonaws.com", Repository: "shop/web", Tag: "1"}
 	for _, tt := range []struct {

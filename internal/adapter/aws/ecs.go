@@ -220,21 +220,14 @@ func override(t *types.TaskDefinition, over *types.TaskOverride) {
 // it, "service:web" or "family:web". A task that has ended or is ending is of the
 // kind NotFound.
 func (e *ECS) Task(ctx context.Context, cluster, arn string) (_ admission.Document, group string, _ error) {
-	what := "describe task " + arn
 	api, err := e.api(ctx)
 	if err != nil {
-		return admission.Document{}, "", fmt.Errorf("%s: %w", what, err)
+		return admission.Document{}, "", fmt.Errorf("describe task %s: %w", arn, err)
 	}
-	within, cancel := request(ctx)
-	defer cancel()
-	out, err := api.DescribeTasks(within, &ecs.DescribeTasksInput{Cluster: sdk.String(cluster), Tasks: []string{arn}}, lenient)
+	t, err := running(ctx, api, cluster, arn)
 	if err != nil {
-		return admission.Document{}, "", refusedECS(what, err, mayReadTask)
+		return admission.Document{}, "", err
 	}
-	if len(out.Tasks) != 1 || sdk.ToString(out.Tasks[0].DesiredStatus) == "STOPPED" {
-		return admission.Document{}, "", fault.New(fault.NotFound, "%s: there is none that goes on%s", what, failuresOf(out.Failures))
-	}
-	t := &out.Tasks[0]
 	d := described{}
 	if err := e.definition(ctx, api, sdk.ToString(t.TaskDefinitionArn), t.Overrides, d); err != nil {
 		return admission.Document{}, "", err
@@ -251,6 +244,32 @@ func (e *ECS) Task(ctx context.Context, cluster, arn string) (_ admission.Docume
 	}
 	doc, err := d.document(sdk.ToString(t.TaskDefinitionArn), digests)
 	return doc, sdk.ToString(t.Group), err
+}
+
+// running describes a task that goes on.
+func running(ctx context.Context, api *ecs.Client, cluster, arn string) (*types.Task, error) {
+	what := "describe task " + arn
+	within, cancel := request(ctx)
+	defer cancel()
+	out, err := api.DescribeTasks(within, &ecs.DescribeTasksInput{Cluster: sdk.String(cluster), Tasks: []string{arn}}, lenient)
+	if err != nil {
+		return nil, refusedECS(what, err, mayReadTask)
+	}
+	if len(out.Tasks) != 1 || sdk.ToString(out.Tasks[0].DesiredStatus) == "STOPPED" {
+		return nil, fault.New(fault.NotFound, "%s: there is none that goes on%s", what, failuresOf(out.Failures))
+	}
+	return &out.Tasks[0], nil
+}
+
+// Runs returns nil for a task that goes on, and otherwise an error: NotFound when it has
+// ended or is ending, or there is none.
+func (e *ECS) Runs(ctx context.Context, cluster, arn string) error {
+	api, err := e.api(ctx)
+	if err != nil {
+		return fmt.Errorf("describe task %s: %w", arn, err)
+	}
+	_, err = running(ctx, api, cluster, arn)
+	return err
 }
 
 // Stop stops a task, with the reason for people.

@@ -30,7 +30,11 @@ func refused(what string, err error, permissions, endpoint string) error {
 	}
 	var api smithy.APIError
 	if !errors.As(err, &api) {
-		return fault.New(fault.Unavailable, "%s: %w", what, oneLine(err)).
+		err = oneLine(err)
+		if errors.Is(err, context.DeadlineExceeded) { // the SDK says that in many words
+			err = fmt.Errorf("no answer in time: %w", context.DeadlineExceeded)
+		}
+		return fault.New(fault.Unavailable, "%s: %w", what, err).
 			With("can the service's endpoint in that region be reached from here? in a private network it needs a VPC endpoint (" + endpoint + ")")
 	}
 	code := api.ErrorCode()

@@ -8,7 +8,7 @@ import (
 
 func admissionPolicies() *policyTable {
 	return &policyTable{
-		name: "admission", command: "admit", max: store.MaxAdmissionPolicy, keeps: store.MaxAdmissionPolicies,
+		name: "admission", command: "admit policy", max: store.MaxAdmissionPolicy, keeps: store.MaxAdmissionPolicies,
 		newest: "SELECT coalesce(max(version), 0) FROM admission_policies",
 		insert: "INSERT INTO admission_policies (digest, text, actor, comment, created) VALUES (?,?,?,?,?)",
 		prune:  "DELETE FROM admission_policies WHERE version <= ?",

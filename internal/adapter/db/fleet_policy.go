@@ -13,7 +13,7 @@ import (
 // statements.
 type policyTable struct {
 	name    string // what people call the policy
-	command string // of the command line
+	command string // that manages it, of the command line: trust policy
 	max     int    // bytes of a text
 	keeps   int64  // versions
 
@@ -73,10 +73,10 @@ func (t *policyTable) get(ctx context.Context, d *DB, version int64) (p policyVe
 		p.Created = fromNanos(created)
 		if errors.Is(err, sql.ErrNoRows) {
 			if version == 0 {
-				return fault.New(fault.NotFound, "there is no %s policy", t.name).With("an administrator writes one: castellan " + t.command + " policy set FILE")
+				return fault.New(fault.NotFound, "there is no %s policy", t.name).With("write one: castellan " + t.command + " set FILE")
 			}
 			return fault.New(fault.NotFound, "there is no version %d of the %s policy", version, t.name).
-				With("castellan " + t.command + " policy history lists those that are kept")
+				With("castellan " + t.command + " history lists those that are kept")
 		}
 		return err
 	})

@@ -13,7 +13,7 @@ import (
 
 func responsePolicies() *policyTable {
 	return &policyTable{
-		name: "response", command: "respond", max: store.MaxResponsePolicy, keeps: store.MaxResponsePolicies,
+		name: "response", command: "respond rules", max: store.MaxResponsePolicy, keeps: store.MaxResponsePolicies,
 		newest: "SELECT coalesce(max(version), 0) FROM response_policies",
 		insert: "INSERT INTO response_policies (digest, text, actor, comment, created) VALUES (?,?,?,?,?)",
 		prune:  "DELETE FROM response_policies WHERE version <= ?",

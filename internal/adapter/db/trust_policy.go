@@ -8,7 +8,7 @@ import (
 
 func trustPolicies() *policyTable {
 	return &policyTable{
-		name: "trust", command: "trust", max: store.MaxTrustPolicy, keeps: store.MaxTrustPolicies,
+		name: "trust", command: "trust policy", max: store.MaxTrustPolicy, keeps: store.MaxTrustPolicies,
 		newest: "SELECT coalesce(max(version), 0) FROM trust_policies",
 		insert: "INSERT INTO trust_policies (digest, text, actor, comment, created) VALUES (?,?,?,?,?)",
 		prune:  "DELETE FROM trust_policies WHERE version <= ?",

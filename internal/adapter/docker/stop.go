@@ -31,6 +31,9 @@ func (e *Engine) Stop(ctx context.Context, container string, dry bool) error {
 	defer c.close()
 	if dry {
 		_, err := c.inspect(ctx, container, nil)
+		if fault.Is(err, fault.NotFound) {
+			return gone(container)
+		}
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, stopGrace+answerWithin)
@@ -49,8 +52,34 @@ func (e *Engine) Stop(ctx context.Context, container string, dry bool) error {
 		return fault.New(fault.Unavailable, "stop container %s: %w", asset.ShortID(container), err).With("is dockerd still running?")
 	}
 	defer func() { _ = resp.Body.Close() }() // its status says all
+	if resp.StatusCode == http.StatusNotFound {
+		return gone(container)
+	}
 	if resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotModified {
 		return nil
 	}
 	return refusal(resp)
+}
+
+// gone says that the engine knows no such container.
+func gone(container string) error {
+	return fault.New(fault.NotFound, "container %s is gone: its engine has removed it, and nothing of it runs", asset.ShortID(container))
+}
+
+// Paused reports whether the engine itself has a container stand still. NotFound when it
+// knows none.
+func (e *Engine) Paused(ctx context.Context, container string) (bool, error) {
+	if !asset.IsContainerID(container) {
+		return false, fault.New(fault.Invalid, "%q is no container id", container)
+	}
+	c, err := dial(ctx, e.host)
+	if err != nil {
+		return false, fault.New(fault.Unavailable, "look at container %s: %w", asset.ShortID(container), err).With("is dockerd running?")
+	}
+	defer c.close()
+	in, err := c.inspect(ctx, container, nil)
+	if err != nil {
+		return false, err
+	}
+	return stateOf(in.State.Status) == asset.Paused, nil
 }

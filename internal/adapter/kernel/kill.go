@@ -204,6 +204,30 @@ func (h *Host) Frozen(container string) (bool, error) {
 	return f.isFrozen(), nil
 }
 
+// AllFrozen returns the containers whose processes are to stand still, whoever said so.
+func (h *Host) AllFrozen(ctx context.Context) (frozen []string, err error) {
+	all, err := h.Processes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	looked := map[string]bool{"": true} // of the host itself
+	for i := range all {
+		id := all[i].WorkloadID
+		if looked[id] {
+			continue
+		}
+		looked[id] = true
+		is, err := h.Frozen(id)
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return frozen, err
+		}
+		if is {
+			frozen = append(frozen, id)
+		}
+	}
+	return frozen, nil
+}
+
 // Unified returns a container's folder in the unified hierarchy: Unsupported when
 // it is in version 1 alone, NotFound when it does not run.
 func (h *Host) Unified(container string) (string, error) {

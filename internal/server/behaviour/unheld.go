@@ -57,7 +57,7 @@ func unheld(a *asset.Agent, g asset.Group, asks bool) profile.Held {
 		h.Error = "the agent of this host has not fetched the rules of the group yet"
 	case slices.Contains(a.Abilities, link.AbilityHold):
 		h.Error = fmt.Sprintf("the agent of this host has not asked for rules in the last %.0f minutes; what it held goes on there", forgetHeld.Minutes())
-		h.Remedy = "look whether it runs: castellan agents list"
+		h.Remedy = "look whether it runs: castellan agents"
 	default:
 		h.Error = "the agent of this host does not hold containers to profiles"
 		if a.Version != "" {

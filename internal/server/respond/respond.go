@@ -8,6 +8,7 @@
 package respond
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -71,6 +72,9 @@ type Directions interface {
 type Tasks interface {
 	// Stop stops a task, by its ARN, in a cluster.
 	Stop(ctx context.Context, cluster, task, reason string) error
+	// Runs returns nil for a task that goes on. NotFound when it has ended, or there is
+	// none.
+	Runs(ctx context.Context, cluster, task string) error
 }
 
 // Options are what a Service is made of.
@@ -200,7 +204,7 @@ func (s *Service) Ask(ctx context.Context, who access.Identity, q Ask) (Response
 	byTask := d.Kind == response.Stop && w.ECS.TaskARN != ""
 	if !byTask && !d.Kind.AtServer() && !slices.Contains(s.Directions.Listening(), w.AgentID) {
 		return Response{}, fault.New(fault.Unavailable, "the agent of that workload's host is not connected").
-			With("do it on the host itself: castellan respond --host")
+			With("do it on the host itself: castellan respond " + string(d.Kind) + " " + asset.ShortID(w.ID) + " --host")
 	}
 	if err := s.keep(r); err != nil {
 		return Response{}, err
@@ -268,33 +272,37 @@ func (s *Service) process(workload, text string) (event.Key, error) {
 // stopTask stops a whole task through ECS, which else would start its container
 // anew; where that fails the engine of its host is asked.
 func (s *Service) stopTask(ctx context.Context, r Response, w asset.Workload) (Response, error) {
-	what := "task " + w.ECS.TaskARN + " through ECS"
-	if s.Tasks != nil && r.Deed.DryRun {
-		r.Answer = response.Answer{ID: r.Deed.ID, State: response.Done, Did: []string{"would stop " + what}}
-		return r, s.end(ctx, r, r.Deed.By)
-	}
+	a := response.Answer{ID: r.Deed.ID, State: response.Done}
 	err := error(fault.New(fault.Unsupported, "this server does not speak with ECS"))
-	if s.Tasks != nil {
+	switch {
+	case s.Tasks != nil && r.Deed.DryRun:
+		err = s.wouldStop(ctx, w, &a)
+	case s.Tasks != nil:
 		s.mu.Lock()
-		err = s.rates.Take(&r.Deed, w.Group, s.Clock())
+		held := s.rates.Take(&r.Deed, w.Group, s.Clock())
 		s.mu.Unlock()
-		if err != nil {
-			r.Answer = response.Answer{ID: r.Deed.ID, State: response.Refused, Error: err.Error(), Remedy: fault.Remedy(err)}
+		if held != nil {
+			r.Answer = response.Answer{ID: r.Deed.ID, State: response.Refused, Error: held.Error(), Remedy: fault.Remedy(held)}
 			return r, s.end(ctx, r, r.Deed.By)
 		}
 		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
 		err = s.Tasks.Stop(within, w.ECS.Cluster, w.ECS.TaskARN, reasonOf(&r.Deed))
 		cancel()
+		a.Did = []string{"stopped task " + w.ECS.TaskARN + " through ECS"}
 	}
 	if err == nil {
-		r.Answer = response.Answer{ID: r.Deed.ID, State: response.Done, Did: []string{"stopped " + what}}
+		r.Answer = a
 		return r, s.end(ctx, r, r.Deed.By)
 	}
 	if !slices.Contains(s.Directions.Listening(), w.AgentID) {
-		r.Answer = response.Answer{ID: r.Deed.ID, State: response.Failed, Error: "neither ECS nor the agent of its host could be asked: " + err.Error(), Remedy: fault.Remedy(err)}
+		r.Answer = response.Answer{ID: r.Deed.ID, State: response.Failed, Error: "ECS did not stop its task, and the agent of its host is not connected: " + err.Error(), Remedy: fault.Remedy(err)}
 		return r, s.end(ctx, r, r.Deed.By)
 	}
-	r.Answer.Lacks = []string{"its task was not stopped through ECS, which may start it anew: " + err.Error()}
+	lack := "its task is not stopped through ECS, which may start the container anew: "
+	if fault.Is(err, fault.NotFound) {
+		lack = "ECS has no such task that could be stopped: "
+	}
+	r.Answer.Lacks, r.Answer.Remedy = []string{lack + err.Error()}, fault.Remedy(err)
 	s.mu.Lock()
 	s.all[r.Deed.ID].Answer = r.Answer
 	s.mu.Unlock()
@@ -303,6 +311,23 @@ func (s *Service) stopTask(ctx context.Context, r Response, w asset.Workload) (R
 	}
 	s.Directions.AskRespond(w.AgentID, r.Deed)
 	return r, nil
+}
+
+// wouldStop says what stopping a task through ECS would come to. Its error is why it would
+// come to nothing.
+func (s *Service) wouldStop(ctx context.Context, w asset.Workload, a *response.Answer) error {
+	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
+	defer cancel()
+	err := s.Tasks.Runs(within, w.ECS.Cluster, w.ECS.TaskARN)
+	switch {
+	case fault.Is(err, fault.Denied): // it may be permitted to stop what it may not look at
+		a.Lacks, a.Remedy = []string{"whether the task goes on could not be looked at: " + err.Error()}, fault.Remedy(err)
+	case err != nil:
+		return err
+	}
+	a.Did = []string{"would stop task " + w.ECS.TaskARN + " through ECS"}
+	a.Lacks = append(a.Lacks, "whether ECS permits that is known only when it is done: the server needs ecs:StopTask")
+	return nil
 }
 
 // reasonOf is what ECS shows as why a task was stopped; it takes 255 bytes.
@@ -330,6 +355,7 @@ func (s *Service) Responded(ctx context.Context, a link.Responded) error {
 		return fault.New(fault.Invalid, "an answer says how a deed ended")
 	}
 	a.Lacks = append(slices.Clone(r.Answer.Lacks), a.Lacks...)
+	a.Remedy = cmp.Or(a.Remedy, r.Answer.Remedy)
 	if a.Kept != nil {
 		a.Kept.Sent = s.hasSnapshot(a.ID)
 	}
@@ -418,7 +444,7 @@ func (s *Service) Response(ctx context.Context, who access.Identity, id string) 
 	defer s.mu.Unlock()
 	k := s.all[id]
 	if k == nil {
-		return Response{}, fault.New(fault.NotFound, "no response has that id").With("the oldest are in the audit log alone: castellan audit")
+		return Response{}, fault.New(fault.NotFound, "no response has that id").With("the oldest are in the audit log alone: castellan audit --text ID")
 	}
 	return s.aged(k), nil
 }

@@ -39,6 +39,8 @@ func (s *Service) ofRole(ctx context.Context, r Response, w asset.Workload) (Res
 
 func (s *Service) doRole(ctx context.Context, r *Response, w asset.Workload, a *response.Answer) error {
 	switch {
+	case w.ECS.TaskARN == "" && r.Deed.Kind == response.Reinstate:
+		return fault.New(fault.Unsupported, "the workload is of no task of ECS: it has no role, and nothing was revoked")
 	case w.ECS.TaskARN == "":
 		return fault.New(fault.Unsupported, "the workload is of no task of ECS: it has no role").With("revoke by hand what credentials it holds")
 	case s.Sessions == nil:

@@ -11,7 +11,6 @@ import (
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
-	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/profile"
 	"github.com/castellan-security/castellan/internal/watch/learn"
 	"github.com/castellan-security/castellan/internal/written"
@@ -48,9 +47,8 @@ func Read(b []byte, file string) (*Document, error) {
 	} else if n := r.Parse(b, written.Limits{Name: "profile", Depth: maxDepth, Values: maxValues}, "a profile is written by castellan watch profile"); n != nil {
 		r.document(n)
 	}
-	if len(r.Problems) > 0 {
-		slices.SortStableFunc(r.Problems, func(a, b written.Problem) int { return a.Line - b.Line })
-		return nil, fault.New(fault.Invalid, "profile: %w", r.Problems).With(r.Problems[0].Remedy)
+	if err := r.Err("profile"); err != nil {
+		return nil, err
 	}
 	arrange(r.d.Profile)
 	r.d.Edited = r.d.Digest != "" && r.d.Digest != Digest(r.d.Profile)
