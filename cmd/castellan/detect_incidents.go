@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/finding"
 	"github.com/castellan-security/castellan/internal/server/query"
 	"github.com/castellan-security/castellan/internal/store"
@@ -54,7 +55,7 @@ others. castellan detect incident NUMBER tells the whole story of one.
 	for _, x := range [...][2]string{
 		{"group", "in this group; a trailing * stands for any rest"}, {"rule", "in which this rule fired"},
 		{"technique", "with this technique of MITRE ATT&CK, or one that begins so: T1611, T1059"}, {"agent", "on the host of this agent (its id)"},
-		{"workload", "in this container (its id)"}, {"assignee", "that are assigned to this person"}, {"text", "with this in title, story or names"},
+		{"workload", "in this container: its name, or the beginning of its id"}, {"assignee", "that are assigned to this person"}, {"text", "with this in title, story or names"},
 	} {
 		texts[x[0]] = s.String(x[0], "", "only those "+x[1])
 	}
@@ -77,6 +78,13 @@ others. castellan detect incident NUMBER tells the whole story of one.
 		api, err := g.dial(o)
 		if err != nil {
 			return err
+		}
+		if name := q.Get("workload"); name != "" && !asset.IsContainerID(name) {
+			w, err := find(c.Context(), api, name)
+			if err != nil {
+				return err
+			}
+			q.Set("workload", w.ID)
 		}
 		var page incidentPage
 		page.Incidents, err = upTo(limit, q, func(q url.Values) ([]threat.Incident, error) {
@@ -174,43 +182,50 @@ people said, and the events that it rests on.
 		if err != nil {
 			return err
 		}
-		api, err := g.dial(o)
-		if err != nil {
-			return err
-		}
-		var i threat.Incident
-		if err := api.get(c.Context(), "/detect/incidents/"+id, nil, &i); err != nil {
-			return err
-		}
-		return g.print(*f, i, func() error { return g.incidentStory(&i, id) })
+		return printAnswer(c.Context(), g, o, *f, "/detect/incidents/"+id, func(i *threat.Incident) error { return g.incidentStory(i, id) })
 	}
 	return c
 }
 
-// incidentChange makes a command of something that is done about an incident.
-func (g *globals) incidentChange(use, short, long string, args cobra.PositionalArgs, set func(*cobra.Command), form func(args []string) (map[string]any, error)) *cobra.Command {
+// incidentChange makes a command of something that is done about incidents: the first, or
+// with several all that are named.
+func (g *globals) incidentChange(use, short, long string, args cobra.PositionalArgs, several bool, set func(*cobra.Command), form func(args []string) (map[string]any, error)) *cobra.Command {
 	c := g.watchChange(use, short, long, 0, set, func(c *cobra.Command, api *client, args []string) error {
-		id, err := number("incident", args[0])
-		if err != nil {
-			return err
+		named := args
+		if !several {
+			named = args[:1]
+		}
+		var ids []string
+		for _, a := range named {
+			id, err := number("incident", a)
+			if err != nil {
+				return err
+			}
+			ids = append(ids, id)
 		}
 		body, err := form(args)
 		if err != nil {
 			return err
 		}
-		var i threat.Incident
-		if err := api.do(c.Context(), http.MethodPost, "/detect/incidents/"+id+"/changes", body, &i); err != nil {
-			return err
+		for _, id := range ids {
+			var i threat.Incident
+			if err := api.do(c.Context(), http.MethodPost, "/detect/incidents/"+id+"/changes", body, &i); err != nil {
+				return fmt.Errorf("incident %s: %w", id, err)
+			}
+			said := string(i.State)
+			switch {
+			case body["do"] == threat.Comment:
+				said = "your comment stands in its timeline"
+			case i.State == threat.Assigned:
+				said += " to " + printable(i.Assignee)
+			case i.State == threat.Resolved:
+				said += " as " + string(i.Resolution)
+			}
+			if _, err := fmt.Fprintf(g.out, "incident %d: %s\n", i.ID, said); err != nil {
+				return err
+			}
 		}
-		said := string(i.State)
-		switch i.State {
-		case threat.Assigned:
-			said += " to " + printable(i.Assignee)
-		case threat.Resolved:
-			said += " as " + string(i.Resolution)
-		}
-		_, err = fmt.Fprintf(g.out, "incident %d: %s\n", i.ID, said)
-		return err
+		return nil
 	})
 	c.Args = args
 	return c
@@ -223,7 +238,7 @@ func commentFlag(comment *string) func(*cobra.Command) {
 func (g *globals) incidentAssign() *cobra.Command {
 	var comment string
 	return g.incidentChange("assign NUMBER [PERSON]", "Give an incident to somebody, or take it yourself",
-		"Give an incident to somebody, or with nobody named take it yourself.", cobra.RangeArgs(1, 2), commentFlag(&comment),
+		"Give an incident to somebody, or with nobody named take it yourself.", cobra.RangeArgs(1, 2), false, commentFlag(&comment),
 		func(args []string) (map[string]any, error) {
 			body := map[string]any{"do": threat.Assign, "comment": comment}
 			if len(args) > 1 {
@@ -235,14 +250,14 @@ func (g *globals) incidentAssign() *cobra.Command {
 
 func (g *globals) incidentUnassign() *cobra.Command {
 	var comment string
-	return g.incidentChange("unassign NUMBER", "Take an incident from who has it", "Take an incident from who has it: it is open again.", cobra.ExactArgs(1),
+	return g.incidentChange("unassign NUMBER…", "Take incidents from who has them", "Take incidents from who has them: they are open again.", cobra.MinimumNArgs(1), true,
 		commentFlag(&comment), func([]string) (map[string]any, error) {
 			return map[string]any{"do": threat.Unassign, "comment": comment}, nil
 		})
 }
 
 func (g *globals) incidentComment() *cobra.Command {
-	return g.incidentChange("comment NUMBER TEXT…", "Say something about an incident", "Say something about an incident; it stands in its timeline.", cobra.MinimumNArgs(2), nil,
+	return g.incidentChange("comment NUMBER TEXT…", "Say something about an incident", "Say something about an incident; it stands in its timeline.", cobra.MinimumNArgs(2), false, nil,
 		func(args []string) (map[string]any, error) {
 			return map[string]any{"do": threat.Comment, "comment": strings.Join(args[1:], " ")}, nil
 		})
@@ -250,13 +265,13 @@ func (g *globals) incidentComment() *cobra.Command {
 
 func (g *globals) incidentResolve() *cobra.Command {
 	var as, comment string
-	return g.incidentChange("resolve NUMBER --as RESOLUTION", "Say what came of an incident",
-		`Say what came of an incident: it is over then, until it happens again.
+	return g.incidentChange("resolve NUMBER… --as RESOLUTION", "Say what came of incidents",
+		`Say what came of incidents: they are over then, until it happens again.
 
   attack       it was one, and it was dealt with
   test         somebody tried the detections
   harmless     right to tell, and nothing to do
-  false-alarm  the rule was wrong: tune or silence it`, cobra.ExactArgs(1),
+  false-alarm  the rule was wrong: tune or silence it`, cobra.MinimumNArgs(1), true,
 		func(c *cobra.Command) {
 			c.Flags().StringVar(&as, "as", "", "what it was: "+list(threat.Resolutions()))
 			commentFlag(&comment)(c)
@@ -267,13 +282,16 @@ func (g *globals) incidentResolve() *cobra.Command {
 					return map[string]any{"do": threat.Resolve, "resolution": as, "comment": comment}, nil
 				}
 			}
+			if as == "" {
+				return nil, usagef("say what it was: --as %s", strings.ReplaceAll(list(threat.Resolutions()), ", ", ", --as "))
+			}
 			return nil, usagef("--as %q: want %s", as, list(threat.Resolutions()))
 		})
 }
 
 func (g *globals) incidentReopen() *cobra.Command {
 	var comment string
-	return g.incidentChange("reopen NUMBER", "Open a resolved incident again", "Open a resolved incident again: it was not over.", cobra.ExactArgs(1),
+	return g.incidentChange("reopen NUMBER…", "Open resolved incidents again", "Open resolved incidents again: they were not over.", cobra.MinimumNArgs(1), true,
 		commentFlag(&comment), func([]string) (map[string]any, error) {
 			return map[string]any{"do": threat.Reopen, "comment": comment}, nil
 		})

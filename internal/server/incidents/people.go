@@ -118,7 +118,11 @@ func (c *Change) check(who access.Identity) error {
 func (s *Service) apply(who access.Identity, i *threat.Incident, c *Change) (words string, err error) {
 	next, err := threat.Step(i.State, c.Do)
 	if err != nil {
-		return "", fault.New(fault.Conflict, "%w", err)
+		refused := fault.New(fault.Conflict, "%w", err)
+		if i.State == threat.Resolved {
+			return "", refused.With(fmt.Sprintf("reopen it first: castellan detect reopen %d", i.ID))
+		}
+		return "", refused
 	}
 	now := s.Clock().UTC()
 	i.State, i.Updated = next, now
