@@ -131,11 +131,14 @@ func (s *Service) compare(ctx context.Context, a *asset.Agent) error {
 			errs = append(errs, s.holds(ctx, a, h))
 		}
 	}
+	later := false
 	if q.More == 0 { // else what is not told may be held as well
-		errs = append(errs, s.gone(ctx, a))
+		var err error
+		later, err = s.gone(ctx, a)
+		errs = append(errs, err)
 	}
 	err := errors.Join(errs...)
-	if err == nil {
+	if err == nil && !later {
 		s.mu.Lock()
 		s.looked[a.ID] = q.Looked
 		s.mu.Unlock()
@@ -223,16 +226,28 @@ func (s *Service) lastOf(workload string) (last time.Time) {
 	return last
 }
 
-// gone notes what an agent held and does not hold any more.
-func (s *Service) gone(ctx context.Context, a *asset.Agent) error {
+// gone notes what an agent held and does not hold any more. Of what is being released the
+// answer says that, which comes later than a report now and then: then it is to be looked
+// at again.
+func (s *Service) gone(ctx context.Context, a *asset.Agent) (later bool, _ error) {
 	held := map[string]bool{}
 	for _, h := range a.Quarantine.Held {
 		held[h.WorkloadID] = true
 	}
 	s.mu.Lock()
+	releasing := map[string]bool{}
+	for _, k := range s.all {
+		if k.Deed.Kind == response.Release && !k.Deed.DryRun && !s.aged(k).Answer.State.Ended() {
+			releasing[k.Deed.Workload] = true
+		}
+	}
 	var all []Response
 	for _, k := range s.all {
 		if k.AgentID == a.ID && k.Deed.Kind == response.Quarantine && k.Answer.State.Ended() && k.Standing() && !held[k.Deed.Workload] && lookedAt(a).After(k.Answer.Ended) {
+			if releasing[k.Deed.Workload] {
+				later = true
+				continue
+			}
 			all = append(all, k.Response)
 		}
 	}
@@ -241,7 +256,7 @@ func (s *Service) gone(ctx context.Context, a *asset.Agent) error {
 	for _, r := range all {
 		errs = append(errs, s.over(ctx, a, r))
 	}
-	return errors.Join(errs...)
+	return later, errors.Join(errs...)
 }
 
 // over ends a quarantine that its agent does not hold any more.

@@ -158,6 +158,30 @@ func TestWhatAgentsHoldIsWhatIsListed(t *testing.T) {
 			}
 			f.tells(after, held(id, "user:otto"))
 		}, []string{"user:otto release done", "user:otto quarantine undone"}},
+		{"released, which its agent tells before the answer", func(f *fleet) {
+			f.quarantines()
+			f.silent = true
+			r, err := f.svc.Ask(f.t.Context(), otto, server.Ask{Kind: response.Release, Workload: web})
+			if err != nil {
+				f.t.Fatal(err)
+			}
+			f.tells(after)
+			a := link.Responded{AgentID: host, Answer: response.Answer{ID: r.Deed.ID, State: response.Done}}
+			if err := f.svc.Responded(f.t.Context(), a); err != nil {
+				f.t.Fatal(err)
+			}
+			f.tells(after)
+		}, []string{"user:otto release done", "user:otto quarantine undone"}},
+		{"released, which is never answered", func(f *fleet) {
+			f.quarantines()
+			f.silent = true
+			if _, err := f.svc.Ask(f.t.Context(), otto, server.Ask{Kind: response.Release, Workload: web}); err != nil {
+				f.t.Fatal(err)
+			}
+			f.tells(after)
+			f.now = f.now.Add(time.Hour)
+			f.tells(after) // not looked at since
+		}, []string{"user:otto release failed", "user:otto quarantine over"}},
 		{"of another agent", func(f *fleet) {
 			a := &asset.Agent{ID: "OTHERAGENT", Quarantine: &asset.Quarantine{Looked: after, Held: []asset.Held{held("X", "user:otto")}}}
 			f.svc.Holds(f.t.Context(), a)
