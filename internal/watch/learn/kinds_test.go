@@ -78,6 +78,19 @@ func TestWhatEachKindTeaches(t *testing.T) {
 	}
 }
 
+// Before a container's program runs, the runtime gives the pipes that it writes to to the
+// container's user. Its program is not known then; who only is called like it is no runtime.
+func TestPipesOfTheRuntimeTeachNothing(t *testing.T) {
+	for program, want := range map[string][]string{"": nil, "/usr/bin/x": {"/"}} {
+		s := newScript()
+		e := s.add(event.Event{Kind: event.KindFileChown, Process: event.Process{Name: "runc:[2:INIT]"}, File: &event.File{Path: "/", Type: "fifo"}})
+		e.Process.Executable = program
+		if got := paths(s.learned(t).Writes); !slices.Equal(got, want) {
+			t.Errorf("by %q: learned %q, want %q", program, got, want)
+		}
+	}
+}
+
 func TestPrograms(t *testing.T) {
 	s := newScript()
 	s.exec("/usr/bin/python3.11", event.OriginImage, "python3.11", "-u", "app.py").Exec.Cwd = "/app"
