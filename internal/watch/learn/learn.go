@@ -129,13 +129,18 @@ func teaches(e *event.Event) bool {
 	case bySetUp(e):
 		return false
 	case e.File != nil:
-		return e.File.Error == "" // a file that could not be opened was not written
+		return e.File.Error == "" && !nameless(e.File) // a file that could not be opened was not written
 	case e.DNS != nil:
 		return true // a name that there isn't was asked for all the same
 	}
 	failed := e.Failed()
 	return failed != "EPERM" && failed != "EACCES"
 }
+
+// nameless reports whether a file has no name: a pipe or socket lies nowhere, and is told
+// as the root of its own file system. The runtime gives those that a container writes to to
+// the container's user.
+func nameless(f *event.File) bool { return f.Path == "/" && (f.Type == "fifo" || f.Type == "socket") }
 
 // markOf is what one event adds to the evidence.
 func (l *Learner) markOf(e *event.Event, w *asset.Workload) mark {

@@ -57,8 +57,5 @@ func bySetUp(e *event.Event) bool {
 		return e.Exec.Origin == event.OriginHost
 	}
 	p := e.Process.Executable
-	if p == "" && e.File != nil && e.File.Type == "fifo" && strings.HasPrefix(e.Process.Name, "runc:[") {
-		return true // it gives pipes to the container's user, before its program is known
-	}
 	return p == "/" || strings.HasPrefix(p, "/memfd:runc_cloned:") || slices.Contains(setUp, p)
 }
