@@ -62,6 +62,7 @@ struct vm_area_struct___guard {
 #define PROT_READ 1
 #define PROT_WRITE 2
 #define PROT_EXEC 4
+#define SEVERAL 8 /* beside what is asked for: parts of several files, which no profile permits */
 #define MAP_ANONYMOUS 0x20
 #define SIGKILL 9
 
@@ -160,10 +161,10 @@ __attribute__((noinline)) int judge_heap(u32 protection, u32 reaction)
 		return ANSWER_DENY;
 	answer = s->answer;
 	meta = get_meta(s->group);
-	if (meta && meta->META_FLAGS & META_CODE_HEAP) {
+	if (meta && meta->META_FLAGS & META_CODE_HEAP && !(protection & SEVERAL)) {
 		answer = ANSWER_OFF;
 	} else {
-		s->record.detail = protection;
+		s->record.detail = protection & 7;
 		tell_denial(which, DEED_PROTECT, answer == ANSWER_DENY ? reaction : REACTION_AUDITED);
 	}
 	free_slot(which);
@@ -183,7 +184,6 @@ struct area {
 		u64 changed; /* some of it was written by the process, or it has no file */
 		u64 leaf;
 	};
-	u64 end; /* where the next one begins, of a call that makes several code; 0: it has none */
 };
 
 static long look_at_area(struct task_struct *task, struct vm_area_struct *vma, struct area *area)
@@ -284,49 +284,68 @@ static __always_inline void look_at_call(struct pt_regs *regs, u32 makes, bool c
 		asked->becomes |= PROT_EXEC;
 }
 
-/* Areas that one call makes code and that are looked at; what lies behind them counts as
- * changed. The dynamic linker makes one. */
+/* Areas that one call makes code and that are looked at: the dynamic linker makes one.
+ * With more of them, or parts of several files, nobody who works makes code. */
 #define MOST_AREAS 16
 
 #define VM_EXEC 4 /* include/linux/mm.h */
 
+struct areas {
+	u64 file;
+	u64 changed; /* as of an area, of any of them */
+	u64 several; /* files */
+	u64 end;     /* of the last one */
+};
+
 /* look_at_next leaves out what is no code: a call that fails has changed what lies before
  * the place where it failed, and no more. */
-static long look_at_next(struct task_struct *task, struct vm_area_struct *vma, struct area *area)
+static long look_at_next(struct task_struct *task, struct vm_area_struct *vma, struct areas *all)
 {
 	struct vm_area_struct___guard *more = (void *)vma;
+	u64 file = (u64)BPF_CORE_READ(vma, vm_file);
 
-	area->end = BPF_CORE_READ(more, vm_end);
-	area->file = 0;
-	area->changed = 0;
-	if (BPF_CORE_READ(more, vm_flags) & VM_EXEC)
-		look_at_area(task, vma, area);
+	all->end = BPF_CORE_READ(more, vm_end);
+	if (!(BPF_CORE_READ(more, vm_flags) & VM_EXEC))
+		return 0;
+	if (!file || BPF_CORE_READ(vma, anon_vma))
+		all->changed = 1;
+	if (!file)
+		return 0;
+	if (all->file && all->file != file)
+		all->several = SEVERAL;
+	all->file = file;
 	return 0;
 }
 
-/* next_given looks at the area that begins where the last one ended, in what mprotect
- * was given, and returns what code_given does. Areas that are gone were moved by another
- * thread, unless the call failed there. */
-static __attribute__((noinline)) u64 next_given(struct pt_regs *regs, bool compat, long ret, struct area *area, u32 left)
+/* protected_given tells what mprotect was asked for and got, for signal_area: of all
+ * areas that it was given. What is gone was moved by another thread, unless the call
+ * failed there. */
+static __attribute__((noinline)) u64 protected_given(struct pt_regs *regs, bool compat, long ret, struct area *area)
 {
-	u64 from = arg_of(regs, 0, compat), end = from + arg_of(regs, 1, compat);
+	u64 at = arg_of(regs, 0, compat), end = at + arg_of(regs, 1, compat);
+	struct areas all = {};
 	struct asked asked;
 	long none;
 
-	if (area->end >= end || area->end < from)
-		return 0;
 	look_at_call(regs, MAKES_PROTECTED, compat, &asked);
-	none = bpf_find_vma(bpf_get_current_task_btf(), area->end, look_at_next, area, 0);
-	if (none == -ENOENT && has_failed(ret))
+	if (!(asked.becomes & PROT_EXEC) || end <= at)
 		return 0;
-	if (none || !left) {
-		area->end = 0;
-		area->file = 0;
-		area->changed = 1;
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < MOST_AREAS; i++) {
+		none = bpf_find_vma(bpf_get_current_task_btf(), at, look_at_next, &all, 0);
+		if (none && !(none == -ENOENT && has_failed(ret)))
+			all.changed = 1;
+		at = all.end;
+		if (none || at >= end)
+			break;
 	}
-	if (!area->file && !area->changed)
-		return PROT_READ; /* no code, and there may be more */
-	return asked.protection | (u64)asked.becomes << 32;
+	if (!none && at < end)
+		all.several = SEVERAL;
+	if (!all.file && !all.changed && !all.several)
+		return 0;
+	area->file = all.file;
+	area->changed = all.changed || all.several;
+	return asked.protection | all.several | (u64)asked.becomes << 32;
 }
 
 /* What a call made code: killed before the call returns. As with the security
@@ -341,7 +360,7 @@ static __always_inline int signal_area(u64 given, struct area *area)
 	if (area->file)
 		answer = judge_file(area->file, DEED_MAP, given >> 32, REACTION_KILLED);
 	if (answer != ANSWER_DENY && given & PROT_EXEC && (area->changed || given & PROT_WRITE))
-		answer = judge_heap(given & 7, REACTION_KILLED);
+		answer = judge_heap(given & (7 | SEVERAL), REACTION_KILLED);
 	if (answer == ANSWER_DENY)
 		bpf_send_signal(SIGKILL);
 	return 0;
@@ -420,13 +439,7 @@ static __attribute__((noinline)) u64 code_given(struct pt_regs *regs, u32 makes,
 	long busy;
 
 	look_at_call(regs, makes, compat, &asked);
-	if (!(asked.becomes & PROT_EXEC))
-		return 0;
-	if (makes & MAKES_PROTECTED) {
-		area->end = arg_of(regs, 0, compat);
-		return next_given(regs, compat, ret, area, 1);
-	}
-	if (has_failed(ret))
+	if (!(asked.becomes & PROT_EXEC) || has_failed(ret))
 		return 0;
 	/* What lies there, and not the file that the number of a call stands for by now:
 	 * another thread can have changed that. When another thread changes the address
@@ -441,22 +454,6 @@ static __attribute__((noinline)) u64 code_given(struct pt_regs *regs, u32 makes,
 		area->changed = !area->file;
 	}
 	return asked.protection | (u64)asked.becomes << 32;
-}
-
-static __always_inline void signal_areas(struct pt_regs *regs, u32 makes, bool compat, long ret, struct area *area)
-{
-	u64 given = code_given(regs, makes, compat, ret, area);
-
-	signal_area(given, area);
-	if (!given || !(makes & MAKES_PROTECTED))
-		return;
-#pragma clang loop unroll(disable)
-	for (u32 left = MOST_AREAS; area->end && given; left--) {
-		given = next_given(regs, compat, ret, area, left);
-		signal_area(given, area);
-		if (!left)
-			return;
-	}
 }
 
 /* Where it goes on from here: to the sensors of an agent that runs. This map is not
@@ -478,8 +475,10 @@ int BPF_PROG(signal_call, struct pt_regs *regs, long ret)
 
 	if (makes >= MAKES_OPENED)
 		signal_descriptor(regs, makes, ret, &area);
+	else if (makes & MAKES_PROTECTED)
+		signal_area(protected_given(regs, compat, ret, &area), &area);
 	else if (makes)
-		signal_areas(regs, makes, compat, ret, &area);
+		signal_area(code_given(regs, makes, compat, ret, &area), &area);
 	bpf_tail_call(ctx, &listeners, 0);
 	return 0;
 }
