@@ -196,7 +196,7 @@ func pack(t *testing.T, m need.Machine, file string, b binaries, policy, hardene
 	for name, file := range shell(t, m.Arch) {
 		a.File(guest.Image+name, 0o755, content(t, file))
 	}
-	modules, err := vm.Modules(m.Modules, "overlay")
+	modules, err := vm.Modules(m.Modules, "overlay", "binfmt_misc", "fuse")
 	if err != nil {
 		t.Fatal(err)
 	}

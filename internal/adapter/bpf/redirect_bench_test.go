@@ -15,7 +15,7 @@ import (
 
 // BenchmarkSocketCalls tells what calls of a container take that the network sensor
 // looks at, with the sensors and without, in processor time of the thread (cpu-ns): a
-// dup2 as shells make them, one of a connection onto the input, which is told once and
+// dup2 as shells make them, a fcntl as servers do, one of a connection onto the input, which is told once and
 // then counted, and a connect to a unix socket that is counted.
 func BenchmarkSocketCalls(b *testing.B) {
 	need.Root(b)
@@ -39,6 +39,7 @@ func BenchmarkSocketCalls(b *testing.B) {
 	}{
 		{"none", func() error { unix.Getppid(); return nil }},
 		{"dup2/other", func() error { return unix.Dup3(input, 100, 0) }},
+		{"fcntl/flags", func() error { _, err := unix.FcntlInt(uintptr(tcp), unix.F_GETFD, 0); return err }},
 		{"dup2/input", func() error { return unix.Dup3(input, 0, 0) }},
 		{"dup2/connection", func() error { return unix.Dup3(tcp, 0, 0) }},
 		{"connect/unix", func() error { return connectOnce(unixAt) }},
