@@ -88,15 +88,7 @@ func (g *globals) notifyList(o *askOptions) *cobra.Command {
 	c := &cobra.Command{Use: "list", Short: "List targets, and how it goes with each", Args: cobra.NoArgs}
 	f := outputFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		api, err := g.dial(*o)
-		if err != nil {
-			return err
-		}
-		var page targetPage
-		if err := api.get(c.Context(), "/notify/targets", nil, &page); err != nil {
-			return err
-		}
-		return g.print(*f, page, func() error { return g.targets(page.Targets) })
+		return printAnswer(c.Context(), g, *o, *f, "/notify/targets", func(p *targetPage) error { return g.targets(p.Targets) })
 	}
 	return c
 }
@@ -113,7 +105,7 @@ func (g *globals) targets(all []notice.Target) error {
 		if !t.State.Delivered.IsZero() {
 			delivered = ago(t.State.Delivered, now)
 		}
-		rows = append(rows, []cell{text(t.Name), text(string(t.Type)), text(t.Address), targetCell(t), text(delivered), text(wanted(t.Filter))})
+		rows = append(rows, []cell{text(t.Name), text(string(t.Type)), text(t.Address), targetCell(t, now), text(delivered), text(wanted(t.Filter))})
 	}
 	if err := g.table([]string{"NAME", "TYPE", "ADDRESS", "STATE", "DELIVERED", "IS TOLD OF"}, rows); err != nil {
 		return err
@@ -123,14 +115,14 @@ func (g *globals) targets(all []notice.Target) error {
 			fmt.Fprintf(g.err, "%s: %s\n", printable(t.Name), printable(t.State.Error))
 		}
 		if t.State.Remedy != "" {
-			fmt.Fprintf(g.err, "remedy: %s\n", printable(t.State.Remedy))
+			fmt.Fprintf(g.err, "  remedy: %s\n", printable(t.State.Remedy))
 		}
 	}
 	return nil
 }
 
-// targetCell says how it goes with a target.
-func targetCell(t notice.Target) cell {
+// targetCell says how it goes with a target at a time.
+func targetCell(t notice.Target, now time.Time) cell {
 	s := t.State
 	says, how := "well", good
 	switch {
@@ -138,6 +130,9 @@ func targetCell(t notice.Target) cell {
 		says, how = "not reached", bad
 	case s.Delivered.IsZero():
 		says, how = "nothing sent", plain
+	}
+	if s.Undelivered && s.Tries > 0 {
+		says += ", tried again " + ahead(s.Next.Sub(now))
 	}
 	if s.Waiting > 0 {
 		says += fmt.Sprintf(", %d wait", s.Waiting)
@@ -242,8 +237,9 @@ func (g *globals) notifyAdd(o *askOptions) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "add NAME",
 		Short: "Add a target; the secret of a webhook is printed, once",
-		Long: `Add a target that is told when an image becomes vulnerable. Where an address is
-a secret, as those of Slack are, give - and write it to standard input.
+		Long: `Add a target that is told of what --kind names: of images that become vulnerable
+unless given; incidents are told with --kind incident. Where an address is a
+secret, as those of Slack are, give - and write it to standard input.
 `,
 		Example: `  castellan notify add soc --webhook https://soc.example.org/castellan --severity high
   castellan notify add team --slack - --running --fixable < address
@@ -353,6 +349,7 @@ func readText(path string) (string, error) {
 
 func (g *globals) targetMade(made newTarget) error {
 	fmt.Fprintf(g.err, "%s is added; see that it is reached: castellan notify test %q\n", printable(made.Target.Name), made.Target.Name)
+	fmt.Fprintf(g.err, "it is told of %s; of what else says castellan notify edit %q --kind\n", printable(wanted(made.Target.Filter)), made.Target.Name)
 	return g.shownOnce(made.Secret)
 }
 

@@ -63,8 +63,8 @@ func (g *globals) notifyEdit(o *askOptions) *cobra.Command {
 		Short: "Change a target: what no flag names stays as it is",
 		Long: `Change a target: what no flag names stays as it is, the address and the secret
 too, which are shown to nobody. What is given as a list replaces all that was;
---repository '' and --group '' stand for all, --text-file '' for no template, --role '' for the server's own. What a target was told it is not told
-again. Where the address is a secret, give --url - and write it to standard input.
+--repository '' and --group '' stand for all, --text-file '' for no template,
+--role '' for the server's own. What a target was told it is not told again. Where the address is a secret, give --url - and write it to standard input.
 `,
 		Example: `  castellan notify edit soc --severity medium --running=false
   castellan notify edit team --url - < new-address

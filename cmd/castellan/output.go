@@ -176,6 +176,14 @@ func ago(t, now time.Time) string {
 	return span(now.Sub(t))
 }
 
+// ahead says when something is that is so far away, in one unit.
+func ahead(d time.Duration) string {
+	if d < time.Second {
+		return "now"
+	}
+	return "in " + span(d)
+}
+
 func span(d time.Duration) string {
 	switch d = max(d, 0); {
 	case d < time.Second:

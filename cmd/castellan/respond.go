@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,7 +35,8 @@ func newRespond(g *globals) *cobra.Command {
 		Use:   "respond",
 		Short: "Do something about a threat: kill, quarantine, snapshot, stop",
 		Long: `Do something about a threat in a workload: kill a process or all of them, cut
-its whole network, stop its task. What was done, or why not, is the answer, and stands in the audit log with who asked.
+its whole network, stop its task. What was done, or why not, is the answer, and
+stands in the audit log with who asked.
 
   castellan respond quarantine storefront --freeze --reason "miner, case 42"
   castellan respond release storefront
@@ -177,7 +179,16 @@ func (g *globals) showResponse(r respond.Response, here bool) {
 }
 
 // reasonShown is how much of a reason a line of a list has, in bytes; its deed has all.
-const reasonShown = 80
+const reasonShown = 160
+
+// reasonAndError is why a deed was asked for, and why it was not done.
+func reasonAndError(r *respond.Response) string {
+	why := r.Deed.Reason
+	if r.Answer.Error != "" && r.Answer.State != response.Done {
+		why = strings.TrimPrefix(why+"; "+string(r.Answer.State)+": "+r.Answer.Error, "; ")
+	}
+	return why
+}
 
 func (g *globals) respondList() *cobra.Command {
 	var o askOptions
@@ -242,8 +253,8 @@ func (g *globals) showResponses(all []respond.Response, standing bool) error {
 		}
 		rows = append(rows, []cell{
 			text(r.Deed.Asked.Local().Format(time.DateTime)), text(what), text(string(r.Answer.State)), text(asset.ShortID(r.Deed.Workload)),
-			text(string(r.Group)), text(r.Deed.By), text(undo), text(untrusted.Clip(r.Deed.Reason, reasonShown)),
+			text(string(r.Group)), text(r.Deed.By), text(undo), text(untrusted.Clip(reasonAndError(r), reasonShown)),
 		})
 	}
-	return g.table([]string{"ASKED", "DEED", "STATE", "ID", "GROUP", "BY", "UNDO", "REASON"}, rows)
+	return g.table([]string{"ASKED", "DEED", "STATE", "ID", "GROUP", "BY", "UNDO", "REASON, AND WHY NOT"}, rows)
 }

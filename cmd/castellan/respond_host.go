@@ -98,11 +98,14 @@ func (g *globals) listHere(f form) error {
 		var rows [][]cell
 		for _, id := range ids {
 			h, what := held[id], "cut"
-			if h.Freeze {
+			switch {
+			case h.Found: // and not cut
+				what = "frozen"
+			case h.Freeze:
 				what = "cut, frozen"
 			}
 			rows = append(rows, []cell{
-				text(h.At.Local().Format(time.DateTime)), text(what), text(asset.ShortID(id)), text(string(h.Group)), text(h.By),
+				text(h.At.Local().Format(time.DateTime)), text(what), text(asset.ShortID(id)), text(string(h.Group)), text(orDefault(h.By, "unknown")),
 				text(untrusted.Clip(h.Reason, reasonShown)),
 			})
 		}

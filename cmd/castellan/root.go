@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 )
 
 // streams are what a command reads and prints to.
@@ -32,6 +34,21 @@ func execute(ctx context.Context, args []string, s streams) int {
 	root.SetArgs(args)
 	c, err := root.ExecuteContextC(ctx)
 	return report(s.err, c.CommandPath(), err)
+}
+
+// columns is how wide lines of help may be: as the terminal is, and 0, for no bound, where
+// there is none.
+func columns(out io.Writer) int {
+	const least = 60 // names of flags take half of it
+	fd, ok := terminal(out)
+	if !ok {
+		return 0
+	}
+	width, _, err := term.GetSize(fd)
+	if err != nil {
+		return 0
+	}
+	return max(width, least)
 }
 
 func newRoot(s streams) *cobra.Command {
@@ -74,6 +91,7 @@ a token.
 	}
 	root.AddCommand(newVersion(g))
 	wrongUsage(root)
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", columns(s.out))))
 	return root
 }
 

@@ -188,18 +188,32 @@ func find(ctx context.Context, api *client, name string) (asset.Workload, error)
 	}
 	// Running ones come first in the answer; an ended one of the same name is
 	// meant only if none runs.
-	for _, found := range [][]asset.Workload{exact, begun} {
+	for i, found := range [][]asset.Workload{exact, begun} {
 		live := slices.DeleteFunc(slices.Clone(found), func(w asset.Workload) bool { return w.State != asset.Running })
 		switch {
 		case len(live) == 1:
 			return live[0], nil
 		case len(live) > 1:
-			return w, fault.New(fault.Invalid, "%d running workloads are called %q", len(live), name).With("name one by its id: castellan workloads --text " + name)
+			what := [...]string{"are called", "have an id that begins with"}[i]
+			return w, fault.New(fault.Invalid, "%d running workloads %s %q", len(live), what, name).With("name one by its id: " + someIDs(live))
 		case len(found) > 0:
 			return found[0], nil
 		}
 	}
 	return w, fault.New(fault.NotFound, "no workload is called %q", name).With("list them: castellan workloads --all")
+}
+
+// someIDs are short ids of workloads with their names, of the first few.
+func someIDs(all []asset.Workload) string {
+	const most = 5
+	var out []string
+	for _, w := range all[:min(len(all), most)] {
+		out = append(out, asset.ShortID(w.ID)+" ("+w.Name+")")
+	}
+	if n := len(all) - most; n > 0 {
+		out = append(out, fmt.Sprintf("and %d more: castellan workloads", n))
+	}
+	return strings.Join(out, ", ")
 }
 
 func (g *globals) describeWorkload(w asset.Workload) {

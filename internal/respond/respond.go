@@ -10,6 +10,7 @@
 package respond
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -331,7 +332,7 @@ func (r *Responder) release(ctx context.Context, d *response.Deed, a *response.A
 		a.Lacks = append(a.Lacks, "nobody had quarantined it from here")
 		return nil
 	}
-	a.Did = append(a.Did, fmt.Sprintf("undid the quarantine by %s of %s", held.By, held.At.Format(time.RFC3339)))
+	a.Did = append(a.Did, fmt.Sprintf("undid the quarantine by %s of %s", cmp.Or(held.By, "nobody known"), held.At.Format(time.RFC3339)))
 	delete(r.held, d.Workload)
 	r.undone(held.Deed)
 	return writeHeld(r.o.File, r.held)

@@ -248,11 +248,14 @@ func unreachable(u *url.URL, err error) error {
 	var unknown x509.UnknownAuthorityError
 	var name x509.HostnameError
 	var dns *net.DNSError
+	var noTLS tls.RecordHeaderError
 	switch {
 	case errors.As(err, &unknown):
-		remedy = "add the target with the certificate of its authority"
+		remedy = "give the target the certificate of its authority (castellan notify edit NAME --ca-file FILE)"
 	case errors.As(err, &name):
 		remedy = "address the target by the name in its certificate"
+	case errors.As(err, &noTLS), errors.Is(err, http.ErrSchemeMismatch):
+		remedy = "nobody speaks TLS at that port: is the port right? in the clear only with http:// and --plain"
 	case errors.As(err, &dns):
 		remedy = "see that the name is right, and that this server's resolver knows it"
 	case errors.Is(err, context.DeadlineExceeded):

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -137,6 +138,32 @@ func verify(secret, header string, body []byte, now time.Time) error {
 	return nil
 }
 
+func TestThatNobodySpeaksTLSIsSaid(t *testing.T) {
+	srv := httptest.NewServer(http.NotFoundHandler()) // answers as HTTP
+	defer srv.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() { // answers as something else, until it is closed
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(c, "220 mail.example.org\r\n")
+			_ = c.Close()
+		}
+	}()
+	for _, at := range []string{srv.Listener.Addr().String(), l.Addr().String()} {
+		err := send(t, webhook("https://"+at+"/x"), vulnerable())
+		if !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.Remedy(err), "nobody speaks TLS") {
+			t.Errorf("%s: got %v, remedy %q", at, err, fault.Remedy(err))
+		}
+	}
+}
+
 func TestWebhookIsSigned(t *testing.T) {
 	var got *http.Request
 	var body []byte
@@ -200,7 +227,11 @@ func TestAnswersThatAreNoSuccess(t *testing.T) {
 			w.Header().Set("Location", "http://169.254.169.254/latest")
 			w.WriteHeader(302)
 		}},
-		{"forbidden", "answered 403 Forbidden", "still the right one", false, func(w http.ResponseWriter) { w.WriteHeader(403) }},
+		{"a secret that the receiver does not know", "answered 401 Unauthorized", "--new-secret", false, func(w http.ResponseWriter) { w.WriteHeader(401) }},
+		{"forbidden", "answered 403 Forbidden", "--new-secret", false, func(w http.ResponseWriter) { w.WriteHeader(403) }},
+		{"forbidden, without a secret", "answered 403 Forbidden", "still the right one", true, func(w http.ResponseWriter) { w.WriteHeader(403) }},
+		{"gone", "answered 410 Gone", "edit NAME --url", false, func(w http.ResponseWriter) { w.WriteHeader(410) }},
+		{"too often", "answered 429 Too Many Requests", "--every", false, func(w http.ResponseWriter) { w.WriteHeader(429) }},
 		{"too large", "answered 413", "narrow", false, func(w http.ResponseWriter) { w.WriteHeader(413) }},
 		{"a word of Slack", "answered 404 Not Found, no_service", "still the right one", true, func(w http.ResponseWriter) {
 			w.WriteHeader(404)

@@ -89,7 +89,7 @@ func (s *Sender) post(ctx context.Context, u *url.URL, config *tls.Config, body 
 	// What it says does not matter, but it is to be able to say it.
 	said, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if resp.StatusCode/100 != 2 {
-		return answered(u, resp, said, says)
+		return answered(u, resp, said, says, header.Get(SignatureHeader) != "")
 	}
 	if says.failed != "" && strings.HasPrefix(string(said), says.failed) {
 		return fault.New(fault.Unavailable, "%s answered that it could not deliver the message", u.Host).With("see that the channel and its workflow are still there")
@@ -97,8 +97,9 @@ func (s *Sender) post(ctx context.Context, u *url.URL, config *tls.Config, body 
 	return nil
 }
 
-// answered makes an error of an answer that is none of success.
-func answered(u *url.URL, resp *http.Response, said []byte, says saying) error {
+// answered makes an error of an answer that is none of success, to what was signed or
+// not.
+func answered(u *url.URL, resp *http.Response, said []byte, says saying, signed bool) error {
 	what := strconv.Itoa(resp.StatusCode)
 	if text := http.StatusText(resp.StatusCode); text != "" {
 		what += " " + text
@@ -109,9 +110,13 @@ func answered(u *url.URL, resp *http.Response, said []byte, says saying) error {
 	remedy := "look at the target's own log"
 	switch code := resp.StatusCode; {
 	case code/100 == 3:
-		remedy = "redirects are not followed: add the target with the address that it moved to"
+		remedy = "redirects are not followed: give the target the address that it moved to (castellan notify edit NAME --url)"
+	case signed && (code == http.StatusUnauthorized || code == http.StatusForbidden):
+		remedy = "does the receiver know this target's secret, and is its clock right? castellan notify edit NAME --new-secret makes another"
 	case code == http.StatusUnauthorized, code == http.StatusForbidden, code == http.StatusNotFound, code == http.StatusGone:
-		remedy = "see that the target's address is still the right one"
+		remedy = "see that the target's address is still the right one; another is given with castellan notify edit NAME --url"
+	case code == http.StatusTooManyRequests:
+		remedy = "it is told too often: narrow the target's filter, or leave it more time (castellan notify edit NAME --every 1h)"
 	case code == http.StatusRequestEntityTooLarge:
 		remedy = "narrow the target's filter, or let it take larger requests"
 	}

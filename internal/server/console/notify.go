@@ -229,6 +229,14 @@ func wants(f notice.Filter) []string {
 	return out
 }
 
+// underWay says of a notification that did not get through yet how it goes on.
+func underWay(s *notice.State) string {
+	if s.Tries == 0 {
+		return "A notification is on its way."
+	}
+	return "A notification did not get through in " + plural(s.Tries, "try", "tries") + "; the next is at " + moment(s.Next) + "."
+}
+
 // often says how often a target is told something at most.
 func often(d time.Duration) string {
 	for _, s := range intervals() {

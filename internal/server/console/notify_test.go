@@ -200,7 +200,7 @@ func TestNotificationTargetsAreShown(t *testing.T) {
 	h := shopHouse(t)
 	for _, role := range []access.Role{access.Viewer, access.Operator} {
 		body := h.shows(t, role, "/notify", "soc", "webhook https://soc.example.org/hook", "reached", "high or graver", "images that run",
-			"at most four times an hour", "at most every 7m0s", "not reached", "7 lost", "A notification is on its way, after 4 tries.",
+			"at most four times an hour", "at most every 7m0s", "not reached", "7 lost", "A notification did not get through in 4 tries; the next is at ",
 			"3 notices wait for the next one.", "answered 404 Not Found", "see that the address is still the right one", "nothing sent yet", "images scanned first")
 		if manages := strings.Contains(body, "New target"); manages != (role == access.Operator) {
 			t.Errorf("%s is shown the form: %v", role, manages)

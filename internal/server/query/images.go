@@ -120,7 +120,7 @@ func Expiry(long, until string, now time.Time) (time.Time, error) {
 	case long != "":
 		d, err := Duration(long)
 		if err != nil {
-			return time.Time{}, err
+			return time.Time{}, fault.New(fault.Invalid, "%q is no length of time like 12h or 30d", clip(long))
 		}
 		if d == 0 {
 			return time.Time{}, fault.New(fault.Invalid, "for no time at all is never")
