@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moby/moby/client"
+
 	"github.com/castellan-security/castellan/internal/adapter/kernel"
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/store"
@@ -144,14 +146,46 @@ func TestWhatIsInQuarantineIsListedAfterTheAgentWasKilled(t *testing.T) {
 		t.Errorf("what stands: %q, want the first two", got)
 	}
 
+	// So is what is frozen alone, as where networks can't be cut; what the engine paused is not.
+	w.obeys("web")
+	w.does("respond", "release", "web")
+	w.quarantined(id, false)
+	undone = append([]string{"local:0 release, : done", strings.Replace(found, "done, undo: release", "undone", 1), strings.Replace(again, "done, undo: release", "undone", 1)}, undone...)
+	w.agent.kill()
+	host := kernel.New(kernel.Options{})
+	paused := run(t, e, engine.Container{Name: "paused", Cmd: []string{"sleep", "3600"}})
+	if _, err := e.Client.ContainerPause(t.Context(), paused, client.ContainerPauseOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := host.Freeze(t.Context(), id, false); err != nil {
+		t.Fatal(err)
+	}
+	w.watch()
+	const still = "unknown quarantine, found frozen at the agent's start, not by its engine: nobody has written down who did it, and why: done, undo: release"
+	w.lists("what is frozen to be listed", id, append([]string{still}, undone...)...)
+	if got := w.listed(paused); len(got) != 0 {
+		t.Errorf("of what the engine paused is listed %q", got)
+	}
+	if pins, err := filepath.Glob(filepath.Join(w.pins(), "*", "quarantine", id, "*")); err != nil || len(pins) != 0 {
+		t.Errorf("what was found frozen is cut off by %q, %v", pins, err)
+	}
+	w.does("respond", "release", "web")
+	if is, err := host.Frozen(id); err != nil || is {
+		t.Errorf("frozen after the release: %t, %v", is, err)
+	}
+	undone = append([]string{"local:0 release, : done", strings.Replace(still, "done, undo: release", "undone", 1)}, undone...)
+	w.lists("what was found frozen to be undone", id, undone...)
+	w.obeys("web")
+	w.does("respond", "quarantine", "web", "--freeze", "--reason", "case 44")
+	again = "local:0 quarantine, case 44: done, undo: release"
+
 	// Its container is removed while the agent is dead: it is over.
 	w.agent.kill()
 	if err := e.Remove(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
 	w.watch()
-	over := strings.NewReplacer(": done, undo: release", ": over")
-	w.lists("it to be over", id, append([]string{over.Replace(found), over.Replace(again)}, undone...)...)
+	w.lists("it to be over", id, append([]string{strings.Replace(again, "done, undo: release", "over", 1)}, undone...)...)
 	if got := w.listed(id, "--standing"); len(got) != 0 {
 		t.Errorf("what stands: %q, want nothing", got)
 	}
