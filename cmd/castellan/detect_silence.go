@@ -1,15 +1,19 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/detect/rule"
 	"github.com/castellan-security/castellan/internal/server/query"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/threat"
@@ -114,12 +118,28 @@ what it finds there is counted, and makes no incident. Agents are told.
 		if err := api.do(c.Context(), http.MethodPost, "/detect/silences", body, &made); err != nil {
 			return err
 		}
+		g.warnOfGroups(c.Context(), api, made.Groups)
 		return g.print(*f, made, func() error {
 			_, err := fmt.Fprintf(g.out, "silence %d: %s is not heard in %s until %s\n", made.ID, printable(made.Rule), printable(silencedWhere(&made.Silence)), made.Until.Local().Format(time.DateTime))
 			return err
 		})
 	}
 	return c
+}
+
+// warnOfGroups says which patterns fit no group of a workload that is known: mostly they are
+// misspelled. Who may not see workloads is told nothing.
+func (g *globals) warnOfGroups(ctx context.Context, api *client, patterns []string) {
+	var page workloadPage
+	if len(patterns) == 0 || api.get(ctx, "/workloads", url.Values{"limit": {strconv.Itoa(store.MaxPage)}}, &page) != nil {
+		return
+	}
+	for _, p := range patterns {
+		fits := func(w asset.Workload) bool { return rule.Like(string(w.Group), p) }
+		if !slices.ContainsFunc(page.Workloads, fits) {
+			fmt.Fprintf(g.err, "warning: no workload is of a group like %s; castellan workloads shows their groups\n", printable(p))
+		}
+	}
 }
 
 func (g *globals) detectUnsilence() *cobra.Command {
