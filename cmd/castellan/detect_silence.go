@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/castellan-security/castellan/internal/asset"
-	"github.com/castellan-security/castellan/internal/detect/rule"
+	"github.com/castellan-security/castellan/internal/detect"
 	"github.com/castellan-security/castellan/internal/server/query"
 	"github.com/castellan-security/castellan/internal/store"
 	"github.com/castellan-security/castellan/internal/threat"
@@ -135,7 +135,7 @@ func (g *globals) warnOfGroups(ctx context.Context, api *client, patterns []stri
 		return
 	}
 	for _, p := range patterns {
-		fits := func(w asset.Workload) bool { return rule.Like(string(w.Group), p) }
+		fits := func(w asset.Workload) bool { return detect.Like(string(w.Group), p) }
 		if !slices.ContainsFunc(page.Workloads, fits) {
 			fmt.Fprintf(g.err, "warning: no workload is of a group like %s; castellan workloads shows their groups\n", printable(p))
 		}

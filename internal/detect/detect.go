@@ -136,3 +136,7 @@ func Silences(s *threat.Silence, t *threat.Threat) bool { return engine.Silences
 
 // Names says whether a silence is of a rule, whatever the group.
 func Names(s *threat.Silence, rule string) bool { return engine.Names(s, rule) }
+
+// Like says whether a text, such as the name of a group, is of a pattern of a silence: *
+// stands for any letters but /, ** for any.
+func Like(text, pattern string) bool { return rule.Like(text, pattern) }
