@@ -121,8 +121,11 @@ func (n *Notice) Groups() (all []string) {
 	if n.Image != nil {
 		all = append(all, n.Image.Groups...)
 	}
-	if n.Workload != nil && n.Workload.Group != "" {
-		all = append(all, n.Workload.Group)
+	if n.Workload != nil {
+		if n.Workload.Group != "" {
+			all = append(all, n.Workload.Group)
+		}
+		all = append(all, n.Workload.Groups...)
 	}
 	return all
 }
@@ -161,6 +164,7 @@ func (n *Notice) Clusters() (all []string) {
 		if c := n.Workload.cluster(); c != "" {
 			all = append(all, c)
 		}
+		all = append(all, ClustersOf(n.Workload.Groups)...)
 	}
 	return all
 }
@@ -177,15 +181,17 @@ func ClustersOf(groups []string) (all []string) {
 
 // Workload is a workload that a notice is about. What is not known is empty.
 type Workload struct {
-	ID        string `json:"id"`              // of the container
-	Group     string `json:"group,omitempty"` // cluster/service/container
-	Account   string `json:"account,omitempty"`
-	Region    string `json:"region,omitempty"`
-	Cluster   string `json:"cluster,omitempty"`
-	Task      string `json:"task,omitempty"` // its ARN
-	Container string `json:"container,omitempty"`
-	Host      string `json:"host,omitempty"`
-	Image     string `json:"image,omitempty"` // its reference
+	ID    string `json:"id"`              // of the container
+	Group string `json:"group,omitempty"` // cluster/service/container
+	// Groups are further ones that the same happened in.
+	Groups    []string `json:"groups,omitempty"`
+	Account   string   `json:"account,omitempty"`
+	Region    string   `json:"region,omitempty"`
+	Cluster   string   `json:"cluster,omitempty"`
+	Task      string   `json:"task,omitempty"` // its ARN
+	Container string   `json:"container,omitempty"`
+	Host      string   `json:"host,omitempty"`
+	Image     string   `json:"image,omitempty"` // its reference
 }
 
 // Technique is one of MITRE ATT&CK.

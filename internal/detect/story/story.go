@@ -124,6 +124,7 @@ type Told struct {
 	Severity finding.Severity `json:"severity"`
 	Reopened int              `json:"reopened,omitempty"`
 	Resolved bool             `json:"resolved,omitempty"`
+	Groups   int              `json:"groups,omitempty"` // how many it was in; 0 of versions that did not say
 }
 
 type beyond struct {

@@ -335,6 +335,15 @@ func TestPeopleAreToldOnceOfEachNews(t *testing.T) {
 	h.take(hit("other", 1, time.Minute))
 	h.take(hit("grave", 1, 2*time.Minute, func(t *threat.Threat) { t.Severity = finding.Critical }))
 	h.wantTold("incident-1-2", "Graver now: The title of grave")
+	// From a container of another group to this one.
+	h.take(hit("beside", 9, 2*time.Minute, func(t *threat.Threat) {
+		t.Group, t.Peers = "shop/api/node", []threat.Peer{{Address: netip.MustParseAddrPort("10.0.0.2:6379"), Peer: event.Peer{Kind: event.PeerWorkload, WorkloadID: container(1)}}}
+	}))
+	n = h.wantTold("incident-1-3", "Spread to another group: ")
+	all := &notice.Filter{Kinds: []notice.Kind{notice.Incident}, Groups: []string{"shop/api/*"}}
+	if groups := n.Groups(); len(groups) != 2 || !all.TakesNotice(&n) {
+		t.Errorf("told of %q, which targets of shop/api/* do not take", groups)
+	}
 	h.restart()
 	h.take(hit("again", 2, 3*time.Minute))
 	h.wantTold("incident-2-1", "The title of again")

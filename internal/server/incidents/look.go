@@ -45,8 +45,11 @@ func (s *Service) look(ctx context.Context, id int64) error {
 		}
 	}
 	now := told
+	if told.Times > 0 && told.Groups == 0 {
+		now.Groups = len(i.Groups) // what has joined since then is not known
+	}
 	if why := news(told, &i); why != "" && s.Tell != nil {
-		now = detect.Told{Times: told.Times + 1, Severity: max(told.Severity, i.Severity), Reopened: i.Reopened, Resolved: !i.State.Active()}
+		now = detect.Told{Times: told.Times + 1, Severity: max(told.Severity, i.Severity), Reopened: i.Reopened, Resolved: !i.State.Active(), Groups: len(i.Groups)}
 		if err := s.Tell(ctx, noticeOf(&i, now.Times, why)); err != nil {
 			return fmt.Errorf("tell of incident %d: %w", id, err)
 		}
@@ -128,6 +131,8 @@ func news(told detect.Told, i *threat.Incident) string {
 		return "resolved"
 	case i.State.Active() && i.Severity > told.Severity:
 		return "graver"
+	case i.State.Active() && told.Groups > 0 && len(i.Groups) > told.Groups:
+		return "spread"
 	}
 	return ""
 }
@@ -144,6 +149,8 @@ func noticeOf(i *threat.Incident, times int, why string) notice.Notice {
 		n.Title = "Again: " + n.Title
 	case "graver":
 		n.Title = "Graver now: " + n.Title
+	case "spread":
+		n.Title = "Spread to another group: " + n.Title
 	case "resolved":
 		n.Title, n.Remedy = "Resolved as "+string(i.Resolution)+": "+n.Title, ""
 	}
@@ -159,7 +166,7 @@ func noticeOf(i *threat.Incident, times int, why string) notice.Notice {
 			n.Workload.ID = i.Workloads[0]
 		}
 		if len(i.Groups) > 0 {
-			n.Workload.Group = i.Groups[0]
+			n.Workload.Group, n.Workload.Groups = i.Groups[0], i.Groups[1:]
 		}
 		if len(i.Agents) > 0 {
 			n.Workload.Host = i.Agents[0]
