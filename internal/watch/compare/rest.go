@@ -29,7 +29,7 @@ func (x *Index) file(e *event.Event) *outside {
 }
 
 func (x *Index) path(e *event.Event, known *patterns, file string, permit func(profile.File) *profile.Profile) *outside {
-	if !strings.HasPrefix(file, "/") || known.has(file) {
+	if !strings.HasPrefix(file, "/") || known.has(file) || e.File.Claimed && known.has(byUsualLinks(file)) {
 		return nil
 	}
 	shape := learn.FilePattern(file)
@@ -54,6 +54,24 @@ func (x *Index) path(e *event.Event, known *patterns, file string, permit func(p
 		o.permit = permit(entry)
 	}
 	return o
+}
+
+// usualLinks are symbolic links that nearly every image has, and where they lead (Linux
+// Filesystem Hierarchy Standard 3.0, 5.13; merged /usr).
+var usualLinks = []struct{ from, to string }{
+	{"/var/run/", "/run/"}, {"/var/lock/", "/run/lock/"}, {"/bin/", "/usr/bin/"}, {"/sbin/", "/usr/sbin/"}, {"/lib/", "/usr/lib/"},
+}
+
+// byUsualLinks follows them in a path of which the kernel could not be asked where it
+// leads: a container that ends is gone before its last deletions are looked at, such as
+// that of /var/run/nginx.pid.
+func byUsualLinks(file string) string {
+	for _, l := range usualLinks {
+		if rest, ok := strings.CutPrefix(file, l.from); ok {
+			return l.to + rest
+		}
+	}
+	return file
 }
 
 // deed says what was done, not how often, and not why it failed.
