@@ -182,7 +182,17 @@ people said, and the events that it rests on.
 		if err != nil {
 			return err
 		}
-		return printAnswer(c.Context(), g, o, *f, "/detect/incidents/"+id, func(i *threat.Incident) error { return g.incidentStory(i, id) })
+		return printAnswer(c.Context(), g, o, *f, "/detect/incidents/"+id, func(i *threat.Incident) error {
+			api, err := g.dial(o)
+			if err != nil {
+				return err
+			}
+			hosts, err := hostNames(c.Context(), api)
+			if err != nil {
+				return err
+			}
+			return g.incidentStory(i, id, hosts)
+		})
 	}
 	return c
 }

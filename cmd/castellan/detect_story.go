@@ -22,8 +22,9 @@ const (
 	shownEvidence = 3
 )
 
-// incidentStory writes all that is known of an incident, for people.
-func (g *globals) incidentStory(i *threat.Incident, asked string) error {
+// incidentStory writes all that is known of an incident, for people. hosts are names of
+// hosts by their agents' ids, as far as they are known.
+func (g *globals) incidentStory(i *threat.Incident, asked string, hosts map[string]string) error {
 	var b strings.Builder
 	if id := strconv.FormatInt(i.ID, 10); id != asked {
 		fmt.Fprintf(&b, "Incident %s is part of incident %s.\n\n", asked, id)
@@ -38,7 +39,7 @@ func (g *globals) incidentStory(i *threat.Incident, asked string) error {
 	b.WriteString("\n\n")
 	wrap(&b, "", "", printable(i.Story))
 	b.WriteString("\n")
-	incidentFacts(&b, i)
+	incidentFacts(&b, i, hosts)
 	incidentTree(&b, i)
 	incidentTimeline(&b, i)
 	incidentCalls(&b, i)
@@ -81,7 +82,7 @@ func incidentStateWords(i *threat.Incident) string {
 }
 
 // incidentFacts are what is said in a line each.
-func incidentFacts(b *strings.Builder, i *threat.Incident) {
+func incidentFacts(b *strings.Builder, i *threat.Incident, hosts map[string]string) {
 	fact := func(name, value string) {
 		if value != "" {
 			wrap(b, fmt.Sprintf("%-12s", name), strings.Repeat(" ", 12), printable(value))
@@ -94,7 +95,11 @@ func incidentFacts(b *strings.Builder, i *threat.Incident) {
 		ids[k] = asset.ShortID(id)
 	}
 	fact("containers", strings.Join(ids, ", "))
-	fact("hosts", strings.Join(i.Agents, ", "))
+	names := make([]string, len(i.Agents))
+	for k, id := range i.Agents {
+		names[k] = orDefault(hosts[id], id)
+	}
+	fact("hosts", strings.Join(names, ", "))
 	tactics := make([]string, len(i.Tactics))
 	for k, t := range i.Tactics {
 		tactics[k] = string(t)

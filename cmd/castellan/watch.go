@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"net/http"
@@ -169,23 +168,15 @@ func (g *globals) watchGroup() *cobra.Command {
 		if err := api.get(c.Context(), "/watch/group", url.Values{"group": {args[0]}}, &d); err != nil {
 			return err
 		}
-		return g.print(*f, d, func() error { return g.watchDetail(&d, hostnames(c.Context(), api)) })
+		return g.print(*f, d, func() error {
+			hosts, err := hostNames(c.Context(), api)
+			if err != nil {
+				return err
+			}
+			return g.watchDetail(&d, hosts)
+		})
 	}
 	return c
-}
-
-// hostnames returns what the hosts of agents are called, by the agents' ids; none for
-// who may not see that.
-func hostnames(ctx context.Context, api *client) map[string]string {
-	var page agentPage
-	if err := api.get(ctx, "/agents", nil, &page); err != nil {
-		return nil
-	}
-	names := map[string]string{}
-	for _, a := range page.Agents {
-		names[a.ID] = a.Hostname
-	}
-	return names
 }
 
 func (g *globals) watchDetail(d *behaviour.Detail, hosts map[string]string) error {
