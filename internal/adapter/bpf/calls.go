@@ -46,6 +46,9 @@ func (s *switchboard) handle(p *ebpf.Program, names []string) error {
 		return err
 	}
 	for _, n := range slots(names) {
+		if s.handlers[n] {
+			return fmt.Errorf("system call %d has a handler already: one sensor would keep another from it", n)
+		}
 		if err := s.programs.Maps[callsMap].Put(n, p); err != nil {
 			return fmt.Errorf("handle system call %d: %w", n, err)
 		}

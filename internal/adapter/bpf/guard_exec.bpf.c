@@ -293,59 +293,82 @@ static __always_inline void look_at_call(struct pt_regs *regs, u32 makes, bool c
 struct areas {
 	u64 file;
 	u64 changed; /* as of an area, of any of them */
-	u64 several; /* files */
+	u64 several; /* not 0 if there are several files */
 	u64 end;     /* of the last one */
 };
+
+/* all_if returns all bits for what is not 0. */
+static __always_inline u64 all_if(u64 x)
+{
+	return 0 - ((x | (0 - x)) >> 63);
+}
 
 /* look_at_next leaves out what is no code: a call that fails has changed what lies before
  * the place where it failed, and no more. */
 static long look_at_next(struct task_struct *task, struct vm_area_struct *vma, struct areas *all)
 {
 	struct vm_area_struct___guard *more = (void *)vma;
-	u64 file = (u64)BPF_CORE_READ(vma, vm_file);
+	u64 file = (u64)BPF_CORE_READ(vma, vm_file), written = (u64)BPF_CORE_READ(vma, anon_vma);
+	/* All bits or none, and no branches: the verifier follows each in each round. */
+	u64 is_code = 0 - (BPF_CORE_READ(more, vm_flags) / VM_EXEC & 1), has_file = all_if(file);
 
 	all->end = BPF_CORE_READ(more, vm_end);
-	if (!(BPF_CORE_READ(more, vm_flags) & VM_EXEC))
-		return 0;
-	if (!file || BPF_CORE_READ(vma, anon_vma))
-		all->changed = 1;
-	if (!file)
-		return 0;
-	if (all->file && all->file != file)
-		all->several = SEVERAL;
-	all->file = file;
+	all->changed |= is_code & (written | ~has_file);
+	all->several |= is_code & has_file & all_if(all->file) & (all->file ^ file);
+	all->file = (is_code & has_file & file) | (~(is_code & has_file) & all->file);
 	return 0;
 }
 
-/* protected_given tells what mprotect was asked for and got, for signal_area: of all
- * areas that it was given. What is gone was moved by another thread, unless the call
- * failed there. */
-static __attribute__((noinline)) u64 protected_given(struct pt_regs *regs, bool compat, long ret, struct area *area)
-{
-	u64 at = arg_of(regs, 0, compat), end = at + arg_of(regs, 1, compat);
-	struct areas all = {};
-	struct asked asked;
-	long none;
+enum {
+	AREAS_NONE, /* no code is among them */
+	AREAS_CODE,
+	AREAS_SEVERAL, /* code of several files, or more than is looked at */
+};
 
-	look_at_call(regs, MAKES_PROTECTED, compat, &asked);
-	if (!(asked.becomes & PROT_EXEC) || end <= at)
-		return 0;
+/* look_at_areas looks at all areas that mprotect was given, and leaves what they are in
+ * area. What is gone was moved by another thread, unless the call failed there.
+ *
+ * For the verifier it is a function by itself (not static): else it would follow what is
+ * judged afterwards once for each way through the loop, which is more than it does. */
+__attribute__((noinline)) int look_at_areas(u64 at, u64 end, u64 failed, struct area *area)
+{
+	struct areas all = {};
+	long none = 0;
+
+	if (!area)
+		return AREAS_NONE;
 #pragma clang loop unroll(disable)
 	for (u32 i = 0; i < MOST_AREAS; i++) {
 		none = bpf_find_vma(bpf_get_current_task_btf(), at, look_at_next, &all, 0);
-		if (none && !(none == -ENOENT && has_failed(ret)))
+		if (none && !(none == -ENOENT && failed))
 			all.changed = 1;
 		at = all.end;
 		if (none || at >= end)
 			break;
 	}
 	if (!none && at < end)
-		all.several = SEVERAL;
-	if (!all.file && !all.changed && !all.several)
-		return 0;
+		all.several = 1;
 	area->file = all.file;
-	area->changed = all.changed || all.several;
-	return asked.protection | all.several | (u64)asked.becomes << 32;
+	area->changed = all.changed | all.several;
+	if (all.several)
+		return AREAS_SEVERAL;
+	return all.file || all.changed ? AREAS_CODE : AREAS_NONE;
+}
+
+/* protected_given tells what mprotect was asked for and got, for signal_area. */
+static __attribute__((noinline)) u64 protected_given(struct pt_regs *regs, bool compat, long ret, struct area *area)
+{
+	u64 at = arg_of(regs, 0, compat), end = at + arg_of(regs, 1, compat);
+	struct asked asked;
+	int what;
+
+	look_at_call(regs, MAKES_PROTECTED, compat, &asked);
+	if (!(asked.becomes & PROT_EXEC) || end <= at)
+		return 0;
+	what = look_at_areas(at, end, has_failed(ret), area);
+	if (what == AREAS_NONE)
+		return 0;
+	return asked.protection | (what == AREAS_SEVERAL ? SEVERAL : 0) | (u64)asked.becomes << 32;
 }
 
 /* What a call made code: killed before the call returns. As with the security

@@ -54,7 +54,7 @@ var streamNames = [...]string{"input", "output", "error"}
 //
 // What the functions of the kernel tell needs probes of it (CONFIG_KPROBES): elsewhere a
 // connect of an io_uring to a unix socket is not seen, nor what is sent to one without
-// connecting (datagrams), nor a connection that comes by SCM_RIGHTS. An accept by
+// connecting (datagrams), nor a connection that comes by SCM_RIGHTS or pidfd_getfd. An accept by
 // io_uring is never seen, and the port of a peer that an unconnected
 // UDP socket sends to is the one behind the kernel's address translation.
 func networkSensor(n *names) sensor {
@@ -69,7 +69,7 @@ func networkSensor(n *names) sensor {
 		calls: map[string][]string{
 			"on_accept":     {"accept", "accept4"},
 			"on_connect":    {"connect"},
-			"on_dup":        {"dup", "dup2", "dup3", "pidfd_getfd"},
+			"on_dup":        {"dup", "dup2", "dup3"},
 			"on_fcntl":      {"fcntl", "fcntl64"},
 			"on_socket":     {"socket"},
 			"on_socketcall": {"socketcall"},

@@ -85,15 +85,6 @@ func takeInput(way string) error {
 		return nil
 	case "accept":
 		return acceptInput()
-	case "pidfd_getfd":
-		self, err := unix.PidfdOpen(os.Getpid(), 0)
-		if err != nil {
-			return err
-		}
-		if err := unix.Close(0); err != nil {
-			return err
-		}
-		return isInput(unix.PidfdGetfd(self, int(f.Fd()), 0))
 	}
 	return fmt.Errorf("%s is no way that I know", how)
 }
@@ -169,7 +160,6 @@ func TestConnectionAsInput(t *testing.T) {
 		{way: "connect"},
 		{way: "wait"},
 		{way: "accept", incoming: true},
-		{way: "pidfd_getfd"},
 	} {
 		t.Run(tt.way, func(t *testing.T) {
 			h := startIn(t, v2, "castellan-test-input/docker/"+newID(t), "input="+tt.way+","+at.String(), "exit=0")
