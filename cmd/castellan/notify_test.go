@@ -58,7 +58,7 @@ func TestSchemaOfNotifications(t *testing.T) {
 	}
 	full := notice.Notification{LeftOut: 1, Text: "t", Notices: []notice.Notice{{
 		ID: "i", Subject: "s", Resolved: true, Detail: "d", Rule: "r", Count: 2, Owner: "o", Techniques: []notice.Technique{{ID: "T1", Name: "n", Tactic: "t"}},
-		Workload: &notice.Workload{ID: "i", Group: "g", Account: "a", Region: "r", Cluster: "c", Task: "t", Container: "c", Host: "h", Image: "i"},
+		Workload: &notice.Workload{ID: "i", Group: "g", Groups: []string{"h"}, Account: "a", Region: "r", Cluster: "c", Task: "t", Container: "c", Host: "h", Image: "i"},
 		Remedy:   "r", LeftOut: 1, Image: &notice.Image{References: []string{"a"}, Digest: "d", Groups: []string{"g"}},
 		Findings: []notice.Finding{{Fixed: "2", Exploited: true, InUse: true, Remedy: "r"}},
 		Outside:  []notice.Outside{{Sentence: "s"}},
