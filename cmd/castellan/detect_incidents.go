@@ -182,16 +182,20 @@ people said, and the events that it rests on.
 		if err != nil {
 			return err
 		}
-		return printAnswer(c.Context(), g, o, *f, "/detect/incidents/"+id, func(i *threat.Incident) error {
-			api, err := g.dial(o)
-			if err != nil {
-				return err
-			}
+		api, err := g.dial(o)
+		if err != nil {
+			return err
+		}
+		var i threat.Incident
+		if err := api.get(c.Context(), "/detect/incidents/"+id, nil, &i); err != nil {
+			return err
+		}
+		return g.print(*f, i, func() error {
 			hosts, err := hostNames(c.Context(), api)
 			if err != nil {
 				return err
 			}
-			return g.incidentStory(i, id, hosts)
+			return g.incidentStory(&i, id, hosts)
 		})
 	}
 	return c
