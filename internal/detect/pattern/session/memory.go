@@ -2,6 +2,7 @@ package session
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/detect/keep"
@@ -35,15 +36,9 @@ func (d *sessions) Remember(b []byte) error {
 		return err
 	}
 	d.of, d.shared = newSessions(), newShared()
-	for _, k := range m.Sessions {
-		if s := k.Value; s != nil && s.Tools != nil && s.Endpoints != nil {
-			d.of.Take([]keep.Kept[key, *seen]{k})
-		}
-	}
-	for _, k := range m.Shared {
-		if k.Value != nil {
-			d.shared.Take([]keep.Kept[place, *sharers]{k})
-		}
-	}
+	d.of.Take(slices.DeleteFunc(m.Sessions, func(k keep.Kept[key, *seen]) bool {
+		return k.Value == nil || k.Value.Tools == nil || k.Value.Endpoints == nil
+	}))
+	d.shared.Take(slices.DeleteFunc(m.Shared, func(k keep.Kept[place, *sharers]) bool { return k.Value == nil }))
 	return nil
 }
