@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/threat"
@@ -98,7 +99,7 @@ type DetectionStats interface {
 type DetectionMemories interface {
 	// PutDetectionMemories stores what rules learned, by their ids, in the place of what
 	// those had; that of others stays.
-	PutDetectionMemories(ctx context.Context, memories map[string][]byte) error
+	PutDetectionMemories(ctx context.Context, memories map[string]json.RawMessage) error
 	// DetectionMemories returns what all rules learned.
-	DetectionMemories(ctx context.Context) (map[string][]byte, error)
+	DetectionMemories(ctx context.Context) (map[string]json.RawMessage, error)
 }

@@ -264,7 +264,7 @@ func (d *DB) DetectionStats(ctx context.Context, rules []string) (all []threat.R
 }
 
 // PutDetectionMemories implements store.DetectionMemories.
-func (d *DB) PutDetectionMemories(ctx context.Context, memories map[string][]byte) error {
+func (d *DB) PutDetectionMemories(ctx context.Context, memories map[string]json.RawMessage) error {
 	return d.write(ctx, "store what rules learned", func(ctx context.Context, w *writer) error {
 		for rule, body := range memories {
 			_, err := w.exec(ctx, "INSERT INTO detection_memories (rule, body) VALUES (?,?) ON CONFLICT (rule) DO UPDATE SET body = excluded.body", rule, body)
@@ -277,8 +277,8 @@ func (d *DB) PutDetectionMemories(ctx context.Context, memories map[string][]byt
 }
 
 // DetectionMemories implements store.DetectionMemories.
-func (d *DB) DetectionMemories(ctx context.Context) (map[string][]byte, error) {
-	memories := map[string][]byte{}
+func (d *DB) DetectionMemories(ctx context.Context) (map[string]json.RawMessage, error) {
+	memories := map[string]json.RawMessage{}
 	err := d.read(ctx, "read what rules learned", func(s *snapshot) error {
 		return s.query(ctx, "SELECT rule, body FROM detection_memories WHERE rule > '' ORDER BY rule", nil, func(r *sql.Rows) (bool, error) {
 			var rule string

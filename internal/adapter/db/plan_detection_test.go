@@ -1,6 +1,7 @@
 package db_test
 
 import (
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -41,7 +42,7 @@ func useDetection(t *testing.T, d *db.DB) {
 	must(d.PutDetectionStats(ctx, "a", "b", []threat.RuleStats{{Rule: "r"}}))
 	_, err = d.DetectionStats(ctx, []string{"r"})
 	must(err)
-	must(d.PutDetectionMemories(ctx, map[string][]byte{"r": []byte("{}")}))
+	must(d.PutDetectionMemories(ctx, map[string]json.RawMessage{"r": []byte("{}")}))
 	_, err = d.DetectionMemories(ctx)
 	must(err)
 }

@@ -21,13 +21,9 @@ const (
 // recall has the engine's rules take up what they learned before the agent ended. What
 // can't be read is learned anew, and told.
 func (h *Hunter) recall() {
-	var all map[string]json.RawMessage
-	err := readJSON(h.o.Dir, learnedFile, maxLearned, &all)
+	var memories map[string]json.RawMessage
+	err := readJSON(h.o.Dir, learnedFile, maxLearned, &memories)
 	if err == nil {
-		memories := make(map[string][]byte, len(all))
-		for rule, m := range all {
-			memories[rule] = m
-		}
 		err = h.now.engine.Remember(memories)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -42,11 +38,7 @@ func (h *Hunter) remember() {
 		return
 	}
 	memories, err := h.now.engine.Memories()
-	all := make(map[string]json.RawMessage, len(memories))
-	for rule, m := range memories {
-		all[rule] = m
-	}
-	b, encodeErr := json.Marshal(all)
+	b, encodeErr := json.Marshal(memories)
 	switch {
 	case encodeErr != nil:
 		err = errors.Join(err, encodeErr)

@@ -4,6 +4,7 @@
 package engine
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -375,8 +376,8 @@ func (e *Engine) Inherit(from *Engine) error {
 
 // Memories returns what rules learned over days, by their ids: what Remember of an
 // engine that comes later takes. It has what could be told of also with an error.
-func (e *Engine) Memories() (map[string][]byte, error) {
-	memories := map[string][]byte{}
+func (e *Engine) Memories() (map[string]json.RawMessage, error) {
+	memories := map[string]json.RawMessage{}
 	var errs []error
 	for _, r := range e.rules {
 		l, ok := r.Detector.(rule.Rememberer)
@@ -395,7 +396,7 @@ func (e *Engine) Memories() (map[string][]byte, error) {
 
 // Remember has rules take up what they learned in an engine before. Those of other
 // rules are left. The error is of memories that can't be read; their rules begin anew.
-func (e *Engine) Remember(memories map[string][]byte) error {
+func (e *Engine) Remember(memories map[string]json.RawMessage) error {
 	var errs []error
 	for _, r := range e.rules {
 		l, ok := r.Detector.(rule.Rememberer)

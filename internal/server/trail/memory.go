@@ -3,6 +3,7 @@ package trail
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"time"
@@ -30,8 +31,8 @@ func (m *memories) due(now time.Time) bool {
 }
 
 // changed returns those that are not stored as they are, and their sums.
-func (m *memories) changed(all map[string][]byte) (map[string][]byte, map[string][sha256.Size]byte) {
-	news, sums := map[string][]byte{}, map[string][sha256.Size]byte{}
+func (m *memories) changed(all map[string]json.RawMessage) (map[string]json.RawMessage, map[string][sha256.Size]byte) {
+	news, sums := map[string]json.RawMessage{}, map[string][sha256.Size]byte{}
 	for rule, body := range all {
 		sum := sha256.Sum256(body)
 		if m.sums[rule] != sum {

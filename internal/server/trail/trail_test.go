@@ -2,6 +2,7 @@ package trail_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,20 +34,20 @@ type kept struct {
 	fleet   []asset.Workload
 	stats   []threat.RuleStats
 	audits  []access.Audit
-	learned map[string][]byte
+	learned map[string]json.RawMessage
 }
 
-func (k *kept) PutDetectionMemories(_ context.Context, memories map[string][]byte) error {
+func (k *kept) PutDetectionMemories(_ context.Context, memories map[string]json.RawMessage) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.learned == nil {
-		k.learned = map[string][]byte{}
+		k.learned = map[string]json.RawMessage{}
 	}
 	maps.Copy(k.learned, memories)
 	return nil
 }
 
-func (k *kept) DetectionMemories(context.Context) (map[string][]byte, error) {
+func (k *kept) DetectionMemories(context.Context) (map[string]json.RawMessage, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return maps.Clone(k.learned), nil
@@ -245,11 +246,11 @@ func TestWhatRulesLearnedOutlivesTheServer(t *testing.T) {
 	stolen := call("e3", "s3:ListBuckets", "198.51.100.9", "aws-cli/2", later)
 	over := push("e4", "b", later)
 	for name, test := range map[string]struct {
-		learned map[string][]byte // in the place of what was stored; nil is that
+		learned map[string]json.RawMessage // in the place of what was stored; nil is that
 		want    []string
 	}{
 		"kept":       {nil, []string{"trail-image-over-tag", "trail-session-elsewhere"}},
-		"unreadable": {map[string][]byte{"trail-image-over-tag": []byte("{"), "trail-session-elsewhere": []byte(`{"sessions":[{"value":null}],"shared":[{"value":null}]}`)}, nil},
+		"unreadable": {map[string]json.RawMessage{"trail-image-over-tag": []byte("{"), "trail-session-elsewhere": []byte(`{"sessions":[{"value":null}],"shared":[{"value":null}]}`)}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			k := &kept{trails: []store.WatchedTrail{{Trail: asset.Trail{Name: "main", Queue: "q"}}}}

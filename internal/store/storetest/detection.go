@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -122,11 +123,11 @@ func detectionBesideCases() []testCase {
 			all, err := k.st.DetectionMemories(k.ctx)
 			k.ok(err)
 			same(k, "at first", len(all), 0)
-			k.ok(k.st.PutDetectionMemories(k.ctx, map[string][]byte{"x": []byte(`{"a":1}`), "y": []byte(`{}`)}))
-			k.ok(k.st.PutDetectionMemories(k.ctx, map[string][]byte{"x": []byte(`{"a":2}`)}))
+			k.ok(k.st.PutDetectionMemories(k.ctx, map[string]json.RawMessage{"x": []byte(`{"a":1}`), "y": []byte(`{}`)}))
+			k.ok(k.st.PutDetectionMemories(k.ctx, map[string]json.RawMessage{"x": []byte(`{"a":2}`)}))
 			all, err = k.st.DetectionMemories(k.ctx)
 			k.ok(err)
-			same(k, "memories", all, map[string][]byte{"x": []byte(`{"a":2}`), "y": []byte(`{}`)})
+			same(k, "memories", all, map[string]json.RawMessage{"x": []byte(`{"a":2}`), "y": []byte(`{}`)})
 		}},
 	}
 }
