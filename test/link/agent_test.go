@@ -35,6 +35,7 @@ type machine struct {
 	dir    string
 	start  int // which start of the agent this is; 0 senses nothing
 	server link.Server
+	placed chan struct{} // closed when the agent knows the container
 }
 
 // made returns the event with this number of a start of the agent: all of it
@@ -71,6 +72,13 @@ func (m *machine) Run(ctx context.Context, emit func([]event.Event)) error {
 	if m.start == 0 {
 		<-ctx.Done()
 		return ctx.Err()
+	}
+	// What happens in a container that the agent doesn't know waits for it, and is
+	// numbered after it was handed over.
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-m.placed:
 	}
 	tick := time.NewTicker(batchEvery)
 	defer tick.Stop()
@@ -135,6 +143,7 @@ func (m *machine) Watch(ctx context.Context, see func(asset.Inventory)) error {
 		Engine: asset.Engine{Name: "docker", Connected: true}, Complete: true,
 		Workloads: []asset.Workload{{ID: strings.Repeat("c", 64), Name: "busy", State: asset.Running}},
 	})
+	close(m.placed)
 	<-ctx.Done()
 	return ctx.Err()
 }
@@ -166,7 +175,7 @@ func watch(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	defer client.Close()
-	m := &machine{dir: dir, start: start, server: client}
+	m := &machine{dir: dir, start: start, server: client, placed: make(chan struct{})}
 	a := agent.New(agent.Config{ID: own.AgentID(), Version: "test", DataDir: dir},
 		agent.Parts{Engine: m, Sensors: m, Host: m, Server: m}, log)
 	if err := a.Run(ctx); !errors.Is(err, context.Canceled) {

@@ -93,7 +93,7 @@ func (b *burst) Run(ctx context.Context, emit func([]event.Event)) error {
 func TestServerAwayForLongerThanTheSpoolLasts(t *testing.T) {
 	const sensed, limit = 300_000, 16 << 20
 	s := &absent{taken: map[bool]uint64{}, idle: make(chan struct{}, 1)}
-	m := &burst{n: sensed, over: make(chan struct{})}
+	m := &burst{machine: machine{placed: make(chan struct{})}, n: sensed, over: make(chan struct{})}
 	a := agent.New(agent.Config{ID: "AGENTAGENT", DataDir: t.TempDir(), SpoolSize: limit, Heartbeat: 50 * time.Millisecond},
 		agent.Parts{Engine: m, Sensors: m, Host: m, Server: s}, slog.New(slog.DiscardHandler))
 	ctx, stop := context.WithCancel(t.Context())
