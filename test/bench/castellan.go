@@ -21,8 +21,9 @@ import (
 	"github.com/castellan-security/castellan/internal/asset"
 )
 
-// ready bounds how long a server or an agent may take to be there.
-const ready = 30 * time.Second
+// ready bounds how long a server or an agent may take to be there: long on a machine
+// that a town of containers keeps busy.
+const ready = 2 * time.Minute
 
 // place is somewhere an agent can report to.
 type place interface {
