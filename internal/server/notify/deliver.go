@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -28,8 +29,9 @@ const (
 	deadAfter = 3
 	// stopWithin is what a delivery that was begun may take when the server stops.
 	stopWithin = 3 * time.Second
-	// maxSending bounds what is sent at once. One target gets one thing at a time.
-	maxSending = 8
+	// maxSending bounds what is sent at once: with that many targets that answer
+	// nothing, others wait for one of them to be given up.
+	maxSending = 32
 	// maxError bounds the text that is kept of why a try failed.
 	maxError = 500
 )
@@ -57,9 +59,54 @@ func after(d *store.Delivery, err error, now time.Time, first time.Duration) tim
 	return time.Time{}
 }
 
-// deliver tries what is due, at most maxSending at once, and returns how long it
-// is until something is.
+// underway is what is being sent: to each target one thing at a time, over turns of
+// the loop, so that a target that takes its time delays no other.
+type underway struct {
+	mu      sync.Mutex
+	targets map[int64]bool
+	failed  error // of the store, since it was asked last
+	all     sync.WaitGroup
+}
+
+// now returns the targets that are being sent something.
+func (u *underway) now() map[int64]bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return maps.Clone(u.targets)
+}
+
+// begin sends in a goroutine of its own, unless as much as may be is underway.
+func (u *underway) begin(target int64, send func() error, ended func()) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.targets) >= maxSending {
+		return false
+	}
+	u.targets[target] = true
+	u.all.Go(func() {
+		err := send()
+		u.mu.Lock()
+		delete(u.targets, target)
+		u.failed = errors.Join(u.failed, err)
+		u.mu.Unlock()
+		ended()
+	})
+	return true
+}
+
+// takeFailed returns what the store said since the last time.
+func (u *underway) takeFailed() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	err := u.failed
+	u.failed = nil
+	return err
+}
+
+// deliver begins to send what is due, and returns how long it is until something else
+// is. Each sending that ends wakes the loop.
 func (s *Service) deliver(ctx context.Context, targets []notice.Target) (time.Duration, error) {
+	busy := s.sending.now() // before what waits is read: what is sent meanwhile waits no more
 	all, err := s.st.Deliveries(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("read notifications: %w", err)
@@ -69,11 +116,6 @@ func (s *Service) deliver(ctx context.Context, targets []notice.Target) (time.Du
 		byID[targets[i].ID] = &targets[i]
 	}
 	next := lookEvery
-	busy := map[int64]bool{}
-	room := make(chan struct{}, maxSending)
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var failed error
 	for i := range all {
 		d := &all[i]
 		t := byID[d.Target]
@@ -86,19 +128,11 @@ func (s *Service) deliver(ctx context.Context, targets []notice.Target) (time.Du
 			next = min(next, left)
 			continue
 		}
-		next = 0 // there may be more behind it
-		room <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-room }()
-			if err := s.try(ctx, t, d); err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				failed = errors.Join(failed, err)
-			}
-		})
+		if !s.sending.begin(d.Target, func() error { return s.try(ctx, t, d) }, s.Nudge) {
+			break
+		}
 	}
-	wg.Wait()
-	return next, failed
+	return next, nil
 }
 
 // try tries one delivery. Its error is of the store.

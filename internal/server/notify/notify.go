@@ -16,6 +16,7 @@ package notify
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -106,6 +107,8 @@ type Service struct {
 	// becomes of their deliveries is nobody's condition any more.
 	removed map[int64]bool
 
+	sending underway
+
 	unnotedMu sync.Mutex
 	// unnoted are tries of which the store could not be told how they ended, by
 	// delivery: what got through is not sent again for that.
@@ -134,7 +137,7 @@ func New(o Options) (*Service, error) {
 	}
 	return &Service{
 		st: o.Store, sender: o.Sender, box: b, console: o.Console, condition: o.Condition, pace: o.Pace, clock: o.Clock, log: o.Log,
-		wake: make(chan struct{}, 1), removed: map[int64]bool{}, unnoted: map[string]store.NotifyTry{}, outside: map[outsideKey]time.Time{},
+		wake: make(chan struct{}, 1), removed: map[int64]bool{}, sending: underway{targets: map[int64]bool{}}, unnoted: map[string]store.NotifyTry{}, outside: map[outsideKey]time.Time{},
 	}, nil
 }
 
@@ -158,6 +161,7 @@ const (
 func (s *Service) Run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	defer s.sending.all.Wait()
 	for {
 		select {
 		case <-ctx.Done():
@@ -169,20 +173,36 @@ func (s *Service) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		s.condition(ctx, Part, err)
-		if err != nil {
-			next = afterTrouble
+		// What is underway may say yet that the store doesn't answer.
+		if err != nil || len(s.sending.now()) == 0 {
+			s.condition(ctx, Part, err)
+		}
+		if err != nil && !pause(ctx, afterTrouble) {
+			return
 		}
 		timer.Reset(next)
+	}
+}
+
+// pause waits, and reports whether ctx goes on.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
 	}
 }
 
 // turn does what there is to do, and returns how long there is nothing more
 // unless something happens.
 func (s *Service) turn(ctx context.Context) (time.Duration, error) {
-	s.removedMu.Lock()
-	clear(s.removed) // what follows knows them no more
-	s.removedMu.Unlock()
+	s.forgetRemoved()
+	if err := s.sending.takeFailed(); err != nil {
+		return 0, err
+	}
 	targets, err := s.st.NotifyTargets(ctx)
 	if err != nil {
 		return 0, err
@@ -199,4 +219,13 @@ func (s *Service) turn(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	return max(min(lookEvery, folding, sending), 0), nil
+}
+
+// forgetRemoved forgets the targets that nothing is sent to any more: what follows
+// knows them no more.
+func (s *Service) forgetRemoved() {
+	busy := s.sending.now()
+	s.removedMu.Lock()
+	defer s.removedMu.Unlock()
+	maps.DeleteFunc(s.removed, func(id int64, _ bool) bool { return !busy[id] })
 }

@@ -295,11 +295,12 @@ func TestATargetThatIsRemovedWhileItFailsIsNoCondition(t *testing.T) {
 			t.Fatal("it is no condition that it fails")
 		}
 		slow := make(chan struct{})
-		p.slows(slow)
+		p.slows("soc", slow)
 		later(time.Hour) // a try has begun
 		if err := p.Remove(t.Context(), operator, target.ID); err != nil {
 			t.Fatal(err)
 		}
+		later(time.Hour) // with turns of the loop, which know it no more
 		close(slow)
 		later(time.Hour)
 		if got := p.condition(notify.PartTarget + "soc"); got != "" {
@@ -308,12 +309,38 @@ func TestATargetThatIsRemovedWhileItFailsIsNoCondition(t *testing.T) {
 		if got := p.condition(notify.Part); got != "" {
 			t.Errorf("notifications: %s", got)
 		}
-		p.slows(nil)
+		p.slows("soc", nil)
 		p.add("soc", notice.Filter{})
 		p.compared(1, found("CVE-1", high), found("CVE-2", high))
 		later(time.Hour)
 		if got := p.condition(notify.PartTarget + "soc"); got == "" {
 			t.Error("that another of its name fails is no condition")
+		}
+	})
+}
+
+// TestTargetThatHangsDelaysNoOther: what others are told meanwhile they are told as
+// ever, and what waits for it is sent once, when it has answered.
+func TestTargetThatHangsDelaysNoOther(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *post) {
+		p.add("hangs", notice.Filter{})
+		p.add("soc", notice.Filter{})
+		slow := make(chan struct{})
+		p.slows("hangs", slow)
+		p.image(1, "")
+		var vs []finding.Vulnerability
+		for n := range 4 {
+			vs = append(vs, found(fmt.Sprint("CVE-", n), high))
+			p.compared(1, vs...)
+			later(time.Hour)
+			if got, want := p.took(), fmt.Sprintf("1:1 new CVE-%d", n); got != want {
+				t.Errorf("the other is told %q, want %q", got, want)
+			}
+		}
+		close(slow)
+		later(time.Hour)
+		if got, want := p.took(), "1:1 new CVE-0 | 1:1 new CVE-1; 1:1 new CVE-2; 1:1 new CVE-3"; got != want {
+			t.Errorf("when it answers it is told %q, want %q", got, want)
 		}
 	})
 }

@@ -44,7 +44,7 @@ type post struct {
 	mu   sync.Mutex
 	away error // what every sending ends with
 	sent []sending
-	slow chan struct{}
+	slow map[string]chan struct{}
 }
 
 // sending is one that got through, or, with failed, did not.
@@ -59,7 +59,7 @@ type sending struct {
 func inBubble(t *testing.T, play func(t *testing.T, p *post)) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		p := &post{t: t, dir: dir}
+		p := &post{t: t, dir: dir, slow: map[string]chan struct{}{}}
 		p.start()
 		defer p.end()
 		play(t, p)
@@ -75,12 +75,16 @@ func (p *post) Check(d notice.Destination) (string, error) {
 }
 
 // Send is notify.Sender.
-func (p *post) Send(_ context.Context, d notice.Destination, n notice.Notification, body []byte) error {
+func (p *post) Send(ctx context.Context, d notice.Destination, n notice.Notification, body []byte) error {
 	p.mu.Lock()
-	slow := p.slow
+	slow := p.slow[d.URL]
 	p.mu.Unlock()
 	if slow != nil {
-		<-slow
+		select {
+		case <-slow:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -94,11 +98,12 @@ func (p *post) fails(err error) {
 	p.away = err
 }
 
-// slows keeps sendings from ending until the channel is closed; nil doesn't.
-func (p *post) slows(until chan struct{}) {
+// slows keeps sendings to a webhook from ending until the channel is closed; nil
+// doesn't.
+func (p *post) slows(name string, until chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.slow = until
+	p.slow["https://"+name] = until
 }
 
 // takes returns what was sent since the last time.

@@ -99,9 +99,6 @@ func (s *Service) Add(ctx context.Context, who access.Identity, n NewTarget) (t 
 	if err != nil {
 		return t, "", fmt.Errorf("store target %s: %w", n.Name, err)
 	}
-	s.removedMu.Lock()
-	delete(s.removed, t.ID) // a number is given again
-	s.removedMu.Unlock()
 	return t, secret, s.audit(ctx, who, "notify.add", t.Name, string(t.Type)+" "+t.Address)
 }
 
