@@ -82,6 +82,8 @@ type ruleLine struct {
 	Runs     int       `json:"runs"`
 	Last     time.Time `json:"last,omitzero"`
 	Held     int       `json:"held,omitempty"`
+	HeldWhy  string    `json:"held_why,omitempty"`
+	HeldAt   time.Time `json:"held_at,omitzero"`
 }
 
 func (g *globals) responseRules(all []ruleLine) error {
@@ -108,7 +110,15 @@ func (g *globals) responseRules(all []ruleLine) error {
 			text(r.ID), {state, tone}, {strconv.Itoa(r.Runs), plain}, {strconv.Itoa(r.Held), plain}, {last, plain}, text(r.Owner), text(strings.Join(r.Do, ", ")),
 		})
 	}
-	return g.table([]string{"RULE", "STATE", "DID", "HELD", "LAST", "OWNER", "DOES"}, rows)
+	if err := g.table([]string{"RULE", "STATE", "DID", "HELD", "LAST", "OWNER", "DOES"}, rows); err != nil {
+		return err
+	}
+	for i := range all {
+		if r := &all[i]; r.HeldWhy != "" {
+			fmt.Fprintf(g.err, "%s was held back %s ago: %s\n", r.ID, ago(r.HeldAt, now), printable(r.HeldWhy))
+		}
+	}
+	return nil
 }
 
 func (g *globals) respondRulesCheck(o *askOptions) *cobra.Command {

@@ -47,6 +47,8 @@ type responseRule struct {
 	Runs     int       `json:"runs" doc:"Things that it did, or in a dry run would have done, of those that are kept"`
 	Last     time.Time `json:"last,omitzero" doc:"When the newest was"`
 	Held     int       `json:"held,omitempty" doc:"How often it was held back since the server started"`
+	HeldWhy  string    `json:"held_why,omitempty" doc:"What held it back last"`
+	HeldAt   time.Time `json:"held_at,omitzero" doc:"When that was"`
 }
 
 type responseRunQuery struct {
@@ -179,7 +181,7 @@ func (a *api) respondRuleRoutes() {
 func ruleOf(l *respondings.RuleLine) responseRule {
 	r := responseRule{
 		ID: l.ID, Title: l.Title, Owner: l.Owner, Do: []string{}, DryRun: l.DryRun, Off: l.Off, Times: l.Times, Within: l.Within.String(),
-		CoolDown: l.CoolDown.String(), Runs: l.Runs, Last: l.Last, Held: l.Held,
+		CoolDown: l.CoolDown.String(), Runs: l.Runs, Last: l.Last, Held: l.Held, HeldWhy: l.HeldWhy, HeldAt: l.HeldAt,
 	}
 	for _, d := range l.Do {
 		r.Do = append(r.Do, d.String())

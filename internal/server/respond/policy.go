@@ -128,8 +128,11 @@ type RuleLine struct {
 	respond.Rule
 	Runs int       `json:"runs"`          // things that it did, or with DryRun would have done, of those that are kept
 	Last time.Time `json:"last,omitzero"` // when the newest was
-	// Held is how often it was held back since the server started.
-	Held int `json:"held,omitempty"`
+	// Held is how often it was held back since the server started, HeldWhy what held it
+	// back last, and HeldAt when.
+	Held    int       `json:"held,omitempty"`
+	HeldWhy string    `json:"held_why,omitempty"`
+	HeldAt  time.Time `json:"held_at,omitzero"`
 }
 
 // Rules returns the rules in force with what they did. It needs access.ReadResponse.
@@ -151,7 +154,8 @@ func (s *Service) Rules(ctx context.Context, who access.Identity) ([]RuleLine, e
 			return nil, err
 		}
 		s.mu.Lock()
-		l.Held = s.held[r.ID]
+		h := s.held[r.ID]
+		l.Held, l.HeldWhy, l.HeldAt = h.times, h.why, h.at
 		s.mu.Unlock()
 		out = append(out, l)
 	}

@@ -119,7 +119,7 @@ type Service struct {
 	// memory is what rules did lately, held how often each was held back, undoing what
 	// they did that is being undone, late what could not be.
 	memory        respond.Memory
-	held          map[string]int
+	held          map[string]heldBack
 	undoing, late map[int64]bool
 
 	remembering sync.Mutex
@@ -175,7 +175,7 @@ func New(o Options) *Service {
 		o.Condition = func(context.Context, string, error) {}
 	}
 	return &Service{
-		Options: o, all: map[string]*kept{}, looked: map[string]time.Time{}, held: map[string]int{}, undoing: map[int64]bool{}, late: map[int64]bool{},
+		Options: o, all: map[string]*kept{}, looked: map[string]time.Time{}, held: map[string]heldBack{}, undoing: map[int64]bool{}, late: map[int64]bool{},
 		waiting: make(chan considered, maxWaiting), room: make(chan struct{}, maxDoing), upload: make(chan struct{}, 1),
 	}
 }

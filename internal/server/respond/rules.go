@@ -1,6 +1,7 @@
 package respond
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,13 @@ const (
 	// maxDetail bounds what is kept of what came of a run, in bytes.
 	maxDetail = 1_000
 )
+
+// heldBack is how often a rule that fits did nothing, why it last was, and when.
+type heldBack struct {
+	times int
+	why   string
+	at    time.Time
+}
 
 // considered is a threat that waits to be held against the rules.
 type considered struct {
@@ -144,7 +152,7 @@ func (s *Service) hold(ctx context.Context, c *considered) {
 		if d := &all[i]; len(d.Do) > 0 {
 			s.memory = s.memory.Add(d.Acted(x))
 		} else {
-			s.held[d.Rule.ID]++
+			s.held[d.Rule.ID] = heldBack{s.held[d.Rule.ID].times + 1, cmp.Or(d.Held, strings.Join(d.Lacks, "; ")), x.At}
 		}
 	}
 	s.mu.Unlock()

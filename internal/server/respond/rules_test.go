@@ -324,7 +324,7 @@ func TestRulesAct(t *testing.T) {
 	f.happens(web)
 	same(t, "within the cool-down", f.did, nil)
 	lines, err := f.svc.Rules(t.Context(), otto)
-	if err != nil || lines[0].Held != 1 || lines[0].Runs != 4 {
+	if err != nil || lines[0].Held != 1 || lines[0].Runs != 4 || !strings.Contains(lines[0].HeldWhy, "cool") || !lines[0].HeldAt.Equal(f.now) {
 		t.Errorf("rules: %+v, %v", lines, err)
 	}
 
