@@ -15,5 +15,12 @@
 #define SOCK_STREAM 1
 #define SOCK_DGRAM 2
 #define SOCK_RAW 3
+#define SOCK_PACKET 10
+
+/* family_made returns of which family a socket will be: net/socket.c, __sock_create. */
+static __always_inline u32 family_made(u32 family, u32 type)
+{
+	return family == AF_INET && (type & 0xf) == SOCK_PACKET ? AF_PACKET : family;
+}
 
 #endif

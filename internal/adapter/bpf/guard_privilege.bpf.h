@@ -37,7 +37,7 @@ enum privilege {
 	PRIVILEGE_PACKET,
 	PRIVILEGE_VSOCK,
 	PRIVILEGE_ALG,
-	PRIVILEGE_RAW, /* of any other family */
+	PRIVILEGE_RAW, /* of any other family, raw or not */
 };
 
 #define MORE_SIGNAL (1ull << 63) /* of more: it is answered by a signal */
@@ -98,10 +98,10 @@ __attribute__((noinline)) int judge_privilege(u32 kind, u32 call, u64 mnt, u64 l
 /* -- Sockets ---------------------------------------------------------------- */
 
 /* privilege_of_socket tells sockets that few programs make, as the network sensor has
- * it: see made of network.bpf.c. Raw ones of the internet are netguard.bpf.c's. */
+ * it: see made of network.bpf.c. Those of the internet are netguard.bpf.c's. */
 static __always_inline u32 privilege_of_socket(u32 family, u32 type)
 {
-	switch (family) {
+	switch (family_made(family, type)) {
 	case AF_PACKET:
 		return PRIVILEGE_PACKET;
 	case AF_VSOCK:
@@ -114,7 +114,7 @@ static __always_inline u32 privilege_of_socket(u32 family, u32 type)
 	case AF_NETLINK:
 		return PRIVILEGE_NONE;
 	}
-	return (type & 0xf) == SOCK_RAW ? PRIVILEGE_RAW : PRIVILEGE_NONE; /* without SOCK_CLOEXEC and SOCK_NONBLOCK */
+	return PRIVILEGE_RAW;
 }
 
 /* -- The memory of processes ------------------------------------------------ */

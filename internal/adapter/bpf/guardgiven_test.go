@@ -23,6 +23,7 @@ const failed = 7
 func callSocket(family string) error {
 	of := map[string][3]int{
 		"packet": {unix.AF_PACKET, unix.SOCK_DGRAM | unix.SOCK_CLOEXEC, 0}, "vsock": {unix.AF_VSOCK, unix.SOCK_STREAM, 0},
+		"packet-of-old": {unix.AF_INET, unix.SOCK_PACKET | unix.SOCK_CLOEXEC, 0x0300}, "xdp": {unix.AF_XDP, unix.SOCK_RAW, 0},
 		"alg": {unix.AF_ALG, unix.SOCK_SEQPACKET, 0}, "can": {unix.AF_CAN, unix.SOCK_RAW, 1},
 		"unix": {unix.AF_UNIX, unix.SOCK_STREAM, 0}, "tcp": {unix.AF_INET6, unix.SOCK_STREAM, 0}, "netlink": {unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE},
 	}[family]
@@ -145,6 +146,8 @@ func givenCases() []givenCase {
 	made := func(e *event.Event) bool { return e.Memory != nil && e.Memory.Call == "mprotect" }
 	return []givenCase{
 		{"socket:packet", profile.ControlNetwork, event.KindRaw, socket("packet"), told("packet")},
+		{"socket:packet-of-old", profile.ControlNetwork, event.KindRaw, socket("packet"), told("packet")},
+		{"socket:xdp", profile.ControlNetwork, event.KindRaw, socket("raw"), told("raw")},
 		{"socket:vsock", profile.ControlNetwork, event.KindRaw, socket("vsock"), told("vsock")},
 		{"socket:alg", profile.ControlNetwork, event.KindRaw, socket("alg"), told("alg")},
 		{"socket:can", profile.ControlNetwork, event.KindRaw, func(r *profile.Rules) { r.Network.Raw = true }, told("raw")},

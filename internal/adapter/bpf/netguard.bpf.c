@@ -78,6 +78,7 @@ struct net_ruleset {
 	u8 limited; /* the answer to too many new connections */
 	u8 ranges;
 	struct net_range range[MAX_RANGES];
+	u8 protocols[32]; /* a bit for each that a destination has */
 	u64 rate; /* new connections a second; 0: any */
 	u8 name[MAX_GROUP_NAME];
 };
@@ -435,6 +436,14 @@ __attribute__((noinline)) int note_answers(struct __sk_buff *skb, u32 at, u32 re
 	return 0;
 }
 
+/* is_dockers tells the address of Docker's resolver, which answers from any port and is
+ * one of the container's own: who sends from it could say which address is behind a
+ * name. */
+static __always_inline bool is_dockers(const u8 *address)
+{
+	return *(u64 *)&address[8] == bpf_cpu_to_be64(0x0000ffff7f00000bull); /* 127.0.0.11 */
+}
+
 #define UDP_HEAD 8
 #define FLAG_RESPONSE 0x8000
 #define QUESTION_TAIL 4
@@ -444,7 +453,6 @@ __attribute__((noinline)) int note_answers(struct __sk_buff *skb, u32 at, u32 re
 SEC("cgroup_skb/ingress")
 int net_answer(struct __sk_buff *skb)
 {
-	const u64 docker = bpf_cpu_to_be64(0x0000ffff7f00000bull); /* 127.0.0.11 */
 	struct net_scratch *s;
 	struct packet p = {};
 	struct dns_head h;
@@ -458,7 +466,7 @@ int net_answer(struct __sk_buff *skb)
 	netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
 	if (p.to_port && p.to_port < EPHEMERAL)
 		note_asker(&p, netns);
-	if (p.from_port != DNS_PORT && *(u64 *)&p.from[8] != docker)
+	if (p.from_port != DNS_PORT && !is_dockers(p.from))
 		return ALLOW;
 	at += UDP_HEAD;
 	if (bpf_skb_load_bytes(skb, at, &h, sizeof(h)) || !(bpf_ntohs(h.flags) & FLAG_RESPONSE) ||
@@ -515,6 +523,7 @@ const struct net_outside *unused_outside __attribute__((unused));
 /* What is asked, put together by the programs. */
 struct net_asked {
 	u8 address[16];
+	u64 source[2]; /* the address that is asked for with what is sent */
 	u32 netns;
 	u16 port;
 	u8 protocol;
@@ -702,6 +711,8 @@ __attribute__((noinline)) int may_bind(struct net_ruleset *rules, struct net_ask
 
 	if (!rules || !a)
 		return 0;
+	if (a->protocol == IPPROTO_UDP && is_dockers(a->address))
+		return 0;
 	if (!a->port || (a->protocol == IPPROTO_UDP && a->port >= EPHEMERAL))
 		return 1;
 	key.table = rules->table;
@@ -746,6 +757,11 @@ static __always_inline bool is_too_fast(struct container *c, u64 most)
 	return __sync_fetch_and_add(&rate->count, 1) >= most;
 }
 
+static __always_inline bool has_protocol(struct net_ruleset *rules, u8 protocol)
+{
+	return rules->protocols[protocol >> 3 & 31] >> (protocol & 7) & 1;
+}
+
 static __always_inline bool is_held_to(struct container *c, struct net_ruleset **rules)
 {
 	struct net_group *group;
@@ -782,9 +798,16 @@ static __always_inline int decide(struct net_asked *a)
 		inside = may_bind(rules, a);
 		break;
 	case NET_RAW:
-		inside = rules->raw;
+		inside = rules->raw || has_protocol(rules, a->protocol);
 		break;
 	default:
+		if (is_dockers((u8 *)a->source)) {
+			inside = false;
+			break;
+		}
+		/* Of a socket that is connected, which was asked about then. */
+		if (!a->port && a->deed == NET_SEND && a->protocol == IPPROTO_UDP)
+			return ALLOW;
 		inside = may_reach(rules, a) || may_reach_named(rules, a) || may_answer(a);
 		if (!inside && a->deed == NET_CONNECT && a->protocol == IPPROTO_UDP) {
 			/* Nothing is sent yet: the C library asks so which address it would
@@ -796,6 +819,10 @@ static __always_inline int decide(struct net_asked *a)
 	}
 	if (inside)
 		return ALLOW;
+	/* The C library asks so which address it would be reached from. Nobody is told, but
+	 * what the socket then sends would go there: no program is asked about that. */
+	if (!a->port && a->deed == NET_CONNECT && a->protocol == IPPROTO_UDP)
+		return rules->answer == NET_DENY ? REFUSE : ALLOW;
 	tell_outside(a, c, rules->answer == NET_DENY ? NET_DENIED : NET_AUDITED);
 	return rules->answer == NET_DENY ? REFUSE : ALLOW;
 }
@@ -831,8 +858,8 @@ static __always_inline int ask4(struct bpf_sock_addr *ctx, enum net_deed deed)
 	a.protocol = protocol_asked(ctx->protocol);
 	a.netns = netns_of(ctx->sk);
 	a.own = own_port(ctx->sk);
-	if (deed != NET_BIND && !a.port && a.protocol == IPPROTO_UDP)
-		return ALLOW; /* which sends nothing */
+	if (deed == NET_SEND)
+		map_ip4((u8 *)a.source, ctx->msg_src_ip4);
 	return decide(&a);
 }
 
@@ -850,8 +877,6 @@ static __always_inline int ask6(struct bpf_sock_addr *ctx, enum net_deed deed)
 	a.protocol = protocol_asked(ctx->protocol);
 	a.netns = netns_of(ctx->sk);
 	a.own = own_port(ctx->sk);
-	if (deed != NET_BIND && !a.port && a.protocol == IPPROTO_UDP)
-		return ALLOW;
 	return decide(&a);
 }
 
@@ -891,12 +916,15 @@ int net_bind6(struct bpf_sock_addr *ctx)
 	return ask6(ctx, NET_BIND);
 }
 
+/* What connect, sendmsg and bind are asked about is TCP and UDP. Of other protocols
+ * (pings without an address to connect to, UDP-Lite, SCTP) the kernel asks about some
+ * of that or nothing, so they are held when a socket is made. */
 SEC("cgroup/sock_create")
 int net_create(struct bpf_sock *ctx)
 {
 	struct net_asked a = { .deed = NET_RAW };
 
-	if (ctx->type != SOCK_RAW)
+	if (ctx->type != SOCK_RAW && is_asked_about(ctx->protocol))
 		return ALLOW;
 	a.protocol = protocol_asked(ctx->protocol);
 	return decide(&a);

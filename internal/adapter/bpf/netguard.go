@@ -19,7 +19,7 @@ const networkRung = "cgroup BPF (connect, sendmsg, bind)"
 // Settle. The error says why this kernel, or these rights, don't allow it.
 //
 // TCP and UDP are held when a socket connects, sends to an address or is bound to a
-// port, raw sockets when they are made. A TCP socket that listens without having
+// port, raw sockets and those of other protocols when they are made. A TCP socket that listens without having
 // been bound, ports above 32767 that a UDP socket is bound to, answers of the DNS
 // over TCP and connections that were there before are not held; sensors tell of
 // them. What is alike is told once in ten seconds, with how often it was.

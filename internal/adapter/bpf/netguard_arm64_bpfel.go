@@ -193,15 +193,16 @@ type netguardNetResolver struct {
 }
 
 type netguardNetRuleset struct {
-	_       structs.HostLayout
-	Table   uint32
-	Answer  uint8
-	Raw     uint8
-	Limited uint8
-	Ranges  uint8
-	Range   [8]netguardNetRange
-	Rate    uint64
-	Name    [800]uint8
+	_         structs.HostLayout
+	Table     uint32
+	Answer    uint8
+	Raw       uint8
+	Limited   uint8
+	Ranges    uint8
+	Range     [8]netguardNetRange
+	Protocols [32]uint8
+	Rate      uint64
+	Name      [800]uint8
 }
 
 type netguardNetScratch struct {

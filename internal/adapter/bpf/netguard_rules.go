@@ -214,7 +214,8 @@ func answerNumber(a profile.Answer) uint8 {
 	return 0
 }
 
-// tableOf translates rules.
+// tableOf translates rules. Whatever may be reached may also be connected to by UDP
+// without a port, as the C library does to know its own address.
 func (g *netPrograms) tableOf(r *profile.Rules, number uint32) (netTable, error) {
 	t := netTable{rules: netguardNetRuleset{
 		Table: number, Answer: answerNumber(r.Answers[profile.ControlNetwork]),
@@ -240,10 +241,14 @@ func (g *netPrograms) tableOf(r *profile.Rules, number uint32) (netTable, error)
 		if d.Network.Addr().Is4() {
 			bits += 96
 		}
-		for class, port := range p.of(d.Ports) {
-			t.destinations = append(t.destinations, netguardNetDestination{
-				Bits: netKeyBits + uint32(bits), Table: number, Protocol: protocol, PortClass: class, Port: port, Address: address,
-			})
+		t.rules.Protocols[protocol/8] |= 1 << (protocol % 8)
+		to := netguardNetDestination{Bits: netKeyBits + uint32(bits), Table: number, Protocol: protocolUDP, PortClass: portOne, Address: address}
+		if n := len(t.destinations); n == 0 || t.destinations[n-1].Address != address || t.destinations[n-1].Bits != to.Bits {
+			t.destinations = append(t.destinations, to)
+		}
+		to.Protocol = protocol
+		for to.PortClass, to.Port = range p.of(d.Ports) {
+			t.destinations = append(t.destinations, to)
 		}
 	}
 	for _, l := range r.Network.Listens {
@@ -264,8 +269,12 @@ func (g *netPrograms) tableOf(r *profile.Rules, number uint32) (netTable, error)
 		if err != nil {
 			return t, err
 		}
-		for class, port := range p.of(n.Ports) {
-			t.names = append(t.names, netguardNetNamed{Name: hash, Table: number, Protocol: protocol, PortClass: class, Port: port})
+		t.rules.Protocols[protocol/8] |= 1 << (protocol % 8)
+		of := netguardNetNamed{Name: hash, Table: number, Protocol: protocolUDP, PortClass: portOne}
+		t.names = append(t.names, of)
+		of.Protocol = protocol
+		for of.PortClass, of.Port = range p.of(n.Ports) {
+			t.names = append(t.names, of)
 		}
 	}
 	for _, a := range r.Network.Resolvers {

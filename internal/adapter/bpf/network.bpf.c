@@ -657,13 +657,35 @@ int BPF_PROG(on_connect, struct pt_regs *regs, long ret)
 
 /* -- Sockets that are more than a connection -------------------------------- */
 
+/* is_rare tells sockets that netguard.bpf.c and guard_privilege.bpf.h hold when they are
+ * made. Those that have no name of their own are told when there is one: some programs
+ * ask the kernel for each family that it might know. */
+static __always_inline bool is_rare(u32 family, u32 type, u32 protocol, u64 error)
+{
+	switch (family) {
+	case AF_UNIX:
+	case AF_NETLINK:
+		return false;
+	case AF_PACKET:
+	case AF_VSOCK:
+	case AF_ALG:
+		return true;
+	}
+	if ((type & 0xf) == SOCK_RAW) /* without SOCK_CLOEXEC and SOCK_NONBLOCK */
+		return true;
+	if (error)
+		return false;
+	if (family != AF_INET && family != AF_INET6)
+		return true;
+	return protocol && !is_asked_about(protocol) && protocol != IPPROTO_ICMP && protocol != IPPROTO_ICMPV6; /* pings */
+}
+
 static __noinline int made(u64 family, u64 type, u64 protocol, u64 error)
 {
 	struct tracked *t;
 
-	type &= 0xf; /* without SOCK_CLOEXEC and SOCK_NONBLOCK */
-	if (family != AF_PACKET && family != AF_VSOCK && family != AF_ALG &&
-	    (type != SOCK_RAW || family == AF_UNIX || family == AF_NETLINK))
+	family = family_made(family, type);
+	if (!is_rare(family, type, protocol, error))
 		return 0;
 	t = own_current();
 	if (!t)

@@ -380,26 +380,29 @@ func freePort(t *testing.T) int {
 }
 
 func TestRawSockets(t *testing.T) {
-	w := watch(t)
-	tests := []struct {
+	for name, tt := range map[string]struct {
 		family, kind, protocol int
 		want                   string
 	}{
-		{unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_ICMP, "raw"},
-		{unix.AF_PACKET, unix.SOCK_DGRAM, 0, "packet"},
-	}
-	for _, tt := range tests {
-		fd, err := unix.Socket(tt.family, tt.kind|unix.SOCK_CLOEXEC, tt.protocol)
-		if err != nil {
-			t.Fatal(err)
-		}
-		unix.Close(fd)
-		got := w.connection(event.KindRaw, func(e event.Event, c *event.Connection) bool {
-			return e.Process.Key.PID == uint32(os.Getpid()) && c.Protocol == tt.want
+		"raw":              {unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_ICMP, "raw"},
+		"packet":           {unix.AF_PACKET, unix.SOCK_DGRAM, 0, "packet"},
+		"packet of old":    {unix.AF_INET, unix.SOCK_PACKET, 0, "packet"},
+		"another protocol": {unix.AF_INET6, unix.SOCK_DGRAM, unix.IPPROTO_UDPLITE, "raw"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := watch(t)
+			fd, err := unix.Socket(tt.family, tt.kind|unix.SOCK_CLOEXEC, tt.protocol)
+			if err != nil {
+				t.Fatal(err)
+			}
+			unix.Close(fd)
+			got := w.connection(event.KindRaw, func(e event.Event, c *event.Connection) bool {
+				return e.Process.Key.PID == uint32(os.Getpid()) && c.Protocol == tt.want
+			})
+			if got.Connection.NetNS != ownNetNS(t) || got.Connection.Error != "" {
+				t.Errorf("told as %+v", got.Connection)
+			}
 		})
-		if got.Connection.NetNS != ownNetNS(t) || got.Connection.Error != "" {
-			t.Errorf("%s socket: %+v", tt.want, got.Connection)
-		}
 	}
 }
 

@@ -222,6 +222,13 @@ static __always_inline bool has_address(const u8 *address)
 	return half[1] != bpf_cpu_to_be64(0xffffull << 32) && (half[0] || half[1]);
 }
 
+/* is_asked_about tells the protocols of which programs of cgroups are asked whom a socket
+ * connects with and sends to. */
+static __always_inline bool is_asked_about(u32 protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_MPTCP;
+}
+
 /* What a packet says, ports in host order. */
 struct packet {
 	u8 from[16];
