@@ -23,7 +23,7 @@ const (
 	KindAccept  Kind = "network.accept"  // a connection was accepted
 	KindListen  Kind = "network.listen"  // a port was opened for others
 	KindClose   Kind = "network.close"   // a connection ended; with its bytes and packets
-	KindRaw     Kind = "network.raw"     // a raw or packet socket was opened
+	KindRaw     Kind = "network.raw"     // a raw or packet socket was opened, or one of a rare family or protocol
 	KindFlow    Kind = "network.flow"    // many packets were sent to one peer within seconds over UDP or ICMP, and hardly answered; with those since it was last looked at, which network.close has again
 	KindUnix    Kind = "network.unix"    // a process of a container connected to a unix socket or sent to it, or was refused (Error); with who listens there
 	KindStdio   Kind = "network.stdio"   // a process of a container put a connection in the place of its own input, output or error (dup2), or made or was given it there

@@ -149,6 +149,33 @@ func TestNetGuardLetsPing(t *testing.T) {
 	}
 }
 
+// What the C library asks of the kernel to put addresses in their order sends nothing, and
+// is nothing outside, wherever they lead.
+func TestNetGuardLetsLookUp(t *testing.T) {
+	g := openNetGuard(t, pins(t))
+	id, dir := netContainer(t)
+	port := listener(t, "127.0.0.1:0")
+	check(t, g.Set(netRules(profile.Deny, profile.NetworkRules{
+		Destinations: []profile.Destination{{PortRule: portRule("tcp", port, port), Network: netip.MustParsePrefix("127.0.0.1/32")}},
+	})))
+	check(t, g.Hold(id, netGroup))
+	lookUp := "perl -MSocket=:all -e 'for(\"127.0.0.1\",\"127.0.1.2\",\"0.0.0.0\"){my($e,@a)=getaddrinfo($_,\"\",{socktype=>SOCK_STREAM});exit 1 if $e||!@a}'"
+	if !contained(t, dir, lookUp+" && "+tcpTo("localhost", port)) {
+		t.Error("what is permitted is not reached by its name")
+	}
+	if contained(t, dir, tcpTo("127.0.1.2", port)) {
+		t.Error("what is not permitted is reached")
+	}
+	g.await("the connection", func(e event.Event) bool { return e.WorkloadID == id })
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, e := range g.told {
+		if e.Connection == nil || e.Connection.Remote.Port() == 0 {
+			t.Errorf("told as outside: %s", e.Words())
+		}
+	}
+}
+
 // A container can't answer in the place of Docker's resolver, which has an address of the
 // container itself.
 func TestNetGuardTakesNoAnswersOfItsOwn(t *testing.T) {
