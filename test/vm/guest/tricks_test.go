@@ -65,6 +65,40 @@ func tricks(libc, linker string) []attempt {
 	}
 }
 
+// oddTricks are by calls that hardly anybody makes.
+func oddTricks() []attempt {
+	const own = guest.Subject
+	const python, many = "/bin/python3.11", 60
+	copied := "copy=" + own + ",/tmp/x"
+	return []attempt{
+		{name: "by its working folder", steps: []string{copied, "chdir=/tmp", "exec=/proc/self/cwd/x,exit,5"}},
+		{name: "by a call that follows no link", steps: []string{copied, "nofollow=/tmp/x,exit,5"}},
+		{name: "in memory that is for programs", steps: []string{"executable=x,exit,5"}},
+		{name: "handed over by a socket", steps: []string{"handed=x,exit,5"}},
+		{name: "by its number in its file system", steps: []string{"tmpfs=/mnt", "copy=" + own + ",/mnt/x", "handle=/mnt/x,exit,5"}},
+		{name: "exchanged with a program", steps: []string{copied, "exchange=/tmp/x," + own, "exec=" + own + ",exit,5"}},
+		{name: "a program with a hole", steps: []string{"punch=" + otherShell, "exec=" + otherShell + ",-c,exit 5"}, shell: true},
+		{name: "a program written by shared memory", steps: []string{"rewritten=" + shellProgram, "exec=" + shellProgram + ",-c,exit 5"}, shell: true},
+		{name: "a program written by the kernel", steps: []string{"ranged=" + otherShell + "," + shellProgram, "exec=" + shellProgram + ",-c,exit 5"}, shell: true},
+		{name: "a mount attached over a program", steps: []string{copied, "attach-over=/tmp/x," + own, "exec=" + own + ",exit,5"}},
+		{name: "mapped from an overlay of its own", steps: []string{copied, "unshare", "tmpfs=/mnt", "overlay=/mnt,/tmp," + filepath.Dir(own), "map=/mnt/x", "exit=5"}},
+		{name: "written memory that was moved", steps: []string{"moved", "exit=5"}},
+		{name: "written memory by another call", steps: []string{"keyed", "exit=5"}},
+		{name: "written memory from its end", steps: []string{"grown", "exit=5"}},
+		{name: "memory of an io_uring", steps: []string{"ringcode", "exit=5"}},
+		{name: "memory of a performance event", steps: []string{"perfcode", "exit=5"}},
+		{name: "written memory by a child that shares it", steps: []string{"lent", "exit=5"}, lsm: true},
+		{name: "its own memory by a child that shares it", steps: []string{"lentfile", "exit=5"}, lsm: true},
+		{name: "a script by its number", steps: []string{"put=/tmp/x.py,,exit=5", "numbered=" + python + ",/tmp/x.py,/proc/self/fd"}, lsm: true},
+		{name: "a script by the root in proc", steps: []string{"put=/tmp/x.py,,exit=5", "exec=" + python + ",/proc/self/root/tmp/x.py"}, lsm: true},
+		{name: "a script by the working folder", steps: []string{"put=/tmp/x.py,,exit=5", "chdir=/tmp", "exec=" + python + ",/proc/self/cwd/x.py"}, lsm: true},
+		{name: "a script behind many options", steps: []string{"put=/tmp/x.py,,exit=5", "exec=" + python + strings.Repeat(",-u", many) + ",/tmp/x.py"}, lsm: true},
+		{name: "a script behind a long option", steps: []string{"put=/tmp/x.py,,exit=5", "exec=" + python + ",-W" + strings.Repeat("x", 5000) + ",/tmp/x.py"}, lsm: true},
+		{name: "a script of a shell under another name", steps: []string{"put=/tmp/x,exit 5", "execas=" + shellProgram + ",cat,/tmp/x"}, shell: true, lsm: true},
+		{name: "a script by a long way", steps: []string{"put=/tmp/x.py,,exit=5", "exec=" + python + "," + strings.Repeat("/tmp/..", 100) + "/tmp/x.py"}, lsm: true},
+	}
+}
+
 func noTricks(t *testing.T) {
 	roots := layouts()[3].mount(t)
 	rules := ours()
@@ -75,7 +109,7 @@ func noTricks(t *testing.T) {
 	if hasShell() {
 		libc, linker = inImage(t, "/lib/*/libc.so.6"), inImage(t, "/lib*/ld-*.so*")
 	}
-	for _, a := range tricks(libc, linker) {
+	for _, a := range append(tricks(libc, linker), oddTricks()...) {
 		t.Run(a.name, func(t *testing.T) {
 			if a.shell && !hasShell() {
 				t.Skip("no shell for this processor")

@@ -58,7 +58,7 @@ func trick(verb string, args []string) error {
 	case "served":
 		return served(args)
 	}
-	return reach(verb, a)
+	return oddFile(verb, args)
 }
 
 func execByMany(args []string) error {
