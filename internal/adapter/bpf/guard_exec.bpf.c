@@ -248,6 +248,7 @@ enum makes {
 	MAKES_OPENED_SO,  /* openat2, creat: they are somewhere else, or known */
 	MAKES_SOCKET,	  /* socket */
 	MAKES_SOCKET_OF,  /* socketcall, whose arguments are somewhere else */
+	MAKES_PERSONA,	  /* personality */
 };
 
 CALL_TABLE(making);
@@ -369,6 +370,17 @@ static __attribute__((noinline)) u64 protected_given(struct pt_regs *regs, bool 
 	if (what == AREAS_NONE)
 		return 0;
 	return asked.protection | (what == AREAS_SEVERAL ? SEVERAL : 0) | (u64)asked.becomes << 32;
+}
+
+/* signal_persona is for who asks that all memory be code that can be read: killed before
+ * that returns. What the kernel gives to programs of old by itself comes by no call. */
+static __always_inline int signal_persona(u64 wanted, long ret)
+{
+	if (has_failed(ret) || (u32)wanted == ~0u /* asks which one it has */ || !(wanted & READ_IMPLIES_EXEC))
+		return 0;
+	if (judge_heap(PROT_READ | PROT_EXEC, REACTION_KILLED) == ANSWER_DENY)
+		bpf_send_signal(SIGKILL);
+	return 0;
 }
 
 /* What a call made code: killed before the call returns. As with the security
@@ -496,7 +508,9 @@ int BPF_PROG(signal_call, struct pt_regs *regs, long ret)
 	bool compat = false;
 	u32 makes = half_of(making, regs, &compat);
 
-	if (makes >= MAKES_OPENED)
+	if (makes == MAKES_PERSONA)
+		signal_persona(arg_of(regs, 0, compat), ret);
+	else if (makes >= MAKES_OPENED)
 		signal_descriptor(regs, makes, ret, &area);
 	else if (makes & MAKES_PROTECTED)
 		signal_area(protected_given(regs, compat, ret, &area), &area);
@@ -532,6 +546,8 @@ int BPF_PROG(signal_call_plain, struct pt_regs *regs, long ret)
 
 	if (!makes)
 		return 0;
+	if (makes == MAKES_PERSONA)
+		return signal_persona(arg_of(regs, 0, compat), ret);
 	if (makes >= MAKES_OPENED)
 		return signal_descriptor(regs, makes, ret, &area);
 	return signal_area(code_given_plain(regs, makes, compat, ret, &area), &area);

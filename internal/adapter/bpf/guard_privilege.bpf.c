@@ -45,7 +45,7 @@ struct held_call {
 	u8 command; /* which argument is the command */
 	u8 least;   /* of the command: below it does nothing */
 	u8 capability; /* without which it fails anyway, from 1; 0: none */
-	u8 hooked;     /* with one of the flags below a hook decides */
+	u8 hooked;     /* with a user namespace among the flags a hook decides */
 	u8 reserved;
 	u64 need;   /* one of these flags; 0: whatever they are */
 	u64 except; /* flags with which it needs no capability */
@@ -91,6 +91,8 @@ static __always_inline u64 argument(struct pt_regs *regs, u32 n, bool compat)
 	return 0;
 }
 
+#define CLONE_NEWUSER 0x10000000
+
 /* PTRACE_… that every other request comes after. */
 #define PTRACE_TRACEME 0
 #define PTRACE_ATTACH 16
@@ -110,9 +112,11 @@ static __attribute__((noinline)) u64 begun(struct pt_regs *regs, struct held_cal
 	if (call->pointed && bpf_probe_read_user(&flags, sizeof(flags), (void *)flags))
 		return 0; /* the call will fail */
 	more = (call->command ? command : flags) | MORE_SIGNAL;
-	if ((call->need && !(flags & call->need)) || (call->hooked && flags & call->except))
+	if ((call->need && !(flags & call->need)) || (call->hooked && flags & CLONE_NEWUSER))
 		return 0;
 	if (command < call->least)
+		return 0;
+	if (call->kind == PRIVILEGE_OWN_MEMORY && (u32)flags == ~0u) /* asks which personality it has */
 		return 0;
 	if (call->capability && !(flags & call->except) && !is_able(call->capability - 1))
 		return 0;
@@ -304,8 +308,6 @@ int BPF_PROG(deny_setuid, struct cred *new, const struct cred *old)
 
 	return to == from ? 0 : refuse(PRIVILEGE_USER, (u64)from << 32 | to);
 }
-
-#define CLONE_NEWUSER 0x10000000
 
 /* A user namespace of its own, by unshare or clone; since 6.1. */
 SEC("lsm/userns_create")

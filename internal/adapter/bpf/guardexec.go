@@ -99,6 +99,7 @@ func execTable() tableKind {
 				uint8(guardExecMakesMAKES_OPENED):   {"open"}, uint8(guardExecMakesMAKES_OPENED_AT): {"openat"},
 				uint8(guardExecMakesMAKES_OPENED_SO): {"openat2", "creat"},
 				uint8(guardExecMakesMAKES_SOCKET):    {"socket"}, uint8(guardExecMakesMAKES_SOCKET_OF): {"socketcall"},
+				uint8(guardExecMakesMAKES_PERSONA): {"personality"},
 			})
 		},
 		lists: func(r *profile.Rules) map[guardExecPathList][]profile.Pattern {

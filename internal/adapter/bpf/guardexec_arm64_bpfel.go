@@ -241,6 +241,7 @@ const (
 	guardExecMakesMAKES_OPENED_SO guardExecMakes = 10
 	guardExecMakesMAKES_SOCKET    guardExecMakes = 11
 	guardExecMakesMAKES_SOCKET_OF guardExecMakes = 12
+	guardExecMakesMAKES_PERSONA   guardExecMakes = 13
 )
 
 type guardExecMetaFlag uint32

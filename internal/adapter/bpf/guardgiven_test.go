@@ -51,6 +51,15 @@ func callMemory(what string) error {
 		return open("/proc/thread-self/mem", unix.O_WRONLY)
 	case "own-to-read":
 		return open("/proc/self/mem", unix.O_RDONLY)
+	case "readable-is-code", "asks-for-personality":
+		wanted := uintptr(0xffffffff)
+		if what == "readable-is-code" {
+			wanted = 0x0400000 // READ_IMPLIES_EXEC
+		}
+		if _, _, errno := unix.RawSyscall(unix.SYS_PERSONALITY, wanted, 0, 0); errno != 0 {
+			return errno
+		}
+		return nil
 	case "code-behind-a-file", "code-before-a-hole":
 		return makeCode(what)
 	case "maps": // other files that are there to be written
@@ -156,6 +165,7 @@ func givenCases() []givenCase {
 		{"memory:own", profile.ControlExec, event.KindExecProtect, compiling, own},
 		{"memory:own-of-thread", profile.ControlExec, event.KindExecProtect, writing, own},
 		{"memory:code-behind-a-file", profile.ControlExec, event.KindExecProtect, compiling, made},
+		{"memory:readable-is-code", profile.ControlExec, event.KindExecProtect, compiling, func(e *event.Event) bool { return e.Memory != nil }},
 		{"memory:code-before-a-hole", profile.ControlExec, event.KindExecProtect, compiling, made},
 	}
 }
@@ -229,7 +239,7 @@ func TestExecGuardLeavesOrdinaryCalls(t *testing.T) {
 	r.Answers[profile.ControlNetwork], r.Answers[profile.ControlPrivilege] = profile.Deny, profile.Deny
 	r.Network = profile.NetworkRules{Raw: true, Sockets: []string{"vsock"}}
 	check(t, g.Set(r))
-	for _, calls := range []string{"socket:unix", "socket:tcp", "socket:netlink", "memory:own-to-read", "memory:other-to-read", "memory:maps"} {
+	for _, calls := range []string{"socket:unix", "socket:tcp", "socket:netlink", "memory:own-to-read", "memory:other-to-read", "memory:maps", "memory:asks-for-personality"} {
 		id := newID(t)
 		check(t, g.Hold(id, netGroup))
 		if killed, code := ran(t, id, "exec=/bin/tool", "tool", "calls="+calls, "exit=3"); killed || code != 3 {

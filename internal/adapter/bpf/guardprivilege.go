@@ -154,12 +154,14 @@ func able(capability uint8) uint8 { return capability + 1 }
 func heldCalls() []heldCall {
 	admin := able(unix.CAP_SYS_ADMIN)
 	const user = unix.CLONE_NEWUSER
+	// Nothing holds who leaves the cgroup: a mount of it that is read-only is enough for that.
+	const leaves = unix.CLONE_INTO_CGROUP
 	// The low byte of clone's flags is a signal.
 	const cloned = newNamespaces &^ unix.CLONE_NEWTIME
 	return []heldCall{
 		{those("unshare"), event.KindUnshare, guardPrivilegeHeldCall{Flags: 1, Need: newNamespaces, Except: user, Capability: admin}, false},
 		{those("clone"), event.KindClone, guardPrivilegeHeldCall{Flags: 1, Need: cloned, Except: user, Capability: admin}, false},
-		{those("clone3"), event.KindClone, guardPrivilegeHeldCall{Flags: 1, Pointed: 1, Need: newNamespaces, Except: user, Capability: admin}, false},
+		{those("clone3"), event.KindClone, guardPrivilegeHeldCall{Flags: 1, Pointed: 1, Need: newNamespaces | leaves, Except: user | leaves, Capability: admin}, false},
 		{those("setns"), event.KindSetns, guardPrivilegeHeldCall{Flags: 2}, false},
 		{those("fsmount", "fspick", "mount_setattr"), event.KindMount, guardPrivilegeHeldCall{Capability: admin}, false},
 		{those("open_tree"), event.KindMount, guardPrivilegeHeldCall{Flags: 3, Need: unix.OPEN_TREE_CLONE, Capability: admin}, false},
@@ -169,6 +171,9 @@ func heldCalls() []heldCall {
 		{those("swapon", "swapoff"), event.KindKernelKnob, guardPrivilegeHeldCall{Capability: admin}, false},
 		{those("iopl", "ioperm"), event.KindKernelKnob, guardPrivilegeHeldCall{Capability: able(unix.CAP_SYS_RAWIO)}, false},
 		{those("settimeofday", "clock_settime", "clock_settime64"), event.KindKernelKnob, guardPrivilegeHeldCall{Capability: able(unix.CAP_SYS_TIME)}, false},
+
+		// All memory that can be read becomes code: the exec guard kills for it by signals.
+		{those("personality"), event.KindExecProtect, guardPrivilegeHeldCall{Flags: 1, Need: readImpliesExec}, false},
 
 		{those("mount", "move_mount"), event.KindMount, guardPrivilegeHeldCall{Capability: admin}, true},
 		{those("umount", "umount2"), event.KindUmount, guardPrivilegeHeldCall{Capability: admin}, true},
@@ -188,9 +193,15 @@ func heldCalls() []heldCall {
 	}
 }
 
+// readImpliesExec is READ_IMPLIES_EXEC of include/uapi/linux/personality.h.
+const readImpliesExec = 0x0400000
+
 // signalledCalls are those that a rung answers with a signal.
 func signalledCalls(rung tableRung) []heldCall {
 	return slices.DeleteFunc(heldCalls(), func(c heldCall) bool {
+		if c.kind == event.KindExecProtect {
+			return rung.name != rungHooks
+		}
 		return c.hooked && rung.name == rungHooks && !lacksHook(c.kind, rung)
 	})
 }
@@ -199,6 +210,9 @@ func signalledCalls(rung tableRung) []heldCall {
 func fillHeldCalls(maps map[string]*ebpf.Map, rung tableRung) error {
 	for _, c := range signalledCalls(rung) {
 		c.call.Kind = uint8(heldPrivileges[c.kind])
+		if c.kind == event.KindExecProtect {
+			c.call.Kind = uint8(guardPrivilegePrivilegePRIVILEGE_OWN_MEMORY)
+		}
 		if c.call.Except != 0 && slices.Contains(rung.programs, "deny_userns") {
 			c.call.Hooked = 1
 		}
@@ -226,7 +240,11 @@ func lacksHook(k event.Kind, rung tableRung) bool {
 func isGiven(r *denial, e *event.Event) bool {
 	if r.detail == uint32(guardPrivilegePrivilegePRIVILEGE_OWN_MEMORY) {
 		e.Kind, e.Privilege = event.KindExecProtect, nil
-		e.Memory = &event.Memory{Call: r.call, Path: r.path, Protection: []string{"write", "execute"}, Error: r.refused}
+		protection := []string{"write", "execute"}
+		if r.path == "" {
+			protection[0] = "read" // by a personality
+		}
+		e.Memory = &event.Memory{Call: r.call, Path: r.path, Protection: protection, Error: r.refused}
 		return true
 	}
 	for name, n := range heldSockets {

@@ -145,11 +145,12 @@ int BPF_PROG(on_call, struct pt_regs *regs, long ret)
 #define CLONE_NEWUSER 0x10000000UL
 #define CLONE_NEWPID 0x20000000UL
 #define CLONE_NEWNET 0x40000000UL
+#define CLONE_INTO_CGROUP 0x200000000ULL /* since 5.7: the cgroup's mount may be read-only */
 #define CLONE_NEW                                                                                 \
 	(CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER |            \
 	 CLONE_NEWPID | CLONE_NEWNET)
 
-/* tell_clone tells of a new process in new namespaces. */
+/* tell_clone tells of a new process in new namespaces, or in another cgroup. */
 static __always_inline int tell_clone(struct pt_regs *regs, long ret, u64 flags)
 {
 	struct privilege *r = (void *)get_scratch();
@@ -178,7 +179,7 @@ int BPF_PROG(on_clone3, struct pt_regs *regs, long ret)
 	/* struct clone_args begins with them. */
 	if (!ret || bpf_probe_read_user(&flags, sizeof(flags), (void *)call_arg(regs, 0)))
 		return 0;
-	flags &= CLONE_NEW | CLONE_NEWTIME;
+	flags &= CLONE_NEW | CLONE_NEWTIME | CLONE_INTO_CGROUP;
 	return flags ? tell_clone(regs, ret, flags) : 0;
 }
 

@@ -25,7 +25,7 @@ func makeCalls(name string) error {
 		"mounts": callMounts, "mounting": callMountAPI, "namespaces": callNamespaces, "processes": callProcesses,
 		"kernel": callKernel, "users": callUsers, "userns": callUserNamespace, "repeat": callRepeat,
 		"join": callJoin, "attach": callAttach, "caps": callCapset,
-		"refused": callRefused, "x32": callX32, "socket": callSocket, "memory": callMemory, "ring": callRing, "from": sendFrom,
+		"refused": callRefused, "x32": callX32, "socket": callSocket, "memory": callMemory, "ring": callRing, "from": sendFrom, "cgroup": callIntoCgroup,
 	}
 	do, ok := sets[name]
 	if !ok {
@@ -107,6 +107,15 @@ func callMountAPI(dir string) error {
 	}
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
 	raw("mount_setattr", unix.SYS_MOUNT_SETATTR, ^uintptr(99), text(dir), 0, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
+	return nil
+}
+
+// callIntoCgroup begins a process in another cgroup, which what is our input is not.
+func callIntoCgroup(string) error {
+	args := [11]uint64{0: unix.CLONE_INTO_CGROUP, 4: uint64(unix.SIGCHLD)}
+	if pid, _, errno := syscall.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&args)), unsafe.Sizeof(args), 0); errno != unix.EBADF {
+		return fmt.Errorf("clone3 returned %d: %w, want %w", pid, errno, unix.EBADF)
+	}
 	return nil
 }
 

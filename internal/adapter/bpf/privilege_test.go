@@ -143,6 +143,15 @@ func TestPrivilegeNamespaces(t *testing.T) {
 	})
 }
 
+// Who begins a process in another cgroup leaves the container.
+func TestPrivilegeIntoCgroup(t *testing.T) {
+	w := watch(t)
+	id := newID(t)
+	h := startInside(t, id, "calls=cgroup")
+	h.finish()
+	w.check(h, id, []entry{{event.KindClone, event.Privilege{Call: "clone3", Flags: []string{"into_cgroup"}, Error: "EBADF"}}})
+}
+
 func TestPrivilegeProcesses(t *testing.T) {
 	w := watch(t)
 	id := newID(t)

@@ -44,7 +44,7 @@ var openTreeWords = []word{{unix.OPEN_TREE_CLONE, "clone"}, {unix.AT_RECURSIVE, 
 var namespaceWords = []word{
 	{unix.CLONE_NEWTIME, "newtime"}, {unix.CLONE_NEWNS, "newns"}, {unix.CLONE_NEWCGROUP, "newcgroup"},
 	{unix.CLONE_NEWUTS, "newuts"}, {unix.CLONE_NEWIPC, "newipc"}, {unix.CLONE_NEWUSER, "newuser"},
-	{unix.CLONE_NEWPID, "newpid"}, {unix.CLONE_NEWNET, "newnet"},
+	{unix.CLONE_NEWPID, "newpid"}, {unix.CLONE_NEWNET, "newnet"}, {unix.CLONE_INTO_CGROUP, "into_cgroup"},
 }
 
 var userfaultWords = []word{{1, "user_mode_only"}}

@@ -96,14 +96,16 @@ type givenDeed struct {
 	permit  profile.Rules
 	// hooked is what refuses it where BPF is a security module.
 	hooked func(string, *slog.Logger) (*bpf.Guard, error)
+	killed bool // there is no hook for it, and it takes held privileges
 }
 
 func givenDeeds() []givenDeed {
 	return []givenDeed{
-		{"packets=", profile.ControlNetwork, event.KindRaw, profile.Rules{Network: profile.NetworkRules{Raw: true, Sockets: []string{"packet"}}}, bpf.OpenPrivilegeGuard},
+		{"packets=", profile.ControlNetwork, event.KindRaw, profile.Rules{Network: profile.NetworkRules{Raw: true, Sockets: []string{"packet"}}}, bpf.OpenPrivilegeGuard, false},
 		{"reach=", profile.ControlPrivilege, event.KindProcessWrite,
-			profile.Rules{Privilege: profile.PrivilegeRules{Capabilities: allCapabilities, Kinds: []event.Kind{event.KindProcessWrite}}}, bpf.OpenPrivilegeGuard},
-		{"rewrite=", profile.ControlExec, event.KindExecProtect, profile.Rules{Exec: profile.ExecRules{CodeHeap: true}}, bpf.OpenExecGuard},
+			profile.Rules{Privilege: profile.PrivilegeRules{Capabilities: allCapabilities, Kinds: []event.Kind{event.KindProcessWrite}}}, bpf.OpenPrivilegeGuard, false},
+		{"rewrite=", profile.ControlExec, event.KindExecProtect, profile.Rules{Exec: profile.ExecRules{CodeHeap: true}}, bpf.OpenExecGuard, false},
+		{"persona=", profile.ControlExec, event.KindExecProtect, profile.Rules{Exec: profile.ExecRules{CodeHeap: true}}, bpf.OpenPrivilegeGuard, true},
 	}
 }
 
@@ -147,7 +149,10 @@ func holdGiven(t *testing.T, signals bool) {
 		t.Run(d.step, func(t *testing.T) {
 			want, reaction, open := int(unix.EPERM), event.ReactionDenied, d.hooked
 			if signals {
-				want, reaction, open = -1, event.ReactionKilled, bpf.OpenExecGuard
+				open = bpf.OpenExecGuard
+			}
+			if signals || d.killed {
+				want, reaction = -1, event.ReactionKilled
 			}
 			g := guardBy(t, d.control, open)
 			set := func(a profile.Answer, r profile.Rules) {
@@ -156,6 +161,9 @@ func holdGiven(t *testing.T, signals bool) {
 					r.Answers[c] = profile.Off
 				}
 				r.Answers[d.control] = a
+				if d.killed {
+					r.Answers[profile.ControlPrivilege] = a // with which its programs are loaded
+				}
 				r.Exec.Paths = []profile.Pattern{"/bin/subject"}
 				if a != profile.Audit {
 					r.Privilege.Capabilities = allCapabilities
