@@ -125,6 +125,11 @@ func TestFilesAreGeneralisedAsAPersonWould(t *testing.T) {
 		{"never the root", many(60, "/%s/f"), many(60, "/%s/f")},
 		{"never homes", many(30, "/home/%s/f"), many(30, "/home/%s/f")},
 		{"database", []string{"/var/lib/postgresql/data/base/16384/2619", "/var/lib/postgresql/data/postmaster.pid"}, []string{"/var/lib/postgresql/**"}},
+		{"database that says so by its names", []string{"/data/etcd/member/snap/db", "/data/etcd/member/wal/0.tmp"}, []string{"/data/etcd/member/**"}},
+		{"mail of many", append(many(9, "/data/mail/%s/cur/x"), append(many(9, "/data/mail/%s/new"), many(9, "/data/mail/%s/tmp")...)...), []string{"/data/mail/**"}},
+		{"streams that users name", []string{"/data/js/jetstream/$G/streams/orders/meta.inf"}, []string{"/data/js/jetstream/**"}},
+		{"no database where names count", []string{"/etc/x/snap", "/etc/x/wal", "/srv/PG_VERSION", "/srv/base", "/tmp/ibdata1"}, []string{"/etc/x/snap", "/etc/x/wal", "/srv/PG_VERSION", "/srv/base", "/tmp/ibdata1"}},
+		{"half of a database", []string{"/data/x/snap", "/data/y/wal"}, []string{"/data/x/snap", "/data/y/wal"}},
 		{"cache", []string{"/home/app/.cache/pip/http/a/b", "/home/app/.cache"}, []string{"/home/app/.cache", "/home/app/.cache/**"}},
 		{"compiled python", []string{"/app/__pycache__/main.cpython-311.pyc.140234"}, []string{"/app/__pycache__/**"}},
 		{"keys of ssh each count", many(30, "/home/app/.ssh/%s"), many(30, "/home/app/.ssh/%s")},
@@ -156,7 +161,9 @@ func TestTheSameWhateverTheOrder(t *testing.T) {
 			path := tops[rng.IntN(len(tops))]
 			for range 1 + rng.IntN(3) {
 				path += "/" + name()
-				switch rng.IntN(8) {
+				switch rng.IntN(9) {
+				case 4:
+					path += []string{"/snap", "/wal", "/snap/x", "/wal/1"}[rng.IntN(4)]
 				case 0:
 					path += ".log"
 				case 1:
@@ -192,6 +199,7 @@ func TestKeptAndLoadedItIsTheSame(t *testing.T) {
 		s.write(fmt.Sprintf("/data/%d/x%c/y%c.log", i, 'a'+i%12, 'a'+i%7))
 		s.connect(fmt.Sprintf("10.1.2.%d:80", i%200), "")
 	}
+	s.write("/data/half/snap")
 	x := s.exec("/bin/sh", event.OriginImage, "sh", "-c", "true")
 	x.Exec.Entered = true
 	for i := range s.events {
@@ -210,6 +218,7 @@ func TestKeptAndLoadedItIsTheSame(t *testing.T) {
 	for i := range 100 {
 		more.write(fmt.Sprintf("/data/%d/x%c/z%c.log", i, 'a'+i%12, 'a'+i%7))
 	}
+	more.write("/data/half/wal") // a database with what was seen before
 	for i := range more.events {
 		l.Take(&more.events[i], w)
 		again.Take(&more.events[i], w)

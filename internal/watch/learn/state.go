@@ -117,6 +117,7 @@ type nodeState struct {
 	Any    bool                  `json:"a,omitempty"`
 	Joined []string              `json:"j,omitempty"`
 	Number []string              `json:"n,omitempty"`
+	Signs  []string              `json:"s,omitempty"`
 	Kids   map[string]*nodeState `json:"k,omitempty"`
 }
 

@@ -123,7 +123,7 @@ func restorePeers(s *seen, set map[peerKey]*mark, list []peerState) {
 }
 
 func (n *node) state() *nodeState {
-	out := &nodeState{Mark: n.mark, Deep: n.deep, Any: n.any, Joined: slices.Sorted(maps.Keys(n.joined)), Number: slices.Sorted(maps.Keys(n.numbered))}
+	out := &nodeState{Mark: n.mark, Deep: n.deep, Any: n.any, Joined: slices.Sorted(maps.Keys(n.joined)), Number: slices.Sorted(maps.Keys(n.numbered)), Signs: sorted(n.signs)}
 	for k, kid := range n.kids {
 		if out.Kids == nil {
 			out.Kids = map[string]*nodeState{}
@@ -160,7 +160,7 @@ func (t *tree) restored(s *nodeState, folder []string) *node {
 		}
 		n.numbered[p] = true
 	}
-	if n.deep != nil || len(folder) >= profile.MaxDepth {
+	if t.sign(n, folder, s.Signs...); n.deep != nil || len(folder) >= profile.MaxDepth {
 		return n
 	}
 	for _, k := range slices.Sorted(maps.Keys(s.Kids)) {

@@ -31,6 +31,8 @@ type node struct {
 	// counts as many names as it takes to become one, so that the order in which names
 	// come makes no difference. What is of a joined form is not among them.
 	numbered map[string]bool
+	// signs are the names seen that tell of a database, also where names are one.
+	signs map[string]bool
 }
 
 // Bounds of a tree. A container that writes more than this is no longer described
@@ -72,7 +74,10 @@ func (t *tree) addPattern(p profile.Pattern, m *mark) bool {
 func (t *tree) put(names []string, m *mark, all bool) bool {
 	n, parent := t.root, (*node)(nil)
 	for i, name := range names {
-		if n.place.Whole && n.deep == nil {
+		if t.sign(n, names[:i], name); n.place.Whole && n.deep == nil {
+			if parent != nil && parent.any {
+				n = parent
+			}
 			t.swallow(n)
 		}
 		if n.deep != nil {
@@ -104,6 +109,23 @@ func (t *tree) put(names []string, m *mark, all bool) bool {
 	}
 	n.mark.add(m)
 	return true
+}
+
+// sign notes the names of a folder that tell of a database, which is one thing.
+func (t *tree) sign(n *node, folder []string, names ...string) {
+	if t.exact {
+		return
+	}
+	for _, name := range names {
+		if !widen.Sign(name) || n.signs[name] {
+			continue
+		}
+		if n.signs == nil {
+			n.signs = map[string]bool{}
+		}
+		n.signs[name] = true
+		n.place.Whole = n.place.Whole || widen.Database(folder, n.signs)
+	}
 }
 
 // step goes from a folder to one of its names, which it makes if need be. It
@@ -291,7 +313,7 @@ func (t *tree) unite(n *node, folder []string, name string, meant func(string) b
 func (t *tree) merge(to *node, folder []string, from *node) {
 	t.nodes--
 	to.mark = united(to.mark, from.mark)
-	if to.place.Whole {
+	if t.sign(to, folder, sorted(from.signs)...); to.place.Whole {
 		t.swallow(to)
 	}
 	if from.deep != nil {
@@ -407,6 +429,6 @@ func walk(n *node, path string, do func(profile.Pattern, *mark)) {
 	}
 }
 
-func sorted(kids map[string]*node) []string { return slices.Sorted(maps.Keys(kids)) }
+func sorted[V any](names map[string]V) []string { return slices.Sorted(maps.Keys(names)) }
 
 func join(folder []string, name string) []string { return append(slices.Clone(folder), name) }

@@ -36,6 +36,8 @@ const (
 var whole = []string{
 	"__pycache__", ".cache", "_cacache", ".npm", ".yarn", ".pnpm-store", ".gradle", ".m2", ".ivy2", ".cargo", ".rustup",
 	".git", ".pytest_cache", ".mypy_cache", ".next", ".nuxt", "go-build",
+	// Of ZooKeeper, NATS, Redis and RabbitMQ, wherever their data are.
+	"version-2", "jetstream", "appendonlydir", "mnesia",
 }
 
 // trees become one thing when there are many names in them.
@@ -47,7 +49,7 @@ var data = []string{
 	"/var/lib/postgresql", "/var/lib/pgsql", "/var/lib/mysql", "/var/lib/mongodb", "/data/db", "/data/configdb",
 	"/var/lib/redis", "/var/lib/cassandra", "/var/lib/clickhouse", "/var/lib/elasticsearch", "/usr/share/elasticsearch/data",
 	"/usr/share/opensearch/data", "/var/lib/rabbitmq/mnesia", "/var/lib/influxdb", "/var/lib/influxdb2", "/prometheus", "/var/lib/prometheus",
-	"/var/lib/etcd", "/var/lib/consul", "/var/lib/neo4j", "/var/lib/kafka", "/var/lib/zookeeper", "/var/lib/minio",
+	"/var/lib/etcd", "/var/lib/consul", "/var/lib/neo4j", "/var/lib/kafka", "/var/lib/zookeeper", "/var/lib/minio", "/etc/letsencrypt/archive",
 	"/bitnami/postgresql/data", "/bitnami/mysql/data", "/bitnami/redis/data", "/bitnami/mongodb/data", "/var/cache/nginx",
 	"/var/cache/apt", "/var/lib/apt/lists", "/var/lib/dpkg", "/var/cache/debconf", "/var/cache/apk", "/var/cache/yum", "/var/cache/dnf",
 }
