@@ -31,7 +31,7 @@ func (l *Learner) Profile() *profile.Profile {
 		p.Versions = append(p.Versions, profile.Version{Digest: v.Digest, Reference: v.Reference, First: at(v.First), Last: at(v.Last)})
 	}
 	p.Executables = w.executables(s)
-	p.Writes, p.Reads = w.files(s.writes, widen.Rotating), w.files(s.reads, exactly)
+	p.Writes, p.Reads = w.files(s.writes.instances(), widen.Rotating), w.files(s.reads, exactly)
 	p.Listens = w.listens(s)
 	p.Peers, p.Callers = w.peers(s.peers, widen.Networks), w.peers(s.callers, widen.Callers)
 	p.Names = w.names(s)

@@ -56,3 +56,9 @@ func digit(c byte) bool { return c >= '0' && c <= '9' }
 
 // AlikeNumbered is Alike of the names that a pattern of Numbered stands for.
 func AlikeNumbered(pattern string) string { return Alike(strings.Replace(pattern, "*", "0", 1)) }
+
+// Version reports whether a name has a number that may be one of a version, which somebody
+// chose: v2, python3.11.
+func Version(name string) bool {
+	return !strings.ContainsRune(name, '*') && strings.ContainsAny(name, "0123456789") && Numbered(name) == ""
+}
