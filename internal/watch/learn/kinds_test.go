@@ -369,3 +369,26 @@ func TestCapabilitiesThatAreUsed(t *testing.T) {
 		t.Errorf("got %+v", p.Capabilities)
 	}
 }
+
+// A resolver asks from ports that it takes by chance, so that nobody can guess them: there is
+// no end of these, and no room that they lack. Ports of TCP, and a few of UDP, each count.
+func TestPortsByChance(t *testing.T) {
+	for _, tc := range []struct {
+		protocol string
+		ports    int
+		want     int
+	}{{"udp", 16, 16}, {"udp", 17, 1}, {"udp", 2000, 1}, {"tcp", 17, 17}} {
+		s := newScript()
+		for i := range tc.ports {
+			s.add(event.Event{Kind: event.KindListen, Connection: &event.Connection{Protocol: tc.protocol, Local: addr(fmt.Sprintf("0.0.0.0:%d", 5000+i*13))}})
+		}
+		s.add(event.Event{Kind: event.KindListen, Connection: &event.Connection{Protocol: tc.protocol, Local: addr("0.0.0.0:53")}})
+		p := s.learned(t)
+		if len(p.Listens) != 1+tc.want {
+			t.Errorf("%d ports of %s: %d are listened at, want %d", tc.ports, tc.protocol, len(p.Listens), 1+tc.want)
+		}
+		if tc.want == 1 && (p.Listens[1].Port != profile.Ports{First: 1024, Last: 65535} || p.Listens[1].Evidence.Count != uint64(tc.ports)) {
+			t.Errorf("%d ports of %s: %+v", tc.ports, tc.protocol, p.Listens[1])
+		}
+	}
+}

@@ -153,6 +153,24 @@ const (
 	manyOwn   = 1
 )
 
+// chosen are the ports that a program may take without a privilege. One that takes more
+// than manyChosen of UDP chooses each by chance, so that nobody can guess it: resolvers
+// of the DNS ask so.
+var chosen = profile.Ports{First: 1024, Last: 65535}
+
+const manyChosen = 16
+
+// chooses reports whether ports of UDP were chosen by chance.
+func (s *seen) chooses() bool {
+	n := 0
+	for k := range s.listens {
+		if k.protocol == "udp" && chosen.Has(k.port) {
+			n++
+		}
+	}
+	return n > manyChosen
+}
+
 // portsOf returns for each port the range that stands for it.
 func portsOf(ports []uint16, many int) func(uint16) profile.Ports {
 	slices.Sort(ports)
@@ -180,8 +198,13 @@ func (w writer) listens(s *seen) []profile.Listen {
 		ports    profile.Ports
 	}
 	sum := map[key]*mark{}
+	chooses := s.chooses()
 	for k, m := range s.listens {
-		add(sum, key{k.protocol, portsOf(byProtocol[k.protocol], manyPorts)(k.port)}, m)
+		ports := portsOf(byProtocol[k.protocol], manyPorts)(k.port)
+		if k.protocol == "udp" && chooses && chosen.Has(k.port) {
+			ports = chosen
+		}
+		add(sum, key{k.protocol, ports}, m)
 	}
 	var out []profile.Listen
 	for k, m := range sum {
