@@ -170,3 +170,39 @@ func Written(name, file string) string {
 	}
 	return before + file + after[:sep] + "*"
 }
+
+// ofPrograms are the beginnings of names that well-known programs give to their temporary
+// files, before the six characters of mkstemp: PHP's uploads, sort, and compilers.
+var ofPrograms = []string{"php", "sort", "cc"}
+
+// ofPython are those before the eight of Python's tempfile, which are letters alone often.
+var ofPython = []string{"pymp-", "wgunicorn-"}
+
+// ofProgram returns the pattern of a name in a folder for temporary files that a program
+// made of its own beginning and of what chance gave it: php8yen1d, pymp-zhjxebvl. "" if it
+// has none.
+func ofProgram(name string) string {
+	for _, start := range ofPrograms {
+		rest, ok := strings.CutPrefix(name, start)
+		stem, _, _ := strings.Cut(rest, ".")
+		if ok && len(stem) == minRandom && allAlnum(stem) && !lowerWord(stem) {
+			return start + "*" + rest[len(stem):]
+		}
+	}
+	at := len(name) - pythonRandom
+	if at < 2 {
+		return ""
+	}
+	for _, start := range ofPython {
+		if name[:at] == start && strings.Trim(name[at:], pythonLetters) == "" {
+			return start + "*"
+		}
+	}
+	if strings.IndexByte("-_.", name[at-1]) >= 0 && bare(name[at:]) {
+		return name[:at] + "*"
+	}
+	return ""
+}
+
+// pythonLetters are those of which Python's tempfile makes names.
+const pythonLetters = "abcdefghijklmnopqrstuvwxyz0123456789_"

@@ -39,6 +39,9 @@ func Shape(name string, temporary bool) string {
 	if temporary && bare(name) || maildir(name) {
 		return "*"
 	}
+	if p := ofProgram(name); p != "" && temporary {
+		return p
+	}
 	if p := rotated(name); p != "" && !strings.ContainsRune(shape(p[:strings.IndexByte(p, '*')], minDigits, minHex, temporary), '*') {
 		return p
 	}
@@ -113,6 +116,9 @@ func shape(name string, digits, hex int, temporary bool) string {
 	}
 	if first < 0 {
 		return name
+	}
+	if files && first > 1 && allDigits(name[:first-1]) && !alnum(name[first-1]) {
+		first = 0 // a number before what changes, too: the day of 30-0448.log
 	}
 	return name[:first] + "*" + name[last:]
 }
