@@ -4,6 +4,7 @@ package deletion
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/castellan-security/castellan/internal/detect/keep"
@@ -26,7 +27,7 @@ func About() *threat.Rule {
 	return pattern.Rule(threat.Rule{
 		ID: "ransom-deletion", Theme: "ransom", Title: "Many files are being destroyed", Severity: finding.High,
 		Tactic: threat.Impact, Techniques: []string{"T1485", "T1561"}, Kinds: []event.Kind{event.KindFileCreate, event.KindFileWrite, event.KindFileDelete},
-		Meaning:    "A process tree deleted files of many folders that it had not made just before and that are no caches, or overwrote files by a tool that is for that.",
+		Meaning:    "A process tree deleted files of many folders that it had not made just before and that are no caches, or overwrote files by a tool that is for that, or by any tool or script that deleted them then.",
 		FalseAlarm: "Clean-up of old releases, of archives by age over many folders, and of source trees; a group that does so regularly.",
 		Tuning:     "Add names of folders to harmless, or programs to programs, or raise files in the group.",
 		Remedy:     "Freeze the container, see what is left and what backups have, and find how the process came in.",
@@ -34,7 +35,7 @@ func About() *threat.Rule {
 		pattern.Int("files", 200, "files within the while, by a tool or script"),
 		pattern.Int("own_files", 2000, "files within the while, by other programs: an application looks after its own files"),
 		pattern.Int("folders", 8, "folders that they are in"),
-		pattern.Int("overwritten", 10, "files within the while that a tool for that overwrote"),
+		pattern.Int("overwritten", 10, "files within the while that a tool for that overwrote, or that were overwritten and then deleted"),
 		pattern.Duration("within", time.Minute, "that while"),
 		pattern.List("tools", "programs that delete for others", "rm", "find", "unlink", "rmdir", "xargs", "perl", "python", "ruby", "node", "php", "sh", "bash", "dash", "ash", "busybox", "rsync"),
 		pattern.List("wipers", "programs that overwrite", "shred", "srm", "wipe", "scrub", "sfill", "nwipe", "secure-delete"),
@@ -49,6 +50,7 @@ type deletions struct {
 	tools, wipers, programs          map[string]bool
 	harmless                         map[string]bool
 	made                             *keep.Map[made, struct{}]
+	written                          *keep.Map[made, struct{}] // documents that a tool or script wrote over
 	trees                            *keep.Map[pattern.Process, *work]
 }
 
@@ -69,13 +71,13 @@ func New(about *threat.Rule) (rule.Detector, error) {
 	d := &deletions{
 		files: int(v.Int("files", 5, maxFiles)), own: int(v.Int("own_files", 5, maxFiles)), folders: int(v.Int("folders", 1, 1000)),
 		overwritten: int(v.Int("overwritten", 1, maxFiles)), within: v.Duration("within", time.Hour), tools: v.Set("tools"), wipers: v.Set("wipers"),
-		programs: v.Set("programs"), harmless: v.Set("harmless"), made: keep.New[made, struct{}](maxMade, keepMade),
+		programs: v.Set("programs"), harmless: v.Set("harmless"), made: keep.New[made, struct{}](maxMade, keepMade), written: keep.New[made, struct{}](maxMade, keepMade),
 	}
 	d.trees = keep.New[pattern.Process, *work](maxTrees, 2*d.within)
 	entries := []rule.Entry{pattern.On(d.create, event.KindFileCreate), pattern.On(d.remove, event.KindFileDelete)}
-	if wipers := v.List("wipers"); len(wipers) > 0 {
+	if by := slices.Concat(v.List("wipers"), v.List("tools")); len(by) > 0 {
 		overwrite := pattern.On(d.overwrite, event.KindFileWrite)
-		overwrite.Programs = wipers
+		overwrite.Programs = by
 		entries = append(entries, overwrite)
 	}
 	return pattern.Detector(about, entries...), v.Err()
@@ -105,6 +107,15 @@ func (d *deletions) remove(s *rule.Subject) *rule.Match {
 	if e.File == nil || e.File.Error != "" || e.File.Type != "" || d.programs[s.Process.Program] || pattern.AnyFolder(e.File.Path, d.harmless) {
 		return nil
 	}
+	if k := key(e); d.written.Len() > 0 && d.tools[s.Process.Program] {
+		if _, over := d.written.Get(k, e.Time); over {
+			d.written.Delete(k)
+			w := d.of(s)
+			if n := w.overwritten.Add(k.path, e.Time, d.within, d.overwritten); n >= d.overwritten {
+				return d.match(s, w, n, fmt.Sprintf("overwrote and deleted %d files within %s, the last was %s", n, d.within, e.File.Path))
+			}
+		}
+	}
 	if k := key(e); d.made.Len() > 0 {
 		if _, own := d.made.Get(k, e.Time); own {
 			d.made.Delete(k)
@@ -127,6 +138,13 @@ func (d *deletions) remove(s *rule.Subject) *rule.Match {
 func (d *deletions) overwrite(s *rule.Subject) *rule.Match {
 	e := s.Event
 	if e.File == nil || e.File.Error != "" || e.File.Type != "" {
+		return nil
+	}
+	if !d.wipers[s.Process.Program] {
+		// What it made itself it may write to and delete; logs are added to.
+		if _, own := d.made.Get(key(e), e.Time); !own && !slices.Contains(e.File.Flags, "append") && !pattern.AnyFolder(e.File.Path, d.harmless) && !d.programs[s.Process.Program] {
+			d.written.Put(key(e), struct{}{}, e.Time)
+		}
 		return nil
 	}
 	w := d.of(s)
