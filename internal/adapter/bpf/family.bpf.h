@@ -5,6 +5,9 @@
 #ifndef CASTELLAN_FAMILY_BPF_H
 #define CASTELLAN_FAMILY_BPF_H
 
+#include "kernel.bpf.h"
+#include <bpf/bpf_helpers.h>
+
 #define AF_UNIX 1
 #define AF_INET 2
 #define AF_INET6 10
