@@ -37,7 +37,7 @@ func About() *threat.Rule {
 		pattern.Int("folders", 8, "folders that they are in"),
 		pattern.Int("overwritten", 10, "files within the while that a tool for that overwrote, or that were overwritten and then deleted"),
 		pattern.Duration("within", time.Minute, "that while"),
-		pattern.List("tools", "programs that delete for others", "rm", "find", "unlink", "rmdir", "xargs", "perl", "python", "ruby", "node", "php", "sh", "bash", "dash", "ash", "busybox", "rsync"),
+		pattern.List("tools", "programs that delete or overwrite for others", "rm", "find", "unlink", "rmdir", "xargs", "perl", "python", "ruby", "node", "php", "sh", "bash", "dash", "ash", "busybox", "rsync", "dd", "cp", "tee", "truncate"),
 		pattern.List("wipers", "programs that overwrite", "shred", "srm", "wipe", "scrub", "sfill", "nwipe", "secure-delete"),
 		pattern.List("programs", "programs that delete many files as their work", "dpkg", "apt", "apt-get", "rpm", "dnf", "microdnf", "yum", "apk", "pip", "npm", "yarn", "pnpm", "composer", "bundle", "cargo", "git", "make", "docker", "containerd", "buildkitd", "kaniko", "buildah", "podman", "logrotate", "tmpreaper", "tmpwatch", "systemd-tmpfiles", "restic", "borg"),
 		pattern.List("harmless", "names of folders below which deletion is ordinary", "tmp", "temp", ".tmp", "cache", "caches", ".cache", "session", "sessions", ".git", "node_modules", "__pycache__", ".venv", "site-packages", "dist-packages", "log", "logs", "spool", "queue", "thumbnails", "thumbs", "proc", "sys", "dev", "run", "build", "dist", "target", "obj", "vendor", ".gradle", ".m2", ".npm", "lists", "apt", "man", "locale", "doc", "trash", ".Trash", "lost+found", "overlay2", "snapshots", "workspace"),
@@ -49,8 +49,8 @@ type deletions struct {
 	within                           time.Duration
 	tools, wipers, programs          map[string]bool
 	harmless                         map[string]bool
-	made                             *keep.Map[made, struct{}]
-	written                          *keep.Map[made, struct{}] // documents that a tool or script wrote over
+	made                             *keep.Map[made, event.Key] // with the process that made it
+	written                          *keep.Map[made, struct{}]  // documents that a tool or script wrote over
 	trees                            *keep.Map[pattern.Process, *work]
 }
 
@@ -71,7 +71,7 @@ func New(about *threat.Rule) (rule.Detector, error) {
 	d := &deletions{
 		files: int(v.Int("files", 5, maxFiles)), own: int(v.Int("own_files", 5, maxFiles)), folders: int(v.Int("folders", 1, 1000)),
 		overwritten: int(v.Int("overwritten", 1, maxFiles)), within: v.Duration("within", time.Hour), tools: v.Set("tools"), wipers: v.Set("wipers"),
-		programs: v.Set("programs"), harmless: v.Set("harmless"), made: keep.New[made, struct{}](maxMade, keepMade), written: keep.New[made, struct{}](maxMade, keepMade),
+		programs: v.Set("programs"), harmless: v.Set("harmless"), made: keep.New[made, event.Key](maxMade, keepMade), written: keep.New[made, struct{}](maxMade, keepMade),
 	}
 	d.trees = keep.New[pattern.Process, *work](maxTrees, 2*d.within)
 	entries := []rule.Entry{pattern.On(d.create, event.KindFileCreate), pattern.On(d.remove, event.KindFileDelete)}
@@ -87,7 +87,7 @@ func key(e *event.Event) made { return made{pattern.WorkloadOf(e), pattern.HashT
 
 func (d *deletions) create(s *rule.Subject) *rule.Match {
 	if e := s.Event; e.File != nil && e.File.Error == "" && !pattern.AnyFolder(e.File.Path, d.harmless) {
-		d.made.Put(key(e), struct{}{}, e.Time)
+		d.made.Put(key(e), e.Process.Key, e.Time)
 	}
 	return nil
 }
@@ -141,8 +141,11 @@ func (d *deletions) overwrite(s *rule.Subject) *rule.Match {
 		return nil
 	}
 	if !d.wipers[s.Process.Program] {
-		// What it made itself it may write to and delete; logs are added to.
-		if _, own := d.made.Get(key(e), e.Time); !own && !slices.Contains(e.File.Flags, "append") && !pattern.AnyFolder(e.File.Path, d.harmless) && !d.programs[s.Process.Program] {
+		// Who writes a document anew truncates it, and what a process made it may write to.
+		if !pattern.Document(pattern.Extension(e.File.Path)) || len(e.File.Flags) == 0 || slices.Contains(e.File.Flags, "append") || slices.Contains(e.File.Flags, "truncate") {
+			return nil
+		}
+		if by, ok := d.made.Get(key(e), e.Time); (!ok || *by != e.Process.Key) && !pattern.AnyFolder(e.File.Path, d.harmless) && !d.programs[s.Process.Program] {
 			d.written.Put(key(e), struct{}{}, e.Time)
 		}
 		return nil
