@@ -29,6 +29,8 @@ const (
 	// maxProcFile is more than /proc/PID/cgroup has on any host, and room for
 	// some 500 mounts in mountinfo.
 	maxProcFile = 64 << 10
+	// maxAbove is how many folders a root may lie below that of its mount.
+	maxAbove = 64
 )
 
 // claims asks the kernel where the paths lead that processes passed to it. It
@@ -89,12 +91,57 @@ func (c *claims) open(e *event.Event, init uint32, rooted bool) (*view, error) {
 			unix.Close(root)
 			continue
 		}
-		if !rooted {
+		if rooted {
+			// Followed by its own root, told by that of its container.
+			if name, err = c.top(e, init, root); err != nil {
+				unix.Close(root)
+				continue
+			}
+		} else {
 			c.know(e.WorkloadID, pid)
 		}
 		return &view{proc: procOf(pid), root: root, name: name}, nil
 	}
 	return nil, errors.New("no process of the container lives")
+}
+
+// top returns how we see the root of a container, of which a process has another: as
+// another process of it has it, or else that of the mount which the process's is in.
+func (c *claims) top(e *event.Event, init uint32, own int) (string, error) {
+	for _, pid := range []uint32{init, c.alive[e.WorkloadID]} {
+		root := openRoot(pid, e.WorkloadID)
+		if root < 0 {
+			continue
+		}
+		name, err := nameOf(root)
+		unix.Close(root)
+		if err == nil {
+			return name, nil
+		}
+	}
+	return mountOf(own)
+}
+
+// mountOf returns how we see the root of the mount that a folder is in. The folders
+// above it are in the kernel's memory as long as it is.
+func mountOf(folder int) (string, error) {
+	fd, err := unix.Dup(folder)
+	if err != nil {
+		return "", err
+	}
+	defer func() { unix.Close(fd) }()
+	for range maxAbove {
+		if s := statOf(fd); s.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+			return nameOf(fd)
+		}
+		up, err := unix.Openat2(fd, "..", &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: resolveCached})
+		if err != nil {
+			return "", err
+		}
+		unix.Close(fd)
+		fd = up
+	}
+	return "", errors.New("the root of the mount is too far above")
 }
 
 func (c *claims) know(workload string, pid uint32) {

@@ -181,15 +181,6 @@ __attribute__((noinline)) int put_passed(int dir, u64 name, u32 at)
 	return start | n << NAME_SHIFT;
 }
 
-/* is_rooted tells a process that has changed its root to a folder within a
- * mount: others of its container see other paths. */
-static __always_inline bool is_rooted(void)
-{
-	struct fs_struct *fs = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), fs);
-
-	return BPF_CORE_READ(fs, root.dentry) != BPF_CORE_READ(fs, root.mnt, mnt_root);
-}
-
 /* tell_passed sends a record of the paths that the job names, unless one like
  * it was sent. The name comes before its folder: it says whether that counts. */
 __attribute__((noinline)) int tell_passed(u64 name, int dir, u64 to_name, int to_dir, u32 follow)

@@ -276,13 +276,29 @@ __attribute__((noinline)) int put_inside(u64 leaf, u32 at)
 	return s->cursor & PATH_BYTES;
 }
 
-/* put_rooted is put_path with the root of the running process. */
-static __always_inline u32 put_rooted(struct path *path, u32 at)
+/* is_rooted tells a process that has changed its root to a folder within a
+ * mount: others of its container see other paths, and guards hold it to those. */
+static __always_inline bool is_rooted(void)
 {
 	struct fs_struct *fs = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), fs);
 
-	return put_path((u64)BPF_CORE_READ(path, mnt), (u64)BPF_CORE_READ(path, dentry),
-			(u64)BPF_CORE_READ(fs, root.mnt), (u64)BPF_CORE_READ(fs, root.dentry), at);
+	return BPF_CORE_READ(fs, root.dentry) != BPF_CORE_READ(fs, root.mnt, mnt_root);
+}
+
+/* put_rooted is put_path with the root of the running process. For one that has
+ * changed it, it is that of its container, as guards see files: of the overlay that
+ * the folder is in, or of all mounts if it is in a volume. */
+static __always_inline u32 put_rooted(struct path *path, u32 at)
+{
+	struct fs_struct *fs = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), fs);
+	u64 mnt = (u64)BPF_CORE_READ(fs, root.mnt), root = (u64)BPF_CORE_READ(fs, root.dentry);
+
+	if (is_rooted()) {
+		root = (u64)BPF_CORE_READ(fs, root.mnt, mnt_root);
+		if (BPF_CORE_READ(fs, root.mnt, mnt_root, d_sb, s_magic) != OVERLAYFS_SUPER_MAGIC)
+			mnt = root = 0;
+	}
+	return put_path((u64)BPF_CORE_READ(path, mnt), (u64)BPF_CORE_READ(path, dentry), mnt, root, at);
 }
 
 /* -- Records ---------------------------------------------------------------- */

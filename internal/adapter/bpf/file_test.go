@@ -24,7 +24,7 @@ type made struct {
 	Account uint64 // how many times
 }
 
-// lastFile is made by scripts in the end: when it was told, all was told.
+// lastFile is made by scripts in the end, below their root: when it was told, all was told.
 const lastFile = "/last"
 
 // filesOf returns what a process did to files before it made lastFile.
@@ -34,14 +34,14 @@ func (w *watcher) filesOf(pid int) []made {
 		return e.Process.Key.PID == uint32(pid) && (e.File != nil || e.Privilege != nil)
 	}
 	w.wait("last file", func(e event.Event) bool {
-		return mine(e) && e.File != nil && e.File.Path == lastFile
+		return mine(e) && e.File != nil && strings.HasSuffix(e.File.Path, lastFile)
 	})
 	events, _ := w.seen(mine)
 	var out []made
 	for _, e := range events {
 		m := made{Kind: e.Kind, Account: e.Times()}
 		if e.File != nil {
-			if e.File.Path == lastFile {
+			if strings.HasSuffix(e.File.Path, lastFile) {
 				break
 			}
 			m.File = *e.File
@@ -151,7 +151,7 @@ func TestFileOpen(t *testing.T) {
 		{"from a folder", []string{"openat|" + at + "|/etc|" + opath, "openat|$0|passwd|" + wronly}, []made{file(event.KindFileWrite, event.File{Path: "/etc/passwd", Origin: event.OriginWritten, Mode: 0o644, Flags: write})}},
 		{"through a link", []string{"openat|" + at + "|/tmp/e/passwd|" + wronly}, []made{file(event.KindFileWrite, event.File{Path: "/etc/passwd", Origin: event.OriginWritten, Mode: 0o644, Flags: write})}},
 		{"through /proc/self/root", []string{"openat|" + at + "|/proc/self/root/etc/passwd|" + wronly}, []made{file(event.KindFileWrite, event.File{Path: "/etc/passwd", Origin: event.OriginWritten, Mode: 0o644, Flags: write})}},
-		{"below another root", []string{"chroot|/data", "openat|" + at + "|/a/plan.txt|" + wronly}, []made{file(event.KindFileWrite, event.File{Path: "/a/plan.txt", Origin: event.OriginWritten, Mode: 0o644, Flags: write})}},
+		{"below another root", []string{"chroot|/data", "openat|" + at + "|/a/plan.txt|" + wronly}, []made{file(event.KindFileWrite, event.File{Path: "/data/a/plan.txt", Origin: event.OriginWritten, Mode: 0o644, Flags: write})}},
 		{"on a volume", []string{"openat|" + at + "|/volume/new|" + creat + "|0600"}, []made{file(event.KindFileCreate, event.File{Path: "/volume/new", Origin: event.OriginMount, Mode: 0o600, Flags: create, FileSystem: rootType(t)})}},
 		{"without a name", []string{"openat|" + at + "|/volume|" + tmpfile + "|0600"}, []made{file(event.KindFileCreate, event.File{Path: "/volume/#", Origin: event.OriginMount, Mode: 0o600, Flags: write, FileSystem: rootType(t)})}},
 		{"sensitive and written", []string{"openat|" + at + "|/etc/shadow|" + wronly}, []made{file(event.KindFileWrite, event.File{Path: "/etc/shadow", Origin: event.OriginWritten, Mode: 0o644, Flags: write, Sensitive: "shadow"})}},
@@ -220,7 +220,8 @@ func TestFilePaths(t *testing.T) {
 		{"fchownat", []string{"fchownat|" + at + "|/tmp/e/passwd|1|2|0"}, []made{plain(event.KindFileChown, event.File{Path: "/etc/passwd", Mode: 0o644, UID: &one, GID: &two})}},
 		{"fchownat of a descriptor", []string{"openat|" + at + "|/etc/passwd|" + opath, "fchownat|$0||1|2|0x1000"}, []made{plain(event.KindFileChown, event.File{Path: "/etc/passwd", Mode: 0o644, UID: &one, GID: &two, Origin: event.OriginWritten, FileSystem: "overlay"})}},
 		{"truncate", []string{"truncate|/tmp/e/passwd|0"}, []made{plain(event.KindFileWrite, event.File{Path: "/etc/passwd", Mode: 0o644, Flags: []string{"truncate"}})}},
-		{"below another root", []string{"chroot|/data", "chdir|/", "unlinkat|" + at + "|a/plan.txt|0"}, []made{plain(event.KindFileDelete, event.File{Path: "/a/plan.txt"})}},
+		{"below another root", []string{"chroot|/data", "chdir|/", "unlinkat|" + at + "|a/plan.txt|0"}, []made{plain(event.KindFileDelete, event.File{Path: "/data/a/plan.txt"})}},
+		{"named from another root", []string{"chroot|/data", "rename|/a/plan.txt|/a/done.txt"}, []made{plain(event.KindFileRename, event.File{Path: "/data/a/plan.txt", To: "/data/a/done.txt", Mode: 0o644})}},
 		{"through /proc/self/root", []string{"unlinkat|" + at + "|/proc/self/root/tmp/e/passwd|0"}, []made{plain(event.KindFileDelete, event.File{Path: "/etc/passwd"})}},
 		{"refused write", []string{"setresuid|1000|1000|1000", "openat|" + at + "|/tmp/e/passwd|" + wronly}, []made{plain(event.KindFileWrite, event.File{Path: "/etc/passwd", Mode: 0o644, Flags: []string{"write"}, Error: "EACCES"})}},
 		{"refused removal", []string{"setresuid|1000|1000|1000", "unlinkat|" + at + "|/etc/passwd|0"}, []made{plain(event.KindFileDelete, event.File{Path: "/etc/passwd", Mode: 0o644, Error: "EACCES"})}},
