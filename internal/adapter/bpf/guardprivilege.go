@@ -147,6 +147,16 @@ type heldCall struct {
 	hooked bool
 }
 
+// number is that of the call's kind, if the kernel has one. Code that a process makes of
+// its memory is a matter of the control of exec, and of no kind that rules name.
+func (c heldCall) number() (guardPrivilegePrivilege, bool) {
+	if c.kind == event.KindExecProtect {
+		return guardPrivilegePrivilegePRIVILEGE_OWN_MEMORY, true
+	}
+	n, ok := heldPrivileges[c.kind]
+	return n, ok
+}
+
 // able is what held_call has of a capability: 0 is none there.
 func able(capability uint8) uint8 { return capability + 1 }
 
@@ -209,10 +219,8 @@ func signalledCalls(rung tableRung) []heldCall {
 // fillHeldCalls tells the programs what those calls need.
 func fillHeldCalls(maps map[string]*ebpf.Map, rung tableRung) error {
 	for _, c := range signalledCalls(rung) {
-		c.call.Kind = uint8(heldPrivileges[c.kind])
-		if c.kind == event.KindExecProtect {
-			c.call.Kind = uint8(guardPrivilegePrivilegePRIVILEGE_OWN_MEMORY)
-		}
+		n, _ := c.number()
+		c.call.Kind = uint8(n)
 		if c.call.Except != 0 && slices.Contains(rung.programs, "deny_userns") {
 			c.call.Hooked = 1
 		}
