@@ -184,6 +184,7 @@ type attempt struct {
 	steps []string
 	shell bool // needs what only images for this processor have
 	lsm   bool // held by BPF LSM alone
+	amd64 bool // takes a call or instructions of that processor
 }
 
 // Whatever brings new code into a container, it does not run.
