@@ -145,7 +145,7 @@ var deeds = map[string][]trace{
 		return e.File != nil && e.File.Path == "/etc/passwd" && e.File.Error == "EACCES"
 	}}},
 	"write-read-only":   {call(event.KindKernelKnob, "/proc/sys/kernel/core_pattern")},
-	"write-in-a-chroot": {path(event.KindFileCreate, "/")},
+	"write-in-a-chroot": {path(event.KindFileCreate, "/tmp/")},
 	"device-disk":       {path(event.KindFileCreate, "/tmp/"), some(event.KindDevice)},
 	"drop-and-hide":     {path(event.KindFileDelete, "/tmp/")},
 
