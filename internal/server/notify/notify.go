@@ -23,6 +23,7 @@ import (
 	"github.com/castellan-security/castellan/internal/access"
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/notice"
+	"github.com/castellan-security/castellan/internal/pace"
 	"github.com/castellan-security/castellan/internal/store"
 )
 
@@ -177,22 +178,10 @@ func (s *Service) Run(ctx context.Context) {
 		if err != nil || len(s.sending.now()) == 0 {
 			s.condition(ctx, Part, err)
 		}
-		if err != nil && !pause(ctx, afterTrouble) {
+		if err != nil && !pace.Wait(ctx, afterTrouble) {
 			return
 		}
 		timer.Reset(next)
-	}
-}
-
-// pause waits, and reports whether ctx goes on.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
 	}
 }
 
