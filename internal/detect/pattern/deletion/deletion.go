@@ -107,7 +107,8 @@ func (d *deletions) remove(s *rule.Subject) *rule.Match {
 	if e.File == nil || e.File.Error != "" || e.File.Type != "" || d.programs[s.Process.Program] || pattern.AnyFolder(e.File.Path, d.harmless) {
 		return nil
 	}
-	if k := key(e); d.written.Len() > 0 && d.tools[s.Process.Program] {
+	k := key(e)
+	if d.written.Len() > 0 && d.tools[s.Process.Program] {
 		if _, over := d.written.Get(k, e.Time); over {
 			d.written.Delete(k)
 			w := d.of(s)
@@ -116,14 +117,14 @@ func (d *deletions) remove(s *rule.Subject) *rule.Match {
 			}
 		}
 	}
-	if k := key(e); d.made.Len() > 0 {
+	if d.made.Len() > 0 {
 		if _, own := d.made.Get(k, e.Time); own {
 			d.made.Delete(k)
 			return nil
 		}
 	}
 	w := d.of(s)
-	n := w.deleted.Add(pattern.HashText(e.File.Path), e.Time, d.within, max(d.files, d.own))
+	n := w.deleted.Add(k.path, e.Time, d.within, max(d.files, d.own))
 	folders := w.folders.Add(pattern.HashText(pattern.Folder(e.File.Path)), e.Time, d.within, max(d.files, d.folders))
 	least := d.own
 	if d.tools[s.Process.Program] {
@@ -145,8 +146,9 @@ func (d *deletions) overwrite(s *rule.Subject) *rule.Match {
 		if !pattern.Document(pattern.Extension(e.File.Path)) || len(e.File.Flags) == 0 || slices.Contains(e.File.Flags, "append") || slices.Contains(e.File.Flags, "truncate") {
 			return nil
 		}
-		if by, ok := d.made.Get(key(e), e.Time); (!ok || *by != e.Process.Key) && !pattern.AnyFolder(e.File.Path, d.harmless) && !d.programs[s.Process.Program] {
-			d.written.Put(key(e), struct{}{}, e.Time)
+		k := key(e)
+		if by, ok := d.made.Get(k, e.Time); (!ok || *by != e.Process.Key) && !pattern.AnyFolder(e.File.Path, d.harmless) && !d.programs[s.Process.Program] {
+			d.written.Put(k, struct{}{}, e.Time)
 		}
 		return nil
 	}
