@@ -49,7 +49,10 @@ func (n *node) instances(folder string, many map[string]map[string]bool) {
 	for _, k := range sorted(n.kids) {
 		kid := n.kids[k]
 		kid.instances(folder+"/"+k, many)
-		if holds := kid.holds(); holds != "" && n.place.Numbered > 0 && !widen.Version(k) {
+		if n.place.Numbered == 0 || widen.Version(k) {
+			continue // every name counts there
+		}
+		if holds := kid.holds(); holds != "" {
 			same[holds] = append(same[holds], k)
 		}
 	}

@@ -258,11 +258,11 @@ func (l *Learner) connection(s *seen, e *event.Event, m *mark) {
 	c := e.Connection
 	switch e.Kind {
 	case event.KindListen:
-		port := c.Local.Port()
-		if c.Protocol == "udp" && chosen.Has(port) && len(s.listens) > maxListens/2 && s.chooses() {
-			port = chosen.First // one range with those that are known, and there is no end of them
+		k := portKey{c.Protocol, c.Local.Port()}
+		if k.mayBeChosen() && len(s.listens) > maxListens/2 && s.chooses() {
+			k.port = chosen.First // one range with those that are known, and there is no end of them
 		}
-		put(s, s.listens, portKey{c.Protocol, port}, m, maxListens, droppedPorts)
+		put(s, s.listens, k, m, maxListens, droppedPorts)
 	case event.KindConnect:
 		if k, ok := peer(c, false); ok {
 			put(s, s.peers, k, m, maxPeers, droppedPeers)

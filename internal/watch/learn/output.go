@@ -160,11 +160,14 @@ var chosen = profile.Ports{First: 1024, Last: 65535}
 
 const manyChosen = 16
 
+// mayBeChosen reports whether a port is one that a program may have chosen by chance.
+func (k portKey) mayBeChosen() bool { return k.protocol == "udp" && chosen.Has(k.port) }
+
 // chooses reports whether ports of UDP were chosen by chance.
 func (s *seen) chooses() bool {
 	n := 0
 	for k := range s.listens {
-		if k.protocol == "udp" && chosen.Has(k.port) {
+		if k.mayBeChosen() {
 			n++
 		}
 	}
@@ -201,7 +204,7 @@ func (w writer) listens(s *seen) []profile.Listen {
 	chooses := s.chooses()
 	for k, m := range s.listens {
 		ports := portsOf(byProtocol[k.protocol], manyPorts)(k.port)
-		if k.protocol == "udp" && chooses && chosen.Has(k.port) {
+		if chooses && k.mayBeChosen() {
 			ports = chosen
 		}
 		add(sum, key{k.protocol, ports}, m)
