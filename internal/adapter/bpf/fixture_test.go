@@ -162,12 +162,14 @@ type helper struct {
 	stdout strings.Builder
 }
 
-// start starts a helper with the words behind "wait".
+// start starts a helper with the words behind "wait", and returns when it runs:
+// os/exec does so earlier, before the kernel tells sensors of the exec, which
+// then finds the helper where the test has put it.
 func start(t testing.TB, attr *syscall.SysProcAttr, words ...string) *helper {
 	t.Helper()
 	h := &helper{t: t, cmd: exec.CommandContext(t.Context(), "/proc/self/exe")}
 	h.cmd.Args = append([]string{helperName, "wait"}, words...)
-	h.cmd.Env = []string{helperEnv + "=1"}
+	h.cmd.Env = []string{helperEnv + "=" + helperTells}
 	h.cmd.SysProcAttr = attr
 	h.cmd.Stdout = &h.stdout
 	h.cmd.Stderr = os.Stderr
@@ -176,7 +178,16 @@ func start(t testing.TB, attr *syscall.SysProcAttr, words ...string) *helper {
 		t.Fatal(err)
 	}
 	h.stdin = stdin
-	if err := h.cmd.Start(); err != nil {
+	up, tells, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer up.Close()
+	h.cmd.ExtraFiles = []*os.File{tells}
+	if err = errors.Join(h.cmd.Start(), tells.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = io.Copy(io.Discard, up); err != nil {
 		t.Fatal(err)
 	}
 	return h

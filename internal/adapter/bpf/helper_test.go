@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -24,9 +25,20 @@ import (
 // helperEnv makes the test binary act as a small program instead of testing.
 const helperEnv = "CASTELLAN_BPF_HELPER"
 
+const (
+	helperTells = "tells" // in helperEnv: it closes helperReady as soon as it runs
+	helperReady = 3
+)
+
 func TestMain(m *testing.M) {
-	if os.Getenv(helperEnv) == "" {
+	switch os.Getenv(helperEnv) {
+	case "":
 		os.Exit(m.Run())
+	case helperTells:
+		if err := errors.Join(unix.Close(helperReady), os.Setenv(helperEnv, "1")); err != nil {
+			fmt.Fprintln(os.Stderr, "helper:", err)
+			os.Exit(99)
+		}
 	}
 	if err := help(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "helper:", err)

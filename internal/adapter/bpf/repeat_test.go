@@ -190,6 +190,9 @@ func TestOnlyAlikeIsCounted(t *testing.T) {
 		found, _ := w.seen(func(e event.Event) bool { return e.WorkloadID == id && e.Kind == event.KindExec })
 		if want := strings.Count(script, ";") - strings.Count(script, "cd "); len(found) != 1+want {
 			t.Errorf("%.60s: %d execs told, want the shell's and %d", script, len(found), want)
+			for _, e := range found {
+				t.Logf("told: %d of %d, %.80q in %s, %d times", e.Process.Key.PID, e.Process.Parent.PID, e.Exec.Args, e.Exec.Cwd, e.Count)
+			}
 		}
 	}
 }
