@@ -269,7 +269,7 @@ func (e *Engine) Kill() error {
 	return os.Remove(e.path("docker.pid"))
 }
 
-// Logs returns the end of what the daemons wrote.
+// Logs returns the end of what the daemons wrote of trouble.
 func (e *Engine) Logs() string {
 	return "dockerd:\n" + tail(e.path("dockerd.log")) + "containerd:\n" + tail(e.path("containerd.log"))
 }

@@ -1,10 +1,12 @@
 package engine
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"syscall"
 	"time"
@@ -72,12 +74,21 @@ func (p *process) kill() error {
 	return nil
 }
 
-// tail returns the last kilobytes of a file.
+// tail returns the end of a daemon's log, without what it says in ordinary
+// times: behind a page of that nobody finds the failure of the test.
 func tail(path string) string {
-	const most = 16 << 10
+	const most = 3 << 10
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return err.Error() + "\n"
 	}
-	return string(b[max(0, len(b)-most):])
+	var kept []byte
+	for line := range bytes.Lines(b) {
+		if !ordinary.Match(line) {
+			kept = append(kept, line...)
+		}
+	}
+	return string(kept[max(0, len(kept)-most):])
 }
+
+var ordinary = regexp.MustCompile(`^time=\S+ level=(debug|info|warning) `)
