@@ -6,7 +6,7 @@
 out=$(through_label "net=\$(hostname -i | cut -d. -f1-3)
 for host in 2 3 4 5 6 7 8 9 10 11; do
 	for port in 22 80 3306 5432 6379 8080 8081; do
-		timeout 1 bash -c \"</dev/tcp/\$net.\$host/\$port\" 2>/dev/null && echo \"\$net.\$host:\$port\" &
+		timeout 2 bash -c \"</dev/tcp/\$net.\$host/\$port\" 2>/dev/null && echo \"\$net.\$host:\$port\" &
 	done
 	wait
 done")
