@@ -52,9 +52,11 @@ setup-test: ## install what the tests need
 	test/setup/browser.sh
 	test/setup/ci.sh
 
-test: setup-test ## the tests, with what they need installed: all but soak, peers and race
-	$(MAKE) lint
-	CASTELLAN_TEST_REQUIRE=root,bpf,docker,vm,vm-arm64,browser $(GO) test -timeout 55m -p 2 ./...
+# What is downloaded and what is vetted wait for different things. lint has
+# vetted all by the time the tests begin, so they don't once more in their way.
+test: ## the tests, with what they need installed: all but soak, peers and race
+	$(MAKE) -j 2 lint setup-test
+	CASTELLAN_TEST_REQUIRE=root,bpf,docker,vm,vm-arm64,browser $(GO) test -timeout 55m -vet off -p 2 ./...
 
 soak: setup-test ## real services learned, monitored and protected, for as long as SOAK each; takes a Debian of 900 MB
 	test/setup/services.sh
