@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -358,7 +359,8 @@ func (g *Guard) Run(ctx context.Context, emit func([]event.Event)) error {
 }
 
 // Held counts the groups that something is pinned for in a folder, by whichever
-// version of this program; each kind of programs counts apart.
+// version of this program; each kind of programs counts apart. Programs that are not
+// whole, because this program was killed while it loaded or ended them, count as one.
 func Held(dir string) (groups int, err error) {
 	type kind struct{ dir, names string }
 	kinds := []kind{{networkPins(dir), "net_rules"}}
@@ -372,6 +374,9 @@ func Held(dir string) (groups int, err error) {
 		}
 		for _, g := range all {
 			n, err := countPinned(filepath.Join(g, kind.names))
+			if errors.Is(err, fs.ErrNotExist) {
+				n, err = 1, nil
+			}
 			if err != nil {
 				return 0, err
 			}

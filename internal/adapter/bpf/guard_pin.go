@@ -27,6 +27,13 @@ import (
 // linkPrefix begins the names of pinned links in a generation's folder.
 const linkPrefix = "link_"
 
+// holdsMap and netHoldsMap say which containers are held, in generations of what runs,
+// files and privileges, and of the network.
+const (
+	holdsMap    = "holds"
+	netHoldsMap = "net_holds"
+)
+
 // netGuardRing is the size of the ring buffer of what lies outside, in bytes: a
 // thousand records.
 const netGuardRing = 256 << 10
@@ -224,10 +231,16 @@ func pinAll(spec *ebpf.CollectionSpec) {
 func pinned(pin string, attach func() (link.Link, error)) error {
 	name := strings.TrimPrefix(filepath.Base(pin), linkPrefix)
 	if at, err := link.LoadPinnedLink(pin, nil); err == nil {
-		if err := at.Close(); err != nil {
-			return fmt.Errorf("close %s: %w", name, err)
+		dead, err := isDetached(at)
+		if err = errors.Join(err, at.Close()); err != nil {
+			return fmt.Errorf("look at %s: %w", name, err)
 		}
-		return nil
+		if !dead {
+			return nil
+		}
+		if err := os.Remove(pin); err != nil {
+			return fmt.Errorf("remove the pin of %s, which holds nothing: %w", name, err)
+		}
 	}
 	at, err := attach()
 	if err != nil {
@@ -237,6 +250,17 @@ func pinned(pin string, attach func() (link.Link, error)) error {
 		return fmt.Errorf("pin %s: %w", name, err)
 	}
 	return nil
+}
+
+// isDetached reports that a link holds nothing any more, though it is pinned: whoever
+// ended its generation was killed before the pins were gone. Only links of cgroups can be.
+func isDetached(at link.Link) (bool, error) {
+	info, err := at.Info()
+	if err != nil {
+		return false, err
+	}
+	cgroup := info.Cgroup()
+	return cgroup != nil && cgroup.CgroupId == 0, nil
 }
 
 // settle ends former versions.
@@ -260,10 +284,15 @@ func endGenerations(dir string) error {
 }
 
 // endGeneration detaches the programs of a generation, whoever else has them open,
-// and removes its pins.
+// and removes its pins. It lets go of its containers first: should this program be killed
+// meanwhile, what is left of the programs must hold nobody, because some of them can't
+// decide without the others.
 func endGeneration(dir string) error {
 	links, err := filepath.Glob(filepath.Join(dir, linkPrefix+"*"))
 	errs := []error{err}
+	for _, name := range []string{holdsMap, netHoldsMap} {
+		errs = append(errs, emptyPinned(filepath.Join(dir, name)))
+	}
 	for _, pin := range links {
 		at, err := link.LoadPinnedLink(pin, nil)
 		if err != nil {
@@ -276,6 +305,28 @@ func endGeneration(dir string) error {
 		errs = append(errs, at.Close())
 	}
 	return errors.Join(append(errs, os.RemoveAll(dir))...)
+}
+
+// emptyPinned removes all entries of a pinned map, whatever its layout; one that is not
+// there has none.
+func emptyPinned(pin string) error {
+	m, err := ebpf.LoadPinnedMap(pin, nil)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open %s: %w", filepath.Base(pin), err)
+	}
+	key := make([]byte, m.KeySize())
+	for err = m.NextKey(nil, &key); err == nil; err = m.NextKey(nil, &key) {
+		if err = m.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			break
+		}
+	}
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		err = nil
+	}
+	return errors.Join(err, m.Close())
 }
 
 // read hands over what the programs tell until ctx ends or they are closed. tick is

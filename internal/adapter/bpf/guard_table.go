@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	mathrand "math/rand/v2"
@@ -273,7 +274,7 @@ func (g *tablePrograms) begin(hooks bool) error {
 	if g.setting.HashKey != [2]uint64{} {
 		return nil
 	}
-	if err := g.takeOver("holds", namesMap, "members", "setups"); err != nil {
+	if err := g.takeOver(holdsMap, namesMap, "members", "setups"); err != nil {
 		return err
 	}
 	var secret [16]byte
@@ -301,7 +302,7 @@ func (g *tablePrograms) controls(answers map[profile.Control]profile.Answer) []p
 
 // end lets go of all containers first: links that another program has open stay.
 func (g *tablePrograms) end() error {
-	return errors.Join(dropWhere(g.maps["holds"], func(guardExecHeldId, guardExecHold) bool { return true }), endGenerations(g.dir))
+	return errors.Join(dropWhere(g.maps[holdsMap], func(guardExecHeldId, guardExecHold) bool { return true }), endGenerations(g.dir))
 }
 
 func (g *tablePrograms) close() error {
@@ -324,8 +325,11 @@ func releaseTables(dir string) (int, error) {
 		all, err := generations(k.pins(dir))
 		errs = append(errs, err)
 		for _, g := range all {
-			m, err := ebpf.LoadPinnedMap(filepath.Join(g, "holds"), nil)
-			if err == nil {
+			m, err := ebpf.LoadPinnedMap(filepath.Join(g, holdsMap), nil)
+			switch {
+			case errors.Is(err, fs.ErrNotExist):
+				err = nil // who made it, or ended it, was killed before it was whole
+			case err == nil:
 				err = dropWhere(m, func(id guardExecHeldId, _ guardExecHold) bool { containers[id] = true; return true })
 				err = errors.Join(err, m.Close())
 			}

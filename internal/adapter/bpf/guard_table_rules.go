@@ -179,7 +179,7 @@ func (g *tablePrograms) remove(name asset.Group) error {
 	if !ok {
 		return nil
 	}
-	err := dropWhere(g.maps["holds"], func(_ guardExecHeldId, h guardExecHold) bool { return h.Group == number })
+	err := dropWhere(g.maps[holdsMap], func(_ guardExecHeldId, h guardExecHold) bool { return h.Group == number })
 	if err != nil {
 		return fmt.Errorf("let go of the containers of %s: %w", name, err)
 	}
@@ -210,10 +210,10 @@ func (g *tablePrograms) holdAll(containers map[string]asset.Group) error {
 		}
 		id := guardExecHeldId{Id: keyOfContainer(container)}
 		var now guardExecHold
-		if g.maps["holds"].Lookup(id, &now) == nil && now.Group == number {
+		if g.maps[holdsMap].Lookup(id, &now) == nil && now.Group == number {
 			continue
 		}
-		if err := g.maps["holds"].Put(id, guardExecHold{Group: number}); err != nil {
+		if err := g.maps[holdsMap].Put(id, guardExecHold{Group: number}); err != nil {
 			errs = append(errs, fmt.Errorf("hold container %s: %w", asset.ShortID(container), err))
 			continue
 		}
@@ -226,7 +226,7 @@ func (g *tablePrograms) holdAll(containers map[string]asset.Group) error {
 }
 
 func (g *tablePrograms) forget(container string) error {
-	err := g.maps["holds"].Delete(guardExecHeldId{Id: keyOfContainer(container)})
+	err := g.maps[holdsMap].Delete(guardExecHeldId{Id: keyOfContainer(container)})
 	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("let go of container %s: %w", asset.ShortID(container), err)
 	}
@@ -241,7 +241,7 @@ func (g *tablePrograms) containers() (map[string]asset.Group, error) {
 	out := map[string]asset.Group{}
 	var id guardExecHeldId
 	var h guardExecHold
-	list := g.maps["holds"].Iterate()
+	list := g.maps[holdsMap].Iterate()
 	for list.Next(&id, &h) {
 		if name, ok := names[h.Group]; ok {
 			out[hex.EncodeToString(id.Id[:])] = name

@@ -112,7 +112,7 @@ func (g *netPrograms) remove(name asset.Group) error {
 			return err
 		}
 	}
-	return dropWhere(g.maps["net_holds"], func(_ [32]byte, of netguardNetGroup) bool { return of == key })
+	return dropWhere(g.maps[netHoldsMap], func(_ [32]byte, of netguardNetGroup) bool { return of == key })
 }
 
 // entries are the names of maps with the keys that a table has in them.
@@ -172,13 +172,35 @@ func (g *netPrograms) drop(tables map[uint32]int) error {
 		delete(g.written, number)
 	}
 	if len(others) > 0 {
-		errs = append(errs,
-			dropWhere(g.maps["net_destinations"], func(k netguardNetDestination, _ uint8) bool { return others[k.Table] }),
-			dropWhere(g.maps["net_listens"], func(k netguardNetListen, _ uint8) bool { return others[k.Table] }),
-			dropWhere(g.maps["net_names"], func(k netguardNetNamed, _ uint8) bool { return others[k.Table] }),
-			dropWhere(g.maps["net_resolvers"], func(k netguardNetResolver, _ uint8) bool { return others[k.Table] }))
+		errs = append(errs, g.dropTables(func(number uint32) bool { return others[number] }))
 	}
 	return errors.Join(errs...)
+}
+
+// dropTables removes tables by their numbers, whoever wrote them.
+func (g *netPrograms) dropTables(is func(number uint32) bool) error {
+	return errors.Join(
+		dropWhere(g.maps["net_destinations"], func(k netguardNetDestination, _ uint8) bool { return is(k.Table) }),
+		dropWhere(g.maps["net_listens"], func(k netguardNetListen, _ uint8) bool { return is(k.Table) }),
+		dropWhere(g.maps["net_names"], func(k netguardNetNamed, _ uint8) bool { return is(k.Table) }),
+		dropWhere(g.maps["net_resolvers"], func(k netguardNetResolver, _ uint8) bool { return is(k.Table) }))
+}
+
+// dropUnknown removes tables that no group has: whoever wrote them was killed before they
+// were in force, or before the former ones were gone. No program would ever read them,
+// and nobody else remove them.
+func (g *netPrograms) dropUnknown() error {
+	known := map[uint32]bool{}
+	var key netguardNetGroup
+	var r netguardNetRuleset
+	all := g.maps["net_rules"].Iterate()
+	for all.Next(&key, &r) {
+		known[r.Table] = true
+	}
+	if err := all.Err(); err != nil {
+		return fmt.Errorf("list groups whose network is held: %w", err)
+	}
+	return g.dropTables(func(number uint32) bool { return !known[number] })
 }
 
 // dropWhere removes the entries of a map for which is holds. What others remove

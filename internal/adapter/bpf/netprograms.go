@@ -59,7 +59,7 @@ func (g *netPrograms) open() error {
 			p.Close()
 		}
 	}()
-	if err := g.begin(); err != nil {
+	if err := errors.Join(g.begin(), g.dropUnknown()); err != nil {
 		return err
 	}
 	if err := g.attach(spec, c); err != nil {
@@ -90,7 +90,7 @@ func (g *netPrograms) begin() error {
 	if g.setting.Factor != 0 {
 		return nil
 	}
-	if err := g.takeOver("net_holds", "net_known", "net_settings"); err != nil {
+	if err := g.takeOver(netHoldsMap, "net_known", "net_settings"); err != nil {
 		return err
 	}
 	if err := settings.Lookup(uint32(0), &g.setting); err != nil {
@@ -221,7 +221,7 @@ func (g *netPrograms) containers() (map[string]asset.Group, error) {
 	out := map[string]asset.Group{}
 	var id [32]byte
 	var group netguardNetGroup
-	all := g.maps["net_holds"].Iterate()
+	all := g.maps[netHoldsMap].Iterate()
 	for all.Next(&id, &group) {
 		if name, ok := names[group]; ok {
 			out[fmt.Sprintf("%x", id)] = name
@@ -234,14 +234,14 @@ func (g *netPrograms) containers() (map[string]asset.Group, error) {
 }
 
 func (g *netPrograms) hold(container string, name asset.Group) error {
-	if err := g.maps["net_holds"].Put(keyOfContainer(container), hashOfGroup(name)); err != nil {
+	if err := g.maps[netHoldsMap].Put(keyOfContainer(container), hashOfGroup(name)); err != nil {
 		return fmt.Errorf("hold the network of container %s: %w", asset.ShortID(container), err)
 	}
 	return nil
 }
 
 func (g *netPrograms) forget(container string) error {
-	if err := g.maps["net_holds"].Delete(keyOfContainer(container)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+	if err := g.maps[netHoldsMap].Delete(keyOfContainer(container)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("let go of the network of container %s: %w", asset.ShortID(container), err)
 	}
 	return nil
