@@ -130,6 +130,7 @@ func (s *session) follow(ctx context.Context, ended <-chan error) error {
 
 // takeStock lists and inspects everything and tells it as a whole.
 func (s *session) takeStock(ctx context.Context) error {
+	asked := time.Now()
 	all, err := s.conn.list(ctx)
 	if err != nil {
 		return err
@@ -171,7 +172,7 @@ func (s *session) takeStock(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	s.see(asset.Inventory{Engine: s.conn.engine, Workloads: ws, Complete: complete})
+	s.see(asset.Inventory{Engine: s.conn.engine, Workloads: ws, Complete: complete, Asked: asked})
 	return nil
 }
 

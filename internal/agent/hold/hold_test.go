@@ -250,7 +250,7 @@ func TestContainersAreHeldBeforeTheyRun(t *testing.T) {
 		if err := keeper.Starting(t.Context(), id("a"), shop); err != nil {
 			t.Fatal(err)
 		}
-		keeper.Seen(asset.Inventory{Workloads: []asset.Workload{workload("c", orders, asset.Running)}, Complete: true})
+		keeper.Seen(asset.Inventory{Workloads: []asset.Workload{workload("c", orders, asset.Running)}, Complete: true, Asked: time.Now()})
 		k.has(t, map[asset.Group]int64{shop: 3, orders: 1}, map[string]asset.Group{id("c"): orders})
 
 		// The server hears of it, and can let go of a group.
@@ -275,9 +275,8 @@ func TestRulesSurviveARestart(t *testing.T) {
 		synctest.Wait()
 		stop()
 		f.set(func() { f.away = fault.New(fault.Unavailable, "away") })
-		// The host has rebooted, and holds a group that nobody has rules of.
+		// The host has rebooted.
 		k = newKernel()
-		k.groups["left/over/x"] = 1
 		keeper := open(t, dir, f, k, nil)
 		k.has(t, map[asset.Group]int64{shop: 3}, map[string]asset.Group{})
 		keeper.Seen(asset.Inventory{Workloads: []asset.Workload{workload("a", shop, asset.Running)}, Complete: true})

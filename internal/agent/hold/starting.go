@@ -34,7 +34,7 @@ func (k *Keeper) Starting(ctx context.Context, id string, name asset.Group) erro
 	err := k.want(ctx, name)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.containers[id] = container{group: name, seen: k.o.Clock()}
+	k.containers[id] = container{group: name, seen: k.o.Clock(), starting: true}
 	k.learn() // what it does at its start counts too
 	if k.released != nil || k.groups[name] == nil {
 		return err

@@ -2,6 +2,7 @@ package hold
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -17,6 +18,9 @@ type container struct {
 	group asset.Group
 	over  bool // it has ended
 	seen  time.Time
+	// starting says that it was tied because it is about to start, and that the engine
+	// has not told of it since.
+	starting bool
 }
 
 // Seen says what the engine knows of containers: all of them, or those that changed.
@@ -28,15 +32,7 @@ func (k *Keeper) Seen(inv asset.Inventory) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if inv.Complete {
-		there := map[string]bool{}
-		for i := range list {
-			there[list[i].ID] = true
-		}
-		for id := range k.containers {
-			if !there[id] {
-				k.untie(id)
-			}
-		}
+		k.untieOthers(inv)
 	}
 	for i := range list {
 		w := &list[i]
@@ -53,6 +49,32 @@ func (k *Keeper) Seen(inv asset.Inventory) {
 	k.tie()
 	if inv.Complete && k.released == nil {
 		k.settle()
+	}
+}
+
+// untieOthers lets go of containers that the engine does not know: those that it knew,
+// and those that the kernel holds since before this program, which were removed while
+// nobody looked. One that was tied after the engine was asked may have been made since:
+// it is about to start; k.mu is held.
+func (k *Keeper) untieOthers(inv asset.Inventory) {
+	there := map[string]bool{}
+	for i := range inv.Workloads {
+		there[inv.Workloads[i].ID] = true
+	}
+	others := maps.Clone(k.containers)
+	for _, kernel := range k.o.Kernels {
+		held, err := kernel.Containers()
+		if err != nil {
+			k.o.Log.Error("containers that the kernel holds are not listed", "error", err)
+		}
+		for id := range held {
+			others[id] = k.containers[id]
+		}
+	}
+	for id, c := range others {
+		if !there[id] && !(c.starting && c.seen.After(inv.Asked)) {
+			k.untie(id)
+		}
 	}
 }
 
