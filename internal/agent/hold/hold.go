@@ -102,6 +102,7 @@ type Keeper struct {
 	asked   map[asset.Group]time.Time
 	cut     int  // groups that the server left out, as it said last
 	settled bool // what another version left in force has been ended
+	dropped bool // groups that nobody has rules of have been let go
 }
 
 // group is what is known of one group.
@@ -111,6 +112,7 @@ type group struct {
 	inForce string        // stamp of those that the kernel has; empty for none
 	since   time.Time
 	err     error // why the newest rules are not in force
+	unsaved bool  // the newest rules are not on disk
 }
 
 // Open returns a keeper that has put in force what is on disk. What can't be read
@@ -128,10 +130,11 @@ func Open(o Options) (*Keeper, error) {
 	k.readAll()
 	k.look()
 	if k.released != nil {
+		k.letGo() // whoever released the host may have had no time for that
 		return k, nil
 	}
 	k.enforceAll()
-	k.dropUnknown()
+	k.endIdle()
 	return k, nil
 }
 
@@ -177,13 +180,33 @@ func (k *Keeper) enforce(groups []*group) {
 	}
 }
 
-// dropUnknown lets go of what the kernel holds for groups that are not on disk any
-// more; k.mu is held.
+// endIdle ends programs that hold no group, which whoever loaded or ended them was killed
+// too early to do; k.mu is held.
+func (k *Keeper) endIdle() {
+	for _, kernel := range k.o.Kernels {
+		groups, err := kernel.Groups()
+		if err == nil && len(groups) == 0 {
+			err = kernel.LetGo()
+		}
+		if err != nil {
+			k.o.Log.Error("what holds no group is not ended", "error", err)
+		}
+	}
+}
+
+// dropUnknown lets go of what the kernel holds for groups that nobody has rules of, once
+// the server has said of which it has. Before that they may be groups whose rules could
+// not be written to the disk, or not be read from it; k.mu is held.
 func (k *Keeper) dropUnknown() {
+	if k.dropped || k.released != nil {
+		return
+	}
+	k.dropped = true
 	for _, kernel := range k.o.Kernels {
 		groups, err := kernel.Groups()
 		if err != nil {
 			k.o.Log.Error("what the kernel holds is not listed", "error", err)
+			k.dropped = false
 			continue
 		}
 		for _, name := range groups {
@@ -192,6 +215,7 @@ func (k *Keeper) dropUnknown() {
 			}
 			if err := kernel.Remove(name); err != nil {
 				k.o.Log.Error("a group is not let go", "group", name, "error", err)
+				k.dropped = false
 			}
 		}
 	}
@@ -216,6 +240,7 @@ func (k *Keeper) Run(ctx context.Context) {
 // server, and so people, hear at once how it is held. Rules that the kernel refused
 // are not asked for twice in one round: else the others would never come.
 func (k *Keeper) fetch(ctx context.Context) error {
+	k.again()
 	came := map[asset.Group]string{}
 	for told := false; ; {
 		held := k.Held()
@@ -236,11 +261,44 @@ func (k *Keeper) fetch(ctx context.Context) error {
 			return fault.New(fault.Invalid, "the server says that there are more rules, and sends none")
 		case b.More:
 		case told || len(b.Rules)+len(b.Release) == 0:
+			k.mu.Lock()
+			k.dropUnknown()
+			k.mu.Unlock()
 			return nil
 		default:
 			told = true
 		}
 	}
+}
+
+// again tries what went wrong before: rules that a full disk did not take, or the kernel
+// had no room for.
+func (k *Keeper) again() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var refused []*group
+	for name, g := range k.groups {
+		if g.unsaved {
+			k.write(name, g)
+		}
+		if g.err != nil {
+			refused = append(refused, g)
+		}
+	}
+	if len(refused) > 0 && k.released == nil {
+		k.enforce(refused)
+		k.tie()
+	}
+}
+
+// write writes the newest rules of a group down; k.mu is held. If that fails they hold all
+// the same, and it is tried again: after a restart the former ones would be in force.
+func (k *Keeper) write(name asset.Group, g *group) {
+	err := k.save(g.kept)
+	if err != nil && !g.unsaved {
+		k.o.Log.Error("rules are not written down", "group", name, "error", err)
+	}
+	g.unsaved = err != nil
 }
 
 // ask asks the server and puts in force what it said. Asks come one at a time, so
@@ -277,10 +335,7 @@ func (k *Keeper) take(b link.BehaviourBrief) error {
 			k.groups[r.Group] = g
 		}
 		g.kept, g.rules = kept(r), rules
-		if err := k.save(g.kept); err != nil {
-			// It holds all the same, until the next start.
-			k.o.Log.Error("rules are not written down", "group", r.Group, "error", err)
-		}
+		k.write(r.Group, g)
 		fresh[r.Group] = g
 	}
 	if k.released == nil {

@@ -1,0 +1,97 @@
+package hold_test
+
+import (
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/castellan-security/castellan/internal/agent/hold"
+	"github.com/castellan-security/castellan/internal/asset"
+	"github.com/castellan-security/castellan/internal/fault"
+	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/profile"
+)
+
+// A group whose rules are not on disk, because that was full or its file is damaged, is
+// held after a restart until the server has said that it has no rules of it.
+func TestWhatIsNotOnDiskIsHeldUntilTheServerSaysMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, k := &fleet{rules: map[asset.Group]link.BriefRules{shop: rules(t, shop, 3, profile.Protect)}, away: fault.New(fault.Unavailable, "away")}, newKernel()
+		k.groups[shop], k.groups["left/over/x"] = 2, 1
+		k.containers[id("a")], k.containers[id("x")] = shop, "left/over/x"
+		keeper := open(t, t.TempDir(), f, k, nil)
+		defer run(t, keeper)()
+		keeper.Seen(asset.Inventory{Workloads: []asset.Workload{workload("a", shop, asset.Running), workload("x", "left/over/x", asset.Running)}, Complete: true, Asked: time.Now()})
+		synctest.Wait()
+		k.has(t, map[asset.Group]int64{shop: 2, "left/over/x": 1}, map[string]asset.Group{id("a"): shop, id("x"): "left/over/x"})
+		f.set(func() { f.away = nil })
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		k.has(t, map[asset.Group]int64{shop: 3}, map[string]asset.Group{id("a"): shop})
+	})
+}
+
+// Rules that could not be written down are as soon as they can be: else a restart would
+// put the former ones in force.
+func TestRulesAreWrittenDownWhenTheDiskTakesThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		f, k := &fleet{rules: map[asset.Group]link.BriefRules{shop: rules(t, shop, 3, profile.Protect)}}, newKernel()
+		keeper := open(t, dir, f, k, nil)
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		stop := run(t, keeper)
+		synctest.Wait()
+		k.has(t, map[asset.Group]int64{shop: 3}, map[string]asset.Group{})
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		stop()
+		f.set(func() { f.away = fault.New(fault.Unavailable, "away") })
+		k = newKernel() // the host has rebooted
+		open(t, dir, f, k, nil)
+		k.has(t, map[asset.Group]int64{shop: 3}, map[string]asset.Group{})
+	})
+}
+
+// What a kernel had no room for is in force when it has, whether or not the server answers.
+func TestWhatTheKernelRefusedIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		f, k := &fleet{rules: map[asset.Group]link.BriefRules{shop: rules(t, shop, 3, profile.Protect)}}, newKernel()
+		stop := run(t, open(t, dir, f, k, nil))
+		synctest.Wait()
+		stop()
+		f.set(func() { f.away = fault.New(fault.Unavailable, "away") })
+		k = newKernel() // the host has rebooted
+		k.broken = fault.New(fault.Exhausted, "no memory")
+		keeper := open(t, dir, f, k, nil)
+		defer run(t, keeper)()
+		keeper.Seen(asset.Inventory{Workloads: []asset.Workload{workload("a", shop, asset.Running)}, Complete: true, Asked: time.Now()})
+		synctest.Wait()
+		k.has(t, map[asset.Group]int64{}, map[string]asset.Group{})
+		k.mu.Lock()
+		k.broken = nil
+		k.mu.Unlock()
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		k.has(t, map[asset.Group]int64{shop: 3}, map[string]asset.Group{id("a"): shop})
+	})
+}
+
+// Whoever released the host may have been killed before anything was let go, and so may
+// an agent that was about to end its programs.
+func TestAnAgentThatStartsLetsGoOfAReleasedHost(t *testing.T) {
+	dir := t.TempDir()
+	f, k := &fleet{rules: map[asset.Group]link.BriefRules{}}, newKernel()
+	k.groups[shop], k.containers[id("a")] = 3, shop
+	if err := hold.Release(dir, hold.Released{At: time.Now(), By: "root"}); err != nil {
+		t.Fatal(err)
+	}
+	open(t, dir, f, k, nil)
+	k.has(t, map[asset.Group]int64{}, map[string]asset.Group{})
+}
