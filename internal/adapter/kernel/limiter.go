@@ -48,6 +48,9 @@ type limited struct {
 	Inode  uint64 `json:"inode,omitempty"`
 	// Descriptors is the limit that its processes had.
 	Descriptors *descriptorLimit `json:"descriptors,omitempty"`
+	// former says that a former start wrote this down: it may have been killed before it
+	// had set the limits.
+	former bool
 }
 
 // change is a file of a cgroup that was written.
@@ -70,6 +73,10 @@ func (h *Host) Limiter(file string) (*Limiter, error) {
 	if err != nil {
 		return nil, fault.New(fault.Corrupt, "read which limits were set: %w", err).
 			With("limits that were set hold until the containers end; to go on without them remove " + file)
+	}
+	maps.DeleteFunc(l.held, func(_ string, c *limited) bool { return c == nil || c.over() }) // or they would pile up
+	for _, c := range l.held {
+		c.former = true
 	}
 	return l, nil
 }
@@ -97,11 +104,21 @@ func (l *Limiter) Set(r profile.Rules) error {
 	l.groups[r.Group] = r
 	var errs []error
 	for id, c := range l.held {
-		if c.Group == r.Group && c.Limits != limitsOf(r) {
+		if c.Group == r.Group && (c.Limits != limitsOf(r) || c.former && l.lacks(c, id)) {
 			errs = append(errs, l.free(id), l.apply(id, r))
 		}
+		c.former = false
 	}
 	return errors.Join(errs...)
+}
+
+// lacks reports that a container is less limited than was written down.
+func (l *Limiter) lacks(c *limited, id string) bool {
+	if c.Limits == (profile.Limits{}) {
+		return false
+	}
+	groups := l.host.findCgroups(id)
+	return len(l.host.wanted(groups, c.Limits)) > 0 || l.host.descriptorsOf(groups, c.Limits.Descriptors) != nil
 }
 
 // limitsOf returns what is to be in force: nothing where the control only looks.

@@ -166,6 +166,46 @@ func TestLimitsFollowTheRules(t *testing.T) {
 	}
 }
 
+// A start that was killed after it had written down what was before, and before it had set
+// all limits, or given back all of them, is made up for by the next; containers that are
+// gone by then are forgotten.
+func TestLimitsThatWereSetByHalf(t *testing.T) {
+	id, gone := newContainerID(t), newContainerID(t)
+	before := map[string]string{"pids.max": "max", "memory.high": "max", "cpu.max": "max 100000", "io.max": "", "cgroup.procs": ""}
+	o, dir := unifiedHost(t, id, before)
+	file := filepath.Join(t.TempDir(), "limits.json")
+	rules := limitRules(profile.Deny, profile.Limits{Processes: 64, Memory: 8 << 20, CPU: 1500, WriteBytes: 10 << 20})
+	l := limiter(t, o, file)
+	must(t, l.Set(rules))
+	other := filepath.Join(filepath.Dir(dir), "docker-"+gone+".scope")
+	must(t, os.Mkdir(other, 0o755))
+	must(t, os.WriteFile(filepath.Join(other, "pids.max"), []byte("max"), 0o644))
+	must(t, l.HoldAll(map[string]asset.Group{id: heldGroup, gone: heldGroup}))
+	want := filesIn(t, dir)
+	for _, lacking := range []string{"pids.max", "memory.high", "cpu.max", "io.max"} {
+		must(t, os.WriteFile(filepath.Join(dir, lacking), []byte(before[lacking]), 0o644))
+	}
+	must(t, os.RemoveAll(other))
+
+	l = limiter(t, o, file)
+	must(t, l.Set(rules))
+	if d := cmp.Diff(filesIn(t, dir), want); d != "" {
+		t.Errorf("limited by the next start (-got +want):\n%s", d)
+	}
+	must(t, l.Remove(heldGroup))
+	delete(before, "io.max") // a file of the kernel has no line for what is not limited
+	got := filesIn(t, dir)
+	delete(got, "io.max")
+	if d := cmp.Diff(got, before); d != "" {
+		t.Errorf("let go (-got +want):\n%s", d)
+	}
+	b, err := os.ReadFile(file)
+	must(t, err)
+	if string(b) != "{}" {
+		t.Errorf("written down is %s, want nobody", b)
+	}
+}
+
 func TestDamagedLimiterFileIsAnError(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "limits.json")
 	must(t, os.WriteFile(file, []byte("{"), 0o600))
