@@ -118,3 +118,33 @@ func TestX32IsTold(t *testing.T) {
 		{event.KindPtrace, event.Privilege{Call: "ptrace", Flags: []string{"attach"}, Error: failed["ptrace"]}},
 	})
 }
+
+// wideCall is what the kernel does not look at of the number of a call: the upper half of
+// the register.
+const wideCall = 1 << 32
+
+// callWide makes calls with more in the register of their number than the number.
+func callWide(dir string) error {
+	raw("umount2", wideCall+unix.SYS_UMOUNT2, text("/castellan/wide"), 0)
+	raw("ptrace", wideCall+unix.SYS_PTRACE, unix.PTRACE_ATTACH, 1<<22-1) // nobody has the highest number
+	if dir != "" {
+		raw("mount", wideCall+unix.SYS_MOUNT, text("castellan"), text(dir), text("tmpfs"), 0, 0)
+	}
+	return nil
+}
+
+// Calls are told whatever stands above their numbers.
+func TestWideNumbersAreTold(t *testing.T) {
+	w := watch(t)
+	id := newID(t)
+	h := startInside(t, id, "calls=wide")
+	h.finish()
+	failed := h.results()
+	if failed["umount2"] == "ENOSYS" {
+		t.Skip("before 5.14 there are no such calls on amd64")
+	}
+	w.check(h, id, []entry{
+		{event.KindUmount, event.Privilege{Call: "umount2", Target: "/castellan/wide", Error: failed["umount2"]}},
+		{event.KindPtrace, event.Privilege{Call: "ptrace", Flags: []string{"attach"}, Error: failed["ptrace"]}},
+	})
+}

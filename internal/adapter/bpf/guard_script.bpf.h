@@ -667,7 +667,7 @@ __attribute__((noinline)) int asked_for(u32 which, u64 name)
 	if (!s)
 		return 0;
 #if defined(__TARGET_ARCH_x86)
-	number = BPF_CORE_READ(regs, orig_ax);
+	number = (u32)BPF_CORE_READ(regs, orig_ax);
 	path = number == 2 ? BPF_CORE_READ(regs, di) : BPF_CORE_READ(regs, si);
 	if (number != 2 && number != 257 && number != 437)
 		return 0;

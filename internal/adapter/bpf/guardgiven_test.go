@@ -62,6 +62,8 @@ func callMemory(what string) error {
 		return nil
 	case "code-behind-a-file", "code-before-a-hole":
 		return makeCode(what)
+	case "code-by-a-wide-number", "own-by-a-wide-number":
+		return byWideNumber(what)
 	case "maps": // other files that are there to be written
 		return errors.Join(open("/proc/self/comm", unix.O_RDWR), open("/proc/self/oom_score_adj", unix.O_WRONLY))
 	}
@@ -120,6 +122,21 @@ func makeCode(how string) error {
 	return unix.Mprotect(b, unix.PROT_READ|unix.PROT_EXEC)
 }
 
+// byWideNumber maps memory that can be written and run, or opens its own to write into it,
+// with more in the register of the call's number than that.
+func byWideNumber(what string) error {
+	number, args := uintptr(unix.SYS_MMAP), [6]uintptr{1: uintptr(os.Getpagesize()), 2: unix.PROT_READ | unix.PROT_WRITE | unix.PROT_EXEC,
+		3: unix.MAP_PRIVATE | unix.MAP_ANONYMOUS, 4: ^uintptr(0)}
+	if what == "own-by-a-wide-number" {
+		number, args = unix.SYS_OPENAT, [6]uintptr{^uintptr(99), text("/proc/self/mem"), unix.O_RDWR}
+	}
+	if _, _, errno := unix.RawSyscall6(wideCall+number, args[0], args[1], args[2], args[3], args[4], args[5]); errno != 0 {
+		fmt.Println(what, errno)
+		os.Exit(failed) // before 5.14 there are no such calls on amd64
+	}
+	return nil
+}
+
 // ignoreExit leaves out that a helper could not read what it waited for.
 func ignoreExit(err error) error {
 	var exit *exec.ExitError
@@ -166,6 +183,8 @@ func givenCases() []givenCase {
 		{"memory:own-of-thread", profile.ControlExec, event.KindExecProtect, writing, own},
 		{"memory:code-behind-a-file", profile.ControlExec, event.KindExecProtect, compiling, made},
 		{"memory:readable-is-code", profile.ControlExec, event.KindExecProtect, compiling, func(e *event.Event) bool { return e.Memory != nil }},
+		{"memory:own-by-a-wide-number", profile.ControlExec, event.KindExecProtect, writing, own},
+		{"memory:code-by-a-wide-number", profile.ControlExec, event.KindExecProtect, compiling, made},
 		{"memory:code-before-a-hole", profile.ControlExec, event.KindExecProtect, compiling, made},
 	}
 }

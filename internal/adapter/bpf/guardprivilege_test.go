@@ -34,6 +34,7 @@ func TestPrivilegeGuardHoldsCalls(t *testing.T) {
 		{"mounts:/volume", []event.Kind{event.KindUmount, event.KindMount}, event.KindPivotRoot},
 		{"mounting:/volume", []event.Kind{event.KindUmount}, event.KindMount},
 		{"cgroup", []event.Kind{event.KindUmount}, event.KindClone},
+		{"wide:/volume", []event.Kind{event.KindUmount, event.KindPtrace}, event.KindMount},
 	} {
 		tc.has = append(tc.has, event.KindBPF) // this test program begins with it
 		check(t, g.Set(rules(profile.Deny, tc.has...)))

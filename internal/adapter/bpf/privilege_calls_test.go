@@ -25,7 +25,7 @@ func makeCalls(name string) error {
 		"mounts": callMounts, "mounting": callMountAPI, "namespaces": callNamespaces, "processes": callProcesses,
 		"kernel": callKernel, "users": callUsers, "userns": callUserNamespace, "repeat": callRepeat,
 		"join": callJoin, "attach": callAttach, "caps": callCapset,
-		"refused": callRefused, "x32": callX32, "socket": callSocket, "memory": callMemory, "ring": callRing, "from": sendFrom, "cgroup": callIntoCgroup,
+		"refused": callRefused, "x32": callX32, "wide": callWide, "socket": callSocket, "memory": callMemory, "ring": callRing, "from": sendFrom, "cgroup": callIntoCgroup,
 	}
 	do, ok := sets[name]
 	if !ok {

@@ -59,9 +59,11 @@ static __always_inline u64 x32_number(u64 number)
 	return number;
 }
 
+/* The kernel looks at the lower half of the register alone, whatever a program put into
+ * the upper one (arch/x86/entry/entry_64.S, since 5.14). */
 static __always_inline u64 call_number(struct pt_regs *regs)
 {
-	u64 number = regs->orig_ax;
+	u64 number = (u32)regs->orig_ax;
 
 	return number < X32_CALL ? number : x32_number(number - X32_CALL);
 }
