@@ -115,6 +115,10 @@ var callNumbers = map[string]uint32{
 	"fspick":            unix.SYS_FSPICK,
 	"clock_settime":     unix.SYS_CLOCK_SETTIME,
 	"settimeofday":      unix.SYS_SETTIMEOFDAY,
+	"adjtimex":          unix.SYS_ADJTIMEX,
+	"clock_adjtime":     unix.SYS_CLOCK_ADJTIME,
+	"open_tree_attr":    unix.SYS_OPEN_TREE_ATTR,
+	"socketpair":        unix.SYS_SOCKETPAIR,
 }
 
 // compatCallNumbers are those of 32-bit programs:
@@ -242,6 +246,12 @@ var compatCallNumbers = map[string]uint32{
 	"clock_settime64":   404,
 	"clock_settime":     264,
 	"settimeofday":      79,
+	"stime":             25,
+	"adjtimex":          124,
+	"clock_adjtime":     343,
+	"clock_adjtime64":   405,
+	"open_tree_attr":    467,
+	"socketpair":        360,
 	"setresgid32":       210,
 	"setregid32":        204,
 	"setgid32":          214,

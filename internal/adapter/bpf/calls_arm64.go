@@ -98,6 +98,10 @@ var callNumbers = map[string]uint32{
 	"fspick":            unix.SYS_FSPICK,
 	"clock_settime":     unix.SYS_CLOCK_SETTIME,
 	"settimeofday":      unix.SYS_SETTIMEOFDAY,
+	"adjtimex":          unix.SYS_ADJTIMEX,
+	"clock_adjtime":     unix.SYS_CLOCK_ADJTIME,
+	"open_tree_attr":    unix.SYS_OPEN_TREE_ATTR,
+	"socketpair":        unix.SYS_SOCKETPAIR,
 }
 
 // compatCallNumbers is empty: 32-bit programs of arm64 hosts are not followed.

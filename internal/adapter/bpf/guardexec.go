@@ -98,7 +98,7 @@ func execTable() tableKind {
 				uint8(guardExecMakesMAKES_ATTACHED): {"shmat"},
 				uint8(guardExecMakesMAKES_OPENED):   {"open"}, uint8(guardExecMakesMAKES_OPENED_AT): {"openat"},
 				uint8(guardExecMakesMAKES_OPENED_SO): {"openat2", "creat"},
-				uint8(guardExecMakesMAKES_SOCKET):    {"socket"}, uint8(guardExecMakesMAKES_SOCKET_OF): {"socketcall"},
+				uint8(guardExecMakesMAKES_SOCKET):    {"socket", "socketpair"}, uint8(guardExecMakesMAKES_SOCKET_OF): {"socketcall"},
 				uint8(guardExecMakesMAKES_PERSONA): {"personality"},
 			})
 		},

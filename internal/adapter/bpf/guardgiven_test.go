@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"testing"
 	"unsafe"
 
@@ -24,9 +25,18 @@ func callSocket(family string) error {
 	of := map[string][3]int{
 		"packet": {unix.AF_PACKET, unix.SOCK_DGRAM | unix.SOCK_CLOEXEC, 0}, "vsock": {unix.AF_VSOCK, unix.SOCK_STREAM, 0},
 		"packet-of-old": {unix.AF_INET, unix.SOCK_PACKET | unix.SOCK_CLOEXEC, 0x0300}, "xdp": {unix.AF_XDP, unix.SOCK_RAW, 0},
+		"pair": {unix.AF_UNIX, unix.SOCK_STREAM, 0}, "pair-of-another-family": {unix.AF_TIPC, unix.SOCK_SEQPACKET, 0},
 		"alg": {unix.AF_ALG, unix.SOCK_SEQPACKET, 0}, "can": {unix.AF_CAN, unix.SOCK_RAW, 1},
 		"unix": {unix.AF_UNIX, unix.SOCK_STREAM, 0}, "tcp": {unix.AF_INET6, unix.SOCK_STREAM, 0}, "netlink": {unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE},
 	}[family]
+	if strings.HasPrefix(family, "pair") {
+		ends, err := unix.Socketpair(of[0], of[1], of[2])
+		if err != nil {
+			fmt.Println("socketpair", family, err)
+			os.Exit(failed)
+		}
+		return errors.Join(unix.Close(ends[0]), unix.Close(ends[1]))
+	}
 	fd, err := unix.Socket(of[0], of[1], of[2])
 	if err != nil {
 		fmt.Println("socket", family, err)
@@ -176,6 +186,7 @@ func givenCases() []givenCase {
 		{"socket:xdp", profile.ControlNetwork, event.KindRaw, socket("raw"), told("raw")},
 		{"socket:vsock", profile.ControlNetwork, event.KindRaw, socket("vsock"), told("vsock")},
 		{"socket:alg", profile.ControlNetwork, event.KindRaw, socket("alg"), told("alg")},
+		{"socket:pair-of-another-family", profile.ControlNetwork, event.KindRaw, func(r *profile.Rules) { r.Network.Raw = true }, told("raw")},
 		{"socket:can", profile.ControlNetwork, event.KindRaw, func(r *profile.Rules) { r.Network.Raw = true }, told("raw")},
 		{"memory:other", profile.ControlPrivilege, event.KindProcessWrite, reaching, others},
 		{"memory:other-by-openat2", profile.ControlPrivilege, event.KindProcessWrite, writing, others},
@@ -258,7 +269,7 @@ func TestExecGuardLeavesOrdinaryCalls(t *testing.T) {
 	r.Answers[profile.ControlNetwork], r.Answers[profile.ControlPrivilege] = profile.Deny, profile.Deny
 	r.Network = profile.NetworkRules{Raw: true, Sockets: []string{"vsock"}}
 	check(t, g.Set(r))
-	for _, calls := range []string{"socket:unix", "socket:tcp", "socket:netlink", "memory:own-to-read", "memory:other-to-read", "memory:maps", "memory:asks-for-personality"} {
+	for _, calls := range []string{"socket:unix", "socket:pair", "socket:tcp", "socket:netlink", "memory:own-to-read", "memory:other-to-read", "memory:maps", "memory:asks-for-personality"} {
 		id := newID(t)
 		check(t, g.Hold(id, netGroup))
 		if killed, code := ran(t, id, "exec=/bin/tool", "tool", "calls="+calls, "exit=3"); killed || code != 3 {

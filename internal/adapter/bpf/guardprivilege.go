@@ -174,13 +174,16 @@ func heldCalls() []heldCall {
 		{those("clone3"), event.KindClone, guardPrivilegeHeldCall{Flags: 1, Pointed: 1, Need: newNamespaces | leaves, Except: user | leaves, Capability: admin}, false},
 		{those("setns"), event.KindSetns, guardPrivilegeHeldCall{Flags: 2}, false},
 		{those("fsmount", "fspick", "mount_setattr"), event.KindMount, guardPrivilegeHeldCall{Capability: admin}, false},
+		{those("open_tree_attr"), event.KindMount, guardPrivilegeHeldCall{Flags: 3, Capability: admin}, false},
 		{those("open_tree"), event.KindMount, guardPrivilegeHeldCall{Flags: 3, Need: unix.OPEN_TREE_CLONE, Capability: admin}, false},
 		{those("delete_module"), event.KindModule, guardPrivilegeHeldCall{Capability: able(unix.CAP_SYS_MODULE)}, false},
 		{those("reboot"), event.KindKernelKnob, guardPrivilegeHeldCall{Capability: able(unix.CAP_SYS_BOOT)}, false},
 		{those("acct"), event.KindKernelKnob, guardPrivilegeHeldCall{Capability: able(unix.CAP_SYS_PACCT)}, false},
 		{those("swapon", "swapoff"), event.KindKernelKnob, guardPrivilegeHeldCall{Capability: admin}, false},
 		{those("iopl", "ioperm"), event.KindKernelKnob, guardPrivilegeHeldCall{Capability: able(unix.CAP_SYS_RAWIO)}, false},
-		{those("settimeofday", "clock_settime", "clock_settime64"), event.KindKernelKnob, guardPrivilegeHeldCall{Capability: able(unix.CAP_SYS_TIME)}, false},
+		{those("settimeofday", "stime", "clock_settime", "clock_settime64"), event.KindKernelKnob, guardPrivilegeHeldCall{Capability: able(unix.CAP_SYS_TIME)}, false},
+		{those("adjtimex"), event.KindKernelKnob, guardPrivilegeHeldCall{Flags: 1, Pointed: 1, Need: timexModes, Capability: able(unix.CAP_SYS_TIME)}, false},
+		{those("clock_adjtime", "clock_adjtime64"), event.KindKernelKnob, guardPrivilegeHeldCall{Flags: 2, Pointed: 1, Need: timexModes, Capability: able(unix.CAP_SYS_TIME)}, false},
 
 		// All memory that can be read becomes code: the exec guard kills for it by signals.
 		{those("personality"), event.KindExecProtect, guardPrivilegeHeldCall{Flags: 1, Need: readImpliesExec}, false},
@@ -297,7 +300,7 @@ func decodePrivilegeDenial(_ *decoder, r *denial, e *event.Event) error {
 	case event.KindUser:
 		p.OldUID, p.NewUID = uint32(r.more>>32), uint32(r.more)
 	case event.KindKernelKnob, event.KindDevice:
-		if p.Call != "reboot" {
+		if p.Target != "" { // of a call nothing was opened
 			p.Flags = openFlags(uint32(r.more))
 		}
 	default:

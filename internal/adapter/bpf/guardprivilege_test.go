@@ -34,6 +34,9 @@ func TestPrivilegeGuardHoldsCalls(t *testing.T) {
 		{"mounts:/volume", []event.Kind{event.KindUmount, event.KindMount}, event.KindPivotRoot},
 		{"mounting:/volume", []event.Kind{event.KindUmount}, event.KindMount},
 		{"cgroup", []event.Kind{event.KindUmount}, event.KindClone},
+		{"clock:adjtimex", []event.Kind{event.KindUmount}, event.KindKernelKnob},
+		{"clock:clock_adjtime", []event.Kind{event.KindUmount}, event.KindKernelKnob},
+		{"tree", []event.Kind{event.KindUmount}, event.KindMount},
 		{"wide:/volume", []event.Kind{event.KindUmount, event.KindPtrace}, event.KindMount},
 	} {
 		tc.has = append(tc.has, event.KindBPF) // this test program begins with it

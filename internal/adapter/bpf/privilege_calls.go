@@ -31,6 +31,9 @@ const newNamespaces = unix.CLONE_NEWTIME | unix.CLONE_NEWNS | unix.CLONE_NEWCGRO
 // below sets an option, which does nothing by itself.
 const fsconfigCreate = 6
 
+// timexModes are what adjtimex(2) can be asked to set: include/uapi/linux/timex.h.
+const timexModes = 1<<32 - 1
+
 // privilegeCalls lists the calls that the privilege sensor follows. Arguments
 // are counted from 1.
 func privilegeCalls() []privilegeCall {
@@ -55,6 +58,7 @@ func privilegeCalls() []privilegeCall {
 		{"on_call", those("fsmount"), privilegeShape{Kind: mount, How: context, Flags: 3}},
 		{"on_call", those("fspick"), privilegeShape{Kind: mount, Target: 2}},
 		{"on_call", those("open_tree"), privilegeShape{Kind: mount, Source: 2, Flags: 3, Need: unix.OPEN_TREE_CLONE}},
+		{"on_call", those("open_tree_attr"), privilegeShape{Kind: mount, Source: 2, Flags: 3}},
 		{"on_call", those("move_mount"), privilegeShape{Kind: mount, Source: 2, Target: 4, Flags: 5}},
 		// struct mount_attr begins with what is to be set.
 		{"on_call", those("mount_setattr"), privilegeShape{Kind: mount, How: flagsPointed, Target: 2, Flags: 4}},
@@ -72,7 +76,10 @@ func privilegeCalls() []privilegeCall {
 		{"on_call", those("io_uring_setup"), privilegeShape{Kind: uint8(privilegeKindKIND_IO_URING)}},
 		{"on_call", those("reboot"), privilegeShape{Kind: knob, Command: 3}},
 		{"on_call", those("acct", "swapon", "swapoff"), privilegeShape{Kind: knob, Target: 1}},
-		{"on_call", those("iopl", "ioperm", "settimeofday", "clock_settime", "clock_settime64"), privilegeShape{Kind: knob}},
+		{"on_call", those("iopl", "ioperm", "settimeofday", "stime", "clock_settime", "clock_settime64"), privilegeShape{Kind: knob}},
+		// struct timex begins with what is to be set; nothing for who reads.
+		{"on_call", those("adjtimex"), privilegeShape{Kind: knob, How: flagsPointed, Flags: 1, Need: timexModes}},
+		{"on_call", those("clock_adjtime", "clock_adjtime64"), privilegeShape{Kind: knob, How: flagsPointed, Flags: 2, Need: timexModes}},
 		{"on_process", those("ptrace"), privilegeShape{Kind: ptrace, Everywhere: 1, How: uint8(privilegeHowHOW_PTRACE), Command: 1, Target: 2}},
 		{"on_process", those("process_vm_readv", "process_vm_writev"), privilegeShape{Kind: uint8(privilegeKindKIND_PROCESS_WRITE), Everywhere: 1, Target: 1}},
 		{"on_process", those("pidfd_getfd"), privilegeShape{Kind: ptrace, Everywhere: 1, How: uint8(privilegeHowHOW_PIDFD), Target: 1}},

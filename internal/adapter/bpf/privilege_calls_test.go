@@ -25,7 +25,7 @@ func makeCalls(name string) error {
 		"mounts": callMounts, "mounting": callMountAPI, "namespaces": callNamespaces, "processes": callProcesses,
 		"kernel": callKernel, "users": callUsers, "userns": callUserNamespace, "repeat": callRepeat,
 		"join": callJoin, "attach": callAttach, "caps": callCapset,
-		"refused": callRefused, "x32": callX32, "wide": callWide, "socket": callSocket, "memory": callMemory, "ring": callRing, "from": sendFrom, "cgroup": callIntoCgroup,
+		"refused": callRefused, "x32": callX32, "wide": callWide, "clock": callClock, "tree": callTree, "socket": callSocket, "memory": callMemory, "ring": callRing, "from": sendFrom, "cgroup": callIntoCgroup,
 	}
 	do, ok := sets[name]
 	if !ok {
@@ -242,6 +242,30 @@ func callKernel(string) error {
 	raw("swapon", unix.SYS_SWAPON, text("/castellan/absent"), 0)
 	never := unix.Timeval{Usec: 2_000_000} // more than a second
 	raw("settimeofday", unix.SYS_SETTIMEOFDAY, uintptr(unsafe.Pointer(&never)), 0)
+	if err := errors.Join(callClock("adjtimex"), callClock("clock_adjtime")); err != nil {
+		return err
+	}
+	return callTree("")
+}
+
+// callClock asks how the clock goes, and then that it go by a tick that there is not.
+func callClock(name string) error {
+	number, args := uintptr(unix.SYS_ADJTIMEX), []uintptr{0}
+	if name == "clock_adjtime" {
+		number, args = unix.SYS_CLOCK_ADJTIME, []uintptr{unix.CLOCK_REALTIME, 0}
+	}
+	var asks unix.Timex
+	args[len(args)-1] = uintptr(unsafe.Pointer(&asks))
+	raw(name, number, args...)
+	sets := unix.Timex{Modes: unix.ADJ_TICK}
+	args[len(args)-1] = uintptr(unsafe.Pointer(&sets))
+	raw(name, number, args...)
+	return nil
+}
+
+// callTree opens a tree of mounts that is not there, with other attributes.
+func callTree(string) error {
+	raw("open_tree_attr", unix.SYS_OPEN_TREE_ATTR, ^uintptr(99), text("/castellan/absent"), 0, 0, 0)
 	return nil
 }
 

@@ -215,6 +215,9 @@ func kernelCalls(failed map[string]string, host bool) []entry {
 		{entry{event.KindKernelKnob, event.Privilege{Call: "acct", Target: "/castellan/absent"}}, "", false},
 		{entry{event.KindKernelKnob, event.Privilege{Call: "swapon", Target: "/castellan/absent"}}, "", false},
 		{entry{event.KindKernelKnob, event.Privilege{Call: "settimeofday"}}, "", false},
+		{entry{event.KindKernelKnob, event.Privilege{Call: "adjtimex"}}, "", false},
+		{entry{event.KindKernelKnob, event.Privilege{Call: "clock_adjtime"}}, "", false},
+		{entry{event.KindMount, event.Privilege{Call: "open_tree_attr", Source: "/castellan/absent"}}, "", false},
 	}
 	var out []entry
 	for _, c := range all {

@@ -121,7 +121,7 @@ func callWords(kind event.Kind, call string, r *privilegeRecord) []string {
 		return set(r.Flags, umountWords)
 	case "fsmount", "mount_setattr":
 		return set(r.Flags, attributeWords)
-	case "open_tree":
+	case "open_tree", "open_tree_attr":
 		return set(r.Flags, openTreeWords)
 	case "fsconfig":
 		return one(uint64(r.Command), fsconfigCommands)
