@@ -318,6 +318,45 @@ func TestAdoptedIsKeptAndLearnedOn(t *testing.T) {
 	}
 }
 
+// What the first container wrote was adopted with its exact name; what later ones
+// taught stands for it.
+func TestWhatAWiderEntryStandsForIsNotListed(t *testing.T) {
+	s := newScript()
+	learned := profile.Evidence{Source: profile.Learned, First: start, Last: start, Count: 2}
+	l := learn.New("prod/shop/web")
+	l.Adopt(&profile.Profile{Writes: []profile.File{
+		{Path: "/data/x.1ZBsci", Programs: []profile.Pattern{"/bin/old"}, Evidence: learned},
+		{Path: "/data/x.mine", Evidence: profile.Evidence{Source: profile.Person, Comment: "ours"}},
+		{Path: "/data/**", Evidence: profile.Evidence{Source: profile.Person}},
+		{Path: "/srv/q/*", Evidence: learned},
+		{Path: "/srv/q/a-*.log", Evidence: learned},
+	}})
+	s.write("/data/x.aB3dE9")
+	for i := range s.events {
+		l.Take(&s.events[i], nil)
+	}
+	p := l.Profile()
+	if diff := cmp.Diff(paths(p.Writes), []string{"/data/**", "/data/x.1ZBsci", "/data/x.mine", "/srv/q/*"}); diff != "" {
+		t.Errorf("of what a person permitted, nothing else goes (-got +want):\n%s", diff)
+	}
+	p.Writes = slices.DeleteFunc(p.Writes, func(f profile.File) bool { return f.Path == "/data/**" })
+	l = learn.New("prod/shop/web")
+	l.Adopt(p)
+	for i := range 4 {
+		s.write(fmt.Sprintf("/data/x.aB3dE%d", i))
+	}
+	for i := range s.events {
+		l.Take(&s.events[i], nil)
+	}
+	p = l.Profile()
+	if diff := cmp.Diff(paths(p.Writes), []string{"/data/x.*", "/data/x.mine", "/srv/q/*"}); diff != "" {
+		t.Errorf("entries (-got +want):\n%s", diff)
+	}
+	if f := p.Writes[0]; f.Count != 7 || !slices.Contains(f.Programs, "/bin/old") {
+		t.Errorf("its evidence: %d times by %q, want 7 times, by /bin/old too", f.Count, f.Programs)
+	}
+}
+
 func TestWhoseChildAProgramIs(t *testing.T) {
 	shim := event.Ancestor{Key: event.Key{PID: 900, Start: 1}, Name: "containerd-shim", Executable: "/usr/bin/containerd-shim-runc-v2"}
 	app := event.Ancestor{Key: event.Key{PID: 950, Start: 2}, Name: "app", Executable: "/usr/bin/app"}

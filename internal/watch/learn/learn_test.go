@@ -101,10 +101,10 @@ func TestFilesAreGeneralisedAsAPersonWould(t *testing.T) {
 		{"a folder that is all chance", []string{"/tmp/aB3xQ9zT/n17.json"}, []string{"/tmp/*/n17.json"}},
 		{"a folder by chance that is not for temporary files", []string{"/srv/tmp.aB3xQ9zT1a/n17.json"}, []string{"/srv/tmp.*/n17.json"}},
 		{"what sed -i leaves", []string{"/etc/nginx/conf.d/default.conf", "/etc/nginx/conf.d/sedKk2sPo"}, []string{"/etc/nginx/conf.d/default.conf", "/etc/nginx/conf.d/sed*"}},
-		{"what replaces a file", []string{"/etc/app.confKk2sPo", "/etc/app.conf", "/etc/app.conf9sTTk2"}, []string{"/etc/app.conf", "/etc/app.conf*"}},
+		{"what replaces a file", []string{"/etc/app.confKk2sPo", "/etc/app.conf", "/etc/app.conf9sTTk2"}, []string{"/etc/app.conf*"}},
 		{"what only looks so", []string{"/etc/app.confKk2sPo", "/etc/appserver", "/etc/app"}, []string{"/etc/app", "/etc/app.confKk2sPo", "/etc/appserver"}},
 		{"processes", []string{"/proc/12/oom_score_adj", "/proc/4711/oom_score_adj"}, []string{"/proc/*/oom_score_adj"}},
-		{"mkstemp", []string{"/tmp/tmpx1y2z3ab", "/tmp/tmp.Aq3xPpL0sV"}, []string{"/tmp/tmp*", "/tmp/tmp.*"}},
+		{"mkstemp", []string{"/tmp/tmpx1y2z3ab", "/tmp/tmp.Aq3xPpL0sV"}, []string{"/tmp/tmp*"}},
 		{"uuid", []string{"/data/f47ac10b-58cc-4372-a567-0e02b2c3d479.json"}, []string{"/data/*.json"}},
 		{"nine alike", many(9, "/data/in/part-%s.csv"), []string{"/data/in/part-*.csv"}},
 		{"eight alike stay", many(8, "/data/in/part-%s.csv"), many(8, "/data/in/part-%s.csv")},
@@ -283,6 +283,9 @@ func TestNamesBeforeARename(t *testing.T) {
 			if tc.link != "" { // as those lock that change users
 				s.add(event.Event{Kind: event.KindFileLink, File: &event.File{Path: tc.link, To: tc.to}})
 			}
+			want = slices.DeleteFunc(want, func(name string) bool { // what a pattern stands for is not listed beside it
+				return slices.ContainsFunc(tc.want, func(p string) bool { return p != name && profile.Pattern(p).Match(name) })
+			})
 			slices.Sort(want)
 			got := paths(s.learned(t).Writes)
 			slices.Sort(got)

@@ -41,7 +41,45 @@ func (l *Learner) Profile() *profile.Profile {
 		p = Merge(l.given, p)
 		p.Group = l.group
 	}
+	p.Writes, p.Reads = widest(p.Writes), widest(p.Reads)
 	return p
+}
+
+// widest leaves out what the entries beside it stand for, and adds its evidence to
+// theirs: a name that was seen before others showed what changes in it. What is a
+// person's stays as it was written, and takes nothing in that goes when it is undone.
+func widest(files []profile.File) []profile.File {
+	wide, covered := []int(nil), func(w, f *profile.File) bool {
+		return w.Path != f.Path && f.Source != profile.Person && coversPath(w.Path, f.Path)
+	}
+	for i := range files {
+		if f := &files[i]; !f.Path.Exact() && f.Source != profile.Person {
+			wide = append(wide, i)
+		}
+	}
+	of := func(f *profile.File) int { // the widest: nothing stands for that
+		best := -1
+		for _, w := range wide {
+			if covered(&files[w], f) && (best < 0 || covered(&files[w], &files[best])) {
+				best = w
+			}
+		}
+		return best
+	}
+	var out []profile.File
+	at, gone := map[int]int{}, map[int]int{}
+	for i := range files {
+		if w := of(&files[i]); w >= 0 {
+			gone[i] = w
+			continue
+		}
+		at[i] = len(out)
+		out = append(out, files[i])
+	}
+	for _, i := range slices.Sorted(maps.Keys(gone)) {
+		joinFile(&out[at[gone[i]]], &files[i])
+	}
+	return out
 }
 
 // writer writes what was seen as a profile.
