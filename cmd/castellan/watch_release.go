@@ -110,7 +110,7 @@ func (g *globals) releaseHost(ctx context.Context, pins, reason string) error {
 	if err := hold.Release(dir, hold.Released{At: time.Now().UTC(), By: userName(), Reason: reason}); err != nil {
 		return fault.New(fault.Denied, "%w", err).With("run it as root on the host, with the agent's --data-dir")
 	}
-	gone, err := waitReleased(ctx, pins)
+	gone, err := g.waitReleased(ctx, pins)
 	if err != nil {
 		return err
 	}
@@ -142,13 +142,15 @@ func (g *globals) tellReleased(groups map[asset.Group]profile.Mode) {
 	}
 }
 
-// waitReleased waits for the agent, and reports whether it has let go.
-func waitReleased(ctx context.Context, pins string) (bool, error) {
+// waitReleased waits for the agent, and reports whether it has let go. What can't be read
+// may hold.
+func (g *globals) waitReleased(ctx context.Context, pins string) (bool, error) {
 	until := time.Now().Add(releaseWait)
 	for {
-		n, err := bpf.Held(pins)
-		if err != nil || n == 0 {
-			return n == 0, err
+		held, err := bpf.Held(pins)
+		limited, lerr := g.limited()
+		if err == nil && lerr == nil && held+limited == 0 {
+			return true, nil
 		}
 		if time.Now().After(until) {
 			return false, nil
@@ -159,6 +161,16 @@ func waitReleased(ctx context.Context, pins string) (bool, error) {
 		case <-time.After(releaseWait / 30):
 		}
 	}
+}
+
+// limited counts the containers whose limits are to be given back.
+func (g *globals) limited() (int, error) {
+	limiter, err := kernel.New(kernel.Options{}).Limiter(filepath.Join(g.dataDir, limitsFile))
+	if err != nil {
+		return 0, err
+	}
+	held, err := limiter.Containers()
+	return len(held), err
 }
 
 // releaseLimits gives containers back what they had.
