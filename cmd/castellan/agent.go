@@ -90,6 +90,11 @@ func (g *globals) watch(ctx context.Context, o agentOptions, log *slog.Logger) e
 		return err
 	}
 	defer client.Close()
+	claim, err := agent.Claim(g.dataDir)
+	if err != nil {
+		return err
+	}
+	defer claim.Close()
 	door, err := g.openAdmission(ctx, o, joined.AgentID(), client, log)
 	if err != nil {
 		return err
