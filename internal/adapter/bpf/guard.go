@@ -33,6 +33,7 @@ type programs interface {
 	forget(container string) error
 	containers() (map[string]asset.Group, error)
 	settle() error           // ends other generations
+	stands() bool            // all that was pinned is
 	untold() (uint64, error) // denials that nobody listened to since it was last asked
 	read(ctx context.Context, emit func([]event.Event)) error
 	end() error   // lets go of everything and removes all pins
@@ -322,6 +323,21 @@ func (g *Guard) Settle() error {
 		return nil
 	}
 	return g.live.settle()
+}
+
+// Lost reports that somebody removed what was in force: its pins, or the file system
+// that they are on. What is left of it is ended then. The rules are to be set again.
+func (g *Guard) Lost() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.live == nil || g.live.stands() {
+		return false
+	}
+	g.log.Error("what holds " + g.what + " was removed by somebody else")
+	if err := g.end(); err != nil {
+		g.log.Error("what is left of what holds "+g.what+" is not ended", "error", err)
+	}
+	return true
 }
 
 // Close lets go of the programs without ending them.

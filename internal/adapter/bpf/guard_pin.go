@@ -88,6 +88,7 @@ type generation struct {
 	own    string // of this one
 	maps   map[string]*ebpf.Map
 	reader *ringbuf.Reader
+	pins   []string // of links
 }
 
 // load loads programs with their maps, those that are pinned as they are. The caller
@@ -110,6 +111,21 @@ func (g *generation) load(spec *ebpf.CollectionSpec, ring uint32) (*ebpf.Collect
 	}
 	g.maps = c.Maps
 	return c, nil
+}
+
+// attach attaches and pins a program that is not yet.
+func (g *generation) attach(name string, attach func() (link.Link, error)) error {
+	pin := filepath.Join(g.own, linkPrefix+name)
+	g.pins = append(g.pins, pin)
+	return pinned(pin, attach)
+}
+
+// stands reports that every program is pinned.
+func (g *generation) stands() bool {
+	return !slices.ContainsFunc(g.pins, func(pin string) bool {
+		_, err := os.Lstat(pin)
+		return errors.Is(err, os.ErrNotExist)
+	})
 }
 
 // listen opens the reader of what the programs tell.

@@ -159,7 +159,7 @@ func (g *tablePrograms) open(rung tableRung) error {
 		if name == settleHolds {
 			continue
 		}
-		if err := pinned(filepath.Join(g.own, linkPrefix+name), func() (link.Link, error) { return attachTable(spec.Programs[name], p) }); err != nil {
+		if err := g.attach(name, func() (link.Link, error) { return attachTable(spec.Programs[name], p) }); err != nil {
 			return err
 		}
 	}

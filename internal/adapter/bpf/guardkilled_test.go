@@ -179,3 +179,39 @@ func TestNetGuardDropsTablesOfNobody(t *testing.T) {
 		t.Errorf("%d destinations, want %d", n, want)
 	}
 }
+
+// Who releases a host, or removes pins, while an agent has its programs open is noticed,
+// and the rules hold when they are set again.
+func TestGuardNoticesThatItsPinsAreGone(t *testing.T) {
+	dir := pins(t)
+	g := execGuard(t, dir)
+	nets, err := bpf.OpenNetGuard(dir, quiet())
+	check(t, err)
+	t.Cleanup(func() { check(t, nets.Close()) })
+	id, cg := netContainer(t)
+	port := listener(t, "127.0.0.2:0")
+	set := func() {
+		t.Helper()
+		check(t, errors.Join(g.Set(execRules(profile.Deny, profile.ExecRules{})), nets.Set(netRules(profile.Deny, profile.NetworkRules{}))))
+		check(t, errors.Join(g.Hold(id, netGroup), nets.Hold(id, netGroup)))
+	}
+	set()
+	if g.Lost() || nets.Lost() {
+		t.Error("what is pinned is lost")
+	}
+	_, err = bpf.Release(dir)
+	check(t, err)
+	if !g.Lost() || !nets.Lost() {
+		t.Error("what was released by another is not noticed")
+	}
+	if g.Lost() || nets.Lost() {
+		t.Error("it is lost twice")
+	}
+	set()
+	if is, code := ran(t, id, "exec=/bin/tool", "tool", "exit=3"); !is {
+		t.Errorf("set again, a program runs, code %d", code)
+	}
+	if contained(t, cg, tcpTo("127.0.0.2", port)) {
+		t.Error("set again, the connection is made")
+	}
+}

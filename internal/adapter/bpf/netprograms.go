@@ -62,7 +62,7 @@ func (g *netPrograms) open() error {
 	if err := errors.Join(g.begin(), g.dropUnknown()); err != nil {
 		return err
 	}
-	if err := g.attach(spec, c); err != nil {
+	if err := g.attachAll(spec, c); err != nil {
 		return err
 	}
 	return g.listen()
@@ -111,15 +111,15 @@ func (g *netPrograms) begin() error {
 	return nil
 }
 
-// attach attaches and pins each program that is not yet.
-func (g *netPrograms) attach(spec *ebpf.CollectionSpec, c *ebpf.Collection) error {
+// attachAll attaches and pins each program that is not yet.
+func (g *netPrograms) attachAll(spec *ebpf.CollectionSpec, c *ebpf.Collection) error {
 	root, err := openCgroups()
 	if err != nil {
 		return err
 	}
 	defer unix.Close(root)
 	for name, p := range c.Programs {
-		err := pinned(filepath.Join(g.own, linkPrefix+name), func() (link.Link, error) {
+		err := g.attach(name, func() (link.Link, error) {
 			return link.AttachRawLink(link.RawLinkOptions{Target: root, Program: p, Attach: spec.Programs[name].AttachType})
 		})
 		if err != nil {
@@ -133,8 +133,11 @@ func (g *netPrograms) controls(answers map[profile.Control]profile.Answer) []pro
 	return netControls(answers)
 }
 
-// end detaches everything and removes all pins.
-func (g *netPrograms) end() error { return endGenerations(g.dir) }
+// end lets go of all containers, detaches everything and removes all pins.
+func (g *netPrograms) end() error {
+	all := func([32]byte, netguardNetGroup) bool { return true }
+	return errors.Join(dropWhere(g.maps[netHoldsMap], all), endGenerations(g.dir))
+}
 
 // read hands over what lay outside until ctx ends or the programs are closed.
 func (g *netPrograms) read(ctx context.Context, emit func([]event.Event)) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"os"
 	"slices"
 	"sync"
 
@@ -35,6 +36,7 @@ type Limiter struct {
 	mu     sync.Mutex
 	groups map[asset.Group]profile.Rules
 	held   map[string]*limited // by container
+	kept   fs.FileInfo         // of the file, as last read or written; nil: there is none
 }
 
 // limited is one container that is held; on disk with all others.
@@ -62,23 +64,59 @@ type change struct {
 // Limiter returns one that keeps what was before in a file, and takes up what that
 // says. A file that can't be read is an error: what it knew would be lost.
 func (h *Host) Limiter(file string) (*Limiter, error) {
-	l := &Limiter{host: h, file: file, groups: map[asset.Group]profile.Rules{}, held: map[string]*limited{}}
-	b, err := readBounded(file, maxLimiterFile)
+	l := &Limiter{host: h, file: file, groups: map[asset.Group]profile.Rules{}}
+	if err := l.read(); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// read takes up what the file says.
+func (l *Limiter) read() error {
+	l.held = map[string]*limited{}
+	b, err := readBounded(l.file, maxLimiterFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return l, nil
+		l.kept = nil
+		return nil
 	}
 	if err == nil {
 		err = json.Unmarshal(b, &l.held)
 	}
+	if err == nil {
+		l.kept, err = os.Stat(l.file)
+	}
 	if err != nil {
-		return nil, fault.New(fault.Corrupt, "read which limits were set: %w", err).
-			With("limits that were set hold until the containers end; to go on without them remove " + file)
+		return fault.New(fault.Corrupt, "read which limits were set: %w", err).
+			With("limits that were set hold until the containers end; to go on without them remove " + l.file)
 	}
 	maps.DeleteFunc(l.held, func(_ string, c *limited) bool { return c == nil || c.over() }) // or they would pile up
 	for _, c := range l.held {
 		c.former = true
 	}
-	return l, nil
+	return nil
+}
+
+// Lost reports that another program gave containers back what they had, as it does when
+// it releases the host. The rules are to be set again.
+func (l *Limiter) Lost() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now, err := os.Stat(l.file)
+	if errors.Is(err, fs.ErrNotExist) {
+		now, err = nil, nil
+	}
+	if err != nil || now == nil && l.kept == nil {
+		return false
+	}
+	if now != nil && l.kept != nil && os.SameFile(now, l.kept) && now.ModTime().Equal(l.kept.ModTime()) {
+		return false
+	}
+	before := l.held
+	if err := l.read(); err != nil {
+		l.held, l.kept = before, now // it is written whole with the next change
+		return false
+	}
+	return true
 }
 
 // maxLimiterFile has room for a thousand containers.
@@ -320,6 +358,9 @@ func (l *Limiter) save() error {
 	}
 	if err := whole.Write(l.file, b); err != nil {
 		return fmt.Errorf("write which limits were set: %w", err)
+	}
+	if l.kept, err = os.Stat(l.file); err != nil {
+		return fmt.Errorf("look at what was written of limits: %w", err)
 	}
 	return nil
 }

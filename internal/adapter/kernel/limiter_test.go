@@ -206,6 +206,36 @@ func TestLimitsThatWereSetByHalf(t *testing.T) {
 	}
 }
 
+// Another program that gives containers back what they had, as who releases a host does
+// while the agent is stopped, is noticed.
+func TestLimitsThatAnotherGaveBackAreLost(t *testing.T) {
+	id := newContainerID(t)
+	o, dir := unifiedHost(t, id, map[string]string{"pids.max": "max"})
+	file := filepath.Join(t.TempDir(), "limits.json")
+	rules := limitRules(profile.Deny, profile.Limits{Processes: 64})
+	l := limiter(t, o, file)
+	if l.Lost() {
+		t.Error("lost before there was anything")
+	}
+	must(t, l.Set(rules))
+	must(t, l.Hold(id, heldGroup))
+	if l.Lost() {
+		t.Error("what this program wrote is lost")
+	}
+	must(t, limiter(t, o, file).Remove(heldGroup))
+	if !l.Lost() || l.Lost() {
+		t.Error("that another gave back what was is not said once")
+	}
+	if held, err := l.Containers(); err != nil || len(held) != 0 {
+		t.Errorf("held: %v, %v", held, err)
+	}
+	must(t, l.Set(rules))
+	must(t, l.Hold(id, heldGroup))
+	if got := filesIn(t, dir)["pids.max"]; got != "64" {
+		t.Errorf("pids.max is %s, want 64", got)
+	}
+}
+
 func TestDamagedLimiterFileIsAnError(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "limits.json")
 	must(t, os.WriteFile(file, []byte("{"), 0o600))

@@ -65,6 +65,9 @@ type Kernel interface {
 	// Settle ends what another version of this program left in force: all rules that
 	// are known have been set, and all containers tied.
 	Settle() error
+	// Lost reports that what was in force here is not any more, because somebody else
+	// removed it: rules are to be set, and containers tied, again.
+	Lost() bool
 }
 
 // Learner notes which system calls containers make.

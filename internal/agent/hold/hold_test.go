@@ -37,6 +37,7 @@ type kernel struct {
 	groups     map[asset.Group]int64 // revisions
 	containers map[string]asset.Group
 	broken     error
+	lost       bool
 	settled    [][]string // containers that were tied when Settle was called
 }
 
@@ -118,6 +119,15 @@ func (k *kernel) Settle() error {
 	defer k.mu.Unlock()
 	k.settled = append(k.settled, slices.Sorted(maps.Keys(k.containers)))
 	return nil
+}
+
+// Lost reports once that the test took away what was in force.
+func (k *kernel) Lost() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	lost := k.lost
+	k.lost = false
+	return lost
 }
 
 func (k *kernel) Controls(answers map[profile.Control]profile.Answer) []profile.HeldControl {

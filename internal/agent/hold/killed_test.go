@@ -95,3 +95,24 @@ func TestAnAgentThatStartsLetsGoOfAReleasedHost(t *testing.T) {
 	open(t, dir, f, k, nil)
 	k.has(t, map[asset.Group]int64{}, map[string]asset.Group{})
 }
+
+// Who releases a host while its agent is stopped, and takes it back before that goes on,
+// or removes pins, has removed what the agent had put in force.
+func TestWhatSomebodyRemovedIsPutInForceAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, k := &fleet{rules: map[asset.Group]link.BriefRules{shop: rules(t, shop, 3, profile.Protect)}}, newKernel()
+		keeper := open(t, t.TempDir(), f, k, nil)
+		defer run(t, keeper)()
+		synctest.Wait()
+		keeper.Seen(asset.Inventory{Workloads: []asset.Workload{workload("a", shop, asset.Running)}, Complete: true, Asked: time.Now()})
+		if err := k.LetGo(); err != nil {
+			t.Fatal(err)
+		}
+		k.mu.Lock()
+		k.lost = true
+		k.mu.Unlock()
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		k.has(t, map[asset.Group]int64{shop: 3}, map[string]asset.Group{id("a"): shop})
+	})
+}

@@ -75,7 +75,8 @@ func (k *Keeper) look() {
 	k.released = r
 }
 
-// lookAgain follows releases until ctx ends.
+// lookAgain follows releases until ctx ends, and looks whether what is in force still is:
+// who released the host and took it back while this program was stopped has removed it.
 func (k *Keeper) lookAgain(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -96,11 +97,26 @@ func (k *Keeper) lookAgain(ctx context.Context) {
 			k.o.Log.Info("this host is held again")
 			k.enforceAll()
 			k.tie()
+		case !now:
+			k.restore()
 		}
 		if was != (k.released != nil) {
 			k.wake.Ring() // so that people see it
 		}
 		k.mu.Unlock()
+	}
+}
+
+// restore puts in force what somebody else removed; k.mu is held.
+func (k *Keeper) restore() {
+	lost := false
+	for _, kernel := range k.o.Kernels {
+		lost = kernel.Lost() || lost
+	}
+	if lost {
+		k.o.Log.Warn("what holds containers was removed by somebody, and is put in force again")
+		k.enforceAll()
+		k.tie()
 	}
 }
 
