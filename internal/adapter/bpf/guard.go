@@ -8,9 +8,11 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
@@ -60,7 +62,7 @@ type Guard struct {
 	news   chan struct{} // closed and replaced when live is another
 	closed bool
 	// refused is why this kernel can't hold to it; asked once, since it costs a second
-	// of a processor.
+	// of a processor. What passes is not remembered.
 	refused error
 	// sharer are the sensors that go on from live, if shared says so: see Share.
 	sharer *Sensors
@@ -104,12 +106,23 @@ func (g *Guard) load() error {
 	p, err := g.open()
 	if err != nil {
 		reason, remedy := explain(err)
+		if passes(err) {
+			return fault.New(fault.Unavailable, "hold %s: %s", g.what, reason).With("it is tried again every minute: give the host what it lacks")
+		}
 		g.refused = fault.New(fault.Unsupported, "hold %s: %s", g.what, reason).With(remedy)
 		g.log.Error("this kernel can't hold containers to "+g.what, "error", reason, "remedy", remedy)
 		return g.refused
 	}
 	g.become(p)
 	return nil
+}
+
+// passes reports that an error may be of this moment: the host has no memory or no
+// descriptors left, or somebody removes pins, as who releases the host does.
+func passes(err error) bool {
+	gone := errors.Is(err, unix.ENOENT) && !errors.Is(err, ebpf.ErrNotSupported)
+	return gone || slices.ContainsFunc([]error{unix.ENOMEM, unix.ENOSPC, unix.EMFILE, unix.ENFILE, unix.EAGAIN, unix.EINTR, unix.EBUSY, unix.EROFS, unix.EEXIST},
+		func(e error) bool { return errors.Is(err, e) })
 }
 
 // become makes p what holds; nil for nothing. g.mu is held.
