@@ -21,6 +21,7 @@ import (
 	"github.com/castellan-security/castellan/internal/agent/spool"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/whole"
 )
 
 // agentOptions are the flags of an agent.
@@ -95,6 +96,9 @@ func (g *globals) watch(ctx context.Context, o agentOptions, log *slog.Logger) e
 		return err
 	}
 	defer claim.Close()
+	if err := whole.Sweep(g.dataDir); err != nil {
+		log.Warn("files that were not finished are still in the data folder", "error", err)
+	}
 	door, err := g.openAdmission(ctx, o, joined.AgentID(), client, log)
 	if err != nil {
 		return err

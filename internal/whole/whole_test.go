@@ -1,9 +1,11 @@
 package whole_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/castellan-security/castellan/internal/whole"
 )
@@ -39,5 +41,35 @@ func TestWrite(t *testing.T) {
 				t.Error("a file was written into a folder that is not there")
 			}
 		})
+	}
+}
+
+// What a program that was killed had not finished goes; what somebody may be writing stays.
+func TestSweep(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "rules", "deeper"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	long := time.Now().Add(-2 * time.Hour)
+	for name, stays := range map[string]bool{".new-1": false, "rules/.new-2": false, "rules/deeper/.new-3": true, "rules/old": true, "new-4": true} {
+		file := filepath.Join(dir, name)
+		if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Chtimes(file, long, long)); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if _, err := os.Lstat(file); (err == nil) != stays {
+				t.Errorf("%s: %v, want it to stay: %t", name, err, stays)
+			}
+		}()
+	}
+	young := filepath.Join(dir, ".new-5")
+	if err := os.WriteFile(young, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := whole.Sweep(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(young); err != nil {
+		t.Errorf("what is being written is gone: %v", err)
 	}
 }
