@@ -145,13 +145,18 @@ func (g *generation) takeOver(names ...string) error {
 		return err
 	}
 	for _, former := range formers {
-		for _, name := range names {
-			if err := copyMap(filepath.Join(former, name), g.maps[name]); err != nil {
-				g.log.Warn("what a former version holds is not taken over", "map", name, "error", err)
-			}
-		}
+		g.takeOverFrom(former, names...)
 	}
 	return nil
+}
+
+// takeOverFrom is takeOver from one of them.
+func (g *generation) takeOverFrom(former string, names ...string) {
+	for _, name := range names {
+		if err := copyMap(filepath.Join(former, name), g.maps[name]); err != nil {
+			g.log.Warn("what a former version holds is not taken over", "map", name, "error", err)
+		}
+	}
 }
 
 // close lets go of the programs without ending them.

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	mathrand "math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -274,7 +275,7 @@ func (g *tablePrograms) begin(hooks bool) error {
 	if g.setting.HashKey != [2]uint64{} {
 		return nil
 	}
-	if err := g.takeOver(holdsMap, namesMap, "members", "setups"); err != nil {
+	if err := g.takeOverHolds(); err != nil {
 		return err
 	}
 	var secret [16]byte
@@ -289,6 +290,29 @@ func (g *tablePrograms) begin(hooks bool) error {
 		return fmt.Errorf("write the settings of what holds containers: %w", err)
 	}
 	return nil
+}
+
+// takeOverHolds takes over what the former generations know. Who is held comes from one of
+// them alone: two of which each was another's former give the same number to other groups.
+func (g *tablePrograms) takeOverHolds() error {
+	formers, err := g.formers()
+	if err != nil {
+		return err
+	}
+	taken := false
+	for _, former := range formers {
+		g.takeOverFrom(former, "members", "setups")
+		if !taken && isPinned(former, holdsMap) && isPinned(former, namesMap) {
+			g.takeOverFrom(former, holdsMap, namesMap)
+			taken = true
+		}
+	}
+	return nil
+}
+
+func isPinned(generation, name string) bool {
+	_, err := os.Lstat(filepath.Join(generation, name))
+	return err == nil
 }
 
 // joint is where sensors can go on from these programs; nil where they can't.

@@ -12,6 +12,7 @@ import (
 	"github.com/cilium/ebpf/link"
 
 	"github.com/castellan-security/castellan/internal/adapter/bpf"
+	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/profile"
 )
 
@@ -213,5 +214,38 @@ func TestGuardNoticesThatItsPinsAreGone(t *testing.T) {
 	}
 	if contained(t, cg, tcpTo("127.0.0.2", port)) {
 		t.Error("set again, the connection is made")
+	}
+}
+
+// An upgrade that is begun while another one is not over takes nobody for a container of
+// another group: two versions may have numbered groups that came meanwhile alike.
+func TestExecGuardTakesOverFromTwoVersions(t *testing.T) {
+	dir := pins(t)
+	groups := map[string]asset.Group{}
+	step := func(version string, g asset.Group) {
+		t.Helper()
+		guard, err := bpf.OpenExecGuardAs(dir, version, quiet())
+		check(t, err)
+		r := execRules(profile.Deny, profile.ExecRules{})
+		r.Group = g
+		id := newID(t)
+		check(t, errors.Join(guard.Set(r), guard.Hold(id, g), guard.Close()))
+		groups[id] = g
+	}
+	step("a", "shop/store/web")
+	step("b", "shop/orders/api") // beside a
+	step("a", "shop/stock/db")   // beside b
+	next, err := bpf.OpenExecGuardAs(dir, "c", quiet())
+	check(t, err)
+	t.Cleanup(func() { check(t, next.Close()) })
+	held, err := next.Containers()
+	check(t, err)
+	if len(held) < 2 {
+		t.Errorf("of a former version only these were taken over: %v", held)
+	}
+	for id, g := range held {
+		if groups[id] != g {
+			t.Errorf("a container of %s is held as one of %s", groups[id], g)
+		}
 	}
 }
