@@ -31,6 +31,12 @@ const (
 	// processor, digestBurst how many at once.
 	digestRate  = 32 << 20
 	digestBurst = 64 << 20
+	// digestPatience is how long a file may take to be read before its reader turns to
+	// others: longer than the largest file takes two of them.
+	digestPatience = time.Minute
+	// maxStuck is how many files of a container may be left like that. Who serves a file
+	// system to itself (FUSE) need never answer, and nobody can be called back from there.
+	maxStuck = 2
 	// maxDigestJobs bounds the files that wait to be read.
 	maxDigestJobs = 256
 	// maxDigests bounds what is remembered, of files and of programs in containers, at
@@ -69,6 +75,7 @@ type digests struct {
 	files    forgetful[event.FileIdentity]
 	reading  map[digestKey]*digestJob
 	hashing  map[event.FileIdentity]chan struct{} // closed when the reading has ended
+	stuck    map[string]int                       // by workload: files whose reading was left to itself
 }
 
 // delayed are events of which some wait for a digest.
@@ -98,7 +105,7 @@ func newDigests(r ProgramReader, beside func(string, event.Key) event.Key, push 
 	return &digests{
 		reader: r, beside: beside, push: push, jobs: make(chan *digestJob, maxDigestJobs), pace: newBudget(digestRate, digestBurst),
 		news: make(chan struct{}, 1), programs: forgetful[digestKey]{}, files: forgetful[event.FileIdentity]{}, reading: map[digestKey]*digestJob{},
-		hashing: map[event.FileIdentity]chan struct{}{},
+		hashing: map[event.FileIdentity]chan struct{}{}, stuck: map[string]int{},
 	}
 }
 
@@ -182,7 +189,7 @@ func (d *digests) run(ctx context.Context) {
 				case <-ctx.Done():
 					return
 				case job := <-d.jobs:
-					d.read(ctx, job)
+					d.attend(ctx, job)
 				}
 			}
 		})
@@ -265,6 +272,44 @@ func (d *digests) flush() {
 	}
 }
 
+// attend reads a file, and leaves it to itself when that takes too long or ctx ends: it
+// waits for no file that nobody gives out.
+func (d *digests) attend(ctx context.Context, job *digestJob) {
+	workload := job.event.WorkloadID
+	d.mu.Lock()
+	unread := d.stuck[workload] >= maxStuck
+	d.mu.Unlock()
+	if unread {
+		d.end(job, "", false)
+		return
+	}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		d.read(ctx, job)
+	}()
+	patience := time.NewTimer(digestPatience)
+	defer patience.Stop()
+	select {
+	case <-read:
+		return
+	case <-ctx.Done():
+		return
+	case <-patience.C:
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stuck[workload]++
+	go func() {
+		<-read
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.stuck[workload]--; d.stuck[workload] == 0 {
+			delete(d.stuck, workload)
+		}
+	}()
+}
+
 // read finds out what a file holds.
 func (d *digests) read(ctx context.Context, job *digestJob) {
 	e := &job.event
@@ -282,7 +327,11 @@ func (d *digests) read(ctx context.Context, job *digestJob) {
 	}
 	// That it is too large, or can't be told from others here, is so each time; that
 	// its process was gone is not.
-	lasting := err == nil || errors.Is(err, errTooLarge) || fault.Is(err, fault.Unsupported)
+	d.end(job, digest, err == nil || errors.Is(err, errTooLarge) || fault.Is(err, fault.Unsupported))
+}
+
+// end says what a file holds, and remembers that if it lasts.
+func (d *digests) end(job *digestJob, digest string, lasting bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	job.digest = digest
