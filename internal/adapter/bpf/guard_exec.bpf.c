@@ -63,6 +63,7 @@ struct vm_area_struct___guard {
 #define PROT_WRITE 2
 #define PROT_EXEC 4
 #define SEVERAL 8 /* beside what is asked for: parts of several files, which no profile permits */
+#define MAP_SHARED 1
 #define MAP_ANONYMOUS 0x20
 #define SIGKILL 9
 
@@ -246,7 +247,7 @@ enum makes {
 	MAKES_OPENED = 8, /* open: its flags are the second argument */
 	MAKES_OPENED_AT,  /* openat: they are the third */
 	MAKES_OPENED_SO,  /* openat2, creat: they are somewhere else, or known */
-	MAKES_SOCKET,	  /* socket */
+	MAKES_SOCKET,	  /* socket, socketpair */
 	MAKES_SOCKET_OF,  /* socketcall, whose arguments are somewhere else */
 	MAKES_PERSONA,	  /* personality */
 };
@@ -675,9 +676,10 @@ int BPF_PROG(deny_script, struct file *file)
 	return judge_script(number_of(file)) == ANSWER_DENY ? -EPERM : 0;
 }
 
-/* prot is what it becomes, with what a personality adds to what was asked for. */
+/* prot is what it becomes, with what a personality adds to what was asked for. Shared
+ * memory has no file yet; what is written into it by another mapping of it is code here. */
 SEC("lsm/mmap_file")
-int BPF_PROG(deny_map, struct file *file, unsigned long reqprot, unsigned long prot)
+int BPF_PROG(deny_map, struct file *file, unsigned long reqprot, unsigned long prot, unsigned long flags)
 {
 	if (!((reqprot | prot) & PROT_EXEC))
 		return 0;
@@ -685,7 +687,9 @@ int BPF_PROG(deny_map, struct file *file, unsigned long reqprot, unsigned long p
 			       REACTION_DENIED) == ANSWER_DENY)
 		return -EPERM;
 	/* Of an exec, the kernel maps what the file says. */
-	if (!(reqprot & PROT_EXEC) || !(reqprot & PROT_WRITE) || in_exec())
+	if (!(reqprot & PROT_EXEC) || in_exec())
+		return 0;
+	if (!(reqprot & PROT_WRITE) && (file || !(flags & MAP_SHARED)))
 		return 0;
 	return judge_heap(reqprot & 7, REACTION_DENIED) == ANSWER_DENY ? -EPERM : 0;
 }

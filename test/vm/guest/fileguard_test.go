@@ -232,6 +232,7 @@ func outsideFiles() []fileDeed {
 		{"cut by an open", []string{"empty=/etc/shadow"}, event.KindFileWrite, "/etc/shadow"},
 		{"cut by name", []string{"truncate=/etc/shadow"}, event.KindFileWrite, "/etc/shadow"},
 		{"by openat2", []string{"openat2=/etc/shadow"}, event.KindFileWrite, "/etc/shadow"},
+		{"by a 32-bit call", []string{"narrow=write,/etc/shadow"}, event.KindFileWrite, "/etc/shadow"},
 		{"by an io_uring", []string{"ring=/etc/shadow"}, event.KindFileWrite, "/etc/shadow"},
 		{"by the root of the process", []string{"around=/etc/shadow"}, event.KindFileWrite, "/etc/shadow"},
 		{"by a symbolic link", []string{"symlink=/etc/shadow,/data/@x", "write=/data/@x"}, event.KindFileWrite, "/etc/shadow"},

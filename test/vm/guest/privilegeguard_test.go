@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -36,6 +37,8 @@ func privilegeDeeds() []privilegeDeed {
 		{"join=uts", event.KindSetns, true},
 		{"trace=", event.KindPtrace, false},
 		{"peek=", event.KindProcessWrite, false},
+		{"widejoin=uts", event.KindSetns, true},
+		{"widepeek=", event.KindProcessWrite, false},
 		{"module=/bin/subject", event.KindModule, false},
 		{"bpf=", event.KindBPF, false},
 		{"perf=", event.KindPerf, false},
@@ -45,6 +48,18 @@ func privilegeDeeds() []privilegeDeed {
 		{"user=7", event.KindUser, false},
 		{"write=/proc/sys/kernel/hostname", event.KindKernelKnob, false},
 		{"read=/dev/kmsg", event.KindDevice, false},
+	}
+}
+
+// narrowDeeds are some of them by calls of 32-bit programs, on processors that have such.
+func narrowDeeds() []privilegeDeed {
+	if runtime.GOARCH != "amd64" {
+		return nil
+	}
+	return []privilegeDeed{
+		{"narrow=mount,/data", event.KindMount, false},
+		{"narrow=trace", event.KindPtrace, false},
+		{"narrow=join", event.KindSetns, true},
 	}
 }
 
@@ -58,7 +73,7 @@ func TestPrivilegesAreHeld(t *testing.T) {
 	all := profile.PrivilegeRules{Capabilities: allCapabilities}
 	g.set(profile.Deny, profile.Rules{Privilege: all})
 	first := g.new(t, roots)
-	for _, d := range privilegeDeeds() {
+	for _, d := range append(privilegeDeeds(), narrowDeeds()...) {
 		t.Run(string(d.kind)+" "+strings.ReplaceAll(d.step, "/", "."), func(t *testing.T) {
 			if !hooked && (d.kind == event.KindUser || d.kind == event.KindKernelKnob || d.kind == event.KindDevice) {
 				t.Skip("the rung of signals does not hold this")
@@ -100,13 +115,19 @@ type givenDeed struct {
 }
 
 func givenDeeds() []givenDeed {
-	return []givenDeed{
+	all := []givenDeed{
 		{"packets=", profile.ControlNetwork, event.KindRaw, profile.Rules{Network: profile.NetworkRules{Raw: true, Sockets: []string{"packet"}}}, bpf.OpenPrivilegeGuard, false},
 		{"reach=", profile.ControlPrivilege, event.KindProcessWrite,
 			profile.Rules{Privilege: profile.PrivilegeRules{Capabilities: allCapabilities, Kinds: []event.Kind{event.KindProcessWrite}}}, bpf.OpenPrivilegeGuard, false},
 		{"rewrite=", profile.ControlExec, event.KindExecProtect, profile.Rules{Exec: profile.ExecRules{CodeHeap: true}}, bpf.OpenExecGuard, false},
 		{"persona=", profile.ControlExec, event.KindExecProtect, profile.Rules{Exec: profile.ExecRules{CodeHeap: true}}, bpf.OpenPrivilegeGuard, true},
 	}
+	if runtime.GOARCH == "amd64" { // by calls of 32-bit programs
+		packets, own := all[0], all[2]
+		packets.step, own.step = "narrow=packets", "narrow=write,/proc/self/mem"
+		all = append(all, packets, own)
+	}
+	return all
 }
 
 // withoutModule has BPF look as if it were no active security module, until t ends: what
@@ -146,7 +167,7 @@ func TestWhatCallsGiveIsHeldBySignals(t *testing.T) {
 func holdGiven(t *testing.T, signals bool) {
 	roots := layouts()[3].mount(t)
 	for _, d := range givenDeeds() {
-		t.Run(d.step, func(t *testing.T) {
+		t.Run(strings.NewReplacer("/", ".", ",", ".").Replace(d.step), func(t *testing.T) {
 			want, reaction, open := int(unix.EPERM), event.ReactionDenied, d.hooked
 			if signals {
 				open = bpf.OpenExecGuard

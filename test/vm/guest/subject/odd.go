@@ -197,6 +197,12 @@ func oddCode(verb, a string) error {
 		return err
 	case "persona": // all that can be read, from now on
 		return readable()
+	case "codefirst": // shared memory that is written when it is code
+		return codeFirst()
+	case "hugecode": // memory of large pages
+		return hugeCode()
+	case "wide", "widefile": // by a number of a call with more above it
+		return wide(verb == "widefile")
 	case "lent", "lentfile": // by a child that shares our memory, and our descriptors
 		return lent(verb == "lentfile")
 	}
@@ -276,4 +282,51 @@ func lent(file bool) error {
 		return unix.EPERM
 	}
 	return nil
+}
+
+// codeFirst has shared memory as code, and writes it by another mapping of it.
+func codeFirst() error {
+	size := os.Getpagesize()
+	b, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return err
+	}
+	second, err := unix.MremapPtr(unsafe.Pointer(&b[0]), 0, nil, uintptr(size), unix.MREMAP_MAYMOVE)
+	if err != nil {
+		return err
+	}
+	written := unsafe.Slice((*byte)(second), size)
+	if err := unix.Mprotect(written, unix.PROT_READ|unix.PROT_WRITE); err != nil {
+		return err
+	}
+	written[0] = 0xc3
+	if b[0] != 0xc3 {
+		return errors.New("what was written by one mapping is not seen by the other")
+	}
+	return nil
+}
+
+func hugeCode() error {
+	fd, err := unix.MemfdCreate("x", unix.MFD_HUGETLB)
+	if err != nil {
+		return err
+	}
+	_, err = unix.Mmap(fd, 0, 2<<20, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_SHARED|unix.MAP_NORESERVE)
+	return err
+}
+
+// wideCall is what the kernel does not look at of the number of a call, since 5.14.
+const wideCall = 1 << 32
+
+func wide(file bool) error {
+	if file {
+		path, err := unix.BytePtrFromString("/proc/self/mem")
+		if err != nil {
+			return err
+		}
+		here := unix.AT_FDCWD
+		return numberOf(syscall.RawSyscall(wideCall+unix.SYS_OPENAT, uintptr(here), uintptr(unsafe.Pointer(path)), unix.O_RDWR))
+	}
+	const all = unix.PROT_READ | unix.PROT_WRITE | unix.PROT_EXEC
+	return numberOf(syscall.RawSyscall6(wideCall+unix.SYS_MMAP, 0, uintptr(os.Getpagesize()), all, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, ^uintptr(0), 0))
 }

@@ -24,11 +24,13 @@ func privileged(verb string, args []string) error {
 		return unix.PivotRoot(a, a)
 	case "leave":
 		return unix.Unshare(namespaces[a])
-	case "join":
-		return join(a)
+	case "join", "widejoin":
+		return join(a, verb == "widejoin")
+	case "narrow": // by a call of 32-bit programs
+		return narrow(a, args[1:])
 	case "clone":
 		return cloned()
-	case "trace", "peek", "reach":
+	case "trace", "peek", "widepeek", "reach":
 		return traced(verb)
 	case "rewrite": // itself
 		return memoryOf("/proc/self/mem", unix.O_RDWR)
@@ -100,12 +102,15 @@ func attached(at string) error {
 
 var namespaces = map[string]int{"uts": unix.CLONE_NEWUTS, "ipc": unix.CLONE_NEWIPC}
 
-func join(which string) error {
+func join(which string, wide bool) error {
 	fd, err := unix.Open("/proc/self/ns/"+which, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
+	if wide {
+		return numberOf(syscall.RawSyscall(wideCall+unix.SYS_SETNS, uintptr(fd), uintptr(namespaces[which]), 0))
+	}
 	return unix.Setns(fd, namespaces[which])
 }
 
@@ -150,7 +155,12 @@ func traced(how string) error {
 	}
 	var b [8]byte
 	self := binary.LittleEndian.Uint64(b[:]) + uint64(uintptr(unsafe.Pointer(&b)))
-	_, err = unix.ProcessVMReadv(cmd.Process.Pid, []unix.Iovec{{Base: &b[0], Len: 8}}, []unix.RemoteIovec{{Base: uintptr(self), Len: 8}}, 0)
+	local, remote := unix.Iovec{Base: &b[0], Len: 8}, unix.RemoteIovec{Base: uintptr(self), Len: 8}
+	number := uintptr(unix.SYS_PROCESS_VM_READV)
+	if how == "widepeek" {
+		number += wideCall
+	}
+	err = numberOf(syscall.Syscall6(number, uintptr(cmd.Process.Pid), uintptr(unsafe.Pointer(&local)), 1, uintptr(unsafe.Pointer(&remote)), 1, 0))
 	if err == unix.EFAULT {
 		return nil // nothing is there: it was looked
 	}
