@@ -929,3 +929,132 @@ int net_create(struct bpf_sock *ctx)
 	a.protocol = protocol_asked(ctx->protocol);
 	return decide(&a);
 }
+
+/* -- Stations --------------------------------------------------------------- */
+
+#define MAX_OPTIONS 40 /* bytes of options of IPv4 */
+
+/* Of IPv4: RFC 791. */
+enum { OPTION_END, OPTION_NONE, OPTION_LOOSE = 131, OPTION_STRICT = 137 };
+
+/* has_stations4 tells whether the options of a packet, up to end, have a source route. */
+__attribute__((noinline)) int has_stations4(struct __sk_buff *skb, u32 end)
+{
+	struct {
+		u8 option[2]; /* and its length, of most */
+		volatile u8 at;
+	} b = {};
+
+	b.at = IP4_HEAD;
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < MAX_OPTIONS; i++) {
+		if (b.at >= end || bpf_skb_load_bytes(skb, b.at, b.option, sizeof(b.option)))
+			break;
+		if (b.option[0] == OPTION_LOOSE || b.option[0] == OPTION_STRICT)
+			return 1;
+		if (b.option[0] == OPTION_END)
+			break;
+		b.at += b.option[0] == OPTION_NONE || !b.option[1] ? 1 : b.option[1];
+	}
+	return 0;
+}
+
+/* Headers of IPv6 in the order in which they stand: RFC 8200. */
+enum { NEXT_HOPS = 0, NEXT_ROUTING = 43, NEXT_OPTIONS = 60 };
+#define MAX_BEFORE 3 /* headers that may stand before a routing one, and that itself */
+
+/* has_stations6 tells whether a packet has a routing header, of whichever type, and
+ * beside that (HAS_STATIONS) what comes behind it. */
+#define HAS_STATIONS 0x100
+
+__attribute__((noinline)) int has_stations6(struct __sk_buff *skb, u32 first)
+{
+	struct {
+		u8 head[2]; /* what is next, and how long this is */
+		volatile u8 next;
+		volatile u16 at;
+	} b = {};
+
+	b.next = first;
+	b.at = IP6_HEAD;
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < MAX_BEFORE; i++) {
+		if (b.next != NEXT_ROUTING && b.next != NEXT_HOPS && b.next != NEXT_OPTIONS)
+			break;
+		if (bpf_skb_load_bytes(skb, b.at, b.head, sizeof(b.head)))
+			break;
+		if (b.next == NEXT_ROUTING)
+			return HAS_STATIONS | b.head[0];
+		b.next = b.head[0];
+		b.at += (b.head[1] + 1) * 8;
+	}
+	return 0;
+}
+
+/* sender returns the container whose socket a packet is from: the kernel sends some of
+ * them later, whoever runs then. Where containers have cgroups of version 1 alone it is
+ * who runs. */
+static __always_inline struct container *sender(struct __sk_buff *skb)
+{
+	struct cgroup_key key = { .id = bpf_skb_cgroup_id(skb) };
+	struct container *c = bpf_map_lookup_elem(&cgroups, &key);
+
+	return c && c->known ? c : find_container((void *)bpf_get_current_task());
+}
+
+/* refuse_stations tells whether a packet that names stations on its way is not to be
+ * sent. */
+__attribute__((noinline)) int refuse_stations(struct __sk_buff *skb, u32 version, u32 protocol, u32 netns, u32 port)
+{
+	struct net_asked a = { .deed = NET_SEND, .protocol = protocol, .netns = netns, .port = port };
+	struct container *c = sender(skb);
+	struct net_ruleset *rules;
+	__be32 ip = 0;
+
+	if (!is_held_to(c, &rules) || !rules->answer || rules->raw)
+		return 0;
+	if (version == 4) {
+		bpf_skb_load_bytes(skb, 16, &ip, 4);
+		map_ip4(a.address, ip);
+	} else {
+		bpf_skb_load_bytes(skb, 24, a.address, 16);
+	}
+	if (c == find_container((void *)bpf_get_current_task()))
+		tell_outside(&a, c, rules->answer == NET_DENY ? NET_DENIED : NET_AUDITED);
+	return rules->answer == NET_DENY;
+}
+
+/* What a socket was connected to is where its packets go, unless they name stations:
+ * then they go to the first of those (source routes of IPv4, which take NET_RAW, and
+ * routing headers of IPv6, which take nothing). It runs for every packet. */
+SEC("cgroup_skb/egress")
+int net_station(struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct ip_head *ip = data;
+	struct sock *sk;
+	u32 version, first, protocol;
+
+	if ((void *)(ip + 1) > end || ip->version_and_words == 0x45)
+		return ALLOW;
+	version = ip->version_and_words >> 4;
+	if (version == 4) {
+		protocol = ip->protocol;
+		if (!has_stations4(skb, (ip->version_and_words & 0xf) * 4))
+			return ALLOW;
+	} else {
+		first = ((struct ip6_head *)data)->next;
+		if (first == IPPROTO_TCP || first == IPPROTO_UDP)
+			return ALLOW;
+		protocol = has_stations6(skb, first);
+		if (!(protocol & HAS_STATIONS))
+			return ALLOW;
+	}
+	if (!skb->sk)
+		return ALLOW;
+	sk = address_of(skb->sk);
+	if (refuse_stations(skb, version, protocol & 0xff, BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum),
+			    bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport))))
+		return REFUSE;
+	return ALLOW;
+}

@@ -33,8 +33,13 @@ func TestNetGuardHoldsOddSockets(t *testing.T) {
 	g := openNetGuard(t, pins(t))
 	port := freePorts(t)
 	check(t, g.Set(netRules(profile.Deny, profile.NetworkRules{
-		Destinations: []profile.Destination{{PortRule: portRule("udp", port, port), Network: netip.MustParsePrefix("127.0.0.2/32")}},
+		Destinations: []profile.Destination{
+			{PortRule: portRule("udp", port, port), Network: netip.MustParsePrefix("127.0.0.2/32")},
+			{PortRule: portRule("udp", port, port), Network: netip.MustParsePrefix("::1/128")},
+		},
 	})))
+	here := fmt.Sprintf("connect(S,pack_sockaddr_in6(%d,inet_pton(AF_INET6,\"::1\")))&&defined(send(S,\"x\",0))", port)
+	route := "setsockopt(S,41,57,pack(\"C8a16\",0,2,4,0,0,0,0,0,inet_pton(AF_INET6,\"::1\")))&&"
 	for _, tc := range []struct {
 		name, script string
 		kind         event.Kind // what it is told as; empty for what is not
@@ -53,6 +58,13 @@ func TestNetGuardHoldsOddSockets(t *testing.T) {
 		{"IPv4 as IPv6", fmt.Sprintf("socket(S,AF_INET6,SOCK_DGRAM,0)&&defined(send(S,\"x\",0,pack_sockaddr_in6(%d,inet_pton(AF_INET6,\"::ffff:127.0.1.2\"))))", port), event.KindConnect, false},
 		{"connected once more", "socket(S,AF_INET,SOCK_DGRAM,0)&&connect(S,NEAR)&&connect(S,pack(\"Sx14\",0))&&connect(S,TO)", event.KindConnect, false},
 		{"connected, and to another", "socket(S,AF_INET,SOCK_DGRAM,0)&&connect(S,NEAR)&&defined(send(S,\"x\",0,TO))", event.KindConnect, false},
+		{"by a loose route", "socket(S,AF_INET,SOCK_DGRAM,0)&&setsockopt(S,0,4,pack(\"C3a4C\",131,7,4,inet_aton(\"127.0.1.2\"),0))&&connect(S,NEAR)&&defined(send(S,\"x\",0))", event.KindConnect, false},
+		{"by a strict route behind nothing", "socket(S,AF_INET,SOCK_DGRAM,0)&&setsockopt(S,0,4,pack(\"C4a4\",1,137,7,4,inet_aton(\"127.0.1.2\")))&&connect(S,NEAR)&&defined(send(S,\"x\",0))", event.KindConnect, false},
+		{"with its route recorded", "socket(S,AF_INET,SOCK_DGRAM,0)&&setsockopt(S,0,4,pack(\"C8\",7,7,4,0,0,0,0,0))&&connect(S,NEAR)&&defined(send(S,\"x\",0))", "", true},
+		{"IPv6", "socket(S,AF_INET6,SOCK_DGRAM,0)&&" + here, "", true},
+		{"IPv6 by a route", "socket(S,AF_INET6,SOCK_DGRAM,0)&&" + route + here, event.KindConnect, false},
+		{"IPv6 by a route behind options", "socket(S,AF_INET6,SOCK_DGRAM,0)&&setsockopt(S,41,54,pack(\"C8\",0,0,1,4,0,0,0,0))&&" + route + here, event.KindConnect, false},
+		{"IPv6 with options", "socket(S,AF_INET6,SOCK_DGRAM,0)&&setsockopt(S,41,54,pack(\"C8\",0,0,1,4,0,0,0,0))&&" + here, "", true},
 		{"a port that is shared", fmt.Sprintf("socket(S,AF_INET,SOCK_DGRAM,0)&&setsockopt(S,SOL_SOCKET,15,1)&&bind(S,pack_sockaddr_in(%d,INADDR_ANY))", port), event.KindListen, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

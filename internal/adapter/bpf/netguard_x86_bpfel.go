@@ -308,6 +308,7 @@ const (
 	netguardProgNetCreate      = "net_create"
 	netguardProgNetSendmsg4    = "net_sendmsg4"
 	netguardProgNetSendmsg6    = "net_sendmsg6"
+	netguardProgNetStation     = "net_station"
 	netguardVarUnusedDeed      = "unused_deed"
 	netguardVarUnusedOutside   = "unused_outside"
 )
@@ -362,6 +363,7 @@ type netguardProgramSpecs struct {
 	NetCreate   *ebpf.ProgramSpec `ebpf:"net_create"`
 	NetSendmsg4 *ebpf.ProgramSpec `ebpf:"net_sendmsg4"`
 	NetSendmsg6 *ebpf.ProgramSpec `ebpf:"net_sendmsg6"`
+	NetStation  *ebpf.ProgramSpec `ebpf:"net_station"`
 }
 
 // netguardMapSpecs contains maps before they are loaded into the kernel.
@@ -479,6 +481,7 @@ type netguardPrograms struct {
 	NetCreate   *ebpf.Program `ebpf:"net_create"`
 	NetSendmsg4 *ebpf.Program `ebpf:"net_sendmsg4"`
 	NetSendmsg6 *ebpf.Program `ebpf:"net_sendmsg6"`
+	NetStation  *ebpf.Program `ebpf:"net_station"`
 }
 
 func (p *netguardPrograms) Close() error {
@@ -491,6 +494,7 @@ func (p *netguardPrograms) Close() error {
 		p.NetCreate,
 		p.NetSendmsg4,
 		p.NetSendmsg6,
+		p.NetStation,
 	)
 }
 
