@@ -24,6 +24,8 @@ type Violation struct {
 	// Permit is what would be added to the profile to make it normal; empty where
 	// the profile can't say it.
 	Permit *Profile `json:"permit,omitempty"`
+	// Folder is where it is told of together with others of its program; nil: nowhere.
+	Folder *Folder `json:"folder,omitempty"`
 	// Unheld says that no kernel is asked to hold to this part of a profile, such as
 	// whose child a program is: it is reported, and never denied.
 	Unheld     bool      `json:"unheld,omitempty"`
@@ -62,6 +64,10 @@ func (v *Violation) Fold(have *Violation) {
 	}
 	if !other.First.IsZero() && other.First.Before(out.First) {
 		out.First = other.First
+	}
+	if v.Gathered() && have.Gathered() {
+		out.Folder = have.Folder.and(v.Folder)
+		out.tellFolder()
 	}
 	*v = out
 }

@@ -35,6 +35,10 @@ const (
 	// MaxGroupViolations bounds the violations of one group that differ: who makes up
 	// names must not fill the store. Those beyond are folded by control and kind.
 	MaxGroupViolations = 2_000
+	// MaxFolderViolations bounds those of what one program does to files of one folder
+	// that nobody has permitted: beyond, they are one (profile.Violation.Gather), with the
+	// ID of the first.
+	MaxFolderViolations = 5
 	// MaxBehaviourBatch bounds the violations that are stored at once.
 	MaxBehaviourBatch = 5_000
 )
@@ -210,6 +214,8 @@ type BehaviourPermit struct {
 	Comment     string      `json:"comment,omitempty"`
 	Created     time.Time   `json:"created"`
 	Revision    int64       `json:"revision"` // of the profile, with it
+	// Also is how many other violations are permitted by it.
+	Also int `json:"also,omitempty"`
 	// Added is what the profile did not have before.
 	Added *profile.Profile `json:"added,omitempty"`
 	// Undone is when somebody took it back.
@@ -247,6 +253,8 @@ type BehaviourChange struct {
 	// Undone and UndoneBy of one that is there, whose violation is open again:
 	// Conflict when it is undone already.
 	Permit, Undo *BehaviourPermit
+	// Permitted are further violations that are permitted by Permit.
+	Permitted []int64
 }
 
 // FoldViolation makes v stand for all of its control and kind in its group: that is

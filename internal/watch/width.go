@@ -30,6 +30,9 @@ func Widths(v *profile.Violation) []Width {
 		return nil
 	}
 	p := v.Permit
+	if v.Gathered() {
+		return []Width{{WidthThis, "all files in " + v.Subject + map[bool]string{true: " and in the folders below"}[v.Folder.Below], p}}
+	}
 	out := []Width{{WidthThis, "this alone", p}}
 	if Entries(p) != 1 {
 		return out

@@ -27,6 +27,7 @@ func TestWidths(t *testing.T) {
 		"a file":                    {write("/srv/news/a-1.csv", "/srv/news/a-1.csv"), "this=/srv/news/a-1.csv alike=/srv/news/a-*.csv folder=/srv/news/* tree=/srv/news/**"},
 		"a file without an ending":  {write("/srv/news/a", "/srv/news/a"), "this=/srv/news/a folder=/srv/news/* tree=/srv/news/**"},
 		"a name made by chance":     {write("/tmp/tmpAbC12d", "/tmp/tmp*"), "exact=/tmp/tmpAbC12d this=/tmp/tmp* folder=/tmp/* tree=/tmp/**"},
+		"many files of a folder":    {&profile.Violation{Subject: "/srv/a", Folder: &profile.Folder{Path: "/srv/a", Examples: []string{"/srv/a/b"}}, Permit: write("", "/srv/a/**").Permit}, "this=/srv/a/**"},
 		"of the system":             {write("/etc/passwd", "/etc/passwd"), "this=/etc/passwd"},
 		"a program's folder":        {write("/usr/bin/x.sh", "/usr/bin/x.sh"), "this=/usr/bin/x.sh"},
 		"keys":                      {write("/root/.ssh/id.pub", "/root/.ssh/id.pub"), "this=/root/.ssh/id.pub"},

@@ -175,8 +175,10 @@ func (w *writer) putBehaviourPermits(ctx context.Context, c *store.BehaviourChan
 			return err
 		}
 		p.ID = id
-		if _, err := w.exec(ctx, "UPDATE behaviour_violations SET permit = ? WHERE id = ?", id, p.ViolationID); err != nil {
-			return err
+		for _, v := range append([]int64{p.ViolationID}, c.Permitted...) {
+			if _, err := w.exec(ctx, "UPDATE behaviour_violations SET permit = ? WHERE id = ? AND grp = ?", id, v, string(p.Group)); err != nil {
+				return err
+			}
 		}
 	}
 	p := c.Undo

@@ -26,6 +26,15 @@ func (w *writer) addViolations(ctx context.Context, vs []profile.Violation) erro
 			continue
 		}
 		group := string(v.Group)
+		if gone, gathered, err := w.gather(ctx, vs[i]); err != nil || gathered {
+			if err != nil {
+				return err
+			}
+			if _, counted := have[group]; counted {
+				have[group] -= gone
+			}
+			continue
+		}
 		if _, counted := have[group]; !counted {
 			var n int
 			if err := w.row(ctx, "SELECT count(id) FROM behaviour_violations WHERE grp = ?", []any{group}, &n); err != nil {
@@ -50,30 +59,84 @@ func (w *writer) addViolations(ctx context.Context, vs []profile.Violation) erro
 	return nil
 }
 
+// gather adds a violation of a file to what is told of its folder, which begins when
+// more than store.MaxFolderViolations of it are open. It returns how many are gone in it.
+func (w *writer) gather(ctx context.Context, v profile.Violation) (gone int, gathered bool, err error) {
+	if v.Folder == nil || v.Gathered() {
+		return 0, false, nil
+	}
+	print := v.Folder.Print
+	v.Gather()
+	if added, err := w.addViolation(ctx, &v); err != nil || added {
+		return 0, added, err
+	}
+	ids, err := w.ids(ctx, "SELECT id FROM behaviour_violations WHERE grp = ? AND folder = ? AND permit = 0 ORDER BY id LIMIT ?",
+		string(v.Group), print, store.MaxFolderViolations)
+	if err != nil || len(ids) < store.MaxFolderViolations {
+		return 0, false, err
+	}
+	var all *profile.Violation
+	for _, id := range ids {
+		was, err := w.storedViolation(ctx, id)
+		if err != nil {
+			return 0, false, err
+		}
+		if was.Gather(); all != nil {
+			was.Fold(all)
+		}
+		all = &was
+	}
+	v.Fold(all)
+	for _, id := range ids[1:] {
+		if _, err := w.exec(ctx, "DELETE FROM behaviour_violations WHERE id = ?", id); err != nil {
+			return 0, false, err
+		}
+	}
+	if _, err := w.exec(ctx, "UPDATE behaviour_violations SET fingerprint = ?, kind = ?, folder = '' WHERE id = ?", v.Fingerprint, string(v.Kind), ids[0]); err != nil {
+		return 0, false, err
+	}
+	return len(ids) - 1, true, w.updateViolation(ctx, ids[0], &v)
+}
+
+func (w *writer) storedViolation(ctx context.Context, id int64) (v profile.Violation, err error) {
+	var count, first, last int64
+	var body []byte
+	if err := w.row(ctx, "SELECT count, first, last, body FROM behaviour_violations WHERE id = ?", []any{id}, &count, &first, &last, &body); err != nil {
+		return v, err
+	}
+	if err := json.Unmarshal(body, &v); err != nil {
+		return v, fmt.Errorf("decode violation %d: %w", id, err)
+	}
+	v.Count, v.First, v.Last = uint64(count), fromNanos(first), fromNanos(last)
+	return v, nil
+}
+
 // addViolation adds to the violation of the same fingerprint, if it is there.
 func (w *writer) addViolation(ctx context.Context, v *profile.Violation) (bool, error) {
-	var id, count, first, last int64
-	var body []byte
-	err := w.row(ctx, "SELECT id, count, first, last, body FROM behaviour_violations WHERE grp = ? AND fingerprint = ?",
-		[]any{string(v.Group), v.Fingerprint}, &id, &count, &first, &last, &body)
+	var id int64
+	err := w.row(ctx, "SELECT id FROM behaviour_violations WHERE grp = ? AND fingerprint = ?", []any{string(v.Group), v.Fingerprint}, &id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	var was profile.Violation
-	if err := json.Unmarshal(body, &was); err != nil {
-		return false, fmt.Errorf("decode violation %d: %w", id, err)
+	was, err := w.storedViolation(ctx, id)
+	if err != nil {
+		return false, err
 	}
-	was.Count, was.First, was.Last = uint64(count), fromNanos(first), fromNanos(last)
 	v.Fold(&was)
-	if body, err = json.Marshal(v); err != nil {
-		return false, fmt.Errorf("encode violation: %w", err)
+	return true, w.updateViolation(ctx, id, v)
+}
+
+func (w *writer) updateViolation(ctx context.Context, id int64, v *profile.Violation) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode violation: %w", err)
 	}
 	_, err = w.exec(ctx, "UPDATE behaviour_violations SET reaction = ?, permit = 0, count = ?, first = ?, last = ?, search = ?, body = ? WHERE id = ?",
 		string(v.Reaction), int64(v.Count), nanos(v.First), nanos(v.Last), violationText(v), string(body), id)
-	return true, err
+	return err
 }
 
 func (w *writer) insertViolation(ctx context.Context, v *profile.Violation) error {
@@ -81,9 +144,13 @@ func (w *writer) insertViolation(ctx context.Context, v *profile.Violation) erro
 	if err != nil {
 		return fmt.Errorf("encode violation: %w", err)
 	}
+	folder := ""
+	if v.Folder != nil && !v.Gathered() {
+		folder = v.Folder.Print
+	}
 	_, err = w.exec(ctx, `INSERT INTO behaviour_violations
-		(grp, fingerprint, control, kind, reaction, permit, count, first, last, search, body) VALUES (?,?,?,?,?,0,?,?,?,?,?)`,
-		string(v.Group), v.Fingerprint, string(v.Control), string(v.Kind), string(v.Reaction), int64(v.Count), nanos(v.First), nanos(v.Last),
+		(grp, fingerprint, folder, control, kind, reaction, permit, count, first, last, search, body) VALUES (?,?,?,?,?,?,0,?,?,?,?,?)`,
+		string(v.Group), v.Fingerprint, folder, string(v.Control), string(v.Kind), string(v.Reaction), int64(v.Count), nanos(v.First), nanos(v.Last),
 		violationText(v), string(body))
 	return err
 }

@@ -346,6 +346,46 @@ func TestAPermitIsAsWideAsAPersonSays(t *testing.T) {
 	}
 }
 
+// A builder that is given another folder is one violation for each of its programs, and
+// one decision.
+func TestManyFilesOfAFolderAreOneDecision(t *testing.T) {
+	h := start(t)
+	h.workloads(nginx(1, "v1"))
+	write := func(program, path string) event.Event {
+		return event.Event{
+			Kind: event.KindFileCreate, WorkloadID: container(1), Group: string(web), Process: event.Process{Key: event.Key{PID: 7, Start: 9}, Executable: program},
+			File: &event.File{Path: path},
+		}
+	}
+	h.happen(exec(1, "/usr/sbin/nginx"), write("/usr/bin/as", "/srv/build/shop/a.o"))
+	h.mode(profile.Monitor)
+	var events []event.Event
+	for n := range 40 {
+		events = append(events, write("/usr/bin/as", fmt.Sprintf("/srv/build/new/o%d/part%d.o", n%3, n)))
+	}
+	h.happen(append(events, write("/usr/bin/ld", "/srv/build/new/bin/shop"), write("/usr/bin/ld", "/etc/passwd"))...)
+	vs := h.violations(store.ViolationQuery{Open: true})
+	many := slices.IndexFunc(vs, func(v store.BehaviourViolation) bool { return v.Gathered() })
+	if len(vs) != 3 || many < 0 || vs[many].Count != 40 || vs[many].Subject != "/srv/build/new" {
+		t.Fatalf("outside: %+v", vs)
+	}
+	p, err := h.s.Permit(t.Context(), h.admin, vs[many].ID, behaviour.Permitting{})
+	h.must(err)
+	vs = h.violations(store.ViolationQuery{Open: true})
+	if len(vs) != 1 || vs[0].Subject != "/etc/passwd" || p.Also != 1 {
+		t.Errorf("with the folder permitted, and %d others, lies outside: %+v", p.Also, vs)
+	}
+	h.happen(write("/usr/bin/as", "/srv/build/new/deep/er/x.o"))
+	if vs := h.violations(store.ViolationQuery{Open: true}); len(vs) != 1 {
+		t.Errorf("what is below lies outside again: %+v", vs)
+	}
+	_, err = h.s.Undo(t.Context(), h.admin, p.ID, "")
+	h.must(err)
+	if vs := h.violations(store.ViolationQuery{Open: true}); len(vs) != 3 {
+		t.Errorf("after it was undone: %+v", vs)
+	}
+}
+
 // What was learned survives a stop and a kill, and no event counts twice.
 func TestNothingIsLostOrCountedTwice(t *testing.T) {
 	h := start(t)

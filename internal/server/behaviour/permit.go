@@ -94,12 +94,42 @@ func (s *Service) Permit(ctx context.Context, who access.Identity, id int64, how
 			Added: missing(had, more),
 		}
 		c := &store.BehaviourChange{Permit: &out}
+		if c.Permitted, err = s.coveredBy(ctx, more, &v); err != nil {
+			return err
+		}
+		out.Also = len(c.Permitted)
 		if err := k.revise(ctx, who, g, p, "permitted: "+says, c); err != nil {
 			return err
 		}
 		return s.audit(ctx, who, "behaviour.permit", "permit:"+strconv.FormatInt(out.ID, 10), fmt.Sprintf("group %s: %s %s", v.Group, says, comment))
 	})
 	return out, err
+}
+
+// coveredBy returns the other violations of a group that nobody has permitted and that
+// are normal with what a person permits. Those of programs are told apart by who starts
+// them and what they are given to run: each is a decision of its own.
+func (s *Service) coveredBy(ctx context.Context, more *profile.Profile, of *store.BehaviourViolation) (ids []int64, err error) {
+	if len(more.Executables) > 0 {
+		return nil, nil
+	}
+	n, q := watch.Entries(more), store.ViolationQuery{Group: of.Group, Control: of.Control, Open: true, Limit: store.MaxPage}
+	for {
+		page, err := s.Store.Violations(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		for i := range page {
+			v := &page[i]
+			if v.ID != of.ID && v.Permit != nil && len(v.Permit.Executables) == 0 && watch.Entries(v.Permit) > 0 && watch.Entries(watch.Merge(more, v.Permit)) == n {
+				ids = append(ids, v.ID)
+			}
+		}
+		if len(page) < store.MaxPage {
+			return ids, nil
+		}
+		q.BeforeLast, q.BeforeID = page[len(page)-1].Last, page[len(page)-1].ID
+	}
 }
 
 // lateFor is for how long after a person's change a host may hold the rules of before:

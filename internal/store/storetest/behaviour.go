@@ -27,6 +27,7 @@ func behaviourCases() []testCase {
 		{"of a group so many violations differ", testViolationsMany},
 		{"a permit closes its violation, and undone opens it", testBehaviourPermit},
 		{"what happens again is permitted no more", testBehaviourPermitAgain},
+		{"many files of a folder are one violation", testViolationsGather},
 		{"nothing is found of what is not there", testBehaviourNone},
 		{"what is old goes", testBehaviourPrune},
 		{"a group is forgotten with all of it", testBehaviourForget},
@@ -295,6 +296,45 @@ func testViolationsMany(k *kit) {
 	totals, err := k.st.BehaviourTotals(k.ctx)
 	k.ok(err)
 	same(k, "kept", totals.Violations[profile.ControlExec], store.MaxGroupViolations+2)
+}
+
+func testViolationsGather(k *kit) {
+	of := func(n int) profile.Violation {
+		v := violationOf("g", fmt.Sprint(n), base().Add(time.Duration(n)*time.Second), 1)
+		v.Control, v.Kind, v.Subject, v.Program = profile.ControlFile, event.KindFileCreate, fmt.Sprintf("/data/new/%d", n), "/bin/as"
+		v.Folder = &profile.Folder{Print: "many", Path: "/data/new", Instead: "the profile allows less"}
+		return v
+	}
+	list := func(q store.ViolationQuery) (all []store.BehaviourViolation) {
+		all, err := k.st.Violations(k.ctx, q)
+		k.ok(err)
+		return all
+	}
+	var vs []profile.Violation
+	for n := range store.MaxFolderViolations {
+		vs = append(vs, of(n))
+	}
+	other := of(90)
+	other.Group = "other"
+	k.change(store.BehaviourChange{Violations: append(vs, other)})
+	few := list(store.ViolationQuery{Group: "g"})
+	same(k, "few", len(few), store.MaxFolderViolations)
+	k.change(store.BehaviourChange{Violations: []profile.Violation{of(5), of(6), of(2)}})
+	all := list(store.ViolationQuery{Group: "g"})
+	want := of(0)
+	want.Gather()
+	for n := 1; n <= 6; n++ {
+		v := of(n)
+		v.Gather()
+		v.Fold(&want)
+		want = v
+	}
+	want.Count, want.ID = 8, few[len(few)-1].ID
+	same(k, "many", all, []store.BehaviourViolation{{Violation: want}})
+	k.change(store.BehaviourChange{Permit: &store.BehaviourPermit{Group: "g", ViolationID: want.ID}, Permitted: []int64{list(store.ViolationQuery{Group: "other"})[0].ID}})
+	same(k, "open of the group, and of another whose violation it can't permit", len(list(store.ViolationQuery{Open: true})), 1)
+	k.change(store.BehaviourChange{Violations: []profile.Violation{of(7)}})
+	same(k, "open when it goes on", len(list(store.ViolationQuery{Open: true, Group: "g"})), 1)
 }
 
 // permitted stores a violation and its permit.

@@ -47,6 +47,11 @@ func (x *Index) CompareOf(e *event.Event, w *asset.Workload) *profile.Violation 
 	}
 	v.Sentence = o.sentence(e)
 	v.Fingerprint = fingerprint(v, o.alike)
+	if o.folder != "" {
+		v.Folder = &profile.Folder{Print: fingerprint(&profile.Violation{Group: v.Group, Control: v.Control, Program: v.Program}, o.folder+"/"), Instead: o.instead}
+		v.Folder.Path = path.Dir(o.alike)
+		v.Folder.Below = v.Folder.Path != o.folder
+	}
 	return v
 }
 
@@ -58,6 +63,7 @@ type outside struct {
 	did     string // "ran /bin/sh"
 	instead string // what the profile allows
 	permit  *profile.Profile
+	folder  string // of which many files are told together; "": each is told by itself
 	unheld  bool
 }
 
@@ -130,16 +136,7 @@ func fingerprint(v *profile.Violation, alike string) string {
 // sentence says what was done, by whom, what happened to it, and what the profile
 // allows instead.
 func (o *outside) sentence(e *event.Event) string {
-	s := who(e) + " " + o.did
-	switch e.Reaction {
-	case event.ReactionDenied:
-		s += ", which was denied"
-	case event.ReactionKilled:
-		s += ", and was killed for it"
-	case event.ReactionAudited:
-		s += ", which would have been denied"
-	}
-	return s + ": " + o.instead + "."
+	return who(e) + " " + o.did + profile.Happened(e.Reaction) + ": " + o.instead + "."
 }
 
 // who names the process: of an exec its parent, whose doing it was.

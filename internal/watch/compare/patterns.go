@@ -1,6 +1,7 @@
 package compare
 
 import (
+	"path"
 	"strings"
 
 	"github.com/castellan-security/castellan/internal/profile"
@@ -10,6 +11,7 @@ import (
 // as the path has names, whatever the number of patterns.
 type patterns struct {
 	exact map[string]bool
+	above map[string]bool // the folders of exact ones
 	root  branch
 	first profile.Pattern // for sentences
 	n     int
@@ -28,7 +30,7 @@ type glob struct {
 }
 
 func patternsOf(list []profile.Pattern) *patterns {
-	s := &patterns{exact: make(map[string]bool, len(list))}
+	s := &patterns{exact: make(map[string]bool, len(list)), above: map[string]bool{}}
 	for _, p := range list {
 		s.add(p)
 	}
@@ -42,6 +44,9 @@ func (s *patterns) add(p profile.Pattern) {
 	s.n++
 	if p.Exact() {
 		s.exact[string(p)] = true
+		for folder := path.Dir(string(p)); !s.above[folder]; folder = path.Dir(folder) {
+			s.above[folder] = true
+		}
 		return
 	}
 	b := &s.root
@@ -84,6 +89,38 @@ func (s *patterns) has(path string) bool {
 	return strings.HasPrefix(path, "/") && s.root.has(path[1:])
 }
 
+// depth is of how many of a file's folders, from the root on, the patterns have something.
+func (s *patterns) depth(file string) int {
+	n := 0
+	for folder := path.Dir(file); folder != "/"; folder = path.Dir(folder) {
+		if s.above[folder] {
+			n = strings.Count(folder, "/")
+			break
+		}
+	}
+	return max(n, s.root.depth(profile.Pattern(path.Dir(file)).Names()))
+}
+
+func (b *branch) depth(names []string) int {
+	if len(names) == 0 {
+		return 0
+	}
+	n := 0
+	if kid := b.kids[names[0]]; kid != nil {
+		n = 1 + kid.depth(names[1:])
+	}
+	for _, g := range b.globs {
+		if g.fits(names[0]) {
+			n = max(n, 1+g.to.depth(names[1:]))
+		}
+	}
+	return n
+}
+
+func (g *glob) fits(name string) bool {
+	return len(name) >= len(g.before)+len(g.after) && strings.HasPrefix(name, g.before) && strings.HasSuffix(name, g.after)
+}
+
 func (b *branch) has(rest string) bool {
 	if rest == "" {
 		return b.end
@@ -105,7 +142,7 @@ func (b *branch) has(rest string) bool {
 		return true
 	}
 	for _, g := range b.globs {
-		if len(name) >= len(g.before)+len(g.after) && strings.HasPrefix(name, g.before) && strings.HasSuffix(name, g.after) && next(g.to) {
+		if g.fits(name) && next(g.to) {
 			return true
 		}
 	}

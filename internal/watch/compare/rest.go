@@ -52,8 +52,28 @@ func (x *Index) path(e *event.Event, known *patterns, file string, permit func(p
 			entry.Programs = []profile.Pattern{prog}
 		}
 		o.permit = permit(entry)
+		if e.Kind != event.KindFileRead {
+			o.folder = folderOf(known.depth(shape), p.Names())
+		}
 	}
 	return o
+}
+
+// folderOf returns the folder of which a file that lies outside is told together with
+// others: the first of its folders that the profile has nothing of, or the one that it is
+// in. known is of how many of its names the profile has something. "" where every name
+// counts.
+func folderOf(known int, names []string) string {
+	for n := min(known+1, len(names)-1); n < len(names); n++ {
+		folder, p := "/"+strings.Join(names[:n], "/"), widen.At(names[:n])
+		if p.Temporary && !widen.Temporary(folder) && n < len(names)-1 {
+			continue // everybody's
+		}
+		if p.Total > 0 || p.Whole || p.Tree {
+			return folder
+		}
+	}
+	return ""
 }
 
 // usualLinks are symbolic links that nearly every image has, and where they lead (Linux
