@@ -81,6 +81,7 @@ func (x *Index) within(p *program, e *event.Event, script string) *outside {
 		if loose {
 			entry.Loose = entry.Scripts
 		}
+		shape := learn.FilePattern(script)
 		o.subject, o.alike = script, file+" "+script
 		o.did = "ran " + script + " by " + file
 		// A host holds to scripts by where they came from: one of the image may run.
@@ -88,6 +89,10 @@ func (x *Index) within(p *program, e *event.Event, script string) *outside {
 		o.instead = "the profile allows " + path.Base(file) + " no file to run"
 		if p.scripts.n > 0 {
 			o.instead = fmt.Sprintf("the profile allows %s only %s", path.Base(file), some(p.Scripts))
+		}
+		if loose && shape != script {
+			o.alike = file + " " + shape
+			o.instead += fmt.Sprintf("; its name is another each time, so no permit is for the next: if %s is to run what it writes, have that reported alone (castellan watch controls %s --set exec=audit)", x.p.Group, x.p.Group)
 		}
 	case len(loads) > 0:
 		entry.Loads = loads

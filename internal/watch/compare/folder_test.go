@@ -78,3 +78,23 @@ func TestManyFilesAreOneSentence(t *testing.T) {
 		t.Error("what another program does is told together with it")
 	}
 }
+
+// A builder runs each step from a file with another name: that is told once, and what
+// can be done about it is said, because a permit of the name would never serve again.
+func TestScriptsWithAnotherNameEachTime(t *testing.T) {
+	x := compare.NewIndex(shop())
+	one, two := exec("/bin/dash", event.OriginImage, "", "sh", "-xe", "/tmp/jenkins1234567890123456.sh"), exec("/bin/dash", event.OriginImage, "", "sh", "-xe", "/tmp/jenkins6543210987654321.sh")
+	v := x.Compare(&one)
+	const want = "the container's start ran /tmp/jenkins1234567890123456.sh by /bin/dash: the profile allows dash only /docker-entrypoint.sh; " +
+		"its name is another each time, so no permit is for the next: if prod/shop/web is to run what it writes, have that reported alone (castellan watch controls prod/shop/web --set exec=audit)."
+	if v.Sentence != want {
+		t.Errorf("got %q\nwant %q", v.Sentence, want)
+	}
+	if w := x.Compare(&two); w.Fingerprint != v.Fingerprint {
+		t.Error("each step is a violation of its own")
+	}
+	other := exec("/bin/dash", event.OriginImage, "", "sh", "/tmp/deploy.sh")
+	if w := x.Compare(&other); w.Fingerprint == v.Fingerprint {
+		t.Error("a script with a name of its own is told with them")
+	}
+}
