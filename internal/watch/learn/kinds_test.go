@@ -357,6 +357,70 @@ func TestWhatAWiderEntryStandsForIsNotListed(t *testing.T) {
 	}
 }
 
+// What programs write beside what they wrote, though it was not seen.
+func TestWhatIsWrittenBeside(t *testing.T) {
+	for name, tc := range map[string]struct{ write, beside string }{
+		"a socket, when its server ends": {"/run/mysqld/mysqld.pid", "/run/mysqld/mysqld.sock"},
+		"what SQLite sorts":              {"/data/app.db-journal", "/var/tmp/etilqs_*"},
+		"a table that is repaired":       {"/data/sess.dets", "/data/sess.dets.TMP"},
+	} {
+		s := newScript()
+		s.write(tc.write)
+		if got := paths(s.learned(t).Writes); !slices.Contains(got, tc.beside) {
+			t.Errorf("%s: learned %q, want %s too", name, got, tc.beside)
+		}
+	}
+	s := newScript()
+	s.write("/tmp/pkqstblt").Process.Executable = "/usr/bin/python3.11"
+	if got := paths(s.learned(t).Writes); !slices.Contains(got, "/tmp/*") {
+		t.Errorf("a name that Python made of letters: learned %q, want /tmp/* as for those with digits", got)
+	}
+	for _, name := range []string{"/tmp/pkqstblt", "/data/app.pid", "/etc/passwd.lock", "/run/lock/x.lock"} {
+		s := newScript()
+		s.write(name)
+		if got := paths(s.learned(t).Writes); len(got) != 1 {
+			t.Errorf("beside %s: learned %q", name, got)
+		}
+	}
+}
+
+// What is unpacked beside its place and renamed to it is there, and is removed there.
+func TestAFolderThatIsRenamedTakesItsFilesAlong(t *testing.T) {
+	s := newScript()
+	move := func(from, to string) {
+		s.add(event.Event{Kind: event.KindFileRename, File: &event.File{Path: from, To: to, Type: "folder"}})
+	}
+	for _, f := range []string{"/srv/upgrade/seo-6b0d3ce1e90e0/seo/seo.php", "/srv/upgrade/seo-6b0d3ce1e90e0/seo/inc/a.php"} {
+		s.write(f)
+	}
+	move("/srv/upgrade/seo-6b0d3ce1e90e0/seo", "/srv/plugins/seo")
+	move("/srv/unknown", "/srv/plugins/other")
+	want := []string{
+		"/srv/plugins/other", "/srv/plugins/seo", "/srv/plugins/seo/inc/a.php", "/srv/plugins/seo/seo.php", "/srv/unknown",
+		"/srv/upgrade/seo-*/seo", "/srv/upgrade/seo-*/seo/inc/a.php", "/srv/upgrade/seo-*/seo/seo.php",
+	}
+	got := paths(s.learned(t).Writes)
+	slices.Sort(got)
+	if diff := cmp.Diff(got, want); diff != "" {
+		t.Errorf("writes (-got +want):\n%s", diff)
+	}
+}
+
+// Files that are counted behind a dot are one.
+func TestFilesThatAreCountedAreOne(t *testing.T) {
+	s := newScript()
+	for n := range 4 {
+		s.write(fmt.Sprintf("/data/bs/binlog.%d", n+8))
+		s.write(fmt.Sprintf("/data/bs/libjob.so.%d", n+1))
+		s.write(fmt.Sprintf("/data/bs/python3.%d", n+8))
+	}
+	want := []string{"/data/bs/binlog.*", "/data/bs/libjob.so.1", "/data/bs/libjob.so.2", "/data/bs/libjob.so.3", "/data/bs/libjob.so.4",
+		"/data/bs/python3.10", "/data/bs/python3.11", "/data/bs/python3.8", "/data/bs/python3.9"}
+	if diff := cmp.Diff(paths(s.learned(t).Writes), want); diff != "" {
+		t.Errorf("writes (-got +want):\n%s", diff)
+	}
+}
+
 func TestWhoseChildAProgramIs(t *testing.T) {
 	shim := event.Ancestor{Key: event.Key{PID: 900, Start: 1}, Name: "containerd-shim", Executable: "/usr/bin/containerd-shim-runc-v2"}
 	app := event.Ancestor{Key: event.Key{PID: 950, Start: 2}, Name: "app", Executable: "/usr/bin/app"}

@@ -214,6 +214,34 @@ func (l *Learner) file(s *seen, e *event.Event, m *mark) {
 		}
 		s.addFile(s.writes, path, m, droppedFiles)
 	}
+	if e.Kind == event.KindFileRename && f.Type == "folder" && clean(f.Path) && clean(f.To) {
+		s.moved(f.Path, f.To, m)
+	}
+}
+
+// moved notes that what was written in a folder, and below it, lies in another one now: a
+// release or a plugin is unpacked beside its place and renamed to it, and goes from there
+// file by file.
+func (s *seen) moved(from, to string, m *mark) {
+	n := s.writes.root
+	for _, name := range profile.Pattern(from).Names() {
+		if n = n.kids[s.writes.key(n, name)]; n == nil {
+			return
+		}
+	}
+	place := widen.At(profile.Pattern(to).Names())
+	counts := place.Total == 0 && !place.Whole && !place.Tree
+	var below []profile.Pattern
+	walk(n, "", func(p profile.Pattern, _ *mark) { below = append(below, p) })
+	one := *m
+	one.Count = 1
+	for _, p := range below {
+		if p == "/" || strings.HasSuffix(string(p), "/**") && counts {
+			continue // the folder itself, and what is never one where it is now
+		}
+		one.Sample = sample(to + string(p))
+		s.addPattern(s.writes, profile.Pattern(to)+p, &one, droppedFiles)
+	}
 }
 
 // before returns the pattern of the names under which a file is written before it is

@@ -31,7 +31,7 @@ func (l *Learner) Profile() *profile.Profile {
 		p.Versions = append(p.Versions, profile.Version{Digest: v.Digest, Reference: v.Reference, First: at(v.First), Last: at(v.Last)})
 	}
 	p.Executables = w.executables(s)
-	p.Writes, p.Reads = w.files(s.writes.instances(), widen.Rotating), w.files(s.reads, exactly)
+	p.Writes, p.Reads = w.files(s.writes.instances(), widen.Rotating, widen.Beside), w.files(s.reads, exactly, nothing)
 	p.Listens = w.listens(s)
 	p.Peers, p.Callers = w.peers(s.peers, widen.Networks), w.peers(s.callers, widen.Callers)
 	p.Names = w.names(s)
@@ -161,10 +161,24 @@ func written(s *seen, path string) bool {
 // exactly lets a path stand for itself.
 func exactly(path string) string { return path }
 
-// files are what was done to files, by what widened says that each path stands for.
-func (w writer) files(t *tree, widened func(string) string) []profile.File {
-	sum := map[string]*mark{}
-	t.each(func(p profile.Pattern, m *mark) { add(sum, widened(string(p)), m) })
+// nothing lies beside a path.
+func nothing(string, []string) []string { return nil }
+
+// files are what was done to files, by what widened says that each path stands for, and
+// what may be done beside each.
+func (w writer) files(t *tree, widened func(string) string, beside func(string, []string) []string) []profile.File {
+	sum, more := map[string]*mark{}, map[string]*mark{}
+	t.each(func(p profile.Pattern, m *mark) {
+		add(sum, widened(string(p)), m)
+		for _, other := range beside(string(p), m.Programs) {
+			add(more, other, m)
+		}
+	})
+	for p, m := range more {
+		if sum[p] == nil {
+			sum[p] = m
+		}
+	}
 	var out []profile.File
 	for p, m := range sum {
 		out = append(out, profile.File{Path: profile.Pattern(p), Programs: patterns(m.Programs), Evidence: w.evidence(m, p)})

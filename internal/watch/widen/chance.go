@@ -124,6 +124,33 @@ func grouped(s string, parts []int) int {
 	return at
 }
 
+// address returns how much of s is the IPv4 address of a client or a container, which
+// another one has tomorrow, that it begins with: 172.18.0.6. Versions begin with less.
+func address(s string) int {
+	const parts, first, most = 4, 10, 255
+	at := 0
+	for i := range parts {
+		if i > 0 {
+			if at >= len(s) || s[at] != '.' {
+				return 0
+			}
+			at++
+		}
+		n, value := leadingDigits(s[at:]), 0
+		for _, c := range s[at : at+min(n, 4)] {
+			value = value*10 + int(c-'0')
+		}
+		if n == 0 || n > 3 || value > most || i == 0 && value < first {
+			return 0
+		}
+		at += n
+	}
+	if at < len(s) && (alnum(s[at]) || s[at] == '.' && at+1 < len(s) && digit(s[at+1])) {
+		return 0
+	}
+	return at
+}
+
 // maildir reports whether a name is one of a maildir: the second, what tells messages of
 // that second apart, and the host, which is another with each container:
 // 1764465600.M5P47V0I1.host,S=812:2,S.

@@ -19,6 +19,9 @@ func Numbered(name string) string {
 	stem := name
 	if i := strings.LastIndexByte(name, '.'); i > 0 && i < len(name)-1 {
 		if digit(name[i+1]) {
+			if allDigits(name[i+1:]) && counted(name[:i]) {
+				return name[:i+1] + "*"
+			}
 			return ""
 		}
 		stem = name[:i]
@@ -38,6 +41,12 @@ func Numbered(name string) string {
 		return ""
 	}
 	return name[:start] + "*" + name[end:]
+}
+
+// counted reports whether a number behind the dot counts files of that name, as in
+// binlog.7: versions are of libraries, and of names that have digits already.
+func counted(name string) bool {
+	return len(name) >= minStem && !strings.HasPrefix(name, "lib") && strings.Trim(strings.ToLower(name), "abcdefghijklmnopqrstuvwxyz-_") == ""
 }
 
 // attached reports whether a number of so many digits counts what the word is that s

@@ -137,6 +137,9 @@ func Alike(name string) string {
 	stem, ext := name, ""
 	if i := strings.LastIndexByte(name, '.'); i > 0 && i < len(name)-1 {
 		stem, ext = name[:i], name[i:]
+		if allDigits(ext[1:]) { // a number, and no ending
+			return stem + ".*"
+		}
 	}
 	if i := strings.LastIndexByte(stem, '-'); i >= 0 {
 		return stem[:i+1] + "*" + ext

@@ -84,6 +84,11 @@ func shape(name string, digits, hex int, temporary bool) string {
 			i += n
 			continue
 		}
+		if n := address(name[i:]); n > 0 && files && (i == 0 || !alnum(name[i-1])) && (i < 2 || name[i-1] != '.' || !digit(name[i-2])) {
+			mark(i, i+n)
+			i += n
+			continue
+		}
 		if n := message(name[i:]); n > 0 && files && (i == 0 || !alnum(name[i-1])) {
 			mark(i, i+n)
 			i += n
@@ -208,6 +213,9 @@ func temporaryName(name string) string {
 	}
 	if rest, ok := strings.CutPrefix(name, "sed"); ok && len(rest) == minRandom && allAlnum(rest) {
 		return "sed*"
+	}
+	if rest, ok := strings.CutPrefix(name, "Cu"); ok && len(rest) == minRandom && allAlnum(rest) && !lowerWord(rest) { // of ln -sf, before its rename
+		return "Cu*"
 	}
 	return ""
 }

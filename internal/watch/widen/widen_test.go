@@ -112,6 +112,15 @@ func TestShapes(t *testing.T) {
 		{"com.example.MyBean", false, "com.example.MyBean"},
 		{"app.sha256", false, "app.sha256"},
 		{"aB3dE9", false, "aB3dE9"},
+		// Clients and containers have other addresses tomorrow.
+		{"172.18.0.6", false, "*"},
+		{"log.172.18.0.6.old", false, "log.*.old"},
+		{"10.11.19.300", false, "10.11.19.300"},
+		{"1.2.3.4", false, "1.2.3.4"},
+		{"172.18.0.6.1", false, "172.18.0.6.1"},
+		// What ln -sf makes before it renames.
+		{"CuGGkEvU", false, "Cu*"},
+		{"Customer", false, "Customer"},
 		{"a*b*c", false, "a*c"},
 		{"*", false, "*"},
 		{"", false, ""},
