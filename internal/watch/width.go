@@ -31,7 +31,7 @@ func Widths(v *profile.Violation) []Width {
 	}
 	p := v.Permit
 	if v.Gathered() {
-		return []Width{{WidthThis, "all files in " + v.Subject + map[bool]string{true: " and in the folders below"}[v.Folder.Below], p}}
+		return []Width{folderWidth(v)}
 	}
 	out := []Width{{WidthThis, "this alone", p}}
 	if Entries(p) != 1 {
@@ -63,6 +63,18 @@ func Widths(v *profile.Violation) []Width {
 		}
 	}
 	return out
+}
+
+// folderWidth is all that many files of a folder are of: with folders below it, the
+// profile has nothing of it yet, so that its own making is part of that.
+func folderWidth(v *profile.Violation) Width {
+	if !v.Folder.Below || len(v.Permit.Writes) != 1 {
+		return Width{WidthThis, "all files in " + v.Subject, v.Permit}
+	}
+	p, folder := *v.Permit, v.Permit.Writes[0]
+	folder.Path = profile.Pattern(v.Subject)
+	p.Writes = []profile.File{folder, v.Permit.Writes[0]}
+	return Width{WidthThis, "the folder " + v.Subject + ", all files in it and in the folders below", &p}
 }
 
 // exactWidth is the file that was meant alone, if a pattern stands for it, and what is
