@@ -24,6 +24,11 @@ func useBehaviour(t *testing.T, d *db.DB) {
 		States: []store.BehaviourState{{Group: "g", State: make([]byte, 1000)}}, Violations: []profile.Violation{v, later, earlier},
 		Revisions: []store.BehaviourRevision{{Group: "g", Revision: 2, Replaces: 1, Profile: &profile.Profile{}}}, Permit: &store.BehaviourPermit{Group: "g", ViolationID: 1},
 	}
+	for n := range store.MaxFolderViolations + 1 {
+		one := v
+		one.Fingerprint, one.Folder = string(rune('a'+n))+"/", &profile.Folder{Print: "many", Path: "/data"}
+		c.Violations = append(c.Violations, one)
+	}
 	must(d.SaveBehaviour(ctx, &c))
 	must(d.SaveBehaviour(ctx, &store.BehaviourChange{Undo: &store.BehaviourPermit{ID: c.Permit.ID, Group: "g", Undone: fleetStart}}))
 	_, err := d.BehaviourMarks(ctx)
