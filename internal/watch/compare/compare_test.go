@@ -126,6 +126,8 @@ func TestWhatLiesOutside(t *testing.T) {
 		{"symbolic link to what may not be changed", sent(event.Event{Kind: event.KindFileLink, File: &event.File{Path: "/usr/bin/a", To: "/var/cache/nginx/a", Flags: []string{"symbolic"}}}), "", false},
 		{"rename out", sent(event.Event{Kind: event.KindFileRename, File: &event.File{Path: "/var/cache/nginx/a", To: "/usr/bin/a"}}), "nginx renamed /var/cache/nginx/a to /usr/bin/a: the profile allows the group to change nothing there.", false},
 		{"a deletion after which the container was gone", sent(event.Event{Kind: event.KindFileDelete, File: &event.File{Path: "/var/run/nginx.pid", Claimed: true}}), "", false},
+		{"a socket that a former process left", sent(event.Event{Kind: event.KindFileDelete, File: &event.File{Path: "/srv/app/web.sock"}}), "", false},
+		{"a file of its name that is written", sent(event.Event{Kind: event.KindFileWrite, File: &event.File{Path: "/srv/app/web.sock"}}), "nginx opened /srv/app/web.sock for writing: the profile allows the group to change nothing there.", false},
 		{"a deletion where that is another folder", sent(event.Event{Kind: event.KindFileDelete, File: &event.File{Path: "/var/run/nginx.pid"}}), "nginx deleted /var/run/nginx.pid: the profile allows the group to change /var/cache/nginx/** and /var/log/nginx/*.log.", false},
 		{"write that failed", sent(event.Event{Kind: event.KindFileWrite, File: &event.File{Path: "/etc/x", Error: "EACCES"}}), "", false},
 		{"normal read", sent(event.Event{Kind: event.KindFileRead, File: &event.File{Path: "/etc/ssl/private/shop.key", Sensitive: "keys"}}), "", false},

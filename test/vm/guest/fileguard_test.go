@@ -324,7 +324,7 @@ func TestFilesOfTheProfilePass(t *testing.T) {
 		"many files":              {"burst=/data,300"},
 		"a file in memory":        {"memfd=x,exit,0"},
 		"a mode that is harmless": {"chmod=/etc/shadow,600"},
-		"a socket":                {"socket=/run/app.sock", "unlink=/data/none"},
+		"a socket":                {"socket=/run/app.sock", "unlink=/run/app.sock", "socket=/run/app.sock"},
 		"reading":                 {"read=/bin/subject", "read=/proc/self/stat", "read=/dev/null"},
 		"its own key":             {"write=/data/tls/own.key", "read=/data/tls/own.key"},
 		"keys of packages":        {"read=/usr/share/doc/example.key"},
