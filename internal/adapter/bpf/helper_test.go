@@ -30,6 +30,14 @@ const (
 	helperReady = 3
 )
 
+// Roots and namespaces are of a thread: only what the main one does is what sensors see
+// of the process, and only here does Go say that we are on it.
+func init() {
+	if os.Getenv(helperEnv) != "" {
+		runtime.LockOSThread()
+	}
+}
+
 func TestMain(m *testing.M) {
 	switch os.Getenv(helperEnv) {
 	case "":
@@ -48,7 +56,6 @@ func TestMain(m *testing.M) {
 
 // help does what its words say, one after the other.
 func help(words []string) error {
-	runtime.LockOSThread()
 	for i, word := range words {
 		verb, value, _ := strings.Cut(word, "=")
 		switch verb {

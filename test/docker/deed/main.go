@@ -17,13 +17,15 @@ import (
 // deed is one thing to do.
 type deed func(tag string) error
 
+// Namespaces, users and tracing belong to threads: only what the main one does is what
+// sensors see of the process, and only here are we sure to be on it.
+func init() { runtime.LockOSThread() }
+
 func main() {
 	if len(os.Args) < 3 {
 		fmt.Fprintln(os.Stderr, "usage: deed NAME TAG")
 		os.Exit(2)
 	}
-	// Namespaces, users and tracing belong to threads.
-	runtime.LockOSThread()
 	name, tag := os.Args[1], os.Args[2]
 	for _, deeds := range []map[string]deed{files, network, privileges, programs} {
 		if d := deeds[name]; d != nil {

@@ -28,6 +28,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -37,6 +38,10 @@ import (
 
 // misused is the exit code when subject itself could not do what it was told.
 const misused = 99
+
+// Roots and namespaces are of a thread here, and so is who executes: only what the main
+// one does is what the kernel tells of the process, and only here are we sure to be on it.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	code, err := begin(os.Args)

@@ -19,8 +19,6 @@ import (
 // steps does one thing after the other, each given as verb=ARG,ARG…, and returns the
 // error number of the first that fails. One that becomes another program is the last.
 func steps(all []string) (int, error) {
-	// Roots and namespaces are of a thread here, and so is who executes.
-	runtime.LockOSThread()
 	for _, one := range all {
 		verb, rest, _ := strings.Cut(one, "=")
 		args := strings.Split(rest, ",")
