@@ -24,6 +24,10 @@ type Folder struct {
 	Examples []string `json:"examples,omitempty"`
 }
 
+// MaxApart is how many files of one folder that one program changes, and that nobody has
+// permitted, are told of one by one. Beyond, they are one violation: see Gather.
+const MaxApart = 5
+
 // maxExamples bounds the files that a violation of many names.
 const maxExamples = 3
 

@@ -35,10 +35,6 @@ const (
 	// MaxGroupViolations bounds the violations of one group that differ: who makes up
 	// names must not fill the store. Those beyond are folded by control and kind.
 	MaxGroupViolations = 2_000
-	// MaxFolderViolations bounds those of what one program does to files of one folder
-	// that nobody has permitted: beyond, they are one (profile.Violation.Gather), with the
-	// ID of the first.
-	MaxFolderViolations = 5
 	// MaxBehaviourBatch bounds the violations that are stored at once.
 	MaxBehaviourBatch = 5_000
 )

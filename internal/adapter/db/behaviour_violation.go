@@ -60,7 +60,7 @@ func (w *writer) addViolations(ctx context.Context, vs []profile.Violation) erro
 }
 
 // gather adds a violation of a file to what is told of its folder, which begins when
-// more than store.MaxFolderViolations of it are open. It returns how many are gone in it.
+// more than profile.MaxApart of it are open. It returns how many are gone in it.
 func (w *writer) gather(ctx context.Context, v profile.Violation) (gone int, gathered bool, err error) {
 	if v.Folder == nil || v.Gathered() {
 		return 0, false, nil
@@ -71,8 +71,8 @@ func (w *writer) gather(ctx context.Context, v profile.Violation) (gone int, gat
 		return 0, added, err
 	}
 	ids, err := w.ids(ctx, "SELECT id FROM behaviour_violations WHERE grp = ? AND folder = ? AND permit = 0 ORDER BY id LIMIT ?",
-		string(v.Group), print, store.MaxFolderViolations)
-	if err != nil || len(ids) < store.MaxFolderViolations {
+		string(v.Group), print, profile.MaxApart)
+	if err != nil || len(ids) < profile.MaxApart {
 		return 0, false, err
 	}
 	var all *profile.Violation

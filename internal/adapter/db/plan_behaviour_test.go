@@ -24,7 +24,7 @@ func useBehaviour(t *testing.T, d *db.DB) {
 		States: []store.BehaviourState{{Group: "g", State: make([]byte, 1000)}}, Violations: []profile.Violation{v, later, earlier},
 		Revisions: []store.BehaviourRevision{{Group: "g", Revision: 2, Replaces: 1, Profile: &profile.Profile{}}}, Permit: &store.BehaviourPermit{Group: "g", ViolationID: 1},
 	}
-	for n := range store.MaxFolderViolations + 1 {
+	for n := range profile.MaxApart + 1 {
 		one := v
 		one.Fingerprint, one.Folder = string(rune('a'+n))+"/", &profile.Folder{Print: "many", Path: "/data"}
 		c.Violations = append(c.Violations, one)

@@ -311,14 +311,14 @@ func testViolationsGather(k *kit) {
 		return all
 	}
 	var vs []profile.Violation
-	for n := range store.MaxFolderViolations {
+	for n := range profile.MaxApart {
 		vs = append(vs, of(n))
 	}
 	other := of(90)
 	other.Group = "other"
 	k.change(store.BehaviourChange{Violations: append(vs, other)})
 	few := list(store.ViolationQuery{Group: "g"})
-	same(k, "few", len(few), store.MaxFolderViolations)
+	same(k, "few", len(few), profile.MaxApart)
 	k.change(store.BehaviourChange{Violations: []profile.Violation{of(5), of(6), of(2)}})
 	all := list(store.ViolationQuery{Group: "g"})
 	want := of(0)

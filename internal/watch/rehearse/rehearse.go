@@ -70,7 +70,7 @@ type Options struct {
 // Run holds the events, in any order, against a profile. An error of the events ends
 // it.
 func Run(p *profile.Profile, events iter.Seq2[event.Event, error], o Options) (Result, error) {
-	r := rehearsal{x: compare.NewIndex(p), o: o, cases: map[string]*gathered{}, incidents: map[string][]sign{}}
+	r := rehearsal{x: compare.NewIndex(p), o: o, cases: map[string]*gathered{}, apart: map[string][]*gathered{}, incidents: map[string][]sign{}}
 	for e, err := range events {
 		if err != nil {
 			return Result{}, fmt.Errorf("rehearse the profile of %s: %w", p.Group, err)
@@ -85,8 +85,9 @@ type rehearsal struct {
 	o         Options
 	out       Result
 	cases     map[string]*gathered
-	incidents map[string][]sign // by workload
-	n         int               // of incidents
+	apart     map[string][]*gathered // by folder: those of cases that are told one by one
+	incidents map[string][]sign      // by workload
+	n         int                    // of incidents
 }
 
 // gathered are the events of one violation.
@@ -136,17 +137,11 @@ func (r *rehearsal) take(e *event.Event) {
 	} else {
 		r.out.Reported += n
 	}
-	g := r.cases[v.Fingerprint]
-	if g == nil {
-		if len(r.cases) >= MaxCases {
-			r.out.More += n
-			return
-		}
-		v.Count = 0
-		g = &gathered{Case: Case{Violation: *v, Blocked: blocked}, hosts: map[string]bool{}, workloads: map[string]bool{}, days: map[string]bool{}, told: map[string]bool{}}
-		r.cases[v.Fingerprint] = g
+	if g := r.caseOf(v, blocked); g != nil {
+		g.add(e, v, n)
+	} else {
+		r.out.More += n
 	}
-	g.add(e, v, n)
 }
 
 func (g *gathered) add(e *event.Event, v *profile.Violation, n uint64) {

@@ -44,6 +44,35 @@ func jumped(events []event.Event) []event.Event {
 	return events
 }
 
+// What one program did to many files of a folder is one case, as it is one violation.
+func TestManyFilesOfAFolderAreOneCase(t *testing.T) {
+	var events []event.Event
+	for i := range 8 {
+		workload := string(rune('a' + i%2))
+		events = append(events, wrote(time.Duration(i)*time.Hour, workload, fmt.Sprintf("/srv/new/obj%d/%s.o", i, workload)))
+	}
+	events = append(events, wrote(0, "a", "/srv/new/obj2/a.o"))
+	for _, n := range []int{profile.MaxApart, len(events)} {
+		r, err := rehearse.Run(&profile.Profile{Group: "g", Writes: []profile.File{{Path: "/srv/old/**"}}}, each(events[:n]), rehearse.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == profile.MaxApart {
+			if len(r.Cases) != n {
+				t.Errorf("few files are %d cases, want %d", len(r.Cases), n)
+			}
+			continue
+		}
+		if len(r.Cases) != 1 {
+			t.Fatalf("%d cases, want one: %+v", len(r.Cases), r.Cases)
+		}
+		c := r.Cases[0]
+		if c.Subject != "/srv/new" || c.Count != uint64(n) || c.Workloads != 2 || c.Hosts != 2 || c.Judgement != rehearse.Wrong || !c.First.Equal(start) || !c.Last.Equal(start.Add(7*time.Hour)) || r.Blocked != uint64(n) {
+			t.Errorf("%+v", c)
+		}
+	}
+}
+
 func TestWouldItHaveBeenWrong(t *testing.T) {
 	const hour = time.Hour
 	nightly := func() (out []event.Event) {
