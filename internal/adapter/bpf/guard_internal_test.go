@@ -14,8 +14,9 @@ import (
 	"github.com/castellan-security/castellan/internal/profile"
 )
 
-// A kernel that can't hold to a control is asked once, and each group says why.
-func TestWhatAKernelCantHoldIsSaid(t *testing.T) {
+// pinsFolder is a file system for pins of its own.
+func pinsFolder(t *testing.T) string {
+	t.Helper()
 	need.Root(t)
 	dir := t.TempDir()
 	if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
@@ -26,6 +27,12 @@ func TestWhatAKernelCantHoldIsSaid(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	return dir
+}
+
+// A kernel that can't hold to a control is asked once, and each group says why.
+func TestWhatAKernelCantHoldIsSaid(t *testing.T) {
+	dir := pinsFolder(t)
 	asked := 0
 	g := &Guard{
 		what: "the network", log: slog.New(slog.DiscardHandler), dir: dir, wants: wantsNetwork, unloaded: netControls, news: make(chan struct{}),
@@ -50,16 +57,7 @@ func TestWhatAKernelCantHoldIsSaid(t *testing.T) {
 
 // What passes, such as a host without memory, is no word on the kernel: it is asked again.
 func TestWhatPassesIsTriedAgain(t *testing.T) {
-	need.Root(t)
-	dir := t.TempDir()
-	if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Error(err)
-		}
-	})
+	dir := pinsFolder(t)
 	var asked int
 	g := &Guard{
 		what: "the network", log: slog.New(slog.DiscardHandler), dir: dir, wants: wantsNetwork, unloaded: netControls, news: make(chan struct{}),

@@ -229,6 +229,16 @@ func run(t *testing.T, k *hold.Keeper) (stop func()) {
 	return func() { cancel(); <-done }
 }
 
+// former has an agent run, which holds the shop to rules of revision 3, and end.
+func former(t *testing.T, dir string) (*fleet, *kernel) {
+	t.Helper()
+	f, k := &fleet{rules: map[asset.Group]link.BriefRules{shop: rules(t, shop, 3, profile.Protect)}}, newKernel()
+	stop := run(t, open(t, dir, f, k, nil))
+	synctest.Wait()
+	stop()
+	return f, k
+}
+
 func workload(c string, g asset.Group, s asset.State) asset.Workload {
 	part := strings.Split(string(g), "/")
 	return asset.Workload{ID: id(c), State: s, ECS: asset.ECS{Cluster: part[0], Service: part[1], Container: part[2]}}
@@ -280,10 +290,7 @@ func TestContainersAreHeldBeforeTheyRun(t *testing.T) {
 func TestRulesSurviveARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		f, k := &fleet{rules: map[asset.Group]link.BriefRules{shop: rules(t, shop, 3, profile.Protect)}}, newKernel()
-		stop := run(t, open(t, dir, f, k, nil))
-		synctest.Wait()
-		stop()
+		f, k := former(t, dir)
 		f.set(func() { f.away = fault.New(fault.Unavailable, "away") })
 		// The host has rebooted.
 		k = newKernel()
@@ -314,10 +321,7 @@ func TestRulesSurviveARestart(t *testing.T) {
 func TestAnotherVersionHoldsUntilAllContainersAreTied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		f, k := &fleet{rules: map[asset.Group]link.BriefRules{shop: rules(t, shop, 3, profile.Protect)}}, newKernel()
-		stop := run(t, open(t, dir, f, k, nil))
-		synctest.Wait()
-		stop()
+		f, k := former(t, dir)
 		k = newKernel()
 		keeper := open(t, dir, f, k, nil)
 		keeper.Seen(asset.Inventory{Workloads: []asset.Workload{workload("a", shop, asset.Running)}})

@@ -62,10 +62,7 @@ func TestRulesAreWrittenDownWhenTheDiskTakesThem(t *testing.T) {
 func TestWhatTheKernelRefusedIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		f, k := &fleet{rules: map[asset.Group]link.BriefRules{shop: rules(t, shop, 3, profile.Protect)}}, newKernel()
-		stop := run(t, open(t, dir, f, k, nil))
-		synctest.Wait()
-		stop()
+		f, k := former(t, dir)
 		f.set(func() { f.away = fault.New(fault.Unavailable, "away") })
 		k = newKernel() // the host has rebooted
 		k.broken = fault.New(fault.Exhausted, "no memory")

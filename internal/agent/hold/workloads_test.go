@@ -14,10 +14,7 @@ import (
 func TestContainersThatWereRemovedWhileNobodyLookedAreLetGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		f, k := &fleet{rules: map[asset.Group]link.BriefRules{shop: rules(t, shop, 3, profile.Protect)}}, newKernel()
-		stop := run(t, open(t, dir, f, k, nil))
-		synctest.Wait()
-		stop()
+		f, k := former(t, dir)
 		k.containers[id("a")], k.containers[id("b")] = shop, shop
 		keeper := open(t, dir, f, k, nil)
 		keeper.Seen(asset.Inventory{Workloads: []asset.Workload{workload("b", shop, asset.Running)}, Complete: true, Asked: time.Now()})

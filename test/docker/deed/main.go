@@ -17,11 +17,10 @@ import (
 // deed is one thing to do.
 type deed func(tag string) error
 
-// Namespaces, users and tracing belong to threads: only what the main one does is what
-// sensors see of the process, and only here are we sure to be on it.
-func init() { runtime.LockOSThread() }
-
 func main() {
+	// Namespaces, users and tracing belong to threads: only what the main one does is what
+	// sensors see of the process, and later we may be on another.
+	runtime.LockOSThread()
 	if len(os.Args) < 3 {
 		fmt.Fprintln(os.Stderr, "usage: deed NAME TAG")
 		os.Exit(2)

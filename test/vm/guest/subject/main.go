@@ -39,11 +39,10 @@ import (
 // misused is the exit code when subject itself could not do what it was told.
 const misused = 99
 
-// Roots and namespaces are of a thread here, and so is who executes: only what the main
-// one does is what the kernel tells of the process, and only here are we sure to be on it.
-func init() { runtime.LockOSThread() }
-
 func main() {
+	// Roots and namespaces are of a thread here, and so is who executes: only what the main
+	// one does is what the kernel tells of the process, and later we may be on another.
+	runtime.LockOSThread()
 	code, err := begin(os.Args)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "subject:", err)
