@@ -58,9 +58,9 @@ test: ## the tests, with what they need installed: all but soak, peers and race
 	$(MAKE) -j 2 lint setup-test
 	CASTELLAN_TEST_REQUIRE=root,bpf,docker,vm,vm-arm64,browser $(GO) test -timeout 55m -vet off -p 2 ./...
 
-soak: setup-test ## real services learned, monitored and protected, for as long as SOAK each; takes a Debian of 900 MB
+soak: setup-test ## real services learned, monitored, protected and attacked, for as long as SOAK each; takes a Debian of 900 MB
 	test/setup/services.sh
-	CASTELLAN_TEST_REQUIRE=root,bpf,docker $(GO) test -timeout 4h -count 1 -v -run 'TestOrdinaryWorkUnderProtect|Storm|RunsUnheld|HeldInTime' ./test/docker -long $(SOAK)
+	CASTELLAN_TEST_REQUIRE=root,bpf,docker $(GO) test -timeout 4h -count 1 -v -run 'OrdinaryWorkUnderProtect|PublicSuites|OrdinaryServices|CodeThatInterpreters|Storm|RunsUnheld|HeldInTime' ./test/docker -long $(SOAK)
 
 moby: setup-test ## the tests of admission with a newer dockerd, images kept by it and by containerd; it is built once, ten minutes of a core
 	test -x bin/moby/dockerd || GOBIN=$(CURDIR)/bin/moby $(GO) install -tags 'exclude_graphdriver_btrfs no_systemd' github.com/moby/moby/v2/cmd/dockerd@$(MOBY)

@@ -84,6 +84,7 @@ var tricks = map[string]trick{
 // came after the image, by every way that none of their scripts is: monitored, each is
 // told, and protected, told or stopped.
 func TestCodeThatInterpretersAreGiven(t *testing.T) {
+	needServices(t)
 	e := start(t, engine.Options{})
 	importServices(t, e)
 	w := guardedHost(t, e)

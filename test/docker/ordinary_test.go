@@ -54,6 +54,7 @@ var hands = []struct {
 
 // What services do, and what people and pipelines do with them, is told as low at most.
 func TestOrdinaryServicesAreQuiet(t *testing.T) {
+	needServices(t)
 	e := start(t, engine.Options{Apart: true})
 	importServices(t, e)
 	r := huntedHost(t, e)

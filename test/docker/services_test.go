@@ -70,6 +70,15 @@ func checked(command string) change {
 // servicesGroup is the group of a service.
 func servicesGroup(name string) string { return "shop/storefront/" + name }
 
+// needServices skips what takes a Debian of 900 MB and a quarter of an hour: that is left
+// to make soak.
+func needServices(t *testing.T) {
+	t.Helper()
+	if *long == 0 {
+		t.Skip("real services are at work in make soak alone: -long says for how long")
+	}
+}
+
 // importServices gives the engine the Debian of test/setup/services.sh with what is
 // in the folder services.
 func importServices(t *testing.T, e *engine.Engine) {
@@ -263,9 +272,7 @@ func (s *works) looked(mode string, since time.Time) {
 // Services are learned while they work, are monitored, and then protected: none of
 // what they do is blocked, though nothing of it is quite the same as before.
 func TestOrdinaryWorkUnderProtect(t *testing.T) {
-	if *long == 0 {
-		t.Skip("runs for minutes: make soak")
-	}
+	needServices(t)
 	while := max(*long, 25*time.Second) // in less, not all of them do all that they do
 	s := open(t)
 	var groups []string

@@ -31,6 +31,7 @@ var entered = []string{"shell-entered", "shell-entered-commands"}
 // What public suites of attacks do, done in containers of a Debian with services, is told
 // and explained by its technique, as far as the suites' files do not say why not.
 func TestPublicSuitesOfAttacks(t *testing.T) {
+	needServices(t)
 	files, err := filepath.Glob("suites/*.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no suites: %v", err)
