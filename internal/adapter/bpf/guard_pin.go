@@ -34,6 +34,9 @@ const (
 	netHoldsMap = "net_holds"
 )
 
+// allHolds are both, of which a generation has one.
+func allHolds() []string { return []string{holdsMap, netHoldsMap} }
+
 // netGuardRing is the size of the ring buffer of what lies outside, in bytes: a
 // thousand records.
 const netGuardRing = 256 << 10
@@ -304,6 +307,19 @@ func endGenerations(dir string) error {
 	return errors.Join(errs...)
 }
 
+// end lets go of all containers, ends the programs and removes all pins. What this
+// program has open holds nobody then, whatever of its pins is gone already, and whoever
+// else has links of it open.
+func (g *generation) end() error {
+	var errs []error
+	for _, name := range allHolds() {
+		if m := g.maps[name]; m != nil {
+			errs = append(errs, emptyMap(m))
+		}
+	}
+	return errors.Join(append(errs, endGenerations(g.dir))...)
+}
+
 // endGeneration detaches the programs of a generation, whoever else has them open,
 // and removes its pins. It lets go of its containers first: should this program be killed
 // meanwhile, what is left of the programs must hold nobody, because some of them can't
@@ -311,7 +327,7 @@ func endGenerations(dir string) error {
 func endGeneration(dir string) error {
 	links, err := filepath.Glob(filepath.Join(dir, linkPrefix+"*"))
 	errs := []error{err}
-	for _, name := range []string{holdsMap, netHoldsMap} {
+	for _, name := range allHolds() {
 		errs = append(errs, emptyPinned(filepath.Join(dir, name)))
 	}
 	for _, pin := range links {
@@ -338,16 +354,21 @@ func emptyPinned(pin string) error {
 	if err != nil {
 		return fmt.Errorf("open %s: %w", filepath.Base(pin), err)
 	}
+	return errors.Join(emptyMap(m), m.Close())
+}
+
+func emptyMap(m *ebpf.Map) error {
 	key := make([]byte, m.KeySize())
-	for err = m.NextKey(nil, &key); err == nil; err = m.NextKey(nil, &key) {
+	err := m.NextKey(nil, &key)
+	for ; err == nil; err = m.NextKey(nil, &key) {
 		if err = m.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			break
 		}
 	}
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
-		err = nil
+		return nil
 	}
-	return errors.Join(err, m.Close())
+	return err
 }
 
 // read hands over what the programs tell until ctx ends or they are closed. tick is

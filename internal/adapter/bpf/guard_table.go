@@ -324,11 +324,6 @@ func (g *tablePrograms) controls(answers map[profile.Control]profile.Answer) []p
 	return g.kind.controls(answers, g.rung)
 }
 
-// end lets go of all containers first: links that another program has open stay.
-func (g *tablePrograms) end() error {
-	return errors.Join(dropWhere(g.maps[holdsMap], func(guardExecHeldId, guardExecHold) bool { return true }), endGenerations(g.dir))
-}
-
 func (g *tablePrograms) close() error {
 	err := g.generation.close()
 	if g.iterate != nil {

@@ -58,12 +58,11 @@ func entries(t *testing.T, m *ebpf.Map) (n int) {
 // there. They hold again when they are to.
 func TestNetGuardAttachesWhatWasDetachedAndIsStillPinned(t *testing.T) {
 	dir := pins(t)
-	g, err := bpf.OpenNetGuard(dir, quiet())
-	check(t, err)
+	g := openNetGuard(t, dir)
 	id, cg := netContainer(t)
 	port := listener(t, "127.0.0.2:0")
 	check(t, g.Set(netRules(profile.Deny, profile.NetworkRules{})))
-	check(t, g.Close())
+	g.stop()
 	for _, pin := range pinsOf(t, dir, "network") {
 		if !strings.HasPrefix(filepath.Base(pin), "link_") {
 			continue
@@ -72,9 +71,7 @@ func TestNetGuardAttachesWhatWasDetachedAndIsStillPinned(t *testing.T) {
 		check(t, err)
 		check(t, errors.Join(at.Detach(), at.Close()))
 	}
-	g, err = bpf.OpenNetGuard(dir, quiet())
-	check(t, err)
-	t.Cleanup(func() { check(t, g.Close()) })
+	g = openNetGuard(t, dir)
 	check(t, g.Set(netRules(profile.Deny, profile.NetworkRules{})))
 	check(t, g.Hold(id, netGroup))
 	if contained(t, cg, tcpTo("127.0.0.2", port)) {
@@ -89,12 +86,11 @@ func TestReleaseOfProgramsThatAreNotWhole(t *testing.T) {
 		t.Run(missing, func(t *testing.T) {
 			dir := pins(t)
 			execs := execGuard(t, dir)
-			nets, err := bpf.OpenNetGuard(dir, quiet())
-			check(t, err)
+			nets := openNetGuard(t, dir)
 			check(t, execs.Set(execRules(profile.Deny, profile.ExecRules{})))
 			check(t, nets.Set(netRules(profile.Deny, profile.NetworkRules{})))
 			execs.stop()
-			check(t, nets.Close())
+			nets.stop()
 			for _, pin := range append(pinsOf(t, dir, "exec"), pinsOf(t, dir, "network")...) {
 				if name := filepath.Base(pin); name == missing || missing == "all" {
 					check(t, os.Remove(pin))
@@ -117,15 +113,14 @@ func TestReleaseOfProgramsThatAreNotWhole(t *testing.T) {
 func TestProgramsLetGoBeforeTheyEnd(t *testing.T) {
 	dir := pins(t)
 	execs := execGuard(t, dir)
-	nets, err := bpf.OpenNetGuard(dir, quiet())
-	check(t, err)
+	nets := openNetGuard(t, dir)
 	id := newID(t)
 	check(t, execs.Set(execRules(profile.Deny, profile.ExecRules{})))
 	check(t, nets.Set(netRules(profile.Deny, profile.NetworkRules{})))
 	check(t, errors.Join(execs.Hold(id, netGroup), nets.Hold(id, netGroup)))
 	former := map[string]*ebpf.Map{"exec": pinnedMap(t, dir, "exec", "holds"), "network": pinnedMap(t, dir, "network", "net_holds")}
 	execs.stop()
-	check(t, nets.Close())
+	nets.stop()
 
 	next, err := bpf.OpenExecGuardAs(dir, "another", quiet())
 	check(t, err)
@@ -152,26 +147,23 @@ func TestProgramsLetGoBeforeTheyEnd(t *testing.T) {
 // Rules of the network that are in no group's table are dropped at the next start.
 func TestNetGuardDropsTablesOfNobody(t *testing.T) {
 	dir := pins(t)
-	g, err := bpf.OpenNetGuard(dir, quiet())
-	check(t, err)
+	g := openNetGuard(t, dir)
 	to := profile.NetworkRules{Destinations: []profile.Destination{{Network: netip.MustParsePrefix("10.0.0.0/8"), PortRule: portRule("tcp", 80, 80)}}}
 	check(t, g.Set(netRules(profile.Deny, to)))
-	check(t, g.Close())
+	g.stop()
 	destinations := pinnedMap(t, dir, "network", "net_destinations")
 	want := entries(t, destinations)
 	// The table of a group whose rules were about to be put in force.
 	rules := pinnedMap(t, dir, "network", "net_rules")
-	var key []byte
-	if key, err = rules.NextKeyBytes(nil); err != nil || key == nil {
+	key, err := rules.NextKeyBytes(nil)
+	if err != nil || key == nil {
 		t.Fatal(key, err)
 	}
 	check(t, rules.Delete(key))
 	if want == 0 || entries(t, destinations) != want {
 		t.Fatalf("%d destinations", entries(t, destinations))
 	}
-	g, err = bpf.OpenNetGuard(dir, quiet())
-	check(t, err)
-	t.Cleanup(func() { check(t, g.Close()) })
+	g = openNetGuard(t, dir)
 	if n := entries(t, destinations); n != 0 {
 		t.Errorf("%d destinations of nobody are left", n)
 	}
@@ -186,9 +178,7 @@ func TestNetGuardDropsTablesOfNobody(t *testing.T) {
 func TestGuardNoticesThatItsPinsAreGone(t *testing.T) {
 	dir := pins(t)
 	g := execGuard(t, dir)
-	nets, err := bpf.OpenNetGuard(dir, quiet())
-	check(t, err)
-	t.Cleanup(func() { check(t, nets.Close()) })
+	nets := openNetGuard(t, dir)
 	id, cg := netContainer(t)
 	port := listener(t, "127.0.0.2:0")
 	set := func() {
@@ -200,7 +190,7 @@ func TestGuardNoticesThatItsPinsAreGone(t *testing.T) {
 	if g.Lost() || nets.Lost() {
 		t.Error("what is pinned is lost")
 	}
-	_, err = bpf.Release(dir)
+	_, err := bpf.Release(dir)
 	check(t, err)
 	if !g.Lost() || !nets.Lost() {
 		t.Error("what was released by another is not noticed")

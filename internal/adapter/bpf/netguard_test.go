@@ -2,7 +2,6 @@ package bpf_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -52,37 +51,14 @@ func pins(t testing.TB) string {
 type netGuard struct {
 	*bpf.Guard
 	t    testing.TB
-	stop func() // nil but for those of execGuard
+	stop func()
 	mu   sync.Mutex
 	told []event.Event
 }
 
 func openNetGuard(t *testing.T, dir string) *netGuard {
 	t.Helper()
-	g, err := bpf.OpenNetGuard(dir, quiet())
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := &netGuard{Guard: g, t: t}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
-	go func() {
-		done <- g.Run(ctx, func(batch []event.Event) {
-			n.mu.Lock()
-			defer n.mu.Unlock()
-			n.told = append(n.told, batch...)
-		})
-	}()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; !errors.Is(err, context.Canceled) {
-			t.Errorf("Run: %v", err)
-		}
-		if err := g.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return n
+	return guardOf(t, dir, bpf.OpenNetGuard)
 }
 
 // await waits until something was told.

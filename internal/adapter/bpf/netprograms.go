@@ -133,12 +133,6 @@ func (g *netPrograms) controls(answers map[profile.Control]profile.Answer) []pro
 	return netControls(answers)
 }
 
-// end lets go of all containers, detaches everything and removes all pins.
-func (g *netPrograms) end() error {
-	all := func([32]byte, netguardNetGroup) bool { return true }
-	return errors.Join(dropWhere(g.maps[netHoldsMap], all), endGenerations(g.dir))
-}
-
 // read hands over what lay outside until ctx ends or the programs are closed.
 func (g *netPrograms) read(ctx context.Context, emit func([]event.Event)) error {
 	d := newDecoder(NewClock(nil))
