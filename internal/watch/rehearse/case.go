@@ -53,16 +53,19 @@ func (r *rehearsal) together(v *profile.Violation) *gathered {
 	one := *v
 	one.Count = 0 // it is counted with its event
 	one.Gather()
-	one.Fold(&all.Violation)
-	all.Violation = one
+	all.fold(one)
 	return all
+}
+
+// fold has what g says be of a further violation of its folder too.
+func (g *gathered) fold(v profile.Violation) {
+	v.Fold(&g.Violation)
+	g.Violation = v
 }
 
 // join has g, which is gathered, stand for another file of its folder.
 func (g *gathered) join(o *gathered) {
-	one := o.Violation
-	one.Fold(&g.Violation)
-	g.Violation = one
+	g.fold(o.Violation)
 	for _, both := range [][2]map[string]bool{{g.hosts, o.hosts}, {g.workloads, o.workloads}, {g.days, o.days}, {g.told, o.told}} {
 		maps.Copy(both[0], both[1]) // a few at most, each of which is bounded
 	}
