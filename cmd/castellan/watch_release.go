@@ -163,9 +163,14 @@ func (g *globals) waitReleased(ctx context.Context, pins string) (bool, error) {
 	}
 }
 
+// limiter is what the host's agent, or this program in its place, limits containers with.
+func (g *globals) limiter() (*kernel.Limiter, error) {
+	return kernel.New(kernel.Options{}).Limiter(filepath.Join(g.dataDir, limitsFile))
+}
+
 // limited counts the containers whose limits are to be given back.
 func (g *globals) limited() (int, error) {
-	limiter, err := kernel.New(kernel.Options{}).Limiter(filepath.Join(g.dataDir, limitsFile))
+	limiter, err := g.limiter()
 	if err != nil {
 		return 0, err
 	}
@@ -175,7 +180,7 @@ func (g *globals) limited() (int, error) {
 
 // releaseLimits gives containers back what they had.
 func (g *globals) releaseLimits() error {
-	limiter, err := kernel.New(kernel.Options{}).Limiter(filepath.Join(g.dataDir, limitsFile))
+	limiter, err := g.limiter()
 	if err != nil {
 		return err
 	}

@@ -156,8 +156,11 @@ func (g *globals) watchPermit() *cobra.Command {
 			if err := api.do(c.Context(), http.MethodPost, "/watch/violations/"+id+"/permit", map[string]any{"comment": comment, "width": width}, &p); err != nil {
 				return err
 			}
-			if p.Also > 0 {
-				fmt.Fprintf(g.out, "with it %s normal that lay outside\n", map[bool]string{true: "another violation is", false: fmt.Sprintf("%d other violations are", p.Also)}[p.Also == 1])
+			switch {
+			case p.Also == 1:
+				fmt.Fprintln(g.out, "with it another violation is normal that lay outside")
+			case p.Also > 1:
+				fmt.Fprintf(g.out, "with it %d other violations are normal that lay outside\n", p.Also)
 			}
 			_, err = fmt.Fprintf(g.out, "permit %d: revision %d of the profile of %s has it; take it back: castellan watch undo %d\n", p.ID, p.Revision, printable(string(p.Group)), p.ID)
 			return err
