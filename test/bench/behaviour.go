@@ -275,17 +275,17 @@ func (s *sides) add(off, on did) {
 	s.off = append(s.off, off.perSecond)
 }
 
-// pairs does each kind of work without an agent, with one that learns, and with one
-// that holds, in turn, and every second round the other way round.
+// pairs does each kind of work without an agent, with one that learns, with one that
+// holds, and with empty programs, in turn, and every second round the other way round.
 func (b *behaved) pairs(ctx context.Context) (rows []row, err error) {
 	o := b.o
 	b.o.span = max(o.span/3, time.Second)
 	defer func() { b.o = o }()
-	learns, holds := make([]sides, len(deeds)), make([]sides, len(deeds))
+	learns, holds, floors := make([]sides, len(deeds)), make([]sides, len(deeds)), make([]sides, len(deeds))
 	var costs []cost
 	var lost uint64
 	for round := range b.o.rounds {
-		var off, learning, holding []did
+		var off, learning, holding, empty []did
 		turns := []func() error{
 			func() (err error) { off, err = b.all(ctx); return err },
 			func() error {
@@ -297,6 +297,9 @@ func (b *behaved) pairs(ctx context.Context) (rows []row, err error) {
 					costs, lost = append(costs, c), lost+n
 					return err
 				})
+			},
+			func() error {
+				return emptily(func() (err error) { empty, err = b.all(ctx); return err })
 			},
 		}
 		if round%2 == 1 {
@@ -310,12 +313,15 @@ func (b *behaved) pairs(ctx context.Context) (rows []row, err error) {
 		for n := range deeds {
 			learns[n].add(off[n], learning[n])
 			holds[n].add(off[n], holding[n])
+			floors[n].add(off[n], empty[n])
 		}
 	}
 	for n, d := range deeds {
 		rows = append(rows,
 			row{d.what + ", protected: on ÷ off", spread(holds[n].done), d.aim},
 			row{"  the same by processor time of the container", spread(holds[n].cpu), ""},
+			row{"  with empty programs at both ends of system calls", spread(floors[n].done), ""},
+			row{"  the same by processor time of the container", spread(floors[n].cpu), ""},
 			row{"  while it is learned", spread(learns[n].done), ""},
 			row{"  the same by processor time of the container", spread(learns[n].cpu), ""},
 			row{"  a second without the agent", fmt.Sprintf("%.0f", median(holds[n].off)), ""})
