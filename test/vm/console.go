@@ -17,6 +17,7 @@ const tailLines = 60
 type Result struct {
 	Name    string // slashes between a test and its subtests
 	Outcome string // PASS, FAIL, SKIP; empty while it runs
+	Took    string // by the guest's clock, as in 1.25s; empty while it runs
 	Output  []string
 }
 
@@ -34,7 +35,7 @@ type Console struct {
 
 // framed is how testing marks its own lines with -test.v=test2json: by a
 // control character, so that a test's output can't be taken for them.
-var framed = regexp.MustCompile(`^\x16(?:=== (RUN|PAUSE|CONT|NAME) +|\s*--- (PASS|FAIL|SKIP): )(\S*)`)
+var framed = regexp.MustCompile(`^\x16(?:=== (RUN|PAUSE|CONT|NAME) +|\s*--- (PASS|FAIL|SKIP): )(\S*)(?: \((\S+)\))?`)
 
 // Line takes in one line.
 func (c *Console) Line(line string) {
@@ -63,7 +64,7 @@ func (c *Console) Line(line string) {
 	}
 	c.current = c.result(m[3])
 	if m[2] != "" {
-		c.current.Outcome = m[2]
+		c.current.Outcome, c.current.Took = m[2], m[4]
 	}
 }
 

@@ -30,10 +30,10 @@ func TestConsole(t *testing.T) {
 				mark + "=== NAME  \r", "FAIL\r", vm.EndMark + "1\r",
 			},
 			want: []vm.Result{
-				{Name: "TestA", Outcome: "FAIL", Output: []string{"of A"}},
-				{Name: "TestA/x", Outcome: "FAIL", Output: []string{"    a_test.go:1: said"}},
-				{Name: "TestB", Outcome: "PASS"},
-				{Name: "TestC", Outcome: "SKIP"},
+				{Name: "TestA", Outcome: "FAIL", Took: "0.10s", Output: []string{"of A"}},
+				{Name: "TestA/x", Outcome: "FAIL", Took: "0.01s", Output: []string{"    a_test.go:1: said"}},
+				{Name: "TestB", Outcome: "PASS", Took: "0.00s"},
+				{Name: "TestC", Outcome: "SKIP", Took: "0.00s"},
 			},
 			end: "1",
 		},
@@ -42,12 +42,12 @@ func TestConsole(t *testing.T) {
 			lines: []string{
 				mark + "=== RUN   TestA", "--- PASS: TestA (0.00s)", "=== RUN   TestZ", mark + "--- FAIL: TestA (0.00s)",
 			},
-			want: []vm.Result{{Name: "TestA", Outcome: "FAIL", Output: []string{"--- PASS: TestA (0.00s)", "=== RUN   TestZ"}}},
+			want: []vm.Result{{Name: "TestA", Outcome: "FAIL", Took: "0.00s", Output: []string{"--- PASS: TestA (0.00s)", "=== RUN   TestZ"}}},
 		},
 		{
 			name:  "behind a message without a newline",
 			lines: []string{mark + "=== RUN   TestA", "[    1.2] audit" + mark + "--- PASS: TestA (0.00s)"},
-			want:  []vm.Result{{Name: "TestA", Outcome: "PASS", Output: []string{"[    1.2] audit"}}},
+			want:  []vm.Result{{Name: "TestA", Outcome: "PASS", Took: "0.00s", Output: []string{"[    1.2] audit"}}},
 		},
 		{
 			name:  "panic",

@@ -260,6 +260,7 @@ func replay(t *testing.T, results []vm.Result, above string) {
 		}
 		t.Run(name, func(t *testing.T) {
 			replay(t, results, r.Name+"/")
+			t.Logf("took %s in the guest", r.Took)
 			for _, line := range r.Output {
 				t.Log(line)
 			}
