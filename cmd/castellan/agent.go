@@ -17,6 +17,7 @@ import (
 	"github.com/castellan-security/castellan/internal/adapter/docker"
 	"github.com/castellan-security/castellan/internal/adapter/ecs"
 	"github.com/castellan-security/castellan/internal/adapter/kernel"
+	"github.com/castellan-security/castellan/internal/adapter/systemd"
 	"github.com/castellan-security/castellan/internal/agent"
 	"github.com/castellan-security/castellan/internal/agent/spool"
 	"github.com/castellan-security/castellan/internal/fault"
@@ -254,6 +255,14 @@ func (g *globals) openParts(ctx context.Context, o agentOptions, log *slog.Logge
 		UseReader:  host,
 		Herald:     engine,
 		Programs:   host,
+	}
+	manager, err := systemd.Open()
+	if err != nil {
+		// Not fatal: who waits for word in vain ends the agent.
+		log.Error("service manager not told how the agent is", "error", err)
+	}
+	if manager != nil {
+		parts.Supervisor = manager
 	}
 	if o.verify {
 		verifier, err := g.openImageVerifier(log)

@@ -9,6 +9,7 @@ import (
 	"context"
 	"io"
 	"net/netip"
+	"time"
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/event"
@@ -115,6 +116,19 @@ type Herald interface {
 	// Announce has made called with each, which must not wait; it is called before
 	// the engine is watched.
 	Announce(made func(asset.Workload))
+}
+
+// Supervisor is what started the agent and starts it anew when it fails.
+type Supervisor interface {
+	// Ready says that the agent watches: what waits for that may start.
+	Ready() error
+	// Alive says that it still does. If it is not said for twice the time of Every, the
+	// supervisor ends the agent.
+	Alive() error
+	// Every is how often Alive is to be said; 0: never.
+	Every() time.Duration
+	// Stopping says that the agent ends because it was told to.
+	Stopping() error
 }
 
 // Sampler measures what workloads use.

@@ -72,6 +72,7 @@ type Parts struct {
 	Responder  Responder     // nil: nothing is done about threats here
 	Hunter     *hunt.Hunter  // nil: what happens is not held against rules of detection
 	Tellers    []Teller      // of what the kernel did about what lies outside profiles
+	Supervisor Supervisor    // nil: nobody waits for word of the agent
 }
 
 // Agent watches one host. Make it with New and call Run once.
@@ -94,6 +95,7 @@ type Agent struct {
 	placing   *placing
 	addresses hostAddresses
 	made      chan asset.Workload // see holdMade
+	passages  []passage           // of the sensors and the tellers
 }
 
 // New returns an agent that has not started anything yet.
@@ -129,6 +131,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Agent {
 		a.wishes.admission = parts.Decider.Wish
 	}
 	a.made = make(chan asset.Workload, maxMade)
+	a.passages = make([]passage, 1+len(parts.Tellers))
 	if parts.Herald != nil {
 		parts.Herald.Announce(a.announced)
 	}
@@ -155,14 +158,14 @@ func (a *Agent) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	var sensorErr error
 	wg.Go(func() {
-		if err := a.parts.Sensors.Run(watching, a.sensed); err != nil && watching.Err() == nil {
+		if err := a.parts.Sensors.Run(watching, a.by(0)); err != nil && watching.Err() == nil {
 			sensorErr = fmt.Errorf("run sensors: %w", err)
 			stop()
 		}
 	})
-	for _, t := range a.parts.Tellers {
+	for i, t := range a.parts.Tellers {
 		wg.Go(func() {
-			if err := t.Run(watching, a.sensed); err != nil && watching.Err() == nil {
+			if err := t.Run(watching, a.by(1+i)); err != nil && watching.Err() == nil {
 				a.log.Error("what the kernel refuses is not told any more", "error", err)
 			}
 		})
@@ -175,12 +178,14 @@ func (a *Agent) Run(ctx context.Context) error {
 	wg.Go(func() { a.reconcile(watching) })
 	wg.Go(func() { a.placing.run(watching) })
 	a.start(watching, &wg)
+	a.tell(Supervisor.Ready)
 	wg.Go(func() {
 		a.wishes.run(watching, link.Caller{AgentID: a.self.ID, Boot: a.self.Boot, Version: a.self.Version})
 	})
 
 	s := newSender(a)
 	s.run(watching)
+	a.tell(Supervisor.Stopping)
 	stop()
 	wg.Wait()
 	a.digests.flush()
@@ -231,6 +236,9 @@ func (a *Agent) start(ctx context.Context, wg *sync.WaitGroup) {
 	}
 	if a.parts.UseReader != nil {
 		wg.Go(func() { a.uses.run(ctx, a.procs.inContainers) })
+	}
+	if a.parts.Supervisor != nil {
+		wg.Go(func() { a.answer(ctx) })
 	}
 }
 

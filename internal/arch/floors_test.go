@@ -39,6 +39,7 @@ var fences = map[string]string{
 	"github.com/aws/aws-sdk-go-v2": "internal/adapter/aws",
 	"github.com/cilium/ebpf":       "internal/adapter/bpf test",
 	"github.com/moby/moby":         "internal/adapter/docker test",
+	"github.com/coreos/go-systemd": "internal/adapter/systemd",
 	"modernc.org/sqlite":           "internal/adapter/db demo",
 	"database/sql":                 "internal/adapter/db demo",
 	"os/exec":                      "internal/adapter internal/need test demo",
