@@ -176,11 +176,12 @@ func (h *house) page(t *testing.T, b *tab, p place) {
 		b.expect("status of 404")
 	}
 	for _, width := range []int64{1280, 390} {
+		b.size(width)
+		b.colours("light")
+		b.open(p.path)
 		for _, scheme := range []string{"light", "dark"} {
 			name := p.name + "-" + strconv.FormatInt(width, 10) + "-" + scheme
-			b.size(width)
 			b.colours(scheme)
-			b.open(p.path)
 			if got := eval[int64](b, "document.documentElement.scrollWidth"); got > width {
 				t.Errorf("%s is %d pixels wide", name, got)
 			}
