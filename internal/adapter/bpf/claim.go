@@ -29,7 +29,7 @@ const (
 	// maxProcFile is more than /proc/PID/cgroup has on any host, and room for
 	// some 500 mounts in mountinfo.
 	maxProcFile = 64 << 10
-	// maxAbove is how many folders a root may lie below that of its mount.
+	// maxAbove is how many folders a root may lie below that of its container.
 	maxAbove = 64
 )
 
@@ -70,7 +70,8 @@ type view struct {
 // open returns the root of the event's process, or that of another process of
 // its container when it is gone and rooted does not say that it had a root of
 // its own: init, the first one, if that is known, or one that was met before.
-func (c *claims) open(e *event.Event, init uint32, rooted bool) (*view, error) {
+// device is that of the container's root then.
+func (c *claims) open(e *event.Event, init uint32, rooted bool, device uint32) (*view, error) {
 	if now := time.Now(); now.Sub(c.second) >= time.Second {
 		c.second, c.asked = now, 0
 	}
@@ -93,7 +94,7 @@ func (c *claims) open(e *event.Event, init uint32, rooted bool) (*view, error) {
 		}
 		if rooted {
 			// Followed by its own root, told by that of its container.
-			if name, err = c.top(e, init, root); err != nil {
+			if name, err = c.top(e, init, root, device); err != nil {
 				unix.Close(root)
 				continue
 			}
@@ -106,8 +107,13 @@ func (c *claims) open(e *event.Event, init uint32, rooted bool) (*view, error) {
 }
 
 // top returns how we see the root of a container, of which a process has another: as
-// another process of it has it, or else that of the mount which the process's is in.
-func (c *claims) top(e *event.Event, init uint32, own int) (string, error) {
+// another process of it has it. Where none is known to have another than this one, it is
+// looked for above that, by its device.
+func (c *claims) top(e *event.Event, init uint32, own int, device uint32) (string, error) {
+	is, err := nameOf(own)
+	if err != nil {
+		return "", err
+	}
 	for _, pid := range []uint32{init, c.alive[e.WorkloadID]} {
 		root := openRoot(pid, e.WorkloadID)
 		if root < 0 {
@@ -115,34 +121,44 @@ func (c *claims) top(e *event.Event, init uint32, own int) (string, error) {
 		}
 		name, err := nameOf(root)
 		unix.Close(root)
-		if err == nil {
+		if err == nil && name != is {
 			return name, nil
 		}
 	}
-	return mountOf(own)
+	return uppermost(own, device)
 }
 
-// mountOf returns how we see the root of the mount that a folder is in. The folders
-// above it are in the kernel's memory as long as it is.
-func mountOf(folder int) (string, error) {
+// uppermost returns how we see the uppermost folder of a file system above a folder, by
+// the number of its device, or of all that is mounted above it where there is none. What
+// is above it is in the kernel's memory as long as it is.
+func uppermost(folder int, device uint32) (string, error) {
 	fd, err := unix.Dup(folder)
 	if err != nil {
 		return "", err
 	}
 	defer func() { unix.Close(fd) }()
 	for range maxAbove {
-		if s := statOf(fd); s.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+		at := statOf(fd)
+		top := at.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
+		if top && deviceOf(&at) == device {
 			return nameOf(fd)
 		}
 		up, err := unix.Openat2(fd, "..", &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: resolveCached})
 		if err != nil {
 			return "", err
 		}
+		above := statOf(up)
 		unix.Close(fd)
 		fd = up
+		if top && at.Ino == above.Ino && deviceOf(&at) == deviceOf(&above) {
+			return nameOf(fd)
+		}
 	}
-	return "", errors.New("the root of the mount is too far above")
+	return "", errors.New("the root is too far above")
 }
+
+// deviceOf returns the number of a file's device, as the kernel has it.
+func deviceOf(s *unix.Statx_t) uint32 { return s.Dev_major<<20 | s.Dev_minor }
 
 func (c *claims) know(workload string, pid uint32) {
 	if _, ok := c.alive[workload]; !ok && len(c.alive) >= maxKnown {

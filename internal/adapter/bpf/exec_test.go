@@ -1,6 +1,9 @@
 package bpf_test
 
 import (
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -10,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
 
 	"github.com/castellan-security/castellan/internal/event"
 )
@@ -238,6 +242,55 @@ func TestExecOrigin(t *testing.T) {
 	}
 }
 
+// A program that runs below another root is told by its path below the container's, by
+// which guards hold it: else a profile would not have it, and would have what is called
+// alike elsewhere.
+func TestExecBelowAnotherRoot(t *testing.T) {
+	w := watchEach(t)
+	v2, _ := hierarchies()
+	for _, tt := range []struct{ name, root, bound, path string }{
+		{"a folder", "/bin", "", "/bin/tool"},
+		{"a mount", "/volume", "", "/volume/tool"},
+		{"the same root again", "/bin/..", "", "/bin/tool"},
+		{"a folder of a mount", "/volume/deep", "", "/volume/deep/tool"},
+		{"a mount of the container's own files", "/deep", "mount|/bin|/deep|none|4096|0\n", "/bin/tool"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			root := newRoot(t)
+			if err := errors.Join(os.Mkdir(filepath.Join(root, "volume/deep"), 0o755), os.Mkdir(filepath.Join(root, "lower/deep"), 0o755)); err != nil {
+				t.Fatal(err)
+			}
+			copyOf(t, "/proc/self/exe", filepath.Join(root, "volume/deep"), "tool")
+			program := "/tool"
+			if tt.root == "/bin/.." {
+				program = tt.path
+			}
+			id := newID(t)
+			h := startIn(t, v2, "castellan-test-jail/docker/"+id, "overlay="+root, "exec=/bin/tool", "tool",
+				"script="+tt.bound+"chroot|"+tt.root, "exec="+program, "jailed", "wait", "exit=7")
+			if _, err := io.WriteString(h.stdin, "\n"); err != nil {
+				t.Fatal(err)
+			}
+			got := w.wait("exec below another root", func(e event.Event) bool {
+				return e.Kind == event.KindExec && e.WorkloadID == id && e.Exec.Args[0] == "jailed"
+			})
+			if got.Process.Executable != tt.path || got.Exec.Cwd != "/bin" {
+				t.Errorf("told as %q in %q, want %q in /bin", got.Process.Executable, got.Exec.Cwd, tt.path)
+			}
+			running, err := w.sensors.Running(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range running {
+				if r.WorkloadID == id && (r.Process.Executable != tt.path || r.Origin != got.Exec.Origin) {
+					t.Errorf("listed as %q of %q, want %q of %q", r.Process.Executable, r.Origin, tt.path, got.Exec.Origin)
+				}
+			}
+			h.finish()
+		})
+	}
+}
+
 // A file of the host that a container's process runs while it still sees the
 // host's mounts is no file of the image.
 func TestExecBeforeRootChanges(t *testing.T) {
@@ -389,5 +442,32 @@ func TestPaths(t *testing.T) {
 				t.Errorf("executable %q, want %q", got.Process.Executable, want)
 			}
 		})
+	}
+}
+
+// So are files that it makes, names and maps there.
+func TestFilesBelowAnotherRoot(t *testing.T) {
+	w := watch(t)
+	v2, _ := hierarchies()
+	id := newID(t)
+	script := []string{
+		"chroot|/volume", "openat|" + at + "|/made|" + creat + "|0600", "unlinkat|" + at + "|/made|0", "openat|" + at + "|/tool|0",
+		fmt.Sprintf("mmap|0|4096|%d|%d|$3|0", unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE),
+		"mkdirat|" + at + "|" + lastFile + "|0700",
+	}
+	h := startIn(t, v2, "castellan-test-jail/docker/"+id, "overlay="+newRoot(t), "exec=/bin/tool", "tool", "script="+strings.Join(script, "\n"), "wait", "exit=0")
+	if _, err := io.WriteString(h.stdin, "\n"); err != nil {
+		t.Fatal(err)
+	}
+	files := w.filesOf(h.pid())
+	mapped := w.wait("what was mapped", func(e event.Event) bool { return e.WorkloadID == id && e.Kind == event.KindExecMap })
+	h.finish()
+	var got []string
+	for _, f := range files {
+		got = append(got, f.File.Path)
+	}
+	got = append(got, mapped.Memory.Path)
+	if d := cmp.Diff(got, []string{"/volume/made", "/volume/made", "/volume/tool"}); d != "" {
+		t.Errorf("paths (-got +want):\n%s", d)
 	}
 }

@@ -158,8 +158,9 @@ __attribute__((noinline)) int put_start(int dir, u32 at)
 	dentry = path.dentry;
 	job->hash = mix(mix(job->hash, BPF_CORE_READ(dentry, d_inode, i_ino)),
 			BPF_CORE_READ(dentry, d_sb, s_dev));
-	return put_path((u64)path.mnt, (u64)dentry, (u64)BPF_CORE_READ(task, fs, root.mnt),
-			(u64)BPF_CORE_READ(task, fs, root.dentry), at);
+	/* Put together with the name and followed by the process's own root. */
+	bpf_probe_read_kernel(&job->root, sizeof(job->root), &BPF_CORE_READ(task, fs)->root);
+	return put_path((u64)path.mnt, (u64)dentry, job->root[0], job->root[1], at);
 }
 
 /* Lengths of a path as it was passed: of the folder that it starts from, and of
@@ -190,7 +191,7 @@ __attribute__((noinline)) int tell_passed(u64 name, int dir, u64 to_name, int to
 	struct job *job = get_job();
 	struct change *r = (void *)s;
 	u32 at = sizeof(*r), n, m = 0;
-	u64 id;
+	u64 id, root;
 
 	if (!s || !job)
 		return 0;
@@ -209,8 +210,11 @@ __attribute__((noinline)) int tell_passed(u64 name, int dir, u64 to_name, int to
 	r->head.flags |= FLAG_CLAIMED;
 	if (follow)
 		r->head.flags |= FLAG_FOLLOW;
-	if (is_rooted())
+	root = other_root();
+	if (root) {
 		r->head.flags |= FLAG_ROOTED;
+		r->special = root;
+	}
 	if (n & PATH_CUT)
 		r->head.flags |= FLAG_PATH_CUT;
 	if (m & PATH_CUT)

@@ -34,7 +34,7 @@ enum flag {
 	FLAG_TO_CUT = 1 << 9,	 /* the second one hasn't */
 	FLAG_CLAIMED = 1 << 10,	 /* path and name are to be put together, likewise to and to_name */
 	FLAG_FOLLOW = 1 << 11,	 /* the call follows a link that the last name is */
-	FLAG_ROOTED = 1 << 12,	 /* the process has a folder as its root that is no mount's */
+	FLAG_ROOTED = 1 << 12,	 /* the process has another root than its container */
 };
 
 #define O_ACCMODE 3
@@ -72,7 +72,7 @@ struct change {
 	struct header head;
 	u64 inode;
 	u32 device;
-	u32 special; /* the device that a device file stands for */
+	u32 special; /* the device that a device file stands for; with FLAG_ROOTED that of the container's root */
 	u32 flags;   /* of the open */
 	u32 mode;
 	s32 error;
@@ -165,6 +165,7 @@ struct job {
 	u64 args[8];
 	struct change_key key;
 	struct container container; /* of the process; not known: of the host */
+	u64 root[2];		    /* of the process, as struct path has it */
 	u64 seed; /* set by Go, so that nobody can choose names that are taken for others */
 	u64 hash;
 	s32 error;
@@ -276,29 +277,32 @@ __attribute__((noinline)) int put_inside(u64 leaf, u32 at)
 	return s->cursor & PATH_BYTES;
 }
 
-/* is_rooted tells a process that has changed its root to a folder within a
- * mount: others of its container see other paths, and guards hold it to those. */
-static __always_inline bool is_rooted(void)
+/* put_rooted is put_path with the root of the running process, or of its container. On a
+ * stack of its own, as what follows, which is given back. */
+__attribute__((noinline)) int put_rooted(u64 mnt, u64 dentry, u32 at)
 {
-	struct fs_struct *fs = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), fs);
+	struct job *job = get_job();
+	struct top top;
 
-	return BPF_CORE_READ(fs, root.dentry) != BPF_CORE_READ(fs, root.mnt, mnt_root);
+	if (!job)
+		return PATH_CUT;
+	find_top((void *)bpf_get_current_task(), &job->container, job->container.known, &top);
+	return put_path(mnt, dentry, top.mnt, top.dentry, at);
 }
 
-/* put_rooted is put_path with the root of the running process. For one that has
- * changed it, it is that of its container, as guards see files: of the overlay that
- * the folder is in, or of all mounts if it is in a volume. */
-static __always_inline u32 put_rooted(struct path *path, u32 at)
-{
-	struct fs_struct *fs = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), fs);
-	u64 mnt = (u64)BPF_CORE_READ(fs, root.mnt), root = (u64)BPF_CORE_READ(fs, root.dentry);
+#define ROOTED (1ULL << 32)
 
-	if (is_rooted()) {
-		root = (u64)BPF_CORE_READ(fs, root.mnt, mnt_root);
-		if (BPF_CORE_READ(fs, root.mnt, mnt_root, d_sb, s_magic) != OVERLAYFS_SUPER_MAGIC)
-			mnt = root = 0;
-	}
-	return put_path((u64)BPF_CORE_READ(path, mnt), (u64)BPF_CORE_READ(path, dentry), mnt, root, at);
+/* other_root tells whether the running process has another root than its container, and
+ * then the device of that of the container. */
+__attribute__((noinline)) u64 other_root(void)
+{
+	struct job *job = get_job();
+	struct top top;
+
+	if (!job)
+		return 0;
+	find_top((void *)bpf_get_current_task(), &job->container, job->container.known, &top);
+	return top.other ? ROOTED | top.device : 0;
 }
 
 /* -- Records ---------------------------------------------------------------- */
@@ -353,7 +357,7 @@ static __always_inline void begin_change(struct change *r, struct job *job,
 /* put_file writes what is known of an open file, and returns where the record
  * ends by then. */
 static __always_inline u32 put_file(struct scratch *s, struct change *r, struct task_struct *leader,
-				    struct container *c, struct file *file)
+				    struct job *job, struct file *file)
 {
 	struct inode *inode = BPF_CORE_READ(file, f_inode);
 	struct super_block *sb = BPF_CORE_READ(inode, i_sb);
@@ -364,14 +368,14 @@ static __always_inline u32 put_file(struct scratch *s, struct change *r, struct 
 	r->mode = BPF_CORE_READ(inode, i_mode);
 	if (is_device(r->mode))
 		r->special = BPF_CORE_READ(inode, i_rdev);
-	r->origin = origin_of_open(leader, c, file);
+	r->origin = origin_of_open(leader, found(job), file);
 	n = r->origin == ORIGIN_IMAGE ? image_layer(file) : 0;
 	r->layer = n;
 	r->layers = n >> 16;
 	r->magic = BPF_CORE_READ(sb, s_magic);
 	bpf_probe_read_kernel_str(r->file_system, sizeof(r->file_system),
 				  BPF_CORE_READ(sb, s_type, name));
-	n = put_rooted(&file->f_path, at);
+	n = put_rooted((u64)BPF_CORE_READ(file, f_path.mnt), (u64)BPF_CORE_READ(file, f_path.dentry), at);
 	r->path_len = n & PATH_BYTES;
 	at += n & PATH_BYTES;
 	if (n & PATH_CUT)
@@ -416,7 +420,7 @@ __attribute__((noinline)) int tell_file(u64 address)
 	if (id == COUNTED)
 		return 0;
 	begin_change(r, job, leader, found(job));
-	at = put_file(s, r, leader, found(job), file);
+	at = put_file(s, r, leader, job, file);
 	if (at <= sizeof(*s))
 		submit_once(&window, &job->key, id, s, at);
 	return 0;

@@ -269,7 +269,8 @@ func (f *files) follow(d *decoder, c *change, p places, e *event.Event) {
 	if two {
 		file.To = clean(to)
 	}
-	view, err := f.claims.open(e, d.inits.of(e.WorkloadID), c.has(fileFlagFLAG_ROOTED))
+	view, err := f.claims.open(e, d.inits.of(e.WorkloadID), c.has(fileFlagFLAG_ROOTED), c.special)
+	c.special = 0
 	if err != nil {
 		return
 	}
@@ -299,7 +300,7 @@ func (v *view) put(name string, cut, follow bool, out *string, c *change, e *eve
 	*out = validText([]byte(found.path))
 	if s := &found.stat; about && s.Ino != 0 {
 		e.File.Inode = s.Ino
-		e.File.Device = s.Dev_major<<20 | s.Dev_minor
+		e.File.Device = deviceOf(s)
 		c.special = s.Rdev_major<<20 | s.Rdev_minor
 		setMode(e.File, uint32(s.Mode))
 	}

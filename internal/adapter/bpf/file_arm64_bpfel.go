@@ -152,6 +152,7 @@ type fileJob struct {
 	Args      [8]uint64
 	Key       fileChangeKey
 	Container fileContainer
+	Root      [2]uint64
 	Seed      uint64
 	Hash      uint64
 	Error     int32
@@ -247,6 +248,7 @@ type fileResident struct {
 	_    structs.HostLayout
 	Key  fileProcessKey
 	Root uint64
+	Top  uint64
 }
 
 type fileScratch struct {

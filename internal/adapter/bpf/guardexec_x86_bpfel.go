@@ -302,6 +302,7 @@ type guardExecResident struct {
 	_    structs.HostLayout
 	Key  guardExecProcessKey
 	Root uint64
+	Top  uint64
 }
 
 type guardExecScratch struct {

@@ -159,6 +159,7 @@ type guardFileResident struct {
 	_    structs.HostLayout
 	Key  guardFileProcessKey
 	Root uint64
+	Top  uint64
 }
 
 type guardFileScratch struct {

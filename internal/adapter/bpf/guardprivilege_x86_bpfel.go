@@ -182,6 +182,7 @@ type guardPrivilegeResident struct {
 	_    structs.HostLayout
 	Key  guardPrivilegeProcessKey
 	Root uint64
+	Top  uint64
 }
 
 type guardPrivilegeScratch struct {

@@ -163,13 +163,13 @@ __attribute__((noinline)) int tell_mapped(u64 address, u64 length, u32 protectio
 	struct task_struct *leader = current_leader();
 	struct job *job = get_job();
 	struct file *file = (void *)address;
-	struct fs_struct *fs = BPF_CORE_READ(task, fs);
 	struct inode *inode = BPF_CORE_READ(file, f_inode);
 	struct scratch *s = get_scratch();
 	struct mapping *r = (void *)s;
 	struct mapping_key *key;
 	struct container *c;
 	enum origin from;
+	struct top top;
 	u32 at, n;
 	u64 id;
 
@@ -197,8 +197,9 @@ __attribute__((noinline)) int tell_mapped(u64 address, u64 length, u32 protectio
 	r->layer = n;
 	r->layers = n >> 16;
 	at = sizeof(*r);
+	find_top(task, c, true, &top);
 	n = put_path((u64)BPF_CORE_READ(file, f_path.mnt), (u64)BPF_CORE_READ(file, f_path.dentry),
-		     (u64)BPF_CORE_READ(fs, root.mnt), (u64)BPF_CORE_READ(fs, root.dentry), at);
+		     top.mnt, top.dentry, at);
 	r->path_len = n & PATH_BYTES;
 	at += n & PATH_BYTES;
 	if (n & PATH_CUT)

@@ -168,6 +168,7 @@ type memoryResident struct {
 	_    structs.HostLayout
 	Key  memoryProcessKey
 	Root uint64
+	Top  uint64
 }
 
 type memoryScratch struct {

@@ -56,12 +56,22 @@ static __always_inline struct mount *mount_of(struct vfsmount *mnt)
 	return (void *)mnt - bpf_core_field_offset(struct mount, mnt);
 }
 
+/* overlay_of returns the super block of a folder, if that is an overlay's, or 0. */
+static __always_inline u64 overlay_of(struct dentry *dentry)
+{
+	if (BPF_CORE_READ(dentry, d_sb, s_magic) != OVERLAYFS_SUPER_MAGIC)
+		return 0;
+	return (u64)BPF_CORE_READ(dentry, d_sb);
+}
+
 #define PATH_BYTES 0x3fff /* of what put_path returns: how many bytes it wrote */
 #define PATH_CUT 0x4000	  /* and whether the beginning of the path is missing */
 
 /* put_path writes the names of a path to the scratch, last name first, each
  * with its NUL: up to the given root, or to the root of the mount tree for what
  * lies outside. A file that was never in a folder (a memfd) is its one name.
+ * Without the mount of the root the path is as walk (automaton.bpf.h) has it: up to
+ * that folder in whichever mount, and of an overlay by its folders alone.
  * All arguments are numbers, as in find_id. */
 __attribute__((noinline)) int put_path(u64 mnt, u64 leaf, u64 root_mnt, u64 root_dentry, u32 at)
 {
@@ -69,6 +79,7 @@ __attribute__((noinline)) int put_path(u64 mnt, u64 leaf, u64 root_mnt, u64 root
 	struct mount *root = mount_of((void *)root_mnt);
 	struct dentry *dentry = (void *)leaf;
 	struct scratch *s = get_scratch();
+	u64 overlay = root_mnt ? 0 : overlay_of((void *)root_dentry);
 
 	if (!s)
 		return PATH_CUT;
@@ -77,9 +88,10 @@ __attribute__((noinline)) int put_path(u64 mnt, u64 leaf, u64 root_mnt, u64 root
 		struct dentry *up;
 		u32 bytes = s->cursor;
 
-		if ((u64)dentry == root_dentry && mount == root)
+		if ((u64)dentry == root_dentry && (!root_mnt || mount == root))
 			return bytes & PATH_BYTES;
-		if (dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
+		if (dentry == BPF_CORE_READ(mount, mnt.mnt_root) &&
+		    (!overlay || (u64)BPF_CORE_READ(dentry, d_sb) != overlay)) {
 			struct mount *below = BPF_CORE_READ(mount, mnt_parent);
 
 			if (!below || below == mount)

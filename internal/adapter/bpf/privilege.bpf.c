@@ -14,6 +14,7 @@
 #include "syscall.bpf.h"
 #include "window.bpf.h"
 #include "privilege.bpf.h"
+#include "resident.bpf.h"
 #include "setup.bpf.h"
 #include "creds.bpf.h"
 #include "target.bpf.h"
@@ -75,17 +76,19 @@ static __always_inline u32 put_context(struct scratch *s, struct privilege *r, i
 	return at;
 }
 
-/* put_file appends the path of an open file, as the process's root shows it. */
+/* put_file appends the path of an open file, as the root of its container shows it. */
 static __always_inline u32 put_file(struct privilege *r, int fd, u32 at)
 {
-	struct fs_struct *fs = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), fs);
 	struct file *file = file_of(fd);
+	struct work *w = get_work();
+	struct top top;
 	u32 n;
 
-	if (!file)
+	if (!file || !w)
 		return at;
+	find_top((void *)bpf_get_current_task(), &w->container, w->inside, &top);
 	n = put_path((u64)BPF_CORE_READ(file, f_path.mnt), (u64)BPF_CORE_READ(file, f_path.dentry),
-		     (u64)BPF_CORE_READ(fs, root.mnt), (u64)BPF_CORE_READ(fs, root.dentry), at);
+		     top.mnt, top.dentry, at);
 	r->bits |= BIT_PATH | (n & PATH_CUT ? BIT_PATH_CUT : 0);
 	r->target_len = n & PATH_BYTES;
 	return at + r->target_len;

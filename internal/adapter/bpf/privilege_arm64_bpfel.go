@@ -190,6 +190,7 @@ type privilegeResident struct {
 	_    structs.HostLayout
 	Key  privilegeProcessKey
 	Root uint64
+	Top  uint64
 }
 
 type privilegeScratch struct {

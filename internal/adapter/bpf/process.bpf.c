@@ -87,6 +87,8 @@ WINDOW(struct alike, 8192);
 const enum kind *unused_kind __attribute__((unused));
 const enum flag *unused_flag __attribute__((unused));
 const enum origin *unused_origin __attribute__((unused));
+const struct resident *unused_resident __attribute__((unused));
+const struct host *unused_host __attribute__((unused));
 const struct overlay *unused_overlay __attribute__((unused));
 const struct header *unused_header __attribute__((unused));
 const struct ancestor *unused_ancestor __attribute__((unused));
@@ -530,12 +532,11 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	struct scratch *s = get_scratch();
 	struct file *file = BPF_CORE_READ(bprm, file);
 	struct fs_struct *fs = BPF_CORE_READ(task, fs);
-	u64 root_mnt = (u64)BPF_CORE_READ(fs, root.mnt);
-	u64 root_dentry = (u64)BPF_CORE_READ(fs, root.dentry);
 	struct container *c = find_container(task);
 	struct exec *r = (void *)s;
 	struct taking *t = get_taking();
 	struct alike *like;
+	struct top top;
 	u64 id = ALONE;
 	u32 at, n;
 
@@ -562,15 +563,16 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	speak_parents(s);
 	at = sizeof(*r) + r->ancestors * sizeof(struct ancestor);
 
+	find_top(task, c, c, &top);
 	n = put_path((u64)BPF_CORE_READ(file, f_path.mnt), (u64)BPF_CORE_READ(file, f_path.dentry),
-		     root_mnt, root_dentry, at);
+		     top.mnt, top.dentry, at);
 	r->executable_len = n & PATH_BYTES;
 	at += n & PATH_BYTES;
 	if (n & PATH_CUT)
 		r->head.flags |= FLAG_EXECUTABLE_CUT;
 
 	n = put_path((u64)BPF_CORE_READ(fs, pwd.mnt), (u64)BPF_CORE_READ(fs, pwd.dentry),
-		     root_mnt, root_dentry, at);
+		     top.mnt, top.dentry, at);
 	r->cwd_len = n & PATH_BYTES;
 	at += n & PATH_BYTES;
 	if (n & PATH_CUT)

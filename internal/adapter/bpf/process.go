@@ -15,7 +15,7 @@ import (
 	"github.com/castellan-security/castellan/internal/event"
 )
 
-//go:generate go tool bpf2go -cc clang -strip llvm-strip -target amd64,arm64 -type header -type ancestor -type exec -type exit -type kind -type flag -type origin -type overlay -type beginning -type stream -type stream_kind process process.bpf.c -- -O2 -Wall -Werror -mcpu=v2
+//go:generate go tool bpf2go -cc clang -strip llvm-strip -target amd64,arm64 -type header -type ancestor -type exec -type exit -type kind -type flag -type origin -type overlay -type resident -type host -type beginning -type stream -type stream_kind process process.bpf.c -- -O2 -Wall -Werror -mcpu=v2
 
 const (
 	ancestorLen = int(unsafe.Sizeof(processAncestor{}))

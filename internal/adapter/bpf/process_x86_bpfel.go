@@ -188,6 +188,7 @@ type processResident struct {
 	_    structs.HostLayout
 	Key  processProcessKey
 	Root uint64
+	Top  uint64
 }
 
 type processScratch struct {
@@ -264,9 +265,11 @@ const (
 	processVarUnusedExit       = "unused_exit"
 	processVarUnusedFlag       = "unused_flag"
 	processVarUnusedHeader     = "unused_header"
+	processVarUnusedHost       = "unused_host"
 	processVarUnusedKind       = "unused_kind"
 	processVarUnusedOrigin     = "unused_origin"
 	processVarUnusedOverlay    = "unused_overlay"
+	processVarUnusedResident   = "unused_resident"
 	processVarUnusedStream     = "unused_stream"
 	processVarUnusedStreamKind = "unused_stream_kind"
 	processVarVariableMarks    = "variable_marks"
@@ -351,9 +354,11 @@ type processVariableSpecs struct {
 	UnusedExit       *ebpf.VariableSpec `ebpf:"unused_exit"`
 	UnusedFlag       *ebpf.VariableSpec `ebpf:"unused_flag"`
 	UnusedHeader     *ebpf.VariableSpec `ebpf:"unused_header"`
+	UnusedHost       *ebpf.VariableSpec `ebpf:"unused_host"`
 	UnusedKind       *ebpf.VariableSpec `ebpf:"unused_kind"`
 	UnusedOrigin     *ebpf.VariableSpec `ebpf:"unused_origin"`
 	UnusedOverlay    *ebpf.VariableSpec `ebpf:"unused_overlay"`
+	UnusedResident   *ebpf.VariableSpec `ebpf:"unused_resident"`
 	UnusedStream     *ebpf.VariableSpec `ebpf:"unused_stream"`
 	UnusedStreamKind *ebpf.VariableSpec `ebpf:"unused_stream_kind"`
 	VariableMarks    *ebpf.VariableSpec `ebpf:"variable_marks"`
@@ -425,9 +430,11 @@ type processVariables struct {
 	UnusedExit       *ebpf.Variable `ebpf:"unused_exit"`
 	UnusedFlag       *ebpf.Variable `ebpf:"unused_flag"`
 	UnusedHeader     *ebpf.Variable `ebpf:"unused_header"`
+	UnusedHost       *ebpf.Variable `ebpf:"unused_host"`
 	UnusedKind       *ebpf.Variable `ebpf:"unused_kind"`
 	UnusedOrigin     *ebpf.Variable `ebpf:"unused_origin"`
 	UnusedOverlay    *ebpf.Variable `ebpf:"unused_overlay"`
+	UnusedResident   *ebpf.Variable `ebpf:"unused_resident"`
 	UnusedStream     *ebpf.Variable `ebpf:"unused_stream"`
 	UnusedStreamKind *ebpf.Variable `ebpf:"unused_stream_kind"`
 	VariableMarks    *ebpf.Variable `ebpf:"variable_marks"`

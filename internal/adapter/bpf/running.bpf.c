@@ -28,25 +28,23 @@ static __always_inline u32 put_executable(struct running *r, struct task_struct 
 					  struct container *c)
 {
 	struct file *file = BPF_CORE_READ(task, mm, exe_file);
-	struct fs_struct *fs = BPF_CORE_READ(task, fs);
 	struct host *host = get_host(task);
-	struct resident first = {};
+	struct top top;
 	u32 n;
 
 	r->origin = ORIGIN_UNKNOWN;
 	r->cut = 0;
 	if (!file)
 		return 0;
-	first.root = root_of(task);
 	if (in_memory(file))
 		r->origin = ORIGIN_MEMORY;
 	else if (!c || !host || sees_host(host, task))
 		r->origin = ORIGIN_HOST;
 	else
-		r->origin = origin(BPF_CORE_READ(file, f_inode), &first);
+		r->origin = origin(BPF_CORE_READ(file, f_inode), settle(host, task, c));
+	find_top(task, c, c, &top);
 	n = put_path((u64)BPF_CORE_READ(file, f_path.mnt), (u64)BPF_CORE_READ(file, f_path.dentry),
-		     (u64)BPF_CORE_READ(fs, root.mnt), (u64)BPF_CORE_READ(fs, root.dentry),
-		     sizeof(*r));
+		     top.mnt, top.dentry, sizeof(*r));
 	r->cut = !!(n & PATH_CUT);
 	return n & PATH_BYTES;
 }

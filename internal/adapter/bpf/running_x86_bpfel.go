@@ -98,6 +98,7 @@ type runningResident struct {
 	_    structs.HostLayout
 	Key  runningProcessKey
 	Root uint64
+	Top  uint64
 }
 
 type runningRunning struct {

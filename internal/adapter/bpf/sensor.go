@@ -73,6 +73,10 @@ const (
 	countersMap = "counters"
 	overlaysMap = "overlays" // of layer.bpf.h
 	untoldMap   = "untold"
+	// Of resident.bpf.h: what is a container's root is told by its first program, which
+	// the process sensor sees.
+	residentsMap = "residents"
+	hostsMap     = "hosts"
 )
 
 // resumePrefix begins the names of iterators that tell what there was before

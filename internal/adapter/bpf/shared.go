@@ -19,6 +19,10 @@ import (
 // still told soon enough to be looked at.
 const DefaultWindow = time.Minute
 
+// maxResidents is how many containers of which the first process is known: as in
+// resident.bpf.h.
+const maxResidents = 8192
+
 // shared is what all sensors have in common. Sensors.mu guards it.
 type shared struct {
 	maps     map[string]*ebpf.Map
@@ -39,11 +43,13 @@ func openShared(spec *ebpf.CollectionSpec, ringBytes uint32) (*shared, error) {
 	}
 	s := &shared{maps: map[string]*ebpf.Map{}, cgroups: -1}
 	for name, m := range map[string]*ebpf.MapSpec{
-		eventsMap:   {Name: eventsMap, Type: ebpf.RingBuf, MaxEntries: ringBytes},
-		cgroupsMap:  spec.Maps[cgroupsMap],
-		untoldMap:   spec.Maps[untoldMap],
-		overlaysMap: {Name: overlaysMap, Type: ebpf.Array, KeySize: 4, ValueSize: uint32(unsafe.Sizeof(processOverlay{})), MaxEntries: 1},
-		settingsMap: {Name: settingsMap, Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1},
+		eventsMap:    {Name: eventsMap, Type: ebpf.RingBuf, MaxEntries: ringBytes},
+		cgroupsMap:   spec.Maps[cgroupsMap],
+		untoldMap:    spec.Maps[untoldMap],
+		overlaysMap:  {Name: overlaysMap, Type: ebpf.Array, KeySize: 4, ValueSize: uint32(unsafe.Sizeof(processOverlay{})), MaxEntries: 1},
+		residentsMap: {Name: residentsMap, Type: ebpf.LRUHash, KeySize: uint32(unsafe.Sizeof(processCgroupKey{})), ValueSize: uint32(unsafe.Sizeof(processResident{})), MaxEntries: maxResidents},
+		hostsMap:     {Name: hostsMap, Type: ebpf.Array, KeySize: 4, ValueSize: uint32(unsafe.Sizeof(processHost{})), MaxEntries: 1},
+		settingsMap:  {Name: settingsMap, Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1},
 	} {
 		made, err := ebpf.NewMap(m)
 		if err != nil {

@@ -236,6 +236,8 @@ func nothingNew(t *testing.T) {
 		{name: "below another root", steps: []string{"copy=" + own + ",/tmp/x" + own, "chroot=/tmp/x", "exec=" + own + ",exit,5"}},
 		{name: "a program below another root", steps: []string{"mkdir=/tmp/x/bin", "link=" + otherProgram + ",/tmp/x" + own, "chroot=/tmp/x", "exec=" + own + ",exit,5"}},
 		{name: "a file system as another root", steps: []string{"tmpfs=/tmp/x", "copy=" + own + ",/tmp/x" + own, "chroot=/tmp/x", "exec=" + own + ",exit,5"}},
+		{name: "what may run written below another root", steps: []string{"copy=" + own + ",/tmp/x/srv/plugin-x", "chroot=/tmp/x", "exec=/srv/plugin-x,exit,5"}},
+		{name: "what may run written on a file system as another root", steps: []string{"tmpfs=/tmp/x", "copy=" + own + ",/tmp/x/srv/plugin-x", "chroot=/tmp/x", "exec=/srv/plugin-x,exit,5"}},
 		{name: "with mounts of its own", steps: []string{"unshare", "tmpfs=/mnt", "copy=" + own + ",/mnt/x", "exec=/mnt/x,exit,5"}},
 		{name: "what may run written on own mounts", steps: []string{"unshare", "tmpfs=/srv", "copy=" + own + ",/srv/plugin-x", "exec=/srv/plugin-x,exit,5"}},
 		{name: "an overlay over programs", steps: []string{"unshare", "tmpfs=/mnt", "copy=" + own + ",/mnt" + own, "overlay=" + filepath.Dir(own) + ",/mnt" + filepath.Dir(own) + "," + filepath.Dir(own), "exec=" + own + ",exit,5"}},
@@ -307,6 +309,9 @@ func TestOrdinaryWorkGoesOn(t *testing.T) {
 		{name: "by the dynamic loader", steps: []string{"exec=" + loader + "," + shellProgram + ",-c,exit 5"}, shell: true},
 		{name: "what may run written", steps: []string{"copy=" + own + ",/srv/plugin-x", "exec=/srv/plugin-x,exit,5"}},
 		{name: "a program below another root", steps: []string{"chroot=/", "exec=" + own + ",exit,5"}},
+		{name: "a program below the folder that it is in", steps: []string{"chroot=" + filepath.Dir(own), "exec=/" + filepath.Base(own) + ",exit,5"}},
+		{name: "what may run written below the folder that it is in", steps: []string{"copy=" + own + ",/srv/plugin-x", "chroot=/srv", "exec=/plugin-x,exit,5"}},
+		{name: "the same on a file system", steps: []string{"tmpfs=/srv", "copy=" + own + ",/srv/plugin-x", "chroot=/srv", "exec=/plugin-x,exit,5"}},
 		{name: "a program with mounts of its own", steps: []string{"unshare", "exec=" + own + ",exit,5"}},
 	} {
 		t.Run(a.name, func(t *testing.T) {
