@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/link"
@@ -18,6 +20,9 @@ import (
 
 const (
 	rulesEnding = ".rules"
+	// formerEnding is added to a file whose rules are not the newest, which the disk did
+	// not take.
+	formerEnding = ".former"
 	// maxFile bounds a file that is read back: the rules of one group, packed, in
 	// base 64.
 	maxFile = 2 * link.MaxBriefRules
@@ -47,11 +52,12 @@ func (k *Keeper) readAll() {
 		k.o.Log.Error("rules that are kept can't be listed", "error", err)
 	}
 	for _, e := range entries {
-		if filepath.Ext(e.Name()) != rulesEnding || len(k.groups) >= link.MaxHeldGroups {
+		name, former := strings.CutSuffix(e.Name(), formerEnding)
+		if filepath.Ext(name) != rulesEnding || len(k.groups) >= link.MaxHeldGroups {
 			continue
 		}
 		r, err := readKept(filepath.Join(k.o.Dir, e.Name()))
-		if err == nil && fileOf(r.Group) != e.Name() {
+		if err == nil && fileOf(r.Group) != name {
 			err = errors.New("it is of another group")
 		}
 		var rules profile.Rules
@@ -62,7 +68,10 @@ func (k *Keeper) readAll() {
 			k.o.Log.Error("rules that are kept can't be read", "file", e.Name(), "error", err)
 			continue
 		}
-		k.groups[r.Group] = &group{kept: r, rules: rules}
+		if former && k.groups[r.Group] != nil {
+			continue // whoever wrote the newest was killed before it removed these
+		}
+		k.groups[r.Group] = &group{kept: r, rules: rules, former: former}
 	}
 }
 
@@ -84,12 +93,29 @@ func (k *Keeper) save(r kept) error {
 	if err != nil {
 		return fmt.Errorf("write rules: %w", err)
 	}
-	return replace(filepath.Join(k.o.Dir, fileOf(r.Group)), b)
+	file := filepath.Join(k.o.Dir, fileOf(r.Group))
+	if err := replace(file, b); err != nil {
+		// A disk that is full takes another name all the same.
+		if err := os.Rename(file, file+formerEnding); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			k.o.Log.Error("rules of before are not marked as such", "group", r.Group, "error", err)
+		}
+		return err
+	}
+	return remove(file + formerEnding)
 }
 
 // forget removes the rules of a group from disk.
 func (k *Keeper) forget(name asset.Group) error {
-	return os.Remove(filepath.Join(k.o.Dir, fileOf(name)))
+	file := filepath.Join(k.o.Dir, fileOf(name))
+	return errors.Join(remove(file), remove(file+formerEnding))
+}
+
+// remove removes a file, if there is one.
+func remove(file string) error {
+	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove rules: %w", err)
+	}
+	return nil
 }
 
 func readFile(file string) ([]byte, error) {

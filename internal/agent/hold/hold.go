@@ -116,6 +116,7 @@ type group struct {
 	since   time.Time
 	err     error // why the newest rules are not in force
 	unsaved bool  // the newest rules are not on disk
+	former  bool  // these are not the newest, which the disk did not take
 }
 
 // Open returns a keeper that has put in force what is on disk. What can't be read
@@ -136,9 +137,34 @@ func Open(o Options) (*Keeper, error) {
 		k.letGo() // whoever released the host may have had no time for that
 		return k, nil
 	}
-	k.enforceAll()
+	k.enforce(k.newest())
 	k.endIdle()
 	return k, nil
+}
+
+// newest are the groups whose rules on disk are put in force at a start; k.mu is held. Of
+// one whose newest rules the disk did not take, the kernel may have those still, from
+// before this program: they hold until the server says more.
+func (k *Keeper) newest() []*group {
+	held := map[asset.Group]bool{}
+	for _, kernel := range k.o.Kernels {
+		groups, err := kernel.Groups()
+		if err != nil {
+			k.o.Log.Error("what the kernel holds is not listed", "error", err)
+		}
+		for _, name := range groups {
+			held[name] = true
+		}
+	}
+	var out []*group
+	for name, g := range k.groups {
+		if g.former && held[name] {
+			k.o.Log.Warn("the newest rules of a group are not on disk; those that the kernel has hold", "group", name)
+			continue
+		}
+		out = append(out, g)
+	}
+	return out
 }
 
 // settle ends what another version of this program left in force, once; k.mu is held.
@@ -295,7 +321,7 @@ func (k *Keeper) again() {
 }
 
 // write writes the newest rules of a group down; k.mu is held. If that fails they hold all
-// the same, and it is tried again: after a restart the former ones would be in force.
+// the same, and it is tried again: after a reboot the former ones would be in force.
 func (k *Keeper) write(name asset.Group, g *group) {
 	err := k.save(g.kept)
 	if err != nil && !g.unsaved {
@@ -337,7 +363,7 @@ func (k *Keeper) take(b link.BehaviourBrief) error {
 			g = &group{}
 			k.groups[r.Group] = g
 		}
-		g.kept, g.rules = kept(r), rules
+		g.kept, g.rules, g.former = kept(r), rules, false
 		k.write(r.Group, g)
 		fresh[r.Group] = g
 	}

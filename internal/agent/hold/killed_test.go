@@ -1,15 +1,20 @@
 package hold_test
 
 import (
+	"errors"
 	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/castellan-security/castellan/internal/agent/hold"
 	"github.com/castellan-security/castellan/internal/asset"
 	"github.com/castellan-security/castellan/internal/fault"
 	"github.com/castellan-security/castellan/internal/link"
+	"github.com/castellan-security/castellan/internal/need"
 	"github.com/castellan-security/castellan/internal/profile"
 )
 
@@ -56,6 +61,72 @@ func TestRulesAreWrittenDownWhenTheDiskTakesThem(t *testing.T) {
 		open(t, dir, f, k, nil)
 		k.has(t, map[asset.Group]int64{shop: 3}, map[string]asset.Group{})
 	})
+}
+
+// Rules that a full disk did not take stay in force when the agent is killed and started
+// again: those that are on the disk are older. After a reboot these are all that there is.
+func TestFormerRulesOnDiskDoNotReplaceNewerOnes(t *testing.T) {
+	need.Root(t)
+	dir := t.TempDir()
+	if err := unix.Mount("none", dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	}()
+	synctest.Test(t, func(t *testing.T) {
+		f, k := former(t, dir)
+		filler := fill(t, dir)
+		f.set(func() { f.rules[shop] = rules(t, shop, 4, profile.Protect) })
+		stop := run(t, open(t, dir, f, k, nil))
+		synctest.Wait()
+		k.has(t, map[asset.Group]int64{shop: 4}, map[string]asset.Group{})
+		stop()
+		f.set(func() { f.away = fault.New(fault.Unavailable, "away") })
+
+		keeper := open(t, dir, f, k, nil)
+		k.has(t, map[asset.Group]int64{shop: 4}, map[string]asset.Group{})
+		if held := keeper.Held(); len(held) != 1 || held[0].Stamp != "" {
+			t.Errorf("the server is told that these are in force: %+v", held)
+		}
+		rebooted := newKernel()
+		open(t, dir, f, rebooted, nil)
+		rebooted.has(t, map[asset.Group]int64{shop: 3}, map[string]asset.Group{})
+
+		if err := os.Remove(filler); err != nil {
+			t.Fatal(err)
+		}
+		f.set(func() { f.away = nil })
+		stop = run(t, keeper)
+		synctest.Wait()
+		stop()
+		rebooted = newKernel()
+		f.set(func() { f.away = fault.New(fault.Unavailable, "away") })
+		open(t, dir, f, rebooted, nil)
+		rebooted.has(t, map[asset.Group]int64{shop: 4}, map[string]asset.Group{})
+		if left, err := filepath.Glob(filepath.Join(dir, "*.former")); err != nil || len(left) != 0 {
+			t.Errorf("left on disk: %v, %v", left, err)
+		}
+	})
+}
+
+// fill makes a file of all the room that there is on a disk.
+func fill(t *testing.T, dir string) string {
+	t.Helper()
+	f, err := os.Create(filepath.Join(dir, "filler"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for err == nil {
+		_, err = f.Write(make([]byte, 4096))
+	}
+	if !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+	return f.Name()
 }
 
 // What a kernel had no room for is in force when it has, whether or not the server answers.
