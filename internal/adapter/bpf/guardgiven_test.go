@@ -59,6 +59,18 @@ func callMemory(what string) error {
 		return open("/proc/self/mem", unix.O_RDWR|unix.O_CLOEXEC)
 	case "own-of-thread":
 		return open("/proc/thread-self/mem", unix.O_WRONLY)
+	case "own-by-its-number":
+		return open("/proc/"+strconv.Itoa(os.Getpid())+"/mem", unix.O_RDWR)
+	case "own-by-another-root":
+		return open("/proc/self/root/proc/self/cwd/../proc/self/mem", unix.O_RDWR)
+	case "own-opened-again":
+		return openAgain(open)
+	case "own-by-openat2":
+		fd, err := unix.Openat2(unix.AT_FDCWD, "/proc/self/mem", &unix.OpenHow{Flags: unix.O_RDWR})
+		if err != nil {
+			return err
+		}
+		return unix.Close(fd)
 	case "own-to-read":
 		return open("/proc/self/mem", unix.O_RDONLY)
 	case "readable-is-code", "asks-for-personality":
@@ -102,6 +114,15 @@ func callMemory(what string) error {
 		err = fmt.Errorf("no memory is called %q", what)
 	}
 	return errors.Join(err, hold.Close(), ignoreExit(child.Wait()))
+}
+
+// openAgain opens its own memory to be read, and by that descriptor to be written.
+func openAgain(open func(string, int) error) error {
+	fd, err := unix.Open("/proc/self/mem", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	return open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDWR)
 }
 
 // makeCode makes memory code that it has written, by a call that begins at what nobody
@@ -194,6 +215,10 @@ func givenCases() []givenCase {
 		{"memory:own-of-thread", profile.ControlExec, event.KindExecProtect, writing, own},
 		{"memory:code-behind-a-file", profile.ControlExec, event.KindExecProtect, compiling, made},
 		{"memory:readable-is-code", profile.ControlExec, event.KindExecProtect, compiling, func(e *event.Event) bool { return e.Memory != nil }},
+		{"memory:own-by-its-number", profile.ControlExec, event.KindExecProtect, compiling, own},
+		{"memory:own-by-another-root", profile.ControlExec, event.KindExecProtect, compiling, own},
+		{"memory:own-opened-again", profile.ControlExec, event.KindExecProtect, compiling, own},
+		{"memory:own-by-openat2", profile.ControlExec, event.KindExecProtect, writing, own},
 		{"memory:own-by-a-wide-number", profile.ControlExec, event.KindExecProtect, writing, own},
 		{"memory:code-by-a-wide-number", profile.ControlExec, event.KindExecProtect, compiling, made},
 		{"memory:code-before-a-hole", profile.ControlExec, event.KindExecProtect, compiling, made},

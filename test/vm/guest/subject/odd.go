@@ -29,6 +29,13 @@ func oddFile(verb string, args []string) error {
 			return err
 		}
 		return execAt(f, args)
+	case "reopened": // to be written, by a descriptor that is good for its path alone
+		fd, err := unix.Open(a, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		_, err = unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDWR|unix.O_CLOEXEC, 0)
+		return err
 	case "punch": // a hole into a program, which reads as it did
 		return punched(a)
 	case "rewritten": // by shared memory
