@@ -28,6 +28,13 @@ func path(kind event.Kind, folder string) trace {
 	}}
 }
 
+// below fits an event of a file in a folder, both with the tag as their name.
+func below(kind event.Kind) trace {
+	return trace{kind, func(e event.Event, tag string) bool {
+		return e.File != nil && e.File.Path == "/tmp/"+tag+"/"+tag && e.File.Error == "" && !e.File.Claimed
+	}}
+}
+
 // to fits an event that gives a file the name of the deed's tag.
 func to(kind event.Kind, folder string) trace {
 	return trace{kind, func(e event.Event, tag string) bool {
@@ -144,10 +151,11 @@ var deeds = map[string][]trace{
 	"write-denied": {became(1000), {event.KindFileWrite, func(e event.Event, _ string) bool {
 		return e.File != nil && e.File.Path == "/etc/passwd" && e.File.Error == "EACCES"
 	}}},
-	"write-read-only":   {call(event.KindKernelKnob, "/proc/sys/kernel/core_pattern")},
-	"write-in-a-chroot": {path(event.KindFileCreate, "/tmp/")},
-	"device-disk":       {path(event.KindFileCreate, "/tmp/"), some(event.KindDevice)},
-	"drop-and-hide":     {path(event.KindFileDelete, "/tmp/")},
+	"write-read-only":          {call(event.KindKernelKnob, "/proc/sys/kernel/core_pattern")},
+	"write-in-a-chroot":        {path(event.KindFileCreate, "/tmp/")},
+	"write-in-a-mount-as-root": {below(event.KindFileCreate)},
+	"device-disk":              {path(event.KindFileCreate, "/tmp/"), some(event.KindDevice)},
+	"drop-and-hide":            {path(event.KindFileDelete, "/tmp/")},
 
 	"connect": {some(event.KindListen), peer(event.KindConnect, "tcp", "", ""), some(event.KindAccept), some(event.KindClose)},
 	"connect-six": {{event.KindConnect, func(e event.Event, _ string) bool {

@@ -76,6 +76,10 @@ var files = map[string]deed{
 	"write-in-a-chroot": func(tag string) error {
 		return errors.Join(unix.Chroot("/tmp"), within("/"+tag, unix.O_CREAT|unix.O_WRONLY))
 	},
+	"write-in-a-mount-as-root": func(tag string) error {
+		return errors.Join(unix.Mkdir("/tmp/"+tag, 0o700), unix.Mount("none", "/tmp/"+tag, "tmpfs", 0, ""), unix.Chroot("/tmp/"+tag),
+			within("/"+tag, unix.O_CREAT|unix.O_WRONLY))
+	},
 	"device-disk": func(tag string) error {
 		err := unix.Mknod("/tmp/"+tag, unix.S_IFBLK|0o600, int(unix.Mkdev(254, 0)))
 		if err != nil {
