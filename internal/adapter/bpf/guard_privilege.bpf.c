@@ -318,9 +318,56 @@ int BPF_PROG(deny_userns)
 
 #define CAP_OPT_NOAUDIT 2 /* include/linux/security.h, since 5.1: asked to choose a way, not to refuse */
 
-/* judge_capability is for one that a process has, since the kernel's own module is
+/* Why a capability is judged in another way, in judge_capability's how. */
+#define HOW_SILENT 1	   /* it is only asked about */
+#define HOW_BORROWED 2	   /* by credentials that have some which the process has not */
+#define HOW_BEYOND 4	   /* and some that no process of the container can have */
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct cred___lent {
+	kernel_cap_t cap_effective;
+	kernel_cap_t cap_bset;
+};
+
+struct task_struct___lent {
+	struct cred *real_cred;
+	struct cred *cred;
+};
+
+#pragma clang attribute pop
+
+/* lent tells of credentials whether the kernel reaches files with them for the running
+ * process: an overlay goes to its layers with those of who mounted it, the engine, and is
+ * asked at nearly every change in it for SYS_ADMIN, for the attributes that it keeps
+ * there. Those of another process, or of an open file, are none: who opened it is asked. */
+static __always_inline u32 lent(const struct cred *cred)
+{
+	struct task_struct___lent *task = (void *)bpf_get_current_task();
+	struct cred___lent *own = (void *)BPF_CORE_READ(task, real_cred), *used = (void *)cred;
+	u64 effective = 0, mine = 0, most = 0;
+
+	if ((u64)cred != (u64)BPF_CORE_READ(task, cred) || (u64)cred == (u64)own)
+		return 0;
+	/* Their type was an array before 6.3, so they are read by their address. */
+	bpf_probe_read_kernel(&effective, sizeof(effective), &used->cap_effective);
+	bpf_probe_read_kernel(&mine, sizeof(mine), &own->cap_effective);
+	bpf_probe_read_kernel(&most, sizeof(most), &own->cap_bset);
+	return (effective & ~mine ? HOW_BORROWED : 0) | (effective & ~most ? HOW_BEYOND : 0);
+}
+
+/* is_lent tells whether what lent has found is no use of a capability by the container,
+ * as usedcap.bpf.c has it. An io_uring does what it is asked with credentials that a
+ * process gave it (IORING_REGISTER_PERSONALITY), also after that has lost them: where it
+ * may be used, only what no process of the container could give it is lent. */
+static __always_inline bool is_lent(struct edge *meta, u32 how)
+{
+	return how & (meta->META_KINDS >> PRIVILEGE_IO_URING & 1 ? HOW_BEYOND : HOW_BORROWED);
+}
+
+/* judge_capability is for one that credentials have, since the kernel's own module is
  * asked first. */
-__attribute__((noinline)) int judge_capability(u32 capability, u32 silent)
+__attribute__((noinline)) int judge_capability(u32 capability, u32 how)
 {
 	u32 which = open_case(CONTROL_PRIVILEGE, RUNTIME_NEVER), answer;
 	struct edge *meta;
@@ -333,9 +380,9 @@ __attribute__((noinline)) int judge_capability(u32 capability, u32 silent)
 		return ANSWER_DENY;
 	answer = s->answer;
 	meta = get_meta(s->group);
-	if (meta && meta->META_CAPABILITIES >> (capability & 63) & 1) {
+	if (meta && (meta->META_CAPABILITIES >> (capability & 63) & 1 || is_lent(meta, how))) {
 		answer = ANSWER_OFF;
-	} else if (!silent) {
+	} else if (!(how & HOW_SILENT)) {
 		s->record.detail = capability;
 		tell_denial(which, DEED_CAPABILITY, answer == ANSWER_DENY ? REACTION_DENIED : REACTION_AUDITED);
 	}
@@ -346,7 +393,9 @@ __attribute__((noinline)) int judge_capability(u32 capability, u32 silent)
 SEC("lsm/capable")
 int BPF_PROG(deny_capability, const struct cred *cred, struct user_namespace *ns, int capability, unsigned int options)
 {
-	return judge_capability(capability, options & CAP_OPT_NOAUDIT) == ANSWER_DENY ? -EPERM : 0;
+	u32 how = (options & CAP_OPT_NOAUDIT ? HOW_SILENT : 0) | lent(cred);
+
+	return judge_capability(capability, how) == ANSWER_DENY ? -EPERM : 0;
 }
 
 /* -- Sockets ---------------------------------------------------------------- */

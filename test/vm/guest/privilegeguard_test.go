@@ -258,3 +258,39 @@ func TestCapabilitiesAreHeld(t *testing.T) {
 	}
 	g.silent(t, c.id)
 }
+
+// An overlay goes to its layers with the capabilities of who mounted it: they are nothing
+// that a process of the container uses, which has none itself.
+func TestChangesOfAnOverlayTakeNoCapability(t *testing.T) {
+	needLSM(t)
+	roots := layouts()[3].mount(t)
+	g := guardBy(t, profile.ControlPrivilege, bpf.OpenPrivilegeGuard)
+	work := []string{"incapable=", "mkdir=/new/folder", "put=/new/file,x", "append=/plain", "rename=/plain,/new/plain", "link=/new/file,/new/other",
+		"symlink=file,/new/link", "remove=/new/other", "rename=/new/folder,/moved", "remove=/moved"}
+	ring := profile.PrivilegeRules{Kinds: []event.Kind{event.KindIOURing}}
+	bounding, _ := event.CapabilityOf("SETPCAP")
+	bounded := ring
+	bounded.Capabilities = bounding
+	for _, c := range []struct {
+		name  string
+		rules profile.PrivilegeRules
+		steps []string
+		want  unix.Errno
+	}{
+		{"without an io_uring", profile.PrivilegeRules{}, work, 0},
+		// It may work with credentials that a process had.
+		{"with an io_uring", ring, work, unix.EPERM},
+		{"with an io_uring by more than processes can have", bounded, append([]string{"bound="}, work...), 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g.set(profile.Deny, profile.Rules{Privilege: c.rules})
+			held := g.new(t, roots)
+			if got := unix.Errno(g.steps(t, held, c.steps...)); got != c.want {
+				t.Errorf("ended with %v, want %v", got, c.want)
+			}
+			if c.want == 0 {
+				g.silent(t, held.id)
+			}
+		})
+	}
+}

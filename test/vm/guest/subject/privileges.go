@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"syscall"
 	"unsafe"
@@ -56,6 +57,19 @@ func privileged(verb string, args []string) error {
 		return closed(syscall.Syscall(unix.SYS_IO_URING_SETUP, 4, uintptr(unsafe.Pointer(&p)), 0))
 	case "user":
 		return becomeUser(a)
+	case "bound": // no process that begins from here can have a capability
+		runtime.LockOSThread()
+		for c := range uintptr(unix.CAP_LAST_CAP + 1) {
+			if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil {
+				return err
+			}
+		}
+		return nil
+	case "incapable": // from now on, as root
+		runtime.LockOSThread() // capabilities are a thread's own
+		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var none [2]unix.CapUserData
+		return unix.Capset(&header, &none[0])
 	case "hostname": // by the capability SYS_ADMIN
 		return unix.Sethostname([]byte(a))
 	case "node": // a device, which is then opened
