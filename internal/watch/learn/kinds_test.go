@@ -363,6 +363,7 @@ func TestWhatIsWrittenBeside(t *testing.T) {
 		"a socket, when its server ends": {"/run/mysqld/mysqld.pid", "/run/mysqld/mysqld.sock"},
 		"what SQLite sorts":              {"/data/app.db-journal", "/var/tmp/etilqs_*"},
 		"a table that is repaired":       {"/data/sess.dets", "/data/sess.dets.TMP"},
+		"a file that has a name at last": {"/tmp/#47", "/tmp/tmpf*"},
 	} {
 		s := newScript()
 		s.write(tc.write)
@@ -375,7 +376,12 @@ func TestWhatIsWrittenBeside(t *testing.T) {
 	if got := paths(s.learned(t).Writes); !slices.Contains(got, "/tmp/*") {
 		t.Errorf("a name that Python made of letters: learned %q, want /tmp/* as for those with digits", got)
 	}
-	for _, name := range []string{"/tmp/pkqstblt", "/data/app.pid", "/etc/passwd.lock", "/run/lock/x.lock"} {
+	s = newScript()
+	s.write("/tmp/#47").Process.Executable = "/usr/bin/python3.11"
+	if got := paths(s.learned(t).Writes); !slices.Contains(got, "/tmp/tmp*") {
+		t.Errorf("a file of Python's without a name: learned %q, want /tmp/tmp* as on other hosts", got)
+	}
+	for _, name := range []string{"/tmp/pkqstblt", "/data/app.pid", "/etc/passwd.lock", "/run/lock/x.lock", "/data/#47", "/tmp/#47x"} {
 		s := newScript()
 		s.write(name)
 		if got := paths(s.learned(t).Writes); len(got) != 1 {
