@@ -343,18 +343,12 @@ func (l *Learner) parents(path string) []string {
 }
 
 // program is a program's path as a profile has it. Only the folders of programs of
-// the image are widened: what came from elsewhere is named exactly.
+// the image are widened at once: of what came from elsewhere see alike.
 func program(path string, origin event.Origin) string {
 	if origin != event.OriginImage && origin != event.OriginUnknown || widen.Temporary(path) {
 		return path
 	}
-	names := strings.Split(path, "/")
-	for i := range names[:len(names)-1] {
-		if names[i] != "" {
-			names[i] = widen.ShapeProgram(names[i])
-		}
-	}
-	return strings.Join(names, "/")
+	return stamped(path)
 }
 
 // maxStrings and maxString bound the texts that are kept once for all evidence.

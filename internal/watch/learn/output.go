@@ -94,7 +94,7 @@ func (w writer) evidence(m *mark, entry string) profile.Evidence {
 
 func (w writer) executables(s *seen) []profile.Executable {
 	var out []profile.Executable
-	for k, e := range s.execs {
+	for k, e := range alike(s.execs) {
 		x := profile.Executable{
 			Path: profile.Pattern(k.path), Origin: k.origin, Digest: e.digest, Parents: patterns(e.parents),
 			Users: slices.Sorted(maps.Keys(e.users)), Evidence: w.evidence(&e.mark, k.path),

@@ -1,0 +1,43 @@
+package learn_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/castellan-security/castellan/internal/event"
+	"github.com/castellan-security/castellan/internal/profile"
+)
+
+// Code that a program compiles into a folder with another name at each start is of the
+// profile when it starts again.
+func TestCodeInFoldersThatChange(t *testing.T) {
+	for name, tc := range map[string]struct {
+		files, want []string
+		origin      event.Origin
+	}{
+		"a folder of each start":    {[]string{"/v/vcl_boot.1796042527.039832/vgc.so", "/v/vcl_boot.1796042894.336166/vgc.so"}, []string{"/v/vcl_boot.*/vgc.so"}, event.OriginMount},
+		"and of what is beside it":  {[]string{"/v/r_20261130/a.so", "/v/r_20261201/a.so", "/v/own/a.so"}, []string{"/v/own/a.so", "/v/r_*/a.so"}, event.OriginWritten},
+		"seen once":                 {[]string{"/v/vcl_boot.1796042527.039832/vgc.so"}, []string{"/v/vcl_boot.1796042527.039832/vgc.so"}, event.OriginMount},
+		"versions":                  {[]string{"/v/app-1.2/a.so", "/v/app-1.3/a.so"}, []string{"/v/app-1.2/a.so", "/v/app-1.3/a.so"}, event.OriginMount},
+		"files whose names change":  {[]string{"/v/lib8123456.so", "/v/lib8123457.so"}, []string{"/v/lib8123456.so", "/v/lib8123457.so"}, event.OriginMount},
+		"where anybody may write":   {[]string{"/tmp/x_1796042527/a.so", "/tmp/x_1796042894/a.so"}, []string{"/tmp/x_1796042527/a.so", "/tmp/x_1796042894/a.so"}, event.OriginWritten},
+		"other files in the folder": {[]string{"/v/r_20261130/a.so", "/v/r_20261201/b.so"}, []string{"/v/r_20261130/a.so", "/v/r_20261201/b.so"}, event.OriginMount},
+	} {
+		s := newScript()
+		for _, file := range tc.files {
+			s.add(event.Event{Kind: event.KindExecMap, Memory: &event.Memory{Call: "mmap", Path: file, Origin: tc.origin}})
+		}
+		var got []string
+		for _, x := range s.learned(t).Executables {
+			if x.Origin == tc.origin {
+				got = append(got, string(x.Path))
+			}
+			if x.Origin == tc.origin && !slices.Equal(x.Parents, []profile.Pattern{"/usr/bin/app"}) {
+				t.Errorf("%s: %s is mapped by %v", name, x.Path, x.Parents)
+			}
+		}
+		if !slices.Equal(got, tc.want) {
+			t.Errorf("%s: learned %q, want %q", name, got, tc.want)
+		}
+	}
+}
