@@ -98,6 +98,12 @@ func matchName(pattern, name string) bool {
 	return name != "" && len(name) >= len(before)+len(after) && strings.HasPrefix(name, before) && strings.HasSuffix(name, after)
 }
 
+// Folder returns the folder that p stands for all below of, and false if it does not.
+func (p Pattern) Folder() (Pattern, bool) {
+	folder, ok := strings.CutSuffix(string(p), "/"+deep)
+	return Pattern(folder), ok && folder != ""
+}
+
 // Covers reports whether every path that o stands for is one of p's.
 func (p Pattern) Covers(o Pattern) bool {
 	pn, on := p.Names(), o.Names()

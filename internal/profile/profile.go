@@ -130,6 +130,16 @@ type File struct {
 	Evidence
 }
 
+// Changes are the paths that may be changed by who may write f. To all below a folder
+// belongs the folder itself: a new volume lacks it, and who may make, rename and remove
+// all that is in it gains nothing by making, renaming and removing it.
+func (f File) Changes() []Pattern {
+	if folder, ok := f.Path.Folder(); ok {
+		return []Pattern{f.Path, folder}
+	}
+	return []Pattern{f.Path}
+}
+
 // Listen is a port that is opened for others.
 type Listen struct {
 	Protocol string `json:"protocol"` // tcp, udp

@@ -140,6 +140,9 @@ func (w *writer) writes() {
 			tail = ""
 		}
 		w.rule(intent.Origin(f.Evidence), "%s rwkl", quoted(f.Path, tail))
+		if folder, ok := f.Path.Folder(); ok {
+			w.rule("the folder itself, which a new volume lacks", "%s rw", quoted(folder, "/"))
+		}
 		runs := w.runsIn(f.Path)
 		switch {
 		case runs != "":

@@ -120,6 +120,8 @@ func TestWhatLiesOutside(t *testing.T) {
 		{"code in memory", memory(event.KindExecProtect, event.Memory{Call: "mprotect"}), "nginx made writable memory executable: the profile does not have this call.", false},
 
 		{"normal write", write("/var/cache/nginx/a/b"), "", false},
+		{"the folder of all that may be written below it", write("/var/cache/nginx"), "", false},
+		{"the folder of what may be written in it", write("/var/log/nginx"), "nginx opened /var/log/nginx for writing: the profile allows the group to change /var/log/nginx/*.log.", false},
 		{"write", denied(write("/etc/nginx/nginx.conf"), event.ReactionDenied), "nginx opened /etc/nginx/nginx.conf for writing, which was denied: the profile allows the group to change nothing there.", false},
 		{"write beside", write("/var/log/nginx/x.log.gz"), "nginx opened /var/log/nginx/x.log.gz for writing: the profile allows the group to change /var/log/nginx/*.log.", false},
 		{"link to what may not be changed", sent(event.Event{Kind: event.KindFileLink, File: &event.File{Path: "/usr/bin/a", To: "/var/cache/nginx/a"}}), "nginx gave /usr/bin/a the further name /var/cache/nginx/a: the profile allows the group to change nothing there.", false},
@@ -335,7 +337,7 @@ func TestPatternsAgree(t *testing.T) {
 				s += "/**"
 			}
 			list = append(list, profile.Pattern(s))
-			p.Writes = append(p.Writes, profile.File{Path: profile.Pattern(s)})
+			p.Reads = append(p.Reads, profile.File{Path: profile.Pattern(s)})
 		}
 		x := compare.NewIndex(p)
 		for range 8 {
@@ -344,6 +346,7 @@ func TestPatternsAgree(t *testing.T) {
 				s += "/" + name(false)
 			}
 			e := write(s)
+			e.Kind = event.KindFileRead
 			in := x.Compare(&e) == nil
 			if in != matches(list, s) {
 				t.Fatalf("%v has %s: %v, want %v", list, s, in, !in)

@@ -86,7 +86,9 @@ func NewIndex(p *profile.Profile) *Index {
 		}
 	}
 	for _, f := range p.Writes {
-		x.writes.add(f.Path)
+		for _, path := range f.Changes() {
+			x.writes.add(path)
+		}
 	}
 	for _, f := range p.Reads {
 		x.reads.add(f.Path)

@@ -43,7 +43,7 @@ func Compile(p *profile.Profile, o Options) (profile.Rules, []string, error) {
 	}
 	c.exec(p)
 	for _, f := range p.Writes {
-		c.rules.File.Writes = append(c.rules.File.Writes, f.Path)
+		c.rules.File.Writes = append(c.rules.File.Writes, f.Changes()...)
 	}
 	for _, f := range p.Reads {
 		c.rules.File.Reads = append(c.rules.File.Reads, f.Path)

@@ -92,7 +92,7 @@ func TestAProfileCompiled(t *testing.T) {
 		Group: "prod/shop/web", Revision: 3,
 		Answers: map[profile.Control]profile.Answer{profile.ControlExec: profile.Deny, profile.ControlFile: profile.Audit, profile.ControlNetwork: profile.Deny, profile.ControlPrivilege: profile.Deny, profile.ControlResource: profile.Deny},
 		Exec:    profile.ExecRules{Paths: []profile.Pattern{"/bin/sh", "/entry.sh", "/usr/lib/postgresql/*/bin/psql"}, Written: []profile.Pattern{"/data/tool", "/vol/x.sh"}, Memfd: true, CodeHeap: true},
-		File:    profile.FileRules{Writes: []profile.Pattern{"/data/**", "/run/x.pid"}, Reads: []profile.Pattern{"/etc/shadow"}},
+		File:    profile.FileRules{Writes: []profile.Pattern{"/data", "/data/**", "/run/x.pid"}, Reads: []profile.Pattern{"/etc/shadow"}},
 		Network: profile.NetworkRules{
 			Listens: []profile.PortRule{port("tcp", 80)},
 			Destinations: []profile.Destination{
