@@ -47,13 +47,13 @@ func TestHowSettledAProfileIs(t *testing.T) {
 			s.at = start.Add(20 * hour)
 			s.write("/data/nightly")
 		}, 21 * hour, 0.6, 0.9, []string{"Something new was learned 59 minutes ago, after 20 hours", "It has been watched for 20 hours"}},
-		{"a library with a new name each time", func(s *script) {
+		{"code with a new name each time, which may be a program", func(s *script) {
 			live(s, "a", 600, true)
 			live(s, "b", 10, false)
 			for i := range 2 {
-				s.add(event.Event{Kind: event.KindExecMap, Memory: &event.Memory{Path: fmt.Sprintf("/tmp/libnative%d.so", 8123456+i), Origin: event.OriginWritten}})
+				s.add(event.Event{Kind: event.KindExecMap, Memory: &event.Memory{Path: fmt.Sprintf("/tmp/native%d.bin", 8123456+i), Origin: event.OriginWritten}})
 			}
-		}, 48 * hour, 0.9, 0.9, []string{"2 programs or libraries that did not come with the image have changing names, such as /tmp/libnative*.so"}},
+		}, 48 * hour, 0.9, 0.9, []string{"2 programs or libraries that did not come with the image have changing names, such as /tmp/native*.bin"}},
 		{"more files than there is room for", func(s *script) {
 			live(s, "a", 600, true)
 			live(s, "b", 10, false)

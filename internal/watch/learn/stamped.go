@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/castellan-security/castellan/internal/event"
 	"github.com/castellan-security/castellan/internal/watch/widen"
@@ -15,16 +16,16 @@ import (
 const minStamped = 2
 
 // alike puts programs that did not come with the image, and whose paths differ only in what
-// changes from time to time in the names of their folders, into one: Varnish compiles its
-// settings at each start into vcl_boot.1796042527.039832/vgc.so. Where names are temporary
-// each counts, since anybody may write there. What is put together is new; the rest is s's.
+// changes from time to time, into one: Varnish compiles its settings at each start into
+// vcl_boot.1796042527.039832/vgc.so, and libraries of Java are unpacked into /tmp under a
+// name of chance. What is put together is new; the rest is s's.
 func alike(s map[execKey]*execMark) map[execKey]*execMark {
 	of := map[execKey][]execKey{}
 	for k := range s {
-		if k.origin != event.OriginWritten && k.origin != event.OriginMount || widen.Temporary(k.path) {
+		if k.origin != event.OriginWritten && k.origin != event.OriginMount {
 			continue
 		}
-		if p := stamped(k.path); p != k.path {
+		if p := likeness(k.path); p != k.path {
 			of[execKey{p, k.origin}] = append(of[execKey{p, k.origin}], k)
 		}
 	}
@@ -42,6 +43,46 @@ func alike(s map[execKey]*execMark) map[execKey]*execMark {
 		out[to] = all.execs[to]
 	}
 	return out
+}
+
+// likeness returns the path of a program that did not come with the image with what changes
+// in it as "*". Of what lies in folders for temporary files, where anybody may write, only
+// libraries have that.
+func likeness(path string) string {
+	if widen.Temporary(path) {
+		return unpacked(path)
+	}
+	return stamped(path)
+}
+
+// minLetters is how many letters a library's pattern has, besides its ending.
+const minLetters = 3
+
+// unpacked returns a path in a folder for temporary files with what chance has made in it
+// as "*", if it is that of a library, or as it is.
+func unpacked(path string) string {
+	names := strings.Split(path, "/")
+	for i, n := range names {
+		names[i] = widen.Shape(n, true)
+	}
+	name, ending := names[len(names)-1], ""
+	if i := strings.Index(name, ".so"); i >= 0 {
+		name, ending = name[:i], name[i+len(".so"):]
+	} else if stem, ok := strings.CutSuffix(name, ".tmp"); ok && strings.HasPrefix(name, "jna") {
+		name = stem // Java Native Access
+	} else {
+		return path
+	}
+	letters := 0
+	for _, c := range name {
+		if unicode.IsLetter(c) {
+			letters++
+		}
+	}
+	if letters < minLetters || ending != "" && ending[0] != '.' {
+		return path
+	}
+	return strings.Join(names, "/")
 }
 
 // stamped returns a path with what changes in the names of its folders as "*".
