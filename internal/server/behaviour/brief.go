@@ -43,12 +43,6 @@ type compiled struct {
 
 func (r *rules) init() { r.of = map[place]compiled{} }
 
-// resolvers are DNS servers whose answers count on every host: the engine's own, and
-// those of a VPC.
-func resolvers() []netip.Addr {
-	return []netip.Addr{netip.MustParseAddr("127.0.0.11"), netip.MustParseAddr("169.254.169.253"), netip.MustParseAddr("fd00:ec2::253")}
-}
-
 // rulesOf returns what a group is held to on a host.
 func (s *Service) rulesOf(ctx context.Context, at place) (compiled, error) {
 	now, changes := s.fleet.standing(at.group), s.Map.Changes()
@@ -93,7 +87,7 @@ func (s *Service) compile(at place, p *profile.Profile, now standing) (compiled,
 		}
 		return slices.Compact(all) // sorted
 	}
-	o := watch.CompileOptions{Mode: now.mode, Switched: now.answers, Group: ways, Own: ways(at.group), Resolvers: resolvers()}
+	o := watch.CompileOptions{Mode: now.mode, Switched: now.answers, Group: ways, Own: ways(at.group), Resolvers: profile.Resolvers()}
 	if slices.ContainsFunc(p.Peers, func(q profile.Peer) bool { return q.Kind == event.PeerHost }) {
 		o.Hosts = s.Map.Hosts()
 	}

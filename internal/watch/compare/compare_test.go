@@ -86,6 +86,7 @@ func TestWhatLiesOutside(t *testing.T) {
 	privilege := func(k event.Kind, p event.Privilege) event.Event { return sent(event.Event{Kind: k, Privilege: &p}) }
 	memory := func(k event.Kind, m event.Memory) event.Event { return sent(event.Event{Kind: k, Memory: &m}) }
 	denied := func(e event.Event, r event.Reaction) event.Event { e.Reaction = r; return e }
+	over := func(protocol string, e event.Event) event.Event { e.Connection.Protocol = protocol; return e }
 	as := func(e event.Event, uid uint32) event.Event { e.Process.EUID = uid; return e }
 	group := connect("10.0.0.7:32768", "")
 	group.Connection.Peer = event.Peer{Kind: event.PeerWorkload, Group: "prod/shop/app", Port: 8080}
@@ -137,6 +138,11 @@ func TestWhatLiesOutside(t *testing.T) {
 
 		{"group", group, "", false},
 		{"name", connect("52.1.1.1:443", "api.example.com"), "", false},
+		{"the DNS server", over("udp", connect("10.0.0.2:53", "")), "", false},
+		{"the DNS server by TCP", connect("10.0.0.2:53", ""), "", false},
+		{"the engine's own DNS server", over("udp", connect("127.0.0.11:53", "")), "", false},
+		{"the DNS server of a VPC", over("udp", connect("169.254.169.253:53", "")), "", false},
+		{"another DNS server", over("udp", connect("10.0.0.3:53", "")), "nginx connected to 10.0.0.3 udp port 53: the profile allows connections to prod/shop/app tcp port 8080, *.example.com tcp port 443 and 10.0.0.2 udp port 53.", false},
 		{"domain itself", connect("52.1.1.1:443", "example.com"), "nginx connected to example.com tcp port 443: the profile allows connections to prod/shop/app tcp port 8080, *.example.com tcp port 443 and 10.0.0.2 udp port 53.", false},
 		{"another port", connect("52.1.1.1:4444", "api.example.com"), "nginx connected to api.example.com tcp port 4444: the profile allows connections to prod/shop/app tcp port 8080, *.example.com tcp port 443 and 10.0.0.2 udp port 53.", false},
 		{"address", connect("6.6.6.6:443", ""), "nginx connected to 6.6.6.6 tcp port 443: the profile allows connections to prod/shop/app tcp port 8080, *.example.com tcp port 443 and 10.0.0.2 udp port 53.", false},

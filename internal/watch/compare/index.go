@@ -68,7 +68,7 @@ func NewIndex(p *profile.Profile) *Index {
 	p = learn.Clone(p)
 	x := &Index{
 		p: p, programs: map[string][]*program{}, foreign: patternsOf(nil), writes: patternsOf(nil), reads: patternsOf(nil),
-		listens: map[string][]profile.Ports{}, peers: endsOf(p.Peers), callers: endsOf(p.Callers), privileges: map[event.Kind][]string{},
+		listens: map[string][]profile.Ports{}, peers: endsOf(p.Reaches()), callers: endsOf(p.Callers), privileges: map[event.Kind][]string{},
 	}
 	for i := range p.Executables {
 		e := &p.Executables[i]

@@ -174,7 +174,7 @@ func (c *compiler) network(p *profile.Profile) {
 	for _, l := range p.Listens {
 		n.Listens = append(n.Listens, profile.PortRule{Protocol: l.Protocol, Ports: l.Port})
 	}
-	for _, q := range p.Peers {
+	for _, q := range p.Reaches() {
 		rule := profile.PortRule{Protocol: q.Protocol, Ports: q.Port}
 		switch {
 		case q.Name != "":

@@ -96,10 +96,12 @@ func TestAProfileCompiled(t *testing.T) {
 		Network: profile.NetworkRules{
 			Listens: []profile.PortRule{port("tcp", 80)},
 			Destinations: []profile.Destination{
-				to(port("tcp", 9), "0.0.0.0/32"), to(port("udp", 53), "10.0.0.2/32"), to(port("tcp", 22), "10.0.0.9/32"), to(port("tcp", 9), "10.0.3.3/32"),
-				to(port("tcp", 5432), "10.0.3.4/32"), to(port("tcp", 9), "127.0.0.0/8"), to(port("tcp", 9), "::/128"), to(port("tcp", 9), "::1/128"),
+				to(port("tcp", 9), "0.0.0.0/32"), to(port("tcp", 53), "10.0.0.2/32"), to(port("udp", 53), "10.0.0.2/32"), to(port("tcp", 22), "10.0.0.9/32"), to(port("tcp", 9), "10.0.3.3/32"),
+				to(port("tcp", 5432), "10.0.3.4/32"), to(port("tcp", 9), "127.0.0.0/8"),
+				to(port("tcp", 53), "127.0.0.11/32"), to(port("udp", 53), "127.0.0.11/32"), to(port("tcp", 53), "169.254.169.253/32"), to(port("udp", 53), "169.254.169.253/32"),
+				to(port("tcp", 9), "::/128"), to(port("tcp", 9), "::1/128"), to(port("tcp", 53), "fd00:ec2::253/128"), to(port("udp", 53), "fd00:ec2::253/128"),
 			},
-			Names: []profile.NameRule{{PortRule: port("tcp", 443), Name: "*.example.com"}}, Resolvers: []netip.Addr{netip.MustParseAddr("10.0.0.2")}, Raw: true,
+			Names: []profile.NameRule{{PortRule: port("tcp", 443), Name: "*.example.com"}}, Resolvers: append([]netip.Addr{netip.MustParseAddr("10.0.0.2")}, profile.Resolvers()...), Raw: true,
 		},
 		Privilege: profile.PrivilegeRules{Capabilities: 1 << 10, Kinds: []event.Kind{event.KindExecProtect, event.KindClone}},
 		Limits:    profile.Limits{Processes: 9},

@@ -107,7 +107,7 @@ func shape(name string, digits, hex int, temporary bool) string {
 		case files && long(word):
 			mark(i+leadingWord(word), end)
 		case changes(word, digits, hex), temporary && random(word), files && i > 0 && end == len(name) && tail(word), files && weekday(name, i, end),
-			files && last > 0 && i == last+1 && allDigits(word), // a number behind what changes: app.2026-11-30.0.log
+			files && last > 0 && i == last+1 && allDigits(word),                    // a number behind what changes: app.2026-11-30.0.log
 			files && first < 0 && i > 1 && allDigits(word) && name[end:] == ".log": // of an hour or a worker: jobs-12.log
 			mark(i, end)
 		case files && strings.HasPrefix(word, "pid") && allDigits(word[len("pid"):]): // hs_err_pid47.log
