@@ -11,7 +11,7 @@ import (
 // The file sensor tells what a container's program makes, with the layer that
 // it is in, and the memory sensor the file that it makes without a name.
 func TestSensorFile(t *testing.T) {
-	for _, l := range layouts() {
+	for _, l := range commonLayouts() {
 		t.Run(l.name, func(t *testing.T) {
 			c := newContainer(t, newID(t), l.mount(t))
 			w := sense(t)

@@ -28,7 +28,7 @@ func TestHostDescribe(t *testing.T) {
 		}
 		missing = "BPF is an active security module, but a BPF security module program was refused"
 	}
-	for _, l := range layouts() {
+	for _, l := range commonLayouts() {
 		t.Run(l.name, func(t *testing.T) {
 			l.mount(t)
 			host, rungs := kernel.New(kernel.Options{}).Describe(t.Context())
@@ -60,7 +60,7 @@ func TestHostDescribe(t *testing.T) {
 // A process is found with its container on every cgroup layout, and one of the
 // host without.
 func TestHostProcesses(t *testing.T) {
-	for _, l := range layouts() {
+	for _, l := range commonLayouts() {
 		t.Run(l.name, func(t *testing.T) {
 			c := newContainer(t, newID(t), l.mount(t))
 			pid := c.wait(t)

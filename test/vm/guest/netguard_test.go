@@ -37,7 +37,7 @@ func TestNetworkIsHeld(t *testing.T) {
 		Network:  netip.MustParsePrefix("127.0.0.2/32"),
 	}}
 	dir := filepath.Join("/sys/fs/bpf", "castellan")
-	for _, l := range layouts() {
+	for _, l := range commonLayouts() {
 		t.Run(l.name, func(t *testing.T) {
 			c := newContainer(t, newID(t), l.mount(t))
 			g, err := bpf.OpenNetGuard(dir, slog.New(slog.DiscardHandler))

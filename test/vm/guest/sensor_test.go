@@ -132,7 +132,7 @@ func (w *watch) seen(t *testing.T, args ...string) seen {
 // The process sensor keys what runs to its container on every cgroup layout,
 // and tells files of the image from those written later.
 func TestSensorContainer(t *testing.T) {
-	for _, l := range layouts() {
+	for _, l := range commonLayouts() {
 		t.Run(l.name, func(t *testing.T) {
 			c := newContainer(t, newID(t), l.mount(t))
 			w := sense(t)

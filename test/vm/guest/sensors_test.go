@@ -112,7 +112,7 @@ func limitMemory(t *testing.T, c container) {
 // Whose limit was reached is told wherever the memory controller is one of version 1. This
 // guest's does not come back to version 2 once it was one of version 1.
 func TestOutOfMemory(t *testing.T) {
-	for _, l := range layouts() {
+	for _, l := range commonLayouts() {
 		if len(l.v1) == 0 {
 			continue
 		}
