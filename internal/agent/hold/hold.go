@@ -146,6 +146,10 @@ func Open(o Options) (*Keeper, error) {
 // one whose newest rules the disk did not take, the kernel may have those still, from
 // before this program: they hold until the server says more.
 func (k *Keeper) newest() []*group {
+	all := slices.Collect(maps.Values(k.groups))
+	if !slices.ContainsFunc(all, func(g *group) bool { return g.former }) {
+		return all // nearly always: the kernels need not be asked
+	}
 	held := map[asset.Group]bool{}
 	for _, kernel := range k.o.Kernels {
 		groups, err := kernel.Groups()
@@ -156,15 +160,13 @@ func (k *Keeper) newest() []*group {
 			held[name] = true
 		}
 	}
-	var out []*group
-	for name, g := range k.groups {
-		if g.former && held[name] {
-			k.o.Log.Warn("the newest rules of a group are not on disk; those that the kernel has hold", "group", name)
-			continue
+	return slices.DeleteFunc(all, func(g *group) bool {
+		stays := g.former && held[g.kept.Group]
+		if stays {
+			k.o.Log.Warn("the newest rules of a group are not on disk; those that the kernel has hold", "group", g.kept.Group)
 		}
-		out = append(out, g)
-	}
-	return out
+		return stays
+	})
 }
 
 // settle ends what another version of this program left in force, once; k.mu is held.
