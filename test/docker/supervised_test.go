@@ -1,6 +1,7 @@
 package docker_test
 
 import (
+	"fmt"
 	"net"
 	"path/filepath"
 	"syscall"
@@ -56,7 +57,7 @@ func TestServiceManagerHearsOfTheAgent(t *testing.T) {
 	defer at.Close()
 	s := supervision{t, at}
 	const limit = time.Second
-	w.start("/usr/bin/env", "NOTIFY_SOCKET="+socket.Name, "WATCHDOG_USEC=1000000", w.program)
+	w.start("/usr/bin/env", "NOTIFY_SOCKET="+socket.Name, fmt.Sprint("WATCHDOG_USEC=", limit.Microseconds()), w.program)
 	s.says("READY=1\nSTATUS=watching")
 	s.says("WATCHDOG=1")
 	s.says("WATCHDOG=1")
