@@ -11,7 +11,7 @@ import (
 // too, by this architecture's numbers.
 func TestSensorFirstCalls(t *testing.T) {
 	c := newContainer(t, newID(t), layouts()[0].mount(t))
-	w := sense(t)
+	w := sense(t, "process")
 	if err := w.sensors.Learn([]string{c.id}); err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +27,7 @@ func TestSensorFirstCalls(t *testing.T) {
 // So is which capabilities it uses: this kernel has no tracepoint for that.
 func TestSensorUsedCapabilities(t *testing.T) {
 	c := newContainer(t, newID(t), layouts()[0].mount(t))
-	w := sense(t)
+	w := sense(t, "process")
 	if err := w.sensors.Learn([]string{c.id}); err != nil {
 		t.Fatal(err)
 	}

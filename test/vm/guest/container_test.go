@@ -2,13 +2,16 @@ package guest_test
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -114,17 +117,60 @@ func newContainer(t *testing.T, id string, roots []string) container {
 			t.Fatal(err)
 		}
 		c.cgroups = append(c.cgroups, dir)
-		t.Cleanup(func() { removeCgroup(t, dir); removeCgroup(t, filepath.Dir(dir)) })
+		t.Cleanup(func() {
+			removeCgroup(t, dir)
+			if all, err := os.ReadDir(filepath.Dir(dir)); err != nil || !slices.ContainsFunc(all, fs.DirEntry.IsDir) {
+				removeCgroup(t, filepath.Dir(dir))
+			}
+		})
 	}
 	return c
 }
 
-// removeCgroup waits for the last process to leave.
+// removeCgroup waits for the last process to leave. Who does not is said and killed, so
+// that it is one test's trouble and not that of all after it.
 func removeCgroup(t *testing.T, dir string) {
-	eventually(t, "remove "+dir, func() bool {
+	t.Helper()
+	gone := func() bool {
 		err := unix.Rmdir(dir)
 		return err == nil || isErrno(err, unix.ENOENT)
-	})
+	}
+	if waited(gone) {
+		return
+	}
+	t.Errorf("remove %s: not within %v; in it are:\n%s", dir, patience, inCgroup(dir))
+	if err := os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0); err != nil {
+		t.Log(err)
+	}
+	if !waited(gone) {
+		t.Errorf("remove %s: its processes do not die:\n%s", dir, inCgroup(dir))
+	}
+}
+
+// inCgroup says what is in a cgroup: its processes, with what they do, and the cgroups
+// below it.
+func inCgroup(dir string) string {
+	var b strings.Builder
+	list, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		fmt.Fprintln(&b, err)
+	}
+	for _, pid := range strings.Fields(string(list)) {
+		for _, name := range []string{"cmdline", "status", "wchan", "stack"} {
+			text, err := os.ReadFile(filepath.Join("/proc", pid, name))
+			fmt.Fprintf(&b, "%s %s: %s %v\n", pid, name, bytes.ReplaceAll(text, []byte{0}, []byte{' '}), err)
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		fmt.Fprintln(&b, err)
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			fmt.Fprintf(&b, "%s/\n%s", e.Name(), inCgroup(filepath.Join(dir, e.Name())))
+		}
+	}
+	return b.String()
 }
 
 // shadow is a sensitive file, which the second layer of the image has.

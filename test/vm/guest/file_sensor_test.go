@@ -14,7 +14,7 @@ func TestSensorFile(t *testing.T) {
 	for _, l := range commonLayouts() {
 		t.Run(l.name, func(t *testing.T) {
 			c := newContainer(t, newID(t), l.mount(t))
-			w := sense(t)
+			w := sense(t, "file", "memory")
 			c.run(t, "drop", "/tmp/dropped", "exit", "3")
 			e := w.await(t, "file", func(e event.Event) bool {
 				return e.Kind == event.KindFileCreate && e.File.Path == "/tmp/dropped"
@@ -43,7 +43,7 @@ func TestSensorSensitive(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	w := sense(t)
+	w := sense(t, "file")
 	c.run(t, "read", "/home/me/harmless")
 	for _, want := range []struct{ path, rule string }{{"/etc/shadow", "shadow"}, {"/home/me/.aws/any", "cloud"}} {
 		c.run(t, "read", want.path)

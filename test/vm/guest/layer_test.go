@@ -18,7 +18,7 @@ import (
 func TestSensorLayer(t *testing.T) {
 	l := layouts()[0]
 	c := newContainer(t, newID(t), l.mount(t))
-	w := sense(t)
+	w := sense(t, "process", "file")
 	c.run(t, "read", shadow)
 	c.run(t, "drop", "/tmp/dropped", "exit", "3")
 	e := w.exec(t, guest.Subject, "read", shadow)
@@ -44,7 +44,7 @@ func TestSensorLayerOfLateModule(t *testing.T) {
 	if err := unix.DeleteModule("overlay", 0); err != nil {
 		t.Fatal(err)
 	}
-	w := sense(t)
+	w := sense(t, "process")
 	load(t, files[0])
 	l := layouts()[0]
 	c := newContainer(t, newID(t), l.mount(t))

@@ -119,7 +119,7 @@ func TestOutOfMemory(t *testing.T) {
 		t.Run(l.name, func(t *testing.T) {
 			c := newContainer(t, newID(t), l.mount(t))
 			limitMemory(t, c)
-			w := sense(t)
+			w := sense(t, "resource")
 			c.run(t, "exhaust", mostMemory)
 			e := w.await(t, "a kill for want of memory", func(e event.Event) bool {
 				return e.Kind == event.KindOOM && e.WorkloadID == c.id

@@ -30,7 +30,7 @@ func TestSocketsWithoutConnect(t *testing.T) {
 	}
 	defer server.Close()
 	roots := layouts()[0].mount(t)
-	w := sense(t)
+	w := sense(t, "network")
 	reaches := func(name string, outside bool) func(event.Event) bool {
 		return func(e event.Event) bool {
 			return e.Kind == event.KindUnix && e.Connection.Path == name && e.Connection.Outside == outside && e.Connection.Error == ""
