@@ -6,10 +6,12 @@
  * On the rung of BPF LSM most of it is refused at the hook of what it is about
  * (include/linux/lsm_hook_defs.h). For some calls there is no hook: there, and for all
  * calls on the rung of signals, a process is killed at sys_enter. What that holds: a
- * fatal signal that waits does not stop a call that has begun, but for those that
- * make processes (copy_process of kernel/fork.c looks for it first); it ends the whole
- * process before the call returns, and with it all that the call gave to the process
- * alone: namespaces, descriptors, tracing. What a call did to others stays done.
+ * fatal signal that waits stops those calls that make processes (copy_process of
+ * kernel/fork.c), reach into another's memory (__get_user_pages of mm/gup.c) or have a
+ * program verified (kernel/bpf/verifier.c); at sys_exit they would be done. Any other
+ * call that has begun goes on; the process ends before it returns, and with it all that
+ * the call gave to the process alone: namespaces, descriptors, tracing. What the call
+ * did to others stays done.
  */
 #include "guard.bpf.h"
 #include "guard_marks.bpf.h"

@@ -1,7 +1,12 @@
 package bpf_test
 
 import (
+	"fmt"
+	"os"
+	"runtime"
+	"sync/atomic"
 	"testing"
+	"unsafe"
 
 	"github.com/castellan-security/castellan/internal/adapter/bpf"
 	"github.com/castellan-security/castellan/internal/event"
@@ -12,12 +17,6 @@ import (
 // kernel does not refuse it; what is only looked at is done.
 func TestPrivilegeGuardHoldsCalls(t *testing.T) {
 	g := guardOf(t, pins(t), bpf.OpenPrivilegeGuard)
-	rules := func(a profile.Answer, kinds ...event.Kind) profile.Rules {
-		r := execRules(profile.Off, profile.ExecRules{})
-		r.Answers[profile.ControlPrivilege] = a
-		r.Privilege = profile.PrivilegeRules{Capabilities: 1<<41 - 1, Kinds: kinds}
-		return r
-	}
 	attempt := func(calls string) (id string, stopped bool) {
 		id = newID(t)
 		check(t, g.Hold(id, netGroup))
@@ -40,7 +39,7 @@ func TestPrivilegeGuardHoldsCalls(t *testing.T) {
 		{"wide:/volume", []event.Kind{event.KindUmount, event.KindPtrace}, event.KindMount},
 	} {
 		tc.has = append(tc.has, event.KindBPF) // this test program begins with it
-		check(t, g.Set(rules(profile.Deny, tc.has...)))
+		check(t, g.Set(privilegeRules(profile.Deny, tc.has...)))
 		id, stopped := attempt(tc.calls)
 		if !stopped {
 			t.Errorf("%s without %s: not stopped", tc.calls, tc.missing)
@@ -49,11 +48,11 @@ func TestPrivilegeGuardHoldsCalls(t *testing.T) {
 		if e.Reaction == event.ReactionAudited || e.Kind != tc.missing || e.Privilege == nil || e.Privilege.Call == "" {
 			t.Errorf("%s without %s: told as %+v %+v", tc.calls, tc.missing, e, e.Privilege)
 		}
-		check(t, g.Set(rules(profile.Deny, append(tc.has, tc.missing)...)))
+		check(t, g.Set(privilegeRules(profile.Deny, append(tc.has, tc.missing)...)))
 		if _, stopped := attempt(tc.calls); stopped {
 			t.Errorf("%s, which the profile has: stopped", tc.calls)
 		}
-		check(t, g.Set(rules(profile.Audit, tc.has...)))
+		check(t, g.Set(privilegeRules(profile.Audit, tc.has...)))
 		id, stopped = attempt(tc.calls)
 		if stopped {
 			t.Errorf("%s, looked at only: stopped", tc.calls)
@@ -62,8 +61,42 @@ func TestPrivilegeGuardHoldsCalls(t *testing.T) {
 			return e.WorkloadID == id && e.Kind == tc.missing && e.Reaction == event.ReactionAudited
 		})
 	}
-	if held := g.Controls(rules(profile.Deny).Answers)[0]; held.Control != profile.ControlPrivilege || held.Answer != profile.Deny || held.Rung == "" {
+	if held := g.Controls(privilegeRules(profile.Deny).Answers)[0]; held.Control != profile.ControlPrivilege || held.Answer != profile.Deny || held.Rung == "" {
 		t.Errorf("held as %+v", held)
+	}
+}
+
+// privilegeRules are rules with all capabilities and some kinds of privileged calls.
+func privilegeRules(a profile.Answer, kinds ...event.Kind) profile.Rules {
+	r := execRules(profile.Off, profile.ExecRules{})
+	r.Answers[profile.ControlPrivilege] = a
+	r.Privilege = profile.PrivilegeRules{Capabilities: 1<<41 - 1, Kinds: kinds}
+	return r
+}
+
+// Who is killed as it begins to write into another process has not written: the kernel
+// looks for a fatal signal before each page (__get_user_pages of mm/gup.c).
+func TestPrivilegeGuardKillsBeforeMemoryIsWritten(t *testing.T) {
+	g := guardOf(t, pins(t), bpf.OpenPrivilegeGuard)
+	word := new(atomic.Uint64)
+	var where runtime.Pinner
+	where.Pin(word)
+	defer where.Unpin()
+	reaches := func(kinds ...event.Kind) (id string, written bool) {
+		check(t, g.Set(privilegeRules(profile.Deny, append(kinds, event.KindUmount, event.KindBPF)...)))
+		id = newID(t)
+		check(t, g.Hold(id, netGroup))
+		word.Store(0)
+		ran(t, id, "exec=/bin/tool", "tool", fmt.Sprintf("calls=reach:%d:%x", os.Getpid(), uintptr(unsafe.Pointer(word))), "exit=3")
+		return id, word.Load() == reached
+	}
+	id, written := reaches()
+	if written {
+		t.Error("it was written")
+	}
+	g.await("its call", func(e event.Event) bool { return e.WorkloadID == id && e.Kind == event.KindProcessWrite })
+	if _, written := reaches(event.KindProcessWrite); !written {
+		t.Error("it was not written, though the profile has it")
 	}
 }
 
