@@ -15,6 +15,10 @@ import (
 // another name each time: one may be a version, which somebody chose.
 const minStamped = 2
 
+// minFamily is how many folders of such names show that what comes before the stamp is
+// another each time too: vcl_reload1.1796042591, vcl_reload2.1796042618.
+const minFamily = 3
+
 // alike puts programs that did not come with the image, and whose paths differ only in what
 // changes from time to time, into one: Varnish compiles its settings at each start into
 // vcl_boot.1796042527.039832/vgc.so, and libraries of Java are unpacked into /tmp under a
@@ -30,7 +34,7 @@ func alike(s map[execKey]*execMark) map[execKey]*execMark {
 		}
 	}
 	out := maps.Clone(s)
-	for to, from := range of {
+	for to, from := range together(of) {
 		if len(from) < minStamped {
 			continue
 		}
@@ -43,6 +47,70 @@ func alike(s map[execKey]*execMark) map[execKey]*execMark {
 		out[to] = all.execs[to]
 	}
 	return out
+}
+
+// together puts those paths into one that differ in one stamped folder alone, if there are
+// many and their names begin alike.
+func together(of map[execKey][]execKey) map[execKey][]execKey {
+	type family struct {
+		above, below string
+		origin       event.Origin
+	}
+	names := map[family][]string{}
+	for k := range of {
+		if above, name, below, ok := aroundStamp(k.path); ok {
+			f := family{above, below, k.origin}
+			names[f] = append(names[f], name)
+		}
+	}
+	for f, all := range names {
+		begin := beginning(all)
+		if len(all) < minFamily || letters(begin) < minLetters {
+			continue
+		}
+		to := execKey{f.above + begin + "*" + f.below, f.origin}
+		var from []execKey
+		for _, name := range all {
+			k := execKey{f.above + name + f.below, f.origin}
+			from = append(from, of[k]...)
+			delete(of, k)
+		}
+		of[to] = append(of[to], from...)
+	}
+	return of
+}
+
+// aroundStamp splits a path at the one folder that has "*"; false if it has none or several.
+func aroundStamp(path string) (above, name, below string, ok bool) {
+	star := strings.IndexByte(path, '*')
+	if star < 0 || widen.Temporary(path) {
+		return "", "", "", false
+	}
+	from, to := strings.LastIndexByte(path[:star], '/')+1, star+strings.IndexByte(path[star:], '/')
+	if to < star || strings.Contains(path[to:], "*") {
+		return "", "", "", false
+	}
+	return path[:from], path[from:to], path[to:], true
+}
+
+// beginning returns what all names begin with, up to a number.
+func beginning(names []string) string {
+	common, _, _ := strings.Cut(names[0], "*")
+	for _, n := range names[1:] {
+		for !strings.HasPrefix(n, common) {
+			common = common[:len(common)-1]
+		}
+	}
+	return strings.TrimRight(common, "0123456789")
+}
+
+func letters(s string) (n int) {
+	for _, c := range s {
+		if unicode.IsLetter(c) {
+			n++
+		}
+	}
+	return n
 }
 
 // likeness returns the path of a program that did not come with the image with what changes
@@ -73,13 +141,7 @@ func unpacked(path string) string {
 	} else {
 		return path
 	}
-	letters := 0
-	for _, c := range name {
-		if unicode.IsLetter(c) {
-			letters++
-		}
-	}
-	if letters < minLetters || ending != "" && ending[0] != '.' {
+	if letters(name) < minLetters || ending != "" && ending[0] != '.' {
 		return path
 	}
 	return strings.Join(names, "/")

@@ -17,6 +17,10 @@ func TestCodeInFoldersThatChange(t *testing.T) {
 	}{
 		"a folder of each start":   {[]string{"/v/vcl_boot.1796042527.039832/vgc.so", "/v/vcl_boot.1796042894.336166/vgc.so"}, []string{"/v/vcl_boot.*/vgc.so"}, event.OriginMount},
 		"and of what is beside it": {[]string{"/v/r_20261130/a.so", "/v/r_20261201/a.so", "/v/own/a.so"}, []string{"/v/own/a.so", "/v/r_*/a.so"}, event.OriginWritten},
+		"whose names count as well": {[]string{"/v/vcl_boot.1796042527.039832/vgc.so", "/v/vcl_boot.1796042894.336166/vgc.so", "/v/vcl_r2.1796042591.737051/vgc.so", "/v/vcl_r10.1796042618.632035/vgc.so", "/v/own/vgc.so"},
+			[]string{"/v/own/vgc.so", "/v/vcl_*/vgc.so"}, event.OriginMount},
+		"with little in common":    {[]string{"/v/a.1796042527/a.so", "/v/b.1796042591/a.so", "/v/c.1796042618/a.so"}, []string{"/v/a.1796042527/a.so", "/v/b.1796042591/a.so", "/v/c.1796042618/a.so"}, event.OriginMount},
+		"a few that count":         {[]string{"/v/run2.1796042591/a.so", "/v/run3.1796042618/a.so"}, []string{"/v/run2.1796042591/a.so", "/v/run3.1796042618/a.so"}, event.OriginMount},
 		"seen once":                {[]string{"/v/vcl_boot.1796042527.039832/vgc.so"}, []string{"/v/vcl_boot.1796042527.039832/vgc.so"}, event.OriginMount},
 		"versions":                 {[]string{"/v/app-1.2/a.so", "/v/app-1.3/a.so"}, []string{"/v/app-1.2/a.so", "/v/app-1.3/a.so"}, event.OriginMount},
 		"files whose names change": {[]string{"/v/lib8123456.so", "/v/lib8123457.so"}, []string{"/v/lib8123456.so", "/v/lib8123457.so"}, event.OriginMount},
