@@ -10,6 +10,7 @@ package widen
 import (
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // Lengths from which a part of a name is taken for one that changes. They are
@@ -46,6 +47,27 @@ func Shape(name string, temporary bool) string {
 		return p
 	}
 	return shape(name, minDigits, minHex, temporary)
+}
+
+// minKind is how many letters the names of one kind begin with at least.
+const minKind = 3
+
+// Kind returns the pattern of the files that differ from one in what its name has before
+// the part that changes: export-*.csv of export-ann-*.csv. "" if there is no such part.
+func Kind(name string) string {
+	star := strings.IndexByte(name, '*')
+	if star < minKind+len("-a-") || strings.IndexByte(name[star+1:], '*') >= 0 {
+		return ""
+	}
+	separator := name[star-1]
+	if separator != '-' && separator != '_' {
+		return ""
+	}
+	at := strings.LastIndexByte(name[:star-1], separator)
+	if at < minKind || at == star-len("--") || strings.ContainsFunc(name[:minKind], func(c rune) bool { return !unicode.IsLetter(c) }) {
+		return ""
+	}
+	return name[:at+1] + name[star:]
 }
 
 // ShapeProgram is Shape for the folders of programs: less is taken for what

@@ -223,6 +223,18 @@ func TestNumbersWithinNames(t *testing.T) {
 	}
 }
 
+func TestKinds(t *testing.T) {
+	for name, want := range map[string]string{
+		"export-ann-*.csv": "export-*.csv", "dump_shop_*.sql.gz": "dump_*.sql.gz", "daily-site-a-*": "daily-site-*",
+		// What changes alone, ends otherwise, begins with nearly nothing, or changes twice.
+		"export-*.csv": "", "export-ann.csv": "", "export-ann.*": "", "x-ann-*.csv": "", "2-a-ann-*.csv": "", "*-ann-*.csv": "", "export-ann-*-*.csv": "", "export--*.csv": "", "export-ann_*.csv": "", "": "", "*": "",
+	} {
+		if got := widen.Kind(name); got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
+	}
+}
+
 func TestNamesBeforeARename(t *testing.T) {
 	for _, tc := range []struct{ name, file, want string }{
 		{"passwd.47", "passwd", "passwd.*"},
