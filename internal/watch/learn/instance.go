@@ -37,17 +37,20 @@ func (t *tree) instances() *tree {
 }
 
 // ofMany returns the names of a path with what they are to be by folder. With the name of
-// a folder goes what repeats it in the names there.
+// a folder goes what repeats it below.
 func ofMany(names []string, many map[string]map[string]string) []string {
 	out, folder := slices.Clone(names), ""
+	var gone []string
 	for i, name := range names {
-		one := many[folder][name]
-		if one != "" {
-			out[i] = one
+		for _, of := range gone {
+			if rest, ok := repeats(name, of); ok {
+				out[i] = "*" + rest
+			}
 		}
-		if one == "*" && i+1 < len(names) {
-			if rest, ok := repeats(names[i+1], name); ok {
-				out[i+1] = "*" + rest
+		if one := many[folder][name]; one != "" {
+			out[i] = one
+			if one == "*" {
+				gone = append(gone, name)
 			}
 		}
 		folder += "/" + name
