@@ -1,6 +1,10 @@
 package agent
 
-import "github.com/castellan-security/castellan/internal/event"
+import (
+	"time"
+
+	"github.com/castellan-security/castellan/internal/event"
+)
 
 // maxPast bounds the processes of the past that are remembered, at some 200
 // bytes each. What is counted is told up to a minute after it happened, by the
@@ -10,30 +14,57 @@ const maxPast = 4_096
 // past remembers what the processes ran that ended last, and those that were
 // looked up. The oldest gives way to the newest.
 type past struct {
-	paths map[event.Key]string
+	ran   map[event.Key]pastRun
 	order []event.Key // a ring
 	next  int
 }
 
-func newPast() past { return past{paths: map[event.Key]string{}} }
+// pastRun is what a process ran: a path, "" if nobody knows, and those before it, the
+// newest last.
+type pastRun struct {
+	path   string
+	before []pastPath
+}
+
+type pastPath struct {
+	path  string
+	until time.Time
+}
+
+func newPast() past { return past{ran: map[event.Key]pastRun{}} }
 
 func (p *past) find(k event.Key) (path string, known bool) {
-	path, known = p.paths[k]
-	return path, known
+	r, known := p.ran[k]
+	return r.path, known
+}
+
+// findAt is find for what a process ran at a time.
+func (p *past) findAt(k event.Key, at time.Time) (path string, known bool) {
+	r, known := p.ran[k]
+	for _, b := range r.before {
+		if at.Before(b.until) && b.path != "" {
+			return b.path, true
+		}
+	}
+	return r.path, known
 }
 
 // add remembers the path, which may be empty: that nobody knows.
-func (p *past) add(k event.Key, path string) {
-	if _, known := p.paths[k]; known {
-		p.paths[k] = path
+func (p *past) add(k event.Key, path string, before ...replaced) {
+	r := pastRun{path: path}
+	for _, b := range before {
+		r.before = append(r.before, pastPath{b.ran.Process.Executable, b.until})
+	}
+	_, known := p.ran[k]
+	p.ran[k] = r
+	if known {
 		return
 	}
-	p.paths[k] = path
 	if len(p.order) < maxPast {
 		p.order = append(p.order, k)
 		return
 	}
-	delete(p.paths, p.order[p.next])
+	delete(p.ran, p.order[p.next])
 	p.order[p.next] = k
 	p.next = (p.next + 1) % maxPast
 }

@@ -57,8 +57,29 @@ func (p *processes) observe(e *event.Event) {
 		p.ended(e)
 	}
 	if e.Process.Executable == "" && !e.Process.Key.IsZero() {
-		e.Process.Executable = p.executable(e.Process.Key)
+		e.Process.Executable = p.executableThen(e)
 	}
+}
+
+// executableThen returns what the process of an event ran when it did that. What is only
+// counted is told up to a minute later, when what set a container up is its program by now.
+func (p *processes) executableThen(e *event.Event) string {
+	k, at := e.Process.Key, e.Time
+	if e.Last.After(at) {
+		at = e.Last
+	}
+	if p.find(k) == nil {
+		if path, known := p.past.findAt(k, at); known {
+			return path
+		}
+		return p.executable(k)
+	}
+	for _, r := range p.before[k.PID] {
+		if at.Before(r.until) && r.ran.Process.Executable != "" {
+			return r.ran.Process.Executable
+		}
+	}
+	return p.executable(k)
 }
 
 // executable returns what a process runs or ran, as far as anybody knows.
@@ -202,8 +223,8 @@ func (p *processes) ended(e *event.Event) {
 		e.Process.Executable = known.Process.Executable
 	}
 	delete(p.byP, e.Process.Key.PID)
+	p.past.add(e.Process.Key, e.Process.Executable, p.before[e.Process.Key.PID]...)
 	delete(p.before, e.Process.Key.PID)
-	p.past.add(e.Process.Key, e.Process.Executable)
 }
 
 // find returns the process with this key, or nil.

@@ -116,8 +116,8 @@ func TestPastIsBounded(t *testing.T) {
 	for pid := range uint32(3 * maxPast) {
 		p.add(keyOf(pid), fmt.Sprint(pid))
 	}
-	if len(p.paths) != maxPast {
-		t.Errorf("%d are remembered, want %d", len(p.paths), maxPast)
+	if len(p.ran) != maxPast {
+		t.Errorf("%d are remembered, want %d", len(p.ran), maxPast)
 	}
 	for pid, want := range map[uint32]bool{3*maxPast - 1: true, 2 * maxPast: true, 2*maxPast - 1: false} {
 		if _, known := p.find(keyOf(pid)); known != want {
@@ -238,6 +238,40 @@ func TestAForkThatIsToldLateRunsWhatItsParentRan(t *testing.T) {
 	if len(p.before) != 0 {
 		t.Errorf("%d processes that ended are remembered", len(p.before))
 	}
+}
+
+// What a process repeated is told up to a minute later: by the program that did it, though
+// another one took its place, or it has ended. What a runtime does to set a container up is
+// not the container's.
+func TestWhatIsToldLateWasDoneByWhatRanThen(t *testing.T) {
+	p := newProcesses(nil)
+	start := time.Unix(1_000, 0)
+	ran := func(path string, at time.Duration) {
+		e := began(10, path)
+		e.Time = start.Add(at)
+		p.observe(&e)
+	}
+	repeated := func(from, to time.Duration, want string) {
+		t.Helper()
+		e := told(event.KindMount, 10)
+		e.Time, e.Last, e.Count = start.Add(from), start.Add(to), 3
+		p.observe(&e)
+		if e.Process.Executable != want {
+			t.Errorf("what was repeated from %s to %s is of %q, want %q", from, to, e.Process.Executable, want)
+		}
+	}
+	all := func() {
+		t.Helper()
+		repeated(time.Second, 2*time.Second, "/usr/sbin/runc")
+		repeated(time.Second, 5*time.Second, "/usr/bin/java")
+		repeated(4*time.Second, 4*time.Second, "/usr/bin/java")
+	}
+	ran("/usr/sbin/runc", 0)
+	ran("/usr/bin/java", 3*time.Second)
+	all()
+	end := told(event.KindExit, 10)
+	p.observe(&end)
+	all()
 }
 
 // What a process executed may have been lost: its name, which the kernel tells anew each
