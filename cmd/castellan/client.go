@@ -118,7 +118,7 @@ func printAnswer[A any](ctx context.Context, g *globals, o askOptions, f form, p
 // upTo asks for pages of a list until it has so many items, or there are no more. page
 // answers a query, of which the limit is set; behind has the query go on behind an item.
 func upTo[T any](limit int, q url.Values, page func(url.Values) ([]T, error), behind func(url.Values, *T)) ([]T, error) {
-	var all []T
+	all := []T{} // which is [] in JSON, and not null
 	for len(all) < limit {
 		n := min(limit-len(all), store.MaxPage)
 		q.Set("limit", strconv.Itoa(n))
