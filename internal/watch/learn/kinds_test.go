@@ -41,6 +41,7 @@ func TestWhatEachKindTeaches(t *testing.T) {
 		{"write that was audited", event.Event{Kind: event.KindFileWrite, Reaction: event.ReactionAudited, File: &event.File{Path: "/data/a"}}, []string{"writes /data/a"}},
 		{"write of the runtime", event.Event{Kind: event.KindFileWrite, Process: event.Process{Executable: "/usr/sbin/runc"}, File: &event.File{Path: "/proc/sys/net/x"}}, nil},
 		{"write of the runtime's sealed copy", event.Event{Kind: event.KindFileWrite, Process: event.Process{Executable: "/"}, File: &event.File{Path: "/proc/9/oom_score_adj"}}, nil},
+		{"write of what is called as the runtime", event.Event{Kind: event.KindFileWrite, Process: event.Process{Name: "runc:[2:INIT]", Executable: "/usr/bin/java"}, File: &event.File{Path: "/proc/9/oom_score_adj"}}, nil},
 		{"sensitive read", event.Event{Kind: event.KindFileRead, File: &event.File{Path: "/etc/shadow", Sensitive: "shadow"}}, []string{"reads /etc/shadow"}},
 		{"rename", event.Event{Kind: event.KindFileRename, File: &event.File{Path: "/d/a.tmp", To: "/d/a"}}, []string{"writes /d/a", "writes /d/a.tmp"}},
 		{"another name", event.Event{Kind: event.KindFileLink, File: &event.File{Path: "/d/b", To: "/d/a"}}, []string{"writes /d/a", "writes /d/b"}},

@@ -65,7 +65,7 @@ func (l *Learner) Group() asset.Group { return l.group }
 func (l *Learner) Take(e *event.Event, w *asset.Workload) {
 	session := l.entered.session(e, w)
 	l.life.take(e, session != nil)
-	if !teaches(e) {
+	if !teaches(e) || namedAsSetUp(e) {
 		return
 	}
 	s := l.main

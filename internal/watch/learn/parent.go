@@ -59,3 +59,11 @@ func bySetUp(e *event.Event) bool {
 	p := e.Process.Executable
 	return p == "/" || strings.HasPrefix(p, "/memfd:runc_cloned:") || slices.Contains(setUp, p)
 }
+
+// namedAsSetUp reports whether something was done by who is called what runc calls its
+// stages. An agent that starts while the runtime is at work may take its program for the
+// container's, which comes after it. That is a reason to learn nothing, and none to call it
+// normal: anybody may take the name.
+func namedAsSetUp(e *event.Event) bool {
+	return e.Exec == nil && strings.HasPrefix(e.Process.Name, "runc:[")
+}
