@@ -51,6 +51,7 @@ func TestScripts(t *testing.T) {
 			e.Defer(func() { os.RemoveAll(data) })
 			e.Setenv("CASTELLAN_DATA_DIR", data)
 			e.Setenv("NO_COLOR", "1")
+			e.Setenv("GOGC", "400") // a script's commands are short: to start is most of what they do
 			deploy, err := filepath.Abs("../../deploy")
 			if err != nil {
 				return err

@@ -29,6 +29,9 @@ func launch(t *testing.T) context.Context {
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.IgnoreCertErrors,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-sync", true),
+		// What chromedp has, and the address bar's popup, which is a page that nobody sees
+		// and that takes as much as those that are looked at.
+		chromedp.Flag("disable-features", "Translate,BlinkGenPropertyTrees,WebUIOmniboxPopup,WebUIOmniboxAimPopup,WebUIOmniboxFullPopup"),
 		chromedp.UserDataDir(t.TempDir()),
 	)
 	allocator, cancel := chromedp.NewExecAllocator(context.Background(), options...)
