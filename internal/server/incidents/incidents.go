@@ -92,6 +92,8 @@ func New(o Options) *Service {
 const (
 	// lookEvery is how often is looked at what could not be done the last time.
 	lookEvery = 30 * time.Second
+	// noteWithin is how long it may take to store who was told, also while the server stops.
+	noteWithin = 5 * time.Second
 )
 
 // Run looks for weaknesses that fit incidents, and has people told of them, until ctx

@@ -55,7 +55,11 @@ func (s *Service) look(ctx context.Context, id int64) error {
 		}
 	}
 	if now != told || !slices.Equal(weak, i.Weaknesses) {
-		if err := s.note(ctx, id, now, weak); err != nil {
+		// Who was told by now would be told again after a stop in this moment.
+		lasting, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteWithin)
+		err := s.note(lasting, id, now, weak)
+		cancel()
+		if err != nil {
 			return err
 		}
 	}
