@@ -100,6 +100,9 @@ func withFiles(t *testing.T, f *files, play, then func(*world)) {
 			t.Errorf("Run returned %v, want nil", err)
 		}
 		then(w)
+		// A file that is being read is left to itself, and a bubble waits for all that it began.
+		time.Sleep(time.Minute)
+		synctest.Wait()
 	})
 }
 
