@@ -23,37 +23,25 @@ type past struct {
 // newest last.
 type pastRun struct {
 	path   string
-	before []pastPath
-}
-
-type pastPath struct {
-	path  string
-	until time.Time
+	before []replaced[string]
 }
 
 func newPast() past { return past{ran: map[event.Key]pastRun{}} }
 
-func (p *past) find(k event.Key) (path string, known bool) {
+// find returns what a process ran at a time.
+func (p *past) find(k event.Key, at time.Time) (path string, known bool) {
 	r, known := p.ran[k]
-	return r.path, known
-}
-
-// findAt is find for what a process ran at a time.
-func (p *past) findAt(k event.Key, at time.Time) (path string, known bool) {
-	r, known := p.ran[k]
-	for _, b := range r.before {
-		if at.Before(b.until) && b.path != "" {
-			return b.path, true
-		}
+	if path, ok := ranAt(r.before, at); ok && path != "" {
+		return path, true
 	}
 	return r.path, known
 }
 
 // add remembers the path, which may be empty: that nobody knows.
-func (p *past) add(k event.Key, path string, before ...replaced) {
+func (p *past) add(k event.Key, path string, before []replaced[*event.Running]) {
 	r := pastRun{path: path}
 	for _, b := range before {
-		r.before = append(r.before, pastPath{b.ran.Process.Executable, b.until})
+		r.before = append(r.before, replaced[string]{b.ran.Process.Executable, b.until})
 	}
 	_, known := p.ran[k]
 	p.ran[k] = r

@@ -23,13 +23,23 @@ type processes struct {
 	past past
 	// before is what processes of byP ran before they executed something else, the
 	// newest last.
-	before map[uint32][]replaced
+	before map[uint32][]replaced[*event.Running]
 }
 
 // replaced is what a process ran until it executed something else.
-type replaced struct {
-	ran   event.Running
+type replaced[T any] struct {
+	ran   T
 	until time.Time
+}
+
+// ranAt returns what was run at a time, of a list that has the newest last; false if that
+// is what is run since.
+func ranAt[T any](list []replaced[T], at time.Time) (ran T, ok bool) {
+	i := slices.IndexFunc(list, func(r replaced[T]) bool { return at.Before(r.until) })
+	if i < 0 {
+		return ran, false
+	}
+	return list[i].ran, true
 }
 
 // maxReplaced bounds what is remembered of one process: start scripts become one
@@ -37,7 +47,7 @@ type replaced struct {
 const maxReplaced = 4
 
 func newProcesses(i Inspector) *processes {
-	return &processes{inspector: i, byP: map[uint32]*event.Running{}, past: newPast(), before: map[uint32][]replaced{}}
+	return &processes{inspector: i, byP: map[uint32]*event.Running{}, past: newPast(), before: map[uint32][]replaced[*event.Running]{}}
 }
 
 // observe takes one event in and completes it.
@@ -57,40 +67,33 @@ func (p *processes) observe(e *event.Event) {
 		p.ended(e)
 	}
 	if e.Process.Executable == "" && !e.Process.Key.IsZero() {
-		e.Process.Executable = p.executableThen(e)
+		e.Process.Executable = p.executable(e.Process.Key, doneAt(e))
 	}
 }
 
-// executableThen returns what the process of an event ran when it did that. What is only
-// counted is told up to a minute later, when what set a container up is its program by now.
-func (p *processes) executableThen(e *event.Event) string {
-	k, at := e.Process.Key, e.Time
-	if e.Last.After(at) {
-		at = e.Last
+// doneAt is when something was done last that an event tells. What is only counted is told
+// up to a minute later, when what set a container up is its program by now.
+func doneAt(e *event.Event) time.Time {
+	if e.Last.After(e.Time) {
+		return e.Last
 	}
-	if p.find(k) == nil {
-		if path, known := p.past.findAt(k, at); known {
-			return path
-		}
-		return p.executable(k)
-	}
-	for _, r := range p.before[k.PID] {
-		if at.Before(r.until) && r.ran.Process.Executable != "" {
-			return r.ran.Process.Executable
-		}
-	}
-	return p.executable(k)
+	return e.Time
 }
 
-// executable returns what a process runs or ran, as far as anybody knows.
-func (p *processes) executable(k event.Key) string {
-	if known := p.find(k); known != nil && known.Process.Executable != "" {
-		return known.Process.Executable
+// executable returns what a process ran at a time, as far as anybody knows.
+func (p *processes) executable(k event.Key, at time.Time) string {
+	if known := p.find(k); known != nil {
+		if then, ok := ranAt(p.before[k.PID], at); ok && then.Process.Executable != "" {
+			return then.Process.Executable
+		}
+		if known.Process.Executable != "" {
+			return known.Process.Executable
+		}
 	}
-	path, known := p.past.find(k)
+	path, known := p.past.find(k, at)
 	if !known && p.inspector != nil {
 		path = p.inspector.Executable(k)
-		p.past.add(k, path) // nothing, too, so that it is asked for once
+		p.past.add(k, path, nil) // nothing, too, so that it is asked for once
 	}
 	return path
 }
@@ -141,8 +144,8 @@ func (p *processes) forked(e *event.Event) {
 	if parent := p.find(e.Process.Parent); parent != nil {
 		// A fork runs what its parent ran then, until it executes something else. It may be
 		// told later, when it first does something.
-		if i := slices.IndexFunc(p.before[parent.Process.Key.PID], func(r replaced) bool { return e.Time.Before(r.until) }); i >= 0 {
-			parent = &p.before[parent.Process.Key.PID][i].ran
+		if then, ok := ranAt(p.before[parent.Process.Key.PID], e.Time); ok {
+			parent = then
 		}
 		e.Process.Executable = parent.Process.Executable
 		// Under another name than its parent's it was forked by a thread of a name of its own,
@@ -159,7 +162,7 @@ func (p *processes) executed(e *event.Event) {
 	started := e.Time
 	if old := p.find(e.Process.Key); old != nil {
 		started = old.Started
-		list := append(p.before[e.Process.Key.PID], replaced{*old, e.Time})
+		list := append(p.before[e.Process.Key.PID], replaced[*event.Running]{old, e.Time})
 		p.before[e.Process.Key.PID] = list[max(0, len(list)-maxReplaced):]
 	} else {
 		delete(p.before, e.Process.Key.PID)
@@ -209,7 +212,7 @@ func (p *processes) parents(e *event.Event) {
 	}
 	for i := range e.Exec.Ancestors {
 		if a := &e.Exec.Ancestors[i]; a.Executable == "" && !a.Key.IsZero() {
-			a.Executable = p.executable(a.Key)
+			a.Executable = p.executable(a.Key, e.Time)
 		}
 	}
 }
@@ -223,7 +226,7 @@ func (p *processes) ended(e *event.Event) {
 		e.Process.Executable = known.Process.Executable
 	}
 	delete(p.byP, e.Process.Key.PID)
-	p.past.add(e.Process.Key, e.Process.Executable, p.before[e.Process.Key.PID]...)
+	p.past.add(e.Process.Key, e.Process.Executable, p.before[e.Process.Key.PID])
 	delete(p.before, e.Process.Key.PID)
 }
 

@@ -114,13 +114,13 @@ func TestLateForkTellsLess(t *testing.T) {
 func TestPastIsBounded(t *testing.T) {
 	p := newPast()
 	for pid := range uint32(3 * maxPast) {
-		p.add(keyOf(pid), fmt.Sprint(pid))
+		p.add(keyOf(pid), fmt.Sprint(pid), nil)
 	}
 	if len(p.ran) != maxPast {
 		t.Errorf("%d are remembered, want %d", len(p.ran), maxPast)
 	}
 	for pid, want := range map[uint32]bool{3*maxPast - 1: true, 2 * maxPast: true, 2*maxPast - 1: false} {
-		if _, known := p.find(keyOf(pid)); known != want {
+		if _, known := p.find(keyOf(pid), time.Time{}); known != want {
 			t.Errorf("%d is remembered: %v, want %v", pid, known, want)
 		}
 	}
@@ -265,6 +265,14 @@ func TestWhatIsToldLateWasDoneByWhatRanThen(t *testing.T) {
 		repeated(time.Second, 2*time.Second, "/usr/sbin/runc")
 		repeated(time.Second, 5*time.Second, "/usr/bin/java")
 		repeated(4*time.Second, 4*time.Second, "/usr/bin/java")
+		refused := event.Event{
+			Kind: event.KindExec, Time: start.Add(2 * time.Second), Reaction: event.ReactionKilled, Process: event.Process{Key: keyOf(11), Executable: "/tmp/x"},
+			Exec: &event.Exec{Ancestors: []event.Ancestor{{Key: keyOf(10)}}},
+		}
+		p.observe(&refused)
+		if got := refused.Exec.Ancestors[0].Executable; got != "/usr/sbin/runc" {
+			t.Errorf("what was refused was the doing of %q", got)
+		}
 	}
 	ran("/usr/sbin/runc", 0)
 	ran("/usr/bin/java", 3*time.Second)
