@@ -33,8 +33,9 @@ func alike(s map[execKey]*execMark) map[execKey]*execMark {
 			of[execKey{p, k.origin}] = append(of[execKey{p, k.origin}], k)
 		}
 	}
+	together(of)
 	out := maps.Clone(s)
-	for to, from := range together(of) {
+	for to, from := range of {
 		if len(from) < minStamped {
 			continue
 		}
@@ -51,7 +52,7 @@ func alike(s map[execKey]*execMark) map[execKey]*execMark {
 
 // together puts those paths into one that differ in one stamped folder alone, if there are
 // many and their names begin alike.
-func together(of map[execKey][]execKey) map[execKey][]execKey {
+func together(of map[execKey][]execKey) {
 	type family struct {
 		above, below string
 		origin       event.Origin
@@ -75,9 +76,8 @@ func together(of map[execKey][]execKey) map[execKey][]execKey {
 			from = append(from, of[k]...)
 			delete(of, k)
 		}
-		of[to] = append(of[to], from...)
+		of[to] = from
 	}
-	return of
 }
 
 // aroundStamp splits a path at the one folder that has "*"; false if it has none or several.
@@ -123,7 +123,8 @@ func likeness(path string) string {
 	return stamped(path)
 }
 
-// minLetters is how many letters a library's pattern has, besides its ending.
+// minLetters is how many letters a pattern has at least that say what it is: that of a
+// library besides its ending, that of folders in its beginning.
 const minLetters = 3
 
 // unpacked returns a path in a folder for temporary files with what chance has made in it
